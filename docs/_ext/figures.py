@@ -1,0 +1,24 @@
+"""Gallery scraper for figures that an example made without pyplot, such as ``Profile.plot()``'s last value."""
+
+from matplotlib.figure import Figure
+from sphinx_gallery.scrapers import figure_rst
+
+
+def _get_sg_image_scraper():
+    return scrape
+
+
+def scrape(block, block_vars, gallery_conf):
+    """Save every figure that a name of the example holds, and that pyplot does not know, once."""
+    import matplotlib.pyplot as plt
+
+    known = {id(plt.figure(number)) for number in plt.get_fignums()}
+    paths = []
+    for value in list(block_vars["example_globals"].values()):
+        if not isinstance(value, Figure) or id(value) in known or hasattr(value, "_shown_in_gallery"):
+            continue
+        value._shown_in_gallery = True
+        path = next(block_vars["image_path_iterator"])
+        value.savefig(path, dpi=120)
+        paths.append(path)
+    return figure_rst(paths, gallery_conf["src_dir"])

@@ -1,0 +1,184 @@
+"""Pages' numbers, made while the pages are built: tables from ``evidence/``, and small measurements of the code itself.
+
+Each ``<name>.md`` below ``docs/generated`` is included by a page. A measurement is made again only when the library's
+source has changed since (its digest is kept beside it), so editing prose rebuilds in seconds.
+"""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+
+DOCS = Path(__file__).resolve().parents[1]
+ROOT = DOCS.parent
+GENERATED = DOCS / "generated"
+
+
+def row(*cells):
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def table(header, rows):
+    return "\n".join([row(*header), row(*["---"] * len(header)), *(row(*r) for r in rows)]) + "\n"
+
+
+def verdict():
+    """The quick start's command, run: its verdict in a frame."""
+    from sklearn.datasets import load_digits
+
+    import lodim
+
+    X, y = load_digits(return_X_y=True)
+    answer = lodim.profile(X, y, model="mlp", budget=30, random_state=0)
+    seconds = f"{answer.seconds:.0f} s on the machine that built this page"
+    return f":::{{container}} verdict\n{answer.verdict}\n\n*digits, an MLP, {seconds}*\n:::\n"
+
+
+def claims():
+    from lodim.claims import evidence_page
+
+    return evidence_page(ROOT / "evidence")
+
+
+def _rows_of(record):
+    shown = None
+    for entry in record["rows"]:
+        target = entry.get("target") or ""
+        if entry.get("met") is not None:
+            target += f": {entry['achieved']:.3g}, {'met' if entry['met'] else '**missed**'}"
+        group = entry.get("group", "")
+        case, shown = ("" if group == shown else group), group
+        yield case, entry["name"], f"{1e3 * entry['median_s']:.3g}", f"{entry['ratio']:.3g}", target
+
+
+def benchmarks():
+    files = sorted((ROOT / "evidence" / "benchmarks").glob("*.json"))
+    lines = []
+    for file in files:
+        record = json.loads(file.read_text())
+        lines += [f"### {record['benchmark']}", ""]
+        head = ("case", "candidate", "median ms", "ratio of minima", "target")
+        lines += [table(head, _rows_of(record)), ""]
+        lines += [f"- {note}" for note in record.get("notes", [])] + [""]
+        machine = record.get("machine", {})
+        versions = ", ".join(f"{k} {v}" for k, v in record.get("versions", {}).items() if v)
+        where = f"{machine.get('cpu')}, {machine.get('cores')} cores; {versions}"
+        lines += [f"`{record.get('command', '')}` on {record.get('date', '')}: {where}.", ""]
+    return "\n".join(lines) if lines else "No benchmark has been recorded yet.\n"
+
+
+def clouds(n=1000, seed=0):
+    """Point clouds of known dimension: (name, dimension, points)."""
+    rng = np.random.default_rng(seed)
+
+    def ball(m):
+        x = rng.normal(size=(n, m))
+        return x / np.linalg.norm(x, axis=1, keepdims=True) * rng.uniform(size=(n, 1)) ** (1 / m)
+
+    def embed(x, columns=50):
+        turn = np.linalg.qr(rng.normal(size=(columns, columns)))[0]
+        return np.pad(x, ((0, 0), (0, columns - x.shape[1]))) @ turn
+
+    sphere = rng.normal(size=(n, 11))
+    sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
+    angle = rng.uniform(1.5 * math.pi, 4.5 * math.pi, size=n)
+    roll = np.c_[angle * np.cos(angle), 21 * rng.uniform(size=n), angle * np.sin(angle)]
+    t = rng.uniform(0, 2 * math.pi, size=n)
+    waves = np.c_[tuple(f(j * t) for j in (1, 2, 3) for f in (np.cos, np.sin))]
+    thick = embed(ball(2), 20) + rng.normal(scale=0.02, size=(n, 20))
+    return [
+        ("ball", 2, embed(ball(2))),
+        ("ball", 5, embed(ball(5))),
+        ("ball", 10, embed(ball(10))),
+        ("ball", 20, embed(ball(20))),
+        ("cube", 10, embed(rng.uniform(size=(n, 10)))),
+        ("sphere", 10, embed(sphere)),
+        ("rolled sheet", 2, roll),
+        ("wound curve", 1, waves),
+        ("disc with noise in 20 directions", 2, thick),
+    ]
+
+
+def estimators():
+    """Every estimator's answer on clouds of known dimension, and the calibrated ones below."""
+    from lodim.geometry import intrinsic_dimensions
+    from lodim.geometry.dimension.methods import CONSENSUS, METHODS
+
+    methods = tuple(m for m in METHODS if m != "consensus")
+    plain, calibrated = [], []
+    for name, m, X in clouds():
+        found = intrinsic_dimensions(X, methods, ci=None, scales=False, random_state=0)
+        said = {key: e.dimension for key, e in found.estimates.items()}
+        plain.append((name, m, *(f"{said[key]:.1f}" if key in said else "" for key in methods)))
+        corrected = (f"{found.estimates[key].calibrated:.1f}" for key in CONSENSUS)
+        calibrated.append((name, m, f"**{found.dimension:.1f}**", *corrected))
+    names = tuple(f"`{key}`" for key in methods)
+    first = table(("1,000 points", "true", *names), plain)
+    voting = tuple(f"`{key}`" for key in CONSENSUS)
+    second = table(("1,000 points", "true", "consensus", *voting), calibrated)
+    return (
+        f"As their papers define them:\n\n{first}\nCalibrated, and their median, the consensus:\n\n{second}"
+    )
+
+
+def learning_rate():
+    """Accuracy in one subspace under unscaled and scaled learning rates."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    from lodim.landscape import SubspaceModule
+    from lodim.nets import fc
+    from lodim.randomness import build_seeded
+    from lodim.training import Recipe, Task, fit
+
+    X, y = load_digits(return_X_y=True)
+    X = (X - X.mean(0)) / 8
+    X, X_val, y, y_val = train_test_split(X, y, test_size=0.2, random_state=0, stratify=y)
+    task, d = Task.from_arrays(X, y, X_val, y_val), 200
+    rows = []
+    for lr in (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1):
+        scores = []
+        for seed in (0, 1):
+            model = SubspaceModule(build_seeded(lambda: fc(64, 10, width=64, depth=2), seed), d, seed=seed)
+            scores.append(fit(model, task, Recipe(), lr=lr, seed=seed).score)
+        D = sum(p.numel() for p in fc(64, 10, width=64, depth=2).parameters())
+        rows.append((f"{lr:g}", f"{lr / math.sqrt(D / d):.1g}", f"{np.mean(scores):.3f}"))
+    head = ("Adam's rate for v", "divided by √(D/d)", f"accuracy at d = {d}")
+    said = (
+        f"The handwritten digits of scikit-learn, a network of {D:,} weights, unit columns, 30 epochs, mean of two "
+        "seeds. The middle column is what the rate amounts to in direct training, where 0.001 is usual:"
+    )
+    return f"{said}\n\n{table(head, rows)}"
+
+
+PAGES = (claims, benchmarks, verdict, estimators, learning_rate)
+MEASURED = (verdict, estimators, learning_rate)
+
+
+def _digest():
+    """Of the library's source and of this file: what a measurement depends on."""
+    hasher = hashlib.blake2b(digest_size=12)
+    for file in [Path(__file__), *sorted((ROOT / "src" / "lodim").rglob("*.py"))]:
+        hasher.update(file.read_bytes())
+    return hasher.hexdigest()
+
+
+def write_pages(app):
+    GENERATED.mkdir(exist_ok=True)
+    stamp, digest = GENERATED / "measured.digest", _digest()
+    fresh = stamp.exists() and stamp.read_text() == digest
+    for page in PAGES:
+        path = GENERATED / f"{page.__name__}.md"
+        if page in MEASURED and fresh and path.exists():
+            continue
+        text = page()
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+    stamp.write_text(digest)
+
+
+def setup(app):
+    app.connect("builder-inited", write_pages)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

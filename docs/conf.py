@@ -1,0 +1,78 @@
+"""Sphinx configuration. Builds without a network: nothing is fetched, mathematics is rendered as MathML."""
+
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS / "_ext"))
+
+import lodim  # noqa: E402
+
+project = "lodim"
+author = "The lodim developers"
+copyright = "The lodim developers"
+release = version = lodim.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.viewcode",
+    "numpydoc",
+    "myst_parser",
+    "sphinx_gallery.gen_gallery",
+    "mathml",
+    "measured",
+]
+root_doc = "index"
+exclude_patterns = ["_build", "_ext", "generated", "auto_examples/*.ipynb", "json-schema.md.in"]
+templates_path = ["_templates"]
+myst_enable_extensions = ["dollarmath", "colon_fence", "deflist", "attrs_inline"]
+myst_heading_anchors = 3
+
+autosummary_generate = True
+autosummary_imported_members = True
+autosummary_ignore_module_all = False
+autodoc_typehints = "none"  # shapes and units are in the docstrings; the annotations are for the checkers
+autodoc_member_order = "bysource"
+numpydoc_show_class_members = False
+numpydoc_class_members_toctree = False
+numpydoc_use_plots = False
+add_module_names = False
+python_use_unqualified_type_names = True
+
+sphinx_gallery_conf = {
+    "examples_dirs": ["../examples"],
+    "gallery_dirs": ["auto_examples"],
+    "filename_pattern": r"plot_",
+    "within_subsection_order": "ExampleTitleSortKey",
+    "download_all_examples": False,
+    "remove_config_comments": True,
+    "show_signature": False,
+    "show_memory": False,
+    "reset_modules": ("matplotlib",),
+    "backreferences_dir": None,
+    "capture_repr": (),
+    "abort_on_example_error": True,
+    "image_scrapers": ("matplotlib", "figures"),
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "lodim"
+html_static_path = ["_static"]
+html_css_files = ["lodim.css"]
+html_show_sourcelink = False
+html_copy_source = False
+html_sidebars = {"index": [], "quickstart": [], "changelog": [], "evidence": []}
+html_theme_options = {
+    "logo": {"text": "lodim"},
+    "navbar_align": "left",
+    "navbar_end": ["theme-switcher"],
+    "navigation_with_keys": False,
+    "show_prev_next": True,
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "secondary_sidebar_items": ["page-toc"],
+    "header_links_before_dropdown": 6,
+    "pygments_light_style": "tango",
+    "pygments_dark_style": "monokai",
+}

@@ -1,0 +1,46 @@
+from . import (
+    claims as claims,
+)
+from . import (
+    datasets as datasets,
+)
+from . import (
+    geometry as geometry,
+)
+from . import (
+    landscape as landscape,
+)
+from . import (
+    linalg as linalg,
+)
+from . import (
+    metrics as metrics,
+)
+from . import (
+    neighbors as neighbors,
+)
+from . import (
+    nets as nets,
+)
+from . import (
+    parallel as parallel,
+)
+from . import (
+    plots as plots,
+)
+from . import (
+    profiling as profiling,
+)
+from . import (
+    sketch as sketch,
+)
+from . import (
+    training as training,
+)
+from . import (
+    validation as validation,
+)
+from .profiling import Profile as Profile
+from .profiling import profile as profile
+
+__version__: str

@@ -1,0 +1,17 @@
+from .machine import describe_machine as describe_machine
+from .result import Check as Check
+from .result import Claim as Claim
+from .result import ClaimResult as ClaimResult
+from .result import ClaimSkipped as ClaimSkipped
+from .result import Findings as Findings
+from .result import check_between as check_between
+from .result import check_that as check_that
+from .result import verdict_of as verdict_of
+from .runner import find_claim as find_claim
+from .runner import list_claims as list_claims
+from .runner import run_claim as run_claim
+from .runner import run_claims as run_claims
+from .table import claims_table as claims_table
+from .table import evidence_page as evidence_page
+from .table import read_evidence as read_evidence
+from .table import update_tables as update_tables

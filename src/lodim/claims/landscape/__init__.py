@@ -1,0 +1,1 @@
+"""Claims about objective landscapes: how few numbers a model's training needs."""

@@ -1,0 +1,263 @@
+"""Finding claims and running them: :func:`list_claims`, :func:`run_claim`, :func:`run_claims`.
+
+There is no register of claims: every module below ``lodim.claims`` that defines ``CLAIM`` is one. A run that completes
+(or breaks) is written to ``<out>/claims/<name>.<scale>.json``; one that cannot start for want of data or of an extra
+leaves the record of an earlier run alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import pkgutil
+import re
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import lodim.claims
+import lodim.datasets
+from lodim.claims.machine import describe_machine, source_revision, versions
+from lodim.claims.result import Claim, ClaimResult, ClaimSkipped, Findings, Progress, verdict_of
+from lodim.parallel import Outcome, run_jobs
+from lodim.validation import check_choice, check_in_range, close_matches
+
+__all__ = ["evidence_path", "find_claim", "list_claims", "run_claim", "run_claims"]
+
+# extra of lodim -> the modules it brings
+_EXTRAS = {
+    "rl": ("gymnasium", "mujoco", "imageio"),
+    "ray": ("ray",),
+    "faiss": ("faiss",),
+    "parquet": ("pyarrow",),
+}
+
+
+def list_claims() -> list[Claim]:
+    """Return every claim, sorted by name.
+
+    Returns
+    -------
+    list of Claim
+        The ``CLAIM`` of each module below :mod:`lodim.claims`.
+
+    Raises
+    ------
+    ValueError
+        If two claims share a name.
+    """
+    found: dict[str, Claim] = {}
+    for info in pkgutil.walk_packages(lodim.claims.__path__, "lodim.claims."):
+        claim = getattr(importlib.import_module(info.name), "CLAIM", None)
+        if not isinstance(claim, Claim):
+            continue
+        if claim.name in found:
+            raise ValueError(f"two claims are called {claim.name!r}; one of them is in {info.name}")
+        found[claim.name] = claim
+    return [found[name] for name in sorted(found)]
+
+
+def find_claim(name: str) -> Claim:
+    """Return the claim called ``name``.
+
+    Parameters
+    ----------
+    name : str
+
+    Raises
+    ------
+    ValueError
+        Unknown name; the message lists what exists.
+    """
+    claims = {claim.name: claim for claim in list_claims()}
+    if name not in claims:
+        raise ValueError(
+            f"no claim is called {name!r}.{close_matches(name, claims)} There are: {', '.join(claims)}"
+        )
+    return claims[name]
+
+
+def evidence_path(name: str, scale: str, out: str | os.PathLike[str] = "evidence") -> Path:
+    """Return the file that records claim ``name`` at ``scale``.
+
+    Parameters
+    ----------
+    name, scale : str
+    out : path
+        The evidence folder.
+    """
+    return Path(out) / "claims" / f"{name}.{scale}.json"
+
+
+def _missing(needs: Sequence[str]) -> str | None:
+    """Return why a claim cannot run here, or None if everything it needs is there."""
+    for need in needs:
+        if need in _EXTRAS:
+            absent = [module for module in _EXTRAS[need] if importlib.util.find_spec(module) is None]
+            if absent:
+                return f"{', '.join(absent)} not installed: pip install 'lodim[{need}]'"
+            continue
+        try:
+            lodim.datasets.load(need, split="test")
+        except OSError as error:
+            return f"data set {need!r} is not available: {error}"
+    return None
+
+
+def _execute(claim: Claim, scale: str, seed: int, progress: Progress) -> dict[str, Any]:
+    """Run the claim's function and return the fields of :class:`ClaimResult` that depend on how it went."""
+    missing = _missing(claim.needs)
+    if missing is not None:
+        return {"verdict": "skipped", "checks": (), "message": missing}
+    try:
+        findings = claim.run(scale, seed, progress)
+        if not isinstance(findings, Findings):
+            findings = Findings(tuple(findings))
+        return {
+            "verdict": verdict_of(findings.checks),
+            "checks": findings.checks,
+            "figures": findings.figures,
+            "notes": findings.notes,
+        }
+    except ClaimSkipped as reason:
+        return {"verdict": "skipped", "checks": (), "message": str(reason)}
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        said = re.sub(r"(?:/[\w.-]+)+/", ".../", str(error))  # records name no folder of this machine
+        where = f"{Path(last.filename).name}, line {last.lineno}"
+        return {"verdict": "error", "checks": (), "message": f"{type(error).__name__}: {said} ({where})"}
+
+
+def _write(result: ClaimResult, path: Path) -> None:
+    """Write the record so that a kill leaves either the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(result.to_json() + "\n")
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def run_claim(
+    name: str,
+    scale: str = "laptop",
+    seed: int = 0,
+    out: str | os.PathLike[str] | None = "evidence",
+    *,
+    progress: Progress = None,
+) -> ClaimResult:
+    """Run one claim and record what came out.
+
+    Parameters
+    ----------
+    name : str
+        See :func:`list_claims`.
+    scale : {"laptop", "full"}
+        How large an experiment.
+    seed : int
+        Everything random in it derives from this.
+    out : path, optional
+        Evidence folder; None records nothing.
+    progress : callable, optional
+        ``progress(done, text)`` with done in [0, 1].
+
+    Returns
+    -------
+    ClaimResult
+        With verdict ``"skipped"`` when data or an extra is missing and ``"error"`` when the claim raised.
+
+    Raises
+    ------
+    ValueError
+        Unknown claim, or a scale that it does not have.
+    """
+    claim = find_claim(name)
+    check_choice(scale, claim.scales, f"scale of {name}")
+    check_in_range(seed, "seed", low=0, integer=True)
+    start = time.perf_counter()
+    went = _execute(claim, scale, int(seed), progress)
+    result = ClaimResult(
+        name=claim.name,
+        arxiv=claim.arxiv,
+        statement=claim.statement,
+        scale=scale,
+        seconds=round(time.perf_counter() - start, 2),
+        seed=int(seed),
+        command=f"lodim claims run {claim.name} --scale {scale} --seed {seed}",
+        recorded=datetime.now(UTC).date().isoformat(),
+        commit=source_revision(),
+        machine=describe_machine(),
+        versions=versions(),
+        **went,
+    )
+    if out is not None and result.verdict != "skipped":
+        _write(result, evidence_path(claim.name, scale, out))
+    return result
+
+
+def run_claims(
+    names: Sequence[str] | None = None,
+    scale: str = "laptop",
+    seed: int = 0,
+    out: str | os.PathLike[str] | None = "evidence",
+    *,
+    fast: bool = False,
+    n_jobs: int = 1,
+    ray: str | None = None,
+    on_done: Callable[[ClaimResult], None] | None = None,
+) -> list[ClaimResult]:
+    """Run several claims, in this process, in several, or on a Ray cluster.
+
+    Parameters
+    ----------
+    names : sequence of str, optional
+        Default: all that have this scale.
+    scale, seed, out
+        As in :func:`run_claim`.
+    fast : bool
+        Without ``names``: only the claims marked as fast.
+    n_jobs : int
+        Local processes.
+    ray : str, optional
+        Address of a Ray cluster.
+    on_done : callable, optional
+        Called with each result as it comes.
+
+    Returns
+    -------
+    list of ClaimResult
+        In the order of ``names``.
+
+    Raises
+    ------
+    RuntimeError
+        If a worker died; claims that merely raise are results with verdict ``"error"``.
+    """
+    if names is None:
+        names = [c.name for c in list_claims() if scale in c.scales and (c.fast or not fast)]
+    for name in names:
+        check_choice(scale, find_claim(name).scales, f"scale of {name}")
+
+    def finish(index: int, outcome: Outcome[ClaimResult]) -> None:
+        if on_done is not None and outcome.value is not None:
+            on_done(outcome.value)
+
+    jobs = [(name, scale, seed, None if out is None else str(Path(out).resolve())) for name in names]
+    outcomes = run_jobs(_run_job, jobs, n_jobs=n_jobs, ray=ray, on_done=finish)
+    lost = [f"{name}: {o.error}" for name, o in zip(names, outcomes, strict=True) if o.value is None]
+    if lost:
+        raise RuntimeError("claims without a result:\n" + "\n".join(lost))
+    return [outcome.value for outcome in outcomes if outcome.value is not None]
+
+
+def _run_job(job: tuple[str, str, int, str | None]) -> ClaimResult:
+    return run_claim(*job)

@@ -1,0 +1,176 @@
+"""Tables of the documentation, written from the records under ``evidence/``.
+
+:func:`update_tables` fills the place between two markers of a Markdown file; :func:`evidence_page` writes the long form
+that the documentation shows. Nothing here computes a figure: what is shown is what was recorded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from lodim.claims.result import Check, ClaimResult, format_expected, format_value
+from lodim.claims.runner import list_claims
+
+__all__ = ["BEGIN", "END", "claims_table", "evidence_page", "read_evidence", "update_tables"]
+
+BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
+
+
+def read_evidence(out: str | os.PathLike[str] = "evidence") -> list[ClaimResult]:
+    """Return every recorded claim, by name and scale.
+
+    Parameters
+    ----------
+    out : path
+        The evidence folder; one that does not exist holds no records.
+
+    Returns
+    -------
+    list of ClaimResult
+    """
+    files = (Path(out) / "claims").rglob("*.json")
+    results = [ClaimResult.from_json(file.read_text(encoding="utf-8")) for file in files]
+    return sorted(results, key=lambda result: (result.name, result.scale))
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+
+
+def _headline(check: Check) -> str:
+    paper = "" if check.paper is None else f" (paper: {format_value(check.paper)})"
+    return f"{check.what}: {format_value(check.ours)}{paper}"
+
+
+def claims_table(results: Sequence[ClaimResult], unrecorded: Sequence[str] = ()) -> str:
+    """Return the results as one Markdown table, one row a claim.
+
+    Parameters
+    ----------
+    results : sequence of ClaimResult
+    unrecorded : sequence of str
+        Names of claims without a record; they are listed as not run.
+
+    Returns
+    -------
+    str
+        The row shows the claim's first check, and how many passed.
+    """
+    lines = [_row("claim", "measured", "checks passed", "verdict", "time"), "|---|---|---|---|---|"]
+    for result in results:
+        passed = f"{sum(check.passed for check in result.checks)} of {len(result.checks)}"
+        paper = f"[{result.arxiv}](https://arxiv.org/abs/{result.arxiv})"
+        claim = f"{result.statement} ({paper}; `{result.name}`, {result.scale})"
+        measured = _headline(result.checks[0]) if result.checks else result.message
+        lines.append(_row(claim, measured, passed, f"**{result.verdict}**", f"{result.seconds:.0f} s"))
+    lines += [_row(f"`{name}`", "not run yet", "", "", "") for name in unrecorded]
+    return "\n".join(lines)
+
+
+def _machine_line(result: ClaimResult) -> str:
+    machine, libraries = result.machine, result.versions
+    gpu = machine.get("gpu") or "no GPU"
+    where = f"{machine.get('cpu')}, {machine.get('cores')} cores, {machine.get('memory_gib')} GiB, {gpu}"
+    return f"{where}; " + ", ".join(f"{name} {version}" for name, version in libraries.items())
+
+
+def _claim_section(result: ClaimResult) -> list[str]:
+    """Return one claim's part of the evidence page, as lines."""
+    arxiv = f"[arXiv {result.arxiv}](https://arxiv.org/abs/{result.arxiv})"
+    lines = [
+        f"### {result.name}, {result.scale} scale: {result.verdict}",
+        "",
+        f"{result.statement} ({arxiv})",
+        "",
+    ]
+    if result.message:
+        lines += [f"> {result.message}", ""]
+    if result.checks:
+        lines += [_row("check", "ours", "expected", "paper", "passed"), "|---|---|---|---|---|"]
+        for check in result.checks:
+            passed = "yes" if check.passed else "**no**" if check.essential else "no (not essential)"
+            paper = "" if check.paper is None else format_value(check.paper)
+            lines.append(
+                _row(check.what, format_value(check.ours), format_expected(check.expected), paper, passed)
+            )
+        lines.append("")
+    lines += [f"- {note}" for note in result.notes] + ([""] if result.notes else [])
+    commit = f", revision {result.commit}" if result.commit else ""
+    lines += [
+        f"`{result.command}`: {result.seconds:.0f} s on {result.recorded}{commit}.",
+        f"{_machine_line(result)}.",
+        "",
+    ]
+    return lines
+
+
+def evidence_page(out: str | os.PathLike[str] = "evidence") -> str:
+    """Return every recorded claim with its checks, its notes and what it ran on, as Markdown.
+
+    Parameters
+    ----------
+    out : path
+        The evidence folder.
+    """
+    results = read_evidence(out)
+    if not results:
+        return "No claim has been recorded yet.\n"
+    lines = [claims_table(results, _unrecorded(results)), ""]
+    for result in results:
+        lines += _claim_section(result)
+    return "\n".join(lines)
+
+
+def _unrecorded(results: Sequence[ClaimResult]) -> list[str]:
+    recorded = {result.name for result in results}
+    return [claim.name for claim in list_claims() if claim.name not in recorded]
+
+
+def _fill(text: str, table: str, path: Path) -> str:
+    """Return ``text`` with the table between the markers."""
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"{path.name} must hold {BEGIN} once and {END} once after it")
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
+
+
+def update_tables(root: str | os.PathLike[str] = ".", check: bool = False) -> list[Path]:
+    """Write the table of claims into every Markdown file of the project that has its markers.
+
+    Parameters
+    ----------
+    root : path
+        The project's folder, with ``README.md``, ``docs/`` and ``evidence/``.
+    check : bool
+        Change nothing; only find out what is stale.
+
+    Returns
+    -------
+    list of Path
+        The files that were (or, with ``check``, would be) changed.
+
+    Raises
+    ------
+    ValueError
+        If a file has one marker without the other.
+    """
+    folder = Path(root)
+    results = read_evidence(folder / "evidence")
+    table = claims_table(results, _unrecorded(results))
+    changed = []
+    for path in [folder / "README.md", *sorted((folder / "docs").rglob("*.md"))]:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        if BEGIN not in text and END not in text:
+            continue
+        filled = _fill(text, table, path)
+        if filled != text:
+            changed.append(path)
+            if not check:
+                path.write_text(filled, encoding="utf-8")
+    return changed

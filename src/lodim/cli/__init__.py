@@ -1,0 +1,5 @@
+"""The command ``lodim``: thin, with no logic of its own. See :mod:`lodim.cli.app`."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

@@ -1,0 +1,192 @@
+"""The commands: ``lodim profile``, ``lodim datasets``, ``lodim claims``.
+
+Answers go to standard output, everything about the run (progress, warnings, errors) to standard error. Heavy
+libraries are imported by the commands that need them, so ``lodim --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import lodim
+
+from .claims import claims_app
+from .errors import INTERRUPTED, reported, say
+from .options import check_output, seconds
+from .progress import bar
+
+
+class _Reported(TyperGroup):
+    """A group of commands whose errors become messages."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with reported():
+            return super().invoke(ctx)
+
+
+app = typer.Typer(
+    name="lodim",
+    cls=_Reported,
+    help="Find how few dimensions a problem really needs, and use only those.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(claims_app, name="claims")
+
+
+def _version(wanted: bool) -> bool:
+    if wanted:
+        typer.echo(f"lodim {lodim.__version__}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Find how few dimensions a problem really needs, and use only those."""
+    del version  # its callback has answered
+
+
+@app.command(help="Say how many dimensions the data have and how few a model of them needs.")
+def profile(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A named data set (see 'lodim datasets'), a CSV, TSV or Parquet table, an NPY or NPZ file, a folder "
+            "of images, or package.module:function returning (X, y).",
+        ),
+    ],
+    target: Annotated[
+        str | None, typer.Option(metavar="COL", help="Column to predict: name or position (-1: last).")
+    ] = None,
+    labels: Annotated[str | None, typer.Option(metavar="FILE", help="File with one label a row.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="none, linear, mlp, lenet or package.module:factory. Default: mlp where there is a target.",
+        ),
+    ] = None,
+    budget: Annotated[str, typer.Option(metavar="TIME", help="Time to spend: 60s, 2m, 1h.")] = "60s",
+    html: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write a report with pictures (- for stdout).")
+    ] = None,
+    json: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write the figures (- for stdout).")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Ray cluster for the training runs, or 'auto'.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Processes for the training runs.")] = 1,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Same seed, same answer.")] = 0,
+    missing: Annotated[
+        str,
+        typer.Option(
+            metavar="HOW",
+            help="auto: fill gaps of a table in, refuse stray text and gaps in arrays; impute: fill all in; "
+            "error: refuse all.",
+        ),
+    ] = "auto",
+    max_rows: Annotated[
+        int, typer.Option(metavar="N", min=10, help="Larger data are sampled down to N rows.")
+    ] = 100_000,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the verdict, no progress.")] = False,
+) -> None:
+    """Read the data, measure, print the verdict and write the reports.
+
+    Parameters
+    ----------
+    source, target, labels, model, budget, html, json, ray, jobs, seed, missing, max_rows, quiet
+        The command's argument and options, as their help texts say.
+
+    Raises
+    ------
+    ValueError
+        Bad input; :func:`lodim.cli.errors.reported` makes it a message and exit code 2.
+    """
+    spent = seconds(budget)
+    if html == "-" and json == "-":
+        raise ValueError("--html - and --json - cannot both go to standard output")
+    check_output(html, "--html")
+    check_output(json, "--json")
+    from lodim.datasets import read_source
+
+    dataset = read_source(
+        source, target=target, labels=labels, missing=missing, max_rows=max_rows, random_state=seed
+    )
+    _check_model(model, dataset)
+    options = {"budget": spent, "random_state": seed, "n_jobs": jobs, "ray": ray, "source": source}
+    answer, complete = _measure(dataset, model, options, quiet)
+    _deliver(answer, html, json, quiet)
+    if not complete:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _check_model(model: str | None, dataset: Any) -> None:
+    """Refuse a model that cannot be imported, or that has no target to learn."""
+    if model in (None, "none"):
+        return
+    if model is not None and ":" in model:
+        from lodim.datasets import resolve
+
+        resolve(model)
+    if dataset.y is not None:
+        return
+    names = ", ".join(map(repr, (dataset.feature_names or [])[:8]))
+    columns = f" Columns of {dataset.name}: {names}" if names else ""
+    raise ValueError(
+        f"--model {model} needs a target to learn: name it with --target COL or --labels FILE.{columns}"
+    )
+
+
+def _measure(dataset: Any, model: str | None, options: dict[str, Any], quiet: bool) -> tuple[Any, bool]:
+    """Run the profile; on Ctrl-C return what is known by then, and False."""
+    from lodim.profiling import ProfileInterrupted
+
+    try:
+        with bar("starting", quiet=quiet) as tell:
+            return lodim.profile(dataset, model=model, progress=tell, **options), True
+    except ProfileInterrupted as interrupted:
+        say("Stopped; this is what is known so far.")
+        return interrupted.partial, False
+
+
+def _deliver(answer: Any, html: str | None, json: str | None, quiet: bool) -> None:
+    """Print the answer and write the files that were asked for."""
+    if "-" not in (html, json):
+        typer.echo(answer.verdict if quiet else str(answer))
+    for path, option, render in ((json, "--json", answer.to_json), (html, "--html", answer.to_html)):
+        if path == "-":
+            typer.echo(render())
+        elif path is not None:
+            Path(path).write_text(render() + "\n", encoding="utf-8")
+            if not quiet:
+                say(f"Wrote {path} ({option[2:].upper()})")
+
+
+@app.command()
+def datasets() -> None:
+    """List the named data sets."""
+    from lodim.datasets import summaries
+
+    lines = summaries()
+    width = max(map(len, lines))
+    for name, summary in lines.items():
+        typer.echo(f"{name:<{width}}  {summary}")
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    sys.exit(app())

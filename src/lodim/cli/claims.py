@@ -1,0 +1,102 @@
+"""``lodim claims``: run the evidence of the methods, and show what was recorded."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .errors import say
+from .progress import bar
+
+claims_app = typer.Typer(
+    help="Evidence: each published claim as an experiment that runs here.", no_args_is_help=True
+)
+
+Folder = Annotated[str, typer.Option("--evidence", metavar="FOLDER", help="Where the records are.")]
+
+
+@claims_app.command("list")
+def list_() -> None:
+    """List the claims: name, scales, minutes, what is claimed."""
+    from lodim.claims import list_claims
+
+    for claim in list_claims():
+        scales = "|".join(claim.scales)
+        typer.echo(f"{claim.name}  [{scales}, about {claim.minutes:g} min]\n    {claim.statement}")
+
+
+@claims_app.command(help="Run claims and record what came out; the exit code is 1 if one of them failed.")
+def run(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME...", help="Which claims; all by default.")
+    ] = None,
+    scale: Annotated[str, typer.Option(metavar="laptop|full", help="How large an experiment.")] = "laptop",
+    seed: Annotated[int, typer.Option(metavar="N", min=0)] = 0,
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Processes.")] = 1,
+    ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Ray cluster, or 'auto'.")] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Without names: only the quick ones.")] = False,
+    evidence: Folder = "evidence",
+    dry: Annotated[bool, typer.Option("--dry", help="Record nothing.")] = False,
+) -> None:
+    """Run claims, here or spread over processes, print each result and record it.
+
+    Parameters
+    ----------
+    names, scale, seed, jobs, ray, fast, evidence, dry
+        The command's arguments and options, as their help texts say.
+    """
+    from lodim.claims import find_claim, list_claims, run_claim, run_claims
+
+    out = None if dry else evidence
+    if jobs > 1 or ray is not None:
+        results = run_claims(
+            names or None,
+            scale,
+            seed,
+            out,
+            fast=fast,
+            n_jobs=jobs,
+            ray=ray,
+            on_done=lambda r: typer.echo(str(r)),
+        )
+    else:
+        chosen = [find_claim(name) for name in names] if names else list_claims()
+        if not names:
+            chosen = [claim for claim in chosen if scale in claim.scales and (claim.fast or not fast)]
+        results = []
+        for claim in chosen:
+            with bar(claim.name) as tell:
+                results.append(run_claim(claim.name, scale, seed, out, progress=tell))
+            typer.echo(str(results[-1]))
+    failed = [result.name for result in results if result.verdict in ("fails", "error")]
+    if failed:
+        say(f"Did not pass: {', '.join(failed)}")
+        raise typer.Exit(1)
+
+
+@claims_app.command(help="Show the recorded results as a table.")
+def table(
+    evidence: Folder = "evidence",
+    write: Annotated[
+        bool, typer.Option("--write", help="Write the table into README.md and docs/ instead.")
+    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only say whether those are up to date.")] = False,
+) -> None:
+    """Print the table, or write it into the documents that carry it.
+
+    Parameters
+    ----------
+    evidence, write, check
+        The command's options, as their help texts say.
+    """
+    from lodim.claims import claims_table, read_evidence, update_tables
+
+    if not (write or check):
+        typer.echo(claims_table(read_evidence(evidence)))
+        return
+    changed = update_tables(".", check=check)
+    for path in changed:
+        typer.echo(f"{path} {'is out of date' if check else 'was updated'}")
+    if check and changed:
+        raise typer.Exit(1)

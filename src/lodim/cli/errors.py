@@ -1,0 +1,92 @@
+"""What a person sees when something goes wrong: one message, an exit code, never a traceback.
+
+====  ==========================================================
+code  meaning
+====  ==========================================================
+0     done
+1     an error inside lodim, or a claim that failed
+2     bad input, a wrong option or a missing optional library
+130   stopped with Ctrl-C
+====  ==========================================================
+
+``LODIM_DEBUG=1`` shows the traceback instead.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+BAD_INPUT, INTERNAL, INTERRUPTED = 2, 1, 130
+DEBUG_VARIABLE = "LODIM_DEBUG"
+_SPELLINGS = (("missing='impute'", "--missing impute"), ("max_rows", "--max-rows"))
+
+
+def say(text: str) -> None:
+    """Print one line about the run on standard error.
+
+    Parameters
+    ----------
+    text : str
+    """
+    print(text, file=sys.stderr, flush=True)
+
+
+def _fail(text: str, code: int) -> SystemExit:
+    for python, option in _SPELLINGS:
+        text = text.replace(python, option)
+    say(text)
+    return SystemExit(code)
+
+
+def _internal(error: Exception) -> SystemExit:
+    return _fail(
+        f"Internal error: {type(error).__name__}: {error}\n"
+        f"This should not happen; {DEBUG_VARIABLE}=1 shows where it came from.",
+        INTERNAL,
+    )
+
+
+def _show_warning(
+    message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
+    say(f"Warning: {message}")
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Run a command; what it raises becomes a message and an exit code, its warnings become lines.
+
+    Raises
+    ------
+    SystemExit
+        In place of whatever the command raised.
+    """
+    if os.environ.get(DEBUG_VARIABLE, "0") not in ("", "0"):
+        yield
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            yield
+    except KeyboardInterrupt:
+        raise _fail("Stopped before anything was measured.", INTERRUPTED) from None
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        if getattr(error, "errno", None) == errno.EPIPE:  # the reader of our output has gone
+            raise
+        if isinstance(error, ImportError) and (error.name or "").startswith("lodim"):
+            raise _internal(error) from None
+        raise _fail(f"Error: {error}", BAD_INPUT) from None
+    except MemoryError:
+        raise _fail(
+            "Error: not enough memory for these data; read fewer rows (max_rows)", BAD_INPUT
+        ) from None
+    except Exception as error:
+        if type(error).__module__.startswith(("typer", "click")):
+            raise
+        raise _internal(error) from None

@@ -1,0 +1,15 @@
+from .arrays import read_npy as read_npy
+from .columns import encode_columns as encode_columns
+from .dataset import Dataset as Dataset
+from .functions import read_function as read_function
+from .functions import resolve as resolve
+from .images import read_images as read_images
+from .manifolds import MANIFOLDS as MANIFOLDS
+from .manifolds import manifold as manifold
+from .named import load as load
+from .named import names as names
+from .named import summaries as summaries
+from .source import read_source as read_source
+from .tables import read_table as read_table
+from .targets import encode_target as encode_target
+from .targets import read_labels as read_labels

@@ -1,0 +1,262 @@
+"""Arrays of numbers: NPY and NPZ files, and arrays in memory.
+
+An array is taken as it is: its columns are believed to share a unit (pixels, embeddings), so nothing is standardised,
+and a gap is an error unless filling in is asked for.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..randomness import RandomState, as_generator
+from ..validation import check_choice, check_matrix, close_matches
+from .columns import MISSING
+from .dataset import MAX_COLUMNS, MAX_ROWS, Dataset, check_width, row_limit
+from .targets import attach, pick_labels, with_target
+
+X_KEYS = ("X", "x", "data", "features", "embeddings", "images", "X_train", "x_train", "arr_0")
+Y_KEYS = ("y", "Y", "labels", "label", "target", "targets", "y_train", "arr_1")
+
+
+def read_npy(
+    path: str | Path,
+    *,
+    target: str | None = None,
+    labels: Any = None,
+    missing: str = "auto",
+    max_rows: int = MAX_ROWS,
+    max_columns: int = MAX_COLUMNS,
+    random_state: RandomState = 0,
+) -> Dataset:
+    """Read an ``.npy`` file (memory-mapped), or an ``.npz`` file with arrays ``X`` and, if there is one, ``y``.
+
+    Parameters
+    ----------
+    path : str or Path
+        Arrays of shape (n,), (n, D), or images (n, height, width) and with channels first or last.
+    target : str, optional
+        Name of the array with the targets in an ``.npz`` file.
+    labels : str, Path or array-like, optional
+        Targets from elsewhere, one a row.
+    missing : {"auto", "impute", "error"}
+        ``"impute"`` fills gaps in with the column's median; otherwise they are an error.
+    max_rows, max_columns : int
+        More rows are sampled; more columns are refused.
+    random_state : int, Generator or None
+        Of the sample.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    ValueError
+        Not numbers, gaps, an unknown array name, labels of another length.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {str(path)!r}")
+    if target is not None and labels is not None:
+        raise ValueError("give the name of the target array or a labels file, not both")
+    if path.suffix == ".npz":
+        X, y, target_name = _from_npz(path, target)
+        labels = y if labels is None else labels
+    elif target is not None:
+        raise ValueError(
+            f"{path.name} holds one array without names; give its targets in a labels file instead"
+        )
+    else:
+        X, target_name = open_npy(path), "labels"
+    return from_arrays(
+        X, labels, name=path.name, target_name=target_name, missing=missing, max_rows=max_rows,
+        max_columns=max_columns, random_state=random_state,
+    )  # fmt: skip
+
+
+def open_npy(path: Path) -> Any:
+    """Memory-map an ``.npy`` file.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    ValueError
+        Not such a file, or one of Python objects.
+    """
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path.name} is empty")
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(_why_not_an_array(path.name, error)) from error
+
+
+def _why_not_an_array(name: str, error: Exception) -> str:
+    if "allow_pickle" in str(error) or "Python objects" in str(error) or "pickled" in str(error).lower():
+        return (
+            f"{name} holds Python objects (text among the numbers?) or is no NumPy file; expected an array of numbers. "
+            "Save it with a numeric dtype, e.g. np.save(name, X.astype(float))"
+        )
+    return f"{name} is not a NumPy file that can be read ({error})"
+
+
+def _from_npz(path: Path, target: str | None) -> tuple[Any, Any, str]:
+    """Return X, y (or None) and the target's name."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            keys = list(archive.files)
+            x_key, y_key = _choose_keys(keys, path.name, target)
+            return archive[x_key], archive[y_key] if y_key else None, y_key or "labels"
+    except (OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(_why_not_an_array(path.name, error)) from error
+    except ValueError as error:
+        if "allow_pickle" in str(error) or "pickled" in str(error):
+            raise ValueError(_why_not_an_array(path.name, error)) from error
+        raise
+
+
+def _choose_keys(keys: list[str], name: str, target: str | None) -> tuple[str, str | None]:
+    if target is not None and target not in keys:
+        raise ValueError(
+            f"{name} has no array {target!r}.{close_matches(target, keys)} It holds {', '.join(map(repr, keys))}"
+        )
+    y_key = target or next((key for key in Y_KEYS if key in keys), None)
+    left = [key for key in keys if key != y_key]
+    x_key = left[0] if len(left) == 1 else next((key for key in X_KEYS if key in left), None)
+    if x_key is None:
+        raise ValueError(
+            f"{name} holds the arrays {', '.join(map(repr, keys)) or '(none)'}; expected one array, or 'X' and 'y'"
+        )
+    return x_key, y_key
+
+
+def from_arrays(
+    X: Any,
+    y: Any = None,
+    *,
+    name: str = "data",
+    target_name: str = "y",
+    missing: str = "auto",
+    max_rows: int = MAX_ROWS,
+    max_columns: int = MAX_COLUMNS,
+    random_state: RandomState = 0,
+) -> Dataset:
+    """Make a data set of arrays: sampled when large, flattened when images, checked.
+
+    Parameters
+    ----------
+    X : array-like, shape (n,), (n, D), (n, height, width) or that with channels
+        Numbers; a tensor or a memory map will do.
+    y : array-like, shape (n,), or a labels file, optional
+    name, target_name : str
+    missing : {"auto", "impute", "error"}
+    max_rows, max_columns : int
+    random_state : int, Generator or None
+
+    Raises
+    ------
+    ValueError
+        Not numbers, gaps, too many columns, labels of another length.
+    """
+    check_choice(missing, MISSING, "missing")
+    X = X.detach().cpu().numpy() if hasattr(X, "detach") else X
+    y = y.detach().cpu().numpy() if hasattr(y, "detach") else y
+    X = X if isinstance(X, np.ndarray) else np.asarray(X)
+    _check_numeric(X, name)
+    if X.ndim == 0 or X.size == 0:
+        raise ValueError(f"{name} has shape {X.shape}; expected samples in rows")
+    n_total, n_columns = len(X), int(np.prod(X.shape[1:], dtype=np.int64))
+    check_width(n_columns, max_columns, name)
+    limit, notes = row_limit(n_columns, max_rows), list[str]()
+    rows = np.arange(n_total)
+    if n_total > limit:
+        rows = np.sort(as_generator(random_state).choice(n_total, limit, replace=False))
+        notes.append(f"{n_total:,} rows: a random sample of {limit:,} is used")
+        X = X[rows]
+    X, image_shape, said = _flatten(np.asarray(X))
+    notes.extend(said)
+    target = None
+    if y is not None:
+        keep, target = attach(pick_labels(y, n_total, rows), target_name, missing)
+        notes.extend(target.notes)
+        X = X if keep.all() else X[keep]
+    X, said = _fill(X, missing)
+    notes.extend(said)
+    X = check_matrix(X, name=name, dtype=X.dtype)
+    dataset = Dataset(X=X, name=name, image_shape=image_shape, notes=tuple(notes))
+    return dataset if target is None else with_target(dataset, target, target_name)
+
+
+def _check_numeric(X: np.ndarray, name: str) -> None:
+    if X.dtype.names:
+        raise ValueError(
+            f"{name} is a table with the fields {', '.join(map(repr, X.dtype.names))}; read it as one: "
+            "lodim.datasets.read_table(pandas.DataFrame(array))"
+        )
+    if X.dtype.kind in "OUSV":
+        sample = next((v for v in X.ravel()[:10_000] if not _is_float(v)), X.ravel()[0] if X.size else "")
+        raise ValueError(
+            f"{name} holds {_kind_name(X.dtype)} (e.g. {str(sample)[:40]!r}), not numbers; convert it with "
+            ".astype(float), or save a mixed table as CSV"
+        )
+    if X.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{name} holds {_kind_name(X.dtype)}, not real numbers; use e.g. its real and imaginary parts"
+        )
+
+
+def _is_float(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _kind_name(dtype: np.dtype) -> str:
+    names = {"O": "Python objects", "U": "text", "S": "bytes", "V": "records", "c": "complex numbers"}
+    return names.get(dtype.kind, str(dtype))
+
+
+def _flatten(X: np.ndarray) -> tuple[np.ndarray, tuple[int, ...] | None, list[str]]:
+    """Return X as (n, D) floats, the image shape where it has one, and notes."""
+    shape = X.shape
+    single = X.dtype in (np.float32, np.float16, np.uint8)
+    floats: Any = X.astype(np.float32 if single else np.float64)
+    if X.ndim == 1:
+        return floats[:, None], None, ["one axis: read as one column"]
+    if X.ndim == 2:
+        return floats, None, []
+    is_image = X.ndim == 3 or (X.ndim == 4 and (shape[1] in (1, 3, 4) or shape[3] in (1, 3, 4)))
+    if not is_image:
+        return floats.reshape(shape[0], -1), None, [f"samples of shape {shape[1:]} were flattened"]
+    if X.ndim == 3:
+        floats = floats[:, None]
+    elif shape[1] not in (1, 3, 4):
+        floats = floats.transpose(0, 3, 1, 2)
+    image_shape = tuple(int(s) for s in floats.shape[1:])
+    notes = [f"images of {image_shape[1]} x {image_shape[2]} pixels, channels: {image_shape[0]}"]
+    if X.dtype == np.uint8:
+        floats = floats / np.float32(255)
+        notes.append("pixels were scaled to [0, 1]")
+    return floats.reshape(shape[0], -1), image_shape, notes
+
+
+def _fill(X: np.ndarray, missing: str) -> tuple[np.ndarray, list[str]]:
+    gaps = ~np.isfinite(X) if missing == "impute" else np.zeros(0, dtype=bool)
+    if not gaps.any():
+        return X, []
+    if gaps.all(axis=0).any():
+        raise ValueError(f"column {int(gaps.all(axis=0).argmax())} has no finite value; drop it")
+    medians = np.nanmedian(np.where(gaps, np.nan, X), axis=0)
+    note = f"ATTENTION, {int(gaps.sum())} values in {int(gaps.any(0).sum())} columns were filled in (median)"
+    return np.where(gaps, medians, X).astype(X.dtype), [note]

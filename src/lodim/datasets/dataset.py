@@ -1,0 +1,135 @@
+"""The form in which all data arrive: :class:`Dataset`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..validation import check_choice, check_labels
+
+MAX_ROWS = 100_000  # more rows than this are sampled: neighbour searches and training gain nothing from them
+MAX_COLUMNS = 100_000  # more columns than this are refused
+MAX_VALUES = 200_000_000  # rows times columns that are read into memory (1.6 GB in double precision)
+MIN_ROWS = 10  # fewer rows say nothing about a dimension
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A matrix of numbers, its target and what is known about both.
+
+    Attributes
+    ----------
+    X : ndarray of float, shape (n, D)
+        One sample a row. Pixels lie in [0, 1], in the order of ``image_shape``.
+    y : ndarray, shape (n,), or None
+        Class numbers 0, 1, ... for classification, floats for regression.
+    name : str
+    feature_names : sequence of str or None
+        One a column.
+    target_name : str or None
+    classes : list of str or None
+        Name of class 0, 1, ...
+    kind : {"classification", "regression"} or None
+        None without a target.
+    image_shape : tuple of int or None
+        (channels, height, width): ``X.reshape(-1, *image_shape)`` is a batch of images.
+    notes : tuple of str
+        What was done to the data while reading them.
+    dimension : int or None
+        The true intrinsic dimension, for synthetic data.
+
+    Raises
+    ------
+    ValueError
+        ``X`` is not 2-D, or the target, the names or the image shape do not fit it.
+    """
+
+    X: np.ndarray
+    y: np.ndarray | None = None
+    name: str = "data"
+    feature_names: Sequence[str] | None = None
+    target_name: str | None = None
+    classes: list[str] | None = None
+    kind: str | None = None
+    image_shape: tuple[int, ...] | None = None
+    notes: tuple[str, ...] = ()
+    dimension: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.X.ndim != 2:
+            raise ValueError(f"X must be 2-D (rows are samples, columns features), got shape {self.X.shape}")
+        if self.y is not None:
+            check_labels(self.y, len(self.X))
+            check_choice(self.kind, ("classification", "regression"), "kind")
+        if self.feature_names is not None and len(self.feature_names) != self.X.shape[1]:
+            raise ValueError(f"{len(self.feature_names)} feature names for {self.X.shape[1]} columns")
+        if self.image_shape is not None and np.prod(self.image_shape) != self.X.shape[1]:
+            raise ValueError(f"image_shape {self.image_shape} does not hold {self.X.shape[1]} values")
+
+    def __str__(self) -> str:
+        text = f"{self.name}: {self.X.shape[0]:,} samples, {self.X.shape[1]:,} columns"
+        if self.y is not None and self.kind == "classification":
+            n_classes = len(self.classes) if self.classes is not None else len(np.unique(self.y))
+            text += f", {n_classes} classes" + (f" ({self.target_name})" if self.target_name else "")
+        elif self.kind == "regression":
+            text += f", target {self.target_name or 'y'}"
+        return text
+
+    def __repr__(self) -> str:
+        return f"<Dataset {self}>"
+
+    def take(self, rows: Any) -> Dataset:
+        """Return the data set of these rows.
+
+        Parameters
+        ----------
+        rows : array-like of int or bool, or slice
+            What NumPy accepts as a row index.
+        """
+        y = None if self.y is None else self.y[rows]
+        return replace(self, X=self.X[rows], y=y)
+
+    def to_frame(self) -> Any:
+        """Return a pandas data frame: the columns, then the target (by class name where there are classes)."""
+        import pandas as pd
+
+        frame = pd.DataFrame(self.X, columns=self.feature_names)
+        if self.y is not None:
+            values = self.y if self.classes is None else np.array(self.classes, dtype=object)[self.y]
+            frame[self.target_name or "target"] = values
+        return frame
+
+
+def row_limit(n_columns: int, max_rows: int = MAX_ROWS) -> int:
+    """Return how many rows of ``n_columns`` values are read at most.
+
+    Parameters
+    ----------
+    n_columns : int
+    max_rows : int
+    """
+    return max(1, min(int(max_rows), MAX_VALUES // max(n_columns, 1)))
+
+
+def check_width(n_columns: int, max_columns: int, name: str) -> None:
+    """Refuse data with more columns than can be handled.
+
+    Parameters
+    ----------
+    n_columns, max_columns : int
+    name : str
+        Where the data come from, for the message.
+
+    Raises
+    ------
+    ValueError
+        Too many columns.
+    """
+    if n_columns > max_columns:
+        raise ValueError(
+            f"{name} has {n_columns:,} columns; at most {max_columns:,} can be read. Are rows and columns swapped? "
+            "Otherwise choose columns, or reduce them first (e.g. sklearn.random_projection.SparseRandomProjection)"
+        )

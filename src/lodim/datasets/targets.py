@@ -1,0 +1,263 @@
+"""Targets: classes or numbers, and the files they come in.
+
+The rule that tells a classification from a regression: text, categories and booleans are classes; whole numbers are
+classes when there are at most :data:`MAX_CLASSES` different ones and at least two samples for each on average;
+everything else is a number to regress on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..validation import check_choice
+from .dataset import Dataset
+
+MAX_CLASSES = 20
+KINDS = ("auto", "classification", "regression")
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """An encoded target: ``y`` (class numbers or floats), its ``kind``, its ``classes`` and notes."""
+
+    y: np.ndarray
+    kind: str
+    classes: list[str] | None
+    notes: tuple[str, ...]
+
+
+def infer_kind(values: Any) -> str:
+    """Return ``"classification"`` or ``"regression"`` by the rule of this module.
+
+    Parameters
+    ----------
+    values : array-like, shape (n,)
+        Without missing values.
+    """
+    values = np.asarray(values)
+    if values.dtype.kind not in "iufMm":
+        return "classification"
+    if values.dtype.kind in "Mm" or not np.all(values == np.round(values)):
+        return "regression"
+    n_different = len(np.unique(values))
+    return "classification" if n_different <= MAX_CLASSES and 2 * n_different <= len(values) else "regression"
+
+
+def encode_target(values: Any, *, name: str = "target", kind: str = "auto") -> Target:
+    """Encode a target without missing values.
+
+    Parameters
+    ----------
+    values : array-like, shape (n,)
+        Numbers, text, booleans or dates.
+    name : str
+        For messages and notes.
+    kind : {"auto", "classification", "regression"}
+
+    Returns
+    -------
+    Target
+
+    Raises
+    ------
+    ValueError
+        One class only, a constant number, text that is different in nearly every row, or text to regress on.
+    """
+    check_choice(kind, KINDS, "kind")
+    values = np.asarray(values)
+    if values.dtype == object:
+        values = np.array(values.tolist())
+    if values.dtype.kind not in "biufMm":
+        values = np.array([str(v) for v in values], dtype=object)
+    kind = infer_kind(values) if kind == "auto" else kind
+    return _classes(values, name) if kind == "classification" else _numbers(values, name)
+
+
+def _classes(values: np.ndarray, name: str) -> Target:
+    whole = values.dtype.kind == "f" and np.all(values == np.round(values))
+    levels, codes, counts = np.unique(
+        values.astype(np.int64) if whole else values, return_inverse=True, return_counts=True
+    )
+    classes = [str(level) for level in levels]
+    if len(classes) < 2:
+        raise ValueError(
+            f"target {name!r} has one class only ({classes[0]!r} in all {len(values)} rows); a task needs at least "
+            "two. Choose another target, or leave it out to profile the columns alone"
+        )
+    if len(classes) > max(MAX_CLASSES, len(values) // 2):
+        raise ValueError(
+            f"target {name!r} has {len(classes)} different values in {len(values)} rows (e.g. {classes[0]!r}): these "
+            "look like identifiers or free text, not classes. Choose another column"
+        )
+    rare = [c for c, count in zip(classes, counts, strict=True) if count < 2]
+    notes = (
+        (f"target {name!r}: {len(rare)} of {len(classes)} classes have one sample only ({_listed(rare)})",)
+        if rare
+        else ()
+    )
+    return Target(codes.astype(np.int64), "classification", classes, notes)
+
+
+def _numbers(values: np.ndarray, name: str) -> Target:
+    notes: tuple[str, ...] = ()
+    if values.dtype.kind in "Mm":
+        days = np.timedelta64(1, "D")
+        values = (values - values.min()) / days if values.dtype.kind == "M" else values / days
+        notes = (f"target {name!r}: dates and durations became numbers of days",)
+    try:
+        y = values.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"target {name!r} holds text ({error}); regression needs numbers") from error
+    if not np.isfinite(y).all():
+        raise ValueError(f"target {name!r} has {int((~np.isfinite(y)).sum())} values that are not finite")
+    if y.min() == y.max():
+        raise ValueError(
+            f"target {name!r} is {y[0]:g} in all {len(y)} rows: nothing to learn. Choose another"
+        )
+    return Target(y, "regression", None, notes)
+
+
+def _listed(items: list[str], most: int = 5) -> str:
+    shown = ", ".join(repr(item) for item in items[:most])
+    return shown + (", ..." if len(items) > most else "")
+
+
+def read_labels(path: str | Path, *, n_samples: int | None = None, column: str | None = None) -> np.ndarray:
+    """Read a file of labels, one a sample: text with one label a line, CSV, or NPY.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.npy``; or a text file (``.txt``, ``.csv``, ``.tsv``, each also ``.gz``), with or without a header line.
+    n_samples : int, optional
+        How many labels are expected: settles whether a first line of text is a header or a label.
+    column : str, optional
+        Which column holds the labels when the file has several.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Raw labels; missing ones are None or NaN.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    ValueError
+        Not one label a sample.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no labels file {str(path)!r}")
+    if path.suffix == ".npy":
+        from .arrays import open_npy
+
+        return _one_column(np.asarray(open_npy(path)), path)
+    from .numerals import is_number
+    from .tables import choose_column, read_frame
+
+    frame = read_frame(path).frame
+    if frame.shape[1] > 1 and column is None:
+        raise ValueError(
+            f"{path.name} has {frame.shape[1]} columns ({', '.join(map(repr, frame.columns[:8]))}); "
+            "a labels file has one label a line"
+        )
+    if frame.shape[1] == 1:
+        bare = read_frame(path, header=False).frame
+        all_text = not any(is_number(str(v)) for v in bare.iloc[:, 0])
+        frame = bare if all_text and n_samples is not None and len(bare) != n_samples + 1 else frame
+    return frame[choose_column(frame, column) if column else frame.columns[0]].to_numpy()
+
+
+def _one_column(array: np.ndarray, path: Path) -> np.ndarray:
+    if array.ndim == 2 and array.shape[1] == 1:
+        return array[:, 0]
+    if array.ndim == 2 and np.isin(array, (0, 1)).all() and np.all(array.sum(1) == 1):
+        return array.argmax(1)  # one-hot rows
+    if array.ndim != 1:
+        raise ValueError(
+            f"{path.name} has shape {array.shape}; labels are 1-D (one a sample) or one-hot rows"
+        )
+    return array
+
+
+def pick_labels(labels: Any, n_total: int, rows: np.ndarray) -> np.ndarray:
+    """Return the labels of the rows that were read, after checking that there is one for every row.
+
+    Parameters
+    ----------
+    labels : str, Path or array-like, shape (n_labels,)
+        A file for :func:`read_labels`, or the labels themselves.
+    n_total : int
+        Rows of the source.
+    rows : ndarray of int, shape (n,)
+        Which of them were read.
+
+    Raises
+    ------
+    ValueError
+        Another number of labels than rows.
+    """
+    is_file = isinstance(labels, str | Path)
+    values = read_labels(labels, n_samples=n_total) if is_file else np.asarray(labels)
+    if len(values) != n_total:
+        where = f"the labels file {Path(labels).name!r}" if is_file else "labels"
+        raise ValueError(
+            f"{where} has {len(values):,} entries but the data have {n_total:,} rows; they must match one to one"
+        )
+    return values[rows]
+
+
+def attach(values: np.ndarray, name: str, missing: str) -> tuple[np.ndarray, Target]:
+    """Encode a target that may have gaps: rows without one are left out, and said.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,)
+        Raw target, NaN or None where missing.
+    name : str
+    missing : {"auto", "impute", "error"}
+        ``"error"`` refuses a target with gaps.
+
+    Returns
+    -------
+    keep : ndarray of bool, shape (n,)
+        Rows with a target.
+    target : Target
+        Of those rows.
+
+    Raises
+    ------
+    ValueError
+        What :func:`encode_target` refuses, or gaps where they are not allowed.
+    """
+    import pandas as pd
+
+    keep = ~np.asarray(pd.isna(values))
+    n_missing = int((~keep).sum())
+    if n_missing and (missing == "error" or not keep.any()):
+        raise ValueError(
+            f"target {name!r} is missing in {n_missing} of {len(keep)} rows; fill them in or drop them"
+        )
+    target = encode_target(values[keep], name=name)
+    if n_missing:
+        note = f"target {name!r} is missing in {n_missing} of {len(keep)} rows: those rows were left out"
+        target = Target(target.y, target.kind, target.classes, (note, *target.notes))
+    return keep, target
+
+
+def with_target(dataset: Dataset, target: Target, name: str) -> Dataset:
+    """Return a data set with a target.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    target : Target
+        Of its rows.
+    name : str
+    """
+    return replace(dataset, y=target.y, kind=target.kind, classes=target.classes, target_name=name)

@@ -1,0 +1,5 @@
+from .estimator import IntrinsicDimension as IntrinsicDimension
+from .summary import DimensionSummary as DimensionSummary
+from .summary import Estimate as Estimate
+from .summary import ScalePoint as ScalePoint
+from .survey import intrinsic_dimensions as intrinsic_dimensions

@@ -1,0 +1,183 @@
+"""One estimator's answer on one graph, ready to be resampled, calibrated and put beside others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from lodim.geometry.dimension.calibration import calibrate
+from lodim.geometry.dimension.methods import CONSENSUS, GRAPH_METHODS, OTHER_K, default_k, put_together
+from lodim.geometry.dimension.nearest import gride
+from lodim.geometry.dimension.pairs import correlation_dimension, fisher_separability
+from lodim.geometry.dimension.spectrum import (
+    covariance_spectrum,
+    linear_dimension,
+    local_dimension,
+    local_spectra,
+)
+from lodim.geometry.dimension.tight import tle
+from lodim.neighbors import NeighborGraph
+
+__all__ = ["Answer", "answer", "consensus", "smooth"]
+
+Resampled = Callable[[np.ndarray], float]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Raw answer of an estimator.
+
+    Attributes
+    ----------
+    dimension : float
+    k : int
+        Farthest neighbour used; 0 for estimators that use none.
+    pointwise : ndarray or None
+        Local dimensions of the query points.
+    resampled : callable or None
+        The estimator on the query points at given positions.
+    calibrated : float or None
+        See :mod:`lodim.geometry.dimension.calibration`.
+    to_ball : callable or None
+        The calibration, for arrays.
+    se : float or None
+        From the likelihood, where there is one.
+    note : str
+    saturated : bool
+        The value is only a lower bound.
+    """
+
+    dimension: float
+    k: int = 0
+    pointwise: Float[np.ndarray, " n_queries"] | None = None
+    resampled: Resampled | None = None
+    calibrated: float | None = None
+    to_ball: Callable[[np.ndarray], np.ndarray] | None = None
+    se: float | None = None
+    note: str = ""
+    saturated: bool = False
+
+
+def _of_graph(method: str, graph: NeighborGraph, k: int, aggregate: str | None) -> Answer:
+    chosen = GRAPH_METHODS[method]
+    values = chosen.contributions(graph.dist, k)
+    raw = chosen.combine(values, k, aggregate)
+
+    def to_ball(estimates: np.ndarray) -> np.ndarray:
+        return calibrate(estimates, method, graph.n_ref, k, aggregate)
+
+    se = gride(values, k // 2 if method == "gride" else 1, k)[1] if method in ("gride", "mind") else None
+    return Answer(
+        raw,
+        k,
+        chosen.pointwise(values, k),
+        lambda drawn: chosen.combine(values[drawn], k, aggregate),
+        float(to_ball(np.array(raw))),
+        to_ball,
+        se,
+        _k_note(method, k),
+    )
+
+
+def _k_note(method: str, k: int) -> str:
+    own = GRAPH_METHODS[method].k if method in GRAPH_METHODS else OTHER_K[method]
+    return f"k={k}" if k != own else ""
+
+
+def answer(
+    method: str,
+    graph: NeighborGraph,
+    X: Float[np.ndarray, "n features"] | None = None,
+    k: int | None = None,
+    aggregate: str | None = None,
+) -> Answer:
+    """Apply one estimator (any but the consensus).
+
+    Parameters
+    ----------
+    method : str
+    graph : NeighborGraph
+    X : ndarray, shape (n, n_features), optional
+        The data of the graph; needed by ``tle``, ``corrint``, ``lpca`` and ``fishers``.
+    k : int, optional
+        Default: :func:`~lodim.geometry.dimension.methods.default_k`. ``lpca`` without k looks at all points at once.
+    aggregate : str, optional
+
+    Raises
+    ------
+    ValueError
+        If the method needs ``X`` and there is none, or the graph has too few neighbours.
+    """
+    local_lpca = method == "lpca" and k is not None
+    k = default_k(method, graph.n_ref) if k is None else k
+    if k > graph.k:
+        raise ValueError(
+            f"{method!r} with k={k} needs {k} neighbours of each point, the graph has {graph.k}; "
+            f"build it with NeighborGraph.from_data(X, {k})"
+        )
+    if method in GRAPH_METHODS:
+        return _of_graph(method, graph, k, aggregate)
+    if X is None:
+        raise ValueError(f"method={method!r} needs the data, not only their neighbour graph; call fit(X)")
+    if method == "tle" or local_lpca:
+        local = tle(X, graph, k) if method == "tle" else local_dimension(local_spectra(X, graph, k))
+        how = aggregate or "mean"
+        return Answer(
+            put_together(local, how),
+            k,
+            local,
+            lambda drawn: put_together(local[drawn], how),
+            note=_k_note(method, k),
+        )
+    if method == "corrint":
+        d = correlation_dimension(X, graph, max(1, k // 2), k)
+        return Answer(d, k, note=_k_note(method, k))
+    if method == "lpca":
+        return Answer(linear_dimension(covariance_spectrum(X)), note="linear, seen from outside")
+    found = fisher_separability(X)
+    note = "lower bound: all pairs are separable" if found.saturated else ""
+    return Answer(found.dimension, note=note, saturated=found.saturated)
+
+
+def consensus(answers: dict[str, Answer]) -> tuple[float, Resampled, tuple[float, float]]:
+    """Median of the calibrated estimators: the value, the same on resampled points, and the estimators' quartiles.
+
+    Parameters
+    ----------
+    answers : dict of str to Answer
+        At least one method of :data:`~lodim.geometry.dimension.methods.CONSENSUS` (others are ignored).
+    """
+    voting = [answers[name] for name in CONSENSUS if name in answers]
+    if not voting:
+        raise ValueError(f"a consensus needs at least one of the methods {', '.join(CONSENSUS)}")
+    values = np.array([a.calibrated for a in voting], dtype=np.float64)
+
+    def resampled(drawn: np.ndarray) -> float:
+        votes = [float(a.to_ball(np.array(a.resampled(drawn)))) for a in voting]  # type: ignore[misc]
+        return float(np.median(votes))
+
+    finite = values[np.isfinite(values)]
+    quartiles = np.percentile(finite, [25, 75]) if len(finite) else np.array([math.nan, math.nan])
+    return float(np.median(values)), resampled, (float(quartiles[0]), float(quartiles[1]))
+
+
+def smooth(
+    graph: NeighborGraph, local: Float[np.ndarray, " n_queries"], k: int
+) -> Float[np.ndarray, " n_queries"]:
+    """Inverse mean of the local dimensions of each query and of those of its ``k`` neighbours that are queries.
+
+    Parameters
+    ----------
+    graph : NeighborGraph
+    local : ndarray, shape (n_queries,)
+    k : int
+    """
+    inverse = np.full(len(graph.twin), np.nan)
+    inverse[graph.query_idx] = np.divide(1.0, local, out=np.full(len(local), np.inf), where=local > 0)
+    around = np.concatenate([inverse[graph.query_idx, None], inverse[graph.idx[:, :k]]], 1)
+    mean = np.nanmean(around, axis=1)
+    return np.divide(1.0, mean, out=np.full(len(mean), np.inf), where=mean > 0)

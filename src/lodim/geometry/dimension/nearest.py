@@ -1,0 +1,182 @@
+"""Estimators that are closed forms (or one root) of the distances to the nearest neighbours.
+
+If points fall with constant density on a d-dimensional ball around x, the share of them nearer than r is r^d, so
+``u_j = r_j^d`` are the order statistics of uniform numbers: every estimator below solves that for d.
+
+============== ======================================= ==================================================
+in the papers  here                                    meaning
+============== ======================================= ==================================================
+r_j            ``dist[:, j - 1]``                      distance to the j-th neighbour, r_1 <= r_2 <= ...
+mu             ``exp(l)``, ``l = log_ratios(...)``     r_{n2} / r_{n1} at each point
+N              ``len(l)``                              query points
+f              ``discard``                             share of the largest ratios left out (TwoNN)
+n_1, n_2       ``n1``, ``n2``                          orders of the two neighbours (Gride)
+rho, k         ``1 / mu``, ``n2 - 1``                  r_1 / r_{k+1} and k of MiND-ML
+============== ======================================= ==================================================
+
+- TwoNN (Facco 2017, arXiv 1803.06992): mu = r_2/r_1 is Pareto with exponent d. :func:`twonn_fit` is the paper's line
+  through the origin, :func:`twonn_mle` the maximum likelihood of a sample whose largest ratios are censored:
+  ``(K - 1) / (sum_{i<=K} l_(i) + (N - K) l_(K))``.
+- Gride (Denti 2022, arXiv 2104.13832): ``1/d + (n2-n1-1) l / (1 - e^{-dl}) = (n2-1) l`` summed over points.
+  MiND-ML (Rozza 2012) maximises the likelihood of r_1/r_{k+1}, which is Gride's with n1 = 1 and n2 = k + 1.
+- MLE (Levina and Bickel 2004): ``(k-1) / sum_{j<k} log(r_k/r_j)`` at each point; k - 2 makes it unbiased; MacKay and
+  Ghahramani (2005) average the inverses, which is the default.
+- MOM (Amsaleg 2018): ``m / (r_k - m)``, m the mean of r_1 ... r_k. MADA (Farahmand 2007):
+  ``log 2 / log(r_k / r_{k/2})``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+from scipy.optimize import brentq
+
+__all__ = ["gride", "gride_pointwise", "levina_bickel", "log_ratios", "mada", "mom", "twonn_fit", "twonn_mle"]
+
+
+def log_ratios(dist: Float[np.ndarray, "n k"], n1: int = 1, n2: int = 2) -> Float[np.ndarray, " n"]:
+    """Return ``log(r_{n2} / r_{n1})`` at each point.
+
+    Parameters
+    ----------
+    dist : ndarray, shape (n, k)
+        Positive distances, ascending.
+    n1, n2 : int
+        Orders of the neighbours, ``1 <= n1 < n2 <= k``.
+    """
+    if not 1 <= n1 < n2 <= dist.shape[1]:
+        raise ValueError(f"need 1 <= n1 < n2 <= {dist.shape[1]} neighbours, got n1={n1}, n2={n2}")
+    return np.log(dist[:, n2 - 1] / dist[:, n1 - 1])
+
+
+def _reciprocal(total: float, count: int | float) -> float:
+    return count / total if total > 0 else math.inf
+
+
+def twonn_mle(l: Float[np.ndarray, " n"], discard: int | float = 0.1) -> float:
+    """TwoNN by maximum likelihood, the largest ratios censored (infinite if all distances tie).
+
+    Parameters
+    ----------
+    l : ndarray, shape (n,)
+        ``log(r_2 / r_1)``.
+    discard : float
+        Share of the largest ratios that only count as "at least the largest kept one".
+    """
+    kept = max(2, math.floor((1 - discard) * len(l)))
+    ordered = np.sort(l)
+    return _reciprocal(float(ordered[:kept].sum() + (len(l) - kept) * ordered[kept - 1]), kept - 1)
+
+
+def twonn_fit(l: Float[np.ndarray, " n"], discard: int | float = 0.1) -> float:
+    """TwoNN by the slope through the origin of ``-log(1 - i/N)`` on the i-th smallest ``log mu``.
+
+    Parameters
+    ----------
+    l : ndarray, shape (n,)
+        ``log(r_2 / r_1)``.
+    discard : float
+        Share of the largest ratios left out.
+    """
+    kept = max(2, math.floor((1 - discard) * len(l)))
+    kept = min(kept, len(l) - 1)  # the last point of the empirical distribution has -log 0
+    x = np.sort(l)[:kept]
+    y = -np.log1p(-np.arange(1, kept + 1) / len(l))
+    return _reciprocal(float(x @ x), float(x @ y))
+
+
+def _score_terms(l: np.ndarray, d: int | float) -> tuple[np.ndarray, np.ndarray]:
+    """``x / (1 - e^{-x})`` and ``(x/2 / sinh(x/2))^2`` at x = d l, both 1 at zero."""
+    x = np.maximum(d * l, 1e-300)
+    first = x / -np.expm1(-x)
+    return first, first**2 * np.exp(-x)
+
+
+def gride(l: Float[np.ndarray, " n"], n1: int, n2: int) -> tuple[float, float]:
+    """Gride's maximum-likelihood dimension and its standard error ``1 / sqrt(-score')``.
+
+    Parameters
+    ----------
+    l : ndarray, shape (n,)
+        ``log(r_{n2} / r_{n1})``.
+    n1, n2 : int
+        Orders of the neighbours.
+    """
+    n, total = len(l), float(l.sum())
+    if total <= 0:
+        return math.inf, math.inf
+
+    def score(log_d: float) -> float:
+        d = math.exp(log_d)
+        return n + (n2 - n1 - 1) * float(_score_terms(l, d)[0].sum()) - (n2 - 1) * d * total
+
+    middle = math.log(n / total)
+    d = math.exp(brentq(score, middle - 15, middle + 15, xtol=1e-13))
+    information = (n + (n2 - n1 - 1) * float(_score_terms(l, d)[1].sum())) / d**2
+    return d, information**-0.5
+
+
+def gride_pointwise(l: Float[np.ndarray, " n"], n1: int, n2: int) -> Float[np.ndarray, " n"]:
+    """Gride at every point by itself: the score's root is a constant over ``l`` (infinite where l is zero).
+
+    Parameters
+    ----------
+    l : ndarray, shape (n,)
+        ``log(r_{n2} / r_{n1})``.
+    n1, n2 : int
+        Orders of the neighbours.
+    """
+    constant = gride(np.ones(1), n1, n2)[0]
+    return _divide(np.full(len(l), constant), l)
+
+
+def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.divide(a, b, out=np.full(len(b), np.inf), where=b > 0)
+
+
+def levina_bickel(
+    dist: Float[np.ndarray, "n k"], k: int, *, unbiased: bool = False
+) -> Float[np.ndarray, " n"]:
+    """Levina and Bickel's inverse dimension ``sum_{j<k} log(r_k/r_j) / (k-1)`` at each point.
+
+    Parameters
+    ----------
+    dist : ndarray, shape (n, at least k)
+    k : int
+        Neighbours to use.
+    unbiased : bool
+        Divide by ``k - 2``.
+    """
+    least = 3 if unbiased else 2
+    if not least <= k <= dist.shape[1]:
+        raise ValueError(f"need {least} <= k <= {dist.shape[1]} neighbours, got k={k}")
+    logs = np.log(dist[:, :k])
+    return ((k - 1) * logs[:, -1] - logs[:, :-1].sum(1)) / (k - 2 if unbiased else k - 1)
+
+
+def mom(dist: Float[np.ndarray, "n k"], k: int) -> Float[np.ndarray, " n"]:
+    """Method of moments, ``m / (r_k - m)`` at each point (infinite where all k distances tie).
+
+    Parameters
+    ----------
+    dist : ndarray, shape (n, at least k)
+    k : int
+    """
+    mean = dist[:, :k].mean(1)
+    gap = dist[:, k - 1] - mean
+    return _divide(mean, np.where(gap > 1e-12 * mean, gap, 0.0))
+
+
+def mada(dist: Float[np.ndarray, "n k"], k: int) -> Float[np.ndarray, " n"]:
+    """Manifold-adaptive dimension, ``log 2 / log(r_k / r_{k/2})`` at each point.
+
+    Parameters
+    ----------
+    dist : ndarray, shape (n, at least k)
+    k : int
+        Even, so that the smaller neighbourhood holds exactly half the points.
+    """
+    half = (k + 1) // 2
+    return _divide(np.full(len(dist), math.log(k / half)), log_ratios(dist, half, k))

@@ -1,0 +1,231 @@
+"""Which sizes to run next, until a threshold is bracketed: plans in waves, blind to what a run is.
+
+A plan is a generator. It yields a wave, a list of ``(size, replicate)`` whose runs do not depend on each other, is sent
+their scores (None for a run that was not made, NaN for one that failed) and ends by returning the scores by size::
+
+    plan = bracket_waves(0.9, d_max=1000)
+    wave = next(plan)
+    while True:
+        try:
+            wave = plan.send([measure(size, replicate) for size, replicate in wave])
+        except StopIteration as end:
+            scores = end.value
+            break
+
+*Bracket*: double the size until the mean score reaches the threshold at two sizes in a row, bisect the last step on a
+log scale until its ends are within ``resolution``, then repeat the two ends with other seeds. Where one stands is read
+off the isotonic fit of everything run so far, so a lucky or unlucky run early on is put right later. With ``lookahead``
+above 1 a wave doubles several times at once, or cuts the bracket into several parts: more runs in fewer waves, for
+backends that run many at the price of few. *Grid*: everything at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping, Sequence
+
+import numpy as np
+
+from lodim.landscape.crossing import isotonic_fit, score_of_failure
+from lodim.validation import check_in_range
+
+__all__ = ["bracket_of", "bracket_waves", "grid_sizes", "grid_waves"]
+
+Wave = list[tuple[int, int]]
+Plan = Generator[Wave, Sequence[float | None], dict[int, list[float]]]
+
+
+def bracket_of(
+    runs: Mapping[int, Sequence[float]], threshold: float, *, greater_is_better: bool = True
+) -> tuple[int | None, int | None]:
+    """Return the neighbouring sizes between which the isotonic fit of the runs reaches the threshold.
+
+    Parameters
+    ----------
+    runs : mapping of int to sequence of float
+        Scores by size; one that is not finite counts as a failure.
+    threshold : float
+    greater_is_better : bool
+
+    Returns
+    -------
+    low, high : int or None
+        ``low`` is None if the least size reaches it already, ``high`` if no size does.
+    """
+    sizes = sorted(d for d, s in runs.items() if len(s))
+    if not sizes:
+        return None, None
+    sign = 1.0 if greater_is_better else -1.0
+    scores = [sign * np.asarray(runs[d], dtype=float) for d in sizes]
+    every = np.concatenate(scores)
+    if not np.isfinite(every).any():
+        return sizes[-1], None
+    failure = score_of_failure(every, sign * threshold)
+    means = np.array([np.where(np.isfinite(s), s, failure).mean() for s in scores])
+    fit = isotonic_fit(means, np.array([float(len(s)) for s in scores]))
+    passed = np.flatnonzero(fit >= sign * threshold)
+    if len(passed) == 0:
+        return sizes[-1], None
+    first = int(passed[0])
+    return (sizes[first - 1] if first else None), sizes[first]
+
+
+def _doublings(start: int, factor: float, count: int, d_min: int, d_max: int) -> list[int]:
+    sizes = [min(max(round(start * factor**i), d_min), d_max) for i in range(count)]
+    return sorted(set(sizes))
+
+
+def _cuts(low: int, high: int, resolution: float, lookahead: int) -> list[int]:
+    """Sizes that cut ``low..high`` into equal ratios, no finer than needed; none if it is fine enough."""
+    ratio = high / low
+    if ratio <= resolution or high - low <= 1:
+        return []
+    parts = min(lookahead + 1, max(2, math.ceil(math.log(ratio) / math.log(resolution))))
+    inner = {round(low * ratio ** (i / parts)) for i in range(1, parts)}
+    return sorted({min(max(d, low + 1), high - 1) for d in inner})
+
+
+def bracket_waves(
+    threshold: float,
+    *,
+    d_max: int,
+    d_min: int = 1,
+    d0: int = 10,
+    resolution: float = 1.1,
+    n_seeds: int = 3,
+    scan_seeds: int = 1,
+    lookahead: int = 1,
+    greater_is_better: bool = True,
+    known: Mapping[int, Sequence[float]] | None = None,
+) -> Plan:
+    """Plan a bracketing search (see the module's text).
+
+    Parameters
+    ----------
+    threshold : float
+    d_max, d_min : int
+        Largest and least size that may be run.
+    d0 : int
+        Where doubling starts.
+    resolution : float
+        The bracket is fine enough once high / low is at most this; above 1.
+    n_seeds : int
+        Replicates at the two ends of the final bracket.
+    scan_seeds : int
+        Replicates of every other size.
+    lookahead : int
+        Sizes of one wave.
+    greater_is_better : bool
+    known : mapping of int to sequence of float, optional
+        Scores of runs made before.
+
+    Yields
+    ------
+    list of (int, int)
+        Size and replicate of each run of the wave; to be sent the scores.
+
+    Returns
+    -------
+    dict of int to list of float
+        Scores by size.
+
+    Raises
+    ------
+    ValueError
+        ``d_min > d_max``, or a parameter out of its range.
+    """
+    check_in_range(d_min, "d_min", low=1, integer=True)
+    check_in_range(d_max, "d_max", low=int(d_min), integer=True)
+    check_in_range(lookahead, "lookahead", low=1, integer=True)
+    check_in_range(scan_seeds, "scan_seeds", low=1, integer=True)
+    if not resolution > 1:
+        raise ValueError(
+            f"resolution must be above 1 (the ratio of two neighbouring sizes), got {resolution}"
+        )
+    runs: dict[int, list[float]] = {d: list(s) for d, s in (known or {}).items()}
+    while True:
+        low, high = bracket_of(runs, threshold, greater_is_better=greater_is_better)
+        wanted = _next_sizes(
+            runs, low, high, d_min=d_min, d_max=d_max, d0=d0, resolution=resolution, lookahead=lookahead
+        )
+        if wanted:
+            wave = [(d, r) for d in wanted for r in range(len(runs.get(d, [])), scan_seeds)]
+        else:
+            ends = [d for d in (low, high) if d is not None]
+            wave = [(d, r) for d in ends for r in range(len(runs.get(d, [])), n_seeds)]
+        if not wave:
+            return runs
+        scores = yield wave
+        for (d, _), score in zip(wave, scores, strict=True):
+            if score is not None:
+                runs.setdefault(d, []).append(float(score))
+
+
+def _next_sizes(
+    runs: Mapping[int, Sequence[float]],
+    low: int | None,
+    high: int | None,
+    *,
+    d_min: int,
+    d_max: int,
+    d0: int,
+    resolution: float,
+    lookahead: int,
+) -> list[int]:
+    """Sizes not run yet that the search needs next; none once the bracket is fine enough."""
+    if low is None and high is None:
+        return _doublings(d0, 2.0, lookahead, d_min, d_max)
+    if high is None:
+        assert low is not None
+        new = _doublings(2 * low, 2.0, lookahead, d_min, d_max) if low < d_max else []
+    elif low is None:
+        new = _doublings(high // 2, 0.5, lookahead, d_min, d_max) if high > d_min else []
+    else:
+        new = _cuts(low, high, resolution, lookahead)
+    if high is not None and max(runs) == high < d_max:
+        new.append(min(2 * high, d_max))  # the second size in a row that should pass
+    return [d for d in new if not runs.get(d)]
+
+
+def grid_sizes(d_min: int, d_max: int) -> list[int]:
+    """Return 1, 1.5, 2, 3, 5, 7 times every power of ten between two sizes, both included.
+
+    Parameters
+    ----------
+    d_min, d_max : int
+    """
+    steps = (1, 1.5, 2, 3, 5, 7)
+    decades = range(math.floor(math.log10(d_min)), math.ceil(math.log10(d_max)) + 1)
+    inner = {int(s * 10**p) for p in decades for s in steps if s * 10**p >= 1}
+    return sorted({d for d in inner if d_min <= d <= d_max} | {d_min, d_max})
+
+
+def grid_waves(
+    sizes: Sequence[int], n_seeds: int, known: Mapping[int, Sequence[float]] | None = None
+) -> Plan:
+    """Plan every size with every replicate in one wave.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+    n_seeds : int
+    known : mapping of int to sequence of float, optional
+        Scores of the first replicates that exist already.
+
+    Yields
+    ------
+    list of (int, int)
+
+    Returns
+    -------
+    dict of int to list of float
+    """
+    runs = {int(d): [float(s) for s in scores] for d, scores in (known or {}).items()}
+    wave = [(int(d), r) for d in sizes for r in range(len(runs.get(int(d), ())), n_seeds)]
+    if not wave:
+        return runs
+    scores = yield wave
+    for (d, _), score in zip(wave, scores, strict=True):
+        if score is not None:
+            runs.setdefault(d, []).append(float(score))
+    return runs

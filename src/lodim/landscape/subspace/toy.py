@@ -1,0 +1,240 @@
+r"""A problem whose intrinsic dimension is known: sums of groups of parameters.
+
+The problem: D parameters fall into m groups of equal size, and the i-th group shall sum to i,
+
+.. math:: L(\theta) = \sum_{i=1}^{m} \Big( \sum_{j \in G_i} \theta_j - i \Big)^2 = \|A \theta - c\|^2 .
+
+The solutions form an affine space of dimension D - m, so a random affine plane :math:`\theta_0 + P v` of dimension d
+meets it (almost surely) exactly when d >= m: the intrinsic dimension is m, whatever D. In the plane the problem is
+least squares, :math:`\min_v \|(A P) v - (c - A \theta_0)\|`, which is solved exactly here; :math:`A P` costs m
+adjoints, not a matrix of D x d.
+
+==================== ==========================================
+symbol               name here
+==================== ==========================================
+D, m                 ``D``, ``groups``
+:math:`A`, :math:`c` ``rows()``, ``targets()``
+:math:`L`            ``loss``
+exp(-L)              ``performance``
+:math:`v^*`          ``optimum``
+==================== ==========================================
+
+Source: C. Li et al., "Measuring the intrinsic dimension of objective landscapes" (arXiv 1804.08838), Section 2 and
+Figure 1 (D = 1000, ten groups; a hundred parameters each). Departure: an exact solver instead of gradient descent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lodim.randomness import derive_seed, torch_generator
+from lodim.results import Result
+from lodim.sketch import RandomProjection, make_projection
+from lodim.validation import check_in_range
+
+__all__ = ["ToyCurve", "ToySumProblem", "toy_sum_problem"]
+
+
+@dataclass(frozen=True)
+class ToyCurve(Result):
+    """Best performance within random subspaces of the toy problem.
+
+    Attributes
+    ----------
+    D, groups : int
+    dims : tuple of int
+        Subspace dimensions, increasing.
+    performance : ndarray, shape (n_dims, n_seeds)
+        exp(-loss) at the subspace's optimum.
+    threshold : float
+        Mean performance that counts as solved.
+    """
+
+    D: int
+    groups: int
+    dims: tuple[int, ...]
+    performance: np.ndarray
+    threshold: float
+
+    @property
+    def d_int(self) -> float:
+        """Least dimension from which on all mean performances reach the threshold; infinite if the last does not."""
+        failed = np.flatnonzero(self.performance.mean(1) < self.threshold)
+        first = int(failed[-1]) + 1 if len(failed) else 0
+        return float(self.dims[first]) if first < len(self.dims) else math.inf
+
+    def to_frame(self) -> Any:
+        """Return a data frame with columns d, replica and performance."""
+        import pandas as pd
+
+        n_seeds = self.performance.shape[1]
+        return pd.DataFrame(
+            {
+                "d": np.repeat(self.dims, n_seeds),
+                "replica": np.tile(np.arange(n_seeds), len(self.dims)),
+                "performance": self.performance.ravel(),
+            }
+        )
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw performance against subspace dimension; return the axes."""
+        from lodim.plots import COLORS, mark_value, new_axes
+
+        ax = new_axes(ax)
+        frame = self.to_frame()
+        ax.plot(frame.d, frame.performance, "o", color=COLORS[0], alpha=0.35, label="one subspace")
+        ax.plot(self.dims, self.performance.mean(1), color=COLORS[0], label="mean")
+        if math.isfinite(self.d_int):
+            mark_value(ax, self.d_int, None, f"intrinsic dimension {self.d_int:.0f}")
+        ax.set(xlabel="subspace dimension d", ylabel="performance exp(-loss)")
+        ax.legend()
+        return ax
+
+    def __str__(self) -> str:
+        return (
+            f"toy problem of D={self.D} parameters in {self.groups} groups: intrinsic dimension {self.d_int:g} "
+            f"({self.performance.shape[1]} random subspaces for each of {len(self.dims)} dimensions)"
+        )
+
+
+@dataclass(frozen=True)
+class ToySumProblem:
+    """Make ``groups`` sums of D parameters equal 1, 2, ..., groups.
+
+    Attributes
+    ----------
+    D : int
+        Number of parameters.
+    groups : int
+        Number of sums, hence the intrinsic dimension.
+    """
+
+    D: int
+    groups: int
+
+    def rows(self) -> Float[Tensor, "groups D"]:
+        """The matrix A of the sums, float64."""
+        return torch.eye(self.groups, dtype=torch.float64).repeat_interleave(self.D // self.groups, dim=1)
+
+    def targets(self) -> Float[Tensor, " groups"]:
+        """The right-hand side c = (1, ..., groups), float64."""
+        return torch.arange(1, self.groups + 1, dtype=torch.float64)
+
+    def loss(self, theta: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch"]:
+        """Sum of squared misses of the targets; differentiable.
+
+        Parameters
+        ----------
+        theta : Tensor, shape (..., D)
+        """
+        sums = theta.unflatten(-1, (self.groups, -1)).sum(-1)
+        return ((sums - self.targets().to(theta)) ** 2).sum(-1)
+
+    def performance(self, theta: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch"]:
+        """exp(-loss), in (0, 1].
+
+        Parameters
+        ----------
+        theta : Tensor, shape (..., D)
+        """
+        return torch.exp(-self.loss(theta))
+
+    def optimum(
+        self, projection: RandomProjection, theta0: Float[Tensor, " D"] | None = None
+    ) -> Float[Tensor, " d"]:
+        """The least-norm v that minimises the loss at theta0 + P v, in float64.
+
+        Parameters
+        ----------
+        projection : RandomProjection
+            With the problem's D.
+        theta0 : Tensor, shape (D,), optional
+            Zero if not given.
+
+        Raises
+        ------
+        ValueError
+            A projection to another number of parameters.
+        """
+        if projection.D != self.D:
+            raise ValueError(
+                f"the projection produces {projection.D} parameters, the problem has {self.D}; make it with D={self.D}"
+            )
+        rows, wanted = self.rows(), self.targets()
+        if theta0 is not None:
+            wanted = wanted - rows @ theta0.double()
+        return torch.linalg.lstsq(projection.adjoint(rows), wanted, driver="gelsd").solution
+
+    def curve(
+        self,
+        dims: Sequence[int] = tuple(range(1, 21)),
+        *,
+        n_seeds: int = 5,
+        projection: str = "dense",
+        threshold: float = 0.9,
+        seed: int = 0,
+    ) -> ToyCurve:
+        """Best performance in random subspaces of several dimensions.
+
+        Parameters
+        ----------
+        dims : sequence of int
+            Subspace dimensions.
+        n_seeds : int
+            Subspaces a dimension; each has its own origin theta0 ~ N(0, I).
+        projection : str
+            Kind of random map, see :func:`lodim.sketch.make_projection`.
+        threshold : float
+            Mean performance that counts as solved.
+        seed : int
+
+        Returns
+        -------
+        ToyCurve
+        """
+        dims = tuple(sorted({int(check_in_range(d, "d", low=1, high=self.D, integer=True)) for d in dims}))
+        scores = np.empty((len(dims), n_seeds))
+        for i, d in enumerate(dims):
+            for j in range(n_seeds):
+                generator = torch_generator(derive_seed(seed, "theta0", d, j))
+                theta0 = torch.randn(self.D, generator=generator, dtype=torch.float64)
+                P = make_projection(
+                    projection, self.D, d, seed=derive_seed(seed, "P", d, j), dtype=torch.float64
+                )
+                scores[i, j] = self.performance(theta0 + P(self.optimum(P, theta0)))
+        return ToyCurve(self.D, self.groups, dims, scores, threshold)
+
+
+def toy_sum_problem(D: int = 1000, groups: int = 10) -> ToySumProblem:
+    """The toy problem of known intrinsic dimension.
+
+    Parameters
+    ----------
+    D : int
+        Number of parameters, a multiple of ``groups``.
+    groups : int
+        Number of sums to be met; the intrinsic dimension.
+
+    Raises
+    ------
+    ValueError
+        If the groups cannot be of equal size.
+
+    Examples
+    --------
+    >>> toy_sum_problem(1000, 10).curve(range(8, 13), n_seeds=3).d_int
+    10.0
+    """
+    check_in_range(D, "D", low=1, integer=True)
+    check_in_range(groups, "groups", low=1, high=D, integer=True)
+    if D % groups:
+        raise ValueError(f"D={D} parameters do not split into {groups} equal groups; choose a multiple")
+    return ToySumProblem(int(D), int(groups))

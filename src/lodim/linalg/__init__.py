@@ -1,0 +1,5 @@
+"""Linear algebra that several areas need: the fast Walsh-Hadamard transform, and products kept in full float32."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

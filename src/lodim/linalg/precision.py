@@ -1,0 +1,67 @@
+"""Exact-in-float32 linear algebra where the caller's session may have allowed less.
+
+A Hadamard matrix has entries of one sign or the other and a random projection must be the same map on every
+device, so neither may be multiplied in TF32 or bfloat16 because autocast, ``torch.set_float32_matmul_precision`` or a
+backend flag says that ordinary layers may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+
+__all__ = ["full_precision"]
+
+
+def full_precision(device_type: str) -> AbstractContextManager[object]:
+    """Return a context in which autocast is off and float32 matrix products are done in full float32.
+
+    Parameters
+    ----------
+    device_type : str
+        ``tensor.device.type`` of what is computed, e.g. ``"cpu"`` or ``"cuda"``.
+    """
+    reduced = _products_are_rounded(device_type)
+    autocast = torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+    return _switched(device_type, autocast, reduced) if autocast or reduced else nullcontext()
+
+
+@contextmanager
+def _switched(device_type: str, autocast: bool, reduced: bool) -> Iterator[None]:
+    with torch.autocast(device_type, enabled=False) if autocast else nullcontext():
+        before = _set_products(device_type, "ieee") if reduced else None
+        try:
+            yield
+        finally:
+            if before is not None:
+                _set_products(device_type, before)
+
+
+def _backend(device_type: str) -> Any:
+    """The object with the device's ``fp32_precision``, which torch has since 2.9; None before."""
+    backend: Any = torch.backends.mkldnn if device_type == "cpu" else torch.backends.cuda
+    holder = getattr(backend, "matmul", None)
+    return holder if hasattr(holder, "fp32_precision") else None
+
+
+def _products_are_rounded(device_type: str) -> bool:
+    if torch.compiler.is_compiling():  # flags are the session's, not the graph's
+        return False
+    holder = _backend(device_type)
+    if holder is None:
+        return torch.get_float32_matmul_precision() != "highest"
+    return holder.fp32_precision in ("tf32", "bf16")
+
+
+def _set_products(device_type: str, precision: str) -> str:
+    """Set the precision of float32 products and return what it was."""
+    holder = _backend(device_type)
+    if holder is None:
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest" if precision == "ieee" else precision)
+        return before
+    before, holder.fp32_precision = holder.fp32_precision, precision
+    return before

@@ -1,0 +1,13 @@
+from .duplicates import constant_columns as constant_columns
+from .duplicates import first_occurrences as first_occurrences
+from .duplicates import n_distinct as n_distinct
+from .graph import NeighborGraph as NeighborGraph
+from .graph import bootstrap as bootstrap
+from .graph import local_blocks as local_blocks
+from .reducers import CountBelow as CountBelow
+from .reducers import LogSumExp as LogSumExp
+from .reducers import MinByLabelPair as MinByLabelPair
+from .reducers import Reducer as Reducer
+from .reducers import TopK as TopK
+from .search import pair_distances as pair_distances
+from .stream import stream_pairs as stream_pairs

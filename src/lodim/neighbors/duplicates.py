@@ -1,0 +1,72 @@
+"""Repeated rows and constant columns, found exactly and in linear memory.
+
+Rows are grouped by a 64-bit hash of their bits (integer arithmetic, so equal rows hash equally wherever they stand)
+and compared for equality inside a group: a collision costs time, never correctness.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+
+__all__ = ["constant_columns", "first_occurrences", "n_distinct"]
+
+_CHUNK_ENTRIES = 1 << 22
+
+
+def _row_hashes(X: np.ndarray) -> np.ndarray:
+    rng = np.random.default_rng(0x10D1)
+    multipliers = rng.integers(1 << 63, size=X.shape[1], dtype=np.uint64) | np.uint64(1)
+    hashes = np.empty(len(X), np.uint64)
+    step = max(1, _CHUNK_ENTRIES // X.shape[1])
+    for start in range(0, len(X), step):
+        part = X[start : start + step].astype(np.float64) + 0.0  # + 0.0 turns -0.0 into 0.0
+        bits = part.view(np.uint64)
+        bits ^= bits >> np.uint64(29)  # short fractions have only zeros in their low bits
+        bits *= np.uint64(0x9E3779B97F4A7C15)
+        bits ^= bits >> np.uint64(32)
+        bits *= multipliers
+        hashes[start : start + step] = bits.sum(1, dtype=np.uint64)
+    return hashes
+
+
+def first_occurrences(X: Float[np.ndarray, "n features"]) -> Int[np.ndarray, " n"]:
+    """Return for each row the position of the first row equal to it (its own position if it is the first).
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, n_features)
+        Finite numbers.
+    """
+    hashes = _row_hashes(X)
+    order = np.argsort(hashes, kind="stable")
+    first = np.arange(len(X), dtype=np.int64)
+    starts = np.flatnonzero(np.r_[True, np.diff(hashes[order]) != 0])
+    ends = np.r_[starts[1:], len(X)]
+    for start, end in zip(starts[ends - starts > 1], ends[ends - starts > 1]):
+        members = order[start:end]  # ascending, because the sort is stable
+        while len(members) > 1:
+            same = (X[members] == X[members[0]]).all(axis=1)
+            first[members[same]] = members[0]
+            members = members[~same]
+    return first
+
+
+def constant_columns(X: Float[np.ndarray, "n features"]) -> tuple[int, ...]:
+    """Return the positions of the columns that hold one value only.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, n_features)
+    """
+    return tuple(int(j) for j in np.flatnonzero(X.max(axis=0) == X.min(axis=0)))
+
+
+def n_distinct(X: Float[np.ndarray, "n features"]) -> int:
+    """Return the number of different rows.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, n_features)
+    """
+    return int((first_occurrences(X) == np.arange(len(X))).sum())

@@ -1,0 +1,243 @@
+"""The k-nearest-neighbour graph that every estimator of a run shares.
+
+Repeated rows are dropped before the search and counted: a distance of zero says nothing about a dimension and breaks
+every ratio of distances. Indices always refer to the rows as they were given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from lodim.neighbors.duplicates import first_occurrences
+from lodim.neighbors.search import search
+from lodim.randomness import RandomState, as_generator
+from lodim.validation import check_choice, check_in_range, check_matrix
+
+__all__ = ["NeighborGraph", "bootstrap", "local_blocks"]
+
+BACKENDS = ("auto", "blocked", "kdtree", "faiss", "faiss-ivf")
+_TREE_FEATURES = 15
+_RECALL_QUERIES = 256
+
+
+@dataclass(frozen=True)
+class NeighborGraph:
+    """Nearest neighbours of query points among the distinct rows of a data set.
+
+    Attributes
+    ----------
+    dist : ndarray, shape (n_queries, k)
+        Distances, ascending, double precision.
+    idx : int ndarray, shape (n_queries, k)
+        Rows of the data they lead to.
+    n_ref : int
+        Distinct rows: the points searched.
+    n_dropped_duplicates : int
+        Rows left out because they equal an earlier row.
+    query_idx : int ndarray, shape (n_queries,)
+        Rows of the data the queries are.
+    twin : int ndarray, shape (n_samples,)
+        For each row of the data the first row equal to it.
+    exact : bool
+        Whether the neighbours are certainly the nearest.
+    recall : float
+        Share of true neighbours found, measured on 256 random queries if not exact; 1.0 if exact.
+    """
+
+    dist: Float[np.ndarray, "n_queries k"]
+    idx: Int[np.ndarray, "n_queries k"]
+    n_ref: int
+    n_dropped_duplicates: int
+    query_idx: Int[np.ndarray, " n_queries"]
+    twin: Int[np.ndarray, " n_samples"]
+    exact: bool = True
+    recall: float = 1.0
+
+    @property
+    def k(self) -> int:
+        """Neighbours of each query."""
+        return self.dist.shape[1]
+
+    @property
+    def n_queries(self) -> int:
+        """Query points."""
+        return len(self.query_idx)
+
+    @classmethod
+    def from_data(
+        cls,
+        X: Any,
+        k: int,
+        backend: str = "auto",
+        query: int | np.integer | Int[np.ndarray, " n_q"] | None = None,
+        *,
+        device: Any = None,
+        random_state: RandomState = None,
+        **options: Any,
+    ) -> NeighborGraph:
+        """Search the neighbours.
+
+        Parameters
+        ----------
+        X : array-like or Tensor, shape (n_samples, n_features)
+            float32 is kept as it is, anything else becomes float64.
+        k : int
+            Neighbours of each query, the query itself not counted.
+        backend : {"auto", "blocked", "kdtree", "faiss", "faiss-ivf"}
+            ``"auto"``: a KD-tree up to 15 features, else blocks. ``"faiss-ivf"`` is approximate: the graph then
+            carries its measured recall.
+        query : int or int array, optional
+            How many random points to search from, or which rows; default: all. All points stay references.
+        device : torch.device or str, optional
+            Where ``"blocked"`` computes; default: the tensor's device, else the CPU.
+        random_state : int, Generator or None
+            Draws the random queries.
+        **options
+            Passed to the backend (``block_q``, ``block_r``, ``dtype``; ``n_lists``, ``n_probe``).
+
+        Raises
+        ------
+        ValueError
+            Not a finite matrix, an unknown backend, or fewer than ``k + 1`` distinct rows.
+        ImportError
+            faiss asked for but not installed.
+        """
+        check_choice(backend, BACKENDS, "backend")
+        k = int(check_in_range(k, "k", low=1, integer=True))
+        if device is None and hasattr(X, "detach"):
+            device = X.device
+        data = _as_matrix(X)
+        twin = first_occurrences(data)
+        kept = np.flatnonzero(twin == np.arange(len(data)))
+        if k >= len(kept):
+            dropped = (
+                f" ({len(data) - len(kept)} of {len(data)} are repeated)" if len(kept) < len(data) else ""
+            )
+            raise ValueError(
+                f"k={k} neighbours need at least {k + 1} distinct rows, got {len(kept)}{dropped}; lower k"
+            )
+        rng = as_generator(random_state)
+        queries = _choose_queries(query, kept, twin, rng)
+        distinct = data if len(kept) == len(data) else data[kept]
+        scale = _safe_scale(distinct)
+        if scale != 1.0:
+            distinct = distinct / scale
+        if backend == "auto":
+            backend = "kdtree" if data.shape[1] <= _TREE_FEATURES else "blocked"
+        position = np.searchsorted(kept, queries)
+        dist, idx = search(distinct, k, position, backend, device=device, **options)
+        recall = _recall(distinct, k, position, idx, rng) if backend == "faiss-ivf" else 1.0
+        return cls(
+            dist=dist * scale,
+            idx=kept[idx],
+            n_ref=len(kept),
+            n_dropped_duplicates=len(data) - len(kept),
+            query_idx=queries,
+            twin=twin,
+            exact=backend != "faiss-ivf",
+            recall=recall,
+        )
+
+    def spread(self, values: Float[np.ndarray, " n_queries"]) -> Float[np.ndarray, " n_samples"]:
+        """Give every row of the data its own query's value: a repeated row that of its twin, others NaN.
+
+        Parameters
+        ----------
+        values : ndarray, shape (n_queries,)
+        """
+        out = np.full(len(self.twin), np.nan)
+        out[self.query_idx] = values
+        return out[self.twin]
+
+
+def _as_matrix(X: Any) -> np.ndarray:
+    single = str(getattr(X, "dtype", "")).removeprefix("torch.") == "float32"
+    return np.ascontiguousarray(check_matrix(X, min_rows=2, dtype=np.float32 if single else np.float64))
+
+
+def _safe_scale(X: np.ndarray) -> float:
+    """A power of two that keeps squared distances from under- and overflow; 1 for ordinary data."""
+    width = float((X.max(0).astype(np.float64) - X.min(0)).max())
+    ordinary = (1e-12, 1e12) if X.dtype == np.float32 else (1e-100, 1e100)
+    return 1.0 if width == 0 or ordinary[0] < width < ordinary[1] else float(2.0 ** np.floor(np.log2(width)))
+
+
+def _choose_queries(
+    query: Any, kept: np.ndarray, twin: np.ndarray, rng: np.random.Generator
+) -> Int[np.ndarray, " n_q"]:
+    if query is None:
+        return kept
+    if isinstance(query, int | np.integer):
+        check_in_range(query, "query", low=1, integer=True)
+        if query >= len(kept):
+            return kept
+        return np.sort(rng.choice(kept, size=int(query), replace=False))
+    rows = np.asarray(query)
+    if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows):
+        raise ValueError("query must be a count or a 1-D array of row numbers")
+    if rows.min() < 0 or rows.max() >= len(twin):
+        raise ValueError(f"query has rows outside 0 ... {len(twin) - 1}")
+    return np.unique(twin[rows])
+
+
+def _recall(X: np.ndarray, k: int, position: np.ndarray, idx: np.ndarray, rng: np.random.Generator) -> float:
+    some = rng.choice(len(position), size=min(_RECALL_QUERIES, len(position)), replace=False)
+    _, true = search(X, k, position[some], "blocked")
+    return float(np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(idx[some], true)]))
+
+
+def local_blocks(
+    X: Float[np.ndarray, "n features"], graph: NeighborGraph, k: int, *, max_entries: int = 1 << 22
+) -> Iterator[tuple[slice, Float[np.ndarray, "b k features"]]]:
+    """Yield the neighbourhoods of the queries, some at a time: ``(queries, points (b, k, n_features))``.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n_samples, n_features)
+        The data the graph was made from.
+    graph : NeighborGraph
+    k : int
+        Neighbours to gather, at most the graph's.
+    max_entries : int
+        Numbers to hold at once.
+
+    Raises
+    ------
+    ValueError
+        If the graph has fewer than ``k`` neighbours or belongs to other data.
+    """
+    if k > graph.k:
+        raise ValueError(f"the graph has {graph.k} neighbours of each point, {k} are needed")
+    if len(X) != len(graph.twin):
+        raise ValueError(f"X has {len(X)} rows but the graph was made from {len(graph.twin)}")
+    step = max(1, max_entries // (k * X.shape[1]))
+    for start in range(0, graph.n_queries, step):
+        part = slice(start, min(start + step, graph.n_queries))
+        yield part, X[graph.idx[part, :k]]
+
+
+def bootstrap(
+    stat_fn: Callable[[np.ndarray], Any], n: int, B: int = 200, random_state: RandomState = None
+) -> Float[np.ndarray, "B ..."]:
+    """Values of a statistic on ``B`` resamples of ``n`` query points, the neighbour graph staying as it is.
+
+    Drawing the *data* again would repeat points and put neighbours at distance zero.
+
+    Parameters
+    ----------
+    stat_fn : callable
+        Takes the positions drawn, shape (n,), and returns a number or an array.
+    n : int
+        Query points.
+    B : int
+        Resamples.
+    random_state : int, Generator or None
+    """
+    check_in_range(B, "B", low=1, integer=True)
+    rng = as_generator(random_state)
+    return np.array([stat_fn(rng.integers(n, size=n)) for _ in range(B)], dtype=np.float64)

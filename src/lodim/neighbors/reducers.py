@@ -1,0 +1,236 @@
+"""What :func:`lodim.neighbors.stream_pairs` can keep of the distance blocks that pass by.
+
+A reducer is told the sizes once (``start``), sees blocks of squared distances (``update``; ``mirror`` for the same
+block read the other way round, when a set meets itself) and gives its ``result``. It must neither keep nor change
+the block. Squared distances arrive in units of ``unit ** 2``; results are in the data's own unit.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from lodim.validation import check_in_range
+
+__all__ = ["CountBelow", "LogSumExp", "MinByLabelPair", "Reducer", "TopK"]
+
+
+@runtime_checkable
+class Reducer(Protocol):
+    """What a reducer must offer."""
+
+    def start(self, n_q: int, n_r: int, device: torch.device, dtype: torch.dtype, unit: float) -> None:
+        """Prepare for ``n_q`` queries against ``n_r`` references."""
+
+    def update(self, rows: slice, cols: slice, block: Tensor) -> None:
+        """Take in the squared distances of queries ``rows`` to references ``cols``."""
+
+    def mirror(self, rows: slice, cols: slice, block: Tensor) -> None:
+        """Take in the same block as distances of queries ``cols`` to references ``rows``."""
+
+    def result(self) -> Any:
+        """Return what was kept."""
+
+
+class TopK:
+    """The k nearest references of each query: ``(squared distances, indices)``, both (n_q, k), ascending.
+
+    Squared distances carry the rounding of the block's matrix product.
+
+    Parameters
+    ----------
+    k : int
+    """
+
+    def __init__(self, k: int):
+        self.k = check_in_range(k, "k", low=1, integer=True)
+
+    def start(self, n_q: int, n_r: int, device: torch.device, dtype: torch.dtype, unit: float) -> None:
+        """Prepare the lists."""
+        if self.k > n_r:
+            raise ValueError(f"k={self.k} neighbours were asked for, but there are only {n_r} points")
+        self._unit = unit
+        self._d = torch.full((n_q, self.k), torch.inf, dtype=dtype, device=device)
+        self._i = torch.zeros((n_q, self.k), dtype=torch.int64, device=device)
+
+    def update(self, rows: slice, cols: slice, block: Tensor) -> None:
+        """Merge the block's nearest into the lists."""
+        if block.device.type == "cpu":
+            self._update_cpu(rows, cols, np.ascontiguousarray(block.numpy()))
+            return
+        near, place = torch.topk(block, min(self.k, block.shape[1]), largest=False, sorted=False)
+        d = torch.cat([self._d[rows], near], 1)
+        i = torch.cat([self._i[rows], place + cols.start], 1)
+        self._d[rows], pick = torch.topk(d, self.k, largest=False, sorted=False)
+        self._i[rows] = i.gather(1, pick)
+
+    def _update_cpu(self, rows: slice, cols: slice, block: np.ndarray) -> None:
+        """Compare with each query's k-th best so far; NumPy's vectorised partition beats ``torch.topk`` here."""
+        kept_d, kept_i = self._d.numpy()[rows], self._i.numpy()[rows]
+        limit = kept_d.max(axis=1)
+        if block.shape[1] > self.k and not np.isfinite(limit).all():
+            limit = np.minimum(limit, np.partition(block, self.k - 1, axis=1)[:, self.k - 1])
+        found = np.flatnonzero(block <= limit[:, None])
+        row, col = np.divmod(found, block.shape[1])
+        counts = np.bincount(row, minlength=len(block))
+        if not len(found):
+            return
+        place = np.arange(len(found)) - np.repeat(np.cumsum(counts) - counts, counts)
+        new_d = np.full((len(block), counts.max()), np.inf, dtype=block.dtype)
+        new_i = np.zeros(new_d.shape, dtype=np.int64)
+        new_d[row, place] = block.ravel()[found]
+        new_i[row, place] = col + cols.start
+        d, i = np.concatenate([kept_d, new_d], 1), np.concatenate([kept_i, new_i], 1)
+        pick = np.argpartition(d, self.k - 1, axis=1)[:, : self.k]
+        kept_d[:], kept_i[:] = np.take_along_axis(d, pick, 1), np.take_along_axis(i, pick, 1)
+
+    def mirror(self, rows: slice, cols: slice, block: Tensor) -> None:
+        """Merge the transposed block."""
+        self.update(cols, rows, block.T)
+
+    def result(self) -> tuple[Float[Tensor, "n_q k"], Int[Tensor, "n_q k"]]:
+        """Return squared distances (double precision, never below zero) and indices."""
+        d, order = torch.sort(self._d, dim=1, stable=True)
+        return d.double().clamp_min(0) * self._unit**2, self._i.gather(1, order)
+
+
+class CountBelow:
+    """Number of ordered pairs (query, reference) nearer than each radius: int64 array, shape (n_radii,).
+
+    Parameters
+    ----------
+    radii : array-like, shape (n_radii,)
+    """
+
+    def __init__(self, radii: Any):
+        self.radii = np.atleast_1d(np.asarray(radii, dtype=np.float64))
+
+    def start(self, n_q: int, n_r: int, device: torch.device, dtype: torch.dtype, unit: float) -> None:
+        """Prepare the counts."""
+        limits = (self.radii / unit) ** 2
+        self._order = np.argsort(limits, kind="stable")
+        self._limits = torch.tensor(limits[self._order], dtype=dtype, device=device)
+        self._counts = np.zeros(len(self.radii), dtype=np.int64)
+
+    def update(self, rows: slice, cols: slice, block: Tensor) -> None:
+        """Count the block."""
+        near = block[block < self._limits[-1]]  # few, so that the rest of the work is on them only
+        place = torch.searchsorted(self._limits, near, right=True)
+        passed = torch.bincount(place, minlength=len(self._limits)).cumsum(0).cpu().numpy()
+        self._last = np.empty_like(self._counts)
+        self._last[self._order] = passed[: len(self._limits)]
+        self._counts += self._last
+
+    def mirror(self, rows: slice, cols: slice, block: Tensor) -> None:
+        """Count it once more: the same pairs in the other order."""
+        self._counts += self._last
+
+    def result(self) -> Int[np.ndarray, " n_radii"]:
+        """Return the counts."""
+        return self._counts
+
+
+class LogSumExp:
+    """``log sum_y exp(-|x - y|^2 / (2 h^2))`` of each query for each bandwidth: float64 tensor (n_q, n_bandwidths).
+
+    Parameters
+    ----------
+    bandwidths : array-like, shape (n_bandwidths,)
+        Positive, in the data's unit.
+    """
+
+    def __init__(self, bandwidths: Any):
+        self.bandwidths = np.atleast_1d(np.asarray(bandwidths, dtype=np.float64))
+        if not (self.bandwidths > 0).all():
+            raise ValueError(f"bandwidths must be positive, got {self.bandwidths.tolist()}")
+
+    def start(self, n_q: int, n_r: int, device: torch.device, dtype: torch.dtype, unit: float) -> None:
+        """Prepare the sums."""
+        self._rates = [float(v) for v in unit**2 / (2 * self.bandwidths**2)]
+        self._sums = torch.full((n_q, len(self._rates)), -torch.inf, dtype=torch.float64, device=device)
+
+    def update(self, rows: slice, cols: slice, block: Tensor) -> None:
+        """Add the block's terms."""
+        for column, rate in enumerate(self._rates):
+            new = torch.logsumexp(block.clamp_min(0) * -rate, 1).double()
+            self._sums[rows, column] = torch.logaddexp(self._sums[rows, column], new)
+
+    def mirror(self, rows: slice, cols: slice, block: Tensor) -> None:
+        """Add the transposed block's terms."""
+        self.update(cols, rows, block.T)
+
+    def result(self) -> Float[Tensor, "n_q n_bandwidths"]:
+        """Return the logarithms of the sums."""
+        return self._sums
+
+
+class MinByLabelPair:
+    """The ``m`` nearest pairs of every two different labels: ``(d2 (C, C, m), pairs (C, C, m, 2))``.
+
+    For a set that meets itself. Only entries ``[a, b]`` with ``a < b`` are filled (infinity and -1 elsewhere).
+    Rows must come sorted by label, so that the pairs of two labels are a rectangle of a block.
+
+    Parameters
+    ----------
+    labels : int ndarray, shape (n,)
+        0 ... C-1, ascending.
+    m : int
+        Pairs to keep for every two labels.
+    twin : int ndarray, shape (n,), optional
+        Rows with the same entry are equal and do not count as a pair.
+    """
+
+    def __init__(self, labels: Int[np.ndarray, " n"], m: int = 1, twin: Int[np.ndarray, " n"] | None = None):
+        if (np.diff(labels) < 0).any():
+            raise ValueError("labels must be ascending: sort the rows by label first")
+        self.labels, self.m, self.twin = labels, m, twin
+
+    def start(self, n_q: int, n_r: int, device: torch.device, dtype: torch.dtype, unit: float) -> None:
+        """Prepare the lists."""
+        c = int(self.labels[-1]) + 1
+        self._unit = unit
+        self._d = np.full((c, c, self.m), np.inf)
+        self._pairs = np.full((c, c, self.m, 2), -1, dtype=np.int64)
+
+    def _runs(self, part: slice) -> list[tuple[int, int, int]]:
+        """Label, start and end (within the block) of every run of equal labels."""
+        labels = self.labels[part]
+        edges = np.r_[0, np.flatnonzero(np.diff(labels)) + 1, len(labels)]
+        return [(int(labels[s]), int(s), int(e)) for s, e in pairwise(edges)]
+
+    def update(self, rows: slice, cols: slice, block: Tensor) -> None:
+        """Merge the block's nearest pairs of different labels."""
+        if self.twin is not None:
+            same = torch.from_numpy(self.twin[rows][:, None] == self.twin[cols][None, :])
+            if bool(same.any()):
+                block = block.masked_fill(same.to(block.device), torch.inf)
+        for a, row, row_end in self._runs(rows):
+            for b, col, col_end in self._runs(cols):
+                if a < b:
+                    self._merge(a, b, block[row:row_end, col:col_end], rows.start + row, cols.start + col)
+
+    def _merge(self, a: int, b: int, part: Tensor, row0: int, col0: int) -> None:
+        limit = self._d[a, b, -1]
+        if not float(part.min()) < limit:
+            return
+        near, place = torch.topk(part.reshape(-1), min(self.m, part.numel()), largest=False)
+        place_np = place.cpu().numpy()
+        pairs = np.stack(np.divmod(place_np, part.shape[1]), 1) + np.array([row0, col0])
+        d = np.r_[self._d[a, b], near.cpu().numpy().astype(np.float64)]
+        order = np.argsort(d, kind="stable")[: self.m]
+        self._d[a, b] = d[order]
+        self._pairs[a, b] = np.concatenate([self._pairs[a, b], pairs])[order]
+
+    def mirror(self, rows: slice, cols: slice, block: Tensor) -> None:
+        """Do nothing: rows sorted by label put every pair a < b on or above the diagonal."""
+
+    def result(self) -> tuple[Float[np.ndarray, "C C m"], Shaped[np.ndarray, "C C m 2"]]:
+        """Return squared distances (infinity where there is no pair) and row pairs (-1 there)."""
+        none = ~np.isfinite(self._d)
+        self._pairs[none] = -1
+        return np.maximum(self._d, 0) * self._unit**2, self._pairs

@@ -1,0 +1,5 @@
+"""Small standard networks, and a module's parameters as one flat vector."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

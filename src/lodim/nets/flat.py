@@ -1,0 +1,178 @@
+r"""A module's parameters as one vector :math:`\theta \in \mathbb{R}^D`, and back.
+
+:func:`flat_spec` writes down where each parameter lies in the vector; :meth:`FlatSpec.flatten` and
+:meth:`FlatSpec.unflatten` go both ways, and :meth:`FlatSpec.call` runs the module at any vector without touching its
+own parameters. The split is one operation, whose derivative is one concatenation; views by slices would instead fill
+D zeros for every parameter.
+
+Tied parameters (one tensor under several names) lie in the vector once, under their first name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call
+
+__all__ = ["FlatSpec", "ParameterFilter", "flat_spec"]
+
+ParameterFilter = Callable[[str, Tensor], bool]
+
+
+@dataclass(frozen=True)
+class FlatSpec:
+    """Where each of a module's parameters lies in the flat vector.
+
+    Attributes
+    ----------
+    names : tuple of str
+        In the vector's order.
+    shapes : tuple of tuple of int
+    offsets : tuple of int
+        Index of each parameter's first number.
+    numel : int
+        D, the length of the vector.
+    dtypes : tuple of torch.dtype
+        The vector has their common type; :meth:`unflatten` returns each parameter's own where they differ.
+    tied : bool
+        Whether some parameter of the module has more than one name.
+    """
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    offsets: tuple[int, ...]
+    numel: int
+    dtypes: tuple[torch.dtype, ...]
+    tied: bool = False
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many numbers each parameter has."""
+        ends = (*self.offsets[1:], self.numel)
+        return tuple(end - start for start, end in zip(self.offsets, ends, strict=True))
+
+    @property
+    def layout_hash(self) -> str:
+        """A hash of names and shapes: vectors may be exchanged between modules whose hashes agree."""
+        text = repr(list(zip(self.names, self.shapes, strict=True)))
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    def flatten(self, module: nn.Module) -> Float[Tensor, " D"]:
+        """Return a copy of the module's parameters as one vector.
+
+        Parameters
+        ----------
+        module : nn.Module
+            One with the same layout.
+        """
+        parameters = dict(module.named_parameters())
+        return torch.cat([parameters[name].detach().reshape(-1) for name in self.names])
+
+    def unflatten(self, flat: Float[Tensor, "*batch D"]) -> dict[str, Tensor]:
+        """Return views of the vector, one a parameter, differentiable.
+
+        Parameters
+        ----------
+        flat : Tensor, shape (..., D)
+            Leading axes stay in front of each parameter's shape.
+
+        Raises
+        ------
+        ValueError
+            Another length.
+        """
+        if flat.shape[-1] != self.numel:
+            raise ValueError(f"the parameters are {self.numel} numbers, got a vector of {flat.shape[-1]}")
+        parts = flat.split(self.sizes, dim=-1)
+        views = [part.reshape(*flat.shape[:-1], *shape) for part, shape in zip(parts, self.shapes)]
+        if len(set(self.dtypes)) > 1:
+            views = [view.to(dtype) for view, dtype in zip(views, self.dtypes)]
+        return dict(zip(self.names, views))
+
+    def assign(self, module: nn.Module, flat: Float[Tensor, " D"]) -> None:
+        """Write the vector's numbers into the module's parameters.
+
+        Parameters
+        ----------
+        module : nn.Module
+            One with the same layout.
+        flat : Tensor, shape (D,)
+        """
+        parameters = dict(module.named_parameters())
+        with torch.no_grad():
+            for name, view in self.unflatten(flat).items():
+                parameters[name].copy_(view)
+
+    def call(
+        self,
+        module: nn.Module,
+        flat: Float[Tensor, " D"],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run the module with these numbers as its parameters; buffers stay its own, and live.
+
+        Parameters
+        ----------
+        module : nn.Module
+            One with the same layout.
+        flat : Tensor, shape (D,)
+        args, kwargs
+            The module's.
+        """
+        return functional_call(
+            module, self.unflatten(flat), tuple(args), dict(kwargs or {}), tie_weights=self.tied
+        )
+
+
+def flat_spec(module: nn.Module, params: ParameterFilter | None = None) -> FlatSpec:
+    """Lay out a module's parameters in one vector.
+
+    Parameters
+    ----------
+    module : nn.Module
+    params : callable, optional
+        ``params(name, tensor) -> bool`` chooses; by default every parameter that requires a gradient.
+
+    Raises
+    ------
+    ValueError
+        No parameter is left, or one is lazy (its shape not known yet).
+    TypeError
+        A parameter is complex or not a floating-point tensor.
+    """
+    choose = params or (lambda name, tensor: tensor.requires_grad)
+    chosen = {}
+    for name, tensor in module.named_parameters():
+        if isinstance(tensor, nn.parameter.UninitializedParameter):
+            raise ValueError(f"parameter {name!r} is lazy, its shape not known yet; run one forward first")
+        if choose(name, tensor):
+            chosen[name] = tensor
+    for name, tensor in chosen.items():
+        if not tensor.is_floating_point():
+            raise TypeError(
+                f"parameter {name!r} is {tensor.dtype}; only real floating-point ones are supported"
+            )
+    if not chosen:
+        raise ValueError(
+            "the module has no trainable parameter to lay out (all frozen, or none passes the filter)"
+        )
+    offsets, total = [], 0
+    for tensor in chosen.values():
+        offsets.append(total)
+        total += tensor.numel()
+    every_name = sum(1 for _ in module.named_parameters(remove_duplicate=False))
+    return FlatSpec(
+        names=tuple(chosen),
+        shapes=tuple(tuple(tensor.shape) for tensor in chosen.values()),
+        offsets=tuple(offsets),
+        numel=total,
+        dtypes=tuple(tensor.dtype for tensor in chosen.values()),
+        tied=every_name != len(list(module.parameters())),
+    )

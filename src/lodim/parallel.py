@@ -1,0 +1,205 @@
+"""Independent jobs, here or elsewhere: ``run_jobs(function, jobs)``.
+
+One call runs a list of jobs in this process, in local processes (joblib) or on a Ray cluster, with the same results.
+A job that fails is reported and the rest are kept; with a ``store``, finished jobs are never run twice, so an
+interrupted sweep resumes where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from lodim.validation import require
+
+__all__ = ["JobsInterrupted", "Outcome", "ResultStore", "run_jobs"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[T]):
+    """What became of one job.
+
+    Attributes
+    ----------
+    value : object
+        What the function returned; None if it failed.
+    error : str or None
+        The traceback of a failed job.
+    cached : bool
+        Whether the value came from the store.
+    done : bool
+        False for a job that an interruption left unstarted.
+    """
+
+    value: T | None = None
+    error: str | None = None
+    cached: bool = False
+    done: bool = True
+
+
+class JobsInterrupted(KeyboardInterrupt):
+    """Ctrl-C during :func:`run_jobs`; ``outcomes`` holds what was finished by then."""
+
+    def __init__(self, outcomes: list[Outcome[Any]]):
+        super().__init__(f"interrupted with {sum(o.done for o in outcomes)} of {len(outcomes)} jobs done")
+        self.outcomes = outcomes
+
+
+class ResultStore:
+    """Finished results as one file a key in a folder; written atomically, so a kill leaves no half file.
+
+    Parameters
+    ----------
+    folder : path
+        Created if it does not exist. It holds pickles: point it only at folders you trust.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def _path(self, key: object) -> Path:
+        return self.folder / (hashlib.blake2b(repr(key).encode(), digest_size=12).hexdigest() + ".pkl")
+
+    def get(self, key: object) -> Outcome[Any] | None:
+        """Return the stored outcome of ``key``, or None if there is none (or it cannot be read)."""
+        try:
+            stored_key, value = pickle.loads(self._path(key).read_bytes())
+        except (OSError, EOFError, pickle.UnpicklingError, AttributeError, ImportError):
+            return None
+        return Outcome(value, cached=True) if stored_key == repr(key) else None
+
+    def put(self, key: object, value: Any) -> None:
+        """Store the value of ``key``."""
+        handle, name = tempfile.mkstemp(dir=self.folder)
+        with os.fdopen(handle, "wb") as file:
+            pickle.dump((repr(key), value), file)
+        os.replace(name, self._path(key))
+
+
+def _attempt(function: Callable[..., T], job: Any, threads: int | None = None) -> Outcome[T]:
+    """Run one job; a worker process computes with ``threads`` threads, so that workers do not fight for cores."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    try:
+        return Outcome(function(job))
+    except Exception:
+        return Outcome(error=traceback.format_exc())
+
+
+def _local(function: Callable[..., T], jobs: Sequence[Any]) -> Iterator[tuple[int, Outcome[T]]]:
+    for index, job in enumerate(jobs):
+        yield index, _attempt(function, job)
+
+
+def _attempt_at(function: Callable[..., T], index: int, job: Any) -> tuple[int, Outcome[T]]:
+    return index, _attempt(function, job, threads=1)
+
+
+def _processes(
+    function: Callable[..., T], jobs: Sequence[Any], n_jobs: int
+) -> Iterator[tuple[int, Outcome[T]]]:
+    from joblib import Parallel, delayed
+
+    pool = Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1)
+    yield from pool(delayed(_attempt_at)(function, index, job) for index, job in enumerate(jobs))
+
+
+def _on_ray(
+    function: Callable[..., T], jobs: Sequence[Any], address: str
+) -> Iterator[tuple[int, Outcome[T]]]:
+    ray = require("ray", "ray")
+    if not ray.is_initialized():
+        ray.init(address=None if address == "local" else address, log_to_driver=False)
+    shared = ray.put(function)  # large closures travel once, not once a job
+    remote = ray.remote(num_cpus=1)(_attempt_at)
+    waiting = [remote.remote(shared, index, job) for index, job in enumerate(jobs)]
+    try:
+        while waiting:
+            (ready,), waiting = ray.wait(waiting, num_returns=1)
+            yield ray.get(ready)
+    finally:
+        for task in waiting:
+            ray.cancel(task, force=True)
+
+
+def run_jobs(
+    function: Callable[[Any], T],
+    jobs: Sequence[Any],
+    *,
+    n_jobs: int = 1,
+    ray: str | None = None,
+    store: ResultStore | None = None,
+    key: Callable[[Any], object] = repr,
+    on_done: Callable[[int, Outcome[T]], None] | None = None,
+) -> list[Outcome[T]]:
+    """Run ``function(job)`` for every job and return the outcomes in the jobs' order.
+
+    Parameters
+    ----------
+    function : callable
+        Takes one job; must pickle (cloudpickle: closures may travel) when processes or Ray are used.
+    jobs : sequence
+        Small descriptions of the work.
+    n_jobs : int
+        Local processes; 1 stays in this process, -1 takes every core. Workers compute with one thread each.
+    ray : str, optional
+        Address of a Ray cluster (``"auto"``, ``"ray://host:port"``) or ``"local"`` to start one here.
+    store : ResultStore, optional
+        Jobs whose key it holds are not run; results of the others are put there as they finish.
+    key : callable
+        ``key(job)`` identifies a job in the store; include everything that changes its result.
+    on_done : callable, optional
+        Called as ``on_done(index, outcome)`` when a job finishes, in order of finishing.
+
+    Returns
+    -------
+    list of Outcome
+
+    Raises
+    ------
+    JobsInterrupted
+        On Ctrl-C, carrying the outcomes so far.
+    ImportError
+        If ``ray`` is given but not installed.
+    """
+    outcomes: list[Outcome[T]] = [Outcome(done=False)] * len(jobs)
+
+    def finish(index: int, outcome: Outcome[T]) -> None:
+        outcomes[index] = outcome
+        if store is not None and outcome.error is None and not outcome.cached:
+            store.put(key(jobs[index]), outcome.value)
+        if on_done is not None:
+            on_done(index, outcome)
+
+    todo = []
+    for index, job in enumerate(jobs):
+        found = store.get(key(job)) if store is not None else None
+        if found is None:
+            todo.append(index)
+        else:
+            finish(index, found)
+    remaining = [jobs[index] for index in todo]
+    if ray is not None:
+        stream = _on_ray(function, remaining, ray)
+    elif n_jobs != 1 and len(remaining) > 1:
+        stream = _processes(function, remaining, n_jobs)
+    else:
+        stream = _local(function, remaining)
+    try:
+        for position, outcome in stream:
+            finish(todo[position], outcome)
+    except KeyboardInterrupt as interrupt:
+        raise JobsInterrupted(outcomes) from interrupt
+    return outcomes

@@ -1,0 +1,186 @@
+"""Which model a profile trains: a small default that suits the data, or the caller's own."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lodim import nets
+from lodim.validation import check_choice
+
+MODELS = ("none", "linear", "mlp", "lenet")
+_SMALL_INPUT, _SMALL_WIDTH, _WIDTH = 256, 64, 200
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A model and what it is called.
+
+    Attributes
+    ----------
+    name : str
+    make : callable
+        Builds a freshly initialised module.
+    image_shape : tuple of int or None
+        Shape of a sample as the model wants it; None for flat rows.
+    """
+
+    name: str
+    make: Callable[[], torch.nn.Module]
+    image_shape: tuple[int, ...] | None = None
+
+
+def choose_model(
+    model: Any, n_features: int, n_outputs: int, image_shape: tuple[int, ...] | None = None
+) -> ModelChoice:
+    """Return the model that a profile trains.
+
+    Parameters
+    ----------
+    model : str, callable or None
+        None and ``"mlp"``: two hidden layers, 64 wide up to 256 columns and 200 beyond; ``"linear"``; ``"lenet"``
+        (images only); ``"package.module:factory"``; or a factory, called without arguments or, if it asks for two,
+        with the numbers of columns and outputs.
+    n_features, n_outputs : int
+    image_shape : tuple of int, optional
+        (channels, height, width) of the samples.
+
+    Raises
+    ------
+    ValueError
+        Unknown name, a LeNet without images, or a factory that cannot be found or does not fit the data.
+    TypeError
+        Not a name and not callable.
+    """
+    if model is None or model == "mlp":
+        width = _SMALL_WIDTH if n_features <= _SMALL_INPUT else _WIDTH
+        return ModelChoice("mlp", lambda: nets.fc(n_features, n_outputs, width=width, depth=2))
+    if model == "linear":
+        return ModelChoice("linear", lambda: nets.fc(n_features, n_outputs, depth=0))
+    if model == "lenet":
+        return _lenet(n_outputs, image_shape)
+    if isinstance(model, str):
+        if ":" not in model:
+            check_choice(model, MODELS, "model")
+        factory = load_factory(model)
+        name = model
+    elif isinstance(model, torch.nn.Module):
+        raise TypeError(
+            "model must be a function that builds the module (each run starts from its own initial weights), "
+            f"got a {type(model).__name__} that is already built; pass e.g. lambda: {type(model).__name__}(...)"
+        )
+    elif callable(model):
+        factory, name = model, getattr(model, "__name__", type(model).__name__)
+    else:
+        raise TypeError(f"model must be a name, a function that builds a module, or None; got {model!r}")
+    return _own(factory, name, n_features, n_outputs, image_shape)
+
+
+def load_factory(path: str) -> Callable[..., Any]:
+    """Import ``package.module:name`` (the working directory counts as a place to import from).
+
+    Parameters
+    ----------
+    path : str
+
+    Raises
+    ------
+    ValueError
+        If there is no such module, or nothing callable of that name in it.
+    """
+    module_name, _, attribute = path.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(f"model {path!r}: cannot import {module_name!r} ({error})") from error
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        raise ValueError(f"model {path!r}: {module_name!r} has no function {attribute!r}")
+    return factory
+
+
+def _lenet(n_outputs: int, image_shape: tuple[int, ...] | None) -> ModelChoice:
+    if image_shape is None:
+        raise ValueError(
+            "model 'lenet' needs images: give image_shape=(channels, height, width), or use model 'mlp'"
+        )
+    channels, height, width = (1, *image_shape) if len(image_shape) == 2 else image_shape
+    if min(height, width) < 16:
+        raise ValueError(
+            f"model 'lenet' needs images of at least 16 x 16 pixels, got {height} x {width}; use 'mlp'"
+        )
+    shape = (channels, height, width)
+    return ModelChoice("lenet", lambda: nets.lenet(shape, n_outputs), shape)
+
+
+def _own(
+    factory: Callable[..., Any],
+    name: str,
+    n_features: int,
+    n_outputs: int,
+    image_shape: tuple[int, ...] | None,
+) -> ModelChoice:
+    """A caller's factory, tried once on flat rows and (if that fails) on images."""
+    required = [
+        p
+        for p in inspect.signature(factory).parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(required) not in (0, 2):
+        raise ValueError(
+            f"model {name!r} must take no arguments or two (columns, outputs); it asks for {len(required)}"
+        )
+    arguments = (n_features, n_outputs) if required else ()
+
+    def make() -> Any:
+        return factory(*arguments)
+
+    module = make()
+    if not isinstance(module, torch.nn.Module):
+        raise ValueError(f"model {name!r} must return a torch.nn.Module, got {type(module).__name__}")
+    problems = []
+    for shape in [None, image_shape] if image_shape is not None else [None]:
+        problem = _misfit(module, n_features, n_outputs, shape)
+        if problem is None:
+            return ModelChoice(name, make, shape)
+        problems.append(problem)
+    raise ValueError(f"model {name!r} does not fit the data: {'; '.join(problems)}")
+
+
+def _misfit(
+    module: torch.nn.Module, n_features: int, n_outputs: int, shape: tuple[int, ...] | None
+) -> str | None:
+    """What goes wrong when two samples pass through the module, or None."""
+    sample = torch.zeros(2, n_features).reshape(2, *(shape or (n_features,)))
+    try:
+        with torch.no_grad():
+            output = module.eval()(sample)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        return f"input of shape {tuple(sample.shape)} fails ({str(error).splitlines()[0]})"
+    finally:
+        module.train()
+    good = {(2, n_outputs)} | ({(2,)} if n_outputs == 1 else set())
+    if not isinstance(output, torch.Tensor) or tuple(output.shape) not in good:
+        came = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        return f"input of shape {tuple(sample.shape)} gives {came}, expected {(2, n_outputs)}"
+    return None
+
+
+def layer_shapes(module: torch.nn.Module) -> tuple[tuple[int, int], ...]:
+    """Return (outputs, inputs) of every weight matrix; a convolution counts as its unfolded matrix.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    """
+    return tuple((int(p.shape[0]), int(p[0].numel())) for p in module.parameters() if p.ndim >= 2)

@@ -1,0 +1,237 @@
+"""The main job: ``lodim.profile(X, y)`` measures data and model within a time budget and says what follows.
+
+The time is shared out beforehand: up to a third for the data where a model is measured too, the rest for the search of
+the model's dimension, an eighth of it kept for the compression. What a part leaves over, the next may use.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from lodim.profiling import wording
+from lodim.profiling.advice import advise
+from lodim.profiling.inputs import Problem, read_problem
+from lodim.profiling.result import DataPart, LandscapePart, Profile
+from lodim.randomness import RandomState, root_seed
+from lodim.validation import check_in_range
+
+Progress = Callable[[float, str], Any]
+_DATA_SHARE = 0.3
+_LIBRARIES = ("lodim", "numpy", "scipy", "scikit-learn", "torch")
+
+
+class ProfileInterrupted(KeyboardInterrupt):
+    """Ctrl-C during :func:`profile`.
+
+    Attributes
+    ----------
+    partial : Profile
+        What was known by then.
+    """
+
+    def __init__(self, partial: Profile):
+        super().__init__("interrupted")
+        self.partial = partial
+
+
+@dataclass
+class _Known:
+    """What a running profile has found so far."""
+
+    problem: Problem
+    seed: int
+    budget: int | float
+    start: float = field(default_factory=time.monotonic)
+    data: DataPart | None = None
+    landscape: LandscapePart | None = None
+    notes: list[str] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)
+
+    def profile(self, *, complete: bool) -> Profile:
+        problem = self.problem
+        found = Profile(
+            source=problem.source,
+            n_samples=len(problem.X),
+            n_features=problem.X.shape[1],
+            data=self.data,
+            landscape=self.landscape,
+            advice=(),
+            seconds=round(time.monotonic() - self.start, 3),
+            seed=self.seed,
+            versions=versions(),
+            kind=problem.kind,
+            target_name=problem.target_name,
+            n_classes=len(problem.classes) or None,
+            image_shape=problem.image_shape,
+            notes=tuple(dict.fromkeys(map(_sentence, (*problem.notes, *self.notes)))),
+            budget=float(self.budget),
+            complete=complete,
+            timings=dict(self.timings),
+        )
+        return replace(found, advice=advise(found))
+
+
+def _sentence(note: str) -> str:
+    return wording.sentence(note).rstrip(".") + "."
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries a profile rests on."""
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # run from a source tree that is not installed
+            continue
+    return {**found, "python": platform.python_version()}
+
+
+def profile(
+    X: Any,
+    y: Any = None,
+    model: Any = None,
+    *,
+    budget: int | float = 60.0,
+    random_state: RandomState = 0,
+    n_jobs: int = 1,
+    ray: str | None = None,
+    source: str = "array",
+    feature_names: Sequence[str] | None = None,
+    target_name: str | None = None,
+    classes: Sequence[str] | None = None,
+    kind: str = "auto",
+    image_shape: Sequence[int] | None = None,
+    notes: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Profile:
+    """Find how many dimensions a problem really needs: its data's and, with labels, its model's.
+
+    Parameters
+    ----------
+    X : array-like, shape (n_samples, n_features), or lodim.datasets.Dataset
+        Finite numbers, at least 10 rows. Distances are measured in the units of X: bring columns to one scale first
+        (tables read by :mod:`lodim.datasets` are). Arrays of images (n_samples, [channels,] height, width) are
+        flattened. A Dataset brings its own target, names and notes.
+    y : array-like, shape (n_samples,), optional
+        Labels or real targets. Without them only the data is measured.
+    model : {"mlp", "linear", "lenet", "none"}, "package.module:factory", callable, optional
+        The model whose landscape is measured; default ``"mlp"``. A callable builds a freshly initialised
+        ``torch.nn.Module``; if it asks for two arguments they are the numbers of columns and outputs.
+    budget : float
+        Seconds to spend, about; what does not fit is sampled or left out, and the notes say so.
+    random_state : int, Generator or None
+        The same seed gives the same answer unless the budget runs out.
+    n_jobs : int
+        Local processes for the training runs.
+    ray : str, optional
+        Address of a Ray cluster for the training runs.
+    source : str
+        What to call the data in the report.
+    feature_names, classes : sequence of str, optional
+        Names of the columns, and of the classes 0, 1, ... of y.
+    target_name : str, optional
+    kind : {"auto", "classification", "regression"}
+        ``"auto"``: text, booleans and few different whole numbers are classes.
+    image_shape : sequence of int, optional
+        (channels, height, width) of the samples.
+    notes : sequence of str
+        What was done to the data before; kept in the report.
+    progress : callable, optional
+        Called as ``progress(done, text)`` with the share of the work that is done.
+
+    Returns
+    -------
+    Profile
+
+    Raises
+    ------
+    ValueError, TypeError
+        Bad input: too few rows, NaN, all rows equal, labels of another length, one class, an unknown model.
+    ProfileInterrupted
+        On Ctrl-C, with what was known by then in ``partial``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lodim
+    >>> rng = np.random.default_rng(0)
+    >>> plane = rng.normal(size=(400, 2)) @ rng.normal(size=(2, 30))
+    >>> round(lodim.profile(plane).data.dimension)
+    2
+    """
+    check_in_range(budget, "budget", low=1.0)
+    problem = read_problem(
+        X,
+        y,
+        source=source,
+        feature_names=feature_names,
+        target_name=target_name,
+        classes=classes,
+        kind=kind,
+        image_shape=image_shape,
+        notes=notes,
+    )
+    known = _Known(problem, root_seed(random_state), budget)
+    tell = progress or (lambda done, text: None)
+    wanted = problem.y is not None and not (isinstance(model, str) and model == "none")
+    choice = None
+    if wanted:  # a wrong model is said before the long work begins
+        from lodim.profiling.models import choose_model
+
+        n_outputs = len(problem.classes) or 1
+        choice = choose_model(model, problem.X.shape[1], n_outputs, problem.image_shape)
+    try:
+        share = _DATA_SHARE if choice is not None else 0.9
+        _measure_data(known, share, lambda done, text: tell(share * done, text))
+        if choice is not None:
+            _measure_landscape(
+                known, choice, n_jobs, ray, lambda done, text: tell(share + (1 - share) * done, text)
+            )
+    except KeyboardInterrupt as interrupt:
+        raise ProfileInterrupted(known.profile(complete=False)) from interrupt
+    tell(1.0, "done")
+    return known.profile(complete=True)
+
+
+def _measure_data(known: _Known, share: float, tell: Progress) -> None:
+    from lodim.profiling.data_part import measure_data
+
+    tell(0.0, "measuring the data")
+    problem, began = known.problem, time.monotonic()
+    seconds = share * known.budget
+    known.data, notes = measure_data(
+        problem.X,
+        problem.labels,
+        problem.names,
+        seed=known.seed,
+        deadline=known.start + seconds,
+        seconds=0.6 * seconds,
+    )
+    known.notes += notes
+    known.timings["data"] = round(time.monotonic() - began, 3)
+    tell(1.0, "the data is measured")
+
+
+def _measure_landscape(known: _Known, choice: Any, n_jobs: int, ray: str | None, tell: Progress) -> None:
+    from lodim.profiling.landscape_part import measure_landscape
+
+    began = time.monotonic()
+    try:
+        for part, notes in measure_landscape(
+            known.problem,
+            choice,
+            seed=known.seed,
+            deadline=known.start + known.budget,
+            n_jobs=n_jobs,
+            ray=ray,
+            progress=tell,
+        ):
+            known.landscape = part
+            known.notes += notes
+    finally:
+        known.timings["landscape"] = round(time.monotonic() - began, 3)

@@ -1,0 +1,184 @@
+"""The report: one self-contained HTML page (no network, no script), and the short form for notebooks.
+
+Everything that comes from the data (names of files, columns and classes) is escaped by the template engine.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from lodim.profiling import wording
+from lodim.profiling.panels import Panel, data_panels, model_panels
+from lodim.profiling.result import Profile
+
+_TABLES = (".csv", ".tsv", ".parquet", ".txt", ".gz")
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """A figure of the strip under the verdict.
+
+    Attributes
+    ----------
+    label, value, note : str
+    """
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Share:
+    """A bar: how much of what is there is needed.
+
+    Attributes
+    ----------
+    label, words : str
+    share : float
+        In [0, 1].
+    """
+
+    label: str
+    words: str
+    share: float
+
+
+def key_figures(p: Profile) -> list[KeyFigure]:
+    """Return the figures a reader looks for first.
+
+    Parameters
+    ----------
+    p : Profile
+    """
+    found = [KeyFigure("columns", f"{p.n_features:,}", wording.plural(p.n_samples, "row"))]
+    if p.data is not None:
+        ends = _known(wording.interval(p.data.interval))
+        found.append(KeyFigure("dimensions of the data", wording.dimension(p.data.dimension), ends))
+    part = p.landscape
+    if part is not None and part.baseline_score is not None:
+        note = f"{part.n_parameters:,} weights"
+        found.append(KeyFigure(f"{part.score_name}, all weights", wording.score(part.baseline_score), note))
+        whole = lambda x: f"{x:,.0f}"  # noqa: E731
+        if part.d_int90 and part.status == "found":
+            found.append(
+                KeyFigure(
+                    "numbers the model needs",
+                    whole(part.d_int90),
+                    _known(wording.interval(part.interval, whole)),
+                )
+            )
+        elif part.status == "not_reached":
+            found.append(KeyFigure("numbers the model needs", f"> {part.d_max or 0:,}", "not reached"))
+        if part.message_bytes is not None:
+            note = f"{part.score_name} {wording.score(part.message_score)}"
+            found.append(KeyFigure("bytes for the model", f"{part.message_bytes:,}", note))
+    if p.data is not None and p.data.k_f is not None:
+        pair = " and ".join(p.data.k_f_pair or ())
+        found.append(KeyFigure("label sharpness", wording.number(p.data.k_f), pair))
+    return found
+
+
+def _known(text: str) -> str:
+    return "" if text == "–" else text
+
+
+def shares(p: Profile) -> list[Share]:
+    """Return the bars that set what is needed against what is there, on a linear scale.
+
+    Parameters
+    ----------
+    p : Profile
+    """
+    found = []
+    if p.data is not None and p.data.dimension is not None:
+        share = min(1.0, p.data.dimension / p.n_features)
+        words = f"{wording.dimension(p.data.dimension)} of {p.n_features:,} ({wording.percent(share)})"
+        found.append(Share("Data: dimensions of columns", words, share))
+    part = p.landscape
+    if part is not None and part.d_int90 and part.status == "found" and not part.unsolved:
+        share = min(1.0, part.d_int90 / part.n_parameters)
+        words = f"{part.d_int90:,.0f} of {part.n_parameters:,} ({wording.percent(share)})"
+        found.append(Share("Model: numbers of weights", words, share))
+    return found
+
+
+def command(p: Profile) -> str:
+    """Return the line that repeats the run.
+
+    Parameters
+    ----------
+    p : Profile
+    """
+    model = p.landscape.model if p.landscape is not None else "none"
+    if p.source == "array":
+        asked = "X, y" if p.kind else "X"
+        return f'lodim.profile({asked}, model="{model}", budget={p.budget:g}, random_state={p.seed})'
+    words = ["lodim", "profile", shlex.quote(p.source)]
+    if p.target_name and p.source.lower().endswith(_TABLES):
+        words += ["--target", shlex.quote(p.target_name)]
+    return " ".join(
+        [*words, "--model", shlex.quote(model), "--budget", f"{p.budget:g}s", "--seed", str(p.seed)]
+    )
+
+
+@cache
+def _environment() -> Environment:
+    folder = files("lodim.profiling") / "templates"
+    environment = Environment(
+        loader=FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters["tidy"] = _tidy
+    return environment
+
+
+def _tidy(text: str) -> str:
+    """Keep intervals and percentages on one line: word joiners around the dash, a fixed space before the sign."""
+    return text.replace("–", "\u2060–\u2060").replace(" %", "\u00a0%")
+
+
+def _context(p: Profile) -> dict[str, Any]:
+    def drawn(found: list[Panel]) -> list[tuple[Panel, Markup]]:
+        return [(panel, Markup(panel.svg)) for panel in found]  # the chart module escapes what it draws
+
+    return {
+        "p": p,
+        "w": wording,
+        "figures": key_figures(p),
+        "shares": shares(p),
+        "data_panels": drawn(data_panels(p)),
+        "model_panels": drawn(model_panels(p)),
+        "command": command(p),
+    }
+
+
+def render(p: Profile) -> str:
+    """Return the report as one HTML page.
+
+    Parameters
+    ----------
+    p : Profile
+    """
+    style = Markup((files("lodim.profiling") / "templates" / "report.css").read_text(encoding="utf-8"))
+    return _environment().get_template("report.html.j2").render(**_context(p), style=style)
+
+
+def render_fragment(p: Profile) -> str:
+    """Return verdict, figures and advice as a piece of HTML for a notebook.
+
+    Parameters
+    ----------
+    p : Profile
+    """
+    return _environment().get_template("fragment.html.j2").render(**_context(p))

@@ -1,0 +1,525 @@
+"""The answer as data: :class:`Profile` and its parts, which are exactly the documented JSON and nothing more.
+
+Because a profile holds plain numbers only, ``Profile.from_json(p.to_json())`` equals ``p`` and draws the same report.
+What was not computed, and what is infinite, is None (null in JSON); ``status`` says which.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lodim.profiling import wording
+from lodim.results import Result
+
+SCHEMA = 1
+Interval = tuple[float | None, float | None]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A dimension with its interval.
+
+    Attributes
+    ----------
+    dimension : float or None
+    interval : pair of float, or None
+        95 per cent, where the estimator has one.
+    calibrated : float or None
+        Dimension of the uniform ball on which the estimator answers the same with as many points.
+    n : int or None
+        Rows it rests on (classes only).
+    remark : str
+        What a reader should know, e.g. that an estimate is only a lower bound.
+    """
+
+    dimension: float | None
+    interval: Interval | None = None
+    calibrated: float | None = None
+    n: int | None = None
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class ScalePoint:
+    """The dimension seen at one scale.
+
+    Attributes
+    ----------
+    method : str
+        ``"gride"`` (larger neighbourhoods of all points) or ``"decimation"`` (nearest neighbours of fewer points).
+    n_neighbors : int
+        Rank of the outer neighbour.
+    radius : float
+        Its mean distance, in the units of X.
+    n_used : int
+        Points used.
+    dimension, standard_error : float or None
+    """
+
+    method: str
+    n_neighbors: int
+    radius: float
+    n_used: int
+    dimension: float | None
+    standard_error: float | None = None
+
+
+@dataclass(frozen=True)
+class Pointwise:
+    """Local dimensions of the points as a histogram.
+
+    Attributes
+    ----------
+    edges, counts : tuple
+        Bins (one edge more than counts).
+    quantiles : tuple of float
+        5, 25, 50, 75 and 95 per cent.
+    n : int
+        Points measured.
+    """
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    quantiles: tuple[float, ...]
+    n: int
+
+
+@dataclass(frozen=True)
+class DataPart:
+    """How many dimensions the data has.
+
+    Attributes
+    ----------
+    dimension, interval : float, pair
+        The consensus of the estimators.
+    estimators : dict of str to Estimate
+    per_class : dict of str to Estimate
+    k_f : float or None
+        Label sharpness: the largest label difference over distance, in 1 over the units of X.
+    k_f_pair : tuple of str or None
+        The classes of the sharpest pair.
+    n_conflicts : int or None
+        Pairs of equal points with different labels.
+    scale_profile : tuple of ScalePoint
+    pointwise : Pointwise or None
+    spectrum : tuple of float
+        Cumulative shares of variance of the leading principal components.
+    pca95 : int or None
+        Components that keep 95 per cent of the variance.
+    participation_ratio : float or None
+        Of the covariance's eigenvalues.
+    n_duplicates : int
+        Rows equal to an earlier one.
+    constant_columns : tuple of str
+    scale_ratio : float or None
+        Largest over smallest standard deviation of the columns that vary.
+    widest_column : str or None
+        The column with the largest standard deviation.
+    n_used : int
+        Points whose neighbourhoods were measured.
+    """
+
+    dimension: float | None
+    interval: Interval | None
+    estimators: dict[str, Estimate]
+    per_class: dict[str, Estimate] = field(default_factory=dict)
+    k_f: float | None = None
+    k_f_pair: tuple[str, ...] | None = None
+    n_conflicts: int | None = None
+    scale_profile: tuple[ScalePoint, ...] = ()
+    pointwise: Pointwise | None = None
+    spectrum: tuple[float, ...] = ()
+    pca95: int | None = None
+    participation_ratio: float | None = None
+    n_duplicates: int = 0
+    constant_columns: tuple[str, ...] = ()
+    scale_ratio: float | None = None
+    widest_column: str | None = None
+    n_used: int = 0
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One training run in a subspace.
+
+    Attributes
+    ----------
+    d : int
+        Trained numbers.
+    seed : int
+    score, train_score : float or None
+    lr : float or None
+    """
+
+    d: int
+    seed: int
+    score: float | None
+    train_score: float | None = None
+    lr: float | None = None
+
+
+@dataclass(frozen=True)
+class Message:
+    """A compressed model: its length and how well it still works.
+
+    Attributes
+    ----------
+    d, levels : int
+        Numbers, and values each of them can take.
+    bytes : int
+    score : float or None
+        On the validation data.
+    bound : float or None
+        Upper bound on the test error that holds with probability 0.95 (classification only).
+    """
+
+    d: int
+    levels: int
+    bytes: int
+    score: float | None
+    bound: float | None = None
+
+
+@dataclass(frozen=True)
+class LandscapePart:
+    """How many numbers the model needs.
+
+    Attributes
+    ----------
+    n_parameters : int
+    baseline_score, threshold_score : float
+        Of direct training, and what counts as solved.
+    d_int90, interval : float, pair
+        Least number of trained numbers that reaches the threshold; None where the search found none.
+    status : str
+        ``found``, ``not_reached``, ``below_d_min`` (the least number tried suffices) or
+        ``not_measured`` (the time ran out, or the run was interrupted).
+    compression_ratio : float or None
+        ``n_parameters / d_int90``.
+    message_bytes : int or None
+        Shortest message tried whose model still reaches the threshold.
+    curve : tuple of CurvePoint
+    messages : tuple of Message
+    message_score : float or None
+        Of the model in ``message_bytes``.
+    bound : float or None
+        Least of the messages' bounds on the test error.
+    model, score_name : str
+        ``score_name`` is ``accuracy`` or ``R²``.
+    n_train, n_val : int
+    chance_score : float
+        What a constant answer scores on the validation data.
+    linear_score, linear_parameters : float, int or None
+        Of a linear model on the same split.
+    layer_shapes : tuple of (int, int)
+        The model's weight matrices (outputs, inputs).
+    """
+
+    n_parameters: int
+    baseline_score: float | None
+    threshold_score: float | None
+    d_int90: float | None
+    interval: Interval | None
+    status: str
+    compression_ratio: float | None = None
+    message_bytes: int | None = None
+    curve: tuple[CurvePoint, ...] = ()
+    messages: tuple[Message, ...] = ()
+    message_score: float | None = None
+    bound: float | None = None
+    model: str = "mlp"
+    score_name: str = "accuracy"
+    n_train: int = 0
+    n_val: int = 0
+    chance_score: float | None = None
+    linear_score: float | None = None
+    linear_parameters: int | None = None
+    layer_shapes: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def d_max(self) -> int | None:
+        """The largest subspace that was tried."""
+        return max((p.d for p in self.curve), default=None)
+
+    @property
+    def d_least(self) -> int | None:
+        """The smallest subspace that was tried."""
+        return min((p.d for p in self.curve), default=None)
+
+    @property
+    def unsolved(self) -> bool:
+        """Whether direct training is barely better than a constant answer, so that no dimension means anything."""
+        if self.baseline_score is None or self.chance_score is None:
+            return False
+        return self.baseline_score < self.chance_score + 0.1 * (1 - self.chance_score)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to do next, and the numbers that say so.
+
+    Attributes
+    ----------
+    text : str
+    because : dict
+        The numbers cited.
+    rule : str
+        Which rule gave it.
+    importance : float
+        In [0, 1]; advice is listed from the most important down.
+    """
+
+    text: str
+    because: dict[str, Any]
+    rule: str = ""
+    importance: float = 0.5
+
+
+@dataclass(frozen=True)
+class Profile(Result):
+    """How many dimensions a problem needs: the answer of :func:`lodim.profile`.
+
+    Print it, or open :meth:`to_html`; :attr:`verdict` is the answer in two sentences, :meth:`to_json` the same
+    figures for machines (the schema is in ``lodim/profiling/schema.json``).
+
+    Attributes
+    ----------
+    schema : int
+        Version of the JSON's layout.
+    source : str
+    n_samples, n_features : int
+    data : DataPart or None
+    landscape : LandscapePart or None
+        None when no model was asked for.
+    advice : tuple of Advice
+    seconds : float
+        Wall time.
+    seed : int
+    versions : dict of str to str
+    kind : str or None
+        ``classification`` or ``regression``, None without labels.
+    target_name : str or None
+    n_classes : int or None
+    image_shape : tuple of int or None
+    notes : tuple of str
+        What was done to the data and what had to be left out.
+    budget : float
+        Seconds that were allowed.
+    complete : bool
+        False if the run was interrupted.
+    timings : dict of str to float
+        Seconds of each part.
+    """
+
+    source: str
+    n_samples: int
+    n_features: int
+    data: DataPart | None
+    landscape: LandscapePart | None
+    advice: tuple[Advice, ...]
+    seconds: float
+    seed: int
+    versions: dict[str, str]
+    kind: str | None = None
+    target_name: str | None = None
+    n_classes: int | None = None
+    image_shape: tuple[int, ...] | None = None
+    notes: tuple[str, ...] = ()
+    budget: float = 60.0
+    complete: bool = True
+    timings: dict[str, float] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the documented JSON as plain data, the verdict with it."""
+        plain = super().to_dict()
+        return {
+            "schema": plain.pop("schema"),
+            "source": plain.pop("source"),
+            "verdict": self.verdict,
+            **plain,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Profile:
+        """Rebuild a profile from :meth:`to_dict`'s data.
+
+        Raises
+        ------
+        ValueError
+            If the data follows another version of the schema.
+        """
+        if data.get("schema") != SCHEMA:
+            raise ValueError(f"expected a profile of schema {SCHEMA}, got schema {data.get('schema')!r}")
+        return super().from_dict(data)
+
+    @cached_property
+    def verdict(self) -> str:
+        """The answer in one to three sentences."""
+        parts = [_data_sentence(self), _landscape_sentence(self)]
+        if not self.complete:
+            parts.append("The run was interrupted; this is what was known by then.")
+        return " ".join(p for p in parts if p)
+
+    def __str__(self) -> str:
+        blocks = [self.verdict, *_tables(self)]
+        if self.advice:
+            blocks.append("What to do next\n" + "\n".join(f"  - {_wrap(a.text)}" for a in self.advice))
+        if self.notes:
+            blocks.append("Notes\n" + "\n".join(f"  - {_wrap(note)}" for note in self.notes))
+        blocks.append(f"{self.source}, seed {self.seed}, {wording.seconds(self.seconds)}")
+        return "\n\n".join(blocks)
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """Return the report as one self-contained HTML page, and write it to ``path`` if one is given.
+
+        Parameters
+        ----------
+        path : path, optional
+        """
+        from lodim.profiling.report import render
+
+        page = render(self)
+        if path is not None:
+            Path(path).write_text(page, encoding="utf-8")
+        return page
+
+    def _repr_html_(self) -> str:
+        from lodim.profiling.report import render_fragment
+
+        return render_fragment(self)
+
+    def plot(self) -> Any:
+        """Draw the main figures with matplotlib and return the figure.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from lodim.profiling.figures import draw
+
+        return draw(self)
+
+    def save_json(self, path: str | Path) -> None:
+        """Write :meth:`to_json`'s text to a file.
+
+        Parameters
+        ----------
+        path : path
+        """
+        Path(path).write_text(self.to_json() + "\n", encoding="utf-8")
+
+    @classmethod
+    def load_json(cls, path: str | Path) -> Profile:
+        """Read a profile that :meth:`save_json` wrote.
+
+        Parameters
+        ----------
+        path : path
+        """
+        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+def _about(dimension: float) -> str:
+    return f"{dimension:.1f}" if dimension < 5 else f"{dimension:,.0f}"
+
+
+def _data_sentence(p: Profile) -> str:
+    columns = wording.plural(p.n_features, "column")
+    if p.data is None or p.data.dimension is None:
+        return f"{columns}; the dimension of the data is not known."
+    said = _about(p.data.dimension)
+    ends = wording.interval(p.data.interval)
+    return f"{columns}, about {said} dimension{'' if said == '1.0' else 's'}{wording.in_brackets(ends)}."
+
+
+def _landscape_sentence(p: Profile) -> str:
+    part = p.landscape
+    if part is None or part.baseline_score is None:
+        return ""
+    who = f"{wording.sentence(wording.model(part.model))} with {part.n_parameters:,} weights"
+    reached = f"{part.score_name} {wording.score(part.baseline_score)}"
+    if part.unsolved:
+        return (
+            f"{who} does not solve it ({reached}; a constant answer scores {wording.score(part.chance_score)}), "
+            "so how many numbers it needs means little."
+        )
+    does = f"solves it ({reached})"
+    if p.kind == "regression":
+        does = f"explains {wording.percent(part.baseline_score)} of the variance ({reached})"
+    if part.status == "not_reached":
+        return f"{who} {does}, but not 90 % as well with {part.d_max or 0:,} numbers or fewer."
+    if part.status == "below_d_min":
+        few = wording.plural(part.d_least or 1, "trained number")
+        return f"{who} {does}, and {few} already keep 90 % of that."
+    if part.d_int90 is None:
+        return f"{who} {does}; how few numbers would do is not known."
+    ends = wording.interval(part.interval, lambda x: f"{x:,.0f}")
+    ratio = (part.n_parameters / part.d_int90) if part.d_int90 else 0
+    text = f"{who} {does} and keeps 90 % of that with about {part.d_int90:,.0f} numbers{wording.in_brackets(ends)}, "
+    text += f"{wording.number(ratio, digits=2)} times fewer"
+    if part.message_bytes is not None:
+        text += f"; as a message, {part.message_bytes:,} bytes ({part.score_name} {wording.score(part.message_score)})"
+    return text + "."
+
+
+def _wrap(text: str, width: int = 96) -> str:
+    import textwrap
+
+    return textwrap.fill(text, width=width, subsequent_indent="    ")
+
+
+def _tables(p: Profile) -> list[str]:
+    blocks = []
+    if p.data is not None:
+        rows = [
+            (wording.estimator(key), wording.dimension(e.dimension), wording.interval(e.interval))
+            for key, e in p.data.estimators.items()
+        ]
+        blocks.append(
+            "Dimension of the data\n" + wording.table(("estimator", "dimension", "95 % interval"), rows)
+        )
+        if p.data.per_class:
+            classes = [
+                (name, wording.dimension(e.dimension), wording.interval(e.interval), f"{e.n or 0:,}")
+                for name, e in list(p.data.per_class.items())[:12]
+            ]
+            left_out = len(p.data.per_class) - 12
+            more = f"\n  (and {left_out} more classes)" if left_out > 0 else ""
+            blocks.append(
+                "Per class\n" + wording.table(("class", "dimension", "95 % interval", "rows"), classes) + more
+            )
+    if p.landscape is not None and p.landscape.curve:
+        blocks.append(_curve_table(p.landscape))
+    return blocks
+
+
+def _curve_table(part: LandscapePart) -> str:
+    rows = []
+    for d, scores in scores_by_d(part).items():
+        mean = sum(scores) / len(scores)
+        reached = part.threshold_score is not None and mean >= part.threshold_score
+        rows.append((f"{d:,}", wording.score(mean), str(len(scores)), "yes" if reached else "no"))
+    head = (
+        f"Trained numbers against {part.score_name} (direct training {wording.score(part.baseline_score)}, "
+        f"threshold {wording.score(part.threshold_score)})\n"
+    )
+    return head + wording.table(("d", part.score_name, "runs", "reached"), rows)
+
+
+def scores_by_d(part: LandscapePart) -> dict[int, list[float]]:
+    """Return the finite scores of the runs at each subspace dimension, in increasing order of dimension.
+
+    Parameters
+    ----------
+    part : LandscapePart
+    """
+    found: dict[int, list[float]] = {}
+    for run in sorted(part.curve, key=lambda r: (r.d, r.seed)):
+        if run.score is not None:
+            found.setdefault(run.d, []).append(run.score)
+    return found

@@ -1,0 +1,184 @@
+"""Numbers and names as people read them: the one place where the product's words are formed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+ESTIMATOR_NAMES = {
+    "consensus": "consensus",
+    "twonn": "TwoNN",
+    "mle": "MLE (Levina-Bickel)",
+    "gride": "Gride",
+    "lpca": "local PCA",
+    "lpca_pr": "local PCA, participation ratio",
+    "pca": "PCA, whole cloud",
+    "pr": "participation ratio",
+    "participation": "participation ratio",
+    "participation_ratio": "participation ratio",
+    "corrint": "correlation integral",
+    "correlation": "correlation integral",
+    "mom": "method of moments",
+    "mada": "MADA",
+    "mind": "MiND",
+    "tle": "TLE",
+    "fishers": "FisherS",
+    "ess": "ESS",
+    "danco": "DANCo",
+}
+MODEL_NAMES = {"mlp": "an MLP", "linear": "a linear model", "lenet": "a LeNet"}
+
+
+def number(x: int | float | None, *, digits: int = 3) -> str:
+    """Write a number with about ``digits`` significant digits and thousands separators; a dash if unknown.
+
+    Parameters
+    ----------
+    x : float or None
+    digits : int
+    """
+    if x is None or not math.isfinite(x):
+        return "–"
+    if x == 0:
+        return "0"
+    if abs(x) >= 10 ** (digits - 1):
+        return f"{x:,.0f}"
+    decimals = digits - 1 - math.floor(math.log10(abs(x)))
+    text = f"{x:.{decimals}f}" if abs(x) >= 1e-3 else f"{x:.{digits - 1}g}"
+    return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
+
+
+def dimension(x: int | float | None) -> str:
+    """Write a dimension: one decimal below 100, whole numbers above.
+
+    Parameters
+    ----------
+    x : float or None
+    """
+    if x is None or not math.isfinite(x):
+        return "–"
+    return f"{x:.1f}" if x < 100 else f"{x:,.0f}"
+
+
+def score(x: int | float | None) -> str:
+    """Write a score (accuracy or R²) with three decimals.
+
+    Parameters
+    ----------
+    x : float or None
+    """
+    return "–" if x is None or not math.isfinite(x) else f"{x:.3f}"
+
+
+def percent(x: int | float) -> str:
+    """Write a share as a percentage.
+
+    Parameters
+    ----------
+    x : float
+        In [0, 1].
+    """
+    return f"{100 * x:.0f} %" if x > 0.0995 or x == 0 else f"{100 * x:.2g} %"
+
+
+def interval(ends: Sequence[int | float | None] | None, write: Callable[[Any], str] = dimension) -> str:
+    """Write an interval as ``lo–hi``; an unknown end is written as open, an unknown interval as a dash.
+
+    Parameters
+    ----------
+    ends : pair of float or None
+    write : callable
+        Writes one end.
+    """
+    if ends is None or (ends[0] is None and ends[1] is None):
+        return "–"
+
+    low, high = ends
+    if low is None:
+        return f"up to {write(high)}"
+    if high is None:
+        return f"above {write(low)}"
+    return f"{write(low)}–{write(high)}"
+
+
+def in_brackets(text: str) -> str:
+    """Return `` (text)``, or nothing where there is nothing to say.
+
+    Parameters
+    ----------
+    text : str
+        A dash counts as nothing.
+    """
+    return "" if text in ("", "–") else f" ({text})"
+
+
+def seconds(x: int | float | None) -> str:
+    """Write a duration.
+
+    Parameters
+    ----------
+    x : float or None
+        Seconds.
+    """
+    if x is None:
+        return "–"
+    return f"{x:.1f} s" if x < 60 else f"{x / 60:.1f} min"
+
+
+def estimator(key: str) -> str:
+    """Return an estimator's name as people write it.
+
+    Parameters
+    ----------
+    key : str
+    """
+    return ESTIMATOR_NAMES.get(key, key)
+
+
+def model(key: str | None) -> str:
+    """Return a model's name with its article.
+
+    Parameters
+    ----------
+    key : str or None
+    """
+    return MODEL_NAMES.get(key or "", f"the model {key}")
+
+
+def sentence(text: str) -> str:
+    """Return ``text`` with a capital first letter.
+
+    Parameters
+    ----------
+    text : str
+    """
+    return text[:1].upper() + text[1:]
+
+
+def plural(count: int | float, noun: str, nouns: str | None = None) -> str:
+    """Return the count with the noun in the right number, e.g. ``1 column`` and ``64 columns``.
+
+    Parameters
+    ----------
+    count : float
+    noun, nouns : str
+    """
+    return f"{count:,.0f} {noun if count == 1 else nouns or noun + 's'}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a plain-text table: the first column to the left, the others to the right.
+
+    Parameters
+    ----------
+    header : sequence of str
+    rows : sequence of sequences of str
+    """
+    lines = [tuple(header), *map(tuple, rows)]
+    widths = [max(len(line[j]) for line in lines) for j in range(len(header))]
+    out = [
+        "  ".join(cell.ljust(w) if j == 0 else cell.rjust(w) for j, (cell, w) in enumerate(zip(line, widths)))
+        for line in lines
+    ]
+    return "\n".join("  " + line.rstrip() for line in [out[0], "-" * sum(w + 2 for w in widths), *out[1:]])

@@ -1,0 +1,109 @@
+"""Results: frozen dataclasses that print, tabulate and travel as JSON.
+
+:class:`Result` is a mixin of three methods, not a hierarchy: a result is a plain frozen dataclass whose fields are
+numbers, strings, arrays, tuples, dictionaries or other results. JSON has no NaN and no infinity: both are written as
+null, and a field annotated ``float`` reads null back as NaN (so results that can be infinite carry a status as well).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import typing
+from html import escape
+from typing import Any, TypeVar
+
+import numpy as np
+
+__all__ = ["Result", "to_plain"]
+
+R = TypeVar("R", bound="Result")  # not Self: run-time type checkers accept Self only in classes they decorate
+
+
+def to_plain(value: Any) -> Any:
+    """Return ``value`` as JSON-ready data: arrays to lists, NumPy scalars to Python's, NaN and infinity to None.
+
+    Parameters
+    ----------
+    value : object
+        Dataclass, mapping, sequence, array, number, string or None.
+
+    Raises
+    ------
+    TypeError
+        For an object with no plain form.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [to_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return to_plain(value.tolist())
+    if isinstance(value, np.generic):
+        return to_plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int | bool):
+        return value
+    if hasattr(value, "detach"):  # a torch tensor
+        return to_plain(value.detach().cpu().numpy())
+    raise TypeError(f"no JSON form for {type(value).__name__}")
+
+
+def _from_plain(annotation: Any, value: Any) -> Any:
+    """Rebuild one field from plain data, guided by its annotation."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Union or str(origin) == "<class 'types.UnionType'>":
+        if value is None:
+            return None
+        return _from_plain(next(a for a in args if a is not type(None)), value)
+    if isinstance(annotation, type) and dataclasses.is_dataclass(annotation) and isinstance(value, dict):
+        hints = typing.get_type_hints(annotation)
+        names = {f.name for f in dataclasses.fields(annotation)}
+        return annotation(**{k: _from_plain(hints[k], v) for k, v in value.items() if k in names})
+    if annotation is float and value is None:
+        return math.nan
+    if (
+        annotation is np.ndarray
+        or getattr(annotation, "array_type", None) is np.ndarray
+        or origin is np.ndarray
+    ):
+        return None if value is None else np.asarray(value)
+    if origin is tuple and value is not None:
+        if len(args) == 2 and args[1] is Ellipsis:
+            return tuple(_from_plain(args[0], v) for v in value)
+        return tuple(_from_plain(a, v) for a, v in zip(args, value, strict=True))
+    if origin is list and value is not None and args:
+        return [_from_plain(args[0], v) for v in value]
+    if origin is dict and value is not None and len(args) == 2:
+        key = int if args[0] is int else str
+        return {key(k): _from_plain(args[1], v) for k, v in value.items()}
+    return value
+
+
+class Result:
+    """Mixin of the library's result dataclasses: JSON there and back, and a notebook view."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain data (see :func:`to_plain`)."""
+        return to_plain(self)
+
+    def to_json(self, *, indent: int | None = 2) -> str:
+        """Return the fields as JSON without NaN or Infinity tokens."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+    @classmethod
+    def from_dict(cls: type[R], data: dict[str, Any]) -> R:
+        """Rebuild the result from :meth:`to_dict`'s data; unknown keys are ignored."""
+        return _from_plain(cls, data)
+
+    @classmethod
+    def from_json(cls: type[R], text: str) -> R:
+        """Rebuild the result from :meth:`to_json`'s text."""
+        return cls.from_dict(json.loads(text))
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"

@@ -1,0 +1,15 @@
+from .base import RandomProjection as RandomProjection
+from .countsketch import CountSketch as CountSketch
+from .countsketch import SparseEmbedding as SparseEmbedding
+from .cyclic import Cyclic as Cyclic
+from .dense import Dense as Dense
+from .dense import DenseOrthonormal as DenseOrthonormal
+from .factory import KINDS as KINDS
+from .factory import make_projection as make_projection
+from .fastfood import Fastfood as Fastfood
+from .fastfood import FastfoodBlock as FastfoodBlock
+from .kron import Kronecker as Kronecker
+from .lazy import AMS as AMS
+from .lazy import DenseLazy as DenseLazy
+from .sparse import Sparse as Sparse
+from .srht import SRHT as SRHT

@@ -1,0 +1,5 @@
+"""One loop for everything that trains: :func:`fit` for one module, :func:`fit_replicas` for many runs as one."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

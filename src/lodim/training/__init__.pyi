@@ -1,0 +1,10 @@
+from .loop import fit as fit
+from .recipe import EpochRecord as EpochRecord
+from .recipe import FitResult as FitResult
+from .recipe import Recipe as Recipe
+from .recipe import schedule_at as schedule_at
+from .replicas import Replica as Replica
+from .replicas import fit_replicas as fit_replicas
+from .task import Task as Task
+from .vectorize import Vectorizable as Vectorizable
+from .vectorize import can_vectorize as can_vectorize

@@ -1,0 +1,260 @@
+"""One way to check inputs and to say what is wrong: what was expected, what came, what to do.
+
+The messages are part of the interface: the command line prints them as they are.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import warnings
+from collections.abc import Collection, Iterable, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd  # scikit-learn has loaded it anyway
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_array
+
+__all__ = [
+    "ConvergenceWarning",
+    "check_choice",
+    "check_fraction",
+    "check_in_range",
+    "check_labels",
+    "check_matrix",
+    "close_matches",
+    "require",
+]
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import an optional library or say which extra brings it.
+
+    Parameters
+    ----------
+    module : str
+        Module to import, e.g. ``"faiss"``.
+    extra : str
+        The extra of lodim that installs it.
+
+    Raises
+    ------
+    ImportError
+        Naming the extra.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"this needs {module.split('.')[0]!r}, which is not installed: pip install 'lodim[{extra}]'"
+        ) from error
+
+
+def close_matches(name: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean 'x' or 'y'?`` for a mistyped name, or an empty string.
+
+    Parameters
+    ----------
+    name : str
+        What was typed.
+    known : iterable of str
+        What exists.
+    """
+    lowered = {k.lower(): k for k in map(str, known)}
+    found = difflib.get_close_matches(name.lower(), list(lowered), n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(repr(lowered[f]) for f in found)}?" if found else ""
+
+
+def check_choice(value: Any, choices: Collection[str], name: str) -> Any:
+    """Return ``value`` if it is one of ``choices``.
+
+    Parameters
+    ----------
+    value : str
+    choices : collection of str
+    name : str
+        The parameter's name, for the message.
+
+    Raises
+    ------
+    ValueError
+        Listing the choices.
+    """
+    if value not in choices:
+        listed = ", ".join(repr(c) for c in choices)
+        raise ValueError(
+            f"{name} must be one of {listed}; got {value!r}.{close_matches(str(value), choices)}"
+        )
+    return value
+
+
+def check_in_range(
+    value: Any,
+    name: str,
+    *,
+    low: int | float | None = None,
+    high: int | float | None = None,
+    integer: bool = False,
+) -> Any:
+    """Return ``value`` if it is a number with ``low <= value <= high``.
+
+    Parameters
+    ----------
+    value : int or float
+    name : str
+        The parameter's name, for the message.
+    low, high : float, optional
+        Inclusive limits.
+    integer : bool
+        Whether only whole numbers will do.
+
+    Raises
+    ------
+    TypeError
+        Not a number of that kind.
+    ValueError
+        Outside the limits.
+    """
+    kinds = (int, np.integer) if integer else (int, float, np.integer, np.floating)
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise TypeError(f"{name} must be {'an integer' if integer else 'a number'}, got {value!r}")
+    if (low is not None and value < low) or (high is not None and value > high) or value != value:
+        limits = " and ".join(
+            text for text, bound in ((f"at least {low}", low), (f"at most {high}", high)) if bound is not None
+        )
+        raise ValueError(f"{name} must be {limits or 'a number'}, got {value}")
+    return value
+
+
+def check_fraction(value: Any, name: str) -> float:
+    """Return ``value`` if it lies in [0, 1].
+
+    Parameters
+    ----------
+    value : float
+    name : str
+    """
+    return check_in_range(value, name, low=0.0, high=1.0)
+
+
+def check_matrix(
+    X: Any,
+    *,
+    name: str = "X",
+    min_rows: int = 1,
+    columns: Sequence[str] | None = None,
+    dtype: Any = np.float64,
+) -> np.ndarray:
+    """Return ``X`` as a finite 2-D array, or say which row and column is at fault.
+
+    Parameters
+    ----------
+    X : array-like, shape (n_samples, n_features)
+        NumPy array, data frame, nested list or CPU tensor of numbers.
+    name : str
+        How messages call it.
+    min_rows : int
+        Fewest rows that will do.
+    columns : sequence of str, optional
+        Column names for messages; a data frame brings its own.
+    dtype : numpy dtype
+        Of the returned array.
+
+    Raises
+    ------
+    TypeError
+        A sparse matrix, or objects that are no numbers.
+    ValueError
+        Wrong number of axes, too few rows, text, complex numbers, NaN or infinity.
+    """
+    columns = list(getattr(X, "columns", [])) or columns
+    if hasattr(X, "detach"):
+        X = X.detach().cpu().numpy()
+    if hasattr(X, "tocsr"):
+        raise TypeError(f"{name} is sparse, and sparse input is not supported; use {name}.toarray()")
+    try:
+        is_complex = np.iscomplexobj(X)
+        array = np.asarray(X, dtype=None if is_complex else dtype)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"{name} must hold numbers only ({error}); encode text and categories first, "
+            "or read the table with lodim.datasets.read_table, which does"
+        ) from error
+    if is_complex:
+        raise ValueError(f"Complex data not supported: {name} must hold real numbers")
+    if array.ndim == 1:
+        raise ValueError(
+            f"{name} must be 2-D (rows are samples, columns features), got shape {array.shape}; "
+            "use X.reshape(-1, 1) for one feature or X.reshape(1, -1) for one sample"
+        )
+    if array.ndim != 2:
+        raise ValueError(
+            f"{name} must be 2-D, got shape {array.shape}; flatten each sample with X.reshape(len(X), -1)"
+        )
+    for count, what, least in ((len(array), "sample(s)", min_rows), (array.shape[1], "feature(s)", 1)):
+        if count < least:
+            raise ValueError(
+                f"{name} has {count} {what} (shape={array.shape}) while a minimum of {least} is required."
+            )
+    _raise_if_not_finite(array, name, columns)
+    return check_array(array, dtype=dtype, ensure_min_samples=min_rows)
+
+
+def _raise_if_not_finite(array: np.ndarray, name: str, columns: Sequence[Any] | None) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = array.sum(dtype=np.float64)
+    if not np.issubdtype(array.dtype, np.floating) or np.isfinite(total):
+        return  # one pass in the common case
+    bad = ~np.isfinite(array)
+    if not bad.any():
+        return
+    row, column = (int(i) for i in np.argwhere(bad)[0])
+    label = repr(str(columns[column])) if columns is not None else column
+    n_nan = int(np.isnan(array).sum())
+    what = f"{n_nan} NaN" if n_nan else f"{int(bad.sum())} infinite values"
+    raise ValueError(f"{name} has {what}, the first in row {row}, column {label}; drop or impute them")
+
+
+def check_labels(y: Any, n_samples: int, *, name: str = "y") -> np.ndarray:
+    """Return ``y`` as a 1-D array of ``n_samples`` entries without missing values.
+
+    Parameters
+    ----------
+    y : array-like, shape (n_samples,)
+    n_samples : int
+    name : str
+
+    Raises
+    ------
+    ValueError
+        Wrong shape or length, or missing values.
+    """
+    if hasattr(y, "detach"):
+        y = y.detach().cpu().numpy()
+    array = np.asarray(y)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be 1-D (one target a sample), got shape {array.shape}")
+    if len(array) != n_samples:
+        raise ValueError(f"{name} has {len(array)} entries but X has {n_samples} rows; they must match")
+    missing = np.asarray(pd.isna(array))
+    if missing.any():
+        raise ValueError(
+            f"{name} has {int(missing.sum())} missing values, the first at {int(missing.argmax())}"
+        )
+    return array
+
+
+def warn(message: str, category: type[Warning] = UserWarning, *, stacklevel: int = 3) -> None:
+    """Warn from the caller's caller, so that the line shown is the user's.
+
+    Parameters
+    ----------
+    message : str
+    category : type of Warning
+    stacklevel : int
+    """
+    warnings.warn(message, category, stacklevel=stacklevel)

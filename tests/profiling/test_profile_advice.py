@@ -1,0 +1,136 @@
+import dataclasses
+import inspect
+
+import pytest
+
+from lodim.profiling import advice as rules
+from lodim.profiling.advice import advise, points_for_density
+from lodim.profiling.result import CurvePoint, Estimate, ScalePoint
+
+
+def scales(*dimensions, se=0.05):
+    return tuple(ScalePoint("gride", 2 ** (i + 1), 1.0 + i, 500, d, se) for i, d in enumerate(dimensions))
+
+
+CASES = [
+    ("unsolved", {"landscape": {"baseline_score": 0.16}}, ("0.160", "0.100")),
+    (
+        "trivial_threshold",
+        {"landscape": {"chance_score": 0.9, "threshold_score": 0.88, "baseline_score": 0.977}},
+        ("0.900", "0.880"),
+    ),
+    (
+        "weak_regression",
+        {"kind": "regression", "landscape": {"baseline_score": 0.45, "chance_score": 0.0}},
+        ("45 %",),
+    ),
+    ("not_reached", {"landscape": {"status": "not_reached", "d_int90": None}}, ("320", "0.942")),
+    (
+        "column_scales",
+        {"image_shape": None, "data": {"scale_ratio": 3100.0, "widest_column": "area"}},
+        ("'area'", "3,100"),
+    ),
+    ("linear_suffices", {"landscape": {"linear_score": 0.968}}, ("650", "0.968", "0.971")),
+    ("adapter_size", {}, ("160", "8,970", "rank 1", "330")),
+    ("compression", {}, ("420", "35,880", "0.879")),
+    (
+        "memorising",
+        {"landscape": {"curve": (CurvePoint(50, 0, 0.7, 0.99), CurvePoint(10, 0, 0.5, 0.5))}},
+        ("50", "0.990"),
+    ),
+    ("sample_size", {}, ("1,797", "9.2", "6.5")),
+    ("sample_size", {"data": {"dimension": 2.0}}, ("enough", "2.0", "19")),
+    (
+        "estimators_disagree",
+        {"data": {"estimators": {"twonn": Estimate(14.0), "mom": Estimate(7.0)}}},
+        ("14.0", "7.0", "TwoNN"),
+    ),
+    ("scale_dependence", {"data": {"scale_profile": scales(12.0, 10.0, 8.0)}}, ("12.0", "8.0", "8 nearest")),
+    ("linear_or_curved", {}, ("27", "9.2")),
+    ("linear_or_curved", {"data": {"pca95": 11}}, ("11", "PCA is enough")),
+    (
+        "class_outlier",
+        {"data": {"per_class": {str(i): Estimate(9.0 + 0.1 * i) for i in range(9)} | {"odd": Estimate(4.0)}}},
+        ("'odd'", "4.0"),
+    ),
+    ("duplicates", {"data": {"n_duplicates": 180}}, ("180", "10 %")),
+    ("constant_columns", {"data": {"constant_columns": ("a", "b")}}, ("2 columns", "'a', 'b'")),
+    ("label_conflicts", {"data": {"n_conflicts": 3}}, ("3 pairs",)),
+    ("sharpest_pair", {}, ("'3'", "'8'", "3.45", "0.29")),
+    (
+        "missing_values",
+        {"notes": ("12 missing values in 'age' were filled with the median.",)},
+        ("12", "'age'"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("rule", "fields", "words"), CASES, ids=[c[0] for c in CASES])
+def test_rule_fires_and_cites_its_numbers(change, rule, fields, words):
+    found = getattr(rules, rule)(change(**fields))
+    assert found is not None
+    for word in words:
+        assert word in found.text
+    assert found.because
+    assert 0 < found.importance <= 1
+
+
+SILENT = [
+    ("unsolved", {}),
+    ("trivial_threshold", {}),
+    ("weak_regression", {}),
+    ("not_reached", {}),
+    ("column_scales", {"data": {"scale_ratio": 3100.0}}),  # pixels share one scale
+    ("linear_suffices", {}),
+    ("adapter_size", {"landscape": {"baseline_score": 0.15}}),
+    ("adapter_size", {"landscape": {"status": "not_reached", "d_int90": None}}),
+    ("compression", {"landscape": {"message_bytes": None}}),
+    ("memorising", {}),
+    ("estimators_disagree", {}),
+    ("scale_dependence", {"data": {"scale_profile": scales(9.0, 9.1, 9.0)}}),
+    ("scale_dependence", {"data": {"scale_profile": scales(12.0, 10.0, 8.0, se=2.0)}}),
+    ("linear_or_curved", {"data": {"pca95": 60, "dimension": 55.0}}),
+    ("class_outlier", {}),
+    ("duplicates", {}),
+    ("constant_columns", {}),
+    ("label_conflicts", {}),
+    ("sharpest_pair", {"n_classes": 2}),
+    ("missing_values", {}),
+]
+
+
+@pytest.mark.parametrize(("rule", "fields"), SILENT, ids=[c[0] for c in SILENT])
+def test_rule_is_silent_when_nothing_calls_for_it(change, rule, fields):
+    assert getattr(rules, rule)(change(**fields)) is None
+
+
+def test_every_rule_is_listed_and_bears_empty_profiles(digits_profile):
+    defined = {
+        f.__name__
+        for name, f in inspect.getmembers(rules, inspect.isfunction)
+        if f.__module__ == rules.__name__ and not name.startswith("_")
+    } - {"advise", "points_for_density"}
+    assert {rule.__name__ for rule in rules.RULES} == defined
+    bare = dataclasses.replace(digits_profile, data=None, landscape=None)
+    assert advise(bare) == ()
+
+
+def test_advice_is_ordered_and_limited(change):
+    p = change(
+        data={"n_duplicates": 200, "n_conflicts": 3, "constant_columns": ("a",)},
+        landscape={"linear_score": 0.99},
+        notes=("3 missing values were filled.",),
+    )
+    found = advise(p)
+    assert len(found) == rules.MOST
+    assert [a.importance for a in found] == sorted((a.importance for a in found), reverse=True)
+    assert advise(p, most=2) == found[:2]
+
+
+def test_points_for_density_meets_the_published_table():
+    assert points_for_density(1) == pytest.approx(4)
+    assert points_for_density(5) == pytest.approx(768)
+    assert points_for_density(10) == pytest.approx(842_000)
+    assert 67 < points_for_density(3.5) < 223
+    assert points_for_density(12) > 1e7
+    assert points_for_density(1e6) < float("inf")

@@ -1,0 +1,177 @@
+import csv
+import dataclasses
+import io
+import itertools
+import re
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import pytest
+
+from lodim.profiling.advice import advise
+from lodim.profiling.panels import data_panels, model_panels
+from lodim.profiling.report import command, key_figures, shares
+from lodim.profiling.result import Estimate
+
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Collects tags and checks that they nest."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.ids = [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.append((tag, attrs))
+        if "id" in attrs:
+            self.ids.append(attrs["id"])
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def of(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+@pytest.fixture
+def page(digits_profile):
+    return Page(dataclasses.replace(digits_profile, advice=advise(digits_profile)).to_html())
+
+
+def test_page_is_self_contained(digits_profile):
+    text = digits_profile.to_html()
+    page = Page(text)
+    assert not page.of("script")
+    assert not page.of("link")
+    assert not page.of("img")
+    assert all(a["href"].startswith("data:text/csv") for a in page.of("a"))
+    assert "@import" not in text
+    assert not re.search(r"url\(", text)
+    outside = set(re.findall(r"https?://[^\s\"'<]+", text)) - {"http://www.w3.org/2000/svg"}
+    assert outside == set()
+
+
+def test_page_has_landmarks_and_heading_order(page):
+    assert len(page.of("main")) == len(page.of("header")) == len(page.of("footer")) == 1
+    assert page.of("html")[0]["lang"] == "en"
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels.count(1) == 1
+    assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_every_figure_has_a_text_alternative_and_data(page, digits_profile):
+    charts = page.of("svg")
+    panels = data_panels(digits_profile) + model_panels(digits_profile)
+    assert len(charts) == len(panels) == 7
+    for attrs in charts:
+        assert attrs["role"] == "img"
+        assert set(attrs["aria-labelledby"].split()) <= set(page.ids)
+    assert len(page.of("table")) == len(panels)
+    assert len([a for a in page.of("a") if "download" in a]) == len(panels)
+
+
+def test_csv_holds_the_unrounded_numbers(digits_profile):
+    panel = next(p for p in model_panels(digits_profile) if p.key == "curve")
+    text = unquote(panel.csv_link.split(",", 1)[1])
+    header, *rows = csv.reader(io.StringIO(text))
+    assert header == list(panel.header)
+    assert [float(r[2]) for r in rows] == [r.score for r in digits_profile.landscape.curve]
+
+
+def test_sentences_cite_their_figures(digits_profile):
+    said = {p.key: p.shows for p in data_panels(digits_profile) + model_panels(digits_profile)}
+    assert "9.0" in said["scales"]
+    assert "7.8" in said["estimators"]
+    assert "27" in said["spectrum"]
+    assert "160 numbers (131–192)" in said["curve"]
+    assert "420 bytes" in said["message"]
+
+
+def test_names_from_the_data_are_escaped(digits_profile, change):
+    evil = '<script>alert("x")</script>'
+    p = change(
+        data={
+            "per_class": {evil: Estimate(3.0, (2.0, 4.0)), "b": Estimate(5.0)},
+            "k_f_pair": (evil, "b"),
+            "constant_columns": (evil,),
+        },
+        source=evil,
+        notes=(evil,),
+    )
+    p = dataclasses.replace(p, advice=advise(p))
+    for text in (p.to_html(), p._repr_html_()):
+        assert "<script" not in text
+        assert "&lt;script&gt;" in text
+    Page(p.to_html())
+
+
+@pytest.mark.parametrize("missing", [{"landscape": None}, {"data": None}, {"data": None, "landscape": None}])
+def test_page_without_parts(digits_profile, missing):
+    p = dataclasses.replace(digits_profile, complete=False, **missing)
+    page = Page(p.to_html())
+    assert len(page.of("svg")) == 5 * (p.data is not None) + 2 * (p.landscape is not None)
+    Page(p._repr_html_())
+
+
+def test_failed_runs_and_negative_scores_are_drawn_inside(change, digits_profile):
+    runs = digits_profile.landscape.curve
+    odd = (dataclasses.replace(runs[0], score=None), dataclasses.replace(runs[1], score=-40.0), *runs[2:])
+    p = change(landscape={"curve": odd, "score_name": "R²"})
+    (panel,) = (q for q in model_panels(p) if q.key == "curve")
+    assert "drawn at the edge" in panel.shows
+    bottom = 280.0
+    assert all(0 <= float(y) <= bottom for y in re.findall(r'cy="([-\d.]+)"', panel.svg))
+
+
+def test_many_classes_are_cut_and_said(change):
+    classes = {f"c{i}": Estimate(3.0 + i / 10) for i in range(60)}
+    (panel,) = (q for q in data_panels(change(data={"per_class": classes})) if q.key == "classes")
+    assert "Of 60 classes" in panel.shows
+    assert panel.svg.count("<circle") == 24
+    assert len(panel.rows) == 60
+
+
+def test_command_repeats_the_run(digits_profile):
+    assert command(digits_profile) == "lodim profile digits --model mlp --budget 60s --seed 0"
+    table = dataclasses.replace(digits_profile, source="my data.csv", target_name="price", landscape=None)
+    assert command(table) == "lodim profile 'my data.csv' --target price --model none --budget 60s --seed 0"
+    array = dataclasses.replace(digits_profile, source="array")
+    assert command(array).startswith("lodim.profile(X, y")
+
+
+def test_key_figures_and_bars(change, digits_profile):
+    values = {f.label: f.value for f in key_figures(digits_profile)}
+    assert values["numbers the model needs"] == "160"
+    assert values["bytes for the model"] == "420"
+    assert [round(s.share, 4) for s in shares(digits_profile)] == [round(9.2 / 64, 4), round(160 / 8970, 4)]
+    lost = change(landscape={"status": "not_reached", "d_int90": None})
+    assert {f.label: f.value for f in key_figures(lost)}["numbers the model needs"] == "> 320"
+    assert len(shares(lost)) == 1
+    assert all(s.share <= 1 for s in shares(change(data={"dimension": 80.0})))
+
+
+def test_contrast_is_readable():
+    """WCAG contrast of text against its background, light and dark."""
+    from importlib.resources import files
+
+    css = (files("lodim.profiling") / "templates" / "report.css").read_text(encoding="utf-8")
+    light, dark = (dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block)) for block in css.split("@media")[:2])
+
+    def luminance(colour):
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        lin = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * lin[0] + 0.7152 * lin[1] + 0.0722 * lin[2]
+
+    for theme in (light, dark):
+        for text in ("ink", "quiet", "s1", "s2", "s3"):
+            for ground in ("paper", "card"):
+                a, b = sorted((luminance(theme[text]), luminance(theme[ground])), reverse=True)
+                assert (a + 0.05) / (b + 0.05) >= 4.5, (text, ground)
