@@ -1,9 +1,9 @@
 """Estimators of a data set's dimension against scikit-dimension, torchid, DADApy and a bare faiss search.
 
-MNIST's 10,000 test images (784 pixels), one thread each, every library in a process of its own, rounds interleaved; then
-lodim alone on the 60,000 training images. ``python benchmarks/data_dimension.py --peers DIR`` looks for environments
-``DIR/<library>/bin/python`` (made by ``pip install``: scikit-dimension and faiss-cpu; torchid on Python 3.13;
-dadapy with ``numpy<2``) and leaves out, saying so, the libraries it does not find. "six" are TwoNN, MLE, MOM,
+MNIST's 10,000 test images (784 pixels), one thread each, every library in a process of its own, rounds interleaved;
+then lodim alone on the 60,000 training images. ``python benchmarks/data_dimension.py --peers DIR`` looks for
+environments ``DIR/<library>/bin/python`` (made by ``pip install``: scikit-dimension and faiss-cpu; torchid on Python
+3.13; dadapy with ``numpy<2``) and leaves out, saying so, the libraries it does not find. "six" are TwoNN, MLE, MOM,
 MADA, TLE and MiND-ML, which all but DADApy have; "eight" adds TwoNN's line fit and Gride.
 """
 

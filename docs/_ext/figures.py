@@ -9,15 +9,12 @@ def _get_sg_image_scraper():
 
 
 def scrape(block, block_vars, gallery_conf):
-    """Save every figure that a name of the example holds, and that pyplot does not know, once."""
-    import matplotlib.pyplot as plt
-
-    known = {id(plt.figure(number)) for number in plt.get_fignums()}
+    """Save, once, every figure that a name of the example holds and that no pyplot window manages."""
     paths = []
     for value in list(block_vars["example_globals"].values()):
-        if not isinstance(value, Figure) or id(value) in known or hasattr(value, "_shown_in_gallery"):
+        if not isinstance(value, Figure) or value.canvas.manager is not None or hasattr(value, "_in_gallery"):
             continue
-        value._shown_in_gallery = True
+        value._in_gallery = True
         path = next(block_vars["image_path_iterator"])
         value.savefig(path, dpi=120)
         paths.append(path)

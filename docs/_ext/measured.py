@@ -106,7 +106,7 @@ def estimators():
     from lodim.geometry import intrinsic_dimensions
     from lodim.geometry.dimension.methods import CONSENSUS, METHODS
 
-    methods = tuple(m for m in METHODS if m != "consensus")
+    methods = tuple(m for m in METHODS if m not in ("consensus", "twonn_fit", "mle_unbiased"))
     plain, calibrated = [], []
     for name, m, X in clouds():
         found = intrinsic_dimensions(X, methods, ci=None, scales=False, random_state=0)

@@ -1,11 +1,13 @@
 import dataclasses
-import inspect
 
 import pytest
 
-from lodim.profiling import advice as rules
-from lodim.profiling.advice import advise, points_for_density
+from lodim.profiling import advice, data_rules, model_rules
+from lodim.profiling.advice import RULES, advise
+from lodim.profiling.data_rules import points_for_density
 from lodim.profiling.result import CurvePoint, Estimate, ScalePoint
+
+BY_NAME = {rule.__name__: rule for rule in RULES}
 
 
 def scales(*dimensions, se=0.05):
@@ -67,7 +69,7 @@ CASES = [
 
 @pytest.mark.parametrize(("rule", "fields", "words"), CASES, ids=[c[0] for c in CASES])
 def test_rule_fires_and_cites_its_numbers(change, rule, fields, words):
-    found = getattr(rules, rule)(change(**fields))
+    found = BY_NAME[rule](change(**fields))
     assert found is not None
     for word in words:
         assert word in found.text
@@ -101,16 +103,13 @@ SILENT = [
 
 @pytest.mark.parametrize(("rule", "fields"), SILENT, ids=[c[0] for c in SILENT])
 def test_rule_is_silent_when_nothing_calls_for_it(change, rule, fields):
-    assert getattr(rules, rule)(change(**fields)) is None
+    assert BY_NAME[rule](change(**fields)) is None
 
 
 def test_every_rule_is_listed_and_bears_empty_profiles(digits_profile):
-    defined = {
-        f.__name__
-        for name, f in inspect.getmembers(rules, inspect.isfunction)
-        if f.__module__ == rules.__name__ and not name.startswith("_")
-    } - {"advise", "points_for_density"}
-    assert {rule.__name__ for rule in rules.RULES} == defined
+    defined = {*data_rules.__all__, *model_rules.__all__} - {"points_for_density"}
+    assert set(BY_NAME) == defined
+    assert {c[0] for c in CASES} == defined
     bare = dataclasses.replace(digits_profile, data=None, landscape=None)
     assert advise(bare) == ()
 
@@ -122,7 +121,7 @@ def test_advice_is_ordered_and_limited(change):
         notes=("3 missing values were filled.",),
     )
     found = advise(p)
-    assert len(found) == rules.MOST
+    assert len(found) == advice.MOST
     assert [a.importance for a in found] == sorted((a.importance for a in found), reverse=True)
     assert advise(p, most=2) == found[:2]
 

@@ -212,7 +212,7 @@ def test_linear_and_constant_baselines():
 
 
 @pytest.mark.slow
-def test_digits_within_the_published_range():
+def test_digits_within_the_measured_range():
     """Digits, 64-64-64-10: a 90 per cent dimension near 160 (90..260), data dimension near 8."""
     digits = load_digits()
     p = lodim.profile(digits.data / 16, digits.target, image_shape=(1, 8, 8), budget=60)

@@ -192,7 +192,7 @@ def _recall(X: np.ndarray, k: int, position: np.ndarray, idx: np.ndarray, rng: n
 
 
 def local_blocks(
-    X: Float[np.ndarray, "n features"], graph: NeighborGraph, k: int, *, max_entries: int = 1 << 22
+    X: Float[np.ndarray, "n features"], graph: NeighborGraph, k: int, *, max_entries: int = 1 << 18
 ) -> Iterator[tuple[slice, Float[np.ndarray, "b k features"]]]:
     """Yield the neighbourhoods of the queries, some at a time: ``(queries, points (b, k, n_features))``.
 
@@ -204,7 +204,7 @@ def local_blocks(
     k : int
         Neighbours to gather, at most the graph's.
     max_entries : int
-        Numbers to hold at once.
+        Numbers to hold at once; the default fits a processor's cache. The blocks are the caller's to change.
 
     Raises
     ------

@@ -61,7 +61,7 @@ class TopK:
     def update(self, rows: slice, cols: slice, block: Tensor) -> None:
         """Merge the block's nearest into the lists."""
         if block.device.type == "cpu":
-            self._update_cpu(rows, cols, np.ascontiguousarray(block.numpy()))
+            self._update_cpu(rows, cols, block.contiguous().numpy())
             return
         near, place = torch.topk(block, min(self.k, block.shape[1]), largest=False, sorted=False)
         d = torch.cat([self._d[rows], near], 1)

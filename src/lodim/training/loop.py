@@ -27,6 +27,7 @@ from lodim.randomness import derive_seed
 from lodim.training.order import epoch_order
 from lodim.training.recipe import ADAM_BETA2, ADAM_EPS, EpochRecord, FitResult, Recipe, Watch, schedule_at
 from lodim.training.task import Task
+from lodim.training.threads import threads_for
 from lodim.validation import ConvergenceWarning, check_choice, check_in_range, warn
 
 __all__ = ["Progress", "fit", "fit_rng"]
@@ -95,7 +96,7 @@ def fit(
     run = _Run.start(model, task, recipe, float(lr), int(seed), autocast)
     watch = run.watch = Watch(recipe.patience, early_stop_score)
     was_training, path = model.training, None if checkpoint is None else Path(checkpoint)
-    with fit_rng(seed, run.device):
+    with fit_rng(seed, run.device), threads_for(sum(p.numel() for p in model.parameters()), run.device):
         try:
             if path is not None and path.exists():
                 run.load(path)

@@ -34,6 +34,7 @@ from lodim.training.batch import Finished, ReplicaBatch
 from lodim.training.loop import Progress
 from lodim.training.recipe import FitResult, Recipe, Watch
 from lodim.training.task import Task
+from lodim.training.threads import threads_for
 from lodim.training.vectorize import can_vectorize
 from lodim.validation import check_choice, check_in_range
 
@@ -132,7 +133,8 @@ def fit_replicas(
         watches = {index: Watch(recipe.patience, early_stop_score) for index in chunk}
         batch = ReplicaBatch(model, spec, chunk, task, recipe, watches, score_on, record_scores)
         part = _part_of(progress, start / len(order), len(chunk) / len(order))
-        batch.run(deadline, finish, part)
+        with threads_for(spec.numel, task.device):
+            batch.run(deadline, finish, part)
     return [results[index] for index in range(len(replicas))]
 
 

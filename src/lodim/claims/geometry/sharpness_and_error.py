@@ -11,6 +11,7 @@ Source: Nicholas and Mazurowski 2024, arXiv 2401.08865, section 5.
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -72,7 +73,9 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
         for name, rows in found.items()
     )
     digits = found["mnist"]
-    figures = {name: {f"{a:.0f}-{b:.0f}": [k, e] for a, b, k, e in rows} for name, rows in found.items()}
+    figures: dict[str, dict[str, Any]] = {
+        name: {f"{a:.0f}-{b:.0f}": [k, e] for a, b, k, e in rows} for name, rows in found.items()
+    }
     figures["both"] = {"rank correlation": _rank(*found.values())}
     figures["mnist_without_1"] = {"rank correlation": _rank(digits[(digits[:, :2] != 1).all(1)])}
     return Findings(checks, figures, (NOTE,))

@@ -131,5 +131,5 @@ CLAIM = Claim(
     run=run,
     scales=("laptop", "full"),
     needs=("mnist",),
-    minutes=5,
+    minutes=2,
 )

@@ -139,5 +139,5 @@ CLAIM = Claim(
     run=run,
     scales=("laptop", "full"),
     needs=("mnist",),
-    minutes=8,
+    minutes=3,
 )

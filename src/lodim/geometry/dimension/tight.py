@@ -83,8 +83,9 @@ def tle(X: Float[np.ndarray, "n features"], graph: NeighborGraph, k: int) -> Flo
     out = np.empty(graph.n_queries)
     for part, near in local_blocks(X, graph, k):
         u = graph.dist[part, :k]
-        offsets = (near - X[graph.query_idx[part], None]).astype(np.float64)
-        gram = offsets @ offsets.transpose(0, 2, 1)
+        near = near.astype(np.float64, copy=False)
+        near -= X[graph.query_idx[part], None]
+        gram = near @ near.transpose(0, 2, 1)
         v2 = np.maximum(u[:, :, None] ** 2 + u[:, None, :] ** 2 - 2 * gram, 0)
         out[part] = tight_local_dimension(u, v2)
     return out

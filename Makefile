@@ -1,0 +1,60 @@
+# Two commands do all the set-up: `make profile` runs the main job, `make test` passes the tests.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: profile test test-all lint types layers docs claims benchmarks peers clean help
+
+help:           ## list the targets
+	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+# torch goes first and by its exact version, so that nothing else chooses a build of it
+$(VENV)/.core: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) "$$(grep '^torch==' constraints.txt)"
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.core
+	$(PIP) --editable '.[test]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	$(PIP) --editable '.[dev,all]'
+	touch $@
+
+profile: $(VENV)/.core  ## the main job: how few dimensions do the digits need?
+	$(BIN)/lodim profile digits --budget 45s --html digits-profile.html --json digits-profile.json
+
+test: $(VENV)/.test     ## the fast tests
+	$(BIN)/python -m pytest -q -m "not slow" -n 2
+
+test-all: $(VENV)/.dev  ## every test that this machine can run, slow ones too
+	$(BIN)/python -m pytest -q -n 2
+
+lint: $(VENV)/.dev      ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev     ## static types
+	$(BIN)/mypy
+
+layers: $(VENV)/.dev    ## imports point downwards only
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.dev      ## the documentation, examples included, warnings as errors
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+claims: $(VENV)/.dev    ## run every claim at laptop scale and record what came out
+	$(BIN)/lodim claims run --scale laptop
+
+benchmarks: $(VENV)/.dev ## every benchmark against its peers
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fwht.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/projections.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sweep.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/data_dimension.py --peers .env-peers
+
+clean:          ## remove what the other targets made
+	rm -rf $(VENV) .env-peers docs/_build digits-profile.html digits-profile.json

@@ -1,0 +1,236 @@
+"""Rules of advice about the model: what its baseline, its curve and its messages ask for.
+
+A rule takes a :class:`~lodim.profiling.result.Profile` and returns an :class:`~lodim.profiling.result.Advice`, or None
+when it does not apply. An adapter of rank r on an m x n matrix has r (m + n) numbers.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from lodim.profiling import wording
+from lodim.profiling.result import Advice, Profile
+
+__all__ = [
+    "adapter_size",
+    "compression",
+    "linear_suffices",
+    "memorising",
+    "not_reached",
+    "trivial_threshold",
+    "unsolved",
+    "weak_regression",
+]
+
+
+def unsolved(p: Profile) -> Advice | None:
+    """The model barely beats a constant answer: say that the rest means little.
+
+    Parameters
+    ----------
+    p : Profile
+    """
+    part = p.landscape
+    if part is None or not part.unsolved or part.baseline_score is None or part.chance_score is None:
+        return None
+    return Advice(
+        f"{wording.sentence(wording.model(part.model))} reaches {part.score_name} {wording.score(part.baseline_score)} "
+        f"where a constant answer has {wording.score(part.chance_score)}: the columns say little about "
+        f"{_target(p)}, or the model or its training is wrong for it. Settle that before reading the number of "
+        "dimensions the model needs.",
+        {"baseline_score": part.baseline_score, "chance_score": part.chance_score},
+        "unsolved",
+        1.0,
+    )
+
+
+def trivial_threshold(p: Profile) -> Advice | None:
+    """A constant answer passes the threshold (very unequal classes).
+
+    Parameters
+    ----------
+    p : Profile
+    """
+    part = p.landscape
+    if part is None or part.unsolved or part.chance_score is None or part.threshold_score is None:
+        return None
+    if p.kind != "classification" or part.threshold_score > part.chance_score:
+        return None
+    return Advice(
+        f"Always answering the commonest class scores {wording.score(part.chance_score)}, above the threshold "
+        f"{wording.score(part.threshold_score)}: the number of dimensions found says nothing about the rarer classes. "
+        "Balance the classes and measure again.",
+        {"chance_score": part.chance_score, "threshold_score": part.threshold_score},
+        "trivial_threshold",
+        0.98,
+    )
+
+
+def weak_regression(p: Profile) -> Advice | None:
+    """The model explains only part of the target.
+
+    Parameters
+    ----------
+    p : Profile
+    """
+    part = p.landscape
+    if part is None or p.kind != "regression" or part.unsolved or part.baseline_score is None:
+        return None
+    if part.baseline_score >= 0.6:
+        return None
+    return Advice(
+        f"{wording.sentence(wording.model(part.model))} explains {wording.percent(max(0.0, part.baseline_score))} of "
+        f"the variance of {_target(p)}. The rest is noise or hangs on columns that are not here; the number of "
+        "dimensions below is that of the explained part only.",
+        {"baseline_score": part.baseline_score},
+        "weak_regression",
+        0.8,
+    )
+
+
+def not_reached(p: Profile) -> Advice | None:
+    """No subspace tried was large enough.
+
+    Parameters
+    ----------
+    p : Profile
+    """
+    part = p.landscape
+    if part is None or part.status != "not_reached" or part.d_max is None:
+        return None
+    best = max((r.score for r in part.curve if r.score is not None), default=None)
+    return Advice(
+        f"No subspace of up to {part.d_max:,} numbers reached {part.score_name} {wording.score(part.threshold_score)} "
+        f"(the best run has {wording.score(best)}). Read the answer as 'more than {part.d_max:,}', and raise the "
+        "budget to look further.",
+        {"d_max": part.d_max, "best_score": best, "threshold_score": part.threshold_score},
+        "not_reached",
+        0.95,
+    )
+
+
+def linear_suffices(p: Profile) -> Advice | None:
+    """A linear model does as well as the network.
+
+    Parameters
+    ----------
+    p : Profile
+    """
+    part = p.landscape
+    if part is None or part.unsolved or part.model == "linear":
+        return None
+    if part.linear_score is None or part.baseline_score is None or part.linear_parameters is None:
+        return None
+    if part.linear_score < part.baseline_score - 0.01:
+        return None
+    return Advice(
+        f"A linear model with {part.linear_parameters:,} weights scores {wording.score(part.linear_score)}, "
+        f"{wording.model(part.model)} with {part.n_parameters:,} scores {wording.score(part.baseline_score)}: "
+        "take the linear one.",
+        {
+            "linear_score": part.linear_score,
+            "baseline_score": part.baseline_score,
+            "linear_parameters": part.linear_parameters,
+        },
+        "linear_suffices",
+        0.88,
+    )
+
+
+def adapter_size(p: Profile) -> Advice | None:
+    """How small an adapter or a network may be.
+
+    Parameters
+    ----------
+    p : Profile
+    """
+    part = p.landscape
+    if part is None or part.unsolved or not part.d_int90 or part.status != "found":
+        return None
+    ratio = part.n_parameters / part.d_int90
+    if ratio < 4:
+        return None
+    text = (
+        f"About {part.d_int90:,.0f} trained numbers of {part.n_parameters:,} do 90 % of the work, even in a random "
+        f"direction: the model is {wording.number(ratio, digits=2)} times larger than this task asks for."
+    )
+    per_rank = sum(m + n for m, n in part.layer_shapes)
+    because: dict[str, object] = {
+        "d_int90": part.d_int90,
+        "n_parameters": part.n_parameters,
+        "compression_ratio": ratio,
+    }
+    if per_rank:
+        rank = max(1, math.ceil(part.d_int90 / per_rank))
+        because |= {"rank": rank, "adapter_numbers": rank * per_rank}
+        text += (
+            f" Fine-tuning to a task of this size can start with adapters of rank {rank} on every layer "
+            f"({rank * per_rank:,} numbers)"
+        )
+        full = min(min(s) for s in part.layer_shapes)
+        text += "." if rank < full else ", which saves nothing over training the layers."
+    return Advice(text, because, "adapter_size", 0.75)
+
+
+def compression(p: Profile) -> Advice | None:
+    """What the model weighs as a message, and what that certifies.
+
+    Parameters
+    ----------
+    p : Profile
+    """
+    part = p.landscape
+    if part is None or part.unsolved or part.message_bytes is None:
+        return None
+    full = 4 * part.n_parameters
+    text = (
+        f"The model travels as {part.message_bytes:,} bytes (a seed and quantised coordinates; as 32-bit weights "
+        f"{full:,}) with {part.score_name} {wording.score(part.message_score)}."
+    )
+    because: dict[str, object] = {
+        "message_bytes": part.message_bytes,
+        "message_score": part.message_score,
+        "full_bytes": full,
+    }
+    if part.bound is not None and part.bound < 0.75 * (1 - (part.chance_score or 0.0)):
+        because |= {"bound": part.bound, "n_train": part.n_train}
+        text += (
+            f" So short a description certifies, from {part.n_train:,} training rows alone and with 95 % confidence, a "
+            f"test error below {wording.number(part.bound, digits=2)}."
+        )
+    return Advice(text, because, "compression", 0.6)
+
+
+def memorising(p: Profile) -> Advice | None:
+    """Training scores far above validation scores in the largest subspace.
+
+    Parameters
+    ----------
+    p : Profile
+    """
+    part = p.landscape
+    if part is None or part.unsolved or part.d_max is None:
+        return None
+    if part.n_train + part.n_val < 0.9 * p.n_samples:  # it had fewer rows than there are, for want of time
+        return None
+    runs = [r for r in part.curve if r.d == part.d_max and r.score is not None and r.train_score is not None]
+    if not runs:
+        return None
+    train = float(np.mean([r.train_score for r in runs]))
+    held = float(np.mean([r.score for r in runs]))
+    if train - held < 0.1:
+        return None
+    return Advice(
+        f"With {part.d_max:,} trained numbers the model scores {wording.score(train)} on its training rows and "
+        f"{wording.score(held)} on new ones: it memorises. More rows or fewer trained numbers are worth more than a "
+        "larger model; check the labels too.",
+        {"d": part.d_max, "train_score": train, "score": held},
+        "memorising",
+        0.78,
+    )
+
+
+def _target(p: Profile) -> str:
+    return repr(p.target_name) if p.target_name else "the target"

@@ -1,0 +1,124 @@
+"""A profile in words: the verdict in one to three sentences, and the whole answer as plain text."""
+
+from __future__ import annotations
+
+import textwrap
+
+from lodim.profiling import wording
+from lodim.profiling.result import LandscapePart, Profile, scores_by_d
+
+MOST_CLASSES = 12
+
+
+def verdict(p: Profile) -> str:
+    """Return the answer in one to three sentences.
+
+    Parameters
+    ----------
+    p : Profile
+    """
+    parts = [_data_sentence(p), _landscape_sentence(p)]
+    if not p.complete:
+        parts.append("The run was interrupted; this is what was known by then.")
+    return " ".join(part for part in parts if part)
+
+
+def full_text(p: Profile) -> str:
+    """Return verdict, tables, advice and notes as plain text.
+
+    Parameters
+    ----------
+    p : Profile
+    """
+    blocks = [p.verdict, *_tables(p)]
+    if p.advice:
+        blocks.append("What to do next\n" + "\n".join(f"  - {_wrap(a.text)}" for a in p.advice))
+    if p.notes:
+        blocks.append("Notes\n" + "\n".join(f"  - {_wrap(note)}" for note in p.notes))
+    blocks.append(f"{p.source}, seed {p.seed}, {wording.seconds(p.seconds)}")
+    return "\n\n".join(blocks)
+
+
+def _about(dimension: float) -> str:
+    return f"{dimension:.1f}" if dimension < 5 else f"{dimension:,.0f}"
+
+
+def _data_sentence(p: Profile) -> str:
+    columns = wording.plural(p.n_features, "column")
+    if p.data is None or p.data.dimension is None:
+        return f"{columns}; the dimension of the data is not known."
+    said = _about(p.data.dimension)
+    ends = wording.interval(p.data.interval)
+    return f"{columns}, about {said} dimension{'' if said == '1.0' else 's'}{wording.in_brackets(ends)}."
+
+
+def _landscape_sentence(p: Profile) -> str:
+    part = p.landscape
+    if part is None or part.baseline_score is None:
+        return ""
+    who = f"{wording.sentence(wording.model(part.model))} with {part.n_parameters:,} weights"
+    reached = f"{part.score_name} {wording.score(part.baseline_score)}"
+    if part.unsolved:
+        return (
+            f"{who} does not solve it ({reached}; a constant answer scores {wording.score(part.chance_score)}), "
+            "so how many numbers it needs means little."
+        )
+    does = f"solves it ({reached})"
+    if p.kind == "regression":
+        does = f"explains {wording.percent(part.baseline_score)} of the variance ({reached})"
+    if part.status == "not_reached":
+        return f"{who} {does}, but not 90 % as well with {part.d_max or 0:,} numbers or fewer."
+    if part.status == "below_d_min":
+        few = wording.plural(part.d_least or 1, "trained number")
+        return f"{who} {does}, and {few} already keep 90 % of that."
+    if part.d_int90 is None:
+        return f"{who} {does}; how few numbers would do is not known."
+    ends = wording.interval(part.interval, lambda x: f"{x:,.0f}")
+    ratio = (part.n_parameters / part.d_int90) if part.d_int90 else 0
+    text = f"{who} {does} and keeps 90 % of that with about {part.d_int90:,.0f} numbers{wording.in_brackets(ends)}, "
+    text += f"{wording.number(ratio, digits=2)} times fewer"
+    if part.message_bytes is not None:
+        text += f"; as a message, {part.message_bytes:,} bytes ({part.score_name} {wording.score(part.message_score)})"
+    return text + "."
+
+
+def _wrap(text: str, width: int = 96) -> str:
+    return textwrap.fill(text, width=width, subsequent_indent="    ")
+
+
+def _tables(p: Profile) -> list[str]:
+    blocks = []
+    if p.data is not None:
+        rows = [
+            (wording.estimator(key), wording.dimension(e.dimension), wording.interval(e.interval))
+            for key, e in p.data.estimators.items()
+        ]
+        blocks.append(
+            "Dimension of the data\n" + wording.table(("estimator", "dimension", "95 % interval"), rows)
+        )
+        if p.data.per_class:
+            classes = [
+                (name, wording.dimension(e.dimension), wording.interval(e.interval), f"{e.n or 0:,}")
+                for name, e in list(p.data.per_class.items())[:MOST_CLASSES]
+            ]
+            left_out = len(p.data.per_class) - MOST_CLASSES
+            more = f"\n  (and {left_out} more classes)" if left_out > 0 else ""
+            blocks.append(
+                "Per class\n" + wording.table(("class", "dimension", "95 % interval", "rows"), classes) + more
+            )
+    if p.landscape is not None and p.landscape.curve:
+        blocks.append(_curve_table(p.landscape))
+    return blocks
+
+
+def _curve_table(part: LandscapePart) -> str:
+    rows = []
+    for d, scores in scores_by_d(part).items():
+        mean = sum(scores) / len(scores)
+        reached = part.threshold_score is not None and mean >= part.threshold_score
+        rows.append((f"{d:,}", wording.score(mean), str(len(scores)), "yes" if reached else "no"))
+    head = (
+        f"Trained numbers against {part.score_name} (direct training {wording.score(part.baseline_score)}, "
+        f"threshold {wording.score(part.threshold_score)})\n"
+    )
+    return head + wording.table(("d", part.score_name, "runs", "reached"), rows)
