@@ -179,6 +179,10 @@ def profile(
     known = _Known(problem, root_seed(random_state), budget)
     tell = progress or (lambda done, text: None)
     wanted = problem.y is not None and not (isinstance(model, str) and model == "none")
+    if problem.y is None and model is not None and model != "none":
+        raise ValueError(
+            f"model {model!r} needs something to learn: give labels or targets as y, or model='none'"
+        )
     choice = None
     if wanted:  # a wrong model is said before the long work begins
         from lodim.profiling.models import choose_model
