@@ -183,14 +183,14 @@ def run_jobs(
         if on_done is not None:
             on_done(index, outcome)
 
-    todo = []
+    open_jobs = []
     for index, job in enumerate(jobs):
         found = store.get(key(job)) if store is not None else None
         if found is None:
-            todo.append(index)
+            open_jobs.append(index)
         else:
             finish(index, found)
-    remaining = [jobs[index] for index in todo]
+    remaining = [jobs[index] for index in open_jobs]
     if ray is not None:
         stream = _on_ray(function, remaining, ray)
     elif n_jobs != 1 and len(remaining) > 1:
@@ -199,7 +199,7 @@ def run_jobs(
         stream = _local(function, remaining)
     try:
         for position, outcome in stream:
-            finish(todo[position], outcome)
+            finish(open_jobs[position], outcome)
     except KeyboardInterrupt as interrupt:
         raise JobsInterrupted(outcomes) from interrupt
     return outcomes

@@ -1,6 +1,6 @@
 """Label sharpness: how close together points of different classes lie.
 
-*The Effect of Intrinsic Dataset Properties on Generalization*, Nicholas and Mazurowski 2024, arXiv 2401.08865,
+*The Effect of Intrinsic Dataset Properties on Generalization*, Konz and Mazurowski 2024, arXiv 2401.08865,
 section 4. For labels y and points x
 
     K_F = max_{j, k} |y_j - y_k| / ||x_j - x_k||,

@@ -1,6 +1,6 @@
 """How a loss falls with more data: ``log L = a - b log(N) / d + c log K``.
 
-*The Effect of Intrinsic Dataset Properties on Generalization*, Nicholas and Mazurowski 2024, arXiv 2401.08865,
+*The Effect of Intrinsic Dataset Properties on Generalization*, Konz and Mazurowski 2024, arXiv 2401.08865,
 section 5: for data of intrinsic dimension d and label sharpness K_F, the loss of a well-fitted network of Lipschitz
 constant K_f is of the order ``max(K_f, K_F) N^(-1/d)``. Theory says b = c = 1; here both are least-squares
 coefficients with standard errors, so data can contradict it.

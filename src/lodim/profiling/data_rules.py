@@ -321,8 +321,8 @@ def missing_values(p: Profile) -> Advice | None:
     if not found:
         return None
     return Advice(
-        f"{wording.sentence(found[0].removeprefix('ATTENTION, ')).rstrip('.')}. Filled-in values pull rows together and can lower the dimension; check that the "
-        "result stands on the complete rows alone.",
+        f"{wording.sentence(found[0].removeprefix('ATTENTION, ')).rstrip('.')}. Filled-in values pull rows "
+        "together and can lower the dimension; check that the result stands on the complete rows alone.",
         {"notes": found},
         "missing_values",
         0.7,

@@ -4,7 +4,7 @@ The estimators on the 10,000 test images of MNIST (784 raw pixels in [0, 1], nei
 figures that three independent implementations agree on, and Levina and Bickel's estimator with k = 20, the one
 of the paper, must order pairs of digits as they do (1,750 training images of each pair).
 
-Source: Nicholas and Mazurowski 2024, arXiv 2401.08865, section 3.1 (estimators and settings).
+Source: Konz and Mazurowski 2024, arXiv 2401.08865, section 3.1 (estimators and settings).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ For all 45 pairs of classes, K_F over 1,000 training images (500 a class, pixels
 draws: a maximum is noisy, and three draws leave the order of the two largest pairs to chance. The pairs with the
 largest K_F are those that people and networks confuse: 1 and 7; T-shirt and shirt.
 
-Source: Nicholas and Mazurowski 2024, arXiv 2401.08865, section 4 (the definition and M = 1,000; there on other pairs).
+Source: Konz and Mazurowski 2024, arXiv 2401.08865, section 4 (the definition and M = 1,000; there on other pairs).
 The figures expected come from an independent implementation of the definition on the same data.
 """
 

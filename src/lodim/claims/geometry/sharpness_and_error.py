@@ -5,7 +5,7 @@ images and the test error of a logistic regression (C = 0.1) trained on as many.
 sets, with convolutional networks; a linear model on pairs of one data set is the check that two cores can make. The
 least correlation accepted, 0.45, was set from 18 random pairs before all were measured.
 
-Source: Nicholas and Mazurowski 2024, arXiv 2401.08865, section 5.
+Source: Konz and Mazurowski 2024, arXiv 2401.08865, section 5.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 One estimator of :mod:`lodim.geometry.dimension.nearest`, :mod:`~lodim.geometry.dimension.tight`,
 :mod:`~lodim.geometry.dimension.pairs` or :mod:`~lodim.geometry.dimension.spectrum` (or the consensus of several) with
 its neighbours, its calibration, its interval and its local values. The choice of methods follows the study of
-Nicholas and Mazurowski (arXiv 2401.08865), who take ``mle`` with k = 20 for images and ``twonn`` for activations.
+Konz and Mazurowski (arXiv 2401.08865), who take ``mle`` with k = 20 for images and ``twonn`` for activations.
 """
 
 from __future__ import annotations
