@@ -156,6 +156,7 @@ def main() -> None:
             worker.close()
     if not options.without_large:
         rows += alone(1)
+    sys.argv[1:] = ["--rounds", str(options.rounds)]  # the record names no folder of this machine
     publish(
         "data_dimension",
         rows,

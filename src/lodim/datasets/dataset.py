@@ -96,7 +96,8 @@ class Dataset:
         """Return a pandas data frame: the columns, then the target (by class name where there are classes)."""
         import pandas as pd
 
-        frame = pd.DataFrame(self.X, columns=self.feature_names)
+        names = None if self.feature_names is None else list(self.feature_names)
+        frame = pd.DataFrame(self.X, columns=names)
         if self.y is not None:
             values = self.y if self.classes is None else np.array(self.classes, dtype=object)[self.y]
             frame[self.target_name or "target"] = values

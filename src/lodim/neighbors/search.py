@@ -121,7 +121,7 @@ def _blocked(
 
 
 def _kdtree(X: np.ndarray, k: int, query_idx: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    _, found = cKDTree(X).query(X[query_idx], k=k + 1)
+    found = np.asarray(cKDTree(X).query(X[query_idx], k=k + 1)[1])
     mine = found == query_idx[:, None]
     mine[~mine.any(1), -1] = True  # cannot happen for distinct rows; keeps the shape if distances underflow
     return _nearest(X, query_idx, found[~mine].reshape(len(query_idx), k).astype(np.int64), k, None)

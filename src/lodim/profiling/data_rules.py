@@ -320,8 +320,9 @@ def missing_values(p: Profile) -> Advice | None:
     found = [note for note in p.notes if "missing" in note.lower()]
     if not found:
         return None
+    said = wording.sentence(found[0].removeprefix("ATTENTION, ")).rstrip(".")
     return Advice(
-        f"{wording.sentence(found[0].removeprefix('ATTENTION, ')).rstrip('.')}. Filled-in values pull rows "
+        f"{said}. Filled-in values pull rows together and can lower the dimension; check that the "
         "together and can lower the dimension; check that the result stands on the complete rows alone.",
         {"notes": found},
         "missing_values",
