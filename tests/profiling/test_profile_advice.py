@@ -62,7 +62,7 @@ CASES = [
     (
         "missing_values",
         {"notes": ("12 missing values in 'age' were filled with the median.",)},
-        ("12", "'age'"),
+        ("12", "'age'", "on the complete rows alone"),
     ),
 ]
 

@@ -322,8 +322,8 @@ def missing_values(p: Profile) -> Advice | None:
         return None
     said = wording.sentence(found[0].removeprefix("ATTENTION, ")).rstrip(".")
     return Advice(
-        f"{said}. Filled-in values pull rows together and can lower the dimension; check that the "
-        "together and can lower the dimension; check that the result stands on the complete rows alone.",
+        f"{said}. Filled-in values pull rows together and can lower the dimension; check that the result stands on "
+        "the complete rows alone.",
         {"notes": found},
         "missing_values",
         0.7,
