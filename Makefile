@@ -57,14 +57,16 @@ benchmarks: $(VENV)/.dev ## every benchmark against its peers
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/data_dimension.py --peers .env-peers
 
 # The peers of benchmarks/data_dimension.py, each in an environment of its own: DADApy needs numpy < 2, torchid a newer Python
-PEER = $(PYTHON) -m venv .env-peers/$(1) && .env-peers/$(1)/bin/python -m pip install --quiet
 PYTHON_TORCHID ?= python3.13
+define PEER
+test -x .env-peers/$(1)/bin/python || $(2) -m venv .env-peers/$(1)
+.env-peers/$(1)/bin/python -m pip --disable-pip-version-check install --quiet $(3)
+endef
+TORCH := $(shell grep '^torch==' constraints.txt)
 peers:          ## environments with the libraries that we are measured against
-	$(call PEER,scikit-dimension) scikit-dimension==0.5.0 faiss-cpu==1.15.1
-	$(call PEER,dadapy) dadapy==0.3.4 'numpy<2'
-	$(PYTHON_TORCHID) -m venv .env-peers/torchid && .env-peers/torchid/bin/python -m pip install --quiet \
-	  "$$(grep '^torch==' constraints.txt)" && .env-peers/torchid/bin/python -m pip install --quiet torchid==0.5.1 \
-	  || echo "torchid left out: it needs $(PYTHON_TORCHID)"
+	$(call PEER,scikit-dimension,$(PYTHON),$(TORCH) scikit-dimension==0.5.0 faiss-cpu==1.15.1)
+	$(call PEER,dadapy,$(PYTHON),dadapy==0.3.4 'numpy<2')
+	$(call PEER,torchid,$(PYTHON_TORCHID),$(TORCH) torchid==0.5.1 scikit-learn faiss-cpu==1.15.1)
 
 clean:          ## remove what the other targets made
 	rm -rf $(VENV) .env-peers docs/_build digits-profile.html digits-profile.json

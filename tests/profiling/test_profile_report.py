@@ -131,6 +131,14 @@ def test_failed_runs_and_negative_scores_are_drawn_inside(change, digits_profile
     assert all(0 <= float(y) <= bottom for y in re.findall(r'cy="([-\d.]+)"', panel.svg))
 
 
+def test_messages_of_one_length_are_told_apart(change, digits_profile):
+    worse = dataclasses.replace(digits_profile.landscape.messages[3], score=-2.0)
+    p = change(landscape={"messages": (*digits_profile.landscape.messages, worse), "score_name": "R²"})
+    (panel,) = (q for q in model_panels(p) if q.key == "message")
+    assert panel.svg.count("chosen") == 1
+    assert "1 model below" in panel.shows
+
+
 def test_many_classes_are_cut_and_said(change):
     classes = {f"c{i}": Estimate(3.0 + i / 10) for i in range(60)}
     (panel,) = (q for q in data_panels(change(data={"per_class": classes})) if q.key == "classes")

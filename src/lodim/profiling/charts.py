@@ -179,11 +179,13 @@ class Canvas:
         """Draw one data point with a tooltip."""
         self.add("circle", f"dot {css}", tip, cx=self.px(x), cy=self.py(y), r=radius)
 
-    def across(self, y: Number, css: str, words: str = "", anchor: str = "end") -> None:
-        """Draw a horizontal reference line with its name above the right (or left) end."""
+    def across(
+        self, y: Number, css: str, words: str = "", anchor: str = "end", *, below: bool = False
+    ) -> None:
+        """Draw a horizontal reference line with its name above (or below) its right (or left) end."""
         self.add("line", f"ref {css}", x1=self.left, x2=WIDTH - _RIGHT, y1=self.py(y), y2=self.py(y))
         end = WIDTH - _RIGHT - 2 if anchor == "end" else self.left + 4
-        self.text(end, self.py(y) - 5, words, f"note {css}", anchor)
+        self.text(end, self.py(y) + (14 if below else -5), words, f"note {css}", anchor)
 
     def upright(
         self, x: Number, css: str, words: str = "", ends: tuple[Number, Number] | None = None
@@ -201,10 +203,14 @@ class Canvas:
 
     def svg(self, key: str, title: str, description: str) -> str:
         """Return the chart as an inline ``<svg>`` with its text alternative."""
+        notes = [
+            mark for mark in self.marks if mark.startswith('<text class="note')
+        ]  # on top of what they name
+        others = [mark for mark in self.marks if not mark.startswith('<text class="note')]
         return (
             f'<svg class="chart" role="img" aria-labelledby="{key}-t {key}-d" viewBox="0 0 {WIDTH:.0f} '
             f'{self.height:.0f}" xmlns="http://www.w3.org/2000/svg"><title id="{key}-t">{escape(title)}</title>'
-            f'<desc id="{key}-d">{escape(description)}</desc>{"".join(self.marks)}</svg>'
+            f'<desc id="{key}-d">{escape(description)}</desc>{"".join(others + notes)}</svg>'
         )
 
 

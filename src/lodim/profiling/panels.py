@@ -287,15 +287,13 @@ def score_against_d(p: Profile) -> Panel | None:
     means = {d: sum(s) / len(s) for d, s in scores_by_d(part).items()}
     if not means:
         return None
-    floor = -0.1 if part.score_name != "accuracy" else 0.0
-    heights = [max(s, floor) for s in means.values()] + [part.baseline_score, part.threshold_score]
+    heights = [max(s, _floor(part)) for s in means.values()] + [part.baseline_score, part.threshold_score]
     canvas = charts.Canvas(
         charts.log_axis([float(d) for d in means], "trained numbers d"),
         charts.linear_axis(heights, part.score_name, zero=True, limits=(None, 1.0)),
     )
     canvas.grid()
-    canvas.across(part.baseline_score, "s3", f"all {part.n_parameters:,} weights", "start")
-    canvas.across(part.threshold_score, "s2", "90 % of it", "start")
+    _baseline_and_threshold(canvas, part, f"all {part.n_parameters:,} weights")
     if part.d_int90:
         canvas.upright(part.d_int90, "s2", f"d = {part.d_int90:,.0f}", charts.closed(part.interval))
     canvas.line([(float(d), m) for d, m in means.items()], "s1")
@@ -316,6 +314,21 @@ def score_against_d(p: Profile) -> Panel | None:
         tuple((r.d, r.seed, r.score, r.train_score, r.lr) for r in part.curve),
         (("s1", "one run each, line through the means"), ("s2", "threshold and dimension with its interval")),
     )
+
+
+def _floor(part: LandscapePart) -> float:
+    """Scores below this are drawn at the edge: R² has no lower end."""
+    return 0.0 if part.score_name == "accuracy" else -0.1
+
+
+def _baseline_and_threshold(canvas: charts.Canvas, part: LandscapePart, words: str) -> None:
+    """Two reference lines whose names keep out of each other's way."""
+    base, level = part.baseline_score, part.threshold_score
+    if base is not None:
+        canvas.across(base, "s3", words, "start")
+    if level is not None:
+        near = base is not None and abs(canvas.py(base) - canvas.py(level)) < 16
+        canvas.across(level, "s2", "90 % of it", "start", below=near)
 
 
 def _curve_sentence(part: LandscapePart) -> str:
@@ -344,19 +357,14 @@ def message_length(p: Profile) -> Panel | None:
     found = [m for m in part.messages if m.score is not None] if part else []
     if part is None or not found:
         return None
-    heights = [float(m.score or 0.0) for m in found]
+    heights = [max(float(m.score or 0.0), _floor(part)) for m in found]
     lines = [s for s in (part.baseline_score, part.threshold_score) if s is not None]
     canvas = charts.Canvas(
         charts.log_axis([float(m.bytes) for m in found], "message length in bytes"),
         charts.linear_axis([*heights, *lines], part.score_name, limits=(None, 1.0)),
     )
     canvas.grid()
-    if part.baseline_score is not None:
-        canvas.across(
-            part.baseline_score, "s3", f"as 32-bit weights: {4 * part.n_parameters:,} bytes", "start"
-        )
-    if part.threshold_score is not None:
-        canvas.across(part.threshold_score, "s2", "90 % of it", "start")
+    _baseline_and_threshold(canvas, part, f"as 32-bit weights: {4 * part.n_parameters:,} bytes")
     ordered = sorted(found, key=lambda m: m.bytes)
     frontier: list[tuple[float, float]] = []  # the best so far at each length
     for m in ordered:
@@ -365,7 +373,7 @@ def message_length(p: Profile) -> Panel | None:
     canvas.line(frontier, "s1")
     for m in ordered:
         bound = f", test error certified below {wording.number(m.bound)}" if m.bound is not None else ""
-        chosen = m.bytes == part.message_bytes
+        chosen = (m.bytes, m.score) == (part.message_bytes, part.message_score)
         tip = f"{m.bytes:,} bytes, {m.levels} values a number: {wording.score(m.score)}{bound}"
         canvas.dot(
             m.bytes, float(m.score or 0.0), "s1 chosen" if chosen else "s1", tip, 5.0 if chosen else 3.6
@@ -378,6 +386,9 @@ def message_length(p: Profile) -> Panel | None:
     if part.message_bytes is not None:
         shows += f"; {part.message_bytes:,} bytes are the fewest that stay above the threshold"
     shows += "."
+    hidden = sum(float(m.score or 0.0) < canvas.y.low for m in found)
+    if hidden:
+        shows += f" {wording.plural(hidden, 'model')} below {wording.number(canvas.y.low)} drawn at the edge."
     if part.bound is not None:
         shows += f" The best certificate puts the test error below {wording.number(part.bound)}."
     return Panel(
