@@ -5,6 +5,9 @@ from .codec import prefix_free_bits as prefix_free_bits
 from .codec import quantize_codebook as quantize_codebook
 from .crossing import Crossing as Crossing
 from .crossing import find_crossing as find_crossing
+from .ste import clamp_ste as clamp_ste
+from .ste import mask_ste as mask_ste
+from .ste import round_ste as round_ste
 from .subspace.bounds import compression_bound as compression_bound
 from .subspace.compression import CompressedModel as CompressedModel
 from .subspace.compression_sweep import CompressionSweep as CompressionSweep

@@ -3,5 +3,8 @@ from .dense import linear as linear
 from .dense import mlp as mlp
 from .flat import FlatSpec as FlatSpec
 from .flat import flat_spec as flat_spec
+from .layers import Replacement as Replacement
+from .layers import find_layers as find_layers
+from .layers import replace_layers as replace_layers
 from .lenet import LocallyConnected2d as LocallyConnected2d
 from .lenet import lenet as lenet

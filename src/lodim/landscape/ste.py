@@ -1,0 +1,92 @@
+r"""Straight-through primitives: operations without a useful derivative, with one given to them.
+
+==========================  =============================  ==========================================================
+Function                    Forward                        Gradient passed on
+==========================  =============================  ==========================================================
+:func:`round_ste`           nearest integer, ties to even  :math:`g`
+:func:`clamp_ste`           :math:`\min(\max(x, a), b)`    to x where :math:`a \le x \le b`; to a below, to b above
+:func:`mask_ste`            :math:`x \cdot m`              :math:`g`, masked entries too
+==========================  =============================  ==========================================================
+
+Source: Y. Bengio, N. Léonard, A. Courville, Estimating or propagating gradients through stochastic neurons,
+arXiv 1308.3432.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+__all__ = ["clamp_ste", "mask_ste", "round_ste"]
+
+
+class _Round(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.round()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return grads[0]
+
+
+class _Mask(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, mask: Tensor) -> Tensor:
+        return x * mask
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return grads[0], None
+
+
+def round_ste(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Round to the nearest integer (ties to even); the gradient passes as if nothing had been done.
+
+    Parameters
+    ----------
+    x : Tensor
+    """
+    return _Round.apply(x)
+
+
+def clamp_ste(
+    x: Float[Tensor, "*shape"], low: Tensor | float | int, high: Tensor | float | int
+) -> Float[Tensor, ...]:
+    """Clamp into a range whose ends may be trained: each entry's gradient goes to x inside, to the end it met outside.
+
+    Parameters
+    ----------
+    x : Tensor
+    low, high : Tensor or float
+        Broadcast against x.
+    """
+    low, high = (torch.as_tensor(end, dtype=x.dtype, device=x.device) for end in (low, high))
+    return torch.where(x < low, low, torch.where(x > high, high, x))
+
+
+def mask_ste(x: Float[Tensor, "*shape"], mask: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Multiply with a fixed mask; the gradient passes to masked entries too.
+
+    Parameters
+    ----------
+    x : Tensor
+    mask : Tensor
+        Of the same shape; zeros and ones, or shares between.
+    """
+    return _Mask.apply(x, mask)
