@@ -67,7 +67,7 @@ def round_ste(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 def clamp_ste(
     x: Float[Tensor, "*shape"], low: Tensor | float | int, high: Tensor | float | int
-) -> Float[Tensor, ...]:
+) -> Float[Tensor, "*out"]:
     """Clamp into a range whose ends may be trained: each entry's gradient goes to x inside, to the end it met outside.
 
     Parameters
