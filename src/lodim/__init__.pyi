@@ -1,4 +1,7 @@
 from . import (
+    catalog as catalog,
+)
+from . import (
     claims as claims,
 )
 from . import (

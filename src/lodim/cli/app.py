@@ -1,4 +1,4 @@
-"""The commands: ``lodim profile``, ``lodim datasets``, ``lodim claims``.
+"""The commands: ``lodim profile``, ``lodim datasets``, ``lodim claims`` and the catalogue's.
 
 Answers go to standard output, everything about the run (progress, warnings, errors) to standard error. Heavy
 libraries are imported by the commands that need them, so ``lodim --help`` answers at once.
@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 import lodim
 
+from . import catalog
 from .claims import claims_app
 from .errors import INTERRUPTED, reported, say
 from .options import check_output, seconds
@@ -39,6 +40,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(claims_app, name="claims")
+catalog.register(app)
 
 
 def _version(wanted: bool) -> bool:
