@@ -2,6 +2,7 @@
 
 import math
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -146,6 +147,14 @@ def test_progress_rises_to_one(blobs):
     )
     assert [done for done, _ in seen] == [0.25, 0.5, 0.75, 1.0]
     assert "epoch 4" in seen[-1][1]
+
+
+def test_on_step_is_called_after_every_step_of_the_optimiser(blobs):
+    model, seen = small(dtype=torch.float32), []
+    result = fit(model, blobs, Recipe(epochs=3), lr=0.01, on_step=lambda: seen.append(vector(model).clone()))
+    assert len(seen) == result.steps > 0
+    assert all(not torch.equal(a, b) for a, b in pairwise(seen))
+    assert torch.equal(seen[-1], vector(model))
 
 
 def noisy():

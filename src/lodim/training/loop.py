@@ -50,6 +50,7 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     autocast: torch.dtype | None = None,
     record_scores: bool = False,
+    on_step: Callable[[], Any] | None = None,
 ) -> FitResult:
     """Train a module's parameters in place.
 
@@ -60,7 +61,8 @@ def fit(
     task : Task
     recipe : Recipe
     lr : float
-        Highest learning rate, of all trained parameters.
+        Highest learning rate, of all trained parameters; where a module has groups with rates of their own
+        (``module.param_groups(1.0)``), of the first group, the others in proportion.
     seed : int
         Of the order of the data and of random layers.
     early_stop_score : float, optional
@@ -78,6 +80,9 @@ def fit(
         ``torch.bfloat16`` computes the forward in mixed precision.
     record_scores : bool
         Take the score after every epoch even if nothing depends on it.
+    on_step : callable, optional
+        Called without arguments after every step of the optimiser. What it keeps survives in a checkpoint only where
+        it is part of the module's ``state_dict``.
 
     Returns
     -------
@@ -94,6 +99,7 @@ def fit(
     if autocast not in (None, torch.bfloat16):
         raise ValueError(f"autocast must be None or torch.bfloat16 (no loss scaling is done), got {autocast}")
     run = _Run.start(model, task, recipe, float(lr), int(seed), autocast)
+    run.on_step = on_step
     watch = run.watch = Watch(recipe.patience, early_stop_score)
     was_training, path = model.training, None if checkpoint is None else Path(checkpoint)
     with fit_rng(seed, run.device), threads_for(sum(p.numel() for p in model.parameters()), run.device):
@@ -129,6 +135,7 @@ class _Run:
     optimizer: torch.optim.Optimizer
     device: torch.device
     watch: Watch = field(default_factory=lambda: Watch(None, None))
+    on_step: Callable[[], Any] | None = None
     epoch: int = 0
     steps: int = 0
     stopped: str | None = None
@@ -144,7 +151,7 @@ class _Run:
         if not parameters:
             raise ValueError("the model has no parameter that requires a gradient: nothing to train")
         device, dtype = parameters[0].device, parameters[0].dtype
-        optimizer = _make_optimizer(recipe.optimizer, parameters, lr)
+        optimizer = _make_optimizer(recipe.optimizer, _groups(model, parameters), lr)
         return cls(model, task.to(device, dtype), recipe, lr, seed, autocast, parameters, optimizer, device)
 
     @property
@@ -183,6 +190,8 @@ class _Run:
         if recipe.grad_clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, recipe.grad_clip)
         self.optimizer.step()
+        if self.on_step is not None:
+            self.on_step()
         self.steps += 1
         return data_loss.detach()
 
@@ -291,16 +300,25 @@ def fit_rng(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _make_optimizer(name: str, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-    fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
+def _groups(model: nn.Module, parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
+    """Groups with their share of the rate: a model's own (``param_groups``), the first of which has the rate itself."""
+    own: Any = getattr(model, "param_groups", None)
+    if own is None:
+        return [{"params": parameters, "share": 1.0}]
+    groups = own(1.0)
+    return [{"params": g["params"], "share": g["lr"] / groups[0]["lr"]} for g in groups]
+
+
+def _make_optimizer(name: str, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+    fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
     if name == "adam":
-        return torch.optim.Adam(parameters, lr=lr, betas=(0.9, ADAM_BETA2), eps=ADAM_EPS, fused=fused)
-    return torch.optim.SGD(parameters, lr=lr, momentum=0.9, fused=fused)
+        return torch.optim.Adam(groups, lr=lr, betas=(0.9, ADAM_BETA2), eps=ADAM_EPS, fused=fused)
+    return torch.optim.SGD(groups, lr=lr, momentum=0.9, fused=fused)
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, lr: float, momentum: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["share"]
         if "betas" in group:
             group["betas"] = (momentum, group["betas"][1])
         else:

@@ -1,0 +1,83 @@
+"""Which layers are made sparse, and along which axis of their weights."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from torch import Tensor, nn
+
+from lodim.nets import find_layers
+from lodim.nets.layers import LayerFilter
+from lodim.validation import check_choice
+
+__all__ = ["FEED_FORWARD", "axis_of", "sparse_layers", "weight_axis"]
+
+FEED_FORWARD = (
+    r"(.*\.)?(fc1|fc2|lin1|lin2|linear1|linear2|wi|wi_0|wi_1|wo|gate_proj|up_proj|down_proj|mlp\.c_fc|mlp\.c_proj"
+    r"|intermediate\.dense|(?<!attention\.)output\.dense)"
+)
+"""The two or three feed-forward layers of a transformer's block, as the usual libraries call them."""
+
+
+def _kinds() -> tuple[type[nn.Module], ...]:
+    """Layers that may be sparse; the GPT-2 family's transposed linear layer is one once its library is loaded."""
+    transposed: Any = getattr(sys.modules.get("transformers.pytorch_utils"), "Conv1D", None)
+    plain = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    return plain if transposed is None else (*plain, transposed)
+
+
+def sparse_layers(
+    model: nn.Module, targets: LayerFilter = FEED_FORWARD, exclude: LayerFilter = ()
+) -> dict[str, nn.Module]:
+    """Return the linear and convolutional layers that ``targets`` chooses (:func:`lodim.nets.find_layers`).
+
+    Parameters
+    ----------
+    model : nn.Module
+    targets, exclude : str, sequence of str or callable
+
+    Raises
+    ------
+    ValueError
+        Nothing matches; the message lists the names there are.
+    """
+    return find_layers(model, targets, kinds=_kinds(), exclude=exclude)
+
+
+def weight_axis(weight: Tensor, dim: str | int) -> int:
+    """Return the axis along which groups run.
+
+    Parameters
+    ----------
+    weight : Tensor, shape (out, in, ...)
+        Of a linear layer or a convolution.
+    dim : {"in", "out"} or int
+        ``"in"``: axis 1; ``"out"``: axis 0; a number: itself.
+
+    Raises
+    ------
+    ValueError
+        Another ``dim``, or an axis that the weight does not have.
+    """
+    if isinstance(dim, str):
+        check_choice(dim, ("in", "out"), "dim")
+        dim = int(dim == "in")
+    if not -weight.ndim <= dim < weight.ndim:
+        raise ValueError(f"a weight of shape {tuple(weight.shape)} has no axis {dim} for groups to run along")
+    return dim % weight.ndim
+
+
+def axis_of(layer: nn.Module, dim: str) -> int:
+    """Return the axis of a layer's weight that ``dim`` means.
+
+    Parameters
+    ----------
+    layer : nn.Module
+        One of those that :func:`sparse_layers` returns.
+    dim : {"in", "out"}
+    """
+    weight: Any = layer.weight
+    axis = weight_axis(weight, dim)
+    plain = isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    return axis if plain else 1 - axis  # the transposed linear layer keeps (in, out)
