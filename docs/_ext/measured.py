@@ -14,6 +14,7 @@ import numpy as np
 DOCS = Path(__file__).resolve().parents[1]
 ROOT = DOCS.parent
 GENERATED = DOCS / "generated"
+COMPARED = (("comparison/images", "from a random origin"), ("comparison/text", "from a pre-trained model"))
 
 
 def row(*cells):
@@ -67,6 +68,36 @@ def benchmarks():
         where = f"{machine.get('cpu')}, {machine.get('cores')} cores; {versions}"
         lines += [f"`{record.get('command', '')}` on {record.get('date', '')}: {where}.", ""]
     return "\n".join(lines) if lines else "No benchmark has been recorded yet.\n"
+
+
+def comparison():
+    """Score against bytes: the recorded comparisons' pictures and tables."""
+    from lodim.landscape import Comparison
+
+    lines = []
+    for name, title in COMPARED:
+        file = ROOT / "evidence" / "claims" / f"{name}.laptop.json"
+        if not file.exists():
+            continue
+        record = json.loads(file.read_text())
+        for part, figures in record["figures"].items():
+            found = Comparison.from_dict(figures)
+            picture = f"{name.replace('/', '-')}-{part.replace(' ', '-').lower()}.svg"
+            axes = found.plot()
+            axes.set_title(f"{title}: {part}")
+            axes.figure.savefig(GENERATED / picture)
+            frame = found.to_frame()
+            rows = (
+                (r.way, r.setting, f"{r.bytes:,}", f"{r.score:.3f}", f"{r.low:.3f} to {r.high:.3f}", r.runs)
+                for r in frame.itertuples()
+            )
+            head = ("way", "setting", "bytes", found.score_name, "interval", "runs")
+            alt = (
+                f"{found.score_name} against bytes, {title}, {part}; the same numbers are in the table below"
+            )
+            lines += [f"### {title}: {part}", "", f"![{alt}]({picture})", ""]
+            lines += ["<details><summary>All numbers</summary>", "", table(head, rows), "</details>", ""]
+    return "\n".join(lines) if lines else "No comparison has been recorded yet.\n"
 
 
 def clouds(n=1000, seed=0):
@@ -153,7 +184,7 @@ def learning_rate():
     return f"{said}\n\n{table(head, rows)}"
 
 
-PAGES = (claims, benchmarks, verdict, estimators, learning_rate)
+PAGES = (claims, benchmarks, comparison, verdict, estimators, learning_rate)
 MEASURED = (verdict, estimators, learning_rate)
 
 

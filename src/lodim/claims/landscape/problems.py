@@ -22,6 +22,7 @@ __all__ = [
     "described",
     "digits",
     "direct_score",
+    "images",
     "mnist",
     "part",
     "search",
@@ -66,24 +67,36 @@ def digits(seed: int) -> Problem:
     return Problem((X - mean) / half, y, (X_val - mean) / half, y_val)
 
 
-def mnist(n_train: int, n_val: int, seed: int = 0) -> Problem:
-    """Return MNIST's images with pixels standardised by the training images' overall mean and deviation.
+def images(name: str, n_train: int, n_val: int, seed: int = 0) -> Problem:
+    """Return images with pixels standardised by the training images' overall mean and deviation.
 
     Parameters
     ----------
+    name : {"mnist", "fashion_mnist"}
     n_train, n_val : int
         Random images of the training set and of the test set.
     seed : int
         Of the draw.
     """
-    train, test = load("mnist", split="train"), load("mnist", split="test")
+    train, test = load(name, split="train"), load(name, split="test")
     assert train.y is not None
     assert test.y is not None
-    rng = np.random.default_rng(derive_seed(seed, "mnist"))
+    rng = np.random.default_rng(derive_seed(seed, name))
     rows, rows_val = (rng.permutation(len(s.X))[:n] for s, n in ((train, n_train), (test, n_val)))
     X, X_val = train.X[rows], test.X[rows_val]
     mean, deviation = X.mean(), X.std()
     return Problem((X - mean) / deviation, train.y[rows], (X_val - mean) / deviation, test.y[rows_val])
+
+
+def mnist(n_train: int, n_val: int, seed: int = 0) -> Problem:
+    """Return :func:`images` of MNIST.
+
+    Parameters
+    ----------
+    n_train, n_val : int
+    seed : int
+    """
+    return images("mnist", n_train, n_val, seed)
 
 
 def part(progress: Progress, first: float, last: float) -> Progress:

@@ -1,0 +1,9 @@
+from .bench import DoesNotFitError as DoesNotFitError
+from .bench import Origin as Origin
+from .bench import Stored as Stored
+from .bench import Workbench as Workbench
+from .result import Comparison as Comparison
+from .result import Spending as Spending
+from .run import compare as compare
+from .ways import WAYS as WAYS
+from .ways import Way as Way

@@ -1,0 +1,353 @@
+r"""Every way of spending few numbers, on one task at equal bytes: :func:`compare`.
+
+**Problem.** A model of D weights can be kept in few bytes in many ways: as d numbers that move it along a random
+subspace, as a low-rank update, as a layer that shares its weights, as codes of few bits, as a few weights of every
+group. Their papers compare each with the whole model; which one spends a given number of bytes best?
+
+Every way starts at the same origin (a pre-trained model that everybody has, or one that a seed makes again), is trained
+on the same data for the same number of epochs, is written down as it would be stored, and is scored as rebuilt from
+that. Bytes are those of what has to be kept, given the program and the origin: trained numbers in half precision, codes
+with their scales and codebooks, indices of the kept weights, eight bytes for a seed.
+
+Each way has its own multiplier of the learning rate, chosen at its middle budget on a fifth of the training data held
+out; the validation data only score. Dense training, the reference, chooses in the same way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lodim.landscape.comparison.bench import DoesNotFitError, Origin, Stored, Workbench
+from lodim.landscape.comparison.result import Comparison, Spending
+from lodim.landscape.comparison.ways import WAYS, Way
+from lodim.parallel import Outcome, ResultStore, run_jobs
+from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
+from lodim.training import Recipe, Task
+from lodim.validation import check_choice, check_in_range
+
+__all__ = ["compare"]
+
+DENSE = "dense"
+HELD_OUT = 0.2
+
+
+def compare(
+    model: nn.Module | Callable[[], nn.Module],
+    data: Task | Sequence[Any],
+    *,
+    methods: Sequence[str] | Mapping[str, Way] | None = None,
+    budget_bytes: int | Sequence[int] = (300, 1000, 3000, 10_000),
+    recipe: Recipe | None = None,
+    lr: float | int = 1e-3,
+    lr_grid: Sequence[float | int] = (1.0, 3.0, 10.0),
+    n_seeds: int = 3,
+    ci: float = 0.95,
+    n_jobs: int = 1,
+    ray: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    progress: Callable[[float, str], Any] | None = None,
+    random_state: RandomState = 0,
+) -> Comparison:
+    """Train one model in every way at equal bytes.
+
+    Parameters
+    ----------
+    model : nn.Module or callable
+        A pre-trained model, which is then the origin that everybody has; or ``model() -> nn.Module`` with a random
+        initialisation, which a seed makes again.
+    data : Task, or (X, y, X_val, y_val)
+    methods : sequence of str, optional
+        Names in :data:`~lodim.landscape.WAYS`, by default all whose libraries are installed; or a mapping of names to
+        ways of your own (:class:`~lodim.landscape.comparison.ways.Way`).
+    budget_bytes : int or sequence of int
+    recipe : Recipe, optional
+        Of every training; fine-tuning of codes takes a share of its epochs.
+    lr : float
+        Learning rate that suits direct training.
+    lr_grid : sequence of float
+        Multipliers to choose from; one number fixes it.
+    n_seeds : int
+        Runs at every way and budget.
+    ci : float
+        Nominal coverage of the intervals over seeds.
+    n_jobs, ray
+        See :func:`lodim.parallel.run_jobs`.
+    cache_dir : path, optional
+        Finished runs are kept there and not made again. Change the folder when you change the model's code.
+    progress : callable, optional
+        ``progress(done, text)`` with ``done`` in [0, 1].
+    random_state : int, numpy.random.Generator or None
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    ValueError
+        Unknown method, a budget below one byte, or no method that fits any budget.
+    JobsInterrupted
+        On Ctrl-C; what was finished is in ``cache_dir``, if one was given.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from lodim.nets import mlp
+    >>> X, y = load_digits(return_X_y=True)
+    >>> found = compare(
+    ...     lambda: mlp([64, 64, 64, 10]),
+    ...     (X[:1400] / 16, y[:1400], X[1400:] / 16, y[1400:]),
+    ...     methods=["subspace", "bits"],
+    ...     budget_bytes=[300, 4000],
+    ... )  # doctest: +SKIP
+    >>> print(found)  # doctest: +SKIP
+    """
+    task = data if isinstance(data, Task) else Task.from_arrays(*data)
+    budgets = _budgets(budget_bytes)
+    check_in_range(n_seeds, "n_seeds", low=1, integer=True)
+    grid = tuple(float(check_in_range(g, "lr_grid", low=0.0)) for g in lr_grid)
+    if not grid or min(grid) <= 0:
+        raise ValueError(f"lr_grid must hold positive multipliers, got {lr_grid}")
+    race = _Race(model, task, recipe or Recipe(), float(lr), root_seed(random_state), _choose(methods))
+    runner = _Runner(race, n_jobs, ray, None if cache_dir is None else ResultStore(cache_dir), progress)
+    plans, too_small = race.plans(budgets)
+    if not any(plans.values()):
+        least = min(too_small.values())
+        raise ValueError(
+            f"no method fits any budget of {list(budgets)} bytes; the least that one needs is {least}"
+        )
+    multipliers = _choose_rates(runner, plans, grid)
+    dense = runner.run([_Job(DENSE, None, 0, s, multipliers[DENSE]) for s in range(n_seeds)])
+    race.dense_states = {
+        job.seed: o.value.state for job, o in dense if o.value is not None and o.value.state is not None
+    }
+    jobs = [
+        _Job(way, setting, budget, seed, multipliers[way])
+        for way, chosen in plans.items()
+        for budget, setting in chosen.items()
+        for seed in range(n_seeds)
+        if way in multipliers
+    ]
+    done = runner.run(jobs)
+    return _summary(race, dense, done, too_small, runner.failed, ci)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One training: a way with a setting, at a seed; ``held_out`` where a learning rate is to be chosen."""
+
+    way: str
+    setting: Any
+    budget: int
+    seed: int
+    multiplier: float
+    held_out: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class _Ran:
+    spending: Spending
+    state: dict[str, torch.Tensor] | None = None
+
+
+@dataclass(eq=False)
+class _Race:
+    """What all runs share; called with a job, it runs it."""
+
+    model: nn.Module | Callable[[], nn.Module]
+    task: Task
+    recipe: Recipe
+    lr: float
+    seed: int
+    ways: Mapping[str, Way]
+    dense_states: dict[int, dict[str, torch.Tensor]] | None = None
+
+    def plans(self, budgets: Sequence[int]) -> tuple[dict[str, dict[int, Any]], dict[str, int]]:
+        """Settings by way and by the least budget that allows them, and the least bytes of the ways that do not fit."""
+        origin, too_small = Origin(self.model, self.seed), {}
+        plans: dict[str, dict[int, Any]] = {}
+        for name, way in self.ways.items():
+            plans[name] = {}
+            for budget in budgets:
+                try:
+                    setting = way.plan(origin, budget)
+                except DoesNotFitError as error:
+                    too_small[name] = error.least
+                else:
+                    if setting not in plans[name].values():
+                        plans[name][budget] = setting
+        return plans, too_small
+
+    def __call__(self, job: _Job) -> _Ran:
+        started = time.monotonic()
+        seed = derive_seed(self.seed, "run", job.seed)
+        task = _hold_out(self.task, self.seed) if job.held_out else self.task
+        state = None if job.held_out or self.dense_states is None else self.dense_states.get(job.seed)
+        bench = Workbench(Origin(self.model, seed), task, self.recipe, self.lr, job.multiplier, seed, state)
+        if job.way == DENSE:
+            stored = _dense(bench)
+        else:
+            stored = self.ways[job.way].spend(bench, job.setting)
+        if job.budget and stored.n_bytes > job.budget:
+            raise RuntimeError(
+                f"{stored.setting} was to fit {job.budget} bytes and takes {stored.n_bytes}: its plan is wrong"
+            )
+        score, train_score = bench.scores(stored.module)
+        spending = Spending(
+            way=job.way,
+            setting=stored.setting,
+            budget=job.budget,
+            n_bytes=stored.n_bytes,
+            n_numbers=stored.n_numbers,
+            seed=job.seed,
+            score=score,
+            train_score=train_score,
+            lr=self.lr * job.multiplier,
+            seconds=time.monotonic() - started,
+        )
+        keep = job.way == DENSE and not job.held_out
+        return _Ran(spending, stored.module.state_dict() if keep else None)
+
+    def key(self, job: _Job) -> object:
+        """Identify a run in the store."""
+        sums = [float(t.double().sum()) for t in (self.task.X, self.task.y, self.task.X_val, self.task.y_val)]
+        start = hashlib.blake2b(digest_size=8)
+        for tensor in Origin(self.model, self.seed).make().state_dict().values():
+            start.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return (
+            repr(job),
+            repr(self.recipe),
+            self.lr,
+            self.seed,
+            tuple(self.task.X.shape),
+            sums,
+            start.hexdigest(),
+        )
+
+
+def _dense(bench: Workbench) -> Stored:
+    module = bench.origin.make()
+    bench.train(module)
+    n = sum(p.numel() for p in module.parameters())
+    return Stored(module, 4 * n, n, "all weights, single precision")
+
+
+class _Runner:
+    """Runs waves of jobs, keeps count for the progress, and remembers what failed."""
+
+    def __init__(
+        self,
+        race: _Race,
+        n_jobs: int,
+        ray: str | None,
+        store: ResultStore | None,
+        progress: Callable[[float, str], Any] | None,
+    ) -> None:
+        self.race, self.n_jobs, self.ray, self.store, self.progress = race, n_jobs, ray, store, progress
+        self.failed: dict[str, str] = {}
+
+    def run(self, jobs: Sequence[_Job]) -> list[tuple[_Job, Outcome[_Ran]]]:
+        n_done = 0
+
+        def report(index: int, outcome: Outcome[_Ran]) -> None:
+            nonlocal n_done
+            n_done += 1
+            job = jobs[index]
+            if outcome.error is not None:
+                self.failed[job.way] = outcome.error.strip().splitlines()[-1]
+            if self.progress is not None:
+                self.progress(n_done / len(jobs), f"{job.way}, run {n_done} of {len(jobs)}")
+
+        outcomes = run_jobs(
+            self.race,
+            jobs,
+            n_jobs=self.n_jobs,
+            ray=self.ray,
+            store=self.store,
+            key=self.race.key,
+            on_done=report,
+        )
+        return list(zip(jobs, outcomes, strict=True))
+
+
+def _choose_rates(
+    runner: _Runner, plans: Mapping[str, Mapping[int, Any]], grid: tuple[float, ...]
+) -> dict[str, float]:
+    """The multiplier of each way, chosen on held-out training data at its middle budget."""
+    middle: dict[str, Any] = {DENSE: None}
+    for way, chosen in plans.items():
+        if chosen:
+            settings = [chosen[budget] for budget in sorted(chosen)]
+            middle[way] = settings[len(settings) // 2]
+    if len(grid) == 1:
+        return dict.fromkeys(middle, grid[0])
+    jobs = [_Job(way, setting, 0, 0, g, held_out=True) for way, setting in middle.items() for g in grid]
+    best: dict[str, tuple[float, float]] = {}
+    for job, outcome in runner.run(jobs):
+        if outcome.value is not None and not math.isnan(outcome.value.spending.score):
+            score = outcome.value.spending.score
+            if job.way not in best or score > best[job.way][0]:
+                best[job.way] = (score, job.multiplier)
+    if DENSE not in best:
+        raise RuntimeError(
+            f"direct training failed at every learning rate: {runner.failed.get(DENSE, 'it diverged')}"
+        )
+    return {way: multiplier for way, (_, multiplier) in best.items()}
+
+
+def _hold_out(task: Task, seed: int) -> Task:
+    """The training data alone, a fifth of them for choosing."""
+    order = torch.from_numpy(as_generator(derive_seed(seed, "held out")).permutation(task.n_train))
+    cut = round((1 - HELD_OUT) * task.n_train)
+    learn, judge = order[:cut].to(task.device), order[cut:].to(task.device)
+    return replace(task, X=task.X[learn], y=task.y[learn], X_val=task.X[judge], y_val=task.y[judge])
+
+
+def _summary(
+    race: _Race,
+    dense: Sequence[tuple[_Job, Outcome[_Ran]]],
+    done: Sequence[tuple[_Job, Outcome[_Ran]]],
+    too_small: dict[str, int],
+    failed: dict[str, str],
+    ci: float,
+) -> Comparison:
+    reference = [o.value.spending for _, o in dense if o.value is not None]
+    spendings = tuple(o.value.spending for _, o in done if o.value is not None)
+    tried = {s.way for s in spendings}
+    return Comparison(
+        spendings=spendings,
+        dense=tuple(s.score for s in reference),
+        dense_bytes=reference[0].n_bytes if reference else 0,
+        score_name="accuracy" if race.task.kind == "classification" else "R²",
+        too_small=too_small,
+        failed={way: why for way, why in failed.items() if way not in tried},
+        notes=tuple(f"{way}: some runs failed ({why})" for way, why in failed.items() if way in tried),
+        ci=float(ci),
+    )
+
+
+def _budgets(budget_bytes: int | Sequence[int]) -> tuple[int, ...]:
+    values = [budget_bytes] if isinstance(budget_bytes, int | np.integer) else list(budget_bytes)
+    if not values:
+        raise ValueError("budget_bytes must name at least one budget")
+    return tuple(sorted({int(check_in_range(v, "budget_bytes", low=1, integer=True)) for v in values}))
+
+
+def _choose(methods: Sequence[str] | Mapping[str, Way] | None) -> Mapping[str, Way]:
+    if methods is None:
+        return {name: way for name, way in WAYS.items() if way.available()}
+    if isinstance(methods, Mapping):
+        return methods
+    if isinstance(methods, str):
+        methods = [methods]
+    return {check_choice(name, tuple(WAYS), "methods"): WAYS[name] for name in methods}
