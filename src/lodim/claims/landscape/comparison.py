@@ -19,6 +19,7 @@ from lodim.training import Recipe
 DIGITS_BUDGETS = (60, 200, 600, 2000, 6000, 20_000)
 FASHION_BUDGETS = (300, 1000, 3000, 10_000, 30_000, 100_000, 300_000)
 ADAPTERS = ("LoRA", "FLoRA")
+RATES = (0.3, 1.0, 3.0, 10.0)
 
 
 def run(scale: str, seed: int, progress: Progress) -> Findings:
@@ -38,6 +39,7 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
         budget_bytes=DIGITS_BUDGETS,
         recipe=Recipe(epochs=30),
         n_seeds=5,
+        lr_grid=RATES,
         n_jobs=2,
         random_state=seed,
         progress=problems.part(progress, 0.0, 0.3),
@@ -49,6 +51,7 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
         budget_bytes=FASHION_BUDGETS,
         recipe=Recipe(epochs=30 if full else 8),
         n_seeds=5 if full else 3,
+        lr_grid=RATES,
         n_jobs=2,
         random_state=seed,
         progress=problems.part(progress, 0.3, 1.0),
@@ -111,5 +114,5 @@ CLAIM = Claim(
     run=run,
     scales=("laptop", "full"),
     needs=("digits", "fashion_mnist"),
-    minutes=12,
+    minutes=15,
 )

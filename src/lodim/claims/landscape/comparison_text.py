@@ -81,6 +81,7 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
             recipe=Recipe(epochs=6 if full else 3, batch_size=16),
             lr=1e-4,
             lr_grid=(1.0, 3.0),
+            tune="setting" if full else "way",
             n_seeds=5 if full else 2,
             random_state=seed,
             progress=problems.part(progress, first, last),

@@ -9,8 +9,9 @@ on the same data for the same number of epochs, is written down as it would be s
 that. Bytes are those of what has to be kept, given the program and the origin: trained numbers in half precision, codes
 with their scales and codebooks, indices of the kept weights, eight bytes for a seed.
 
-Each way has its own multiplier of the learning rate, chosen at its middle budget on a fifth of the training data held
-out; the validation data only score. Dense training, the reference, chooses in the same way.
+Each setting of each way has its own multiplier of the learning rate (low-rank updates of large rank want a smaller
+one), chosen on a fifth of the training data held out; the validation data only score. Dense training, the reference,
+chooses in the same way.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ def compare(
     recipe: Recipe | None = None,
     lr: float | int = 1e-3,
     lr_grid: Sequence[float | int] = (1.0, 3.0, 10.0),
+    tune: str = "setting",
     n_seeds: int = 3,
     ci: float = 0.95,
     n_jobs: int = 1,
@@ -76,6 +78,8 @@ def compare(
         Learning rate that suits direct training.
     lr_grid : sequence of float
         Multipliers to choose from; one number fixes it.
+    tune : {"setting", "way"}
+        Choose for every setting of every way, or once for a way, at its middle budget, which is cheaper.
     n_seeds : int
         Runs at every way and budget.
     ci : float
@@ -118,6 +122,7 @@ def compare(
     grid = tuple(float(check_in_range(g, "lr_grid", low=0.0)) for g in lr_grid)
     if not grid or min(grid) <= 0:
         raise ValueError(f"lr_grid must hold positive multipliers, got {lr_grid}")
+    check_choice(tune, ("setting", "way"), "tune")
     race = _Race(model, task, recipe or Recipe(), float(lr), root_seed(random_state), _choose(methods))
     runner = _Runner(race, n_jobs, ray, None if cache_dir is None else ResultStore(cache_dir), progress)
     plans, too_small = race.plans(budgets)
@@ -126,17 +131,17 @@ def compare(
         raise ValueError(
             f"no method fits any budget of {list(budgets)} bytes; the least that one needs is {least}"
         )
-    multipliers = _choose_rates(runner, plans, grid)
-    dense = runner.run([_Job(DENSE, None, 0, s, multipliers[DENSE]) for s in range(n_seeds)])
+    rates = _choose_rates(runner, plans, grid, each=tune == "setting")
+    dense = runner.run([_Job(DENSE, None, 0, s, rates[DENSE, None]) for s in range(n_seeds)])
     race.dense_states = {
         job.seed: o.value.state for job, o in dense if o.value is not None and o.value.state is not None
     }
     jobs = [
-        _Job(way, setting, budget, seed, multipliers[way])
+        _Job(way, setting, budget, seed, rates[way, setting])
         for way, chosen in plans.items()
         for budget, setting in chosen.items()
         for seed in range(n_seeds)
-        if way in multipliers
+        if (way, setting) in rates
     ]
     done = runner.run(jobs)
     return _summary(race, dense, done, too_small, runner.failed, ci)
@@ -281,28 +286,29 @@ class _Runner:
 
 
 def _choose_rates(
-    runner: _Runner, plans: Mapping[str, Mapping[int, Any]], grid: tuple[float, ...]
-) -> dict[str, float]:
-    """The multiplier of each way, chosen on held-out training data at its middle budget."""
-    middle: dict[str, Any] = {DENSE: None}
+    runner: _Runner, plans: Mapping[str, Mapping[int, Any]], grid: tuple[float, ...], *, each: bool
+) -> dict[tuple[str, Any], float]:
+    """The multiplier of each way and setting, chosen on held-out training data."""
+    judged: dict[tuple[str, Any], tuple[str, Any]] = {(DENSE, None): (DENSE, None)}  # -> whose runs decide
     for way, chosen in plans.items():
-        if chosen:
-            settings = [chosen[budget] for budget in sorted(chosen)]
-            middle[way] = settings[len(settings) // 2]
+        settings = [chosen[budget] for budget in sorted(chosen)]
+        for setting in settings:
+            judged[way, setting] = (way, setting if each else settings[len(settings) // 2])
     if len(grid) == 1:
-        return dict.fromkeys(middle, grid[0])
-    jobs = [_Job(way, setting, 0, 0, g, held_out=True) for way, setting in middle.items() for g in grid]
-    best: dict[str, tuple[float, float]] = {}
+        return dict.fromkeys(judged, grid[0])
+    deciding = dict.fromkeys(judged.values())
+    jobs = [_Job(way, setting, 0, 0, g, held_out=True) for way, setting in deciding for g in grid]
+    best: dict[tuple[str, Any], tuple[float, float]] = {}
     for job, outcome in runner.run(jobs):
         if outcome.value is not None and not math.isnan(outcome.value.spending.score):
-            score = outcome.value.spending.score
-            if job.way not in best or score > best[job.way][0]:
-                best[job.way] = (score, job.multiplier)
-    if DENSE not in best:
+            key, score = (job.way, job.setting), outcome.value.spending.score
+            if key not in best or score > best[key][0]:
+                best[key] = (score, job.multiplier)
+    if (DENSE, None) not in best:
         raise RuntimeError(
             f"direct training failed at every learning rate: {runner.failed.get(DENSE, 'it diverged')}"
         )
-    return {way: multiplier for way, (_, multiplier) in best.items()}
+    return {case: best[decided][1] for case, decided in judged.items() if decided in best}
 
 
 def _hold_out(task: Task, seed: int) -> Task:
