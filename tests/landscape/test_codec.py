@@ -137,6 +137,27 @@ def test_kmeans_weighs_repeated_entries():
     assert quantize_codebook(vec, 50).codebook.tolist() == [0.0, 1.0, 2.0, 10.0]
 
 
+def test_weights_draw_the_levels_to_where_errors_count():
+    x = np.array([0.0, 1.0, 10.0])
+    even = quantize_codebook(x, 2)
+    np.testing.assert_allclose(even.codebook, [0.5, 10.0])
+    heavy = quantize_codebook(x, 2, weights=np.array([1e4, 1.0, 1e-6]))
+    np.testing.assert_allclose(heavy.codebook, [0.0, 1.0], atol=1e-4)
+    np.testing.assert_array_equal(heavy.codes, [0, 1, 1])
+
+
+def test_whole_weights_are_repetitions():
+    x, counts = np.array([-1.0, 0.25, 0.5, 3.0]), np.array([3, 1, 4, 2])
+    a, b = quantize_codebook(x, 2, weights=counts), quantize_codebook(np.repeat(x, counts), 2)
+    np.testing.assert_array_equal(a.codebook, b.codebook)
+
+
+@pytest.mark.parametrize("weights", [[1.0, 0.0, 1.0], [1.0, 1.0], [1.0, np.nan, 1.0]])
+def test_codebook_weights_must_be_positive(weights):
+    with pytest.raises(ValueError, match="3 positive numbers"):
+        quantize_codebook([1.0, 2.0, 3.0], 2, weights=np.array(weights))
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=60), st.integers(1, 20), st.booleans())
 def test_quantised_vectors_are_consistent(entries, levels, uniform):

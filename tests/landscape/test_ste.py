@@ -2,7 +2,7 @@
 
 import torch
 
-from lodim.landscape.ste import clamp_ste, mask_ste, round_ste
+from lodim.landscape.ste import clamp_ste, mask_ste, round_ste, scale_gradient
 
 
 def test_rounding_is_exact_and_its_gradient_is_the_identity():
@@ -36,3 +36,11 @@ def test_masked_entries_keep_their_gradient():
     assert y.tolist() == [1, 0, 3]
     y.sum().backward()
     assert x.grad.tolist() == [1, 1, 1]
+
+
+def test_scaling_a_gradient_leaves_the_numbers():
+    x = torch.tensor([1.0, -2.0], requires_grad=True)
+    y = scale_gradient(x, 0.25)
+    assert torch.equal(y, x)
+    (3 * y).sum().backward()
+    assert x.grad.tolist() == [0.75, 0.75]

@@ -81,7 +81,9 @@ class Quantized:
         return self.codebook.astype(np.float32)[self.codes]
 
 
-def quantize_codebook(vec: Any, levels: int, method: str = "kmeans") -> Quantized:
+def quantize_codebook(
+    vec: Any, levels: int, method: str = "kmeans", *, weights: np.ndarray | None = None
+) -> Quantized:
     """Round a vector to at most ``levels`` values chosen for it.
 
     Parameters
@@ -93,6 +95,8 @@ def quantize_codebook(vec: Any, levels: int, method: str = "kmeans") -> Quantize
     method : {"kmeans", "uniform"}
         ``"kmeans"``: the exact least-squares codebook, O(levels d log d). ``"uniform"``: equal bins from the least to
         the largest entry, each represented by its members' mean.
+    weights : ndarray, shape (d,), optional
+        Positive: what a squared error at each entry counts (its second derivative in the loss, say); 1 if not given.
 
     Returns
     -------
@@ -102,19 +106,21 @@ def quantize_codebook(vec: Any, levels: int, method: str = "kmeans") -> Quantize
     Raises
     ------
     ValueError
-        Empty or non-finite vector, entries beyond 65504, ``levels`` below 1, unknown method.
+        Empty or non-finite vector, entries beyond 65504, ``levels`` below 1, unknown method, weights that are not
+        positive numbers, one an entry.
     """
     vec = _as_vector(vec)
     check_in_range(levels, "levels", low=1, integer=True)
     check_choice(method, ("kmeans", "uniform"), "method")
-    values, weights = np.unique(vec, return_counts=True)
+    values, inverse = np.unique(vec, return_inverse=True)
+    mass = np.bincount(inverse, _positive(weights, len(vec)))
     if method == "kmeans":
-        first = _kmeans_starts(values, weights.astype(np.float64), min(int(levels), len(values)))
+        first = _kmeans_starts(values, mass, min(int(levels), len(values)))
     else:
         low, high = values[0], values[-1]
         bins = np.minimum(((values - low) / max(high - low, 1e-300) * levels).astype(np.int64), levels - 1)
         first = np.flatnonzero(np.diff(bins, prepend=-1))
-    centres = np.add.reduceat(values * weights, first) / np.add.reduceat(weights, first)
+    centres = np.add.reduceat(values * mass, first) / np.add.reduceat(mass, first)
     return round_to_codebook(vec, centres)
 
 
@@ -145,6 +151,19 @@ def _as_vector(vec: Any) -> np.ndarray:
     largest = float(np.abs(array).max())
     if largest > float(np.finfo(np.float16).max):
         raise ValueError(f"entry of size {largest:g} does not fit a half-precision codebook (65504); rescale")
+    return array
+
+
+def _positive(weights: np.ndarray | None, d: int) -> np.ndarray:
+    """Check the entries' weights, ones if there are none; return them in float64."""
+    if weights is None:
+        return np.ones(d)
+    array = np.asarray(weights, dtype=np.float64)
+    if array.shape != (d,) or not (np.isfinite(array) & (array > 0)).all():
+        raise ValueError(
+            f"weights must be {d} positive numbers, one an entry; got shape {array.shape}, "
+            f"{int((~(array > 0)).sum())} of them zero, negative or NaN"
+        )
     return array
 
 

@@ -6,6 +6,7 @@ Function                    Forward                        Gradient passed on
 :func:`round_ste`           nearest integer, ties to even  :math:`g`
 :func:`clamp_ste`           :math:`\min(\max(x, a), b)`    to x where :math:`a \le x \le b`; to a below, to b above
 :func:`mask_ste`            :math:`x \cdot m`              :math:`g`, masked entries too
+:func:`scale_gradient`      :math:`x`                      :math:`c g`
 ==========================  =============================  ==========================================================
 
 Source: Y. Bengio, N. Léonard, A. Courville, Estimating or propagating gradients through stochastic neurons,
@@ -20,7 +21,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-__all__ = ["clamp_ste", "mask_ste", "round_ste"]
+__all__ = ["clamp_ste", "mask_ste", "round_ste", "scale_gradient"]
 
 
 class _Round(torch.autograd.Function):
@@ -53,6 +54,22 @@ class _Mask(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         return grads[0], None
+
+
+class _ScaleGradient(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, factor: float) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.factor = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return grads[0] * ctx.factor, None
 
 
 def round_ste(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -90,3 +107,14 @@ def mask_ste(x: Float[Tensor, "*shape"], mask: Shaped[Tensor, "*shape"]) -> Floa
         Of the same shape; zeros and ones, or shares between.
     """
     return _Mask.apply(x, mask)
+
+
+def scale_gradient(x: Float[Tensor, "*shape"], factor: float) -> Float[Tensor, "*shape"]:
+    """Leave numbers as they are and multiply their gradient.
+
+    Parameters
+    ----------
+    x : Tensor
+    factor : float
+    """
+    return _ScaleGradient.apply(x, factor)

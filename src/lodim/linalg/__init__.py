@@ -1,4 +1,4 @@
-"""Linear algebra that several areas need: the fast Walsh-Hadamard transform, and products kept in full float32."""
+"""Linear algebra that several areas need: Walsh-Hadamard transform, trace estimates, products in full float32."""
 
 import lazy_loader as _lazy
 

@@ -1,0 +1,392 @@
+r"""From a float model to a quantised one in three steps: :func:`prepare`, :func:`calibrate`, :func:`convert`.
+
+======================  ==============================================================================================
+step                    what it does
+======================  ==============================================================================================
+:func:`prepare`         copies the model, folds and equalises it if asked, and puts a
+                        :class:`~lodim.landscape.quantization.QuantLayer` where a layer is to be quantised
+:func:`calibrate`       runs data through the float layers while the quantisers of their inputs watch
+:func:`convert`         fixes scales and weights: rounded floats (``"fake"``), packed codes (``"packed"``), or integers
+                        only (``"integer"``)
+======================  ==============================================================================================
+
+Layers inside ``nn.MultiheadAttention`` are left alone, since it reads its weights without calling its layers, and the
+fused path of ``nn.TransformerEncoderLayer``, which would pass the quantisers by, is switched off.
+
+Source: A. Gholami et al., arXiv 2103.13630, Sections 3.2-3.6.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lodim.landscape.quantization.equalise import equalise, fold_batch_norm
+from lodim.landscape.quantization.fake import QUANTIZABLE, ActivationQuantizer, AffineWeight, QuantLayer
+from lodim.landscape.quantization.packing import PackedWeight
+from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec, as_recipe, matches
+from lodim.nets.layers import replace_layers
+from lodim.randomness import derive_seed
+from lodim.validation import check_choice, close_matches, warn
+
+__all__ = ["calibrate", "convert", "prepare", "quant_layers"]
+
+_BATCH = 256
+_MODES = ("fake", "packed", "integer")
+
+
+def quant_layers(model: nn.Module) -> dict[str, QuantLayer]:
+    """Return the quantised layers of a model by name.
+
+    Parameters
+    ----------
+    model : nn.Module
+    """
+    return {name: module for name, module in model.named_modules() if isinstance(module, QuantLayer)}
+
+
+def prepare(
+    model: nn.Module,
+    recipe: QuantRecipe | QuantSpec | str,
+    *,
+    qat: bool = False,
+    calibration: Any = None,
+    seed: int = 0,
+) -> nn.Module:
+    """Return a copy of a model with quantised layers in place of float ones, their weights' ranges chosen.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Not changed.
+    recipe : QuantRecipe, QuantSpec or str
+        See :func:`~lodim.landscape.quantization.as_recipe`.
+    qat : bool
+        For training: the weights' ranges follow the weights.
+    calibration : Tensor or iterable, optional
+        Inputs for codebooks that are fitted to them.
+    seed : int
+        Of stochastic rounding.
+
+    Raises
+    ------
+    ValueError
+        Nothing to quantise, a pattern that matches no layer, or NaN in a weight, naming the layer.
+
+    Warns
+    -----
+    UserWarning
+        Once, listing the kinds of layers that hold weights and stay in floating point.
+    """
+    recipe = as_recipe(recipe)
+    return wrap(ready(model, recipe), recipe, qat=qat, calibration=calibration, seed=seed)
+
+
+def ready(model: nn.Module, recipe: QuantRecipe) -> nn.Module:
+    """Return a copy of the model, folded and equalised as the recipe says: the float reference.
+
+    Parameters
+    ----------
+    model : nn.Module
+    recipe : QuantRecipe
+    """
+    reference = fold_batch_norm(model) if recipe.fold_bn else copy.deepcopy(model)
+    if recipe.equalise:
+        reference = equalise(reference)
+    for module in reference.modules():
+        if isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0  # the fused path would not call the layers
+    return reference
+
+
+def wrap(
+    reference: nn.Module, recipe: QuantRecipe, *, qat: bool = False, calibration: Any = None, seed: int = 0
+) -> nn.Module:
+    """Return a copy of the reference with quantised layers.
+
+    Parameters
+    ----------
+    reference : nn.Module
+    recipe : QuantRecipe
+    qat, calibration, seed
+        As in :func:`prepare`.
+    """
+    model = copy.deepcopy(reference)
+    chosen = _chosen_layers(model, recipe)
+    replace_layers(
+        model,
+        lambda name, layer: _quantised(name, layer, chosen[name], model, calibration, qat, seed),
+        lambda name, layer: name in chosen,
+        kinds=QUANTIZABLE,
+    )
+    return model
+
+
+def _quantised(
+    name: str, layer: Any, recipe: QuantRecipe, model: nn.Module, calibration: Any, qat: bool, seed: int
+) -> QuantLayer:
+    if not bool(layer.weight.isfinite().all()):
+        raise ValueError(f"the weight of layer {name!r} holds NaN or infinity and cannot be quantised")
+    quantizer: nn.Module | None = None
+    if recipe.codebook is not None:
+        gram = None
+        if getattr(recipe.codebook, "needs_inputs", False) and calibration is not None:
+            from lodim.landscape.quantization.capture import layer_inputs
+            from lodim.landscape.quantization.moments import input_gram
+
+            gram = input_gram(layer_inputs(model, layer, calibration), layer)
+        quantizer = recipe.codebook.quantizer(layer.weight, gram)
+    elif recipe.weights is not None:
+        quantizer = AffineWeight(layer.weight, recipe.weights, follow=qat, seed=derive_seed(seed, name))
+    inputs = None
+    if recipe.activations is not None and not isinstance(layer, nn.Embedding):
+        inputs = ActivationQuantizer(recipe.activations, dynamic=recipe.dynamic)
+    wrapped = QuantLayer(layer, quantizer, inputs)
+    return wrapped.train(layer.training).to(layer.weight.device)
+
+
+def _chosen_layers(model: nn.Module, recipe: QuantRecipe) -> dict[str, QuantRecipe]:
+    """The recipe of each layer to be quantised, by name."""
+    if quant_layers(model):
+        raise ValueError("the model is quantised already; start from the float model")
+    inside_attention = {
+        id(layer)
+        for module in model.modules()
+        if isinstance(module, nn.MultiheadAttention)
+        for layer in module.modules()
+        if layer is not module
+    }
+    found = {
+        name: layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, QUANTIZABLE) and id(layer) not in inside_attention
+    }
+    for pattern in (*recipe.skip, *recipe.overrides):
+        if not any(matches(name, pattern) for name in found):
+            hint = close_matches(pattern, found)
+            raise ValueError(f"{pattern!r} matches no layer.{hint} There are: {', '.join(map(repr, found))}")
+    chosen = {}
+    for name in found:
+        own = recipe.for_layer(name)
+        if own is not None and (own.weights or own.activations or own.codebook):
+            chosen[name] = own
+    if not chosen:
+        raise ValueError(f"{type(model).__name__} has no layer to quantise: {_kinds_of(found)}")
+    _warn_about_others(model, inside_attention)
+    return chosen
+
+
+def _kinds_of(found: Mapping[str, nn.Module]) -> str:
+    if found:
+        return "the recipe leaves every one in floating point"
+    return f"there is no {', '.join(kind.__name__ for kind in QUANTIZABLE)}"
+
+
+def _warn_about_others(model: nn.Module, inside_attention: set[int]) -> None:
+    others: dict[str, list[str]] = {}
+    for name, module in model.named_modules():
+        own = [p for p in module.parameters(recurse=False) if p.ndim > 1]
+        if own and (not isinstance(module, QUANTIZABLE) or id(module) in inside_attention):
+            others.setdefault(type(module).__name__, []).append(name)
+    if others:
+        listed = "; ".join(
+            f"{kind} ({', '.join(names[:3])}{', ...' if names[3:] else ''})" for kind, names in others.items()
+        )
+        warn(f"these hold weights, cannot be quantised and stay in floating point: {listed}", stacklevel=5)
+
+
+def calibrate(model: nn.Module, data: Any, n_batches: int | None = None) -> nn.Module:
+    """Show a prepared model data, for the ranges of its layers' inputs; its weights are in floating point meanwhile.
+
+    Parameters
+    ----------
+    model : nn.Module
+        From :func:`prepare`; its observers are updated in place.
+    data : Tensor or iterable
+        Inputs, or batches of them. A batch is a tensor, a mapping of arguments by name, or a tuple or list whose first
+        entry is the input.
+    n_batches : int, optional
+        How many batches at most.
+
+    Returns
+    -------
+    nn.Module
+        The model.
+
+    Raises
+    ------
+    ValueError
+        No batch, or NaN or infinity in a layer's input, naming the layer.
+    """
+    layers = quant_layers(model)
+    modes = [(module, module.training) for module in model.modules()]
+    seen = 0
+    try:
+        model.eval()
+        with torch.no_grad(), _float_weights(layers), _naming_layers(layers):
+            for batch in itertools.islice(batches_of(data), n_batches):
+                run_batch(model, batch)
+                seen += 1
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    if not seen:
+        raise ValueError("the calibration data hold no batch")
+    return model
+
+
+def batches_of(data: Any) -> Iterator[Any]:
+    """Yield batches: parts of a tensor, or what an iterable yields.
+
+    Parameters
+    ----------
+    data : Tensor or iterable
+    """
+    if isinstance(data, Tensor):
+        yield from data.split(_BATCH)
+    else:
+        yield from data
+
+
+def run_batch(model: nn.Module, batch: Any) -> Any:
+    """Run a model on a batch: a tensor, a mapping of arguments, or a tuple or list whose first entry is the input.
+
+    Parameters
+    ----------
+    model : nn.Module
+    batch : Tensor, mapping, tuple or list
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    if isinstance(batch, Mapping):
+        return model(**{key: value.to(device) for key, value in batch.items()})
+    if isinstance(batch, tuple | list):
+        batch = batch[0]
+    if not isinstance(batch, Tensor):
+        raise TypeError(
+            "a batch must be a tensor, a mapping of tensors, or a tuple or list that starts with a tensor; got "
+            f"{type(batch).__name__}"
+        )
+    return model(batch.to(device))
+
+
+@contextmanager
+def _float_weights(layers: Mapping[str, QuantLayer]) -> Iterator[None]:
+    fixed = {name: layer.fixed for name, layer in layers.items()}
+    try:
+        for layer in layers.values():
+            layer.fixed = True
+        yield
+    finally:
+        for name, layer in layers.items():
+            layer.fixed = fixed[name]
+
+
+@contextmanager
+def _naming_layers(layers: Mapping[str, QuantLayer]) -> Iterator[None]:
+    """Say which layer's input it is that holds NaN."""
+    running: list[str] = []
+    hooks = [
+        layer.register_forward_pre_hook(lambda *_, name=name: running.append(name))
+        for name, layer in layers.items()
+    ]
+    try:
+        yield
+    except ValueError as error:
+        if "NaN" not in str(error) or not running:
+            raise
+        raise ValueError(f"the input of layer {running[-1]!r}: {error}") from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def convert(model: nn.Module, mode: str = "fake") -> nn.Module:
+    """Return a prepared (and calibrated) model made ready for inference.
+
+    Parameters
+    ----------
+    model : nn.Module
+        From :func:`prepare`, perhaps trained since. Not changed.
+    mode : {"fake", "packed", "integer"}
+        Weights as rounded floating-point numbers; as packed codes, decoded when used, which give the same outputs bit
+        for bit; or the integer-only simulation, see :func:`~lodim.landscape.quantization.to_integer`.
+
+    Raises
+    ------
+    RuntimeError
+        Layers whose inputs have static scales have seen no data.
+    """
+    check_choice(mode, _MODES, "mode")
+    layers = quant_layers(model)
+    if not layers:
+        raise ValueError("the model has no quantised layer; run prepare(model, recipe) first")
+    raise_if_not_calibrated(layers)
+    model = freeze_inputs(copy.deepcopy(model)).eval()
+    if mode == "integer":
+        from lodim.landscape.quantization.integer import to_integer
+
+        return to_integer(model)
+    for layer in quant_layers(model).values():
+        (_fix if mode == "fake" else _pack)(layer)
+    return model.requires_grad_(False)
+
+
+def freeze_inputs(model: nn.Module) -> nn.Module:
+    """Fix the scales of every calibrated input, in place, and return the model.
+
+    Parameters
+    ----------
+    model : nn.Module
+    """
+    for layer in quant_layers(model).values():
+        if isinstance(layer.activation_quantizer, ActivationQuantizer):
+            layer.activation_quantizer.freeze()
+    return model
+
+
+def raise_if_not_calibrated(layers: Mapping[str, QuantLayer]) -> None:
+    """Raise ``RuntimeError`` naming the layers whose inputs have static scales and were not shown data.
+
+    Parameters
+    ----------
+    layers : mapping of str to QuantLayer
+    """
+    waiting = [
+        name
+        for name, layer in layers.items()
+        if isinstance(layer.activation_quantizer, ActivationQuantizer)
+        and not layer.activation_quantizer.is_calibrated
+    ]
+    if waiting:
+        raise RuntimeError(
+            f"the inputs of {', '.join(map(repr, waiting))} need calibration: run calibrate(model, data) before "
+            "convert (or quantize with calibration=data), or take a recipe with dynamic=True"
+        )
+
+
+@torch.no_grad()
+def _fix(layer: QuantLayer) -> None:
+    """Put the rounded weight in the float one's place, its codes beside it."""
+    if layer.fixed or layer.weight_quantizer is None:
+        return
+    weight = layer.layer.weight
+    if not isinstance(layer.weight_quantizer, PackedWeight):
+        layer.weight_quantizer = PackedWeight(weight, layer.weight_quantizer)
+    layer.layer.weight = nn.Parameter(layer.weight_quantizer(), requires_grad=False)
+    layer.fixed = True
+
+
+@torch.no_grad()
+def _pack(layer: QuantLayer) -> None:
+    if layer.weight_quantizer is None:
+        return
+    if not isinstance(layer.weight_quantizer, PackedWeight):
+        layer.weight_quantizer = PackedWeight(layer.layer.weight, layer.weight_quantizer)
+    layer.layer.register_parameter("weight", None)
+    layer.fixed = False

@@ -1,0 +1,290 @@
+r"""A model quantised in one call: :func:`quantize` and the :class:`QuantizedModel` it returns.
+
+>>> small = quantize(model, "w4-group64")                    # doctest: +SKIP
+>>> small = quantize(model, "w8a8", calibration=images)      # doctest: +SKIP
+>>> print(small.report())                                    # doctest: +SKIP
+
+Source: A. Gholami et al., "A survey of quantization methods for efficient neural network inference" (arXiv
+2103.13630), Sections 3 and 4; the pieces are in the other modules of :mod:`lodim.landscape.quantization`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lodim.landscape.quantization.adaround import adaround
+from lodim.landscape.quantization.conversion import (
+    calibrate,
+    convert,
+    freeze_inputs,
+    prepare,
+    quant_layers,
+    raise_if_not_calibrated,
+    ready,
+    wrap,
+)
+from lodim.landscape.quantization.correction import correct_bias
+from lodim.landscape.quantization.fake import QUANTIZABLE, ActivationQuantizer, QuantLayer
+from lodim.landscape.quantization.packing import PackedWeight
+from lodim.landscape.quantization.report import QuantReport, layer_reports, model_output, sqnr_db
+from lodim.landscape.quantization.sizes import SizeReport, size_report
+from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec, as_recipe
+from lodim.training import Task
+
+__all__ = ["QuantizedModel", "calibrate", "convert", "prepare", "quantize"]
+
+_FORMAT = "lodim quantised model 1"
+_SAMPLE = 512  # inputs kept for reports
+
+Score = Callable[[nn.Module], float | int] | Task
+
+
+class QuantizedModel(nn.Module):
+    """A quantised model for inference, beside the float model it was made from.
+
+    Made by :func:`quantize` or :meth:`load`. It is called as the original model is.
+
+    Attributes
+    ----------
+    module : nn.Module
+        With :class:`~lodim.landscape.quantization.QuantLayer` in place of layers.
+    recipe : QuantRecipe
+    mode : {"fake", "packed", "integer"}
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        recipe: QuantRecipe,
+        mode: str,
+        reference: nn.Module | None = None,
+        sample: Any = None,
+    ) -> None:
+        super().__init__()
+        self.module, self.recipe, self.mode = module, recipe, mode
+        self._beside: tuple[nn.Module | None, Any] = (reference, sample)  # no part of the model's own state
+        self.eval()
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the model's output.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            As the original model takes them.
+        """
+        return self.module(*args, **kwargs)
+
+    @property
+    def float_model(self) -> nn.Module | None:
+        """The float model, normalisations folded and layers equalised as the recipe says; None after :meth:`load`."""
+        return self._beside[0]
+
+    @property
+    def size(self) -> SizeReport:
+        """Bytes of codes, scales, codebooks and the rest; of an integer-only model, ask the one it was made from."""
+        self._refuse_integer()
+        return size_report(self.module)
+
+    def _refuse_integer(self) -> None:
+        if self.mode == "integer":
+            raise ValueError(
+                "an integer-only model is a simulation; save, measure and report the model it was made from "
+                "(mode='fake' or 'packed')"
+            )
+
+    def report(self, data: Any = None, *, score: Score | None = None, example: Any = None) -> QuantReport:
+        """Say what quantisation did, layer by layer.
+
+        Parameters
+        ----------
+        data : Tensor or iterable, optional
+            Inputs for the ratios of the model's outputs; a sample of the calibration data by default.
+        score : callable or Task, optional
+            ``score(model) -> float`` for both models; a task scores its validation data.
+        example : Tensor, mapping or tuple, optional
+            A batch of one sample, for bit operations.
+
+        Raises
+        ------
+        RuntimeError
+            The model was loaded, so there is no float model to compare with.
+        """
+        self._refuse_integer()
+        reference, sample = self._beside
+        if reference is None:
+            raise RuntimeError("a report compares with the float model, which a saved file does not hold")
+        data = sample if data is None else data
+        size = size_report(self.module, example)
+        layers = layer_reports(self.module, reference, size, data)
+        overall = math.nan
+        if data is not None:
+            overall = sqnr_db(model_output(reference, data), model_output(self.module, data))
+        scores = (math.nan, math.nan) if score is None else [_scored(m, score) for m in (reference, self)]
+        return QuantReport(layers, size, overall, *scores)
+
+    def to_packed(self) -> QuantizedModel:
+        """Return the model with its weights as packed codes; its outputs are the same bit for bit."""
+        return QuantizedModel(convert(self.module, "packed"), self.recipe, "packed", *self._beside)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write codes, scales and what is not quantised to a file.
+
+        Parameters
+        ----------
+        path : path
+        """
+        self._refuse_integer()
+        module = convert(self.module, "packed")
+        layers = quant_layers(module)
+        state = module.state_dict()
+        inside = tuple(f"{name}.{part}_quantizer." for name in layers for part in ("weight", "activation"))
+        torch.save(
+            {
+                "format": _FORMAT,
+                "recipe": self.recipe,
+                "weights": {name: layer.weight_quantizer for name, layer in layers.items()},
+                "inputs": {name: layer.activation_quantizer for name, layer in layers.items()},
+                "rest": {key: value for key, value in state.items() if not key.startswith(inside)},
+            },
+            path,
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], model: nn.Module) -> QuantizedModel:
+        """Read a file that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : path
+        model : nn.Module
+            Of the original architecture; its weights do not matter and are not changed.
+
+        Raises
+        ------
+        ValueError
+            Not such a file, or another architecture.
+        """
+        with torch.serialization.safe_globals(_own_classes()):
+            content = torch.load(path, weights_only=True)
+        if not isinstance(content, dict) or content.get("format") != _FORMAT:
+            raise ValueError(f"{os.fspath(path)} is not a quantised model saved by this library")
+        recipe, rest = content["recipe"], content["rest"]
+        module = ready(model, replace(recipe, equalise=False))
+        for name, quantizer in content["weights"].items():
+            layer = dict(module.named_modules()).get(name)
+            module.set_submodule(name, _restored(layer, name, quantizer, content["inputs"][name], rest))
+        try:
+            module.load_state_dict(rest, strict=False)
+            missing = [k for k in rest if k not in module.state_dict()]
+        except RuntimeError as error:
+            raise ValueError(f"the file is of another architecture: {error}") from error
+        if missing:
+            raise ValueError(f"the file is of another architecture: it has {missing[:5]}")
+        return cls(module.requires_grad_(False), recipe, "packed")
+
+
+def _restored(layer: Any, name: str, quantizer: Any, inputs: Any, rest: Mapping[str, Tensor]) -> QuantLayer:
+    shape = layer.weight.shape if isinstance(layer, QUANTIZABLE) else None
+    wanted = quantizer.shape if isinstance(quantizer, PackedWeight) else shape
+    if shape is None or shape != wanted:
+        found = "not there, or of another kind" if shape is None else f"of shape {tuple(shape)}"
+        raise ValueError(
+            f"the file is of another architecture: its layer {name!r} of shape {tuple(wanted or ())} is {found} here"
+        )
+    wrapped = QuantLayer(layer, quantizer, inputs)
+    if isinstance(quantizer, PackedWeight):
+        layer.register_parameter("weight", None)
+    bias = rest.get(f"{name}.layer.bias")
+    if bias is not None and layer.bias is None:
+        layer.bias = nn.Parameter(bias.clone())
+    return wrapped
+
+
+def _own_classes() -> list[Any]:
+    """What a saved file may hold besides tensors and plain data: this package's classes."""
+    from lodim.landscape.quantization import extreme, fake, learnt_steps, levels, nonuniform, product
+
+    found = {QuantSpec, QuantRecipe, PackedWeight, ActivationQuantizer, torch.Size}
+    for module in (fake, levels, nonuniform, extreme, product, learnt_steps):
+        found |= {
+            v for v in vars(module).values() if isinstance(v, type) and v.__module__.startswith(__package__)
+        }
+    return list(found)
+
+
+def quantize(
+    model: nn.Module,
+    recipe: QuantRecipe | QuantSpec | str = "w8",
+    calibration: Any = None,
+    *,
+    n_batches: int | None = None,
+    mode: str = "fake",
+    seed: int = 0,
+) -> QuantizedModel:
+    """Quantise a model after training.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Not changed.
+    recipe : QuantRecipe, QuantSpec or str
+        A preset's name (``"w8"``, ``"w4-group64"``, ``"w8a8"``, ``"w8a8-dynamic"``, ...), a spec of the weights, or all
+        of it.
+    calibration : Tensor or iterable, optional
+        Inputs, or batches of them, see :func:`calibrate`; needed for static ranges of inputs, learnt rounding and
+        codebooks fitted to outputs. Some hundreds of inputs will do.
+    n_batches : int, optional
+        How many batches of an iterable at most.
+    mode : {"fake", "packed", "integer"}
+        See :func:`convert`.
+    seed : int
+        Of stochastic and learnt rounding.
+
+    Returns
+    -------
+    QuantizedModel
+
+    Raises
+    ------
+    RuntimeError
+        Calibration data are needed and not given, naming the layers.
+    ValueError
+        Nothing to quantise, a pattern that matches no layer, or NaN in a weight or an input.
+    """
+    recipe = as_recipe(recipe)
+    if calibration is not None and not isinstance(calibration, Tensor):
+        calibration = list(itertools.islice(calibration, n_batches))
+    reference = ready(model, recipe).eval()
+    prepared = wrap(reference, recipe, calibration=calibration, seed=seed)
+    if recipe.is_static and calibration is not None:
+        calibrate(prepared, calibration)
+    raise_if_not_calibrated(quant_layers(prepared))
+    freeze_inputs(prepared)
+    if recipe.adaround:
+        if calibration is None:
+            raise RuntimeError(
+                "learnt rounding needs calibration data: quantize(model, recipe, calibration=inputs)"
+            )
+        options = recipe.adaround if isinstance(recipe.adaround, Mapping) else {}
+        adaround(prepared, reference, calibration, **{"random_state": seed, **options})
+    if recipe.bias_correction:
+        correct_bias(prepared, reference, calibration)
+    sample = calibration[:_SAMPLE] if isinstance(calibration, Tensor) else calibration and calibration[:1]
+    return QuantizedModel(convert(prepared, mode), recipe, mode, reference.requires_grad_(False), sample)
+
+
+def _scored(model: nn.Module, score: Score) -> float:
+    if not isinstance(score, Task):
+        return float(score(model))
+    with torch.no_grad():
+        parts = [model.eval()(x) for x in score.X_val.split(2048)]
+        return float(score.score(torch.cat(parts), score.y_val))

@@ -1,0 +1,129 @@
+"""Codebooks, signs and codewords through the front door: outputs when packed and loaded, bytes, training."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from lodim.landscape.quantization.conversion import convert, prepare
+from lodim.landscape.quantization.extreme import BinarySpec, TernarySpec
+from lodim.landscape.quantization.model import QuantizedModel, quantize
+from lodim.landscape.quantization.nonuniform import BinaryCodeSpec, CodebookSpec, PowerOfTwoSpec
+from lodim.landscape.quantization.product import ProductSpec, codeword_parameters
+from lodim.landscape.quantization.spec import QuantRecipe
+from lodim.randomness import build_seeded, torch_generator
+
+SPECS = [
+    CodebookSpec(3),
+    CodebookSpec(2, "channel", weighting="inputs"),
+    PowerOfTwoSpec(4),
+    BinaryCodeSpec(2),
+    BinarySpec(),
+    TernarySpec(granularity="tensor"),
+    ProductSpec(4, 16),
+    ProductSpec(3, 8, n_books=2, weighting="outputs"),
+]
+
+
+def network():
+    convolutions = nn.Conv2d(2, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)
+    return nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(72, 24), nn.ReLU(), nn.Linear(24, 5))
+
+
+def model():
+    return build_seeded(network, 0)
+
+
+def images(n=60):
+    return torch.randn(n, 2, 6, 6, generator=torch_generator(1))
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_packed_and_loaded_models_are_the_same(spec, tmp_path):
+    x = images()
+    fake = quantize(model(), QuantRecipe(codebook=spec), calibration=x)
+    packed = fake.to_packed()
+    assert torch.equal(fake(x), packed(x))
+    fake.save(tmp_path / "model.pt")
+    loaded = QuantizedModel.load(tmp_path / "model.pt", build_seeded(network, 5))
+    assert torch.equal(loaded(x), fake(x))
+    assert fake.size.total_bytes == packed.size.total_bytes == loaded.size.total_bytes
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_bytes_count_codes_and_tables(spec):
+    x = images()
+    quantised = quantize(model(), QuantRecipe(codebook=spec), calibration=x, mode="packed")
+    for name, size in ((layer.name, layer) for layer in quantised.size.layers):
+        weight = quantised.module.get_submodule(name).weight_quantizer
+        assert size.code_bytes == weight.packed.numel()
+        assert size.bytes == weight.packed.numel() + math.ceil(sum(weight.overhead_bits().values()) / 8)
+        codes = weight.codes()
+        assert size.code_bytes == math.ceil(codes.numel() * weight.bits / 8)
+
+
+def test_bits_are_those_asked_for():
+    for spec, bits in ((CodebookSpec(3), 3), (PowerOfTwoSpec(4), 4), (BinarySpec(), 1), (TernarySpec(), 2)):
+        layers = quantize(model(), QuantRecipe(codebook=spec), mode="packed").size.layers
+        assert [layer.bits for layer in layers] == [bits] * 3
+    product = quantize(model(), QuantRecipe(codebook=ProductSpec(4, 16)), mode="packed").size.layers
+    assert [layer.code_bytes for layer in product] == [math.ceil(n / 2) for n in (8 * 5, 24 * 18, 5 * 6)]
+
+
+def test_inputs_are_asked_for():
+    for spec in (CodebookSpec(2, weighting="inputs"), ProductSpec(4, 4, weighting="outputs")):
+        with pytest.raises(ValueError, match="calibration"):
+            quantize(model(), QuantRecipe(codebook=spec))
+
+
+def test_an_embedding_takes_a_codebook():
+    table = nn.Sequential(nn.Embedding(50, 8))
+    words = torch.arange(50)
+    for spec in (CodebookSpec(4), BinarySpec(), ProductSpec(2, 32)):
+        quantised = quantize(table, QuantRecipe(codebook=spec), mode="packed")
+        assert (quantised(words) - table(words)).square().mean() < table(words).square().mean()
+
+
+@pytest.mark.parametrize("spec", SPECS[:6], ids=str)
+def test_training_through_the_rounding_helps(spec):
+    x = images(200)
+    y = (x.mean((1, 2, 3)) > 0).long()
+    prepared = prepare(model(), QuantRecipe(codebook=spec), qat=True, calibration=x)
+    before = F.cross_entropy(convert(prepared)(x), y)
+    optimizer = torch.optim.Adam(prepared.parameters(), lr=3e-3)
+    prepared.train()
+    for _ in range(25):
+        optimizer.zero_grad()
+        F.cross_entropy(prepared(x), y).backward()
+        optimizer.step()
+    assert F.cross_entropy(convert(prepared, "packed")(x), y) < 0.8 * before
+
+
+def test_codewords_alone_are_trained():
+    x = images(200)
+    exact = model()(x).detach()
+    prepared = prepare(model(), QuantRecipe(codebook=ProductSpec(4, 16)))
+    indices = [q.indices.clone() for q in prepared.modules() if hasattr(q, "indices")]
+    before = (convert(prepared)(x) - exact).square().mean()
+    optimizer = torch.optim.Adam(codeword_parameters(prepared), lr=2e-3)
+    for _ in range(40):
+        optimizer.zero_grad()
+        (prepared(x) - exact).square().mean().backward()
+        optimizer.step()
+    after = (convert(prepared, "packed")(x) - exact).square().mean()
+    assert after < 0.7 * before
+    for old, new in zip(
+        indices, [q.indices for q in prepared.modules() if hasattr(q, "indices")], strict=True
+    ):
+        assert torch.equal(old, new)
+
+
+def test_an_integer_only_model_says_what_it_is_not():
+    x = images()
+    chip = quantize(model(), "w8a8", calibration=x, mode="integer")
+    assert chip(x).shape == (60, 5)
+    for ask in (lambda: chip.size, chip.report, lambda: chip.save("nowhere")):
+        with pytest.raises(ValueError, match="simulation"):
+            ask()
