@@ -1,0 +1,17 @@
+from .algebra import KroneckerSum as KroneckerSum
+from .algebra import algebra_matrices as algebra_matrices
+from .algebra import kronecker_sum as kronecker_sum
+from .algebra import nearest_kronecker_sum as nearest_kronecker_sum
+from .algebra import span_residual as span_residual
+from .attention import PHMAttention as PHMAttention
+from .conv import PHConv1d as PHConv1d
+from .conv import PHConv2d as PHConv2d
+from .conv import PHConv3d as PHConv3d
+from .conv import PHConvTranspose2d as PHConvTranspose2d
+from .convert import Conversion as Conversion
+from .convert import ConversionReport as ConversionReport
+from .convert import to_hypercomplex as to_hypercomplex
+from .learning import LearnedAlgebra as LearnedAlgebra
+from .learning import learn_algebra as learn_algebra
+from .linear import PHEmbedding as PHEmbedding
+from .linear import PHMLinear as PHMLinear
