@@ -18,6 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_array
 
 __all__ = [
+    "MAX_CLASSES",
     "ConvergenceWarning",
     "check_choice",
     "check_fraction",
@@ -25,8 +26,11 @@ __all__ = [
     "check_labels",
     "check_matrix",
     "close_matches",
+    "infer_kind",
     "require",
 ]
+
+MAX_CLASSES = 20
 
 
 def require(module: str, extra: str) -> ModuleType:
@@ -246,6 +250,26 @@ def check_labels(y: Any, n_samples: int, *, name: str = "y") -> np.ndarray:
             f"{name} has {int(missing.sum())} missing values, the first at {int(missing.argmax())}"
         )
     return array
+
+
+def infer_kind(values: Any) -> str:
+    """Return ``"classification"`` or ``"regression"``, as a target's values suggest.
+
+    Text, categories and booleans are classes; whole numbers are classes when there are at most :data:`MAX_CLASSES`
+    different ones and at least two samples for each on average; everything else is a number to regress on.
+
+    Parameters
+    ----------
+    values : array-like, shape (n,)
+        Without missing values.
+    """
+    values = np.asarray(values)
+    if values.dtype.kind not in "iufMm":
+        return "classification"
+    if values.dtype.kind in "Mm" or not np.all(values == np.round(values)):
+        return "regression"
+    n_different = len(np.unique(values))
+    return "classification" if n_different <= MAX_CLASSES and 2 * n_different <= len(values) else "regression"
 
 
 def warn(message: str, category: type[Warning] = UserWarning, *, stacklevel: int = 3) -> None:

@@ -63,8 +63,9 @@ BAD = [
     (3, TypeError, "must be a name"),
     (lambda a: nn.Linear(4, 3), ValueError, "asks for 1"),
     (lambda: 5, ValueError, "must return a torch.nn.Module"),
-    ("no_such_package:net", ValueError, "cannot import 'no_such_package'"),
-    ("json:net", ValueError, "no function 'net'"),
+    ("no_such_package:net", ValueError, "model 'no_such_package:net': no module 'no_such_package'"),
+    ("json:net", ValueError, "module 'json' has no 'net'"),
+    ("json:__name__", ValueError, "is a str, not a function"),
 ]
 
 

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from ..randomness import RandomState, as_generator
-from ..validation import close_matches, require
+from ..validation import MAX_CLASSES, close_matches, require
 from .columns import Log, clean_texts, encode_columns, numbers_in_texts
 from .dataset import MAX_COLUMNS, MAX_ROWS, Dataset, check_width, row_limit
 from .numerals import is_number
-from .targets import MAX_CLASSES, attach, pick_labels, with_target
+from .targets import attach, pick_labels, with_target
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".dat", ".data")
 DELIMITERS = ("\t", ";", "|", ",")

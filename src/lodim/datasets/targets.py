@@ -1,9 +1,4 @@
-"""Targets: classes or numbers, and the files they come in.
-
-The rule that tells a classification from a regression: text, categories and booleans are classes; whole numbers are
-classes when there are at most :data:`MAX_CLASSES` different ones and at least two samples for each on average;
-everything else is a number to regress on.
-"""
+"""Targets: classes or numbers (:func:`lodim.validation.infer_kind` decides), and the files they come in."""
 
 from __future__ import annotations
 
@@ -13,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..validation import check_choice
+from ..validation import MAX_CLASSES, check_choice, infer_kind
 from .dataset import Dataset
 
-MAX_CLASSES = 20
 KINDS = ("auto", "classification", "regression")
 
 
@@ -28,23 +22,6 @@ class Target:
     kind: str
     classes: list[str] | None
     notes: tuple[str, ...]
-
-
-def infer_kind(values: Any) -> str:
-    """Return ``"classification"`` or ``"regression"`` by the rule of this module.
-
-    Parameters
-    ----------
-    values : array-like, shape (n,)
-        Without missing values.
-    """
-    values = np.asarray(values)
-    if values.dtype.kind not in "iufMm":
-        return "classification"
-    if values.dtype.kind in "Mm" or not np.all(values == np.round(values)):
-        return "regression"
-    n_different = len(np.unique(values))
-    return "classification" if n_different <= MAX_CLASSES and 2 * n_different <= len(values) else "regression"
 
 
 def encode_target(values: Any, *, name: str = "target", kind: str = "auto") -> Target:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from lodim import nets
+from lodim.datasets import resolve
 from lodim.validation import check_choice
 
 MODELS = ("none", "linear", "mlp", "lenet")
@@ -95,17 +93,12 @@ def load_factory(path: str) -> Callable[..., Any]:
     ValueError
         If there is no such module, or nothing callable of that name in it.
     """
-    module_name, _, attribute = path.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
     try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ValueError(f"model {path!r}: cannot import {module_name!r} ({error})") from error
-    factory = getattr(module, attribute, None)
+        factory = resolve(path)
+    except ValueError as error:
+        raise ValueError(f"model {path!r}: {error}") from error
     if not callable(factory):
-        raise ValueError(f"model {path!r}: {module_name!r} has no function {attribute!r}")
+        raise ValueError(f"model {path!r} is a {type(factory).__name__}, not a function that builds a module")
     return factory
 
 

@@ -16,11 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lodim.metrics import accuracy, r2
-from lodim.validation import check_choice, check_labels, check_matrix
+from lodim.validation import check_choice, check_labels, check_matrix, infer_kind
 
 __all__ = ["Task"]
-
-_MAX_CLASSES = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +70,8 @@ class Task:
         y, y_val : array-like, shape (n,)
             Any labels, or numbers.
         kind : {"auto", "classification", "regression"}
-            "auto": text and booleans are classes; so are whole numbers if at most 20 differ and each occurs
-            twice on average; other numbers are targets of a regression.
+            "auto": as :func:`lodim.validation.infer_kind` decides; text, booleans and few different whole numbers are
+            classes.
         image_shape : sequence of int, optional
             Shape given to each row of X, e.g. ``(1, 28, 28)``.
 
@@ -93,7 +91,7 @@ class Task:
         labels = check_labels(y, len(inputs))
         labels_val = check_labels(y_val, len(inputs_val), name="y_val")
         if kind == "auto":
-            kind = _infer_kind(labels)
+            kind = infer_kind(labels)
         encode = _encode_classes if kind == "classification" else _standardise
         y_train, y_valid, fields = encode(labels, labels_val)
         return cls(inputs, y_train, inputs_val, y_valid, kind, **fields)
@@ -168,15 +166,6 @@ def _inputs(X: Any, name: str, image_shape: Sequence[int] | None) -> Float[Tenso
             f"image_shape {shape} holds {math.prod(shape)} numbers, rows of {name} {rows.shape[1]}"
         )
     return torch.from_numpy(rows.copy()).reshape(len(rows), *(shape or (-1,)))
-
-
-def _infer_kind(y: np.ndarray) -> str:
-    if y.dtype.kind not in "iuf":
-        return "classification"
-    distinct = np.unique(y)
-    whole = bool(np.all(distinct == np.round(distinct)))
-    few = len(distinct) <= _MAX_CLASSES and 2 * len(distinct) <= len(y)
-    return "classification" if whole and few else "regression"
 
 
 def _encode_classes(y: np.ndarray, y_val: np.ndarray) -> tuple[Tensor, Tensor, dict[str, Any]]:

@@ -238,10 +238,8 @@ def cem_train(
 
     Parameters
     ----------
-    fitness : callable or PolicySearch
-        ``fitness(v) -> float`` for v of shape (d,), larger is better; or an environment.
-    d : int, optional
-        Needed for a callable; a :class:`PolicySearch` knows it.
+    fitness, d, generations, target, n_fresh, seed, progress
+        As in :func:`es_train`.
     population : int
         Candidates a generation.
     elite : float
@@ -250,8 +248,6 @@ def cem_train(
         Initial standard deviation, in units of v (row scale); how far it explores decides what it can find.
     noise, noise_decay : float
         The floor added to the standard deviation in generation t is ``noise * noise_decay**t``.
-    generations, target, n_fresh, seed, progress
-        As in :func:`es_train`.
 
     Returns
     -------
