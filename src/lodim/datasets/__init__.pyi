@@ -13,3 +13,6 @@ from .source import read_source as read_source
 from .tables import read_table as read_table
 from .targets import encode_target as encode_target
 from .targets import read_labels as read_labels
+from .texts import TextDataset as TextDataset
+from .texts import load_texts as load_texts
+from .texts import read_texts as read_texts

@@ -8,3 +8,12 @@ from .layers import find_layers as find_layers
 from .layers import replace_layers as replace_layers
 from .lenet import LocallyConnected2d as LocallyConnected2d
 from .lenet import lenet as lenet
+from .resnet import ResidualBlock as ResidualBlock
+from .resnet import resnet as resnet
+from .resnet import vgg as vgg
+from .sentence import SentenceClassifier as SentenceClassifier
+from .sentence import tokenize as tokenize
+from .transformer import Attention as Attention
+from .transformer import TransformerEncoder as TransformerEncoder
+from .transformer import VisionTransformer as VisionTransformer
+from .transformer import vit as vit

@@ -29,9 +29,11 @@ Departure: balanced groups instead of independent hashing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from lodim.randomness import derive_seed
@@ -68,7 +70,39 @@ class CountSketch(RandomProjection):
         return torch.cat((unit, -unit), -1).index_select(-1, self.table)
 
     def _adjoint(self, g: Tensor) -> Tensor:
+        if (
+            g.ndim == 1 and g.device.type == "cpu"
+        ):  # in order there, so as deterministic as gathering, and faster
+            return self._sums(g, self.table) / self.norms
         return sums_of_groups(self.signs, g.index_select(-1, self.rows)) / self.norms
+
+    @torch.no_grad()
+    def add_to(self, origin: Float[Tensor, " D"], v: Float[Tensor, " d"]) -> Float[Tensor, " D"]:
+        """Return ``origin + P v`` without a derivative, the sum taken in place.
+
+        Parameters
+        ----------
+        origin : Tensor, shape (D,)
+        v : Tensor, shape (d,)
+        """
+        return self(v).add_(origin) if origin.dtype == v.dtype else origin + self(v)
+
+    def adjoint_parts(self, parts: Sequence[Tensor]) -> Float[Tensor, "parts d"]:
+        """Return ``P_i^T g_i`` for consecutive parts i of the rows; their sum is ``adjoint(g)``, at the same cost.
+
+        Parameters
+        ----------
+        parts : sequence of Tensor, shape (D_i,)
+            The D entries of g, cut into parts.
+        """
+        tables = self.table.split([len(part) for part in parts])
+        sums = torch.stack([self._sums(part.to(self.dtype), table) for part, table in zip(parts, tables)])
+        return (sums * (self.factor / self.norms)).to(parts[0].dtype)
+
+    def _sums(self, g: Tensor, table: Tensor) -> Tensor:
+        """Signed sums of some rows by column."""
+        both = g.new_zeros(2 * self.d).index_add_(0, table, g)
+        return both[: self.d] - both[self.d :]
 
 
 class SparseEmbedding(RandomProjection):

@@ -25,12 +25,17 @@ is the variant with fixed groups.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from lodim.sketch.base import RandomProjection, random_signs
 
 __all__ = ["Cyclic"]
+
+_BLOCK = 2**16  # numbers
 
 
 class Cyclic(RandomProjection):
@@ -47,11 +52,61 @@ class Cyclic(RandomProjection):
         return dealt_signs(self.D, self.d, self.dtype, generator)
 
     def _forward(self, v: Tensor) -> Tensor:
+        if v.ndim == 1 and _in_blocks(v):
+            return self._by_blocks(v / self.norms, None)
         dealt = _signed(self.signs, (v / self.norms).unsqueeze(-2))
         return dealt.flatten(-2)[..., : self.D]
 
     def _adjoint(self, g: Tensor) -> Tensor:
         return sums_of_groups(self.signs, g) / self.norms
+
+    def _by_blocks(self, unit: Tensor, origin: Tensor | None) -> Tensor:
+        """The product with a vector divided by the columns' norms, added to an origin while it is in the cache."""
+        dealt, start = unit.new_empty(self.signs.shape), 0
+        flat = dealt.flatten()[: self.D]
+        for signs, rows in zip(_blocks(self.signs), _blocks(dealt)):
+            rows.copy_(signs).mul_(unit)
+            if origin is not None:
+                stop = min(start + rows.numel(), self.D)
+                flat[start:stop].add_(origin[start:stop])
+                start = stop
+        return flat
+
+    @torch.no_grad()
+    def add_to(self, origin: Float[Tensor, " D"], v: Float[Tensor, " d"]) -> Float[Tensor, " D"]:
+        """Return ``origin + P v`` without a derivative, in one pass over memory on a CPU.
+
+        Parameters
+        ----------
+        origin : Tensor, shape (D,)
+        v : Tensor, shape (d,)
+            Of the same dtype.
+        """
+        if origin.dtype == v.dtype == self.dtype and _in_blocks(v):
+            return self._by_blocks(v * self.factor / self.norms, origin)
+        return origin + self(v)
+
+    def adjoint_parts(self, parts: Sequence[Tensor]) -> Float[Tensor, "parts d"]:
+        """Return ``P_i^T g_i`` for consecutive parts i of the rows; their sum is ``adjoint(g)``, at the same cost.
+
+        Parameters
+        ----------
+        parts : sequence of Tensor, shape (D_i,)
+            The D entries of g, cut into parts.
+        """
+        found, start = parts[0].new_zeros(len(parts), self.d, dtype=self.dtype), 0
+        flat = self.signs.flatten()
+        for sums, given in zip(found, parts):
+            part = given.to(self.dtype)
+            head = min(-start % self.d, len(part))  # up to the next row of the dealt signs
+            stop = start + len(part)
+            if head:
+                sums[start % self.d : start % self.d + head] = flat[start : start + head] * part[:head]
+            if head < len(part):
+                first = (start + head) // self.d
+                sums += sums_of_groups(self.signs[first : -(-stop // self.d)], part[head:])
+            start = stop
+        return (found * (self.factor / self.norms)).to(parts[0].dtype)
 
 
 def dealt_signs(D: int, d: int, dtype: torch.dtype, generator: torch.Generator) -> dict[str, Tensor]:
@@ -90,10 +145,26 @@ def sums_of_groups(signs: Tensor, g: Tensor) -> Tensor:
     d = signs.shape[1]
     full = g.shape[-1] // d
     whole, rest = g.split((full * d, g.shape[-1] - full * d), -1)
-    sums = _signed(signs[:full], whole.unflatten(-1, (full, d))).sum(-2)
+    dealt = whole.unflatten(-1, (full, d))
+    if g.ndim == 1 and full and _in_blocks(g):
+        sums = g.new_zeros(d)
+        for block, rows in zip(_blocks(signs[:full]), _blocks(dealt)):
+            sums += _signed(block, rows).sum(-2)
+    else:
+        sums = _signed(signs[:full], dealt).sum(-2)
     if rest.shape[-1]:
         sums[..., : rest.shape[-1]] += signs[full, : rest.shape[-1]] * rest
     return sums
+
+
+def _in_blocks(x: Tensor) -> bool:
+    """Whether to compute block by block, which spares a processor's memory; a compiler fuses by itself."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _blocks(x: Tensor) -> tuple[Tensor, ...]:
+    """Rows in blocks that stay in a processor's cache."""
+    return x.split(max(_BLOCK // x.shape[1], 1))
 
 
 def _signed(signs: Tensor, x: Tensor) -> Tensor:

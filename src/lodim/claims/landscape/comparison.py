@@ -19,7 +19,7 @@ from lodim.training import Recipe
 DIGITS_BUDGETS = (60, 200, 600, 2000, 6000, 20_000)
 FASHION_BUDGETS = (300, 1000, 3000, 10_000, 30_000, 100_000, 300_000)
 ADAPTERS = ("LoRA", "FLoRA")
-RATES = (0.3, 1.0, 3.0, 10.0)
+RATES = (0.5, 2.0, 8.0)
 
 
 def run(scale: str, seed: int, progress: Progress) -> Findings:

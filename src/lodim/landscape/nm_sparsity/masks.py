@@ -273,7 +273,8 @@ class NMCheck(Result):
     def __str__(self) -> str:
         said = "exactly" if self.exact else "at most" if self.valid else "not"
         worst = "" if self.valid else f"; {max(self.most)} in the fullest group of {self._fullest!r}"
-        return f"{len(self.layers)} layers {said} {self.n}:{self.m}{worst}"
+        layers = "1 layer" if len(self.layers) == 1 else f"{len(self.layers)} layers"
+        return f"{layers} {said} {self.n}:{self.m}{worst}"
 
     @property
     def _fullest(self) -> str:

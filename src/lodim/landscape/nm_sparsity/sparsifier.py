@@ -169,7 +169,7 @@ class NMSparsifier:
     ...     optimizer.step()
     ...     sparsifier.step()
     >>> print(sparsifier.finalize())
-    1 layers exactly 1:8
+    1 layer exactly 1:8
     """
 
     def __init__(

@@ -1,8 +1,9 @@
-"""The maps of subspaces: drawn by kind, one for each tensor, or a given basis."""
+"""The maps of subspaces: drawn by kind, one for each tensor, or a given basis; and which weights they may move."""
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,11 +11,24 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lodim.landscape.subspace.structure import Grouping, StructureAware, group_tensors
 from lodim.nets import FlatSpec
 from lodim.randomness import derive_seed, torch_generator
-from lodim.sketch import make_projection
+from lodim.sketch import KINDS, RandomProjection, make_projection
 
-__all__ = ["Basis", "PerTensor", "build_projection", "trajectory_basis"]
+__all__ = [
+    "Basis",
+    "PerTensor",
+    "build_projection",
+    "describe_projection",
+    "direct_names",
+    "direct_size",
+    "fixed_numbers",
+    "kept_outside",
+    "refuse_quantised",
+    "structured_projection",
+    "trajectory_basis",
+]
 
 
 class Basis(nn.Module):
@@ -172,6 +186,36 @@ def build_projection(
     return make_projection(projection, spec.numel, d, **options)
 
 
+def describe_projection(P: nn.Module) -> dict[str, Any]:
+    """Return what :func:`lodim.sketch.make_projection` needs to make the same map again.
+
+    Parameters
+    ----------
+    P : nn.Module
+
+    Raises
+    ------
+    ValueError
+        The map was not drawn from a seed.
+    """
+    if not isinstance(P, RandomProjection) or P.kind not in KINDS:
+        raise ValueError(
+            f"a {type(P).__name__} is not drawn from a seed; only projections of lodim.sketch compress to one"
+        )
+    common = set(inspect.signature(RandomProjection.__init__).parameters)
+    own = [
+        name for name in inspect.signature(type(P).__init__).parameters if name not in common | {"options"}
+    ]
+    return {
+        "kind": P.kind,
+        "seed": P.seed,
+        "scale": P.scale,
+        "dtype": str(P.dtype).removeprefix("torch."),
+        "round": P.round,
+        **{name: getattr(P, name) for name in own},
+    }
+
+
 def trajectory_basis(points: Float[Tensor, "t D"], d: int) -> Basis:
     """Return the leading directions of a trajectory as a basis with orthonormal columns.
 
@@ -196,3 +240,133 @@ def trajectory_basis(points: Float[Tensor, "t D"], d: int) -> Basis:
             "record more checkpoints"
         )
     return Basis(directions[:d].T.to(points.dtype))
+
+
+def structured_projection(said: Grouping, said_lr: float, spec: FlatSpec, d: int, build: Any) -> Any:
+    """Make the map of d trained numbers, some of which scale groups of tensors.
+
+    Parameters
+    ----------
+    said, said_lr
+        See :class:`~lodim.landscape.SubspaceModule`.
+    spec : FlatSpec
+    d : int
+        Trained numbers, the factors among them.
+    build : callable
+        ``build(d) -> nn.Module`` makes a map of d directions.
+
+    Raises
+    ------
+    ValueError
+        No number is left for the directions.
+    """
+    if said is None or said is False:
+        return build(d)
+    m = len(set(group_tensors(said, spec.names)))
+    if d <= m:
+        raise ValueError(
+            f"structure-aware directions need d > m: m={m} of the d numbers scale the {m} groups of tensors, and d={d} "
+            "leaves none for the directions; give a larger d, or coarser groups (said='layer')"
+        )
+    return StructureAware(build(d - m), spec, said, said_lr)
+
+
+def direct_names(module: nn.Module, wanted: Sequence[str]) -> set[str]:
+    """Return the names of the parameters that ``wanted`` stands for.
+
+    Parameters
+    ----------
+    module : nn.Module
+    wanted : sequence of str
+        Names of parameters or of modules.
+
+    Raises
+    ------
+    ValueError
+        A name that matches nothing.
+    """
+    if isinstance(wanted, str):
+        wanted = [wanted]
+    names = [name for name, _ in module.named_parameters()]
+    found = set()
+    for want in wanted:
+        matches = {name for name in names if name == want or name.startswith(want + ".")}
+        if not matches:
+            raise ValueError(
+                f"train_directly names {want!r}, but the module has no such parameter or module: {names}"
+            )
+        found |= matches
+    return found
+
+
+def direct_size(module: nn.Module, wanted: Sequence[str]) -> int:
+    """Return how many numbers the parameters hold that ``wanted`` stands for.
+
+    Parameters
+    ----------
+    module : nn.Module
+    wanted : sequence of str
+        As for :func:`direct_names`.
+    """
+    names = direct_names(module, wanted)
+    return sum(p.numel() for name, p in module.named_parameters() if name in names)
+
+
+def fixed_numbers(
+    module: nn.Module, spec: FlatSpec, direct: Sequence[str], said: Grouping
+) -> tuple[int, int]:
+    """Return how many numbers are trained directly, and how many with the factors of ``said`` are no directions.
+
+    Parameters
+    ----------
+    module : nn.Module
+    spec : FlatSpec
+        Of all its trained parameters.
+    direct : sequence of str
+        As for :func:`direct_names`.
+    said : str or callable, optional
+    """
+    outside = direct_names(module, direct)
+    inside = [name for name in spec.names if name not in outside]
+    size = direct_size(module, direct)
+    return size, size + (len(set(group_tensors(said, inside))) if said else 0)
+
+
+def kept_outside(module: nn.Module) -> dict[str, Tensor]:
+    """Return what training changes besides v: the network's buffers, and the parameters that are trained directly.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network that a :class:`~lodim.landscape.SubspaceModule` wraps.
+    """
+    return dict(module.named_buffers()) | {n: p for n, p in module.named_parameters() if p.requires_grad}
+
+
+def refuse_quantised(module: nn.Module) -> None:
+    """Raise if weights of the module are stored as small integers, which cannot be moved by real numbers.
+
+    Parameters
+    ----------
+    module : nn.Module
+
+    Raises
+    ------
+    TypeError
+        Naming the first such parameter or layer.
+    """
+    for name, parameter in module.named_parameters():
+        kind = type(parameter)
+        packed = kind.__module__.startswith("torchao")
+        if packed or parameter.is_quantized or not (parameter.is_floating_point() or parameter.is_complex()):
+            what = kind.__name__ if packed else str(parameter.dtype)
+            raise TypeError(_QUANTISED.format(f"parameter {name!r} is {what}"))
+    for name, layer in module.named_modules():
+        if type(layer).__module__.startswith("torch.ao.nn.quantized"):
+            raise TypeError(_QUANTISED.format(f"layer {name!r} is a quantised {type(layer).__name__}"))
+
+
+_QUANTISED = (
+    "{}: quantised weights cannot be moved by small real steps; dequantise the model first, or put adapters on it and "
+    "choose those with params="
+)

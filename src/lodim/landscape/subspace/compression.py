@@ -20,7 +20,6 @@ outside the subspace that training changed (batch normalisation's statistics) ar
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import os
@@ -45,12 +44,13 @@ from lodim.landscape.codec import (
     quantize_codebook,
     unpack_quantized,
 )
+from lodim.landscape.subspace.bases import describe_projection
 from lodim.landscape.subspace.bounds import compression_bound
 from lodim.landscape.subspace.module import SubspaceModule
 from lodim.landscape.subspace.quantized import QuantizedSubspace
 from lodim.nets import FlatSpec, flat_spec
 from lodim.randomness import build_seeded
-from lodim.sketch import KINDS, RandomProjection, make_projection
+from lodim.sketch import make_projection
 from lodim.validation import check_choice
 
 __all__ = ["CompressedModel"]
@@ -166,7 +166,7 @@ class CompressedModel:
             D=spec.numel,
             d=subspace.theta_d.numel(),
             theta0_seed=int(theta0_seed),
-            projection=_describe_projection(subspace.projection),
+            projection=describe_projection(subspace.projection),
             coding=dtype if quantized is None else "codes",
             quantized=quantized,
             raw=raw,
@@ -417,26 +417,6 @@ def _changed_extras(module: nn.Module, fresh: nn.Module, spec: FlatSpec) -> dict
         name: (value.float() if value.dtype == torch.bfloat16 else value).detach().cpu().numpy().copy()
         for name, value in module.state_dict().items()
         if name not in inside and not torch.equal(value.cpu(), before[name].cpu())
-    }
-
-
-def _describe_projection(P: nn.Module) -> dict[str, Any]:
-    """What :func:`lodim.sketch.make_projection` needs to make the same map again."""
-    if not isinstance(P, RandomProjection) or P.kind not in KINDS:
-        raise ValueError(
-            f"a {type(P).__name__} is not drawn from a seed; only projections of lodim.sketch compress to one"
-        )
-    common = set(inspect.signature(RandomProjection.__init__).parameters)
-    own = [
-        name for name in inspect.signature(type(P).__init__).parameters if name not in common | {"options"}
-    ]
-    return {
-        "kind": P.kind,
-        "seed": P.seed,
-        "scale": P.scale,
-        "dtype": str(P.dtype).removeprefix("torch."),
-        "round": P.round,
-        **{name: getattr(P, name) for name in own},
     }
 
 

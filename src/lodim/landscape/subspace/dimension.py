@@ -26,9 +26,10 @@ A seed changes :math:`\theta_0`, P and the order of the data together, and every
 
 **The learning rate** decides whether the figure means anything. With unit columns the gradient of v is shorter than the
 weights' by :math:`\sqrt{d/D}`, so the rate is :math:`\eta\, g \sqrt{D/d}`, with :math:`\eta` the rate of direct
-training and one multiplier g, chosen on the score from ``lr_grid`` (and beyond its end, if the best lies there) where
-the threshold is first bracketed, and kept for every d. The baseline chooses its own multiplier in the same way, so
-that it is not the one badly trained.
+training and one multiplier g, chosen on the score from ``lr_grid`` (and beyond its end, if the choice lies there) where
+the threshold is first bracketed, and kept for every d. The largest is tried first, rates too small being the common
+mistake, and stays unless another gains more than the noise of the scores (:mod:`lodim.landscape.subspace.rates`). The
+baseline chooses its own multiplier in the same way, so that it is not the one badly trained.
 
 Source: C. Li, H. Farkhoor, R. Liu, J. Yosinski, "Measuring the Intrinsic Dimension of Objective Landscapes", 2018,
 arXiv 1804.08838. Departures: a bracketing search and an isotonic crossing with an interval instead of a dense grid and
@@ -48,7 +49,9 @@ from torch import nn
 
 from lodim.landscape.subspace.answer import choose_run, summarise
 from lodim.landscape.subspace.module import SubspaceModule
+from lodim.landscape.subspace.preparation import floor_score, least_d, majority_score, score_name
 from lodim.landscape.subspace.result import LandscapeResult
+from lodim.landscape.subspace.structure import Grouping
 from lodim.landscape.subspace.sweep import Settings, Sweep
 from lodim.landscape.subspace.trials import Trained, Trainer
 from lodim.parallel import ResultStore
@@ -77,16 +80,19 @@ class LandscapeDimension(BaseEstimator):
         Share of the baseline to be reached.
     baseline : "own" or float
         The score of this model's direct training, or a score given (1.0 for the published MNIST figures).
-    score_floor : float
-        Score of knowing nothing where that is not zero (-21 for Pong).
+    score_floor : float or "majority"
+        Score of knowing nothing where that is not zero (-21 for Pong); "majority": that of the most frequent class.
     projection, scale : str
         See :func:`lodim.sketch.make_projection`.
+    said, train_directly
+        See :class:`~lodim.landscape.SubspaceModule`; the factors of ``said`` and the directly trained parameters are
+        counted in every d, which must exceed them.
     search : {"bracket", "grid"} or sequence of int
         Doubling and bisection, a fixed grid of about six d a decade, or your own list of d.
     n_seeds : int
         Runs at the two d that bracket the crossing (at every d where runs are vectorised and cheap).
     d_min, d_max : int
-        Least and largest d; ``d_max=None`` means D.
+        Least (1: whatever is possible) and largest d; ``d_max=None`` means D.
     d0 : int
         Where doubling starts.
     resolution : float
@@ -99,8 +105,9 @@ class LandscapeDimension(BaseEstimator):
     lr : float
         Learning rate that suits direct training.
     lr_grid : sequence of float
-        Multipliers to choose from; where the best is the largest (or least), larger (or smaller) ones are tried too, up
-        to three steps. One number fixes it.
+        Multipliers to choose from; where the choice is the largest (or least), larger (or smaller) ones are tried too,
+        up to three steps. The largest stays unless another gains more than the noise of the scores: see
+        :mod:`lodim.landscape.subspace.rates`. One number fixes it.
     recipe : Recipe, optional
         Epochs, batch size, optimiser and schedule of the built-in training.
     vectorize : {"auto", True, False}
@@ -136,7 +143,8 @@ class LandscapeDimension(BaseEstimator):
         The same for the whole baseline score; moves with the baseline's noise.
     status_ : {"found", "not_reached", "below_d_min", "not_measured"}
     baseline_score_, threshold_score_ : float
-    curve_ : list of RunRecord
+    curve_, direct_ : list of RunRecord
+        Runs in subspaces, and those of direct training at its chosen learning rate.
     compression_ratio_ : float
         D / d_int.
     n_parameters_ : int
@@ -164,9 +172,11 @@ class LandscapeDimension(BaseEstimator):
         task: Task | None = None,
         threshold: float | int = 0.9,
         baseline: str | float | int = "own",
-        score_floor: float | int = 0.0,
+        score_floor: float | int | str = 0.0,
         projection: str = "cyclic",
         scale: str = "column",
+        said: Grouping = None,
+        train_directly: Sequence[str] = (),
         search: str | Sequence[int] = "bracket",
         n_seeds: int = 3,
         d_min: int = 1,
@@ -199,6 +209,8 @@ class LandscapeDimension(BaseEstimator):
         self.score_floor = score_floor
         self.projection = projection
         self.scale = scale
+        self.said = said
+        self.train_directly = train_directly
         self.search = search
         self.n_seeds = n_seeds
         self.d_min = d_min
@@ -396,37 +408,36 @@ class LandscapeDimension(BaseEstimator):
             ray=self.ray,
             store=None if self.cache_dir is None else ResultStore(self.cache_dir),
             vectorize=self.vectorize,
+            said=self.said,
+            train_directly=self.train_directly,
         )
         d_max = trainer.D if self.d_max is None else int(self.d_max)
         largest = d_max if isinstance(self.search, str) else max([d_max, *self.search])
         if largest > trainer.D:
             raise ValueError(f"d_max={largest} is more than the model's D={trainer.D} parameters")
-        computed = {"d_max", "lr_grid", "score_name", "seed"}
+        trivial = majority_score(trainer.job.task, self.score_on)
+        computed = {"d_min", "d_max", "lr_grid", "score_name", "score_floor", "seed", "trivial_score"}
         given = {name: getattr(self, name) for name in Settings.__dataclass_fields__.keys() - computed}
-        for name in ("threshold", "score_floor", "resolution", "lr"):
+        for name in ("threshold", "resolution", "lr"):
             given[name] = float(given[name])
         return trainer, Settings(
             **given,
+            d_min=least_d(self.d_min, self.search, trainer.fixed),
             d_max=d_max,
-            score_name=_score_name(trainer.job.task, self.score_on),
+            score_floor=floor_score(self.score_floor, trivial),
+            trivial_score=trivial,
+            score_name=score_name(trainer.job.task, self.score_on),
             lr_grid=tuple(float(g) for g in self.lr_grid),
             seed=root_seed(self.random_state),
         )
 
     def _publish(self, result: LandscapeResult) -> None:
-        self.result_ = result
+        self.result_, self.direct_ = result, self._sweep.direct_records
         self.d_int_, self.d_int_ci_, self.d_int100_ = result.d_int90, result.interval, result.d_int100
         self.status_, self.ci_method_ = result.status, result.ci_method
         self.baseline_score_, self.threshold_score_ = result.baseline_score, result.threshold_score
         self.curve_, self.n_parameters_ = list(result.curve), result.n_parameters
         self.compression_ratio_, self.lr_multiplier_ = result.compression_ratio, result.lr_multiplier
         for note in result.notes:
-            if "failed" in note or "failures" in note or "score falls" in note:
+            if "failed" in note or "failures" in note or "score falls" in note or "majority" in note:
                 warn(note, stacklevel=4)
-
-
-def _score_name(task: Task | None, score_on: str) -> str:
-    if task is None:
-        return "score"
-    name = "accuracy" if task.kind == "classification" else "R^2"
-    return f"training {name}" if score_on == "train" else name

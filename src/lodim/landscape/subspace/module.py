@@ -34,17 +34,20 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from lodim.landscape.subspace.bases import build_projection, trajectory_basis
+from lodim.landscape.subspace import bases
+from lodim.landscape.subspace.produce import produce, without_autocast
+from lodim.landscape.subspace.recompute import Recompute
 from lodim.landscape.subspace.state import compact_state, complete_state, describe
+from lodim.landscape.subspace.structure import Grouping, StructureAware
 from lodim.nets.flat import FlatSpec, ParameterFilter, flat_spec
 from lodim.validation import check_choice
 
@@ -79,6 +82,11 @@ class SubspaceModule(nn.Module):
     per_tensor : bool
         One map of unit columns for each tensor, all fed the same v, as some programs have it. For comparison only:
         the columns of the whole then have length ``sqrt(n_tensors)``.
+    said : {"tensor", "layer"} or callable, optional
+        Structure-aware directions: m of the d numbers become factors of v's effect, one for each parameter tensor, each
+        layer (block), or each value of ``said(name)``. See :mod:`lodim.landscape.subspace.structure`.
+    said_lr : float
+        Rate of these factors as a share of v's, exact for Adam and its relatives.
     save_theta0 : bool
         Whether :meth:`state_dict` holds the D numbers of the origin too. Without, the state is d numbers and a
         description, and loading expects a module built with the same origin.
@@ -95,18 +103,18 @@ class SubspaceModule(nn.Module):
     Raises
     ------
     ValueError
-        ``d < 1``, ``d > D``, no trainable parameter, an unknown kind, a lazy parameter, a name in ``train_directly``
-        that matches nothing.
+        ``d < 1``, ``d > D``, ``d <= m`` with ``said``, no trainable parameter, an unknown kind, a lazy parameter, a
+        name in ``train_directly`` that matches nothing.
     TypeError
-        A complex parameter.
+        A complex parameter, or quantised weights.
     MemoryError
         A dense kind that would not fit.
 
     Notes
     -----
     Under autocast the projection is computed in full precision. Under ``DistributedDataParallel`` every rank draws the
-    same P from the seed; pass ``broadcast_buffers=False`` unless the module has running statistics, so that the
-    origin is not sent at every step.
+    same P from the seed; pass ``broadcast_buffers=False`` unless the module has running statistics, or the origin is
+    sent at every step.
 
     Examples
     --------
@@ -132,23 +140,33 @@ class SubspaceModule(nn.Module):
         penalty: str = "theta",
         train_directly: Sequence[str] = (),
         per_tensor: bool = False,
+        said: Grouping = None,
+        said_lr: float | int = 1.0,
         save_theta0: bool = False,
     ) -> None:
         super().__init__()
         self.penalty = check_choice(penalty, ("theta", "v"), "penalty")
-        direct = _direct_names(module, train_directly)
+        if params is None:
+            bases.refuse_quantised(module)
+        direct = bases.direct_names(module, train_directly)
         choose = params or (lambda name, tensor: tensor.requires_grad)
         self.spec: FlatSpec = flat_spec(module, lambda name, p: name not in direct and choose(name, p))
         theta0 = self.spec.flatten(module)
-        self.projection = build_projection(
-            projection, self.spec, int(d), int(seed), scale, per_tensor, theta0
+        self.projection = bases.structured_projection(
+            said,
+            float(said_lr),
+            self.spec,
+            int(d),
+            lambda n: bases.build_projection(projection, self.spec, n, int(seed), scale, per_tensor, theta0),
         )
         for name, parameter in module.named_parameters():
             parameter.requires_grad_(name in direct)
         self.module = module
         self.save_theta0 = save_theta0
         self.register_buffer("theta0", theta0, persistent=False)
-        self.theta_d = nn.Parameter(theta0.new_zeros(self.projection.d))
+        precision = torch.promote_types(theta0.dtype, torch.float32)
+        self.theta_d = nn.Parameter(torch.zeros(self.projection.d, dtype=precision, device=theta0.device))
+        self.recompute = Recompute(module)
         self._link()
         self.register_state_dict_post_hook(compact_state)
         self.register_load_state_dict_pre_hook(complete_state)
@@ -170,7 +188,7 @@ class SubspaceModule(nn.Module):
 
     @property
     def n_buffers(self) -> int:
-        """Numbers in the wrapped module's buffers, which change outside the subspace."""
+        """Numbers in the wrapped module's buffers, outside the subspace."""
         return sum(b.numel() for b in self.module.buffers())
 
     @property
@@ -180,8 +198,14 @@ class SubspaceModule(nn.Module):
 
     @property
     def lr_factor(self) -> float:
-        """What a direct learning rate is multiplied with: ``sqrt(D/d)`` for unit columns, else 1."""
-        return math.sqrt(self.D / self.d) if self.projection.scale == "column" else 1.0
+        """What a direct learning rate is multiplied with: ``sqrt(D/d)`` for unit columns (d of v alone), else 1."""
+        directions = self.d - len(self.layer_scales_)
+        return math.sqrt(self.D / directions) if self.projection.scale == "column" else 1.0
+
+    @property
+    def layer_scales_(self) -> dict[str, float]:
+        """The factor lambda of each group of tensors; empty without ``said``."""
+        return self.projection.scales(self.theta_d) if isinstance(self.projection, StructureAware) else {}
 
     def param_groups(self, lr: float) -> list[dict[str, Any]]:
         """Return an optimiser's parameter groups, the rate of v scaled to the subspace.
@@ -197,8 +221,8 @@ class SubspaceModule(nn.Module):
 
     def theta(self) -> Float[Tensor, " D"]:
         """Return the produced weights ``theta0 + P v``, differentiable in v."""
-        with _full_precision(self.theta_d.device.type):
-            return self.theta0 + self.projection(self.theta_d)
+        with without_autocast(self.theta_d.device.type):
+            return (self.theta0 + self.projection(self.theta_d)).to(self.theta0.dtype)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the wrapped module at the produced weights.
@@ -206,9 +230,14 @@ class SubspaceModule(nn.Module):
         Parameters
         ----------
         *args, **kwargs
-            The wrapped module's.
         """
-        return self.spec.call(self.module, self.theta(), args, kwargs)
+        with without_autocast(self.theta_d.device.type):
+            weights = produce(self.projection, self.theta_d, self.theta0, self.spec)
+        self.recompute.weights = weights
+        try:
+            return functional_call(self.module, weights, args, kwargs, tie_weights=self.spec.tied)
+        finally:
+            self.recompute.weights = None
 
     def l2_penalty(self, on: str | None = None) -> Float[Tensor, ""]:
         """Return the squared Euclidean norm of what the penalty acts on.
@@ -225,6 +254,19 @@ class SubspaceModule(nn.Module):
             if parameter.requires_grad:
                 total = total + parameter.square().sum()
         return total
+
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None
+    ) -> None:
+        """Recompute activations in the backward pass, in a wrapped module of the transformers library.
+
+        Elsewhere: ``torch.utils.checkpoint.checkpoint(f, x, use_reentrant=False, context_fn=subspace.recompute)``.
+
+        Parameters
+        ----------
+        gradient_checkpointing_kwargs : mapping, optional
+        """
+        self.recompute.enable(gradient_checkpointing_kwargs)
 
     def materialize(self) -> nn.Module:
         """Return a plain copy of the wrapped module with the produced weights written into it."""
@@ -323,12 +365,12 @@ class SubspaceModule(nn.Module):
             torch.cat([c[name].reshape(-1) for name in spec.names]) if isinstance(c, dict) else c
             for c in checkpoints
         ]
-        basis = trajectory_basis(torch.stack(points), int(d))
+        basis = bases.trajectory_basis(torch.stack(points), int(d))
         spec.assign(module, points[0])
         return cls(module, d, projection=basis, **{"save_theta0": True, **options})
 
     def extra_repr(self) -> str:
-        """Sizes, for ``print(module)``."""
+        """Sizes."""
         return f"D={self.D}, d={self.d}, n_trainable={self.n_trainable}, n_buffers={self.n_buffers}"
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -402,26 +444,3 @@ class Subspace:
         module = copy.deepcopy(self.module)
         (self.spec or flat_spec(self.module)).assign(module, self.vector(v))
         return module
-
-
-def _direct_names(module: nn.Module, wanted: Sequence[str]) -> set[str]:
-    """Names of the parameters that ``wanted`` (names of parameters or of modules) stands for."""
-    if isinstance(wanted, str):
-        wanted = [wanted]
-    names = [name for name, _ in module.named_parameters()]
-    found = set()
-    for want in wanted:
-        matches = {name for name in names if name == want or name.startswith(want + ".")}
-        if not matches:
-            raise ValueError(
-                f"train_directly names {want!r}, but the module has no such parameter or module: {names}"
-            )
-        found |= matches
-    return found
-
-
-def _full_precision(device_type: str) -> AbstractContextManager[Any]:
-    """Switch autocast off where it is on: produced weights are rounded by the layers that use them, not before."""
-    if torch.is_autocast_enabled(device_type):
-        return torch.autocast(device_type, enabled=False)
-    return nullcontext()

@@ -28,6 +28,7 @@ def describe(subspace: Any) -> dict[str, Any]:
         "kind": P.kind,
         "seed": P.seed,
         "scale": P.scale,
+        "said": getattr(P, "structure", None),
         "round": P.round,
         "fingerprint": P.fingerprint(),
         "layout_hash": subspace.spec.layout_hash,
@@ -100,11 +101,11 @@ def _names_inside(subspace: Any) -> list[str]:
 
 
 def _compare(saved: dict[str, Any], own: dict[str, Any], *, has_origin: bool) -> None:
-    for key in ("D", "d", "kind", "seed", "scale", "layout_hash"):
-        if saved[key] != own[key]:
+    for key in ("D", "d", "kind", "seed", "scale", "layout_hash", "said"):
+        if saved.get(key) != own[key]:
             raise ValueError(
-                f"the saved subspace has {key}={saved[key]!r}, this one {own[key]!r}; build it with the same module, "
-                "d, projection, seed and scale"
+                f"the saved subspace has {key}={saved.get(key)!r}, this one {own[key]!r}; build it with the same "
+                "module, d, projection, seed, scale and said"
             )
     if not has_origin and not math.isclose(saved["origin"], own["origin"], rel_tol=1e-5, abs_tol=1e-6):
         raise ValueError(

@@ -16,6 +16,8 @@ import numpy as np
 
 from lodim.landscape.crossing import ESTIMATORS
 from lodim.landscape.search import bracket_of, bracket_waves, grid_sizes, grid_waves
+from lodim.landscape.subspace.rates import Cells, choose_multiplier
+from lodim.landscape.subspace.result import RunRecord
 from lodim.landscape.subspace.trials import Trained, Trainer, Trial
 from lodim.randomness import derive_seed
 from lodim.sketch import KINDS
@@ -55,6 +57,7 @@ class Settings:
     seed: int
     time_budget: float | int | None
     progress: Callable[[float, str], Any] | None
+    trivial_score: float = math.nan  # of always answering the most frequent class
 
     def __post_init__(self) -> None:
         for name in ("d_min", "d_max", "d0", "n_seeds", "n_bootstrap"):
@@ -147,10 +150,14 @@ class Sweep:
     # Baseline and threshold
 
     @property
+    def direct_records(self) -> list[RunRecord]:
+        """The direct runs at the chosen learning rate; none if the baseline was given."""
+        return [t.record for t in self.direct if t.record.multiplier == self.direct_multiplier]
+
+    @property
     def baseline_scores(self) -> list[float]:
-        """Finite scores of the direct runs at the chosen learning rate; none if the baseline was given."""
-        scores = [t.record.score for t in self.direct if t.record.multiplier == self.direct_multiplier]
-        return [s for s in scores if math.isfinite(s)]
+        """Their finite scores."""
+        return [r.score for r in self.direct_records if math.isfinite(r.score)]
 
     @property
     def baseline_score(self) -> float:
@@ -186,10 +193,10 @@ class Sweep:
         def trial(g: float, r: int) -> Trial:
             return Trial(None, derive_seed(s.seed, "direct", r), s.lr * g, g)
 
-        def measure(multipliers: Sequence[float]) -> dict[float, float]:
+        def measure(multipliers: Sequence[float]) -> dict[float, Cells]:
             self._run_direct([trial(g, r) for r in range(at_once) for g in multipliers])
             tried = {g: [t for t in self.direct if t.record.multiplier == g] for g in multipliers}
-            return {g: self._mean(runs) for g, runs in tried.items() if runs}
+            return {g: self._cells(runs) for g, runs in tried.items() if runs}
 
         if self.deadline is not None:  # one run alone, to learn what a run costs
             self._run([trial(self.direct_multiplier, 0)], self.direct)
@@ -202,6 +209,11 @@ class Sweep:
                 f"direct training scores {self.baseline_score:.3g}, not above score_floor={s.score_floor:g}: the model "
                 "does not learn this task, so it has no dimension to measure. Check lr and the recipe, or give a "
                 "baseline"
+            )
+        if s.trivial_score >= self.threshold_score:
+            self.notes.append(
+                f"always answering the majority class scores {s.trivial_score:.3g}, which reaches the threshold "
+                f"{self.threshold_score:.3g}: the dimension says nothing; use score_floor='majority'"
             )
         if not s.greater_is_better and self.baseline_score <= 0:
             raise ValueError(
@@ -216,13 +228,13 @@ class Sweep:
             self._run(lacking, self.direct, share=0.3)
 
     def _best_multiplier(
-        self, measure: Callable[[Sequence[float]], dict[float, float]], first: float, what: str
+        self, measure: Callable[[Sequence[float]], dict[float, Cells]], first: float, what: str
     ) -> float:
-        """Choose from the grid, and go on beyond its end while the best lies there; ``first`` wins ties."""
-        means = measure([first, *(g for g in self.grid if g != first)])
-        best = max(means, key=lambda g: means[g])
+        """Choose from the grid, and beyond its end while the choice lies there; ``first`` stays if none beats noise."""
+        scores = measure([first, *(g for g in self.grid if g != first)])
+        best = choose_multiplier(scores, first)
         for _ in range(_EXTENSIONS if len(self.grid) > 1 else 0):
-            tried = sorted(means)
+            tried = sorted(scores)
             if best == tried[-1] and len(tried) > 1:
                 new = best * best / tried[-2]
             elif best == tried[0] and len(tried) > 1:
@@ -232,9 +244,9 @@ class Sweep:
             found = measure([new])
             if not found:
                 break  # no time left for it
-            means |= found
-            best = max(means, key=lambda g: means[g])
-        if len(means) > 1 and best in (min(means), max(means)):
+            scores |= found
+            best = choose_multiplier(scores, first)
+        if len(scores) > 1 and best in (min(scores), max(scores)):
             self.notes.append(
                 f"the best learning-rate multiplier {what}, {best:g}, is the last one tried; another lr_grid may do "
                 "better"
@@ -252,18 +264,16 @@ class Sweep:
             )
         raise OutOfTimeError
 
-    def _mean(self, runs: Sequence[Trained]) -> float:
-        """Mean score of some runs, turned so that larger is better; a run without a score counts as hopeless."""
-        scores = [self.sign * t.record.score for t in runs]
-        return float(np.mean([s if math.isfinite(s) else -math.inf for s in scores])) if scores else -math.inf
+    def _cells(self, runs: Sequence[Trained]) -> Cells:
+        """Scores by dimension and seed, turned so that larger is better."""
+        return {(t.record.d, t.record.seed): self.sign * t.record.score for t in runs}
 
     # Learning rate and search
 
     def _trial(self, d: int, replicate: int, multiplier: float) -> Trial:
         s = self.settings
-        stretch = math.sqrt(self.trainer.D / d) if s.scale == "column" else 1.0
         seed = derive_seed(s.seed, "run", int(d), int(replicate))
-        return Trial(int(d), seed, s.lr * multiplier * stretch, multiplier)
+        return Trial(int(d), seed, s.lr * multiplier * self.trainer.stretch(int(d)), multiplier)
 
     def scores(self, multiplier: float) -> dict[int, list[float]]:
         """Scores by d of the runs made with one multiplier.
@@ -323,21 +333,14 @@ class Sweep:
         """Choose the multiplier at the first bracketing sizes; True if it changed."""
         known, before = self.scores(self.multiplier), self.multiplier
 
-        def measure(multipliers: Sequence[float]) -> dict[float, float]:
+        def measure(multipliers: Sequence[float]) -> dict[float, Cells]:
             new = [g for g in multipliers if g != before]
             trials = [self._trial(d, r, g) for d in sizes for r in range(len(known[d])) for g in new]
             if trials:
                 self._run(trials, self.runs, share=0.5, certify=True)
-            runs = {
-                (d, g): [t for t in self.runs if t.record.d == d and t.record.multiplier == g]
-                for d in sizes
-                for g in multipliers
-            }
-            return {
-                g: float(np.mean([self._mean(runs[d, g]) for d in sizes]))
-                for g in multipliers
-                if all(runs[d, g] for d in sizes)
-            }
+            near = [t for t in self.runs if t.record.d in sizes]
+            cells = {g: self._cells([t for t in near if t.record.multiplier == g]) for g in multipliers}
+            return {g: found for g, found in cells.items() if {d for d, _ in found} == set(sizes)}
 
         self.multiplier = self._best_multiplier(measure, before, "in subspaces")
         self.tuned = True

@@ -13,15 +13,18 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import CodeType
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lodim.landscape.subspace.bases import direct_size, fixed_numbers, kept_outside, structured_projection
+from lodim.landscape.subspace.identity import as_arrays, identity, task_tensors
 from lodim.landscape.subspace.module import SubspaceModule
 from lodim.landscape.subspace.result import RunRecord
+from lodim.landscape.subspace.structure import Grouping, group_tensors
 from lodim.nets import flat_spec
 from lodim.parallel import Outcome, ResultStore, run_jobs
 from lodim.randomness import build_seeded
@@ -40,6 +43,7 @@ class Trial:
     Attributes
     ----------
     d : int or None
+        Factors of ``said`` and directly trained parameters are counted.
     seed : int
         Of the initial weights, the subspace and the order of the data.
     lr : float
@@ -64,7 +68,7 @@ class Trained:
     v : ndarray, shape (d,), or None
         The trained numbers; None for direct training.
     buffers : dict of str to ndarray
-        The module's buffers where it has any.
+        The module's buffers where it has any, and its directly trained parameters.
     error : str or None
         Traceback of a run that failed.
     """
@@ -95,6 +99,8 @@ class _Job:
     score_on: str
     early_stop_score: float | None = None
     wall_deadline: float | None = None  # time.time(), which machines share
+    said: Grouping = None
+    train_directly: tuple[str, ...] = ()
 
     def module(self, trial: Trial) -> nn.Module:
         """Return the untrained module of a trial."""
@@ -105,11 +111,13 @@ class _Job:
             return model
         return SubspaceModule(
             model,
-            trial.d,
+            trial.d - direct_size(model, self.train_directly),
             projection=self.projection,
             seed=trial.seed,
             scale=self.scale,
             penalty=self.recipe.penalty,
+            train_directly=self.train_directly,
+            said=self.said,
         )
 
     def __call__(self, trial: Trial) -> Trained:
@@ -133,8 +141,8 @@ class _Job:
         else:
             record = self._by_user(module, trial, started)
         v = module.theta_d.detach().cpu().numpy().copy() if isinstance(module, SubspaceModule) else None
-        buffers = _base(module).named_buffers() if isinstance(module, SubspaceModule) else ()
-        return Trained(record, v, {name: b.detach().cpu().numpy().copy() for name, b in buffers})
+        kept = kept_outside(_base(module)) if isinstance(module, SubspaceModule) else {}
+        return Trained(record, v, {name: b.detach().cpu().numpy().copy() for name, b in kept.items()})
 
     def _by_user(self, module: nn.Module, trial: Trial, started: float) -> RunRecord:
         assert self.fit_fn is not None
@@ -200,11 +208,15 @@ class Trainer:
     store : ResultStore or None
     vectorize : {"auto", True, False}
         "auto": one vectorised run wherever the module allows it and neither processes nor Ray are asked for.
+    said, train_directly
+        See :class:`~lodim.landscape.SubspaceModule`.
 
     Attributes
     ----------
     D : int
         Trainable numbers of the model.
+    fixed : int
+        Numbers of every d that are no directions: factors of ``said``, and directly trained parameters.
     vectorized : bool
     """
 
@@ -225,11 +237,18 @@ class Trainer:
         ray: str | None = None,
         store: ResultStore | None = None,
         vectorize: bool | str = "auto",
+        said: Grouping = None,
+        train_directly: Sequence[str] = (),
     ):
-        self.job = _Job(make_model, task, recipe, fit_fn, score_fn, train, val, projection, scale, score_on)
+        direct = tuple(train_directly)
+        self.job = _Job(
+            make_model, task, recipe, fit_fn, score_fn, train, val, projection, scale, score_on,
+            said=said, train_directly=direct,
+        )  # fmt: skip
         self.model = build_seeded(make_model, 0)
         self.spec = flat_spec(self.model)
         self.D = self.spec.numel
+        self.n_direct, self.fixed = fixed_numbers(self.model, self.spec, direct, said)
         self.n_jobs, self.ray, self.store = n_jobs, ray, store
         self.vectorized = self._choose(vectorize)
         self.config = "" if store is None else self._fingerprint()
@@ -241,6 +260,8 @@ class Trainer:
             reason = "a fit_fn of your own trains one module at a time"
         elif self.n_jobs != 1 or self.ray is not None:
             reason = "n_jobs and ray spread runs over processes instead"
+        elif self.n_direct:
+            reason = "replicas hold no parameters outside the subspace (train_directly)"
         else:
             answer = can_vectorize(self.model)
             reason = "" if answer else answer.reason
@@ -254,14 +275,29 @@ class Trainer:
 
         job = self.job
         digest = hashlib.blake2b(digest_size=16)
-        for tensor in (self.spec.flatten(self.model), *(_task_tensors(job.task))):
+        for tensor in (self.spec.flatten(self.model), *(task_tensors(job.task))):
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        functions = [_identity(f) for f in (job.fit_fn, job.score_fn) if f is not None]
+        functions = [identity(f) for f in (job.fit_fn, job.score_fn) if f is not None]
         parts = (repr(self.model), self.spec.layout_hash, job.recipe, job.projection, job.scale, job.score_on)
+        if self.fixed:
+            groups = group_tensors(job.said, self.spec.names) if job.said else ()
+            parts += (groups, job.train_directly)  # type: ignore[assignment]
         digest.update(repr((parts, functions)).encode())
         if job.fit_fn is not None:
-            digest.update(content_hash(_as_arrays((job.train, job.val))).encode())
+            digest.update(content_hash(as_arrays((job.train, job.val))).encode())
         return digest.hexdigest()
+
+    def stretch(self, d: int) -> float:
+        """Factor of the learning rate that unit columns need.
+
+        Parameters
+        ----------
+        d : int
+            Trained numbers, ``fixed`` among them.
+        """
+        if self.job.scale != "column":
+            return 1.0
+        return math.sqrt((self.D - self.n_direct) / (d - self.fixed))
 
     def key(self, trial: Trial, early_stop_score: float | None) -> tuple[object, ...]:
         """What identifies a run in the store."""
@@ -385,7 +421,10 @@ class Trainer:
             theta0 = origins[t.seed]
             P = None
             if t.d is not None:
-                P = make_projection(job.projection, self.D, t.d, seed=t.seed, scale=job.scale, device=device)
+                build = partial(
+                    make_projection, job.projection, self.D, seed=t.seed, scale=job.scale, device=device
+                )
+                P = structured_projection(job.said, 1.0, self.spec, t.d, build)
             v0 = torch.zeros(self.D if t.d is None else t.d, dtype=theta0.dtype, device=device)
             replicas.append(Replica(theta0, P, v0, t.lr, t.seed))
         return replicas
@@ -402,34 +441,7 @@ class Trainer:
         assert isinstance(module, SubspaceModule)
         with torch.no_grad():
             module.theta_d.copy_(torch.as_tensor(trained.v))
-            buffers = dict(_base(module).named_buffers())
+            kept = kept_outside(_base(module))
             for name, value in trained.buffers.items():
-                buffers[name].copy_(torch.as_tensor(value))
+                kept[name].copy_(torch.as_tensor(value))
         return module
-
-
-def _task_tensors(task: Task | None) -> tuple[Tensor, ...]:
-    return () if task is None else (task.X, task.y, task.X_val, task.y_val)
-
-
-def _as_arrays(value: Any) -> Any:
-    """Tensors as arrays, whose pickles are the same whenever their numbers are."""
-    if isinstance(value, Tensor):
-        return value.detach().cpu().numpy()
-    if isinstance(value, tuple | list):
-        return [_as_arrays(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _as_arrays(item) for key, item in value.items()}
-    return value
-
-
-def _identity(function: Callable[..., Any]) -> str:
-    """Name and code of a function: a changed body is another function, changed callees and closures go unnoticed."""
-    code = getattr(function, "__code__", None)
-    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
-    return name if code is None else f"{name}:{_code(code)}"
-
-
-def _code(code: CodeType) -> str:
-    constants = [_code(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
-    return repr((code.co_code.hex(), code.co_names, constants))

@@ -1,0 +1,12 @@
+"""How few numbers fine-tune a pre-trained model: task vectors, readiness of initialisations, size trend, bounds.
+
+Training inside :class:`~lodim.landscape.SubspaceModule` (``said=`` for structure-aware directions) from pre-trained
+weights; what it takes to reach 90 % of full fine-tuning measures how ready a model is for a task.
+
+Source: A. Aghajanyan, L. Zettlemoyer, S. Gupta, Intrinsic dimensionality explains the effectiveness of language model
+fine-tuning, 2020, arXiv 2012.13255.
+"""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
