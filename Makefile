@@ -54,6 +54,11 @@ benchmarks: $(VENV)/.dev ## every benchmark against its peers
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fwht.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/projections.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sweep.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/finetuning.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/flora.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/hypercomplex.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/quantization.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/nm_sparsity.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/data_dimension.py --peers .env-peers
 
 # The peers of benchmarks/data_dimension.py, each in an environment of its own: DADApy needs numpy < 2, torchid a newer Python

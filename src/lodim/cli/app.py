@@ -18,6 +18,7 @@ import lodim
 from . import catalog
 from .claims import claims_app
 from .errors import INTERRUPTED, reported, say
+from .feed import papers_app
 from .options import check_output, seconds
 from .progress import bar
 
@@ -40,6 +41,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(claims_app, name="claims")
+app.add_typer(papers_app, name="papers")
 catalog.register(app)
 
 

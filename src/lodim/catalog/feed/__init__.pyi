@@ -1,0 +1,10 @@
+from .catalog import Catalog as Catalog
+from .catalog import default_path as default_path
+from .output import to_atom as to_atom
+from .output import to_bibtex as to_bibtex
+from .output import to_json_feed as to_json_feed
+from .paper import Page as Page
+from .paper import Paper as Paper
+from .paper import Statement as Statement
+from .report import IngestReport as IngestReport
+from .trending import Trending as Trending

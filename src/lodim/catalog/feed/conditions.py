@@ -1,0 +1,178 @@
+"""Which papers a list is made of: time, areas, filters of a query; as conditions on the table ``paper``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from lodim.catalog.cards import load_cards
+from lodim.catalog.feed import dialect
+from lodim.catalog.feed.records import EntryError, read_date, stamp, utc
+from lodim.catalog.query import Query, match_expression
+from lodim.catalog.search import shared_index
+from lodim.catalog.vocabulary import AREAS
+
+__all__ = ["WINDOWS", "Conditions", "moment"]
+
+WINDOWS = {"day": 1, "week": 7, "month": 30, "year": 365}
+
+
+def moment(value: datetime | str | None) -> str | None:
+    """Return a time as it is stored; None stays None.
+
+    Parameters
+    ----------
+    value : datetime, str or None
+        With a time zone if a datetime; ISO 8601 if text.
+
+    Raises
+    ------
+    ValueError
+        Neither.
+    """
+    if value is None:
+        return None
+    if isinstance(value, datetime):
+        return stamp(value)
+    try:
+        found = read_date(value)[0]
+    except EntryError as error:
+        raise ValueError(str(error)) from error
+    if found is None:
+        raise ValueError("expected a time, got empty text")
+    return found
+
+
+@dataclass
+class Conditions:
+    """Conditions that all must hold, and the values in them.
+
+    Attributes
+    ----------
+    parts : list of str
+        SQL.
+    values : dict
+    notes : list of str
+        What was asked for in vain.
+    """
+
+    parts: list[str] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, part: str, **values: Any) -> None:
+        """Add one.
+
+        Parameters
+        ----------
+        part : str
+        **values
+            A tuple is a list of values for ``IN``.
+        """
+        self.parts.append(part)
+        self.values |= values
+
+    def since(self, value: str | date | datetime | timedelta | None, now: str) -> None:
+        """Papers since a date, or of the last day, week, month or year.
+
+        Parameters
+        ----------
+        value : str, date, datetime, timedelta or None
+        now : str
+
+        Raises
+        ------
+        ValueError
+            Something else.
+        """
+        if value is None or value == "all":
+            return
+        if isinstance(value, str) and value in WINDOWS:
+            value = timedelta(days=WINDOWS[value])
+        if isinstance(value, timedelta):
+            start: str | None = stamp(utc(now) - value)
+        elif isinstance(value, datetime | str):
+            try:
+                start = moment(value)
+            except ValueError as error:
+                raise ValueError(f"since must be {', '.join(WINDOWS)}, all or a date; {error}") from error
+        else:
+            start = moment(value.isoformat())
+        self.add("paper.listed_at >= :since", since=start)
+
+    def areas(self, connection: sa.Connection, names: Sequence[str]) -> None:
+        """Papers of one of these areas: a tag (``cs.LG``), an archive (``cs``), or an area of lodim's cards.
+
+        Parameters
+        ----------
+        connection : Connection
+        names : sequence of str
+        """
+        asked = tuple(dict.fromkeys(name.strip().lower() for name in names if name.strip()))
+        if not asked:
+            return
+        tags = {tag: tag.lower() for (tag,) in connection.execute(sa.text("SELECT DISTINCT name FROM tag"))}
+        wanted = tuple(tag for tag, low in tags.items() if low in asked or low.split(".")[0] in asked)
+        papers = tuple(card.arxiv_id for card in load_cards() if set(card.areas) & set(asked))
+        for name in asked:
+            if name not in AREAS and not any(
+                low == name or low.split(".")[0] == name for low in tags.values()
+            ):
+                self.notes.append(f"no paper has the tag {name!r}, and no area of methods is called so")
+        self.add(
+            "(paper.id IN (SELECT paper_id FROM tag WHERE name IN :tags) OR paper.arxiv_id IN :area_papers)",
+            tags=wanted,
+            area_papers=papers,
+        )
+
+    def query(self, query: Query) -> None:
+        """Papers that pass a query's filters and hold none of what it excludes.
+
+        Parameters
+        ----------
+        query : Query
+        """
+        for number, (name, value, wanted) in enumerate(query.filters):
+            if name == "year":
+                first, _, last = value.partition("-")
+                inside = f"coalesce(paper.year, 0) BETWEEN :first{number} AND :last{number}"
+                years = {f"first{number}": int(first), f"last{number}": int(last or first)}
+                self.add(inside if wanted else f"NOT ({inside})", **years)
+                continue
+            index = shared_index()
+            slugs = index.allowed(Query("", filters=((name, value, True),)))
+            ids = tuple(index.cards[slug].arxiv_id for slug in slugs)
+            test = f"coalesce(paper.arxiv_id, '') {'IN' if wanted else 'NOT IN'} :cards{number}"
+            self.add(test, **{f"cards{number}": ids})
+        if query.excluded:
+            self.add(dialect.NOT_MATCHING, excluded=match_expression(query.excluded))
+
+    def sql(self, joint: str = " WHERE ") -> str:
+        """Return the conditions, after ``WHERE`` or ``AND``, or nothing.
+
+        Parameters
+        ----------
+        joint : str
+        """
+        return joint + " AND ".join(self.parts) if self.parts else ""
+
+    def run(self, connection: sa.Connection, statement: str, **values: Any) -> Any:
+        """Execute a statement with the conditions' values and others.
+
+        Parameters
+        ----------
+        connection : Connection
+        statement : str
+        **values
+        """
+        every = self.values | values
+        used = {name: value for name, value in every.items() if re.search(rf":{name}\b", statement)}
+        lists: list[Any] = [
+            sa.bindparam(name, expanding=True) for name, value in used.items() if isinstance(value, tuple)
+        ]
+        return connection.execute(sa.text(statement).bindparams(*lists), used)

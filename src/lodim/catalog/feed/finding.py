@@ -1,0 +1,138 @@
+"""Search in the papers, and papers like a given one.
+
+By words: SQLite's full-text index, BM25 with title 4, abstract 1, authors and tags 2. By meaning (extra ``semantic``,
+once the papers have vectors): the cosine of sentence vectors; both fused by reciprocal rank as in
+:mod:`lodim.catalog.search`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import sqlalchemy as sa
+
+from lodim.catalog.feed import dialect
+from lodim.catalog.feed.conditions import Conditions
+from lodim.catalog.feed.identity import arxiv_of, doi_of, title_key
+from lodim.catalog.query import COMMON, Query, match_expression, split_words
+from lodim.catalog.search import MOST_WORDS
+
+__all__ = ["by_words", "find_paper", "like_text", "shared_words", "telling_words"]
+
+TELLING_WORDS = 30
+_MOST_LIKE = 5000
+_CONSIDERED = 150  # distinct words of a text whose rarity is looked up
+
+
+def by_words(
+    connection: sa.Connection, query: Query, conditions: Conditions, most: int
+) -> tuple[list[tuple[int, float]], int]:
+    """Return number and score of the papers that a query finds by words, best first, and how many there are in all.
+
+    Parameters
+    ----------
+    connection : Connection
+    query : Query
+    conditions : Conditions
+        With the query's filters.
+    most : int
+        Longest list.
+    """
+    if len(query.words) > MOST_WORDS:
+        rare = tuple(telling_words(connection, query.words, MOST_WORDS, least=1))
+        query = Query(query.text, rare, query.phrases)
+    expression = dialect.search_expression(query)
+    if not expression:
+        return [], 0
+    narrowed = dialect.NARROWED.format(conditions=conditions.sql()) if conditions.parts else ""
+    search, count = dialect.SEARCH.format(narrowed=narrowed), dialect.N_MATCHING.format(narrowed=narrowed)
+    found = conditions.run(connection, search, expression=expression, most=most).all()
+    n_found = (
+        len(found)
+        if len(found) < most
+        else conditions.run(connection, count, expression=expression).scalar_one()
+    )
+    return [(i, score) for i, score in found], int(n_found)
+
+
+def telling_words(connection: sa.Connection, words: Iterable[str], k: int, *, least: int = 2) -> list[str]:
+    """Return the words that occur in the fewest papers, the rarest first.
+
+    Parameters
+    ----------
+    connection : Connection
+    words : iterable of str
+    k : int
+    least : int
+        Papers in which a word must occur to be of use.
+    """
+    distinct = [word for word in dict.fromkeys(words) if word not in COMMON and len(word) > 1][:_CONSIDERED]
+    spread: dict[str, int] = {}
+    for word in distinct:
+        found = connection.execute(
+            sa.text(dialect.N_MATCHING.format(narrowed="")), {"expression": match_expression((word,))}
+        )
+        spread[word] = int(found.scalar_one())
+    useful = [word for word in distinct if spread[word] >= least]
+    return sorted(useful, key=lambda word: (spread[word], distinct.index(word)))[:k]
+
+
+def like_text(
+    connection: sa.Connection, text: str, *, without: int | None = None
+) -> tuple[dict[int, float], list[str]]:
+    """Return the BM25 scores of the papers that share telling words with a text, and those words.
+
+    Parameters
+    ----------
+    connection : Connection
+    text : str
+    without : int, optional
+        The paper whose text it is, to leave out.
+    """
+    words = telling_words(connection, split_words(text), TELLING_WORDS, least=1 if without is None else 2)
+    if not words:
+        return {}, []
+    statement = sa.text(dialect.SEARCH.format(narrowed=""))
+    values = {"expression": match_expression(tuple(words)), "most": _MOST_LIKE}
+    found = connection.execute(statement, values).all()
+    return {i: score for i, score in found if i != without}, words
+
+
+def shared_words(words: Sequence[str], text: str, most: int = 4) -> str:
+    """Return a reason in words: what a text has of the telling words of another.
+
+    Parameters
+    ----------
+    words : sequence of str
+        The most telling first.
+    text : str
+    most : int
+    """
+    there = set(split_words(text))
+    shared = [word for word in words if word in there][:most]
+    return f"shares {', '.join(shared)}" if shared else ""
+
+
+def find_paper(connection: sa.Connection, key: int | str) -> int | None:
+    """Return the number of the paper with this number, arXiv identifier, DOI, address or title; None if there is none.
+
+    Parameters
+    ----------
+    connection : Connection
+    key : int or str
+    """
+    text = str(key).strip()
+    arxiv_id, doi = arxiv_of(text)[0], doi_of(text)
+    value: int | str
+    if text.isdecimal():
+        where, value = "id = :key", int(text) if len(text) < 19 else -1
+    elif arxiv_id:
+        where, value = "arxiv_id = :key", arxiv_id
+    elif doi:
+        where, value = "doi = :key", doi
+    else:
+        where, value = "title_key = :key", title_key(text)
+    found = connection.execute(
+        sa.text(f"SELECT id FROM paper WHERE {where} ORDER BY id LIMIT 1"), {"key": value}
+    )
+    return found.scalar()

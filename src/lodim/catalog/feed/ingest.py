@@ -1,0 +1,115 @@
+"""From a file, a stream or an address to stored papers, with a report of what became of every entry."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lodim.catalog.feed.merge import take_in
+from lodim.catalog.feed.readers import FORMATS, MOST_BYTES, Rejected, read, recognise
+from lodim.catalog.feed.report import IngestReport
+from lodim.catalog.feed.store import Store
+
+__all__ = ["bytes_of", "ingest_bytes", "is_address"]
+
+
+def is_address(source: Any) -> bool:
+    """Return whether a source is a web address and no file.
+
+    Parameters
+    ----------
+    source : object
+    """
+    return isinstance(source, str) and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", source) is not None
+
+
+def bytes_of(source: Any) -> tuple[bytes, str]:
+    """Return what a file or a stream holds, and its name.
+
+    Parameters
+    ----------
+    source : path, or object with ``read``
+        Of bytes or text.
+
+    Raises
+    ------
+    ValueError
+        No such file, or too large.
+    """
+    if hasattr(source, "read"):
+        data, name = source.read(MOST_BYTES + 1), str(getattr(source, "name", ""))
+        data = data.encode("utf-8") if isinstance(data, str) else data
+    else:
+        path = Path(os.fspath(source))
+        if not path.is_file():
+            raise ValueError(f"there is no file {str(path)!r}")
+        with path.open("rb") as file:
+            data, name = file.read(MOST_BYTES + 1), path.name
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"{name or 'the input'} is larger than {MOST_BYTES:,} bytes; split it")
+    return data, name
+
+
+def ingest_bytes(
+    store: Store,
+    data: bytes,
+    name: str,
+    form: str,
+    *,
+    now: str,
+    source: str | None,
+    mapping: Mapping[str, str] | None,
+    observed_at: str | None,
+) -> IngestReport:
+    """Read a list of papers and store it, all or (after an error) nothing.
+
+    Parameters
+    ----------
+    store : Store
+    data : bytes
+    name : str
+        Of the file, for messages and for the recognition of its format.
+    form : str
+        A format, or ``"auto"``.
+    now : str
+    source : str or None
+        Name of the source, by default that of the format.
+    mapping : mapping of str to str or None
+    observed_at : str or None
+        When its signals were read; by default when this very content first came in.
+
+    Raises
+    ------
+    ValueError
+        It cannot be read as a whole.
+    """
+    if form not in ("auto", *FORMATS):
+        raise ValueError(f"format must be one of auto, {', '.join(FORMATS)}; got {form!r}")
+    if source is not None and not re.fullmatch(r"[\w.-]{1,40}", source):
+        raise ValueError(
+            f"the name of a source has letters, digits, '.', '_' and '-', at most 40; got {source!r}"
+        )
+    try:
+        chosen = recognise(data, name) if form == "auto" else form
+        entries = read(data, chosen, source=source, mapping=mapping)
+        key = f"content:{hashlib.sha256(data).hexdigest()}"
+        with store.writing() as connection:
+            first = store.get_meta(connection, key)
+            if first is None:
+                store.set_meta(connection, key, now)
+            outcomes: Counter[str] = Counter()
+            rejected = []
+            for entry in entries:
+                if isinstance(entry, Rejected):
+                    rejected.append(entry)
+                else:
+                    outcomes[take_in(connection, entry, now, observed_at or first or now)] += 1
+    except ValueError as error:
+        raise ValueError(f"{name or 'the input'}: {error}") from error
+    counts = (outcomes["added"], outcomes["updated"], outcomes["unchanged"])
+    return IngestReport(*counts, tuple(rejected), chosen)

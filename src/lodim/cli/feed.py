@@ -1,0 +1,374 @@
+"""``lodim papers``: follow the papers of a field, offline.
+
+Exit codes: 0 done, 2 bad input, 3 something is missing around lodim (the extra ``web``, SQLite's full-text index, the
+network).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .errors import say
+from .options import check_output
+
+MISSING = 3
+_SHOWN_REASONS = 10
+
+papers_app = typer.Typer(
+    help="Follow the papers of a field: take in feeds and files, list, search, hand on. Works offline.",
+    no_args_is_help=True,
+)
+
+File = Annotated[
+    str | None,
+    typer.Option(
+        "--catalog",
+        metavar="FILE",
+        envvar="LODIM_PAPERS",
+        help="The file of papers; default: the user's own.",
+    ),
+]
+Sort = Annotated[str, typer.Option(metavar="trending|velocity|top|new|similar", help="Order of the list.")]
+To = Annotated[
+    str | None, typer.Option(metavar="PAPER", help="With --sort similar: a paper's identifier, or any text.")
+]
+Area = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--area", metavar="AREA", help="Tag (cs.LG), archive (cs) or area of methods; may be repeated."
+    ),
+]
+Since = Annotated[
+    str | None, typer.Option(metavar="WHEN", help="day, week, month, year, or a date: published since.")
+]
+Limit = Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, max=1000, help="Longest list.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Mode = Annotated[
+    str, typer.Option(metavar="auto|lexical|semantic|hybrid", help="By words, by meaning, or both.")
+]
+
+
+@contextmanager
+def _opened(file: str | None) -> Iterator[Any]:
+    """Give the catalogue, and leave with 3 if what it stands on is missing."""
+    from lodim.catalog.feed import Catalog
+
+    try:
+        with Catalog(file) as catalog:
+            yield catalog
+    except (ImportError, RuntimeError) as error:
+        if isinstance(error, typer.Exit):
+            raise
+        say(f"Error: {error}")
+        raise typer.Exit(MISSING) from error
+
+
+@papers_app.command(
+    help="Take in a list of papers: Atom, daily-papers JSON, BibTeX, CSV, JSON lines, or titles with abstracts."
+)
+def ingest(
+    source: Annotated[
+        str, typer.Argument(metavar="FILE|URL", help="A file, - for stdin, or an https address.")
+    ],
+    format: Annotated[str, typer.Option(metavar="auto|atom|json|jsonl|bibtex|csv|text")] = "auto",
+    online: Annotated[bool, typer.Option("--online", help="Use the network; needed for an address.")] = False,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(metavar="HOST", help="Trust this host as well; may be repeated.")
+    ] = None,
+    map: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="FIELD=COLUMN", help="For csv and jsonl, e.g. title='Paper title'."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the source: votes are kept under it.")
+    ] = None,
+    observed_at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="When the votes were counted; default: now.")
+    ] = None,
+    as_json: AsJson = False,
+    catalog: File = None,
+) -> None:
+    """Take in a list of papers: Atom, daily-papers JSON, BibTeX, CSV, JSON lines, or titles with abstracts.
+
+    Parameters
+    ----------
+    source, format, online, allow_host, map, name, observed_at, as_json, catalog
+        The command's argument and options, as their help texts say.
+    """
+    pairs = [item.partition("=") for item in map or ()]
+    if not all(field and column for field, _, column in pairs):
+        raise ValueError("--map must look like title='Paper title'")
+    mapping = {field.strip(): column for field, _, column in pairs} or None
+    options = {"online": online, "name": name, "mapping": mapping, "observed_at": observed_at}
+    with _opened(catalog) as papers:
+        if allow_host:
+            papers.trust(*allow_host)
+        stream = sys.stdin.buffer if source == "-" else source
+        try:
+            report = papers.ingest(stream, format, **options)
+        except OSError as error:
+            if "://" not in source:
+                raise
+            say(f"Error: {source} could not be fetched: {error}")
+            raise typer.Exit(MISSING) from error
+    _tell(report, as_json)
+
+
+def _tell(report: Any, as_json: bool) -> None:
+    if as_json:
+        _print_json(report.to_dict())
+    else:
+        typer.echo(str(report))
+        for entry in report.rejected[:_SHOWN_REASONS]:
+            say(f"  {entry.entry}: {entry.reason}")
+        if len(report.rejected) > _SHOWN_REASONS:
+            say(f"  and {len(report.rejected) - _SHOWN_REASONS} more (--json lists them all)")
+    if report.rejected and not (report.added or report.updated or report.unchanged):
+        raise typer.Exit(2)
+
+
+@papers_app.command(name="list", help="List papers, by default what is talked about.")
+def list_papers(
+    sort: Sort = "trending",
+    to: To = None,
+    area: Area = None,
+    since: Since = None,
+    limit: Limit = 20,
+    cursor: Annotated[str | None, typer.Option(metavar="TEXT", help="Where the page before ended.")] = None,
+    as_json: AsJson = False,
+    catalog: File = None,
+) -> None:
+    """List papers, by default what is talked about.
+
+    Parameters
+    ----------
+    sort, to, area, since, limit, cursor, as_json, catalog
+        The command's options, as their help texts say.
+    """
+    with _opened(catalog) as papers:
+        page = papers.papers(sort, since, area or (), cursor, limit, to=to)
+        _show_page(page, as_json, total=len(papers))
+
+
+@papers_app.command(help="Find papers by words, and by meaning once they have sentence vectors.")
+def search(
+    text: Annotated[
+        list[str],
+        typer.Argument(metavar="TEXT...", help='Words; "a phrase", -word, year:2024, area:privacy.'),
+    ],
+    limit: Limit = 10,
+    mode: Mode = "auto",
+    as_json: AsJson = False,
+    catalog: File = None,
+) -> None:
+    """Find papers by words, and by meaning once they have sentence vectors.
+
+    Parameters
+    ----------
+    text, limit, mode, as_json, catalog
+        The command's argument and options, as their help texts say.
+    """
+    with _opened(catalog) as papers:
+        _show_page(papers.search(" ".join(text), limit, mode=mode), as_json, total=len(papers))
+
+
+@papers_app.command(help="Show one paper, what sources have said about it, and papers like it.")
+def show(
+    paper: Annotated[
+        str, typer.Argument(metavar="ID", help="Number, arXiv identifier, DOI, address or title.")
+    ],
+    as_json: AsJson = False,
+    catalog: File = None,
+) -> None:
+    """Show one paper, what sources have said about it, and papers like it.
+
+    Parameters
+    ----------
+    paper, as_json, catalog
+        The command's argument and options, as their help texts say.
+    """
+    with _opened(catalog) as papers:
+        found = papers.paper(paper)
+        history, near = papers.history(found.id), papers.similar(found.id)
+    if as_json:
+        said = {"history": [item.to_dict() for item in history], "similar": near.to_dict()["papers"]}
+        _print_json({**found.to_dict(), **said})
+        return
+    _show_paper(found, history, near.papers)
+
+
+@papers_app.command(help="Write a list or a search as an Atom feed, a JSON feed or BibTeX.")
+def export(
+    format: Annotated[str, typer.Option("--format", metavar="atom|json|bibtex")] = "atom",
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="- for stdout.")] = "-",
+    query: Annotated[
+        str | None, typer.Option("--search", metavar="TEXT", help="What a search finds, in place of a list.")
+    ] = None,
+    paper: Annotated[str | None, typer.Option("--paper", metavar="ID", help="One paper only.")] = None,
+    sort: Sort = "new",
+    to: To = None,
+    area: Area = None,
+    since: Since = None,
+    limit: Limit = 100,
+    title: Annotated[str, typer.Option(metavar="TEXT", help="Of the feed.")] = "Papers",
+    address: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where the feed will be, if it is published.")
+    ] = None,
+    catalog: File = None,
+) -> None:
+    """Write a list or a search as an Atom feed, a JSON feed or BibTeX.
+
+    Parameters
+    ----------
+    format, output, query, paper, sort, to, area, since, limit, title, address, catalog
+        The command's options, as their help texts say.
+
+    Raises
+    ------
+    ValueError
+        An unknown format, or a file that cannot be written.
+    """
+    if format not in ("atom", "json", "bibtex"):
+        raise ValueError(f"--format must be atom, json or bibtex; got {format!r}")
+    check_output(output, "--output")
+    with _opened(catalog) as papers:
+        if paper is not None:
+            chosen = (papers.paper(paper),)
+        elif query is not None:
+            chosen = papers.search(query, limit).papers
+        else:
+            chosen = papers.papers(sort, since, area or (), None, limit, to=to).papers
+        from lodim.catalog.feed import to_atom, to_bibtex, to_json_feed
+
+        if format == "bibtex":
+            text = to_bibtex(chosen)
+        else:
+            text = (to_atom if format == "atom" else to_json_feed)(chosen, title=title, address=address)
+    if output == "-":
+        typer.echo(text, nl=False)
+    else:
+        Path(output).write_text(text, encoding="utf-8")
+        say(f"Wrote {output} ({len(chosen)} papers)")
+
+
+@papers_app.command(help="Write a compact copy of the catalogue.")
+def backup(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Must not exist yet.")], catalog: File = None
+) -> None:
+    """Write a compact copy of the catalogue.
+
+    Parameters
+    ----------
+    file, catalog
+        The command's argument and option, as their help texts say.
+    """
+    check_output(file, "FILE")
+    with _opened(catalog) as papers:
+        papers.backup(file)
+        say(f"Wrote {file} ({len(papers)} papers)")
+
+
+@papers_app.command(help="Make the full-text index anew.")
+def reindex(
+    meaning: Annotated[
+        bool, typer.Option("--meaning", help="Also compute the sentence vectors that are missing.")
+    ] = False,
+    catalog: File = None,
+) -> None:
+    """Make the full-text index anew.
+
+    Parameters
+    ----------
+    meaning, catalog
+        The command's options, as their help texts say.
+    """
+    with _opened(catalog) as papers:
+        papers.rebuild()
+        vectors = f", {papers.embed()} new sentence vectors" if meaning else ""
+        say(f"Indexed {len(papers)} papers{vectors}")
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def _people(paper: Any, most: int = 3) -> str:
+    more = len(paper.authors) - most
+    return ", ".join(paper.authors[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def _badge(paper: Any) -> str:
+    """Return what lodim has of a paper."""
+    if paper.method is None:
+        return ""
+    return f"{'implemented' if paper.implemented else 'planned'}: {paper.method}"
+
+
+def _show_page(page: Any, as_json: bool, *, total: int) -> None:
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    if as_json:
+        _print_json(page.to_dict())
+        return
+    console = _console()
+    width = len(str(len(page.papers))) + 2
+    for i, paper in enumerate(page.papers, 1):
+        table = Table.grid()
+        table.add_row(f"{i:>{width - 2}}. ", Text(paper.title, style="bold"))
+        console.print(table)
+        facts = (paper.arxiv_id or f"no. {paper.id}", _people(paper), paper.date, paper.why, _badge(paper))
+        console.print(Padding(Text(" | ".join(fact for fact in facts if fact)), (0, 0, 0, width)))
+    for note in page.notes:
+        console.print(f"Note: {note}")
+    if not total:
+        console.print("There are no papers here yet; 'lodim papers ingest FILE' takes some in.")
+        return
+    console.print(f"{len(page.papers)} of {page.n_matching} papers; {page.formula}")
+    if page.next:
+        console.print(f"More: --cursor {page.next}", soft_wrap=True)
+
+
+def _show_paper(paper: Any, history: Any, near: Any) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console = _console()
+    console.print(Text(paper.title, style="bold"))
+    console.print(", ".join(paper.authors) or "no authors known")
+    facts = {
+        "date": paper.date,
+        "where": paper.venue,
+        "link": paper.link,
+        "doi": paper.doi,
+        "tags": ", ".join(paper.tags),
+        "signals": ", ".join(f"{value:,.6g} {key}" for key, value in paper.signals.items()),
+        "lodim": f"{_badge(paper)} (lodim show {paper.method})" if paper.method else None,
+    }
+    for name, value in facts.items():
+        if value:
+            console.print(f"{name}: {value}", soft_wrap=name == "link")
+    console.print(f"\n{paper.abstract or 'no abstract'}")
+    console.print("\nSaid by")
+    for item in history:
+        version = f" v{item.version}" if item.version else ""
+        console.print(Padding(Text(f"{item.source}{version}, taken in {item.recorded[:10]}"), (0, 0, 0, 2)))
+    if near:
+        console.print("\nLike it")
+        for other in near:
+            line = f"{other.arxiv_id or f'no. {other.id}'} | {other.title} | {other.why}"
+            console.print(Padding(Text(line), (0, 0, 0, 2)))

@@ -1,0 +1,161 @@
+"""Search and likeness."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lodim.catalog import find_card, load_cards
+from lodim.catalog.feed import Catalog
+from lodim.catalog.query import split_words
+
+
+@pytest.fixture(scope="module")
+def methods_as_papers(tmp_path_factory):
+    """Return a catalogue of the papers behind lodim's own methods, with their cards' words."""
+    import io
+    import json
+
+    cards = [
+        {
+            "title": c.title,
+            "abstract": c.summary,
+            "arxiv": c.arxiv_id,
+            "published": c.year,
+            "authors": [c.first_author],
+        }
+        for c in load_cards()
+    ]
+    with Catalog(tmp_path_factory.mktemp("papers") / "p.db", encoder=None) as papers:
+        papers.ingest(io.StringIO("\n".join(map(json.dumps, cards))), "jsonl")
+        yield papers
+
+
+def test_every_title_finds_its_paper(methods_as_papers):
+    for card in load_cards():
+        found = methods_as_papers.search(card.title, 3).papers[0]
+        assert found.arxiv_id == card.arxiv_id
+        assert found.method == card.slug
+        assert found.implemented is (card.status == "available")
+
+
+def test_phrases_exclusions_and_filters(methods_as_papers):
+    def ids(text):
+        return {p.id for p in methods_as_papers.search(text, 99).papers}
+
+    everything = ids("year:1990-2100")
+    assert len(everything) == len(load_cards())
+    phrase = {p.id for p in methods_as_papers.search('"random subspace"', 99).papers}
+    assert phrase
+    assert phrase <= ids("random subspace")
+    assert ids('network "random subspace"') == phrase
+    assert ids("-network") == everything - ids("network")
+    assert ids("model -network") == ids("model") - ids("network")
+    assert ids("year:2020") == everything - ids("-year:2020")
+    areas = {p.id for p in methods_as_papers.search("area:privacy", 99).papers}
+    assert areas == everything - ids("-area:privacy")
+    assert len(areas) == sum("privacy" in c.areas for c in load_cards())
+    assert methods_as_papers.search("area:privasy x").notes
+    assert methods_as_papers.search("").papers == ()
+
+
+@given(text=st.text(max_size=60))
+def test_no_text_is_an_error(methods_as_papers, text):
+    found = methods_as_papers.search(text, 5)
+    assert len(found.papers) <= min(5, found.n_matching)
+    methods_as_papers.similar(text, 3)
+
+
+def test_counts_hold_whatever_is_shown(methods_as_papers):
+    whole = methods_as_papers.search("network", 99)
+    assert whole.n_matching == len(whole.papers)
+    cut = methods_as_papers.search("network", 2)
+    assert cut.n_matching == whole.n_matching
+    assert cut.papers == whole.papers[:2]
+
+
+def test_likeness_by_words(methods_as_papers):
+    pairs = [
+        ("objective-landscapes", "finetuning"),
+        ("multiparameter-persistence", "differentiable-persistence"),
+        ("neural-collapse", "near-collapse"),
+    ]
+    for one, other in pairs:
+        near = methods_as_papers.similar(find_card(one).arxiv_id, 6)
+        assert other in [p.method for p in near.papers]
+    near = methods_as_papers.similar("1804.08838", 6)
+    assert "1804.08838" not in [p.arxiv_id for p in near.papers]
+    own = set(
+        split_words(
+            " ".join(
+                (methods_as_papers.paper("1804.08838").title, methods_as_papers.paper("1804.08838").abstract)
+            )
+        )
+    )
+    for paper in near.papers:
+        assert paper.why.startswith("shares ")
+        assert set(paper.why.removeprefix("shares ").split(", ")) <= own
+
+
+def test_the_whole_list_in_order_of_likeness(methods_as_papers):
+    first = methods_as_papers.papers("similar", to="1804.08838", limit=10)
+    rest = methods_as_papers.papers("similar", to="1804.08838", limit=999, cursor=first.next)
+    every = [*first.papers, *rest.papers]
+    assert len({p.id for p in every}) == len(every) == len(load_cards())
+    assert every[0].arxiv_id == "1804.08838"
+    assert every[0].why == "the paper itself"
+    scores = [p.score for p in every]
+    assert scores == sorted(scores, reverse=True)
+
+
+class Letters:
+    """An encoder: how often each letter occurs."""
+
+    name, dim = "letters", 26
+
+    def encode(self, texts):
+        counts = np.array(
+            [[text.lower().count(chr(97 + i)) for i in range(26)] for text in texts], dtype=np.float32
+        )
+        return counts / np.maximum(np.linalg.norm(counts, axis=1, keepdims=True), 1e-9)
+
+
+def test_vectors_are_computed_when_asked_used_when_complete_and_dropped_with_the_text(take):
+    with Catalog(":memory:", encoder=Letters()) as papers:
+        take(
+            papers,
+            "title,abstract,arxiv\naaaa,a,2001.00001v1\nbbbb,b,2001.00002v1\nabab,c,2001.00003v1",
+            name="t",
+        )
+        assert papers.search("aaaa").formula == "found by words"
+        with pytest.raises(ValueError, match="3 of 3 papers have no sentence vector"):
+            papers.search("aaaa", mode="semantic")
+        assert papers.embed(2) == 2
+        assert papers.embed() == 1
+        assert papers.embed() == 0
+        found = papers.search("aaab", mode="semantic")
+        assert [p.title for p in found.papers] == ["aaaa", "abab", "bbbb"]
+        assert papers.search("bbbb").formula == "found by words and meaning"
+        near = papers.similar("2001.00001", 1)
+        assert near.papers[0].title == "abab"
+        cosine = (Letters().encode(["aaaa. a"]) @ Letters().encode(["abab. c"]).T).item()
+        assert near.papers[0].score == pytest.approx(cosine, rel=1e-5)
+        take(papers, "title,abstract,arxiv\nzzzz,z,2001.00001v2", name="t")
+        assert papers.search("aaaa").formula == "found by words"
+        assert papers.embed() == 1
+
+
+def test_arguments(methods_as_papers):
+    with pytest.raises(ValueError, match="k must be"):
+        methods_as_papers.search("x", 0)
+    for text in ("x", ""):
+        with pytest.raises(ValueError, match="mode must be"):
+            methods_as_papers.search(text, mode="fuzzy")
+    with pytest.raises(ValueError, match="k must be"):
+        methods_as_papers.search("x", 1001)
+    with pytest.raises(ValueError, match="there is no paper 'zz'"):
+        methods_as_papers.paper("zz")
+    assert (
+        methods_as_papers.paper("https://arxiv.org/abs/1804.08838").id
+        == methods_as_papers.paper("1804.08838").id
+    )

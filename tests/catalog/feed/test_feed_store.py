@@ -1,0 +1,159 @@
+"""The file: its making, its mode, its index, its copies, two writers."""
+
+import io
+import sqlite3
+import stat
+import threading
+
+import pytest
+
+from lodim.catalog.feed import Catalog
+
+dialect = pytest.importorskip("lodim.catalog.feed.dialect", reason="needs the extra 'web'")
+Store = pytest.importorskip("lodim.catalog.feed.store", reason="needs the extra 'web'").Store
+
+
+def pragma(store, name):
+    with store.reading() as connection:
+        return connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+
+
+def test_a_new_file_is_private_and_set_up(tmp_path):
+    path = tmp_path / "folder" / "a?b %20#c.db"
+    store = Store(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert pragma(store, "journal_mode") == "wal"
+    assert pragma(store, "foreign_keys") == 1
+    assert pragma(store, "busy_timeout") == 5000
+    assert store.schema_version == 1
+    with store.reading() as connection:
+        tables = connection.exec_driver_sql(
+            "SELECT name, strict FROM pragma_table_list WHERE schema = 'main'"
+        ).all()
+    strict = {name for name, is_strict in tables if is_strict}
+    assert strict == {
+        "meta",
+        "paper",
+        "paper_version",
+        "author",
+        "paper_author",
+        "tag",
+        "signal",
+        "embedding",
+    }
+    for side in path.parent.iterdir():
+        assert stat.S_IMODE(side.stat().st_mode) == 0o600
+    store.close()
+    assert Store(path).schema_version == 1
+
+
+def test_other_files_are_refused(tmp_path):
+    text = tmp_path / "text"
+    text.write_text("nothing of the kind " * 100)
+    with pytest.raises(ValueError, match="nor any SQLite file"):
+        Store(text)
+    other = tmp_path / "other.db"
+    with sqlite3.connect(other) as connection:
+        connection.execute("CREATE TABLE x (y)")
+    with pytest.raises(ValueError, match="no catalogue of papers"):
+        Store(other)
+    with pytest.raises(ValueError, match="is a folder"):
+        Store(tmp_path)
+
+
+def test_a_file_of_a_newer_lodim_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "p.db"
+    store = Store(path)
+    with store.writing() as connection:
+        store.set_meta(connection, "schema_version", "99")
+    store.close()
+    with pytest.raises(ValueError, match="install a newer lodim"):
+        Store(path)
+
+
+def test_a_missing_full_text_index_is_said(monkeypatch):
+    class Poor(sqlite3.Connection):
+        def execute(self, statement, *values):
+            if "fts5" in statement:
+                raise sqlite3.OperationalError("no such module: fts5")
+            return super().execute(statement, *values)
+
+    real = sqlite3.connect
+    monkeypatch.setattr(dialect.sqlite3, "connect", lambda *a, **k: real(*a, **k, factory=Poor))
+    with pytest.raises(RuntimeError, match="no full-text index FTS5"):
+        Store(None)
+
+
+def test_migrations_are_split_with_triggers_whole():
+    script = "CREATE TABLE a (b); -- x\nCREATE TRIGGER t AFTER INSERT ON a BEGIN\n DELETE FROM a;\nEND;\n"
+    assert [s.split()[1] for s in dialect.statements(script)] == ["TABLE", "TRIGGER"]
+
+
+def test_an_error_undoes_everything(tmp_path):
+    store = Store(tmp_path / "p.db")
+
+    def fail():
+        with store.writing() as connection:
+            store.set_meta(connection, "x", "1")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    with store.reading() as connection:
+        assert store.get_meta(connection, "x") is None
+
+
+def test_backups_are_whole_private_and_never_overwrite(tmp_path, take, atom):
+    with Catalog(tmp_path / "p.db", encoder=None) as papers:
+        take(papers, atom)
+        copy = papers.backup(tmp_path / "copy.db")
+        assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+        with pytest.raises(ValueError, match="never overwrites"):
+            papers.backup(copy)
+        wanted = [p.to_dict() for p in papers.papers("new").papers]
+    with Catalog(copy, encoder=None) as restored:
+        assert [p.to_dict() for p in restored.papers("new").papers] == wanted
+        assert restored.search("subspaces").n_matching == 1
+
+
+def test_the_index_can_be_made_anew(papers, take, atom):
+    take(papers, atom)
+    with papers.store.writing() as connection:
+        connection.exec_driver_sql("INSERT INTO paper_fts (paper_fts) VALUES ('delete-all')")
+    assert papers.search("subspaces").n_matching == 0
+    papers.rebuild()
+    assert papers.search("subspaces").n_matching == 1
+
+
+def test_writers_wait_for_each_other(tmp_path):
+    path = tmp_path / "p.db"
+    Store(path).close()
+    errors = []
+
+    def write(number):
+        try:
+            with Catalog(path, encoder=None) as papers:
+                for i in range(10):
+                    papers.ingest(io.BytesIO(f"title\nPaper {number} {i}".encode()), "csv")
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    with Catalog(path, encoder=None) as papers:
+        assert len(papers) == 40
+
+
+def test_a_deleted_paper_takes_everything_along(papers, take, daily):
+    take(papers, daily)
+    with papers.store.writing() as connection:
+        connection.exec_driver_sql("DELETE FROM paper WHERE id = 1")
+        for table in ("paper_version", "paper_author", "tag", "signal"):
+            assert (
+                connection.exec_driver_sql(f"SELECT count(*) FROM {table} WHERE paper_id = 1").scalar() == 0
+            )
+    assert papers.search("intrinsic").n_matching == 0
