@@ -358,7 +358,7 @@ def test_ctrl_c_prints_what_is_known(tmp_path):
         "        os.kill(os.getpid(), signal.SIGINT)\n"
         "    return torch.nn.Linear(4, 3)\n"
     )
-    result = run("profile", "iris", "--model", "models_that_stop:make", "--budget", "15s", "--json", "p.json")
+    result = run("profile", "iris", "--model", "models_that_stop:make", "--budget", "60s", "--json", "p.json")
     assert result.exit_code == 130, result.stderr
     assert "this is what is known so far" in result.stderr
     assert "dimensions" in result.stdout
