@@ -12,6 +12,7 @@ from lodim.landscape import WAYS, Comparison, DoesNotFitError, Origin, Way, comp
 from lodim.landscape.codec import message_length_bits
 from lodim.landscape.comparison.bench import SEED_BYTES, Stored, store_halves
 from lodim.landscape.comparison.result import mean_and_interval
+from lodim.landscape.comparison.run import _beyond
 from lodim.nets import mlp
 from lodim.training import Recipe
 
@@ -53,6 +54,31 @@ def test_more_bytes_help():
     assert frame["score"].iloc[1] > 0.9
     assert np.mean(found.dense) > 0.9
     assert found.dense_bytes == 4 * sum(p.numel() for p in make_model().parameters())
+
+
+def test_a_grid_of_too_small_rates_is_extended_at_its_end():
+    args = {"methods": ["subspace"], "budget_bytes": [300], **QUICK, "lr": 1e-4}
+    found = compare(make_model, blobs(), **args, lr_grid=[1.0, 3.0])
+    assert found.spendings[0].lr > 4e-4
+    fixed = compare(make_model, blobs(), **args, lr_grid=[3.0])
+    assert fixed.spendings[0].lr == pytest.approx(3e-4)
+    assert found.spendings[0].score > fixed.spendings[0].score
+
+
+@pytest.mark.parametrize(
+    ("scores", "beyond"),
+    [
+        ({1.0: 0.2, 3.0: 0.4, 9.0: 0.6}, (27.0,)),
+        ({1.0: 0.9, 3.0: 0.4, 9.0: 0.6}, (1 / 3,)),
+        ({1.0: 0.2, 3.0: 0.7, 9.0: 0.6}, ()),
+        ({1.0: 0.5, 3.0: 0.5, 9.0: 0.5}, (27.0,)),
+        ({1.0: 0.5, 3.0: 0.5, 9.0: 0.4}, ()),
+        ({1.0: 0.5, 3.0: 0.6, 9.0: -math.inf}, ()),
+        ({1.0: -math.inf, 3.0: -math.inf}, ()),
+    ],
+)
+def test_what_is_tried_past_the_ends_of_a_grid(scores, beyond):
+    assert _beyond(scores) == pytest.approx(beyond)
 
 
 def test_halves_are_what_is_scored_and_counted():

@@ -40,6 +40,7 @@ __all__ = ["compare"]
 
 DENSE = "dense"
 HELD_OUT = 0.2
+STEPS_BEYOND = 4  # multipliers tried past an end of the grid, while the best one lies at that end
 
 
 def compare(
@@ -77,7 +78,8 @@ def compare(
     lr : float
         Learning rate that suits direct training.
     lr_grid : sequence of float
-        Multipliers to choose from; one number fixes it.
+        Multipliers to choose from; one number fixes it. While the best is the largest or the least, the next beyond
+        it is tried too, so that no way is judged by a grid that suits another.
     tune : {"setting", "way"}
         Choose for every setting of every way, or once for a way, at its middle budget, which is cheaper.
     n_seeds : int
@@ -296,19 +298,38 @@ def _choose_rates(
             judged[way, setting] = (way, setting if each else settings[len(settings) // 2])
     if len(grid) == 1:
         return dict.fromkeys(judged, grid[0])
-    deciding = dict.fromkeys(judged.values())
-    jobs = [_Job(way, setting, 0, 0, g, held_out=True) for way, setting in deciding for g in grid]
-    best: dict[tuple[str, Any], tuple[float, float]] = {}
-    for job, outcome in runner.run(jobs):
-        if outcome.value is not None and not math.isnan(outcome.value.spending.score):
-            key, score = (job.way, job.setting), outcome.value.spending.score
-            if key not in best or score > best[key][0]:
-                best[key] = (score, job.multiplier)
+    scores: dict[tuple[str, Any], dict[float, float]] = {case: {} for case in judged.values()}
+    wanted: dict[tuple[str, Any], tuple[float, ...]] = dict.fromkeys(scores, grid)
+    for _ in range(1 + STEPS_BEYOND):
+        jobs = [
+            _Job(*case, 0, 0, g, held_out=True) for case, multipliers in wanted.items() for g in multipliers
+        ]
+        for job, outcome in runner.run(jobs):
+            score = math.nan if outcome.value is None else outcome.value.spending.score
+            scores[job.way, job.setting][job.multiplier] = -math.inf if math.isnan(score) else score
+        wanted = {case: _beyond(tried) for case, tried in scores.items()}
+        if not any(wanted.values()):
+            break
+    best = {
+        case: max(tried, key=tried.__getitem__)
+        for case, tried in scores.items()
+        if max(tried.values()) > -math.inf
+    }
     if (DENSE, None) not in best:
         raise RuntimeError(
             f"direct training failed at every learning rate: {runner.failed.get(DENSE, 'it diverged')}"
         )
-    return {case: best[decided][1] for case, decided in judged.items() if decided in best}
+    return {case: best[decided] for case, decided in judged.items() if decided in best}
+
+
+def _beyond(tried: Mapping[float, float]) -> tuple[float, ...]:
+    """The next multiplier, if none has a better score than the largest tried, or all have a worse than the least."""
+    order, best = sorted(tried), max(tried.values())
+    if best > -math.inf and tried[order[-1]] == best:  # a tie too: rates much too small all stay at chance
+        return (order[-1] ** 2 / order[-2],)
+    if all(tried[g] < tried[order[0]] for g in order[1:]):
+        return (order[0] ** 2 / order[1],)
+    return ()
 
 
 def _hold_out(task: Task, seed: int) -> Task:
