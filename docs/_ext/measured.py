@@ -154,6 +154,49 @@ def estimators():
     )
 
 
+def difficulty():
+    """The recorded claim's draws, and how the bits go with dimension and margin."""
+    import matplotlib.pyplot as plt
+
+    from lodim.geometry import difficulty_sweep, generalization_difficulty
+    from lodim.plots import new_axes
+
+    base = generalization_difficulty(0.001, 60_000, 14, 17.179, 2.3987, n_outputs=9, n_combinations=10)
+    axes = new_axes()
+    for delta in (0.6, 1.2, 2.4, 4.8):
+        task = type(base.task)(**{**vars(base.task), "delta": delta})
+        sweep = difficulty_sweep(task, at_eps=base.eps, m=range(2, 41))
+        axes.plot(sweep["m"], sweep["log10_bits"], label=f"margin {delta:g}")
+    axes.plot(base.task.m, base.log10_bits, "o", color="black", label="MNIST, published constants")
+    axes.set(
+        xlabel="intrinsic dimension",
+        ylabel="log10 of the bits",
+        title="Bits of inductive bias for an error of 0.001",
+    )
+    axes.legend()
+    axes.figure.savefig(GENERATED / "difficulty.svg")
+    plt.close(axes.figure)
+    alt = "the logarithm of the bits grows with the dimension, the faster the smaller the margin"
+    lines = [f"![{alt}](difficulty.svg)", ""]
+    file = ROOT / "evidence" / "claims" / "generalization-difficulty" / "images.laptop.json"
+    if file.exists():
+        figures = json.loads(file.read_text())["figures"]
+        draws = [
+            (name, f"{d['m']:.2f}", f"{d['delta']:.2f}", f"{d['radius']:.2f}", f"{d['log10_bits']:.2f}",
+             f"{d['interval'][0]:.1f} to {d['interval'][1]:.1f}")
+            for name in ("mnist", "fashion_mnist")
+            for d in figures[name]
+        ]  # fmt: skip
+        lines += ["Five draws of queries and pairs, 60,000 training images, error 0.001:", ""]
+        lines += [table(("images", "dimension", "margin", "radius", "log10 bits", "interval"), draws), ""]
+        names = ("noise columns", "log10 bits with noise", "with the margin of the noisy points")
+        noise = zip(*(figures[name] for name in names))
+        lines += ["10,000 digits with columns of uniform noise beside the pixels; log10 bits:", ""]
+        head = ("columns", "with the margin of the digits themselves", "with the margin of the noisy points")
+        lines += [table(head, [(j, f"{kept:.2f}", f"{blind:.2f}") for j, kept, blind in noise]), ""]
+    return "\n".join(lines)
+
+
 def learning_rate():
     """Accuracy in one subspace under unscaled and scaled learning rates."""
     from sklearn.datasets import load_digits
@@ -184,7 +227,7 @@ def learning_rate():
     return f"{said}\n\n{table(head, rows)}"
 
 
-PAGES = (claims, benchmarks, comparison, verdict, estimators, learning_rate)
+PAGES = (claims, benchmarks, comparison, difficulty, verdict, estimators, learning_rate)
 MEASURED = (verdict, estimators, learning_rate)
 
 

@@ -1,0 +1,211 @@
+"""From a labelled data set to the bits of inductive bias that it asks for, with an interval.
+
+The dimension, the margin between classes and the radius are estimated from the data and put into the formula of
+arXiv 2305.01034 (:mod:`lodim.geometry.difficulty.formula`). As in the paper, the dimension is the maximum-likelihood
+one of five neighbours, rounded.
+
+The bits are exponential in the dimension, so an error of one in it moves them by orders of magnitude. ``interval_``
+says how far: dimension and margin are resampled (the pointwise estimates of the queries with the graph fixed; the
+sampled pairs), the replicates are not rounded, and the interval of their difficulties is stretched, where need be, to
+hold the estimate with the rounded dimension.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
+
+from lodim.geometry.difficulty.formula import Difficulty, Task, provided_bias
+from lodim.geometry.difficulty.margin import METHODS, ClassMargin, class_margin
+from lodim.geometry.dimension import IntrinsicDimension
+from lodim.randomness import derive_seed, root_seed
+from lodim.validation import check_choice, check_in_range, check_labels, check_matrix
+
+__all__ = ["GeneralizationDifficulty"]
+
+K_NEIGHBOURS = 5
+
+
+class GeneralizationDifficulty(BaseEstimator):
+    """Bits of assumptions that a classification task asks of a model beyond its training data.
+
+    Parameters
+    ----------
+    target_error : float
+        Wanted test error.
+    intrinsic_dim : "mle5", float, or IntrinsicDimension
+        ``"mle5"`` is the paper's: maximum likelihood with five neighbours. A number is taken as it is. Any other
+        estimator is fitted.
+    delta : {"evt", "exact", "sample"} or float
+        Distance between classes, see :func:`class_margin`.
+    n_pairs, k : int
+        Pairs drawn and order statistics used, see :func:`class_margin`.
+    n_queries : int
+        Points at which the dimension is measured, against all data.
+    round_dim : bool
+        Round the dimension, as the paper does.
+    n_bootstrap : int
+        Replicates of the interval; 0 for none.
+    ci : float
+        Coverage of the interval.
+    random_state : int, Generator or None
+
+    Attributes
+    ----------
+    bits_ : float
+        Bits (infinity beyond the largest double).
+    log10_bits_ : float
+        Their decimal logarithm, the number to read; -inf if the data suffice.
+    interval_ : tuple of float
+        Of ``log10_bits_``; NaN without replicates.
+    difficulty_ : Difficulty
+    task_ : Task
+    m_, radius_, delta_ : float
+        Dimension used, largest norm of a row (no centring), distance between classes.
+    m_raw_ : float
+        The dimension before rounding.
+    margin_ : ClassMargin or None
+        None for a given ``delta``.
+    data_sufficient_ : bool
+    classes_ : ndarray
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> X, y = load_digits(return_X_y=True)
+    >>> found = GeneralizationDifficulty(n_pairs=100_000, k=100, random_state=0).fit(X, y)
+    >>> 6 < found.log10_bits_ < 14
+    True
+    """
+
+    def __init__(
+        self,
+        target_error: Any = 0.01,
+        intrinsic_dim: Any = "mle5",
+        delta: Any = "evt",
+        n_pairs: Any = 4_000_000,
+        k: Any = 2000,
+        n_queries: Any = 10_000,
+        round_dim: Any = True,
+        n_bootstrap: Any = 20,
+        ci: Any = 0.95,
+        random_state: Any = None,
+    ):
+        self.target_error = target_error
+        self.intrinsic_dim = intrinsic_dim
+        self.delta = delta
+        self.n_pairs = n_pairs
+        self.k = k
+        self.n_queries = n_queries
+        self.round_dim = round_dim
+        self.n_bootstrap = n_bootstrap
+        self.ci = ci
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
+
+    def fit(self, X: Any, y: Any) -> GeneralizationDifficulty:
+        """Measure the task.
+
+        Parameters
+        ----------
+        X : array-like or Tensor, shape (n_samples, n_features)
+        y : array-like, shape (n_samples,)
+            Class labels.
+
+        Raises
+        ------
+        ValueError
+            Bad input, one class, or equal points with different labels.
+        """
+        check_in_range(self.target_error, "target_error", low=0.0, high=1.0)
+        check_in_range(self.n_bootstrap, "n_bootstrap", low=0, integer=True)
+        check_in_range(self.ci, "ci", low=0.0, high=1.0)
+        data = check_matrix(X)
+        validate_data(self, X if hasattr(X, "columns") else data, skip_check_array=True)
+        if y is None:
+            raise ValueError(
+                "GeneralizationDifficulty requires y to be passed, but the target y is None: give class labels"
+            )
+        labels = check_labels(y, len(data))
+        check_classification_targets(labels)
+        self.classes_ = np.unique(labels)
+        if len(self.classes_) < 2:
+            raise ValueError(f"a task needs two classes at least: y holds 1 class ({labels[0]!r})")
+        seed = root_seed(self.random_state)
+        dims = self._dimensions(data, derive_seed(seed, "dimension"))
+        deltas = self._margins(data, labels, derive_seed(seed, "margin"))
+        self._evaluate(data, dims, deltas)
+        return self
+
+    def _dimensions(self, X: np.ndarray, seed: int) -> np.ndarray:
+        """The estimate, then its replicates."""
+        if not isinstance(self.intrinsic_dim, str | BaseEstimator):
+            given = float(check_in_range(self.intrinsic_dim, "intrinsic_dim", low=1))
+            return np.full(1 + self.n_bootstrap, given)
+        if isinstance(self.intrinsic_dim, str):
+            check_choice(self.intrinsic_dim, ("mle5",), "intrinsic_dim")
+            n_queries = min(self.n_queries, len(X)) if len(X) > self.n_queries else None
+            model = IntrinsicDimension("mle", k=K_NEIGHBOURS, n_queries=n_queries, random_state=seed)
+        else:
+            model = clone(self.intrinsic_dim)
+        model.fit(X)
+        rng, local = np.random.default_rng(derive_seed(seed, "replicates")), model.dimension_pw_
+        if model.method != "mle" or local is None:
+            interval = getattr(model, "ci_", None)
+            error = 0.0 if interval is None else float(interval[1] - interval[0]) / (2 * 1.96)
+            return np.r_[model.dimension_, model.dimension_ + error * rng.standard_normal(self.n_bootstrap)]
+        inverse = 1 / local[local > 0]
+        draws = rng.integers(0, len(inverse), (self.n_bootstrap, len(inverse)))
+        return np.r_[model.dimension_, 1 / inverse[draws].mean(1)]
+
+    def _margins(self, X: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
+        self.margin_: ClassMargin | None = None
+        if not isinstance(self.delta, str):
+            given = float(check_in_range(self.delta, "delta", low=0.0))
+            return np.full(1 + self.n_bootstrap, given)
+        check_choice(self.delta, METHODS, "delta")
+        k = min(self.k, max(2, self.n_pairs // 10))
+        self.margin_ = class_margin(
+            X, labels, self.delta, n_pairs=self.n_pairs, k=k, n_bootstrap=self.n_bootstrap, random_state=seed
+        )
+        replicates = self.margin_.replicates or (self.margin_.delta,) * self.n_bootstrap
+        return np.r_[self.margin_.delta, replicates]
+
+    def _evaluate(self, X: np.ndarray, dims: np.ndarray, deltas: np.ndarray) -> None:
+        n_classes = len(self.classes_)
+        self.radius_ = float(np.sqrt(np.einsum("ij,ij->i", X, X, dtype=np.float64).max()))
+        self.m_raw_, self.delta_ = float(dims[0]), float(deltas[0])
+        self.m_ = max(1.0, float(round(self.m_raw_)) if self.round_dim else self.m_raw_)
+
+        def task(m: float, delta: float) -> Task:
+            return Task(len(X), max(1.0, m), self.radius_, delta, math.log(n_classes - 1), n_classes)
+
+        self.task_ = task(self.m_, self.delta_)
+        self.difficulty_: Difficulty = self.task_.at(self.target_error)
+        self.bits_, self.log10_bits_ = self.difficulty_.bits, self.difficulty_.log10_bits
+        self.data_sufficient_ = self.difficulty_.data_sufficient
+        self.interval_ = (math.nan, math.nan)
+        if self.n_bootstrap:
+            found = [task(m, d).at(self.target_error).log10_bits for m, d in zip(dims[1:], deltas[1:])]
+            tail = (1 - self.ci) / 2
+            low, high = np.quantile(found, [tail, 1 - tail], method="inverted_cdf")
+            self.interval_ = (min(float(low), self.log10_bits_), max(float(high), self.log10_bits_))
+
+    def provided_bias(self, model_error: float) -> Difficulty:
+        """Bits that a model with this test error has supplied.
+
+        Parameters
+        ----------
+        model_error : float
+            Positive.
+        """
+        return provided_bias(self.task_, model_error)
