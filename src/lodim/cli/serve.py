@@ -1,0 +1,118 @@
+"""``lodim serve``: the pages in a browser.
+
+Exit codes: 0 stopped, 2 a wrong option or a port that is taken, 3 the extra ``web`` is missing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .errors import say
+
+MISSING = 3
+_NEEDED = ("sqlalchemy", "fastapi", "uvicorn", "jinja2", "multipart", "itsdangerous", "platformdirs")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line.
+
+    Parameters
+    ----------
+    app : Typer
+    """
+    app.command(help="Serve the pages: papers, methods and what was measured of their claims.")(serve)
+
+
+def serve(
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Listen here.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="0: any free one.")] = 8000,
+    catalog: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", envvar="LODIM_PAPERS", help="The file of papers; default: the user's own."
+        ),
+    ] = None,
+    evidence: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Recorded claims, as of 'lodim claims run --out'.")
+    ] = Path("evidence"),
+    public_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="How others reach the pages; needed unless --host is of this machine."
+        ),
+    ] = None,
+    secret_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Signs forms and links; made if there is none. Needed with --public-url."
+        ),
+    ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ADDRESS", help="Believe X-Forwarded-For from here; may be repeated."),
+    ] = None,
+    allow_run: Annotated[
+        bool, typer.Option("--allow-run", help="Let the pages run recorded claims; this machine only.")
+    ] = False,
+    allow_profile: Annotated[
+        bool, typer.Option("--allow-profile", help="Let visitors from elsewhere profile data.")
+    ] = False,
+    allow_ingest: Annotated[
+        bool, typer.Option("--allow-ingest", help="Let visitors from elsewhere add papers.")
+    ] = False,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the pages in a browser.")] = False,
+) -> None:
+    """Serve the pages until Ctrl-C.
+
+    Parameters
+    ----------
+    host, port, catalog, evidence, public_url, secret_file, proxy, allow_run, allow_profile, allow_ingest, open_browser
+        The command's options, as their help texts say.
+
+    Raises
+    ------
+    ValueError
+        Options that contradict each other.
+    """
+    _check_extra()
+    from lodim.web.settings import Settings
+
+    options: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "public_url": public_url,
+        "catalog": catalog,
+        "evidence": evidence,
+        "allow_run": allow_run,
+        "allow_profile": allow_profile,
+        "allow_ingest": allow_ingest,
+        "proxies": tuple(proxy or ()),
+    }
+    if public_url is not None and secret_file is None:
+        raise ValueError("--public-url needs --secret-file FILE, so that forms and links outlive a restart")
+    from lodim.catalog.digest.relay import mail_settings
+    from lodim.catalog.digest.tokens import site_secret
+
+    options["secret"] = site_secret(secret_file)
+    options["mail"] = mail_settings(public_url=public_url)
+    settings = Settings(**options)
+    from lodim.web.serving import serve as run
+
+    run(settings, tell=_tell, open_browser=open_browser)
+
+
+def _check_extra() -> None:
+    """Leave with 3 if a library of the extra is missing."""
+    import importlib.util
+
+    absent = [module for module in _NEEDED if importlib.util.find_spec(module) is None]
+    if absent:
+        say(f"Error: this needs {absent[0]!r}, which is not installed: pip install 'lodim[web]'")
+        raise typer.Exit(MISSING)
+
+
+def _tell(address: str) -> None:
+    typer.echo(f"lodim is at {address} (Ctrl-C ends it)")

@@ -1,0 +1,103 @@
+"""The application: its parts put together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from fastapi import FastAPI
+from starlette.middleware.gzip import GZipMiddleware
+
+import lodim
+from lodim.catalog.digest import start_scheduler
+from lodim.catalog.feed import Catalog
+from lodim.web import api, assets, feeds, job_pages, methods, pages, profiles, runs, subscriptions, uploads
+from lodim.web.errors import add_error_pages, broken
+from lodim.web.evidence import Evidence
+from lodim.web.meaning import Meaning
+from lodim.web.middleware import Guard
+from lodim.web.security import Limiter
+from lodim.web.settings import Settings
+
+__all__ = ["create_app"]
+
+ROUTERS = (
+    pages.router,
+    methods.router,
+    feeds.router,
+    subscriptions.router,
+    uploads.router,
+    api.router,
+    api.page_router,
+    assets.router,
+    profiles.router,
+    runs.router,
+)
+
+
+def create_app(
+    settings: Settings, *, catalog: Catalog | None = None, now: Callable[[], datetime] | None = None
+) -> FastAPI:
+    """Return the application.
+
+    Parameters
+    ----------
+    settings : Settings
+    catalog : Catalog, optional
+        The papers; by default those of ``settings.catalog``, closed with the application.
+    now : callable, optional
+        Returns the time, with time zone; also the clock of the rate limits if given.
+
+    Returns
+    -------
+    FastAPI
+        With ``settings``, ``catalog``, ``now`` and ``limiter`` in ``app.state``.
+
+    Raises
+    ------
+    ImportError
+        Without the extra ``web``.
+    """
+    papers = Catalog(settings.catalog, "auto" if settings.semantic else None) if catalog is None else catalog
+    meaning = Meaning()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if settings.semantic:
+            meaning.start()
+        post = None
+        if settings.mail is not None and settings.mail.relay is not None:
+            post = app.state.post = start_scheduler(papers, settings.mail, secret=settings.secret, now=now)
+        yield
+        if post is not None:
+            post.stop()
+        job_pages.close_queue(app)
+        if catalog is None:
+            papers.close()
+
+    app = FastAPI(
+        title="lodim",
+        version=lodim.__version__,
+        summary="Papers, methods and the measured state of their claims.",
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.settings = settings
+    app.state.catalog = papers
+    app.state.now = now or (lambda: datetime.now(UTC))
+    clock = time.monotonic if now is None else (lambda: now().timestamp())
+    app.state.limiter = Limiter(settings.rates, clock)
+    app.state.evidence = Evidence(settings.evidence)
+    app.state.meaning = meaning
+    app.state.post = None  # sends mails while the application runs
+    for router in ROUTERS:
+        app.include_router(router)
+    app.state.pages = frozenset(getattr(route, "path", "") for router in ROUTERS for route in router.routes)
+    add_error_pages(app)
+    app.add_middleware(GZipMiddleware, minimum_size=1000)
+    app.add_middleware(Guard, settings=settings, broken=broken)
+    return app

@@ -1,0 +1,158 @@
+"""What the pages of profiles and of claims share: the queue, a job's page while it runs and afterwards, its buttons."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from starlette.responses import FileResponse, RedirectResponse, Response
+
+from lodim.web.jobs import Job, JobQueue
+from lodim.web.views import render
+
+__all__ = ["address_of", "cancel", "close_queue", "delete", "download", "find", "queue_of", "show", "status"]
+
+ROOTS = {"profile": "/profile", "claim": "/runs"}
+_opening = threading.Lock()
+
+
+def queue_of(request: Request) -> JobQueue:
+    """Return the application's queue of jobs, opened with the first page that needs it.
+
+    Parameters
+    ----------
+    request : Request
+    """
+    state = request.app.state
+    with _opening:
+        if not hasattr(state, "jobs"):
+            state.jobs = JobQueue(state.settings.data_dir / "jobs", now=state.now)
+    return state.jobs
+
+
+def close_queue(app: FastAPI) -> None:
+    """End the jobs of an application that is being stopped; they are marked as interrupted.
+
+    Parameters
+    ----------
+    app : FastAPI
+    """
+    if hasattr(app.state, "jobs"):
+        app.state.jobs.close()
+
+
+def address_of(job: Job) -> str:
+    """Return the path of a job's page.
+
+    Parameters
+    ----------
+    job : Job
+    """
+    return f"{ROOTS[job.kind]}/{job.id}"
+
+
+def find(request: Request, id: str, kind: str) -> Job:
+    """Return a job.
+
+    Parameters
+    ----------
+    request : Request
+    id, kind : str
+
+    Raises
+    ------
+    HTTPException
+        404 if there is none of this kind.
+    """
+    queue = queue_of(request)
+    job = queue.get(id)
+    if job is None or job.kind != kind:
+        days = queue.limits.days
+        raise HTTPException(404, f"It was deleted, or never was: results are kept for {days:g} days.")
+    return job
+
+
+def _state(request: Request, job: Job) -> dict[str, Any]:
+    """Return what the templates show of a job that is not over."""
+    queue = queue_of(request)
+    return {
+        "job": job,
+        "address": address_of(job),
+        "progress": queue.progress(job.id),
+        "before": queue.before(job.id),
+        "log": queue.log(job.id),
+    }
+
+
+def show(request: Request, id: str, kind: str) -> Response:
+    """Return the page of a job: its progress, or what came of it.
+
+    Parameters
+    ----------
+    request : Request
+    id, kind : str
+    """
+    job = find(request, id, kind)
+    queue = queue_of(request)
+    made = {name for name in ("report.html", "report.json") if queue.file(id, name) is not None}
+    return render(request, "job.html", **_state(request, job), made=made, limits=queue.limits)
+
+
+def status(request: Request, id: str, kind: str) -> Response:
+    """Return the changing part of a running job's page; once it is over, the word to load the page anew.
+
+    Parameters
+    ----------
+    request : Request
+    id, kind : str
+    """
+    job = queue_of(request).get(id)
+    if job is None or job.kind != kind or job.over:
+        return Response(headers={"HX-Refresh": "true", "Cache-Control": "no-store"})
+    return render(request, "job_status.html", headers={"Cache-Control": "no-store"}, **_state(request, job))
+
+
+def cancel(request: Request, id: str, kind: str) -> Response:
+    """End a job and show what its page says then.
+
+    Parameters
+    ----------
+    request : Request
+    id, kind : str
+    """
+    job = find(request, id, kind)
+    queue_of(request).cancel(job.id)
+    return RedirectResponse(address_of(job), status_code=303)
+
+
+def delete(request: Request, id: str, kind: str) -> Response:
+    """Remove a job with its files.
+
+    Parameters
+    ----------
+    request : Request
+    id, kind : str
+    """
+    job = find(request, id, kind)
+    queue_of(request).delete(job.id)
+    return RedirectResponse(ROOTS[kind], status_code=303)
+
+
+def download(request: Request, id: str, kind: str, name: str, **options: Any) -> Response:
+    """Return a file that a job made.
+
+    Parameters
+    ----------
+    request : Request
+    id, kind : str
+    name : {"report.html", "report.json"}
+    **options
+        Of :class:`starlette.responses.FileResponse`.
+    """
+    job = find(request, id, kind)
+    path = queue_of(request).file(job.id, name)
+    if path is None:
+        raise HTTPException(404, "It has no report.")
+    headers = {"Cache-Control": "no-store", **options.pop("headers", {})}
+    return FileResponse(path, headers=headers, **options)

@@ -1,0 +1,233 @@
+"""The pages of papers: lists, a paper, searches, and what this is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
+from starlette.responses import PlainTextResponse, Response
+
+from lodim.catalog.cards import Card, load_cards
+from lodim.catalog.feed import Paper, to_bibtex
+from lodim.catalog.search import shared_index
+from lodim.catalog.vocabulary import AREAS
+from lodim.web.listing import LONGEST_QUERY, ORDERS, WINDOWS, Asked, asked, parameters, refused
+from lodim.web.security import limit
+from lodim.web.views import fresh, render
+
+__all__ = ["PaperKey", "find_paper", "router"]
+
+MORE = 20
+LEAD = 320
+
+router = APIRouter(include_in_schema=False)
+
+PaperKey = Annotated[str, Path(pattern=r"^(\d{1,12}|\d{4}\.\d{4,5})$")]
+
+
+def find_paper(request: Request, key: str) -> Paper:
+    """Return a paper by its number here or its arXiv identifier.
+
+    Parameters
+    ----------
+    request : Request
+    key : str
+
+    Raises
+    ------
+    HTTPException
+        404 if there is none.
+    """
+    try:
+        return request.app.state.catalog.paper(int(key) if key.isdigit() else key)
+    except ValueError:
+        raise HTTPException(404, "There is no such paper here.") from None
+
+
+def method_of(paper: Paper) -> Card | None:
+    """Return the card of a paper's method.
+
+    Parameters
+    ----------
+    paper : Paper
+    """
+    return shared_index().cards.get(paper.method or "")
+
+
+def lead(text: str) -> tuple[str, str]:
+    """Cut an abstract in two at a word: what is shown at once, and the rest.
+
+    Parameters
+    ----------
+    text : str
+    """
+    if len(text) <= LEAD + 80:
+        return text, ""
+    cut = text.rfind(" ", LEAD // 2, LEAD)
+    return (text[:LEAD], text[LEAD:]) if cut < 0 else (text[:cut], text[cut + 1 :])
+
+
+def _feeds(request: Request) -> dict[str, str]:
+    """Return the addresses of the feeds of the list that a page shows."""
+    said = urlencode(parameters(request))
+    return {name: f"/feed.{name}{'?' + said if said else ''}" for name in ("atom", "json")}
+
+
+@router.get("/")
+def papers(request: Request, wanted: Annotated[Asked, Depends(asked)]) -> Response:
+    """Show a list of papers, or all methods while there are none.
+
+    Parameters
+    ----------
+    request : Request
+    wanted : Asked
+    """
+    if len(request.app.state.catalog) == 0:
+        return render(
+            request, "welcome.html", groups=grouped(load_cards()), evidence=request.app.state.evidence
+        )
+    page = None if wanted.incomplete else wanted.page(request)
+    tags = sorted({tag for paper in page.papers for tag in paper.tags}) if page else []
+    return render(
+        request,
+        "list.html",
+        page=page,
+        wanted=wanted,
+        orders=ORDERS,
+        windows=WINDOWS,
+        areas=AREAS,
+        tags=tags,
+        feeds=_feeds(request),
+        lead=lead,
+        method_of=method_of,
+        evidence=request.app.state.evidence,
+    )
+
+
+def grouped(cards: Any) -> list[tuple[str, str, list[Card]]]:
+    """Return cards by area, in the areas' order: name, meaning, cards.
+
+    Parameters
+    ----------
+    cards : iterable of Card
+    """
+    groups = [(name, said, [card for card in cards if card.area == name]) for name, said in AREAS.items()]
+    return [group for group in groups if group[2]]
+
+
+@router.get("/paper/{key}")
+def paper(request: Request, key: PaperKey) -> Response:
+    """Show a paper, and its method ready to run.
+
+    Parameters
+    ----------
+    request : Request
+    key : str
+    """
+    found = find_paper(request, key)
+    near = request.app.state.catalog.similar(found.id, mode=request.app.state.meaning.mode)
+    return render(
+        request,
+        "paper.html",
+        paper=found,
+        near=near.papers,
+        bibtex=to_bibtex(found),
+        history=request.app.state.catalog.history(found.id),
+        card=method_of(found),
+        evidence=request.app.state.evidence,
+    )
+
+
+@router.get("/paper/{key}/cite.bib")
+def cite(request: Request, key: PaperKey) -> Response:
+    """Return a paper's BibTeX entry.
+
+    Parameters
+    ----------
+    request : Request
+    key : str
+    """
+    return fresh(request, PlainTextResponse(to_bibtex(find_paper(request, key))))
+
+
+@router.get("/search", dependencies=[Depends(limit("search"))])
+def search(
+    request: Request,
+    q: Annotated[str, Query(max_length=LONGEST_QUERY)] = "",
+    more: Annotated[int, Query(ge=1, le=10)] = 1,
+) -> Response:
+    """Find methods and papers.
+
+    Parameters
+    ----------
+    request : Request
+    q : str
+    more : int
+        How many times twenty papers to show.
+    """
+    from lodim.catalog.search import search as search_methods
+
+    state = request.app.state
+    methods = page = None
+    if q.strip():
+        with refused():
+            methods = search_methods(q, k=20, mode=state.meaning.mode)
+            page = state.catalog.search(q, MORE * more, mode=state.meaning.mode)
+    cards = shared_index().cards
+    return render(
+        request,
+        "search.html",
+        typed=q,
+        methods=methods,
+        page=page,
+        more=more,
+        cards=cards,
+        lead=lead,
+        method_of=method_of,
+        feeds=_feeds(request),
+        evidence=state.evidence,
+        way=_way(state.meaning.said, methods, page),
+    )
+
+
+def _way(said: str, methods: Any, page: Any) -> str:
+    """Return how the results were found; papers may lack the vectors that methods have."""
+    if methods is None or methods.mode == "lexical" or page.formula != "found by words":
+        return said
+    return "methods by words and meaning; papers by words only, as not all have vectors yet"
+
+
+@router.get("/about")
+def about(request: Request) -> Response:
+    """Say how lists are ordered, where papers come from, and under which terms.
+
+    Parameters
+    ----------
+    request : Request
+    """
+    constants = request.app.state.catalog.constants
+    formulas = [(order, constants.formula(order)) for order in (*ORDERS, "similar")]
+    return render(
+        request,
+        "about.html",
+        formulas=formulas,
+        constants=constants,
+        n_papers=len(request.app.state.catalog),
+        way=request.app.state.meaning.said,
+    )
+
+
+@router.get("/healthz")
+def healthz(request: Request) -> dict[str, Any]:
+    """Say that the server answers and the papers can be read.
+
+    Parameters
+    ----------
+    request : Request
+    """
+    return {
+        "status": "ok",
+        "papers": len(request.app.state.catalog),
+        "meaning": request.app.state.meaning.state,
+    }

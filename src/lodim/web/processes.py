@@ -1,0 +1,133 @@
+"""What a queue of jobs needs of the system: a process with all its children under control, whole files, a lock."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["read_whole", "run_process", "take_lock", "write_whole"]
+
+_LOOK = 0.1  # seconds between two looks at a running process
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file, readable by its owner only, so that a reader finds the old text or the new one, never a part.
+
+    Parameters
+    ----------
+    path : Path
+    text : str
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read_whole(path: Path) -> dict[str, Any] | None:
+    """Return the object in a JSON file, or None where there is none (yet).
+
+    Parameters
+    ----------
+    path : Path
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def run_process(
+    command: Sequence[str], folder: Path, seconds: int | float, stop: threading.Event
+) -> tuple[bool, int]:
+    """Run a program until it ends, is to stop, or its time is over; nothing that it started outlives it.
+
+    Parameters
+    ----------
+    command : sequence of str
+    folder : Path
+        Where it works and leaves temporary files; what it prints goes to ``log.txt`` there. Its standard input stays
+        open as long as this process lives.
+    seconds : float
+        Its time.
+    stop : Event
+        Ends it when set.
+
+    Returns
+    -------
+    bool, int
+        Whether it ended by itself, and its exit code (minus the signal that ended it).
+    """
+    with (folder / "log.txt").open("wb") as log:
+        process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env={**os.environ, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )
+    try:
+        late = time.monotonic() + seconds
+        while not _ended(process) and not stop.wait(_LOOK) and time.monotonic() < late:
+            pass
+        by_itself = _ended(process)
+    finally:
+        _kill_group(process)
+        code = process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+    return by_itself, code
+
+
+def _ended(process: subprocess.Popen[bytes]) -> bool:
+    """Return whether a process has ended, where possible without reaping it: its group's number stays taken."""
+    if not hasattr(os, "waitid"):
+        return process.poll() is not None
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all it started."""
+    if not hasattr(os, "killpg"):
+        process.kill()
+        return
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:  # nothing of it is left
+        return
+
+
+def take_lock(path: Path) -> int | None:
+    """Take a lock until this process ends; return its handle, or None if someone holds it.
+
+    Parameters
+    ----------
+    path : Path
+        A file, made if there is none.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        import fcntl
+    except ImportError:  # no such locks here: two servers on one folder are the user's to avoid
+        return handle
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
