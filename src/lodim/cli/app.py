@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 import lodim
 
-from . import catalog
+from . import catalog, digest, serve
 from .claims import claims_app
 from .errors import INTERRUPTED, reported, say
 from .feed import papers_app
@@ -43,6 +43,8 @@ app = typer.Typer(
 app.add_typer(claims_app, name="claims")
 app.add_typer(papers_app, name="papers")
 catalog.register(app)
+serve.register(app)
+digest.register(app)
 
 
 def _version(wanted: bool) -> bool:

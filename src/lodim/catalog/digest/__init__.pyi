@@ -1,0 +1,17 @@
+from .background import Background as Background
+from .background import start_scheduler as start_scheduler
+from .post import Post as Post
+from .post import Report as Report
+from .relay import MailSettings as MailSettings
+from .relay import Relay as Relay
+from .relay import mail_settings as mail_settings
+from .requests import Preferences as Preferences
+from .requests import RequestError as RequestError
+from .requests import SubscriptionRequest as SubscriptionRequest
+from .requests import read_request as read_request
+from .rows import Answer as Answer
+from .rows import Letter as Letter
+from .rows import Subscriber as Subscriber
+from .subscribers import Subscribers as Subscribers
+from .tokens import read_secret as read_secret
+from .tokens import site_secret as site_secret
