@@ -7,6 +7,7 @@ the block. Squared distances arrive in units of ``unit ** 2``; results are in th
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,9 +16,15 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from lodim.validation import check_in_range
+from lodim.validation import check_choice, check_in_range
 
 __all__ = ["CountBelow", "LogSumExp", "MinByLabelPair", "Reducer", "TopK"]
+
+# Squarings after an exponential (each doubles its relative error), squarings after which terms are cut off below again,
+# and where: exp(-43) is far below a rounding error of the largest term, 1, and no square between two cuts gets so small
+# that it is not a normal number, which are slow to compute with.
+_SQUARINGS = {torch.float32: (1, 1, 43.0), torch.float64: (7, 3, 87.0)}
+_SCRATCH = (1 << 24, 1 << 16)  # numbers at a time: on an accelerator, and on a processor (its cache)
 
 
 @runtime_checkable
@@ -136,37 +143,110 @@ class CountBelow:
 
 
 class LogSumExp:
-    """``log sum_y exp(-|x - y|^2 / (2 h^2))`` of each query for each bandwidth: float64 tensor (n_q, n_bandwidths).
+    """``log sum_y w_y exp(-E)`` of each query for each bandwidth: float64 tensor (n_q, n_bandwidths[, m]).
+
+    The exponent E is ``|x - y|^2 / (2 h^2)``, or ``|x - y| / h``. Kept are the least distance of each query and sums
+    relative to its term, so that nothing under- or overflows. Bandwidths whose rates are a power of two apart cost
+    a squaring instead of an exponential, so a geometric grid is the cheapest one. Blocks whose terms are all zero
+    beside the largest are passed over.
 
     Parameters
     ----------
     bandwidths : array-like, shape (n_bandwidths,)
         Positive, in the data's unit.
+    kernel : {"gaussian", "exponential"}
+    weights : array-like, shape (n_references,) or (n_references, m), optional
+        Nonnegative; each column gives sums of its own. Default: ones.
     """
 
-    def __init__(self, bandwidths: Any):
+    def __init__(self, bandwidths: Any, *, kernel: str = "gaussian", weights: Any = None):
         self.bandwidths = np.atleast_1d(np.asarray(bandwidths, dtype=np.float64))
         if not (self.bandwidths > 0).all():
             raise ValueError(f"bandwidths must be positive, got {self.bandwidths.tolist()}")
+        self.kernel = check_choice(kernel, ("gaussian", "exponential"), "kernel")
+        self.weights = weights
 
     def start(self, n_q: int, n_r: int, device: torch.device, dtype: torch.dtype, unit: float) -> None:
         """Prepare the sums."""
-        self._rates = [float(v) for v in unit**2 / (2 * self.bandwidths**2)]
-        self._sums = torch.full((n_q, len(self._rates)), -torch.inf, dtype=torch.float64, device=device)
+        self._power = 2 if self.kernel == "gaussian" else 1
+        rates = (unit / self.bandwidths) ** self._power / self._power
+        self._rates = torch.tensor(rates, dtype=torch.float64, device=device)
+        longest, self._again, self._cut = _SQUARINGS[dtype]
+        self._chains = _doubling_chains(rates, longest)
+        w = np.ones(n_r) if self.weights is None else np.asarray(self.weights, dtype=np.float64)
+        if len(w) != n_r:
+            raise ValueError(f"{len(w)} weights were given for {n_r} references")
+        self._w = torch.as_tensor(w.reshape(n_r, -1), dtype=dtype, device=device)
+        self._low = torch.full((n_q,), torch.inf, dtype=torch.float64, device=device)
+        self._sums = torch.zeros((n_q, len(rates), self._w.shape[1]), dtype=torch.float64, device=device)
+        self._scratch = torch.empty(_SCRATCH[device.type == "cpu"], dtype=dtype, device=device)
 
     def update(self, rows: slice, cols: slice, block: Tensor) -> None:
         """Add the block's terms."""
-        for column, rate in enumerate(self._rates):
-            new = torch.logsumexp(block.clamp_min(0) * -rate, 1).double()
-            self._sums[rows, column] = torch.logaddexp(self._sums[rows, column], new)
+        near = block.amin(1).double().clamp_min(0)
+        old = self._low[rows].clone()
+        low = torch.minimum(old, near)
+        self._low[rows] = low
+        sums, weights = self._sums[rows], self._w[cols]
+        fallen = torch.where(low < old, self._energy(old) - self._energy(low), 0.0)
+        sums *= torch.exp(-fallen[:, None] * self._rates)[:, :, None]
+        base = torch.where(torch.isfinite(low), low, 0.0)  # a query that has met nothing but itself
+        gap = float(
+            torch.where(torch.isfinite(near), self._energy(near) - self._energy(base), torch.inf).min()
+        )
+        base = base.to(block.dtype)[:, None]
+        step = max(1, len(self._scratch) // block.shape[1])
+        for first in range(0, len(block), step):
+            part = slice(first, first + step)
+            self._add(sums[part], block[part], base[part], weights, gap)
+
+    def _energy(self, squares: Tensor) -> Tensor:
+        return squares if self._power == 2 else squares.clamp_min(0).sqrt()
+
+    def _add(self, sums: Tensor, block: Tensor, base: Tensor, weights: Tensor, gap: float) -> None:
+        """Add some rows' terms; as few as stay in the processor's cache from one bandwidth to the next."""
+        excess = self._energy(block).sub(self._energy(base))
+        terms = (
+            self._scratch[: excess.numel()].view_as(excess) if excess.numel() <= len(self._scratch) else None
+        )
+        found = weights.new_zeros((sums.shape[1], len(block), weights.shape[1]))
+        for rate, columns in self._chains:
+            if rate * gap > self._cut:
+                break
+            terms = torch.mul(excess, -rate, out=terms).clamp_(min=-self._cut).exp_()
+            for position, column in enumerate(columns):
+                if position:
+                    if position % self._again == 1 and position > 1:
+                        terms.clamp_(min=math.exp(-self._cut))
+                    terms.mul_(terms)
+                torch.mm(terms, weights, out=found[column])
+        sums += found.transpose(0, 1).double()
 
     def mirror(self, rows: slice, cols: slice, block: Tensor) -> None:
         """Add the transposed block's terms."""
         self.update(cols, rows, block.T)
 
-    def result(self) -> Float[Tensor, "n_q n_bandwidths"]:
+    def result(self) -> Float[Tensor, "n_q n_bandwidths *m"]:
         """Return the logarithms of the sums."""
-        return self._sums
+        low = torch.where(torch.isfinite(self._low), self._energy(self._low), 0.0)
+        found = self._sums.log() - (low[:, None] * self._rates)[:, :, None]
+        several = self.weights is not None and np.ndim(self.weights) == 2
+        return found if several else found[:, :, 0]
+
+
+def _doubling_chains(rates: np.ndarray, longest: int) -> list[tuple[float, list[int]]]:
+    """Group rates r, 2r, 4r, ...: ``(r, positions of the rates)``, each group at most ``longest`` doublings long."""
+    left, chains = list(np.argsort(rates, kind="stable")), []
+    while left:
+        chain = [left.pop(0)]
+        while len(chain) <= longest:
+            match = [i for i in left if np.isclose(rates[i], 2 * rates[chain[-1]], rtol=1e-12, atol=0)]
+            if not match:
+                break
+            left.remove(match[0])
+            chain.append(match[0])
+        chains.append((float(rates[chain[0]]), [int(i) for i in chain]))
+    return sorted(chains)
 
 
 class MinByLabelPair:

@@ -1,0 +1,15 @@
+from .bandwidth import Curves as Curves
+from .empirical import EmpiricalPhi as EmpiricalPhi
+from .empirical import empirical_phi as empirical_phi
+from .estimator import Divergence as Divergence
+from .estimator import HighDimKDE as HighDimKDE
+from .fluctuations import Fluctuations as Fluctuations
+from .fluctuations import density_fluctuations as density_fluctuations
+from .regime import KDERegime as KDERegime
+from .theory import KDETheory as KDETheory
+from .theory import RegimeMap as RegimeMap
+from .theory import gaussian_phi as gaussian_phi
+from .theory import kde_theory as kde_theory
+from .theory import regime_map as regime_map
+from .verdict import DensityRegime as DensityRegime
+from .verdict import density_regime as density_regime
