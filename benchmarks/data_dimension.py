@@ -1,7 +1,8 @@
 """Estimators of a data set's dimension against scikit-dimension, torchid, DADApy and a bare faiss search.
 
 MNIST's 10,000 test images (784 pixels), one thread each, every library in a process of its own, rounds interleaved;
-then lodim alone on the 60,000 training images. ``python benchmarks/data_dimension.py --peers DIR`` looks for
+then the dearer estimators on 2,000 of them, and lodim alone on the 60,000 training images.
+``python benchmarks/data_dimension.py --peers DIR`` looks for
 environments ``DIR/<library>/bin/python`` (made by ``pip install``: scikit-dimension and faiss-cpu; torchid on Python
 3.13; dadapy with ``numpy<2``) and leaves out, saying so, the libraries it does not find. "six" are TwoNN, MLE, MOM,
 MADA, TLE and MiND-ML, which all but DADApy have; "eight" adds TwoNN's line fit and Gride.
@@ -29,6 +30,7 @@ ENVIRONMENTS = {
     "torchid": "torchid",
     "dadapy": "dadapy",
 }
+FEW = ("danco", "ess", "geomle", "abide", "knn", "ph")
 SHARED = ("six", "twonn", "mle", "mom", "mada", "tle", "mind", "corrint", "fishers")
 
 
@@ -122,6 +124,16 @@ def against_libraries(workers: dict[str, Worker], rounds: int) -> list[Row]:
     return rows
 
 
+def on_few_points(workers: dict[str, Worker], rounds: int) -> list[Row]:
+    """The estimators that look at more than distances, on 2,000 images; DANCo from its shipped balls."""
+    cases = {f"lodim: {m}": workers["lodim"].task(f"{m} of 2,000") for m in FEW}
+    if "scikit-dimension" in workers:
+        cases["scikit-dimension: danco"] = workers["scikit-dimension"].task("danco of 2,000")
+    return compare(
+        cases, reference="lodim: danco", group="estimators of 2,000 x 784", rounds=rounds, warmup=1
+    )
+
+
 def alone(rounds: int) -> list[Row]:
     X = load("mnist", split="train").X.astype(np.float64)
     with tempfile.TemporaryDirectory() as folder:
@@ -151,6 +163,7 @@ def main() -> None:
         np.save(path, X)
         workers = found_workers(options.peers, path)
         rows = against_faiss(workers, options.rounds) + against_libraries(workers, options.rounds)
+        rows += on_few_points(workers, options.rounds)
         values = {library: worker.values for library, worker in workers.items()}
         for worker in workers.values():
             worker.close()

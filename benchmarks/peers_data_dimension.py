@@ -23,7 +23,7 @@ def lodim_tasks() -> dict[str, Task]:
     import torch
 
     from lodim.geometry.dimension.answers import answer
-    from lodim.geometry.dimension.methods import GRAPH_METHODS
+    from lodim.geometry.dimension.methods import GRAPH_METHODS, default_k
     from lodim.geometry.dimension.pairs import correlation_dimension, fisher_separability
     from lodim.neighbors import NeighborGraph
 
@@ -40,12 +40,21 @@ def lodim_tasks() -> dict[str, Task]:
                 values.append(chosen.combine(chosen.contributions(graph.dist, k), k, None))
         return float(values[0])
 
+    def few(X: np.ndarray, method: str) -> float:
+        X = X[:2000]
+        graph = NeighborGraph.from_data(X, max(1, default_k(method, len(X))))
+        return answer(method, graph, X).dimension
+
     common = {"twonn": 2, "mle": K_MLE, "mom": K_MOM, "mada": 20, "tle": K_TLE, "mind": 21}
     one = {m: (lambda X, m=m, k=k: some(X, {m: k})) for m, k in common.items()}
     return {
         "graph k=100": lambda X: float(NeighborGraph.from_data(X, 100).dist[0, 0]),
         "eight": lambda X: some(X, common | {"twonn_fit": 2, "gride": 4}),
         "six": lambda X: some(X, common),
+        **{
+            f"{m} of 2,000": (lambda X, m=m: few(X, m))
+            for m in ("danco", "ess", "geomle", "abide", "knn", "ph")
+        },
         "corrint": lambda X: correlation_dimension(X, NeighborGraph.from_data(X, 20)),
         "fishers": lambda X: fisher_separability(X).dimension,
         **one,
@@ -82,6 +91,8 @@ def skdim_tasks() -> dict[str, Task]:
     }
     six = list(tasks.values())
     tasks["six"] = lambda X: max(task(X) for task in six)
+    danco = fitted(lambda: ids.DANCo(ver="DANCoFit", D=100))
+    tasks["danco of 2,000"] = lambda X: danco(X[:2000])
     return tasks | {"corrint": fitted(ids.CorrInt), "fishers": fitted(ids.FisherS)}
 
 

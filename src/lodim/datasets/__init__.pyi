@@ -1,4 +1,6 @@
 from .arrays import read_npy as read_npy
+from .benchmark_manifolds import BENCHMARK_MANIFOLDS as BENCHMARK_MANIFOLDS
+from .benchmark_manifolds import benchmark_manifold as benchmark_manifold
 from .columns import encode_columns as encode_columns
 from .dataset import Dataset as Dataset
 from .functions import read_function as read_function

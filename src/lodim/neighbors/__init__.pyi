@@ -1,3 +1,5 @@
+from .cost import SearchEstimate as SearchEstimate
+from .cost import estimate_search as estimate_search
 from .duplicates import constant_columns as constant_columns
 from .duplicates import first_occurrences as first_occurrences
 from .duplicates import n_distinct as n_distinct
@@ -10,4 +12,9 @@ from .reducers import MinByLabelPair as MinByLabelPair
 from .reducers import Reducer as Reducer
 from .reducers import TopK as TopK
 from .search import pair_distances as pair_distances
+from .sharded import Shard as Shard
+from .sharded import search_shards as search_shards
+from .sharded import split_rows as split_rows
 from .stream import stream_pairs as stream_pairs
+from .streamed import row_blocks as row_blocks
+from .streamed import stream_neighbors as stream_neighbors

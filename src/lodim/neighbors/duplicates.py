@@ -7,15 +7,31 @@ and compared for equality inside a group: a collision costs time, never correctn
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt64
 
-__all__ = ["constant_columns", "first_occurrences", "n_distinct"]
+__all__ = [
+    "constant_columns",
+    "first_equal_hashes",
+    "first_occurrences",
+    "hash_pairs",
+    "n_distinct",
+    "row_hashes",
+]
 
 _CHUNK_ENTRIES = 1 << 22
+_SECOND_KEY = 0x5EED
 
 
-def _row_hashes(X: np.ndarray) -> np.ndarray:
-    rng = np.random.default_rng(0x10D1)
+def row_hashes(X: Float[np.ndarray, "n features"], key: int = 0x10D1) -> UInt64[np.ndarray, " n"]:
+    """64-bit hashes of rows: equal rows have equal hashes.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, n_features)
+    key : int
+        Another key gives another, independent hash.
+    """
+    rng = np.random.default_rng(key)
     multipliers = rng.integers(1 << 63, size=X.shape[1], dtype=np.uint64) | np.uint64(1)
     hashes = np.empty(len(X), np.uint64)
     step = max(1, _CHUNK_ENTRIES // X.shape[1])
@@ -30,6 +46,32 @@ def _row_hashes(X: np.ndarray) -> np.ndarray:
     return hashes
 
 
+def hash_pairs(X: Float[np.ndarray, "n features"]) -> UInt64[np.ndarray, "n 2"]:
+    """Two independent hashes of each row, which tell rows apart without looking at them again.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, n_features)
+    """
+    return np.stack([row_hashes(X), row_hashes(X, _SECOND_KEY)], 1)
+
+
+def first_equal_hashes(pairs: UInt64[np.ndarray, "n 2"]) -> Int[np.ndarray, " n"]:
+    """For each row the index of the first row with the same two hashes.
+
+    Parameters
+    ----------
+    pairs : ndarray, shape (n, 2)
+        Of :func:`hash_pairs`, for all rows.
+    """
+    order = np.lexsort((np.arange(len(pairs)), pairs[:, 1], pairs[:, 0]))
+    ordered = pairs[order]
+    new = np.r_[True, (ordered[1:] != ordered[:-1]).any(1)]
+    twin = np.empty(len(pairs), dtype=np.int64)
+    twin[order] = order[np.flatnonzero(new)[np.cumsum(new) - 1]]
+    return twin
+
+
 def first_occurrences(X: Float[np.ndarray, "n features"]) -> Int[np.ndarray, " n"]:
     """Return for each row the position of the first row equal to it (its own position if it is the first).
 
@@ -38,7 +80,7 @@ def first_occurrences(X: Float[np.ndarray, "n features"]) -> Int[np.ndarray, " n
     X : ndarray, shape (n, n_features)
         Finite numbers.
     """
-    hashes = _row_hashes(X)
+    hashes = row_hashes(X)
     order = np.argsort(hashes, kind="stable")
     first = np.arange(len(X), dtype=np.int64)
     starts = np.flatnonzero(np.r_[True, np.diff(hashes[order]) != 0])

@@ -18,7 +18,7 @@ from lodim.neighbors.search import search
 from lodim.randomness import RandomState, as_generator
 from lodim.validation import check_choice, check_in_range, check_matrix
 
-__all__ = ["NeighborGraph", "bootstrap", "local_blocks"]
+__all__ = ["NeighborGraph", "bootstrap", "choose_queries", "local_blocks", "safe_scale"]
 
 BACKENDS = ("auto", "blocked", "kdtree", "faiss", "faiss-ivf")
 _TREE_FEATURES = 15
@@ -122,9 +122,9 @@ class NeighborGraph:
                 f"k={k} neighbours need at least {k + 1} distinct rows, got {len(kept)}{dropped}; lower k"
             )
         rng = as_generator(random_state)
-        queries = _choose_queries(query, kept, twin, rng)
+        queries = choose_queries(query, kept, twin, rng)
         distinct = data if len(kept) == len(data) else data[kept]
-        scale = _safe_scale(distinct)
+        scale = safe_scale(distinct)
         if scale != 1.0:
             distinct = distinct / scale
         if backend == "auto":
@@ -141,6 +141,67 @@ class NeighborGraph:
             twin=twin,
             exact=backend != "faiss-ivf",
             recall=recall,
+        )
+
+    @classmethod
+    def from_shards(
+        cls,
+        shards: Any,
+        k: int | np.integer,
+        query: int | np.integer | Int[np.ndarray, " n_q"] | None = None,
+        *,
+        n_jobs: int = 1,
+        ray: str | None = None,
+        backend: str = "blocked",
+        duplicates: str = "drop",
+        block_rows: int | np.integer = 65_536,
+        random_state: RandomState = None,
+    ) -> NeighborGraph:
+        """Search the neighbours in data that lie in pieces, exactly, with several processes or machines.
+
+        Parameters
+        ----------
+        shards : sequence of path, ndarray, memory map or Shard
+            Pieces of one data set, in order: their rows are numbered through. See
+            :func:`lodim.neighbors.split_rows`.
+        k : int
+            Neighbours of each query, the query itself not counted.
+        query : int or int array, optional
+            How many random rows to search from, or which; default: all. The same seed draws the same rows as
+            :meth:`from_data`.
+        n_jobs : int
+            Local processes, one thread each; a shard is one job.
+        ray : str, optional
+            Address of a Ray cluster, or ``"local"``; files must have the same path on every node.
+        backend : {"blocked", "faiss"}
+            What finds candidates; distances are computed again in double precision either way.
+        duplicates : {"drop", "keep"}
+            ``"keep"`` saves the pass over the data that finds repeated rows; they are an error if queries meet them.
+            Data of extreme units (1e-20, 1e20) need ``"drop"``, whose pass sees their extent.
+        block_rows : int
+            Rows of a shard that a worker holds at a time.
+        random_state : int, Generator or None
+            Draws the random queries.
+
+        Raises
+        ------
+        ValueError
+            Shards that do not fit together, rows that are not finite, or fewer than ``k + 1`` distinct rows.
+        RuntimeError
+            A worker failed.
+        """
+        from lodim.neighbors.sharded import graph_of_shards  # which needs this class
+
+        return graph_of_shards(
+            shards,
+            k,
+            query,
+            n_jobs=n_jobs,
+            ray=ray,
+            backend=backend,
+            duplicates=duplicates,
+            block_rows=block_rows,
+            random_state=random_state,
         )
 
     def spread(self, values: Float[np.ndarray, " n_queries"]) -> Float[np.ndarray, " n_samples"]:
@@ -160,16 +221,34 @@ def _as_matrix(X: Any) -> np.ndarray:
     return np.ascontiguousarray(check_matrix(X, min_rows=2, dtype=np.float32 if single else np.float64))
 
 
-def _safe_scale(X: np.ndarray) -> float:
-    """A power of two that keeps squared distances from under- and overflow; 1 for ordinary data."""
+def safe_scale(X: Float[np.ndarray, "n features"]) -> float:
+    """A power of two that keeps squared distances from under- and overflow; 1 for ordinary data.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, n_features)
+        The data, or rows between whose extremes they lie.
+    """
     width = float((X.max(0).astype(np.float64) - X.min(0)).max())
     ordinary = (1e-12, 1e12) if X.dtype == np.float32 else (1e-100, 1e100)
     return 1.0 if width == 0 or ordinary[0] < width < ordinary[1] else float(2.0 ** np.floor(np.log2(width)))
 
 
-def _choose_queries(
-    query: Any, kept: np.ndarray, twin: np.ndarray, rng: np.random.Generator
+def choose_queries(
+    query: Any, kept: Int[np.ndarray, " m"], twin: Int[np.ndarray, " n"], rng: np.random.Generator
 ) -> Int[np.ndarray, " n_q"]:
+    """Rows to search from.
+
+    Parameters
+    ----------
+    query : None, int or int array
+        All, so many at random, or these.
+    kept : int ndarray, shape (m,)
+        The distinct rows.
+    twin : int ndarray, shape (n,)
+        The first row equal to each row.
+    rng : Generator
+    """
     if query is None:
         return kept
     if isinstance(query, int | np.integer):

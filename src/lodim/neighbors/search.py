@@ -1,7 +1,7 @@
 """k nearest neighbours of query points, exact in double precision whatever finds the candidates.
 
 A fast pass (single-precision blocks or faiss) gives each query ``k`` candidates and a few more; their distances are
-computed again by difference in double precision. A rounding bound of the fast pass decides whether a point left out
+computed again in double precision. A rounding bound of the fast pass decides whether a point left out
 could be nearer than the k-th: for a product of length p, ``|error| <= p u (|x| + |y|)^2`` (Higham, *Accuracy and
 Stability of Numerical Algorithms*, section 3.1). Queries for which it could are searched again in double precision.
 """
@@ -20,9 +20,11 @@ from lodim.neighbors.reducers import TopK
 from lodim.neighbors.stream import choose_dtype, stream_pairs
 from lodim.validation import require
 
-__all__ = ["pair_distances", "search"]
+__all__ = ["pair_distances", "search", "search_block"]
 
-_CHUNK_ENTRIES = 1 << 24
+_CHUNK_ENTRIES = 1 << 22
+_PRODUCT_FEATURES = 64
+_PRODUCT_ERROR = 1e-11
 
 
 def pair_distances(
@@ -32,7 +34,7 @@ def pair_distances(
     *,
     device: Any = None,
 ) -> Float[np.ndarray, "n_q k"]:
-    """Distances from each query to its listed points, by difference in double precision.
+    """Distances from each query to its listed points in double precision, right to 5e-12 of their size.
 
     Parameters
     ----------
@@ -46,19 +48,76 @@ def pair_distances(
     """
     if device is not None and torch.device(device).type == "cuda":
         return _pair_distances_cuda(X, query_idx, idx, torch.device(device))
-    squares = np.empty(idx.shape)
-    near = np.empty((idx.shape[1], X.shape[1]), dtype=X.dtype)
-    for row, query in enumerate(query_idx):
-        np.take(
-            X, idx[row], axis=0, out=near, mode="clip"
-        )  # "clip" lets NumPy write into ``near`` unbuffered
-        squares[row] = cdist(X[query : query + 1], near, "sqeuclidean")[0]
+    return _exact_distances(X, query_idx, X, idx)
+
+
+def _exact_distances(Q: np.ndarray, rows: np.ndarray, X: np.ndarray, idx: np.ndarray) -> np.ndarray:
+    """Distances from the rows ``rows`` of Q to the rows ``idx`` of X, in double precision.
+
+    With many columns a product costs half a difference, so squares come from |q|^2 - 2 q.x + |x|^2 wherever the bound
+    of its rounding error is below ``_PRODUCT_ERROR`` of the square, and from differences elsewhere.
+    """
+    if X.shape[1] < _PRODUCT_FEATURES or not _around_origin(X):
+        squares = _squares_by_difference(Q, rows, X, idx)
+    else:
+        squares = _squares_by_product(Q, rows, X, idx)
+    return _roots(squares, Q, rows, X, idx)
+
+
+def _by_difference(Q: np.ndarray, rows: np.ndarray, X: np.ndarray, idx: np.ndarray) -> np.ndarray:
+    return _roots(_squares_by_difference(Q, rows, X, idx), Q, rows, X, idx)
+
+
+def _roots(
+    squares: np.ndarray, Q: np.ndarray, rows: np.ndarray, X: np.ndarray, idx: np.ndarray
+) -> np.ndarray:
     dist = np.sqrt(squares, out=squares)
     for row, column in np.argwhere(dist == 0):  # equal rows, or an underflow
-        difference = np.abs(X[query_idx[row]].astype(np.float64) - X[idx[row, column]])
+        difference = np.abs(Q[rows[row]].astype(np.float64) - X[idx[row, column]])
         largest = difference.max()
         dist[row, column] = largest * np.sqrt(((difference / (largest or 1)) ** 2).sum())
     return dist
+
+
+def _around_origin(X: np.ndarray) -> bool:
+    """Whether the rows spread about the origin as widely as they lie from it (a tenth at least)."""
+    total = float(np.einsum("ij,ij->", X, X, dtype=np.float64)) / len(X)
+    offset = float(np.square(X.mean(0, dtype=np.float64)).sum())
+    return total - offset > 0.1 * total
+
+
+def _squares_by_difference(Q: np.ndarray, rows: np.ndarray, X: np.ndarray, idx: np.ndarray) -> np.ndarray:
+    squares = np.empty(idx.shape)
+    near = np.empty((idx.shape[1], X.shape[1]), dtype=X.dtype)
+    for row, query in enumerate(rows):
+        np.take(
+            X, idx[row], axis=0, out=near, mode="clip"
+        )  # "clip" lets NumPy write into ``near`` unbuffered
+        squares[row] = cdist(Q[query : query + 1], near, "sqeuclidean")[0]
+    return squares
+
+
+def _squares_by_product(Q: np.ndarray, rows: np.ndarray, X: np.ndarray, idx: np.ndarray) -> np.ndarray:
+    products = np.empty(idx.shape)
+    near = np.empty((idx.shape[1], X.shape[1]), dtype=X.dtype)
+    double = near if X.dtype == np.float64 else np.empty(near.shape)
+    for row, query in enumerate(rows):
+        np.take(X, idx[row], axis=0, out=near, mode="clip")
+        if double is not near:
+            double[:] = near
+        np.dot(double, Q[query].astype(np.float64, copy=False), out=products[row])
+    norms = np.einsum("ij,ij->i", X, X, dtype=np.float64)
+    own = norms[rows] if Q is X else np.einsum("ij,ij->i", Q[rows], Q[rows], dtype=np.float64)
+    others = norms[idx]
+    squares = own[:, None] + others - 2 * products
+    bound = (X.shape[1] + 6) * np.finfo(np.float64).eps / 2 * (np.sqrt(own)[:, None] + np.sqrt(others)) ** 2
+    doubtful, columns = np.nonzero(bound > _PRODUCT_ERROR * squares)
+    step = max(1, _CHUNK_ENTRIES // X.shape[1])
+    for start in range(0, len(doubtful), step):
+        r, c = doubtful[start : start + step], columns[start : start + step]
+        difference = Q[rows[r]].astype(np.float64) - X[idx[r, c]]
+        squares[r, c] = np.einsum("ij,ij->i", difference, difference)
+    return squares
 
 
 def _pair_distances_cuda(
@@ -88,12 +147,16 @@ def _n_candidates(k: int, n: int) -> int:
     return min(k + max(4, k // 16), n - 1)
 
 
-def _rounding_bound(X: np.ndarray, query_idx: np.ndarray, dtype: torch.dtype) -> np.ndarray:
-    """Largest error of a squared distance of the fast pass, for each query."""
-    centre = X.mean(0, dtype=np.float64)
+def _norms(X: np.ndarray, centre: np.ndarray) -> np.ndarray:
     norms = np.empty(len(X))
     for start in range(0, len(X), 4096):
         norms[start : start + 4096] = np.linalg.norm(X[start : start + 4096] - centre, axis=1)
+    return norms
+
+
+def _rounding_bound(X: np.ndarray, query_idx: np.ndarray, dtype: torch.dtype) -> np.ndarray:
+    """Largest error of a squared distance of the fast pass, for each query."""
+    norms = _norms(X, X.mean(0, dtype=np.float64))
     u = torch.finfo(dtype).eps / 2
     return (X.shape[1] + 6) * u * (norms[query_idx] + norms.max()) ** 2
 
@@ -118,6 +181,78 @@ def _blocked(
         )
         dist[unsure], idx[unsure] = _nearest(X, again, found.cpu().numpy(), k, device)
     return dist, idx
+
+
+def search_block(
+    Q: Float[np.ndarray, "n_q features"],
+    X: Float[np.ndarray, "n features"],
+    k: int,
+    own: Int[np.ndarray, " n_q"],
+    limit: Float[np.ndarray, " n_q"],
+    *,
+    device: Any = None,
+    faiss: bool = False,
+    by_difference: bool = False,
+) -> tuple[Float[np.ndarray, "n_q m"], Int[np.ndarray, "n_q m"]]:
+    """The up to k nearest rows of ``X`` of each query: distances ascending (infinite where there is none), indices.
+
+    Neighbours farther than a query's ``limit`` may be missing: they are not among the k nearest of all blocks.
+
+    Parameters
+    ----------
+    Q : ndarray, shape (n_q, n_features)
+        Queries.
+    X : ndarray, shape (n, n_features)
+        One block of the references.
+    k : int
+    own : int ndarray, shape (n_q,)
+        The row of ``X`` that a query is, or -1.
+    limit : ndarray, shape (n_q,)
+        Distance to the k-th nearest of the blocks before.
+    device : torch.device or str, optional
+    faiss : bool
+        Find the candidates with a flat faiss index, in single precision.
+    by_difference : bool
+        Measure every pair by its difference, so that its distance does not depend on the other rows of the block.
+    """
+    wanted = min(_n_candidates(k, len(X) + 1) + 1, len(X))
+    precise = torch.float32 if faiss else choose_dtype(Q, len(Q), len(X))
+    measure = _by_difference if by_difference else _exact_distances
+
+    def nearest(some: np.ndarray, dtype: torch.dtype) -> tuple[np.ndarray, ...]:
+        if faiss and dtype == torch.float32:
+            fast, idx = _flat_candidates(Q[some], X, wanted)
+        else:
+            (squares, found), *_ = stream_pairs(
+                Q[some], X, reducers=[TopK(wanted)], dtype=dtype, device=device
+            )
+            fast, idx = squares.cpu().numpy(), found.cpu().numpy()
+        dist = measure(Q, some, X, idx)
+        dist[idx == own[some, None]] = np.inf
+        order = np.lexsort((idx, dist), axis=1)[:, :k]
+        farthest = fast[:, -1]
+        return np.take_along_axis(dist, order, 1), np.take_along_axis(idx, order, 1), farthest
+
+    dist, idx, farthest = nearest(np.arange(len(Q)), precise)
+    if precise == torch.float64 or wanted == len(X):
+        return dist, idx
+    centre = Q.mean(0, dtype=np.float64)
+    bound = (
+        (X.shape[1] + 6) * torch.finfo(precise).eps / 2 * (_norms(Q, centre) + _norms(X, centre).max()) ** 2
+    )
+    unsure = np.flatnonzero(np.minimum(dist[:, -1], limit) ** 2 > farthest - bound)
+    if len(unsure):
+        dist[unsure], idx[unsure], _ = nearest(unsure, torch.float64)
+    return dist, idx
+
+
+def _flat_candidates(Q: np.ndarray, X: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray]:
+    """Squared distances and rows of the nearest by faiss, centred on the queries as the blocks are."""
+    centre = Q.mean(0, dtype=np.float64)
+    index = require("faiss", "faiss").IndexFlatL2(X.shape[1])
+    index.add(np.ascontiguousarray(X - centre, dtype=np.float32))
+    fast, found = index.search(np.ascontiguousarray(Q - centre, dtype=np.float32), wanted)
+    return fast.astype(np.float64), found.astype(np.int64)
 
 
 def _kdtree(X: np.ndarray, k: int, query_idx: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ from lodim.geometry.dimension.methods import GRAPH_METHODS, METHODS
 from lodim.neighbors import NeighborGraph
 
 NEIGHBOUR_METHODS = (*GRAPH_METHODS, "tle", "consensus")
+SUBSAMPLED = ("geomle", "knn", "ph")
 
 
 def shape_of(name, d, n=1000):
@@ -62,7 +63,7 @@ def test_every_estimator_finds_a_small_cube(method, d):
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "fishers"])
 def test_invariances(method):
     X = shape_of("gauss", 5, 600)
-    plain = IntrinsicDimension(method).fit(X).dimension_
+    plain = IntrinsicDimension(method, random_state=0).fit(X).dimension_
     rng = np.random.default_rng(1)
     q, _ = np.linalg.qr(rng.normal(size=(5, 5)))
     changed = {
@@ -73,7 +74,10 @@ def test_invariances(method):
         "permutation": X[rng.permutation(600)],
     }
     for what, Z in changed.items():
-        assert IntrinsicDimension(method).fit(Z).dimension_ == pytest.approx(plain, rel=1e-6), what
+        rel = 0.1 if what == "permutation" and method in SUBSAMPLED else 1e-6  # then other points are drawn
+        assert IntrinsicDimension(method, random_state=0).fit(Z).dimension_ == pytest.approx(
+            plain, rel=rel
+        ), what
 
 
 def test_fisher_invariances():
@@ -238,6 +242,23 @@ def test_local_linear_dimension():
     model = IntrinsicDimension("lpca", k=15).fit(X)
     assert model.dimension_ == pytest.approx(3, abs=0.2)
     assert set(model.dimension_pw_) <= {1.0, 2.0, 3.0}
+
+
+def test_too_few_points_for_the_dimension_are_said():
+    few = IntrinsicDimension().fit(shape_of("gauss", 12, 300))
+    assert not few.sufficient_
+    assert IntrinsicDimension().fit(shape_of("cube", 2, 300)).sufficient_
+    with pytest.warns(UserWarning, match=r"cannot show more than 5\.0"):
+        assert not IntrinsicDimension("corrint").fit(shape_of("gauss", 12, 300)).sufficient_
+
+
+def test_a_pointwise_answer_of_the_dearer_estimators():
+    X = np.vstack([shape_of("cube", 3, 300), shape_of("cube", 3, 300)[:20]])
+    for method in ("ess", "geomle"):
+        model = IntrinsicDimension(method, aggregate="median", ci=0.9, random_state=0).fit(X)
+        assert model.dimension_pw_.shape == (320,)
+        np.testing.assert_array_equal(model.dimension_pw_[300:], model.dimension_pw_[:20])
+        assert model.ci_[0] <= model.dimension_ <= model.ci_[1]
 
 
 def test_saturation_is_said():

@@ -12,6 +12,7 @@ from lodim.geometry.dimension.nearest import (
     levina_bickel,
     log_ratios,
     mada,
+    mind_integer,
     mom,
     twonn_fit,
     twonn_mle,
@@ -88,6 +89,21 @@ def test_mind_is_gride_between_the_first_and_the_last(dist):
 
     best = minimize_scalar(negative, bounds=(0.5, 30), method="bounded", options={"xatol": 1e-9})
     assert gride(log_ratios(dist, 1, k + 1), 1, k + 1)[0] == pytest.approx(best.x, rel=1e-5)
+
+
+def test_integer_mind_is_the_best_of_all_whole_dimensions(dist):
+    """Against the likelihood at every whole number up to 40; no upper bound of 10 or 30 is built in."""
+    k = 10
+    for power in (1.0, 0.21):
+        rho = (dist[:, 0] / dist[:, k]) ** power
+
+        def likelihood(d, rho=rho):
+            return (
+                len(rho) * np.log(k * d) + (d - 1) * np.log(rho).sum() + (k - 1) * np.log1p(-(rho**d)).sum()
+            )
+
+        assert mind_integer(-np.log(rho), k) == max(range(1, 41), key=likelihood)
+    assert mind_integer(np.zeros(5), k) == math.inf
 
 
 def test_pointwise_gride_solves_each_point(dist):

@@ -63,7 +63,7 @@ def test_a_flat_disc_in_many_dimensions(rule):
         @ np.linalg.qr(np.random.default_rng(1).normal(size=(50, 3)))[0].T
     )
     low = 2 if rule in ("Fan", "participation") else 3
-    assert low <= linear_dimension(covariance_spectrum(X), rule) <= 3.0001
+    assert low <= linear_dimension(covariance_spectrum(X), rule, X.shape) <= 3.0001
 
 
 def test_edges():

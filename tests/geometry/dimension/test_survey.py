@@ -9,6 +9,7 @@ from sklearn.datasets import load_digits, load_wine
 
 from lodim.geometry import DimensionSummary, IntrinsicDimension, intrinsic_dimensions
 from lodim.geometry.dimension import survey
+from lodim.geometry.dimension.methods import METHODS
 from lodim.neighbors import NeighborGraph
 
 
@@ -62,6 +63,15 @@ def test_classes_points_and_spectrum(summary):
     assert summary.spectrum.shape == (25,)
     assert summary.n_components[99] <= 6
     assert [s.kind for s in summary.scales] == ["gride"] * 6 + ["decimation"] * 4
+
+
+def test_all_methods_on_one_search():
+    found = intrinsic_dimensions(cube(3, 400), "all", ci=None, scales=False, random_state=0)
+    assert set(found.estimates) == set(METHODS) - {"consensus"}
+    for method, estimate in found.estimates.items():
+        assert estimate.dimension == pytest.approx(3, rel=0.25), method
+    some = intrinsic_dimensions(cube(3, 400), "all", ci=None, scales=False, n_queries=100, random_state=0)
+    assert set(METHODS) - set(some.estimates) == {"consensus", "abide"}
 
 
 def test_small_classes_are_said():

@@ -9,10 +9,20 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from lodim.geometry.dimension.adaptive import adaptive_dimension
 from lodim.geometry.dimension.calibration import calibrate
+from lodim.geometry.dimension.danco import danco, neighbour_concentration
+from lodim.geometry.dimension.extrapolated import geomle
+from lodim.geometry.dimension.growth import (
+    GRAPH_POINTS,
+    TREE_POINTS,
+    graph_length_dimension,
+    tree_dimension,
+)
 from lodim.geometry.dimension.methods import CONSENSUS, GRAPH_METHODS, OTHER_K, default_k, put_together
-from lodim.geometry.dimension.nearest import gride
+from lodim.geometry.dimension.nearest import gride, log_ratios, mind_integer
 from lodim.geometry.dimension.pairs import correlation_dimension, fisher_separability
+from lodim.geometry.dimension.simplex import ess
 from lodim.geometry.dimension.spectrum import (
     covariance_spectrum,
     linear_dimension,
@@ -22,7 +32,7 @@ from lodim.geometry.dimension.spectrum import (
 from lodim.geometry.dimension.tight import tle
 from lodim.neighbors import NeighborGraph
 
-__all__ = ["Answer", "answer", "consensus", "smooth"]
+__all__ = ["NEED_DATA", "Answer", "answer", "consensus", "smooth"]
 
 Resampled = Callable[[np.ndarray], float]
 
@@ -94,6 +104,9 @@ def answer(
     X: Float[np.ndarray, "n features"] | None = None,
     k: int | None = None,
     aggregate: str | None = None,
+    *,
+    rule: str | None = None,
+    seed: int = 0,
 ) -> Answer:
     """Apply one estimator (any but the consensus).
 
@@ -102,18 +115,21 @@ def answer(
     method : str
     graph : NeighborGraph
     X : ndarray, shape (n, n_features), optional
-        The data of the graph; needed by ``tle``, ``corrint``, ``lpca`` and ``fishers``.
+        The data of the graph; :data:`NEED_DATA` lists the methods that want it.
     k : int, optional
         Default: :func:`~lodim.geometry.dimension.methods.default_k`. ``lpca`` without k looks at all points at once.
     aggregate : str, optional
+    rule : str, optional
+        Of :data:`~lodim.geometry.dimension.spectrum.LPCA_RULES`, for ``lpca``.
+    seed : int
+        Draws the subsamples of ``geomle``, ``knn`` and ``ph``.
 
     Raises
     ------
     ValueError
         If the method needs ``X`` and there is none, or the graph has too few neighbours.
     """
-    local_lpca = method == "lpca" and k is not None
-    k = default_k(method, graph.n_ref) if k is None else k
+    given, k = k, default_k(method, graph.n_ref) if k is None else k
     if k > graph.k:
         raise ValueError(
             f"{method!r} with k={k} needs {k} neighbours of each point, the graph has {graph.k}; "
@@ -122,25 +138,94 @@ def answer(
     if method in GRAPH_METHODS:
         return _of_graph(method, graph, k, aggregate)
     if X is None:
-        raise ValueError(f"method={method!r} needs the data, not only their neighbour graph; call fit(X)")
-    if method == "tle" or local_lpca:
-        local = tle(X, graph, k) if method == "tle" else local_dimension(local_spectra(X, graph, k))
-        how = aggregate or "mean"
-        return Answer(
-            put_together(local, how),
-            k,
-            local,
-            lambda drawn: put_together(local[drawn], how),
-            note=_k_note(method, k),
-        )
-    if method == "corrint":
-        d = correlation_dimension(X, graph, max(1, k // 2), k)
-        return Answer(d, k, note=_k_note(method, k))
+        if method in NEED_DATA:
+            raise ValueError(f"method={method!r} needs the data, not only their neighbour graph; call fit(X)")
+        X = np.empty((len(graph.twin), 0))
     if method == "lpca":
-        return Answer(linear_dimension(covariance_spectrum(X)), note="linear, seen from outside")
+        return _linear(X, graph, given, rule or "FO", aggregate)
+    if method in ("knn", "ph"):
+        return _growth(method, X, given, seed)
+    if method in _LOCAL:
+        return _of_local(_LOCAL[method](X, graph, k, seed), k, aggregate, _k_note(method, k))
+    return _GLOBAL[method](X, graph, k)
+
+
+NEED_DATA = ("tle", "corrint", "lpca", "fishers", "danco", "ess", "knn", "ph")
+
+
+def _of_local(local: np.ndarray, k: int, aggregate: str | None, note: str) -> Answer:
+    how = aggregate or "mean"
+    return Answer(
+        put_together(local, how), k, local, lambda drawn: put_together(local[drawn], how), note=note
+    )
+
+
+def _linear(X: np.ndarray, graph: NeighborGraph, k: int | None, rule: str, aggregate: str | None) -> Answer:
+    if k is None:
+        d = linear_dimension(covariance_spectrum(X), rule, X.shape)
+        return Answer(d, note="linear, seen from outside")
+    local = local_dimension(local_spectra(X, graph, k), rule, (k + 1, X.shape[1]))
+    return _of_local(local, k, aggregate, _k_note("lpca", k))
+
+
+def _growth(method: str, X: np.ndarray, k: int | None, seed: int) -> Answer:
+    most = GRAPH_POINTS if method == "knn" else TREE_POINTS
+    note = f"on {most} random points" if len(X) > most else ""
+    if method == "ph":
+        return Answer(tree_dimension(X, random_state=seed), note=note)
+    return Answer(graph_length_dimension(X, k or 5, random_state=seed), k or 0, note=note)
+
+
+def _danco(X: np.ndarray, graph: NeighborGraph, k: int) -> Answer:
+    found = neighbour_concentration(X, graph, k - 1)
+    d, saturated = danco(found.statistics(), graph.n_ref, k - 1)
+    return Answer(
+        d,
+        k,
+        resampled=lambda drawn: danco(found.statistics(drawn), graph.n_ref, k - 1)[0],
+        note="lower bound: the largest ball compared with" if saturated else _k_note("danco", k),
+        saturated=saturated,
+    )
+
+
+def _fishers(X: np.ndarray, graph: NeighborGraph, k: int) -> Answer:
     found = fisher_separability(X)
     note = "lower bound: all pairs are separable" if found.saturated else ""
     return Answer(found.dimension, note=note, saturated=found.saturated)
+
+
+def _corrint(X: np.ndarray, graph: NeighborGraph, k: int) -> Answer:
+    return Answer(correlation_dimension(X, graph, max(1, k // 2), k), k, note=_k_note("corrint", k))
+
+
+def _abide(X: np.ndarray, graph: NeighborGraph, k: int) -> Answer:
+    found = adaptive_dimension(graph, k)
+    note = f"neighbourhoods of {np.median(found.k_star):.0f} points"
+    return Answer(found.dimension, k, se=found.se, note=note)
+
+
+def _mind_integer(X: np.ndarray, graph: NeighborGraph, k: int) -> Answer:
+    l = log_ratios(graph.dist, 1, k)
+    return Answer(
+        mind_integer(l, k - 1),
+        k,
+        resampled=lambda drawn: mind_integer(l[drawn], k - 1),
+        note=_k_note("mind_integer", k),
+    )
+
+
+_LOCAL: dict[str, Callable[[np.ndarray, NeighborGraph, int, int], np.ndarray]] = {
+    "tle": lambda X, graph, k, seed: tle(X, graph, k),
+    "ess": lambda X, graph, k, seed: ess(X, graph, k),
+    "geomle": lambda X, graph, k, seed: geomle(graph, k, random_state=seed),
+}
+_GLOBAL: dict[str, Callable[[np.ndarray, NeighborGraph, int], Answer]] = {
+    "mind_integer": _mind_integer,
+    "danco": _danco,
+    "corrint": _corrint,
+    "fishers": _fishers,
+    "abide": _abide,
+}
 
 
 def consensus(answers: dict[str, Answer]) -> tuple[float, Resampled, tuple[float, float]]:

@@ -8,6 +8,7 @@ Konz and Mazurowski (arXiv 2401.08865), who take ``mle`` with k = 20 for images 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,25 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from lodim.geometry.dimension.answers import Answer, answer, consensus, smooth
-from lodim.geometry.dimension.methods import AGGREGATES, CONSENSUS, GRAPH_METHODS, METHODS, default_k
+from lodim.geometry.dimension.methods import (
+    AGGREGATES,
+    CONSENSUS,
+    GRAPH_METHODS,
+    LEAST_K,
+    LOCAL_METHODS,
+    METHODS,
+    default_k,
+    points_needed,
+)
 from lodim.geometry.dimension.scales import decimation_points, gride_points
+from lodim.geometry.dimension.spectrum import LPCA_RULES
 from lodim.neighbors import NeighborGraph, bootstrap, n_distinct
 from lodim.randomness import derive_seed, root_seed
 from lodim.validation import check_choice, check_in_range, check_matrix, warn
 
 __all__ = ["IntrinsicDimension"]
 
-_NO_GRAPH = ("lpca", "fishers")
+_NO_GRAPH = ("lpca", "fishers", "knn", "ph")
 _RESAMPLES = 200
 
 
@@ -34,17 +45,19 @@ class IntrinsicDimension(BaseEstimator):
     ----------
     method : str
         ``"twonn"`` (default), ``"twonn_fit"``, ``"mle"``, ``"mle_unbiased"``, ``"gride"``, ``"mind"``, ``"mom"``,
-        ``"mada"``, ``"tle"``, ``"corrint"``, ``"lpca"``, ``"fishers"``, or ``"consensus"``: the median of twonn, gride,
-        mle, mada and mom, each calibrated.
+        ``"mada"``, ``"tle"``, ``"corrint"``, ``"lpca"``, ``"fishers"``, ``"mind_integer"``, ``"danco"``, ``"ess"``,
+        ``"geomle"``, ``"abide"``, ``"knn"`` (graph length), ``"ph"`` (minimum spanning tree), or ``"consensus"``: the
+        median of twonn, gride, mle, mada and mom, each calibrated.
     k : int or (int, int), optional
         Farthest neighbour used; for ``"mle"`` a pair averages over that range. Default: 2 for twonn, 4 for gride, 11
-        for mind, 100 for mom, else 20, but at most a tenth of the points (at least 5); see ``k_``. With ``"lpca"`` a
-        number looks at neighbourhoods instead of at all points at once.
+        for mind and danco, 100 for mom, ess, geomle and abide, else 20, but at most a tenth of the points (at least
+        5); see ``k_``. With ``"lpca"`` a number looks at neighbourhoods instead of at all points at once; with
+        ``"knn"`` it is the edges of a point (5).
     calibrate : {None, "ball"}
         ``"ball"`` corrects the finite-sample bias: the dimension of the uniform ball on which the estimator would
         answer the same with as many points. For the estimators of neighbour distances.
     aggregate : {None, "inverse_mean", "mean", "median"}
-        How local values are put together (mle, mom, mada, tle); None is the method's own way.
+        How local values are put together (mle, mom, mada, tle, ess, geomle); None is the method's own way.
     n_queries : int, optional
         Measure at so many random points only, all points staying neighbours.
     ci : float, optional
@@ -52,6 +65,9 @@ class IntrinsicDimension(BaseEstimator):
     backend : str
         Neighbour search, see :meth:`lodim.neighbors.NeighborGraph.from_data`.
     random_state : int, Generator or None
+    rule : str, optional
+        For ``"lpca"``: which eigenvalues count, a name of :data:`~lodim.geometry.dimension.spectrum.LPCA_RULES`;
+        default ``"FO"``.
 
     Attributes
     ----------
@@ -66,7 +82,10 @@ class IntrinsicDimension(BaseEstimator):
     graph_ : NeighborGraph or None
     k_ : int, tuple or None
     saturated_ : bool
-        Whether ``dimension_`` is only a lower bound (FisherS with all pairs separable).
+        Whether ``dimension_`` is only a lower bound (FisherS with all pairs separable, DANCo at its largest ball).
+    sufficient_ : bool
+        Whether there are the 10^(d/2) points below which pair counts cannot show the dimension found (Eckmann and
+        Ruelle 1992); ``"corrint"`` warns if not, the other estimators lean less on it.
 
     Examples
     --------
@@ -86,6 +105,7 @@ class IntrinsicDimension(BaseEstimator):
     graph_: NeighborGraph | None
     k_: int | tuple[int, ...] | None
     saturated_: bool
+    sufficient_: bool
 
     def __init__(
         self,
@@ -97,6 +117,7 @@ class IntrinsicDimension(BaseEstimator):
         ci: Any = None,
         backend: Any = "auto",
         random_state: Any = None,
+        rule: Any = None,
     ):
         self.method = method
         self.k = k
@@ -106,6 +127,7 @@ class IntrinsicDimension(BaseEstimator):
         self.ci = ci
         self.backend = backend
         self.random_state = random_state
+        self.rule = rule
 
     def _check_parameters(self) -> None:
         check_choice(self.method, METHODS, "method")
@@ -116,7 +138,8 @@ class IntrinsicDimension(BaseEstimator):
                 f"method={self.method!r} has no calibration; use one of {', '.join(GRAPH_METHODS)}"
             )
         if self.aggregate is not None:
-            known: tuple[str, ...] = AGGREGATES if self.method == "tle" else ()
+            local = (*LOCAL_METHODS, "lpca") if self.k is not None else LOCAL_METHODS
+            known: tuple[str, ...] = AGGREGATES if self.method in local else ()
             if self.method in GRAPH_METHODS:
                 known = GRAPH_METHODS[self.method].aggregates
             if not known:
@@ -130,6 +153,10 @@ class IntrinsicDimension(BaseEstimator):
             check_in_range(self.n_queries, "n_queries", low=2, integer=True)
         if isinstance(self.k, tuple) and self.method not in ("mle", "mle_unbiased"):
             raise ValueError(f"a range of k is for method='mle'; {self.method!r} takes one number")
+        if self.rule is not None:
+            check_choice(self.rule, LPCA_RULES, "rule")
+            if self.method != "lpca":
+                raise ValueError(f"rule is for method='lpca'; leave rule=None with {self.method!r}")
         if self.k is not None and self.method == "consensus":
             raise ValueError("method='consensus' uses each estimator's own k; leave k=None")
 
@@ -138,7 +165,7 @@ class IntrinsicDimension(BaseEstimator):
         if self.k is None:
             return (default_k(self.method, n),)
         orders = tuple(self.k) if isinstance(self.k, tuple) else (self.k,)
-        least = GRAPH_METHODS[self.method].least_k if self.method in GRAPH_METHODS else 2
+        least = LEAST_K.get(self.method, 2)
         for k in orders:
             check_in_range(k, "k", low=least, integer=True)
         if len(orders) == 2:
@@ -188,6 +215,7 @@ class IntrinsicDimension(BaseEstimator):
         self.dimension_, self.ci_ = 0.0, None if self.ci is None else (0.0, 0.0)
         self.dimension_pw_ = self.dimension_pw_smooth_ = np.zeros(len(data))
         self.n_duplicates_, self.graph_, self.k_, self.saturated_ = len(data) - 1, None, None, False
+        self.sufficient_ = True
         self._data = data
         return self
 
@@ -214,13 +242,21 @@ class IntrinsicDimension(BaseEstimator):
         else:
             orders = self._orders(graph.n_ref)
             given = None if self.k is None else orders
-            parts = [answer(self.method, graph, data, k, self.aggregate) for k in given or (None,)]
+            options: dict[str, Any] = {"rule": self.rule, "seed": derive_seed(seed, "subsamples")}
+            parts = [answer(self.method, graph, data, k, self.aggregate, **options) for k in given or (None,)]
             result = parts[0] if len(parts) == 1 else _averaged(parts)
             self.k_ = result.k if len(parts) == 1 else (orders[0], orders[-1])
         to_ball = result.to_ball if self.calibrate else None
         raw = result.dimension
         self.dimension_ = raw if to_ball is None else float(to_ball(np.array(raw)))
         self.saturated_ = result.saturated
+        self.sufficient_ = graph.n_ref >= points_needed(self.dimension_)
+        if self.method == "corrint" and not self.sufficient_:
+            warn(
+                f"{graph.n_ref} points are too few for the correlation dimension found ({self.dimension_:.1f}): pair "
+                f"counts cannot show more than {2 * math.log10(graph.n_ref):.1f} (2 log10 n)",
+                stacklevel=4,
+            )
         self.ci_ = self._interval(result, graph.n_queries, to_ball, seed)
         self._set_pointwise(graph, result)
 

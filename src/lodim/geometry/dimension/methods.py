@@ -16,7 +16,18 @@ from jaxtyping import Float
 from lodim.geometry.dimension import nearest
 from lodim.validation import check_choice
 
-__all__ = ["AGGREGATES", "CONSENSUS", "GRAPH_METHODS", "METHODS", "GraphMethod", "default_k"]
+__all__ = [
+    "AGGREGATES",
+    "CONSENSUS",
+    "GRAPH_METHODS",
+    "LEAST_K",
+    "LOCAL_METHODS",
+    "METHODS",
+    "GraphMethod",
+    "default_k",
+    "points_needed",
+    "put_together",
+]
 
 AGGREGATES = ("inverse_mean", "mean", "median")
 
@@ -148,13 +159,35 @@ GRAPH_METHODS: dict[str, GraphMethod] = {
         ("median", "inverse_mean", "mean"),
     ),
 }
-OTHER_K = {"tle": 20, "corrint": 20, "lpca": 0, "fishers": 0, "consensus": 100}
+OTHER_K = {
+    "tle": 20,
+    "corrint": 20,
+    "lpca": 0,
+    "fishers": 0,
+    "mind_integer": 11,
+    "danco": 11,
+    "ess": 100,
+    "geomle": 100,
+    "abide": 100,
+    "knn": 0,
+    "ph": 0,
+    "consensus": 100,
+}
+LEAST_K = {m: chosen.least_k for m, chosen in GRAPH_METHODS.items()} | {
+    "danco": 3,
+    "ess": 3,
+    "geomle": 20,
+    "abide": 6,
+}
 METHODS = (*GRAPH_METHODS, *OTHER_K)
+LOCAL_METHODS = ("tle", "ess", "geomle")
 CONSENSUS = ("twonn", "gride", "mle", "mada", "mom")
 
 
 def default_k(method: str, n: int) -> int:
-    """Neighbours a method uses if none are asked for: its own number, but at most a tenth of ``n`` (at least 5).
+    """Neighbours a method uses if none are asked for: its own number, but at most a tenth of ``n``.
+
+    Never fewer than 5 or than the method needs at all.
 
     0 for methods that look at no neighbours.
 
@@ -168,5 +201,15 @@ def default_k(method: str, n: int) -> int:
     own = GRAPH_METHODS[method].k if method in GRAPH_METHODS else OTHER_K[method]
     if own == 0:
         return 0
-    k = min(own, max(5, n // 10), n - 1)
+    k = min(own, max(5, n // 10, LEAST_K.get(method, 2)), n - 1)
     return k - k % 2 if method in ("gride", "mada") else k
+
+
+def points_needed(d: int | float) -> float:
+    """Fewest points of which pair counts can show a dimension: 10^(d/2) (Eckmann and Ruelle 1992).
+
+    Parameters
+    ----------
+    d : float
+    """
+    return 10 ** (d / 2) if d < 600 else math.inf

@@ -33,7 +33,17 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import brentq
 
-__all__ = ["gride", "gride_pointwise", "levina_bickel", "log_ratios", "mada", "mom", "twonn_fit", "twonn_mle"]
+__all__ = [
+    "gride",
+    "gride_pointwise",
+    "levina_bickel",
+    "log_ratios",
+    "mada",
+    "mind_integer",
+    "mom",
+    "twonn_fit",
+    "twonn_mle",
+]
 
 
 def log_ratios(dist: Float[np.ndarray, "n k"], n1: int = 1, n2: int = 2) -> Float[np.ndarray, " n"]:
@@ -130,6 +140,29 @@ def gride_pointwise(l: Float[np.ndarray, " n"], n1: int, n2: int) -> Float[np.nd
     """
     constant = gride(np.ones(1), n1, n2)[0]
     return _divide(np.full(len(l), constant), l)
+
+
+def mind_integer(l: Float[np.ndarray, " n"], k: int) -> float:
+    """MiND-MLi: the whole dimension with the largest likelihood of ``r_1 / r_{k+1}``, at least 1.
+
+    The likelihood is concave, so the best whole number is next to the best real one.
+
+    Parameters
+    ----------
+    l : ndarray, shape (n,)
+        ``log(r_{k+1} / r_1)``.
+    k : int
+    """
+    best = gride(l, 1, k + 1)[0]
+    if not math.isfinite(best):
+        return best
+
+    def likelihood(d: int | float) -> float:
+        shrunk = np.log(-np.expm1(-d * l[l > 0])).sum()
+        return len(l) * math.log(k * d) - (d - 1) * float(l.sum()) + (k - 1) * float(shrunk)
+
+    low = max(1.0, math.floor(best))
+    return float(max((low, low + 1), key=likelihood))
 
 
 def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -13,6 +13,8 @@ rule                counts
 ``participation``   (sum l)^2 / sum l^2, a real number
 ``Kaiser``          l_i above the mean (Kaiser 1960)
 ``broken_stick``    leading l_i / sum l above the expected i-th longest of D random pieces (Jackson 1993)
+``minka``           most probable rank of a signal in even noise (:mod:`lodim.geometry.dimension.noise_rank`)
+``MP``              above the edge of even noise's spectrum (the same)
 =================== =========================================================================================
 
 They see a curved manifold from outside, so they bound its dimension from above rather than measure it.
@@ -25,11 +27,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from lodim.geometry.dimension.noise_rank import minka_rank, signal_rank
 from lodim.neighbors import NeighborGraph, local_blocks
 from lodim.validation import check_choice
 
 __all__ = [
     "LPCA_RULES",
+    "NOISE_RULES",
     "components_for",
     "covariance_spectrum",
     "linear_dimension",
@@ -37,7 +41,8 @@ __all__ = [
     "local_spectra",
 ]
 
-LPCA_RULES = ("FO", "Fan", "maxgap", "ratio", "participation", "Kaiser", "broken_stick")
+NOISE_RULES = ("minka", "MP")
+LPCA_RULES = ("FO", "Fan", "maxgap", "ratio", "participation", "Kaiser", "broken_stick", *NOISE_RULES)
 
 
 def covariance_spectrum(X: Float[np.ndarray, "n features"]) -> Float[np.ndarray, " m"]:
@@ -118,7 +123,7 @@ def _broken_stick(l: np.ndarray) -> float:
     return float(below[0]) if len(below) else float(m)
 
 
-def linear_dimension(spectrum: Any, rule: str = "FO") -> float:
+def linear_dimension(spectrum: Any, rule: str = "FO", shape: tuple[int, int] | None = None) -> float:
     """Number of eigenvalues that count by a rule of :data:`LPCA_RULES`; 0 for a spectrum of zeros.
 
     Parameters
@@ -126,16 +131,22 @@ def linear_dimension(spectrum: Any, rule: str = "FO") -> float:
     spectrum : array-like, shape (m,)
         Eigenvalues, descending, not negative.
     rule : str
+    shape : (int, int), optional
+        Samples and features behind the spectrum; ``minka`` and ``MP`` need it.
 
     Raises
     ------
     ValueError
-        For an unknown rule.
+        For an unknown rule, or a rule about noise without ``shape``.
     """
     check_choice(rule, LPCA_RULES, "rule")
     l = np.asarray(spectrum, dtype=np.float64)
     if l[0] <= 0:
         return 0.0
+    if rule in NOISE_RULES:
+        if shape is None:
+            raise ValueError(f"rule={rule!r} needs shape=(n_samples, n_features) of the data")
+        return float(minka_rank(l, shape[0]) if rule == "minka" else signal_rank(l, *shape))
     if rule == "FO":
         return float((l > 0.05 * l[0]).sum())
     if rule == "Fan":
@@ -151,14 +162,18 @@ def linear_dimension(spectrum: Any, rule: str = "FO") -> float:
     return _broken_stick(l)
 
 
-def local_dimension(spectra: Float[np.ndarray, "n m"], rule: str = "FO") -> Float[np.ndarray, " n"]:
+def local_dimension(
+    spectra: Float[np.ndarray, "n m"], rule: str = "FO", shape: tuple[int, int] | None = None
+) -> Float[np.ndarray, " n"]:
     """:func:`linear_dimension` of each row.
 
     Parameters
     ----------
     spectra : ndarray, shape (n, m)
     rule : str
+    shape : (int, int), optional
+        Points of a neighbourhood and features.
     """
     if rule == "FO":
         return (spectra > 0.05 * spectra[:, :1]).sum(1).astype(np.float64)
-    return np.array([linear_dimension(row, rule) for row in spectra])
+    return np.array([linear_dimension(row, rule, shape) for row in spectra])

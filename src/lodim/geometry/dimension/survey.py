@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from lodim.geometry.dimension.answers import Answer, answer, consensus, smooth
-from lodim.geometry.dimension.methods import CONSENSUS, METHODS, default_k
+from lodim.geometry.dimension.methods import CONSENSUS, METHODS, default_k, points_needed
 from lodim.geometry.dimension.scales import decimation_points, gride_points
 from lodim.geometry.dimension.spectrum import components_for, covariance_spectrum, linear_dimension
 from lodim.geometry.dimension.summary import DimensionSummary, Estimate, ScalePoint
@@ -61,7 +61,7 @@ class _Run:
 
 def intrinsic_dimensions(
     X: Any,
-    methods: Sequence[str] = DEFAULT_METHODS,
+    methods: Sequence[str] | str = DEFAULT_METHODS,
     *,
     y: Any = None,
     n_queries: int | None = None,
@@ -77,9 +77,10 @@ def intrinsic_dimensions(
     ----------
     X : array-like or Tensor, shape (n_samples, n_features)
         Finite numbers, at least 7 distinct rows (fewer is an error, all equal gives dimension 0).
-    methods : sequence of str
+    methods : sequence of str, or "all"
         Names as in :class:`~lodim.geometry.IntrinsicDimension` (not ``"consensus"``, which is always there); at least
-        one of twonn, gride, mle, mada, mom.
+        one of twonn, gride, mle, mada, mom. ``"all"``: every one that fits (``"abide"`` only where every point is
+        measured).
     y : array-like, shape (n_samples,), optional
         Labels: adds the consensus within each class of at least 30 distinct points.
     n_queries : int, optional
@@ -109,7 +110,8 @@ def intrinsic_dimensions(
     >>> round(intrinsic_dimensions(plane, random_state=0).dimension)
     2
     """
-    methods = _check_methods(methods)
+    everything = isinstance(methods, str) and methods == "all"
+    methods = _check_methods(METHODS[:-1] if everything else methods)
     if ci is not None:
         check_in_range(ci, "ci", low=1e-6, high=1 - 1e-6)
     seed = root_seed(random_state)
@@ -127,13 +129,15 @@ def intrinsic_dimensions(
         )
     if n_queries is None and n > _ALL_QUERIES:
         n_queries = _SOME_QUERIES
+    if everything and n_queries is not None and n_queries < n:
+        methods = tuple(m for m in methods if m != "abide")
     source = X if hasattr(X, "device") else data
     graph = NeighborGraph.from_data(source, k, backend, n_queries, random_state=derive_seed(seed, "queries"))
     run = _Run(data, graph, ci, backend, seed, deadline, [])
     return _summarise(run, methods, labels, scales)
 
 
-def _check_methods(methods: Sequence[str]) -> tuple[str, ...]:
+def _check_methods(methods: Sequence[str] | str) -> tuple[str, ...]:
     methods = (methods,) if isinstance(methods, str) else tuple(dict.fromkeys(methods))
     known = tuple(m for m in METHODS if m != "consensus")
     for method in methods:
@@ -204,7 +208,7 @@ def _other_answers(run: _Run, methods: list[str]) -> dict[str, Answer]:
             rng = np.random.default_rng(derive_seed(run.seed, "pairs"))
             X = X[np.sort(rng.choice(len(X), _PAIR_POINTS, replace=False))]
             note = f"on {_PAIR_POINTS} random points"
-        result = answer(method, run.graph, X)
+        result = answer(method, run.graph, X, seed=derive_seed(run.seed, "subsamples"))
         notes = "; ".join(text for text in (result.note, note) if text)
         found[method] = Answer(**{**vars(result), "note": notes})
     return found
@@ -259,7 +263,7 @@ def _judge(run: _Run, value: float, quartiles: tuple[float, float], answers: dic
             "most distances tie (a lattice, or rounded data): neighbours do not show a dimension"
         )
         return
-    if n < 10 ** (value / 2):
+    if n < points_needed(value):
         limit = 2 * math.log10(n)
         run.warnings.append(
             f"{n} points are few for dimension {value:.1f}: pair counts cannot show more than {limit:.1f} "
