@@ -1,3 +1,4 @@
+from .activations import watch_layers as watch_layers
 from .dense import fc as fc
 from .dense import linear as linear
 from .dense import mlp as mlp

@@ -1,0 +1,7 @@
+"""A trained model and the geometry of its data: dimension of representations, adversarial error, label sharpness."""
+
+from __future__ import annotations
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

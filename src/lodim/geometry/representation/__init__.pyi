@@ -1,0 +1,12 @@
+from .adversarial import AdversarialAccuracy as AdversarialAccuracy
+from .adversarial import adversarial_accuracy as adversarial_accuracy
+from .adversarial import fgsm as fgsm
+from .adversarial import pgd as pgd
+from .layers import IdProfile as IdProfile
+from .layers import LayerDimension as LayerDimension
+from .layers import id_profile as id_profile
+from .layers import representation_id as representation_id
+from .sharpness import PairRecord as PairRecord
+from .sharpness import SharpnessReport as SharpnessReport
+from .sharpness import sharpness_of_pairs as sharpness_of_pairs
+from .sharpness import sharpness_report as sharpness_report
