@@ -5,8 +5,15 @@ written before the cards were; ``terms`` uses the trade's own words and was writ
 be missing were then added to cards).
 """
 
+import glob
 import json
+import os
+import shutil
+import subprocess
+import tempfile
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -14,6 +21,7 @@ import pytest
 from lodim.catalog import search
 
 HERE = Path(__file__).parent
+DATABASES = ("sqlite", "postgresql")
 
 
 @dataclass(frozen=True)
@@ -58,3 +66,137 @@ def places():
         return Places(tuple(found))
 
     return of
+
+
+class Server:
+    """A PostgreSQL server of these tests alone, reached through a socket in a folder of its own."""
+
+    options = {
+        "listen_addresses": "",
+        "fsync": "off",
+        "synchronous_commit": "off",
+        "full_page_writes": "off",
+        "autovacuum": "off",
+        "shared_buffers": "16MB",
+        "max_connections": "40",
+        "jit": "off",
+    }
+
+    def __init__(self, programs, folder, user):
+        self.programs, self.folder, self.numbers = programs, folder, count()
+        self._as = (
+            {"user": user, "group": "nogroup", "extra_groups": []} if user == "nobody" else {"user": user}
+        )
+        if user:
+            shutil.chown(folder, user)
+        self._run("initdb", "-A", "trust", "-U", "lodim", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+        settings = {**self.options, "unix_socket_directories": folder}
+        chosen = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
+        self._run("pg_ctl", "-w", "-t", "30", "-l", f"{folder}/log", "-o", chosen, "start")
+
+    def _run(self, program, *arguments):
+        subprocess.run(
+            [f"{self.programs}/{program}", "-D", f"{self.folder}/data", *arguments],
+            check=True, text=True, cwd=self.folder, env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=60, **self._as,
+        )  # fmt: skip
+
+    def stop(self):
+        self._run("pg_ctl", "-m", "immediate", "stop")
+
+    def url(self, database):
+        return "postgresql://lodim@/" + database + f"?host={self.folder}"
+
+    def command(self, statement):
+        import psycopg
+
+        with psycopg.connect(
+            host=self.folder, user="lodim", dbname="postgres", autocommit=True
+        ) as connection:
+            connection.execute(statement)
+
+    @contextmanager
+    def database(self, template="template1"):
+        """Give the address of a new database, a copy of a template, and delete it in the end."""
+        name = f"papers{next(self.numbers)}"
+        self.command(f"CREATE DATABASE {name} TEMPLATE {template}")
+        yield self.url(name)
+        self.command(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def programs_of_postgresql():
+    """Return the folder of initdb and pg_ctl, or None."""
+    known = [shutil.which("initdb"), *sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"), reverse=True)]
+    folders = [os.path.dirname(os.path.realpath(path)) for path in known if path]
+    return next((folder for folder in folders if os.path.exists(f"{folder}/pg_ctl")), None)
+
+
+def other_user():
+    """Return the user that runs the server: it refuses to be run by root."""
+    import pwd
+
+    if os.getuid() != 0:
+        return None
+    return next(
+        (name for name in ("postgres", "nobody") if name in {user.pw_name for user in pwd.getpwall()}), None
+    )
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """Return a running server with the database ``catalogue``, which holds an empty catalogue."""
+    for needed in ("sqlalchemy", "psycopg"):
+        pytest.importorskip(needed, reason="needs the extra 'postgres'")
+    programs = programs_of_postgresql()
+    if programs is None:
+        pytest.skip("needs PostgreSQL's initdb and pg_ctl, in PATH or in /usr/lib/postgresql")
+    folder = tempfile.mkdtemp(prefix="lodim-pg-")
+    try:
+        server = Server(programs, folder, other_user())
+    except (OSError, subprocess.SubprocessError, LookupError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        pytest.skip(f"no PostgreSQL server can be started: {getattr(error, 'stderr', None) or error}")
+    from lodim.catalog.feed.store import Store
+
+    server.command("CREATE DATABASE catalogue")
+    Store(server.url("catalogue")).close()
+    yield server
+    server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", params=DATABASES)
+def fresh(request, tmp_path_factory):
+    """Return a function that gives the place of an empty catalogue: a file, or a database on a server."""
+    if request.param == "postgresql":
+        server = request.getfixturevalue("postgresql")
+        return lambda: server.database("catalogue")
+    return lambda: nullcontext(tmp_path_factory.mktemp("catalogue") / "catalogue.db")
+
+
+@pytest.fixture
+def place(fresh):
+    """Return the place of an empty catalogue."""
+    with fresh() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def emptied(fresh):
+    """Return a function that gives an empty catalogue again and again: for tests with many examples."""
+    pytest.importorskip("sqlalchemy", reason="needs the extra 'web'")
+    from lodim.catalog.feed import Catalog
+
+    @contextmanager
+    def again():
+        with catalog.store.writing() as connection:
+            connection.exec_driver_sql("TRUNCATE paper, author, meta RESTART IDENTITY CASCADE")
+            catalog.store.set_meta(connection, "schema_version", str(catalog.store.schema_version))
+        yield catalog
+
+    with fresh() as made:
+        if not isinstance(made, str):
+            yield lambda: Catalog(":memory:", encoder=None)
+            return
+        with Catalog(made, encoder=None) as catalog:
+            yield again

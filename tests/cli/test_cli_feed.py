@@ -176,3 +176,38 @@ def test_a_network_that_fails_is_code_3(monkeypatch):
     done = run("ingest", "https://arxiv.org/x", "--online")
     assert done.exit_code == 3
     assert "could not be fetched: no route" in done.stderr
+
+
+def test_a_server_that_cannot_be_reached_is_code_3_and_its_password_is_not_told():
+    pytest.importorskip("psycopg", reason="needs the extra 'postgres'")
+    done = run("list", "--catalog", "postgresql://me:hunter2@127.0.0.1:1/papers")
+    assert done.exit_code == 3
+    assert "postgresql://127.0.0.1:1/papers cannot be reached" in done.stderr
+    assert "hunter2" not in done.stderr + done.stdout
+
+
+def test_a_catalogue_that_another_process_writes_to_is_code_3(monkeypatch):
+    from lodim.catalog.feed.store import Store
+
+    run("ingest", "daily.json")
+    monkeypatch.setattr("lodim.catalog.feed.ingest.LONG", 0.05)
+    with Store("papers.db").writing():
+        done = run("ingest", "daily.json")
+        assert done.exit_code == 3
+        assert "written to by another process; try again" in done.stderr
+        assert "41 votes" in run("list").stdout
+
+
+def test_a_library_that_is_missing_is_code_3_in_every_command(monkeypatch):
+    from lodim.cli.errors import reported
+
+    with pytest.raises(SystemExit) as left, reported():
+        raise ImportError("this needs 'x', which is not installed", name="x")
+    assert left.value.code == 3
+
+
+def test_rss_is_taken_in():
+    feed = '<rss version="2.0"><channel><item><title>T</title></item></channel></rss>'
+    assert run("ingest", "-", input=feed).stdout.startswith(
+        "1 added, 0 updated, 0 unchanged, 0 rejected (rss)"
+    )

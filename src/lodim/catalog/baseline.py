@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -131,15 +131,17 @@ def status_of(card: Card) -> str:
     return "available" if usable and any(name in claim_records() for name in card.claims) else "planned"
 
 
-def evidence_of(card: Card) -> str:
+def evidence_of(card: Card, records: Mapping[str, ClaimRecord] | None = None) -> str:
     """Return in a few words what the recorded runs of a card's claims said, e.g. ``7 hold`` or ``not run``.
 
     Parameters
     ----------
     card : Card
+    records : mapping of str to ClaimRecord, optional
+        By the claim's name; by default those that come with this version.
     """
-    records = [claim_records().get(name) for name in card.claims]
-    return _in_words(None if record is None else record.verdict for record in records)
+    known = claim_records() if records is None else records
+    return _in_words(known[name].verdict if name in known else None for name in card.claims)
 
 
 def _in_words(verdicts: Iterable[str | None]) -> str:

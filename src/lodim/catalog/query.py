@@ -20,7 +20,7 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from lodim.catalog.vocabulary import AREAS, DATA_KINDS, PROBLEM_TAGS
@@ -112,27 +112,31 @@ def match_expression(parts: tuple[str, ...]) -> str:
     return " OR ".join(f'"{part}"' for part in parts)
 
 
-def _filter(field: str, value: str, wanted: bool) -> tuple[tuple[str, str, bool] | None, str | None]:
+def _filter(
+    field: str, value: str, wanted: bool, free: Collection[str]
+) -> tuple[tuple[str, str, bool] | None, str | None]:
     """Return a filter, or a note on why there is none."""
     if field == "year":
         if _YEARS.fullmatch(value):
             return ("year", value, wanted), None
         return None, f"{value!r} is no year; write year:2024 or year:2020-2023"
     known = _FIELDS[field]
-    if value in known:
+    if value in known or field in free:
         return (field, value, wanted), None
     close = difflib.get_close_matches(value, known, n=1, cutoff=0.5)
     hint = f"did you mean {field}:{close[0]}?" if close else f"there are: {', '.join(known)}"
     return None, f"{field}:{value} is unknown and was left out; {hint}"
 
 
-def parse_query(text: str) -> Query:
+def parse_query(text: str, *, free: Collection[str] = ()) -> Query:
     """Read a query.
 
     Parameters
     ----------
     text : str
         Anything at all.
+    free : collection of str
+        Fields that take any value, not only those of methods: papers have areas (``area:cs.LG``) that methods do not.
 
     Returns
     -------
@@ -145,7 +149,7 @@ def parse_query(text: str) -> Query:
     for piece in _PIECE.finditer(clean):
         inner = piece["phrase"] if piece["phrase"] is not None else piece["word"] or ""
         if piece["field"]:
-            made, note = _filter(piece["field"].lower(), inner.lower(), piece["minus"] is None)
+            made, note = _filter(piece["field"].lower(), inner.lower(), piece["minus"] is None, free)
             filters += [made] if made else []
             notes += [note] if note else []
         elif piece["minus"] or piece["phrase"] is not None:

@@ -5,7 +5,9 @@ code  meaning
 ====  ==========================================================
 0     done
 1     an error inside lodim, or a claim that failed
-2     bad input, a wrong option or a missing optional library
+2     bad input or a wrong option
+3     something around lodim is missing: an optional library, the
+      network, a database server
 130   stopped with Ctrl-C
 ====  ==========================================================
 
@@ -22,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-BAD_INPUT, INTERNAL, INTERRUPTED = 2, 1, 130
+INTERNAL, BAD_INPUT, MISSING, INTERRUPTED = 1, 2, 3, 130
 DEBUG_VARIABLE = "LODIM_DEBUG"
 _SPELLINGS = (("missing='impute'", "--missing impute"), ("max_rows", "--max-rows"))
 
@@ -81,7 +83,7 @@ def reported() -> Iterator[None]:
             raise
         if isinstance(error, ImportError) and (error.name or "").startswith("lodim"):
             raise _internal(error) from None
-        raise _fail(f"Error: {error}", BAD_INPUT) from None
+        raise _fail(f"Error: {error}", MISSING if isinstance(error, ImportError) else BAD_INPUT) from None
     except MemoryError:
         raise _fail(
             "Error: not enough memory for these data; read fewer rows (max_rows)", BAD_INPUT

@@ -1,7 +1,7 @@
 """``lodim papers``: follow the papers of a field, offline.
 
 Exit codes: 0 done, 2 bad input, 3 something is missing around lodim (the extra ``web``, SQLite's full-text index, the
-network).
+network, a database server).
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from typing import Annotated, Any
 
 import typer
 
-from .errors import say
+from .errors import MISSING, say
 from .options import check_output
 
-MISSING = 3
 _SHOWN_REASONS = 10
 
 papers_app = typer.Typer(
@@ -30,9 +29,9 @@ File = Annotated[
     str | None,
     typer.Option(
         "--catalog",
-        metavar="FILE",
+        metavar="FILE|ADDRESS",
         envvar="LODIM_PAPERS",
-        help="The file of papers; default: the user's own.",
+        help="The file of papers, or postgresql://user@host/database; default: the user's own file.",
     ),
 ]
 Sort = Annotated[str, typer.Option(metavar="trending|velocity|top|new|similar", help="Order of the list.")]
@@ -63,21 +62,21 @@ def _opened(file: str | None) -> Iterator[Any]:
     try:
         with Catalog(file) as catalog:
             yield catalog
-    except (ImportError, RuntimeError) as error:
-        if isinstance(error, typer.Exit):
+    except (ImportError, RuntimeError, ConnectionError, TimeoutError) as error:
+        if isinstance(error, typer.Exit | BrokenPipeError):
             raise
         say(f"Error: {error}")
         raise typer.Exit(MISSING) from error
 
 
 @papers_app.command(
-    help="Take in a list of papers: Atom, daily-papers JSON, BibTeX, CSV, JSON lines, or titles with abstracts."
+    help="Take in a list of papers: Atom, RSS, daily-papers JSON, BibTeX, CSV, JSON lines, or titles with abstracts."
 )
 def ingest(
     source: Annotated[
         str, typer.Argument(metavar="FILE|URL", help="A file, - for stdin, or an https address.")
     ],
-    format: Annotated[str, typer.Option(metavar="auto|atom|json|jsonl|bibtex|csv|text")] = "auto",
+    format: Annotated[str, typer.Option(metavar="auto|atom|rss|json|jsonl|bibtex|csv|text")] = "auto",
     online: Annotated[bool, typer.Option("--online", help="Use the network; needed for an address.")] = False,
     allow_host: Annotated[
         list[str] | None, typer.Option(metavar="HOST", help="Trust this host as well; may be repeated.")
@@ -95,7 +94,7 @@ def ingest(
     as_json: AsJson = False,
     catalog: File = None,
 ) -> None:
-    """Take in a list of papers: Atom, daily-papers JSON, BibTeX, CSV, JSON lines, or titles with abstracts.
+    """Take in a list of papers: Atom, RSS, daily-papers JSON, BibTeX, CSV, JSON lines, or titles with abstracts.
 
     Parameters
     ----------

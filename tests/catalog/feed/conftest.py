@@ -65,11 +65,11 @@ def _extra():
 
 
 @pytest.fixture
-def papers():
-    """Return an empty catalogue in memory."""
+def papers(place):
+    """Return an empty catalogue: in memory, or on a server."""
     from lodim.catalog.feed import Catalog
 
-    with Catalog(":memory:", encoder=None) as catalog:
+    with Catalog(place if isinstance(place, str) else ":memory:", encoder=None) as catalog:
         yield catalog
 
 

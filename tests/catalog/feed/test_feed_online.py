@@ -1,6 +1,7 @@
 """The network: never without being asked, only to trusted hosts, only to the address that was checked."""
 
 import http.server
+import ipaddress
 import shutil
 import socket
 import ssl
@@ -8,8 +9,10 @@ import subprocess
 import threading
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from lodim.catalog.feed import Catalog
+from lodim.catalog.feed import Catalog, to_atom
 
 online_module = pytest.importorskip("lodim.catalog.feed.online", reason="needs the extra 'web'")
 HOSTS, Fetcher, is_public, resolve = (
@@ -54,11 +57,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.asked.append((self.path, dict(self.headers)))
         status, headers, body = self.server.answers[self.path].pop(0)
         self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+        length = {"Content-Length": str(len(body))} if isinstance(body, bytes) else {}
+        for name, value in {**length, **headers}.items():
             self.send_header(name, value)
         self.end_headers()
         try:
-            self.wfile.write(body)
+            for part in [body] if isinstance(body, bytes) else body:
+                self.wfile.write(part)
         except (BrokenPipeError, ConnectionResetError, ssl.SSLError):
             return
 
@@ -134,6 +139,10 @@ def test_without_being_asked_no_socket_is_opened(papers, take, atom, daily, monk
     take(papers, daily)
     assert papers.papers().papers
     assert papers.search("dimension").papers
+    assert papers.history(1)
+    papers.similar(1)
+    to_atom(papers.papers("similar", to="any text").papers)
+    papers.rebuild()
     with pytest.raises(AssertionError, match="touched"):
         papers.ingest("https://export.arxiv.org/api/query", online=True)
 
@@ -224,6 +233,134 @@ def test_private_addresses_are_refused(online, server, address):
         with pytest.raises(ValueError, match="not a public address"):
             fetcher.fetch(f"{online.base}/feed")
     assert server.asked == []
+
+
+SPECIAL = """0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/29 192.0.2.0/24
+192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4 255.255.255.255/32"""
+SPECIAL_6 = """::/128 ::1/128 ::ffff:0:0:0/96 64:ff9b:1::/48 100::/64 2001:2::/48 2001:db8::/32 2001:10::/28 3fff::/20
+5f00::/16 fc00::/7 fe80::/10 fec0::/10 ff00::/8"""
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), network=st.sampled_from([ipaddress.ip_network(n) for n in SPECIAL.split()]))
+def test_no_address_of_a_special_network_is_public_however_it_is_wrapped(data, network):
+    """Registries of special-purpose addresses of IANA; and the ways in which IPv6 writes IPv4."""
+    number = int(network.network_address) + data.draw(st.integers(0, network.num_addresses - 1))
+    inner = ipaddress.IPv4Address(number)
+    wrapped = [f"::ffff:{inner}", f"::{inner}", f"::ffff:0:{inner}", f"64:ff9b::{inner}"]
+    wrapped += [str(ipaddress.IPv6Address((0x2002 << 112) + (number << 80) + 1))]  # 6to4
+    wrapped += [str(ipaddress.IPv6Address((0x20010000 << 96) + (0xFFFFFFFF ^ number)))]  # Teredo
+    for address in (str(inner), *wrapped):
+        assert not is_public(address), address
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), network=st.sampled_from([ipaddress.ip_network(n) for n in SPECIAL_6.split()]))
+def test_no_special_address_of_the_new_protocol_is_public(data, network):
+    number = int(network.network_address) + data.draw(st.integers(0, network.num_addresses - 1))
+    assert not is_public(str(ipaddress.IPv6Address(number)))
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "0x7f.1",
+        "127.1",
+        "0",
+        "017700000001",
+        "localhost",
+    ]
+    + ["169.254.169.254", "2852039166", "0251.0376.0251.0376"],
+)
+def test_numbers_in_any_writing_are_the_address_they_mean(papers, host):
+    """Even for somebody who has put them on the list: what the system makes of a name is checked."""
+    with pytest.raises(ValueError, match="not among the trusted hosts"):
+        papers.ingest(f"https://{host}/", online=True)
+    fetcher = Fetcher(papers.store, hosts=(host,))
+    try:
+        resolve(host, 443)
+    except OSError:
+        with pytest.raises((OSError, ValueError)):
+            fetcher.fetch(f"https://{host}/")
+    else:
+        with pytest.raises(ValueError, match="not a public address"):
+            fetcher.fetch(f"https://{host}/")
+
+
+@pytest.mark.parametrize("host", ["[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[fe80::1]"])
+def test_addresses_in_brackets_are_no_trusted_hosts(papers, host):
+    with pytest.raises(ValueError, match="not among the trusted hosts"):
+        papers.ingest(f"https://{host}/", online=True)
+    with pytest.raises(ValueError, match="not a public address"):
+        Fetcher(papers.store, hosts=(host.strip("[]"),)).fetch(f"https://{host}/")
+
+
+def test_a_redirect_is_resolved_and_checked_anew(online, server):
+    """A host on the list whose name leads inside; and one whose name leads outside the first time only."""
+    server.answers["/a"] = [(302, {"Location": f"{online.arxiv}/b"}, b"")]
+    server.answers["/again"] = [(302, {"Location": f"{online.base}/b"}, b"")]
+    inside = {HOST: "127.0.0.1", "export.arxiv.org": "10.0.0.7"}
+    fetcher = Fetcher(online.store, **{**online.options, "resolver": lambda host, port: [inside[host]]})
+    with pytest.raises(ValueError, match=r"10\.0\.0\.7, which is not a public"):
+        fetcher.fetch(f"{online.base}/a")
+    changing = iter(["127.0.0.1", "192.168.0.9"])
+    fetcher = Fetcher(online.store, **{**online.options, "resolver": lambda host, port: [next(changing)]})
+    with pytest.raises(ValueError, match=r"192\.168\.0\.9, which is not a public"):
+        fetcher.fetch(f"{online.base}/again")
+    assert [path for path, _ in server.asked] == ["/a", "/again"]
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("//evil.test/", "not among the trusted"),
+        ("https://127.0.0.1/", "not among the trusted"),
+        ("https://2130706433/", "not among the trusted"),
+        ("https://[::1]/", "not among the trusted"),
+        (f"https://{HOST}@evil.test/", "user name"),
+        (f"https://{HOST}:22/", "not among the trusted"),
+        ("file:///etc/hostname", "only https"),
+        ("ftp://papers.test/", "only https"),
+        ("gopher://papers.test/", "only https"),
+        ("https://papers.test\u00a0.evil.test/", "characters"),
+    ],
+)
+def test_no_redirect_leads_outside(online, server, target, said):
+    server.answers["/feed"] = [(302, {"Location": target}, b"")]
+    with pytest.raises(ValueError, match=said):
+        online.ingest(f"{online.base}/feed", online=True)
+    assert len(server.asked) == 1
+
+
+def test_a_body_without_end_is_left_at_the_limit(online, server, monkeypatch):
+    monkeypatch.setattr("lodim.catalog.feed.online.MOST_BYTES", 100_000)
+    sent, part = [], b"x" * 10_000
+
+    def endless(frame):
+        while len(sent) < 10_000:  # a hundred million bytes
+            sent.append(1)
+            yield frame
+
+    chunked = b"%x\r\n%s\r\n" % (len(part), part)
+    server.answers["/bare"] = [(200, {"Connection": "close"}, endless(part))]
+    server.answers["/chunked"] = [(200, {"Transfer-Encoding": "chunked"}, endless(chunked))]
+    for path in ("/bare", "/chunked"):
+        sent.clear()
+        with pytest.raises(ValueError, match="more than 100,000 bytes"):
+            online.ingest(f"{online.base}{path}", online=True)
+        assert 10 <= len(sent) < 5_000  # what was on its way, in buffers of the system, is not read
+    assert len(online) == 0
+
+
+def test_a_length_that_lies_does_not_matter(online, server, monkeypatch):
+    monkeypatch.setattr("lodim.catalog.feed.online.MOST_BYTES", 1000)
+    server.answers["/huge"] = [(200, {"Content-Length": str(10**15)}, b"title\nx\n")]
+    with pytest.raises(OSError, match=r"before the end|more than"):
+        online.ingest(f"{online.base}/huge", online=True)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Readers: what each format holds, and that a bad entry never costs the good ones."""
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -37,17 +38,88 @@ OUTSIDE = """<!DOCTYPE f [<!ENTITY x SYSTEM "file:///etc/hostname">]>
 <feed xmlns="http://www.w3.org/2005/Atom"><entry><title>&x;</title></entry></feed>"""
 
 
+LAUGHS = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10}">' for i in range(1, 10))
+LAUGHS = f'<?xml version="1.0"?><!DOCTYPE r [<!ENTITY l0 "ha">{LAUGHS}]>'  # two gigabytes of laughter
+PARAMETER = '<!DOCTYPE r [<!ENTITY % x SYSTEM "https://example.org/x.dtd"> %x;]>'
+REMOTE = '<!DOCTYPE feed PUBLIC "-//X//Y" "https://example.org/feed.dtd">'
+HOLLOW = {
+    "atom": '<feed xmlns="http://www.w3.org/2005/Atom"><entry><title>&l9;</title></entry></feed>',
+    "rss": '<rss version="2.0"><channel><item><title>&l9;</title></item></channel></rss>',
+}
+
+
 @pytest.mark.parametrize("text", [BOMB, OUTSIDE, "<!DOCTYPE feed><feed/>"])
 def test_document_types_are_refused(text):
     with pytest.raises(ValueError, match="document type or entities"):
         entries(text)
 
 
+@pytest.mark.parametrize("form", ["atom", "rss"])
+@pytest.mark.parametrize("start", [LAUGHS, PARAMETER, REMOTE])
+def test_bombs_and_what_is_outside_are_never_expanded(form, start, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("something outside was opened")
+
+    for name in ("socket.socket", "socket.create_connection", "urllib.request.urlopen", "builtins.open"):
+        monkeypatch.setattr(name, refuse)
+    for encoding in ("utf-8", "utf-16"):
+        data = (start + HOLLOW[form]).replace('?xml version="1.0"?', "").replace("<>", "").encode(encoding)
+        tracemalloc.start()
+        with pytest.raises(ValueError, match="document type or entities"):
+            list(read(data, form))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 5_000_000
+
+
+def test_an_element_of_great_depth_is_read_or_refused_in_words():
+    deep = "<a>" * 100_000 + "x" + "</a>" * 100_000
+    text = f'<feed xmlns="http://www.w3.org/2005/Atom"><entry><title>{deep}</title></entry></feed>'
+    try:
+        good, _ = entries(text)
+    except ValueError:
+        return
+    assert [record.title for record in good] == ["x"]
+
+
+RSS = """<?xml version="1.0"?>
+<rss version="2.0" xmlns:dc="http://purl.org/dc/elements/1.1/"><channel><title>cs.LG</title>
+<item><title>Subspaces of $a&lt;b$</title><link>https://arxiv.org/abs/2411.00001</link>
+  <description>arXiv:2411.00001v2 Announce Type: replace
+Abstract: Of $d&lt;D$ &amp;amp; more.</description>
+  <guid isPermaLink="false">oai:arXiv.org:2411.00001v2</guid><category>cs.LG</category><category>stat.ML</category>
+  <pubDate>Fri, 01 Nov 2024 00:00:00 -0400</pubDate><dc:creator>Ann Lee, Bo Xu</dc:creator></item>
+<item><title>On a page</title><link>https://example.org/post?a=1&amp;b=2</link>
+  <description>&lt;p&gt;One.&lt;/p&gt;&lt;p&gt;Two &amp;lt; three&lt;script&gt;x&lt;/script&gt;&lt;/p&gt;</description>
+  <dc:creator>Lee, Ann</dc:creator></item>
+<item><description>nameless</description></item>
+<item><title>Late</title><pubDate>yesterday</pubDate></item>
+</channel></rss>"""
+
+
+def test_rss():
+    assert recognise(RSS.encode()) == "rss"
+    (first, second), bad = entries(RSS)
+    assert first.title == "Subspaces of $a<b$"
+    assert first.abstract == "Of $d<D$ & more."
+    assert (first.arxiv_id, first.version, first.source) == ("2411.00001", 2, "arxiv")
+    assert first.authors == ("Ann Lee", "Bo Xu")
+    assert first.tags == ("cs.LG", "stat.ML")
+    assert first.published == "2024-11-01T04:00:00Z"
+    assert (second.abstract, second.source) == ("One.\n\nTwo < three", "rss")
+    assert second.url == "https://example.org/post?a=1&b=2"
+    assert second.authors == ("Lee, Ann",)
+    assert [b.entry for b in bad] == ["item 3", "item 4"]
+    with pytest.raises(ValueError, match="not an RSS"):
+        entries("<feed/>", "rss")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("<feed", "not well-formed"),
-        ("<rss><channel/></rss>", "not an Atom feed"),
+        ("<rdf><channel/></rdf>", "neither an Atom feed nor RSS"),
+        ("<rss></rss>", "with a channel"),
         ('<?xml version="1.0" encoding="no-such"?><a/>', "not well-formed"),
     ],
 )

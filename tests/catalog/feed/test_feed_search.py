@@ -11,7 +11,7 @@ from lodim.catalog.query import split_words
 
 
 @pytest.fixture(scope="module")
-def methods_as_papers(tmp_path_factory):
+def methods_as_papers(fresh):
     """Return a catalogue of the papers behind lodim's own methods, with their cards' words."""
     import io
     import json
@@ -26,7 +26,7 @@ def methods_as_papers(tmp_path_factory):
         }
         for c in load_cards()
     ]
-    with Catalog(tmp_path_factory.mktemp("papers") / "p.db", encoder=None) as papers:
+    with fresh() as made, Catalog(made, encoder=None) as papers:
         papers.ingest(io.StringIO("\n".join(map(json.dumps, cards))), "jsonl")
         yield papers
 
@@ -57,6 +57,32 @@ def test_phrases_exclusions_and_filters(methods_as_papers):
     assert len(areas) == sum("privacy" in c.areas for c in load_cards())
     assert methods_as_papers.search("area:privasy x").notes
     assert methods_as_papers.search("").papers == ()
+
+
+def test_areas_in_the_text_are_tags_archives_and_areas_of_methods(papers, take):
+    take(
+        papers,
+        "title,tags,arxiv,date\nA net,cs.LG; math.ST,,2020\nB net,cs.CV,,2021\nC net,csx.A; 100%_cs.LG,,2022\n"
+        "D,machine learning,,2023\nE net,stat.ML,1804.08838,2018\n",
+    )
+
+    def titles(text):
+        return "".join(sorted(p.title[0] for p in papers.search(text).papers))
+
+    assert titles("area:cs.LG") == titles("area:CS.lg net") == "A"
+    assert titles("area:cs") == titles("area:cs area:cs net") == "AB"
+    assert titles("net area:math -area:cs.CV") == "A"
+    assert titles("net -area:cs") == "CE"
+    assert titles('area:"machine learning"') == "D"
+    assert titles("area:landscape") == "E"
+    assert titles("area:cs.LG area:math") == "A"
+    assert titles("area:%") == titles("area:cs_LG") == titles("area:cs.") == ""
+    page = papers.search("net area:privasy")
+    assert page.papers == ()
+    assert page.notes == (
+        "no paper has the tag 'privasy', and no area of methods is called so; did you mean privacy?",
+    )
+    assert papers.search("area:privacy").notes == ()
 
 
 @given(text=st.text(max_size=60))
@@ -120,8 +146,8 @@ class Letters:
         return counts / np.maximum(np.linalg.norm(counts, axis=1, keepdims=True), 1e-9)
 
 
-def test_vectors_are_computed_when_asked_used_when_complete_and_dropped_with_the_text(take):
-    with Catalog(":memory:", encoder=Letters()) as papers:
+def test_vectors_are_computed_when_asked_used_when_complete_and_dropped_with_the_text(place, take):
+    with Catalog(place, encoder=Letters()) as papers:
         take(
             papers,
             "title,abstract,arxiv\naaaa,a,2001.00001v1\nbbbb,b,2001.00002v1\nabab,c,2001.00003v1",

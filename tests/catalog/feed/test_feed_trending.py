@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lodim.catalog.feed import Catalog, Trending
+from lodim.catalog.feed import Trending
 from lodim.catalog.feed.cursors import Cursor
 from lodim.catalog.feed.records import stamp
 from lodim.catalog.feed.trending import Series, age_in_words
@@ -128,6 +128,40 @@ def test_signals_count_as_they_were(papers, voted, take):
     assert papers.papers("velocity", now=new).papers[0].score == pytest.approx(1 / (age + 2) ** 1.8)
 
 
+@settings(max_examples=20, deadline=None)
+@given(
+    seen=st.lists(
+        st.tuples(st.integers(0, 3), st.sampled_from(["a", "b"]), st.integers(-60, 10), st.integers(-2, 9)),
+        max_size=25,
+    )
+)
+def test_velocity_is_that_of_all_observations(emptied, take, seen):
+    """Reading only the papers that were observed lately gives what reading all observations gives."""
+    formula = Trending()
+    with emptied() as papers:
+        take(papers, "title,arxiv,date\n" + "".join(f"P{i},2611.0000{i},2026-11-2{i}\n" for i in range(4)))
+        series = {}
+        for i, source, hours, n in seen:
+            at = NOW + timedelta(hours=hours)
+            rows = f"title,arxiv,votes\nP{i},2611.0000{i},{n}\n"
+            take(papers, rows, now=stamp(NOW), observed_at=stamp(at), name=source)
+            held = series.setdefault((i, source), {})
+            held[at] = max(n, held.get(at, n))
+        page = papers.papers("velocity", now=NOW)
+        for paper in page.papers:
+            i = int(paper.title[1])
+            signals = []
+            for (of, source), held in series.items():
+                times = sorted(t for t in held if t <= NOW)
+                if of == i and times:
+                    before = [t for t in times if t <= NOW - timedelta(hours=24)]
+                    old = held[before[-1]] if before else None
+                    signals.append(Series(source, "upvotes", held[times[-1]], old, held[times[0]]))
+            age = (NOW - datetime(2026, 11, 20 + i, tzinfo=UTC)).total_seconds() / 3600
+            assert paper.score == pytest.approx(formula.score("velocity", signals, age), rel=1e-12)
+            assert paper.why == formula.why("velocity", signals, age) or signals == []
+
+
 def test_without_signals_what_talks_is_what_is_new(papers, take):
     rows = "title,date\nA,2020-01-01\nB,2024-05-05\nC,\nD,2022\n"
     take(papers, rows, now=stamp(NOW))
@@ -182,8 +216,8 @@ def test_windows_and_areas(papers, take):
     limit=st.integers(1, 6),
     order=st.sampled_from(["trending", "velocity", "top", "new"]),
 )
-def test_pages_hold_every_paper_once_in_order(voted, take, rows, limit, order):
-    with Catalog(":memory:", encoder=None) as papers:
+def test_pages_hold_every_paper_once_in_order(emptied, voted, take, rows, limit, order):
+    with emptied() as papers:
         listed = [(f"2611.{i:05}", n, f"2026-11-2{d}") for i, (n, d) in enumerate(rows)]
         take(papers, voted(*listed), now=stamp(NOW))
         whole = [p.id for p in papers.papers(order, limit=100, now=NOW).papers]

@@ -111,7 +111,8 @@ class Deliveries:
         """
         statement = sa.text("SELECT subscriber_id, period_key FROM delivery WHERE period_key IN :periods")
         rows = connection.execute(
-            statement.bindparams(sa.bindparam("periods", expanding=True)), {"periods": list(periods)}
+            statement.bindparams(sa.bindparam("periods", expanding=True, type_=sa.Text())),
+            {"periods": list(periods)},
         )
         return {(subscriber, period) for subscriber, period in rows}
 

@@ -1,4 +1,4 @@
-"""The front object: a catalogue of papers in one file."""
+"""The front object: a catalogue of papers in a file or on a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ class Catalog:
 
     Parameters
     ----------
-    path : path, optional
+    path : path or address, optional
         The file, made if there is none; by default :func:`default_path`. ``":memory:"`` keeps everything in memory.
+        ``postgresql://user@host/database`` is a database on a server (extra ``postgres``), which must exist.
     encoder : {"auto", None} or Encoder
         For search by meaning. ``"auto"``: that of the extra ``semantic`` where it is installed and the papers have
         vectors (:meth:`embed`); None: by words only.
@@ -46,11 +47,13 @@ class Catalog:
     Raises
     ------
     ImportError
-        Without the extra ``web``.
+        Without the extra ``web``, or ``postgres`` for a server.
     ValueError
-        The file is something else, or was written by a newer lodim.
+        The file or database is something else, or was written by a newer lodim.
     RuntimeError
-        SQLite without full-text index.
+        SQLite without full-text index; a server that is too old.
+    ConnectionError
+        The server cannot be reached.
     """
 
     def __init__(
@@ -87,7 +90,7 @@ class Catalog:
         ----------
         source : path, stream, or https address
             An address only together with ``online``.
-        format : {"auto", "atom", "json", "jsonl", "bibtex", "csv", "text"}
+        format : {"auto", "atom", "rss", "json", "jsonl", "bibtex", "csv", "text"}
         online : bool
             Whether the network may be used.
         name : str, optional
@@ -238,8 +241,9 @@ class Catalog:
         Parameters
         ----------
         text : str
-            Words, ``"a phrase"``, ``-word``, ``year:2020-2023``; ``area:privacy``, ``status:available`` and the other
-            filters of :mod:`lodim.catalog.query` find papers whose method lodim has.
+            Words, ``"a phrase"``, ``-word``, ``year:2020-2023``, ``area:cs.LG`` with a tag, an archive or an area of
+            methods; ``status:available`` and the other filters of :mod:`lodim.catalog.query` find papers whose method
+            lodim has.
         k : int
             Longest list, at most 1000.
         mode : {"auto", "lexical", "semantic", "hybrid"}
@@ -261,14 +265,15 @@ class Catalog:
 
         if not 1 <= k <= MOST_SHOWN:
             raise ValueError(f"k must be from 1 to {MOST_SHOWN}, got {k}")
-        query, conditions = parse_query(text), Conditions()
+        query, conditions = parse_query(text, free=("area",)), Conditions()
         conditions.query(query)
         vectors = self._vectors(mode if query.looked_for or mode not in MODES else "lexical")
         with self.store.reading() as connection:
+            conditions.note_unknown_areas(connection, query)
             ordered, n_found = by_words(connection, query, conditions, most=k if vectors is None else _FUSED)
             if not query.looked_for and conditions.parts:
-                rows = f"SELECT id, 0.0 FROM paper{conditions.sql()} ORDER BY listed_at DESC, id DESC"
-                ordered = [(i, score) for i, score in conditions.run(connection, rows)]
+                rows = f"SELECT id FROM paper{conditions.sql()} ORDER BY listed_at DESC, id DESC"
+                ordered = [(i, 0.0) for i in conditions.run(connection, rows).scalars()]
                 n_found = len(ordered)
             if vectors is not None:
                 allowed = set(conditions.run(connection, f"SELECT id FROM paper{conditions.sql()}").scalars())
@@ -277,7 +282,7 @@ class Catalog:
             shown = {i: (score, "") for i, score in ordered[:k]}
             papers = load_papers(connection, list(shown), shown)
         way = "words" if vectors is None else "meaning" if mode == "semantic" else "words and meaning"
-        return Page(papers, "search", f"found by {way}", None, n_found, query.notes)
+        return Page(papers, "search", f"found by {way}", None, n_found, (*query.notes, *conditions.notes))
 
     def similar(self, to: int | str, k: int = 6, *, mode: str = "auto") -> Page:
         """Return the papers most like one, never itself, or most like a text.
@@ -402,12 +407,12 @@ class Catalog:
         Raises
         ------
         ValueError
-            The target exists.
+            The target exists, or the catalogue is on a server, which has its own tools for it.
         """
         return self.store.backup(target)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, or all connections to the server."""
         self.store.close()
 
     def __len__(self) -> int:

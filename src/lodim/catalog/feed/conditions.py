@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,12 +14,17 @@ import sqlalchemy as sa
 from lodim.catalog.cards import load_cards
 from lodim.catalog.feed import dialect
 from lodim.catalog.feed.records import EntryError, read_date, stamp, utc
-from lodim.catalog.query import Query, match_expression
+from lodim.catalog.query import Query
 from lodim.catalog.search import shared_index
 from lodim.catalog.vocabulary import AREAS
 
 __all__ = ["WINDOWS", "Conditions", "moment"]
 
+_WITHOUT = "paper.id NOT IN (excluded)"  # said in the database's own words when it is run
+_OF_TAG = "lower(name) = :tag{n} OR substr(lower(name), 1, length(:archive{n})) = :archive{n}"
+_OF_AREA = (
+    f"paper.id IN (SELECT paper_id FROM tag WHERE {_OF_TAG}) OR coalesce(paper.arxiv_id, '') IN :cards{{n}}"
+)
 WINDOWS = {"day": 1, "week": 7, "month": 30, "year": 365}
 
 
@@ -123,7 +129,7 @@ class Conditions:
             if name not in AREAS and not any(
                 low == name or low.split(".")[0] == name for low in tags.values()
             ):
-                self.notes.append(f"no paper has the tag {name!r}, and no area of methods is called so")
+                self.notes.append(_unknown(name))
         self.add(
             "(paper.id IN (SELECT paper_id FROM tag WHERE name IN :tags) OR paper.arxiv_id IN :area_papers)",
             tags=wanted,
@@ -140,17 +146,38 @@ class Conditions:
         for number, (name, value, wanted) in enumerate(query.filters):
             if name == "year":
                 first, _, last = value.partition("-")
-                inside = f"coalesce(paper.year, 0) BETWEEN :first{number} AND :last{number}"
-                years = {f"first{number}": int(first), f"last{number}": int(last or first)}
-                self.add(inside if wanted else f"NOT ({inside})", **years)
-                continue
-            index = shared_index()
-            slugs = index.allowed(Query("", filters=((name, value, True),)))
-            ids = tuple(index.cards[slug].arxiv_id for slug in slugs)
-            test = f"coalesce(paper.arxiv_id, '') {'IN' if wanted else 'NOT IN'} :cards{number}"
-            self.add(test, **{f"cards{number}": ids})
+                test = f"coalesce(paper.year, 0) BETWEEN :first{number} AND :last{number}"
+                values: dict[str, Any] = {f"first{number}": int(first), f"last{number}": int(last or first)}
+            elif name == "area":
+                test = _OF_AREA.format(n=number)
+                papers = tuple(card.arxiv_id for card in load_cards() if value in card.areas)
+                values = {f"tag{number}": value, f"archive{number}": f"{value}.", f"cards{number}": papers}
+            else:
+                index = shared_index()
+                slugs = index.allowed(Query("", filters=((name, value, True),)))
+                test = f"coalesce(paper.arxiv_id, '') IN :cards{number}"
+                values = {f"cards{number}": tuple(index.cards[slug].arxiv_id for slug in slugs)}
+            self.add(f"({test})" if wanted else f"NOT ({test})", **values)
         if query.excluded:
-            self.add(dialect.NOT_MATCHING, excluded=match_expression(query.excluded))
+            self.add(_WITHOUT, excluded=list(query.excluded))
+
+    def note_unknown_areas(self, connection: sa.Connection, query: Query) -> None:
+        """Say which areas of a query no paper is of.
+
+        Parameters
+        ----------
+        connection : Connection
+        query : Query
+        """
+        for name, value, _ in query.filters:
+            if name == "area" and value not in AREAS:
+                known = self.run(
+                    connection,
+                    f"SELECT 1 FROM tag WHERE {_OF_TAG.format(n='')} LIMIT 1",
+                    **{"tag": value, "archive": f"{value}."},
+                )
+                if known.first() is None:
+                    self.notes.append(_unknown(value))
 
     def sql(self, joint: str = " WHERE ") -> str:
         """Return the conditions, after ``WHERE`` or ``AND``, or nothing.
@@ -170,9 +197,25 @@ class Conditions:
         statement : str
         **values
         """
-        every = self.values | values
+        database, every = dialect.of(connection), self.values | values
+        if _WITHOUT in statement:
+            statement = statement.replace(_WITHOUT, database.NOT_MATCHING)
+            every["excluded"] = database.any_of(every["excluded"])
         used = {name: value for name, value in every.items() if re.search(rf":{name}\b", statement)}
         lists: list[Any] = [
-            sa.bindparam(name, expanding=True) for name, value in used.items() if isinstance(value, tuple)
+            sa.bindparam(name, expanding=True, type_=_type_of(value))
+            for name, value in used.items()
+            if isinstance(value, tuple)
         ]
         return connection.execute(sa.text(statement).bindparams(*lists), used)
+
+
+def _type_of(values: tuple[Any, ...]) -> Any:
+    """Return the type of a list, which an empty one has too."""
+    return sa.BigInteger() if values and isinstance(values[0], int) else sa.Text()
+
+
+def _unknown(area: str) -> str:
+    close = difflib.get_close_matches(area, AREAS, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"no paper has the tag {area!r}, and no area of methods is called so{hint}"

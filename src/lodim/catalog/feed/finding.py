@@ -1,6 +1,7 @@
 """Search in the papers, and papers like a given one.
 
-By words: SQLite's full-text index, BM25 with title 4, abstract 1, authors and tags 2. By meaning (extra ``semantic``,
+By words: the database's full-text index, BM25 with title 4, abstract 1, authors and tags 2 (PostgreSQL: something near
+it, see :mod:`lodim.catalog.feed.postgresql`). By meaning (extra ``semantic``,
 once the papers have vectors): the cosine of sentence vectors; both fused by reciprocal rank as in
 :mod:`lodim.catalog.search`.
 """
@@ -14,7 +15,8 @@ import sqlalchemy as sa
 from lodim.catalog.feed import dialect
 from lodim.catalog.feed.conditions import Conditions
 from lodim.catalog.feed.identity import arxiv_of, doi_of, title_key
-from lodim.catalog.query import COMMON, Query, match_expression, split_words
+from lodim.catalog.feed.records import clean_line
+from lodim.catalog.query import COMMON, Query, split_words
 from lodim.catalog.search import MOST_WORDS
 
 __all__ = ["by_words", "find_paper", "like_text", "shared_words", "telling_words"]
@@ -41,17 +43,15 @@ def by_words(
     if len(query.words) > MOST_WORDS:
         rare = tuple(telling_words(connection, query.words, MOST_WORDS, least=1))
         query = Query(query.text, rare, query.phrases)
-    expression = dialect.search_expression(query)
-    if not expression:
+    if not query.looked_for:
         return [], 0
-    narrowed = dialect.NARROWED.format(conditions=conditions.sql()) if conditions.parts else ""
-    search, count = dialect.SEARCH.format(narrowed=narrowed), dialect.N_MATCHING.format(narrowed=narrowed)
-    found = conditions.run(connection, search, expression=expression, most=most).all()
-    n_found = (
-        len(found)
-        if len(found) < most
-        else conditions.run(connection, count, expression=expression).scalar_one()
-    )
+    database = dialect.of(connection)
+    statement, values = database.search(query, conditions.sql())
+    found = conditions.run(connection, statement, **values, most=most).all()
+    n_found = len(found)
+    if n_found == most:
+        statement, values = database.count(query, conditions.sql())
+        n_found = conditions.run(connection, statement, **values).scalar_one()
     return [(i, score) for i, score in found], int(n_found)
 
 
@@ -67,12 +67,7 @@ def telling_words(connection: sa.Connection, words: Iterable[str], k: int, *, le
         Papers in which a word must occur to be of use.
     """
     distinct = [word for word in dict.fromkeys(words) if word not in COMMON and len(word) > 1][:_CONSIDERED]
-    spread: dict[str, int] = {}
-    for word in distinct:
-        found = connection.execute(
-            sa.text(dialect.N_MATCHING.format(narrowed="")), {"expression": match_expression((word,))}
-        )
-        spread[word] = int(found.scalar_one())
+    spread = dialect.of(connection).spread(connection, distinct)
     useful = [word for word in distinct if spread[word] >= least]
     return sorted(useful, key=lambda word: (spread[word], distinct.index(word)))[:k]
 
@@ -92,9 +87,8 @@ def like_text(
     words = telling_words(connection, split_words(text), TELLING_WORDS, least=1 if without is None else 2)
     if not words:
         return {}, []
-    statement = sa.text(dialect.SEARCH.format(narrowed=""))
-    values = {"expression": match_expression(tuple(words)), "most": _MOST_LIKE}
-    found = connection.execute(statement, values).all()
+    statement, values = dialect.of(connection).search(Query(text, tuple(words)), "")
+    found = Conditions().run(connection, statement, **values, most=_MOST_LIKE).all()
     return {i: score for i, score in found if i != without}, words
 
 
@@ -121,7 +115,7 @@ def find_paper(connection: sa.Connection, key: int | str) -> int | None:
     connection : Connection
     key : int or str
     """
-    text = str(key).strip()
+    text = clean_line(str(key))
     arxiv_id, doi = arxiv_of(text)[0], doi_of(text)
     value: int | str
     if text.isdecimal():

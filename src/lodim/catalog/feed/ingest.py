@@ -13,7 +13,7 @@ from typing import Any
 from lodim.catalog.feed.merge import take_in
 from lodim.catalog.feed.readers import FORMATS, MOST_BYTES, Rejected, read, recognise
 from lodim.catalog.feed.report import IngestReport
-from lodim.catalog.feed.store import Store
+from lodim.catalog.feed.store import LONG, PAPERS, Store
 
 __all__ = ["bytes_of", "ingest_bytes", "is_address"]
 
@@ -98,7 +98,7 @@ def ingest_bytes(
         chosen = recognise(data, name) if form == "auto" else form
         entries = read(data, chosen, source=source, mapping=mapping)
         key = f"content:{hashlib.sha256(data).hexdigest()}"
-        with store.writing() as connection:
+        with store.writing(PAPERS, patience=LONG) as connection:
             first = store.get_meta(connection, key)
             if first is None:
                 store.set_meta(connection, key, now)

@@ -1,4 +1,4 @@
-"""The extra ``web``: imported when used, named when missing."""
+"""The extras ``web`` and ``postgres``: imported when used, named when missing."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 __all__ = ["optional"]
 
 
-def optional(module: str) -> Any:
-    """Import a library of the extra ``web``.
+def optional(module: str, extra: str = "web") -> Any:
+    """Import a library of an extra.
 
     Parameters
     ----------
     module : str
+    extra : str
 
     Raises
     ------
@@ -25,4 +26,4 @@ def optional(module: str) -> Any:
     except ImportError:
         from lodim.validation import require  # loads pandas, which is not wanted where all is well
 
-        return require(module, "web")
+        return require(module, extra)

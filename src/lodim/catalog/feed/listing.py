@@ -24,6 +24,12 @@ __all__ = ["ranked_page", "scored_page", "similar_page"]
 
 Ranked = tuple[float, str, int]
 
+# only a paper that was observed in the last day can have gained
+_OBSERVED = (
+    "AND paper_id IN (SELECT paper_id FROM signal "
+    "WHERE kind IN :kinds AND observed_at > :before AND observed_at <= :at) "
+)
+
 
 def ranked_page(
     connection: sa.Connection,
@@ -176,10 +182,12 @@ def _series(
         values["before"] = stamp(utc(now) - timedelta(hours=24))
     if of is not None:
         values["of"] = of
-    statement = (dialect.CHANGES if order == "velocity" else dialect.LATEST).format(
-        of="" if of is None else "AND paper_id IN :of "
-    )
-    rows = Conditions().run(connection, statement, **values)
+    statement = dialect.latest
+    narrowed = "" if of is None else "AND paper_id IN :of "
+    if order == "velocity":
+        statement = dialect.changes
+        narrowed = narrowed or _OBSERVED
+    rows = Conditions().run(connection, statement(connection, narrowed), **values)
     every = (row for part in rows.partitions(1000) for row in part)
     for paper_id, group in groupby(every, key=itemgetter(0)):
         yield paper_id, [Series(*row[1:]) for row in group]
@@ -189,6 +197,8 @@ def _dated(
     connection: sa.Connection, shown: dict[int, tuple[float, str]], order: str
 ) -> dict[int, tuple[float, str]]:
     """Say the age no more exactly than the date is known; of a paper without a date, since when it is here."""
+    if not shown:
+        return shown
     vague = Conditions()
     vague.add("id IN :ids AND (published_at IS NULL OR precision IN ('month', 'year'))", ids=tuple(shown))
     rows = vague.run(connection, f"SELECT id, published_at, precision FROM paper{vague.sql()}")

@@ -293,6 +293,7 @@ def _absorb(connection: sa.Connection, keep: int, gone: int) -> None:
     moved = (
         ("tag", "name", "ON CONFLICT DO NOTHING"),
         ("signal", "source, kind, observed_at, value", _LARGER),
+        ("sent_item", "subscriber_id, sent_at", "ON CONFLICT DO NOTHING"),  # nobody gets it twice
     )
     for table, columns, conflict in moved:
         _run(

@@ -31,6 +31,7 @@ TIMEOUT, DEADLINE = 10.0, 60.0  # of one read, and of all
 PAUSE, TRIES, LONGEST_WAIT = 3.0, 3, 60.0
 MOST_REDIRECTS, MOST_RESULTS = 3, 2000
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_UNICAST, _DOCUMENTATION = ipaddress.ip_network("2000::/3"), ipaddress.ip_network("3fff::/20")
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,13 @@ def is_public(address: str) -> bool:
     inner = getattr(ip, "ipv4_mapped", None) or getattr(ip, "sixtofour", None)
     if ip.version == 6 and ip in _NAT64:
         inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    return bool(ip.is_global and not ip.is_multicast) if inner is None else is_public(str(inner))
+    if inner is not None:
+        return is_public(str(inner))
+    if ip.version == 6 and (
+        ip not in _UNICAST or ip in _DOCUMENTATION
+    ):  # further ways to write IPv4 among them
+        return False
+    return bool(ip.is_global and not ip.is_multicast)
 
 
 def resolve(host: str, port: int) -> list[str]:

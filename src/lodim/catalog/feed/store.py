@@ -1,7 +1,8 @@
 """The database: opening, migrations, transactions, backup.
 
-Migrations are SQL files numbered by hand, ``migrations/<dialect>/0001_papers.sql`` and on; each is applied once, in
-order, together with the new ``schema_version`` in one transaction.
+Migrations are SQL files numbered by hand, ``migrations/<database>/0001_papers.sql`` and on; each is applied once, in
+order, together with the new ``schema_version`` in one transaction. What differs between SQLite and PostgreSQL is in
+:mod:`lodim.catalog.feed.dialect`.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
 from lodim.catalog.feed import dialect
 
-__all__ = ["Store"]
+__all__ = ["LONG", "PAPERS", "Store"]
+
+PAPERS = "papers"  # the lock of everything that changes papers
+LONG = 60.0  # seconds of patience of work that nobody waits for
 
 
 def _migrations(name: str) -> dict[int, str]:
@@ -38,62 +43,107 @@ class Store:
 
     Parameters
     ----------
-    path : path or None
-        Of the file, made if it does not exist; None keeps everything in memory.
+    place : path, address or None
+        A file, made if it does not exist; ``postgresql://user@host/database``, which must exist; None keeps everything
+        in memory.
+
+    Attributes
+    ----------
+    label : str
+        How the database is called in messages, without user and password.
 
     Raises
     ------
     ValueError
-        The file is something else, or was written by a newer lodim.
+        The database is something else, or was written by a newer lodim.
     RuntimeError
-        SQLite without full-text index.
+        SQLite without full-text index, a server that is too old or a database that is not encoded as UTF-8.
+    ConnectionError
+        The server cannot be reached, or does not let us in.
+    ImportError
+        An address without the extra ``postgres``.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None) -> None:
-        self.path = None if path is None else Path(path)
-        if self.path is not None and self.path.is_dir():
-            raise ValueError(f"{self.path} is a folder; name a file")
-        self.engine = dialect.make_engine(self.path)
+    def __init__(self, place: str | os.PathLike[str] | None) -> None:
+        at = dialect.place_of(place)
+        self.label = dialect.label(at)
+        self.engine = dialect.module_of(at).make_engine(at)
+        self._database = dialect.of(self.engine)
         try:
             self.schema_version = self._migrate()
-        except sa.exc.DatabaseError as error:
+        except BaseException:
             self.close()
-            if "not a database" in str(error.orig):
-                raise ValueError(f"{self.path} is not a catalogue of papers, nor any SQLite file") from error
             raise
 
     def _migrate(self) -> int:
         scripts = _migrations(self.engine.dialect.name)
-        with self.writing() as connection:
-            version = self._version(connection)
-            if version > len(scripts):
-                raise ValueError(
-                    f"{self.path} has schema {version}, this lodim knows {len(scripts)}; install a newer lodim"
-                )
-            for number in range(version + 1, len(scripts) + 1):
-                for statement in dialect.statements(scripts[number]):
-                    connection.exec_driver_sql(statement)
+        with self.reading() as connection:  # so that opening waits for nobody if there is nothing to do
+            if self._version(connection, len(scripts)) == len(scripts):
+                return len(scripts)
+        with self.writing("schema", patience=LONG) as connection:
+            for number in range(self._version(connection, len(scripts)) + 1, len(scripts) + 1):
+                self._database.apply(connection, scripts[number])
                 self.set_meta(connection, "schema_version", str(number))
         return len(scripts)
 
-    def _version(self, connection: sa.Connection) -> int:
+    def _version(self, connection: sa.Connection, known: int) -> int:
         tables = sa.inspect(connection).get_table_names()
         if not tables:
             return 0
         if "meta" not in tables or "paper" not in tables:
-            raise ValueError(f"{self.path} is a database, but no catalogue of papers")
-        return int(self.get_meta(connection, "schema_version") or 0)
+            raise ValueError(f"{self.label} is a database, but no catalogue of papers")
+        version = int(self.get_meta(connection, "schema_version") or 0)
+        if version > known:
+            raise ValueError(
+                f"{self.label} has schema {version}, this lodim knows {known}; install a newer lodim"
+            )
+        return version
+
+    @contextmanager
+    def _transaction(self, **options: Any) -> Iterator[sa.Connection]:
+        """Give a connection in a transaction; a driver's error becomes one that a person can read."""
+        try:
+            with self.engine.connect().execution_options(**options) as connection, connection.begin():
+                yield connection
+        except sa.exc.DBAPIError as error:
+            told = self._database.explain(error, self.label)
+            if told is None:
+                raise
+            raise told from None  # the driver's text may hold more than is to be read
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Give a connection that sees one moment of the database."""
-        with self.engine.connect() as connection, connection.begin():
+        """Give a connection that sees one moment of the database.
+
+        Raises
+        ------
+        ConnectionError
+            The server cannot be reached.
+        """
+        with self._transaction(writes=None) as connection:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[sa.Connection]:
-        """Give a connection whose changes are kept together, or not at all if an error is raised."""
-        with self.engine.connect().execution_options(writes=True) as connection, connection.begin():
+    def writing(
+        self, lock: str = "records", *, patience: int | float = dialect.PATIENCE
+    ) -> Iterator[sa.Connection]:
+        """Give a connection whose changes are kept together, or not at all if an error is raised.
+
+        Parameters
+        ----------
+        lock : str
+            Of transactions with the same lock one runs at a time; in SQLite of all that write.
+        patience : float
+            Seconds to wait for it.
+
+        Raises
+        ------
+        TimeoutError
+            Another process has written for longer than that.
+        ConnectionError
+            The server cannot be reached.
+        """
+        with self._transaction(writes=lock, patience=patience) as connection:
             yield connection
 
     @staticmethod
@@ -126,8 +176,8 @@ class Store:
 
     def rebuild(self) -> None:
         """Make the full-text index anew from the papers."""
-        with self.writing() as connection:
-            connection.exec_driver_sql(dialect.REBUILD)
+        with self.writing(PAPERS, patience=LONG) as connection:
+            self._database.rebuild(connection)
 
     def backup(self, target: str | os.PathLike[str]) -> Path:
         """Write a compact copy to a new file and return its path.
@@ -139,10 +189,10 @@ class Store:
         Raises
         ------
         ValueError
-            The target exists.
+            The target exists, or the database is a server's, which has its own tools for it.
         """
         path = Path(target)
-        dialect.backup(self.engine, path)
+        self._database.backup(self.engine, path)
         return path
 
     def close(self) -> None:

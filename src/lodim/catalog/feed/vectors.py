@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from lodim.catalog.feed.store import Store
+from lodim.catalog.feed.store import LONG, PAPERS, Store
 from lodim.catalog.semantic import Encoder, default_encoder, semantic_available
 
 __all__ = ["Vectors"]
@@ -106,7 +106,7 @@ class Vectors:
             "INSERT INTO embedding (paper_id, model, digest, vector) SELECT id, :model, :digest, :vector FROM paper "
             "WHERE id = :id AND title || '. ' || abstract = :text ON CONFLICT DO NOTHING"
         )  # a text that was changed meanwhile gets its vector next time
-        with self.store.writing() as connection:
+        with self.store.writing(PAPERS, patience=LONG) as connection:
             connection.execute(statement, kept)
 
     def near_text(self, connection: sa.Connection, text: str) -> list[tuple[int, float]]:

@@ -17,14 +17,15 @@ from lodim.catalog.feed.readers.daily import read_json
 from lodim.catalog.feed.readers.entries import Rejected, decoded
 from lodim.catalog.feed.readers.plain import read_plain
 from lodim.catalog.feed.readers.rows import read_csv, read_jsonl
+from lodim.catalog.feed.readers.rss import read_rss
 from lodim.catalog.feed.records import Record
 
 __all__ = ["FORMATS", "MOST_BYTES", "MOST_ENTRIES", "Rejected", "read", "recognise"]
 
-FORMATS = ("atom", "json", "jsonl", "bibtex", "csv", "text")
+FORMATS = ("atom", "rss", "json", "jsonl", "bibtex", "csv", "text")
 MOST_BYTES, MOST_ENTRIES = 20_000_000, 50_000
 _ENDINGS = {
-    ".atom": "atom", ".xml": "atom", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl",
+    ".atom": "atom", ".xml": "atom", ".rss": "rss", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl",
     ".bib": "bibtex", ".bibtex": "bibtex", ".csv": "csv", ".tsv": "csv",
 }  # fmt: skip
 
@@ -48,7 +49,7 @@ def recognise(data: bytes, name: str = "") -> str:
         raise ValueError("there is nothing in it")
     ending = _ENDINGS.get(PurePath(name).suffix.lower())
     if start.startswith("<") or data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return "atom"
+        return "rss" if re.search(r"<rss[\s/>]", start[:4000].replace("\0", "")) else "atom"
     if start[0] in "[{":
         return "jsonl" if ending != "json" and _starts_with_json_line(start) else "json"
     if ending:
@@ -95,8 +96,8 @@ def read(
         raise ValueError(f"larger than {MOST_BYTES:,} bytes; split it")
     if mapping and form not in ("csv", "jsonl"):
         raise ValueError(f"a mapping of columns is for csv and jsonl, not for {form}")
-    if form == "atom":
-        return _first(read_atom(data, source))
+    if form in ("atom", "rss"):
+        return _first((read_atom if form == "atom" else read_rss)(data, source))
     text = decoded(data)
     if form == "json":
         return _first(read_json(text, source or "huggingface"))

@@ -1,17 +1,13 @@
-"""Atom feeds (RFC 4287), with arXiv's own elements.
-
-Document types and entities are refused before anything is expanded, so a small file cannot become a large one.
-"""
+"""Atom feeds (RFC 4287), with arXiv's own elements."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from typing import Any
 
 from lodim.catalog.feed.identity import arxiv_of, doi_of
-from lodim.catalog.feed.libraries import optional
 from lodim.catalog.feed.readers.entries import Rejected, record_or_reason
+from lodim.catalog.feed.readers.markup import parse, text_of, visible
 from lodim.catalog.feed.records import Record
 
 __all__ = ["read_atom"]
@@ -33,20 +29,13 @@ def read_atom(data: bytes, source: str | None = None) -> Iterator[Record | Rejec
     ValueError
         Not XML, with a document type, or not Atom.
     """
-    refused = optional("defusedxml.common").DefusedXmlException
-    xml = optional("defusedxml.ElementTree")
-    try:
-        root = xml.fromstring(data, forbid_dtd=True)
-    except refused as error:
-        raise ValueError("it declares a document type or entities, which a feed does not need") from error
-    except (xml.ParseError, LookupError, ValueError) as error:
-        raise ValueError(f"not well-formed XML: {error}") from error
+    root = parse(data)
     if root.tag == f"{_ATOM}entry":
         found = [root]
     elif root.tag == f"{_ATOM}feed":
         found = root.findall(f"{_ATOM}entry")
     else:
-        raise ValueError(f"the root is <{root.tag[:80]}>, not an Atom feed; RSS and other XML are not read")
+        raise ValueError(f"the root is <{root.tag[:80]}>, neither an Atom feed nor RSS 2.0")
     for number, entry in enumerate(found, 1):
         yield _record(entry, f"entry {number}", source)
 
@@ -83,33 +72,5 @@ def _record(entry: Any, place: str, source: str | None) -> Record | Rejected:
 
 def _text(element: Any) -> str:
     """Return an element's text; of HTML what a reader would see."""
-    if element is None:
-        return ""
-    text = "".join(element.itertext())
-    if element.get("type") != "html":
-        return text
-    visible = _Visible()
-    visible.feed(text)
-    visible.close()
-    return "".join(visible.parts)
-
-
-class _Visible(HTMLParser):
-    """Gathers the text of HTML."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.parts: list[str] = []
-        self._hidden = 0
-
-    def handle_starttag(self, tag: str, attrs: Any) -> None:
-        self._hidden += tag in ("script", "style")
-        if tag in ("p", "br", "div", "li"):
-            self.parts.append("\n\n" if tag == "p" else "\n")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._hidden -= tag in ("script", "style") and self._hidden > 0
-
-    def handle_data(self, data: str) -> None:
-        if not self._hidden:
-            self.parts.append(data)
+    text = text_of(element)
+    return visible(text) if element is not None and element.get("type") == "html" else text

@@ -17,7 +17,7 @@ from lodim.catalog.feed.readers.daily import parse_json
 from lodim.catalog.feed.readers.entries import Rejected, record_or_reason
 from lodim.catalog.feed.records import EntryError, Record
 
-__all__ = ["FIELDS", "read_csv", "read_jsonl"]
+__all__ = ["FIELDS", "read_csv", "read_jsonl", "split_names"]
 
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "title": ("title", "paper title", "name"),
@@ -62,12 +62,17 @@ def _list(value: Any) -> list[Any] | None:
         return value.split(";")
     parts = re.split(r",?\s+and\s+", value.strip())
     if len(parts) > 1:
-        return [name for part in parts for name in _by_commas(part)]
-    return _by_commas(value)
+        return [name for part in parts for name in split_names(part)]
+    return split_names(value)
 
 
-def _by_commas(value: str) -> list[str]:
-    """Split at commas, unless that would part a last name from a first one."""
+def split_names(value: str) -> list[str]:
+    """Split at commas, unless that would part a last name from a first one.
+
+    Parameters
+    ----------
+    value : str
+    """
     pieces = [piece.strip() for piece in value.split(",")]
     return pieces if len(pieces) > 2 or all(" " in piece for piece in pieces) else [value]
 
@@ -100,16 +105,18 @@ def read_csv(text: str, source: str, mapping: Mapping[str, str]) -> Iterator[Rec
     Raises
     ------
     ValueError
-        No column of titles, or a mapping to what is not there.
+        A first line that is not CSV, no column of titles, or a mapping to what is not there.
     """
     head = text.lstrip().splitlines()[0] if text.strip() else ""
     mark = max(",;\t", key=head.count)
     rows = csv.DictReader(io.StringIO(text.lstrip(), newline=""), delimiter=mark, restkey="", strict=True)
-    columns = _columns(mapping, list(rows.fieldnames or []))
+    try:
+        names = list(rows.fieldnames or [])
+    except csv.Error as error:
+        raise ValueError(f"the first line is not CSV: {error}") from error
+    columns = _columns(mapping, names)
     if "title" not in columns:
-        raise ValueError(
-            f"no column of titles among {', '.join(rows.fieldnames or [])[:300]}; name it in the mapping"
-        )
+        raise ValueError(f"no column of titles among {', '.join(names)[:300]}; name it in the mapping")
     while True:
         place = f"line {rows.line_num + 1}"
         try:

@@ -1,0 +1,291 @@
+"""What SQLite says in its own way; the names are those of :mod:`lodim.catalog.feed.dialect`.
+
+A write-ahead log, foreign keys on, and every transaction that writes takes the lock at its start, so that two
+processes wait for each other and never fail half-way. The full-text index FTS5 ranks by BM25.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from lodim.catalog.query import Query, match_expression
+
+__all__ = [
+    "LAST",
+    "NOT_MATCHING",
+    "any_of",
+    "apply",
+    "backup",
+    "count",
+    "create_private",
+    "explain",
+    "make_engine",
+    "rebuild",
+    "search",
+    "spread",
+    "statements",
+]
+
+PATIENCE = 5.0
+WEIGHTS = {"title": 4.0, "abstract": 1.0, "words": 2.0}  # as in lodim.catalog.search
+
+NOT_MATCHING = "paper.id NOT IN (SELECT rowid FROM paper_fts WHERE paper_fts MATCH :excluded)"
+_MATCHING = "FROM paper_fts WHERE paper_fts MATCH :expression"
+_RANKED = (
+    f"SELECT rowid AS id, -bm25(paper_fts, {', '.join(map(str, WEIGHTS.values()))}) AS score {_MATCHING}"
+)
+
+# SQLite takes the value from the row of the maximum. The signs keep it from an index by kind, after which it would
+# have to sort
+LAST = (
+    "SELECT paper_id, source, kind, value, max(observed_at) AS at FROM signal "
+    "WHERE +kind IN :kinds AND +observed_at <= :at {of}GROUP BY paper_id, source, kind"
+)
+
+
+def any_of(parts: Sequence[str]) -> str:
+    """Return what finds any of some words and phrases.
+
+    Parameters
+    ----------
+    parts : sequence of str
+        Of letters, digits and spaces only.
+    """
+    return match_expression(tuple(parts))
+
+
+def search_expression(query: Query) -> str:
+    """Return a query in the syntax of the full-text index.
+
+    Phrases must occur, the words count, one of them must occur if there is no phrase.
+
+    Parameters
+    ----------
+    query : Query
+        Its parts hold letters, digits and spaces only, so nothing in them is syntax.
+    """
+    words = match_expression(query.words)
+    phrases = " AND ".join(f'"{phrase}"' for phrase in query.phrases)
+    if not (words and phrases):
+        return words or phrases
+    return f"({phrases} AND ({words})) OR ({phrases})"
+
+
+def search(query: Query, narrowed: str) -> tuple[str, dict[str, Any]]:
+    """Return the statement that finds papers by words, with ``:most`` open, and its values.
+
+    Parameters
+    ----------
+    query : Query
+        That looks for something.
+    narrowed : str
+        Conditions on the table ``paper`` after ``WHERE``, or nothing.
+    """
+    statement = f"{_RANKED}{_within(narrowed)} ORDER BY score DESC, rowid LIMIT :most"
+    return statement, {"expression": search_expression(query)}
+
+
+def count(query: Query, narrowed: str) -> tuple[str, dict[str, Any]]:
+    """Return the statement that counts the papers that :func:`search` finds, and its values.
+
+    Parameters
+    ----------
+    query, narrowed
+        As of :func:`search`.
+    """
+    return f"SELECT count(*) {_MATCHING}{_within(narrowed)}", {"expression": search_expression(query)}
+
+
+def _within(narrowed: str) -> str:
+    return f" AND rowid IN (SELECT paper.id FROM paper{narrowed})" if narrowed else ""
+
+
+def spread(connection: sa.Connection, words: Sequence[str]) -> dict[str, int]:
+    """Return in how many papers each word occurs.
+
+    Parameters
+    ----------
+    connection : Connection
+    words : sequence of str
+    """
+    counting = sa.text(f"SELECT count(*) {_MATCHING}")
+    return {
+        word: int(connection.execute(counting, {"expression": any_of((word,))}).scalar_one())
+        for word in words
+    }
+
+
+def rebuild(connection: sa.Connection) -> None:
+    """Make the full-text index anew from the papers.
+
+    Parameters
+    ----------
+    connection : Connection
+        That writes.
+    """
+    connection.exec_driver_sql("INSERT INTO paper_fts (paper_fts) VALUES ('rebuild')")
+
+
+def make_engine(place: Path | None) -> sa.Engine:
+    """Open a database file, making it readable by its owner only; None is a database in memory.
+
+    Parameters
+    ----------
+    place : Path or None
+
+    Raises
+    ------
+    RuntimeError
+        This Python's SQLite has no full-text index, or is too old.
+    ValueError
+        A folder.
+    OSError
+        The file or its folder cannot be made.
+    """
+    _check_sqlite()
+    if place is None:
+        engine = sa.create_engine("sqlite://", poolclass=sa.pool.StaticPool, hide_parameters=True)
+    else:
+        if place.is_dir():
+            raise ValueError(f"{place} is a folder; name a file")
+        create_private(place)
+        engine = sa.create_engine(
+            sa.URL.create("sqlite", database=str(place)),
+            connect_args={"timeout": PATIENCE},
+            hide_parameters=True,  # an error tells its statement, but nothing of what was stored
+        )
+    sa.event.listen(engine, "connect", _prepare)
+    sa.event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _check_sqlite() -> None:
+    if sqlite3.sqlite_version_info < (3, 37):
+        raise RuntimeError(
+            f"SQLite 3.37 or newer is needed for strict tables; found {sqlite3.sqlite_version}"
+        )
+    with sqlite3.connect(":memory:") as probe:
+        try:
+            probe.execute("CREATE VIRTUAL TABLE probe USING fts5(text)")
+        except sqlite3.OperationalError as error:
+            raise RuntimeError(
+                f"this Python's SQLite {sqlite3.sqlite_version} has no full-text index FTS5; "
+                "use a Python whose sqlite3 module has it, e.g. from python.org, conda or your distribution"
+            ) from error
+    probe.close()
+
+
+def create_private(path: Path) -> None:
+    """Make an empty file that only its owner can read, and its folder, unless the file exists.
+
+    Parameters
+    ----------
+    path : Path
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        return
+
+
+def _prepare(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions are begun below, not by the driver
+    for pragma in (
+        f"busy_timeout={PATIENCE * 1000:.0f}",
+        "journal_mode=WAL",
+        "synchronous=NORMAL",
+        "foreign_keys=ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: sa.Connection) -> None:
+    options = connection.get_execution_options()
+    if options.get("writes") is None:
+        connection.exec_driver_sql("BEGIN")
+        return
+    patience = options.get("patience", PATIENCE)
+    if patience != PATIENCE:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={patience * 1000:.0f}")
+    try:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    finally:
+        if patience != PATIENCE:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={PATIENCE * 1000:.0f}")
+
+
+def explain(error: sa.exc.DBAPIError, label: str) -> Exception | None:
+    """Return what a person should read in place of an error of the driver; None leaves it.
+
+    Parameters
+    ----------
+    error : DBAPIError
+    label : str
+        Of the database.
+    """
+    said = str(error.orig)
+    if "database is locked" in said:
+        return TimeoutError(f"{label} is being written to by another process; try again when it is done")
+    if "not a database" in said:
+        return ValueError(f"{label} is not a catalogue of papers, nor any SQLite file")
+    return None
+
+
+def statements(script: str) -> Iterator[str]:
+    """Split an SQL script, triggers whole.
+
+    Parameters
+    ----------
+    script : str
+        Every statement ends at the end of a line.
+    """
+    gathered: list[str] = []
+    for line in script.splitlines(keepends=True):
+        gathered.append(line)
+        if sqlite3.complete_statement("".join(gathered)):
+            yield "".join(gathered)
+            gathered = []
+
+
+def apply(connection: sa.Connection, script: str) -> None:
+    """Run a migration.
+
+    Parameters
+    ----------
+    connection : Connection
+        That writes.
+    script : str
+    """
+    for statement in statements(script):
+        connection.exec_driver_sql(statement)
+
+
+def backup(engine: sa.Engine, target: Path) -> None:
+    """Write a compact copy while others may read and write.
+
+    Parameters
+    ----------
+    engine : Engine
+    target : Path
+        Must not hold anything yet.
+
+    Raises
+    ------
+    ValueError
+        The target exists.
+    """
+    if target.exists() and (target.is_dir() or target.stat().st_size):
+        raise ValueError(f"{target} exists; a backup never overwrites, name another file")
+    create_private(target)
+    connection = engine.raw_connection()
+    try:
+        connection.driver_connection.execute("VACUUM INTO ?", (str(target),))  # type: ignore[union-attr]
+    finally:
+        connection.close()
