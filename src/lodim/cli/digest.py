@@ -13,9 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .errors import say
-from .feed import MISSING, AsJson, File
-from .feed import _opened as opened
+from .errors import MISSING, AsJson, File, say
+from .feed import AsJson, File
 
 subscribers_app = typer.Typer(
     help="Look after who receives the digest; people subscribe and leave on the pages.", no_args_is_help=True

@@ -10,9 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .errors import say
+from .errors import MISSING, say
 
-MISSING = 3
 _NEEDED = ("sqlalchemy", "fastapi", "uvicorn", "jinja2", "multipart", "itsdangerous", "platformdirs")
 
 
