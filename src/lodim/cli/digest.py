@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .errors import MISSING, AsJson, File, say
+from .errors import MISSING, say
 from .feed import AsJson, File
 
 subscribers_app = typer.Typer(
