@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from .errors import MISSING, say
-from .feed import AsJson, File
+from .feed import AsJson, File, opened
 
 subscribers_app = typer.Typer(
     help="Look after who receives the digest; people subscribe and leave on the pages.", no_args_is_help=True

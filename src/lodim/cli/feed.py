@@ -55,7 +55,7 @@ Mode = Annotated[
 
 
 @contextmanager
-def _opened(file: str | None) -> Iterator[Any]:
+def opened(file: str | None) -> Iterator[Any]:
     """Give the catalogue, and leave with 3 if what it stands on is missing."""
     from lodim.catalog.feed import Catalog
 
@@ -106,7 +106,7 @@ def ingest(
         raise ValueError("--map must look like title='Paper title'")
     mapping = {field.strip(): column for field, _, column in pairs} or None
     options = {"online": online, "name": name, "mapping": mapping, "observed_at": observed_at}
-    with _opened(catalog) as papers:
+    with opened(catalog) as papers:
         if allow_host:
             papers.trust(*allow_host)
         stream = sys.stdin.buffer if source == "-" else source
@@ -151,7 +151,7 @@ def list_papers(
     sort, to, area, since, limit, cursor, as_json, catalog
         The command's options, as their help texts say.
     """
-    with _opened(catalog) as papers:
+    with opened(catalog) as papers:
         page = papers.papers(sort, since, area or (), cursor, limit, to=to)
         _show_page(page, as_json, total=len(papers))
 
@@ -174,7 +174,7 @@ def search(
     text, limit, mode, as_json, catalog
         The command's argument and options, as their help texts say.
     """
-    with _opened(catalog) as papers:
+    with opened(catalog) as papers:
         _show_page(papers.search(" ".join(text), limit, mode=mode), as_json, total=len(papers))
 
 
@@ -193,7 +193,7 @@ def show(
     paper, as_json, catalog
         The command's argument and options, as their help texts say.
     """
-    with _opened(catalog) as papers:
+    with opened(catalog) as papers:
         found = papers.paper(paper)
         history, near = papers.history(found.id), papers.similar(found.id)
     if as_json:
@@ -237,7 +237,7 @@ def export(
     if format not in ("atom", "json", "bibtex"):
         raise ValueError(f"--format must be atom, json or bibtex; got {format!r}")
     check_output(output, "--output")
-    with _opened(catalog) as papers:
+    with opened(catalog) as papers:
         if paper is not None:
             chosen = (papers.paper(paper),)
         elif query is not None:
@@ -269,7 +269,7 @@ def backup(
         The command's argument and option, as their help texts say.
     """
     check_output(file, "FILE")
-    with _opened(catalog) as papers:
+    with opened(catalog) as papers:
         papers.backup(file)
         say(f"Wrote {file} ({len(papers)} papers)")
 
@@ -288,7 +288,7 @@ def reindex(
     meaning, catalog
         The command's options, as their help texts say.
     """
-    with _opened(catalog) as papers:
+    with opened(catalog) as papers:
         papers.rebuild()
         vectors = f", {papers.embed()} new sentence vectors" if meaning else ""
         say(f"Indexed {len(papers)} papers{vectors}")
