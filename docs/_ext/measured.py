@@ -197,6 +197,35 @@ def difficulty():
     return "\n".join(lines)
 
 
+def lp_sampling():
+    """Total sensitivities of three families of matrices, and the recorded claim's draws."""
+    import matplotlib.pyplot as plt
+
+    from lodim.geometry import sensitivity_growth
+
+    found = sensitivity_growth(dims=(4, 8, 16, 24), p=4, n=4000, n_rows=60, random_state=0)
+    axes = found.plot()
+    axes.figure.savefig(GENERATED / "lp-sampling.svg")
+    plt.close(axes.figure)
+    alt = "total sensitivity of Gaussian matrices follows a third of the bound; polynomials and sparse grow slower"
+    lines = [f"![{alt}](lp-sampling.svg)", ""]
+    shown = [
+        (r.name, r.d, f"{r.S:.1f}", f"{r.se:.1f}", f"{r.largest:g}") for r in found.to_frame().itertuples()
+    ]
+    lines += ["4000 rows, p = 4, sixty rows measured of each matrix:", ""]
+    lines += [table(("matrix", "columns", "total sensitivity", "standard error", "largest possible"), shown)]
+    file = ROOT / "evidence" / "claims" / "lp-sampling" / "pooled-digits.laptop.json"
+    if file.exists():
+        figures = json.loads(file.read_text())["figures"]
+        shown = [
+            (key, f"{f['median']:.3f}", f"{f['worst of five']:.3f}", f"{max(f['gap']):.3f}")
+            for key, f in figures.items()
+        ]
+        lines += ["Excess of the norm over the fit on all 60,000 pooled digits:", ""]
+        lines += [table(("coreset", "median", "worst of five draws", "largest certified gap"), shown), ""]
+    return "\n".join(lines)
+
+
 def learning_rate():
     """Accuracy in one subspace under unscaled and scaled learning rates."""
     from sklearn.datasets import load_digits
@@ -227,8 +256,8 @@ def learning_rate():
     return f"{said}\n\n{table(head, rows)}"
 
 
-PAGES = (claims, benchmarks, comparison, difficulty, verdict, estimators, learning_rate)
-MEASURED = (verdict, estimators, learning_rate)
+PAGES = (claims, benchmarks, comparison, difficulty, verdict, estimators, lp_sampling, learning_rate)
+MEASURED = (verdict, estimators, learning_rate, lp_sampling)
 
 
 def _digest():

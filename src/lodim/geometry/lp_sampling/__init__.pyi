@@ -1,0 +1,14 @@
+from .basis import leverage_scores as leverage_scores
+from .distortion import Distortion as Distortion
+from .distortion import embedding_distortion as embedding_distortion
+from .growth import SensitivityGrowth as SensitivityGrowth
+from .growth import sensitivity_growth as sensitivity_growth
+from .growth import structured_matrix as structured_matrix
+from .lewis import lewis_weights as lewis_weights
+from .regression import LpRegression as LpRegression
+from .rules import SampleSize as SampleSize
+from .rules import sample_size as sample_size
+from .sampling import LpSampler as LpSampler
+from .sensitivities import TotalSensitivity as TotalSensitivity
+from .sensitivities import lp_sensitivities as lp_sensitivities
+from .sensitivities import total_sensitivity as total_sensitivity

@@ -1,0 +1,279 @@
+"""An orthonormal basis of a tall matrix's column space, by blocks of rows, and leverage scores.
+
+Every quantity here depends on the column space only, so all work is done with Q of ``A = Q T``, which is well
+conditioned whatever A is. Columns are scaled to unit length, R of ``A = Q R`` is built by stacking each block of rows
+on the R of those before it (so accuracy is that of Householder's QR, not of the Gram matrix, whose condition is the
+square), and column-pivoted QR of R finds the rank: the pivots of R are those of A, because both have the same Gram
+matrix. The leverage score of row i is ``tau_i = ||q_i||^2 = a_i^T (A^T A)^+ a_i = max_x <a_i, x>^2 / ||A x||^2``.
+
+A sparse matrix keeps its zeros in :func:`sketched_leverage`: a CountSketch of its rows (one pass over the non-zeros)
+gives R, and ``||a_i^T R^{-1} G||`` with a thin Gaussian G estimates the norms (Clarkson and Woodruff 2013, arXiv
+1207.6365; Drineas et al. 2012, arXiv 1109.3843).
+
+Everything is float64, for NumPy arrays on the CPU and for tensors on their own device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import torch
+from torch import Tensor
+
+from lodim.randomness import as_generator
+from lodim.validation import check_choice, check_in_range, check_matrix
+
+__all__ = [
+    "Basis",
+    "leverage_scores",
+    "metric_scores",
+    "orthonormal_basis",
+    "sketched_leverage",
+    "weighted_gram",
+]
+
+BLOCK = 16_384
+RANK_TOL = 1e-10
+_ILL = 1e4  # condition of R from which Q is orthonormalised once more
+
+
+def as_matrix(A: Any, name: str = "A") -> Tensor:
+    """Return a matrix as a finite float64 tensor on its own device.
+
+    Parameters
+    ----------
+    A : array-like or Tensor, shape (n, d)
+    name : str
+        How messages call it.
+
+    Raises
+    ------
+    ValueError
+        Wrong number of axes, no rows, NaN or infinity.
+    """
+    if isinstance(A, Tensor) and A.ndim == 2 and A.numel() and A.device.type != "cpu":
+        matrix = A.detach().to(torch.float64)
+        if not bool(torch.isfinite(matrix.sum())) and not bool(torch.isfinite(matrix).all()):
+            row = int((~torch.isfinite(matrix)).any(1).nonzero()[0])
+            raise ValueError(
+                f"{name} has NaN or infinite values, the first in row {row}; drop or impute them"
+            )
+        return matrix
+    return torch.from_numpy(np.require(check_matrix(A, name=name), requirements=["C", "W"]))
+
+
+def like(values: Tensor, A: Any) -> Any:
+    """Return values as the input came: tensors for a tensor, NumPy arrays otherwise.
+
+    Parameters
+    ----------
+    values : Tensor
+    A : array-like or Tensor
+    """
+    return values if isinstance(A, Tensor) else values.cpu().numpy()
+
+
+def row_blocks(n: int, size: int = BLOCK) -> Iterator[slice]:
+    """Slices of at most ``size`` rows that cover ``range(n)``.
+
+    Parameters
+    ----------
+    n, size : int
+    """
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))
+
+
+@dataclass(frozen=True)
+class Basis:
+    """``A = Q T`` with orthonormal Q.
+
+    Attributes
+    ----------
+    Q : Tensor, shape (n, rank)
+        Orthonormal columns; a zero row of A is a zero row here.
+    T : Tensor, shape (rank, d)
+    """
+
+    Q: Tensor
+    T: Tensor
+
+    @property
+    def rank(self) -> int:
+        """Number of columns of Q."""
+        return self.Q.shape[1]
+
+    def coefficients(self, z: Tensor) -> Tensor:
+        """The shortest x with ``A x = Q z``.
+
+        Parameters
+        ----------
+        z : Tensor, shape (rank,)
+        """
+        return torch.linalg.pinv(self.T) @ z if self.rank else self.T.new_zeros(self.T.shape[1])
+
+
+def stacked_r(blocks: Iterator[Tensor]) -> Tensor:
+    """R of the QR factorisation of blocks of rows that come one after the other.
+
+    Parameters
+    ----------
+    blocks : iterator of Tensor, shape (any, d)
+    """
+    R = None
+    for block in blocks:
+        R = torch.linalg.qr(block if R is None else torch.cat((R, block)), mode="r")[1]
+    assert R is not None
+    return R
+
+
+def _pivoted(R: Tensor) -> tuple[np.ndarray, np.ndarray, int]:
+    """R' and pivots of column-pivoted QR of R, and the numerical rank."""
+    Rp, pivots = scipy.linalg.qr(R.cpu().numpy(), mode="r", pivoting=True)
+    diagonal = np.abs(np.diag(Rp))
+    rank = int((diagonal > RANK_TOL * diagonal[0]).sum()) if diagonal[0] > 0 else 0
+    return Rp[:rank], pivots, rank
+
+
+def orthonormal_basis(A: Tensor) -> Basis:
+    """Factor ``A = Q T`` by blocks of rows.
+
+    Parameters
+    ----------
+    A : Tensor, shape (n, d)
+        float64.
+
+    Notes
+    -----
+    Columns that leave less than 1e-10 of the largest (all scaled to unit length) beside the others count as
+    dependent. Two passes over A; a third where R's condition exceeds 1e4, so that Q is orthonormal to rounding.
+    """
+    n, d = A.shape
+    length = torch.linalg.vector_norm(A, dim=0)
+    scale = torch.where(length > 0, length, torch.ones_like(length))
+    R = stacked_r(A[rows] / scale for rows in row_blocks(n))
+    Rp, pivots, rank = _pivoted(R)
+    if rank == 0:
+        return Basis(A.new_zeros(n, 0), A.new_zeros(0, d))
+    kept = torch.as_tensor(pivots[:rank].copy(), device=A.device)
+    inverse = torch.as_tensor(scipy.linalg.solve_triangular(Rp[:, :rank], np.eye(rank)), device=A.device)
+    T = A.new_zeros(rank, d)
+    T[:, torch.as_tensor(pivots.copy(), device=A.device)] = torch.as_tensor(Rp, device=A.device)
+    inverse = inverse / scale[kept, None]
+    T = T * scale
+    Q = torch.cat([A[rows][:, kept] @ inverse for rows in row_blocks(n)])
+    diagonal = np.abs(np.diag(Rp))
+    if diagonal.max() > _ILL * diagonal.min():
+        L = torch.linalg.cholesky(weighted_gram(Q))
+        Q = torch.linalg.solve_triangular(L, Q.T, upper=False).T.contiguous()
+        T = L.T @ T
+    return Basis(Q, T)
+
+
+def weighted_gram(Q: Tensor, h: Tensor | None = None) -> Tensor:
+    """``Q^T diag(h) Q``, by blocks of rows.
+
+    Parameters
+    ----------
+    Q : Tensor, shape (n, r)
+    h : Tensor, shape (n,), optional
+        Ones when None.
+    """
+    gram = Q.new_zeros(Q.shape[1], Q.shape[1])
+    for rows in row_blocks(len(Q)):
+        block = Q[rows]
+        gram += block.T @ (block if h is None else h[rows, None] * block)
+    return gram
+
+
+def metric_scores(Q: Tensor, gram: Tensor) -> Tensor:
+    """``q_i^T gram^{-1} q_i`` for every row, by blocks of rows.
+
+    Parameters
+    ----------
+    Q : Tensor, shape (n, r)
+    gram : Tensor, shape (r, r)
+        Positive definite.
+    """
+    L = torch.linalg.cholesky(gram)
+    half = torch.linalg.solve_triangular(L, torch.eye(len(L), dtype=L.dtype, device=L.device), upper=False).T
+    return torch.cat([(Q[rows] @ half).square_().sum(1) for rows in row_blocks(len(Q))])
+
+
+def sketched_leverage(
+    A: Any, *, n_buckets: int | None = None, k: int = 16, random_state: Any = None
+) -> np.ndarray:
+    """Estimate leverage scores in one pass over the non-zeros and one product with k columns.
+
+    Parameters
+    ----------
+    A : array-like or scipy sparse matrix, shape (n, d)
+        Of full column rank.
+    n_buckets : int, optional
+        Rows of the CountSketch; ``4 d^2`` (never more than n) when None.
+    k : int
+        Columns of the Gaussian map; the relative standard error of a score is about ``sqrt(2 / k)``.
+    random_state : int, Generator or None
+
+    Returns
+    -------
+    ndarray, shape (n,)
+
+    Raises
+    ------
+    ValueError
+        The sketch is not of full rank: drop dependent columns, or use the exact scores.
+    """
+    import scipy.sparse
+
+    check_in_range(k, "k", low=1, integer=True)
+    matrix = scipy.sparse.csr_array(A, dtype=np.float64)
+    if not np.isfinite(matrix.data).all():
+        raise ValueError("A has NaN or infinite values; drop or impute them")
+    n, d = matrix.shape
+    rng = as_generator(random_state)
+    m = min(n, 4 * d * d if n_buckets is None else n_buckets)
+    signs = rng.choice([-1.0, 1.0], n)
+    hashed = scipy.sparse.csr_array((signs, (rng.integers(0, m, n), np.arange(n))), shape=(m, n))
+    sketch = matrix.toarray() if m == n else (hashed @ matrix).toarray()
+    R = np.linalg.qr(sketch, mode="r")
+    diagonal = np.abs(np.diag(R))
+    if len(R) < d or diagonal.min() <= RANK_TOL * diagonal.max():
+        raise ValueError(
+            "the sketch of A is not of full column rank; drop dependent columns or use method='exact'"
+        )
+    thin = scipy.linalg.solve_triangular(R, rng.standard_normal((d, k)) / np.sqrt(k))
+    return np.square(matrix @ thin).sum(1)
+
+
+def leverage_scores(A: Any, method: str = "exact", *, random_state: Any = None) -> Any:
+    """Leverage score of every row: the largest share it can take of ``||A x||^2``.
+
+    Parameters
+    ----------
+    A : array-like or Tensor, shape (n, d)
+        ``method="sketch"`` also takes scipy sparse matrices.
+    method : {"exact", "sketch"}
+        By QR, O(n d^2); or estimated, O(nnz + d^4 + n d k), see :func:`sketched_leverage`.
+    random_state : int, Generator or None
+        Of the sketch.
+
+    Returns
+    -------
+    ndarray or Tensor, shape (n,)
+        In [0, 1], summing to the rank (exactly only for ``"exact"``).
+
+    Examples
+    --------
+    >>> from lodim.geometry import leverage_scores
+    >>> leverage_scores([[1.0, 0.0], [1.0, 0.0], [0.0, 3.0]]).round(3).tolist()
+    [0.5, 0.5, 1.0]
+    """
+    check_choice(method, ("exact", "sketch"), "method")
+    if method == "sketch":
+        found = sketched_leverage(A.cpu() if isinstance(A, Tensor) else A, random_state=random_state)
+        return torch.from_numpy(found).to(A.device) if isinstance(A, Tensor) else found
+    return like(orthonormal_basis(as_matrix(A)).Q.square().sum(1), A)
