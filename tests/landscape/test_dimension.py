@@ -373,6 +373,18 @@ def test_model_at_brings_running_statistics_along():
         LandscapeDimension.for_regressor(make, *regression_data(), vectorize=True).fit()
 
 
+@pytest.mark.parametrize("vectorize", ["auto", False])
+def test_direct_model_is_the_best_of_the_direct_runs(vectorize):
+    found = regressor(vectorize=vectorize, lr_grid=(1.0, 3.0)).fit()
+    with torch.no_grad():
+        score = float(r2(found.direct_model()(found.task.X_val), found.task.y_val))
+    assert score == pytest.approx(max(t.record.score for t in found._sweep.direct), abs=2e-4)
+    assert sum(bool(t.buffers) for t in found._sweep.direct) == 1
+    given = regressor(vectorize=vectorize, baseline=0.5).fit()
+    with pytest.raises(ValueError, match="baseline was given"):
+        given.direct_model()
+
+
 def test_early_stop_certifies_the_threshold():
     found = regressor(early_stop=True, vectorize=False, threshold=0.5).fit()
     stopped = [r for r in found.curve_ if r.stopped == "early_stop"]

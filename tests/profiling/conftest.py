@@ -5,6 +5,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
+from lodim.profiling.extras import Density, Difficulty, Layer, Topology
 from lodim.profiling.result import (
     CurvePoint,
     DataPart,
@@ -48,6 +49,8 @@ def make_data() -> DataPart:
         pca95=27,
         participation_ratio=15.1,
         n_used=1797,
+        density=Density("condensed", 1.19, 0.134, 0.375, 0.531, 1797),
+        topology=Topology(2, 1, (4.1,), (2.6, 1.3), (0.001, 1.0), 200),
     )
 
 
@@ -86,6 +89,30 @@ def make_landscape() -> LandscapePart:
         linear_score=0.95,
         linear_parameters=650,
         layer_shapes=((64, 64), (64, 64), (10, 64)),
+        layers=(
+            Layer("input", "data", 64, 8.9, (8.5, 9.3)),
+            Layer("1", "Linear", 64, 8.4, (8.1, 8.9)),
+            Layer("head", "Linear", 10, 6.2, (5.8, 6.5)),
+        ),
+        n_layer_rows=1797,
+    )
+
+
+def make_difficulty() -> Difficulty:
+    return Difficulty(
+        error=0.01,
+        log10_bits=10.61,
+        interval=(10.36, 10.93),
+        sufficient=False,
+        dimension=8.0,
+        margin=1.14,
+        radius=4.81,
+        n=1797,
+        narrower_log10_bits=10.08,
+        doubled_log10_bits=10.60,
+        supplied_by="mlp",
+        supplied_error=0.029,
+        supplied_log10_bits=10.57,
     )
 
 
@@ -107,6 +134,7 @@ def digits_profile() -> Profile:
         n_classes=10,
         image_shape=(8, 8),
         notes=("Pixels were divided by 16.",),
+        difficulty=make_difficulty(),
     )
 
 

@@ -2,9 +2,10 @@ import dataclasses
 
 import pytest
 
-from lodim.profiling import advice, data_rules, model_rules
+from lodim.profiling import advice, data_rules, extra_rules, model_rules
 from lodim.profiling.advice import RULES, advise
 from lodim.profiling.data_rules import points_for_density
+from lodim.profiling.extras import Density, Layer, Topology
 from lodim.profiling.result import CurvePoint, Estimate, ScalePoint
 
 BY_NAME = {rule.__name__: rule for rule in RULES}
@@ -40,8 +41,24 @@ CASES = [
         {"landscape": {"curve": (CurvePoint(50, 0, 0.7, 0.99), CurvePoint(10, 0, 0.5, 0.5))}},
         ("50", "0.990"),
     ),
-    ("sample_size", {}, ("1,797", "9.2", "6.5")),
-    ("sample_size", {"data": {"dimension": 2.0}}, ("enough", "2.0", "19")),
+    ("sample_size", {"data": {"density": None}}, ("1,797", "9.2", "6.5")),
+    ("sample_size", {"data": {"dimension": 2.0, "density": None}}, ("enough", "2.0", "19")),
+    ("sample_size", {}, ("1.2 of 1,797 rows", "no average", "6.5")),
+    ("sample_size", {"data": {"dimension": 2.0}}, ("no average", "enough", "once the rows are reduced")),
+    (
+        "sample_size",
+        {"data": {"density": Density("clt", 140.0, 1.0, 0.2, 0.3, 1797)}},
+        ("140 rows", "9.2", "within"),
+    ),
+    (
+        "sample_size",
+        {"data": {"dimension": 2.0, "density": Density("stable", 9.0, 1.0, 0.8, 1.1, 1797)}},
+        ("9 rows", "order of magnitude"),
+    ),
+    ("separate_parts", {}, ("2 parts", "4.1")),
+    ("loops", {}, ("1 loop.", "one coordinate more")),
+    ("narrow_layers", {}, ("64 numbers", "8.4", "19")),
+    ("assumptions_or_rows", {}, ("by 3.4", "2.3 %")),
     (
         "estimators_disagree",
         {"data": {"estimators": {"twonn": Estimate(14.0), "mom": Estimate(7.0)}}},
@@ -98,6 +115,14 @@ SILENT = [
     ("label_conflicts", {}),
     ("sharpest_pair", {"n_classes": 2}),
     ("missing_values", {}),
+    ("separate_parts", {"data": {"topology": None}}),
+    ("separate_parts", {"data": {"topology": Topology(1, 0, (), (1.1,), (1.0,), 200)}}),
+    ("loops", {"data": {"topology": None}}),
+    ("loops", {"data": {"topology": Topology(1, 0, (), (1.1,), (1.0,), 200)}}),
+    ("narrow_layers", {"landscape": {"layers": ()}}),
+    ("narrow_layers", {"landscape": {"layers": tuple(Layer(n, "Linear", 20, 9.0) for n in "abc")}}),
+    ("narrow_layers", {"landscape": {"layers": tuple(Layer(n, "Conv2d", 4000, 9.0) for n in "abc")}}),
+    ("assumptions_or_rows", {"difficulty": None}),
 ]
 
 
@@ -107,10 +132,10 @@ def test_rule_is_silent_when_nothing_calls_for_it(change, rule, fields):
 
 
 def test_every_rule_is_listed_and_bears_empty_profiles(digits_profile):
-    defined = {*data_rules.__all__, *model_rules.__all__} - {"points_for_density"}
+    defined = {*data_rules.__all__, *extra_rules.__all__, *model_rules.__all__} - {"points_for_density"}
     assert set(BY_NAME) == defined
     assert {c[0] for c in CASES} == defined
-    bare = dataclasses.replace(digits_profile, data=None, landscape=None)
+    bare = dataclasses.replace(digits_profile, data=None, landscape=None, difficulty=None)
     assert advise(bare) == ()
 
 

@@ -50,6 +50,13 @@ def test_svg_is_well_formed_and_escapes():
     assert [found[n] for n in names] == ["<script>", "what & why"]
 
 
+def test_ticks_are_labelled_with_what_they_are():
+    canvas = charts.dot_rows([charts.Row("a", 9.5), charts.Row("b", 10.5)], "x", zero=False)
+    words = [e.text for e in ET.fromstring(canvas.svg("k", "t", "d")).iter() if e.get("class") == "tick"]
+    assert {float(w) for w in words if w not in "ab"} == set(canvas.x.ticks)
+    assert canvas.x.low > 9
+
+
 def test_dots_lie_where_the_data_say():
     canvas = charts.Canvas(charts.Axis(0, 10, "x"), charts.Axis(0, 1, "y"))
     canvas.dot(10, 1, "s1", "corner")

@@ -50,6 +50,19 @@ def test_messages_lie_on_their_scores(solved):
     assert part.bound == min(m.bound for m in part.messages)
 
 
+def test_the_trained_models_layers_and_bits_are_there(solved):
+    p, _ = solved
+    assert p.landscape.layers[0].name == "input"
+    assert p.landscape.layers[-1].width == 3
+    assert p.landscape.n_layer_rows == 84
+    assert p.data.density.n == 84
+    assert p.difficulty.supplied_by in ("mlp", "linear")
+    assert p.difficulty.supplied_error == pytest.approx(
+        1 - max(p.landscape.baseline_score, p.landscape.linear_score)
+    )
+    assert p.data.topology is None
+
+
 def test_answer_travels_and_shows(solved, schema_problems):
     p, _ = solved
     assert schema_problems(p.to_json()) == []

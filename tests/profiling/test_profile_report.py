@@ -9,6 +9,7 @@ from urllib.parse import unquote
 import pytest
 
 from lodim.profiling.advice import advise
+from lodim.profiling.extras import Layer
 from lodim.profiling.panels import data_panels, model_panels
 from lodim.profiling.report import command, key_figures, shares
 from lodim.profiling.result import Estimate
@@ -70,7 +71,7 @@ def test_page_has_landmarks_and_heading_order(page):
 def test_every_figure_has_a_text_alternative_and_data(page, digits_profile):
     charts = page.of("svg")
     panels = data_panels(digits_profile) + model_panels(digits_profile)
-    assert len(charts) == len(panels) == 7
+    assert len(charts) == len(panels) == 11
     for attrs in charts:
         assert attrs["role"] == "img"
         assert set(attrs["aria-labelledby"].split()) <= set(page.ids)
@@ -93,6 +94,38 @@ def test_sentences_cite_their_figures(digits_profile):
     assert "27" in said["spectrum"]
     assert "160 numbers (131–192)" in said["curve"]
     assert "420 bytes" in said["message"]
+    assert "1.2 rows of 1,797" in said["density"]
+    assert "10^10.6 bits of assumptions (10^10.4–10^10.9)" in said["difficulty"].replace("\u2060", "")
+    assert "2 components and 1 loop" in said["topology"]
+    assert "8.9 dimensions (input)" in said["layers"]
+
+
+def test_many_layers_are_thinned_out_and_said(change):
+    layers = tuple(Layer(f"{i}", "Linear", 9, 3.0 + i / 10) for i in range(60))
+    (panel,) = (q for q in model_panels(change(landscape={"layers": layers})) if q.key == "layers")
+    assert "Every 3th" not in panel.shows
+    assert "One in 3 of 60 layers is drawn" in panel.shows
+    assert panel.svg.count("<circle") == 21
+    assert len(panel.rows) == 60
+
+
+@pytest.mark.parametrize(
+    ("error", "bits", "words"), [(0.0, None, "made no error"), (0.029, 10.57, "91 % of them")]
+)
+def test_what_the_model_supplied_is_said(digits_profile, error, bits, words):
+    part = dataclasses.replace(digits_profile.difficulty, supplied_error=error, supplied_log10_bits=bits)
+    p = dataclasses.replace(digits_profile, difficulty=part)
+    (panel,) = (q for q in data_panels(p) if q.key == "difficulty")
+    assert words in panel.shows
+    assert words in " ".join(str(p).split())
+    assert panel.svg.count("<circle") == 3 + (bits is not None)
+
+
+def test_rows_that_suffice_need_no_figure(digits_profile):
+    part = dataclasses.replace(digits_profile.difficulty, log10_bits=None, interval=None, sufficient=True)
+    p = dataclasses.replace(digits_profile, difficulty=part)
+    assert "difficulty" not in {q.key for q in data_panels(p)}
+    assert "rows alone suffice" in str(p)
 
 
 def test_names_from_the_data_are_escaped(digits_profile, change):
@@ -117,7 +150,7 @@ def test_names_from_the_data_are_escaped(digits_profile, change):
 def test_page_without_parts(digits_profile, missing):
     p = dataclasses.replace(digits_profile, complete=False, **missing)
     page = Page(p.to_html())
-    assert len(page.of("svg")) == 5 * (p.data is not None) + 2 * (p.landscape is not None)
+    assert len(page.of("svg")) == 1 + 7 * (p.data is not None) + 3 * (p.landscape is not None)
     Page(p._repr_html_())
 
 
@@ -147,8 +180,11 @@ def test_many_classes_are_cut_and_said(change):
     assert len(panel.rows) == 60
 
 
-def test_command_repeats_the_run(digits_profile):
-    assert command(digits_profile) == "lodim profile digits --model mlp --budget 60s --seed 0"
+def test_command_repeats_the_run(digits_profile, change):
+    asked = "lodim profile digits --model mlp --budget 60s --seed 0"
+    assert command(digits_profile) == f"{asked} --topology"
+    digits_profile = change(data={"topology": None})
+    assert command(digits_profile) == asked
     table = dataclasses.replace(digits_profile, source="my data.csv", target_name="price", landscape=None)
     assert command(table) == "lodim profile 'my data.csv' --target price --model none --budget 60s --seed 0"
     array = dataclasses.replace(digits_profile, source="array")

@@ -52,6 +52,29 @@ def test_nan_and_infinity_become_null(change):
     assert json.loads(text)["data"]["dimension"] is None
 
 
+def test_documents_without_the_later_keys_are_read(digits_profile, schema_problems):
+    plain = digits_profile.to_dict()
+    del plain["difficulty"], plain["data"]["density"], plain["data"]["topology"], plain["landscape"]["layers"]
+    text = json.dumps(plain)
+    assert schema_problems(text) == []
+    old = Profile.from_json(text)
+    assert old.difficulty is None
+    assert old.data.density is None
+    assert old.landscape.layers == ()
+    assert old.data.dimension == digits_profile.data.dimension
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [("density.regime", "foggy"), ("topology.n_loops", "one"), ("topology.component_gaps", [None])],
+)
+def test_the_schema_knows_the_later_parts(digits_profile, schema_problems, path, value):
+    plain = digits_profile.to_dict()
+    part, key = path.split(".")
+    plain["data"][part][key] = value
+    assert schema_problems(json.dumps(plain))
+
+
 def test_another_schema_is_refused(digits_profile):
     plain = digits_profile.to_dict() | {"schema": 7}
     with pytest.raises(ValueError, match="schema 7"):
@@ -111,6 +134,13 @@ def test_text_shows_verdict_tables_and_advice(digits_profile):
     assert "What to do next" in text
     assert "Pixels were divided" in text
     assert "  320  " in text
+    for line in (
+        "Density: condensed.",
+        "Difficulty, an order of magnitude",
+        "Topology: 2 components",
+        "Layers: input 8.9",
+    ):
+        assert line in text
 
 
 def test_plot_draws_without_a_display(digits_profile):
@@ -118,5 +148,5 @@ def test_plot_draws_without_a_display(digits_profile):
 
     mpl.use("Agg")
     figure = digits_profile.plot()
-    assert len(figure.axes) == 6
+    assert len(figure.axes) == 10
     assert all(ax.get_title(loc="left") for ax in figure.axes)

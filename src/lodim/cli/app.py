@@ -108,13 +108,16 @@ def profile(
     max_rows: Annotated[
         int, typer.Option(metavar="N", min=10, help="Larger data are sampled down to N rows.")
     ] = 100_000,
+    topology: Annotated[
+        bool, typer.Option("--topology", help="Count components and loops too (extra 'topology').")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the verdict, no progress.")] = False,
 ) -> None:
     """Read the data, measure, print the verdict and write the reports.
 
     Parameters
     ----------
-    source, target, labels, model, budget, html, json, ray, jobs, seed, missing, max_rows, quiet
+    source, target, labels, model, budget, html, json, ray, jobs, seed, missing, max_rows, topology, quiet
         The command's argument and options, as their help texts say.
 
     Raises
@@ -133,7 +136,9 @@ def profile(
         source, target=target, labels=labels, missing=missing, max_rows=max_rows, random_state=seed
     )
     _check_model(model, dataset)
-    options = {"budget": spent, "random_state": seed, "n_jobs": jobs, "ray": ray, "source": source}
+    options = {
+        "budget": spent, "random_state": seed, "n_jobs": jobs, "ray": ray, "source": source, "topology": topology,
+    }  # fmt: skip
     answer, complete = _measure(dataset, model, options, quiet)
     _deliver(answer, html, json, quiet)
     if not complete:

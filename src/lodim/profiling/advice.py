@@ -1,14 +1,14 @@
 """Advice: small pure functions from a profile's numbers to a sentence, each citing the numbers that triggered it.
 
-The rules are in :mod:`~lodim.profiling.data_rules` and :mod:`~lodim.profiling.model_rules`; :func:`advise` asks every
-one and keeps the most important answers.
+The rules are in :mod:`~lodim.profiling.data_rules`, :mod:`~lodim.profiling.model_rules` and
+:mod:`~lodim.profiling.extra_rules`; :func:`advise` asks every one and keeps the most important answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from lodim.profiling import data_rules, model_rules
+from lodim.profiling import data_rules, extra_rules, model_rules
 from lodim.profiling.result import Advice, Profile
 
 MOST = 8
@@ -32,6 +32,10 @@ RULES: tuple[Callable[[Profile], Advice | None], ...] = (
     data_rules.scale_dependence,
     data_rules.sharpest_pair,
     data_rules.constant_columns,
+    extra_rules.separate_parts,
+    extra_rules.loops,
+    extra_rules.narrow_layers,
+    extra_rules.assumptions_or_rows,
 )
 
 

@@ -153,12 +153,12 @@ class Canvas:
         for tick in self.y.ticks if y_labels else ():
             if horizontal:
                 self.add("line", "rule", x1=self.left, x2=right, y1=self.py(tick), y2=self.py(tick))
-            self.text(self.left - 6, self.py(tick) + 4, wording.number(tick), "tick", "end")
+            self.text(self.left - 6, self.py(tick) + 4, wording.number(tick, digits=4), "tick", "end")
         for tick in self.x.ticks:
             if vertical:
                 self.add("line", "rule", x1=self.px(tick), x2=self.px(tick), y1=self.top, y2=bottom)
             self.add("line", "axis", x1=self.px(tick), x2=self.px(tick), y1=bottom, y2=bottom + 4)
-            self.text(self.px(tick), bottom + 17, wording.number(tick), "tick")
+            self.text(self.px(tick), bottom + 17, wording.number(tick, digits=4), "tick")
         self.add("line", "axis", x1=self.left, x2=right, y1=bottom, y2=bottom)
         self.text((self.left + right) / 2, self.height - 6, self.x.label, "label")
         if y_labels and self.y.label:
@@ -254,8 +254,9 @@ def dot_rows(
     *,
     reference: Number | None = None,
     ends: tuple[Number, Number] | None = None,
+    zero: bool = True,
 ) -> Canvas:
-    """Draw rows of dots with intervals over a common horizontal axis from zero, with a reference band.
+    """Draw rows of dots with intervals over a common horizontal axis, with a reference band.
 
     Parameters
     ----------
@@ -266,12 +267,14 @@ def dot_rows(
         Drawn upright through all rows.
     ends : pair of float, optional
         Interval of the reference.
+    zero : bool
+        Whether the axis begins at zero; logarithms have none that means anything.
     """
     values = [r.value for r in rows] + [e for r in rows if r.ends for e in r.ends if e is not None]
     values += [r.second for r in rows if r.second is not None]
     longest = max(len(_short(r.name)) for r in rows)
     canvas = Canvas(
-        linear_axis([*values, *([reference] if reference else []), *(ends or ())], label, zero=True),
+        linear_axis([*values, *([reference] if reference else []), *(ends or ())], label, zero=zero),
         Axis(-0.5, len(rows) - 0.5, ""),
         height=8 + _BOTTOM + 25.0 * len(rows),
         left=max(_LEFT, 7.4 * longest + 14),

@@ -20,7 +20,7 @@ from lodim.neighbors import first_occurrences
 from lodim.profiling.result import DataPart, Estimate, Pointwise, ScalePoint
 from lodim.randomness import derive_seed
 
-_RATE = (
+RATE = (
     2e10  # multiply-adds a second that a laptop sustains in these searches; only steers how much is sampled
 )
 _LEAST_ROWS, _SOME_QUERIES = 1000, 4096
@@ -52,7 +52,7 @@ def expected_seconds(n_rows: int, n_queries: int, n_features: int) -> float:
     rank = min(n_rows, n_features)
     search = (n_queries + 2.0 * min(n_queries, _SOME_QUERIES)) * n_rows * (n_features + 60.0)
     spectrum = n_rows * n_features * rank + 6.0 * rank**3
-    return (search + spectrum) / _RATE
+    return (search + spectrum) / RATE
 
 
 def plan_sample(n_samples: int, n_features: int, seconds: int | float) -> Sample:
@@ -132,40 +132,54 @@ def measure_data(
     varying = spread > 1e-12 * max(1.0, float(np.abs(X).max()))
     ends = spread[varying]
     part = DataPart(
-        dimension=_finite(found.dimension),
-        interval=_interval(found.interval),
+        dimension=finite(found.dimension),
+        interval=finite_interval(found.interval),
         estimators={key: _estimate(e) for key, e in found.estimates.items()},
         per_class=_classes(found.per_class, None if labels is None else labels[rows]),
         k_f=k_f,
         k_f_pair=pair,
         n_conflicts=None if labels is None else _conflicts(twins, labels),
         scale_profile=tuple(
-            ScalePoint(s.kind, 2 * s.n1, float(s.radius), int(s.n_used), _finite(s.dimension), _finite(s.se))
+            ScalePoint(s.kind, 2 * s.n1, float(s.radius), int(s.n_used), finite(s.dimension), finite(s.se))
             for s in found.scales
         ),
         pointwise=_histogram(found.pointwise),
         spectrum=_shares(found.spectrum),
         pca95=int(found.n_components[95]) or None,
-        participation_ratio=_finite(found.participation_ratio),
+        participation_ratio=finite(found.participation_ratio),
         n_duplicates=int((twins != np.arange(len(X))).sum()),
         constant_columns=tuple(str(names[j]) for j in np.flatnonzero(~varying).tolist()),
-        scale_ratio=_finite(ends.max() / ends.min()) if len(ends) > 1 else None,
+        scale_ratio=finite(ends.max() / ends.min()) if len(ends) > 1 else None,
         widest_column=str(names[int(np.argmax(spread))]),
         n_used=int(found.n_queries),
     )
     return part, notes
 
 
-def _finite(x: Any) -> float | None:
+def finite(x: Any) -> float | None:
+    """Return a finite number as a float, anything else as None.
+
+    Parameters
+    ----------
+    x : float or None
+    """
     return float(x) if x is not None and math.isfinite(x) else None
 
 
-def _interval(ends: Any) -> tuple[float | None, float | None] | None:
-    return None if ends is None else (_finite(ends[0]), _finite(ends[1]))
+def finite_interval(ends: Any) -> tuple[float | None, float | None] | None:
+    """Return an interval with its infinite ends as None.
+
+    Parameters
+    ----------
+    ends : pair of float, or None
+    """
+    return None if ends is None else (finite(ends[0]), finite(ends[1]))
 
 
 def _estimate(e: Any, n: int | None = None) -> Estimate:
-    return Estimate(_finite(e.dimension), _interval(e.interval), _finite(e.calibrated), n, str(e.note or ""))
+    return Estimate(
+        finite(e.dimension), finite_interval(e.interval), finite(e.calibrated), n, str(e.note or "")
+    )
 
 
 def _classes(found: dict[str, Any], labels: np.ndarray | None) -> dict[str, Estimate]:
@@ -175,7 +189,9 @@ def _classes(found: dict[str, Any], labels: np.ndarray | None) -> dict[str, Esti
     out = {}
     for name, e in found.items():
         remark = "" if math.isfinite(e.dimension) else str(e.note)
-        out[str(name)] = Estimate(_finite(e.dimension), _interval(e.interval), None, int(sizes[name]), remark)
+        out[str(name)] = Estimate(
+            finite(e.dimension), finite_interval(e.interval), None, int(sizes[name]), remark
+        )
     return out
 
 
@@ -194,7 +210,7 @@ def _sharpness(
             measure.fit(X, labels)
         except ValueError:  # every pair of points of different classes coincides: K_F is not defined
             return None, None
-    return _finite(measure.k_f_), tuple(sorted(str(labels[i]) for i in measure.pair_))
+    return finite(measure.k_f_), tuple(sorted(str(labels[i]) for i in measure.pair_))
 
 
 def _conflicts(twins: np.ndarray, labels: np.ndarray) -> int:

@@ -5,7 +5,7 @@ when it does not apply. Sources of the thresholds:
 
 * correlation-type estimators cannot see more than ``2 log10(n)`` dimensions (Eckmann and Ruelle 1992, Physica D 56);
 * points a kernel density estimate needs in d dimensions (Silverman 1986, table 4.2: relative mean square error below
-  0.1 at the centre of a normal density).
+  0.1 at the centre of a normal density), where the regime of the estimate itself was not measured.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import math
 import numpy as np
 
 from lodim.profiling import wording
+from lodim.profiling.extras import Density
 from lodim.profiling.result import Advice, Profile, ScalePoint
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 _SILVERMAN = (4, 19, 67, 223, 768, 2_790, 10_700, 43_700, 187_000, 842_000)
+_INSTEAD = " Use nearest neighbours for ranking only, models with structure (linear, trees, flows) for probabilities."
 _NEIGHBOURS = ("twonn", "mle", "gride", "mom", "tle", "mada", "mind", "ess")
 
 
@@ -84,28 +86,56 @@ def sample_size(p: Profile) -> Advice | None:
         return None
     d, n = p.data.dimension, p.n_samples
     needed, limit = points_for_density(d), 2 * math.log10(max(n, 2))
-    because = {"n_samples": n, "dimension": d, "n_for_density": needed, "largest_dimension_seen": limit}
-    if n >= needed:
-        return Advice(
-            f"{n:,} rows are enough for density estimates and nearest neighbours at {wording.dimension(d)} dimensions "
-            f"(about {wording.number(_round2(needed))} would do), once the rows are reduced to that many coordinates.",
-            because,
-            "sample_size",
-            0.4,
-        )
-    want = (
-        f"about {wording.number(_round2(needed))}" if needed < 1e9 else f"about 10^{math.log10(needed):.0f}"
-    )
-    text = (
-        f"A kernel density estimate in {wording.dimension(d)} dimensions wants {want} rows; there are {n:,}. Use "
-        "nearest neighbours for ranking only, and models with structure (linear, trees, flows) for probabilities."
-    )
-    if d > limit:
+    because: dict[str, object] = {
+        "n_samples": n, "dimension": d, "n_for_density": needed, "largest_dimension_seen": limit,
+    }  # fmt: skip
+    density = p.data.density
+    if density is not None and density.regime in ("condensed", "stable", "clt") and density.n_eff is not None:
+        because |= {
+            "regime": density.regime,
+            "n_eff": density.n_eff,
+            "bandwidth": density.bandwidth,
+            "h_g": density.h_g,
+        }
+        text, importance = _by_regime(density, d, n, needed)
+    elif n >= needed:
+        text, importance = _enough_rows(d, n, needed), 0.4
+    else:
+        wants = f"A kernel density estimate in {wording.dimension(d)} dimensions wants {_rows(needed)} rows"
+        text, importance = f"{wants}; there are {n:,}.{_INSTEAD}", 0.72
+    if d > limit and n < needed:
         text += (
             f" {n:,} rows cannot show much more than {wording.dimension(limit)} dimensions (2 log10 n) to methods that "
             "count neighbours within a distance: take the dimension itself as a lower bound."
         )
-    return Advice(text, because, "sample_size", 0.72)
+    return Advice(text, because, "sample_size", importance)
+
+
+def _rows(needed: float) -> str:
+    return (
+        f"about {wording.number(_round2(needed))}" if needed < 1e9 else f"about 10^{math.log10(needed):.0f}"
+    )
+
+
+def _enough_rows(d: float, n: int, needed: float) -> str:
+    return (
+        f"{n:,} rows are enough for density estimates and nearest neighbours at {wording.dimension(d)} dimensions "
+        f"({_rows(needed)} would do), once the rows are reduced to that many coordinates."
+    )
+
+
+def _by_regime(density: Density, d: float, n: int, needed: float) -> tuple[str, float]:
+    """What the measured regime says; the published table is a second opinion only where it says something else."""
+    rows = wording.number(density.n_eff, digits=2)
+    if density.regime == "condensed":
+        text = f"A kernel density value rests on about {rows} of {density.n:,} rows, the nearest: it is no average."
+        return (f"{text} {_enough_rows(d, n, needed)}", 0.5) if n >= needed else (text + _INSTEAD, 0.72)
+    text = f"A kernel density value averages about {rows} rows here"
+    if density.regime == "stable":
+        text += ", few enough that single rows move it: take it for an order of magnitude"
+    if n < needed:
+        text += f" ({_rows(needed)} rows would be wanted at {wording.dimension(d)} dimensions for one within a third)"
+    return text + ".", 0.4 if density.regime == "clt" else 0.5
 
 
 def estimators_disagree(p: Profile) -> Advice | None:

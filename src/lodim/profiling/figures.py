@@ -10,6 +10,7 @@ import numpy as np
 from lodim import plots
 from lodim.profiling import wording
 from lodim.profiling.charts import closed, log_axis
+from lodim.profiling.extras import Difficulty, Topology
 from lodim.profiling.result import DataPart, LandscapePart, Profile, scores_by_d
 
 
@@ -38,11 +39,16 @@ def draw(p: Profile) -> Any:
             _estimators: p.data.estimators,
             _points: p.data.pointwise,
             _spectrum: p.data.spectrum,
+            _density: p.data.density is not None and p.data.density.bandwidth and p.data.density.h_clt,
         }
         jobs += [(function, p.data) for function, content in found.items() if content]
+        jobs += [(_topology, p.data.topology)] if p.data.topology is not None else []
+    if p.difficulty is not None and p.difficulty.log10_bits is not None:
+        jobs += [(_difficulty, p.difficulty)]
     if p.landscape is not None:
         jobs += [(_curve, p.landscape)] if p.landscape.curve else []
         jobs += [(_messages, p.landscape)] if p.landscape.messages else []
+        jobs += [(_layers, p.landscape)] if p.landscape.layers else []
     if not jobs:
         raise ValueError("this profile holds nothing to draw (was it interrupted?)")
     with plots.style():
@@ -153,3 +159,55 @@ def _messages(ax: Any, part: LandscapePart) -> None:
         ax.legend()
     _log_ticks(ax, [size for size, _ in found])
     ax.set(xlabel="message in bytes", ylabel=part.score_name, title="Score against message length")
+
+
+def _density(ax: Any, part: DataPart) -> None:
+    found = part.density
+    assert found is not None
+    marks = {"best": found.bandwidth, "average from": found.h_g, "central limit from": found.h_clt}
+    known = {name: float(h) for name, h in marks.items() if h}
+    low, high = min(known.values()) / 1.5, max(known.values()) * 1.8
+    ends = [low, known["average from"], known["central limit from"], high]
+    names = ("condensed", "stable", "clt")
+    for left, right, name, color in zip(
+        ends, ends[1:], names, (plots.COLORS[1], plots.COLORS[4], plots.COLORS[2])
+    ):
+        ax.axvspan(left, right, color=color, alpha=0.3, linewidth=0, label=wording.REGIMES[name][0])
+    ax.plot(known["best"], 0.5, "o", color=plots.COLORS[0], markersize=9, label="best bandwidth")
+    _log_ticks(ax, [low, high])
+    ax.set(xlabel="bandwidth", ylim=(0, 1), yticks=[], title="What a density value rests on")
+    ax.legend()
+
+
+def _difficulty(ax: Any, part: Difficulty) -> None:
+    named = {
+        f"error {wording.percent(part.error)}": part.log10_bits,
+        f"supplied by {part.supplied_by}": part.supplied_log10_bits,
+        "one dimension less": part.narrower_log10_bits,
+        "twice the rows": part.doubled_log10_bits,
+    }
+    known = [(name, value) for name, value in named.items() if value is not None][::-1]
+    ends = closed(part.interval)
+    if ends is not None:
+        ax.plot(ends, [len(known) - 1] * 2, color=plots.COLORS[0], linewidth=2.2, alpha=0.5)
+    ax.plot([value for _, value in known], range(len(known)), "o", color=plots.COLORS[0])
+    ax.set_yticks(range(len(known)), [name for name, _ in known])
+    ax.set(xlabel="log10 of the bits (an order of magnitude)", title="Bits of assumptions the task asks for")
+
+
+def _topology(ax: Any, part: Topology) -> None:
+    colors = [plots.COLORS[0] if i < part.n_loops else plots.COLORS[6] for i in range(len(part.loop_ratios))]
+    ax.bar(range(1, len(colors) + 1), part.loop_ratios, color=colors)
+    ax.set(xlabel="loop", ylabel="death / birth", title=wording.sentence(wording.shape_of(part)))
+
+
+def _layers(ax: Any, part: LandscapePart) -> None:
+    found = [e for e in part.layers if e.dimension is not None][::-1]
+    for row, e in enumerate(found):
+        ends = closed(e.interval)
+        if ends is not None:
+            ax.plot(ends, [row, row], color=plots.COLORS[0], linewidth=2.2, alpha=0.5)
+        ax.plot(e.dimension, row, "o", color=plots.COLORS[0])
+    ax.set_yticks(range(len(found)), [wording.layer(e) for e in found])
+    ax.set(xlabel="dimension of the output (TwoNN)", title="Dimension through the layers")
+    ax.set_xlim(left=0)

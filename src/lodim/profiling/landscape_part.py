@@ -20,7 +20,9 @@ import numpy as np
 import torch
 
 from lodim.landscape import LandscapeDimension, compress_sweep
+from lodim.profiling.data_part import finite
 from lodim.profiling.inputs import Problem, Split, split
+from lodim.profiling.layers_part import measure_layers
 from lodim.profiling.models import ModelChoice, layer_shapes
 from lodim.profiling.result import CurvePoint, LandscapePart, Message
 from lodim.randomness import build_seeded, derive_seed
@@ -28,7 +30,7 @@ from lodim.training import Recipe
 
 Progress = Callable[[float, str], Any]
 LEVELS = (3, 4, 5, 7, 9, 12, 16, 24, 32)
-_SEARCH_SHARE = 0.88
+_SEARCH_SHARE, _LAYER_SHARE = 0.87, 0.03
 _EXPECTED_RUNS = 30
 # A laptop's floating-point operations a second in matrix products and in convolutions, and what a step costs beside.
 _DENSE, _CONVOLUTION, _STEP = 5e10, 2e10, 1.0e-3
@@ -225,8 +227,12 @@ def measure_landscape(
     else:
         part, notes = _filled(base, search.partial_result())
     yield part, notes
+    if not part.unsolved:
+        progress(_SEARCH_SHARE, "measuring the layers")
+        part, notes = _with_layers(part, search, choice, parts, seed, _LAYER_SHARE * seconds, deadline)
+        yield part, notes
     if part.d_int90 is not None and not part.unsolved:
-        progress(_SEARCH_SHARE, "rounding the model to short messages")
+        progress(_SEARCH_SHARE + _LAYER_SHARE, "rounding the model to short messages")
         yield _compressed(part, search, choice, deadline), []
 
 
@@ -299,28 +305,49 @@ def _filled(base: LandscapePart, result: Any) -> tuple[LandscapePart, list[str]]
     found = result.status == "found"
     low, high = result.interval
     interval = {
-        "found": (_finite(low) or None, _finite(high)),
-        "not_reached": (_finite(result.bound), None),
-        "below_d_min": (None, _finite(result.bound)),
+        "found": (finite(low) or None, finite(high)),
+        "not_reached": (finite(result.bound), None),
+        "below_d_min": (None, finite(result.bound)),
     }.get(result.status)
     part = replace(
         base,
-        baseline_score=_finite(result.baseline_score),
-        threshold_score=_finite(result.threshold_score),
-        d_int90=_finite(result.d_int90) if found else None,
+        baseline_score=finite(result.baseline_score),
+        threshold_score=finite(result.threshold_score),
+        d_int90=finite(result.d_int90) if found else None,
         interval=interval,
         status=result.status,
-        compression_ratio=_finite(result.compression_ratio) if found else None,
+        compression_ratio=finite(result.compression_ratio) if found else None,
         curve=tuple(
-            CurvePoint(r.d, r.seed, _finite(r.score), _finite(r.train_score), _finite(r.lr))
+            CurvePoint(r.d, r.seed, finite(r.score), finite(r.train_score), finite(r.lr))
             for r in sorted(result.kept, key=lambda r: (r.d, r.seed))
         ),
     )
     return part, list(result.notes)
 
 
-def _finite(x: Any) -> float | None:
-    return float(x) if x is not None and math.isfinite(x) else None
+def _with_layers(
+    part: LandscapePart,
+    search: LandscapeDimension,
+    choice: ModelChoice,
+    parts: Split,
+    seed: int,
+    seconds: float,
+    deadline: int | float,
+) -> tuple[LandscapePart, list[str]]:
+    """The part with the dimension of the layers of the best directly trained model, and notes."""
+    try:
+        model = search.direct_model()
+    except ValueError:  # the time ended before one was trained, which the search's notes say
+        return part, []
+    X = np.concatenate([parts.X, parts.X_val])
+    layers, n, notes = measure_layers(
+        model.cpu(),
+        X.reshape(len(X), *(choice.image_shape or X.shape[1:])),
+        seed=derive_seed(seed, "layers"),
+        seconds=seconds,
+        deadline=deadline,
+    )
+    return replace(part, layers=layers, n_layer_rows=n), notes
 
 
 def _compressed(
@@ -349,8 +376,8 @@ def _compressed(
                 d,
                 point.levels,
                 math.ceil(point.message_bits / 8),
-                _finite(point.score),
-                _finite(point.bounds.get("best")) if point.bounds else None,
+                finite(point.score),
+                finite(point.bounds.get("best")) if point.bounds else None,
             )
             for point in sweep.points
         ]

@@ -1,7 +1,8 @@
 """The main job: ``lodim.profile(X, y)`` measures data and model within a time budget and says what follows.
 
-The time is shared out beforehand: up to a third for the data where a model is measured too, the rest for the search of
-the model's dimension, an eighth of it kept for the compression. What a part leaves over, the next may use.
+The time is shared out beforehand: up to a third for the data where a model is measured too, a twentieth for the answers
+beside the dimension (density, bits of assumptions), the rest for the search of the model's dimension, an eighth of it
+kept for the layers and the compression. What a part leaves over, the next may use.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from typing import Any
 
 from lodim.profiling import wording
 from lodim.profiling.advice import advise
+from lodim.profiling.extras import Difficulty
 from lodim.profiling.inputs import Problem, read_problem
 from lodim.profiling.result import DataPart, LandscapePart, Profile
 from lodim.randomness import RandomState, root_seed
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, require
 
 Progress = Callable[[float, str], Any]
-_DATA_SHARE = 0.3
+_DATA_SHARE, _ALONE_SHARE = 0.3, 0.9  # with a model, and without
+_DENSITY_SHARE, _DIFFICULTY_SHARE = 0.02, 0.03
 _LIBRARIES = ("lodim", "numpy", "scipy", "scikit-learn", "torch")
 
 
@@ -49,6 +52,8 @@ class _Known:
     start: float = field(default_factory=time.monotonic)
     data: DataPart | None = None
     landscape: LandscapePart | None = None
+    difficulty: Difficulty | None = None
+    task: Any = None
     notes: list[str] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
 
@@ -72,6 +77,7 @@ class _Known:
             budget=float(self.budget),
             complete=complete,
             timings=dict(self.timings),
+            difficulty=self.difficulty,
         )
         return replace(found, advice=advise(found))
 
@@ -107,6 +113,7 @@ def profile(
     kind: str = "auto",
     image_shape: Sequence[int] | None = None,
     notes: Sequence[str] = (),
+    topology: bool = False,
     progress: Progress | None = None,
 ) -> Profile:
     """Find how many dimensions a problem really needs: its data's and, with labels, its model's.
@@ -141,6 +148,8 @@ def profile(
         (channels, height, width) of the samples.
     notes : sequence of str
         What was done to the data before; kept in the report.
+    topology : bool
+        Whether to count components and loops too (needs the extra ``topology``).
     progress : callable, optional
         Called as ``progress(done, text)`` with the share of the work that is done.
 
@@ -152,6 +161,8 @@ def profile(
     ------
     ValueError, TypeError
         Bad input: too few rows, NaN, all rows equal, labels of another length, one class, an unknown model.
+    ImportError
+        ``topology=True`` without what it needs, naming the extra.
     ProfileInterrupted
         On Ctrl-C, with what was known by then in ``partial``.
 
@@ -165,6 +176,8 @@ def profile(
     2
     """
     check_in_range(budget, "budget", low=1.0)
+    if topology:  # said before the long work begins
+        require("gudhi", "topology")
     problem = read_problem(
         X,
         y,
@@ -190,8 +203,9 @@ def profile(
         n_outputs = len(problem.classes) or 1
         choice = choose_model(model, problem.X.shape[1], n_outputs, problem.image_shape)
     try:
-        share = _DATA_SHARE if choice is not None else 0.9
-        _measure_data(known, share, lambda done, text: tell(share * done, text))
+        share = _DATA_SHARE if choice is not None else _ALONE_SHARE
+        _measure_data(known, share, lambda done, text: tell(0.9 * share * done, text))
+        _measure_extras(known, share, topology, lambda text: tell(0.9 * share, text))
         if choice is not None:
             _measure_landscape(
                 known, choice, n_jobs, ray, lambda done, text: tell(share + (1 - share) * done, text)
@@ -221,7 +235,37 @@ def _measure_data(known: _Known, share: float, tell: Progress) -> None:
     tell(1.0, "the data is measured")
 
 
+def _measure_extras(known: _Known, share: float, topology: bool, tell: Callable[[str], Any]) -> None:
+    from lodim.profiling import extras_part
+
+    problem, began, seed = known.problem, time.monotonic(), known.seed
+    assert known.data is not None
+    latest = known.start + (share + _DENSITY_SHARE + _DIFFICULTY_SHARE) * known.budget
+
+    def clock(part: float) -> extras_part.Clock:
+        return extras_part.Clock(part * known.budget, latest - part * known.budget)
+
+    tell("judging densities")
+    density, notes = extras_part.measure_density(problem, seed, clock(_DENSITY_SHARE))
+    known.data = replace(known.data, density=density)
+    known.notes += notes
+    if problem.kind == "classification":
+        tell("counting bits of assumptions")
+        clocked = clock(_DIFFICULTY_SHARE)
+        known.difficulty, known.task, notes = extras_part.measure_difficulty(
+            problem, known.data, seed, clocked
+        )
+        known.notes += notes
+    if topology:
+        tell("counting components and loops")
+        counted, notes = extras_part.measure_topology(problem, seed)
+        known.data = replace(known.data, topology=counted)
+        known.notes += notes
+    known.timings["extras"] = round(time.monotonic() - began, 3)
+
+
 def _measure_landscape(known: _Known, choice: Any, n_jobs: int, ray: str | None, tell: Progress) -> None:
+    from lodim.profiling.extras_part import with_model
     from lodim.profiling.landscape_part import measure_landscape
 
     began = time.monotonic()
@@ -239,3 +283,5 @@ def _measure_landscape(known: _Known, choice: Any, n_jobs: int, ray: str | None,
             known.notes += notes
     finally:
         known.timings["landscape"] = round(time.monotonic() - began, 3)
+        if known.difficulty is not None and known.landscape is not None:
+            known.difficulty = with_model(known.difficulty, known.task, known.landscape)

@@ -118,15 +118,15 @@ def command(p: Profile) -> str:
     p : Profile
     """
     model = p.landscape.model if p.landscape is not None else "none"
+    shape = p.data is not None and p.data.topology is not None
     if p.source == "array":
-        asked = "X, y" if p.kind else "X"
-        return f'lodim.profile({asked}, model="{model}", budget={p.budget:g}, random_state={p.seed})'
+        asked, more = "X, y" if p.kind else "X", ", topology=True" * shape
+        return f'lodim.profile({asked}, model="{model}", budget={p.budget:g}, random_state={p.seed}{more})'
     words = ["lodim", "profile", shlex.quote(p.source)]
     if p.target_name and p.source.lower().endswith(_TABLES):
         words += ["--target", shlex.quote(p.target_name)]
-    return " ".join(
-        [*words, "--model", shlex.quote(model), "--budget", f"{p.budget:g}s", "--seed", str(p.seed)]
-    )
+    words += ["--model", shlex.quote(model), "--budget", f"{p.budget:g}s", "--seed", str(p.seed)]
+    return " ".join([*words, *["--topology"] * shape])
 
 
 @cache

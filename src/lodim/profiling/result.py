@@ -12,10 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lodim.profiling.extras import Density, Difficulty, Interval, Layer, Topology
 from lodim.results import Result
 
 SCHEMA = 1
-Interval = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,10 @@ class DataPart:
         The column with the largest standard deviation.
     n_used : int
         Points whose neighbourhoods were measured.
+    density : Density or None
+        Whether a kernel density value would mean anything.
+    topology : Topology or None
+        Components and loops; only where asked for.
     """
 
     dimension: float | None
@@ -139,6 +143,8 @@ class DataPart:
     scale_ratio: float | None = None
     widest_column: str | None = None
     n_used: int = 0
+    density: Density | None = None
+    topology: Topology | None = None
 
 
 @dataclass(frozen=True)
@@ -216,6 +222,10 @@ class LandscapePart:
         Of a linear model on the same split.
     layer_shapes : tuple of (int, int)
         The model's weight matrices (outputs, inputs).
+    layers : tuple of Layer
+        Dimension of the input and of the layers' activations in the best directly trained model.
+    n_layer_rows : int
+        Rows these were measured on.
     """
 
     n_parameters: int
@@ -238,6 +248,8 @@ class LandscapePart:
     linear_score: float | None = None
     linear_parameters: int | None = None
     layer_shapes: tuple[tuple[int, int], ...] = ()
+    layers: tuple[Layer, ...] = ()
+    n_layer_rows: int = 0
 
     @property
     def d_max(self) -> int | None:
@@ -326,6 +338,8 @@ class Profile(Result):
         False if the run was interrupted.
     timings : dict of str to float
         Seconds of each part.
+    difficulty : Difficulty or None
+        Bits of assumptions that a classification asks for.
     """
 
     source: str
@@ -346,6 +360,7 @@ class Profile(Result):
     complete: bool = True
     timings: dict[str, float] = field(default_factory=dict)
     schema: int = SCHEMA
+    difficulty: Difficulty | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the documented JSON as plain data, the verdict with it."""

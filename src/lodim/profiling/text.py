@@ -7,7 +7,7 @@ import textwrap
 from lodim.profiling import wording
 from lodim.profiling.result import LandscapePart, Profile, scores_by_d
 
-MOST_CLASSES = 12
+MOST_CLASSES, MOST_LAYERS = 12, 8
 
 
 def verdict(p: Profile) -> str:
@@ -108,7 +108,36 @@ def _tables(p: Profile) -> list[str]:
             )
     if p.landscape is not None and p.landscape.curve:
         blocks.append(_curve_table(p.landscape))
+    beside = _beside(p)
+    if beside:
+        blocks.append("Beside the dimension\n" + "\n".join(f"  - {_wrap(line)}" for line in beside))
     return blocks
+
+
+def _beside(p: Profile) -> list[str]:
+    """A line each on densities, bits, topology and layers."""
+    lines = []
+    density = p.data.density if p.data else None
+    if density is not None:
+        name, meaning = wording.REGIMES[density.regime]
+        rows = f"{wording.number(density.n_eff, digits=2)} of {density.n:,} rows contribute"
+        lines.append(f"Density: {name}. A kernel density value is {meaning} ({rows}).")
+    if p.difficulty is not None:
+        said = wording.bits_of(p.difficulty) + " " + wording.supplied(p.difficulty)
+        lines.append(f"Difficulty, an order of magnitude: {said.strip()}")
+    topology = p.data.topology if p.data else None
+    if topology is not None:
+        lines.append(f"Topology: {wording.shape_of(topology)}, on {topology.n:,} rows.")
+    layers = [e for e in p.landscape.layers if e.dimension is not None] if p.landscape else []
+    if layers:
+        step = -(-len(layers) // MOST_LAYERS)
+        shown = [*layers[:-1:step], layers[-1]]
+        lines.append(
+            "Layers: "
+            + ", ".join(f"{wording.layer(e)} {wording.dimension(e.dimension)}" for e in shown)
+            + " dimensions."
+        )
+    return lines
 
 
 def _curve_table(part: LandscapePart) -> str:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from lodim.profiling.extras import Difficulty, Layer, Topology
+
 ESTIMATOR_NAMES = {
     "consensus": "consensus",
     "twonn": "TwoNN",
@@ -26,6 +28,12 @@ ESTIMATOR_NAMES = {
     "fishers": "FisherS",
     "ess": "ESS",
     "danco": "DANCo",
+}
+REGIMES = {
+    "clt": ("central limit", "an average over many rows"),
+    "stable": ("heavy tails", "an average that single rows move, right in its order of magnitude"),
+    "condensed": ("condensed", "decided by the few nearest rows, not an average"),
+    "undetermined": ("undetermined", "of unknown kind, since many rows are equally near"),
 }
 MODEL_NAMES = {"mlp": "an MLP", "linear": "a linear model", "lenet": "a LeNet"}
 
@@ -144,6 +152,62 @@ def model(key: str | None) -> str:
     key : str or None
     """
     return MODEL_NAMES.get(key or "", f"the model {key}")
+
+
+def bits_of(part: Difficulty) -> str:
+    """Return the bits of assumptions that a task asks for, as a sentence.
+
+    Parameters
+    ----------
+    part : Difficulty
+    """
+    if part.log10_bits is None:
+        return (
+            f"for an error of {percent(part.error)} the {part.n:,} rows alone suffice, without assumptions."
+        )
+    ends = interval(part.interval, lambda x: f"10^{x:.1f}")
+    return (
+        f"for an error of {percent(part.error)} a model has to bring about 10^{part.log10_bits:.1f} bits of assumptions"
+        f"{in_brackets(ends)} that the {part.n:,} rows do not hold."
+    )
+
+
+def supplied(part: Difficulty) -> str:
+    """Return what the best model supplied of them, as a sentence; empty where no model was trained.
+
+    Parameters
+    ----------
+    part : Difficulty
+    """
+    if part.supplied_error is None:
+        return ""
+    who = MODEL_NAMES.get(part.supplied_by or "", f"the model {part.supplied_by}")
+    if part.supplied_error == 0:
+        return f"{sentence(who)} made no error on its validation rows, so what it supplied cannot be told."
+    share = part.supplied_share
+    if share is None:
+        return ""
+    return f"{sentence(who)} with error {percent(part.supplied_error)} supplied {percent(share)} of them."
+
+
+def layer(part: Layer) -> str:
+    """Return a layer's name, with its class where the name is the number in a sequence.
+
+    Parameters
+    ----------
+    part : Layer
+    """
+    return f"{part.name} {part.kind}" if part.name.rpartition(".")[2].isdigit() else part.name
+
+
+def shape_of(part: Topology) -> str:
+    """Return the numbers of components and loops in words.
+
+    Parameters
+    ----------
+    part : Topology
+    """
+    return f"{plural(part.n_components, 'component')} and {plural(part.n_loops, 'loop')} beyond noise"
 
 
 def sentence(text: str) -> str:

@@ -12,7 +12,7 @@ from lodim.landscape.subspace.sweep import Sweep
 from lodim.landscape.subspace.trials import Trained
 from lodim.randomness import derive_seed
 
-__all__ = ["choose_run", "summarise"]
+__all__ = ["choose_direct", "choose_run", "summarise"]
 
 _STATUS = {"found": "found", "not_reached": "not_reached", "below_min": "below_d_min"}
 
@@ -97,6 +97,24 @@ def choose_run(sweep: Sweep, d: int | None, d_int: float) -> Trained:
     candidates = [t for t in passed if t.record.d >= d_int] or passed
     least = min(t.record.d for t in candidates)
     return max((t for t in candidates if t.record.d == least), key=lambda t: sweep.sign * t.record.score)
+
+
+def choose_direct(sweep: Sweep) -> Trained:
+    """Return the best run of direct training, with its weights.
+
+    Parameters
+    ----------
+    sweep : Sweep
+
+    Raises
+    ------
+    ValueError
+        No direct run, or one that was stored without its weights.
+    """
+    best = sweep.best_direct
+    if best is None or not best.buffers:
+        raise ValueError("no directly trained model was kept: the baseline was given, or none has ended")
+    return best
 
 
 def _crossing(sweep: Sweep, records: Sequence[RunRecord], threshold: float) -> Crossing:

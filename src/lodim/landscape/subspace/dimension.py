@@ -47,7 +47,7 @@ from typing import Any
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from lodim.landscape.subspace.answer import choose_run, summarise
+from lodim.landscape.subspace.answer import choose_direct, choose_run, summarise
 from lodim.landscape.subspace.module import SubspaceModule
 from lodim.landscape.subspace.preparation import floor_score, least_d, majority_score, score_name
 from lodim.landscape.subspace.result import LandscapeResult
@@ -372,6 +372,11 @@ class LandscapeDimension(BaseEstimator):
         """
         sweep = self._started()
         return sweep.trainer.rebuild(choose_run(sweep, d, getattr(self, "d_int_", math.nan)))
+
+    def direct_model(self) -> nn.Module:
+        """Return the best model of direct training at any rate tried; ValueError without one (a given baseline)."""
+        sweep = self._started()
+        return sweep.trainer.rebuild(choose_direct(sweep))
 
     def _started(self) -> Sweep:
         if not hasattr(self, "_sweep"):

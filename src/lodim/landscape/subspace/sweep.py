@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -155,6 +155,12 @@ class Sweep:
         return [t.record for t in self.direct if t.record.multiplier == self.direct_multiplier]
 
     @property
+    def best_direct(self) -> Trained | None:
+        """The direct run with the best score, the only one whose weights are kept; None before one has ended well."""
+        ended = [t for t in self.direct if math.isfinite(t.record.score)]
+        return max(ended, key=lambda t: self.sign * t.record.score, default=None)
+
+    @property
     def baseline_scores(self) -> list[float]:
         """Their finite scores."""
         return [r.score for r in self.direct_records if math.isfinite(r.score)]
@@ -226,6 +232,8 @@ class Sweep:
         lacking = [t for t in trials if (t.seed, t.multiplier) not in done]
         if lacking and not self._broke(0.3):
             self._run(lacking, self.direct, share=0.3)
+        best = self.best_direct
+        self.direct = [t if t is best or not t.buffers else replace(t, buffers={}) for t in self.direct]
 
     def _best_multiplier(
         self, measure: Callable[[Sequence[float]], dict[float, Cells]], first: float, what: str

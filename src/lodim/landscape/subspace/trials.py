@@ -68,7 +68,7 @@ class Trained:
     v : ndarray, shape (d,), or None
         The trained numbers; None for direct training.
     buffers : dict of str to ndarray
-        The module's buffers where it has any, and its directly trained parameters.
+        The module's buffers where it has any, and its directly trained parameters: all of them in direct training.
     error : str or None
         Traceback of a run that failed.
     """
@@ -141,7 +141,7 @@ class _Job:
         else:
             record = self._by_user(module, trial, started)
         v = module.theta_d.detach().cpu().numpy().copy() if isinstance(module, SubspaceModule) else None
-        kept = kept_outside(_base(module)) if isinstance(module, SubspaceModule) else {}
+        kept = kept_outside(_base(module) if isinstance(module, SubspaceModule) else module)
         return Trained(record, v, {name: b.detach().cpu().numpy().copy() for name, b in kept.items()})
 
     def _by_user(self, module: nn.Module, trial: Trial, started: float) -> RunRecord:
@@ -390,17 +390,20 @@ class Trainer:
                 return
             trial = trials[lacking[position]]
             record = _record(trial, result, self.D if trial.d is None else trial.d)
-            trained = Trained(record, None if trial.d is None else v.detach().cpu().numpy().copy())
+            weights = self.spec.unflatten(replicas[position].theta0 + v) if trial.d is None else {}
+            kept = {name: w.detach().cpu().numpy().copy() for name, w in weights.items()}
+            trained = Trained(record, None if trial.d is None else v.detach().cpu().numpy().copy(), kept)
             if self.store is not None:
                 self.store.put(self.key(trial, early_stop_score), trained)
             on_trained(lacking[position], trained, False)
 
         if lacking:
             assert self.job.task is not None
+            replicas = self._replicas([trials[index] for index in lacking])
             fit_replicas(
                 self.model.to(self.job.task.device),
                 self.spec,
-                self._replicas([trials[index] for index in lacking]),
+                replicas,
                 self.job.task,
                 self.job.recipe,
                 early_stop_score=early_stop_score,
@@ -429,19 +432,19 @@ class Trainer:
             replicas.append(Replica(theta0, P, v0, t.lr, t.seed))
         return replicas
 
-    def rebuild(self, trained: Trained) -> SubspaceModule:
-        """Return the trained module of a run in a subspace.
+    def rebuild(self, trained: Trained) -> Any:
+        """Return the trained module of a run: a SubspaceModule, or the network itself where all of it was trained.
 
         Parameters
         ----------
         trained : Trained
         """
-        record = trained.record
-        module = self.job.module(Trial(record.d, record.seed, record.lr))
-        assert isinstance(module, SubspaceModule)
+        record, d = trained.record, None if trained.v is None else trained.record.d
+        module = network = self.job.module(Trial(d, record.seed, record.lr))
         with torch.no_grad():
-            module.theta_d.copy_(torch.as_tensor(trained.v))
-            kept = kept_outside(_base(module))
+            if isinstance(module, SubspaceModule):
+                network = _base(module)
+                module.theta_d.copy_(torch.as_tensor(trained.v))
             for name, value in trained.buffers.items():
-                kept[name].copy_(torch.as_tensor(value))
+                kept_outside(network)[name].copy_(torch.as_tensor(value))
         return module

@@ -1,0 +1,98 @@
+"""What a trained model makes of the data, layer by layer: the dimension of its activations."""
+
+from __future__ import annotations
+
+import time
+import warnings
+
+import numpy as np
+import torch
+
+from lodim.geometry.representation import id_profile
+from lodim.nets.activations import outline
+from lodim.profiling.data_part import RATE, finite, finite_interval
+from lodim.profiling.extras import Layer
+
+MOST_POINTS, LEAST_POINTS = 2000, 500
+
+
+def plan_points(widths: tuple[int, ...], seconds: float | int, n_rows: int) -> int:
+    """Return how many rows the layers are measured on within ``seconds``; 0 where 500 (or all, if fewer) do not fit.
+
+    Parameters
+    ----------
+    widths : tuple of int
+        Numbers that each layer puts out for a row.
+    seconds : float
+    n_rows : int
+    """
+    n, least = min(n_rows, MOST_POINTS), min(n_rows, LEAST_POINTS)
+    a_pair = 2.0 * sum(width + 60.0 for width in widths) / RATE
+    while n > least and a_pair * n**2 > seconds:
+        n = max(least, int(0.9 * n))
+    return n if a_pair * n**2 <= seconds else 0
+
+
+def measure_layers(
+    model: torch.nn.Module, X: np.ndarray, *, seed: int, seconds: float | int, deadline: float | int
+) -> tuple[tuple[Layer, ...], int, list[str]]:
+    """Estimate the dimension of the activations of every layer of a trained model.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    X : ndarray of float32, shape (n_rows, ...)
+        As the model takes it.
+    seed : int
+    seconds : float
+        Time to plan for.
+    deadline : float
+        A value of ``time.monotonic()`` after which it is not begun.
+
+    Returns
+    -------
+    tuple of Layer
+        The input first; empty where the model has one layer only, or the time is short.
+    int
+        Rows measured.
+    list of str
+        Notes.
+    """
+    if len(outline(model)) < 2:
+        return (), 0, []
+    try:
+        widths = _widths(model, X[:2])
+        n = plan_points(widths, seconds, len(X))
+        if n == 0 or time.monotonic() > deadline:
+            return (), 0, ["The layers of the model were not measured, for want of time."]
+        rows = np.random.default_rng(seed).choice(len(X), n, replace=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what they say stands in the layers' remarks
+            found = id_profile(model, torch.from_numpy(X[rows]), max_points=n, random_state=seed).layers
+    except (ValueError, TypeError) as error:  # a layer that runs twice, one that puts out no tensor
+        return (), 0, [f"The layers of the model were not measured: {str(error).rstrip('.')}."]
+    layers = (
+        Layer(
+            "input" if e.kind == "data" else e.layer,
+            e.kind,
+            int(e.n_features),
+            finite(e.dimension),
+            finite_interval(e.interval),
+            e.note,
+        )
+        for e in found
+    )
+    return tuple(layers), n, []
+
+
+def _widths(model: torch.nn.Module, sample: np.ndarray) -> tuple[int, ...]:
+    """Numbers a row in the input and in each layer's output."""
+    from lodim.nets.activations import watch_layers
+
+    found: dict[str, int] = {}
+
+    def look(batch: object, outputs: dict[str, torch.Tensor]) -> None:
+        found.update({name: int(values[0].numel()) for name, values in outputs.items()})
+
+    watch_layers(model, torch.from_numpy(sample), outline(model), look)
+    return (int(np.prod(sample.shape[1:])), *found.values())
