@@ -139,7 +139,7 @@ def _bound(dual: Tensor, r: Tensor, q: float) -> float:
 def _median_bound(Q: Tensor, r: Tensor) -> float:
     """The bound at p = 1, smoothing less and less while that still closes a tenth of the gap."""
     best, objective = 0.0, float(r.abs().sum())
-    for _, dual in median_by_steps(Q, r, _LEVELS, tol=1e-6):
+    for _, dual in median_by_steps(Q, r, _LEVELS):
         found = _bound(_orthogonal(dual, Q, None), r, math.inf)
         gained, best = found - best, max(best, found)
         if 0 <= gained < 0.1 * (objective - best):
