@@ -95,7 +95,7 @@ def comparison():
             alt = (
                 f"{found.score_name} against bytes, {title}, {part}; the same numbers are in the table below"
             )
-            lines += [f"### {title}: {part}", "", f"![{alt}]({picture})", ""]
+            lines += [f"### {title}: {part}", "", f"![{alt}](../generated/{picture})", ""]
             lines += ["<details><summary>All numbers</summary>", "", table(head, rows), "</details>", ""]
     return "\n".join(lines) if lines else "No comparison has been recorded yet.\n"
 
@@ -177,7 +177,7 @@ def difficulty():
     axes.figure.savefig(GENERATED / "difficulty.svg")
     plt.close(axes.figure)
     alt = "the logarithm of the bits grows with the dimension, the faster the smaller the margin"
-    lines = [f"![{alt}](difficulty.svg)", ""]
+    lines = [f"![{alt}](../generated/difficulty.svg)", ""]
     file = ROOT / "evidence" / "claims" / "generalization-difficulty" / "images.laptop.json"
     if file.exists():
         figures = json.loads(file.read_text())["figures"]
@@ -208,7 +208,7 @@ def lp_sampling():
     axes.figure.savefig(GENERATED / "lp-sampling.svg")
     plt.close(axes.figure)
     alt = "total sensitivity of Gaussian matrices follows a third of the bound; polynomials and sparse grow slower"
-    lines = [f"![{alt}](lp-sampling.svg)", ""]
+    lines = [f"![{alt}](../generated/lp-sampling.svg)", ""]
     shown = [
         (r.name, r.d, f"{r.S:.1f}", f"{r.se:.1f}", f"{r.largest:g}") for r in found.to_frame().itertuples()
     ]

@@ -45,7 +45,9 @@ def start_tucker(
 
 
 class FLoRAWeight(nn.Module):
-    """``W -> W + scale * core x_1 U_1 ... x_N U_N``, for a parameter of any number of modes.
+    """A parameter of any number of modes that moves by a scaled core times one factor a mode.
+
+    ``W -> W + scale * core x_1 U_1 ... x_N U_N``.
 
     For weights that are no layer's own, e.g. attention's ``in_proj_weight``, and for modules of one's own:
     ``torch.nn.utils.parametrize.register_parametrization(module, "in_proj_weight", FLoRAWeight(shape, 8))``. Freeze
