@@ -224,7 +224,7 @@ def test_missing_libraries_are_named(monkeypatch):
 
     monkeypatch.setattr(lodim, "profile", profile, raising=False)
     result = run("profile", "iris")
-    assert result.exit_code == 2
+    assert result.exit_code == 3
     assert "pip install 'lodim[ray]'" in result.stderr
 
 
@@ -254,7 +254,8 @@ def test_what_the_profile_is_asked(calls, tmp_path):
     assert dataset.classes == ["x", "y"]
     del asked["progress"]
     assert asked == {
-        "model": "linear", "budget": 120.0, "ray": "auto", "n_jobs": 2, "random_state": 7, "source": "t.csv"
+        "model": "linear", "budget": 120.0, "ray": "auto", "n_jobs": 2, "random_state": 7, "source": "t.csv",
+        "topology": False,
     }  # fmt: skip
 
 
