@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import warnings
 
 import numpy as np
@@ -348,6 +349,15 @@ def test_profile_of_a_table_end_to_end(tmp_path):
     assert "<svg" in (tmp_path / "p.html").read_text()
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises also where the tests were started in the background, which makes them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_prints_what_is_known(tmp_path):
     """A model that presses Ctrl-C when it is first trained: the data part is printed and written, the code is 130."""
     (tmp_path / "models_that_stop.py").write_text(
