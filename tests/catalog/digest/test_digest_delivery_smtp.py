@@ -1,5 +1,6 @@
 """Talking to a mail server, and what its answers mean."""
 
+import asyncio
 import shutil
 import ssl
 import subprocess
@@ -246,3 +247,14 @@ def test_settings_from_the_environment(tmp_path):
         mail_settings(environ | {"LODIM_SMTP_PORT": "many"})
     with pytest.raises(ValueError, match="cannot be read"):
         mail_settings(environ | {"LODIM_SMTP_PASSWORD_FILE": str(tmp_path / "none")})
+
+
+def test_mails_leave_also_where_an_event_loop_runs(mail_server):
+    """As in a notebook, or in an application that is asynchronous itself."""
+
+    async def inside():
+        with line_to(mail_server) as line:
+            return line.send(SENDER, ANN, MAIL)
+
+    assert asyncio.run(inside()).state == "sent"
+    assert len(mail_server.got) == 1

@@ -23,7 +23,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -90,6 +91,9 @@ def _judge(stage: str, code: int, message: str) -> Outcome:
 class Line:
     """One connection to a mail server, opened again if it breaks.
 
+    The conversation is held in a thread of its own, so that it also works where an event loop is running already, as in
+    a notebook.
+
     Parameters
     ----------
     relay : Relay
@@ -116,6 +120,7 @@ class Line:
         self._free_at = clock()
         self._client: Any = None
         self._runner = asyncio.Runner()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lodim-smtp")
 
     def __enter__(self) -> Line:
         return self
@@ -128,9 +133,13 @@ class Line:
     def close(self) -> None:
         """Say goodbye to the server and close the connection."""
         if self._client is not None and self._client.is_connected:
-            self._runner.run(self._quit())
+            self._run(self._quit())
         self._client = None
-        self._runner.close()
+        self._thread.submit(self._runner.close).result()
+        self._thread.shutdown()
+
+    def _run(self, conversation: Coroutine[Any, Any, Any]) -> Any:
+        return self._thread.submit(self._runner.run, conversation).result()
 
     async def _quit(self) -> None:
         try:
@@ -161,7 +170,7 @@ class Line:
             timeout=relay.timeout,
         )
         try:
-            self._runner.run(self._client.connect())
+            self._run(self._client.connect())
         except (self._smtp.SMTPException, OSError, ValueError) as error:
             what = without_addresses(str(error)) or type(error).__name__
             raise RelayError(
@@ -194,7 +203,7 @@ class Line:
         if wait > 0:
             self._sleep(wait)
         self._free_at = self._clock() + 1.0 / self.relay.per_second
-        return self._runner.run(self._hand_over(sender, recipient, message))
+        return self._run(self._hand_over(sender, recipient, message))
 
     async def _hand_over(self, sender: str, recipient: str, message: bytes) -> Outcome:
         smtp, client = self._smtp, self._client
