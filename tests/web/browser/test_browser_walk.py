@@ -18,16 +18,27 @@ TABLE = {
 }
 
 
+def expect(what):
+    """What must become true soon: a page may still be on its way when the click that asked for it has returned."""
+    from playwright.sync_api import expect as soon
+
+    return soon(what)
+
+
 def heading(page):
-    return page.locator("h1").inner_text()
+    return page.locator("h1")
+
+
+def main(page):
+    return page.locator("main")
 
 
 def test_browser_shows_the_form_and_nothing_goes_wrong(visit):
     here = visit()
     page = here.go("/profile")
-    assert heading(page) == "Profile data"
+    expect(heading(page)).to_have_text("Profile data")
     page.get_by_role("button", name="Profile the data").click()
-    assert "Give a file, or choose a named data set" in page.locator("main").inner_text()
+    expect(main(page)).to_contain_text("Give a file, or choose a named data set")
     here.check()
 
 
@@ -36,23 +47,25 @@ def walk(page):
     page.goto("/")
     title = "Measuring the Intrinsic Dimension of Objective Landscapes"
     page.get_by_role("link", name=title).first.click()
-    assert title in heading(page)
-    assert "/paper/" in page.url
+    expect(page).to_have_url(re.compile("/paper/"))
+    expect(heading(page)).to_contain_text(title)
     page.get_by_role("navigation", name="Main").get_by_role("link", name="Methods").click()
+    expect(page).to_have_url(re.compile("/methods$"))
     page.locator('main a[href^="/methods/"]').first.click()
-    assert re.search(r"/methods/[a-z-]+$", page.url)
+    expect(page).to_have_url(re.compile(r"/methods/[a-z-]+$"))
     page.get_by_label("Search methods and papers").first.fill("objective landscapes")
     page.get_by_role("search").first.get_by_role("button", name="Search").click()
-    assert "objective landscapes" in page.url.replace("+", " ").replace("%20", " ")
-    assert title in page.locator("main").inner_text()
+    expect(page).to_have_url(re.compile(r"objective(\+|%20)landscapes"))
+    expect(main(page)).to_contain_text(title)
     page.get_by_role("navigation", name="Main").get_by_role("link", name="Recommend").click()
+    expect(page).to_have_url(re.compile("/recommend$"))
     page.locator("main textarea, main input[type=text], main input:not([type])").first.fill(
         "compress a neural network"
     )
     page.locator("main form button").first.click()
-    assert "/methods/" in page.locator("main").inner_html()
+    expect(page.locator('main a[href^="/methods/"]').first).to_be_visible()
     page.get_by_role("navigation", name="Main").get_by_role("link", name="Claims").click()
-    assert "objective-landscapes/digits" in page.locator("main").inner_text()
+    expect(main(page)).to_contain_text("objective-landscapes/digits")
 
 
 def profile_table(page):
@@ -63,9 +76,16 @@ def profile_table(page):
     page.get_by_label("Time in seconds").fill("8")
     page.get_by_role("button", name="Profile the data").click()
     page.wait_for_url(re.compile(r"/profile/[\w-]{22}$"))
-    assert page.get_by_role("button", name="Cancel").is_visible()
+    expect(page.get_by_role("button", name="Cancel")).to_be_visible()
     page.get_by_role("link", name="Open the report").wait_for(timeout=90_000)
-    assert EVIL in heading(page)
+    expect(heading(page)).to_contain_text(EVIL)
+
+
+def open_report(page):
+    address = page.url
+    page.get_by_role("link", name="Open the report").click()
+    page.wait_for_url(f"{address}/report")  # until it has loaded
+    return address
 
 
 def cancel_long_one(page):
@@ -85,12 +105,10 @@ def test_walk_from_the_list_to_a_report(visit, scripts):
     page = here.page
     walk(page)
     profile_table(page)
-    address = page.url
     with page.expect_download() as download:
         page.get_by_role("link", name="Download the figures (JSON)").click()
     assert json.loads(download.value.path().read_text())["n_samples"] == 200
-    page.get_by_role("link", name="Open the report").click()
-    assert page.url == f"{address}/report"
+    address = open_report(page)
     assert page.locator("svg").count() >= 3
     assert page.locator("img").count() == 0
     with page.expect_download() as download:  # in its sandbox the report can still hand out its numbers
@@ -98,6 +116,7 @@ def test_walk_from_the_list_to_a_report(visit, scripts):
     assert "," in download.value.path().read_text()
     page.goto(address)
     page.get_by_role("button", name="Delete this profile").click()
+    page.wait_for_url(re.compile("/profile$"))
     assert page.goto(address).status == 404
     cancel_long_one(page)
     here.check()
@@ -108,10 +127,9 @@ def test_report_looks_as_it_should_and_runs_nothing(visit):
     here = visit()
     page = here.go("/profile")
     profile_table(page)
-    page.get_by_role("link", name="Open the report").click()
-    assert (
-        page.evaluate("getComputedStyle(document.querySelector('figure')).borderTopWidth") == "1px"
-    )  # its style holds
+    open_report(page)
+    border = page.evaluate("getComputedStyle(document.querySelector('figure')).borderTopWidth")
+    assert border == "1px"  # its style holds
     assert page.evaluate("self.origin") == "null"  # it is no page of this server
     assert page.evaluate("document.querySelector('.share .bar span')?.offsetWidth ?? 1") > 0
     blocked = page.evaluate(
@@ -131,7 +149,7 @@ def test_claim_run_reaches_the_dashboard(visit):
     page.get_by_text("The claim holds here.").wait_for(timeout=200_000)
     page.get_by_role("link", name="See the claims").click()
     row = page.get_by_role("row").filter(has=page.get_by_role("link", name="objective-landscapes/toy"))
-    assert "this machine" in row.inner_text()
+    expect(row).to_contain_text("this machine")
     here.check()
 
 
@@ -167,7 +185,7 @@ def test_keyboard_alone(visit):
     assert "Skip" in skip["text"]
     assert skip["inside"]
     page.keyboard.press("Enter")
-    assert focused(page)["id"] == "main"
+    expect(page.locator("#main")).to_be_focused()
     tab_to(page, lambda e: e["id"] == "file")
     tab_to(page, lambda e: e["id"] == "named")
     page.keyboard.type("digits")
@@ -207,7 +225,7 @@ def test_bad_table_is_said_in_words(visit):
     page.get_by_label("Column to predict").fill("lable")
     page.get_by_role("button", name="Profile the data").click()
     page.get_by_text("Did you mean 'label'?").wait_for(timeout=60_000)
-    assert "Traceback" not in page.locator("main").inner_text()
+    assert "Traceback" not in main(page).inner_text()
     here.check()
 
 
