@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from lodim.landscape.subspace.rates import choose_multiplier, mean_score
+from lodim.landscape.subspace.rates import choose_multiplier, mean_score, next_beyond
 
 GRID = (1.0, 3.0, 10.0)
 
@@ -78,3 +78,11 @@ def test_only_cells_of_both_are_compared():
     assert choose_multiplier(scores, 10.0) == 3.0
     scores[3.0] = {(50, 0): 0.95, (60, 0): 0.86, (60, 1): 0.99}
     assert choose_multiplier(scores, 10.0) == 10.0
+
+
+@pytest.mark.parametrize("end", [1.0, 9.0])
+def test_a_grid_goes_on_geometrically_beyond_its_ends_only(end):
+    new = next_beyond((3.0, 9.0, 1.0), end)
+    assert new == {1.0: 1 / 3, 9.0: 27.0}[end]
+    assert next_beyond((1.0, 3.0, 9.0), 3.0) is None
+    assert next_beyond((end,), end) is None

@@ -10,8 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from .errors import MISSING, say
-
 _NEEDED = ("sqlalchemy", "fastapi", "uvicorn", "jinja2", "multipart", "itsdangerous", "platformdirs")
 
 
@@ -76,7 +74,10 @@ def serve(
     ValueError
         Options that contradict each other.
     """
-    _check_extra()
+    from lodim.catalog.feed.libraries import optional
+
+    for module in _NEEDED:
+        optional(module)
     from lodim.web.settings import Settings
 
     options: dict[str, Any] = {
@@ -101,16 +102,6 @@ def serve(
     from lodim.web.serving import serve as run
 
     run(settings, tell=_tell, open_browser=open_browser)
-
-
-def _check_extra() -> None:
-    """Leave with 3 if a library of the extra is missing."""
-    import importlib.util
-
-    absent = [module for module in _NEEDED if importlib.util.find_spec(module) is None]
-    if absent:
-        say(f"Error: this needs {absent[0]!r}, which is not installed: pip install 'lodim[web]'")
-        raise typer.Exit(MISSING)
 
 
 def _tell(address: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import secrets
 from collections.abc import Mapping
@@ -11,7 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-__all__ = ["RATES", "Rate", "Settings", "is_loopback"]
+from lodim.catalog.digest.relay import is_loopback
+
+__all__ = ["RATES", "Rate", "Settings"]
 
 MEGABYTE = 1 << 20
 SECRET_LEAST = 32
@@ -43,20 +44,6 @@ RATES: Mapping[str, Rate] = {
     "profile": Rate(10, 3600.0, 100),
     "run": Rate(10, 3600.0, 20),
 }
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach a server bound to a host.
-
-    Parameters
-    ----------
-    host : str
-        A name or an address.
-    """
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def _data_dir() -> Path:

@@ -9,7 +9,7 @@ from torch import nn
 from lodim.landscape.quantization.conversion import convert, prepare
 from lodim.landscape.quantization.model import quantize
 from lodim.landscape.quantization.report import QuantReport, layer_reports, model_output, sqnr_db
-from lodim.landscape.quantization.sizes import size_report
+from lodim.landscape.quantization.sizes import count_macs, size_report
 from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec
 from lodim.nets import fc
 from lodim.randomness import build_seeded, torch_generator
@@ -83,3 +83,12 @@ def test_outputs_of_batches_and_of_language_models():
 
     with pytest.raises(TypeError, match="must be a tensor"):
         model_output(Other(), x)
+
+
+@pytest.mark.parametrize("look", [model_output, count_macs])
+def test_looking_at_a_model_leaves_every_part_in_its_own_mode(look):
+    net = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Linear(4, 2)).train()
+    net[1].eval()
+    look(net, normal(1, 4))
+    assert [part.training for part in net] == [True, False, True]
+    assert net.training

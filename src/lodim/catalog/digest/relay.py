@@ -13,13 +13,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-__all__ = ["TLS", "MailSettings", "Relay", "mail_settings"]
+__all__ = ["TLS", "MailSettings", "Relay", "is_loopback", "mail_settings"]
 
 TLS = {"starttls": 587, "tls": 465, "none": 25}
 LONGEST_WAIT = 120.0  # seconds for one answer; six of them stay below the lease of a mail
 
 
-def _loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine alone.
+
+    Parameters
+    ----------
+    host : str
+        A name or an address.
+    """
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -64,7 +71,7 @@ class Relay:
     def __post_init__(self) -> None:
         if self.tls not in TLS:
             raise ValueError(f"tls must be one of {', '.join(TLS)}; got {self.tls!r}")
-        if self.tls == "none" and not _loopback(self.host):
+        if self.tls == "none" and not is_loopback(self.host):
             raise ValueError(
                 f"mail to {self.host} must be encrypted: tls 'starttls' or 'tls'; 'none' is for this machine only"
             )

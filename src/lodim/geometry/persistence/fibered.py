@@ -22,7 +22,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from lodim.geometry.persistence.collapse import collapse_edges
 from lodim.geometry.persistence.complexes import FilteredComplex
 from lodim.geometry.persistence.intervals import Intervals
-from lodim.geometry.persistence.measures import check_degree
+from lodim.geometry.persistence.measures import check_bifiltration
 from lodim.geometry.persistence.mma import to_unit_box
 from lodim.validation import check_in_range, require
 
@@ -104,10 +104,7 @@ class FiberedDecomposition(TransformerMixin, BaseEstimator):
         return [self._decompose(fc) for fc in X]
 
     def _decompose(self, fc: FilteredComplex) -> Intervals:
-        if fc.n_parameters != 2:
-            raise ValueError(f"a complex of two parameters is needed, got {fc.n_parameters}")
-        for degree in self.degrees:
-            check_degree(fc, degree)
+        check_bifiltration(fc, self.degrees)
         if not fc.n_vertices:
             return Intervals.empty(2)
         fc = collapse_edges(fc)

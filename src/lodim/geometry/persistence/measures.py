@@ -29,6 +29,7 @@ Departures: the slices run along the parameter with fewer values; one or two par
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -267,6 +268,20 @@ def check_degree(fc: FilteredComplex, degree: int) -> None:
         raise ValueError(
             f"degree {degree} was asked of a complex built for max_dim={fc.max_dim}; raise max_dim"
         )
+
+
+def check_bifiltration(fc: FilteredComplex, degrees: Iterable[int]) -> None:
+    """Raise unless the complex has two parameters and was built for these degrees of homology.
+
+    Parameters
+    ----------
+    fc : FilteredComplex
+    degrees : iterable of int
+    """
+    if fc.n_parameters != 2:
+        raise ValueError(f"a complex of two parameters is needed, got {fc.n_parameters}")
+    for degree in degrees:
+        check_degree(fc, degree)
 
 
 def integrate(measure: SignedMeasure, grid: Any) -> np.ndarray:

@@ -24,7 +24,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from lodim.geometry.persistence.collapse import collapse_edges
 from lodim.geometry.persistence.complexes import FilteredComplex
 from lodim.geometry.persistence.intervals import Intervals
-from lodim.geometry.persistence.measures import RankedFiltration, check_degree
+from lodim.geometry.persistence.measures import RankedFiltration, check_bifiltration, check_degree
 from lodim.validation import check_in_range, require
 
 __all__ = ["MMADecomposition", "multipers_hilbert", "multipers_rank", "require_multipers", "to_unit_box"]
@@ -176,10 +176,7 @@ class MMADecomposition(TransformerMixin, BaseEstimator):
         return [self._decompose(fc) for fc in X]
 
     def _decompose(self, fc: FilteredComplex) -> Intervals:
-        if fc.n_parameters != 2:
-            raise ValueError(f"a complex of two parameters is needed, got {fc.n_parameters}")
-        for degree in self.degrees:
-            check_degree(fc, degree)
+        check_bifiltration(fc, self.degrees)
         full = collapse_edges(fc).expand()
         values, low, side = to_unit_box(full.filtration.detach().cpu().double().numpy())
         tree = _tree(full, values, max(self.degrees))

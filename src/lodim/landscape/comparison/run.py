@@ -31,6 +31,7 @@ from torch import nn
 from lodim.landscape.comparison.bench import DoesNotFitError, Origin, Stored, Workbench
 from lodim.landscape.comparison.result import Comparison, Spending
 from lodim.landscape.comparison.ways import WAYS, Way
+from lodim.landscape.subspace.rates import next_beyond
 from lodim.parallel import Outcome, ResultStore, run_jobs
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.training import Recipe, Task
@@ -324,12 +325,14 @@ def _choose_rates(
 
 def _beyond(tried: Mapping[float, float]) -> tuple[float, ...]:
     """The next multiplier, if none has a better score than the largest tried, or all have a worse than the least."""
-    order, best = sorted(tried), max(tried.values())
-    if best > -math.inf and tried[order[-1]] == best:  # a tie too: rates much too small all stay at chance
-        return (order[-1] ** 2 / order[-2],)
-    if all(tried[g] < tried[order[0]] for g in order[1:]):
-        return (order[0] ** 2 / order[1],)
-    return ()
+    least, most, best = min(tried), max(tried), max(tried.values())
+    end = None
+    if best > -math.inf and tried[most] == best:  # a tie too: rates much too small all stay at chance
+        end = most
+    elif all(tried[g] < tried[least] for g in tried if g != least):
+        end = least
+    new = None if end is None else next_beyond(tried, end)
+    return () if new is None else (new,)
 
 
 def _hold_out(task: Task, seed: int) -> Task:

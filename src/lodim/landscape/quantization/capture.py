@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lodim.landscape.quantization.conversion import batches_of, run_batch
+from lodim.landscape.quantization.conversion import run_batch
 from lodim.landscape.quantization.fake import ActivationQuantizer
+from lodim.nets.activations import batches_of, evaluation_mode
 
 __all__ = ["channel_mean", "layer_inputs", "layer_means"]
 
@@ -38,24 +39,21 @@ def _run(model: nn.Module, data: Any, hooks: Sequence[Any]) -> None:
 
     The hooks are removed afterwards.
     """
-    modes = [(module, module.training) for module in model.modules()]
     observing = [m for m in model.modules() if isinstance(m, ActivationQuantizer) and m.mode == "observing"]
-    model.eval()
     try:
         for quantizer in observing:
             quantizer.mode = "off"
-        for batch in batches_of(data):
-            try:
-                run_batch(model, batch)
-            except _Reached:
-                continue
+        with evaluation_mode(model):
+            for batch in batches_of(data):
+                try:
+                    run_batch(model, batch)
+                except _Reached:
+                    continue
     finally:
         for handle in hooks:
             handle.remove()
         for quantizer in observing:
             quantizer.mode = "observing"
-        for module, mode in modes:
-            module.training = mode
 
 
 def layer_means(

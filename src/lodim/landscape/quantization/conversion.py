@@ -31,13 +31,13 @@ from lodim.landscape.quantization.equalise import equalise, fold_batch_norm
 from lodim.landscape.quantization.fake import QUANTIZABLE, ActivationQuantizer, AffineWeight, QuantLayer
 from lodim.landscape.quantization.packing import PackedWeight
 from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec, as_recipe, matches
+from lodim.nets.activations import batches_of, evaluation_mode, model_device
 from lodim.nets.layers import replace_layers
 from lodim.randomness import derive_seed
 from lodim.validation import check_choice, close_matches, warn
 
 __all__ = ["calibrate", "convert", "prepare", "quant_layers"]
 
-_BATCH = 256
 _MODES = ("fake", "packed", "integer")
 
 
@@ -225,33 +225,14 @@ def calibrate(model: nn.Module, data: Any, n_batches: int | None = None) -> nn.M
         No batch, or NaN or infinity in a layer's input, naming the layer.
     """
     layers = quant_layers(model)
-    modes = [(module, module.training) for module in model.modules()]
     seen = 0
-    try:
-        model.eval()
-        with torch.no_grad(), _float_weights(layers), _naming_layers(layers):
-            for batch in itertools.islice(batches_of(data), n_batches):
-                run_batch(model, batch)
-                seen += 1
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with evaluation_mode(model), torch.no_grad(), _float_weights(layers), _naming_layers(layers):
+        for batch in itertools.islice(batches_of(data), n_batches):
+            run_batch(model, batch)
+            seen += 1
     if not seen:
         raise ValueError("the calibration data hold no batch")
     return model
-
-
-def batches_of(data: Any) -> Iterator[Any]:
-    """Yield batches: parts of a tensor, or what an iterable yields.
-
-    Parameters
-    ----------
-    data : Tensor or iterable
-    """
-    if isinstance(data, Tensor):
-        yield from data.split(_BATCH)
-    else:
-        yield from data
 
 
 def run_batch(model: nn.Module, batch: Any) -> Any:
@@ -262,7 +243,7 @@ def run_batch(model: nn.Module, batch: Any) -> Any:
     model : nn.Module
     batch : Tensor, mapping, tuple or list
     """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = model_device(model)
     if isinstance(batch, Mapping):
         return model(**{key: value.to(device) for key, value in batch.items()})
     if isinstance(batch, tuple | list):

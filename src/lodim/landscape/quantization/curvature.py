@@ -35,6 +35,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from lodim.landscape.quantization.fake import QUANTIZABLE
 from lodim.linalg import hutchinson_trace
 from lodim.nets import find_layers
+from lodim.nets.activations import evaluation_mode
 from lodim.nets.layers import LayerFilter
 from lodim.randomness import RandomState, as_generator
 from lodim.results import Result
@@ -260,7 +261,6 @@ def _hessian(
     model: nn.Module, loss: Loss, batches: Sequence[tuple[Tensor, Tensor]], weights: dict[str, Tensor]
 ) -> Any:
     """Give the function ``z -> H z`` for the mean loss over the batches, the model in evaluation mode meanwhile."""
-    modes = [(module, module.training) for module in model.modules()]
     leaves = {f"{name}.weight": w.detach().requires_grad_() for name, w in weights.items()}
     total = sum(len(y) for _, y in batches)
     parameters = list(leaves.values())
@@ -289,10 +289,6 @@ def _hessian(
             image += torch.cat([s.reshape(-1) for s in seconds])
         return image
 
-    model.eval()
-    try:
+    with evaluation_mode(model):
         kept = gradient(batches[0]) if len(batches) == 1 else None
         yield product
-    finally:
-        for module, mode in modes:
-            module.training = mode

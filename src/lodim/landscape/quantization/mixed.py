@@ -41,7 +41,6 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lodim.landscape.quantization.conversion import batches_of
 from lodim.landscape.quantization.curvature import (
     Loss,
     default_loss,
@@ -52,6 +51,7 @@ from lodim.landscape.quantization.curvature import (
 )
 from lodim.landscape.quantization.grid import fake_quantize, weight_qparams
 from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec, as_recipe
+from lodim.nets.activations import batches_of, evaluation_mode
 from lodim.nets.layers import LayerFilter
 from lodim.randomness import RandomState
 from lodim.results import Result
@@ -190,9 +190,7 @@ def _measured(
         batches = [(x.to(device), None) for x in batches_of(data)]
     else:
         batches = [(x.to(device), y.to(device)) for x, y in labelled_batches(data)]
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
+    with evaluation_mode(model):
         references = [model(x) for x, _ in batches]
 
         def value(weights: dict[str, Tensor]) -> float:
@@ -205,9 +203,6 @@ def _measured(
 
         base = value({})
         return tuple(tuple(value({f"{n}.weight": w}) - base for w in row) for n, row in rounded.items())
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _divergence(reference: Tensor, output: Tensor) -> Float[Tensor, ""]:

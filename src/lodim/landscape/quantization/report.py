@@ -11,6 +11,7 @@ Source: A. Gholami et al., arXiv 2103.13630, Sections 3.2 and 4.2.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lodim.landscape.quantization.conversion import batches_of, quant_layers, run_batch
+from lodim.landscape.quantization.conversion import quant_layers, run_batch
 from lodim.landscape.quantization.sizes import SizeReport
+from lodim.nets.activations import batches_of, evaluation_mode
 from lodim.results import Result
 
 __all__ = ["LayerReport", "QuantReport", "layer_reports", "model_output", "sqnr_db"]
@@ -147,14 +149,9 @@ def model_output(model: nn.Module, data: Any, n_batches: int | None = None) -> T
         How many batches at most.
     """
     outputs = []
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        for i, batch in enumerate(batches_of(data)):
-            if n_batches is not None and i >= n_batches:
-                break
+    with evaluation_mode(model), torch.no_grad():
+        for batch in itertools.islice(batches_of(data), n_batches):
             outputs.append(_tensor_of(run_batch(model, batch)).flatten())
-    model.train(was_training)
     return torch.cat(outputs)
 
 

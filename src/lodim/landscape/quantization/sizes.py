@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from lodim.landscape.quantization.conversion import quant_layers, run_batch
 from lodim.landscape.quantization.fake import QUANTIZABLE, QuantLayer
 from lodim.landscape.quantization.packing import PackedWeight, packed_bytes
+from lodim.nets.activations import evaluation_mode
 from lodim.results import Result
 
 __all__ = ["LayerSize", "SizeReport", "count_macs", "size_report"]
@@ -255,12 +256,10 @@ def count_macs(model: nn.Module, example: Any) -> dict[str, int]:
         m.register_forward_hook(hook(n, m.layer if isinstance(m, QuantLayer) else m))
         for n, m in targets.items()
     ]
-    was_training = model.training
     try:
-        with torch.no_grad():
-            run_batch(model.eval(), example)
+        with evaluation_mode(model), torch.no_grad():
+            run_batch(model, example)
     finally:
-        model.train(was_training)
         for handle in hooks:
             handle.remove()
     return counts

@@ -38,6 +38,7 @@ from torch import Tensor, nn
 from lodim.landscape.quantization.equalise import BATCH_NORMS
 from lodim.landscape.quantization.model import QuantizedModel, quantize
 from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec, as_recipe
+from lodim.nets.activations import evaluation_mode
 from lodim.randomness import RandomState, root_seed, torch_generator
 from lodim.results import Result
 from lodim.validation import check_in_range
@@ -121,13 +122,8 @@ def synthesise_inputs(
     generator = torch_generator(root_seed(random_state))
     noise = torch.randn(int(n_samples), *(int(n) for n in shape), generator=generator)
     x = noise.to(norm.running_mean).requires_grad_()
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
+    with evaluation_mode(model):
         losses = _descend(model, norms, x, int(steps), lr, standardised)
-    finally:
-        for module, mode in modes:
-            module.training = mode
     return SyntheticInputs(x.detach(), losses)
 
 

@@ -19,12 +19,12 @@ the size of a tree.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Cells", "choose_multiplier", "mean_score"]
+__all__ = ["Cells", "choose_multiplier", "mean_score", "next_beyond"]
 
 Cells = Mapping[tuple[Any, Any], float]  # (dimension, seed) -> score, larger is better
 
@@ -70,6 +70,29 @@ def choose_multiplier(scores: Mapping[float, Cells], first: float) -> float:
         if len(values) and values.mean() <= deviation / math.sqrt(len(values))
     ]
     return min([best, *equal], key=lambda g: _steps(g, first))
+
+
+def next_beyond(tried: Iterable[float], end: float) -> float | None:
+    """Return the multiplier that continues a grid geometrically beyond one of its ends.
+
+    Parameters
+    ----------
+    tried : iterable of float
+        The multipliers of the grid, in any order.
+    end : float
+        One of them.
+
+    Returns
+    -------
+    float or None
+        None if ``end`` is no end of the grid, or its only entry.
+    """
+    order = sorted(tried)
+    if len(order) > 1 and end == order[-1]:
+        return end * end / order[-2]
+    if len(order) > 1 and end == order[0]:
+        return end * end / order[1]
+    return None
 
 
 def _shortfall(best: Cells, other: Cells) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 
 from lodim.landscape.crossing import ESTIMATORS
 from lodim.landscape.search import bracket_of, bracket_waves, grid_sizes, grid_waves
-from lodim.landscape.subspace.rates import Cells, choose_multiplier
+from lodim.landscape.subspace.rates import Cells, choose_multiplier, next_beyond
 from lodim.landscape.subspace.result import RunRecord
 from lodim.landscape.subspace.trials import Trained, Trainer, Trial
 from lodim.randomness import derive_seed
@@ -242,12 +242,8 @@ class Sweep:
         scores = measure([first, *(g for g in self.grid if g != first)])
         best = choose_multiplier(scores, first)
         for _ in range(_EXTENSIONS if len(self.grid) > 1 else 0):
-            tried = sorted(scores)
-            if best == tried[-1] and len(tried) > 1:
-                new = best * best / tried[-2]
-            elif best == tried[0] and len(tried) > 1:
-                new = best * best / tried[1]
-            else:
+            new = next_beyond(scores, best)
+            if new is None:
                 break
             found = measure([new])
             if not found:
