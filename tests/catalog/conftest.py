@@ -8,10 +8,11 @@ be missing were then added to cards).
 import glob
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -84,21 +85,28 @@ class Server:
 
     def __init__(self, programs, folder, user):
         self.programs, self.folder, self.numbers = programs, folder, count()
-        self._as = (
-            {"user": user, "group": "nogroup", "extra_groups": []} if user == "nobody" else {"user": user}
-        )
+        self._as = {}
         if user:
-            shutil.chown(folder, user)
+            self._as = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+            shutil.chown(folder, user.pw_uid)
+        try:
+            self._start()
+        except BaseException:  # what was too slow to be waited for may have begun all the same
+            with suppress(OSError, subprocess.SubprocessError):
+                self.stop()
+            raise
+
+    def _start(self):
         self._run("initdb", "-A", "trust", "-U", "lodim", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
-        settings = {**self.options, "unix_socket_directories": folder}
+        settings = {**self.options, "unix_socket_directories": self.folder}
         chosen = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
-        self._run("pg_ctl", "-w", "-t", "30", "-l", f"{folder}/log", "-o", chosen, "start")
+        self._run("pg_ctl", "-w", "-t", "240", "-l", f"{self.folder}/log", "-o", chosen, "start")
 
     def _run(self, program, *arguments):
         subprocess.run(
             [f"{self.programs}/{program}", "-D", f"{self.folder}/data", *arguments],
             check=True, text=True, cwd=self.folder, env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=60, **self._as,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=300, **self._as,
         )  # fmt: skip
 
     def stop(self):
@@ -120,13 +128,17 @@ class Server:
         """Give the address of a new database, a copy of a template, and delete it in the end."""
         name = f"papers{next(self.numbers)}"
         self.command(f"CREATE DATABASE {name} TEMPLATE {template}")
-        yield self.url(name)
-        self.command(f"DROP DATABASE {name} WITH (FORCE)")
+        try:
+            yield self.url(name)
+        finally:
+            self.command(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def programs_of_postgresql():
     """Return the folder of initdb and pg_ctl, or None."""
-    known = [shutil.which("initdb"), *sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"), reverse=True)]
+    kept = glob.glob("/usr/lib/postgresql/*/bin/initdb")
+    kept.sort(key=lambda path: [int(number) for number in re.findall(r"\d+", path)], reverse=True)
+    known = [shutil.which("initdb"), *kept]
     folders = [os.path.dirname(os.path.realpath(path)) for path in known if path]
     return next((folder for folder in folders if os.path.exists(f"{folder}/pg_ctl")), None)
 
@@ -137,9 +149,8 @@ def other_user():
 
     if os.getuid() != 0:
         return None
-    return next(
-        (name for name in ("postgres", "nobody") if name in {user.pw_name for user in pwd.getpwall()}), None
-    )
+    known = {user.pw_name: user for user in pwd.getpwall()}
+    return known.get("postgres") or known.get("nobody")
 
 
 @pytest.fixture(scope="session")
@@ -158,11 +169,15 @@ def postgresql():
         pytest.skip(f"no PostgreSQL server can be started: {getattr(error, 'stderr', None) or error}")
     from lodim.catalog.feed.store import Store
 
-    server.command("CREATE DATABASE catalogue")
-    Store(server.url("catalogue")).close()
-    yield server
-    server.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        server.command("CREATE DATABASE catalogue")
+        Store(server.url("catalogue")).close()
+        yield server
+    finally:
+        try:
+            server.stop()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", params=DATABASES)

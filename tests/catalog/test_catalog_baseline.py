@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lodim.catalog import claim_records, find_card, load_cards, status_of
-from lodim.catalog.baseline import evidence_of, make_baseline, public
+from lodim.catalog.baseline import evidence_folder, evidence_of, make_baseline, public
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = ROOT / "evidence" / "claims"
@@ -91,3 +93,14 @@ def test_a_failed_claim_is_shown_as_failed(monkeypatch):
     failing = {name: dataclasses.replace(r, verdict="fails") for name, r in claim_records().items()}
     monkeypatch.setattr(baseline, "claim_records", lambda: failing)
     assert evidence_of(card) == f"{len(card.claims)} fail"
+
+
+def test_evidence_is_in_the_folder_of_a_clone_else_with_the_user(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "platformdirs", None)  # the extra is missing
+    assert evidence_folder() == Path("evidence")
+    own = SimpleNamespace(user_data_dir=lambda name, appauthor: f"/home/me/{name}")
+    monkeypatch.setitem(sys.modules, "platformdirs", own)
+    assert evidence_folder() == Path("/home/me/lodim/evidence")
+    (tmp_path / "evidence").mkdir()
+    assert evidence_folder() == Path("evidence")

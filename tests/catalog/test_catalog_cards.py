@@ -107,6 +107,20 @@ def test_every_entry_point_imports_and_is_public(c):
         assert package.split(".")[1] in c.areas
 
 
+@pytest.mark.parametrize("area", ["landscape", "geometry"])
+def test_every_estimator_has_a_card(area):
+    """What can be fitted and is public in an area is an entry point of some method."""
+    module = importlib.import_module(f"lodim.{area}")
+    listed = {getattr(module, name) for name in module.__all__ if isinstance(getattr(module, name), type)}
+    estimators = {found for found in listed if callable(getattr(found, "fit", None))}
+    assert estimators
+    on_cards = set()
+    for entry_point in (name for c in CARDS for name in c.entry_points):
+        package, _, name = entry_point.rpartition(".")
+        on_cards.add(getattr(importlib.import_module(package), name))
+    assert {found.__name__ for found in estimators - on_cards} == set()
+
+
 def test_methods_with_code_show_how_to_use_it_and_the_others_do_not():
     for c in CARDS:
         assert bool(c.snippet) == bool(c.entry_points), c.slug

@@ -168,6 +168,44 @@ def test_a_model_that_was_not_solved_is_not_called_too_large():
         assert "weights (model-compression)" not in str(found)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["tabular data", "is my data set hard to learn", "compress a neural network", "differential privacy"],
+)
+def test_what_can_be_used_leads_where_it_fits_comparably(text):
+    """The rule itself, by the scores of the words: half of the best one's is comparable."""
+    from lodim.catalog.query import parse_query
+    from lodim.catalog.search import shared_index
+
+    scores = shared_index().lexical(parse_query(text))
+    found = recommend(text, 56, mode="lexical")
+    close = {m.slug for m in found.recommended if scores[m.slug] >= 0.5 * max(scores.values())}
+    lead = [m.slug for m in found.recommended if m.status == "available" and m.slug in close]
+    assert slugs(found)[: len(lead)] == lead
+    rest = [m.score for m in found.recommended[len(lead) :]]
+    assert rest == sorted(rest, reverse=True)
+
+
+def test_a_vague_problem_is_answered_with_what_can_be_used():
+    found = recommend({"text": "tabular data", "n_rows": 20_000}, 8, mode="lexical")
+    statuses = [m.status for m in found.recommended]
+    assert statuses[0] == "available"
+    assert statuses == sorted(statuses)
+    assert statuses.count("available") >= 3
+
+
+def test_a_planned_method_that_fits_much_better_stays_first():
+    found = recommend("differential privacy", 8, mode="lexical")
+    assert [m.status for m in found.recommended[:4]] == ["planned"] * 4
+    assert {m.area for m in found.recommended[:4]} == {"privacy"}
+
+
+def test_of_equal_fit_what_can_be_used_is_first():
+    statuses = [m.status for m in recommend({"data_kinds": ["image"]}, 56).recommended]
+    assert {"available", "planned"} == set(statuses)
+    assert statuses == sorted(statuses)
+
+
 def test_answers_travel_and_are_the_same_every_time():
     found = recommend("clusters", mode="lexical")
     assert type(found).from_json(found.to_json()) == found

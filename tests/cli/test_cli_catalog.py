@@ -110,6 +110,14 @@ def test_search_as_json_and_with_filters():
     assert "area:nowhere is unknown" in found["notes"][0]
 
 
+def test_a_search_counts_what_it_found():
+    all_of_it = run("search", "-k", "56", "--mode", "lexical", "clusters").stdout
+    n = len(json.loads(run("search", "-k", "56", "--json", "--mode", "lexical", "clusters").stdout)["hits"])
+    assert f"found {n} methods, by words only" in " ".join(all_of_it.split())
+    cut = run("search", "-k", "2", "--mode", "lexical", "clusters").stdout
+    assert f"found {n} methods, 2 shown, by words only" in " ".join(cut.split())
+
+
 @pytest.mark.parametrize(
     "text", ['"', "3D: what?", "C++ -", "'; drop table", "😀", "x" * 10_000, "[bold]x[/nope]"]
 )

@@ -1,8 +1,12 @@
 """A server in this process with a clock that stands still until it is moved, and papers to show."""
 
+import email
+import email.policy
 import io
 import json
 import re
+import threading
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -16,6 +20,15 @@ NASTY = (
     "%0d%0aBcc: a@b.c",
     "' OR 1=1 --",
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_proxy():
+    """Servers of the tests are on this machine: no proxy that the environment names is asked for them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("no_proxy", "NO_PROXY"):
+            patch.setenv(name, "127.0.0.1,localhost")
+        yield
 
 
 class Clock:
@@ -86,3 +99,55 @@ def site(tmp_path, clock):
 def token_of():
     """Return a function that finds the token of a page's form."""
     return lambda page: re.search(r'name="csrf" value="([^"]+)"', page.text)[1]
+
+
+@pytest.fixture
+def first_line():
+    """Return a function that waits for the first line of a process: empty if it ends, or is ended, without any."""
+
+    def of(process, seconds=120.0):
+        late = threading.Timer(seconds, process.kill)
+        late.start()
+        try:
+            return process.stdout.readline()
+        finally:
+            late.cancel()
+
+    return of
+
+
+class Mailbox:
+    """Takes every mail, at ``port``."""
+
+    def __init__(self):
+        self.mails, self.port = [], 0
+
+    async def handle_DATA(self, server, session, envelope):
+        self.mails.append(email.message_from_bytes(envelope.content, policy=email.policy.default))
+        return "250 taken"
+
+    def wait(self, n, seconds=120.0):
+        """Return the last of ``n`` mails."""
+        late = time.monotonic() + seconds
+        while len(self.mails) < n and time.monotonic() < late:
+            time.sleep(0.1)
+        assert len(self.mails) == n
+        return self.mails[-1]
+
+
+@pytest.fixture
+def mailbox():
+    """Return what a mail server on this machine takes."""
+    controller = pytest.importorskip("aiosmtpd.controller", reason="needs the extra 'test'")
+
+    class Server(controller.Controller):
+        def _trigger_server(self):  # which port was free is known only now
+            self.port = self.server.sockets[0].getsockname()[1]
+            super()._trigger_server()
+
+    box = Mailbox()
+    server = Server(box, hostname="127.0.0.1", port=0, ready_timeout=120.0)
+    server.start()
+    box.port = server.port
+    yield box
+    server.stop()

@@ -208,7 +208,7 @@ def test_recommend_gives_reasons_and_exclusions(shown):
 
     tree = parsed(shown.get("/recommend?text=choose+columns&n=500&data_kind=tabular&gpu=no"))
     answer = recommend(
-        {"text": "choose columns", "n_rows": 500, "data_kinds": ["tabular"], "gpu": False}, 8, mode="lexical"
+        {"text": "choose columns", "n_rows": 500, "data_kinds": ["tabular"], "gpu": False}, 10, mode="lexical"
     )
     whole = text_of(tree.find(".//main"))
     for found in answer.recommended:
@@ -216,6 +216,51 @@ def test_recommend_gives_reasons_and_exclusions(shown):
         assert all(reason in whole for reason in found.reasons)
     rows = {text_of(row.find("th")) for row in tree.iter("tr") if row.find("td") is not None}
     assert rows == {out.slug for out in answer.excluded}
+
+
+def test_what_can_be_used_today_has_its_own_heading(shown):
+    for words, first in (("tabular+data&n=20000", "Can be used today"), ("differential+privacy", "Planned")):
+        tree = parsed(shown.get(f"/recommend?text={words}"))
+        check_page(tree)
+        section = tree.find(".//section[@aria-labelledby='answer']")
+        assert text_of(section.find("h3")).startswith(first)
+        status = {card.title: card.status for card in load_cards()}
+        for heading, part in zip(section.findall("h3"), section.findall("ol"), strict=True):
+            wanted = "available" if text_of(heading).startswith("Can be used") else "planned"
+            assert {status[text_of(item)] for item in part.iter("h4")} == {wanted}
+
+
+def test_a_search_by_meaning_counts_what_it_shows(shown, monkeypatch):
+    from lodim.catalog import search
+
+    found = [(card.slug, 1.0 / i) for i, card in enumerate(load_cards(), 1)]
+    monkeypatch.setattr("lodim.catalog.semantic.semantic_available", lambda: True)
+    monkeypatch.setattr("lodim.catalog.semantic.ranked_by_meaning", lambda text: found)
+    shown.app.state.meaning.state = "ready"
+    assert search("projection", 20).counted == "the best 20 of 56 methods"
+    assert search("projection", 56).counted == "56 methods, best first"
+    tree = parsed(shown.get("/search?q=projection"))
+    said = next(text_of(e) for e in tree.iter() if e.get("aria-live") == "polite" and "methods" in text_of(e))
+    assert said.startswith("The best 20 of 56 methods; ")
+    assert "56 methods found" not in said
+
+
+def test_there_is_one_field_to_search_on_a_page(shown):
+    for path, id in (("/search?q=random", "q"), ("/search", "q"), ("/methods", "site-q")):
+        tree = parsed(shown.get(path))
+        assert [e.get("id") for e in tree.iter("input") if e.get("name") == "q"] == [id]
+
+
+def test_cells_say_what_they_hold_where_the_head_is_not_seen(shown):
+    """In narrow windows rows are stacked: each cell names its column."""
+    for path in ("/claims", "/methods", "/methods/objective-landscapes", "/recommend?text=choose&gpu=no"):
+        for table in parsed(shown.get(path)).iter("table"):
+            assert "rows" in table.get("class").split()
+            head = [text_of(th) for th in table.find("thead").iter("th")]
+            for row in table.find("tbody").iter("tr"):
+                labels = [cell.get("data-label") for cell in row.findall("td")]
+                assert len(labels) == len(head) - 1
+                assert all(label in (None, name) for label, name in zip(labels, head[1:], strict=True))
 
 
 def test_a_wrong_number_is_told_beside_its_field(shown):

@@ -73,13 +73,20 @@ class Site:
     def jobs(self):
         return self.app.state.jobs
 
-    def over(self, address, seconds=60.0):
+    def job(self, address):
+        return self.jobs().get(address.rpartition("/")[2])
+
+    def over(self, address, seconds=240.0):
         """Wait for the end of a job and return its page."""
-        late = time.monotonic() + seconds
-        while not self.jobs().get(address.rpartition("/")[2]).over:
-            assert time.monotonic() < late, "it took too long"
-            time.sleep(0.05)
+        wait_for(lambda: self.job(address).over, seconds)
         return self.get(address)
+
+
+def wait_for(condition, seconds=120.0):
+    late = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < late, "it took too long"
+        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -156,10 +163,8 @@ def test_report_is_locked_in(make_site):
 def test_progress_page_works_with_and_without_script(make_site):
     site = make_site(SLEEP)
     address = site.upload().headers["location"]
-    late = time.monotonic() + 20
-    while "training" not in (status := site.get(f"{address}/status")).text:
-        assert time.monotonic() < late
-        time.sleep(0.05)
+    wait_for(lambda: "training" in site.get(f"{address}/status").text)
+    status = site.get(f"{address}/status")
     assert "25 %" in status.text
     assert "training &lt;b&gt;" in status.text
     assert "<html" not in status.text
@@ -171,7 +176,7 @@ def test_progress_page_works_with_and_without_script(make_site):
     assert site.get(f"{address}/report").status_code == 404
     answer = site.post(f"{address}/cancel")
     assert (answer.status_code, answer.headers["location"]) == (303, address)
-    assert "Cancelled." in site.get(address).text
+    assert "Cancelled." in site.over(address).text
     assert site.get(f"{address}/status").headers["hx-refresh"] == "true"
 
 
@@ -284,17 +289,31 @@ def test_large_uploads_are_refused_whatever_they_claim(make_site):
     assert site.jobs().jobs() == []
 
 
-def test_uploads_are_rationed(make_site):
-    site = make_site(rates={**Settings().rates, "upload": Rate(2, 3600.0, 10)})
-    assert [site.post(named="").status_code for _ in range(3)] == [422, 422, 429]
+FINE = {"named": "iris", "budget": "5", "seed": "0", "missing": "auto"}
+
+
+def test_mistakes_cost_nothing_of_any_ration(make_site):
+    rates = {**Settings().rates, "upload": Rate(2, 3600.0, 10), "profile": Rate(2, 3600.0, 10)}
+    site = make_site(rates=rates)
+    assert [site.post(named="").status_code for _ in range(4)] == [422] * 4
+    assert [site.upload(name="table.exe").status_code for _ in range(4)] == [422] * 4
+    assert [site.post(**FINE).status_code for _ in range(3)] == [303, 303, 429]
+
+
+def test_files_are_rationed_as_uploads_and_named_data_are_not(make_site):
+    rates = {**Settings().rates, "upload": Rate(2, 3600.0, 10), "profile": Rate(5, 3600.0, 10)}
+    site = make_site(rates=rates)
+    assert site.post(**FINE).status_code == 303
+    assert [site.upload().status_code for _ in range(3)] == [303, 303, 429]
+    assert site.post(**FINE).status_code == 303
+    taken = site.post("/ingest", token=site.token("/ingest"), text="A title\n\nAn abstract.", format="auto")
+    assert taken.status_code == 429  # the same ration
 
 
 def test_full_queue_says_so(make_site):
     site = make_site(SLEEP, limits=Limits(waiting=1))
     address = site.upload().headers["location"]
-    late = time.monotonic() + 20
-    while site.jobs().get(address.rpartition("/")[2]).state != "running":
-        assert time.monotonic() < late
+    wait_for(lambda: site.job(address).state == "running")
     waiting = site.upload()
     assert "one job is before this one" in text_of(site.get(waiting.headers["location"]))
     answer = site.upload()
@@ -368,11 +387,35 @@ def test_log_of_a_run_is_text(make_site):
     address = site.post("/runs", token=site.token("/runs"), claim="objective-landscapes/toy").headers[
         "location"
     ]
-    late = time.monotonic() + 20
-    while "log" not in (page := site.get(f"{address}/status")).text.replace('class="log"', ""):
-        assert time.monotonic() < late
-        time.sleep(0.05)
-    assert "&lt;b&gt;log" in page.text
+    wait_for(lambda: "log" in site.get(f"{address}/status").text.replace('class="log"', ""))
+    assert "&lt;b&gt;log" in site.get(f"{address}/status").text
+
+
+def test_log_is_added_to_and_never_replaced(make_site):
+    site = make_site(SLEEP, allow_run=True)
+    token = site.token("/runs")
+    address = site.post("/runs", token=token, claim="objective-landscapes/toy").headers["location"]
+    wait_for(lambda: "&lt;b&gt;log" in site.get(f"{address}/status").text)
+    page = site.get(address).text
+    seen = int(re.search(r"/status\?seen=(\d+)", page)[1])
+    assert seen == len("<b>log\n")
+    box = re.search(r'<div class="progress-box".*?</div>', page, re.S)[0]
+    assert "<pre" not in box  # what is swapped each second holds nothing that can have the focus
+    assert re.search(r'<pre class="log" id="log"[^>]*>\n&lt;b&gt;log', page)
+    assert "hx-swap-oob" not in site.get(f"{address}/status?seen={seen}").text  # nothing is new
+    added = site.get(f"{address}/status?seen=3").text
+    assert '<div data-hx-swap-oob="beforeend:#log">log' in added
+    assert f"/status?seen={seen}" in added
+    assert site.get(f"{address}/status?seen=-1").status_code == 422
+
+
+def test_page_of_a_run_can_stand_still_without_script(make_site):
+    site = make_site(SLEEP, allow_run=True)
+    address = site.upload().headers["location"]
+    assert f'href="{address}?still=1"' in site.get(address).text
+    still = site.get(f"{address}?still=1").text
+    assert "http-equiv" not in still
+    assert f'href="{address}"' in still
 
 
 @pytest.mark.parametrize(
@@ -411,7 +454,7 @@ def test_real_worker_measures_an_upload(make_site):
     rows = "".join(f"{i % 7},{(i * i) % 11},{i % 3 + i % 7},{'xy'[i % 7 > 3]}\n" for i in range(200))
     table = f'"{EVIL}",b,c,label\n{rows}'.encode()
     address = site.upload(table, f"{EVIL}.csv", target="label", budget="8").headers["location"]
-    page = site.over(address, 120)
+    page = site.over(address, 300)
     assert "<script>alert" not in page.text
     assert 'class="mark holds"' in page.text, text_of(page)
     report = site.get(f"{address}/report").text
@@ -428,7 +471,7 @@ def test_real_claim_updates_the_evidence(make_site):
     address = site.post("/runs", token=site.token("/runs"), claim="objective-landscapes/toy").headers[
         "location"
     ]
-    page = site.over(address, 240)
+    page = site.over(address, 600)
     assert "The claim holds here" in page.text, text_of(page)
     record = json.loads(
         (site.app.state.settings.evidence / "claims/objective-landscapes/toy.laptop.json").read_text()

@@ -235,6 +235,18 @@ def test_rates_are_kept_by_address_and_for_all(site, clock):
     assert [client.get("/search?q=a").status_code for _ in range(2)] == [200, 429]
 
 
+def test_comparing_texts_counts_as_a_search(site, daily):
+    from lodim.web.settings import Rate
+
+    client = site(daily(3), rates={"search": Rate(2, 60.0, 9)})
+    assert [client.get(path).status_code for path in ("/?sort=similar&to=subspace", "/paper/1")] == [200, 200]
+    for path in ("/?sort=similar&to=subspace", "/paper/1", "/search?q=a"):
+        assert client.get(path).status_code == 429
+    for path in ("/", "/?sort=similar", "/paper/1/cite.bib", "/methods"):  # these compare nothing
+        assert client.get(path).status_code == 200
+    assert client.get("/paper/99").status_code == 404
+
+
 def test_buckets():
     from lodim.web.security import Limiter
     from lodim.web.settings import Rate
@@ -265,6 +277,13 @@ def test_forwarded_addresses_are_believed_from_proxies_only(site):
     lines = ["10.0.0.1", "10.0.0.2", "6.6.6.6, 10.0.0.2", "10.0.0.3, 10.9.9.9"]
     asked = [proxied.get("/search?q=a", headers={"x-forwarded-for": line}).status_code for line in lines]
     assert asked == [200, 200, 429, 200]
+    # A line that the visitor wrote, and below it the proxy's.
+    theirs = [(b"x-forwarded-for", b"7.7.7.%d" % i) for i in range(2)]
+    asked = [
+        proxied.get("/search?q=a", headers=[line, (b"x-forwarded-for", b"10.0.0.4")]).status_code
+        for line in theirs
+    ]
+    assert asked == [200, 429]
 
 
 @pytest.mark.parametrize(
@@ -331,3 +350,53 @@ def test_names_of_files_lose_their_folders(site, token_of):
     assert page.status_code == 422
     assert "x.bib" in page.text
     assert "hidden-folder" not in page.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/paper/abc", "/paper/\u0661\u0662", "/paper/12345678901234", "/methods/A_b", "/claims/A"]
+)
+def test_an_address_of_no_form_is_told_in_words(site, daily, path):
+    client = site(daily(12))
+    page = client.get(path)
+    assert page.status_code == 404
+    assert "There is nothing at this address" in page.text
+    assert "pattern" not in page.text
+    plain = client.get(f"/api/v1{path.replace('paper/', 'papers/')}")
+    assert plain.status_code == 404
+    assert "nothing at this address" in plain.json()["error"]
+
+
+def test_words_to_choose_from_are_named(site, daily):
+    page = site(daily(1)).get("/?sort=worst")
+    assert page.status_code == 422
+    assert "sort: must be one of trending, velocity, new, top, similar" in page.text
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/subscribe", "GET, HEAD, OPTIONS, POST"),
+        ("/u/token", "GET, HEAD, OPTIONS, POST"),
+        ("/methods", "GET, HEAD, OPTIONS"),
+        ("/profile/x/cancel", "OPTIONS, POST"),
+    ],
+)
+def test_what_an_address_answers_to_is_told_in_full(site, path, methods):
+    client = site()
+    asked, refused = client.options(path), client.put(path)
+    assert (asked.status_code, asked.headers["allow"]) == (204, methods)
+    assert (refused.status_code, refused.headers["allow"]) == (405, methods)
+    assert methods in refused.text
+
+
+def test_one_limit_of_size_is_told_everywhere(site):
+    from lodim.catalog.feed.readers import MOST_BYTES
+
+    client = site()
+    limit = client.app.state.settings.upload_limit
+    assert limit == MOST_BYTES
+    for path in ("/ingest", "/profile"):
+        assert f"at most {limit // 1_000_000} MB" in client.get(path).text
+    over = client.post("/ingest", content=b"", headers={"content-length": str(limit + 1)})
+    assert over.status_code == 413
+    assert f"At most {limit // 1_000_000} MB" in over.text

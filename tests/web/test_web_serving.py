@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -20,21 +21,27 @@ pytest.importorskip("platformdirs")
 from typer.testing import CliRunner
 
 
+@pytest.fixture(autouse=True)
+def _home(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+
+
 def command(*options):
     code = "import sys; from lodim.cli import main; sys.argv[0] = 'lodim'; main()"
     return [sys.executable, "-c", code, "serve", *options]
 
 
-def test_serves_until_interrupted(tmp_path):
+def test_serves_until_interrupted(tmp_path, first_line):
     options = ("--port", "0", "--catalog", str(tmp_path / "p.db"), "--evidence", str(tmp_path))
     process = subprocess.Popen(command(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        said = process.stdout.readline()
+        said = first_line(process)
+        assert "http" in said, process.communicate()[1]
         address = next(word for word in said.split() if word.startswith("http://127.0.0.1:"))
-        with urllib.request.urlopen(address + "/methods", timeout=60) as answer:
+        with urllib.request.urlopen(address + "/methods", timeout=120) as answer:
             assert b"quantization" in answer.read()
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=120)
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
@@ -79,3 +86,57 @@ def test_a_missing_extra_is_told(monkeypatch):
     said = CliRunner().invoke(app, ["serve"])
     assert said.exit_code == 3
     assert "pip install 'lodim[web]'" in said.stderr
+
+
+@pytest.fixture
+def started_with(monkeypatch):
+    """Return a function that starts ``lodim serve`` with some options and returns the settings it made of them."""
+    import lodim.web.serving as module
+    from lodim.cli.app import app
+
+    made = []
+    monkeypatch.setattr(module, "serve", lambda settings, **_: made.append(settings))
+
+    def start(*options):
+        said = CliRunner().invoke(app, ["serve", *options])
+        assert said.exit_code == 0, said.output
+        return made[-1]
+
+    return start
+
+
+def test_how_subscriptions_are_confirmed_is_an_option(started_with):
+    assert started_with().confirm_mode == "button"
+    assert started_with("--confirm-mode", "auto").confirm_mode == "auto"
+    from lodim.cli.app import app
+
+    said = CliRunner().invoke(app, ["serve", "--confirm-mode", "click"])
+    assert said.exit_code == 2
+    assert "confirm_mode must be 'button' or 'auto'" in said.stderr
+
+
+def test_pages_look_for_claims_where_the_command_records_them(started_with, monkeypatch, tmp_path):
+    from lodim import claims
+    from lodim.catalog.feed.catalog import default_path
+    from lodim.cli.app import app
+
+    recorded = []
+    result = claims.ClaimResult(
+        name="toy/one", arxiv="0000.00000", statement="One is one.", scale="laptop", verdict="holds", checks=(),
+        seconds=1.0, seed=0,
+    )  # fmt: skip
+    claim = claims.Claim(name="toy/one", arxiv="0000.00000", statement="One is one.", run=lambda *a: None)
+    monkeypatch.setattr(claims, "find_claim", lambda name: claim)
+    monkeypatch.setattr(claims, "run_claim", lambda *a, progress: recorded.append(Path(a[3])) or result)
+    (tmp_path / "clone" / "evidence").mkdir(parents=True)
+    shown = []
+    for folder in ("clone", "elsewhere", "home"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / folder)
+        said = CliRunner().invoke(app, ["claims", "run", "toy/one"])
+        assert f"Recorded in {recorded[-1]}" in said.stderr
+        shown.append(started_with().evidence.resolve())
+        assert recorded[-1].resolve() == shown[-1]
+    own = default_path().parent / "evidence"
+    assert shown == [tmp_path / "clone" / "evidence", own, own]
+    assert started_with("--evidence", "here").evidence == Path("here")

@@ -1,10 +1,7 @@
 """Pages of the digest: what a person, a mail program and a mail scanner get."""
 
-import email
-import email.policy
 import html
 import re
-import socket
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 
@@ -503,41 +500,18 @@ def test_the_form_can_be_filled_from_a_search(site):
     assert text.count(" checked") == 2
 
 
-class Mailbox:
-    """Takes every mail."""
-
-    def __init__(self):
-        self.mails = []
-
-    async def handle_DATA(self, server, session, envelope):
-        self.mails.append(email.message_from_bytes(envelope.content, policy=email.policy.default))
-        return "250 taken"
-
-
-@pytest.fixture
-def mailbox():
-    controller = pytest.importorskip("aiosmtpd.controller", reason="needs the extra 'test'")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = controller.Controller(Mailbox(), hostname="127.0.0.1", port=port)
-    server.start()
-    yield server
-    server.stop()
-
-
 def test_links_in_real_mails_open_these_pages(site, mailbox):
     """From the form by a mail server to the button, and out with the header that mail programs use."""
     pytest.importorskip("aiosmtplib", reason="needs the extra 'web'")
     from lodim.catalog.digest.post import Post
     from lodim.catalog.digest.relay import MailSettings, Relay
 
-    relay = Relay("127.0.0.1", port=mailbox.port, tls="none", per_second=1000)
+    relay = Relay("127.0.0.1", port=mailbox.port, tls="none", per_second=1000, timeout=60.0)
     settings = MailSettings("Papers <papers@example.org>", "http://localhost", relay)
     post = Post(site.papers, site.people, settings, now=lambda: site.at)
     site.ask(query='<b>"low rank"</b>')
     assert post.send_letters().letters == 1
-    (letter,) = mailbox.handler.mails
+    (letter,) = mailbox.mails
     text = letter.get_body(("plain",)).get_content()
     link = re.search(r"http://localhost(/confirm/[\w-]{43})\s", text)[1]
     assert "You are subscribed" in site.press(link).text

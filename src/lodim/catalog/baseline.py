@@ -20,7 +20,15 @@ from typing import Any
 from lodim.catalog.cards import Card
 from lodim.results import Result
 
-__all__ = ["ClaimRecord", "claim_records", "evidence_of", "make_baseline", "public", "status_of"]
+__all__ = [
+    "ClaimRecord",
+    "claim_records",
+    "evidence_folder",
+    "evidence_of",
+    "make_baseline",
+    "public",
+    "status_of",
+]
 
 SCALE = "laptop"
 FILE = "claims_baseline.json"
@@ -57,6 +65,23 @@ class ClaimRecord(Result):
     machine: str
     version: str
     command: str
+
+
+def evidence_folder() -> Path:
+    """Return where claims are recorded and looked for unless a folder is named.
+
+    ``evidence`` of the current folder where there is one, as in a clone of the project; else one in the user's data
+    folder, beside the papers, so that a claim that was run and the pages that show it agree wherever either was
+    started. Without the extra ``web``, which finds that folder and brings the pages, it is always the former.
+    """
+    here = Path("evidence")
+    if here.is_dir():
+        return here
+    try:
+        platformdirs = importlib.import_module("platformdirs")
+    except ModuleNotFoundError:
+        return here
+    return Path(platformdirs.user_data_dir("lodim", appauthor=False)) / here
 
 
 def _digest(record: dict[str, Any]) -> ClaimRecord:

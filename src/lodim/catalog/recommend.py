@@ -4,6 +4,8 @@
 2. *Rankings* order the rest: by words, by meaning (extra ``semantic``), and by the figures of the problem, where each
    figure speaks for methods with a tag (:mod:`lodim.catalog.facts`).
 3. *Fusion* by reciprocal rank, as in searches. A method that no ranking names is not recommended.
+4. *What can be used today* leads what is planned where it fits comparably: some ranking gives it at least the share
+   :data:`COMPARABLE` of its best score. A planned method that fits much better stays before it.
 """
 
 from __future__ import annotations
@@ -16,12 +18,15 @@ from typing import Any
 from lodim.catalog.cards import Card, load_cards
 from lodim.catalog.facts import Fact, facts_of, figure, is_profile, measured_by
 from lodim.catalog.query import Query, parse_query
-from lodim.catalog.search import fuse, rankings_of, resolve_mode, shared_index
+from lodim.catalog.search import fuse, resolve_mode, scores_of, shared_index
 from lodim.catalog.vocabulary import AREAS, DATA_KINDS, PROBLEM_TAGS
 from lodim.results import Result
 
 __all__ = ["Exclusion", "Problem", "Recommendation", "Recommendations", "recommend"]
 
+# Of the best score: BM25 for words, cosine for meaning, summed weights for figures. Cosines of unrelated texts are well
+# above zero, so that half of the best one says nothing.
+COMPARABLE = {"lexical": 0.5, "semantic": 0.75, "facts": 0.5}
 _MOST_WORDS_SHOWN, _CLOSE_IN_MEANING = 5, 5
 
 
@@ -98,7 +103,7 @@ class Exclusion(Result):
 
 @dataclass(frozen=True)
 class Recommendations(Result):
-    """Methods for a problem, best first, and those that were excluded.
+    """Methods for a problem, and those that were excluded.
 
     Attributes
     ----------
@@ -107,6 +112,7 @@ class Recommendations(Result):
     mode : str
         How texts were compared: ``hybrid``, ``lexical`` or ``semantic``; ``figures`` if there was no text.
     recommended : tuple of Recommendation
+        First the available ones that fit about as well as any, then all others; each part best first.
     excluded : tuple of Exclusion
         By slug; each with the first condition that it did not meet.
     n_fitting : int
@@ -214,15 +220,32 @@ def _excluded(problem: Problem, query: Query, measured: Mapping[str, str]) -> di
     return found
 
 
-def _by_facts(facts: Sequence[Fact]) -> list[str]:
-    """Return the cards that facts speak for, the greatest total weight first, ties by slug."""
+def _by_facts(facts: Sequence[Fact]) -> dict[str, float]:
+    """Return the cards that facts speak for with their total weights, the greatest first, ties by slug."""
     weight = {fact.tag: 0.0 for fact in facts}
     for fact in facts:
         weight[fact.tag] += fact.weight
     totals = {card.slug: sum(weight.get(tag, 0.0) for tag in card.problem_tags) for card in load_cards()}
-    return sorted(
-        (slug for slug, total in totals.items() if total > 0), key=lambda slug: (-totals[slug], slug)
-    )
+    found = [slug for slug, total in totals.items() if total > 0]
+    return {slug: totals[slug] for slug in sorted(found, key=lambda slug: (-totals[slug], slug))}
+
+
+def _ranked(query: Query, mode: str, facts: Sequence[Fact]) -> dict[str, dict[str, float]]:
+    """Return each ranking as scores by slug, best first: of the words, of their meaning, of the figures."""
+    found = scores_of(query, mode) if query.looked_for else {}
+    if facts:
+        found["facts"] = _by_facts(facts)
+    return found or {"all": dict.fromkeys((card.slug for card in load_cards()), 1.0)}  # conditions only
+
+
+def _comparable(rankings: Mapping[str, Mapping[str, float]]) -> set[str]:
+    """Return the slugs that some ranking finds about as fitting as its best."""
+    return {
+        slug
+        for name, scores in rankings.items()
+        for slug, score in scores.items()
+        if score >= COMPARABLE.get(name, 1.0) * max(scores.values()) > 0
+    }
 
 
 def _reasons(card: Card, query: Query, facts: Sequence[Fact], by_meaning: Sequence[str]) -> tuple[str, ...]:
@@ -274,14 +297,16 @@ def recommend(problem: Any, k: int = 5, *, mode: str = "auto", **conditions: Any
         )
     excluded = _excluded(understood, query, measured)
     chosen = resolve_mode(mode) if query.looked_for else "figures"
-    rankings = dict(rankings_of(query, chosen)) if query.looked_for else {}
-    if facts:
-        rankings["facts"] = _by_facts(facts)
-    if not rankings:  # conditions only: everything that meets them
-        rankings["all"] = [card.slug for card in load_cards()]
-    fitting = [[slug for slug in found if slug not in excluded] for found in rankings.values()]
-    by_meaning = [slug for slug in rankings.get("semantic", []) if slug not in excluded]
-    cards = shared_index().cards
+    rankings = {
+        name: {slug: score for slug, score in scores.items() if slug not in excluded}
+        for name, scores in _ranked(query, chosen, facts).items()
+    }
+    by_meaning = list(rankings.get("semantic", ()))
+    cards, comparable = shared_index().cards, _comparable(rankings)
+    fused = sorted(
+        fuse(rankings.values()),
+        key=lambda found: not (found[0] in comparable and cards[found[0]].status == "available"),
+    )
     recommended = tuple(
         Recommendation(
             slug,
@@ -294,7 +319,7 @@ def recommend(problem: Any, k: int = 5, *, mode: str = "auto", **conditions: Any
             else _reasons(cards[slug], query, facts, by_meaning),
             score,
         )
-        for slug, score in fuse(fitting)[:k]
+        for slug, score in fused[:k]
     )
     out = tuple(excluded[slug] for slug in sorted(excluded))
     return Recommendations(

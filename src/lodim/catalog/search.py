@@ -64,7 +64,8 @@ class SearchResults(Result):
         How it was ranked: ``hybrid``, ``lexical`` or ``semantic``.
     hits : tuple of Hit
     n_found : int
-        Before the list was cut.
+        Before the list was cut: the methods that have some of the words. Meaning orders all methods, so that with it
+        these are all that the query's filters allow.
     notes : tuple of str
         What was not understood.
     """
@@ -86,7 +87,15 @@ class SearchResults(Result):
             f"{i:2}. {hit.slug} ({hit.area}, {hit.status}): {hit.one_line}"
             for i, hit in enumerate(self.hits, 1)
         ]
-        return "\n".join([*lines, *self.notes, f"({self.mode} search)"])
+        return "\n".join([*lines, *self.notes, f"{self.counted} ({self.mode} search)"])
+
+    @property
+    def counted(self) -> str:
+        """How many methods were found, in words; by meaning, which leaves none out, how many are shown of how many."""
+        shown, n = len(self.hits), self.n_found
+        if self.mode == "lexical":
+            return f"{n} method{'' if n == 1 else 's'}"
+        return f"the best {shown} of {n} methods" if shown < n else f"{n} methods, best first"
 
 
 class SearchIndex:
@@ -172,8 +181,10 @@ class SearchIndex:
             slugs -= self.matching(unwanted)
         return frozenset(slugs)
 
-    def lexical(self, query: Query) -> list[str]:
-        """Return the slugs found by words, best first; all that are allowed if the query has filters only.
+    def lexical(self, query: Query) -> dict[str, float]:
+        """Return the slugs found by words and their BM25 scores, best first.
+
+        All that are allowed, with score 0, if the query has filters only.
 
         Parameters
         ----------
@@ -181,10 +192,10 @@ class SearchIndex:
         """
         allowed = self.allowed(query)
         if not query.looked_for:
-            return sorted(allowed) if query.filters or query.excluded else []
+            return dict.fromkeys(sorted(allowed), 0.0) if query.filters or query.excluded else {}
         words = query.words if len(query.words) <= MOST_WORDS else self.rarest(query.words, MOST_WORDS)
         found = self.ranked(match_expression((*query.phrases[:MOST_WORDS], *words)))
-        return [slug for slug, _ in found if slug in allowed]
+        return {slug: score for slug, score in found if slug in allowed}
 
 
 def _passes(card: Card, field: str, value: str, wanted: bool) -> bool:
@@ -211,14 +222,14 @@ def shared_index() -> SearchIndex:
     return SearchIndex(load_cards())
 
 
-def fuse(rankings: Iterable[Sequence[str]]) -> list[tuple[str, float]]:
+def fuse(rankings: Iterable[Iterable[str]]) -> list[tuple[str, float]]:
     """Merge rankings by reciprocal rank: slug and sum of 1 / (60 + rank), best first.
 
     Ties are broken by the place in the first ranking, then by slug.
 
     Parameters
     ----------
-    rankings : iterable of sequence of str
+    rankings : iterable of iterable of str
         Each best first; a slug may be missing from some.
     """
     found = [{slug: rank for rank, slug in enumerate(ranking, 1)} for ranking in rankings]
@@ -251,8 +262,8 @@ def resolve_mode(mode: str) -> str:
     return "hybrid" if semantic_available() else "lexical"
 
 
-def rankings_of(query: Query, mode: str) -> dict[str, list[str]]:
-    """Return the rankings that a mode fuses, by name.
+def scores_of(query: Query, mode: str) -> dict[str, dict[str, float]]:
+    """Return the rankings that a mode fuses, by name: scores by slug, best first.
 
     Parameters
     ----------
@@ -265,14 +276,16 @@ def rankings_of(query: Query, mode: str) -> dict[str, list[str]]:
         The extra ``semantic`` is needed and missing.
     """
     index = shared_index()
-    found: dict[str, list[str]] = {}
+    found: dict[str, dict[str, float]] = {}
     if mode != "semantic" or not query.looked_for:
         found["lexical"] = index.lexical(query)
     if mode != "lexical" and query.looked_for:
         from lodim.catalog.semantic import ranked_by_meaning
 
         allowed = index.allowed(query)
-        found["semantic"] = [slug for slug, _ in ranked_by_meaning(query.text) if slug in allowed]
+        found["semantic"] = {
+            slug: float(score) for slug, score in ranked_by_meaning(query.text) if slug in allowed
+        }
     return found
 
 
@@ -302,7 +315,7 @@ def search(text: str, k: int = 20, *, mode: str = "auto") -> SearchResults:
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     query, chosen = parse_query(text), resolve_mode(mode)
-    rankings = rankings_of(query, chosen)
+    rankings = scores_of(query, chosen)
     places = {name: {slug: i for i, slug in enumerate(found, 1)} for name, found in rankings.items()}
     fused = fuse(rankings.values())
     hits = tuple(

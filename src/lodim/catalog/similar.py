@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from lodim.catalog.cards import Card, find_card, load_cards
 from lodim.catalog.query import COMMON, match_expression, parse_query, split_words
-from lodim.catalog.search import fuse, rankings_of, resolve_mode, shared_index
+from lodim.catalog.search import fuse, resolve_mode, scores_of, shared_index
 from lodim.results import Result
 
 __all__ = ["Similar", "SimilarMethods", "order_by_similarity", "similar"]
@@ -145,7 +145,7 @@ def order_by_similarity(to: str, *, mode: str = "auto") -> tuple[Card, ...]:
     try:
         card = find_card(to)
     except ValueError:
-        order = [slug for slug, _ in fuse(rankings_of(parse_query(to), chosen).values())]
+        order = [slug for slug, _ in fuse(scores_of(parse_query(to), chosen).values())]
     else:
         way = "lexical" if chosen == "lexical" else "semantic"
         order = [card.slug, *(slug for slug, _ in _scores(card, way))]

@@ -265,7 +265,9 @@ def search(
         console.print(table)
     for note in found.notes:
         console.print(f"Note: {note}")
-    console.print(f"{len(found.hits)} of {found.n_found} found, by {_MODES[found.mode]}")
+    cut = found.mode == "lexical" and len(found.hits) < found.n_found
+    shown = f", {len(found.hits)} shown" if cut else ""
+    console.print(f"found {found.counted}{shown}, by {_MODES[found.mode]}")
 
 
 def recommend(

@@ -13,7 +13,21 @@ claims_app = typer.Typer(
     help="Evidence: each published claim as an experiment that runs here.", no_args_is_help=True
 )
 
-Folder = Annotated[str, typer.Option("--evidence", metavar="FOLDER", help="Where the records are.")]
+Folder = Annotated[
+    str | None,
+    typer.Option(
+        "--evidence",
+        metavar="FOLDER",
+        help="Where the records are; default: ./evidence if there is one, else the user's own, as 'lodim serve'.",
+    ),
+]
+
+
+def _folder(named: str | None) -> str:
+    """Return where records are, as the user says or else where the pages look for them."""
+    from lodim.catalog.baseline import evidence_folder
+
+    return str(evidence_folder()) if named is None else named
 
 
 @claims_app.command("list")
@@ -36,7 +50,7 @@ def run(
     jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Processes.")] = 1,
     ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Ray cluster, or 'auto'.")] = None,
     fast: Annotated[bool, typer.Option("--fast", help="Without names: only the quick ones.")] = False,
-    evidence: Folder = "evidence",
+    evidence: Folder = None,
     dry: Annotated[bool, typer.Option("--dry", help="Record nothing.")] = False,
 ) -> None:
     """Run claims, here or spread over processes, print each result and record it.
@@ -48,7 +62,8 @@ def run(
     """
     from lodim.claims import find_claim, list_claims, run_claim, run_claims
 
-    out = None if dry else evidence
+    folder = _folder(evidence)
+    out = None if dry else folder
     if jobs > 1 or ray is not None:
         results = run_claims(
             names or None,
@@ -69,6 +84,8 @@ def run(
             with bar(claim.name) as tell:
                 results.append(run_claim(claim.name, scale, seed, out, progress=tell))
             typer.echo(str(results[-1]))
+    if out is not None and any(result.verdict != "skipped" for result in results):
+        say(f"Recorded in {out}")
     failed = [result.name for result in results if result.verdict in ("fails", "error")]
     if failed:
         say(f"Did not pass: {', '.join(failed)}")
@@ -77,7 +94,7 @@ def run(
 
 @claims_app.command(help="Show the recorded results as a table.")
 def table(
-    evidence: Folder = "evidence",
+    evidence: Folder = None,
     write: Annotated[
         bool, typer.Option("--write", help="Write the table into README.md and docs/ instead.")
     ] = False,
@@ -93,7 +110,7 @@ def table(
     from lodim.claims import claims_table, read_evidence, update_tables
 
     if not (write or check):
-        typer.echo(claims_table(read_evidence(evidence)))
+        typer.echo(claims_table(read_evidence(_folder(evidence))))
         return
     changed = update_tables(".", check=check)
     for path in changed:

@@ -81,8 +81,11 @@ def digest(
     with opened(catalog) as papers:
         post = _post(papers, secret_file, now, public_url, sends=once)
         if dry_run is not None:
-            for path in post.write(dry_run):
+            written = post.write(dry_run)
+            for path in written:
                 typer.echo(str(path))
+            if not written:
+                say("Nothing is due: no digest was written")
             return
         report = post.run()
     if as_json:

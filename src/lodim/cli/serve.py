@@ -12,6 +12,22 @@ import typer
 
 _NEEDED = ("sqlalchemy", "fastapi", "uvicorn", "jinja2", "multipart", "itsdangerous", "platformdirs")
 
+Evidence = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Recorded claims; default: as of 'lodim claims run', ./evidence or else the user's own.",
+    ),
+]
+ConfirmMode = Annotated[
+    str,
+    typer.Option(
+        metavar="button|auto",
+        help="Confirm subscriptions by a button, or as soon as the page of the link is seen; some programs that check "
+        "mails run scripts, and 'auto' would subscribe people.",
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line.
@@ -32,9 +48,7 @@ def serve(
             metavar="FILE", envvar="LODIM_PAPERS", help="The file of papers; default: the user's own."
         ),
     ] = None,
-    evidence: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Recorded claims, as of 'lodim claims run --out'.")
-    ] = Path("evidence"),
+    evidence: Evidence = None,
     public_url: Annotated[
         str | None,
         typer.Option(
@@ -60,13 +74,15 @@ def serve(
     allow_ingest: Annotated[
         bool, typer.Option("--allow-ingest", help="Let visitors from elsewhere add papers.")
     ] = False,
+    confirm_mode: ConfirmMode = "button",
     open_browser: Annotated[bool, typer.Option("--open", help="Open the pages in a browser.")] = False,
 ) -> None:
     """Serve the pages until Ctrl-C.
 
     Parameters
     ----------
-    host, port, catalog, evidence, public_url, secret_file, proxy, allow_run, allow_profile, allow_ingest, open_browser
+    host, port, catalog, evidence, public_url, secret_file, proxy, allow_run, allow_profile, allow_ingest
+    confirm_mode, open_browser
         The command's options, as their help texts say.
 
     Raises
@@ -85,12 +101,14 @@ def serve(
         "port": port,
         "public_url": public_url,
         "catalog": catalog,
-        "evidence": evidence,
         "allow_run": allow_run,
         "allow_profile": allow_profile,
         "allow_ingest": allow_ingest,
         "proxies": tuple(proxy or ()),
+        "confirm_mode": confirm_mode,
     }
+    if evidence is not None:
+        options["evidence"] = evidence
     if public_url is not None and secret_file is None:
         raise ValueError("--public-url needs --secret-file FILE, so that forms and links outlive a restart")
     from lodim.catalog.digest.relay import mail_settings

@@ -13,6 +13,7 @@ from starlette.middleware.gzip import GZipMiddleware
 import lodim
 from lodim.catalog.digest import start_scheduler
 from lodim.catalog.feed import Catalog
+from lodim.catalog.feed.filling import Filler
 from lodim.web import api, assets, feeds, job_pages, methods, pages, profiles, runs, subscriptions, uploads
 from lodim.web.errors import add_error_pages, broken
 from lodim.web.evidence import Evidence
@@ -65,14 +66,16 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        filler = Filler(papers)
         if settings.semantic:
-            meaning.start()
+            meaning.start(None if papers.encoder is None else filler.start)
         post = None
         if settings.mail is not None and settings.mail.relay is not None:
             post = app.state.post = start_scheduler(papers, settings.mail, secret=settings.secret, now=now)
         yield
         if post is not None:
             post.stop()
+        filler.stop()
         job_pages.close_queue(app)
         if catalog is None:
             papers.close()
@@ -96,7 +99,8 @@ def create_app(
     app.state.post = None  # sends mails while the application runs
     for router in ROUTERS:
         app.include_router(router)
-    app.state.pages = frozenset(getattr(route, "path", "") for router in ROUTERS for route in router.routes)
+    app.state.routes = [route for router in ROUTERS for route in router.routes]
+    app.state.pages = frozenset(getattr(route, "path", "") for route in app.state.routes)
     add_error_pages(app)
     app.add_middleware(GZipMiddleware, minimum_size=1000)
     app.add_middleware(Guard, settings=settings, broken=broken)

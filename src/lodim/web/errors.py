@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from lodim.web.views import render
 
 __all__ = ["add_error_pages", "broken"]
 
+RETRY_AFTER = 15  # seconds
 _HEADINGS = {
     400: "This request makes no sense",
     403: "This form was not accepted",
@@ -23,6 +26,7 @@ _HEADINGS = {
     422: "Something in this address or form is not right",
     429: "Too many requests",
     500: "Something broke on our side",
+    503: "Busy at the moment",
 }
 
 
@@ -35,12 +39,50 @@ def _answer(request: Request, status: int, detail: str, headers: dict[str, str] 
 
 def _http(request: Request, error: Any) -> Response:
     detail = "" if error.detail in ("Not Found", "Method Not Allowed") else str(error.detail)
-    return _answer(request, error.status_code, detail, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods(request))
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=headers)
+        detail = f"This address answers to {headers['Allow']}."
+    return _answer(request, error.status_code, detail, headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Return what an address answers to: by itself a route tells of its own method only."""
+    found = {"OPTIONS"}
+    for route in request.app.state.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= set(getattr(route, "methods", None) or ())
+    return sorted(found | ({"HEAD"} if "GET" in found else set()))
 
 
 def _invalid(request: Request, error: Any) -> Response:
-    said = [f"{'.'.join(map(str, problem['loc'][1:]))}: {problem['msg']}" for problem in error.errors()]
+    problems = error.errors()
+    if any(problem["loc"][0] == "path" for problem in problems):  # of a form that no page has
+        return _answer(request, 404, "There is nothing at this address; perhaps it was mistyped or cut off.")
+    said = [f"{'.'.join(map(str, problem['loc'][1:]))}: {_wrong(problem)}" for problem in problems]
     return _answer(request, 422, "; ".join(said))
+
+
+def _wrong(problem: Any) -> str:
+    """Return in words what is wrong with a value: the words to choose from in place of a pattern of them."""
+    words = re.fullmatch(r"\^\(([a-z|-]+)\)\$", problem.get("ctx", {}).get("pattern", ""))
+    if words is None:
+        return str(problem["msg"])
+    return f"must be one of {', '.join(filter(None, words[1].split('|')))}"
+
+
+def _busy(request: Request, _: Exception) -> Response:
+    """Say that somebody else has been writing for too long."""
+    said = "The papers are being written to by somebody else, for longer than we wait. Please do the same again soon."
+    return _answer(request, 503, said, {"Retry-After": str(RETRY_AFTER)})
+
+
+def _away(request: Request, _: Exception) -> Response:
+    """Say that the database server does not answer."""
+    said = "The database of the papers cannot be reached; please try again in a minute."
+    return _answer(request, 503, said, {"Retry-After": str(RETRY_AFTER)})
 
 
 def broken(request: Request) -> Response:
@@ -62,3 +104,5 @@ def add_error_pages(app: FastAPI) -> None:
     """
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(TimeoutError, _busy)
+    app.add_exception_handler(ConnectionError, _away)

@@ -81,7 +81,6 @@ def _state(request: Request, job: Job) -> dict[str, Any]:
         "address": address_of(job),
         "progress": queue.progress(job.id),
         "before": queue.before(job.id),
-        "log": queue.log(job.id),
     }
 
 
@@ -96,21 +95,42 @@ def show(request: Request, id: str, kind: str) -> Response:
     job = find(request, id, kind)
     queue = queue_of(request)
     made = {name for name in ("report.html", "report.json") if queue.file(id, name) is not None}
-    return render(request, "job.html", **_state(request, job), made=made, limits=queue.limits)
+    log, seen = queue.log(job.id)
+    return render(
+        request,
+        "job.html",
+        **_state(request, job),
+        made=made,
+        limits=queue.limits,
+        log=log,
+        seen=seen,
+        added="",
+        still="still" in request.query_params,
+    )
 
 
-def status(request: Request, id: str, kind: str) -> Response:
+def status(request: Request, id: str, kind: str, seen: int = 0) -> Response:
     """Return the changing part of a running job's page; once it is over, the word to load the page anew.
 
     Parameters
     ----------
     request : Request
     id, kind : str
+    seen : int
+        Bytes of the log that the page has: what came since is added to it, so that nobody loses their place.
     """
     job = queue_of(request).get(id)
     if job is None or job.kind != kind or job.over:
         return Response(headers={"HX-Refresh": "true", "Cache-Control": "no-store"})
-    return render(request, "job_status.html", headers={"Cache-Control": "no-store"}, **_state(request, job))
+    added, seen = queue_of(request).log(job.id, seen)
+    return render(
+        request,
+        "job_status.html",
+        headers={"Cache-Control": "no-store"},
+        **_state(request, job),
+        added=added,
+        seen=seen,
+    )
 
 
 def cancel(request: Request, id: str, kind: str) -> Response:

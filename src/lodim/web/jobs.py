@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from lodim.results import Result
-from lodim.web.processes import read_whole, run_process, take_lock, write_whole
+from lodim.web.processes import read_text, read_whole, run_process, take_lock, write_whole
 
 __all__ = ["ENDED", "Job", "JobQueue", "Limits", "Progress", "QueueUnavailable"]
 
@@ -226,21 +226,16 @@ class JobQueue:
         found = read_whole(self.folder / id / "progress.json") or {}
         return Progress(min(max(float(found.get("done", 0.0)), 0.0), 1.0), str(found.get("text", "")))
 
-    def log(self, id: str, most: int = 16_000) -> str:
-        """Return the end of what a job printed.
+    def log(self, id: str, start: int = 0, most: int = 16_000) -> tuple[str, int]:
+        """Return what a job printed from byte ``start`` on, at most its end, and the byte after it.
 
         Parameters
         ----------
         id : str
-        most : int
+        start, most : int
             Bytes.
         """
-        try:
-            with (self.folder / id / "log.txt").open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - most))
-                return file.read().decode("utf-8", errors="replace")
-        except FileNotFoundError:
-            return ""
+        return read_text(self.folder / id / "log.txt", start, most)
 
     def file(self, id: str, name: str) -> Path | None:
         """Return the path of a file that a job made, if it did.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 __all__ = ["Meaning"]
 
@@ -21,20 +22,30 @@ class Meaning:
     def __init__(self) -> None:
         self.state = "off"
 
-    def start(self) -> None:
-        """Load the encoder in the background if the extra ``semantic`` is installed."""
+    def start(self, then: Callable[[], None] | None = None) -> None:
+        """Load the encoder in the background if the extra ``semantic`` is installed.
+
+        Parameters
+        ----------
+        then : callable, optional
+            Called when it is ready.
+        """
         from lodim.catalog.semantic import semantic_available
 
+        if self.state == "ready" and then is not None:
+            then()
         if self.state == "off" and semantic_available():
             self.state = "loading"
-            threading.Thread(target=self._load, name="lodim-meaning", daemon=True).start()
+            threading.Thread(target=self._load, args=(then,), name="lodim-meaning", daemon=True).start()
 
-    def _load(self) -> None:
+    def _load(self, then: Callable[[], None] | None) -> None:
         try:
             from lodim.catalog.semantic import ranked_by_meaning
 
             ranked_by_meaning("intrinsic dimension")
             self.state = "ready"
+            if then is not None:
+                then()
         except Exception as error:  # a search by words is better than none; the page says which it was
             self.state = "off"
             _log.warning("search by meaning is not available: %s: %s", type(error).__name__, error)

@@ -18,6 +18,8 @@ from lodim.web.views import render
 
 __all__ = ["find_method", "router"]
 
+RECOMMENDED = 10
+
 router = APIRouter(include_in_schema=False)
 
 Slug = Annotated[str, Path(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=80)]
@@ -207,10 +209,19 @@ def recommend(
         given=given,
         errors=errors,
         answer=answer,
+        groups=_by_status(answer),
         data_kinds=DATA_KINDS,
         cards=shared_index().cards,
         evidence=request.app.state.evidence,
     )
+
+
+def _by_status(answer: Any) -> list[tuple[str, list[Any]]]:
+    """Return what is recommended in two parts, what can be used today and what is planned: the one that leads first."""
+    parts: dict[str, list[Any]] = {}
+    for found in answer.recommended if answer else ():
+        parts.setdefault(found.status, []).append(found)
+    return list(parts.items())
 
 
 def _whole(typed: str, errors: dict[str, str]) -> int | None:
@@ -237,7 +248,7 @@ def _recommended(request: Request, given: dict[str, str], n_rows: int | None, er
     }
     conditions = {name: value for name, value in conditions.items() if value is not None}
     try:
-        return recommended(conditions, 8, mode=request.app.state.meaning.mode)
+        return recommended(conditions, RECOMMENDED, mode=request.app.state.meaning.mode)
     except (ValueError, TypeError) as error:
         errors["text"] = str(error)
         return None

@@ -23,7 +23,8 @@ LEAD = 320
 
 router = APIRouter(include_in_schema=False)
 
-PaperKey = Annotated[str, Path(pattern=r"^(\d{1,12}|\d{4}\.\d{4,5})$")]
+PaperKey = Annotated[str, Path(pattern=r"^([0-9]{1,12}|[0-9]{4}\.[0-9]{4,5})$")]
+ration = limit("search")  # taken from by pages that compare texts, not by those that only look something up
 
 
 def find_paper(request: Request, key: str) -> Paper:
@@ -87,6 +88,8 @@ def papers(request: Request, wanted: Annotated[Asked, Depends(asked)]) -> Respon
         return render(
             request, "welcome.html", groups=grouped(load_cards()), evidence=request.app.state.evidence
         )
+    if wanted.sort == "similar" and not wanted.incomplete:
+        ration(request)
     page = None if wanted.incomplete else wanted.page(request)
     tags = sorted({tag for paper in page.papers for tag in paper.tags}) if page else []
     return render(
@@ -126,6 +129,7 @@ def paper(request: Request, key: PaperKey) -> Response:
     key : str
     """
     found = find_paper(request, key)
+    ration(request)
     near = request.app.state.catalog.similar(found.id, mode=request.app.state.meaning.mode)
     return render(
         request,
@@ -187,15 +191,30 @@ def search(
         method_of=method_of,
         feeds=_feeds(request),
         evidence=state.evidence,
+        counts=_counts(methods, page),
         way=_way(state.meaning.said, methods, page),
     )
 
 
+def _counts(methods: Any, page: Any) -> str:
+    """Return how much was found; by meaning nothing is left out, so that only what is shown can be counted."""
+    if methods is None:
+        return ""
+    n, shown = page.n_matching, len(page.papers)
+    papers = f"{n:,} paper{'' if n == 1 else 's'} found"
+    if page.formula != "found by words":
+        papers = f"the best {shown} of {n:,} papers"
+    said = f"{methods.counted}{' and' if methods.mode == 'lexical' else ';'} {papers}"
+    return said[0].upper() + said[1:]
+
+
 def _way(said: str, methods: Any, page: Any) -> str:
     """Return how the results were found; papers may lack the vectors that methods have."""
-    if methods is None or methods.mode == "lexical" or page.formula != "found by words":
+    if methods is None or methods.mode == "lexical":
         return said
-    return "methods by words and meaning; papers by words only, as not all have vectors yet"
+    if page.formula != "found by words":
+        return said + page.formula.removeprefix("found by words and meaning")
+    return "methods by words and meaning; papers by words only, as they have no vectors yet"
 
 
 @router.get("/about")

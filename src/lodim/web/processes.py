@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_whole", "run_process", "take_lock", "write_whole"]
+__all__ = ["read_text", "read_whole", "run_process", "take_lock", "write_whole"]
 
 _LOOK = 0.1  # seconds between two looks at a running process
 
@@ -48,6 +49,30 @@ def read_whole(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def read_text(path: Path, start: int, most: int) -> tuple[str, int]:
+    """Return the text of a file that grows, from byte ``start`` on, and the byte after it.
+
+    Of more than ``most`` bytes the last are returned. A character that is only partly written yet is left for later.
+
+    Parameters
+    ----------
+    path : Path
+        Without such a file there is no text.
+    start, most : int
+        Bytes.
+    """
+    try:
+        with path.open("rb") as file:
+            first = max(start, file.seek(0, os.SEEK_END) - most)
+            file.seek(first)
+            data = file.read(most)
+    except FileNotFoundError:
+        return "", start
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text = decoder.decode(data)
+    return text, first + len(data) - len(decoder.getstate()[0])
 
 
 def run_process(

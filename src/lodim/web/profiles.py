@@ -34,6 +34,8 @@ REPORT_CSP = (
 _EMPTY = {"named": "", "target": "", "budget": str(BUDGET[1]), "seed": "0", "missing": "auto"}
 
 router = APIRouter(include_in_schema=False)
+ration = limit("profile")  # taken from by what is measured, not by mistakes in the form
+upload_ration = limit("upload")
 
 
 def _form(
@@ -79,7 +81,7 @@ def _file_name(name: str) -> str:
 
 
 def _number(text: str, what: str, low: int, high: int) -> int:
-    if not re.fullmatch(r"\d{1,10}", text) or not low <= int(text) <= high:
+    if not re.fullmatch(r"[0-9]{1,10}", text) or not low <= int(text) <= high:
         raise ValueError(f"{what} must be a whole number from {low} to {high:,}.")
     return int(text)
 
@@ -129,7 +131,7 @@ def _check_named(values: dict[str, str]) -> dict[str, str]:
     return {}
 
 
-@router.post("/profile", dependencies=[Depends(limit("upload"))])
+@router.post("/profile")
 def start_profile(request: Request, form: Annotated[FormData, Depends(check_csrf)]) -> Response:
     """Take the data and queue the measurement.
 
@@ -144,6 +146,9 @@ def start_profile(request: Request, form: Annotated[FormData, Depends(check_csrf
     values = {name: str(form.get(name, "")) for name in _EMPTY}
     if errors:
         return _form(request, 422, values, errors)
+    if file is not None:
+        upload_ration(request)
+    ration(request)
     try:
         job = job_pages.queue_of(request).submit(
             KIND,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse, Response
 
@@ -16,6 +16,7 @@ from lodim.web.views import render
 __all__ = ["known_claims", "router"]
 
 KIND = "claim"
+_MOST_LOG = 1 << 40
 router = APIRouter(include_in_schema=False)
 
 
@@ -94,15 +95,17 @@ def run_page(request: Request, job: str) -> Response:
 
 
 @router.get("/runs/{job}/status", dependencies=[Depends(_check_allowed)])
-def run_status(request: Request, job: str) -> Response:
-    """Return the changing part of the page.
+def run_status(request: Request, job: str, seen: Annotated[int, Query(ge=0, le=_MOST_LOG)] = 0) -> Response:
+    """Return the changing part of the page, with what was printed since.
 
     Parameters
     ----------
     request : Request
     job : str
+    seen : int
+        Bytes of the log that the page has.
     """
-    return job_pages.status(request, job, KIND)
+    return job_pages.status(request, job, KIND, seen)
 
 
 @router.get("/runs/{job}/report.json", dependencies=[Depends(_check_allowed)])

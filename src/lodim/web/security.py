@@ -124,7 +124,9 @@ def client_address(request: Request) -> str:
     trusted = _settings(request).proxies
     if peer not in trusted:
         return peer
-    for name in reversed(request.headers.get("x-forwarded-for", "").split(",")):
+    # Proxies may add a line of their own below one that came with the request: only together they are the whole way.
+    said = ",".join(request.headers.getlist("x-forwarded-for"))
+    for name in reversed(said.split(",")):
         if name.strip() and name.strip() not in trusted:
             return name.strip()
     return peer

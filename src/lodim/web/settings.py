@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from lodim.catalog.baseline import evidence_folder
 from lodim.catalog.digest.relay import is_loopback
+from lodim.catalog.feed.readers import MOST_BYTES
 
 __all__ = ["RATES", "Rate", "Settings"]
 
-MEGABYTE = 1 << 20
 SECRET_LEAST = 32
 
 
@@ -71,7 +72,8 @@ class Settings:
     data_dir : Path
         Where uploads, jobs and mails are kept.
     evidence : Path
-        The folder of recorded claims, as ``lodim claims run --out``.
+        The folder of recorded claims; by default where ``lodim claims run`` records them, see
+        :func:`lodim.catalog.baseline.evidence_folder`.
     allow_run : bool
         Whether the pages may start recorded claims; only where no other machine reaches them.
     allow_profile : bool
@@ -81,7 +83,7 @@ class Settings:
     semantic : bool
         Whether searches compare by meaning once the encoder is loaded, if the extra ``semantic`` is installed.
     upload_limit : int
-        Largest body of a request, in bytes.
+        Largest body of a request, in bytes; by default what a list of papers may have.
     rates : mapping of str to Rate
         Limits by name, see :func:`lodim.web.security.limit`.
     trusted_hosts : tuple of str
@@ -106,12 +108,12 @@ class Settings:
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(SECRET_LEAST), repr=False)
     catalog: str | os.PathLike[str] | None = None
     data_dir: Path = field(default_factory=_data_dir)
-    evidence: Path = Path("evidence")
+    evidence: Path = field(default_factory=evidence_folder)
     allow_run: bool = False
     allow_profile: bool = False
     allow_ingest: bool = False
     semantic: bool = True
-    upload_limit: int = 20 * MEGABYTE
+    upload_limit: int = MOST_BYTES
     rates: Mapping[str, Rate] = field(default_factory=lambda: dict(RATES))
     trusted_hosts: tuple[str, ...] = ()
     proxies: tuple[str, ...] = ()

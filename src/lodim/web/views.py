@@ -60,6 +60,7 @@ def environment() -> Environment:
     found.globals["static"] = static_address
     found.globals["checks"] = {"value": value, "expected": expected, "bar": interval_bar}
     found.filters["duration"] = duration
+    found.filters["megabytes"] = lambda n: f"{n / 1e6:.0f} MB"
     found.filters["pairs"] = lambda words: [(word, word) for word in words]
     found.filters["web_link"] = web_link
     found.filters["install_line"] = install_line
@@ -197,7 +198,6 @@ def render(
         "csrf": partial(csrf_token, request),
         "csrf_field": partial(_csrf_field, request),
         "query": partial(_query, request),
-        "typed": "",
     }
     body = environment().get_template(name).render({**given, **context})
     response = HTMLResponse(body, status_code=status, headers=dict(headers or {}))

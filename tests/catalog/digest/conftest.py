@@ -26,7 +26,7 @@ class MailServer:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._server = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
+        self._server = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(60)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _listen(self):
@@ -88,9 +88,9 @@ class MailServer:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
 
-        asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.close()
 
 
@@ -121,7 +121,7 @@ class Site:
         from lodim.catalog.feed import Catalog
 
         self.server, self.clock = server, clock
-        options = {"port": server.port, "tls": "none", "per_second": 1000, "timeout": 30.0} | relay
+        options = {"port": server.port, "tls": "none", "per_second": 1000, "timeout": 60.0} | relay
         self.settings = MailSettings("Papers <papers@example.org>", SITE, Relay("127.0.0.1", **options))
         self.papers = Catalog(place, encoder=None)
         self.subscribers = Subscribers(self.papers.store, now=clock, secret=SECRET)

@@ -63,6 +63,14 @@ def test_a_dry_run_writes_what_would_be_sent_and_changes_nothing(typed, site, tm
     assert site.server.got[0][1] == file.read_bytes()
 
 
+def test_a_dry_run_says_that_nothing_is_due(typed, tmp_path):
+    done = typed("digest", "--dry-run", tmp_path / "mails", "--now", "2026-11-22T12:00Z")
+    assert done.exit_code == 0, done.output
+    assert done.stdout == ""
+    assert done.stderr == "Nothing is due: no digest was written\n"
+    assert list((tmp_path / "mails").iterdir()) == []
+
+
 def test_a_dry_run_needs_no_mail_server(typed, tmp_path, monkeypatch):
     for name in ("LODIM_SMTP_HOST", "LODIM_PUBLIC_URL"):
         monkeypatch.delenv(name)

@@ -84,7 +84,7 @@ def work(path, port, secret, at, arrange, ready=None, job="run"):
         arrange()
     papers = Catalog(path, encoder=None)
     people = Subscribers(papers.store, now=lambda: at, secret=secret)
-    relay = Relay("127.0.0.1", port, tls="none", per_second=1000.0, timeout=10.0)
+    relay = Relay("127.0.0.1", port, tls="none", per_second=1000.0, timeout=60.0)
     post = Post(
         papers,
         people,
@@ -113,7 +113,7 @@ def start(site, path, arrange=None, ready=None, job="run"):
 
 
 def ended(process):
-    process.join(60)
+    process.join(240)
     assert process.exitcode is not None, "the process hangs"
     return process.exitcode
 
@@ -192,7 +192,7 @@ def crowd(site, monday):
 @pytest.mark.parametrize("job", ["run", "rows"])
 def test_processes_at_the_same_time_send_once(crowd, path, job):
     crowd.papers.store.engine.dispose()
-    together = FORK.Barrier(3)
+    together = FORK.Barrier(3, timeout=120)
     processes = [start(crowd, path, None, together, job) for _ in range(3)]
     assert [ended(process) for process in processes] == [0, 0, 0]
     assert sorted(to for to, _ in crowd.server.got) == PEOPLE
@@ -208,7 +208,7 @@ def test_processes_at_the_same_time_send_once_on_any_database(place, make_site, 
     site.take((1, "News", 3))
     site.papers.store.engine.dispose()
     mail_server.got.clear()
-    together = FORK.Barrier(2)
+    together = FORK.Barrier(2, timeout=120)
     processes = [start(site, place, None, together, "rows") for _ in range(2)]
     assert [ended(process) for process in processes] == [0, 0]
     assert sorted(to for to, _ in mail_server.got) == PEOPLE[:3]

@@ -68,7 +68,7 @@ def test_the_secret_of_a_site_is_one_for_all_commands(tmp_path, monkeypatch):
 
 def test_of_many_that_make_it_at_once_one_secret_holds(tmp_path):
     path, read = tmp_path / "secret", []
-    barrier = threading.Barrier(8)
+    barrier = threading.Barrier(8, timeout=120)
 
     def make():
         barrier.wait()

@@ -580,12 +580,12 @@ def test_of_two_processes_that_confirm_at_once_one_does(people, tmp_path):
     (letter,) = deliver(people)
     ask(people, "bob@example.org")
     context = multiprocessing.get_context("spawn")
-    barrier, said = context.Barrier(2), context.Queue()
+    barrier, said = context.Barrier(2, timeout=120), context.Queue()
     arguments = (tmp_path / "p.db", letter.token, barrier, said)
     both = [context.Process(target=confirm_elsewhere, args=arguments) for _ in range(2)]
     for process in both:
         process.start()
-    outcomes = [said.get(timeout=60) for _ in both]
+    outcomes = [said.get(timeout=240) for _ in both]
     for process in both:
         process.join()
     assert sorted(outcome for outcome, _ in outcomes) == ["already", "done"]

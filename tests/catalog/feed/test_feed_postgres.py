@@ -162,8 +162,11 @@ def test_other_databases_are_refused(postgresql, server):
 
 def test_a_database_in_another_encoding_is_refused(postgresql):
     postgresql.command("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
-    with pytest.raises(RuntimeError, match="encoded as UTF8, not LATIN1"):
-        Store(postgresql.url("latin"))
+    try:
+        with pytest.raises(RuntimeError, match="encoded as UTF8, not LATIN1"):
+            Store(postgresql.url("latin"))
+    finally:
+        postgresql.command("DROP DATABASE latin WITH (FORCE)")
 
 
 def test_a_schema_of_its_own_in_a_shared_database(postgresql):
@@ -246,10 +249,10 @@ def test_a_list_sees_one_moment(server):
 
 
 def test_what_has_a_lock_waits_and_what_has_another_does_not(server):
-    store, met = Store(server), threading.Barrier(2, timeout=10)
+    store, met = Store(server), threading.Barrier(2, timeout=120)
 
     def adding(lock):
-        with store.writing(lock) as connection:
+        with store.writing(lock, patience=120) as connection:
             if lock == "other":
                 met.wait()  # while the first still writes
             n = int(store.get_meta(connection, lock) or 0)

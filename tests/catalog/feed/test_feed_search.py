@@ -146,7 +146,7 @@ class Letters:
         return counts / np.maximum(np.linalg.norm(counts, axis=1, keepdims=True), 1e-9)
 
 
-def test_vectors_are_computed_when_asked_used_when_complete_and_dropped_with_the_text(place, take):
+def test_vectors_are_computed_when_asked_and_dropped_with_the_text(place, take):
     with Catalog(place, encoder=Letters()) as papers:
         take(
             papers,
@@ -167,8 +167,57 @@ def test_vectors_are_computed_when_asked_used_when_complete_and_dropped_with_the
         cosine = (Letters().encode(["aaaa. a"]) @ Letters().encode(["abab. c"]).T).item()
         assert near.papers[0].score == pytest.approx(cosine, rel=1e-5)
         take(papers, "title,abstract,arxiv\nzzzz,z,2001.00001v2", name="t")
-        assert papers.search("aaaa").formula == "found by words"
+        assert papers.search("aaaa").formula == "found by words and meaning; 1 of 3 papers by words only"
         assert papers.embed() == 1
+        assert papers.search("aaaa").formula == "found by words and meaning"
+
+
+def test_papers_without_a_vector_are_found_by_words_among_those_that_have_one(place, take):
+    rows = "\n".join(f"abc {'xyz'[i % 3] * (i + 1)} word{i},text {'ab' * i},2001.{i:05d}" for i in range(9))
+    with Catalog(place, encoder=Letters()) as papers:
+        take(papers, "title,abstract,arxiv\n" + rows, name="t")
+        plain = papers.search("abc word8 word2", 9)
+        titles = {p.id: p.title for p in papers.papers("new", limit=9).papers}
+        papers.embed(4)
+        page = papers.search("abc word8 word2", 9)
+        assert page.formula == "found by words and meaning; 5 of 9 papers by words only"
+        assert page.n_matching == 9
+        for title in titles.values():  # with a vector or without, a title finds its paper first
+            assert papers.search(title, 1).papers[0].title == title
+        near = papers.similar("2001.00000", 9)
+        assert near.formula.endswith("; 5 of 9 papers by the text's rarest words")
+        assert {p.why.split()[0] for p in near.papers} == {"cosine", "shares"}
+        assert "2001.00000" not in [p.arxiv_id for p in near.papers]
+        scores = [p.score for p in near.papers]
+        assert scores == sorted(scores, reverse=True)
+        listed = papers.papers("similar", to="2001.00008", limit=9)
+        assert listed.papers[0].why == "the paper itself"
+        assert len(listed.papers) == 9
+        papers.embed()
+        assert papers.search("abc word8 word2", 9).formula == "found by words and meaning"
+        assert {p.id for p in plain.papers} == {p.id for p in page.papers}
+
+
+@given(
+    words=st.lists(st.integers(1, 12), unique=True, max_size=12),
+    near=st.lists(st.integers(1, 12), unique=True, max_size=12),
+)
+def test_fusion_is_the_plain_one_once_all_have_vectors_and_by_words_while_none_has(words, near):
+    from lodim.catalog.feed.finding import fused
+    from lodim.catalog.search import fuse
+
+    as_pairs = [(i, 0.0) for i in words]
+    complete = [(i, 0.0) for i in [*near, *(i for i in range(1, 13) if i not in near)]]
+    named = [[f"{i:03d}" for i, _ in ranking] for ranking in (as_pairs, complete)]
+    plain = fuse(named)
+    found = fused(as_pairs, complete, 12)
+    assert [i for i, _ in found] == [int(name) for name, _ in plain]
+    assert [score for _, score in found] == pytest.approx([score for _, score in plain], rel=1e-12)
+    assert [i for i, _ in fused(as_pairs, [], 12)] == words
+    some = fused(as_pairs, [(i, 0.0) for i in near], 12)
+    assert {i for i, _ in some} == set(words) | set(near)
+    lone = [i for i, _ in some if i not in near]
+    assert lone == [i for i in words if i not in near]  # among those without vectors the words decide
 
 
 def test_arguments(methods_as_papers):

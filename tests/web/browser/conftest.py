@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+PATIENCE = 90_000  # milliseconds: a busy machine
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>{{7*7}}"
 DAY = "2026-11-20T09:00:00.000Z"
 PAPERS = [
@@ -62,13 +63,13 @@ def site(tmp_path_factory):
         target=serve, args=(settings,), kwargs={"tell": said.append, "started": servers.append}, daemon=True
     )
     thread.start()
-    late = time.monotonic() + 30
+    late = time.monotonic() + 120
     while not (said and servers and servers[0].started):
         assert time.monotonic() < late, "the server did not start"
         time.sleep(0.02)
     yield Site(said[0], settings)
     servers[0].should_exit = True
-    thread.join(20)
+    thread.join(120)
     assert not thread.is_alive()
 
 
@@ -78,9 +79,9 @@ def chromium():
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if path is None:
         pytest.skip("no chromium on this machine")
-    playwright.expect.set_options(timeout=30_000)  # a busy machine
+    playwright.expect.set_options(timeout=PATIENCE)
     with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"], timeout=2 * PATIENCE)
         yield browser
         browser.close()
 
@@ -124,7 +125,7 @@ def visit(chromium, site):
 
     def make(**options):
         made.append(Visit(chromium, site, **options))
-        made[-1].page.set_default_timeout(30_000)
+        made[-1].page.set_default_timeout(PATIENCE)
         return made[-1]
 
     yield make

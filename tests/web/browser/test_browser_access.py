@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import urllib.request
+from datetime import UTC, datetime
 
 import pytest
 
@@ -103,12 +104,12 @@ def paths(site):
     with urllib.request.urlopen(site.url) as page:
         papers = sorted(set(re.findall(r'href="(/paper/[^"#?]+)"', page.read().decode())))
     assert len(papers) == PAPERS
-    found = [*PATHS, *papers]
+    found, now = [*PATHS, *papers], datetime.now(UTC).isoformat()
     for kind, root in (("profile", "/profile"), ("claim", "/runs")):
         for state, message in STATES.items():
             job = Job(
                 id=secrets.token_urlsafe(16), kind=kind, title=f"a {EVIL} {'long' * 30}.csv", request={}, seconds=1.0,
-                memory=1, created="2026-11-23T10:00:00+00:00", state=state, message=message,
+                memory=1, created=now, state=state, message=message,
             )  # fmt: skip
             folder = site.settings.data_dir / "jobs" / job.id
             folder.mkdir()
@@ -185,6 +186,36 @@ def test_nothing_is_cut_off(visit, paths, width, scale):
             )
     assert wide == {}
     here.check()
+
+
+def test_tables_are_read_without_scrolling_in_a_narrow_window(visit):
+    """Rows are stacked and stay rows to a screen reader; every cell is whole, and its column is named beside it."""
+    here = visit(viewport={"width": 320, "height": 700})
+    for path in (
+        "/claims",
+        "/methods",
+        "/methods/objective-landscapes",
+        "/claims/objective-landscapes/digits",
+    ):
+        page = here.go(path)
+        cut = page.evaluate(
+            """() => [...document.querySelectorAll('table :is(td, tbody th, caption:not(.hidden))')].filter(e => {
+              const r = e.getBoundingClientRect(); return r.right > innerWidth + 1 || e.scrollWidth > e.clientWidth + 1;
+            }).map(e => e.outerHTML.slice(0, 100)).slice(0, 4)"""
+        )
+        assert cut == [], path
+    page = here.go("/claims")
+    rows = page.get_by_role("row").filter(has=page.get_by_role("rowheader"))
+    assert rows.count() == page.locator("tbody tr").count() > 0
+    assert rows.first.get_by_role("cell").count() == page.get_by_role("columnheader").count() - 1
+    label = page.locator("tbody td").first.evaluate("e => getComputedStyle(e, '::before').content")
+    assert "Verdict" in label
+    assert page.locator("header.site").evaluate("e => e.offsetHeight") < 140
+    for name in ("Order", "Published within"):  # on one line each
+        tops = here.go("/").get_by_role("navigation", name=name).locator("a").evaluate_all(
+            "all => new Set(all.map(e => Math.round(e.getBoundingClientRect().top))).size"
+        )  # fmt: skip
+        assert tops == 1, name
 
 
 def test_larger_letters_fit(visit, paths):

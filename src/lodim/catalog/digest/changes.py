@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from lodim.catalog.baseline import evidence_of
 from lodim.catalog.cards import Card, load_cards
-from lodim.catalog.feed.store import Store
+from lodim.catalog.feed.store import LONG, Store
 from lodim.results import Result
 
 __all__ = ["Change", "changes_between", "record_states"]
@@ -51,7 +51,7 @@ def record_states(store: Store, now: str, cards: Iterable[Card] | None = None) -
     with store.reading() as connection:
         if not _differing(connection, states):
             return 0
-    with store.writing() as connection:
+    with store.writing(patience=LONG) as connection:
         differing = _differing(connection, states)
         for slug in differing:
             connection.execute(

@@ -20,6 +20,8 @@ state          is left by                                  to
 * All texts of the mail are fixed when it is queued, with date and identifier; what is sent again is the same, byte for
   byte.
 * The papers of a mail are noted as sent in the transaction that notes the mail as sent.
+* Who reports a mail that went out waits for the database nearly as long as the claim lasts: giving up sooner would
+  only send it again.
 
 So a crash loses no mail and sends no other one: at worst, between the server's 250 and our commit, the same mail goes
 out a second time, which mail programs recognise by its identifier.
@@ -40,12 +42,13 @@ from lodim.catalog.digest.content import Digest
 from lodim.catalog.digest.mail import Texts
 from lodim.catalog.digest.smtp import Outcome
 from lodim.catalog.feed.records import stamp
-from lodim.catalog.feed.store import Store
+from lodim.catalog.feed.store import LONG, Store
 
-__all__ = ["LEASE", "WAITS", "Deliveries", "Delivery"]
+__all__ = ["LEASE", "REPORT_WITHIN", "WAITS", "Deliveries", "Delivery"]
 
 LEASE = timedelta(minutes=15)
 MOST_ATTEMPTS = 8  # counts senders that died, too
+REPORT_WITHIN = 600.0  # seconds; a claim is younger than five minutes when its mail has gone out
 WAITS = (timedelta(minutes=5), timedelta(minutes=30), timedelta(hours=4))
 _OPEN = "state IN ('queued', 'sending', 'retry')"
 _DUE = f"{_OPEN} AND next_at <= :now"
@@ -154,7 +157,7 @@ class Deliveries:
             "now": now,
             "ended": now if texts is None else None,
         }
-        with self.store.writing() as connection:
+        with self.store.writing(patience=LONG) as connection:
             made = connection.execute(
                 sa.text(
                     "INSERT INTO delivery (subscriber_id, period_key, state, until, papers, content, attempts, "
@@ -190,7 +193,7 @@ class Deliveries:
             "ORDER BY next_at, delivery.id LIMIT 1"
         )
         while True:
-            with self.store.writing() as connection:
+            with self.store.writing(patience=LONG) as connection:
                 row = connection.execute(sa.text(select), self._time()).one_or_none()
                 if row is None:
                     return None
@@ -232,7 +235,7 @@ class Deliveries:
         """
         waits = outcome.state in ("soft", "full") and delivery.attempts <= len(WAITS)
         state = "sent" if outcome.state == "sent" else "retry" if waits else "failed"
-        with self.store.writing() as connection:
+        with self.store.writing(patience=REPORT_WITHIN) as connection:
             mine = connection.execute(
                 sa.text("SELECT 1 FROM delivery WHERE id = :id AND owner = :owner AND state = 'sending'"),
                 {"id": delivery.id, "owner": self.owner},
@@ -282,7 +285,7 @@ class Deliveries:
         name : str
         """
         values = {"name": name, "owner": self.owner, "until": stamp(self._now() + LEASE)} | self._time()
-        with self.store.writing() as connection:
+        with self.store.writing(patience=LONG) as connection:
             held = connection.execute(
                 sa.text(
                     "INSERT INTO job_lease (name, owner, until) VALUES (:name, :owner, :until) "
@@ -301,7 +304,7 @@ class Deliveries:
         name : str
         """
         values = {"name": name, "owner": self.owner, "until": stamp(self._now() + LEASE)}
-        with self.store.writing() as connection:
+        with self.store.writing(patience=LONG) as connection:
             connection.execute(
                 sa.text("UPDATE job_lease SET until = :until WHERE name = :name AND owner = :owner"), values
             )
@@ -313,7 +316,7 @@ class Deliveries:
         ----------
         name : str
         """
-        with self.store.writing() as connection:
+        with self.store.writing(patience=LONG) as connection:
             connection.execute(
                 sa.text("DELETE FROM job_lease WHERE name = :name AND owner = :owner"),
                 {"name": name, "owner": self.owner},

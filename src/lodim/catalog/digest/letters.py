@@ -14,11 +14,12 @@ import sqlalchemy as sa
 from lodim.catalog.digest.requests import Preferences
 from lodim.catalog.digest.rows import Letter, read_subscribers
 from lodim.catalog.digest.tokens import derive_token, digest_of_token
-from lodim.catalog.feed.store import Store
+from lodim.catalog.feed.store import LONG, Store
 
-__all__ = ["DAY", "MOST_A_DAY", "REQUEST", "claim", "drop", "finish", "renew_links"]
+__all__ = ["DAY", "MOST_A_DAY", "REPORT_WITHIN", "REQUEST", "claim", "drop", "finish", "renew_links"]
 
 DAY = timedelta(days=1)
+REPORT_WITHIN = 300.0  # seconds that a report waits for the database; letters are claimed for 15 minutes
 MOST_A_DAY = 3
 _SECRET = "link_secret"  # under which its hash is noted
 _ALLOWED = "NOT EXISTS (SELECT 1 FROM suppression WHERE digest = :suppressed)"
@@ -144,7 +145,7 @@ def renew_links(store: Store, secret: bytes, now: str) -> None:
     with store.reading() as connection:
         if store.get_meta(connection, _SECRET) == mark:
             return
-    with store.writing() as connection:
+    with store.writing(patience=LONG) as connection:
         store.set_meta(connection, _SECRET, mark)
         for subscriber_id, salt in connection.execute(sa.text("SELECT id, salt FROM subscriber")).all():
             connection.execute(

@@ -18,7 +18,7 @@ from lodim.catalog.digest.requests import Preferences
 from lodim.catalog.digest.rows import Answer, Subscriber, read_subscribers
 from lodim.catalog.digest.tokens import check_secret, digest_of_token, well_formed
 from lodim.catalog.feed.records import stamp, utc
-from lodim.catalog.feed.store import Store
+from lodim.catalog.feed.store import LONG, Store
 
 __all__ = ["Links"]
 
@@ -87,7 +87,7 @@ class Links:
         if not well_formed(token):
             return Answer("unknown")
         digest, now = digest_of_token(token), self.now()
-        with self.store.writing() as connection:
+        with self.store.writing(patience=LONG) as connection:
             taken = connection.execute(
                 sa.text(
                     "UPDATE token SET used_at = :now WHERE digest = :digest AND purpose = 'confirm' "
@@ -187,7 +187,7 @@ class Links:
             ``done``, ``already``, ``revoked`` or ``unknown``.
         """
         now = self.now()
-        with self.store.writing() as connection:
+        with self.store.writing(patience=LONG) as connection:
             owner = self._owner(connection, token)
             if owner.outcome != "done" or owner.subscriber is None:
                 return owner
@@ -225,7 +225,7 @@ class Links:
             ``done``, ``already`` (it had not been stopped), ``pending`` (it was stopped before it was confirmed),
             ``expired``, ``revoked`` or ``unknown``.
         """
-        with self.store.writing() as connection:
+        with self.store.writing(patience=LONG) as connection:
             owner = self._owner(connection, token)
             if owner.outcome != "done" or owner.subscriber is None:
                 return owner
@@ -254,7 +254,7 @@ class Links:
         Answer
             ``done``, ``pending`` (not confirmed, or stopped), ``revoked`` or ``unknown``.
         """
-        with self.store.writing() as connection:
+        with self.store.writing(patience=LONG) as connection:
             owner = self._owner(connection, token)
             if owner.outcome != "done" or owner.subscriber is None:
                 return owner

@@ -38,7 +38,7 @@ from lodim.catalog.digest.rows import Letter, Subscriber, read_subscribers
 from lodim.catalog.digest.suppression import Suppression, scrub
 from lodim.catalog.digest.tokens import derive_token, digest_of_token, new_seed
 from lodim.catalog.feed.records import stamp
-from lodim.catalog.feed.store import Store
+from lodim.catalog.feed.store import LONG, Store
 
 __all__ = ["Subscribers"]
 
@@ -109,7 +109,7 @@ class Subscribers(Links):
             "day_ago": self.later(-letters.DAY),
         }
         self.renew_links()
-        with self.store.writing() as connection:
+        with self.store.writing(patience=LONG) as connection:
             for statement in letters.REQUEST:
                 connection.execute(sa.text(statement), values)
 
@@ -126,7 +126,7 @@ class Subscribers(Links):
             Whether there is such a subscriber.
         """
         salt, now = new_seed(), self.now()
-        with self.store.writing() as connection:
+        with self.store.writing(patience=LONG) as connection:
             found = self._by_email(connection, email)
             if found is None:
                 return False
@@ -203,7 +203,7 @@ class Subscribers(Links):
         most : int
         """
         self.renew_links()
-        with self.store.writing() as connection:
+        with self.store.writing(patience=LONG) as connection:
             return letters.claim(
                 connection,
                 self.secret,
@@ -220,7 +220,7 @@ class Subscribers(Links):
         ----------
         letter : Letter
         """
-        with self.store.writing() as connection:
+        with self.store.writing(patience=letters.REPORT_WITHIN) as connection:
             letters.finish(connection, letter.id, "sent")
 
     def mail_failed(self, letter: Letter, retry_at: datetime | None = None) -> None:
@@ -232,7 +232,7 @@ class Subscribers(Links):
         retry_at : datetime, optional
             When to try again, as :meth:`pending_mails` will; None gives up.
         """
-        with self.store.writing() as connection:
+        with self.store.writing(patience=letters.REPORT_WITHIN) as connection:
             if retry_at is None:
                 letters.finish(connection, letter.id, "failed")
             else:
@@ -257,7 +257,7 @@ class Subscribers(Links):
         """
         if kind not in ("hard", "soft"):
             raise ValueError(f"kind must be 'hard' or 'soft', got {kind!r}")
-        with self.store.writing() as connection:
+        with self.store.writing(patience=LONG) as connection:
             connection.execute(
                 sa.text("UPDATE subscriber SET soft_strikes = soft_strikes + 1 WHERE id = :id"),
                 {"id": subscriber_id},
@@ -279,7 +279,7 @@ class Subscribers(Links):
         ----------
         subscriber_id : int
         """
-        with self.store.writing() as connection:
+        with self.store.writing(patience=LONG) as connection:
             connection.execute(
                 sa.text("UPDATE subscriber SET soft_strikes = 0 WHERE id = :id AND soft_strikes > 0"),
                 {"id": subscriber_id},
@@ -298,7 +298,7 @@ class Subscribers(Links):
             It cannot be an address.
         """
         address = clean_email(email)
-        with self.store.writing() as connection:
+        with self.store.writing(patience=LONG) as connection:
             self._suppression.add(connection, address, "asked", self.now())
             rows = connection.execute(
                 sa.text("SELECT id FROM subscriber WHERE folded = :folded"), {"folded": fold(address)}
@@ -342,7 +342,7 @@ class Subscribers(Links):
             It cannot be an address.
         """
         address = clean_email(email)
-        with self.store.writing() as connection:
+        with self.store.writing(patience=LONG) as connection:
             connection.execute(
                 sa.text(
                     "UPDATE subscriber SET state = 'cancelled', cancelled_at = :now, confirmed_at = NULL "
@@ -371,9 +371,11 @@ class Subscribers(Links):
         ------
         ValueError
             It cannot be an address.
+        TimeoutError
+            It is erased, but what the file still holds of it could not be overwritten; do it again.
         """
         address = clean_email(email)
-        with self.store.writing() as connection:
+        with self.store.writing(patience=LONG) as connection:
             self._suppression.add(connection, address, "erased", self.now())
             deleted = connection.execute(
                 sa.text("DELETE FROM subscriber WHERE folded = :folded"), {"folded": fold(address)}
@@ -391,6 +393,6 @@ class Subscribers(Links):
         """
         spans = {"week": PENDING_FOR, "month": DEAD_LINKS_FOR}
         values = {name: self.later(-span) for name, span in spans.items()}
-        with self.store.writing() as connection:
+        with self.store.writing(patience=LONG) as connection:
             gone = [connection.execute(sa.text(statement), values).rowcount for statement in _TIDY]
         return int(gone[0])

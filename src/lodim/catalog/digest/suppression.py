@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import sqlite3
 
 import sqlalchemy as sa
 
 from lodim.catalog.digest.requests import fold
-from lodim.catalog.feed.store import Store
+from lodim.catalog.feed.store import LONG, Store
 
 __all__ = ["REASONS", "Suppression", "scrub"]
 
@@ -39,7 +40,7 @@ class Suppression:
     @staticmethod
     def _draw(store: Store) -> str:
         """Draw the salt unless another process has just done so, and return the one that holds."""
-        with store.writing() as connection:
+        with store.writing(patience=LONG) as connection:
             held = store.get_meta(connection, _SALT)
             if held is None:
                 held = secrets.token_hex(16)
@@ -106,13 +107,30 @@ def scrub(store: Store) -> None:
     Parameters
     ----------
     store : Store
+
+    Raises
+    ------
+    TimeoutError
+        Another process writes for long.
     """
     if store.engine.dialect.name != "sqlite":
         return
     connection = store.engine.raw_connection()
     try:
         cursor = connection.cursor()
-        cursor.execute("VACUUM")
-        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        held = cursor.execute("PRAGMA busy_timeout").fetchone()[0]
+        cursor.execute(f"PRAGMA busy_timeout={LONG * 1000:.0f}")
+        try:
+            cursor.execute("VACUUM")
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            raise TimeoutError(
+                f"{store.label} is being written to by another process: rows were deleted, but the file still holds "
+                "what was in them; do the same again when it is done"
+            ) from error
+        finally:
+            cursor.execute(f"PRAGMA busy_timeout={held}")
     finally:
         connection.close()

@@ -14,7 +14,7 @@ from lodim.catalog.feed.paper import Page, Paper, Statement
 from lodim.catalog.feed.report import IngestReport
 from lodim.catalog.feed.trending import ORDERS, Trending
 from lodim.catalog.query import parse_query
-from lodim.catalog.search import MODES, fuse
+from lodim.catalog.search import MODES
 
 __all__ = ["Catalog", "default_path"]
 
@@ -37,8 +37,8 @@ class Catalog:
         The file, made if there is none; by default :func:`default_path`. ``":memory:"`` keeps everything in memory.
         ``postgresql://user@host/database`` is a database on a server (extra ``postgres``), which must exist.
     encoder : {"auto", None} or Encoder
-        For search by meaning. ``"auto"``: that of the extra ``semantic`` where it is installed and the papers have
-        vectors (:meth:`embed`); None: by words only.
+        For search by meaning. ``"auto"``: that of the extra ``semantic`` where it is installed, for the papers that
+        have vectors (:meth:`embed`); None: by words only.
     trending : Trending, optional
         Constants of the formulas.
     online : mapping, optional
@@ -72,6 +72,7 @@ class Catalog:
         self.encoder = encoder
         self.constants = trending or Trending()
         self._online = dict(online or {})
+        self._rankings: Any = None
 
     def ingest(
         self,
@@ -189,7 +190,7 @@ class Catalog:
             A value that is none of these, or a cursor of another list.
         """
         from lodim.catalog.feed.conditions import Conditions
-        from lodim.catalog.feed.listing import ranked_page, similar_page
+        from lodim.catalog.feed.listing import Rankings, ranked_page, similar_page
 
         if sort not in ORDERS:
             raise ValueError(f"sort must be one of {', '.join(ORDERS)}; got {sort!r}")
@@ -210,7 +211,8 @@ class Catalog:
             conditions.areas(connection, chosen)
             if to is not None:
                 return similar_page(connection, to, conditions, cut, vectors, itself=True)
-            return ranked_page(connection, sort, conditions, constants, **cut)
+            self._rankings = self._rankings or Rankings()
+            return ranked_page(connection, sort, conditions, constants, self._rankings, **cut)
 
     def trending(
         self, kind: str = "hn", gravity: int | float | None = None, now: Moment = None, limit: int = 20
@@ -251,21 +253,22 @@ class Catalog:
         Returns
         -------
         Page
+            Its ``formula`` tells how it was found, and how many papers were ranked by words only for want of vectors.
 
         Raises
         ------
         ValueError
-            ``k`` below 1, an unknown mode, or meaning without vectors.
+            ``k`` below 1, an unknown mode, or a mode that needs vectors while some paper has none.
         ImportError
             Meaning without the extra ``semantic``.
         """
         from lodim.catalog.feed.conditions import Conditions
-        from lodim.catalog.feed.finding import by_words
+        from lodim.catalog.feed.finding import by_words, fused
         from lodim.catalog.feed.loading import load_papers
 
         if not 1 <= k <= MOST_SHOWN:
             raise ValueError(f"k must be from 1 to {MOST_SHOWN}, got {k}")
-        query, conditions = parse_query(text, free=("area",)), Conditions()
+        query, conditions, lacking = parse_query(text, free=("area",)), Conditions(), ""
         conditions.query(query)
         vectors = self._vectors(mode if query.looked_for or mode not in MODES else "lexical")
         with self.store.reading() as connection:
@@ -278,11 +281,15 @@ class Catalog:
             if vectors is not None:
                 allowed = set(conditions.run(connection, f"SELECT id FROM paper{conditions.sql()}").scalars())
                 near = [(i, c) for i, c in vectors.near_text(connection, query.text) if i in allowed]
-                ordered, n_found = near if mode == "semantic" else _fused([ordered, near]), len(near)
+                ordered = near if mode == "semantic" else fused(ordered, near, len(allowed))
+                n_found = len(ordered)
+                if len(near) < len(allowed):
+                    lacking = f"; {len(allowed) - len(near):,} of {len(allowed):,} papers by words only"
             shown = {i: (score, "") for i, score in ordered[:k]}
             papers = load_papers(connection, list(shown), shown)
         way = "words" if vectors is None else "meaning" if mode == "semantic" else "words and meaning"
-        return Page(papers, "search", f"found by {way}", None, n_found, (*query.notes, *conditions.notes))
+        notes = (*query.notes, *conditions.notes)
+        return Page(papers, "search", f"found by {way}{lacking}", None, n_found, notes)
 
     def similar(self, to: int | str, k: int = 6, *, mode: str = "auto") -> Page:
         """Return the papers most like one, never itself, or most like a text.
@@ -328,7 +335,7 @@ class Catalog:
 
         vectors = Vectors(self.store, self.encoder)
         if mode == "auto":
-            return vectors if vectors.complete() else None
+            return vectors if vectors.some() else None
         vectors.check()
         return vectors
 
@@ -430,9 +437,3 @@ def _moment(value: Moment) -> str:
     from lodim.catalog.feed.conditions import moment
 
     return moment(datetime.now(UTC) if value is None else value) or ""
-
-
-def _fused(rankings: list[list[tuple[int, float]]]) -> list[tuple[int, float]]:
-    """Merge rankings by reciprocal rank."""
-    named = [[f"{i:012d}" for i, _ in ranking] for ranking in rankings]
-    return [(int(name), score) for name, score in fuse(named)]

@@ -2,7 +2,7 @@
 
 By words: the database's full-text index, BM25 with title 4, abstract 1, authors and tags 2 (PostgreSQL: something near
 it, see :mod:`lodim.catalog.feed.postgresql`). By meaning (extra ``semantic``,
-once the papers have vectors): the cosine of sentence vectors; both fused by reciprocal rank as in
+for the papers that have vectors): the cosine of sentence vectors; both fused by reciprocal rank as in
 :mod:`lodim.catalog.search`.
 """
 
@@ -17,9 +17,9 @@ from lodim.catalog.feed.conditions import Conditions
 from lodim.catalog.feed.identity import arxiv_of, doi_of, title_key
 from lodim.catalog.feed.records import clean_line
 from lodim.catalog.query import COMMON, Query, split_words
-from lodim.catalog.search import MOST_WORDS
+from lodim.catalog.search import FUSION, MOST_WORDS
 
-__all__ = ["by_words", "find_paper", "like_text", "shared_words", "telling_words"]
+__all__ = ["by_words", "find_paper", "fused", "like_text", "shared_words", "telling_words"]
 
 TELLING_WORDS = 30
 _MOST_LIKE = 5000
@@ -105,6 +105,39 @@ def shared_words(words: Sequence[str], text: str, most: int = 4) -> str:
     there = set(split_words(text))
     shared = [word for word in words if word in there][:most]
     return f"shares {', '.join(shared)}" if shared else ""
+
+
+def fused(
+    words: Sequence[tuple[int, float]], near: Sequence[tuple[int, float]], n: int
+) -> list[tuple[int, float]]:
+    """Merge the rankings by words and by meaning: a paper's score is the sum of 1 / (60 + rank), best first.
+
+    While only some papers have vectors, neither those that have nor those that lack one should gain by it. A paper
+    without counts its rank by words twice, as if meaning had said the same; and a rank among the papers with vectors
+    is stretched to what it stands for among all. Once all have vectors this is the plain sum.
+
+    Parameters
+    ----------
+    words, near : sequence of (int, float)
+        Papers found by words, and all papers that have a vector, best first; the scores are not looked at.
+    n : int
+        Papers that could be found, with and without vectors.
+
+    Returns
+    -------
+    list of (int, float)
+        Ties are broken by the rank by words, then by number.
+    """
+    stretch = n / max(len(near), 1)
+    by_word = {i: float(rank) for rank, (i, _) in enumerate(words, 1)}
+    by_meaning = {i: rank * stretch for rank, (i, _) in enumerate(near, 1)}
+    last = float(len(by_word) + 1)
+    scores = {
+        i: sum(1.0 / (FUSION + ranks[i]) for ranks in (by_word, by_meaning) if i in ranks)
+        * (1.0 if i in by_meaning else 2.0)
+        for i in by_word.keys() | by_meaning.keys()
+    }
+    return sorted(scores.items(), key=lambda item: (-item[1], by_word.get(item[0], last), item[0]))
 
 
 def find_paper(connection: sa.Connection, key: int | str) -> int | None:

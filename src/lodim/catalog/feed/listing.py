@@ -1,10 +1,18 @@
-"""A page of the list of papers, in any order."""
+"""A page of the list of papers, in any order.
+
+All papers in the order of a formula at a moment are kept (:class:`Rankings`) until a paper changes or somebody asks for
+another moment; pages, windows of time and areas are cut out of them. Lists that name the same moment, as the pages of
+one minute do, are so ordered once. From one moment to another only the ages differ, unless votes were counted in
+between (or, for what was gained in a day, a day before), so the votes are kept as well.
+"""
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -15,14 +23,18 @@ from lodim.catalog.feed import dialect
 from lodim.catalog.feed.conditions import Conditions
 from lodim.catalog.feed.cursors import Cursor
 from lodim.catalog.feed.finding import find_paper, like_text, shared_words
+from lodim.catalog.feed.ingest import CHANGED
 from lodim.catalog.feed.loading import load_papers
 from lodim.catalog.feed.paper import Page, Paper
 from lodim.catalog.feed.records import stamp, utc
+from lodim.catalog.feed.store import Store
 from lodim.catalog.feed.trending import HOUR, Series, Trending
+from lodim.catalog.search import FUSION
 
-__all__ = ["ranked_page", "scored_page", "similar_page"]
+__all__ = ["Rankings", "ranked_page", "scored_page", "similar_page"]
 
 Ranked = tuple[float, str, int]
+MOST_KEPT = 6
 
 # only a paper that was observed in the last day can have gained
 _OBSERVED = (
@@ -31,11 +43,107 @@ _OBSERVED = (
 )
 
 
+@dataclass(frozen=True)
+class _Votes:
+    """What an order is made of: dates of papers and signals, as they were known at a moment."""
+
+    at: str
+    dates: dict[int, str]
+    series: list[tuple[int, list[Series]]]
+
+    @classmethod
+    def read(cls, connection: sa.Connection, order: str, trending: Trending, now: str) -> _Votes:
+        rows = connection.execute(sa.text("SELECT id, listed_at FROM paper"))
+        series = [] if order == "new" else list(_series(connection, trending, now, order))
+        return cls(now, dict(rows.all()), series)  # type: ignore[arg-type]
+
+    def hold(self, connection: sa.Connection, order: str, trending: Trending, now: str) -> bool:
+        """Return whether nothing was observed in between that would make another moment's differ."""
+        first, last = sorted((self.at, now))
+        spans = (
+            [(first, last)]
+            if order != "velocity"
+            else [(first, last), (_day_before(first), _day_before(last))]
+        )
+        observed = "SELECT 1 FROM signal WHERE kind IN :kinds AND observed_at > :first AND observed_at <= :last LIMIT 1"
+        return order == "new" or not any(
+            Conditions().run(connection, observed, kinds=_kinds(trending), first=start, last=end).first()
+            for start, end in spans
+        )
+
+    def ranked(self, order: str, trending: Trending, now: str) -> list[Ranked]:
+        at = utc(now)
+        scores = {i: trending.score(order, series, _age(at, self.dates[i])) for i, series in self.series}
+        return sorted(((scores.get(i, 0.0), listed, i) for i, listed in self.dates.items()), reverse=True)
+
+
+class Rankings:
+    """All papers in some orders at some moments, the last ones asked for."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[tuple[str, ...], list[Ranked]] = OrderedDict()
+        self._votes: dict[str, tuple[tuple[Any, ...], _Votes]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, connection: sa.Connection, order: str, trending: Trending, now: str) -> list[Ranked]:
+        """Return score, date and number of every paper, the first first.
+
+        Parameters
+        ----------
+        connection : Connection
+            That reads; what it sees is what counts.
+        order : {"trending", "velocity", "top", "new"}
+        trending : Trending
+        now : str
+        """
+        mark = Store.get_meta(connection, CHANGED)
+        if mark is None:  # nothing came in by the usual way
+            return _Votes.read(connection, order, trending, now).ranked(order, trending, now)
+        key = (mark, now, order, trending.to_json())
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+                return self._held[key]
+        ranked = self._read(connection, mark, order, trending, now).ranked(order, trending, now)
+        with self._lock:
+            self._held[key] = ranked
+            while len(self._held) > MOST_KEPT:
+                self._held.popitem(last=False)
+        return ranked
+
+    def _read(self, connection: sa.Connection, mark: str, order: str, trending: Trending, now: str) -> _Votes:
+        made_of = order if order in ("new", "velocity") else "votes"
+        of = (mark, _kinds(trending))
+        with self._lock:
+            held = self._votes.get(made_of)
+        if held is not None and held[0] == of and held[1].hold(connection, order, trending, now):
+            return held[1]
+        votes = _Votes.read(connection, order, trending, now)
+        with self._lock:
+            self._votes[made_of] = (of, votes)
+        return votes
+
+
+def _kinds(trending: Trending) -> tuple[str, ...]:
+    """Return the kinds of signals that count."""
+    return tuple(kind for kind, weight in trending.weights.items() if weight)
+
+
+def _day_before(moment: str) -> str:
+    return stamp(utc(moment) - timedelta(hours=24))
+
+
+def _age(at: datetime, listed: str) -> float:
+    """Return an age in hours."""
+    return (at - utc(listed)).total_seconds() / HOUR
+
+
 def ranked_page(
     connection: sa.Connection,
     order: str,
     conditions: Conditions,
     trending: Trending,
+    rankings: Rankings,
     *,
     now: str,
     cursor: Cursor | None,
@@ -50,6 +158,8 @@ def ranked_page(
     order : {"trending", "velocity", "top", "new"}
     conditions : Conditions
     trending : Trending
+    rankings : Rankings
+        Of the catalogue.
     now : str
         Moment at which ages and signals are taken.
     cursor : Cursor or None
@@ -58,23 +168,18 @@ def ranked_page(
     options : str
         Hash of what defines the list, for the next cursor.
     """
-    at = utc(now)
-
-    def age(listed: str) -> float:
-        return (at - utc(listed)).total_seconds() / HOUR
-
-    found = conditions.run(connection, f"SELECT id, listed_at FROM paper{conditions.sql()}")
-    dates: dict[int, str] = dict(found.all())
-    scores: dict[int, float] = {}
-    if order != "new":
-        for i, series in _series(connection, trending, now, order):
-            if i in dates:
-                scores[i] = trending.score(order, series, age(dates[i]))
-    ranked = [(scores.get(i, 0.0), listed, i) for i, listed in dates.items()]
+    ranked = rankings.get(connection, order, trending, now)
+    if conditions.parts:
+        found = conditions.run(connection, f"SELECT id FROM paper{conditions.sql()}")
+        allowed = set(found.scalars())
+        ranked = [place for place in ranked if place[2] in allowed]
     chosen, following = _cut(ranked, cursor, limit, options, now)
     of = () if order == "new" else tuple(i for _, _, i in chosen)
     voted = dict(_series(connection, trending, now, order, of)) if of else {}
-    shown = {i: (score, trending.why(order, voted.get(i, ()), age(listed))) for score, listed, i in chosen}
+    at = utc(now)
+    shown = {
+        i: (score, trending.why(order, voted.get(i, ()), _age(at, listed))) for score, listed, i in chosen
+    }
     shown = _dated(connection, shown, order)
     papers = load_papers(connection, [i for _, _, i in chosen], shown)
     return Page(papers, order, trending.formula(order), following, len(ranked), tuple(conditions.notes))
@@ -144,24 +249,42 @@ def similar_page(
         paper = load_papers(connection, [paper_id])[0]
         text = f"{paper.title}. {paper.abstract}"
     words: list[str] = []
+    cosines: dict[int, float] = {}
     if vectors is None:
         scores, words = like_text(connection, text, without=paper_id)
         formula = "BM25 of the text's rarest words, most in common first"
     else:
         scores = dict(vectors.near_text(connection, text))
         formula = "cosine of sentence vectors, closest first"
+        cosines = dict(scores)
+        n = int(connection.execute(sa.text("SELECT count(*) FROM paper")).scalar_one())
+        if len(cosines) < n:
+            scores, words = _of_both(connection, text, cosines, n, without=paper_id)
+            formula += f"; {n - len(cosines):,} of {n:,} papers by the text's rarest words"
     if itself and paper_id is not None:
         scores[paper_id] = 1e9
 
     def why(near: Paper) -> str:
         if near.id == paper_id:
             return "the paper itself"
-        if vectors is None:
-            return shared_words(words, f"{near.title} {near.abstract}")
-        return f"cosine {near.score:.2f}"
+        if near.id in cosines:
+            return f"cosine {cosines[near.id]:.2f}"
+        return shared_words(words, f"{near.title} {near.abstract}")
 
     without = None if itself else paper_id
     return scored_page(connection, conditions, scores, why, formula, without=without, **cut)
+
+
+def _of_both(
+    connection: sa.Connection, text: str, cosines: Mapping[int, float], n: int, *, without: int | None
+) -> tuple[dict[int, float], list[str]]:
+    """Return scores by rank while only some papers have vectors, and the words by which the others have theirs."""
+    found, words = like_text(connection, text, without=without)
+    lexical = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    ranked = {i: 2.0 / (FUSION + rank) for rank, (i, _) in enumerate(lexical, 1) if i not in cosines}
+    near = [i for i, cosine in cosines.items() if cosine > 0 and i != without]
+    ranked |= {i: 2.0 / (FUSION + rank * n / len(cosines)) for rank, i in enumerate(near, 1)}
+    return ranked, words
 
 
 def _cut(
@@ -177,9 +300,9 @@ def _series(
     connection: sa.Connection, trending: Trending, now: str, order: str, of: tuple[int, ...] | None = None
 ) -> Iterator[tuple[int, list[Series]]]:
     """Give the signals that count, as they were at a moment, paper by paper."""
-    values: dict[str, Any] = {"at": now, "kinds": tuple(kind for kind, w in trending.weights.items() if w)}
+    values: dict[str, Any] = {"at": now, "kinds": _kinds(trending)}
     if order == "velocity":
-        values["before"] = stamp(utc(now) - timedelta(hours=24))
+        values["before"] = _day_before(now)
     if of is not None:
         values["of"] = of
     statement = dialect.latest

@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 
 from lodim import __version__
 from lodim.catalog.feed.readers import MOST_BYTES
-from lodim.catalog.feed.store import Store
+from lodim.catalog.feed.store import LONG, Store
 
 __all__ = ["HOSTS", "Fetcher", "Reply", "is_public"]
 
@@ -177,7 +177,7 @@ class Fetcher:
         reply : Reply
         """
         said = json.dumps({"If-None-Match": reply.etag, "If-Modified-Since": reply.modified})
-        with self.store.writing() as connection:
+        with self.store.writing(patience=LONG) as connection:
             self.store.set_meta(connection, f"fetched:{reply.url}", said)
 
     def _validators(self, url: str) -> dict[str, str]:
@@ -227,9 +227,8 @@ class Fetcher:
         """Keep a distance of three seconds between requests to arXiv, of all processes on this catalogue."""
         if not host.endswith("arxiv.org"):
             return
-        with (
-            self.store.writing() as connection
-        ):  # the next turn is taken before it comes: two processes queue up
+        # the next turn is taken before it comes: two processes queue up
+        with self.store.writing(patience=LONG) as connection:
             kept = float(self.store.get_meta(connection, "arxiv:next") or 0.0)
             now = self._clock()
             turn = kept if now < kept <= now + 10 * LONGEST_WAIT else now

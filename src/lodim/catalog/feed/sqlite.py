@@ -1,13 +1,16 @@
 """What SQLite says in its own way; the names are those of :mod:`lodim.catalog.feed.dialect`.
 
 A write-ahead log, foreign keys on, and every transaction that writes takes the lock at its start, so that two
-processes wait for each other and never fail half-way. The full-text index FTS5 ranks by BM25.
+processes wait for each other and never fail half-way. The lock has no queue: who waits asks for it again and again, so
+what writes for long leaves it for a while now and then (:func:`lodim.catalog.feed.store.give_way`). The full-text index
+FTS5 ranks by BM25.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +36,10 @@ __all__ = [
 ]
 
 PATIENCE = 5.0
+ASK_EVERY = 0.01  # seconds, of who waits for the lock
 WEIGHTS = {"title": 4.0, "abstract": 1.0, "words": 2.0}  # as in lodim.catalog.search
+
+_LOCKED = "database is locked"
 
 NOT_MATCHING = "paper.id NOT IN (SELECT rowid FROM paper_fts WHERE paper_fts MATCH :excluded)"
 _MATCHING = "FROM paper_fts WHERE paper_fts MATCH :expression"
@@ -158,6 +164,7 @@ def make_engine(place: Path | None) -> sa.Engine:
         engine = sa.create_engine(
             sa.URL.create("sqlite", database=str(place)),
             connect_args={"timeout": PATIENCE},
+            max_overflow=-1,  # a thread that waits for the lock keeps its connection, and nobody else from one
             hide_parameters=True,  # an error tells its statement, but nothing of what was stored
         )
     sa.event.listen(engine, "connect", _prepare)
@@ -211,14 +218,19 @@ def _begin(connection: sa.Connection) -> None:
     if options.get("writes") is None:
         connection.exec_driver_sql("BEGIN")
         return
-    patience = options.get("patience", PATIENCE)
-    if patience != PATIENCE:
-        connection.exec_driver_sql(f"PRAGMA busy_timeout={patience * 1000:.0f}")
+    end = time.monotonic() + options.get("patience", PATIENCE)
+    connection.exec_driver_sql("PRAGMA busy_timeout=0")  # SQLite itself would ask ten times a second only
     try:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        while True:
+            try:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                return
+            except sa.exc.OperationalError as error:
+                if _LOCKED not in str(error.orig) or time.monotonic() >= end:
+                    raise
+            time.sleep(ASK_EVERY)
     finally:
-        if patience != PATIENCE:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout={PATIENCE * 1000:.0f}")
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={PATIENCE * 1000:.0f}")
 
 
 def explain(error: sa.exc.DBAPIError, label: str) -> Exception | None:
@@ -231,7 +243,7 @@ def explain(error: sa.exc.DBAPIError, label: str) -> Exception | None:
         Of the database.
     """
     said = str(error.orig)
-    if "database is locked" in said:
+    if _LOCKED in said:
         return TimeoutError(f"{label} is being written to by another process; try again when it is done")
     if "not a database" in said:
         return ValueError(f"{label} is not a catalogue of papers, nor any SQLite file")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -19,10 +20,11 @@ import sqlalchemy as sa
 
 from lodim.catalog.feed import dialect
 
-__all__ = ["LONG", "PAPERS", "Store"]
+__all__ = ["LONG", "PAPERS", "Store", "give_way"]
 
 PAPERS = "papers"  # the lock of everything that changes papers
-LONG = 60.0  # seconds of patience of work that nobody waits for
+LONG = 60.0  # seconds of patience of work that nobody waits for, and of what must not be lost
+_ASIDE = 0.03  # seconds; all who wait ask for the lock in this time
 
 
 def _migrations(name: str) -> dict[int, str]:
@@ -38,6 +40,11 @@ def _migrations(name: str) -> dict[int, str]:
     return found
 
 
+def give_way() -> None:
+    """Let others write, between two transactions of work that has many."""
+    time.sleep(_ASIDE)
+
+
 class Store:
     """A database of papers.
 
@@ -51,6 +58,8 @@ class Store:
     ----------
     label : str
         How the database is called in messages, without user and password.
+    patience : float
+        Seconds that a writer waits for another unless it says otherwise.
 
     Raises
     ------
@@ -66,7 +75,7 @@ class Store:
 
     def __init__(self, place: str | os.PathLike[str] | None) -> None:
         at = dialect.place_of(place)
-        self.label = dialect.label(at)
+        self.label, self.patience = dialect.label(at), dialect.PATIENCE
         self.engine = dialect.module_of(at).make_engine(at)
         self._database = dialect.of(self.engine)
         try:
@@ -110,6 +119,8 @@ class Store:
             if told is None:
                 raise
             raise told from None  # the driver's text may hold more than is to be read
+        except sa.exc.TimeoutError:  # of the pool
+            raise TimeoutError(f"{self.label} is in use by too many at once; try again later") from None
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -125,7 +136,7 @@ class Store:
 
     @contextmanager
     def writing(
-        self, lock: str = "records", *, patience: int | float = dialect.PATIENCE
+        self, lock: str = "records", *, patience: int | float | None = None
     ) -> Iterator[sa.Connection]:
         """Give a connection whose changes are kept together, or not at all if an error is raised.
 
@@ -133,8 +144,8 @@ class Store:
         ----------
         lock : str
             Of transactions with the same lock one runs at a time; in SQLite of all that write.
-        patience : float
-            Seconds to wait for it.
+        patience : float, optional
+            Seconds to wait for it; by default the store's.
 
         Raises
         ------
@@ -143,7 +154,8 @@ class Store:
         ConnectionError
             The server cannot be reached.
         """
-        with self._transaction(writes=lock, patience=patience) as connection:
+        seconds = self.patience if patience is None else patience
+        with self._transaction(writes=lock, patience=seconds) as connection:
             yield connection
 
     @staticmethod

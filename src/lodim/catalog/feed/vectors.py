@@ -1,7 +1,9 @@
 """Sentence vectors of papers, kept in the catalogue (extra ``semantic``).
 
 A paper's vector is that of its title and abstract; it goes when the text changes. Computing them takes about a fifth of
-a second a paper, so it is done when asked for, in batches that are kept one by one.
+a second a paper, so it is done when asked for, or beside a server (:mod:`lodim.catalog.feed.filling`), in batches that
+are kept one by one. Until all are there, the papers without one are ranked by words only, see
+:func:`~lodim.catalog.feed.finding.fused`.
 """
 
 from __future__ import annotations
@@ -42,17 +44,18 @@ class Vectors:
     def _missing(self) -> tuple[int, int]:
         """Return how many papers have no vector, and how many papers there are."""
         with self.store.reading() as connection:
-            n = connection.execute(
-                sa.text(f"SELECT count(*) FROM paper WHERE {_MISSING}"), {"model": self.encoder.name}
-            ).scalar_one()
-            return int(n), int(connection.exec_driver_sql("SELECT count(*) FROM paper").scalar_one())
+            held = connection.execute(
+                sa.text("SELECT count(*) FROM embedding WHERE model = :model"), {"model": self.encoder.name}
+            ).scalar_one()  # they go with their papers
+            papers = int(connection.exec_driver_sql("SELECT count(*) FROM paper").scalar_one())
+            return papers - int(held), papers
 
-    def complete(self) -> bool:
-        """Return whether every paper has a vector and a query can be given one."""
+    def some(self) -> bool:
+        """Return whether any paper has a vector and a query can be given one."""
         if self._chosen in ("auto", None) and not semantic_available():
             return False
         missing, papers = self._missing()
-        return papers > 0 and missing == 0
+        return missing < papers
 
     def check(self) -> None:
         """Raise if a paper has no vector.

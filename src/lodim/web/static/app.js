@@ -1,4 +1,5 @@
-// Two comforts where JavaScript is on: buttons that copy code, and counts of results read out after a change.
+// Comforts where JavaScript is on: buttons that copy code, counts of results read out after a change, and a log that is
+// followed while its end is in view.
 "use strict";
 
 function announce(text) {
@@ -29,6 +30,19 @@ function addCopyButtons(root) {
   }
 }
 
+function toEnd(log) {
+  log.scrollTop = log.scrollHeight;
+}
+
+document.addEventListener("htmx:oobBeforeSwap", (event) => {
+  const log = event.detail.target;
+  if (log.id !== "log") return;
+  if (log.scrollTop + log.clientHeight >= log.scrollHeight - 8) setTimeout(toEnd, 0, log);
+});
+document.addEventListener("DOMContentLoaded", () => {
+  const log = document.querySelector(".progress-box ~ #log");
+  if (log) toEnd(log);
+});
 document.addEventListener("DOMContentLoaded", () => addCopyButtons(document));
 document.addEventListener("htmx:afterSettle", (event) => {
   addCopyButtons(document);
