@@ -10,11 +10,15 @@ from torch import nn
 
 from lodim.landscape import WAYS, Comparison, DoesNotFitError, Origin, Way, compare
 from lodim.landscape.codec import message_length_bits
-from lodim.landscape.comparison.bench import SEED_BYTES, Stored, store_halves
+from lodim.landscape.comparison.arguments import as_task, check_budgets, choose_ways
+from lodim.landscape.comparison.bench import SEED_BYTES, Stored, Workbench, moving_buffers, store_halves
 from lodim.landscape.comparison.result import mean_and_interval
-from lodim.landscape.comparison.run import _beyond
+from lodim.landscape.comparison.run import DENSE, _beyond, _Job, _Race
+from lodim.landscape.comparison.ways import _with_lora
+from lodim.landscape.nm_sparsity import compress, decompress
+from lodim.landscape.quantization import quant_layers, size_report
 from lodim.nets import mlp
-from lodim.training import Recipe
+from lodim.training import Recipe, Task
 
 
 def blobs(n=240, seed=0):
@@ -85,20 +89,134 @@ def test_halves_are_what_is_scored_and_counted():
     net = nn.Linear(3, 2)
     net.bias.requires_grad_(False)
     weight = net.weight.detach().clone()
-    stored = store_halves(net, "x")
+    stored = store_halves(net, "x", Origin(net))
     assert torch.equal(stored.module.weight, weight.half().float())
     assert not torch.equal(stored.module.weight, weight)
     assert (stored.n_numbers, stored.n_bytes) == (6, SEED_BYTES + 12)
     net.weight.data[0, 0] = 1e6
     with pytest.raises(ValueError, match="half precision"):
-        store_halves(net, "x")
+        store_halves(net, "x", Origin(net))
 
 
-def test_changed_running_statistics_are_counted():
-    net, origin = nn.BatchNorm1d(5), nn.BatchNorm1d(5)
-    assert store_halves(net, "x", origin=origin).n_bytes == SEED_BYTES + 2 * 10
-    net(torch.randn(20, 5))
-    assert store_halves(net, "x", origin=origin).n_bytes == SEED_BYTES + 2 * 10 + 4 * 10
+def normalised():
+    """A network whose first and last normalisation could be folded into a layer; the one behind the ReLU could not."""
+    return nn.Sequential(
+        nn.Linear(8, 16),
+        nn.BatchNorm1d(16),
+        nn.ReLU(),
+        nn.BatchNorm1d(16),
+        nn.Linear(16, 16),
+        nn.BatchNorm1d(16),
+        nn.ReLU(),
+        nn.Linear(16, 3),
+    )
+
+
+def bench_of(make=normalised, idle=False):
+    task = Task.from_arrays(*blobs())
+    origin = Origin(make, 3, moving=moving_buffers(make(), task.X))
+    return (Idle if idle else Workbench)(origin, task, QUICK["recipe"], 1e-2, seed=5)
+
+
+class Idle(Workbench):
+    """Everything but the training."""
+
+    def train(self, module, **_):
+        """Leave the module as it is."""
+
+
+def test_buffers_that_training_moves_are_found():
+    X = torch.randn(20, 8)
+    moving = moving_buffers(normalised(), X)
+    assert moving == tuple(f"{i}.running_{what}" for i in (1, 3, 5) for what in ("mean", "var"))
+    assert moving_buffers(make_model(), X) == ()
+    fixed = nn.Sequential(nn.BatchNorm1d(8, track_running_stats=False), nn.BatchNorm1d(8, momentum=0.0))
+    fixed.register_buffer("table", torch.ones(5))
+    assert moving_buffers(fixed, X) == ()
+    net = normalised()
+    before = {name: b.clone() for name, b in net.named_buffers()}
+    moving_buffers(net, X)
+    assert all(torch.equal(b, before[name]) for name, b in net.named_buffers())
+
+
+def test_running_statistics_are_counted_in_single_precision_behind_any_wrapper():
+    origin = Origin(normalised, moving=("1.running_mean", "1.running_var"))
+    assert origin.buffer_bytes == 2 * 4 * 16
+    n = sum(p.numel() for p in normalised().parameters())
+    for module in (origin.make(), nn.Sequential(nn.Sequential(origin.make())).double()):
+        assert store_halves(module, "x", origin).n_bytes == SEED_BYTES + 2 * n + 2 * 4 * 16
+    module[0][0][1].running_var.fill_(1 / 3)
+    store_halves(module, "x", origin)
+    assert torch.equal(module[0][0][1].running_var, torch.full((16,), 1 / 3).double())
+
+
+@pytest.mark.parametrize("name", [name for name, way in WAYS.items() if way.available()])
+@pytest.mark.parametrize("budget", [1200, 1500])
+def test_what_is_counted_rebuilds_what_is_scored_and_fits_with_running_statistics(name, budget):
+    bench, fresh = bench_of(), bench_of(idle=True)
+    way = WAYS[name]
+    setting = way.plan(bench.origin, budget)
+    stored, again = way.spend(bench, setting), way.spend(fresh, setting).module
+    assert stored.n_bytes <= budget
+    kept = bench.origin.kept_buffers(stored.module)
+    assert stored.n_bytes == rebuild(name, setting, stored.module, again) + 4 * sum(b.numel() for b in kept)
+    with torch.no_grad():
+        for mine, theirs in zip(fresh.origin.kept_buffers(again), kept, strict=True):
+            assert not torch.equal(mine, theirs)
+            mine.copy_(theirs.float())
+    X = bench.task.X_val
+    assert torch.equal(again.eval()(X), stored.module.eval()(X))
+    left = sum(isinstance(layer, nn.BatchNorm1d) for layer in stored.module.modules())
+    assert len(kept) == 2 * left
+    assert left == 3 or name in ("bits", "product codes")  # only these may fold a normalisation into a layer
+
+
+@torch.no_grad()
+def rebuild(name, setting, stored, again):
+    """Write what was kept of a trained module into a fresh one; return the bytes of what was written."""
+    layers = quant_layers(stored)
+    coded = {id(layer.layer.weight) for layer in layers.values()}
+    for other, layer in zip(quant_layers(again).values(), layers.values(), strict=True):
+        other.layer.weight.copy_(layer.quantized_weight())
+        other.weight_quantizer.load_state_dict(layer.weight_quantizer.state_dict())
+    pairs = [
+        (mine, p)
+        for mine, p in zip(again.parameters(), stored.parameters(), strict=True)
+        if id(p) not in coded
+    ]
+    n_bytes = sum(layer.bytes for layer in size_report(stored).layers) if layers else 0
+    inside = {id(p) for layer in layers.values() for p in layer.weight_quantizer.parameters()}
+    for mine, p in pairs:
+        if name not in ("bits", "product codes") and not p.requires_grad:
+            assert torch.equal(mine, p)  # follows from the origin and the seed
+            continue
+        half = p.half()
+        assert torch.equal(half.float(), p)
+        mine.copy_(half)
+        n_bytes += 0 if id(p) in inside else 2 * p.numel()
+    if name == "N:M":
+        sparse = [layer for layer in stored if getattr(layer, "in_features", 1) % setting[1] == 0]
+        for layer in sparse:
+            short = compress(layer.weight.half(), *setting)
+            assert torch.equal(decompress(short).float(), layer.weight)
+            n_bytes += 2 * (short.values.numel() - layer.weight.numel()) + short.places.numel()
+        return n_bytes
+    if name == "subspace, coded":
+        values, codes = stored.theta_d.unique(return_inverse=True)
+        assert len(values) <= 16
+        return SEED_BYTES + math.ceil(message_length_bits(codes.numpy(), len(values)) / 8)
+    return n_bytes + (0 if layers else SEED_BYTES)
+
+
+@pytest.mark.parametrize("budgets", [[600, 1500]])
+def test_ways_are_compared_at_equal_bytes_with_running_statistics(budgets):
+    names = [name for name, way in WAYS.items() if way.available()]
+    found = compare(normalised, blobs(), names, budgets, lr_grid=[1.0], **{**QUICK, "n_seeds": 1})
+    assert found.failed == {}
+    assert set(found.ways) | set(found.too_small) == set(names)
+    assert all(s.n_bytes <= s.budget for s in found.spendings)
+    n_buffers = 6 * 16
+    assert found.dense_bytes == 4 * (n_buffers + sum(p.numel() for p in normalised().parameters()))
 
 
 @pytest.mark.parametrize("budget", [60, 100, 333, 1000])
@@ -146,6 +264,122 @@ def test_runs_are_kept_and_not_made_again(tmp_path):
     assert [s.score for s in first.spendings] == [s.score for s in second.spendings]
 
 
+def test_runs_are_kept_for_models_with_counters_too(tmp_path):
+    args = {"methods": ["subspace"], "budget_bytes": [900], "lr_grid": [1.0], **QUICK}
+    found = [compare(normalised, blobs(), **args, cache_dir=tmp_path) for _ in range(2)]
+    assert [s.to_dict() for s in found[0].spendings] == [s.to_dict() for s in found[1].spendings]
+
+
+def changed(what):
+    """Data with the same sums, in another order or with other labels; another model; other code."""
+    X, y, X_val, y_val = blobs()
+    order = np.random.default_rng(1).permutation(len(y))
+    return {
+        "labels": {"data": (X, y[order], X_val, y_val)},
+        "inputs": {"data": (X[order], y, X_val, y_val)},
+        "validation": {"data": (X, y, X_val, y_val[order])},
+        "model": {"model": partial(mlp, [8, 16, 16, 3], activation="tanh")},
+        "start": {"random_state": 2},
+        "recipe": {"recipe": Recipe(epochs=4, batch_size=32)},
+    }[what]
+
+
+@pytest.mark.parametrize("what", ["labels", "inputs", "validation", "model", "start", "recipe"])
+def test_kept_runs_are_those_of_the_same_data_model_and_recipe(what, tmp_path):
+    args = {"methods": ["subspace"], "budget_bytes": [200], "lr_grid": [1.0], **QUICK, "n_seeds": 1}
+    args |= {"model": make_model, "data": blobs()}
+    compare(**args, cache_dir=tmp_path)
+    n_files = len(list(tmp_path.iterdir()))
+    other = {**args, **changed(what)}
+    kept, plain = compare(**other, cache_dir=tmp_path), compare(**other)
+    assert len(list(tmp_path.iterdir())) == 2 * n_files
+    assert [s.score for s in kept.spendings] == [s.score for s in plain.spendings]
+    assert kept.dense == plain.dense
+
+
+def test_kept_runs_know_the_rate_of_the_dense_model_they_start_from():
+    task = Task.from_arrays(*blobs())
+    race = _Race(make_model, task, QUICK["recipe"], 1e-2, 0, WAYS)
+    job = _Job("bits", "4 bits", 500, 0, 1.0)
+    race.dense_multiplier = 1.0
+    keys = [race.key(job)]
+    race.dense_multiplier = 3.0
+    keys.append(race.key(job))
+    assert keys[0] != keys[1]
+    assert race.key(_Job(DENSE, None, 0, 0, 3.0)) == race.key(_Job(DENSE, None, 0, 0, 3.0))
+
+
+def test_methods_and_budgets_may_follow_without_names():
+    args = {"lr_grid": [1.0], **QUICK}
+    found = compare(make_model, blobs(), ["subspace"], 300, **args)
+    named = compare(make_model, blobs(), methods="subspace", budget_bytes=[300], **args)
+    assert [s.score for s in found.spendings] == [s.score for s in named.spendings]
+
+
+def test_a_way_that_does_not_apply_is_said_with_the_reason():
+    net = partial(mlp, [7, 11, 3])  # primes: nothing for Kronecker products or groups to divide
+    X, y, X_val, y_val = blobs()
+    data = (X[:, :7], y, X_val[:, :7], y_val)
+    found = compare(net, data, ["subspace", "hypercomplex", "N:M"], 100, lr_grid=[1.0], **QUICK)
+    assert found.ways == ("subspace",)
+    assert set(found.failed) == {"hypercomplex", "N:M"}
+    assert "divide" in str(found)
+    with pytest.raises(ValueError, match="hypercomplex does not apply"):
+        compare(net, data, "hypercomplex", 100, **QUICK)
+
+
+@pytest.mark.parametrize("name", ["subspace", "bits", "N:M", "FLoRA"])
+def test_a_model_in_double_precision(name):
+    net = normalised().double()
+    found = compare(net, blobs(), name, [1500], lr_grid=[1.0], **{**QUICK, "n_seeds": 1})
+    assert found.failed == {}
+    assert found.spendings[0].n_bytes <= 1500
+
+
+def convolutional():
+    """Grouped convolutions, and names of which one is the ending of another: "0.1" of "1"."""
+    first = nn.Sequential(
+        nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 8, 3, groups=2)
+    )
+    return nn.Sequential(nn.Sequential(first, nn.Flatten()), nn.Linear(32, 8), nn.ReLU(), nn.Linear(8, 2))
+
+
+def test_every_way_takes_convolutions_of_several_kinds():
+    X = np.random.default_rng(0).normal(size=(80, 1, 6, 6))
+    y = (X.mean((1, 2, 3)) > 0).astype(int)
+    names = [name for name, way in WAYS.items() if way.available()]
+    data = (X[:40], y[:40], X[40:], y[40:])
+    found = compare(convolutional, data, names, 1400, lr_grid=[1.0], device="cpu", **{**QUICK, "n_seeds": 1})
+    assert found.failed == {}
+    assert set(found.ways) | set(found.too_small) == set(names)
+    assert all(s.n_bytes <= 1400 for s in found.spendings)
+
+
+@pytest.mark.skipif(not WAYS["LoRA"].available(), reason="needs peft")
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_low_rank_updates_reach_every_layer_and_no_other(rank):
+    module = _with_lora(convolutional(), rank)
+    found = [name for name, layer in module.named_modules() if hasattr(layer, "lora_A")]
+    assert found == ["0.0.0", "0.0.3", "1", "3"]
+    layers = dict(module.named_modules())
+    assert {name: layers[name].r["default"] for name in found} == {
+        "0.0.0": rank,
+        "0.0.3": 2 * math.ceil(rank / 2),  # of two groups
+        "1": rank,
+        "3": rank,
+    }
+    assert {layers[name].scaling["default"] for name in found} == {1.0}
+
+
+def test_a_regression_and_a_single_budget():
+    X, _, X_val, _ = blobs()
+    data = (X, X @ np.arange(8), X_val, X_val @ np.arange(8))
+    found = compare(partial(mlp, [8, 16, 1]), data, ["subspace", "bits"], 400, lr_grid=[1.0, 3.0], **QUICK)
+    assert found.score_name == "R²"
+    assert found.failed == {}
+    assert max(s.score for s in found.spendings) > 0
+
+
 def test_a_way_that_breaks_is_said_and_the_others_are_kept():
     def spend(bench, setting):
         raise ArithmeticError("no such luck")
@@ -186,6 +420,7 @@ def test_tables_pictures_and_json(tmp_path):
     )
     assert found.too_small["subspace, coded"] > 30
     assert "needs at least" in str(found)
+    assert "-: too few bytes" in str(found)
     assert set(found.to_frame().columns) >= {"way", "bytes", "score", "low", "high"}
     again = Comparison.from_json(found.to_json())
     assert again.to_frame().equals(found.to_frame())
@@ -204,8 +439,27 @@ def test_tables_pictures_and_json(tmp_path):
         ({"budget_bytes": [9], "methods": ["subspace"]}, "no method fits any budget"),
         ({"lr_grid": []}, "positive multipliers"),
         ({"n_seeds": 0}, "n_seeds must be at least 1"),
+        ({"methods": []}, "at least one way"),
     ],
 )
 def test_bad_input(options, message):
     with pytest.raises(ValueError, match=message):
         compare(make_model, blobs(), **{**QUICK, **options})
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "message"),
+    [
+        (choose_ways, 300, "names of ways"),
+        (choose_ways, [300, 1000], "budgets go into budget_bytes"),
+        (choose_ways, {"mine": len}, "must be a Way"),
+        (check_budgets, "subspace", "budget_bytes must be an integer"),
+        (check_budgets, ["subspace"], "budget_bytes must be an integer"),
+        (check_budgets, 1e3, "budget_bytes must be an integer"),
+        (as_task, iter(blobs()), "gather what a loader"),
+        (as_task, blobs()[:2], "got 2 of them"),
+    ],
+)
+def test_arguments_of_another_kind(check, value, message):
+    with pytest.raises(TypeError, match=message):
+        check(value)

@@ -3,7 +3,9 @@
 import copy
 import io
 import math
+import os
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -302,10 +304,14 @@ for module, rows in ((alone, X), (wrapped, X[4 * rank : 4 * rank + 4])):
 torch.testing.assert_close(both.theta_d, alone.theta_d, rtol=1e-4, atol=1e-5)
 dist.destroy_process_group()
 """
+    here = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
+    loopback = {"GLOO_SOCKET_IFNAME": here} if here else {}  # the name of this machine may lead nowhere
+    env = {**os.environ, **loopback}
     runs = [
-        subprocess.Popen([sys.executable, "-c", code, str(rank)], stderr=subprocess.PIPE) for rank in (0, 1)
+        subprocess.Popen([sys.executable, "-c", code, str(rank)], stderr=subprocess.PIPE, env=env)
+        for rank in (0, 1)
     ]
-    ends = [(run.communicate(timeout=90)[1].decode(), run.returncode) for run in runs]
+    ends = [(run.communicate(timeout=300)[1].decode(), run.returncode) for run in runs]
     assert [code for _, code in ends] == [0, 0], ends
 
 

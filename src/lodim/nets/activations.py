@@ -21,6 +21,7 @@ __all__ = [
     "evaluation_mode",
     "first_tensor",
     "model_device",
+    "model_inputs",
     "outline",
     "the_layer",
     "watch_layers",
@@ -76,8 +77,21 @@ def batches_of(data: Any, batch_size: int | np.integer = _BATCH) -> Iterator[Any
         yield from data
 
 
-def _inputs(model: nn.Module, batch: Any) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
-    """The arguments with which a batch is given to the model."""
+def model_inputs(model: nn.Module, batch: Any) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
+    """Return the arguments, by position and by name, with which a batch is given to a model.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Its parameters' precision is that of an array's numbers.
+    batch : array, Tensor, mapping, tuple or list
+        A mapping holds arguments by name; of a tuple or list the first entry is the input.
+
+    Raises
+    ------
+    TypeError
+        Something else.
+    """
     device = model_device(model)
     if isinstance(batch, Mapping):
         return (), {key: v.to(device) if isinstance(v, Tensor) else v for key, v in batch.items()}
@@ -182,7 +196,8 @@ def watch_layers(
     *,
     select: Callable[[Any], Tensor] = first_tensor,
     batch_size: int | np.integer = _BATCH,
-) -> None:
+    only_single: bool = False,
+) -> dict[str, int]:
     """Run a module over data and hand over what the layers return, batch by batch.
 
     Parameters
@@ -200,14 +215,22 @@ def watch_layers(
         Takes a layer's output and returns the tensor to hand over.
     batch_size : int
         Of an array's or tensor's slices.
+    only_single : bool
+        Leave out layers that do not run exactly once in the first batch (one activation module used twice, a part that
+        ``forward`` does not use), rather than raise.
+
+    Returns
+    -------
+    dict of str to int
+        The layers left out, and how often each ran in the first batch.
 
     Raises
     ------
     ValueError
-        There is no batch, or the model does not run one of the layers exactly once a batch.
+        There is no batch, or the model does not run one of the layers (of those not left out) exactly once a batch.
     """
     seen: dict[str, Tensor] = {}
-    runs = dict.fromkeys(layers, 0)
+    runs, left_out = dict.fromkeys(layers, 0), dict[str, int]()
 
     def hook_for(name: str) -> Callable[..., None]:
         def hook(module: Any, inputs: Any, output: Any) -> None:
@@ -216,20 +239,26 @@ def watch_layers(
 
         return hook
 
-    handles = [layer.register_forward_hook(hook_for(name)) for name, layer in layers.items()]
+    handles = {name: layer.register_forward_hook(hook_for(name)) for name, layer in layers.items()}
     try:
         with evaluation_mode(model):
             for number, batch in enumerate(batches_of(data, batch_size)):
-                positional, named = _inputs(model, batch)
+                positional, named = model_inputs(model, batch)
                 model(*positional, **named)
-                _check_runs(runs, number + 1)
-                visit(batch, dict(seen))
+                if only_single and number == 0:
+                    left_out = {name: count for name, count in runs.items() if count != 1}
+                    for name in left_out:
+                        handles[name].remove()
+                kept = {name: count for name, count in runs.items() if name not in left_out}
+                _check_runs(kept, number + 1)
+                visit(batch, {name: output for name, output in seen.items() if name in kept})
                 seen.clear()
     finally:
-        for handle in handles:
+        for handle in handles.values():
             handle.remove()
-    if not any(runs.values()):
+    if not any(runs.values()) and not left_out:
         raise ValueError("the data hold no batch")
+    return left_out
 
 
 def _check_runs(runs: Mapping[str, int], batches: int) -> None:

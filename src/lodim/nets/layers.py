@@ -15,7 +15,7 @@ from torch import nn
 
 from lodim.validation import close_matches
 
-__all__ = ["LayerFilter", "Replacement", "find_layers", "replace_layers"]
+__all__ = ["LayerFilter", "Replacement", "find_layers", "peculiarity", "replace_layers"]
 
 LayerFilter = str | Sequence[str] | Callable[[str, nn.Module], bool]
 _MOST_NAMES = 20
@@ -127,6 +127,28 @@ def replace_layers(
     for name, new in after.items():
         module.set_submodule(name, new)
     return Replacement(module, before, after)
+
+
+def peculiarity(layer: nn.Module, kind: type[nn.Module]) -> str | None:
+    """Say why a layer computes something else than its kind does with a weight of its own; None if it does not.
+
+    What puts another layer in its place and reads its weight would change the function of such a layer.
+
+    Parameters
+    ----------
+    layer : nn.Module
+    kind : type
+        The class whose forward is known.
+    """
+    if nn.utils.parametrize.is_parametrized(layer) or "weight" not in layer._parameters:
+        return "its weight is itself computed from other parameters"
+    if isinstance(layer.weight, nn.parameter.UninitializedParameter):
+        return "it is lazy, its weight's shape not known yet"
+    if type(layer).forward is not kind.forward:
+        return f"{type(layer).__name__} has a forward of its own"
+    if layer._forward_hooks or layer._forward_pre_hooks:
+        return "it has forward hooks, which would be lost"
+    return None
 
 
 def _is_named(name: str, entry: str) -> bool:

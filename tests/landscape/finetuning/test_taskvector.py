@@ -13,7 +13,7 @@ from torch import nn
 from lodim.landscape import SubspaceModule, TaskVector
 from lodim.landscape.finetuning import taskvector
 from lodim.nets import mlp
-from lodim.randomness import build_seeded
+from lodim.randomness import build_seeded, torch_generator
 from lodim.sketch import KINDS
 
 
@@ -180,3 +180,19 @@ def test_a_model_that_is_gone_leaves_nothing_behind():
     del model
     gc.collect()
     assert len(taskvector._APPLIED) <= count
+
+
+def test_double_precision_is_kept(tmp_path):
+    base = build_seeded(lambda: mlp([6, 8, 3]), 0).double()
+    subspace = SubspaceModule(copy.deepcopy(base), 9)
+    with torch.no_grad():
+        subspace.theta_d.normal_(generator=torch_generator(0))
+    vector = TaskVector.from_subspace(subspace)
+    vector.save(tmp_path / "task.npz")
+    again = TaskVector.load(tmp_path / "task.npz")
+    assert vector.numbers.dtype == again.numbers.dtype == np.float64
+    assert vector.message_bits == 64 * 9
+    assert "double precision" in str(vector)
+    wanted = subspace.theta().detach()
+    with again.on(base):
+        assert torch.equal(nn.utils.parameters_to_vector(base.parameters()), wanted)

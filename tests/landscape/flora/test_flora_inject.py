@@ -460,3 +460,14 @@ def test_gpt2s_own_linear_layers_are_adapted_by_type():
     inject_flora(model, r=2, target_modules=["c_attn"], kinds=(Conv1D,))
     torch.testing.assert_close(model(tokens).logits, out, atol=0, rtol=0)
     assert not torch.allclose(moved(model)(tokens).logits, out)
+
+
+def test_quantised_layers_are_refused_with_what_to_do():
+    from lodim.landscape.quantization import prepare, quantize
+
+    net = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    for quantised in (quantize(net, "w4").module, quantize(net, "w4").to_packed(), prepare(net, "w4")):
+        with pytest.raises(TypeError, match=r"quantised.*before"):
+            inject_flora(quantised, 2, target_modules="all")
+        with pytest.raises(TypeError, match="quantised"):
+            inject_flora(quantised, 2, target_modules="all", kinds=("linear",))

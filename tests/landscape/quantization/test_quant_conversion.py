@@ -15,6 +15,7 @@ from lodim.landscape.quantization.conversion import (
     run_batch,
 )
 from lodim.landscape.quantization.fake import QuantLayer
+from lodim.landscape.quantization.model import quantize
 from lodim.landscape.quantization.nonuniform import CodebookSpec
 from lodim.landscape.quantization.packing import PackedWeight
 from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec
@@ -271,3 +272,98 @@ def test_on_a_gpu_as_on_a_cpu():
             packed = convert(calibrate(prepared, x.to(device)), "packed")
             outputs.append(packed(x.to(device)).cpu())
         torch.testing.assert_close(*outputs, rtol=1e-3, atol=1e-3)
+
+
+class OffsetRows(nn.Embedding):
+    """An embedding that looks up two rows further on."""
+
+    def forward(self, tokens):
+        return super().forward(tokens + 2)
+
+
+def _weight_norm(layer):
+    return nn.utils.parametrizations.weight_norm(layer)
+
+
+def _spectral_norm(layer):
+    return nn.utils.parametrizations.spectral_norm(layer)
+
+
+@pytest.mark.parametrize("wrapper", [_weight_norm, _spectral_norm])
+@pytest.mark.parametrize("mode", ["fake", "packed"])
+def test_a_weight_made_from_other_parameters_stays_in_float(wrapper, mode):
+    model = build_seeded(
+        lambda: nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 4)), 0
+    )
+    model[0] = wrapper(model[0])
+    model.eval()
+    x = normal(20, 6)
+    with pytest.warns(UserWarning, match=r"'0': its weight is itself computed"):
+        small = quantize(model, QuantSpec(12), x, mode=mode)
+    assert list(quant_layers(small.module)) == ["3"]
+    torch.testing.assert_close(small(x), model(x), rtol=1e-2, atol=1e-2)
+    with pytest.raises(ValueError, match="remove_parametrizations"):
+        quantize(nn.Sequential(wrapper(nn.Linear(6, 5))), "w8")
+
+
+def test_a_layer_with_a_forward_or_hooks_of_its_own_stays_in_float():
+    model = build_seeded(lambda: nn.Sequential(OffsetRows(9, 4), nn.Linear(4, 4), nn.Linear(4, 3)), 0).eval()
+    model[1].register_forward_hook(lambda module, inputs, output: 2 * output)
+    tokens = torch.arange(5)
+    with pytest.warns(UserWarning, match=r"a forward of its own.*forward hooks"):
+        small = quantize(model, QuantSpec(12))
+    assert list(quant_layers(small.module)) == ["2"]
+    torch.testing.assert_close(small(tokens), model(tokens), rtol=1e-2, atol=1e-2)
+
+
+def test_masks_in_training_are_finished_first():
+    from lodim.landscape.nm_sparsity import NMSparsifier
+
+    model = build_seeded(lambda: fc(12, 4, width=8), 0)
+    sparsifier = NMSparsifier(model, 2, 4, "ste", targets="all", total_steps=1)
+    with pytest.raises(ValueError, match="finalize"):
+        quantize(model, "w8")
+    sparsifier.step()
+    sparsifier.finalize()
+    assert all((layer.weight == 0).any() for layer in quant_layers(quantize(model, "w8").module).values())
+
+
+def test_adapters_are_merged_and_subspaces_materialised_first():
+    from lodim.landscape.flora import inject_flora, remove_flora
+    from lodim.landscape.subspace import SubspaceModule
+
+    x = normal(5, 12)
+    adapted = inject_flora(network(), 2, target_modules="all", random_state=0)
+    for refused in (lambda: quantize(adapted, "w8"), lambda: prepare(nn.Sequential(adapted), "w8")):
+        with pytest.raises(ValueError, match=r"remove_flora\(model, merge=True\)"):
+            refused()
+    merged = remove_flora(adapted, merge=True)
+    torch.testing.assert_close(quantize(merged, QuantSpec(14))(x), merged(x), rtol=1e-2, atol=1e-2)
+    subspace = SubspaceModule(network(), 5)
+    with pytest.raises(ValueError, match=r"materialize\(\)"):
+        quantize(subspace, "w8")
+    assert quantize(subspace.materialize(), "w8")(x).shape == (5, 3)
+
+
+@pytest.mark.parametrize("recipe", [8, QuantSpec, None], ids=str)
+def test_another_kind_of_recipe_is_refused(recipe):
+    with pytest.raises(TypeError, match=r"preset.*QuantSpec"):
+        quantize(network(), recipe)
+
+
+def test_a_model_is_a_module():
+    for refuses in (quantize, prepare):
+        with pytest.raises(TypeError, match=r"nn\.Module"):
+            refuses(lambda x: x, "w8")
+
+
+def test_arrays_calibrate_as_tensors_do():
+    model, x = network(), normal(40, 12)
+    recipe = QuantRecipe(QuantSpec(4), INPUTS, bias_correction=True, adaround={"steps": 5})
+    wanted = quantize(model, recipe, x)
+    for data in (x.numpy(), x.double().numpy()):
+        given = quantize(model, recipe, data)
+        assert torch.equal(given(x), wanted(x))
+        assert given.report().output_sqnr == pytest.approx(wanted.report().output_sqnr)
+    batches = quantize(model, STATIC, [part.numpy() for part in x.split(10)])
+    assert torch.equal(batches(x), quantize(model, STATIC, x.split(10))(x))

@@ -1,5 +1,7 @@
 """Folding and equalisation leave the function as it was, and do to the weights what they promise."""
 
+import importlib
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,7 @@ from torch.nn import functional as F
 
 from lodim.landscape.quantization.chains import find_links
 from lodim.landscape.quantization.equalise import equalise, fold_batch_norm
+from lodim.landscape.quantization.model import QuantizedModel, quantize
 from lodim.nets import mlp
 from lodim.randomness import build_seeded
 
@@ -235,3 +238,72 @@ def test_errors_name_the_layer():
         equalise(nn.Sequential(nn.Linear(6, 4), nn.Linear(6, 3)), [("0", "1")])
     with pytest.raises(ValueError, match="auto"):
         equalise(model, "all")
+
+
+def normed(*before):
+    layers = (*before, nn.Linear(4, 7), nn.BatchNorm1d(7), nn.ReLU(), nn.Linear(7, 4))
+    return live_norms(build_seeded(lambda: nn.Sequential(*layers), 0)).eval()
+
+
+@pytest.mark.parametrize("recipe", ["w8", "w8a8"])
+def test_a_norm_over_positions_is_not_folded_into_features(recipe):
+    model, x = normed(), torch.randn(6, 7, 4, generator=torch.Generator().manual_seed(3))
+    quantised = quantize(model, recipe, x)
+    assert isinstance(quantised.module[1], nn.BatchNorm1d)
+    assert relative(quantised(x), model(x)) < 0.05
+    assert quantised.report(x).output_sqnr > 30
+    assert relative(quantize(model, "w8")(x), model(x)) < 0.05  # nothing says how many axes, so it is left
+
+
+def test_a_norm_over_features_is_folded_where_that_is_known(tmp_path):
+    model, x = normed(), torch.randn(60, 4, generator=torch.Generator().manual_seed(3))
+    quantised = quantize(model, "w8a8", x)
+    assert not any(isinstance(m, nn.BatchNorm1d) for m in quantised.modules())
+    assert relative(quantised(x), model(x)) < 0.05
+    quantised.save(tmp_path / "m.pt")
+    loaded = QuantizedModel.load(tmp_path / "m.pt", normed())
+    assert torch.equal(loaded(x), quantised(x))
+    for flat in (normed(nn.Flatten()), normed(nn.Flatten(), nn.Linear(4, 4), nn.GELU())):
+        assert not any(isinstance(m, nn.BatchNorm1d) for m in quantize(flat, "w8").modules())
+    kept = quantize(model, "w8")
+    kept.save(tmp_path / "kept.pt")
+    assert torch.equal(QuantizedModel.load(tmp_path / "kept.pt", normed())(x), kept(x))
+
+
+def test_a_folded_norm_refuses_inputs_of_more_axes():
+    x = torch.randn(6, 7, 4)
+    for folded in (fold_batch_norm(normed()), quantize(normed(), "w8a8", torch.randn(20, 4))):
+        with pytest.raises(ValueError, match="fold_bn=False"):
+            folded(x)
+    model = normed()
+    torch.testing.assert_close(fold_batch_norm(model, x)(x), model(x))
+
+
+def test_a_report_compares_with_the_original(monkeypatch):
+    room = importlib.import_module(
+        "lodim.landscape.quantization.equalise"
+    )  # the function has the module's name
+    model, x = normed(nn.Flatten()), torch.randn(60, 4)
+    honest = quantize(model, "w8", x).report().output_sqnr
+    right = room._fold
+
+    def wrong(layer, norm):
+        right(layer, norm)
+        with torch.no_grad():
+            layer.bias.add_(1.0)
+
+    monkeypatch.setattr(room, "_fold", wrong)
+    assert quantize(model, "w8", x).report().output_sqnr < min(honest, 25)
+
+
+def test_a_weight_made_from_others_is_neither_folded_nor_equalised():
+    model = normed(nn.Flatten())
+    nn.utils.parametrizations.weight_norm(model[1])
+    assert isinstance(fold_batch_norm(model)[2], nn.BatchNorm1d)
+    with pytest.raises(ValueError, match="computed"):
+        equalise(model, [("1", "4")])
+
+
+def test_what_cannot_be_traced_names_the_option():
+    with pytest.raises(ValueError, match=r"QuantRecipe\(fold_bn=False\)"):
+        quantize(Branching(), "w8")

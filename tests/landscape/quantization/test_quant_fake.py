@@ -170,3 +170,14 @@ def test_state_of_a_frozen_quantiser_travels():
     quantizer.freeze()
     assert set(quantizer.state_dict()) == {"scale", "zero_point"}
     assert "mode='frozen'" in repr(quantizer)
+
+
+def test_channels_of_another_number_are_refused_with_both_numbers():
+    spec = QuantSpec(8, granularity="channel", axis=1)
+    inputs = ActivationQuantizer(spec)
+    inputs(torch.randn(4, 5, 8))
+    with pytest.raises(ValueError, match=r"6 .*axis 1.*5"):
+        inputs(torch.randn(4, 6, 8))
+    inputs.freeze()
+    with pytest.raises(ValueError, match=r"6 .*axis 1.*5.*axis=-1"):
+        inputs(torch.randn(4, 6, 8))

@@ -211,3 +211,14 @@ def test_the_same_integers_on_every_device():
     here = integer.sums(x).codes
     there = integer.cuda().sums(x.cuda()).codes
     assert torch.equal(here, there.cpu())
+
+
+def test_a_rounded_or_packed_model_becomes_integers_too():
+    model = build_seeded(lambda: nn.Sequential(nn.Linear(8, 8, bias=False), nn.ReLU(), nn.Linear(8, 4)), 0)
+    x = torch.randn(64, 8, generator=torch_generator(0))
+    wanted = quantize(model, "w8a8", x, mode="integer")(x)
+    for mode in ("fake", "packed"):
+        converted = quantize(model, "w8a8", x, mode=mode)
+        assert torch.equal(convert(converted.module, "integer")(x), wanted)
+        for given in (converted, converted.module):
+            assert compare_integer(given, x).output >= 0.99

@@ -6,11 +6,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
+from lodim.landscape.quantization.conversion import calibrate, prepare, quant_layers
 from lodim.landscape.quantization.fake import AffineWeight
+from lodim.landscape.quantization.model import QuantizedModel, quantize
+from lodim.landscape.quantization.nonuniform import CodebookSpec
 from lodim.landscape.quantization.packing import PackedWeight, pack, packed_bytes, unpack
-from lodim.landscape.quantization.spec import QuantSpec
-from lodim.randomness import torch_generator
+from lodim.landscape.quantization.product import ProductSpec
+from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec
+from lodim.nets import fc
+from lodim.randomness import build_seeded, torch_generator
 
 
 @pytest.mark.parametrize("bits", range(1, 17))
@@ -63,3 +69,47 @@ def test_a_packed_weight_decodes_to_what_its_quantiser_makes(bits, options):
     assert packed.packed.numel() == packed_bytes(78, bits)
     assert packed.overhead_bits() == quantizer.overhead_bits()
     assert packed.spec == quantizer.spec
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "w4",
+        "w4-group64",
+        QuantRecipe(QuantSpec(8), QuantSpec(8, symmetric=False, granularity="tensor")),
+        "w8a8-dynamic",
+        QuantRecipe(codebook=CodebookSpec(3)),
+        QuantRecipe(codebook=ProductSpec(4, 8)),
+    ],
+    ids=["channel", "groups", "static", "dynamic", "codebook", "product"],
+)
+def test_packed_models_change_precision_as_rounded_ones_do(recipe, dtype, tmp_path):
+    model = build_seeded(lambda: fc(16, 3, width=8), 0).eval()
+    x = torch.randn(10, 16, generator=torch_generator(1))
+    rounded = quantize(model, recipe, x)
+    rounded.save(tmp_path / "m.pt")
+    total = rounded.to_packed().size.float_bytes
+    for packed in (rounded.to_packed(), QuantizedModel.load(tmp_path / "m.pt", model)):
+        exact = packed(x)
+        moved = copy.deepcopy(packed).to(dtype)
+        assert moved(x.to(dtype)).dtype == dtype
+        assert torch.equal(moved(x.to(dtype)), copy.deepcopy(rounded).to(dtype)(x.to(dtype)))
+        assert moved.size.float_bytes == total - 4 * 19 + 19 * dtype.itemsize  # biases have another width
+        assert torch.equal(packed.to(dtype).float()(x), exact) or dtype != torch.float64
+
+
+def test_scales_keep_their_precision():
+    prepared = prepare(
+        nn.Sequential(nn.Linear(16, 8)),
+        QuantRecipe(QuantSpec(8), QuantSpec(8, symmetric=False, granularity="tensor")),
+    )
+    calibrate(prepared, torch.randn(20, 16))
+    for layer in quant_layers(prepared).values():
+        layer.activation_quantizer.freeze()
+    prepared.half()
+    layer = prepared[0]
+    assert layer.layer.weight.dtype == torch.float16
+    assert layer.weight_quantizer.scale.dtype == torch.float32
+    assert layer.activation_quantizer.scale.dtype == torch.float32
+    assert prepared(torch.randn(2, 16).half()).dtype == torch.float16

@@ -5,12 +5,15 @@ import torch
 from torch import nn
 
 from lodim.landscape.quantization.conversion import calibrate, convert, prepare
+from lodim.landscape.quantization.model import QuantizedModel, quantize
 from lodim.landscape.quantization.nonuniform import CodebookSpec
 from lodim.landscape.quantization.product import ProductSpec
+from lodim.landscape.quantization.qat import finetune_quantized
 from lodim.landscape.quantization.sizes import SizeReport, count_macs, size_report
 from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec
 from lodim.nets import fc
 from lodim.randomness import build_seeded
+from lodim.training import Recipe, Task
 
 
 def network():
@@ -82,20 +85,12 @@ def test_multiplications_of_convolutions():
 
 
 def test_rows_fetched_multiply_nothing_and_shared_weights_count_once():
-    class Tied(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.rows = nn.Embedding(16, 8)
-            self.head = nn.Linear(8, 16, bias=False)
-            self.head.weight = self.rows.weight
-
-        def forward(self, tokens):
-            return self.head(self.rows(tokens))
-
-    size = size_report(prepare(Tied(), "w8"), torch.zeros(1, 3, dtype=torch.long))
-    assert [layer.name for layer in size.layers] == ["rows"]
-    assert size.layers[0].macs == 0
-    assert size.float_bytes == 4 * 128
+    model = nn.Sequential(nn.Embedding(16, 8), nn.Linear(8, 4, bias=False))
+    size = size_report(prepare(model, "w8"), torch.zeros(1, 3, dtype=torch.long))
+    assert [layer.macs for layer in size.layers] == [0, 3 * 32]
+    size = size_report(prepare(Tied(), "w8"))
+    assert [layer.name for layer in size.layers] == ["rows", "body"]
+    assert size.float_bytes == FLOAT_BYTES
 
 
 def test_a_report_survives_json_and_has_a_frame(tmp_path):
@@ -105,3 +100,90 @@ def test_a_report_survives_json_and_has_a_frame(tmp_path):
     assert "4.44 times smaller" in str(size)
     ax = size.plot()
     assert len(ax.patches) == 4
+
+
+class Tied(nn.Module):
+    """Rows looked up and read out with one matrix, and a layer between."""
+
+    def __init__(self, rows=50, width=8):
+        super().__init__()
+        self.rows, self.body = nn.Embedding(rows, width), nn.Linear(width, width)
+        self.head = nn.Linear(width, rows, bias=False)
+        self.head.weight = self.rows.weight
+
+    def forward(self, tokens):
+        return self.head(self.body(self.rows(tokens)))
+
+
+FLOAT_BYTES = 4 * (50 * 8 + 8 * 8 + 8)
+TOKENS = torch.arange(12).reshape(2, 6)
+
+
+@pytest.mark.parametrize("mode", ["fake", "packed"])
+@pytest.mark.parametrize(
+    "recipe",
+    ["w8", "w4", QuantSpec(3, rounding="stochastic"), QuantRecipe(codebook=CodebookSpec(3))],
+    ids=["w8", "w4", "stochastic", "codebook"],
+)
+def test_a_shared_weight_is_stored_and_counted_once(recipe, mode, tmp_path):
+    model = build_seeded(Tied, 0)
+    small = quantize(model, recipe, mode=mode)
+    before = size_report(prepare(model, recipe))
+    assert small.size.float_bytes == before.float_bytes == FLOAT_BYTES
+    assert small.size.total_bytes == before.total_bytes
+    assert small.module.rows.weight_quantizer is small.module.head.weight_quantizer
+    small.save(tmp_path / "tied.pt")
+    again = QuantizedModel.load(tmp_path / "tied.pt", build_seeded(Tied, 1))
+    for other in (small.to_packed(), again):
+        assert torch.equal(other(TOKENS), small(TOKENS))
+        assert other.size.total_bytes == before.total_bytes
+        assert other.size.float_bytes == FLOAT_BYTES
+        held = {id(b): b.numel() for name, b in other.named_buffers() if name.endswith("packed")}
+        assert sum(held.values()) == before.code_bytes
+
+
+def test_a_shared_weight_multiplies_at_each_of_its_uses():
+    one = torch.zeros(1, 3, dtype=torch.long)
+    size = size_report(prepare(Tied(), "w8"), one)
+    assert [layer.macs for layer in size.layers] == [3 * 50 * 8, 3 * 64]
+    assert size.bops == 8 * 32 * (3 * 50 * 8 + 3 * 64)
+    inputs = QuantSpec(8, symmetric=False, granularity="tensor")
+    model = convert(calibrate(prepare(Tied(), QuantRecipe(QuantSpec(8), inputs)), TOKENS))
+    assert size_report(model, one).bops == 8 * 8 * (3 * 50 * 8 + 3 * 64)
+    assert (
+        size_report(model).layers[0].overhead_bits["inputs"] == 32 + 8
+    )  # of the head, whose codes come with the rows
+
+
+@pytest.mark.parametrize(
+    ("recipe", "stored"),
+    [
+        (QuantRecipe(QuantSpec(8), overrides={"head": QuantRecipe(QuantSpec(4))}), 400 + 200),
+        (QuantRecipe(QuantSpec(8), skip=["head"]), 400 + 1600),
+        (QuantRecipe(QuantSpec(8), skip=["rows"]), 400 + 1600),
+    ],
+    ids=["other bits", "head in float", "rows in float"],
+)
+def test_a_tie_that_the_recipe_breaks_is_counted_as_it_is_stored(recipe, stored):
+    prepared = prepare(build_seeded(Tied, 0), recipe)
+    for mode in ("fake", "packed"):
+        size, foretold = size_report(convert(prepared, mode)), size_report(prepared)
+        scales = size.overhead_bytes
+        assert size.total_bytes == foretold.total_bytes == stored + 64 + scales + 32
+        assert size.float_bytes == foretold.float_bytes == FLOAT_BYTES
+
+
+def test_a_shared_weight_trained_with_its_grid_keeps_one_grid():
+    x = torch.arange(40).reshape(20, 2) % 50
+    task = Task(x, x[:, 0], x, x[:, 0], n_outputs=50)
+
+    class First(Tied):
+        def forward(self, tokens):
+            return super().forward(tokens)[:, 0]
+
+    prepared = prepare(build_seeded(First, 0), "w4", qat=True)
+    finetune_quantized(prepared, task, Recipe(epochs=1, batch_size=10))
+    size = size_report(convert(prepared, "packed"))
+    assert prepared.rows.weight_quantizer is prepared.head.weight_quantizer
+    assert size.float_bytes == FLOAT_BYTES
+    assert size.total_bytes == size_report(prepared).total_bytes

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from lodim.randomness import build_seeded, derive_seed
+from lodim.randomness import build_seeded, derive_seed, forked_torch_rng
 from lodim.training import FitResult, Recipe, Task, fit
 
 __all__ = [
@@ -19,12 +19,17 @@ __all__ = [
     "Origin",
     "Stored",
     "Workbench",
+    "buffer_bytes",
+    "moving_buffers",
     "round_to_halves",
+    "store",
     "store_halves",
 ]
 
 SEED_BYTES = 8
 HALF_BYTES = 2
+SINGLE_BYTES = 4
+_PROBED = 64  # samples of the forward that shows which buffers training moves
 
 
 class DoesNotFitError(ValueError):
@@ -45,10 +50,16 @@ class Origin:
         The model itself, or ``model() -> nn.Module`` with a random initialisation.
     seed : int
         Of the initialisation.
+    device : torch.device, optional
+        Where modules are made; by default where the model puts itself.
+    moving : tuple of str
+        Names of the buffers that training moves (:func:`moving_buffers`).
     """
 
     model: nn.Module | Callable[[], nn.Module]
     seed: int = 0
+    device: torch.device | None = None
+    moving: tuple[str, ...] = ()
 
     @property
     def pretrained(self) -> bool:
@@ -58,8 +69,26 @@ class Origin:
     def make(self) -> nn.Module:
         """Return a module at the origin, the caller's own."""
         if isinstance(self.model, nn.Module):
-            return copy.deepcopy(self.model)
-        return build_seeded(self.model, derive_seed(self.seed, "origin"))
+            module = copy.deepcopy(self.model)
+        else:
+            module = build_seeded(self.model, derive_seed(self.seed, "origin"))
+        return module if self.device is None else module.to(self.device)
+
+    def kept_buffers(self, module: nn.Module) -> list[Tensor]:
+        """Return the buffers of a module that have to be kept: those that training moves, unless they were folded.
+
+        Parameters
+        ----------
+        module : nn.Module
+            Made from the origin; a wrapper may put something in front of the names.
+        """
+        ends = tuple("." + name for name in self.moving)
+        return [b for name, b in module.named_buffers() if ("." + name).endswith(ends)] if ends else []
+
+    @cached_property
+    def buffer_bytes(self) -> int:
+        """Bytes of the buffers that training moves, in single precision."""
+        return buffer_bytes(self.kept_buffers(self.make())) if self.moving else 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,17 +204,15 @@ class Workbench:
         return float(task.score(outputs[0], task.y_val)), float(task.score(outputs[1], task.y))
 
 
-def store_halves(module: nn.Module, setting: str, *, origin: nn.Module | None = None) -> Stored:
+def store_halves(module: nn.Module, setting: str, origin: Origin) -> Stored:
     """Round the trained numbers of a module to half precision, in place, and count what has to be kept.
 
     Parameters
     ----------
     module : nn.Module
-        What requires a gradient is stored; everything else follows from the origin.
+        What requires a gradient is stored, and what training moves besides; the rest follows from the origin.
     setting : str
-    origin : nn.Module, optional
-        Buffers that differ from those of this module of the same layout (running statistics) are stored too, in
-        single precision.
+    origin : Origin
 
     Raises
     ------
@@ -195,7 +222,38 @@ def store_halves(module: nn.Module, setting: str, *, origin: nn.Module | None = 
     trained = [p for p in module.parameters() if p.requires_grad]
     round_to_halves(trained)
     n = sum(p.numel() for p in trained)
-    return Stored(module, SEED_BYTES + HALF_BYTES * n + _changed_buffers(module, origin), n, setting)
+    return store(module, SEED_BYTES + HALF_BYTES * n, n, setting, origin)
+
+
+@torch.no_grad()
+def store(module: nn.Module, n_bytes: int, n_numbers: int, setting: str, origin: Origin) -> Stored:
+    """Round the buffers that training moves to single precision, in place, and add their bytes.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Everything else in it is rounded already.
+    n_bytes : int
+        Of everything else.
+    n_numbers : int
+        Trained numbers.
+    setting : str
+    origin : Origin
+    """
+    kept = origin.kept_buffers(module)
+    for buffer in kept:
+        buffer.copy_(buffer.float())
+    return Stored(module, n_bytes + buffer_bytes(kept), n_numbers, setting)
+
+
+def buffer_bytes(buffers: Iterable[Tensor]) -> int:
+    """Return the bytes of buffers in single precision.
+
+    Parameters
+    ----------
+    buffers : iterable of Tensor
+    """
+    return sum(SINGLE_BYTES * buffer.numel() for buffer in buffers)
 
 
 @torch.no_grad()
@@ -218,10 +276,24 @@ def round_to_halves(parameters: Iterable[nn.Parameter]) -> None:
         parameter.copy_(rounded)
 
 
-def _changed_buffers(module: nn.Module, origin: nn.Module | None) -> int:
-    """Bytes of the floating-point buffers that training has changed."""
-    if origin is None:
-        return 0
-    before = {name: b for name, b in origin.named_buffers() if b.is_floating_point()}
-    now = dict(module.named_buffers())
-    return sum(4 * b.numel() for name, b in before.items() if name in now and not torch.equal(b, now[name]))
+@torch.no_grad()
+def moving_buffers(module: nn.Module, inputs: Tensor) -> tuple[str, ...]:
+    """Return the names of the floating-point buffers that a forward in training mode changes: running statistics.
+
+    Counters of batches are whole numbers, which nothing computes with once the training is over.
+
+    Parameters
+    ----------
+    module : nn.Module
+        A copy of it runs.
+    inputs : Tensor, shape (n, ...)
+        A few samples; the first ones are used.
+    """
+    before = {name: b for name, b in module.named_buffers() if b.is_floating_point()}
+    if not before:
+        return ()
+    probe = copy.deepcopy(module).train()
+    with forked_torch_rng(0):
+        probe(inputs[:_PROBED])
+    after = dict(probe.named_buffers())
+    return tuple(name for name, b in before.items() if not torch.equal(b, after[name]))

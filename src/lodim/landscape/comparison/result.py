@@ -189,6 +189,8 @@ class Comparison(Result):
         table = pd.DataFrame(cells, index=list(self.ways)).to_string()
         dense = mean_and_interval(self.dense, self.ci)[0] if self.dense else math.nan
         lines = [f"{self.score_name} at equal bytes; dense: {dense:.3f} in {_size(self.dense_bytes)}", table]
+        if "-" in set().union(*cells.values()):
+            lines.append("-: too few bytes, or no larger setting than at the budget before")
         lines += [f"{way}: needs at least {_size(least)}" for way, least in self.too_small.items()]
         lines += [f"{way} is missing: {why}" for way, why in self.failed.items()]
         return "\n".join([*lines, *self.notes])

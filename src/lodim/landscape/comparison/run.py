@@ -7,7 +7,8 @@ group. Their papers compare each with the whole model; which one spends a given 
 Every way starts at the same origin (a pre-trained model that everybody has, or one that a seed makes again), is trained
 on the same data for the same number of epochs, is written down as it would be stored, and is scored as rebuilt from
 that. Bytes are those of what has to be kept, given the program and the origin: trained numbers in half precision, codes
-with their scales and codebooks, indices of the kept weights, eight bytes for a seed.
+with their scales and codebooks, indices of the kept weights, eight bytes for a seed. Running statistics that training
+moves are kept in single precision, in every way that does not fold them into its weights.
 
 Each setting of each way has its own multiplier of the learning rate (low-rank updates of large rank want a smaller
 one), chosen on a fifth of the training data held out; the validation data only score. Dense training, the reference,
@@ -20,17 +21,27 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from lodim.landscape.comparison.bench import DoesNotFitError, Origin, Stored, Workbench
+from lodim.landscape.comparison.arguments import as_task, check_budgets, choose_ways, place
+from lodim.landscape.comparison.bench import (
+    SINGLE_BYTES,
+    DoesNotFitError,
+    Origin,
+    Stored,
+    Workbench,
+    moving_buffers,
+    store,
+)
 from lodim.landscape.comparison.result import Comparison, Spending
-from lodim.landscape.comparison.ways import WAYS, Way
+from lodim.landscape.comparison.ways import Way
+from lodim.landscape.subspace.identity import identity, task_tensors, update_hash
 from lodim.landscape.subspace.rates import next_beyond
 from lodim.parallel import Outcome, ResultStore, run_jobs
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
@@ -46,16 +57,17 @@ STEPS_BEYOND = 4  # multipliers tried past an end of the grid, while the best on
 
 def compare(
     model: nn.Module | Callable[[], nn.Module],
-    data: Task | Sequence[Any],
-    *,
-    methods: Sequence[str] | Mapping[str, Way] | None = None,
+    data: Task | Iterable[Any],
+    methods: str | Sequence[str] | Mapping[str, Way] | None = None,
     budget_bytes: int | Sequence[int] = (300, 1000, 3000, 10_000),
+    *,
     recipe: Recipe | None = None,
     lr: float | int = 1e-3,
     lr_grid: Sequence[float | int] = (1.0, 3.0, 10.0),
     tune: str = "setting",
     n_seeds: int = 3,
     ci: float = 0.95,
+    device: torch.device | str | None = None,
     n_jobs: int = 1,
     ray: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -70,10 +82,12 @@ def compare(
         A pre-trained model, which is then the origin that everybody has; or ``model() -> nn.Module`` with a random
         initialisation, which a seed makes again.
     data : Task, or (X, y, X_val, y_val)
-    methods : sequence of str, optional
+    methods : str, or sequence of str, optional
         Names in :data:`~lodim.landscape.WAYS`, by default all whose libraries are installed; or a mapping of names to
-        ways of your own (:class:`~lodim.landscape.comparison.ways.Way`).
+        ways of your own (:class:`~lodim.landscape.comparison.ways.Way`). A way that does not apply to the model is
+        named in the result's ``failed``, with the reason.
     budget_bytes : int or sequence of int
+        Of everything that is kept.
     recipe : Recipe, optional
         Of every training; fine-tuning of codes takes a share of its epochs.
     lr : float
@@ -87,6 +101,8 @@ def compare(
         Runs at every way and budget.
     ci : float
         Nominal coverage of the intervals over seeds.
+    device : torch.device, optional
+        Where to train; by default where a given model is, or else where the data are.
     n_jobs, ray
         See :func:`lodim.parallel.run_jobs`.
     cache_dir : path, optional
@@ -101,8 +117,12 @@ def compare(
 
     Raises
     ------
+    TypeError
+        A model, data, methods or budgets of another kind.
     ValueError
         Unknown method, a budget below one byte, or no method that fits any budget.
+    ImportError
+        A method was named whose library is not installed.
     JobsInterrupted
         On Ctrl-C; what was finished is in ``cache_dir``, if one was given.
 
@@ -119,23 +139,23 @@ def compare(
     ... )  # doctest: +SKIP
     >>> print(found)  # doctest: +SKIP
     """
-    task = data if isinstance(data, Task) else Task.from_arrays(*data)
-    budgets = _budgets(budget_bytes)
+    ways, budgets = choose_ways(methods), check_budgets(budget_bytes)
     check_in_range(n_seeds, "n_seeds", low=1, integer=True)
-    grid = tuple(float(check_in_range(g, "lr_grid", low=0.0)) for g in lr_grid)
+    grid = tuple(dict.fromkeys(float(check_in_range(g, "lr_grid", low=0.0)) for g in lr_grid))
     if not grid or min(grid) <= 0:
         raise ValueError(f"lr_grid must hold positive multipliers, got {lr_grid}")
     check_choice(tune, ("setting", "way"), "tune")
-    race = _Race(model, task, recipe or Recipe(), float(lr), root_seed(random_state), _choose(methods))
+    task = place(as_task(data), model, device)
+    race = _Race(model, task, recipe or Recipe(), float(lr), root_seed(random_state), ways)
     runner = _Runner(race, n_jobs, ray, None if cache_dir is None else ResultStore(cache_dir), progress)
-    plans, too_small = race.plans(budgets)
+    plans, too_small = race.plans(budgets, runner.failed)
     if not any(plans.values()):
-        least = min(too_small.values())
-        raise ValueError(
-            f"no method fits any budget of {list(budgets)} bytes; the least that one needs is {least}"
-        )
+        why = [f"{way} needs {least} bytes" for way, least in too_small.items()]
+        why += [f"{way} does not apply ({reason})" for way, reason in runner.failed.items()]
+        raise ValueError(f"no method fits any budget of {list(budgets)} bytes: {'; '.join(why)}")
     rates = _choose_rates(runner, plans, grid, each=tune == "setting")
     dense = runner.run([_Job(DENSE, None, 0, s, rates[DENSE, None]) for s in range(n_seeds)])
+    race.dense_multiplier = rates[DENSE, None]
     race.dense_states = {
         job.seed: o.value.state for job, o in dense if o.value is not None and o.value.state is not None
     }
@@ -179,10 +199,22 @@ class _Race:
     seed: int
     ways: Mapping[str, Way]
     dense_states: dict[int, dict[str, torch.Tensor]] | None = None
+    dense_multiplier: float | None = None
 
-    def plans(self, budgets: Sequence[int]) -> tuple[dict[str, dict[int, Any]], dict[str, int]]:
+    @cached_property
+    def moving(self) -> tuple[str, ...]:
+        """Names of the buffers that training moves."""
+        return moving_buffers(Origin(self.model, self.seed, self.task.device).make(), self.task.X)
+
+    def origin(self, seed: int) -> Origin:
+        """Where the trainings of a seed start."""
+        return Origin(self.model, seed, self.task.device, self.moving)
+
+    def plans(
+        self, budgets: Sequence[int], failed: dict[str, str]
+    ) -> tuple[dict[str, dict[int, Any]], dict[str, int]]:
         """Settings by way and by the least budget that allows them, and the least bytes of the ways that do not fit."""
-        origin, too_small = Origin(self.model, self.seed), {}
+        origin, too_small = self.origin(self.seed), {}
         plans: dict[str, dict[int, Any]] = {}
         for name, way in self.ways.items():
             plans[name] = {}
@@ -191,6 +223,9 @@ class _Race:
                     setting = way.plan(origin, budget)
                 except DoesNotFitError as error:
                     too_small[name] = error.least
+                except (ValueError, TypeError, NotImplementedError) as error:  # not made for such a model
+                    failed[name] = f"{type(error).__name__}: {error}"
+                    break
                 else:
                     if setting not in plans[name].values():
                         plans[name][budget] = setting
@@ -201,7 +236,8 @@ class _Race:
         seed = derive_seed(self.seed, "run", job.seed)
         task = _hold_out(self.task, self.seed) if job.held_out else self.task
         state = None if job.held_out or self.dense_states is None else self.dense_states.get(job.seed)
-        bench = Workbench(Origin(self.model, seed), task, self.recipe, self.lr, job.multiplier, seed, state)
+        origin = self.origin(seed)
+        bench = Workbench(origin, task, self.recipe, self.lr, job.multiplier, seed, state)
         if job.way == DENSE:
             stored = _dense(bench)
         else:
@@ -228,26 +264,36 @@ class _Race:
 
     def key(self, job: _Job) -> object:
         """Identify a run in the store."""
-        sums = [float(t.double().sum()) for t in (self.task.X, self.task.y, self.task.X_val, self.task.y_val)]
-        start = hashlib.blake2b(digest_size=8)
-        for tensor in Origin(self.model, self.seed).make().state_dict().values():
-            start.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        return (
-            repr(job),
-            repr(self.recipe),
+        dense = None if job.held_out or job.way == DENSE else self.dense_multiplier  # some ways start from it
+        code = "" if job.way == DENSE else identity(self.ways[job.way].spend)
+        return (repr(job), dense, code, self.content)
+
+    @cached_property
+    def content(self) -> str:
+        """Hash of everything besides the job that changes a run's result: data, origin, recipe."""
+        digest, module = hashlib.blake2b(digest_size=16), Origin(self.model, self.seed).make()
+        state = {name: t for name, t in module.state_dict().items() if isinstance(t, torch.Tensor)}
+        tensors = (*task_tensors(self.task), *state.values())
+        update_hash(digest, tensors)
+        described = (
+            self.task.kind,
+            self.task.n_outputs,
+            repr(module),
+            tuple(state),
+            self.recipe,
             self.lr,
             self.seed,
-            tuple(self.task.X.shape),
-            sums,
-            start.hexdigest(),
         )
+        layout = [(tuple(t.shape), str(t.dtype)) for t in tensors]
+        digest.update(repr((described, layout, self.task.device.type)).encode())
+        return digest.hexdigest()
 
 
 def _dense(bench: Workbench) -> Stored:
     module = bench.origin.make()
     bench.train(module)
     n = sum(p.numel() for p in module.parameters())
-    return Stored(module, 4 * n, n, "all weights, single precision")
+    return store(module, SINGLE_BYTES * n, n, "all weights, single precision", bench.origin)
 
 
 class _Runner:
@@ -364,20 +410,3 @@ def _summary(
         notes=tuple(f"{way}: some runs failed ({why})" for way, why in failed.items() if way in tried),
         ci=float(ci),
     )
-
-
-def _budgets(budget_bytes: int | Sequence[int]) -> tuple[int, ...]:
-    values = [budget_bytes] if isinstance(budget_bytes, int | np.integer) else list(budget_bytes)
-    if not values:
-        raise ValueError("budget_bytes must name at least one budget")
-    return tuple(sorted({int(check_in_range(v, "budget_bytes", low=1, integer=True)) for v in values}))
-
-
-def _choose(methods: Sequence[str] | Mapping[str, Way] | None) -> Mapping[str, Way]:
-    if methods is None:
-        return {name: way for name, way in WAYS.items() if way.available()}
-    if isinstance(methods, Mapping):
-        return methods
-    if isinstance(methods, str):
-        methods = [methods]
-    return {check_choice(name, tuple(WAYS), "methods"): WAYS[name] for name in methods}

@@ -2,13 +2,15 @@
 
 A :class:`Way` has two parts. ``plan(origin, budget)`` returns the largest setting whose stored size is within the
 budget (or raises :class:`DoesNotFitError`), without training; ``spend(bench, setting)`` trains at that setting and
-returns the model as it was stored.
+returns the model as it was stored. Both count the running statistics that training moves (``origin.moving``), which
+are kept beside the numbers unless quantisation has folded them into weights.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +26,9 @@ from lodim.landscape.comparison.bench import (
     Origin,
     Stored,
     Workbench,
+    buffer_bytes,
     round_to_halves,
+    store,
     store_halves,
 )
 from lodim.landscape.flora import inject_flora
@@ -38,6 +42,7 @@ from lodim.landscape.quantization import (
     quant_layers,
     size_report,
 )
+from lodim.landscape.quantization.conversion import ready
 from lodim.landscape.quantization.extreme import BinarySpec, TernarySpec
 from lodim.landscape.quantization.product import ProductSpec, product_bits
 from lodim.landscape.subspace.module import SubspaceModule
@@ -82,11 +87,12 @@ class Way:
         return all(importlib.util.find_spec(module) is not None for module in self.needs)
 
 
-def numbers_for(budget: int, least: int) -> int:
-    """Return how many half-precision numbers a budget holds beside the seed.
+def numbers_for(origin: Origin, budget: int, least: int) -> int:
+    """Return how many half-precision numbers a budget holds beside the seed and the running statistics.
 
     Parameters
     ----------
+    origin : Origin
     budget : int
         Bytes.
     least : int
@@ -97,9 +103,10 @@ def numbers_for(budget: int, least: int) -> int:
     DoesNotFitError
         Fewer than ``least``.
     """
-    numbers = (budget - SEED_BYTES) // HALF_BYTES
+    beside = SEED_BYTES + origin.buffer_bytes
+    numbers = (budget - beside) // HALF_BYTES
     if numbers < least:
-        raise DoesNotFitError(SEED_BYTES + HALF_BYTES * least)
+        raise DoesNotFitError(beside + HALF_BYTES * least)
     return numbers
 
 
@@ -117,35 +124,39 @@ def largest_that_fits(settings: Iterable[Any], size: Callable[[Any], int], budge
     ------
     DoesNotFitError
         None is.
+    ValueError
+        There are none.
     """
-    least = math.inf
+    sizes = []
     for setting in settings:
-        n_bytes = size(setting)
-        if n_bytes <= budget:
+        sizes.append(size(setting))
+        if sizes[-1] <= budget:
             return setting
-        least = min(least, n_bytes)
-    raise DoesNotFitError(int(least))
+    if not sizes:
+        raise ValueError("no layer of the model has sizes that this way can divide")
+    raise DoesNotFitError(min(sizes))
 
 
 def _plan_subspace(origin: Origin, budget: int) -> int:
-    return min(numbers_for(budget, 1), flat_spec(origin.make()).numel)
+    return min(numbers_for(origin, budget, 1), flat_spec(origin.make()).numel)
 
 
 def _spend_subspace(bench: Workbench, d: int) -> Stored:
     """theta0 + P v, with v in half precision."""
     module = SubspaceModule(bench.origin.make(), d, seed=derive_seed(bench.seed, "directions"))
     bench.train(module, lr_factor=module.lr_factor)
-    return store_halves(module, f"d = {d:,}", origin=bench.origin.make())
+    return store_halves(module, f"d = {d:,}", bench.origin)
 
 
 def _plan_coded(origin: Origin, budget: int) -> int:
     """The largest d whose message fits even if all codes are equally frequent."""
     D = flat_spec(origin.make()).numel
     beside = LEVELS * (16 + math.ceil(math.log2(D)))  # codebook, and a count a level
-    least = SEED_BYTES + math.ceil((beside + LEVELS * math.log2(LEVELS)) / 8)
-    if budget < least:
-        raise DoesNotFitError(least)
-    return min(D, int((8 * (budget - SEED_BYTES) - beside) / math.log2(LEVELS)))
+    least = math.ceil((beside + LEVELS * math.log2(LEVELS)) / 8)
+    room = budget - SEED_BYTES - origin.buffer_bytes
+    if room < least:
+        raise DoesNotFitError(budget - room + least)
+    return min(D, int((8 * room - beside) / math.log2(LEVELS)))
 
 
 def _spend_coded(bench: Workbench, d: int) -> Stored:
@@ -159,20 +170,20 @@ def _spend_coded(bench: Workbench, d: int) -> Stored:
     with torch.no_grad():
         tuned.subspace.theta_d.copy_(torch.as_tensor(codes.values).to(tuned.subspace.theta_d))
     n_bytes = SEED_BYTES + math.ceil(message_length_bits(codes.codes, len(codes.codebook)) / 8)
-    return Stored(tuned.subspace, n_bytes, d, f"d = {d:,}, {len(codes.codebook)} levels")
+    return store(tuned.subspace, n_bytes, d, f"d = {d:,}, {len(codes.codebook)} levels", bench.origin)
 
 
 def _plan_said(origin: Origin, budget: int) -> int:
     model = origin.make()
     m = len(flat_spec(model).names)
-    return min(numbers_for(budget, m + 1), flat_spec(model).numel)
+    return min(numbers_for(origin, budget, m + 1), flat_spec(model).numel)
 
 
 def _spend_said(bench: Workbench, d: int) -> Stored:
     """theta0 + lambda (P v), a trained lambda for each tensor."""
     module = SubspaceModule(bench.origin.make(), d, said="tensor", seed=derive_seed(bench.seed, "directions"))
     bench.train(module, lr_factor=module.lr_factor)
-    return store_halves(module, f"d = {d:,}", origin=bench.origin.make())
+    return store_halves(module, f"d = {d:,}", bench.origin)
 
 
 def _matrices(model: nn.Module) -> dict[str, Any]:
@@ -191,8 +202,16 @@ def _with_flora(model: nn.Module, rank: int, seed: int = 0) -> nn.Module:
 
 def _with_lora(model: nn.Module, rank: int, seed: int = 0) -> nn.Module:
     peft: Any = require("peft", "lm")
-    names = list(_matrices(model))
-    config = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=names)
+    layers = _matrices(model)
+    groups = {name: getattr(layer, "groups", 1) for name, layer in layers.items()}
+    grouped = {f"^{re.escape(name)}": math.ceil(rank / g) * g for name, g in groups.items() if g > 1}
+    config = peft.LoraConfig(
+        r=rank,
+        lora_alpha=rank,
+        rank_pattern=grouped,  # grouped convolutions take multiples of their groups
+        alpha_pattern=grouped,
+        target_modules="|".join(map(re.escape, layers)),  # whole names; as a list they would match endings
+    )
     with forked_torch_rng(seed):
         return peft.inject_adapter_in_model(config, model)
 
@@ -204,7 +223,7 @@ def _adapter(insert: Callable[..., nn.Module], source: str, needs: tuple[str, ..
         return sum(p.numel() for p in insert(origin.make(), rank).parameters() if p.requires_grad)
 
     def plan(origin: Origin, budget: int) -> int:
-        numbers = numbers_for(budget, trained(origin, 1))
+        numbers = numbers_for(origin, budget, trained(origin, 1))
         low, high = 1, 2 * max(min(layer.weight.shape[:2]) for layer in _matrices(origin.make()).values())
         while high - low > 1:
             middle = (low + high) // 2
@@ -214,7 +233,7 @@ def _adapter(insert: Callable[..., nn.Module], source: str, needs: tuple[str, ..
     def spend(bench: Workbench, rank: int) -> Stored:
         module = insert(bench.origin.make(), rank, derive_seed(bench.seed, "adapter"))
         bench.train(module)
-        return store_halves(module, f"rank {rank}", origin=bench.origin.make())
+        return store_halves(module, f"rank {rank}", bench.origin)
 
     return Way(plan, spend, source, needs)
 
@@ -227,7 +246,8 @@ def _plan_hypercomplex(origin: Origin, budget: int) -> int:
             to_hypercomplex(model, n, skip_first=False, skip_last=False)
         except ValueError:  # n divides no layer
             continue
-        sizes[n] = SEED_BYTES + HALF_BYTES * sum(p.numel() for p in model.parameters())
+        numbers = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        sizes[n] = SEED_BYTES + HALF_BYTES * numbers + origin.buffer_bytes
     return largest_that_fits(sorted(sizes, key=lambda n: -sizes[n]), sizes.__getitem__, budget)
 
 
@@ -238,7 +258,7 @@ def _spend_hypercomplex(bench: Workbench, n: int) -> Stored:
     with forked_torch_rng(derive_seed(bench.seed, "hypercomplex")):
         to_hypercomplex(module, n, skip_first=False, skip_last=False, weights=weights)
     bench.train(module)
-    return store_halves(module, f"n = {n}", origin=None)
+    return store_halves(module, f"n = {n}", bench.origin)
 
 
 def _code_recipes(observer: str = "mse") -> dict[str, QuantRecipe]:
@@ -252,11 +272,10 @@ def _code_recipes(observer: str = "mse") -> dict[str, QuantRecipe]:
 
 
 def _codes_bytes(module: nn.Module) -> int:
-    """Codes with what belongs to them, every other parameter in half precision, buffers as they are."""
-    size = size_report(module)
+    """Codes with what belongs to them, every other parameter in half precision."""
     inside = {id(p) for layer in quant_layers(module).values() for p in _coded_parameters(layer)}
     rest = sum(p.numel() for p in module.parameters() if id(p) not in inside)
-    return size.total_bytes - HALF_BYTES * rest
+    return sum(layer.bytes for layer in size_report(module).layers) + HALF_BYTES * rest
 
 
 def _coded_parameters(layer: Any) -> list[nn.Parameter]:
@@ -266,8 +285,12 @@ def _coded_parameters(layer: Any) -> list[nn.Parameter]:
 
 def _plan_codes(origin: Origin, budget: int) -> str:
     recipes = _code_recipes("minmax")  # the quickest; sizes do not depend on it
-    sizes = {name: _codes_bytes(prepare(origin.make(), recipe)) for name, recipe in recipes.items()}
-    return largest_that_fits(recipes, sizes.__getitem__, budget)
+
+    def size(name: str) -> int:
+        module = prepare(origin.make(), recipes[name])
+        return _codes_bytes(module) + buffer_bytes(origin.kept_buffers(module))
+
+    return largest_that_fits(recipes, size, budget)
 
 
 def _spend_codes(bench: Workbench, setting: str) -> Stored:
@@ -276,22 +299,21 @@ def _spend_codes(bench: Workbench, setting: str) -> Stored:
     steps = "learnt" if setting.endswith("bits") else "fixed"
     tuning, order = bench.shortened(TUNING_SHARE), derive_seed(bench.seed, "order")
     finetune_quantized(module, bench.task, tuning, lr=bench.rate(TUNING_RATE), steps=steps, seed=order)
-    return _store_codes(module, setting)
+    return _store_codes(module, setting, bench.origin)
 
 
-def _store_codes(module: nn.Module, setting: str) -> Stored:
+def _store_codes(module: nn.Module, setting: str, origin: Origin) -> Stored:
     weights = {id(layer.layer.weight) for layer in quant_layers(module).values()}
     round_to_halves(p for p in module.parameters() if id(p) not in weights)
     n_numbers = sum(p.numel() for p in module.parameters())
-    return Stored(module, _codes_bytes(module), n_numbers, setting)
+    return store(module, _codes_bytes(module), n_numbers, setting, origin)
 
 
 def _plan_products(origin: Origin, budget: int) -> tuple[int, int]:
-    model = origin.make()
+    model = ready(origin.make(), QuantRecipe(codebook=ProductSpec(*PRODUCTS[0])))
     layers: list[Any] = list(find_layers(model, kinds=(*ADAPTED, nn.Embedding)).values())
-    rest = HALF_BYTES * (
-        sum(p.numel() for p in model.parameters()) - sum(lay.weight.numel() for lay in layers)
-    )
+    numbers = sum(p.numel() for p in model.parameters()) - sum(lay.weight.numel() for lay in layers)
+    rest = HALF_BYTES * numbers + buffer_bytes(origin.kept_buffers(model))
 
     def size(setting: tuple[int, int]) -> int:
         g, k = setting
@@ -309,7 +331,7 @@ def _spend_products(bench: Workbench, setting: tuple[int, int]) -> Stored:
     for layer in quant_layers(module).values():
         layer.layer.weight.requires_grad_(False)
     bench.train(module, lr_factor=TUNING_RATE, share=TUNING_SHARE)
-    return _store_codes(module, f"{k} codewords of {g}")
+    return _store_codes(module, f"{k} codewords of {g}", bench.origin)
 
 
 def _sparse(model: nn.Module, n: int, m: int, total_steps: int) -> NMSparsifier:
@@ -338,7 +360,7 @@ def _plan_sparse(origin: Origin, budget: int) -> tuple[int, int]:
     for n, m in PATTERNS:
         model = origin.make()
         try:
-            sizes[n, m] = _sparse_bytes(model, _sparse(model, n, m, 10))
+            sizes[n, m] = _sparse_bytes(model, _sparse(model, n, m, 10)) + origin.buffer_bytes
         except ValueError:  # m divides no layer
             continue
     return largest_that_fits(sorted(sizes, key=lambda p: -sizes[p]), sizes.__getitem__, budget)
@@ -350,8 +372,9 @@ def _spend_sparse(bench: Workbench, pattern: tuple[int, int]) -> Stored:
     sparsifier = _sparse(module, n, m, bench.recipe.n_steps(bench.task.n_train))
     bench.train(module, on_step=sparsifier.step)
     sparsifier.finalize()
-    stored = store_halves(module, f"{n}:{m}")
-    return Stored(module, _sparse_bytes(module, sparsifier), stored.n_numbers, stored.setting)
+    round_to_halves(module.parameters())
+    n_numbers = sum(p.numel() for p in module.parameters())
+    return store(module, _sparse_bytes(module, sparsifier), n_numbers, f"{n}:{m}", bench.origin)
 
 
 WAYS: dict[str, Way] = {

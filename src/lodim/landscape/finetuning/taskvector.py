@@ -67,8 +67,9 @@ class TaskVector:
 
     Attributes
     ----------
-    numbers : ndarray of float32, shape (d,)
-        v, then what the factors of structure-aware directions are made of.
+    numbers : ndarray, shape (d,)
+        v, then what the factors of structure-aware directions are made of; in single precision, or in double if the
+        model's weights are.
     D : int
         Weights that they move.
     base : str
@@ -118,7 +119,7 @@ class TaskVector:
         saved = subspace.module.state_dict()  # buffers that are not saved are constants
         outside = {n: value for n, value in kept_outside(subspace.module).items() if n in saved}
         return cls(
-            numbers=subspace.theta_d.detach().cpu().float().numpy().copy(),
+            numbers=subspace.theta_d.detach().cpu().numpy().copy(),
             D=spec.numel,
             base=_digest(subspace.theta0),
             layout_hash=spec.layout_hash,
@@ -137,10 +138,10 @@ class TaskVector:
 
     @property
     def message_bits(self) -> int:
-        """Bits of what was learnt: the numbers, rounded or in single precision, and what lies outside."""
+        """Bits of what was learnt: the numbers, rounded or as they are, and what lies outside."""
         extra = sum(8 * array.nbytes for array in self.outside.values())
         if self.quantized is None:
-            return 32 * self.d + extra
+            return 8 * self.numbers.nbytes + extra
         return message_length_bits(self.quantized.codes, len(self.quantized.codebook)) + extra
 
     @property
@@ -364,7 +365,9 @@ class TaskVector:
         return cls(numbers, **plain, outside=outside, quantized=quantized)
 
     def __str__(self) -> str:
-        how = "single precision" if self.quantized is None else f"{len(self.quantized.codebook)} levels"
+        how = "single precision" if self.numbers.itemsize == 4 else "double precision"
+        if self.quantized is not None:
+            how = f"{len(self.quantized.codebook)} levels"
         beside = sum(array.size for array in self.outside.values())
         more = f" and {beside:,} outside the subspace" if beside else ""
         return f"{self.d:,} numbers ({how}){more} that move {self.D:,} weights; {self.n_bytes:,} bytes"

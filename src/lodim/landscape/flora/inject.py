@@ -105,6 +105,7 @@ def inject_flora(
     types = _types_of(kinds)
     with _without_adapters(model) as wrappers:
         chosen, saved = _choose(model, target_modules, exclude_modules, types, modules_to_save)
+        _refuse_quantised(model, chosen)
         for layer in chosen.values():
             _class_of(layer).check(layer, form, dropout)
         ranks = {name: _ranks_of(name, layer, r) for name, layer in chosen.items()}
@@ -380,6 +381,19 @@ def _choose(
             f"{_class_of(model).__name__}(model) directly"
         )
     return chosen, saved
+
+
+def _refuse_quantised(model: nn.Module, chosen: Mapping[str, nn.Module]) -> None:
+    """Raise if a layer is inside one that computes with its rounded weight and would not call an adapter."""
+    from lodim.landscape.quantization.fake import QuantLayer
+
+    inside = {id(m.layer): name for name, m in model.named_modules() if isinstance(m, QuantLayer)}
+    for layer in chosen.values():
+        if id(layer) in inside:
+            raise TypeError(
+                f"the layer {inside[id(layer)]!r} is quantised and reads its weight without an adapter; adapt and "
+                "merge before quantising, or leave it in floating point with QuantRecipe(skip=...)"
+            )
 
 
 def _ranks_of(name: str, layer: Any, r: RankLike | Mapping[str, Any]) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ from lodim.landscape.hypercomplex.conv import PHConv1d, PHConv2d, PHConv3d, PHCo
 from lodim.landscape.hypercomplex.formed import HypercomplexLayer, check_sizes, nearest_sizes
 from lodim.landscape.hypercomplex.linear import PHEmbedding, PHMLinear
 from lodim.nets import Replacement, find_layers, replace_layers
-from lodim.nets.layers import LayerFilter
+from lodim.nets.layers import LayerFilter, peculiarity
 from lodim.results import Result
 from lodim.validation import check_choice
 
@@ -286,12 +286,9 @@ def _obstacle(layer: Any, n: int, owners: Counter[int]) -> str | None:
         )
     if getattr(layer, "groups", 1) != 1:
         return f"groups={layer.groups}, only 1 is implemented"
-    if nn.utils.parametrize.is_parametrized(layer) or "weight" not in layer._parameters:
-        return "its weight is itself computed from other parameters"
-    if type(layer).forward is not _kind(layer).forward:
-        return f"{type(layer).__name__} has a forward of its own"
-    if layer._forward_hooks or layer._forward_pre_hooks:
-        return "it has forward hooks, which would be lost"
+    peculiar = peculiarity(layer, _kind(layer))
+    if peculiar is not None:
+        return peculiar
     if any(owners[id(p)] > 1 for p in layer.parameters(recurse=False)):
         return "it shares a parameter with another layer"
     if isinstance(layer, nn.Embedding) and (layer.max_norm is not None or layer.sparse):

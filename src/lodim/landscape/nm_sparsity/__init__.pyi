@@ -21,3 +21,5 @@ from .schedule import Schedule as Schedule
 from .sparsifier import NMSparsifier as NMSparsifier
 from .sparsifier import SparsityStats as SparsityStats
 from .targets import FEED_FORWARD as FEED_FORWARD
+from .transposable import transposable_mask as transposable_mask
+from .transposable import transposable_patterns as transposable_patterns

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lodim.landscape.ste import mask_ste
+from lodim.landscape.subspace.structure import only_eager
 
 __all__ = ["BACKWARDS", "MaskedWeight", "attach", "dense_weight", "detach", "sr_ste"]
 
@@ -48,7 +49,11 @@ class _SRSTE(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         x, mask = ctx.saved_tensors
-        return torch.add(grads[0], torch.addcmul(x, x, mask, value=-1), alpha=ctx.rate), None, None
+        pruned = torch.addcmul(x, x, mask, value=-1)
+        spare = (
+            None if torch.is_grad_enabled() or not only_eager() else pruned
+        )  # fresh memory costs as much as the sum
+        return torch.add(grads[0], pruned, alpha=ctx.rate, out=spare), None, None
 
 
 def sr_ste(

@@ -43,6 +43,7 @@ from torch import Tensor, nn
 from lodim.landscape.quantization.capture import layer_inputs
 from lodim.landscape.quantization.fake import AffineWeight, QuantLayer, apply_layer
 from lodim.landscape.quantization.grid import block_mask, from_blocks, to_blocks
+from lodim.landscape.quantization.reference import held
 from lodim.randomness import RandomState, derive_seed, root_seed, torch_generator
 from lodim.results import Result
 from lodim.validation import check_fraction, check_in_range
@@ -190,7 +191,7 @@ def adaround(
     check_in_range(steps, "steps", low=1, integer=True)
     check_fraction(warm_start, "warm_start")
     seed = root_seed(random_state)
-    data = data if isinstance(data, Tensor) else list(data)
+    data = held(data)
     rows = []
     for name, layer in _rounded_layers(model_q).items():
         original = model.get_submodule(name)

@@ -67,7 +67,7 @@ def compare_integer(model: nn.Module, x: Float[Tensor, "batch ..."]) -> IntegerA
     Parameters
     ----------
     model : nn.Module
-        From :func:`~lodim.landscape.quantization.calibrate`.
+        From :func:`~lodim.landscape.quantization.calibrate`, or converted since.
     x : Tensor
         Inputs.
 

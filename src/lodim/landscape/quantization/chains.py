@@ -16,10 +16,14 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-__all__ = ["LAYERS", "Link", "find_links", "trace_graph"]
+from lodim.nets.layers import peculiarity
+
+__all__ = ["LAYERS", "Link", "find_links", "reads_rows", "trace_graph"]
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+_AXES_KEPT = (nn.Linear, nn.BatchNorm1d, nn.LayerNorm, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.ELU)
 
 _MODULES: dict[str, tuple[type[nn.Module], ...]] = {
     "relu": (nn.ReLU,),
@@ -98,7 +102,8 @@ def trace_graph(model: nn.Module) -> fx.Graph:
 def find_links(model: nn.Module, readers: tuple[type[nn.Module], ...] = LAYERS) -> list[Link]:
     """Return every linear or convolutional layer that one other layer alone reads, in the module's order.
 
-    Layers that are called more than once, or share their weight with another, are left out.
+    Layers that are called more than once, share their weight with another, compute it from other parameters, or have a
+    forward or hooks of their own are left out.
 
     Parameters
     ----------
@@ -117,7 +122,10 @@ def find_links(model: nn.Module, readers: tuple[type[nn.Module], ...] = LAYERS) 
     shared = _shared_weights(model)
 
     def usable(name: Any) -> bool:
-        return calls[name] == 1 and id(getattr(modules[name], "weight", None)) not in shared
+        layer = modules[name]
+        kind = next((kind for kind in LAYERS if isinstance(layer, kind)), type(layer))
+        plain = not layer._forward_hooks if kind not in LAYERS else peculiarity(layer, kind) is None
+        return plain and calls[name] == 1 and id(getattr(layer, "weight", None)) not in shared
 
     links = []
     for node in graph.nodes:
@@ -126,6 +134,30 @@ def find_links(model: nn.Module, readers: tuple[type[nn.Module], ...] = LAYERS) 
             if found is not None and usable(found.second):
                 links.append(found)
     return links
+
+
+def reads_rows(graph: fx.Graph, name: str, modules: dict[str, nn.Module]) -> bool:
+    """Whether the graph shows that a layer's input has two axes: it was flattened, and what follows keeps its axes.
+
+    Parameters
+    ----------
+    graph : fx.Graph
+        From :func:`trace_graph`.
+    name : str
+        Of the layer.
+    modules : dict of str to nn.Module
+    """
+    node = next(node for node in graph.nodes if node.op == "call_module" and node.target == name)
+    while node.all_input_nodes:
+        node = node.all_input_nodes[0]
+        if _kind(node, modules) == "flatten":
+            return True
+        if node.op == "call_method" and node.target in ("view", "reshape"):
+            return len(node.args) == 3
+        own = modules.get(str(node.target)) if node.op == "call_module" else None
+        if not isinstance(own, _AXES_KEPT) and _kind(node, modules) not in ("relu", "leaky", "identity"):
+            return False
+    return False
 
 
 def _shared_weights(model: nn.Module) -> set[int]:

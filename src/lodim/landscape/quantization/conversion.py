@@ -20,19 +20,19 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from lodim.landscape.quantization.equalise import equalise, fold_batch_norm
 from lodim.landscape.quantization.fake import QUANTIZABLE, ActivationQuantizer, AffineWeight, QuantLayer
 from lodim.landscape.quantization.packing import PackedWeight
-from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec, as_recipe, matches
-from lodim.nets.activations import batches_of, evaluation_mode, model_device
-from lodim.nets.layers import replace_layers
+from lodim.landscape.quantization.reference import held, plain_copy, ready
+from lodim.landscape.quantization.spec import QuantRecipe, as_recipe, matches
+from lodim.nets.activations import batches_of, evaluation_mode, model_inputs
+from lodim.nets.layers import peculiarity, replace_layers
 from lodim.randomness import derive_seed
 from lodim.validation import check_choice, close_matches, warn
 
@@ -52,8 +52,8 @@ def quant_layers(model: nn.Module) -> dict[str, QuantLayer]:
 
 
 def prepare(
-    model: nn.Module,
-    recipe: QuantRecipe | QuantSpec | str,
+    model: Any,
+    recipe: Any,
     *,
     qat: bool = False,
     calibration: Any = None,
@@ -69,40 +69,28 @@ def prepare(
         See :func:`~lodim.landscape.quantization.as_recipe`.
     qat : bool
         For training: the weights' ranges follow the weights.
-    calibration : Tensor or iterable, optional
-        Inputs for codebooks that are fitted to them.
+    calibration : Tensor, array or iterable, optional
+        Inputs for codebooks that are fitted to them, and to see what a batch normalisation acts on.
     seed : int
         Of stochastic rounding.
 
     Raises
     ------
     ValueError
-        Nothing to quantise, a pattern that matches no layer, or NaN in a weight, naming the layer.
+        Nothing to quantise, a pattern that matches no layer, NaN in a weight, naming the layer; or weights that
+        adapters or a subspace produce.
+    TypeError
+        No module, or no recipe.
 
     Warns
     -----
     UserWarning
-        Once, listing the kinds of layers that hold weights and stay in floating point.
+        Once, listing the layers that hold weights and stay in floating point.
     """
-    recipe = as_recipe(recipe)
-    return wrap(ready(model, recipe), recipe, qat=qat, calibration=calibration, seed=seed)
-
-
-def ready(model: nn.Module, recipe: QuantRecipe) -> nn.Module:
-    """Return a copy of the model, folded and equalised as the recipe says: the float reference.
-
-    Parameters
-    ----------
-    model : nn.Module
-    recipe : QuantRecipe
-    """
-    reference = fold_batch_norm(model) if recipe.fold_bn else copy.deepcopy(model)
-    if recipe.equalise:
-        reference = equalise(reference)
-    for module in reference.modules():
-        if isinstance(module, nn.TransformerEncoderLayer):
-            module.activation_relu_or_gelu = 0  # the fused path would not call the layers
-    return reference
+    recipe, calibration = as_recipe(recipe), held(calibration)
+    return wrap(
+        ready(plain_copy(model), recipe, calibration), recipe, qat=qat, calibration=calibration, seed=seed
+    )
 
 
 def wrap(
@@ -119,35 +107,65 @@ def wrap(
     """
     model = copy.deepcopy(reference)
     chosen = _chosen_layers(model, recipe)
+    names, made = weight_names(model), dict[Any, Any]()
+
+    def wrapped(name: str, layer: Any) -> QuantLayer:
+        new = _quantised(name, layer, chosen[name], model, calibration, qat, seed, made)
+        new.source = names[id(layer.weight)]
+        return new
+
     replace_layers(
         model,
-        lambda name, layer: _quantised(name, layer, chosen[name], model, calibration, qat, seed),
+        wrapped,
         lambda name, layer: name in chosen,
         kinds=QUANTIZABLE,
     )
     return model
 
 
+def weight_names(model: nn.Module) -> dict[int, tuple[str, ...]]:
+    """Return all names of each parameter, by identity: several for one that layers share.
+
+    Parameters
+    ----------
+    model : nn.Module
+    """
+    names: dict[int, tuple[str, ...]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names[id(parameter)] = (*names.get(id(parameter), ()), name)
+    return names
+
+
 def _quantised(
-    name: str, layer: Any, recipe: QuantRecipe, model: nn.Module, calibration: Any, qat: bool, seed: int
+    name: str,
+    layer: Any,
+    recipe: QuantRecipe,
+    model: nn.Module,
+    calibration: Any,
+    qat: bool,
+    seed: int,
+    made: MutableMapping[Any, Any],
 ) -> QuantLayer:
+    """A layer in its wrapper; layers that share a weight share its quantiser, unless their recipes or inputs differ."""
     if not bool(layer.weight.isfinite().all()):
         raise ValueError(f"the weight of layer {name!r} holds NaN or infinity and cannot be quantised")
-    quantizer: nn.Module | None = None
-    if recipe.codebook is not None:
-        gram = None
-        if getattr(recipe.codebook, "needs_inputs", False) and calibration is not None:
-            from lodim.landscape.quantization.capture import layer_inputs
-            from lodim.landscape.quantization.moments import input_gram
+    gram = None
+    if getattr(recipe.codebook, "needs_inputs", False) and calibration is not None:
+        from lodim.landscape.quantization.capture import layer_inputs
+        from lodim.landscape.quantization.moments import input_gram
 
-            gram = input_gram(layer_inputs(model, layer, calibration), layer)
-        quantizer = recipe.codebook.quantizer(layer.weight, gram)
-    elif recipe.weights is not None:
-        quantizer = AffineWeight(layer.weight, recipe.weights, follow=qat, seed=derive_seed(seed, name))
+        gram = input_gram(layer_inputs(model, layer, calibration), layer)
+    key = (id(layer.weight), repr((recipe.weights, recipe.codebook)), None if gram is None else name)
+    if key not in made:
+        made[key] = None
+        if recipe.codebook is not None:
+            made[key] = recipe.codebook.quantizer(layer.weight, gram)
+        elif recipe.weights is not None:
+            made[key] = AffineWeight(layer.weight, recipe.weights, follow=qat, seed=derive_seed(seed, name))
     inputs = None
     if recipe.activations is not None and not isinstance(layer, nn.Embedding):
         inputs = ActivationQuantizer(recipe.activations, dynamic=recipe.dynamic)
-    wrapped = QuantLayer(layer, quantizer, inputs)
+    wrapped = QuantLayer(layer, made[key], inputs)
     return wrapped.train(layer.training).to(layer.weight.device)
 
 
@@ -176,10 +194,29 @@ def _chosen_layers(model: nn.Module, recipe: QuantRecipe) -> dict[str, QuantReci
         own = recipe.for_layer(name)
         if own is not None and (own.weights or own.activations or own.codebook):
             chosen[name] = own
+    peculiar = {
+        name: why for name in chosen if (why := peculiarity(found[name], _kind(found[name]))) is not None
+    }
+    chosen = {name: own for name, own in chosen.items() if name not in peculiar}
     if not chosen:
-        raise ValueError(f"{type(model).__name__} has no layer to quantise: {_kinds_of(found)}")
-    _warn_about_others(model, inside_attention)
+        why = _listed(peculiar) if peculiar else _kinds_of(found)
+        raise ValueError(f"{type(model).__name__} has no layer to quantise: {why}")
+    _warn_about_others(model, inside_attention, peculiar)
     return chosen
+
+
+def _kind(layer: nn.Module) -> type[nn.Module]:
+    return next(kind for kind in QUANTIZABLE if isinstance(layer, kind))
+
+
+def _listed(peculiar: Mapping[str, str]) -> str:
+    remedy = ""
+    if any("computed" in why for why in peculiar.values()):
+        remedy = (
+            "; make such weights plain first, with torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight') "
+            "or, of a sparsifier, finalize()"
+        )
+    return "; ".join(f"{name!r}: {why}" for name, why in peculiar.items()) + remedy
 
 
 def _kinds_of(found: Mapping[str, nn.Module]) -> str:
@@ -188,17 +225,24 @@ def _kinds_of(found: Mapping[str, nn.Module]) -> str:
     return f"there is no {', '.join(kind.__name__ for kind in QUANTIZABLE)}"
 
 
-def _warn_about_others(model: nn.Module, inside_attention: set[int]) -> None:
+def _warn_about_others(model: nn.Module, inside_attention: set[int], peculiar: Mapping[str, str]) -> None:
     others: dict[str, list[str]] = {}
     for name, module in model.named_modules():
         own = [p for p in module.parameters(recurse=False) if p.ndim > 1]
+        if name.startswith(tuple(f"{inner}." for inner in peculiar)):
+            continue
         if own and (not isinstance(module, QUANTIZABLE) or id(module) in inside_attention):
             others.setdefault(type(module).__name__, []).append(name)
-    if others:
-        listed = "; ".join(
-            f"{kind} ({', '.join(names[:3])}{', ...' if names[3:] else ''})" for kind, names in others.items()
+    listed = [
+        f"{kind} ({', '.join(names[:3])}{', ...' if names[3:] else ''})" for kind, names in others.items()
+    ]
+    if peculiar:
+        listed.append(_listed(peculiar))
+    if listed:
+        warn(
+            f"these hold weights, cannot be quantised and stay in floating point: {'; '.join(listed)}",
+            stacklevel=5,
         )
-        warn(f"these hold weights, cannot be quantised and stay in floating point: {listed}", stacklevel=5)
 
 
 def calibrate(model: nn.Module, data: Any, n_batches: int | None = None) -> nn.Module:
@@ -208,9 +252,9 @@ def calibrate(model: nn.Module, data: Any, n_batches: int | None = None) -> nn.M
     ----------
     model : nn.Module
         From :func:`prepare`; its observers are updated in place.
-    data : Tensor or iterable
-        Inputs, or batches of them. A batch is a tensor, a mapping of arguments by name, or a tuple or list whose first
-        entry is the input.
+    data : Tensor, array or iterable
+        Inputs, or batches of them. A batch is a tensor or an array, a mapping of arguments by name, or a tuple or list
+        whose first entry is the input.
     n_batches : int, optional
         How many batches at most.
 
@@ -236,24 +280,15 @@ def calibrate(model: nn.Module, data: Any, n_batches: int | None = None) -> nn.M
 
 
 def run_batch(model: nn.Module, batch: Any) -> Any:
-    """Run a model on a batch: a tensor, a mapping of arguments, or a tuple or list whose first entry is the input.
+    """Run a model on a batch: a tensor or an array, a mapping of arguments, or a tuple or list that starts with one.
 
     Parameters
     ----------
     model : nn.Module
-    batch : Tensor, mapping, tuple or list
+    batch : Tensor, array, mapping, tuple or list
     """
-    device = model_device(model)
-    if isinstance(batch, Mapping):
-        return model(**{key: value.to(device) for key, value in batch.items()})
-    if isinstance(batch, tuple | list):
-        batch = batch[0]
-    if not isinstance(batch, Tensor):
-        raise TypeError(
-            "a batch must be a tensor, a mapping of tensors, or a tuple or list that starts with a tensor; got "
-            f"{type(batch).__name__}"
-        )
-    return model(batch.to(device))
+    positional, named = model_inputs(model, batch)
+    return model(*positional, **named)
 
 
 @contextmanager
@@ -296,7 +331,8 @@ def convert(model: nn.Module, mode: str = "fake") -> nn.Module:
         From :func:`prepare`, perhaps trained since. Not changed.
     mode : {"fake", "packed", "integer"}
         Weights as rounded floating-point numbers; as packed codes, decoded when used, which give the same outputs bit
-        for bit; or the integer-only simulation, see :func:`~lodim.landscape.quantization.to_integer`.
+        for bit; or the integer-only simulation, see :func:`~lodim.landscape.quantization.to_integer`. Layers that share
+        a weight and its quantiser share the result.
 
     Raises
     ------
@@ -313,8 +349,14 @@ def convert(model: nn.Module, mode: str = "fake") -> nn.Module:
         from lodim.landscape.quantization.integer import to_integer
 
         return to_integer(model)
+    packed, fixed = dict[Any, PackedWeight](), dict[PackedWeight, nn.Parameter]()
     for layer in quant_layers(model).values():
-        (_fix if mode == "fake" else _pack)(layer)
+        _pack(layer, packed)
+        if mode == "fake":
+            _fix(layer, fixed)
+        elif layer.weight_quantizer is not None:
+            layer.layer.register_parameter("weight", None)
+            layer.fixed = False
     return model.requires_grad_(False)
 
 
@@ -352,22 +394,24 @@ def raise_if_not_calibrated(layers: Mapping[str, QuantLayer]) -> None:
 
 
 @torch.no_grad()
-def _fix(layer: QuantLayer) -> None:
-    """Put the rounded weight in the float one's place, its codes beside it."""
-    if layer.fixed or layer.weight_quantizer is None:
+def _pack(layer: QuantLayer, made: MutableMapping[Any, PackedWeight]) -> None:
+    """Keep the weight's codes in its quantiser's place, once for all layers that share both."""
+    quantizer, weight = layer.weight_quantizer, layer.layer.weight
+    if quantizer is None or isinstance(quantizer, PackedWeight):
         return
-    weight = layer.layer.weight
-    if not isinstance(layer.weight_quantizer, PackedWeight):
-        layer.weight_quantizer = PackedWeight(weight, layer.weight_quantizer)
-    layer.layer.weight = nn.Parameter(layer.weight_quantizer(), requires_grad=False)
-    layer.fixed = True
+    key = (id(quantizer), id(weight))
+    if key not in made:
+        made[key] = PackedWeight(weight, quantizer)
+    layer.weight_quantizer = made[key]
 
 
 @torch.no_grad()
-def _pack(layer: QuantLayer) -> None:
-    if layer.weight_quantizer is None:
+def _fix(layer: QuantLayer, made: MutableMapping[PackedWeight, nn.Parameter]) -> None:
+    """Put the rounded weight in the float one's place."""
+    packed = layer.weight_quantizer
+    if layer.fixed or not isinstance(packed, PackedWeight):
         return
-    if not isinstance(layer.weight_quantizer, PackedWeight):
-        layer.weight_quantizer = PackedWeight(layer.layer.weight, layer.weight_quantizer)
-    layer.layer.register_parameter("weight", None)
-    layer.fixed = False
+    if packed not in made:
+        made[packed] = nn.Parameter(packed(), requires_grad=False)
+    layer.layer.weight = made[packed]
+    layer.fixed = True

@@ -37,8 +37,9 @@ from torch import Tensor, nn
 
 from lodim.landscape.quantization.capture import layer_means
 from lodim.landscape.quantization.chains import Link, find_links
-from lodim.landscape.quantization.equalise import input_view
+from lodim.landscape.quantization.equalise import FoldedNorm, input_view
 from lodim.landscape.quantization.fake import QuantLayer
+from lodim.landscape.quantization.reference import held
 
 __all__ = ["correct_bias", "rectified_mean"]
 
@@ -67,12 +68,19 @@ def correct_bias(model_q: nn.Module, model: nn.Module, data: Any = None) -> nn.M
     Raises
     ------
     ValueError
-        No quantised layer; or neither data nor a layer that follows a folded normalisation.
+        No quantised layer; normalisations folded in one of the models only; or neither data nor a layer that follows a
+        folded normalisation.
     """
     layers = {name: m for name, m in model_q.named_modules() if isinstance(m, QuantLayer)}
     layers = {name: m for name, m in layers.items() if not isinstance(m.layer, nn.Embedding)}
     if not layers:
         raise ValueError("the model has no quantised linear or convolutional layer, so no bias to correct")
+    folded = [{n for n, m in part.named_modules() if isinstance(m, FoldedNorm)} for part in (model_q, model)]
+    if folded[0] != folded[1]:
+        raise ValueError(
+            f"batch normalisations {sorted(folded[0] ^ folded[1])} are folded in one of the two models only; prepare "
+            "the folded model, or give prepare the calibration data, which show what a normalisation acts on"
+        )
     if data is None:
         _correct_from_statistics(layers, model)
     else:
@@ -83,7 +91,7 @@ def correct_bias(model_q: nn.Module, model: nn.Module, data: Any = None) -> nn.M
 def _correct_from_data(
     model_q: nn.Module, layers: dict[str, QuantLayer], model: nn.Module, data: Any
 ) -> None:
-    data = data if isinstance(data, Tensor) else list(data)
+    data = held(data)
     wanted = layer_means(model, {name: model.get_submodule(name) for name in layers}, data)
     for name, mean in wanted.items():  # in the order in which they run
         got = layer_means(model_q, {name: layers[name]}, data, stop=True)[name]

@@ -35,26 +35,74 @@ equalisation is that of M. Nagel and others, Data-free quantization, arXiv 1906.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lodim.landscape.quantization.chains import LAYERS, Link, find_links
+from lodim.landscape.quantization.chains import LAYERS, Link, find_links, reads_rows, trace_graph
+from lodim.nets.activations import evaluation_mode, model_inputs
+from lodim.nets.layers import peculiarity
 from lodim.validation import check_in_range
 
-__all__ = ["equalise", "fold_batch_norm"]
+__all__ = ["FoldedNorm", "equalise", "fold_batch_norm"]
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_NORMS: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Linear: nn.BatchNorm1d,
+    nn.Conv1d: nn.BatchNorm1d,
+    nn.Conv2d: nn.BatchNorm2d,
+    nn.Conv3d: nn.BatchNorm3d,
+}
+_AXES: dict[type[nn.Module], int] = {nn.Linear: 2, nn.Conv1d: 3, nn.Conv2d: 4, nn.Conv3d: 5}
 _STILL = 1e-4  # relative change of the factors at which a sweep is the last
 
 
-def fold_batch_norm(model: nn.Module) -> nn.Module:
+class FoldedNorm(nn.Identity):
+    """What is left of a folded normalisation: its input passes, if it has as many axes as was known when folding.
+
+    Parameters
+    ----------
+    axes : int
+    """
+
+    def __init__(self, axes: int) -> None:
+        super().__init__()
+        self.axes = axes
+
+    def forward(self, x: Any) -> Any:
+        """Return the input.
+
+        Parameters
+        ----------
+        x : Tensor
+            Or what stands for one when the module is traced or run in integers.
+
+        Raises
+        ------
+        ValueError
+            Another number of axes: the normalisation would not have acted on the layer's outputs.
+        """
+        if isinstance(x, Tensor) and x.ndim != self.axes:
+            raise ValueError(
+                f"a batch normalisation was folded for inputs of {self.axes} axes and gets {x.ndim} (shape "
+                f"{tuple(x.shape)}), where it acts on axis 1 and not on the layer's features; calibrate with such "
+                "inputs or take QuantRecipe(fold_bn=False)"
+            )
+        return x
+
+
+def fold_batch_norm(
+    model: nn.Module, example: Any = None, *, certain: bool = False, only: Collection[str] | None = None
+) -> nn.Module:
     """Fold every batch normalisation that alone follows a linear or convolutional layer into that layer.
 
-    The normalisation becomes ``nn.Identity``. The mean and standard deviation that its outputs had in training
+    After a linear layer ``nn.BatchNorm1d`` acts on its features if the input has two axes, but on axis 1 if it has
+    three, and then cannot be folded.
+
+    The normalisation becomes a :class:`FoldedNorm`. The mean and standard deviation that its outputs had in training
     (beta and abs(gamma)) stay with the layer as non-persistent buffers ``folded_mean`` and ``folded_std``, for
     corrections without data.
 
@@ -62,6 +110,13 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     ----------
     model : nn.Module
         Not changed.
+    example : Tensor, array, mapping or tuple, optional
+        A batch of inputs, which shows how many axes there are.
+    certain : bool
+        Without an example, leave a normalisation after a linear layer unless something before it flattens; otherwise it
+        is folded, and refuses inputs of other than two axes.
+    only : collection of str, optional
+        Names of the normalisations to fold, nothing else being asked.
 
     Returns
     -------
@@ -76,12 +131,64 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     folded = copy.deepcopy(model)
     if not any(isinstance(module, BATCH_NORMS) for module in folded.modules()):
         return folded
-    for link in find_links(folded, readers=BATCH_NORMS):
-        norm: Any = folded.get_submodule(link.second)
-        if set(link.between) <= {"identity"} and norm.running_mean is not None:
-            _fold(folded.get_submodule(link.first), norm)
-            folded.set_submodule(link.second, nn.Identity())
+    links = _norm_links(folded)
+    if only is None:
+        links = _features_only(folded, links, example, certain)
+    for link in links:
+        if only is None or link.second in only:
+            layer = folded.get_submodule(link.first)
+            _fold(layer, folded.get_submodule(link.second))
+            folded.set_submodule(link.second, FoldedNorm(_AXES[_kind_of(layer)]))
     return folded
+
+
+def _kind_of(layer: nn.Module) -> type[nn.Module]:
+    return next(kind for kind in LAYERS if isinstance(layer, kind))
+
+
+def _norm_links(model: nn.Module) -> list[Link]:
+    """Layers that normalisations with running statistics alone read, for inputs of the right number of axes."""
+    found = []
+    for link in find_links(model, readers=BATCH_NORMS):
+        norm: Any = model.get_submodule(link.second)
+        fits = isinstance(norm, _NORMS[_kind_of(model.get_submodule(link.first))])
+        if fits and set(link.between) <= {"identity"} and norm.running_mean is not None:
+            found.append(link)
+    return found
+
+
+def _features_only(model: nn.Module, links: list[Link], example: Any, certain: bool) -> list[Link]:
+    """Those that act on the features of a linear layer (or the channels of a convolution)."""
+    rows = [link for link in links if isinstance(model.get_submodule(link.first), nn.Linear)]
+    if not rows or (example is None and not certain):
+        return links
+    if example is None:
+        graph, modules = trace_graph(model), dict(model.named_modules())
+        left = {link for link in rows if not reads_rows(graph, link.first, modules)}
+    else:
+        axes = _axes(model, [link.second for link in rows], example)
+        left = {link for link in rows if axes.get(link.second) != 2}
+    return [link for link in links if link not in left]
+
+
+@torch.no_grad()
+def _axes(model: nn.Module, names: Sequence[str], example: Any) -> dict[str, int]:
+    """How many axes the inputs of some modules have."""
+    seen: dict[str, int] = {}
+    hooks = [
+        model.get_submodule(name).register_forward_pre_hook(
+            lambda module, inputs, name=name: seen.update({name: inputs[0].ndim})
+        )
+        for name in names
+    ]
+    try:
+        with evaluation_mode(model):
+            positional, named = model_inputs(model, example)
+            model(*positional, **named)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
 
 
 @torch.no_grad()
@@ -148,6 +255,8 @@ def _layer(model: nn.Module, name: str) -> Any:
         raise ValueError(
             f"{name!r} is a {type(layer).__name__}; only linear and convolutional layers pair up"
         )
+    if (why := peculiarity(layer, _kind_of(layer))) is not None:
+        raise ValueError(f"the layer {name!r} cannot be equalised: {why}")
     return layer
 
 

@@ -25,9 +25,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lodim.landscape.quantization.grid import (
+    check_channels,
     choose_qparams,
     dequantize_affine,
     fake_quantize,
+    keeping_precision,
     quantize_affine,
     to_blocks,
     weight_qparams,
@@ -156,6 +158,10 @@ class AffineWeight(nn.Module):
             bits["zero points"] = self.spec.bits * self.zero_point.numel()
         return bits
 
+    def _apply(self, fn: Any, recurse: bool = True) -> AffineWeight:
+        """Move to another device; scales stay in the precision in which they were chosen."""
+        return super()._apply(keeping_precision(fn), recurse)
+
     def _generator(self) -> torch.Generator | None:
         return torch_generator(self.seed) if self.spec.rounding == "stochastic" else None
 
@@ -208,6 +214,7 @@ class ActivationQuantizer(nn.Module):
         x : Tensor
         """
         if self.mode == "frozen":
+            check_channels(x.shape, self.spec, self.scale.numel())
             return fake_quantize(x, self.scale, self.zero_point, self.spec)
         if self.mode == "dynamic":
             return fake_quantize(x, *self.qparams(x), self.spec)
@@ -228,6 +235,10 @@ class ActivationQuantizer(nn.Module):
         if self.spec.observer in ("minmax", "moving_average"):
             return choose_qparams(*block_extremes(to_blocks(x, self.spec)), self.spec)
         return weight_qparams(x, self.spec)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> ActivationQuantizer:
+        """Move to another device; scales stay in the precision in which they were chosen."""
+        return super()._apply(keeping_precision(fn), recurse)
 
     def freeze(self) -> None:
         """Fix the scales from what was observed.
@@ -268,8 +279,12 @@ class QuantLayer(nn.Module):
         False computes in floating point, as ``layer`` does.
     fixed : bool
         The layer's weight has been rounded for good and is taken as it is.
+    source : tuple of str
+        All names that the float model has for the weight; several if layers share it.
     weight_spec, activation_spec : QuantSpec or None
     """
+
+    source: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -32,6 +32,7 @@ Source: A. Gholami et al., arXiv 2103.13630, Sections 3.2, 3.3 and 3.5. Departur
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -44,11 +45,13 @@ from lodim.landscape.ste import round_ste
 
 __all__ = [
     "block_mask",
+    "check_channels",
     "choose_qparams",
     "dequantize_affine",
     "fake_quantize",
     "fake_quantize_blocks",
     "from_blocks",
+    "keeping_precision",
     "quantize_affine",
     "to_blocks",
     "weight_qparams",
@@ -74,6 +77,46 @@ def n_blocks(shape: torch.Size | tuple[int, ...], spec: QuantSpec) -> int:
         return rows
     assert spec.group_size is not None
     return rows * math.ceil(math.prod(shape) // max(rows, 1) / spec.group_size)
+
+
+def check_channels(shape: torch.Size | tuple[int, ...], spec: QuantSpec, expected: int) -> None:
+    """Raise if activations have another number of channels than there are ranges.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the activations.
+    spec : QuantSpec
+    expected : int
+        How many ranges there are.
+
+    Raises
+    ------
+    ValueError
+        Naming both numbers.
+    """
+    if spec.granularity == "channel" and n_blocks(shape, spec) != expected:
+        raise ValueError(
+            f"an input has {n_blocks(shape, spec)} channels along axis {spec.axis} (shape {tuple(shape)}), where "
+            f"calibration has seen {expected}; for lengths that vary take granularity='tensor', 'token' with "
+            "dynamic=True, or 'channel' with axis=-1 for features"
+        )
+
+
+def keeping_precision(move: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return what moves a tensor as ``move`` does, but to another device only, not to another precision.
+
+    Parameters
+    ----------
+    move : callable
+        What ``nn.Module.to``, ``half`` and the like do to each of a module's tensors.
+    """
+
+    def moved(tensor: Tensor) -> Tensor:
+        new = move(tensor)
+        return new if new.dtype == tensor.dtype else tensor.to(new.device)
+
+    return moved
 
 
 def to_blocks(x: Tensor, spec: QuantSpec) -> Tensor:

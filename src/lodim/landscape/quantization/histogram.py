@@ -37,6 +37,7 @@ class StreamingHistogram:
         self.bins = bins
         self.counts = torch.zeros(n_blocks, bins, dtype=torch.int64)
         self.exponent = torch.full((n_blocks,), -100, dtype=torch.int64)
+        self._reach = 2.0**-100  # every block's R is at least this: numbers below need no wider bins
 
     @property
     def width(self) -> Float[Tensor, " n_blocks"]:
@@ -71,9 +72,14 @@ class StreamingHistogram:
         blocks = blocks.detach()
         self.counts, self.exponent = self.counts.to(blocks.device), self.exponent.to(blocks.device)
         largest = blocks.abs().amax(1) if largest is None else largest
-        needed = torch.frexp(largest)[1].long()  # |x| < 2**needed
-        self._widen(torch.where(largest > 0, torch.maximum(self.exponent, needed), self.exponent))
-        inside = (blocks / self.width.to(blocks.dtype)[:, None]).floor_().int().add_(self.bins // 2)
+        if float(largest.max()) >= self._reach:
+            needed = torch.frexp(largest)[1].long()  # |x| < 2**needed
+            self._widen(torch.where(largest > 0, torch.maximum(self.exponent, needed), self.exponent))
+            self._reach = 2.0 ** int(self.exponent.min())
+        per_unit = self.width.reciprocal().to(
+            blocks.dtype
+        )  # a power of two: multiplying is as exact as dividing
+        inside = (blocks * per_unit[:, None]).floor_().int().add_(self.bins // 2)
         if len(blocks) > 1:
             inside = inside + self.bins * torch.arange(len(blocks), device=blocks.device)[:, None]
         flat = inside.flatten() if mask is None else inside[mask]

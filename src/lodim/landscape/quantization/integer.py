@@ -82,12 +82,14 @@ class IntegerLayer(nn.Module):
         super().__init__()
         inputs, spec = _check_layer(name, source)
         quantizer: Any = source.weight_quantizer
-        blocks = to_blocks(quantizer.codes(source.layer.weight).long(), spec)
-        zero = getattr(quantizer, "zero_point", torch.zeros(len(blocks))).long()
+        codes = quantizer.codes(source.layer.weight).long()
+        grid = getattr(quantizer, "quantizer", quantizer)  # inside a packed weight
+        blocks = to_blocks(codes, spec)
+        zero = getattr(grid, "zero_point", torch.zeros(len(blocks))).long()
         shifted = blocks - zero[:, None]
-        weight = from_blocks(shifted, source.layer.weight.shape, spec)
+        weight = from_blocks(shifted, codes.shape, spec)
         n_out = len(weight)
-        scale = quantizer.scale.double().expand(n_out)
+        scale = grid.scale.double().expand(n_out)
         live = shifted.expand(n_out, -1).any(dim=1) if len(shifted) > 1 else shifted.any().expand(n_out)
         if bool(
             live.any()
@@ -149,10 +151,11 @@ class IntegerLayer(nn.Module):
 def _check_layer(name: str, source: QuantLayer) -> tuple[ActivationQuantizer, QuantSpec]:
     """The input's quantiser and the weight's spec, if integers can do what they say."""
     inputs, spec = source.activation_quantizer, source.weight_spec
+    grid = getattr(source.weight_quantizer, "quantizer", source.weight_quantizer)
     problem = None
     if isinstance(source.layer, nn.Embedding):
         problem = "it is an embedding"
-    elif spec is None or not hasattr(source.weight_quantizer, "scale"):
+    elif spec is None or not hasattr(grid, "scale"):
         problem = "its weight is not on an affine grid"
     elif spec.granularity not in ("tensor", "channel") or (spec.granularity == "channel" and spec.axis != 0):
         problem = f"its weight has scales by {spec.granularity} (axis {spec.axis}), which one sum would mix"
@@ -215,7 +218,8 @@ def to_integer(model: nn.Module) -> IntegerModel:
     Parameters
     ----------
     model : nn.Module
-        Calibrated, its scales fixed, not packed; what ``convert(model, "integer")`` passes. Not changed.
+        Calibrated, its scales fixed, converted (``"fake"``, ``"packed"``) or not; what
+        ``convert(model, "integer")`` passes. Not changed.
 
     Raises
     ------

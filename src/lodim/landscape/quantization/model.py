@@ -10,13 +10,12 @@ Source: A. Gholami et al., "A survey of quantization methods for efficient neura
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,12 +27,14 @@ from lodim.landscape.quantization.conversion import (
     prepare,
     quant_layers,
     raise_if_not_calibrated,
-    ready,
+    weight_names,
     wrap,
 )
 from lodim.landscape.quantization.correction import correct_bias
+from lodim.landscape.quantization.equalise import FoldedNorm, fold_batch_norm
 from lodim.landscape.quantization.fake import QUANTIZABLE, ActivationQuantizer, QuantLayer
 from lodim.landscape.quantization.packing import PackedWeight
+from lodim.landscape.quantization.reference import held, plain_copy, ready
 from lodim.landscape.quantization.report import QuantReport, layer_reports, model_output, sqnr_db
 from lodim.landscape.quantization.sizes import SizeReport, size_report
 from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec, as_recipe
@@ -67,10 +68,16 @@ class QuantizedModel(nn.Module):
         mode: str,
         reference: nn.Module | None = None,
         sample: Any = None,
+        original: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.module, self.recipe, self.mode = module, recipe, mode
-        self._beside: tuple[nn.Module | None, Any] = (reference, sample)  # no part of the model's own state
+        # No part of the model's own state. Without folding and equalisation the original is the reference.
+        self._beside: tuple[nn.Module | None, Any, nn.Module | None] = (
+            reference,
+            sample,
+            original or reference,
+        )
         self.eval()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -102,7 +109,7 @@ class QuantizedModel(nn.Module):
             )
 
     def report(self, data: Any = None, *, score: Score | None = None, example: Any = None) -> QuantReport:
-        """Say what quantisation did, layer by layer.
+        """Say what quantisation did, layer by layer, in comparison with the original model.
 
         Parameters
         ----------
@@ -119,16 +126,15 @@ class QuantizedModel(nn.Module):
             The model was loaded, so there is no float model to compare with.
         """
         self._refuse_integer()
-        reference, sample = self._beside
-        if reference is None:
+        reference, sample, original = self._beside
+        if reference is None or original is None:
             raise RuntimeError("a report compares with the float model, which a saved file does not hold")
         data = sample if data is None else data
         size = size_report(self.module, example)
-        layers = layer_reports(self.module, reference, size, data)
-        overall = math.nan
-        if data is not None:
-            overall = sqnr_db(model_output(reference, data), model_output(self.module, data))
-        scores = (math.nan, math.nan) if score is None else [_scored(m, score) for m in (reference, self)]
+        exact = None if data is None else model_output(original, data)
+        layers = layer_reports(self.module, reference, size, data, exact)
+        overall = math.nan if exact is None else sqnr_db(exact, model_output(self.module, data))
+        scores = (math.nan, math.nan) if score is None else [_scored(m, score) for m in (original, self)]
         return QuantReport(layers, size, overall, *scores)
 
     def to_packed(self) -> QuantizedModel:
@@ -146,13 +152,15 @@ class QuantizedModel(nn.Module):
         module = convert(self.module, "packed")
         layers = quant_layers(module)
         state = module.state_dict()
-        inside = tuple(f"{name}.{part}_quantizer." for name in layers for part in ("weight", "activation"))
+        places = [n for n, m in module.named_modules(remove_duplicate=False) if isinstance(m, QuantLayer)]
+        inside = tuple(f"{name}.{part}_quantizer." for name in places for part in ("weight", "activation"))
         torch.save(
             {
                 "format": _FORMAT,
                 "recipe": self.recipe,
                 "weights": {name: layer.weight_quantizer for name, layer in layers.items()},
                 "inputs": {name: layer.activation_quantizer for name, layer in layers.items()},
+                "folded": [name for name, part in module.named_modules() if isinstance(part, FoldedNorm)],
                 "rest": {key: value for key, value in state.items() if not key.startswith(inside)},
             },
             path,
@@ -178,10 +186,18 @@ class QuantizedModel(nn.Module):
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
             raise ValueError(f"{os.fspath(path)} is not a quantised model saved by this library")
         recipe, rest = content["recipe"], content["rest"]
-        module = ready(model, replace(recipe, equalise=False))
+        module = plain_copy(model)
+        if recipe.fold_bn:
+            module = fold_batch_norm(module, only=content.get("folded"))
+        names = weight_names(module)
+        places = dict(module.named_modules(remove_duplicate=False))
         for name, quantizer in content["weights"].items():
-            layer = dict(module.named_modules()).get(name)
-            module.set_submodule(name, _restored(layer, name, quantizer, content["inputs"][name], rest))
+            layer = places.get(name)
+            source = names.get(id(getattr(layer, "weight", None)), ())
+            new = _restored(layer, name, quantizer, content["inputs"][name], rest)
+            new.source = source
+            for place in [place for place, part in places.items() if part is layer]:
+                module.set_submodule(place, new)
         try:
             module.load_state_dict(rest, strict=False)
             missing = [k for k in rest if k not in module.state_dict()]
@@ -222,8 +238,8 @@ def _own_classes() -> list[Any]:
 
 
 def quantize(
-    model: nn.Module,
-    recipe: QuantRecipe | QuantSpec | str = "w8",
+    model: Any,
+    recipe: Any = "w8",
     calibration: Any = None,
     *,
     n_batches: int | None = None,
@@ -239,7 +255,7 @@ def quantize(
     recipe : QuantRecipe, QuantSpec or str
         A preset's name (``"w8"``, ``"w4-group64"``, ``"w8a8"``, ``"w8a8-dynamic"``, ...), a spec of the weights, or all
         of it.
-    calibration : Tensor or iterable, optional
+    calibration : Tensor, array or iterable, optional
         Inputs, or batches of them, see :func:`calibrate`; needed for static ranges of inputs, learnt rounding and
         codebooks fitted to outputs. Some hundreds of inputs will do.
     n_batches : int, optional
@@ -258,12 +274,19 @@ def quantize(
     RuntimeError
         Calibration data are needed and not given, naming the layers.
     ValueError
-        Nothing to quantise, a pattern that matches no layer, or NaN in a weight or an input.
+        Nothing to quantise, a pattern that matches no layer, NaN in a weight or an input; or weights that adapters or a
+        subspace produce: merge or materialise them first.
+    TypeError
+        No module, or no recipe.
+
+    Warns
+    -----
+    UserWarning
+        Once, listing the layers that hold weights and stay in floating point, and why.
     """
-    recipe = as_recipe(recipe)
-    if calibration is not None and not isinstance(calibration, Tensor):
-        calibration = list(itertools.islice(calibration, n_batches))
-    reference = ready(model, recipe).eval()
+    recipe, calibration = as_recipe(recipe), held(calibration, n_batches)
+    original = plain_copy(model).eval()
+    reference = ready(original, recipe, calibration).eval()
     prepared = wrap(reference, recipe, calibration=calibration, seed=seed)
     if recipe.is_static and calibration is not None:
         calibrate(prepared, calibration)
@@ -278,8 +301,10 @@ def quantize(
         adaround(prepared, reference, calibration, **{"random_state": seed, **options})
     if recipe.bias_correction:
         correct_bias(prepared, reference, calibration)
-    sample = calibration[:_SAMPLE] if isinstance(calibration, Tensor) else calibration and calibration[:1]
-    return QuantizedModel(convert(prepared, mode), recipe, mode, reference.requires_grad_(False), sample)
+    whole = isinstance(calibration, Tensor | np.ndarray)
+    sample = calibration if calibration is None else calibration[: _SAMPLE if whole else 1]
+    beside = (reference.requires_grad_(False), sample, original.requires_grad_(False))
+    return QuantizedModel(convert(prepared, mode), recipe, mode, *beside)
 
 
 def _scored(model: nn.Module, score: Score) -> float:

@@ -35,7 +35,12 @@ from jaxtyping import Bool, Float
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from lodim.landscape.quantization.grid import choose_qparams, fake_quantize_blocks, to_blocks
+from lodim.landscape.quantization.grid import (
+    check_channels,
+    choose_qparams,
+    fake_quantize_blocks,
+    to_blocks,
+)
 from lodim.landscape.quantization.histogram import BINS, StreamingHistogram
 from lodim.landscape.quantization.spec import QuantSpec
 from lodim.validation import check_choice
@@ -104,7 +109,11 @@ def block_extremes(
 
 
 def _raise_if_not_finite(low: Tensor, high: Tensor) -> None:
-    if not bool((low.isfinite() & high.isfinite()).all()):
+    if len(low) == 1:  # of whole tensors, every batch's: two numbers are looked at faster than two tensors
+        finite = math.isfinite(low.item()) and math.isfinite(high.item())
+    else:
+        finite = bool((low.isfinite() & high.isfinite()).all())
+    if not finite:
         raise ValueError("NaN or infinity among the numbers to be quantised")
 
 
@@ -320,10 +329,12 @@ class RangeObserver:
         Raises
         ------
         ValueError
-            NaN or infinity.
+            NaN or infinity, or another number of channels than before.
         """
         if not x.numel():
             return
+        if self.n_batches:
+            check_channels(x.shape, self.spec, len(self.low))
         blocks = to_blocks(x, self.spec)
         blocks = blocks.to(torch.promote_types(blocks.dtype, torch.float32))
         low, high = block_extremes(blocks)

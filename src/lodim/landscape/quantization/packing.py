@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
+from lodim.landscape.quantization.grid import keeping_precision
 from lodim.landscape.quantization.spec import QuantSpec
 from lodim.validation import check_in_range
 
@@ -148,9 +149,16 @@ class PackedWeight(nn.Module):
         Buffer.
     bits : int
         Of a code.
+    dtype : torch.dtype
+        Of the weight as it was.
+
+    Notes
+    -----
+    Scales and codebooks keep their precision when the module is cast to another; the weight they decode to follows it.
     """
 
     packed: Tensor
+    like: Tensor
 
     def __init__(self, weight: Float[Tensor, "*shape"], quantizer: Any) -> None:
         super().__init__()
@@ -160,6 +168,7 @@ class PackedWeight(nn.Module):
         codes = quantizer.codes(weight.detach())
         self.codes_shape, self.shape, self.dtype = codes.shape, weight.shape, weight.dtype
         self.register_buffer("packed", pack(codes - low, self.bits))
+        self.register_buffer("like", weight.new_empty(0).detach(), persistent=False)  # follows a cast
         if hasattr(quantizer, "forget_codes"):
             quantizer.forget_codes()
 
@@ -201,7 +210,17 @@ class PackedWeight(nn.Module):
         weight : optional
             Not used.
         """
-        return self.decode(self.codes()).to(self.dtype)
+        return self.decode(self.codes()).to(self.like.dtype)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> PackedWeight:
+        self.quantizer._apply(keeping_precision(fn))
+        return super()._apply(fn, recurse=False)
+
+    def __setstate__(self, state: Any) -> None:
+        """Take over what a file holds; those of the first release have no ``like``."""
+        super().__setstate__(state)
+        if "like" not in self._buffers:
+            self.register_buffer("like", self.packed.new_empty(0, dtype=self.dtype), persistent=False)
 
     def overhead_bits(self) -> dict[str, int]:
         """Return the bits besides the codes."""

@@ -169,12 +169,15 @@ class _QuantTraining(nn.Module):
         self._modes = [(module, module.training) for module in watched]
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
         self.warm_until = self.norm_until = 0
+        trained: dict[nn.Module, LearntStep] = {}  # layers that share a weight share its steps
         for layer in layers.values():
             grid = layer.weight_quantizer
             if isinstance(grid, AffineWeight):
                 grid.follow = steps == "follow"
                 if steps == "learnt":
-                    layer.weight_quantizer = LearntStep(layer.layer.weight, grid, start)
+                    if grid not in trained:
+                        trained[grid] = LearntStep(layer.layer.weight, grid, start)
+                    layer.weight_quantizer = trained[grid]
             layer.activation_quantizer = _trained_input(layer.activation_quantizer, steps, pact)
         if pact and not any(isinstance(m, ClippedInput) for m in model.modules()):
             raise ValueError(
@@ -231,9 +234,13 @@ class _QuantTraining(nn.Module):
         for module, mode in self._modes:
             module.training = mode
         self._fix_ranges()
+        settled: dict[nn.Module, AffineWeight] = {}
         for layer in self._unregistered[0]:
-            if isinstance(layer.weight_quantizer, LearntStep):
-                layer.weight_quantizer = layer.weight_quantizer.settled().train(layer.training)
+            grid = layer.weight_quantizer
+            if isinstance(grid, LearntStep):
+                if grid not in settled:
+                    settled[grid] = grid.settled().train(layer.training)
+                layer.weight_quantizer = settled[grid]
             if isinstance(layer.activation_quantizer, LearntInputStep | ClippedInput):
                 layer.activation_quantizer = layer.activation_quantizer.settled().train(layer.training)
 

@@ -163,7 +163,11 @@ def _tensor_of(output: Any) -> Tensor:
 
 
 def layer_reports(
-    model: nn.Module, reference: nn.Module, size: SizeReport, data: Any = None
+    model: nn.Module,
+    reference: nn.Module,
+    size: SizeReport,
+    data: Any = None,
+    exact: Tensor | None = None,
 ) -> tuple[LayerReport, ...]:
     """Compare every quantised layer with its float one, by its weight and by its effect on the model's output.
 
@@ -177,9 +181,11 @@ def layer_reports(
         Of the model.
     data : Tensor or iterable, optional
         Inputs for the outputs' ratios: a pass for each layer, with that layer in the float model's place.
+    exact : Tensor, optional
+        The original model's outputs on the data; by default the reference's.
     """
     layers = quant_layers(model)
-    exact = None if data is None else model_output(reference, data)
+    exact = model_output(reference, data) if exact is None and data is not None else exact
     rows = []
     for entry in size.layers:
         original: Any = reference.get_submodule(entry.name)

@@ -15,7 +15,7 @@ Source: A. Gholami et al., arXiv 2103.13630, Sections 2 and 4.2.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -47,7 +47,7 @@ class LayerSize(Result):
     overhead_bits : dict of str to int
         Scales, zero points, codebooks; those of the input's scales too.
     float_bytes : int
-        Of the weight as it was.
+        Of the weight as it was; 0 if another layer's entry, or what is not quantised, counts it already.
     macs, bops : int or None
         Of one sample, where an example was given.
     """
@@ -161,20 +161,45 @@ def size_report(model: nn.Module, example: Any = None) -> SizeReport:
     ----------
     model : nn.Module
         With :class:`~lodim.landscape.quantization.QuantLayer` in place of layers. A weight that several layers share is
-        counted once for each way in which it is quantised.
+        one entry, with the operations of all of them. Where their recipes differ each has codes of its own, which are
+        counted as they are stored, but the float weight once.
     example : Tensor, mapping or tuple, optional
         A batch of one sample, for the operations.
     """
     macs = {} if example is None else count_macs(model, example)
-    sizes, seen = [], set()
+    sizes: dict[int, LayerSize] = {}
+    kept, counted = _kept(model), set[str]()
     for name, layer in quant_layers(model).items():
-        key = (id(layer.layer.weight), layer.weight_spec) if layer.layer.weight is not None else (name, None)
-        if key in seen:
-            continue
-        seen.add(key)
-        sizes.append(_layer_size(name, layer, macs.get(name)))
-    rest = _rest_bytes(model)
-    return SizeReport(tuple(sizes), rest, rest + sum(size.float_bytes for size in sizes))
+        own = _layer_size(name, layer, macs.get(name))
+        weight: Any = layer.layer.weight
+        stored = id(weight if layer.weight_quantizer is None else layer.weight_quantizer)
+        names = _float_names(name, layer)
+        if stored in sizes:
+            own = _together(sizes[stored], own)
+        elif names & kept.keys() or names & counted:
+            own = replace(own, float_bytes=0)
+        counted |= names
+        sizes[stored] = own
+    rest = sum(
+        tensor.numel() * tensor.element_size() for tensor in {id(t): t for t in kept.values()}.values()
+    )
+    return SizeReport(tuple(sizes.values()), rest, rest + sum(size.float_bytes for size in sizes.values()))
+
+
+def _together(first: LayerSize, second: LayerSize) -> LayerSize:
+    """Two layers that share codes: the operations and scales of inputs of both."""
+    inputs = [size.overhead_bits["inputs"] for size in (first, second) if "inputs" in size.overhead_bits]
+    overhead = first.overhead_bits | ({"inputs": sum(inputs)} if inputs else {})
+    macs = None if first.macs is None or second.macs is None else first.macs + second.macs
+    bops = None if first.bops is None or second.bops is None else first.bops + second.bops
+    return replace(first, overhead_bits=overhead, macs=macs, bops=bops)
+
+
+def _float_names(name: str, layer: QuantLayer) -> set[str]:
+    """All names of a layer's weight in the float model, from this model's root."""
+    own = [source.removesuffix(".weight") for source in layer.source]
+    stem = next((stem for stem in own if name == stem or name.endswith("." + stem)), name)
+    return {name.removesuffix(stem) + source for source in layer.source}
 
 
 def _layer_size(name: str, layer: QuantLayer, macs: int | None) -> LayerSize:
@@ -209,25 +234,13 @@ def _multiplies_codes(layer: QuantLayer) -> bool:
     return layer.weight_spec is not None or high - low <= 2
 
 
-def _rest_bytes(model: nn.Module) -> int:
-    """Bytes of parameters and buffers that are neither quantised weights nor their quantisers'."""
-    quantised = {
-        id(tensor)
-        for layer in quant_layers(model).values()
-        for tensor in (
-            *_tensors(layer.weight_quantizer),
-            *_tensors(layer.activation_quantizer),
-            layer.layer.weight,
-        )
-        if tensor is not None
-    }
-    left = {id(tensor): tensor for tensor in _tensors(model) if id(tensor) not in quantised}
-    return sum(tensor.numel() * tensor.element_size() for tensor in left.values())
-
-
-def _tensors(module: nn.Module | None) -> list[Tensor]:
-    """A module's parameters and the buffers its state keeps."""
-    return [] if module is None else list(module.state_dict(keep_vars=True).values())
+def _kept(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers that are neither quantised weights nor their quantisers', under all of their names."""
+    layers = [n for n, m in model.named_modules(remove_duplicate=False) if isinstance(m, QuantLayer)]
+    inside = tuple(f"{n}.{part}_quantizer.".lstrip(".") for n in layers for part in ("weight", "activation"))
+    weights = {f"{n}.layer.weight".lstrip(".") for n in layers}
+    state = model.state_dict(keep_vars=True)
+    return {n: tensor for n, tensor in state.items() if n not in weights and not n.startswith(inside)}
 
 
 def count_macs(model: nn.Module, example: Any) -> dict[str, int]:

@@ -244,7 +244,7 @@ def _presets() -> dict[str, QuantRecipe]:
 PRESETS: Mapping[str, QuantRecipe] = _presets()
 
 
-def as_recipe(recipe: QuantRecipe | QuantSpec | str) -> QuantRecipe:
+def as_recipe(recipe: Any) -> QuantRecipe:
     """Return a recipe from a recipe, from a spec of the weights, or from a preset's name.
 
     Parameters
@@ -252,7 +252,21 @@ def as_recipe(recipe: QuantRecipe | QuantSpec | str) -> QuantRecipe:
     recipe : QuantRecipe, QuantSpec or str
         A name of :data:`PRESETS`: ``"w4-group64"`` is 4-bit weights in groups of 64, ``"w8a8"`` 8-bit weights and
         calibrated inputs, ``"w8a8-dynamic"`` inputs scaled token by token.
+
+    Raises
+    ------
+    TypeError
+        Something else.
+    ValueError
+        Another name.
     """
     if isinstance(recipe, str):
         return PRESETS[check_choice(recipe, PRESETS, "recipe")]
-    return QuantRecipe(recipe) if isinstance(recipe, QuantSpec) else recipe
+    if isinstance(recipe, QuantSpec):
+        return QuantRecipe(recipe)
+    if not isinstance(recipe, QuantRecipe):
+        raise TypeError(
+            f"a recipe is a preset's name ({', '.join(map(repr, PRESETS))}), a QuantSpec or a QuantRecipe; got "
+            f"{recipe!r}. Weights of 8 bits are 'w8' or QuantSpec(8)"
+        )
+    return recipe

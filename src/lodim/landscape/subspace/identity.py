@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import CodeType
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lodim.training import Task
 
-__all__ = ["as_arrays", "identity", "task_tensors"]
+__all__ = ["as_arrays", "identity", "task_tensors", "update_hash"]
 
 
 def task_tensors(task: Task | None) -> tuple[Tensor, ...]:
@@ -21,6 +22,20 @@ def task_tensors(task: Task | None) -> tuple[Tensor, ...]:
     task : Task or None
     """
     return () if task is None else (task.X, task.y, task.X_val, task.y_val)
+
+
+def update_hash(digest: Any, tensors: Iterable[Tensor]) -> None:
+    """Add the bytes of tensors to a hash.
+
+    Parameters
+    ----------
+    digest : hashlib hash
+    tensors : iterable of Tensor
+        Of any dtype and shape, on any device.
+    """
+    for tensor in tensors:
+        numbers = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(numbers.view(torch.uint8).numpy().tobytes())
 
 
 def as_arrays(value: Any) -> Any:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from lodim.landscape.subspace.bases import direct_size, fixed_numbers, kept_outside, structured_projection
-from lodim.landscape.subspace.identity import as_arrays, identity, task_tensors
+from lodim.landscape.subspace.identity import as_arrays, identity, task_tensors, update_hash
 from lodim.landscape.subspace.module import SubspaceModule
 from lodim.landscape.subspace.result import RunRecord
 from lodim.landscape.subspace.structure import Grouping, group_tensors
@@ -275,8 +275,7 @@ class Trainer:
 
         job = self.job
         digest = hashlib.blake2b(digest_size=16)
-        for tensor in (self.spec.flatten(self.model), *(task_tensors(job.task))):
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        update_hash(digest, (self.spec.flatten(self.model), *task_tensors(job.task)))
         functions = [identity(f) for f in (job.fit_fn, job.score_fn) if f is not None]
         parts = (repr(self.model), self.spec.layout_hash, job.recipe, job.projection, job.scale, job.score_on)
         if self.fixed:
