@@ -53,6 +53,35 @@ def test_json_round_trip():
     assert Whole.from_json(whole(limit=2.5).to_json()).limit == 2.5
 
 
+@dataclass(frozen=True)
+class Arrays(Result):
+    values: np.ndarray
+    parts: tuple[Point, ...] = ()
+    limit: float = 1.0
+    named: dict[str, float] | None = None
+
+
+def test_results_with_arrays_are_equal_by_content():
+    one = Arrays(np.array([1.0, math.nan]), (Point(1, 0.5),), math.nan, {"a": 1.0})
+    again = Arrays.from_json(one.to_json())
+    assert again == one
+    assert again.values.dtype == float
+    assert hash(again) == hash(one)
+    assert hash(Arrays(np.ones(2), limit=1.0)) == hash(Arrays(np.ones(2), limit=1))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Arrays(np.array([1.0, 2.5])), Arrays(np.array([1.0, 2.0, 2.0])), Arrays(np.array([[1.0, 2.0]])),
+        Arrays(np.array([1.0, 2.0]), (Point(1, 0.5),)), Arrays(np.array([1.0, 2.0]), limit=math.nan),
+        Arrays(np.array([1.0, 2.0]), named={"a": 1.0}), Point(1, 2.0),
+    ],
+)  # fmt: skip
+def test_results_of_other_content_differ(other):
+    assert Arrays(np.array([1.0, 2.0])) != other
+
+
 def test_json_has_no_bare_nan_or_infinity():
     def refuse(token):
         raise AssertionError(token)

@@ -1,7 +1,8 @@
 """Results: frozen dataclasses that print, tabulate and travel as JSON.
 
-:class:`Result` is a mixin of three methods, not a hierarchy: a result is a plain frozen dataclass whose fields are
-numbers, strings, arrays, tuples, dictionaries or other results. JSON has no NaN and no infinity: both are written as
+:class:`Result` is a mixin of a few methods, not a hierarchy: a result is a plain frozen dataclass whose fields are
+numbers, strings, arrays, tuples, dictionaries or other results. Two of a class are equal if their contents are, NaN
+being equal to NaN. JSON has no NaN and no infinity: both are written as
 null, and a field annotated ``float`` reads null back as NaN (so results that can be infinite carry a status as well).
 """
 
@@ -71,7 +72,8 @@ def _from_plain(annotation: Any, value: Any) -> Any:
         or getattr(annotation, "array_type", None) is np.ndarray
         or origin is np.ndarray
     ):
-        return None if value is None else np.asarray(value)
+        array = np.asarray(value)
+        return None if value is None else array.astype(float) if array.dtype == object else array  # null: NaN
     if origin is tuple and value is not None:
         if len(args) == 2 and args[1] is Ellipsis:
             return tuple(_from_plain(args[0], v) for v in value)
@@ -84,8 +86,39 @@ def _from_plain(annotation: Any, value: Any) -> Any:
     return value
 
 
+def _same(a: Any, b: Any) -> bool:
+    """Whether two fields hold the same, arrays by their elements."""
+    if hasattr(a, "__array__") and hasattr(b, "__array__"):
+        x, y = (np.asarray(v.detach().cpu() if hasattr(v, "detach") else v) for v in (a, b))
+        return np.array_equal(x, y, equal_nan=x.dtype.kind in "fc" and y.dtype.kind in "fc")
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same(value, b[key]) for key, value in a.items())
+    if isinstance(a, list | tuple) and type(a) is type(b):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return bool(a == b) or (isinstance(a, float) and isinstance(b, float) and a != a and b != b)
+
+
 class Result:
-    """Mixin of the library's result dataclasses: JSON there and back, and a notebook view."""
+    """Mixin of the library's result dataclasses: equality, JSON there and back, and a notebook view."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in ("__eq__", "__hash__"):  # set here, or the decorator writes its own, which arrays break
+            if name not in cls.__dict__:
+                setattr(cls, name, getattr(cls, name))
+
+    def __eq__(self, other: object) -> Any:
+        if type(self) is not type(other):
+            return NotImplemented
+        return all(_same(value, getattr(other, name)) for name, value in self._fields())
+
+    def __hash__(self) -> int:
+        plain = [v for _, v in self._fields() if isinstance(v, str | int | float) and v == v]
+        return hash((type(self), *plain))
+
+    def _fields(self) -> list[tuple[str, Any]]:
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        return [(f.name, getattr(self, f.name)) for f in fields if f.compare]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain data (see :func:`to_plain`)."""

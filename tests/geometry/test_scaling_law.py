@@ -39,6 +39,71 @@ def test_plain_power_law():
     assert "R^2 1.000" in str(law)
 
 
+@pytest.mark.parametrize("d", [None, 1.0, 10, 23.5, np.full(5, 7.0)])
+def test_the_documented_recipe_gives_the_law_back(d):
+    n = np.array([100, 300, 1000, 3000, 10_000])
+    law = fit_scaling_law(n, 5 * n**-0.1, d=d)
+    assert law.predict(2000) == pytest.approx(2.338, rel=1e-3)
+    assert law.n_for_loss(2.0) == pytest.approx(9537, rel=1e-3)
+    np.testing.assert_allclose(law.predict([50_000, 2000]), 5 * np.array([50_000, 2000]) ** -0.1)
+    again = ScalingLaw.from_json(law.to_json())
+    assert again == law
+    assert again.predict(50_000) == law.predict(50_000)
+
+
+def test_another_dimension_may_be_given():
+    n = np.array([100, 1000, 10_000])
+    law = fit_scaling_law(n, 5 * n**-0.1, d=10)
+    assert law.predict(2000, d=5) == pytest.approx(5 * 2000**-0.2)
+    assert law.n_for_loss(2.0, d=5) == pytest.approx(2.5**5)
+
+
+def test_what_varied_in_the_fit_is_asked_for():
+    n, d, k_f, loss = observations()
+    law = fit_scaling_law(n, loss, d, k_f)
+    assert law.d == pytest.approx((d.min(), d.max()))
+    assert law.k_f == pytest.approx((k_f.min(), k_f.max()))
+    assert ScalingLaw.from_json(law.to_json()) == law
+    for call in (law.predict, law.n_for_loss):
+        with pytest.raises(ValueError, match=r"dimensions from .* give d="):
+            call(0.5, k_f=1.0)
+        with pytest.raises(ValueError, match=r"sharpnesses from .* give k_f="):
+            call(0.5, d=10)
+    fixed = fit_scaling_law(n, np.exp(0.5 - 0.08 * np.log(n) + 1.3 * np.log(k_f)), 10, k_f)
+    assert fixed.predict(2000, k_f=0.4) == pytest.approx(np.exp(0.5) * 2000**-0.08 * 0.4**1.3)
+
+
+def test_what_was_not_in_the_fit_is_refused():
+    n = np.array([100, 1000, 10_000])
+    law = fit_scaling_law(n, 5 * n**-0.1)
+    for call in (law.predict, law.n_for_loss):
+        with pytest.raises(ValueError, match="fitted without d"):
+            call(2.0, d=10)
+        with pytest.raises(ValueError, match="fitted without k_f"):
+            call(2.0, k_f=0.5)
+
+
+@pytest.mark.parametrize("bad", [-5, 0, np.nan, np.inf, [100, -1], "many", None])
+def test_only_positive_numbers_are_put_into_a_law(bad):
+    n = np.array([100, 1000, 10_000])
+    law = fit_scaling_law(n, 5 * n**-0.1, d=10)
+    with pytest.raises(ValueError, match="n must be positive"):
+        law.predict(bad)
+    with pytest.raises(ValueError, match="loss must be positive"):
+        law.n_for_loss(bad)
+    if bad is not None:
+        with pytest.raises(ValueError, match="d must be positive"):
+            law.predict(10, d=bad)
+
+
+def test_a_loss_that_no_number_of_points_reaches_is_said():
+    n = np.array([100, 1000, 10_000])
+    law = fit_scaling_law(n, 5 * n**-0.001)
+    assert law.n_for_loss(3.0) == pytest.approx((5 / 3) ** 1000, rel=1e-6)
+    with pytest.raises(ValueError, match=r"no finite number of points .* 0\.1"):
+        law.n_for_loss([3.0, 0.1])
+
+
 def test_refusals():
     with pytest.raises(ValueError, match="positive"):
         fit_scaling_law([10, 20], [1.0, -1.0])

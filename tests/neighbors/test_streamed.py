@@ -124,3 +124,30 @@ def test_what_cannot_be_streamed_is_refused(X, tmp_path):
     lengths = iter([[X], [X], [X[:500]]])
     with pytest.raises(ValueError, match="700 rows at first and 500"):
         stream_neighbors(lambda: iter(next(lengths)), 3, n_queries=10)
+
+
+def test_columns_must_be_the_files(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "z.parquet"
+    pandas.DataFrame({"a": np.arange(9.0), "height": np.ones(9)}).to_parquet(path)
+    assert next(row_blocks(path, columns=["a"])).shape == (9, 1)
+    with pytest.raises(ValueError, match=r"no column 'heigth'. Did you mean 'height'"):
+        list(row_blocks(path, columns=["a", "heigth"]))
+    with pytest.raises(ValueError, match=r"no column 'zz'. It has 'a', 'height'"):
+        list(row_blocks(path, columns=["a", "zz"]))
+    with pytest.raises(ValueError, match="columns is empty"):
+        list(row_blocks(path, columns=[]))
+    with pytest.raises(ValueError, match="for Parquet files"):
+        list(row_blocks(np.ones((4, 2)), columns=["a"]))
+
+
+def test_equal_rows_have_no_neighbours():
+    with pytest.raises(ValueError, match="all 40 rows of the source are equal"):
+        stream_neighbors(np.ones((40, 3)), lambda n: n // 10, block_rows=15)
+
+
+def test_graphs_know_their_columns(X, graph):
+    assert graph.n_features == 20
+    assert stream_neighbors(X, 3, n_queries=10).n_features == 20
+    assert NeighborGraph.from_shards([X[:300], X[300:]], 3, query=10).n_features == 20

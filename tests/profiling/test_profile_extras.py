@@ -30,7 +30,7 @@ def problem_of(X, y=None):
 
 
 def open_clock():
-    return Clock(5.0, time.monotonic() + 60)
+    return Clock(5.0, time.monotonic() + 600)
 
 
 def conflicts(n):
@@ -45,6 +45,13 @@ def test_many_columns_condense_a_density():
     assert few.bandwidth > few.h_clt > few.h_g
     assert many.bandwidth < many.h_g < many.h_clt
     assert few.n_eff > 50 > 5 > many.n_eff
+    assert notes == []
+
+
+def test_a_lattice_has_a_regime_and_no_threshold_to_draw():
+    X = np.stack(np.meshgrid(*[np.arange(4.0)] * 4), -1).reshape(-1, 4)
+    found, notes = measure_density(problem_of(X), 0, open_clock())
+    assert (found.regime, found.h_g, found.h_clt) == ("clt", None, None)
     assert notes == []
 
 
@@ -118,7 +125,7 @@ def test_a_layer_of_two_numbers_has_two_dimensions():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 2), nn.Linear(2, 30))
     X = np.random.default_rng(0).random((600, 8)).astype(np.float32)
-    layers, n, notes = measure_layers(model, X, seed=0, seconds=5, deadline=time.monotonic() + 60)
+    layers, n, notes = measure_layers(model, X, seed=0, seconds=5, deadline=time.monotonic() + 600)
     assert [(e.name, e.kind, e.width) for e in layers] == [
         ("input", "data", 8),
         ("0", "Linear", 2),
@@ -129,7 +136,7 @@ def test_a_layer_of_two_numbers_has_two_dimensions():
     assert all(e.interval[0] < e.dimension < e.interval[1] for e in layers)
     assert n == 600
     assert notes == []
-    assert measure_layers(nn.Linear(8, 2), X, seed=0, seconds=5, deadline=time.monotonic() + 60) == (
+    assert measure_layers(nn.Linear(8, 2), X, seed=0, seconds=5, deadline=time.monotonic() + 600) == (
         (),
         0,
         [],
@@ -150,10 +157,12 @@ class Twice(nn.Module):
 
 
 def test_layers_that_cannot_be_told_apart_are_noted():
-    X = np.zeros((60, 4), np.float32)
-    layers, _, notes = measure_layers(Twice(), X, seed=0, seconds=5, deadline=time.monotonic() + 60)
-    assert layers == ()
-    assert "2 times a batch" in notes[0]
+    X = np.random.default_rng(0).random((60, 4)).astype(np.float32)
+    layers, _, notes = measure_layers(Twice(), X, seed=0, seconds=5, deadline=time.monotonic() + 600)
+    assert [e.name for e in layers] == ["input", "two"]
+    assert all(e.dimension > 0 for e in layers)
+    assert len(notes) == 1
+    assert "'one' is run twice" in notes[0]
 
 
 def test_a_profile_on_request_counts_a_circle(schema_problems):

@@ -17,6 +17,8 @@ K_F            ``k_f``            label sharpness
 
 from __future__ import annotations
 
+import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +27,8 @@ import numpy as np
 from lodim.results import Result
 
 __all__ = ["ScalingLaw", "fit_scaling_law"]
+
+_LARGEST = math.log(sys.float_info.max)
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,9 @@ class ScalingLaw(Result):
     r2 : float
         Share of the variance of ``log loss`` explained.
     n_observations : int
+    d, k_f : tuple of float or None
+        Smallest and largest dimension and sharpness of the fit; None for what it was not given. Where they are the same
+        number, it is what :meth:`predict` and :meth:`n_for_loss` go by unless told otherwise.
     """
 
     intercept: float
@@ -52,34 +59,63 @@ class ScalingLaw(Result):
     se: dict[str, float]
     r2: float
     n_observations: int
+    d: tuple[float, float] | None = None
+    k_f: tuple[float, float] | None = None
 
-    def predict(self, n: Any, d: Any = 1.0, k_f: Any = 1.0) -> Any:
+    def predict(self, n: Any, d: Any = None, k_f: Any = None) -> Any:
         """Loss expected with ``n`` points.
 
         Parameters
         ----------
-        n, d, k_f : float or array
-            Training points, intrinsic dimension and label sharpness, as in the fit.
-        """
-        log_loss = self.intercept - self.exponent * np.log(n) / d + (self.sharpness or 0.0) * np.log(k_f)
-        return np.exp(log_loss)
-
-    def n_for_loss(self, loss: Any, d: Any = 1.0, k_f: Any = 1.0) -> Any:
-        """Training points for which the expected loss is ``loss``.
-
-        Parameters
-        ----------
-        loss, d, k_f : float or array
+        n : float or array
+            Training points.
+        d : float or array, optional
+            Intrinsic dimension; that of the fit when None.
+        k_f : float or array, optional
+            Label sharpness; needed where the fit had it.
 
         Raises
         ------
         ValueError
-            If the fitted loss does not fall with more data.
+            Numbers that are not positive; d or k_f missing where it varied in the fit, or given where the fit had none.
         """
+        counts = _positive(n, "n")
+        dims, start = self._terms(d, k_f)
+        return np.exp(start - self.exponent * np.log(counts) / dims)[()]
+
+    def n_for_loss(self, loss: Any, d: Any = None, k_f: Any = None) -> Any:
+        """Training points for which the expected loss is ``loss``; below one where a single point is enough.
+
+        Parameters
+        ----------
+        loss, d, k_f : float or array
+            As in :meth:`predict`.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`predict`; or the fitted loss does not fall with more data, or so slowly that the number of points
+            is beyond the largest float.
+        """
+        wanted = _positive(loss, "loss")
+        dims, start = self._terms(d, k_f)
         if self.exponent <= 0:
             raise ValueError(f"the fitted loss does not fall with more data (exponent {self.exponent:.3g})")
-        start = self.intercept + (self.sharpness or 0.0) * np.log(k_f)
-        return np.exp((start - np.log(loss)) * d / self.exponent)
+        log_n = np.asarray((start - np.log(wanted)) * dims / self.exponent)
+        if (log_n > _LARGEST).any():
+            raise ValueError(
+                f"no finite number of points brings the fitted loss down to {wanted.min():g}: it falls only "
+                f"with N to the power {-self.exponent / np.max(dims):.3g}"
+            )
+        return np.exp(log_n)[()]
+
+    def _terms(self, d: Any, k_f: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Dimension, and the part of log loss that does not depend on N."""
+        dims = np.ones(()) if self.d is None and d is None else _as_fitted(d, self.d, "d", "dimensions")
+        if self.sharpness is None and k_f is None:
+            return dims, np.asarray(self.intercept)
+        sharp = _as_fitted(k_f, self.k_f, "k_f", "sharpnesses")
+        return dims, np.asarray(self.intercept + (self.sharpness or 0.0) * np.log(sharp))
 
     def __str__(self) -> str:
         tail = f" + {self.sharpness:.3g} log K_F" if self.sharpness is not None else ""
@@ -89,13 +125,42 @@ class ScalingLaw(Result):
         )
 
 
-def _positive(values: Any, name: str, n: int | None = None) -> np.ndarray:
-    array = np.atleast_1d(np.asarray(values, dtype=np.float64))
-    if array.ndim != 1 or not np.isfinite(array).all() or (array <= 0).any():
+def _positive(values: Any, name: str) -> np.ndarray:
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.asarray(np.nan)
+    if not np.isfinite(array).all() or (array <= 0).any():
         raise ValueError(f"{name} must be positive numbers, got {values!r}")
-    if n is not None and len(array) not in (1, n):
-        raise ValueError(f"{name} has {len(array)} entries but n has {n}; give one or as many")
-    return array if n is None else np.broadcast_to(array, (n,))
+    return array
+
+
+def _observed(values: Any, name: str, n: int) -> np.ndarray:
+    """One number for each of n observations."""
+    array = np.atleast_1d(_positive(values, name))
+    if array.ndim != 1 or len(array) not in (1, n):
+        raise ValueError(f"{name} has {array.size} entries but n has {n}; give one or as many")
+    return np.broadcast_to(array, (n,))
+
+
+def _as_fitted(given: Any, fitted: tuple[float, float] | None, name: str, what: str) -> np.ndarray:
+    """What is given for d or k_f, or the one number that the fit was made with."""
+    if fitted is None:
+        raise ValueError(
+            f"this law was fitted without {name}, so it cannot be told what {name} changes: fit with it"
+        )
+    if given is not None:
+        return _positive(given, name)
+    low, high = fitted
+    if low != high:
+        raise ValueError(
+            f"the fit had {what} from {low:.4g} to {high:.4g}: give {name}= of the task that is meant"
+        )
+    return np.asarray(low)
+
+
+def _span(values: np.ndarray) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
 
 
 def fit_scaling_law(n: Any, loss: Any, d: Any = None, k_f: Any = None) -> ScalingLaw:
@@ -117,12 +182,15 @@ def fit_scaling_law(n: Any, loss: Any, d: Any = None, k_f: Any = None) -> Scalin
     ValueError
         Values that are not positive, lengths that differ, or too few different observations for the coefficients.
     """
-    counts = _positive(n, "n")
-    y = np.log(_positive(loss, "loss", len(counts)))
-    dims = np.ones(len(counts)) if d is None else _positive(d, "d", len(counts))
+    counts = np.atleast_1d(_positive(n, "n"))
+    if counts.ndim != 1:
+        raise ValueError(f"n must be one number an observation, got shape {counts.shape}")
+    y = np.log(_observed(loss, "loss", len(counts)))
+    dims = np.ones(len(counts)) if d is None else _observed(d, "d", len(counts))
+    sharp = None if k_f is None else _observed(k_f, "k_f", len(counts))
     columns = {"intercept": np.ones(len(counts)), "exponent": -np.log(counts) / dims}
-    if k_f is not None:
-        columns["sharpness"] = np.log(_positive(k_f, "k_f", len(counts)))
+    if sharp is not None:
+        columns["sharpness"] = np.log(sharp)
     design = np.stack(list(columns.values()), 1)
     if np.linalg.matrix_rank(design) < design.shape[1]:
         raise ValueError(
@@ -143,4 +211,6 @@ def fit_scaling_law(n: Any, loss: Any, d: Any = None, k_f: Any = None) -> Scalin
         dict(zip(columns, se.tolist())),
         1 - float(residual @ residual) / total if total > 0 else float("nan"),
         len(y),
+        None if d is None else _span(dims),
+        None if sharp is None else _span(sharp),
     )

@@ -47,6 +47,8 @@ class NeighborGraph:
         Whether the neighbours are certainly the nearest.
     recall : float
         Share of true neighbours found, measured on 256 random queries if not exact; 1.0 if exact.
+    n_features : int or None
+        Columns of the data; None if not known.
     """
 
     dist: Float[np.ndarray, "n_queries k"]
@@ -57,6 +59,7 @@ class NeighborGraph:
     twin: Int[np.ndarray, " n_samples"]
     exact: bool = True
     recall: float = 1.0
+    n_features: int | None = None
 
     @property
     def k(self) -> int:
@@ -141,6 +144,7 @@ class NeighborGraph:
             twin=twin,
             exact=backend != "faiss-ivf",
             recall=recall,
+            n_features=data.shape[1],
         )
 
     @classmethod

@@ -400,7 +400,9 @@ def graph_of_shards(
     if not drop and (dist[:, 0] == 0).any():
         row = int(queries[np.argmax(dist[:, 0] == 0)])
         raise ValueError(f"row {row} is repeated, so duplicates='keep' will not do; give duplicates='drop'")
-    return NeighborGraph(dist * scale, idx, len(kept), len(dropped), queries, twin)
+    return NeighborGraph(
+        dist * scale, idx, len(kept), len(dropped), queries, twin, n_features=int(Q.shape[1])
+    )
 
 
 def _twins(found: Sequence[_Scanned]) -> tuple[Int[np.ndarray, " n"], float]:

@@ -22,7 +22,7 @@ from lodim.neighbors.duplicates import first_equal_hashes, hash_pairs, row_hashe
 from lodim.neighbors.graph import NeighborGraph, choose_queries, safe_scale
 from lodim.neighbors.search import search_block
 from lodim.randomness import RandomState, as_generator
-from lodim.validation import check_in_range, require
+from lodim.validation import check_in_range, close_matches, require
 
 __all__ = ["row_blocks", "stream_neighbors"]
 
@@ -48,7 +48,7 @@ def row_blocks(
     TypeError
         A source that can be read only once, or of an unknown kind.
     ValueError
-        Rows that are not finite numbers, or batches of different width.
+        Rows that are not finite numbers, batches of different width, or columns that the file does not have.
     """
     check_in_range(block_rows, "block_rows", low=1, integer=True)
     seen, width = 0, None
@@ -71,6 +71,7 @@ def _batches(source: Any, block_rows: int, columns: list[str] | None) -> Iterato
             source = np.load(source, mmap_mode="r")
         elif source.suffix in (".parquet", ".pq"):
             reader = require("pyarrow.parquet", "parquet").ParquetFile(source)
+            _check_columns(columns, list(reader.schema_arrow.names))
             for batch in reader.iter_batches(block_rows, columns=columns):
                 yield _as_rows(np.column_stack([c.to_numpy(zero_copy_only=False) for c in batch.columns]))
             return
@@ -78,6 +79,8 @@ def _batches(source: Any, block_rows: int, columns: list[str] | None) -> Iterato
             raise ValueError(
                 f"{source.name} is neither an .npy nor a .parquet file; give an iterable of batches"
             )
+    if columns is not None:
+        raise ValueError("columns=... is for Parquet files; leave columns=None")
     if isinstance(source, np.ndarray):
         for start in range(0, len(source), block_rows):
             yield _as_rows(source[start : start + block_rows])
@@ -91,6 +94,17 @@ def _batches(source: Any, block_rows: int, columns: list[str] | None) -> Iterato
         )
     for batch in source:
         yield _as_rows(batch[0] if isinstance(batch, tuple | list) else batch)
+
+
+def _check_columns(columns: list[str] | None, present: list[str]) -> None:
+    if columns is None:
+        return
+    if not len(columns):
+        raise ValueError("columns is empty; name some, or leave columns=None for all")
+    for name in columns:
+        if name not in present:
+            hint = close_matches(str(name), present) or f" It has {', '.join(map(repr, present[:20]))}."
+            raise ValueError(f"the file has no column {name!r}.{hint}")
 
 
 def _as_rows(batch: Any) -> np.ndarray:
@@ -167,6 +181,8 @@ def stream_neighbors(
     """
     hashes, twin, scale = _scan(row_blocks(source, block_rows, columns))
     kept = np.flatnonzero(twin == np.arange(len(twin)))
+    if len(kept) == 1:
+        raise ValueError(f"all {len(twin)} rows of the source are equal, so no row has a neighbour")
     k = int(check_in_range(k(len(kept)) if callable(k) else k, "k", low=1, integer=True))
     if k >= len(kept):
         raise ValueError(f"k={k} neighbours need at least {k + 1} distinct rows, got {len(kept)}; lower k")
@@ -185,7 +201,8 @@ def stream_neighbors(
         d, i = np.concatenate([dist, near], 1), np.concatenate([idx, (rows + start)[found]], 1)
         order = np.lexsort((i, d), axis=1)[:, :k]
         dist, idx = np.take_along_axis(d, order, 1), np.take_along_axis(i, order, 1)
-    return NeighborGraph(dist * scale, idx, len(kept), len(twin) - len(kept), queries, twin)
+    repeated = len(twin) - len(kept)
+    return NeighborGraph(dist * scale, idx, len(kept), repeated, queries, twin, n_features=int(Q.shape[1]))
 
 
 def _positions(queries: np.ndarray, rows: np.ndarray) -> Int[np.ndarray, " n_q"]:

@@ -86,7 +86,8 @@ def measure_density(problem: Problem, seed: int, clock: Clock) -> tuple[Density 
         found = density_regime(X, n_queries=_DENSITY_QUERIES, random_state=derive_seed(seed, "density"))
     except ValueError as error:
         return None, [f"Whether a kernel density would mean anything is not known: {error}."]
-    thresholds = (finite(found.h_g), finite(found.h_clt))
+    bound = found.h_g_is_bound  # no threshold was met: nothing to draw
+    thresholds = (None, None) if bound else (finite(found.h_g), finite(found.h_clt))
     return Density(
         found.regime, finite(found.n_eff), finite(found.bandwidth), *thresholds, int(found.n)
     ), notes

@@ -68,8 +68,8 @@ def measure_layers(
         rows = np.random.default_rng(seed).choice(len(X), n, replace=False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what they say stands in the layers' remarks
-            found = id_profile(model, torch.from_numpy(X[rows]), max_points=n, random_state=seed).layers
-    except (ValueError, TypeError) as error:  # a layer that runs twice, one that puts out no tensor
+            found = id_profile(model, torch.from_numpy(X[rows]), max_points=n, random_state=seed)
+    except (ValueError, TypeError) as error:  # no layer that runs once, one that puts out no tensor
         return (), 0, [f"The layers of the model were not measured: {str(error).rstrip('.')}."]
     layers = (
         Layer(
@@ -80,9 +80,9 @@ def measure_layers(
             finite_interval(e.interval),
             e.note,
         )
-        for e in found
+        for e in found.layers
     )
-    return tuple(layers), n, []
+    return tuple(layers), n, [f"In the profile of the layers, {text}." for text in found.notes]
 
 
 def _widths(model: torch.nn.Module, sample: np.ndarray) -> tuple[int, ...]:
@@ -94,5 +94,5 @@ def _widths(model: torch.nn.Module, sample: np.ndarray) -> tuple[int, ...]:
     def look(batch: object, outputs: dict[str, torch.Tensor]) -> None:
         found.update({name: int(values[0].numel()) for name, values in outputs.items()})
 
-    watch_layers(model, torch.from_numpy(sample), outline(model), look)
+    watch_layers(model, torch.from_numpy(sample), outline(model), look, only_single=True)
     return (int(np.prod(sample.shape[1:])), *found.values())

@@ -33,7 +33,7 @@ REGIMES = {
     "clt": ("central limit", "an average over many rows"),
     "stable": ("heavy tails", "an average that single rows move, right in its order of magnitude"),
     "condensed": ("condensed", "decided by the few nearest rows, not an average"),
-    "undetermined": ("undetermined", "of unknown kind, since many rows are equally near"),
+    "undetermined": ("undetermined", "of unknown kind, since the rows are too few or too evenly spaced"),
 }
 MODEL_NAMES = {"mlp": "an MLP", "linear": "a linear model", "lenet": "a LeNet"}
 

@@ -65,11 +65,16 @@ class Cyclic(RandomProjection):
         dealt, start = unit.new_empty(self.signs.shape), 0
         flat = dealt.flatten()[: self.D]
         for signs, rows in zip(_blocks(self.signs), _blocks(dealt)):
-            rows.copy_(signs).mul_(unit)
-            if origin is not None:
-                stop = min(start + rows.numel(), self.D)
-                flat[start:stop].add_(origin[start:stop])
-                start = stop
+            rows.copy_(signs)
+            stop = start + rows.numel()
+            if origin is None:
+                rows.mul_(unit)
+            elif stop <= self.D:  # a product with a sign is exact, so the sum is rounded once either way
+                torch.addcmul(origin[start:stop].view_as(rows), rows, unit, out=rows)
+            else:
+                rows.mul_(unit)
+                flat[start:].add_(origin[start:])
+            start = stop
         return flat
 
     @torch.no_grad()

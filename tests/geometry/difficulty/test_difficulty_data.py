@@ -80,7 +80,47 @@ def test_the_estimate_is_never_above_what_was_seen():
     for _ in range(20):
         distances = np.sort(rng.uniform(0.1, 1, 600))
         assert _extrapolated(distances, 200, 50.0)[0] <= distances[0]
-    assert _extrapolated(np.full(600, 0.3), 200, 50.0) == (0.3, 0.0)
+    assert _extrapolated(np.full(600, 0.3), 200, 50.0) == (0.3, None)
+
+
+@pytest.mark.parametrize("unit", [1.0, 7.3e-9, 3.1e11])
+@pytest.mark.parametrize("step", [1.3, 1.7, math.pi])
+def test_alike_nearest_distances_leave_the_tail_without_an_index(unit, step):
+    distances = unit * np.r_[np.full(20, 1.0), np.full(5, step)]
+    assert _extrapolated(distances, 20, 10.0) == (unit, None)
+    # nearly alike: a tail that ends where the sample does
+    spread = distances * np.r_[1 + 1e-6 * np.arange(20), np.ones(5)]
+    delta, index = _extrapolated(spread, 20, 10.0)
+    assert index < -1e6
+    assert delta == distances[0]
+
+
+def test_the_tail_is_followed_with_its_scale():
+    # exponential log excesses: M1 = 1, M2 = 2, so gamma = M1 by the formula, and the factor is exact
+    k, growth = 2000, 100.0
+    excess = -np.log((np.arange(1, k + 1) - 0.5) / k)
+    m1, m2 = excess.mean(), (excess**2).mean()
+    gamma = m1 + 1 - 0.5 / (1 - m1**2 / m2)
+    distances = 3.0 * np.r_[np.exp(-excess), 1.0]
+    delta, index = _extrapolated(distances, k, growth)
+    assert index == pytest.approx(gamma, rel=1e-12)
+    assert delta == pytest.approx(3.0 / (1 + m1 * ((k * growth) ** gamma - 1) / gamma), rel=1e-10)
+
+
+def test_a_far_extrapolation_does_not_overflow():
+    delta, index = _extrapolated(np.r_[1e-250, 1e-200, 1.0], 2, 1e12)
+    assert index > 100
+    assert delta == 0.0 or delta < 1e-250
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_few_order_statistics_can_be_resampled(seed):
+    X, y = two_lines(60, seed=seed)
+    found = class_margin(X, y, n_pairs=20, k=2, n_bootstrap=40, random_state=seed)
+    assert len(found.replicates) == 40
+    assert all(0 < value <= 2 for value in found.replicates)
+    model = GeneralizationDifficulty(n_pairs=200, k=2, n_bootstrap=20, random_state=seed).fit(X, y)
+    assert model.interval_[0] <= model.log10_bits_ <= model.interval_[1]
 
 
 def test_replicates_scatter_round_the_estimate():
@@ -143,7 +183,10 @@ def test_what_cannot_be_measured_is_said():
 
 
 @parametrize_with_checks(
-    [GeneralizationDifficulty(n_pairs=500, k=10, n_bootstrap=2, random_state=0)],
+    [
+        GeneralizationDifficulty(n_pairs=500, k=10, n_bootstrap=2, random_state=0),
+        GeneralizationDifficulty(n_pairs=2000, k=20, random_state=0),
+    ],
     expected_failed_checks=lambda _: {},
 )
 def test_sklearn_contract(estimator, check):

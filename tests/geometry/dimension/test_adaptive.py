@@ -54,7 +54,7 @@ def test_binomial_maximises_its_likelihood():
     X = np.random.default_rng(0).uniform(size=(400, 3))
     dist = NeighborGraph.from_data(X, 30).dist
     k = np.full(400, 25)
-    found, se = _binomial(dist, k, 3.0)
+    found, se, _ = _binomial(dist, k, 3.0)
     tau = 0.2032 ** (1 / 3.0)
     inside = (dist < tau * dist[:, 24:25]).sum()
     assert tau**found == pytest.approx(inside / (400 * 24), rel=1e-12)
@@ -84,3 +84,17 @@ def test_every_point_must_be_a_query():
         IntrinsicDimension("abide", n_queries=50).fit(X)
     with pytest.raises(ValueError, match="k must be at least 6"):
         IntrinsicDimension("abide", k=3).fit(X)
+
+
+def test_pointwise_dimensions_tell_a_line_from_a_ball():
+    """Inside the inner ball lie tau^d of the neighbours of each point, whatever the dimension of the rest."""
+    rng = np.random.default_rng(0)
+    line = np.hstack([rng.uniform(3, 9, size=(600, 1)), np.zeros((600, 2))])
+    ball = rng.normal(size=(600, 3))
+    ball *= rng.uniform(size=(600, 1)) ** (1 / 3) / np.linalg.norm(ball, axis=1, keepdims=True)
+    model = IntrinsicDimension("abide").fit(np.vstack([line, ball]))
+    on_line, in_ball = np.split(model.dimension_pw_smooth_, 2)
+    assert np.median(on_line) == pytest.approx(1, rel=0.15)
+    assert np.median(in_ball) == pytest.approx(3, rel=0.15)
+    assert 1 < model.dimension_ < 3
+    assert model.dimension_pw_.shape == (1200,)

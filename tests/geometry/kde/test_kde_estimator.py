@@ -286,11 +286,111 @@ def test_regime_of_a_data_set():
     assert many.h_clt_gaussian == pytest.approx(math.sqrt(2) * many.h_g_gaussian)
 
 
-def test_points_on_a_lattice_have_no_threshold():
+LOW_DIMENSIONAL = {
+    "normal line": lambda r: r.normal(size=(500, 1)),
+    "lognormal plane": lambda r: np.exp(1.5 * r.normal(size=(1000, 2))),
+    "heavy-tailed plane": lambda r: r.standard_t(2, size=(1000, 2)),
+    "Cauchy line": lambda r: r.standard_t(1, size=(1000, 1)),
+}
+
+
+@pytest.mark.parametrize("name", LOW_DIMENSIONAL)
+def test_few_dimensions_are_far_from_condensation(name):
+    """Far points are no reason to begin the search above the threshold, which the bulk of the points decides."""
+    for seed in range(6):
+        found = density_regime(LOW_DIMENSIONAL[name](np.random.default_rng(seed)), random_state=seed)
+        assert found.regime == "clt"
+        assert 0 < found.h_g < found.bandwidth / math.sqrt(2)
+        assert not found.h_g_is_bound
+
+
+def test_measured_threshold_is_where_the_shares_say():
+    """Mean ``sum p^2`` at the threshold's side of (0.3, 0.7), with direct sums."""
+    X = np.random.default_rng(0).standard_t(2, size=(400, 2))
+    kde = HighDimKDE(n_queries=400, random_state=0).fit(X)
+    squares = cdist(X, X, "sqeuclidean")
+    np.fill_diagonal(squares, np.inf)
+
+    def share(h):
+        logs = -squares / (2 * h**2)
+        return np.exp(2 * (logs - logsumexp(logs, axis=1, keepdims=True))).sum(1).mean()
+
+    inside = [h for h in np.geomspace(kde.h_g_ / 30, kde.h_g_ * 30, 400) if 0.3 < share(h) < 0.7]
+    expected = math.sqrt(np.median([h**2 / (1 - share(h)) for h in inside]))
+    assert kde.h_g_ == pytest.approx(expected, rel=0.02)
+
+
+def test_in_many_dimensions_the_grid_begins_at_a_quarter_of_the_typical_distance():
+    X = np.random.default_rng(0).normal(size=(2000, 40))
+    curves = HighDimKDE("nn", random_state=0).fit(X).curves_
+    assert curves.h[0] == pytest.approx(curves.h_nn / 4)
+
+
+def test_points_on_a_lattice_have_a_bound_for_a_threshold():
+    """Eight neighbours are equally near: at no bandwidth do fewer decide, so that h_G is below all of them."""
     X = np.stack(np.meshgrid(*[np.arange(5.0)] * 4), -1).reshape(-1, 4)
     found = density_regime(X)
-    assert found.regime in ("undetermined", "stable", "clt")
-    assert HighDimKDE("nn").fit(X).bandwidth_ == pytest.approx(0.5)
+    assert (found.regime, found.h_g_is_bound) == ("clt", True)
+    assert found.h_g <= 0.25
+    assert "h_G" not in str(found)
+    assert "at most" in str(found)
+    kde = HighDimKDE("nn").fit(X)
+    assert kde.bandwidth_ == pytest.approx(0.5)
+    below = HighDimKDE(found.h_g / 3).fit(X).diagnose(X + 0.3)
+    assert (below.regime, below.h_g_is_bound) == ("undetermined", True)
+    assert "at most" in str(below)
+
+
+def test_two_points_have_no_regime():
+    found = density_regime([[0.0, 1.0], [1.0, 0.0]])
+    assert found.regime == "undetermined"
+    assert math.isnan(found.h_g)
+    assert "nan" not in str(found)
+
+
+def test_a_regime_reads_well():
+    rng = np.random.default_rng(0)
+    clouds = (rng.normal(size=(500, 1)), rng.normal(size=(1000, 10)), rng.normal(size=(500, 40)), np.eye(2))
+    found = [density_regime(X) for X in clouds]
+    assert [f.regime for f in found] == ["clt", "stable", "condensed", "undetermined"]
+    for one in found:
+        assert one.meaning in str(one)
+        assert "it is many" not in str(one)
+        assert "nan" not in str(one)
+    assert "1 dimension:" in str(found[0])
+    assert "would need" not in str(found[0])
+    assert "would need" in str(found[2])
+
+
+@pytest.mark.parametrize("X", [np.ones((50, 3)), [[1.0, 2.0]]])
+def test_a_regime_needs_two_distinct_rows(X):
+    with pytest.raises(ValueError, match="at least 2 distinct rows") as error:
+        density_regime(X)
+    assert "give a number" not in str(error.value)
+
+
+def test_a_diagnosis_equals_itself_after_a_round_trip():
+    X, Q = cloud()
+    found = HighDimKDE(0.7).fit(X).diagnose(Q)
+    assert KDERegime.from_json(found.to_json()) == found
+    assert HighDimKDE(0.8).fit(X).diagnose(Q) != found
+
+
+def test_many_rows_take_the_nearest_neighbour_rule(monkeypatch):
+    X, _ = cloud()
+    few = HighDimKDE(random_state=0).fit(X)
+    assert (few.rule_, few.bandwidth_) == ("loo", HighDimKDE("loo", random_state=0).fit(X).bandwidth_)
+    monkeypatch.setattr("lodim.geometry.kde.bandwidth.MOST_FOR_LOO", len(X) - 1)
+    many = HighDimKDE(random_state=0).fit(X)
+    assert (many.rule_, many.bandwidth_) == ("nn", many.curves_.h_nn)
+    assert HighDimKDE("loo", random_state=0).fit(X).rule_ == "loo"
+    assert HighDimKDE(0.5).fit(X).rule_ is None
+
+
+def test_the_border_between_the_rules():
+    X = np.random.default_rng(0).normal(size=(200_001, 2))
+    assert HighDimKDE(n_queries=20, random_state=0).fit(X).rule_ == "nn"
+    assert HighDimKDE(n_queries=20, random_state=0).fit(X[:-1]).rule_ == "loo"
 
 
 @pytest.mark.parametrize(

@@ -198,3 +198,18 @@ def test_regime_map():
 def test_refusals(arguments, match):
     with pytest.raises(ValueError, match=match):
         kde_theory(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("position", "match"), [([1, 2], "2 numbers.*3 dimensions"), (-1.0, "nonnegative"), ("a", "numbers")]
+)
+def test_positions_that_cannot_be(position, match):
+    with pytest.raises(ValueError, match=match):
+        kde_theory(100, spectrum=[1.0, 2.0, 3.0], position=position)
+
+
+def test_a_position_for_each_dimension():
+    """Without a spectrum all eigenvalues are 1, and only the mean of the squared coordinates counts."""
+    assert kde_theory(100, 2, position=[1, 2]).h_g == pytest.approx(kde_theory(100, 2, position=1.5).h_g)
+    with pytest.raises(ValueError, match=r"2 numbers.*5 dimensions"):
+        kde_theory(100, 5, position=[1, 2])

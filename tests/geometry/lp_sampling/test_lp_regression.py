@@ -123,6 +123,110 @@ def test_below_one_there_is_a_local_minimum_without_a_certificate():
         LpRegression(p=0.5, tol=0.1).fit(X, y)
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("size", [1e-12, 1e-3, 1e7, 1e12])
+def test_the_median_fit_of_targets_of_any_size(seed, size):
+    rng = np.random.default_rng(seed)
+    X, y = rng.normal(size=(200, 2)), size * rng.integers(1, 900, 200)
+    model = LpRegression(n_rows=200, random_state=0).fit(X, y)
+    assert 0 <= model.gap_ + 1e-12 < 1e-9
+    best = QuantileRegressor(quantile=0.5, alpha=0).fit(X, y / size).predict(X) * size
+    assert model.objective_ == pytest.approx(np.abs(y - best).sum(), rel=1e-9)
+
+
+def test_an_unsolved_program_is_left_to_newton(monkeypatch):
+    X, y = problem()
+    wanted = LpRegression(p=1, n_rows=300).fit(X, y)
+
+    def unsolved(C, b):
+        raise RuntimeError("linear programming failed")
+
+    monkeypatch.setattr("lodim.geometry.lp_sampling.regression.median_regression", unsolved)
+    found = LpRegression(p=1, n_rows=300).fit(X, y)
+    assert wanted.objective_ <= found.objective_ * (1 + 1e-12)
+    assert found.objective_ == pytest.approx(wanted.objective_, rel=1e-5)
+    assert found.gap_ < 1e-5
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from([1.0, 1.5, 3.0]),
+    st.floats(-14, 14),
+    st.lists(st.floats(-14, 14), min_size=4, max_size=4),
+    st.booleans(),
+)
+def test_the_fit_follows_the_units(p, of_target, of_columns, fit_intercept):
+    X, y = problem(200)
+    c, units = 10**of_target, 10 ** np.array(of_columns)
+    plain = LpRegression(p=p, n_rows=100, fit_intercept=fit_intercept, random_state=0).fit(X, y)
+    model = LpRegression(p=p, n_rows=100, fit_intercept=fit_intercept, random_state=0).fit(X * units, c * y)
+    assert np.array_equal(model.coreset_idx_, plain.coreset_idx_)
+    assert model.coef_ * units / c == pytest.approx(plain.coef_, rel=1e-6)
+    assert model.intercept_ / c == pytest.approx(plain.intercept_, rel=1e-6)
+    assert model.objective_ / c == pytest.approx(plain.objective_, rel=1e-9)
+    assert model.lower_bound_ / c == pytest.approx(plain.lower_bound_, rel=1e-6)
+    best = LpRegression(p=p, n_rows=200, fit_intercept=fit_intercept).fit(X, y).objective_
+    assert model.lower_bound_ <= c * best * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize("period", [1e15, 1e9, 1e6])
+def test_a_clock_in_nanoseconds_is_a_column_like_any_other(p, period):
+    rng = np.random.default_rng(0)
+    steps = np.round(rng.uniform(0, period, 500) / 256) * 256  # the clock's resolution in double precision
+    small = rng.standard_normal(500)
+    noise = rng.standard_t(2, 500)
+    X = np.c_[1.7e18 + steps, small]
+    model = LpRegression(p=p, n_rows=500).fit(X, 3e9 + 5 * steps / period + 2 * small + noise)
+    plain = LpRegression(p=p, n_rows=500).fit(
+        np.c_[steps / period, small], 5 * steps / period + 2 * small + noise
+    )
+    assert model.coef_ * [period, 1] == pytest.approx(plain.coef_, rel=1e-5)
+    assert model.objective_ == pytest.approx(plain.objective_, rel=1e-6)
+    assert -1e-9 < model.gap_ < 1e-6
+
+
+def test_columns_sixteen_decades_apart_keep_their_coefficients():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((500, 3))
+    units = np.array([1e16, 1.0, 1e-16])
+    y = X @ [1.0, 2.0, 3.0] + 0.1 * rng.standard_normal(500)
+    for p in (1.0, 1.5, 2.0, 3.0):
+        model = LpRegression(p=p, random_state=0).fit(X * units, y)
+        assert model.coef_ * units == pytest.approx([1.0, 2.0, 3.0], abs=0.1)
+        assert model.gap_ < 0.5
+        assert model.predict(X * units) == pytest.approx(X @ (model.coef_ * units) + model.intercept_)
+
+
+def test_dependent_columns_of_other_size_get_the_shortest_coefficients():
+    X, y = problem()
+    wide = np.c_[X, 1e3 * X[:, :1], 1e-12 * X[:, 1]]
+    model = LpRegression(p=2, n_rows=300, fit_intercept=False).fit(wide, y)
+    plain = np.linalg.lstsq(X, y)[0]
+    assert model.coef_[[0, 4]] == pytest.approx(plain[0] * np.array([1, 1e3]) / (1 + 1e6), rel=1e-8)
+    assert model.coef_[[1, 5]] == pytest.approx(plain[1] * np.array([1, 1e-12]), rel=1e-8)
+    assert model.coef_[2:4] == pytest.approx(plain[2:], rel=1e-8)
+
+
+def test_what_double_precision_cannot_predict_is_said():
+    rng = np.random.default_rng(0)
+    steps = 256.0 * rng.permutation(500)
+    y = steps / 256 + rng.normal(size=500)
+    with pytest.warns(UserWarning, match="subtract"):
+        LpRegression(p=2, n_rows=500).fit(np.c_[1.7e18 + steps, rng.normal(size=500)], 1e3 * y)
+
+
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0])
+def test_fits_at_the_ends_of_the_range_of_floats_and_of_constants(p, recwarn):
+    X, y = problem(60, 2)
+    plain = LpRegression(p=p, random_state=0).fit(X, y)
+    model = LpRegression(p=p, random_state=0).fit(2.0**600 * X, 2.0**700 * y)
+    assert model.coef_ * 2.0**-100 == pytest.approx(plain.coef_, rel=1e-6)
+    assert model.gap_ == pytest.approx(plain.gap_, abs=1e-6)
+    assert LpRegression(p=p).fit(X, np.full(60, 0.7)).gap_ == 0
+    assert not recwarn.list
+
+
 def test_outliers_do_not_move_the_median_fit():
     X, y = problem(2000, nu=30)
     y[:100] += 1e6

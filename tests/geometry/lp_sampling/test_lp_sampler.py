@@ -3,10 +3,13 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from lodim.geometry import LpSampler, embedding_distortion, leverage_scores, sample_size, sensitivity_growth
 from lodim.geometry.lp_sampling.growth import SensitivityGrowth
@@ -164,7 +167,7 @@ def test_a_stream_gives_an_unbiased_embedding(rule):
         errors.append(weight @ np.abs(A[idx] @ x) / whole - 1)
     assert abs(np.mean(errors)) < 3.5 * np.std(errors) / math.sqrt(12) + 1e-3
     assert embedding_distortion(A, idx, weight, 1, random_state=0).value < 0.4
-    with pytest.raises(ValueError, match="columns"):
+    with pytest.raises(ValueError, match="3 features, but LpSampler is expecting 4"):
         sampler.partial_fit(np.ones((5, 3)))
 
 
@@ -235,6 +238,72 @@ def test_growth_has_its_shapes_and_draws():
 def test_bad_parameters_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         LpSampler(**options).fit(heavy(20))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"c": -1}, "c must"),
+        ({"c": 0}, "c must be positive"),
+        ({"c": math.inf}, "c must be"),
+        ({"rule": "sensitivity", "S": -5, "p": 3}, "S must be"),
+        ({"rule": "sensitivity", "S": 0}, "S must be positive"),
+        ({"rule": "sensitivity", "S": math.nan}, "S must"),
+        ({"rule": "uniform", "n": 0, "s_max": 0.5}, "n must"),
+        ({"rule": "uniform", "n": 10, "s_max": 1.5}, "s_max must"),
+        ({"rule": "uniform", "n": 10, "s_max": 0.0}, "s_max must be positive"),
+    ],
+)
+def test_sizes_come_from_numbers_that_make_sense(options, message):
+    with pytest.raises(ValueError, match=message):
+        sample_size(**{"eps": 0.5, "d": 4, **options})
+
+
+@pytest.mark.parametrize(
+    ("idx", "weight", "message"),
+    [
+        ([0, 50], [1.0, 1.0], r"idx must .* 0 to 19, got 50"),
+        ([-1, 2], [1.0, 1.0], r"idx must .* 0 to 19, got -1"),
+        ([0.0, 1.0], [1.0, 1.0], "idx must .* whole numbers"),
+        ([0, 1], [1.0, -2.0], "weight must .* got -2"),
+        ([0, 1], [1.0, math.nan], "weight must"),
+        ([0, 1], [1.0, math.inf], "weight must"),
+        ([0, 1], [1.0], "1 weights .* 2 rows"),
+        ([[0, 1]], [[1.0, 1.0]], "idx must be 1-D"),
+        ([], [], "idx names no rows"),
+        ([True, False], [1.0], "mask of 2 .* 20 rows"),
+    ],
+)
+def test_a_distortion_is_that_of_a_sample(idx, weight, message):
+    with pytest.raises(ValueError, match=message):
+        embedding_distortion(heavy(20), idx, weight, 1.0)
+
+
+def test_a_mask_names_rows_as_indices_do():
+    A = heavy(20)
+    mask = np.arange(20) % 3 > 0
+    weight = np.full(mask.sum(), 1.5)
+    one = embedding_distortion(A, mask, weight, 1.0, random_state=0)
+    assert one == embedding_distortion(A, mask.nonzero()[0], weight, 1.0, random_state=0)
+    assert one == embedding_distortion(A, torch.from_numpy(mask), weight, 1.0, random_state=0)
+
+
+def test_an_unfitted_sampler_says_so_and_a_fitted_one_knows_its_columns():
+    sampler = LpSampler(n_rows=10, random_state=0)
+    with pytest.raises(NotFittedError, match="fit or partial_fit"):
+        sampler.sample()
+    assert sampler.fit(heavy(50)).n_features_in_ == 4
+    assert LpSampler(n_rows=10).partial_fit(heavy(50, 3)).n_features_in_ == 3
+    assert sampler.fit(torch.from_numpy(heavy(50, 2))).n_features_in_ == 2
+    frame = pd.DataFrame(heavy(50, 2), columns=["a", "b"])
+    assert LpSampler(n_rows=10).fit(frame).feature_names_in_.tolist() == ["a", "b"]
+
+
+@parametrize_with_checks(
+    [LpSampler(random_state=0), LpSampler(p=3.0, n_rows=10, rule="combined", random_state=0)]
+)
+def test_it_is_an_estimator(estimator, check):
+    check(estimator)
 
 
 def test_sampling_needs_a_fit_and_exact_sizes_need_their_numbers():

@@ -227,6 +227,25 @@ def test_total_sensitivity_is_estimated_within_its_error(p):
     assert total_sensitivity(A, 2) == (3.0, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("family", "p", "seed"), [("polynomial", 6, 10), ("polynomial", 10, 34), ("cauchy", 4, 26)]
+)
+def test_rows_that_hold_a_direction_alone_are_solved_too(family, p, seed, recwarn):
+    rng = np.random.default_rng(seed)
+    if family == "cauchy":
+        rng.standard_t(2, (2000, 5))
+        A = rng.standard_t(1, (2000, 5))
+    else:
+        A = structured_matrix(family, 2000, 8, random_state=seed)
+    total_sensitivity(A, p, random_state=seed)
+    assert not recwarn.list
+    rows = leverage_scores(A).argsort()[-5:]
+    s = lp_sensitivities(A, p, "exact", rows=rows)
+    assert not recwarn.list
+    assert (s <= 1).all()
+    assert (s >= leverage_scores(A)[rows] ** (p / 2) * (1 - 1e-9)).all()  # the least-squares x is one to try
+
+
 def test_a_large_gaussian_matrix_reaches_its_limit_below_the_bound():
     d, p = 6, 4
     total, _ = total_sensitivity(
@@ -245,6 +264,37 @@ def test_polynomials_have_a_total_sensitivity_linear_in_their_degree(d):
     A = structured_matrix("polynomial", 300, d, random_state=0)
     S = lp_sensitivities(A, 4, "exact").sum()
     assert d - 1 <= S <= 2 * (d - 1) + 1 + 1e-6
+
+
+@pytest.mark.parametrize("method", ["bound", "exact", "sketch"])
+def test_rows_are_named_by_numbers_or_by_a_mask(method):
+    A = heavy(30, 3)
+    mask = np.arange(30) % 4 == 1
+    whole = lp_sensitivities(A, 1.5, method, random_state=0)
+    for rows in (mask, mask.tolist(), torch.from_numpy(mask), mask.nonzero()[0]):
+        assert lp_sensitivities(A, 1.5, method, rows=rows, random_state=0) == pytest.approx(
+            whole[mask], rel=1e-9
+        )
+
+
+def test_small_rows_have_their_l1_sensitivity_too():
+    A = heavy(60, 3)
+    A[7] *= 1e-9 / np.abs(A[7]).max()
+    found = lp_sensitivities(A, 1, "exact")
+    # any x may be tried, and the bound is proved
+    best = max(
+        abs(A[7] @ x) / np.abs(A @ x).sum()
+        for x in np.random.default_rng(0).standard_normal((4000, 3)) / [1, 1, 1e-3]
+    )
+    assert best <= found[7] <= lp_sensitivities(A, 1)[7]
+    assert found[7] == pytest.approx(best, rel=0.3)
+
+
+def test_columns_beyond_the_range_of_squares_are_scaled():
+    A = heavy(50, 3)
+    wanted = leverage_scores(A)
+    for units in ([1e200, 1.0, 1e-200], [1e-300, 1e160, 1e-160]):
+        assert leverage_scores(A * units) == pytest.approx(wanted, rel=1e-9)
 
 
 def test_sketched_leverage_takes_sparse_matrices():
@@ -295,6 +345,9 @@ def test_scores_on_a_gpu_equal_those_on_the_cpu():
         (lambda A: lp_sensitivities(A, 1, "exakt"), "exact"),
         (lambda A: lp_sensitivities(np.ones((2001, 1)), 1, "exact"), "rows="),
         (lambda A: leverage_scores(A[0]), "2-D"),
+        (lambda A: lp_sensitivities(A, 3, rows=[5000]), r"rows must .* 0 to 29, got 5000"),
+        (lambda A: lp_sensitivities(A, 3, rows=[0.0, 1.0]), "rows must .* whole numbers"),
+        (lambda A: lp_sensitivities(A, 3, rows=[True, False]), "mask of 2 .* 30 rows"),
         (lambda A: leverage_scores(np.where(A > 1, np.nan, A)), "NaN"),
     ],
 )

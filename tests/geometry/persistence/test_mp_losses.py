@@ -144,3 +144,35 @@ def test_regulariser_vanishes_on_similar_clouds_and_sees_torn_ones():
     assert float(TopologicalRegularizer(weight=3.0)(x, torn.detach())) == pytest.approx(
         3 * float(value.detach())
     )
+
+
+@pytest.mark.parametrize("make", [hilbert_volume, to_zero])
+@pytest.mark.parametrize("box", [[1, 2, 3], [1.0, 2.0], 3.0, ([0, 0], [1, 1, 1]), ([1, 1], [0, 2]), "ab"])
+def test_boxes_are_two_corners(make, box):
+    with pytest.raises(ValueError, match=r"box must be \(lower corner, upper corner\)"):
+        make(box)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("scale", ["rms", "neighbour", "none"])
+def test_regulariser_takes_half_precision(dtype, scale):
+    """Distances are taken in single precision; the gradient comes back in the batch's own."""
+    rng = torch.Generator().manual_seed(0)
+    x, z = torch.randn(12, 5, generator=rng).to(dtype), torch.randn(12, 2, generator=rng).to(dtype)
+    z.requires_grad_()
+    found = TopologicalRegularizer(scale=scale)(x, z)
+    found.backward()
+    assert z.grad.dtype == dtype
+    assert bool(z.grad.any())
+    assert bool(z.grad.isfinite().all())
+    whole = TopologicalRegularizer(scale=scale)(x.float(), z.detach().float())
+    assert found.item() == pytest.approx(whole.item(), rel=1e-6)
+
+
+def test_regulariser_under_automatic_mixed_precision():
+    encoder, x = torch.nn.Linear(5, 2), torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        z = encoder(x)
+        assert z.dtype == torch.bfloat16
+        TopologicalRegularizer()(x, z).backward()
+    assert bool(encoder.weight.grad.any())

@@ -65,3 +65,11 @@ def test_plain_steps_follow_the_size_of_the_gradient_and_adams_do_not():
     assert moved["sgd"][1] == pytest.approx(0.01 * moved["sgd"][0])
     assert moved["adam"][1] == pytest.approx(moved["adam"][0], rel=1e-3)
     assert moved["sgd"][0] == pytest.approx(0.1 * sum((k + 1) ** -0.5 for k in range(4)), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.int32, torch.bool])
+def test_whole_numbers_are_points_too(kind):
+    cloud = torch.tensor([[0, 1], [1, 0], [1, 1]], dtype=kind)
+    found = optimize_points(cloud, lambda x: x.square().sum(), steps=3)
+    same = optimize_points(cloud.double(), lambda x: x.square().sum(), steps=3)
+    np.testing.assert_array_equal(found.points, same.points)

@@ -257,6 +257,52 @@ def test_summary_counts(name):
     assert sum((f.n_components, f.n_loops) == expected for f in found) >= 4, [str(f) for f in found]
 
 
+def ring(rng, n, noise=0.0, centre=(0.0, 0.0), *, even=False):
+    angle = 2 * np.pi * (np.arange(n) / n if even else rng.random(n))
+    return np.c_[np.cos(angle), np.sin(angle)] + centre + noise * rng.normal(size=(n, 2))
+
+
+@pytest.mark.parametrize("even", [True, False])
+@pytest.mark.parametrize("noise", [0.0, 1e-3, 0.01, 0.03, 0.1])
+def test_a_circle_is_one_loop(even, noise):
+    """A single bar cannot be judged by its own median."""
+    for seed in range(4):
+        found = topology_summary(ring(np.random.default_rng(seed), 200, noise, even=even), random_state=seed)
+        assert (found.n_components, found.n_loops) == (1, 1)
+
+
+@pytest.mark.parametrize("even", [True, False])
+@pytest.mark.parametrize("noise", [0.0, 0.02, 0.05])
+@pytest.mark.parametrize("apart", [2.0, 5.0])
+def test_two_circles_and_a_figure_eight_are_two_loops(even, noise, apart):
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        both = [ring(rng, 100, noise, (shift, 0.0), even=even) for shift in (0.0, apart)]
+        found = topology_summary(np.concatenate(both), random_state=seed)
+        assert (found.n_components, found.n_loops) == (1 if apart == 2 else 2, 2)
+
+
+NULLS = {
+    "disc": lambda r, n: ring(r, n) * np.sqrt(r.random(n))[:, None],
+    "square": lambda r, n: r.random((n, 2)),
+    "gaussian": lambda r, n: r.normal(size=(n, 2)),
+    "heavy tails": lambda r, n: r.standard_t(3, size=(n, 3)),
+    "noisy segment": lambda r, n: np.c_[r.random(n), 0.01 * r.normal(size=n)],
+}
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in ("disc", "square") else pytest.param(n, marks=pytest.mark.slow) for n in NULLS]
+)
+def test_clouds_have_no_loops(name):
+    """120 clouds, level 0.05: 12 or more that show a loop would be a rate above it (probability 0.02)."""
+    false = 0
+    for n in (100, 200, 500):
+        clouds = (NULLS[name](np.random.default_rng(seed), n) for seed in range(40))
+        false += sum(topology_summary(cloud, random_state=s).n_loops > 0 for s, cloud in enumerate(clouds))
+    assert false < 12
+
+
 def test_summary_is_a_result():
     found = topology_summary(circle(150, 15), random_state=0)
     assert TopologySummary.from_json(found.to_json()) == found
@@ -287,3 +333,14 @@ def test_box_of_the_representation_is_learned_once():
     intervals = FiberedDecomposition(5).fit_transform([complex_of(x) for x in X])
     model = CandidateRepresentation(resolution=6).fit(intervals)
     np.testing.assert_allclose(model.transform(intervals[:1])[0], model.transform(intervals)[0])
+
+
+@pytest.mark.parametrize("method", ["fibered", "hilbert"])
+def test_no_objects(method):
+    with pytest.raises(ValueError, match="at least one object"):
+        MultiparameterPersistence(method=method).fit([])
+    with pytest.raises(ValueError, match="at least one object"):
+        MultiparameterPersistence(method=method).fit_transform([])
+    model = MultiparameterPersistence(method=method, grid=(4, 4), resolution=5).fit([circle()])
+    assert model.transform([]).shape == (0, 50)
+    assert model.set_params(flatten=False).transform([]).shape == (0, 2, 5, 5)

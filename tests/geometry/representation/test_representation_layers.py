@@ -281,3 +281,47 @@ def _fail(output):
     from lodim.nets.activations import first_tensor
 
     return first_tensor({"length": output["length"]})
+
+
+class Reusing(nn.Module):
+    """One activation in two places, as networks are often written, and a part that ``forward`` does not use."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.out = nn.Linear(8, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+        self.relu, self.aux = nn.ReLU(), nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.out(self.relu(self.second(self.relu(self.first(x)))))
+
+
+def test_a_profile_leaves_out_layers_that_run_twice_or_never_and_names_them():
+    torch.manual_seed(0)
+    model, data = Reusing(), cube(400, 8)
+    profile = id_profile(model, data, random_state=0)
+    assert [one.layer for one in profile.layers] == ["(input)", "first", "second", "out"]
+    assert profile.notes == (
+        "left out are layers that do not run exactly once a batch: 'relu' is run twice, 'aux' is not run",
+    )
+    assert profile.notes[0] in str(profile)
+    assert IdProfile.from_json(profile.to_json()) == profile
+    named_ones = id_profile(model, data, ["first", "second", "out"], random_state=0)
+    assert named_ones.layers == profile.layers
+    assert named_ones.notes == ()
+    with pytest.raises(ValueError, match="'relu' runs 2 times"):
+        id_profile(model, data, ["first", "relu"])
+    with pytest.raises(ValueError, match="does not run its layer 'aux'"):
+        id_profile(model, data, ["first", "aux"])
+
+
+def test_a_profile_of_nothing_but_reused_layers_is_refused():
+    class Again(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.same = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.same(self.same(x))
+
+    with pytest.raises(ValueError, match=r"no layer is left to measure: .*'same' is run twice"):
+        id_profile(Again(), cube(50, 4))

@@ -141,7 +141,11 @@ class GeneralizationDifficulty(BaseEstimator):
             given = float(check_in_range(self.intrinsic_dim, "intrinsic_dim", low=1))
             return np.full(1 + self.n_bootstrap, given)
         if isinstance(self.intrinsic_dim, str):
-            check_choice(self.intrinsic_dim, ("mle5",), "intrinsic_dim")
+            if self.intrinsic_dim != "mle5":
+                raise ValueError(
+                    "intrinsic_dim must be 'mle5', a number, or an estimator such as IntrinsicDimension('twonn'); "
+                    f"got {self.intrinsic_dim!r}"
+                )
             n_queries = min(self.n_queries, len(X)) if len(X) > self.n_queries else None
             model = IntrinsicDimension("mle", k=K_NEIGHBOURS, n_queries=n_queries, random_state=seed)
         else:

@@ -26,6 +26,7 @@ sizes, :math:`n^2 - \sum_c n_c^2`, which is the paper's for equal ones.
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,8 +43,12 @@ __all__ = ["ClassMargin", "class_margin"]
 METHODS = ("evt", "exact", "sample")
 _CHUNK = 8192  # pairs
 _SHADOW = 32  # directions in which pairs are compared first
+_FOR_DIRECTIONS = 200  # rows that those are had from: they need not be the best
 _ROUNDING = 1e-5  # of differences in single precision, with much to spare
 _RESERVE = 3  # times k order statistics are kept, for resampling
+_SPARE = 50  # or so many more than k, where k is small
+_ALIKE = 8 * sys.float_info.epsilon  # spread of logarithms that is rounding
+_LARGEST = math.log(sys.float_info.max)
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class ClassMargin(Result):
     sample_minimum : float
         Least distance seen.
     tail_index : float or None
-        gamma, with ``method="evt"``.
+        gamma, with ``method="evt"``; None where the nearest pairs are all equally far apart.
     n_pairs : int
         Pairs looked at.
     method : str
@@ -117,7 +122,7 @@ def class_margin(
     if method == "exact":
         return _exact(data, codes)
     rng = as_generator(random_state)
-    nearest = _nearest_sampled(data, codes, n_pairs, _RESERVE * k, rng)
+    nearest = _nearest_sampled(data, codes, n_pairs, max(_RESERVE * k, k + _SPARE), rng)
     if nearest[0] == 0:
         raise _conflict()
     sizes = np.bincount(codes).astype(float)
@@ -130,9 +135,7 @@ def class_margin(
     delta, index = estimate(nearest)
     replicates = []
     for _ in range(n_bootstrap):
-        # each of the nearest pairs comes as often as in a sample of n_pairs drawn again
-        again = np.repeat(nearest, rng.poisson(1.0, len(nearest)))
-        replicates.append(estimate(again)[0])
+        replicates.append(estimate(_resampled(nearest, k, rng))[0])
     return ClassMargin(delta, float(nearest[0]), index, n_pairs, method, tuple(replicates))
 
 
@@ -189,10 +192,19 @@ def _principal_scores(X: np.ndarray, rng: np.random.Generator) -> np.ndarray | N
     """Coordinates along the main directions of a few rows; None where that saves nothing."""
     if X.shape[1] <= 2 * _SHADOW:
         return None
-    rows = X[rng.choice(len(X), size=min(len(X), 1000), replace=False)].astype(np.float64)
+    drawn = rng.choice(len(X), size=min(len(X), 1000), replace=False)
+    rows = X[drawn[:_FOR_DIRECTIONS]].astype(np.float64)
     centre = rows.mean(0)
     directions = np.linalg.svd(rows - centre, full_matrices=False)[2][:_SHADOW].T
     return np.concatenate([(X[s : s + 4096] - centre) @ directions for s in range(0, len(X), 4096)])
+
+
+def _resampled(nearest: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+    """The nearest pairs, each as often as it comes in a sample of all pairs drawn again; at least k + 1 of them."""
+    while True:
+        times = rng.poisson(1.0, len(nearest))
+        if times.sum() > k:
+            return np.repeat(nearest, times)
 
 
 def _draw_pairs(
@@ -211,18 +223,25 @@ def _draw_pairs(
     return order[first], order[second]
 
 
-def _extrapolated(distances: np.ndarray, k: int, growth: float) -> tuple[float, float]:
-    """Delta and the tail index from ascending distances; ``growth`` is how many times more pairs there are."""
+def _extrapolated(distances: np.ndarray, k: int, growth: float) -> tuple[float, float | None]:
+    """Delta and the tail index from ascending distances; ``growth`` is how many times more pairs there are.
+
+    No index where the k least are alike to rounding: gamma is then without bound below, and the tail ends at the least.
+    """
     k = min(k, len(distances) - 1)
-    threshold = 1 / distances[k]
-    excess = np.log(distances[k]) - np.log(distances[:k])
-    m1, m2 = excess.mean(), (excess**2).mean()
-    if m2 == 0:  # all equal: the tail has no length
-        return float(distances[0]), 0.0
-    gap = 1 - m1**2 / m2
-    if gap == 0:
-        return float(distances[0]), 0.0
-    gamma = m1 + 1 - 0.5 / gap
-    steps = math.log(k * growth)
-    reach = steps if abs(gamma) < 1e-8 else math.expm1(gamma * steps) / gamma
-    return min(float(1 / (threshold * (1 + m1 * reach))), float(distances[0])), float(gamma)
+    logs = np.log(distances[: k + 1])
+    excess = logs[k] - logs[:k]
+    m1, m2 = float(excess.mean()), float((excess**2).mean())
+    variance = float(((excess - m1) ** 2).mean())  # M2 - M1^2, without its cancellation
+    if math.sqrt(variance) <= _ALIKE * (1 + float(np.abs(logs).max())):
+        return float(distances[0]), None
+    gamma = m1 + 1 - 0.5 * m2 / variance
+    log_delta = logs[k] - math.log1p(m1 * _reach(gamma, math.log(k * growth)))
+    return min(math.exp(log_delta), float(distances[0])), gamma
+
+
+def _reach(gamma: float, steps: float) -> float:
+    """``(exp(gamma steps) - 1) / gamma``, infinite beyond the largest float."""
+    if abs(gamma) < 1e-8:
+        return steps
+    return math.expm1(gamma * steps) / gamma if gamma * steps < _LARGEST else math.inf

@@ -26,7 +26,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from lodim.geometry.dimension.nearest import log_ratios, twonn_mle
 from lodim.neighbors import NeighborGraph
@@ -50,6 +50,9 @@ class AdaptiveDimension:
         From the binomial likelihood; neighbourhoods overlap, so it is a lower bound of the true one.
     k_star : int ndarray, shape (n_queries,)
         Neighbours of each point's neighbourhood.
+    pointwise : ndarray, shape (n_queries,)
+        The same ratio within each neighbourhood alone: coarse where it is small, infinite where no neighbour lies in
+        the inner ball.
     history : tuple of float
         Dimensions of the rounds, TwoNN first.
     """
@@ -57,6 +60,7 @@ class AdaptiveDimension:
     dimension: float
     se: float
     k_star: Int[np.ndarray, " n_queries"]
+    pointwise: Float[np.ndarray, " n_queries"]
     history: tuple[float, ...]
 
 
@@ -76,16 +80,20 @@ def _k_star(log_dist: np.ndarray, other: np.ndarray, d: float, threshold: int | 
     return np.maximum(first, _LEAST_K)  # column c tests k = c + 1, so the last passed is k = c
 
 
-def _binomial(dist: np.ndarray, k_star: np.ndarray, d: float) -> tuple[float, float]:
+def _binomial(dist: np.ndarray, k_star: np.ndarray, d: float) -> tuple[float, float, np.ndarray]:
+    """Dimension, its standard error, and the dimension of each neighbourhood by itself."""
     tau = _BEST_RATIO ** (1 / d)
     outer = dist[np.arange(len(dist)), k_star - 1]
-    inside = int((dist < tau * outer[:, None]).sum())
+    within = (dist < tau * outer[:, None]).sum(1)
+    inside = int(within.sum())
     trials = int((k_star - 1).sum())
+    logs = np.log(within / (k_star - 1), out=np.full(len(dist), -np.inf), where=within > 0)
+    local = np.abs(logs / math.log(tau))
     share = inside / trials
     if not 0 < share < 1:
-        return (math.inf if share == 0 else 0.0), math.inf
+        return (math.inf if share == 0 else 0.0), math.inf, local
     found = math.log(share) / math.log(tau)
-    return found, math.sqrt((1 - share) / (share * trials)) / -math.log(tau)
+    return found, math.sqrt((1 - share) / (share * trials)) / -math.log(tau), local
 
 
 def adaptive_dimension(graph: NeighborGraph, k: int, *, threshold: int | float = 6.67) -> AdaptiveDimension:
@@ -111,23 +119,24 @@ def adaptive_dimension(graph: NeighborGraph, k: int, *, threshold: int | float =
             "are queries; leave n_queries=None, or give it fewer points"
         )
     if not 6 <= k <= graph.k:
-        raise ValueError(f"need 6 <= k <= {graph.k} neighbours, got k={k}")
+        raise ValueError(f"'abide' grows to 6 neighbours or more, at most the graph's {graph.k}; got k={k}")
     d = twonn_mle(log_ratios(graph.dist))
     if not math.isfinite(d):
-        return AdaptiveDimension(math.inf, math.inf, np.full(graph.n_queries, _LEAST_K), (d,))
+        least, tied = np.full(graph.n_queries, _LEAST_K), np.full(graph.n_queries, math.inf)
+        return AdaptiveDimension(math.inf, math.inf, least, tied, (d,))
     dist = graph.dist[:, :k]
     log_dist = np.log(dist)
     position = np.zeros(len(graph.twin), dtype=np.int64)
     position[graph.query_idx] = np.arange(graph.n_queries)
     following = position[graph.idx[:, 1:k]]  # column k - 1: the (k+1)-th neighbour
     other = log_dist[following, np.arange(k - 1)]
-    history, se, k_star = [d], math.inf, np.full(len(dist), _LEAST_K)
+    history, se, k_star, local = [d], math.inf, np.full(len(dist), _LEAST_K), np.full(len(dist), math.inf)
     for _ in range(_ROUNDS):
         k_star = _k_star(log_dist, other, d, threshold)
-        d, se = _binomial(dist, k_star, d)
+        d, se, local = _binomial(dist, k_star, d)
         history.append(d)
         if not 0 < d < math.inf or abs(d - history[-2]) < 1e-3 * d:
             break
     else:
         warn(f"adaptive neighbourhoods did not settle in {_ROUNDS} rounds", ConvergenceWarning)
-    return AdaptiveDimension(d, se, k_star, tuple(history))
+    return AdaptiveDimension(d, se, k_star, local, tuple(history))

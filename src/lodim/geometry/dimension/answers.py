@@ -12,6 +12,7 @@ from jaxtyping import Float
 from lodim.geometry.dimension.adaptive import adaptive_dimension
 from lodim.geometry.dimension.calibration import calibrate
 from lodim.geometry.dimension.danco import danco, neighbour_concentration
+from lodim.geometry.dimension.doubts import check_enough
 from lodim.geometry.dimension.extrapolated import geomle
 from lodim.geometry.dimension.growth import (
     GRAPH_POINTS,
@@ -32,7 +33,7 @@ from lodim.geometry.dimension.spectrum import (
 from lodim.geometry.dimension.tight import tle
 from lodim.neighbors import NeighborGraph
 
-__all__ = ["NEED_DATA", "Answer", "answer", "consensus", "smooth"]
+__all__ = ["NEED_DATA", "Answer", "answer", "consensus", "local_of_consensus", "smooth", "voters"]
 
 Resampled = Callable[[np.ndarray], float]
 
@@ -127,8 +128,10 @@ def answer(
     Raises
     ------
     ValueError
-        If the method needs ``X`` and there is none, or the graph has too few neighbours.
+        If the method needs ``X`` and there is none, or the graph has too few points or neighbours.
     """
+    if k is None:
+        check_enough(method, graph.n_ref, graph.n_dropped_duplicates)
     given, k = k, default_k(method, graph.n_ref) if k is None else k
     if k > graph.k:
         raise ValueError(
@@ -201,7 +204,7 @@ def _corrint(X: np.ndarray, graph: NeighborGraph, k: int) -> Answer:
 def _abide(X: np.ndarray, graph: NeighborGraph, k: int) -> Answer:
     found = adaptive_dimension(graph, k)
     note = f"neighbourhoods of {np.median(found.k_star):.0f} points"
-    return Answer(found.dimension, k, se=found.se, note=note)
+    return Answer(found.dimension, k, found.pointwise, se=found.se, note=note)
 
 
 def _mind_integer(X: np.ndarray, graph: NeighborGraph, k: int) -> Answer:
@@ -228,17 +231,36 @@ _GLOBAL: dict[str, Callable[[np.ndarray, NeighborGraph, int], Answer]] = {
 }
 
 
-def consensus(answers: dict[str, Answer]) -> tuple[float, Resampled, tuple[float, float]]:
+def voters(answers: dict[str, Answer], most: int | float = math.inf) -> tuple[str, ...]:
+    """Name the estimators whose calibrated answers are finite and at most ``most``; all, if that is none of them.
+
+    Parameters
+    ----------
+    answers : dict of str to Answer
+    most : float
+        See :func:`~lodim.geometry.dimension.doubts.most_to_vote`.
+    """
+    asked = tuple(name for name in CONSENSUS if name in answers)
+    if not asked:
+        raise ValueError(f"a consensus needs at least one of the methods {', '.join(CONSENSUS)}")
+    values = {name: answers[name].calibrated for name in asked}
+    sound = tuple(name for name, v in values.items() if v is not None and math.isfinite(v) and v <= most)
+    return sound or asked
+
+
+def consensus(
+    answers: dict[str, Answer], most: int | float = math.inf
+) -> tuple[float, Resampled, tuple[float, float]]:
     """Median of the calibrated estimators: the value, the same on resampled points, and the estimators' quartiles.
 
     Parameters
     ----------
     answers : dict of str to Answer
         At least one method of :data:`~lodim.geometry.dimension.methods.CONSENSUS` (others are ignored).
+    most : float
+        As for :func:`voters`, which says who votes.
     """
-    voting = [answers[name] for name in CONSENSUS if name in answers]
-    if not voting:
-        raise ValueError(f"a consensus needs at least one of the methods {', '.join(CONSENSUS)}")
+    voting = [answers[name] for name in voters(answers, most)]
     values = np.array([a.calibrated for a in voting], dtype=np.float64)
 
     def resampled(drawn: np.ndarray) -> float:
@@ -248,6 +270,21 @@ def consensus(answers: dict[str, Answer]) -> tuple[float, Resampled, tuple[float
     finite = values[np.isfinite(values)]
     quartiles = np.percentile(finite, [25, 75]) if len(finite) else np.array([math.nan, math.nan])
     return float(np.median(values)), resampled, (float(quartiles[0]), float(quartiles[1]))
+
+
+def local_of_consensus(local: Answer, value: int | float) -> Float[np.ndarray, " n_queries"]:
+    """Local dimensions of one estimator, scaled so that they agree with the consensus as a whole.
+
+    Parameters
+    ----------
+    local : Answer
+        With ``pointwise``; left as it is where one of the two is not finite.
+    value : float
+        The consensus.
+    """
+    assert local.pointwise is not None
+    both = math.isfinite(value) and math.isfinite(local.dimension)
+    return local.pointwise * (value / local.dimension if both else 1.0)
 
 
 def smooth(

@@ -151,6 +151,8 @@ def divergence(
 ) -> Float[np.ndarray, " m"]:
     """Kullback-Leibler divergence of the data's two laws from those of balls, summed.
 
+    With eta = 1 it is infinite for every ball; then what differs between balls is returned.
+
     Parameters
     ----------
     found : tuple of float
@@ -166,6 +168,8 @@ def divergence(
     signs = (-1.0) ** i * comb(k, i)
     beyond = digamma(1 + i / q[:, None]) @ signs  # E log(1 - u^q) for u the least of k uniform numbers
     norms = (q - 1) * (1 / np.arange(1, k + 1)).sum() - np.log(q) - (k - 1) / k - (k - 1) * beyond
+    if not math.isfinite(own_tau):  # leave out the infinite terms, which are the same for every ball
+        return norms + np.log(i0e(tau)) + tau - eta * tau * np.cos(direction - nu)
     logs = np.log(i0e(tau)) + tau - np.log(i0e(own_tau)) - own_tau
     return norms + logs + eta * (own_tau - tau * np.cos(direction - nu))
 
@@ -244,9 +248,9 @@ def danco(found: tuple[float, float, float], n: int, k: int) -> tuple[float, boo
     n : int
         Distinct points.
     k : int
-        Neighbours whose angles were taken, 2 to 25.
+        Neighbours whose angles were taken, 3 to 25 (two have one angle, whose mean has no spread).
     """
-    check_in_range(k, "k", low=2, high=_LARGEST_K, integer=True)
+    check_in_range(k, "k", low=3, high=_LARGEST_K, integer=True)
     if not math.isfinite(found[0]):
         return math.inf, False
     balls = _balls(n, k)

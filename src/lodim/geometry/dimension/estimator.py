@@ -9,13 +9,15 @@ Konz and Mazurowski (arXiv 2401.08865), who take ``mle`` with k = 20 for images 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from lodim.geometry.dimension.answers import Answer, answer, consensus, smooth
+from lodim.geometry.dimension.answers import Answer, answer, consensus, local_of_consensus, smooth, voters
+from lodim.geometry.dimension.doubts import check_enough, doubts_about, most_to_vote, silent_text
 from lodim.geometry.dimension.methods import (
     AGGREGATES,
     CONSENSUS,
@@ -28,6 +30,7 @@ from lodim.geometry.dimension.methods import (
 )
 from lodim.geometry.dimension.scales import decimation_points, gride_points
 from lodim.geometry.dimension.spectrum import LPCA_RULES
+from lodim.geometry.dimension.units import safe_unit
 from lodim.neighbors import NeighborGraph, bootstrap, n_distinct
 from lodim.randomness import derive_seed, root_seed
 from lodim.validation import check_choice, check_in_range, check_matrix, warn
@@ -47,7 +50,8 @@ class IntrinsicDimension(BaseEstimator):
         ``"twonn"`` (default), ``"twonn_fit"``, ``"mle"``, ``"mle_unbiased"``, ``"gride"``, ``"mind"``, ``"mom"``,
         ``"mada"``, ``"tle"``, ``"corrint"``, ``"lpca"``, ``"fishers"``, ``"mind_integer"``, ``"danco"``, ``"ess"``,
         ``"geomle"``, ``"abide"``, ``"knn"`` (graph length), ``"ph"`` (minimum spanning tree), or ``"consensus"``: the
-        median of twonn, gride, mle, mada and mom, each calibrated.
+        median of twonn, gride, mle, mada and mom, each calibrated. Of these, answers that are not finite or exceed the
+        number of columns by more than half and by three standard errors do not vote while others do.
     k : int or (int, int), optional
         Farthest neighbour used; for ``"mle"`` a pair averages over that range. Default: 2 for twonn, 4 for gride, 11
         for mind and danco, 100 for mom, ess, geomle and abide, else 20, but at most a tenth of the points (at least
@@ -61,7 +65,8 @@ class IntrinsicDimension(BaseEstimator):
     n_queries : int, optional
         Measure at so many random points only, all points staying neighbours.
     ci : float, optional
-        Level of a percentile bootstrap interval over query points (200 resamples, graph fixed), e.g. 0.95.
+        Level of a percentile bootstrap interval over query points (200 resamples, graph fixed), e.g. 0.95. There is no
+        interval, but a warning, where a resample has no finite dimension.
     backend : str
         Neighbour search, see :meth:`lodim.neighbors.NeighborGraph.from_data`.
     random_state : int, Generator or None
@@ -86,6 +91,8 @@ class IntrinsicDimension(BaseEstimator):
     sufficient_ : bool
         Whether there are the 10^(d/2) points below which pair counts cannot show the dimension found (Eckmann and
         Ruelle 1992); ``"corrint"`` warns if not, the other estimators lean less on it.
+    warnings_ : tuple of str
+        What ``fit`` warned of: no finite dimension (distances tie), more dimensions than columns, ...
 
     Examples
     --------
@@ -106,6 +113,7 @@ class IntrinsicDimension(BaseEstimator):
     k_: int | tuple[int, ...] | None
     saturated_: bool
     sufficient_: bool
+    warnings_: tuple[str, ...]
 
     def __init__(
         self,
@@ -194,50 +202,77 @@ class IntrinsicDimension(BaseEstimator):
         """
         self._check_parameters()
         seed = root_seed(self.random_state)
-        data = None
+        self.warnings_ = ()
         if isinstance(X, NeighborGraph):
-            graph = X
-        else:
-            single = str(getattr(X, "dtype", "")).removeprefix("torch.") == "float32"
-            data = check_matrix(X, min_rows=2, dtype=np.float32 if single else np.float64)
-            validate_data(self, X if hasattr(X, "columns") else data, skip_check_array=True)
-            if (data == data[0]).all():
-                return self._fit_constant(data)
-            graph = self._search(X if hasattr(X, "device") else data, data, seed)
+            self._data, self.graph_ = None, X
+            self.n_duplicates_ = X.n_dropped_duplicates
+            self._answer(X, None, seed)
+            return self
+        single = str(getattr(X, "dtype", "")).removeprefix("torch.") == "float32"
+        data = check_matrix(X, min_rows=2, dtype=np.float32 if single else np.float64)
+        validate_data(self, X if hasattr(X, "columns") else data, skip_check_array=True)
+        if (data == data[0]).all():
+            return self.fit_constant(len(data))
         self._data = data
-        self.graph_ = graph
+        unit, source = safe_unit(data), X if hasattr(X, "device") else data
+        if unit != 1.0:
+            source, data = source / unit, data / unit
+        graph = self._search(source, data, seed)
+        self.graph_ = graph if unit == 1.0 else replace(graph, dist=graph.dist * unit)
         self.n_duplicates_ = graph.n_dropped_duplicates
         self._answer(graph, data, seed)
         return self
 
-    def _fit_constant(self, data: np.ndarray) -> IntrinsicDimension:
-        warn("all rows of X are equal: the dimension of one point is 0", stacklevel=4)
+    def fit_constant(self, n: int) -> IntrinsicDimension:
+        """Set what ``fit`` finds in data whose rows are all equal: dimension 0, with a warning.
+
+        Parameters
+        ----------
+        n : int
+            Rows.
+        """
+        self._check_parameters()
+        self._data, self.warnings_ = None, ()
+        self._warn("all rows of X are equal: the dimension of one point is 0")
         self.dimension_, self.ci_ = 0.0, None if self.ci is None else (0.0, 0.0)
-        self.dimension_pw_ = self.dimension_pw_smooth_ = np.zeros(len(data))
-        self.n_duplicates_, self.graph_, self.k_, self.saturated_ = len(data) - 1, None, None, False
+        self.dimension_pw_ = self.dimension_pw_smooth_ = np.zeros(n)
+        self.n_duplicates_, self.graph_, self.k_, self.saturated_ = n - 1, None, None, False
         self.sufficient_ = True
-        self._data = data
         return self
+
+    def _warn(self, text: str) -> None:
+        self.warnings_ += (text,)
+        warn(text, stacklevel=5)
 
     def _search(self, X: Any, data: np.ndarray, seed: int) -> NeighborGraph:
         local = self.method not in _NO_GRAPH or self.k is not None
         n = len(data) if self.k is not None else n_distinct(data)
+        if self.k is None:
+            check_enough(self.method, n, len(data) - n)
         k = max(2, *self._orders(n)) if local else 1
         if local and len(data) < k + 2:
             raise ValueError(
                 f"method={self.method!r} with k={k} needs at least {k + 2} rows, got n_samples = {len(data)}"
             )
-        return NeighborGraph.from_data(
+        graph = NeighborGraph.from_data(
             X, k, self.backend, self.n_queries, random_state=derive_seed(seed, "queries")
         )
+        if local and graph.n_ref < k + 2:
+            raise ValueError(
+                f"method={self.method!r} with k={k} needs at least {k + 2} distinct rows, got {graph.n_ref}: "
+                f"{graph.n_dropped_duplicates} of {len(data)} are repeated"
+            )
+        return graph
 
     def _answer(self, graph: NeighborGraph, data: np.ndarray | None, seed: int) -> None:
         if self.method == "consensus":
             answers = {m: answer(m, graph, data) for m in CONSENSUS}
-            value, resampled, _ = consensus(answers)
-            mle = answers["mle"]
-            assert mle.pointwise is not None
-            result = Answer(value, mle.k, mle.pointwise * (value / mle.dimension), resampled)
+            most = most_to_vote(graph)
+            value, resampled, _ = consensus(answers, most)
+            local = local_of_consensus(answers["mle"], value)
+            result = Answer(value, answers["mle"].k, local, resampled)
+            if silent := [m for m in CONSENSUS if m not in voters(answers, most)]:
+                self._warn(silent_text(silent))
             self.k_ = tuple(a.k for a in answers.values())
         else:
             orders = self._orders(graph.n_ref)
@@ -251,11 +286,12 @@ class IntrinsicDimension(BaseEstimator):
         self.dimension_ = raw if to_ball is None else float(to_ball(np.array(raw)))
         self.saturated_ = result.saturated
         self.sufficient_ = graph.n_ref >= points_needed(self.dimension_)
-        if self.method == "corrint" and not self.sufficient_:
-            warn(
+        for text in doubts_about(self.dimension_, graph):
+            self._warn(f"method={self.method!r}: {text}")
+        if self.method == "corrint" and not self.sufficient_ and math.isfinite(self.dimension_):
+            self._warn(
                 f"{graph.n_ref} points are too few for the correlation dimension found ({self.dimension_:.1f}): pair "
-                f"counts cannot show more than {2 * math.log10(graph.n_ref):.1f} (2 log10 n)",
-                stacklevel=4,
+                f"counts cannot show more than {2 * math.log10(graph.n_ref):.1f} (2 log10 n)"
             )
         self.ci_ = self._interval(result, graph.n_queries, to_ball, seed)
         self._set_pointwise(graph, result)
@@ -267,6 +303,11 @@ class IntrinsicDimension(BaseEstimator):
             raise ValueError(f"method={self.method!r} has no bootstrap over points; leave ci=None")
         draws = bootstrap(result.resampled, n, _RESAMPLES, derive_seed(seed, "bootstrap"))
         draws = draws if to_ball is None else to_ball(draws)
+        if not np.isfinite(draws).all():
+            if math.isfinite(self.dimension_):
+                n_lost = int((~np.isfinite(draws)).sum())
+                self._warn(f"no interval: {n_lost} of {_RESAMPLES} resamples show no finite dimension")
+            return None
         low, high = np.quantile(draws, [(1 - self.ci) / 2, (1 + self.ci) / 2])
         return float(low), float(high)
 

@@ -45,6 +45,14 @@ def _thinned(
     return near
 
 
+def _positive(spread: np.ndarray) -> np.ndarray:
+    """Spreads of zero (all samples agree) replaced by the smallest other of their row, else by one."""
+    if (spread > 0).all():
+        return spread
+    least = np.where(spread > 0, spread, np.inf).min(1, keepdims=True)
+    return np.where(spread > 0, spread, np.where(np.isfinite(least), least, 1.0))
+
+
 def intercepts(
     radius: Float[np.ndarray, "b m"], local: Float[np.ndarray, "b m"], spread: Float[np.ndarray, "b m"]
 ) -> Float[np.ndarray, " b"]:
@@ -55,7 +63,7 @@ def intercepts(
     radius, local, spread : ndarray, shape (b, m)
         Mean radii, mean dimensions and their standard deviations over bootstrap samples.
     """
-    w = 1 / spread
+    w = 1 / _positive(spread)
     x = radius / radius[:, -1:]
     design = np.stack([x, x**2], 2)
     total = w.sum(1)
@@ -68,10 +76,16 @@ def intercepts(
     return level - (slopes * middle).sum(1)
 
 
+def _ratio(orders: Float[np.ndarray, " m"], gaps: Float[np.ndarray, "b m"]) -> Float[np.ndarray, "b m"]:
+    """``orders / gaps``; infinite where rounding noise is all there is of a gap, NaN where the gap is."""
+    tied = gaps <= 1e-12 * orders
+    return np.where(tied, np.inf, orders / np.where(tied, 1.0, gaps))
+
+
 def geomle(
     graph: NeighborGraph, k: int, *, n_bootstrap: int = 20, random_state: RandomState = None
 ) -> Float[np.ndarray, " n_queries"]:
-    """GeoMLE at every query point of a graph.
+    """GeoMLE at every query point of a graph; infinite where distances tie at one of the radii.
 
     Parameters
     ----------
@@ -90,7 +104,7 @@ def geomle(
         Too few neighbours to see the dimension at several radii.
     """
     if not 20 <= k <= graph.k:
-        raise ValueError(f"need 20 <= k <= {graph.k} neighbours, got k={k}")
+        raise ValueError(f"'geomle' looks at 20 neighbours or more, at most the graph's {graph.k}; got k={k}")
     low, high = max(3, k // 10), 2 * k // 5
     rng = as_generator(random_state)
     n = len(graph.twin)
@@ -106,8 +120,11 @@ def geomle(
             gaps = (
                 np.arange(high) * logs - np.cumsum(logs, 1) + logs
             )  # sum_{j<k} log(R_k / R_j), column k - 1
-            local.append((np.arange(1, high + 1) - 2)[low - 1 :] / gaps[:, low - 1 :])
+            local.append(_ratio((np.arange(1, high + 1) - 2.0)[low - 1 :], gaps[:, low - 1 :]))
             radius.append(thin[:, low - 1 :])
         m, r = np.array(local), np.array(radius)
-        out[part] = intercepts(np.nanmean(r, 0), np.nanmean(m, 0), np.nanstd(m, 0, ddof=1))
+        tied = np.isinf(m).any((0, 2))  # at some radius all distances tie: no dimension to extrapolate
+        m[:, tied] = 1.0
+        found = intercepts(np.nanmean(r, 0), np.nanmean(m, 0), np.nanstd(m, 0, ddof=1))
+        out[part] = np.where(tied, np.inf, found)
     return out

@@ -36,11 +36,11 @@ def _slope_dimension(
     length: Callable[[np.ndarray], float], n: int, least: int, gamma: int | float, rng: np.random.Generator
 ) -> float:
     """Regress log length on log size over random subsamples and solve the slope for d."""
-    sizes = np.unique(np.geomspace(max(n / 10, least), n, _SIZES).round().astype(int))
-    if len(sizes) < 3:
+    if n < least + 2:
         raise ValueError(
-            f"{n} distinct points are too few to watch a graph grow; at least {4 * least} are needed"
+            f"{n} distinct points are too few to watch a graph grow; at least {least + 2} are needed"
         )
+    sizes = np.unique(np.geomspace(max(n / 10, least), n, _SIZES).round().astype(int))
     x, y = [], []
     for size in sizes:
         for _ in range(min(_MOST_REPEATS, n // size)):

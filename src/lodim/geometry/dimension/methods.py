@@ -25,6 +25,7 @@ __all__ = [
     "METHODS",
     "GraphMethod",
     "default_k",
+    "fewest_points",
     "points_needed",
     "put_together",
 ]
@@ -174,11 +175,12 @@ OTHER_K = {
     "consensus": 100,
 }
 LEAST_K = {m: chosen.least_k for m, chosen in GRAPH_METHODS.items()} | {
-    "danco": 3,
+    "danco": 4,
     "ess": 3,
     "geomle": 20,
     "abide": 6,
 }
+_FEWEST_WITHOUT_K = {"knn": 14, "ph": 12}  # three sizes at which to watch a graph grow
 METHODS = (*GRAPH_METHODS, *OTHER_K)
 LOCAL_METHODS = ("tle", "ess", "geomle")
 CONSENSUS = ("twonn", "gride", "mle", "mada", "mom")
@@ -203,6 +205,20 @@ def default_k(method: str, n: int) -> int:
         return 0
     k = min(own, max(5, n // 10, LEAST_K.get(method, 2)), n - 1)
     return k - k % 2 if method in ("gride", "mada") else k
+
+
+def fewest_points(method: str) -> int:
+    """Distinct points a method needs when no k is asked for.
+
+    Parameters
+    ----------
+    method : str
+    """
+    own = GRAPH_METHODS[method].k if method in GRAPH_METHODS else OTHER_K[method]
+    if own == 0:
+        return _FEWEST_WITHOUT_K.get(method, 2)
+    k = min(own, max(5, LEAST_K.get(method, 2)))
+    return k + 2 - (k % 2 if method in ("gride", "mada") else 0)
 
 
 def points_needed(d: int | float) -> float:

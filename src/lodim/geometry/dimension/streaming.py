@@ -8,14 +8,16 @@ activations during training, where nothing can be read twice.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from lodim.geometry.dimension.answers import NEED_DATA
+from lodim.geometry.dimension.doubts import check_enough
 from lodim.geometry.dimension.estimator import IntrinsicDimension
 from lodim.geometry.dimension.methods import METHODS, default_k
-from lodim.neighbors import stream_neighbors
+from lodim.neighbors import row_blocks, stream_neighbors
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.validation import check_choice, check_in_range, check_matrix
 
@@ -40,7 +42,7 @@ def stream_dimension(
     ----------
     source : array, memory map, path, iterable or callable
         An ``.npy`` or Parquet file, a ``DataLoader`` that does not shuffle, ...: see
-        :func:`lodim.neighbors.row_blocks`. It is read three times.
+        :func:`lodim.neighbors.row_blocks`. It is read three times, its beginning four times.
     method : str
         A method of :class:`~lodim.geometry.IntrinsicDimension` that needs neighbour distances only.
     k : int, optional
@@ -57,10 +59,15 @@ def stream_dimension(
     **parameters
         ``calibrate``, ``aggregate``, ``ci`` of :class:`~lodim.geometry.IntrinsicDimension`.
 
+    Returns
+    -------
+    IntrinsicDimension
+        Fitted; of rows that are all equal its dimension is 0, with a warning.
+
     Raises
     ------
     ValueError
-        A method that needs the data themselves, or a source that cannot be read (see there).
+        A method that needs the data themselves, a source that cannot be read (see there), or too few distinct rows.
 
     Examples
     --------
@@ -75,18 +82,36 @@ def stream_dimension(
         able = ", ".join(m for m in METHODS if m not in (*NEED_DATA, "abide"))
         raise ValueError(f"method={method!r} needs all data in memory; from a stream there are {able}")
     seed = root_seed(random_state)
+    model = IntrinsicDimension(method, k=k, n_queries=n_queries, random_state=seed, **parameters)
+    if n_equal := _all_equal(row_blocks(source, block_rows, columns)):
+        return model.fit_constant(n_equal)
+
+    def own_k(n: int) -> int:
+        check_enough(method, n)
+        return default_k(method, n)
+
     # as IntrinsicDimension.fit draws them, so that the answers agree
     graph = stream_neighbors(
         source,
-        (lambda n: default_k(method, n)) if k is None else k,
+        own_k if k is None else k,
         n_queries=n_queries,
         block_rows=block_rows,
         columns=columns,
         device=device,
         random_state=derive_seed(seed, "queries"),
     )
-    model = IntrinsicDimension(method, k=k, n_queries=n_queries, random_state=seed, **parameters)
     return model.fit(graph)
+
+
+def _all_equal(blocks: Iterator[np.ndarray]) -> int:
+    """How many rows there are if all are equal, else 0, found as soon as one differs."""
+    first, n = None, 0
+    for block in blocks:
+        first = block[:1].copy() if first is None else first
+        if (block != first).any():
+            return 0
+        n += len(block)
+    return n
 
 
 class StreamingDimension:
@@ -97,7 +122,8 @@ class StreamingDimension:
     method : str
         As for :class:`~lodim.geometry.IntrinsicDimension`.
     max_points : int
-        Rows to keep: a uniform sample of all that were seen, whatever the batches.
+        Rows to keep: a uniform sample of all that were seen, whatever the batches. They keep their precision: single
+        for tensors and arrays of single precision or less, else double.
     random_state : int, Generator or None
     **parameters
         Further parameters of :class:`~lodim.geometry.IntrinsicDimension`.
@@ -148,17 +174,25 @@ class StreamingDimension:
         Parameters
         ----------
         batch : array-like or Tensor, shape (b, ...)
-            Samples are flattened; a tensor may be on any device.
+            Samples are flattened; a tensor may be on any device. A batch of no rows changes nothing.
 
         Raises
         ------
         ValueError
-            Not finite numbers, or rows of another width than before.
+            Not finite numbers, a single number, or rows of another width than before.
         """
-        array = batch.detach().cpu().float().numpy() if hasattr(batch, "detach") else np.asarray(batch)
-        rows = check_matrix(array.reshape(len(array), -1), name="batch", dtype=np.float32)
+        array = _as_array(batch)
+        if array.ndim == 0:
+            raise ValueError(f"a batch must hold samples along axis 0, got the single number {array!r}")
+        if not len(array):
+            return
+        precision = np.float32 if array.dtype == np.float32 else np.float64
+        rows = check_matrix(array.reshape(len(array), -1), name="batch", dtype=precision)
         if self._rows is None:
-            self._rows = np.empty((self.max_points, rows.shape[1]), dtype=np.float32)
+            self._rows = np.empty((self.max_points, rows.shape[1]), dtype=rows.dtype)
+        elif rows.dtype != self._rows.dtype == np.float32:
+            kept, self._rows = self.sample, np.empty(self._rows.shape)
+            self._rows[: len(kept)] = kept
         if rows.shape[1] != self._rows.shape[1]:
             raise ValueError(f"a batch has {rows.shape[1]} features, those before had {self._rows.shape[1]}")
         position = self.n_seen + np.arange(len(rows))
@@ -181,3 +215,14 @@ class StreamingDimension:
             self.sample
         )
         return self.model.dimension_
+
+
+def _as_array(batch: Any) -> np.ndarray:
+    """A batch on the CPU, half precisions in single."""
+    if hasattr(batch, "detach"):
+        batch = batch.detach().cpu()
+        if batch.is_floating_point() and batch.element_size() < 4:
+            batch = batch.float()  # NumPy has no bfloat16
+        batch = batch.numpy()
+    array = np.asarray(batch)
+    return array.astype(np.float32) if array.dtype == np.float16 else array

@@ -1,7 +1,8 @@
 """A data set's dimension by several estimators on one neighbour graph: ``intrinsic_dimensions(X)``.
 
 The neighbour search is the whole cost; the estimators share it. The consensus is the median of twonn, gride, mle, mada
-and mom, each calibrated on the uniform ball; its interval is the hull of
+and mom, each calibrated on the uniform ball (an answer that is not finite, or exceeds the number of columns by more
+than half and by three standard errors, does not vote while others do); its interval is the hull of
 
 - the 95 % percentile bootstrap of that median over query points, the graph fixed (the sample's doubt), and
 - the interquartile range of the calibrated estimators (the method's doubt).
@@ -15,16 +16,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from lodim.geometry.dimension.answers import Answer, answer, consensus, smooth
-from lodim.geometry.dimension.methods import CONSENSUS, METHODS, default_k, points_needed
+from lodim.geometry.dimension.answers import Answer, answer, consensus, local_of_consensus, smooth, voters
+from lodim.geometry.dimension.doubts import doubts_about, most_to_vote, silent_text
+from lodim.geometry.dimension.methods import CONSENSUS, METHODS, default_k, fewest_points, points_needed
 from lodim.geometry.dimension.scales import decimation_points, gride_points
 from lodim.geometry.dimension.spectrum import components_for, covariance_spectrum, linear_dimension
 from lodim.geometry.dimension.summary import DimensionSummary, Estimate, ScalePoint
+from lodim.geometry.dimension.units import safe_unit
 from lodim.neighbors import NeighborGraph, bootstrap, constant_columns, n_distinct
 from lodim.randomness import RandomState, derive_seed, root_seed
 from lodim.validation import check_choice, check_in_range, check_labels, check_matrix, warn
@@ -41,9 +44,10 @@ _SMOOTHING = 20
 
 @dataclass(frozen=True)
 class _Run:
-    """What every part of one survey needs."""
+    """What every part of one survey needs; lengths of X and the graph are in ``unit``."""
 
     X: np.ndarray
+    unit: float
     graph: NeighborGraph
     ci: float | None
     backend: str
@@ -76,11 +80,12 @@ def intrinsic_dimensions(
     Parameters
     ----------
     X : array-like or Tensor, shape (n_samples, n_features)
-        Finite numbers, at least 7 distinct rows (fewer is an error, all equal gives dimension 0).
+        Finite numbers, at least 7 distinct rows (fewer is an error, all equal gives dimension 0); ``geomle`` needs
+        22, ``knn`` 14, ``ph`` 12, ``abide`` 8.
     methods : sequence of str, or "all"
         Names as in :class:`~lodim.geometry.IntrinsicDimension` (not ``"consensus"``, which is always there); at least
         one of twonn, gride, mle, mada, mom. ``"all"``: every one that fits (``"abide"`` only where every point is
-        measured).
+        measured, others only where there are enough points; ``warnings`` names those).
     y : array-like, shape (n_samples,), optional
         Labels: adds the consensus within each class of at least 30 distinct points.
     n_queries : int, optional
@@ -121,20 +126,34 @@ def intrinsic_dimensions(
     n = n_distinct(data)
     if n == 1:
         return _constant(data)
-    wanted = {m: default_k(m, n) for m in methods}
-    k = max(wanted.values())
-    if n < k + 2:
+    warnings: list[str] = []
+    if everything:
+        methods = _fitting(methods, n, warnings)
+    if n < (least := max(map(fewest_points, methods))):
         raise ValueError(
-            f"X has {n} distinct rows of {len(data)}; the methods asked for need at least {k + 2}"
+            f"X has {n} distinct rows of {len(data)}; the methods asked for need at least {least}"
         )
+    k = max(default_k(m, n) for m in methods)
     if n_queries is None and n > _ALL_QUERIES:
         n_queries = _SOME_QUERIES
     if everything and n_queries is not None and n_queries < n:
         methods = tuple(m for m in methods if m != "abide")
-    source = X if hasattr(X, "device") else data
+    source, unit = X if hasattr(X, "device") else data, safe_unit(data)
+    if unit != 1.0:
+        source, data = source / unit, data / unit
     graph = NeighborGraph.from_data(source, k, backend, n_queries, random_state=derive_seed(seed, "queries"))
-    run = _Run(data, graph, ci, backend, seed, deadline, [])
+    run = _Run(data, unit, graph, ci, backend, seed, deadline, warnings)
     return _summarise(run, methods, labels, scales)
+
+
+def _fitting(methods: tuple[str, ...], n: int, warnings: list[str]) -> tuple[str, ...]:
+    """Those that ``n`` points are enough for; says which are not, unless the consensus is among them."""
+    if n < fewest_points("consensus"):
+        return tuple(m for m in methods if m in CONSENSUS)
+    few = [m for m in methods if n < fewest_points(m)]
+    if few:
+        warnings.append(f"{n} distinct points are too few for {', '.join(few)}")
+    return tuple(m for m in methods if m not in few)
 
 
 def _check_methods(methods: Sequence[str] | str) -> tuple[str, ...]:
@@ -153,7 +172,9 @@ def _summarise(
     run: _Run, methods: tuple[str, ...], labels: np.ndarray | None, scales: bool
 ) -> DimensionSummary:
     answers = {m: answer(m, run.graph, run.X) for m in methods if m in CONSENSUS}
-    value, resampled, quartiles = consensus(answers)
+    most = most_to_vote(run.graph)
+    value, resampled, quartiles = consensus(answers, most)
+    silent = [m for m in answers if m not in voters(answers, most)]
     interval = _hull(run, resampled, quartiles, value)
     answers |= _other_answers(run, [m for m in methods if m not in answers])
     estimates = {m: _estimate(run, m, answers[m]) for m in methods if m in answers}
@@ -166,7 +187,7 @@ def _summarise(
         )
     per_class = {} if labels is None else _per_class(run, labels)
     spectrum = covariance_spectrum(run.X)
-    _judge(run, value, quartiles, answers)
+    _judge(run, value, quartiles, answers, silent)
     return DimensionSummary(
         dimension=value,
         interval=interval,
@@ -174,8 +195,8 @@ def _summarise(
         per_class=per_class,
         pointwise=pointwise,
         query_idx=run.graph.query_idx,
-        scales=points,
-        spectrum=spectrum,
+        scales=tuple(replace(p, radius=p.radius * run.unit) for p in points),
+        spectrum=_in_own_unit(spectrum, run.unit),
         participation_ratio=linear_dimension(spectrum, "participation"),
         n_components={share: components_for(spectrum, share / 100) for share in (90, 95, 99)},
         n_samples=len(run.X),
@@ -187,13 +208,24 @@ def _summarise(
     )
 
 
+def _in_own_unit(spectrum: np.ndarray, unit: float) -> np.ndarray:
+    """Variances in the data's own unit; of extreme units zero or infinite, beyond the range of numbers."""
+    with np.errstate(over="ignore", under="ignore"):
+        return spectrum * unit * unit
+
+
 def _hull(
     run: _Run, resampled: Callable[[np.ndarray], float], quartiles: tuple[float, float], value: float
 ) -> tuple[float, float]:
     ends = [*quartiles, value]
     if run.ci is not None:
         draws = bootstrap(resampled, run.graph.n_queries, _RESAMPLES, derive_seed(run.seed, "consensus"))
-        ends += np.quantile(draws, [(1 - run.ci) / 2, (1 + run.ci) / 2]).tolist()
+        if np.isfinite(draws).all():
+            ends += np.quantile(draws, [(1 - run.ci) / 2, (1 + run.ci) / 2]).tolist()
+        elif math.isfinite(value):
+            run.warnings.append(
+                "resamples without a finite dimension: the interval is the estimators' spread alone"
+            )
     return float(np.min(ends)), float(np.max(ends))
 
 
@@ -215,21 +247,26 @@ def _other_answers(run: _Run, methods: list[str]) -> dict[str, Answer]:
 
 
 def _estimate(run: _Run, method: str, result: Answer) -> Estimate:
-    interval, se = None, result.se
+    interval, se, note = None, result.se, result.note
     if run.ci is not None and result.resampled is not None and not run.late(f"the interval of {method!r}"):
         seed = derive_seed(run.seed, "bootstrap", method)
         draws = bootstrap(result.resampled, run.graph.n_queries, _RESAMPLES, seed)
-        low, high = np.quantile(draws, [(1 - run.ci) / 2, (1 + run.ci) / 2])
-        interval = (float(low), float(high))
-        se = float(draws.std(ddof=1)) if se is None else se
-    return Estimate(result.dimension, interval, se, result.note, result.calibrated)
+        if np.isfinite(draws).all():
+            low, high = np.quantile(draws, [(1 - run.ci) / 2, (1 + run.ci) / 2])
+            interval = (float(low), float(high))
+            se = float(draws.std(ddof=1)) if se is None else se
+        elif math.isfinite(result.dimension):
+            note = "; ".join(text for text in (note, "no interval: resamples without a finite value") if text)
+    if not math.isfinite(result.dimension):
+        note = "; ".join(text for text in (note, "no finite dimension: distances tie") if text)
+    return Estimate(result.dimension, interval, se, note, result.calibrated)
 
 
 def _pointwise(graph: NeighborGraph, answers: dict[str, Answer], value: float) -> np.ndarray:
     """Local dimensions, smoothed over neighbours and scaled so that they agree with the consensus as a whole."""
     chosen = answers.get("mle") or next(a for m in CONSENSUS if (a := answers.get(m)) is not None)
     local = smooth(graph, chosen.pointwise, min(_SMOOTHING, graph.k))  # type: ignore[arg-type]
-    return local * (value / chosen.dimension)
+    return local_of_consensus(replace(chosen, pointwise=local), value)
 
 
 def _per_class(run: _Run, labels: np.ndarray) -> dict[str, Estimate]:
@@ -248,21 +285,27 @@ def _per_class(run: _Run, labels: np.ndarray) -> dict[str, Estimate]:
         k = max(default_k(m, n) for m in CONSENSUS)
         seed = derive_seed(run.seed, "class", str(label))
         graph = NeighborGraph.from_data(part, k, run.backend, _SOME_QUERIES, random_state=seed)
-        value, resampled, quartiles = consensus({m: answer(m, graph) for m in CONSENSUS})
-        of_class = _Run(part, graph, run.ci, run.backend, seed, run.deadline, run.warnings)
+        value, resampled, quartiles = consensus({m: answer(m, graph) for m in CONSENSUS}, most_to_vote(graph))
+        of_class = _Run(part, run.unit, graph, run.ci, run.backend, seed, run.deadline, run.warnings)
         interval = _hull(of_class, resampled, quartiles, value)
         found[str(label)] = Estimate(value, interval, note=f"n={len(rows)}", calibrated=value)
     return found
 
 
-def _judge(run: _Run, value: float, quartiles: tuple[float, float], answers: dict[str, Answer]) -> None:
+def _judge(
+    run: _Run,
+    value: float,
+    quartiles: tuple[float, float],
+    answers: dict[str, Answer],
+    silent: list[str],
+) -> None:
     """Add what the reader should know before relying on the consensus."""
-    n, d = run.graph.n_ref, run.X.shape[1]
+    n = run.graph.n_ref
     if not math.isfinite(value):
-        run.warnings.append(
-            "most distances tie (a lattice, or rounded data): neighbours do not show a dimension"
-        )
+        run.warnings.extend(doubts_about(value, run.graph))
         return
+    if silent:
+        run.warnings.append(silent_text(silent))
     if n < points_needed(value):
         limit = 2 * math.log10(n)
         run.warnings.append(
@@ -274,10 +317,7 @@ def _judge(run: _Run, value: float, quartiles: tuple[float, float], answers: dic
             f"the estimators disagree (middle half {quartiles[0]:.1f} to {quartiles[1]:.1f}): "
             "look at the dimension across scales"
         )
-    if value > d * 1.1:
-        run.warnings.append(
-            f"the estimate exceeds the {d} columns: the points are not spread like a manifold"
-        )
+    run.warnings.extend(doubts_about(value, run.graph))
     repeated = run.graph.n_dropped_duplicates / len(run.X)
     if repeated > 0.05:
         run.warnings.append(f"{repeated:.0%} of the rows repeat another row; they were dropped")

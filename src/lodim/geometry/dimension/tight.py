@@ -29,6 +29,7 @@ from lodim.neighbors import NeighborGraph, local_blocks
 __all__ = ["tight_local_dimension", "tle"]
 
 _EPSILON = 1e-4
+_NOISE = 1e-12
 
 
 def _stretched(
@@ -56,6 +57,11 @@ def tight_local_dimension(
         Distances to the neighbours, ascending and positive.
     v2 : ndarray, shape (b, k, k)
         Squared distances between the neighbours.
+
+    Returns
+    -------
+    ndarray, shape (b,)
+        Infinite where all distances tie.
     """
     k, r = u.shape[1], u[:, -1]
     z2 = np.maximum(2 * u[:, :, None] ** 2 + 2 * u[:, None, :] ** 2 - v2, 0)
@@ -66,7 +72,9 @@ def tight_local_dimension(
     dropped = k * (k - 1) - keep.sum((1, 2))
     logs = np.log(np.where(keep, s, 1)).sum((1, 2)) + np.log(np.where(keep, t, 1)).sum((1, 2))
     total = logs + 2 * np.log(u / r[:, None]).sum(1)
-    return np.divide(-2.0 * (k**2 - dropped), total, out=np.full(len(u), np.inf), where=total < 0)
+    # where all distances tie the logs are rounding noise
+    clear = total < -_NOISE * k**2
+    return np.divide(-2.0 * (k**2 - dropped), total, out=np.full(len(u), np.inf), where=clear)
 
 
 def tle(X: Float[np.ndarray, "n features"], graph: NeighborGraph, k: int) -> Float[np.ndarray, " n_queries"]:

@@ -8,8 +8,12 @@
 - ``"scott"`` and ``"silverman"``: ``sigma n^(-1/(d+4))``, times ``((d+2)/4)^(-1/(d+4))``; sigma the root mean
   variance of the columns.
 
+- ``"auto"``: ``"loo"`` up to 200,000 distinct rows, ``"nn"`` above.
+
 All curves are taken on a geometric grid of bandwidths in one pass, then on a finer one around the best, whose top is
-read off a parabola in log h.
+read off a parabola in log h. The grid begins at a quarter of the ``"nn"`` rule, or lower: at half of what that rule
+would be if every distance were the lowest decile of the nearest ones. In few dimensions, and where the density varies,
+the root mean square is that of the far points, and all bandwidths above a quarter of it are beyond the threshold.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from lodim.geometry.kde.kernels import COMPACT, log_norm, log_sums, pass_dtype, 
 from lodim.neighbors import LogSumExp, TopK, pair_distances, stream_pairs
 
 __all__ = [
+    "MOST_FOR_LOO",
     "RULES",
     "Curves",
     "Points",
@@ -39,9 +44,11 @@ __all__ = [
     "survey",
 ]
 
-RULES = ("loo", "nn", "gaussian", "cv", "scott", "silverman")
+RULES = ("auto", "loo", "nn", "gaussian", "cv", "scott", "silverman")
+MOST_FOR_LOO = 200_000  # distinct rows
 _STEP = 2**0.25  # of the grid: the squared kernel's bandwidths h / sqrt(2) (h / 2) are grid points too
 _FOLDS = 5
+_SHARES = (0.3, 0.7)  # the range of Y2 in which the threshold is measured
 
 
 @dataclass(frozen=True)
@@ -110,10 +117,17 @@ class Curves:
     y2: np.ndarray
     h_nn: float
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether several points share a value at every bandwidth (many equal distances)."""
+        known = self.y2[np.isfinite(self.y2)]
+        return bool(len(known) and known.max() <= _SHARES[0])
+
     def condensation(self, power: int) -> float:
         """Threshold h_G that the curve of shares points to: median of ``(h^q / (1 - Y2))^(1/q)`` for Y2 in (.3, .7).
 
-        NaN where the curve does not pass through that range (many equal distances).
+        The lowest bandwidth, an upper bound, where Y2 is below that range at all of them (see :attr:`is_bound`); NaN
+        where it is above it at all.
 
         Parameters
         ----------
@@ -123,9 +137,11 @@ class Curves:
         known = np.isfinite(self.y2)
         if known.sum() < 2:
             return math.nan
+        if self.is_bound:
+            return float(self.h[known][0])
         h = np.geomspace(self.h[known][0], self.h[known][-1], 2000)
         y2 = PchipInterpolator(np.log(self.h[known]), self.y2[known])(np.log(h))
-        inside = (y2 > 0.3) & (y2 < 0.7)
+        inside = (y2 > _SHARES[0]) & (y2 < _SHARES[1])
         return (
             float(np.median(h[inside] ** power / (1 - y2[inside]))) ** (1 / power)
             if inside.any()
@@ -223,6 +239,16 @@ def cross_validated(
     return _log_density(points, sums, bandwidths, total)
 
 
+def _grid(points: Points, nearest: np.ndarray, h_nn: float, top: float) -> np.ndarray:
+    """Geometric grid up to ``top`` that contains ``h_nn / 4`` and begins there or lower (module's docstring)."""
+    low = h_nn / 4 if points.kernel not in COMPACT else h_nn
+    below = 0
+    if points.kernel not in COMPACT:
+        bulk = _factor(points) * float(np.quantile(nearest[nearest > 0], 0.1)) / math.sqrt(points.d)
+        below = max(0, math.ceil(math.log(2 * low / bulk, _STEP)))
+    return low * _STEP ** np.arange(-below, math.ceil(math.log(top / low, _STEP)) + 1)
+
+
 def survey(points: Points) -> Curves:
     """One pass over all pairs of queries and points: leave-one-out likelihood and shares on a grid of bandwidths.
 
@@ -238,8 +264,7 @@ def survey(points: Points) -> Curves:
     top = 4 * max(h_nn, factor * root_mean_variance(points))
     if points.kernel in COMPACT:
         top = max(top, 2 * float(nearest.max()))
-    low = h_nn / 4 if points.kernel not in COMPACT else h_nn
-    grid = low * _STEP ** np.arange(math.ceil(math.log(top / low, _STEP)) + 1)
+    grid = _grid(points, nearest, h_nn, top)
     power = tail_power(points.kernel)
     if power is None or points.scales is not None:
         return Curves(grid, leave_one_out(points, grid), np.full(len(grid), np.nan), h_nn)

@@ -31,8 +31,8 @@ from lodim.geometry.kde.kernels import (
     pass_dtype,
     tail_power,
 )
-from lodim.geometry.kde.regime import KDERegime, hill_index
-from lodim.geometry.kde.theory import KDETheory, kde_theory, regime_of
+from lodim.geometry.kde.regime import KDERegime, hill_index, measured_regime
+from lodim.geometry.kde.theory import KDETheory, kde_theory
 from lodim.geometry.kde.whitening import check_whiten, make_frame
 from lodim.neighbors import NeighborGraph, TopK, first_occurrences, stream_pairs
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
@@ -71,10 +71,10 @@ class HighDimKDE(DensityMixin, BaseEstimator):
     Parameters
     ----------
     bandwidth : float or str
-        A positive number, or a rule: ``"loo"`` (default; maximises the leave-one-out likelihood), ``"nn"`` (typical
-        distance to the nearest neighbour over sqrt(d)), ``"gaussian"`` (theory for Gaussian data of the sample's
-        covariance), ``"cv"`` (five folds), ``"scott"``, ``"silverman"`` (with the data's scale). See
-        :mod:`lodim.geometry.kde.bandwidth`.
+        A positive number, or a rule: ``"loo"`` (maximises the leave-one-out likelihood), ``"nn"`` (typical distance to
+        the nearest neighbour over sqrt(d)), ``"auto"`` (default; the first up to 200,000 distinct rows, the second
+        above), ``"gaussian"`` (theory for Gaussian data of the sample's covariance), ``"cv"`` (five folds),
+        ``"scott"``, ``"silverman"`` (with the data's scale). See :mod:`lodim.geometry.kde.bandwidth`.
     kernel : {"gaussian", "exponential", "epanechnikov", "tophat"}
         The last two give minus infinity where no point is within the bandwidth.
     whiten : None, "diag", "full" or "pca(k)"
@@ -96,9 +96,13 @@ class HighDimKDE(DensityMixin, BaseEstimator):
     Attributes
     ----------
     bandwidth_ : float
+    rule_ : str or None
+        The rule it comes from, ``"auto"`` resolved; None for a given number.
     h_g_, h_clt_ : float
         Thresholds measured on the points (:meth:`lodim.geometry.kde.bandwidth.Curves.condensation`); NaN for kernels
-        of bounded support, adaptive bandwidths, or fewer than two distinct points.
+        of bounded support, adaptive bandwidths, or points too few.
+    h_g_is_bound_ : bool
+        Whether the thresholds are upper bounds: many points are equally near, so that no bandwidth leaves a few.
     alpha_ : float
         log(n) / d.
     curves_ : Curves or None
@@ -124,7 +128,7 @@ class HighDimKDE(DensityMixin, BaseEstimator):
 
     def __init__(
         self,
-        bandwidth: Any = "loo",
+        bandwidth: Any = "auto",
         kernel: Any = "gaussian",
         whiten: Any = None,
         adaptive: Any = None,
@@ -195,23 +199,32 @@ class HighDimKDE(DensityMixin, BaseEstimator):
 
     def _choose_bandwidth(self) -> None:
         power, points = tail_power(self.kernel), self._points
+        self.rule_ = rule = self._rule()
         if len(points.rows) < 2:
-            if isinstance(self.bandwidth, str):
+            if rule is not None:
                 raise ValueError(
                     f"bandwidth={self.bandwidth!r} needs at least 2 distinct rows, got n_samples = 1; give a number"
                 )
-            self.curves_, self.h_g_, self.h_clt_ = None, math.nan, math.nan
+            self.curves_, self.h_g_, self.h_clt_, self.h_g_is_bound_ = None, math.nan, math.nan, False
             self.bandwidth_ = float(self.bandwidth)
             return
         self.curves_ = curves = rules.survey(points)
         self.h_g_ = math.nan if power is None else curves.condensation(power)
         self.h_clt_ = math.nan if power is None else 2 ** (1 / power) * self.h_g_
+        self.h_g_is_bound_ = curves.is_bound
         self.bandwidth_ = float(self._apply_rule(curves))
 
+    def _rule(self) -> str | None:
+        if not isinstance(self.bandwidth, str):
+            return None
+        if self.bandwidth == "auto":
+            return "loo" if self.n_points_ <= rules.MOST_FOR_LOO else "nn"
+        return self.bandwidth
+
     def _apply_rule(self, curves: rules.Curves) -> float:
-        points, rule = self._points, self.bandwidth
-        if not isinstance(rule, str):
-            return float(rule)
+        points, rule = self._points, self.rule_
+        if rule is None:
+            return float(self.bandwidth)
         if rule == "nn":
             return curves.h_nn
         if rule == "gaussian":
@@ -330,7 +343,7 @@ class HighDimKDE(DensityMixin, BaseEstimator):
         return KDERegime(
             bandwidth=self.bandwidth_, n=n, d=points.d, alpha=self.alpha_, h_g=self.h_g_, h_clt=self.h_clt_,
             h_g_theory=theory.h_g, h_clt_theory=theory.h_clt, h_opt_theory=theory.h_opt, tail_index=mu,
-            regime=regime_of(mu) if mu == mu else "undetermined",
+            regime=measured_regime(mu, self.h_g_is_bound_), h_g_is_bound=self.h_g_is_bound_,
             log_density=(log_z + self._log_constant()).cpu().numpy(), n_eff=(1 / y2).cpu().numpy(),
             entropy=entropy.cpu().numpy(), hill=hill_index(terms.cpu().numpy()),
         )  # fmt: skip

@@ -22,14 +22,29 @@ from jaxtyping import Float
 from lodim.geometry.kde.theory import REGIMES, regime_of
 from lodim.results import Result
 
-__all__ = ["MEANING", "KDERegime", "hill_index"]
+__all__ = ["MEANING", "KDERegime", "hill_index", "measured_regime"]
 
 MEANING = {
     "clt": "an average over many points: the value means what it says, up to ordinary sampling error",
     "stable": "an average with heavy tails: right in its order of magnitude, but single points move it",
     "condensed": "decided by the few nearest points: a monotone function of their distances, not an average",
-    "undetermined": "many points are equally near, so that no regime can be told",
+    "undetermined": "of unknown kind: the points are too few, or too evenly spaced at this bandwidth, to tell",
 }
+
+
+def measured_regime(tail_index: float, is_bound: bool) -> str:
+    """Name the regime of a measured tail index, ``"undetermined"`` where it leaves that open.
+
+    Parameters
+    ----------
+    tail_index : float
+        NaN where no threshold was found.
+    is_bound : bool
+        Whether it is a lower bound only; then nothing but ``"clt"`` can be told.
+    """
+    if tail_index != tail_index or (is_bound and tail_index <= 2):
+        return "undetermined"
+    return regime_of(tail_index)
 
 
 def hill_index(log_terms: Float[np.ndarray, "n_q k"]) -> Float[np.ndarray, " n_q"]:
@@ -59,6 +74,8 @@ class KDERegime(Result):
         log(n) / d.
     h_g, h_clt : float
         Thresholds measured on the points; NaN where they cannot be.
+    h_g_is_bound : bool
+        Whether they are upper bounds, and ``tail_index`` a lower one: several points decide at every bandwidth.
     h_g_theory, h_clt_theory, h_opt_theory : float
         The same and the best bandwidth for Gaussian data of the same covariance, d to infinity.
     tail_index : float
@@ -89,6 +106,7 @@ class KDERegime(Result):
     n_eff: Float[np.ndarray, " n_queries"]
     entropy: Float[np.ndarray, " n_queries"]
     hill: Float[np.ndarray, " n_queries"]
+    h_g_is_bound: bool = False
 
     @property
     def share_squared(self) -> float:
@@ -136,17 +154,21 @@ class KDERegime(Result):
         return ax
 
     def __str__(self) -> str:
+        high = " (a tenth to a fifth too high at tens of dimensions)" * (
+            self.d >= 10 and self.h_g == self.h_g
+        )
+        most, least = ("at most ", "at least ") if self.h_g_is_bound else ("", "")
+        index = f"{least}{self.tail_index:.3g} from h_G" if self.h_g == self.h_g else "unknown from h_G"
+        thresholds = f"h_G {most}{self.h_g:.4g}, h_CLT {most}{self.h_clt:.4g}{high}"
         return "\n".join(
             (
-                f"kernel density of {self.n:,} points in {self.d} dimensions (alpha = {self.alpha:.3g}), "
-                f"bandwidth {self.bandwidth:.4g}: {self.regime}",
+                f"kernel density of {self.n:,} points in {self.d} dimension{'s' * (self.d != 1)} "
+                f"(alpha = {self.alpha:.3g}), bandwidth {self.bandwidth:.4g}: {self.regime}",
                 f"  a value is {MEANING[self.regime]}",
                 f"  contributing points: median n_eff {np.median(self.n_eff):.3g}, "
                 f"exp(entropy) {math.exp(float(np.median(self.entropy))):.3g} of {self.n:,}",
-                f"  tail index {self.tail_index:.3g} from h_G, {np.median(self.hill):.3g} from the largest terms "
-                "(median)",
-                f"  thresholds from the points: h_G {self.h_g:.4g}, h_CLT {self.h_clt:.4g} (a tenth to a fifth too "
-                "high at tens of dimensions)",
+                f"  tail index {index}, {np.median(self.hill):.3g} from the largest terms (median)",
+                f"  thresholds from the points: {thresholds if self.h_g == self.h_g else 'none'}",
                 f"  Gaussian data of this covariance: h_G {self.h_g_theory:.4g}, h_CLT {self.h_clt_theory:.4g}, "
                 f"best h {self.h_opt_theory:.4g}",
             )

@@ -151,7 +151,7 @@ def gaussian_phi(spectrum: Any, position: Any = 1.0) -> Callable[[float], tuple[
         raise ValueError(
             f"spectrum must hold nonnegative eigenvalues, one of them positive, got {s.tolist()}"
         )
-    r = np.broadcast_to(np.asarray(position, dtype=np.float64), s.shape)
+    r = _positions(position, len(s))
 
     def phi(rate: float) -> tuple[float, float]:
         t = rate * s
@@ -160,6 +160,24 @@ def gaussian_phi(spectrum: Any, position: Any = 1.0) -> Callable[[float], tuple[
         return float(value.mean()), float(slope.mean())
 
     return phi
+
+
+def _positions(position: Any, d: int) -> np.ndarray:
+    """One squared coordinate for every eigenvalue."""
+    try:
+        r = np.atleast_1d(np.asarray(position, dtype=np.float64))
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"position must be a number or numbers, one for each dimension, got {position!r}"
+        ) from None
+    if r.ndim != 1 or len(r) not in (1, d):
+        raise ValueError(
+            f"position has {r.size} numbers for {d} dimensions; give one for all, or one for each dimension "
+            "(d= or the length of spectrum)"
+        )
+    if not (np.isfinite(r).all() and (r >= 0).all()):
+        raise ValueError(f"position must be finite and nonnegative (squared coordinates), got {position}")
+    return np.broadcast_to(r, (d,))
 
 
 def _with_slope(phi: Callable[[float], Any]) -> Callable[[float], tuple[float, float]]:
@@ -269,7 +287,11 @@ KL/d = 0.0696 there
         d = len(np.atleast_1d(spectrum))
     size = None if d is None else int(check_in_range(d, "d", low=1, integer=True))
     a = _alpha(n, size, alpha)
-    s = np.ones(1) if spectrum is None else np.atleast_1d(np.asarray(spectrum, dtype=np.float64))
+    s = (
+        np.ones(size if size is not None and np.size(position) > 1 else 1)
+        if spectrum is None
+        else np.atleast_1d(np.asarray(spectrum, dtype=np.float64))
+    )
     if phi is None:
         function, guess = gaussian_phi(s, position), 1 / float(s.mean())
         if (s > 0).all() and np.all(np.asarray(position) == 1):

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from lodim.geometry.kde.estimator import HighDimKDE
-from lodim.geometry.kde.regime import MEANING
-from lodim.geometry.kde.theory import regime_of
+from lodim.geometry.kde.regime import MEANING, measured_regime
 from lodim.randomness import RandomState
 from lodim.results import Result
+from lodim.validation import check_matrix
 
 __all__ = ["DensityRegime", "density_regime"]
 
@@ -39,7 +39,9 @@ class DensityRegime(Result):
     n_eff : float
         Points that contribute to a value, median over the queries.
     h_g, h_clt : float
-        Thresholds from the points; a tenth to a fifth too high at tens of dimensions.
+        Thresholds from the points; a tenth to a fifth too high at tens of dimensions. NaN where there is none.
+    h_g_is_bound : bool
+        Whether they are upper bounds: many points are equally near, so that several decide at every bandwidth.
     h_g_gaussian, h_clt_gaussian : float
         Thresholds for Gaussian data of the same covariance, d to infinity.
     n_queries : int
@@ -57,6 +59,7 @@ class DensityRegime(Result):
     h_g_gaussian: float
     h_clt_gaussian: float
     n_queries: int
+    h_g_is_bound: bool = False
 
     @property
     def meaningful(self) -> bool:
@@ -66,11 +69,29 @@ class DensityRegime(Result):
     def __str__(self) -> str:
         resting = f"{self.n_eff:,.0f}" if self.n_eff >= 10 else f"{self.n_eff:.1f}"
         return (
-            f"density of {self.n:,} points in {self.d} dimensions: at the best bandwidth ({self.bandwidth:.3g}) "
-            f"a value rests on {resting} points ({self.regime}); it is {self.meaning}. An average over points would "
-            f"need a bandwidth above {self.h_g:.3g}, the central limit theorem one above {self.h_clt:.3g} "
-            "(measured; a tenth to a fifth too high at tens of dimensions)."
+            f"density of {self.n:,} points in {self.d} dimension{'s' * (self.d != 1)}: at the best bandwidth "
+            f"({self.bandwidth:.3g}) a value rests on {resting} point{'s' * (resting != '1.0')} ({self.regime}); it is "
+            f"{self.meaning}.{self._thresholds()}"
         )
+
+    def _thresholds(self) -> str:
+        """Where the other regimes are, in words."""
+        if self.h_g != self.h_g:
+            return ""
+        how = "measured; a tenth to a fifth too high at tens of dimensions" if self.d >= 10 else "measured"
+        if self.h_g_is_bound:
+            return f" Few points would decide at bandwidths of at most {self.h_g:.3g}, if at any."
+        if self.regime == "condensed":
+            return (
+                f" An average over points would need a bandwidth above {self.h_g:.3g}, the central limit theorem one "
+                f"above {self.h_clt:.3g} ({how})."
+            )
+        if self.regime == "stable":
+            return (
+                f" Few points would decide below {self.h_g:.3g}; the central limit theorem would need a bandwidth "
+                f"above {self.h_clt:.3g} ({how})."
+            )
+        return f" Few points would decide below {self.h_g:.3g} ({how})."
 
 
 def density_regime(X: Any, *, n_queries: int = 500, random_state: RandomState = 0) -> DensityRegime:
@@ -104,15 +125,18 @@ def density_regime(X: Any, *, n_queries: int = 500, random_state: RandomState = 
     >>> density_regime(rng.normal(size=(3000, 1))).regime, density_regime(rng.normal(size=(3000, 40))).regime
     ('clt', 'condensed')
     """
+    data = check_matrix(X.detach().cpu() if hasattr(X, "detach") else X)
+    if (data == data[0]).all():
+        raise ValueError(f"a regime needs at least 2 distinct rows, got {len(data):,} equal to the first")
     kde = HighDimKDE("loo", n_queries=n_queries, random_state=random_state).fit(X)
     curves, theory = kde.curves_, kde.theory()
     assert curves is not None
     known = np.isfinite(curves.y2)
     y2 = float(np.interp(np.log(kde.bandwidth_), np.log(curves.h[known]), curves.y2[known]))
     mu = (kde.bandwidth_ / kde.h_g_) ** 2
-    regime = regime_of(mu) if mu == mu else "undetermined"
+    regime = measured_regime(mu, kde.h_g_is_bound_)
     return DensityRegime(
         n=kde.n_points_, d=kde._points.d, alpha=kde.alpha_, bandwidth=kde.bandwidth_, regime=regime,
         meaning=MEANING[regime], n_eff=1 / y2, h_g=kde.h_g_, h_clt=kde.h_clt_, h_g_gaussian=theory.h_g,
-        h_clt_gaussian=theory.h_clt, n_queries=len(kde._points.queries),
+        h_clt_gaussian=theory.h_clt, n_queries=len(kde._points.queries), h_g_is_bound=kde.h_g_is_bound_,
     )  # fmt: skip

@@ -15,6 +15,7 @@ Everything is float64, for NumPy arrays on the CPU and for tensors on their own 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,8 @@ __all__ = [
 BLOCK = 16_384
 RANK_TOL = 1e-10
 _ILL = 1e4  # condition of R from which Q is orthonormalised once more
+_NO_PART = 1e-12  # share in a dependence of columns that is rounding
+_SMALL = 1e-140  # lengths whose squares, and those of their inverses, are floats
 
 
 def as_matrix(A: Any, name: str = "A") -> Tensor:
@@ -64,6 +67,40 @@ def as_matrix(A: Any, name: str = "A") -> Tensor:
             )
         return matrix
     return torch.from_numpy(np.require(check_matrix(A, name=name), requirements=["C", "W"]))
+
+
+def row_numbers(rows: Any, n: int, name: str, device: Any) -> Tensor:
+    """Return rows named by their numbers or by a mask as int64 numbers.
+
+    Parameters
+    ----------
+    rows : array-like of int or of bool
+    n : int
+        Rows that there are.
+    name : str
+        How messages call it.
+    device : torch.device
+
+    Raises
+    ------
+    ValueError
+        Not whole numbers in one dimension, a number outside 0 to n - 1, or a mask of another length.
+    """
+    at = rows.detach().cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows)
+    if at.ndim != 1:
+        raise ValueError(f"{name} must be 1-D, got shape {at.shape}")
+    if at.dtype == bool:
+        if len(at) != n:
+            raise ValueError(f"{name} is a mask of {len(at)} entries for {n} rows; they must match")
+        at = at.nonzero()[0]
+    if at.dtype.kind not in "iu" and len(at):
+        raise ValueError(
+            f"{name} must be row numbers, whole numbers from 0 to {n - 1}, got {at.dtype} values"
+        )
+    wrong = (at < 0) | (at >= n)
+    if wrong.any():
+        raise ValueError(f"{name} must be row numbers from 0 to {n - 1}, got {at[wrong][0]}")
+    return torch.from_numpy(at.astype(np.int64)).to(device)
 
 
 def like(values: Tensor, A: Any) -> Any:
@@ -96,10 +133,13 @@ class Basis:
     Q : Tensor, shape (n, rank)
         Orthonormal columns; a zero row of A is a zero row here.
     T : Tensor, shape (rank, d)
+    dropped : float
+        Largest part of a column, over its length, that counted as dependence on the others.
     """
 
     Q: Tensor
     T: Tensor
+    dropped: float = 0.0
 
     @property
     def rank(self) -> int:
@@ -109,11 +149,46 @@ class Basis:
     def coefficients(self, z: Tensor) -> Tensor:
         """The shortest x with ``A x = Q z``.
 
+        Columns of T are as long as those of A, and are brought to one length before anything is inverted, so that units
+        decide nothing but which of many x is the shortest.
+
         Parameters
         ----------
         z : Tensor, shape (rank,)
         """
-        return torch.linalg.pinv(self.T) @ z if self.rank else self.T.new_zeros(self.T.shape[1])
+        if not self.rank:
+            return self.T.new_zeros(self.T.shape[1])
+        length = column_lengths(self.T)
+        scaled, units = (self.T / length).cpu().numpy(), length.cpu().numpy()
+        turned, R, pivots = scipy.linalg.qr(scaled, mode="economic", pivoting=True)
+        kept, others = pivots[: self.rank], pivots[self.rank :]
+        x = np.zeros(len(units))
+        x[kept] = scipy.linalg.solve_triangular(R[:, : self.rank], turned.T @ z.cpu().numpy()) / units[kept]
+        if len(others):
+            free = np.zeros((len(units), len(others)))  # x may move along these: T free = 0
+            parts = scipy.linalg.solve_triangular(R[:, : self.rank], R[:, self.rank :])
+            free[kept] = -np.where(np.abs(parts) > _NO_PART, parts, 0.0)
+            free[others] = np.eye(len(others))
+            free /= units[:, None]
+            free /= np.linalg.norm(free, axis=0)
+            for _ in range(3):  # a large part leaves rounding that the next pass sees
+                x -= free @ np.linalg.lstsq(free, x)[0]
+        return torch.from_numpy(x).to(z.device)
+
+
+def column_lengths(A: Tensor) -> Tensor:
+    """Euclidean lengths of the columns, one for zero columns, whatever squares would leave the range of floats.
+
+    Parameters
+    ----------
+    A : Tensor, shape (n, d)
+    """
+    length = torch.linalg.vector_norm(A, dim=0)
+    if not bool(((length > _SMALL) & (length < 1 / _SMALL)).all()):
+        top = torch.linalg.vector_norm(A, math.inf, dim=0)
+        top = torch.where(top > 0, top, torch.ones_like(top))
+        length = torch.linalg.vector_norm(A / top, dim=0) * top
+    return torch.where(length > 0, length, torch.ones_like(length))
 
 
 def stacked_r(blocks: Iterator[Tensor]) -> Tensor:
@@ -130,12 +205,13 @@ def stacked_r(blocks: Iterator[Tensor]) -> Tensor:
     return R
 
 
-def _pivoted(R: Tensor) -> tuple[np.ndarray, np.ndarray, int]:
-    """R' and pivots of column-pivoted QR of R, and the numerical rank."""
+def _pivoted(R: Tensor) -> tuple[np.ndarray, np.ndarray, int, float]:
+    """R' and pivots of column-pivoted QR of R, the numerical rank, and the largest pivot left out over the first."""
     Rp, pivots = scipy.linalg.qr(R.cpu().numpy(), mode="r", pivoting=True)
     diagonal = np.abs(np.diag(Rp))
     rank = int((diagonal > RANK_TOL * diagonal[0]).sum()) if diagonal[0] > 0 else 0
-    return Rp[:rank], pivots, rank
+    dropped = float(diagonal[rank] / diagonal[0]) if 0 < rank < len(diagonal) else 0.0
+    return Rp[:rank], pivots, rank, dropped
 
 
 def orthonormal_basis(A: Tensor) -> Basis:
@@ -152,10 +228,9 @@ def orthonormal_basis(A: Tensor) -> Basis:
     dependent. Two passes over A; a third where R's condition exceeds 1e4, so that Q is orthonormal to rounding.
     """
     n, d = A.shape
-    length = torch.linalg.vector_norm(A, dim=0)
-    scale = torch.where(length > 0, length, torch.ones_like(length))
+    scale = column_lengths(A)
     R = stacked_r(A[rows] / scale for rows in row_blocks(n))
-    Rp, pivots, rank = _pivoted(R)
+    Rp, pivots, rank, dropped = _pivoted(R)
     if rank == 0:
         return Basis(A.new_zeros(n, 0), A.new_zeros(0, d))
     kept = torch.as_tensor(pivots[:rank].copy(), device=A.device)
@@ -170,7 +245,25 @@ def orthonormal_basis(A: Tensor) -> Basis:
         L = torch.linalg.cholesky(weighted_gram(Q))
         Q = torch.linalg.solve_triangular(L, Q.T, upper=False).T.contiguous()
         T = L.T @ T
-    return Basis(Q, T)
+    return Basis(Q, T, dropped)
+
+
+def with_column(basis: Basis, b: Tensor) -> Tensor:
+    """Orthonormal basis of ``[A b]`` from that of A; without a column more where b depends on A.
+
+    Parameters
+    ----------
+    basis : Basis
+    b : Tensor, shape (n,)
+    """
+    Q, size = basis.Q, float(torch.linalg.vector_norm(b))
+    if not size:
+        return Q
+    rest = b / size
+    for _ in range(2):  # the second removes what rounding left
+        rest = rest - Q @ (Q.T @ rest)
+    left = float(torch.linalg.vector_norm(rest))
+    return torch.cat((Q, rest[:, None] / left), 1) if left > RANK_TOL else Q
 
 
 def weighted_gram(Q: Tensor, h: Tensor | None = None) -> Tensor:

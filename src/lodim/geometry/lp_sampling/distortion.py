@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lodim.geometry.lp_sampling.basis import as_matrix, orthonormal_basis
+from lodim.geometry.lp_sampling.basis import as_matrix, orthonormal_basis, row_numbers
 from lodim.geometry.lp_sampling.lewis import check_p, fixed_point
 from lodim.geometry.lp_sampling.newton import minimize
 from lodim.randomness import as_generator
@@ -77,6 +77,18 @@ def _extreme_directions(Q: Tensor, C: Tensor, p: float, n: int) -> Tensor:
     return minimize(C, p, start, normals=rows).z if p >= 1 else start
 
 
+def _checked_weights(weight: Any, kept: Tensor) -> Tensor:
+    if not len(kept):
+        raise ValueError("idx names no rows: a sample without rows keeps no norm")
+    w = torch.as_tensor(weight, dtype=torch.float64, device=kept.device)
+    if w.ndim != 1 or len(w) != len(kept):
+        raise ValueError(f"there are {w.numel()} weights for {len(kept)} rows; give one a row")
+    wrong = ~torch.isfinite(w) | (w < 0)
+    if bool(wrong.any()):
+        raise ValueError(f"weight must hold finite numbers of at least 0, got {float(w[wrong][0]):g}")
+    return w
+
+
 def embedding_distortion(
     A: Any,
     idx: Any,
@@ -93,10 +105,10 @@ def embedding_distortion(
     Parameters
     ----------
     A : array-like or Tensor, shape (n, d)
-    idx : array-like of int, shape (m,)
-        Rows kept.
+    idx : array-like of int, shape (m,), or of bool, shape (n,)
+        Rows kept: their numbers, or a mask.
     weight : array-like, shape (m,)
-        How often each counts in ``||.||_p^p``.
+        How often each counts in ``||.||_p^p``; not negative.
     p : float
     n_gaussian, n_extreme : int
         Probes of these kinds; singular directions are always tried.
@@ -107,6 +119,11 @@ def embedding_distortion(
     Returns
     -------
     Distortion
+
+    Raises
+    ------
+    ValueError
+        Rows that A has not, none at all, or weights that are negative, not finite, or not one a row.
 
     Examples
     --------
@@ -120,8 +137,8 @@ def embedding_distortion(
     matrix = as_matrix(A)
     basis = orthonormal_basis(matrix)
     Q = basis.Q
-    kept = torch.as_tensor(idx, device=Q.device).long()
-    C = Q[kept] * torch.as_tensor(weight, dtype=Q.dtype, device=Q.device)[:, None] ** (1 / p)
+    kept = row_numbers(idx, len(matrix), "idx", Q.device)
+    C = Q[kept] * _checked_weights(weight, kept)[:, None] ** (1 / p)
     rank_kept = len(C) >= basis.rank and int(torch.linalg.matrix_rank(C)) == basis.rank
     rng = as_generator(random_state)
     probes = {

@@ -2,13 +2,16 @@
 
 Newton's method on the smoothed objective ``sum_j (r_j^2 + eps^2)^{p/2}``, which is convex for p >= 1, with
 backtracking. For p < 2 the curvature at a zero residual is infinite, so eps falls step by step, each level starting
-where the last ended; for p >= 2 it only keeps powers of zero finite. At p = 1 the smoothed optimum costs at most
-``m eps`` more than the true one, a hundred-thousandth of the first objective here, and less above. For p < 1 the
-problem is not convex: the curvature ``p (r^2 + eps^2)^{p/2-1}`` of iteratively reweighted least squares, which
-majorises, takes its place and a local minimum is found.
+where the last ended; for p >= 2 it only keeps powers of zero finite. Above 2 the curvature vanishes with a residual:
+where one row outweighs the others so far that Newton's step is of no use, eps falls from the mean residual too. At
+p = 1 the smoothed optimum costs at most ``m eps`` more than the true one, a hundred-thousandth of the first objective
+here, and less above. For p < 1 the problem is not convex: the curvature ``p (r^2 + eps^2)^{p/2-1}`` of iteratively
+reweighted least squares, which majorises, takes its place and a local minimum is found.
 
-With a constraint ``<normal, z> = 1`` the step is Newton's inside the hyperplane. All arrays have a leading axis of
-problems that share C; regression is one problem, sensitivities are many.
+With a constraint ``<normal, z> = 1`` the problem is posed inside the hyperplane, ``z = start + N w`` with an
+orthonormal basis N of the directions in it. There the row that is held has no part: for large p its curvature is many
+orders above that of the others, whose share would be lost in its rounding. All arrays have a leading axis of problems
+that share C; regression is one problem, sensitivities are many.
 """
 
 from __future__ import annotations
@@ -26,6 +29,9 @@ __all__ = ["Minimum", "median_by_steps", "median_regression", "minimize"]
 
 _BUDGET = 4_000_000  # numbers in one temporary array
 _FINAL = 1e-13  # of the squared Newton decrement, over the objective
+_PARALLEL = 1e-14  # of a row's length
+_STUCK = 1e-9  # from which a problem with p > 2 is begun anew
+_FROM_AFAR = (1.0, 0.1, 1e-2, 1e-3, 1e-9)  # smoothing of those
 
 
 @dataclass(frozen=True)
@@ -70,28 +76,38 @@ def _derivatives(r: Tensor, eps: Tensor, p: float) -> tuple[Tensor, Tensor, Tens
     return (t * s).sum(1), p * t * r, curvature
 
 
-def _hessian(C: Tensor, h: Tensor) -> Tensor:
-    """``C^T diag(h_k) C`` for every problem k, by blocks of rows."""
-    size = max(1, _BUDGET // (len(h) * C.shape[1]))
-    total = C.new_zeros(len(h), C.shape[1], C.shape[1])
-    for start in range(0, len(C), size):
-        block = C[start : start + size]
-        total += (block.T * h[:, None, start : start + size]) @ block
+def _hessian(D: Tensor, h: Tensor) -> Tensor:
+    """``D_k^T diag(h_k) D_k`` for every problem k, by blocks of rows."""
+    n_problems, m, r = D.shape
+    size = max(1, _BUDGET // max(1, n_problems * r))
+    total = D.new_zeros(n_problems, r, r)
+    for start in range(0, m, size):
+        block = D[:, start : start + size]
+        total += (block.mT * h[:, None, start : start + size]) @ block
     return total
 
 
-def _step(C: Tensor, g: Tensor, h: Tensor, normals: Tensor | None) -> tuple[Tensor, Tensor]:
+def _step(D: Tensor, g: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
     """Newton's step and the squared decrement of every problem."""
-    H, gradient = _hessian(C, h), g @ C
+    H, gradient = _hessian(D, h), (g[:, None] @ D)[:, 0]
     ridge = 1e-14 * H.diagonal(dim1=1, dim2=2).amax(1) + torch.finfo(H.dtype).tiny
     H.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
-    L = torch.linalg.cholesky(H)
-    step = -torch.cholesky_solve(gradient[..., None], L)[..., 0]
-    if normals is not None:
-        back = torch.cholesky_solve(normals[..., None], L)[..., 0]
-        along = (normals * step).sum(1, keepdim=True) / (normals * back).sum(1, keepdim=True)
-        step = step - along * back
+    step = -torch.cholesky_solve(gradient[..., None], torch.linalg.cholesky(H))[..., 0]
     return step, -(gradient * step).sum(1)
+
+
+def _inside(normals: Tensor) -> Tensor:
+    """Orthonormal bases, shape (k, r, r - 1), of what is orthogonal to each normal: columns of a reflection."""
+    v = normals / torch.linalg.vector_norm(normals, dim=1, keepdim=True)
+    largest = v.abs().argmax(1)
+    at = torch.arange(len(v), device=v.device)
+    v[at, largest] += v[at, largest].sign()
+    reflection = torch.eye(v.shape[1], dtype=v.dtype, device=v.device) - (
+        2 / (v * v).sum(1)[:, None, None] * v[:, :, None] * v[:, None, :]
+    )
+    others = torch.ones_like(v, dtype=torch.bool)
+    others[at, largest] = False
+    return reflection.mT[others].reshape(len(v), -1, v.shape[1]).mT
 
 
 def _search(r: Tensor, move: Tensor, eps: Tensor, p: float, before: Tensor, slope: Tensor) -> Tensor:
@@ -108,6 +124,37 @@ def _search(r: Tensor, move: Tensor, eps: Tensor, p: float, before: Tensor, slop
         open_[found] = False
         t /= 2
     return length
+
+
+def _parts_inside(C: Tensor, inside: Tensor) -> Tensor:
+    """``C N_k``; what rounding leaves of a row that is the normal itself would outweigh the others in a high power."""
+    D = C @ inside
+    rounding = _PARALLEL * torch.linalg.vector_norm(C, dim=1)[:, None]
+    return torch.where(D.abs() > rounding, D, torch.zeros_like(D))
+
+
+def _descend(
+    D: Tensor, first: Tensor, p: float, levels: Sequence[float], max_steps: int
+) -> tuple[Tensor, Tensor, int]:
+    """Minimise ``||first_k + D_k w||_p^p`` for every k: w, squared decrements over objectives, and the steps taken."""
+    w, ratio, n_steps = first.new_zeros(len(D), D.shape[2]), first.new_zeros(len(D)), 0
+    for level in levels:
+        eps = first.new_full((len(D), 1), level)
+        tol = _FINAL if level == levels[-1] else 1e-3
+        for _ in range(max_steps):
+            r = first + (D @ w[..., None])[..., 0]
+            value, g, h = _derivatives(r, eps, p)
+            step, slope = _step(D, g, h)
+            ratio = slope / value
+            if float(ratio.max()) <= tol:
+                break
+            length = _search(r, (D @ step[..., None])[..., 0], eps, p, value, slope)
+            length = torch.where(ratio > tol, length, torch.zeros_like(length))
+            w = w + length[:, None] * step
+            n_steps += 1
+            if not bool(length.any()):
+                break
+    return w, ratio, n_steps
 
 
 def minimize(
@@ -133,33 +180,23 @@ def minimize(
         Per level of smoothing.
     """
 
-    def residual(z: Tensor) -> Tensor:
-        return z @ C.T if target is None else z @ C.T - target
-
-    z, r = start.clone(), residual(start)
-    size = r.abs().amax(1, keepdim=True)
+    inside = None if normals is None else _inside(normals)
+    if inside is not None and not inside.shape[2]:
+        return Minimum(start, _power_sum(start @ C.T, p), 0.0, 0)  # a point is all there is
+    D = C.expand(len(start), *C.shape) if inside is None else _parts_inside(C, inside)
+    first = start @ C.T if target is None else start @ C.T - target
+    size = first.abs().amax(1, keepdim=True)
     size = torch.where(size > 0, size, torch.ones_like(size))
-    size = size * ((r / size).abs() ** p).mean(1, keepdim=True) ** (1 / p)
-    levels = _levels(p)
-    worst, n_steps = 0.0, 0
-    for level in levels:
-        eps, final = level * size, level == levels[-1]
-        tol = _FINAL if final else 1e-3
-        for _ in range(max_steps):
-            r = residual(z) / size  # of order one, so that no power overflows
-            value, g, h = _derivatives(r, eps / size, p)
-            step, slope = _step(C, g, h, normals)
-            worst = float((slope / value).max())
-            if worst <= tol:
-                break
-            move = step @ C.T
-            length = _search(r, move, eps / size, p, value, slope)
-            length = torch.where(slope > tol * value, length, torch.zeros_like(length))
-            z = z + size * length[:, None] * step
-            n_steps += 1
-            if not bool(length.any()):
-                break
-    return Minimum(z, _power_sum(residual(z), p), worst, n_steps)
+    size = size * ((first / size).abs() ** p).mean(1, keepdim=True) ** (1 / p)
+    first_scaled = first / size  # of order one, so that no power overflows
+    w, decrement, n_steps = _descend(D, first_scaled, p, _levels(p), max_steps)
+    stuck = decrement > _STUCK
+    if p > 2 and bool(stuck.any()):
+        w[stuck], decrement[stuck], more = _descend(D[stuck], first_scaled[stuck], p, _FROM_AFAR, max_steps)
+        n_steps += more
+    z = start + size * (w if inside is None else (inside @ w[..., None])[..., 0])
+    r = z @ C.T if target is None else z @ C.T - target
+    return Minimum(z, _power_sum(r, p), float(decrement.max()), n_steps)
 
 
 def _power_sum(r: Tensor, p: float) -> Tensor:
@@ -190,9 +227,9 @@ def median_by_steps(
         Squared decrement over objective at which a level ends.
     """
     size = r.abs().mean()
-    z, dual = Q.new_zeros(Q.shape[1]), None
+    z, dual, r = Q.new_zeros(Q.shape[1]), None, r / size
     for level in levels:
-        eps = level * size
+        eps = r.new_tensor(level)
         for _ in range(max_steps):
             t = (r * r + eps * eps).sqrt()
             value = t.sum()
@@ -211,18 +248,20 @@ def median_by_steps(
             if bool(slope <= tol * value) or not bool(length):
                 break
         assert dual is not None
-        yield z, dual
+        yield size * z, dual
 
 
 def median_regression(C: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Minimiser of ``||C z - b||_1`` by linear programming (HiGHS), from the dual, which has only r equations.
 
-    ``max <b, y>`` over ``C^T y = 0``, ``|y_j| <= 1``; the multipliers of the equations are ``-z``.
+    ``max <b, y>`` over ``C^T y = 0``, ``|y_j| <= 1``; the multipliers of the equations are ``-z``. The solver's
+    tolerances are absolute, so b and the columns are brought to a mean size of one.
 
     Parameters
     ----------
     C : ndarray, shape (m, r)
     b : ndarray, shape (m,)
+        Best with what least squares explain already taken off.
 
     Raises
     ------
@@ -231,7 +270,12 @@ def median_regression(C: np.ndarray, b: np.ndarray) -> np.ndarray:
     """
     from scipy.optimize import linprog
 
-    solved = linprog(-b, A_eq=C.T, b_eq=np.zeros(C.shape[1]), bounds=(-1, 1), method="highs")
+    size, width = np.abs(b).mean(), np.abs(C).mean(0)
+    if size == 0:
+        return np.zeros(C.shape[1])
+    width[width == 0] = 1.0
+    columns = C / width
+    solved = linprog(-b / size, A_eq=columns.T, b_eq=np.zeros(C.shape[1]), bounds=(-1, 1), method="highs")
     if solved.status != 0:
         raise RuntimeError(f"linear programming failed: {solved.message}")
-    return -np.asarray(solved.eqlin.marginals)
+    return -np.asarray(solved.eqlin.marginals) * (size / width)

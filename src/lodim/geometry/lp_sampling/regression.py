@@ -17,6 +17,7 @@ less and less while it pays; that costs about half of what the full fit does. Th
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from lodim.geometry.lp_sampling.basis import as_matrix, orthonormal_basis, weighted_gram
+from lodim.geometry.lp_sampling.basis import as_matrix, orthonormal_basis, weighted_gram, with_column
 from lodim.geometry.lp_sampling.distortion import Distortion, embedding_distortion
 from lodim.geometry.lp_sampling.lewis import check_p
 from lodim.geometry.lp_sampling.newton import median_by_steps, median_regression, minimize
@@ -36,7 +37,9 @@ from lodim.validation import ConvergenceWarning, check_in_range, check_labels, c
 __all__ = ["LpRegression", "lower_bound", "solve"]
 
 _MAX_PROGRAM = 3000  # rows up to which the l_1 problem goes to linear programming
-_EXACT_FIT = 1e-13
+_EXACT_FIT = 1e-13  # residuals over the size of the terms that they are left from
+_ROUNDING = 1e-13  # of a column of unit length
+_TYPICAL = 500  # rows that typical values are medians of
 _LEVELS = (1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
@@ -60,17 +63,27 @@ def solve(A: Tensor, b: Tensor, p: float) -> Tensor:
         return A.new_zeros(A.shape[1])
     z = Q.T @ b
     z = z + Q.T @ (b - Q @ z)
-    if p == 1 and len(b) <= _MAX_PROGRAM:
-        z = torch.from_numpy(median_regression(Q.cpu().numpy(), b.cpu().numpy())).to(A.device)
-    elif p == 1 and bool((b - Q @ z).any()):
-        *_, (change, _) = median_by_steps(Q, b - Q @ z, _LEVELS)
-        z = z + change
+    if p == 1:
+        z = z + _median(Q, b - Q @ z)
     elif p != 2 and float((Q @ z - b).abs().max()) > _EXACT_FIT * float(b.abs().max()):
         found = minimize(Q, p, z[None], target=b)
         z = found.z[0]
         if found.decrement > 1e-5:
             warn(f"the l_{p:g} fit stopped with a decrement of {found.decrement:.2g}", ConvergenceWarning)
     return basis.coefficients(z)
+
+
+def _median(Q: Tensor, r: Tensor) -> Tensor:
+    """Minimiser of ``||r - Q z||_1``: by linear programming for few rows, by steps for many or where that fails."""
+    if len(r) <= _MAX_PROGRAM:
+        try:
+            return torch.from_numpy(median_regression(Q.cpu().numpy(), r.cpu().numpy())).to(Q.device)
+        except RuntimeError:
+            pass  # the steps solve the same problem, and the certificate judges either
+    if not bool(r.any()):
+        return Q.new_zeros(Q.shape[1])
+    *_, (z, _) = median_by_steps(Q, r, _LEVELS)
+    return z
 
 
 def norm(r: Tensor, p: float) -> float:
@@ -147,6 +160,40 @@ def _median_bound(Q: Tensor, r: Tensor) -> float:
     return best
 
 
+@dataclass(frozen=True)
+class _Design:
+    """What is fitted: ``[X - centre, 1]`` and ``y - centre_b`` with an intercept, X and y without.
+
+    Attributes
+    ----------
+    A : Tensor, shape (n, n_features + 1) or (n, n_features)
+    b : Tensor, shape (n,)
+    centre : Tensor, shape (n_features,)
+    centre_b : float
+    largest : Tensor, shape (n_features + 1,) or (n_features,)
+        Largest entry of every column of A.
+    """
+
+    A: Tensor
+    b: Tensor
+    centre: Tensor
+    centre_b: float
+    largest: Tensor
+
+
+def _design(X: Tensor, y: Tensor, fit_intercept: bool) -> _Design:
+    """Take typical values off, which the intercept gives back: columns far from zero would be nearly parallel."""
+    centre, centre_b = X.new_zeros(X.shape[1]), 0.0
+    if fit_intercept:
+        few = slice(None, None, max(1, len(X) // _TYPICAL))
+        centre, centre_b = X[few].median(0).values, float(y[few].median())
+        A = X.new_ones(len(X), X.shape[1] + 1)
+        torch.sub(X, centre, out=A[:, :-1])
+        X, y = A, y - centre_b
+    low, high = torch.aminmax(X, dim=0)
+    return _Design(X, y, centre, centre_b, torch.maximum(high, -low))
+
+
 class LpRegression(RegressorMixin, BaseEstimator):
     """Linear regression in the l_p norm, solved on few weighted rows, with a bound on what that cost.
 
@@ -168,6 +215,7 @@ class LpRegression(RegressorMixin, BaseEstimator):
     ----------
     coef_ : ndarray, shape (n_features,)
     intercept_ : float
+        Of many equally good solutions (dependent columns) ``coef_`` is the shortest.
     objective_ : float
         ``||X coef + intercept - y||_p`` over *all* rows.
     lower_bound_ : float
@@ -224,7 +272,7 @@ class LpRegression(RegressorMixin, BaseEstimator):
         Warns
         -----
         UserWarning
-            p < 1.
+            p < 1; or columns so nearly dependent, or so far from zero, that rounding decides.
         """
         p = check_p(self.p)
         if self.tol is not None:
@@ -233,20 +281,29 @@ class LpRegression(RegressorMixin, BaseEstimator):
             warn(
                 f"l_p regression is not convex for p={p:g} < 1: this is a local minimum, without a certificate"
             )
-        A, b = self._checked(X, y)
-        whole = orthonormal_basis(A)
+        data, target = self._checked(X, y)
+        design = _design(data, target, self.fit_intercept)
+        whole = orthonormal_basis(design.A)
+        if whole.dropped > _ROUNDING:
+            warn(
+                f"some columns differ from combinations of the others by only {whole.dropped:.2g} of their length, too "
+                "little for double precision: they count as dependent. Subtract what they have in common"
+            )
         if p < 1 and self.tol is not None:
             raise ValueError("tol needs the certificate, which p < 1 does not have: give n_rows")
         sampler = LpSampler(p=p, n_rows=self.n_rows, rule=self.rule, random_state=self.random_state)
-        sampler.fit(torch.cat((A, b[:, None]), 1))
+        sampler._fit_orthonormal(with_column(whole, design.b))
         self.n_refits_ = 0
         while True:
             idx, weight = sampler.sample()
-            self._solve(A, b, idx, weight, whole.Q, p)
-            if self.tol is None or self.gap_ <= self.tol or len(idx) == len(A) or sampler.n_rows_ >= len(A):
-                return self
+            self._solve(design, idx, weight, whole.Q, p)
+            n = len(data)
+            if self.tol is None or self.gap_ <= self.tol or len(idx) == n or sampler.n_rows_ >= n:
+                break
             self.n_refits_ += 1
-            sampler._resize(min(len(A), 2 * sampler.n_rows_))
+            sampler._resize(min(n, 2 * sampler.n_rows_))
+        self._warn_of_rounding(design, p)
+        return self
 
     def _checked(self, X: Any, y: Any) -> tuple[Tensor, Tensor]:
         if isinstance(X, Tensor) and X.device.type != "cpu":
@@ -263,25 +320,37 @@ class LpRegression(RegressorMixin, BaseEstimator):
         if getattr(y, "ndim", 1) == 2:
             message = "A column-vector y was passed when a 1d array was expected; use y.ravel()"
             warn(message, DataConversionWarning, stacklevel=4)
-        b = as_matrix(target.reshape(-1, 1), "y")[:, 0].to(A.device)
-        if self.fit_intercept:
-            A = torch.cat((A, torch.ones_like(A[:, :1])), 1)
-        return A, b
+        return A, as_matrix(target.reshape(-1, 1), "y")[:, 0].to(A.device)
 
-    def _solve(self, A: Tensor, b: Tensor, idx: Tensor, weight: Tensor, Q: Tensor, p: float) -> None:
+    def _solve(self, design: _Design, idx: Tensor, weight: Tensor, Q: Tensor, p: float) -> None:
+        A, b = design.A, design.b
         factor = weight ** (1 / p)
         x = solve(A[idx] * factor[:, None], b[idx] * factor, p)
         r = b - A @ x
         self.objective_ = norm(r, p)
         self.lower_bound_ = lower_bound(Q, r, p)
-        if self.objective_ <= _EXACT_FIT * norm(b, p) * len(b):
+        terms = norm(b, p) + len(b) ** (1 / p) * float(design.largest @ x.abs())
+        if self.objective_ <= _EXACT_FIT * terms:
             self.gap_ = 0.0  # an exact fit: both numbers are rounding errors
         else:
             self.gap_ = self.objective_ / self.lower_bound_ - 1 if self.lower_bound_ else math.inf
-        coefficients = x.cpu().numpy()
         n = self.n_features_in_
-        self.coef_, self.intercept_ = coefficients[:n], float(coefficients[n]) if self.fit_intercept else 0.0
+        self.coef_ = x[:n].cpu().numpy()
+        self.intercept_ = float(x[n] + design.centre_b - design.centre @ x[:n]) if self.fit_intercept else 0.0
         self.coreset_idx_, self.coreset_weight_ = idx.cpu().numpy(), weight.cpu().numpy()
+
+    def _warn_of_rounding(self, design: _Design, p: float) -> None:
+        """Say so where the terms of a prediction are so large that their rounding shows beside residuals and target."""
+        largest = (design.largest[: len(self.coef_)] + design.centre.abs()).cpu().numpy()
+        rounding = np.finfo(float).eps * float(largest @ np.abs(self.coef_) + abs(self.intercept_))
+        n = len(design.b)
+        residual, spread = (value / n ** (1 / p) for value in (self.objective_, norm(design.b, p)))
+        own = 8 * np.finfo(float).eps * (spread + abs(design.centre_b))  # the target's, which nothing betters
+        if rounding > max(0.01 * residual, 1e-9 * spread, own):
+            warn(
+                f"predictions are sums of terms so large that they are rounded by {rounding:.2g}, which shows beside "
+                f"residuals of {residual:.2g}: subtract a typical value from each column before fitting"
+            )
 
     def predict(self, X: Any) -> np.ndarray:
         """``X coef + intercept``.
@@ -311,13 +380,15 @@ class LpRegression(RegressorMixin, BaseEstimator):
             Of :func:`embedding_distortion`.
         """
         check_is_fitted(self)
-        columns = [check_matrix(X), np.asarray(y, dtype=np.float64).reshape(-1, 1)]
+        data = as_matrix(X, "X")
+        target = as_matrix(check_labels(y, len(data)).reshape(-1, 1), "y")[:, 0].to(data.device)
+        design = _design(data, target, self.fit_intercept)
         direction = [*self.coef_, -1.0]
         if self.fit_intercept:
-            columns.insert(1, np.ones_like(columns[1]))
-            direction.insert(-1, self.intercept_)
+            moved = float(design.centre.cpu().numpy() @ self.coef_ - design.centre_b)
+            direction.insert(-1, self.intercept_ + moved)
         return embedding_distortion(
-            np.hstack(columns),
+            torch.cat((design.A, design.b[:, None]), 1),
             self.coreset_idx_,
             self.coreset_weight_,
             self.p,

@@ -201,10 +201,15 @@ def sample_size(
     check_choice(rule, RULES, "rule")
     p = check_p(p)
     check_in_range(d, "d", low=1, integer=True)
-    for name, value in (("eps", eps), ("delta", delta)):
-        check_in_range(value, name, low=0.0, high=1.0)
-        if value == 0:
-            raise ValueError(f"{name} must be positive")
+    if n is not None:
+        check_in_range(n, "n", low=1, integer=True)
+    ranges = {"eps": (eps, 1.0), "delta": (delta, 1.0), "S": (S, None), "s_max": (s_max, 1.0), "c": (c, None)}
+    for name, (value, high) in ranges.items():
+        if value is None:
+            continue
+        check_in_range(value, name, low=0.0, high=high)
+        if value == 0 or not math.isfinite(value):
+            raise ValueError(f"{name} must be positive and finite, got {value}")
     complexity = _complexity(rule, p, None if S is None else float(S), int(d), n, s_max)
     rows = math.ceil(c * complexity * (math.log(d) + math.log(1 / delta)) / eps**2)
     return SampleSize(max(1, rows), complexity, rule)

@@ -36,6 +36,8 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from lodim.geometry.lp_sampling.basis import Basis, as_matrix, orthonormal_basis
@@ -83,6 +85,7 @@ class LpSampler(BaseEstimator):
 
     Attributes
     ----------
+    n_features_in_ : int
     rank_ : int
     n_rows_ : int
         Rows aimed at.
@@ -142,7 +145,23 @@ class LpSampler(BaseEstimator):
         self._check()
         self._stream: MergeReduce | None = None
         self._wants_tensors = isinstance(A, Tensor)
-        return self._fit_basis(orthonormal_basis(as_matrix(A)))
+        return self._fit_basis(orthonormal_basis(self._matrix(A, reset=True)))
+
+    def _fit_orthonormal(self, Q: Tensor) -> LpSampler:
+        """Fit rows of an orthonormal basis; :meth:`sample` then gives tensors."""
+        self._check()
+        self._stream, self._wants_tensors = None, True
+        return self._fit_basis(Basis(Q, torch.eye(Q.shape[1], dtype=Q.dtype, device=Q.device)))
+
+    def _matrix(self, A: Any, *, reset: bool) -> Tensor:
+        """A as a tensor; its columns are noted as scikit-learn asks, or compared with those noted."""
+        matrix = as_matrix(A)
+        if isinstance(A, Tensor) and A.device.type != "cpu":
+            self.n_features_in_ = matrix.shape[1]
+        else:
+            known = A if hasattr(A, "columns") else matrix.numpy()
+            validate_data(self, known, reset=reset, skip_check_array=True)
+        return matrix
 
     def _check(self) -> None:
         self._p = check_p(self.p)
@@ -213,9 +232,14 @@ class LpSampler(BaseEstimator):
             Rows kept, in order; m is random around ``n_rows_``.
         weight : ndarray or Tensor, shape (m,)
             How often each counts in ``||.||_p^p``: scale rows by ``weight ** (1 / p)``.
+
+        Raises
+        ------
+        NotFittedError
+            No rows were seen.
         """
         if not hasattr(self, "_basis"):
-            raise ValueError("this LpSampler has seen no rows yet: call fit or partial_fit first")
+            raise NotFittedError("this LpSampler has seen no rows yet: call fit or partial_fit first")
         if self._stream is not None:
             idx, weight = self._stream.sample()
             return self._out(idx), self._out(weight)
@@ -253,7 +277,7 @@ class LpSampler(BaseEstimator):
         self._check()
         stream = getattr(self, "_stream", None) or MergeReduce(self)
         self._stream, self._wants_tensors = stream, isinstance(A, Tensor)
-        stream.add(as_matrix(A))
+        stream.add(self._matrix(A, reset=not stream.n_seen))
         self._basis, self.rank_, self.n_seen_ = stream.last, stream.last.rank, stream.n_seen
         return self
 

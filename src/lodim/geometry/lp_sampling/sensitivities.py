@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lodim.geometry.lp_sampling.basis import as_matrix, like, orthonormal_basis
+from lodim.geometry.lp_sampling.basis import as_matrix, like, orthonormal_basis, row_numbers
 from lodim.geometry.lp_sampling.lewis import LewisWeights, check_p, fixed_point
 from lodim.geometry.lp_sampling.newton import minimize
 from lodim.randomness import as_generator
@@ -122,20 +122,26 @@ def shares(C: Tensor, rows: Tensor, p: float) -> Tensor:
 
 
 def _by_linear_programs(Q: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """l_1 sensitivities of rows of Q, from ``max { lambda : Q^T y = lambda q_i, |y| <= 1 }``."""
+    """l_1 sensitivities of rows of Q, from ``max { lambda : Q^T y = lambda q_i, |y| <= 1 }``.
+
+    The solver takes very small coefficients for zero, so rows are solved for at unit size, among rows of size one.
+    """
     from scipy.optimize import linprog
 
     n, r = Q.shape
-    found = np.zeros(len(rows))
+    found, unit = np.zeros(len(rows)), np.sqrt(n)
     cost = np.r_[np.zeros(n), -1.0]
     bounds = [(-1.0, 1.0)] * n + [(0.0, None)]
     for k, row in enumerate(rows):
-        if not row.any():
+        size = np.abs(row).max()
+        if size == 0:
             continue
-        solved = linprog(cost, A_eq=np.c_[Q.T, -row], b_eq=np.zeros(r), bounds=bounds, method="highs")
+        solved = linprog(
+            cost, A_eq=np.c_[unit * Q.T, -row / size], b_eq=np.zeros(r), bounds=bounds, method="highs"
+        )
         if solved.status != 0 or solved.fun is None:
             raise RuntimeError(f"the linear program of row {k} failed: {solved.message}")
-        found[k] = -1 / solved.fun
+        found[k] = -size * unit / solved.fun
     return found
 
 
@@ -182,8 +188,8 @@ def lp_sensitivities(
     method : {"bound", "exact", "sketch"}
         Certified upper bounds from Lewis weights; one convex problem a row; the same on a sample of 20 d log d rows
         (a row's problem costs a dozen Newton steps of O(20 d^3 log d)).
-    rows : array-like of int, optional
-        Measure only these.
+    rows : array-like of int or of bool, optional
+        Measure only these: row numbers, or a mask of all rows.
     random_state : int, Generator or None
         Of the sample of ``"sketch"``.
 
@@ -195,7 +201,7 @@ def lp_sensitivities(
     Raises
     ------
     ValueError
-        ``"exact"`` for more than 2000 rows without ``rows``, or p < 1 without ``"bound"``.
+        ``"exact"`` for more than 2000 rows without ``rows``, p < 1 without ``"bound"``, or rows that A has not.
 
     Warns
     -----
@@ -216,7 +222,7 @@ def lp_sensitivities(
             f"exact sensitivities of all {len(matrix)} rows are {len(matrix)} convex problems of that size (at most "
             f"{MAX_EXACT} are solved unasked): name rows=, or use method='sketch' or 'bound'"
         )
-    at = None if rows is None else torch.as_tensor(np.asarray(rows), device=matrix.device)
+    at = None if rows is None else row_numbers(rows, len(matrix), "rows", matrix.device)
     Q = orthonormal_basis(matrix).Q
     return like(basis_sensitivities(Q, p, method, rows=at, rng=as_generator(random_state)), A)
 

@@ -37,7 +37,7 @@ from lodim.geometry.persistence.complexes import (
 )
 from lodim.validation import check_choice, check_in_range
 
-__all__ = ["Bifiltration", "FunctionRips", "delay_embedding"]
+__all__ = ["Bifiltration", "FunctionRips", "at_least_single", "delay_embedding"]
 
 _RELATIVE_BANDWIDTH = 0.2
 _MATRIX = 25  # with a threshold, so many times more pairs than cells may be looked at
@@ -114,7 +114,7 @@ class FunctionRips(torch.nn.Module):
         Parameters
         ----------
         x : Tensor, shape (n_points, n_features)
-            May be empty; equal points are allowed.
+            May be empty; equal points are allowed. Half precision is computed in single.
 
         Raises
         ------
@@ -122,7 +122,7 @@ class FunctionRips(torch.nn.Module):
             Not two axes, NaN or infinity, or more edges than fit.
         """
         _check_points(x)
-        n = len(x)
+        x, n = at_least_single(x), len(x)
         if n * (n + 1) // 2 > MAX_CELLS * (1 if self.threshold is None else _MATRIX):
             raise too_many_cells(n * (n + 1) // 2)  # before the matrix of distances is made
         distance = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
@@ -157,6 +157,16 @@ class FunctionRips(torch.nn.Module):
         if not bool(g.isfinite().all()):
             raise ValueError("function(x) must be finite")
         return g.to(x)
+
+
+def at_least_single(x: Tensor) -> Tensor:
+    """Return floating-point numbers in single precision if they are in half, in which no distances are computed.
+
+    Parameters
+    ----------
+    x : Tensor
+    """
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _check_points(x: Any) -> None:

@@ -253,7 +253,7 @@ class CandidateRepresentation(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            Parameters outside their ranges.
+            Parameters outside their ranges, or no decompositions.
         """
         check_choice(self.op, OPS, "op")
         check_choice(self.phi, PHI, "phi")
@@ -263,6 +263,10 @@ class CandidateRepresentation(TransformerMixin, BaseEstimator):
         check_in_range(self.k, "k", low=1, integer=True)
         if not check_in_range(self.delta, "delta", low=0) > 0:
             raise ValueError(f"delta must be positive, got {self.delta}")
+        if not len(X):
+            raise ValueError(
+                "fit needs at least one object's decomposition, got none: its ranges are learned"
+            )
         boxes = []
         for degree in self.degrees:
             parts = [intervals.select(intervals.degrees == degree) for intervals in X]

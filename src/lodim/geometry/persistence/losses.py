@@ -35,7 +35,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lodim.geometry.persistence.bifiltrations import FunctionRips
+from lodim.geometry.persistence.bifiltrations import FunctionRips, at_least_single
 from lodim.geometry.persistence.complexes import FilteredComplex
 from lodim.geometry.persistence.layer import SignedMeasureLayer
 from lodim.geometry.persistence.measures import SignedMeasure
@@ -111,9 +111,13 @@ def to_zero(box: Any) -> Functional:
 
 
 def _corners(box: Any) -> tuple[Tensor, Tensor]:
-    low, high = (torch.as_tensor(np.asarray(corner, dtype=float)) for corner in box)
-    if low.shape != high.shape or bool((low > high).any()):
-        raise ValueError(f"box must be (lower corner, upper corner), got {box}")
+    wanted = f"box must be (lower corner, upper corner), each of one number a parameter, got {box}"
+    try:
+        low, high = (torch.as_tensor(np.asarray(corner, dtype=float)) for corner in box)
+    except (TypeError, ValueError):
+        raise ValueError(wanted) from None
+    if low.ndim != 1 or low.shape != high.shape or not bool((low <= high).all()):
+        raise ValueError(wanted)
     return low, high
 
 
@@ -188,7 +192,8 @@ def sm_distance(
     if method == "exact":
         return _exact(points, weights)
     along = _directions(points.shape[1], n_proj, seed).to(points)
-    position, order = (along @ points.T).sort(1)
+    with torch.autocast(points.device.type, enabled=False):  # half precision ties positions
+        position, order = (along @ points.T).sort(1)
     cumulated = weights[order].cumsum(1)[:, :-1]
     return (cumulated.abs() * position.diff(dim=1)).sum(1).mean()
 
@@ -286,7 +291,7 @@ class TopologicalRegularizer(torch.nn.Module):
         self.filtration = FunctionRips(max_dim=max(1, degree)) if filtration is None else filtration
 
     def _measure(self, x: Tensor) -> SignedMeasure:
-        x = x.flatten(1)
+        x = at_least_single(x.flatten(1))
         if self.scale != "none":
             unit = (2 * x.var(0).sum()).sqrt() if self.scale == "rms" else _nearest(x)
             x = x / unit if float(unit.detach()) > 0 else x
@@ -298,7 +303,7 @@ class TopologicalRegularizer(torch.nn.Module):
         Parameters
         ----------
         x : Tensor, shape (n, ...)
-            The batch; further axes are flattened.
+            The batch; further axes are flattened. Half precision is computed in single.
         z : Tensor, shape (n, ...)
             Its image.
         """

@@ -89,7 +89,7 @@ def optimize_points(
     Parameters
     ----------
     x : Tensor or array-like, shape (n_points, n_features)
-        Not changed.
+        Not changed. Whole numbers are taken as double precision.
     loss : callable
         Points -> scalar tensor, e.g. a :class:`TopologicalLoss` plus a penalty that keeps the points in place. It must
         bound the points itself: a loop can always be made larger by going far away.
@@ -117,6 +117,7 @@ def optimize_points(
     check_choice(optimizer, ("adam", "sgd"), "optimizer")
     check_choice(decay, ("sqrt", "1/k", "none"), "decay")
     start = x.detach().clone() if isinstance(x, Tensor) else torch.as_tensor(np.array(x, dtype=float))
+    start = start if start.is_floating_point() else start.double()
     points = start.clone().requires_grad_(True)
     kind = torch.optim.Adam if optimizer == "adam" else torch.optim.SGD
     descent = kind([points], lr=lr)

@@ -42,6 +42,17 @@ def _range_of(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return columns.min(0), columns.max(0)
 
 
+def _check_some(found: Any) -> None:
+    if not len(found):
+        raise ValueError(
+            "fit needs at least one object, got none: the training set's ranges are learned from them"
+        )
+
+
+def _flat(images: Images) -> np.ndarray:
+    return images.reshape(len(images), int(np.prod(images.shape[1:])))
+
+
 class _MeasureImages:
     """Hilbert measures as images over the box of the training set."""
 
@@ -55,10 +66,9 @@ class _MeasureImages:
 
     def fit(self, found: list[list[SignedMeasure]]) -> _MeasureImages:
         """Learn the box of each degree."""
-        columns = zip(*found, strict=True) if found else [()] * len(self.degrees)
         self.boxes_ = [
-            _range_of(np.concatenate([np.empty((0, 2)), *(m.points.cpu().numpy() for m in of_degree)]))
-            for of_degree in columns
+            _range_of(np.concatenate([m.points.cpu().numpy() for m in of_degree]))
+            for of_degree in zip(*found, strict=True)
         ]
         return self
 
@@ -178,13 +188,14 @@ class MultiparameterPersistence(TransformerMixin, BaseEstimator):
         ImportError
             Without the libraries that ``method`` needs.
         ValueError
-            Objects with NaN or too large, named by their place.
+            No objects, or some with NaN or too large, named by their place.
         """
         self._fit(X)
         return self
 
     def _fit(self, X: Any) -> list[Any]:
         found = self.decompose(X)
+        _check_some(found)
         self.representation_ = self._representation().fit(found)
         return found
 
@@ -210,7 +221,7 @@ class MultiparameterPersistence(TransformerMixin, BaseEstimator):
 
     def _rows(self, found: list[Any]) -> np.ndarray:
         images = self.representation_.transform(found)
-        return images.reshape(len(images), -1) if self.flatten else images
+        return _flat(images) if self.flatten else images
 
 
 class PersistenceImage(TransformerMixin, BaseEstimator):
@@ -272,6 +283,7 @@ class PersistenceImage(TransformerMixin, BaseEstimator):
         y : ignored
         """
         found = self._bars(X)
+        _check_some(found)
         self.boxes_ = [
             _range_of(np.concatenate([np.empty((0, 2)), *(bars[k] for bars in found)]))
             for k in range(len(self.degrees))
@@ -293,7 +305,7 @@ class PersistenceImage(TransformerMixin, BaseEstimator):
                 points = torch.from_numpy(columns)
                 images.append(layer(SignedMeasure(points, points[:, 1] ** self.weight_power)).numpy())
         out = np.array(images).reshape(-1, len(self.degrees), self.resolution, self.resolution)
-        return out.reshape(len(out), -1) if self.flatten else out
+        return _flat(out) if self.flatten else out
 
 
 def perturbation_stability(

@@ -5,11 +5,17 @@ Both are read from two filtrations at once, distance and density, so that outlie
 - *Components*: single linkage in the mutual reachability distance ``max(c_i, c_j, |x_i - x_j|)``, c the distance to the
   k-th neighbour, which is the diagonal slice through distance and density. A component counts if it holds a twentieth
   of the points and merges with the others only at three times the median of c or more.
-- *Loops*: on the densest 95, 90 and 85 percent of the points, each with its Rips filtration, a loop counts if its ratio
-  death / birth is too large for noise. With ``l = log log(death / birth)``, shifted so that its median is
-  ``log log 2``, ``exp(-exp(l))`` is its p-value under the universal null distribution of Bobrowski and Skraba 2023
-  (arXiv 2207.03926; there the mean is fixed, which the loops to be found distort), corrected for the number of bars.
-  The median of the three counts is reported.
+- *Loops*: on the points whose distance to their k nearest neighbours (root mean square) is at most 4, 3 and 2 times the
+  median, each with its Rips filtration, a loop counts if its ratio death / birth is too large for noise. With
+  ``l = log log(death / birth) - b``, ``exp(-exp(l))`` is its p-value under the universal null distribution of Bobrowski
+  and Skraba 2023 (arXiv 2207.03926), corrected for the number of bars. The median of the three counts is reported.
+
+The location b is there taken from the mean over all bars, which the loops to be found distort, and with one bar it is
+nothing but that bar. Here b is such that the median of l over the bars *and ten fixed ones* is the law's ``log log 2``;
+the ten are the law's quantiles at the location of uniform points in the plane, b = -1.7. (50 to 200 points: between
+-1.8 and -1.7. It falls with the dimension, to -3 in thirty: few bars count as those of the plane, where ratios are
+largest, so that a lack of bars makes no loops.) A clean circle has one bar, which the ten then judge; a cloud's tens of
+bars speak for themselves.
 
 The slices are those of the multifiltration of Loiseaux, Carriere and Blumberg 2023, arXiv 2306.11170; the rules for
 counting are not in that paper.
@@ -32,8 +38,9 @@ from lodim.validation import check_in_range, check_matrix, require
 
 __all__ = ["TopologySummary", "topology_summary"]
 
-_KEPT = (0.95, 0.9, 0.85)
+_WITHIN = (4.0, 3.0, 2.0)
 _APART, _SHARE = 3.0, 0.05
+_PLANE, _FIXED = -1.7, 10
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class TopologySummary(Result):
     loop_ratios, loop_p_values : tuple of float
         death / birth of the middle slice's longest loops (at most five), and their corrected p-values.
     loops_by_slice : dict
-        Share of the points kept: number of loops.
+        Largest distance to the k nearest neighbours that a slice keeps, in medians: number of loops.
     n_used : int
         Points of the subsample.
     alpha : float
@@ -71,7 +78,7 @@ class TopologySummary(Result):
         import pandas as pd
 
         return pd.DataFrame(
-            {"kept": list(map(float, self.loops_by_slice)), "loops": self.loops_by_slice.values()}
+            {"within": list(map(float, self.loops_by_slice)), "loops": self.loops_by_slice.values()}
         )
 
     def plot(self, ax: Any = None) -> Any:
@@ -143,8 +150,9 @@ def loop_p_values(bars: np.ndarray) -> np.ndarray:
     if not len(bars):
         return np.empty(0)
     doubly = np.log(np.log(bars[:, 1] / bars[:, 0]))
-    shifted = doubly - np.median(doubly) + np.log(np.log(2))
-    return np.minimum(1.0, len(bars) * np.exp(-np.exp(shifted)))
+    fixed = _PLANE + np.log(-np.log((np.arange(_FIXED) + 0.5) / _FIXED))
+    location = np.median(np.concatenate([doubly, fixed])) - np.log(np.log(2))
+    return np.minimum(1.0, len(bars) * np.exp(-np.exp(doubly - location)))
 
 
 def _loops(distance: np.ndarray) -> np.ndarray:
@@ -185,16 +193,16 @@ def topology_summary(
     distance = cdist(data[rows], data[rows])
     near = np.sort(distance, axis=1)[:, 1 : 1 + max(5, int(np.ceil(mass * len(rows))))]
     n_components, gaps = _components(distance, near[:, -1])
-    order = np.argsort((near**2).mean(1), kind="stable")
+    spread = np.sqrt((near**2).mean(1))
     counts: dict[str, int] = {}
     ratios: list[float] = []
     p_values: list[float] = []
-    for share in _KEPT:
-        kept = order[: int(np.ceil(share * len(rows)))]
+    for factor in _WITHIN:
+        kept = np.flatnonzero(spread <= factor * np.median(spread))
         bars = _loops(distance[np.ix_(kept, kept)])
         values = loop_p_values(bars)
-        counts[f"{share:g}"] = int((values < alpha).sum())
-        if share == _KEPT[1]:
+        counts[f"{factor:g}"] = int((values < alpha).sum())
+        if factor == _WITHIN[1]:
             longest = np.argsort(values, kind="stable")[:5]
             p_values = [float(v) for v in values[longest]]
             ratios = [float(r) for r in bars[longest, 1] / bars[longest, 0]]

@@ -19,7 +19,7 @@ N              ``n_points``             rows measured: a uniform sample of those
 
 Departures. The paper measures one layer before the last; here it is any layer, and all of them in one pass. Rows are a
 reservoir sample (:class:`~lodim.geometry.StreamingDimension`), the same rows in every layer, so that memory does not
-grow with the data and layers can be compared. The estimators see single precision.
+grow with the data and layers can be compared. Layers are measured in their own precision, single at least.
 """
 
 from __future__ import annotations
@@ -102,9 +102,12 @@ class IdProfile(Result):
     ----------
     layers : tuple of LayerDimension
         The input first (where it is numbers).
+    notes : tuple of str
+        What is not in it: layers of the model's outline that do not run exactly once a batch.
     """
 
     layers: tuple[LayerDimension, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def data(self) -> LayerDimension | None:
@@ -157,6 +160,7 @@ class IdProfile(Result):
             lines.append(
                 f"  {one.depth:4.2f}  {one.layer:<{width}}  {one.dimension:6.1f}{interval}  {size}{note}"
             )
+        lines += [f"  ! {text}" for text in self.notes]
         return "\n".join(lines)
 
 
@@ -216,7 +220,7 @@ def representation_id(
     2
     """
     name, module = the_layer(model, layer)
-    metrics = _measure(
+    metrics, _ = _measure(
         model,
         loader,
         {name: module},
@@ -250,7 +254,8 @@ def id_profile(
         As in :func:`representation_id`.
     layers : sequence of str, optional
         Names; by default the parts that :func:`lodim.nets.activations.outline` lists: the model's children, sequences
-        opened, blocks whole.
+        opened, blocks whole. Of these, layers that do not run exactly once a batch are left out (one activation module
+        used in two places, a part that ``forward`` does not use); ``notes`` names them. Layers that you name must.
     max_bytes : float
         Most memory for the samples of all layers together; a profile that needs more is refused after the first batch.
 
@@ -275,9 +280,23 @@ def id_profile(
     if not chosen:
         raise ValueError("layers is empty; give names, or None for the model's outline")
     seed, options = root_seed(random_state), {"ci": ci, **parameters}
-    metrics = _measure(
-        model, loader, chosen, select, max_points, seed, method, options, max_bytes, with_input=True
+    metrics, left_out = _measure(
+        model,
+        loader,
+        chosen,
+        select,
+        max_points,
+        seed,
+        method,
+        options,
+        max_bytes,
+        with_input=True,
+        only_single=layers is None,
     )
+    if len(left_out) == len(chosen):
+        raise ValueError(
+            f"no layer is left to measure: {_left_out_note(left_out)}; name layers that run once"
+        )
     names = list(metrics)  # in the order of running, the input first
     first = 0 if names[0] == _INPUT else 1
     found = []
@@ -285,7 +304,13 @@ def id_profile(
         kind = "data" if name == _INPUT else type(chosen[name]).__name__
         depth = (place + first) / (len(names) - 1 + first)
         found.append(_dimension(metrics[name], name, kind, depth, ci, tolerant=True))
-    return IdProfile(tuple(found))
+    return IdProfile(tuple(found), (_left_out_note(left_out),) if left_out else ())
+
+
+def _left_out_note(left_out: Mapping[str, int]) -> str:
+    times = ("not run", "run once", "run twice")
+    parts = (f"{name!r} is {times[n] if n < 3 else f'run {n} times'}" for name, n in left_out.items())
+    return f"left out are layers that do not run exactly once a batch: {', '.join(parts)}"
 
 
 def _measure(
@@ -299,8 +324,12 @@ def _measure(
     options: dict[str, Any],
     max_bytes: Any = math.inf,
     with_input: bool = False,
-) -> dict[str, StreamingDimension]:
-    """A reservoir of each layer's rows, filled in one pass; equal seeds keep the same samples in each."""
+    only_single: bool = False,
+) -> tuple[dict[str, StreamingDimension], dict[str, int]]:
+    """A reservoir of each layer's rows, filled in one pass, and the layers left out.
+
+    Equal seeds keep the same samples in each.
+    """
     check_in_range(max_points, "max_points", low=4, integer=True)
     metrics: dict[str, StreamingDimension] = {}
 
@@ -315,14 +344,14 @@ def _measure(
                 )
             _update(metrics[name], name, values)
 
-    watch_layers(model, loader, chosen, visit, select=select)
+    left_out = watch_layers(model, loader, chosen, visit, select=select, only_single=only_single)
     counts = {metric.n_seen for metric in metrics.values()}
     if len(counts) > 1:
         seen = ", ".join(f"{name!r} {metric.n_seen}" for name, metric in metrics.items())
         raise ValueError(
             f"layers gave different numbers of rows ({seen}); axis 0 must be the samples (see select=)"
         )
-    return metrics
+    return metrics, left_out
 
 
 def _input_of(batch: Any) -> dict[str, Any]:
@@ -340,7 +369,7 @@ def _input_of(batch: Any) -> dict[str, Any]:
 
 def _check_memory(rows: dict[str, Any], max_points: int, max_bytes: Any) -> None:
     widths = {name: math.prod(values.shape[1:]) for name, values in rows.items()}
-    per_point = 4 * sum(widths.values())
+    per_point = sum(width * (8 if _is_double(rows[name]) else 4) for name, width in widths.items())
     if per_point * max_points > max_bytes:
         widest = max(widths, key=lambda name: widths[name])
         raise ValueError(
@@ -348,6 +377,10 @@ def _check_memory(rows: dict[str, Any], max_points: int, max_bytes: Any) -> None
             f"max_bytes ({max_bytes / 2**30:.1f} GiB); the widest is {widest!r} with {widths[widest]:,} numbers. "
             f"Lower max_points (to {int(max_bytes / per_point):,}), name fewer layers, or average maps with select="
         )
+
+
+def _is_double(values: Any) -> bool:
+    return str(values.dtype).removeprefix("torch.") not in ("float32", "float16", "bfloat16")
 
 
 def _update(metric: StreamingDimension, name: str, values: Any) -> None:
@@ -376,7 +409,8 @@ def _dimension(
         value = metric.compute()
         assert metric.model is not None
         interval, repeated = metric.model.ci_, metric.model.n_duplicates_
-        note = "only a lower bound" if metric.model.saturated_ else ""
+        bound = ("only a lower bound",) if metric.model.saturated_ else ()
+        note = "; ".join((*bound, *metric.model.warnings_))
     except ValueError as error:
         if not tolerant:
             raise ValueError(f"layer {name!r}: {error}") from error
