@@ -63,6 +63,7 @@ benchmarks: $(VENV)/.dev ## every benchmark against its peers
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/difficulty.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/lp_sampling.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/persistence.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/catalog.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/data_dimension.py --peers .env-peers
 
 # The peers of benchmarks/data_dimension.py, each in an environment of its own: DADApy needs numpy < 2, torchid a newer Python

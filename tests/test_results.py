@@ -67,12 +67,15 @@ def test_results_with_arrays_are_equal_by_content():
     assert again == one
     assert again.values.dtype == float
     assert hash(again) == hash(one)
-    assert hash(Arrays(np.ones(2), limit=1.0)) == hash(Arrays(np.ones(2), limit=1))
+    for limit in (1, np.float32(1), np.int64(1), np.bool_(True)):
+        assert Arrays(np.ones(2), limit=limit) == Arrays(np.ones(2))
+        assert hash(Arrays(np.ones(2), limit=limit)) == hash(Arrays(np.ones(2)))
 
 
 @pytest.mark.parametrize(
     "other",
     [
+        Arrays(None), Arrays((1.0, 2.0)),
         Arrays(np.array([1.0, 2.5])), Arrays(np.array([1.0, 2.0, 2.0])), Arrays(np.array([[1.0, 2.0]])),
         Arrays(np.array([1.0, 2.0]), (Point(1, 0.5),)), Arrays(np.array([1.0, 2.0]), limit=math.nan),
         Arrays(np.array([1.0, 2.0]), named={"a": 1.0}), Point(1, 2.0),

@@ -91,6 +91,8 @@ def _same(a: Any, b: Any) -> bool:
     if hasattr(a, "__array__") and hasattr(b, "__array__"):
         x, y = (np.asarray(v.detach().cpu() if hasattr(v, "detach") else v) for v in (a, b))
         return np.array_equal(x, y, equal_nan=x.dtype.kind in "fc" and y.dtype.kind in "fc")
+    if hasattr(a, "__array__") != hasattr(b, "__array__") and (np.ndim(a) or np.ndim(b)):
+        return False  # an array and none
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(_same(value, b[key]) for key, value in a.items())
     if isinstance(a, list | tuple) and type(a) is type(b):
@@ -113,8 +115,8 @@ class Result:
         return all(_same(value, getattr(other, name)) for name, value in self._fields())
 
     def __hash__(self) -> int:
-        plain = [v for _, v in self._fields() if isinstance(v, str | int | float) and v == v]
-        return hash((type(self), *plain))
+        values = [v.item() if isinstance(v, np.generic) else v for _, v in self._fields()]
+        return hash((type(self), *(v for v in values if isinstance(v, str | int | float) and v == v)))
 
     def _fields(self) -> list[tuple[str, Any]]:
         fields = dataclasses.fields(self)  # type: ignore[arg-type]

@@ -60,7 +60,7 @@ def test_a_list_that_cannot_be_taken_in(busy, token_of):
 @pytest.mark.parametrize(
     ("error", "said"), [(TimeoutError, "written to by somebody"), (ConnectionError, "cannot be reached")]
 )
-def test_the_api_answers_in_json(site, daily, monkeypatch, error, said):
+def test_the_api_answers_in_json_and_the_log_says_why(site, daily, monkeypatch, caplog, error, said):
     client = site(daily(2))
 
     def broken(*_, **__):
@@ -72,6 +72,7 @@ def test_the_api_answers_in_json(site, daily, monkeypatch, error, said):
     assert int(answer.headers["Retry-After"]) > 0
     assert said in answer.json()["error"]
     assert "host" not in answer.text
+    assert "postgresql://host/name is away" in caplog.text
     assert client.get("/search?q=x").status_code == 503
 
 

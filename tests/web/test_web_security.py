@@ -238,10 +238,10 @@ def test_rates_are_kept_by_address_and_for_all(site, clock):
 def test_comparing_texts_counts_as_a_search(site, daily):
     from lodim.web.settings import Rate
 
-    client = site(daily(3), rates={"search": Rate(2, 60.0, 9)})
-    assert [client.get(path).status_code for path in ("/?sort=similar&to=subspace", "/paper/1")] == [200, 200]
-    for path in ("/?sort=similar&to=subspace", "/paper/1", "/search?q=a"):
-        assert client.get(path).status_code == 429
+    client = site(daily(3), rates={"search": Rate(2, 60.0, 9), "paper": Rate(1, 60.0, 9)})
+    paths = ("/?sort=similar&to=subspace", "/search?q=a", "/paper/1")
+    assert [client.get(path).status_code for path in paths] == [200, 200, 200]
+    assert [client.get(path).status_code for path in paths] == [429, 429, 429]
     for path in ("/", "/?sort=similar", "/paper/1/cite.bib", "/methods"):  # these compare nothing
         assert client.get(path).status_code == 200
     assert client.get("/paper/99").status_code == 404
@@ -386,6 +386,7 @@ def test_what_an_address_answers_to_is_told_in_full(site, path, methods):
     asked, refused = client.options(path), client.put(path)
     assert (asked.status_code, asked.headers["allow"]) == (204, methods)
     assert (refused.status_code, refused.headers["allow"]) == (405, methods)
+    assert "GET" in client.post("/api/v1/openapi.json").headers["allow"]
     assert methods in refused.text
 
 

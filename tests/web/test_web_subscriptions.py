@@ -72,7 +72,9 @@ class Site:
         return found and found.state
 
 
-RATES = {name: Rate(10**6, 1.0, 10**6) for name in ("search", "subscribe", "upload", "profile", "run")}
+RATES = {
+    name: Rate(10**6, 1.0, 10**6) for name in ("search", "paper", "subscribe", "upload", "profile", "run")
+}
 
 
 @pytest.fixture

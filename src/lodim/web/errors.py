@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import traceback
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -13,7 +15,9 @@ from starlette.routing import Match
 
 from lodim.web.views import render
 
-__all__ = ["add_error_pages", "broken"]
+__all__ = ["add_error_pages", "broken", "where"]
+
+_log = logging.getLogger("lodim.web")
 
 RETRY_AFTER = 15  # seconds
 _HEADINGS = {
@@ -51,7 +55,7 @@ def _http(request: Request, error: Any) -> Response:
 def _methods(request: Request) -> list[str]:
     """Return what an address answers to: by itself a route tells of its own method only."""
     found = {"OPTIONS"}
-    for route in request.app.state.routes:
+    for route in (*request.app.state.routes, *request.app.routes):
         if route.matches(request.scope)[0] is not Match.NONE:
             found |= set(getattr(route, "methods", None) or ())
     return sorted(found | ({"HEAD"} if "GET" in found else set()))
@@ -73,16 +77,32 @@ def _wrong(problem: Any) -> str:
     return f"must be one of {', '.join(filter(None, words[1].split('|')))}"
 
 
-def _busy(request: Request, _: Exception) -> Response:
+def _busy(request: Request, error: Exception) -> Response:
     """Say that somebody else has been writing for too long."""
-    said = "The papers are being written to by somebody else, for longer than we wait. Please do the same again soon."
+    _log.warning("%s: %s", where(error), error)
+    said = (
+        "This took longer than we wait, most likely because the papers are being written to by somebody else. "
+        "Please do the same again soon."
+    )
     return _answer(request, 503, said, {"Retry-After": str(RETRY_AFTER)})
 
 
-def _away(request: Request, _: Exception) -> Response:
+def _away(request: Request, error: Exception) -> Response:
     """Say that the database server does not answer."""
-    said = "The database of the papers cannot be reached; please try again in a minute."
+    _log.warning("%s: %s", where(error), error)
+    said = "What this page needs, most likely the database of the papers, cannot be reached; please try again soon."
     return _answer(request, 503, said, {"Retry-After": str(RETRY_AFTER)})
+
+
+def where(error: Exception) -> str:
+    """Return kind and place of an error; its text may hold what a visitor typed, so it is left out.
+
+    Parameters
+    ----------
+    error : Exception
+    """
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    return f"{type(error).__name__} in " + " < ".join(f"{f.name}:{f.lineno}" for f in reversed(frames))
 
 
 def broken(request: Request) -> Response:

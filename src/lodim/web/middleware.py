@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import time
-import traceback
 from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -13,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lodim.web.errors import where
 from lodim.web.settings import Settings
 
 __all__ = ["CSP", "Guard"]
@@ -68,7 +68,7 @@ class Guard:
         except _TooLarge:
             pass
         except Exception as error:
-            _log.error("%s", _where(error))
+            _log.error("%s", where(error))
             if exchange.status == 0:
                 await self.broken(Request(scope))(scope, receive, exchange.send)
         if exchange.over and exchange.status == 0:
@@ -133,12 +133,6 @@ class _Exchange:
 
 def _too_large(settings: Settings) -> str:
     return f"At most {settings.upload_limit / 1e6:.0f} MB may be sent at once."
-
-
-def _where(error: Exception) -> str:
-    """Return kind and place of an error; its text may hold what a visitor typed, so it is left out."""
-    frames = traceback.extract_tb(error.__traceback__)[-4:]
-    return f"{type(error).__name__} in " + " < ".join(f"{f.name}:{f.lineno}" for f in reversed(frames))
 
 
 async def _say(send: Send, status: int, text: str) -> None:

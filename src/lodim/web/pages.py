@@ -24,7 +24,8 @@ LEAD = 320
 router = APIRouter(include_in_schema=False)
 
 PaperKey = Annotated[str, Path(pattern=r"^([0-9]{1,12}|[0-9]{4}\.[0-9]{4,5})$")]
-ration = limit("search")  # taken from by pages that compare texts, not by those that only look something up
+ration = limit("search")  # taken from by lists that compare texts, not by those that only look something up
+of_papers = limit("paper")  # each looks for those like it
 
 
 def find_paper(request: Request, key: str) -> Paper:
@@ -129,7 +130,7 @@ def paper(request: Request, key: PaperKey) -> Response:
     key : str
     """
     found = find_paper(request, key)
-    ration(request)
+    of_papers(request)
     near = request.app.state.catalog.similar(found.id, mode=request.app.state.meaning.mode)
     return render(
         request,

@@ -40,6 +40,7 @@ class Rate:
 
 RATES: Mapping[str, Rate] = {
     "search": Rate(60, 60.0, 600),
+    "paper": Rate(60, 60.0, 1200),
     "subscribe": Rate(5, 3600.0, 200),
     "upload": Rate(10, 3600.0, 200),
     "profile": Rate(10, 3600.0, 100),

@@ -220,6 +220,39 @@ def test_fusion_is_the_plain_one_once_all_have_vectors_and_by_words_while_none_h
     assert lone == [i for i in words if i not in near]  # among those without vectors the words decide
 
 
+@pytest.mark.parametrize("with_vectors", [1, 5, 30, 300, 1000])
+def test_what_the_words_find_first_is_not_lost_for_having_a_vector(with_vectors):
+    from lodim.catalog.feed.finding import fused
+
+    words = [(i, 0.0) for i in range(1, 101)]
+    near = [(i, 0.0) for i in (1, *range(1001 - with_vectors + 1, 1001))]  # closest in meaning as well
+    assert len(near) == with_vectors
+    assert fused(words, near, 1000)[0][0] == 1
+
+
+def test_joining_two_papers_makes_the_vector_anew(place, take):
+    from lodim.catalog.feed import Catalog
+
+    with Catalog(place, encoder=Letters()) as papers:
+        take(
+            papers,
+            "title,abstract,arxiv,doi\nA title of its own,,2101.00001,\nA b c,An abstract,,10.1000/abc",
+        )
+        assert papers.embed() == 2
+        take(papers, "title,abstract,arxiv,doi\nA title of its own,,2101.00001,10.1000/abc")
+        assert papers.paper("2101.00001").abstract == "An abstract"
+        assert papers.embed() == 1
+
+
+def test_what_was_found_is_counted_by_words_too(place, take):
+    from lodim.catalog.feed import Catalog
+
+    with Catalog(place, encoder=Letters()) as papers:
+        take(papers, "title,abstract\n" + "\n".join(f"net {i},nets" for i in range(1200)))
+        papers.embed(1)
+        assert papers.search("net").n_matching == 1200
+
+
 def test_arguments(methods_as_papers):
     with pytest.raises(ValueError, match="k must be"):
         methods_as_papers.search("x", 0)

@@ -77,6 +77,15 @@ def test_bad_input(shape, n, m, message):
         transposable_mask(torch.ones(shape), n, m)
 
 
-def test_weights_that_are_no_numbers():
-    with pytest.raises(ValueError, match="NaN"):
-        transposable_mask(torch.full((4, 4), float("nan")))
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(value):
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        transposable_mask(torch.full((4, 4), value))
+
+
+def test_masks_stay_exact_under_autocast_and_whatever_is_done_to_the_patterns():
+    W = torch.randn(32, 32, generator=torch.Generator().manual_seed(0))
+    mask = transposable_mask(W)
+    transposable_patterns(2, 4).zero_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(transposable_mask(W), mask)

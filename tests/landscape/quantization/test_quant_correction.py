@@ -10,6 +10,7 @@ from lodim.landscape.quantization.capture import layer_inputs, layer_means
 from lodim.landscape.quantization.conversion import prepare
 from lodim.landscape.quantization.correction import correct_bias, rectified_mean
 from lodim.landscape.quantization.equalise import fold_batch_norm
+from lodim.landscape.quantization.model import quantize
 from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec
 from lodim.nets import mlp
 from lodim.randomness import build_seeded
@@ -117,6 +118,12 @@ def test_statistics_of_the_norms_do_most_of_what_data_do():
         correct_bias(
             prepare(model, recipe), folded
         )  # which left the normalisations, not knowing what they act on
+
+
+def test_correction_without_data_folds_what_it_corrects_from():
+    linear = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 3)).eval()
+    found = quantize(linear, QuantRecipe(QuantSpec(4), bias_correction=True))
+    assert not any(type(part) is nn.BatchNorm1d for part in found.module.modules())
 
 
 def test_nothing_to_correct_from_or_to_correct():

@@ -97,6 +97,10 @@ def test_packed_models_change_precision_as_rounded_ones_do(recipe, dtype, tmp_pa
         assert torch.equal(moved(x.to(dtype)), copy.deepcopy(rounded).to(dtype)(x.to(dtype)))
         assert moved.size.float_bytes == total - 4 * 19 + 19 * dtype.itemsize  # biases have another width
         assert torch.equal(packed.to(dtype).float()(x), exact) or dtype != torch.float64
+        moved.save(tmp_path / "moved.pt")
+        assert QuantizedModel.load(tmp_path / "moved.pt", model)(x).dtype == torch.float32
+        x_moved, other = x.to(dtype), copy.deepcopy(model).to(dtype)
+        assert QuantizedModel.load(tmp_path / "m.pt", other)(x_moved).dtype == dtype
 
 
 def test_scales_keep_their_precision():

@@ -282,7 +282,7 @@ class Catalog:
                 allowed = set(conditions.run(connection, f"SELECT id FROM paper{conditions.sql()}").scalars())
                 near = [(i, c) for i, c in vectors.near_text(connection, query.text) if i in allowed]
                 ordered = near if mode == "semantic" else fused(ordered, near, len(allowed))
-                n_found = len(ordered)
+                n_found = len(ordered) if mode == "semantic" else max(n_found, len(ordered))
                 if len(near) < len(allowed):
                     lacking = f"; {len(allowed) - len(near):,} of {len(allowed):,} papers by words only"
             shown = {i: (score, "") for i, score in ordered[:k]}

@@ -112,9 +112,10 @@ def fused(
 ) -> list[tuple[int, float]]:
     """Merge the rankings by words and by meaning: a paper's score is the sum of 1 / (60 + rank), best first.
 
-    While only some papers have vectors, neither those that have nor those that lack one should gain by it. A paper
-    without counts its rank by words twice, as if meaning had said the same; and a rank among the papers with vectors
-    is stretched to what it stands for among all. Once all have vectors this is the plain sum.
+    While only some papers have vectors, neither those that have nor those that lack one should gain by it. A rank among
+    the papers with vectors is stretched to what it stands for among all; it counts for as much as the share of papers
+    that have a vector, and the rank by words for the rest. A paper without a vector counts its rank by words twice. So
+    with hardly a vector the order is that by words, and once all have one the score is the plain sum.
 
     Parameters
     ----------
@@ -128,15 +129,15 @@ def fused(
     list of (int, float)
         Ties are broken by the rank by words, then by number.
     """
-    stretch = n / max(len(near), 1)
+    share = len(near) / max(n, 1)
     by_word = {i: float(rank) for rank, (i, _) in enumerate(words, 1)}
-    by_meaning = {i: rank * stretch for rank, (i, _) in enumerate(near, 1)}
+    by_meaning = {i: rank / share for rank, (i, _) in enumerate(near, 1)}
     last = float(len(by_word) + 1)
-    scores = {
-        i: sum(1.0 / (FUSION + ranks[i]) for ranks in (by_word, by_meaning) if i in ranks)
-        * (1.0 if i in by_meaning else 2.0)
-        for i in by_word.keys() | by_meaning.keys()
-    }
+    scores: dict[int, float] = {}
+    for i in by_word.keys() | by_meaning.keys():
+        said = 1.0 / (FUSION + by_word[i]) if i in by_word else 0.0
+        meant = share / (FUSION + by_meaning[i]) + (1.0 - share) * said if i in by_meaning else said
+        scores[i] = said + meant
     return sorted(scores.items(), key=lambda item: (-item[1], by_word.get(item[0], last), item[0]))
 
 

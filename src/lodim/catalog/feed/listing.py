@@ -22,14 +22,13 @@ import sqlalchemy as sa
 from lodim.catalog.feed import dialect
 from lodim.catalog.feed.conditions import Conditions
 from lodim.catalog.feed.cursors import Cursor
-from lodim.catalog.feed.finding import find_paper, like_text, shared_words
+from lodim.catalog.feed.finding import find_paper, fused, like_text, shared_words
 from lodim.catalog.feed.ingest import CHANGED
 from lodim.catalog.feed.loading import load_papers
 from lodim.catalog.feed.paper import Page, Paper
 from lodim.catalog.feed.records import stamp, utc
 from lodim.catalog.feed.store import Store
 from lodim.catalog.feed.trending import HOUR, Series, Trending
-from lodim.catalog.search import FUSION
 
 __all__ = ["Rankings", "ranked_page", "scored_page", "similar_page"]
 
@@ -280,11 +279,10 @@ def _of_both(
 ) -> tuple[dict[int, float], list[str]]:
     """Return scores by rank while only some papers have vectors, and the words by which the others have theirs."""
     found, words = like_text(connection, text, without=without)
-    lexical = sorted(found.items(), key=lambda item: (-item[1], item[0]))
-    ranked = {i: 2.0 / (FUSION + rank) for rank, (i, _) in enumerate(lexical, 1) if i not in cosines}
-    near = [i for i, cosine in cosines.items() if cosine > 0 and i != without]
-    ranked |= {i: 2.0 / (FUSION + rank * n / len(cosines)) for rank, i in enumerate(near, 1)}
-    return ranked, words
+    alike = [(i, score) for i, score in found.items() if cosines.get(i, 1.0) > 0]
+    lexical = sorted(alike, key=lambda item: (-item[1], item[0]))
+    near = [(i, cosine) for i, cosine in cosines.items() if cosine > 0 and i != without]
+    return dict(fused(lexical, near, n)), words
 
 
 def _cut(

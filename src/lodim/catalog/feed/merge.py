@@ -313,4 +313,6 @@ def _absorb(connection: sa.Connection, keep: int, gone: int) -> None:
         changes["author_key"] = second["author_key"]
     setting = ", ".join(f"{name} = :{name}" for name in changes)
     _run(connection, f"UPDATE paper SET {setting} WHERE id = :id", id=keep, **changes)
+    if "abstract" in changes:
+        _run(connection, "DELETE FROM embedding WHERE paper_id = :id", id=keep)
     _index(connection, keep)

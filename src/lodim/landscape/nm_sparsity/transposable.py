@@ -6,8 +6,8 @@ each M x M block, so that both products have the pattern; the best one keeps the
 
 .. math:: \max_\Pi \sum_{ij} \Pi_{ij} |W_{ij}| \quad \text{with} \quad \sum_j \Pi_{ij} = \sum_i \Pi_{ij} = N .
 
-For blocks of up to four rows all such patterns can be listed (90 for 2:4), and one product of the magnitudes with the
-list finds the best of every block: an exact solution, on any device.
+For blocks of up to four rows all such patterns can be listed (90 for 2:4), and the sum of magnitudes that each keeps
+finds the best of every block: an exact solution, on any device.
 
 =========================== =====================================
 symbol in the paper         name here
@@ -37,7 +37,6 @@ __all__ = ["transposable_mask", "transposable_patterns"]
 _LARGEST = 4
 
 
-@cache
 def transposable_patterns(n: int, m: int) -> Float[Tensor, "patterns m m"]:
     """Return all m x m matrices of zeros and ones with n ones in every row and column.
 
@@ -59,6 +58,11 @@ def transposable_patterns(n: int, m: int) -> Float[Tensor, "patterns m m"]:
     check_pattern(n, m)
     if m > _LARGEST:
         raise ValueError(f"transposable masks are found by listing, for m of at most {_LARGEST}; got {m}")
+    return _patterns(n, m).clone()
+
+
+@cache
+def _patterns(n: int, m: int) -> Tensor:
     rows = [[float(i in kept) for i in range(m)] for kept in combinations(range(m), n)]
     found = torch.tensor(list(product(rows, repeat=m)))
     return found[(found.sum(1) == n).all(1)]
@@ -78,7 +82,7 @@ def transposable_mask(W: Float[Tensor, "out in"], n: int = 2, m: int = 4) -> Flo
     Raises
     ------
     ValueError
-        Not a pattern, ``m`` too large or not dividing an axis, or weights that are NaN.
+        Not a pattern, ``m`` too large or not dividing an axis, or weights that are NaN or infinite.
 
     Examples
     --------
@@ -90,11 +94,18 @@ def transposable_mask(W: Float[Tensor, "out in"], n: int = 2, m: int = 4) -> Flo
     patterns = transposable_patterns(int(n), int(m)).to(W.device)
     if any(size % m for size in W.shape):
         raise ValueError(f"blocks of {m} x {m} do not divide a weight of shape {tuple(W.shape)}")
-    if W.isnan().any():
+    if not bool(W.isfinite().all()):
         raise ValueError(
-            "the weights hold NaN, of which no magnitude is the largest; the training has diverged"
+            "the weights hold NaN or infinity, of which no sum is the largest; the training has diverged"
         )
-    precise = torch.promote_types(W.dtype, torch.float32)
-    blocks = W.abs().to(precise).unflatten(1, (-1, m)).unflatten(0, (-1, m)).transpose(1, 2)
-    kept = torch.einsum("abij,pij->abp", blocks, patterns.to(precise)).argmax(-1)
-    return patterns[kept].transpose(1, 2).reshape(W.shape).to(W.dtype)
+    blocks = (
+        W.abs().to(torch.promote_types(W.dtype, torch.float32)).unflatten(1, (-1, m)).unflatten(0, (-1, m))
+    )
+    blocks = blocks.transpose(1, 2).flatten(2)
+    most = torch.full_like(blocks[..., 0], -1.0)
+    best = torch.zeros_like(most, dtype=torch.long)
+    for i, places in enumerate(patterns.flatten(1).nonzero()[:, 1].view(len(patterns), -1)):
+        kept = blocks[..., places].sum(-1)  # no matrix product: it would round on some devices
+        best = torch.where(kept > most, i, best)
+        most = torch.maximum(kept, most)
+    return patterns[best].transpose(1, 2).reshape(W.shape).to(W.dtype)

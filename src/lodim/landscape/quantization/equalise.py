@@ -45,7 +45,7 @@ from torch import Tensor, nn
 from lodim.landscape.quantization.chains import LAYERS, Link, find_links, reads_rows, trace_graph
 from lodim.nets.activations import evaluation_mode, model_inputs
 from lodim.nets.layers import peculiarity
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, warn
 
 __all__ = ["FoldedNorm", "equalise", "fold_batch_norm"]
 
@@ -113,8 +113,8 @@ def fold_batch_norm(
     example : Tensor, array, mapping or tuple, optional
         A batch of inputs, which shows how many axes there are.
     certain : bool
-        Without an example, leave a normalisation after a linear layer unless something before it flattens; otherwise it
-        is folded, and refuses inputs of other than two axes.
+        Without an example, leave a normalisation after a linear layer, with a warning, unless something before it
+        flattens; otherwise it is folded, and refuses inputs of other than two axes.
     only : collection of str, optional
         Names of the normalisations to fold, nothing else being asked.
 
@@ -165,6 +165,13 @@ def _features_only(model: nn.Module, links: list[Link], example: Any, certain: b
     if example is None:
         graph, modules = trace_graph(model), dict(model.named_modules())
         left = {link for link in rows if not reads_rows(graph, link.first, modules)}
+        if left:
+            names = ", ".join(sorted(repr(link.second) for link in left))
+            warn(
+                f"the normalisations {names} stay in floating point: nothing shows whether the linear layers before "
+                "them put out two axes; give calibration data",
+                stacklevel=5,
+            )
     else:
         axes = _axes(model, [link.second for link in rows], example)
         left = {link for link in rows if axes.get(link.second) != 2}

@@ -218,6 +218,9 @@ def _restored(layer: Any, name: str, quantizer: Any, inputs: Any, rest: Mapping[
         )
     wrapped = QuantLayer(layer, quantizer, inputs)
     if isinstance(quantizer, PackedWeight):
+        quantizer.like = layer.weight.detach().new_empty(
+            0
+        )  # the precision of the model that it is loaded into
         layer.register_parameter("weight", None)
     bias = rest.get(f"{name}.layer.bias")
     if bias is not None and layer.bias is None:

@@ -80,7 +80,7 @@ def ready(model: nn.Module, recipe: QuantRecipe, calibration: Any = None) -> nn.
     recipe : QuantRecipe
     calibration : Tensor, array or list, optional
         Its first batch shows what batch normalisations act on. Without, one after a linear layer is folded only where
-        something before it flattens, or where equalisation needs it.
+        something before it flattens, or where equalisation or bias correction needs it.
 
     Returns
     -------
@@ -91,7 +91,8 @@ def ready(model: nn.Module, recipe: QuantRecipe, calibration: Any = None) -> nn.
     if recipe.fold_bn:
         example = None if calibration is None else next(iter(batches_of(calibration)), None)
         try:
-            folded = fold_batch_norm(model, example, certain=not recipe.equalise)
+            declared = recipe.equalise or (recipe.bias_correction and example is None)
+            folded = fold_batch_norm(model, example, certain=not declared)
         except ValueError as error:
             if "traced" not in str(error):
                 raise
