@@ -113,3 +113,34 @@ def test_refusals():
         fit_scaling_law([10, 20], [1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match="does not fall"):
         fit_scaling_law([10, 100], [1.0, 2.0]).n_for_loss(0.5)
+
+
+def earlier(law):
+    """As a law was written before it kept what it was fitted to."""
+    return ScalingLaw.from_dict({k: v for k, v in law.to_dict().items() if k not in ("d", "k_f")})
+
+
+def test_a_law_that_does_not_say_what_it_was_fitted_to_takes_what_it_is_given():
+    n, d, k_f, loss = observations()
+    law = fit_scaling_law(n, loss, d, k_f)
+    old = earlier(law)
+    assert old.predict(2000, 7, 0.4) == law.predict(2000, 7, 0.4)
+    assert old.n_for_loss(0.5, 7, 0.4) == law.n_for_loss(0.5, 7, 0.4)
+    with pytest.raises(ValueError, match=r"does not say .* dimensions .* give d="):
+        old.predict(2000, k_f=0.4)
+    with pytest.raises(ValueError, match=r"does not say .* sharpnesses .* give k_f="):
+        old.predict(2000, d=7)
+
+
+def test_a_fit_without_a_dimension_is_told_from_one_that_does_not_say():
+    n = np.array([100, 1000, 10_000])
+    law = fit_scaling_law(n, 5 * n**-0.1)
+    assert law.d == ()
+    assert ScalingLaw.from_json(law.to_json()) == law
+    old = earlier(law)
+    assert old.d is None
+    assert old.predict(2000, d=1) == law.predict(2000)
+    with pytest.raises(ValueError, match="does not say"):
+        old.predict(2000)
+    with pytest.raises(ValueError, match="fitted without k_f"):
+        old.predict(2000, d=1, k_f=0.5)

@@ -48,9 +48,12 @@ class ScalingLaw(Result):
     r2 : float
         Share of the variance of ``log loss`` explained.
     n_observations : int
-    d, k_f : tuple of float or None
-        Smallest and largest dimension and sharpness of the fit; None for what it was not given. Where they are the same
-        number, it is what :meth:`predict` and :meth:`n_for_loss` go by unless told otherwise.
+    d : tuple of float or None
+        Smallest and largest dimension of the fit; empty if it was given none, None if not known (a law of an earlier
+        version). Where they are the same number, it is what :meth:`predict` and :meth:`n_for_loss` go by unless told
+        otherwise.
+    k_f : tuple of float or None
+        Smallest and largest sharpness of the fit; None if it was given none, or if not known.
     """
 
     intercept: float
@@ -59,7 +62,7 @@ class ScalingLaw(Result):
     se: dict[str, float]
     r2: float
     n_observations: int
-    d: tuple[float, float] | None = None
+    d: tuple[float, ...] | None = None
     k_f: tuple[float, float] | None = None
 
     def predict(self, n: Any, d: Any = None, k_f: Any = None) -> Any:
@@ -77,7 +80,8 @@ class ScalingLaw(Result):
         Raises
         ------
         ValueError
-            Numbers that are not positive; d or k_f missing where it varied in the fit, or given where the fit had none.
+            Numbers that are not positive; d or k_f missing where it varied in the fit or is not known, or given where
+            the fit had none.
         """
         counts = _positive(n, "n")
         dims, start = self._terms(d, k_f)
@@ -111,11 +115,13 @@ class ScalingLaw(Result):
 
     def _terms(self, d: Any, k_f: Any) -> tuple[np.ndarray, np.ndarray]:
         """Dimension, and the part of log loss that does not depend on N."""
-        dims = np.ones(()) if self.d is None and d is None else _as_fitted(d, self.d, "d", "dimensions")
-        if self.sharpness is None and k_f is None:
+        dims = np.ones(()) if self.d == () and d is None else _as_fitted(d, self.d, "d", "dimensions")
+        if self.sharpness is None:
+            if k_f is not None:
+                _as_fitted(k_f, (), "k_f", "sharpnesses")
             return dims, np.asarray(self.intercept)
         sharp = _as_fitted(k_f, self.k_f, "k_f", "sharpnesses")
-        return dims, np.asarray(self.intercept + (self.sharpness or 0.0) * np.log(sharp))
+        return dims, np.asarray(self.intercept + self.sharpness * np.log(sharp))
 
     def __str__(self) -> str:
         tail = f" + {self.sharpness:.3g} log K_F" if self.sharpness is not None else ""
@@ -143,14 +149,16 @@ def _observed(values: Any, name: str, n: int) -> np.ndarray:
     return np.broadcast_to(array, (n,))
 
 
-def _as_fitted(given: Any, fitted: tuple[float, float] | None, name: str, what: str) -> np.ndarray:
-    """What is given for d or k_f, or the one number that the fit was made with."""
-    if fitted is None:
+def _as_fitted(given: Any, fitted: tuple[float, ...] | None, name: str, what: str) -> np.ndarray:
+    """What is given for d or k_f, or the one number that the fit was made with; refused if that had none."""
+    if fitted == ():
         raise ValueError(
             f"this law was fitted without {name}, so it cannot be told what {name} changes: fit with it"
         )
     if given is not None:
         return _positive(given, name)
+    if not fitted:
+        raise ValueError(f"this law does not say which {what} it was fitted to: give {name}=")
     low, high = fitted
     if low != high:
         raise ValueError(
@@ -211,6 +219,6 @@ def fit_scaling_law(n: Any, loss: Any, d: Any = None, k_f: Any = None) -> Scalin
         dict(zip(columns, se.tolist())),
         1 - float(residual @ residual) / total if total > 0 else float("nan"),
         len(y),
-        None if d is None else _span(dims),
+        () if d is None else _span(dims),
         None if sharp is None else _span(sharp),
     )

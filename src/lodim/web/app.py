@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -54,7 +55,8 @@ def create_app(
     Returns
     -------
     FastAPI
-        With ``settings``, ``catalog``, ``now`` and ``limiter`` in ``app.state``.
+        With ``settings``, ``catalog``, ``visited`` (its store for who looks at a page), ``now`` and ``limiter`` in
+        ``app.state``.
 
     Raises
     ------
@@ -74,8 +76,8 @@ def create_app(
             post = app.state.post = start_scheduler(papers, settings.mail, secret=settings.secret, now=now)
         yield
         if post is not None:
-            post.stop()
-        filler.stop()
+            await asyncio.to_thread(post.stop)
+        await asyncio.to_thread(filler.stop)
         job_pages.close_queue(app)
         if catalog is None:
             papers.close()
@@ -91,6 +93,7 @@ def create_app(
     )
     app.state.settings = settings
     app.state.catalog = papers
+    app.state.visited = papers.store.for_visitors()
     app.state.now = now or (lambda: datetime.now(UTC))
     clock = time.monotonic if now is None else (lambda: now().timestamp())
     app.state.limiter = Limiter(settings.rates, clock)

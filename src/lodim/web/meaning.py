@@ -21,6 +21,8 @@ class Meaning:
 
     def __init__(self) -> None:
         self.state = "off"
+        self._then: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
 
     def start(self, then: Callable[[], None] | None = None) -> None:
         """Load the encoder in the background if the extra ``semantic`` is installed.
@@ -28,26 +30,36 @@ class Meaning:
         Parameters
         ----------
         then : callable, optional
-            Called when it is ready.
+            Called when it is ready; of every call, also of those made while it is loading.
         """
         from lodim.catalog.semantic import semantic_available
 
-        if self.state == "ready" and then is not None:
+        if not semantic_available():
+            return
+        with self._lock:
+            ready, begins = self.state == "ready", self.state == "off"
+            if begins:
+                self.state = "loading"
+            if then is not None and not ready:
+                self._then.append(then)
+        if begins:
+            threading.Thread(target=self._load, name="lodim-meaning", daemon=True).start()
+        if ready and then is not None:
             then()
-        if self.state == "off" and semantic_available():
-            self.state = "loading"
-            threading.Thread(target=self._load, args=(then,), name="lodim-meaning", daemon=True).start()
 
-    def _load(self, then: Callable[[], None] | None) -> None:
+    def _load(self) -> None:
         try:
             from lodim.catalog.semantic import ranked_by_meaning
 
             ranked_by_meaning("intrinsic dimension")
-            self.state = "ready"
-            if then is not None:
+            with self._lock:
+                self.state, called = "ready", self._then
+                self._then = []
+            for then in called:
                 then()
         except Exception as error:  # a search by words is better than none; the page says which it was
-            self.state = "off"
+            with self._lock:
+                self.state, self._then = "off", []
             _log.warning("search by meaning is not available: %s: %s", type(error).__name__, error)
 
     @property

@@ -52,7 +52,7 @@ def subscribers_of(app: Any) -> Subscribers:
     held = getattr(app.state, "subscribers", None)
     if held is None:
         state = app.state
-        held = Subscribers(state.catalog.store, now=lambda: state.now(), secret=state.settings.secret)
+        held = Subscribers(state.visited, now=lambda: state.now(), secret=state.settings.secret)
         state.subscribers = held
     return held
 

@@ -1,7 +1,7 @@
 """While somebody else writes for long: wishes of people and what became of mails are written down all the same."""
 
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 
 import pytest
@@ -16,21 +16,21 @@ from lodim.catalog.digest import post as post_module
 from lodim.catalog.digest import read_request, suppression
 from lodim.catalog.digest.post import JOB, Report
 from lodim.catalog.digest.subscribers import Subscribers
-from lodim.catalog.feed.store import Store
+from lodim.catalog.feed.store import PAPERS, Store
 
 ANN = "ann@example.org"
 SHORT, HELD = 0.02, 0.3  # seconds: of an ordinary writer's patience, and of the other's transaction
 
 
 @contextmanager
-def another_writing(path, seconds=HELD):
-    """Let another connection hold the lock from now on for some time."""
+def another_writing(path, seconds=HELD, let_go=None):
+    """Let another connection hold the lock from now on for some time, or until it is told to let go."""
     has, other = threading.Event(), Store(path)
 
     def write():
         with other.writing():
             has.set()
-            threading.Event().wait(seconds)
+            (let_go or threading.Event()).wait(seconds)
 
     worker = threading.Thread(target=write)
     worker.start()
@@ -128,3 +128,110 @@ def test_what_could_not_be_overwritten_is_said(site, path, monkeypatch):
         suppression.scrub(site.papers.store)
     store.close()
     suppression.scrub(site.papers.store)
+
+
+def test_who_reads_an_older_moment_keeps_it_in_the_file(site, path, monkeypatch):
+    def held():
+        return any(ANN.encode() in file.read_bytes() for file in path.parent.glob("papers.db*"))
+
+    site.join(ANN)
+    store = Store(path)
+    with monkeypatch.context() as patch, store.reading() as connection:
+        patch.setattr(suppression, "LONG", SHORT)
+        connection.exec_driver_sql("SELECT email FROM subscriber").all()
+        with pytest.raises(TimeoutError, match="the file still holds what was in them"):
+            site.subscribers.forget(ANN)
+        assert held()
+    store.close()
+    assert site.subscribers.forget(ANN) == 0
+    assert not held()
+
+
+@pytest.fixture
+def due(site, path, monday):
+    """Return the site when a digest is due to three readers."""
+    for address in (ANN, "bo@example.org", "cy@example.org"):
+        site.join(address)
+    site.clock.at = monday - timedelta(hours=2)
+    site.take((1, "First", 7))
+    site.clock.at = monday
+    site.server.got.clear()
+    return site
+
+
+def test_who_is_in_a_hurry_sends_no_further_mail(due, monkeypatch):
+    hand_over = post_module._hand_over
+    with ExitStack() as stack, monkeypatch.context() as patch:
+
+        def hurried(*given):
+            stack.enter_context(due.papers.store.hurry(60))
+            return hand_over(*given)
+
+        patch.setattr(post_module, "_hand_over", hurried)
+        assert due.post.run() == Report(queued=3, sent=1)
+    assert due.post.run() == Report(sent=2)
+
+
+def test_a_stop_does_not_wait_for_long_to_report_a_mail(due, path, monkeypatch, caplog):
+    pytest.importorskip("apscheduler", reason="needs the extra 'web'")
+    from lodim.catalog.digest.background import start_scheduler
+
+    hand_over, handed, let_go = post_module._hand_over, threading.Event(), threading.Event()
+    with ExitStack() as stack, monkeypatch.context() as patch:
+
+        def held(*given):
+            outcome = hand_over(*given)
+            stack.enter_context(another_writing(path, 120, let_go))
+            handed.set()
+            return outcome
+
+        patch.setattr(post_module, "_hand_over", held)
+        running = start_scheduler(due.papers, due.settings, secret=due.subscribers.secret, now=due.clock)
+        assert handed.wait(120)
+        running.stop(within=0.01)
+        let_go.set()
+    assert [r.getMessage() for r in caplog.records if "it will be sent again" in r.getMessage()] == [
+        "delivery 1 was sent, but this was not written down in time: it will be sent again"
+    ]
+    due.clock.pass_by(minutes=20)
+    assert due.post.run() == Report(sent=3)
+    assert len(due.server.got) == 4
+    assert len(set(due.server.got)) == 3  # the same, byte for byte
+
+
+def wait_until_somebody_waits(store):
+    for _ in range(10_000):
+        with store.reading() as connection:
+            if connection.exec_driver_sql("SELECT count(*) FROM pg_locks WHERE NOT granted").scalar_one():
+                return
+        threading.Event().wait(0.01)
+    raise AssertionError("nobody waits")
+
+
+def test_papers_that_change_in_another_order_while_their_mail_is_reported(
+    postgresql, make_site, mail_server, clock, monday
+):
+    from lodim.catalog.digest.smtp import Outcome
+
+    change = "UPDATE paper SET arxiv_id = '2612.0000' || id WHERE id = {}"
+    with postgresql.database() as url:
+        site = make_site(url, mail_server, clock)
+        site.join(ANN)
+        site.clock.at = monday
+        site.take((1, "First", 7), (2, "Second", 3))
+        site.post.prepare()
+        delivery, states = site.post.deliveries.claim(), []
+        finish, report, tries = site.post.deliveries.finish, site.post.deliveries._report, []
+        site.post.deliveries._report = lambda *given: (tries.append(1), report(*given))[1]
+        worker = threading.Thread(target=lambda: states.append(finish(delivery, Outcome("sent", "250"))))
+        with site.papers.store.writing(PAPERS) as connection:
+            connection.exec_driver_sql(change.format(delivery.papers[1]))
+            worker.start()
+            wait_until_somebody_waits(site.papers.store)
+            connection.exec_driver_sql(change.format(delivery.papers[0]))
+        worker.join(120)
+        assert states == ["sent"]
+        assert len(tries) == 1  # neither stood in the other's way
+        assert site.rows("SELECT count(*) FROM sent_item") == [(2,)]
+        assert site.rows("SELECT count(*) FROM paper WHERE arxiv_id LIKE '2612%%'") == [(2,)]
+        site.close()

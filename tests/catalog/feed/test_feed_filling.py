@@ -10,7 +10,9 @@ import pytest
 pytest.importorskip("sqlalchemy", reason="needs the extra 'web'")
 
 from lodim.catalog.feed import Catalog
+from lodim.catalog.feed import filling as filling_module
 from lodim.catalog.feed.filling import Filler
+from lodim.catalog.feed.store import PAPERS
 
 QUERY = "paper"
 
@@ -73,8 +75,8 @@ def test_an_error_is_told_once_and_work_goes_on(filling, caplog):
     papers, encoder, filler = filling
     encoder.broken = True
     tries = []
-    embed = papers.embed
-    papers.embed = lambda limit: (tries.append(limit), embed(limit))[1]
+    some = filler._some
+    filler._some = lambda: (tries.append(1), some())[1]
     with caplog.at_level(logging.WARNING, logger="lodim.catalog"):
         filler.start()
         wait_until(lambda: len(tries) > 3)
@@ -105,3 +107,33 @@ def test_one_that_was_stopped_before_it_began_never_begins(filling):
     filler.stop()
     filler.start()
     assert not encoder.worked.wait(0.1)
+
+
+def n_kept(papers):
+    with papers.store.reading() as connection:
+        return connection.exec_driver_sql("SELECT count(*) FROM embedding").scalar_one()
+
+
+def test_what_is_computed_after_the_stop_is_not_kept(filling, monkeypatch):
+    papers, encoder, filler = filling
+    go_on, encode = threading.Event(), encoder.encode
+    encoder.encode = lambda texts: (encode(texts), go_on.wait(120))[0]
+    monkeypatch.setattr(filling_module, "STOP_WITHIN", 0.01)
+    filler.start()
+    assert encoder.worked.wait(20)
+    filler.stop()
+    go_on.set()
+    filler._thread.join(120)
+    assert encoder.batches == [4]
+    assert n_kept(papers) == 0
+
+
+def test_it_stops_while_another_writes(filling, monkeypatch):
+    papers, encoder, filler = filling
+    monkeypatch.setattr(filling_module, "PATIENCE", 0.05)
+    monkeypatch.setattr(filling_module, "STOP_WITHIN", 50.0)  # below what others wait for
+    with papers.store.writing(PAPERS):
+        filler.start()
+        assert encoder.worked.wait(20)
+        filler.stop()
+        assert not filler._thread.is_alive()

@@ -284,3 +284,56 @@ def test_opening_does_not_wait_for_a_writer(server, monkeypatch):
         assert other.schema_version == store.schema_version
         other.close()
     store.close()
+
+
+def test_of_two_that_wait_for_each_other_one_begins_anew(server):
+    store, met, begun = Store(server), threading.Barrier(2, timeout=120), []
+
+    def work(first, second):
+        def change(connection):
+            begun.append(first)
+            store.set_meta(connection, first, "x")
+            if begun.count(first) == 1:
+                met.wait()
+            store.set_meta(connection, second, first)
+
+        return change
+
+    keys = (("a", "b"), ("b", "a"))
+    threads = [threading.Thread(target=store.run, args=(work(*key), key[0])) for key in keys]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(begun) in (["a", "a", "b"], ["a", "b", "b"])
+    with store.reading() as connection:
+        values = (store.get_meta(connection, "a"), store.get_meta(connection, "b"))
+    assert values == (("x", begun[-1]) if begun[-1] == "a" else (begun[-1], "x"))
+    store.close()
+
+
+def test_what_always_stands_in_the_way_is_told(server):
+    store, tries = Store(server), []
+
+    def work(connection):
+        tries.append(connection)
+        connection.exec_driver_sql("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40P01'; END $$")
+
+    with pytest.raises(TimeoutError, match="at the same place"):
+        store.run(work)
+    assert len(tries) == 3
+    store.close()
+
+
+def test_who_has_two_locks_keeps_others_from_either(server):
+    store = Store(server)
+    with store.writing("one", "two"):
+        for lock in ("one", "two"):
+            with pytest.raises(TimeoutError), store.writing(lock, patience=0.01):
+                raise AssertionError("both write")
+    with store.writing("two"):
+        with pytest.raises(TimeoutError), store.writing("one", "two", patience=0.01):
+            raise AssertionError("both write")
+        with store.writing("one", patience=0.01):  # which was let go
+            pass
+    store.close()

@@ -147,3 +147,41 @@ def test_few_orders_are_kept(papers, voted, take):
     for minute in range(20):
         papers.papers("top", now=f"2026-11-23T12:{minute:02d}:00Z")
     assert len(papers._rankings._held) == listing.MOST_KEPT
+
+
+def test_who_waits_can_be_told_to_hurry(place):
+    with Catalog(place, encoder=None) as one, Catalog(place, encoder=None) as other:
+        told = []
+
+        def write():
+            try:
+                with one.store.writing(PAPERS, patience=600):
+                    raise AssertionError("both write")
+            except TimeoutError as error:
+                told.append(str(error))
+
+        worker = threading.Thread(target=write)
+        with other.store.writing(PAPERS):
+            worker.start()
+            with one.store.hurry(0.01):
+                assert one.store.hurried
+                worker.join(120)
+            assert len(told) == 1
+            assert "another process" in told[0]
+        assert not one.store.hurried
+        with one.store.writing(PAPERS):
+            pass
+
+
+def test_so_many_visitors_wait_and_no_more(place):
+    with Catalog(place, encoder=None) as papers:
+        visited = papers.store.for_visitors(patience=0.01, at_once=1)
+        with visited.writing(), pytest.raises(TimeoutError, match="too many wait"), visited.writing("else"):
+            raise AssertionError("both write")
+        with papers.store.writing():
+            with pytest.raises(TimeoutError, match="another process"), visited.writing(patience=600):
+                raise AssertionError("both write")
+            with visited.reading():
+                pass
+        with visited.writing():
+            pass

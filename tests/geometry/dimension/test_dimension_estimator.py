@@ -182,7 +182,7 @@ def test_scale_profile_of_a_noisy_curve():
     rng = np.random.default_rng(0)
     t = rng.uniform(0, 2 * np.pi, size=4000)
     X = np.stack([np.cos(t), np.sin(t)], 1) * 5 + rng.normal(scale=0.02, size=(4000, 2))
-    frame = IntrinsicDimension().fit(X).scale_profile()
+    frame = IntrinsicDimension(random_state=0).fit(X).scale_profile()
     assert list(frame.columns) == ["kind", "n1", "n_used", "dimension", "se", "radius"]
     gride = frame[frame.kind == "gride"]
     assert gride.n1.tolist() == [1, 2, 4, 8, 16, 32]

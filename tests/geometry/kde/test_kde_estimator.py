@@ -13,6 +13,7 @@ from sklearn.neighbors import KernelDensity
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from lodim.geometry import HighDimKDE, KDERegime, density_regime, kde_theory
+from lodim.geometry.kde.bandwidth import maximise
 from lodim.geometry.kde.kernels import KERNELS, log_norm
 from lodim.neighbors import LogSumExp, stream_pairs
 
@@ -446,3 +447,29 @@ def test_cuda_agrees_with_the_processor():
     assert there.bandwidth_ == pytest.approx(here.bandwidth_, rel=1e-8)
     np.testing.assert_allclose(there.diagnose(Q).n_eff, here.diagnose(Q).n_eff, rtol=1e-8)
     np.testing.assert_allclose(there.grad_log_density(Q), here.grad_log_density(Q), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(("d", "jitter"), [(2, 1e-13), (5, 0.0), (5, 1e-10), (5, 1e-8), (20, 1e-13)])
+def test_rows_that_repeat_up_to_rounding_do_not_decide_the_bandwidth(d, jitter):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(500, d))
+    again = X[:100] + jitter * rng.normal(size=(100, d)) if jitter else X[:100] * 3.3 / 3.3
+    plain, kde = (HighDimKDE(n_queries=600, random_state=0).fit(Y) for Y in (X, np.r_[X, again]))
+    assert np.isfinite(kde.curves_.loo).all()
+    assert 0.5 * plain.bandwidth_ < kde.bandwidth_ <= 1.01 * plain.bandwidth_
+    squares = cdist(kde._points.rows, kde._points.rows, "sqeuclidean")
+    np.fill_diagonal(squares, np.inf)
+
+    def likelihood(h):
+        return logsumexp(-squares / (2 * h**2), axis=1).mean() - d * np.log(h)
+
+    assert likelihood(kde.bandwidth_) > max(map(likelihood, np.geomspace(1e-8, 10, 28))) - 1e-4
+
+
+def test_a_value_that_is_no_number_is_no_maximum():
+    grid = np.geomspace(1e-3, 10, 17)
+
+    def curve(h):
+        return np.where(h < 0.01, np.inf, np.where(h < 0.1, np.nan, -(np.log(h) ** 2)))
+
+    assert maximise(curve, grid, curve(grid)) == pytest.approx(1)

@@ -111,6 +111,35 @@ def test_dependent_columns_get_the_shortest_coefficients():
     assert model.intercept_ == 0.0
 
 
+@pytest.mark.parametrize("fit_intercept", [False, True])
+def test_more_columns_than_rows_get_the_shortest_coefficients(fit_intercept):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(50, 1000)) + 0.3, rng.normal(size=50)
+    model = LpRegression(p=2, fit_intercept=fit_intercept).fit(X, y)
+    centred = (X - X.mean(0), y - y.mean()) if fit_intercept else (X, y)
+    assert model.coef_ == pytest.approx(np.linalg.lstsq(*centred)[0], abs=1e-12)
+    assert model.predict(X) == pytest.approx(y, abs=1e-10)
+
+
+def test_more_columns_than_rows_in_different_units():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(20, 400)) * 10.0 ** rng.integers(-4, 5, 400), rng.normal(size=20)
+    model = LpRegression(p=2, fit_intercept=False).fit(X, y)
+    largest = X[:, np.abs(X).max(0) > 1e3]
+    assert model.predict(X) == pytest.approx(y, abs=1e-9)
+    assert np.linalg.norm(model.coef_) <= np.linalg.norm(np.linalg.lstsq(largest, y)[0])
+
+
+@pytest.mark.parametrize("p", [1, 2, 3])
+def test_the_intercept_does_not_count_in_the_length(p):
+    """Coefficients of levels may all move by one number that the intercept takes back: the shortest sum to zero."""
+    rng = np.random.default_rng(0)
+    level = rng.integers(0, 4, 300)
+    model = LpRegression(p=p, random_state=0).fit(np.eye(4)[level], rng.normal(size=300) + 10 * level + 5)
+    assert abs(model.coef_.sum()) < 1e-9
+    assert np.ptp(model.coef_) == pytest.approx(30, abs=1 if p < 3 else 2)
+
+
 def test_below_one_there_is_a_local_minimum_without_a_certificate():
     X, y = problem()
     with pytest.warns(UserWarning, match="not convex"):

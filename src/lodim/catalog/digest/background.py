@@ -13,6 +13,7 @@ from lodim.catalog.digest.smtp import without_addresses
 from lodim.catalog.digest.subscribers import Subscribers
 from lodim.catalog.feed.catalog import Catalog
 from lodim.catalog.feed.libraries import optional
+from lodim.catalog.feed.store import HURRIED, Store
 
 __all__ = ["Background", "start_scheduler"]
 
@@ -27,18 +28,28 @@ class Background:
     ----------
     scheduler : BackgroundScheduler
         Of APScheduler, with the jobs ``digest`` and ``letters``.
+    store : Store
+        Where they write.
     """
 
-    def __init__(self, scheduler: Any) -> None:
-        self.scheduler = scheduler
+    def __init__(self, scheduler: Any, store: Store) -> None:
+        self.scheduler, self._store = scheduler, store
 
     def wake(self) -> None:
         """Send the letters that wait now, for example after a request to subscribe."""
         self.scheduler.modify_job("letters", next_run_time=datetime.now(UTC))
 
-    def stop(self) -> None:
-        """End after the mail that is being sent."""
-        self.scheduler.shutdown(wait=True)
+    def stop(self, within: int | float = HURRIED) -> None:
+        """End after the mail that is being sent.
+
+        Parameters
+        ----------
+        within : float
+            Seconds that it is waited for others who write. What then became of the mail is not written down: it is sent
+            again when its claim is over.
+        """
+        with self._store.hurry(within):
+            self.scheduler.shutdown(wait=True)
 
 
 def start_scheduler(
@@ -93,7 +104,7 @@ def start_scheduler(
             _quietly, "interval", args=[name, work], id=name, seconds=seconds, next_run_time=begin
         )
     scheduler.start()
-    return Background(scheduler)
+    return Background(scheduler, catalog.store)
 
 
 def _quietly(name: str, work: Callable[[], Report]) -> None:

@@ -42,7 +42,7 @@ from lodim.catalog.digest.content import Digest
 from lodim.catalog.digest.mail import Texts
 from lodim.catalog.digest.smtp import Outcome
 from lodim.catalog.feed.records import stamp
-from lodim.catalog.feed.store import LONG, Store
+from lodim.catalog.feed.store import LONG, PAPERS, RECORDS, Store
 
 __all__ = ["LEASE", "REPORT_WITHIN", "WAITS", "Deliveries", "Delivery"]
 
@@ -235,33 +235,41 @@ class Deliveries:
         """
         waits = outcome.state in ("soft", "full") and delivery.attempts <= len(WAITS)
         state = "sent" if outcome.state == "sent" else "retry" if waits else "failed"
-        with self.store.writing(patience=REPORT_WITHIN) as connection:
-            mine = connection.execute(
-                sa.text("SELECT 1 FROM delivery WHERE id = :id AND owner = :owner AND state = 'sending'"),
-                {"id": delivery.id, "owner": self.owner},
-            ).scalar()
-            if mine is None:
-                return None
-            if state == "retry":
-                again = stamp(self._now() + WAITS[delivery.attempts - 1])
-                connection.execute(
-                    sa.text(
-                        "UPDATE delivery SET state = 'retry', next_at = :again, owner = NULL, said = :said "
-                        "WHERE id = :id"
-                    ),
-                    {"id": delivery.id, "again": again, "said": outcome.said},
-                )
-                return state
-            self._end(connection, delivery.id, state, outcome.said)
-            if state == "sent" and delivery.papers:
-                connection.execute(
-                    sa.text(
-                        "INSERT INTO sent_item (subscriber_id, paper_id, sent_at) "
-                        "SELECT :subscriber, id, :now FROM paper WHERE id = :paper ON CONFLICT DO NOTHING"
-                    ),
-                    [{"subscriber": delivery.subscriber, "paper": i} | self._time() for i in delivery.papers],
-                )
+        noting = state == "sent" and delivery.papers  # which refers to papers, so that nobody may change them
+        return self.store.run(
+            lambda connection: self._report(connection, delivery, state, outcome.said),
+            *((PAPERS, RECORDS) if noting else (RECORDS,)),
+            patience=REPORT_WITHIN,
+        )
+
+    def _report(self, connection: sa.Connection, delivery: Delivery, state: str, said: str) -> str | None:
+        """Note the new state of a mail and its papers; None if it is no longer ours."""
+        mine = connection.execute(
+            sa.text("SELECT 1 FROM delivery WHERE id = :id AND owner = :owner AND state = 'sending'"),
+            {"id": delivery.id, "owner": self.owner},
+        ).scalar()
+        if mine is None:
+            return None
+        if state == "retry":
+            again = stamp(self._now() + WAITS[delivery.attempts - 1])
+            connection.execute(
+                sa.text(
+                    "UPDATE delivery SET state = 'retry', next_at = :again, owner = NULL, said = :said "
+                    "WHERE id = :id"
+                ),
+                {"id": delivery.id, "again": again, "said": said},
+            )
             return state
+        self._end(connection, delivery.id, state, said)
+        if state == "sent" and delivery.papers:
+            connection.execute(
+                sa.text(
+                    "INSERT INTO sent_item (subscriber_id, paper_id, sent_at) "
+                    "SELECT :subscriber, id, :now FROM paper WHERE id = :paper ON CONFLICT DO NOTHING"
+                ),
+                [{"subscriber": delivery.subscriber, "paper": i} | self._time() for i in delivery.papers],
+            )
+        return state
 
     def _end(self, connection: sa.Connection, delivery: int, state: str, said: str) -> None:
         connection.execute(

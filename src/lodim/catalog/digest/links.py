@@ -84,8 +84,9 @@ class Links:
         Answer
             ``done``, ``already``, ``used``, ``expired``, ``revoked`` or ``unknown``.
         """
-        if not well_formed(token):
-            return Answer("unknown")
+        seen = self.look_up(token)
+        if seen.outcome != "done":  # there is nothing to write, so nobody waits
+            return seen
         digest, now = digest_of_token(token), self.now()
         with self.store.writing(patience=LONG) as connection:
             taken = connection.execute(
@@ -163,11 +164,13 @@ class Links:
         Answer
             ``done`` with the subscriber, ``revoked`` or ``unknown``.
         """
+        if not well_formed(token):
+            return Answer("unknown")
         with self.store.reading() as connection:
             return self._owner(connection, token)
 
     def _owner(self, connection: sa.Connection, token: str) -> Answer:
-        found = self._token(connection, digest_of_token(token), "unsubscribe") if well_formed(token) else None
+        found = self._token(connection, digest_of_token(token), "unsubscribe")
         if found is None:
             return Answer("unknown")
         return Answer(
@@ -186,6 +189,9 @@ class Links:
         Answer
             ``done``, ``already``, ``revoked`` or ``unknown``.
         """
+        seen = self.find(token)
+        if seen.outcome != "done":
+            return seen
         now = self.now()
         with self.store.writing(patience=LONG) as connection:
             owner = self._owner(connection, token)
@@ -225,6 +231,9 @@ class Links:
             ``done``, ``already`` (it had not been stopped), ``pending`` (it was stopped before it was confirmed),
             ``expired``, ``revoked`` or ``unknown``.
         """
+        seen = self.find(token)
+        if seen.outcome != "done":
+            return seen
         with self.store.writing(patience=LONG) as connection:
             owner = self._owner(connection, token)
             if owner.outcome != "done" or owner.subscriber is None:
@@ -254,6 +263,9 @@ class Links:
         Answer
             ``done``, ``pending`` (not confirmed, or stopped), ``revoked`` or ``unknown``.
         """
+        seen = self.find(token)
+        if seen.outcome != "done":
+            return seen
         with self.store.writing(patience=LONG) as connection:
             owner = self._owner(connection, token)
             if owner.outcome != "done" or owner.subscriber is None:

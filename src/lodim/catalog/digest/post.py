@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time
 from email.errors import MessageError
@@ -233,7 +234,7 @@ class Post:
             return report
         try:
             with self._connection() as line:
-                while True:
+                while not self.store.hurried:
                     line.open()
                     delivery = self.deliveries.claim()
                     if delivery is None:
@@ -243,6 +244,7 @@ class Post:
                     if outcome.stop:
                         raise RelayError(f"the mail server stopped the run: {outcome.said}")
                     self.deliveries.prolong(JOB)
+                return report
         except RelayError as error:
             _log.error("%s", error)
             return replace(report, problems=(*report.problems, str(error)))
@@ -261,7 +263,8 @@ class Post:
         return _hand_over(line, delivery.texts, subscriber)
 
     def _ended(self, delivery: Delivery, outcome: Outcome, report: Report) -> Report:
-        state = self.deliveries.finish(delivery, outcome)
+        with _owning_up(f"delivery {delivery.id}", outcome):
+            state = self.deliveries.finish(delivery, outcome)
         if state is None:
             _log.warning("delivery %d was taken over by another process", delivery.id)
             return report
@@ -294,8 +297,12 @@ class Post:
         try:
             with self._connection() as line:
                 line.open()
-                while letters := self.subscribers.pending_mails(_LETTERS_AT_ONCE):
+                while not self.store.hurried and (
+                    letters := self.subscribers.pending_mails(_LETTERS_AT_ONCE)
+                ):
                     for letter in letters:
+                        if self.store.hurried:  # another run sends the rest of those claimed
+                            break
                         report = self._send_letter(line, letter, report)
         except RelayError as error:
             _log.error("%s", error)
@@ -311,7 +318,8 @@ class Post:
         subscriber = letter.subscriber
         outcome = _hand_over(line, self._letter(letter), subscriber)
         if outcome.state == "sent":
-            self.subscribers.mail_sent(letter)
+            with _owning_up(f"letter {letter.id}", outcome):
+                self.subscribers.mail_sent(letter)
             return report.plus(letters=1)
         _log.warning("letter %d, attempt %d: %s", letter.id, letter.attempts, outcome.said)
         again = outcome.state in ("soft", "full") and letter.attempts <= len(WAITS)
@@ -345,6 +353,17 @@ class Post:
             at=utc(letter.queued_at),
             **shown,
         )
+
+
+@contextmanager
+def _owning_up(mail: str, outcome: Outcome) -> Iterator[None]:
+    """Say that a mail will go out twice if it went out and this cannot be written down."""
+    try:
+        yield
+    except Exception:
+        if outcome.state == "sent":
+            _log.warning("%s was sent, but this was not written down in time: it will be sent again", mail)
+        raise
 
 
 def _hand_over(line: Line, texts: Texts, subscriber: Subscriber) -> Outcome:

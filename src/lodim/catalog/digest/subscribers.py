@@ -38,7 +38,7 @@ from lodim.catalog.digest.rows import Letter, Subscriber, read_subscribers
 from lodim.catalog.digest.suppression import Suppression, scrub
 from lodim.catalog.digest.tokens import derive_token, digest_of_token, new_seed
 from lodim.catalog.feed.records import stamp
-from lodim.catalog.feed.store import LONG, Store
+from lodim.catalog.feed.store import LONG, PAPERS, RECORDS, Store
 
 __all__ = ["Subscribers"]
 
@@ -375,7 +375,8 @@ class Subscribers(Links):
             It is erased, but what the file still holds of it could not be overwritten; do it again.
         """
         address = clean_email(email)
-        with self.store.writing(patience=LONG) as connection:
+        # which papers a subscriber was sent goes, too, and papers that become one move it
+        with self.store.writing(PAPERS, RECORDS, patience=LONG) as connection:
             self._suppression.add(connection, address, "erased", self.now())
             deleted = connection.execute(
                 sa.text("DELETE FROM subscriber WHERE folded = :folded"), {"folded": fold(address)}
@@ -393,6 +394,6 @@ class Subscribers(Links):
         """
         spans = {"week": PENDING_FOR, "month": DEAD_LINKS_FOR}
         values = {name: self.later(-span) for name, span in spans.items()}
-        with self.store.writing(patience=LONG) as connection:
+        with self.store.writing(PAPERS, RECORDS, patience=LONG) as connection:
             gone = [connection.execute(sa.text(statement), values).rowcount for statement in _TIDY]
         return int(gone[0])

@@ -111,7 +111,7 @@ def scrub(store: Store) -> None:
     Raises
     ------
     TimeoutError
-        Another process writes for long.
+        Another process reads or writes for long.
     """
     if store.engine.dialect.name != "sqlite":
         return
@@ -122,15 +122,18 @@ def scrub(store: Store) -> None:
         cursor.execute(f"PRAGMA busy_timeout={LONG * 1000:.0f}")
         try:
             cursor.execute("VACUUM")
-            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            # who reads an older moment needs the log; then it is left as it is, which is told but no error
+            busy = bool(cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
         except sqlite3.OperationalError as error:
             if "locked" not in str(error):
                 raise
-            raise TimeoutError(
-                f"{store.label} is being written to by another process: rows were deleted, but the file still holds "
-                "what was in them; do the same again when it is done"
-            ) from error
+            busy = True
         finally:
             cursor.execute(f"PRAGMA busy_timeout={held}")
     finally:
         connection.close()
+    if busy:
+        raise TimeoutError(
+            f"{store.label} is in use by another process: rows were deleted, but the file still holds what was in "
+            "them; do the same again when it is done"
+        )

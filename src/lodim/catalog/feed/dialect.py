@@ -20,9 +20,9 @@ name                            is
 All other SQL is shared. Times are text in ISO 8601 in both, names and times compare byte by byte, and vectors are
 bytes.
 
-Transactions are begun with an option: ``writes=None`` reads one moment of the database; ``writes="papers"`` waits, for
-``patience`` seconds at most, until no other transaction holds that lock. SQLite has one lock for everything, PostgreSQL
-one for each name.
+Transactions are begun with an option: ``writes=None`` reads one moment of the database; ``writes=("papers",)`` waits,
+as long as ``left()`` seconds are left, until no other transaction holds that lock. SQLite has one lock for everything,
+PostgreSQL one for each name; there a wait for a row that comes later ends after ``patience`` seconds.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ from types import ModuleType
 import sqlalchemy as sa
 
 from lodim.catalog.feed import postgresql, sqlite
+from lodim.catalog.feed.postgresql import Clash
 
-__all__ = ["PATIENCE", "Place", "changes", "label", "latest", "module_of", "of", "place_of"]
+__all__ = ["PATIENCE", "Clash", "Place", "changes", "label", "latest", "module_of", "of", "place_of"]
 
 PATIENCE = sqlite.PATIENCE
 Place = Path | sa.URL | None

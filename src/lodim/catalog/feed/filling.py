@@ -18,6 +18,7 @@ AT_ONCE = 4  # papers, about a second
 LOOK_EVERY = 10.0  # seconds
 RETRY_AFTER = 60.0
 STOP_WITHIN = 5.0
+PATIENCE = 2.0  # seconds for another writer: less than that, and it is tried again anyway
 _log = logging.getLogger("lodim.catalog")
 
 
@@ -47,11 +48,18 @@ class Filler:
                 self._thread.start()
 
     def stop(self) -> None:
-        """End after the few papers that are being worked on."""
+        """End; the few papers that are being worked on are kept if they come first."""
         with self._lock:
             self._end.set()
         if self._thread.ident is not None:
             self._thread.join(STOP_WITHIN)
+
+    def _some(self) -> int:
+        """Compute a few vectors, which are not kept if it was stopped meanwhile; return how many."""
+        from lodim.catalog.feed.vectors import Vectors
+
+        vectors = Vectors(self._catalog.store, self._catalog.encoder)
+        return vectors.fill(AT_ONCE, patience=PATIENCE, stopped=self._end.is_set)
 
     def _run(self) -> None:
         look_every, retry_after = self._waits
@@ -59,7 +67,7 @@ class Filler:
         while not self._end.is_set():
             began = time.monotonic()
             try:
-                done = self._catalog.embed(AT_ONCE)
+                done = self._some()
             except Exception as error:
                 said = f"{type(error).__name__}: {error}"
                 if said != told:  # once, not every minute

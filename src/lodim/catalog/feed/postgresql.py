@@ -15,7 +15,9 @@ with :math:`N` papers, :math:`n_w` of them with the word, :math:`\\ell` distinct
 classes are what BM25 gives for 4, 2 and 1 occurrences. So lists are alike to those of SQLite, but not the same.
 
 A reading transaction is ``REPEATABLE READ``; a writing one first takes an advisory lock of its name, which gives the
-exclusion that SQLite's ``BEGIN IMMEDIATE`` gives, and sees all that was committed before it had the lock.
+exclusion that SQLite's ``BEGIN IMMEDIATE`` gives, and sees all that was committed before it had the lock. Several locks
+are taken by the order of their names, before any row: so no two transactions wait for each other if those that touch
+the same rows have a lock in common.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from lodim.catalog.query import Query
 __all__ = [
     "LAST",
     "NOT_MATCHING",
+    "Clash",
     "any_of",
     "apply",
     "backup",
@@ -46,6 +49,7 @@ __all__ = [
 PATIENCE = 5.0
 CONNECT_WITHIN = 10  # seconds
 OLDEST = 13  # normalize()
+ASK_EVERY = 1.0  # seconds, after which who waits for a lock looks whether it is in a hurry
 
 # a query is made in a SELECT of its own, so that it is made once and not for every row
 _ANY = "document @@ (SELECT any_of(CAST(:{} AS text[])))"
@@ -64,10 +68,18 @@ word AS (
 )
 SELECT paper_id AS id, sum(rank * weight) AS score FROM hit JOIN word USING (query)"""
 
+_LOCK = sa.text(
+    "SELECT pg_advisory_xact_lock(hashtextextended('lodim ' || current_schema() || ' ' || :lock, 0))"
+)
+_NOT_HAD = "55P03"  # lock_not_available
 LAST = (
     "SELECT DISTINCT ON (paper_id, source, kind) paper_id, source, kind, value FROM signal "
     "WHERE kind IN :kinds AND observed_at <= :at {of}ORDER BY paper_id, source, kind, observed_at DESC"
 )
+
+
+class Clash(TimeoutError):
+    """The server ended a transaction that another one stood in the way of; nothing of it was kept."""
 
 
 def any_of(parts: Sequence[str]) -> list[str]:
@@ -187,18 +199,30 @@ def _check_server(connection: Any, _record: Any) -> None:
 
 def _begin(connection: sa.Connection) -> None:
     options = connection.get_execution_options()
-    lock = options.get("writes")
-    if lock is None:
+    locks = options.get("writes")
+    if locks is None:
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         return
-    patience = options.get("patience", PATIENCE)
-    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {patience * 1000:.0f}")
-    connection.execute(
-        sa.text(
-            "SELECT pg_advisory_xact_lock(hashtextextended('lodim ' || current_schema() || ' ' || :lock, 0))"
-        ),
-        {"lock": lock},
-    )
+    while True:
+        _wait_at_most(connection, min(options["left"](), ASK_EVERY))
+        try:
+            for lock in sorted(locks):
+                connection.execute(_LOCK, {"lock": lock})
+            break
+        except sa.exc.OperationalError as error:
+            if _state(error) != _NOT_HAD or options["left"]() <= 0:
+                raise
+            connection.connection.rollback()  # nothing is lost yet, and the locks before this one are let go
+    _wait_at_most(connection, options["patience"])  # for rows, where no hurry reaches
+
+
+def _wait_at_most(connection: sa.Connection, seconds: int | float) -> None:
+    milliseconds = max(seconds * 1000, 1)  # 0 would be for ever
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds:.0f}")
+
+
+def _state(error: sa.exc.DBAPIError) -> str | None:
+    return getattr(error.orig, "sqlstate", None)
 
 
 def explain(error: sa.exc.DBAPIError, label: str) -> Exception | None:
@@ -210,8 +234,10 @@ def explain(error: sa.exc.DBAPIError, label: str) -> Exception | None:
     label : str
         Of the database, without its password.
     """
-    state = getattr(error.orig, "sqlstate", None)
-    if state == "55P03":  # lock_not_available
+    state = _state(error)
+    if state in ("40P01", "40001"):  # deadlock_detected, serialization_failure
+        return Clash(f"{label} is being written to by another process at the same place; try again")
+    if state == _NOT_HAD:
         return TimeoutError(f"{label} is being written to by another process; try again when it is done")
     if state == "42501":  # insufficient_privilege
         return PermissionError(f"{label}: {_first_line(error)}")

@@ -218,7 +218,6 @@ def _begin(connection: sa.Connection) -> None:
     if options.get("writes") is None:
         connection.exec_driver_sql("BEGIN")
         return
-    end = time.monotonic() + options.get("patience", PATIENCE)
     connection.exec_driver_sql("PRAGMA busy_timeout=0")  # SQLite itself would ask ten times a second only
     try:
         while True:
@@ -226,7 +225,7 @@ def _begin(connection: sa.Connection) -> None:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
                 return
             except sa.exc.OperationalError as error:
-                if _LOCKED not in str(error.orig) or time.monotonic() >= end:
+                if _LOCKED not in str(error.orig) or options["left"]() <= 0:
                     raise
             time.sleep(ASK_EVERY)
     finally:

@@ -7,24 +7,40 @@ order, together with the new ``schema_version`` in one transaction. What differs
 
 from __future__ import annotations
 
+import copy
+import math
 import os
 import re
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from lodim.catalog.feed import dialect
 
-__all__ = ["LONG", "PAPERS", "Store", "give_way"]
+__all__ = ["HURRIED", "LONG", "PAPERS", "RECORDS", "VISITOR", "VISITORS", "Store", "give_way"]
 
 PAPERS = "papers"  # the lock of everything that changes papers
+RECORDS = "records"  # that of everything else; who changes rows of both takes both
 LONG = 60.0  # seconds of patience of work that nobody waits for, and of what must not be lost
+VISITOR, VISITORS = 10.0, 10  # seconds of patience of who looks at a page, and how many of them wait at once
+HURRIED = 5.0  # seconds left to all who wait when the process ends
 _ASIDE = 0.03  # seconds; all who wait ask for the lock in this time
+_TRIES = 3
+_T = TypeVar("_T")
+
+
+@dataclass
+class _Hurry:
+    """Until when everybody who waits has to have the lock, by ``time.monotonic``."""
+
+    by: float = math.inf
 
 
 def _migrations(name: str) -> dict[int, str]:
@@ -78,6 +94,9 @@ class Store:
         self.label, self.patience = dialect.label(at), dialect.PATIENCE
         self.engine = dialect.module_of(at).make_engine(at)
         self._database = dialect.of(self.engine)
+        self._hurry = _Hurry()
+        self._longest: int | float = math.inf
+        self._places: threading.BoundedSemaphore | None = None
         try:
             self.schema_version = self._migrate()
         except BaseException:
@@ -135,28 +154,99 @@ class Store:
             yield connection
 
     @contextmanager
-    def writing(
-        self, lock: str = "records", *, patience: int | float | None = None
-    ) -> Iterator[sa.Connection]:
+    def writing(self, *locks: str, patience: int | float | None = None) -> Iterator[sa.Connection]:
         """Give a connection whose changes are kept together, or not at all if an error is raised.
 
         Parameters
         ----------
-        lock : str
-            Of transactions with the same lock one runs at a time; in SQLite of all that write.
+        *locks : str
+            By default ``RECORDS``. Of transactions with the same lock one runs at a time; in SQLite of all that write.
         patience : float, optional
             Seconds to wait for it; by default the store's.
 
         Raises
         ------
         TimeoutError
-            Another process has written for longer than that.
+            Another process has written for longer than that, or too many visitors wait.
         ConnectionError
             The server cannot be reached.
         """
-        seconds = self.patience if patience is None else patience
-        with self._transaction(writes=lock, patience=seconds) as connection:
-            yield connection
+        seconds = min(self.patience if patience is None else patience, self._longest)
+        end = time.monotonic() + seconds
+        options = {
+            "writes": locks or (RECORDS,),
+            "patience": seconds,
+            "left": lambda: min(end, self._hurry.by) - time.monotonic(),
+        }
+        if self._places is not None and not self._places.acquire(blocking=False):
+            raise TimeoutError(f"too many wait to write to {self.label}; try again later")
+        try:
+            with self._transaction(**options) as connection:
+                yield connection
+        finally:
+            if self._places is not None:
+                self._places.release()
+
+    def run(
+        self, work: Callable[[sa.Connection], _T], *locks: str, patience: int | float | None = None
+    ) -> _T:
+        """Do what writes, from its start again if a server ended it because another transaction stood in its way.
+
+        Parameters
+        ----------
+        work : callable
+            Gets a connection as of :meth:`writing`.
+        *locks, patience
+            As of :meth:`writing`.
+
+        Raises
+        ------
+        TimeoutError
+            As of :meth:`writing`, or it was ended three times.
+        """
+        for _ in range(_TRIES - 1):
+            try:
+                with self.writing(*locks, patience=patience) as connection:
+                    return work(connection)
+            except dialect.Clash:
+                give_way()
+        with self.writing(*locks, patience=patience) as connection:
+            return work(connection)
+
+    def for_visitors(self, patience: int | float = VISITOR, at_once: int = VISITORS) -> Store:
+        """Return the same database for people who look at a page, so that those who wait do not stop all pages.
+
+        Parameters
+        ----------
+        patience : float
+            Seconds that nobody waits longer than.
+        at_once : int
+            So many write or wait; further ones are told at once that it cannot be done now.
+        """
+        other = copy.copy(self)
+        other._longest, other._places = patience, threading.BoundedSemaphore(at_once)
+        return other
+
+    @contextmanager
+    def hurry(self, within: int | float = HURRIED) -> Iterator[None]:
+        """Let all who wait to write, now or in the block, give up soon: the process is about to end.
+
+        Parameters
+        ----------
+        within : float
+            Seconds.
+        """
+        held = self._hurry.by
+        self._hurry.by = min(held, time.monotonic() + within)
+        try:
+            yield
+        finally:
+            self._hurry.by = held
+
+    @property
+    def hurried(self) -> bool:
+        """Whether no new work should be begun, see :meth:`hurry`."""
+        return self._hurry.by < math.inf
 
     @staticmethod
     def get_meta(connection: sa.Connection, key: str) -> str | None:

@@ -9,6 +9,7 @@ are kept one by one. Until all are there, the papers without one are ranked by w
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -72,13 +73,28 @@ class Vectors:
                 "'lodim papers reindex --meaning' computes them"
             )
 
-    def fill(self, limit: int | None = None) -> int:
+    def fill(
+        self,
+        limit: int | None = None,
+        *,
+        patience: int | float = LONG,
+        stopped: Callable[[], bool] | None = None,
+    ) -> int:
         """Compute the missing vectors and return how many.
 
         Parameters
         ----------
         limit : int, optional
             At most so many.
+        patience : float
+            Seconds to wait for another writer before a batch is kept.
+        stopped : callable, optional
+            Asked after each batch was computed; if true, it is not kept.
+
+        Raises
+        ------
+        TimeoutError
+            Another process has written for longer.
         """
         done, encoder = 0, self.encoder
         while limit is None or done < limit:
@@ -89,17 +105,20 @@ class Vectors:
             if not rows:
                 return done
             texts = [f"{title}. {abstract}" for _, title, abstract in rows]
-            self._keep([row.id for row in rows], texts, encoder)
+            vectors = encoder.encode(texts)
+            if stopped is not None and stopped():
+                return done
+            self._keep([row.id for row in rows], texts, vectors, patience)
             done += len(rows)
         return done
 
-    def _keep(self, ids: list[int], texts: list[str], encoder: Encoder) -> None:
-        vectors = encoder.encode(texts)
+    def _keep(self, ids: list[int], texts: list[str], vectors: Any, patience: int | float) -> None:
+        name = self.encoder.name
         kept = [
             {
                 "id": i,
-                "model": encoder.name,
-                "digest": hashlib.sha256(f"{encoder.name}\0{text}".encode()).hexdigest(),
+                "model": name,
+                "digest": hashlib.sha256(f"{name}\0{text}".encode()).hexdigest(),
                 "vector": np.asarray(vector, dtype="<f4").tobytes(),
                 "text": text,
             }
@@ -109,7 +128,7 @@ class Vectors:
             "INSERT INTO embedding (paper_id, model, digest, vector) SELECT id, :model, :digest, :vector FROM paper "
             "WHERE id = :id AND title || '. ' || abstract = :text ON CONFLICT DO NOTHING"
         )  # a text that was changed meanwhile gets its vector next time
-        with self.store.writing(PAPERS, patience=LONG) as connection:
+        with self.store.writing(PAPERS, patience=patience) as connection:
             connection.execute(statement, kept)
 
     def near_text(self, connection: sa.Connection, text: str) -> list[tuple[int, float]]:

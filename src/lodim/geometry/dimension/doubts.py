@@ -9,17 +9,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from lodim.geometry.dimension.methods import fewest_points
 from lodim.neighbors import NeighborGraph
 
 __all__ = ["check_enough", "doubts_about", "most_to_vote", "silent_text"]
 
 _TIES = "a lattice, rounded or categorical data"
+_FEW_TIES = 0.01  # share of points
+_ERROR = 1.35  # an estimate's relative error times sqrt(n): 1 in theory, 1.25 to 1.4 measured for twonn
+_OF_WIDE_SPREAD = ("knn", "ph")  # fitted to a few lengths: several times the others' error
 
 
-def _three_errors(graph: NeighborGraph) -> float:
-    """What sampling alone may add to an estimate, as a factor: a neighbour estimate's relative error is n^(-1/2)."""
-    return 1 + 3 / math.sqrt(graph.n_queries)
+def _has_ties(graph: NeighborGraph) -> bool:
+    """Whether points are as far from their second neighbour as from the first."""
+    two = graph.dist[:, :2]
+    return graph.k > 1 and bool(np.isclose(two[:, 0], two[:, -1], rtol=1e-9, atol=0).mean() > _FEW_TIES)
 
 
 def most_to_vote(graph: NeighborGraph) -> float:
@@ -30,39 +36,47 @@ def most_to_vote(graph: NeighborGraph) -> float:
     graph : NeighborGraph
         Without a limit if it does not know its data's columns.
     """
-    return math.inf if graph.n_features is None else graph.n_features * (0.5 + _three_errors(graph))
+    return math.inf if graph.n_features is None else graph.n_features * (1.5 + 3 / math.sqrt(graph.n_queries))
 
 
-def doubts_about(value: int | float, graph: NeighborGraph) -> tuple[str, ...]:
+def doubts_about(value: int | float, graph: NeighborGraph, method: str | None = None) -> tuple[str, ...]:
     """Say what is wrong with an estimate that cannot be the dimension of a manifold.
 
     Parameters
     ----------
     value : float
     graph : NeighborGraph
+    method : str, optional
+        Whose estimate it is; the consensus when None. Those of the widest spread (``"knn"``, ``"ph"``) may exceed the
+        columns by it; the others may by four standard errors of their logarithm (three of theory where distances tie).
     """
     if not math.isfinite(value):
         return (f"no finite dimension: distances tie ({_TIES}), and neighbours equally far away show none",)
-    columns = graph.n_features
-    if columns is not None and value > columns * max(1.1, _three_errors(graph)):
-        return (
-            f"the estimate {value:.4g} exceeds the {columns} columns: the points are not spread like a manifold "
-            f"({_TIES})",
-        )
-    return ()
+    columns, spread = graph.n_features, 1 / math.sqrt(graph.n_queries)
+    if columns is None or method in _OF_WIDE_SPREAD:
+        return ()
+    if _has_ties(graph):
+        text = f"exceeds the {columns} columns: the points are not spread like a manifold ({_TIES})"
+        most = max(1.1, 1 + 3 * spread)
+    else:
+        text = f"is above the number of columns, {columns}"
+        most = max(1.1, math.exp(4 * _ERROR * spread))
+    return (f"the estimate {value:.4g} {text}",) if value > columns * most else ()
 
 
-def silent_text(methods: Sequence[str]) -> str:
+def silent_text(methods: Sequence[str], graph: NeighborGraph) -> str:
     """Say which estimators a consensus leaves out.
 
     Parameters
     ----------
     methods : sequence of str
+    graph : NeighborGraph
     """
+    meaning = "means that distances tie" if _has_ties(graph) else "is no dimension"
     verb = "does" if len(methods) == 1 else "do"
     return (
         f"{' and '.join([', '.join(methods[:-1]), methods[-1]] if len(methods) > 1 else methods)} {verb} not vote: "
-        "an estimate that is not finite, or far more than the columns, means that distances tie"
+        f"an estimate that is not finite, or far more than the columns, {meaning}"
     )
 
 

@@ -272,7 +272,7 @@ class IntrinsicDimension(BaseEstimator):
             local = local_of_consensus(answers["mle"], value)
             result = Answer(value, answers["mle"].k, local, resampled)
             if silent := [m for m in CONSENSUS if m not in voters(answers, most)]:
-                self._warn(silent_text(silent))
+                self._warn(silent_text(silent, graph))
             self.k_ = tuple(a.k for a in answers.values())
         else:
             orders = self._orders(graph.n_ref)
@@ -286,7 +286,7 @@ class IntrinsicDimension(BaseEstimator):
         self.dimension_ = raw if to_ball is None else float(to_ball(np.array(raw)))
         self.saturated_ = result.saturated
         self.sufficient_ = graph.n_ref >= points_needed(self.dimension_)
-        for text in doubts_about(self.dimension_, graph):
+        for text in doubts_about(self.dimension_, graph, self.method):
             self._warn(f"method={self.method!r}: {text}")
         if self.method == "corrint" and not self.sufficient_ and math.isfinite(self.dimension_):
             self._warn(

@@ -305,7 +305,7 @@ def _judge(
         run.warnings.extend(doubts_about(value, run.graph))
         return
     if silent:
-        run.warnings.append(silent_text(silent))
+        run.warnings.append(silent_text(silent, run.graph))
     if n < points_needed(value):
         limit = 2 * math.log10(n)
         run.warnings.append(

@@ -13,7 +13,8 @@
 All curves are taken on a geometric grid of bandwidths in one pass, then on a finer one around the best, whose top is
 read off a parabola in log h. The grid begins at a quarter of the ``"nn"`` rule, or lower: at half of what that rule
 would be if every distance were the lowest decile of the nearest ones. In few dimensions, and where the density varies,
-the root mean square is that of the far points, and all bandwidths above a quarter of it are beyond the threshold.
+the root mean square is that of the far points, and all bandwidths above a quarter of it are beyond the threshold. What
+is added goes no lower than double precision can tell distances apart: rows that repeat up to rounding have none.
 """
 
 from __future__ import annotations
@@ -24,11 +25,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
-from lodim.geometry.kde.kernels import COMPACT, log_norm, log_sums, pass_dtype, rms_radius, tail_power
+from lodim.geometry.kde.kernels import (
+    COMPACT,
+    least_bandwidth,
+    log_norm,
+    log_sums,
+    pass_dtype,
+    rms_radius,
+    tail_power,
+)
 from lodim.neighbors import LogSumExp, TopK, pair_distances, stream_pairs
 
 __all__ = [
@@ -48,6 +58,7 @@ RULES = ("auto", "loo", "nn", "gaussian", "cv", "scott", "silverman")
 MOST_FOR_LOO = 200_000  # distinct rows
 _STEP = 2**0.25  # of the grid: the squared kernel's bandwidths h / sqrt(2) (h / 2) are grid points too
 _FOLDS = 5
+_BULK = 0.9  # share of the points whose distances must have their digits: far ones would forbid all small bandwidths
 _SHARES = (0.3, 0.7)  # the range of Y2 in which the threshold is measured
 
 
@@ -245,7 +256,9 @@ def _grid(points: Points, nearest: np.ndarray, h_nn: float, top: float) -> np.nd
     below = 0
     if points.kernel not in COMPACT:
         bulk = _factor(points) * float(np.quantile(nearest[nearest > 0], 0.1)) / math.sqrt(points.d)
+        floor = least_bandwidth(points.rows, torch.float64, _BULK)
         below = max(0, math.ceil(math.log(2 * low / bulk, _STEP)))
+        below = min(below, max(0, math.floor(math.log(low / max(floor, np.finfo(float).tiny), _STEP))))
     return low * _STEP ** np.arange(-below, math.ceil(math.log(top / low, _STEP)) + 1)
 
 
@@ -291,12 +304,12 @@ def maximise(curve: Callable[[np.ndarray], np.ndarray], grid: np.ndarray, values
     curve : callable
         Takes bandwidths, returns values.
     grid, values : ndarray, shape (n_h,)
-        The curve on an ascending geometric grid.
+        The curve on an ascending geometric grid; infinities and NaN are no maximum.
     """
-    best = int(np.argmax(values))
+    best = _highest(values)
     fine = np.geomspace(grid[max(0, best - 1)], grid[min(len(grid) - 1, best + 1)], 9)
     on_fine = curve(fine)
-    top = int(np.argmax(on_fine))
+    top = _highest(on_fine)
     if not 0 < top < len(fine) - 1 or not np.isfinite(on_fine[top - 1 : top + 2]).all():
         return float(fine[top])
     before, at, after = on_fine[top - 1 : top + 2]
@@ -307,6 +320,10 @@ def maximise(curve: Callable[[np.ndarray], np.ndarray], grid: np.ndarray, values
         if curvature < 0
         else float(fine[top])
     )
+
+
+def _highest(values: np.ndarray) -> int:
+    return int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))
 
 
 def classical(points: Points, rule: str) -> float:

@@ -28,6 +28,7 @@ __all__ = [
     "CompactSums",
     "GibbsMoments",
     "draw_kernel",
+    "least_bandwidth",
     "log_norm",
     "log_sums",
     "pass_dtype",
@@ -37,7 +38,7 @@ __all__ = [
 
 KERNELS = ("gaussian", "exponential", "epanechnikov", "tophat")
 COMPACT = ("epanechnikov", "tophat")
-_TOLERANCE = 1e-3  # largest error of an exponent that single precision may make
+_TOLERANCE = 1e-3  # largest error of an exponent that rounding of squared distances may make
 
 
 def log_norm(kernel: str, d: int) -> float:
@@ -208,6 +209,22 @@ class GibbsMoments:
         return z.log() - self._low, self._sums[:, 1] / z**2, entropy, self._sums[:, 3:] / z[:, None]
 
 
+def least_bandwidth(X: Tensor, dtype: torch.dtype, share: float = 1.0) -> float:
+    """Bandwidth below which exponents lose the third digit after the point.
+
+    Parameters
+    ----------
+    X : Tensor, shape (n, n_features)
+    dtype : torch.dtype
+        In which squared distances are taken: their error is about ``eps sqrt(d)`` times the squared diameter.
+    share : float
+        Of the points nearest to the centre, beyond which nothing is asked of the digits.
+    """
+    squares = (X - X.mean(0)).square().sum(1)
+    radius = float(squares.kthvalue(max(1, round(share * len(X)))).values) ** 0.5
+    return 2 * radius * math.sqrt(torch.finfo(dtype).eps * math.sqrt(X.shape[1]) / (2 * _TOLERANCE))
+
+
 def pass_dtype(X: Tensor, n_q: int, n_r: int, bandwidth: Any) -> torch.dtype:
     """Precision of a pass: single only where it is worth it and exponents keep three digits after the point.
 
@@ -221,9 +238,7 @@ def pass_dtype(X: Tensor, n_q: int, n_r: int, bandwidth: Any) -> torch.dtype:
     """
     if choose_dtype(X, n_q, n_r) == torch.float64:
         return torch.float64
-    radius = float((X - X.mean(0)).square().sum(1).max()) ** 0.5
-    error = torch.finfo(torch.float32).eps * math.sqrt(X.shape[1]) * (2 * radius / bandwidth) ** 2 / 2
-    return torch.float32 if error < _TOLERANCE else torch.float64
+    return torch.float32 if bandwidth > least_bandwidth(X, torch.float32) else torch.float64
 
 
 def log_sums(

@@ -40,6 +40,7 @@ __all__ = [
 BLOCK = 16_384
 RANK_TOL = 1e-10
 _ILL = 1e4  # condition of R from which Q is orthonormalised once more
+_FEW = 200  # dependent columns up to which their null space is written down
 _NO_PART = 1e-12  # share in a dependence of columns that is rounding
 _SMALL = 1e-140  # lengths whose squares, and those of their inverses, are floats
 
@@ -146,7 +147,7 @@ class Basis:
         """Number of columns of Q."""
         return self.Q.shape[1]
 
-    def coefficients(self, z: Tensor) -> Tensor:
+    def coefficients(self, z: Tensor, n_counted: int | None = None) -> Tensor:
         """The shortest x with ``A x = Q z``.
 
         Columns of T are as long as those of A, and are brought to one length before anything is inverted, so that units
@@ -155,25 +156,57 @@ class Basis:
         Parameters
         ----------
         z : Tensor, shape (rank,)
+        n_counted : int, optional
+            Leading coordinates that count in the length of x: all, or all but the last (an intercept).
         """
         if not self.rank:
             return self.T.new_zeros(self.T.shape[1])
         length = column_lengths(self.T)
         scaled, units = (self.T / length).cpu().numpy(), length.cpu().numpy()
         turned, R, pivots = scipy.linalg.qr(scaled, mode="economic", pivoting=True)
-        kept, others = pivots[: self.rank], pivots[self.rank :]
-        x = np.zeros(len(units))
-        x[kept] = scipy.linalg.solve_triangular(R[:, : self.rank], turned.T @ z.cpu().numpy()) / units[kept]
-        if len(others):
-            free = np.zeros((len(units), len(others)))  # x may move along these: T free = 0
-            parts = scipy.linalg.solve_triangular(R[:, : self.rank], R[:, self.rank :])
-            free[kept] = -np.where(np.abs(parts) > _NO_PART, parts, 0.0)
-            free[others] = np.eye(len(others))
-            free /= units[:, None]
-            free /= np.linalg.norm(free, axis=0)
-            for _ in range(3):  # a large part leaves rounding that the next pass sees
-                x -= free @ np.linalg.lstsq(free, x)[0]
+        own = scipy.linalg.solve_triangular(R[:, : self.rank], turned.T @ z.cpu().numpy())
+        parts = scipy.linalg.solve_triangular(R[:, : self.rank], R[:, self.rank :])
+        parts = np.where(np.abs(parts) > _NO_PART, parts, 0.0)
+        counted = pivots < (len(units) if n_counted is None else n_counted)
+        shortest = _shortest_by_null_space if parts.shape[1] <= _FEW else _shortest_by_row_space
+        x = np.empty(len(units))
+        x[pivots] = shortest(own, parts, units[pivots], counted)
         return torch.from_numpy(x).to(z.device)
+
+
+def _shortest_by_null_space(
+    own: np.ndarray, parts: np.ndarray, units: np.ndarray, counted: np.ndarray
+) -> np.ndarray:
+    """The x with ``[I parts] (units x) = own`` whose counted entries are shortest: one, less what it may move along.
+
+    Keeps the digits of columns of any size; costs O(d m^2) for the m columns of ``parts``.
+    """
+    m = parts.shape[1]
+    x = np.r_[own, np.zeros(m)] / units
+    if m:
+        free = np.vstack((-parts, np.eye(m))) / units[:, None]
+        free /= np.linalg.norm(free[counted], axis=0)
+        for _ in range(3):  # a large part leaves rounding that the next pass sees
+            x -= free @ np.linalg.lstsq(free[counted], x[counted])[0]
+    return x
+
+
+def _shortest_by_row_space(
+    own: np.ndarray, parts: np.ndarray, units: np.ndarray, counted: np.ndarray
+) -> np.ndarray:
+    """The same by the rows' span, O(d rank^2): what counts is ``rows v``, at a right angle to what does not."""
+    rank = len(own)
+    rows = units[:, None] * np.vstack((np.eye(rank), parts.T))
+    size = np.linalg.norm(rows, axis=0)
+    rows, own = rows / size, own / size
+    rest = rows[~counted]
+    across = np.linalg.qr(rest.T, mode="complete")[0][:, len(rest) :]
+    Q, R = np.linalg.qr(rows[counted] @ across)
+    x = np.zeros(len(units))
+    for _ in range(3):  # later passes remove what rounding left
+        x[counted] += Q @ scipy.linalg.solve_triangular(R, across.T @ (own - rows.T @ x), trans="T")
+        x[~counted] += np.linalg.lstsq(rest.T, own - rows.T @ x)[0]
+    return x
 
 
 def column_lengths(A: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ _TYPICAL = 500  # rows that typical values are medians of
 _LEVELS = (1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
-def solve(A: Tensor, b: Tensor, p: float) -> Tensor:
+def solve(A: Tensor, b: Tensor, p: float, n_counted: int | None = None) -> Tensor:
     """Shortest x that minimises ``||A x - b||_p``; for p < 1 a local minimum.
 
     Parameters
@@ -51,6 +51,8 @@ def solve(A: Tensor, b: Tensor, p: float) -> Tensor:
     A : Tensor, shape (m, d)
     b : Tensor, shape (m,)
     p : float
+    n_counted : int, optional
+        Leading entries of x that count in its length: all, or all but the last (an intercept).
 
     Warns
     -----
@@ -70,7 +72,7 @@ def solve(A: Tensor, b: Tensor, p: float) -> Tensor:
         z = found.z[0]
         if found.decrement > 1e-5:
             warn(f"the l_{p:g} fit stopped with a decrement of {found.decrement:.2g}", ConvergenceWarning)
-    return basis.coefficients(z)
+    return basis.coefficients(z, n_counted)
 
 
 def _median(Q: Tensor, r: Tensor) -> Tensor:
@@ -214,8 +216,8 @@ class LpRegression(RegressorMixin, BaseEstimator):
     Attributes
     ----------
     coef_ : ndarray, shape (n_features,)
+        The shortest of many equally good solutions (dependent columns); the intercept does not count.
     intercept_ : float
-        Of many equally good solutions (dependent columns) ``coef_`` is the shortest.
     objective_ : float
         ``||X coef + intercept - y||_p`` over *all* rows.
     lower_bound_ : float
@@ -325,7 +327,7 @@ class LpRegression(RegressorMixin, BaseEstimator):
     def _solve(self, design: _Design, idx: Tensor, weight: Tensor, Q: Tensor, p: float) -> None:
         A, b = design.A, design.b
         factor = weight ** (1 / p)
-        x = solve(A[idx] * factor[:, None], b[idx] * factor, p)
+        x = solve(A[idx] * factor[:, None], b[idx] * factor, p, self.n_features_in_)
         r = b - A @ x
         self.objective_ = norm(r, p)
         self.lower_bound_ = lower_bound(Q, r, p)
