@@ -51,22 +51,10 @@ claims: $(VENV)/.dev    ## run every claim at laptop scale and record what came 
 	$(BIN)/lodim claims run --scale laptop
 
 benchmarks: $(VENV)/.dev ## every benchmark against its peers
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fwht.py
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/projections.py
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sweep.py
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/finetuning.py
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/flora.py
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/hypercomplex.py
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/quantization.py
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/nm_sparsity.py
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/kde.py
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/difficulty.py
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/lp_sampling.py
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/persistence.py
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/catalog.py
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/data_dimension.py --peers .env-peers
+	set -e; for file in benchmarks/[a-z]*.py; do case $$file in */peers_*) ;; *) \
+	  echo "== $$file"; OMP_NUM_THREADS=1 $(BIN)/python $$file ;; esac; done
 
-# The peers of benchmarks/data_dimension.py, each in an environment of its own: DADApy needs numpy < 2, torchid a newer Python
+# The peers of benchmarks/dimension.py, each in an environment of its own: DADApy needs numpy < 2, torchid a newer Python
 PYTHON_TORCHID ?= python3.13
 define PEER
 test -x .env-peers/$(1)/bin/python || $(2) -m venv .env-peers/$(1)

@@ -13,12 +13,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from lodim.geometry.persistence import (
-    FunctionRips,
+from lodim.geometry.differentiable_persistence import (
     SignedMeasureLayer,
-    hilbert_function,
     hilbert_volume,
     optimize_points,
+)
+from lodim.geometry.multiparameter_persistence import (
+    FunctionRips,
+    hilbert_function,
 )
 from lodim.plots import style
 

@@ -134,8 +134,8 @@ def clouds(n=1000, seed=0):
 
 def estimators():
     """Every estimator's answer on clouds of known dimension, and the calibrated ones below."""
+    from lodim.dimension.methods import CONSENSUS, METHODS
     from lodim.geometry import intrinsic_dimensions
-    from lodim.geometry.dimension.methods import CONSENSUS, METHODS
 
     methods = tuple(m for m in METHODS if m not in ("consensus", "twonn_fit", "mle_unbiased"))
     plain, calibrated = [], []

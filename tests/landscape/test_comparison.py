@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from lodim.landscape import WAYS, Comparison, DoesNotFitError, Origin, Way, compare
-from lodim.landscape.codec import message_length_bits
+from lodim.landscape.code_lengths import message_length_bits
 from lodim.landscape.comparison.arguments import as_task, check_budgets, choose_ways
 from lodim.landscape.comparison.bench import SEED_BYTES, Stored, Workbench, moving_buffers, store_halves
 from lodim.landscape.comparison.result import mean_and_interval

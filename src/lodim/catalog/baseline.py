@@ -84,10 +84,10 @@ def evidence_folder() -> Path:
     return Path(platformdirs.user_data_dir("lodim", appauthor=False)) / here
 
 
-def _digest(record: dict[str, Any]) -> ClaimRecord:
+def _digest(record: dict[str, Any], name: str) -> ClaimRecord:
     machine = record.get("machine", {})
     return ClaimRecord(
-        name=record["name"],
+        name=name,  # of the file: a renamed claim moves its record with it
         scale=record["scale"],
         verdict=record["verdict"],
         checks_passed=sum(bool(check["passed"]) for check in record["checks"]),
@@ -96,7 +96,7 @@ def _digest(record: dict[str, Any]) -> ClaimRecord:
         recorded=record["recorded"],
         machine=f"{machine.get('cpu')}, {machine.get('cores')} cores, {machine.get('gpu') or 'no GPU'}",
         version=record.get("versions", {}).get("lodim", ""),
-        command=record["command"],
+        command=record["command"].replace(record["name"], name),
     )
 
 
@@ -107,10 +107,9 @@ def make_baseline(evidence: str | os.PathLike[str] = "evidence") -> str:
     ----------
     evidence : path
     """
-    paths = sorted((Path(evidence) / "claims").rglob(f"*.{SCALE}.json"))
-    records = sorted(
-        (_digest(json.loads(p.read_text(encoding="utf-8"))) for p in paths), key=lambda r: r.name
-    )
+    folder, end = Path(evidence) / "claims", f".{SCALE}.json"
+    named = sorted((p.relative_to(folder).as_posix().removesuffix(end), p) for p in folder.rglob(f"*{end}"))
+    records = [_digest(json.loads(p.read_text(encoding="utf-8")), name) for name, p in named]
     made = {"made_by": "lodim methods --write", "scale": SCALE, "claims": [r.to_dict() for r in records]}
     return json.dumps(made, indent=1, ensure_ascii=False) + "\n"
 

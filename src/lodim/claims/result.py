@@ -121,6 +121,8 @@ class Claim:
         About how long the laptop scale takes on two cores.
     fast : bool
         Whether continuous integration runs it.
+    formerly : tuple of str
+        Names it had before; they still find it and its older records.
     """
 
     name: str
@@ -131,6 +133,7 @@ class Claim:
     needs: tuple[str, ...] = ()
     minutes: int | float = 1.0
     fast: bool = False
+    formerly: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9-]+(/[a-z0-9-]+)*", self.name):

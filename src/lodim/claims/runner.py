@@ -25,7 +25,7 @@ import lodim.datasets
 from lodim.claims.machine import describe_machine, source_revision, versions
 from lodim.claims.result import Claim, ClaimResult, ClaimSkipped, Findings, Progress, verdict_of
 from lodim.parallel import Outcome, run_jobs
-from lodim.validation import check_choice, check_in_range, close_matches
+from lodim.validation import check_choice, check_in_range, close_matches, warn
 
 __all__ = ["evidence_path", "find_claim", "list_claims", "run_claim", "run_claims"]
 
@@ -67,11 +67,7 @@ def list_claims() -> list[Claim]:
 
 
 def find_claim(name: str) -> Claim:
-    """Return the claim called ``name``.
-
-    Parameters
-    ----------
-    name : str
+    """Return the claim called ``name``, or once called so (with a warning that says its name of today).
 
     Raises
     ------
@@ -79,6 +75,10 @@ def find_claim(name: str) -> Claim:
         Unknown name; the message lists what exists.
     """
     claims = {claim.name: claim for claim in list_claims()}
+    for claim in claims.values():
+        if name in claim.formerly:
+            warn(f"the claim {name!r} is called {claim.name!r} now", FutureWarning)
+            return claim
     if name not in claims:
         raise ValueError(
             f"no claim is called {name!r}.{close_matches(name, claims)} There are: {', '.join(claims)}"

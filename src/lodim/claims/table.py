@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lodim.claims.result import Check, ClaimResult, format_expected, format_value
@@ -30,8 +31,13 @@ def read_evidence(out: str | os.PathLike[str] = "evidence") -> list[ClaimResult]
     -------
     list of ClaimResult
     """
-    files = (Path(out) / "claims").rglob("*.json")
-    results = [ClaimResult.from_json(file.read_text(encoding="utf-8")) for file in files]
+    folder = Path(out) / "claims"
+    results = []
+    for file in folder.rglob("*.json"):
+        result = ClaimResult.from_json(file.read_text(encoding="utf-8"))
+        # a claim that was renamed moves its record with it; what the record says is left as it was written
+        name = file.relative_to(folder).as_posix().removesuffix(f".{result.scale}.json")
+        results.append(replace(result, name=name, command=result.command.replace(result.name, name)))
     return sorted(results, key=lambda result: (result.name, result.scale))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from lodim.landscape.flora.layers import KINDS
+from lodim.landscape.flora.layer_kinds import KINDS
 from lodim.landscape.flora.state import exactly
 from lodim.landscape.flora.tucker import capped_ranks, tucker_numbers
 from lodim.nets.flat import flat_spec

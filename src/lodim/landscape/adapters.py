@@ -1,8 +1,8 @@
 r"""From a measured dimension to an adapter: which method, of which ranks, for which layers.
 
 The intrinsic dimension :math:`d_{90}` of a landscape says how many numbers *random* directions need to solve a task
-(:mod:`lodim.landscape.subspace`). An adapter trains about as many; learned low-rank directions usually need no more,
-so the upper end of its interval times a safety factor is a budget to start from:
+(:mod:`lodim.landscape.objective_landscapes`). An adapter trains about as many; learned low-rank directions usually
+need no more, so the upper end of its interval times a safety factor is a budget to start from:
 
 .. math:: n = \lceil \text{safety} \cdot d_{90}^{\text{upper}} \rceil .
 
@@ -35,9 +35,9 @@ from torch import nn
 
 from lodim.landscape.adapter_options import AdapterOption, flora_option, lora_option, subspace_options
 from lodim.landscape.flora.inject import inject_flora
-from lodim.landscape.flora.layers import KINDS
+from lodim.landscape.flora.layer_kinds import KINDS
 from lodim.landscape.flora.state import exactly
-from lodim.landscape.subspace.module import SubspaceModule
+from lodim.landscape.objective_landscapes.module import SubspaceModule
 from lodim.nets.layers import LayerFilter, find_layers
 from lodim.randomness import RandomState, forked_torch_rng, root_seed
 from lodim.results import Result

@@ -211,7 +211,7 @@ def measure_topology(problem: Problem, seed: int) -> tuple[Topology | None, list
     ImportError
         Without the extra ``topology``.
     """
-    from lodim.geometry.persistence import topology_summary
+    from lodim.geometry.multiparameter_persistence import topology_summary
 
     try:
         found = topology_summary(problem.X, random_state=derive_seed(seed, "topology"))

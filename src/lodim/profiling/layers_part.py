@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import torch
 
-from lodim.geometry.representation import id_profile
+from lodim.geometry.dataset_properties import id_profile
 from lodim.nets.activations import outline
 from lodim.profiling.data_part import RATE, finite, finite_interval
 from lodim.profiling.extras import Layer

@@ -330,7 +330,7 @@ def test_masks_in_training_are_finished_first():
 
 def test_adapters_are_merged_and_subspaces_materialised_first():
     from lodim.landscape.flora import inject_flora, remove_flora
-    from lodim.landscape.subspace import SubspaceModule
+    from lodim.landscape.objective_landscapes import SubspaceModule
 
     x = normal(5, 12)
     adapted = inject_flora(network(), 2, target_modules="all", random_state=0)

@@ -393,7 +393,8 @@ NOTES = (
 )
 
 CLAIM = Claim(
-    name="low-rank-core/convolutions",
+    name="flora/convolutions",
+    formerly=("low-rank-core/convolutions",),
     arxiv=PAPER,
     statement=(
         "A low-rank update that keeps a convolution's modes fine-tunes a network as well as LoRA on the flattened "

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 
+from lodim.dimension import IntrinsicDimension
 from lodim.geometry.difficulty.formula import Difficulty, Task, provided_bias
 from lodim.geometry.difficulty.margin import METHODS, ClassMargin, class_margin
-from lodim.geometry.dimension import IntrinsicDimension
 from lodim.geometry.labelled import read_labelled
 from lodim.randomness import derive_seed, root_seed
 from lodim.validation import check_choice, check_in_range

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from lodim.geometry.label_sharpness import LabelSharpness
+from lodim.geometry.dataset_properties.label_sharpness import LabelSharpness
 from lodim.randomness import RandomState, as_generator
 from lodim.results import Result
 from lodim.validation import check_choice, check_in_range, check_labels, check_matrix

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lodim.landscape.codec import message_length_bits, quantize_codebook
+from lodim.landscape.code_lengths import message_length_bits, quantize_codebook
 from lodim.landscape.comparison.bench import (
     HALF_BYTES,
     SEED_BYTES,
@@ -34,6 +34,8 @@ from lodim.landscape.comparison.bench import (
 from lodim.landscape.flora import inject_flora
 from lodim.landscape.hypercomplex import to_hypercomplex
 from lodim.landscape.nm_sparsity import NMSparsifier
+from lodim.landscape.objective_landscapes.module import SubspaceModule
+from lodim.landscape.objective_landscapes.quantized import QuantizedSubspace
 from lodim.landscape.quantization import (
     QuantRecipe,
     QuantSpec,
@@ -45,8 +47,6 @@ from lodim.landscape.quantization import (
 from lodim.landscape.quantization.conversion import ready
 from lodim.landscape.quantization.extreme import BinarySpec, TernarySpec
 from lodim.landscape.quantization.product import ProductSpec, product_bits
-from lodim.landscape.subspace.module import SubspaceModule
-from lodim.landscape.subspace.quantized import QuantizedSubspace
 from lodim.nets import find_layers, flat_spec
 from lodim.randomness import derive_seed, forked_torch_rng
 from lodim.validation import require

@@ -26,8 +26,8 @@ import numpy as np
 from torch import nn
 
 from lodim.landscape.finetuning.comparison import head_name
-from lodim.landscape.subspace.module import SubspaceModule
-from lodim.landscape.subspace.structure import Grouping
+from lodim.landscape.objective_landscapes.module import SubspaceModule
+from lodim.landscape.objective_landscapes.structure import Grouping
 from lodim.nets import find_layers
 from lodim.randomness import RandomState, build_seeded, derive_seed, root_seed
 from lodim.results import Result

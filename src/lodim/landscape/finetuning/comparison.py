@@ -36,8 +36,8 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from lodim.landscape.finetuning.generalisation import relative_gap
-from lodim.landscape.subspace.dimension import LandscapeDimension
-from lodim.landscape.subspace.result import LandscapeResult
+from lodim.landscape.objective_landscapes.dimension import LandscapeDimension
+from lodim.landscape.objective_landscapes.result import LandscapeResult
 from lodim.plots import COLORS, new_axes
 from lodim.results import Result
 from lodim.training import Task

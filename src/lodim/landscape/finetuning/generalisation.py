@@ -24,8 +24,8 @@ from __future__ import annotations
 
 import math
 
-from lodim.landscape.codec import prefix_free_bits
-from lodim.landscape.subspace.bounds import compression_bound
+from lodim.landscape.code_lengths import prefix_free_bits
+from lodim.landscape.objective_landscapes.bounds import compression_bound
 from lodim.validation import check_in_range
 
 __all__ = ["dimension_bound", "relative_gap"]

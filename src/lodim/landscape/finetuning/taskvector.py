@@ -38,7 +38,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lodim.landscape.codec import (
+from lodim.landscape.code_lengths import (
     Quantized,
     message_length_bits,
     pack_quantized,
@@ -46,10 +46,10 @@ from lodim.landscape.codec import (
     quantize_codebook,
     unpack_quantized,
 )
-from lodim.landscape.subspace.bases import describe_projection, kept_outside, refuse_quantised
-from lodim.landscape.subspace.bounds import compression_bound
-from lodim.landscape.subspace.module import SubspaceModule
-from lodim.landscape.subspace.structure import StructureAware
+from lodim.landscape.objective_landscapes.bases import describe_projection, kept_outside, refuse_quantised
+from lodim.landscape.objective_landscapes.bounds import compression_bound
+from lodim.landscape.objective_landscapes.module import SubspaceModule
+from lodim.landscape.objective_landscapes.structure import StructureAware
 from lodim.nets import FlatSpec, flat_spec
 from lodim.sketch import make_projection
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from lodim.landscape.flora.adapted import FLoRALayer, Number, check_adapter_name
 from lodim.landscape.flora.copies import TrainedCopies
-from lodim.landscape.flora.layer import FLoRALayer, Number, check_adapter_name
-from lodim.landscape.flora.layers import KINDS
+from lodim.landscape.flora.layer_kinds import KINDS
 from lodim.landscape.flora.tucker import RankLike, resolve_ranks
 from lodim.nets.layers import LayerFilter, find_layers
 from lodim.randomness import RandomState, derive_seed, root_seed

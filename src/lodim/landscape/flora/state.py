@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lodim.landscape.flora.adapted import FLoRALayer
 from lodim.landscape.flora.copies import TrainedCopies
 from lodim.landscape.flora.inject import adapters_of, check_known
-from lodim.landscape.flora.layer import FLoRALayer
-from lodim.landscape.flora.layers import KINDS
+from lodim.landscape.flora.layer_kinds import KINDS
 from lodim.validation import close_matches
 
 __all__ = ["exactly", "flora_config", "flora_state_dict", "load_flora_state_dict"]

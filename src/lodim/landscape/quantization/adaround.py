@@ -42,8 +42,8 @@ from torch import Tensor, nn
 
 from lodim.landscape.quantization.capture import layer_inputs
 from lodim.landscape.quantization.fake import AffineWeight, QuantLayer, apply_layer
+from lodim.landscape.quantization.float_model import held
 from lodim.landscape.quantization.grid import block_mask, from_blocks, to_blocks
-from lodim.landscape.quantization.reference import held
 from lodim.randomness import RandomState, derive_seed, root_seed, torch_generator
 from lodim.results import Result
 from lodim.validation import check_fraction, check_in_range

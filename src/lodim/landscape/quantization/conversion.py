@@ -28,8 +28,8 @@ import torch
 from torch import nn
 
 from lodim.landscape.quantization.fake import QUANTIZABLE, ActivationQuantizer, AffineWeight, QuantLayer
+from lodim.landscape.quantization.float_model import held, plain_copy, ready
 from lodim.landscape.quantization.packing import PackedWeight
-from lodim.landscape.quantization.reference import held, plain_copy, ready
 from lodim.landscape.quantization.spec import QuantRecipe, as_recipe, matches
 from lodim.nets.activations import batches_of, evaluation_mode, model_inputs
 from lodim.nets.layers import peculiarity, replace_layers

@@ -39,7 +39,7 @@ from lodim.landscape.quantization.capture import layer_means
 from lodim.landscape.quantization.chains import Link, find_links
 from lodim.landscape.quantization.equalise import FoldedNorm, input_view
 from lodim.landscape.quantization.fake import QuantLayer
-from lodim.landscape.quantization.reference import held
+from lodim.landscape.quantization.float_model import held
 
 __all__ = ["correct_bias", "rectified_mean"]
 

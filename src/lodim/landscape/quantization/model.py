@@ -33,8 +33,8 @@ from lodim.landscape.quantization.conversion import (
 from lodim.landscape.quantization.correction import correct_bias
 from lodim.landscape.quantization.equalise import FoldedNorm, fold_batch_norm
 from lodim.landscape.quantization.fake import QUANTIZABLE, ActivationQuantizer, QuantLayer
+from lodim.landscape.quantization.float_model import held, plain_copy, ready
 from lodim.landscape.quantization.packing import PackedWeight
-from lodim.landscape.quantization.reference import held, plain_copy, ready
 from lodim.landscape.quantization.report import QuantReport, layer_reports, model_output, sqnr_db
 from lodim.landscape.quantization.sizes import SizeReport, size_report
 from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec, as_recipe

@@ -35,7 +35,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lodim.landscape.codec import quantize_codebook
+from lodim.landscape.code_lengths import quantize_codebook
 from lodim.landscape.quantization.levels import LevelQuantizer, as_rows, nearest_level
 from lodim.validation import check_choice, check_in_range
 

@@ -1,0 +1,76 @@
+"""Modules that moved: the old dotted name imports the module's new place, with a deprecation warning.
+
+Public names live in the areas (``lodim.landscape``, ``lodim.geometry``) and did not move; this keeps deep imports and
+pickles of version 0.1 alive.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import warnings
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+__all__ = ["MOVED", "install", "new_name"]
+
+# the most special name first: ``new_name`` takes the first that fits
+MOVED = {
+    "lodim.landscape.subspace.produce": "lodim.landscape.objective_landscapes.produced",
+    "lodim.landscape.subspace": "lodim.landscape.objective_landscapes",
+    "lodim.landscape.search": "lodim.landscape.objective_landscapes.size_search",
+    "lodim.landscape.codec": "lodim.landscape.code_lengths",
+    "lodim.landscape.quantization.reference": "lodim.landscape.quantization.float_model",
+    "lodim.landscape.flora.layers": "lodim.landscape.flora.layer_kinds",
+    "lodim.landscape.flora.layer": "lodim.landscape.flora.adapted",
+    "lodim.geometry.dimension": "lodim.dimension",
+    "lodim.geometry.kde": "lodim.geometry.high_dimensional_kde",
+    "lodim.geometry.lp_sampling": "lodim.geometry.sensitivity_sampling",
+    "lodim.geometry.persistence.layer": "lodim.geometry.differentiable_persistence.layer",
+    "lodim.geometry.persistence.losses": "lodim.geometry.differentiable_persistence.losses",
+    "lodim.geometry.persistence.optimize": "lodim.geometry.differentiable_persistence.optimize",
+    "lodim.geometry.persistence": "lodim.geometry.multiparameter_persistence",
+    "lodim.geometry.representation.layers": "lodim.geometry.dataset_properties.layer_dimensions",
+    "lodim.geometry.representation.sharpness": "lodim.geometry.dataset_properties.sharpness_report",
+    "lodim.geometry.representation": "lodim.geometry.dataset_properties",
+    "lodim.geometry.label_sharpness": "lodim.geometry.dataset_properties.label_sharpness",
+    "lodim.geometry.scaling_law": "lodim.geometry.dataset_properties.scaling_law",
+}
+
+
+def new_name(name: str) -> str | None:
+    """Where a module of an old name is now; None if it never moved."""
+    for old, new in MOVED.items():
+        if name == old or name.startswith(old + "."):
+            return new + name[len(old) :]
+    return None
+
+
+class _Renamed(MetaPathFinder, Loader):
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        new = new_name(name)
+        if new is None or importlib.util.find_spec(new) is None:
+            return None
+        return ModuleSpec(name, self, is_package=True)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        new = new_name(spec.name)
+        assert new is not None
+        warnings.warn(f"{spec.name} is now {new}", DeprecationWarning, stacklevel=2)
+        module = importlib.import_module(new)
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        # it was executed under its new name; the import system has only replaced its spec
+        assert module.__spec__ is not None
+        module.__spec__ = module.__spec__.loader_state
+
+
+def install() -> None:
+    """Put the finder first, once: the ordinary ones would load a sub-module of a moved package a second time."""
+    if not any(isinstance(finder, _Renamed) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Renamed())

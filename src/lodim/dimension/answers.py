@@ -1,0 +1,305 @@
+"""One estimator's answer on one graph, ready to be resampled, calibrated and put beside others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from lodim.dimension.adaptive import adaptive_dimension
+from lodim.dimension.calibration import calibrate
+from lodim.dimension.danco import danco, neighbour_concentration
+from lodim.dimension.doubts import check_enough
+from lodim.dimension.extrapolated import geomle
+from lodim.dimension.growth import (
+    GRAPH_POINTS,
+    TREE_POINTS,
+    graph_length_dimension,
+    tree_dimension,
+)
+from lodim.dimension.methods import CONSENSUS, GRAPH_METHODS, OTHER_K, default_k, put_together
+from lodim.dimension.nearest import gride, log_ratios, mind_integer
+from lodim.dimension.pairs import correlation_dimension, fisher_separability
+from lodim.dimension.simplex import ess
+from lodim.dimension.spectrum import (
+    covariance_spectrum,
+    linear_dimension,
+    local_dimension,
+    local_spectra,
+)
+from lodim.dimension.tight import tle
+from lodim.neighbors import NeighborGraph
+
+__all__ = ["NEED_DATA", "Answer", "answer", "consensus", "local_of_consensus", "smooth", "voters"]
+
+Resampled = Callable[[np.ndarray], float]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Raw answer of an estimator.
+
+    Attributes
+    ----------
+    dimension : float
+    k : int
+        Farthest neighbour used; 0 for estimators that use none.
+    pointwise : ndarray or None
+        Local dimensions of the query points.
+    resampled : callable or None
+        The estimator on the query points at given positions.
+    calibrated : float or None
+        See :mod:`lodim.dimension.calibration`.
+    to_ball : callable or None
+        The calibration, for arrays.
+    se : float or None
+        From the likelihood, where there is one.
+    note : str
+    saturated : bool
+        The value is only a lower bound.
+    """
+
+    dimension: float
+    k: int = 0
+    pointwise: Float[np.ndarray, " n_queries"] | None = None
+    resampled: Resampled | None = None
+    calibrated: float | None = None
+    to_ball: Callable[[np.ndarray], np.ndarray] | None = None
+    se: float | None = None
+    note: str = ""
+    saturated: bool = False
+
+
+def _of_graph(method: str, graph: NeighborGraph, k: int, aggregate: str | None) -> Answer:
+    chosen = GRAPH_METHODS[method]
+    values = chosen.contributions(graph.dist, k)
+    raw = chosen.combine(values, k, aggregate)
+
+    def to_ball(estimates: np.ndarray) -> np.ndarray:
+        return calibrate(estimates, method, graph.n_ref, k, aggregate)
+
+    se = gride(values, k // 2 if method == "gride" else 1, k)[1] if method in ("gride", "mind") else None
+    return Answer(
+        raw,
+        k,
+        chosen.pointwise(values, k),
+        lambda drawn: chosen.combine(values[drawn], k, aggregate),
+        float(to_ball(np.array(raw))),
+        to_ball,
+        se,
+        _k_note(method, k),
+    )
+
+
+def _k_note(method: str, k: int) -> str:
+    own = GRAPH_METHODS[method].k if method in GRAPH_METHODS else OTHER_K[method]
+    return f"k={k}" if k != own else ""
+
+
+def answer(
+    method: str,
+    graph: NeighborGraph,
+    X: Float[np.ndarray, "n features"] | None = None,
+    k: int | None = None,
+    aggregate: str | None = None,
+    *,
+    rule: str | None = None,
+    seed: int = 0,
+) -> Answer:
+    """Apply one estimator (any but the consensus).
+
+    Parameters
+    ----------
+    method : str
+    graph : NeighborGraph
+    X : ndarray, shape (n, n_features), optional
+        The data of the graph; :data:`NEED_DATA` lists the methods that want it.
+    k : int, optional
+        Default: :func:`~lodim.dimension.methods.default_k`. ``lpca`` without k looks at all points at once.
+    aggregate : str, optional
+    rule : str, optional
+        Of :data:`~lodim.dimension.spectrum.LPCA_RULES`, for ``lpca``.
+    seed : int
+        Draws the subsamples of ``geomle``, ``knn`` and ``ph``.
+
+    Raises
+    ------
+    ValueError
+        If the method needs ``X`` and there is none, or the graph has too few points or neighbours.
+    """
+    if k is None:
+        check_enough(method, graph.n_ref, graph.n_dropped_duplicates)
+    given, k = k, default_k(method, graph.n_ref) if k is None else k
+    if k > graph.k:
+        raise ValueError(
+            f"{method!r} with k={k} needs {k} neighbours of each point, the graph has {graph.k}; "
+            f"build it with NeighborGraph.from_data(X, {k})"
+        )
+    if method in GRAPH_METHODS:
+        return _of_graph(method, graph, k, aggregate)
+    if X is None:
+        if method in NEED_DATA:
+            raise ValueError(f"method={method!r} needs the data, not only their neighbour graph; call fit(X)")
+        X = np.empty((len(graph.twin), 0))
+    if method == "lpca":
+        return _linear(X, graph, given, rule or "FO", aggregate)
+    if method in ("knn", "ph"):
+        return _growth(method, X, given, seed)
+    if method in _LOCAL:
+        return _of_local(_LOCAL[method](X, graph, k, seed), k, aggregate, _k_note(method, k))
+    return _GLOBAL[method](X, graph, k)
+
+
+NEED_DATA = ("tle", "corrint", "lpca", "fishers", "danco", "ess", "knn", "ph")
+
+
+def _of_local(local: np.ndarray, k: int, aggregate: str | None, note: str) -> Answer:
+    how = aggregate or "mean"
+    return Answer(
+        put_together(local, how), k, local, lambda drawn: put_together(local[drawn], how), note=note
+    )
+
+
+def _linear(X: np.ndarray, graph: NeighborGraph, k: int | None, rule: str, aggregate: str | None) -> Answer:
+    if k is None:
+        d = linear_dimension(covariance_spectrum(X), rule, X.shape)
+        return Answer(d, note="linear, seen from outside")
+    local = local_dimension(local_spectra(X, graph, k), rule, (k + 1, X.shape[1]))
+    return _of_local(local, k, aggregate, _k_note("lpca", k))
+
+
+def _growth(method: str, X: np.ndarray, k: int | None, seed: int) -> Answer:
+    most = GRAPH_POINTS if method == "knn" else TREE_POINTS
+    note = f"on {most} random points" if len(X) > most else ""
+    if method == "ph":
+        return Answer(tree_dimension(X, random_state=seed), note=note)
+    return Answer(graph_length_dimension(X, k or 5, random_state=seed), k or 0, note=note)
+
+
+def _danco(X: np.ndarray, graph: NeighborGraph, k: int) -> Answer:
+    found = neighbour_concentration(X, graph, k - 1)
+    d, saturated = danco(found.statistics(), graph.n_ref, k - 1)
+    return Answer(
+        d,
+        k,
+        resampled=lambda drawn: danco(found.statistics(drawn), graph.n_ref, k - 1)[0],
+        note="lower bound: the largest ball compared with" if saturated else _k_note("danco", k),
+        saturated=saturated,
+    )
+
+
+def _fishers(X: np.ndarray, graph: NeighborGraph, k: int) -> Answer:
+    found = fisher_separability(X)
+    note = "lower bound: all pairs are separable" if found.saturated else ""
+    return Answer(found.dimension, note=note, saturated=found.saturated)
+
+
+def _corrint(X: np.ndarray, graph: NeighborGraph, k: int) -> Answer:
+    return Answer(correlation_dimension(X, graph, max(1, k // 2), k), k, note=_k_note("corrint", k))
+
+
+def _abide(X: np.ndarray, graph: NeighborGraph, k: int) -> Answer:
+    found = adaptive_dimension(graph, k)
+    note = f"neighbourhoods of {np.median(found.k_star):.0f} points"
+    return Answer(found.dimension, k, found.pointwise, se=found.se, note=note)
+
+
+def _mind_integer(X: np.ndarray, graph: NeighborGraph, k: int) -> Answer:
+    l = log_ratios(graph.dist, 1, k)
+    return Answer(
+        mind_integer(l, k - 1),
+        k,
+        resampled=lambda drawn: mind_integer(l[drawn], k - 1),
+        note=_k_note("mind_integer", k),
+    )
+
+
+_LOCAL: dict[str, Callable[[np.ndarray, NeighborGraph, int, int], np.ndarray]] = {
+    "tle": lambda X, graph, k, seed: tle(X, graph, k),
+    "ess": lambda X, graph, k, seed: ess(X, graph, k),
+    "geomle": lambda X, graph, k, seed: geomle(graph, k, random_state=seed),
+}
+_GLOBAL: dict[str, Callable[[np.ndarray, NeighborGraph, int], Answer]] = {
+    "mind_integer": _mind_integer,
+    "danco": _danco,
+    "corrint": _corrint,
+    "fishers": _fishers,
+    "abide": _abide,
+}
+
+
+def voters(answers: dict[str, Answer], most: int | float = math.inf) -> tuple[str, ...]:
+    """Name the estimators whose calibrated answers are finite and at most ``most``; all, if that is none of them.
+
+    Parameters
+    ----------
+    answers : dict of str to Answer
+    most : float
+        See :func:`~lodim.dimension.doubts.most_to_vote`.
+    """
+    asked = tuple(name for name in CONSENSUS if name in answers)
+    if not asked:
+        raise ValueError(f"a consensus needs at least one of the methods {', '.join(CONSENSUS)}")
+    values = {name: answers[name].calibrated for name in asked}
+    sound = tuple(name for name, v in values.items() if v is not None and math.isfinite(v) and v <= most)
+    return sound or asked
+
+
+def consensus(
+    answers: dict[str, Answer], most: int | float = math.inf
+) -> tuple[float, Resampled, tuple[float, float]]:
+    """Median of the calibrated estimators: the value, the same on resampled points, and the estimators' quartiles.
+
+    Parameters
+    ----------
+    answers : dict of str to Answer
+        At least one method of :data:`~lodim.dimension.methods.CONSENSUS` (others are ignored).
+    most : float
+        As for :func:`voters`, which says who votes.
+    """
+    voting = [answers[name] for name in voters(answers, most)]
+    values = np.array([a.calibrated for a in voting], dtype=np.float64)
+
+    def resampled(drawn: np.ndarray) -> float:
+        votes = [float(a.to_ball(np.array(a.resampled(drawn)))) for a in voting]  # type: ignore[misc]
+        return float(np.median(votes))
+
+    finite = values[np.isfinite(values)]
+    quartiles = np.percentile(finite, [25, 75]) if len(finite) else np.array([math.nan, math.nan])
+    return float(np.median(values)), resampled, (float(quartiles[0]), float(quartiles[1]))
+
+
+def local_of_consensus(local: Answer, value: int | float) -> Float[np.ndarray, " n_queries"]:
+    """Local dimensions of one estimator, scaled so that they agree with the consensus as a whole.
+
+    Parameters
+    ----------
+    local : Answer
+        With ``pointwise``; left as it is where one of the two is not finite.
+    value : float
+        The consensus.
+    """
+    assert local.pointwise is not None
+    both = math.isfinite(value) and math.isfinite(local.dimension)
+    return local.pointwise * (value / local.dimension if both else 1.0)
+
+
+def smooth(
+    graph: NeighborGraph, local: Float[np.ndarray, " n_queries"], k: int
+) -> Float[np.ndarray, " n_queries"]:
+    """Inverse mean of the local dimensions of each query and of those of its ``k`` neighbours that are queries.
+
+    Parameters
+    ----------
+    graph : NeighborGraph
+    local : ndarray, shape (n_queries,)
+    k : int
+    """
+    inverse = np.full(len(graph.twin), np.nan)
+    inverse[graph.query_idx] = np.divide(1.0, local, out=np.full(len(local), np.inf), where=local > 0)
+    around = np.concatenate([inverse[graph.query_idx, None], inverse[graph.idx[:, :k]]], 1)
+    mean = np.nanmean(around, axis=1)
+    return np.divide(1.0, mean, out=np.full(len(mean), np.inf), where=mean > 0)

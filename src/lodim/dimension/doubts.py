@@ -1,0 +1,104 @@
+"""What a reader must know before relying on a dimension: no finite value, more dimensions than columns, too few points.
+
+Estimators of neighbour distances take the points as drawn from a density. On a lattice, in rounded or in categorical
+data many distances tie; then ratios of distances are one and the answer is infinite, or large without a meaning.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from lodim.dimension.methods import fewest_points
+from lodim.neighbors import NeighborGraph
+
+__all__ = ["check_enough", "doubts_about", "most_to_vote", "silent_text"]
+
+_TIES = "a lattice, rounded or categorical data"
+_FEW_TIES = 0.01  # share of points
+_ERROR = 1.35  # an estimate's relative error times sqrt(n): 1 in theory, 1.25 to 1.4 measured for twonn
+_OF_WIDE_SPREAD = ("knn", "ph")  # fitted to a few lengths: several times the others' error
+
+
+def _has_ties(graph: NeighborGraph) -> bool:
+    """Whether points are as far from their second neighbour as from the first."""
+    two = graph.dist[:, :2]
+    return graph.k > 1 and bool(np.isclose(two[:, 0], two[:, -1], rtol=1e-9, atol=0).mean() > _FEW_TIES)
+
+
+def most_to_vote(graph: NeighborGraph) -> float:
+    """Largest estimate that counts in a consensus: half more than there are columns, and three standard errors.
+
+    Parameters
+    ----------
+    graph : NeighborGraph
+        Without a limit if it does not know its data's columns.
+    """
+    return math.inf if graph.n_features is None else graph.n_features * (1.5 + 3 / math.sqrt(graph.n_queries))
+
+
+def doubts_about(value: int | float, graph: NeighborGraph, method: str | None = None) -> tuple[str, ...]:
+    """Say what is wrong with an estimate that cannot be the dimension of a manifold.
+
+    Parameters
+    ----------
+    value : float
+    graph : NeighborGraph
+    method : str, optional
+        Whose estimate it is; the consensus when None. Those of the widest spread (``"knn"``, ``"ph"``) may exceed the
+        columns by it; the others may by four standard errors of their logarithm (three of theory where distances tie).
+    """
+    if not math.isfinite(value):
+        return (f"no finite dimension: distances tie ({_TIES}), and neighbours equally far away show none",)
+    columns, spread = graph.n_features, 1 / math.sqrt(graph.n_queries)
+    if columns is None or method in _OF_WIDE_SPREAD:
+        return ()
+    if _has_ties(graph):
+        text = f"exceeds the {columns} columns: the points are not spread like a manifold ({_TIES})"
+        most = max(1.1, 1 + 3 * spread)
+    else:
+        text = f"is above the number of columns, {columns}"
+        most = max(1.1, math.exp(4 * _ERROR * spread))
+    return (f"the estimate {value:.4g} {text}",) if value > columns * most else ()
+
+
+def silent_text(methods: Sequence[str], graph: NeighborGraph) -> str:
+    """Say which estimators a consensus leaves out.
+
+    Parameters
+    ----------
+    methods : sequence of str
+    graph : NeighborGraph
+    """
+    meaning = "means that distances tie" if _has_ties(graph) else "is no dimension"
+    verb = "does" if len(methods) == 1 else "do"
+    return (
+        f"{' and '.join([', '.join(methods[:-1]), methods[-1]] if len(methods) > 1 else methods)} {verb} not vote: "
+        f"an estimate that is not finite, or far more than the columns, {meaning}"
+    )
+
+
+def check_enough(method: str, n: int, n_repeated: int = 0) -> None:
+    """Raise if a method with its own k needs more points.
+
+    Parameters
+    ----------
+    method : str
+    n : int
+        Distinct points.
+    n_repeated : int
+        Rows that equal one of them, for the message.
+
+    Raises
+    ------
+    ValueError
+        Saying how many are needed.
+    """
+    if n < fewest_points(method):
+        repeated = f" ({n_repeated} of {n + n_repeated} rows are repeated)" if n_repeated else ""
+        raise ValueError(
+            f"method={method!r} needs at least {fewest_points(method)} distinct rows, "
+            f"got n_samples = {n}{repeated}"
+        )

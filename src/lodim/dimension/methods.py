@@ -1,0 +1,231 @@
+"""The estimators by name: what each needs, its default neighbours, and how points are put together.
+
+Estimators of the neighbour graph share one shape: a number at each query point (``contributions``), put together by
+``combine``. So one bootstrap and one calibration serve them all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from lodim.dimension import nearest
+from lodim.validation import check_choice
+
+__all__ = [
+    "AGGREGATES",
+    "CONSENSUS",
+    "GRAPH_METHODS",
+    "LEAST_K",
+    "LOCAL_METHODS",
+    "METHODS",
+    "GraphMethod",
+    "default_k",
+    "fewest_points",
+    "points_needed",
+    "put_together",
+]
+
+AGGREGATES = ("inverse_mean", "mean", "median")
+
+
+@dataclass(frozen=True)
+class GraphMethod:
+    """An estimator that is a function of the distances to the nearest neighbours.
+
+    Attributes
+    ----------
+    k : int
+        Default for the farthest neighbour used.
+    least_k : int
+        Fewest neighbours it is defined for.
+    contributions : callable
+        ``(dist (n, >= k), k) -> (n,)``.
+    combine : callable
+        ``(contributions (n,), k, aggregate) -> dimension``.
+    pointwise : callable
+        ``(contributions (n,), k) -> (n,)`` local dimensions.
+    aggregates : tuple of str
+        Ways ``combine`` knows, the default first; empty if there is only one.
+    """
+
+    k: int
+    least_k: int
+    contributions: Callable[[np.ndarray, int], np.ndarray]
+    combine: Callable[[np.ndarray, int, str | None], float]
+    pointwise: Callable[[np.ndarray, int], np.ndarray]
+    aggregates: tuple[str, ...] = ()
+
+
+def put_together(local: Float[np.ndarray, " n"], how: str) -> float:
+    """Mean, median or inverse mean of the inverse of local dimensions.
+
+    Parameters
+    ----------
+    local : ndarray, shape (n,)
+    how : {"inverse_mean", "mean", "median"}
+    """
+    if how == "inverse_mean":
+        mean = float(_inverse(local).mean())
+        return 1 / mean if mean > 0 else math.inf
+    return float(local.mean() if how == "mean" else np.median(local))
+
+
+def _inverse(values: np.ndarray) -> np.ndarray:
+    return np.divide(1.0, values, out=np.full(len(values), np.inf), where=values > 0)
+
+
+def _of_inverse(default: str) -> Callable[[np.ndarray, int, str | None], float]:
+    def combine(inverse: np.ndarray, k: int, aggregate: str | None) -> float:
+        how = aggregate or default
+        if how == "inverse_mean":
+            mean = float(inverse.mean())
+            return 1 / mean if mean > 0 else math.inf
+        return put_together(_inverse(inverse), how)
+
+    return combine
+
+
+def _of_local(default: str) -> Callable[[np.ndarray, int, str | None], float]:
+    return lambda local, k, aggregate: put_together(local, aggregate or default)
+
+
+def _gride_orders(k: int) -> tuple[int, int]:
+    return k // 2, k
+
+
+GRAPH_METHODS: dict[str, GraphMethod] = {
+    "twonn": GraphMethod(
+        2,
+        2,
+        lambda dist, k: nearest.log_ratios(dist),
+        lambda l, k, aggregate: nearest.twonn_mle(l),
+        lambda l, k: _inverse(l),
+    ),
+    "twonn_fit": GraphMethod(
+        2,
+        2,
+        lambda dist, k: nearest.log_ratios(dist),
+        lambda l, k, aggregate: nearest.twonn_fit(l),
+        lambda l, k: _inverse(l),
+    ),
+    "gride": GraphMethod(
+        4,
+        2,
+        lambda dist, k: nearest.log_ratios(dist, *_gride_orders(k)),
+        lambda l, k, aggregate: nearest.gride(l, *_gride_orders(k))[0],
+        lambda l, k: nearest.gride_pointwise(l, *_gride_orders(k)),
+    ),
+    "mind": GraphMethod(
+        11,
+        2,
+        lambda dist, k: nearest.log_ratios(dist, 1, k),
+        lambda l, k, aggregate: nearest.gride(l, 1, k)[0],
+        lambda l, k: nearest.gride_pointwise(l, 1, k),
+    ),
+    "mle": GraphMethod(
+        20,
+        2,
+        lambda dist, k: nearest.levina_bickel(dist, k),
+        _of_inverse("inverse_mean"),
+        lambda inverse, k: _inverse(inverse),
+        ("inverse_mean", "mean", "median"),
+    ),
+    "mle_unbiased": GraphMethod(
+        20,
+        3,
+        lambda dist, k: nearest.levina_bickel(dist, k, unbiased=True),
+        _of_inverse("inverse_mean"),
+        lambda inverse, k: _inverse(inverse),
+        ("inverse_mean", "mean", "median"),
+    ),
+    "mom": GraphMethod(
+        100,
+        2,
+        nearest.mom,
+        _of_local("mean"),
+        lambda local, k: local,
+        ("mean", "inverse_mean", "median"),
+    ),
+    "mada": GraphMethod(
+        20,
+        2,
+        nearest.mada,
+        _of_local("median"),
+        lambda local, k: local,
+        ("median", "inverse_mean", "mean"),
+    ),
+}
+OTHER_K = {
+    "tle": 20,
+    "corrint": 20,
+    "lpca": 0,
+    "fishers": 0,
+    "mind_integer": 11,
+    "danco": 11,
+    "ess": 100,
+    "geomle": 100,
+    "abide": 100,
+    "knn": 0,
+    "ph": 0,
+    "consensus": 100,
+}
+LEAST_K = {m: chosen.least_k for m, chosen in GRAPH_METHODS.items()} | {
+    "danco": 4,
+    "ess": 3,
+    "geomle": 20,
+    "abide": 6,
+}
+_FEWEST_WITHOUT_K = {"knn": 14, "ph": 12}  # three sizes at which to watch a graph grow
+METHODS = (*GRAPH_METHODS, *OTHER_K)
+LOCAL_METHODS = ("tle", "ess", "geomle")
+CONSENSUS = ("twonn", "gride", "mle", "mada", "mom")
+
+
+def default_k(method: str, n: int) -> int:
+    """Neighbours a method uses if none are asked for: its own number, but at most a tenth of ``n``.
+
+    Never fewer than 5 or than the method needs at all.
+
+    0 for methods that look at no neighbours.
+
+    Parameters
+    ----------
+    method : str
+    n : int
+        Distinct points.
+    """
+    check_choice(method, METHODS, "method")
+    own = GRAPH_METHODS[method].k if method in GRAPH_METHODS else OTHER_K[method]
+    if own == 0:
+        return 0
+    k = min(own, max(5, n // 10, LEAST_K.get(method, 2)), n - 1)
+    return k - k % 2 if method in ("gride", "mada") else k
+
+
+def fewest_points(method: str) -> int:
+    """Distinct points a method needs when no k is asked for.
+
+    Parameters
+    ----------
+    method : str
+    """
+    own = GRAPH_METHODS[method].k if method in GRAPH_METHODS else OTHER_K[method]
+    if own == 0:
+        return _FEWEST_WITHOUT_K.get(method, 2)
+    k = min(own, max(5, LEAST_K.get(method, 2)))
+    return k + 2 - (k % 2 if method in ("gride", "mada") else 0)
+
+
+def points_needed(d: int | float) -> float:
+    """Fewest points of which pair counts can show a dimension: 10^(d/2) (Eckmann and Ruelle 1992).
+
+    Parameters
+    ----------
+    d : float
+    """
+    return 10 ** (d / 2) if d < 600 else math.inf

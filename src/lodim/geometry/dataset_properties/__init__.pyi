@@ -1,0 +1,15 @@
+from .adversarial import AdversarialAccuracy as AdversarialAccuracy
+from .adversarial import adversarial_accuracy as adversarial_accuracy
+from .adversarial import fgsm as fgsm
+from .adversarial import pgd as pgd
+from .label_sharpness import LabelSharpness as LabelSharpness
+from .layer_dimensions import IdProfile as IdProfile
+from .layer_dimensions import LayerDimension as LayerDimension
+from .layer_dimensions import id_profile as id_profile
+from .layer_dimensions import representation_id as representation_id
+from .scaling_law import ScalingLaw as ScalingLaw
+from .scaling_law import fit_scaling_law as fit_scaling_law
+from .sharpness_report import PairRecord as PairRecord
+from .sharpness_report import SharpnessReport as SharpnessReport
+from .sharpness_report import sharpness_of_pairs as sharpness_of_pairs
+from .sharpness_report import sharpness_report as sharpness_report

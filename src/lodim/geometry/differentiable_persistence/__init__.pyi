@@ -1,0 +1,11 @@
+from .layer import RipsDiagram as RipsDiagram
+from .layer import SignedMeasureLayer as SignedMeasureLayer
+from .losses import TopologicalLoss as TopologicalLoss
+from .losses import TopologicalRegularizer as TopologicalRegularizer
+from .losses import hilbert_volume as hilbert_volume
+from .losses import linear as linear
+from .losses import sm_distance as sm_distance
+from .losses import tapered as tapered
+from .losses import to_zero as to_zero
+from .optimize import PointOptimization as PointOptimization
+from .optimize import optimize_points as optimize_points

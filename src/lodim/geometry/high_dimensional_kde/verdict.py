@@ -1,0 +1,142 @@
+"""The short answer for a data set: would a density value mean anything?
+
+The regime of :mod:`lodim.geometry.high_dimensional_kde.regime` at the bandwidth of the largest leave-one-out
+likelihood, in words. Theory: Biroli and Mezard 2024, arXiv 2408.05807.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lodim.geometry.high_dimensional_kde.estimator import HighDimKDE
+from lodim.geometry.high_dimensional_kde.regime import MEANING, measured_regime
+from lodim.randomness import RandomState
+from lodim.results import Result
+from lodim.validation import check_matrix
+
+__all__ = ["DensityRegime", "density_regime"]
+
+
+@dataclass(frozen=True)
+class DensityRegime(Result):
+    """Whether a density value would mean anything for this many points in this many dimensions.
+
+    Attributes
+    ----------
+    n, d : int
+        Distinct points, and dimensions.
+    alpha : float
+        log(n) / d.
+    bandwidth : float
+        The best one (leave-one-out).
+    regime : str
+        At that bandwidth: ``"condensed"``, ``"stable"``, ``"clt"``, or ``"undetermined"``.
+    meaning : str
+        The same in words.
+    n_eff : float
+        Points that contribute to a value, median over the queries.
+    h_g, h_clt : float
+        Thresholds from the points; a tenth to a fifth too high at tens of dimensions. NaN where there is none.
+    h_g_is_bound : bool
+        Whether they are upper bounds: many points are equally near, so that several decide at every bandwidth.
+    h_g_gaussian, h_clt_gaussian : float
+        Thresholds for Gaussian data of the same covariance, d to infinity.
+    n_queries : int
+    """
+
+    n: int
+    d: int
+    alpha: float
+    bandwidth: float
+    regime: str
+    meaning: str
+    n_eff: float
+    h_g: float
+    h_clt: float
+    h_g_gaussian: float
+    h_clt_gaussian: float
+    n_queries: int
+    h_g_is_bound: bool = False
+
+    @property
+    def meaningful(self) -> bool:
+        """Whether the values average over points at all: every regime but the condensed one."""
+        return self.regime in ("stable", "clt")
+
+    def __str__(self) -> str:
+        resting = f"{self.n_eff:,.0f}" if self.n_eff >= 10 else f"{self.n_eff:.1f}"
+        return (
+            f"density of {self.n:,} points in {self.d} dimension{'s' * (self.d != 1)}: at the best bandwidth "
+            f"({self.bandwidth:.3g}) a value rests on {resting} point{'s' * (resting != '1.0')} ({self.regime}); it is "
+            f"{self.meaning}.{self._thresholds()}"
+        )
+
+    def _thresholds(self) -> str:
+        """Where the other regimes are, in words."""
+        if self.h_g != self.h_g:
+            return ""
+        how = "measured; a tenth to a fifth too high at tens of dimensions" if self.d >= 10 else "measured"
+        if self.h_g_is_bound:
+            return f" Few points would decide at bandwidths of at most {self.h_g:.3g}, if at any."
+        if self.regime == "condensed":
+            return (
+                f" An average over points would need a bandwidth above {self.h_g:.3g}, the central limit theorem one "
+                f"above {self.h_clt:.3g} ({how})."
+            )
+        if self.regime == "stable":
+            return (
+                f" Few points would decide below {self.h_g:.3g}; the central limit theorem would need a bandwidth "
+                f"above {self.h_clt:.3g} ({how})."
+            )
+        return f" Few points would decide below {self.h_g:.3g} ({how})."
+
+
+def density_regime(X: Any, *, n_queries: int = 500, random_state: RandomState = 0) -> DensityRegime:
+    """Say whether a density value means anything for these points: the regime at the best bandwidth.
+
+    Parameters
+    ----------
+    X : array-like or Tensor, shape (n_samples, n_features)
+    n_queries : int
+        Points to try bandwidths on; a value's cost grows with it.
+    random_state : int, Generator or None
+
+    Returns
+    -------
+    DensityRegime
+
+    Raises
+    ------
+    ValueError
+        Fewer than two distinct rows.
+
+    References
+    ----------
+    Biroli and Mezard 2024, arXiv 2408.05807.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lodim.geometry import density_regime
+    >>> rng = np.random.default_rng(0)
+    >>> density_regime(rng.normal(size=(3000, 1))).regime, density_regime(rng.normal(size=(3000, 40))).regime
+    ('clt', 'condensed')
+    """
+    data = check_matrix(X.detach().cpu() if hasattr(X, "detach") else X)
+    if (data == data[0]).all():
+        raise ValueError(f"a regime needs at least 2 distinct rows, got {len(data):,} equal to the first")
+    kde = HighDimKDE("loo", n_queries=n_queries, random_state=random_state).fit(X)
+    curves, theory = kde.curves_, kde.theory()
+    assert curves is not None
+    known = np.isfinite(curves.y2)
+    y2 = float(np.interp(np.log(kde.bandwidth_), np.log(curves.h[known]), curves.y2[known]))
+    mu = (kde.bandwidth_ / kde.h_g_) ** 2
+    regime = measured_regime(mu, kde.h_g_is_bound_)
+    return DensityRegime(
+        n=kde.n_points_, d=kde._points.d, alpha=kde.alpha_, bandwidth=kde.bandwidth_, regime=regime,
+        meaning=MEANING[regime], n_eff=1 / y2, h_g=kde.h_g_, h_clt=kde.h_clt_, h_g_gaussian=theory.h_g,
+        h_clt_gaussian=theory.h_clt, n_queries=len(kde._points.queries), h_g_is_bound=kde.h_g_is_bound_,
+    )  # fmt: skip

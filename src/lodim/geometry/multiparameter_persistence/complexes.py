@@ -1,0 +1,283 @@
+"""Cells with grades: the complexes on which multiparameter persistence is computed.
+
+A cell s (vertex, edge, triangle, pixel ...) enters at its grade f(s) in R^p; f is *monotone*: a face never enters after
+its cell. :func:`simplicial_complex` takes any such list; :func:`graph_complex` and :func:`cubical_complex` are
+lower-star,
+
+    f(s) = max_{v in s} (g_1(v), ..., g_p(v)),
+
+and :mod:`~lodim.geometry.multiparameter_persistence.bifiltrations` makes complexes from points.
+
+============================ ==================== ==============================================================
+in the papers                here                 meaning
+============================ ==================== ==============================================================
+K, f: K -> R^p               FilteredComplex      cells by dimension, and their grades, a differentiable tensor
+============================ ==================== ==============================================================
+
+Sources: Loiseaux, Carriere and Blumberg 2023, arXiv 2306.11170, section 2; Scoccola et al. 2024, arXiv 2406.07224,
+section 3. Departure: flag complexes are kept as graphs until somebody needs their triangles
+(:meth:`FilteredComplex.expand`), since the homology of a graph's cliques can be computed without listing them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = [
+    "MAX_CELLS",
+    "FilteredComplex",
+    "cubical_complex",
+    "graph_complex",
+    "simplicial_complex",
+    "too_many_cells",
+]
+
+MAX_CELLS = 2_000_000
+_BLOCK = 1 << 22
+
+
+def too_many_cells(count: int) -> ValueError:
+    """Return the error that says a complex is too large, and what to do.
+
+    Parameters
+    ----------
+    count : int
+        Cells it would have.
+    """
+    return ValueError(
+        f"the complex would have {count:,} cells, and at most {MAX_CELLS:,} are handled: set a threshold on distances, "
+        "lower max_dim, or take a subsample of the points"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class FilteredComplex:
+    """Cells by dimension and the grade at which each enters.
+
+    Attributes
+    ----------
+    cells : tuple of int ndarray, shapes (n_0, 1), (n_1, 2), (n_2, 3 or 4), ...
+        Vertices of the cells of each dimension, ascending; k + 1 in a simplex, 2^k in a cube.
+    filtration : Tensor, shape (n_cells, p)
+        Grades, in the order of ``cells``; carries gradients.
+    max_dim : int
+        Largest degree of homology that is meant.
+    flag : bool
+        Whether cells above the edges are the cliques of the graph, each entering with its last edge. They need not be
+        listed: :meth:`expand` does.
+    shape : tuple of int or None
+        Of the image, for a cubical complex.
+    """
+
+    cells: tuple[Any, ...]
+    filtration: Tensor
+    max_dim: int = 1
+    flag: bool = False
+    shape: tuple[int, ...] | None = None
+
+    @property
+    def n_vertices(self) -> int:
+        """Number of vertices."""
+        return len(self.cells[0])
+
+    @property
+    def n_cells(self) -> int:
+        """Number of listed cells of all dimensions."""
+        return sum(len(block) for block in self.cells)
+
+    @property
+    def n_parameters(self) -> int:
+        """p, the numbers in a grade."""
+        return int(self.filtration.shape[1])
+
+    @property
+    def dimensions(self) -> np.ndarray:
+        """Dimension of each listed cell, int, shape (n_cells,)."""
+        return np.repeat(np.arange(len(self.cells)), [len(block) for block in self.cells])
+
+    @property
+    def is_expanded(self) -> bool:
+        """Whether the cells that homology of ``max_dim`` needs are listed."""
+        return not self.flag or len(self.cells) >= self.max_dim + 2
+
+    def expand(self) -> FilteredComplex:
+        """Return the complex with its cliques of up to ``max_dim + 2`` vertices listed (itself, if they are).
+
+        Raises
+        ------
+        ValueError
+            More than two million cells; says what to do.
+        """
+        if self.is_expanded:
+            return self
+        n, edges = self.n_vertices, self.cells[1]
+        later = np.zeros((n, n), dtype=bool)
+        later[edges[:, 0], edges[:, 1]] = True
+        edge_row = np.zeros((n, n), dtype=np.int64)
+        edge_row[edges[:, 0], edges[:, 1]] = np.arange(len(edges))
+        on_edges = self.filtration[n : n + len(edges)]
+        values = on_edges.detach().cpu().numpy()
+        cells, grades, total = list(self.cells[:2]), [self.filtration[: n + len(edges)]], n + len(edges)
+        while len(cells) < self.max_dim + 2:
+            cliques = _grow(cells[-1], later, MAX_CELLS - total)
+            pairs = list(combinations(range(cliques.shape[1]), 2))
+            rows = np.stack([edge_row[cliques[:, a], cliques[:, b]] for a, b in pairs], 1)
+            last = np.take_along_axis(rows[:, :, None], values[rows].argmax(1)[:, None], 1)[:, 0]
+            grades.append(on_edges.gather(0, torch.from_numpy(last).to(on_edges.device)))
+            cells.append(cliques)
+            total += len(cliques)
+        return FilteredComplex(tuple(cells), torch.cat(grades), self.max_dim, True)
+
+    def __str__(self) -> str:
+        sizes = ", ".join(f"{len(block)} of dimension {k}" for k, block in enumerate(self.cells))
+        rest = "" if self.is_expanded else "; cliques not listed"
+        return f"complex filtered by {self.n_parameters} parameter(s): {sizes}{rest}"
+
+
+def _grow(cells: np.ndarray, later: np.ndarray, room: int) -> np.ndarray:
+    """Cliques with one vertex more, the new one being the last in order."""
+    step, found, total = max(1, _BLOCK // max(1, len(later))), [], 0
+    for start in range(0, len(cells), step):
+        part = cells[start : start + step]
+        row, new = np.nonzero(np.logical_and.reduce([later[part[:, i]] for i in range(part.shape[1])]))
+        total += len(row)
+        if total > room:
+            raise too_many_cells(MAX_CELLS - room + total)
+        found.append(np.column_stack([part[row], new]))
+    return np.concatenate(found) if found else np.empty((0, cells.shape[1] + 1), dtype=np.int64)
+
+
+def _check_grades(filtration: Tensor) -> None:
+    if bool(filtration.isnan().any()):
+        row = int(filtration.isnan().any(1).nonzero()[0])
+        raise ValueError(f"the grade of cell {row} is NaN; every cell needs a number for every parameter")
+
+
+def simplicial_complex(
+    simplices: Sequence[Any], filtration: Any, *, max_dim: int | None = None
+) -> FilteredComplex:
+    """Return a complex from listed simplices and their grades.
+
+    Parameters
+    ----------
+    simplices : sequence of array-like, shapes (n_k, k + 1)
+        Vertices of the simplices of each dimension; the vertices 0 ... n_0 - 1 come first, in this order.
+    filtration : Tensor or array-like, shape (n_simplices, p)
+    max_dim : int, optional
+        Default: the dimension of the complex.
+
+    Raises
+    ------
+    ValueError
+        Grades that are NaN, or lower than those of a face; a face that is not listed; wrong shapes.
+    """
+    cells = tuple(
+        np.sort(np.asarray(block, dtype=np.int64).reshape(-1, k + 1), 1) for k, block in enumerate(simplices)
+    )
+    grades = filtration if isinstance(filtration, Tensor) else torch.as_tensor(np.asarray(filtration, float))
+    total = sum(len(block) for block in cells)
+    if grades.ndim != 2 or len(grades) != total:
+        raise ValueError(
+            f"filtration must have shape ({total}, p), a row a simplex; got {tuple(grades.shape)}"
+        )
+    _check_grades(grades)
+    if not np.array_equal(cells[0][:, 0], np.arange(len(cells[0]))):
+        raise ValueError("vertices must be 0, 1, ..., n - 1 in this order")
+    _check_monotone(cells, grades.detach().cpu().numpy())
+    return FilteredComplex(cells, grades, len(cells) - 1 if max_dim is None else max_dim)
+
+
+def _check_monotone(cells: tuple[np.ndarray, ...], values: np.ndarray) -> None:
+    grade_of: dict[tuple[int, ...], np.ndarray] = {}
+    row = 0
+    for block in cells:
+        for cell in block.tolist():
+            for face in combinations(cell, len(cell) - 1) if len(cell) > 1 else ():
+                if face not in grade_of:
+                    raise ValueError(f"simplex {cell} is listed but its face {list(face)} is not")
+                if (grade_of[face] > values[row]).any():
+                    raise ValueError(
+                        f"simplex {cell} enters at {values[row]} before its face {list(face)} at {grade_of[face]}"
+                    )
+            grade_of[tuple(cell)] = values[row]
+            row += 1
+
+
+def graph_complex(
+    edges: Any, vertex_values: Any, *, edge_values: Any = None, max_dim: int = 1, cliques: bool = False
+) -> FilteredComplex:
+    """Return a graph filtered by functions on its vertices (lower-star).
+
+    Parameters
+    ----------
+    edges : array-like, int, shape (n_edges, 2)
+    vertex_values : Tensor or array-like, shape (n_vertices, p)
+        One column a parameter; a tensor keeps its gradient.
+    edge_values : Tensor or array-like, shape (n_edges, p), optional
+        An edge enters at the maximum of its ends and of this.
+    max_dim : int
+    cliques : bool
+        Whether cliques are filled (a flag complex). Otherwise loops of the graph live for ever.
+
+    Raises
+    ------
+    ValueError
+        Edges that name no vertex, loops at a vertex, NaN.
+    """
+    values = (
+        vertex_values
+        if isinstance(vertex_values, Tensor)
+        else torch.as_tensor(np.asarray(vertex_values, float))
+    )
+    if values.ndim != 2:
+        raise ValueError(f"vertex_values must have shape (n_vertices, p), got {tuple(values.shape)}")
+    pairs = np.sort(np.asarray(edges, dtype=np.int64).reshape(-1, 2), axis=1)
+    if len(pairs) and (pairs.min() < 0 or pairs.max() >= len(values)):
+        raise ValueError(
+            f"edges must name vertices 0 ... {len(values) - 1}; got {pairs.min()} to {pairs.max()}"
+        )
+    if (pairs[:, 0] == pairs[:, 1]).any():
+        raise ValueError("an edge joins two different vertices; drop self-loops")
+    ends = torch.from_numpy(pairs)
+    on_edges = torch.maximum(values[ends[:, 0]], values[ends[:, 1]])
+    if edge_values is not None:
+        own = edge_values if isinstance(edge_values, Tensor) else torch.as_tensor(np.asarray(edge_values))
+        on_edges = torch.maximum(on_edges, own.to(on_edges))
+    grades = torch.cat([values, on_edges])
+    _check_grades(grades)
+    return FilteredComplex((np.arange(len(values))[:, None], pairs), grades, max_dim, cliques)
+
+
+def cubical_complex(image: Any) -> FilteredComplex:
+    """Return a grey-scale image of several channels as cubes: pixels are vertices, lower-star in every channel.
+
+    Parameters
+    ----------
+    image : Tensor or array-like, shape (p, height, width)
+        Each channel is one parameter.
+
+    Raises
+    ------
+    ValueError
+        Not three axes, or NaN.
+    """
+    values = image if isinstance(image, Tensor) else torch.as_tensor(np.asarray(image, float))
+    if values.ndim != 3:
+        raise ValueError(f"image must have shape (channels, height, width), got {tuple(values.shape)}")
+    shape = tuple(int(s) for s in values.shape[1:])
+    index = np.arange(shape[0] * shape[1]).reshape(shape)
+    across = np.stack([index[:, :-1].ravel(), index[:, 1:].ravel()], 1)
+    down = np.stack([index[:-1].ravel(), index[1:].ravel()], 1)
+    squares = np.stack([index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]], -1).reshape(-1, 4)
+    cells = (index.reshape(-1, 1), np.concatenate([across, down]), squares)
+    pixels = values.flatten(1).T
+    grades = torch.cat([pixels[torch.from_numpy(block)].amax(1) for block in cells])
+    _check_grades(grades)
+    return FilteredComplex(cells, grades, 1, False, shape)

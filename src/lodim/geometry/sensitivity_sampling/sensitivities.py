@@ -1,0 +1,273 @@
+"""l_p sensitivities: the largest share that one row can take of ``||A x||_p^p``.
+
+    s_i = max_x |<a_i, x>|^p / ||A x||_p^p,        1 / s_i = min { ||A x||_p^p : <a_i, x> = 1 }.
+
+At p = 2 they are the leverage scores. Otherwise each is a convex problem (p >= 1): a linear program at p = 1, solved
+through its dual ``max { lambda : A^T y = lambda a_i, |y_j| <= 1 }``, and Newton's method within the hyperplane for
+p > 1. Three prices:
+
+- ``"bound"``: upper bounds from Lewis weights (proved in :mod:`lodim.geometry.sensitivity_sampling.lewis`), O(n d^2)
+  in all;
+- ``"exact"``: one convex problem over all n rows for each row, for small n or a few rows;
+- ``"sketch"``: the same problems over a sample of 20 d log d rows drawn by Lewis weights, which keeps every
+  ``||A x||_p`` to a modest factor; never above the bound.
+
+The total ``S = sum_i s_i`` is at most d for p <= 2 and d^{p/2} for p >= 2, is d at p = 2, and is what decides how many
+rows a sample by sensitivities needs. It is estimated by importance sampling: for rows drawn with probability
+``w_i / sum w``, the mean of ``s_i / w_i`` times ``sum w`` is unbiased for S, with bounded terms because s_i / w_i <= 1
+(p <= 2) or d^{p/2-1} (Padmanabhan, Woodruff and Zhang 2023, estimate it so).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lodim.geometry.sensitivity_sampling.basis import as_matrix, like, orthonormal_basis, row_numbers
+from lodim.geometry.sensitivity_sampling.lewis import LewisWeights, check_p, fixed_point
+from lodim.geometry.sensitivity_sampling.newton import minimize
+from lodim.randomness import as_generator
+from lodim.validation import ConvergenceWarning, check_choice, check_in_range, warn
+
+__all__ = ["TotalSensitivity", "keep_probabilities", "lp_sensitivities", "total_sensitivity"]
+
+METHODS = ("bound", "exact", "sketch")
+MAX_EXACT = 2000
+_BUDGET = 4_000_000
+_SLACK = 1e-5  # squared Newton decrement over objective from which a solution counts as inaccurate
+
+
+class TotalSensitivity(NamedTuple):
+    """Total sensitivity and the standard error of its estimate (0: every row was measured)."""
+
+    S: float
+    se: float
+
+
+def keep_probabilities(scores: Tensor, m: int | float) -> Tensor:
+    """``q_i = min(1, beta score_i)`` with ``sum q = m``; one wherever fewer than m scores are positive.
+
+    Parameters
+    ----------
+    scores : Tensor, shape (n,)
+        Non-negative.
+    m : float
+        Expected number kept.
+    """
+    if int((scores > 0).sum()) <= m:
+        return (scores > 0).to(scores.dtype)
+    order = scores.sort(descending=True).values
+    rest = order.flip(0).cumsum(0).flip(0)  # what the k-th and all smaller scores add up to
+    beta = (m - torch.arange(len(order), device=order.device, dtype=order.dtype)) / rest
+    # With the k largest kept for certain, beta_k shares the rest; k is right when score_k beta_k <= 1.
+    fits = (order * beta <= 1) & (beta > 0)
+    k = int(fits.to(torch.int8).argmax())
+    return (scores * beta[k]).clamp(max=1.0)
+
+
+def lewis_sketch(
+    Q: Tensor, lewis: LewisWeights, rng: np.random.Generator, factor: float | int = 20
+) -> Tensor:
+    """Rows of Q kept with probabilities by Lewis weights, rescaled so that ``||S Q z||_p^p`` is unbiased.
+
+    Parameters
+    ----------
+    Q : Tensor, shape (n, r)
+    lewis : LewisWeights
+    rng : numpy.random.Generator
+    factor : float
+        ``factor * r log(r + 1)`` rows are expected; Q itself where it has no more.
+    """
+    n, r = Q.shape
+    m = math.ceil(factor * r * math.log(r + 1))
+    if m >= n:
+        return Q
+    q = keep_probabilities(lewis.weight, m)
+    keep = torch.from_numpy(rng.random(n)).to(Q.device) < q
+    return Q[keep] / q[keep, None] ** (1 / lewis.p)
+
+
+def shares(C: Tensor, rows: Tensor, p: float) -> Tensor:
+    """``max_z |<row, z>|^p / ||C z||_p^p`` of every row, by Newton's method in batches.
+
+    Parameters
+    ----------
+    C : Tensor, shape (m, r)
+    rows : Tensor, shape (k, r)
+        Zero rows have share zero.
+    p : float
+        At least 1.
+    """
+    found = C.new_zeros(len(rows))
+    live = rows.abs().amax(1).nonzero()[:, 0]
+    gram_inverse = torch.linalg.inv(C.T @ C)
+    size = max(1, _BUDGET // max(1, C.numel()))
+    worst = 0.0
+    for at in live.split(size):
+        normals = rows[at]
+        start = normals @ gram_inverse
+        start = start / (start * normals).sum(1, keepdim=True)
+        solved = minimize(C, p, start, normals=normals)
+        worst = max(worst, solved.decrement)
+        found[at] = 1 / solved.value
+    if worst > _SLACK:
+        warn(
+            f"some sensitivities may be too small: Newton's method stopped with a decrement of {worst:.2g}",
+            ConvergenceWarning,
+        )
+    return found
+
+
+def _by_linear_programs(Q: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """l_1 sensitivities of rows of Q, from ``max { lambda : Q^T y = lambda q_i, |y| <= 1 }``.
+
+    The solver takes very small coefficients for zero, so rows are solved for at unit size, among rows of size one.
+    """
+    from scipy.optimize import linprog
+
+    n, r = Q.shape
+    found, unit = np.zeros(len(rows)), np.sqrt(n)
+    cost = np.r_[np.zeros(n), -1.0]
+    bounds = [(-1.0, 1.0)] * n + [(0.0, None)]
+    for k, row in enumerate(rows):
+        size = np.abs(row).max()
+        if size == 0:
+            continue
+        solved = linprog(
+            cost, A_eq=np.c_[unit * Q.T, -row / size], b_eq=np.zeros(r), bounds=bounds, method="highs"
+        )
+        if solved.status != 0 or solved.fun is None:
+            raise RuntimeError(f"the linear program of row {k} failed: {solved.message}")
+        found[k] = -size * unit / solved.fun
+    return found
+
+
+def basis_sensitivities(
+    Q: Tensor, p: float, method: str, *, rows: Tensor | None = None, rng: np.random.Generator
+) -> Tensor:
+    """Sensitivities of (some) rows of an orthonormal basis; see :func:`lp_sensitivities`.
+
+    Parameters
+    ----------
+    Q : Tensor, shape (n, r)
+    p : float
+    method : {"bound", "exact", "sketch"}
+    rows : Tensor, shape (k,), optional
+        All when None.
+    rng : numpy.random.Generator
+        Of the sketch.
+    """
+    at = torch.arange(len(Q), device=Q.device) if rows is None else rows
+    if p == 2 or not Q.shape[1]:
+        return Q[at].square().sum(1)
+    if method == "exact":
+        if p == 1:
+            found = _by_linear_programs(Q.cpu().numpy(), Q[at].cpu().numpy())
+            return torch.from_numpy(found).to(Q.device)
+        return shares(Q, Q[at], p)
+    lewis = fixed_point(Q, p)
+    bound = lewis.sensitivity_bounds()[at]
+    if method == "bound":
+        return bound
+    return torch.minimum(shares(lewis_sketch(Q, lewis, rng), Q[at], p), bound)
+
+
+def lp_sensitivities(
+    A: Any, p: float | int, method: str = "bound", *, rows: Any = None, random_state: Any = None
+) -> Any:
+    """l_p sensitivity of every row: the largest share it can take of ``||A x||_p^p``.
+
+    Parameters
+    ----------
+    A : array-like or Tensor, shape (n, d)
+    p : float
+        Positive; at least 1 unless ``method="bound"``.
+    method : {"bound", "exact", "sketch"}
+        Certified upper bounds from Lewis weights; one convex problem a row; the same on a sample of 20 d log d rows
+        (a row's problem costs a dozen Newton steps of O(20 d^3 log d)).
+    rows : array-like of int or of bool, optional
+        Measure only these: row numbers, or a mask of all rows.
+    random_state : int, Generator or None
+        Of the sample of ``"sketch"``.
+
+    Returns
+    -------
+    ndarray or Tensor, shape (n,) or (len(rows),)
+        In [0, 1].
+
+    Raises
+    ------
+    ValueError
+        ``"exact"`` for more than 2000 rows without ``rows``, p < 1 without ``"bound"``, or rows that A has not.
+
+    Warns
+    -----
+    ConvergenceWarning
+        A problem was not solved to rounding (its sensitivity may be too small).
+
+    Examples
+    --------
+    >>> from lodim.geometry import lp_sensitivities
+    >>> lp_sensitivities([[1.0], [1.0], [2.0]], 1, "exact").round(3).tolist()
+    [0.25, 0.25, 0.5]
+    """
+    check_choice(method, METHODS, "method")
+    p = check_p(p, low=0.0 if method == "bound" else 1.0)
+    matrix = as_matrix(A)
+    if method == "exact" and rows is None and len(matrix) > MAX_EXACT and p != 2:
+        raise ValueError(
+            f"exact sensitivities of all {len(matrix)} rows are {len(matrix)} convex problems of that size (at most "
+            f"{MAX_EXACT} are solved unasked): name rows=, or use method='sketch' or 'bound'"
+        )
+    at = None if rows is None else row_numbers(rows, len(matrix), "rows", matrix.device)
+    Q = orthonormal_basis(matrix).Q
+    return like(basis_sensitivities(Q, p, method, rows=at, rng=as_generator(random_state)), A)
+
+
+def total_sensitivity(
+    A: Any, p: float | int, *, n_rows: int = 200, random_state: Any = None
+) -> TotalSensitivity:
+    """Estimate the total l_p sensitivity S from a few rows drawn by Lewis weights.
+
+    Parameters
+    ----------
+    A : array-like or Tensor, shape (n, d)
+    p : float
+        At least 1.
+    n_rows : int
+        Rows measured; all of them, without error, where A has no more.
+    random_state : int, Generator or None
+
+    Returns
+    -------
+    TotalSensitivity
+        ``(S, se)``: the estimate and its standard error over the rows drawn. The sensitivities are those of the
+        ``"sketch"`` method, so their own error (a modest factor common to all rows) is not in ``se``; where A has at
+        most 20 d log d rows the sketch is A itself.
+
+    Examples
+    --------
+    >>> from lodim.geometry import total_sensitivity
+    >>> S, se = total_sensitivity([[1.0, 0.0], [1.0, 0.0], [0.0, 2.0]], 3)
+    >>> round(S, 6), se
+    (2.0, 0.0)
+    """
+    p = check_p(p, low=1.0)
+    check_in_range(n_rows, "n_rows", low=2, integer=True)
+    rng = as_generator(random_state)
+    Q = orthonormal_basis(as_matrix(A)).Q
+    if p == 2 or not Q.shape[1]:
+        return TotalSensitivity(float(Q.shape[1]), 0.0)
+    lewis = fixed_point(Q, p)
+    C = lewis_sketch(Q, lewis, rng)
+    bound, w = lewis.sensitivity_bounds(), lewis.weight
+    if n_rows >= len(Q):
+        return TotalSensitivity(float(torch.minimum(shares(C, Q, p), bound).sum()), 0.0)
+    chance = w.cpu().numpy() / float(w.sum())
+    at = torch.from_numpy(rng.choice(len(Q), n_rows, p=chance / chance.sum())).to(Q.device)
+    terms = torch.minimum(shares(C, Q[at], p), bound[at]) / w[at] * w.sum()
+    return TotalSensitivity(float(terms.mean()), float(terms.std() / math.sqrt(n_rows)))

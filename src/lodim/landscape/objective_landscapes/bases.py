@@ -1,0 +1,372 @@
+"""The maps of subspaces: drawn by kind, one for each tensor, or a given basis; and which weights they may move."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lodim.landscape.objective_landscapes.structure import Grouping, StructureAware, group_tensors
+from lodim.nets import FlatSpec
+from lodim.randomness import derive_seed, torch_generator
+from lodim.sketch import KINDS, RandomProjection, make_projection
+
+__all__ = [
+    "Basis",
+    "PerTensor",
+    "build_projection",
+    "describe_projection",
+    "direct_names",
+    "direct_size",
+    "fixed_numbers",
+    "kept_outside",
+    "refuse_quantised",
+    "structured_projection",
+    "trajectory_basis",
+]
+
+
+class Basis(nn.Module):
+    """The linear map of a given matrix, kept in the state.
+
+    Parameters
+    ----------
+    matrix : Tensor, shape (D, d)
+        Unit columns are expected where the learning rate is scaled as for ``scale="column"``.
+
+    Attributes
+    ----------
+    D, d : int
+    kind, scale : str
+        ``"basis"`` and ``"column"``.
+    """
+
+    kind, scale, seed, round = "basis", "column", 0, 0
+    columns: Tensor
+
+    def __init__(self, matrix: Float[Tensor, "D d"], *, persistent: bool = True) -> None:
+        super().__init__()
+        self.D, self.d = matrix.shape
+        self.register_buffer("columns", matrix.detach().clone(), persistent=persistent)
+
+    def forward(self, v: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch D"]:
+        """Return ``P v``.
+
+        Parameters
+        ----------
+        v : Tensor, shape (..., d)
+        """
+        return v @ self.columns.T
+
+    def adjoint(self, g: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch d"]:
+        """Return ``P^T g``.
+
+        Parameters
+        ----------
+        g : Tensor, shape (..., D)
+        """
+        return g @ self.columns
+
+    def fingerprint(self) -> str:
+        """A constant: the matrix itself is in the state."""
+        return self.kind
+
+
+class PerTensor(nn.Module):
+    """One independent map of unit columns for each tensor, all fed the same d numbers.
+
+    Parameters
+    ----------
+    kind : str
+    sizes : sequence of int
+        Numbers of each tensor; one with fewer than d gets a Gaussian map.
+    d : int
+    seed, scale, dtype, device
+        See :func:`lodim.sketch.make_projection`.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        sizes: Sequence[int],
+        d: int,
+        *,
+        seed: int,
+        scale: str,
+        dtype: torch.dtype,
+        device: Any = None,
+    ) -> None:
+        super().__init__()
+        self.kind, self.scale, self.d, self.D, self.seed = f"per_tensor:{kind}", scale, d, sum(sizes), seed
+        self.round = 0
+        self.factor = 1.0 if scale == "column" else (self.D / d) ** 0.5
+        maps: list[Any] = []
+        for index, size in enumerate(sizes):
+            part = derive_seed(seed, "tensor", index)
+            if size >= d:
+                maps.append(make_projection(kind, size, d, seed=part, dtype=dtype, device=device))
+            else:
+                drawn = torch.randn(size, d, dtype=torch.float64, generator=torch_generator(part))
+                maps.append(
+                    Basis((drawn / drawn.norm(dim=0)).to(device=device, dtype=dtype), persistent=False)
+                )
+        self.maps: Any = nn.ModuleList(maps)
+
+    def forward(self, v: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch D"]:
+        """Return the concatenation of every ``P_i v``.
+
+        Parameters
+        ----------
+        v : Tensor, shape (..., d)
+        """
+        return torch.cat([P(v) for P in self.maps], dim=-1) * self.factor
+
+    def adjoint(self, g: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch d"]:
+        """Return the sum of every ``P_i^T g_i``.
+
+        Parameters
+        ----------
+        g : Tensor, shape (..., D)
+        """
+        parts = g.split([P.D for P in self.maps], dim=-1)
+        return torch.stack([P.adjoint(part) for P, part in zip(self.maps, parts)]).sum(0) * self.factor
+
+    def fingerprint(self) -> str:
+        """A hash of the drawn numbers."""
+        text = "".join(P.fingerprint() for P in self.maps)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def build_projection(
+    projection: Any,
+    spec: FlatSpec,
+    d: int,
+    seed: int,
+    scale: str,
+    per_tensor: bool,
+    theta0: Tensor,
+) -> Any:
+    """Make the map of a subspace from its kind, or check a given one.
+
+    Parameters
+    ----------
+    projection : str or nn.Module
+    spec : FlatSpec
+    d, seed, scale, per_tensor
+        See :class:`~lodim.landscape.SubspaceModule`.
+    theta0 : Tensor, shape (D,)
+        Gives device and precision.
+
+    Raises
+    ------
+    ValueError
+        ``d`` outside 1..D, a given map of another size, or a given map with ``per_tensor``.
+    """
+    options: dict[str, Any] = {"seed": seed, "scale": scale, "device": theta0.device}
+    options["dtype"] = torch.float64 if theta0.dtype == torch.float64 else torch.float32
+    if not isinstance(projection, str):
+        if per_tensor:
+            raise ValueError("per_tensor=True needs a projection given by its kind")
+        if (projection.D, projection.d) != (spec.numel, d):
+            raise ValueError(
+                f"the projection maps {projection.d} to {projection.D} numbers, wanted are d={d} and D={spec.numel}"
+            )
+        return projection.to(theta0.device)
+    if not 1 <= d <= spec.numel:
+        raise ValueError(
+            f"the subspace needs 1 <= d <= D, got d={d}; the module has D={spec.numel} parameters"
+        )
+    if per_tensor:
+        return PerTensor(projection, spec.sizes, d, **options)
+    return make_projection(projection, spec.numel, d, **options)
+
+
+def describe_projection(P: nn.Module) -> dict[str, Any]:
+    """Return what :func:`lodim.sketch.make_projection` needs to make the same map again.
+
+    Parameters
+    ----------
+    P : nn.Module
+
+    Raises
+    ------
+    ValueError
+        The map was not drawn from a seed.
+    """
+    if not isinstance(P, RandomProjection) or P.kind not in KINDS:
+        raise ValueError(
+            f"a {type(P).__name__} is not drawn from a seed; only projections of lodim.sketch compress to one"
+        )
+    common = set(inspect.signature(RandomProjection.__init__).parameters)
+    own = [
+        name for name in inspect.signature(type(P).__init__).parameters if name not in common | {"options"}
+    ]
+    return {
+        "kind": P.kind,
+        "seed": P.seed,
+        "scale": P.scale,
+        "dtype": str(P.dtype).removeprefix("torch."),
+        "round": P.round,
+        **{name: getattr(P, name) for name in own},
+    }
+
+
+def trajectory_basis(points: Float[Tensor, "t D"], d: int) -> Basis:
+    """Return the leading directions of a trajectory as a basis with orthonormal columns.
+
+    Parameters
+    ----------
+    points : Tensor, shape (t, D)
+        The first is the origin, from which differences are taken.
+    d : int
+
+    Raises
+    ------
+    ValueError
+        Fewer than d independent directions.
+    """
+    moves = (points[1:] - points[:1]).double()
+    _, sizes, directions = torch.linalg.svd(moves, full_matrices=False)
+    cutoff = float(sizes[:1].sum()) * max(moves.shape) * torch.finfo(points.dtype).eps
+    rank = int((sizes > cutoff).sum())
+    if not 1 <= d <= rank:
+        raise ValueError(
+            f"the trajectory of {len(points)} checkpoints has {rank} independent directions, d={d} were asked for; "
+            "record more checkpoints"
+        )
+    return Basis(directions[:d].T.to(points.dtype))
+
+
+def structured_projection(said: Grouping, said_lr: float, spec: FlatSpec, d: int, build: Any) -> Any:
+    """Make the map of d trained numbers, some of which scale groups of tensors.
+
+    Parameters
+    ----------
+    said, said_lr
+        See :class:`~lodim.landscape.SubspaceModule`.
+    spec : FlatSpec
+    d : int
+        Trained numbers, the factors among them.
+    build : callable
+        ``build(d) -> nn.Module`` makes a map of d directions.
+
+    Raises
+    ------
+    ValueError
+        No number is left for the directions.
+    """
+    if said is None or said is False:
+        return build(d)
+    m = len(set(group_tensors(said, spec.names)))
+    if d <= m:
+        raise ValueError(
+            f"structure-aware directions need d > m: m={m} of the d numbers scale the {m} groups of tensors, and d={d} "
+            "leaves none for the directions; give a larger d, or coarser groups (said='layer')"
+        )
+    return StructureAware(build(d - m), spec, said, said_lr)
+
+
+def direct_names(module: nn.Module, wanted: Sequence[str]) -> set[str]:
+    """Return the names of the parameters that ``wanted`` stands for.
+
+    Parameters
+    ----------
+    module : nn.Module
+    wanted : sequence of str
+        Names of parameters or of modules.
+
+    Raises
+    ------
+    ValueError
+        A name that matches nothing.
+    """
+    if isinstance(wanted, str):
+        wanted = [wanted]
+    names = [name for name, _ in module.named_parameters()]
+    found = set()
+    for want in wanted:
+        matches = {name for name in names if name == want or name.startswith(want + ".")}
+        if not matches:
+            raise ValueError(
+                f"train_directly names {want!r}, but the module has no such parameter or module: {names}"
+            )
+        found |= matches
+    return found
+
+
+def direct_size(module: nn.Module, wanted: Sequence[str]) -> int:
+    """Return how many numbers the parameters hold that ``wanted`` stands for.
+
+    Parameters
+    ----------
+    module : nn.Module
+    wanted : sequence of str
+        As for :func:`direct_names`.
+    """
+    names = direct_names(module, wanted)
+    return sum(p.numel() for name, p in module.named_parameters() if name in names)
+
+
+def fixed_numbers(
+    module: nn.Module, spec: FlatSpec, direct: Sequence[str], said: Grouping
+) -> tuple[int, int]:
+    """Return how many numbers are trained directly, and how many with the factors of ``said`` are no directions.
+
+    Parameters
+    ----------
+    module : nn.Module
+    spec : FlatSpec
+        Of all its trained parameters.
+    direct : sequence of str
+        As for :func:`direct_names`.
+    said : str or callable, optional
+    """
+    outside = direct_names(module, direct)
+    inside = [name for name in spec.names if name not in outside]
+    size = direct_size(module, direct)
+    return size, size + (len(set(group_tensors(said, inside))) if said else 0)
+
+
+def kept_outside(module: nn.Module) -> dict[str, Tensor]:
+    """Return what training changes besides v: the network's buffers, and the parameters that are trained directly.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network that a :class:`~lodim.landscape.SubspaceModule` wraps.
+    """
+    return dict(module.named_buffers()) | {n: p for n, p in module.named_parameters() if p.requires_grad}
+
+
+def refuse_quantised(module: nn.Module) -> None:
+    """Raise if weights of the module are stored as small integers, which cannot be moved by real numbers.
+
+    Parameters
+    ----------
+    module : nn.Module
+
+    Raises
+    ------
+    TypeError
+        Naming the first such parameter or layer.
+    """
+    for name, parameter in module.named_parameters():
+        kind = type(parameter)
+        packed = kind.__module__.startswith("torchao")
+        if packed or parameter.is_quantized or not (parameter.is_floating_point() or parameter.is_complex()):
+            what = kind.__name__ if packed else str(parameter.dtype)
+            raise TypeError(_QUANTISED.format(f"parameter {name!r} is {what}"))
+    for name, layer in module.named_modules():
+        if type(layer).__module__.startswith("torch.ao.nn.quantized"):
+            raise TypeError(_QUANTISED.format(f"layer {name!r} is a quantised {type(layer).__name__}"))
+
+
+_QUANTISED = (
+    "{}: quantised weights cannot be moved by small real steps; dequantise the model first, or put adapters on it and "
+    "choose those with params="
+)

@@ -1,0 +1,75 @@
+"""Descent on points."""
+
+import numpy as np
+import pytest
+import torch
+
+from lodim.geometry.differentiable_persistence import (
+    PointOptimization,
+    SignedMeasureLayer,
+    TopologicalLoss,
+    hilbert_volume,
+    optimize_points,
+)
+
+
+def test_components_are_drawn_together():
+    """Fewer components over distance and density: two clusters merge."""
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(rng.normal(size=(16, 2)) * 0.2 + np.repeat([[0, 0], [2, 0]], 8, 0))
+    loss = TopologicalLoss(SignedMeasureLayer("hilbert", 0), hilbert_volume(([0, 0], [3, 6])))
+    before = x.clone()
+    seen = []
+    run = optimize_points(x, loss, steps=20, lr=0.1, callback=lambda *record: seen.append(record[0]))
+    assert torch.equal(x, before)
+    assert run.losses[-1] < 0.9 * run.losses[0]
+
+    def gap(p):
+        return np.linalg.norm(p[:8].mean(0) - p[8:].mean(0))
+
+    assert gap(run.points) < gap(run.start)
+    assert seen == list(range(20))
+    assert len(run.losses) == 21
+    again = PointOptimization.from_json(run.to_json())
+    np.testing.assert_array_equal(again.points, run.points)
+    np.testing.assert_allclose(run.moved, np.linalg.norm(run.points - run.start, axis=1))
+    assert "16 points" in str(run)
+    run.plot()
+
+
+def test_noise_is_seeded_and_clipping_bounds_nothing_else():
+    x = np.random.default_rng(0).normal(size=(6, 2))
+
+    def square(p):
+        return p.square().sum()
+
+    runs = [optimize_points(x, square, 5, noise=1.0, clip=0.1, seed=s, decay="1/k") for s in (0, 0, 1)]
+    np.testing.assert_array_equal(runs[0].points, runs[1].points)
+    assert (runs[0].points != runs[2].points).any()
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="loss is nan at step 0"):
+        optimize_points(np.zeros((2, 2)), lambda p: p.sum() * float("nan"))
+    with pytest.raises(ValueError, match="decay"):
+        optimize_points(np.zeros((2, 2)), lambda p: p.sum(), decay="fast")
+    assert len(optimize_points(np.zeros((2, 2)), lambda p: p.sum(), 0).losses) == 1
+
+
+def test_plain_steps_follow_the_size_of_the_gradient_and_adams_do_not():
+    weights = torch.tensor([[1.0], [0.01]])
+    moved = {
+        name: optimize_points(np.ones((2, 1)), lambda p: (weights * p).sum(), 4, 0.1, optimizer=name).moved
+        for name in ("sgd", "adam")
+    }
+    assert moved["sgd"][1] == pytest.approx(0.01 * moved["sgd"][0])
+    assert moved["adam"][1] == pytest.approx(moved["adam"][0], rel=1e-3)
+    assert moved["sgd"][0] == pytest.approx(0.1 * sum((k + 1) ** -0.5 for k in range(4)), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.int32, torch.bool])
+def test_whole_numbers_are_points_too(kind):
+    cloud = torch.tensor([[0, 1], [1, 0], [1, 1]], dtype=kind)
+    found = optimize_points(cloud, lambda x: x.square().sum(), steps=3)
+    same = optimize_points(cloud.double(), lambda x: x.square().sum(), steps=3)
+    np.testing.assert_array_equal(found.points, same.points)
