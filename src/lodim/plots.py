@@ -65,12 +65,10 @@ def mark_value(
     Parameters
     ----------
     ax : matplotlib.axes.Axes
-    x : float
     interval : tuple of float or None
         Drawn as a band where both ends are known.
     label : str
         For the legend.
-    color : str
     """
     ax.axvline(x, color=color, linestyle="--", linewidth=1.4, label=label)
     if interval is not None and all(end == end and abs(end) != float("inf") for end in interval):

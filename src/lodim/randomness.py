@@ -51,12 +51,7 @@ def as_generator(random_state: RandomState = None) -> np.random.Generator:
 
 
 def root_seed(random_state: RandomState = None) -> int:
-    """One 32-bit root seed: the int itself, or a draw from the generator (or from fresh entropy).
-
-    Parameters
-    ----------
-    random_state : int, numpy.random.Generator or None
-    """
+    """One 32-bit root seed: the int itself, or a draw from the generator (or from fresh entropy)."""
     if isinstance(random_state, int | np.integer):
         return int(random_state)
     return int(as_generator(random_state).integers(2**31))
@@ -77,12 +72,7 @@ def derive_seed(seed: int | np.integer, *key: object) -> int:
 
 
 def torch_generator(seed: int | np.integer) -> Any:
-    """Return a CPU ``torch.Generator`` with this seed (always CPU, so CPU and GPU runs agree).
-
-    Parameters
-    ----------
-    seed : int
-    """
+    """Return a CPU ``torch.Generator`` with this seed (always CPU, so CPU and GPU runs agree)."""
     import torch
 
     return torch.Generator().manual_seed(int(seed))
@@ -93,10 +83,6 @@ def forked_torch_rng(seed: int | np.integer) -> Iterator[None]:
     """Run a block under a seeded global torch generator and restore its former state afterwards.
 
     For code we do not own (a user's model factory, ``nn.Module`` initialisers) that draws from the global one.
-
-    Parameters
-    ----------
-    seed : int
     """
     import torch
 
@@ -112,7 +98,6 @@ def build_seeded(factory: Callable[[], T], seed: int | np.integer) -> T:
     ----------
     factory : callable
         Takes no arguments.
-    seed : int
     """
     with forked_torch_rng(seed):
         return factory()

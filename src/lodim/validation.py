@@ -77,7 +77,6 @@ def check_choice(value: Any, choices: Collection[str], name: str) -> Any:
     Parameters
     ----------
     value : str
-    choices : collection of str
     name : str
         The parameter's name, for the message.
 
@@ -138,7 +137,6 @@ def check_fraction(value: Any, name: str) -> float:
     Parameters
     ----------
     value : float
-    name : str
     """
     return check_in_range(value, name, low=0.0, high=1.0)
 
@@ -227,8 +225,6 @@ def check_labels(y: Any, n_samples: int, *, name: str = "y") -> np.ndarray:
     Parameters
     ----------
     y : array-like, shape (n_samples,)
-    n_samples : int
-    name : str
 
     Raises
     ------
@@ -273,12 +269,5 @@ def infer_kind(values: Any) -> str:
 
 
 def warn(message: str, category: type[Warning] = UserWarning, *, stacklevel: int = 3) -> None:
-    """Warn from the caller's caller, so that the line shown is the user's.
-
-    Parameters
-    ----------
-    message : str
-    category : type of Warning
-    stacklevel : int
-    """
+    """Warn from the caller's caller, so that the line shown is the user's."""
     warnings.warn(message, category, stacklevel=stacklevel)

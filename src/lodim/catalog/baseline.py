@@ -40,11 +40,8 @@ class ClaimRecord(Result):
 
     Attributes
     ----------
-    name, scale : str
     verdict : str
         ``holds``, ``fails``, ``differs`` or ``error``, as the run said.
-    checks_passed, checks : int
-    seconds : float
     recorded : str
         Date of the run.
     machine : str
@@ -101,12 +98,7 @@ def _digest(record: dict[str, Any], name: str) -> ClaimRecord:
 
 
 def make_baseline(evidence: str | os.PathLike[str] = "evidence") -> str:
-    """Return the text of ``claims_baseline.json`` for the laptop-scale records of an evidence folder.
-
-    Parameters
-    ----------
-    evidence : path
-    """
+    """Return the text of ``claims_baseline.json`` for the laptop-scale records of an evidence folder."""
     folder, end = Path(evidence) / "claims", f".{SCALE}.json"
     named = sorted((p.relative_to(folder).as_posix().removesuffix(end), p) for p in folder.rglob(f"*{end}"))
     records = [_digest(json.loads(p.read_text(encoding="utf-8")), name) for name, p in named]
@@ -141,10 +133,6 @@ def public(entry_point: str) -> bool:
 def status_of(card: Card) -> str:
     """Return ``"available"`` if the method can be used and its evidence is recorded, else ``"planned"``.
 
-    Parameters
-    ----------
-    card : Card
-
     Returns
     -------
     str
@@ -160,7 +148,6 @@ def evidence_of(card: Card, records: Mapping[str, ClaimRecord] | None = None) ->
 
     Parameters
     ----------
-    card : Card
     records : mapping of str to ClaimRecord, optional
         By the claim's name; by default those that come with this version.
     """

@@ -57,7 +57,6 @@ class Card(Result):
     ----------
     slug : str
         Short name, also that of the file.
-    title, arxiv_id, first_author : str
     year : int
         Of the first version.
     areas : tuple of str
@@ -68,8 +67,6 @@ class Card(Result):
         Problem, idea, what one gets, when not to use it; 80 to 200 words.
     problem_tags, data_kinds : tuple of str
         Words of :mod:`lodim.catalog.vocabulary`.
-    needs : Needs
-    cost : str
     entry_points : tuple of str
         Dotted public names; empty while the method is not written.
     claims : tuple of str
@@ -131,12 +128,7 @@ class Card(Result):
         return words_for(self.areas, self.problem_tags, self.data_kinds)
 
     def handles(self, kinds: Iterable[str]) -> bool:
-        """Return whether the method takes data of one of these kinds.
-
-        Parameters
-        ----------
-        kinds : iterable of str
-        """
+        """Return whether the method takes data of one of these kinds."""
         taken = {
             *self.data_kinds,
             *(also for kind in self.data_kinds for also in ALSO_HANDLED_AS.get(kind, ())),
@@ -287,10 +279,6 @@ def parse_card(text: str, file: str) -> Card:
 
 def check_together(cards: Iterable[Card]) -> None:
     """Raise if the cards contradict each other.
-
-    Parameters
-    ----------
-    cards : iterable of Card
 
     Raises
     ------

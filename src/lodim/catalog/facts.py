@@ -17,14 +17,7 @@ FEW_ROWS, MANY_ROWS = 500, 100_000
 
 @dataclass(frozen=True)
 class Fact:
-    """A reason to look at methods with a tag.
-
-    Attributes
-    ----------
-    tag : str
-    weight : float
-    reason : str
-    """
+    """A reason to look at methods with a tag."""
 
     tag: str
     weight: float
@@ -37,7 +30,6 @@ def figure(profile: Any, path: str) -> Any:
     Parameters
     ----------
     profile : Profile or mapping
-    path : str
     """
     value = profile
     for name in path.split("."):

@@ -92,12 +92,7 @@ class Query(Result):
 
 
 def split_words(text: str) -> list[str]:
-    """Return the words of a text, in lower case, in order.
-
-    Parameters
-    ----------
-    text : str
-    """
+    """Return the words of a text, in lower case, in order."""
     return [word[:_LONGEST_WORD] for word in _WORD.findall(text.lower())]
 
 

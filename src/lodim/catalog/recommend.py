@@ -90,10 +90,8 @@ class Exclusion(Result):
 
     Attributes
     ----------
-    slug : str
     condition : str
         Which one: ``data_kinds``, ``n_rows``, ``gpu``, ``areas``, ``status``, ``text`` or ``measured``.
-    reason : str
     """
 
     slug: str

@@ -59,10 +59,8 @@ class SearchResults(Result):
 
     Attributes
     ----------
-    query : str
     mode : str
         How it was ranked: ``hybrid``, ``lexical`` or ``semantic``.
-    hits : tuple of Hit
     n_found : int
         Before the list was cut: the methods that have some of the words. Meaning orders all methods, so that with it
         these are all that the query's filters allow.
@@ -99,12 +97,7 @@ class SearchResults(Result):
 
 
 class SearchIndex:
-    """Full-text index of cards, in memory.
-
-    Parameters
-    ----------
-    cards : sequence of Card
-    """
+    """Full-text index of cards, in memory."""
 
     def __init__(self, cards: Sequence[Card]) -> None:
         self.cards = {card.slug: card for card in cards}
@@ -140,12 +133,7 @@ class SearchIndex:
             return [(str(slug), float(score)) for slug, score in rows]
 
     def matching(self, part: str) -> frozenset[str]:
-        """Return the slugs of the cards in which a word or phrase occurs.
-
-        Parameters
-        ----------
-        part : str
-        """
+        """Return the slugs of the cards in which a word or phrase occurs."""
         with self._lock:
             rows = self._database.execute(
                 "SELECT slug FROM card WHERE card MATCH ?", (match_expression((part,)),)
@@ -157,8 +145,6 @@ class SearchIndex:
 
         Parameters
         ----------
-        words : iterable of str
-        k : int
         least : int
             Cards in which a word must occur to be of use.
         """
@@ -168,12 +154,7 @@ class SearchIndex:
         return tuple(sorted(found, key=lambda word: (spread[word], distinct.index(word)))[:k])
 
     def allowed(self, query: Query) -> frozenset[str]:
-        """Return the slugs that pass a query's filters, phrases and exclusions.
-
-        Parameters
-        ----------
-        query : Query
-        """
+        """Return the slugs that pass a query's filters, phrases and exclusions."""
         slugs = {slug for slug, card in self.cards.items() if all(_passes(card, *f) for f in query.filters)}
         for phrase in query.phrases:
             slugs &= self.matching(phrase)
@@ -185,10 +166,6 @@ class SearchIndex:
         """Return the slugs found by words and their BM25 scores, best first.
 
         All that are allowed, with score 0, if the query has filters only.
-
-        Parameters
-        ----------
-        query : Query
         """
         allowed = self.allowed(query)
         if not query.looked_for:
@@ -244,10 +221,6 @@ def fuse(rankings: Iterable[Iterable[str]]) -> list[tuple[str, float]]:
 def resolve_mode(mode: str) -> str:
     """Return how to rank: ``auto`` becomes ``hybrid`` where the extra ``semantic`` is installed, else ``lexical``.
 
-    Parameters
-    ----------
-    mode : str
-
     Raises
     ------
     ValueError
@@ -267,7 +240,6 @@ def scores_of(query: Query, mode: str) -> dict[str, dict[str, float]]:
 
     Parameters
     ----------
-    query : Query
     mode : {"hybrid", "lexical", "semantic"}
 
     Raises

@@ -57,10 +57,6 @@ class Encoder(Protocol):
 def require(module: str, extra: str) -> Any:
     """Import an optional library or say which extra brings it.
 
-    Parameters
-    ----------
-    module, extra : str
-
     Raises
     ------
     ImportError
@@ -99,10 +95,6 @@ class MiniLM:
 
     def encode(self, texts: Sequence[str]) -> Float[np.ndarray, "n dim"]:
         """Return one vector of length one for each text.
-
-        Parameters
-        ----------
-        texts : sequence of str
 
         Returns
         -------
@@ -181,8 +173,6 @@ def embed(
 
     Parameters
     ----------
-    texts : sequence of str
-    encoder : Encoder
     folder : path, optional
         Of the cache; by default lodim's own.
 
@@ -241,10 +231,6 @@ def passages(card: Card) -> tuple[str, str]:
     """Return the two texts that stand for a card: its title with the one line, and its summary.
 
     A query is compared with both and the better one counts, so that a long summary does not drown a plain one-liner.
-
-    Parameters
-    ----------
-    card : Card
     """
     return f"{card.title}. {card.one_line}", card.summary
 
@@ -270,12 +256,7 @@ def by_cosine(cosines: Float[np.ndarray, " n"]) -> list[tuple[str, float]]:
 
 
 def near_card(slug: str) -> list[tuple[str, float]]:
-    """Return slug and cosine of every card to a card, itself among them, by the mean vectors of their passages.
-
-    Parameters
-    ----------
-    slug : str
-    """
+    """Return slug and cosine of every card to a card, itself among them, by the mean vectors of their passages."""
     means = card_vectors().mean(axis=1)
     means /= np.linalg.norm(means, axis=1, keepdims=True)
     return by_cosine(means @ means[[card.slug for card in load_cards()].index(slug)])
@@ -283,10 +264,6 @@ def near_card(slug: str) -> list[tuple[str, float]]:
 
 def ranked_by_meaning(text: str) -> list[tuple[str, float]]:
     """Return slug and cosine of every card to a text, the closest first.
-
-    Parameters
-    ----------
-    text : str
 
     Raises
     ------

@@ -155,13 +155,10 @@ class ClaimResult(Result):
     verdict : str
         ``"holds"``, ``"fails"`` (an essential check did not pass), ``"differs"`` (only other checks did not),
         ``"skipped"`` (could not run here) or ``"error"`` (an exception; see ``message``).
-    checks : tuple of Check
     seconds : float
         Wall time.
-    seed : int
     figures : dict
         See :class:`Findings`.
-    notes : tuple of str
     message : str
         Why it was skipped, or the exception.
     command : str
@@ -220,7 +217,6 @@ def check_between(
 
     Parameters
     ----------
-    what : str
     ours : float
     low, high : float
         Inclusive; infinite for an open end.
@@ -246,7 +242,6 @@ def check_that(
 
     Parameters
     ----------
-    what : str
     ours : object
         Plain data.
     expected : str
@@ -263,10 +258,6 @@ def check_that(
 
 def verdict_of(checks: tuple[Check, ...]) -> str:
     """Return ``"holds"``, ``"differs"`` or ``"fails"``, as the checks decide.
-
-    Parameters
-    ----------
-    checks : tuple of Check
 
     Raises
     ------

@@ -91,7 +91,6 @@ def evidence_path(name: str, scale: str, out: str | os.PathLike[str] = "evidence
 
     Parameters
     ----------
-    name, scale : str
     out : path
         The evidence folder.
     """

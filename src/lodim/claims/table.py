@@ -59,7 +59,6 @@ def claims_table(results: Sequence[ClaimResult], unrecorded: Sequence[str] = ())
 
     Parameters
     ----------
-    results : sequence of ClaimResult
     unrecorded : sequence of str
         Names of claims without a record; they are listed as not run.
 

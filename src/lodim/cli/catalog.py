@@ -32,12 +32,7 @@ Most = Annotated[int, typer.Option("--most", "-k", metavar="N", min=1, help="Lon
 
 
 def register(app: typer.Typer) -> None:
-    """Add the catalogue's commands to the command line.
-
-    Parameters
-    ----------
-    app : Typer
-    """
+    """Add the catalogue's commands to the command line."""
     app.command(help="List the methods: what each does, whether it can be used, what its claims say.")(
         methods
     )

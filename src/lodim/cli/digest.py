@@ -33,12 +33,7 @@ Email = Annotated[str, typer.Argument(metavar="EMAIL")]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to the command line.
-
-    Parameters
-    ----------
-    app : Typer
-    """
+    """Add the commands to the command line."""
     app.command(help="Send the digest by e-mail to whom it is due, and the letters that wait.")(digest)
     app.add_typer(subscribers_app, name="subscribers")
 

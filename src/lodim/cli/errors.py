@@ -30,12 +30,7 @@ _SPELLINGS = (("missing='impute'", "--missing impute"), ("max_rows", "--max-rows
 
 
 def say(text: str) -> None:
-    """Print one line about the run on standard error.
-
-    Parameters
-    ----------
-    text : str
-    """
+    """Print one line about the run on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 

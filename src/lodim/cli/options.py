@@ -13,10 +13,6 @@ _SECONDS = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 def seconds(text: str) -> float:
     """Read a duration: ``60``, ``60s``, ``2m``, ``1.5h``.
 
-    Parameters
-    ----------
-    text : str
-
     Raises
     ------
     ValueError

@@ -30,12 +30,7 @@ ConfirmMode = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to the command line.
-
-    Parameters
-    ----------
-    app : Typer
-    """
+    """Add the command to the command line."""
     app.command(help="Serve the pages: papers, methods and what was measured of their claims.")(serve)
 
 
@@ -81,7 +76,6 @@ def serve(
 
     Parameters
     ----------
-    host, port, catalog, evidence, public_url, secret_file, proxy, allow_run, allow_profile, allow_ingest
     confirm_mode, open_browser
         The command's options, as their help texts say.
 

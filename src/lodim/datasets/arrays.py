@@ -83,10 +83,6 @@ def read_npy(
 def open_npy(path: Path) -> Any:
     """Memory-map an ``.npy`` file.
 
-    Parameters
-    ----------
-    path : Path
-
     Raises
     ------
     ValueError
@@ -157,10 +153,7 @@ def from_arrays(
     X : array-like, shape (n,), (n, D), (n, height, width) or that with channels
         Numbers; a tensor or a memory map will do.
     y : array-like, shape (n,), or a labels file, optional
-    name, target_name : str
     missing : {"auto", "impute", "error"}
-    max_rows, max_columns : int
-    random_state : int, Generator or None
 
     Raises
     ------

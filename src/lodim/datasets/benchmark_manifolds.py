@@ -188,7 +188,6 @@ def benchmark_manifold(
         Points.
     noise : float
         Width of uniform noise added to every column.
-    random_state : int, Generator or None
 
     Returns
     -------

@@ -26,10 +26,8 @@ class Dataset:
         One sample a row. Pixels lie in [0, 1], in the order of ``image_shape``.
     y : ndarray, shape (n,), or None
         Class numbers 0, 1, ... for classification, floats for regression.
-    name : str
     feature_names : sequence of str or None
         One a column.
-    target_name : str or None
     classes : list of str or None
         Name of class 0, 1, ...
     kind : {"classification", "regression"} or None
@@ -105,13 +103,7 @@ class Dataset:
 
 
 def row_limit(n_columns: int, max_rows: int = MAX_ROWS) -> int:
-    """Return how many rows of ``n_columns`` values are read at most.
-
-    Parameters
-    ----------
-    n_columns : int
-    max_rows : int
-    """
+    """Return how many rows of ``n_columns`` values are read at most."""
     return max(1, min(int(max_rows), MAX_VALUES // max(n_columns, 1)))
 
 
@@ -120,7 +112,6 @@ def check_width(n_columns: int, max_columns: int, name: str) -> None:
 
     Parameters
     ----------
-    n_columns, max_columns : int
     name : str
         Where the data come from, for the message.
 

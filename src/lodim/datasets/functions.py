@@ -20,21 +20,12 @@ _PATTERN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w
 
 
 def is_object_name(text: str) -> bool:
-    """Whether a text is of the form ``package.module:name``.
-
-    Parameters
-    ----------
-    text : str
-    """
+    """Whether a text is of the form ``package.module:name``."""
     return _PATTERN.fullmatch(text) is not None
 
 
 def resolve(text: str) -> Any:
     """Import the object that ``package.module:name`` names; modules of the current folder are found too.
-
-    Parameters
-    ----------
-    text : str
 
     Raises
     ------

@@ -36,7 +36,6 @@ def read_images(
 
     Parameters
     ----------
-    folder : str or Path
     labels : str, Path or array-like, optional
         Targets in the order of the file names, for images without sub-folders.
     max_side : int

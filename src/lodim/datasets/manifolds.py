@@ -101,7 +101,6 @@ def manifold(
         Columns, by default four times the coordinates the shape itself needs.
     noise : float
         Standard deviation of the noise in each of the D directions.
-    random_state : int, Generator or None
 
     Returns
     -------

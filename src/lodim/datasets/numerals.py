@@ -38,12 +38,7 @@ _DATE_FORMATS = (
 
 
 def is_number(text: str) -> bool:
-    """Whether a cell of a file is a plain number.
-
-    Parameters
-    ----------
-    text : str
-    """
+    """Whether a cell of a file is a plain number."""
     return _NUMBER.fullmatch(text.strip().strip('"')) is not None
 
 

@@ -169,7 +169,6 @@ def choose_column(frame: Any, column: str) -> str:
     Parameters
     ----------
     frame : pandas.DataFrame
-    column : str
 
     Raises
     ------
@@ -203,9 +202,6 @@ def read_frame(
 
     Parameters
     ----------
-    path : str or Path
-    max_rows, max_columns : int
-    random_state : int, Generator or None
     header : bool, optional
         Whether the first line names the columns; found from the file by default.
 
@@ -309,8 +305,6 @@ def find_layout(path: Path, *, max_columns: int = MAX_COLUMNS, header: bool | No
 
     Parameters
     ----------
-    path : Path
-    max_columns : int
     header : bool, optional
         Known rather than found.
 

@@ -196,7 +196,6 @@ def attach(values: np.ndarray, name: str, missing: str) -> tuple[np.ndarray, Tar
     ----------
     values : ndarray, shape (n,)
         Raw target, NaN or None where missing.
-    name : str
     missing : {"auto", "impute", "error"}
         ``"error"`` refuses a target with gaps.
 
@@ -232,9 +231,7 @@ def with_target(dataset: Dataset, target: Target, name: str) -> Dataset:
 
     Parameters
     ----------
-    dataset : Dataset
     target : Target
         Of its rows.
-    name : str
     """
     return replace(dataset, y=target.y, kind=target.kind, classes=target.classes, target_name=name)

@@ -37,14 +37,12 @@ class TextDataset:
 
     Attributes
     ----------
-    texts : tuple of str
     y : ndarray of int, shape (n,)
         Class numbers 0, 1, ...
     classes : tuple of str
         Name of class 0, 1, ...
     split : str
         Which part this is: ``"train"``, ``"test"`` or ``"all"``.
-    name : str
 
     Raises
     ------
@@ -82,11 +80,6 @@ class TextDataset:
 
     def sample(self, n_per_class: int, random_state: RandomState = 0) -> TextDataset:
         """Return random texts, the same number of each class, in random order.
-
-        Parameters
-        ----------
-        n_per_class : int
-        random_state : int, numpy.random.Generator or None
 
         Raises
         ------

@@ -45,7 +45,6 @@ class AdaptiveDimension:
 
     Attributes
     ----------
-    dimension : float
     se : float
         From the binomial likelihood; neighbourhoods overlap, so it is a lower bound of the true one.
     k_star : int ndarray, shape (n_queries,)

@@ -44,7 +44,6 @@ class Answer:
 
     Attributes
     ----------
-    dimension : float
     k : int
         Farthest neighbour used; 0 for estimators that use none.
     pointwise : ndarray or None
@@ -57,7 +56,6 @@ class Answer:
         The calibration, for arrays.
     se : float or None
         From the likelihood, where there is one.
-    note : str
     saturated : bool
         The value is only a lower bound.
     """
@@ -113,13 +111,10 @@ def answer(
 
     Parameters
     ----------
-    method : str
-    graph : NeighborGraph
     X : ndarray, shape (n, n_features), optional
         The data of the graph; :data:`NEED_DATA` lists the methods that want it.
     k : int, optional
         Default: :func:`~lodim.dimension.methods.default_k`. ``lpca`` without k looks at all points at once.
-    aggregate : str, optional
     rule : str, optional
         Of :data:`~lodim.dimension.spectrum.LPCA_RULES`, for ``lpca``.
     seed : int
@@ -236,7 +231,6 @@ def voters(answers: dict[str, Answer], most: int | float = math.inf) -> tuple[st
 
     Parameters
     ----------
-    answers : dict of str to Answer
     most : float
         See :func:`~lodim.dimension.doubts.most_to_vote`.
     """
@@ -290,14 +284,7 @@ def local_of_consensus(local: Answer, value: int | float) -> Float[np.ndarray, "
 def smooth(
     graph: NeighborGraph, local: Float[np.ndarray, " n_queries"], k: int
 ) -> Float[np.ndarray, " n_queries"]:
-    """Inverse mean of the local dimensions of each query and of those of its ``k`` neighbours that are queries.
-
-    Parameters
-    ----------
-    graph : NeighborGraph
-    local : ndarray, shape (n_queries,)
-    k : int
-    """
+    """Inverse mean of the local dimensions of each query and of those of its ``k`` neighbours that are queries."""
     inverse = np.full(len(graph.twin), np.nan)
     inverse[graph.query_idx] = np.divide(1.0, local, out=np.full(len(local), np.inf), where=local > 0)
     around = np.concatenate([inverse[graph.query_idx, None], inverse[graph.idx[:, :k]]], 1)

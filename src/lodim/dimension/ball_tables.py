@@ -50,7 +50,6 @@ def ball_answers(method: str, n: int, k: int) -> Float[np.ndarray, " dimensions"
 
     Parameters
     ----------
-    method : str
     n, k : int
         Points, neighbours.
     """

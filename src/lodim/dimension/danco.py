@@ -75,7 +75,6 @@ class Concentration:
         ``log(r_{k+1} / r_1)``.
     nu, eta : ndarray, shape (n_queries,)
         Direction and length of the mean of ``exp(i theta)`` over the angles of a point.
-    k : int
     """
 
     l: Float[np.ndarray, " n_queries"]
@@ -159,7 +158,6 @@ def divergence(
         The data's d-hat, nu and eta.
     dhat, nu, tau : ndarray, shape (m,)
         Those of the balls, with tau in place of eta.
-    k : int
     """
     own, direction, eta = found
     own_tau = concentration(eta)

@@ -44,8 +44,6 @@ def doubts_about(value: int | float, graph: NeighborGraph, method: str | None = 
 
     Parameters
     ----------
-    value : float
-    graph : NeighborGraph
     method : str, optional
         Whose estimate it is; the consensus when None. Those of the widest spread (``"knn"``, ``"ph"``) may exceed the
         columns by it; the others may by four standard errors of their logarithm (three of theory where distances tie).
@@ -65,13 +63,7 @@ def doubts_about(value: int | float, graph: NeighborGraph, method: str | None = 
 
 
 def silent_text(methods: Sequence[str], graph: NeighborGraph) -> str:
-    """Say which estimators a consensus leaves out.
-
-    Parameters
-    ----------
-    methods : sequence of str
-    graph : NeighborGraph
-    """
+    """Say which estimators a consensus leaves out."""
     meaning = "means that distances tie" if _has_ties(graph) else "is no dimension"
     verb = "does" if len(methods) == 1 else "do"
     return (
@@ -85,7 +77,6 @@ def check_enough(method: str, n: int, n_repeated: int = 0) -> None:
 
     Parameters
     ----------
-    method : str
     n : int
         Distinct points.
     n_repeated : int

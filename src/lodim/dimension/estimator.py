@@ -76,16 +76,11 @@ class IntrinsicDimension(BaseEstimator):
 
     Attributes
     ----------
-    dimension_ : float
     dimension_pw_ : ndarray, shape (n_samples,) or (n_queries,)
         Local dimensions: of every row without ``n_queries`` (a repeated row has its twin's), else aligned with
         ``graph_.query_idx``. None for methods without local values.
     dimension_pw_smooth_ : ndarray
         The same, averaged over neighbours (inverse mean).
-    ci_ : tuple of float or None
-    n_duplicates_ : int
-    graph_ : NeighborGraph or None
-    k_ : int, tuple or None
     saturated_ : bool
         Whether ``dimension_`` is only a lower bound (FisherS with all pairs separable, DANCo at its largest ball).
     sufficient_ : bool

@@ -66,7 +66,6 @@ def put_together(local: Float[np.ndarray, " n"], how: str) -> float:
 
     Parameters
     ----------
-    local : ndarray, shape (n,)
     how : {"inverse_mean", "mean", "median"}
     """
     if how == "inverse_mean":
@@ -195,7 +194,6 @@ def default_k(method: str, n: int) -> int:
 
     Parameters
     ----------
-    method : str
     n : int
         Distinct points.
     """
@@ -208,12 +206,7 @@ def default_k(method: str, n: int) -> int:
 
 
 def fewest_points(method: str) -> int:
-    """Distinct points a method needs when no k is asked for.
-
-    Parameters
-    ----------
-    method : str
-    """
+    """Distinct points a method needs when no k is asked for."""
     own = GRAPH_METHODS[method].k if method in GRAPH_METHODS else OTHER_K[method]
     if own == 0:
         return _FEWEST_WITHOUT_K.get(method, 2)
@@ -222,10 +215,5 @@ def fewest_points(method: str) -> int:
 
 
 def points_needed(d: int | float) -> float:
-    """Fewest points of which pair counts can show a dimension: 10^(d/2) (Eckmann and Ruelle 1992).
-
-    Parameters
-    ----------
-    d : float
-    """
+    """Fewest points of which pair counts can show a dimension: 10^(d/2) (Eckmann and Ruelle 1992)."""
     return 10 ** (d / 2) if d < 600 else math.inf

@@ -151,7 +151,6 @@ def mind_integer(l: Float[np.ndarray, " n"], k: int) -> float:
     ----------
     l : ndarray, shape (n,)
         ``log(r_{k+1} / r_1)``.
-    k : int
     """
     best = gride(l, 1, k + 1)[0]
     if not math.isfinite(best):
@@ -176,7 +175,6 @@ def levina_bickel(
 
     Parameters
     ----------
-    dist : ndarray, shape (n, at least k)
     k : int
         Neighbours to use.
     unbiased : bool
@@ -190,13 +188,7 @@ def levina_bickel(
 
 
 def mom(dist: Float[np.ndarray, "n k"], k: int) -> Float[np.ndarray, " n"]:
-    """Method of moments, ``m / (r_k - m)`` at each point (infinite where all k distances tie).
-
-    Parameters
-    ----------
-    dist : ndarray, shape (n, at least k)
-    k : int
-    """
+    """Method of moments, ``m / (r_k - m)`` at each point (infinite where all k distances tie)."""
     mean = dist[:, :k].mean(1)
     gap = dist[:, k - 1] - mean
     return _divide(mean, np.where(gap > 1e-12 * mean, gap, 0.0))
@@ -207,7 +199,6 @@ def mada(dist: Float[np.ndarray, "n k"], k: int) -> Float[np.ndarray, " n"]:
 
     Parameters
     ----------
-    dist : ndarray, shape (n, at least k)
     k : int
         Even, so that the smaller neighbourhood holds exactly half the points.
     """

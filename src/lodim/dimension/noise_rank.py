@@ -75,12 +75,7 @@ def minka_rank(spectrum: Float[np.ndarray, " m"], n_samples: int) -> int:
 
 
 def marchenko_pastur_median(ratio: int | float) -> float:
-    """Median of the Marchenko-Pastur law of variance one and ratio d/N in (0, 1].
-
-    Parameters
-    ----------
-    ratio : float
-    """
+    """Median of the Marchenko-Pastur law of variance one and ratio d/N in (0, 1]."""
     low, width = (1 - math.sqrt(ratio)) ** 2, 4 * math.sqrt(ratio)
 
     def density(angle: float) -> float:  # x = low + width sin^2(angle) takes the square roots away
@@ -98,7 +93,6 @@ def noise_edge(spectrum: Float[np.ndarray, " m"], n_samples: int, n_features: in
     ----------
     spectrum : ndarray, shape (m,)
         The min(n_samples, n_features) eigenvalues, descending.
-    n_samples, n_features : int
     """
     n, p = n_samples - 1, n_features  # centring takes one degree of freedom
     values = spectrum[: min(n, p)]
@@ -114,6 +108,5 @@ def signal_rank(spectrum: Float[np.ndarray, " m"], n_samples: int, n_features: i
     ----------
     spectrum : ndarray, shape (m,)
         Descending.
-    n_samples, n_features : int
     """
     return int((_positive(spectrum) > noise_edge(spectrum, n_samples, n_features)).sum())

@@ -38,8 +38,6 @@ def correlation_curve(
 
     Parameters
     ----------
-    X : ndarray, shape (n, n_features)
-    radii : ndarray, shape (m,)
     query_idx : int ndarray, optional
         Count only the pairs of these rows with all others.
     device : torch.device or str, optional

@@ -20,12 +20,7 @@ _FEWEST_POINTS = 50
 
 
 def gride_points(graph: NeighborGraph) -> tuple[ScalePoint, ...]:
-    """Gride with n1 = 1, 2, 4, ... and n2 = 2 n1, as far as the graph's neighbours go.
-
-    Parameters
-    ----------
-    graph : NeighborGraph
-    """
+    """Gride with n1 = 1, 2, 4, ... and n2 = 2 n1, as far as the graph's neighbours go."""
     points, n1 = [], 1
     while 2 * n1 <= graph.k:
         d, se = gride(log_ratios(graph.dist, n1, 2 * n1), n1, 2 * n1)

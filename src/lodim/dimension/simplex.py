@@ -42,12 +42,7 @@ def expected_skewness(d: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
 
 
 def simplex_skewness(points: Float[np.ndarray, "b k features"]) -> Float[np.ndarray, " b"]:
-    """Skewness S of neighbourhoods.
-
-    Parameters
-    ----------
-    points : ndarray, shape (b, k, n_features)
-    """
+    """Skewness S of neighbourhoods."""
     vectors = points - points.mean(1, keepdims=True)
     gram = vectors @ vectors.transpose(0, 2, 1)
     i, j = np.triu_indices(gram.shape[1], 1)
@@ -79,7 +74,6 @@ def ess(X: Float[np.ndarray, "n features"], graph: NeighborGraph, k: int) -> Flo
         The data of the graph.
     graph : NeighborGraph
         With at least ``k`` neighbours.
-    k : int
     """
     out = np.empty(graph.n_queries)
     for part, near in local_blocks(X, graph, k, max_entries=1 << 20):

@@ -46,12 +46,7 @@ LPCA_RULES = ("FO", "Fan", "maxgap", "ratio", "participation", "Kaiser", "broken
 
 
 def covariance_spectrum(X: Float[np.ndarray, "n features"]) -> Float[np.ndarray, " m"]:
-    """Eigenvalues of the sample covariance, descending; min(n, n_features) of them, none below zero.
-
-    Parameters
-    ----------
-    X : ndarray, shape (n, n_features)
-    """
+    """Eigenvalues of the sample covariance, descending; min(n, n_features) of them, none below zero."""
     centred = X - X.mean(0, dtype=np.float64)
     n, d = centred.shape
     gram = centred.T @ centred if d <= n else centred @ centred.T
@@ -67,8 +62,6 @@ def local_spectra(
     ----------
     X : ndarray, shape (n, n_features)
         The data of the graph.
-    graph : NeighborGraph
-    k : int
     """
     width = min(k + 1, X.shape[1])
     out = np.empty((graph.n_queries, width))
@@ -130,7 +123,6 @@ def linear_dimension(spectrum: Any, rule: str = "FO", shape: tuple[int, int] | N
     ----------
     spectrum : array-like, shape (m,)
         Eigenvalues, descending, not negative.
-    rule : str
     shape : (int, int), optional
         Samples and features behind the spectrum; ``minka`` and ``MP`` need it.
 
@@ -169,8 +161,6 @@ def local_dimension(
 
     Parameters
     ----------
-    spectra : ndarray, shape (n, m)
-    rule : str
     shape : (int, int), optional
         Points of a neighbourhood and features.
     """

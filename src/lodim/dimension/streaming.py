@@ -55,7 +55,6 @@ def stream_dimension(
         Of a Parquet file.
     device : torch.device or str, optional
         Where distances are computed.
-    random_state : int, Generator or None
     **parameters
         ``calibrate``, ``aggregate``, ``ci`` of :class:`~lodim.geometry.IntrinsicDimension`.
 
@@ -124,7 +123,6 @@ class StreamingDimension:
     max_points : int
         Rows to keep: a uniform sample of all that were seen, whatever the batches. They keep their precision: single
         for tensors and arrays of single precision or less, else double.
-    random_state : int, Generator or None
     **parameters
         Further parameters of :class:`~lodim.geometry.IntrinsicDimension`.
 

@@ -57,7 +57,6 @@ class ScalePoint(Result):
         Order of the nearer neighbour.
     n_used : int
         Points of the (sub)sample.
-    dimension, se : float
     radius : float
         Mean distance to the farther of the two neighbours, in the data's unit.
     """
@@ -80,14 +79,12 @@ class DimensionSummary(Result):
         Consensus: median over the neighbour estimators, calibrated.
     interval : tuple of float
         Hull of the consensus' 95 % bootstrap interval and of the interquartile range between estimators.
-    estimates : dict of str to Estimate
     per_class : dict of str to Estimate
         The same consensus within each class (label as text); empty without labels.
     pointwise : ndarray, shape (n_queries,)
         Local dimension at each query point, smoothed over its neighbours.
     query_idx : ndarray, shape (n_queries,)
         Rows of the data the entries of ``pointwise`` belong to.
-    scales : tuple of ScalePoint
     spectrum : ndarray, shape (min(n_samples, n_features),)
         Eigenvalues of the covariance, descending.
     participation_ratio : float
@@ -96,8 +93,6 @@ class DimensionSummary(Result):
         Principal components that explain 90, 95 and 99 % of the variance.
     n_samples, n_features, n_queries, n_duplicates : int
         Duplicated rows are dropped before the neighbours are searched.
-    constant_columns : tuple of int
-    warnings : tuple of str
     """
 
     dimension: float

@@ -96,7 +96,6 @@ def intrinsic_dimensions(
         Whether to decimate the data too for the dimension across scales.
     backend : str
         See :meth:`lodim.neighbors.NeighborGraph.from_data`.
-    random_state : int, Generator or None
     deadline : float, optional
         Value of ``time.monotonic()`` after which no further optional part is begun (the graph, the consensus and the
         spectrum always are); what was left out stands in ``warnings``.

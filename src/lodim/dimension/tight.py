@@ -86,7 +86,6 @@ def tle(X: Float[np.ndarray, "n features"], graph: NeighborGraph, k: int) -> Flo
         The data of the graph.
     graph : NeighborGraph
         With at least ``k`` neighbours.
-    k : int
     """
     out = np.empty(graph.n_queries)
     for part, near in local_blocks(X, graph, k):

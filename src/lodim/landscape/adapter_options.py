@@ -30,7 +30,6 @@ class AdapterOption(Result):
 
     Attributes
     ----------
-    method : str
     n_trained : int
         Numbers in the adapter, without the modules trained as a whole.
     n_bytes : int
@@ -61,8 +60,6 @@ def subspace_options(
 
     Parameters
     ----------
-    model : nn.Module
-    budget : int
     size : int
         Bytes of a number.
     direct : list of str
@@ -159,7 +156,6 @@ def flora_option(
 
     Parameters
     ----------
-    shapes : mapping of str to tuple of int
     layers : dict of str to nn.Module
     budget, size, direct
         As in :func:`subspace_options`.

@@ -57,11 +57,8 @@ class AdapterSuggestion(Result):
     ----------
     method : str
         One of subspace, said, lora, flora, full.
-    reason : str
-    d90 : float
     interval : tuple of float, or None
         Of d90, where one was given.
-    safety : float
     budget : int
         Numbers asked for: ``safety`` times the upper end of the interval (or d90).
     n_parameters : int
@@ -70,7 +67,6 @@ class AdapterSuggestion(Result):
         Numbers of ``modules_to_save``, trained besides.
     options : tuple of AdapterOption
         Every method at this budget.
-    notes : tuple of str
     """
 
     method: str
@@ -85,12 +81,7 @@ class AdapterSuggestion(Result):
     notes: tuple[str, ...] = ()
 
     def option(self, method: str | None = None) -> AdapterOption:
-        """Return the figures of a method, by default of the suggested one.
-
-        Parameters
-        ----------
-        method : str, optional
-        """
+        """Return the figures of a method, by default of the suggested one."""
         known = {option.method: option for option in self.options}
         return known[check_choice(method or self.method, known, "method")]
 

@@ -342,7 +342,6 @@ def decode_symbols(payload: bytes, counts: Sequence[int] | np.ndarray) -> np.nda
 
     Parameters
     ----------
-    payload : bytes
     counts : sequence of int
         The counts it was coded with.
 
@@ -382,22 +381,12 @@ def _state_bytes(total: int) -> int:
 
 
 def little_endian(array: np.ndarray) -> bytes:
-    """The array's bytes, the same on every machine.
-
-    Parameters
-    ----------
-    array : ndarray
-    """
+    """The array's bytes, the same on every machine."""
     return array.astype(array.dtype.newbyteorder("<")).tobytes()
 
 
 def pack_quantized(quantized: Quantized) -> bytes:
-    """The message of :func:`message_length_bits` as bytes: codebook, counts, coded symbols.
-
-    Parameters
-    ----------
-    quantized : Quantized
-    """
+    """The message of :func:`message_length_bits` as bytes: codebook, counts, coded symbols."""
     counts = np.bincount(quantized.codes).tolist()
     bits, size = _count_bits(len(counts), len(quantized.codes))
     packed = sum((count - 1) << (bits * i) for i, count in enumerate(counts))
@@ -410,7 +399,6 @@ def unpack_quantized(message: bytes, levels: int, d: int) -> Quantized:
 
     Parameters
     ----------
-    message : bytes
     levels, d : int
         Sizes of the codebook and of the vector, which the message leaves to its envelope.
 

@@ -82,14 +82,12 @@ class Crossing(Result):
         ``"found"``, ``"not_reached"`` or ``"below_min"``.
     bound : float
         What is known when nothing was found: the value is above (not reached) or at most (below the least) this size.
-    threshold : float
     method : str
         The estimator.
     ci : float
         Nominal coverage of the interval.
     ci_method : str
         How the interval was made, in words.
-    notes : tuple of str
     """
 
     value: float
@@ -200,7 +198,6 @@ def score_of_failure(scores: Float[np.ndarray, " n"], threshold: float) -> float
     ----------
     scores : ndarray, shape (n,)
         Larger is better; at least one finite.
-    threshold : float
     """
     finite = scores[np.isfinite(scores)]
     worst = float(finite.min())
@@ -219,7 +216,6 @@ def isotonic_fit(
 
     Parameters
     ----------
-    values : ndarray, shape (..., m)
     weights : ndarray, shape (m,)
         Positive.
 
@@ -376,8 +372,6 @@ def find_crossing(
         Standard error of the threshold where it was measured itself; widens the isotonic interval.
     ci : float
         Nominal coverage of the interval (the first crossing's is one standard deviation whatever this says).
-    n_bootstrap : int
-    random_state : int, numpy.random.Generator or None
 
     Returns
     -------

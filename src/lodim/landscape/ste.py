@@ -73,12 +73,7 @@ class _ScaleGradient(torch.autograd.Function):
 
 
 def round_ste(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Round to the nearest integer (ties to even); the gradient passes as if nothing had been done.
-
-    Parameters
-    ----------
-    x : Tensor
-    """
+    """Round to the nearest integer (ties to even); the gradient passes as if nothing had been done."""
     return _Round.apply(x)
 
 
@@ -89,7 +84,6 @@ def clamp_ste(
 
     Parameters
     ----------
-    x : Tensor
     low, high : Tensor or float
         Broadcast against x.
     """
@@ -102,7 +96,6 @@ def mask_ste(x: Float[Tensor, "*shape"], mask: Shaped[Tensor, "*shape"]) -> Floa
 
     Parameters
     ----------
-    x : Tensor
     mask : Tensor
         Of the same shape; zeros and ones, or shares between.
     """
@@ -110,11 +103,5 @@ def mask_ste(x: Float[Tensor, "*shape"], mask: Shaped[Tensor, "*shape"]) -> Floa
 
 
 def scale_gradient(x: Float[Tensor, "*shape"], factor: float) -> Float[Tensor, "*shape"]:
-    """Leave numbers as they are and multiply their gradient.
-
-    Parameters
-    ----------
-    x : Tensor
-    factor : float
-    """
+    """Leave numbers as they are and multiply their gradient."""
     return _ScaleGradient.apply(x, factor)

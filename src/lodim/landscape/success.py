@@ -76,7 +76,6 @@ def logistic_crossing(
     ----------
     sizes : ndarray, shape (m,)
         In rising order, at least two; some run succeeded and some failed.
-    successes, trials : ndarray, shape (m,)
     ci : float
         Nominal coverage.
 

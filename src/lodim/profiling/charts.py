@@ -27,9 +27,6 @@ class Axis:
     ----------
     low, high : float
         Ends of the axis in data units.
-    label : str
-    log : bool
-    ticks : tuple of float
     """
 
     low: Number
@@ -58,8 +55,6 @@ def linear_axis(
 
     Parameters
     ----------
-    values : sequence of float
-    label : str
     zero : bool
         Whether zero must be on the axis.
     limits : pair of float or None
@@ -85,13 +80,7 @@ def linear_axis(
 
 
 def log_axis(values: Sequence[Number], label: str) -> Axis:
-    """Return a logarithmic axis that holds the (positive) values, with at most seven labelled ticks.
-
-    Parameters
-    ----------
-    values : sequence of float
-    label : str
-    """
+    """Return a logarithmic axis that holds the (positive) values, with at most seven labelled ticks."""
     positive = [v for v in values if v > 0 and math.isfinite(v)] or [1.0, 10.0]
     low, high = min(positive) / 1.12, max(positive) * 1.12
     powers = [10.0**e for e in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
@@ -110,7 +99,6 @@ class Canvas:
 
     Attributes
     ----------
-    x, y : Axis
     height : float
         Of the canvas, in its own units (the width is 420).
     left, top : float
@@ -220,9 +208,6 @@ class Row:
 
     Attributes
     ----------
-    name : str
-    value : float
-    ends : pair of float or None
     css : str
         Series class.
     second : float or None
@@ -237,12 +222,7 @@ class Row:
 
 
 def closed(ends: tuple[Number | None, Number | None] | None) -> tuple[Number, Number] | None:
-    """Return an interval whose two ends are known, else None.
-
-    Parameters
-    ----------
-    ends : pair of float or None, or None
-    """
+    """Return an interval whose two ends are known, else None."""
     if ends is None or ends[0] is None or ends[1] is None:
         return None
     return ends[0], ends[1]
@@ -260,7 +240,6 @@ def dot_rows(
 
     Parameters
     ----------
-    rows : sequence of Row
     label : str
         Of the horizontal axis.
     reference : float, optional
@@ -309,8 +288,6 @@ def histogram(edges: Sequence[Number], counts: Sequence[Number], label: str, y_l
     Parameters
     ----------
     edges : sequence of float, length n + 1
-    counts : sequence of float, length n
-    label, y_label : str
     """
     canvas = Canvas(linear_axis(edges, label, zero=True), linear_axis(counts, y_label, zero=True))
     canvas.grid()

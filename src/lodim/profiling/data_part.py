@@ -43,12 +43,7 @@ class Sample:
 
 
 def expected_seconds(n_rows: int, n_queries: int, n_features: int) -> float:
-    """Return a rough cost of the data part: neighbour searches (whole, thinned out, by class) and spectrum.
-
-    Parameters
-    ----------
-    n_rows, n_queries, n_features : int
-    """
+    """Return a rough cost of the data part: neighbour searches (whole, thinned out, by class) and spectrum."""
     rank = min(n_rows, n_features)
     search = (n_queries + 2.0 * min(n_queries, _SOME_QUERIES)) * n_rows * (n_features + 60.0)
     spectrum = n_rows * n_features * rank + 6.0 * rank**3
@@ -56,13 +51,7 @@ def expected_seconds(n_rows: int, n_queries: int, n_features: int) -> float:
 
 
 def plan_sample(n_samples: int, n_features: int, seconds: int | float) -> Sample:
-    """Return how many rows and query points fit into ``seconds``: first fewer points to measure at, then fewer rows.
-
-    Parameters
-    ----------
-    n_samples, n_features : int
-    seconds : float
-    """
+    """Return how many rows and query points fit into ``seconds``: first fewer points to measure at, then fewer rows."""
     rows, queries = n_samples, n_samples
     while expected_seconds(rows, queries, n_features) > seconds and queries > _SOME_QUERIES:
         queries = max(_SOME_QUERIES, int(0.8 * queries))
@@ -89,7 +78,6 @@ def measure_data(
         Class names; None without classes.
     names : sequence of str
         Column names.
-    seed : int
     deadline : float
         Value of ``time.monotonic()`` after which optional parts are left out.
     seconds : float

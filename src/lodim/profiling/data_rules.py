@@ -57,12 +57,7 @@ def points_for_density(dimension: int | float) -> float:
 
 
 def column_scales(p: Profile) -> Advice | None:
-    """Columns of wildly different scale: distances see only the widest.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Columns of wildly different scale: distances see only the widest."""
     if p.data is None or p.data.scale_ratio is None or p.data.scale_ratio < 100 or p.image_shape is not None:
         return None
     return Advice(
@@ -76,12 +71,7 @@ def column_scales(p: Profile) -> Advice | None:
 
 
 def sample_size(p: Profile) -> Advice | None:
-    """Whether the rows suffice at this dimension, for the estimate itself and for density estimation.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Whether the rows suffice at this dimension, for the estimate itself and for density estimation."""
     if p.data is None or p.data.dimension is None or p.data.dimension <= 0:
         return None
     d, n = p.data.dimension, p.n_samples
@@ -139,12 +129,7 @@ def _by_regime(density: Density, d: float, n: int, needed: float) -> tuple[str, 
 
 
 def estimators_disagree(p: Profile) -> Advice | None:
-    """Neighbour estimators that differ by half or more, and the likely reason.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Neighbour estimators that differ by half or more, and the likely reason."""
     if p.data is None:
         return None
     values = {
@@ -174,12 +159,7 @@ def estimators_disagree(p: Profile) -> Advice | None:
 
 
 def scale_dependence(p: Profile) -> Advice | None:
-    """The dimension falls clearly from the smallest scale to the largest.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """The dimension falls clearly from the smallest scale to the largest."""
     slope = _scale_slope(p)
     if slope is None or slope[2] < 1.3 or estimators_disagree(p) is not None:
         return None
@@ -196,12 +176,7 @@ def scale_dependence(p: Profile) -> Advice | None:
 
 
 def linear_or_curved(p: Profile) -> Advice | None:
-    """Whether PCA is enough, or the cloud bends.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Whether PCA is enough, or the cloud bends."""
     if p.data is None or not p.data.dimension or p.data.pca95 is None or p.n_features < 4:
         return None
     if column_scales(p) is not None:  # the widest column is all that PCA sees
@@ -229,12 +204,7 @@ def linear_or_curved(p: Profile) -> Advice | None:
 
 
 def class_outlier(p: Profile) -> Advice | None:
-    """A class whose dimension stands apart from the others'.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """A class whose dimension stands apart from the others'."""
     if p.data is None:
         return None
     found = {k: e for k, e in p.data.per_class.items() if e.dimension is not None and e.dimension > 0}
@@ -262,12 +232,7 @@ def class_outlier(p: Profile) -> Advice | None:
 
 
 def duplicates(p: Profile) -> Advice | None:
-    """Repeated rows.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Repeated rows."""
     if p.data is None or p.data.n_duplicates == 0:
         return None
     share = p.data.n_duplicates / p.n_samples
@@ -282,12 +247,7 @@ def duplicates(p: Profile) -> Advice | None:
 
 
 def constant_columns(p: Profile) -> Advice | None:
-    """Columns that never change.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Columns that never change."""
     if p.data is None or not p.data.constant_columns:
         return None
     names = p.data.constant_columns
@@ -303,12 +263,7 @@ def constant_columns(p: Profile) -> Advice | None:
 
 
 def label_conflicts(p: Profile) -> Advice | None:
-    """Equal rows with different labels.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Equal rows with different labels."""
     if p.data is None or not p.data.n_conflicts:
         return None
     return Advice(
@@ -321,12 +276,7 @@ def label_conflicts(p: Profile) -> Advice | None:
 
 
 def sharpest_pair(p: Profile) -> Advice | None:
-    """The classes that lie closest together.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """The classes that lie closest together."""
     if p.data is None or p.data.k_f is None or p.data.k_f_pair is None or (p.n_classes or 0) < 3:
         return None
     first, second = p.data.k_f_pair
@@ -341,12 +291,7 @@ def sharpest_pair(p: Profile) -> Advice | None:
 
 
 def missing_values(p: Profile) -> Advice | None:
-    """Missing values that were filled in.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Missing values that were filled in."""
     found = [note for note in p.notes if "missing" in note.lower()]
     if not found:
         return None

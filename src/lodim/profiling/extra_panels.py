@@ -11,12 +11,7 @@ MOST_LAYERS = 24
 
 
 def density(p: Profile) -> Panel | None:
-    """Where the best bandwidth of a kernel density lies among the three regimes.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Where the best bandwidth of a kernel density lies among the three regimes."""
     part = p.data.density if p.data else None
     if part is None or not part.bandwidth or not part.h_g or not part.h_clt:
         return None
@@ -73,12 +68,7 @@ def _bandwidths(part: Density) -> charts.Canvas:
 
 
 def difficulty(p: Profile) -> Panel | None:
-    """Bits of assumptions that the rows leave open.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Bits of assumptions that the rows leave open."""
     part = p.difficulty
     if part is None or part.log10_bits is None:
         return None
@@ -105,12 +95,7 @@ def difficulty(p: Profile) -> Panel | None:
 
 
 def topology(p: Profile) -> Panel | None:
-    """Components and loops beyond noise.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Components and loops beyond noise."""
     part = p.data.topology if p.data else None
     if part is None:
         return None
@@ -141,12 +126,7 @@ def topology(p: Profile) -> Panel | None:
 
 
 def layers(p: Profile) -> Panel | None:
-    """Dimension of the activations through the layers of the trained model.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Dimension of the activations through the layers of the trained model."""
     part = p.landscape
     found = [layer for layer in part.layers if layer.dimension is not None] if part else []
     if part is None or len(found) < 2:

@@ -16,12 +16,7 @@ __all__ = ["assumptions_or_rows", "loops", "narrow_layers", "separate_parts"]
 
 
 def assumptions_or_rows(p: Profile) -> Advice | None:
-    """Whether a dimension less spares more bits of assumptions than twice as many rows.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Whether a dimension less spares more bits of assumptions than twice as many rows."""
     part = p.difficulty
     if (
         part is None
@@ -50,12 +45,7 @@ def assumptions_or_rows(p: Profile) -> Advice | None:
 
 
 def separate_parts(p: Profile) -> Advice | None:
-    """The rows fall into parts with gaps between them.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """The rows fall into parts with gaps between them."""
     part = p.data.topology if p.data else None
     if part is None or part.n_components < 2:
         return None
@@ -70,12 +60,7 @@ def separate_parts(p: Profile) -> Advice | None:
 
 
 def loops(p: Profile) -> Advice | None:
-    """Loops, which no map to as many coordinates as dimensions keeps.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Loops, which no map to as many coordinates as dimensions keeps."""
     part = p.data.topology if p.data else None
     if part is None or part.n_loops < 1:
         return None
@@ -89,12 +74,7 @@ def loops(p: Profile) -> Advice | None:
 
 
 def narrow_layers(p: Profile) -> Advice | None:
-    """Layers much wider than the dimension of what they put out.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Layers much wider than the dimension of what they put out."""
     part = p.landscape
     if part is None or part.unsolved:
         return None

@@ -94,7 +94,6 @@ class Topology:
 
     Attributes
     ----------
-    n_components, n_loops : int
     component_gaps : tuple of float
         Distances at which counted components merge, in units of the usual distance to a near neighbour.
     loop_ratios, loop_p_values : tuple of float
@@ -123,7 +122,6 @@ class Layer:
         Its class.
     width : int
         Numbers it puts out for a row.
-    dimension : float or None
     interval : pair of float or None
         95 per cent.
     remark : str

@@ -47,13 +47,7 @@ class Clock:
 
 
 def density_rows(n_samples: int, n_features: int, seconds: float | int) -> int:
-    """Return how many rows the density is judged on within ``seconds``; 0 where not even 1,000 fit.
-
-    Parameters
-    ----------
-    n_samples, n_features : int
-    seconds : float
-    """
+    """Return how many rows the density is judged on within ``seconds``; 0 where not even 1,000 fit."""
     fixed = 10.0 * n_features**3
     a_row = 4.0 * _DENSITY_QUERIES * (n_features + 60.0) + n_features**2
     affordable = int(max(0.0, seconds * RATE - fixed) / a_row)
@@ -63,12 +57,6 @@ def density_rows(n_samples: int, n_features: int, seconds: float | int) -> int:
 
 def measure_density(problem: Problem, seed: int, clock: Clock) -> tuple[Density | None, list[str]]:
     """Say in which regime a kernel density estimate of the rows is.
-
-    Parameters
-    ----------
-    problem : Problem
-    seed : int
-    clock : Clock
 
     Returns
     -------
@@ -94,13 +82,7 @@ def measure_density(problem: Problem, seed: int, clock: Clock) -> tuple[Density 
 
 
 def difficulty_sizes(n_samples: int, n_features: int, seconds: float | int) -> tuple[int, int]:
-    """Return rows, and rows among them at which the dimension is measured, so that they fit into ``seconds``.
-
-    Parameters
-    ----------
-    n_samples, n_features : int
-    seconds : float
-    """
+    """Return rows, and rows among them at which the dimension is measured, so that they fit into ``seconds``."""
     left = max(0.0, seconds * RATE - 50.0 * _PAIRS * min(n_features, 200))
 
     def cost(rows: int, queries: int) -> float:
@@ -121,11 +103,8 @@ def measure_difficulty(
 
     Parameters
     ----------
-    problem : Problem
     part : DataPart
         Knows of equal rows with different labels.
-    seed : int
-    clock : Clock
 
     Returns
     -------
@@ -178,9 +157,7 @@ def with_model(answer: Difficulty, task: Any, part: LandscapePart) -> Difficulty
 
     Parameters
     ----------
-    answer : Difficulty
     task : Task
-    part : LandscapePart
     """
     scores = {part.model: part.baseline_score, "linear": part.linear_score}
     known = {name: score for name, score in scores.items() if score is not None}
@@ -194,11 +171,6 @@ def with_model(answer: Difficulty, task: Any, part: LandscapePart) -> Difficulty
 
 def measure_topology(problem: Problem, seed: int) -> tuple[Topology | None, list[str]]:
     """Count components and loops that noise does not explain, on 200 rows.
-
-    Parameters
-    ----------
-    problem : Problem
-    seed : int
 
     Returns
     -------

@@ -17,10 +17,6 @@ from lodim.profiling.result import DataPart, LandscapePart, Profile, scores_by_d
 def draw(p: Profile) -> Any:
     """Draw what the profile holds and return the figure.
 
-    Parameters
-    ----------
-    p : Profile
-
     Returns
     -------
     matplotlib.figure.Figure

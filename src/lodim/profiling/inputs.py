@@ -26,15 +26,10 @@ class Problem:
     X : ndarray, shape (n_samples, n_features)
     y : ndarray, shape (n_samples,), or None
         Class codes or real targets.
-    kind : str or None
     classes : tuple of str
         Names of the classes 0, 1, ...
     names : tuple of str
         Of the columns.
-    source : str
-    target_name : str or None
-    image_shape : tuple of int or None
-    notes : tuple of str
     """
 
     X: np.ndarray
@@ -73,9 +68,6 @@ def read_problem(
     ----------
     X : array-like, shape (n_samples, n_features), images of shape (n_samples, ...), or a Dataset
     y : array-like, shape (n_samples,), or None
-    source, target_name, kind : str
-    feature_names, classes, notes : sequence of str
-    image_shape : sequence of int or None
 
     Raises
     ------
@@ -164,7 +156,6 @@ class Split:
     Attributes
     ----------
     X, X_val : ndarray of float32
-    y, y_val : ndarray
     """
 
     X: np.ndarray
@@ -183,7 +174,6 @@ def split(problem: Problem, seed: int) -> Split:
     ----------
     problem : Problem
         With a target.
-    seed : int
     """
     assert problem.y is not None
     rng = np.random.default_rng(derive_seed(seed, "split"))

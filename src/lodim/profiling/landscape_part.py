@@ -44,7 +44,6 @@ class Plan:
 
     Attributes
     ----------
-    n_train, epochs : int
     d0 : int
         Where the search starts: as low as the curve is of interest where runs are cheap, else nearer the answer.
     """
@@ -59,7 +58,6 @@ def flops_per_row(module: torch.nn.Module, row: torch.Tensor) -> float:
 
     Parameters
     ----------
-    module : torch.nn.Module
     row : Tensor, shape (1, ...)
     """
     from torch.utils.flop_counter import FlopCounterMode
@@ -84,11 +82,8 @@ def plan_training(
     ----------
     flops : float
         Of one row, forward and backward.
-    n_train : int
-    seconds : float
     rate : float
         Floating-point operations a second to reckon with.
-    batch_size : int
     """
 
     def cost(n: int, epochs: int) -> float:
@@ -111,7 +106,6 @@ def linear_baseline(parts: Split, kind: str | None) -> tuple[float, int]:
 
     Parameters
     ----------
-    parts : Split
     kind : {"classification", "regression"}
     """
     from sklearn.exceptions import ConvergenceWarning
@@ -137,7 +131,6 @@ def chance_score(parts: Split, kind: str | None) -> float:
 
     Parameters
     ----------
-    parts : Split
     kind : {"classification", "regression"}
     """
     if kind == "regression":
@@ -161,13 +154,10 @@ def measure_landscape(
     ----------
     problem : Problem
         With a target.
-    choice : ModelChoice
-    seed : int
     deadline : float
         A value of ``time.monotonic()``.
     n_jobs, ray
         Where the training runs are made, see :func:`lodim.parallel.run_jobs`.
-    progress : callable
 
     Yields
     ------

@@ -23,8 +23,6 @@ def plan_points(widths: tuple[int, ...], seconds: float | int, n_rows: int) -> i
     ----------
     widths : tuple of int
         Numbers that each layer puts out for a row.
-    seconds : float
-    n_rows : int
     """
     n, least = min(n_rows, MOST_POINTS), min(n_rows, LEAST_POINTS)
     a_pair = 2.0 * sum(width + 60.0 for width in widths) / RATE
@@ -40,10 +38,8 @@ def measure_layers(
 
     Parameters
     ----------
-    model : torch.nn.Module
     X : ndarray of float32, shape (n_rows, ...)
         As the model takes it.
-    seed : int
     seconds : float
         Time to plan for.
     deadline : float

@@ -26,12 +26,7 @@ __all__ = [
 
 
 def unsolved(p: Profile) -> Advice | None:
-    """The model barely beats a constant answer: say that the rest means little.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """The model barely beats a constant answer: say that the rest means little."""
     part = p.landscape
     if part is None or not part.unsolved or part.baseline_score is None or part.chance_score is None:
         return None
@@ -47,12 +42,7 @@ def unsolved(p: Profile) -> Advice | None:
 
 
 def trivial_threshold(p: Profile) -> Advice | None:
-    """A constant answer passes the threshold (very unequal classes).
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """A constant answer passes the threshold (very unequal classes)."""
     part = p.landscape
     if part is None or part.unsolved or part.chance_score is None or part.threshold_score is None:
         return None
@@ -69,12 +59,7 @@ def trivial_threshold(p: Profile) -> Advice | None:
 
 
 def weak_regression(p: Profile) -> Advice | None:
-    """The model explains only part of the target.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """The model explains only part of the target."""
     part = p.landscape
     if part is None or p.kind != "regression" or part.unsolved or part.baseline_score is None:
         return None
@@ -91,12 +76,7 @@ def weak_regression(p: Profile) -> Advice | None:
 
 
 def not_reached(p: Profile) -> Advice | None:
-    """No subspace tried was large enough.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """No subspace tried was large enough."""
     part = p.landscape
     if part is None or part.status != "not_reached" or part.d_max is None:
         return None
@@ -112,12 +92,7 @@ def not_reached(p: Profile) -> Advice | None:
 
 
 def linear_suffices(p: Profile) -> Advice | None:
-    """A linear model does as well as the network.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """A linear model does as well as the network."""
     part = p.landscape
     if part is None or part.unsolved or part.model == "linear":
         return None
@@ -140,12 +115,7 @@ def linear_suffices(p: Profile) -> Advice | None:
 
 
 def adapter_size(p: Profile) -> Advice | None:
-    """How small an adapter or a network may be.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """How small an adapter or a network may be."""
     part = p.landscape
     if part is None or part.unsolved or not part.d_int90 or part.status != "found":
         return None
@@ -175,12 +145,7 @@ def adapter_size(p: Profile) -> Advice | None:
 
 
 def compression(p: Profile) -> Advice | None:
-    """What the model weighs as a message, and what that certifies.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """What the model weighs as a message, and what that certifies."""
     part = p.landscape
     if part is None or part.unsolved or part.message_bytes is None:
         return None
@@ -204,12 +169,7 @@ def compression(p: Profile) -> Advice | None:
 
 
 def memorising(p: Profile) -> Advice | None:
-    """Training scores far above validation scores in the largest subspace.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Training scores far above validation scores in the largest subspace."""
     part = p.landscape
     if part is None or part.unsolved or part.d_max is None:
         return None

@@ -23,7 +23,6 @@ class ModelChoice:
 
     Attributes
     ----------
-    name : str
     make : callable
         Builds a freshly initialised module.
     image_shape : tuple of int or None
@@ -46,7 +45,6 @@ def choose_model(
         None and ``"mlp"``: two hidden layers, 64 wide up to 256 columns and 200 beyond; ``"linear"``; ``"lenet"``
         (images only); ``"package.module:factory"``; or a factory, called without arguments or, if it asks for two,
         with the numbers of columns and outputs.
-    n_features, n_outputs : int
     image_shape : tuple of int, optional
         (channels, height, width) of the samples.
 
@@ -83,10 +81,6 @@ def choose_model(
 
 def load_factory(path: str) -> Callable[..., Any]:
     """Import ``package.module:name`` (the working directory counts as a place to import from).
-
-    Parameters
-    ----------
-    path : str
 
     Raises
     ------
@@ -170,10 +164,5 @@ def _misfit(
 
 
 def layer_shapes(module: torch.nn.Module) -> tuple[tuple[int, int], ...]:
-    """Return (outputs, inputs) of every weight matrix; a convolution counts as its unfolded matrix.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    """
+    """Return (outputs, inputs) of every weight matrix; a convolution counts as its unfolded matrix."""
     return tuple((int(p.shape[0]), int(p[0].numel())) for p in module.parameters() if p.ndim >= 2)

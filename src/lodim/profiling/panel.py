@@ -18,11 +18,8 @@ class Panel:
     ----------
     key : str
         Its id in the page and the name of its CSV.
-    title : str
     shows : str
         One or two sentences with the numbers: what this figure shows.
-    svg : str
-    header : tuple of str
     rows : tuple of tuple
         The figure's data, unrounded.
     legend : tuple of (css class, words)

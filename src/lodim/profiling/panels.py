@@ -12,12 +12,7 @@ MOST_CLASSES = 24
 
 
 def across_scales(p: Profile) -> Panel | None:
-    """Dimension against the distance at which it is measured.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Dimension against the distance at which it is measured."""
     part = p.data
     points = [s for s in part.scale_profile if s.dimension is not None and s.radius > 0] if part else []
     if part is None or len(points) < 2:
@@ -77,12 +72,7 @@ def _scale_series(canvas: charts.Canvas, series: Sequence[ScalePoint], css: str)
 
 
 def per_estimator(p: Profile) -> Panel | None:
-    """Every estimator's answer with its interval.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Every estimator's answer with its interval."""
     part = p.data
     found = {k: e for k, e in part.estimators.items() if e.dimension is not None} if part else {}
     if part is None or not found:
@@ -121,12 +111,7 @@ def per_estimator(p: Profile) -> Panel | None:
 
 
 def per_class(p: Profile) -> Panel | None:
-    """The dimension of every class.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """The dimension of every class."""
     part = p.data
     found = {k: e for k, e in part.per_class.items() if e.dimension is not None} if part else {}
     if part is None or len(found) < 2:
@@ -155,12 +140,7 @@ def per_class(p: Profile) -> Panel | None:
 
 
 def per_point(p: Profile) -> Panel | None:
-    """How the local dimension differs from row to row.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """How the local dimension differs from row to row."""
     points = p.data.pointwise if p.data else None
     if points is None or len(points.counts) < 2:
         return None
@@ -183,12 +163,7 @@ def per_point(p: Profile) -> Panel | None:
 
 
 def spectrum(p: Profile) -> Panel | None:
-    """Cumulative variance of the principal components.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Cumulative variance of the principal components."""
     part = p.data
     if part is None or len(part.spectrum) < 2:
         return None
@@ -223,12 +198,7 @@ def spectrum(p: Profile) -> Panel | None:
 
 
 def score_against_d(p: Profile) -> Panel | None:
-    """Score against the number of trained numbers, with the dimension found.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Score against the number of trained numbers, with the dimension found."""
     part = p.landscape
     if part is None or not part.curve or part.baseline_score is None or part.threshold_score is None:
         return None
@@ -295,12 +265,7 @@ def _curve_sentence(part: LandscapePart) -> str:
 
 
 def message_length(p: Profile) -> Panel | None:
-    """Score against the bytes of the compressed model.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Score against the bytes of the compressed model."""
     part = p.landscape
     found = [m for m in part.messages if m.score is not None] if part else []
     if part is None or not found:
@@ -367,20 +332,10 @@ MODEL_PANELS: tuple[Callable[[Profile], Panel | None], ...] = (
 
 
 def data_panels(p: Profile) -> list[Panel]:
-    """Return the figures about the data.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Return the figures about the data."""
     return [panel for make in DATA_PANELS if (panel := make(p)) is not None]
 
 
 def model_panels(p: Profile) -> list[Panel]:
-    """Return the figures about the model.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Return the figures about the model."""
     return [panel for make in MODEL_PANELS if (panel := make(p)) is not None]

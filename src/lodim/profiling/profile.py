@@ -141,7 +141,6 @@ def profile(
         What to call the data in the report.
     feature_names, classes : sequence of str, optional
         Names of the columns, and of the classes 0, 1, ... of y.
-    target_name : str, optional
     kind : {"auto", "classification", "regression"}
         ``"auto"``: text, booleans and few different whole numbers are classes.
     image_shape : sequence of int, optional

@@ -23,12 +23,7 @@ _TABLES = (".csv", ".tsv", ".parquet", ".txt", ".gz")
 
 @dataclass(frozen=True)
 class KeyFigure:
-    """A figure of the strip under the verdict.
-
-    Attributes
-    ----------
-    label, value, note : str
-    """
+    """A figure of the strip under the verdict."""
 
     label: str
     value: str
@@ -41,7 +36,6 @@ class Share:
 
     Attributes
     ----------
-    label, words : str
     share : float
         In [0, 1].
     """
@@ -52,12 +46,7 @@ class Share:
 
 
 def key_figures(p: Profile) -> list[KeyFigure]:
-    """Return the figures a reader looks for first.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Return the figures a reader looks for first."""
     found = [KeyFigure("columns", f"{p.n_features:,}", wording.plural(p.n_samples, "row"))]
     if p.data is not None:
         ends = _known(wording.interval(p.data.interval))
@@ -91,12 +80,7 @@ def _known(text: str) -> str:
 
 
 def shares(p: Profile) -> list[Share]:
-    """Return the bars that set what is needed against what is there, on a linear scale.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Return the bars that set what is needed against what is there, on a linear scale."""
     found = []
     if p.data is not None and p.data.dimension is not None:
         share = min(1.0, p.data.dimension / p.n_features)
@@ -111,12 +95,7 @@ def shares(p: Profile) -> list[Share]:
 
 
 def command(p: Profile) -> str:
-    """Return the line that repeats the run.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Return the line that repeats the run."""
     model = p.landscape.model if p.landscape is not None else "none"
     shape = p.data is not None and p.data.topology is not None
     if p.source == "array":
@@ -164,21 +143,11 @@ def _context(p: Profile) -> dict[str, Any]:
 
 
 def render(p: Profile) -> str:
-    """Return the report as one HTML page.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Return the report as one HTML page."""
     style = Markup((files("lodim.profiling") / "templates" / "report.css").read_text(encoding="utf-8"))
     return _environment().get_template("report.html.j2").render(**_context(p), style=style)
 
 
 def render_fragment(p: Profile) -> str:
-    """Return verdict, figures and advice as a piece of HTML for a notebook.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Return verdict, figures and advice as a piece of HTML for a notebook."""
     return _environment().get_template("fragment.html.j2").render(**_context(p))

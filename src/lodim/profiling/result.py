@@ -24,7 +24,6 @@ class Estimate:
 
     Attributes
     ----------
-    dimension : float or None
     interval : pair of float, or None
         95 per cent, where the estimator has one.
     calibrated : float or None
@@ -56,7 +55,6 @@ class ScalePoint:
         Its mean distance, in the units of X.
     n_used : int
         Points used.
-    dimension, standard_error : float or None
     """
 
     method: str
@@ -95,16 +93,12 @@ class DataPart:
     ----------
     dimension, interval : float, pair
         The consensus of the estimators.
-    estimators : dict of str to Estimate
-    per_class : dict of str to Estimate
     k_f : float or None
         Label sharpness: the largest label difference over distance, in 1 over the units of X.
     k_f_pair : tuple of str or None
         The classes of the sharpest pair.
     n_conflicts : int or None
         Pairs of equal points with different labels.
-    scale_profile : tuple of ScalePoint
-    pointwise : Pointwise or None
     spectrum : tuple of float
         Cumulative shares of variance of the leading principal components.
     pca95 : int or None
@@ -113,7 +107,6 @@ class DataPart:
         Of the covariance's eigenvalues.
     n_duplicates : int
         Rows equal to an earlier one.
-    constant_columns : tuple of str
     scale_ratio : float or None
         Largest over smallest standard deviation of the columns that vary.
     widest_column : str or None
@@ -155,9 +148,6 @@ class CurvePoint:
     ----------
     d : int
         Trained numbers.
-    seed : int
-    score, train_score : float or None
-    lr : float or None
     """
 
     d: int
@@ -175,7 +165,6 @@ class Message:
     ----------
     d, levels : int
         Numbers, and values each of them can take.
-    bytes : int
     score : float or None
         On the validation data.
     bound : float or None
@@ -195,7 +184,6 @@ class LandscapePart:
 
     Attributes
     ----------
-    n_parameters : int
     baseline_score, threshold_score : float
         Of direct training, and what counts as solved.
     d_int90, interval : float, pair
@@ -207,15 +195,12 @@ class LandscapePart:
         ``n_parameters / d_int90``.
     message_bytes : int or None
         Shortest message tried whose model still reaches the threshold.
-    curve : tuple of CurvePoint
-    messages : tuple of Message
     message_score : float or None
         Of the model in ``message_bytes``.
     bound : float or None
         Least of the messages' bounds on the test error.
     model, score_name : str
         ``score_name`` is ``accuracy`` or ``R²``.
-    n_train, n_val : int
     chance_score : float
         What a constant answer scores on the validation data.
     linear_score, linear_parameters : float, int or None
@@ -270,12 +255,7 @@ class LandscapePart:
 
 
 def scores_by_d(part: LandscapePart) -> dict[int, list[float]]:
-    """Return the finite scores of the runs at each subspace dimension, in increasing order of dimension.
-
-    Parameters
-    ----------
-    part : LandscapePart
-    """
+    """Return the finite scores of the runs at each subspace dimension, in increasing order of dimension."""
     found: dict[int, list[float]] = {}
     for run in sorted(part.curve, key=lambda r: (r.d, r.seed)):
         if run.score is not None:
@@ -289,7 +269,6 @@ class Advice:
 
     Attributes
     ----------
-    text : str
     because : dict
         The numbers cited.
     rule : str
@@ -315,21 +294,12 @@ class Profile(Result):
     ----------
     schema : int
         Version of the JSON's layout.
-    source : str
-    n_samples, n_features : int
-    data : DataPart or None
     landscape : LandscapePart or None
         None when no model was asked for.
-    advice : tuple of Advice
     seconds : float
         Wall time.
-    seed : int
-    versions : dict of str to str
     kind : str or None
         ``classification`` or ``regression``, None without labels.
-    target_name : str or None
-    n_classes : int or None
-    image_shape : tuple of int or None
     notes : tuple of str
         What was done to the data and what had to be left out.
     budget : float
@@ -398,12 +368,7 @@ class Profile(Result):
         return full_text(self)
 
     def to_html(self, path: str | Path | None = None) -> str:
-        """Return the report as one self-contained HTML page, and write it to ``path`` if one is given.
-
-        Parameters
-        ----------
-        path : path, optional
-        """
+        """Return the report as one self-contained HTML page, and write it to ``path`` if one is given."""
         from lodim.profiling.report import render
 
         page = render(self)
@@ -428,20 +393,10 @@ class Profile(Result):
         return draw(self)
 
     def save_json(self, path: str | Path) -> None:
-        """Write :meth:`to_json`'s text to a file.
-
-        Parameters
-        ----------
-        path : path
-        """
+        """Write :meth:`to_json`'s text to a file."""
         Path(path).write_text(self.to_json() + "\n", encoding="utf-8")
 
     @classmethod
     def load_json(cls, path: str | Path) -> Profile:
-        """Read a profile that :meth:`save_json` wrote.
-
-        Parameters
-        ----------
-        path : path
-        """
+        """Read a profile that :meth:`save_json` wrote."""
         return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))

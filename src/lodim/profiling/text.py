@@ -11,12 +11,7 @@ MOST_CLASSES, MOST_LAYERS = 12, 8
 
 
 def verdict(p: Profile) -> str:
-    """Return the answer in one to three sentences.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Return the answer in one to three sentences."""
     parts = [_data_sentence(p), _landscape_sentence(p)]
     if not p.complete:
         parts.append("The run was interrupted; this is what was known by then.")
@@ -24,12 +19,7 @@ def verdict(p: Profile) -> str:
 
 
 def full_text(p: Profile) -> str:
-    """Return verdict, tables, advice and notes as plain text.
-
-    Parameters
-    ----------
-    p : Profile
-    """
+    """Return verdict, tables, advice and notes as plain text."""
     blocks = [p.verdict, *_tables(p)]
     if p.advice:
         blocks.append("What to do next\n" + "\n".join(f"  - {_wrap(a.text)}" for a in p.advice))

@@ -39,13 +39,7 @@ MODEL_NAMES = {"mlp": "an MLP", "linear": "a linear model", "lenet": "a LeNet"}
 
 
 def number(x: int | float | None, *, digits: int = 3) -> str:
-    """Write a number with about ``digits`` significant digits and thousands separators; a dash if unknown.
-
-    Parameters
-    ----------
-    x : float or None
-    digits : int
-    """
+    """Write a number with about ``digits`` significant digits and thousands separators; a dash if unknown."""
     if x is None or not math.isfinite(x):
         return "–"
     if x == 0:
@@ -58,24 +52,14 @@ def number(x: int | float | None, *, digits: int = 3) -> str:
 
 
 def dimension(x: int | float | None) -> str:
-    """Write a dimension: one decimal below 100, whole numbers above.
-
-    Parameters
-    ----------
-    x : float or None
-    """
+    """Write a dimension: one decimal below 100, whole numbers above."""
     if x is None or not math.isfinite(x):
         return "–"
     return f"{x:.1f}" if x < 100 else f"{x:,.0f}"
 
 
 def score(x: int | float | None) -> str:
-    """Write a score (accuracy or R²) with three decimals.
-
-    Parameters
-    ----------
-    x : float or None
-    """
+    """Write a score (accuracy or R²) with three decimals."""
     return "–" if x is None or not math.isfinite(x) else f"{x:.3f}"
 
 
@@ -95,7 +79,6 @@ def interval(ends: Sequence[int | float | None] | None, write: Callable[[Any], s
 
     Parameters
     ----------
-    ends : pair of float or None
     write : callable
         Writes one end.
     """
@@ -135,32 +118,17 @@ def seconds(x: int | float | None) -> str:
 
 
 def estimator(key: str) -> str:
-    """Return an estimator's name as people write it.
-
-    Parameters
-    ----------
-    key : str
-    """
+    """Return an estimator's name as people write it."""
     return ESTIMATOR_NAMES.get(key, key)
 
 
 def model(key: str | None) -> str:
-    """Return a model's name with its article.
-
-    Parameters
-    ----------
-    key : str or None
-    """
+    """Return a model's name with its article."""
     return MODEL_NAMES.get(key or "", f"the model {key}")
 
 
 def bits_of(part: Difficulty) -> str:
-    """Return the bits of assumptions that a task asks for, as a sentence.
-
-    Parameters
-    ----------
-    part : Difficulty
-    """
+    """Return the bits of assumptions that a task asks for, as a sentence."""
     if part.log10_bits is None:
         return (
             f"for an error of {percent(part.error)} the {part.n:,} rows alone suffice, without assumptions."
@@ -173,12 +141,7 @@ def bits_of(part: Difficulty) -> str:
 
 
 def supplied(part: Difficulty) -> str:
-    """Return what the best model supplied of them, as a sentence; empty where no model was trained.
-
-    Parameters
-    ----------
-    part : Difficulty
-    """
+    """Return what the best model supplied of them, as a sentence; empty where no model was trained."""
     if part.supplied_error is None:
         return ""
     who = MODEL_NAMES.get(part.supplied_by or "", f"the model {part.supplied_by}")
@@ -191,54 +154,27 @@ def supplied(part: Difficulty) -> str:
 
 
 def layer(part: Layer) -> str:
-    """Return a layer's name, with its class where the name is the number in a sequence.
-
-    Parameters
-    ----------
-    part : Layer
-    """
+    """Return a layer's name, with its class where the name is the number in a sequence."""
     return f"{part.name} {part.kind}" if part.name.rpartition(".")[2].isdigit() else part.name
 
 
 def shape_of(part: Topology) -> str:
-    """Return the numbers of components and loops in words.
-
-    Parameters
-    ----------
-    part : Topology
-    """
+    """Return the numbers of components and loops in words."""
     return f"{plural(part.n_components, 'component')} and {plural(part.n_loops, 'loop')} beyond noise"
 
 
 def sentence(text: str) -> str:
-    """Return ``text`` with a capital first letter.
-
-    Parameters
-    ----------
-    text : str
-    """
+    """Return ``text`` with a capital first letter."""
     return text[:1].upper() + text[1:]
 
 
 def plural(count: int | float, noun: str, nouns: str | None = None) -> str:
-    """Return the count with the noun in the right number, e.g. ``1 column`` and ``64 columns``.
-
-    Parameters
-    ----------
-    count : float
-    noun, nouns : str
-    """
+    """Return the count with the noun in the right number, e.g. ``1 column`` and ``64 columns``."""
     return f"{count:,.0f} {noun if count == 1 else nouns or noun + 's'}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a plain-text table: the first column to the left, the others to the right.
-
-    Parameters
-    ----------
-    header : sequence of str
-    rows : sequence of sequences of str
-    """
+    """Return a plain-text table: the first column to the left, the others to the right."""
     lines = [tuple(header), *map(tuple, rows)]
     widths = [max(len(line[j]) for line in lines) for j in range(len(header))]
     out = [

@@ -268,12 +268,7 @@ class _LinearMapForwardMode(_LinearMap):
 
 
 def index_dtype(n: int) -> torch.dtype:
-    """Return the smallest index type torch gathers with that reaches ``n``; int32 halves the memory traffic.
-
-    Parameters
-    ----------
-    n : int
-    """
+    """Return the smallest index type torch gathers with that reaches ``n``; int32 halves the memory traffic."""
     return torch.int32 if n < 2**31 else torch.int64
 
 
@@ -282,7 +277,6 @@ def random_signs(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
     Parameters
     ----------
-    shape : tuple of int
     generator : torch.Generator
         On the CPU.
     """

@@ -78,13 +78,7 @@ class CountSketch(RandomProjection):
 
     @torch.no_grad()
     def add_to(self, origin: Float[Tensor, " D"], v: Float[Tensor, " d"]) -> Float[Tensor, " D"]:
-        """Return ``origin + P v`` without a derivative, the sum taken in place.
-
-        Parameters
-        ----------
-        origin : Tensor, shape (D,)
-        v : Tensor, shape (d,)
-        """
+        """Return ``origin + P v`` without a derivative, the sum taken in place."""
         return self(v).add_(origin) if origin.dtype == v.dtype else origin + self(v)
 
     def adjoint_parts(self, parts: Sequence[Tensor]) -> Float[Tensor, "parts d"]:
@@ -110,7 +104,6 @@ class SparseEmbedding(RandomProjection):
 
     Parameters
     ----------
-    D, d : int
     s : int, optional
         Non-zeros of a row, at most ``d``; 4 (or d if that is less) when not given.
     **options

@@ -83,7 +83,6 @@ class Cyclic(RandomProjection):
 
         Parameters
         ----------
-        origin : Tensor, shape (D,)
         v : Tensor, shape (d,)
             Of the same dtype.
         """
@@ -119,7 +118,6 @@ def dealt_signs(D: int, d: int, dtype: torch.dtype, generator: torch.Generator) 
 
     Parameters
     ----------
-    D, d : int
     dtype : torch.dtype
         Of the norms.
     generator : torch.Generator

@@ -37,7 +37,6 @@ class Dense(RandomProjection):
 
     Parameters
     ----------
-    D, d : int
     law : {"gaussian", "rademacher"}
         Distribution of the entries.
     max_bytes : int

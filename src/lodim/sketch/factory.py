@@ -83,7 +83,6 @@ def make_projection(
         Unit columns, or that times ``sqrt(D/d)``.
     dtype : torch.dtype
         float32 or float64, what products are computed in.
-    device : torch.device, optional
     **options
         What the kind takes besides: ``density`` (sparse), ``s`` (sparse_embedding), ``law`` and ``max_bytes`` (dense
         kinds), ``block_numbers`` (lazy kinds).

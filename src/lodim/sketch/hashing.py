@@ -89,8 +89,6 @@ def hashed_signs(rows: Int[Tensor, " n"], d: int, seeds: Int[Tensor, "2 2"]) -> 
 
     Parameters
     ----------
-    rows : int64 Tensor, shape (n,)
-    d : int
     seeds : int64 Tensor, shape (2, 2)
         31-bit seeds; the first row is used.
     """

@@ -70,7 +70,6 @@ class DenseLazy(_Lazy):
 
     Parameters
     ----------
-    D, d : int
     law : {"gaussian", "rademacher"}
         Distribution of the entries.
     block_numbers : int

@@ -49,7 +49,6 @@ class Sparse(RandomProjection):
 
     Parameters
     ----------
-    D, d : int
     density : float, optional
         In (0, 1]; by default ``1/sqrt(D)``.
     **options

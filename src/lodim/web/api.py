@@ -40,14 +40,7 @@ def papers(
     wanted: Annotated[Asked, Depends(asked)],
     limit: Annotated[int, Query(ge=1, le=100, description="Longest page.")] = 20,
 ) -> Response:
-    """Return a page of papers; pass `next` as `cursor` for the following one.
-
-    Parameters
-    ----------
-    request : Request
-    wanted : Asked
-    limit : int
-    """
+    """Return a page of papers; pass `next` as `cursor` for the following one."""
     if wanted.incomplete:
         raise HTTPException(422, "sort=similar goes together with to=, a paper or a text")
     return _answer(request, wanted.page(request, limit).to_dict())
@@ -55,13 +48,7 @@ def papers(
 
 @router.get("/papers/{key}", summary="A paper")
 def paper(request: Request, key: PaperKey) -> Response:
-    """Return a paper by its number here or its arXiv identifier.
-
-    Parameters
-    ----------
-    request : Request
-    key : str
-    """
+    """Return a paper by its number here or its arXiv identifier."""
     return _answer(request, find_paper(request, key).to_dict())
 
 
@@ -78,7 +65,6 @@ def methods(
 
     Parameters
     ----------
-    request : Request
     area, data_kind, tag, gpu, status
         Conditions.
     """
@@ -89,13 +75,7 @@ def methods(
 
 @router.get("/methods/{slug}", summary="A method")
 def method(request: Request, slug: Slug) -> Response:
-    """Return a method's card.
-
-    Parameters
-    ----------
-    request : Request
-    slug : str
-    """
+    """Return a method's card."""
     return _answer(request, _method(request, find_method(slug)))
 
 
@@ -103,14 +83,7 @@ def method(request: Request, slug: Slug) -> Response:
 def search(
     request: Request, q: Text, limit: Annotated[int, Query(ge=1, le=100, description="Of each.")] = 20
 ) -> Response:
-    """Return the methods and the papers that a text finds.
-
-    Parameters
-    ----------
-    request : Request
-    q : str
-    limit : int
-    """
+    """Return the methods and the papers that a text finds."""
     from lodim.catalog.search import search as search_methods
 
     state = request.app.state
@@ -122,12 +95,7 @@ def search(
 
 @router.get("/claims", summary="Claims and their last runs")
 def claims(request: Request) -> Response:
-    """Return every claim; `record` is null for one that was not run.
-
-    Parameters
-    ----------
-    request : Request
-    """
+    """Return every claim; `record` is null for one that was not run."""
     return _answer(
         request, {"claims": [_claim(request, name) for name in request.app.state.evidence.names()]}
     )
@@ -135,13 +103,7 @@ def claims(request: Request) -> Response:
 
 @router.get("/claims/{name:path}", summary="A claim")
 def claim(request: Request, name: ClaimName) -> Response:
-    """Return a claim with its records in full.
-
-    Parameters
-    ----------
-    request : Request
-    name : str
-    """
+    """Return a claim with its records in full."""
     evidence = request.app.state.evidence
     if name not in evidence.names():
         raise HTTPException(404, "There is no such claim.")
@@ -156,12 +118,7 @@ def _claim(request: Request, name: str) -> dict[str, Any]:
 
 @page_router.get("/api")
 def documentation(request: Request) -> Response:
-    """Show what the API answers, from its own description.
-
-    Parameters
-    ----------
-    request : Request
-    """
+    """Show what the API answers, from its own description."""
     described = request.app.openapi()["paths"]
     calls = [
         (path, call["summary"], [p for p in call.get("parameters", ()) if p["in"] == "query"])

@@ -46,7 +46,6 @@ def create_app(
 
     Parameters
     ----------
-    settings : Settings
     catalog : Catalog, optional
         The papers; by default those of ``settings.catalog``, closed with the application.
     now : callable, optional

@@ -27,13 +27,7 @@ def _names() -> frozenset[str]:
 def asset(
     request: Request, name: Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9.-]*\.(css|js|svg|txt)$")]
 ) -> Response:
-    """Return a file of the package's folder ``static``.
-
-    Parameters
-    ----------
-    request : Request
-    name : str
-    """
+    """Return a file of the package's folder ``static``."""
     if name not in _names():
         raise HTTPException(404)
     response = Response(static_content(name), media_type=TYPES[name.rsplit(".", 1)[1]])

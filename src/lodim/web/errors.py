@@ -95,33 +95,18 @@ def _away(request: Request, error: Exception) -> Response:
 
 
 def where(error: Exception) -> str:
-    """Return kind and place of an error; its text may hold what a visitor typed, so it is left out.
-
-    Parameters
-    ----------
-    error : Exception
-    """
+    """Return kind and place of an error; its text may hold what a visitor typed, so it is left out."""
     frames = traceback.extract_tb(error.__traceback__)[-4:]
     return f"{type(error).__name__} in " + " < ".join(f"{f.name}:{f.lineno}" for f in reversed(frames))
 
 
 def broken(request: Request) -> Response:
-    """Return the page for an error of ours; the log says which.
-
-    Parameters
-    ----------
-    request : Request
-    """
+    """Return the page for an error of ours; the log says which."""
     return _answer(request, 500, "What happened was written to the server's log.")
 
 
 def add_error_pages(app: FastAPI) -> None:
-    """Answer errors with our own pages.
-
-    Parameters
-    ----------
-    app : FastAPI
-    """
+    """Answer errors with our own pages."""
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(TimeoutError, _busy)

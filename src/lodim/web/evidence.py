@@ -69,12 +69,7 @@ class Evidence:
         return self._records
 
     def origin(self, name: str) -> str:
-        """Return where a record comes from: ``"this machine's records"`` or ``"release run"``.
-
-        Parameters
-        ----------
-        name : str
-        """
+        """Return where a record comes from: ``"this machine's records"`` or ``"release run"``."""
         self._look()
         return "this machine's records" if name in self._here else "release run"
 
@@ -104,12 +99,7 @@ class Evidence:
         return tuple(found)
 
     def said(self, card: Card) -> str:
-        """Return in a few words what the runs of a card's claims said: ``2 hold, 1 not run``.
-
-        Parameters
-        ----------
-        card : Card
-        """
+        """Return in a few words what the runs of a card's claims said: ``2 hold, 1 not run``."""
         return evidence_of(card, self.records())
 
 
@@ -138,12 +128,7 @@ def expected(condition: Any) -> str:
 
 
 def duration(seconds: int | float) -> str:
-    """Return a time in the unit that suits it.
-
-    Parameters
-    ----------
-    seconds : float
-    """
+    """Return a time in the unit that suits it."""
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 

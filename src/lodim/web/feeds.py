@@ -39,8 +39,6 @@ def atom(request: Request, wanted: Annotated[Asked, Depends(asked)], q: Text = "
 
     Parameters
     ----------
-    request : Request
-    wanted : Asked
     q : str
         A search in place of a list.
     """
@@ -61,8 +59,6 @@ def json_feed(request: Request, wanted: Annotated[Asked, Depends(asked)], q: Tex
 
     Parameters
     ----------
-    request : Request
-    wanted : Asked
     q : str
         A search in place of a list.
     """

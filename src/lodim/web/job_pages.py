@@ -18,12 +18,7 @@ _opening = threading.Lock()
 
 
 def queue_of(request: Request) -> JobQueue:
-    """Return the application's queue of jobs, opened with the first page that needs it.
-
-    Parameters
-    ----------
-    request : Request
-    """
+    """Return the application's queue of jobs, opened with the first page that needs it."""
     state = request.app.state
     with _opening:
         if not hasattr(state, "jobs"):
@@ -32,33 +27,18 @@ def queue_of(request: Request) -> JobQueue:
 
 
 def close_queue(app: FastAPI) -> None:
-    """End the jobs of an application that is being stopped; they are marked as interrupted.
-
-    Parameters
-    ----------
-    app : FastAPI
-    """
+    """End the jobs of an application that is being stopped; they are marked as interrupted."""
     if hasattr(app.state, "jobs"):
         app.state.jobs.close()
 
 
 def address_of(job: Job) -> str:
-    """Return the path of a job's page.
-
-    Parameters
-    ----------
-    job : Job
-    """
+    """Return the path of a job's page."""
     return f"{ROOTS[job.kind]}/{job.id}"
 
 
 def find(request: Request, id: str, kind: str) -> Job:
     """Return a job.
-
-    Parameters
-    ----------
-    request : Request
-    id, kind : str
 
     Raises
     ------
@@ -85,13 +65,7 @@ def _state(request: Request, job: Job) -> dict[str, Any]:
 
 
 def show(request: Request, id: str, kind: str) -> Response:
-    """Return the page of a job: its progress, or what came of it.
-
-    Parameters
-    ----------
-    request : Request
-    id, kind : str
-    """
+    """Return the page of a job: its progress, or what came of it."""
     job = find(request, id, kind)
     queue = queue_of(request)
     made = {name for name in ("report.html", "report.json") if queue.file(id, name) is not None}
@@ -114,8 +88,6 @@ def status(request: Request, id: str, kind: str, seen: int = 0) -> Response:
 
     Parameters
     ----------
-    request : Request
-    id, kind : str
     seen : int
         Bytes of the log that the page has: what came since is added to it, so that nobody loses their place.
     """
@@ -134,26 +106,14 @@ def status(request: Request, id: str, kind: str, seen: int = 0) -> Response:
 
 
 def cancel(request: Request, id: str, kind: str) -> Response:
-    """End a job and show what its page says then.
-
-    Parameters
-    ----------
-    request : Request
-    id, kind : str
-    """
+    """End a job and show what its page says then."""
     job = find(request, id, kind)
     queue_of(request).cancel(job.id)
     return RedirectResponse(address_of(job), status_code=303)
 
 
 def delete(request: Request, id: str, kind: str) -> Response:
-    """Remove a job with its files.
-
-    Parameters
-    ----------
-    request : Request
-    id, kind : str
-    """
+    """Remove a job with its files."""
     job = find(request, id, kind)
     queue_of(request).delete(job.id)
     return RedirectResponse(ROOTS[kind], status_code=303)
@@ -164,8 +124,6 @@ def download(request: Request, id: str, kind: str, name: str, **options: Any) ->
 
     Parameters
     ----------
-    request : Request
-    id, kind : str
     name : {"report.html", "report.json"}
     **options
         Of :class:`starlette.responses.FileResponse`.

@@ -109,7 +109,6 @@ class Job(Result):
         Bytes it may take.
     created, started, ended : str or None
         UTC, ISO 8601.
-    state : str
     message : str
         Once ended: what came of it, or why nothing did.
     """
@@ -150,7 +149,6 @@ class JobQueue:
         Created if there is none. Of several queues on it, in any processes, the first runs jobs; the others only show.
     command : sequence of str
         Program of a job; the job's folder is appended.
-    limits : Limits, optional
     now : callable, optional
         The clock.
     """
@@ -207,22 +205,12 @@ class JobQueue:
         )
 
     def before(self, id: str) -> int:
-        """Return how many jobs run or wait before a queued one.
-
-        Parameters
-        ----------
-        id : str
-        """
+        """Return how many jobs run or wait before a queued one."""
         with self._changed:
             return self._waiting.index(id) + (self._current is not None) if id in self._waiting else 0
 
     def progress(self, id: str) -> Progress:
-        """Return how far a job has come.
-
-        Parameters
-        ----------
-        id : str
-        """
+        """Return how far a job has come."""
         found = read_whole(self.folder / id / "progress.json") or {}
         return Progress(min(max(float(found.get("done", 0.0)), 0.0), 1.0), str(found.get("text", "")))
 
@@ -231,7 +219,6 @@ class JobQueue:
 
         Parameters
         ----------
-        id : str
         start, most : int
             Bytes.
         """
@@ -242,7 +229,6 @@ class JobQueue:
 
         Parameters
         ----------
-        id : str
         name : {"report.html", "report.json"}
         """
         path = self.folder / id / name
@@ -303,7 +289,6 @@ class JobQueue:
 
         Parameters
         ----------
-        id : str
         wait : float
             Seconds to wait for its processes to be gone.
 
@@ -322,12 +307,7 @@ class JobQueue:
             return self.get(id)
 
     def delete(self, id: str) -> None:
-        """Remove a job with all its files; one that waits or runs is cancelled first.
-
-        Parameters
-        ----------
-        id : str
-        """
+        """Remove a job with all its files; one that waits or runs is cancelled first."""
         with self._changed:
             job = self.cancel(id)
             if job is not None and job.over:

@@ -35,12 +35,7 @@ def refused() -> Iterator[None]:
 
 
 def minute(request: Request) -> datetime:
-    """Return the end of the current minute: lists asked for within it are equal, and hold all that came in by now.
-
-    Parameters
-    ----------
-    request : Request
-    """
+    """Return the end of the current minute: lists asked for within it are equal, and hold all that came in by now."""
     now = request.app.state.now()
     return now.replace(second=0, microsecond=0) + timedelta(minutes=1)
 
@@ -51,12 +46,10 @@ class Asked:
 
     Attributes
     ----------
-    sort, since : str
     areas : tuple of str
         Areas of methods and tags of papers.
     to : str or None
         Paper or text that the papers should be like.
-    cursor : str or None
     """
 
     sort: str = "trending"
@@ -72,11 +65,6 @@ class Asked:
 
     def page(self, request: Request, limit: int = 20) -> Page:
         """Return the papers.
-
-        Parameters
-        ----------
-        request : Request
-        limit : int
 
         Raises
         ------
@@ -145,11 +133,6 @@ def asked(
 
 
 def parameters(request: Request) -> list[tuple[str, Any]]:
-    """Return what defines the list that a page shows, without its place in it.
-
-    Parameters
-    ----------
-    request : Request
-    """
+    """Return what defines the list that a page shows, without its place in it."""
     kept = ("sort", "since", "area", "tag", "to", "q")
     return [(name, value) for name, value in request.query_params.multi_items() if name in kept and value]

@@ -29,10 +29,6 @@ ClaimName = Annotated[str, Path(pattern=r"^[a-z0-9-]+(/[a-z0-9-]+)*$", max_lengt
 def find_method(slug: str) -> Card:
     """Return a card.
 
-    Parameters
-    ----------
-    slug : str
-
     Raises
     ------
     HTTPException
@@ -56,12 +52,10 @@ def methods(
 
     Parameters
     ----------
-    request : Request
     area, data_kind : str
         Words of the vocabularies.
     gpu : str
         ``no`` leaves out what is hopeless without one.
-    status : str
     """
     with refused():
         cards = chosen(
@@ -85,13 +79,7 @@ def methods(
 
 @router.get("/methods/{slug}")
 def method(request: Request, slug: Slug) -> Response:
-    """Show a method: what it is for, how to run it, what was measured.
-
-    Parameters
-    ----------
-    request : Request
-    slug : str
-    """
+    """Show a method: what it is for, how to run it, what was measured."""
     from lodim.catalog.similar import similar
 
     card, state = find_method(slug), request.app.state
@@ -124,7 +112,6 @@ def claims(
 
     Parameters
     ----------
-    request : Request
     status : str
         Only these.
     """
@@ -148,11 +135,6 @@ def _cards_of(name: str) -> list[Card]:
 @router.get("/claims/{name:path}")
 def claim(request: Request, name: ClaimName) -> Response:
     """Show a claim: what was expected, what was measured, how to repeat it.
-
-    Parameters
-    ----------
-    request : Request
-    name : str
 
     Raises
     ------
@@ -186,12 +168,10 @@ def recommend(
 
     Parameters
     ----------
-    request : Request
     text : str
         The problem in words.
     n : str
         Rows at hand.
-    data_kind, gpu, status : str
     """
     given = {"text": text, "n": n, "data_kind": data_kind, "gpu": gpu, "status": status}
     errors: dict[str, str] = {}

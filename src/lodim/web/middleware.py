@@ -33,11 +33,6 @@ class Guard:
     """Refuses strange hosts and large bodies, adds the headers, writes one line a request.
 
     The line names the route, never the path or the query: these hold tokens and what people look for.
-
-    Parameters
-    ----------
-    app : ASGI application
-    settings : Settings
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, broken: Callable[[Request], Response]) -> None:

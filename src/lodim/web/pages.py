@@ -31,11 +31,6 @@ of_papers = limit("paper")  # each looks for those like it
 def find_paper(request: Request, key: str) -> Paper:
     """Return a paper by its number here or its arXiv identifier.
 
-    Parameters
-    ----------
-    request : Request
-    key : str
-
     Raises
     ------
     HTTPException
@@ -48,22 +43,12 @@ def find_paper(request: Request, key: str) -> Paper:
 
 
 def method_of(paper: Paper) -> Card | None:
-    """Return the card of a paper's method.
-
-    Parameters
-    ----------
-    paper : Paper
-    """
+    """Return the card of a paper's method."""
     return shared_index().cards.get(paper.method or "")
 
 
 def lead(text: str) -> tuple[str, str]:
-    """Cut an abstract in two at a word: what is shown at once, and the rest.
-
-    Parameters
-    ----------
-    text : str
-    """
+    """Cut an abstract in two at a word: what is shown at once, and the rest."""
     if len(text) <= LEAD + 80:
         return text, ""
     cut = text.rfind(" ", LEAD // 2, LEAD)
@@ -78,13 +63,7 @@ def _feeds(request: Request) -> dict[str, str]:
 
 @router.get("/")
 def papers(request: Request, wanted: Annotated[Asked, Depends(asked)]) -> Response:
-    """Show a list of papers, or all methods while there are none.
-
-    Parameters
-    ----------
-    request : Request
-    wanted : Asked
-    """
+    """Show a list of papers, or all methods while there are none."""
     if len(request.app.state.catalog) == 0:
         return render(
             request, "welcome.html", groups=grouped(load_cards()), evidence=request.app.state.evidence
@@ -122,13 +101,7 @@ def grouped(cards: Any) -> list[tuple[str, str, list[Card]]]:
 
 @router.get("/paper/{key}")
 def paper(request: Request, key: PaperKey) -> Response:
-    """Show a paper, and its method ready to run.
-
-    Parameters
-    ----------
-    request : Request
-    key : str
-    """
+    """Show a paper, and its method ready to run."""
     found = find_paper(request, key)
     of_papers(request)
     near = request.app.state.catalog.similar(found.id, mode=request.app.state.meaning.mode)
@@ -146,13 +119,7 @@ def paper(request: Request, key: PaperKey) -> Response:
 
 @router.get("/paper/{key}/cite.bib")
 def cite(request: Request, key: PaperKey) -> Response:
-    """Return a paper's BibTeX entry.
-
-    Parameters
-    ----------
-    request : Request
-    key : str
-    """
+    """Return a paper's BibTeX entry."""
     return fresh(request, PlainTextResponse(to_bibtex(find_paper(request, key))))
 
 
@@ -166,8 +133,6 @@ def search(
 
     Parameters
     ----------
-    request : Request
-    q : str
     more : int
         How many times twenty papers to show.
     """
@@ -220,12 +185,7 @@ def _way(said: str, methods: Any, page: Any) -> str:
 
 @router.get("/about")
 def about(request: Request) -> Response:
-    """Say how lists are ordered, where papers come from, and under which terms.
-
-    Parameters
-    ----------
-    request : Request
-    """
+    """Say how lists are ordered, where papers come from, and under which terms."""
     constants = request.app.state.catalog.constants
     formulas = [(order, constants.formula(order)) for order in (*ORDERS, "similar")]
     return render(
@@ -240,12 +200,7 @@ def about(request: Request) -> Response:
 
 @router.get("/healthz")
 def healthz(request: Request) -> dict[str, Any]:
-    """Say that the server answers and the papers can be read.
-
-    Parameters
-    ----------
-    request : Request
-    """
+    """Say that the server answers and the papers can be read."""
     return {
         "status": "ok",
         "papers": len(request.app.state.catalog),

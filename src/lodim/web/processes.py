@@ -20,13 +20,7 @@ _LOOK = 0.1  # seconds between two looks at a running process
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file, readable by its owner only, so that a reader finds the old text or the new one, never a part.
-
-    Parameters
-    ----------
-    path : Path
-    text : str
-    """
+    """Write a file, readable by its owner only, so that a reader finds the old text or the new one, never a part."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -38,12 +32,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def read_whole(path: Path) -> dict[str, Any] | None:
-    """Return the object in a JSON file, or None where there is none (yet).
-
-    Parameters
-    ----------
-    path : Path
-    """
+    """Return the object in a JSON file, or None where there is none (yet)."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -82,7 +71,6 @@ def run_process(
 
     Parameters
     ----------
-    command : sequence of str
     folder : Path
         Where it works and leaves temporary files; what it prints goes to ``log.txt`` there. Its standard input stays
         open as long as this process lives.

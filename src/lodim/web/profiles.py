@@ -66,12 +66,7 @@ def _form(
 
 @router.get("/profile")
 def profile_form(request: Request) -> Response:
-    """Show the form.
-
-    Parameters
-    ----------
-    request : Request
-    """
+    """Show the form."""
     return _form(request)
 
 
@@ -133,13 +128,7 @@ def _check_named(values: dict[str, str]) -> dict[str, str]:
 
 @router.post("/profile")
 def start_profile(request: Request, form: Annotated[FormData, Depends(check_csrf)]) -> Response:
-    """Take the data and queue the measurement.
-
-    Parameters
-    ----------
-    request : Request
-    form : FormData
-    """
+    """Take the data and queue the measurement."""
     if not request.app.state.settings.may_profile:
         return _form(request, 403)
     asked, file, errors = _read(form)
@@ -164,37 +153,19 @@ def start_profile(request: Request, form: Annotated[FormData, Depends(check_csrf
 
 @router.get("/profile/{job}")
 def profile_page(request: Request, job: str) -> Response:
-    """Show the progress, or what came out.
-
-    Parameters
-    ----------
-    request : Request
-    job : str
-    """
+    """Show the progress, or what came out."""
     return job_pages.show(request, job, KIND)
 
 
 @router.get("/profile/{job}/status")
 def profile_status(request: Request, job: str) -> Response:
-    """Return the changing part of the page.
-
-    Parameters
-    ----------
-    request : Request
-    job : str
-    """
+    """Return the changing part of the page."""
     return job_pages.status(request, job, KIND)
 
 
 @router.get("/profile/{job}/report")
 def profile_report(request: Request, job: str) -> Response:
-    """Return the report, which browsers show but let do nothing.
-
-    Parameters
-    ----------
-    request : Request
-    job : str
-    """
+    """Return the report, which browsers show but let do nothing."""
     # A sandboxed page cannot also be in an opener group of its own: browsers refuse to show it.
     headers = {"Content-Security-Policy": REPORT_CSP, "Cross-Origin-Opener-Policy": "unsafe-none"}
     return job_pages.download(request, job, KIND, "report.html", headers=headers, media_type="text/html")
@@ -202,13 +173,7 @@ def profile_report(request: Request, job: str) -> Response:
 
 @router.get("/profile/{job}/report.json")
 def profile_figures(request: Request, job: str) -> Response:
-    """Return the figures as a file to keep.
-
-    Parameters
-    ----------
-    request : Request
-    job : str
-    """
+    """Return the figures as a file to keep."""
     return job_pages.download(
         request, job, KIND, "report.json", media_type="application/json", filename="lodim-profile.json"
     )
@@ -216,23 +181,11 @@ def profile_figures(request: Request, job: str) -> Response:
 
 @router.post("/profile/{job}/cancel", dependencies=[Depends(check_csrf)])
 def cancel_profile(request: Request, job: str) -> Response:
-    """End it.
-
-    Parameters
-    ----------
-    request : Request
-    job : str
-    """
+    """End it."""
     return job_pages.cancel(request, job, KIND)
 
 
 @router.post("/profile/{job}/delete", dependencies=[Depends(check_csrf)])
 def delete_profile(request: Request, job: str) -> Response:
-    """Remove it with its report.
-
-    Parameters
-    ----------
-    request : Request
-    job : str
-    """
+    """Remove it with its report."""
     return job_pages.delete(request, job, KIND)

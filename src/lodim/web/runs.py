@@ -55,7 +55,6 @@ def run_form(request: Request, claim: str = "") -> Response:
 
     Parameters
     ----------
-    request : Request
     claim : str
         Chosen beforehand.
     """
@@ -64,13 +63,7 @@ def run_form(request: Request, claim: str = "") -> Response:
 
 @router.post("/runs", dependencies=[Depends(_check_allowed), Depends(limit("run"))])
 def start_run(request: Request, form: Annotated[FormData, Depends(check_csrf)]) -> Response:
-    """Queue a claim.
-
-    Parameters
-    ----------
-    request : Request
-    form : FormData
-    """
+    """Queue a claim."""
     name = str(form.get("claim", ""))
     if name not in known_claims():
         return _form(request, 422, error="Choose a claim of the list.")
@@ -84,13 +77,7 @@ def start_run(request: Request, form: Annotated[FormData, Depends(check_csrf)]) 
 
 @router.get("/runs/{job}", dependencies=[Depends(_check_allowed)])
 def run_page(request: Request, job: str) -> Response:
-    """Show the log as it grows, and what came out.
-
-    Parameters
-    ----------
-    request : Request
-    job : str
-    """
+    """Show the log as it grows, and what came out."""
     return job_pages.show(request, job, KIND)
 
 
@@ -100,8 +87,6 @@ def run_status(request: Request, job: str, seen: Annotated[int, Query(ge=0, le=_
 
     Parameters
     ----------
-    request : Request
-    job : str
     seen : int
         Bytes of the log that the page has.
     """
@@ -110,13 +95,7 @@ def run_status(request: Request, job: str, seen: Annotated[int, Query(ge=0, le=_
 
 @router.get("/runs/{job}/report.json", dependencies=[Depends(_check_allowed)])
 def run_record(request: Request, job: str) -> Response:
-    """Return the record as a file to keep.
-
-    Parameters
-    ----------
-    request : Request
-    job : str
-    """
+    """Return the record as a file to keep."""
     return job_pages.download(
         request, job, KIND, "report.json", media_type="application/json", filename="lodim-claim.json"
     )
@@ -124,23 +103,11 @@ def run_record(request: Request, job: str) -> Response:
 
 @router.post("/runs/{job}/cancel", dependencies=[Depends(_check_allowed), Depends(check_csrf)])
 def cancel_run(request: Request, job: str) -> Response:
-    """End it.
-
-    Parameters
-    ----------
-    request : Request
-    job : str
-    """
+    """End it."""
     return job_pages.cancel(request, job, KIND)
 
 
 @router.post("/runs/{job}/delete", dependencies=[Depends(_check_allowed), Depends(check_csrf)])
 def delete_run(request: Request, job: str) -> Response:
-    """Forget the run; what it recorded stays.
-
-    Parameters
-    ----------
-    request : Request
-    job : str
-    """
+    """Forget the run; what it recorded stays."""
     return job_pages.delete(request, job, KIND)

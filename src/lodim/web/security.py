@@ -49,13 +49,7 @@ def _session(request: Request) -> str:
 
 
 def keep_session(request: Request, response: Response) -> None:
-    """Send the cookie along with a page that holds a form.
-
-    Parameters
-    ----------
-    request : Request
-    response : Response
-    """
+    """Send the cookie along with a page that holds a form."""
     if getattr(request.state, "new_session", False):
         settings = _settings(request)
         value = URLSafeSerializer(settings.secret, salt="session").dumps(request.state.session)
@@ -65,12 +59,7 @@ def keep_session(request: Request, response: Response) -> None:
 
 
 def csrf_token(request: Request) -> str:
-    """Return a token for a form on the page that answers this request; valid for a day.
-
-    Parameters
-    ----------
-    request : Request
-    """
+    """Return a token for a form on the page that answers this request; valid for a day."""
     session = _session(request)
     request.state.has_form = True
     signer = URLSafeTimedSerializer(_settings(request).secret, salt="form")
@@ -79,10 +68,6 @@ def csrf_token(request: Request) -> str:
 
 async def check_csrf(request: Request) -> FormData:
     """Return the fields of a form that one of our own pages sent; the dependency of every POST that changes something.
-
-    Parameters
-    ----------
-    request : Request
 
     Raises
     ------
@@ -114,12 +99,7 @@ async def check_csrf(request: Request) -> FormData:
 
 
 def client_address(request: Request) -> str:
-    """Return who asks: the peer, or what a proxy that we trust says.
-
-    Parameters
-    ----------
-    request : Request
-    """
+    """Return who asks: the peer, or what a proxy that we trust says."""
     peer = request.client.host if request.client else "unknown"
     trusted = _settings(request).proxies
     if peer not in trusted:
@@ -148,7 +128,6 @@ class Limiter:
 
     Parameters
     ----------
-    rates : mapping of str to Rate
     clock : callable
         Returns seconds.
     """
@@ -165,7 +144,6 @@ class Limiter:
         ----------
         name : str
             Of the rate.
-        address : str
         """
         rate, now = self.rates[name], self.clock()
         wanted = {(name, _bucket_name(address)): rate.count, (name, ""): rate.everyone}

@@ -63,7 +63,6 @@ class Settings:
     ----------
     host : str
         Address to listen on.
-    port : int
     public_url : str or None
         How the pages are reached from outside, ``https://papers.example.org``; needed unless ``host`` is loopback.
     secret : bytes

@@ -58,12 +58,7 @@ def subscribers_of(app: Any) -> Subscribers:
 
 
 def mask(email: str) -> str:
-    """Return enough of an address for its owner to know it, as links in forwarded mails are seen by others.
-
-    Parameters
-    ----------
-    email : str
-    """
+    """Return enough of an address for its owner to know it, as links in forwarded mails are seen by others."""
     local, _, domain = email.rpartition("@")
     return f"{local[:1]}…@{domain}"
 
@@ -136,12 +131,7 @@ def _form_page(
 
 @router.get("/subscribe")
 def subscribe_form(request: Request) -> Response:
-    """Show the form; a search in the address (``?query=``) is filled in.
-
-    Parameters
-    ----------
-    request : Request
-    """
+    """Show the form; a search in the address (``?query=``) is filled in."""
     params = request.query_params
     typed = _held(Preferences()) | {
         "query": params.get("query", ""),
@@ -152,13 +142,7 @@ def subscribe_form(request: Request) -> Response:
 
 @router.post("/subscribe")
 def subscribe(request: Request, form: Form) -> Response:
-    """Take a request; the answer is the same for every address.
-
-    Parameters
-    ----------
-    request : Request
-    form : FormData
-    """
+    """Take a request; the answer is the same for every address."""
     typed = _typed(form)
     try:
         wanted = _wanted(typed, email=typed["email"])
@@ -200,25 +184,13 @@ def _confirm_page(request: Request, answer: Answer, *, asked: bool) -> Response:
 
 @router.get("/confirm/{token}")
 def confirm_form(request: Request, token: str) -> Response:
-    """Show the button that confirms; opening the page confirms nothing.
-
-    Parameters
-    ----------
-    request : Request
-    token : str
-    """
+    """Show the button that confirms; opening the page confirms nothing."""
     return _confirm_page(request, subscribers_of(request.app).look_up(token), asked=True)
 
 
 @router.post("/confirm/{token}", dependencies=[Depends(check_csrf)])
 def confirm(request: Request, token: str) -> Response:
-    """Confirm.
-
-    Parameters
-    ----------
-    request : Request
-    token : str
-    """
+    """Confirm."""
     return _confirm_page(request, subscribers_of(request.app).confirm(token), asked=False)
 
 
@@ -260,13 +232,7 @@ def _can_undo(request: Request, subscriber: Subscriber | None) -> bool:
 
 @router.get("/u/{token}")
 def own_page(request: Request, token: str) -> Response:
-    """Show the page; opening it changes nothing.
-
-    Parameters
-    ----------
-    request : Request
-    token : str
-    """
+    """Show the page; opening it changes nothing."""
     return _own_page(request, token, subscribers_of(request.app).find(token))
 
 
@@ -275,11 +241,6 @@ def unsubscribe(request: Request, token: str) -> Response:
     """Stop all mail: by the button, or by a mail program without page, cookie or form (RFC 8058).
 
     A link of somebody who has been erased answers like one that has just worked, for nothing is sent any more.
-
-    Parameters
-    ----------
-    request : Request
-    token : str
     """
     answer = subscribers_of(request.app).cancel(token)
     erased = answer.outcome == "unknown" and well_formed(token)
@@ -288,13 +249,7 @@ def unsubscribe(request: Request, token: str) -> Response:
 
 @router.post("/u/{token}/undo", dependencies=[Depends(check_csrf)])
 def undo(request: Request, token: str) -> Response:
-    """Bring a subscription back.
-
-    Parameters
-    ----------
-    request : Request
-    token : str
-    """
+    """Bring a subscription back."""
     answer = subscribers_of(request.app).undo(token)
     said = {"done": "undone", "already": "undone", "expired": "too late"}.get(answer.outcome, "")
     status = 410 if answer.outcome == "expired" else None
@@ -304,14 +259,7 @@ def undo(request: Request, token: str) -> Response:
 
 @router.post("/u/{token}/preferences")
 def prefer(request: Request, token: str, form: Form) -> Response:
-    """Change what the digest holds and when it comes.
-
-    Parameters
-    ----------
-    request : Request
-    token : str
-    form : FormData
-    """
+    """Change what the digest holds and when it comes."""
     typed = _typed(form)
     subscribers = subscribers_of(request.app)
     try:

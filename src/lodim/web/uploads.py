@@ -31,24 +31,13 @@ def _page(request: Request, status: int = 200, **context: Any) -> Response:
 
 @router.get("/ingest")
 def form(request: Request) -> Response:
-    """Show the form.
-
-    Parameters
-    ----------
-    request : Request
-    """
+    """Show the form."""
     return _page(request)
 
 
 @router.post("/ingest", dependencies=[Depends(limit("upload"))])
 def take_in(request: Request, form: Annotated[FormData, Depends(check_csrf)]) -> Response:
-    """Take in what was sent and say what became of every entry.
-
-    Parameters
-    ----------
-    request : Request
-    form : FormData
-    """
+    """Take in what was sent and say what became of every entry."""
     if not request.app.state.settings.may_ingest:
         return _page(request, 403)
     text, chosen, name = (str(form.get(field, "")).strip() for field in ("text", "format", "name"))
@@ -75,10 +64,5 @@ class _Named:
         self._file = file.file
 
     def read(self, n: int = -1) -> bytes:
-        """Return at most so many bytes.
-
-        Parameters
-        ----------
-        n : int
-        """
+        """Return at most so many bytes."""
         return self._file.read(n)

@@ -69,53 +69,28 @@ def environment() -> Environment:
 
 @cache
 def static_content(name: str) -> bytes:
-    """Return a file of the package's folder ``static``.
-
-    Parameters
-    ----------
-    name : str
-    """
+    """Return a file of the package's folder ``static``."""
     return files("lodim.web").joinpath("static", name).read_bytes()
 
 
 @cache
 def static_version(name: str) -> str:
-    """Return a short hash of such a file.
-
-    Parameters
-    ----------
-    name : str
-    """
+    """Return a short hash of such a file."""
     return hashlib.sha256(static_content(name)).hexdigest()[:10]
 
 
 def static_address(name: str) -> str:
-    """Return the address of such a file; it changes with what the file holds.
-
-    Parameters
-    ----------
-    name : str
-    """
+    """Return the address of such a file; it changes with what the file holds."""
     return f"/static/{name}?v={static_version(name)}"
 
 
 def web_link(address: str | None) -> str | None:
-    """Return an address that a paper came with if a browser may follow it, else None.
-
-    Parameters
-    ----------
-    address : str or None
-    """
+    """Return an address that a paper came with if a browser may follow it, else None."""
     return address if address and re.match(r"https?://[^\s/]", address) else None
 
 
 def install_line(card: Card) -> str:
-    """Return what to type to install lodim with all that a method uses.
-
-    Parameters
-    ----------
-    card : Card
-    """
+    """Return what to type to install lodim with all that a method uses."""
     extras = ",".join(card.needs.extras)
     return f"pip install 'lodim[{extras}]'" if extras else "pip install lodim"
 
@@ -136,7 +111,6 @@ def absolute(request: Request, path: str) -> str:
 
     Parameters
     ----------
-    request : Request
     path : str
         Beginning with a slash.
     """
@@ -150,7 +124,6 @@ def fresh(request: Request, response: Response) -> Response:
 
     Parameters
     ----------
-    request : Request
     response : Response
         Complete.
     """
@@ -176,11 +149,8 @@ def render(
 
     Parameters
     ----------
-    request : Request
     name : str
         Of the template.
-    status : int
-    headers : mapping of str to str, optional
     **context
         What the template shows.
     """

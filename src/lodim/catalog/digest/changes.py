@@ -25,7 +25,6 @@ class Change(Result):
 
     Attributes
     ----------
-    slug, title : str
     said : str
         One line: ``can now be used; claims: 7 hold``.
     """
@@ -40,7 +39,6 @@ def record_states(store: Store, now: str, cards: Iterable[Card] | None = None) -
 
     Parameters
     ----------
-    store : Store
     now : str
         UTC.
     cards : iterable of Card, optional
@@ -82,7 +80,6 @@ def changes_between(
 
     Parameters
     ----------
-    connection : Connection
     since, until : str
         UTC. A method that was not known by ``since`` is no news.
     areas : sequence of str

@@ -59,9 +59,6 @@ class Item(Result):
     ----------
     paper : int
         Its number in the catalogue.
-    title, abstract : str
-    authors : tuple of str
-    date : str
     link : str or None
         Where it can be read.
     method : str or None
@@ -90,11 +87,8 @@ class Digest(Result):
         By the saved search.
     listed : tuple of Item
         Of the areas.
-    changes : tuple of Change
     more : int
         Papers that were left out for room.
-    areas : tuple of str
-    search : str or None
     since, until : str
         UTC.
     """
@@ -164,11 +158,8 @@ class News:
 
         Parameters
         ----------
-        connection : Connection
-        subscriber : int
         areas : sequence of str
             Tags, archives or areas of methods; none: all.
-        search : str, optional
         since : str
             UTC; ``until`` of the digest before.
         """

@@ -60,12 +60,8 @@ class Delivery:
 
     Attributes
     ----------
-    id, subscriber : int
-    period : str
     attempts : int
         This one included.
-    papers : tuple of int
-    texts : Texts
     """
 
     id: int
@@ -81,7 +77,6 @@ class Deliveries:
 
     Parameters
     ----------
-    store : Store
     now : callable
         Returns the time, with a time zone.
     """
@@ -91,12 +86,7 @@ class Deliveries:
         self.owner = secrets.token_hex(16)
 
     def last(self, connection: sa.Connection) -> dict[int, str]:
-        """Return up to when the news were told, by subscriber.
-
-        Parameters
-        ----------
-        connection : Connection
-        """
+        """Return up to when the news were told, by subscriber."""
         rows = connection.execute(
             sa.text(
                 "SELECT subscriber_id, max(until) FROM delivery WHERE state IN ('sent', 'empty') GROUP BY 1"
@@ -105,13 +95,7 @@ class Deliveries:
         return dict(rows.tuples().all())
 
     def known(self, connection: sa.Connection, periods: tuple[str, ...]) -> set[tuple[int, str]]:
-        """Return subscriber and period of the digests that were made for some periods.
-
-        Parameters
-        ----------
-        connection : Connection
-        periods : tuple of str
-        """
+        """Return subscriber and period of the digests that were made for some periods."""
         statement = sa.text("SELECT subscriber_id, period_key FROM delivery WHERE period_key IN :periods")
         rows = connection.execute(
             statement.bindparams(sa.bindparam("periods", expanding=True, type_=sa.Text())),
@@ -120,12 +104,7 @@ class Deliveries:
         return {(subscriber, period) for subscriber, period in rows}
 
     def unfinished(self, connection: sa.Connection) -> set[int]:
-        """Return the subscribers who have a mail that is not over.
-
-        Parameters
-        ----------
-        connection : Connection
-        """
+        """Return the subscribers who have a mail that is not over."""
         return set(connection.execute(sa.text(f"SELECT subscriber_id FROM delivery WHERE {_OPEN}")).scalars())
 
     def queue(self, subscriber: int, period: str, digest: Digest, texts: Texts | None) -> bool:
@@ -133,9 +112,6 @@ class Deliveries:
 
         Parameters
         ----------
-        subscriber : int
-        period : str
-        digest : Digest
         texts : Texts or None
             None: nothing is new.
 
@@ -223,11 +199,6 @@ class Deliveries:
     def finish(self, delivery: Delivery, outcome: Outcome) -> str | None:
         """Write down what became of a claimed mail.
 
-        Parameters
-        ----------
-        delivery : Delivery
-        outcome : Outcome
-
         Returns
         -------
         str or None
@@ -286,12 +257,7 @@ class Deliveries:
     # ---------------------------------------------------------------- one sender at a time
 
     def hold(self, name: str) -> bool:
-        """Take or prolong a lease on a job for 15 minutes; False if another process has it.
-
-        Parameters
-        ----------
-        name : str
-        """
+        """Take or prolong a lease on a job for 15 minutes; False if another process has it."""
         values = {"name": name, "owner": self.owner, "until": stamp(self._now() + LEASE)} | self._time()
         with self.store.writing(patience=LONG) as connection:
             held = connection.execute(
@@ -305,12 +271,7 @@ class Deliveries:
             return held.rowcount == 1
 
     def prolong(self, name: str) -> None:
-        """Let a lease that this process has end in 15 minutes.
-
-        Parameters
-        ----------
-        name : str
-        """
+        """Let a lease that this process has end in 15 minutes."""
         values = {"name": name, "owner": self.owner, "until": stamp(self._now() + LEASE)}
         with self.store.writing(patience=LONG) as connection:
             connection.execute(
@@ -318,12 +279,7 @@ class Deliveries:
             )
 
     def release(self, name: str) -> None:
-        """Give a lease back.
-
-        Parameters
-        ----------
-        name : str
-        """
+        """Give a lease back."""
         with self.store.writing(patience=LONG) as connection:
             connection.execute(
                 sa.text("DELETE FROM job_lease WHERE name = :name AND owner = :owner"),

@@ -65,10 +65,8 @@ def claim(
     ----------
     connection : Connection
         That writes.
-    secret : bytes
     now, lease, expires : str
         The time, the end of the claim, and that of the links in letters begun now.
-    most : int
     """
     rows = connection.execute(sa.text(_CLAIM), {"now": now, "lease": lease, "most": most}).all()
     found = []
@@ -92,11 +90,8 @@ def finish(connection: sa.Connection, letter_id: int, state: str, due_at: str | 
 
     Parameters
     ----------
-    connection : Connection
-    letter_id : int
     state : {"sent", "failed", "queued"}
         ``queued``: to be tried again at ``due_at``.
-    due_at : str, optional
     """
     connection.execute(
         sa.text(
@@ -108,14 +103,7 @@ def finish(connection: sa.Connection, letter_id: int, state: str, due_at: str | 
 
 
 def drop(connection: sa.Connection, subscriber_id: int, now: str) -> None:
-    """Send no letter that waits, and let no link in one sent confirm anything.
-
-    Parameters
-    ----------
-    connection : Connection
-    subscriber_id : int
-    now : str
-    """
+    """Send no letter that waits, and let no link in one sent confirm anything."""
     values = {"id": subscriber_id, "now": now}
     connection.execute(
         sa.text(
@@ -133,14 +121,7 @@ def drop(connection: sa.Connection, subscriber_id: int, now: str) -> None:
 
 
 def renew_links(store: Store, secret: bytes, now: str) -> None:
-    """Make the links of a secret that is new here valid; those made with an earlier one stay so.
-
-    Parameters
-    ----------
-    store : Store
-    secret : bytes
-    now : str
-    """
+    """Make the links of a secret that is new here valid; those made with an earlier one stay so."""
     mark = digest_of_token(derive_token(secret, "mark", ""))
     with store.reading() as connection:
         if store.get_meta(connection, _SECRET) == mark:

@@ -35,7 +35,6 @@ class Links:
 
     Parameters
     ----------
-    store : Store
     now : callable
         Returns the time, with a time zone.
     secret : bytes
@@ -60,12 +59,7 @@ class Links:
         return stamp(self._now())
 
     def later(self, span: timedelta) -> str:
-        """Return the time after a span.
-
-        Parameters
-        ----------
-        span : timedelta
-        """
+        """Return the time after a span."""
         return stamp(self._now() + span)
 
     def _subscriber(self, connection: sa.Connection, subscriber_id: int) -> Subscriber | None:
@@ -74,10 +68,6 @@ class Links:
 
     def confirm(self, token: str) -> Answer:
         """Confirm a subscription with the link from a letter; it works once.
-
-        Parameters
-        ----------
-        token : str
 
         Returns
         -------
@@ -114,12 +104,7 @@ class Links:
             return Answer("done", self._subscriber(connection, subscriber_id), preferences)
 
     def look_up(self, token: str) -> Answer:
-        """Tell what :meth:`confirm` would do with a link, and change nothing.
-
-        Parameters
-        ----------
-        token : str
-        """
+        """Tell what :meth:`confirm` would do with a link, and change nothing."""
         if not well_formed(token):
             return Answer("unknown")
         with self.store.reading() as connection:
@@ -155,10 +140,6 @@ class Links:
     def find(self, token: str) -> Answer:
         """Return whose link to unsubscribe this is.
 
-        Parameters
-        ----------
-        token : str
-
         Returns
         -------
         Answer
@@ -179,10 +160,6 @@ class Links:
 
     def cancel(self, token: str) -> Answer:
         """Stop all mail, of a pending address too; asking again changes nothing more.
-
-        Parameters
-        ----------
-        token : str
 
         Returns
         -------
@@ -208,22 +185,13 @@ class Links:
             return Answer("done" if changed else "already", self._subscriber(connection, owner.subscriber.id))
 
     def can_undo(self, subscriber: Subscriber) -> bool:
-        """Tell whether :meth:`undo` would bring a subscription back.
-
-        Parameters
-        ----------
-        subscriber : Subscriber
-        """
+        """Tell whether :meth:`undo` would bring a subscription back."""
         if subscriber.state != "cancelled" or subscriber.confirmed_at is None:
             return False
         return utc(subscriber.cancelled_at or "") + UNDO_WITHIN > utc(self.now())
 
     def undo(self, token: str) -> Answer:
         """Bring back what was stopped in the last 7 days, for mails forwarded to somebody who stopped them.
-
-        Parameters
-        ----------
-        token : str
 
         Returns
         -------
@@ -256,7 +224,6 @@ class Links:
         ----------
         token : str
             Of the link to unsubscribe.
-        preferences : Preferences
 
         Returns
         -------

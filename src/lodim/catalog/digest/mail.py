@@ -46,7 +46,6 @@ class Texts(Result):
 
     Attributes
     ----------
-    subject : str
     text, html : str
         Its two parts.
     message_id, date : str
@@ -68,12 +67,7 @@ class Texts(Result):
 
 
 def plain(text: str) -> str:
-    """Return a text from outside on one line, without control characters.
-
-    Parameters
-    ----------
-    text : str
-    """
+    """Return a text from outside on one line, without control characters."""
     return " ".join(_UNWANTED.sub(" ", text).split())
 
 
@@ -91,8 +85,6 @@ def message_id(settings: MailSettings, subscriber: int, period: str) -> str:
 
     Parameters
     ----------
-    settings : MailSettings
-    subscriber : int
     period : str
         What distinguishes it from other mails to the subscriber.
     """
@@ -114,11 +106,7 @@ def digest_texts(
 
     Parameters
     ----------
-    digest : Digest
-    settings : MailSettings
-    subscriber : int
     frequency : {"daily", "weekly"}
-    time_zone : str
     period : str
         See :mod:`lodim.catalog.digest.schedule`.
     at : datetime
@@ -148,10 +136,8 @@ def letter_texts(
     Parameters
     ----------
     kind : {"confirm", "already"}
-    settings : MailSettings
     subscriber, number : int
         Of the subscriber and of the letter.
-    at : datetime
     **shown
         What its template says.
 
@@ -198,7 +184,6 @@ def make_message(texts: Texts, recipient: str, token: str) -> bytes:
 
     Parameters
     ----------
-    texts : Texts
     recipient : str
         Address.
     token : str
@@ -250,12 +235,7 @@ def _people(authors: tuple[str, ...]) -> str:
 
 
 def area_name(name: str) -> str:
-    """Return an area or tag as it is written elsewhere: ``cs.LG``.
-
-    Parameters
-    ----------
-    name : str
-    """
+    """Return an area or tag as it is written elsewhere: ``cs.LG``."""
     archive, dot, subject = name.partition(".")
     return f"{archive}{dot}{subject.upper() if len(subject) == 2 else subject}"
 

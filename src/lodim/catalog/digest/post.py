@@ -67,12 +67,7 @@ class Report(Result):
     problems: tuple[str, ...] = ()
 
     def plus(self, **counts: int) -> Report:
-        """Return the report with more of some counts.
-
-        Parameters
-        ----------
-        **counts : int
-        """
+        """Return the report with more of some counts."""
         return replace(self, **{name: getattr(self, name) + n for name, n in counts.items()})
 
     def __str__(self) -> str:
@@ -89,10 +84,8 @@ class Post:
 
     Parameters
     ----------
-    catalog : Catalog
     subscribers : Subscribers
         Of the catalogue's store.
-    settings : MailSettings
     now : callable, optional
         Returns the time, with a time zone.
     morning : time

@@ -39,7 +39,6 @@ class Relay:
 
     Attributes
     ----------
-    host : str
     port : int or None
         By default 587, 465 or 25, as ``tls`` says.
     tls : {"starttls", "tls", "none"}

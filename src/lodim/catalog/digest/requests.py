@@ -82,12 +82,7 @@ class Preferences:
     time_zone: str = "UTC"
 
     def pack(self, **more: str) -> str:
-        """Return the preferences as JSON, with further notes.
-
-        Parameters
-        ----------
-        **more : str
-        """
+        """Return the preferences as JSON, with further notes."""
         own = {
             "frequency": self.frequency,
             "areas": self.areas,
@@ -98,12 +93,7 @@ class Preferences:
 
     @classmethod
     def unpack(cls, text: str) -> Preferences:
-        """Return what :meth:`pack` wrote.
-
-        Parameters
-        ----------
-        text : str
-        """
+        """Return what :meth:`pack` wrote."""
         held = json.loads(text)
         return cls(held["frequency"], tuple(held["areas"]), held["query"], held["time_zone"])
 
@@ -116,7 +106,6 @@ class SubscriptionRequest:
     ----------
     email : str
         Domain in lower-case ASCII, the part before the @ as typed.
-    preferences : Preferences
     """
 
     email: str = field(repr=False)
@@ -137,9 +126,6 @@ def read_request(
     email : str or None
         None leaves the address out, for preferences alone.
     frequency : {"daily", "weekly"}
-    areas : iterable of str
-    query : str, optional
-    time_zone : str
 
     Raises
     ------
@@ -171,20 +157,12 @@ def fold(email: str) -> str:
 
     Two addresses that differ in case are two subscribers, as the standard has it; but most servers take them for one
     mailbox, so neither limit nor suppression may be got around by writing an address otherwise.
-
-    Parameters
-    ----------
-    email : str
     """
     return unicodedata.normalize("NFKC", email).casefold()
 
 
 def clean_email(text: str) -> str:
     """Return an address in the form in which it is kept.
-
-    Parameters
-    ----------
-    text : str
 
     Raises
     ------

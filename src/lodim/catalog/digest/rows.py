@@ -40,7 +40,6 @@ class Subscriber:
     confirmed_at, consent_source, consent_text : str or None
         The consent: when, through what, and to which of the texts in
         :data:`~lodim.catalog.digest.requests.CONSENT_TEXTS`.
-    cancelled_at : str or None
     requested_at : str
         When the form was last sent.
     """
@@ -75,7 +74,6 @@ class Answer:
         ``done``: what the link is for was done, or can be done where it was only looked at; ``already``: it had been
         done before; ``pending``: the address is not confirmed; ``expired``, ``used`` or ``revoked``: the link is not
         valid any more; ``unknown``: there is no such link.
-    subscriber : Subscriber or None
     preferences : Preferences or None
         What a confirmation subscribes to.
     """
@@ -97,14 +95,12 @@ class Letter:
         Never given to another; the message's identifier can be made of it.
     kind : {"confirm", "already"}
         Asks to confirm, or tells that the address is subscribed already.
-    subscriber : Subscriber
     preferences : Preferences
         To be confirmed; those that hold if ``already``.
     token : str or None
         Of the link ``/confirm/{token}``; None if ``already``.
     expires_at : str or None
         When that link ends.
-    queued_at : str
     attempts : int
         How often it has been begun, this time included.
     """
@@ -126,7 +122,6 @@ def read_subscribers(
 
     Parameters
     ----------
-    connection : Connection
     secret : bytes
         For their links.
     condition : str

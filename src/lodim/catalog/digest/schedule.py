@@ -43,7 +43,6 @@ def due_period(
     Parameters
     ----------
     frequency : {"daily", "weekly"}
-    time_zone : str
     confirmed : datetime
         A digest is due for the first time after this.
     now : datetime
@@ -81,16 +80,10 @@ def first_since(frequency: str, confirmed: datetime) -> datetime:
     Parameters
     ----------
     frequency : {"daily", "weekly"}
-    confirmed : datetime
     """
     return confirmed - SPANS[frequency]
 
 
 def day_in_words(day: date) -> str:
-    """Return a date as ``23 November 2026``, whatever the locale.
-
-    Parameters
-    ----------
-    day : date
-    """
+    """Return a date as ``23 November 2026``, whatever the locale."""
     return f"{day.day} {_MONTHS[day.month - 1]} {day.year}"

@@ -64,12 +64,7 @@ class Outcome(Result):
 
 
 def without_addresses(text: str) -> str:
-    """Return a text on one line with e-mail addresses left out, at most 200 letters.
-
-    Parameters
-    ----------
-    text : str
-    """
+    """Return a text on one line with e-mail addresses left out, at most 200 letters."""
     return _ADDRESS.sub("<address>", " ".join(text.split()))[:_LONGEST_SAID]
 
 
@@ -96,7 +91,6 @@ class Line:
 
     Parameters
     ----------
-    relay : Relay
     sleep, clock : callable, optional
         For tests.
 
@@ -185,7 +179,6 @@ class Line:
         ----------
         sender, recipient : str
             Addresses of the envelope.
-        message : bytes
 
         Returns
         -------

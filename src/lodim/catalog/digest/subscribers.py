@@ -62,7 +62,6 @@ class Subscribers(Links):
 
     Parameters
     ----------
-    store : Store
     now : callable
         Returns the time, with a time zone.
     secret : bytes
@@ -116,10 +115,6 @@ class Subscribers(Links):
     def renew_link(self, email: str) -> bool:
         """Give a subscriber a new link to unsubscribe, and make all earlier ones invalid.
 
-        Parameters
-        ----------
-        email : str
-
         Returns
         -------
         bool
@@ -165,21 +160,12 @@ class Subscribers(Links):
             return tuple(read_subscribers(connection, self.secret, "WHERE state = :state", state=state))
 
     def get(self, subscriber_id: int) -> Subscriber | None:
-        """Return a subscriber by number, or None.
-
-        Parameters
-        ----------
-        subscriber_id : int
-        """
+        """Return a subscriber by number, or None."""
         with self.store.reading() as connection:
             return self._subscriber(connection, subscriber_id)
 
     def by_email(self, email: str) -> Subscriber | None:
         """Return a subscriber by address, or None.
-
-        Parameters
-        ----------
-        email : str
 
         Raises
         ------
@@ -196,12 +182,7 @@ class Subscribers(Links):
     # ---------------------------------------------------------------- letters about the subscription
 
     def pending_mails(self, most: int = 50) -> tuple[Letter, ...]:
-        """Claim letters that are to be sent now; nobody else gets them for 15 minutes.
-
-        Parameters
-        ----------
-        most : int
-        """
+        """Claim letters that are to be sent now; nobody else gets them for 15 minutes."""
         self.renew_links()
         with self.store.writing(patience=LONG) as connection:
             return letters.claim(
@@ -214,12 +195,7 @@ class Subscribers(Links):
             )
 
     def mail_sent(self, letter: Letter) -> None:
-        """Note that a letter was taken by the mail server.
-
-        Parameters
-        ----------
-        letter : Letter
-        """
+        """Note that a letter was taken by the mail server."""
         with self.store.writing(patience=letters.REPORT_WITHIN) as connection:
             letters.finish(connection, letter.id, "sent")
 
@@ -228,7 +204,6 @@ class Subscribers(Links):
 
         Parameters
         ----------
-        letter : Letter
         retry_at : datetime, optional
             When to try again, as :meth:`pending_mails` will; None gives up.
         """
@@ -245,7 +220,6 @@ class Subscribers(Links):
 
         Parameters
         ----------
-        subscriber_id : int
         kind : {"hard", "soft"}
             ``hard``: the server says that it never will, which suppresses at once; ``soft``: the mailbox is full, which
             suppresses at the third in a row.
@@ -273,12 +247,7 @@ class Subscribers(Links):
             return True
 
     def arrived(self, subscriber_id: int) -> None:
-        """Note that a mail was taken, which ends a row of soft strikes.
-
-        Parameters
-        ----------
-        subscriber_id : int
-        """
+        """Note that a mail was taken, which ends a row of soft strikes."""
         with self.store.writing(patience=LONG) as connection:
             connection.execute(
                 sa.text("UPDATE subscriber SET soft_strikes = 0 WHERE id = :id AND soft_strikes > 0"),
@@ -287,10 +256,6 @@ class Subscribers(Links):
 
     def suppress(self, email: str) -> None:
         """Never write to an address again, whether or not it has subscribed; the operator's wish.
-
-        Parameters
-        ----------
-        email : str
 
         Raises
         ------
@@ -317,10 +282,6 @@ class Subscribers(Links):
     def suppressed(self, email: str) -> str | None:
         """Return why an address is never written to: ``erased``, ``bounced`` or ``asked``; None if it may be.
 
-        Parameters
-        ----------
-        email : str
-
         Raises
         ------
         ValueError
@@ -331,10 +292,6 @@ class Subscribers(Links):
 
     def lift(self, email: str) -> bool:
         """Let an address subscribe again, and tell whether it was suppressed; it has to confirm anew.
-
-        Parameters
-        ----------
-        email : str
 
         Raises
         ------

@@ -23,12 +23,7 @@ _COST = {"n": 2**12, "r": 8, "p": 1, "dklen": 32}
 
 
 class Suppression:
-    """The list of a database.
-
-    Parameters
-    ----------
-    store : Store
-    """
+    """The list of a database."""
 
     def __init__(self, store: Store) -> None:
         with store.reading() as connection:
@@ -48,12 +43,7 @@ class Suppression:
         return held
 
     def digest(self, email: str) -> str:
-        """Return what is kept of an address.
-
-        Parameters
-        ----------
-        email : str
-        """
+        """Return what is kept of an address."""
         return hashlib.scrypt(fold(email).encode(), salt=self._salt, **_COST).hex()
 
     def add(self, connection: sa.Connection, email: str, reason: str, at: str) -> None:
@@ -61,10 +51,7 @@ class Suppression:
 
         Parameters
         ----------
-        connection : Connection
-        email : str
         reason : {"erased", "bounced", "asked"}
-        at : str
         """
         connection.execute(
             sa.text(
@@ -75,25 +62,13 @@ class Suppression:
         )
 
     def reason(self, connection: sa.Connection, email: str) -> str | None:
-        """Return why an address is not written to, or None.
-
-        Parameters
-        ----------
-        connection : Connection
-        email : str
-        """
+        """Return why an address is not written to, or None."""
         return connection.execute(
             sa.text("SELECT reason FROM suppression WHERE digest = :digest"), {"digest": self.digest(email)}
         ).scalar()
 
     def lift(self, connection: sa.Connection, email: str) -> bool:
-        """Allow an address again; tell whether it was on the list.
-
-        Parameters
-        ----------
-        connection : Connection
-        email : str
-        """
+        """Allow an address again; tell whether it was on the list."""
         statement = sa.text("DELETE FROM suppression WHERE digest = :digest")
         return connection.execute(statement, {"digest": self.digest(email)}).rowcount > 0
 
@@ -103,10 +78,6 @@ def scrub(store: Store) -> None:
 
     SQLite keeps deleted rows in free pages and in its log; writing the file anew ends the first, emptying the log the
     second. PostgreSQL does so by itself with time. Copies made earlier are the operator's to delete.
-
-    Parameters
-    ----------
-    store : Store
 
     Raises
     ------

@@ -47,41 +47,25 @@ def derive_token(secret: bytes, purpose: str, seed: str) -> str:
 
     Parameters
     ----------
-    secret : bytes
     purpose : str
         A token of one purpose says nothing about that of another.
-    seed : str
     """
     mac = hmac.new(secret, f"lodim {purpose} {seed}".encode(), hashlib.sha256).digest()
     return base64.urlsafe_b64encode(mac).rstrip(b"=").decode("ascii")
 
 
 def digest_of_token(token: str) -> str:
-    """Return what is kept of a token.
-
-    Parameters
-    ----------
-    token : str
-    """
+    """Return what is kept of a token."""
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
 def well_formed(token: str) -> bool:
-    """Tell whether a text has the form of a token.
-
-    Parameters
-    ----------
-    token : str
-    """
+    """Tell whether a text has the form of a token."""
     return _TOKEN.fullmatch(token) is not None
 
 
 def check_secret(secret: bytes) -> bytes:
     """Return a secret if it is long enough.
-
-    Parameters
-    ----------
-    secret : bytes
 
     Raises
     ------
@@ -101,7 +85,6 @@ def read_secret(path: str | os.PathLike[str], *, make: bool = False) -> bytes:
 
     Parameters
     ----------
-    path : path
     make : bool
         Make the file, readable by its owner only, if there is none.
 
@@ -130,10 +113,6 @@ def site_secret(path: str | os.PathLike[str] | None = None) -> bytes:
     """Return the secret of this site: that of a file, or of the file ``secret`` in the user's data folder.
 
     The file is made if there is none, so that all commands of one user make and know the same links.
-
-    Parameters
-    ----------
-    path : path, optional
 
     Raises
     ------

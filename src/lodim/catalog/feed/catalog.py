@@ -100,7 +100,6 @@ class Catalog:
             Fields to columns, see :mod:`lodim.catalog.feed.readers.rows`.
         observed_at : datetime or str, optional
             When the votes were counted; by default when this content first came in.
-        now : datetime or str, optional
 
         Returns
         -------
@@ -139,12 +138,7 @@ class Catalog:
         return report
 
     def trust(self, *hosts: str) -> None:
-        """Let these hosts be fetched from as well.
-
-        Parameters
-        ----------
-        *hosts : str
-        """
+        """Let these hosts be fetched from as well."""
         from lodim.catalog.feed.online import HOSTS
 
         self._online["hosts"] = (*self._online.get("hosts", HOSTS), *hosts)
@@ -178,7 +172,6 @@ class Catalog:
             For ``similar``: paper or text.
         trending : Trending, optional
             Other constants.
-        now : datetime or str, optional
 
         Returns
         -------
@@ -225,8 +218,6 @@ class Catalog:
             ``hn`` is the order ``trending``.
         gravity : float, optional
             How fast age counts; by default that of the catalogue's constants.
-        now : datetime or str, optional
-        limit : int
 
         Returns
         -------
@@ -298,7 +289,6 @@ class Catalog:
         ----------
         to : int or str
             Number, arXiv identifier, DOI or title of a paper, else any text.
-        k : int
         mode : {"auto", "lexical", "semantic"}
 
         Returns
@@ -406,10 +396,6 @@ class Catalog:
 
     def backup(self, target: str | os.PathLike[str]) -> Path:
         """Write a compact copy to a new file, readable by its owner only, and return its path.
-
-        Parameters
-        ----------
-        target : path
 
         Raises
         ------

@@ -76,7 +76,6 @@ class Conditions:
 
         Parameters
         ----------
-        part : str
         **values
             A tuple is a list of values for ``IN``.
         """
@@ -85,11 +84,6 @@ class Conditions:
 
     def since(self, value: str | date | datetime | timedelta | None, now: str) -> None:
         """Papers since a date, or of the last day, week, month or year.
-
-        Parameters
-        ----------
-        value : str, date, datetime, timedelta or None
-        now : str
 
         Raises
         ------
@@ -112,13 +106,7 @@ class Conditions:
         self.add("paper.listed_at >= :since", since=start)
 
     def areas(self, connection: sa.Connection, names: Sequence[str]) -> None:
-        """Papers of one of these areas: a tag (``cs.LG``), an archive (``cs``), or an area of lodim's cards.
-
-        Parameters
-        ----------
-        connection : Connection
-        names : sequence of str
-        """
+        """Papers of one of these areas: a tag (``cs.LG``), an archive (``cs``), or an area of lodim's cards."""
         asked = tuple(dict.fromkeys(name.strip().lower() for name in names if name.strip()))
         if not asked:
             return
@@ -137,12 +125,7 @@ class Conditions:
         )
 
     def query(self, query: Query) -> None:
-        """Papers that pass a query's filters and hold none of what it excludes.
-
-        Parameters
-        ----------
-        query : Query
-        """
+        """Papers that pass a query's filters and hold none of what it excludes."""
         for number, (name, value, wanted) in enumerate(query.filters):
             if name == "year":
                 first, _, last = value.partition("-")
@@ -162,13 +145,7 @@ class Conditions:
             self.add(_WITHOUT, excluded=list(query.excluded))
 
     def note_unknown_areas(self, connection: sa.Connection, query: Query) -> None:
-        """Say which areas of a query no paper is of.
-
-        Parameters
-        ----------
-        connection : Connection
-        query : Query
-        """
+        """Say which areas of a query no paper is of."""
         for name, value, _ in query.filters:
             if name == "area" and value not in AREAS:
                 known = self.run(
@@ -180,12 +157,7 @@ class Conditions:
                     self.notes.append(_unknown(value))
 
     def sql(self, joint: str = " WHERE ") -> str:
-        """Return the conditions, after ``WHERE`` or ``AND``, or nothing.
-
-        Parameters
-        ----------
-        joint : str
-        """
+        """Return the conditions, after ``WHERE`` or ``AND``, or nothing."""
         return joint + " AND ".join(self.parts) if self.parts else ""
 
     def run(self, connection: sa.Connection, statement: str, **values: Any) -> Any:
@@ -193,8 +165,6 @@ class Conditions:
 
         Parameters
         ----------
-        connection : Connection
-        statement : str
         **values
         """
         database, every = dialect.of(connection), self.values | values

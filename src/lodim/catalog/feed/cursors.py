@@ -40,7 +40,6 @@ class Cursor:
         Hash of what defines the list.
     now : str
         The moment at which its scores are taken.
-    score : float
     listed : str
         Date of the last paper shown.
     id : int
@@ -69,7 +68,6 @@ class Cursor:
 
         Parameters
         ----------
-        text : str
         options : str
             Hash of what defines the list that is asked for.
 

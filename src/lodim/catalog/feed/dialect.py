@@ -45,12 +45,7 @@ _MODULES: dict[str, ModuleType] = {"sqlite": sqlite, "postgresql": postgresql}
 
 
 def of(bound: sa.Engine | sa.Connection) -> ModuleType:
-    """Return the module of the database that an engine or a connection belongs to.
-
-    Parameters
-    ----------
-    bound : Engine or Connection
-    """
+    """Return the module of the database that an engine or a connection belongs to."""
     return _MODULES[bound.dialect.name]
 
 
@@ -65,7 +60,6 @@ def latest(connection: sa.Connection, narrowed: str = "") -> str:
 
     Parameters
     ----------
-    connection : Connection
     narrowed : str
         Further condition on ``signal``, beginning with ``AND``; signals of a paper come together.
     """
@@ -90,21 +84,12 @@ def changes(connection: sa.Connection, narrowed: str = "") -> str:
 
 
 def module_of(place: Place) -> ModuleType:
-    """Return the module of the database at a place.
-
-    Parameters
-    ----------
-    place : Path, URL or None
-    """
+    """Return the module of the database at a place."""
     return postgresql if isinstance(place, sa.URL) else sqlite
 
 
 def place_of(text: str | os.PathLike[str] | None) -> Place:
     """Return the file or the address of a database; None, which is one in memory, stays None.
-
-    Parameters
-    ----------
-    text : str, path or None
 
     Raises
     ------
@@ -130,12 +115,7 @@ def place_of(text: str | os.PathLike[str] | None) -> Place:
 
 
 def label(place: Place) -> str:
-    """Return how a database is called in messages: never with user or password.
-
-    Parameters
-    ----------
-    place : Path, URL or None
-    """
+    """Return how a database is called in messages: never with user or password."""
     if not isinstance(place, sa.URL):
         return "the catalogue in memory" if place is None else str(place)
     host = place.host or place.query.get("host", "")

@@ -33,8 +33,6 @@ def by_words(
 
     Parameters
     ----------
-    connection : Connection
-    query : Query
     conditions : Conditions
         With the query's filters.
     most : int
@@ -60,9 +58,6 @@ def telling_words(connection: sa.Connection, words: Iterable[str], k: int, *, le
 
     Parameters
     ----------
-    connection : Connection
-    words : iterable of str
-    k : int
     least : int
         Papers in which a word must occur to be of use.
     """
@@ -79,8 +74,6 @@ def like_text(
 
     Parameters
     ----------
-    connection : Connection
-    text : str
     without : int, optional
         The paper whose text it is, to leave out.
     """
@@ -99,8 +92,6 @@ def shared_words(words: Sequence[str], text: str, most: int = 4) -> str:
     ----------
     words : sequence of str
         The most telling first.
-    text : str
-    most : int
     """
     there = set(split_words(text))
     shared = [word for word in words if word in there][:most]
@@ -142,13 +133,7 @@ def fused(
 
 
 def find_paper(connection: sa.Connection, key: int | str) -> int | None:
-    """Return the number of the paper with this number, arXiv identifier, DOI, address or title; None if there is none.
-
-    Parameters
-    ----------
-    connection : Connection
-    key : int or str
-    """
+    """Return the number of the paper with this number, arXiv identifier, DOI, address or title, or None."""
     text = clean_line(str(key))
     arxiv_id, doi = arxiv_of(text)[0], doi_of(text)
     value: int | str

@@ -43,12 +43,7 @@ def arxiv_of(text: str | None) -> tuple[str | None, int | None]:
 
 
 def doi_of(text: str | None) -> str | None:
-    """Return a DOI in lower case without its resolver, or None if the text is none.
-
-    Parameters
-    ----------
-    text : str or None
-    """
+    """Return a DOI in lower case without its resolver, or None if the text is none."""
     found = _DOI.match((text or "").strip())
     return found[1].lower().rstrip(".,;") if found else None
 
@@ -60,12 +55,7 @@ def _letters(text: str) -> str:
 
 
 def title_key(title: str) -> str:
-    """Return what is compared of a title; the whole of it if it has neither letters nor digits.
-
-    Parameters
-    ----------
-    title : str
-    """
+    """Return what is compared of a title; the whole of it if it has neither letters nor digits."""
     composed = unicodedata.normalize("NFKC", title)
     return _letters(re.sub(r"\\[a-zA-Z]+|<[^<>]{1,20}>", " ", composed)) or "".join(composed.split())
 

@@ -80,16 +80,12 @@ def ingest_bytes(
 
     Parameters
     ----------
-    store : Store
-    data : bytes
     name : str
         Of the file, for messages and for the recognition of its format.
     form : str
         A format, or ``"auto"``.
-    now : str
     source : str or None
         Name of the source, by default that of the format.
-    mapping : mapping of str to str or None
     observed_at : str or None
         When its signals were read; by default when this very content first came in.
 

@@ -11,11 +11,6 @@ __all__ = ["optional"]
 def optional(module: str, extra: str = "web") -> Any:
     """Import a library of an extra.
 
-    Parameters
-    ----------
-    module : str
-    extra : str
-
     Raises
     ------
     ImportError

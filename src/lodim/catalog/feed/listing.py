@@ -92,8 +92,6 @@ class Rankings:
         connection : Connection
             That reads; what it sees is what counts.
         order : {"trending", "velocity", "top", "new"}
-        trending : Trending
-        now : str
         """
         mark = Store.get_meta(connection, CHANGED)
         if mark is None:  # nothing came in by the usual way
@@ -153,17 +151,13 @@ def ranked_page(
 
     Parameters
     ----------
-    connection : Connection
     order : {"trending", "velocity", "top", "new"}
-    conditions : Conditions
-    trending : Trending
     rankings : Rankings
         Of the catalogue.
     now : str
         Moment at which ages and signals are taken.
     cursor : Cursor or None
         Where the page before ended.
-    limit : int
     options : str
         Hash of what defines the list, for the next cursor.
     """
@@ -201,12 +195,8 @@ def scored_page(
 
     Parameters
     ----------
-    connection : Connection
-    conditions : Conditions
-    scores : mapping of int to float
     why : callable
         Gives the reason for a paper's place.
-    formula : str
     now, cursor, limit, options
         As of :func:`ranked_page`.
     without : int, optional
@@ -233,9 +223,6 @@ def similar_page(
 
     Parameters
     ----------
-    connection : Connection
-    to : int or str
-    conditions : Conditions
     cut : dict
         ``now``, ``cursor``, ``limit`` and ``options`` as of :func:`ranked_page`.
     vectors : Vectors or None

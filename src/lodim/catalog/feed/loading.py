@@ -22,12 +22,7 @@ def _methods() -> dict[str, tuple[str, bool]]:
 
 
 def method_of(arxiv_id: str | None) -> tuple[str | None, bool]:
-    """Return the slug of the card of a paper and whether the method can be used today.
-
-    Parameters
-    ----------
-    arxiv_id : str or None
-    """
+    """Return the slug of the card of a paper and whether the method can be used today."""
     return _methods().get(arxiv_id or "", (None, False))
 
 
@@ -38,8 +33,6 @@ def load_papers(
 
     Parameters
     ----------
-    connection : Connection
-    ids : sequence of int
     shown : mapping of int to (float, str), optional
         Score and its reason.
     """
@@ -120,13 +113,7 @@ def _paper(
 
 
 def history_of(connection: sa.Connection, paper_id: int) -> tuple[Statement, ...]:
-    """Return all that sources have said about a paper, the first first.
-
-    Parameters
-    ----------
-    connection : Connection
-    paper_id : int
-    """
+    """Return all that sources have said about a paper, the first first."""
     rows = connection.execute(
         sa.text(
             "SELECT source, version, title, abstract, authors, updated_at, recorded_at FROM paper_version "

@@ -34,7 +34,6 @@ def take_in(connection: sa.Connection, record: Record, now: str, observed_at: st
     ----------
     connection : Connection
         In a writing transaction.
-    record : Record
     now : str
         Time of first sight and change.
     observed_at : str, optional

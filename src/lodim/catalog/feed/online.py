@@ -42,7 +42,6 @@ class Reply:
     ----------
     url : str
         The address that was asked for.
-    data : bytes
     etag, modified : str or None
         By which it is recognised the next time.
     """
@@ -54,12 +53,7 @@ class Reply:
 
 
 def is_public(address: str) -> bool:
-    """Return whether an IP address is one of the public network.
-
-    Parameters
-    ----------
-    address : str
-    """
+    """Return whether an IP address is one of the public network."""
     ip: Any = ipaddress.ip_address(address.partition("%")[0])
     inner = getattr(ip, "ipv4_mapped", None) or getattr(ip, "sixtofour", None)
     if ip.version == 6 and ip in _NAT64:
@@ -74,13 +68,7 @@ def is_public(address: str) -> bool:
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """Return the addresses of a host.
-
-    Parameters
-    ----------
-    host : str
-    port : int
-    """
+    """Return the addresses of a host."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
@@ -113,13 +101,10 @@ class Fetcher:
     ----------
     store : Store
         Where ETags and the time of the last request are kept.
-    hosts : collection of str
     contact : str
         Sent with every request: where the operator can be reached.
-    ports : collection of int
     resolver, permit : callable
         Addresses of a host, and whether one of them may be connected to.
-    context : ssl.SSLContext, optional
     clock, sleep : callable
         Of seconds since 1970.
     """
@@ -145,10 +130,6 @@ class Fetcher:
     def fetch(self, url: str) -> Reply | None:
         """Return what is at an address, or None if it has not changed since the last time.
 
-        Parameters
-        ----------
-        url : str
-
         Raises
         ------
         ValueError
@@ -170,12 +151,7 @@ class Fetcher:
         raise OSError(f"{url} redirects more than {MOST_REDIRECTS} times")
 
     def remember(self, reply: Reply) -> None:
-        """Keep how a reply is recognised, once it has been taken in.
-
-        Parameters
-        ----------
-        reply : Reply
-        """
+        """Keep how a reply is recognised, once it has been taken in."""
         said = json.dumps({"If-None-Match": reply.etag, "If-Modified-Since": reply.modified})
         with self.store.writing(patience=LONG) as connection:
             self.store.set_meta(connection, f"fetched:{reply.url}", said)

@@ -45,7 +45,6 @@ def to_atom(
     ----------
     papers : iterable of Paper
         A :class:`~lodim.catalog.feed.paper.Page` has them in ``papers``.
-    title : str
     address, home : str, optional
         Of the feed itself, and of the page it belongs to.
     now : datetime, optional
@@ -104,8 +103,6 @@ def to_json_feed(
 
     Parameters
     ----------
-    papers : iterable of Paper
-    title : str
     address, home : str, optional
         Of the feed itself, and of the page it belongs to.
     following : str, optional
@@ -139,10 +136,6 @@ def _item(paper: Paper) -> dict[str, Any]:
 
 def to_bibtex(papers: Paper | Sequence[Paper]) -> str:
     """Return papers as BibTeX, in UTF-8, titles with their capitals protected.
-
-    Parameters
-    ----------
-    papers : Paper or sequence of Paper
 
     Returns
     -------

@@ -20,10 +20,6 @@ class Paper(Result):
     ----------
     id : int
         Its number in this catalogue.
-    title, abstract : str
-    authors, tags : tuple of str
-    arxiv_id, doi, venue : str or None
-    version, year : int or None
     link : str or None
         Where it can be read.
     published, updated : str or None
@@ -32,7 +28,6 @@ class Paper(Result):
         How much of ``published`` is known.
     first_seen, changed : str
         When this catalogue first had it, and last changed what it says of it.
-    kind, source : str
     method : str or None
         Slug of the card of lodim that implements or plans it.
     implemented : bool
@@ -93,8 +88,6 @@ class Page(Result):
 
     Attributes
     ----------
-    papers : tuple of Paper
-    order : str
     formula : str
         What the list is ordered by, with its constants.
     next : str or None
@@ -129,11 +122,6 @@ class Statement(Result):
 
     Attributes
     ----------
-    source : str
-    version : int or None
-    title, abstract : str
-    authors : tuple of str
-    updated : str or None
     recorded : str
         When it came in.
     """

@@ -133,13 +133,7 @@ def _values(query: Query) -> dict[str, Any]:
 
 
 def spread(connection: sa.Connection, words: Sequence[str]) -> dict[str, int]:
-    """Return in how many papers each word occurs.
-
-    Parameters
-    ----------
-    connection : Connection
-    words : sequence of str
-    """
+    """Return in how many papers each word occurs."""
     counting = sa.text(
         "SELECT word, (SELECT count(*) FROM paper_fts WHERE document @@ (SELECT any_of(ARRAY[word]))) "
         "FROM unnest(CAST(:words AS text[])) AS word"
@@ -163,10 +157,6 @@ def rebuild(connection: sa.Connection) -> None:
 
 def make_engine(place: sa.URL) -> sa.Engine:
     """Open a database of a server.
-
-    Parameters
-    ----------
-    place : URL
 
     Raises
     ------
@@ -230,7 +220,6 @@ def explain(error: sa.exc.DBAPIError, label: str) -> Exception | None:
 
     Parameters
     ----------
-    error : DBAPIError
     label : str
         Of the database, without its password.
     """
@@ -258,18 +247,12 @@ def apply(connection: sa.Connection, script: str) -> None:
     ----------
     connection : Connection
         That writes.
-    script : str
     """
     connection.exec_driver_sql(script, execution_options={"no_parameters": True})
 
 
 def backup(engine: sa.Engine, target: Path) -> None:
     """Say how a copy is made; the server has its own way.
-
-    Parameters
-    ----------
-    engine : Engine
-    target : Path
 
     Raises
     ------

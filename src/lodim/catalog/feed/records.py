@@ -42,8 +42,6 @@ class Record:
     ----------
     title, abstract : str
         The abstract may be empty.
-    authors, tags : tuple of str
-    arxiv_id, doi, url, venue : str or None
     version : int or None
         Of the arXiv identifier.
     published, updated : str or None
@@ -142,12 +140,7 @@ def stamp(moment: datetime) -> str:
 
 
 def utc(text: str) -> datetime:
-    """Return a stored time as a datetime.
-
-    Parameters
-    ----------
-    text : str
-    """
+    """Return a stored time as a datetime."""
     return datetime.fromisoformat(text)
 
 
@@ -242,14 +235,12 @@ def make_record(
     Parameters
     ----------
     title, abstract, venue : str or None
-    source : str
     authors, tags : iterable of str or None
     arxiv : str or None
         Identifier or address, with or without version; else it is looked for in ``doi`` and ``url``.
     doi, url : str or None
     published, updated : str, int or None
         See :func:`read_date`.
-    kind : str
     signals : mapping of str to number or None
 
     Raises

@@ -113,13 +113,7 @@ def _within(narrowed: str) -> str:
 
 
 def spread(connection: sa.Connection, words: Sequence[str]) -> dict[str, int]:
-    """Return in how many papers each word occurs.
-
-    Parameters
-    ----------
-    connection : Connection
-    words : sequence of str
-    """
+    """Return in how many papers each word occurs."""
     counting = sa.text(f"SELECT count(*) {_MATCHING}")
     return {
         word: int(connection.execute(counting, {"expression": any_of((word,))}).scalar_one())
@@ -140,10 +134,6 @@ def rebuild(connection: sa.Connection) -> None:
 
 def make_engine(place: Path | None) -> sa.Engine:
     """Open a database file, making it readable by its owner only; None is a database in memory.
-
-    Parameters
-    ----------
-    place : Path or None
 
     Raises
     ------
@@ -189,12 +179,7 @@ def _check_sqlite() -> None:
 
 
 def create_private(path: Path) -> None:
-    """Make an empty file that only its owner can read, and its folder, unless the file exists.
-
-    Parameters
-    ----------
-    path : Path
-    """
+    """Make an empty file that only its owner can read, and its folder, unless the file exists."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
@@ -237,7 +222,6 @@ def explain(error: sa.exc.DBAPIError, label: str) -> Exception | None:
 
     Parameters
     ----------
-    error : DBAPIError
     label : str
         Of the database.
     """
@@ -272,7 +256,6 @@ def apply(connection: sa.Connection, script: str) -> None:
     ----------
     connection : Connection
         That writes.
-    script : str
     """
     for statement in statements(script):
         connection.exec_driver_sql(statement)
@@ -283,7 +266,6 @@ def backup(engine: sa.Engine, target: Path) -> None:
 
     Parameters
     ----------
-    engine : Engine
     target : Path
         Must not hold anything yet.
 

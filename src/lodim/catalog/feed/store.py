@@ -250,24 +250,12 @@ class Store:
 
     @staticmethod
     def get_meta(connection: sa.Connection, key: str) -> str | None:
-        """Return a note kept under a key, or None.
-
-        Parameters
-        ----------
-        connection : Connection
-        key : str
-        """
+        """Return a note kept under a key, or None."""
         return connection.execute(sa.text("SELECT value FROM meta WHERE key = :key"), {"key": key}).scalar()
 
     @staticmethod
     def set_meta(connection: sa.Connection, key: str, value: str) -> None:
-        """Keep a note under a key.
-
-        Parameters
-        ----------
-        connection : Connection
-        key, value : str
-        """
+        """Keep a note under a key."""
         connection.execute(
             sa.text(
                 "INSERT INTO meta (key, value) VALUES (:key, :value) "
@@ -283,10 +271,6 @@ class Store:
 
     def backup(self, target: str | os.PathLike[str]) -> Path:
         """Write a compact copy to a new file and return its path.
-
-        Parameters
-        ----------
-        target : path
 
         Raises
         ------

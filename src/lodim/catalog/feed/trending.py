@@ -42,7 +42,6 @@ class Series(NamedTuple):
 
     Attributes
     ----------
-    source, kind : str
     value : float
         The last by that moment.
     before : float or None
@@ -140,7 +139,6 @@ class Trending(Result):
         Parameters
         ----------
         order : {"trending", "velocity", "top", "new"}
-        series : sequence of Series
         age_hours : float
             Below 0 (a clock that is wrong) counts as 0.
         """
@@ -157,14 +155,7 @@ class Trending(Result):
         return max(u - before, 0.0) / 24.0 / decay
 
     def why(self, order: str, series: Sequence[Series], age_hours: int | float) -> str:
-        """Return what a place in the list comes from: ``41 votes, 9 h old``.
-
-        Parameters
-        ----------
-        order : str
-        series : sequence of Series
-        age_hours : float
-        """
+        """Return what a place in the list comes from: ``41 votes, 9 h old``."""
         counts: dict[str, float] = {}
         age = max(age_hours, 0.0)
         for s in series:
@@ -189,12 +180,7 @@ def _counted(kind: str, n: int | float, *, gained: bool) -> str:
 
 
 def age_in_words(hours: int | float) -> str:
-    """Return an age with one unit: ``9 h``, ``3 days``, ``7 months``, ``2 years``.
-
-    Parameters
-    ----------
-    hours : float
-    """
+    """Return an age with one unit: ``9 h``, ``3 days``, ``7 months``, ``2 years``."""
     if hours < 1:
         return f"{int(hours * 60)} min"
     if hours < 48:

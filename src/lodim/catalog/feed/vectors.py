@@ -29,7 +29,6 @@ class Vectors:
 
     Parameters
     ----------
-    store : Store
     encoder : "auto", None or Encoder
     """
 
@@ -132,13 +131,7 @@ class Vectors:
             connection.execute(statement, kept)
 
     def near_text(self, connection: sa.Connection, text: str) -> list[tuple[int, float]]:
-        """Return number and cosine of every paper to a text, the closest first.
-
-        Parameters
-        ----------
-        connection : Connection
-        text : str
-        """
+        """Return number and cosine of every paper to a text, the closest first."""
         encoder = self.encoder
         rows = connection.execute(
             sa.text("SELECT paper_id, vector FROM embedding WHERE model = :model ORDER BY paper_id"),

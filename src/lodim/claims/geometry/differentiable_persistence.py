@@ -47,12 +47,7 @@ SIZES: dict[str, dict[str, int]] = {
 
 
 def noisy_circle(seed: int) -> np.ndarray:
-    """The circle's points, then the outliers.
-
-    Parameters
-    ----------
-    seed : int
-    """
+    """The circle's points, then the outliers."""
     rng = np.random.default_rng(seed)
     angle, radius = rng.uniform(0, 2 * np.pi, N_CIRCLE), 1 + 0.15 * rng.normal(size=N_CIRCLE)
     circle = np.c_[radius * np.cos(angle), radius * np.sin(angle)]
@@ -114,12 +109,7 @@ def spread(points: np.ndarray) -> float:
 
 
 def shape_circles(n_clouds: int, seed: int) -> dict[str, list[PointOptimization]]:
-    """Descent on every cloud, with two parameters and with one.
-
-    Parameters
-    ----------
-    n_clouds, seed : int
-    """
+    """Descent on every cloud, with two parameters and with one."""
     runs: dict[str, list[PointOptimization]] = {"two parameters": [], "one parameter": []}
     for i in range(n_clouds):
         start = torch.from_numpy(noisy_circle(derive_seed(seed, "circle", i)))
@@ -137,8 +127,6 @@ def autoencoder(weight: float, size: dict[str, int], seed: int) -> dict[str, flo
     ----------
     weight : float
         Of the regulariser.
-    size : dict
-    seed : int
     """
     data, rng = load("mnist", split="train"), np.random.default_rng(derive_seed(seed, "images"))
     rows = rng.choice(len(data.X), size["rows"] + 512, replace=False)
@@ -177,8 +165,6 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     Parameters
     ----------
     scale : {"laptop", "full"}
-    seed : int
-    progress : callable, optional
     """
     size = SIZES[scale]
     runs = shape_circles(size["clouds"], seed)

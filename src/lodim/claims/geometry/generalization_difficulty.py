@@ -38,7 +38,6 @@ def fitted(name: str, seed: int, draw: int) -> GeneralizationDifficulty:
     ----------
     name : str
         Of :func:`lodim.datasets.load`.
-    seed, draw : int
     """
     train = load(name, split="train")
     random_state = derive_seed(seed, name, draw)
@@ -47,10 +46,6 @@ def fitted(name: str, seed: int, draw: int) -> GeneralizationDifficulty:
 
 def with_noise(seed: int) -> tuple[list[float], list[float]]:
     """Decimal logarithms of the bits of 10,000 digits with j columns of uniform noise beside the pixels.
-
-    Parameters
-    ----------
-    seed : int
 
     Returns
     -------
@@ -88,7 +83,6 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     scale : {"laptop"}
     seed : int
         Draws queries, pairs and noise.
-    progress : callable, optional
     """
     fixed = generalization_difficulty(ERROR, 60_000, 14, 17.179, 2.3987, n_outputs=9, n_combinations=10)
     found: dict[str, list[GeneralizationDifficulty]] = {}

@@ -46,14 +46,7 @@ def likelihoods(kde: HighDimKDE, fresh: np.ndarray, bandwidths: np.ndarray) -> n
 
 
 def gaussian_case(n: int, d: int, n_queries: int, seed: int) -> dict[str, float]:
-    """Best bandwidth, thresholds and divergences for unit Gaussian data.
-
-    Parameters
-    ----------
-    n, d : int
-    n_queries : int
-    seed : int
-    """
+    """Best bandwidth, thresholds and divergences for unit Gaussian data."""
     rng = np.random.default_rng(derive_seed(seed, "gaussian", d))
     X, fresh = rng.normal(size=(n, d)), rng.normal(size=(n_queries, d))
     kde = HighDimKDE("loo", n_queries=n_queries, device=DEVICE, random_state=seed).fit(X)
@@ -82,8 +75,6 @@ def principal_scores(
     ----------
     seed : int
         Draws the images.
-    n, n_test : int
-    d : int
     """
     rng = np.random.default_rng(derive_seed(seed, "images"))
     parts = []
@@ -97,12 +88,7 @@ def principal_scores(
 
 
 def mnist_case(seed: int) -> dict[str, Any]:
-    """Likelihood of test images at every rule's bandwidth, and the best of a grid.
-
-    Parameters
-    ----------
-    seed : int
-    """
+    """Likelihood of test images at every rule's bandwidth, and the best of a grid."""
     train, test = principal_scores(seed)
     kde = HighDimKDE("loo", n_queries=1000, device=DEVICE, random_state=seed).fit(train)
     rules = {"loo": kde.bandwidth_, "nn": kde.curves_.h_nn, "gaussian": kde.theory().h_opt}  # type: ignore[union-attr]
@@ -126,8 +112,6 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     Parameters
     ----------
     scale : {"laptop", "full"}
-    seed : int
-    progress : callable, optional
     """
     n, dims = SIZES[scale]
     cases = {}

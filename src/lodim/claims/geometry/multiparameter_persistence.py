@@ -43,12 +43,7 @@ BANDWIDTHS, DELTAS, POWERS = (0.05, 0.1), (0.1, 0.2), (0.0, 1.0)
 
 
 def digit_clouds(n: int, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """``n`` clouds of each digit in the unit square, 40 inked pixels each, jittered within the pixel.
-
-    Parameters
-    ----------
-    n, seed : int
-    """
+    """``n`` clouds of each digit in the unit square, 40 inked pixels each, jittered within the pixel."""
     data, rng = load("mnist", split="train"), np.random.default_rng(derive_seed(seed, "clouds"))
     assert data.y is not None
     clouds, labels = [], []
@@ -62,12 +57,7 @@ def digit_clouds(n: int, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
 
 
 def shape_clouds(n: int, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """``n`` circles, pairs of circles and discs of 30 points in the unit square.
-
-    Parameters
-    ----------
-    n, seed : int
-    """
+    """``n`` circles, pairs of circles and discs of 30 points in the unit square."""
     rng, clouds = np.random.default_rng(derive_seed(seed, "shapes")), []
     for kind, _ in product(range(3), range(n)):
         angle, second = rng.uniform(0, 2 * np.pi, 30), rng.random(30) < 0.5
@@ -80,24 +70,13 @@ def shape_clouds(n: int, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
 
 
 def add_outliers(clouds: list[np.ndarray], n: int, seed: int) -> list[np.ndarray]:
-    """The clouds with ``n`` uniform points of the unit square each.
-
-    Parameters
-    ----------
-    clouds : list of ndarray
-    n, seed : int
-    """
+    """The clouds with ``n`` uniform points of the unit square each."""
     rng = np.random.default_rng(derive_seed(seed, "outliers", n))
     return [np.concatenate([cloud, rng.random((n, 2))]) for cloud in clouds]
 
 
 def two_parameter_features(clouds: list[np.ndarray]) -> np.ndarray:
-    """Images for all eight choices, shape (n, 8, n_features).
-
-    Parameters
-    ----------
-    clouds : list of ndarray
-    """
+    """Images for all eight choices, shape (n, 8, n_features)."""
     rows = []
     for bandwidth in BANDWIDTHS:
         found = MultiparameterPersistence(bandwidth=bandwidth, threshold=0.6).decompose(clouds)
@@ -108,12 +87,7 @@ def two_parameter_features(clouds: list[np.ndarray]) -> np.ndarray:
 
 
 def one_parameter_features(clouds: list[np.ndarray]) -> np.ndarray:
-    """Persistence images for as many choices.
-
-    Parameters
-    ----------
-    clouds : list of ndarray
-    """
+    """Persistence images for as many choices."""
     choices = product((0.05, 0.1, 0.15, 0.2), (1.0, 2.0))
     images = [PersistenceImage((0, 1), RESOLUTION, h, power).fit_transform(clouds) for h, power in choices]
     return np.stack(images, 1)
@@ -130,7 +104,6 @@ def predictions(features: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
     ----------
     features : ndarray, shape (n, n_choices, n_features)
     y : ndarray, shape (n,)
-    seed : int
     """
     _, n_choices, width = features.shape
     chosen = FunctionTransformer(_column, kw_args={"which": 0, "width": width})
@@ -167,10 +140,8 @@ def stability_slope(clouds: list[np.ndarray], power: float, seed: int) -> float:
 
     Parameters
     ----------
-    clouds : list of ndarray
     power : float
         Of the weights.
-    seed : int
     """
     model = MultiparameterPersistence(
         density="dtm", delta=STABILITY_DELTA, weight_power=power, resolution=RESOLUTION
@@ -189,7 +160,6 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     scale : {"laptop", "full"}
     seed : int
         Draws clouds, outliers and folds.
-    progress : callable, optional
     """
     n = SIZES[scale]
     digits, y = digit_clouds(n, seed)

@@ -43,7 +43,6 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     scale : {"laptop"}
     seed : int
         Draws the rows.
-    progress : callable, optional
     """
     X, y = pooled()
     worst: dict[str, float] = {}

@@ -92,7 +92,6 @@ def head_only(model: nn.Module, head: str) -> nn.Module:
 
     Parameters
     ----------
-    model : nn.Module
     head : str
         Its name.
     """
@@ -106,11 +105,7 @@ def with_lora(model: nn.Module, rank: int, targets: Any, head: str, dora: bool =
 
     Parameters
     ----------
-    model : nn.Module
-    rank : int
     targets : str or list of str
-    head : str
-    dora : bool
     """
     peft: Any = require("peft", "lm")
     config = peft.LoraConfig(r=rank, lora_alpha=rank * SCALE, target_modules=targets, use_dora=dora)
@@ -160,8 +155,6 @@ def compare(
         ``way(model, seed)`` freezes and adapts a model.
     rates : mapping of str to float
         Learning rate of each way.
-    recipe : Recipe
-    head : str
     """
     base, task, seed = start
     found = {}
@@ -212,12 +205,7 @@ def gathered(runs: list[dict[str, tuple[int, float]]]) -> dict[str, Tried]:
 
 
 def difference(one: Tried, other: Tried) -> tuple[float, float, float]:
-    """Return the mean difference in percentage points within seeds, and its 95 % interval (Student's t).
-
-    Parameters
-    ----------
-    one, other : Tried
-    """
+    """Return the mean difference in percentage points within seeds, and its 95 % interval (Student's t)."""
     points = 100 * (np.array(one.scores) - np.array(other.scores))
     n = len(points)
     half = float(student.ppf(0.975, n - 1) * points.std(ddof=1) / math.sqrt(n)) if n > 1 else math.inf
@@ -230,8 +218,6 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     Parameters
     ----------
     scale : {"laptop", "full"}
-    seed : int
-    progress : callable, optional
 
     Raises
     ------
@@ -309,7 +295,6 @@ class Enlarged(nn.Module):
 
     Parameters
     ----------
-    model : nn.Module
     size : int
         Height and width that it expects.
     """

@@ -38,12 +38,7 @@ Factory = Callable[[], nn.Module]
 
 
 def dense(n: int) -> nn.Module:
-    """Return 784-256-256-10, both hidden layers hypercomplex.
-
-    Parameters
-    ----------
-    n : int
-    """
+    """Return 784-256-256-10, both hidden layers hypercomplex."""
     model = mlp([784, 256, 256, 10])
     if n > 1:
         to_hypercomplex(model, n, skip_first=False)
@@ -51,12 +46,7 @@ def dense(n: int) -> nn.Module:
 
 
 def narrow(n: int) -> nn.Module:
-    """Return the ordinary 784-w-w-10 whose number of parameters is nearest to that of ``dense(n)``.
-
-    Parameters
-    ----------
-    n : int
-    """
+    """Return the ordinary 784-w-w-10 whose number of parameters is nearest to that of ``dense(n)``."""
     wanted = _size(dense(n))
     width = min(range(1, 257), key=lambda w: abs(w * w + 796 * w + 10 - wanted))
     return mlp([784, width, width, 10])
@@ -67,7 +57,6 @@ def residual(n: int, widths: Sequence[int] = WIDTHS) -> nn.Module:
 
     Parameters
     ----------
-    n : int
     widths : sequence of int
         Channels of the stages, two blocks each.
     """
@@ -83,8 +72,6 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     Parameters
     ----------
     scale : {"laptop", "full"}
-    seed : int
-    progress : callable, optional
 
     Raises
     ------
@@ -119,11 +106,8 @@ def best_rate(make: Factory, task: Task, recipe: Recipe, seed: int) -> float:
 
     Parameters
     ----------
-    make : callable
     task : Task
         Its validation data are not those of the final score.
-    recipe : Recipe
-    seed : int
     """
     keys = [derive_seed(seed, "tuning", i) for i in range(N_TUNING)]
     means = {rate: problems.direct_score(make, task, recipe, tuple(keys), rate) for rate in RATES}
@@ -248,10 +232,6 @@ def train_residual(make: Factory, task: Task, epochs: int, seed: int, device: st
 
     Parameters
     ----------
-    make : callable
-    task : Task
-    epochs : int
-    seed : int
     device : str
         A GPU computes the forward in bfloat16.
     """

@@ -86,8 +86,6 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     ----------
     scale : {"laptop", "full"}
         The network 784-256-256-10 at 1:16, or a vision transformer at 1:32 on all images (one GPU).
-    seed : int
-    progress : callable, optional
 
     Raises
     ------
@@ -121,15 +119,12 @@ def train(
 
     Parameters
     ----------
-    setting : Setting
-    task : Task
     name : str
         One of :data:`RECIPES`.
     seed : int
         Of the start and of the order of the data; the same for every recipe.
     place : str
         Device.
-    progress : callable, optional
     """
     model = build_seeded(setting.make_model, derive_seed(seed, "start")).to(place)
     total = setting.recipe.n_steps(task.n_train)

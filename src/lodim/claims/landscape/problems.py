@@ -89,13 +89,7 @@ def images(name: str, n_train: int, n_val: int, seed: int = 0) -> Problem:
 
 
 def mnist(n_train: int, n_val: int, seed: int = 0) -> Problem:
-    """Return :func:`images` of MNIST.
-
-    Parameters
-    ----------
-    n_train, n_val : int
-    seed : int
-    """
+    """Return :func:`images` of MNIST."""
     return images("mnist", n_train, n_val, seed)
 
 
@@ -104,7 +98,6 @@ def part(progress: Progress, first: float, last: float) -> Progress:
 
     Parameters
     ----------
-    progress : callable or None
     first, last : float
         In [0, 1].
     """
@@ -129,10 +122,6 @@ def search(
     ----------
     make_model : callable
         Makes the network.
-    problem : Problem
-    recipe : Recipe
-    seed : int
-    progress : callable, optional
     image_shape : tuple of int, optional
         Channels, height and width, for networks that need them.
     **options
@@ -163,13 +152,8 @@ def train_in_subspace(
 
     Parameters
     ----------
-    make_model : callable
-    task : Task
-    d : int
-    recipe : Recipe
     lr : float
         Of v, with unit columns.
-    seed : int
     projection : str
         Kind of random map.
     score_on : {"val", "train"}
@@ -186,12 +170,8 @@ def direct_score(
 
     Parameters
     ----------
-    make_model : callable
-    task : Task
-    recipe : Recipe
     seeds : tuple of int
         A run each.
-    lr : float
     """
     return float(
         np.mean([fit(build_seeded(make_model, s), task, recipe, lr=lr, seed=s).score for s in seeds])

@@ -66,7 +66,6 @@ def recipe(bits: int, granularity: str, observer: str) -> QuantRecipe:
 
     Parameters
     ----------
-    bits : int
     granularity : {"tensor", "channel", "group"}
     observer : {"minmax", "percentile", "mse"}
     """
@@ -80,24 +79,12 @@ def recipe(bits: int, granularity: str, observer: str) -> QuantRecipe:
 
 @torch.no_grad()
 def accuracy(model: nn.Module, task: Task) -> float:
-    """Return the accuracy on the held-out images.
-
-    Parameters
-    ----------
-    model : nn.Module
-    task : Task
-    """
+    """Return the accuracy on the held-out images."""
     return float(task.score(torch.cat([model(x) for x in task.X_val.split(2000)]), task.y_val))
 
 
 def after_training(model: nn.Module, task: Task) -> dict[str, float]:
-    """Return the accuracy with rounded weights at each width, granularity and calibration.
-
-    Parameters
-    ----------
-    model : nn.Module
-    task : Task
-    """
+    """Return the accuracy with rounded weights at each width, granularity and calibration."""
     return {
         f"W{bits} {granularity} {observer}": accuracy(
             quantize(model, recipe(bits, granularity, observer)), task
@@ -107,14 +94,7 @@ def after_training(model: nn.Module, task: Task) -> dict[str, float]:
 
 
 def in_training(model: nn.Module, task: Task, epochs: int, seed: int) -> dict[str, float]:
-    """Train 2-bit weights by channel from the trained network, and the float network as long.
-
-    Parameters
-    ----------
-    model : nn.Module
-    task : Task
-    epochs, seed : int
-    """
+    """Train 2-bit weights by channel from the trained network, and the float network as long."""
     prepared = prepare(model, QuantSpec(2, observer="mse"))
     finetune_quantized(prepared, task, Recipe(epochs=epochs), lr=LR, seed=seed)
     packed = convert(prepared, "packed")
@@ -134,8 +114,6 @@ def mixing(model: nn.Module, task: Task, seed: int) -> dict[str, Any]:
 
     Parameters
     ----------
-    model : nn.Module
-    task : Task
     seed : int
         Of the probes.
     """
@@ -163,13 +141,7 @@ def make_deep() -> nn.Module:
 
 
 def deep_mixing(task: Task, epochs: int, seed: int) -> dict[str, Any]:
-    """Compare bits chosen by the Hessian at 3 bits a weight with 3 bits everywhere, in seven layers.
-
-    Parameters
-    ----------
-    task : Task
-    epochs, seed : int
-    """
+    """Compare bits chosen by the Hessian at 3 bits a weight with 3 bits everywhere, in seven layers."""
     model = build_seeded(make_deep, derive_seed(seed, "deep"))
     found: dict[str, Any] = {"float": fit(model, task, Recipe(epochs=epochs), lr=LR, seed=seed).score}
     for observer in ("mse", "minmax"):
@@ -190,8 +162,6 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     ----------
     scale : {"laptop", "full"}
         10,000 images and 5 epochs; or all 60,000 and 20 epochs, and the sentence encoder all-MiniLM-L6-v2.
-    seed : int
-    progress : callable, optional
     """
     full = scale == "full"
     n_train, epochs = (60_000, 20) if full else (10_000, 5)
@@ -260,10 +230,6 @@ def _mixing_checks(mixed: list[dict[str, Any]], deep: list[dict[str, Any]]) -> l
 
 def sentence_vectors(n_texts: int = 800) -> dict[str, float]:
     """Return the mean cosine of sentence vectors with those of the float encoder, and decibels, for some recipes.
-
-    Parameters
-    ----------
-    n_texts : int
 
     Raises
     ------

@@ -61,8 +61,6 @@ class AdversarialAccuracy(Result):
         Wilson's intervals of those shares.
     clean : float
         Accuracy without an attack.
-    attack : str
-    n_samples : int
     """
 
     eps: tuple[float, ...]
@@ -151,7 +149,6 @@ def fgsm(model: nn.Module, X: Tensor, y: Int[Tensor, " n"], eps: Number, *, boun
     X : Tensor, shape (n, ...)
     y : Tensor, shape (n,)
         Class numbers.
-    eps : float
     bounds : (float, float), optional
         Least and largest value that an entry may take.
 
@@ -180,7 +177,6 @@ def pgd(
     ----------
     model, X, y, eps, bounds
         As in :func:`fgsm`.
-    steps : int
     step_size : float, optional
         Default ``2.5 eps / steps``: enough to reach any point of the ball.
     random_start : bool
@@ -242,7 +238,6 @@ def adversarial_accuracy(
     attack : {"fgsm", "pgd"}
     bounds : (float, float), optional
         Values that an entry can take, e.g. ``(0, 1)`` for pixels: inputs are kept within.
-    batch_size : int
     ci : float
         Level of the intervals.
     random_state : int, Generator or None

@@ -67,8 +67,6 @@ class LayerDimension(Result):
         Numbers in one sample's output.
     n_duplicates : int
         Of those samples, the ones whose output equals another's.
-    method : str
-    note : str
     """
 
     layer: str

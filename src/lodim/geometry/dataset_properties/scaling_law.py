@@ -47,7 +47,6 @@ class ScalingLaw(Result):
         Standard errors of the coefficients (NaN without residual degrees of freedom).
     r2 : float
         Share of the variance of ``log loss`` explained.
-    n_observations : int
     d : tuple of float or None
         Smallest and largest dimension of the fit; empty if it was given none, None if not known (a law of an earlier
         version). Where they are the same number, it is what :meth:`predict` and :meth:`n_for_loss` go by unless told

@@ -70,7 +70,6 @@ class Correlation(Result):
 
     Attributes
     ----------
-    value : float
     interval : (float, float)
         By percentiles of the bootstrap.
     positive : float
@@ -97,7 +96,6 @@ class SharpnessReport(Result):
     ----------
     error, drop : Correlation or None
         None where the records do not have it.
-    records : tuple of PairRecord
     resampled : str
         ``"classes"`` or ``"data sets"``: what the bootstrap drew.
     """
@@ -155,7 +153,6 @@ def sharpness_report(
         At least four. If every name is a pair of classes, the bootstrap draws classes; else it draws records.
     ci : float
         Level of the intervals.
-    n_resamples : int
     random_state : int, Generator or None
         Draws the resamples.
 

@@ -91,10 +91,6 @@ class SignedMeasureLayer(torch.nn.Module):
     def forward(self, fc: FilteredComplex | Sequence[FilteredComplex]) -> Any:
         """Return the measure, or a list of measures for a sequence of complexes.
 
-        Parameters
-        ----------
-        fc : FilteredComplex or sequence of them
-
         Raises
         ------
         ImportError

@@ -72,12 +72,10 @@ def tapered(phi: Function, threshold: float, *, width: float = 0.1, parameter: i
 
     Parameters
     ----------
-    phi : callable
     threshold : float
         Of the filtration that ``parameter`` counts.
     width : float
         Share of the threshold over which it falls.
-    parameter : int
     """
     return lambda x: phi(x) * ((threshold - x[:, parameter]) / (width * threshold)).clamp(0, 1)
 
@@ -165,7 +163,6 @@ def sm_distance(
 
     Parameters
     ----------
-    mu, nu : SignedMeasure
     method : {"sliced", "exact"}
         Mean over directions of the distance on the line, O(m log m); or the Euclidean one by linear programming (POT).
     n_proj : int
@@ -223,7 +220,6 @@ class TopologicalLoss(torch.nn.Module):
 
     Parameters
     ----------
-    layer : SignedMeasureLayer
     functional : callable
         SignedMeasure -> scalar tensor, e.g. :func:`hilbert_volume` or a network behind a :class:`SignedMeasureImage`.
     filtration : callable, optional
@@ -264,7 +260,6 @@ class TopologicalRegularizer(torch.nn.Module):
     ----------
     degree : int
         Of homology; 0 needs no optional library.
-    weight : float
     method : {"sliced", "exact"}
         See :func:`sm_distance`.
     filtration : callable, optional

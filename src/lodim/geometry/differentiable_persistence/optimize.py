@@ -33,7 +33,6 @@ class PointOptimization(Result):
 
     Attributes
     ----------
-    start, points : ndarray, shape (n_points, n_features)
     losses : ndarray, shape (steps + 1,)
         Before every step, and at the end.
     """
@@ -93,7 +92,6 @@ def optimize_points(
     loss : callable
         Points -> scalar tensor, e.g. a :class:`TopologicalLoss` plus a penalty that keeps the points in place. It must
         bound the points itself: a loop can always be made larger by going far away.
-    steps : int
     lr : float
         Step, for Adam in the unit of the points.
     optimizer : {"adam", "sgd"}

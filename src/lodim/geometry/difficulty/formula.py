@@ -204,13 +204,10 @@ def bits_of(
 
     Parameters
     ----------
-    task : Task or None
-    eps : float
     degree, ln_basis : float
         K and ln E.
     ln_outputs, ln_free, ln_known : float
         Logarithms of D, of the numbers that an output has, and of those that the data fix.
-    log2_ratio : float
     """
     log10 = -math.inf
     if ln_free > ln_known and log2_ratio > 0:
@@ -325,7 +322,6 @@ def meta_difficulty(
 
     Parameters
     ----------
-    eps : float
     n : float
         Episodes that the training set can form, such as the sum over alphabets of
         ``comb(characters, 20) * 20**20``.
@@ -363,7 +359,6 @@ def provided_bias(task: Task | Difficulty, model_error: Number) -> Difficulty:
 
     Parameters
     ----------
-    task : Task or Difficulty
     model_error : float
         Test error of the model, positive.
 
@@ -389,7 +384,6 @@ def difficulty_sweep(
 
     Parameters
     ----------
-    task : Task or Difficulty
     at_eps : float, optional
         Wanted error; by default that of the difficulty.
     **values : iterable of float

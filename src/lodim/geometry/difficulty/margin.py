@@ -65,7 +65,6 @@ class ClassMargin(Result):
         gamma, with ``method="evt"``; None where the nearest pairs are all equally far apart.
     n_pairs : int
         Pairs looked at.
-    method : str
     replicates : tuple of float
         The estimate on resampled pairs; empty unless asked for.
     """
@@ -103,7 +102,6 @@ def class_margin(
         Order statistics that the tail is fitted to; at most a tenth of ``n_pairs``.
     n_bootstrap : int
         Replicates of the estimate with resampled pairs (``"evt"`` and ``"sample"``).
-    random_state : int, Generator or None
 
     Raises
     ------

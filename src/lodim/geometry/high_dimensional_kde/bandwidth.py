@@ -72,8 +72,6 @@ class Points:
     weights : ndarray, shape (n,)
     uniform : bool
         Whether all weights are equal.
-    kernel : str
-    block_size : int
     queries : int ndarray, shape (n_q,)
         Rows to try bandwidths on.
     scales : ndarray, shape (n,), or None
@@ -99,12 +97,7 @@ class Points:
         return float(self.weights.sum() ** 2 / (self.weights**2).sum())
 
     def mean_over_queries(self, values: Float[np.ndarray, "n_q ..."]) -> Any:
-        """Average over the queries by their weights.
-
-        Parameters
-        ----------
-        values : ndarray, shape (n_q, ...)
-        """
+        """Average over the queries by their weights."""
         return np.average(values, axis=0, weights=self.weights[self.queries])
 
 
@@ -166,23 +159,12 @@ def _factor(points: Points) -> float:
 
 
 def carried_over(points: Points, h: float) -> float:
-    """Return the bandwidth at which the points' kernel is as wide as a Gaussian one of bandwidth ``h``.
-
-    Parameters
-    ----------
-    points : Points
-    h : float
-    """
+    """Return the bandwidth at which the points' kernel is as wide as a Gaussian one of bandwidth ``h``."""
     return _factor(points) * h
 
 
 def nearest_distances(points: Points) -> Float[np.ndarray, " n_q"]:
-    """Distance of every query to its nearest other point, exact in double precision.
-
-    Parameters
-    ----------
-    points : Points
-    """
+    """Distance of every query to its nearest other point, exact in double precision."""
     candidates = min(4, len(points.rows) - 1)
     ((_, idx),) = stream_pairs(points.rows, reducers=[TopK(candidates)], query_idx=points.queries)
     exact = pair_distances(
@@ -192,25 +174,14 @@ def nearest_distances(points: Points) -> Float[np.ndarray, " n_q"]:
 
 
 def root_mean_variance(points: Points) -> float:
-    """Square root of the columns' mean (weighted) variance.
-
-    Parameters
-    ----------
-    points : Points
-    """
+    """Square root of the columns' mean (weighted) variance."""
     rows = points.rows.cpu().numpy()
     mean = np.average(rows, axis=0, weights=points.weights)
     return float(np.sqrt(np.average((rows - mean) ** 2, axis=0, weights=points.weights).mean()))
 
 
 def leave_one_out(points: Points, bandwidths: Float[np.ndarray, " n_h"]) -> Float[np.ndarray, " n_h"]:
-    """Mean log density of the queries, each without itself, at every bandwidth.
-
-    Parameters
-    ----------
-    points : Points
-    bandwidths : ndarray, shape (n_h,)
-    """
+    """Mean log density of the queries, each without itself, at every bandwidth."""
     sums = log_sums(
         points.queries, points.rows, bandwidths, kernel=points.kernel, scales=points.scales,
         weights=None if points.uniform else points.weights, block_size=points.block_size,
@@ -231,8 +202,6 @@ def cross_validated(
 
     Parameters
     ----------
-    points : Points
-    bandwidths : ndarray, shape (n_h,)
     rng : numpy.random.Generator
         Deals the points into folds.
     """
@@ -263,12 +232,7 @@ def _grid(points: Points, nearest: np.ndarray, h_nn: float, top: float) -> np.nd
 
 
 def survey(points: Points) -> Curves:
-    """One pass over all pairs of queries and points: leave-one-out likelihood and shares on a grid of bandwidths.
-
-    Parameters
-    ----------
-    points : Points
-    """
+    """One pass over all pairs of queries and points: leave-one-out likelihood and shares on a grid of bandwidths."""
     nearest = nearest_distances(points)
     factor, d = _factor(points), points.d
     h_nn = factor * float(np.sqrt(points.mean_over_queries(nearest**2) / d))
@@ -331,7 +295,6 @@ def classical(points: Points, rule: str) -> float:
 
     Parameters
     ----------
-    points : Points
     rule : {"scott", "silverman"}
     """
     n, d = points.n_effective, points.d
@@ -341,12 +304,7 @@ def classical(points: Points, rule: str) -> float:
 
 
 def spectrum_of(points: Points) -> Float[np.ndarray, " d"]:
-    """Eigenvalues of the (weighted) sample covariance.
-
-    Parameters
-    ----------
-    points : Points
-    """
+    """Eigenvalues of the (weighted) sample covariance."""
     rows: Any = points.rows.cpu().numpy()
     covariance = np.atleast_2d(np.cov(rows, rowvar=False, aweights=points.weights, bias=True))
     return np.linalg.eigvalsh(covariance).clip(min=0)  # rounding leaves some just below zero

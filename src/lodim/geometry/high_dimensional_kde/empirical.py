@@ -64,10 +64,6 @@ class EmpiricalPhi(Result):
     def __call__(self, rate: float) -> tuple[float, float]:
         """Return phi and its derivative at a rate.
 
-        Parameters
-        ----------
-        rate : float
-
         Raises
         ------
         ValueError
@@ -96,7 +92,6 @@ def empirical_phi(X: Any, *, n_queries: int = 1000, random_state: RandomState = 
         Repeated rows count once.
     n_queries : int
         Points x to average over; all points are y.
-    random_state : int, Generator or None
 
     Raises
     ------

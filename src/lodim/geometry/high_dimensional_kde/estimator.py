@@ -50,7 +50,6 @@ class Divergence(Result):
 
     Attributes
     ----------
-    value : float
     se : float
         Standard error of the sampling.
     n : int
@@ -409,7 +408,6 @@ class HighDimKDE(DensityMixin, BaseEstimator):
             With ``score_samples``, or itself a function from rows to log densities.
         n : int
             Samples.
-        random_state : int, Generator or None
         """
         check_in_range(n, "n", low=2, integer=True)
         drawn = self.sample(n, random_state)

@@ -42,8 +42,6 @@ class Fluctuations(Result):
 
     Attributes
     ----------
-    n, d : int
-    bandwidth : float
     tail_index, se : float
         Hill's index of the largest twentieth of the values, and its standard error.
     expected : float
@@ -130,7 +128,6 @@ def density_fluctuations(
         (m, n). Default: unit Gaussian data, ``|x|^2 = d``.
     expected : float, optional
         Index to compare with; default that of unit Gaussian data.
-    random_state : int, Generator or None
     """
     if not check_in_range(bandwidth, "bandwidth", low=0) > 0:
         raise ValueError(f"bandwidth must be positive, got {bandwidth}")

@@ -42,13 +42,7 @@ _TOLERANCE = 1e-3  # largest error of an exponent that rounding of squared dista
 
 
 def log_norm(kernel: str, d: int) -> float:
-    """Logarithm of the integral of ``k(|v|)`` over R^d.
-
-    Parameters
-    ----------
-    kernel : str
-    d : int
-    """
+    """Logarithm of the integral of ``k(|v|)`` over R^d."""
     if kernel == "gaussian":
         return 0.5 * d * math.log(2 * math.pi)
     ball = 0.5 * d * math.log(math.pi) - float(gammaln(0.5 * d + 1))
@@ -57,36 +51,18 @@ def log_norm(kernel: str, d: int) -> float:
 
 
 def rms_radius(kernel: str, d: int) -> float:
-    """Root mean square of |v| under the kernel with h = 1.
-
-    Parameters
-    ----------
-    kernel : str
-    d : int
-    """
+    """Root mean square of |v| under the kernel with h = 1."""
     squares = {"gaussian": d, "exponential": d * (d + 1), "epanechnikov": d / (d + 4), "tophat": d / (d + 2)}
     return math.sqrt(squares[kernel])
 
 
 def tail_power(kernel: str) -> int | None:
-    """The q in ``mu = (h / h_G)^q``: 2 for gaussian, 1 for exponential, None for kernels of bounded support.
-
-    Parameters
-    ----------
-    kernel : str
-    """
+    """The q in ``mu = (h / h_G)^q``: 2 for gaussian, 1 for exponential, None for kernels of bounded support."""
     return {"gaussian": 2, "exponential": 1}.get(kernel)
 
 
 def draw_kernel(kernel: str, n: int, d: int, rng: np.random.Generator) -> Float[np.ndarray, "n d"]:
-    """Draw n vectors from the kernel with h = 1.
-
-    Parameters
-    ----------
-    kernel : str
-    n, d : int
-    rng : numpy.random.Generator
-    """
+    """Draw n vectors from the kernel with h = 1."""
     steps = rng.normal(size=(n, d))
     if kernel == "gaussian":
         return steps
@@ -145,7 +121,6 @@ class GibbsMoments:
 
     Parameters
     ----------
-    bandwidth : float
     power : {1, 2}
         Of the distance in the exponent: 2 gaussian, 1 exponential.
     log_weights : ndarray, shape (n_references,)
@@ -232,7 +207,6 @@ def pass_dtype(X: Tensor, n_q: int, n_r: int, bandwidth: Any) -> torch.dtype:
     ----------
     X : Tensor, shape (n, n_features)
         References.
-    n_q, n_r : int
     bandwidth : float
         The smallest.
     """
@@ -259,12 +233,10 @@ def log_sums(
         Points to evaluate at, or rows of ``points`` each of which leaves itself out.
     points : Tensor, shape (n, d)
     bandwidths : array-like, shape (n_h,)
-    kernel : str
     weights : ndarray, shape (n,), or None
         None: all equal to 1.
     scales : ndarray, shape (n,), optional
         Factors of the bandwidth at every point; each term is then divided by ``scales**d``.
-    block_size : int
     """
     grid = np.atleast_1d(np.asarray(bandwidths, dtype=np.float64))
     w = np.ones(len(points)) if weights is None else weights

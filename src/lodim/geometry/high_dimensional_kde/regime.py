@@ -67,7 +67,6 @@ class KDERegime(Result):
 
     Attributes
     ----------
-    bandwidth : float
     n, d : int
         Distinct points, and dimensions.
     alpha : float
@@ -82,7 +81,6 @@ class KDERegime(Result):
         ``(bandwidth / h_g)^q``.
     regime : str
         ``"condensed"``, ``"stable"``, ``"clt"``, or ``"undetermined"``.
-    log_density : ndarray, shape (n_queries,)
     n_eff : ndarray, shape (n_queries,)
         ``1 / sum p_i^2``.
     entropy : ndarray, shape (n_queries,)

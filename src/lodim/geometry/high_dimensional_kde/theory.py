@@ -60,12 +60,7 @@ _SMALLEST, _LARGEST = 1e-12, 1e12  # rates, in units of the first guess
 
 
 def regime_of(tail_index: float) -> str:
-    """Name the regime of a tail index: ``"condensed"`` up to 1, ``"stable"`` up to 2, else ``"clt"``.
-
-    Parameters
-    ----------
-    tail_index : float
-    """
+    """Name the regime of a tail index: ``"condensed"`` up to 1, ``"stable"`` up to 2, else ``"clt"``."""
     return REGIMES[0] if tail_index <= 1 else REGIMES[1] if tail_index <= 2 else REGIMES[2]
 
 
@@ -86,8 +81,6 @@ class KDETheory(Result):
     kl_per_dim : float
         Kullback-Leibler divergence from the data's law to the estimate at ``h_opt``, over d; NaN where the data's
         entropy is not known (a ``phi`` of your own without ``entropy``) or ``h_opt`` is not below ``h_g``.
-    d : int or None
-    n : float or None
     """
 
     alpha: float
@@ -110,21 +103,11 @@ class KDETheory(Result):
         return (h / self.h_g) ** 2
 
     def regime(self, h: float) -> str:
-        """Name the regime at a bandwidth: ``"condensed"``, ``"stable"`` or ``"clt"``.
-
-        Parameters
-        ----------
-        h : float
-        """
+        """Name the regime at a bandwidth: ``"condensed"``, ``"stable"`` or ``"clt"``."""
         return regime_of(self.tail_index(h))
 
     def share_squared(self, h: float) -> float:
-        """Expected sum of the squared shares of the points in the sum: 1 - mu, and 0 above ``h_g``.
-
-        Parameters
-        ----------
-        h : float
-        """
+        """Expected sum of the squared shares of the points in the sum: 1 - mu, and 0 above ``h_g``."""
         return max(0.0, 1.0 - self.tail_index(h))
 
     def __str__(self) -> str:
@@ -316,12 +299,7 @@ KL/d = 0.0696 there
 
 @dataclass(frozen=True)
 class RegimeMap(Result):
-    """The three regimes over alpha = log(n) / d and the bandwidth.
-
-    Attributes
-    ----------
-    alpha, h_g, h_clt, h_opt : ndarray, shape (n_alpha,)
-    """
+    """The three regimes over alpha = log(n) / d and the bandwidth."""
 
     alpha: Float[np.ndarray, " n_alpha"]
     h_g: Float[np.ndarray, " n_alpha"]

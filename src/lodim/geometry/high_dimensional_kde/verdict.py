@@ -44,7 +44,6 @@ class DensityRegime(Result):
         Whether they are upper bounds: many points are equally near, so that several decide at every bandwidth.
     h_g_gaussian, h_clt_gaussian : float
         Thresholds for Gaussian data of the same covariance, d to infinity.
-    n_queries : int
     """
 
     n: int
@@ -102,7 +101,6 @@ def density_regime(X: Any, *, n_queries: int = 500, random_state: RandomState = 
     X : array-like or Tensor, shape (n_samples, n_features)
     n_queries : int
         Points to try bandwidths on; a value's cost grows with it.
-    random_state : int, Generator or None
 
     Returns
     -------

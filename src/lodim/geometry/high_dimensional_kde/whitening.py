@@ -39,21 +39,11 @@ class Frame:
     back: np.ndarray | None = None
 
     def inward(self, X: Float[np.ndarray, "n features"]) -> Float[np.ndarray, "n k"]:
-        """Return the new coordinates of rows.
-
-        Parameters
-        ----------
-        X : ndarray, shape (n, n_features)
-        """
+        """Return the new coordinates of rows."""
         return X if self.into is None else (X - self.centre) @ self.into
 
     def outward(self, Z: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n features"]:
-        """Return the old coordinates of rows.
-
-        Parameters
-        ----------
-        Z : ndarray, shape (n, k)
-        """
+        """Return the old coordinates of rows."""
         return Z if self.back is None else Z @ self.back + self.centre
 
     def gradient_outward(self, G: Float[Tensor, "n k"]) -> Float[Tensor, "n features"]:
@@ -90,8 +80,6 @@ def make_frame(
     Parameters
     ----------
     whiten : None, "diag", "full" or "pca(k)"
-    rows : ndarray, shape (n, n_features)
-    weights : ndarray, shape (n,)
 
     Raises
     ------

@@ -160,12 +160,7 @@ class FunctionRips(torch.nn.Module):
 
 
 def at_least_single(x: Tensor) -> Tensor:
-    """Return floating-point numbers in single precision if they are in half, in which no distances are computed.
-
-    Parameters
-    ----------
-    x : Tensor
-    """
+    """Return floating-point numbers in single precision if they are in half, in which no distances are computed."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 

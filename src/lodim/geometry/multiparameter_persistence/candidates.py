@@ -292,12 +292,7 @@ class CandidateRepresentation(TransformerMixin, BaseEstimator):
         return np.stack(images) if images else np.zeros((0, *shape))
 
     def image(self, intervals: Intervals) -> Float[Tensor, "n_degrees rows columns"]:
-        """Return the images of one decomposition as a tensor, differentiable in its corners.
-
-        Parameters
-        ----------
-        intervals : Intervals
-        """
+        """Return the images of one decomposition as a tensor, differentiable in its corners."""
         images = []
         for degree, (low, high) in zip(self.degrees, self.boxes_, strict=True):
             part = intervals.select(intervals.degrees == degree).rescale(low, high, to_unit=self.normalize)

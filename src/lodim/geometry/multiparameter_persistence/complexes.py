@@ -222,7 +222,6 @@ def graph_complex(
         One column a parameter; a tensor keeps its gradient.
     edge_values : Tensor or array-like, shape (n_edges, p), optional
         An edge enters at the maximum of its ends and of this.
-    max_dim : int
     cliques : bool
         Whether cliques are filled (a flag complex). Otherwise loops of the graph live for ever.
 

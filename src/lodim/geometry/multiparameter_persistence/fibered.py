@@ -38,7 +38,6 @@ def barcode(fc: FilteredComplex, values: np.ndarray, degrees: tuple[int, ...]) -
         Cells; a flag complex need not be expanded.
     values : ndarray, shape (n_cells,)
         When each listed cell enters; infinity for never.
-    degrees : tuple of int
 
     Raises
     ------

@@ -44,7 +44,6 @@ class Boxes:
     low, high : Tensor, shape (n_boxes, p)
     owner : int Tensor, shape (n_boxes,)
         Interval that a box belongs to, ascending.
-    n_intervals : int
     """
 
     low: Tensor
@@ -58,7 +57,6 @@ class Boxes:
         Parameters
         ----------
         values : Tensor, shape (n_boxes, ...)
-        largest : bool
         """
         lengths = torch.bincount(self.owner, minlength=self.n_intervals)
         if bool((lengths == 1).all()):
@@ -125,12 +123,7 @@ class Intervals:
 
     @classmethod
     def empty(cls, p: int = 2) -> Intervals:
-        """Return no intervals in R^p.
-
-        Parameters
-        ----------
-        p : int
-        """
+        """Return no intervals in R^p."""
         none, count = torch.zeros(0, p, dtype=torch.float64), np.empty(0, dtype=np.int64)
         return cls(none, none, count, count, count)
 
@@ -165,7 +158,6 @@ class Intervals:
         Parameters
         ----------
         low, high : array-like, shape (p,)
-        to_unit : bool
         """
         a, b = (torch.as_tensor(np.asarray(end, float)).to(self.births) for end in (low, high))
         side = torch.where(b > a, b - a, torch.ones_like(a)) if to_unit else torch.ones_like(a)

@@ -95,13 +95,7 @@ def _collect(ranks: np.ndarray, weights: np.ndarray, sizes: tuple[int, ...]) -> 
 
 
 def euler_ranks(fc: FilteredComplex, ranked: RankedFiltration) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ranks and weights of the Euler measure of an expanded complex.
-
-    Parameters
-    ----------
-    fc : FilteredComplex
-    ranked : RankedFiltration
-    """
+    """Return the ranks and weights of the Euler measure of an expanded complex."""
     signs = np.where(fc.dimensions % 2, -1.0, 1.0)
     return _collect(ranked.ranks[ranked.kept], signs[ranked.kept], ranked.sizes)
 
@@ -110,12 +104,6 @@ def hilbert_ranks(
     fc: FilteredComplex, ranked: RankedFiltration, degree: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the ranks and weights of the Hilbert measure.
-
-    Parameters
-    ----------
-    fc : FilteredComplex
-    ranked : RankedFiltration
-    degree : int
 
     Raises
     ------
@@ -195,7 +183,6 @@ def integrate(measure: SignedMeasure, grid: Any) -> np.ndarray:
 
     Parameters
     ----------
-    measure : SignedMeasure
     grid : sequence of array-like, shapes (n_k,)
         Ascending coordinates, one array a parameter.
 
@@ -235,10 +222,8 @@ def hilbert_function(fc: FilteredComplex, grid: Any, degree: int = 0, backend: s
 
     Parameters
     ----------
-    fc : FilteredComplex
     grid : pair of array-like
         Ascending coordinates of each parameter.
-    degree : int
     backend : {"auto", "gudhi", "multipers"}
         ``"auto"`` and ``"gudhi"`` give the same (union-find in degree 0, slices above); multipers is there to compare.
 

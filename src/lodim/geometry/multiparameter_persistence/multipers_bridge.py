@@ -57,9 +57,7 @@ def multipers_hilbert(fc: FilteredComplex, grid: Any, degree: int) -> np.ndarray
 
     Parameters
     ----------
-    fc : FilteredComplex
     grid : pair of array-like
-    degree : int
     """
     check_degree(fc, degree)
     full = fc.expand()
@@ -84,14 +82,7 @@ def _signed_measure(tree: Any, degree: int, invariant: str) -> tuple[np.ndarray,
 def multipers_rank(
     fc: FilteredComplex, ranked: RankedFiltration, degree: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rank measure's points as ranks (births, then deaths; -1 for a death at infinity) and its weights.
-
-    Parameters
-    ----------
-    fc : FilteredComplex
-    ranked : RankedFiltration
-    degree : int
-    """
+    """Return the rank measure's points as ranks (births, then deaths; -1 for a death at infinity) and its weights."""
     values = np.where(ranked.ranks >= 0, ranked.ranks, np.inf).astype(float)
     points, counts = _signed_measure(simplex_tree(fc, values, degree), degree, "rank")
     points = points.reshape(-1, 2 * fc.n_parameters)

@@ -50,7 +50,6 @@ class RankedFiltration:
         Parameters
         ----------
         filtration : Tensor, shape (n_cells, p)
-        ranks : int ndarray, shape (m, p)
         """
         rows = np.stack([cells[ranks[:, k]] for k, cells in enumerate(self.cells_of)], 1)
         return filtration.gather(0, torch.from_numpy(rows).to(filtration.device))
@@ -61,7 +60,6 @@ def rank_filtration(fc: FilteredComplex, grid: Any = None) -> RankedFiltration:
 
     Parameters
     ----------
-    fc : FilteredComplex
     grid : int or tuple of int, optional
         Keep at most so many values of each parameter, evenly spaced by rank, and round the others *up* to the next kept
         one. What is kept are values of the data, so that gradients remain.
@@ -84,13 +82,7 @@ def rank_filtration(fc: FilteredComplex, grid: Any = None) -> RankedFiltration:
 
 
 def check_degree(fc: FilteredComplex, degree: int) -> None:
-    """Raise unless the complex was built for this degree of homology.
-
-    Parameters
-    ----------
-    fc : FilteredComplex
-    degree : int
-    """
+    """Raise unless the complex was built for this degree of homology."""
     check_in_range(degree, "degree", low=0, integer=True)
     if degree > fc.max_dim:
         raise ValueError(
@@ -99,13 +91,7 @@ def check_degree(fc: FilteredComplex, degree: int) -> None:
 
 
 def check_bifiltration(fc: FilteredComplex, degrees: Iterable[int]) -> None:
-    """Raise unless the complex has two parameters and was built for these degrees of homology.
-
-    Parameters
-    ----------
-    fc : FilteredComplex
-    degrees : iterable of int
-    """
+    """Raise unless the complex has two parameters and was built for these degrees of homology."""
     if fc.n_parameters != 2:
         raise ValueError(f"a complex of two parameters is needed, got {fc.n_parameters}")
     for degree in degrees:

@@ -47,7 +47,6 @@ def forest_edges(
 
     Parameters
     ----------
-    fc : FilteredComplex
     bar, level : int ndarray, shape (n_cells,)
         Ranks of the two parameters; -1 for cells that never enter.
     degree : int
@@ -81,7 +80,6 @@ def slice_bars(
 
     Parameters
     ----------
-    fc : FilteredComplex
     bar, level : int ndarray, shape (n_cells,)
         Ranks of the two parameters; -1 for cells that never enter.
     degree : int

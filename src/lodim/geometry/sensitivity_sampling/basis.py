@@ -109,19 +109,13 @@ def like(values: Tensor, A: Any) -> Any:
 
     Parameters
     ----------
-    values : Tensor
     A : array-like or Tensor
     """
     return values if isinstance(A, Tensor) else values.cpu().numpy()
 
 
 def row_blocks(n: int, size: int = BLOCK) -> Iterator[slice]:
-    """Slices of at most ``size`` rows that cover ``range(n)``.
-
-    Parameters
-    ----------
-    n, size : int
-    """
+    """Slices of at most ``size`` rows that cover ``range(n)``."""
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
@@ -286,7 +280,6 @@ def with_column(basis: Basis, b: Tensor) -> Tensor:
 
     Parameters
     ----------
-    basis : Basis
     b : Tensor, shape (n,)
     """
     Q, size = basis.Q, float(torch.linalg.vector_norm(b))

@@ -31,16 +31,13 @@ class Distortion(Result):
 
     Attributes
     ----------
-    value : float
     gaussian, singular, extreme : float
         The same for each kind of probe; NaN where none was made.
-    n_probes : int
     n_rows : int
         Rows of the sample.
     rank_kept : bool
         Whether the sample has the matrix's rank; without it some ``x`` have ``||S A x|| = 0`` and ``value`` is 1 at
         least.
-    p : float
     """
 
     value: float
@@ -109,7 +106,6 @@ def embedding_distortion(
         Rows kept: their numbers, or a mask.
     weight : array-like, shape (m,)
         How often each counts in ``||.||_p^p``; not negative.
-    p : float
     n_gaussian, n_extreme : int
         Probes of these kinds; singular directions are always tried.
     directions : array-like, shape (k, d), optional

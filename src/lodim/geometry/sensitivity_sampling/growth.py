@@ -70,8 +70,6 @@ class SensitivityGrowth(Result):
 
     Attributes
     ----------
-    p : float
-    names : tuple of str
     d : tuple of int
         Columns of each matrix.
     S, se : tuple of tuple of float
@@ -138,7 +136,6 @@ def sensitivity_growth(
     ----------
     families : sequence of str
         Of :func:`structured_matrix`.
-    dims : sequence of int
     p : float
         At least 1.
     n : int

@@ -65,8 +65,6 @@ class LewisWeights:
         ``c_i = tau_i(W^{1/2-1/p} A) / w_i``, one at the fixed point (and for zero rows).
     residual : float
         ``max_i |c_i - 1|``.
-    n_iter : int
-    p : float
     """
 
     weight: Tensor
@@ -112,8 +110,6 @@ def fixed_point(Q: Tensor, p: float, max_iter: int = 30, tol: float = 1e-3) -> L
     Parameters
     ----------
     Q : Tensor, shape (n, r)
-    p : float
-    max_iter : int
     tol : float
         Of the residual.
     """

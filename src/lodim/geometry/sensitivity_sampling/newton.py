@@ -45,7 +45,6 @@ class Minimum:
         ``||C z - b||_p^p``, without smoothing.
     decrement : float
         Largest squared Newton decrement over objective at the last smoothing; zero at the optimum.
-    n_steps : int
     """
 
     z: Tensor
@@ -172,7 +171,6 @@ def minimize(
     ----------
     C : Tensor, shape (m, r)
         Of full column rank.
-    p : float
     start : Tensor, shape (n_problems, r)
     target : Tensor, shape (m,), optional
     normals : Tensor, shape (n_problems, r), optional

@@ -51,7 +51,6 @@ def solve(A: Tensor, b: Tensor, p: float, n_counted: int | None = None) -> Tenso
     ----------
     A : Tensor, shape (m, d)
     b : Tensor, shape (m,)
-    p : float
     n_counted : int, optional
         Leading entries of x that count in its length: all, or all but the last (an intercept).
 
@@ -172,7 +171,6 @@ class _Design:
     A : Tensor, shape (n, n_features + 1) or (n, n_features)
     b : Tensor, shape (n,)
     centre : Tensor, shape (n_features,)
-    centre_b : float
     largest : Tensor, shape (n_features + 1,) or (n_features,)
         Largest entry of every column of A.
     """

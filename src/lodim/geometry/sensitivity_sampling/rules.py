@@ -49,12 +49,10 @@ def rule_scores(Q: Tensor, p: float, rule: str, sensitivities: str, rng: np.rand
     Parameters
     ----------
     Q : Tensor, shape (n, r)
-    p : float
     rule : str
         One of :data:`RULES`.
     sensitivities : {"bound", "exact", "sketch"}
         How ``s_i`` is had.
-    rng : numpy.random.Generator
     """
     tau = Q.square().sum(1)
     live = (tau > 0).to(tau.dtype)
@@ -81,8 +79,6 @@ def schedule(n: int, m: int, p: float, rule: str, n_rounds: str | int = "auto") 
     ----------
     n, m : int
         Rows given and wanted.
-    p : float
-    rule : str
     n_rounds : "auto" or int
         A number overrides the rule's own: sizes are then geometric between n and m.
     """
@@ -103,10 +99,8 @@ class SampleSize(Result):
 
     Attributes
     ----------
-    rows : int
     complexity : float
         The bound without accuracy and logarithms, e.g. ``S^{2-2/p}``.
-    rule : str
     note : str
         What to make of it.
     """
@@ -181,7 +175,6 @@ def sample_size(
         Total sensitivity, for the rules that go by it.
     d : int
         Columns (rank).
-    p : float
     n, s_max : int and float, optional
         Rows and largest sensitivity, for ``"uniform"``.
     c : float

@@ -52,12 +52,7 @@ __all__ = ["LpSampler"]
 
 
 def default_size(rank: int) -> int:
-    """``20 r log(r + 1)`` rows.
-
-    Parameters
-    ----------
-    rank : int
-    """
+    """``20 r log(r + 1)`` rows."""
     return max(1, math.ceil(20 * rank * math.log(rank + 1)))
 
 

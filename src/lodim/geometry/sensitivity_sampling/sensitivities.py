@@ -77,8 +77,6 @@ def lewis_sketch(
     Parameters
     ----------
     Q : Tensor, shape (n, r)
-    lewis : LewisWeights
-    rng : numpy.random.Generator
     factor : float
         ``factor * r log(r + 1)`` rows are expected; Q itself where it has no more.
     """
@@ -154,7 +152,6 @@ def basis_sensitivities(
     Parameters
     ----------
     Q : Tensor, shape (n, r)
-    p : float
     method : {"bound", "exact", "sketch"}
     rows : Tensor, shape (k,), optional
         All when None.

@@ -45,8 +45,6 @@ def place(task: Task, model: nn.Module | Callable[[], nn.Module], device: torch.
 
     Parameters
     ----------
-    task : Task
-    model : nn.Module or callable
     device : torch.device, optional
         By default where a given model is; else the task stays where it is.
     """

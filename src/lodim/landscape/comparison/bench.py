@@ -103,7 +103,6 @@ class Stored:
         Of everything that is stored.
     n_numbers : int
         Trained numbers.
-    setting : str
     """
 
     module: nn.Module
@@ -118,15 +117,12 @@ class Workbench:
 
     Attributes
     ----------
-    origin : Origin
-    task : Task
     recipe : Recipe
         Of a training from the origin.
     lr : float
         Learning rate of direct training.
     multiplier : float
         Of the learning rate, chosen for a way.
-    seed : int
     dense_state : dict, optional
         State of the model after direct training, where that is known already.
     """
@@ -151,7 +147,6 @@ class Workbench:
 
         Parameters
         ----------
-        module : nn.Module
         lr_factor : float
             On the learning rate of direct training, besides the multiplier chosen for the way.
         share : float
@@ -163,21 +158,11 @@ class Workbench:
         return fit(module, self.task, self.shortened(share), lr=lr, seed=order, on_step=on_step)
 
     def rate(self, factor: float) -> float:
-        """Return the learning rate of direct training, times the way's multiplier and a factor.
-
-        Parameters
-        ----------
-        factor : float
-        """
+        """Return the learning rate of direct training, times the way's multiplier and a factor."""
         return self.lr * self.multiplier * factor
 
     def shortened(self, share: float) -> Recipe:
-        """Return the recipe with a share of its epochs, one at least.
-
-        Parameters
-        ----------
-        share : float
-        """
+        """Return the recipe with a share of its epochs, one at least."""
         return replace(self.recipe, epochs=max(1, round(share * self.recipe.epochs)))
 
     @cached_property
@@ -192,12 +177,7 @@ class Workbench:
 
     @torch.no_grad()
     def scores(self, module: nn.Module) -> tuple[float, float]:
-        """Validation and training score.
-
-        Parameters
-        ----------
-        module : nn.Module
-        """
+        """Validation and training score."""
         module.eval()
         task = self.task
         outputs = [torch.cat([module(part) for part in X.split(1024)]) for X in (task.X_val, task.X)]
@@ -211,8 +191,6 @@ def store_halves(module: nn.Module, setting: str, origin: Origin) -> Stored:
     ----------
     module : nn.Module
         What requires a gradient is stored, and what training moves besides; the rest follows from the origin.
-    setting : str
-    origin : Origin
 
     Raises
     ------
@@ -237,8 +215,6 @@ def store(module: nn.Module, n_bytes: int, n_numbers: int, setting: str, origin:
         Of everything else.
     n_numbers : int
         Trained numbers.
-    setting : str
-    origin : Origin
     """
     kept = origin.kept_buffers(module)
     for buffer in kept:
@@ -247,22 +223,13 @@ def store(module: nn.Module, n_bytes: int, n_numbers: int, setting: str, origin:
 
 
 def buffer_bytes(buffers: Iterable[Tensor]) -> int:
-    """Return the bytes of buffers in single precision.
-
-    Parameters
-    ----------
-    buffers : iterable of Tensor
-    """
+    """Return the bytes of buffers in single precision."""
     return sum(SINGLE_BYTES * buffer.numel() for buffer in buffers)
 
 
 @torch.no_grad()
 def round_to_halves(parameters: Iterable[nn.Parameter]) -> None:
     """Round parameters to half precision, in place.
-
-    Parameters
-    ----------
-    parameters : iterable of Parameter
 
     Raises
     ------

@@ -34,7 +34,6 @@ class Spending(Result):
         Bytes of what has to be kept to have the model again, given the program and the origin.
     n_numbers : int
         Trained numbers behind them.
-    seed : int
     score, train_score : float
         Of the model rebuilt from those bytes.
     lr : float
@@ -60,7 +59,6 @@ def mean_and_interval(values: Sequence[float], ci: float) -> tuple[float, float,
 
     Parameters
     ----------
-    values : sequence of float
     ci : float
         Nominal coverage.
     """
@@ -84,12 +82,10 @@ class Comparison(Result):
         Scores of the whole model, trained freely and kept in single precision; one a seed.
     dense_bytes : int
         Bytes of its weights.
-    score_name : str
     too_small : dict of str to int
         The least bytes that a way can do with, for the ways that did not fit some of the budgets.
     failed : dict of str to str
         Why a way is missing.
-    notes : tuple of str
     ci : float
         Nominal coverage of the intervals over seeds.
     """

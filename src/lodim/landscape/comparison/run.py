@@ -109,7 +109,6 @@ def compare(
         Finished runs are kept there and not made again. Change the folder when you change the model's code.
     progress : callable, optional
         ``progress(done, text)`` with ``done`` in [0, 1].
-    random_state : int, numpy.random.Generator or None
 
     Returns
     -------

@@ -92,7 +92,6 @@ def numbers_for(origin: Origin, budget: int, least: int) -> int:
 
     Parameters
     ----------
-    origin : Origin
     budget : int
         Bytes.
     least : int
@@ -118,7 +117,6 @@ def largest_that_fits(settings: Iterable[Any], size: Callable[[Any], int], budge
     settings : iterable
     size : callable
         ``size(setting) -> bytes``.
-    budget : int
 
     Raises
     ------

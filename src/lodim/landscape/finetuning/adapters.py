@@ -51,7 +51,6 @@ class AdapterRun(Result):
         Numbers trained.
     score : float
         Mean over seeds at the best learning rate.
-    scores : tuple of float
     lr : float
         That rate, as for direct training.
     """
@@ -66,12 +65,7 @@ class AdapterRun(Result):
 
 @dataclass(frozen=True)
 class AdapterComparison(Result):
-    """Adapters and subspaces of equal size.
-
-    Attributes
-    ----------
-    runs : tuple of AdapterRun
-    """
+    """Adapters and subspaces of equal size."""
 
     runs: tuple[AdapterRun, ...]
 
@@ -105,19 +99,14 @@ def compare_adapters(
     ----------
     make_model : callable
         ``make_model() -> nn.Module``, with the pre-trained weights.
-    task : Task
     adapters : mapping of str to peft.PeftConfig, optional
         By default LoRA of rank 1 and VeRA on all linear layers but the head, which they train directly.
-    recipe : Recipe, optional
     lrs : sequence of float
         Learning rates of direct training; each way takes the one that is best for it.
     said : str or callable
         Groups of SAID.
-    projection : str
     head : str, optional
         Name of the head; by default the last linear layer with one output a class.
-    n_seeds : int
-    random_state : int, numpy.random.Generator or None
 
     Returns
     -------

@@ -54,7 +54,6 @@ class DimensionComparison(Result):
 
     Attributes
     ----------
-    names : tuple of str
     results : tuple of LandscapeResult
         Of each, in the same order.
     relative_gaps : tuple of float
@@ -69,22 +68,12 @@ class DimensionComparison(Result):
     n_direct: tuple[int, ...]
 
     def __getitem__(self, name: str) -> LandscapeResult:
-        """Return one model's result.
-
-        Parameters
-        ----------
-        name : str
-        """
+        """Return one model's result."""
         check_choice(name, self.names, "name")
         return self.results[self.names.index(name)]
 
     def ratio(self, name: str, other: str) -> float:
-        """Return how many times the d90 of ``other`` that of ``name`` is; NaN unless both were found.
-
-        Parameters
-        ----------
-        name, other : str
-        """
+        """Return how many times the d90 of ``other`` that of ``name`` is; NaN unless both were found."""
         pair = self[name], self[other]
         found = all(r.status == "found" for r in pair)
         return pair[0].d_int90 / pair[1].d_int90 if found else math.nan
@@ -232,7 +221,6 @@ def d90_vs_size(models: Mapping[str, Start], task: Task, **options: Any) -> Dime
     ----------
     models : mapping of str to nn.Module or callable
         Of at least three different sizes; the result is sorted by them.
-    task : Task
     **options
         Of :func:`compare_initialisations`.
 
@@ -257,11 +245,6 @@ def d90_vs_size(models: Mapping[str, Start], task: Task, **options: Any) -> Dime
 
 def head_name(model: nn.Module, n_outputs: int) -> str:
     """Return the name of the last linear layer with that many outputs.
-
-    Parameters
-    ----------
-    model : nn.Module
-    n_outputs : int
 
     Raises
     ------

@@ -49,7 +49,6 @@ def dimension_bound(
         Share of wrong answers on the n training samples, of the model with its numbers *rounded*.
     d : int
         Trained numbers, in all (factors, and a directly trained head).
-    n : int
     bits_per_number : float
         What each number is rounded to; :meth:`TaskVector.rounded` needs about 4.
     delta, kind, selection_bits

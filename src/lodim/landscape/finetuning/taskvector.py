@@ -163,7 +163,6 @@ class TaskVector:
 
         Parameters
         ----------
-        levels : int
         method : {"kmeans", "uniform"}
             See :func:`~lodim.landscape.quantize_codebook`.
         """
@@ -185,7 +184,6 @@ class TaskVector:
         ----------
         train_error : float
             Of the base with *this* (rounded or unrounded) vector on the n training samples.
-        n : int
         delta, kind, selection_bits
             See :func:`~lodim.landscape.compression_bound`.
         """
@@ -198,10 +196,6 @@ class TaskVector:
         """Put the task onto the base, in place, and return it.
 
         Its own weights are set aside (as much memory again) until :meth:`remove`.
-
-        Parameters
-        ----------
-        model : nn.Module
 
         Raises
         ------
@@ -231,10 +225,6 @@ class TaskVector:
     def remove(self, model: nn.Module) -> nn.Module:
         """Take the task off again, in place, and return the base, bit for bit as it was.
 
-        Parameters
-        ----------
-        model : nn.Module
-
         Raises
         ------
         ValueError
@@ -252,12 +242,7 @@ class TaskVector:
 
     @contextmanager
     def on(self, model: nn.Module) -> Iterator[nn.Module]:
-        """Have the task on a base for the duration of a block.
-
-        Parameters
-        ----------
-        model : nn.Module
-        """
+        """Have the task on a base for the duration of a block."""
         self.apply(model)
         try:
             yield model
@@ -312,21 +297,12 @@ class TaskVector:
         return buffer.getvalue()
 
     def save(self, path: str | os.PathLike[str]) -> int:
-        """Write the file; return its size in bytes.
-
-        Parameters
-        ----------
-        path : path
-        """
+        """Write the file; return its size in bytes."""
         return Path(path).write_bytes(self.to_bytes())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TaskVector:
         """Read a file that :meth:`save` wrote.
-
-        Parameters
-        ----------
-        path : path
 
         Raises
         ------
@@ -338,10 +314,6 @@ class TaskVector:
     @classmethod
     def from_bytes(cls, data: bytes) -> TaskVector:
         """Read the content of a file.
-
-        Parameters
-        ----------
-        data : bytes
 
         Raises
         ------

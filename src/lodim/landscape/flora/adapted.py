@@ -66,7 +66,6 @@ class FLoRALayer(nn.Module):
         s.
     dropout : float
         Share of the adapter's input (an embedding's: of its tokens) dropped in training.
-    adapter_name : str
     form : {"auto", "materialize", "chain"}
         How to compute.
     random_state : int, Generator or None
@@ -130,7 +129,6 @@ class FLoRALayer(nn.Module):
 
         Parameters
         ----------
-        adapter_name : str
         r, scale, dropout, random_state
             As at construction.
 
@@ -152,12 +150,7 @@ class FLoRALayer(nn.Module):
         self.scale[adapter_name], self.dropout[adapter_name] = float(scale), float(dropout)
 
     def delete(self, adapter_name: str) -> None:
-        """Take an adapter away.
-
-        Parameters
-        ----------
-        adapter_name : str
-        """
+        """Take an adapter away."""
         self._refuse_if_merged("delete an adapter")
         del self.flora_core[adapter_name], self.flora_factors[adapter_name]
         for held in (self.ranks, self.scale, self.dropout):
@@ -166,10 +159,6 @@ class FLoRALayer(nn.Module):
 
     def set_adapter(self, names: str | Sequence[str]) -> None:
         """Choose the adapters whose updates are added and trained; names this layer does not have are passed over.
-
-        Parameters
-        ----------
-        names : str or sequence of str
 
         Raises
         ------
@@ -208,7 +197,6 @@ class FLoRALayer(nn.Module):
 
         Parameters
         ----------
-        x : Tensor
         *args, **kwargs
             The layer's own further arguments.
         """
@@ -283,14 +271,7 @@ class FLoRALayer(nn.Module):
 
     @classmethod
     def check(cls, base_layer: nn.Module, form: str = "auto", dropout: Number = 0.0) -> None:
-        """Raise if a layer cannot be adapted in this way.
-
-        Parameters
-        ----------
-        base_layer : nn.Module
-        form : str
-        dropout : float
-        """
+        """Raise if a layer cannot be adapted in this way."""
         kind, weight = type(base_layer).__name__, getattr(base_layer, "weight", None)
         check_choice(form, FORMS, "form")
         check_in_range(dropout, "dropout", low=0.0, high=1.0)
@@ -360,10 +341,6 @@ class FLoRALayer(nn.Module):
 
 def check_adapter_name(name: str) -> None:
     """Raise unless ``name`` can be a part of a parameter's name.
-
-    Parameters
-    ----------
-    name : str
 
     Raises
     ------

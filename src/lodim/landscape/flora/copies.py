@@ -12,12 +12,7 @@ __all__ = ["TrainedCopies"]
 
 
 class TrainedCopies(nn.Module):
-    """A module and its trained copies, one an adapter; runs the active one.
-
-    Parameters
-    ----------
-    original_module : nn.Module
-    """
+    """A module and its trained copies, one an adapter; runs the active one."""
 
     original_module: Any
 
@@ -33,20 +28,11 @@ class TrainedCopies(nn.Module):
         return self.modules_to_save[self.active[0]] if self.enabled and self.active else self.original_module
 
     def add(self, adapter_name: str) -> None:
-        """Copy the original for an adapter.
-
-        Parameters
-        ----------
-        adapter_name : str
-        """
+        """Copy the original for an adapter."""
         self.modules_to_save[adapter_name] = copy.deepcopy(self.original_module).requires_grad_(False)
 
     def set_adapter(self, names: str | Sequence[str]) -> None:
         """Choose the copy to run and to train.
-
-        Parameters
-        ----------
-        names : str or sequence of str
 
         Raises
         ------

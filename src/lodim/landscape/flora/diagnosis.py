@@ -72,7 +72,6 @@ class TuckerForm:
         ----------
         layer : FLoRALayer
             With this adapter, of the same ranks.
-        adapter_name : str
 
         Raises
         ------
@@ -141,7 +140,6 @@ class TuckerEnergy(Result):
 
     Attributes
     ----------
-    shape : tuple of int
     ranks : tuple of tuple of int
         Those tried.
     numbers : tuple of int

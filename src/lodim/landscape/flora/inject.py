@@ -59,7 +59,6 @@ def inject_flora(
 
     Parameters
     ----------
-    model : nn.Module
     r : int, sequence of int or dict
         Ranks of every layer (see :func:`~lodim.landscape.flora.resolve_ranks`), or by layer: keys are names, last
         parts of names, or kinds; the longest name that fits decides.
@@ -74,7 +73,6 @@ def inject_flora(
         ``"conv_transpose3d"``; or module types with a ``weight``, which are adapted in materialised form.
     modules_to_save : as ``target_modules``
         Modules of any type that are trained as a whole; they are not adapted besides.
-    adapter_name : str
     exclude_modules : as ``target_modules``
     form : {"auto", "materialize", "chain"}
         How the updates are computed; "chain" for layers that have it.
@@ -147,11 +145,6 @@ def inject_flora(
 def set_adapter(model: nn.Module, adapter_name: str | Sequence[str]) -> None:
     """Make one adapter, or several together, the active ones: added in the forward, and trained.
 
-    Parameters
-    ----------
-    model : nn.Module
-    adapter_name : str or sequence of str
-
     Raises
     ------
     ValueError
@@ -171,11 +164,6 @@ def set_adapter(model: nn.Module, adapter_name: str | Sequence[str]) -> None:
 def delete_adapter(model: nn.Module, adapter_name: str) -> None:
     """Take one of several adapters out of a model.
 
-    Parameters
-    ----------
-    model : nn.Module
-    adapter_name : str
-
     Raises
     ------
     ValueError
@@ -194,12 +182,7 @@ def delete_adapter(model: nn.Module, adapter_name: str) -> None:
 
 @contextmanager
 def disable_adapter(model: nn.Module) -> Iterator[nn.Module]:
-    """Run a block with the model as it was before any adapter.
-
-    Parameters
-    ----------
-    model : nn.Module
-    """
+    """Run a block with the model as it was before any adapter."""
     wrappers = list(_wrappers(model).values())
     states = [layer.enabled for layer in wrappers]
     merged = [layer for layer in wrappers if isinstance(layer, FLoRALayer) and layer.merged]
@@ -217,23 +200,13 @@ def disable_adapter(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def merge_adapter(model: nn.Module) -> None:
-    """Write the active updates into the weights: the forward then costs what the plain model's does.
-
-    Parameters
-    ----------
-    model : nn.Module
-    """
+    """Write the active updates into the weights: the forward then costs what the plain model's does."""
     for layer in _adapted(model).values():
         layer.merge()
 
 
 def unmerge_adapter(model: nn.Module) -> None:
-    """Put the original weights back and compute the updates aside again.
-
-    Parameters
-    ----------
-    model : nn.Module
-    """
+    """Put the original weights back and compute the updates aside again."""
     for layer in _adapted(model).values():
         layer.unmerge()
 
@@ -243,7 +216,6 @@ def remove_flora(model: nn.Module, *, merge: bool) -> nn.Module:
 
     Parameters
     ----------
-    model : nn.Module
     merge : bool
         Whether the active adapters' updates (and trained copies) stay in the weights; else the model is the original.
 
@@ -269,21 +241,12 @@ def remove_flora(model: nn.Module, *, merge: bool) -> nn.Module:
 
 
 def num_trainable(model: nn.Module) -> int:
-    """Return how many numbers training changes.
-
-    Parameters
-    ----------
-    model : nn.Module
-    """
+    """Return how many numbers training changes."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def adapters_of(model: nn.Module) -> list[str]:
     """Return the names of the adapters in a model.
-
-    Parameters
-    ----------
-    model : nn.Module
 
     Raises
     ------
@@ -300,11 +263,6 @@ def adapters_of(model: nn.Module) -> list[str]:
 
 def check_known(model: nn.Module, names: str | Sequence[str]) -> None:
     """Raise unless the model has these adapters.
-
-    Parameters
-    ----------
-    model : nn.Module
-    names : str or sequence of str
 
     Raises
     ------

@@ -67,14 +67,7 @@ class FLoRAEmbedding(FLoRALayer):
 
     @classmethod
     def check(cls, base_layer: nn.Module, form: str = "auto", dropout: Number = 0.0) -> None:
-        """As :meth:`FLoRALayer.check`; ``max_norm`` is refused too.
-
-        Parameters
-        ----------
-        base_layer : nn.Module
-        form : str
-        dropout : float
-        """
+        """As :meth:`FLoRALayer.check`; ``max_norm`` is refused too."""
         super().check(base_layer, form, dropout)
         if getattr(base_layer, "max_norm", None) is not None:
             raise TypeError(

@@ -26,7 +26,6 @@ def flora_state_dict(model: nn.Module, adapter_name: str | None = None) -> dict[
 
     Parameters
     ----------
-    model : nn.Module
     adapter_name : str, optional
         By default all adapters.
 
@@ -47,7 +46,6 @@ def load_flora_state_dict(model: nn.Module, state: Mapping[str, Tensor]) -> None
     ----------
     model : nn.Module
         Adapted, with :func:`inject_flora`.
-    state : mapping of str to Tensor
 
     Raises
     ------
@@ -91,11 +89,6 @@ def flora_config(model: nn.Module, adapter_name: str = "default") -> dict[str, A
 
     (Plain but for module types that were given as ``kinds``.)
 
-    Parameters
-    ----------
-    model : nn.Module
-    adapter_name : str
-
     Raises
     ------
     ValueError
@@ -126,12 +119,7 @@ def flora_config(model: nn.Module, adapter_name: str = "default") -> dict[str, A
 
 
 def exactly(names: Iterable[str]) -> str:
-    """Return the regular expression that these names match, and no others.
-
-    Parameters
-    ----------
-    names : iterable of str
-    """
+    """Return the regular expression that these names match, and no others."""
     return "|".join(map(re.escape, names))
 
 

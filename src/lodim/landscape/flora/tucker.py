@@ -48,12 +48,7 @@ def contraction_order(shape: Sequence[int], ranks: Sequence[int]) -> tuple[int, 
 
 
 def product_cost(shape: Sequence[int], ranks: Sequence[int]) -> int:
-    """Return the multiplications of a Tucker product in the cheapest order.
-
-    Parameters
-    ----------
-    shape, ranks : sequence of int
-    """
+    """Return the multiplications of a Tucker product in the cheapest order."""
     entries, total = math.prod(ranks), 0
     for n in contraction_order(shape, ranks):
         total += entries * shape[n]
@@ -66,7 +61,6 @@ def tucker_product(core: Float[Tensor, "*ranks"], factors: Sequence[Tensor]) -> 
 
     Parameters
     ----------
-    core : Tensor, shape (J_1, ..., J_N)
     factors : sequence of Tensor
         Of shapes (I_n, J_n).
 
@@ -85,12 +79,7 @@ def tucker_product(core: Float[Tensor, "*ranks"], factors: Sequence[Tensor]) -> 
 
 
 def tucker_numbers(shape: Sequence[int], ranks: Sequence[int]) -> int:
-    """Return how many numbers core and factors hold together.
-
-    Parameters
-    ----------
-    shape, ranks : sequence of int
-    """
+    """Return how many numbers core and factors hold together."""
     return math.prod(ranks) + sum(size * rank for size, rank in zip(shape, ranks, strict=True))
 
 
@@ -146,13 +135,7 @@ def resolve_ranks(shape: Sequence[int], r: RankLike, *, name: str = "the weight"
 
 
 def capped_ranks(shape: Sequence[int], rank: int) -> tuple[int, ...]:
-    """Return the rank in every mode, capped at the mode's size.
-
-    Parameters
-    ----------
-    shape : sequence of int
-    rank : int
-    """
+    """Return the rank in every mode, capped at the mode's size."""
     return tuple(min(rank, int(size)) for size in shape)
 
 
@@ -166,7 +149,6 @@ def ranks_for_budget(shape: Sequence[int], n_params: int | np.integer) -> tuple[
     ----------
     shape : sequence of int
         Mode sizes of the weight.
-    n_params : int
 
     Raises
     ------

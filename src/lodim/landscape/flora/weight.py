@@ -103,12 +103,7 @@ class FLoRAWeight(nn.Module):
         return self.scale * tucker_product(self.core, list(self.factors))
 
     def forward(self, weight: Float[Tensor, "*modes"]) -> Float[Tensor, "*modes"]:
-        """Return the weight plus the update.
-
-        Parameters
-        ----------
-        weight : Tensor
-        """
+        """Return the weight plus the update."""
         return weight + self.delta().to(weight.dtype)
 
     def extra_repr(self) -> str:

@@ -85,11 +85,6 @@ def kronecker_sum(
 ) -> Float[Tensor, "o i *kernel"]:
     """Return ``sum_i A_i (x) F_i``, the Kronecker products taken on the first two axes, differentiable.
 
-    Parameters
-    ----------
-    A : Tensor, shape (n, n, n)
-    F : Tensor, shape (n, o/n, i/n, ...)
-
     Returns
     -------
     Tensor, shape (o, i, ...)
@@ -105,7 +100,6 @@ def block_rows(weight: Float[Tensor, "o i *kernel"], n: int) -> Float[Tensor, "n
     ----------
     weight : Tensor, shape (o, i, ...)
         n divides o and i.
-    n : int
     """
     o, i, *kernel = weight.shape
     blocks = weight.reshape(n, o // n, n, i // n, *kernel).transpose(1, 2)
@@ -119,8 +113,6 @@ def from_block_rows(
 
     Parameters
     ----------
-    rows : Tensor, shape (n^2, entries of a block)
-    n : int
     block : tuple of int
         Shape (o/n, i/n, ...) of one block.
     """
@@ -157,7 +149,6 @@ def nearest_kronecker_sum(
 
     Parameters
     ----------
-    weight : Tensor, shape (o, i, ...)
     n : int
         Divides o and i.
     A : Tensor, optional
@@ -197,11 +188,6 @@ def span_residual(A: Float[Tensor, "n a c"], target: Float[Tensor, "m a c"]) -> 
     """Return how far the target matrices lie outside the span of ``A``: the largest relative distance, 0 to 1.
 
     An algebra learned from data can be compared in this way only: H is the same for every basis of the span.
-
-    Parameters
-    ----------
-    A : Tensor, shape (n, a, c)
-    target : Tensor, shape (m, a, c)
     """
     basis, wanted = A.double().flatten(1).T, target.double().flatten(1).T
     Q = torch.linalg.svd(basis, full_matrices=False).U

@@ -24,15 +24,11 @@ class PHMAttention(nn.Module):
     ----------
     embed_dim : int
         A multiple of n and of ``num_heads``.
-    num_heads : int
-    n : int
     dropout : float
         Of the attention weights, while training.
-    bias : bool
     algebra : {"learned", "complex", "quaternion"}
     init : {"he", "paper"}
         "he" is scaled to variance 1 / ``embed_dim``, since no ReLU follows.
-    device, dtype : optional
 
     Raises
     ------
@@ -82,7 +78,6 @@ class PHMAttention(nn.Module):
 
         Parameters
         ----------
-        query : Tensor, shape (batch, q, embed_dim)
         key, value : Tensor, shape (batch, k, embed_dim), optional
             By default the queries, and the keys.
         attn_mask, is_causal

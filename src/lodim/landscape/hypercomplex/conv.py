@@ -175,8 +175,6 @@ class PHConvTranspose2d(HypercomplexLayer):
     ----------
     in_channels, out_channels : int
         Multiples of n.
-    kernel_size : int or sequence of int
-    n : int
     stride, padding, output_padding, groups, bias, dilation
         As in ``nn.ConvTranspose2d``, but ``groups`` must be 1.
     algebra, init, device, dtype

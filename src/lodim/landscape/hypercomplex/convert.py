@@ -45,7 +45,6 @@ class ConvertedLayer(Result):
 
     Attributes
     ----------
-    name : str
     kind : str
         Class of the layer that stood there.
     before, after : int
@@ -67,12 +66,9 @@ class ConversionReport(Result):
 
     Attributes
     ----------
-    n : int
-    algebra : str
     weights : {"fresh", "nearest"}
     before, after : int
         Parameters of the whole model; shared ones count once.
-    layers : tuple of ConvertedLayer
     left_alone : dict of str to str
         The other layers among those chosen, with the reason.
     """
@@ -133,7 +129,6 @@ class Conversion(Replacement):
     ----------
     module : nn.Module
     before, after : dict of str to nn.Module
-    report : ConversionReport
     """
 
     report: ConversionReport
@@ -163,7 +158,6 @@ def to_hypercomplex(
 
     Parameters
     ----------
-    model : nn.Module
     n : int
         Parameters of the converted layers shrink by this factor.
     kinds : type or tuple of type

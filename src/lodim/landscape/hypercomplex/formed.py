@@ -41,12 +41,7 @@ register_optimizer_step_post_hook(_count_step)
 
 
 def nearest_sizes(size: int, n: int) -> tuple[int, ...]:
-    """Return the multiples of n on both sides of a size that is none.
-
-    Parameters
-    ----------
-    size, n : int
-    """
+    """Return the multiples of n on both sides of a size that is none."""
     below = size // n * n
     return (below, below + n) if below else (n,)
 
@@ -57,7 +52,6 @@ def check_sizes(n: Any, algebra: str, **sizes: Any) -> int:
     Parameters
     ----------
     n : int
-    algebra : str
     **sizes : int
         By the names that messages call them.
 
@@ -97,15 +91,12 @@ class HypercomplexLayer(nn.Module):
 
     Parameters
     ----------
-    n : int
     shape : tuple of int
         Of the weight: outputs, inputs, kernel.
-    bias : bool
     algebra : {"learned", "complex", "quaternion"}
     init : {"he", "paper"}
     fan_in : float
         Inputs that one output sums over.
-    device, dtype : optional
 
     Attributes
     ----------
@@ -199,12 +190,7 @@ class HypercomplexLayer(nn.Module):
         return weight
 
     def train(self, mode: bool = True) -> HypercomplexLayer:
-        """Set training or evaluation mode; the kept weight is dropped.
-
-        Parameters
-        ----------
-        mode : bool
-        """
+        """Set training or evaluation mode; the kept weight is dropped."""
         self._kept = None
         return super().train(mode)
 
@@ -222,12 +208,7 @@ class HypercomplexLayer(nn.Module):
 
 
 def is_traced(tensor: Tensor) -> bool:
-    """Return whether a tensor's numbers may not be looked at: inside vmap, torch.func.grad, compilation or export.
-
-    Parameters
-    ----------
-    tensor : Tensor
-    """
+    """Return whether a tensor's numbers may not be looked at: inside vmap, torch.func.grad, compilation or export."""
     return torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 

@@ -47,7 +47,6 @@ class LearnedAlgebra(Result):
         Largest relative distance of a true matrix from the span of the learned ones.
     residual_at_start : float
         The same before training.
-    steps : int
     """
 
     algebra: str
@@ -102,7 +101,6 @@ def learn_algebra(
         Training ends earlier once the loss is below 1e-8.
     lr : float
         Falls to zero as a half-cosine.
-    random_state : int, Generator or None
 
     Raises
     ------

@@ -50,12 +50,10 @@ class PHMLinear(HypercomplexLayer):
         Multiples of n.
     n : int
         Parameters shrink by this factor; 1 is the ordinary layer.
-    bias : bool
     algebra : {"learned", "complex", "quaternion"}
         Whether A is trained, or fixed to an algebra of n = 2 or n = 4.
     init : {"he", "paper"}
         See :mod:`lodim.landscape.hypercomplex.formed`.
-    device, dtype : optional
 
     Raises
     ------
@@ -91,12 +89,7 @@ class PHMLinear(HypercomplexLayer):
         )
 
     def forward(self, x: Float[Tensor, "*batch i"]) -> Float[Tensor, "*batch o"]:
-        """Apply the layer.
-
-        Parameters
-        ----------
-        x : Tensor, shape (..., in_features)
-        """
+        """Apply the layer."""
         if x.shape[-1] == self.in_features and self._is_cheaper_apart(x):
             return self._apart(x)
         return nn.functional.linear(x, self.weight, self.bias)
@@ -138,11 +131,9 @@ class PHEmbedding(HypercomplexLayer):
         N; any, the table being continued to a multiple of n.
     embedding_dim : int
         d, a multiple of n.
-    n : int
     padding_idx : int, optional
         This entry is zero.
     algebra : {"learned", "complex", "quaternion"}
-    device, dtype : optional
 
     Notes
     -----

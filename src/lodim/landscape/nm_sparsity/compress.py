@@ -38,7 +38,6 @@ class CompressedNM:
         In the weight's dtype, in the order of their places.
     places : Tensor of uint8, shape (n_bytes,)
         Places in the group, ``index_bits`` each, packed.
-    n, m : int
     shape : tuple of int
         Of the weight.
     axis : int
@@ -78,7 +77,6 @@ def compress(W: Float[Tensor, "*shape"], n: int, m: int, dim: str | int = "in") 
     ----------
     W : Tensor, shape (out, in, ...)
         With at most n non-zeros in every group of m.
-    n, m : int
     dim : {"in", "out"} or int
         Along which groups run.
 
@@ -107,12 +105,7 @@ def compress(W: Float[Tensor, "*shape"], n: int, m: int, dim: str | int = "in") 
 
 
 def decompress(compressed: CompressedNM) -> Float[Tensor, ...]:
-    """Return the dense weight.
-
-    Parameters
-    ----------
-    compressed : CompressedNM
-    """
+    """Return the dense weight."""
     c = compressed
     width = c.index_bits
     bits = np.unpackbits(c.places.cpu().numpy(), bitorder="little", count=c.values.numel() * width)

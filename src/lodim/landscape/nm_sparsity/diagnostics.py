@@ -52,10 +52,6 @@ class GradientNoise:
 
     Call :meth:`update` after every backward pass and :meth:`collect` at the end of a window.
 
-    Parameters
-    ----------
-    sparsifier : NMSparsifier
-
     Attributes
     ----------
     records : list of NoiseRecord
@@ -169,7 +165,6 @@ def training_flops(sparsifier: NMSparsifier, batch_size: int, uses: int = 1) -> 
 
     Parameters
     ----------
-    sparsifier : NMSparsifier
     batch_size : int
         Samples a step.
     uses : int

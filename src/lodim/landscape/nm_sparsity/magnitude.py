@@ -32,7 +32,6 @@ class MagnitudePruner:
 
     Parameters
     ----------
-    model : nn.Module
     sparsity : float
         Share of the weights to be cut in the end, in [0, 1).
     total_steps : int

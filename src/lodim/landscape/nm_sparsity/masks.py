@@ -219,8 +219,6 @@ class NMCheck(Result):
 
     Attributes
     ----------
-    n, m : int
-    layers : tuple of str
     most : tuple of int
         Largest number of non-zero weights in a group, for each layer.
     least : tuple of int
@@ -295,8 +293,6 @@ def check_nm(
 
     Parameters
     ----------
-    model : nn.Module
-    n, m : int
     targets, exclude : str, sequence of str or callable
         See :func:`lodim.nets.find_layers`; by default a transformer's feed-forward layers.
     dim : {"in", "out"}
@@ -325,7 +321,6 @@ def check_weights(weights: Mapping[str, tuple[Any, int]], n: int, m: int) -> NMC
     ----------
     weights : mapping of str to (Tensor, int)
         Each with the axis along which its groups run.
-    n, m : int
 
     Raises
     ------

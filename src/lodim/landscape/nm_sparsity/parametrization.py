@@ -63,7 +63,6 @@ def sr_ste(
 
     Parameters
     ----------
-    x : Tensor
     mask : Tensor
         Zeros and ones, of the same shape.
     rate : float
@@ -132,12 +131,7 @@ class MaskedWeight(nn.Module):
         )  # no backward looks at it
 
     def right_inverse(self, weight: Tensor) -> Tensor:
-        """Take an assigned weight as the dense one.
-
-        Parameters
-        ----------
-        weight : Tensor
-        """
+        """Take an assigned weight as the dense one."""
         return weight
 
     def get_extra_state(self) -> Tensor:
@@ -167,7 +161,6 @@ def attach(
     ----------
     model : nn.Module
         Holds the layers.
-    layers : dict of str to nn.Module
     backward, lambda_w, decays
         See :class:`MaskedWeight`.
 
@@ -207,12 +200,7 @@ def _refuse_shared(model: nn.Module, layers: dict[str, nn.Module]) -> None:
 
 
 def detach(layers: dict[str, nn.Module]) -> None:
-    """Write what each layer computes with into its weight, remove the parametrization, and restore the order.
-
-    Parameters
-    ----------
-    layers : dict of str to nn.Module
-    """
+    """Write what each layer computes with into its weight, remove the parametrization, and restore the order."""
     for layer in layers.values():
         parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
         for key, parameter in list(layer.named_parameters(recurse=False)):

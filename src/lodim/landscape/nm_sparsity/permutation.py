@@ -41,7 +41,6 @@ class ChannelPermutation(Result):
         ``W[:, order]`` is the permuted weight.
     before, after : float
         Share of the magnitude that the pattern keeps.
-    swaps : int
     """
 
     order: np.ndarray
@@ -61,8 +60,6 @@ def channel_permutation(
 
     Parameters
     ----------
-    W : Tensor, shape (out, in)
-    n, m : int
     max_swaps : int
         The search takes O(in^2 out) operations and memory O(in^2) at first, O(m in out) for every swap.
 
@@ -126,7 +123,6 @@ def permute_channels(before: nn.Linear, after: nn.Linear, order: np.ndarray) -> 
 
     Parameters
     ----------
-    before, after : nn.Linear
     order : ndarray of int, shape (channels,)
         Of :func:`channel_permutation` for ``after.weight``.
 

@@ -78,10 +78,6 @@ class Phase:
 def stepwise_stages(n: int, m: int) -> tuple[tuple[int, int], ...]:
     """Return the patterns M-1:M, M/2:M, M/4:M, ... above N:M, and N:M.
 
-    Parameters
-    ----------
-    n, m : int
-
     Examples
     --------
     >>> stepwise_stages(1, 8)
@@ -97,10 +93,6 @@ def stepwise_stages(n: int, m: int) -> tuple[tuple[int, int], ...]:
 
 def geometric_stages(n: int, m: int) -> tuple[tuple[int, int], ...]:
     """Return the patterns 8N:8M, 4N:4M, 2N:2M and N:M.
-
-    Parameters
-    ----------
-    n, m : int
 
     Examples
     --------
@@ -119,8 +111,6 @@ class Schedule:
     ----------
     recipe : str
         One of :data:`RECIPES`.
-    n, m : int
-    total_steps : int
     dense_steps : int
         Length of the dense phase.
     final_steps : int
@@ -157,8 +147,6 @@ class Schedule:
 
         Parameters
         ----------
-        recipe : str
-        n, m : int
         total_steps : int
             Optimiser steps of the whole training.
         dense_frac, finetune_frac : float

@@ -48,7 +48,6 @@ class SparsityStats(Result):
 
     Attributes
     ----------
-    step : int
     phase : {"dense", "sparse", "final"}
     n, m : int
         The present pattern; 1:1 while all weights count.
@@ -113,7 +112,6 @@ class NMSparsifier:
 
     Parameters
     ----------
-    model : nn.Module
     n, m : int
         Pattern: n of every m, n < m.
     recipe : str
@@ -319,12 +317,7 @@ class NMSparsifier:
         self._reference = {name: masked.mask.bool() for name, masked in self._masked.items()}
 
     def attach(self, optimizer: torch.optim.Optimizer) -> None:
-        """Call :meth:`step` after every step of this optimiser, until :meth:`finalize`.
-
-        Parameters
-        ----------
-        optimizer : torch.optim.Optimizer
-        """
+        """Call :meth:`step` after every step of this optimiser, until :meth:`finalize`."""
         self._hooks.append(optimizer.register_step_post_hook(lambda *_: self.step()))
 
     def stats(self) -> SparsityStats:

@@ -32,11 +32,6 @@ def sparse_layers(
 ) -> dict[str, nn.Module]:
     """Return the linear and convolutional layers that ``targets`` chooses (:func:`lodim.nets.find_layers`).
 
-    Parameters
-    ----------
-    model : nn.Module
-    targets, exclude : str, sequence of str or callable
-
     Raises
     ------
     ValueError

@@ -72,12 +72,6 @@ def summarise(sweep: Sweep) -> LandscapeResult:
 def choose_run(sweep: Sweep, d: int | None, d_int: float) -> Trained:
     """Return the best run at d, or at the least d that reaches the threshold (not below ``d_int`` if one is known).
 
-    Parameters
-    ----------
-    sweep : Sweep
-    d : int or None
-    d_int : float
-
     Raises
     ------
     ValueError
@@ -101,10 +95,6 @@ def choose_run(sweep: Sweep, d: int | None, d_int: float) -> Trained:
 
 def choose_direct(sweep: Sweep) -> Trained:
     """Return the best run of direct training, with its weights.
-
-    Parameters
-    ----------
-    sweep : Sweep
 
     Raises
     ------

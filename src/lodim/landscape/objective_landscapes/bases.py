@@ -55,21 +55,11 @@ class Basis(nn.Module):
         self.register_buffer("columns", matrix.detach().clone(), persistent=persistent)
 
     def forward(self, v: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch D"]:
-        """Return ``P v``.
-
-        Parameters
-        ----------
-        v : Tensor, shape (..., d)
-        """
+        """Return ``P v``."""
         return v @ self.columns.T
 
     def adjoint(self, g: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch d"]:
-        """Return ``P^T g``.
-
-        Parameters
-        ----------
-        g : Tensor, shape (..., D)
-        """
+        """Return ``P^T g``."""
         return g @ self.columns
 
     def fingerprint(self) -> str:
@@ -82,10 +72,8 @@ class PerTensor(nn.Module):
 
     Parameters
     ----------
-    kind : str
     sizes : sequence of int
         Numbers of each tensor; one with fewer than d gets a Gaussian map.
-    d : int
     seed, scale, dtype, device
         See :func:`lodim.sketch.make_projection`.
     """
@@ -118,21 +106,11 @@ class PerTensor(nn.Module):
         self.maps: Any = nn.ModuleList(maps)
 
     def forward(self, v: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch D"]:
-        """Return the concatenation of every ``P_i v``.
-
-        Parameters
-        ----------
-        v : Tensor, shape (..., d)
-        """
+        """Return the concatenation of every ``P_i v``."""
         return torch.cat([P(v) for P in self.maps], dim=-1) * self.factor
 
     def adjoint(self, g: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch d"]:
-        """Return the sum of every ``P_i^T g_i``.
-
-        Parameters
-        ----------
-        g : Tensor, shape (..., D)
-        """
+        """Return the sum of every ``P_i^T g_i``."""
         parts = g.split([P.D for P in self.maps], dim=-1)
         return torch.stack([P.adjoint(part) for P, part in zip(self.maps, parts)]).sum(0) * self.factor
 
@@ -156,7 +134,6 @@ def build_projection(
     Parameters
     ----------
     projection : str or nn.Module
-    spec : FlatSpec
     d, seed, scale, per_tensor
         See :class:`~lodim.landscape.SubspaceModule`.
     theta0 : Tensor, shape (D,)
@@ -189,10 +166,6 @@ def build_projection(
 def describe_projection(P: nn.Module) -> dict[str, Any]:
     """Return what :func:`lodim.sketch.make_projection` needs to make the same map again.
 
-    Parameters
-    ----------
-    P : nn.Module
-
     Raises
     ------
     ValueError
@@ -223,7 +196,6 @@ def trajectory_basis(points: Float[Tensor, "t D"], d: int) -> Basis:
     ----------
     points : Tensor, shape (t, D)
         The first is the origin, from which differences are taken.
-    d : int
 
     Raises
     ------
@@ -249,7 +221,6 @@ def structured_projection(said: Grouping, said_lr: float, spec: FlatSpec, d: int
     ----------
     said, said_lr
         See :class:`~lodim.landscape.SubspaceModule`.
-    spec : FlatSpec
     d : int
         Trained numbers, the factors among them.
     build : callable
@@ -276,7 +247,6 @@ def direct_names(module: nn.Module, wanted: Sequence[str]) -> set[str]:
 
     Parameters
     ----------
-    module : nn.Module
     wanted : sequence of str
         Names of parameters or of modules.
 
@@ -304,7 +274,6 @@ def direct_size(module: nn.Module, wanted: Sequence[str]) -> int:
 
     Parameters
     ----------
-    module : nn.Module
     wanted : sequence of str
         As for :func:`direct_names`.
     """
@@ -319,12 +288,10 @@ def fixed_numbers(
 
     Parameters
     ----------
-    module : nn.Module
     spec : FlatSpec
         Of all its trained parameters.
     direct : sequence of str
         As for :func:`direct_names`.
-    said : str or callable, optional
     """
     outside = direct_names(module, direct)
     inside = [name for name in spec.names if name not in outside]
@@ -345,10 +312,6 @@ def kept_outside(module: nn.Module) -> dict[str, Tensor]:
 
 def refuse_quantised(module: nn.Module) -> None:
     """Raise if weights of the module are stored as small integers, which cannot be moved by real numbers.
-
-    Parameters
-    ----------
-    module : nn.Module
 
     Raises
     ------

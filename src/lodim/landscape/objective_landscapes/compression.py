@@ -231,7 +231,6 @@ class CompressedModel:
         ----------
         train_error : float
             Of *this* model (:meth:`to_module`) on the n training samples.
-        n : int
         delta, kind, selection_bits
             As there.
         """
@@ -285,12 +284,7 @@ class CompressedModel:
         return theta0 + P(torch.from_numpy(self.theta_d)).to(theta0)
 
     def save(self, path: str | os.PathLike[str]) -> int:
-        """Write the file; return its size in bytes.
-
-        Parameters
-        ----------
-        path : path
-        """
+        """Write the file; return its size in bytes."""
         data = self.to_bytes()
         Path(path).write_bytes(data)
         return len(data)
@@ -316,7 +310,6 @@ class CompressedModel:
 
         Parameters
         ----------
-        path : path
         make_model : callable
             Makes the same network, taking no arguments.
 
@@ -332,11 +325,6 @@ class CompressedModel:
     @classmethod
     def from_bytes(cls, data: bytes, make_model: Callable[[], nn.Module]) -> CompressedModel:
         """Read the content of a file.
-
-        Parameters
-        ----------
-        data : bytes
-        make_model : callable
 
         Raises
         ------

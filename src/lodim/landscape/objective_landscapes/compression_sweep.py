@@ -73,7 +73,6 @@ class CompressionSweep(Result):
     ----------
     points : tuple of CompressionPoint
         One a codebook size, increasing.
-    D, d, n_train : int
     train_score, score : float
         Before rounding.
     delta : float

@@ -102,7 +102,6 @@ class LandscapeDimension(BaseEstimator):
         How the crossing is read off the runs, see :mod:`lodim.landscape.crossing`.
     ci : float
         Nominal coverage of the interval.
-    n_bootstrap : int
     lr : float
         Learning rate that suits direct training.
     lr_grid : sequence of float
@@ -132,7 +131,6 @@ class LandscapeDimension(BaseEstimator):
         cut off; the answer then says how far it got. Your own ``fit_fn`` cannot be cut off, only not started.
     progress : callable, optional
         ``progress(done, text)`` with ``done`` in [0, 1].
-    random_state : int, numpy.random.Generator or None
 
     Attributes
     ----------
@@ -285,7 +283,6 @@ class LandscapeDimension(BaseEstimator):
         X, X_val : array-like, shape (n, ...)
         y, y_val : array-like, shape (n,)
             Numbers; they are standardised.
-        image_shape : sequence of int, optional
         **options
             Of :class:`LandscapeDimension`.
         """

@@ -60,7 +60,6 @@ class EvolutionResult(Result):
         ``"es"`` or ``"cem"``.
     d : int
         Numbers searched over.
-    seed : int
     mean : ndarray, shape (d,)
         The search distribution's final mean: the solution.
     score : float

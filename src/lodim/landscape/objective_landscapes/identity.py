@@ -15,12 +15,7 @@ __all__ = ["as_arrays", "identity", "task_tensors", "update_hash"]
 
 
 def task_tensors(task: Task | None) -> tuple[Tensor, ...]:
-    """Return a task's data.
-
-    Parameters
-    ----------
-    task : Task or None
-    """
+    """Return a task's data."""
     return () if task is None else (task.X, task.y, task.X_val, task.y_val)
 
 

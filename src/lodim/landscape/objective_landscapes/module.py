@@ -320,8 +320,6 @@ class SubspaceModule(nn.Module):
 
         Parameters
         ----------
-        module : nn.Module
-        d : int
         burn_in : callable
             Trains the module it is given in place, e.g. ``lambda m: fit(m, task, Recipe(epochs=1), lr=1e-3)``.
         **options
@@ -346,7 +344,6 @@ class SubspaceModule(nn.Module):
 
         Parameters
         ----------
-        module : nn.Module
         checkpoints : sequence
             Flat vectors (shape (D,), see :meth:`lodim.nets.FlatSpec.flatten`) or state dicts, the first one before
             training.
@@ -419,20 +416,11 @@ class Subspace:
 
     @torch.no_grad()
     def vector(self, v: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch D"]:
-        """Return the weights at v.
-
-        Parameters
-        ----------
-        v : Tensor, shape (..., d)
-        """
+        """Return the weights at v."""
         return self.theta0 + self.projection(v.to(self.theta0))
 
     def to_module(self, v: Float[Tensor, " d"]) -> nn.Module:
         """Return a copy of the module with the weights at v.
-
-        Parameters
-        ----------
-        v : Tensor, shape (d,)
 
         Raises
         ------

@@ -33,7 +33,6 @@ def majority_score(task: Task | None, score_on: str = "val") -> float:
 
     Parameters
     ----------
-    task : Task or None
     score_on : {"val", "train"}
         The set it is scored on.
     """
@@ -75,7 +74,6 @@ def least_d(d_min: int, search: str | Sequence[int], fixed: int) -> int:
     ----------
     d_min : int
         As asked for; 1 stands for the least possible.
-    search : str or sequence of int
     fixed : int
         Numbers of every d that are no directions.
 

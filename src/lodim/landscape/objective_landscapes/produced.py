@@ -34,7 +34,6 @@ def produce(P: Any, x: Float[Tensor, " d"], theta0: Float[Tensor, " D"], spec: F
         The trained numbers.
     theta0 : Tensor, shape (D,)
         The origin.
-    spec : FlatSpec
     """
     inner = P.projection if isinstance(P, StructureAware) else P
     if not (only_eager() and hasattr(inner, "adjoint_parts")) or len(set(spec.dtypes)) > 1:
@@ -80,12 +79,7 @@ def _differentiable(P: Any, x: Tensor, grad: Tensor) -> Tensor:
 
 
 def without_autocast(device_type: str) -> AbstractContextManager[Any]:
-    """Switch autocast off where it is on: produced weights are rounded by the layers that use them, not before.
-
-    Parameters
-    ----------
-    device_type : str
-    """
+    """Switch autocast off where it is on: produced weights are rounded by the layers that use them, not before."""
     if torch.is_autocast_enabled(device_type):
         return torch.autocast(device_type, enabled=False)
     return nullcontext()

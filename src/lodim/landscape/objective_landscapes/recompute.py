@@ -19,10 +19,6 @@ __all__ = ["Recompute"]
 class Recompute:
     """The ``context_fn`` of :func:`torch.utils.checkpoint.checkpoint` for a module with produced weights.
 
-    Parameters
-    ----------
-    module : nn.Module
-
     Attributes
     ----------
     weights : mapping of str to Tensor, or None

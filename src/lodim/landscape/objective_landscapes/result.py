@@ -83,8 +83,6 @@ class LandscapeResult(Result):
         The score to be reached.
     threshold : float
         Its share of the baseline.
-    score_name : str
-    greater_is_better : bool
     estimator, ci_method : str
         How the crossing and its interval were made.
     ci : float
@@ -97,8 +95,6 @@ class LandscapeResult(Result):
         The multiplier of the learning rate that was chosen; the crossing uses the runs made with it.
     lr_direct : float
         Learning rate of the direct runs.
-    projection, scale : str
-    seconds : float
     seed : int
         The root seed.
     notes : tuple of str

@@ -44,8 +44,6 @@ def bracket_of(
     ----------
     runs : mapping of int to sequence of float
         Scores by size; one that is not finite counts as a failure.
-    threshold : float
-    greater_is_better : bool
 
     Returns
     -------
@@ -102,7 +100,6 @@ def bracket_waves(
 
     Parameters
     ----------
-    threshold : float
     d_max, d_min : int
         Largest and least size that may be run.
     d0 : int
@@ -115,7 +112,6 @@ def bracket_waves(
         Replicates of every other size.
     lookahead : int
         Sizes of one wave.
-    greater_is_better : bool
     known : mapping of int to sequence of float, optional
         Scores of runs made before.
 
@@ -188,12 +184,7 @@ def _next_sizes(
 
 
 def grid_sizes(d_min: int, d_max: int) -> list[int]:
-    """Return 1, 1.5, 2, 3, 5, 7 times every power of ten between two sizes, both included.
-
-    Parameters
-    ----------
-    d_min, d_max : int
-    """
+    """Return 1, 1.5, 2, 3, 5, 7 times every power of ten between two sizes, both included."""
     steps = (1, 1.5, 2, 3, 5, 7)
     decades = range(math.floor(math.log10(d_min)), math.ceil(math.log10(d_max)) + 1)
     inner = {int(s * 10**p) for p in decades for s in steps if s * 10**p >= 1}
@@ -207,8 +198,6 @@ def grid_waves(
 
     Parameters
     ----------
-    sizes : sequence of int
-    n_seeds : int
     known : mapping of int to sequence of float, optional
         Scores of the first replicates that exist already.
 

@@ -44,7 +44,6 @@ def compact_state(subspace: Any, state: dict[str, Any], prefix: str, metadata: A
     subspace : SubspaceModule
     state : dict
         Changed in place.
-    prefix : str
     metadata : object
         Not used.
     """
@@ -62,7 +61,6 @@ def complete_state(subspace: Any, state: dict[str, Any], prefix: str, *rest: Any
     subspace : SubspaceModule
     state : dict
         Changed in place; torch passes its own copy.
-    prefix : str
     *rest
         Not used.
 

@@ -141,10 +141,6 @@ class StructureAware(nn.Module):
     def reseed(self, round: int) -> StructureAware:
         """Draw another P, see :meth:`lodim.sketch.RandomProjection.reseed`.
 
-        Parameters
-        ----------
-        round : int
-
         Raises
         ------
         ValueError
@@ -166,22 +162,12 @@ class StructureAware(nn.Module):
         return self.projection.fingerprint()
 
     def split(self, x: Float[Tensor, "*batch d"]) -> tuple[Tensor, Tensor]:
-        """Return v, shape (..., d - m), and the factors lambda, shape (..., m).
-
-        Parameters
-        ----------
-        x : Tensor, shape (..., d)
-        """
+        """Return v, shape (..., d - m), and the factors lambda, shape (..., m)."""
         v, mu = x.split((self.d - self.m, self.m), dim=-1)
         return v, 1 + self.rate * mu
 
     def scales(self, x: Float[Tensor, " d"]) -> dict[str, float]:
-        """Return the factors by the names of their groups.
-
-        Parameters
-        ----------
-        x : Tensor, shape (d,)
-        """
+        """Return the factors by the names of their groups."""
         return dict(zip(self.groups, self.split(x.detach())[1].tolist()))
 
     def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch D"]:
@@ -197,25 +183,14 @@ class StructureAware(nn.Module):
         return self.by_tensors(x)
 
     def by_tensors(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch D"]:
-        """Return the same as :meth:`forward` by plain operations, for batches and higher derivatives.
-
-        Parameters
-        ----------
-        x : Tensor, shape (..., d)
-        """
+        """Return the same as :meth:`forward` by plain operations, for batches and higher derivatives."""
         v, scales = self.split(x)
         moves = self.projection(v).split(self.sizes, dim=-1)
         return torch.cat([move * scales[..., k, None] for move, k in zip(moves, self.owner)], dim=-1)
 
     @torch.no_grad()
     def add_to(self, origin: Float[Tensor, " D"], x: Float[Tensor, " d"]) -> Float[Tensor, " D"]:
-        """Return the origin plus the move, without a derivative.
-
-        Parameters
-        ----------
-        origin : Tensor, shape (D,)
-        x : Tensor, shape (d,)
-        """
+        """Return the origin plus the move, without a derivative."""
         if origin.dtype != x.dtype:
             return origin + self(x)
         v, scales = self.split(x)

@@ -91,11 +91,6 @@ class OutOfTimeError(Exception):
 class Sweep:
     """Runs a baseline and a search for the least d, and remembers everything.
 
-    Parameters
-    ----------
-    settings : Settings
-    trainer : Trainer
-
     Attributes
     ----------
     direct : list of Trained
@@ -280,12 +275,7 @@ class Sweep:
         return Trial(int(d), seed, s.lr * multiplier * self.trainer.stretch(int(d)), multiplier)
 
     def scores(self, multiplier: float) -> dict[int, list[float]]:
-        """Scores by d of the runs made with one multiplier.
-
-        Parameters
-        ----------
-        multiplier : float
-        """
+        """Scores by d of the runs made with one multiplier."""
         found: dict[int, list[float]] = {}
         for t in self.runs:
             if t.record.multiplier == multiplier:

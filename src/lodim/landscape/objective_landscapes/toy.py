@@ -49,7 +49,6 @@ class ToyCurve(Result):
 
     Attributes
     ----------
-    D, groups : int
     dims : tuple of int
         Subspace dimensions, increasing.
     performance : ndarray, shape (n_dims, n_seeds)
@@ -129,22 +128,12 @@ class ToySumProblem:
         return torch.arange(1, self.groups + 1, dtype=torch.float64)
 
     def loss(self, theta: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch"]:
-        """Sum of squared misses of the targets; differentiable.
-
-        Parameters
-        ----------
-        theta : Tensor, shape (..., D)
-        """
+        """Sum of squared misses of the targets; differentiable."""
         sums = theta.unflatten(-1, (self.groups, -1)).sum(-1)
         return ((sums - self.targets().to(theta)) ** 2).sum(-1)
 
     def performance(self, theta: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch"]:
-        """exp(-loss), in (0, 1].
-
-        Parameters
-        ----------
-        theta : Tensor, shape (..., D)
-        """
+        """exp(-loss), in (0, 1]."""
         return torch.exp(-self.loss(theta))
 
     def optimum(
@@ -194,7 +183,6 @@ class ToySumProblem:
             Kind of random map, see :func:`lodim.sketch.make_projection`.
         threshold : float
             Mean performance that counts as solved.
-        seed : int
 
         Returns
         -------

@@ -69,7 +69,6 @@ class Trained:
 
     Attributes
     ----------
-    record : RunRecord
     v : ndarray, shape (d,), or None
         The trained numbers; None for direct training.
     buffers : dict of str to ndarray
@@ -201,16 +200,13 @@ class Trainer:
         ``make_model() -> nn.Module``, with its ordinary random initialisation.
     task : Task or None
         For the built-in training.
-    recipe : Recipe
     fit_fn, score_fn : callable or None
         The user's own training ``fit_fn(module, train, *, lr, seed)`` and score ``score_fn(module, data)``.
     train, val : object
         Handed to them as they are.
-    projection, scale : str
     score_on : {"val", "train"}
     n_jobs, ray
         As for :func:`lodim.parallel.run_jobs`.
-    store : ResultStore or None
     vectorize : {"auto", True, False}
         "auto": one vectorised run wherever the module allows it and neither processes nor Ray are asked for.
     said, train_directly
@@ -320,7 +316,6 @@ class Trainer:
 
         Parameters
         ----------
-        trials : sequence of Trial
         on_trained : callable
             ``on_trained(index, trained, cached)``; a run that failed has a NaN score and its traceback.
         deadline : float, optional
@@ -437,12 +432,7 @@ class Trainer:
         return replicas
 
     def rebuild(self, trained: Trained) -> Any:
-        """Return the trained module of a run: a SubspaceModule, or the network itself where all of it was trained.
-
-        Parameters
-        ----------
-        trained : Trained
-        """
+        """Return the trained module of a run: a SubspaceModule, or the network itself where all of it was trained."""
         record, d = trained.record, None if trained.v is None else trained.record.d
         module = network = self.job.module(Trial(d, record.seed, record.lr))
         with torch.no_grad():

@@ -58,7 +58,6 @@ class SoftRounding(nn.Module):
 
     Parameters
     ----------
-    weight : Tensor
     grid : AffineWeight
         Scales and zero points, which stay.
 
@@ -104,12 +103,7 @@ class SoftRounding(nn.Module):
         return from_blocks(blocks, self.shape, self.spec).to(weight.dtype)
 
     def penalty(self, beta: float) -> Float[Tensor, ""]:
-        """Return the sum of ``1 - abs(2h - 1)**beta``, zero where every h is 0 or 1.
-
-        Parameters
-        ----------
-        beta : float
-        """
+        """Return the sum of ``1 - abs(2h - 1)**beta``, zero where every h is 0 or 1."""
         return (self.own * (1 - (2 * self.shares() - 1).abs().pow(beta))).sum()
 
 
@@ -119,7 +113,6 @@ class AdaRoundReport(Result):
 
     Attributes
     ----------
-    layers : tuple of str
     nearest_error, learnt_error : tuple of float
         Mean squared error of the layer's output, summed over channels, of rounding to nearest and of what was kept.
     flipped : tuple of float
@@ -168,8 +161,6 @@ def adaround(
         Inputs, or batches of them; some hundreds will do. They are held in memory for one layer at a time.
     steps : int
         Of Adam, for each layer.
-    lr : float
-    batch_size : int
     penalty : float
         Weight of the term that drives the shares to 0 or 1.
     beta : (float, float)

@@ -32,7 +32,6 @@ class IntegerAgreement(Result):
 
     Attributes
     ----------
-    layers : tuple of str
     equal : tuple of float
         Share of the codes a layer reads that are the same.
     within_one : tuple of float

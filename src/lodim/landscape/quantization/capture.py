@@ -25,7 +25,6 @@ def channel_mean(output: Float[Tensor, ...], layer: nn.Module) -> Float[Tensor, 
 
     Parameters
     ----------
-    output : Tensor
     layer : nn.Module
         Linear (channels last) or convolutional (channels on axis 1).
     """
@@ -63,7 +62,6 @@ def layer_means(
 
     Parameters
     ----------
-    model : nn.Module
     layers : dict of str to nn.Module
         Of the model. A layer that wraps another as ``.layer`` has that one's channels.
     data : Tensor or iterable
@@ -94,7 +92,6 @@ def layer_inputs(model: nn.Module, layer: nn.Module, data: Any) -> Tensor:
 
     Parameters
     ----------
-    model : nn.Module
     layer : nn.Module
         Of the model.
     data : Tensor or iterable

@@ -81,10 +81,6 @@ class Link:
 def trace_graph(model: nn.Module) -> fx.Graph:
     """Trace a module symbolically.
 
-    Parameters
-    ----------
-    model : nn.Module
-
     Raises
     ------
     ValueError
@@ -107,7 +103,6 @@ def find_links(model: nn.Module, readers: tuple[type[nn.Module], ...] = LAYERS) 
 
     Parameters
     ----------
-    model : nn.Module
     readers : tuple of type
         What counts as the layer that reads.
 
@@ -145,7 +140,6 @@ def reads_rows(graph: fx.Graph, name: str, modules: dict[str, nn.Module]) -> boo
         From :func:`trace_graph`.
     name : str
         Of the layer.
-    modules : dict of str to nn.Module
     """
     node = next(node for node in graph.nodes if node.op == "call_module" and node.target == name)
     while node.all_input_nodes:

@@ -42,12 +42,7 @@ _MODES = ("fake", "packed", "integer")
 
 
 def quant_layers(model: nn.Module) -> dict[str, QuantLayer]:
-    """Return the quantised layers of a model by name.
-
-    Parameters
-    ----------
-    model : nn.Module
-    """
+    """Return the quantised layers of a model by name."""
     return {name: module for name, module in model.named_modules() if isinstance(module, QuantLayer)}
 
 
@@ -100,8 +95,6 @@ def wrap(
 
     Parameters
     ----------
-    reference : nn.Module
-    recipe : QuantRecipe
     qat, calibration, seed
         As in :func:`prepare`.
     """
@@ -124,12 +117,7 @@ def wrap(
 
 
 def weight_names(model: nn.Module) -> dict[int, tuple[str, ...]]:
-    """Return all names of each parameter, by identity: several for one that layers share.
-
-    Parameters
-    ----------
-    model : nn.Module
-    """
+    """Return all names of each parameter, by identity: several for one that layers share."""
     names: dict[int, tuple[str, ...]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names[id(parameter)] = (*names.get(id(parameter), ()), name)
@@ -284,7 +272,6 @@ def run_batch(model: nn.Module, batch: Any) -> Any:
 
     Parameters
     ----------
-    model : nn.Module
     batch : Tensor, array, mapping, tuple or list
     """
     positional, named = model_inputs(model, batch)
@@ -361,12 +348,7 @@ def convert(model: nn.Module, mode: str = "fake") -> nn.Module:
 
 
 def freeze_inputs(model: nn.Module) -> nn.Module:
-    """Fix the scales of every calibrated input, in place, and return the model.
-
-    Parameters
-    ----------
-    model : nn.Module
-    """
+    """Fix the scales of every calibrated input, in place, and return the model."""
     for layer in quant_layers(model).values():
         if isinstance(layer.activation_quantizer, ActivationQuantizer):
             layer.activation_quantizer.freeze()
@@ -374,12 +356,7 @@ def freeze_inputs(model: nn.Module) -> nn.Module:
 
 
 def raise_if_not_calibrated(layers: Mapping[str, QuantLayer]) -> None:
-    """Raise ``RuntimeError`` naming the layers whose inputs have static scales and were not shown data.
-
-    Parameters
-    ----------
-    layers : mapping of str to QuantLayer
-    """
+    """Raise ``RuntimeError`` naming the layers whose inputs have static scales and were not shown data."""
     waiting = [
         name
         for name, layer in layers.items()

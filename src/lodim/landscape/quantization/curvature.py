@@ -76,12 +76,7 @@ def _is_pair(data: Any) -> bool:
 
 
 def default_loss(output: Tensor, target: Tensor) -> Float[Tensor, ""]:
-    """Return the cross-entropy for integer targets, the mean squared error for others.
-
-    Parameters
-    ----------
-    output, target : Tensor
-    """
+    """Return the cross-entropy for integer targets, the mean squared error for others."""
     if not target.is_floating_point():
         return nn.functional.cross_entropy(output, target)
     return nn.functional.mse_loss(output.reshape(target.shape), target)
@@ -93,11 +88,8 @@ class HessianTrace(Result):
 
     Attributes
     ----------
-    layers : tuple of str
     sizes : tuple of int
         Weights of each layer.
-    trace, standard_error : tuple of float
-    n_probes : int
     converged : bool
         Whether every layer met the tolerance.
     """
@@ -243,7 +235,6 @@ def quantizable_weights(model: nn.Module, layers: LayerFilter) -> dict[str, Tens
 
     Parameters
     ----------
-    model : nn.Module
     layers : "all", str, sequence of str or callable
     """
     seen: set[int] = set()

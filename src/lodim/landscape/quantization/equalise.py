@@ -61,12 +61,7 @@ _STILL = 1e-4  # relative change of the factors at which a sweep is the last
 
 
 class FoldedNorm(nn.Identity):
-    """What is left of a folded normalisation: its input passes, if it has as many axes as was known when folding.
-
-    Parameters
-    ----------
-    axes : int
-    """
+    """What is left of a folded normalisation: its input passes, if it has as many axes as was known when folding."""
 
     def __init__(self, axes: int) -> None:
         super().__init__()

@@ -64,10 +64,6 @@ def binary_weights(
 ) -> tuple[Float[Tensor, "rows 1"], Float[Tensor, "rows n"]]:
     """Scale a and signs of each row, a sign(W) being the nearest such pattern.
 
-    Parameters
-    ----------
-    rows : Tensor, shape (rows, n)
-
     Returns
     -------
     a : Tensor, shape (rows, 1)
@@ -84,7 +80,6 @@ def ternary_weights(
 
     Parameters
     ----------
-    rows : Tensor, shape (rows, n)
     threshold : float
         Weights up to this share of the row's mean size become 0.
 
@@ -107,12 +102,7 @@ def ternary_weights(
 
 
 def sign_ste(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Sign, +1 for zero; the gradient passes where the size is at most 1.
-
-    Parameters
-    ----------
-    x : Tensor
-    """
+    """Sign, +1 for zero; the gradient passes where the size is at most 1."""
     return _pass_through(_sign(x.detach()), x)
 
 
@@ -130,11 +120,9 @@ class ScaledSignQuantizer(nn.Module):
 
     Parameters
     ----------
-    weight : Tensor
     threshold : float or None
         Of the ternary pattern; None is binary.
     granularity : {"tensor", "channel", "group"}
-    group_size : int, optional
 
     Attributes
     ----------
@@ -164,44 +152,24 @@ class ScaledSignQuantizer(nn.Module):
     def pattern(
         self, weight: Float[Tensor, "*shape"]
     ) -> tuple[Float[Tensor, "rows 1"], Float[Tensor, "rows n"]]:
-        """Return scales and signs of a weight, by rows.
-
-        Parameters
-        ----------
-        weight : Tensor
-        """
+        """Return scales and signs of a weight, by rows."""
         rows = as_rows(weight, self.granularity, self.group_size)
         return binary_weights(rows) if self.threshold is None else ternary_weights(rows, self.threshold)
 
     def codes(self, weight: Float[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
-        """Return 0 and 1 for minus and plus, or 0, 1, 2 for minus, zero, plus; the scales are kept.
-
-        Parameters
-        ----------
-        weight : Tensor
-        """
+        """Return 0 and 1 for minus and plus, or 0, 1, 2 for minus, zero, plus; the scales are kept."""
         scale, pattern = self.pattern(weight)
         self.scale.copy_(scale)
         steps = (pattern + 1) / 2 if self.threshold is None else pattern + 1
         return steps.reshape(weight.shape).int()
 
     def decode(self, codes: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Return the weights that codes stand for.
-
-        Parameters
-        ----------
-        codes : Tensor
-        """
+        """Return the weights that codes stand for."""
         signs = 2 * codes - 1 if self.threshold is None else codes - 1
         return (self.scale * signs.reshape(len(self.scale), -1)).reshape(codes.shape)
 
     def forward(self, weight: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Round the weights; the gradient passes where their size is at most 1.
-
-        Parameters
-        ----------
-        weight : Tensor
-        """
+        """Round the weights; the gradient passes where their size is at most 1."""
         scale, pattern = self.pattern(weight)
         self.scale.copy_(scale)
         return _pass_through((scale * pattern).reshape(weight.shape), weight)
@@ -218,7 +186,6 @@ class BinarySpec:
     Attributes
     ----------
     granularity : {"tensor", "channel", "group"}
-    group_size : int, optional
     """
 
     granularity: str = "channel"
@@ -240,7 +207,6 @@ class BinarySpec:
 
         Parameters
         ----------
-        weight : Tensor
         gram : Tensor, optional
             Not used.
         """
@@ -256,7 +222,6 @@ class TernarySpec:
     threshold : float
         Weights up to this share of the mean size become 0.
     granularity : {"tensor", "channel", "group"}
-    group_size : int, optional
     """
 
     threshold: float = 0.7
@@ -280,7 +245,6 @@ class TernarySpec:
 
         Parameters
         ----------
-        weight : Tensor
         gram : Tensor, optional
             Not used.
         """
@@ -301,21 +265,11 @@ class XNORLinear(nn.Module):
         self.weight, self.bias = layer.weight, layer.bias
 
     def input_scale(self, x: Float[Tensor, "*batch i"]) -> Float[Tensor, "*batch 1"]:
-        """K: the mean size of each sample's inputs.
-
-        Parameters
-        ----------
-        x : Tensor
-        """
+        """K: the mean size of each sample's inputs."""
         return x.abs().mean(dim=-1, keepdim=True)
 
     def forward(self, x: Float[Tensor, "*batch i"]) -> Float[Tensor, "*batch o"]:
-        """Apply the layer.
-
-        Parameters
-        ----------
-        x : Tensor
-        """
+        """Apply the layer."""
         a, _ = binary_weights(self.weight.detach())
         out = F.linear(sign_ste(x), sign_ste(self.weight)) * self.input_scale(x) * a[:, 0]
         return out if self.bias is None else out + self.bias
@@ -347,22 +301,12 @@ class XNORConv2d(nn.Module):
         }
 
     def input_scale(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch 1 h_out w_out"]:
-        """K: the mean size of the inputs each output sees, padding counted as zeros.
-
-        Parameters
-        ----------
-        x : Tensor
-        """
+        """K: the mean size of the inputs each output sees, padding counted as zeros."""
         window = torch.ones_like(self.weight[:1, :1]) / self.weight[0, 0].numel()
         return F.conv2d(x.abs().mean(dim=1, keepdim=True), window, **self.geometry)
 
     def forward(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch o h_out w_out"]:
-        """Apply the layer.
-
-        Parameters
-        ----------
-        x : Tensor
-        """
+        """Apply the layer."""
         a, _ = binary_weights(self.weight.detach().flatten(1))
         signs = F.conv2d(sign_ste(x), sign_ste(self.weight), **self.geometry)
         out = signs * self.input_scale(x) * a[:, :, None]
@@ -395,7 +339,6 @@ def xnor_matmul(x: Float[Tensor, "n i"], w: Float[Tensor, "o i"]) -> Int[Tensor,
 
     Parameters
     ----------
-    x : Tensor, shape (n, i)
     w : Tensor, shape (o, i)
         Signs are taken of both; that of zero is +1.
     """

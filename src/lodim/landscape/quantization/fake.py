@@ -80,7 +80,6 @@ class AffineWeight(nn.Module):
     ----------
     weight : Tensor
         The weight to choose the ranges from.
-    spec : QuantSpec
     follow : bool
         Whether the ranges are chosen again at every forward in training mode, for weights being trained.
     seed : int
@@ -111,44 +110,24 @@ class AffineWeight(nn.Module):
 
     @torch.no_grad()
     def refresh(self, weight: Float[Tensor, "*shape"]) -> None:
-        """Choose the ranges again.
-
-        Parameters
-        ----------
-        weight : Tensor
-        """
+        """Choose the ranges again."""
         scale, zero_point = weight_qparams(weight.detach(), self.spec)
         self.scale.copy_(scale)
         self.zero_point.copy_(zero_point)
 
     def forward(self, weight: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Return the rounded weight.
-
-        Parameters
-        ----------
-        weight : Tensor
-        """
+        """Return the rounded weight."""
         if self.follow and self.training:
             self.refresh(weight)
         generator = None if self.training else self._generator()
         return fake_quantize(weight, self.scale, self.zero_point, self.spec, generator=generator)
 
     def codes(self, weight: Float[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
-        """Return the weight's codes, those of evaluation mode.
-
-        Parameters
-        ----------
-        weight : Tensor
-        """
+        """Return the weight's codes, those of evaluation mode."""
         return quantize_affine(weight, self.scale, self.zero_point, self.spec, generator=self._generator())
 
     def decode(self, codes: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Return the weight that codes stand for, in the precision of the scales.
-
-        Parameters
-        ----------
-        codes : Tensor
-        """
+        """Return the weight that codes stand for, in the precision of the scales."""
         return dequantize_affine(codes, self.scale, self.zero_point, self.spec)
 
     def overhead_bits(self) -> dict[str, int]:
@@ -175,7 +154,6 @@ class ActivationQuantizer(nn.Module):
 
     Parameters
     ----------
-    spec : QuantSpec
     dynamic : bool
         Choose the range of each input from itself.
 
@@ -207,12 +185,7 @@ class ActivationQuantizer(nn.Module):
         return self.observer is None or self.observer.n_batches > 0
 
     def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Return the input rounded, or unchanged while observing.
-
-        Parameters
-        ----------
-        x : Tensor
-        """
+        """Return the input rounded, or unchanged while observing."""
         if self.mode == "frozen":
             check_channels(x.shape, self.spec, self.scale.numel())
             return fake_quantize(x, self.scale, self.zero_point, self.spec)
@@ -224,12 +197,7 @@ class ActivationQuantizer(nn.Module):
 
     @torch.no_grad()
     def qparams(self, x: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, " blocks"], Int[Tensor, " blocks"]]:
-        """Return the scales and zero points for an input: its own if dynamic, else those frozen.
-
-        Parameters
-        ----------
-        x : Tensor
-        """
+        """Return the scales and zero points for an input: its own if dynamic, else those frozen."""
         if self.mode != "dynamic":
             return self.scale, self.zero_point
         if self.spec.observer in ("minmax", "moving_average"):
@@ -281,7 +249,6 @@ class QuantLayer(nn.Module):
         The layer's weight has been rounded for good and is taken as it is.
     source : tuple of str
         All names that the float model has for the weight; several if layers share it.
-    weight_spec, activation_spec : QuantSpec or None
     """
 
     source: tuple[str, ...] = ()
@@ -333,12 +300,7 @@ class QuantLayer(nn.Module):
         return self.weight_quantizer(weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the layer's output.
-
-        Parameters
-        ----------
-        x : Tensor
-        """
+        """Return the layer's output."""
         if self.activation_quantizer is not None and self.enabled:
             x = self.activation_quantizer(x)
         return apply_layer(self.layer, x, self.quantized_weight())
@@ -350,7 +312,6 @@ def apply_layer(layer: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None
     Parameters
     ----------
     layer : nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d or nn.Embedding
-    x, weight : Tensor
     bias : Tensor, optional
         Instead of the layer's own.
     """

@@ -150,12 +150,7 @@ class FixedPoint:
         return self.codes.ndim
 
     def size(self, dim: int | None = None) -> Any:
-        """Return the shape or one of its entries.
-
-        Parameters
-        ----------
-        dim : int, optional
-        """
+        """Return the shape or one of its entries."""
         return self.codes.shape if dim is None else self.codes.shape[dim]
 
     def to_float(self) -> Float[Tensor, "batch ..."]:
@@ -163,12 +158,7 @@ class FixedPoint:
         return self.codes * self.scale
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> FixedPoint:
-        """Return it with axes merged.
-
-        Parameters
-        ----------
-        start_dim, end_dim : int
-        """
+        """Return it with axes merged."""
         return self._reshaped(lambda t: t.flatten(start_dim, end_dim))
 
     def reshape(self, *shape: Any) -> FixedPoint:
@@ -192,7 +182,6 @@ class FixedPoint:
         Parameters
         ----------
         dim : int or tuple of int
-        keepdim : bool
         """
         dims = [d % self.codes.ndim for d in ((dim,) if isinstance(dim, int) else dim)]
         count, scale = math.prod(self.codes.shape[d] for d in dims), self.scale

@@ -77,7 +77,6 @@ def ready(model: nn.Module, recipe: QuantRecipe, calibration: Any = None) -> nn.
     ----------
     model : nn.Module
         Not changed.
-    recipe : QuantRecipe
     calibration : Tensor, array or list, optional
         Its first batch shows what batch normalisations act on. Without, one after a linear layer is folded only where
         something before it flattens, or where equalisation or bias correction needs it.

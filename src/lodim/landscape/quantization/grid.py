@@ -59,13 +59,7 @@ __all__ = [
 
 
 def n_blocks(shape: torch.Size | tuple[int, ...], spec: QuantSpec) -> int:
-    """Return how many scales a tensor of this shape has.
-
-    Parameters
-    ----------
-    shape : tuple of int
-    spec : QuantSpec
-    """
+    """Return how many scales a tensor of this shape has."""
     if spec.granularity == "tensor":
         return 1
     if spec.granularity == "token":
@@ -86,7 +80,6 @@ def check_channels(shape: torch.Size | tuple[int, ...], spec: QuantSpec, expecte
     ----------
     shape : tuple of int
         Of the activations.
-    spec : QuantSpec
     expected : int
         How many ranges there are.
 
@@ -122,11 +115,6 @@ def keeping_precision(move: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Te
 def to_blocks(x: Tensor, spec: QuantSpec) -> Tensor:
     """Return a tensor as a matrix, one row for each scale.
 
-    Parameters
-    ----------
-    x : Tensor
-    spec : QuantSpec
-
     Returns
     -------
     Tensor, shape (n_blocks, block)
@@ -153,7 +141,6 @@ def from_blocks(blocks: Tensor, shape: torch.Size | tuple[int, ...], spec: Quant
     blocks : Tensor, shape (n_blocks, block)
     shape : tuple of int
         Of the tensor.
-    spec : QuantSpec
     """
     if spec.granularity in ("tensor", "token"):
         return blocks.reshape(shape)
@@ -164,13 +151,7 @@ def from_blocks(blocks: Tensor, shape: torch.Size | tuple[int, ...], spec: Quant
 
 
 def block_mask(shape: torch.Size | tuple[int, ...], spec: QuantSpec) -> Bool[Tensor, "n_blocks block"] | None:
-    """Return which entries of :func:`to_blocks` are the tensor's own, None if all are.
-
-    Parameters
-    ----------
-    shape : tuple of int
-    spec : QuantSpec
-    """
+    """Return which entries of :func:`to_blocks` are the tensor's own, None if all are."""
     if spec.granularity != "group":
         return None
     assert spec.group_size is not None
@@ -192,7 +173,6 @@ def choose_qparams(
     ----------
     low, high : Tensor
         One range for each block; widened to hold zero.
-    spec : QuantSpec
 
     Returns
     -------
@@ -239,9 +219,6 @@ def quantize_affine(
 
     Parameters
     ----------
-    x : Tensor
-    scale, zero_point : Tensor, shape (n_blocks,)
-    spec : QuantSpec
     generator : torch.Generator, optional
         Of stochastic rounding.
 
@@ -262,14 +239,7 @@ def dequantize_affine(
     zero_point: Int[Tensor, " n_blocks"],
     spec: QuantSpec,
 ) -> Float[Tensor, "*shape"]:
-    """Return the numbers that codes stand for, in the precision of the scale.
-
-    Parameters
-    ----------
-    codes : Tensor
-    scale, zero_point : Tensor, shape (n_blocks,)
-    spec : QuantSpec
-    """
+    """Return the numbers that codes stand for, in the precision of the scale."""
     blocks = (to_blocks(codes, spec) - zero_point[:, None]) * scale[:, None]
     return from_blocks(blocks, codes.shape, spec)
 
@@ -286,11 +256,9 @@ def fake_quantize(
 
     Parameters
     ----------
-    x : Tensor
     scale, zero_point : Tensor, shape (n_blocks,)
         A scale that requires a gradient gets that of the rounding's straight-through derivative:
         :math:`\lfloor r/S \rceil - r/S` inside, the end of the grid outside.
-    spec : QuantSpec
     generator : torch.Generator, optional
         Of stochastic rounding.
     """
@@ -311,9 +279,7 @@ def fake_quantize_blocks(
 
     Parameters
     ----------
-    blocks : Tensor, shape (n_blocks, block)
     scale, zero_point : Tensor, shape (n_blocks, 1)
-    spec : QuantSpec
     generator : torch.Generator, optional
         Of stochastic rounding.
     """
@@ -375,8 +341,6 @@ def weight_qparams(
 
     Parameters
     ----------
-    weight : Tensor
-    spec : QuantSpec
     module_axis : int, optional
         The axis of the channels, if not ``spec.axis``; say the same to the other functions then.
 

@@ -20,7 +20,6 @@ class StreamingHistogram:
 
     Parameters
     ----------
-    n_blocks : int
     bins : int
         A power of two; they cover [-R, R) with a power of two for R, so at least a quarter of them hold [0, max abs].
 

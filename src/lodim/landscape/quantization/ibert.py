@@ -44,12 +44,7 @@ _MOST_FEATURES = 2**13
 
 
 def integer_gelu(x: FixedPoint) -> FixedPoint:
-    """GELU, x times the normal distribution function.
-
-    Parameters
-    ----------
-    x : FixedPoint
-    """
+    """GELU, x times the normal distribution function."""
     x = _usable(_narrowed(x))
     a, b = _ERF
     scale = x.scale / math.sqrt(2)
@@ -94,11 +89,6 @@ def integer_exp(x: FixedPoint) -> FixedPoint:
 def integer_softmax(x: FixedPoint, dim: int = -1) -> FixedPoint:
     """Softmax over an axis other than the batch.
 
-    Parameters
-    ----------
-    x : FixedPoint
-    dim : int
-
     Returns
     -------
     FixedPoint
@@ -138,7 +128,6 @@ def integer_layer_norm(
 
     Parameters
     ----------
-    x : FixedPoint
     weight, bias : Tensor, shape (i,), optional
         Folded into the output's scale and added at it; a weight of 0 leaves the bias.
 

@@ -58,7 +58,6 @@ class IntegerLayer(nn.Module):
     ----------
     weight, bias : Tensor
         int64: codes less their zero points, and the bias at the scale of the sums.
-    input_scale, input_zero : Tensor
     sum_scale : Tensor, shape (outputs,)
         Of the sums: weight's times input's.
     bound : int
@@ -135,12 +134,7 @@ class IntegerLayer(nn.Module):
         return quantize_affine(x, scale, zero, spec).long()
 
     def forward(self, x: Float[Tensor, ...] | FixedPoint) -> FixedPoint:
-        """Return the layer's sums.
-
-        Parameters
-        ----------
-        x : Tensor or FixedPoint
-        """
+        """Return the layer's sums."""
         steps = (self.input_codes(x) - self.input_zero).double()
         sums = apply_layer(self.geometry, steps, self.weight.double(), self.bias.double())
         shape = [1] * sums.ndim
@@ -203,12 +197,7 @@ class IntegerModel(nn.Module):
         return out
 
     def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
-        """Return the output as numbers.
-
-        Parameters
-        ----------
-        x : Tensor
-        """
+        """Return the output as numbers."""
         return self.sums(x).to_float().to(x.dtype)
 
 

@@ -63,13 +63,7 @@ def step_gradient_factor(n: int, qmax: int) -> float:
 
 
 def lsq_start(blocks: Float[Tensor, "n_blocks block"], qmax: int) -> Float[Tensor, " n_blocks"]:
-    r"""Return LSQ's first steps, :math:`2\, \overline{|r|} / \sqrt{q_{\max}}` of each block.
-
-    Parameters
-    ----------
-    blocks : Tensor
-    qmax : int
-    """
+    r"""Return LSQ's first steps, :math:`2\, \overline{|r|} / \sqrt{q_{\max}}` of each block."""
     start = 2 * blocks.abs().mean(1) / math.sqrt(qmax)
     return torch.where(start > 0, start, torch.ones_like(start))
 
@@ -110,7 +104,6 @@ class LearntStep(nn.Module):
 
     Parameters
     ----------
-    weight : Tensor
     grid : AffineWeight
         Gives the spec, the zero points and the steps to start from.
     start : {"auto", "grid", "lsq"}
@@ -143,31 +136,16 @@ class LearntStep(nn.Module):
         return self.spec.qmin, self.spec.qmax
 
     def forward(self, weight: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Return the rounded weight.
-
-        Parameters
-        ----------
-        weight : Tensor
-        """
+        """Return the rounded weight."""
         step = scale_gradient(self.step.abs(), self.gradient_factor)
         return _clip_and_round(weight, step, self.zero_point, self.spec)
 
     def codes(self, weight: Float[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
-        """Return the weight's codes.
-
-        Parameters
-        ----------
-        weight : Tensor
-        """
+        """Return the weight's codes."""
         return quantize_affine(weight, self.scale, self.zero_point, self.spec)
 
     def decode(self, codes: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Return the weight that codes stand for.
-
-        Parameters
-        ----------
-        codes : Tensor
-        """
+        """Return the weight that codes stand for."""
         return dequantize_affine(codes, self.scale, self.zero_point, self.spec)
 
     def overhead_bits(self) -> dict[str, int]:
@@ -238,12 +216,7 @@ class ClippedInput(nn.Module):
         self.alpha = nn.Parameter(grid.scale.reshape(()) * (self.spec.qmax - self.spec.qmin))
 
     def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Return the input, clipped and rounded.
-
-        Parameters
-        ----------
-        x : Tensor
-        """
+        """Return the input, clipped and rounded."""
         clipped = clamp_ste(x, 0.0, self.alpha)
         step = self.alpha.detach() / (self.spec.qmax - self.spec.qmin)
         return round_ste(clipped / step) * step

@@ -30,10 +30,6 @@ class LevelQuantizer(nn.Module):
         B.
     coefficient_bits : int
         What one stored coefficient takes.
-
-    Attributes
-    ----------
-    coefficients : Parameter
     """
 
     def __init__(
@@ -56,33 +52,18 @@ class LevelQuantizer(nn.Module):
 
     @torch.no_grad()
     def codes(self, weight: Float[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
-        """Return the index of each weight's level.
-
-        Parameters
-        ----------
-        weight : Tensor
-        """
+        """Return the index of each weight's level."""
         rows = weight.reshape(len(self.coefficients), -1)
         return nearest_level(rows, self.levels()).reshape(weight.shape).int()
 
     @torch.no_grad()
     def decode(self, codes: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Return the weights that codes stand for.
-
-        Parameters
-        ----------
-        codes : Tensor
-        """
+        """Return the weights that codes stand for."""
         rows = codes.reshape(len(self.coefficients), -1).long()
         return self.levels().gather(1, rows).reshape(codes.shape)
 
     def forward(self, weight: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Round the weights; the gradient reaches those within the levels' range, and the coefficients.
-
-        Parameters
-        ----------
-        weight : Tensor
-        """
+        """Round the weights; the gradient reaches those within the levels' range, and the coefficients."""
         rows = weight.reshape(len(self.coefficients), -1)
         levels = self.levels()
         values = levels.gather(1, nearest_level(rows.detach(), levels.detach()))
@@ -131,7 +112,6 @@ def nearest_level(
 
     Parameters
     ----------
-    rows : Tensor, shape (rows, n)
     levels : Tensor, shape (rows, levels)
         In any order.
     """

@@ -69,10 +69,8 @@ class Sensitivity(Result):
 
     Attributes
     ----------
-    layers : tuple of str
     sizes : tuple of int
         Weights of each layer.
-    bits : tuple of int
     omega : tuple of tuple of float
         One row a layer, one column a number of bits.
     method : {"hessian", "eigenvalue", "loss", "kl"}
@@ -132,7 +130,6 @@ def sensitivity(
         Taken in evaluation mode, and not changed.
     data : (Tensor, Tensor), Task or iterable of (Tensor, Tensor)
         Inputs and targets; "kl" needs no targets and takes a tensor of inputs, too.
-    bits : sequence of int
     method : {"hessian", "eigenvalue", "loss", "kl"}
         Squared rounding error times the mean or the top eigenvalue of the layer's Hessian; or, measured with that
         layer alone rounded, the change of the loss, or the mean divergence of the outputs' class probabilities from
@@ -145,7 +142,6 @@ def sensitivity(
         See :func:`lodim.nets.find_layers`.
     n_probes : int
         For "hessian"; see :func:`~lodim.landscape.quantization.hessian_trace`.
-    random_state : int, Generator or None
 
     Returns
     -------
@@ -216,10 +212,8 @@ class BitAssignment(Result):
 
     Attributes
     ----------
-    bits : dict of str to int
     omega : float
         Sum of the chosen sensitivities.
-    cost, budget : float
     method : {"milp", "lagrangian"}
         How it was found: "milp" is optimal, "lagrangian" at the budget's convex hull or better.
     """
@@ -262,7 +256,6 @@ def assign_bits(
 
     Parameters
     ----------
-    sensitivities : Sensitivity
     budget : float
         In the unit of the costs; by default bits a weight, on average.
     choices : sequence of int, optional

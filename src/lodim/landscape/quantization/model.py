@@ -57,7 +57,6 @@ class QuantizedModel(nn.Module):
     ----------
     module : nn.Module
         With :class:`~lodim.landscape.quantization.QuantLayer` in place of layers.
-    recipe : QuantRecipe
     mode : {"fake", "packed", "integer"}
     """
 
@@ -142,12 +141,7 @@ class QuantizedModel(nn.Module):
         return QuantizedModel(convert(self.module, "packed"), self.recipe, "packed", *self._beside)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write codes, scales and what is not quantised to a file.
-
-        Parameters
-        ----------
-        path : path
-        """
+        """Write codes, scales and what is not quantised to a file."""
         self._refuse_integer()
         module = convert(self.module, "packed")
         layers = quant_layers(module)
@@ -172,7 +166,6 @@ class QuantizedModel(nn.Module):
 
         Parameters
         ----------
-        path : path
         model : nn.Module
             Of the original architecture; its weights do not matter and are not changed.
 

@@ -60,12 +60,6 @@ def input_gram(inputs: Float[Tensor, "n ..."], layer: nn.Module) -> Float[Tensor
 
 
 def output_error(error: Float[Tensor, "o i"], gram: Float[Tensor, "i i"]) -> float:
-    r"""Mean squared change of a layer's output, summed over outputs: :math:`\sum_o e_o^\top H e_o`.
-
-    Parameters
-    ----------
-    error : Tensor, shape (o, i)
-    gram : Tensor, shape (i, i)
-    """
+    r"""Mean squared change of a layer's output, summed over outputs: :math:`\sum_o e_o^\top H e_o`."""
     e = error.detach().double()
     return float(((e @ gram.double()) * e).sum())

@@ -106,7 +106,6 @@ def fit_scale(rows: Float[Tensor, "rows n"], base: Float[Tensor, " levels"]) -> 
 
     Parameters
     ----------
-    rows : Tensor, shape (rows, n)
     base : Tensor, shape (levels,)
         Largest size 1.
 
@@ -142,8 +141,6 @@ def codebook_levels(
 
     Parameters
     ----------
-    rows : Tensor, shape (rows, n)
-    n_levels : int
     weights : Tensor, shape (rows, n), optional
         Positive.
 
@@ -166,12 +163,7 @@ def codebook_levels(
 
 
 def sign_patterns(bits: int) -> Float[Tensor, "bits levels"]:
-    """All combinations of ``bits`` signs, one a column.
-
-    Parameters
-    ----------
-    bits : int
-    """
+    """All combinations of ``bits`` signs, one a column."""
     counts = torch.arange(2**bits)
     return torch.stack([1.0 - 2.0 * ((counts >> i) & 1) for i in range(bits)])
 
@@ -183,7 +175,6 @@ def binary_code(
 
     Parameters
     ----------
-    rows : Tensor, shape (rows, n)
     bits : int
         1 to 8.
     n_iterations : int
@@ -227,7 +218,6 @@ class CodebookSpec:
         1 to 8.
     granularity : {"tensor", "channel", "group"}
         What shares a codebook: fewer weights a codebook fit better and cost more (16 bits a level).
-    group_size : int, optional
     weighting : {"none", "inputs"}
         ``"inputs"`` weighs each weight by the mean square of the input it multiplies, which calibration data give.
     """
@@ -253,7 +243,6 @@ class CodebookSpec:
 
         Parameters
         ----------
-        weight : Tensor
         gram : Tensor, shape (i, i), optional
             Second moments of the layer's inputs, for ``weighting="inputs"``.
 
@@ -283,7 +272,6 @@ class PowerOfTwoSpec:
     terms : int
         Shifts a weight: 1 is the logarithmic grid.
     granularity : {"tensor", "channel", "group"}
-    group_size : int, optional
     """
 
     bits: int = 4
@@ -302,7 +290,6 @@ class PowerOfTwoSpec:
 
         Parameters
         ----------
-        weight : Tensor
         gram : Tensor, optional
             Not used.
         """
@@ -320,7 +307,6 @@ class BinaryCodeSpec:
     bits : int
         1 to 8; 1 is the binary network's weight.
     granularity : {"tensor", "channel", "group"}
-    group_size : int, optional
     """
 
     bits: int = 3
@@ -338,7 +324,6 @@ class BinaryCodeSpec:
 
         Parameters
         ----------
-        weight : Tensor
         gram : Tensor, optional
             Not used.
         """

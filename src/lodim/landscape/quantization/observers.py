@@ -64,8 +64,6 @@ def clip_range(
 
     Parameters
     ----------
-    blocks : Tensor, shape (n_blocks, block)
-    spec : QuantSpec
     mask : Tensor of bool, optional
         Entries that count; the others must be zero.
 
@@ -94,12 +92,7 @@ def clip_range(
 def block_extremes(
     blocks: Float[Tensor, "n_blocks block"],
 ) -> tuple[Float[Tensor, " n_blocks"], Float[Tensor, " n_blocks"]]:
-    """Return the smallest and the largest number of each block; zeros for blocks of nothing.
-
-    Parameters
-    ----------
-    blocks : Tensor, shape (n_blocks, block)
-    """
+    """Return the smallest and the largest number of each block; zeros for blocks of nothing."""
     if not blocks.shape[1]:
         return blocks.new_zeros(len(blocks)), blocks.new_zeros(len(blocks))
     if len(blocks) == 1:
@@ -189,7 +182,6 @@ def aciq_clip(bits: int, family: str) -> float:
 
     Parameters
     ----------
-    bits : int
     family : {"laplace", "gauss"}
 
     Returns
@@ -321,10 +313,6 @@ class RangeObserver:
     @torch.no_grad()
     def update(self, x: Float[Tensor, "*shape"]) -> None:
         """Note a batch.
-
-        Parameters
-        ----------
-        x : Tensor
 
         Raises
         ------

@@ -25,12 +25,7 @@ _WORDS_AT_ONCE = 1 << 14  # what fits a core's cache
 
 
 def packed_bytes(count: int, bits: int) -> int:
-    """Return how many bytes ``count`` codes take.
-
-    Parameters
-    ----------
-    count, bits : int
-    """
+    """Return how many bytes ``count`` codes take."""
     if bits > 8:
         return count + packed_bytes(count, bits - 8)
     return math.ceil(count * bits / 8)
@@ -139,7 +134,6 @@ class PackedWeight(nn.Module):
 
     Parameters
     ----------
-    weight : Tensor
     quantizer : nn.Module
         A weight quantiser.
 
@@ -194,12 +188,7 @@ class PackedWeight(nn.Module):
         return (codes + self.code_range[0]).reshape(self.codes_shape)
 
     def decode(self, codes: Int[Tensor, "*codes"]) -> Float[Tensor, "*weight"]:
-        """Return the weight that codes stand for.
-
-        Parameters
-        ----------
-        codes : Tensor
-        """
+        """Return the weight that codes stand for."""
         return self.quantizer.decode(codes)
 
     def forward(self, weight: Any = None) -> Float[Tensor, "*weight"]:

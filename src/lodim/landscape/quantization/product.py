@@ -66,7 +66,6 @@ def product_bits(n_weights: int, group_size: int, n_codewords: int, n_books: int
     ----------
     n_weights : int
         o i, a multiple of ``group_size``.
-    group_size, n_codewords, n_books : int
     """
     return n_books * (n_weights / group_size * math.log2(n_codewords) + 16 * n_codewords * group_size)
 
@@ -78,10 +77,8 @@ def fit_codewords(
 
     Parameters
     ----------
-    vectors : Tensor, shape (n, g)
     n_codewords : int
         Where there are no more distinct sub-vectors than this, they are the codewords.
-    seed : int
     backend : {"auto", "faiss", "sklearn"}
         ``"auto"`` is faiss if it is installed.
 
@@ -143,9 +140,6 @@ def refine_for_outputs(
         What the codewords are to give; i = m g.
     gram : Tensor, shape (i, i)
         H.
-    codewords : Tensor, shape (k, g)
-    indices : Tensor, shape (o, m)
-    n_iterations : int
 
     Returns
     -------
@@ -233,7 +227,6 @@ class ProductQuantizer(nn.Module):
 
     Parameters
     ----------
-    codebooks : Tensor, shape (n_books, K, g)
     indices : Tensor, shape (n_books, o, m)
         m sub-vectors a row, the last of which may reach past the row's end.
     shape : torch.Size
@@ -243,7 +236,6 @@ class ProductQuantizer(nn.Module):
 
     Attributes
     ----------
-    codebooks : Parameter
     indices : Tensor
         Buffer, int32.
     """
@@ -268,21 +260,11 @@ class ProductQuantizer(nn.Module):
         return 0, self.codebooks.shape[1] - 1
 
     def codes(self, weight: Float[Tensor, ...]) -> Int[Tensor, "books o m"]:
-        """Return the indices, which do not depend on the weight.
-
-        Parameters
-        ----------
-        weight : Tensor
-        """
+        """Return the indices, which do not depend on the weight."""
         return self.indices
 
     def decode(self, codes: Int[Tensor, "books o m"]) -> Float[Tensor, ...]:
-        """Return the weight that indices stand for.
-
-        Parameters
-        ----------
-        codes : Tensor, shape (n_books, o, m)
-        """
+        """Return the weight that indices stand for."""
         parts = [_AveragedLookup.apply(book, index.long()) for book, index in zip(self.codebooks, codes)]
         rows = torch.stack(parts).sum(dim=0).flatten(1)
         return rows[:, : math.prod(self.shape[1:])].reshape(self.shape)
@@ -371,7 +353,6 @@ class ProductSpec:
 
         Parameters
         ----------
-        weight : Tensor
         gram : Tensor, shape (i, i), optional
             Second moments of the layer's inputs, for ``weighting="outputs"``.
 

@@ -70,12 +70,10 @@ def finetune_quantized(
         With :class:`~lodim.landscape.quantization.QuantLayer` in place of layers, from
         :func:`~lodim.landscape.quantization.prepare`; not yet converted. Inputs that have not been calibrated are
         observed during the warm-up, or, if they are to be trained, calibrated on the first training samples.
-    task : Task
     recipe : Recipe
         Of :func:`lodim.training.fit`. Weight decay acts on the weights and on PACT's heights, not on steps.
     teacher : nn.Module, optional
         For distillation, e.g. the float model; used in evaluation mode, not trained; classification only.
-    lr : float
     steps : {"learnt", "follow", "fixed"}
         Steps of weights and calibrated inputs trained (LSQ); those of weights chosen again from the weights at every
         step of the warm-up; or all kept.
@@ -89,7 +87,6 @@ def finetune_quantized(
         Shares of the steps: before ranges are fixed; at the end, with batch normalisation's statistics fixed.
     seed : int
         Of the order of the data.
-    progress : callable, optional
 
     Returns
     -------

@@ -48,10 +48,8 @@ class LayerReport(Result):
 
     Attributes
     ----------
-    name, kind : str
     bits : int
         Of a weight's code.
-    n_weights, bytes : int
     weight_sqnr : float
         Of the weight, in dB.
     output_sqnr : float
@@ -73,8 +71,6 @@ class QuantReport(Result):
 
     Attributes
     ----------
-    layers : tuple of LayerReport
-    size : SizeReport
     output_sqnr : float
         Of the model's output, in dB; NaN without data.
     float_score, score : float

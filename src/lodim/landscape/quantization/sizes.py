@@ -40,10 +40,8 @@ class LayerSize(Result):
     ----------
     name, kind : str
         Its name, and the type of the float layer.
-    n_weights : int
     bits : int
         Of a code.
-    code_bytes : int
     overhead_bits : dict of str to int
         Scales, zero points, codebooks; those of the input's scales too.
     float_bytes : int
@@ -74,7 +72,6 @@ class SizeReport(Result):
 
     Attributes
     ----------
-    layers : tuple of LayerSize
     rest_bytes : int
         Everything not quantised: biases, normalisations, other layers' weights, buffers.
     float_bytes : int
@@ -248,7 +245,6 @@ def count_macs(model: nn.Module, example: Any) -> dict[str, int]:
 
     Parameters
     ----------
-    model : nn.Module
     example : Tensor, mapping or tuple
         A batch of one sample.
     """

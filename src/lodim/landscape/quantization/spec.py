@@ -184,12 +184,7 @@ class QuantRecipe:
         return self
 
     def with_bits(self, bits: int) -> QuantRecipe:
-        """Return the recipe with another number of bits for the weights.
-
-        Parameters
-        ----------
-        bits : int
-        """
+        """Return the recipe with another number of bits for the weights."""
         return replace(self, weights=replace(self.weights or QuantSpec(), bits=bits))
 
     @property
@@ -213,12 +208,7 @@ def _check_activations(spec: QuantSpec, dynamic: bool) -> None:
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a dotted name is the pattern, ends in ``.pattern``, or matches it as a regular expression.
-
-    Parameters
-    ----------
-    name, pattern : str
-    """
+    """Whether a dotted name is the pattern, ends in ``.pattern``, or matches it as a regular expression."""
     return name == pattern or name.endswith("." + pattern) or re.fullmatch(pattern, name) is not None
 
 

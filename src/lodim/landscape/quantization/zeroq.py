@@ -204,7 +204,6 @@ def quantize_without_data(
     level : {1, 2}
     n_samples : int
         Inputs to make at level 2.
-    random_state : int, Generator or None
     **options
         Of :func:`synthesise_inputs`.
 

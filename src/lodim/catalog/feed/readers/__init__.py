@@ -35,7 +35,6 @@ def recognise(data: bytes, name: str = "") -> str:
 
     Parameters
     ----------
-    data : bytes
     name : str
         Of the file.
 
@@ -79,7 +78,6 @@ def read(
 
     Parameters
     ----------
-    data : bytes
     form : str
         One of :data:`FORMATS`.
     source : str, optional

@@ -20,7 +20,6 @@ def read_atom(data: bytes, source: str | None = None) -> Iterator[Record | Rejec
 
     Parameters
     ----------
-    data : bytes
     source : str, optional
         By default ``arxiv`` for entries of arXiv and ``atom`` for others.
 

@@ -22,13 +22,7 @@ _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
 
 
 def read_bibtex(text: str, source: str) -> Iterator[Record | Rejected]:
-    """Read a file's entries.
-
-    Parameters
-    ----------
-    text : str
-    source : str
-    """
+    """Read a file's entries."""
     bibtex = optional("bibtexparser")
     logging.getLogger("bibtexparser").addHandler(
         logging.NullHandler()
@@ -127,12 +121,7 @@ def _decoder() -> Any:
 
 
 def latex_text(text: str) -> str:
-    """Return LaTeX as Unicode text; what stands between dollars, or cannot be decoded, is left as it is.
-
-    Parameters
-    ----------
-    text : str
-    """
+    """Return LaTeX as Unicode text; what stands between dollars, or cannot be decoded, is left as it is."""
     if not re.search(r"[\\{}~%&]|--|``|''", text):
         return text
     parts = re.split(r"((?<!\\)\$[^$]*\$)", text)

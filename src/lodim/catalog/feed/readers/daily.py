@@ -27,10 +27,6 @@ _SIGNALS = {
 def parse_json(text: str) -> Any:
     """Return a JSON value.
 
-    Parameters
-    ----------
-    text : str
-
     Raises
     ------
     ValueError
@@ -50,11 +46,6 @@ def parse_json(text: str) -> Any:
 
 def read_json(text: str, source: str) -> Iterator[Record | Rejected]:
     """Read a list of papers.
-
-    Parameters
-    ----------
-    text : str
-    source : str
 
     Raises
     ------

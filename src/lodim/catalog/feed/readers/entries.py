@@ -19,7 +19,6 @@ class Rejected(Result):
     ----------
     entry : str
         Where it is: ``line 12``, ``entry 3``.
-    reason : str
     """
 
     entry: str
@@ -50,7 +49,6 @@ def record_or_reason(place: str, **found: Any) -> Record | Rejected:
 
     Parameters
     ----------
-    place : str
     **found
         Its parameters.
     """

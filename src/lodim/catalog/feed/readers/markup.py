@@ -28,10 +28,6 @@ _MARKED = re.compile(
 def parse(data: bytes) -> Any:
     """Return the root element of an XML file.
 
-    Parameters
-    ----------
-    data : bytes
-
     Raises
     ------
     ValueError
@@ -62,7 +58,6 @@ def visible(text: str, *, surely: bool = True) -> str:
 
     Parameters
     ----------
-    text : str
     surely : bool
         Whether it is known to be HTML; else text without known tags and references is left as it is.
     """

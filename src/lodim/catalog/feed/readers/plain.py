@@ -30,13 +30,7 @@ def _blocks(text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def read_plain(text: str, source: str) -> Iterator[Record | Rejected]:
-    """Read titles and abstracts.
-
-    Parameters
-    ----------
-    text : str
-    source : str
-    """
+    """Read titles and abstracts."""
     title, at, abstract = "", 0, list[str]()
     for number, block in _blocks(text):
         if len(block) == 1 and len(block[0]) <= LONGEST_TITLE and not block[0].endswith((".", "…", '."')):

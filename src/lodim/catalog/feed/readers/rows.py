@@ -67,12 +67,7 @@ def _list(value: Any) -> list[Any] | None:
 
 
 def split_names(value: str) -> list[str]:
-    """Split at commas, unless that would part a last name from a first one.
-
-    Parameters
-    ----------
-    value : str
-    """
+    """Split at commas, unless that would part a last name from a first one."""
     pieces = [piece.strip() for piece in value.split(",")]
     return pieces if len(pieces) > 2 or all(" " in piece for piece in pieces) else [value]
 
@@ -97,8 +92,6 @@ def read_csv(text: str, source: str, mapping: Mapping[str, str]) -> Iterator[Rec
 
     Parameters
     ----------
-    text : str
-    source : str
     mapping : mapping of str to str
         Field to column.
 
@@ -138,8 +131,6 @@ def read_jsonl(text: str, source: str, mapping: Mapping[str, str]) -> Iterator[R
 
     Parameters
     ----------
-    text : str
-    source : str
     mapping : mapping of str to str
         Field to key.
 

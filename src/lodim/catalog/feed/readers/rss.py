@@ -28,7 +28,6 @@ def read_rss(data: bytes, source: str | None = None) -> Iterator[Record | Reject
 
     Parameters
     ----------
-    data : bytes
     source : str, optional
         By default ``arxiv`` for items of arXiv and ``rss`` for others.
 

@@ -41,8 +41,6 @@ def trained(X: np.ndarray, y: np.ndarray, seed: int, *, n_classes: int = 2, epoc
     ----------
     X : ndarray, shape (n, 1, 28, 28)
     y : ndarray, shape (n,)
-    seed : int
-    n_classes, epochs : int
     """
     model = build_seeded(partial(lenet, (1, 28, 28), n_classes), seed)
     task = Task.from_arrays(X, y, X[:1], y[:1], kind="classification")
@@ -62,8 +60,6 @@ def report_of(name: str, seed: int, progress: Progress) -> SharpnessReport:
     ----------
     name : str
         Of :func:`lodim.datasets.load`.
-    seed : int
-    progress : callable, optional
     """
     train, test = (_images(load(name, split=split)) for split in ("train", "test"))
     records = sharpness_of_pairs(
@@ -73,13 +69,7 @@ def report_of(name: str, seed: int, progress: Progress) -> SharpnessReport:
 
 
 def features_of(name: str, seed: int) -> IdProfile:
-    """Dimension across a LeNet trained on ten classes, over its own training images.
-
-    Parameters
-    ----------
-    name : str
-    seed : int
-    """
+    """Dimension across a LeNet trained on ten classes, over its own training images."""
     X, y = _images(load(name, split="train"))
     rows = np.random.default_rng(derive_seed(seed, "features", name)).choice(
         len(X), N_FEATURES, replace=False
@@ -96,7 +86,6 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     scale : {"laptop"}
     seed : int
         Draws the images and the networks.
-    progress : callable, optional
     """
     checks: list[Check] = []
     figures: dict[str, Any] = {}

@@ -43,7 +43,6 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     scale : {"laptop"}
     seed : int
         Draws the images of each pair.
-    progress : callable, optional
     """
     X = load("mnist", split="test").X.astype(np.float64)
     graph = NeighborGraph.from_data(X, 100)

@@ -29,7 +29,6 @@ def sharpness_of_pairs(name: str, seed: int, *, repeats: int = 20) -> dict[tuple
     ----------
     name : str
         Of :func:`lodim.datasets.load`.
-    seed : int
     repeats : int
         Draws to average over.
     """
@@ -51,7 +50,6 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     scale : {"laptop"}
     seed : int
         Draws the images.
-    progress : callable, optional
     """
     found = {}
     for step, name in enumerate(DATA):

@@ -36,7 +36,6 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     scale : {"laptop"}
     seed : int
         Draws the samples.
-    progress : callable, optional
     """
     errors: dict[str, list[float]] = {}
     found: dict[str, dict[str, float]] = {}

@@ -36,7 +36,6 @@ def errors_of_pairs(name: str, seed: int) -> dict[tuple[int, int], float]:
     ----------
     name : str
         Of :func:`lodim.datasets.load`.
-    seed : int
     """
     train, test = load(name, split="train"), load(name, split="test")
     assert train.y is not None
@@ -60,7 +59,6 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     scale : {"laptop"}
     seed : int
         Draws the images.
-    progress : callable, optional
     """
     found: dict[str, np.ndarray] = {}
     for step, name in enumerate(DATA):

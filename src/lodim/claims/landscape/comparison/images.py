@@ -29,8 +29,6 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     ----------
     scale : {"laptop", "full"}
         3,000 training images of Fashion-MNIST, 8 epochs and 3 seeds, or all 60,000, 30 epochs and 5 seeds.
-    seed : int
-    progress : callable, optional
     """
     full = scale == "full"
     small = compare(

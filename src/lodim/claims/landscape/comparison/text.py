@@ -64,8 +64,6 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     ----------
     scale : {"laptop", "full"}
         480 training texts, 3 epochs, 2 seeds; or 3,600, 6 epochs, 5 seeds.
-    seed : int
-    progress : callable, optional
     """
     full = scale == "full"
     task = task_of(450 if full else 60, 100 if full else 60, 24, seed)

@@ -38,13 +38,7 @@ Found = dict[str, dict[str, LandscapeDimension]]
 
 
 def sentences(train: TextDataset, test: TextDataset, max_length: int) -> Task:
-    """Return texts as word pieces with their classes.
-
-    Parameters
-    ----------
-    train, test : TextDataset
-    max_length : int
-    """
+    """Return texts as word pieces with their classes."""
     ids = tokenize([*train.texts, *test.texts], max_length=max_length)
     y, y_test = torch.from_numpy(train.y), torch.from_numpy(test.y)
     n = len(train)
@@ -52,12 +46,7 @@ def sentences(train: TextDataset, test: TextDataset, max_length: int) -> Task:
 
 
 def reference(train: TextDataset, test: TextDataset) -> float:
-    """Return the test accuracy of word counts and logistic regression.
-
-    Parameters
-    ----------
-    train, test : TextDataset
-    """
+    """Return the test accuracy of word counts and logistic regression."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
@@ -73,8 +62,6 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     ----------
     scale : {"laptop", "full"}
         1,200 texts, two passes, four d and one seed; or all 3,600, eight passes, ten d and three seeds, for a GPU.
-    seed : int
-    progress : callable, optional
     """
     full = scale == "full"
     everything, test = load_texts(split="train"), load_texts(split="test")
@@ -173,7 +160,6 @@ def common_d(found: Found, full: float) -> dict[str, dict[str, float]]:
 
     Parameters
     ----------
-    found : dict
     full : float
         The pre-trained encoder's full score. A start that is hard to train has a low score of its own, 90 % of which
         says little.

@@ -41,12 +41,7 @@ WAYS: dict[str, str | None] = {"DID": None, "SAID": "tensor"}
 
 
 def network(width: int = 200, n_outputs: int = 10) -> nn.Sequential:
-    """Return 784-width-width-n_outputs with torch's own initialisation.
-
-    Parameters
-    ----------
-    width, n_outputs : int
-    """
+    """Return 784-width-width-n_outputs with torch's own initialisation."""
     return nn.Sequential(
         nn.Linear(784, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, n_outputs)
     )
@@ -80,7 +75,6 @@ def data(n_pretrain: int, n_task: int, n_test: int, seed: int) -> Data:
 
     Parameters
     ----------
-    n_pretrain, n_task, n_test : int
     seed : int
         Of the draws.
     """
@@ -98,15 +92,7 @@ def data(n_pretrain: int, n_task: int, n_test: int, seed: int) -> Data:
 
 
 def pretrained(width: int, task: Task, epochs: int, seed: int) -> nn.Sequential:
-    """Return a network that has learnt the ten digits for some epochs (none: as it was drawn).
-
-    Parameters
-    ----------
-    width : int
-    task : Task
-    epochs : int
-    seed : int
-    """
+    """Return a network that has learnt the ten digits for some epochs (none: as it was drawn)."""
     model = build_seeded(lambda: network(width), derive_seed(seed, "weights"))
     if epochs:
         recipe = Recipe(epochs=epochs)
@@ -121,8 +107,6 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     ----------
     scale : {"laptop", "full"}
         10,000 images of pre-training, 3,000 of the task and 3 seeds; or 50,000, 10,000 and 8 seeds.
-    seed : int
-    progress : callable, optional
     """
     full = scale == "full"
     images = data(50_000, 10_000, 10_000, seed) if full else data(10_000, 3_000, 5_000, seed)
@@ -184,13 +168,7 @@ def _checks(found: dict[str, DimensionComparison]) -> tuple[Check, ...]:
 
 
 def differences(found: dict[str, DimensionComparison], start: str) -> dict[int, float]:
-    """Return how much more accurate SAID is than DID at each d of at least 32, both in all the d numbers.
-
-    Parameters
-    ----------
-    found : dict of str to DimensionComparison
-    start : str
-    """
+    """Return how much more accurate SAID is than DID at each d of at least 32, both in all the d numbers."""
     means = {way: dict(zip(s["d"], s["mean"])) for way in WAYS for s in [found[way][start].summary()]}
     return {int(d): float(means["SAID"][d] - means["DID"][d]) for d in means["DID"] if d >= 32}
 
@@ -225,9 +203,6 @@ def certify(
 
     Parameters
     ----------
-    make : callable
-    task : Task
-    result : LandscapeResult
     options : dict
         Of the search.
     """
@@ -273,12 +248,7 @@ def _figures(
 
 
 def described(compared: DimensionComparison) -> dict[str, Any]:
-    """Return what a record keeps of a comparison, as plain data.
-
-    Parameters
-    ----------
-    compared : DimensionComparison
-    """
+    """Return what a record keeps of a comparison, as plain data."""
     return {
         name: {
             "D": r.n_parameters, "full": r.baseline_score, "threshold": r.threshold_score, "status": r.status,

@@ -39,8 +39,6 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     ----------
     scale : {"laptop", "full"}
         10,000 training images and 10 epochs, or all 60,000 and 60 epochs (some minutes on one core).
-    seed : int
-    progress : callable, optional
     """
     full = scale == "full"
     task = problems.mnist(60_000 if full else 10_000, 10_000, seed).task()

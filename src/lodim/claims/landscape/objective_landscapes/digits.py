@@ -26,8 +26,6 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     Parameters
     ----------
     scale : {"laptop"}
-    seed : int
-    progress : callable, optional
     """
     problem = problems.digits(seed)
     found = {}

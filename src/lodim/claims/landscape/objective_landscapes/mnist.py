@@ -35,8 +35,6 @@ def compare_projections(task: Task, recipe: Recipe, seeds: tuple[int, ...]) -> d
 
     Parameters
     ----------
-    task : Task
-    recipe : Recipe
     seeds : tuple of int
         Runs of each kind.
     """
@@ -61,8 +59,6 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     Parameters
     ----------
     scale : {"laptop", "full"}
-    seed : int
-    progress : callable, optional
 
     Raises
     ------

@@ -38,9 +38,6 @@ def memorise(
     Parameters
     ----------
     make_model : callable
-    task : Task
-    dims : tuple of int
-    recipe : Recipe
     seeds : tuple of int
         A run each at every d.
     """
@@ -62,8 +59,6 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     Parameters
     ----------
     scale : {"laptop", "full"}
-    seed : int
-    progress : callable, optional
 
     Raises
     ------

@@ -31,8 +31,6 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     Parameters
     ----------
     scale : {"laptop"}
-    seed : int
-    progress : callable, optional
     """
     cartpole = _scores(_cartpole, CARTPOLE_DIMS, CARTPOLE_RUNS, seed, progress, 0.0)
     pendulum = _scores(_pendulum, PENDULUM_DIMS, PENDULUM_RUNS, seed, progress, 0.3)

@@ -21,8 +21,6 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     Parameters
     ----------
     scale : {"laptop"}
-    seed : int
-    progress : callable, optional
     """
     ten = toy_sum_problem(1000, 10).curve(range(1, 21), n_seeds=5, seed=seed)
     others = {
