@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from lodim.claims import run_claim
-from lodim.claims.landscape import digits, problems, random_labels, shuffled_pixels
+from lodim.claims.landscape import problems
+from lodim.claims.landscape.objective_landscapes import digits, random_labels, shuffled_pixels
 from lodim.datasets import load
 from lodim.nets import fc
 from lodim.training import Recipe
@@ -33,16 +34,6 @@ def test_digits_are_split_by_class_centred_and_scaled():
 
 def test_another_seed_is_another_split():
     assert not np.array_equal(problems.digits(0).y_val, problems.digits(1).y_val)
-
-
-def test_progress_fills_its_stretch():
-    seen = []
-    share = problems.part(lambda done, text: seen.append((done, text)), 0.25, 0.75)
-    share(0.0, "a")
-    share(0.5, "b")
-    share(1.0, "c")
-    assert seen == [(0.25, "a"), (0.5, "b"), (0.75, "c")]
-    assert problems.part(None, 0.0, 1.0) is None
 
 
 def test_more_directions_reach_more_and_the_seed_decides(small):

@@ -24,7 +24,6 @@ __all__ = [
     "direct_score",
     "images",
     "mnist",
-    "part",
     "search",
     "train_in_subspace",
 ]
@@ -93,25 +92,12 @@ def mnist(n_train: int, n_val: int, seed: int = 0) -> Problem:
     return images("mnist", n_train, n_val, seed)
 
 
-def part(progress: Progress, first: float, last: float) -> Progress:
-    """Return a ``progress`` that fills the stretch from ``first`` to ``last`` of the given one.
-
-    Parameters
-    ----------
-    first, last : float
-        In [0, 1].
-    """
-    if progress is None:
-        return None
-    return lambda done, text: progress(first + (last - first) * done, text)
-
-
 def search(
     make_model: Callable[[], nn.Module],
     problem: Problem,
     recipe: Recipe,
     seed: int,
-    progress: Progress = None,
+    progress: Progress | None = None,
     *,
     image_shape: tuple[int, ...] | None = None,
     **options: Any,
