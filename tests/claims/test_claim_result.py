@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lodim.claims import Check, Claim, ClaimResult, Findings, check_between, check_that, verdict_of
-from lodim.results import format_expected, format_value
+from lodim.results.records import format_expected, format_value
 
 
 @given(st.floats(allow_nan=True), st.floats(allow_nan=False), st.floats(allow_nan=False))

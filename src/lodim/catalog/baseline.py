@@ -17,7 +17,8 @@ from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
-from lodim.results import SCALES, ClaimResult, Result, read_records
+from lodim.results import Result
+from lodim.results.records import SCALES, ClaimResult, read_records
 
 __all__ = [
     "ClaimRecord",

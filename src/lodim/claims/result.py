@@ -12,7 +12,7 @@ A *claim* is one sentence of a paper that a program can check. Each lives in a m
 A claim that was also written at the scale of its paper gives ``full`` as well: a second function, or one function of
 the experiment's sizes and two ``functools.partial`` of it.
 
-The verdict is not the claim's to give: it follows from the checks (:func:`lodim.results.verdict_of`). A check is
+The verdict is not the claim's to give: it follows from the checks (:func:`verdict_of`). A check is
 *essential* when the claim falls with it; the others compare a figure with a published or formerly measured one, and say
 that ours differs when it does.
 """
@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from lodim.results import SCALES, Check, ClaimResult, check_between, check_that, verdict_of
+from lodim.results.records import SCALES, Check, ClaimResult, check_between, check_that, verdict_of
 from lodim.validation import check_choice
 
 __all__ = [

@@ -26,7 +26,7 @@ from lodim.claims.machine import describe_machine, source_revision, versions
 from lodim.claims.result import Claim, ClaimSkipped, Watcher
 from lodim.extras import extras, missing
 from lodim.parallel import Outcome, run_jobs
-from lodim.results import ClaimResult, evidence_path, verdict_of
+from lodim.results.records import ClaimResult, evidence_path, verdict_of
 from lodim.validation import check_choice, check_in_range, close_matches, warn
 
 __all__ = ["claims_by_area", "evidence_path", "find_claim", "list_claims", "run_claim", "run_claims"]

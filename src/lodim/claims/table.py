@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lodim.claims.runner import claims_by_area, list_claims
-from lodim.results import SCALES, Check, ClaimResult, format_expected, format_value, read_records
+from lodim.results.records import SCALES, Check, ClaimResult, format_expected, format_value, read_records
 
 __all__ = ["BEGIN", "END", "areas_table", "claims_table", "evidence_page", "read_evidence", "update_tables"]
 

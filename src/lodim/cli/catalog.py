@@ -76,9 +76,7 @@ def methods(
     as_json: AsJson = False,
     write: Annotated[
         bool,
-        typer.Option(
-            "--write", help="In a checkout: refresh the digest of claims that installations carry."
-        ),
+        typer.Option("--write", help="In a checkout: refresh the digest of claims that installations carry."),
     ] = False,
     check: Annotated[bool, typer.Option("--check", help="Only say whether that is up to date.")] = False,
 ) -> None:

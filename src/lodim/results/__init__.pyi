@@ -1,13 +1,2 @@
-from .records import SCALES as SCALES
-from .records import Check as Check
-from .records import ClaimResult as ClaimResult
-from .records import check_between as check_between
-from .records import check_that as check_that
-from .records import evidence_path as evidence_path
-from .records import format_expected as format_expected
-from .records import format_value as format_value
-from .records import read_record as read_record
-from .records import read_records as read_records
-from .records import verdict_of as verdict_of
 from .result import Result as Result
 from .result import to_plain as to_plain

@@ -9,7 +9,7 @@ from typing import Any
 
 from lodim.catalog.baseline import ClaimRecord, claim_records, recorded_in
 from lodim.catalog.cards import Card, evidence_of, load_cards
-from lodim.results import SCALES, ClaimResult, evidence_path, read_record
+from lodim.results.records import SCALES, ClaimResult, evidence_path, read_record
 
 __all__ = ["Evidence", "duration", "interval_bar"]
 

@@ -32,7 +32,7 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
 from lodim.catalog.cards import Card
-from lodim.results import format_expected, format_value
+from lodim.results.records import format_expected, format_value
 from lodim.web.evidence import duration, interval_bar
 from lodim.web.security import csrf_token, keep_session
 
