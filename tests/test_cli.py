@@ -397,7 +397,7 @@ def test_claims_run_unknown():
 def test_claims_exit_code(monkeypatch, verdict, code):
     from lodim import claims
 
-    record = claims.Claim(name="toy/one", arxiv="0000.00000", statement="One is one.", run=lambda *a: None)
+    record = claims.Claim(name="toy/one", arxiv="0000.00000", statement="One is one.", laptop=lambda *a: None)
     result = claims.ClaimResult(
         name="toy/one", arxiv="0000.00000", statement="One is one.", scale="laptop", verdict=verdict, checks=(),
         seconds=1.0, seed=3,

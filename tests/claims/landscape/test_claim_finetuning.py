@@ -112,11 +112,11 @@ def test_crossings_are_read_at_one_score():
     ids = torch.randint(1, 500, (80, 5), generator=rng)
     task = Task(ids, ids[:, 0] % 2, ids, ids[:, 0] % 2, "classification", 2)
     options = {
-        "recipe": Recipe(epochs=20, batch_size=8),
+        "recipe": Recipe(epochs=5, batch_size=20),
         "lr": 1e-2,
         "lr_grid": (1.0,),
         "n_seeds": 1,
-        "search": (20, 80, 320),
+        "search": (20, 80),
     }
     found = {
         name: {
