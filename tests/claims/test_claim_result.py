@@ -108,7 +108,7 @@ def test_a_claim_has_the_scales_that_it_has_experiments_for():
         small.run("full")
     both = replace(small, full=lambda seed, progress: Findings([check_that("x", seed, "y", False)]))
     assert both.scales == ("laptop", "full")
-    assert (both.needed("laptop"), both.needed("full")) == (("rl",), ("rl", "gpu"))
+    assert (both.needed("laptop"), both.needed("full")) == (("rl",), ("gpu", "rl"))
     assert both.run("laptop", 3).checks[0].passed
     assert not both.run("full", 3).checks[0].passed
 

@@ -157,7 +157,7 @@ class Claim:
 
     def needed(self, scale: str) -> tuple[str, ...]:
         """Return what a scale cannot run without."""
-        return (*self.needs, *(self.full_needs if scale == "full" else ()))
+        return (*(self.full_needs if scale == "full" else ()), *self.needs)
 
     def run(self, scale: str, seed: int = 0, watcher: Watcher = None) -> Findings:
         """Run the experiment of a scale, whatever it needs being there.

@@ -60,7 +60,7 @@ def test_memorising_finds_the_crossing_between_the_sizes_around_it(small):
 
 def test_a_search_is_recorded_as_plain_json(small):
     finder = problems.search(
-        lambda: fc(64, 10, width=16, depth=1), small, Recipe(epochs=10), 0, search=(10, 40, 160), n_seeds=2
+        lambda: fc(64, 10, width=16, depth=1), small, Recipe(epochs=4), 0, search=(10, 40, 160), n_seeds=2
     )
     record = problems.described(finder)
     assert json.loads(json.dumps(record)) == record

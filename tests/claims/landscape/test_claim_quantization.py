@@ -30,7 +30,7 @@ def _narrow():
 @pytest.fixture(scope="module")
 def model(task, _narrow):
     net = build_seeded(claim.make_model, 0)
-    assert fit(net, task, Recipe(epochs=15), lr=1e-3).score > 0.9
+    assert fit(net, task, Recipe(epochs=40), lr=3e-3).score > 0.9
     return net
 
 
