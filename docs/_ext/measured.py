@@ -52,7 +52,10 @@ def methods():
     for area, meaning in AREAS.items():
         cards = [card for card in load_cards() if card.area == area]
         pages = sorted(path.stem for path in (DOCS / area).glob("*.md"))
-        lines += [f"## {area.capitalize()}", "", f"{meaning.capitalize()}.", "", methods_table(cards), ""]
+        shown = methods_table(cards)
+        for page in pages:  # those of a method; it may have others beside it
+            shown = shown.replace(f"| `{page}` |", f"| [`{page}`]({area}/{page}.md) |")
+        lines += [f"## {area.capitalize()}", "", f"{meaning.capitalize()}.", "", shown, ""]
         if pages:
             lines += ["```{toctree}", ":maxdepth: 1", "", *(f"{area}/{page}" for page in pages), "```", ""]
     return "\n".join(lines)
