@@ -16,15 +16,23 @@ from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
+from lodim.neighbors.pair_blocks import choose_dtype, stream_pairs
 from lodim.neighbors.reducers import TopK
-from lodim.neighbors.stream import choose_dtype, stream_pairs
 from lodim.validation import require
 
-__all__ = ["pair_distances", "search", "search_block"]
+__all__ = ["nearest_of", "pair_distances", "search", "search_block"]
 
 _CHUNK_ENTRIES = 1 << 22
 _PRODUCT_FEATURES = 64
 _PRODUCT_ERROR = 1e-11
+
+
+def nearest_of(
+    dist: Float[np.ndarray, "n_q a"], idx: Int[np.ndarray, "n_q a"], k: int
+) -> tuple[Float[np.ndarray, "n_q k"], Int[np.ndarray, "n_q k"]]:
+    """The k nearest of ``a >= k`` candidates of each query, by distance, then by index."""
+    order = np.lexsort((idx, dist), axis=1)[:, :k]
+    return np.take_along_axis(dist, order, 1), np.take_along_axis(idx, order, 1)
 
 
 def pair_distances(
@@ -138,9 +146,7 @@ def _nearest(
     X: np.ndarray, query_idx: np.ndarray, idx: np.ndarray, k: int, device: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest of the candidates by exact distance; ties by index."""
-    dist = pair_distances(X, query_idx, idx, device=device)
-    order = np.lexsort((idx, dist), axis=1)[:, :k]
-    return np.take_along_axis(dist, order, 1), np.take_along_axis(idx, order, 1)
+    return nearest_of(pair_distances(X, query_idx, idx, device=device), idx, k)
 
 
 def _n_candidates(k: int, n: int) -> int:
@@ -229,9 +235,7 @@ def search_block(
             fast, idx = squares.cpu().numpy(), found.cpu().numpy()
         dist = measure(Q, some, X, idx)
         dist[idx == own[some, None]] = np.inf
-        order = np.lexsort((idx, dist), axis=1)[:, :k]
-        farthest = fast[:, -1]
-        return np.take_along_axis(dist, order, 1), np.take_along_axis(idx, order, 1), farthest
+        return *nearest_of(dist, idx, k), fast[:, -1]
 
     dist, idx, farthest = nearest(np.arange(len(Q)), precise)
     if precise == torch.float64 or wanted == len(X):
@@ -278,8 +282,7 @@ def _faiss(
     found = np.where(found < 0, query_idx[:, None], found)  # cells may hold fewer points than asked for
     dist = pair_distances(X, query_idx, found.astype(np.int64))
     dist[found == query_idx[:, None]] = np.inf
-    order = np.lexsort((found, dist), axis=1)[:, :k]
-    dist, idx = np.take_along_axis(dist, order, 1), np.take_along_axis(found, order, 1).astype(np.int64)
+    dist, idx = nearest_of(dist, found.astype(np.int64), k)
     if not np.isfinite(dist).all():
         raise ValueError(f"faiss-ivf found fewer than k={k} neighbours of some points; raise n_probe")
     return dist, idx
