@@ -138,7 +138,6 @@ def estimate_search(
         Rows and features of the data.
     k : int
         Neighbours.
-    n_queries : int
     workers : int
         Processes, of one thread each.
     shards : int, optional

@@ -211,12 +211,7 @@ class NeighborGraph:
         )
 
     def spread(self, values: Float[np.ndarray, " n_queries"]) -> Float[np.ndarray, " n_samples"]:
-        """Give every row of the data its own query's value: a repeated row that of its twin, others NaN.
-
-        Parameters
-        ----------
-        values : ndarray, shape (n_queries,)
-        """
+        """Give every row of the data its own query's value: a repeated row that of its twin, others NaN."""
         out = np.full(len(self.twin), np.nan)
         out[self.query_idx] = values
         return out[self.twin]
@@ -242,7 +237,6 @@ def local_blocks(
     ----------
     X : ndarray, shape (n_samples, n_features)
         The data the graph was made from.
-    graph : NeighborGraph
     k : int
         Neighbours to gather, at most the graph's.
     max_entries : int
@@ -278,7 +272,6 @@ def bootstrap(
         Query points.
     B : int
         Resamples.
-    random_state : int, Generator or None
     """
     check_in_range(B, "B", low=1, integer=True)
     rng = as_generator(random_state)

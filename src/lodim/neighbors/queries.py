@@ -38,7 +38,6 @@ def choose_queries(
         The distinct rows.
     twin : int ndarray, shape (n,)
         The first row equal to each row.
-    rng : Generator
     """
     if query is None:
         return kept

@@ -46,7 +46,6 @@ def pair_distances(
 
     Parameters
     ----------
-    X : ndarray, shape (n, n_features)
     query_idx : int ndarray, shape (n_q,)
         Rows of ``X``.
     idx : int ndarray, shape (n_q, k)
@@ -210,12 +209,10 @@ def search_block(
         Queries.
     X : ndarray, shape (n, n_features)
         One block of the references.
-    k : int
     own : int ndarray, shape (n_q,)
         The row of ``X`` that a query is, or -1.
     limit : ndarray, shape (n_q,)
         Distance to the k-th nearest of the blocks before.
-    device : torch.device or str, optional
     faiss : bool
         Find the candidates with a flat faiss index, in single precision.
     by_difference : bool
@@ -305,7 +302,6 @@ def search(
         Distinct rows.
     k : int
         Below n.
-    query_idx : int ndarray, shape (n_q,)
     backend : {"blocked", "kdtree", "faiss", "faiss-ivf"}
     device : torch.device or str, optional
         For ``"blocked"``.

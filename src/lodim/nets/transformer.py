@@ -33,7 +33,6 @@ class Attention(nn.Module):
     ----------
     width : int
         Of a token; a multiple of ``heads``.
-    heads : int
     dropout : float
         Of the attention weights, in training.
 
@@ -51,12 +50,7 @@ class Attention(nn.Module):
         self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
 
     def forward(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
-        """Let every token attend to all.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, tokens, width)
-        """
+        """Let every token attend to all."""
         q, k, v = (
             layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v)
         )
@@ -96,7 +90,6 @@ class TransformerEncoder(nn.Module):
         Of a token.
     depth : int
         Number of blocks.
-    heads : int
     mlp_ratio : float
         Hidden width of a block's two-layer network over ``width``.
     dropout : float
@@ -126,12 +119,7 @@ class TransformerEncoder(nn.Module):
         self.apply(_initialise)
 
     def forward(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
-        """Encode a batch of sequences.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, tokens, width)
-        """
+        """Encode a batch of sequences."""
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
@@ -144,7 +132,6 @@ class VisionTransformer(nn.Module):
     ----------
     image_shape : tuple of int
         Channels, height, width; multiples of ``patch``.
-    n_classes : int
     patch : int
         Height and width of a patch; each becomes a token.
     width, depth, heads, mlp_ratio, dropout
@@ -191,22 +178,12 @@ class VisionTransformer(nn.Module):
             nn.init.normal_(self.positions, std=_START_DEVIATION)
 
     def patches(self, images: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "batch tokens numbers"]:
-        """Cut images into patches, row by row.
-
-        Parameters
-        ----------
-        images : Tensor, shape (batch, channels, height, width) or (batch, channels * height * width)
-        """
+        """Cut images, as they are or flattened, into patches, row by row."""
         images = images.reshape(-1, *self.image_shape)
         return nn.functional.unfold(images, self.patch, stride=self.patch).transpose(1, 2)
 
     def forward(self, images: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch classes"]:
-        """Return the classes' logits.
-
-        Parameters
-        ----------
-        images : Tensor, shape (batch, channels, height, width) or flattened
-        """
+        """Return the classes' logits of images, as they are or flattened."""
         tokens = self.embed(self.patches(images))
         if self.positions is not None:
             tokens = tokens + self.positions
@@ -222,7 +199,6 @@ def vit(
     ----------
     image_shape : tuple of int
         Channels, height, width.
-    n_classes : int
     **options
         Of :class:`VisionTransformer`.
 
