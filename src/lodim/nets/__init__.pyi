@@ -1,4 +1,6 @@
 from .activations import watch_layers as watch_layers
+from .categorical import keep_likely as keep_likely
+from .categorical import sample_categorical as sample_categorical
 from .dense import fc as fc
 from .dense import linear as linear
 from .dense import mlp as mlp
