@@ -11,6 +11,8 @@ from .layers import find_layers as find_layers
 from .layers import replace_layers as replace_layers
 from .lenet import LocallyConnected2d as LocallyConnected2d
 from .lenet import lenet as lenet
+from .quantizer import Quantized as Quantized
+from .quantizer import VectorQuantizer as VectorQuantizer
 from .resnet import ResidualBlock as ResidualBlock
 from .resnet import resnet as resnet
 from .resnet import vgg as vgg
