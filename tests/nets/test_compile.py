@@ -8,7 +8,7 @@ import pytest
 SCRIPT = """
 import copy, warnings
 import torch
-from lodim.nets import VectorQuantizer
+from lodim.nets import CausalTransformer, VectorQuantizer
 
 warnings.simplefilter("ignore")
 torch.manual_seed(0)
@@ -16,6 +16,7 @@ x = torch.randn(3, 7, 4)
 CASES = [
     (VectorQuantizer(8, 4), (x,)),
     (VectorQuantizer(8, 4, ema=True), (x,)),
+    (CausalTransformer(9, 8, 16, 2, 2), (torch.randint(9, (3, 7)),)),
 ]
 for model, inputs in CASES:
     torch.compiler.reset()
@@ -31,4 +32,4 @@ for model, inputs in CASES:
 def test_every_block_compiles_without_a_graph_break():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.split()) == 2
+    assert len(done.stdout.split()) == 3

@@ -1,6 +1,9 @@
 from .activations import watch_layers as watch_layers
+from .blocks import Attention as Attention
 from .categorical import keep_likely as keep_likely
 from .categorical import sample_categorical as sample_categorical
+from .causal import CausalTransformer as CausalTransformer
+from .causal import KVCache as KVCache
 from .dense import fc as fc
 from .dense import linear as linear
 from .dense import mlp as mlp
@@ -18,7 +21,6 @@ from .resnet import resnet as resnet
 from .resnet import vgg as vgg
 from .sentence import SentenceClassifier as SentenceClassifier
 from .sentence import tokenize as tokenize
-from .transformer import Attention as Attention
 from .transformer import TransformerEncoder as TransformerEncoder
 from .transformer import VisionTransformer as VisionTransformer
 from .transformer import vit as vit
