@@ -8,7 +8,7 @@ import pytest
 SCRIPT = """
 import copy, warnings
 import torch
-from lodim.nets import CausalTransformer, VectorQuantizer
+from lodim.nets import BiasFreeUNet, CausalTransformer, SmallUNet, TimeMLP, VectorQuantizer
 
 warnings.simplefilter("ignore")
 torch.manual_seed(0)
@@ -17,6 +17,9 @@ CASES = [
     (VectorQuantizer(8, 4), (x,)),
     (VectorQuantizer(8, 4, ema=True), (x,)),
     (CausalTransformer(9, 8, 16, 2, 2), (torch.randint(9, (3, 7)),)),
+    (TimeMLP(4, 16, 1, cond_dim=2), (x[0], x[0, :, 0], {"vector": x[0, :, :2]})),
+    (SmallUNet(3, 4, (1, 2)), (x[None], x[0, :1, 0])),
+    (BiasFreeUNet(3, 4, 1), (torch.randn(1, 3, 4, 6),)),
 ]
 for model, inputs in CASES:
     torch.compiler.reset()
@@ -32,4 +35,4 @@ for model, inputs in CASES:
 def test_every_block_compiles_without_a_graph_break():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.split()) == 3
+    assert len(done.stdout.split()) == 6

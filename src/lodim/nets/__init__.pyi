@@ -1,9 +1,13 @@
 from .activations import watch_layers as watch_layers
+from .bias_free import BiasFreeNorm2d as BiasFreeNorm2d
+from .bias_free import BiasFreeUNet as BiasFreeUNet
 from .blocks import Attention as Attention
 from .categorical import keep_likely as keep_likely
 from .categorical import sample_categorical as sample_categorical
 from .causal import CausalTransformer as CausalTransformer
 from .causal import KVCache as KVCache
+from .denoisers import SmallUNet as SmallUNet
+from .denoisers import TimeMLP as TimeMLP
 from .dense import fc as fc
 from .dense import linear as linear
 from .dense import mlp as mlp
