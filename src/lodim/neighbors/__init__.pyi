@@ -6,6 +6,7 @@ from .duplicates import n_distinct as n_distinct
 from .graph import NeighborGraph as NeighborGraph
 from .graph import bootstrap as bootstrap
 from .graph import local_blocks as local_blocks
+from .index import NeighborIndex as NeighborIndex
 from .out_of_core import stream_neighbors as stream_neighbors
 from .pair_blocks import stream_pairs as stream_pairs
 from .reducers import CountBelow as CountBelow

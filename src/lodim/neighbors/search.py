@@ -20,7 +20,7 @@ from lodim.neighbors.pair_blocks import choose_dtype, stream_pairs
 from lodim.neighbors.reducers import TopK
 from lodim.validation import require
 
-__all__ = ["nearest_of", "pair_distances", "search", "search_block"]
+__all__ = ["by_difference", "cells_index", "nearest_of", "pair_distances", "search", "search_block"]
 
 _CHUNK_ENTRIES = 1 << 22
 _PRODUCT_FEATURES = 64
@@ -71,7 +71,13 @@ def _exact_distances(Q: np.ndarray, rows: np.ndarray, X: np.ndarray, idx: np.nda
     return _roots(squares, Q, rows, X, idx)
 
 
-def _by_difference(Q: np.ndarray, rows: np.ndarray, X: np.ndarray, idx: np.ndarray) -> np.ndarray:
+def by_difference(
+    Q: Float[np.ndarray, "n_q features"],
+    rows: Int[np.ndarray, " m"],
+    X: Float[np.ndarray, "n features"],
+    idx: Int[np.ndarray, "m k"],
+) -> Float[np.ndarray, "m k"]:
+    """Distances from the rows ``rows`` of Q to the rows ``idx`` of X, each from its two rows and nothing else."""
     return _roots(_squares_by_difference(Q, rows, X, idx), Q, rows, X, idx)
 
 
@@ -197,7 +203,7 @@ def search_block(
     *,
     device: Any = None,
     faiss: bool = False,
-    by_difference: bool = False,
+    each_alone: bool = False,
 ) -> tuple[Float[np.ndarray, "n_q m"], Int[np.ndarray, "n_q m"]]:
     """The up to k nearest rows of ``X`` of each query: distances ascending (infinite where there is none), indices.
 
@@ -215,12 +221,12 @@ def search_block(
         Distance to the k-th nearest of the blocks before.
     faiss : bool
         Find the candidates with a flat faiss index, in single precision.
-    by_difference : bool
+    each_alone : bool
         Measure every pair by its difference, so that its distance does not depend on the other rows of the block.
     """
     wanted = min(_n_candidates(k, len(X) + 1) + 1, len(X))
     precise = torch.float32 if faiss else choose_dtype(Q, len(Q), len(X))
-    measure = _by_difference if by_difference else _exact_distances
+    measure = by_difference if each_alone else _exact_distances
 
     def nearest(some: np.ndarray, dtype: torch.dtype) -> tuple[np.ndarray, ...]:
         if faiss and dtype == torch.float32:
@@ -263,18 +269,28 @@ def _kdtree(X: np.ndarray, k: int, query_idx: np.ndarray) -> tuple[np.ndarray, n
     return _nearest(X, query_idx, found[~mine].reshape(len(query_idx), k).astype(np.int64), k, None)
 
 
+def cells_index(
+    rows: Float[np.ndarray, "n features"], n_lists: int | None = None, n_probe: int | None = None
+) -> Any:
+    """A faiss index of cells (IVF) over single-precision rows: about sqrt(n) cells, a sixteenth of them looked into."""
+    faiss = require("faiss", "faiss")
+    n_lists = max(1, int(np.sqrt(len(rows)))) if n_lists is None else n_lists
+    index = faiss.IndexIVFFlat(faiss.IndexFlatL2(rows.shape[1]), rows.shape[1], n_lists)
+    index.train(rows)
+    index.nprobe = max(1, n_lists // 16) if n_probe is None else n_probe
+    index.add(rows)
+    return index
+
+
 def _faiss(
     X: np.ndarray, k: int, query_idx: np.ndarray, *, cells: bool, options: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
-    faiss = require("faiss", "faiss")
     rows = np.ascontiguousarray(X - X.mean(0), dtype=np.float32)
-    index = faiss.IndexFlatL2(rows.shape[1])
     if cells:
-        n_lists = options.get("n_lists", max(1, int(np.sqrt(len(rows)))))
-        index = faiss.IndexIVFFlat(index, rows.shape[1], n_lists)
-        index.train(rows)
-        index.nprobe = options.get("n_probe", max(1, n_lists // 16))
-    index.add(rows)
+        index = cells_index(rows, options.get("n_lists"), options.get("n_probe"))
+    else:
+        index = require("faiss", "faiss").IndexFlatL2(rows.shape[1])
+        index.add(rows)
     _, found = index.search(rows[query_idx], _n_candidates(k, len(X)) + 1)
     found = np.where(found < 0, query_idx[:, None], found)  # cells may hold fewer points than asked for
     dist = pair_distances(X, query_idx, found.astype(np.int64))

@@ -214,7 +214,7 @@ class _Search:
                     self._own(numbers),
                     dist[:, -1],
                     faiss=self.faiss,
-                    by_difference=True,
+                    each_alone=True,
                 )
                 together = np.concatenate([dist, near], 1), np.concatenate([idx, numbers[found]], 1)
                 dist, idx = nearest_of(*together, self.k)

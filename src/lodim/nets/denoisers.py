@@ -46,16 +46,18 @@ class _Embedding(nn.Module):
         super().__init__()
         check_in_range(cond_dim, "cond_dim", low=0, integer=True)
         check_in_range(num_classes, "num_classes", low=0, integer=True)
-        self.half = int(check_in_range(size, "time_embed", low=2, integer=True)) // 2
-        self.level = nn.Sequential(nn.Linear(2 * self.half, width), nn.SiLU(), nn.Linear(width, width))
+        self.n_frequencies = int(check_in_range(size, "time_embed", low=2, integer=True)) // 2
+        self.level = nn.Sequential(
+            nn.Linear(2 * self.n_frequencies, width), nn.SiLU(), nn.Linear(width, width)
+        )
         self.vector = nn.Linear(cond_dim, width) if cond_dim else None
         self.label = nn.Embedding(num_classes + 1, width) if num_classes else None
 
     def forward(self, c_noise: Tensor, cond: Condition) -> Tensor:
-        own = self.level[0].weight.dtype
+        own = next(self.level.parameters()).dtype
         precise = torch.promote_types(own, torch.float32)  # half precision would blur a thousand steps
         ends = math.log10(_SLOWEST), math.log10(_FASTEST)
-        frequencies = torch.logspace(*ends, self.half, dtype=precise, device=c_noise.device)
+        frequencies = torch.logspace(*ends, self.n_frequencies, dtype=precise, device=c_noise.device)
         angles = c_noise.to(precise)[:, None] * frequencies
         out = self.level(torch.cat([angles.cos(), angles.sin()], 1).to(own))
         if self.vector is not None and "vector" in cond:
@@ -187,7 +189,8 @@ class _ResBlock(nn.Module):
         self.film = nn.Linear(level, 2 * n_out)
         self.skip = nn.Conv2d(n_in, n_out, 1) if n_in != n_out else nn.Identity()
         heads = math.gcd(heads, n_out)
-        self.norm3, self.attn = (_group_norm(n_out), Attention(n_out, heads)) if attention else (None, None)
+        self.norm3 = _group_norm(n_out) if attention else None
+        self.attn = Attention(n_out, heads) if attention else None
         self.cross = _CrossAttention(n_out, heads, context_dim) if context_dim else None
 
     def forward(self, x: Tensor, level: Tensor, context: Tensor | None) -> Tensor:

@@ -237,7 +237,7 @@ class VectorQuantizer(nn.Module):
         ValueError
             No vectors to draw from.
         """
-        dead = (self.usage < below).nonzero()[:, 0]
+        dead = (self.usage < float(below)).nonzero()[:, 0]
         rows = z.detach().reshape(-1, self.dim)
         if len(dead) and not len(rows):
             raise ValueError("there are no vectors to restart dead codes from; give a batch with some")
