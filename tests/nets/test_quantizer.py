@@ -158,6 +158,14 @@ def test_copies_compute_the_same(ema):
         model.train()
 
 
+def test_a_vector_that_is_not_finite_moves_no_code():
+    model, twin, z = quantizer(ema=True), quantizer(ema=True), vectors(30, 4)
+    model(torch.cat([z, torch.full((1, 4), torch.nan), torch.full((1, 4), torch.inf)]))
+    twin(z)
+    torch.testing.assert_close(model.codebook, twin.codebook)
+    torch.testing.assert_close(model.usage, twin.usage)
+
+
 def test_empty_batches_and_wrong_shapes():
     model = quantizer()
     out = model(z=torch.zeros(0, 4, requires_grad=True))

@@ -152,7 +152,7 @@ class NeighborIndex:
         return self
 
     def take(self, ids: Any) -> Any:
-        """Return the vectors of ids of any shape, shape (*ids.shape, dim), as they were given; of a tensor a tensor.
+        """Return the vectors of ids of any shape, shape (..., dim), as they were given; of a tensor a tensor.
 
         Raises
         ------

@@ -34,9 +34,9 @@ def sample_categorical(
 
     Parameters
     ----------
-    logits : Tensor, shape (*batch, n_categories)
+    logits : Tensor, shape (..., n_categories)
         Unnormalised; -inf is a category that is never drawn.
-    stay : Tensor, shape (*batch), optional
+    stay : Tensor, shape (...), optional
         Probability that a row draws nothing; its answer is then -1.
     generator : torch.Generator, optional
         On the CPU or on the logits' device; numbers are drawn where it is. Default: torch's global one.
@@ -95,7 +95,7 @@ def keep_likely(
 
     Parameters
     ----------
-    logits : Tensor, shape (*batch, n_categories)
+    logits : Tensor, shape (..., n_categories)
     top_k : int, optional
         Keep so many; more than there are keeps all. Equal ones at the border go by their place, earlier first.
     top_p : float, optional

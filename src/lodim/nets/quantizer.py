@@ -44,9 +44,9 @@ class Quantized(NamedTuple):
 
     Attributes
     ----------
-    vectors : Tensor, shape (*batch, dim)
+    vectors : Tensor, shape (..., dim)
         The codes, with the gradient of the vectors that came in.
-    codes : int64 Tensor, shape (*batch)
+    codes : int64 Tensor, shape (...)
     loss : Tensor, shape ()
         Codebook and commitment terms, to be added to the network's own loss.
     perplexity : Tensor, shape ()
@@ -65,6 +65,7 @@ class Quantized(NamedTuple):
 class VectorQuantizer(nn.Module):
     """Replace vectors by the nearest of some learnt ones.
 
+    In half precision moving averages stand still: keep the module in single precision and train under autocast.
     Codes start uniform in (-1/n_codes, 1/n_codes), from torch's global generator; :meth:`fit_codes` starts them from
     data.
 
@@ -169,10 +170,13 @@ class VectorQuantizer(nn.Module):
             loss = commitment + self.beta * codebook
         else:
             loss = codebook + self.beta * commitment
-        ones = self.usage.new_ones(codes.numel())
-        counts = torch.zeros_like(self.usage).index_add_(0, codes.flatten(), ones)
+        finite = (
+            z.detach().isfinite().all(-1).flatten()
+        )  # one infinite vector would spoil a moving average for good
+        counts = torch.zeros_like(self.usage).index_add_(0, codes.flatten(), finite.to(self.usage.dtype))
         if self.training:
-            self._follow(z.detach().reshape(-1, self.dim), codes.flatten(), counts)
+            rows = torch.where(finite[:, None], z.detach().reshape(-1, self.dim), 0)
+            self._follow(rows, codes.flatten(), counts)
         shares = counts / counts.sum().clamp(min=1)
         perplexity = torch.exp(-torch.xlogy(shares, shares).sum())
         return Quantized(
@@ -194,7 +198,7 @@ class VectorQuantizer(nn.Module):
 
         Parameters
         ----------
-        z : Tensor, shape (*batch, dim)
+        z : Tensor, shape (..., dim)
             At least ``n_codes`` vectors; fewer distinct ones leave codes in the same place, with a warning.
 
         Raises
@@ -225,7 +229,7 @@ class VectorQuantizer(nn.Module):
 
         Parameters
         ----------
-        z : Tensor, shape (*batch, dim)
+        z : Tensor, shape (..., dim)
             Drawn from with repetition.
         below : float
             Vectors a batch (``usage``) under which a code counts as dead.
