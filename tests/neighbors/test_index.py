@@ -1,5 +1,8 @@
 """The database to retrieve from: exact answers, ties by id, exclusion, growing and shrinking, files, swapping."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -180,6 +183,24 @@ def test_units_do_not_matter(metric, scale):
     expected, found = brute(X, Q, 4, metric)
     np.testing.assert_array_equal(ids, found)
     np.testing.assert_allclose(dist, expected * (1.0 if metric == "cosine" else scale), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf"])
+def test_copies_answer_the_same(kind):
+    if kind == "ivf":
+        pytest.importorskip("faiss")
+    X, Q = points(), points(5, seed=1)
+    index = NeighborIndex("l2", kind=kind, n_lists=4, n_probe=2).fit(X)
+    found = index.kneighbors(Q, 3)
+    for other in (copy.deepcopy(index), pickle.loads(pickle.dumps(index))):
+        for a, b in zip(found, other.kneighbors(Q, 3)):
+            np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="read-only"):
+        index.vectors[0] = 0
+    taken = index.take([0])
+    taken[:] = 0  # a copy, as what was given is
+    X[:] = 0
+    np.testing.assert_array_equal(index.kneighbors(Q, 3)[1], found[1])
 
 
 def test_arrays_of_any_layout_and_no_queries():

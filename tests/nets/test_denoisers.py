@@ -129,7 +129,7 @@ def test_the_mlp_learns_a_denoiser_to_the_best_possible_error():
     """For data N(0, 1) with noise of deviation s, the best denoiser is x / (1 + s^2), its error s^2 / (1 + s^2)."""
     model = build_seeded(lambda: TimeMLP(1, 32, 1), 0)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for step in range(400):
+    for step in range(250):
         clean, log_s = noise(256, 1, seed=step), noise(256, seed=step + 10_000)
         noisy = clean + log_s.exp()[:, None] * noise(256, 1, seed=step + 20_000)
         optimizer.zero_grad()

@@ -87,6 +87,8 @@ class NeighborIndex:
         order = np.argsort(ids)  # neighbours equally far go by row, and so by id
         self.vectors, self.ids = vectors[order], ids[order]
         self.labels = None if labels is None else labels[order]
+        for array in (self.vectors, self.ids):
+            array.setflags(write=False)  # what is searched is worked out from them once
         self._rows: np.ndarray | None = None
         self._cells: Any = None
 

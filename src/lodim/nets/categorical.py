@@ -37,7 +37,7 @@ def sample_categorical(
     logits : Tensor, shape (..., n_categories)
         Unnormalised; -inf is a category that is never drawn.
     stay : Tensor, shape (...), optional
-        Probability that a row draws nothing; its answer is then -1.
+        Probability that a row draws nothing; its answer is then -1. Near one, give it in double precision.
     generator : torch.Generator, optional
         On the CPU or on the logits' device; numbers are drawn where it is. Default: torch's global one.
     dtype : torch.dtype

@@ -24,7 +24,7 @@ from lodim.validation import check_fraction, check_in_range
 __all__ = ["CausalTransformer", "KVCache"]
 
 
-@dataclass
+@dataclass(eq=False)
 class KVCache:
     """What a causal Transformer keeps of the tokens it has seen, so that each is computed once.
 
