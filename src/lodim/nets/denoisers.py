@@ -168,7 +168,7 @@ class TimeMLP(nn.Module):
             Samples of another size, or a condition the net was not built for.
         """
         cond = _check_condition(cond, self.sizes)
-        if x[0:1].numel() != self.dim * min(1, len(x)):
+        if math.prod(x.shape[1:]) != self.dim:
             raise ValueError(f"a sample must have {self.dim} numbers, got shape {tuple(x.shape[1:])}")
         level = self.embed(c_noise, cond)
         h = self.first(x.reshape(len(x), self.dim))
