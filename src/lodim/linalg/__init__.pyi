@@ -1,4 +1,9 @@
 from .hadamard import fwht as fwht
+from .moments import ClassMoments as ClassMoments
+from .moments import StreamingMoments as StreamingMoments
 from .precision import full_precision as full_precision
+from .psd import SafeCholesky as SafeCholesky
+from .psd import psd_sqrt as psd_sqrt
+from .psd import safe_cholesky as safe_cholesky
 from .trace import TraceEstimate as TraceEstimate
 from .trace import hutchinson_trace as hutchinson_trace
