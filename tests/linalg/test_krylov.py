@@ -174,6 +174,11 @@ def test_kinds_of_matrix():
     expected = conjugate_gradient(A, b)
     for same in (A.toarray(), aslinearoperator(A), lambda v: A @ v):
         np.testing.assert_allclose(conjugate_gradient(same, b).x, expected.x, rtol=1e-12)
+    rotation = np.array([[2, 1j], [-1j, 2]])
+    np.testing.assert_allclose(
+        conjugate_gradient(rotation, np.ones(2)).x, np.linalg.solve(rotation, np.ones(2))
+    )
+    assert conjugate_gradient(2.0 * torch.eye(2).double(), torch.tensor([2, 4])).x.tolist() == [1, 2]
     assert conjugate_gradient(np.eye(3), np.array([1, 2, 3])).x.tolist() == [1, 2, 3]
 
 
@@ -183,6 +188,8 @@ def test_errors():
         conjugate_gradient(A, np.ones(5))
     with pytest.raises(ValueError, match="preconditioner must be square"):
         gmres(A, b, preconditioner=np.eye(5))
+    with pytest.raises(TypeError, match=r"A must be an array, .* got Tensor"):
+        minres(torch.eye(2), torch.ones(2))
     with pytest.raises(ValueError, match="finite vector"):
         minres(A, np.full(4, np.nan))
     with pytest.raises(ValueError, match="two axes of 5"):

@@ -71,6 +71,9 @@ def test_classes_scatter_within_and_between_to_the_whole():
 def test_precisions_and_errors():
     half = torch.from_numpy(X).bfloat16()
     assert StreamingMoments().update(half).mean.dtype == torch.float64
+    mixed = StreamingMoments().update(X[:20]).update(torch.from_numpy(X[20:]))
+    assert isinstance(mixed.mean, np.ndarray)
+    np.testing.assert_allclose(mixed.mean, StreamingMoments().update(torch.from_numpy(X)).update(X[:0]).mean)
     one = StreamingMoments().update(X[:1])
     np.testing.assert_array_equal(one.covariance(), np.zeros((3, 3)))
     with pytest.raises(ValueError, match="needs more rows than 1"):
@@ -84,5 +87,7 @@ def test_precisions_and_errors():
     with pytest.raises(ValueError, match="finite"):
         one.update(np.full((2, 3), np.inf))
     assert one.count == 1
+    with pytest.raises(ValueError, match="no rows so far"):
+        ClassMoments().within()
     with pytest.raises(ValueError, match="one a row"):
         ClassMoments().update(X, [1, 2])

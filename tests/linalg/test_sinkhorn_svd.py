@@ -89,6 +89,8 @@ def test_precisions_and_errors_of_sinkhorn():
     np.testing.assert_allclose(sinkhorn(draw(3, 6), 1.0).plan.sum(0), 0.5)
     for message, arguments, options in (
         ("eta must be positive", (S, 0.0), {}),
+        ("without NaN", (np.zeros((0, 3)), 1.0), {}),
+        ("real numbers", (S + 1j, 1.0), {}),
         ("without NaN", (np.full((2, 2), np.nan), 1.0), {}),
         ("one total", (S, 1.0, np.ones(4), np.full(4, 2.0)), {}),
         ("4 nonnegative", (S, 1.0, -np.ones(4)), {}),
@@ -121,6 +123,8 @@ def test_seeds_and_errors_of_the_decomposition():
         first, again, other = (randomised_svd(given, 3, n_passes=0, random_state=s)[1] for s in (1, 1, 2))
         assert first.tolist() == again.tolist() != other.tolist()
     assert randomised_svd(torch.tensor(A).float(), 2).U.dtype == torch.float32
+    assert randomised_svd(torch.ones(3, 3).bfloat16(), 1).s.tolist() == [3.0]
+    assert randomised_svd(torch.ones(3, 3, dtype=torch.int64), 1).s.item() == pytest.approx(3)
     with pytest.raises(ValueError, match="rank must be at least 1 and at most 240"):
         randomised_svd(A, 241)
     with pytest.raises(ValueError, match="must be a matrix"):

@@ -16,7 +16,7 @@ def test_a_power_law_is_found_exactly():
     assert found.intercept == pytest.approx(math.log(3))
     assert found.standard_error < 1e-12
     assert LearningCurve.from_json(found.to_json()) == found
-    assert str(found).startswith("error ~ n^-0.7")
+    assert str(found).startswith("error ~ n^(-0.7)")
 
 
 def test_repeats_of_a_size_count_once():

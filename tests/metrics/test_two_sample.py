@@ -83,7 +83,7 @@ def test_sums_by_blocks_are_sums(monkeypatch):
 
 
 def test_unbiased_means_zero_on_average_and_below_it_often():
-    values = [mmd_rbf(draw(12, seed=s), draw(15, seed=500 + s), n_permutations=0).value for s in range(100)]
+    values = [mmd_rbf(draw(12, seed=s), draw(15, seed=500 + s), n_permutations=0).value for s in range(60)]
     error = np.std(values) / np.sqrt(len(values))
     assert abs(np.mean(values)) < 3.5 * error
     assert 0.3 < np.mean(np.array(values) < 0) < 0.8
@@ -91,7 +91,7 @@ def test_unbiased_means_zero_on_average_and_below_it_often():
 
 def test_p_values_keep_their_level_under_the_null():
     p = [
-        mmd_rbf(draw(10, 2, seed=s), draw(14, 2, seed=900 + s), n_permutations=19).p_value for s in range(120)
+        mmd_rbf(draw(10, 2, seed=s), draw(14, 2, seed=900 + s), n_permutations=19).p_value for s in range(80)
     ]
     for level in (0.1, 0.5):  # three standard deviations above
         assert np.mean(np.array(p) <= level) < level + 3 * np.sqrt(level * (1 - level) / len(p))
@@ -112,9 +112,9 @@ def test_classifier_success_and_its_test():
     linear = LogisticRegression()
     same = c2st(draw(60, seed=2), draw(60, seed=1), classifier=linear, n_permutations=19)
     assert 0.35 < same.value < 0.65
-    assert same.p_value > 0.05
-    apart = c2st(draw(60, shift=1.5), draw(60, seed=1), classifier=linear, n_permutations=19)
-    assert apart.p_value == 0.05
+    assert same.p_value > 0.1
+    apart = c2st(draw(60, shift=1.5), draw(60, seed=1), classifier=linear, n_permutations=9)
+    assert apart.p_value == 0.1
     assert apart.value > 0.9
     assert not hasattr(linear, "coef_")  # the caller's classifier stays unfitted
 
@@ -162,3 +162,17 @@ def test_what_is_refused(distance):
         distance(torch.zeros(0, 3), x)
     with pytest.raises(ValueError, match="bandwidth must be positive"):
         mmd_rbf(x, x, bandwidth=0.0)
+
+
+@pytest.mark.parametrize("unit", [2.0**-600, 2.0**600])
+def test_units_do_not_matter(unit):
+    x, y = draw(20), draw(30, seed=1)
+    assert mmd_rbf(unit * x, unit * y) == mmd_rbf(x, y)
+    assert sliced_wasserstein(unit * x, unit * y, p=1).value == unit * sliced_wasserstein(x, y, p=1).value
+
+
+def test_shifts_far_from_zero_are_seen():
+    x = draw(40) + 1e9
+    assert mmd_rbf(x, x + 2).p_value == pytest.approx(1 / 201)
+    with pytest.raises(ValueError, match="at most 100"):
+        sliced_wasserstein(x, x, p=float("inf"))

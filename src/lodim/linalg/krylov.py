@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 import torch
-from jaxtyping import Float, Inexact
+from jaxtyping import Float, Inexact, Num
 from scipy.sparse import linalg
 from torch import Tensor
 
@@ -84,6 +84,8 @@ class _System:
             raise ValueError(f"b must be a finite vector, got shape {self.b.shape} of {self.b.dtype}")
         if self.b.dtype.kind in "biu":
             self.b = self.b.astype(np.float64)
+        if np.iscomplexobj(A):
+            self.b = self.b + 0j
         self.tol, n = check_in_range(tol, "tol", low=0.0), len(self.b)
         self.max_iter = _limit(max_iter, n)
         self.A = self.operator(A, "A")
@@ -101,17 +103,21 @@ class _System:
         n = len(self.b)
         if _is_function(A):
             return linalg.LinearOperator((n, n), A, dtype=self.b.dtype)
-        operator = linalg.aslinearoperator(A)
+        try:
+            operator = linalg.aslinearoperator(A)
+        except TypeError as error:
+            raise TypeError(
+                f"{name} must be an array, a sparse array, a LinearOperator or a function where b is an array, got "
+                f"{type(A).__name__} (tensors: all of them, and conjugate_gradient)"
+            ) from error
         if operator.shape != (n, n):
             raise ValueError(f"{name} must be square and match b ({n} entries), got shape {operator.shape}")
         return operator
 
     def inverse(self, preconditioner: Any) -> Callable[[Any], Any]:
-        return (
-            (lambda v: v)
-            if preconditioner is None
-            else self.operator(preconditioner, "preconditioner").matvec
-        )
+        if preconditioner is None:
+            return lambda v: v
+        return self.operator(preconditioner, "preconditioner").matvec
 
     @property
     def rtol(self) -> float:
@@ -213,7 +219,7 @@ def conjugate_gradient(
 
 def _batched_conjugate_gradient(
     A: Any,
-    b: Inexact[Tensor, "*batch n"],
+    b: Num[Tensor, "*batch n"],
     x0: Any,
     preconditioner: Any,
     tol: int | float,
@@ -221,6 +227,7 @@ def _batched_conjugate_gradient(
 ) -> SolveResult:
     started = time.perf_counter()
     check_in_range(tol, "tol", low=0.0)
+    b = b if b.is_floating_point() or b.is_complex() else b.double()
     product, precondition = _as_product(A, b), _as_product(preconditioner, b)
     if not bool(b.isfinite().all()):
         raise ValueError("b must be finite, got NaN or infinite entries")
@@ -281,21 +288,7 @@ def minres(
     """Solve with a symmetric A, definite or not, by minimal residuals.
 
     SciPy's own rule compares the residual with the norm of A, so it is checked here, by one more product an iteration.
-
-    Parameters
-    ----------
-    A, b, x0, tol, max_iter
-        As in :func:`conjugate_gradient`; arrays only.
-
-    Raises
-    ------
-    ValueError
-        As :func:`conjugate_gradient`.
-
-    Warns
-    -----
-    ConvergenceWarning
-        As :func:`conjugate_gradient`.
+    Parameters, errors and warnings are those of :func:`conjugate_gradient`, for arrays.
     """
     system = _System(A, b, x0, tol, max_iter)
     latest = np.zeros_like(system.b)
@@ -329,24 +322,14 @@ def gmres(
 ) -> SolveResult:
     """Solve with any square A by generalised minimal residuals, restarted.
 
+    What is not said here is as in :func:`conjugate_gradient`, for arrays; no symmetry is asked for.
+
     Parameters
     ----------
-    A, b, x0, preconditioner, tol
-        As in :func:`conjugate_gradient`; arrays only, and no symmetry is asked for.
     restart : int
         Iterations (and vectors kept) of a cycle.
     max_iter : int, optional
         Rounded up to whole cycles. Default: 10 n.
-
-    Raises
-    ------
-    ValueError
-        As :func:`conjugate_gradient`.
-
-    Warns
-    -----
-    ConvergenceWarning
-        As :func:`conjugate_gradient`.
     """
     system = _System(A, b, x0, tol, max_iter)
     inverse = system.inverse(preconditioner)
@@ -377,24 +360,19 @@ def sor(
 ) -> SolveResult:
     """Solve by successive over-relaxation, ``x += (D / omega + L)^{-1} (b - A x)``; Gauss-Seidel for ``omega = 1``.
 
+    What is not said here is as in :func:`conjugate_gradient`, for arrays.
+
     Parameters
     ----------
     A : array or sparse array, shape (n, n)
         With diagonal D and strictly lower part L.
     omega : float
         Between 0 and 2, where it converges for symmetric positive definite A.
-    b, x0, tol, max_iter
-        As in :func:`conjugate_gradient`; arrays only.
 
     Raises
     ------
     ValueError
         As :func:`conjugate_gradient`; omega outside (0, 2), or a zero on the diagonal.
-
-    Warns
-    -----
-    ConvergenceWarning
-        As :func:`conjugate_gradient`.
     """
     system = _System(A, b, x0, tol, max_iter)
     _, sweep = _lower(A, omega)

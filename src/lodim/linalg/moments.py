@@ -22,6 +22,7 @@ from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 __all__ = ["ClassMoments", "StreamingMoments"]
@@ -92,9 +93,9 @@ class StreamingMoments:
             raise ValueError(
                 f"moments of {len(other._origin)} columns cannot join those of {len(self._origin)}"
             )
-        origin, offset, scatter = other._origin, other._offset, other.scatter
-        if isinstance(scatter, Tensor):
-            origin, offset, scatter = (part.to(self.scatter.device) for part in (origin, offset, scatter))
+        origin, offset, scatter = (
+            _alike(part, self.scatter) for part in (other._origin, other._offset, other.scatter)
+        )
         delta, total = (origin - self._origin) + (offset - self._offset), self.count + other.count
         self._offset = self._offset + delta * (other.count / total)
         weight = self.count * (other.count / total)
@@ -113,6 +114,13 @@ class StreamingMoments:
         if self.count <= ddof:
             raise ValueError(f"a covariance with ddof={ddof} needs more rows than {self.count}")
         return self.scatter / (self.count - ddof)
+
+
+def _alike(part: Any, like: Any) -> Any:
+    """Of the same kind, on the same device."""
+    if isinstance(like, Tensor):
+        return torch.as_tensor(part).to(like.device)
+    return part.cpu().numpy() if isinstance(part, Tensor) else part
 
 
 class ClassMoments:
@@ -161,7 +169,10 @@ class ClassMoments:
 
     def within(self) -> Any:
         """Covariance around the class means, shape (d, d)."""
-        return sum(part.scatter for part in self.by_class.values()) / self.total().count
+        whole = self.total()
+        if not whole.count:
+            raise ValueError("no rows so far: give some to update first")
+        return sum(_alike(part.scatter, whole.scatter) for part in self.by_class.values()) / whole.count
 
     def between(self) -> Any:
         """Covariance of the class means, each weighted by its rows; the total one is ``within() + between()``."""

@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lodim.linalg.precision import computable
 from lodim.results import Result
 from lodim.validation import check_in_range, warn
 
@@ -74,7 +75,7 @@ def psd_sqrt(A: Matrices) -> Matrices:
     """
     matrix = _as_matrices(A)
     values, vectors = torch.linalg.eigh(matrix)
-    stored = A.dtype if isinstance(A, Tensor) and A.dtype.is_floating_point else matrix.dtype
+    stored = _stored(A, matrix)
     n, eps = matrix.shape[-1], torch.finfo(stored).eps  # half precision rounds A itself
     low, high = values[..., :1], values.abs().amax(-1, keepdim=True)
     if bool((low < -10 * n * eps * high).any()):
@@ -85,7 +86,7 @@ def psd_sqrt(A: Matrices) -> Matrices:
         )
     root = (vectors * values.clamp_min(0).sqrt()[..., None, :]) @ vectors.mT
     root = (root + root.mT) / 2  # symmetric to the last bit
-    return root.numpy() if isinstance(A, np.ndarray) else root.to(A.dtype)
+    return root.numpy() if isinstance(A, np.ndarray) else root.to(stored)
 
 
 def safe_cholesky(A: Matrices, *, max_jitter: float = 1e-4) -> SafeCholesky:
@@ -131,16 +132,18 @@ def safe_cholesky(A: Matrices, *, max_jitter: float = 1e-4) -> SafeCholesky:
         share *= 10
     if isinstance(A, np.ndarray):
         return SafeCholesky(factor.numpy(), jitter.numpy())
-    return SafeCholesky(factor.to(A.dtype), jitter.to(A.dtype))
+    stored = _stored(A, matrix)
+    return SafeCholesky(factor.to(stored), jitter.to(stored))
+
+
+def _stored(A: Any, matrix: Tensor) -> torch.dtype:
+    return A.dtype if isinstance(A, Tensor) and A.dtype.is_floating_point else matrix.dtype
 
 
 def _as_matrices(A: Any) -> Float[Tensor, "*batch n n"]:
     """A as a tensor of a precision that LAPACK has."""
-    matrix = A if isinstance(A, Tensor) else torch.from_numpy(np.array(A))
-    if matrix.dtype not in (torch.float32, torch.float64):
-        half = matrix.dtype in (torch.float16, torch.bfloat16)
-        matrix = matrix.float() if half else matrix.double()
-    if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
+    matrix = computable(A, "A")
+    if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or not matrix.shape[-1]:
         raise ValueError(f"A must be square, or a batch of squares, got shape {tuple(A.shape)}")
     if not bool(matrix.isfinite().all()):
         raise ValueError("A must be finite, got NaN or infinite entries")

@@ -26,6 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lodim.linalg.precision import computable
 from lodim.results import Result
 from lodim.validation import ConvergenceWarning, check_in_range, warn
 
@@ -95,8 +96,8 @@ def sinkhorn(
     Raises
     ------
     ValueError
-        Sums that are negative or of different totals, eta not positive, scores with NaN, or a row or column that should
-        have a sum but has only forbidden entries.
+        Sums that are negative or of different totals, eta not positive, scores with NaN, or a row or column of
+        forbidden entries only.
 
     Warns
     -----
@@ -112,10 +113,8 @@ def sinkhorn(
     if not eta > 0:
         raise ValueError(f"eta must be positive, got {eta}")
     check_in_range(n_iter, "n_iter", low=1, integer=True)
-    given = scores if isinstance(scores, Tensor) else torch.from_numpy(np.array(scores, dtype=np.float64))
-    half = given.dtype in (torch.float16, torch.bfloat16)
-    kernel = (given.float() if half else given) / eta
-    if kernel.ndim < 2 or bool(kernel.isnan().any()):
+    kernel = computable(scores, "scores") / eta
+    if kernel.ndim < 2 or not kernel.numel() or bool(kernel.isnan().any()):
         raise ValueError(
             f"scores must be a matrix, or a batch of them, without NaN, got shape {tuple(kernel.shape)}"
         )
@@ -124,9 +123,7 @@ def sinkhorn(
         raise ValueError("a symmetric plan needs square scores, and b must be left out: it is a")
     rows = _sums(a, kernel, n, 1.0)
     columns = rows if symmetric else _sums(b, kernel, m, n / m)
-    if not torch.allclose(
-        rows.sum(-1), columns.sum(-1), rtol=1e-4 if kernel.dtype == torch.float32 else 1e-8
-    ):
+    if not torch.allclose(rows.sum(-1), columns.sum(-1), rtol=1e-4):
         raise ValueError("a and b must have one total; normalise them, or give both")
     log_a, log_b = rows.log(), columns.log()
     u, v = torch.zeros_like(log_a), torch.zeros_like(log_b)
@@ -143,15 +140,17 @@ def sinkhorn(
     plan = _plan(kernel, u, v)
     error = _error(plan, rows, columns)
     if not error < float("inf"):
-        raise ValueError("a row or column with a positive sum has only forbidden entries; no plan exists")
+        raise ValueError("a row or column has only forbidden entries: no plan exists")
     converged = tol is not None and error <= tol
     if tol is not None and not converged:
         warn(
             f"marginals are off by {error:.2g} after {taken} iterations (asked for: {tol:g}); raise n_iter or eta",
             ConvergenceWarning,
         )
-    out = [t.numpy() if not isinstance(scores, Tensor) else t.to(given.dtype) for t in (plan, u, v)]
-    return SinkhornPlan(out[0], out[1], out[2], error, taken, converged)
+    if isinstance(scores, Tensor):
+        stored = scores.dtype if scores.is_floating_point() else kernel.dtype
+        return SinkhornPlan(plan.to(stored), u.to(stored), v.to(stored), error, taken, converged)
+    return SinkhornPlan(plan.numpy(), u.numpy(), v.numpy(), error, taken, converged)
 
 
 def _sums(
@@ -161,7 +160,7 @@ def _sums(
     if given is None:
         return kernel.new_full(shape, default)
     sums = torch.as_tensor(np.array(given) if isinstance(given, np.ndarray) else given).to(kernel)
-    if sums.shape[-1:] != (size,) or bool((sums < 0).any()):
+    if sums.shape[-1:] != (size,) or not bool((sums >= 0).all()):
         raise ValueError(f"sums must be {size} nonnegative numbers, got shape {tuple(sums.shape)}")
     return sums.expand(shape)
 

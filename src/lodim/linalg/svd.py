@@ -22,6 +22,7 @@ from sklearn.utils import check_array
 from sklearn.utils.extmath import randomized_svd, svd_flip
 from torch import Tensor
 
+from lodim.linalg.precision import computable
 from lodim.randomness import RandomState, root_seed, torch_generator
 from lodim.validation import check_in_range
 
@@ -64,7 +65,8 @@ def randomised_svd(
         raise ValueError(f"A must be a matrix, got shape {tuple(getattr(A, 'shape', ()))}")
     k = int(check_in_range(rank, "rank", low=1, high=min(A.shape), integer=True))
     if isinstance(A, Tensor):
-        return _of_tensor(A, k, n_passes, root_seed(random_state))
+        found = _of_tensor(computable(A, "A"), k, n_passes, root_seed(random_state))
+        return LeadingSVD(*(part.to(A.dtype) for part in found)) if A.is_floating_point() else found
     if min(A.shape) < _SMALL:
         dense = A.toarray() if hasattr(A, "toarray") else A
         U, s, Vt = np.linalg.svd(check_array(dense, dtype=_FLOATS), full_matrices=False)

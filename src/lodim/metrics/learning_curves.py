@@ -61,7 +61,7 @@ class LearningCurve(Result):
 
     def __str__(self) -> str:
         return (
-            f"error ~ n^-{self.exponent:.3g} (se {self.standard_error:.2g}, {self.level:.0%} interval {self.low:.3g} "
+            f"error ~ n^({-self.exponent:.3g}) (se {self.standard_error:.2g}, {self.level:.0%} interval {self.low:.3g} "
             f"to {self.high:.3g}, {self.n_sizes} sizes)"
         )
 

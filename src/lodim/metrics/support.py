@@ -171,17 +171,7 @@ def _precision_recall(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], k: int) 
 def density_coverage(
     samples: Any, reference: Any, k: int = 5, *, random_state: RandomState = 0
 ) -> DensityCoverage:
-    """Density and coverage: as precision and recall, but with balls around the reference only.
-
-    Parameters
-    ----------
-    samples, reference : array or Tensor, shape (n, ...), (m, ...)
-
-    Raises
-    ------
-    ValueError
-        As :func:`precision_recall`.
-    """
+    """Density and coverage: as precision and recall, but with balls around the reference only. Input as there."""
     x, y = _pair_for_balls(samples, reference, k)
     density, coverage = _density_coverage(x, y, k)
     floor = _density_coverage(*halves(y, derive_seed(root_seed(random_state), "halves")), k)
@@ -300,8 +290,8 @@ def memorisation_gap(
     for name, rows in (("train", seen), ("test", unseen)):
         order = as_generator(derive_seed(root_seed(random_state), name)).permutation(len(rows))[:size]
         chosen = rows[torch.from_numpy(np.sort(order)).to(rows.device)]
-        squares, _ = stream_pairs(x, chosen, reducers=[TopK(1)], dtype=torch.float64)[0]
-        near.append(squares[:, 0].sqrt())
+        _, nearest = stream_pairs(x, chosen, reducers=[TopK(1)], dtype=torch.float64)[0]
+        near.append((x - chosen[nearest[:, 0]]).norm(dim=1))  # a copy is at zero, not at the pass's rounding
     nearer = (near[0] < near[1]).double() + 0.5 * (near[0] == near[1]).double()
     to_train, to_test = (float(distances.mean()) for distances in near)
     return MemorisationGap(to_test - to_train, to_train, to_test, float(nearer.mean()), len(x), size)

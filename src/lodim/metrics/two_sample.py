@@ -51,6 +51,7 @@ __all__ = ["c2st", "kid", "mmd_rbf", "sliced_wasserstein"]
 
 _MEDIAN_ROWS = 1000  # a median of half a million distances is known well enough
 _BLOCK = 2048
+_LARGEST_POWER = 100
 
 
 def sliced_wasserstein(
@@ -67,14 +68,14 @@ def sliced_wasserstein(
     ----------
     samples, reference : array or Tensor, shape (n, ...), (m, ...)
     p : float
-        At least 1.
+        From 1 to 100; what lies beyond underflows.
 
     Raises
     ------
     ValueError
         No two rows in the reference, different numbers of features, or values that are not finite.
     """
-    check_in_range(p, "p", low=1.0)
+    check_in_range(p, "p", low=1.0, high=_LARGEST_POWER)
     check_in_range(n_projections, "n_projections", low=1, integer=True)
     x, y = as_pair(samples, reference, 1, 2)
     rng = as_generator(derive_seed(root_seed(random_state), "directions"))
@@ -186,8 +187,11 @@ def mmd_rbf(
     check_in_range(n_permutations, "n_permutations", low=0, integer=True)
     x, y = as_pair(samples, reference, 2, 4)
     seed = root_seed(random_state)
+    # squares of distances must neither over- nor underflow, whatever the unit
+    centre, unit = y.mean(0), float((torch.cat([x, y]) - y.mean(0)).abs().max()) or 1.0
+    x, y = (x - centre) / unit, (y - centre) / unit
     pooled = torch.cat([x, y])
-    width = _median_distance(pooled, derive_seed(seed, "median")) if bandwidth is None else bandwidth
+    width = _median_distance(pooled, derive_seed(seed, "median")) if bandwidth is None else bandwidth / unit
     if not width > 0:
         raise ValueError(f"bandwidth must be positive, got {bandwidth}")
     rng = as_generator(derive_seed(seed, "permutations"))
@@ -210,16 +214,7 @@ def mmd_rbf(
 def kid(samples: Any, reference: Any, *, random_state: RandomState = 0) -> TwoSample:
     """Squared maximum mean discrepancy with the cubic kernel of the kernel inception distance, unbiased.
 
-    Give features of samples, not samples: the figure has no scale of its own.
-
-    Parameters
-    ----------
-    samples, reference : array or Tensor, shape (n, ...), (m, ...)
-
-    Raises
-    ------
-    ValueError
-        As :func:`mmd_rbf`.
+    Give features of samples, not samples: the figure has no scale of its own. Input as for :func:`mmd_rbf`.
     """
     x, y = as_pair(samples, reference, 2, 4)
     return measured("kid", _cubic_mmd, x, y, random_state)
