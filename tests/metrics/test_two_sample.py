@@ -168,7 +168,8 @@ def test_what_is_refused(distance):
 def test_units_do_not_matter(unit):
     x, y = draw(20), draw(30, seed=1)
     assert mmd_rbf(unit * x, unit * y) == mmd_rbf(x, y)
-    assert sliced_wasserstein(unit * x, unit * y, p=1).value == unit * sliced_wasserstein(x, y, p=1).value
+    assert sliced_wasserstein(unit * x, unit * y).value == unit * sliced_wasserstein(x, y).value
+    assert c2st(unit * x, unit * y) == c2st(x, y)
 
 
 def test_shifts_far_from_zero_are_seen():

@@ -210,9 +210,7 @@ def conjugate_gradient(
         return inverse(residual)
 
     A_, M = system.operator(system.product), system.operator(noted)
-    with np.errstate(
-        divide="ignore", invalid="ignore"
-    ):  # of a direction without curvature; the record shows it
+    with np.errstate(divide="ignore", invalid="ignore"):  # a direction without curvature shows in the record
         x, _ = linalg.cg(A_, system.r0, rtol=system.rtol, maxiter=system.max_iter, M=M)
     return system.record(x, "conjugate gradients")
 

@@ -28,6 +28,7 @@ M. Oquab, Revisiting classifier two-sample tests, arXiv 1610.06545.
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import replace
 from typing import Any
@@ -54,6 +55,18 @@ _BLOCK = 2048
 _LARGEST_POWER = 100
 
 
+def _in_own_unit(
+    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"], float]:
+    """Both centred and scaled to about one, and the unit: powers of distances must neither over- nor underflow."""
+    pooled = torch.cat([x, y])
+    pooled = pooled - pooled.mean(0)
+    largest = float(pooled.abs().max())
+    unit = 2.0 ** math.floor(math.log2(largest)) if largest else 1.0  # a power of two: exact
+    pooled = pooled / unit
+    return pooled[: len(x)], pooled[len(x) :], unit
+
+
 def sliced_wasserstein(
     samples: Any,
     reference: Any,
@@ -77,14 +90,14 @@ def sliced_wasserstein(
     """
     check_in_range(p, "p", low=1.0, high=_LARGEST_POWER)
     check_in_range(n_projections, "n_projections", low=1, integer=True)
-    x, y = as_pair(samples, reference, 1, 2)
+    x, y, unit = _in_own_unit(*as_pair(samples, reference, 1, 2))
     rng = as_generator(derive_seed(root_seed(random_state), "directions"))
     normal = torch.from_numpy(rng.standard_normal((x.shape[1], n_projections))).to(x.device)
     directions = normal / normal.norm(dim=0)
 
     def figure(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:
         powers = _line_distances(x @ directions, y @ directions, p)
-        return float(powers.mean() ** (1 / p))
+        return unit * float(powers.mean()) ** (1 / p)
 
     return measured("sliced_wasserstein", figure, x, y, random_state)
 
@@ -185,11 +198,8 @@ def mmd_rbf(
         Fewer than 2 samples or 4 rows in the reference, different numbers of features, values that are not finite.
     """
     check_in_range(n_permutations, "n_permutations", low=0, integer=True)
-    x, y = as_pair(samples, reference, 2, 4)
+    x, y, unit = _in_own_unit(*as_pair(samples, reference, 2, 4))
     seed = root_seed(random_state)
-    # squares of distances must neither over- nor underflow, whatever the unit
-    centre, unit = y.mean(0), float((torch.cat([x, y]) - y.mean(0)).abs().max()) or 1.0
-    x, y = (x - centre) / unit, (y - centre) / unit
     pooled = torch.cat([x, y])
     width = _median_distance(pooled, derive_seed(seed, "median")) if bandwidth is None else bandwidth / unit
     if not width > 0:
@@ -262,7 +272,7 @@ def c2st(
         Fewer than 5 samples or 10 rows in the reference, different numbers of features, values that are not finite.
     """
     check_in_range(n_permutations, "n_permutations", low=0, integer=True)
-    x, y = as_pair(samples, reference, 5, 10)
+    x, y, _ = _in_own_unit(*as_pair(samples, reference, 5, 10))
     seed = root_seed(random_state)
     if classifier is None:
         seed_net = derive_seed(seed, "network")
