@@ -322,17 +322,21 @@ class DescentRun:
             )
         value.backward(inputs=player.only)
         shown = self.processes.average(player.parameters, shown.detach(), n)
-        if recipe.skip_nonfinite:
-            norm = nn.utils.clip_grad_norm_(player.parameters, recipe.grad_clip or math.inf)
-            if not math.isfinite(float(value.detach() + norm if self.processes.count == 1 else shown + norm)):
-                player.in_a_row += 1
-                self.skipped += 1
-                return torch.full_like(shown, math.nan), False
-            player.in_a_row = 0
-        elif recipe.grad_clip is not None:
+        if recipe.skip_nonfinite and not self._is_finite(value.detach(), shown, player.parameters):
+            player.in_a_row += 1
+            self.skipped += 1
+            return torch.full_like(shown, math.nan), False
+        player.in_a_row = 0
+        if recipe.grad_clip is not None:
             nn.utils.clip_grad_norm_(player.parameters, recipe.grad_clip)
         player.optimizer.step()
         return shown, True
+
+    def _is_finite(self, value: Tensor, shown: Tensor, parameters: list[Tensor]) -> bool:
+        """Whether a loss and its gradient are; of several processes, what all of them know."""
+        sizes = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
+        total = (value if self.processes.count == 1 else shown) + (torch.stack(sizes).sum() if sizes else 0)
+        return math.isfinite(float(total))
 
     def _fetch_losses(self) -> None:
         """Bring the losses of the last steps from the device, all at once."""
