@@ -278,6 +278,7 @@ def test_checkpoints_of_other_runs_and_unwritable_places_are_refused(tmp_path):
         {"seed": 1},
         {"data": (X, 2 * Y)},
         {"identity": "another loss"},
+        {"ema": ExponentialMovingAverage(model, 10)},
     ):
         options = {"recipe": recipe, "data": (X, Y), **other}
         with pytest.raises(ValueError, match="another run"):
@@ -323,7 +324,7 @@ def test_it_gives_up_after_twenty_in_a_row():
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
-        (lambda p: p, r"scalar tensor, got a tensor of shape \(2,\)"),
+        (lambda p: p, r"scalar tensor, got shape \(2,\)"),
         (lambda p: 1.0, "got float"),
         (lambda p: p.detach().sum(), "does not depend on a parameter"),
     ],
@@ -415,6 +416,35 @@ def test_errors_of_callbacks_are_passed_on_and_leave_no_trace():
         descend(loss, [p], DescentRecipe(steps=3), on_step=fail)
     assert torch.equal(torch.get_rng_state(), before)
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_an_interrupt_that_breaks_a_step_or_an_epoch_leaves_the_former_checkpoint(tmp_path):
+    def fail():
+        raise KeyboardInterrupt
+
+    def go(step=None, epoch=None):
+        p, loss = bowl()
+        calls = itertools.count(1)
+        descended = descend(
+            lambda: fail() if next(calls) == step else loss(),
+            [p],
+            DescentRecipe(steps=9, epoch_steps=3),
+            score=lambda: fail() if epoch is not None and len(runs) == epoch else 0.0,
+            on_epoch=lambda run: runs.append(run.step),
+            checkpoint=tmp_path / "run.pt",
+        )
+        return descended, p.detach()
+
+    runs = []
+    whole, expected = go()
+    assert (whole.steps, runs) == (9, [3, 6, 9])
+    (tmp_path / "run.pt").unlink()
+    runs = []
+    for options in ({"step": 5}, {"epoch": 1}, {"epoch": 1}):
+        assert go(**options)[0].stopped == "interrupted"
+    rest, found = go()
+    assert torch.equal(found, expected)
+    assert (rest.steps, rest.history, rest.stopped) == (9, whole.history, "budget")
 
 
 def test_an_interrupt_can_be_raised_again_and_threads_have_none(default_interrupts):

@@ -310,16 +310,10 @@ class DescentRun:
                 value = player.loss(*arguments)
         value, shown = value if isinstance(value, tuple) else (value, value)
         if not isinstance(value, Tensor) or value.ndim:
-            got = (
-                f"a tensor of shape {tuple(value.shape)}"
-                if isinstance(value, Tensor)
-                else type(value).__name__
-            )
+            got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"the loss must be a scalar tensor, got {got}; take its mean or sum")
         if not value.requires_grad:
-            raise ValueError(
-                "the loss does not depend on a parameter that requires a gradient (is it detached?)"
-            )
+            raise ValueError("the loss does not depend on a parameter that requires a gradient")
         value.backward(inputs=player.only)
         shown = self.processes.average(player.parameters, shown.detach(), n)
         if recipe.skip_nonfinite and not self._is_finite(value.detach(), shown, player.parameters):
@@ -348,6 +342,7 @@ class DescentRun:
         self._pending = []
 
     def _close_epoch(self) -> None:
+        self._consistent = False
         self._fetch_losses()
         total, seen, missing = 0.0, 0, self.recipe.skip_nonfinite or self.players[0].every > 1
         for row, n in zip(self._losses[self._epoch_start :], self._counts[self._epoch_start :], strict=True):
@@ -360,6 +355,7 @@ class DescentRun:
         before = self.watch.best
         if seen:
             value = self.score() if self.score is not None and math.isfinite(self.mean_loss) else math.nan
+            value = self.processes.gather(value)[0]  # buffers, so scores, may differ
             self.stopped = self.watch.after_epoch(self.mean_loss, value)
             self.rates.after_epoch(self.mean_loss)
         else:  # all steps were skipped: no reason to judge by
@@ -370,6 +366,7 @@ class DescentRun:
             self.stopped = "budget"
         if self.on_epoch is not None:
             self.on_epoch(self)
+        self._consistent = True
         self.save()
         if self.progress is not None:
             share = 1.0 if self.stopped else self.share_done
@@ -398,7 +395,8 @@ class DescentRun:
         self._path = path
         players = [(p.optimizer, p.lr, p.every, [tuple(t.shape) for t in p.parameters]) for p in self.players]
         plain = [(type(optimizer).__name__, *rest) for optimizer, *rest in players]
-        self._key = files.fingerprint(self.recipe, self.seed, plain, self.batches.identity, identity)
+        extra = ([average.half_life for average in self.emas], sorted(self.keep), identity)
+        self._key = files.fingerprint(self.recipe, self.seed, plain, self.batches.identity, extra)
         if path.exists():
             self._load(files.read(path, self._key, self.device))
         if self.stopped is None and self.processes.rank == 0:
