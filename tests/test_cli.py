@@ -358,6 +358,7 @@ def interruptible():
 
 
 @pytest.mark.usefixtures("interruptible")
+@pytest.mark.slow
 def test_ctrl_c_prints_what_is_known(tmp_path):
     """A model that presses Ctrl-C when it is first trained: the data part is printed and written, the code is 130."""
     (tmp_path / "models_that_stop.py").write_text(
