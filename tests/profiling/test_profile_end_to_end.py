@@ -7,7 +7,7 @@ from torch import nn
 
 import lodim
 from lodim.profiling import Profile, ProfileInterrupted
-from lodim.profiling.inputs import read_problem, split
+from lodim.profiling.inputs import as_dataset, split
 from lodim.profiling.landscape_part import chance_score, flops_per_row, linear_baseline, plan_training
 
 
@@ -219,13 +219,13 @@ def test_flops_of_a_matrix():
 def test_linear_and_constant_baselines():
     fields = dict.fromkeys(("feature_names", "target_name", "classes", "image_shape"))
     X, y = blobs()
-    parts = split(read_problem(X, y, source="a", kind="auto", notes=(), **fields), seed=0)
+    parts = split(as_dataset(X, y, source="a", kind="auto", notes=(), **fields), seed=0)
     score, n_weights = linear_baseline(parts, "classification")
     assert score > 0.9
     assert n_weights == 6 * 3 + 3
     assert chance_score(parts, "classification") == pytest.approx(1 / 3, abs=0.05)
     target = X @ np.arange(6.0)
-    parts = split(read_problem(X, target, source="a", kind="auto", notes=(), **fields), seed=0)
+    parts = split(as_dataset(X, target, source="a", kind="auto", notes=(), **fields), seed=0)
     assert linear_baseline(parts, "regression")[0] > 0.99
     assert chance_score(parts, "regression") == 0.0
 

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from lodim.profiling.advice import advise
-from lodim.profiling.result import Estimate, Profile, scores_by_d
+from lodim.profiling.parts import MeasuredDimension, scores_by_d
+from lodim.profiling.result import Profile
 
 
 def test_json_follows_the_schema(digits_profile, schema_problems):
@@ -45,7 +46,9 @@ def test_json_round_trip_is_equal(digits_profile, tmp_path):
 
 
 def test_nan_and_infinity_become_null(change):
-    p = change(data={"dimension": math.nan, "estimators": {"mle": Estimate(math.inf, (1.0, math.inf))}})
+    p = change(
+        data={"dimension": math.nan, "estimators": {"mle": MeasuredDimension(math.inf, (1.0, math.inf))}}
+    )
     text = p.to_json()
     assert "NaN" not in text
     assert "Infinity" not in text
@@ -148,5 +151,5 @@ def test_plot_draws_without_a_display(digits_profile):
 
     mpl.use("Agg")
     figure = digits_profile.plot()
-    assert len(figure.axes) == 10
+    assert len(figure.axes) == 11
     assert all(ax.get_title(loc="left") for ax in figure.axes)

@@ -3,6 +3,7 @@ from .benchmark_manifolds import BENCHMARK_MANIFOLDS as BENCHMARK_MANIFOLDS
 from .benchmark_manifolds import benchmark_manifold as benchmark_manifold
 from .columns import encode_columns as encode_columns
 from .dataset import Dataset as Dataset
+from .dataset import Split as Split
 from .functions import read_function as read_function
 from .functions import resolve as resolve
 from .images import read_images as read_images
