@@ -108,7 +108,7 @@ def measure_difficulty(
     Returns
     -------
     AssumptionBits or None
-    Task or None
+    TaskGeometry or None
         For :func:`with_model`.
     list of str
         Notes.
@@ -156,7 +156,7 @@ def with_model(answer: AssumptionBits, task: Any, part: LandscapePart) -> Assump
 
     Parameters
     ----------
-    task : Task
+    task : TaskGeometry
     """
     scores = {part.model: part.baseline_score, "linear": part.linear_score}
     known = {name: score for name, score in scores.items() if score is not None}

@@ -127,7 +127,7 @@ def split(dataset: Dataset, seed: int) -> Split:
     rng = np.random.default_rng(derive_seed(seed, "split"))
     groups = [np.arange(len(dataset.y))]
     if dataset.kind == "classification":
-        groups = [np.flatnonzero(dataset.y == c) for c in range(len(dataset.classes))]
+        groups = [np.flatnonzero(dataset.y == c) for c in range(len(dataset.classes or ()))]
     share = min(1.0, (MAX_TRAIN + MAX_VAL) / len(dataset.y))
     train, held = [], []
     for group in groups:

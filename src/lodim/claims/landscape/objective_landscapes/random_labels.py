@@ -68,7 +68,7 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     return _laptop(seed, progress) if scale == "laptop" else _full(seed, progress)
 
 
-def _labelled(problem: problems.Problem, random: bool, seed: int) -> Task:
+def _labelled(problem: problems.Samples, random: bool, seed: int) -> Task:
     """The problem with its labels or with shuffled ones; nothing but the training set is scored."""
     y = shuffle_labels(problem.y, seed=derive_seed(seed, "labels")) if random else problem.y
     return Task.from_arrays(problem.X, y, problem.X, y)
