@@ -1,6 +1,8 @@
 import dataclasses
 import json
 import math
+import pickle
+import sys
 
 import pytest
 
@@ -43,6 +45,25 @@ def test_json_round_trip_is_equal(digits_profile, tmp_path):
     assert str(again) == str(p)
     p.save_json(tmp_path / "p.json")
     assert Profile.load_json(tmp_path / "p.json") == p
+
+
+def test_pickles_of_the_first_version_load(digits_profile, monkeypatch):
+    monkeypatch.delitem(sys.modules, "lodim.profiling.extras", raising=False)
+    old_names = {
+        "parts\nMeasuredDimension": "result\nEstimate",
+        "parts\nDimensionAtScale": "result\nScalePoint",
+        "parts\nAssumptionBits": "extras\nDifficulty",
+        "parts\nDensity": "extras\nDensity",
+        "parts\nTopology": "extras\nTopology",
+        "parts\nLayer": "extras\nLayer",
+        "parts\n": "result\n",
+    }
+    text = pickle.dumps(digits_profile, protocol=0)
+    for name, old in old_names.items():
+        assert f"lodim.profiling.{name}".encode() in text
+        text = text.replace(f"lodim.profiling.{name}".encode(), f"lodim.profiling.{old}".encode())
+    with pytest.warns(DeprecationWarning, match=r"lodim\.profiling\.extras is now"):
+        assert pickle.loads(text) == digits_profile
 
 
 def test_nan_and_infinity_become_null(change):

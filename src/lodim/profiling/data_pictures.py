@@ -102,7 +102,6 @@ def per_estimator(p: ProfileData) -> Picture | None:
     ]
     if not rows:
         return None
-    x, y, marks = dot_rows(rows, "dimension", reference=part.dimension, ends=closed(part.interval))
     low, high = min(rows, key=lambda r: r.value), max(rows, key=lambda r: r.value)
     shows = (
         f"{len(rows)} estimators answer between {wording.dimension(low.value)} ({low.name}) and "
@@ -120,9 +119,7 @@ def per_estimator(p: ProfileData) -> Picture | None:
         "estimators",
         "What each estimator says",
         shows,
-        x,
-        y,
-        marks,
+        *dot_rows(rows, "dimension", reference=part.dimension, ends=closed(part.interval)),
         ("estimator", "dimension", "low", "high", "corrected", "remark"),
         tuple(
             (wording.estimator(k), e.dimension, *(e.interval or (None, None)), e.calibrated, e.remark)
@@ -148,16 +145,11 @@ def per_class(p: ProfileData) -> Picture | None:
     )
     if len(drawn) < len(rows):
         shows += f" Of {len(rows)} classes the {len(drawn)} most extreme are drawn."
-    x, y, marks = dot_rows(
-        drawn, "dimension within the class", reference=part.dimension, ends=closed(part.interval)
-    )
     return Picture(
         "classes",
         "Dimension of each class",
         shows,
-        x,
-        y,
-        marks,
+        *dot_rows(drawn, "dimension within the class", reference=part.dimension, ends=closed(part.interval)),
         ("class", "dimension", "low", "high", "rows"),
         tuple((k, e.dimension, *(e.interval or (None, None)), e.n) for k, e in part.per_class.items()),
         (Key(1, "class, 95 % interval"), Key(2, "all classes together")),
@@ -284,7 +276,6 @@ def difficulty(p: ProfileData) -> Picture | None:
     ):
         if bits is not None:
             rows.append(Row(name, bits, None, series))
-    x, y, marks = dot_rows(rows, "decimal logarithm of the bits", zero=False)
     shows = wording.sentence(wording.bits_of(part)) + " Read it as an order of magnitude."
     if part.supplied_error is not None:
         shows += " " + wording.supplied(part)
@@ -292,9 +283,7 @@ def difficulty(p: ProfileData) -> Picture | None:
         "difficulty",
         "Bits of assumptions the task asks for",
         shows,
-        x,
-        y,
-        marks,
+        *dot_rows(rows, "decimal logarithm of the bits", zero=False),
         ("", "log10 of the bits", "low", "high"),
         tuple((r.name, r.value, *(r.ends or (None, None))) for r in rows),
         (Key(1, "asked for, 95 % interval"), Key(3, "supplied"), Key(2, "asked for then")),
@@ -315,15 +304,12 @@ def topology(p: ProfileData) -> Picture | None:
         return None
     legend = [Key(1, "loop beyond noise")] * (part.n_loops > 0) + [Key(4, "loop that noise has too")]
     legend += [Key(2, "gap between components")] * bool(gaps)
-    x, y, marks = dot_rows([*gaps, *loops], "ratio")
     return Picture(
         "topology",
         "Components and loops",
         f"{wording.sentence(wording.shape_of(part))}, on {part.n:,} rows. A loop's ratio is the distance at which it "
         "closes over that at which it appears; a gap separates components, in usual distances to a near row.",
-        x,
-        y,
-        marks,
+        *dot_rows([*gaps, *loops], "ratio"),
         ("", "ratio", "p-value"),
         (
             *((r.name, r.value, None) for r in gaps),

@@ -146,12 +146,8 @@ def layers(p: ProfileData) -> Picture | None:
     step = -(-len(found) // MOST_LAYERS)
     drawn = [*found[:-1:step], found[-1]]
     first = found[0][0] if found[0][0].name == "input" else None
-    x, y, marks = dot_rows(
-        [Row(wording.layer(e), dimension, e.interval) for e, dimension in drawn],
-        "dimension of the output",
-        reference=first.dimension if first else None,
-        ends=closed(first.interval) if first else None,
-    )
+    rows = [Row(wording.layer(e), dimension, e.interval) for e, dimension in drawn]
+    reference, ends = (first.dimension, closed(first.interval)) if first else (None, None)
     peak, last = max(found, key=lambda item: item[1])[0], found[-1][0]
     shows = (
         f"What the trained model makes of {part.n_layer_rows:,} rows has at most {wording.dimension(peak.dimension)} "
@@ -164,9 +160,7 @@ def layers(p: ProfileData) -> Picture | None:
         "layers",
         "Dimension through the layers",
         shows,
-        x,
-        y,
-        marks,
+        *dot_rows(rows, "dimension of the output", reference=reference, ends=ends),
         ("layer", "kind", "numbers", "dimension", "low", "high", "remark"),
         tuple(
             (e.name, e.kind, e.width, e.dimension, *(e.interval or (None, None)), e.remark)
