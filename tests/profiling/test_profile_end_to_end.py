@@ -201,6 +201,11 @@ def test_unequal_classes_count_from_the_commonest():
     X = rng.normal(size=(100, 4))
     y = (np.arange(100) % 10 == 0).astype(int)
     X[y == 1] += 3
+
+    def stop(done, text):
+        if text.startswith("d = ") and not text.startswith("d = 10:"):  # all ten weights are trained
+            raise KeyboardInterrupt
+
     steps = measure_landscape(
         given(X, y),
         choose_model("linear", 4, 2),
@@ -208,9 +213,11 @@ def test_unequal_classes_count_from_the_commonest():
         deadline=time.monotonic() + 300,
         n_jobs=1,
         ray=None,
-        progress=lambda done, text: None,
+        progress=stop,
     )
     (_, notes), (part, _) = next(steps), next(steps)
+    with pytest.raises(KeyboardInterrupt):
+        next(steps)
     assert part.chance_score == pytest.approx(0.9)
     assert part.threshold_score == pytest.approx(0.9 + 0.9 * (part.baseline_score - 0.9))
     assert any("commonest class" in note for note in notes)
