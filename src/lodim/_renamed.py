@@ -40,6 +40,8 @@ MOVED = {
     "lodim.geometry.representation": "lodim.geometry.dataset_properties",
     "lodim.geometry.label_sharpness": "lodim.geometry.dataset_properties.label_sharpness",
     "lodim.geometry.scaling_law": "lodim.geometry.dataset_properties.scaling_law",
+    "lodim.profiling.extras_part": "lodim.profiling.beside_dimension",
+    "lodim.profiling.extras": "lodim.profiling.result",
 }
 
 

@@ -308,7 +308,6 @@ def test_summary_is_a_result():
     assert TopologySummary.from_json(found.to_json()) == found
     assert str(found) == "1 component and 1 loop beyond noise (165 points)"
     assert list(found.to_frame()["loops"]) == list(found.loops_by_slice.values())
-    found.plot()
     assert found.loop_p_values[0] < 0.05 < found.loop_p_values[1]
     assert topology_summary(3 * circle(150, 15) + 1, random_state=0).n_loops == 1
     assert topology_summary(np.zeros((30, 2))).n_components == 1
