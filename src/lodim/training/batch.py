@@ -157,7 +157,7 @@ class ReplicaBatch:
         }
 
         def run(one: dict[str, Tensor], inputs: Tensor) -> Tensor:
-            return functional_call(self.model, one, (inputs,), tie_weights=self.spec.tied)
+            return functional_call(self.model, self.spec.everywhere(one), (inputs,), tie_weights=False)
 
         if len(self.active) == 1:  # the same without the batching's cost
             one = {name: weight.squeeze(0) for name, weight in weights.items()}
