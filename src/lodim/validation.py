@@ -178,7 +178,9 @@ def check_matrix(
         raise TypeError(f"{name} is sparse, and sparse input is not supported; use {name}.toarray()")
     if np.ma.is_masked(X):
         n_masked = int(np.ma.count_masked(X))
-        raise ValueError(f"{name} has {n_masked} masked entries; drop those rows, or impute them with {name}.filled(...)")
+        raise ValueError(
+            f"{name} has {n_masked} masked entries; drop those rows, or impute them with {name}.filled(...)"
+        )
     try:
         is_complex = np.iscomplexobj(X)
         array = np.asarray(X, dtype=None if is_complex else dtype)

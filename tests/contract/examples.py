@@ -19,9 +19,9 @@ import lodim.geometry as geometry
 import lodim.landscape as landscape
 from lodim.geometry import multiparameter_persistence as persistence
 from lodim.geometry.dataset_properties.sharpness_report import PairRecord
+from lodim.geometry.differentiable_persistence import PointOptimization
 from lodim.geometry.difficulty.formula import Task as DifficultyTask
 from lodim.geometry.difficulty.margin import ClassMargin
-from lodim.geometry.differentiable_persistence import PointOptimization
 from lodim.geometry.high_dimensional_kde.theory import RegimeMap
 from lodim.landscape.adapter_options import AdapterOption
 from lodim.landscape.finetuning.adapters import AdapterRun
@@ -179,7 +179,6 @@ class Layer:
     reseeded: bool = True
     keyword: str = "input"
     without: dict[str, str] = field(default_factory=dict)
-    needs: tuple[str, ...] = ()
 
     def build(self, seed=0, base=None):
         """Return a new one: from scratch, or made of another model."""
@@ -361,7 +360,6 @@ LAYERS = {
 # ---------------------------------------------------------------------------------------------------- generators
 
 
-
 @dataclass(frozen=True)
 class Generator:
     """A generator with its backbone, and data for its loss; ``differentiable``: whether samples carry gradients."""
@@ -369,7 +367,6 @@ class Generator:
     make: Callable[[], nn.Module]
     data: Callable[[], Any]
     differentiable: bool = True
-    needs: tuple[str, ...] = ()
 
     def build(self, seed=0):
         return build_seeded(self.make, seed)
@@ -382,7 +379,9 @@ GENERATORS: dict[Any, tuple[Generator, ...]] = {}
 
 def fitted_law():
     n = np.array([100, 200, 400, 800])
-    return geometry.fit_scaling_law(np.tile(n, 3), np.outer([3, 2, 1], n**-0.5).ravel(), d=np.repeat([9, 6, 3], 4))
+    return geometry.fit_scaling_law(
+        np.tile(n, 3), np.outer([3, 2, 1], n**-0.5).ravel(), d=np.repeat([9, 6, 3], 4)
+    )
 
 
 def summary():
@@ -463,17 +462,23 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     geometry.KDERegime: lambda: geometry.HighDimKDE(0.7).fit(table()[0]).diagnose(table()[0][:5] + 0.1),
     geometry.KDETheory: lambda: geometry.kde_theory(1000, 20),
     RegimeMap: lambda: geometry.regime_map((0.1, 0.2)),
-    geometry.Distortion: lambda: geometry.embedding_distortion(table()[0], [0, 5, 9, 20], np.ones(4), 1.0, random_state=0),
+    geometry.Distortion: lambda: geometry.embedding_distortion(
+        table()[0], [0, 5, 9, 20], np.ones(4), 1.0, random_state=0
+    ),
     geometry.SampleSize: lambda: geometry.sample_size(0.5, d=4),
     geometry.SensitivityGrowth: lambda: geometry.sensitivity_growth(
         ("gaussian",), (2, 3), 4, n=60, n_rows=10, random_state=0
     ),
-    geometry.TopologySummary: lambda: geometry.topology_summary(table()[0], random_state=0),
+    geometry.TopologySummary: lambda: geometry.TopologySummary(
+        2, 1, (0.4, 0.1), (2.0, 1.1), (0.01, 0.9), {"0.5": 1, "1.0": 0}, 60
+    ),
     PointOptimization: points_optimized,
     # landscape
     landscape.RunRecord: run,
     landscape.LandscapeResult: landscape_result,
-    landscape.Crossing: lambda: landscape.Crossing(4.0, (3.0, 5.0), "found", np.nan, 0.9, "isotonic", 0.95, "bootstrap"),
+    landscape.Crossing: lambda: landscape.Crossing(
+        4.0, (3.0, 5.0), "found", np.nan, 0.9, "isotonic", 0.95, "bootstrap"
+    ),
     landscape.CompressionSweep: lambda: landscape.CompressionSweep(
         tuple(CompressionPoint(k, np.log2(k), 100 * k, 200 * k, 0.9, 0.8, _bounds) for k in (3, 5)),
         60, 12, 500, 0.95, 0.9, 0.05, 1.0,
@@ -493,7 +498,7 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     landscape.Spending: lambda: spendings()[0],
     landscape.SparsityStats: sparsity_stats,
     NMCheck: lambda: landscape.check_nm(build_seeded(net, 0), 2, 4, "all"),
-    landscape.TuckerEnergy: lambda: landscape.tucker_energy(torch.randn(6, 5, 3, generator=torch.Generator().manual_seed(0))),
+    landscape.TuckerEnergy: lambda: landscape.tucker_energy(torch.arange(90.0).reshape(6, 5, 3).sin()),
     LearnedAlgebra: lambda: LearnedAlgebra("complex", np.ones((2, 2, 2)), 0.1, (0.5, 0.1), 0.2, 0.9, 2),
 }  # fmt: skip
 

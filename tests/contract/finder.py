@@ -130,3 +130,15 @@ def parametrize(name, examples):
             for i, each in enumerate(several)
         ],
     )
+
+
+def refused(act, *words, errors=(ValueError,)):
+    """Return whether something is refused; a refusal that says none of the words fails."""
+    try:
+        act()
+    except errors as error:
+        said = str(error)
+    else:
+        return False
+    assert any(word in said for word in words), said
+    return True

@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from .examples import ESTIMATORS
-from .finder import parametrize
+from .finder import parametrize, refused
 
 TABLES = {thing: tuple(e for e in several if e.tables) for thing, several in ESTIMATORS.items()}
 EVERY = [example for several in TABLES.values() for example in several]
@@ -111,12 +111,8 @@ def test_masked_entries_are_refused_and_a_mask_of_none_is_not(example):
 @of_tables
 def test_sparse_matrices_are_taken_or_refused_in_words(example):
     model, X, y = ready(example)
-    try:
-        model.fit(scipy.sparse.csr_array(X), y)
-    except (TypeError, ValueError) as error:
-        assert "sparse" in str(error)
-        return
-    same(learned(model, X), learned(clone(model).fit(X, y), X), rtol=1e-9)
+    if not refused(lambda: model.fit(scipy.sparse.csr_array(X), y), "sparse", errors=(TypeError, ValueError)):
+        same(learned(model, X), learned(clone(model).fit(X, y), X), rtol=1e-9)
 
 
 @of_tables
@@ -133,12 +129,8 @@ def test_values_that_are_no_numbers_are_named(example, what):
 @pytest.mark.filterwarnings("ignore")
 def test_one_row_is_answered_or_refused_in_words(example):
     model, X, y = ready(example)
-    try:
-        model.fit(X[:1], y[:1])
-    except ValueError as error:
-        assert len(str(error)) > 20
-    else:
-        assert all(np.isfinite(value).all() or np.isnan(value).any() for value in learned(model, X).values())
+    if not refused(lambda: model.fit(X[:1], y[:1]), "row", "sample", "class"):
+        assert not any(np.isinf(value).any() for value in learned(model, X).values())
 
 
 @of_tables
@@ -148,12 +140,10 @@ def test_a_constant_column_is_no_obstacle(example):
     model, X, y = ready(example)
     without = learned(model.fit(X, y), X)
     wide = np.c_[X, np.full(len(X), 7.0)]
-    try:
-        found = learned(clone(model).fit(wide, y), wide)
-    except ValueError as error:
-        assert "constant" in str(error)
+    other = clone(model)
+    if refused(lambda: other.fit(wide, y), "constant"):
         return
-    for name, value in found.items():
+    for name, value in learned(other, wide).items():
         assert np.isnan(value).any() <= np.isnan(without[name]).any(), name
 
 

@@ -71,7 +71,9 @@ def test_a_new_card_is_found_and_its_missing_examples_are_named(monkeypatch):
     monkeypatch.setattr(geometry, "Generates", Generates, raising=False)
     monkeypatch.setattr(geometry, "measures", measures, raising=False)
     card = replace(
-        find_card("flora"), slug="new-one", entry_points=("lodim.geometry.Generates", "lodim.geometry.measures")
+        find_card("flora"),
+        slug="new-one",
+        entry_points=("lodim.geometry.Generates", "lodim.geometry.measures"),
     )
     said = missing(found_in([card]), EXAMPLES)
     assert "lodim.geometry.Generates (card 'new-one') is one of the generators and has no example" in said
