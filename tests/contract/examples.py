@@ -498,7 +498,9 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     landscape.Spending: lambda: spendings()[0],
     landscape.SparsityStats: sparsity_stats,
     NMCheck: lambda: landscape.check_nm(build_seeded(net, 0), 2, 4, "all"),
-    landscape.TuckerEnergy: lambda: landscape.tucker_energy(torch.arange(90.0).reshape(6, 5, 3).sin()),
+    landscape.TuckerEnergy: lambda: landscape.TuckerEnergy(
+        (6, 5, 3), ((1, 1, 1), (2, 2, 2)), (15, 36), (0.6, 0.9), (1, 2), (0.5, 0.8), ((2.0, 1.0), (1.5,), (1.0, 0.1))
+    ),
     LearnedAlgebra: lambda: LearnedAlgebra("complex", np.ones((2, 2, 2)), 0.1, (0.5, 0.1), 0.2, 0.9, 2),
 }  # fmt: skip
 

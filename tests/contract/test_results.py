@@ -27,6 +27,7 @@ def test_it_travels_as_json(result):
     assert again == result
     assert hash(again) == hash(result)
     assert again.to_json() == text
+    assert str(again) == str(result)
 
 
 def test_it_can_be_read(result):
