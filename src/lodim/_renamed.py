@@ -23,6 +23,8 @@ MOVED = {
     "lodim.landscape.subspace": "lodim.landscape.objective_landscapes",
     "lodim.landscape.search": "lodim.landscape.objective_landscapes.size_search",
     "lodim.landscape.codec": "lodim.landscape.code_lengths",
+    "lodim.neighbors.streamed": "lodim.neighbors.out_of_core",
+    "lodim.neighbors.stream": "lodim.neighbors.pair_blocks",
     "lodim.landscape.quantization.reference": "lodim.landscape.quantization.float_model",
     "lodim.landscape.flora.layers": "lodim.landscape.flora.layer_kinds",
     "lodim.landscape.flora.layer": "lodim.landscape.flora.adapted",
