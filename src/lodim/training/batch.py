@@ -162,7 +162,7 @@ class ReplicaBatch:
         return vmap(self._output, in_dims=(0, x_axis))(weights, x)
 
     def _output(self, weights: dict[str, Tensor], inputs: Tensor) -> Tensor:
-        return functional_call(self.model, weights, (inputs,), tie_weights=self.spec.tied)
+        return functional_call(self.model, self.spec.everywhere(weights), (inputs,), tie_weights=False)
 
     def _gradient(self, grad: Tensor) -> Float[Tensor, " total"]:
         parts = []

@@ -166,10 +166,3 @@ def test_an_error_of_zero_is_refused():
         rl_difficulty(6, 2, delta=-1.0)
     with pytest.raises(ValueError, match="n_ways"):
         meta_difficulty(0.1, 10, 3, 1.0, 1.0, m_task=2, n_ways=1)
-
-
-def test_results_survive_json():
-    from lodim.geometry.difficulty import Difficulty
-
-    found = DIGITS.at(0.001)
-    assert Difficulty.from_json(found.to_json()) == found

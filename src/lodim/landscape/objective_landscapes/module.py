@@ -235,7 +235,9 @@ class SubspaceModule(nn.Module):
             weights = produce(self.projection, self.theta_d, self.theta0, self.spec)
         self.recompute.weights = weights
         try:
-            return functional_call(self.module, weights, args, kwargs, tie_weights=self.spec.tied)
+            return functional_call(
+                self.module, self.spec.everywhere(weights), args, kwargs, tie_weights=False
+            )
         finally:
             self.recompute.weights = None
 

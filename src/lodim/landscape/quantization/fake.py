@@ -299,11 +299,11 @@ class QuantLayer(nn.Module):
             return weight
         return self.weight_quantizer(weight)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Return the layer's output."""
         if self.activation_quantizer is not None and self.enabled:
-            x = self.activation_quantizer(x)
-        return apply_layer(self.layer, x, self.quantized_weight())
+            input = self.activation_quantizer(input)
+        return apply_layer(self.layer, input, self.quantized_weight())
 
 
 def apply_layer(layer: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
