@@ -20,8 +20,14 @@ __all__ = ["MOVED", "install", "new_name"]
 # the most special name first: ``new_name`` takes the first that fits
 MOVED = {
     "lodim.landscape.subspace.produce": "lodim.landscape.objective_landscapes.produced",
+    "lodim.landscape.subspace.preparation": "lodim.landscape.objective_landscapes.options",
+    "lodim.landscape.subspace.recompute": "lodim.landscape.objective_landscapes.produced",
     "lodim.landscape.subspace": "lodim.landscape.objective_landscapes",
     "lodim.landscape.search": "lodim.landscape.objective_landscapes.size_search",
+    "lodim.landscape.adapters": "lodim.landscape.comparison.suggest",
+    "lodim.landscape.adapter_options": "lodim.landscape.comparison.adapters",
+    "lodim.landscape.comparison.arguments": "lodim.landscape.comparison.run",
+    "lodim.landscape.finetuning.adapters": "lodim.landscape.comparison.equal_numbers",
     "lodim.landscape.codec": "lodim.landscape.code_lengths",
     "lodim.landscape.quantization.reference": "lodim.landscape.quantization.float_model",
     "lodim.landscape.flora.layers": "lodim.landscape.flora.layer_kinds",

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lodim.landscape import SubspaceModule, suggest_adapter
-from lodim.landscape.adapters import METHODS, AdapterSuggestion
+from lodim.landscape.comparison.suggest import METHODS, AdapterSuggestion
 from lodim.landscape.flora import FLoRALayer, num_trainable, tucker_numbers
 from lodim.nets import fc
 from lodim.randomness import build_seeded

@@ -7,6 +7,19 @@ Source: A. Aghajanyan, L. Zettlemoyer, S. Gupta, Intrinsic dimensionality explai
 fine-tuning, 2020, arXiv 2012.13255.
 """
 
+from importlib import import_module as _import
+from typing import Any as _Any
+
 import lazy_loader as _lazy
 
-__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+_own, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> _Any:
+    if name in (
+        "AdapterComparison",
+        "AdapterRun",
+        "compare_adapters",
+    ):  # they stand with the other comparisons
+        return getattr(_import("lodim.landscape.comparison"), name)
+    return _own(name)

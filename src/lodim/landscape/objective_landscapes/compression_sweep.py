@@ -33,7 +33,7 @@ from lodim.landscape.objective_landscapes.module import SubspaceModule
 from lodim.results import Result
 from lodim.training import Task
 
-__all__ = ["CompressionPoint", "CompressionSweep", "compress_sweep"]
+__all__ = ["CompressionPoint", "CompressionSweep", "compress_sweep", "full_score"]
 
 
 @dataclass(frozen=True)
@@ -183,8 +183,8 @@ def compress_sweep(
         D=model.D,
         d=model.d,
         n_train=len(task.y),
-        train_score=_score(subspace, task, task.X, task.y),
-        score=_score(subspace, task, task.X_val, task.y_val),
+        train_score=full_score(subspace, task, task.X, task.y),
+        score=full_score(subspace, task, task.X_val, task.y_val),
         delta=float(delta),
         selection_bits=paid,
     )
@@ -194,7 +194,7 @@ def _measure(model: CompressedModel, size: int, task: Task, delta: float, paid: 
     """Length, scores and bounds of one compressed model."""
     assert model.quantized is not None
     module = model.to_module()
-    train_score = _score(module, task, task.X, task.y)
+    train_score = full_score(module, task, task.X, task.y)
     bounds = {}
     if task.kind == "classification":
         bits = prefix_free_bits(model.message_bits)
@@ -208,13 +208,13 @@ def _measure(model: CompressedModel, size: int, task: Task, delta: float, paid: 
         message_bits=model.message_bits,
         n_bytes=model.n_bytes,
         train_score=train_score,
-        score=_score(module, task, task.X_val, task.y_val),
+        score=full_score(module, task, task.X_val, task.y_val),
         bounds=bounds,
     )
 
 
-def _score(module: nn.Module, task: Task, X: torch.Tensor, y: torch.Tensor, batch: int = 4096) -> float:
-    """The task's score on all of (X, y), in evaluation mode; the module's mode is restored."""
+def full_score(module: nn.Module, task: Task, X: torch.Tensor, y: torch.Tensor, batch: int = 4096) -> float:
+    """Return the task's score on all of (X, y), in evaluation mode; the module's mode is restored."""
     mode, device = module.training, next(module.parameters()).device
     module.eval()
     with torch.no_grad():

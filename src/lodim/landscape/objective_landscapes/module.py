@@ -44,8 +44,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lodim.landscape.objective_landscapes import bases
-from lodim.landscape.objective_landscapes.produced import produce, without_autocast
-from lodim.landscape.objective_landscapes.recompute import Recompute
+from lodim.landscape.objective_landscapes.produced import Recompute, produce, without_autocast
 from lodim.landscape.objective_landscapes.state import compact_state, complete_state, describe
 from lodim.landscape.objective_landscapes.structure import Grouping, StructureAware
 from lodim.nets.flat import FlatSpec, ParameterFilter, flat_spec
