@@ -37,13 +37,14 @@ make_model = partial(mlp, [8, 16, 16, 3])
 
 
 QUICK = {"recipe": Recipe(epochs=3, batch_size=32), "lr": 1e-2, "n_seeds": 1, "random_state": 1}
+BRIEF = {**QUICK, "recipe": Recipe(epochs=1, batch_size=40), "lr_grid": [3.0]}
 NAMES = [name for name, way in WAYS.items() if way.available()]
 
 
 @pytest.fixture(scope="module")
 def every():
     """All ways, at budgets of which the first is too small for some."""
-    return compare(make_model, blobs(), None, [200, 500, 1500], lr_grid=[3.0], **QUICK)
+    return compare(make_model, blobs(), None, [200, 500, 1500], **BRIEF)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -125,7 +126,7 @@ def benches():
     """A bench that trains, its dense model known, and one that does not."""
     task = Task.from_arrays(*blobs())
     origin = Origin(normalised, 3, moving=moving_buffers(normalised(), task.X))
-    bench, fresh = (kind(origin, task, QUICK["recipe"], 1e-2, seed=5) for kind in (Workbench, Idle))
+    bench, fresh = (kind(origin, task, BRIEF["recipe"], 1e-2, seed=5) for kind in (Workbench, Idle))
     return replace(bench, dense_state=bench.dense.state_dict()), fresh
 
 
@@ -220,11 +221,10 @@ def rebuild(name, setting, stored, again):
 
 
 def test_ways_are_compared_at_equal_bytes_with_running_statistics():
-    quick = {**QUICK, "recipe": Recipe(epochs=1, batch_size=40)}
-    found = compare(normalised, blobs(), NAMES, [600, 1500], lr_grid=[1.0], **quick)
+    found = compare(normalised, blobs(), NAMES, 600, **BRIEF)
     assert found.failed == {}
     assert set(found.ways) | set(found.too_small) == set(NAMES)
-    assert all(s.n_bytes <= s.budget for s in found.spendings)
+    assert all(s.n_bytes <= 600 for s in found.spendings)
     n_buffers = 6 * 16
     assert found.dense_bytes == 4 * (n_buffers + sum(p.numel() for p in normalised().parameters()))
 
@@ -254,8 +254,8 @@ def test_a_model_given_is_the_origin_and_stays_as_it_was():
 @pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_same_seed_gives_the_same_comparison_in_one_process_or_two(n_jobs):
     args = {
-        "methods": ["subspace", "LoRA"],
-        "budget_bytes": [100, 300],
+        "methods": ["subspace", "FLoRA"],
+        "budget_bytes": 500,
         "lr_grid": [1.0, 3.0],
         **QUICK,
         "n_seeds": 2,
@@ -310,15 +310,21 @@ def changed(what):
     }[what]
 
 
+@pytest.fixture(scope="module")
+def kept_runs(tmp_path_factory):
+    """A comparison's arguments, the folder of its runs, and how many there are."""
+    folder = tmp_path_factory.mktemp("runs")
+    args = {"methods": ["subspace"], "budget_bytes": [200], "model": make_model, "data": blobs(), **BRIEF}
+    compare(**args, cache_dir=folder)
+    return args, folder, len(list(folder.iterdir()))
+
+
 @pytest.mark.parametrize("what", ["labels", "inputs", "validation", "model", "start", "recipe"])
-def test_kept_runs_are_those_of_the_same_data_model_and_recipe(what, tmp_path):
-    args = {"methods": ["subspace"], "budget_bytes": [200], "lr_grid": [1.0], **QUICK}
-    args |= {"model": make_model, "data": blobs()}
-    compare(**args, cache_dir=tmp_path)
-    n_files = len(list(tmp_path.iterdir()))
-    other = {**args, **changed(what)}
-    kept, plain = compare(**other, cache_dir=tmp_path), compare(**other)
-    assert len(list(tmp_path.iterdir())) == 2 * n_files
+def test_kept_runs_are_those_of_the_same_data_model_and_recipe(what, kept_runs):
+    args, folder, n_files = kept_runs
+    other, before = {**args, **changed(what)}, len(list(folder.iterdir()))
+    kept, plain = compare(**other, cache_dir=folder), compare(**other)
+    assert len(list(folder.iterdir())) == before + n_files
     assert [s.score for s in kept.spendings] == [s.score for s in plain.spendings]
     assert kept.dense == plain.dense
 
@@ -357,7 +363,7 @@ def test_a_way_that_does_not_apply_is_said_with_the_reason():
 @pytest.mark.parametrize("name", ["subspace", "bits", "N:M", "FLoRA"])
 def test_a_model_in_double_precision(name):
     net = normalised().double()
-    found = compare(net, blobs(), name, [1500], lr_grid=[1.0], **QUICK)
+    found = compare(net, blobs(), name, [1500], **BRIEF)
     assert found.failed == {}
     assert found.spendings[0].n_bytes <= 1500
 
@@ -374,7 +380,7 @@ def test_every_way_takes_convolutions_of_several_kinds():
     X = np.random.default_rng(0).normal(size=(80, 1, 6, 6))
     y = (X.mean((1, 2, 3)) > 0).astype(int)
     data = (X[:40], y[:40], X[40:], y[40:])
-    found = compare(convolutional, data, NAMES, 1400, lr_grid=[1.0], device="cpu", **QUICK)
+    found = compare(convolutional, data, NAMES, 1400, device="cpu", **BRIEF)
     assert found.failed == {}
     assert set(found.ways) | set(found.too_small) == set(NAMES)
     assert all(s.n_bytes <= 1400 for s in found.spendings)
@@ -399,7 +405,8 @@ def test_low_rank_updates_reach_every_layer_and_no_other(rank):
 def test_a_regression_and_a_single_budget():
     X, _, X_val, _ = blobs()
     data = (X, X @ np.arange(8), X_val, X_val @ np.arange(8))
-    found = compare(partial(mlp, [8, 16, 1]), data, ["subspace", "bits"], 400, lr_grid=[1.0, 3.0], **QUICK)
+    quick = {**QUICK, "recipe": Recipe(epochs=6, batch_size=32), "lr": 0.1}
+    found = compare(partial(mlp, [8, 16, 1]), data, ["subspace", "bits"], 400, lr_grid=[1.0], **quick)
     assert found.score_name == "R²"
     assert found.failed == {}
     assert max(s.score for s in found.spendings) > 0
