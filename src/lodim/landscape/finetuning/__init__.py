@@ -12,14 +12,21 @@ from typing import Any as _Any
 
 import lazy_loader as _lazy
 
-_own, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+_ELSEWHERE = ("AdapterComparison", "AdapterRun", "compare_adapters")  # they stand with the other comparisons
+_own, _, _names = _lazy.attach(
+    __name__,
+    submod_attrs={
+        "comparison": ["DimensionComparison", "compare_initialisations", "d90_vs_size"],
+        "generalisation": ["dimension_bound", "relative_gap"],
+        "taskvector": ["TaskVector"],
+    },
+)
+__all__ = sorted([*_names, *_ELSEWHERE])
 
 
 def __getattr__(name: str) -> _Any:
-    if name in (
-        "AdapterComparison",
-        "AdapterRun",
-        "compare_adapters",
-    ):  # they stand with the other comparisons
-        return getattr(_import("lodim.landscape.comparison"), name)
-    return _own(name)
+    return getattr(_import("lodim.landscape.comparison"), name) if name in _ELSEWHERE else _own(name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

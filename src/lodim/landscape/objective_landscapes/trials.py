@@ -24,6 +24,7 @@ from lodim.landscape.objective_landscapes.bases import (
     direct_size,
     fixed_numbers,
     kept_outside,
+    rate_factor,
     structured_projection,
 )
 from lodim.landscape.objective_landscapes.identity import as_arrays, identity, task_tensors, update_hash
@@ -273,16 +274,8 @@ class Trainer:
         return digest.hexdigest()
 
     def stretch(self, d: int) -> float:
-        """Factor of the learning rate that unit columns need.
-
-        Parameters
-        ----------
-        d : int
-            Trained numbers, ``fixed`` among them.
-        """
-        if self.job.scale != "column":
-            return 1.0
-        return math.sqrt((self.D - self.n_direct) / (d - self.fixed))
+        """Return the factor of the learning rate with d trained numbers, ``fixed`` among them."""
+        return rate_factor(self.job.scale, self.D - self.n_direct, d - self.fixed)
 
     def key(self, trial: Trial, early_stop_score: float | None) -> tuple[object, ...]:
         """What identifies a run in the store."""
