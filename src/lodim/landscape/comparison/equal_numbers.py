@@ -109,10 +109,6 @@ def compare_adapters(
     head : str, optional
         Name of the head; by default the last linear layer with one output a class.
 
-    Returns
-    -------
-    AdapterComparison
-
     Raises
     ------
     ImportError

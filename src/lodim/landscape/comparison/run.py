@@ -110,10 +110,6 @@ def compare(
     progress : callable, optional
         ``progress(done, text)`` with ``done`` in [0, 1].
 
-    Returns
-    -------
-    Comparison
-
     Raises
     ------
     TypeError

@@ -260,30 +260,26 @@ def _read(
 ) -> tuple[float, tuple[float, float] | None, list[str]]:
     """Return d90, its interval and what to know about them, from whatever holds them."""
     if isinstance(measured, int | float | np.number) and not isinstance(measured, bool):
-        return _checked(float(measured), interval, "found"), _pair(interval), []
-    if hasattr(measured, "landscape"):
-        if measured.landscape is None:
-            raise ValueError(
-                "the profile measured no model; profile the data with model= to learn its dimension"
-            )
-        return _read(measured.landscape, interval)
-    if hasattr(measured, "d_int_"):
-        return _read(measured.result_, interval)
-    if hasattr(measured, "d_int90"):
-        status = getattr(measured, "status", "found")
-        limits = interval if interval is not None else getattr(measured, "interval", None)
-        if status == "below_d_min":
-            least = measured.d_least if hasattr(measured, "d_least") else measured.bound
-            note = f"even the least number tried, {least:,.0f}, sufficed: the task may need fewer"
-            return _checked(float(least), None, status), None, [note]
-        value = math.nan if measured.d_int90 is None else float(measured.d_int90)
-        return _checked(value, limits, status), _pair(limits), []
-    if hasattr(measured, "fit") and hasattr(measured, "report"):
-        raise ValueError("the dimension has not been measured yet; call .fit() first")
-    raise TypeError(
-        "measured must be a number d90, a Profile, a LandscapeResult or a fitted LandscapeDimension, got "
-        f"{type(measured).__name__}"
-    )
+        return _checked(float(measured), _pair(interval), "found"), _pair(interval), []
+    found = getattr(measured, "landscape", measured)
+    if found is None:
+        raise ValueError("the profile measured no model; profile the data with model= to learn its dimension")
+    found = getattr(found, "result_", found)
+    if not hasattr(found, "d_int90"):
+        if hasattr(found, "fit") and hasattr(found, "report"):
+            raise ValueError("the dimension has not been measured yet; call .fit() first")
+        raise TypeError(
+            "measured must be a number d90, a Profile, a LandscapeResult or a fitted LandscapeDimension, got "
+            f"{type(measured).__name__}"
+        )
+    status = getattr(found, "status", "found")
+    if status == "below_d_min":
+        least = found.d_least if hasattr(found, "d_least") else found.bound
+        note = f"even the least number tried, {least:,.0f}, sufficed: the task may need fewer"
+        return _checked(float(least), None, status), None, [note]
+    limits = _pair(interval if interval is not None else getattr(found, "interval", None))
+    value = math.nan if found.d_int90 is None else float(found.d_int90)
+    return _checked(value, limits, status), limits, []
 
 
 def _pair(interval: Sequence[Any] | None) -> tuple[float, float] | None:
@@ -294,7 +290,7 @@ def _pair(interval: Sequence[Any] | None) -> tuple[float, float] | None:
     return (0.0 if low is None else float(low), math.inf if high is None else float(high))
 
 
-def _checked(d90: float, interval: Sequence[Any] | None, status: str) -> float:
+def _checked(d90: float, limits: tuple[float, float] | None, status: str) -> float:
     if status == "not_reached" or math.isinf(d90):
         raise ValueError(
             "d90 is infinite: no subspace that was tried solves the task, so it tells no adapter's size. Search "
@@ -304,7 +300,6 @@ def _checked(d90: float, interval: Sequence[Any] | None, status: str) -> float:
         raise ValueError("d90 was not measured (NaN): run the search to its end, or give a number")
     if d90 <= 0:
         raise ValueError(f"d90 must be positive, got {d90:g}")
-    limits = _pair(interval)
     if limits is not None and not limits[0] <= d90 <= limits[1]:
         raise ValueError(f"the interval {limits} does not hold d90 = {d90:g}")
     return d90
@@ -331,7 +326,7 @@ def _eligible(
 def _choose(
     method: str, options: Sequence[AdapterOption], layers: Mapping[str, Any], budget: int, n_parameters: int
 ) -> tuple[str, str]:
-    """Return the method and why it was taken."""
+    """The method and why it was taken."""
     if method != "auto":
         return method, "as asked for"
     if budget >= _FULL_SHARE * n_parameters:

@@ -175,10 +175,6 @@ def compare_initialisations(
         Of :class:`~lodim.landscape.LandscapeDimension`: ``said``, ``recipe``, ``lr``, ``n_seeds``, ``score_floor`` and
         so on, the same for all.
 
-    Returns
-    -------
-    DimensionComparison
-
     Raises
     ------
     ValueError
@@ -215,10 +211,6 @@ def d90_vs_size(models: Mapping[str, Start], task: Task, **options: Any) -> Dime
         Of at least three different sizes; the result is sorted by them.
     **options
         Of :func:`compare_initialisations`.
-
-    Returns
-    -------
-    DimensionComparison
 
     Raises
     ------

@@ -163,10 +163,6 @@ def compress_sweep(
     selection_bits : float
         log2 of what else was chosen on the training data (d, seeds, learning rates); log2 of the number of codebook
         sizes is added here.
-
-    Returns
-    -------
-    CompressionSweep
     """
     sizes = sorted({int(size) for size in levels})
     if not sizes:
