@@ -538,6 +538,8 @@ def test_options_have_their_own_names_and_groups():
     copied = clone(flat).set_params(n_seeds=5, search=[3, 4])
     assert (copied.n_seeds, copied.search.sizes, copied.n_jobs) == (5, [3, 4], 2)
     assert (flat.n_seeds, flat.search.sizes) == (4, "grid")
+    sent = pickle.loads(pickle.dumps(copied))
+    assert (sent.search, sent.run, sent.n_seeds) == (copied.search, copied.run, 5)
     copied.d_max = 30
     assert copied.search == SearchOptions([3, 4], n_seeds=5, lr_grid=(1.0,), d_max=30)
 
