@@ -29,6 +29,8 @@ MOVED = {
     "lodim.landscape.comparison.arguments": "lodim.landscape.comparison.run",
     "lodim.landscape.finetuning.adapters": "lodim.landscape.comparison.equal_numbers",
     "lodim.landscape.codec": "lodim.landscape.code_lengths",
+    "lodim.neighbors.streamed": "lodim.neighbors.out_of_core",
+    "lodim.neighbors.stream": "lodim.neighbors.pair_blocks",
     "lodim.landscape.quantization.reference": "lodim.landscape.quantization.float_model",
     "lodim.landscape.flora.layers": "lodim.landscape.flora.layer_kinds",
     "lodim.landscape.flora.layer": "lodim.landscape.flora.adapted",

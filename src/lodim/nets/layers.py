@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from lodim.nets.kinds import linear_kinds
 from lodim.validation import close_matches
 
 __all__ = ["LayerFilter", "Replacement", "find_layers", "peculiarity", "replace_layers"]
@@ -32,7 +33,6 @@ def find_layers(
 
     Parameters
     ----------
-    module : nn.Module
     targets : "all", "all-linear", str, sequence of str or callable
         See :mod:`lodim.nets.layers`; a callable is asked ``targets(name, layer) -> bool``.
     kinds : type or tuple of type
@@ -94,7 +94,6 @@ def replace_layers(
 
     Parameters
     ----------
-    module : nn.Module
     factory : callable
         ``factory(name, layer)`` makes the new layer; None keeps the old one. It is asked once for a layer that stands
         in several places, and the new one is put in all of them.
@@ -136,7 +135,6 @@ def peculiarity(layer: nn.Module, kind: type[nn.Module]) -> str | None:
 
     Parameters
     ----------
-    layer : nn.Module
     kind : type
         The class whose forward is known.
     """
@@ -160,7 +158,7 @@ def _matches(name: str, layer: nn.Module, targets: LayerFilter, module: nn.Modul
         return True
     if targets == "all-linear":
         head = getattr(module, "get_output_embeddings", lambda: None)()
-        return isinstance(layer, nn.Linear) and layer is not head
+        return isinstance(layer, linear_kinds()) and layer is not head
     if isinstance(targets, str):
         return re.fullmatch(targets, name) is not None
     if callable(targets):

@@ -34,7 +34,7 @@ from lodim.landscape.quantization.equalise import BATCH_NORMS
 from lodim.landscape.quantization.fake import ActivationQuantizer, AffineWeight, QuantLayer
 from lodim.landscape.quantization.learnt_steps import ClippedInput, LearntInputStep, LearntStep
 from lodim.training import FitResult, Recipe, Task, fit
-from lodim.training.loop import Progress
+from lodim.training.descent import Progress
 from lodim.validation import check_choice, check_fraction, check_in_range
 
 __all__ = ["finetune_quantized"]

@@ -41,6 +41,7 @@ from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec, as_recipe
 from lodim.nets.activations import evaluation_mode
 from lodim.randomness import RandomState, root_seed, torch_generator
 from lodim.results import Result
+from lodim.training import DescentRecipe, Plateau, descend
 from lodim.validation import check_in_range
 
 __all__ = ["SyntheticInputs", "quantize_without_data", "synthesise_inputs"]
@@ -131,19 +132,21 @@ def _descend(
     model: nn.Module, norms: Sequence[nn.Module], x: Tensor, steps: int, lr: float, standardised: bool
 ) -> tuple[float, ...]:
     """Change ``x`` in place; keep the best inputs that were met. Returns the mismatches."""
-    optimiser = torch.optim.Adam([x], lr=lr)
-    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, patience=50, min_lr=lr * 1e-4)
     losses, best = [], x.detach().clone()
-    for step in range(steps + 1):
-        with torch.enable_grad():
-            loss = _mismatch(model, norms, x, standardised)
-        losses.append(loss.item())
+
+    @torch.enable_grad()
+    def loss() -> Tensor:
+        value = _mismatch(model, norms, x, standardised)
+        losses.append(value.item())
         if losses[-1] <= min(losses):
-            best = x.detach().clone()
-        if step < steps:
-            (x.grad,) = torch.autograd.grad(loss, [x])
-            optimiser.step()
-            schedule.step(losses[-1])
+            best.copy_(x.detach())
+        return value
+
+    recipe = DescentRecipe(
+        steps=steps, lr=lr, optimizer=torch.optim.Adam, schedule=Plateau(patience=50), epoch_steps=1
+    )
+    descend(loss, [x], recipe, interruptible=False)
+    loss()
     with torch.no_grad():
         x.copy_(best)
     return (*losses[:-1], min(losses))
