@@ -211,7 +211,8 @@ def _measure(model: CompressedModel, size: int, task: Task, delta: float, paid: 
 
 def full_score(module: nn.Module, task: Task, X: torch.Tensor, y: torch.Tensor, batch: int = 4096) -> float:
     """Return the task's score on all of (X, y), in evaluation mode; the module's mode is restored."""
-    mode, device = module.training, next(module.parameters()).device
+    mode, first = module.training, next(module.parameters(), X)
+    device = first.device
     module.eval()
     with torch.no_grad():
         outputs = torch.cat([module(part.to(device)) for part in X.split(batch)])
