@@ -20,8 +20,14 @@ __all__ = ["MOVED", "install", "new_name"]
 # the most special name first: ``new_name`` takes the first that fits
 MOVED = {
     "lodim.landscape.subspace.produce": "lodim.landscape.objective_landscapes.produced",
+    "lodim.landscape.subspace.preparation": "lodim.landscape.objective_landscapes.options",
+    "lodim.landscape.subspace.recompute": "lodim.landscape.objective_landscapes.produced",
     "lodim.landscape.subspace": "lodim.landscape.objective_landscapes",
     "lodim.landscape.search": "lodim.landscape.objective_landscapes.size_search",
+    "lodim.landscape.adapters": "lodim.landscape.comparison.suggest",
+    "lodim.landscape.adapter_options": "lodim.landscape.comparison.adapters",
+    "lodim.landscape.comparison.arguments": "lodim.landscape.comparison.run",
+    "lodim.landscape.finetuning.adapters": "lodim.landscape.comparison.equal_numbers",
     "lodim.landscape.codec": "lodim.landscape.code_lengths",
     "lodim.neighbors.streamed": "lodim.neighbors.out_of_core",
     "lodim.neighbors.stream": "lodim.neighbors.pair_blocks",
