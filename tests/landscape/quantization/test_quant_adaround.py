@@ -4,10 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from lodim.landscape.quantization.adaround import AdaRoundReport, SoftRounding, adaround
-from lodim.landscape.quantization.conversion import prepare
-from lodim.landscape.quantization.fake import AffineWeight
-from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec
+from lodim.landscape.quantization import (
+    AdaRoundReport,
+    AffineWeight,
+    QuantRecipe,
+    QuantSpec,
+    SoftRounding,
+    adaround,
+    prepare,
+)
 from lodim.nets import mlp
 from lodim.randomness import build_seeded
 

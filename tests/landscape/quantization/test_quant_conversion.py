@@ -6,19 +6,20 @@ import pytest
 import torch
 from torch import nn
 
-from lodim.landscape.quantization.conversion import (
+from lodim.landscape.quantization import (
+    CodebookSpec,
+    PackedWeight,
+    QuantLayer,
+    QuantRecipe,
+    QuantSpec,
     calibrate,
     convert,
     prepare,
     quant_layers,
-    ready,
-    run_batch,
+    quantize,
 )
-from lodim.landscape.quantization.fake import QuantLayer
-from lodim.landscape.quantization.model import quantize
-from lodim.landscape.quantization.nonuniform import CodebookSpec
-from lodim.landscape.quantization.packing import PackedWeight
-from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec
+from lodim.landscape.quantization.layer_data import run_batch
+from lodim.landscape.quantization.model.preparation import ready
 from lodim.nets import fc
 from lodim.randomness import build_seeded, torch_generator
 

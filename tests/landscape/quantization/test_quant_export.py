@@ -4,10 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lodim.landscape.quantization.export import to_torchao
-from lodim.landscape.quantization.model import quantize
-from lodim.landscape.quantization.nonuniform import CodebookSpec
-from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec
+from lodim.landscape.quantization import CodebookSpec, QuantRecipe, QuantSpec, quantize, to_torchao
 from lodim.randomness import build_seeded, torch_generator
 
 torchao = pytest.importorskip("torchao")

@@ -8,13 +8,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lodim.landscape.quantization.conversion import calibrate, prepare, quant_layers
-from lodim.landscape.quantization.fake import AffineWeight
-from lodim.landscape.quantization.model import QuantizedModel, quantize
-from lodim.landscape.quantization.nonuniform import CodebookSpec
-from lodim.landscape.quantization.packing import PackedWeight, pack, packed_bytes, unpack
-from lodim.landscape.quantization.product import ProductSpec
-from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec
+from lodim.landscape.quantization import (
+    AffineWeight,
+    CodebookSpec,
+    PackedWeight,
+    ProductSpec,
+    QuantizedModel,
+    QuantRecipe,
+    QuantSpec,
+    calibrate,
+    pack,
+    packed_bytes,
+    prepare,
+    quant_layers,
+    quantize,
+    unpack,
+)
 from lodim.nets import fc
 from lodim.randomness import build_seeded, torch_generator
 

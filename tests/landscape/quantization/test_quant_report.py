@@ -6,11 +6,18 @@ import pytest
 import torch
 from torch import nn
 
-from lodim.landscape.quantization.conversion import convert, prepare
-from lodim.landscape.quantization.model import quantize
-from lodim.landscape.quantization.report import QuantReport, layer_reports, model_output, sqnr_db
-from lodim.landscape.quantization.sizes import count_macs, size_report
-from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec
+from lodim.landscape.quantization import (
+    QuantRecipe,
+    QuantReport,
+    QuantSpec,
+    convert,
+    count_macs,
+    prepare,
+    quantize,
+    size_report,
+    sqnr_db,
+)
+from lodim.landscape.quantization.model.report import layer_reports, model_output
 from lodim.nets import fc
 from lodim.randomness import build_seeded, torch_generator
 
