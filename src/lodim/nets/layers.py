@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from lodim.nets.kinds import linear_kinds
 from lodim.validation import close_matches
 
 __all__ = ["LayerFilter", "Replacement", "find_layers", "peculiarity", "replace_layers"]
@@ -160,7 +161,7 @@ def _matches(name: str, layer: nn.Module, targets: LayerFilter, module: nn.Modul
         return True
     if targets == "all-linear":
         head = getattr(module, "get_output_embeddings", lambda: None)()
-        return isinstance(layer, nn.Linear) and layer is not head
+        return isinstance(layer, linear_kinds()) and layer is not head
     if isinstance(targets, str):
         return re.fullmatch(targets, name) is not None
     if callable(targets):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lodim.claims.landscape import finetuning, finetuning_text
+from lodim.claims.landscape.finetuning import package_descriptions, parity
 from lodim.claims.result import Check
 from lodim.landscape import LandscapeDimension, compare_initialisations
 from lodim.randomness import build_seeded
@@ -26,8 +26,8 @@ def images(n=60, classes=2):
 
 
 def test_a_new_head_on_copies():
-    base = finetuning.network()
-    make = finetuning.WithNewHead(base)
+    base = parity.network()
+    make = parity.WithNewHead(base)
     one, same, other = (build_seeded(make, seed) for seed in (0, 0, 1))
     assert sum(p.numel() for p in base.parameters()) == 199_210
     assert one[-1].out_features == 2
@@ -39,7 +39,7 @@ def test_a_new_head_on_copies():
 
 @NEEDS_DATA
 def test_the_two_tasks_share_no_training_image():
-    made = finetuning.data(300, 100, 50, seed=0)
+    made = parity.data(300, 100, 50, seed=0)
     first, second = ({row.numpy().tobytes() for row in task.X} for task in (made.digits, made.parity))
     assert not first & second
     assert (made.digits.n_outputs, made.parity.n_outputs) == (10, 2)
@@ -47,10 +47,10 @@ def test_the_two_tasks_share_no_training_image():
     assert torch.equal(
         made.parity.y_val, torch.tensor([made.digits.classes[y] % 2 for y in made.digits.y_val])
     )
-    again = finetuning.data(300, 100, 50, seed=0)
+    again = parity.data(300, 100, 50, seed=0)
     assert torch.equal(again.parity.X, made.parity.X)
-    drawn = finetuning.pretrained(20, made.digits, 0, 0)
-    learnt = finetuning.pretrained(20, made.digits, 2, 0)
+    drawn = parity.pretrained(20, made.digits, 0, 0)
+    learnt = parity.pretrained(20, made.digits, 2, 0)
     assert not torch.equal(drawn[0].weight, learnt[0].weight)
 
 
@@ -62,16 +62,16 @@ def test_differences_and_checks_follow_the_curves():
         "n_seeds": 1,
         "search": (32, 64),
     }
-    make = finetuning.WithNewHead(finetuning.network(20))
-    starts = {"pre-trained": make, "random": lambda: finetuning.network(20, 2)}
+    make = parity.WithNewHead(parity.network(20))
+    starts = {"pre-trained": make, "random": lambda: parity.network(20, 2)}
     found = {
         way: compare_initialisations(starts, images(), said=said, **options)
-        for way, said in finetuning.WAYS.items()
+        for way, said in parity.WAYS.items()
     }
-    gaps = finetuning.differences(found, "random")
+    gaps = parity.differences(found, "random")
     said, did = (found[way]["random"].summary().set_index("d")["mean"] for way in ("SAID", "DID"))
     assert gaps == pytest.approx({32: said[32] - did[32], 64: said[64] - did[64]})
-    checks = finetuning._checks(found)
+    checks = parity._checks(found)
     assert all(isinstance(check, Check) for check in checks)
     assert len(checks) == 6
 
@@ -84,9 +84,9 @@ def test_a_certificate_counts_the_rounded_numbers():
         "n_seeds": 1,
         "search": (16, 32),
     }
-    make, task = finetuning.WithNewHead(finetuning.network(20)), images()
+    make, task = parity.WithNewHead(parity.network(20)), images()
     result = compare_initialisations({"a": make}, task, said="tensor", baseline=0.5, **options)["a"]
-    bound = finetuning.certify(make, task, result, options)
+    bound = parity.certify(make, task, result, options)
     assert bound["d"] in (16, 32)
     assert bound["message_bytes"] < 150
     assert 0 <= bound["train_error"] <= bound["bound"] <= 1
@@ -123,21 +123,21 @@ def test_crossings_are_read_at_one_score():
             way: LandscapeDimension(
                 partial(Words, 2, pre), task=task, said=said, vectorize=False, **options
             ).fit()
-            for way, said in finetuning_text.WAYS.items()
+            for way, said in package_descriptions.WAYS.items()
         }
         for name, pre in (("pre-trained", True), ("random", False))
     }
-    reached = finetuning_text.common_d(found, 0.7)
+    reached = package_descriptions.common_d(found, 0.7)
     scores = [r.score for r in found["random"]["DID"].curve_]
     assert math.isinf(reached["random"]["DID"]) == (max(scores) < 0.63)
-    assert finetuning_text.common_d(found, 2.0)["random"]["SAID"] == math.inf
-    assert len(finetuning_text._checks(found, {"all texts": 0.825, "the texts used": 0.7}, task)) == 6
+    assert package_descriptions.common_d(found, 2.0)["random"]["SAID"] == math.inf
+    assert len(package_descriptions._checks(found, {"all texts": 0.825, "the texts used": 0.7}, task)) == 6
 
 
 @NEEDS_DATA
 def test_word_counts_reach_their_published_accuracy():
-    train, test = (finetuning_text.load_texts(split=split) for split in ("train", "test"))
-    assert finetuning_text.reference(train, test) == pytest.approx(0.825, abs=0.005)
+    train, test = (package_descriptions.load_texts(split=split) for split in ("train", "test"))
+    assert package_descriptions.reference(train, test) == pytest.approx(0.825, abs=0.005)
 
 
 @pytest.mark.slow
@@ -148,10 +148,10 @@ def test_the_encoder_takes_its_first_steps_inside_a_subspace():
     from lodim.landscape import SubspaceModule
     from lodim.nets import SentenceClassifier
 
-    train = finetuning_text.load_texts(split="train").sample(8, 0)
-    test = finetuning_text.load_texts(split="test").sample(4, 0)
-    task = finetuning_text.sentences(train, test, 16)
+    train = package_descriptions.load_texts(split="train").sample(8, 0)
+    test = package_descriptions.load_texts(split="test").sample(4, 0)
+    task = package_descriptions.sentences(train, test, 16)
     model = SubspaceModule(SentenceClassifier(8, dropout=0.0), 1024, said="layer")
-    result = fit(model, task, Recipe(epochs=4, batch_size=16), lr=finetuning_text.LR * model.lr_factor)
+    result = fit(model, task, Recipe(epochs=4, batch_size=16), lr=package_descriptions.LR * model.lr_factor)
     assert result.history[-1].loss < result.history[0].loss - 0.1
     assert result.train_score > 0.3  # an eighth by chance

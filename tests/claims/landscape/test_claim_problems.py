@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from lodim.claims import run_claim
-from lodim.claims.landscape import digits, problems, random_labels, shuffled_pixels
+from lodim.claims.landscape import problems
+from lodim.claims.landscape.objective_landscapes import digits, random_labels, shuffled_pixels
 from lodim.datasets import load
 from lodim.nets import fc
 from lodim.training import Recipe

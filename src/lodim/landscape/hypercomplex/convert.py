@@ -24,6 +24,7 @@ from lodim.landscape.hypercomplex.conv import PHConv1d, PHConv2d, PHConv3d, PHCo
 from lodim.landscape.hypercomplex.formed import HypercomplexLayer, check_sizes, nearest_sizes
 from lodim.landscape.hypercomplex.linear import PHEmbedding, PHMLinear
 from lodim.nets import Replacement, find_layers, replace_layers
+from lodim.nets.kinds import PLAIN
 from lodim.nets.layers import LayerFilter, peculiarity
 from lodim.results import Result
 from lodim.validation import check_choice
@@ -35,7 +36,7 @@ _CONVOLUTIONS: dict[type[nn.Module], type[HypercomplexLayer]] = {
     nn.Conv2d: PHConv2d,
     nn.Conv3d: PHConv3d,
 }
-_KINDS: tuple[type[nn.Module], ...] = (nn.Linear, *_CONVOLUTIONS, nn.ConvTranspose2d)
+_KINDS: tuple[type[nn.Module], ...] = (*PLAIN, nn.ConvTranspose2d)
 _ALL_KINDS: tuple[type[nn.Module], ...] = (*_KINDS, nn.Embedding)
 
 

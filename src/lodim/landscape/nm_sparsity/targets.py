@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from torch import Tensor, nn
 
 from lodim.nets import find_layers
+from lodim.nets.kinds import plain_kinds, weight_axes
 from lodim.nets.layers import LayerFilter
 from lodim.validation import check_choice
 
@@ -20,13 +20,6 @@ FEED_FORWARD = (
 """The two or three feed-forward layers of a transformer's block, as the usual libraries call them."""
 
 
-def _kinds() -> tuple[type[nn.Module], ...]:
-    """Layers that may be sparse; the GPT-2 family's transposed linear layer is one once its library is loaded."""
-    transposed: Any = getattr(sys.modules.get("transformers.pytorch_utils"), "Conv1D", None)
-    plain = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    return plain if transposed is None else (*plain, transposed)
-
-
 def sparse_layers(
     model: nn.Module, targets: LayerFilter = FEED_FORWARD, exclude: LayerFilter = ()
 ) -> dict[str, nn.Module]:
@@ -37,7 +30,7 @@ def sparse_layers(
     ValueError
         Nothing matches; the message lists the names there are.
     """
-    return find_layers(model, targets, kinds=_kinds(), exclude=exclude)
+    return find_layers(model, targets, kinds=plain_kinds(), exclude=exclude)
 
 
 def weight_axis(weight: Tensor, dim: str | int) -> int:
@@ -74,5 +67,4 @@ def axis_of(layer: nn.Module, dim: str) -> int:
     """
     weight: Any = layer.weight
     axis = weight_axis(weight, dim)
-    plain = isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
-    return axis if plain else 1 - axis  # the transposed linear layer keeps (in, out)
+    return axis if weight_axes(layer) == (0, 1) else 1 - axis
