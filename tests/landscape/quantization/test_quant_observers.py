@@ -33,10 +33,10 @@ def squared_error(x, spec, low, high):
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_batches_give_what_the_whole_gives(observer, symmetric):
     spec = QuantSpec(4, symmetric=symmetric, granularity="tensor", observer=observer, momentum=1)
-    x = normal(8192)
+    x = normal(4096)
     whole, parts = RangeObserver(spec), RangeObserver(spec)
     whole.update(x)
-    for part in x.split(1000):
+    for part in x.split(500):
         parts.update(part)
     assert parts.n_batches == 9
     if observer != "moving_average":
@@ -74,7 +74,7 @@ def test_percentiles_are_numpys(symmetric):
     np.testing.assert_allclose(high.numpy(), expected, rtol=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     bits=st.integers(2, 6),
@@ -91,11 +91,11 @@ def test_the_mse_range_is_never_worse_than_minmax(seed, bits, symmetric, heavy, 
 
 
 def test_the_mse_range_is_the_best_of_a_fine_scan():
-    x, spec = normal(1, 3000), QuantSpec(3, observer="mse")
+    x, spec = normal(1, 1000), QuantSpec(3, observer="mse")
     best = squared_error(x, spec, *clip_range(x, spec)).item()
-    top = x.abs().max()
-    scan = [squared_error(x, spec, -top[None] * s, top[None] * s).item() for s in np.linspace(0.2, 1, 401)]
-    assert best <= min(scan) * 1.001
+    tops = x.abs().max() * torch.linspace(0.2, 1, 401)
+    scan = squared_error(x.expand(401, -1), spec, -tops, tops)  # each row another range
+    assert best <= scan.min().item() * 1.001
 
 
 def test_the_norm_with_p_2_is_the_mse():

@@ -17,7 +17,6 @@ from lodim.landscape.quantization import (
     prepare,
     quant_layers,
 )
-from lodim.landscape.quantization.model.qat import _DistillationTask
 from lodim.nets import mlp
 from lodim.randomness import build_seeded
 from lodim.training import Recipe, Task, fit
@@ -122,37 +121,6 @@ def test_statistics_of_norms_are_fixed_in_the_last_fifth(trained):
     assert norm.training == net.training
 
 
-def test_distillation_is_its_formula():
-    target = torch.tensor([0, 2])
-    student, teacher = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(0))
-    nothing = torch.zeros(2, 3)
-    task = _DistillationTask(nothing, target, nothing, target, n_outputs=3, weight=0.7, temperature=2.0)
-    p = torch.softmax(teacher / 2, -1)
-    divergence = (p * (p.log() - torch.log_softmax(student / 2, -1))).sum(-1).mean()
-    expected = nn.functional.cross_entropy(student, target) + 0.7 * 4 * divergence
-    torch.testing.assert_close(task.loss(torch.cat([student, teacher], -1), target), expected)
-
-
-def test_a_teacher_pulls_the_outputs_and_is_not_trained(trained):
-    model, task = trained
-    model.zero_grad()
-    before = [p.clone() for p in model.parameters()]
-
-    def distance(teacher):
-        model_q = prepare(model, TWO_BITS)
-        result = finetune_quantized(
-            model_q, task, Recipe(epochs=6, batch_size=32), teacher, lr=2e-2, distillation=5, temperature=2
-        )
-        assert result.score == pytest.approx(accuracy(model_q, task))
-        with torch.no_grad():
-            p, q = (m.eval()(task.X).log_softmax(-1) for m in (model, model_q))
-        return float((p.exp() * (p - q)).sum(-1).mean())
-
-    assert distance(model) < 0.8 * distance(None)
-    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
-    assert all(p.grad is None for p in model.parameters())
-
-
 def test_weight_decay_spares_the_steps(trained):
     model, task = trained
     model_q = prepare(model, TWO_BITS)
@@ -181,6 +149,3 @@ def test_errors_say_what_to_do(trained):
             finetune_quantized(convert(prepare(model, TWO_BITS), mode), task)
     with pytest.raises(ValueError, match="steps must be"):
         finetune_quantized(prepare(model, TWO_BITS), task, steps="learned")
-    regression = Task.from_arrays(task.X, task.X[:, 0], task.X_val, task.X_val[:, 0], kind="regression")
-    with pytest.raises(ValueError, match="leave teacher out"):
-        finetune_quantized(prepare(model, TWO_BITS), regression, teacher=model)

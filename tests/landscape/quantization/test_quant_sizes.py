@@ -128,8 +128,8 @@ TOKENS = torch.arange(12).reshape(2, 6)
 @pytest.mark.parametrize("mode", ["fake", "packed"])
 @pytest.mark.parametrize(
     "recipe",
-    ["w8", "w4", QuantSpec(3, rounding="stochastic"), QuantRecipe(codebook=CodebookSpec(3))],
-    ids=["w8", "w4", "stochastic", "codebook"],
+    [QuantSpec(4), QuantSpec(3, rounding="stochastic"), QuantRecipe(codebook=CodebookSpec(3))],
+    ids=["nearest", "stochastic", "codebook"],
 )
 def test_a_shared_weight_is_stored_and_counted_once(recipe, mode, tmp_path):
     model = build_seeded(Tied, 0)

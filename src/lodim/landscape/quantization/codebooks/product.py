@@ -67,20 +67,12 @@ def product_bits(n_weights: int, group_size: int, n_codewords: int, n_books: int
 def fit_codewords(
     vectors: Float[Tensor, "n g"], n_codewords: int, *, seed: int = 0, backend: str = "auto"
 ) -> tuple[Float[Tensor, "k g"], Int[Tensor, " n"]]:
-    """K-means of sub-vectors.
+    """Codewords and indices of sub-vectors by k-means; where there are no more distinct ones, those are the codewords.
 
     Parameters
     ----------
-    n_codewords : int
-        Where there are no more distinct sub-vectors than this, they are the codewords.
     backend : {"auto", "faiss", "sklearn"}
         ``"auto"`` is faiss if it is installed.
-
-    Returns
-    -------
-    codewords : Tensor, shape (k, g)
-        k is the number of distinct sub-vectors if that is smaller than ``n_codewords``.
-    indices : Tensor, shape (n,)
 
     Raises
     ------
@@ -126,19 +118,11 @@ def refine_for_outputs(
     indices: Int[Tensor, "o m"],
     n_iterations: int = 5,
 ) -> tuple[Float[Tensor, "k g"], Int[Tensor, "o m"], list[float]]:
-    """Lower the output error of codewords and codes, alternately.
-
-    Parameters
-    ----------
-    target : Tensor, shape (o, i)
-        What the codewords are to give; i = m g.
-    gram : Tensor, shape (i, i)
-        H.
+    """Lower the output error of codewords and codes with respect to a target, alternately.
 
     Returns
     -------
-    codewords : Tensor, shape (k, g)
-    indices : Tensor, shape (o, m)
+    codewords, indices
     errors : list of float
         :func:`output_error` at the start and after each half iteration; it never rises.
     """
@@ -223,15 +207,9 @@ class ProductQuantizer(nn.Module):
     ----------
     indices : Tensor, shape (n_books, o, m)
         m sub-vectors a row, the last of which may reach past the row's end.
-    shape : torch.Size
-        Of the weight.
+        A buffer, int32.
     codeword_bits : int
         Of a stored number.
-
-    Attributes
-    ----------
-    indices : Tensor
-        Buffer, int32.
     """
 
     indices: Tensor

@@ -36,38 +36,18 @@ __all__ = ["BinarySpec", "ScaledSignQuantizer", "TernarySpec", "binary_weights",
 def binary_weights(
     rows: Float[Tensor, "rows n"],
 ) -> tuple[Float[Tensor, "rows 1"], Float[Tensor, "rows n"]]:
-    """Scale a and signs of each row, a sign(W) being the nearest such pattern.
-
-    Returns
-    -------
-    a : Tensor, shape (rows, 1)
-    signs : Tensor, shape (rows, n)
-        -1 or +1; +1 for zero.
-    """
+    """Scale a and signs of each row (+1 for zero), a sign(W) being the nearest such pattern."""
     return rows.abs().mean(dim=1, keepdim=True), torch.where(rows < 0, -1.0, 1.0).to(rows)
 
 
 def ternary_weights(
     rows: Float[Tensor, "rows n"], threshold: float = 0.7
 ) -> tuple[Float[Tensor, "rows 1"], Float[Tensor, "rows n"]]:
-    """Scale a and pattern t of each row.
-
-    Parameters
-    ----------
-    threshold : float
-        Weights up to this share of the row's mean size become 0.
-
-    Returns
-    -------
-    a : Tensor, shape (rows, 1)
-        0 for a row of zeros.
-    pattern : Tensor, shape (rows, n)
-        -1, 0 or +1.
+    """Scale a (0 for a row of zeros) and pattern t of each row; t is 0 up to this share of the row's mean size.
 
     Notes
     -----
-    Source: arXiv 1605.04711, equations 5 and 6; 0.7 is the best share for uniform weights near 2/3 and Gaussian ones
-    near 0.75.
+    Source: arXiv 1605.04711, equations 5 and 6; the best share is 2/3 for uniform weights, near 0.75 for Gaussian ones.
     """
     size = rows.abs()
     kept = size > threshold * size.mean(dim=1, keepdim=True)
@@ -142,24 +122,15 @@ class ScaledSignQuantizer(nn.Module):
 
 @dataclass(frozen=True)
 class BinarySpec:
-    """Weights a sign(W).
-
-    Attributes
-    ----------
-    granularity : {"tensor", "channel", "group"}
-    """
+    """Weights a sign(W), one a for each tensor, channel or group."""
 
     granularity: str = "channel"
     group_size: int | None = None
+    bits = 1
     needs_inputs = False
 
     def __post_init__(self) -> None:
         check_choice(self.granularity, ("tensor", "channel", "group"), "granularity")
-
-    @property
-    def bits(self) -> int:
-        """Bits of one code."""
-        return 1
 
     def quantizer(
         self, weight: Float[Tensor, "*shape"], gram: Float[Tensor, "i i"] | None = None
@@ -170,28 +141,17 @@ class BinarySpec:
 
 @dataclass(frozen=True)
 class TernarySpec:
-    """Weights -a, 0 or a.
-
-    Attributes
-    ----------
-    threshold : float
-        Weights up to this share of the mean size become 0.
-    granularity : {"tensor", "channel", "group"}
-    """
+    """Weights -a, 0 or a, one a for each tensor, channel or group; 0 up to ``threshold`` times their mean size."""
 
     threshold: float = 0.7
     granularity: str = "channel"
     group_size: int | None = None
+    bits = 2
     needs_inputs = False
 
     def __post_init__(self) -> None:
         check_in_range(self.threshold, "threshold", low=0.0)
         check_choice(self.granularity, ("tensor", "channel", "group"), "granularity")
-
-    @property
-    def bits(self) -> int:
-        """Bits of one code."""
-        return 2
 
     def quantizer(
         self, weight: Float[Tensor, "*shape"], gram: Float[Tensor, "i i"] | None = None

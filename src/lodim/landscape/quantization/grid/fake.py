@@ -135,12 +135,7 @@ class AffineWeight(nn.Module):
 
 
 class ActivationQuantizer(nn.Module):
-    """A layer's input on a grid.
-
-    Parameters
-    ----------
-    dynamic : bool
-        Choose the range of each input from itself.
+    """A layer's input on a grid; if dynamic, the range of each input is chosen from itself.
 
     Attributes
     ----------
@@ -259,7 +254,7 @@ class QuantLayer(nn.Module):
 
     @property
     def weight_spec(self) -> QuantSpec | None:
-        """Of the weight quantiser, if it has one."""
+        """The grid of the weight, if it is on one."""
         return getattr(self.weight_quantizer, "spec", None)
 
     @property
@@ -292,24 +287,10 @@ class QuantLayer(nn.Module):
 
 
 def apply_layer(layer: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return what a layer would compute with another weight.
-
-    Parameters
-    ----------
-    layer : nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d or nn.Embedding
-    bias : Tensor, optional
-        Instead of the layer's own.
-    """
+    """Return what a layer would compute with another weight, and another bias if one is given."""
     if isinstance(layer, nn.Embedding):
-        return F.embedding(
-            x,
-            weight,
-            layer.padding_idx,
-            layer.max_norm,
-            layer.norm_type,
-            layer.scale_grad_by_freq,
-            layer.sparse,
-        )
+        limits = layer.max_norm, layer.norm_type, layer.scale_grad_by_freq, layer.sparse
+        return F.embedding(x, weight, layer.padding_idx, *limits)
     bias = cast("Tensor | None", layer.bias) if bias is None else bias
     if isinstance(layer, nn.Linear):
         return F.linear(x, weight, bias)

@@ -33,10 +33,8 @@ class IntegerAgreement(Result):
 
     Attributes
     ----------
-    equal : tuple of float
-        Share of the codes a layer reads that are the same.
-    within_one : tuple of float
-        Share that differ by at most one step.
+    equal, within_one : tuple of float
+        Shares of the codes a layer reads that are the same, or differ by at most one step.
     largest : tuple of float
         Largest difference, in steps.
     """
@@ -67,14 +65,8 @@ def compare_integer(model: nn.Module, x: Float[Tensor, "batch ..."]) -> IntegerA
     Parameters
     ----------
     model : nn.Module
-        From :func:`~lodim.landscape.quantization.calibrate`, or converted since.
-    x : Tensor
-        Inputs.
-
-    Returns
-    -------
-    IntegerAgreement
-        The outputs, which no layer rounds, count in steps of 1/255 of their range.
+        From :func:`~lodim.landscape.quantization.calibrate`, or converted since. Its outputs, which no layer rounds,
+        count in steps of 1/255 of their range.
     """
     fake, integer = convert(model, "fake"), convert(model, "integer")
     assert isinstance(integer, IntegerModel)

@@ -45,14 +45,7 @@ __all__ = ["IntegerLayer", "IntegerModel", "to_integer"]
 
 
 class IntegerLayer(nn.Module):
-    """A quantised layer in integers.
-
-    Parameters
-    ----------
-    name : str
-        For messages.
-    source : QuantLayer
-        Its input's scale fixed for the whole tensor, its weight on an affine grid by tensor or channel.
+    """A quantised layer in integers; its input has one fixed scale, its weight is on a grid by tensor or channel.
 
     Attributes
     ----------
@@ -118,13 +111,7 @@ class IntegerLayer(nn.Module):
         return bound
 
     def input_codes(self, x: Float[Tensor, ...] | FixedPoint) -> Int[Tensor, ...]:
-        """Return an input's codes on this layer's grid, zero point included.
-
-        Parameters
-        ----------
-        x : Tensor or FixedPoint
-            The model's own input in floating point, or what integer layers gave.
-        """
+        """Return the codes of the model's own input, or of what integer layers gave, zero point included."""
         spec = self.input_spec
         if isinstance(x, FixedPoint):
             moved = rescale(x.codes, dyadic(x.scale / self.input_scale))
@@ -167,13 +154,7 @@ def _check_layer(name: str, source: QuantLayer) -> tuple[ActivationQuantizer, Qu
 
 
 class IntegerModel(nn.Module):
-    """A model between whose input and output are integers only.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Its layers with weights are :class:`IntegerLayer`.
-    """
+    """A model between whose input and output are integers only."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -181,18 +162,10 @@ class IntegerModel(nn.Module):
 
     @torch.no_grad()
     def sums(self, x: Float[Tensor, "batch ..."]) -> FixedPoint:
-        """Return the output in integers.
-
-        Parameters
-        ----------
-        x : Tensor
-            The model's input, in floating point; its first layer rounds it.
-        """
+        """Return the output in integers; the first layer rounds the input."""
         out = self.model(x)
         if not isinstance(out, FixedPoint):
-            raise ValueError(
-                f"the model's output is a {type(out).__name__}, not the sums of a quantised layer"
-            )
+            raise ValueError(f"the output is a {type(out).__name__}, not the sums of a quantised layer")
         return out
 
     def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
@@ -201,13 +174,7 @@ class IntegerModel(nn.Module):
 
 
 def to_integer(model: nn.Module) -> IntegerModel:
-    """Return the integer-only simulation of a quantised model.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Calibrated, its scales fixed, converted (``"fake"``, ``"packed"``) or not; what
-        ``convert(model, "integer")`` passes. Not changed.
+    """Return the integer-only simulation of a model that is calibrated, its scales fixed; converted already or not.
 
     Raises
     ------
@@ -216,11 +183,8 @@ def to_integer(model: nn.Module) -> IntegerModel:
     OverflowError
         A layer whose sums could pass 32 bits.
     """
-    plain = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, QUANTIZABLE) and not _is_inside(model, name)
-    ]
+    inside = {id(layer.layer) for layer in model.modules() if isinstance(layer, QuantLayer)}
+    plain = [name for name, m in model.named_modules() if isinstance(m, QUANTIZABLE) and id(m) not in inside]
     if plain:
         raise ValueError(f"integer-only needs every layer quantised; {', '.join(map(repr, plain))} are not")
     model = copy.deepcopy(model).eval()
@@ -231,8 +195,3 @@ def to_integer(model: nn.Module) -> IntegerModel:
                 made[id(layer)] = IntegerLayer(name, layer)
             model.set_submodule(name, made[id(layer)])
     return IntegerModel(model.requires_grad_(False))
-
-
-def _is_inside(model: nn.Module, name: str) -> bool:
-    parts = name.split(".")
-    return any(isinstance(model.get_submodule(".".join(parts[:i])), QuantLayer) for i in range(len(parts)))

@@ -36,15 +36,7 @@ _SUM_ROOM = 2**30
 
 @dataclass(frozen=True, eq=False)
 class Dyadic:
-    """Factors c / 2**n.
-
-    Attributes
-    ----------
-    multiplier : Tensor
-        c, int64, in [2**30, 2**31).
-    shift : Tensor
-        n, int64.
-    """
+    """Factors c / 2**n, with ``multiplier`` c in [2**30, 2**31) and ``shift`` n, both int64."""
 
     multiplier: Int[Tensor, "*shape"]
     shift: Int[Tensor, "*shape"]
@@ -58,15 +50,10 @@ class Dyadic:
 def dyadic(factor: Float[Tensor, "*shape"]) -> Dyadic:
     """Return the nearest dyadic numbers, off by less than 2**-30 of the factor.
 
-    Parameters
-    ----------
-    factor : Tensor
-        Positive, below 2**31.
-
     Raises
     ------
     ValueError
-        Other factors.
+        A factor that is not positive or not below 2**31.
     """
     factor = factor.double()
     if not bool(((factor > 0) & (factor < INT32 - 1)).all()):
@@ -79,15 +66,7 @@ def dyadic(factor: Float[Tensor, "*shape"]) -> Dyadic:
 
 
 def rounding_shift(value: Int[Tensor, "*shape"], shift: Int[Tensor, "*other"]) -> Int[Tensor, "*out"]:
-    """Return value / 2**shift to the nearest integer, halves away from zero.
-
-    Parameters
-    ----------
-    value : Tensor
-        int64, of size below 2**62.
-    shift : Tensor
-        At least 0.
-    """
+    """Return value / 2**shift to the nearest integer, halves away from zero, for sizes below 2**62."""
     bounded = shift.clamp(max=62)
     half = torch.where(bounded > 0, torch.ones_like(shift) << (bounded - 1).clamp_min(0), 0)
     size = (value.abs() + half) >> bounded
@@ -95,14 +74,7 @@ def rounding_shift(value: Int[Tensor, "*shape"], shift: Int[Tensor, "*other"]) -
 
 
 def rescale(codes: Int[Tensor, "*shape"], factor: Dyadic) -> Int[Tensor, "*out"]:
-    """Return the codes times dyadic factors, in integers.
-
-    Parameters
-    ----------
-    codes : Tensor
-        int64, each fitting 32 bits.
-    factor : Dyadic
-        Broadcast against the codes.
+    """Return the codes times dyadic factors, broadcast against them, in integers.
 
     Raises
     ------
@@ -162,12 +134,7 @@ class FixedPoint:
         return self._reshaped(lambda t: t.flatten(start_dim, end_dim))
 
     def reshape(self, *shape: Any) -> FixedPoint:
-        """Return it in another shape.
-
-        Parameters
-        ----------
-        *shape : int
-        """
+        """Return it in another shape."""
         return self._reshaped(lambda t: t.reshape(*shape))
 
     view = reshape
@@ -177,12 +144,7 @@ class FixedPoint:
         return FixedPoint(self.codes.clamp_min(0), self.scale, self.bound)
 
     def mean(self, dim: Any, keepdim: bool = False) -> FixedPoint:
-        """Return the mean over axes that share a scale: the sum, with a smaller scale.
-
-        Parameters
-        ----------
-        dim : int or tuple of int
-        """
+        """Return the mean over axes that share a scale: the sum, with a smaller scale."""
         dims = [d % self.codes.ndim for d in ((dim,) if isinstance(dim, int) else dim)]
         count, scale = math.prod(self.codes.shape[d] for d in dims), self.scale
         if 0 in dims or any(scale.ndim and scale.shape[d] > 1 for d in dims):

@@ -37,12 +37,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def labelled_batches(data: Any) -> list[tuple[Tensor, Tensor]]:
-    """Return data as a list of batches of inputs and targets.
-
-    Parameters
-    ----------
-    data : (Tensor, Tensor), Task or iterable of (Tensor, Tensor)
-        All inputs and targets as one batch (of a task, the training set), or batches.
+    """Return all inputs and targets (of a task, the training set) as one batch, or an iterable's pairs as a list.
 
     Raises
     ------
@@ -74,15 +69,7 @@ def default_loss(output: Tensor, target: Tensor) -> Float[Tensor, ""]:
 
 @dataclass(frozen=True)
 class HessianTrace(Result):
-    """Traces of the loss's Hessian, layer by layer.
-
-    Attributes
-    ----------
-    sizes : tuple of int
-        Weights of each layer.
-    converged : bool
-        Whether every layer met the tolerance.
-    """
+    """Traces of the loss's Hessian, layer by layer (of so many weights); converged if every layer met the tolerance."""
 
     layers: tuple[str, ...]
     sizes: tuple[int, ...]
@@ -139,10 +126,6 @@ def hessian_trace(
     rtol : float
         Probes end when every layer's standard error is below this share of its trace; 0 takes all.
 
-    Returns
-    -------
-    HessianTrace
-
     Warns
     -----
     ConvergenceWarning
@@ -166,9 +149,8 @@ def hessian_trace(
             dtype=first.dtype,
             device=first.device,
         )
-    return HessianTrace(
-        tuple(weights), tuple(sizes), found.trace, found.standard_error, found.n_probes, found.converged
-    )
+    estimate = found.trace, found.standard_error, found.n_probes, found.converged
+    return HessianTrace(tuple(weights), tuple(sizes), *estimate)
 
 
 def quantizable_weights(model: nn.Module, layers: LayerFilter) -> dict[str, Tensor]:

@@ -38,17 +38,7 @@ _SUPPORTED = (
 
 
 def to_torchao(model: nn.Module) -> nn.Module:
-    """Return a copy of a quantised model whose linear layers hold torchao tensors with the same codes.
-
-    Parameters
-    ----------
-    model : nn.Module
-        From :func:`~lodim.landscape.quantization.quantize` or ``convert``, not integer-only. Not changed.
-
-    Returns
-    -------
-    nn.Module
-        The model's module, without the :class:`~lodim.landscape.quantization.QuantLayer` wrappers.
+    """Return a copy of a quantised model whose linear layers hold torchao tensors of the same codes, unwrapped.
 
     Raises
     ------

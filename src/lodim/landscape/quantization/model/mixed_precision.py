@@ -61,16 +61,7 @@ _ROUNDING = 1e-12  # of a sum of costs
 
 @dataclass(frozen=True)
 class Sensitivity(Result):
-    """What each layer's rounding costs, at each number of bits.
-
-    Attributes
-    ----------
-    sizes : tuple of int
-        Weights of each layer.
-    omega : tuple of tuple of float
-        One row a layer, one column a number of bits.
-    method : {"hessian", "loss", "kl"}
-    """
+    """What each layer's rounding costs: ``omega`` has one row a layer, one column a number of bits."""
 
     layers: tuple[str, ...]
     sizes: tuple[int, ...]
@@ -120,34 +111,25 @@ def sensitivity(
         See :func:`lodim.nets.find_layers`.
     n_probes : int
         For "hessian"; see :func:`~lodim.landscape.quantization.hessian_trace`.
-
-    Returns
-    -------
-    Sensitivity
     """
     check_choice(method, METHODS, "method")
     chosen = tuple(sorted({int(b) for b in bits}))
     if not chosen:
         raise ValueError("bits must name at least one number of bits")
     weights = quantizable_weights(model, layers)
-    rounded = {
-        name: [_rounded(weight.detach(), replace(spec, bits=b)) for b in chosen]
-        for name, weight in weights.items()
-    }
+    specs = [replace(spec, bits=b) for b in chosen]
+    exact = {name: weight.detach() for name, weight in weights.items()}
+    rounded = {name: [fake_quantize(w, *weight_qparams(w, s), s) for s in specs] for name, w in exact.items()}
     if method == "hessian":
         curvature = hessian_trace(model, loss, data, n_probes, random_state, layers=layers).mean
         omega = tuple(
-            tuple(curvature[name] * float((r - weights[name].detach()).double().square().sum()) for r in row)
+            tuple(curvature[name] * float((r - exact[name]).double().square().sum()) for r in row)
             for name, row in rounded.items()
         )
     else:
         omega = _measured(model, data, rounded, method, loss or default_loss)
     sizes = tuple(w.numel() for w in weights.values())
     return Sensitivity(tuple(weights), sizes, chosen, omega, method)
-
-
-def _rounded(weight: Tensor, spec: QuantSpec) -> Tensor:
-    return fake_quantize(weight, *weight_qparams(weight, spec), spec)
 
 
 @torch.no_grad()
@@ -183,13 +165,7 @@ def _divergence(reference: Tensor, output: Tensor) -> Float[Tensor, ""]:
 
 @dataclass(frozen=True)
 class BitAssignment(Result):
-    """Bits for every layer.
-
-    Attributes
-    ----------
-    omega : float
-        Sum of the chosen sensitivities.
-    """
+    """Bits for every layer, and the sums of their sensitivities and costs."""
 
     bits: dict[str, int]
     omega: float

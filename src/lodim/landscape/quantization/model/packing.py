@@ -107,24 +107,8 @@ def _pull_apart(words: Int[Tensor, " n"], bits: int) -> Int[Tensor, " n"]:
 
 
 class PackedWeight(nn.Module):
-    """A weight as packed codes, decoded at every use.
+    """A weight as packed codes of so many bits, decoded at every use; ``dtype`` is that of the weight as it was.
 
-    Parameters
-    ----------
-    quantizer : nn.Module
-        A weight quantiser.
-
-    Attributes
-    ----------
-    packed : Tensor of uint8
-        Buffer.
-    bits : int
-        Of a code.
-    dtype : torch.dtype
-        Of the weight as it was.
-
-    Notes
-    -----
     Scales and codebooks keep their precision when the module is cast to another; the weight they decode to follows it.
     """
 

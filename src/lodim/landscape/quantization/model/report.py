@@ -11,7 +11,6 @@ Source: A. Gholami et al., arXiv 2103.13630, Sections 3.2 and 4.2.
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -29,13 +28,7 @@ __all__ = ["LayerReport", "QuantReport", "layer_reports", "model_output", "sqnr_
 
 
 def sqnr_db(exact: Tensor, rounded: Tensor) -> float:
-    """Return the signal-to-quantisation-noise ratio in decibels; infinite if nothing was lost.
-
-    Parameters
-    ----------
-    exact, rounded : Tensor
-        Of one shape.
-    """
+    """Return the signal-to-quantisation-noise ratio in decibels; infinite if nothing was lost."""
     exact, rounded = exact.detach().double(), rounded.detach().double()
     signal, noise = float(exact.square().sum()), float((exact - rounded).square().sum())
     if noise == 0:
@@ -97,25 +90,15 @@ class QuantReport(Result):
         return pd.DataFrame([vars(layer) for layer in self.layers])
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw each layer's ratios, the smallest being the most sensitive, and return the axes.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
+        """Draw each layer's ratios, the smallest being the most sensitive, and return the axes."""
         from lodim.plots import COLORS, new_axes
 
         ax, frame = new_axes(ax), self.to_frame()
         places = list(range(len(frame)))
         ax.plot(frame.weight_sqnr, places, "o", color=COLORS[0], label="weight")
         if frame.output_sqnr.notna().any():
-            ax.plot(
-                frame.output_sqnr,
-                places,
-                "s",
-                color=COLORS[1],
-                label="model output, this layer alone quantised",
-            )
+            label = "model output, this layer alone quantised"
+            ax.plot(frame.output_sqnr, places, "s", color=COLORS[1], label=label)
         labels = [f"{name} ({bits} bit)" for name, bits in zip(frame.name, frame.bits, strict=True)]
         ax.set(yticks=places, yticklabels=labels, xlabel="signal to quantisation noise in dB")
         ax.invert_yaxis()
@@ -127,27 +110,16 @@ class QuantReport(Result):
         if not math.isnan(self.score):
             lines.append(f"score {self.score:.4f} instead of {self.float_score:.4f}")
         if not math.isnan(self.output_sqnr):
-            lines.append(
-                f"output at {self.output_sqnr:.1f} dB; most sensitive layer: {self.most_sensitive!r}"
-            )
+            worst = self.most_sensitive
+            lines.append(f"output at {self.output_sqnr:.1f} dB; most sensitive layer: {worst!r}")
         return "\n".join([*lines, self.to_frame().to_string(index=False, float_format="{:.1f}".format)])
 
 
-def model_output(model: nn.Module, data: Any, n_batches: int | None = None) -> Tensor:
-    """Return a model's outputs, one batch below the other.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Its output is a tensor, or has one as ``logits`` or ``last_hidden_state``.
-    data : Tensor or iterable
-        See :func:`~lodim.landscape.quantization.calibrate`.
-    n_batches : int, optional
-        How many batches at most.
-    """
+def model_output(model: nn.Module, data: Any) -> Tensor:
+    """Return a model's outputs (or their ``logits`` or ``last_hidden_state``) on data, flattened, batch by batch."""
     outputs = []
     with evaluation_mode(model), torch.no_grad():
-        for batch in itertools.islice(batches_of(data), n_batches):
+        for batch in batches_of(data):
             outputs.append(_tensor_of(run_batch(model, batch)).flatten())
     return torch.cat(outputs)
 
@@ -166,16 +138,10 @@ def layer_reports(
     data: Any = None,
     exact: Tensor | None = None,
 ) -> tuple[LayerReport, ...]:
-    """Compare every quantised layer with its float one, by its weight and by its effect on the model's output.
+    """Compare every layer of a converted model with its float one, by its weight and by its effect on the output.
 
     Parameters
     ----------
-    model : nn.Module
-        Converted.
-    reference : nn.Module
-        The float model it was made from.
-    size : SizeReport
-        Of the model.
     data : Tensor or iterable, optional
         Inputs for the outputs' ratios: a pass for each layer, with that layer in the float model's place.
     exact : Tensor, optional

@@ -39,8 +39,8 @@ class LayerSize(Result):
 
     Attributes
     ----------
-    name, kind : str
-        Its name, and the type of the float layer.
+    kind : str
+        The type of the float layer.
     bits : int
         Of a code.
     overhead_bits : dict of str to int
@@ -69,15 +69,7 @@ class LayerSize(Result):
 
 @dataclass(frozen=True)
 class SizeReport(Result):
-    """Bytes of a quantised model, part by part.
-
-    Attributes
-    ----------
-    rest_bytes : int
-        Everything not quantised: biases, normalisations, other layers' weights, buffers.
-    float_bytes : int
-        The model before.
-    """
+    """Bytes of a quantised model: its layers, everything else, and what it took before."""
 
     layers: tuple[LayerSize, ...]
     rest_bytes: int
@@ -219,13 +211,7 @@ def _kept(model: nn.Module) -> dict[str, Tensor]:
 
 
 def count_macs(model: nn.Module, example: Any) -> dict[str, int]:
-    """Return multiplications with additions of each linear or convolutional layer, for one sample.
-
-    Parameters
-    ----------
-    example : Tensor, mapping or tuple
-        A batch of one sample.
-    """
+    """Return multiplications with additions of each linear or convolutional layer for an example, a batch of one."""
     counts: dict[str, int] = {}
 
     def hook(name: str, layer: Any) -> Any:

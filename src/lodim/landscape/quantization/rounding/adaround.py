@@ -55,16 +55,10 @@ STRETCH, OFFSET = 1.2, 0.1  # of the sigmoid, so that 0 and 1 are reached
 class SoftRounding(nn.Module):
     """A weight between the two grid points around it, and at one of them in evaluation mode.
 
-    Parameters
-    ----------
-    grid : AffineWeight
-        Scales and zero points, which stay.
-
     Attributes
     ----------
     logits : Parameter
-        V, in the shape of the grid's blocks.
-    spec : QuantSpec
+        V, in the shape of the grid's blocks, whose scales and zero points stay.
     """
 
     floor: Tensor
@@ -89,13 +83,7 @@ class SoftRounding(nn.Module):
         return (STRETCH * torch.sigmoid(self.logits) - OFFSET).clamp(0, 1)
 
     def forward(self, weight: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Return the weight between the grid points (training), or on them (evaluation).
-
-        Parameters
-        ----------
-        weight : Tensor
-            Decides the precision; its numbers were taken at construction.
-        """
+        """Return, in the weight's precision, what was given at construction between the grid points, or on them."""
         up = self.shares() if self.training else (self.logits >= 0).to(self.floor)
         codes = (self.floor + up).clamp(self.spec.qmin, self.spec.qmax)
         blocks = (codes - self.zero_point[:, None]) * self.scale[:, None]
@@ -166,12 +154,6 @@ def adaround(
         Its exponent at the end of the warm start and at the end.
     warm_start : float
         Share of the steps without it.
-    random_state : int, Generator or None
-        Of the batches.
-
-    Returns
-    -------
-    AdaRoundReport
 
     Raises
     ------

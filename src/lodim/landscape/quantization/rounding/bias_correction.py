@@ -46,7 +46,7 @@ _MEAN_KEEPING = frozenset({"identity", "average", "flatten"})
 
 
 def correct_bias(model_q: nn.Module, model: nn.Module, data: Any = None) -> nn.Module:
-    """Correct the biases of a quantised model, in place.
+    """Correct the biases of a quantised model, in place, and return it.
 
     Parameters
     ----------
@@ -58,11 +58,6 @@ def correct_bias(model_q: nn.Module, model: nn.Module, data: Any = None) -> nn.M
     data : Tensor or iterable, optional
         Inputs, or batches of them. Without data, the layers that follow a folded normalisation are corrected from its
         statistics, the others stay.
-
-    Returns
-    -------
-    nn.Module
-        ``model_q``.
 
     Raises
     ------
@@ -142,13 +137,7 @@ def _input_mean(first: nn.Module, link: Link) -> Float[Tensor, " channels"] | No
 
 
 def rectified_mean(mean: Float[Tensor, "*shape"], std: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    r"""Return the mean of a Gaussian variable after a ReLU, :math:`\sigma \varphi(\mu/\sigma) + \mu \Phi(\mu/\sigma)`.
-
-    Parameters
-    ----------
-    mean, std : Tensor
-        ``std`` may be zero.
-    """
+    """Return the mean of a Gaussian variable (of deviation zero, too) after a ReLU."""
     ratio = mean / std.clamp(min=torch.finfo(std.dtype).tiny)
     density = torch.exp(-0.5 * ratio.square()) / (2 * torch.pi) ** 0.5
     return torch.where(std > 0, std * density + mean * torch.special.ndtr(ratio), mean.relu())

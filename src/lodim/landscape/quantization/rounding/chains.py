@@ -29,21 +29,13 @@ _MODULES: dict[str, tuple[type[nn.Module], ...]] = {
     "relu": (nn.ReLU,),
     "identity": (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
     "average": (
-        nn.AvgPool1d,
-        nn.AvgPool2d,
-        nn.AvgPool3d,
-        nn.AdaptiveAvgPool1d,
-        nn.AdaptiveAvgPool2d,
-        nn.AdaptiveAvgPool3d,
+        *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
+        *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
     ),
     "leaky": (nn.LeakyReLU, nn.PReLU),
     "maximum": (
-        nn.MaxPool1d,
-        nn.MaxPool2d,
-        nn.MaxPool3d,
-        nn.AdaptiveMaxPool1d,
-        nn.AdaptiveMaxPool2d,
-        nn.AdaptiveMaxPool3d,
+        *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
+        *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
     ),
 }
 _FUNCTIONS: dict[Any, str] = {
@@ -63,14 +55,9 @@ _FUNCTIONS: dict[Any, str] = {
 
 @dataclass(frozen=True)
 class Link:
-    """A layer, the layer that alone reads its output, and what lies between.
+    """Names of a layer and of the layer that alone reads its output, and the kinds of the operations between, in order.
 
-    Attributes
-    ----------
-    first, second : str
-        Names of the layers.
-    between : tuple of str
-        Kinds of the operations between, in order: "relu", "leaky", "identity", "average", "maximum", "flatten".
+    The kinds are "relu", "leaky", "identity", "average", "maximum" and "flatten".
     """
 
     first: str
@@ -96,15 +83,10 @@ def trace_graph(model: nn.Module) -> fx.Graph:
 
 
 def find_links(model: nn.Module, readers: tuple[type[nn.Module], ...] = LAYERS) -> list[Link]:
-    """Return every linear or convolutional layer that one other layer alone reads, in the module's order.
+    """Return every linear or convolutional layer that one layer of the kinds ``readers`` alone reads, in their order.
 
     Layers that are called more than once, share their weight with another, compute it from other parameters, or have a
     forward or hooks of their own are left out.
-
-    Parameters
-    ----------
-    readers : tuple of type
-        What counts as the layer that reads.
 
     Raises
     ------
@@ -114,13 +96,13 @@ def find_links(model: nn.Module, readers: tuple[type[nn.Module], ...] = LAYERS) 
     modules = dict(model.named_modules())
     graph = trace_graph(model)
     calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
-    shared = _shared_weights(model)
+    owners = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
 
     def usable(name: Any) -> bool:
         layer = modules[name]
         kind = next((kind for kind in LAYERS if isinstance(layer, kind)), type(layer))
         plain = not layer._forward_hooks if kind not in LAYERS else peculiarity(layer, kind) is None
-        return plain and calls[name] == 1 and id(getattr(layer, "weight", None)) not in shared
+        return plain and calls[name] == 1 and owners[id(getattr(layer, "weight", None))] < 2
 
     links = []
     for node in graph.nodes:
@@ -132,15 +114,7 @@ def find_links(model: nn.Module, readers: tuple[type[nn.Module], ...] = LAYERS) 
 
 
 def reads_rows(graph: fx.Graph, name: str, modules: dict[str, nn.Module]) -> bool:
-    """Whether the graph shows that a layer's input has two axes: it was flattened, and what follows keeps its axes.
-
-    Parameters
-    ----------
-    graph : fx.Graph
-        From :func:`trace_graph`.
-    name : str
-        Of the layer.
-    """
+    """Whether the graph shows that a layer's input has two axes: it was flattened, and what follows keeps its axes."""
     node = next(node for node in graph.nodes if node.op == "call_module" and node.target == name)
     while node.all_input_nodes:
         node = node.all_input_nodes[0]
@@ -152,11 +126,6 @@ def reads_rows(graph: fx.Graph, name: str, modules: dict[str, nn.Module]) -> boo
         if not isinstance(own, _AXES_KEPT) and _kind(node, modules) not in ("relu", "leaky", "identity"):
             return False
     return False
-
-
-def _shared_weights(model: nn.Module) -> set[int]:
-    owners = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
-    return {key for key, count in owners.items() if count > 1}
 
 
 def _follow(

@@ -20,13 +20,12 @@ their tensors' ranges largest. Chains of layers are swept until nothing moves.
 Symbol                                    Here
 ========================================  ===========================================
 :math:`\gamma, \beta, m, v`               the normalisation's weight, bias, buffers
-:math:`s_i`                               ``factors`` in :func:`_equalise_pair`
-:math:`r^1_i, r^2_i`                      :func:`_output_ranges`, :func:`_input_ranges`
+:math:`s_i; r^1_i, r^2_i`                 ``factors``; ``outgoing``, ``incoming``
 mean, deviation of a folded channel       ``layer.folded_mean``, ``layer.folded_std``
 ========================================  ===========================================
 
-Both return a new model; in float it computes what the old one did. Channels whose range is zero on either side stay as
-they are. Departure: large biases that equalisation may bring are not absorbed into the next layer.
+Channels whose range is zero on either side stay as they are. Departure: large biases that equalisation may bring are
+not absorbed into the next layer.
 
 Sources: A. Gholami and others, A survey of quantization methods, arXiv 2103.13630, Sections III-F and IV; the
 equalisation is that of M. Nagel and others, Data-free quantization, arXiv 1906.04721, Section 4.1.
@@ -70,17 +69,12 @@ class FoldedNorm(nn.Identity):
     def forward(self, x: Any) -> Any:
         """Return the input.
 
-        Parameters
-        ----------
-        x : Tensor
-            Or what stands for one when the module is traced or run in integers.
-
         Raises
         ------
         ValueError
             Another number of axes: the normalisation would not have acted on the layer's outputs.
         """
-        if isinstance(x, Tensor) and x.ndim != self.axes:
+        if isinstance(x, Tensor) and x.ndim != self.axes:  # else traced, or run in integers
             raise ValueError(
                 f"a batch normalisation was folded for inputs of {self.axes} axes and gets {x.ndim} (shape "
                 f"{tuple(x.shape)}), where it acts on axis 1 and not on the layer's features; calibrate with such "
@@ -92,10 +86,10 @@ class FoldedNorm(nn.Identity):
 def fold_batch_norm(
     model: nn.Module, example: Any = None, *, certain: bool = False, only: Collection[str] | None = None
 ) -> nn.Module:
-    """Fold every batch normalisation that alone follows a linear or convolutional layer into that layer.
+    """Return a copy with every batch normalisation that alone follows a linear or convolutional layer folded into it.
 
-    After a linear layer ``nn.BatchNorm1d`` acts on its features if the input has two axes, but on axis 1 if it has
-    three, and then cannot be folded.
+    In evaluation the copy computes what the model does. After a linear layer ``nn.BatchNorm1d`` acts on its features if
+    the input has two axes, but on axis 1 if it has three, and then cannot be folded.
 
     The normalisation becomes a :class:`FoldedNorm`. The mean and standard deviation that its outputs had in training
     (beta and abs(gamma)) stay with the layer as non-persistent buffers ``folded_mean`` and ``folded_std``, for
@@ -103,8 +97,6 @@ def fold_batch_norm(
 
     Parameters
     ----------
-    model : nn.Module
-        Not changed.
     example : Tensor, array, mapping or tuple, optional
         A batch of inputs, which shows how many axes there are.
     certain : bool
@@ -112,11 +104,6 @@ def fold_batch_norm(
         flattens; otherwise it is folded, and refuses inputs of other than two axes.
     only : collection of str, optional
         Names of the normalisations to fold, nothing else being asked.
-
-    Returns
-    -------
-    nn.Module
-        A copy, in evaluation equal to the model.
 
     Raises
     ------
@@ -212,22 +199,17 @@ def _fold(layer: Any, norm: Any) -> None:
 def equalise(
     model: nn.Module, pairs: str | Sequence[tuple[str, str]] = "auto", *, sweeps: int = 20
 ) -> nn.Module:
-    """Balance the channels' weight ranges between consecutive layers.
+    """Return a copy that computes the same, its channels' weight ranges balanced between consecutive layers.
 
     Parameters
     ----------
     model : nn.Module
-        Not changed. Fold batch normalisation first: a normalisation between two layers separates them.
+        Fold batch normalisation first: a normalisation between two layers separates them.
     pairs : "auto" or sequence of (str, str)
         Names of consecutive layers; "auto" finds all pairs with only positively homogeneous operations between. Pairs
         that are named are taken at their word.
     sweeps : int
         Most passes over the pairs; chains of layers need several.
-
-    Returns
-    -------
-    nn.Module
-        A copy that computes the same function.
 
     Raises
     ------
@@ -265,8 +247,8 @@ def _layer(model: nn.Module, name: str) -> Any:
 @torch.no_grad()
 def _equalise_pair(first: Any, second: Any) -> float:
     """Move factors from one layer to the next; return the largest relative change."""
-    channels = len(first.weight)
-    outgoing, incoming = _output_ranges(first), _input_ranges(second, channels)
+    grouped = input_view(second, second.weight, len(first.weight))
+    outgoing, incoming = first.weight.abs().flatten(1).amax(1), grouped.abs().amax((1, 3)).flatten()
     alive = (outgoing > 0) & (incoming > 0)
     ratio = torch.where(alive, outgoing, 1.0) / torch.where(alive, incoming, 1.0)
     factors = ratio.sqrt()
@@ -276,7 +258,6 @@ def _equalise_pair(first: Any, second: Any) -> float:
     for name in ("folded_mean", "folded_std"):
         if hasattr(first, name):
             getattr(first, name).div_(factors)
-    grouped = input_view(second, second.weight, channels)
     scaled = grouped * factors.view(grouped.shape[0], 1, -1, 1)
     second.weight.copy_(scaled.reshape(second.weight.shape))
     return float((factors - 1).abs().max())
@@ -286,25 +267,10 @@ def _along_outputs(values: Float[Tensor, " channels"], weight: Tensor) -> Tensor
     return values.view(-1, *[1] * (weight.ndim - 1))
 
 
-def _output_ranges(layer: Any) -> Float[Tensor, " channels"]:
-    return layer.weight.detach().abs().flatten(1).amax(1)
-
-
-def _input_ranges(layer: Any, channels: int) -> Float[Tensor, " channels"]:
-    return input_view(layer, layer.weight.detach(), channels).abs().amax((1, 3)).flatten()
-
-
 def input_view(layer: Any, weight: Tensor, channels: int) -> Float[Tensor, "groups outputs inputs positions"]:
-    """Return a layer's weight with its input channels apart: groups, outputs of a group, inputs of a group, positions.
+    """Return a weight shaped as a layer's with its input channels, as they are before any flattening, apart.
 
-    Parameters
-    ----------
-    layer : nn.Module
-        Linear or convolutional.
-    weight : Tensor
-        Shaped as the layer's.
-    channels : int
-        Inputs of the layer, before any flattening: a linear layer may read each at several positions.
+    A linear layer may read each channel at several positions.
 
     Raises
     ------

@@ -53,19 +53,12 @@ def gptq_round(
     ----------
     weight : Tensor
         Outputs along the first axis.
-    gram : Tensor, shape (i, i)
-        H; i is the number of weights of an output.
     grid : AffineWeight
-        The scales and zero points, which stay.
+        The scales and zero points, which stay: ``grid(result)`` is the result.
     damping : float
         Share of H's mean diagonal added to the diagonal.
     order : bool
         Round the columns of the largest mean square inputs first.
-
-    Returns
-    -------
-    Tensor
-        On the grid: ``grid(result)`` gives it back.
 
     Raises
     ------
@@ -111,8 +104,6 @@ def gptq(
     model : nn.Module
         From :func:`~lodim.landscape.quantization.prepare`, with weights on affine grids; convolutions with groups and
         embeddings keep nearest rounding.
-    calibration : Tensor or iterable
-        Inputs of the model.
     damping, order
         As in :func:`gptq_round`.
 
