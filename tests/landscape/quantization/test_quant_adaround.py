@@ -72,7 +72,7 @@ def correlated(n=256, d=12):
 def test_correlated_inputs_gain_much():
     model = build_seeded(lambda: nn.Sequential(nn.Linear(12, 8)), 0)
     model_q = prepare(model, QuantRecipe(QuantSpec(3)))
-    report = adaround(model_q, model, correlated(64), steps=200, lr=2e-2)
+    report = adaround(model_q, model, correlated(64), steps=120, lr=3e-2)
     assert report.learnt_error[0] < report.nearest_error[0] / 3
     assert 0 < report.flipped[0] < 0.6
     x = correlated(64)
@@ -105,7 +105,7 @@ def test_the_result_lies_on_the_grid_one_step_off_at_most(spec):
 def test_later_layers_see_the_errors_of_earlier_ones():
     """All layers of a network, convolutions too, with calibrated inputs; the whole output improves."""
     model = build_seeded(
-        lambda: nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), *mlp([6 * 16, 10, 3])), 0
+        lambda: nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 16, 3)), 0
     )
     x = correlated(200, 36).reshape(200, 1, 6, 6)
     recipe = QuantRecipe(QuantSpec(3))
@@ -115,7 +115,7 @@ def test_later_layers_see_the_errors_of_earlier_ones():
 
     model_q = prepare(model, recipe)
     report = adaround(model_q, model, x, steps=150, random_state=1)
-    assert report.layers == ("0", "3", "5")
+    assert report.layers == ("0", "3")
     assert error(model_q) < 0.7 * error(prepare(model, recipe))
     assert AdaRoundReport.from_json(report.to_json()) == report
     first, again = (adaround(prepare(model, recipe), model, x, steps=10, random_state=1) for _ in range(2))

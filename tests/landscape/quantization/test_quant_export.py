@@ -25,7 +25,7 @@ GRIDS = [
 
 def plain():
     first, second = nn.Linear(48, 32), nn.Linear(32, 16, bias=False)
-    return nn.Sequential(first, nn.ReLU(), second, nn.Tanh(), nn.Linear(16, 4))
+    return nn.Sequential(first, nn.ReLU(), second)
 
 
 def model():
@@ -37,7 +37,7 @@ def test_the_same_weights_and_outputs(grid, mode):
     x = torch.randn(20, 48, generator=torch_generator(1))
     ours = quantize(model(), grid, mode=mode)
     theirs = to_torchao(ours)
-    for index in (0, 2, 4):
+    for index in (0, 2):
         weight = ours.module[index].quantized_weight()
         torch.testing.assert_close(theirs[index].weight.dequantize(), weight, atol=1e-7, rtol=1e-6)
         assert theirs[index].weight.qdata.dtype == torch.int8
@@ -57,8 +57,9 @@ def test_tokens_are_rounded_in_the_same_way():
 
 def test_the_preset_for_tokens_goes_over():
     x = torch.randn(50, 48, generator=torch_generator(2))
-    ours = quantize(model(), "w8a8-dynamic")
-    exact = model()(x)
+    deeper = build_seeded(lambda: nn.Sequential(*plain(), nn.Tanh(), nn.Linear(16, 4)), 0)
+    ours = quantize(deeper, "w8a8-dynamic")
+    exact = deeper(x)
     for quantised in (ours, to_torchao(ours)):
         assert (quantised(x) - exact).square().mean() < 1e-4 * exact.square().mean()
 

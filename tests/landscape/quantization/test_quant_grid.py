@@ -31,7 +31,7 @@ GRANULARITIES = [
     {"granularity": "group", "group_size": 100},  # longer than a row
     {"granularity": "token"},
 ]
-SPECS = [QuantSpec(b, **g, **n) for b, g, n in itertools.product((2, 3, 8), GRIDS, GRANULARITIES)]
+SPECS = [QuantSpec(b, **g, **n) for b, g, n in itertools.product((2, 8), GRIDS, GRANULARITIES)]
 
 
 def weight(*shape, seed=0, **options):

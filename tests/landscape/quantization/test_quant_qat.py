@@ -49,7 +49,7 @@ def test_training_recovers_what_two_bits_lost(trained, steps):
     model, task = trained
     model_q = prepare(model, TWO_BITS)
     before = accuracy(model_q, task)
-    result = finetune_quantized(model_q, task, Recipe(epochs=10, batch_size=32), lr=2e-2, steps=steps)
+    result = finetune_quantized(model_q, task, Recipe(epochs=10, batch_size=64), lr=4e-2, steps=steps)
     exact = accuracy(model, task)
     assert before < exact - 0.05
     assert result.score > exact - 0.03

@@ -50,7 +50,7 @@ def test_the_report_names_the_layer_that_hurts():
 
 def test_a_layer_alone_is_put_in_the_float_models_place_and_taken_out_again():
     net, x = model(), normal(50, 24)
-    converted = convert(prepare(net, "w3"))
+    converted = convert(prepare(net, QuantSpec(3)))
     before = net(x)
     rows = layer_reports(converted, net, size_report(converted), x)
     assert torch.equal(net(x), before)
@@ -62,7 +62,7 @@ def test_a_layer_alone_is_put_in_the_float_models_place_and_taken_out_again():
 
 
 def test_a_report_survives_json_and_draws():
-    report = quantize(model(), "w4").report(normal(10, 24))
+    report = quantize(model(), QuantSpec(4)).report(normal(10, 24))
     again = QuantReport.from_json(report.to_json())
     assert again.layers == report.layers
     assert again.size == report.size
@@ -70,7 +70,7 @@ def test_a_report_survives_json_and_draws():
     assert list(report.to_frame().name) == [r.name for r in report.layers]
     assert len(report.plot().lines) == 2
     assert "most sensitive layer" in str(report)
-    assert "times smaller" in str(quantize(model(), "w4").report())
+    assert "times smaller" in str(quantize(model(), QuantSpec(4)).report())
 
 
 def test_outputs_of_batches_and_of_language_models():

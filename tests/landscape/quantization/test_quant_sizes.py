@@ -29,7 +29,7 @@ def network():
 
 
 def test_by_hand():
-    size = size_report(prepare(network(), "w4"), torch.zeros(1, 20))
+    size = size_report(prepare(network(), QuantSpec(4)), torch.zeros(1, 20))
     first, second = size.layers
     assert (first.n_weights, second.n_weights) == (200, 30)
     assert (first.code_bytes, second.code_bytes) == (100, 15)
@@ -57,7 +57,7 @@ def test_codes_take_their_bits(bits):
 
 def test_a_packed_model_is_as_large_as_was_foretold():
     for recipe in (
-        "w4-group64",
+        QuantSpec(4, granularity="group", group_size=5),
         QuantRecipe(codebook=CodebookSpec(3)),
         QuantRecipe(codebook=ProductSpec(4, 16)),
     ):
@@ -89,7 +89,10 @@ def test_codewords_multiply_as_floats_do():
 def test_multiplications_of_convolutions():
     model = nn.Sequential(nn.Conv2d(4, 6, 3, padding=1, groups=2), nn.Flatten(), nn.Linear(6 * 64, 5))
     assert count_macs(model, torch.zeros(1, 4, 8, 8)) == {"0": 64 * 6 * 2 * 9, "2": 5 * 384}
-    assert count_macs(prepare(model, "w4"), torch.zeros(1, 4, 8, 8)) == {"0": 64 * 6 * 2 * 9, "2": 5 * 384}
+    assert count_macs(prepare(model, QuantSpec(4)), torch.zeros(1, 4, 8, 8)) == {
+        "0": 64 * 6 * 2 * 9,
+        "2": 5 * 384,
+    }
 
 
 def test_rows_fetched_multiply_nothing_and_shared_weights_count_once():
@@ -102,7 +105,7 @@ def test_rows_fetched_multiply_nothing_and_shared_weights_count_once():
 
 
 def test_a_report_survives_json_and_has_a_frame(tmp_path):
-    size = size_report(prepare(network(), "w4"), torch.zeros(1, 20))
+    size = size_report(prepare(network(), QuantSpec(4)), torch.zeros(1, 20))
     assert SizeReport.from_json(size.to_json()) == size
     assert list(size.to_frame().bytes) == [140, 27]
     assert "4.44 times smaller" in str(size)
@@ -187,7 +190,7 @@ def test_a_shared_weight_trained_with_its_grid_keeps_one_grid():
         def forward(self, tokens):
             return super().forward(tokens)[:, 0]
 
-    prepared = prepare(build_seeded(First, 0), "w4", qat=True)
+    prepared = prepare(build_seeded(First, 0), QuantSpec(4), qat=True)
     finetune_quantized(prepared, task, Recipe(epochs=1, batch_size=10))
     size = size_report(convert(prepared, "packed"))
     assert prepared.rows.weight_quantizer is prepared.head.weight_quantizer
