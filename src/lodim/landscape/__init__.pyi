@@ -77,8 +77,8 @@ from .objective_landscapes.toy import ToySumProblem as ToySumProblem
 from .objective_landscapes.toy import toy_sum_problem as toy_sum_problem
 from .objective_landscapes.transforms import shuffle_labels as shuffle_labels
 from .objective_landscapes.transforms import shuffle_pixels as shuffle_pixels
-from .quantization.model import QuantizedModel as QuantizedModel
-from .quantization.model import quantize as quantize
+from .quantization.model.post_training import quantize as quantize
+from .quantization.model.quantized_model import QuantizedModel as QuantizedModel
 from .quantization.spec import QuantRecipe as QuantRecipe
 from .quantization.spec import QuantSpec as QuantSpec
 from .ste import clamp_ste as clamp_ste

@@ -36,16 +36,18 @@ from lodim.landscape.nm_sparsity import NMSparsifier
 from lodim.landscape.objective_landscapes.module import SubspaceModule
 from lodim.landscape.objective_landscapes.quantized import QuantizedSubspace
 from lodim.landscape.quantization import (
+    BinarySpec,
+    ProductSpec,
     QuantRecipe,
     QuantSpec,
+    TernarySpec,
     finetune_quantized,
     prepare,
+    product_bits,
     quant_layers,
     size_report,
 )
-from lodim.landscape.quantization.conversion import ready
-from lodim.landscape.quantization.extreme import BinarySpec, TernarySpec
-from lodim.landscape.quantization.product import ProductSpec, product_bits
+from lodim.landscape.quantization.model.preparation import ready
 from lodim.nets import find_layers, flat_spec
 from lodim.randomness import derive_seed, forked_torch_rng
 

@@ -343,7 +343,7 @@ def _choose(
 
 def _refuse_quantised(model: nn.Module, chosen: Mapping[str, nn.Module]) -> None:
     """Raise if a layer is inside one that computes with its rounded weight and would not call an adapter."""
-    from lodim.landscape.quantization.fake import QuantLayer
+    from lodim.landscape.quantization.grid.fake import QuantLayer
 
     inside = {id(m.layer): name for name, m in model.named_modules() if isinstance(m, QuantLayer)}
     for layer in chosen.values():
