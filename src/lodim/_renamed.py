@@ -56,7 +56,7 @@ MOVED = {
     "lodim.landscape.quantization.curvature": "lodim.landscape.quantization.model.curvature",
     "lodim.landscape.quantization.qat": "lodim.landscape.quantization.model.qat",
     "lodim.landscape.quantization.fixed_point": "lodim.landscape.quantization.integer.fixed_point",
-    "lodim.landscape.quantization.agreement": "lodim.landscape.quantization.integer.agreement",
+    "lodim.landscape.quantization.agreement": "lodim.landscape.quantization.model.agreement",
     "lodim.landscape.flora.layers": "lodim.landscape.flora.layer_kinds",
     "lodim.landscape.flora.layer": "lodim.landscape.flora.adapted",
     "lodim.geometry.dimension": "lodim.dimension",

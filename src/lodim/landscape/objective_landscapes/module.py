@@ -35,7 +35,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -47,6 +47,7 @@ from lodim.landscape.objective_landscapes.produced import Recompute, produce, wi
 from lodim.landscape.objective_landscapes.state import compact_state, complete_state, describe
 from lodim.landscape.objective_landscapes.structure import Grouping, StructureAware
 from lodim.nets.flat import FlatSpec, ParameterFilter, flat_spec
+from lodim.nets.kinds import WeightOwner
 from lodim.validation import check_choice
 
 __all__ = ["Subspace", "SubspaceModule"]
@@ -124,6 +125,11 @@ class SubspaceModule(nn.Module):
     torch.Size([3, 2])
     """
 
+    weight_owner: ClassVar[WeightOwner] = WeightOwner(
+        method="a subspace",
+        state="produces its weights from coordinates in a subspace",
+        release="take the plain module that its materialize() returns",
+    )
     theta0: Tensor
 
     def __init__(

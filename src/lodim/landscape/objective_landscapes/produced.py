@@ -23,8 +23,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lodim.landscape.objective_landscapes.structure import StructureAware, only_eager
+from lodim.landscape.objective_landscapes.structure import StructureAware
 from lodim.nets import FlatSpec
+from lodim.nets.flat import only_eager
 
 __all__ = ["Recompute", "produce", "without_autocast"]
 
