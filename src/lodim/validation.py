@@ -146,13 +146,18 @@ def check_matrix(
     TypeError
         A sparse matrix, or objects that are no numbers.
     ValueError
-        Wrong number of axes, too few rows, text, complex numbers, NaN or infinity.
+        Wrong number of axes, too few rows, text, complex numbers, masked entries, NaN or infinity.
     """
     columns = list(getattr(X, "columns", [])) or columns
     if hasattr(X, "detach"):
         X = X.detach().cpu().numpy()
     if hasattr(X, "tocsr"):
         raise TypeError(f"{name} is sparse, and sparse input is not supported; use {name}.toarray()")
+    if np.ma.is_masked(X):
+        n_masked = int(np.ma.count_masked(X))
+        raise ValueError(
+            f"{name} has {n_masked} masked entries; drop those rows, or impute them with {name}.filled(...)"
+        )
     try:
         is_complex = np.iscomplexobj(X)
         array = np.asarray(X, dtype=None if is_complex else dtype)
@@ -178,6 +183,8 @@ def check_matrix(
                 f"{name} has {count} {what} (shape={array.shape}) while a minimum of {least} is required."
             )
     _raise_if_not_finite(array, name, columns)
+    if min(array.strides) < 0:
+        array = array.copy()  # torch takes no view that runs backwards
     return check_array(array, dtype=dtype, ensure_min_samples=min_rows)
 
 

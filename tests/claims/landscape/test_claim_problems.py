@@ -18,7 +18,7 @@ from lodim.training import Recipe
 def small():
     """300 digits to learn from, 100 held out."""
     full = problems.digits(0)
-    return problems.Problem(full.X[:300], full.y[:300], full.X_val[:100], full.y_val[:100])
+    return problems.Samples(full.X[:300], full.y[:300], full.X_val[:100], full.y_val[:100])
 
 
 def test_digits_are_split_by_class_centred_and_scaled():

@@ -52,7 +52,7 @@ def memorise(
     return crossing, {str(d): [round(s, 4) for s in scores] for d, scores in runs.items()}
 
 
-def _labelled(problem: problems.Problem, random: bool, seed: int) -> Task:
+def _labelled(problem: problems.Samples, random: bool, seed: int) -> Task:
     """The problem with its labels or with shuffled ones; nothing but the training set is scored."""
     y = shuffle_labels(problem.y, seed=derive_seed(seed, "labels")) if random else problem.y
     return Task.from_arrays(problem.X, y, problem.X, y)

@@ -74,7 +74,7 @@ NOTES = (
 
 
 def _four_searches(
-    problem: problems.Problem,
+    problem: problems.Samples,
     recipe: Recipe,
     seed: int,
     progress: Progress,
@@ -108,7 +108,7 @@ def _placed(make: Callable[[], nn.Module], place: str) -> nn.Module:
     return make().to(place)
 
 
-def _shuffled(problem: problems.Problem, seed: int) -> problems.Problem:
+def _shuffled(problem: problems.Samples, seed: int) -> problems.Samples:
     X, X_val = shuffle_pixels(problem.X, seed), shuffle_pixels(problem.X_val, seed)
     return replace(problem, X=np.ascontiguousarray(X), X_val=np.ascontiguousarray(X_val))
 
