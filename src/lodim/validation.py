@@ -6,16 +6,16 @@ The messages are part of the interface: the command line prints them as they are
 from __future__ import annotations
 
 import difflib
-import importlib
 import warnings
 from collections.abc import Collection, Iterable, Sequence
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd  # scikit-learn has loaded it anyway
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_array
+
+from lodim.extras import require
 
 __all__ = [
     "MAX_CLASSES",
@@ -31,29 +31,6 @@ __all__ = [
 ]
 
 MAX_CLASSES = 20
-
-
-def require(module: str, extra: str) -> ModuleType:
-    """Import an optional library or say which extra brings it.
-
-    Parameters
-    ----------
-    module : str
-        Module to import, e.g. ``"faiss"``.
-    extra : str
-        The extra of lodim that installs it.
-
-    Raises
-    ------
-    ImportError
-        Naming the extra.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"this needs {module.split('.')[0]!r}, which is not installed: pip install 'lodim[{extra}]'"
-        ) from error
 
 
 def close_matches(name: str, known: Iterable[str]) -> str:

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-__all__ = ["FlatSpec", "ParameterFilter", "flat_spec"]
+__all__ = ["FlatSpec", "ParameterFilter", "flat_spec", "only_eager"]
 
 ParameterFilter = Callable[[str, Tensor], bool]
 
@@ -192,3 +192,8 @@ def flat_spec(module: nn.Module, params: ParameterFilter | None = None) -> FlatS
         tied=every_name != len(list(module.parameters())),
         aliases=tuple(aliases),
     )
+
+
+def only_eager() -> bool:
+    """Return whether neither a compiler nor a transform of ``torch.func`` is at work."""
+    return not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())

@@ -17,10 +17,10 @@ from lodim.geometry import (
     provided_bias,
     rl_difficulty,
 )
-from lodim.geometry.difficulty import Task
+from lodim.geometry.difficulty import TaskGeometry
 from lodim.geometry.difficulty.formula import _basis
 
-DIGITS = Task(n=60_000, m=14, radius=17.179, delta=2.3987, ln_outputs=math.log(9), n_combinations=10)
+DIGITS = TaskGeometry(n=60_000, m=14, radius=17.179, delta=2.3987, ln_outputs=math.log(9), n_combinations=10)
 
 
 def test_published_constants_give_published_orders():
@@ -84,7 +84,7 @@ def test_huge_tasks_stay_finite_in_logarithms():
     classes=st.integers(2, 50),
 )
 def test_monotone_and_free_of_the_unit(m, ratio, n, scale, classes):
-    task = Task(n, m, ratio, 1.0, math.log(classes - 1), classes)
+    task = TaskGeometry(n, m, ratio, 1.0, math.log(classes - 1), classes)
     at = task.at(0.01).log10_bits
     if at == -math.inf:
         return

@@ -4,10 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from lodim.landscape.quantization.adaround import AdaRoundReport, SoftRounding, adaround
-from lodim.landscape.quantization.conversion import prepare
-from lodim.landscape.quantization.fake import AffineWeight
-from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec
+from lodim.landscape.quantization import (
+    AdaRoundReport,
+    AffineWeight,
+    QuantRecipe,
+    QuantSpec,
+    SoftRounding,
+    adaround,
+    prepare,
+)
 from lodim.nets import mlp
 from lodim.randomness import build_seeded
 
@@ -67,10 +72,10 @@ def correlated(n=256, d=12):
 def test_correlated_inputs_gain_much():
     model = build_seeded(lambda: nn.Sequential(nn.Linear(12, 8)), 0)
     model_q = prepare(model, QuantRecipe(QuantSpec(3)))
-    report = adaround(model_q, model, correlated(), steps=400)
+    report = adaround(model_q, model, correlated(64), steps=120, lr=3e-2)
     assert report.learnt_error[0] < report.nearest_error[0] / 3
     assert 0 < report.flipped[0] < 0.6
-    x = correlated()
+    x = correlated(64)
     error = (model_q.eval()(x) - model(x)).square().sum(-1).mean()
     assert error.item() == pytest.approx(report.learnt_error[0], rel=1e-4)
 
@@ -79,7 +84,7 @@ def test_identity_inputs_leave_nearest_or_better():
     model = build_seeded(lambda: nn.Sequential(nn.Linear(12, 8)), 0)
     nearest = prepare(model, QuantRecipe(QuantSpec(3)))[0].quantized_weight()
     model_q = prepare(model, QuantRecipe(QuantSpec(3)))
-    report = adaround(model_q, model, torch.eye(12), steps=200)
+    report = adaround(model_q, model, torch.eye(12), steps=60)
     assert report.learnt_error[0] <= report.nearest_error[0]
     torch.testing.assert_close(model_q[0].quantized_weight(), nearest)  # with such inputs it is the best
 
@@ -89,7 +94,7 @@ def test_the_result_lies_on_the_grid_one_step_off_at_most(spec):
     model = build_seeded(lambda: nn.Sequential(nn.Linear(12, 8)), 0)
     model_q = prepare(model, QuantRecipe(spec))
     before = model_q[0].weight_quantizer.codes(model[0].weight)
-    adaround(model_q, model, correlated(), steps=100)
+    adaround(model_q, model, correlated(), steps=30)
     layer = model_q[0]
     after = layer.weight_quantizer.codes(layer.layer.weight)
     assert (after - before).abs().max() <= 1
@@ -100,7 +105,7 @@ def test_the_result_lies_on_the_grid_one_step_off_at_most(spec):
 def test_later_layers_see_the_errors_of_earlier_ones():
     """All layers of a network, convolutions too, with calibrated inputs; the whole output improves."""
     model = build_seeded(
-        lambda: nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), *mlp([6 * 16, 10, 3])), 0
+        lambda: nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 16, 3)), 0
     )
     x = correlated(200, 36).reshape(200, 1, 6, 6)
     recipe = QuantRecipe(QuantSpec(3))
@@ -110,11 +115,11 @@ def test_later_layers_see_the_errors_of_earlier_ones():
 
     model_q = prepare(model, recipe)
     report = adaround(model_q, model, x, steps=150, random_state=1)
-    assert report.layers == ("0", "3", "5")
+    assert report.layers == ("0", "3")
     assert error(model_q) < 0.7 * error(prepare(model, recipe))
     assert AdaRoundReport.from_json(report.to_json()) == report
-    again = prepare(model, recipe)
-    assert adaround(again, model, x, steps=150, random_state=1) == report
+    first, again = (adaround(prepare(model, recipe), model, x, steps=10, random_state=1) for _ in range(2))
+    assert first == again
     assert "flipped" in str(report)
 
 

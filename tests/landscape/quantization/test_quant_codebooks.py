@@ -7,19 +7,23 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lodim.landscape.quantization.conversion import convert, prepare
-from lodim.landscape.quantization.extreme import BinarySpec, TernarySpec
-from lodim.landscape.quantization.model import QuantizedModel, quantize
-from lodim.landscape.quantization.nonuniform import BinaryCodeSpec, CodebookSpec, PowerOfTwoSpec
-from lodim.landscape.quantization.product import ProductSpec, codeword_parameters
-from lodim.landscape.quantization.spec import QuantRecipe
+from lodim.landscape.quantization import (
+    BinarySpec,
+    CodebookSpec,
+    ProductSpec,
+    QuantizedModel,
+    QuantRecipe,
+    TernarySpec,
+    codeword_parameters,
+    convert,
+    prepare,
+    quantize,
+)
 from lodim.randomness import build_seeded, torch_generator
 
 SPECS = [
     CodebookSpec(3),
     CodebookSpec(2, "channel", weighting="inputs"),
-    PowerOfTwoSpec(4),
-    BinaryCodeSpec(2),
     BinarySpec(),
     TernarySpec(granularity="tensor"),
     ProductSpec(4, 16),
@@ -28,8 +32,8 @@ SPECS = [
 
 
 def network():
-    convolutions = nn.Conv2d(2, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)
-    return nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(72, 24), nn.ReLU(), nn.Linear(24, 5))
+    convolution = nn.Conv2d(2, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)
+    return nn.Sequential(*convolution, nn.Flatten(), nn.Linear(72, 5))
 
 
 def model():
@@ -41,7 +45,7 @@ def images(n=60):
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
-def test_packed_and_loaded_models_are_the_same(spec, tmp_path):
+def test_packed_and_loaded_models_are_the_same_and_count_codes_and_tables(spec, tmp_path):
     x = images()
     fake = quantize(model(), QuantRecipe(codebook=spec), calibration=x)
     packed = fake.to_packed()
@@ -50,26 +54,18 @@ def test_packed_and_loaded_models_are_the_same(spec, tmp_path):
     loaded = QuantizedModel.load(tmp_path / "model.pt", build_seeded(network, 5))
     assert torch.equal(loaded(x), fake(x))
     assert fake.size.total_bytes == packed.size.total_bytes == loaded.size.total_bytes
-
-
-@pytest.mark.parametrize("spec", SPECS, ids=str)
-def test_bytes_count_codes_and_tables(spec):
-    x = images()
-    quantised = quantize(model(), QuantRecipe(codebook=spec), calibration=x, mode="packed")
-    for name, size in ((layer.name, layer) for layer in quantised.size.layers):
-        weight = quantised.module.get_submodule(name).weight_quantizer
-        assert size.code_bytes == weight.packed.numel()
-        assert size.bytes == weight.packed.numel() + math.ceil(sum(weight.overhead_bits().values()) / 8)
-        codes = weight.codes()
-        assert size.code_bytes == math.ceil(codes.numel() * weight.bits / 8)
+    for size in packed.size.layers:
+        weight = packed.module.get_submodule(size.name).weight_quantizer
+        assert size.code_bytes == weight.packed.numel() == math.ceil(weight.codes().numel() * weight.bits / 8)
+        assert size.bytes == size.code_bytes + math.ceil(sum(weight.overhead_bits().values()) / 8)
 
 
 def test_bits_are_those_asked_for():
-    for spec, bits in ((CodebookSpec(3), 3), (PowerOfTwoSpec(4), 4), (BinarySpec(), 1), (TernarySpec(), 2)):
+    for spec, bits in ((CodebookSpec(3), 3), (BinarySpec(), 1), (TernarySpec(), 2)):
         layers = quantize(model(), QuantRecipe(codebook=spec), mode="packed").size.layers
-        assert [layer.bits for layer in layers] == [bits] * 3
+        assert [layer.bits for layer in layers] == [bits] * 2
     product = quantize(model(), QuantRecipe(codebook=ProductSpec(4, 16)), mode="packed").size.layers
-    assert [layer.code_bytes for layer in product] == [math.ceil(n / 2) for n in (8 * 5, 24 * 18, 5 * 6)]
+    assert [layer.code_bytes for layer in product] == [math.ceil(n / 2) for n in (8 * 5, 5 * 18)]
 
 
 def test_inputs_are_asked_for():
@@ -86,15 +82,15 @@ def test_an_embedding_takes_a_codebook():
         assert (quantised(words) - table(words)).square().mean() < table(words).square().mean()
 
 
-@pytest.mark.parametrize("spec", SPECS[:6], ids=str)
+@pytest.mark.parametrize("spec", SPECS[:4], ids=str)
 def test_training_through_the_rounding_helps(spec):
-    x = images(200)
+    x = images(100)
     y = (x.mean((1, 2, 3)) > 0).long()
     prepared = prepare(model(), QuantRecipe(codebook=spec), qat=True, calibration=x)
     before = F.cross_entropy(convert(prepared)(x), y)
-    optimizer = torch.optim.Adam(prepared.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(prepared.parameters(), lr=5e-3)
     prepared.train()
-    for _ in range(25):
+    for _ in range(15):
         optimizer.zero_grad()
         F.cross_entropy(prepared(x), y).backward()
         optimizer.step()
@@ -102,7 +98,7 @@ def test_training_through_the_rounding_helps(spec):
 
 
 def test_codewords_alone_are_trained():
-    x = images(200)
+    x = images(100)
     exact = model()(x).detach()
     prepared = prepare(model(), QuantRecipe(codebook=ProductSpec(4, 16)))
     indices = [q.indices.clone() for q in prepared.modules() if hasattr(q, "indices")]

@@ -6,19 +6,20 @@ import pytest
 import torch
 from torch import nn
 
-from lodim.landscape.quantization.conversion import (
+from lodim.landscape.quantization import (
+    CodebookSpec,
+    PackedWeight,
+    QuantLayer,
+    QuantRecipe,
+    QuantSpec,
     calibrate,
     convert,
     prepare,
     quant_layers,
-    ready,
-    run_batch,
+    quantize,
 )
-from lodim.landscape.quantization.fake import QuantLayer
-from lodim.landscape.quantization.model import quantize
-from lodim.landscape.quantization.nonuniform import CodebookSpec
-from lodim.landscape.quantization.packing import PackedWeight
-from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec
+from lodim.landscape.quantization.layer_data import run_batch
+from lodim.landscape.quantization.model.preparation import ready
 from lodim.nets import fc
 from lodim.randomness import build_seeded, torch_generator
 
@@ -59,7 +60,7 @@ def test_the_model_itself_is_not_changed():
 
 def test_every_layer_is_wrapped_under_its_name():
     model = network()
-    prepared = prepare(model, "w4")
+    prepared = prepare(model, QuantSpec(4))
     linear = {name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
     assert set(quant_layers(prepared)) == linear
 
@@ -127,13 +128,13 @@ def test_converting_before_calibrating_names_the_layers():
 def test_other_kinds_of_layers_are_named_once_and_stay():
     model = nn.Sequential(nn.ConvTranspose1d(2, 3, 3), nn.ConvTranspose1d(3, 4, 3), nn.Conv1d(4, 2, 3))
     with pytest.warns(UserWarning, match=r"stay in floating point: ConvTranspose1d \(0, 1\)") as caught:
-        prepared = prepare(model, "w4")
+        prepared = prepare(model, QuantSpec(4))
     assert len(caught) == 1
     assert list(quant_layers(prepared)) == ["2"]
 
 
 def test_normalisations_are_nothing_to_warn_of(recwarn):
-    prepare(nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), "w4")
+    prepare(nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), QuantSpec(4))
     assert not recwarn.list
 
 
@@ -158,13 +159,13 @@ def test_a_transformers_fused_path_is_off(grad):
 def test_shared_layers_stay_shared():
     layer = nn.Linear(4, 4)
     model = nn.Sequential(layer, nn.ReLU(), layer)
-    prepared = prepare(model, "w4")
+    prepared = prepare(model, QuantSpec(4))
     assert isinstance(prepared[0], QuantLayer)
     assert prepared[0] is prepared[2]
 
 
 def test_tied_weights_give_the_same_codes():
-    prepared = prepare(Tied(), "w4")
+    prepared = prepare(Tied(), QuantSpec(4))
     assert torch.equal(prepared.rows.weight, prepared.head.weight)
 
 

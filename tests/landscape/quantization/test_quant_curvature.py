@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from lodim.landscape.quantization.curvature import HessianTrace, default_loss, hessian_trace, top_eigenvalues
+from lodim.landscape.quantization import HessianTrace, hessian_trace
+from lodim.landscape.quantization.model.curvature import default_loss
 from lodim.nets import mlp
 from lodim.randomness import build_seeded
 from lodim.validation import ConvergenceWarning
@@ -36,7 +37,7 @@ def dense_blocks(model, data):
 
 def test_traces_are_the_blocks_():
     model, data = problem()
-    found = hessian_trace(model, None, data, n_probes=1500, rtol=0.0)
+    found = hessian_trace(model, None, data, n_probes=400, rtol=0.0)
     for name, trace, error in zip(found.layers, found.trace, found.standard_error, strict=True):
         exact = float(dense_blocks(model, data)[name].trace())
         assert abs(trace - exact) < 4 * error < 0.3 * abs(exact)
@@ -63,14 +64,6 @@ def test_batches_add_up():
     whole = hessian_trace(model, None, (x, y), n_probes=12, rtol=0.0, seed=3)
     parts = hessian_trace(model, None, [(x[:7], y[:7]), (x[7:], y[7:])], n_probes=12, rtol=0.0, seed=3)
     assert parts.trace == pytest.approx(whole.trace, rel=1e-9)
-
-
-def test_top_eigenvalues_are_the_blocks_():
-    model, data = problem()
-    found = top_eigenvalues(model, None, data, tol=1e-8)
-    for name, block in dense_blocks(model, data).items():
-        values = torch.linalg.eigvalsh(block)
-        assert found[name] == pytest.approx(float(values[values.abs().argmax()]), rel=1e-6)
 
 
 def test_the_model_is_left_as_it_was():

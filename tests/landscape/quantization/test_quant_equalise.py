@@ -7,9 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lodim.landscape.quantization.chains import find_links
-from lodim.landscape.quantization.equalise import equalise, fold_batch_norm
-from lodim.landscape.quantization.model import QuantizedModel, quantize
+from lodim.landscape.quantization import QuantizedModel, equalise, find_links, fold_batch_norm, quantize
 from lodim.nets import mlp
 from lodim.randomness import build_seeded
 
@@ -282,7 +280,7 @@ def test_a_folded_norm_refuses_inputs_of_more_axes():
 
 def test_a_report_compares_with_the_original(monkeypatch):
     room = importlib.import_module(
-        "lodim.landscape.quantization.equalise"
+        "lodim.landscape.quantization.rounding.equalise"
     )  # the function has the module's name
     model, x = normed(nn.Flatten()), torch.randn(60, 4)
     honest = quantize(model, "w8", x).report().output_sqnr

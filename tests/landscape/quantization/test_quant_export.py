@@ -1,13 +1,12 @@
 """Models handed to torchao compute what ours do, with the same codes."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
 
-from lodim.landscape.quantization.export import to_torchao
-from lodim.landscape.quantization.model import quantize
-from lodim.landscape.quantization.nonuniform import CodebookSpec
-from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec
+from lodim.landscape.quantization import CodebookSpec, QuantRecipe, QuantSpec, quantize, to_torchao
 from lodim.randomness import build_seeded, torch_generator
 
 torchao = pytest.importorskip("torchao")
@@ -26,20 +25,19 @@ GRIDS = [
 
 def plain():
     first, second = nn.Linear(48, 32), nn.Linear(32, 16, bias=False)
-    return nn.Sequential(first, nn.ReLU(), second, nn.Tanh(), nn.Linear(16, 4))
+    return nn.Sequential(first, nn.ReLU(), second)
 
 
 def model():
     return build_seeded(plain, 0)
 
 
-@pytest.mark.parametrize("grid", GRIDS, ids=str)
-@pytest.mark.parametrize("mode", ["fake", "packed"])
+@pytest.mark.parametrize(("grid", "mode"), [*zip(GRIDS, itertools.cycle(["fake", "packed"]))], ids=str)
 def test_the_same_weights_and_outputs(grid, mode):
     x = torch.randn(20, 48, generator=torch_generator(1))
     ours = quantize(model(), grid, mode=mode)
     theirs = to_torchao(ours)
-    for index in (0, 2, 4):
+    for index in (0, 2):
         weight = ours.module[index].quantized_weight()
         torch.testing.assert_close(theirs[index].weight.dequantize(), weight, atol=1e-7, rtol=1e-6)
         assert theirs[index].weight.qdata.dtype == torch.int8
@@ -59,8 +57,9 @@ def test_tokens_are_rounded_in_the_same_way():
 
 def test_the_preset_for_tokens_goes_over():
     x = torch.randn(50, 48, generator=torch_generator(2))
-    ours = quantize(model(), "w8a8-dynamic")
-    exact = model()(x)
+    deeper = build_seeded(lambda: nn.Sequential(*plain(), nn.Tanh(), nn.Linear(16, 4)), 0)
+    ours = quantize(deeper, "w8a8-dynamic")
+    exact = deeper(x)
     for quantised in (ours, to_torchao(ours)):
         assert (quantised(x) - exact).square().mean() < 1e-4 * exact.square().mean()
 

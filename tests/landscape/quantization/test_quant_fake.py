@@ -5,9 +5,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lodim.landscape.quantization.fake import ActivationQuantizer, AffineWeight, QuantLayer, apply_layer
-from lodim.landscape.quantization.grid import fake_quantize
-from lodim.landscape.quantization.spec import QuantSpec
+from lodim.landscape.quantization import (
+    ActivationQuantizer,
+    AffineWeight,
+    QuantLayer,
+    QuantSpec,
+    fake_quantize,
+)
+from lodim.landscape.quantization.grid.fake import apply_layer
 from lodim.randomness import build_seeded, torch_generator
 
 LAYERS = {

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from lodim.landscape.quantization.fixed_point import FixedPoint, dyadic, rescale, rounding_shift
+from lodim.landscape.quantization import FixedPoint, dyadic, rescale
+from lodim.landscape.quantization.integer.fixed_point import rounding_shift
 from lodim.randomness import torch_generator
 
 

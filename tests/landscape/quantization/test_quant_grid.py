@@ -7,18 +7,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lodim.landscape.quantization.grid import (
-    block_mask,
+from lodim.landscape.quantization import (
+    QuantSpec,
     choose_qparams,
     dequantize_affine,
     fake_quantize,
     from_blocks,
-    n_blocks,
     quantize_affine,
     to_blocks,
     weight_qparams,
 )
-from lodim.landscape.quantization.spec import QuantSpec
+from lodim.landscape.quantization.grid.affine import block_mask, n_blocks
 from lodim.randomness import torch_generator
 
 GRIDS = [{"symmetric": False}, {"range": "full"}, {"range": "restricted"}]
@@ -32,7 +31,7 @@ GRANULARITIES = [
     {"granularity": "group", "group_size": 100},  # longer than a row
     {"granularity": "token"},
 ]
-SPECS = [QuantSpec(b, **g, **n) for b, g, n in itertools.product((2, 3, 8), GRIDS, GRANULARITIES)]
+SPECS = [QuantSpec(b, **g, **n) for b, g, n in itertools.product((2, 8), GRIDS, GRANULARITIES)]
 
 
 def weight(*shape, seed=0, **options):
@@ -241,12 +240,6 @@ def test_double_precision_is_kept():
     scale, zero_point = weight_qparams(x, spec)
     assert scale.dtype == torch.float64
     assert fake_quantize(x, scale, zero_point, spec).dtype == torch.float64
-
-
-def test_another_axis_for_a_module():
-    x = weight(3, 5)
-    scale, _ = weight_qparams(x, QuantSpec(4), module_axis=1)
-    assert torch.equal(scale, weight_qparams(x, QuantSpec(4, axis=1))[0])
 
 
 def test_finer_blocks_never_cost_more_in_the_worst_case():

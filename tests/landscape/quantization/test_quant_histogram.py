@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lodim.landscape.quantization.histogram import StreamingHistogram
+from lodim.landscape.quantization import StreamingHistogram
 from lodim.randomness import torch_generator
 
 

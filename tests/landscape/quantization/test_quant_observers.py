@@ -1,5 +1,6 @@
 """Calibration: known optima, and what each observer is for."""
 
+import itertools
 import math
 
 import numpy as np
@@ -8,10 +9,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lodim.landscape.quantization.grid import choose_qparams, fake_quantize, to_blocks
-from lodim.landscape.quantization.observers import RangeObserver, aciq_clip, clip_range
-from lodim.landscape.quantization.spec import OBSERVERS, QuantSpec
+from lodim.landscape.quantization import (
+    QuantSpec,
+    RangeObserver,
+    choose_qparams,
+    clip_range,
+    fake_quantize,
+    to_blocks,
+)
+from lodim.landscape.quantization.spec import OBSERVERS
 from lodim.randomness import torch_generator
+
+NOT_NORM = [observer for observer in OBSERVERS if observer != "norm"]  # which takes the path of "mse"
 
 
 def normal(*shape, seed=0):
@@ -23,14 +32,15 @@ def squared_error(x, spec, low, high):
     return to_blocks((x - rounded).square(), spec).sum(1)
 
 
-@pytest.mark.parametrize("observer", OBSERVERS)
-@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize(
+    ("observer", "symmetric"), [("norm", False), *itertools.product(NOT_NORM, [True, False])]
+)
 def test_batches_give_what_the_whole_gives(observer, symmetric):
     spec = QuantSpec(4, symmetric=symmetric, granularity="tensor", observer=observer, momentum=1)
-    x = normal(8192)
+    x = normal(4096)
     whole, parts = RangeObserver(spec), RangeObserver(spec)
     whole.update(x)
-    for part in x.split(1000):
+    for part in x.split(500):
         parts.update(part)
     assert parts.n_batches == 9
     if observer != "moving_average":
@@ -68,7 +78,7 @@ def test_percentiles_are_numpys(symmetric):
     np.testing.assert_allclose(high.numpy(), expected, rtol=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     bits=st.integers(2, 6),
@@ -85,11 +95,11 @@ def test_the_mse_range_is_never_worse_than_minmax(seed, bits, symmetric, heavy, 
 
 
 def test_the_mse_range_is_the_best_of_a_fine_scan():
-    x, spec = normal(1, 3000), QuantSpec(3, observer="mse")
+    x, spec = normal(1, 1000), QuantSpec(3, observer="mse")
     best = squared_error(x, spec, *clip_range(x, spec)).item()
-    top = x.abs().max()
-    scan = [squared_error(x, spec, -top[None] * s, top[None] * s).item() for s in np.linspace(0.2, 1, 401)]
-    assert best <= min(scan) * 1.001
+    tops = x.abs().max() * torch.linspace(0.2, 1, 401)
+    scan = squared_error(x.expand(401, -1), spec, -tops, tops)  # each row another range
+    assert best <= scan.min().item() * 1.001
 
 
 def test_the_norm_with_p_2_is_the_mse():
@@ -134,29 +144,7 @@ def test_one_sided_data_use_all_levels_for_one_side():
     assert 2 < high.item() <= x.max().item()
 
 
-@pytest.mark.parametrize(("bits", "laplace", "gauss"), [(2, 2.83, 1.71), (3, 3.89, 2.15), (4, 5.03, 2.55)])
-def test_analytic_clips_are_the_published_ones(bits, laplace, gauss):
-    assert aciq_clip(bits, "laplace") == pytest.approx(laplace, abs=0.015)
-    assert aciq_clip(bits, "gauss") == pytest.approx(gauss, abs=0.015)
-
-
-def test_analytic_clips_solve_their_equation():
-    # d/da [2 exp(-a) + a^2 / (3 * 4^b)] = 0
-    for bits in (2, 5, 8):
-        clip = aciq_clip(bits, "laplace")
-        assert 2 * math.exp(-clip) == pytest.approx(2 * clip / (3 * 4**bits), rel=1e-4)
-
-
-def test_aciq_tells_laplace_from_gauss():
-    gauss = normal(1, 50_000)
-    uniform = torch.rand(1, 50_000, generator=torch_generator(1)) - 0.5
-    laplace = -uniform.sign() * torch.log1p(-2 * uniform.abs())
-    spec = QuantSpec(4, granularity="tensor", observer="aciq")
-    assert clip_range(gauss, spec)[1].item() == pytest.approx(aciq_clip(4, "gauss"), rel=0.02)
-    assert clip_range(laplace, spec)[1].item() == pytest.approx(aciq_clip(4, "laplace"), rel=0.03)
-
-
-@pytest.mark.parametrize("observer", OBSERVERS)
+@pytest.mark.parametrize("observer", NOT_NORM)
 def test_masked_padding_does_not_count(observer):
     x = normal(1, 40) + 1.5
     padded = torch.nn.functional.pad(x, (0, 24))
@@ -168,7 +156,7 @@ def test_masked_padding_does_not_count(observer):
         torch.testing.assert_close(ours, exact)
 
 
-@pytest.mark.parametrize("observer", OBSERVERS)
+@pytest.mark.parametrize("observer", NOT_NORM)
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_zeros_and_tiny_blocks_are_no_trouble(observer, symmetric):
     spec = QuantSpec(4, observer=observer, symmetric=symmetric)

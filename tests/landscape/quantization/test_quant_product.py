@@ -7,15 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from lodim.landscape.quantization.moments import input_gram, output_error
-from lodim.landscape.quantization.product import (
+from lodim.landscape.quantization import (
     ProductQuantizer,
     ProductSpec,
     codeword_parameters,
-    fit_codewords,
+    input_gram,
+    output_error,
     product_bits,
     refine_for_outputs,
 )
+from lodim.landscape.quantization.codebooks.product import fit_codewords
 from lodim.randomness import torch_generator
 
 

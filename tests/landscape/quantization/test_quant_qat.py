@@ -5,11 +5,18 @@ import pytest
 import torch
 from torch import nn
 
-from lodim.landscape.quantization.conversion import calibrate, convert, prepare, quant_layers
-from lodim.landscape.quantization.fake import ActivationQuantizer, AffineWeight
-from lodim.landscape.quantization.learnt_steps import LearntStep
-from lodim.landscape.quantization.qat import _DistillationTask, finetune_quantized
-from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec
+from lodim.landscape.quantization import (
+    ActivationQuantizer,
+    AffineWeight,
+    LearntStep,
+    QuantRecipe,
+    QuantSpec,
+    calibrate,
+    convert,
+    finetune_quantized,
+    prepare,
+    quant_layers,
+)
 from lodim.nets import mlp
 from lodim.randomness import build_seeded
 from lodim.training import Recipe, Task, fit
@@ -42,7 +49,7 @@ def test_training_recovers_what_two_bits_lost(trained, steps):
     model, task = trained
     model_q = prepare(model, TWO_BITS)
     before = accuracy(model_q, task)
-    result = finetune_quantized(model_q, task, Recipe(epochs=20, batch_size=32), lr=2e-2, steps=steps)
+    result = finetune_quantized(model_q, task, Recipe(epochs=10, batch_size=64), lr=4e-2, steps=steps)
     exact = accuracy(model, task)
     assert before < exact - 0.05
     assert result.score > exact - 0.03
@@ -53,13 +60,11 @@ def test_training_recovers_what_two_bits_lost(trained, steps):
         assert torch.equal(packed(task.X_val), model_q.eval()(task.X_val))
 
 
-@pytest.mark.parametrize(
-    ("steps", "pact"), [("learnt", False), ("fixed", True), ("learnt", True), ("fixed", False)]
-)
-def test_inputs_are_trained_and_frozen_again(trained, steps, pact):
+@pytest.mark.parametrize("steps", ["learnt", "fixed"])
+def test_inputs_are_trained_and_frozen_again(trained, steps):
     model, task = trained
     model_q = prepare(model, QuantRecipe(QuantSpec(4), INPUTS))
-    finetune_quantized(model_q, task, Recipe(epochs=2), lr=2e-3, steps=steps, pact=pact)
+    finetune_quantized(model_q, task, Recipe(epochs=2), lr=2e-3, steps=steps)
     start = calibrate(prepare(model, QuantRecipe(QuantSpec(4), INPUTS)), task.X[:1024])
     for name, layer in quant_layers(model_q).items():
         grid = layer.activation_quantizer
@@ -67,8 +72,7 @@ def test_inputs_are_trained_and_frozen_again(trained, steps, pact):
         assert grid.mode == "frozen"
         first = start.get_submodule(name).activation_quantizer
         first.freeze()
-        trained_here = steps == "learnt" or (pact and name != "0")
-        assert torch.equal(grid.scale, first.scale) != trained_here or (steps, pact) == ("fixed", False)
+        assert steps == "fixed" or not torch.equal(grid.scale, first.scale)
     assert accuracy(convert(model_q), task) > accuracy(model, task) - 0.05
 
 
@@ -117,37 +121,6 @@ def test_statistics_of_norms_are_fixed_in_the_last_fifth(trained):
     assert norm.training == net.training
 
 
-def test_distillation_is_its_formula():
-    target = torch.tensor([0, 2])
-    student, teacher = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(0))
-    nothing = torch.zeros(2, 3)
-    task = _DistillationTask(nothing, target, nothing, target, n_outputs=3, weight=0.7, temperature=2.0)
-    p = torch.softmax(teacher / 2, -1)
-    divergence = (p * (p.log() - torch.log_softmax(student / 2, -1))).sum(-1).mean()
-    expected = nn.functional.cross_entropy(student, target) + 0.7 * 4 * divergence
-    torch.testing.assert_close(task.loss(torch.cat([student, teacher], -1), target), expected)
-
-
-def test_a_teacher_pulls_the_outputs_and_is_not_trained(trained):
-    model, task = trained
-    model.zero_grad()
-    before = [p.clone() for p in model.parameters()]
-
-    def distance(teacher):
-        model_q = prepare(model, TWO_BITS)
-        result = finetune_quantized(
-            model_q, task, Recipe(epochs=20, batch_size=32), teacher, lr=2e-2, distillation=5, temperature=2
-        )
-        assert result.score == pytest.approx(accuracy(model_q, task))
-        with torch.no_grad():
-            p, q = (m.eval()(task.X).log_softmax(-1) for m in (model, model_q))
-        return float((p.exp() * (p - q)).sum(-1).mean())
-
-    assert distance(model) < 0.8 * distance(None)
-    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
-    assert all(p.grad is None for p in model.parameters())
-
-
 def test_weight_decay_spares_the_steps(trained):
     model, task = trained
     model_q = prepare(model, TWO_BITS)
@@ -174,10 +147,5 @@ def test_errors_say_what_to_do(trained):
     for mode in ("fake", "packed"):
         with pytest.raises(ValueError, match="converted"):
             finetune_quantized(convert(prepare(model, TWO_BITS), mode), task)
-    with pytest.raises(ValueError, match="never negative"):
-        finetune_quantized(prepare(model, TWO_BITS), task, pact=True)
     with pytest.raises(ValueError, match="steps must be"):
         finetune_quantized(prepare(model, TWO_BITS), task, steps="learned")
-    regression = Task.from_arrays(task.X, task.X[:, 0], task.X_val, task.X_val[:, 0], kind="regression")
-    with pytest.raises(ValueError, match="leave teacher out"):
-        finetune_quantized(prepare(model, TWO_BITS), regression, teacher=model)

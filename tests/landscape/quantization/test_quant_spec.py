@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from lodim.landscape.quantization.spec import PRESETS, QuantRecipe, QuantSpec, as_recipe, matches
+from lodim.landscape.quantization import PRESETS, QuantRecipe, QuantSpec, as_recipe
+from lodim.landscape.quantization.spec import matches
 
 
 @pytest.mark.parametrize("bits", range(1, 17))

@@ -45,6 +45,7 @@ from torch.func import functional_call
 
 from lodim.landscape.flora.tucker import RankLike, product_cost, resolve_ranks, tucker_product
 from lodim.landscape.flora.weight import start_tucker
+from lodim.nets.kinds import WeightOwner
 from lodim.randomness import RandomState
 from lodim.validation import check_choice, check_in_range
 
@@ -87,6 +88,11 @@ class FLoRALayer(nn.Module):
         Ranks that do not fit, or a form or dropout that this layer does not have.
     """
 
+    weight_owner: ClassVar[WeightOwner] = WeightOwner(
+        method="FLoRA",
+        state="has adapters, which read its weight",
+        release="write them into the weights first: remove_flora(model, merge=True)",
+    )
     base_type: ClassVar[type[nn.Module]] = nn.Module
     thin_cost: ClassVar[int] = 1
     base_layer: Any

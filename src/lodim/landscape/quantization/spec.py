@@ -26,7 +26,7 @@ from lodim.validation import check_choice, check_in_range
 __all__ = ["GRANULARITIES", "OBSERVERS", "PRESETS", "QuantRecipe", "QuantSpec", "as_recipe"]
 
 GRANULARITIES = ("tensor", "channel", "group", "token")
-OBSERVERS = ("minmax", "moving_average", "percentile", "mse", "entropy", "norm", "aciq")
+OBSERVERS = ("minmax", "moving_average", "percentile", "mse", "entropy", "norm")
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class QuantSpec:
         With ``granularity="group"``.
     axis : int
         The axis of the channels: 0, the outputs, of a layer's weight (an embedding's rows).
-    observer : {"minmax", "moving_average", "percentile", "mse", "entropy", "norm", "aciq"}
-        How the range is chosen, see :mod:`~lodim.landscape.quantization.observers`.
+    observer : {"minmax", "moving_average", "percentile", "mse", "entropy", "norm"}
+        How the range is chosen, see :mod:`~lodim.landscape.quantization.grid.observers`.
     rounding : {"nearest", "stochastic"}
         To nearest, ties to even; or up with a chance equal to the fraction.
     range : {"restricted", "full"}
@@ -133,11 +133,11 @@ class QuantRecipe:
     bias_correction : bool
         Move the mean shift of each layer's outputs into its bias; needs calibration data.
     adaround : optional
-        Learnt rounding: True, or a mapping of options of :func:`~lodim.landscape.quantization.adaround`.
+        Learnt rounding: True, or a mapping of options of :func:`~lodim.landscape.quantization.rounding.adaround`.
     codebook : optional
         Weights on another set of values than an affine grid, instead of ``weights``: a ``CodebookSpec``,
-        ``PowerOfTwoSpec``, ``BinaryCodeSpec``, ``BinarySpec``, ``TernarySpec`` or ``ProductSpec``, or anything whose
-        ``quantizer(weight, gram)`` makes a weight quantiser.
+        ``BinarySpec``, ``TernarySpec`` or ``ProductSpec``, or anything whose ``quantizer(weight, gram)`` makes a weight
+        quantiser.
     """
 
     weights: QuantSpec | None = field(default_factory=QuantSpec)
@@ -169,13 +169,7 @@ class QuantRecipe:
             raise ValueError("dynamic=True needs activations=QuantSpec(...)")
 
     def for_layer(self, name: str) -> QuantRecipe | None:
-        """Return the recipe of one layer, None if it is left in floating point.
-
-        Parameters
-        ----------
-        name : str
-            Dotted name.
-        """
+        """Return the recipe of the layer of a dotted name, None if it is left in floating point."""
         if any(matches(name, pattern) for pattern in self.skip):
             return None
         for pattern, recipe in self.overrides.items():

@@ -1,0 +1,1 @@
+"""Sets of values other than an affine grid: free levels, signs, codewords."""

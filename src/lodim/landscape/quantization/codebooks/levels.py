@@ -1,0 +1,188 @@
+r"""Codebooks: weights rounded to freely chosen levels, shared by a tensor, a channel or a group.
+
+The problem: trained weights crowd round zero, so equally spaced levels spend most of their codes where few weights are.
+Here each row r of weights has a table of :math:`2^b` levels of its own,
+
+.. math:: \hat w = \ell_{r,q}, \qquad q = \arg\min_k |w - \ell_{r,k}|,
+
+which minimises :math:`\sum_i h_i (w_i - \hat w_i)^2` with :math:`h_i = 1` or the second derivative of the layer's
+squared error, the mean square of the input that :math:`w_i` multiplies. It is the global optimum (dynamic programme),
+not Lloyd's. Levels are trained if one likes: the gradient of a level is the sum of its members'.
+
+Source: A. Gholami et al., arXiv 2103.13630, Section III.F.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from lodim.landscape.code_lengths import quantize_codebook
+from lodim.validation import check_choice, check_in_range
+
+__all__ = ["CodebookSpec", "LevelQuantizer", "as_rows", "codebook_levels", "nearest_level"]
+
+LEVEL_BITS = 16  # of a stored level
+_MOST_BITS = 8  # tables of 2**bits levels are searched
+_FLOOR = 1e-4  # least weight of an entry whose input never fires, as a share of the mean
+
+
+def as_rows(
+    weight: Float[Tensor, "*shape"], granularity: str, group_size: int | None = None
+) -> Float[Tensor, "rows n"]:
+    """View a weight as the rows that share one table.
+
+    Parameters
+    ----------
+    weight : Tensor
+        Output channels (or an embedding's entries) along the first axis.
+    granularity : {"tensor", "channel", "group"}
+    group_size : int, optional
+        Neighbouring weights of one channel that form a group; must divide the channel's length.
+
+    Raises
+    ------
+    ValueError
+        Unknown granularity, or a group size that does not divide.
+    """
+    check_choice(granularity, ("tensor", "channel", "group"), "granularity")
+    if granularity == "tensor":
+        return weight.reshape(1, -1)
+    if granularity == "channel":
+        return weight.reshape(len(weight), -1)
+    n = weight.numel() // max(len(weight), 1)
+    if group_size is None or group_size < 1 or n % group_size:
+        raise ValueError(f"group_size must divide a channel's {n} weights, got {group_size}")
+    return weight.reshape(-1, group_size)
+
+
+def nearest_level(
+    rows: Float[Tensor, "rows n"], levels: Float[Tensor, "rows levels"]
+) -> Int[Tensor, "rows n"]:
+    """Index of the level nearest to each entry, ties downwards; a row's levels stand in any order."""
+    ordered, order = levels.sort(dim=1)
+    middles = (ordered[:, 1:] + ordered[:, :-1]) / 2
+    return order.gather(1, torch.searchsorted(middles.contiguous(), rows.contiguous()))
+
+
+def codebook_levels(
+    rows: Float[Tensor, "rows n"], n_levels: int, weights: Float[Tensor, "rows n"] | None = None
+) -> Float[Tensor, "rows n_levels"]:
+    """Each row's least-squares codebook (:func:`lodim.landscape.quantize_codebook`), in half precision.
+
+    Parameters
+    ----------
+    weights : Tensor, shape (rows, n), optional
+        Positive: h.
+
+    Returns
+    -------
+    Tensor, shape (rows, n_levels)
+        Increasing; a row with fewer distinct weights repeats its last level.
+    """
+    array = rows.detach().cpu().double().numpy()
+    mass = None if weights is None else weights.detach().cpu().double().numpy()
+    books = []
+    for i, row in enumerate(array):
+        book = quantize_codebook(row, n_levels, weights=None if mass is None else mass[i]).codebook
+        books.append(np.pad(book.astype(np.float32), (0, n_levels - len(book)), mode="edge"))
+    return torch.as_tensor(np.stack(books)).to(rows)
+
+
+class LevelQuantizer(nn.Module):
+    """Weights rounded to the nearest of their row's levels; gradients pass straight through and reach the levels.
+
+    Attributes
+    ----------
+    levels : Parameter, shape (rows, levels)
+    """
+
+    def __init__(self, levels: Float[Tensor, "rows levels"]) -> None:
+        super().__init__()
+        self.levels = nn.Parameter(levels.clone())
+
+    @property
+    def code_range(self) -> tuple[int, int]:
+        """Smallest and largest code."""
+        return 0, self.levels.shape[1] - 1
+
+    @torch.no_grad()
+    def codes(self, weight: Float[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+        """Return the index of each weight's level."""
+        return nearest_level(weight.reshape(len(self.levels), -1), self.levels).reshape(weight.shape).int()
+
+    @torch.no_grad()
+    def decode(self, codes: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return the weights that codes stand for."""
+        return self.levels.gather(1, codes.reshape(len(self.levels), -1).long()).reshape(codes.shape)
+
+    def forward(self, weight: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Round the weights; the gradient reaches those within the levels' range, and the levels."""
+        rows, levels = weight.reshape(len(self.levels), -1), self.levels.detach()
+        values = self.levels.gather(1, nearest_level(rows.detach(), levels))
+        low, high = levels.aminmax(dim=1, keepdim=True)
+        through = torch.minimum(torch.maximum(rows, low), high)
+        return (values + (through - through.detach())).reshape(weight.shape)
+
+    def overhead_bits(self) -> dict[str, int]:
+        """Return the bits of the levels."""
+        return {"codebooks": LEVEL_BITS * self.levels.numel()}
+
+    def __setstate__(self, state: Any) -> None:
+        """Take over what a file holds; the first release wrote levels as coefficients times a fixed table."""
+        super().__setstate__(state)
+        if "coefficients" in self._parameters:
+            table: Any = self._parameters.pop("coefficients")
+            self.levels = nn.Parameter((table @ self._buffers.pop("basis")).detach())
+
+
+@dataclass(frozen=True)
+class CodebookSpec:
+    """Weights rounded to ``2**bits`` freely chosen levels.
+
+    Attributes
+    ----------
+    bits : int
+        1 to 8.
+    granularity : {"tensor", "channel", "group"}
+        What shares a codebook: fewer weights a codebook fit better and cost more (16 bits a level).
+    weighting : {"none", "inputs"}
+        ``"inputs"`` weighs each weight by the mean square of the input it multiplies, which calibration data give.
+    """
+
+    bits: int = 4
+    granularity: str = "tensor"
+    group_size: int | None = None
+    weighting: str = "none"
+
+    def __post_init__(self) -> None:
+        check_in_range(self.bits, "bits", low=1, high=_MOST_BITS, integer=True)
+        check_choice(self.weighting, ("none", "inputs"), "weighting")
+
+    @property
+    def needs_inputs(self) -> bool:
+        """Whether the quantiser is fitted to the layer's inputs."""
+        return self.weighting == "inputs"
+
+    def quantizer(
+        self, weight: Float[Tensor, "*shape"], gram: Float[Tensor, "i i"] | None = None
+    ) -> LevelQuantizer:
+        """Fit the codebooks of a weight, for ``weighting="inputs"`` to second moments of the layer's inputs.
+
+        Raises
+        ------
+        ValueError
+            The weighting needs second moments that are not given.
+        """
+        rows, mass = as_rows(weight.detach(), self.granularity, self.group_size), None
+        if self.weighting == "inputs":
+            if gram is None:
+                raise ValueError("weighting='inputs' needs the layer's inputs; pass calibration data")
+            power = gram.diagonal() + _FLOOR * gram.diagonal().mean()
+            mass = power.to(weight).expand(len(weight), -1).reshape(rows.shape)
+        return LevelQuantizer(codebook_levels(rows, 2**self.bits, mass))

@@ -1,0 +1,11 @@
+from .affine import block_mask as block_mask
+from .affine import check_channels as check_channels
+from .affine import choose_qparams as choose_qparams
+from .affine import dequantize_affine as dequantize_affine
+from .affine import fake_quantize as fake_quantize
+from .affine import fake_quantize_blocks as fake_quantize_blocks
+from .affine import from_blocks as from_blocks
+from .affine import quantize_affine as quantize_affine
+from .affine import to_blocks as to_blocks
+from .fake import keeping_precision as keeping_precision
+from .observers import weight_qparams as weight_qparams

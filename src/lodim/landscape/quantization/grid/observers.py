@@ -1,0 +1,327 @@
+r"""Calibration: which range :math:`[\alpha, \beta]` a grid should span.
+
+A wide range rounds coarsely, a narrow one cuts off. :func:`clip_range` chooses for blocks of numbers that are at hand
+(weights: :func:`weight_qparams`), :class:`RangeObserver` for numbers that come in batches (activations).
+
+==================  ================================================================================================
+observer            range
+==================  ================================================================================================
+``minmax``          smallest and largest number
+``moving_average``  exponential average of the batches' smallest and largest numbers
+``percentile``      a percentile of :math:`|r|` (symmetric), or of r and its mirror image (asymmetric)
+``mse``             the min-max range times the factor in [0.2, 1] of least :math:`\sum (r - Q(r))^2`
+``norm``            the same of least :math:`\sum |r - Q(r)|^p`
+``entropy``         :math:`|r| \le t` with the least Kullback-Leibler divergence from the histogram clipped at t to its
+                    quantised form
+==================  ================================================================================================
+
+Batches are kept as a :class:`~lodim.landscape.quantization.StreamingHistogram`, so how the numbers were split into
+batches leaves no trace.
+
+Sources: A. Gholami et al., arXiv 2103.13630, Section 3.2 (calibration); S. Migacz, 8-bit inference with TensorRT, 2017
+(``entropy``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from lodim.landscape.quantization.grid.affine import (
+    block_mask,
+    check_channels,
+    choose_qparams,
+    fake_quantize_blocks,
+    to_blocks,
+)
+from lodim.landscape.quantization.grid.histogram import BINS, StreamingHistogram
+from lodim.landscape.quantization.spec import QuantSpec
+
+__all__ = ["RangeObserver", "block_extremes", "clip_range", "weight_qparams"]
+
+_SHRINKS, _LEAST_SHRINK, _GOLDEN_STEPS = 80, 0.2, 12
+_THRESHOLDS = 200
+_SMOOTHING = 1e-4
+_MOST_BITS_BINNED = 10
+_BLOCKS_AT_ONCE = 256
+
+
+@torch.no_grad()
+def weight_qparams(
+    weight: Float[Tensor, "*shape"], spec: QuantSpec
+) -> tuple[Float[Tensor, " n_blocks"], Int[Tensor, " n_blocks"]]:
+    """Return scales and zero points of a weight, its ranges chosen by ``spec.observer``.
+
+    Raises
+    ------
+    ValueError
+        NaN or infinity in the weight.
+    """
+    mask = block_mask(weight.shape, spec)
+    mask = None if mask is None else mask.to(weight.device)
+    return choose_qparams(*clip_range(to_blocks(weight, spec), spec, mask=mask), spec)
+
+
+def clip_range(
+    blocks: Float[Tensor, "n_blocks block"],
+    spec: QuantSpec,
+    *,
+    mask: Bool[Tensor, "n_blocks block"] | None = None,
+) -> tuple[Float[Tensor, " n_blocks"], Float[Tensor, " n_blocks"]]:
+    """Return the range of each block, as ``spec.observer`` chooses it.
+
+    Parameters
+    ----------
+    mask : Tensor of bool, optional
+        Entries that count; the others must be zero.
+
+    Raises
+    ------
+    ValueError
+        NaN or infinity in the blocks.
+    """
+    points = blocks.to(torch.promote_types(blocks.dtype, torch.float32))
+    low, high = block_extremes(points)
+    _raise_if_not_finite(low, high)
+    if spec.observer in ("minmax", "moving_average"):
+        return low, high
+    if spec.observer == "percentile":
+        return _percentile_range(points, mask, spec)
+    if spec.observer == "entropy":
+        return _block_entropy_range(points, mask, low, high, spec)
+    weights = torch.ones_like(points) if mask is None else mask.to(points)
+    return _least_error_range(points, weights, low, high, spec)
+
+
+def block_extremes(
+    blocks: Float[Tensor, "n_blocks block"],
+) -> tuple[Float[Tensor, " n_blocks"], Float[Tensor, " n_blocks"]]:
+    """Return the smallest and the largest number of each block; zeros for blocks of nothing."""
+    if not blocks.shape[1]:
+        return blocks.new_zeros(len(blocks)), blocks.new_zeros(len(blocks))
+    if len(blocks) == 1:
+        low, high = torch.aminmax(blocks)
+        return low[None], high[None]
+    return blocks.amin(1), blocks.amax(1)
+
+
+def _raise_if_not_finite(low: Tensor, high: Tensor) -> None:
+    if len(low) == 1:  # of whole tensors, every batch's: two numbers are looked at faster than two tensors
+        finite = math.isfinite(low.item()) and math.isfinite(high.item())
+    else:
+        finite = bool((low.isfinite() & high.isfinite()).all())
+    if not finite:
+        raise ValueError("NaN or infinity among the numbers to be quantised")
+
+
+def _least_error_range(
+    points: Tensor, weights: Tensor, low: Tensor, high: Tensor, spec: QuantSpec
+) -> tuple[Tensor, Tensor]:
+    """``mse`` and ``norm``: from weighted points."""
+    power = 2.0 if spec.observer == "mse" else float(spec.p)
+    spec = replace(spec, rounding="nearest")
+
+    def error(shrink: Tensor) -> Tensor:
+        scale, zero_point = choose_qparams(low * shrink, high * shrink, spec)
+        rounded = fake_quantize_blocks(points, scale[:, None], zero_point[:, None], spec)
+        return ((points - rounded).abs().pow(power) * weights).sum(1)
+
+    shrink = _least(error, torch.ones_like(low))
+    return low * shrink, high * shrink
+
+
+def _least(error: Callable[[Tensor], Tensor], ones: Tensor) -> Tensor:
+    """Minimise over factors in [0.2, 1], one a block: a scan, then golden sections around its best."""
+    best, least = ones, error(ones)
+    factors = torch.linspace(1.0, _LEAST_SHRINK, _SHRINKS).tolist()
+
+    def consider(at: Tensor) -> Tensor:
+        nonlocal best, least
+        value = error(at)
+        best, least = torch.where(value < least, at, best), torch.minimum(value, least)
+        return value
+
+    for factor in factors[1:]:
+        consider(ones * factor)
+    step, golden = factors[0] - factors[1], (math.sqrt(5) - 1) / 2
+    left, right = best - step, (best + step).clamp(max=1.0)
+    for _ in range(_GOLDEN_STEPS):
+        first, second = right - golden * (right - left), left + golden * (right - left)
+        lower = consider(first) < consider(second)
+        left, right = torch.where(lower, left, first), torch.where(lower, second, right)
+    return best
+
+
+def _percentile_range(points: Tensor, mask: Tensor | None, spec: QuantSpec) -> tuple[Tensor, Tensor]:
+    share = spec.percentile / 100
+    if spec.symmetric:
+        limit = _row_quantile(points.abs(), mask, share)
+        return -limit, limit
+    return -_row_quantile(-points, mask, share), _row_quantile(points, mask, share)
+
+
+def _row_quantile(points: Tensor, mask: Tensor | None, share: float) -> Tensor:
+    """Quantile of each row's own entries, linear between neighbours (``torch.quantile`` has a size limit)."""
+    if mask is not None:
+        points = points.masked_fill(~mask, math.inf)
+    ordered = points.sort(dim=1).values
+    own = torch.full((len(points),), points.shape[1], device=points.device) if mask is None else mask.sum(1)
+    position = (own - 1).double() * share
+    below = position.floor().long()
+    above = (below + 1).minimum(own - 1)
+    first, second = (ordered.gather(1, at[:, None])[:, 0] for at in (below, above))
+    return torch.lerp(first, second, (position - below).to(first))
+
+
+def _block_entropy_range(
+    points: Tensor, mask: Tensor | None, low: Tensor, high: Tensor, spec: QuantSpec
+) -> tuple[Tensor, Tensor]:
+    """As many bins as numbers in a block, but no fewer than 16 a level nor more than a stream's histogram has."""
+    bins = min(BINS, 1 << (max(points.shape[1], 16 * 2**spec.bits) - 1).bit_length())
+    parts = []
+    for rows in torch.arange(len(points), device=points.device).split(_BLOCKS_AT_ONCE):
+        histogram = StreamingHistogram(len(rows), bins)
+        histogram.update(points[rows], None if mask is None else mask[rows])
+        parts.append(_entropy_range(histogram, low[rows], high[rows], spec))
+    return torch.cat([a for a, _ in parts]), torch.cat([b for _, b in parts])
+
+
+def _entropy_range(
+    histogram: StreamingHistogram, low: Tensor, high: Tensor, spec: QuantSpec
+) -> tuple[Tensor, Tensor]:
+    one_sided = not spec.symmetric and bool(((low >= 0) | (high <= 0)).all())
+    levels = 2**spec.bits if one_sided else 2 ** (spec.bits - 1)
+    counts = histogram.magnitudes().double()
+    # a spike at zero, which every grid holds exactly, must not ask for fine steps
+    counts[:, 0] = counts[:, 1]
+    limit = (_entropy_threshold(counts, levels) * histogram.width).to(low)
+    return torch.maximum(-limit, low), torch.minimum(limit, high)
+
+
+def _entropy_threshold(counts: Float[Tensor, "n_blocks half"], levels: int) -> Tensor:
+    """Return after how many bins to clip: least KL(clipped histogram || its quantised form)."""
+    used = int((counts.sum(0) > 0).nonzero().max()) + 1 if bool(counts.any()) else 1
+    first = min(max(levels, 2), used)
+    stops = torch.linspace(first, used, min(_THRESHOLDS, used - first + 1)).round().long().unique().tolist()
+    best = torch.full((len(counts),), float(used), dtype=counts.dtype, device=counts.device)
+    least = torch.full_like(best, math.inf)
+    for stop in reversed(stops):
+        divergence = _clipped_divergence(counts, stop, levels)
+        best = torch.where(divergence < least, float(stop), best)
+        least = torch.minimum(divergence, least)
+    return best
+
+
+def _clipped_divergence(counts: Tensor, stop: int, levels: int) -> Tensor:
+    kept = counts[:, :stop]
+    reference = kept.clone()
+    reference[:, -1] += counts[:, stop:].sum(1)
+    level = torch.arange(stop, device=counts.device) * levels // stop
+    empty = counts.new_zeros(len(counts), levels)
+    occupied = (reference > 0).to(counts)
+    share = empty.index_add(1, level, kept) / empty.index_add(1, level, occupied).clamp(min=1)
+    quantised = share[:, level] * occupied
+    p = reference / reference.sum(1, keepdim=True).clamp(min=1)
+    q = quantised / quantised.sum(1, keepdim=True).clamp(min=1e-300)
+    q = (1 - _SMOOTHING) * q + _SMOOTHING / stop
+    return torch.xlogy(p, p / q).sum(1)
+
+
+class RangeObserver:
+    """The range of numbers that come in batches.
+
+    Parameters
+    ----------
+    spec : QuantSpec
+        ``granularity="tensor"`` or ``"channel"``.
+
+    Attributes
+    ----------
+    n_batches : int
+    low, high : Tensor, shape (n_blocks,)
+        Smallest and largest number so far, or their moving averages.
+    histogram : StreamingHistogram or None
+        Kept by the observers that need one.
+
+    Raises
+    ------
+    ValueError
+        A grid finer than the histogram: ``mse``, ``norm``, ``entropy`` with more than 10 bits.
+    """
+
+    def __init__(self, spec: QuantSpec) -> None:
+        if spec.observer in ("mse", "norm", "entropy") and spec.bits > _MOST_BITS_BINNED:
+            raise ValueError(
+                f"observer={spec.observer!r} sees activations through a histogram, too coarse for {spec.bits} bits; "
+                "take 'minmax' or 'percentile', which lose nothing at that width"
+            )
+        self.spec = spec
+        self.n_batches = 0
+        self.low, self.high = torch.empty(0), torch.empty(0)
+        self.histogram: StreamingHistogram | None = None
+
+    @torch.no_grad()
+    def update(self, x: Float[Tensor, "*shape"]) -> None:
+        """Note a batch.
+
+        Raises
+        ------
+        ValueError
+            NaN or infinity, or another number of channels than before.
+        """
+        if not x.numel():
+            return
+        if self.n_batches:
+            check_channels(x.shape, self.spec, len(self.low))
+        blocks = to_blocks(x, self.spec)
+        blocks = blocks.to(torch.promote_types(blocks.dtype, torch.float32))
+        low, high = block_extremes(blocks)
+        _raise_if_not_finite(low, high)
+        if self.n_batches == 0:
+            self.low, self.high = low, high
+        elif self.spec.observer == "moving_average":
+            self.low, self.high = (
+                torch.lerp(old, new, float(self.spec.momentum))
+                for old, new in ((self.low, low), (self.high, high))
+            )
+        else:
+            self.low, self.high = torch.minimum(self.low, low), torch.maximum(self.high, high)
+        if self.spec.observer not in ("minmax", "moving_average"):
+            if self.histogram is None:
+                self.histogram = StreamingHistogram(len(blocks))
+            self.histogram.update(blocks, largest=torch.maximum(-low, high))
+        self.n_batches += 1
+
+    @torch.no_grad()
+    def range(self) -> tuple[Float[Tensor, " n_blocks"], Float[Tensor, " n_blocks"]]:
+        """Return the range chosen from what was observed.
+
+        Raises
+        ------
+        RuntimeError
+            Nothing was observed.
+        """
+        if self.n_batches == 0:
+            raise RuntimeError("no batch has been observed")
+        low, high, histogram = self.low, self.high, self.histogram
+        if histogram is None:
+            return low, high
+        if self.spec.observer == "percentile":
+            return self._percentile(histogram)
+        if self.spec.observer == "entropy":
+            return _entropy_range(histogram, low, high, self.spec)
+        points, weights = (t.to(low) for t in (histogram.centres, histogram.counts))
+        return _least_error_range(points, weights, low, high, self.spec)
+
+    def _percentile(self, histogram: StreamingHistogram) -> tuple[Tensor, Tensor]:
+        share = self.spec.percentile / 100
+        if self.spec.symmetric:
+            limit = histogram.quantile(share, magnitude=True).to(self.low)
+            return torch.maximum(-limit, self.low), torch.minimum(limit, self.high)
+        low, high = (histogram.quantile(s).to(self.low) for s in (1 - share, share))
+        return torch.maximum(low, self.low), torch.minimum(high, self.high)

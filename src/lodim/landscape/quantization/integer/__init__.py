@@ -1,0 +1,5 @@
+"""Quantised models run in integers only, and how far that is from floating point."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

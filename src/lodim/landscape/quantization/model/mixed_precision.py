@@ -1,0 +1,270 @@
+r"""Mixed precision: how many bits each layer deserves.
+
+Rounding a layer's weights by :math:`\Delta_i = Q_b(W_i) - W_i` near a minimum raises the loss by about
+:math:`\tfrac12 \Delta_i^\top H_i \Delta_i`, for errors without direction :math:`\tfrac12 \frac{\operatorname{tr}
+H_i}{n_i} \|\Delta_i\|^2`. So the bits are chosen by
+
+.. math:: \min_{b_1 \dots b_L} \sum_i \Omega_i(b_i), \quad
+          \Omega_i(b) = \frac{\operatorname{tr} H_i}{n_i} \|Q_b(W_i) - W_i\|^2
+          \qquad\text{subject to}\quad \sum_i c_i(b_i) \le B,
+
+an integer programme with one choice for each layer. The costs c are weights times bits (a size), operations times bits
+(bit operations), or times from a table measured on the device.
+
+============================  ==============================================================
+Symbol                        Here
+============================  ==============================================================
+:math:`\Omega_i(b)`           ``Sensitivity.omega[i][j]`` for ``bits[j]``
+:math:`c_i(b)`                ``costs[layer][b]``; by default the share ``b n_i / sum n``
+B                             ``budget``; by default the mean number of bits a weight
+============================  ==============================================================
+
+Sources: A. Gholami and others, arXiv 2103.13630, Section IV; Z. Dong and others, HAWQ-V2, arXiv 1911.03852,
+Section 3; Z. Yao and others, HAWQ-V3, arXiv 2011.10680, Section 3.3 (the integer programme).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.optimize import Bounds, LinearConstraint, milp
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from lodim.landscape.quantization.grid.affine import fake_quantize
+from lodim.landscape.quantization.grid.observers import weight_qparams
+from lodim.landscape.quantization.model.curvature import (
+    Loss,
+    default_loss,
+    hessian_trace,
+    labelled_batches,
+    quantizable_weights,
+)
+from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec, as_recipe
+from lodim.nets.activations import batches_of, evaluation_mode
+from lodim.nets.layers import LayerFilter
+from lodim.randomness import RandomState
+from lodim.results import Result
+from lodim.validation import check_choice
+
+__all__ = ["BitAssignment", "Sensitivity", "assign_bits", "sensitivity"]
+
+METHODS = ("hessian", "loss", "kl")
+_ROUNDING = 1e-12  # of a sum of costs
+
+
+@dataclass(frozen=True)
+class Sensitivity(Result):
+    """What each layer's rounding costs: ``omega`` has one row a layer, one column a number of bits."""
+
+    layers: tuple[str, ...]
+    sizes: tuple[int, ...]
+    bits: tuple[int, ...]
+    omega: tuple[tuple[float, ...], ...]
+    method: str
+
+    def to_frame(self) -> Any:
+        """Return a data frame, one row a layer, one column a number of bits."""
+        import pandas as pd
+
+        return pd.DataFrame(np.array(self.omega), index=list(self.layers), columns=list(self.bits))
+
+    def __str__(self) -> str:
+        return self.to_frame().to_string(float_format="{:.4g}".format)
+
+
+def sensitivity(
+    model: nn.Module,
+    data: Any,
+    bits: Sequence[int] = (2, 4, 8),
+    *,
+    method: str = "hessian",
+    spec: QuantSpec = QuantSpec(),  # noqa: B008 (frozen)
+    loss: Loss | None = None,
+    layers: LayerFilter = "all",
+    n_probes: int = 200,
+    random_state: RandomState = 0,
+) -> Sensitivity:
+    """Measure what rounding one layer's weights at a time costs.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Taken in evaluation mode, and not changed.
+    data : (Tensor, Tensor), Task or iterable of (Tensor, Tensor)
+        Inputs and targets; "kl" needs no targets and takes a tensor of inputs, too.
+    method : {"hessian", "loss", "kl"}
+        Squared rounding error times the mean eigenvalue of the layer's Hessian; or, measured with that layer alone
+        rounded, the change of the loss, or the mean divergence of the outputs' class probabilities from the float
+        model's, in nats.
+    spec : QuantSpec
+        Grid, apart from the bits.
+    loss : callable, optional
+        ``loss(output, target)``; by default cross-entropy for integer targets, else the mean squared error.
+    layers : "all", str, sequence of str or callable
+        See :func:`lodim.nets.find_layers`.
+    n_probes : int
+        For "hessian"; see :func:`~lodim.landscape.quantization.hessian_trace`.
+    """
+    check_choice(method, METHODS, "method")
+    chosen = tuple(sorted({int(b) for b in bits}))
+    if not chosen:
+        raise ValueError("bits must name at least one number of bits")
+    weights = quantizable_weights(model, layers)
+    specs = [replace(spec, bits=b) for b in chosen]
+    exact = {name: weight.detach() for name, weight in weights.items()}
+    rounded = {name: [fake_quantize(w, *weight_qparams(w, s), s) for s in specs] for name, w in exact.items()}
+    if method == "hessian":
+        curvature = hessian_trace(model, loss, data, n_probes, random_state, layers=layers).mean
+        omega = tuple(
+            tuple(curvature[name] * float((r - exact[name]).double().square().sum()) for r in row)
+            for name, row in rounded.items()
+        )
+    else:
+        omega = _measured(model, data, rounded, method, loss or default_loss)
+    sizes = tuple(w.numel() for w in weights.values())
+    return Sensitivity(tuple(weights), sizes, chosen, omega, method)
+
+
+@torch.no_grad()
+def _measured(
+    model: nn.Module, data: Any, rounded: dict[str, list[Tensor]], method: str, loss: Loss
+) -> tuple[tuple[float, ...], ...]:
+    """Change of the loss, or divergence of the outputs, with one layer rounded at a time."""
+    device = next(iter(rounded.values()))[0].device
+    batches: Any
+    if method == "kl" and isinstance(data, Tensor):
+        batches = [(x.to(device), None) for x in batches_of(data)]
+    else:
+        batches = [(x.to(device), y.to(device)) for x, y in labelled_batches(data)]
+    with evaluation_mode(model):
+        references = [model(x) for x, _ in batches]
+
+        def value(weights: dict[str, Tensor]) -> float:
+            total = 0.0
+            for (x, y), reference in zip(batches, references):
+                output = functional_call(model, weights, (x,)) if weights else reference
+                each = loss(output, y) if method == "loss" else _divergence(reference, output)
+                total += float(each) * len(x)
+            return total / sum(len(x) for x, _ in batches)
+
+        base = value({})
+        return tuple(tuple(value({f"{n}.weight": w}) - base for w in row) for n, row in rounded.items())
+
+
+def _divergence(reference: Tensor, output: Tensor) -> Float[Tensor, ""]:
+    log_p, log_q = reference.log_softmax(-1), output.log_softmax(-1)
+    return (log_p.exp() * (log_p - log_q)).sum(-1).mean()
+
+
+@dataclass(frozen=True)
+class BitAssignment(Result):
+    """Bits for every layer, and the sums of their sensitivities and costs."""
+
+    bits: dict[str, int]
+    omega: float
+    cost: float
+    budget: float
+
+    def recipe(self, base: QuantRecipe | QuantSpec | str) -> QuantRecipe:
+        """Return a recipe with these bits; all else, and layers that were not assigned any, follow ``base``."""
+        start = as_recipe(base)
+        overrides = {f"^{re.escape(name)}$": start.with_bits(b) for name, b in self.bits.items()}
+        return replace(start, overrides={**overrides, **start.overrides})
+
+    def __str__(self) -> str:
+        rows = "\n".join(f"{name:<30} {b} bits" for name, b in self.bits.items())
+        return f"{rows}\ncost {self.cost:.4g} of {self.budget:.4g}, sensitivity {self.omega:.4g}"
+
+
+def assign_bits(
+    sensitivities: Sensitivity,
+    budget: float | int,
+    choices: Sequence[int] | None = None,
+    *,
+    costs: Mapping[str, Mapping[int, float | int]] | None = None,
+    time_limit: float | int = 60,
+) -> BitAssignment:
+    """Choose the bits of every layer so that the sum of sensitivities is least within a budget.
+
+    Parameters
+    ----------
+    budget : float
+        In the unit of the costs; by default bits a weight, on average.
+    choices : sequence of int, optional
+        Numbers of bits to choose among, of those in ``sensitivities``; all of them by default.
+    costs : mapping of str to mapping of int to float, optional
+        Cost of each layer at each number of bits, e.g. ``{"conv1": {4: 0.8, 8: 1.3}, ...}``: milliseconds measured on
+        a device, or bit operations (multiply-adds of the layer times the bits of both factors).
+    time_limit : float
+        Seconds for the integer programme.
+
+    Raises
+    ------
+    ValueError
+        Even the cheapest choices pass the budget; or a choice or cost is missing.
+    RuntimeError
+        The programme was not solved in time.
+    """
+    options = [int(b) for b in (sensitivities.bits if choices is None else choices)]
+    if not options or not set(options) <= set(sensitivities.bits):
+        raise ValueError(f"choices must be among the measured bits {sensitivities.bits}, got {options}")
+    omega = np.array(sensitivities.omega)[:, [sensitivities.bits.index(b) for b in options]]
+    cost = _cost_table(sensitivities, options, costs)
+    least = float(cost.min(axis=1).sum())
+    if least > budget * (1 + _ROUNDING):
+        raise ValueError(f"the cheapest choices cost {least:.6g}, more than the budget of {budget:.6g}")
+    picked = _solve_programme(omega, cost, budget, time_limit)
+    rows = np.arange(len(omega))
+    bits = {name: options[j] for name, j in zip(sensitivities.layers, picked)}
+    return BitAssignment(
+        bits, float(omega[rows, picked].sum()), float(cost[rows, picked].sum()), float(budget)
+    )
+
+
+def _cost_table(
+    sensitivities: Sensitivity, options: Sequence[int], costs: Mapping[str, Mapping[int, float | int]] | None
+) -> Float[np.ndarray, "layers options"]:
+    if costs is None:
+        shares = np.array(sensitivities.sizes) / sum(sensitivities.sizes)
+        return shares[:, None] * np.array(options, dtype=float)
+    try:
+        return np.array([[float(costs[name][b]) for b in options] for name in sensitivities.layers])
+    except KeyError as error:
+        raise ValueError(
+            f"costs must hold every layer at every number of bits {tuple(options)}; {error} is missing"
+        ) from error
+
+
+def _solve_programme(
+    omega: Float[np.ndarray, "layers options"],
+    cost: Float[np.ndarray, "layers options"],
+    budget: float | int,
+    time_limit: float | int,
+) -> Int[np.ndarray, " layers"]:
+    """One binary variable for each layer and choice."""
+    n_layers, n_options = omega.shape
+    one_each = np.kron(np.eye(n_layers), np.ones(n_options))
+    size = max(float(np.abs(omega).max()), np.finfo(float).tiny)
+    unit = max(float(np.abs(cost).max()), np.finfo(float).tiny)
+    solved = milp(
+        omega.ravel() / size,
+        integrality=np.ones(omega.size, dtype=int),
+        bounds=Bounds(0, 1),
+        constraints=[
+            LinearConstraint(one_each, 1, 1),
+            LinearConstraint(cost.ravel()[None] / unit, -np.inf, budget / unit),
+        ],
+        options={"time_limit": time_limit, "mip_rel_gap": 0.0},
+    )
+    if solved.status != 0:
+        raise RuntimeError(
+            f"the integer programme was not solved in {time_limit} s; raise time_limit or give fewer choices"
+        )
+    return solved.x.reshape(omega.shape).argmax(axis=1)

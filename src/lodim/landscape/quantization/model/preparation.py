@@ -1,0 +1,245 @@
+r"""A float model made ready for the grid: :func:`prepare`, the first of three steps.
+
+======================  ==============================================================================================
+step                    what it does
+======================  ==============================================================================================
+:func:`prepare`         copies the model, folds and equalises it if asked, and puts a
+                        :class:`~lodim.landscape.quantization.QuantLayer` where a layer is to be quantised
+``calibrate``           runs data through the float layers while the quantisers of their inputs watch
+``convert``             fixes scales and weights: rounded floats, packed codes, or integers only
+======================  ==============================================================================================
+
+Folding batch normalisation and equalising ranges change weights but not what the model computes. Layers inside
+``nn.MultiheadAttention`` are left alone, since it reads its weights without calling its layers, and the fused path of
+``nn.TransformerEncoderLayer``, which would pass the quantisers by, is switched off.
+
+Source: A. Gholami et al., arXiv 2103.13630, Sections 3.2-3.6.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from lodim.landscape.quantization.grid.fake import QUANTIZABLE, ActivationQuantizer, AffineWeight, QuantLayer
+from lodim.landscape.quantization.layer_data import held, input_gram, layer_inputs
+from lodim.landscape.quantization.rounding.equalise import FoldedNorm, equalise, fold_batch_norm
+from lodim.landscape.quantization.spec import QuantRecipe, as_recipe, matches
+from lodim.nets.activations import batches_of
+from lodim.nets.kinds import owner_of
+from lodim.nets.layers import peculiarity, replace_layers
+from lodim.randomness import derive_seed
+from lodim.validation import close_matches, warn
+
+__all__ = ["plain_copy", "prepare", "quant_layers", "ready", "weight_names", "wrap"]
+
+
+def quant_layers(model: nn.Module) -> dict[str, QuantLayer]:
+    """Return the quantised layers of a model by name."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, QuantLayer)}
+
+
+def prepare(
+    model: Any,
+    recipe: Any,
+    *,
+    qat: bool = False,
+    calibration: Any = None,
+    seed: int = 0,
+) -> nn.Module:
+    """Return a copy of a model with quantised layers in place of float ones, their weights' ranges chosen.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Not changed.
+    recipe : QuantRecipe, QuantSpec or str
+        See :func:`~lodim.landscape.quantization.as_recipe`.
+    qat : bool
+        For training: the weights' ranges follow the weights.
+    calibration : Tensor, array or iterable, optional
+        Inputs for codebooks that are fitted to them, and to see what a batch normalisation acts on.
+    seed : int
+        Of stochastic rounding.
+
+    Raises
+    ------
+    ValueError
+        Nothing to quantise, a pattern that matches no layer, NaN in a weight, naming the layer; or weights that
+        adapters or a subspace produce.
+    TypeError
+        No module, or no recipe.
+
+    Warns
+    -----
+    UserWarning
+        Once, listing the layers that hold weights and stay in floating point.
+    """
+    recipe, calibration = as_recipe(recipe), held(calibration)
+    reference = ready(plain_copy(model), recipe, calibration)
+    return wrap(reference, recipe, qat=qat, calibration=calibration, seed=seed)
+
+
+def plain_copy(model: Any) -> nn.Module:
+    """Return a copy of a float model that calls all of its layers.
+
+    Raises
+    ------
+    TypeError
+        No module.
+    ValueError
+        Adapters or a subspace produce its weights.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"the model to quantise must be an nn.Module, got {type(model).__name__}")
+    for name, module in model.named_modules():
+        owner = owner_of(module)
+        if owner is not None and not isinstance(module, QuantLayer):
+            what = f"the layer {name!r}" if name else "the model"
+            raise ValueError(f"{what} {owner.state}; {owner.release}")
+    model = copy.deepcopy(model)
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0  # the fused path would not call the layers
+    return model
+
+
+def ready(model: nn.Module, recipe: QuantRecipe, calibration: Any = None) -> nn.Module:
+    """Return the model folded and equalised as the recipe says: the float reference.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Not changed; returned itself if nothing is to be folded or equalised.
+    calibration : Tensor, array or list, optional
+        Its first batch shows what batch normalisations act on. Without, one after a linear layer is folded only where
+        something before it flattens, or where equalisation or bias correction needs it.
+    """
+    reference = model
+    if recipe.fold_bn:
+        example = None if calibration is None else next(iter(batches_of(calibration)), None)
+        try:
+            declared = recipe.equalise or (recipe.bias_correction and example is None)
+            folded = fold_batch_norm(model, example, certain=not declared)
+        except ValueError as error:
+            if "traced" not in str(error):
+                raise
+            raise ValueError(
+                f"{error}: QuantRecipe(fold_bn=False) leaves batch normalisation in floating point"
+            ) from error
+        if any(isinstance(module, FoldedNorm) for module in folded.modules()):
+            reference = folded
+    return equalise(reference) if recipe.equalise else reference
+
+
+def wrap(
+    reference: nn.Module, recipe: QuantRecipe, *, qat: bool = False, calibration: Any = None, seed: int = 0
+) -> nn.Module:
+    """Return a copy of the reference with quantised layers; the options are those of :func:`prepare`."""
+    model = copy.deepcopy(reference)
+    chosen, names = _chosen_layers(model, recipe), weight_names(model)
+    made: dict[
+        Any, Any
+    ] = {}  # layers that share a weight share its quantiser, unless recipes or inputs differ
+
+    def wrapped(name: str, layer: Any) -> QuantLayer:
+        own, gram = chosen[name], None
+        if not bool(layer.weight.isfinite().all()):
+            raise ValueError(f"the weight of layer {name!r} holds NaN or infinity and cannot be quantised")
+        if getattr(own.codebook, "needs_inputs", False) and calibration is not None:
+            gram = input_gram(layer_inputs(model, layer, calibration), layer)
+        key = (id(layer.weight), repr((own.weights, own.codebook)), None if gram is None else name)
+        if key not in made:
+            made[key] = _weight_quantizer(layer.weight, own, gram, qat, derive_seed(seed, name))
+        inputs = None
+        if own.activations is not None:
+            inputs = ActivationQuantizer(own.activations, dynamic=own.dynamic)
+        new = QuantLayer(layer, made[key], inputs)
+        new.source = names[id(layer.weight)]
+        return new.train(layer.training).to(layer.weight.device)
+
+    replace_layers(model, wrapped, lambda name, layer: name in chosen, kinds=QUANTIZABLE)
+    return model
+
+
+def _weight_quantizer(weight: Tensor, recipe: QuantRecipe, gram: Tensor | None, qat: bool, seed: int) -> Any:
+    if recipe.codebook is not None:
+        return recipe.codebook.quantizer(weight, gram)
+    if recipe.weights is not None:
+        return AffineWeight(weight, recipe.weights, follow=qat, seed=seed)
+    return None
+
+
+def weight_names(model: nn.Module) -> dict[int, tuple[str, ...]]:
+    """Return all names of each parameter, by identity: several for one that layers share."""
+    names: dict[int, tuple[str, ...]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names[id(parameter)] = (*names.get(id(parameter), ()), name)
+    return names
+
+
+def _chosen_layers(model: nn.Module, recipe: QuantRecipe) -> dict[str, QuantRecipe]:
+    """The recipe of each layer to be quantised, by name."""
+    if quant_layers(model):
+        raise ValueError("the model is quantised already; start from the float model")
+    attentions = [module for module in model.modules() if isinstance(module, nn.MultiheadAttention)]
+    inside_attention = {id(layer) for attention in attentions for layer in attention.modules()}
+    found = {
+        name: layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, QUANTIZABLE) and id(layer) not in inside_attention
+    }
+    for pattern in (*recipe.skip, *recipe.overrides):
+        if not any(matches(name, pattern) for name in found):
+            hint = close_matches(pattern, found)
+            raise ValueError(f"{pattern!r} matches no layer.{hint} There are: {', '.join(map(repr, found))}")
+    chosen, peculiar = dict[str, QuantRecipe](), dict[str, str]()
+    for name, layer in found.items():
+        own = recipe.for_layer(name)
+        if own is None or not (own.weights or own.activations or own.codebook):
+            continue
+        kind = next(kind for kind in QUANTIZABLE if isinstance(layer, kind))
+        if (why := peculiarity(layer, kind)) is not None:
+            peculiar[name] = why
+        else:
+            chosen[name] = own
+    if not chosen:
+        why = f"there is no {', '.join(kind.__name__ for kind in QUANTIZABLE)}"
+        if found:
+            why = _listed(peculiar) if peculiar else "the recipe leaves every one in floating point"
+        raise ValueError(f"{type(model).__name__} has no layer to quantise: {why}")
+    _warn_about_others(model, inside_attention, peculiar)
+    return chosen
+
+
+def _listed(peculiar: Mapping[str, str]) -> str:
+    remedy = ""
+    if any("computed" in why for why in peculiar.values()):
+        remedy = (
+            "; make such weights plain first, with torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight') "
+            "or, of a sparsifier, finalize()"
+        )
+    return "; ".join(f"{name!r}: {why}" for name, why in peculiar.items()) + remedy
+
+
+def _warn_about_others(model: nn.Module, inside_attention: set[int], peculiar: Mapping[str, str]) -> None:
+    others: dict[str, list[str]] = {}
+    for name, module in model.named_modules():
+        own = [p for p in module.parameters(recurse=False) if p.ndim > 1]
+        if name.startswith(tuple(f"{inner}." for inner in peculiar)):
+            continue
+        if own and (not isinstance(module, QUANTIZABLE) or id(module) in inside_attention):
+            others.setdefault(type(module).__name__, []).append(name)
+    listed = [
+        f"{kind} ({', '.join(names[:3])}{', ...' if names[3:] else ''})" for kind, names in others.items()
+    ]
+    if peculiar:
+        listed.append(_listed(peculiar))
+    if listed:
+        warn(
+            f"these hold weights, cannot be quantised and stay in floating point: {'; '.join(listed)}",
+            stacklevel=5,
+        )

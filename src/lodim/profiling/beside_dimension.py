@@ -1,0 +1,211 @@
+"""Answers beside the dimension: whether densities mean anything, bits of assumptions, components and loops.
+
+Each has a planned time, takes as many rows as fit into it, and is left out with a note when the clock says so. Rates
+are those of :mod:`~lodim.profiling.data_part`: what is sampled depends on the data and the time allowed only.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from lodim.datasets import Dataset
+from lodim.geometry import GeneralizationDifficulty, density_regime, provided_bias
+from lodim.profiling.data_part import RATE, finite, finite_interval
+from lodim.profiling.parts import AssumptionBits, DataPart, Density, LandscapePart, Topology
+from lodim.randomness import derive_seed
+
+TARGET_ERROR = 0.01
+_DENSITY_QUERIES, _MOST_ROWS = 200, 20_000
+_LEAST_ROWS, _LEAST_QUERIES, _MOST_QUERIES, _PAIRS = 1000, 300, 2000, 200_000
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Time for one answer.
+
+    Attributes
+    ----------
+    seconds : float
+        To plan for.
+    deadline : float
+        A value of ``time.monotonic()`` after which it is not begun.
+    """
+
+    seconds: float | int
+    deadline: float | int
+
+    @property
+    def late(self) -> bool:
+        """Whether it is too late to begin."""
+        return time.monotonic() > self.deadline
+
+
+def density_rows(n_samples: int, n_features: int, seconds: float | int) -> int:
+    """Return how many rows the density is judged on within ``seconds``; 0 where not even 1,000 fit."""
+    fixed = 10.0 * n_features**3
+    a_row = 4.0 * _DENSITY_QUERIES * (n_features + 60.0) + n_features**2
+    affordable = int(max(0.0, seconds * RATE - fixed) / a_row)
+    rows = min(n_samples, affordable, _MOST_ROWS)
+    return rows if rows >= min(n_samples, _LEAST_ROWS) else 0
+
+
+def measure_density(dataset: Dataset, seed: int, clock: Clock) -> tuple[Density | None, list[str]]:
+    """Say in which regime a kernel density estimate of the rows is.
+
+    Returns
+    -------
+    Density or None
+    list of str
+        Notes.
+    """
+    n = density_rows(len(dataset.X), dataset.X.shape[1], clock.seconds)
+    if clock.late or n == 0:
+        return None, ["Whether a kernel density would mean anything was not measured, for want of time."]
+    X, notes = _some(dataset.X, n, derive_seed(seed, "density rows")), []
+    if n < len(dataset.X):
+        notes.append(f"The density was judged on {n:,} of {len(dataset.X):,} rows, drawn at random.")
+    try:
+        found = density_regime(X, n_queries=_DENSITY_QUERIES, random_state=derive_seed(seed, "density"))
+    except ValueError as error:
+        return None, [f"Whether a kernel density would mean anything is not known: {error}."]
+    bound = found.h_g_is_bound  # no threshold was met: nothing to draw
+    thresholds = (None, None) if bound else (finite(found.h_g), finite(found.h_clt))
+    return Density(
+        found.regime, finite(found.n_eff), finite(found.bandwidth), *thresholds, int(found.n)
+    ), notes
+
+
+def difficulty_sizes(n_samples: int, n_features: int, seconds: float | int) -> tuple[int, int]:
+    """Return rows, and rows among them at which the dimension is measured, so that they fit into ``seconds``."""
+    left = max(0.0, seconds * RATE - 50.0 * _PAIRS * min(n_features, 200))
+
+    def cost(rows: int, queries: int) -> float:
+        return rows * (queries * (n_features + 60.0) + 32.0 * n_features)
+
+    rows, queries = n_samples, min(n_samples, _MOST_QUERIES)
+    while cost(rows, queries) > left and queries > _LEAST_QUERIES:
+        queries = max(_LEAST_QUERIES, int(0.8 * queries))
+    while cost(rows, min(rows, queries)) > left and rows > _LEAST_ROWS:
+        rows = max(_LEAST_ROWS, int(0.8 * rows))
+    return rows, min(rows, queries)
+
+
+def measure_difficulty(
+    dataset: Dataset, part: DataPart, seed: int, clock: Clock
+) -> tuple[AssumptionBits | None, Any, list[str]]:
+    """Estimate the bits of assumptions that a classification asks for beyond its rows.
+
+    Parameters
+    ----------
+    part : DataPart
+        Knows of equal rows with different labels.
+
+    Returns
+    -------
+    AssumptionBits or None
+    TaskGeometry or None
+        For :func:`with_model`.
+    list of str
+        Notes.
+    """
+    what = "The bits of assumptions that the task asks for were not computed"
+    if dataset.kind != "classification" or dataset.y is None:
+        return None, None, []
+    if part.n_conflicts:
+        return None, None, [f"{what}: equal rows carry different labels, so no number of bits suffices."]
+    if clock.late:
+        return None, None, [f"{what}, for want of time."]
+    n, queries = difficulty_sizes(len(dataset.X), dataset.X.shape[1], clock.seconds)
+    rows = _rows(len(dataset.X), n, derive_seed(seed, "difficulty rows"))
+    model = GeneralizationDifficulty(
+        TARGET_ERROR, n_pairs=_PAIRS, n_queries=queries, random_state=derive_seed(seed, "difficulty")
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the estimators; the profile's own say it
+            model.fit(dataset.X[rows], dataset.y[rows])
+    except ValueError as error:  # a class too small, points too few: an answer, not a failure
+        return None, None, [f"{what}: {str(error).rstrip('.')}."]
+    task = model.task_
+    notes = [f"{what.split(' were')[0]} were computed for {n:,} of {len(dataset.X):,} rows."] * (
+        n < len(dataset.X)
+    )
+    narrower = replace(task, m=max(1.0, task.m - 1)).at(TARGET_ERROR) if task.m > 1 else None
+    answer = AssumptionBits(
+        error=TARGET_ERROR,
+        log10_bits=finite(model.log10_bits_),
+        interval=finite_interval(model.interval_),
+        sufficient=bool(model.data_sufficient_),
+        dimension=float(model.m_),
+        margin=float(model.delta_),
+        radius=float(model.radius_),
+        n=n,
+        narrower_log10_bits=None if narrower is None else finite(narrower.log10_bits),
+        doubled_log10_bits=finite(replace(task, n=2 * task.n).at(TARGET_ERROR).log10_bits),
+    )
+    return answer, task, notes
+
+
+def with_model(answer: AssumptionBits, task: Any, part: LandscapePart) -> AssumptionBits:
+    """Return the difficulty with the bits that the best model's error stands for.
+
+    Parameters
+    ----------
+    task : TaskGeometry
+    """
+    scores = {part.model: part.baseline_score, "linear": part.linear_score}
+    known = {name: score for name, score in scores.items() if score is not None}
+    if not known:
+        return answer
+    name = max(known, key=lambda key: known[key])
+    error = max(0.0, 1.0 - known[name])
+    bits = finite(provided_bias(task, error).log10_bits) if error > 0 else None
+    return replace(answer, supplied_by=name, supplied_error=error, supplied_log10_bits=bits)
+
+
+def measure_topology(dataset: Dataset, seed: int) -> tuple[Topology | None, list[str]]:
+    """Count components and loops that noise does not explain, on 200 rows.
+
+    Returns
+    -------
+    Topology or None
+    list of str
+        Notes.
+
+    Raises
+    ------
+    ImportError
+        Without the extra ``topology``.
+    """
+    from lodim.geometry.multiparameter_persistence import topology_summary
+
+    try:
+        found = topology_summary(dataset.X, random_state=derive_seed(seed, "topology"))
+    except ValueError as error:
+        return None, [f"Components and loops were not counted: {str(error).rstrip('.')}."]
+    return (
+        Topology(
+            int(found.n_components),
+            int(found.n_loops),
+            tuple(map(float, found.component_gaps)),
+            tuple(map(float, found.loop_ratios)),
+            tuple(map(float, found.loop_p_values)),
+            int(found.n_used),
+        ),
+        [],
+    )
+
+
+def _rows(n_all: int, n: int, seed: int) -> Any:
+    if n >= n_all:
+        return slice(None)
+    return np.sort(np.random.default_rng(seed).choice(n_all, n, replace=False))
+
+
+def _some(X: np.ndarray, n: int, seed: int) -> np.ndarray:
+    return X[_rows(len(X), n, seed)]
