@@ -149,6 +149,7 @@ def test_ray_that_is_missing_names_the_extra():
         run_jobs(square, [1], ray="local")
 
 
+@pytest.mark.slow  # a cluster starts
 @pytest.mark.ray
 def test_ray_gives_the_same_results(tmp_path):
     pytest.importorskip("ray", reason="needs the extra `ray`")

@@ -105,10 +105,10 @@ def test_tables_and_picture(summary):
 
 
 def test_same_seed_same_answer():
-    a, b = (intrinsic_dimensions(cube(3), n_queries=200, random_state=5).to_json() for _ in range(2))
+    a, b = (intrinsic_dimensions(cube(3, 400), n_queries=100, random_state=5).to_json() for _ in range(2))
     assert a == b
     assert (
-        intrinsic_dimensions(cube(3), n_queries=200, ci=None, random_state=6).dimension
+        intrinsic_dimensions(cube(3, 400), n_queries=100, ci=None, random_state=6).dimension
         != json.loads(a)["dimension"]
     )
 

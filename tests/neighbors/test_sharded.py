@@ -80,6 +80,7 @@ def test_two_processes_give_the_same_bits(files):
     assert_same(NeighborGraph.from_shards(paths, 5, 50, random_state=2, n_jobs=2), alone)
 
 
+@pytest.mark.slow  # a cluster starts
 @pytest.mark.ray
 def test_two_ray_workers_give_the_same_bits(files):
     ray = pytest.importorskip("ray", reason="needs the extra `ray`")

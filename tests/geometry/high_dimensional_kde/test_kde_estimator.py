@@ -28,7 +28,7 @@ def cloud(n=300, d=6, seed=0):
     return rng.normal(size=(n, d)) * np.linspace(0.5, 2, d) + 30, rng.normal(size=(40, d)) + 30
 
 
-@pytest.mark.parametrize("block", [7, 64, 2048])
+@pytest.mark.parametrize("block", [41, 64, 2048])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_density_is_the_direct_sum(block, weighted):
     X, Q = cloud()
@@ -290,7 +290,7 @@ LOW_DIMENSIONAL = {
 @pytest.mark.parametrize("name", LOW_DIMENSIONAL)
 def test_few_dimensions_are_far_from_condensation(name):
     """Far points are no reason to begin the search above the threshold, which the bulk of the points decides."""
-    for seed in range(6):
+    for seed in range(3):
         found = density_regime(LOW_DIMENSIONAL[name](np.random.default_rng(seed)), random_state=seed)
         assert found.regime == "clt"
         assert 0 < found.h_g < found.bandwidth / math.sqrt(2)
@@ -308,7 +308,7 @@ def test_measured_threshold_is_where_the_shares_say():
         logs = -squares / (2 * h**2)
         return np.exp(2 * (logs - logsumexp(logs, axis=1, keepdims=True))).sum(1).mean()
 
-    inside = [h for h in np.geomspace(kde.h_g_ / 30, kde.h_g_ * 30, 400) if 0.3 < share(h) < 0.7]
+    inside = [h for h in np.geomspace(kde.h_g_ / 30, kde.h_g_ * 30, 200) if 0.3 < share(h) < 0.7]
     expected = math.sqrt(np.median([h**2 / (1 - share(h)) for h in inside]))
     assert kde.h_g_ == pytest.approx(expected, rel=0.02)
 
