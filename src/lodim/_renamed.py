@@ -49,6 +49,8 @@ MOVED = {
     "lodim.landscape.quantization.qat": "lodim.landscape.quantization.model.qat",
     "lodim.landscape.quantization.fixed_point": "lodim.landscape.quantization.integer.fixed_point",
     "lodim.landscape.quantization.agreement": "lodim.landscape.quantization.integer.agreement",
+    "lodim.neighbors.streamed": "lodim.neighbors.out_of_core",
+    "lodim.neighbors.stream": "lodim.neighbors.pair_blocks",
     "lodim.landscape.flora.layers": "lodim.landscape.flora.layer_kinds",
     "lodim.landscape.flora.layer": "lodim.landscape.flora.adapted",
     "lodim.geometry.dimension": "lodim.dimension",

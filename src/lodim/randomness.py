@@ -79,15 +79,24 @@ def torch_generator(seed: int | np.integer) -> Any:
 
 
 @contextmanager
-def forked_torch_rng(seed: int | np.integer) -> Iterator[None]:
+def forked_torch_rng(seed: int | np.integer, device: Any = None) -> Iterator[None]:
     """Run a block under a seeded global torch generator and restore its former state afterwards.
 
-    For code we do not own (a user's model factory, ``nn.Module`` initialisers) that draws from the global one.
+    For code we do not own (a user's model factory, ``nn.Module`` initialisers, dropout) that draws from the global one.
+
+    Parameters
+    ----------
+    device : torch.device, optional
+        Whose generator is seeded and restored as well, if it is a GPU.
     """
     import torch
 
-    with torch.random.fork_rng(devices=[]):
+    cuda = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
         torch.random.default_generator.manual_seed(int(seed))
+        for gpu in cuda:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(int(seed))
         yield
 
 

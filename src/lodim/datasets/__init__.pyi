@@ -1,3 +1,4 @@
+from . import toy as toy
 from .arrays import read_npy as read_npy
 from .benchmark_manifolds import BENCHMARK_MANIFOLDS as BENCHMARK_MANIFOLDS
 from .benchmark_manifolds import benchmark_manifold as benchmark_manifold

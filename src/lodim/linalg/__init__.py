@@ -1,4 +1,8 @@
-"""Linear algebra that several areas need: Walsh-Hadamard transform, trace estimates, products in full float32."""
+"""Linear algebra that several areas need.
+
+Walsh-Hadamard transform, trace estimates, products in full float32; Krylov solvers with one record, moments of streams,
+roots and factors of semi-definite matrices, Sinkhorn's scaling, leading singular vectors.
+"""
 
 import lazy_loader as _lazy
 

@@ -11,9 +11,25 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 
-__all__ = ["full_precision"]
+__all__ = ["computable", "full_precision"]
+
+
+def computable(x: Any, name: str) -> torch.Tensor:
+    """Real numbers as a tensor of a precision that decompositions have: half becomes float32, integers float64.
+
+    Raises
+    ------
+    ValueError
+        Complex numbers.
+    """
+    x = x if isinstance(x, torch.Tensor) else torch.from_numpy(np.array(x))
+    if x.is_complex():
+        raise ValueError(f"{name} must hold real numbers, got {x.dtype}")
+    half = x.dtype in (torch.float16, torch.bfloat16)
+    return x.float() if half else x if x.is_floating_point() else x.double()
 
 
 def full_precision(device_type: str) -> AbstractContextManager[object]:

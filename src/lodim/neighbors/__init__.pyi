@@ -6,6 +6,9 @@ from .duplicates import n_distinct as n_distinct
 from .graph import NeighborGraph as NeighborGraph
 from .graph import bootstrap as bootstrap
 from .graph import local_blocks as local_blocks
+from .index import NeighborIndex as NeighborIndex
+from .out_of_core import stream_neighbors as stream_neighbors
+from .pair_blocks import stream_pairs as stream_pairs
 from .reducers import CountBelow as CountBelow
 from .reducers import LogSumExp as LogSumExp
 from .reducers import MinByLabelPair as MinByLabelPair
@@ -15,6 +18,4 @@ from .search import pair_distances as pair_distances
 from .sharded import Shard as Shard
 from .sharded import search_shards as search_shards
 from .sharded import split_rows as split_rows
-from .stream import stream_pairs as stream_pairs
-from .streamed import row_blocks as row_blocks
-from .streamed import stream_neighbors as stream_neighbors
+from .sources import row_blocks as row_blocks

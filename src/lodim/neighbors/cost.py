@@ -112,7 +112,7 @@ def measure_rate(d: int | np.integer, *, faiss: bool = False) -> float:
     Q, X = (rng.standard_normal((n, int(d)), dtype=np.float32) for n in (_RATE_QUERIES, rows))
     own, limit = np.full(len(Q), -1, dtype=np.int64), np.full(len(Q), np.inf)
     started = time.perf_counter()
-    search_block(Q, X, 10, own, limit, faiss=faiss, by_difference=True)
+    search_block(Q, X, 10, own, limit, faiss=faiss, each_alone=True)
     return len(Q) * len(X) * int(d) / (time.perf_counter() - started)
 
 
@@ -138,7 +138,6 @@ def estimate_search(
         Rows and features of the data.
     k : int
         Neighbours.
-    n_queries : int
     workers : int
         Processes, of one thread each.
     shards : int, optional

@@ -27,7 +27,6 @@ def row_hashes(X: Float[np.ndarray, "n features"], key: int = 0x10D1) -> UInt64[
 
     Parameters
     ----------
-    X : ndarray, shape (n, n_features)
     key : int
         Another key gives another, independent hash.
     """
@@ -47,12 +46,7 @@ def row_hashes(X: Float[np.ndarray, "n features"], key: int = 0x10D1) -> UInt64[
 
 
 def hash_pairs(X: Float[np.ndarray, "n features"]) -> UInt64[np.ndarray, "n 2"]:
-    """Two independent hashes of each row, which tell rows apart without looking at them again.
-
-    Parameters
-    ----------
-    X : ndarray, shape (n, n_features)
-    """
+    """Two independent hashes of each row, which tell rows apart without looking at them again."""
     return np.stack([row_hashes(X), row_hashes(X, _SECOND_KEY)], 1)
 
 
@@ -95,20 +89,10 @@ def first_occurrences(X: Float[np.ndarray, "n features"]) -> Int[np.ndarray, " n
 
 
 def constant_columns(X: Float[np.ndarray, "n features"]) -> tuple[int, ...]:
-    """Return the positions of the columns that hold one value only.
-
-    Parameters
-    ----------
-    X : ndarray, shape (n, n_features)
-    """
+    """Return the positions of the columns that hold one value only."""
     return tuple(int(j) for j in np.flatnonzero(X.max(axis=0) == X.min(axis=0)))
 
 
 def n_distinct(X: Float[np.ndarray, "n features"]) -> int:
-    """Return the number of different rows.
-
-    Parameters
-    ----------
-    X : ndarray, shape (n, n_features)
-    """
+    """Return the number of different rows."""
     return int((first_occurrences(X) == np.arange(len(X))).sum())

@@ -14,11 +14,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from lodim.neighbors.duplicates import first_occurrences
+from lodim.neighbors.queries import choose_queries, safe_scale
 from lodim.neighbors.search import search
+from lodim.neighbors.sharded import graph_parts
 from lodim.randomness import RandomState, as_generator
 from lodim.validation import check_choice, check_in_range, check_matrix
 
-__all__ = ["NeighborGraph", "bootstrap", "choose_queries", "local_blocks", "safe_scale"]
+__all__ = ["NeighborGraph", "bootstrap", "local_blocks"]
 
 BACKENDS = ("auto", "blocked", "kdtree", "faiss", "faiss-ivf")
 _TREE_FEATURES = 15
@@ -194,27 +196,22 @@ class NeighborGraph:
         RuntimeError
             A worker failed.
         """
-        from lodim.neighbors.sharded import graph_of_shards  # which needs this class
-
-        return graph_of_shards(
-            shards,
-            k,
-            query,
-            n_jobs=n_jobs,
-            ray=ray,
-            backend=backend,
-            duplicates=duplicates,
-            block_rows=block_rows,
-            random_state=random_state,
+        return cls(
+            **graph_parts(
+                shards,
+                k,
+                query,
+                n_jobs=n_jobs,
+                ray=ray,
+                backend=backend,
+                duplicates=duplicates,
+                block_rows=block_rows,
+                random_state=random_state,
+            )
         )
 
     def spread(self, values: Float[np.ndarray, " n_queries"]) -> Float[np.ndarray, " n_samples"]:
-        """Give every row of the data its own query's value: a repeated row that of its twin, others NaN.
-
-        Parameters
-        ----------
-        values : ndarray, shape (n_queries,)
-        """
+        """Give every row of the data its own query's value: a repeated row that of its twin, others NaN."""
         out = np.full(len(self.twin), np.nan)
         out[self.query_idx] = values
         return out[self.twin]
@@ -223,49 +220,6 @@ class NeighborGraph:
 def _as_matrix(X: Any) -> np.ndarray:
     single = str(getattr(X, "dtype", "")).removeprefix("torch.") == "float32"
     return np.ascontiguousarray(check_matrix(X, min_rows=2, dtype=np.float32 if single else np.float64))
-
-
-def safe_scale(X: Float[np.ndarray, "n features"]) -> float:
-    """A power of two that keeps squared distances from under- and overflow; 1 for ordinary data.
-
-    Parameters
-    ----------
-    X : ndarray, shape (n, n_features)
-        The data, or rows between whose extremes they lie.
-    """
-    width = float((X.max(0).astype(np.float64) - X.min(0)).max())
-    ordinary = (1e-12, 1e12) if X.dtype == np.float32 else (1e-100, 1e100)
-    return 1.0 if width == 0 or ordinary[0] < width < ordinary[1] else float(2.0 ** np.floor(np.log2(width)))
-
-
-def choose_queries(
-    query: Any, kept: Int[np.ndarray, " m"], twin: Int[np.ndarray, " n"], rng: np.random.Generator
-) -> Int[np.ndarray, " n_q"]:
-    """Rows to search from.
-
-    Parameters
-    ----------
-    query : None, int or int array
-        All, so many at random, or these.
-    kept : int ndarray, shape (m,)
-        The distinct rows.
-    twin : int ndarray, shape (n,)
-        The first row equal to each row.
-    rng : Generator
-    """
-    if query is None:
-        return kept
-    if isinstance(query, int | np.integer):
-        check_in_range(query, "query", low=1, integer=True)
-        if query >= len(kept):
-            return kept
-        return np.sort(rng.choice(kept, size=int(query), replace=False))
-    rows = np.asarray(query)
-    if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows):
-        raise ValueError("query must be a count or a 1-D array of row numbers")
-    if rows.min() < 0 or rows.max() >= len(twin):
-        raise ValueError(f"query has rows outside 0 ... {len(twin) - 1}")
-    return np.unique(twin[rows])
 
 
 def _recall(X: np.ndarray, k: int, position: np.ndarray, idx: np.ndarray, rng: np.random.Generator) -> float:
@@ -283,7 +237,6 @@ def local_blocks(
     ----------
     X : ndarray, shape (n_samples, n_features)
         The data the graph was made from.
-    graph : NeighborGraph
     k : int
         Neighbours to gather, at most the graph's.
     max_entries : int
@@ -319,7 +272,6 @@ def bootstrap(
         Query points.
     B : int
         Resamples.
-    random_state : int, Generator or None
     """
     check_in_range(B, "B", low=1, integer=True)
     rng = as_generator(random_state)

@@ -48,10 +48,6 @@ class TopK:
     """The k nearest references of each query: ``(squared distances, indices)``, both (n_q, k), ascending.
 
     Squared distances carry the rounding of the block's matrix product.
-
-    Parameters
-    ----------
-    k : int
     """
 
     def __init__(self, k: int):
@@ -107,12 +103,7 @@ class TopK:
 
 
 class CountBelow:
-    """Number of ordered pairs (query, reference) nearer than each radius: int64 array, shape (n_radii,).
-
-    Parameters
-    ----------
-    radii : array-like, shape (n_radii,)
-    """
+    """Number of ordered pairs (query, reference) nearer than each radius: int64 array, shape (n_radii,)."""
 
     def __init__(self, radii: Any):
         self.radii = np.atleast_1d(np.asarray(radii, dtype=np.float64))
@@ -154,7 +145,6 @@ class LogSumExp:
     ----------
     bandwidths : array-like, shape (n_bandwidths,)
         Positive, in the data's unit.
-    kernel : {"gaussian", "exponential"}
     weights : array-like, shape (n_references,) or (n_references, m), optional
         Nonnegative; each column gives sums of its own. Default: ones.
     """

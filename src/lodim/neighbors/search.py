@@ -16,15 +16,23 @@ from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
+from lodim.neighbors.pair_blocks import choose_dtype, stream_pairs
 from lodim.neighbors.reducers import TopK
-from lodim.neighbors.stream import choose_dtype, stream_pairs
 from lodim.validation import require
 
-__all__ = ["pair_distances", "search", "search_block"]
+__all__ = ["by_difference", "cells_index", "nearest_of", "pair_distances", "search", "search_block"]
 
 _CHUNK_ENTRIES = 1 << 22
 _PRODUCT_FEATURES = 64
 _PRODUCT_ERROR = 1e-11
+
+
+def nearest_of(
+    dist: Float[np.ndarray, "n_q a"], idx: Int[np.ndarray, "n_q a"], k: int
+) -> tuple[Float[np.ndarray, "n_q k"], Int[np.ndarray, "n_q k"]]:
+    """The k nearest of ``a >= k`` candidates of each query, by distance, then by index."""
+    order = np.lexsort((idx, dist), axis=1)[:, :k]
+    return np.take_along_axis(dist, order, 1), np.take_along_axis(idx, order, 1)
 
 
 def pair_distances(
@@ -38,7 +46,6 @@ def pair_distances(
 
     Parameters
     ----------
-    X : ndarray, shape (n, n_features)
     query_idx : int ndarray, shape (n_q,)
         Rows of ``X``.
     idx : int ndarray, shape (n_q, k)
@@ -64,7 +71,13 @@ def _exact_distances(Q: np.ndarray, rows: np.ndarray, X: np.ndarray, idx: np.nda
     return _roots(squares, Q, rows, X, idx)
 
 
-def _by_difference(Q: np.ndarray, rows: np.ndarray, X: np.ndarray, idx: np.ndarray) -> np.ndarray:
+def by_difference(
+    Q: Float[np.ndarray, "n_q features"],
+    rows: Int[np.ndarray, " m"],
+    X: Float[np.ndarray, "n features"],
+    idx: Int[np.ndarray, "m k"],
+) -> Float[np.ndarray, "m k"]:
+    """Distances from the rows ``rows`` of Q to the rows ``idx`` of X, each from its two rows and nothing else."""
     return _roots(_squares_by_difference(Q, rows, X, idx), Q, rows, X, idx)
 
 
@@ -138,9 +151,7 @@ def _nearest(
     X: np.ndarray, query_idx: np.ndarray, idx: np.ndarray, k: int, device: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest of the candidates by exact distance; ties by index."""
-    dist = pair_distances(X, query_idx, idx, device=device)
-    order = np.lexsort((idx, dist), axis=1)[:, :k]
-    return np.take_along_axis(dist, order, 1), np.take_along_axis(idx, order, 1)
+    return nearest_of(pair_distances(X, query_idx, idx, device=device), idx, k)
 
 
 def _n_candidates(k: int, n: int) -> int:
@@ -192,7 +203,7 @@ def search_block(
     *,
     device: Any = None,
     faiss: bool = False,
-    by_difference: bool = False,
+    each_alone: bool = False,
 ) -> tuple[Float[np.ndarray, "n_q m"], Int[np.ndarray, "n_q m"]]:
     """The up to k nearest rows of ``X`` of each query: distances ascending (infinite where there is none), indices.
 
@@ -204,20 +215,18 @@ def search_block(
         Queries.
     X : ndarray, shape (n, n_features)
         One block of the references.
-    k : int
     own : int ndarray, shape (n_q,)
         The row of ``X`` that a query is, or -1.
     limit : ndarray, shape (n_q,)
         Distance to the k-th nearest of the blocks before.
-    device : torch.device or str, optional
     faiss : bool
         Find the candidates with a flat faiss index, in single precision.
-    by_difference : bool
+    each_alone : bool
         Measure every pair by its difference, so that its distance does not depend on the other rows of the block.
     """
     wanted = min(_n_candidates(k, len(X) + 1) + 1, len(X))
     precise = torch.float32 if faiss else choose_dtype(Q, len(Q), len(X))
-    measure = _by_difference if by_difference else _exact_distances
+    measure = by_difference if each_alone else _exact_distances
 
     def nearest(some: np.ndarray, dtype: torch.dtype) -> tuple[np.ndarray, ...]:
         if faiss and dtype == torch.float32:
@@ -229,9 +238,7 @@ def search_block(
             fast, idx = squares.cpu().numpy(), found.cpu().numpy()
         dist = measure(Q, some, X, idx)
         dist[idx == own[some, None]] = np.inf
-        order = np.lexsort((idx, dist), axis=1)[:, :k]
-        farthest = fast[:, -1]
-        return np.take_along_axis(dist, order, 1), np.take_along_axis(idx, order, 1), farthest
+        return *nearest_of(dist, idx, k), fast[:, -1]
 
     dist, idx, farthest = nearest(np.arange(len(Q)), precise)
     if precise == torch.float64 or wanted == len(X):
@@ -262,24 +269,33 @@ def _kdtree(X: np.ndarray, k: int, query_idx: np.ndarray) -> tuple[np.ndarray, n
     return _nearest(X, query_idx, found[~mine].reshape(len(query_idx), k).astype(np.int64), k, None)
 
 
+def cells_index(
+    rows: Float[np.ndarray, "n features"], n_lists: int | None = None, n_probe: int | None = None
+) -> Any:
+    """A faiss index of cells (IVF) over single-precision rows: about sqrt(n) cells, a sixteenth of them looked into."""
+    faiss = require("faiss", "faiss")
+    n_lists = max(1, int(np.sqrt(len(rows)))) if n_lists is None else n_lists
+    index = faiss.IndexIVFFlat(faiss.IndexFlatL2(rows.shape[1]), rows.shape[1], n_lists)
+    index.train(rows)
+    index.nprobe = max(1, n_lists // 16) if n_probe is None else n_probe
+    index.add(rows)
+    return index
+
+
 def _faiss(
     X: np.ndarray, k: int, query_idx: np.ndarray, *, cells: bool, options: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
-    faiss = require("faiss", "faiss")
     rows = np.ascontiguousarray(X - X.mean(0), dtype=np.float32)
-    index = faiss.IndexFlatL2(rows.shape[1])
     if cells:
-        n_lists = options.get("n_lists", max(1, int(np.sqrt(len(rows)))))
-        index = faiss.IndexIVFFlat(index, rows.shape[1], n_lists)
-        index.train(rows)
-        index.nprobe = options.get("n_probe", max(1, n_lists // 16))
-    index.add(rows)
+        index = cells_index(rows, options.get("n_lists"), options.get("n_probe"))
+    else:
+        index = require("faiss", "faiss").IndexFlatL2(rows.shape[1])
+        index.add(rows)
     _, found = index.search(rows[query_idx], _n_candidates(k, len(X)) + 1)
     found = np.where(found < 0, query_idx[:, None], found)  # cells may hold fewer points than asked for
     dist = pair_distances(X, query_idx, found.astype(np.int64))
     dist[found == query_idx[:, None]] = np.inf
-    order = np.lexsort((found, dist), axis=1)[:, :k]
-    dist, idx = np.take_along_axis(dist, order, 1), np.take_along_axis(found, order, 1).astype(np.int64)
+    dist, idx = nearest_of(dist, found.astype(np.int64), k)
     if not np.isfinite(dist).all():
         raise ValueError(f"faiss-ivf found fewer than k={k} neighbours of some points; raise n_probe")
     return dist, idx
@@ -302,7 +318,6 @@ def search(
         Distinct rows.
     k : int
         Below n.
-    query_idx : int ndarray, shape (n_q,)
     backend : {"blocked", "kdtree", "faiss", "faiss-ivf"}
     device : torch.device or str, optional
         For ``"blocked"``.

@@ -6,7 +6,7 @@ of the shards. Lists are merged by distance, then by index. A distance is comput
 in double precision and depends on nothing else, so how the data are cut and who computes does not change a bit of it.
 
 A worker holds the queries and one block of its shard; what travels is the queries to every worker and k distances and
-indices a query back. Repeated rows are found by two 64-bit hashes a row, as in :mod:`lodim.neighbors.streamed`; that
+indices a query back. Repeated rows are found by two 64-bit hashes a row, as in :mod:`lodim.neighbors.out_of_core`; that
 takes a pass of its own and about 56 bytes a row where the hashes are gathered, so data known to have no repeated rows
 are told so (``duplicates="keep"``).
 """
@@ -25,14 +25,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from lodim.neighbors.duplicates import first_equal_hashes, hash_pairs
-from lodim.neighbors.graph import NeighborGraph, choose_queries, safe_scale
-from lodim.neighbors.search import search_block
-from lodim.neighbors.streamed import row_blocks
+from lodim.neighbors.queries import choose_queries, safe_scale
+from lodim.neighbors.search import nearest_of, search_block
+from lodim.neighbors.sources import row_blocks
 from lodim.parallel import run_jobs
 from lodim.randomness import RandomState, as_generator
 from lodim.validation import check_choice, check_in_range, check_matrix
 
-__all__ = ["Shard", "graph_of_shards", "search_shards", "split_rows"]
+__all__ = ["Shard", "graph_parts", "search_shards", "split_rows"]
 
 BACKENDS = ("blocked", "faiss")
 _BLOCK_ROWS = 65_536
@@ -184,21 +184,6 @@ def _take(job: tuple[Shard, np.ndarray]) -> np.ndarray:
     return rows if rows.dtype == np.float32 else rows.astype(np.float64)
 
 
-def merge_nearest(
-    dist: Float[np.ndarray, "n_q a"], idx: Int[np.ndarray, "n_q a"], k: int
-) -> tuple[Float[np.ndarray, "n_q k"], Int[np.ndarray, "n_q k"]]:
-    """The k nearest of some candidates, by distance, then by index.
-
-    Parameters
-    ----------
-    dist, idx : ndarray, shape (n_queries, a)
-    k : int
-        At most a.
-    """
-    order = np.lexsort((idx, dist), axis=1)[:, :k]
-    return np.take_along_axis(dist, order, 1), np.take_along_axis(idx, order, 1)
-
-
 @dataclass(frozen=True, eq=False)
 class _Search:
     """The k nearest rows of one shard; sent to each worker with the queries."""
@@ -229,10 +214,10 @@ class _Search:
                     self._own(numbers),
                     dist[:, -1],
                     faiss=self.faiss,
-                    by_difference=True,
+                    each_alone=True,
                 )
                 together = np.concatenate([dist, near], 1), np.concatenate([idx, numbers[found]], 1)
-                dist, idx = merge_nearest(*together, self.k)
+                dist, idx = nearest_of(*together, self.k)
         return dist, idx
 
     def _own(self, numbers: np.ndarray) -> Int[np.ndarray, " n_q"]:
@@ -346,7 +331,7 @@ def _search_all(
         np.full((len(search.Q), search.k), -1, dtype=np.int64),
     )
     for near, rows in _run(search, jobs, "the search", where):
-        dist, idx = merge_nearest(np.concatenate([dist, near], 1), np.concatenate([idx, rows], 1), search.k)
+        dist, idx = nearest_of(np.concatenate([dist, near], 1), np.concatenate([idx, rows], 1), search.k)
     return dist, idx
 
 
@@ -357,7 +342,7 @@ def _cut(rows: np.ndarray, offsets: np.ndarray) -> Iterator[np.ndarray]:
         yield rows[low:high]
 
 
-def graph_of_shards(
+def graph_parts(
     shards: Sequence[Any],
     k: int | np.integer,
     query: int | np.integer | Int[np.ndarray, " n_q"] | None = None,
@@ -368,14 +353,8 @@ def graph_of_shards(
     duplicates: str = "drop",
     block_rows: int | np.integer = _BLOCK_ROWS,
     random_state: RandomState = None,
-) -> NeighborGraph:
-    """Make the neighbour graph of data in shards; see :meth:`lodim.neighbors.NeighborGraph.from_shards`.
-
-    Parameters
-    ----------
-    shards, k, query, n_jobs, ray, backend, duplicates, block_rows, random_state
-        As there.
-    """
+) -> dict[str, Any]:
+    """Search the neighbours for :meth:`lodim.neighbors.NeighborGraph.from_shards`: the fields of its graph, by name."""
     check_choice(duplicates, ("drop", "keep"), "duplicates")
     options = _options(backend, block_rows)
     where = {"n_jobs": n_jobs, "ray": ray}
@@ -400,9 +379,15 @@ def graph_of_shards(
     if not drop and (dist[:, 0] == 0).any():
         row = int(queries[np.argmax(dist[:, 0] == 0)])
         raise ValueError(f"row {row} is repeated, so duplicates='keep' will not do; give duplicates='drop'")
-    return NeighborGraph(
-        dist * scale, idx, len(kept), len(dropped), queries, twin, n_features=int(Q.shape[1])
-    )
+    return {
+        "dist": dist * scale,
+        "idx": idx,
+        "n_ref": len(kept),
+        "n_dropped_duplicates": len(dropped),
+        "query_idx": queries,
+        "twin": twin,
+        "n_features": int(Q.shape[1]),
+    }
 
 
 def _twins(found: Sequence[_Scanned]) -> tuple[Int[np.ndarray, " n"], float]:

@@ -33,12 +33,7 @@ _NOTHING = (nn.Identity, nn.Flatten, nn.Dropout, nn.modules.dropout._DropoutNd)
 
 
 def model_device(model: nn.Module) -> torch.device:
-    """Where a module's parameters (else its buffers) are; the CPU if it has none.
-
-    Parameters
-    ----------
-    model : nn.Module
-    """
+    """Where a module's parameters (else its buffers) are; the CPU if it has none."""
     for tensor in (*model.parameters(), *model.buffers()):
         return tensor.device
     return torch.device("cpu")
@@ -46,12 +41,7 @@ def model_device(model: nn.Module) -> torch.device:
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode for a while, and every part of it back into its own mode afterwards.
-
-    Parameters
-    ----------
-    model : nn.Module
-    """
+    """Put a module into evaluation mode for a while, and every part of it back into its own mode afterwards."""
     modes = [(part, part.training) for part in model.modules()]
     model.eval()
     try:
@@ -66,7 +56,6 @@ def batches_of(data: Any, batch_size: int | np.integer = _BATCH) -> Iterator[Any
 
     Parameters
     ----------
-    data : array, Tensor or iterable
     batch_size : int
         Of an array's or tensor's slices.
     """
@@ -140,7 +129,6 @@ def the_layer(model: nn.Module, name: str) -> tuple[str, nn.Module]:
 
     Parameters
     ----------
-    model : nn.Module
     name : str
         As in :func:`lodim.nets.find_layers`; the full name of a layer wins over others that end in it.
 
@@ -167,10 +155,6 @@ def outline(model: nn.Module) -> dict[str, nn.Module]:
     What is no sequence (a residual block, an attention block) is one layer, unless it holds a list of layers itself.
     Left out is what does nothing when a module is evaluated (dropout, flattening), and a layer that stands in several
     places.
-
-    Parameters
-    ----------
-    model : nn.Module
     """
     places = [id(layer) for _, layer in model.named_modules(remove_duplicate=False)]
     found: dict[str, nn.Module] = {}

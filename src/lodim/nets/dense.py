@@ -29,7 +29,6 @@ def he_normal(module: nn.Module, activation: str = "relu") -> nn.Module:
 
     Parameters
     ----------
-    module : nn.Module
     activation : str
         Decides the gain; smooth relatives of ReLU take ReLU's.
 
@@ -99,10 +98,5 @@ def fc(n_in: int, n_out: int, width: int = 200, depth: int = 2) -> nn.Sequential
 
 
 def linear(n_in: int, n_out: int) -> nn.Sequential:
-    """A linear model of the flattened input (softmax regression, with a cross-entropy loss).
-
-    Parameters
-    ----------
-    n_in, n_out : int
-    """
+    """A linear model of the flattened input (softmax regression, with a cross-entropy loss)."""
     return fc(n_in, n_out, depth=0)

@@ -102,7 +102,6 @@ class FlatSpec:
         ----------
         module : nn.Module
             One with the same layout.
-        flat : Tensor, shape (D,)
         """
         parameters = dict(module.named_parameters())
         with torch.no_grad():
@@ -122,7 +121,6 @@ class FlatSpec:
         ----------
         module : nn.Module
             One with the same layout.
-        flat : Tensor, shape (D,)
         args, kwargs
             The module's.
         """
@@ -136,7 +134,6 @@ def flat_spec(module: nn.Module, params: ParameterFilter | None = None) -> FlatS
 
     Parameters
     ----------
-    module : nn.Module
     params : callable, optional
         ``params(name, tensor) -> bool`` chooses; by default every parameter that requires a gradient.
 

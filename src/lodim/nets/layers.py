@@ -33,7 +33,6 @@ def find_layers(
 
     Parameters
     ----------
-    module : nn.Module
     targets : "all", "all-linear", str, sequence of str or callable
         See :mod:`lodim.nets.layers`; a callable is asked ``targets(name, layer) -> bool``.
     kinds : type or tuple of type
@@ -95,7 +94,6 @@ def replace_layers(
 
     Parameters
     ----------
-    module : nn.Module
     factory : callable
         ``factory(name, layer)`` makes the new layer; None keeps the old one. It is asked once for a layer that stands
         in several places, and the new one is put in all of them.
@@ -137,7 +135,6 @@ def peculiarity(layer: nn.Module, kind: type[nn.Module]) -> str | None:
 
     Parameters
     ----------
-    layer : nn.Module
     kind : type
         The class whose forward is known.
     """

@@ -36,8 +36,6 @@ class LocallyConnected2d(nn.Module):
 
     Parameters
     ----------
-    in_channels, out_channels : int
-    kernel_size : int
     size : tuple of int
         Height and width of the input.
     """
@@ -53,12 +51,7 @@ class LocallyConnected2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels, height * width))
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n o h2 w2"]:
-        """Apply the layer.
-
-        Parameters
-        ----------
-        x : Tensor, shape (n, in_channels, height, width)
-        """
+        """Apply the layer."""
         patches = nn.functional.unfold(x, self.kernel_size)
         out = torch.einsum("nfl,lof->nol", patches, self.weight) + self.bias
         return out.unflatten(-1, self.size)
@@ -85,7 +78,6 @@ def lenet(
     ----------
     image_shape : tuple of int
         Channels, height, width: at least 16 by 16.
-    n_classes : int
     layers : {"conv", "untied", "fc_tied", "fc"}
         What the first two layers are.
 

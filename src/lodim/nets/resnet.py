@@ -25,7 +25,6 @@ class ResidualBlock(nn.Module):
 
     Parameters
     ----------
-    in_channels, out_channels : int
     stride : int
         Of the first convolution and of the shortcut.
     """
@@ -42,12 +41,7 @@ class ResidualBlock(nn.Module):
             self.shortcut = nn.Sequential(reshape, nn.BatchNorm2d(out_channels))
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n o h2 w2"]:
-        """Apply the block.
-
-        Parameters
-        ----------
-        x : Tensor, shape (n, in_channels, height, width)
-        """
+        """Apply the block."""
         inner = nn.functional.relu(self.norm1(self.conv1(x)))
         return nn.functional.relu(self.norm2(self.conv2(inner)) + self.shortcut(x))
 
@@ -62,12 +56,10 @@ def resnet(
 
     Parameters
     ----------
-    n_classes : int
     widths : sequence of int
         Channels of each stage.
     depths : sequence of int
         Residual blocks of each stage.
-    in_channels : int
 
     Raises
     ------
@@ -105,12 +97,10 @@ def vgg(
 
     Parameters
     ----------
-    n_classes : int
     widths : sequence of int
         Channels of each stage.
     depths : sequence of int
         3x3 convolutions of each stage; 2x2 max-pooling stands between stages.
-    in_channels : int
 
     Raises
     ------

@@ -1,4 +1,5 @@
-"""One loop for everything that trains: :func:`fit` for one module, :func:`fit_replicas` for many runs as one."""
+"""One descent for everything that trains: :func:`descend` for any loss, :func:`fit` for one module on a task, and
+:func:`fit_replicas` for many runs as one."""
 
 import lazy_loader as _lazy
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from lodim.nets import FlatSpec
-from lodim.training.loop import Progress
+from lodim.training.descent import Progress
 from lodim.training.maps import group_lengths, group_rows
 from lodim.training.order import epoch_order
 from lodim.training.recipe import ADAM_BETA2, ADAM_EPS, FitResult, Recipe, Watch, schedule_at

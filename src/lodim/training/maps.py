@@ -106,7 +106,6 @@ def group_rows(theta0: Sequence[Tensor], maps: Sequence[Any], sizes: Sequence[in
     Parameters
     ----------
     theta0 : sequence of Tensor, shape (D,)
-    maps : sequence of callable or None
     sizes : sequence of int
         d of each replica.
 
@@ -131,13 +130,7 @@ def group_rows(theta0: Sequence[Tensor], maps: Sequence[Any], sizes: Sequence[in
 
 
 def group_lengths(maps: Sequence[Any], sizes: Sequence[int]) -> list[int]:
-    """Return the numbers of neighbouring replicas that form one group each.
-
-    Parameters
-    ----------
-    maps : sequence of callable or None
-    sizes : sequence of int
-    """
+    """Return the numbers of neighbouring replicas that form one group each."""
     keys = [
         (m.scale if isinstance(m, Cyclic) else m is None, d, isinstance(m, Cyclic))
         for m, d in zip(maps, sizes, strict=True)

@@ -14,12 +14,6 @@ __all__ = ["epoch_order"]
 def epoch_order(n_samples: int, seed: int, epoch: int) -> Int[Tensor, " n"]:
     """Return the permutation of one epoch, on the CPU.
 
-    Parameters
-    ----------
-    n_samples : int
-    seed : int
-        Of the run.
-    epoch : int
-        From 0. Each epoch has a key of its own, so that a resumed run needs no generator's state.
+    Each epoch (from 0) has a key of its own, so that a resumed run needs no generator's state.
     """
     return torch.randperm(n_samples, generator=torch_generator(derive_seed(seed, "order", epoch)))

@@ -1,26 +1,24 @@
-r"""How to train (:class:`Recipe`), the schedule of the learning rate, and what came of it (:class:`FitResult`).
-
-The schedule is a pure function of the step, so that every way of training (one module, many replicas, a resumed run)
-follows the same one. One-cycle (L. N. Smith, arXiv 1708.07120), in torch's parametrisation: a half-cosine from
-:math:`\eta/25` up to :math:`\eta` over the first 30 % of the steps and one down to :math:`\eta / 250000` over the rest,
-while the momentum (Adam's :math:`\beta_1`) goes 0.95, 0.85, 0.95.
-"""
+"""How to train (:class:`Recipe`, :class:`DescentRecipe`), and what came of it (:class:`FitResult`,
+:class:`DescentResult`)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import torch
+from jaxtyping import Float
+
 from lodim.results import Result
+from lodim.training.schedules import SCHEDULES, Schedule, schedule_at
 from lodim.validation import check_choice, check_in_range
 
-__all__ = ["EpochRecord", "FitResult", "Recipe", "Watch", "schedule_at"]
+__all__ = ["DescentRecipe", "DescentResult", "EpochRecord", "FitResult", "Recipe", "Watch", "schedule_at"]
 
-MOMENTUM = 0.9
 ADAM_BETA2, ADAM_EPS = 0.999, 1e-8
-_START, _END, _RISE = 1 / 25, 1 / 25 / 1e4, 0.3
-_MOMENTUM_HIGH, _MOMENTUM_LOW = 0.95, 0.85
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Recipe:
         check_in_range(self.epochs, "epochs", low=1, integer=True)
         check_in_range(self.batch_size, "batch_size", low=1, integer=True)
         check_choice(self.optimizer, ("adam", "sgd"), "optimizer")
-        check_choice(self.schedule, ("onecycle", "cosine", "constant"), "schedule")
+        check_choice(self.schedule, SCHEDULES, "schedule")
         check_in_range(self.weight_decay, "weight_decay", low=0.0)
         check_choice(self.penalty, ("theta", "v"), "penalty")
         if self.grad_clip is not None and check_in_range(self.grad_clip, "grad_clip", low=0.0) == 0:
@@ -70,47 +68,88 @@ class Recipe:
             check_in_range(self.patience, "patience", low=1, integer=True)
 
     def n_steps(self, n_samples: int) -> int:
-        """Number of steps in the whole budget.
-
-        Parameters
-        ----------
-        n_samples : int
-            Size of the training set.
-        """
+        """Number of steps in the whole budget, for a training set of that size."""
         return int(self.epochs) * math.ceil(n_samples / self.batch_size)
 
 
-def schedule_at(schedule: str, step: int, total: int) -> tuple[float, float]:
-    """Return the factor of the learning rate and the momentum (Adam's beta1) at a step.
+@dataclass(frozen=True)
+class DescentRecipe:
+    """How to descend; what a checkpoint must agree with.
 
-    Parameters
+    Attributes
     ----------
-    schedule : {"onecycle", "cosine", "constant"}
-    step : int
-        From 0.
-    total : int
-        Steps in the whole budget.
-
-    Returns
-    -------
-    factor, momentum : float
+    steps, epochs : int
+        One of them: steps in all, or epochs in all.
+    lr : float
+        Highest learning rate. A parameter group with an ``lr`` (or ``share``) of its own moves in proportion.
+    batch_size : int
+        Of tensors and data sets; loaders have their own.
+    optimizer : {"adam", "sgd"} or callable
+        SGD has momentum 0.9. A callable makes one of groups and a rate, as torch's classes do:
+        ``functools.partial(torch.optim.AdamW, weight_decay=0.1)``.
+    schedule : {"constant", "cosine", "onecycle", "plateau"}, Plateau or callable
+        See :func:`schedule_at`. A callable turns a step (from 0, after the warm-up) into a share of the rate.
+    warmup : int
+        Steps over which the rate first rises linearly.
+    grad_clip : float, optional
+        Largest Euclidean norm of a player's gradient.
+    autocast : torch.dtype, optional
+        ``torch.bfloat16`` computes the loss in mixed precision.
+    patience : int, optional
+        Stop after this many epochs without a better score, and return to the best.
+    epoch_steps : int, optional
+        Length of an epoch: how often scores are taken, callbacks called and checkpoints written. A pass over the data
+        unless given; a hundredth of ``steps`` where passes have no end, or none that is known beforehand.
+    skip_nonfinite : bool
+        Leave out steps whose loss or gradient is not finite, and give up after 20 in a row. Looking costs a
+        synchronisation with the device in every step, and sparse gradients cannot be looked at.
     """
-    check_choice(schedule, ("onecycle", "cosine", "constant"), "schedule")
-    if schedule == "constant":
-        return 1.0, MOMENTUM
-    if schedule == "cosine":
-        return _half_cosine(1.0, 0.0, step / total), MOMENTUM
-    top = _RISE * total - 1  # the step at which the rate is highest
-    if top > 0 and step <= top:
-        share = step / top
-        return _half_cosine(_START, 1.0, share), _half_cosine(_MOMENTUM_HIGH, _MOMENTUM_LOW, share)
-    top = max(top, 0.0)
-    share = (step - top) / max(total - 1 - top, 1.0)
-    return _half_cosine(1.0, _END, share), _half_cosine(_MOMENTUM_LOW, _MOMENTUM_HIGH, share)
+
+    steps: int | None = None
+    epochs: int | None = None
+    lr: float | int = 1e-3
+    batch_size: int = 128
+    optimizer: str | Callable[..., torch.optim.Optimizer] = "adam"
+    schedule: Schedule = "constant"
+    warmup: int = 0
+    grad_clip: float | int | None = None
+    autocast: torch.dtype | None = None
+    patience: int | None = None
+    epoch_steps: int | None = None
+    skip_nonfinite: bool = True
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError(
+                f"give steps or epochs, one of them; got steps={self.steps}, epochs={self.epochs}"
+            )
+        if not check_in_range(self.lr, "lr", low=0.0) > 0 or math.isinf(self.lr):
+            raise ValueError(f"lr must be positive and finite, got {self.lr}")
+        for name, low in {
+            "steps": 0,
+            "epochs": 1,
+            "batch_size": 1,
+            "warmup": 0,
+            "patience": 1,
+            "epoch_steps": 1,
+        }.items():
+            if getattr(self, name) is not None:
+                check_in_range(getattr(self, name), name, low=low, integer=True)
+        if isinstance(self.optimizer, str):
+            check_choice(self.optimizer, ("adam", "sgd"), "optimizer")
+        if isinstance(self.schedule, str):
+            check_choice(self.schedule, (*SCHEDULES, "plateau"), "schedule")
+        if self.schedule == "onecycle" and self.warmup:
+            raise ValueError('the schedule "onecycle" rises by itself; leave warmup at 0')
+        if self.grad_clip is not None and check_in_range(self.grad_clip, "grad_clip", low=0.0) == 0:
+            raise ValueError("grad_clip must be positive; None switches clipping off")
+        check_autocast(self.autocast)
 
 
-def _half_cosine(start: float, end: float, share: float) -> float:
-    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+def check_autocast(dtype: torch.dtype | None) -> None:
+    """Refuse precisions that need their losses scaled."""
+    if dtype not in (None, torch.bfloat16):
+        raise ValueError(f"autocast must be None or torch.bfloat16 (no loss scaling is done), got {dtype}")
 
 
 @dataclass(frozen=True)
@@ -160,12 +199,7 @@ class FitResult(Result):
         return pd.DataFrame([vars(record) for record in self.history], columns=["epoch", "loss", "score"])
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw loss and score over the epochs, and return the axes.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
+        """Draw loss and score over the epochs, and return the axes."""
         from lodim.plots import COLORS, new_axes
 
         ax, frame = new_axes(ax), self.to_frame()
@@ -182,6 +216,62 @@ class FitResult(Result):
             f"score {self.score:.4f} (training {self.train_score:.4f}) after {self.steps} steps at lr {self.lr:.3g} "
             f"in {self.seconds:.1f} s, stopped by {self.stopped}"
         )
+
+
+@dataclass(frozen=True)
+class DescentResult(Result):
+    """What became of one descent.
+
+    Attributes
+    ----------
+    losses : ndarray, shape (steps, players)
+        Of every step; NaN where a player did not move, or the loss was not finite.
+    steps : int
+        Skipped ones are counted.
+    skipped : int
+        Steps left out since the loss or a gradient was not finite.
+    seconds : float
+        Wall time, that before a resumption included.
+    stopped : {"budget", "early_stop", "patience", "exhausted", "diverged", "deadline", "callback", "interrupted"}
+        "exhausted": the data came to an end that does not begin again. After the last three a checkpoint goes on.
+    history : tuple of EpochRecord
+        Mean loss of the first player, and the score.
+    """
+
+    losses: Float[np.ndarray, "steps players"]
+    steps: int
+    skipped: int
+    seconds: float
+    stopped: str
+    history: tuple[EpochRecord, ...] = ()
+
+    @property
+    def loss(self) -> float:
+        """The first player's mean loss of the last epoch, NaN if none was finished."""
+        return self.history[-1].loss if self.history else math.nan
+
+    def to_frame(self) -> Any:
+        """Return the losses as a data frame: step, and a column a player."""
+        import pandas as pd
+
+        names = [f"loss {i}" for i in range(self.losses.shape[1])] if self.losses.shape[1] > 1 else ["loss"]
+        return pd.DataFrame(self.losses, columns=names).rename_axis("step").reset_index()
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the losses over the steps, and return the axes."""
+        from lodim.plots import COLORS, new_axes
+
+        ax = new_axes(ax)
+        for i, name in enumerate(self.to_frame().columns[1:]):
+            ax.plot(self.losses[:, i], color=COLORS[i % len(COLORS)], label=name)
+        ax.set(xlabel="step", ylabel="loss")
+        ax.legend()
+        return ax
+
+    def __str__(self) -> str:
+        skipped = f", {self.skipped} of them skipped" if self.skipped else ""
+        steps = f"{self.steps} steps{skipped} in {self.seconds:.1f} s"
+        return f"loss {self.loss:.4g} after {steps}, stopped by {self.stopped}"
 
 
 @dataclass

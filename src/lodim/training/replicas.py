@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from lodim.nets import FlatSpec
 from lodim.training.batch import Finished, ReplicaBatch
-from lodim.training.loop import Progress
+from lodim.training.descent import Progress
 from lodim.training.recipe import FitResult, Recipe, Watch
 from lodim.training.task import Task
 from lodim.training.threads import threads_for

@@ -107,13 +107,7 @@ class Task:
         return self.X.device
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Task:
-        """Return the task on another device, or with inputs and regression targets of another dtype.
-
-        Parameters
-        ----------
-        device : torch.device, optional
-        dtype : torch.dtype, optional
-        """
+        """Return the task on another device, or with inputs and regression targets of another dtype."""
         moved = {}
         for name in ("X", "y", "X_val", "y_val"):
             tensor = getattr(self, name)

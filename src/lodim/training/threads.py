@@ -17,14 +17,7 @@ _SMALL = 100_000  # parameters; kernels of larger networks are long enough to sh
 
 @contextmanager
 def threads_for(n_parameters: int, device: torch.device) -> Iterator[None]:
-    """Compute with one thread inside the block if the network is small and on the CPU; restore the number after.
-
-    Parameters
-    ----------
-    n_parameters : int
-        Of one network.
-    device : torch.device
-    """
+    """Compute with one thread inside the block if one network is small and on the CPU; restore the number after."""
     before = torch.get_num_threads()
     if device.type != "cpu" or n_parameters > _SMALL or before == 1:
         yield

@@ -34,10 +34,6 @@ def can_vectorize(model: nn.Module) -> Vectorizable:
     Replicas share the module's buffers and its code, so anything that writes a buffer or draws random numbers in its
     forward is out: batch normalisation, dropout, recurrent layers (which have no batching rule).
 
-    Parameters
-    ----------
-    model : nn.Module
-
     Returns
     -------
     Vectorizable

@@ -36,6 +36,7 @@ from lodim.geometry.differentiable_persistence import (
 from lodim.geometry.multiparameter_persistence import FunctionRips
 from lodim.nets import mlp
 from lodim.randomness import build_seeded, derive_seed
+from lodim.training import DescentRecipe, descend
 
 N_CIRCLE, N_OUTLIERS = 60, 15
 STEP = 0.2  # of plain subgradient descent: Adam's steps would forget how little outliers weigh
@@ -137,17 +138,16 @@ def autoencoder(weight: float, size: dict[str, int], seed: int) -> dict[str, flo
         return nn.ModuleList([mlp([784, 128, 64, 2]), mlp([2, 64, 128, 784])])
 
     encode, decode = build_seeded(make, derive_seed(seed, "weights"))
-    optimizer = torch.optim.Adam([*encode.parameters(), *decode.parameters()], lr=1e-3)
     distance = TopologicalRegularizer(0, filtration=FunctionRips(function="dtm"))
-    for _ in range(size["steps"]):
+
+    def loss() -> Tensor:
         x = images[rng.choice(len(images), 64, replace=False)]
         z = encode(x)
-        loss = (decode(z) - x).square().mean()
-        if weight:
-            loss = loss + weight * distance(x, z)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        error = (decode(z) - x).square().mean()
+        return error + weight * distance(x, z) if weight else error
+
+    recipe = DescentRecipe(steps=size["steps"], optimizer=torch.optim.Adam, skip_nonfinite=False)
+    descend(loss, [encode, decode], recipe, interruptible=False)
     with torch.no_grad():
         z = encode(fresh)
         apart = [float(distance(x, c)) for x, c in zip(fresh.split(64), z.split(64), strict=True)]

@@ -22,6 +22,7 @@ from torch import Tensor
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import derive_seed, torch_generator
 from lodim.results import Result
+from lodim.training import DescentRecipe, DescentRun, descend
 from lodim.validation import check_choice, check_in_range
 
 __all__ = ["PointOptimization", "optimize_points"]
@@ -117,29 +118,38 @@ def optimize_points(
     start = x.detach().clone() if isinstance(x, Tensor) else torch.as_tensor(np.array(x, dtype=float))
     start = start if start.is_floating_point() else start.double()
     points = start.clone().requires_grad_(True)
-    kind = torch.optim.Adam if optimizer == "adam" else torch.optim.SGD
-    descent = kind([points], lr=lr)
     power = {"sqrt": 0.5, "1/k": 1.0, "none": 0.0}[decay]
-    schedule = torch.optim.lr_scheduler.LambdaLR(descent, lambda k: (k + 1.0) ** -power)
     generator, losses = torch_generator(derive_seed(seed, "noise")), []
-    for step in range(steps + 1):
-        descent.zero_grad()
+
+    def noted(points: Tensor) -> Tensor:
         value = loss(points)
         losses.append(float(value.detach()))
         if not np.isfinite(losses[-1]):
-            raise ValueError(f"the loss is {losses[-1]} at step {step}; lower lr or clip the gradient")
-        if step == steps:
-            break
+            raise ValueError(
+                f"the loss is {losses[-1]} at step {len(losses) - 1}; lower lr or clip the gradient"
+            )
+        return value
+
+    def call_back_and_descend() -> Tensor:
+        value = noted(points)
         if callback is not None:
-            callback(step, points.detach(), losses[-1])
-        value.backward()
-        if clip is not None:
-            torch.nn.utils.clip_grad_norm_([points], clip)
-        descent.step()
-        if noise:
-            with torch.no_grad():
-                kick = torch.randn(points.shape, generator=generator, dtype=torch.float64)
-                points += (noise * descent.param_groups[0]["lr"] * kick).to(points)
-        schedule.step()
+            callback(len(losses) - 1, points.detach(), losses[-1])
+        return value
+
+    @torch.no_grad()
+    def kick(run: DescentRun) -> None:
+        normal = torch.randn(points.shape, generator=generator, dtype=torch.float64)
+        points.add_((noise * run.players[0].optimizer.param_groups[0]["lr"] * normal).to(points))
+
+    recipe = DescentRecipe(
+        steps=int(steps),
+        lr=lr,
+        optimizer=torch.optim.Adam if optimizer == "adam" else torch.optim.SGD,
+        schedule=lambda k: (k + 1.0) ** -power,
+        grad_clip=clip,
+        skip_nonfinite=False,
+    )
+    descend(call_back_and_descend, [points], recipe, on_step=kick if noise else None, interruptible=False)
+    noted(points)
     arrays = [t.detach().cpu().double().numpy() for t in (start, points)]
     return PointOptimization(arrays[0], arrays[1], np.array(losses))

@@ -20,7 +20,7 @@ from scipy.special import gammaln
 from torch import Tensor
 
 from lodim.neighbors import LogSumExp, stream_pairs
-from lodim.neighbors.stream import choose_dtype
+from lodim.neighbors.pair_blocks import choose_dtype
 
 __all__ = [
     "COMPACT",

@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lodim.landscape.hypercomplex.algebra import algebra_matrices, span_residual
 from lodim.landscape.hypercomplex.linear import PHMLinear
 from lodim.randomness import RandomState, build_seeded, derive_seed, root_seed, torch_generator
 from lodim.results import Result
+from lodim.training import DescentRecipe, DescentRun, descend
 from lodim.validation import ConvergenceWarning, check_in_range, warn
 
 __all__ = ["LearnedAlgebra", "learn_algebra"]
@@ -119,23 +121,25 @@ def learn_algebra(
     x, x_new = (torch.randn(n_samples, size, generator=draws) for _ in range(2))
     with torch.no_grad():
         y, y_new = hidden(x), hidden(x_new)
-    at_start, losses, steps = span_residual(layer.A, true), [], 0
-    optimizer = torch.optim.Adam(layer.parameters(), lr=lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max_steps)
-    while steps < max_steps:
-        loss = (layer(x) - y).square().mean() / y.var()
-        if steps % 10 == 0:
-            losses.append(loss.item())
-            if losses[-1] < _LOSS_GOAL:
-                break
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        steps += 1
+    at_start, variance = span_residual(layer.A, true), y.var()
+
+    def loss() -> Tensor:
+        return (layer(x) - y).square().mean() / variance
+
+    reached: list[float] = []
+
+    @torch.no_grad()
+    def look(run: DescentRun) -> None:
+        if run.step % 10 == 0 and run.step < max_steps and (value := float(loss())) < _LOSS_GOAL:
+            reached.append(value)
+            run.stop()
+
+    recipe = DescentRecipe(steps=int(max_steps), lr=lr, optimizer=torch.optim.Adam, schedule="cosine")
+    run = descend(loss, layer, recipe, on_step=look, interruptible=False)
+    losses, steps = (*run.losses[::10, 0].tolist(), *reached), run.steps
     with torch.no_grad():
         final = float((layer(x_new) - y_new).square().mean() / y_new.var())
     if not final < 1e-4:
         warn(f"the products were not learned: loss {final:.2g} after {steps} steps", ConvergenceWarning)
     residual = span_residual(layer.A, true)
-    return LearnedAlgebra(algebra, layer.A.detach().numpy(), final, tuple(losses), residual, at_start, steps)
+    return LearnedAlgebra(algebra, layer.A.detach().numpy(), final, losses, residual, at_start, steps)

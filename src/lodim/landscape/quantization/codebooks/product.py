@@ -45,6 +45,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lodim.landscape.quantization.layer_data import output_error
+from lodim.linalg import conjugate_gradient
 from lodim.validation import check_choice, check_in_range, require
 
 __all__ = [
@@ -170,18 +171,11 @@ def _solve_codewords(wanted: Tensor, h: Tensor, book: Tensor, indices: Tensor) -
         parts = rows.reshape(-1, book.shape[1])
         return torch.zeros_like(book).index_add_(0, indices.flatten(), parts)
 
-    residual = gathered((wanted - _rows(book, indices)) @ h)
-    direction, power = residual, residual.square().sum()
-    start = power
-    for _ in range(_CG_STEPS):
-        if power <= 1e-20 * start or power == 0:
-            break
-        turned = gathered(_rows(direction, indices) @ h)
-        step = power / (direction * turned).sum()
-        book, residual = book + step * direction, residual - step * turned
-        power, before = residual.square().sum(), power
-        direction = residual + power / before * direction
-    return book
+    def normal_product(step: Tensor) -> Tensor:
+        return gathered(_rows(step.view_as(book), indices) @ h).flatten()
+
+    residual = gathered((wanted - _rows(book, indices)) @ h).flatten()
+    return book + conjugate_gradient(normal_product, residual, tol=0, max_iter=_CG_STEPS).x.view_as(book)
 
 
 class _AveragedLookup(torch.autograd.Function):

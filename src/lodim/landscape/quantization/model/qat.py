@@ -22,7 +22,7 @@ from lodim.landscape.quantization.model.calibration import calibrate
 from lodim.landscape.quantization.model.preparation import quant_layers
 from lodim.landscape.quantization.rounding.equalise import BATCH_NORMS
 from lodim.training import FitResult, Recipe, Task, fit
-from lodim.training.loop import Progress
+from lodim.training.descent import Progress
 from lodim.validation import check_choice, check_fraction
 
 __all__ = ["finetune_quantized"]

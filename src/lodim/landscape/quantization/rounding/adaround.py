@@ -32,6 +32,7 @@ post-training quantization, arXiv 2004.10568, equations 21 to 25.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any, cast
@@ -45,6 +46,7 @@ from lodim.landscape.quantization.grid.fake import AffineWeight, QuantLayer, app
 from lodim.landscape.quantization.layer_data import held, layer_inputs
 from lodim.randomness import RandomState, derive_seed, root_seed, torch_generator
 from lodim.results import Result
+from lodim.training import DescentRecipe, descend
 from lodim.validation import check_fraction, check_in_range
 
 __all__ = ["AdaRoundReport", "SoftRounding", "adaround"]
@@ -164,6 +166,13 @@ def adaround(
     check_fraction(warm_start, "warm_start")
     seed = root_seed(random_state)
     data = held(data)
+    recipe = DescentRecipe(
+        steps=int(steps),
+        lr=lr,
+        batch_size=int(batch_size),
+        optimizer=torch.optim.Adam,
+        skip_nonfinite=False,
+    )
     rows = []
     for name, layer in _rounded_layers(model_q).items():
         original = model.get_submodule(name)
@@ -172,8 +181,8 @@ def adaround(
             target = apply_layer(original, x, cast(Tensor, original.weight))
             inputs = _quantised_inputs(layer, layer_inputs(model_q, layer, data))
         soft = SoftRounding(layer.layer.weight, cast(AffineWeight, layer.weight_quantizer))
-        batches = _Batches(inputs, target, batch_size, derive_seed(seed, "adaround", name))
-        _learn(soft, layer, batches, int(steps), lr, penalty, beta, warm_start)
+        own = derive_seed(seed, "adaround", name)
+        _learn(soft, layer, (inputs, target), own, recipe, penalty, beta, warm_start)
         rows.append((name, *_keep_the_better(soft.eval(), layer, inputs, target)))
     names, nearest, learnt, flipped = zip(*rows, strict=True)
     return AdaRoundReport(names, nearest, learnt, flipped)
@@ -197,45 +206,29 @@ def _quantised_inputs(layer: QuantLayer, x: Tensor) -> Tensor:
     return x if quantiser is None or quantiser.mode == "observing" else quantiser(x)
 
 
-@dataclass
-class _Batches:
-    """Random pairs of inputs and targets."""
-
-    inputs: Tensor
-    target: Tensor
-    size: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        self._generator = torch_generator(self.seed)
-
-    def draw(self) -> tuple[Tensor, Tensor]:
-        rows = torch.randint(len(self.inputs), (self.size,), generator=self._generator)
-        rows = rows.to(self.inputs.device)
-        return self.inputs[rows], self.target[rows]
-
-
 def _learn(
     soft: SoftRounding,
     layer: QuantLayer,
-    batches: _Batches,
-    steps: int,
-    lr: float,
+    pairs: tuple[Tensor, Tensor],
+    seed: int,
+    recipe: DescentRecipe,
     penalty: float,
     beta: tuple[float | int, float | int],
     warm_start: float,
 ) -> None:
-    weight = layer.layer.weight.detach()
-    optimiser = torch.optim.Adam([soft.logits], lr=lr)
-    for step in range(steps):
-        x, target = batches.draw()
-        loss = _error(apply_layer(layer.layer, x, soft(weight)), target, layer.layer)
-        after = step / steps - warm_start
-        if after >= 0 and warm_start < 1:
-            fall = (1 + math.cos(math.pi * after / (1 - warm_start))) / 2
-            loss = loss + penalty * soft.penalty(beta[1] + (beta[0] - beta[1]) * fall)
-        (soft.logits.grad,) = torch.autograd.grad(loss, [soft.logits])
-        optimiser.step()
+    weight, generator, numbers = layer.layer.weight.detach(), torch_generator(seed), itertools.count()
+    (inputs, targets), steps = pairs, int(recipe.steps or 1)
+
+    def loss() -> Tensor:
+        rows = torch.randint(len(inputs), (recipe.batch_size,), generator=generator).to(inputs.device)
+        error = _error(apply_layer(layer.layer, inputs[rows], soft(weight)), targets[rows], layer.layer)
+        after = next(numbers) / steps - warm_start
+        if after < 0 or warm_start == 1:
+            return error
+        fall = (1 + math.cos(math.pi * after / (1 - warm_start))) / 2
+        return error + penalty * soft.penalty(beta[1] + (beta[0] - beta[1]) * fall)
+
+    descend(loss, [soft.logits], recipe, interruptible=False)
 
 
 def _error(output: Tensor, target: Tensor, layer: nn.Module) -> Float[Tensor, ""]:

@@ -1,6 +1,8 @@
 """Training one module."""
 
 import math
+import os
+import signal
 import time
 from itertools import pairwise
 
@@ -209,6 +211,25 @@ def test_an_interrupt_leaves_a_usable_model(blobs):
         fit(model, blobs, Recipe(epochs=3), lr=0.01, progress=interrupt)
     assert not model.training
     assert vector(model).isfinite().all()
+
+
+def test_an_interrupt_in_the_middle_of_an_epoch_is_raised_and_nothing_is_lost(blobs, tmp_path):
+    recipe, steps, whole, resumed = Recipe(epochs=4, batch_size=32), [], noisy(), noisy()
+    expected = fit(whole, blobs, recipe, lr=0.01)
+
+    def interrupt_the_fifth():
+        steps.append(1)
+        if len(steps) == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with pytest.raises(KeyboardInterrupt):
+        fit(noisy(), blobs, recipe, lr=0.01, checkpoint=tmp_path / "run.pt", on_step=interrupt_the_fifth)
+    result = fit(resumed, blobs, recipe, lr=0.01, checkpoint=tmp_path / "run.pt", on_step=interrupt_the_fifth)
+    signal.signal(signal.SIGINT, before)
+    assert len(steps) == result.steps == 12  # each once
+    assert torch.equal(vector(resumed), vector(whole))
+    assert [r.loss for r in result.history] == [r.loss for r in expected.history]
 
 
 def test_mixed_precision_trains_to_nearly_the_same(blobs):

@@ -11,6 +11,7 @@ the others as mirrored blocks. Memory is one block plus what the reducers keep.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +51,11 @@ class _Side:
 
 
 def _as_tensor(X: Any) -> Tensor:
-    return X.detach() if isinstance(X, Tensor) else torch.from_numpy(np.ascontiguousarray(X))
+    if isinstance(X, Tensor):
+        return X.detach()
+    with warnings.catch_warnings():  # read-only arrays are only read here
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(np.ascontiguousarray(X))
 
 
 def _prepare(X: Any, Y: Any, dtype: torch.dtype, device: torch.device) -> tuple[_Side, _Side | None, float]:

@@ -1,4 +1,4 @@
-"""Scores used in more than one area: accuracy and R^2 for arrays and tensors, with any leading axes."""
+"""Scores of predictions: accuracy and R^2 for tensors with any leading axes."""
 
 from __future__ import annotations
 

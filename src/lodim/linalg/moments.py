@@ -1,0 +1,179 @@
+r"""Means and covariances of data that come in batches and need not be kept.
+
+Two parts with counts :math:`n_a, n_b`, means :math:`\mu_a, \mu_b` and scatters
+:math:`M = \sum_i (x_i - \mu)(x_i - \mu)^\top` make a whole with
+
+.. math:: \mu = \mu_a + \frac{n_b}{n} \delta, \qquad
+          M = M_a + M_b + \frac{n_a n_b}{n} \delta \delta^\top, \qquad \delta = \mu_b - \mu_a,\; n = n_a + n_b .
+
+Every part is centred before it is squared, and a mean is kept as an origin near the data and an offset from it (the
+difference of two means far from zero would carry their rounding), so data far from zero lose nothing. Batches may come
+in any order, and moments of other workers may be merged.
+
+References
+----------
+T. F. Chan, G. H. Golub and R. J. LeVeque, Updating formulae and a pairwise algorithm for computing sample variances,
+Stanford STAN-CS-79-773 (1979), equation 2.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["ClassMoments", "StreamingMoments"]
+
+
+class StreamingMoments:
+    """Count, mean and scatter of what :meth:`update` was given, in double precision.
+
+    Tensors stay on the device of the first batch; everything else becomes NumPy.
+
+    Attributes
+    ----------
+    count : int
+    scatter : array or Tensor, shape (d, d)
+        Sum of products of deviations from the mean.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.scatter: Any = None
+        self._origin: Any = None
+        self._offset: Any = None
+
+    @property
+    def mean(self) -> Any:
+        """Mean, shape (d,); None before the first row."""
+        return self._origin + self._offset if self.count else None
+
+    def update(self, batch: Any) -> StreamingMoments:
+        """Take in rows, shape (n, d); none at all is no error.
+
+        Raises
+        ------
+        ValueError
+            Not a matrix, another number of columns than before, or values that are not finite.
+        """
+        rows = batch.detach().double() if isinstance(batch, Tensor) else np.asarray(batch, dtype=np.float64)
+        if rows.ndim != 2:
+            raise ValueError(f"a batch must be 2-D (rows are samples), got shape {tuple(rows.shape)}")
+        if self.count and rows.shape[1] != len(self._origin):
+            raise ValueError(f"a batch has {rows.shape[1]} columns, those before it had {len(self._origin)}")
+        if not len(rows):
+            return self
+        part = StreamingMoments()
+        part.count, part._origin = len(rows), rows.mean(0)
+        deviation = rows - part._origin
+        part._offset = deviation.mean(0)
+        deviation = deviation - part._offset
+        part.scatter = deviation.T @ deviation
+        if not bool((part.scatter == part.scatter).all()):
+            raise ValueError("a batch must be finite, got NaN or infinite values (or their squares overflow)")
+        return self.merge(part)
+
+    def merge(self, other: StreamingMoments) -> StreamingMoments:
+        """Take in what another has seen; returns itself.
+
+        Raises
+        ------
+        ValueError
+            Different numbers of columns.
+        """
+        if not other.count:
+            return self
+        if not self.count:
+            self.__dict__.update(other.__dict__)
+            return self
+        if len(self._origin) != len(other._origin):
+            raise ValueError(
+                f"moments of {len(other._origin)} columns cannot join those of {len(self._origin)}"
+            )
+        origin, offset, scatter = (
+            _alike(part, self.scatter) for part in (other._origin, other._offset, other.scatter)
+        )
+        delta, total = (origin - self._origin) + (offset - self._offset), self.count + other.count
+        self._offset = self._offset + delta * (other.count / total)
+        weight = self.count * (other.count / total)
+        self.scatter = self.scatter + scatter + weight * (delta[:, None] * delta)
+        self.count = total
+        return self
+
+    def covariance(self, ddof: int = 0) -> Any:
+        """Scatter over ``count - ddof``, shape (d, d).
+
+        Raises
+        ------
+        ValueError
+            Not more than ``ddof`` rows so far.
+        """
+        if self.count <= ddof:
+            raise ValueError(f"a covariance with ddof={ddof} needs more rows than {self.count}")
+        return self.scatter / (self.count - ddof)
+
+
+def _alike(part: Any, like: Any) -> Any:
+    """Of the same kind, on the same device."""
+    if isinstance(like, Tensor):
+        return torch.as_tensor(part).to(like.device)
+    return part.cpu().numpy() if isinstance(part, Tensor) else part
+
+
+class ClassMoments:
+    """:class:`StreamingMoments` of each class, and how the classes scatter within and between themselves.
+
+    Attributes
+    ----------
+    by_class : dict
+        From label to :class:`StreamingMoments`, in the order of appearance.
+    """
+
+    def __init__(self) -> None:
+        self.by_class: dict[Hashable, StreamingMoments] = {}
+
+    def update(self, batch: Any, labels: Any) -> ClassMoments:
+        """Take in rows, shape (n, d), and the label of each.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`StreamingMoments.update`, or another number of labels than rows.
+        """
+        names = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
+        if names.shape != (len(batch),):
+            raise ValueError(f"labels must be 1-D, one a row ({len(batch)}), got shape {names.shape}")
+        rows = batch if isinstance(batch, Tensor) else np.asarray(batch)
+        for name in np.unique(names):
+            self._of(name.item()).update(rows[np.flatnonzero(names == name)])
+        return self
+
+    def merge(self, other: ClassMoments) -> ClassMoments:
+        """Take in what another has seen; returns itself."""
+        for name, moments in other.by_class.items():
+            self._of(name).merge(moments)
+        return self
+
+    def _of(self, name: Hashable) -> StreamingMoments:
+        return self.by_class.setdefault(name, StreamingMoments())
+
+    def total(self) -> StreamingMoments:
+        """Moments of all rows, whatever their class."""
+        whole = StreamingMoments()
+        for part in self.by_class.values():
+            whole.merge(part)
+        return whole
+
+    def within(self) -> Any:
+        """Covariance around the class means, shape (d, d)."""
+        whole = self.total()
+        if not whole.count:
+            raise ValueError("no rows so far: give some to update first")
+        return sum(_alike(part.scatter, whole.scatter) for part in self.by_class.values()) / whole.count
+
+    def between(self) -> Any:
+        """Covariance of the class means, each weighted by its rows; the total one is ``within() + between()``."""
+        return self.total().covariance() - self.within()

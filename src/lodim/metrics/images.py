@@ -1,0 +1,122 @@
+r"""How near images are to others: peak signal-to-noise ratio and structural similarity.
+
+With local means, variances and covariance under a Gaussian window of 11 x 11 pixels, :math:`\sigma = 1.5`, and
+:math:`C_i = (K_i L)^2`, K = (.01, .03), L the range of the data:
+
+.. math::
+    \mathrm{PSNR} = 10 \log_{10} \frac{L^2}{\mathrm{MSE}}, \qquad
+    \mathrm{SSIM} = \operatorname{mean} \frac{(2 \mu_x \mu_y + C_1)(2 \sigma_{xy} + C_2)}
+                        {(\mu_x^2 + \mu_y^2 + C_1)(\sigma_x^2 + \sigma_y^2 + C_2)}
+
+The mean is over windows that lie wholly in the image, and over channels.
+
+References
+----------
+Z. Wang et al., Image quality assessment: from error visibility to structural similarity, IEEE Trans. Image Processing
+13 (2004), equation 13.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+__all__ = ["psnr", "ssim"]
+
+_WINDOW, _SIGMA, _K1, _K2 = 11, 1.5, 0.01, 0.03
+
+
+def psnr(images: Any, reference: Any, *, data_range: int | float = 1.0) -> Any:
+    """Peak signal-to-noise ratio in decibel, infinite for equal images.
+
+    Parameters
+    ----------
+    images, reference : array or Tensor, shape (h, w), (channels, h, w) or (..., channels, h, w)
+    data_range : float
+        Largest possible difference of two pixels: 1 for floats in [0, 1], 255 for bytes.
+
+    Returns
+    -------
+    float, or array or Tensor of shape (...)
+        One number an image; tensors for tensors, differentiable.
+
+    Raises
+    ------
+    ValueError
+        Different shapes, no images, NaN, or a range that is not positive.
+    """
+    x, y = _checked(images, reference, data_range)
+    return _out(10 * (data_range**2 / (x - y).square().mean((-3, -2, -1))).log10(), images)
+
+
+def ssim(images: Any, reference: Any, *, data_range: int | float = 1.0) -> Any:
+    """Structural similarity, 1 for equal images.
+
+    Parameters
+    ----------
+    images, reference : array or Tensor, shape (h, w), (channels, h, w) or (..., channels, h, w)
+        At least 11 x 11 pixels.
+    data_range : float
+        As in :func:`psnr`.
+
+    Returns
+    -------
+    float, or array or Tensor of shape (...)
+        One number an image; tensors for tensors, differentiable.
+
+    Raises
+    ------
+    ValueError
+        As :func:`psnr`; or fewer pixels than the window.
+    """
+    x, y = _checked(images, reference, data_range)
+    if min(x.shape[-2:]) < _WINDOW:
+        raise ValueError(
+            f"ssim needs images of at least {_WINDOW} x {_WINDOW} pixels, got {tuple(x.shape[-2:])}"
+        )
+    place = torch.arange(_WINDOW, dtype=x.dtype, device=x.device) - _WINDOW // 2
+    window = (-0.5 * (place / _SIGMA).square()).exp()
+    window = window / window.sum()
+    # the centre of the range taken off: squares of what is left lose fewer digits, (co)variances do not change
+    centre = x.mean()
+    moments = torch.stack([x - centre, y - centre])
+    moments = torch.cat([moments, moments.square(), (moments[0] * moments[1])[None]])
+    flat = moments.reshape(-1, 1, *x.shape[-2:])
+    flat = conv2d(conv2d(flat, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
+    mx, my, xx, yy, xy = flat.reshape(5, *x.shape[:-2], *flat.shape[-2:])
+    vx, vy, covariance = xx - mx.square(), yy - my.square(), xy - mx * my
+    mx, my = mx + centre, my + centre
+    c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
+    likeness = (2 * mx * my + c1) * (2 * covariance + c2)
+    return _out((likeness / ((mx.square() + my.square() + c1) * (vx + vy + c2))).mean((-3, -2, -1)), images)
+
+
+def _checked(
+    images: Any, reference: Any, data_range: int | float
+) -> tuple[Float[Tensor, ...], Float[Tensor, ...]]:
+    """Both as doubles of shape (..., channels, h, w)."""
+    if not data_range > 0:
+        raise ValueError(f"data_range must be positive, got {data_range}")
+    x, y = (
+        z.double() if isinstance(z, Tensor) else torch.from_numpy(np.array(z, float))
+        for z in (images, reference)
+    )
+    if x.shape != y.shape or x.ndim < 2 or not x.numel():
+        raise ValueError(
+            f"images and reference must have one shape, (..., h, w), got {tuple(x.shape)} and {tuple(y.shape)}"
+        )
+    if bool((x.isnan() | y.isnan()).any()):
+        raise ValueError("images must hold numbers, got NaN")
+    y = y.to(x.device)
+    return (x[None], y[None]) if x.ndim == 2 else (x, y)
+
+
+def _out(values: Tensor, like: Any) -> Any:
+    if isinstance(like, Tensor):
+        return values
+    return float(values) if values.ndim == 0 else values.numpy()

@@ -1,0 +1,297 @@
+r"""Do samples lie where the reference lies, and everywhere there? Do they repeat what was trained on?
+
+:math:`B(y)` is the ball around y through its k-th nearest neighbour of its own set; the union of the reference's
+balls estimates where its distribution lives. For n samples x and m points y of the reference:
+
+.. math::
+    \text{precision} = \frac1n \sum_j 1[\exists i: x_j \in B(y_i)], \qquad
+    \text{recall} = \frac1m \sum_i 1[\exists j: y_i \in B(x_j)]
+
+    \text{density} = \frac{1}{k n} \sum_{i, j} 1[x_j \in B(y_i)], \qquad
+    \text{coverage} = \frac1m \sum_i 1[\exists j: x_j \in B(y_i)]
+
+Recall rests on balls around samples, which a single outlier among them inflates; density and coverage use the
+reference's balls only.
+
+References
+----------
+T. Kynkäänniemi et al., Improved precision and recall metric for assessing generative models, arXiv 1904.06991,
+equations 1-2. M. F. Naeem et al., Reliable fidelity and diversity metrics for generative models, arXiv 2002.09797,
+equations 2-3.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.special import rel_entr
+from torch import Tensor
+
+from lodim.metrics.samples import as_pair, halves
+from lodim.neighbors import TopK, stream_pairs
+from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
+from lodim.results import Result
+from lodim.validation import check_in_range
+
+__all__ = [
+    "DensityCoverage",
+    "MemorisationGap",
+    "ModeCoverage",
+    "PrecisionRecall",
+    "density_coverage",
+    "memorisation_gap",
+    "mode_coverage",
+    "precision_recall",
+]
+
+
+@dataclass(frozen=True)
+class PrecisionRecall(Result):
+    """Share of samples within the reference's support, and the other way round.
+
+    Attributes
+    ----------
+    floor : tuple of float
+        Both figures between two halves of the reference: what perfect samples, half as many, would get.
+    """
+
+    precision: float
+    recall: float
+    n: int
+    n_reference: int
+    floor: tuple[float, float]
+
+    def __str__(self) -> str:
+        return (
+            f"precision {self.precision:.3f} (halves of the reference: {self.floor[0]:.3f}), "
+            f"recall {self.recall:.3f} ({self.floor[1]:.3f})"
+        )
+
+
+@dataclass(frozen=True)
+class DensityCoverage(Result):
+    """How densely samples fill the reference's balls (may pass 1), and the share of balls that hold any.
+
+    Attributes
+    ----------
+    floor : tuple of float
+        Both figures between two halves of the reference: what perfect samples, half as many, would get.
+    """
+
+    density: float
+    coverage: float
+    n: int
+    n_reference: int
+    floor: tuple[float, float]
+
+    def __str__(self) -> str:
+        return (
+            f"density {self.density:.3f} (halves of the reference: {self.floor[0]:.3f}), "
+            f"coverage {self.coverage:.3f} ({self.floor[1]:.3f})"
+        )
+
+
+class _Within:
+    """Counts pairs no further apart than the reference's radius: for each query, and for each reference.
+
+    Squares come out of a product, right to about ``u (d + 2)`` in units of the largest norm; as much is added to the
+    squared radii, so that a point that stands twice is within a ball of radius zero around its twin.
+    """
+
+    def __init__(self, squared_radii: Tensor, n_features: int):
+        self.squared_radii, self.n_features = squared_radii, n_features
+
+    def start(self, n_q: int, n_r: int, device: torch.device, dtype: torch.dtype, unit: float) -> None:
+        """Prepare the counts."""
+        slack = 4 * torch.finfo(dtype).eps * (self.n_features + 2)
+        self.limits = (self.squared_radii / unit**2 + slack).to(dtype)
+        self.of_query = torch.zeros(n_q, dtype=torch.int64, device=device)
+        self.of_reference = torch.zeros(n_r, dtype=torch.int64, device=device)
+
+    def update(self, rows: slice, cols: slice, block: Tensor) -> None:
+        """Count the block."""
+        inside = block <= self.limits[cols]
+        self.of_query[rows] += inside.sum(1)
+        self.of_reference[cols] += inside.sum(0)
+
+    def mirror(self, rows: slice, cols: slice, block: Tensor) -> None:
+        """Queries and references are different sets here."""
+        raise NotImplementedError
+
+    def result(self) -> tuple[Int[Tensor, " n_q"], Int[Tensor, " n_r"]]:
+        """Return both counts."""
+        return self.of_query, self.of_reference
+
+
+def _balls(
+    points: Float[Tensor, "n d"], centres: Float[Tensor, "m d"], k: int
+) -> tuple[Int[Tensor, " n"], Int[Tensor, " m"]]:
+    """How many balls of the centres hold each point, and how many points each ball holds."""
+    squares, _ = stream_pairs(centres, reducers=[TopK(k)], dtype=torch.float64)[0]
+    within = _Within(squares[:, -1], points.shape[1])
+    return stream_pairs(points, centres, reducers=[within], dtype=torch.float64)[0]
+
+
+def _pair_for_balls(samples: Any, reference: Any, k: int) -> tuple[Tensor, Tensor]:
+    check_in_range(k, "k", low=1, integer=True)
+    return as_pair(samples, reference, k + 1, 2 * (k + 1))
+
+
+def precision_recall(
+    samples: Any, reference: Any, k: int = 3, *, random_state: RandomState = 0
+) -> PrecisionRecall:
+    """Precision and recall of two samples' supports, each a union of balls.
+
+    Parameters
+    ----------
+    samples, reference : array or Tensor, shape (n, ...), (m, ...)
+        Best in a feature space whose distances mean something.
+
+    Raises
+    ------
+    ValueError
+        Fewer than k + 1 samples or 2 (k + 1) of the reference, different numbers of features, not finite.
+    """
+    x, y = _pair_for_balls(samples, reference, k)
+    precision, recall = _precision_recall(x, y, k)
+    floor = _precision_recall(*halves(y, derive_seed(root_seed(random_state), "halves")), k)
+    return PrecisionRecall(precision, recall, len(x), len(y), floor)
+
+
+def _precision_recall(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], k: int) -> tuple[float, float]:
+    precision, recall = (float((_balls(a, b, k)[0] > 0).double().mean()) for a, b in ((x, y), (y, x)))
+    return precision, recall
+
+
+def density_coverage(
+    samples: Any, reference: Any, k: int = 5, *, random_state: RandomState = 0
+) -> DensityCoverage:
+    """Density and coverage: as precision and recall, but with balls around the reference only. Input as there."""
+    x, y = _pair_for_balls(samples, reference, k)
+    density, coverage = _density_coverage(x, y, k)
+    floor = _density_coverage(*halves(y, derive_seed(root_seed(random_state), "halves")), k)
+    return DensityCoverage(density, coverage, len(x), len(y), floor)
+
+
+def _density_coverage(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], k: int) -> tuple[float, float]:
+    of_sample, of_ball = _balls(x, y, k)
+    return float(of_sample.double().mean() / k), float((of_ball > 0).double().mean())
+
+
+@dataclass(frozen=True)
+class ModeCoverage(Result):
+    """How samples spread over known modes.
+
+    Attributes
+    ----------
+    counts : tuple of int
+        Samples within the radius of each mode, each counted at its nearest.
+    inside : float
+        Share of samples within the radius of some mode.
+    kl : float
+        Kullback-Leibler divergence, in nats, of the counts' distribution from the uniform one; NaN if nothing is
+        inside, ``log(modes)`` if all is at one mode.
+    n : int
+    """
+
+    counts: tuple[int, ...]
+    inside: float
+    kl: float
+    n: int
+
+    def __str__(self) -> str:
+        covered = sum(count > 0 for count in self.counts)
+        return f"{covered} of {len(self.counts)} modes, {self.inside:.1%} of {self.n} samples inside, KL {self.kl:.3g}"
+
+
+def mode_coverage(samples: Any, modes: Any, radius: int | float) -> ModeCoverage:
+    """Count the samples near each of a mixture's modes.
+
+    Parameters
+    ----------
+    samples : array or Tensor, shape (n, d)
+    modes : array or Tensor, shape (k, d)
+    radius : float
+        In the data's unit.
+
+    Raises
+    ------
+    ValueError
+        Different numbers of columns, values that are not finite, a negative radius.
+    """
+    check_in_range(radius, "radius", low=0.0)
+    x, centres = as_pair(samples, modes)
+    distance, mode = torch.cdist(x, centres, compute_mode="donot_use_mm_for_euclid_dist").min(1)
+    counts = torch.bincount(mode[distance <= radius], minlength=len(centres)).cpu().numpy()
+    total = int(counts.sum())
+    uniform = 1 / len(counts)
+    kl = float(rel_entr(counts / total, uniform).sum()) if total else math.nan
+    return ModeCoverage(tuple(counts.tolist()), total / len(x), kl, len(x))
+
+
+@dataclass(frozen=True)
+class MemorisationGap(Result):
+    """Are samples nearer to what was trained on than to what was held out?
+
+    Attributes
+    ----------
+    value : float
+        Mean distance to the nearest held-out point less that to the nearest training point, in the data's unit. About
+        0 for new samples, positive for copies.
+    to_train, to_test : float
+        The two means.
+    share : float
+        Of samples nearer to a training point (ties count half): 1/2 for new samples, 1 for copies.
+    n : int
+        Samples.
+    n_each : int
+        Training points, and held-out ones: as many of the larger set were drawn as the smaller has.
+    """
+
+    value: float
+    to_train: float
+    to_test: float
+    share: float
+    n: int
+    n_each: int
+
+    def __str__(self) -> str:
+        return (
+            f"memorisation gap {self.value:.4g} ({self.to_train:.4g} to training points, {self.to_test:.4g} to others; "
+            f"{self.share:.1%} of {self.n} samples nearer to training points)"
+        )
+
+
+def memorisation_gap(
+    samples: Any, train: Any, test: Any, *, random_state: RandomState = 0
+) -> MemorisationGap:
+    """Compare distances to the nearest training point and to the nearest held-out one.
+
+    A larger set has nearer points, so both are brought to one size by a random choice of the larger.
+
+    Parameters
+    ----------
+    samples, train, test : array or Tensor, shape (n, ...)
+
+    Raises
+    ------
+    ValueError
+        Different numbers of features, or values that are not finite.
+    """
+    x, seen = as_pair(samples, train)
+    _, unseen = as_pair(samples, test)
+    size = min(len(seen), len(unseen))
+    near = []
+    for name, rows in (("train", seen), ("test", unseen)):
+        order = as_generator(derive_seed(root_seed(random_state), name)).permutation(len(rows))[:size]
+        chosen = rows[torch.from_numpy(np.sort(order)).to(rows.device)]
+        _, nearest = stream_pairs(x, chosen, reducers=[TopK(1)], dtype=torch.float64)[0]
+        near.append((x - chosen[nearest[:, 0]]).norm(dim=1))  # a copy is at zero, not at the pass's rounding
+    nearer = (near[0] < near[1]).double() + 0.5 * (near[0] == near[1]).double()
+    to_train, to_test = (float(distances.mean()) for distances in near)
+    return MemorisationGap(to_test - to_train, to_train, to_test, float(nearer.mean()), len(x), size)

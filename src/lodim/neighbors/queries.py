@@ -1,0 +1,54 @@
+"""What every search for neighbours settles first: which rows it starts from, and a unit whose squares are safe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from lodim.validation import check_in_range
+
+__all__ = ["choose_queries", "safe_scale"]
+
+
+def safe_scale(X: Float[np.ndarray, "n features"]) -> float:
+    """A power of two that keeps squared distances from under- and overflow; 1 for ordinary data.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, n_features)
+        The data, or rows between whose extremes they lie.
+    """
+    width = float((X.max(0).astype(np.float64) - X.min(0)).max())
+    ordinary = (1e-12, 1e12) if X.dtype == np.float32 else (1e-100, 1e100)
+    return 1.0 if width == 0 or ordinary[0] < width < ordinary[1] else float(2.0 ** np.floor(np.log2(width)))
+
+
+def choose_queries(
+    query: Any, kept: Int[np.ndarray, " m"], twin: Int[np.ndarray, " n"], rng: np.random.Generator
+) -> Int[np.ndarray, " n_q"]:
+    """Rows to search from.
+
+    Parameters
+    ----------
+    query : None, int or int array
+        All, so many at random, or these.
+    kept : int ndarray, shape (m,)
+        The distinct rows.
+    twin : int ndarray, shape (n,)
+        The first row equal to each row.
+    """
+    if query is None:
+        return kept
+    if isinstance(query, int | np.integer):
+        check_in_range(query, "query", low=1, integer=True)
+        if query >= len(kept):
+            return kept
+        return np.sort(rng.choice(kept, size=int(query), replace=False))
+    rows = np.asarray(query)
+    if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows):
+        raise ValueError("query must be a count or a 1-D array of row numbers")
+    if rows.min() < 0 or rows.max() >= len(twin):
+        raise ValueError(f"query has rows outside 0 ... {len(twin) - 1}")
+    return np.unique(twin[rows])

@@ -1,0 +1,177 @@
+"""Where a descent's batches come from: tensors, data sets, loaders, iterables that never end, or nothing."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+from lodim.randomness import derive_seed, torch_generator
+from lodim.training.order import epoch_order
+
+__all__ = ["Batches"]
+
+
+class Batches:
+    """Passes over data. Tensors and data sets are shuffled anew in every pass; everything else comes as it is.
+
+    Parameters
+    ----------
+    data : object
+        As :func:`~lodim.training.descend` takes them.
+    batch_size, seed : int
+        Of tensors and data sets.
+    device : torch.device
+        Where batches are brought.
+    rank, world : int
+        Of the rows of every batch of tensors and data sets, each process takes every ``world``-th.
+
+    Attributes
+    ----------
+    length : int or None
+        Batches in a pass; None if nobody knows or the pass has no end.
+    passes, used : int
+        Whole passes made, and batches of the present one used up; the caller counts both.
+    """
+
+    def __init__(
+        self, data: Any, batch_size: int, seed: int, device: torch.device, rank: int = 0, world: int = 1
+    ) -> None:
+        self.seed, self.device, self.rank, self.world = seed, device, rank, world
+        self.batch_size, self.passes, self.used, self.n = batch_size, 0, 0, 0
+        self._start: list[Tensor] = []
+        data = data.tensors if isinstance(data, TensorDataset) else data
+        rows = _as_tensors(data)
+        if rows is not None or (isinstance(data, Dataset) and not isinstance(data, IterableDataset)):
+            self.data = data if rows is None else rows
+            self.n = _length(self.data)
+            self.length: int | None = math.ceil(self.n / batch_size)
+            if self.n == 0:
+                raise ValueError("the data have no rows; there is nothing to descend on")
+            return
+        self.data = DataLoader(data, batch_size=batch_size) if isinstance(data, IterableDataset) else data
+        if self.data is not None and not isinstance(self.data, Iterable):
+            raise TypeError(
+                "data must be tensors, a Dataset, a DataLoader, an iterable of batches or None, got "
+                f"{type(data).__name__}"
+            )
+        try:
+            self.length = None if self.data is None else len(self.data)  # type: ignore[arg-type]
+        except TypeError:  # iterables need not have a length
+            self.length = None
+
+    @property
+    def identity(self) -> Any:
+        """What a checkpoint must agree with."""
+        return self.data if isinstance(self.data, tuple | dict) else (type(self.data).__name__, self.length)
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the present pass is known to be over."""
+        return self.length is not None and self.used >= self.length
+
+    def __iter__(self) -> Iterator[tuple[tuple[Any, ...], int]]:
+        """Yield the rest of the present pass: arguments of the loss, and their number of samples."""
+        if self.data is None:
+            return itertools.repeat(((), 1))
+        return self._of_rows() if self.n else self._of_loader()
+
+    def _of_rows(self) -> Iterator[tuple[tuple[Any, ...], int]]:
+        order, rows = epoch_order(self.n, self.seed, self.passes), self.data
+        first = next(iter(rows.values())) if isinstance(rows, dict) else rows[0]
+        if not isinstance(rows, Dataset):
+            order = order.to(first.device)
+        # every process has at least one row to run its forward with; one too many counts for nothing
+        parts = order.split(self.batch_size)[self.used :]
+        mine = parts if self.world == 1 else [part[self.rank :: self.world] for part in parts]
+        chosen = [(part, len(part)) if len(part) else (order[:1], 0) for part in mine]
+        if isinstance(rows, Dataset):
+            # a generator of its own: torch's global one must stand the same whether a pass was resumed or not
+            generator = torch_generator(derive_seed(self.seed, "loader", self.passes))
+            loader = DataLoader(rows, batch_sampler=[p.tolist() for p, _ in chosen], generator=generator)
+            for batch, (_, n) in zip(loader, chosen, strict=True):
+                yield _arguments(_to(batch, self.device)), n
+        elif isinstance(rows, dict):
+            for part, n in chosen:
+                yield ({k: v[part].to(self.device) for k, v in rows.items()},), n
+        else:
+            here = all(t.device == self.device for t in rows)
+            for part, n in chosen:
+                yield tuple([t[part] if here else t[part].to(self.device) for t in rows]), n
+
+    def _of_loader(self) -> Iterator[tuple[tuple[Any, ...], int]]:
+        now = torch.get_rng_state()
+        if self.used:  # a resumed pass: draw the same order again, and drop what was used
+            for generator, state in zip(self._generators(), self._start, strict=True):
+                generator.set_state(state.cpu())
+        else:
+            self._start = [g.get_state() for g in self._generators()]
+        batches = iter(self.data)
+        if self.used:
+            next(itertools.islice(batches, self.used - 1, self.used), None)
+            torch.set_rng_state(now)
+        for batch in batches:
+            yield _arguments(_to(batch, self.device)), _count(batch)
+
+    def _generators(self) -> list[torch.Generator]:
+        """Torch's global generator, and those that the loader and its samplers have."""
+        holders = [self.data, getattr(self.data, "sampler", None), getattr(self.data, "batch_sampler", None)]
+        holders.append(getattr(holders[-1], "sampler", None))
+        own = {id(g): g for h in holders if isinstance(g := getattr(h, "generator", None), torch.Generator)}
+        return [torch.default_generator, *own.values()]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place in the data."""
+        return {"passes": self.passes, "used": self.used, "start": self._start}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.passes, self.used, self._start = state["passes"], state["used"], state["start"]
+
+
+def _as_tensors(data: Any) -> tuple[Tensor, ...] | dict[str, Tensor] | None:
+    """Data that are rows of tensors (or arrays): one, a tuple or a dict of them; None for anything else."""
+    kinds = (Tensor, np.ndarray)
+    if isinstance(data, kinds):
+        return (torch.as_tensor(data),)
+    if isinstance(data, tuple) and data and all(isinstance(v, kinds) for v in data):
+        return tuple(torch.as_tensor(v) for v in data)
+    if isinstance(data, dict) and data and all(isinstance(v, kinds) for v in data.values()):
+        return {k: torch.as_tensor(v) for k, v in data.items()}
+    return None
+
+
+def _length(data: Any) -> int:
+    if isinstance(data, Dataset):
+        return len(data)  # type: ignore[arg-type]
+    lengths = [len(t) for t in (data.values() if isinstance(data, dict) else data)]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"the tensors of the data have different numbers of rows: {lengths}")
+    return lengths[0]
+
+
+def _arguments(batch: Any) -> tuple[Any, ...]:
+    return tuple(batch) if isinstance(batch, tuple | list) else (batch,)
+
+
+def _to(batch: Any, device: torch.device) -> Any:
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, tuple | list):
+        return [_to(part, device) for part in batch]
+    return {k: _to(v, device) for k, v in batch.items()} if isinstance(batch, dict) else batch
+
+
+def _count(batch: Any) -> int:
+    """Rows of the first tensor found."""
+    if isinstance(batch, dict):
+        batch = list(batch.values())
+    if isinstance(batch, tuple | list):
+        return _count(batch[0]) if batch else 1
+    return len(batch) if isinstance(batch, Tensor) and batch.ndim else 1

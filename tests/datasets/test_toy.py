@@ -1,0 +1,126 @@
+"""Toy sets: counts, moments and dimensions that follow from their definitions; the same seed, the same set."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import label
+from scipy.stats import binomtest, chisquare, kstest
+
+from lodim.datasets import toy
+
+MODES = {
+    "ring": lambda **o: toy.gaussian_ring(4000, **o),
+    "grid": lambda **o: toy.gaussian_grid(5000, **o),
+    "rotated": lambda **o: toy.gaussian_grid(5000, rotated=True, **o),
+    "line": lambda **o: toy.gaussian_line(6000, [1, 2, 4, 5], **o),
+}
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_modes_are_gaussians_of_equal_counts(name):
+    X, mode, centers, std = MODES[name](random_state=0)
+    assert set(np.bincount(mode)) == {len(X) // len(centers)}
+    z = (X - centers[mode]) / std
+    assert kstest(z.ravel(), "norm").pvalue > 1e-3
+    np.testing.assert_allclose(np.cov(z.T), np.eye(z.shape[1]).squeeze(), atol=0.1)
+    assert (np.linalg.norm(X[:, None] - centers, axis=2).argmin(1) == mode).all()
+    assert abs(np.corrcoef(mode, np.arange(len(X)))[0, 1]) < 0.05  # no order in the rows
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+def test_the_grid_has_total_deviation_one(rotated):
+    X, _, centers, std = toy.gaussian_grid(100_000, rotated=rotated, random_state=1)
+    assert std == pytest.approx(0.05 / np.sqrt(0.05**2 + 8), rel=1e-12)
+    np.testing.assert_allclose(np.sqrt(centers.var(0) + std**2), 1.0, rtol=1e-12)
+    np.testing.assert_allclose(X.std(0), 1.0, atol=0.01)
+    gaps = np.linalg.norm(centers[:, None] - centers, axis=2)
+    nearest = np.isclose(gaps, np.sort(gaps[0])[1])
+    np.testing.assert_allclose(gaps[nearest], 2 / np.sqrt(0.05**2 + 8))
+    assert nearest.sum() == 80  # 40 neighbouring pairs
+    along = [bool(np.isclose(np.abs(centers[i] - centers[j]).min(), 0)) for i, j in np.argwhere(nearest)]
+    assert set(along) == {not rotated}
+
+
+def test_the_ring_and_the_line_are_where_they_should_be():
+    ring = toy.gaussian_ring(9, 4, 2.0, 0.0, random_state=0)
+    np.testing.assert_allclose(ring.centers, [[2, 0], [0, 2], [-2, 0], [0, -2]], atol=1e-15)
+    np.testing.assert_array_equal(ring.X, ring.centers[ring.mode])
+    assert sorted(np.bincount(ring.mode)) == [2, 2, 2, 3]
+    assert toy.gaussian_line(5, random_state=0).centers[:, 0].tolist() == [1, 2, 3]
+
+
+def test_the_subspace_has_its_dimension_and_law():
+    X, basis = toy.gaussian_subspace(3000, 20, 3, random_state=0)
+    np.testing.assert_allclose(basis.T @ basis, np.eye(3), atol=1e-12)
+    assert np.linalg.matrix_rank(X) == 3
+    np.testing.assert_allclose(X @ basis @ basis.T, X, atol=1e-12)
+    assert kstest((X @ basis).ravel(), "norm").pvalue > 1e-3
+    first = [toy.gaussian_subspace(1, 2, 1, random_state=seed).basis[0, 0] for seed in range(400)]
+    angle = np.arccos(first) / np.pi  # of a uniform direction of the plane: uniform
+    assert kstest(angle, "uniform").pvalue > 1e-3
+
+
+def test_shapes_have_their_pixels_and_stay_in_their_columns():
+    images, present = toy.simple_shapes(3000, random_state=0)
+    assert set(np.unique(images)) == {0.0, 1.0}
+    for kind, pixels in enumerate((65, 64, 70)):
+        column = images[:, :, 21 * kind : 21 * (kind + 1)].sum((1, 2))
+        np.testing.assert_array_equal(column, pixels * present[:, kind])
+    assert not images[:, :, 63:].any()
+    assert [label(image)[1] for image in images[:60]] == present[:60].sum(1).tolist()
+
+
+def test_shapes_are_there_as_often_and_where_chance_has_them():
+    images, present = toy.simple_shapes(7000, random_state=1)
+    assert chisquare(np.bincount(present @ [1, 2, 4], minlength=8)[1:]).pvalue > 1e-3
+    squares = images[present[:, 1]][:, :, 21:42]
+    top, left = squares.any(2).argmax(1), squares.any(1).argmax(1)
+    assert chisquare(np.bincount(top, minlength=57)).pvalue > 1e-3
+    assert chisquare(np.bincount(left, minlength=14)).pvalue > 1e-3
+    outline = squares[0][top[0] : top[0] + 8, left[0] : left[0] + 8]
+    assert outline.all()
+
+
+@pytest.mark.parametrize("scenario", toy.SCENARIOS)
+def test_outcomes_have_their_probabilities(scenario):
+    z = np.linspace(0, 1, 20_001)
+    p, y = toy.simulate_outcomes(z, scenario, random_state=0)
+    at = {
+        "uniform": (0.0, 0.5, 1.0),
+        "sigmoid": (7.1e-4, 0.9948, 1.0),
+        "skewed": (0.0, 0.2, 0.4),
+        "centered": (0.35, 0.35 + 1 / 6, 0.35 + 1 / 3),
+        "discrete": (0.1, 0.5, 0.9),
+    }[scenario]
+    np.testing.assert_allclose(p[[0, 10_000, 20_000]], at, atol=1e-4)
+    for part in np.array_split(np.arange(len(z)), 5):
+        assert binomtest(int(y[part].sum()), len(part), float(p[part].mean())).pvalue > 1e-3
+    assert len(np.unique(p)) == (5 if scenario == "discrete" else len(z))
+
+
+def test_a_seed_fixes_everything():
+    draws = [
+        *(MODES.values()),
+        lambda **o: toy.gaussian_subspace(5, 4, 2, **o),
+        lambda **o: toy.simple_shapes(5, **o),
+        lambda **o: toy.simulate_outcomes(np.linspace(0.2, 0.8, 50), **o),
+    ]
+    for draw in draws:
+        first, again, other = (draw(random_state=seed) for seed in (3, 3, 4))
+        assert all(np.array_equal(a, b) for a, b in zip(first, again))
+        assert not all(np.array_equal(a, b) for a, b in zip(first, other))
+
+
+def test_what_does_not_fit_is_said():
+    for call, message in [
+        (lambda: toy.gaussian_ring(0), "n must be at least 1"),
+        (lambda: toy.gaussian_ring(5, 0), "modes"),
+        (lambda: toy.gaussian_ring(5, std=-1), "std"),
+        (lambda: toy.gaussian_grid(5, 1, std=0), "nothing to divide by"),
+        (lambda: toy.gaussian_line(5, [[1.0]]), "means"),
+        (lambda: toy.gaussian_subspace(5, 2, 3), "D must be at least 3"),
+        (lambda: toy.simple_shapes(0), "n must be"),
+        (lambda: toy.simulate_outcomes([0.5, 1.5]), "between 0 and 1"),
+        (lambda: toy.simulate_outcomes([0.5], "linear"), "scenario"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            call()
