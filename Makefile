@@ -57,8 +57,10 @@ benchmarks: $(VENV)/.dev ## every benchmark against its peers
 # The peers of benchmarks/dimension.py, each in an environment of its own: DADApy needs numpy < 2, torchid a newer Python
 PYTHON_TORCHID ?= python3.13
 define PEER
-test -x .env-peers/$(1)/bin/python || $(2) -m venv .env-peers/$(1)
-.env-peers/$(1)/bin/python -m pip --disable-pip-version-check install --quiet $(3)
+@if command -v $(2) >/dev/null; then set -ex; \
+  test -x .env-peers/$(1)/bin/python || $(2) -m venv .env-peers/$(1); \
+  .env-peers/$(1)/bin/python -m pip --disable-pip-version-check install --quiet $(3); \
+else echo "$(1) is left out: it needs $(2), which is not here"; fi
 endef
 TORCH := $(shell grep '^torch==' constraints.txt)
 peers:          ## environments with the libraries that we are measured against

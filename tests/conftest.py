@@ -1,9 +1,13 @@
-"""What all tests share: examples of hypothesis without a time limit, and no colours, whatever the environment says."""
+"""What all tests share: one thread a process, examples of hypothesis without a time limit, and no colours."""
 
 import os
 
-import pytest
-from hypothesis import HealthCheck, settings
+# Before NumPy and torch are loaded: the problems are small, and processes side by side would fight for the cores.
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
 # A busy machine may take long over any single example.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -358,6 +358,7 @@ def interruptible():
 
 
 @pytest.mark.usefixtures("interruptible")
+@pytest.mark.slow
 def test_ctrl_c_prints_what_is_known(tmp_path):
     """A model that presses Ctrl-C when it is first trained: the data part is printed and written, the code is 130."""
     (tmp_path / "models_that_stop.py").write_text(
@@ -397,7 +398,7 @@ def test_claims_run_unknown():
 def test_claims_exit_code(monkeypatch, verdict, code):
     from lodim import claims
 
-    record = claims.Claim(name="toy/one", arxiv="0000.00000", statement="One is one.", run=lambda *a: None)
+    record = claims.Claim(name="toy/one", arxiv="0000.00000", statement="One is one.", laptop=lambda *a: None)
     result = claims.ClaimResult(
         name="toy/one", arxiv="0000.00000", statement="One is one.", scale="laptop", verdict=verdict, checks=(),
         seconds=1.0, seed=3,

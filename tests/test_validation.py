@@ -157,6 +157,13 @@ def test_sparse_input_is_refused():
         check_matrix(csr_array(X))
 
 
+def test_masked_entries_are_refused_and_views_that_run_backwards_are_copied():
+    with pytest.raises(ValueError, match=r"X has 1 masked entries.*X\.filled"):
+        check_matrix(np.ma.masked_array(np.eye(2), [[False, True], [False, False]]))
+    assert type(check_matrix(np.ma.masked_array(np.eye(2)))) is np.ndarray
+    assert min(check_matrix(np.eye(3)[::-1]).strides) > 0
+
+
 def test_warnings_point_at_the_caller():
     """In a process of its own: the type checker of the tests puts frames in between."""
     code = (

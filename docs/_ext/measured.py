@@ -43,6 +43,35 @@ def claims():
     return evidence_page(ROOT / "evidence")
 
 
+def methods():
+    """The cards, area by area, and the pages of those that are written."""
+    from lodim.catalog import load_cards, methods_table
+    from lodim.catalog.vocabulary import AREAS
+
+    lines = []
+    for area, meaning in AREAS.items():
+        cards = [card for card in load_cards() if card.area == area]
+        pages = sorted(path.stem for path in (DOCS / area).glob("*.md"))
+        shown = methods_table(cards)
+        for page in pages:  # those of a method; it may have others beside it
+            shown = shown.replace(f"| `{page}` |", f"| [`{page}`]({area}/{page}.md) |")
+        lines += [f"## {area.capitalize()}", "", f"{meaning.capitalize()}.", "", shown, ""]
+        if pages:
+            lines += ["```{toctree}", ":maxdepth: 1", "", *(f"{area}/{page}" for page in pages), "```", ""]
+    return "\n".join(lines)
+
+
+def entry_points():
+    """What can be used today: each method's public names, and what they cost."""
+    from lodim.catalog import methods
+
+    rows = (
+        (card.slug, ", ".join(f"`{name.removeprefix('lodim.')}`" for name in card.entry_points), card.cost)
+        for card in methods(status="available")
+    )
+    return table(("method", "public names, below `lodim`", "cost"), rows)
+
+
 def _rows_of(record):
     shown = None
     for entry in record["rows"]:
@@ -197,7 +226,7 @@ def difficulty():
     return "\n".join(lines)
 
 
-def lp_sampling():
+def sensitivity_sampling():
     """Total sensitivities of three families of matrices, and the recorded claim's draws."""
     import matplotlib.pyplot as plt
 
@@ -205,16 +234,16 @@ def lp_sampling():
 
     found = sensitivity_growth(dims=(4, 8, 16, 24), p=4, n=4000, n_rows=60, random_state=0)
     axes = found.plot()
-    axes.figure.savefig(GENERATED / "lp-sampling.svg")
+    axes.figure.savefig(GENERATED / "sensitivity-sampling.svg")
     plt.close(axes.figure)
     alt = "total sensitivity of Gaussian matrices follows a third of the bound; polynomials and sparse grow slower"
-    lines = [f"![{alt}](../generated/lp-sampling.svg)", ""]
+    lines = [f"![{alt}](../generated/sensitivity-sampling.svg)", ""]
     shown = [
         (r.name, r.d, f"{r.S:.1f}", f"{r.se:.1f}", f"{r.largest:g}") for r in found.to_frame().itertuples()
     ]
     lines += ["4000 rows, p = 4, sixty rows measured of each matrix:", ""]
     lines += [table(("matrix", "columns", "total sensitivity", "standard error", "largest possible"), shown)]
-    file = ROOT / "evidence" / "claims" / "lp-sampling" / "pooled-digits.laptop.json"
+    file = ROOT / "evidence" / "claims" / "sensitivity-sampling" / "pooled-digits.laptop.json"
     if file.exists():
         figures = json.loads(file.read_text())["figures"]
         shown = [
@@ -256,8 +285,8 @@ def learning_rate():
     return f"{said}\n\n{table(head, rows)}"
 
 
-PAGES = (claims, benchmarks, comparison, difficulty, verdict, estimators, lp_sampling, learning_rate)
-MEASURED = (verdict, estimators, learning_rate, lp_sampling)
+PAGES = (methods, entry_points, claims, benchmarks, comparison, difficulty)
+MEASURED = (verdict, estimators, learning_rate, sensitivity_sampling)  # made again when the library changed
 
 
 def _digest():
@@ -272,7 +301,7 @@ def write_pages(app):
     GENERATED.mkdir(exist_ok=True)
     stamp, digest = GENERATED / "measured.digest", _digest()
     fresh = stamp.exists() and stamp.read_text() == digest
-    for page in PAGES:
+    for page in (*PAGES, *MEASURED):
         path = GENERATED / f"{page.__name__}.md"
         if page in MEASURED and fresh and path.exists():
             continue

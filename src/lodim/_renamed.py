@@ -20,9 +20,17 @@ __all__ = ["MOVED", "install", "new_name"]
 # the most special name first: ``new_name`` takes the first that fits
 MOVED = {
     "lodim.landscape.subspace.produce": "lodim.landscape.objective_landscapes.produced",
+    "lodim.landscape.subspace.preparation": "lodim.landscape.objective_landscapes.options",
+    "lodim.landscape.subspace.recompute": "lodim.landscape.objective_landscapes.produced",
     "lodim.landscape.subspace": "lodim.landscape.objective_landscapes",
     "lodim.landscape.search": "lodim.landscape.objective_landscapes.size_search",
+    "lodim.landscape.adapters": "lodim.landscape.comparison.suggest",
+    "lodim.landscape.adapter_options": "lodim.landscape.comparison.adapters",
+    "lodim.landscape.comparison.arguments": "lodim.landscape.comparison.run",
+    "lodim.landscape.finetuning.adapters": "lodim.landscape.comparison.equal_numbers",
     "lodim.landscape.codec": "lodim.landscape.code_lengths",
+    "lodim.neighbors.streamed": "lodim.neighbors.out_of_core",
+    "lodim.neighbors.stream": "lodim.neighbors.pair_blocks",
     "lodim.landscape.quantization.observers": "lodim.landscape.quantization.grid.observers",
     "lodim.landscape.quantization.histogram": "lodim.landscape.quantization.grid.histogram",
     "lodim.landscape.quantization.fake": "lodim.landscape.quantization.grid.fake",
@@ -48,9 +56,7 @@ MOVED = {
     "lodim.landscape.quantization.curvature": "lodim.landscape.quantization.model.curvature",
     "lodim.landscape.quantization.qat": "lodim.landscape.quantization.model.qat",
     "lodim.landscape.quantization.fixed_point": "lodim.landscape.quantization.integer.fixed_point",
-    "lodim.landscape.quantization.agreement": "lodim.landscape.quantization.integer.agreement",
-    "lodim.neighbors.streamed": "lodim.neighbors.out_of_core",
-    "lodim.neighbors.stream": "lodim.neighbors.pair_blocks",
+    "lodim.landscape.quantization.agreement": "lodim.landscape.quantization.model.agreement",
     "lodim.landscape.flora.layers": "lodim.landscape.flora.layer_kinds",
     "lodim.landscape.flora.layer": "lodim.landscape.flora.adapted",
     "lodim.geometry.dimension": "lodim.dimension",
@@ -65,6 +71,8 @@ MOVED = {
     "lodim.geometry.representation": "lodim.geometry.dataset_properties",
     "lodim.geometry.label_sharpness": "lodim.geometry.dataset_properties.label_sharpness",
     "lodim.geometry.scaling_law": "lodim.geometry.dataset_properties.scaling_law",
+    "lodim.profiling.extras_part": "lodim.profiling.beside_dimension",
+    "lodim.profiling.extras": "lodim.profiling.result",
 }
 
 

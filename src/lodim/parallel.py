@@ -121,7 +121,8 @@ def _on_ray(
 ) -> Iterator[tuple[int, Outcome[T]]]:
     ray = require("ray", "ray")
     if not ray.is_initialized():
-        ray.init(address=None if address == "local" else address, log_to_driver=False)
+        where = {"include_dashboard": False} if address == "local" else {"address": address}
+        ray.init(log_to_driver=False, **where)
     shared = ray.put(function)  # large closures travel once, not once a job
     remote = ray.remote(num_cpus=1)(_attempt_at)
     waiting = [remote.remote(shared, index, job) for index, job in enumerate(jobs)]

@@ -6,16 +6,16 @@ The messages are part of the interface: the command line prints them as they are
 from __future__ import annotations
 
 import difflib
-import importlib
 import warnings
 from collections.abc import Collection, Iterable, Sequence
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd  # scikit-learn has loaded it anyway
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_array
+
+from lodim.extras import require
 
 __all__ = [
     "MAX_CLASSES",
@@ -31,29 +31,6 @@ __all__ = [
 ]
 
 MAX_CLASSES = 20
-
-
-def require(module: str, extra: str) -> ModuleType:
-    """Import an optional library or say which extra brings it.
-
-    Parameters
-    ----------
-    module : str
-        Module to import, e.g. ``"faiss"``.
-    extra : str
-        The extra of lodim that installs it.
-
-    Raises
-    ------
-    ImportError
-        Naming the extra.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"this needs {module.split('.')[0]!r}, which is not installed: pip install 'lodim[{extra}]'"
-        ) from error
 
 
 def close_matches(name: str, known: Iterable[str]) -> str:
@@ -169,13 +146,18 @@ def check_matrix(
     TypeError
         A sparse matrix, or objects that are no numbers.
     ValueError
-        Wrong number of axes, too few rows, text, complex numbers, NaN or infinity.
+        Wrong number of axes, too few rows, text, complex numbers, masked entries, NaN or infinity.
     """
     columns = list(getattr(X, "columns", [])) or columns
     if hasattr(X, "detach"):
         X = X.detach().cpu().numpy()
     if hasattr(X, "tocsr"):
         raise TypeError(f"{name} is sparse, and sparse input is not supported; use {name}.toarray()")
+    if np.ma.is_masked(X):
+        n_masked = int(np.ma.count_masked(X))
+        raise ValueError(
+            f"{name} has {n_masked} masked entries; drop those rows, or impute them with {name}.filled(...)"
+        )
     try:
         is_complex = np.iscomplexobj(X)
         array = np.asarray(X, dtype=None if is_complex else dtype)
@@ -201,6 +183,8 @@ def check_matrix(
                 f"{name} has {count} {what} (shape={array.shape}) while a minimum of {least} is required."
             )
     _raise_if_not_finite(array, name, columns)
+    if min(array.strides) < 0:
+        array = array.copy()  # torch takes no view that runs backwards
     return check_array(array, dtype=dtype, ensure_min_samples=min_rows)
 
 

@@ -1,12 +1,11 @@
 """Queries with the method each should find, and how well a way of searching does on them.
 
-``paraphrases`` are fourteen problems told without the papers' words. ``plain`` has one problem for every method,
-written before the cards were; ``terms`` uses the trade's own words and was written after (four words that it showed to
-be missing were then added to cards).
+They stand on the cards. ``paraphrases`` are fourteen problems told without the papers' words. ``plain`` has one problem
+for every method, written before the cards were; ``terms`` uses the trade's own words and was written after (four words
+that it showed to be missing were then added to cards).
 """
 
 import glob
-import json
 import os
 import re
 import shutil
@@ -15,14 +14,13 @@ import tempfile
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 
 import pytest
 
-from lodim.catalog import search
+from lodim.catalog import load_cards, search
 
-HERE = Path(__file__).parent
-DATABASES = ("sqlite", "postgresql")
+# The same on a server takes three times as long: in the slow step. What is PostgreSQL's own is in test_feed_postgres.
+DATABASES = ("sqlite", pytest.param("postgresql", marks=pytest.mark.slow))
 
 
 @dataclass(frozen=True)
@@ -46,12 +44,12 @@ class Places:
 
 @pytest.fixture(scope="session")
 def queries():
-    """Return the sets of queries, each a mapping from text to slug."""
-    plain = json.loads((HERE / "plain_queries.json").read_text())
+    """Return the sets of queries of the cards, each a mapping from text to slug."""
+    cards = load_cards()
     return {
-        "paraphrases": json.loads((HERE / "paraphrases.json").read_text()),
-        "plain": {text: slug for slug, text in plain.items()},
-        "terms": json.loads((HERE / "trade_terms.json").read_text()),
+        "paraphrases": {text: card.slug for card in cards for text in card.queries.told},
+        "plain": {card.queries.plain: card.slug for card in cards},
+        "terms": {text: card.slug for card in cards for text in card.queries.trade},
     }
 
 
@@ -180,13 +178,25 @@ def postgresql():
             shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def blank(tmp_path_factory):
+    """Return a function that puts an empty catalogue at a place: a copy, since making one takes longer."""
+    pytest.importorskip("sqlalchemy", reason="needs the extra 'web'")
+    from lodim.catalog.feed import Catalog
+
+    made = tmp_path_factory.mktemp("blank") / "catalogue.db"
+    Catalog(made, encoder=None).close()
+    return lambda place: shutil.copy(made, place)
+
+
 @pytest.fixture(scope="session", params=DATABASES)
 def fresh(request, tmp_path_factory):
     """Return a function that gives the place of an empty catalogue: a file, or a database on a server."""
     if request.param == "postgresql":
         server = request.getfixturevalue("postgresql")
         return lambda: server.database("catalogue")
-    return lambda: nullcontext(tmp_path_factory.mktemp("catalogue") / "catalogue.db")
+    blank = request.getfixturevalue("blank")
+    return lambda: nullcontext(blank(tmp_path_factory.mktemp("catalogue") / "catalogue.db"))
 
 
 @pytest.fixture

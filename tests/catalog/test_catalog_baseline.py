@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from lodim.catalog import claim_records, find_card, load_cards, status_of
-from lodim.catalog.baseline import evidence_folder, evidence_of, make_baseline, public
+from lodim.catalog.baseline import evidence_folder, make_baseline, public
+from lodim.catalog.cards import evidence_of
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = ROOT / "evidence" / "claims"
@@ -22,9 +23,12 @@ def record(folder, name, verdict="holds", passed=(True, True), scale="laptop"):
         json.dumps(
             {
                 "name": name,
+                "arxiv": "2001.00001",
+                "statement": "It is so.",
+                "seed": 0,
                 "scale": scale,
                 "verdict": verdict,
-                "checks": [{"passed": p} for p in passed],
+                "checks": [{"what": "a", "ours": 1, "expected": "b", "passed": p} for p in passed],
                 "seconds": 1.5,
                 "recorded": "2026-01-01",
                 "machine": {"cpu": "A processor", "cores": 2, "gpu": None},

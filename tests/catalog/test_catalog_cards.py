@@ -10,6 +10,7 @@ import pytest
 from lodim.catalog import AREAS, DATA_KINDS, PROBLEM_TAGS, CardError, find_card, load_cards, methods
 from lodim.catalog.cards import check_together, parse_card
 from lodim.claims import list_claims
+from lodim.extras import extras
 
 CARDS = load_cards()
 SLUGS = [card.slug for card in CARDS]
@@ -35,6 +36,9 @@ see_also = []
 min_rows = 1
 gpu = "no"
 extras = []
+
+[queries]
+plain = "what I would type"
 '''
 
 
@@ -107,7 +111,7 @@ def test_every_entry_point_imports_and_is_public(c):
         assert package.split(".")[1] in c.areas
 
 
-@pytest.mark.parametrize("area", ["landscape", "geometry"])
+@pytest.mark.parametrize("area", sorted({c.area for c in AVAILABLE}))
 def test_every_estimator_has_a_card(area):
     """What can be fitted and is public in an area is an entry point of some method."""
     module = importlib.import_module(f"lodim.{area}")
@@ -180,10 +184,8 @@ def test_a_good_card_is_read():
         ({"snippet": 'snippet = "x = 1' + "\\nx = 2" * 25 + '"'}, "snippet: must have 1 to 25 lines, has 26"),
         ({"gpu": 'gpu = "maybe"'}, "needs.gpu: 'maybe' is not in the vocabulary"),
         ({"min_rows": "min_rows = 0"}, "needs.min_rows: must be a whole number from 1"),
-        (
-            {"extras": 'extras = ["toplogy"]'},
-            "needs.extras: 'toplogy' is not in the vocabulary. Did you mean 'topology'?",
-        ),
+        ({"extras": 'extras = ["Topology!"]'}, "needs.extras: must look like the name of an extra"),
+        ({"plain": 'plain = ""'}, "queries.plain: must be one line"),
         ({"sumary": 'sumary = "x"'}, "sumary: no such field. Did you mean 'summary'?"),
         ({"areas": 'areas = ["privacy"]'}, "threat_model: a privacy method must say who is trusted"),
         ({"title": "title = "}, "not TOML"),
@@ -203,9 +205,15 @@ def test_a_missing_field_is_named(field):
         parse_card(text, "some-method.toml")
 
 
-def test_missing_needs_are_named():
-    with pytest.raises(CardError, match=r"needs: the table \[needs\] is missing"):
-        parse_card(GOOD.split("[needs]")[0], "some-method.toml")
+@pytest.mark.parametrize("table", ["needs", "queries"])
+def test_missing_tables_are_named(table):
+    with pytest.raises(CardError, match=rf"{table}: the table \[{table}\] is missing"):
+        parse_card(re.sub(rf"\[{table}\]\n([^\[]+\n)*", "", GOOD), "some-method.toml")
+
+
+@pytest.mark.skipif(not extras(), reason="lodim is not installed, so that nothing knows its extras")
+def test_methods_that_can_be_used_name_extras_that_exist():
+    assert {extra for c in AVAILABLE for extra in c.needs.extras} <= set(extras())
 
 
 def test_cards_must_agree_with_each_other():

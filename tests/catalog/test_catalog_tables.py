@@ -1,23 +1,19 @@
-"""Generated tables: what the cards and records say, between markers, and nothing else."""
+"""What is generated of the cards and records: the table of methods, the digest of claims."""
 
 import json
 
 import pytest
 
 from lodim.catalog import load_cards, methods_table, update_documents
-from lodim.catalog.tables import BEGIN, END
 
 
 @pytest.fixture
 def checkout(tmp_path):
-    """Return a folder laid out like the project, with one stale page."""
+    """Return a folder laid out like the project, with a stale digest."""
     (tmp_path / "evidence" / "claims").mkdir(parents=True)
-    (tmp_path / "docs").mkdir()
     digest = tmp_path / "src" / "lodim" / "catalog" / "claims_baseline.json"
     digest.parent.mkdir(parents=True)
     digest.write_text("{}")
-    (tmp_path / "docs" / "page.md").write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    (tmp_path / "docs" / "other.md").write_text("nothing to fill\n")
     return tmp_path
 
 
@@ -30,26 +26,13 @@ def test_the_table_has_a_row_for_every_method():
     assert len([line for line in table.splitlines() if line.startswith("| `")]) == 56
 
 
-def test_documents_are_filled_once(checkout):
-    page = checkout / "docs" / "page.md"
-    stale = {p.name for p in update_documents(checkout, check=True)}
-    assert stale == {"page.md", "claims_baseline.json"}
-    assert "old" in page.read_text()
-    assert {p.name for p in update_documents(checkout)} == stale
-    text = page.read_text()
-    assert text.startswith("before\n")
-    assert text.endswith("after\n")
-    assert methods_table() in text
+def test_the_digest_is_written_once(checkout):
+    digest = checkout / "src" / "lodim" / "catalog" / "claims_baseline.json"
+    assert update_documents(checkout, check=True) == [digest]
+    assert digest.read_text() == "{}"
+    assert update_documents(checkout) == [digest]
+    assert json.loads(digest.read_text())["claims"] == []
     assert update_documents(checkout) == []
-    assert (checkout / "docs" / "other.md").read_text() == "nothing to fill\n"
-    digest = json.loads((checkout / "src" / "lodim" / "catalog" / "claims_baseline.json").read_text())
-    assert digest["claims"] == []
-
-
-def test_one_marker_without_the_other_is_an_error(checkout):
-    (checkout / "docs" / "page.md").write_text(f"{BEGIN}\n")
-    with pytest.raises(ValueError, match=r"page.md must hold .* once"):
-        update_documents(checkout)
 
 
 def test_elsewhere_there_is_nothing_to_update(tmp_path):

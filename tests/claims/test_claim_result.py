@@ -1,13 +1,14 @@
 """Checks, verdicts and their JSON form."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lodim.claims import Check, Claim, ClaimResult, check_between, check_that, verdict_of
-from lodim.claims.result import format_expected, format_value
+from lodim.claims import Check, Claim, ClaimResult, Findings, check_between, check_that, verdict_of
+from lodim.results.records import format_expected, format_value
 
 
 @given(st.floats(allow_nan=True), st.floats(allow_nan=False), st.floats(allow_nan=False))
@@ -91,12 +92,31 @@ def test_text_says_what_failed_and_why():
 @pytest.mark.parametrize("name", ["Upper/case", "a b", "", "/a", "a//b", "../a"])
 def test_claim_names_are_safe_file_names(name):
     with pytest.raises(ValueError, match="lower-case"):
-        Claim(name=name, arxiv="1", statement="s", run=len)
+        Claim(name=name, arxiv="1", statement="s", laptop=found)
 
 
-def test_claim_scales_are_known():
-    with pytest.raises(ValueError, match="'laptop', 'full'"):
-        Claim(name="a", arxiv="1", statement="s", run=len, scales=("laptp",))
+def found(seed, progress):
+    for step in progress.part(0.5, 1.0).over("ab"):
+        progress.part(0.0, 0.5)(1.0, f"with {step}")
+    return Findings([check_between("seed", seed, 3, 3)])
+
+
+def test_a_claim_has_the_scales_that_it_has_experiments_for():
+    small = Claim(name="a", arxiv="1", statement="s", laptop=found, needs=("rl",), full_needs=("gpu",))
+    assert small.scales == ("laptop",)
+    with pytest.raises(ValueError, match="scale of a"):
+        small.run("full")
+    both = replace(small, full=lambda seed, progress: Findings([check_that("x", seed, "y", False)]))
+    assert both.scales == ("laptop", "full")
+    assert (both.needed("laptop"), both.needed("full")) == (("rl",), ("gpu", "rl"))
+    assert both.run("laptop", 3).checks[0].passed
+    assert not both.run("full", 3).checks[0].passed
+
+
+def test_progress_fills_its_stretch_and_is_silent_where_nobody_watches():
+    seen = []
+    Claim(name="a", arxiv="1", statement="s", laptop=found).run("laptop", 3, lambda *said: seen.append(said))
+    assert seen == [(0.5, "a"), (0.5, "with a"), (0.75, "b"), (0.5, "with b")]
 
 
 @pytest.mark.parametrize(

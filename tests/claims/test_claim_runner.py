@@ -4,8 +4,10 @@ import importlib
 import json
 import sys
 import textwrap
+from importlib import metadata
 
 import pytest
+import torch
 
 import lodim.claims
 from lodim.claims import Claim, ClaimResult, find_claim, list_claims, run_claim, run_claims
@@ -34,12 +36,11 @@ def workshop(tmp_path, monkeypatch):
 
 
 GOOD = """
-def run(scale, seed, progress):
-    if progress is not None:
-        progress(1.0, "counted")
+def run(seed, progress):
+    progress(1.0, "counted")
     return Findings((check_between("seed doubled", 2 * seed, 6, 6, paper=6),), {"seed": seed}, ("a note",))
 
-CLAIM = Claim(name="test-topic/good", arxiv="0000.00000", statement="Three doubles to six.", run=run, fast=True)
+CLAIM = Claim(name="test-topic/good", arxiv="0000.00000", statement="Three doubles to six.", laptop=run, fast=True)
 """
 
 
@@ -96,10 +97,10 @@ def test_nothing_is_recorded_on_request(workshop, tmp_path, monkeypatch):
 
 
 SKIP = """
-def run(scale, seed, progress):
+def run(seed, progress):
     raise ClaimSkipped("needs a second moon")
 
-CLAIM = Claim(name="test-topic/skip", arxiv="0000.00000", statement="s", run=run)
+CLAIM = Claim(name="test-topic/skip", arxiv="0000.00000", statement="s", laptop=run)
 """
 
 
@@ -115,11 +116,17 @@ def test_a_skipped_claim_leaves_the_record_alone(workshop, tmp_path):
 
 def test_a_missing_extra_or_data_set_skips(workshop, tmp_path, monkeypatch):
     workshop("zz_ray", GOOD.replace("fast=True", "needs=('rl',)"))
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda m: None if m == "gymnasium" else real(m))
+    real = metadata.distribution
+
+    def found(name):
+        if name == "gymnasium":
+            raise metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(metadata, "distribution", found)
     result = run_claim("test-topic/good", out=tmp_path)
     assert result.verdict == "skipped"
-    assert "pip install 'lodim[rl]'" in result.message
+    assert result.message == "gymnasium not installed: pip install 'lodim[rl]'"
 
 
 def test_an_absent_data_set_skips(workshop, tmp_path, monkeypatch):
@@ -135,11 +142,19 @@ def test_an_absent_data_set_skips(workshop, tmp_path, monkeypatch):
     assert not list(tmp_path.glob("claims/**/*.json"))
 
 
+def test_the_full_scale_may_need_more(workshop):
+    workshop("zz_full", GOOD.replace("fast=True", "full=run, full_needs=('gpu',)"))
+    assert run_claim("test-topic/good", seed=3, out=None).verdict == "holds"
+    if not torch.cuda.is_available():
+        skipped = run_claim("test-topic/good", "full", out=None)
+        assert (skipped.verdict, "is for a GPU" in skipped.message) == ("skipped", True)
+
+
 BROKEN = """
-def run(scale, seed, progress):
+def run(seed, progress):
     raise RuntimeError("could not read /some/where/deep/file.bin")
 
-CLAIM = Claim(name="test-topic/broken", arxiv="0000.00000", statement="s", run=run)
+CLAIM = Claim(name="test-topic/broken", arxiv="0000.00000", statement="s", laptop=run)
 """
 
 
@@ -198,5 +213,5 @@ def test_every_shipped_claim_is_complete():
     for claim in claims:
         assert claim.statement.endswith(".")
         assert claim.arxiv.count(".") == 1
-        assert callable(claim.run)
+        assert callable(claim.laptop)
     assert len({c.name for c in claims}) == len(claims)

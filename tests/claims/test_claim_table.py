@@ -2,7 +2,7 @@
 
 import pytest
 
-from lodim.claims import Check, ClaimResult, claims_table, evidence_page, read_evidence, update_tables
+from lodim.claims import Check, Claim, ClaimResult, claims_table, evidence_page, read_evidence, update_tables
 from lodim.claims.table import BEGIN, END
 
 
@@ -33,6 +33,8 @@ def record(root, name="topic/one", verdict="holds", **changes):
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
+    claims = [Claim(name, "1804.08838", "s", len) for name in ("topic/one", "topic/two", "other/three")]
+    monkeypatch.setattr("lodim.claims.table.claims_by_area", lambda: {"geometry": claims})
     monkeypatch.setattr("lodim.claims.table.list_claims", list)
     (tmp_path / "README.md").write_text(f"# Title\n\n{BEGIN}\nold\n{END}\n\nafter\n")
     return tmp_path
@@ -43,6 +45,14 @@ def test_records_are_read_in_order(project):
     record(project, "a/one")
     assert [r.name for r in read_evidence(project / "evidence")] == ["a/one", "b/two"]
     assert read_evidence(project / "nowhere") == []
+
+
+def test_a_record_has_the_name_of_its_file(project):
+    record(project, "old/name", notes=())
+    folder = project / "evidence" / "claims"
+    (folder / "old").rename(folder / "new")
+    (found,) = read_evidence(project / "evidence")
+    assert (found.name, found.command) == ("new/name", "lodim claims run new/name")
 
 
 def test_table_has_a_row_a_claim_and_keeps_failures(project):
@@ -62,7 +72,7 @@ def test_update_fills_the_place_and_only_that(project):
     record(project)
     assert update_tables(project) == [project / "README.md"]
     text = (project / "README.md").read_text()
-    assert text.startswith(f"# Title\n\n{BEGIN}\n| claim")
+    assert text.startswith(f"# Title\n\n{BEGIN}\n| area")
     assert text.endswith(f"{END}\n\nafter\n")
     assert "\nold\n" not in text
     assert update_tables(project) == []
@@ -79,13 +89,15 @@ def test_check_finds_stale_files_without_touching_them(project):
     assert update_tables(project, check=True) == [project / "README.md"]
 
 
-def test_documents_with_markers_are_filled_too(project):
+def test_areas_are_counted_and_systems_linked(project):
     record(project)
-    page = project / "docs" / "deep" / "page.md"
-    page.parent.mkdir(parents=True)
-    page.write_text(f"{BEGIN}\n{END}")
-    (project / "docs" / "other.md").write_text("no markers")
-    assert update_tables(project) == [project / "README.md", page]
+    record(project, "topic/two", verdict="error")
+    (project / "docs" / "geometry").mkdir(parents=True)
+    (project / "docs" / "geometry" / "topic.md").write_text("")
+    update_tables(project)
+    row = (project / "README.md").read_text().splitlines()[5]
+    assert row.startswith("| `geometry`: Geometry of a data set |")
+    assert row.endswith("| other, [topic](docs/geometry/topic.md) | 1 | 0 | 1 | 1 |")
 
 
 @pytest.mark.parametrize("text", [BEGIN, END, f"{END}\n{BEGIN}", f"{BEGIN}{BEGIN}{END}"])

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lodim.datasets import read_table
-from lodim.datasets.tables import find_layout, read_frame
+from lodim.datasets.table_files import find_layout, read_frame
 
 RNG = np.random.default_rng(0)
 NUMBERS = RNG.normal(size=(40, 3)).round(4)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from lodim.datasets import encode_target, read_labels
-from lodim.datasets.targets import attach, pick_labels
+from lodim.datasets.labels import pick_labels
+from lodim.datasets.targets import attach
 from lodim.validation import infer_kind
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from lodim.dimension.methods import GRAPH_METHODS, METHODS
 from lodim.geometry import IntrinsicDimension
@@ -29,19 +28,6 @@ def turned(X, width=30, seed=0):
     """The same points on an isometric copy inside a wider space."""
     q, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(width, X.shape[1])))
     return X @ q.T
-
-
-@parametrize_with_checks(
-    [
-        IntrinsicDimension(),
-        IntrinsicDimension("mle"),
-        IntrinsicDimension("lpca"),
-        IntrinsicDimension("consensus"),
-    ]
-)
-@pytest.mark.filterwarnings("ignore:all rows of X are equal")
-def test_scikit_learn_contract(estimator, check):
-    check(estimator)
 
 
 @pytest.mark.parametrize("shape", ["ball", "cube", "gauss", "sphere"])

@@ -94,17 +94,6 @@ def test_one_graph_serves_all(monkeypatch):
     assert calls == [(800, 80)]
 
 
-def test_json_there_and_back(summary):
-    again = DimensionSummary.from_json(summary.to_json())
-    assert again.dimension == summary.dimension
-    assert again.interval == summary.interval
-    assert again.estimates == summary.estimates
-    assert again.n_components == summary.n_components
-    assert again.scales == summary.scales
-    np.testing.assert_array_equal(again.pointwise, summary.pointwise)
-    assert str(again) == str(summary)
-
-
 def test_tables_and_picture(summary):
     frame = summary.to_frame()
     assert frame.loc["twonn", "dimension"] == summary.estimates["twonn"].dimension

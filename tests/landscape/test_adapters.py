@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lodim.landscape import SubspaceModule, suggest_adapter
-from lodim.landscape.adapters import METHODS, AdapterSuggestion
+from lodim.landscape.comparison.suggest import METHODS, AdapterSuggestion
 from lodim.landscape.flora import FLoRALayer, num_trainable, tucker_numbers
 from lodim.nets import fc
 from lodim.randomness import build_seeded
@@ -228,8 +228,8 @@ def test_a_real_search_closes_the_loop():
 
     X, y = load_digits(return_X_y=True)
     search = LandscapeDimension.for_classifier(
-        lambda: fc(64, 10, width=16, depth=1), X[:900] / 16, y[:900], X[900:1300] / 16, y[900:1300],
-        recipe=Recipe(epochs=3, batch_size=64), lr=0.02, n_seeds=2, random_state=0, resolution=2.0, lr_grid=(1.0,),
+        lambda: fc(64, 10, width=16, depth=1), X[:400] / 16, y[:400], X[900:1300] / 16, y[900:1300],
+        recipe=Recipe(epochs=3, batch_size=80), lr=0.03, n_seeds=1, random_state=0, search=[30, 300], lr_grid=(1.0,),
     )  # fmt: skip
     with pytest.raises(ValueError, match=r"call \.fit"):
         suggest_adapter(search, fc(64, 10, width=16, depth=1))

@@ -1,6 +1,8 @@
 """Comparing ways of spending few bytes: plans fit, sizes are what is stored, nothing is lost."""
 
 import math
+import pickle
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -10,12 +12,12 @@ from torch import nn
 
 from lodim.landscape import WAYS, Comparison, DoesNotFitError, Origin, Way, compare
 from lodim.landscape.code_lengths import message_length_bits
-from lodim.landscape.comparison.arguments import as_task, check_budgets, choose_ways
+from lodim.landscape.comparison.adapters import insert_lora
 from lodim.landscape.comparison.bench import SEED_BYTES, Stored, Workbench, moving_buffers, store_halves
 from lodim.landscape.comparison.result import mean_and_interval
-from lodim.landscape.comparison.run import DENSE, _beyond, _Job, _Race
-from lodim.landscape.comparison.ways import _with_lora
+from lodim.landscape.comparison.run import DENSE, _beyond, _Job, _Race, as_task, check_budgets, choose_ways
 from lodim.landscape.nm_sparsity import compress, decompress
+from lodim.landscape.objective_landscapes.identity import identity
 from lodim.landscape.quantization import quant_layers, size_report
 from lodim.nets import mlp
 from lodim.training import Recipe, Task
@@ -34,25 +36,32 @@ def blobs(n=240, seed=0):
 make_model = partial(mlp, [8, 16, 16, 3])
 
 
-QUICK = {"recipe": Recipe(epochs=3, batch_size=32), "lr": 1e-2, "n_seeds": 2, "random_state": 1}
+QUICK = {"recipe": Recipe(epochs=3, batch_size=32), "lr": 1e-2, "n_seeds": 1, "random_state": 1}
+BRIEF = {**QUICK, "recipe": Recipe(epochs=1, batch_size=40), "lr_grid": [3.0]}
+NAMES = [name for name, way in WAYS.items() if way.available()]
 
 
-@pytest.mark.parametrize("name", [name for name, way in WAYS.items() if way.available()])
-def test_every_plan_fits_its_budget_and_is_stored_within_it(name):
-    found = compare(
-        make_model, blobs(), methods=[name], budget_bytes=[200, 500, 1500], lr_grid=[3.0], **QUICK
-    )
-    assert found.failed == {}
-    assert found.spendings
-    for spending in found.spendings:
+@pytest.fixture(scope="module")
+def every():
+    """All ways, at budgets of which the first is too small for some."""
+    return compare(make_model, blobs(), None, [200, 500, 1500], **BRIEF)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_plan_fits_its_budget_and_is_stored_within_it(every, name):
+    assert every.failed == {}
+    mine = [s for s in every.spendings if s.way == name]
+    assert mine
+    for spending in mine:
         assert 0 < spending.n_bytes <= spending.budget
         assert 0 <= spending.score <= 1
-    sizes = [s.n_bytes for s in found.spendings if s.seed == 0]
+    sizes = [s.n_bytes for s in mine]
     assert sizes == sorted(sizes)
 
 
 def test_more_bytes_help():
-    found = compare(make_model, blobs(), methods=["subspace"], budget_bytes=[12, 900], **QUICK)
+    args = {**QUICK, "n_seeds": 2}
+    found = compare(make_model, blobs(), methods=["subspace"], budget_bytes=[12, 900], lr_grid=[3.0], **args)
     frame = found.to_frame()
     assert frame["score"].iloc[1] > frame["score"].iloc[0]
     assert frame["score"].iloc[1] > 0.9
@@ -112,10 +121,13 @@ def normalised():
     )
 
 
-def bench_of(make=normalised, idle=False):
+@pytest.fixture(scope="module")
+def benches():
+    """A bench that trains, its dense model known, and one that does not."""
     task = Task.from_arrays(*blobs())
-    origin = Origin(make, 3, moving=moving_buffers(make(), task.X))
-    return (Idle if idle else Workbench)(origin, task, QUICK["recipe"], 1e-2, seed=5)
+    origin = Origin(normalised, 3, moving=moving_buffers(normalised(), task.X))
+    bench, fresh = (kind(origin, task, BRIEF["recipe"], 1e-2, seed=5) for kind in (Workbench, Idle))
+    return replace(bench, dense_state=bench.dense.state_dict()), fresh
 
 
 class Idle(Workbench):
@@ -150,10 +162,10 @@ def test_running_statistics_are_counted_in_single_precision_behind_any_wrapper()
     assert torch.equal(module[0][0][1].running_var, torch.full((16,), 1 / 3).double())
 
 
-@pytest.mark.parametrize("name", [name for name, way in WAYS.items() if way.available()])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("budget", [1200, 1500])
-def test_what_is_counted_rebuilds_what_is_scored_and_fits_with_running_statistics(name, budget):
-    bench, fresh = bench_of(), bench_of(idle=True)
+def test_what_is_counted_rebuilds_what_is_scored_and_fits_with_running_statistics(benches, name, budget):
+    bench, fresh = map(replace, benches)
     way = WAYS[name]
     setting = way.plan(bench.origin, budget)
     stored, again = way.spend(bench, setting), way.spend(fresh, setting).module
@@ -208,13 +220,11 @@ def rebuild(name, setting, stored, again):
     return n_bytes + (0 if layers else SEED_BYTES)
 
 
-@pytest.mark.parametrize("budgets", [[600, 1500]])
-def test_ways_are_compared_at_equal_bytes_with_running_statistics(budgets):
-    names = [name for name, way in WAYS.items() if way.available()]
-    found = compare(normalised, blobs(), names, budgets, lr_grid=[1.0], **{**QUICK, "n_seeds": 1})
+def test_ways_are_compared_at_equal_bytes_with_running_statistics():
+    found = compare(normalised, blobs(), NAMES, 600, **BRIEF)
     assert found.failed == {}
-    assert set(found.ways) | set(found.too_small) == set(names)
-    assert all(s.n_bytes <= s.budget for s in found.spendings)
+    assert set(found.ways) | set(found.too_small) == set(NAMES)
+    assert all(s.n_bytes <= 600 for s in found.spendings)
     n_buffers = 6 * 16
     assert found.dense_bytes == 4 * (n_buffers + sum(p.numel() for p in normalised().parameters()))
 
@@ -243,9 +253,25 @@ def test_a_model_given_is_the_origin_and_stays_as_it_was():
 
 @pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_same_seed_gives_the_same_comparison_in_one_process_or_two(n_jobs):
-    args = {"methods": ["subspace"], "budget_bytes": [100, 300], "lr_grid": [1.0, 3.0], **QUICK}
-    scores = [[s.score for s in compare(make_model, blobs(), **args, n_jobs=n).spendings] for n in (1, 1, 2)]
-    assert scores[0] == scores[1] == scores[2]
+    args = {
+        "methods": ["subspace", "FLoRA"],
+        "budget_bytes": 500,
+        "lr_grid": [1.0, 3.0],
+        **QUICK,
+        "n_seeds": 2,
+    }
+    scores = [
+        [s.score for s in compare(make_model, blobs(), **args, n_jobs=n).spendings] for n in (1, n_jobs)
+    ]
+    assert scores[0] == scores[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ways_travel_to_other_processes(name):
+    way = pickle.loads(pickle.dumps(WAYS[name]))
+    origin = Origin(make_model)
+    assert way.plan(origin, 1500) == WAYS[name].plan(origin, 1500)
+    assert identity(way.spend) == identity(WAYS[name].spend)
 
 
 def test_runs_are_kept_and_not_made_again(tmp_path):
@@ -260,7 +286,7 @@ def test_runs_are_kept_and_not_made_again(tmp_path):
     first = compare(make_model, blobs(), **args)
     n_calls = len(calls)
     second = compare(make_model, blobs(), **args)
-    assert (n_calls, len(calls)) == (2, 2)
+    assert (n_calls, len(calls)) == (1, 1)
     assert [s.score for s in first.spendings] == [s.score for s in second.spendings]
 
 
@@ -284,15 +310,21 @@ def changed(what):
     }[what]
 
 
+@pytest.fixture(scope="module")
+def kept_runs(tmp_path_factory):
+    """A comparison's arguments, the folder of its runs, and how many there are."""
+    folder = tmp_path_factory.mktemp("runs")
+    args = {"methods": ["subspace"], "budget_bytes": [200], "model": make_model, "data": blobs(), **BRIEF}
+    compare(**args, cache_dir=folder)
+    return args, folder, len(list(folder.iterdir()))
+
+
 @pytest.mark.parametrize("what", ["labels", "inputs", "validation", "model", "start", "recipe"])
-def test_kept_runs_are_those_of_the_same_data_model_and_recipe(what, tmp_path):
-    args = {"methods": ["subspace"], "budget_bytes": [200], "lr_grid": [1.0], **QUICK, "n_seeds": 1}
-    args |= {"model": make_model, "data": blobs()}
-    compare(**args, cache_dir=tmp_path)
-    n_files = len(list(tmp_path.iterdir()))
-    other = {**args, **changed(what)}
-    kept, plain = compare(**other, cache_dir=tmp_path), compare(**other)
-    assert len(list(tmp_path.iterdir())) == 2 * n_files
+def test_kept_runs_are_those_of_the_same_data_model_and_recipe(what, kept_runs):
+    args, folder, n_files = kept_runs
+    other, before = {**args, **changed(what)}, len(list(folder.iterdir()))
+    kept, plain = compare(**other, cache_dir=folder), compare(**other)
+    assert len(list(folder.iterdir())) == before + n_files
     assert [s.score for s in kept.spendings] == [s.score for s in plain.spendings]
     assert kept.dense == plain.dense
 
@@ -331,7 +363,7 @@ def test_a_way_that_does_not_apply_is_said_with_the_reason():
 @pytest.mark.parametrize("name", ["subspace", "bits", "N:M", "FLoRA"])
 def test_a_model_in_double_precision(name):
     net = normalised().double()
-    found = compare(net, blobs(), name, [1500], lr_grid=[1.0], **{**QUICK, "n_seeds": 1})
+    found = compare(net, blobs(), name, [1500], **BRIEF)
     assert found.failed == {}
     assert found.spendings[0].n_bytes <= 1500
 
@@ -347,18 +379,17 @@ def convolutional():
 def test_every_way_takes_convolutions_of_several_kinds():
     X = np.random.default_rng(0).normal(size=(80, 1, 6, 6))
     y = (X.mean((1, 2, 3)) > 0).astype(int)
-    names = [name for name, way in WAYS.items() if way.available()]
     data = (X[:40], y[:40], X[40:], y[40:])
-    found = compare(convolutional, data, names, 1400, lr_grid=[1.0], device="cpu", **{**QUICK, "n_seeds": 1})
+    found = compare(convolutional, data, NAMES, 1400, device="cpu", **BRIEF)
     assert found.failed == {}
-    assert set(found.ways) | set(found.too_small) == set(names)
+    assert set(found.ways) | set(found.too_small) == set(NAMES)
     assert all(s.n_bytes <= 1400 for s in found.spendings)
 
 
 @pytest.mark.skipif(not WAYS["LoRA"].available(), reason="needs peft")
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_low_rank_updates_reach_every_layer_and_no_other(rank):
-    module = _with_lora(convolutional(), rank)
+    module = insert_lora(convolutional(), rank)
     found = [name for name, layer in module.named_modules() if hasattr(layer, "lora_A")]
     assert found == ["0.0.0", "0.0.3", "1", "3"]
     layers = dict(module.named_modules())
@@ -374,7 +405,8 @@ def test_low_rank_updates_reach_every_layer_and_no_other(rank):
 def test_a_regression_and_a_single_budget():
     X, _, X_val, _ = blobs()
     data = (X, X @ np.arange(8), X_val, X_val @ np.arange(8))
-    found = compare(partial(mlp, [8, 16, 1]), data, ["subspace", "bits"], 400, lr_grid=[1.0, 3.0], **QUICK)
+    quick = {**QUICK, "recipe": Recipe(epochs=6, batch_size=32), "lr": 0.1}
+    found = compare(partial(mlp, [8, 16, 1]), data, ["subspace", "bits"], 400, lr_grid=[1.0], **quick)
     assert found.score_name == "R²"
     assert found.failed == {}
     assert max(s.score for s in found.spendings) > 0
@@ -385,7 +417,7 @@ def test_a_way_that_breaks_is_said_and_the_others_are_kept():
         raise ArithmeticError("no such luck")
 
     ways = {"broken": Way(lambda origin, budget: budget, spend, "none"), "subspace": WAYS["subspace"]}
-    found = compare(make_model, blobs(), methods=ways, budget_bytes=[100], **QUICK)
+    found = compare(make_model, blobs(), methods=ways, budget_bytes=[100], lr_grid=[1.0, 3.0], **QUICK)
     assert found.ways == ("subspace",)
     assert "no such luck" in found.failed["broken"]
     assert "broken is missing" in str(found)
@@ -416,7 +448,12 @@ def test_intervals_over_seeds():
 
 def test_tables_pictures_and_json(tmp_path):
     found = compare(
-        make_model, blobs(), methods=["subspace", "subspace, coded"], budget_bytes=[30, 300], **QUICK
+        make_model,
+        blobs(),
+        ["subspace", "subspace, coded"],
+        [30, 300],
+        lr_grid=[3.0],
+        **{**QUICK, "n_seeds": 2},
     )
     assert found.too_small["subspace, coded"] > 30
     assert "needs at least" in str(found)

@@ -17,7 +17,7 @@ def test_wilson_interval_is_scipys():
         np.testing.assert_allclose(ours, (theirs.low, theirs.high), atol=1e-12)
 
 
-@pytest.mark.parametrize("steepness", [1.5, 4.0, 20.0])
+@pytest.mark.parametrize("steepness", [1.5, 20.0])
 def test_success_probability_finds_the_half_way_point(steepness):
     rng = np.random.default_rng(2)
     sizes = np.array([1, 2, 3, 4, 6, 8, 12, 16])

@@ -76,6 +76,15 @@ def test_tied_parameters_count_once_and_move_together():
     torch.testing.assert_close(spec.call(net, spec.flatten(other), (x,)), other(x))
 
 
+def test_a_layer_in_two_places_keeps_its_own_parameters():
+    shared = nn.Linear(3, 3)
+    net = nn.Sequential(shared, nn.ReLU(), shared)
+    before = dict(net.named_parameters())
+    spec = flat_spec(net)
+    spec.call(net, spec.flatten(net) + 1, (torch.ones(2, 3),))
+    assert all(p is before[name] for name, p in net.named_parameters())
+
+
 def test_frozen_parameters_are_left_out_and_a_filter_chooses():
     net = mlp([3, 4, 2])
     net[0].bias.requires_grad_(False)

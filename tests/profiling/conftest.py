@@ -5,16 +5,19 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from lodim.profiling.extras import Density, Difficulty, Layer, Topology
-from lodim.profiling.result import (
+from lodim.profiling import Profile
+from lodim.profiling.parts import (
+    AssumptionBits,
     CurvePoint,
     DataPart,
-    Estimate,
+    Density,
+    DimensionAtScale,
     LandscapePart,
+    Layer,
+    MeasuredDimension,
     Message,
     Pointwise,
-    Profile,
-    ScalePoint,
+    Topology,
 )
 
 
@@ -25,18 +28,20 @@ def make_data() -> DataPart:
         dimension=9.2,
         interval=(7.8, 10.4),
         estimators={
-            "twonn": Estimate(8.9, (8.4, 9.4), 9.6),
-            "mle": Estimate(8.2, (8.0, 8.4), 9.3),
-            "gride": Estimate(8.7, (8.3, 9.0), 9.2),
-            "lpca": Estimate(12.0, None),
-            "fishers": Estimate(7.8, (7.5, 8.1), None, None, "a lower bound"),
+            "twonn": MeasuredDimension(8.9, (8.4, 9.4), 9.6),
+            "mle": MeasuredDimension(8.2, (8.0, 8.4), 9.3),
+            "gride": MeasuredDimension(8.7, (8.3, 9.0), 9.2),
+            "lpca": MeasuredDimension(12.0, None),
+            "fishers": MeasuredDimension(7.8, (7.5, 8.1), None, None, "a lower bound"),
         },
-        per_class={str(i): Estimate(7.0 + 0.3 * i, (6.5 + 0.3 * i, 7.5 + 0.3 * i), n=178) for i in range(10)},
+        per_class={
+            str(i): MeasuredDimension(7.0 + 0.3 * i, (6.5 + 0.3 * i, 7.5 + 0.3 * i), n=178) for i in range(10)
+        },
         k_f=0.29,
         k_f_pair=("3", "8"),
         n_conflicts=0,
         scale_profile=tuple(
-            ScalePoint(
+            DimensionAtScale(
                 kind, 2**i, 1.1 * 1.17**i, 1797 >> (i if kind == "decimation" else 0), 9.4 - 0.4 * i, 0.2
             )
             for kind in ("gride", "decimation")
@@ -98,8 +103,8 @@ def make_landscape() -> LandscapePart:
     )
 
 
-def make_difficulty() -> Difficulty:
-    return Difficulty(
+def make_difficulty() -> AssumptionBits:
+    return AssumptionBits(
         error=0.01,
         log10_bits=10.61,
         interval=(10.36, 10.93),

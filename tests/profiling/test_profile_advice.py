@@ -2,17 +2,23 @@ import dataclasses
 
 import pytest
 
-from lodim.profiling import advice, data_rules, extra_rules, model_rules
+from lodim.profiling import advice, data_rules, model_rules
 from lodim.profiling.advice import RULES, advise
 from lodim.profiling.data_rules import points_for_density
-from lodim.profiling.extras import Density, Layer, Topology
-from lodim.profiling.result import CurvePoint, Estimate, ScalePoint
+from lodim.profiling.parts import CurvePoint, Density, DimensionAtScale, Layer, MeasuredDimension, Topology
 
 BY_NAME = {rule.__name__: rule for rule in RULES}
 
 
 def scales(*dimensions, se=0.05):
-    return tuple(ScalePoint("gride", 2 ** (i + 1), 1.0 + i, 500, d, se) for i, d in enumerate(dimensions))
+    return tuple(
+        DimensionAtScale("gride", 2 ** (i + 1), 1.0 + i, 500, d, se) for i, d in enumerate(dimensions)
+    )
+
+
+def classes(*dimensions, **named):
+    both = {str(i): d for i, d in enumerate(dimensions)} | named
+    return {name: MeasuredDimension(d) for name, d in both.items()}
 
 
 CASES = [
@@ -61,7 +67,7 @@ CASES = [
     ("assumptions_or_rows", {}, ("by 3.4", "2.3 %")),
     (
         "estimators_disagree",
-        {"data": {"estimators": {"twonn": Estimate(14.0), "mom": Estimate(7.0)}}},
+        {"data": {"estimators": {"twonn": MeasuredDimension(14.0), "mom": MeasuredDimension(7.0)}}},
         ("14.0", "7.0", "TwoNN"),
     ),
     ("scale_dependence", {"data": {"scale_profile": scales(12.0, 10.0, 8.0)}}, ("12.0", "8.0", "8 nearest")),
@@ -69,7 +75,12 @@ CASES = [
     ("linear_or_curved", {"data": {"pca95": 11}}, ("11", "PCA is enough")),
     (
         "class_outlier",
-        {"data": {"per_class": {str(i): Estimate(9.0 + 0.1 * i) for i in range(9)} | {"odd": Estimate(4.0)}}},
+        {
+            "data": {
+                "per_class": {str(i): MeasuredDimension(9.0 + 0.1 * i) for i in range(9)}
+                | {"odd": MeasuredDimension(4.0)}
+            }
+        },
         ("'odd'", "4.0"),
     ),
     ("duplicates", {"data": {"n_duplicates": 180}}, ("180", "10 %")),
@@ -132,7 +143,7 @@ def test_rule_is_silent_when_nothing_calls_for_it(change, rule, fields):
 
 
 def test_every_rule_is_listed_and_bears_empty_profiles(digits_profile):
-    defined = {*data_rules.__all__, *extra_rules.__all__, *model_rules.__all__} - {"points_for_density"}
+    defined = {*data_rules.__all__, *model_rules.__all__} - {"points_for_density"}
     assert set(BY_NAME) == defined
     assert {c[0] for c in CASES} == defined
     bare = dataclasses.replace(digits_profile, data=None, landscape=None, difficulty=None)

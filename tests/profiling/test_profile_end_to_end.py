@@ -1,4 +1,5 @@
 import json
+import time
 
 import numpy as np
 import pytest
@@ -7,8 +8,15 @@ from torch import nn
 
 import lodim
 from lodim.profiling import Profile, ProfileInterrupted
-from lodim.profiling.inputs import read_problem, split
-from lodim.profiling.landscape_part import chance_score, flops_per_row, linear_baseline, plan_training
+from lodim.profiling.inputs import as_dataset, split
+from lodim.profiling.landscape_part import (
+    chance_score,
+    flops_per_row,
+    linear_baseline,
+    measure_landscape,
+    plan_training,
+)
+from lodim.profiling.models import choose_model
 
 
 def blobs(n=84, d=6, classes=3, seed=0):
@@ -16,6 +24,11 @@ def blobs(n=84, d=6, classes=3, seed=0):
     centres = 4 * rng.normal(size=(classes, d))
     y = np.arange(n) % classes
     return centres[y] + rng.normal(size=(n, d)), y
+
+
+def given(X, y):
+    fields = dict.fromkeys(("feature_names", "target_name", "classes", "image_shape"))
+    return as_dataset(X, y, source="a", kind="auto", notes=(), **fields)
 
 
 @pytest.fixture(scope="module")
@@ -101,21 +114,26 @@ def test_without_labels_only_the_data():
 
 
 def test_model_none_keeps_the_labels():
-    X, y = blobs(n=70, classes=2)
+    X, y = blobs()
     p = lodim.profile(X, y, model="none", budget=300)
     assert p.landscape is None
-    assert {name: e.n for name, e in p.data.per_class.items()} == {"0": 35, "1": 35}
+    assert {name: e.n for name, e in p.data.per_class.items()} == {"0": 28, "1": 28, "2": 28}
     assert p.data.k_f > 0
 
 
-def test_regression_by_r2():
+def test_a_regression_by_ones_own_model():
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(120, 5))
-    y = X @ [1.0, -2.0, 0.5, 0.0, 0.0] + 0.05 * rng.normal(size=120)
-    p = lodim.profile(X, y, model="linear", budget=300)
+    X = rng.normal(size=(84, 5))
+    y = X @ [1.0, -2.0, 0.5, 0.0, 0.0] + 0.05 * rng.normal(size=84)
+
+    def tiny(n_in, n_out):
+        return nn.Sequential(nn.Linear(n_in, 8), nn.Tanh(), nn.Linear(8, n_out))
+
+    p = lodim.profile(X, y, model=tiny, budget=300)
     assert p.kind == "regression"
+    assert p.landscape.model == "tiny"
+    assert p.landscape.n_parameters == 5 * 8 + 8 + 8 + 1
     assert p.landscape.score_name == "R²"
-    assert p.landscape.n_parameters == 6
     assert p.landscape.baseline_score > 0.8
     assert p.landscape.bound is None
     assert "of the variance" in p.verdict
@@ -125,20 +143,10 @@ def test_labels_without_meaning_are_called_unsolved():
     X, _ = blobs()
     y = np.random.default_rng(1).normal(size=len(X))
     p = lodim.profile(X, y, model="linear", budget=300)
+    assert p.landscape.n_parameters == 7
     assert p.landscape.unsolved
     assert p.advice[0].rule == "unsolved"
     assert "does not solve it" in p.verdict
-
-
-def test_own_model():
-    X, y = blobs()
-
-    def tiny(n_in, n_out):
-        return nn.Sequential(nn.Linear(n_in, 8), nn.Tanh(), nn.Linear(8, n_out))
-
-    p = lodim.profile(X, y, model=tiny, budget=300)
-    assert p.landscape.model == "tiny"
-    assert p.landscape.n_parameters == 6 * 8 + 8 + 8 * 3 + 3
 
 
 @pytest.mark.parametrize(("when", "has_data"), [(0.0, False), (0.45, True)])
@@ -193,11 +201,26 @@ def test_unequal_classes_count_from_the_commonest():
     X = rng.normal(size=(100, 4))
     y = (np.arange(100) % 10 == 0).astype(int)
     X[y == 1] += 3
-    p = lodim.profile(X, y, model="linear", budget=300)
-    part = p.landscape
+
+    def stop(done, text):
+        if text.startswith("d = ") and not text.startswith("d = 10:"):  # all ten weights are trained
+            raise KeyboardInterrupt
+
+    steps = measure_landscape(
+        given(X, y),
+        choose_model("linear", 4, 2),
+        seed=0,
+        deadline=time.monotonic() + 300,
+        n_jobs=1,
+        ray=None,
+        progress=stop,
+    )
+    (_, notes), (part, _) = next(steps), next(steps)
+    with pytest.raises(KeyboardInterrupt):
+        next(steps)
     assert part.chance_score == pytest.approx(0.9)
     assert part.threshold_score == pytest.approx(0.9 + 0.9 * (part.baseline_score - 0.9))
-    assert any("commonest class" in note for note in p.notes)
+    assert any("commonest class" in note for note in notes)
 
 
 def test_plan_of_training_follows_time_and_cost():
@@ -217,15 +240,14 @@ def test_flops_of_a_matrix():
 
 
 def test_linear_and_constant_baselines():
-    fields = dict.fromkeys(("feature_names", "target_name", "classes", "image_shape"))
     X, y = blobs()
-    parts = split(read_problem(X, y, source="a", kind="auto", notes=(), **fields), seed=0)
+    parts = split(given(X, y), seed=0)
     score, n_weights = linear_baseline(parts, "classification")
     assert score > 0.9
     assert n_weights == 6 * 3 + 3
     assert chance_score(parts, "classification") == pytest.approx(1 / 3, abs=0.05)
     target = X @ np.arange(6.0)
-    parts = split(read_problem(X, target, source="a", kind="auto", notes=(), **fields), seed=0)
+    parts = split(given(X, target), seed=0)
     assert linear_baseline(parts, "regression")[0] > 0.99
     assert chance_score(parts, "regression") == 0.0
 

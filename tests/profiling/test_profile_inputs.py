@@ -4,7 +4,7 @@ import pytest
 
 from lodim.datasets import Dataset
 from lodim.profiling.data_part import expected_seconds, measure_data, plan_sample
-from lodim.profiling.inputs import MAX_TRAIN, MAX_VAL, read_problem, split
+from lodim.profiling.inputs import MAX_TRAIN, MAX_VAL, as_dataset, split
 
 
 def read(X, y=None, **fields):
@@ -17,7 +17,7 @@ def read(X, y=None, **fields):
         "image_shape": None,
         "notes": (),
     }
-    return read_problem(X, y, **(given | fields))
+    return as_dataset(X, y, **(given | fields))
 
 
 @pytest.fixture
@@ -27,17 +27,17 @@ def X():
 
 def test_a_frame_brings_its_column_names(X):
     frame = pd.DataFrame(X, columns=["a", "b", "c", "d"])
-    assert read(frame).names == ("a", "b", "c", "d")
+    assert read(frame).feature_names == ["a", "b", "c", "d"]
 
 
 def test_classes_are_named(X):
     y = np.array(["cat", "dog", "cow"] * 20)
     problem = read(X, y)
     assert problem.kind == "classification"
-    assert problem.classes == ("cat", "cow", "dog")
+    assert problem.classes == ["cat", "cow", "dog"]
     assert list(problem.labels) == list(y)
     coded = read(X, np.arange(60) % 3, classes=["x", "y", "z"])
-    assert coded.classes == ("x", "y", "z")
+    assert coded.classes == ["x", "y", "z"]
     assert list(coded.labels[:3]) == ["x", "y", "z"]
 
 
@@ -60,7 +60,7 @@ def test_a_dataset_brings_everything(X):
         ("n",),
     )
     problem = read(data)
-    assert (problem.source, problem.target_name, problem.classes) == ("toy", "side", ("l", "r"))
+    assert (problem.name, problem.target_name, problem.classes) == ("toy", "side", ["l", "r"])
     assert problem.image_shape == (1, 2, 2)
     assert problem.notes[0] == "n"
 

@@ -9,10 +9,16 @@ from urllib.parse import unquote
 import pytest
 
 from lodim.profiling.advice import advise
-from lodim.profiling.extras import Layer
-from lodim.profiling.panels import data_panels, model_panels
-from lodim.profiling.report import command, key_figures, shares
-from lodim.profiling.result import Estimate
+from lodim.profiling.parts import Layer, MeasuredDimension
+from lodim.profiling.pictures import pictures
+from lodim.profiling.render_svg import svg
+from lodim.profiling.report import command, csv_link, key_figures, shares
+
+
+def picture(p, key):
+    (found,) = (q for q in pictures(p) if q.key == key)
+    return found
+
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -70,25 +76,25 @@ def test_page_has_landmarks_and_heading_order(page):
 
 def test_every_figure_has_a_text_alternative_and_data(page, digits_profile):
     charts = page.of("svg")
-    panels = data_panels(digits_profile) + model_panels(digits_profile)
-    assert len(charts) == len(panels) == 11
+    drawn = pictures(digits_profile)
+    assert len(charts) == len(drawn) == 11
     for attrs in charts:
         assert attrs["role"] == "img"
         assert set(attrs["aria-labelledby"].split()) <= set(page.ids)
-    assert len(page.of("table")) == len(panels)
-    assert len([a for a in page.of("a") if "download" in a]) == len(panels)
+    assert len(page.of("table")) == len(drawn)
+    assert len([a for a in page.of("a") if "download" in a]) == len(drawn)
 
 
 def test_csv_holds_the_unrounded_numbers(digits_profile):
-    panel = next(p for p in model_panels(digits_profile) if p.key == "curve")
-    text = unquote(panel.csv_link.split(",", 1)[1])
+    curve = picture(digits_profile, "curve")
+    text = unquote(csv_link(curve).split(",", 1)[1])
     header, *rows = csv.reader(io.StringIO(text))
-    assert header == list(panel.header)
+    assert header == list(curve.header)
     assert [float(r[2]) for r in rows] == [r.score for r in digits_profile.landscape.curve]
 
 
 def test_sentences_cite_their_figures(digits_profile):
-    said = {p.key: p.shows for p in data_panels(digits_profile) + model_panels(digits_profile)}
+    said = {drawn.key: drawn.shows for drawn in pictures(digits_profile)}
     assert "9.0" in said["scales"]
     assert "7.8" in said["estimators"]
     assert "27" in said["spectrum"]
@@ -102,11 +108,11 @@ def test_sentences_cite_their_figures(digits_profile):
 
 def test_many_layers_are_thinned_out_and_said(change):
     layers = tuple(Layer(f"{i}", "Linear", 9, 3.0 + i / 10) for i in range(60))
-    (panel,) = (q for q in model_panels(change(landscape={"layers": layers})) if q.key == "layers")
-    assert "Every 3th" not in panel.shows
-    assert "One in 3 of 60 layers is drawn" in panel.shows
-    assert panel.svg.count("<circle") == 21
-    assert len(panel.rows) == 60
+    drawn = picture(change(landscape={"layers": layers}), "layers")
+    assert "Every 3th" not in drawn.shows
+    assert "One in 3 of 60 layers is drawn" in drawn.shows
+    assert svg(drawn).count("<circle") == 21
+    assert len(drawn.rows) == 60
 
 
 @pytest.mark.parametrize(
@@ -115,16 +121,16 @@ def test_many_layers_are_thinned_out_and_said(change):
 def test_what_the_model_supplied_is_said(digits_profile, error, bits, words):
     part = dataclasses.replace(digits_profile.difficulty, supplied_error=error, supplied_log10_bits=bits)
     p = dataclasses.replace(digits_profile, difficulty=part)
-    (panel,) = (q for q in data_panels(p) if q.key == "difficulty")
-    assert words in panel.shows
+    drawn = picture(p, "difficulty")
+    assert words in drawn.shows
     assert words in " ".join(str(p).split())
-    assert panel.svg.count("<circle") == 3 + (bits is not None)
+    assert svg(drawn).count("<circle") == 3 + (bits is not None)
 
 
 def test_rows_that_suffice_need_no_figure(digits_profile):
     part = dataclasses.replace(digits_profile.difficulty, log10_bits=None, interval=None, sufficient=True)
     p = dataclasses.replace(digits_profile, difficulty=part)
-    assert "difficulty" not in {q.key for q in data_panels(p)}
+    assert "difficulty" not in {drawn.key for drawn in pictures(p)}
     assert "rows alone suffice" in str(p)
 
 
@@ -132,7 +138,7 @@ def test_names_from_the_data_are_escaped(digits_profile, change):
     evil = '<script>alert("x")</script>'
     p = change(
         data={
-            "per_class": {evil: Estimate(3.0, (2.0, 4.0)), "b": Estimate(5.0)},
+            "per_class": {evil: MeasuredDimension(3.0, (2.0, 4.0)), "b": MeasuredDimension(5.0)},
             "k_f_pair": (evil, "b"),
             "constant_columns": (evil,),
         },
@@ -158,26 +164,26 @@ def test_failed_runs_and_negative_scores_are_drawn_inside(change, digits_profile
     runs = digits_profile.landscape.curve
     odd = (dataclasses.replace(runs[0], score=None), dataclasses.replace(runs[1], score=-40.0), *runs[2:])
     p = change(landscape={"curve": odd, "score_name": "R²"})
-    (panel,) = (q for q in model_panels(p) if q.key == "curve")
-    assert "drawn at the edge" in panel.shows
+    drawn = picture(p, "curve")
+    assert "drawn at the edge" in drawn.shows
     bottom = 280.0
-    assert all(0 <= float(y) <= bottom for y in re.findall(r'cy="([-\d.]+)"', panel.svg))
+    assert all(0 <= float(y) <= bottom for y in re.findall(r'cy="([-\d.]+)"', svg(drawn)))
 
 
 def test_messages_of_one_length_are_told_apart(change, digits_profile):
     worse = dataclasses.replace(digits_profile.landscape.messages[3], score=-2.0)
     p = change(landscape={"messages": (*digits_profile.landscape.messages, worse), "score_name": "R²"})
-    (panel,) = (q for q in model_panels(p) if q.key == "message")
-    assert panel.svg.count("chosen") == 1
-    assert "1 model below" in panel.shows
+    drawn = picture(p, "message")
+    assert svg(drawn).count("chosen") == 1
+    assert "1 model below" in drawn.shows
 
 
 def test_many_classes_are_cut_and_said(change):
-    classes = {f"c{i}": Estimate(3.0 + i / 10) for i in range(60)}
-    (panel,) = (q for q in data_panels(change(data={"per_class": classes})) if q.key == "classes")
-    assert "Of 60 classes" in panel.shows
-    assert panel.svg.count("<circle") == 24
-    assert len(panel.rows) == 60
+    classes = {f"c{i}": MeasuredDimension(3.0 + i / 10) for i in range(60)}
+    drawn = picture(change(data={"per_class": classes}), "classes")
+    assert "Of 60 classes" in drawn.shows
+    assert svg(drawn).count("<circle") == 24
+    assert len(drawn.rows) == 60
 
 
 def test_command_repeats_the_run(digits_profile, change):

@@ -1,11 +1,14 @@
 import dataclasses
 import json
 import math
+import pickle
+import sys
 
 import pytest
 
 from lodim.profiling.advice import advise
-from lodim.profiling.result import Estimate, Profile, scores_by_d
+from lodim.profiling.parts import MeasuredDimension, scores_by_d
+from lodim.profiling.result import Profile
 
 
 def test_json_follows_the_schema(digits_profile, schema_problems):
@@ -44,8 +47,29 @@ def test_json_round_trip_is_equal(digits_profile, tmp_path):
     assert Profile.load_json(tmp_path / "p.json") == p
 
 
+def test_pickles_of_the_first_version_load(digits_profile, monkeypatch):
+    monkeypatch.delitem(sys.modules, "lodim.profiling.extras", raising=False)
+    old_names = {
+        "parts\nMeasuredDimension": "result\nEstimate",
+        "parts\nDimensionAtScale": "result\nScalePoint",
+        "parts\nAssumptionBits": "extras\nDifficulty",
+        "parts\nDensity": "extras\nDensity",
+        "parts\nTopology": "extras\nTopology",
+        "parts\nLayer": "extras\nLayer",
+        "parts\n": "result\n",
+    }
+    text = pickle.dumps(digits_profile, protocol=0)
+    for name, old in old_names.items():
+        assert f"lodim.profiling.{name}".encode() in text
+        text = text.replace(f"lodim.profiling.{name}".encode(), f"lodim.profiling.{old}".encode())
+    with pytest.warns(DeprecationWarning, match=r"lodim\.profiling\.extras is now"):
+        assert pickle.loads(text) == digits_profile
+
+
 def test_nan_and_infinity_become_null(change):
-    p = change(data={"dimension": math.nan, "estimators": {"mle": Estimate(math.inf, (1.0, math.inf))}})
+    p = change(
+        data={"dimension": math.nan, "estimators": {"mle": MeasuredDimension(math.inf, (1.0, math.inf))}}
+    )
     text = p.to_json()
     assert "NaN" not in text
     assert "Infinity" not in text
@@ -148,5 +172,5 @@ def test_plot_draws_without_a_display(digits_profile):
 
     mpl.use("Agg")
     figure = digits_profile.plot()
-    assert len(figure.axes) == 10
+    assert len(figure.axes) == 11
     assert all(ax.get_title(loc="left") for ax in figure.axes)

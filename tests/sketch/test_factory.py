@@ -23,7 +23,7 @@ def double(kind, D, d, **options):
     return make_projection(kind, D, d, dtype=torch.float64, **options)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     kind=st.sampled_from(EVERY),
     size=st.integers(1, 150).flatmap(lambda D: st.tuples(st.just(D), st.integers(1, D))),
@@ -53,9 +53,9 @@ def test_adjointness_in_single_precision(kind):
 
 @pytest.mark.parametrize("kind", EVERY)
 def test_the_gradient_is_the_adjoint_to_every_order(kind):
-    projection = double(kind, 53, 7, scale="row", seed=1)
-    v, g = numbers(2, 7).requires_grad_(), numbers(2, 53).requires_grad_()
-    w = numbers(2, 53, seed=5)
+    projection = double(kind, 13, 3, scale="row", seed=1)
+    v, g = numbers(2, 3).requires_grad_(), numbers(2, 13).requires_grad_()
+    w = numbers(2, 13, seed=5)
     (gradient,) = torch.autograd.grad((projection(v) * w).sum(), v)
     torch.testing.assert_close(gradient, projection.adjoint(w))
     assert torch.autograd.gradcheck(projection, v, check_forward_ad=True)
@@ -119,55 +119,36 @@ def test_scales_differ_by_one_factor(kind):
     torch.testing.assert_close(row, isotropic, rtol=0, atol=0)
 
 
+FEW = torch.zeros(96, dtype=torch.float64)
+FEW[0] = FEW[12] = 1.0
+
+
 @pytest.mark.parametrize("kind", EVERY)
-def test_isotropic_sketches_are_unbiased(kind):
-    """E[P P^T] = I entry by entry: every mean over seeds lies within sampling error."""
-    D, d, n = 24, 6, 300
+def test_moments_of_isotropic_sketches(kind):
+    """Over seeds: E[P P^T] = I, E||P P^T g||^2 is bounded, and inner products survive, for whatever vectors."""
+    D, d, n = 96, 12, 300
     samples = torch.stack([double(kind, D, d, scale="isotropic", seed=s).matrix() for s in range(n)])
-    outer = samples @ samples.mT
-    error = outer.mean(0) - torch.eye(D, dtype=torch.float64)
+
+    # unbiased entry by entry: every mean lies within sampling error
+    outer = samples[:, :24] @ samples[:, :24].mT
+    error = outer.mean(0) - torch.eye(24, dtype=torch.float64)
     allowed = 5.5 * outer.std(0) / math.sqrt(n) + 1e-9
     assert (error.abs() <= allowed).all(), float((error.abs() / allowed).max())
 
+    # E||P P^T g||^2 <= (1 + alpha D/d) ||g||^2 with alpha close to 1
+    for g in (numbers(D), torch.eye(D, dtype=torch.float64)[5], torch.ones(D, dtype=torch.float64)):
+        ratios = (samples @ (samples.mT @ g)[..., None]).square().sum((1, 2)) / g.square().sum()
+        mean, error = ratios.mean(), ratios.std() / math.sqrt(n)
+        assert mean - 4 * error <= 1 + 1.05 * D / d
+        assert mean > 0.5 * D / d  # and it cannot be far below: d numbers cannot hold D
 
-@pytest.mark.parametrize("kind", EVERY)
-@pytest.mark.parametrize("gradient", ["random", "one entry", "constant"])
-def test_second_moment_of_the_desketched_gradient(kind, gradient):
-    """E||P P^T g||^2 <= (1 + alpha D/d) ||g||^2 with alpha close to 1, whatever g is."""
-    D, d, n = 96, 12, 200
-    g = {
-        "random": numbers(D),
-        "one entry": torch.eye(D, dtype=torch.float64)[5],
-        "constant": torch.ones(D, dtype=torch.float64),
-    }[gradient]
-    ratios = []
-    for seed in range(n):
-        projection = double(kind, D, d, scale="isotropic", seed=seed)
-        ratios.append(projection(projection.adjoint(g)).square().sum() / g.square().sum())
-    ratios = torch.stack(ratios)
-    mean, error = ratios.mean(), ratios.std() / math.sqrt(n)
-    assert mean - 4 * error <= 1 + 1.05 * D / d
-    assert mean > 0.5 * D / d  # and it cannot be far below: d numbers cannot hold D
-
-
-@pytest.mark.parametrize(
-    "kind", ["countsketch", "sparse_embedding", "srht", "ams", "dense", "dense_lazy", "fastfood"]
-)
-def test_inner_products_survive_sketching(kind):
-    """The squared error of <P^T g, P^T h> is at most about 2 ||g||^2 ||h||^2 / d, also for vectors of few entries.
-
-    Not for ``cyclic`` (next test), nor ``sparse`` and ``kron``, whose entries have heavy fourth moments.
-    """
-    D, d, n = 96, 12, 300
-    few = torch.zeros(D, dtype=torch.float64)
-    few[0] = few[d] = 1.0
-    for g, h in ((numbers(D), numbers(D, seed=1)), (few, few)):
-        errors = []
-        for seed in range(n):
-            projection = double(kind, D, d, scale="isotropic", seed=seed)
-            errors.append(projection.adjoint(g) @ projection.adjoint(h) - g @ h)
-        squares = torch.stack(errors).square() / (g @ g * (h @ h))
-        assert squares.mean() - 4 * squares.std() / math.sqrt(n) <= 2.2 / d
+    # the squared error of <P^T g, P^T h> is at most about 2 ||g||^2 ||h||^2 / d, also for vectors of few entries;
+    # not for cyclic (next test), nor for the kinds whose entries have heavy fourth moments
+    if kind not in ("cyclic", "sparse", "fastfood_block", "kron", "dense_orthonormal"):
+        for g, h in ((numbers(D), numbers(D, seed=1)), (FEW, FEW)):
+            errors = ((g @ samples) * (h @ samples)).sum(-1) - g @ h
+            squares = errors.square() / (g @ g * (h @ h))
+            assert squares.mean() - 4 * squares.std() / math.sqrt(n) <= 2.2 / d
 
 
 def test_fixed_groups_can_be_hit_by_an_adversary():

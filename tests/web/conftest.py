@@ -5,6 +5,7 @@ import email.policy
 import io
 import json
 import re
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -48,7 +49,7 @@ def clock():
     return Clock()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def daily():
     """Return a function that makes a list of papers as JSON: ``n`` plain ones and any others."""
 
@@ -68,31 +69,67 @@ def daily():
     return of
 
 
-@pytest.fixture
-def site(tmp_path, clock):
-    """Return a function that starts a client of a server with some settings changed."""
-    from fastapi.testclient import TestClient
+@pytest.fixture(scope="session")
+def blank(tmp_path_factory):
+    """Return a function that puts a catalogue without papers at a place: a copy, since making one takes longer."""
+    from lodim.catalog.feed import Catalog
 
+    made = tmp_path_factory.mktemp("blank") / "papers.db"
+    Catalog(made, encoder=None).close()
+    return lambda place: place if place.exists() else shutil.copy(made, place)
+
+
+def application(folder, now, blank, papers, **changed):
+    """Return the application of a folder, with a list of papers taken in."""
     from lodim.catalog.feed import Catalog
     from lodim.web.app import create_app
     from lodim.web.settings import Settings
 
+    blank(folder / "papers.db")
+    catalog = Catalog(folder / "papers.db", encoder=None)
+    if papers is not None:
+        catalog.ingest(io.StringIO(papers), "json", now=now())
+    plain = Settings(data_dir=folder, catalog=folder / "papers.db", evidence=folder / "none", semantic=False)
+    return create_app(replace(plain, **changed), catalog=catalog, now=now)
+
+
+def browser(app, base="http://127.0.0.1", client=("127.0.0.1", 50000)):
+    from fastapi.testclient import TestClient
+
+    return TestClient(app, base_url=base, client=client, raise_server_exceptions=False)
+
+
+@pytest.fixture
+def site(tmp_path, clock, blank):
+    """Return a function that starts a client of a server with some settings changed."""
     opened = []
 
     def start(papers=None, base="http://127.0.0.1", client=("127.0.0.1", 50000), **changed):
-        catalog = Catalog(tmp_path / "papers.db", encoder=None)
-        opened.append(catalog)
-        if papers is not None:
-            catalog.ingest(io.StringIO(papers), "json", now=clock())
-        plain = Settings(
-            data_dir=tmp_path, catalog=tmp_path / "papers.db", evidence=tmp_path / "none", semantic=False
-        )
-        app = create_app(replace(plain, **changed), catalog=catalog, now=clock)
-        return TestClient(app, base_url=base, client=client, raise_server_exceptions=False)
+        opened.append(application(tmp_path, clock, blank, papers, **changed))
+        return browser(opened[-1], base, client)
 
     yield start
-    for catalog in opened:
-        catalog.close()
+    for app in opened:
+        app.state.catalog.close()
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory, blank):
+    """Return a function that gives a new client of a server with some papers, kept for all tests that only read."""
+    from lodim.web.settings import Rate
+
+    kinds = ("search", "paper", "subscribe", "upload", "profile", "run")
+    kept, rates = {}, {name: Rate(10**6, 1.0, 10**6) for name in kinds}
+
+    def of(papers=None):
+        if papers not in kept:
+            folder = tmp_path_factory.mktemp("library")
+            kept[papers] = application(folder, Clock(), blank, papers, rates=rates)
+        return browser(kept[papers])
+
+    yield of
+    for app in kept.values():
+        app.state.catalog.close()
 
 
 @pytest.fixture

@@ -43,9 +43,9 @@ CODES = {"/nowhere": 404, "/paper/999": 404, "/?sort=worst": 422, "/recommend?n=
 
 
 @pytest.fixture
-def shown(site, daily):
-    """Return a client of a server with 45 papers, one of them a method's."""
-    return site(daily(44, [OURS]))
+def shown(library, daily):
+    """Return a client of a server with 45 papers, one of them a method's, that no test changes."""
+    return library(daily(44, [OURS]))
 
 
 def parsed(page):
@@ -168,7 +168,8 @@ def test_paper_shows_how_to_run_its_method(shown):
         assert record.machine in row
 
 
-def test_pages_follow_each_other_and_show_every_paper_once(shown, daily, clock):
+def test_pages_follow_each_other_and_show_every_paper_once(site, daily, clock):
+    shown = site(daily(44, [OURS]))
     seen, path = [], "/?sort=trending"
     while path:
         tree = parsed(shown.get(path))
@@ -236,7 +237,7 @@ def test_a_search_by_meaning_counts_what_it_shows(shown, monkeypatch):
     found = [(card.slug, 1.0 / i) for i, card in enumerate(load_cards(), 1)]
     monkeypatch.setattr("lodim.catalog.semantic.semantic_available", lambda: True)
     monkeypatch.setattr("lodim.catalog.semantic.ranked_by_meaning", lambda text: found)
-    shown.app.state.meaning.state = "ready"
+    monkeypatch.setattr(shown.app.state.meaning, "state", "ready")
     assert search("projection", 20).counted == "the best 20 of 56 methods"
     assert search("projection", 56).counted == "56 methods, best first"
     tree = parsed(shown.get("/search?q=projection"))
@@ -326,7 +327,7 @@ def test_a_record_that_cannot_be_read_is_said(site, tmp_path):
     [(5, 0, 10, True), (0, 0, 10, True), (12, 0, 10, False), (-3, 0, 10, False)],
 )
 def test_bar_of_a_check_shows_on_which_side_it_lies(ours, low, high, inside):
-    from lodim.claims.result import check_between
+    from lodim.results.records import check_between
     from lodim.web.evidence import interval_bar
 
     bar = interval_bar(check_between("x", ours, low, high))

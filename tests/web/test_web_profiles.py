@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import subprocess
 import sys
 import time
 from html import unescape
@@ -90,8 +91,9 @@ def wait_for(condition, seconds=120.0):
 
 
 @pytest.fixture
-def make_site(tmp_path):
+def make_site(tmp_path, blank):
     made = []
+    blank(tmp_path / "papers.db")
 
     def make(code=ANSWER, **options):
         made.append(Site(tmp_path, code, **options))
@@ -423,8 +425,33 @@ def test_page_of_a_run_can_stand_still_without_script(make_site):
     [
         (b"\x89PNG\r\n\x1a\n\x00\x00\x00", "photo.csv", {}, "photo.csv is a binary file"),
         (CSV, "mine.csv", {"target": "lable"}, "Did you mean 'label'?"),
-        pytest.param(b"a,b\n1,2\n3,4\n", "mine.csv", {}, "at least 10", marks=pytest.mark.slow),
-        pytest.param(b"not numpy", "mine.npy", {}, "mine.npy", marks=pytest.mark.slow),
+        (b"a,b\n1,2\n3,4\n", "mine.csv", {}, "at least 10"),
+        (b"not numpy", "mine.npy", {}, "mine.npy"),
+    ],
+)
+def test_what_is_wrong_with_the_data_is_said_in_words(tmp_path, content, name, fields, said):
+    """The work of a job without its process; the process as well: the slow test below."""
+    from lodim.web.worker import _in_words, _profile
+
+    file = f"upload{name[name.index('.') :]}"
+    (tmp_path / file).write_bytes(content)
+    request = {"file": file, "name": name, "target": None, "missing": "auto", "budget": 5, "seed": 0} | fields
+    with pytest.raises((ValueError, TypeError, OSError)) as caught:
+        _profile(tmp_path, request)
+    words = _in_words(caught.value, tmp_path, request)
+    assert said in words
+    assert "upload." not in words
+    assert str(tmp_path) not in words
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("content", "name", "fields", "said"),
+    [
+        (b"\x89PNG\r\n\x1a\n\x00\x00\x00", "photo.csv", {}, "photo.csv is a binary file"),
+        (CSV, "mine.csv", {"target": "lable"}, "Did you mean 'label'?"),
+        (b"a,b\n1,2\n3,4\n", "mine.csv", {}, "at least 10"),
+        (b"not numpy", "mine.npy", {}, "mine.npy"),
     ],
 )
 def test_real_worker_says_what_is_wrong_with_the_data(make_site, content, name, fields, said):
@@ -437,6 +464,22 @@ def test_real_worker_says_what_is_wrong_with_the_data(make_site, content, name, 
     assert str(site.app.state.settings.data_dir) not in page.text
 
 
+def test_a_job_is_refused_more_memory_than_it_may_take():
+    """The limit and its words, without the libraries of the work; with them: the slow test below."""
+    code = (
+        "from pathlib import Path\n"
+        "from lodim.web.worker import _in_words, _limit\n"
+        "_limit(200 << 20)\n"
+        "try:\n"
+        "    bytearray(400 << 20)\n"
+        "except MemoryError as error:\n"
+        "    print(_in_words(error, Path(), {}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "more memory than a job may take" in done.stdout
+
+
+@pytest.mark.slow
 def test_small_file_of_large_data_is_stopped_in_words(make_site):
     site = make_site(None)
     site.get("/profile")

@@ -1,10 +1,13 @@
 """``lodim serve``: the address is said, Ctrl-C ends it, a taken port and a missing extra are told."""
 
 import contextlib
+import logging
+import queue
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from pathlib import Path
 
@@ -31,6 +34,28 @@ def command(*options):
     return [sys.executable, "-c", code, "serve", *options]
 
 
+def test_serves_until_it_is_told_to_end(tmp_path, caplog):
+    """Without a process of its own and its signals, which the slow test below has."""
+    from lodim.web.serving import serve
+    from lodim.web.settings import Settings
+
+    told, servers = queue.Queue(), []
+    settings = Settings(
+        port=0, data_dir=tmp_path, catalog=tmp_path / "p.db", evidence=tmp_path, semantic=False
+    )
+    options = {"tell": told.put, "started": servers.append}
+    server = threading.Thread(target=serve, args=(settings,), kwargs=options, daemon=True)
+    with caplog.at_level(logging.INFO, "lodim.web"):
+        server.start()
+        with urllib.request.urlopen(told.get(timeout=120) + "/methods", timeout=120) as answer:
+            assert b"quantization" in answer.read()
+        servers[0].should_exit = True
+        server.join(120)
+    assert not server.is_alive()
+    assert "GET /methods 200" in caplog.text
+
+
+@pytest.mark.slow
 def test_serves_until_interrupted(tmp_path, first_line):
     options = ("--port", "0", "--catalog", str(tmp_path / "p.db"), "--evidence", str(tmp_path))
     process = subprocess.Popen(command(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -125,7 +150,7 @@ def test_pages_look_for_claims_where_the_command_records_them(started_with, monk
         name="toy/one", arxiv="0000.00000", statement="One is one.", scale="laptop", verdict="holds", checks=(),
         seconds=1.0, seed=0,
     )  # fmt: skip
-    claim = claims.Claim(name="toy/one", arxiv="0000.00000", statement="One is one.", run=lambda *a: None)
+    claim = claims.Claim(name="toy/one", arxiv="0000.00000", statement="One is one.", laptop=lambda *a: None)
     monkeypatch.setattr(claims, "find_claim", lambda name: claim)
     monkeypatch.setattr(claims, "run_claim", lambda *a, progress: recorded.append(Path(a[3])) or result)
     (tmp_path / "clone" / "evidence").mkdir(parents=True)

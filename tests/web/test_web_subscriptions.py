@@ -78,7 +78,8 @@ RATES = {
 
 
 @pytest.fixture
-def site(tmp_path):
+def site(tmp_path, blank):
+    blank(tmp_path / "papers.db")
     made = Site(tmp_path)
     yield made
     made.papers.close()

@@ -1,12 +1,12 @@
 from .baseline import ClaimRecord as ClaimRecord
 from .baseline import claim_records as claim_records
-from .baseline import status_of as status_of
 from .cards import Card as Card
 from .cards import CardError as CardError
 from .cards import Needs as Needs
-from .cards import find_card as find_card
+from .cards import Queries as Queries
 from .cards import load_cards as load_cards
 from .cards import methods as methods
+from .cards import status_of as status_of
 from .query import Query as Query
 from .query import parse_query as parse_query
 from .recommend import Exclusion as Exclusion
@@ -15,6 +15,7 @@ from .recommend import Recommendations as Recommendations
 from .recommend import recommend as recommend
 from .search import Hit as Hit
 from .search import SearchResults as SearchResults
+from .search import find_card as find_card
 from .search import search as search
 from .semantic import Encoder as Encoder
 from .semantic import MiniLM as MiniLM

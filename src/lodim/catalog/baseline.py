@@ -1,4 +1,4 @@
-"""Which methods are there, and what is recorded of their claims: derived, never written into a card.
+"""What is recorded of the claims, and which dotted names are there: derived, never written into a card.
 
 ``claims_baseline.json`` is a digest of the records under ``evidence/claims`` that an installed library carries, with
 the date and the machine of every run. ``lodim methods --write`` makes it; it is not edited by hand, and a claim that
@@ -10,27 +10,27 @@ from __future__ import annotations
 import importlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
-from lodim.catalog.cards import Card
 from lodim.results import Result
+from lodim.results.records import SCALES, ClaimResult, read_records
 
 __all__ = [
     "ClaimRecord",
     "claim_records",
+    "digest",
     "evidence_folder",
-    "evidence_of",
+    "in_words",
     "make_baseline",
     "public",
-    "status_of",
+    "recorded_in",
 ]
 
-SCALE = "laptop"
 FILE = "claims_baseline.json"
 
 
@@ -81,28 +81,38 @@ def evidence_folder() -> Path:
     return Path(platformdirs.user_data_dir("lodim", appauthor=False)) / here
 
 
-def _digest(record: dict[str, Any], name: str) -> ClaimRecord:
-    machine = record.get("machine", {})
+def digest(result: ClaimResult) -> ClaimRecord:
+    """Return what an installed library keeps of a record."""
+    machine = result.machine
     return ClaimRecord(
-        name=name,  # of the file: a renamed claim moves its record with it
-        scale=record["scale"],
-        verdict=record["verdict"],
-        checks_passed=sum(bool(check["passed"]) for check in record["checks"]),
-        checks=len(record["checks"]),
-        seconds=record["seconds"],
-        recorded=record["recorded"],
+        name=result.name,
+        scale=result.scale,
+        verdict=result.verdict,
+        checks_passed=sum(check.passed for check in result.checks),
+        checks=len(result.checks),
+        seconds=result.seconds,
+        recorded=result.recorded,
         machine=f"{machine.get('cpu')}, {machine.get('cores')} cores, {machine.get('gpu') or 'no GPU'}",
-        version=record.get("versions", {}).get("lodim", ""),
-        command=record["command"].replace(record["name"], name),
+        version=result.versions.get("lodim", ""),
+        command=result.command,
     )
+
+
+def recorded_in(evidence: str | os.PathLike[str] = "evidence") -> dict[str, ClaimRecord]:
+    """Return the laptop-scale runs recorded in an evidence folder, by the claim's name.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        A file there holds no record.
+    """
+    return {r.name: digest(r) for r in read_records(evidence) if r.scale == SCALES[0]}
 
 
 def make_baseline(evidence: str | os.PathLike[str] = "evidence") -> str:
     """Return the text of ``claims_baseline.json`` for the laptop-scale records of an evidence folder."""
-    folder, end = Path(evidence) / "claims", f".{SCALE}.json"
-    named = sorted((p.relative_to(folder).as_posix().removesuffix(end), p) for p in folder.rglob(f"*{end}"))
-    records = [_digest(json.loads(p.read_text(encoding="utf-8")), name) for name, p in named]
-    made = {"made_by": "lodim methods --write", "scale": SCALE, "claims": [r.to_dict() for r in records]}
+    records = [record.to_dict() for record in recorded_in(evidence).values()]
+    made = {"made_by": "lodim methods --write", "scale": SCALES[0], "claims": records}
     return json.dumps(made, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -130,21 +140,8 @@ def public(entry_point: str) -> bool:
         return False
 
 
-def status_of(card: Card) -> str:
-    """Return ``"available"`` if the method can be used and its evidence is recorded, else ``"planned"``.
-
-    Returns
-    -------
-    str
-        Available means: there are entry points, all are public, and a laptop-scale run of at least one of its claims is
-        recorded. It does not say that the claims hold; :func:`evidence_of` does.
-    """
-    usable = bool(card.entry_points) and all(map(public, card.entry_points))
-    return "available" if usable and any(name in claim_records() for name in card.claims) else "planned"
-
-
-def evidence_of(card: Card, records: Mapping[str, ClaimRecord] | None = None) -> str:
-    """Return in a few words what the recorded runs of a card's claims said, e.g. ``7 hold`` or ``not run``.
+def in_words(claims: Iterable[str], records: Mapping[str, ClaimRecord] | None = None) -> str:
+    """Return in a few words what the recorded runs of some claims said, e.g. ``7 hold`` or ``not run``.
 
     Parameters
     ----------
@@ -152,22 +149,16 @@ def evidence_of(card: Card, records: Mapping[str, ClaimRecord] | None = None) ->
         By the claim's name; by default those that come with this version.
     """
     known = claim_records() if records is None else records
-    return _in_words(known[name].verdict if name in known else None for name in card.claims)
-
-
-def _in_words(verdicts: Iterable[str | None]) -> str:
-    found = list(verdicts)
-    if not any(found):
-        return "not run"
-    said = []
-    for verdict, one, many in (
-        ("holds", "holds", "hold"),
-        ("differs", "differs", "differ"),
-        ("fails", "fails", "fail"),
-        ("error", "broke", "broke"),
-        (None, "not run", "not run"),
-    ):
-        n = found.count(verdict)
-        if n:
-            said.append(f"{n} {one if n == 1 else many}")
-    return ", ".join(said)
+    found = Counter(known[name].verdict if name in known else None for name in claims)
+    said = [
+        f"{found[verdict]} {one if found[verdict] == 1 else many}"
+        for verdict, one, many in (
+            ("holds", "holds", "hold"),
+            ("differs", "differs", "differ"),
+            ("fails", "fails", "fail"),
+            ("error", "broke", "broke"),
+            (None, "not run", "not run"),
+        )
+        if found[verdict]
+    ]
+    return ", ".join(said) if set(found) - {None} else "not run"

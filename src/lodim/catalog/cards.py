@@ -15,10 +15,23 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
-from lodim.catalog.vocabulary import ALSO_HANDLED_AS, AREAS, DATA_KINDS, EXTRAS, GPU, PROBLEM_TAGS, words_for
+from lodim.catalog.baseline import ClaimRecord, claim_records, in_words, public
+from lodim.catalog.vocabulary import ALSO_HANDLED_AS, AREAS, DATA_KINDS, GPU, PROBLEM_TAGS, words_for
 from lodim.results import Result
 
-__all__ = ["Card", "CardError", "Needs", "find_card", "load_cards", "methods", "parse_card"]
+__all__ = [
+    "Card",
+    "CardError",
+    "Needs",
+    "Queries",
+    "check_together",
+    "evidence_of",
+    "load_cards",
+    "methods",
+    "parse_card",
+    "status_of",
+    "suggestion",
+]
 
 ONE_LINE_MOST, SUMMARY_LEAST, SUMMARY_MOST, SNIPPET_MOST = 140, 80, 200, 25
 _SLUG, _ARXIV = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*"), re.compile(r"\d{4}\.\d{4,5}")
@@ -47,6 +60,23 @@ class Needs:
     min_rows: int
     gpu: str
     extras: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What a person who needs the method might type; searches are tested with it, and do not read it.
+
+    Attributes
+    ----------
+    plain : str
+        The problem in plain words, not the paper's.
+    trade, told : tuple of str
+        In the trade's own words; and told otherwise.
+    """
+
+    plain: str
+    trade: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,6 +109,7 @@ class Card(Result):
         Who is trusted with what; privacy only.
     snippet : str or None
         At most 25 lines that run in under a minute on a processor.
+    queries : Queries
     """
 
     slug: str
@@ -96,6 +127,7 @@ class Card(Result):
     entry_points: tuple[str, ...]
     claims: tuple[str, ...]
     see_also: tuple[str, ...]
+    queries: Queries
     upstream_code: str | None = None
     threat_model: str | None = None
     snippet: str | None = None
@@ -108,8 +140,6 @@ class Card(Result):
     @property
     def status(self) -> str:
         """``"available"`` or ``"planned"``; see :func:`lodim.catalog.status_of`."""
-        from lodim.catalog.baseline import status_of
-
         return status_of(self)
 
     @property
@@ -162,11 +192,12 @@ def _list_of(check: Callable[[Any], str | None], least: int = 0) -> Callable[[An
 def _one_of(vocabulary: Iterable[str]) -> Callable[[Any], str | None]:
     known = tuple(vocabulary)
     return lambda value: (
-        None if value in known else f"{value!r} is not in the vocabulary.{_suggestion(value, known)}"
+        None if value in known else f"{value!r} is not in the vocabulary.{suggestion(value, known)}"
     )
 
 
-def _suggestion(typed: Any, known: Iterable[str]) -> str:
+def suggestion(typed: Any, known: Iterable[str]) -> str:
+    """Return `` Did you mean 'x' or 'y'?`` for a mistyped word, or an empty string."""
     found = difflib.get_close_matches(str(typed).lower(), list(known), n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(map(repr, found))}?" if found else ""
 
@@ -221,9 +252,14 @@ _RULES: dict[str, Callable[[Any], str | None]] = {
 _NEEDS_RULES: dict[str, Callable[[Any], str | None]] = {
     "min_rows": _whole(1),
     "gpu": _one_of(GPU),
-    "extras": _list_of(_one_of(EXTRAS)),
+    "extras": _list_of(_matching(_SLUG, "the name of an extra")),
 }
-_OPTIONAL = ("upstream_code", "threat_model", "snippet")
+_QUERY_RULES: dict[str, Callable[[Any], str | None]] = {
+    "plain": _one_line,
+    "trade": _list_of(_one_line),
+    "told": _list_of(_one_line),
+}
+_OPTIONAL = ("trade", "told", "upstream_code", "threat_model", "snippet")
 
 
 def _checked(
@@ -232,7 +268,7 @@ def _checked(
     """Return the table's values, lists as tuples, or raise for the first field that breaks its rule."""
     unknown = [name for name in table if name not in rules]
     if unknown:
-        raise CardError(f"{file}: {within}{unknown[0]}: no such field.{_suggestion(unknown[0], rules)}")
+        raise CardError(f"{file}: {within}{unknown[0]}: no such field.{suggestion(unknown[0], rules)}")
     missing = [name for name in rules if name not in table and name not in _OPTIONAL]
     if missing:
         raise CardError(f"{file}: {within}{missing[0]}: missing")
@@ -262,11 +298,13 @@ def parse_card(text: str, file: str) -> Card:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise CardError(f"{file}: not TOML: {error}") from error
-    needs = table.pop("needs", None)
-    if not isinstance(needs, dict):
-        raise CardError(f"{file}: needs: the table [needs] is missing")
+    inner = {name: table.pop(name, None) for name in ("needs", "queries")}
+    for name, found in inner.items():
+        if not isinstance(found, dict):
+            raise CardError(f"{file}: {name}: the table [{name}] is missing")
     values = _checked(table, _RULES, file)
-    values["needs"] = Needs(**_checked(needs, _NEEDS_RULES, file, "needs."))
+    values["needs"] = Needs(**_checked(inner["needs"], _NEEDS_RULES, file, "needs."))
+    values["queries"] = Queries(**_checked(inner["queries"], _QUERY_RULES, file, "queries."))
     values["summary"] = " ".join(values["summary"].split())
     if "snippet" in values:
         values["snippet"] = values["snippet"].strip("\n") + "\n"
@@ -319,31 +357,22 @@ def load_cards() -> tuple[Card, ...]:
     return tuple(sorted(cards, key=lambda card: card.slug))
 
 
-def find_card(key: str) -> Card:
-    """Return the card with this slug, arXiv identifier or title.
+def status_of(card: Card) -> str:
+    """Return ``"available"`` if the method can be used and its evidence is recorded, else ``"planned"``.
 
-    Parameters
-    ----------
-    key : str
-        ``"flora"``, ``"2405.14739"``, ``"arXiv:2405.14739v2"``, the paper's address or its title.
-
-    Raises
-    ------
-    ValueError
-        Nothing is called so; the message proposes what comes close.
+    Returns
+    -------
+    str
+        Available means: there are entry points, all are public, and a laptop-scale run of at least one of its claims is
+        recorded. It does not say that the claims hold; :func:`evidence_of` does.
     """
-    typed = " ".join(key.split()).lower()
-    identifier = re.search(r"(\d{4}\.\d{4,5})(v\d+)?$", typed.rstrip("/"))
-    for card in load_cards():
-        if typed in (card.slug, card.title.lower()) or (identifier and identifier[1] == card.arxiv_id):
-            return card
-    suggestion = _suggestion(typed.replace(" ", "-"), [card.slug for card in load_cards()])
-    if not suggestion:
-        from lodim.catalog.search import search
+    usable = bool(card.entry_points) and all(map(public, card.entry_points))
+    return "available" if usable and any(name in claim_records() for name in card.claims) else "planned"
 
-        hits = search(key, k=3, mode="lexical").hits
-        suggestion = f" Did you mean {' or '.join(repr(hit.slug) for hit in hits)}?" if hits else ""
-    raise ValueError(f"no method is called {key!r}.{suggestion} 'lodim methods' lists them all.")
+
+def evidence_of(card: Card, records: Mapping[str, ClaimRecord] | None = None) -> str:
+    """Return in a few words what the recorded runs of a card's claims said; see :func:`~.baseline.in_words`."""
+    return in_words(card.claims, records)
 
 
 def methods(
@@ -377,7 +406,7 @@ def methods(
     ):
         if value is not None and value not in known:
             raise ValueError(
-                f"no {name} is called {value!r}.{_suggestion(value, known)} There are: {', '.join(known)}"
+                f"no {name} is called {value!r}.{suggestion(value, known)} There are: {', '.join(known)}"
             )
     return tuple(
         card
@@ -390,4 +419,4 @@ def methods(
     )
 
 
-assert {f.name for f in fields(Card)} == {*_RULES, "needs"}
+assert {f.name for f in fields(Card)} == {*_RULES, "needs", "queries"}

@@ -9,6 +9,7 @@ same query always gives the same list.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
@@ -17,11 +18,11 @@ from functools import lru_cache
 from typing import Any
 
 from lodim.catalog.baseline import claim_records
-from lodim.catalog.cards import Card, load_cards
+from lodim.catalog.cards import Card, load_cards, suggestion
 from lodim.catalog.query import Query, match_expression, parse_query
 from lodim.results import Result
 
-__all__ = ["MODES", "Hit", "SearchIndex", "SearchResults", "fuse", "search", "shared_index"]
+__all__ = ["MODES", "Hit", "SearchIndex", "SearchResults", "find_card", "fuse", "search", "shared_index"]
 
 MODES = ("auto", "hybrid", "lexical", "semantic")
 WEIGHTS = {"title": 4.0, "body": 1.0, "words": 2.0}
@@ -304,3 +305,28 @@ def search(text: str, k: int = 20, *, mode: str = "auto") -> SearchResults:
 
 def _hit(card: Card, score: float, lexical: int | None, semantic: int | None) -> Hit:
     return Hit(card.slug, card.title, card.area, card.one_line, card.status, score, lexical, semantic)
+
+
+def find_card(key: str) -> Card:
+    """Return the card with this slug, arXiv identifier or title.
+
+    Parameters
+    ----------
+    key : str
+        ``"flora"``, ``"2405.14739"``, ``"arXiv:2405.14739v2"``, the paper's address or its title.
+
+    Raises
+    ------
+    ValueError
+        Nothing is called so; the message proposes what comes close.
+    """
+    typed = " ".join(key.split()).lower()
+    identifier = re.search(r"(\d{4}\.\d{4,5})(v\d+)?$", typed.rstrip("/"))
+    for card in load_cards():
+        if typed in (card.slug, card.title.lower()) or (identifier and identifier[1] == card.arxiv_id):
+            return card
+    said = suggestion(typed.replace(" ", "-"), [card.slug for card in load_cards()])
+    if not said:
+        hits = search(key, k=3, mode="lexical").hits
+        said = f" Did you mean {' or '.join(repr(hit.slug) for hit in hits)}?" if hits else ""
+    raise ValueError(f"no method is called {key!r}.{said} 'lodim methods' lists them all.")

@@ -9,7 +9,6 @@ weights is compared before they are used. Vectors of cards are kept on disk unde
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import logging
 import os
 import tempfile
@@ -23,6 +22,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lodim.catalog.cards import Card, load_cards
+from lodim.extras import missing, require
 
 __all__ = ["Encoder", "MiniLM", "embed", "ranked_by_meaning", "semantic_available"]
 
@@ -54,23 +54,9 @@ class Encoder(Protocol):
         ...
 
 
-def require(module: str, extra: str) -> Any:
-    """Import an optional library or say which extra brings it.
-
-    Raises
-    ------
-    ImportError
-        Naming the extra.
-    """
-    from lodim.validation import require as from_extra  # imports pandas, which a search by words does without
-
-    return from_extra(module, extra)
-
-
 def semantic_available() -> bool:
     """Return whether the extra ``semantic`` is installed."""
-    needed = ("transformers", "tokenizers", _PACKAGE)
-    return all(importlib.util.find_spec(module) is not None for module in needed)
+    return not missing(_EXTRA)
 
 
 class MiniLM:

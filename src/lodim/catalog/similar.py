@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lodim.catalog.cards import Card, find_card, load_cards
+from lodim.catalog.cards import Card, load_cards
 from lodim.catalog.query import COMMON, match_expression, parse_query, split_words
-from lodim.catalog.search import fuse, resolve_mode, scores_of, shared_index
+from lodim.catalog.search import find_card, fuse, resolve_mode, scores_of, shared_index
 from lodim.results import Result
 
 __all__ = ["Similar", "SimilarMethods", "order_by_similarity", "similar"]

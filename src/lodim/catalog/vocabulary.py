@@ -1,4 +1,4 @@
-"""The closed vocabularies of the cards: areas, problem tags, kinds of data, extras.
+"""The closed vocabularies of the cards: areas, problem tags, kinds of data.
 
 Each word comes with plain words that a reader might use for it. They are indexed with the cards, so a search for
 "smaller model" finds what is tagged ``model-compression``. A card with a word that is not here does not load.
@@ -94,20 +94,6 @@ DATA_KINDS = {
 ALSO_HANDLED_AS = {"embeddings": ("tabular",), "time-series": ("sequence",), "sequence": ("time-series",)}
 
 GPU = ("no", "optional", "yes")
-
-EXTRAS = {
-    "chaos": "catalogue of chaotic systems",
-    "faiss": "neighbour search on large data",
-    "lm": "transformers, adapters and a small language model",
-    "pde": "finite elements, multigrid",
-    "privacy": "accountants and secure noise for differential privacy",
-    "quant": "kernels for low-precision inference",
-    "ray": "jobs on a cluster",
-    "rl": "reinforcement-learning environments",
-    "shapes": "mesh processing",
-    "tensor": "tensor decompositions",
-    "topology": "persistent homology",
-}
 
 
 def words_for(areas: tuple[str, ...], tags: tuple[str, ...], kinds: tuple[str, ...]) -> str:

@@ -7,10 +7,12 @@ from .result import Findings as Findings
 from .result import check_between as check_between
 from .result import check_that as check_that
 from .result import verdict_of as verdict_of
+from .runner import claims_by_area as claims_by_area
 from .runner import find_claim as find_claim
 from .runner import list_claims as list_claims
 from .runner import run_claim as run_claim
 from .runner import run_claims as run_claims
+from .table import areas_table as areas_table
 from .table import claims_table as claims_table
 from .table import evidence_page as evidence_page
 from .table import read_evidence as read_evidence

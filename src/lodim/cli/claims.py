@@ -96,11 +96,11 @@ def run(
 def table(
     evidence: Folder = None,
     write: Annotated[
-        bool, typer.Option("--write", help="Write the table into README.md and docs/ instead.")
+        bool, typer.Option("--write", help="Write the README's table of areas instead.")
     ] = False,
-    check: Annotated[bool, typer.Option("--check", help="Only say whether those are up to date.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only say whether that is up to date.")] = False,
 ) -> None:
-    """Print the table, or write it into the documents that carry it.
+    """Print the table, or write the short one, of areas, into the README.
 
     Parameters
     ----------

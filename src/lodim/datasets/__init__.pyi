@@ -4,9 +4,11 @@ from .benchmark_manifolds import BENCHMARK_MANIFOLDS as BENCHMARK_MANIFOLDS
 from .benchmark_manifolds import benchmark_manifold as benchmark_manifold
 from .columns import encode_columns as encode_columns
 from .dataset import Dataset as Dataset
+from .dataset import Split as Split
 from .functions import read_function as read_function
 from .functions import resolve as resolve
 from .images import read_images as read_images
+from .labels import read_labels as read_labels
 from .manifolds import MANIFOLDS as MANIFOLDS
 from .manifolds import manifold as manifold
 from .named import load as load
@@ -15,7 +17,6 @@ from .named import summaries as summaries
 from .source import read_source as read_source
 from .tables import read_table as read_table
 from .targets import encode_target as encode_target
-from .targets import read_labels as read_labels
 from .texts import TextDataset as TextDataset
 from .texts import load_texts as load_texts
 from .texts import read_texts as read_texts

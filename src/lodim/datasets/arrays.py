@@ -6,20 +6,18 @@ and a gap is an error unless filling in is asked for.
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..randomness import RandomState, as_generator
-from ..validation import check_choice, check_matrix, close_matches
+from ..validation import check_choice, check_matrix
+from .array_files import open_npy, open_npz
 from .columns import MISSING
 from .dataset import MAX_COLUMNS, MAX_ROWS, Dataset, check_width, row_limit
-from .targets import attach, pick_labels, with_target
-
-X_KEYS = ("X", "x", "data", "features", "embeddings", "images", "X_train", "x_train", "arr_0")
-Y_KEYS = ("y", "Y", "labels", "label", "target", "targets", "y_train", "arr_1")
+from .labels import pick_labels
+from .targets import attach, with_target
 
 
 def read_npy(
@@ -66,7 +64,7 @@ def read_npy(
     if target is not None and labels is not None:
         raise ValueError("give the name of the target array or a labels file, not both")
     if path.suffix == ".npz":
-        X, y, target_name = _from_npz(path, target)
+        X, y, target_name = open_npz(path, target)
         labels = y if labels is None else labels
     elif target is not None:
         raise ValueError(
@@ -78,61 +76,6 @@ def read_npy(
         X, labels, name=path.name, target_name=target_name, missing=missing, max_rows=max_rows,
         max_columns=max_columns, random_state=random_state,
     )  # fmt: skip
-
-
-def open_npy(path: Path) -> Any:
-    """Memory-map an ``.npy`` file.
-
-    Raises
-    ------
-    ValueError
-        Not such a file, or one of Python objects.
-    """
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path.name} is empty")
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(_why_not_an_array(path.name, error)) from error
-
-
-def _why_not_an_array(name: str, error: Exception) -> str:
-    if "allow_pickle" in str(error) or "Python objects" in str(error) or "pickled" in str(error).lower():
-        return (
-            f"{name} holds Python objects (text among the numbers?) or is no NumPy file; expected an array of numbers. "
-            "Save it with a numeric dtype, e.g. np.save(name, X.astype(float))"
-        )
-    return f"{name} is not a NumPy file that can be read ({error})"
-
-
-def _from_npz(path: Path, target: str | None) -> tuple[Any, Any, str]:
-    """Return X, y (or None) and the target's name."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            keys = list(archive.files)
-            x_key, y_key = _choose_keys(keys, path.name, target)
-            return archive[x_key], archive[y_key] if y_key else None, y_key or "labels"
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(_why_not_an_array(path.name, error)) from error
-    except ValueError as error:
-        if "allow_pickle" in str(error) or "pickled" in str(error):
-            raise ValueError(_why_not_an_array(path.name, error)) from error
-        raise
-
-
-def _choose_keys(keys: list[str], name: str, target: str | None) -> tuple[str, str | None]:
-    if target is not None and target not in keys:
-        raise ValueError(
-            f"{name} has no array {target!r}.{close_matches(target, keys)} It holds {', '.join(map(repr, keys))}"
-        )
-    y_key = target or next((key for key in Y_KEYS if key in keys), None)
-    left = [key for key in keys if key != y_key]
-    x_key = left[0] if len(left) == 1 else next((key for key in X_KEYS if key in left), None)
-    if x_key is None:
-        raise ValueError(
-            f"{name} holds the arrays {', '.join(map(repr, keys)) or '(none)'}; expected one array, or 'X' and 'y'"
-        )
-    return x_key, y_key
 
 
 def from_arrays(

@@ -1,4 +1,4 @@
-"""The form in which all data arrive: :class:`Dataset`."""
+"""The form in which all data arrive: :class:`Dataset`; and in which a model is given them: :class:`Split`."""
 
 from __future__ import annotations
 
@@ -79,6 +79,11 @@ class Dataset:
     def __repr__(self) -> str:
         return f"<Dataset {self}>"
 
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The class name of every row; None without named classes."""
+        return None if self.y is None or not self.classes else np.array(self.classes)[self.y]
+
     def take(self, rows: Any) -> Dataset:
         """Return the data set of these rows.
 
@@ -94,12 +99,28 @@ class Dataset:
         """Return a pandas data frame: the columns, then the target (by class name where there are classes)."""
         import pandas as pd
 
-        names = None if self.feature_names is None else list(self.feature_names)
-        frame = pd.DataFrame(self.X, columns=names)
+        columns = None if self.feature_names is None else list(self.feature_names)
+        frame = pd.DataFrame(self.X, columns=columns)
         if self.y is not None:
-            values = self.y if self.classes is None else np.array(self.classes, dtype=object)[self.y]
-            frame[self.target_name or "target"] = values
+            names = self.labels
+            frame[self.target_name or "target"] = self.y if names is None else names.astype(object)
         return frame
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Rows to train on, and rows held out.
+
+    Attributes
+    ----------
+    X, X_val : ndarray of float, shape (n, D)
+    y, y_val : ndarray, shape (n,)
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    X_val: np.ndarray
+    y_val: np.ndarray
 
 
 def row_limit(n_columns: int, max_rows: int = MAX_ROWS) -> int:

@@ -12,7 +12,8 @@ import numpy as np
 from ..randomness import RandomState, as_generator
 from ..validation import check_in_range
 from .dataset import MAX_COLUMNS, MAX_ROWS, Dataset, check_width, row_limit
-from .targets import attach, pick_labels, with_target
+from .labels import pick_labels
+from .targets import attach, with_target
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 MAX_SIDE = 64  # pixels of the longer side; larger images are shrunk

@@ -181,18 +181,19 @@ def calibrate(
 def _table(answer: Callable[[int], float], low: float, high: float) -> dict[int, float]:
     """Dimensions and answers around [low, high], as few as a search needs; answers made monotone."""
     dims = ball_dimensions()
-
-    def first_above(value: float) -> int:
-        i = int(np.searchsorted(dims[:-1], value))  # most estimators answer a little less than d
-        while i < len(dims) - 1 and answer(dims[i]) < value:
-            i += 1
-        while i > 0 and answer(dims[i - 1]) >= value:
-            i -= 1
-        return i
-
-    start, end = max(first_above(low) - 1, 0), first_above(high)
+    start, end = max(_first_above(low, answer, dims) - 1, 0), _first_above(high, answer, dims)
     chosen = dims[start : end + 1]
     return dict(zip(chosen, _increasing(np.array([answer(d) for d in chosen])).tolist()))
+
+
+def _first_above(value: float, answer: Callable[[int], float], dims: tuple[int, ...]) -> int:
+    """Position of the first dimension whose answer is not below ``value``, or of the last one."""
+    i = int(np.searchsorted(dims[:-1], value))  # most estimators answer a little less than d
+    while i < len(dims) - 1 and answer(dims[i]) < value:
+        i += 1
+    while i > 0 and answer(dims[i - 1]) >= value:
+        i -= 1
+    return i
 
 
 def _increasing(answers: np.ndarray) -> np.ndarray:

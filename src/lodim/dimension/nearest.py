@@ -117,15 +117,16 @@ def gride(l: Float[np.ndarray, " n"], n1: int, n2: int) -> tuple[float, float]:
     n, total = len(l), float(l.sum())
     if total <= 0:
         return math.inf, math.inf
-
-    def score(log_d: float) -> float:
-        d = math.exp(log_d)
-        return n + (n2 - n1 - 1) * float(_score_terms(l, d)[0].sum()) - (n2 - 1) * d * total
-
     middle = math.log(n / total)
-    d = math.exp(brentq(score, middle - 15, middle + 15, xtol=1e-13))
+    d = math.exp(brentq(_gride_score, middle - 15, middle + 15, args=(l, total, n1, n2), xtol=1e-13))
     information = (n + (n2 - n1 - 1) * float(_score_terms(l, d)[1].sum())) / d**2
     return d, information**-0.5
+
+
+def _gride_score(log_d: float, l: np.ndarray, total: float, n1: int, n2: int) -> float:
+    """Derivative of Gride's log-likelihood by ``log d``."""
+    d = math.exp(log_d)
+    return len(l) + (n2 - n1 - 1) * float(_score_terms(l, d)[0].sum()) - (n2 - 1) * d * total
 
 
 def gride_pointwise(l: Float[np.ndarray, " n"], n1: int, n2: int) -> Float[np.ndarray, " n"]:

@@ -136,7 +136,7 @@ class DimensionSummary(Result):
         ----------
         ax : matplotlib.axes.Axes, optional
         """
-        from lodim.plots import mark_value, new_axes, style  # noqa: F401
+        from lodim.plots import new_axes
 
         ax = new_axes(ax)
         for kind, marker in (("gride", "o-"), ("decimation", "s--")):

@@ -1,5 +1,3 @@
-from .adapters import AdapterSuggestion as AdapterSuggestion
-from .adapters import suggest_adapter as suggest_adapter
 from .code_lengths import Quantized as Quantized
 from .code_lengths import arithmetic_code_length as arithmetic_code_length
 from .code_lengths import message_length_bits as message_length_bits
@@ -9,15 +7,17 @@ from .comparison.bench import DoesNotFitError as DoesNotFitError
 from .comparison.bench import Origin as Origin
 from .comparison.bench import Stored as Stored
 from .comparison.bench import Workbench as Workbench
+from .comparison.equal_numbers import AdapterComparison as AdapterComparison
+from .comparison.equal_numbers import compare_adapters as compare_adapters
 from .comparison.result import Comparison as Comparison
 from .comparison.result import Spending as Spending
 from .comparison.run import compare as compare
+from .comparison.suggest import AdapterSuggestion as AdapterSuggestion
+from .comparison.suggest import suggest_adapter as suggest_adapter
 from .comparison.ways import WAYS as WAYS
 from .comparison.ways import Way as Way
 from .crossing import Crossing as Crossing
 from .crossing import find_crossing as find_crossing
-from .finetuning.adapters import AdapterComparison as AdapterComparison
-from .finetuning.adapters import compare_adapters as compare_adapters
 from .finetuning.comparison import DimensionComparison as DimensionComparison
 from .finetuning.comparison import compare_initialisations as compare_initialisations
 from .finetuning.comparison import d90_vs_size as d90_vs_size
@@ -66,6 +66,8 @@ from .objective_landscapes.evolution import cem_train as cem_train
 from .objective_landscapes.evolution import es_train as es_train
 from .objective_landscapes.module import Subspace as Subspace
 from .objective_landscapes.module import SubspaceModule as SubspaceModule
+from .objective_landscapes.options import RunOptions as RunOptions
+from .objective_landscapes.options import SearchOptions as SearchOptions
 from .objective_landscapes.policy import PolicySearch as PolicySearch
 from .objective_landscapes.quantized import QuantizedSubspace as QuantizedSubspace
 from .objective_landscapes.result import LandscapeResult as LandscapeResult

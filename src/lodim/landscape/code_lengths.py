@@ -190,15 +190,10 @@ def _kmeans_starts(values: np.ndarray, weights: np.ndarray, k: int) -> np.ndarra
     shifted = values - np.average(values, weights=weights)  # less cancellation in the sums of squares
     sums = np.stack([np.concatenate([[0.0], np.cumsum(weights * shifted**p)]) for p in range(3)])
 
-    def cost(start: np.ndarray, stop: np.ndarray) -> np.ndarray:
-        w, s, ss = sums[:, stop] - sums[:, start]
-        return np.maximum(ss - s * s / w, 0.0)
-
-    stops = np.arange(1, n + 1)
-    best = np.concatenate([[0.0], cost(np.zeros(n, np.int64), stops)])
+    best = np.concatenate([[0.0], _spread(sums, np.zeros(n, np.int64), np.arange(1, n + 1))])
     splits = []
     for q in range(2, k + 1):
-        best, start = _next_layer(best, cost, q, n)
+        best, start = _next_layer(best, sums, q, n)
         splits.append(start)
     first, stop = [], n
     for start in reversed(splits):
@@ -207,7 +202,13 @@ def _kmeans_starts(values: np.ndarray, weights: np.ndarray, k: int) -> np.ndarra
     return np.array([0, *reversed(first)])
 
 
-def _next_layer(best: np.ndarray, cost: Any, q: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+def _spread(sums: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+    """Weighted sum of squared deviations of values[start:stop], from the running sums of their powers 0, 1, 2."""
+    w, s, ss = sums[:, stop] - sums[:, start]
+    return np.maximum(ss - s * s / w, 0.0)
+
+
+def _next_layer(best: np.ndarray, sums: np.ndarray, q: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     """One layer of the k-means programme: least cost and last cluster's start for every prefix in q clusters."""
     new, start = np.full(n + 1, np.inf), np.full(n + 2, n - 1)
     start[q - 1] = q - 1  # with start[n + 1] = n - 1: the limits of the outermost searches
@@ -219,7 +220,7 @@ def _next_layer(best: np.ndarray, cost: Any, q: int, n: int) -> tuple[np.ndarray
         lengths = high - low + 1
         offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]])
         candidate = np.arange(lengths.sum()) - np.repeat(offsets - low, lengths)
-        total = best[candidate] + cost(candidate, np.repeat(stops, lengths))
+        total = best[candidate] + _spread(sums, candidate, np.repeat(stops, lengths))
         new[stops] = np.minimum.reduceat(total, offsets)
         hit = np.flatnonzero(total == np.repeat(new[stops], lengths))
         owner = np.searchsorted(offsets, hit, side="right") - 1

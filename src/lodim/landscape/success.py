@@ -55,8 +55,9 @@ def _profile_likelihood(
     """Best penalised log-likelihood of a rising logistic curve for each crossing ``a``, over its slopes."""
     span = max(float(x[-1] - x[0]), 1e-9)
     slope = np.geomspace(0.3 / span, 60 * len(x) / span, _SLOPES)[None, :, None]
-    distance = x - a[:, None, None]
-    up, down = log_expit(slope * distance), log_expit(-slope * distance)
+    logit = slope * (x - a[:, None, None])
+    up = log_expit(logit)
+    down = up - logit
     information = n * np.exp(up + down)  # of each size, in the logit
     s0, s1, s2 = (np.sum(information * x**p, axis=-1) for p in range(3))
     jeffreys = 0.5 * np.log(np.maximum(s0 * s2 - s1**2, 1e-300))

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-__all__ = ["FlatSpec", "ParameterFilter", "flat_spec"]
+__all__ = ["FlatSpec", "ParameterFilter", "flat_spec", "only_eager"]
 
 ParameterFilter = Callable[[str, Tensor], bool]
 
@@ -42,6 +42,9 @@ class FlatSpec:
         The vector has their common type; :meth:`unflatten` returns each parameter's own where they differ.
     tied : bool
         Whether some parameter of the module has more than one name.
+    aliases : tuple of pairs of str
+        Further places of tied parameters, each with the first name: ``("head.weight", "embedding.weight")``. A layer
+        that stands in several places is one place.
     """
 
     names: tuple[str, ...]
@@ -50,6 +53,7 @@ class FlatSpec:
     numel: int
     dtypes: tuple[torch.dtype, ...]
     tied: bool = False
+    aliases: tuple[tuple[str, str], ...] = ()
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -108,6 +112,14 @@ class FlatSpec:
             for name, view in self.unflatten(flat).items():
                 parameters[name].copy_(view)
 
+    def everywhere(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights under every name that :func:`torch.func.functional_call` must exchange.
+
+        Its own ``tie_weights`` exchanges the weights of a shared layer once a name, and so puts back what it took in
+        second: the module would keep the given tensors.
+        """
+        return {**weights, **{alias: weights[name] for alias, name in self.aliases}}
+
     def call(
         self,
         module: nn.Module,
@@ -124,9 +136,8 @@ class FlatSpec:
         args, kwargs
             The module's.
         """
-        return functional_call(
-            module, self.unflatten(flat), tuple(args), dict(kwargs or {}), tie_weights=self.tied
-        )
+        weights = self.everywhere(self.unflatten(flat))
+        return functional_call(module, weights, tuple(args), dict(kwargs or {}), tie_weights=False)
 
 
 def flat_spec(module: nn.Module, params: ParameterFilter | None = None) -> FlatSpec:
@@ -164,6 +175,13 @@ def flat_spec(module: nn.Module, params: ParameterFilter | None = None) -> FlatS
     for tensor in chosen.values():
         offsets.append(total)
         total += tensor.numel()
+    first_name = {id(tensor): name for name, tensor in chosen.items()}
+    aliases = [
+        (name, first_name[id(tensor)])
+        for path, layer in module.named_modules()  # a shared layer comes once
+        for name, tensor in layer.named_parameters(path, recurse=False, remove_duplicate=False)
+        if first_name.get(id(tensor), name) != name
+    ]
     every_name = sum(1 for _ in module.named_parameters(remove_duplicate=False))
     return FlatSpec(
         names=tuple(chosen),
@@ -172,4 +190,10 @@ def flat_spec(module: nn.Module, params: ParameterFilter | None = None) -> FlatS
         numel=total,
         dtypes=tuple(tensor.dtype for tensor in chosen.values()),
         tied=every_name != len(list(module.parameters())),
+        aliases=tuple(aliases),
     )
+
+
+def only_eager() -> bool:
+    """Return whether neither a compiler nor a transform of ``torch.func`` is at work."""
+    return not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())

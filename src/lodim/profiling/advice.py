@@ -1,18 +1,18 @@
 """Advice: small pure functions from a profile's numbers to a sentence, each citing the numbers that triggered it.
 
-The rules are in :mod:`~lodim.profiling.data_rules`, :mod:`~lodim.profiling.model_rules` and
-:mod:`~lodim.profiling.extra_rules`; :func:`advise` asks every one and keeps the most important answers.
+The rules are in :mod:`~lodim.profiling.data_rules` and :mod:`~lodim.profiling.model_rules`; :func:`advise` asks every
+one and keeps the most important answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from lodim.profiling import data_rules, extra_rules, model_rules
-from lodim.profiling.result import Advice, Profile
+from lodim.profiling import data_rules, model_rules
+from lodim.profiling.parts import Advice, ProfileData
 
 MOST = 8
-RULES: tuple[Callable[[Profile], Advice | None], ...] = (
+RULES: tuple[Callable[[ProfileData], Advice | None], ...] = (
     model_rules.unsolved,
     model_rules.trivial_threshold,
     model_rules.weak_regression,
@@ -32,19 +32,19 @@ RULES: tuple[Callable[[Profile], Advice | None], ...] = (
     data_rules.scale_dependence,
     data_rules.sharpest_pair,
     data_rules.constant_columns,
-    extra_rules.separate_parts,
-    extra_rules.loops,
-    extra_rules.narrow_layers,
-    extra_rules.assumptions_or_rows,
+    data_rules.separate_parts,
+    data_rules.loops,
+    model_rules.narrow_layers,
+    data_rules.assumptions_or_rows,
 )
 
 
-def advise(profile: Profile, *, most: int = MOST) -> tuple[Advice, ...]:
+def advise(profile: ProfileData, *, most: int = MOST) -> tuple[Advice, ...]:
     """Return what follows from a profile's numbers, the most important first.
 
     Parameters
     ----------
-    profile : Profile
+    profile : ProfileData
         Its own advice is not looked at.
     most : int
         Longest list returned.

@@ -17,7 +17,7 @@ import numpy as np
 
 from lodim.geometry import LabelSharpness, intrinsic_dimensions
 from lodim.neighbors import first_occurrences
-from lodim.profiling.result import DataPart, Estimate, Pointwise, ScalePoint
+from lodim.profiling.parts import DataPart, DimensionAtScale, MeasuredDimension, Pointwise
 from lodim.randomness import derive_seed
 
 RATE = (
@@ -128,7 +128,9 @@ def measure_data(
         k_f_pair=pair,
         n_conflicts=None if labels is None else _conflicts(twins, labels),
         scale_profile=tuple(
-            ScalePoint(s.kind, 2 * s.n1, float(s.radius), int(s.n_used), finite(s.dimension), finite(s.se))
+            DimensionAtScale(
+                s.kind, 2 * s.n1, float(s.radius), int(s.n_used), finite(s.dimension), finite(s.se)
+            )
             for s in found.scales
         ),
         pointwise=_histogram(found.pointwise),
@@ -164,20 +166,20 @@ def finite_interval(ends: Any) -> tuple[float | None, float | None] | None:
     return None if ends is None else (finite(ends[0]), finite(ends[1]))
 
 
-def _estimate(e: Any, n: int | None = None) -> Estimate:
-    return Estimate(
+def _estimate(e: Any, n: int | None = None) -> MeasuredDimension:
+    return MeasuredDimension(
         finite(e.dimension), finite_interval(e.interval), finite(e.calibrated), n, str(e.note or "")
     )
 
 
-def _classes(found: dict[str, Any], labels: np.ndarray | None) -> dict[str, Estimate]:
+def _classes(found: dict[str, Any], labels: np.ndarray | None) -> dict[str, MeasuredDimension]:
     if labels is None:
         return {}
     sizes = dict(zip(*np.unique(labels, return_counts=True)))
     out = {}
     for name, e in found.items():
         remark = "" if math.isfinite(e.dimension) else str(e.note)
-        out[str(name)] = Estimate(
+        out[str(name)] = MeasuredDimension(
             finite(e.dimension), finite_interval(e.interval), None, int(sizes[name]), remark
         )
     return out

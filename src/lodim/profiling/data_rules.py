@@ -1,7 +1,7 @@
 """Rules of advice about the data: scales, dimension against rows, shape, classes, defects.
 
-A rule takes a :class:`~lodim.profiling.result.Profile` and returns an :class:`~lodim.profiling.result.Advice`, or None
-when it does not apply. Sources of the thresholds:
+A rule takes a profile and returns an :class:`~lodim.profiling.parts.Advice`, or None when it does not apply.
+Sources of the thresholds:
 
 * correlation-type estimators cannot see more than ``2 log10(n)`` dimensions (Eckmann and Ruelle 1992, Physica D 56);
 * points a kernel density estimate needs in d dimensions (Silverman 1986, table 4.2: relative mean square error below
@@ -15,10 +15,10 @@ import math
 import numpy as np
 
 from lodim.profiling import wording
-from lodim.profiling.extras import Density
-from lodim.profiling.result import Advice, Profile, ScalePoint
+from lodim.profiling.parts import Advice, Density, DimensionAtScale, ProfileData
 
 __all__ = [
+    "assumptions_or_rows",
     "class_outlier",
     "column_scales",
     "constant_columns",
@@ -26,10 +26,12 @@ __all__ = [
     "estimators_disagree",
     "label_conflicts",
     "linear_or_curved",
+    "loops",
     "missing_values",
     "points_for_density",
     "sample_size",
     "scale_dependence",
+    "separate_parts",
     "sharpest_pair",
 ]
 
@@ -56,7 +58,7 @@ def points_for_density(dimension: int | float) -> float:
     return float(np.exp(min(logs[-1] + (d - len(logs)) * (logs[-1] - logs[-2]), 700.0)))
 
 
-def column_scales(p: Profile) -> Advice | None:
+def column_scales(p: ProfileData) -> Advice | None:
     """Columns of wildly different scale: distances see only the widest."""
     if p.data is None or p.data.scale_ratio is None or p.data.scale_ratio < 100 or p.image_shape is not None:
         return None
@@ -70,7 +72,7 @@ def column_scales(p: Profile) -> Advice | None:
     )
 
 
-def sample_size(p: Profile) -> Advice | None:
+def sample_size(p: ProfileData) -> Advice | None:
     """Whether the rows suffice at this dimension, for the estimate itself and for density estimation."""
     if p.data is None or p.data.dimension is None or p.data.dimension <= 0:
         return None
@@ -128,7 +130,7 @@ def _by_regime(density: Density, d: float, n: int, needed: float) -> tuple[str, 
     return text + ".", 0.4 if density.regime == "clt" else 0.5
 
 
-def estimators_disagree(p: Profile) -> Advice | None:
+def estimators_disagree(p: ProfileData) -> Advice | None:
     """Neighbour estimators that differ by half or more, and the likely reason."""
     if p.data is None:
         return None
@@ -158,7 +160,7 @@ def estimators_disagree(p: Profile) -> Advice | None:
     )
 
 
-def scale_dependence(p: Profile) -> Advice | None:
+def scale_dependence(p: ProfileData) -> Advice | None:
     """The dimension falls clearly from the smallest scale to the largest."""
     slope = _scale_slope(p)
     if slope is None or slope[2] < 1.3 or estimators_disagree(p) is not None:
@@ -175,7 +177,7 @@ def scale_dependence(p: Profile) -> Advice | None:
     )
 
 
-def linear_or_curved(p: Profile) -> Advice | None:
+def linear_or_curved(p: ProfileData) -> Advice | None:
     """Whether PCA is enough, or the cloud bends."""
     if p.data is None or not p.data.dimension or p.data.pca95 is None or p.n_features < 4:
         return None
@@ -203,7 +205,7 @@ def linear_or_curved(p: Profile) -> Advice | None:
     return None
 
 
-def class_outlier(p: Profile) -> Advice | None:
+def class_outlier(p: ProfileData) -> Advice | None:
     """A class whose dimension stands apart from the others'."""
     if p.data is None:
         return None
@@ -231,7 +233,7 @@ def class_outlier(p: Profile) -> Advice | None:
     )
 
 
-def duplicates(p: Profile) -> Advice | None:
+def duplicates(p: ProfileData) -> Advice | None:
     """Repeated rows."""
     if p.data is None or p.data.n_duplicates == 0:
         return None
@@ -246,7 +248,7 @@ def duplicates(p: Profile) -> Advice | None:
     )
 
 
-def constant_columns(p: Profile) -> Advice | None:
+def constant_columns(p: ProfileData) -> Advice | None:
     """Columns that never change."""
     if p.data is None or not p.data.constant_columns:
         return None
@@ -262,7 +264,7 @@ def constant_columns(p: Profile) -> Advice | None:
     )
 
 
-def label_conflicts(p: Profile) -> Advice | None:
+def label_conflicts(p: ProfileData) -> Advice | None:
     """Equal rows with different labels."""
     if p.data is None or not p.data.n_conflicts:
         return None
@@ -275,7 +277,7 @@ def label_conflicts(p: Profile) -> Advice | None:
     )
 
 
-def sharpest_pair(p: Profile) -> Advice | None:
+def sharpest_pair(p: ProfileData) -> Advice | None:
     """The classes that lie closest together."""
     if p.data is None or p.data.k_f is None or p.data.k_f_pair is None or (p.n_classes or 0) < 3:
         return None
@@ -290,7 +292,7 @@ def sharpest_pair(p: Profile) -> Advice | None:
     )
 
 
-def missing_values(p: Profile) -> Advice | None:
+def missing_values(p: ProfileData) -> Advice | None:
     """Missing values that were filled in."""
     found = [note for note in p.notes if "missing" in note.lower()]
     if not found:
@@ -310,7 +312,7 @@ def _round2(x: float) -> float:
     return float(math.ceil(round(x, 1 - math.floor(math.log10(x)))))
 
 
-def _scale_slope(p: Profile) -> tuple[ScalePoint, ScalePoint, float] | None:
+def _scale_slope(p: ProfileData) -> tuple[DimensionAtScale, DimensionAtScale, float] | None:
     """Gride's smallest and largest scale and the ratio of their dimensions, if they differ by 3 standard errors."""
     if p.data is None:
         return None
@@ -324,3 +326,61 @@ def _scale_slope(p: Profile) -> tuple[ScalePoint, ScalePoint, float] | None:
     if abs(first.dimension - last.dimension) <= doubt:
         return None
     return first, last, first.dimension / last.dimension
+
+
+def assumptions_or_rows(p: ProfileData) -> Advice | None:
+    """Whether a dimension less spares more bits of assumptions than twice as many rows."""
+    part = p.difficulty
+    if (
+        part is None
+        or part.log10_bits is None
+        or part.narrower_log10_bits is None
+        or part.doubled_log10_bits is None
+    ):
+        return None
+    by_dimension = part.log10_bits - part.narrower_log10_bits
+    by_rows = part.log10_bits - part.doubled_log10_bits
+    if by_dimension < 0.1 or by_dimension < 3 * by_rows:
+        return None
+    rows = wording.percent(1 - 10.0**-by_rows)
+    return Advice(
+        f"Generalising here takes assumptions more than rows: one dimension less divides the bits that the task asks "
+        f"for by {wording.number(10.0**by_dimension, digits=2)}, twice as many rows spare {rows}. Put what is known of "
+        "the data (invariances, augmentation, pretrained features) into the model first.",
+        {
+            "log10_bits": part.log10_bits,
+            "one_dimension_less": part.narrower_log10_bits,
+            "twice_the_rows": part.doubled_log10_bits,
+        },
+        "assumptions_or_rows",
+        0.42,
+    )
+
+
+def separate_parts(p: ProfileData) -> Advice | None:
+    """The rows fall into parts with gaps between them."""
+    part = p.data.topology if p.data else None
+    if part is None or part.n_components < 2:
+        return None
+    least = min(part.component_gaps, default=None)
+    gap = f", at least {wording.number(least, digits=2)} usual distances apart" if least is not None else ""
+    return Advice(
+        f"The rows fall into {part.n_components} parts{gap}. Their dimensions may differ: profile them one by one.",
+        {"n_components": part.n_components, "component_gaps": list(part.component_gaps)},
+        "separate_parts",
+        0.65,
+    )
+
+
+def loops(p: ProfileData) -> Advice | None:
+    """Loops, which no map to as many coordinates as dimensions keeps."""
+    part = p.data.topology if p.data else None
+    if part is None or part.n_loops < 1:
+        return None
+    return Advice(
+        f"The rows close {wording.plural(part.n_loops, 'loop')}. A map to as many coordinates as there are dimensions "
+        "tears a loop; allow it one coordinate more, or code the way around as an angle (its sine and cosine).",
+        {"n_loops": part.n_loops, "loop_ratios": list(part.loop_ratios)},
+        "loops",
+        0.55,
+    )

@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from lodim.datasets import Dataset, Split
 from lodim.landscape import LandscapeDimension, compress_sweep
 from lodim.profiling.data_part import finite
-from lodim.profiling.inputs import Problem, Split, split
+from lodim.profiling.inputs import split
 from lodim.profiling.layers_part import measure_layers
 from lodim.profiling.models import ModelChoice, layer_shapes
-from lodim.profiling.result import CurvePoint, LandscapePart, Message
+from lodim.profiling.parts import CurvePoint, LandscapePart, Message
 from lodim.randomness import build_seeded, derive_seed
 from lodim.training import Recipe
 
@@ -139,7 +140,7 @@ def chance_score(parts: Split, kind: str | None) -> float:
 
 
 def measure_landscape(
-    problem: Problem,
+    dataset: Dataset,
     choice: ModelChoice,
     *,
     seed: int,
@@ -152,7 +153,7 @@ def measure_landscape(
 
     Parameters
     ----------
-    problem : Problem
+    dataset : Dataset
         With a target.
     deadline : float
         A value of ``time.monotonic()``.
@@ -172,19 +173,19 @@ def measure_landscape(
     """
     progress(0.0, "training a linear model to compare with")
     seconds = max(deadline - time.monotonic(), 1.0)
-    parts, plan, notes = _prepare(problem, choice, seed, seconds)
-    chance = chance_score(parts, problem.kind)
+    parts, plan, notes = _prepare(dataset, choice, seed, seconds)
+    chance = chance_score(parts, dataset.kind)
     floor = chance if chance >= _UNEQUAL else 0.0
     if floor:
         notes.append(
             f"The commonest class makes up {100 * chance:.0f} % of the validation rows; 90 % is counted from there."
         )
-    linear = linear_baseline(parts, problem.kind) if choice.name != "linear" else (None, None)
-    base = _empty(problem, choice, parts, chance, linear)
+    linear = linear_baseline(parts, dataset.kind) if choice.name != "linear" else (None, None)
+    base = _empty(dataset, choice, parts, chance, linear)
     yield base, notes
     build = (
         LandscapeDimension.for_regressor
-        if problem.kind == "regression"
+        if dataset.kind == "regression"
         else LandscapeDimension.for_classifier
     )
     search = build(
@@ -227,11 +228,11 @@ def measure_landscape(
 
 
 def _prepare(
-    problem: Problem, choice: ModelChoice, seed: int, seconds: float
+    dataset: Dataset, choice: ModelChoice, seed: int, seconds: float
 ) -> tuple[Split, Plan, list[str]]:
     """The split, shortened so that the runs fit the time, and notes about it."""
-    parts = split(problem, seed)
-    n_all = len(problem.X)
+    parts = split(dataset, seed)
+    n_all = len(dataset.X)
     row = torch.from_numpy(parts.X[:1]).reshape(1, *(choice.image_shape or parts.X.shape[1:]))
     module = choice.make()
     rate = _CONVOLUTION if any(p.ndim > 2 for p in module.parameters()) else _DENSE
@@ -241,7 +242,7 @@ def _prepare(
         plan = replace(plan, d0=max(10, round(math.sqrt(n_weights) / 4)))
     if plan.n_train < len(parts.X):
         rows = _leading(
-            parts.y if problem.kind == "classification" else np.zeros(len(parts.y), int), plan.n_train
+            parts.y if dataset.kind == "classification" else np.zeros(len(parts.y), int), plan.n_train
         )
         parts = replace(parts, X=parts.X[rows], y=parts.y[rows])
     used = len(parts.X) + len(parts.X_val)
@@ -265,7 +266,7 @@ def _leading(codes: np.ndarray, n: int) -> np.ndarray:
 
 
 def _empty(
-    problem: Problem,
+    dataset: Dataset,
     choice: ModelChoice,
     parts: Split,
     chance: float,
@@ -280,7 +281,7 @@ def _empty(
         interval=None,
         status="not_measured",
         model=choice.name,
-        score_name="R²" if problem.kind == "regression" else "accuracy",
+        score_name="R²" if dataset.kind == "regression" else "accuracy",
         n_train=len(parts.X),
         n_val=len(parts.X_val),
         chance_score=chance,

@@ -11,7 +11,7 @@ import torch
 from lodim.geometry.dataset_properties import id_profile
 from lodim.nets.activations import outline
 from lodim.profiling.data_part import RATE, finite, finite_interval
-from lodim.profiling.extras import Layer
+from lodim.profiling.parts import Layer
 
 MOST_POINTS, LEAST_POINTS = 2000, 500
 
@@ -34,7 +34,7 @@ def plan_points(widths: tuple[int, ...], seconds: float | int, n_rows: int) -> i
 def measure_layers(
     model: torch.nn.Module, X: np.ndarray, *, seed: int, seconds: float | int, deadline: float | int
 ) -> tuple[tuple[Layer, ...], int, list[str]]:
-    """Estimate the dimension of the activations of every layer of a trained model.
+    """MeasuredDimension the dimension of the activations of every layer of a trained model.
 
     Parameters
     ----------

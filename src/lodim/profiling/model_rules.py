@@ -1,7 +1,9 @@
 """Rules of advice about the model: what its baseline, its curve and its messages ask for.
 
-A rule takes a :class:`~lodim.profiling.result.Profile` and returns an :class:`~lodim.profiling.result.Advice`, or None
-when it does not apply. An adapter of rank r on an m x n matrix has r (m + n) numbers.
+A rule takes a profile and returns an :class:`~lodim.profiling.parts.Advice`, or None when it does not apply. An
+adapter of rank r on an m x n matrix has r (m + n) numbers. Any compact shape of m dimensions fits without crossing
+itself into 2 m + 1 coordinates (Whitney 1936, Annals of Mathematics 37); the same number is taken for the dimensions
+measured here.
 """
 
 from __future__ import annotations
@@ -11,13 +13,14 @@ import math
 import numpy as np
 
 from lodim.profiling import wording
-from lodim.profiling.result import Advice, Profile
+from lodim.profiling.parts import Advice, ProfileData
 
 __all__ = [
     "adapter_size",
     "compression",
     "linear_suffices",
     "memorising",
+    "narrow_layers",
     "not_reached",
     "trivial_threshold",
     "unsolved",
@@ -25,7 +28,7 @@ __all__ = [
 ]
 
 
-def unsolved(p: Profile) -> Advice | None:
+def unsolved(p: ProfileData) -> Advice | None:
     """The model barely beats a constant answer: say that the rest means little."""
     part = p.landscape
     if part is None or not part.unsolved or part.baseline_score is None or part.chance_score is None:
@@ -41,7 +44,7 @@ def unsolved(p: Profile) -> Advice | None:
     )
 
 
-def trivial_threshold(p: Profile) -> Advice | None:
+def trivial_threshold(p: ProfileData) -> Advice | None:
     """A constant answer passes the threshold (very unequal classes)."""
     part = p.landscape
     if part is None or part.unsolved or part.chance_score is None or part.threshold_score is None:
@@ -58,7 +61,7 @@ def trivial_threshold(p: Profile) -> Advice | None:
     )
 
 
-def weak_regression(p: Profile) -> Advice | None:
+def weak_regression(p: ProfileData) -> Advice | None:
     """The model explains only part of the target."""
     part = p.landscape
     if part is None or p.kind != "regression" or part.unsolved or part.baseline_score is None:
@@ -75,7 +78,7 @@ def weak_regression(p: Profile) -> Advice | None:
     )
 
 
-def not_reached(p: Profile) -> Advice | None:
+def not_reached(p: ProfileData) -> Advice | None:
     """No subspace tried was large enough."""
     part = p.landscape
     if part is None or part.status != "not_reached" or part.d_max is None:
@@ -91,7 +94,7 @@ def not_reached(p: Profile) -> Advice | None:
     )
 
 
-def linear_suffices(p: Profile) -> Advice | None:
+def linear_suffices(p: ProfileData) -> Advice | None:
     """A linear model does as well as the network."""
     part = p.landscape
     if part is None or part.unsolved or part.model == "linear":
@@ -114,7 +117,7 @@ def linear_suffices(p: Profile) -> Advice | None:
     )
 
 
-def adapter_size(p: Profile) -> Advice | None:
+def adapter_size(p: ProfileData) -> Advice | None:
     """How small an adapter or a network may be."""
     part = p.landscape
     if part is None or part.unsolved or not part.d_int90 or part.status != "found":
@@ -144,7 +147,7 @@ def adapter_size(p: Profile) -> Advice | None:
     return Advice(text, because, "adapter_size", 0.75)
 
 
-def compression(p: Profile) -> Advice | None:
+def compression(p: ProfileData) -> Advice | None:
     """What the model weighs as a message, and what that certifies."""
     part = p.landscape
     if part is None or part.unsolved or part.message_bytes is None:
@@ -168,7 +171,7 @@ def compression(p: Profile) -> Advice | None:
     return Advice(text, because, "compression", 0.6)
 
 
-def memorising(p: Profile) -> Advice | None:
+def memorising(p: ProfileData) -> Advice | None:
     """Training scores far above validation scores in the largest subspace."""
     part = p.landscape
     if part is None or part.unsolved or part.d_max is None:
@@ -192,5 +195,27 @@ def memorising(p: Profile) -> Advice | None:
     )
 
 
-def _target(p: Profile) -> str:
+def _target(p: ProfileData) -> str:
     return repr(p.target_name) if p.target_name else "the target"
+
+
+def narrow_layers(p: ProfileData) -> Advice | None:
+    """Layers much wider than the dimension of what they put out."""
+    part = p.landscape
+    if part is None or part.unsolved:
+        return None
+    inner = [e for e in part.layers[1:-1] if e.dimension is not None and e.kind == "Linear"]
+    if not inner:
+        return None
+    most, widest = max(float(e.dimension or 0.0) for e in inner), max(e.width for e in inner)
+    enough = 2 * math.ceil(most) + 1
+    if widest < 2 * enough:
+        return None
+    return Advice(
+        f"The model's inner linear layers put out up to {widest:,} numbers with at most "
+        f"{wording.dimension(most)} dimensions; {enough} numbers would hold such a shape (2 m + 1). "
+        "Narrower layers are worth a try.",
+        {"widest": widest, "most_dimensions": most, "enough": enough},
+        "narrow_layers",
+        0.46,
+    )

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from lodim.datasets import Dataset
 from lodim.profiling import wording
 from lodim.profiling.advice import advise
-from lodim.profiling.extras import Difficulty
-from lodim.profiling.inputs import Problem, read_problem
-from lodim.profiling.result import DataPart, LandscapePart, Profile
+from lodim.profiling.inputs import as_dataset
+from lodim.profiling.parts import AssumptionBits, DataPart, LandscapePart
+from lodim.profiling.result import Profile
 from lodim.randomness import RandomState, root_seed
 from lodim.validation import check_in_range, require
 
@@ -46,34 +47,34 @@ class ProfileInterrupted(KeyboardInterrupt):
 class _Known:
     """What a running profile has found so far."""
 
-    problem: Problem
+    dataset: Dataset
     seed: int
     budget: int | float
     start: float = field(default_factory=time.monotonic)
     data: DataPart | None = None
     landscape: LandscapePart | None = None
-    difficulty: Difficulty | None = None
+    difficulty: AssumptionBits | None = None
     task: Any = None
     notes: list[str] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
 
     def profile(self, *, complete: bool) -> Profile:
-        problem = self.problem
+        dataset = self.dataset
         found = Profile(
-            source=problem.source,
-            n_samples=len(problem.X),
-            n_features=problem.X.shape[1],
+            source=dataset.name,
+            n_samples=len(dataset.X),
+            n_features=dataset.X.shape[1],
             data=self.data,
             landscape=self.landscape,
             advice=(),
             seconds=round(time.monotonic() - self.start, 3),
             seed=self.seed,
             versions=versions(),
-            kind=problem.kind,
-            target_name=problem.target_name,
-            n_classes=len(problem.classes) or None,
-            image_shape=problem.image_shape,
-            notes=tuple(dict.fromkeys(map(_sentence, (*problem.notes, *self.notes)))),
+            kind=dataset.kind,
+            target_name=dataset.target_name,
+            n_classes=len(dataset.classes or ()) or None,
+            image_shape=dataset.image_shape,
+            notes=tuple(dict.fromkeys(map(_sentence, (*dataset.notes, *self.notes)))),
             budget=float(self.budget),
             complete=complete,
             timings=dict(self.timings),
@@ -177,7 +178,7 @@ def profile(
     check_in_range(budget, "budget", low=1.0)
     if topology:  # said before the long work begins
         require("gudhi", "topology")
-    problem = read_problem(
+    dataset = as_dataset(
         X,
         y,
         source=source,
@@ -188,10 +189,10 @@ def profile(
         image_shape=image_shape,
         notes=notes,
     )
-    known = _Known(problem, root_seed(random_state), budget)
+    known = _Known(dataset, root_seed(random_state), budget)
     tell = progress or (lambda done, text: None)
-    wanted = problem.y is not None and not (isinstance(model, str) and model == "none")
-    if problem.y is None and model is not None and model != "none":
+    wanted = dataset.y is not None and not (isinstance(model, str) and model == "none")
+    if dataset.y is None and model is not None and model != "none":
         raise ValueError(
             f"model {model!r} needs something to learn: give labels or targets as y, or model='none'"
         )
@@ -199,8 +200,8 @@ def profile(
     if wanted:  # a wrong model is said before the long work begins
         from lodim.profiling.models import choose_model
 
-        n_outputs = len(problem.classes) or 1
-        choice = choose_model(model, problem.X.shape[1], n_outputs, problem.image_shape)
+        n_outputs = len(dataset.classes or ()) or 1
+        choice = choose_model(model, dataset.X.shape[1], n_outputs, dataset.image_shape)
     try:
         share = _DATA_SHARE if choice is not None else _ALONE_SHARE
         _measure_data(known, share, lambda done, text: tell(0.9 * share * done, text))
@@ -219,12 +220,12 @@ def _measure_data(known: _Known, share: float, tell: Progress) -> None:
     from lodim.profiling.data_part import measure_data
 
     tell(0.0, "measuring the data")
-    problem, began = known.problem, time.monotonic()
+    dataset, began = known.dataset, time.monotonic()
     seconds = share * known.budget
     known.data, notes = measure_data(
-        problem.X,
-        problem.labels,
-        problem.names,
+        dataset.X,
+        dataset.labels,
+        dataset.feature_names or (),
         seed=known.seed,
         deadline=known.start + seconds,
         seconds=0.6 * seconds,
@@ -235,42 +236,42 @@ def _measure_data(known: _Known, share: float, tell: Progress) -> None:
 
 
 def _measure_extras(known: _Known, share: float, topology: bool, tell: Callable[[str], Any]) -> None:
-    from lodim.profiling import extras_part
+    from lodim.profiling import beside_dimension
 
-    problem, began, seed = known.problem, time.monotonic(), known.seed
+    dataset, began, seed = known.dataset, time.monotonic(), known.seed
     assert known.data is not None
     latest = known.start + (share + _DENSITY_SHARE + _DIFFICULTY_SHARE) * known.budget
 
-    def clock(part: float) -> extras_part.Clock:
-        return extras_part.Clock(part * known.budget, latest - part * known.budget)
+    def clock(part: float) -> beside_dimension.Clock:
+        return beside_dimension.Clock(part * known.budget, latest - part * known.budget)
 
     tell("judging densities")
-    density, notes = extras_part.measure_density(problem, seed, clock(_DENSITY_SHARE))
+    density, notes = beside_dimension.measure_density(dataset, seed, clock(_DENSITY_SHARE))
     known.data = replace(known.data, density=density)
     known.notes += notes
-    if problem.kind == "classification":
+    if dataset.kind == "classification":
         tell("counting bits of assumptions")
         clocked = clock(_DIFFICULTY_SHARE)
-        known.difficulty, known.task, notes = extras_part.measure_difficulty(
-            problem, known.data, seed, clocked
+        known.difficulty, known.task, notes = beside_dimension.measure_difficulty(
+            dataset, known.data, seed, clocked
         )
         known.notes += notes
     if topology:
         tell("counting components and loops")
-        counted, notes = extras_part.measure_topology(problem, seed)
+        counted, notes = beside_dimension.measure_topology(dataset, seed)
         known.data = replace(known.data, topology=counted)
         known.notes += notes
     known.timings["extras"] = round(time.monotonic() - began, 3)
 
 
 def _measure_landscape(known: _Known, choice: Any, n_jobs: int, ray: str | None, tell: Progress) -> None:
-    from lodim.profiling.extras_part import with_model
+    from lodim.profiling.beside_dimension import with_model
     from lodim.profiling.landscape_part import measure_landscape
 
     began = time.monotonic()
     try:
         for part, notes in measure_landscape(
-            known.problem,
+            known.dataset,
             choice,
             seed=known.seed,
             deadline=known.start + known.budget,

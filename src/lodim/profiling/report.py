@@ -5,18 +5,24 @@ Everything that comes from the data (names of files, columns and classes) is esc
 
 from __future__ import annotations
 
+import csv
+import io
 import shlex
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from lodim.profiling import wording
-from lodim.profiling.panels import Panel, data_panels, model_panels
-from lodim.profiling.result import Profile
+from lodim.profiling.parts import ProfileData
+from lodim.profiling.picture import Picture
+from lodim.profiling.pictures import OF_DATA, OF_MODEL, pictures
+from lodim.profiling.render_svg import svg
+from lodim.profiling.text import verdict
 
 _TABLES = (".csv", ".tsv", ".parquet", ".txt", ".gz")
 
@@ -45,7 +51,7 @@ class Share:
     share: float
 
 
-def key_figures(p: Profile) -> list[KeyFigure]:
+def key_figures(p: ProfileData) -> list[KeyFigure]:
     """Return the figures a reader looks for first."""
     found = [KeyFigure("columns", f"{p.n_features:,}", wording.plural(p.n_samples, "row"))]
     if p.data is not None:
@@ -79,7 +85,7 @@ def _known(text: str) -> str:
     return "" if text == "–" else text
 
 
-def shares(p: Profile) -> list[Share]:
+def shares(p: ProfileData) -> list[Share]:
     """Return the bars that set what is needed against what is there, on a linear scale."""
     found = []
     if p.data is not None and p.data.dimension is not None:
@@ -94,7 +100,7 @@ def shares(p: Profile) -> list[Share]:
     return found
 
 
-def command(p: Profile) -> str:
+def command(p: ProfileData) -> str:
     """Return the line that repeats the run."""
     model = p.landscape.model if p.landscape is not None else "none"
     shape = p.data is not None and p.data.topology is not None
@@ -118,7 +124,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters["tidy"] = _tidy
+    drawn = lambda picture: Markup(svg(picture))  # noqa: E731 - the renderer escapes what it draws
+    environment.filters |= {"tidy": _tidy, "cell": _cell, "csv_link": csv_link, "svg": drawn}
     return environment
 
 
@@ -127,27 +134,43 @@ def _tidy(text: str) -> str:
     return text.replace("–", "\u2060–\u2060").replace(" %", "\u00a0%")
 
 
-def _context(p: Profile) -> dict[str, Any]:
-    def drawn(found: list[Panel]) -> list[tuple[Panel, Markup]]:
-        return [(panel, Markup(panel.svg)) for panel in found]  # the chart module escapes what it draws
+def csv_link(picture: Picture) -> str:
+    """Return the numbers behind a picture as a ``data:`` link to a CSV file."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(picture.header)
+    writer.writerows(picture.rows)
+    return "data:text/csv;charset=utf-8," + quote(out.getvalue())
 
+
+def _cell(value: object) -> str:
+    """A number of a table as people read it."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return wording.number(value, digits=4)
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _context(p: ProfileData) -> dict[str, Any]:
     return {
         "p": p,
         "w": wording,
+        "verdict": verdict(p),
         "figures": key_figures(p),
         "shares": shares(p),
-        "data_panels": drawn(data_panels(p)),
-        "model_panels": drawn(model_panels(p)),
+        "data_pictures": pictures(p, OF_DATA),
+        "model_pictures": pictures(p, OF_MODEL),
         "command": command(p),
     }
 
 
-def render(p: Profile) -> str:
+def render(p: ProfileData) -> str:
     """Return the report as one HTML page."""
     style = Markup((files("lodim.profiling") / "templates" / "report.css").read_text(encoding="utf-8"))
     return _environment().get_template("report.html.j2").render(**_context(p), style=style)
 
 
-def render_fragment(p: Profile) -> str:
+def render_fragment(p: ProfileData) -> str:
     """Return verdict, figures and advice as a piece of HTML for a notebook."""
     return _environment().get_template("fragment.html.j2").render(**_context(p))

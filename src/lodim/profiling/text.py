@@ -5,12 +5,12 @@ from __future__ import annotations
 import textwrap
 
 from lodim.profiling import wording
-from lodim.profiling.result import LandscapePart, Profile, scores_by_d
+from lodim.profiling.parts import LandscapePart, ProfileData, scores_by_d
 
 MOST_CLASSES, MOST_LAYERS = 12, 8
 
 
-def verdict(p: Profile) -> str:
+def verdict(p: ProfileData) -> str:
     """Return the answer in one to three sentences."""
     parts = [_data_sentence(p), _landscape_sentence(p)]
     if not p.complete:
@@ -18,9 +18,9 @@ def verdict(p: Profile) -> str:
     return " ".join(part for part in parts if part)
 
 
-def full_text(p: Profile) -> str:
+def full_text(p: ProfileData) -> str:
     """Return verdict, tables, advice and notes as plain text."""
-    blocks = [p.verdict, *_tables(p)]
+    blocks = [verdict(p), *_tables(p)]
     if p.advice:
         blocks.append("What to do next\n" + "\n".join(f"  - {_wrap(a.text)}" for a in p.advice))
     if p.notes:
@@ -33,7 +33,7 @@ def _about(dimension: float) -> str:
     return f"{dimension:.1f}" if dimension < 5 else f"{dimension:,.0f}"
 
 
-def _data_sentence(p: Profile) -> str:
+def _data_sentence(p: ProfileData) -> str:
     columns = wording.plural(p.n_features, "column")
     if p.data is None or p.data.dimension is None:
         return f"{columns}; the dimension of the data is not known."
@@ -42,7 +42,7 @@ def _data_sentence(p: Profile) -> str:
     return f"{columns}, about {said} dimension{'' if said == '1.0' else 's'}{wording.in_brackets(ends)}."
 
 
-def _landscape_sentence(p: Profile) -> str:
+def _landscape_sentence(p: ProfileData) -> str:
     part = p.landscape
     if part is None or part.baseline_score is None:
         return ""
@@ -76,7 +76,7 @@ def _wrap(text: str, width: int = 96) -> str:
     return textwrap.fill(text, width=width, subsequent_indent="    ")
 
 
-def _tables(p: Profile) -> list[str]:
+def _tables(p: ProfileData) -> list[str]:
     blocks = []
     if p.data is not None:
         rows = [
@@ -104,7 +104,7 @@ def _tables(p: Profile) -> list[str]:
     return blocks
 
 
-def _beside(p: Profile) -> list[str]:
+def _beside(p: ProfileData) -> list[str]:
     """A line each on densities, bits, topology and layers."""
     lines = []
     density = p.data.density if p.data else None

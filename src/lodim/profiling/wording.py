@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lodim.profiling.extras import Difficulty, Layer, Topology
+from lodim.profiling.parts import AssumptionBits, Layer, Topology
 
 ESTIMATOR_NAMES = {
     "consensus": "consensus",
@@ -127,7 +127,7 @@ def model(key: str | None) -> str:
     return MODEL_NAMES.get(key or "", f"the model {key}")
 
 
-def bits_of(part: Difficulty) -> str:
+def bits_of(part: AssumptionBits) -> str:
     """Return the bits of assumptions that a task asks for, as a sentence."""
     if part.log10_bits is None:
         return (
@@ -140,7 +140,7 @@ def bits_of(part: Difficulty) -> str:
     )
 
 
-def supplied(part: Difficulty) -> str:
+def supplied(part: AssumptionBits) -> str:
     """Return what the best model supplied of them, as a sentence; empty where no model was trained."""
     if part.supplied_error is None:
         return ""

@@ -156,13 +156,13 @@ class ReplicaBatch:
             for name, view, shape in zip(self.spec.names, views, self.spec.shapes)
         }
 
-        def run(one: dict[str, Tensor], inputs: Tensor) -> Tensor:
-            return functional_call(self.model, one, (inputs,), tie_weights=self.spec.tied)
-
         if len(self.active) == 1:  # the same without the batching's cost
             one = {name: weight.squeeze(0) for name, weight in weights.items()}
-            return run(one, x if x_axis is None else x.squeeze(0)).unsqueeze(0)
-        return vmap(run, in_dims=(0, x_axis))(weights, x)
+            return self._output(one, x if x_axis is None else x.squeeze(0)).unsqueeze(0)
+        return vmap(self._output, in_dims=(0, x_axis))(weights, x)
+
+    def _output(self, weights: dict[str, Tensor], inputs: Tensor) -> Tensor:
+        return functional_call(self.model, self.spec.everywhere(weights), (inputs,), tie_weights=False)
 
     def _gradient(self, grad: Tensor) -> Float[Tensor, " total"]:
         parts = []

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from pathlib import Path
 from typing import Any
 
-from lodim.catalog.baseline import ClaimRecord, claim_records, evidence_of, make_baseline
-from lodim.catalog.cards import Card, load_cards
+from lodim.catalog.baseline import ClaimRecord, claim_records, recorded_in
+from lodim.catalog.cards import Card, evidence_of, load_cards
+from lodim.results.records import SCALES, ClaimResult, evidence_path, read_record
 
-__all__ = ["Evidence", "duration", "expected", "interval_bar", "value"]
+__all__ = ["Evidence", "duration", "interval_bar"]
 
 _log = logging.getLogger("lodim.web")
 
@@ -42,8 +42,7 @@ class Evidence:
                 return
             self._seen, self._problem, here = found, "", {}
             try:
-                made = json.loads(make_baseline(self.folder))["claims"]
-                here = {entry["name"]: ClaimRecord.from_dict(entry) for entry in made}
+                here = recorded_in(self.folder)
             except (ValueError, KeyError, TypeError, OSError) as error:
                 self._problem = (
                     f"the records in {self.folder.name}/ cannot be read: {type(error).__name__}: {error}"
@@ -77,54 +76,20 @@ class Evidence:
         """Return the names of all claims: those that cards speak of, and those that were run."""
         return sorted({*(name for card in load_cards() for name in card.claims), *self.records()})
 
-    def results(self, name: str) -> tuple[Any, ...]:
+    def results(self, name: str) -> tuple[ClaimResult, ...]:
         """Return the records of a claim in full, laptop scale first, as far as the folder has them.
 
         Parameters
         ----------
         name : str
             Of a claim that is known, never what a visitor typed.
-
-        Returns
-        -------
-        tuple of ClaimResult
         """
-        from lodim.claims.result import SCALES, ClaimResult
-
-        found = []
-        for scale in SCALES:
-            path = self.folder / "claims" / f"{name}.{scale}.json"
-            if path.is_file():
-                found.append(ClaimResult.from_json(path.read_text(encoding="utf-8")))
-        return tuple(found)
+        paths = [evidence_path(name, scale, self.folder) for scale in SCALES]
+        return tuple(read_record(path, name) for path in paths if path.is_file())
 
     def said(self, card: Card) -> str:
         """Return in a few words what the runs of a card's claims said: ``2 hold, 1 not run``."""
         return evidence_of(card, self.records())
-
-
-def value(figure: Any) -> str:
-    """Return a measured figure as short text.
-
-    Parameters
-    ----------
-    figure : object
-    """
-    from lodim.claims.result import format_value
-
-    return format_value(figure)
-
-
-def expected(condition: Any) -> str:
-    """Return a check's condition as text.
-
-    Parameters
-    ----------
-    condition : str or pair of float
-    """
-    from lodim.claims.result import format_expected
-
-    return format_expected(condition)
 
 
 def duration(seconds: int | float) -> str:

@@ -32,7 +32,8 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
 from lodim.catalog.cards import Card
-from lodim.web.evidence import duration, expected, interval_bar, value
+from lodim.results.records import format_expected, format_value
+from lodim.web.evidence import duration, interval_bar
 from lodim.web.security import csrf_token, keep_session
 
 __all__ = ["absolute", "environment", "fresh", "render"]
@@ -58,7 +59,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     found.globals["static"] = static_address
-    found.globals["checks"] = {"value": value, "expected": expected, "bar": interval_bar}
+    found.globals["checks"] = {"value": format_value, "expected": format_expected, "bar": interval_bar}
     found.filters["duration"] = duration
     found.filters["megabytes"] = lambda n: f"{n / 1e6:.0f} MB"
     found.filters["pairs"] = lambda words: [(word, word) for word in words]

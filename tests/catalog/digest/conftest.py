@@ -193,9 +193,9 @@ def make_server():
 
 
 @pytest.fixture
-def site(tmp_path, mail_server, clock):
+def site(tmp_path, mail_server, clock, blank):
     """Return a site without papers or subscribers, on Sunday."""
-    made = Site(tmp_path / "papers.db", mail_server, clock)
+    made = Site(blank(tmp_path / "papers.db"), mail_server, clock)
     yield made
     made.close()
 

@@ -74,6 +74,25 @@ def test_a_connection_lost_after_the_text_is_soft_and_opened_again(mail_server, 
         assert line.connections == 2
 
 
+def test_a_server_that_does_not_answer_in_time_is_left(mail_server, monkeypatch):
+    """As if the time were up, which the slow test below waits for."""
+    import aiosmtplib
+
+    handed_over = aiosmtplib.SMTP.data
+
+    async def late(*_, **__):
+        raise aiosmtplib.SMTPReadTimeoutError("Timed out waiting for server response")
+
+    with line_to(mail_server) as line:
+        monkeypatch.setattr(aiosmtplib.SMTP, "data", late)
+        outcome = line.send(SENDER, ANN, MAIL)
+        assert (outcome.state, outcome.stop) == ("soft", False)
+        assert "Timeout" in outcome.said
+        monkeypatch.setattr(aiosmtplib.SMTP, "data", handed_over)
+        assert line.send(SENDER, ANN, MAIL).state == "sent"
+
+
+@pytest.mark.slow
 def test_a_slow_server_is_not_waited_for(mail_server):
     mail_server.plan = [("data", 300.0)]
     with line_to(mail_server, timeout=5.0) as line:

@@ -41,8 +41,8 @@ def clock():
 
 
 @pytest.fixture
-def people(tmp_path, clock):
-    store = Store(tmp_path / "p.db")
+def people(tmp_path, clock, blank):
+    store = Store(blank(tmp_path / "p.db"))
     yield Subscribers(store, now=clock, secret=SECRET)
     store.close()
 
@@ -516,7 +516,7 @@ def test_the_same_statements_run_for_every_address(people):
         max_size=14,
     )
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_nobody_is_active_without_a_consent_that_was_not_withdrawn(moves):
     """Whatever happens in whatever order, who is written to has confirmed since last stopping, bouncing or erasing."""
     clock = Clock()

@@ -11,7 +11,7 @@ pytest.importorskip("sqlalchemy", reason="needs the extra 'web'")
 from lodim.catalog.feed import Catalog
 from lodim.catalog.feed import store as store_module
 
-N_FILES, N_PAPERS = 6, 40
+N_FILES, N_PAPERS = 6, 20
 
 
 def taking_in(place, folder, first, go, told):

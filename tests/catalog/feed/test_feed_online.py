@@ -241,7 +241,7 @@ SPECIAL_6 = """::/128 ::1/128 ::ffff:0:0:0/96 64:ff9b:1::/48 100::/64 2001:2::/4
 5f00::/16 fc00::/7 fe80::/10 fec0::/10 ff00::/8"""
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data(), network=st.sampled_from([ipaddress.ip_network(n) for n in SPECIAL.split()]))
 def test_no_address_of_a_special_network_is_public_however_it_is_wrapped(data, network):
     """Registries of special-purpose addresses of IANA; and the ways in which IPv6 writes IPv4."""
@@ -254,7 +254,7 @@ def test_no_address_of_a_special_network_is_public_however_it_is_wrapped(data, n
         assert not is_public(address), address
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data(), network=st.sampled_from([ipaddress.ip_network(n) for n in SPECIAL_6.split()]))
 def test_no_special_address_of_the_new_protocol_is_public(data, network):
     number = int(network.network_address) + data.draw(st.integers(0, network.num_addresses - 1))

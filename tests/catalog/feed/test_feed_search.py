@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lodim.catalog import find_card, load_cards
@@ -85,6 +85,7 @@ def test_areas_in_the_text_are_tags_archives_and_areas_of_methods(papers, take):
     assert papers.search("area:privacy").notes == ()
 
 
+@settings(max_examples=30)
 @given(text=st.text(max_size=60))
 def test_no_text_is_an_error(methods_as_papers, text):
     found = methods_as_papers.search(text, 5)

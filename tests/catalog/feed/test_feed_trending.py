@@ -128,7 +128,7 @@ def test_signals_count_as_they_were(papers, voted, take):
     assert papers.papers("velocity", now=new).papers[0].score == pytest.approx(1 / (age + 2) ** 1.8)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     seen=st.lists(
         st.tuples(st.integers(0, 3), st.sampled_from(["a", "b"]), st.integers(-60, 10), st.integers(-2, 9)),
@@ -210,7 +210,7 @@ def test_windows_and_areas(papers, take):
         papers.papers(since="tuesday")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     rows=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=20),
     limit=st.integers(1, 6),

@@ -17,6 +17,7 @@ from lodim.claims.landscape.flora import (
     head_only,
     laptop_ways,
 )
+from lodim.claims.result import Progress
 from lodim.landscape.flora import num_trainable, tucker_numbers
 from lodim.randomness import build_seeded
 from lodim.training import Recipe, Task
@@ -73,7 +74,9 @@ def test_rates_are_chosen_by_the_mean_over_the_tuning_seeds(monkeypatch):
         "compare",
         lambda start, ways, rates, recipe, head: {n: (1, scores[rates[n], start[2]]) for n in ways},
     )
-    best, grid = flora.tune([(ConvNet(), images(), s) for s in (0, 1)], {"a": head_only}, Recipe(), "head")
+    best, grid = flora.tune(
+        [(ConvNet(), images(), s) for s in (0, 1)], {"a": head_only}, Recipe(), "head", Progress()
+    )
     assert best == {"a": 1e-2}
     assert grid["a"] == pytest.approx({"0.001": 0.5, "0.01": 0.55, "0.1": 0.0})
 

@@ -21,8 +21,8 @@ def scores(**changes):
     return found
 
 
-def verdict(found, exact=True, scale="laptop"):
-    return verdict_of(nm_sparsity._checks(found, [exact] * 40, scale))
+def verdict(found, exact=True, full=False):
+    return verdict_of(nm_sparsity._checks(found, [exact] * 40, full))
 
 
 def test_the_verdict_follows_the_scores():
@@ -30,8 +30,8 @@ def test_the_verdict_follows_the_scores():
     assert verdict(scores(), exact=False) == "fails"
     assert verdict(scores(ste=0.54)) == "fails"  # not five points over cutting once
     assert verdict(scores(**{"mdgf-exp": 0.82})) == "fails"  # a point under SR-STE
-    assert verdict(scores(), scale="full") == "fails"  # where a gain is asked for
-    assert verdict(scores(**{"mdgf-exp": 0.836, "sdgf-stepwise": 0.84}), scale="full") == "holds"
+    assert verdict(scores(), full=True) == "fails"  # where a gain is asked for
+    assert verdict(scores(**{"mdgf-exp": 0.836, "sdgf-stepwise": 0.84}), full=True) == "holds"
 
 
 def test_differences_are_paired():

@@ -18,7 +18,7 @@ from lodim.training import Recipe
 def small():
     """300 digits to learn from, 100 held out."""
     full = problems.digits(0)
-    return problems.Problem(full.X[:300], full.y[:300], full.X_val[:100], full.y_val[:100])
+    return problems.Samples(full.X[:300], full.y[:300], full.X_val[:100], full.y_val[:100])
 
 
 def test_digits_are_split_by_class_centred_and_scaled():
@@ -34,16 +34,6 @@ def test_digits_are_split_by_class_centred_and_scaled():
 
 def test_another_seed_is_another_split():
     assert not np.array_equal(problems.digits(0).y_val, problems.digits(1).y_val)
-
-
-def test_progress_fills_its_stretch():
-    seen = []
-    share = problems.part(lambda done, text: seen.append((done, text)), 0.25, 0.75)
-    share(0.0, "a")
-    share(0.5, "b")
-    share(1.0, "c")
-    assert seen == [(0.25, "a"), (0.5, "b"), (0.75, "c")]
-    assert problems.part(None, 0.0, 1.0) is None
 
 
 def test_more_directions_reach_more_and_the_seed_decides(small):
@@ -70,7 +60,7 @@ def test_memorising_finds_the_crossing_between_the_sizes_around_it(small):
 
 def test_a_search_is_recorded_as_plain_json(small):
     finder = problems.search(
-        lambda: fc(64, 10, width=16, depth=1), small, Recipe(epochs=10), 0, search=(10, 40, 160), n_seeds=2
+        lambda: fc(64, 10, width=16, depth=1), small, Recipe(epochs=4), 0, search=(10, 40, 160), n_seeds=2
     )
     record = problems.described(finder)
     assert json.loads(json.dumps(record)) == record

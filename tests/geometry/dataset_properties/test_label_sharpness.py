@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from lodim.geometry import LabelSharpness
 
@@ -19,11 +18,6 @@ def brute(X, y):
     classes = np.unique(y)
     pairs = [[slopes[np.ix_(y == a, y == b)].max() if a != b else 0 for b in classes] for a in classes]
     return slopes, top, np.array(pairs)
-
-
-@parametrize_with_checks([LabelSharpness(), LabelSharpness(exact=True)])
-def test_scikit_learn_contract(estimator, check):
-    check(estimator)
 
 
 @pytest.mark.parametrize("classes", [2, 4])

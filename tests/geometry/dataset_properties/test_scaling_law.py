@@ -35,7 +35,6 @@ def test_plain_power_law():
     assert law.sharpness is None
     assert law.n_for_loss(0.1) == pytest.approx(30**4)
     assert fit_scaling_law(n, 3 * n**-0.25, d=8).exponent == pytest.approx(2)
-    assert ScalingLaw.from_json(law.to_json()) == law
     assert "R^2 1.000" in str(law)
 
 
@@ -63,7 +62,6 @@ def test_what_varied_in_the_fit_is_asked_for():
     law = fit_scaling_law(n, loss, d, k_f)
     assert law.d == pytest.approx((d.min(), d.max()))
     assert law.k_f == pytest.approx((k_f.min(), k_f.max()))
-    assert ScalingLaw.from_json(law.to_json()) == law
     for call in (law.predict, law.n_for_loss):
         with pytest.raises(ValueError, match=r"dimensions from .* give d="):
             call(0.5, k_f=1.0)
@@ -136,7 +134,6 @@ def test_a_fit_without_a_dimension_is_told_from_one_that_does_not_say():
     n = np.array([100, 1000, 10_000])
     law = fit_scaling_law(n, 5 * n**-0.1)
     assert law.d == ()
-    assert ScalingLaw.from_json(law.to_json()) == law
     old = earlier(law)
     assert old.d is None
     assert old.predict(2000, d=1) == law.predict(2000)

@@ -1,8 +1,5 @@
 """Gradients of the layers against central differences, and the symmetries they must have."""
 
-import copy
-import pickle
-
 import numpy as np
 import pytest
 import torch
@@ -131,7 +128,7 @@ def test_a_threshold_makes_homology_jump_and_tapering_mends_it():
     assert ends[0] == pytest.approx(ends[1], abs=1e-6)
 
 
-def test_lists_caching_boxes_and_pickle():
+def test_lists_caching_and_boxes():
     layer = SignedMeasureLayer("euler", box=([0, 0], [1, 1]))
     fc = FunctionRips()(cloud())
     first, again = layer([fc, fc])
@@ -143,7 +140,6 @@ def test_lists_caching_boxes_and_pickle():
         moved(FunctionRips()(3 * cloud())),
     )  # the same order, other values
     torch.testing.assert_close(two.points[:, 0], 3 * one.points[:, 0])
-    assert torch.equal(pickle.loads(pickle.dumps(copy.deepcopy(moved)))(fc).points, moved(fc).points)
 
 
 def test_refusals():

@@ -17,10 +17,10 @@ from lodim.geometry import (
     provided_bias,
     rl_difficulty,
 )
-from lodim.geometry.difficulty import Task
+from lodim.geometry.difficulty import TaskGeometry
 from lodim.geometry.difficulty.formula import _basis
 
-DIGITS = Task(n=60_000, m=14, radius=17.179, delta=2.3987, ln_outputs=math.log(9), n_combinations=10)
+DIGITS = TaskGeometry(n=60_000, m=14, radius=17.179, delta=2.3987, ln_outputs=math.log(9), n_combinations=10)
 
 
 def test_published_constants_give_published_orders():
@@ -84,7 +84,7 @@ def test_huge_tasks_stay_finite_in_logarithms():
     classes=st.integers(2, 50),
 )
 def test_monotone_and_free_of_the_unit(m, ratio, n, scale, classes):
-    task = Task(n, m, ratio, 1.0, math.log(classes - 1), classes)
+    task = TaskGeometry(n, m, ratio, 1.0, math.log(classes - 1), classes)
     at = task.at(0.01).log10_bits
     if at == -math.inf:
         return
@@ -166,10 +166,3 @@ def test_an_error_of_zero_is_refused():
         rl_difficulty(6, 2, delta=-1.0)
     with pytest.raises(ValueError, match="n_ways"):
         meta_difficulty(0.1, 10, 3, 1.0, 1.0, m_task=2, n_ways=1)
-
-
-def test_results_survive_json():
-    from lodim.geometry.difficulty import Difficulty
-
-    found = DIGITS.at(0.001)
-    assert Difficulty.from_json(found.to_json()) == found

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 from sklearn.linear_model import QuantileRegressor
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from lodim.geometry import LpRegression
 from lodim.geometry.sensitivity_sampling.basis import orthonormal_basis
@@ -279,8 +278,3 @@ def test_tensors_are_taken():
 def test_bad_parameters_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         LpRegression(**options).fit(*problem(30))
-
-
-@parametrize_with_checks([LpRegression(random_state=0)])
-def test_it_is_an_estimator(estimator, check):
-    check(estimator)

@@ -33,9 +33,10 @@ def almost_there():
 
 
 OPTIONS = {
-    "recipe": Recipe(epochs=12, batch_size=25), "lr": 2e-2, "lr_grid": (3.0,), "n_seeds": 2,
+    "recipe": Recipe(epochs=6, batch_size=50), "lr": 4e-2, "lr_grid": (3.0,), "n_seeds": 2,
     "search": [1, 2, 4, 8, 16, 32],
 }  # fmt: skip
+BRIEF = {**OPTIONS, "recipe": Recipe(epochs=2, batch_size=50), "n_seeds": 1, "baseline": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +76,7 @@ def test_gaps_are_those_of_full_fine_tuning(compared):
 def test_a_module_is_copied_and_stays_as_it_was():
     start = linear(12, 3)
     before = start[1].weight.detach().clone()
-    found = compare_initialisations(
-        {"one": start}, task(), **{**OPTIONS, "search": [8, 39], "said": "tensor"}
-    )
+    found = compare_initialisations({"one": start}, task(), **{**BRIEF, "search": [8, 39], "said": "tensor"})
     assert torch.equal(start[1].weight, before)
     assert {r.d for r in found["one"].curve} == {8, 39}
 
@@ -86,10 +85,10 @@ def test_a_direct_head_is_counted():
     def make():
         return nn.Sequential(mlp([12, 5]), nn.ReLU(), nn.Linear(5, 3))
 
-    direct = compare_initialisations({"net": make}, task(), head="direct", **{**OPTIONS, "search": [19, 24]})
+    direct = compare_initialisations({"net": make}, task(), head="direct", **{**BRIEF, "search": [19, 24]})
     assert direct.n_direct == (18,)
     assert {r.d for r in direct["net"].curve} == {19, 24}  # of which 18 are the head's
-    assert compare_initialisations({"net": make}, task(), **{**OPTIONS, "search": [24]}).n_direct == (0,)
+    assert compare_initialisations({"net": make}, task(), **{**BRIEF, "search": [24]}).n_direct == (0,)
     with pytest.raises(ValueError, match="no linear layer has 7 outputs"):
         head_name(make(), 7)
     assert head_name(make(), 3) == "2"
@@ -100,7 +99,7 @@ def test_sizes_are_sorted_and_correlated():
         return lambda: mlp([12, width, 3])
 
     models = {"wide": sized(32), "narrow": sized(4), "middle": sized(12)}
-    found = d90_vs_size(models, task(), **{**OPTIONS, "search": [4, 12, 36], "n_seeds": 1})
+    found = d90_vs_size(models, task(), **{**BRIEF, "search": [4]})
     assert found.names == ("narrow", "middle", "wide")
     assert [r.n_parameters for r in found.results] == [67, 195, 515]
     with pytest.raises(ValueError, match="at least three sizes"):

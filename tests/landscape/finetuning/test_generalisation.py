@@ -3,12 +3,13 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lodim.landscape import compression_bound, dimension_bound, prefix_free_bits, relative_gap
 
 
+@settings(max_examples=40)
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(100, 10**6), st.floats(0, 0.5))
 def test_the_bound_grows_with_d_and_falls_with_the_samples(d, more, n, error):
     bound = dimension_bound(error, d, n)

@@ -118,7 +118,7 @@ def test_adapters_and_subspaces_of_equal_size():
     y = (X[:, 0] > 0).long() + (X[:, 1] > 0).long()
     task = Task(X[:200], y[:200], X[200:], y[200:], "classification", 3)
     found = compare_adapters(
-        Encoder, task, recipe=Recipe(epochs=15, batch_size=20), lrs=(1e-2, 3e-2), said="layer"
+        Encoder, task, recipe=Recipe(epochs=4, batch_size=40), lrs=(3e-2, 1e-1), said="layer"
     )
     by_budget = {}
     for run in found.runs:

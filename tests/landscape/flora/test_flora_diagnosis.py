@@ -8,7 +8,6 @@ import torch
 
 from lodim.landscape.flora import (
     FLoRAConv2d,
-    TuckerEnergy,
     from_delta,
     tucker_energy,
     tucker_numbers,
@@ -94,7 +93,6 @@ def test_it_prints_tabulates_draws_and_travels():
     assert str(energy).count("\n") == len(energy.ranks) + 1
     assert "(1, 1, 1)" in str(energy)
     assert len(energy.to_frame()) == len(energy.ranks)
-    assert TuckerEnergy.from_json(energy.to_json()) == energy
     ax = energy.plot()
     assert [len(line.get_xdata()) for line in ax.lines[:2]] == [len(energy.ranks)] * 2
     assert math.prod(energy.shape) in ax.lines[2].get_xdata()

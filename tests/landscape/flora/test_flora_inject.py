@@ -1,6 +1,5 @@
 """Adapters in whole models: chosen by name, switched, merged, taken out, kept in a file."""
 
-import copy
 import io
 import json
 
@@ -364,16 +363,6 @@ def test_states_that_do_not_fit_are_refused_before_anything_is_loaded():
         flora_state_dict(model, "b")
     assert torch.equal(model.fc.flora_core["default"], zero)
     merge_adapter(model)
-
-
-def test_an_adapted_model_can_be_copied_and_pickled():
-    model = moved(inject_flora(net(), r=2, target_modules="all", modules_to_save=["head"]))
-    twin = copy.deepcopy(model)
-    assert torch.equal(twin(X), model(X))
-    file = io.BytesIO()
-    torch.save(model, file)
-    file.seek(0)
-    assert torch.equal(torch.load(file, weights_only=False)(X), model(X))
 
 
 def test_torchs_attention_uses_the_adapted_output_projection():

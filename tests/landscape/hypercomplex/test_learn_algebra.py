@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lodim.landscape.hypercomplex import LearnedAlgebra, algebra_matrices, learn_algebra
+from lodim.landscape.hypercomplex import algebra_matrices, learn_algebra
 from lodim.landscape.hypercomplex.algebra import span_residual
 from lodim.validation import ConvergenceWarning
 
@@ -24,14 +24,11 @@ def test_complex_numbers_too():
     assert learn_algebra("complex", random_state=1).residual < 1e-3
 
 
-def test_a_run_repeats_prints_plots_and_travels():
+def test_a_run_repeats_prints_and_plots():
     first, again = (learn_algebra(max_steps=300) for _ in range(2))
     assert np.array_equal(first.A, again.A)
     assert "quaternion from products alone" in str(first)
     assert len(first.plot().lines[0].get_xdata()) == len(first.losses)
-    back = LearnedAlgebra.from_json(first.to_json())
-    assert back.residual == first.residual
-    np.testing.assert_allclose(back.A, first.A)
 
 
 def test_too_short_a_training_warns():

@@ -1,6 +1,5 @@
 """Training into a pattern: phases, driving, resumption, what is left at the end."""
 
-import copy
 import io
 import math
 
@@ -10,7 +9,7 @@ import torch
 from torch import nn
 
 from lodim.landscape import NMSparsifier, check_nm, nm_mask
-from lodim.landscape.nm_sparsity import RECIPES, SparsityStats
+from lodim.landscape.nm_sparsity import RECIPES
 from lodim.nets import fc, mlp, vit
 from lodim.randomness import build_seeded
 from lodim.training import Recipe, Task, fit
@@ -324,13 +323,11 @@ def test_bfloat16_models():
     assert sparsifier.finalize().valid
 
 
-def test_a_moved_or_copied_model_goes_on():
+def test_a_moved_model_goes_on():
     net, sparsifier = sparsified("ste", dense_frac=0)
     net.double()
     train(net, sparsifier, [x.double() for x in batches(3)])
     assert sparsifier.masks["0"].dtype == torch.float64
-    copied = copy.deepcopy(net)
-    assert torch.equal(copied[0].weight, net[0].weight)
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "t5"])
@@ -387,7 +384,6 @@ def test_statistics():
     assert 0 < stats.churn <= stats.sad
     assert list(stats.to_frame().layer) == ["0", "2"]
     assert "1:8" in str(stats)
-    assert SparsityStats.from_json(stats.to_json()).to_dict() == stats.to_dict()
     assert len(stats.plot().patches) == 2
     sparsifier.mark_reference()
     assert sparsifier.stats().sad == 0

@@ -150,15 +150,15 @@ def test_fine_tuning_wins_back_what_rounding_lost():
     def loss_of(module):
         return nn.functional.cross_entropy(module(X), target)
 
-    optimizer = torch.optim.Adam(subspace.parameters(), lr=0.1)
-    for _ in range(100):
+    optimizer = torch.optim.Adam(subspace.parameters(), lr=0.3)
+    for _ in range(25):
         optimizer.zero_grad()
         loss_of(subspace).backward()
         optimizer.step()
 
     def finetune(module):
-        tuner = torch.optim.Adam(module.parameters(), lr=0.02)
-        for _ in range(150):
+        tuner = torch.optim.Adam(module.parameters(), lr=0.05)
+        for _ in range(25):
             tuner.zero_grad()
             loss_of(module).backward()
             tuner.step()

@@ -428,16 +428,15 @@ def refuse(self): raise AssertionError("the matrix was formed")
 RandomProjection.matrix = refuse
 D = 2500 * 2000
 module, x = torch.nn.Linear(2500, 2000, bias=False), torch.ones(2, 2500)
-small = SubspaceModule(torch.nn.Linear(3, 3), 2, projection="countsketch")
-small(torch.ones(1, 3)).sum().backward()
-torch.optim.SGD([small.theta_d], 0.1).step()
+def step(subspace, x):  # torch.optim would take longer to import than everything else
+    subspace(x).sum().backward()
+    subspace.theta_d.data.sub_(subspace.theta_d.grad, alpha=0.1)
+step(SubspaceModule(torch.nn.Linear(3, 3), 2, projection="countsketch"), torch.ones(1, 3))
 def peak():  # of this program alone: ru_maxrss would start from the size of the process that forked it
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 before = peak()
 subspace = SubspaceModule(module, 1000, projection="countsketch")
-optimizer = torch.optim.SGD([subspace.theta_d], 0.1)
-subspace(x).sum().backward()
-optimizer.step()
+step(subspace, x)
 print((peak() - before) / (4 * D))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

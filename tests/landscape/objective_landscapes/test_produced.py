@@ -9,11 +9,11 @@ from lodim.nets import mlp
 from lodim.randomness import build_seeded
 
 
-def made(**options):
-    net = build_seeded(lambda: mlp([6, 10, 4], "tanh").double(), 0)
-    subspace = SubspaceModule(net, 12, seed=2, **options)
+def made(sizes=(6, 10, 4), d=12, **options):
+    net = build_seeded(lambda: mlp(sizes, "tanh").double(), 0)
+    subspace = SubspaceModule(net, d, seed=2, **options)
     with torch.no_grad():
-        subspace.theta_d.copy_(torch.linspace(-2, 2, 12))
+        subspace.theta_d.copy_(torch.linspace(-2, 2, d))
     return subspace
 
 
@@ -39,7 +39,7 @@ def test_weights_and_gradients_are_those_of_the_flat_vector(options):
 
 @pytest.mark.parametrize("options", WAYS)
 def test_second_derivatives(options):
-    subspace, x = made(**options), torch.randn(5, 6, dtype=torch.float64)
+    subspace, x = made((3, 4, 2), 5, **options), torch.randn(4, 3, dtype=torch.float64)
 
     def loss(theta_d):
         weights = produce(subspace.projection, theta_d, subspace.theta0, subspace.spec)

@@ -48,7 +48,7 @@ def test_training_lowers_the_loss_without_touching_the_original(module):
     x, y = torch.randn(64, 3), torch.randint(0, 2, (64,))
     optimizer = torch.optim.Adam(copy.parameters(), lr=0.05)
     losses = []
-    for _ in range(60):
+    for _ in range(20):
         loss = torch.nn.functional.cross_entropy(copy(x), y)
         optimizer.zero_grad()
         loss.backward()

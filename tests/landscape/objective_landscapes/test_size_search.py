@@ -109,7 +109,7 @@ def test_whole_search_on_a_noisy_curve_covers(lookahead):
             bracket_waves(0.85, d_max=9000, lookahead=lookahead, scan_seeds=min(lookahead, 3)), measure
         )
         d, s = zip(*[(d, s) for d, scores in runs.items() for s in scores])
-        crossing = find_crossing(d, s, 0.85, random_state=trial)
+        crossing = find_crossing(d, s, 0.85, n_bootstrap=300, random_state=trial)
         truth = 60 * (0.75 / 0.12) ** (1 / 1.8)
         covered += crossing.interval[0] <= truth <= crossing.interval[1]
         errors.append(abs(math.log(crossing.value / truth)))

@@ -111,13 +111,3 @@ def test_a_seed_that_draws_other_numbers_is_noticed():
     state["_extra_state"] = {**state["_extra_state"], "fingerprint": "0" * 16}
     with pytest.raises(ValueError, match="regenerates another projection"):
         build().load_state_dict(state)
-
-
-def test_copies_and_pickles_behave():
-    subspace, x = trained(), torch.randn(3, 6)
-    again = pickle.loads(pickle.dumps(subspace))
-    assert torch.equal(again(x), subspace(x))
-    assert set(again.state_dict()) == set(subspace.state_dict())
-    with torch.no_grad():
-        again.theta_d.zero_()
-    assert not torch.equal(again(x), subspace(x))

@@ -1,6 +1,5 @@
 """Structure-aware directions: lambda_i (P v)_i, its gradients, what is counted, what is refused."""
 
-import copy
 import io
 import math
 import os
@@ -249,15 +248,6 @@ def test_autocast_and_low_precision_bases_keep_the_numbers_in_single_precision()
     assert torch.equal(half.theta(), exact.bfloat16())  # one rounding, of the sum
 
 
-def test_copies_are_independent():
-    said, x = moved(SubspaceModule(net(), 12, said="tensor")), torch.randn(2, 6)
-    twin = copy.deepcopy(said)
-    with torch.no_grad():
-        twin.theta_d.zero_()
-    assert not torch.equal(said(x), twin(x))
-    assert torch.equal(twin(x), net()(x))
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_gives_the_same_function_and_gradient():
@@ -329,7 +319,7 @@ def test_quantised_weights_are_refused():
 
 def measured(**options):
     fixed = {
-        "task": blobs(), "recipe": Recipe(epochs=6, batch_size=16), "lr": 1e-2, "lr_grid": (3.0,), "n_seeds": 1,
+        "task": blobs(), "recipe": Recipe(epochs=3, batch_size=40), "lr": 3e-2, "lr_grid": (3.0,), "n_seeds": 1,
         "search": [6, 12, 24], "said": "tensor",
     }  # fmt: skip
     return LandscapeDimension(net, **{**fixed, **options}).fit()
@@ -341,7 +331,7 @@ def test_the_search_counts_the_factors_and_both_ways_of_training_agree():
     for a, b in zip(one.curve_, many.curve_, strict=True):
         assert (a.d, a.seed, a.lr) == (b.d, b.seed, b.lr)
         assert a.score == pytest.approx(b.score, abs=0.03)
-        assert a.lr == pytest.approx(0.03 * math.sqrt(114 / (a.d - M)))
+        assert a.lr == pytest.approx(0.09 * math.sqrt(114 / (a.d - M)))
     model = many.model_at(12)
     assert (model.n_trainable, model.projection.m) == (12, M)
     assert fit_score(model) == pytest.approx(max(r.score for r in many.curve_ if r.d == 12))

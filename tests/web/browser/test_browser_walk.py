@@ -37,6 +37,7 @@ def main(page):
     return page.locator("main")
 
 
+@pytest.mark.slow
 def test_browser_shows_the_form_and_nothing_goes_wrong(visit):
     here = visit()
     page = here.go("/profile")

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from lodim.catalog.baseline import evidence_of
-from lodim.catalog.cards import Card, load_cards
+from lodim.catalog.cards import Card, evidence_of, load_cards
 from lodim.catalog.feed.store import LONG, Store
 from lodim.results import Result
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
+
+from lodim.extras import require
 
 __all__ = ["optional"]
 
@@ -16,9 +17,4 @@ def optional(module: str, extra: str = "web") -> Any:
     ImportError
         Naming the extra.
     """
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        from lodim.validation import require  # loads pandas, which is not wanted where all is well
-
-        return require(module, extra)
+    return require(module, extra)

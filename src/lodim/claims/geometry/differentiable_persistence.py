@@ -16,6 +16,7 @@ Source: Scoccola et al. 2024, arXiv 2406.07224, section 5 (point clouds, autoenc
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,10 +42,8 @@ from lodim.training import DescentRecipe, descend
 N_CIRCLE, N_OUTLIERS = 60, 15
 STEP = 0.2  # of plain subgradient descent: Adam's steps would forget how little outliers weigh
 COMPONENTS = 0.5  # weight of the components against the loops, in both runs
-SIZES: dict[str, dict[str, int]] = {
-    "laptop": {"clouds": 6, "rows": 4000, "steps": 1000, "seeds": 3},
-    "full": {"clouds": 20, "rows": 50_000, "steps": 20_000, "seeds": 5},
-}
+LAPTOP = {"clouds": 6, "rows": 4000, "steps": 1000, "seeds": 3}
+FULL = {"clouds": 20, "rows": 50_000, "steps": 20_000, "seeds": 5}
 
 
 def noisy_circle(seed: int) -> np.ndarray:
@@ -159,19 +158,12 @@ def autoencoder(weight: float, size: dict[str, int], seed: int) -> dict[str, flo
 WEIGHT = 0.003
 
 
-def run(scale: str, seed: int, progress: Progress) -> Findings:
-    """Shape circles, then train autoencoders.
-
-    Parameters
-    ----------
-    scale : {"laptop", "full"}
-    """
-    size = SIZES[scale]
+def run(seed: int, progress: Progress, size: dict[str, int]) -> Findings:
+    """Shape circles, then train autoencoders."""
     runs = shape_circles(size["clouds"], seed)
     fall = {name: [1 - spread(r.points) / spread(r.start) for r in found] for name, found in runs.items()}
     moved = {name: [float(r.moved[N_CIRCLE:].mean()) for r in found] for name, found in runs.items()}
-    if progress is not None:
-        progress(0.6, "circles")
+    progress(0.6, "autoencoders")
     nets: dict[str, list[dict[str, float]]] = {}
     for name, weight in (("plain", 0.0), ("regularised", WEIGHT)):
         nets[name] = [autoencoder(weight, size, derive_seed(seed, i)) for i in range(size["seeds"])]
@@ -206,12 +198,12 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
 
 
 CLAIM = Claim(
-    name="differentiable-differentiable-persistence/optimisation",
+    name="differentiable-persistence/optimisation",
     formerly=("persistence/optimisation",),
     arxiv="2406.07224",
     statement="Gradients of two-parameter persistence shape a loop among outliers and regularise an autoencoder.",
-    run=run,
-    scales=("laptop", "full"),
+    laptop=partial(run, size=LAPTOP),
+    full=partial(run, size=FULL),
     needs=("mnist", "topology"),
     minutes=4.0,
 )

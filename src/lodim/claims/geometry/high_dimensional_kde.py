@@ -11,6 +11,7 @@ hold for d to infinity at fixed log(n) / d: the distance to them must shrink as 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,6 @@ from lodim.geometry.high_dimensional_kde.bandwidth import maximise
 from lodim.geometry.high_dimensional_kde.kernels import log_sums
 from lodim.randomness import derive_seed
 
-SIZES = {"laptop": (20_000, (20, 40, 80)), "full": (1_000_000, (50, 100, 200))}
-QUERIES = {"laptop": 400, "full": 4000}
 GRID = 48
 DEVICE = "cuda" if torch.cuda.is_available() else None
 
@@ -106,19 +105,24 @@ def mnist_case(seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def run(scale: str, seed: int, progress: Progress) -> Findings:
+def run(
+    seed: int,
+    progress: Progress,
+    n: int = 20_000,
+    dims: tuple[int, int, int] = (20, 40, 80),
+    n_queries: int = 400,
+) -> Findings:
     """Measure both kinds of data.
 
     Parameters
     ----------
-    scale : {"laptop", "full"}
+    n, dims, n_queries
+        Of the Gaussian data: rows, dimensions, fresh rows.
     """
-    n, dims = SIZES[scale]
     cases = {}
     for step, d in enumerate(dims):
-        cases[d] = gaussian_case(n, d, QUERIES[scale], seed)
-        if progress is not None:
-            progress((step + 1) / (len(dims) + 1), f"Gaussian, d = {d}")
+        progress(step / (len(dims) + 1), f"Gaussian, d = {d}")
+        cases[d] = gaussian_case(n, d, n_queries, seed)
     images = mnist_case(seed)
     middle, last = dims[1], dims[2]
     above = [cases[d]["best_h"] / cases[d]["theory_h"] - 1 for d in dims]
@@ -154,8 +158,8 @@ CLAIM = Claim(
     name="high-dimensional-kde/bandwidth",
     arxiv="2408.05807",
     statement="The likelihood-optimal bandwidth lies in the condensed regime, where a few neighbours decide.",
-    run=run,
-    scales=("laptop", "full"),
+    laptop=run,
+    full=partial(run, n=1_000_000, dims=(50, 100, 200), n_queries=4000),
     needs=("mnist",),
     minutes=1.0,
 )

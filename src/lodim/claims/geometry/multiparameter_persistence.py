@@ -15,6 +15,7 @@ the box; twice that is allowed for the candidates' own precision.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -36,7 +37,6 @@ from lodim.geometry.multiparameter_persistence import (
 from lodim.randomness import derive_seed
 
 CLASSES = (0, 1, 8)
-SIZES = {"laptop": 200, "full": 1000}
 RESOLUTION = 12
 STABILITY_DELTA = 0.2
 BANDWIDTHS, DELTAS, POWERS = (0.05, 0.1), (0.1, 0.2), (0.0, 1.0)
@@ -152,24 +152,22 @@ def stability_slope(clouds: list[np.ndarray], power: float, seed: int) -> float:
     return float(frame["ratio"].max() * (box[:, 1] - box[:, 0]).min())
 
 
-def run(scale: str, seed: int, progress: Progress) -> Findings:
+def run(seed: int, progress: Progress, n: int = 200) -> Findings:
     """Compare on digits and on shapes, and measure stability.
 
     Parameters
     ----------
-    scale : {"laptop", "full"}
     seed : int
         Draws clouds, outliers and folds.
+    n : int
+        Clouds of each digit.
     """
-    n = SIZES[scale]
     digits, y = digit_clouds(n, seed)
     on_digits = _compare(digits, 12, y, seed)
-    if progress is not None:
-        progress(0.55, "digits")
+    progress(0.55, "shapes")
     shapes, kinds = shape_clouds(n // 3, seed)
     on_shapes = _compare(shapes, 20, kinds, seed)
-    if progress is not None:
-        progress(0.95, "shapes")
+    progress(0.95, "stability")
     few = [digits[i] for i in range(0, len(digits), max(1, len(digits) // 12))]
     slopes = {str(power): stability_slope(few, power, seed) for power in (0.0, 1.0, np.inf)}
     checks = (
@@ -191,12 +189,12 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
 
 
 CLAIM = Claim(
-    name="multiparameter-multiparameter-persistence/representations",
+    name="multiparameter-persistence/representations",
     formerly=("persistence/representations",),
     arxiv="2306.11170",
     statement="With outliers, images of two-parameter persistence classify shapes better than one-parameter images.",
-    run=run,
-    scales=("laptop", "full"),
+    laptop=run,
+    full=partial(run, n=1000),
     needs=("mnist", "topology"),
     minutes=3.0,
 )

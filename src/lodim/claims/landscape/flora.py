@@ -25,12 +25,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.stats import t as student
 from torch import Tensor, nn
 
 from lodim.claims.landscape import problems
-from lodim.claims.result import Check, Claim, ClaimSkipped, Findings, Progress, check_between
+from lodim.claims.result import Check, Claim, Findings, Progress, check_between
 from lodim.landscape import SubspaceModule, inject_flora
 from lodim.landscape.flora import num_trainable
 from lodim.randomness import build_seeded, derive_seed, forked_torch_rng
@@ -171,7 +170,7 @@ def compare(
 
 
 def tune(
-    starts: Sequence[Start], ways: Mapping[str, Way], recipe: Recipe, head: str, progress: Progress = None
+    starts: Sequence[Start], ways: Mapping[str, Way], recipe: Recipe, head: str, progress: Progress
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """Return each way's best learning rate of :data:`RATES`, and its mean accuracy at every one.
 
@@ -183,9 +182,7 @@ def tune(
         As in :func:`compare`.
     """
     grid: dict[str, dict[str, float]] = {name: {} for name in ways}
-    for i, rate in enumerate(RATES):
-        if progress is not None:
-            progress(i / len(RATES), f"learning rate {rate:g}")
+    for rate in progress.over(RATES):
         rates = dict.fromkeys(ways, rate)
         tried = gathered([compare(start, ways, rates, recipe, head) for start in starts])
         for name, found in tried.items():
@@ -212,25 +209,6 @@ def difference(one: Tried, other: Tried) -> tuple[float, float, float]:
     return float(points.mean()), float(points.mean() - half), float(points.mean() + half)
 
 
-def run(scale: str, seed: int, progress: Progress) -> Findings:
-    """Train on one task, adapt to another in every way, from several seeds.
-
-    Parameters
-    ----------
-    scale : {"laptop", "full"}
-
-    Raises
-    ------
-    ClaimSkipped
-        PEFT is not installed; the full scale without a GPU.
-    """
-    try:
-        require("peft", "lm")
-    except ImportError as error:
-        raise ClaimSkipped(str(error)) from error
-    return _laptop(seed, progress) if scale == "laptop" else _full(seed, progress)
-
-
 def _images(name: str, n_train: int, n_val: int, seed: int) -> Task:
     return problems.images(name, n_train, n_val, seed).task((1, 28, 28))
 
@@ -238,14 +216,12 @@ def _images(name: str, n_train: int, n_val: int, seed: int) -> Task:
 def _laptop(seed: int, progress: Progress) -> Findings:
     ways = laptop_ways()
     starts = [_start(seed, "tuning", i, pooled=True) for i in range(N_TUNING)]
-    rates, grid = tune(starts, ways, RECIPE, "head", problems.part(progress, 0.0, 0.4))
-    runs, watch = [], problems.part(progress, 0.4, 0.9)
-    for i in range(N_SEEDS):
-        if watch is not None:
-            watch(i / N_SEEDS, f"seed {i + 1} of {N_SEEDS}")
-        runs.append(compare(_start(seed, "network", i, pooled=True), ways, rates, RECIPE, "head"))
-    if progress is not None:
-        progress(0.9, "without pooling")
+    rates, grid = tune(starts, ways, RECIPE, "head", progress.part(0.0, 0.4))
+    runs = [
+        compare(_start(seed, "network", i, pooled=True), ways, rates, RECIPE, "head")
+        for i in progress.part(0.4, 0.9).over(range(N_SEEDS))
+    ]
+    progress(0.9, "without pooling")
     few = {name: ways[name] for name in FLAT_WAYS}
     flat = [
         compare(_start(seed, "flat", i, pooled=False), few, dict.fromkeys(few, LR), RECIPE, "head")
@@ -342,8 +318,6 @@ def full_ways(rank: int = 8) -> dict[str, Way]:
 
 
 def _full(seed: int, progress: Progress) -> Findings:
-    if not torch.cuda.is_available():
-        raise ClaimSkipped("the full scale is for a GPU, and torch sees none here")
     transformers: Any = require("transformers", "lm")
     recipe, head, ways = Recipe(epochs=5, batch_size=256), "model.classifier", full_ways()
 
@@ -355,12 +329,11 @@ def _full(seed: int, progress: Progress) -> Findings:
             )
         return Enlarged(model).to("cuda"), _images("fashion_mnist", 60_000, 10_000, own), own
 
-    rates, grid = tune([start("tuning", 0)], ways, recipe, head, problems.part(progress, 0.0, 0.5))
-    runs = []
-    for i in range(3):
-        if progress is not None:
-            progress(0.5 + i / 6, f"seed {i + 1} of 3")
-        runs.append(compare(start("network", i), ways, rates, recipe, head))
+    rates, grid = tune([start("tuning", 0)], ways, recipe, head, progress.part(0.0, 0.5))
+    runs = [
+        compare(start("network", i), ways, rates, recipe, head)
+        for i in progress.part(0.5, 1.0).over(range(3))
+    ]
     tried = gathered(runs)
     note = "ConvNeXt-base trained on ImageNet, adapted to Fashion-MNIST at 224 pixels."
     return Findings(_checks(tried), {**_figures(tried), "learning rates": rates, "tuning": grid}, (note,))
@@ -385,8 +358,9 @@ CLAIM = Claim(
         "A low-rank update that keeps a convolution's modes fine-tunes a network as well as LoRA on the flattened "
         "convolution with at least as many trained numbers, and far better than training the head alone."
     ),
-    run=run,
-    scales=("laptop", "full"),
-    needs=("mnist", "fashion_mnist"),
+    laptop=_laptop,
+    full=_full,
+    needs=("mnist", "fashion_mnist", "lm"),
+    full_needs=("gpu",),
     minutes=5,
 )

@@ -24,7 +24,7 @@ from scipy import stats
 from torch import nn
 
 from lodim.claims.landscape import problems
-from lodim.claims.result import Check, Claim, ClaimSkipped, Findings, Progress, check_between
+from lodim.claims.result import Check, Claim, Findings, Progress, check_between
 from lodim.landscape import learn_algebra, to_hypercomplex
 from lodim.nets import mlp, resnet
 from lodim.randomness import build_seeded, derive_seed
@@ -66,21 +66,6 @@ def residual(n: int, widths: Sequence[int] = WIDTHS) -> nn.Module:
     return model
 
 
-def run(scale: str, seed: int, progress: Progress) -> Findings:
-    """Learn the algebra, then compare networks of equal numbers of parameters.
-
-    Parameters
-    ----------
-    scale : {"laptop", "full"}
-
-    Raises
-    ------
-    ClaimSkipped
-        The full scale without a GPU.
-    """
-    return _laptop(seed, progress) if scale == "laptop" else _full(seed, progress)
-
-
 def _laptop(seed: int, progress: Progress) -> Findings:
     images = problems.images("fashion_mnist", 10_000, 4000, seed)
     X, y, held_out = images.X[:6000], images.y[:6000], slice(6000, None)
@@ -89,9 +74,8 @@ def _laptop(seed: int, progress: Progress) -> Findings:
     networks: dict[str, Factory] = {f"n = {n}": partial(dense, n) for n in SIZES}
     networks |= {f"narrow, as n = {n}": partial(narrow, n) for n in SIZES[1:]}
     recipe, scores, rates = Recipe(epochs=6), {}, {}
-    for i, (name, make) in enumerate(networks.items()):
-        if progress is not None:
-            progress(i / len(networks), name)
+    for name in progress.over(networks):
+        make = networks[name]
         rates[name] = best_rate(make, tuning, recipe, seed)
         scores[name] = _scores(make, task, recipe, rates[name], seed)
     sizes = {name: _size(make()) for name, make in networks.items()}
@@ -210,15 +194,12 @@ def _differences(scores: Mapping[str, Sequence[float]]) -> dict[str, Any]:
 
 
 def _full(seed: int, progress: Progress, n_seeds: int = 3) -> Findings:
-    if not torch.cuda.is_available():
-        raise ClaimSkipped("the full scale is for a GPU, and torch sees none here")
     task = problems.images("fashion_mnist", 60_000, 10_000, seed).task((1, 28, 28))
     networks: dict[str, Factory] = {f"n = {n}": partial(residual, n) for n in (1, 2, 3, 4)}
     networks["narrow, as n = 4"] = partial(residual, 1, [width // 2 for width in WIDTHS])
     scores: dict[str, list[float]] = {}
-    for i, (name, make) in enumerate(networks.items()):
-        if progress is not None:
-            progress(i / len(networks), name)
+    for name in progress.over(networks):
+        make = networks[name]
         scores[name] = [train_residual(make, task, 200, derive_seed(seed, k), "cuda") for k in range(n_seeds)]
     sizes = {name: _size(make()) for name, make in networks.items()}
     algebra_checks, algebra = _algebra(seed)
@@ -262,8 +243,9 @@ CLAIM = Claim(
         "Networks of hypercomplex layers with n = 4 have about a quarter of the parameters and lose at most three "
         "points of accuracy; a layer shown products of quaternions learns Hamilton's algebra."
     ),
-    run=run,
-    scales=("laptop", "full"),
+    laptop=_laptop,
+    full=_full,
     needs=("fashion_mnist",),
+    full_needs=("gpu",),
     minutes=2,
 )

@@ -15,15 +15,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from scipy import stats
 from torch import nn
 
 from lodim.claims.landscape import problems
-from lodim.claims.result import Check, Claim, ClaimSkipped, Findings, Progress, check_between, check_that
+from lodim.claims.result import Check, Claim, Findings, Progress, check_between, check_that
 from lodim.landscape import NMSparsifier
 from lodim.landscape.nm_sparsity import FEED_FORWARD
 from lodim.nets import mlp, vit
@@ -79,33 +79,26 @@ FULL = Setting(
 )
 
 
-def run(scale: str, seed: int, progress: Progress) -> Findings:
+def run(seed: int, progress: Progress, full: bool = False) -> Findings:
     """Train with every recipe from five seeds.
 
     Parameters
     ----------
-    scale : {"laptop", "full"}
-        The network 784-256-256-10 at 1:16, or a vision transformer at 1:32 on all images (one GPU).
-
-    Raises
-    ------
-    ClaimSkipped
-        The full scale without a GPU.
+    full : bool
+        A vision transformer at 1:32 on all images instead of 784-256-256-10 at 1:16.
     """
-    if scale == "full" and not torch.cuda.is_available():
-        raise ClaimSkipped("the full scale is for a GPU, and torch sees none here")
-    setting, place = (FULL, "cuda") if scale == "full" else (LAPTOP, "cpu")
+    setting, place = (FULL, "cuda") if full else (LAPTOP, "cpu")
     task = _task(setting, seed)
     scores: dict[str, list[float]] = {name: [] for name in RECIPES}
     exact: list[bool] = []
     runs = [(i, name) for i in range(N_SEEDS) for name in RECIPES]
     for done, (i, name) in enumerate(runs):
-        share = problems.part(progress, done / len(runs), (done + 1) / len(runs))
+        share = progress.part(done / len(runs), (done + 1) / len(runs))
         score, in_pattern = train(setting, task, name, derive_seed(seed, "replica", i), place, share)
         scores[name].append(score)
         if name != "dense":
             exact.append(in_pattern)
-    return Findings(_checks(scores, exact, scale), _figures(scores), NOTES[scale])
+    return Findings(_checks(scores, exact, full), _figures(scores), NOTES["full" if full else "laptop"])
 
 
 def _task(setting: Setting, seed: int) -> Task:
@@ -113,7 +106,7 @@ def _task(setting: Setting, seed: int) -> Task:
 
 
 def train(
-    setting: Setting, task: Task, name: str, seed: int, place: str = "cpu", progress: Progress = None
+    setting: Setting, task: Task, name: str, seed: int, place: str = "cpu", progress: Progress | None = None
 ) -> tuple[float, bool]:
     """Return the accuracy of the finished network and whether every group holds exactly one weight.
 
@@ -150,7 +143,7 @@ def difference(ours: list[float], theirs: list[float]) -> tuple[float, float, fl
     return float(np.subtract(ours, theirs).mean()), float(interval.low), float(interval.high)
 
 
-def _checks(scores: dict[str, list[float]], exact: list[bool], scale: str) -> tuple[Check, ...]:
+def _checks(scores: dict[str, list[float]], exact: list[bool], full: bool) -> tuple[Check, ...]:
     mean = {name: float(np.mean(values)) for name, values in scores.items()}
     trained = [name for name in RECIPES if name not in REFERENCES]
     worst = min(trained, key=lambda name: mean[name])
@@ -166,11 +159,9 @@ def _checks(scores: dict[str, list[float]], exact: list[bool], scale: str) -> tu
             math.inf,
         ),
         check_between("mask decay (exponential) over SR-STE, mean of five seeds", gap, -MARGIN, math.inf),
-        check_between(
-            "the same, low end of its 95 % interval", low, -MARGIN, math.inf, essential=scale == "full"
-        ),
+        check_between("the same, low end of its 95 % interval", low, -MARGIN, math.inf, essential=full),
     ]
-    if scale == "full":
+    if full:
         best = max(
             ("mdgf-exp", "mdgf-linear", "sdgf-stepwise", "sdgf-geometric"), key=lambda name: mean[name]
         )
@@ -217,8 +208,9 @@ CLAIM = Claim(
         "Training into 1:16 keeps an accuracy that cutting a trained network to 1:16 loses, and mask decay is not "
         "worse than SR-STE."
     ),
-    run=run,
-    scales=("laptop", "full"),
+    laptop=run,
+    full=partial(run, full=True),
     needs=("fashion_mnist",),
+    full_needs=("gpu",),
     minutes=3,
 )

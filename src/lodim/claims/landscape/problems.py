@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,20 +10,19 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 
 from lodim.claims.result import Progress
-from lodim.datasets import load
+from lodim.datasets import Split, load
 from lodim.landscape import LandscapeDimension, SubspaceModule
 from lodim.randomness import build_seeded, derive_seed
 from lodim.training import Recipe, Task, fit
 
 __all__ = [
     "PAPER",
-    "Problem",
+    "Samples",
     "described",
     "digits",
     "direct_score",
     "images",
     "mnist",
-    "part",
     "search",
     "train_in_subspace",
 ]
@@ -32,27 +30,15 @@ __all__ = [
 PAPER = "1804.08838"
 
 
-@dataclass(frozen=True)
-class Problem:
-    """Training and held-out samples.
-
-    Attributes
-    ----------
-    X, X_val : ndarray, shape (n, n_features)
-    y, y_val : ndarray of int, shape (n,)
-    """
-
-    X: np.ndarray
-    y: np.ndarray
-    X_val: np.ndarray
-    y_val: np.ndarray
+class Samples(Split):
+    """Training and held-out samples of an experiment."""
 
     def task(self, image_shape: tuple[int, ...] | None = None) -> Task:
-        """Return the problem as tensors."""
+        """Return the samples as tensors."""
         return Task.from_arrays(self.X, self.y, self.X_val, self.y_val, image_shape=image_shape)
 
 
-def digits(seed: int) -> Problem:
+def digits(seed: int) -> Samples:
     """Return scikit-learn's 1,797 digits, a stratified fifth held out, centred, in units of half the pixel range.
 
     Parameters
@@ -64,10 +50,10 @@ def digits(seed: int) -> Problem:
     assert data.y is not None
     X, X_val, y, y_val = train_test_split(data.X, data.y, test_size=0.2, random_state=seed, stratify=data.y)
     mean, half = X.mean(axis=0), (data.X.max() - data.X.min()) / 2
-    return Problem((X - mean) / half, y, (X_val - mean) / half, y_val)
+    return Samples((X - mean) / half, y, (X_val - mean) / half, y_val)
 
 
-def images(name: str, n_train: int, n_val: int, seed: int = 0) -> Problem:
+def images(name: str, n_train: int, n_val: int, seed: int = 0) -> Samples:
     """Return images with pixels standardised by the training images' overall mean and deviation.
 
     Parameters
@@ -85,33 +71,20 @@ def images(name: str, n_train: int, n_val: int, seed: int = 0) -> Problem:
     rows, rows_val = (rng.permutation(len(s.X))[:n] for s, n in ((train, n_train), (test, n_val)))
     X, X_val = train.X[rows], test.X[rows_val]
     mean, deviation = X.mean(), X.std()
-    return Problem((X - mean) / deviation, train.y[rows], (X_val - mean) / deviation, test.y[rows_val])
+    return Samples((X - mean) / deviation, train.y[rows], (X_val - mean) / deviation, test.y[rows_val])
 
 
-def mnist(n_train: int, n_val: int, seed: int = 0) -> Problem:
+def mnist(n_train: int, n_val: int, seed: int = 0) -> Samples:
     """Return :func:`images` of MNIST."""
     return images("mnist", n_train, n_val, seed)
 
 
-def part(progress: Progress, first: float, last: float) -> Progress:
-    """Return a ``progress`` that fills the stretch from ``first`` to ``last`` of the given one.
-
-    Parameters
-    ----------
-    first, last : float
-        In [0, 1].
-    """
-    if progress is None:
-        return None
-    return lambda done, text: progress(first + (last - first) * done, text)
-
-
 def search(
     make_model: Callable[[], nn.Module],
-    problem: Problem,
+    problem: Samples,
     recipe: Recipe,
     seed: int,
-    progress: Progress = None,
+    progress: Progress | None = None,
     *,
     image_shape: tuple[int, ...] | None = None,
     **options: Any,

@@ -23,6 +23,7 @@ Source: A. Gholami et al., 2021, arXiv 2103.13630.
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from lodim.claims.landscape import problems
-from lodim.claims.result import Check, Claim, ClaimSkipped, Findings, Progress, check_between, check_that
+from lodim.claims.result import Check, Claim, Findings, Progress, check_between, check_that
 from lodim.landscape.quantization import (
     QuantRecipe,
     QuantSpec,
@@ -155,22 +156,21 @@ def deep_mixing(task: Task, epochs: int, seed: int) -> dict[str, Any]:
     return found
 
 
-def run(scale: str, seed: int, progress: Progress) -> Findings:
+def run(seed: int, progress: Progress, full: bool = False) -> Findings:
     """Train, round in 36 ways, train with 2 bits, and mix bits; over three seeds.
 
     Parameters
     ----------
-    scale : {"laptop", "full"}
-        10,000 images and 5 epochs; or all 60,000 and 20 epochs, and the sentence encoder all-MiniLM-L6-v2.
+    full : bool
+        All 60,000 images and 20 epochs instead of 10,000 and 5, and the sentence encoder all-MiniLM-L6-v2.
     """
-    full = scale == "full"
     n_train, epochs = (60_000, 20) if full else (10_000, 5)
     runs = []
     for i in range(N_SEEDS):
         own = derive_seed(seed, "run", i)
         task = problems.mnist(n_train, 10_000, own).task()
         model = build_seeded(make_model, derive_seed(own, "network"))
-        share = problems.part(progress, i / N_SEEDS, (i + 0.5) / N_SEEDS)
+        share = progress.part(i / N_SEEDS, (i + 0.5) / N_SEEDS)
         figures: dict[str, Any] = {
             "float": fit(model, task, Recipe(epochs=epochs), lr=LR, seed=own, progress=share).score
         }
@@ -183,7 +183,7 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     if full:
         shown["sentences"] = sentence_vectors()
         checks += _sentence_checks(shown["sentences"])
-    return Findings(tuple(checks), shown, NOTES)
+    return Findings(checks, shown, NOTES)
 
 
 def _checks(means: dict[str, float]) -> list[Check]:
@@ -229,21 +229,12 @@ def _mixing_checks(mixed: list[dict[str, Any]], deep: list[dict[str, Any]]) -> l
 
 
 def sentence_vectors(n_texts: int = 800) -> dict[str, float]:
-    """Return the mean cosine of sentence vectors with those of the float encoder, and decibels, for some recipes.
-
-    Raises
-    ------
-    ClaimSkipped
-        The encoder's weights are not installed.
-    """
+    """Return the mean cosine of sentence vectors with those of the float encoder, and decibels, for some recipes."""
     from lodim.datasets import load_texts
     from lodim.nets import SentenceClassifier, tokenize
 
-    try:
-        model = build_seeded(lambda: SentenceClassifier(2), 0).eval()
-        tokens = tokenize(load_texts(split="test").texts[:n_texts])
-    except ImportError as error:
-        raise ClaimSkipped(str(error)) from error
+    model = build_seeded(lambda: SentenceClassifier(2), 0).eval()
+    tokens = tokenize(load_texts(split="test").texts[:n_texts])
     exact = _vectors(model, tokens)
     found = {}
     for name in ("w8", "w4", "w4-group64", "w8a8-dynamic"):
@@ -284,8 +275,9 @@ CLAIM = Claim(
         "Rounding a trained network's weights to 8 bits is free and to 4 bits nearly so; below, finer granularity and "
         "a range of least squared error pay, and training with the grid recovers 2 bits."
     ),
-    run=run,
-    scales=("laptop", "full"),
+    laptop=run,
+    full=partial(run, full=True),
     needs=("mnist",),
+    full_needs=("lm",),
     minutes=1.0,
 )

@@ -1,6 +1,7 @@
 from .estimator import GeneralizationDifficulty as GeneralizationDifficulty
 from .formula import Difficulty as Difficulty
 from .formula import Task as Task
+from .formula import TaskGeometry as TaskGeometry
 from .formula import combined_task as combined_task
 from .formula import difficulty_sweep as difficulty_sweep
 from .formula import generalization_difficulty as generalization_difficulty

@@ -19,7 +19,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 
 from lodim.dimension import IntrinsicDimension
-from lodim.geometry.difficulty.formula import Difficulty, Task, provided_bias
+from lodim.geometry.difficulty.formula import Difficulty, TaskGeometry, provided_bias
 from lodim.geometry.difficulty.margin import METHODS, ClassMargin, class_margin
 from lodim.geometry.labelled import read_labelled
 from lodim.randomness import derive_seed, root_seed
@@ -63,7 +63,7 @@ class GeneralizationDifficulty(BaseEstimator):
     interval_ : tuple of float
         Of ``log10_bits_``; NaN without replicates.
     difficulty_ : Difficulty
-    task_ : Task
+    task_ : TaskGeometry
     m_, radius_, delta_ : float
         Dimension used, largest norm of a row (no centring), distance between classes.
     m_raw_ : float
@@ -179,8 +179,8 @@ class GeneralizationDifficulty(BaseEstimator):
         self.m_raw_, self.delta_ = float(dims[0]), float(deltas[0])
         self.m_ = max(1.0, float(round(self.m_raw_)) if self.round_dim else self.m_raw_)
 
-        def task(m: float, delta: float) -> Task:
-            return Task(len(X), max(1.0, m), self.radius_, delta, math.log(n_classes - 1), n_classes)
+        def task(m: float, delta: float) -> TaskGeometry:
+            return TaskGeometry(len(X), max(1.0, m), self.radius_, delta, math.log(n_classes - 1), n_classes)
 
         self.task_ = task(self.m_, self.delta_)
         self.difficulty_: Difficulty = self.task_.at(self.target_error)

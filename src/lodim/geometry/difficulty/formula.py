@@ -55,7 +55,7 @@ from lodim.validation import check_in_range
 
 __all__ = [
     "Difficulty",
-    "Task",
+    "TaskGeometry",
     "combined_task",
     "difficulty_sweep",
     "generalization_difficulty",
@@ -68,7 +68,7 @@ LN2, LN10 = math.log(2), math.log(10)
 
 
 @dataclass(frozen=True)
-class Task(Result):
+class TaskGeometry(Result):
     """What the measure knows of a task.
 
     Attributes
@@ -139,6 +139,9 @@ class Task(Result):
         return float(0.5 * math.log(m / 6) + (surface - math.log(self.n)) / m + math.log(self.radius))
 
 
+Task = TaskGeometry  # its name in version 0.1, and in pickles of it
+
+
 @dataclass(frozen=True)
 class Difficulty(Result):
     """Bits of inductive bias that a task asks for.
@@ -159,7 +162,7 @@ class Difficulty(Result):
         Natural logarithm of E.
     log2_ratio : float
         Bits to which every free number has to be known.
-    task : Task or None
+    task : TaskGeometry or None
         None for the closed forms of reinforcement learning.
     """
 
@@ -170,7 +173,7 @@ class Difficulty(Result):
     degree: float
     ln_basis: float
     log2_ratio: float
-    task: Task | None = None
+    task: TaskGeometry | None = None
 
     def __str__(self) -> str:
         if self.data_sufficient:
@@ -191,7 +194,7 @@ def _basis(m: Number, frequency: Number) -> tuple[float, float]:
 
 
 def bits_of(
-    task: Task | None,
+    task: TaskGeometry | None,
     eps: Number,
     degree: Number,
     ln_basis: Number,
@@ -264,17 +267,17 @@ def generalization_difficulty(
     1.485e+16
     """
     check_in_range(n_outputs, "n_outputs", low=1)
-    return Task(n, m, radius, delta, math.log(n_outputs), n_combinations, bound).at(eps)
+    return TaskGeometry(n, m, radius, delta, math.log(n_outputs), n_combinations, bound).at(eps)
 
 
-def combined_task(first: Task, second: Task) -> Task:
+def combined_task(first: TaskGeometry, second: TaskGeometry) -> TaskGeometry:
     """Return the task of answering two classification tasks about a pair of inputs at once.
 
     Any input of one comes with any of the other: samples and classes multiply, dimensions and squared radii add.
 
     Parameters
     ----------
-    first, second : Task
+    first, second : TaskGeometry
         Of classification: C - 1 outputs for q = C.
 
     Raises
@@ -294,7 +297,7 @@ def combined_task(first: Task, second: Task) -> Task:
                 f"q = {task.n_combinations:g}"
             )
     classes = first.n_combinations * second.n_combinations
-    return Task(
+    return TaskGeometry(
         n=first.n * second.n,
         m=first.m + second.m,
         radius=math.hypot(first.radius, second.radius),
@@ -341,10 +344,10 @@ def meta_difficulty(
     """
     check_in_range(n_ways, "n_ways", low=2, integer=True)
     check_in_range(m_task, "m_task", low=1)
-    Task(n, m, radius, delta, 0.0)  # for its messages
+    TaskGeometry(n, m, radius, delta, 0.0)  # for its messages
     _, ln_basis = _basis(m_task, 2 * math.pi * radius / delta)
     outputs = n_ways * (n_ways - 1)
-    return Task(
+    return TaskGeometry(
         n=n,
         m=m + (n_ways - 1) * m_task,
         radius=radius * math.sqrt(n_ways),
@@ -354,7 +357,7 @@ def meta_difficulty(
     ).at(eps)
 
 
-def provided_bias(task: Task | Difficulty, model_error: Number) -> Difficulty:
+def provided_bias(task: TaskGeometry | Difficulty, model_error: Number) -> Difficulty:
     """Bits of inductive bias that a model has supplied: the difficulty of the error that it reaches.
 
     Parameters
@@ -370,7 +373,7 @@ def provided_bias(task: Task | Difficulty, model_error: Number) -> Difficulty:
     return _task_of(task).at(model_error)
 
 
-def _task_of(task: Task | Difficulty) -> Task:
+def _task_of(task: TaskGeometry | Difficulty) -> TaskGeometry:
     found = task.task if isinstance(task, Difficulty) else task
     if found is None:
         raise ValueError("closed forms of reinforcement learning carry no task; call their functions instead")
@@ -378,7 +381,7 @@ def _task_of(task: Task | Difficulty) -> Task:
 
 
 def difficulty_sweep(
-    task: Task | Difficulty, *, at_eps: Number | None = None, **values: Iterable[Any]
+    task: TaskGeometry | Difficulty, *, at_eps: Number | None = None, **values: Iterable[Any]
 ) -> Any:
     """Return the difficulty while one property of the task, or the wanted error, changes.
 
@@ -387,7 +390,7 @@ def difficulty_sweep(
     at_eps : float, optional
         Wanted error; by default that of the difficulty.
     **values : iterable of float
-        One of ``eps`` and the fields of :class:`Task`, with the values that it takes.
+        One of ``eps`` and the fields of :class:`TaskGeometry`, with the values that it takes.
 
     Returns
     -------
@@ -402,7 +405,7 @@ def difficulty_sweep(
     import pandas as pd
 
     base = _task_of(task)
-    names = ("eps", *(f.name for f in fields(Task)))
+    names = ("eps", *(f.name for f in fields(TaskGeometry)))
     if len(values) != 1 or next(iter(values)) not in names:
         raise ValueError(f"vary one of {', '.join(names)}, got {', '.join(values) or 'none'}")
     ((name, given),) = values.items()

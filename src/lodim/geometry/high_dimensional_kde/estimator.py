@@ -428,7 +428,7 @@ def _check_weights(sample_weight: Any, n: int) -> np.ndarray:
 
 
 def _numbers(X: Any) -> np.ndarray:
-    return check_matrix(np.asarray(X) if hasattr(X, "__array_function__") else X)
+    return check_matrix(np.asanyarray(X) if hasattr(X, "__array_function__") else X)
 
 
 def _merge(data: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -31,7 +31,6 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from scipy.spatial.distance import cdist
 
-from lodim.plots import COLORS, new_axes
 from lodim.randomness import as_generator
 from lodim.results import Result
 from lodim.validation import check_in_range, check_matrix, require
@@ -80,21 +79,6 @@ class TopologySummary(Result):
         return pd.DataFrame(
             {"within": list(map(float, self.loops_by_slice)), "loops": self.loops_by_slice.values()}
         )
-
-    def plot(self, ax: Any = None) -> Any:
-        """Draw the ratios death / birth of the longest loops, those that count in colour.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
-        ax = new_axes(ax)
-        counted = [value < self.alpha for value in self.loop_p_values]
-        ax.bar(range(len(counted)), self.loop_ratios, color=[COLORS[1] if c else COLORS[6] for c in counted])
-        ax.set_xlabel("loop")
-        ax.set_ylabel("death / birth")
-        ax.set_title(str(self))
-        return ax
 
     def __str__(self) -> str:
         parts, loops = self.n_components, self.n_loops

@@ -312,7 +312,7 @@ class LpRegression(RegressorMixin, BaseEstimator):
             self.n_features_in_ = A.shape[1]
         else:
             known = any(hasattr(X, name) for name in ("columns", "tocsr", "detach"))
-            data = check_matrix(X if known else np.asarray(X))
+            data = check_matrix(X if known else np.asanyarray(X))
             validate_data(self, X if hasattr(X, "columns") else data, skip_check_array=True)
             A = as_matrix(data)
         if y is None:

@@ -1,4 +1,9 @@
-"""Every way of spending few numbers, on one task at equal bytes: :func:`lodim.landscape.compare`."""
+"""How to spend few numbers.
+
+:func:`compare` trains one model in every way (subspaces, adapters, codes, sparsity ...) at equal bytes,
+:func:`compare_adapters` fine-tunes with adapters and subspaces of equally many numbers, and :func:`suggest_adapter`
+goes from a measured dimension to an adapter of that size.
+"""
 
 import lazy_loader
 

@@ -1,9 +1,15 @@
+from .adapters import AdapterOption as AdapterOption
 from .bench import DoesNotFitError as DoesNotFitError
 from .bench import Origin as Origin
 from .bench import Stored as Stored
 from .bench import Workbench as Workbench
+from .equal_numbers import AdapterComparison as AdapterComparison
+from .equal_numbers import AdapterRun as AdapterRun
+from .equal_numbers import compare_adapters as compare_adapters
 from .result import Comparison as Comparison
 from .result import Spending as Spending
 from .run import compare as compare
+from .suggest import AdapterSuggestion as AdapterSuggestion
+from .suggest import suggest_adapter as suggest_adapter
 from .ways import WAYS as WAYS
 from .ways import Way as Way

@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from lodim.landscape.objective_landscapes.compression_sweep import full_score
 from lodim.randomness import build_seeded, derive_seed, forked_torch_rng
 from lodim.training import FitResult, Recipe, Task, fit
 
@@ -75,12 +76,9 @@ class Origin:
         return module if self.device is None else module.to(self.device)
 
     def kept_buffers(self, module: nn.Module) -> list[Tensor]:
-        """Return the buffers of a module that have to be kept: those that training moves, unless they were folded.
+        """Return the buffers to be kept of a module made from the origin: those that training moves, unless folded.
 
-        Parameters
-        ----------
-        module : nn.Module
-            Made from the origin; a wrapper may put something in front of the names.
+        A wrapper may put something in front of their names.
         """
         ends = tuple("." + name for name in self.moving)
         return [b for name, b in module.named_buffers() if ("." + name).endswith(ends)] if ends else []
@@ -93,17 +91,7 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """A model as it was stored.
-
-    Attributes
-    ----------
-    module : nn.Module
-        Computes with what was stored: rounded numbers, codes.
-    n_bytes : int
-        Of everything that is stored.
-    n_numbers : int
-        Trained numbers.
-    """
+    """A model as it was stored: a module that computes with rounded numbers and codes, and what they take."""
 
     module: nn.Module
     n_bytes: int
@@ -117,8 +105,6 @@ class Workbench:
 
     Attributes
     ----------
-    recipe : Recipe
-        Of a training from the origin.
     lr : float
         Learning rate of direct training.
     multiplier : float
@@ -175,22 +161,16 @@ class Workbench:
             module.load_state_dict(self.dense_state)
         return module
 
-    @torch.no_grad()
     def scores(self, module: nn.Module) -> tuple[float, float]:
         """Validation and training score."""
-        module.eval()
         task = self.task
-        outputs = [torch.cat([module(part) for part in X.split(1024)]) for X in (task.X_val, task.X)]
-        return float(task.score(outputs[0], task.y_val)), float(task.score(outputs[1], task.y))
+        return full_score(module, task, task.X_val, task.y_val), full_score(module, task, task.X, task.y)
 
 
 def store_halves(module: nn.Module, setting: str, origin: Origin) -> Stored:
     """Round the trained numbers of a module to half precision, in place, and count what has to be kept.
 
-    Parameters
-    ----------
-    module : nn.Module
-        What requires a gradient is stored, and what training moves besides; the rest follows from the origin.
+    That is what requires a gradient, and what training moves besides; the rest follows from the origin.
 
     Raises
     ------
@@ -210,9 +190,7 @@ def store(module: nn.Module, n_bytes: int, n_numbers: int, setting: str, origin:
     Parameters
     ----------
     module : nn.Module
-        Everything else in it is rounded already.
-    n_bytes : int
-        Of everything else.
+        Everything else in it is rounded already, and takes ``n_bytes``.
     n_numbers : int
         Trained numbers.
     """
@@ -229,13 +207,7 @@ def buffer_bytes(buffers: Iterable[Tensor]) -> int:
 
 @torch.no_grad()
 def round_to_halves(parameters: Iterable[nn.Parameter]) -> None:
-    """Round parameters to half precision, in place.
-
-    Raises
-    ------
-    ValueError
-        A number does not fit.
-    """
+    """Round parameters to half precision, in place; ValueError if a number does not fit."""
     for parameter in parameters:
         rounded = parameter.half()
         if not rounded.isfinite().all():
@@ -247,14 +219,8 @@ def round_to_halves(parameters: Iterable[nn.Parameter]) -> None:
 def moving_buffers(module: nn.Module, inputs: Tensor) -> tuple[str, ...]:
     """Return the names of the floating-point buffers that a forward in training mode changes: running statistics.
 
-    Counters of batches are whole numbers, which nothing computes with once the training is over.
-
-    Parameters
-    ----------
-    module : nn.Module
-        A copy of it runs.
-    inputs : Tensor, shape (n, ...)
-        A few samples; the first ones are used.
+    A copy of the module runs, on the first few inputs. Counters of batches are whole numbers, which nothing computes
+    with once the training is over.
     """
     before = {name: b for name, b in module.named_buffers() if b.is_floating_point()}
     if not before:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import sem
 from scipy.stats import t as student
 
 from lodim.plots import COLORS, new_axes
@@ -55,18 +56,9 @@ class Spending(Result):
 
 
 def mean_and_interval(values: Sequence[float], ci: float) -> tuple[float, float, float]:
-    """Return the mean and the ends of its Student-t interval (NaN from one value).
-
-    Parameters
-    ----------
-    ci : float
-        Nominal coverage.
-    """
-    x = np.asarray(values, float)
-    mean = float(x.mean())
-    if len(x) < 2:
-        return mean, math.nan, math.nan
-    half = float(student.ppf((1 + ci) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
+    """Return the mean and the ends of its Student-t interval of coverage ``ci`` (NaN from one value)."""
+    mean = float(np.mean(values))
+    half = math.nan if len(values) < 2 else float(student.ppf((1 + ci) / 2, len(values) - 1) * sem(values))
     return mean, mean - half, mean + half
 
 
@@ -128,18 +120,7 @@ class Comparison(Result):
         return pd.DataFrame(rows)
 
     def best(self, budget: int) -> Spending:
-        """Return a run of the way with the best mean score among those that fit the budget.
-
-        Parameters
-        ----------
-        budget : int
-            Bytes.
-
-        Raises
-        ------
-        ValueError
-            Nothing fits.
-        """
+        """Return a run of the way with the best mean score that fits the budget in bytes; ValueError if none does."""
         groups = [g for way in self.ways for g in self._by_budget(way) if max(s.n_bytes for s in g) <= budget]
         if not groups:
             least = min((s.n_bytes for s in self.spendings), default=0)

@@ -22,14 +22,14 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from lodim.landscape.comparison.arguments import as_task, check_budgets, choose_ways, place
 from lodim.landscape.comparison.bench import (
     SINGLE_BYTES,
     DoesNotFitError,
@@ -40,7 +40,7 @@ from lodim.landscape.comparison.bench import (
     store,
 )
 from lodim.landscape.comparison.result import Comparison, Spending
-from lodim.landscape.comparison.ways import Way
+from lodim.landscape.comparison.ways import WAYS, Way
 from lodim.landscape.objective_landscapes.identity import identity, task_tensors, update_hash
 from lodim.landscape.objective_landscapes.rates import next_beyond
 from lodim.parallel import Outcome, ResultStore, run_jobs
@@ -110,10 +110,6 @@ def compare(
     progress : callable, optional
         ``progress(done, text)`` with ``done`` in [0, 1].
 
-    Returns
-    -------
-    Comparison
-
     Raises
     ------
     TypeError
@@ -144,29 +140,97 @@ def compare(
     if not grid or min(grid) <= 0:
         raise ValueError(f"lr_grid must hold positive multipliers, got {lr_grid}")
     check_choice(tune, ("setting", "way"), "tune")
-    task = place(as_task(data), model, device)
+    task = _place(as_task(data), model, device)
     race = _Race(model, task, recipe or Recipe(), float(lr), root_seed(random_state), ways)
     runner = _Runner(race, n_jobs, ray, None if cache_dir is None else ResultStore(cache_dir), progress)
-    plans, too_small = race.plans(budgets, runner.failed)
-    if not any(plans.values()):
-        why = [f"{way} needs {least} bytes" for way, least in too_small.items()]
-        why += [f"{way} does not apply ({reason})" for way, reason in runner.failed.items()]
-        raise ValueError(f"no method fits any budget of {list(budgets)} bytes: {'; '.join(why)}")
+    plans, too_small = _plans(race, budgets, runner.failed)
     rates = _choose_rates(runner, plans, grid, each=tune == "setting")
     dense = runner.run([_Job(DENSE, None, 0, s, rates[DENSE, None]) for s in range(n_seeds)])
     race.dense_multiplier = rates[DENSE, None]
-    race.dense_states = {
-        job.seed: o.value.state for job, o in dense if o.value is not None and o.value.state is not None
-    }
-    jobs = [
-        _Job(way, setting, budget, seed, rates[way, setting])
-        for way, chosen in plans.items()
-        for budget, setting in chosen.items()
-        for seed in range(n_seeds)
-        if (way, setting) in rates
-    ]
-    done = runner.run(jobs)
-    return _summary(race, dense, done, too_small, runner.failed, ci)
+    race.dense_states = {job.seed: ran.state for job, ran in dense if ran.state is not None}
+    done = runner.run(
+        [
+            _Job(way, setting, budget, seed, rates[way, setting])
+            for way, chosen in plans.items()
+            for budget, setting in chosen.items()
+            for seed in range(n_seeds)
+            if (way, setting) in rates
+        ]
+    )
+    spendings, failed = tuple(ran.spending for _, ran in done), runner.failed
+    tried = {s.way for s in spendings}
+    return Comparison(
+        spendings=spendings,
+        dense=tuple(ran.spending.score for _, ran in dense),
+        dense_bytes=dense[0][1].spending.n_bytes if dense else 0,
+        score_name="accuracy" if task.kind == "classification" else "R²",
+        too_small=too_small,
+        failed={way: why for way, why in failed.items() if way not in tried},
+        notes=tuple(f"{way}: some runs failed ({why})" for way, why in failed.items() if way in tried),
+        ci=float(ci),
+    )
+
+
+# What is given
+
+
+def as_task(data: Any) -> Task:
+    """Return the data, a task or ``(X, y, X_val, y_val)``, as a task; TypeError for something else."""
+    if isinstance(data, Task):
+        return data
+    arrays = list(data) if isinstance(data, tuple | list) else None
+    if arrays is None or len(arrays) != 4:
+        got = type(data).__name__ if arrays is None else f"{len(arrays)} of them"
+        raise TypeError(
+            f"data must be a Task, or four arrays (X, y, X_val, y_val), got {got}; gather what a loader or a "
+            "generator yields into arrays first, since every way passes over the same data many times"
+        )
+    return Task.from_arrays(*arrays)
+
+
+def _place(task: Task, model: Any, device: torch.device | str | None) -> Task:
+    """The task where training is to be (by default where a given model is), in the precision of a given model."""
+    first = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    return task.to(device or task.device) if first is None else task.to(device or first.device, first.dtype)
+
+
+def check_budgets(budget_bytes: Any) -> tuple[int, ...]:
+    """Return the budgets, one or several whole numbers from 1 on, in increasing order."""
+    single = isinstance(budget_bytes, str) or not isinstance(budget_bytes, Iterable)
+    values: list[Any] = [budget_bytes] if single else list(budget_bytes)
+    if not values:
+        raise ValueError("budget_bytes must name at least one budget")
+    return tuple(sorted({int(check_in_range(v, "budget_bytes", low=1, integer=True)) for v in values}))
+
+
+def choose_ways(methods: Any) -> Mapping[str, Way]:
+    """Return the ways by name: those named, those given, or by default all whose libraries are installed."""
+    if methods is None:
+        return {name: way for name, way in WAYS.items() if way.available()}
+    if isinstance(methods, str):
+        methods = [methods]
+    if not isinstance(methods, Mapping | Sequence) or isinstance(methods, np.ndarray):
+        raise TypeError(
+            f"methods must be names of ways or a mapping of names to ways, got {methods!r}; budgets go into "
+            "budget_bytes"
+        )
+    if not methods:
+        raise ValueError("methods must name at least one way; leave it out for all")
+    if isinstance(methods, Mapping):
+        for name, way in methods.items():
+            if not isinstance(way, Way):
+                raise TypeError(f"methods[{name!r}] must be a Way, got {type(way).__name__}")
+        return dict(methods)
+    unnamed = [name for name in methods if not isinstance(name, str)]
+    if unnamed:
+        raise TypeError(
+            f"methods must hold names of ways, got {unnamed[0]!r}; budgets go into budget_bytes, ways of your own into "
+            "a mapping of names to ways"
+        )
+    return {check_choice(name, tuple(WAYS), "methods"): WAYS[name] for name in methods}
+
+
+# Runs
 
 
 @dataclass(frozen=True)
@@ -209,38 +273,13 @@ class _Race:
         """Where the trainings of a seed start."""
         return Origin(self.model, seed, self.task.device, self.moving)
 
-    def plans(
-        self, budgets: Sequence[int], failed: dict[str, str]
-    ) -> tuple[dict[str, dict[int, Any]], dict[str, int]]:
-        """Settings by way and by the least budget that allows them, and the least bytes of the ways that do not fit."""
-        origin, too_small = self.origin(self.seed), {}
-        plans: dict[str, dict[int, Any]] = {}
-        for name, way in self.ways.items():
-            plans[name] = {}
-            for budget in budgets:
-                try:
-                    setting = way.plan(origin, budget)
-                except DoesNotFitError as error:
-                    too_small[name] = error.least
-                except (ValueError, TypeError, NotImplementedError) as error:  # not made for such a model
-                    failed[name] = f"{type(error).__name__}: {error}"
-                    break
-                else:
-                    if setting not in plans[name].values():
-                        plans[name][budget] = setting
-        return plans, too_small
-
     def __call__(self, job: _Job) -> _Ran:
-        started = time.monotonic()
-        seed = derive_seed(self.seed, "run", job.seed)
+        started, seed = time.monotonic(), derive_seed(self.seed, "run", job.seed)
         task = _hold_out(self.task, self.seed) if job.held_out else self.task
         state = None if job.held_out or self.dense_states is None else self.dense_states.get(job.seed)
-        origin = self.origin(seed)
-        bench = Workbench(origin, task, self.recipe, self.lr, job.multiplier, seed, state)
-        if job.way == DENSE:
-            stored = _dense(bench)
-        else:
-            stored = self.ways[job.way].spend(bench, job.setting)
+        bench = Workbench(self.origin(seed), task, self.recipe, self.lr, job.multiplier, seed, state)
+        spend = _dense if job.way == DENSE else self.ways[job.way].spend
+        stored = spend(bench, job.setting)
         if job.budget and stored.n_bytes > job.budget:
             raise RuntimeError(
                 f"{stored.setting} was to fit {job.budget} bytes and takes {stored.n_bytes}: its plan is wrong"
@@ -270,67 +309,88 @@ class _Race:
     @cached_property
     def content(self) -> str:
         """Hash of everything besides the job that changes a run's result: data, origin, recipe."""
-        digest, module = hashlib.blake2b(digest_size=16), Origin(self.model, self.seed).make()
+        digest, task = hashlib.blake2b(digest_size=16), self.task
+        module = Origin(self.model, self.seed).make()
         state = {name: t for name, t in module.state_dict().items() if isinstance(t, torch.Tensor)}
-        tensors = (*task_tensors(self.task), *state.values())
+        tensors = (*task_tensors(task), *state.values())
         update_hash(digest, tensors)
-        described = (
-            self.task.kind,
-            self.task.n_outputs,
-            repr(module),
-            tuple(state),
-            self.recipe,
-            self.lr,
-            self.seed,
-        )
+        described = (task.kind, task.n_outputs, repr(module), tuple(state), self.recipe, self.lr, self.seed)
         layout = [(tuple(t.shape), str(t.dtype)) for t in tensors]
-        digest.update(repr((described, layout, self.task.device.type)).encode())
+        digest.update(repr((described, layout, task.device.type)).encode())
         return digest.hexdigest()
 
 
-def _dense(bench: Workbench) -> Stored:
+def _hold_out(task: Task, seed: int) -> Task:
+    """The training data alone, a fifth of them for choosing."""
+    order = torch.from_numpy(as_generator(derive_seed(seed, "held out")).permutation(task.n_train))
+    cut = round((1 - HELD_OUT) * task.n_train)
+    learn, judge = order[:cut].to(task.device), order[cut:].to(task.device)
+    return replace(task, X=task.X[learn], y=task.y[learn], X_val=task.X[judge], y_val=task.y[judge])
+
+
+def _dense(bench: Workbench, _: None) -> Stored:
+    """The reference: every weight trained freely, and kept in single precision."""
     module = bench.origin.make()
     bench.train(module)
     n = sum(p.numel() for p in module.parameters())
     return store(module, SINGLE_BYTES * n, n, "all weights, single precision", bench.origin)
 
 
+@dataclass(eq=False)
 class _Runner:
     """Runs waves of jobs, keeps count for the progress, and remembers what failed."""
 
-    def __init__(
-        self,
-        race: _Race,
-        n_jobs: int,
-        ray: str | None,
-        store: ResultStore | None,
-        progress: Callable[[float, str], Any] | None,
-    ) -> None:
-        self.race, self.n_jobs, self.ray, self.store, self.progress = race, n_jobs, ray, store, progress
-        self.failed: dict[str, str] = {}
+    race: _Race
+    n_jobs: int
+    ray: str | None
+    store: ResultStore | None
+    progress: Callable[[float, str], Any] | None
+    failed: dict[str, str] = field(default_factory=dict)
 
-    def run(self, jobs: Sequence[_Job]) -> list[tuple[_Job, Outcome[_Ran]]]:
+    def run(self, jobs: Sequence[_Job]) -> list[tuple[_Job, _Ran]]:
+        """Return the jobs that ended well, with what they found."""
         n_done = 0
 
         def report(index: int, outcome: Outcome[_Ran]) -> None:
             nonlocal n_done
             n_done += 1
-            job = jobs[index]
+            way = jobs[index].way
             if outcome.error is not None:
-                self.failed[job.way] = outcome.error.strip().splitlines()[-1]
+                self.failed[way] = outcome.error.strip().splitlines()[-1]
             if self.progress is not None:
-                self.progress(n_done / len(jobs), f"{job.way}, run {n_done} of {len(jobs)}")
+                self.progress(n_done / len(jobs), f"{way}, run {n_done} of {len(jobs)}")
 
-        outcomes = run_jobs(
-            self.race,
-            jobs,
-            n_jobs=self.n_jobs,
-            ray=self.ray,
-            store=self.store,
-            key=self.race.key,
-            on_done=report,
-        )
-        return list(zip(jobs, outcomes, strict=True))
+        options: dict[str, Any] = {"n_jobs": self.n_jobs, "ray": self.ray, "store": self.store}
+        outcomes = run_jobs(self.race, jobs, **options, key=self.race.key, on_done=report)
+        return [(job, o.value) for job, o in zip(jobs, outcomes, strict=True) if o.value is not None]
+
+
+def _plans(
+    race: _Race, budgets: Sequence[int], failed: dict[str, str]
+) -> tuple[dict[str, dict[int, Any]], dict[str, int]]:
+    """Settings by way and by the least budget that allows them, and the least bytes of the ways that do not fit."""
+    origin, too_small = race.origin(race.seed), {}
+    plans: dict[str, dict[int, Any]] = {name: {} for name in race.ways}
+    for name, way in race.ways.items():
+        for budget in budgets:
+            try:
+                setting = way.plan(origin, budget)
+            except DoesNotFitError as error:
+                too_small[name] = error.least
+            except (ValueError, TypeError, NotImplementedError) as error:  # not made for such a model
+                failed[name] = f"{type(error).__name__}: {error}"
+                break
+            else:
+                if setting not in plans[name].values():
+                    plans[name][budget] = setting
+    if not any(plans.values()):
+        why = [f"{way} needs {least} bytes" for way, least in too_small.items()]
+        why += [f"{way} does not apply ({reason})" for way, reason in failed.items()]
+        raise ValueError(f"no method fits any budget of {list(budgets)} bytes: {'; '.join(why)}")
+    return plans, too_small
+
+
+# The learning rate
 
 
 def _choose_rates(
@@ -347,19 +407,17 @@ def _choose_rates(
     scores: dict[tuple[str, Any], dict[float, float]] = {case: {} for case in judged.values()}
     wanted: dict[tuple[str, Any], tuple[float, ...]] = dict.fromkeys(scores, grid)
     for _ in range(1 + STEPS_BEYOND):
-        jobs = [
-            _Job(*case, 0, 0, g, held_out=True) for case, multipliers in wanted.items() for g in multipliers
-        ]
-        for job, outcome in runner.run(jobs):
-            score = math.nan if outcome.value is None else outcome.value.spending.score
-            scores[job.way, job.setting][job.multiplier] = -math.inf if math.isnan(score) else score
+        for case, multipliers in wanted.items():
+            scores[case] |= dict.fromkeys(multipliers, -math.inf)  # unless the run ends, with a score
+        jobs = [_Job(*case, 0, 0, g, held_out=True) for case, tried in wanted.items() for g in tried]
+        for job, ran in runner.run(jobs):
+            if not math.isnan(ran.spending.score):
+                scores[job.way, job.setting][job.multiplier] = ran.spending.score
         wanted = {case: _beyond(tried) for case, tried in scores.items()}
         if not any(wanted.values()):
             break
     best = {
-        case: max(tried, key=tried.__getitem__)
-        for case, tried in scores.items()
-        if max(tried.values()) > -math.inf
+        c: max(tried, key=tried.__getitem__) for c, tried in scores.items() if max(tried.values()) > -math.inf
     }
     if (DENSE, None) not in best:
         raise RuntimeError(
@@ -378,34 +436,3 @@ def _beyond(tried: Mapping[float, float]) -> tuple[float, ...]:
         end = least
     new = None if end is None else next_beyond(tried, end)
     return () if new is None else (new,)
-
-
-def _hold_out(task: Task, seed: int) -> Task:
-    """The training data alone, a fifth of them for choosing."""
-    order = torch.from_numpy(as_generator(derive_seed(seed, "held out")).permutation(task.n_train))
-    cut = round((1 - HELD_OUT) * task.n_train)
-    learn, judge = order[:cut].to(task.device), order[cut:].to(task.device)
-    return replace(task, X=task.X[learn], y=task.y[learn], X_val=task.X[judge], y_val=task.y[judge])
-
-
-def _summary(
-    race: _Race,
-    dense: Sequence[tuple[_Job, Outcome[_Ran]]],
-    done: Sequence[tuple[_Job, Outcome[_Ran]]],
-    too_small: dict[str, int],
-    failed: dict[str, str],
-    ci: float,
-) -> Comparison:
-    reference = [o.value.spending for _, o in dense if o.value is not None]
-    spendings = tuple(o.value.spending for _, o in done if o.value is not None)
-    tried = {s.way for s in spendings}
-    return Comparison(
-        spendings=spendings,
-        dense=tuple(s.score for s in reference),
-        dense_bytes=reference[0].n_bytes if reference else 0,
-        score_name="accuracy" if race.task.kind == "classification" else "R²",
-        too_small=too_small,
-        failed={way: why for way, why in failed.items() if way not in tried},
-        notes=tuple(f"{way}: some runs failed ({why})" for way, why in failed.items() if way in tried),
-        ci=float(ci),
-    )

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ import torch
 from torch import nn
 
 from lodim.landscape.code_lengths import message_length_bits, quantize_codebook
+from lodim.landscape.comparison.adapters import ADAPTED, insert_flora, insert_lora, largest_rank
 from lodim.landscape.comparison.bench import (
     HALF_BYTES,
     SEED_BYTES,
@@ -31,7 +31,6 @@ from lodim.landscape.comparison.bench import (
     store,
     store_halves,
 )
-from lodim.landscape.flora import inject_flora
 from lodim.landscape.hypercomplex import to_hypercomplex
 from lodim.landscape.nm_sparsity import NMSparsifier
 from lodim.landscape.objective_landscapes.module import SubspaceModule
@@ -51,7 +50,6 @@ from lodim.landscape.quantization import (
 from lodim.landscape.quantization.model.preparation import ready
 from lodim.nets import find_layers, flat_spec
 from lodim.randomness import derive_seed, forked_torch_rng
-from lodim.validation import require
 
 __all__ = ["WAYS", "Way"]
 
@@ -59,7 +57,6 @@ LEVELS = 16
 TUNING_SHARE, TUNING_RATE = 1 / 3, 0.3  # of codes that were fitted to trained weights
 PRODUCTS = tuple((g, k) for g in (2, 4, 8, 16) for k in (16, 64, 256))
 PATTERNS = ((2, 4), (1, 4), (1, 8), (1, 16), (1, 32), (1, 64))
-ADAPTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 HYPERCOMPLEX_N = (2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
 
 
@@ -89,21 +86,8 @@ class Way:
         return all(importlib.util.find_spec(module) is not None for module in self.needs)
 
 
-def numbers_for(origin: Origin, budget: int, least: int) -> int:
-    """Return how many half-precision numbers a budget holds beside the seed and the running statistics.
-
-    Parameters
-    ----------
-    budget : int
-        Bytes.
-    least : int
-        Numbers that the way cannot do without.
-
-    Raises
-    ------
-    DoesNotFitError
-        Fewer than ``least``.
-    """
+def _numbers_for(origin: Origin, budget: int, least: int) -> int:
+    """How many half-precision numbers a budget holds beside the seed and the running statistics, at least ``least``."""
     beside = SEED_BYTES + origin.buffer_bytes
     numbers = (budget - beside) // HALF_BYTES
     if numbers < least:
@@ -111,41 +95,112 @@ def numbers_for(origin: Origin, budget: int, least: int) -> int:
     return numbers
 
 
-def largest_that_fits(settings: Iterable[Any], size: Callable[[Any], int], budget: int) -> Any:
-    """Return the first setting, of a decreasing sequence, whose size in bytes is within the budget.
-
-    Parameters
-    ----------
-    settings : iterable
-    size : callable
-        ``size(setting) -> bytes``.
-
-    Raises
-    ------
-    DoesNotFitError
-        None is.
-    ValueError
-        There are none.
-    """
-    sizes = []
-    for setting in settings:
-        sizes.append(size(setting))
-        if sizes[-1] <= budget:
-            return setting
+def _largest(sizes: Mapping[Any, int], budget: int) -> Any:
+    """The largest setting, of those with their bytes, that is within the budget."""
     if not sizes:
         raise ValueError("no layer of the model has sizes that this way can divide")
-    raise DoesNotFitError(min(sizes))
+    within = [setting for setting in sizes if sizes[setting] <= budget]
+    if not within:
+        raise DoesNotFitError(min(sizes.values()))
+    return max(within, key=sizes.__getitem__)
 
 
-def _plan_subspace(origin: Origin, budget: int) -> int:
-    return min(numbers_for(origin, budget, 1), flat_spec(origin.make()).numel)
+def _sizes(settings: Iterable[Any], size: Callable[[Any], int]) -> dict[Any, int]:
+    """Bytes by setting, without the settings that divide no layer of the model."""
+    found = {}
+    for setting in settings:
+        try:
+            found[setting] = size(setting)
+        except ValueError:
+            continue
+    return found
 
 
-def _spend_subspace(bench: Workbench, d: int) -> Stored:
-    """theta0 + P v, with v in half precision."""
-    module = SubspaceModule(bench.origin.make(), d, seed=derive_seed(bench.seed, "directions"))
-    bench.train(module, lr_factor=module.lr_factor)
-    return store_halves(module, f"d = {d:,}", bench.origin)
+# Numbers in half precision, trained from the origin on
+
+
+class _Numbers:
+    """What trains the numbers of ``insert(origin, setting, seed)``; methods of objects travel to other processes."""
+
+    key, text = "", ""
+
+    def plan(self, origin: Origin, budget: int) -> Any:
+        """Return the largest setting that fits."""
+        raise NotImplementedError
+
+    def insert(self, origin: Origin, setting: Any, seed: int) -> nn.Module:
+        """Return the module to be trained."""
+        raise NotImplementedError
+
+    def count(self, origin: Origin, setting: Any) -> int:
+        """Return how many numbers it trains."""
+        return sum(p.numel() for p in self.insert(origin, setting, 0).parameters() if p.requires_grad)
+
+    def spend(self, bench: Workbench, setting: Any) -> Stored:
+        """Train and round."""
+        module = self.insert(bench.origin, setting, derive_seed(bench.seed, self.key))
+        factor = module.lr_factor if isinstance(module, SubspaceModule) else 1.0
+        bench.train(module, lr_factor=factor)
+        return store_halves(module, self.text.format(setting), bench.origin)
+
+    def way(self, source: str, needs: tuple[str, ...] = ()) -> Way:
+        """Return its two parts."""
+        return Way(self.plan, self.spend, source, needs)
+
+
+@dataclass(frozen=True)
+class _Subspace(_Numbers):
+    """theta0 + P v; with ``said`` theta0 + lambda (P v), a trained lambda for each tensor."""
+
+    said: str | None = None
+    key, text = "directions", "d = {:,}"
+
+    def plan(self, origin: Origin, budget: int) -> int:
+        spec = flat_spec(origin.make())
+        return min(_numbers_for(origin, budget, 1 + (len(spec.names) if self.said else 0)), spec.numel)
+
+    def insert(self, origin: Origin, d: int, seed: int) -> nn.Module:
+        return SubspaceModule(origin.make(), d, said=self.said, seed=seed)
+
+
+@dataclass(frozen=True)
+class _Adapter(_Numbers):
+    """Low-rank updates of every layer, of the same rank where the layer's sizes allow it."""
+
+    into: Callable[[nn.Module, int, int], nn.Module]
+    key, text = "adapter", "rank {}"
+
+    def plan(self, origin: Origin, budget: int) -> int:
+        numbers = _numbers_for(origin, budget, self.count(origin, 1))
+        layers: Any = find_layers(origin.make(), kinds=ADAPTED).values()
+        most = 2 * max(min(layer.weight.shape[:2]) for layer in layers) - 1
+        return largest_rank(lambda rank: self.count(origin, rank), most, numbers)
+
+    def insert(self, origin: Origin, rank: int, seed: int) -> nn.Module:
+        return self.into(origin.make(), rank, seed)
+
+
+class _Hypercomplex(_Numbers):
+    """Every layer a sum of n Kronecker products: fresh, or the nearest to a pre-trained one."""
+
+    key, text = "hypercomplex", "n = {}"
+
+    def plan(self, origin: Origin, budget: int) -> int:
+        fresh = Origin(origin.make)  # sizes do not need the nearest sums
+
+        def size(n: int) -> int:
+            return SEED_BYTES + HALF_BYTES * self.count(fresh, n) + origin.buffer_bytes
+
+        return _largest(_sizes(HYPERCOMPLEX_N, size), budget)
+
+    def insert(self, origin: Origin, n: int, seed: int) -> nn.Module:
+        module, weights = origin.make(), "nearest" if origin.pretrained else "fresh"
+        with forked_torch_rng(seed):
+            to_hypercomplex(module, n, skip_first=False, skip_last=False, weights=weights)
+        return module
+
+
+# Coordinates in codes
 
 
 def _plan_coded(origin: Origin, budget: int) -> int:
@@ -160,11 +215,10 @@ def _plan_coded(origin: Origin, budget: int) -> int:
 
 
 def _spend_coded(bench: Workbench, d: int) -> Stored:
-    """The same, v rounded to a codebook that is trained through the rounding, then entropy coded."""
+    """theta0 + P v with v rounded to a codebook that is trained through the rounding, then entropy coded."""
     module = SubspaceModule(bench.origin.make(), d, seed=derive_seed(bench.seed, "directions"))
     bench.train(module, lr_factor=module.lr_factor)
-    start = quantize_codebook(module.theta_d, LEVELS, "kmeans").codebook
-    tuned = QuantizedSubspace(module, start)
+    tuned = QuantizedSubspace(module, quantize_codebook(module.theta_d, LEVELS, "kmeans").codebook)
     bench.train(tuned, lr_factor=module.lr_factor / 2, share=TUNING_SHARE)
     codes = tuned.rounded()
     with torch.no_grad():
@@ -173,128 +227,36 @@ def _spend_coded(bench: Workbench, d: int) -> Stored:
     return store(tuned.subspace, n_bytes, d, f"d = {d:,}, {len(codes.codebook)} levels", bench.origin)
 
 
-def _plan_said(origin: Origin, budget: int) -> int:
-    model = origin.make()
-    m = len(flat_spec(model).names)
-    return min(numbers_for(origin, budget, m + 1), flat_spec(model).numel)
-
-
-def _spend_said(bench: Workbench, d: int) -> Stored:
-    """theta0 + lambda (P v), a trained lambda for each tensor."""
-    module = SubspaceModule(bench.origin.make(), d, said="tensor", seed=derive_seed(bench.seed, "directions"))
-    bench.train(module, lr_factor=module.lr_factor)
-    return store_halves(module, f"d = {d:,}", bench.origin)
-
-
-def _matrices(model: nn.Module) -> dict[str, Any]:
-    """The layers that adapters and patterns act on: linear ones and convolutions."""
-    return find_layers(model, kinds=ADAPTED)
-
-
-def _with_flora(model: nn.Module, rank: int, seed: int = 0) -> nn.Module:
-    ranks = {
-        name: tuple(min(rank, size) for size in layer.weight.shape)
-        for name, layer in _matrices(model).items()
-    }
-    kinds = ("linear", "conv1d", "conv2d", "conv3d")
-    return inject_flora(model, ranks, target_modules="all", kinds=kinds, random_state=seed)
-
-
-def _with_lora(model: nn.Module, rank: int, seed: int = 0) -> nn.Module:
-    peft: Any = require("peft", "lm")
-    layers = _matrices(model)
-    groups = {name: getattr(layer, "groups", 1) for name, layer in layers.items()}
-    grouped = {f"^{re.escape(name)}": math.ceil(rank / g) * g for name, g in groups.items() if g > 1}
-    config = peft.LoraConfig(
-        r=rank,
-        lora_alpha=rank,
-        rank_pattern=grouped,  # grouped convolutions take multiples of their groups
-        alpha_pattern=grouped,
-        target_modules="|".join(map(re.escape, layers)),  # whole names; as a list they would match endings
-    )
-    with forked_torch_rng(seed):
-        return peft.inject_adapter_in_model(config, model)
-
-
-def _adapter(insert: Callable[..., nn.Module], source: str, needs: tuple[str, ...] = ()) -> Way:
-    """Low-rank updates of every layer, of the same rank where the layer's sizes allow it."""
-
-    def trained(origin: Origin, rank: int) -> int:
-        return sum(p.numel() for p in insert(origin.make(), rank).parameters() if p.requires_grad)
-
-    def plan(origin: Origin, budget: int) -> int:
-        numbers = numbers_for(origin, budget, trained(origin, 1))
-        low, high = 1, 2 * max(min(layer.weight.shape[:2]) for layer in _matrices(origin.make()).values())
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if trained(origin, middle) <= numbers else (low, middle)
-        return low
-
-    def spend(bench: Workbench, rank: int) -> Stored:
-        module = insert(bench.origin.make(), rank, derive_seed(bench.seed, "adapter"))
-        bench.train(module)
-        return store_halves(module, f"rank {rank}", bench.origin)
-
-    return Way(plan, spend, source, needs)
-
-
-def _plan_hypercomplex(origin: Origin, budget: int) -> int:
-    sizes = {}
-    for n in HYPERCOMPLEX_N:
-        model = origin.make()
-        try:
-            to_hypercomplex(model, n, skip_first=False, skip_last=False)
-        except ValueError:  # n divides no layer
-            continue
-        numbers = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        sizes[n] = SEED_BYTES + HALF_BYTES * numbers + origin.buffer_bytes
-    return largest_that_fits(sorted(sizes, key=lambda n: -sizes[n]), sizes.__getitem__, budget)
-
-
-def _spend_hypercomplex(bench: Workbench, n: int) -> Stored:
-    """Every layer a sum of n Kronecker products: fresh, or the nearest to a pre-trained one."""
-    module = bench.origin.make()
-    weights = "nearest" if bench.origin.pretrained else "fresh"
-    with forked_torch_rng(derive_seed(bench.seed, "hypercomplex")):
-        to_hypercomplex(module, n, skip_first=False, skip_last=False, weights=weights)
-    bench.train(module)
-    return store_halves(module, f"n = {n}", bench.origin)
+# Weights in codes: directly trained, rounded, and trained on through the rounding
 
 
 def _code_recipes(observer: str = "mse") -> dict[str, QuantRecipe]:
-    """Settings of the codes of few bits."""
+    """Settings of the codes of few bits, the largest first."""
     grids = {f"{bits} bits": QuantRecipe(QuantSpec(bits, observer=observer)) for bits in (8, 6, 5, 4, 3, 2)}
-    return {
-        **grids,
-        "ternary": QuantRecipe(codebook=TernarySpec()),
-        "binary": QuantRecipe(codebook=BinarySpec()),
-    }
+    extreme = {"ternary": QuantRecipe(codebook=TernarySpec()), "binary": QuantRecipe(codebook=BinarySpec())}
+    return grids | extreme
 
 
 def _codes_bytes(module: nn.Module) -> int:
     """Codes with what belongs to them, every other parameter in half precision."""
-    inside = {id(p) for layer in quant_layers(module).values() for p in _coded_parameters(layer)}
+    coded: Any = quant_layers(module).values()
+    inside = {id(p) for x in coded for p in (x.layer.weight, *x.weight_quantizer.parameters())}
     rest = sum(p.numel() for p in module.parameters() if id(p) not in inside)
     return sum(layer.bytes for layer in size_report(module).layers) + HALF_BYTES * rest
 
 
-def _coded_parameters(layer: Any) -> list[nn.Parameter]:
-    """A layer's weight and what its quantiser trains: counted as codes and their overhead."""
-    return [layer.layer.weight, *layer.weight_quantizer.parameters()]
-
-
 def _plan_codes(origin: Origin, budget: int) -> str:
-    recipes = _code_recipes("minmax")  # the quickest; sizes do not depend on it
-
-    def size(name: str) -> int:
-        module = prepare(origin.make(), recipes[name])
-        return _codes_bytes(module) + buffer_bytes(origin.kept_buffers(module))
-
-    return largest_that_fits(recipes, size, budget)
+    sizes = {}
+    for name, recipe in _code_recipes("minmax").items():  # the quickest; sizes do not depend on it
+        module = prepare(origin.make(), recipe)
+        sizes[name] = _codes_bytes(module) + buffer_bytes(origin.kept_buffers(module))
+        if sizes[name] <= budget:
+            break
+    return _largest(sizes, budget)
 
 
 def _spend_codes(bench: Workbench, setting: str) -> Stored:
-    """Codes of few bits: directly trained, rounded, and trained on through the rounding with learnt steps."""
+    """A grid of few bits with learnt steps, or codes of one or two bits with fixed ones."""
     module = prepare(bench.dense, _code_recipes()[setting])
     steps = "learnt" if setting.endswith("bits") else "fixed"
     tuning, order = bench.shortened(TUNING_SHARE), derive_seed(bench.seed, "order")
@@ -320,7 +282,7 @@ def _plan_products(origin: Origin, budget: int) -> tuple[int, int]:
         padded = [len(lay.weight) * math.ceil(lay.weight[0].numel() / g) * g for lay in layers]
         return rest + sum(math.ceil(product_bits(n, g, k) / 8) for n in padded)
 
-    return largest_that_fits(sorted(PRODUCTS, key=size, reverse=True), size, budget)
+    return _largest(_sizes(PRODUCTS, size), budget)
 
 
 def _spend_products(bench: Workbench, setting: tuple[int, int]) -> Stored:
@@ -334,14 +296,14 @@ def _spend_products(bench: Workbench, setting: tuple[int, int]) -> Stored:
     return _store_codes(module, f"{k} codewords of {g}", bench.origin)
 
 
-def _sparse(model: nn.Module, n: int, m: int, total_steps: int) -> NMSparsifier:
+# Few weights of every group
+
+
+def _sparse(model: nn.Module, pattern: tuple[int, int], total_steps: int) -> NMSparsifier:
     return NMSparsifier(
-        model, n, m, "sr-ste", total_steps=total_steps, targets=_is_matrix, indivisible="skip", dense_frac=0.1
-    )
-
-
-def _is_matrix(name: str, layer: nn.Module) -> bool:
-    return isinstance(layer, ADAPTED)
+        model, *pattern, "sr-ste", total_steps=total_steps, targets=lambda _, layer: isinstance(layer, ADAPTED),
+        indivisible="skip", dense_frac=0.1,
+    )  # fmt: skip
 
 
 def _sparse_bytes(model: nn.Module, sparsifier: NMSparsifier) -> int:
@@ -356,34 +318,32 @@ def _sparse_bytes(model: nn.Module, sparsifier: NMSparsifier) -> int:
 
 
 def _plan_sparse(origin: Origin, budget: int) -> tuple[int, int]:
-    sizes = {}
-    for n, m in PATTERNS:
+    def size(pattern: tuple[int, int]) -> int:
         model = origin.make()
-        try:
-            sizes[n, m] = _sparse_bytes(model, _sparse(model, n, m, 10)) + origin.buffer_bytes
-        except ValueError:  # m divides no layer
-            continue
-    return largest_that_fits(sorted(sizes, key=lambda p: -sizes[p]), sizes.__getitem__, budget)
+        return _sparse_bytes(model, _sparse(model, pattern, 10)) + origin.buffer_bytes
+
+    return _largest(_sizes(PATTERNS, size), budget)
 
 
 def _spend_sparse(bench: Workbench, pattern: tuple[int, int]) -> Stored:
     """N of every M weights, held to it throughout the training (SR-STE)."""
-    module, (n, m) = bench.origin.make(), pattern
-    sparsifier = _sparse(module, n, m, bench.recipe.n_steps(bench.task.n_train))
+    module = bench.origin.make()
+    sparsifier = _sparse(module, pattern, bench.recipe.n_steps(bench.task.n_train))
     bench.train(module, on_step=sparsifier.step)
     sparsifier.finalize()
     round_to_halves(module.parameters())
     n_numbers = sum(p.numel() for p in module.parameters())
-    return store(module, _sparse_bytes(module, sparsifier), n_numbers, f"{n}:{m}", bench.origin)
+    text = "{}:{}".format(*pattern)
+    return store(module, _sparse_bytes(module, sparsifier), n_numbers, text, bench.origin)
 
 
 WAYS: dict[str, Way] = {
-    "subspace": Way(_plan_subspace, _spend_subspace, "1804.08838"),
+    "subspace": _Subspace().way("1804.08838"),
     "subspace, coded": Way(_plan_coded, _spend_coded, "1804.08838"),
-    "SAID": Way(_plan_said, _spend_said, "2012.13255"),
-    "LoRA": _adapter(_with_lora, "2106.09685", ("peft",)),
-    "FLoRA": _adapter(_with_flora, "2405.14739"),
-    "hypercomplex": Way(_plan_hypercomplex, _spend_hypercomplex, "2110.04176"),
+    "SAID": _Subspace("tensor").way("2012.13255"),
+    "LoRA": _Adapter(insert_lora).way("2106.09685", ("peft",)),
+    "FLoRA": _Adapter(insert_flora).way("2405.14739"),
+    "hypercomplex": _Hypercomplex().way("2110.04176"),
     "bits": Way(_plan_codes, _spend_codes, "2103.13630"),
     "product codes": Way(_plan_products, _spend_products, "2103.13630"),
     "N:M": Way(_plan_sparse, _spend_sparse, "2402.04744"),

@@ -29,6 +29,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -89,15 +90,12 @@ class DimensionComparison(Result):
         return self._correlation(list(self.relative_gaps))
 
     def _correlation(self, values: list[float]) -> float:
-        pairs = [
-            (value, r.d_int90)
-            for value, r in zip(values, self.results)
-            if r.status == "found" and math.isfinite(value)
-        ]
-        if len(pairs) < 3 or min(len(set(column)) for column in zip(*pairs)) < 2:
-            return math.nan
-        values, sizes = (list(column) for column in zip(*pairs))
-        return float(spearmanr(values, sizes).statistic)
+        known = [r.status == "found" and math.isfinite(v) for v, r in zip(values, self.results)]
+        pairs = [(v, r.d_int90) for v, r, ok in zip(values, self.results, known) if ok]
+        if len(pairs) < 3 or min(map(len, map(set, zip(*pairs)))) < 2:
+            return math.nan  # ranks need three models, and two different values
+        ranked, sizes = zip(*pairs)
+        return float(spearmanr(ranked, sizes).statistic)
 
     def to_frame(self) -> Any:
         """Return a data frame, one row a model."""
@@ -136,16 +134,7 @@ class DimensionComparison(Result):
         return "\n".join(lines + notes)
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw each model's mean score against d, its threshold and its d90.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-
-        Returns
-        -------
-        matplotlib.axes.Axes
-        """
+        """Draw each model's mean score against d, its threshold and its d90; return the axes."""
         ax = new_axes(ax)
         for k, (name, r) in enumerate(zip(self.names, self.results)):
             color, rows = COLORS[k % len(COLORS)], r.summary()
@@ -186,10 +175,6 @@ def compare_initialisations(
         Of :class:`~lodim.landscape.LandscapeDimension`: ``said``, ``recipe``, ``lr``, ``n_seeds``, ``score_floor`` and
         so on, the same for all.
 
-    Returns
-    -------
-    DimensionComparison
-
     Raises
     ------
     ValueError
@@ -200,14 +185,17 @@ def compare_initialisations(
         raise ValueError("models needs at least one entry: {name: module or make_model}")
     results, gaps, directs = [], [], []
     for k, (name, start) in enumerate(models.items()):
+
+        def tell(done: float, text: str, k: int = k, name: str = name) -> None:
+            if progress is not None:
+                progress((k + done) / len(models), f"{name}: {text}")
+
         make = _factory(start)
         direct = tuple(options.get("train_directly", ()))
         if head == "direct":
             direct = (*direct, head_name(make(), task.n_outputs))
-        finder = LandscapeDimension(
-            make, task=task, progress=_share(progress, name, k, len(models)),
-            **{**options, "train_directly": direct},
-        ).fit()  # fmt: skip
+        told = {**options, "train_directly": direct} | ({"progress": tell} if progress else {})
+        finder = LandscapeDimension(make, task=task, **told).fit()
         results.append(finder.result_)
         gaps.append(_mean_gap(finder, task))
         directs.append(finder._sweep.trainer.n_direct)
@@ -223,10 +211,6 @@ def d90_vs_size(models: Mapping[str, Start], task: Task, **options: Any) -> Dime
         Of at least three different sizes; the result is sorted by them.
     **options
         Of :func:`compare_initialisations`.
-
-    Returns
-    -------
-    DimensionComparison
 
     Raises
     ------
@@ -265,17 +249,7 @@ def head_name(model: nn.Module, n_outputs: int) -> str:
 
 
 def _factory(start: Start) -> Callable[[], nn.Module]:
-    return _Copies(start) if isinstance(start, nn.Module) else start
-
-
-@dataclass(frozen=True)
-class _Copies:
-    """Makes copies of one module, in other processes as well."""
-
-    module: nn.Module
-
-    def __call__(self) -> nn.Module:
-        return copy.deepcopy(self.module)
+    return partial(copy.deepcopy, start) if isinstance(start, nn.Module) else start
 
 
 def _mean_gap(finder: LandscapeDimension, task: Task) -> float:
@@ -285,9 +259,3 @@ def _mean_gap(finder: LandscapeDimension, task: Task) -> float:
     gaps = [relative_gap(r.train_score, r.score) for r in finder.direct_]
     finite = [gap for gap in gaps if math.isfinite(gap)]
     return float(np.mean(finite)) if finite else math.nan
-
-
-def _share(progress: Callable[[float, str], Any] | None, name: str, k: int, n: int) -> Any:
-    if progress is None:
-        return None
-    return lambda done, text: progress((k + done) / n, f"{name}: {text}")

@@ -62,7 +62,7 @@ def dimension_bound(
     Examples
     --------
     >>> round(dimension_bound(0.05, 200, 10_000, bits_per_number=4), 2)
-    0.25
+    0.16
     """
     check_in_range(d, "d", low=1, integer=True)
     check_in_range(bits_per_number, "bits_per_number", low=0.0)

@@ -33,6 +33,7 @@ N-dimension, 2024, arXiv 2405.14739. Names of parameters and adapters follow the
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -44,6 +45,7 @@ from torch.func import functional_call
 
 from lodim.landscape.flora.tucker import RankLike, product_cost, resolve_ranks, tucker_product
 from lodim.landscape.flora.weight import start_tucker
+from lodim.nets.kinds import WeightOwner
 from lodim.randomness import RandomState
 from lodim.validation import check_choice, check_in_range
 
@@ -86,6 +88,11 @@ class FLoRALayer(nn.Module):
         Ranks that do not fit, or a form or dropout that this layer does not have.
     """
 
+    weight_owner: ClassVar[WeightOwner] = WeightOwner(
+        method="FLoRA",
+        state="has adapters, which read its weight",
+        release="write them into the weights first: remove_flora(model, merge=True)",
+    )
     base_type: ClassVar[type[nn.Module]] = nn.Module
     thin_cost: ClassVar[int] = 1
     base_layer: Any
@@ -104,6 +111,7 @@ class FLoRALayer(nn.Module):
         super().__init__()
         self.check(base_layer, form, dropout)
         self.form, self._plain = form, self._is_plain(base_layer)
+        self._input_name = next(iter(inspect.signature(base_layer.forward).parameters))
         self.base_layer = base_layer.requires_grad_(False)
         self.flora_core, self.flora_factors = nn.ParameterDict(), nn.ModuleDict()
         self.ranks: dict[str, tuple[int, ...]] = {}
@@ -192,16 +200,17 @@ class FLoRALayer(nn.Module):
         base = self.base_layer.weight
         return base if self._is_plainly_base() else base + self.delta().to(base.dtype)
 
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the adapted layer.
 
         Parameters
         ----------
         *args, **kwargs
-            The layer's own further arguments.
+            As the base layer takes them; its input may be named.
         """
         if self._is_plainly_base():
-            return self.base_layer(x, *args, **kwargs)
+            return self.base_layer(*args, **kwargs)
+        x, args = (args[0], args[1:]) if args else (kwargs.pop(self._input_name), ())
         wet = self.training and any(self.dropout[name] for name in self.active)
         if not wet and self.uses(x) == "materialize":
             return functional_call(self.base_layer, {"weight": self.weight}, (x, *args), kwargs)

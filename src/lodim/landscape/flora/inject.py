@@ -18,6 +18,7 @@ from lodim.landscape.flora.adapted import FLoRALayer, Number, check_adapter_name
 from lodim.landscape.flora.copies import TrainedCopies
 from lodim.landscape.flora.layer_kinds import KINDS
 from lodim.landscape.flora.tucker import RankLike, resolve_ranks
+from lodim.nets.kinds import owner_of
 from lodim.nets.layers import LayerFilter, find_layers
 from lodim.randomness import RandomState, derive_seed, root_seed
 from lodim.validation import check_choice, close_matches, warn
@@ -103,7 +104,7 @@ def inject_flora(
     types = _types_of(kinds)
     with _without_adapters(model) as wrappers:
         chosen, saved = _choose(model, target_modules, exclude_modules, types, modules_to_save)
-        _refuse_quantised(model, chosen)
+        _refuse_owned(model, chosen)
         for layer in chosen.values():
             _class_of(layer).check(layer, form, dropout)
         ranks = {name: _ranks_of(name, layer, r) for name, layer in chosen.items()}
@@ -341,17 +342,18 @@ def _choose(
     return chosen, saved
 
 
-def _refuse_quantised(model: nn.Module, chosen: Mapping[str, nn.Module]) -> None:
-    """Raise if a layer is inside one that computes with its rounded weight and would not call an adapter."""
-    from lodim.landscape.quantization.grid.fake import QuantLayer
-
-    inside = {id(m.layer): name for name, m in model.named_modules() if isinstance(m, QuantLayer)}
+def _refuse_owned(model: nn.Module, chosen: Mapping[str, nn.Module]) -> None:
+    """Raise if a layer's weight belongs to another method, which would not call an adapter."""
+    held = {
+        id(child): (name, owner)
+        for name, m in model.named_modules()
+        if (owner := owner_of(m)) is not None and owner is not FLoRALayer.weight_owner
+        for child in m.children()
+    }
     for layer in chosen.values():
-        if id(layer) in inside:
-            raise TypeError(
-                f"the layer {inside[id(layer)]!r} is quantised and reads its weight without an adapter; adapt and "
-                "merge before quantising, or leave it in floating point with QuantRecipe(skip=...)"
-            )
+        if id(layer) in held:
+            name, owner = held[id(layer)]
+            raise TypeError(f"the layer {name!r} {owner.state}, without an adapter; {owner.release}")
 
 
 def _ranks_of(name: str, layer: Any, r: RankLike | Mapping[str, Any]) -> tuple[int, ...]:

@@ -98,18 +98,18 @@ class _PHConv(HypercomplexLayer):
                 margins += [self.padding[axis]] * 2
         return margins
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Apply the layer.
 
         Parameters
         ----------
-        x : Tensor, shape (batch, in_channels, ...)
+        input : Tensor, shape (batch, in_channels, ...)
             The batch's axis may be absent.
         """
         padding = self.padding
         if self.padding_mode != "zeros":
-            x, padding = nn.functional.pad(x, self._margins(), mode=self.padding_mode), "valid"
-        return type(self)._convolve(x, self.weight, self.bias, self.stride, padding, self.dilation)
+            input, padding = nn.functional.pad(input, self._margins(), mode=self.padding_mode), "valid"
+        return type(self)._convolve(input, self.weight, self.bias, self.stride, padding, self.dilation)
 
     def extra_repr(self) -> str:
         """Return what distinguishes the layer, for ``repr``."""
@@ -227,16 +227,16 @@ class PHConvTranspose2d(HypercomplexLayer):
     def _laid_out(self, weight: Tensor) -> Tensor:
         return weight.transpose(0, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Apply the layer.
 
         Parameters
         ----------
-        x : Tensor, shape (batch, in_channels, height, width)
+        input : Tensor, shape (batch, in_channels, height, width)
             The batch's axis may be absent.
         """
         return nn.functional.conv_transpose2d(
-            x,
+            input,
             self.weight,
             self.bias,
             self.stride,

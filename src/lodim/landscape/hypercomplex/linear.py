@@ -88,11 +88,11 @@ class PHMLinear(HypercomplexLayer):
             n, shape, bias=bias, algebra=algebra, init=init, fan_in=in_features, device=device, dtype=dtype
         )
 
-    def forward(self, x: Float[Tensor, "*batch i"]) -> Float[Tensor, "*batch o"]:
+    def forward(self, input: Float[Tensor, "*batch i"]) -> Float[Tensor, "*batch o"]:
         """Apply the layer."""
-        if x.shape[-1] == self.in_features and self._is_cheaper_apart(x):
-            return self._apart(x)
-        return nn.functional.linear(x, self.weight, self.bias)
+        if input.shape[-1] == self.in_features and self._is_cheaper_apart(input):
+            return self._apart(input)
+        return nn.functional.linear(input, self.weight, self.bias)
 
     def _is_cheaper_apart(self, x: Tensor) -> bool:
         """Whether not to form W; the number of samples is not looked at where it may be a symbol."""
@@ -177,12 +177,12 @@ class PHEmbedding(HypercomplexLayer):
         kept = torch.arange(self.num_embeddings, device=weight.device) != self.padding_idx
         return weight * kept[:, None]
 
-    def forward(self, ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch d"]:
+    def forward(self, input: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch d"]:
         """Look entries up.
 
         Parameters
         ----------
-        ids : integer Tensor
+        input : integer Tensor
             From 0 to ``num_embeddings`` - 1.
 
         Raises
@@ -190,14 +190,14 @@ class PHEmbedding(HypercomplexLayer):
         IndexError
             An id outside the table (looked at on a CPU and outside of vmap and tracing).
         """
-        if ids.device.type == "cpu" and ids.numel() and not is_traced(ids):
-            low, high = ids.aminmax()
+        if input.device.type == "cpu" and input.numel() and not is_traced(input):
+            low, high = input.aminmax()
             if low < 0 or high >= self.num_embeddings:
                 raise IndexError(f"ids must be from 0 to {self.num_embeddings - 1}, got {low} to {high}")
         rows = self.F.shape[1]
-        blocks, inner = ids.reshape(-1) // rows, ids.reshape(-1) % rows
+        blocks, inner = input.reshape(-1) // rows, input.reshape(-1) % rows
         vectors = torch.einsum("ibc,ibv->bcv", self.A[:, blocks], self.F[:, inner])
-        vectors = vectors.reshape(*ids.shape, self.embedding_dim)
+        vectors = vectors.reshape(*input.shape, self.embedding_dim)
         if self.padding_idx is not None:
-            vectors = vectors * (ids != self.padding_idx)[..., None]
+            vectors = vectors * (input != self.padding_idx)[..., None]
         return vectors

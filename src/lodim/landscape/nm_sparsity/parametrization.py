@@ -26,8 +26,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lodim.landscape.objective_landscapes.structure import only_eager
 from lodim.landscape.ste import mask_ste
+from lodim.nets.flat import only_eager
 
 __all__ = ["BACKWARDS", "MaskedWeight", "attach", "dense_weight", "detach", "sr_ste"]
 

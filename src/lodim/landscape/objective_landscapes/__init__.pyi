@@ -8,6 +8,8 @@ from .evolution import cem_train as cem_train
 from .evolution import es_train as es_train
 from .module import Subspace as Subspace
 from .module import SubspaceModule as SubspaceModule
+from .options import RunOptions as RunOptions
+from .options import SearchOptions as SearchOptions
 from .policy import PolicySearch as PolicySearch
 from .quantized import QuantizedSubspace as QuantizedSubspace
 from .result import LandscapeResult as LandscapeResult

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ __all__ = [
     "direct_size",
     "fixed_numbers",
     "kept_outside",
+    "rate_factor",
     "refuse_quantised",
     "structured_projection",
     "trajectory_basis",
@@ -297,6 +299,11 @@ def fixed_numbers(
     inside = [name for name in spec.names if name not in outside]
     size = direct_size(module, direct)
     return size, size + (len(set(group_tensors(said, inside))) if said else 0)
+
+
+def rate_factor(scale: str, n_weights: int, n_directions: int) -> float:
+    """Return what a direct learning rate is multiplied with: ``sqrt(D/d)`` for unit columns, else 1."""
+    return math.sqrt(n_weights / n_directions) if scale == "column" else 1.0
 
 
 def kept_outside(module: nn.Module) -> dict[str, Tensor]:

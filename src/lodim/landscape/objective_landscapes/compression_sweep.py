@@ -33,7 +33,7 @@ from lodim.landscape.objective_landscapes.module import SubspaceModule
 from lodim.results import Result
 from lodim.training import Task
 
-__all__ = ["CompressionPoint", "CompressionSweep", "compress_sweep"]
+__all__ = ["CompressionPoint", "CompressionSweep", "compress_sweep", "full_score"]
 
 
 @dataclass(frozen=True)
@@ -163,10 +163,6 @@ def compress_sweep(
     selection_bits : float
         log2 of what else was chosen on the training data (d, seeds, learning rates); log2 of the number of codebook
         sizes is added here.
-
-    Returns
-    -------
-    CompressionSweep
     """
     sizes = sorted({int(size) for size in levels})
     if not sizes:
@@ -183,8 +179,8 @@ def compress_sweep(
         D=model.D,
         d=model.d,
         n_train=len(task.y),
-        train_score=_score(subspace, task, task.X, task.y),
-        score=_score(subspace, task, task.X_val, task.y_val),
+        train_score=full_score(subspace, task, task.X, task.y),
+        score=full_score(subspace, task, task.X_val, task.y_val),
         delta=float(delta),
         selection_bits=paid,
     )
@@ -194,7 +190,7 @@ def _measure(model: CompressedModel, size: int, task: Task, delta: float, paid: 
     """Length, scores and bounds of one compressed model."""
     assert model.quantized is not None
     module = model.to_module()
-    train_score = _score(module, task, task.X, task.y)
+    train_score = full_score(module, task, task.X, task.y)
     bounds = {}
     if task.kind == "classification":
         bits = prefix_free_bits(model.message_bits)
@@ -208,14 +204,15 @@ def _measure(model: CompressedModel, size: int, task: Task, delta: float, paid: 
         message_bits=model.message_bits,
         n_bytes=model.n_bytes,
         train_score=train_score,
-        score=_score(module, task, task.X_val, task.y_val),
+        score=full_score(module, task, task.X_val, task.y_val),
         bounds=bounds,
     )
 
 
-def _score(module: nn.Module, task: Task, X: torch.Tensor, y: torch.Tensor, batch: int = 4096) -> float:
-    """The task's score on all of (X, y), in evaluation mode; the module's mode is restored."""
-    mode, device = module.training, next(module.parameters()).device
+def full_score(module: nn.Module, task: Task, X: torch.Tensor, y: torch.Tensor, batch: int = 4096) -> float:
+    """Return the task's score on all of (X, y), in evaluation mode; the module's mode is restored."""
+    mode, first = module.training, next(module.parameters(), X)
+    device = first.device
     module.eval()
     with torch.no_grad():
         outputs = torch.cat([module(part.to(device)) for part in X.split(batch)])

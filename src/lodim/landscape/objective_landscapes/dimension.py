@@ -41,8 +41,8 @@ the scaling of the learning rate.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 from sklearn.base import BaseEstimator
@@ -50,17 +50,27 @@ from torch import nn
 
 from lodim.landscape.objective_landscapes.answer import choose_direct, choose_run, summarise
 from lodim.landscape.objective_landscapes.module import SubspaceModule
-from lodim.landscape.objective_landscapes.preparation import floor_score, least_d, majority_score, score_name
+from lodim.landscape.objective_landscapes.options import (
+    RunOptions,
+    SearchOptions,
+    floor_score,
+    least_d,
+    majority_score,
+    score_name,
+)
 from lodim.landscape.objective_landscapes.result import LandscapeResult
 from lodim.landscape.objective_landscapes.structure import Grouping
 from lodim.landscape.objective_landscapes.sweep import Settings, Sweep
-from lodim.landscape.objective_landscapes.trials import Trained, Trainer
-from lodim.parallel import ResultStore
+from lodim.landscape.objective_landscapes.trials import Setup, Trained, Trainer
 from lodim.randomness import RandomState, root_seed
 from lodim.training import Recipe, Task
-from lodim.validation import check_choice, warn
+from lodim.validation import check_choice, close_matches, warn
 
 __all__ = ["LandscapeDimension"]
+
+_SEARCH, _RUN = SearchOptions(), RunOptions()
+_GROUPS = {f.name: "search" for f in fields(SearchOptions)} | {f.name: "run" for f in fields(RunOptions)}
+del _GROUPS["sizes"]  # whose own name is ``search``
 
 
 class LandscapeDimension(BaseEstimator):
@@ -88,49 +98,23 @@ class LandscapeDimension(BaseEstimator):
     said, train_directly
         See :class:`~lodim.landscape.SubspaceModule`; the factors of ``said`` and the directly trained parameters are
         counted in every d, which must exceed them.
-    search : {"bracket", "grid"} or sequence of int
-        Doubling and bisection, a fixed grid of about six d a decade, or your own list of d.
-    n_seeds : int
-        Runs at the two d that bracket the crossing (at every d where runs are vectorised and cheap).
-    d_min, d_max : int
-        Least (1: whatever is possible) and largest d; ``d_max=None`` means D.
-    d0 : int
-        Where doubling starts.
-    resolution : float
-        The bracket's ends are at most this factor apart.
-    estimator : {"isotonic", "first_crossing", "success_probability"}
-        How the crossing is read off the runs, see :mod:`lodim.landscape.crossing`.
-    ci : float
-        Nominal coverage of the interval.
-    lr : float
-        Learning rate that suits direct training.
-    lr_grid : sequence of float
-        Multipliers to choose from; where the choice is the largest (or least), larger (or smaller) ones are tried too,
-        up to three steps. The largest stays unless another gains more than the noise of the scores: see
-        :mod:`lodim.landscape.objective_landscapes.rates`. One number fixes it.
     recipe : Recipe, optional
         Epochs, batch size, optimiser and schedule of the built-in training.
-    vectorize : {"auto", True, False}
-        Whether the runs of a wave are trained as one; they give the same scores up to rounding.
-    early_stop : bool
-        End a run as soon as its score reaches the threshold (after any epoch). Cheaper, but scores above the
-        threshold are then cut short, so the crossing is read from less.
+    lr : float
+        Learning rate that suits direct training.
     score_on : {"val", "train"}
         "train" counts memorisation, as for shuffled labels.
     greater_is_better : bool
         False for positive losses of your own ``score_fn``: the threshold is ``baseline / threshold``.
-    n_jobs : int
-        Local processes for runs that are not vectorised.
-    ray : str, optional
-        Address of a Ray cluster, see :func:`lodim.parallel.run_jobs`.
-    cache_dir : path, optional
-        Finished runs are kept there and not made again, whatever the search asks for next. What identifies a run: d,
-        seed, learning rate, model, recipe, data, and the code of your own functions (but not of what they call).
-    time_budget : float, optional
-        Seconds for the whole of :meth:`fit`. Waves are planned from the measured cost of a run, and running ones are
-        cut off; the answer then says how far it got. Your own ``fit_fn`` cannot be cut off, only not started.
-    progress : callable, optional
-        ``progress(done, text)`` with ``done`` in [0, 1].
+    search : SearchOptions, {"bracket", "grid"} or sequence of int
+        Which sizes and learning rates are tried.
+    run : RunOptions
+        Where and how long runs are made, and where they are kept.
+    **options
+        Single options of ``search`` and ``run`` by their own names: ``n_seeds``, ``d_min``, ``d_max``, ``d0``,
+        ``resolution``, ``lr_grid``, ``estimator``, ``ci``, ``n_bootstrap``; ``vectorize``, ``early_stop``, ``n_jobs``,
+        ``ray``, ``cache_dir``, ``time_budget``, ``progress``. They are attributes and parameters of :meth:`set_params`
+        too.
 
     Attributes
     ----------
@@ -162,6 +146,8 @@ class LandscapeDimension(BaseEstimator):
     >>> print(measure.fit().result_)  # doctest: +SKIP
     """
 
+    search: SearchOptions
+
     def __init__(
         self,
         make_model: Callable[[], nn.Module],
@@ -176,28 +162,14 @@ class LandscapeDimension(BaseEstimator):
         scale: str = "column",
         said: Grouping = None,
         train_directly: Sequence[str] = (),
-        search: str | Sequence[int] = "bracket",
-        n_seeds: int = 3,
-        d_min: int = 1,
-        d_max: int | None = None,
-        d0: int = 10,
-        resolution: float | int = 1.1,
-        estimator: str = "isotonic",
-        ci: float = 0.95,
-        n_bootstrap: int = 1000,
-        lr: float | int = 1e-3,
-        lr_grid: Sequence[float | int] = (1.0, 3.0, 10.0),
         recipe: Recipe | None = None,
-        vectorize: bool | str = "auto",
-        early_stop: bool = False,
+        lr: float | int = 1e-3,
         score_on: str = "val",
         greater_is_better: bool = True,
-        n_jobs: int = 1,
-        ray: str | None = None,
-        cache_dir: str | os.PathLike[str] | None = None,
-        time_budget: float | int | None = None,
-        progress: Callable[[float, str], Any] | None = None,
+        search: SearchOptions | str | Sequence[int] = _SEARCH,
+        run: RunOptions = _RUN,
         random_state: RandomState = 0,
+        **options: Any,
     ):
         self.make_model = make_model
         self.fit_fn = fit_fn
@@ -210,28 +182,44 @@ class LandscapeDimension(BaseEstimator):
         self.scale = scale
         self.said = said
         self.train_directly = train_directly
-        self.search = search
-        self.n_seeds = n_seeds
-        self.d_min = d_min
-        self.d_max = d_max
-        self.d0 = d0
-        self.resolution = resolution
-        self.estimator = estimator
-        self.ci = ci
-        self.n_bootstrap = n_bootstrap
-        self.lr = lr
-        self.lr_grid = lr_grid
         self.recipe = recipe
-        self.vectorize = vectorize
-        self.early_stop = early_stop
+        self.lr = lr
         self.score_on = score_on
         self.greater_is_better = greater_is_better
-        self.n_jobs = n_jobs
-        self.ray = ray
-        self.cache_dir = cache_dir
-        self.time_budget = time_budget
-        self.progress = progress
+        self.search = search  # type: ignore[assignment]  # __setattr__ makes options of it
+        self.run = run
         self.random_state = random_state
+        for name, value in options.items():
+            group = _GROUPS.get(name)
+            if group is None:
+                raise TypeError(
+                    f"LandscapeDimension has no option {name!r}{close_matches(name, self.get_params())}"
+                )
+            if isinstance(search, SearchOptions) and search is not _SEARCH and group == "search":
+                raise ValueError(
+                    f"{name} was given twice: by itself, and in search={search}; put it there only"
+                )
+            if run is not _RUN and group == "run":
+                raise ValueError(f"{name} was given twice: by itself, and in run={run}; put it there only")
+            setattr(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:  # an option of a group by its own name
+        if name not in _GROUPS:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(getattr(self, _GROUPS[name]), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "search" and not isinstance(value, SearchOptions):
+            value = replace(vars(self).get("search", _SEARCH), sizes=value)
+        if name in _GROUPS:
+            group = _GROUPS[name]
+            name, value = group, replace(getattr(self, group), **{name: value})
+        super().__setattr__(name, value)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters; with ``deep`` those of ``search`` and ``run`` by their own names, too."""
+        own = super().get_params(deep=False)
+        return own | {name: getattr(self, name) for name in _GROUPS} if deep else own
 
     @classmethod
     def for_classifier(
@@ -274,18 +262,7 @@ class LandscapeDimension(BaseEstimator):
         image_shape: Sequence[int] | None = None,
         **options: Any,
     ) -> LandscapeDimension:
-        """Prepare a measurement by validation R^2; call ``fit()`` on what it returns.
-
-        Parameters
-        ----------
-        make_model : callable
-            Makes a module with one output.
-        X, X_val : array-like, shape (n, ...)
-        y, y_val : array-like, shape (n,)
-            Numbers; they are standardised.
-        **options
-            Of :class:`LandscapeDimension`.
-        """
+        """As :meth:`for_classifier`, for a module with one output and numbers ``y``, which are standardised: R^2."""
         task = Task.from_arrays(X, y, X_val, y_val, kind="regression", image_shape=image_shape)
         return cls(make_model, task=task, **options)
 
@@ -385,6 +362,8 @@ class LandscapeDimension(BaseEstimator):
 
     def _prepare(self, train: Any, val: Any) -> tuple[Trainer, Settings]:
         check_choice(self.score_on, ("val", "train"), "score_on")
+        self.search.check()
+        self.run.check()
         if (self.fit_fn is None) != (self.score_fn is None):
             raise ValueError(
                 "fit_fn and score_fn go together: give both, or neither for the built-in training"
@@ -396,7 +375,7 @@ class LandscapeDimension(BaseEstimator):
             if train is None or val is None:
                 raise ValueError("give the data: fit((X, y), (X_val, y_val)), a task, or for_classifier(...)")
             task = Task.from_arrays(*train, *val)
-        trainer = Trainer(
+        setup = Setup(
             self.make_model,
             task=None if self.fit_fn is not None else task,
             recipe=self.recipe or Recipe(),
@@ -407,31 +386,28 @@ class LandscapeDimension(BaseEstimator):
             projection=self.projection,
             scale=self.scale,
             score_on=self.score_on,
-            n_jobs=self.n_jobs,
-            ray=self.ray,
-            store=None if self.cache_dir is None else ResultStore(self.cache_dir),
-            vectorize=self.vectorize,
             said=self.said,
-            train_directly=self.train_directly,
+            train_directly=tuple(self.train_directly),
         )
-        d_max = trainer.D if self.d_max is None else int(self.d_max)
-        largest = d_max if isinstance(self.search, str) else max([d_max, *self.search])
+        trainer, search = Trainer(setup, self.run), self.search
+        d_max = trainer.D if search.d_max is None else int(search.d_max)
+        largest = d_max if isinstance(search.sizes, str) else max([d_max, *search.sizes])
         if largest > trainer.D:
             raise ValueError(f"d_max={largest} is more than the model's D={trainer.D} parameters")
-        trivial = majority_score(trainer.job.task, self.score_on)
-        computed = {"d_min", "d_max", "lr_grid", "score_name", "score_floor", "seed", "trivial_score"}
-        given = {name: getattr(self, name) for name in Settings.__dataclass_fields__.keys() - computed}
-        for name in ("threshold", "resolution", "lr"):
-            given[name] = float(given[name])
+        trivial = majority_score(setup.task, self.score_on)
         return trainer, Settings(
-            **given,
-            d_min=least_d(self.d_min, self.search, trainer.fixed),
-            d_max=d_max,
+            search=replace(search, d_min=least_d(search, trainer.fixed), d_max=d_max),
+            run=self.run,
+            threshold=float(self.threshold),
+            baseline=self.baseline,
             score_floor=floor_score(self.score_floor, trivial),
-            trivial_score=trivial,
-            score_name=score_name(trainer.job.task, self.score_on),
-            lr_grid=tuple(float(g) for g in self.lr_grid),
+            greater_is_better=self.greater_is_better,
+            lr=float(self.lr),
+            projection=self.projection,
+            scale=self.scale,
+            score_name=score_name(setup.task, self.score_on),
             seed=root_seed(self.random_state),
+            trivial_score=trivial,
         )
 
     def _publish(self, result: LandscapeResult) -> None:

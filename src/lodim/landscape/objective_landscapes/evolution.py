@@ -202,10 +202,6 @@ def es_train(
     progress : callable, optional
         ``progress(done, text)`` with done in [0, 1].
 
-    Returns
-    -------
-    EvolutionResult
-
     Raises
     ------
     ValueError
@@ -247,10 +243,6 @@ def cem_train(
         Initial standard deviation, in units of v (row scale); how far it explores decides what it can find.
     noise, noise_decay : float
         The floor added to the standard deviation in generation t is ``noise * noise_decay**t``.
-
-    Returns
-    -------
-    EvolutionResult
 
     Raises
     ------

@@ -33,10 +33,9 @@ C. Li, H. Farkhoor, R. Liu, J. Yosinski, Measuring the intrinsic dimension of ob
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -44,11 +43,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lodim.landscape.objective_landscapes import bases
-from lodim.landscape.objective_landscapes.produced import produce, without_autocast
-from lodim.landscape.objective_landscapes.recompute import Recompute
+from lodim.landscape.objective_landscapes.produced import Recompute, produce, without_autocast
 from lodim.landscape.objective_landscapes.state import compact_state, complete_state, describe
 from lodim.landscape.objective_landscapes.structure import Grouping, StructureAware
 from lodim.nets.flat import FlatSpec, ParameterFilter, flat_spec
+from lodim.nets.kinds import WeightOwner
 from lodim.validation import check_choice
 
 __all__ = ["Subspace", "SubspaceModule"]
@@ -126,6 +125,11 @@ class SubspaceModule(nn.Module):
     torch.Size([3, 2])
     """
 
+    weight_owner: ClassVar[WeightOwner] = WeightOwner(
+        method="a subspace",
+        state="produces its weights from coordinates in a subspace",
+        release="take the plain module that its materialize() returns",
+    )
     theta0: Tensor
 
     def __init__(
@@ -199,8 +203,7 @@ class SubspaceModule(nn.Module):
     @property
     def lr_factor(self) -> float:
         """What a direct learning rate is multiplied with: ``sqrt(D/d)`` for unit columns (d of v alone), else 1."""
-        directions = self.d - len(self.layer_scales_)
-        return math.sqrt(self.D / directions) if self.projection.scale == "column" else 1.0
+        return bases.rate_factor(self.projection.scale, self.D, self.d - len(self.layer_scales_))
 
     @property
     def layer_scales_(self) -> dict[str, float]:
@@ -235,7 +238,9 @@ class SubspaceModule(nn.Module):
             weights = produce(self.projection, self.theta_d, self.theta0, self.spec)
         self.recompute.weights = weights
         try:
-            return functional_call(self.module, weights, args, kwargs, tie_weights=self.spec.tied)
+            return functional_call(
+                self.module, self.spec.everywhere(weights), args, kwargs, tie_weights=False
+            )
         finally:
             self.recompute.weights = None
 

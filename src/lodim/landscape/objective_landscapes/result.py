@@ -205,10 +205,6 @@ class LandscapeResult(Result):
         Parameters
         ----------
         ax : matplotlib.axes.Axes, optional
-
-        Returns
-        -------
-        matplotlib.axes.Axes
         """
         ax = new_axes(ax)
         runs = [r for r in self.kept if math.isfinite(r.score)]

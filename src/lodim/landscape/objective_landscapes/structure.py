@@ -42,9 +42,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lodim.nets import FlatSpec
+from lodim.nets.flat import only_eager
 from lodim.validation import check_choice
 
-__all__ = ["Grouping", "StructureAware", "group_tensors", "only_eager"]
+__all__ = ["Grouping", "StructureAware", "group_tensors"]
 
 Grouping = bool | str | Callable[[str], str] | None
 
@@ -75,11 +76,6 @@ def group_tensors(said: Grouping, names: Sequence[str]) -> tuple[str, ...]:
 def _layer(name: str) -> str:
     found = re.match(r"(.*?\.)?\d+(?=\.)", name)
     return found.group(0) if found else name.rpartition(".")[0] or name
-
-
-def only_eager() -> bool:
-    """Return whether neither a compiler nor a transform of ``torch.func`` is at work."""
-    return not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
 
 
 class StructureAware(nn.Module):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lodim.landscape.crossing import ESTIMATORS
+from lodim.landscape.objective_landscapes.options import RunOptions, SearchOptions
 from lodim.landscape.objective_landscapes.rates import Cells, choose_multiplier, next_beyond
 from lodim.landscape.objective_landscapes.result import RunRecord
 from lodim.landscape.objective_landscapes.size_search import bracket_of, bracket_waves, grid_sizes, grid_waves
@@ -35,53 +35,30 @@ _EXTENSIONS = 3  # how often the grid of learning rates is extended beyond its e
 class Settings:
     """What a sweep is asked for; see :class:`~lodim.landscape.LandscapeDimension`."""
 
+    search: SearchOptions  # with the least and the largest d that are possible
+    run: RunOptions
     threshold: float
     baseline: str | float | int
     score_floor: float
-    search: Any
-    n_seeds: int
-    d_min: int
-    d_max: int
-    d0: int
-    resolution: float
-    lr: float
-    lr_grid: tuple[float, ...]
-    early_stop: bool
     greater_is_better: bool
+    lr: float
     projection: str
     scale: str
-    estimator: str
-    ci: float
-    n_bootstrap: int
     score_name: str
     seed: int
-    time_budget: float | int | None
-    progress: Callable[[float, str], Any] | None
     trivial_score: float = math.nan  # of always answering the most frequent class
 
     def __post_init__(self) -> None:
-        for name in ("d_min", "d_max", "d0", "n_seeds", "n_bootstrap"):
-            check_in_range(getattr(self, name), name, low=1, integer=True)
-        for name in ("threshold", "ci"):
-            if check_in_range(getattr(self, name), name, low=0.0, high=1.0) == 0:
-                raise ValueError(f"{name} must be above 0")
+        if check_in_range(self.threshold, "threshold", low=0.0, high=1.0) == 0:
+            raise ValueError("threshold must be above 0")
         check_choice(self.projection, KINDS, "projection")
         check_choice(self.scale, SCALES, "scale")
-        check_choice(self.estimator, ESTIMATORS, "estimator")
-        if isinstance(self.search, str):
-            check_choice(self.search, ("bracket", "grid"), "search")
-        elif len(self.search) == 0 or min(check_in_range(d, "search", integer=True) for d in self.search) < 1:
-            raise ValueError("search must be 'bracket', 'grid' or a list of at least one d, each at least 1")
         if self.baseline != "own":
             check_in_range(self.baseline, "baseline")
-        if self.d_min > self.d_max:
-            raise ValueError(f"d_min={self.d_min} is more than d_max={self.d_max}")
-        if not self.resolution > 1:
-            raise ValueError(f"resolution must be above 1, got {self.resolution}")
-        if self.time_budget is not None and not self.time_budget > 0:
-            raise ValueError(f"time_budget must be positive seconds, got {self.time_budget}")
-        if not (self.lr > 0 and self.lr_grid and min(self.lr_grid) > 0):
-            raise ValueError(f"lr and lr_grid must be positive, got {self.lr} and {self.lr_grid}")
+        if self.search.d_max is None or self.search.d_min > self.search.d_max:
+            raise ValueError(f"d_min={self.search.d_min} is more than d_max={self.search.d_max}")
+        if not self.lr > 0:
+            raise ValueError(f"lr must be positive, got {self.lr}")
 
 
 class OutOfTimeError(Exception):
@@ -109,11 +86,11 @@ class Sweep:
         self.direct: list[Trained] = []
         self.runs: list[Trained] = []
         self.notes: list[str] = []
-        self.grid = sorted(float(g) for g in settings.lr_grid)
+        self.grid = sorted(float(g) for g in settings.search.lr_grid)
         self.multiplier = self.direct_multiplier = self.grid[-1]  # rates too small are the common mistake
         self.tuned = len(self.grid) == 1
         self.started = time.monotonic()
-        budget = settings.time_budget
+        budget = settings.run.time_budget
         self.deadline = None if budget is None else self.started + budget
         self.cost = self.latency = 0.0  # seconds: of a run among others, and of one from start to end
         self.waves = 0
@@ -136,7 +113,9 @@ class Sweep:
                 self._measure_baseline()
             self._search()
         except OutOfTimeError:
-            self.notes.append(f"the time budget of {self.settings.time_budget:g} s ended the search early")
+            self.notes.append(
+                f"the time budget of {self.settings.run.time_budget:g} s ended the search early"
+            )
             if not self.tuned:
                 self.notes.append("the learning rate was not chosen: only one multiplier was tried")
         finally:
@@ -189,7 +168,7 @@ class Sweep:
     def _measure_baseline(self) -> None:
         """Train all weights directly: one learning rate of the grid is chosen, and repeated with other seeds."""
         s = self.settings
-        at_once = s.n_seeds if self.trainer.vectorized else 1
+        at_once = s.search.n_seeds if self.trainer.vectorized else 1
 
         def trial(g: float, r: int) -> Trial:
             return Trial(None, derive_seed(s.seed, "direct", r), s.lr * g, g)
@@ -204,7 +183,7 @@ class Sweep:
         self.direct_multiplier = self._best_multiplier(measure, self.direct_multiplier, "of direct training")
         if not any(math.isfinite(t.record.score) for t in self.direct):
             self._raise_without_baseline()
-        self._run_direct([trial(self.direct_multiplier, r) for r in range(s.n_seeds)])
+        self._run_direct([trial(self.direct_multiplier, r) for r in range(s.search.n_seeds)])
         if s.greater_is_better and self.baseline_score <= s.score_floor:
             raise ValueError(
                 f"direct training scores {self.baseline_score:.3g}, not above score_floor={s.score_floor:g}: the model "
@@ -283,9 +262,10 @@ class Sweep:
         return found
 
     def _plan(self) -> Any:
-        s = self.settings
-        if s.search != "bracket":
-            sizes = grid_sizes(s.d_min, s.d_max) if s.search == "grid" else sorted(int(d) for d in s.search)
+        s = self.settings.search
+        assert s.d_max is not None
+        if s.sizes != "bracket":
+            sizes = grid_sizes(s.d_min, s.d_max) if s.sizes == "grid" else sorted(int(d) for d in s.sizes)
             return grid_waves(sizes, s.n_seeds, self.scores(self.multiplier))
         task = self.trainer.job.task
         cheap = self.trainer.D <= _SMALL or (task is not None and task.device.type == "cuda")
@@ -295,11 +275,11 @@ class Sweep:
             d_min=s.d_min,
             d_max=s.d_max,
             d0=min(max(s.d0, s.d_min), s.d_max),
-            resolution=s.resolution,
+            resolution=float(s.resolution),
             n_seeds=s.n_seeds,
             scan_seeds=s.n_seeds if wide else 1,
             lookahead=_LOOKAHEAD if wide else 1,
-            greater_is_better=s.greater_is_better,
+            greater_is_better=self.settings.greater_is_better,
             known=self.scores(self.multiplier),
         )
 
@@ -374,7 +354,7 @@ class Sweep:
             if not cached:
                 fresh.append(trained.record.seconds)
 
-        certificate = certify and self.settings.early_stop and self.settings.greater_is_better
+        certificate = certify and self.settings.run.early_stop and self.settings.greater_is_better
         self.trainer.run(
             [trials[i] for i in chosen],
             report,
@@ -392,7 +372,7 @@ class Sweep:
         return scores
 
     def _progress(self, sizes: Sequence[int]) -> Callable[[float, str], Any] | None:
-        progress = self.settings.progress
+        progress = self.settings.run.progress
         if progress is None:
             return None
         where = f"d = {sizes[0]:,}" + (f" .. {sizes[-1]:,}" if len(sizes) > 1 else "")
@@ -400,8 +380,8 @@ class Sweep:
 
         def tell(done: float, text: str) -> None:
             guess = 1 - (1 - step) ** (self.waves + done)  # how many waves there will be is not known
-            if self.settings.time_budget is not None:
-                guess = max(guess, min(self.seconds / self.settings.time_budget, 1.0))
+            if self.settings.run.time_budget is not None:
+                guess = max(guess, min(self.seconds / self.settings.run.time_budget, 1.0))
             progress(guess, f"{where}: {text}")
 
         return tell

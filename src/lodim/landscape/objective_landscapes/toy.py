@@ -183,10 +183,6 @@ class ToySumProblem:
             Kind of random map, see :func:`lodim.sketch.make_projection`.
         threshold : float
             Mean performance that counts as solved.
-
-        Returns
-        -------
-        ToyCurve
         """
         dims = tuple(sorted({int(check_in_range(d, "d", low=1, high=self.D, integer=True)) for d in dims}))
         scores = np.empty((len(dims), n_seeds))

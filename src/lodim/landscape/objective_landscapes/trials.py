@@ -12,7 +12,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -24,10 +24,12 @@ from lodim.landscape.objective_landscapes.bases import (
     direct_size,
     fixed_numbers,
     kept_outside,
+    rate_factor,
     structured_projection,
 )
 from lodim.landscape.objective_landscapes.identity import as_arrays, identity, task_tensors, update_hash
 from lodim.landscape.objective_landscapes.module import SubspaceModule
+from lodim.landscape.objective_landscapes.options import RunOptions
 from lodim.landscape.objective_landscapes.result import RunRecord
 from lodim.landscape.objective_landscapes.structure import Grouping, group_tensors
 from lodim.nets import flat_spec
@@ -36,7 +38,7 @@ from lodim.randomness import build_seeded
 from lodim.sketch import make_projection
 from lodim.training import FitResult, Recipe, Replica, Task, can_vectorize, fit, fit_replicas
 
-__all__ = ["Trained", "Trainer", "Trial"]
+__all__ = ["Setup", "Trained", "Trainer", "Trial"]
 
 MakeModel = Callable[[], nn.Module]
 
@@ -88,23 +90,42 @@ class DeadlinePassedError(Exception):
 
 
 @dataclass(frozen=True, eq=False)
-class _Job:
-    """A training run as a function of its trial; it travels to other processes."""
+class Setup:
+    """What all runs share; called with a trial, it makes the run. It travels to other processes.
+
+    Attributes
+    ----------
+    make_model : callable
+        ``make_model() -> nn.Module``, with its ordinary random initialisation.
+    task : Task or None
+        For the built-in training.
+    fit_fn, score_fn : callable or None
+        The user's own training ``fit_fn(module, train, *, lr, seed)`` and score ``score_fn(module, data)``.
+    train, val : object
+        Handed to them as they are.
+    score_on : {"val", "train"}
+    said, train_directly
+        See :class:`~lodim.landscape.SubspaceModule`.
+    early_stop_score : float, optional
+        Runs end as soon as they reach it.
+    wall_deadline : float, optional
+        A value of ``time.time()``, which machines share.
+    """
 
     make_model: MakeModel
     task: Task | None
     recipe: Recipe
-    fit_fn: Callable[..., Any] | None
-    score_fn: Callable[..., float] | None
-    train: Any
-    val: Any
-    projection: str
-    scale: str
-    score_on: str
-    early_stop_score: float | None = None
-    wall_deadline: float | None = None  # time.time(), which machines share
+    fit_fn: Callable[..., Any] | None = None
+    score_fn: Callable[..., float] | None = None
+    train: Any = None
+    val: Any = None
+    projection: str = "cyclic"
+    scale: str = "column"
+    score_on: str = "val"
     said: Grouping = None
     train_directly: tuple[str, ...] = ()
+    early_stop_score: float | None = None
+    wall_deadline: float | None = None
 
     def module(self, trial: Trial) -> nn.Module:
         """Return the untrained module of a trial."""
@@ -125,6 +146,7 @@ class _Job:
         )
 
     def __call__(self, trial: Trial) -> Trained:
+        """Make the run of a trial."""
         module, started = self.module(trial), time.monotonic()
         if self.fit_fn is None:
             assert self.task is not None
@@ -192,67 +214,31 @@ def _record(trial: Trial, result: FitResult, d: int) -> RunRecord:
 
 
 class Trainer:
-    """Carries trials out.
-
-    Parameters
-    ----------
-    make_model : callable
-        ``make_model() -> nn.Module``, with its ordinary random initialisation.
-    task : Task or None
-        For the built-in training.
-    fit_fn, score_fn : callable or None
-        The user's own training ``fit_fn(module, train, *, lr, seed)`` and score ``score_fn(module, data)``.
-    train, val : object
-        Handed to them as they are.
-    score_on : {"val", "train"}
-    n_jobs, ray
-        As for :func:`lodim.parallel.run_jobs`.
-    vectorize : {"auto", True, False}
-        "auto": one vectorised run wherever the module allows it and neither processes nor Ray are asked for.
-    said, train_directly
-        See :class:`~lodim.landscape.SubspaceModule`.
+    """Carries trials out, as ``run`` says.
 
     Attributes
     ----------
     D : int
         Trainable numbers of the model.
+    n_direct : int
+        Those that are trained as they are, outside the subspace.
     fixed : int
         Numbers of every d that are no directions: factors of ``said``, and directly trained parameters.
     vectorized : bool
+        Whether the trials of a call are trained as one: with ``vectorize="auto"`` wherever the module allows it and
+        neither processes nor Ray are asked for.
     """
 
-    def __init__(
-        self,
-        make_model: MakeModel,
-        *,
-        task: Task | None,
-        recipe: Recipe,
-        fit_fn: Callable[..., Any] | None,
-        score_fn: Callable[..., float] | None,
-        train: Any = None,
-        val: Any = None,
-        projection: str = "cyclic",
-        scale: str = "column",
-        score_on: str = "val",
-        n_jobs: int = 1,
-        ray: str | None = None,
-        store: ResultStore | None = None,
-        vectorize: bool | str = "auto",
-        said: Grouping = None,
-        train_directly: Sequence[str] = (),
-    ):
-        direct = tuple(train_directly)
-        self.job = _Job(
-            make_model, task, recipe, fit_fn, score_fn, train, val, projection, scale, score_on,
-            said=said, train_directly=direct,
-        )  # fmt: skip
-        self.model = build_seeded(make_model, 0)
+    def __init__(self, job: Setup, run: RunOptions):
+        self.job = job
+        self.model = build_seeded(job.make_model, 0)
         self.spec = flat_spec(self.model)
         self.D = self.spec.numel
-        self.n_direct, self.fixed = fixed_numbers(self.model, self.spec, direct, said)
-        self.n_jobs, self.ray, self.store = n_jobs, ray, store
-        self.vectorized = self._choose(vectorize)
-        self.config = "" if store is None else self._fingerprint()
+        self.n_direct, self.fixed = fixed_numbers(self.model, self.spec, job.train_directly, job.said)
+        self.n_jobs, self.ray = run.n_jobs, run.ray
+        self.store = None if run.cache_dir is None else ResultStore(run.cache_dir)
+        self.vectorized = self._choose(run.vectorize)
+        self.config = "" if self.store is None else self._fingerprint()
 
     def _choose(self, vectorize: bool | str) -> bool:
         if vectorize is False:
@@ -288,16 +274,8 @@ class Trainer:
         return digest.hexdigest()
 
     def stretch(self, d: int) -> float:
-        """Factor of the learning rate that unit columns need.
-
-        Parameters
-        ----------
-        d : int
-            Trained numbers, ``fixed`` among them.
-        """
-        if self.job.scale != "column":
-            return 1.0
-        return math.sqrt((self.D - self.n_direct) / (d - self.fixed))
+        """Return the factor of the learning rate with d trained numbers, ``fixed`` among them."""
+        return rate_factor(self.job.scale, self.D - self.n_direct, d - self.fixed)
 
     def key(self, trial: Trial, early_stop_score: float | None) -> tuple[object, ...]:
         """What identifies a run in the store."""
@@ -339,7 +317,7 @@ class Trainer:
         progress: Callable[[float, str], Any] | None,
     ) -> None:
         wall = None if deadline is None else time.time() + deadline - time.monotonic()
-        job = _Job(**{**vars(self.job), "early_stop_score": early_stop_score, "wall_deadline": wall})
+        job = replace(self.job, early_stop_score=early_stop_score, wall_deadline=wall)
         ended = 0
 
         def report(index: int, outcome: Outcome[Trained]) -> None:

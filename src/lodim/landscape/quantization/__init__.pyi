@@ -25,8 +25,6 @@ from .grid.learnt_steps import LearntStep as LearntStep
 from .grid.observers import RangeObserver as RangeObserver
 from .grid.observers import clip_range as clip_range
 from .grid.observers import weight_qparams as weight_qparams
-from .integer.agreement import IntegerAgreement as IntegerAgreement
-from .integer.agreement import compare_integer as compare_integer
 from .integer.execution import IntegerLayer as IntegerLayer
 from .integer.execution import IntegerModel as IntegerModel
 from .integer.execution import to_integer as to_integer
@@ -36,6 +34,8 @@ from .integer.fixed_point import dyadic as dyadic
 from .integer.fixed_point import rescale as rescale
 from .layer_data import input_gram as input_gram
 from .layer_data import output_error as output_error
+from .model.agreement import IntegerAgreement as IntegerAgreement
+from .model.agreement import compare_integer as compare_integer
 from .model.calibration import calibrate as calibrate
 from .model.conversion import convert as convert
 from .model.curvature import HessianTrace as HessianTrace

@@ -133,7 +133,7 @@ class QuantRecipe:
     bias_correction : bool
         Move the mean shift of each layer's outputs into its bias; needs calibration data.
     adaround : optional
-        Learnt rounding: True, or a mapping of options of :func:`~lodim.landscape.quantization.adaround`.
+        Learnt rounding: True, or a mapping of options of :func:`~lodim.landscape.quantization.rounding.adaround`.
     codebook : optional
         Weights on another set of values than an affine grid, instead of ``weights``: a ``CodebookSpec``,
         ``BinarySpec``, ``TernarySpec`` or ``ProductSpec``, or anything whose ``quantizer(weight, gram)`` makes a weight

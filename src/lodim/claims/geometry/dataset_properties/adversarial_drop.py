@@ -78,24 +78,18 @@ def features_of(name: str, seed: int) -> IdProfile:
     return id_profile(model, X[rows], random_state=seed)
 
 
-def run(scale: str, seed: int, progress: Progress) -> Findings:
+def run(seed: int, progress: Progress) -> Findings:
     """Correlate over the pairs of both data sets, and compare dimensions.
 
     Parameters
     ----------
-    scale : {"laptop"}
     seed : int
         Draws the images and the networks.
     """
     checks: list[Check] = []
     figures: dict[str, Any] = {}
     for step, name in enumerate(DATA):
-
-        def tell(done: float, text: str, step: int = step, name: str = name) -> None:
-            if progress is not None:
-                progress((step + 0.9 * done) / len(DATA), f"{name}, {text}")
-
-        report = report_of(name, seed, tell)
+        report = report_of(name, seed, progress.part(step / len(DATA), (step + 0.9) / len(DATA)))
         profile = features_of(name, seed)
         checks += _checks(name, report, profile)
         figures[name] = {
@@ -107,7 +101,7 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
             },
             "layers": {f"{one.layer} {one.kind}": [one.dimension, one.interval] for one in profile.layers},
         }
-    return Findings(tuple(checks), figures, (NOTE,))
+    return Findings(checks, figures, (NOTE,))
 
 
 NOTE = (
@@ -153,7 +147,7 @@ CLAIM = Claim(
     arxiv="2401.08865",
     statement="Pairs of classes with sharper labels lose more accuracy under attack, and a network's features have no "
     "more dimensions than its data.",
-    run=run,
+    laptop=run,
     needs=DATA,
     minutes=3.0,
 )

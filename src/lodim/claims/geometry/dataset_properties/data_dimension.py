@@ -35,12 +35,11 @@ GRIDE = {1: 13.56, 2: 12.51, 4: 12.20, 8: 11.70, 16: 11.31, 32: 10.83}
 PAIRS = {(1, 0): 9.0, (7, 1): 9.0, (9, 4): 12.7, (8, 3): 14.6}
 
 
-def run(scale: str, seed: int, progress: Progress) -> Findings:
+def run(seed: int, progress: Progress) -> Findings:
     """Measure the test images, then the pairs.
 
     Parameters
     ----------
-    scale : {"laptop"}
     seed : int
         Draws the images of each pair.
     """
@@ -53,8 +52,7 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
         found = model.fit(X if needs_data else graph).dimension_
         what = " ".join([method, *([f"k={k}"] if k else []), *([aggregate] if aggregate else [])])
         checks.append(check_between(what, found, figure - half - 1e-9, figure + half + 1e-9))
-        if progress is not None:
-            progress(0.8 * (step + 1) / len(FIGURES), what)
+        progress(0.8 * (step + 1) / len(FIGURES), what)
     errors = {}
     for n1, figure in GRIDE.items():
         found, errors[n1] = gride(log_ratios(graph.dist, n1, 2 * n1), n1, 2 * n1)
@@ -77,7 +75,7 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
         "gride_se": {str(n1): se for n1, se in errors.items()},
         "pairs": {f"{a}-{b}": v for (a, b), v in pairs.items()},
     }
-    return Findings(tuple(checks), figures)
+    return Findings(checks, figures)
 
 
 def _pairs(seed: int) -> dict[tuple[int, int], float]:
@@ -96,7 +94,7 @@ CLAIM = Claim(
     name="dataset-properties/data-dimension",
     arxiv="2401.08865",
     statement="Images of handwritten digits have an intrinsic dimension near 12, a sixtieth of their pixels.",
-    run=run,
+    laptop=run,
     needs=("mnist",),
     minutes=0.5,
 )

@@ -42,20 +42,15 @@ def sharpness_of_pairs(name: str, seed: int, *, repeats: int = 20) -> dict[tuple
     return found
 
 
-def run(scale: str, seed: int, progress: Progress) -> Findings:
+def run(seed: int, progress: Progress) -> Findings:
     """Measure both data sets.
 
     Parameters
     ----------
-    scale : {"laptop"}
     seed : int
         Draws the images.
     """
-    found = {}
-    for step, name in enumerate(DATA):
-        found[name] = sharpness_of_pairs(name, seed)
-        if progress is not None:
-            progress((step + 1) / len(DATA), name)
+    found = {name: sharpness_of_pairs(name, seed) for name in progress.over(DATA)}
     digits, clothes = (found[name] for name in DATA)
     means = [float(np.mean(list(pairs.values()))) for pairs in (digits, clothes)]
     order = {name: sorted(found[name], key=lambda pair: -found[name][pair]) for name in DATA}
@@ -80,7 +75,7 @@ CLAIM = Claim(
     name="dataset-properties/label-sharpness",
     arxiv="2401.08865",
     statement="Label sharpness differs between kinds of images and is largest for the classes that are confused.",
-    run=run,
+    laptop=run,
     needs=DATA,
     minutes=1.0,
 )

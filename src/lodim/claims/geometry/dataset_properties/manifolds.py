@@ -28,24 +28,21 @@ POINTS, SAMPLES, NEIGHBOURS = 1000, 3, 100
 FORMER = (("twonn_fit", 0.132, 0.073), ("mle", 0.219, 0.139), ("gride", 0.158, 0.096))
 
 
-def run(scale: str, seed: int, progress: Progress) -> Findings:
+def run(seed: int, progress: Progress) -> Findings:
     """Ask every estimator about every manifold.
 
     Parameters
     ----------
-    scale : {"laptop"}
     seed : int
         Draws the samples.
     """
     errors: dict[str, list[float]] = {}
     found: dict[str, dict[str, float]] = {}
-    for step, name in enumerate(BENCHMARK_MANIFOLDS):
+    for name in progress.over(BENCHMARK_MANIFOLDS):
         truth, answers = _manifold(name, seed)
         for method, values in answers.items():
             errors.setdefault(method, []).append(float(np.mean(np.abs(np.array(values) / truth - 1))))
         found[name] = {"dimension": truth} | {m: float(np.mean(v)) for m, v in answers.items()}
-        if progress is not None:
-            progress((step + 1) / len(BENCHMARK_MANIFOLDS), name)
     mean = {method: float(np.mean(v)) for method, v in errors.items()}
     checks: list[Check] = []
     for method, raw, calibrated in FORMER:
@@ -73,7 +70,7 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     checks.append(check_between("danco, error", mean["danco"], 0, classical))
     middle = {method: float(np.median(v)) for method, v in errors.items()}
     return Findings(
-        tuple(checks),
+        checks,
         {"mean_error": mean, "median_error": middle, "by_manifold": found},
         (
             f"{POINTS} points, {SAMPLES} samples of each manifold; lpca, corrint and fishers as in their papers",
@@ -106,6 +103,6 @@ CLAIM = Claim(
     formerly=("data-dimension/manifolds",),
     arxiv="2401.08865",
     statement="Comparing with balls of as many points removes most of the bias of neighbour estimators of dimension.",
-    run=run,
+    laptop=run,
     minutes=2.5,
 )

@@ -51,21 +51,18 @@ def errors_of_pairs(name: str, seed: int) -> dict[tuple[int, int], float]:
     return found
 
 
-def run(scale: str, seed: int, progress: Progress) -> Findings:
+def run(seed: int, progress: Progress) -> Findings:
     """Correlate over the pairs of both data sets.
 
     Parameters
     ----------
-    scale : {"laptop"}
     seed : int
         Draws the images.
     """
     found: dict[str, np.ndarray] = {}
-    for step, name in enumerate(DATA):
+    for name in progress.over(DATA):
         sharpness, errors = sharpness_of_pairs(name, seed, repeats=3), errors_of_pairs(name, seed)
         found[name] = np.array([[a, b, k, errors[a, b]] for (a, b), k in sharpness.items()])
-        if progress is not None:
-            progress((step + 1) / len(DATA), name)
     checks = tuple(
         check_between(f"rank correlation over the 45 pairs of {name}", _rank(rows), 0.45, 1.0)
         for name, rows in found.items()
@@ -88,7 +85,7 @@ CLAIM = Claim(
     name="dataset-properties/sharpness-and-error",
     arxiv="2401.08865",
     statement="Pairs of classes with sharper labels are learnt with a larger test error.",
-    run=run,
+    laptop=run,
     needs=DATA,
     minutes=2.0,
 )

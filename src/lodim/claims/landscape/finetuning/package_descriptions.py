@@ -55,15 +55,14 @@ def reference(train: TextDataset, test: TextDataset) -> float:
     return float(model.score(counts.transform(test.texts), test.y))
 
 
-def run(scale: str, seed: int, progress: Progress) -> Findings:
+def run(seed: int, progress: Progress, full: bool = False) -> Findings:
     """Measure d90 of the pre-trained encoder and of one drawn afresh.
 
     Parameters
     ----------
-    scale : {"laptop", "full"}
-        1,200 texts, two passes, four d and one seed; or all 3,600, eight passes, ten d and three seeds, for a GPU.
+    full : bool
+        All 3,600 texts, eight passes, ten d and three seeds, for a GPU, instead of 1,200, two, four and one.
     """
-    full = scale == "full"
     everything, test = load_texts(split="train"), load_texts(split="test")
     few = everything.sample(150, derive_seed(seed, "texts"))
     train = everything if full else few
@@ -80,7 +79,7 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
     found: Found = {}
     for k, pre in enumerate((True, False)):
         make = partial(SentenceClassifier, len(train.classes), pretrained=pre, dropout=0.0)
-        share = problems.part(progress, 0.5 * k, 0.5 * (k + 1))
+        share = progress.part(0.5 * k, 0.5 * (k + 1))
         found[STARTS[k]] = _curves(make, task, recipe, options, seed, share)
     words = {"all texts": reference(everything, test), "the texts used": reference(train, test)}
     return Findings(_checks(found, words, task), _figures(found, words), NOTES)
@@ -98,13 +97,12 @@ def _curves(
     order = derive_seed(seed, "full")
     full = 0.0
     for lr in FULL_LRS:
-        if progress is not None:
-            progress(0.0, f"full fine-tuning at {lr:g}")
+        progress(0.0, f"full fine-tuning at {lr:g}")
         model = build_seeded(make, order).to(task.device)
         full = max(full, fit(model, task, recipe, lr=lr, seed=order).score)
     found = {}
     for j, (way, said) in enumerate(WAYS.items()):
-        half = problems.part(progress, 0.1 + 0.45 * j, 0.1 + 0.45 * (j + 1))
+        half = progress.part(0.1 + 0.45 * j, 0.1 + 0.45 * (j + 1))
         found[way] = LandscapeDimension(
             make, task=task, said=said, baseline=full, progress=half, **options
         ).fit()
@@ -208,8 +206,8 @@ CLAIM = Claim(
         "A pre-trained sentence encoder of 22.6 million weights learns eight classes of texts with some thousand "
         "numbers, which the same architecture drawn afresh does not."
     ),
-    run=run,
-    scales=("laptop", "full"),
+    laptop=run,
+    full=partial(run, full=True),
     needs=("lm", "debian_sections"),
     minutes=15,
 )

@@ -16,12 +16,12 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from lodim.claims.landscape import problems
 from lodim.claims.result import Check, Claim, Findings, Progress, check_between, check_that
 from lodim.datasets import load
 from lodim.landscape import (
@@ -100,15 +100,14 @@ def pretrained(width: int, task: Task, epochs: int, seed: int) -> nn.Sequential:
     return model
 
 
-def run(scale: str, seed: int, progress: Progress) -> Findings:
+def run(seed: int, progress: Progress, full: bool = False) -> Findings:
     """Measure d90 from pre-trained and from random weights, along pre-training, and by width.
 
     Parameters
     ----------
-    scale : {"laptop", "full"}
-        10,000 images of pre-training, 3,000 of the task and 3 seeds; or 50,000, 10,000 and 8 seeds.
+    full : bool
+        50,000 images of pre-training, 10,000 of the task and 8 seeds instead of 10,000, 3,000 and 3.
     """
-    full = scale == "full"
     images = data(50_000, 10_000, 10_000, seed) if full else data(10_000, 3_000, 5_000, seed)
     options: dict[str, Any] = {
         "recipe": Recipe(epochs=6), "lr": 1e-3, "lr_grid": (1.0, 2.0, 4.0), "projection": "countsketch",
@@ -123,18 +122,16 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
             starts,
             images.parity,
             said=said,
-            progress=problems.part(progress, 0.25 * k, 0.25 * (k + 1)),
+            progress=progress.part(0.25 * k, 0.25 * (k + 1)),
             **options,
         )
         for k, (way, said) in enumerate(WAYS.items())
     }
     options |= {"said": "tensor", "n_seeds": options["n_seeds"] - 1}
     stages = {f"{e} epochs": WithNewHead(pretrained(200, images.digits, e, seed)) for e in (0, 1, 2, 8)}
-    along = compare_initialisations(
-        stages, images.parity, progress=problems.part(progress, 0.5, 0.75), **options
-    )
+    along = compare_initialisations(stages, images.parity, progress=progress.part(0.5, 0.75), **options)
     widths = {f"width {w}": WithNewHead(pretrained(w, images.digits, 4, seed)) for w in (25, 50, 100, 400)}
-    by_size = d90_vs_size(widths, images.parity, progress=problems.part(progress, 0.75, 0.97), **options)
+    by_size = d90_vs_size(widths, images.parity, progress=progress.part(0.75, 0.97), **options)
     bound = certify(starts["pre-trained"], images.parity, found["SAID"]["pre-trained"], options)
     checks = (*_checks(found), *_trends(along, by_size), *_bound_checks(bound))
     return Findings(checks, _figures(found, along, by_size, bound), NOTES)
@@ -274,8 +271,8 @@ CLAIM = Claim(
         "Fine-tuning pre-trained weights takes at most half as many numbers as training from random ones, and "
         "structure-aware directions are no worse than plain ones of the same number."
     ),
-    run=run,
-    scales=("laptop", "full"),
+    laptop=run,
+    full=partial(run, full=True),
     needs=("mnist",),
     minutes=5,
 )

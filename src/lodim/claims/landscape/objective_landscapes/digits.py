@@ -20,13 +20,8 @@ from lodim.training import Recipe
 RECIPE = Recipe(epochs=30, batch_size=128)
 
 
-def run(scale: str, seed: int, progress: Progress) -> Findings:
-    """Search both networks' intrinsic dimension.
-
-    Parameters
-    ----------
-    scale : {"laptop"}
-    """
+def run(seed: int, progress: Progress) -> Findings:
+    """Search both networks' intrinsic dimension."""
     problem = problems.digits(seed)
     found = {}
     for i, width in enumerate((64, 100)):
@@ -35,7 +30,7 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
             problem,
             RECIPE,
             seed,
-            problems.part(progress, i / 2, (i + 1) / 2),
+            progress.part(i / 2, (i + 1) / 2),
         )
     narrow, wide = found[64], found[100]
     checks = (
@@ -62,6 +57,6 @@ CLAIM = Claim(
     statement=(
         "A network learns small digits within a few hundred random directions, and twice the weights need hardly more."
     ),
-    run=run,
+    laptop=run,
     fast=True,
 )

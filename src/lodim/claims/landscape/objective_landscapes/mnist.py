@@ -12,11 +12,10 @@ full scale has not been run by us: it is the paper's experiment, written for one
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import nn
 
 from lodim.claims.landscape import problems
-from lodim.claims.result import Check, Claim, ClaimSkipped, Findings, Progress, check_between, check_that
+from lodim.claims.result import Check, Claim, Findings, Progress, check_between, check_that
 from lodim.nets import fc
 from lodim.randomness import derive_seed
 from lodim.training import Recipe, Task
@@ -53,21 +52,6 @@ def compare_projections(task: Task, recipe: Recipe, seeds: tuple[int, ...]) -> d
     }
 
 
-def run(scale: str, seed: int, progress: Progress) -> Findings:
-    """Search the intrinsic dimension, then compare the random maps at one d.
-
-    Parameters
-    ----------
-    scale : {"laptop", "full"}
-
-    Raises
-    ------
-    ClaimSkipped
-        The full scale without a GPU.
-    """
-    return _laptop(seed, progress) if scale == "laptop" else _full(seed, progress)
-
-
 def _agreement(scores: dict[str, float]) -> Check:
     spread = 100 * (max(scores.values()) - min(scores.values()))
     return check_between("spread over kinds of projection at d = 750, percentage points", spread, 0.0, 1.5)
@@ -75,9 +59,8 @@ def _agreement(scores: dict[str, float]) -> Check:
 
 def _laptop(seed: int, progress: Progress) -> Findings:
     problem, recipe = problems.mnist(10_000, 10_000, seed), Recipe(epochs=10, batch_size=128)
-    found = problems.search(make_model, problem, recipe, seed, problems.part(progress, 0.0, 0.75))
-    if progress is not None:
-        progress(0.75, "comparing projections")
+    found = problems.search(make_model, problem, recipe, seed, progress.part(0.0, 0.75))
+    progress(0.75, "comparing projections")
     scores = compare_projections(
         problem.task(), recipe, tuple(derive_seed(seed, "kinds", i) for i in range(2))
     )
@@ -100,8 +83,6 @@ def _laptop(seed: int, progress: Progress) -> Findings:
 
 
 def _full(seed: int, progress: Progress) -> Findings:
-    if not torch.cuda.is_available():
-        raise ClaimSkipped("the full scale is for a GPU, and torch sees none here")
     problem, recipe = (
         problems.mnist(60_000, 10_000, seed),
         Recipe(epochs=100, batch_size=128, weight_decay=1e-5),
@@ -124,8 +105,9 @@ CLAIM = Claim(
         "A fully connected network learns MNIST within a random subspace of less than half a per cent of its "
         "dimensions, and the kind of random map does not matter."
     ),
-    run=run,
-    scales=("laptop", "full"),
+    laptop=_laptop,
+    full=_full,
     needs=("mnist",),
+    full_needs=("gpu",),
     minutes=2,
 )

@@ -15,11 +15,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from lodim.claims.landscape import problems
-from lodim.claims.result import Claim, ClaimSkipped, Findings, Progress, check_between, check_that
+from lodim.claims.result import Claim, Findings, Progress, check_between, check_that
 from lodim.landscape import shuffle_labels
 from lodim.landscape.crossing import Crossing, find_crossing
 from lodim.nets import fc
@@ -53,22 +52,7 @@ def memorise(
     return crossing, {str(d): [round(s, 4) for s in scores] for d, scores in runs.items()}
 
 
-def run(scale: str, seed: int, progress: Progress) -> Findings:
-    """Find the d that memorises true and random labels.
-
-    Parameters
-    ----------
-    scale : {"laptop", "full"}
-
-    Raises
-    ------
-    ClaimSkipped
-        The full scale without a GPU.
-    """
-    return _laptop(seed, progress) if scale == "laptop" else _full(seed, progress)
-
-
-def _labelled(problem: problems.Problem, random: bool, seed: int) -> Task:
+def _labelled(problem: problems.Samples, random: bool, seed: int) -> Task:
     """The problem with its labels or with shuffled ones; nothing but the training set is scored."""
     y = shuffle_labels(problem.y, seed=derive_seed(seed, "labels")) if random else problem.y
     return Task.from_arrays(problem.X, y, problem.X, y)
@@ -78,11 +62,9 @@ def _laptop(seed: int, progress: Progress) -> Findings:
     problem, recipe = problems.mnist(500, 10, seed), Recipe(epochs=100, batch_size=100)
     seeds = tuple(derive_seed(seed, "run", i) for i in range(2))
     found, figures = {}, {}
-    for i, (labels, dims) in enumerate(DIMS.items()):
-        if progress is not None:
-            progress(i / 2, f"{labels} labels")
+    for labels in progress.over(DIMS):
         task = _labelled(problem, labels == "random", seed)
-        found[labels], figures[labels] = memorise(_make_model, task, dims, recipe, seeds)
+        found[labels], figures[labels] = memorise(_make_model, task, DIMS[labels], recipe, seeds)
     true, random = found["true"], found["random"]
     checks = (
         check_between("d90 of random labels over d90 of true labels", random.value / true.value, 2.5, np.inf),
@@ -113,8 +95,6 @@ def _make_model() -> nn.Module:
 
 
 def _full(seed: int, progress: Progress) -> Findings:
-    if not torch.cuda.is_available():
-        raise ClaimSkipped("the full scale is for a GPU, and torch sees none here")
     problem, recipe = problems.mnist(50_000, 10, seed), Recipe(epochs=400, batch_size=500)
     task = _labelled(problem, True, seed)
     dims = (50_000, 100_000, 150_000, 200_000, 250_000, 300_000)
@@ -133,8 +113,9 @@ CLAIM = Claim(
     name="objective-landscapes/random-labels",
     arxiv=problems.PAPER,
     statement="Memorising random labels takes several times as many numbers as learning the true ones.",
-    run=run,
-    scales=("laptop", "full"),
+    laptop=_laptop,
+    full=_full,
     needs=("mnist",),
+    full_needs=("gpu",),
     minutes=1,
 )

@@ -25,15 +25,10 @@ PENDULUM_DIMS, PENDULUM_RUNS, PENDULUM_GOAL = (2, 4, 8), 4, 500.0
 SHARE = 0.9
 
 
-def run(scale: str, seed: int, progress: Progress) -> Findings:
-    """Balance CartPole and InvertedPendulum in subspaces of several dimensions.
-
-    Parameters
-    ----------
-    scale : {"laptop"}
-    """
-    cartpole = _scores(_cartpole, CARTPOLE_DIMS, CARTPOLE_RUNS, seed, progress, 0.0)
-    pendulum = _scores(_pendulum, PENDULUM_DIMS, PENDULUM_RUNS, seed, progress, 0.3)
+def run(seed: int, progress: Progress) -> Findings:
+    """Balance CartPole and InvertedPendulum in subspaces of several dimensions."""
+    cartpole = _scores(_cartpole, CARTPOLE_DIMS, CARTPOLE_RUNS, seed, progress.part(0.0, 0.3))
+    pendulum = _scores(_pendulum, PENDULUM_DIMS, PENDULUM_RUNS, seed, progress.part(0.3, 1.0))
     success = {d: float(np.mean(np.array(s) >= SHARE * CARTPOLE_GOAL)) for d, s in cartpole.items()}
     solved = {d: int(np.sum(np.array(s) >= SHARE * PENDULUM_GOAL)) for d, s in pendulum.items()}
     sizes = np.repeat(CARTPOLE_DIMS, CARTPOLE_RUNS)
@@ -77,16 +72,13 @@ def _pendulum(d: int, seed: int) -> float:
 
 
 def _scores(
-    play: Any, dims: tuple[int, ...], n_runs: int, seed: int, progress: Progress, start: float
+    play: Any, dims: tuple[int, ...], n_runs: int, seed: int, progress: Progress
 ) -> dict[int, list[float]]:
     """Scores of every run by dimension."""
     found: dict[int, list[float]] = {}
     for i, d in enumerate(dims):
+        progress(i / len(dims), f"{play.__name__[1:]}, d={d}")
         found[d] = [play(d, derive_seed(seed, play.__name__, d, k)) for k in range(n_runs)]
-        if progress is not None:
-            progress(
-                start + (0.3 if start == 0 else 0.7) * (i + 1) / len(dims), f"{play.__name__[1:]}, d={d}"
-            )
     return found
 
 
@@ -99,7 +91,7 @@ CLAIM = Claim(
     name="objective-landscapes/rl",
     arxiv="1804.08838",
     statement="Policies of 562 weights balance a pole when no more than eight numbers are trained.",
-    run=run,
+    laptop=run,
     needs=("rl",),
     minutes=3,
 )

@@ -18,11 +18,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from lodim.claims.landscape import problems
-from lodim.claims.result import Claim, ClaimSkipped, Findings, Progress, check_between, check_that
+from lodim.claims.result import Claim, Findings, Progress, check_between, check_that
 from lodim.landscape import LandscapeDimension, shuffle_pixels
 from lodim.nets import fc, lenet
 from lodim.randomness import derive_seed
@@ -43,26 +42,18 @@ def convolutional() -> nn.Module:
     return lenet(IMAGE, 10)
 
 
-def run(scale: str, seed: int, progress: Progress) -> Findings:
-    """Search both networks' intrinsic dimension on images and on shuffled images.
+def _laptop(seed: int, progress: Progress) -> Findings:
+    """Search both networks' intrinsic dimension on images and on shuffled images."""
+    problem, recipe = problems.mnist(5_000, 5_000, seed), Recipe(epochs=5, batch_size=64)
+    return _findings(_four_searches(problem, recipe, seed, progress, n_seeds=2, resolution=1.3), NOTES)
 
-    Parameters
-    ----------
-    scale : {"laptop", "full"}
 
-    Raises
-    ------
-    ClaimSkipped
-        The full scale without a GPU.
-    """
-    if scale == "full":
-        if not torch.cuda.is_available():
-            raise ClaimSkipped("the full scale is for a GPU, and torch sees none here")
-        problem, recipe = problems.mnist(60_000, 10_000, seed), Recipe(epochs=100, weight_decay=1e-5)
-        found = _four_searches(problem, recipe, seed, progress, place="cuda", baseline=1.0)
-    else:
-        problem, recipe = problems.mnist(5_000, 5_000, seed), Recipe(epochs=5, batch_size=64)
-        found = _four_searches(problem, recipe, seed, progress, n_seeds=2, resolution=1.3)
+def _full(seed: int, progress: Progress) -> Findings:
+    problem, recipe = problems.mnist(60_000, 10_000, seed), Recipe(epochs=100, weight_decay=1e-5)
+    return _findings(_four_searches(problem, recipe, seed, progress, place="cuda", baseline=1.0))
+
+
+def _findings(found: dict[str, LandscapeDimension], notes: tuple[str, ...] = ()) -> Findings:
     fc_ratio = found["fc shuffled"].d_int_ / found["fc"].d_int_
     lenet_ratio = found["lenet shuffled"].d_int_ / found["lenet"].d_int_
     statuses = [finder.status_ for finder in found.values()]
@@ -73,22 +64,17 @@ def run(scale: str, seed: int, progress: Progress) -> Findings:
         check_between("fully connected: the same", fc_ratio, 0.7, 1.4, paper=1.0),
         check_that("all four crossings found", statuses, "found", set(statuses) == {"found"}),
     )
-    return Findings(
-        checks, {name: problems.described(finder) for name, finder in found.items()}, NOTES[scale]
-    )
+    return Findings(checks, {name: problems.described(finder) for name, finder in found.items()}, notes)
 
 
-NOTES = {
-    "laptop": (
-        "Thresholds are 90 % of each network's own accuracy with 5,000 images and 5 epochs, so that shuffling lowers "
-        "LeNet's threshold as well; at the paper's common threshold the ratio would be larger.",
-    ),
-    "full": (),
-}
+NOTES = (
+    "Thresholds are 90 % of each network's own accuracy with 5,000 images and 5 epochs, so that shuffling lowers "
+    "LeNet's threshold as well; at the paper's common threshold the ratio would be larger.",
+)
 
 
 def _four_searches(
-    problem: problems.Problem,
+    problem: problems.Samples,
     recipe: Recipe,
     seed: int,
     progress: Progress,
@@ -107,7 +93,7 @@ def _four_searches(
     found = {}
     for i, (name, (make, shape)) in enumerate(nets.items()):
         for j, (suffix, images) in enumerate((("", problem), (" shuffled", shuffled))):
-            share = problems.part(progress, (2 * i + j) / 4, (2 * i + j + 1) / 4)
+            share = progress.part((2 * i + j) / 4, (2 * i + j + 1) / 4)
             goal = (
                 problems.direct_score(make, images.task(shape), recipe, seeds, DIRECT_LR)
                 if baseline is None
@@ -122,7 +108,7 @@ def _placed(make: Callable[[], nn.Module], place: str) -> nn.Module:
     return make().to(place)
 
 
-def _shuffled(problem: problems.Problem, seed: int) -> problems.Problem:
+def _shuffled(problem: problems.Samples, seed: int) -> problems.Samples:
     X, X_val = shuffle_pixels(problem.X, seed), shuffle_pixels(problem.X_val, seed)
     return replace(problem, X=np.ascontiguousarray(X), X_val=np.ascontiguousarray(X_val))
 
@@ -134,8 +120,9 @@ CLAIM = Claim(
         "Shuffling the pixels of all images alike multiplies LeNet's intrinsic dimension and leaves that of a fully "
         "connected network."
     ),
-    run=run,
-    scales=("laptop", "full"),
+    laptop=_laptop,
+    full=_full,
     needs=("mnist",),
+    full_needs=("gpu",),
     minutes=3,
 )

@@ -15,13 +15,8 @@ from lodim.landscape import toy_sum_problem
 PUBLISHED = {6: 6e-11, 7: 3e-9, 8: 0.048, 9: 0.165, 10: 0.9998}
 
 
-def run(scale: str, seed: int, progress: Progress) -> Findings:
-    """Find the transition for ten groups of a hundred, and for five groups and twice the parameters.
-
-    Parameters
-    ----------
-    scale : {"laptop"}
-    """
+def run(seed: int, progress: Progress) -> Findings:
+    """Find the transition for ten groups of a hundred, and for five groups and twice the parameters."""
     ten = toy_sum_problem(1000, 10).curve(range(1, 21), n_seeds=5, seed=seed)
     others = {
         f"D={D}, {groups} groups": toy_sum_problem(D, groups).curve(range(1, 2 * groups + 1), seed=seed).d_int
@@ -56,7 +51,7 @@ CLAIM = Claim(
     name="objective-landscapes/toy",
     arxiv="1804.08838",
     statement="A problem of ten constraints on a thousand parameters has intrinsic dimension ten exactly.",
-    run=run,
+    laptop=run,
     minutes=0.1,
     fast=True,
 )

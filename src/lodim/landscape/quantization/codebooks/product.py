@@ -175,7 +175,8 @@ def _solve_codewords(wanted: Tensor, h: Tensor, book: Tensor, indices: Tensor) -
         return gathered(_rows(step.view_as(book), indices) @ h).flatten()
 
     residual = gathered((wanted - _rows(book, indices)) @ h).flatten()
-    return book + conjugate_gradient(normal_product, residual, tol=0, max_iter=_CG_STEPS).x.view_as(book)
+    step = conjugate_gradient(normal_product, residual, tol=0, max_iter=_CG_STEPS).x
+    return book + torch.as_tensor(step).view_as(book)
 
 
 class _AveragedLookup(torch.autograd.Function):

@@ -18,7 +18,7 @@ Source: A. Gholami et al., arXiv 2103.13630, Sections 3.4, 3.5 and 4.1 (simulate
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -35,6 +35,7 @@ from lodim.landscape.quantization.grid.affine import (
 )
 from lodim.landscape.quantization.grid.observers import RangeObserver, block_extremes, weight_qparams
 from lodim.landscape.quantization.spec import QuantSpec
+from lodim.nets.kinds import WeightOwner
 from lodim.randomness import torch_generator
 
 __all__ = [
@@ -231,6 +232,11 @@ class QuantLayer(nn.Module):
         All names that the float model has for the weight; several if layers share it.
     """
 
+    weight_owner: ClassVar[WeightOwner] = WeightOwner(
+        method="quantisation",
+        state="is quantised and reads its weight by itself",
+        release="change the weight before quantising, or leave it in floating point with QuantRecipe(skip=...)",
+    )
     source: tuple[str, ...] = ()
 
     def __init__(
@@ -279,11 +285,11 @@ class QuantLayer(nn.Module):
             return weight
         return self.weight_quantizer(weight)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Return the layer's output."""
         if self.activation_quantizer is not None and self.enabled:
-            x = self.activation_quantizer(x)
-        return apply_layer(self.layer, x, self.quantized_weight())
+            input = self.activation_quantizer(input)
+        return apply_layer(self.layer, input, self.quantized_weight())
 
 
 def apply_layer(layer: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -29,6 +29,7 @@ from lodim.landscape.quantization.layer_data import held, input_gram, layer_inpu
 from lodim.landscape.quantization.rounding.equalise import FoldedNorm, equalise, fold_batch_norm
 from lodim.landscape.quantization.spec import QuantRecipe, as_recipe, matches
 from lodim.nets.activations import batches_of
+from lodim.nets.kinds import owner_of
 from lodim.nets.layers import peculiarity, replace_layers
 from lodim.randomness import derive_seed
 from lodim.validation import close_matches, warn
@@ -94,20 +95,11 @@ def plain_copy(model: Any) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"the model to quantise must be an nn.Module, got {type(model).__name__}")
-    from lodim.landscape.flora.adapted import FLoRALayer
-    from lodim.landscape.objective_landscapes.module import SubspaceModule
-
     for name, module in model.named_modules():
-        if isinstance(module, FLoRALayer):
-            raise ValueError(
-                f"the layer {name!r} has adapters, which read its weight; write them into the weights first: "
-                "remove_flora(model, merge=True)"
-            )
-        if isinstance(module, SubspaceModule):
-            raise ValueError(
-                f"the weights of {name or 'the model'!r} are produced from coordinates in a subspace; quantise the "
-                "plain module that its materialize() returns"
-            )
+        owner = owner_of(module)
+        if owner is not None and not isinstance(module, QuantLayer):
+            what = f"the layer {name!r}" if name else "the model"
+            raise ValueError(f"{what} {owner.state}; {owner.release}")
     model = copy.deepcopy(model)
     for module in model.modules():
         if isinstance(module, nn.TransformerEncoderLayer):

@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from lodim.datasets import Dataset
 from lodim.geometry import GeneralizationDifficulty, density_regime, provided_bias
 from lodim.profiling.data_part import RATE, finite, finite_interval
-from lodim.profiling.extras import Density, Difficulty, Topology
-from lodim.profiling.inputs import Problem
-from lodim.profiling.result import DataPart, LandscapePart
+from lodim.profiling.parts import AssumptionBits, DataPart, Density, LandscapePart, Topology
 from lodim.randomness import derive_seed
 
 TARGET_ERROR = 0.01
@@ -55,7 +54,7 @@ def density_rows(n_samples: int, n_features: int, seconds: float | int) -> int:
     return rows if rows >= min(n_samples, _LEAST_ROWS) else 0
 
 
-def measure_density(problem: Problem, seed: int, clock: Clock) -> tuple[Density | None, list[str]]:
+def measure_density(dataset: Dataset, seed: int, clock: Clock) -> tuple[Density | None, list[str]]:
     """Say in which regime a kernel density estimate of the rows is.
 
     Returns
@@ -64,12 +63,12 @@ def measure_density(problem: Problem, seed: int, clock: Clock) -> tuple[Density 
     list of str
         Notes.
     """
-    n = density_rows(len(problem.X), problem.X.shape[1], clock.seconds)
+    n = density_rows(len(dataset.X), dataset.X.shape[1], clock.seconds)
     if clock.late or n == 0:
         return None, ["Whether a kernel density would mean anything was not measured, for want of time."]
-    X, notes = _some(problem.X, n, derive_seed(seed, "density rows")), []
-    if n < len(problem.X):
-        notes.append(f"The density was judged on {n:,} of {len(problem.X):,} rows, drawn at random.")
+    X, notes = _some(dataset.X, n, derive_seed(seed, "density rows")), []
+    if n < len(dataset.X):
+        notes.append(f"The density was judged on {n:,} of {len(dataset.X):,} rows, drawn at random.")
     try:
         found = density_regime(X, n_queries=_DENSITY_QUERIES, random_state=derive_seed(seed, "density"))
     except ValueError as error:
@@ -97,8 +96,8 @@ def difficulty_sizes(n_samples: int, n_features: int, seconds: float | int) -> t
 
 
 def measure_difficulty(
-    problem: Problem, part: DataPart, seed: int, clock: Clock
-) -> tuple[Difficulty | None, Any, list[str]]:
+    dataset: Dataset, part: DataPart, seed: int, clock: Clock
+) -> tuple[AssumptionBits | None, Any, list[str]]:
     """Estimate the bits of assumptions that a classification asks for beyond its rows.
 
     Parameters
@@ -108,36 +107,36 @@ def measure_difficulty(
 
     Returns
     -------
-    Difficulty or None
-    Task or None
+    AssumptionBits or None
+    TaskGeometry or None
         For :func:`with_model`.
     list of str
         Notes.
     """
     what = "The bits of assumptions that the task asks for were not computed"
-    if problem.kind != "classification" or problem.y is None:
+    if dataset.kind != "classification" or dataset.y is None:
         return None, None, []
     if part.n_conflicts:
         return None, None, [f"{what}: equal rows carry different labels, so no number of bits suffices."]
     if clock.late:
         return None, None, [f"{what}, for want of time."]
-    n, queries = difficulty_sizes(len(problem.X), problem.X.shape[1], clock.seconds)
-    rows = _rows(len(problem.X), n, derive_seed(seed, "difficulty rows"))
+    n, queries = difficulty_sizes(len(dataset.X), dataset.X.shape[1], clock.seconds)
+    rows = _rows(len(dataset.X), n, derive_seed(seed, "difficulty rows"))
     model = GeneralizationDifficulty(
         TARGET_ERROR, n_pairs=_PAIRS, n_queries=queries, random_state=derive_seed(seed, "difficulty")
     )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the estimators; the profile's own say it
-            model.fit(problem.X[rows], problem.y[rows])
+            model.fit(dataset.X[rows], dataset.y[rows])
     except ValueError as error:  # a class too small, points too few: an answer, not a failure
         return None, None, [f"{what}: {str(error).rstrip('.')}."]
     task = model.task_
-    notes = [f"{what.split(' were')[0]} were computed for {n:,} of {len(problem.X):,} rows."] * (
-        n < len(problem.X)
+    notes = [f"{what.split(' were')[0]} were computed for {n:,} of {len(dataset.X):,} rows."] * (
+        n < len(dataset.X)
     )
     narrower = replace(task, m=max(1.0, task.m - 1)).at(TARGET_ERROR) if task.m > 1 else None
-    answer = Difficulty(
+    answer = AssumptionBits(
         error=TARGET_ERROR,
         log10_bits=finite(model.log10_bits_),
         interval=finite_interval(model.interval_),
@@ -152,12 +151,12 @@ def measure_difficulty(
     return answer, task, notes
 
 
-def with_model(answer: Difficulty, task: Any, part: LandscapePart) -> Difficulty:
+def with_model(answer: AssumptionBits, task: Any, part: LandscapePart) -> AssumptionBits:
     """Return the difficulty with the bits that the best model's error stands for.
 
     Parameters
     ----------
-    task : Task
+    task : TaskGeometry
     """
     scores = {part.model: part.baseline_score, "linear": part.linear_score}
     known = {name: score for name, score in scores.items() if score is not None}
@@ -169,7 +168,7 @@ def with_model(answer: Difficulty, task: Any, part: LandscapePart) -> Difficulty
     return replace(answer, supplied_by=name, supplied_error=error, supplied_log10_bits=bits)
 
 
-def measure_topology(problem: Problem, seed: int) -> tuple[Topology | None, list[str]]:
+def measure_topology(dataset: Dataset, seed: int) -> tuple[Topology | None, list[str]]:
     """Count components and loops that noise does not explain, on 200 rows.
 
     Returns
@@ -186,7 +185,7 @@ def measure_topology(problem: Problem, seed: int) -> tuple[Topology | None, list
     from lodim.geometry.multiparameter_persistence import topology_summary
 
     try:
-        found = topology_summary(problem.X, random_state=derive_seed(seed, "topology"))
+        found = topology_summary(dataset.X, random_state=derive_seed(seed, "topology"))
     except ValueError as error:
         return None, [f"Components and loops were not counted: {str(error).rstrip('.')}."]
     return (

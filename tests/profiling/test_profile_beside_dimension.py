@@ -10,7 +10,7 @@ from torch import nn
 
 import lodim
 from lodim.geometry import generalization_difficulty
-from lodim.profiling.extras_part import (
+from lodim.profiling.beside_dimension import (
     Clock,
     density_rows,
     difficulty_sizes,
@@ -19,14 +19,14 @@ from lodim.profiling.extras_part import (
     measure_topology,
     with_model,
 )
-from lodim.profiling.inputs import read_problem
+from lodim.profiling.inputs import as_dataset
 from lodim.profiling.layers_part import measure_layers, plan_points
-from lodim.profiling.result import DataPart, LandscapePart
+from lodim.profiling.parts import DataPart, LandscapePart
 
 
 def problem_of(X, y=None):
     fields = dict.fromkeys(("feature_names", "target_name", "classes", "image_shape"))
-    return read_problem(X, y, source="a", kind="auto", notes=(), **fields)
+    return as_dataset(X, y, source="a", kind="auto", notes=(), **fields)
 
 
 def open_clock():

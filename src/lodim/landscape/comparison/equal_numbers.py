@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -108,56 +109,44 @@ def compare_adapters(
     head : str, optional
         Name of the head; by default the last linear layer with one output a class.
 
-    Returns
-    -------
-    AdapterComparison
-
     Raises
     ------
     ImportError
         PEFT is not installed.
     """
-    peft = require("peft", "lm")
+    peft: Any = require("peft", "lm")
     check_in_range(n_seeds, "n_seeds", low=1, integer=True)
     head = head or head_name(make_model(), task.n_outputs)
-    adapters = adapters or _usual(peft, make_model(), head)
+    if adapters is None:
+        names = [name for name in find_layers(make_model(), kinds=nn.Linear) if name != head]
+        common = {"target_modules": names, "modules_to_save": [head]}
+        adapters = {
+            "LoRA r=1": peft.LoraConfig(r=1, lora_alpha=2, **common),
+            "VeRA": peft.VeraConfig(r=64, **common),
+        }
     seeds = [derive_seed(root_seed(random_state), "adapter", i) for i in range(n_seeds)]
-    chosen = recipe or Recipe()
+
+    def adapted(config: Any, seed: int) -> nn.Module:
+        return build_seeded(lambda: peft.get_peft_model(make_model(), config), seed)
+
+    def inside(d: int, groups: Grouping, seed: int) -> nn.Module:
+        model = build_seeded(make_model, seed)
+        return SubspaceModule(model, d, projection=projection, seed=seed, said=groups)
+
     runs = []
     for name, config in adapters.items():
-
-        def adapted(seed: int, config: Any = config) -> nn.Module:
-            return build_seeded(lambda: peft.get_peft_model(make_model(), config), seed)
-
-        budget = sum(p.numel() for p in adapted(0).parameters() if p.requires_grad)
-        ways: dict[str, Callable[[int], nn.Module]] = {name: adapted}
-        for method, groups in (("DID", None), ("SAID", said)):
-            ways[method] = _Inside(make_model, budget, projection, groups)
-        runs += [_best(name, method, way, task, chosen, lrs, seeds) for method, way in ways.items()]
+        budget = _trained(adapted(config, 0))
+        ways = {
+            name: partial(adapted, config),
+            "DID": partial(inside, budget, None),
+            "SAID": partial(inside, budget, said),
+        }
+        runs += [_best(name, way, make, task, recipe or Recipe(), lrs, seeds) for way, make in ways.items()]
     return AdapterComparison(tuple(runs))
 
 
-def _usual(peft: Any, model: nn.Module, head: str) -> dict[str, Any]:
-    names = [name for name in find_layers(model, "all", kinds=(nn.Linear,)) if name != head]
-    common = {"target_modules": names, "modules_to_save": [head]}
-    return {
-        "LoRA r=1": peft.LoraConfig(r=1, lora_alpha=2, **common),
-        "VeRA": peft.VeraConfig(r=64, **common),
-    }
-
-
-@dataclass(frozen=True)
-class _Inside:
-    """Makes subspaces of a given size."""
-
-    make_model: Callable[[], nn.Module]
-    d: int
-    projection: str
-    said: Grouping
-
-    def __call__(self, seed: int) -> nn.Module:
-        model = build_seeded(self.make_model, seed)
-        return SubspaceModule(model, self.d, projection=self.projection, seed=seed, said=self.said)
+def _trained(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def _best(
@@ -169,17 +158,14 @@ def _best(
     lrs: Sequence[float],
     seeds: Sequence[int],
 ) -> AdapterRun:
-    """Train at every rate and keep the best."""
-    best: AdapterRun | None = None
+    """Train at every rate and keep the best, the first of equals."""
+    runs = []
     for lr in lrs:
-        scores, n_trained = [], 0
+        scores = []
         for seed in seeds:
             model = make(seed)
-            n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
             factor = model.lr_factor if isinstance(model, SubspaceModule) else 1.0
             scores.append(float(fit(model, task, recipe, lr=float(lr) * factor, seed=seed).score))
         mean = float(np.mean(scores))
-        if best is None or mean > best.score:
-            best = AdapterRun(budget, method, n_trained, mean, tuple(scores), float(lr))
-    assert best is not None
-    return best
+        runs.append(AdapterRun(budget, method, _trained(model), mean, tuple(scores), float(lr)))
+    return max(runs, key=lambda run: run.score)

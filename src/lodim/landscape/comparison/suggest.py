@@ -26,17 +26,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from lodim.landscape.adapter_options import AdapterOption, flora_option, lora_option, subspace_options
+from lodim.landscape.comparison.adapters import AdapterOption, adapter_options
 from lodim.landscape.flora.inject import inject_flora
 from lodim.landscape.flora.layer_kinds import KINDS
 from lodim.landscape.flora.state import exactly
+from lodim.landscape.flora.tucker import capped_ranks
 from lodim.landscape.objective_landscapes.module import SubspaceModule
 from lodim.nets.layers import LayerFilter, find_layers
 from lodim.randomness import RandomState, forked_torch_rng, root_seed
@@ -115,8 +116,6 @@ class AdapterSuggestion(Result):
             With the layers the suggestion was made for.
         method : str, optional
             One of the alternatives.
-        random_state : int, Generator or None
-            Of directions and factors.
 
         Raises
         ------
@@ -131,7 +130,12 @@ class AdapterSuggestion(Result):
             return model.requires_grad_(True)
         if option.method in ("subspace", "said"):
             return SubspaceModule(model, seed=seed, **option.config)
-        _check_same_layers(model, option.ranks)
+        lacking = option.ranks.keys() - dict(model.named_modules())
+        if lacking:
+            raise ValueError(
+                f"the suggestion is for a model with a layer {min(lacking)!r}, which {type(model).__name__} lacks; "
+                "make a suggestion for this model"
+            )
         if option.method == "flora":
             return inject_flora(model, random_state=seed, **option.config)
         return _apply_lora(model, option, seed)
@@ -147,7 +151,7 @@ class AdapterSuggestion(Result):
                 "of budget": option.n_trained / self.budget,
                 "of weights": option.n_trained / self.n_parameters,
                 "bytes": option.n_bytes,
-                "rank": max((max(r[:2]) for r in option.ranks.values()), default=None),
+                "rank": _rank(option),
                 "fits": option.fits,
                 "note": option.note,
             }
@@ -162,12 +166,11 @@ class AdapterSuggestion(Result):
         lines = [self.reason, ""]
         lines.append(f"{'method':>9}  {'trained':>12}  {'of budget':>9}  {'bytes':>12}  {'rank':>5}  note")
         for option in self._ordered():
-            rank = max((max(r[:2]) for r in option.ranks.values()), default="")
             share = f"{option.n_trained / self.budget:.2f}x"
             mark = "*" if option.method == self.method else " "
             lines.append(
-                f"{mark}{option.method:>8}  {option.n_trained:>12,}  {share:>9}  {option.n_bytes:>12,}  {rank:>5}  "
-                f"{option.note}".rstrip()
+                f"{mark}{option.method:>8}  {option.n_trained:>12,}  {share:>9}  {option.n_bytes:>12,}  "
+                f"{_rank(option) or '':>5}  {option.note}".rstrip()
             )
         if self.n_extra:
             lines.append(f"besides, {self.n_extra:,} numbers of modules trained as a whole")
@@ -230,24 +233,26 @@ def suggest_adapter(
     check_choice(method, ("auto", *METHODS), "method")
     check_in_range(safety, "safety", low=0.0)
     d90, limits, notes = _read(measured, interval)
-    reach = limits[1] if limits is not None and math.isfinite(limits[1]) else d90
-    budget = max(1, math.ceil(float(safety) * reach))
-    extra, saved = _saved(model, modules_to_save)
+    top = limits[1] if limits is not None and math.isfinite(limits[1]) else None
+    budget = max(1, math.ceil(float(safety) * (d90 if top is None else top)))
+    whole = find_layers(model, modules_to_save, kinds=nn.Module) if modules_to_save else {}
+    modules = [m for module in whole.values() for m in module.modules()]
+    extra = {id(p): p.numel() for m in modules for p in m.parameters(recurse=False)}
+    saved = {*map(id, modules), *extra}
     layers = _eligible(model, target_modules, tuple(kinds), exclude_modules, saved)
-    n_parameters, size = _size(model)
-    shapes = {name: tuple(layer.weight.shape) for name, layer in layers.items()}
-    direct = list(_names(model, modules_to_save))
-    options = (
-        *subspace_options(model, budget, size, direct, saved),
-        lora_option(shapes, layers, budget, size, direct),
-        flora_option(shapes, layers, budget, size, direct),
-        AdapterOption("full", n_parameters, n_parameters * size, note="every weight"),
+    options = adapter_options(model, layers, budget, list(whole), saved)
+    D = options[-1].n_trained
+    chosen, why = _choose(method, options, layers, budget, D)
+    option = next(o for o in options if o.method == chosen)
+    rank, ends = _rank(option), "d90" if top is None else f"the upper end {top:,.0f}"
+    reason = (
+        f"{chosen}{f' of rank {rank}' if rank else ''}, {option.n_trained:,} trained numbers of {D:,} "
+        f"({option.n_bytes:,} bytes), for a task of d90 = {d90:,.0f} and a budget of {budget:,} ({float(safety):g} "
+        f"times {ends}): {why}."
     )
-    chosen, why = _choose(method, options, shapes, budget, n_parameters)
-    answer = AdapterSuggestion(
-        chosen, "", d90, limits, float(safety), budget, n_parameters, extra, options, tuple(notes)
+    return AdapterSuggestion(
+        chosen, reason, d90, limits, float(safety), budget, D, sum(extra.values()), options, tuple(notes)
     )
-    return replace(answer, reason=_reason(answer, why))
 
 
 def _read(
@@ -255,30 +260,26 @@ def _read(
 ) -> tuple[float, tuple[float, float] | None, list[str]]:
     """Return d90, its interval and what to know about them, from whatever holds them."""
     if isinstance(measured, int | float | np.number) and not isinstance(measured, bool):
-        return _checked(float(measured), interval, "found"), _pair(interval), []
-    if hasattr(measured, "landscape"):
-        if measured.landscape is None:
-            raise ValueError(
-                "the profile measured no model; profile the data with model= to learn its dimension"
-            )
-        return _read(measured.landscape, interval)
-    if hasattr(measured, "d_int_"):
-        return _read(measured.result_, interval)
-    if hasattr(measured, "d_int90"):
-        status = getattr(measured, "status", "found")
-        limits = interval if interval is not None else getattr(measured, "interval", None)
-        if status == "below_d_min":
-            least = measured.d_least if hasattr(measured, "d_least") else measured.bound
-            note = f"even the least number tried, {least:,.0f}, sufficed: the task may need fewer"
-            return _checked(float(least), None, status), None, [note]
-        value = math.nan if measured.d_int90 is None else float(measured.d_int90)
-        return _checked(value, limits, status), _pair(limits), []
-    if hasattr(measured, "fit") and hasattr(measured, "report"):
-        raise ValueError("the dimension has not been measured yet; call .fit() first")
-    raise TypeError(
-        "measured must be a number d90, a Profile, a LandscapeResult or a fitted LandscapeDimension, got "
-        f"{type(measured).__name__}"
-    )
+        return _checked(float(measured), _pair(interval), "found"), _pair(interval), []
+    found = getattr(measured, "landscape", measured)
+    if found is None:
+        raise ValueError("the profile measured no model; profile the data with model= to learn its dimension")
+    found = getattr(found, "result_", found)
+    if not hasattr(found, "d_int90"):
+        if hasattr(found, "fit") and hasattr(found, "report"):
+            raise ValueError("the dimension has not been measured yet; call .fit() first")
+        raise TypeError(
+            "measured must be a number d90, a Profile, a LandscapeResult or a fitted LandscapeDimension, got "
+            f"{type(measured).__name__}"
+        )
+    status = getattr(found, "status", "found")
+    if status == "below_d_min":
+        least = found.d_least if hasattr(found, "d_least") else found.bound
+        note = f"even the least number tried, {least:,.0f}, sufficed: the task may need fewer"
+        return _checked(float(least), None, status), None, [note]
+    limits = _pair(interval if interval is not None else getattr(found, "interval", None))
+    value = math.nan if found.d_int90 is None else float(found.d_int90)
+    return _checked(value, limits, status), limits, []
 
 
 def _pair(interval: Sequence[Any] | None) -> tuple[float, float] | None:
@@ -289,7 +290,7 @@ def _pair(interval: Sequence[Any] | None) -> tuple[float, float] | None:
     return (0.0 if low is None else float(low), math.inf if high is None else float(high))
 
 
-def _checked(d90: float, interval: Sequence[Any] | None, status: str) -> float:
+def _checked(d90: float, limits: tuple[float, float] | None, status: str) -> float:
     if status == "not_reached" or math.isinf(d90):
         raise ValueError(
             "d90 is infinite: no subspace that was tried solves the task, so it tells no adapter's size. Search "
@@ -299,21 +300,9 @@ def _checked(d90: float, interval: Sequence[Any] | None, status: str) -> float:
         raise ValueError("d90 was not measured (NaN): run the search to its end, or give a number")
     if d90 <= 0:
         raise ValueError(f"d90 must be positive, got {d90:g}")
-    limits = _pair(interval)
     if limits is not None and not limits[0] <= d90 <= limits[1]:
         raise ValueError(f"the interval {limits} does not hold d90 = {d90:g}")
     return d90
-
-
-def _names(model: nn.Module, modules_to_save: LayerFilter) -> dict[str, nn.Module]:
-    return find_layers(model, modules_to_save, kinds=nn.Module) if modules_to_save else {}
-
-
-def _saved(model: nn.Module, modules_to_save: LayerFilter) -> tuple[int, set[int]]:
-    """Return how many numbers are trained as they are, and the ids of these modules and parameters."""
-    modules = [m for module in _names(model, modules_to_save).values() for m in module.modules()]
-    parameters = {id(p): p.numel() for m in modules for p in m.parameters(recurse=False)}
-    return sum(parameters.values()), {*map(id, modules), *parameters}
 
 
 def _eligible(
@@ -334,27 +323,17 @@ def _eligible(
     return found
 
 
-def _size(model: nn.Module) -> tuple[int, int]:
-    """Return the number of weights, and the bytes of one."""
-    parameters = list(model.parameters())
-    return sum(p.numel() for p in parameters), parameters[0].element_size()
-
-
 def _choose(
-    method: str,
-    options: tuple[AdapterOption, ...],
-    shapes: dict[str, tuple[int, ...]],
-    budget: int,
-    n_parameters: int,
+    method: str, options: Sequence[AdapterOption], layers: Mapping[str, Any], budget: int, n_parameters: int
 ) -> tuple[str, str]:
-    """Return the method and why it was taken."""
+    """The method and why it was taken."""
     if method != "auto":
         return method, "as asked for"
     if budget >= _FULL_SHARE * n_parameters:
         return "full", "an adapter of this size saves little over training every weight"
     fits = {option.method: option.fits for option in options}
-    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
-    spatial = sum(n for name, n in sizes.items() if math.prod(shapes[name][2:]) > 1) / sum(sizes.values())
+    weights = [layer.weight for layer in layers.values()]
+    spatial = sum(w.numel() for w in weights if math.prod(w.shape[2:]) > 1) / sum(w.numel() for w in weights)
     if fits["flora"] and spatial >= 0.1:
         return "flora", f"{spatial:.0%} of the adapted weights are convolutions', whose shape it keeps"
     if fits["lora"]:
@@ -364,28 +343,9 @@ def _choose(
     return "subspace", "low-rank adapters of every layer cannot be made of so few numbers, a subspace can"
 
 
-def _reason(found: AdapterSuggestion, why: str) -> str:
-    option, top = found.option(), found.interval is not None and math.isfinite(found.interval[1])
-    what = f"{found.safety:g} times " + (
-        f"the upper end {found.interval[1]:,.0f}" if top and found.interval else "d90"
-    )
-    rank = max((max(r[:2]) for r in option.ranks.values()), default=None)
-    size = f" of rank {rank}" if rank else ""
-    return (
-        f"{option.method}{size}, {option.n_trained:,} trained numbers of {found.n_parameters:,} "
-        f"({option.n_bytes:,} bytes), for a task of d90 = {found.d90:,.0f} and a budget of {found.budget:,} ({what}): "
-        f"{why}."
-    )
-
-
-def _check_same_layers(model: nn.Module, ranks: Mapping[str, tuple[int, ...]]) -> None:
-    names = {name for name, _ in model.named_modules()}
-    for name in ranks:
-        if name not in names:
-            raise ValueError(
-                f"the suggestion is for a model with a layer {name!r}, which {type(model).__name__} lacks; make a "
-                "suggestion for this model"
-            )
+def _rank(option: AdapterOption) -> int | None:
+    """The largest rank of an option's channels; None where it has none."""
+    return max((max(ranks[:2]) for ranks in option.ranks.values()), default=None)
 
 
 def _apply_lora(model: nn.Module, option: AdapterOption, seed: int) -> nn.Module:
@@ -397,16 +357,13 @@ def _apply_lora(model: nn.Module, option: AdapterOption, seed: int) -> nn.Module
             "LoRA's; their cores add a few numbers",
             stacklevel=4,
         )
-        return _lora_as_flora(model, option, seed)
-    with forked_torch_rng(seed), torch.device(next(model.parameters()).device):
-        return peft.get_peft_model(model, peft.LoraConfig(**option.config))  # type: ignore[arg-type]
-
-
-def _lora_as_flora(model: nn.Module, option: AdapterOption, seed: int) -> nn.Module:
-    modules = dict(model.named_modules())
+    else:
+        with forked_torch_rng(seed), torch.device(next(model.parameters()).device):
+            return peft.get_peft_model(model, peft.LoraConfig(**option.config))  # type: ignore[arg-type]
+    modules: dict[str, Any] = dict(model.named_modules())
+    shapes = {name: modules[name].weight.shape for name in option.ranks}
     ranks = {
-        name: tuple(min(r, size) if mode < 2 else size for mode, size in enumerate(_shape(modules[name])))
-        for name, (r,) in option.ranks.items()
+        name: (*capped_ranks(shapes[name][:2], r), *shapes[name][2:]) for name, (r,) in option.ranks.items()
     }
     return inject_flora(
         model,
@@ -416,7 +373,3 @@ def _lora_as_flora(model: nn.Module, option: AdapterOption, seed: int) -> nn.Mod
         modules_to_save=option.config.get("modules_to_save", ()),
         random_state=seed,
     )
-
-
-def _shape(layer: Any) -> tuple[int, ...]:
-    return tuple(layer.weight.shape)

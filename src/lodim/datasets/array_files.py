@@ -1,0 +1,86 @@
+"""Files of arrays: NPY (memory-mapped) and NPZ."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..validation import close_matches
+
+X_KEYS = ("X", "x", "data", "features", "embeddings", "images", "X_train", "x_train", "arr_0")
+Y_KEYS = ("y", "Y", "labels", "label", "target", "targets", "y_train", "arr_1")
+
+
+def open_npy(path: Path) -> Any:
+    """Memory-map an ``.npy`` file.
+
+    Raises
+    ------
+    ValueError
+        Not such a file, or one of Python objects.
+    """
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path.name} is empty")
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(_why_not_an_array(path.name, error)) from error
+
+
+def open_npz(path: Path, target: str | None) -> tuple[Any, Any, str]:
+    """Read the arrays of samples and (if there is one) of targets of an ``.npz`` file.
+
+    Parameters
+    ----------
+    target : str or None
+        Name of the array with the targets; found by its name if None.
+
+    Returns
+    -------
+    X : ndarray
+    y : ndarray or None
+    target_name : str
+
+    Raises
+    ------
+    ValueError
+        Not such a file, Python objects in it, no array of that name, or several that could be the samples.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            keys = list(archive.files)
+            x_key, y_key = _choose_keys(keys, path.name, target)
+            return archive[x_key], archive[y_key] if y_key else None, y_key or "labels"
+    except (OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(_why_not_an_array(path.name, error)) from error
+    except ValueError as error:
+        if "allow_pickle" in str(error) or "pickled" in str(error):
+            raise ValueError(_why_not_an_array(path.name, error)) from error
+        raise
+
+
+def _choose_keys(keys: list[str], name: str, target: str | None) -> tuple[str, str | None]:
+    if target is not None and target not in keys:
+        raise ValueError(
+            f"{name} has no array {target!r}.{close_matches(target, keys)} It holds {', '.join(map(repr, keys))}"
+        )
+    y_key = target or next((key for key in Y_KEYS if key in keys), None)
+    left = [key for key in keys if key != y_key]
+    x_key = left[0] if len(left) == 1 else next((key for key in X_KEYS if key in left), None)
+    if x_key is None:
+        raise ValueError(
+            f"{name} holds the arrays {', '.join(map(repr, keys)) or '(none)'}; expected one array, or 'X' and 'y'"
+        )
+    return x_key, y_key
+
+
+def _why_not_an_array(name: str, error: Exception) -> str:
+    if "allow_pickle" in str(error) or "Python objects" in str(error) or "pickled" in str(error).lower():
+        return (
+            f"{name} holds Python objects (text among the numbers?) or is no NumPy file; expected an array of numbers. "
+            "Save it with a numeric dtype, e.g. np.save(name, X.astype(float))"
+        )
+    return f"{name} is not a NumPy file that can be read ({error})"

@@ -1,0 +1,210 @@
+r"""Adapters of linear layers and convolutions: their ranks, their size, the arguments that make them.
+
+One rank is asked of all layers at a time, and capped where a layer is too small. With O the outputs of a layer, I its
+inputs and k its kernel, the trained numbers are
+
+==========  =====================================================
+LoRA        :math:`\sum_l r (O_l + I_l k_l^2)`, as PEFT counts
+FLoRA       :math:`\sum_l \prod_n J_n + \sum_n I_n J_n`
+==========  =====================================================
+
+Sources: E. Hu and others, arXiv 2106.09685 (LoRA); C. Si and others, arXiv 2405.14739 (FLoRA).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import nn
+
+from lodim.landscape.comparison.bench import SEED_BYTES
+from lodim.landscape.flora.inject import inject_flora
+from lodim.landscape.flora.layer_kinds import KINDS
+from lodim.landscape.flora.state import exactly
+from lodim.landscape.flora.tucker import capped_ranks, tucker_numbers
+from lodim.nets import find_layers, flat_spec
+from lodim.randomness import forked_torch_rng
+from lodim.results import Result
+from lodim.validation import require
+
+__all__ = [
+    "ADAPTED",
+    "AdapterOption",
+    "adapter_options",
+    "insert_flora",
+    "insert_lora",
+    "largest_rank",
+    "lora_arguments",
+]
+
+ADAPTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_FLATTENED = (*ADAPTED, nn.Embedding)  # by LoRA, whose matrices have no kernel
+_OVERSHOOT = 2.0  # rank 1 may exceed the budget by this factor before the method counts as too coarse
+
+Shape = tuple[int, ...]
+
+
+def largest_rank(numbers: Callable[[int], int], most: int, n: int) -> int:
+    """Return the largest rank up to ``most`` with at most n numbers, or 1."""
+    return max(1, bisect_right(range(1, most + 1), n, key=numbers))
+
+
+# Inserted as they are: the same rank in every layer
+
+
+def insert_lora(model: nn.Module, rank: int, seed: int = 0) -> nn.Module:
+    """Give every linear layer and convolution a low-rank update through PEFT, scaled by one."""
+    peft: Any = require("peft", "lm")
+    groups = {name: getattr(layer, "groups", 1) for name, layer in find_layers(model, kinds=ADAPTED).items()}
+    ranks = {
+        name: math.ceil(rank / g) * g for name, g in groups.items()
+    }  # PEFT takes multiples of the groups
+    with forked_torch_rng(seed):
+        return peft.inject_adapter_in_model(peft.LoraConfig(**lora_arguments(ranks, rank, 1)), model)
+
+
+def insert_flora(model: nn.Module, rank: int, seed: int = 0) -> nn.Module:
+    """Give every linear layer and convolution a Tucker update."""
+    layers: dict[str, Any] = find_layers(model, kinds=ADAPTED)  # type: ignore[assignment]
+    ranks = {name: capped_ranks(layer.weight.shape, rank) for name, layer in layers.items()}
+    kinds = ("linear", "conv1d", "conv2d", "conv3d")
+    return inject_flora(model, ranks, target_modules="all", kinds=kinds, random_state=seed)
+
+
+def lora_arguments(ranks: Mapping[str, int], r: int, scaling: int) -> dict[str, Any]:
+    """Return the arguments of PEFT's ``LoraConfig`` for these layers and no others; ``alpha = scaling * rank``."""
+    own = {f"^{re.escape(name)}": rank for name, rank in ranks.items() if rank != r}
+    config: dict[str, Any] = {"r": r, "lora_alpha": scaling * r, "target_modules": exactly(ranks)}
+    if own:
+        config |= {"rank_pattern": own, "alpha_pattern": {name: scaling * k for name, k in own.items()}}
+    return config
+
+
+# At a budget of numbers
+
+
+@dataclass(frozen=True)
+class AdapterOption(Result):
+    """One method at the budget.
+
+    Attributes
+    ----------
+    n_trained : int
+        Numbers in the adapter, without the modules trained as a whole.
+    n_bytes : int
+        Of a file that holds it, in the model's precision.
+    ranks : dict of str to tuple of int
+        By layer; empty where a method has none.
+    config : dict
+        The arguments: of ``SubspaceModule``, of PEFT's ``LoraConfig``, of ``inject_flora``.
+    fits : bool
+        Whether the method can train about as many numbers as asked for.
+    note : str
+        Why not, or what to know.
+    """
+
+    method: str
+    n_trained: int
+    n_bytes: int
+    ranks: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    fits: bool = True
+    note: str = ""
+
+
+def adapter_options(
+    model: nn.Module, layers: Mapping[str, Any], budget: int, direct: Sequence[str], saved: set[int]
+) -> tuple[AdapterOption, ...]:
+    """Return every method's way of training about ``budget`` numbers.
+
+    Parameters
+    ----------
+    layers : mapping of str to nn.Module
+        Those to be adapted.
+    direct : sequence of str
+        Modules trained as a whole, besides.
+    saved : set of int
+        Ids of their parameters.
+    """
+    parameters = list(model.parameters())
+    D, size = sum(p.numel() for p in parameters), parameters[0].element_size()
+    shapes = {name: tuple(layer.weight.shape) for name, layer in layers.items()}
+    flat = {
+        name: shape
+        for name, shape in shapes.items()  # LoRA flattens no weight of grouped or transposed convolutions
+        if isinstance(layers[name], _FLATTENED) and getattr(layers[name], "groups", 1) == 1
+    }
+    lora, flora = _lora(flat, budget, size), _flora(shapes, layers, budget, size)
+    if direct:
+        whole = {"modules_to_save": list(direct)}
+        lora, flora = (replace(o, config=o.config | whole) if o.config else o for o in (lora, flora))
+    full = AdapterOption("full", D, D * size, note="every weight")
+    return *_subspaces(model, budget, size, direct, saved), lora, flora, full
+
+
+def _subspaces(
+    model: nn.Module, budget: int, size: int, direct: Sequence[str], saved: set[int]
+) -> tuple[AdapterOption, AdapterOption]:
+    """A plain subspace and a structure-aware one of as many numbers as the budget has."""
+    spec = flat_spec(model, lambda name, p: id(p) not in saved)
+    d, m = min(budget, spec.numel), len(spec.names)
+    config: dict[str, Any] = {"d": d} | ({"train_directly": list(direct)} if direct else {})
+    capped = "" if d == budget else "as many as there are weights"
+    note = capped or "a seed and d numbers"
+    plain = AdapterOption("subspace", d, d * size + SEED_BYTES, config=config, note=note)
+    if d <= m:
+        why = f"takes more than {m} numbers, one scale a tensor"
+        return plain, replace(plain, method="said", config={}, fits=False, note=why)
+    note = capped or f"{m} of them scale the tensors; for pre-trained models"
+    return plain, replace(plain, method="said", config={**config, "said": "tensor"}, note=note)
+
+
+def _lora(shapes: Mapping[str, Shape], budget: int, size: int) -> AdapterOption:
+    """LoRA of the least rank that holds the budget, capped where it would save nothing."""
+    if not shapes:
+        return AdapterOption("lora", 0, 0, fits=False, note="no layer that LoRA adapts")
+    sides = {name: (shape[0], math.prod(shape[1:])) for name, shape in shapes.items()}
+
+    def ranks(r: int) -> dict[str, int]:
+        return {name: max(1, min(r, o * i // (o + i))) for name, (o, i) in sides.items()}
+
+    def numbers(r: int) -> int:
+        return sum(rank * sum(sides[name]) for name, rank in ranks(r).items())
+
+    rank, total, fits, note = _spend(numbers, max(map(min, sides.values())), budget)
+    own = ranks(rank)
+    config = lora_arguments(own, rank, 2)
+    return AdapterOption("lora", total, total * size, {n: (r,) for n, r in own.items()}, config, fits, note)
+
+
+def _flora(shapes: Mapping[str, Shape], layers: Mapping[str, Any], budget: int, size: int) -> AdapterOption:
+    """FLoRA of the least rank that holds the budget, capped where it would save nothing."""
+
+    def capped(shape: Shape, r: int) -> Shape:
+        count = lambda rank: tucker_numbers(shape, capped_ranks(shape, rank))  # noqa: E731
+        return capped_ranks(shape, largest_rank(count, r, math.prod(shape)))
+
+    def numbers(r: int) -> int:
+        return sum(tucker_numbers(shape, capped(shape, r)) for shape in shapes.values())
+
+    rank, total, fits, note = _spend(numbers, max(map(max, shapes.values())), budget)
+    ranks = {name: capped(shape, rank) for name, shape in shapes.items()}
+    kinds = [k for k, c in KINDS.items() if any(isinstance(x, c.base_type) for x in layers.values())]
+    config = {"r": ranks, "target_modules": exactly(shapes), "kinds": kinds}
+    return AdapterOption("flora", total, total * size, ranks, config, fits, note)
+
+
+def _spend(numbers: Callable[[int], int], most: int, budget: int) -> tuple[int, int, bool, str]:
+    """The least rank whose adapters hold the budget, or the largest there is; its numbers, and whether they suit."""
+    rank = 1 + bisect_left(range(1, max(1, most)), budget, key=numbers)
+    total = numbers(rank)
+    if rank == 1 and total > _OVERSHOOT * budget:
+        return rank, total, False, "even rank 1 holds more than was asked for"
+    if total < budget:
+        return rank, total, False, "the largest ranks that save anything hold less than was asked for"
+    return rank, total, True, ""

@@ -1,0 +1,2 @@
+from .result import Result as Result
+from .result import to_plain as to_plain

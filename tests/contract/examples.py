@@ -1,0 +1,507 @@
+"""How to build a small instance of every entry point that the contract suite holds to its kind's contract.
+
+A system adds a line for each of its estimators, layers, generators and results; `test_finder.py` fails until it has.
+Several examples of one thing stand in one tuple. What does not apply to an example is named with the reason, in its
+own line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import lodim.geometry as geometry
+import lodim.landscape as landscape
+from lodim.geometry import multiparameter_persistence as persistence
+from lodim.geometry.dataset_properties.sharpness_report import PairRecord
+from lodim.geometry.differentiable_persistence import PointOptimization
+from lodim.geometry.difficulty.formula import Task as DifficultyTask
+from lodim.geometry.difficulty.margin import ClassMargin
+from lodim.geometry.high_dimensional_kde.theory import RegimeMap
+from lodim.landscape.comparison.adapters import AdapterOption
+from lodim.landscape.comparison.equal_numbers import AdapterRun
+from lodim.landscape.hypercomplex import LearnedAlgebra
+from lodim.landscape.nm_sparsity import NMCheck
+from lodim.landscape.objective_landscapes.compression_sweep import CompressionPoint
+from lodim.nets import mlp
+from lodim.randomness import build_seeded
+
+# ---------------------------------------------------------------------------------------------------- estimators
+
+
+def table(n=60, d=3):
+    """Points of three dimensions with labels that go with the first; balanced, no two rows equal."""
+    X = np.random.default_rng(0).normal(size=(n, d))
+    return X, (X[:, 0] > np.median(X[:, 0])).astype(int)
+
+
+def numbers():
+    X, _ = table()
+    return X, X @ np.arange(1.0, 4.0) + 0.5
+
+
+def clouds():
+    rng = np.random.default_rng(0)
+    return [rng.normal(size=(15, 2)) for _ in range(4)], None
+
+
+def complexes():
+    return [persistence.FunctionRips()(torch.from_numpy(cloud)) for cloud in clouds()[0]], None
+
+
+def intervals():
+    return persistence.FiberedDecomposition(3).fit_transform(complexes()[0]), None
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """An estimator, and what it is fitted to.
+
+    ``tables``: whether X is a table of numbers, so that scikit-learn's own checks and those of arrays apply.
+    ``failing``: scikit-learn's checks that it need not pass, each with the reason. ``needs``: optional libraries.
+    """
+
+    model: Any
+    data: Callable[[], tuple[Any, Any]] = table
+    tables: bool = True
+    failing: dict[str, str] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+
+
+class Point(nn.Module):
+    """A model that is nothing but its numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.numbers = nn.Parameter(torch.ones(6))
+
+    def forward(self):
+        return self.numbers
+
+
+def turn(model, train, *, lr, seed):
+    """One step of a descent towards zero."""
+    with torch.no_grad():
+        for p in model.parameters():
+            p.sub_(lr * torch.ones_like(p))
+    return 1
+
+
+def length(model, data):
+    return float((-model().detach().norm()).exp())
+
+
+_persistence = {"data": clouds, "tables": False, "needs": ("gudhi",)}
+
+ESTIMATORS = {
+    geometry.IntrinsicDimension: (
+        Estimator(geometry.IntrinsicDimension(random_state=0)),
+        Estimator(geometry.IntrinsicDimension("mle", random_state=0)),
+        Estimator(geometry.IntrinsicDimension("lpca", random_state=0)),
+        Estimator(geometry.IntrinsicDimension("consensus", random_state=0)),
+    ),
+    geometry.LabelSharpness: (
+        Estimator(geometry.LabelSharpness(random_state=0)),
+        Estimator(geometry.LabelSharpness(exact=True)),
+    ),
+    geometry.GeneralizationDifficulty: (
+        Estimator(geometry.GeneralizationDifficulty(n_pairs=500, k=10, n_bootstrap=2, random_state=0)),
+    ),
+    geometry.HighDimKDE: (
+        Estimator(geometry.HighDimKDE(n_queries=50, random_state=0)),
+        Estimator(geometry.HighDimKDE("nn", whiten="diag", random_state=0)),
+    ),
+    geometry.LpRegression: (Estimator(geometry.LpRegression(random_state=0), numbers),),
+    geometry.LpSampler: (
+        Estimator(geometry.LpSampler(random_state=0)),
+        Estimator(geometry.LpSampler(p=3.0, n_rows=10, rule="combined", random_state=0)),
+    ),
+    persistence.MultiparameterPersistence: (
+        Estimator(
+            persistence.MultiparameterPersistence(method="fibered", n_lines=3, resolution=4), **_persistence
+        ),
+        Estimator(
+            persistence.MultiparameterPersistence(method="hilbert", grid=4, resolution=4), **_persistence
+        ),
+    ),
+    persistence.MMADecomposition: (
+        Estimator(persistence.MMADecomposition(0.1, (0,)), complexes, False, needs=("gudhi", "multipers")),
+    ),
+    persistence.CandidateRepresentation: (
+        Estimator(persistence.CandidateRepresentation(resolution=4), intervals, False, needs=("gudhi",)),
+    ),
+    landscape.LandscapeDimension: (
+        Estimator(
+            landscape.LandscapeDimension(Point, turn, length, n_seeds=1, lr_grid=(0.1,), search=[1, 2, 4]),
+            lambda: (None, None),
+            False,
+        ),
+    ),
+}
+
+# ---------------------------------------------------------------------------------------------------- layers
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer, or a function that changes a model's layers.
+
+    Attributes
+    ----------
+    make
+        Returns the layer; with ``base``, changes the model it is given and returns what replaces it.
+    inputs
+        Returns a tensor of several samples.
+    base
+        Returns the model that is changed.
+    there_and_back
+        Changes a model and undoes it; returns the model.
+    starts_as_base
+        How far the changed model's output may be from the model's at first, as a share of its size; None: anywhere.
+    reseeded
+        Whether its state loads over another initialisation; False where a part of it is kept as a seed.
+    keyword
+        What torch calls the first argument.
+    without
+        What does not apply, and why.
+    """
+
+    make: Callable[..., nn.Module]
+    inputs: Callable[[], Any] = lambda: torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
+    base: Callable[[], nn.Module] | None = None
+    there_and_back: Callable[[nn.Module], nn.Module] | None = None
+    starts_as_base: float | None = None
+    reseeded: bool = True
+    keyword: str = "input"
+    without: dict[str, str] = field(default_factory=dict)
+
+    def build(self, seed=0, base=None):
+        """Return a new one: from scratch, or made of another model."""
+        if self.base is None:
+            return build_seeded(self.make, seed)
+        base = build_seeded(self.base, seed) if base is None else base
+        return build_seeded(lambda: self.make(base), seed)
+
+
+def net():
+    return mlp([8, 16, 16, 8])
+
+
+class Tied(nn.Module):
+    """Two layers of one weight, one layer in two places; ``untied`` has them apart."""
+
+    def __init__(self, tied=True):
+        super().__init__()
+        self.a, self.b, self.c, self.last = (nn.Linear(8, 8) for _ in range(4))
+        self.again = self.c if tied else nn.Linear(8, 8)
+        if tied:
+            self.b.weight = self.a.weight
+
+    def forward(self, input):
+        return self.last(self.again(self.c(self.b(self.a(input).relu()).relu()).relu()))
+
+
+def images(*size):
+    return lambda: torch.randn(3, 8, *size, generator=torch.Generator().manual_seed(0))
+
+
+def tokens():
+    return torch.tensor([[0, 3, 7], [1, 1, 5], [2, 0, 4]])
+
+
+def cloud():
+    return torch.randn(9, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def flora(model):
+    return landscape.inject_flora(model, r=2, target_modules="all")
+
+
+def without_flora(model):
+    return landscape.remove_flora(flora(model), merge=False)
+
+
+def merged_flora(model):
+    return landscape.remove_flora(flora(model), merge=True)
+
+
+def hypercomplex(model):
+    return landscape.to_hypercomplex(model, 2, skip_first=False, skip_last=False).module
+
+
+def back_from_hypercomplex(model):
+    done = landscape.to_hypercomplex(model, 2, skip_first=False, skip_last=False)
+    done.undo()
+    return done.module
+
+
+def masked(model):
+    landscape.NMSparsifier(model, 2, 4, targets="all", total_steps=4)
+    return model
+
+
+def pruned(model):
+    pruner = landscape.MagnitudePruner(model, 0.5, targets="all", total_steps=4)
+    for _ in range(4):
+        pruner.step()
+    return model
+
+
+def quantized_subspace():
+    return landscape.QuantizedSubspace(landscape.SubspaceModule(net(), 12), np.linspace(-1, 1, 5))
+
+
+class Moved(nn.Module):
+    """A weight that moves by a Tucker product, as a parametrization uses it."""
+
+    def __init__(self):
+        super().__init__()
+        self.lin = nn.Linear(8, 8)
+        nn.utils.parametrize.register_parametrization(self.lin, "weight", landscape.FLoRAWeight((8, 8), 2))
+
+    def forward(self, input):
+        return self.lin(input)
+
+
+class Read(nn.Module):
+    """The numbers of what a layer made of points."""
+
+    def __init__(self, read, *layers):
+        super().__init__()
+        self.read, self.layers = read, nn.Sequential(*layers)
+
+    def forward(self, x):
+        return self.read(self.layers(x))
+
+
+class Regularized(nn.Module):
+    """The regulariser of a map that leaves one column out."""
+
+    def __init__(self):
+        super().__init__()
+        self.regulariser = geometry.TopologicalRegularizer()
+
+    def forward(self, x):
+        return self.regulariser(x, x[:, :1])
+
+
+def points_and_weights(measure):
+    return torch.cat([measure.points, measure.weights[:, None]], 1)
+
+
+def filtration(fc):
+    return fc.filtration
+
+
+_parametrized = {"pickle": "torch pickles no module with parametrized weights"}
+_of_points = {
+    "inputs": cloud, "keyword": "x",
+    "without": {
+        "empty": "a cloud is one sample",
+        "autocast": "half precision is computed in single",
+        "compile": "homology is computed outside of torch",
+    },
+}  # fmt: skip
+
+LAYERS = {
+    landscape.inject_flora: (
+        Layer(flora, base=net, there_and_back=without_flora, starts_as_base=0),
+    ),
+    landscape.remove_flora: (Layer(merged_flora, base=net, starts_as_base=1e-6),),
+    landscape.FLoRALinear: (Layer(lambda: landscape.FLoRALinear(nn.Linear(8, 6), 2)),),
+    landscape.FLoRAConv1d: (Layer(lambda: landscape.FLoRAConv1d(nn.Conv1d(8, 6, 3), 2), images(7)),),
+    landscape.FLoRAConv2d: (Layer(lambda: landscape.FLoRAConv2d(nn.Conv2d(8, 6, 3), 2), images(6, 5)),),
+    landscape.FLoRAConv3d: (Layer(lambda: landscape.FLoRAConv3d(nn.Conv3d(8, 6, 2), 2), images(3, 4, 3)),),
+    landscape.FLoRAWeight: (Layer(Moved, without=_parametrized),),
+    landscape.to_hypercomplex: (Layer(hypercomplex, base=net, there_and_back=back_from_hypercomplex),),
+    landscape.PHMLinear: (Layer(lambda: landscape.PHMLinear(8, 6, 2)),),
+    landscape.PHConv1d: (Layer(lambda: landscape.PHConv1d(8, 6, 3, 2), images(7)),),
+    landscape.PHConv2d: (Layer(lambda: landscape.PHConv2d(8, 6, 3, 2), images(6, 5)),),
+    landscape.PHConv3d: (Layer(lambda: landscape.PHConv3d(8, 6, 2, 2), images(3, 4, 3)),),
+    landscape.PHConvTranspose2d: (Layer(lambda: landscape.PHConvTranspose2d(8, 6, 3, 2), images(6, 5)),),
+    landscape.PHEmbedding: (
+        Layer(
+            lambda: landscape.PHEmbedding(9, 8, 2), tokens,
+            without={"autocast": "a table is looked up, not multiplied"},
+        ),
+    ),
+    landscape.PHMAttention: (Layer(lambda: landscape.PHMAttention(8, 2, 2), images(8), keyword="query"),),
+    landscape.NMSparsifier: (Layer(masked, base=net, starts_as_base=0, without=_parametrized),),
+    landscape.MagnitudePruner: (Layer(pruned, base=net, without=_parametrized),),
+    landscape.SubspaceModule: (
+        Layer(
+            lambda model: landscape.SubspaceModule(model, 12), base=net, starts_as_base=0, reseeded=False,
+        ),
+        Layer(
+            lambda model: landscape.SubspaceModule(model, 30, projection="fastfood", said="tensor"),
+            base=net, starts_as_base=1e-6, reseeded=False,
+        ),
+    ),
+    landscape.QuantizedSubspace: (Layer(quantized_subspace, reseeded=False),),
+    landscape.quantize: (Layer(lambda model: landscape.quantize(model, "w8"), base=net, starts_as_base=0.05),),
+    landscape.QuantizedModel: (
+        Layer(lambda model: landscape.quantize(model, "w4").to_packed(), base=net, starts_as_base=0.5),
+    ),
+    geometry.FunctionRips: (Layer(lambda: Read(filtration, geometry.FunctionRips()), **_of_points),),
+    geometry.SignedMeasureLayer: (
+        Layer(
+            lambda: Read(points_and_weights, geometry.FunctionRips(), geometry.SignedMeasureLayer("hilbert", 0)),
+            **_of_points,
+        ),
+    ),
+    geometry.TopologicalRegularizer: (Layer(Regularized, **_of_points),),
+}  # fmt: skip
+
+# ---------------------------------------------------------------------------------------------------- generators
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A generator with its backbone, and data for its loss; ``differentiable``: whether samples carry gradients."""
+
+    make: Callable[[], nn.Module]
+    data: Callable[[], Any]
+    differentiable: bool = True
+
+    def build(self, seed=0):
+        return build_seeded(self.make, seed)
+
+
+GENERATORS: dict[Any, tuple[Generator, ...]] = {}
+
+# ---------------------------------------------------------------------------------------------------- results
+
+
+def fitted_law():
+    n = np.array([100, 200, 400, 800])
+    return geometry.fit_scaling_law(
+        np.tile(n, 3), np.outer([3, 2, 1], n**-0.5).ravel(), d=np.repeat([9, 6, 3], 4)
+    )
+
+
+def summary():
+    return geometry.intrinsic_dimensions(table()[0], methods=("twonn", "mle"), random_state=0)
+
+
+def classifier():
+    return build_seeded(lambda: mlp([3, 8, 2]), 0)
+
+
+def layer_profile():
+    return geometry.id_profile(classifier(), torch.from_numpy(table()[0]).float().split(20), max_points=60)
+
+
+def pair_records():
+    return [PairRecord(f"set {i}", 0.1 * i, 0.02 * i**2, 0.03 * i) for i in range(1, 9)]
+
+
+def run(d=4, score=0.8):
+    return landscape.RunRecord(d, 0, score, score, 10, 0.1, 3.0, 0.5)
+
+
+def landscape_result():
+    return landscape.LandscapeResult(
+        n_parameters=60, status="found", d_int90=5.5, interval=(4.0, 8.0), bound=np.nan, d_int100=9.0,
+        baseline_score=0.9, baseline_seeds=(0.9, 0.91), threshold_score=0.81, threshold=0.9, score_name="accuracy",
+        greater_is_better=True, estimator="isotonic", ci_method="bootstrap", ci=0.95, compression_ratio=11.0,
+        curve=(run(2, 0.5), run(4, 0.8), run(8, 0.9)), lr_multiplier=3.0, lr_direct=0.1, projection="cyclic",
+        scale="column", seconds=3.0, seed=0, notes=("a note",),
+    )  # fmt: skip
+
+
+def spendings():
+    return tuple(
+        landscape.Spending("subspace", f"d = {d}", 4 * d, 4 * d, d, seed, 0.5 + d / 100, 0.6, 0.1, 1.0)
+        for d in (8, 16)
+        for seed in (0, 1)
+    )
+
+
+def sparsity_stats():
+    model = build_seeded(net, 0)
+    sparsifier = landscape.NMSparsifier(model, 2, 4, targets="all", total_steps=4)
+    sparsifier.step()
+    return sparsifier.stats()
+
+
+def evolved():
+    return landscape.es_train(lambda v: -float(v @ v), 4, n_pairs=2, generations=2, seed=0)
+
+
+def points_optimized():
+    x = np.random.default_rng(0).normal(size=(6, 2))
+    return PointOptimization(x, x + 0.1, np.array([2.0, 1.0]))
+
+
+_task = DifficultyTask(100.0, 3.0, 1.0, 0.1, 2.0)
+_bounds = {"catoni": 0.4, "best": 0.4}
+_density = np.array([-3.0, -4.0])
+
+RESULTS: dict[Any, Callable[[], Any]] = {
+    # geometry
+    geometry.DimensionSummary: summary,
+    geometry.Estimate: lambda: geometry.Estimate(3.0, (2.5, 3.5), 0.1, "note", 3.1),
+    geometry.ScalePoint: lambda: geometry.ScalePoint("gride", 2, 100, 3.0, 0.1, 0.5),
+    geometry.ScalingLaw: fitted_law,
+    geometry.IdProfile: layer_profile,
+    geometry.LayerDimension: lambda: layer_profile().layers[0],
+    geometry.AdversarialAccuracy: lambda: geometry.adversarial_accuracy(
+        classifier(), table()[0].astype(np.float32), table()[1], (0.1, 0.2)
+    ),
+    geometry.PairRecord: lambda: pair_records()[0],
+    geometry.SharpnessReport: lambda: geometry.sharpness_report(pair_records(), random_state=0),
+    geometry.Difficulty: lambda: geometry.generalization_difficulty(0.01, 1000, 5, 1.0, 0.1, 10),
+    DifficultyTask: lambda: _task,
+    ClassMargin: lambda: geometry.class_margin(*table(), n_pairs=500, k=10, n_bootstrap=3, random_state=0),
+    geometry.DensityRegime: lambda: geometry.density_regime(table()[0]),
+    geometry.KDERegime: lambda: geometry.HighDimKDE(0.7).fit(table()[0]).diagnose(table()[0][:5] + 0.1),
+    geometry.KDETheory: lambda: geometry.kde_theory(1000, 20),
+    RegimeMap: lambda: geometry.regime_map((0.1, 0.2)),
+    geometry.Distortion: lambda: geometry.embedding_distortion(
+        table()[0], [0, 5, 9, 20], np.ones(4), 1.0, random_state=0
+    ),
+    geometry.SampleSize: lambda: geometry.sample_size(0.5, d=4),
+    geometry.SensitivityGrowth: lambda: geometry.sensitivity_growth(
+        ("gaussian",), (2, 3), 4, n=60, n_rows=10, random_state=0
+    ),
+    geometry.TopologySummary: lambda: geometry.TopologySummary(
+        2, 1, (0.4, 0.1), (2.0, 1.1), (0.01, 0.9), {"0.5": 1, "1.0": 0}, 60
+    ),
+    PointOptimization: points_optimized,
+    # landscape
+    landscape.RunRecord: run,
+    landscape.LandscapeResult: landscape_result,
+    landscape.Crossing: lambda: landscape.Crossing(
+        4.0, (3.0, 5.0), "found", np.nan, 0.9, "isotonic", 0.95, "bootstrap"
+    ),
+    landscape.CompressionSweep: lambda: landscape.CompressionSweep(
+        tuple(CompressionPoint(k, np.log2(k), 100 * k, 200 * k, 0.9, 0.8, _bounds) for k in (3, 5)),
+        60, 12, 500, 0.95, 0.9, 0.05, 1.0,
+    ),
+    landscape.EvolutionResult: evolved,
+    landscape.ToyCurve: lambda: landscape.ToyCurve(100, 10, (5, 10), np.array([[0.5, 0.6], [1.0, 1.0]]), 0.9),
+    landscape.DimensionComparison: lambda: landscape.DimensionComparison(
+        ("a", "b"), (landscape_result(), landscape_result()), (0.1, 0.2), (0, 3)
+    ),
+    landscape.AdapterComparison: lambda: landscape.AdapterComparison(
+        (AdapterRun("small", "lora", 20, 0.8, (0.7, 0.9), 0.01), AdapterRun("small", "flora", 22, 0.9, (0.9,), 0.01))
+    ),
+    landscape.AdapterSuggestion: lambda: landscape.AdapterSuggestion(
+        "lora", "fits", 12.0, (9.0, 15.0), 2.0, 24, 600, 0, (AdapterOption("lora", 24, 96, {"0": (1,)}, {"r": 1}),)
+    ),
+    landscape.Comparison: lambda: landscape.Comparison(spendings(), (0.9, 0.92), 2400, "accuracy", {"svd": 900}, {}),
+    landscape.Spending: lambda: spendings()[0],
+    landscape.SparsityStats: sparsity_stats,
+    NMCheck: lambda: landscape.check_nm(build_seeded(net, 0), 2, 4, "all"),
+    landscape.TuckerEnergy: lambda: landscape.TuckerEnergy(
+        (6, 5, 3), ((1, 1, 1), (2, 2, 2)), (15, 36), (0.6, 0.9), (1, 2), (0.5, 0.8), ((2.0, 1.0), (1.5,), (1.0, 0.1))
+    ),
+    LearnedAlgebra: lambda: LearnedAlgebra("complex", np.ones((2, 2, 2)), 0.1, (0.5, 0.1), 0.2, 0.9, 2),
+}  # fmt: skip
+
+EXAMPLES = {"estimators": ESTIMATORS, "layers": LAYERS, "generators": GENERATORS, "results": RESULTS}

@@ -1,0 +1,158 @@
+"""Estimators: scikit-learn's own checks, and what those do not ask."""
+
+import copy
+import importlib
+import pickle
+
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+from sklearn.base import clone
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from .examples import ESTIMATORS
+from .finder import parametrize, refused
+
+TABLES = {thing: tuple(e for e in several if e.tables) for thing, several in ESTIMATORS.items()}
+EVERY = [example for several in TABLES.values() for example in several]
+estimators, of_tables = parametrize("example", ESTIMATORS), parametrize("example", TABLES)
+
+
+def failing(estimator):
+    """The checks of scikit-learn that this one need not pass."""
+    return next(example.failing for example in EVERY if repr(example.model) == repr(estimator))
+
+
+@parametrize_with_checks([example.model for example in EVERY], expected_failed_checks=failing)
+@pytest.mark.filterwarnings("ignore:all rows of X are equal")
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)
+
+
+def ready(example):
+    for library in example.needs:
+        pytest.importorskip(library)
+    return clone(example.model), *example.data()
+
+
+def flat(value):
+    """All numbers in an array, a tensor, a list of them or an object that holds them, in one row."""
+    if isinstance(value, int | float | np.number | np.ndarray | torch.Tensor):
+        array = np.ravel(np.asarray(value))
+        return array.astype(float) if array.dtype.kind in "fiub" else np.empty(0)
+    held = {name: part for name, part in getattr(value, "__dict__", {}).items() if name != "seconds"}
+    parts = value if isinstance(value, list | tuple) else held.values()
+    return np.concatenate([np.empty(0), *map(flat, parts)])
+
+
+def learned(model, X):
+    """The numbers that fitting gave, and what the model says of some data."""
+    found = {name: value for name, value in vars(model).items() if name.endswith("_") and name[0] != "_"}
+    for method in ("transform", "predict", "score_samples"):
+        if hasattr(model, method):
+            found[method] = getattr(model, method)(X)
+    return {name: flat(value) for name, value in found.items() if len(flat(value))}
+
+
+def same(one, other, **tolerance):
+    assert one.keys() == other.keys()
+    assert one
+    for name in one:
+        np.testing.assert_allclose(one[name], other[name], err_msg=name, **tolerance)
+
+
+@estimators
+def test_the_same_seed_gives_the_same_answer_to_copies_and_pickles(example):
+    model, X, y = ready(example)
+    expected = learned(model.fit(X, y), X)
+    same(learned(clone(model).fit(X, y), X), expected, rtol=0)
+    same(learned(copy.deepcopy(model), X), expected, rtol=0)
+    same(learned(pickle.loads(pickle.dumps(model)), X), expected, rtol=0)
+
+
+@estimators
+def test_parameters_are_kept_as_given(example):
+    model, X, y = ready(example)
+    before = dict(model.get_params(deep=False))
+    model.fit(X, y)
+    assert all(value is before[name] for name, value in model.get_params(deep=False).items())
+
+
+@of_tables
+def test_any_layout_of_the_same_numbers_gives_the_same_answer(example):
+    model, X, y = ready(example)
+    expected = learned(model.fit(X, y), X)
+    wide, fixed = np.repeat(X, 2, axis=1), X.copy()
+    fixed.flags.writeable = False
+    labels = y.copy()
+    labels.flags.writeable = False
+    for Z in (wide[:, ::2], np.asfortranarray(X), X[::-1].copy()[::-1], fixed, X.tolist()):
+        same(learned(clone(model).fit(Z, labels), X), expected, rtol=1e-9, atol=1e-12)
+
+
+@of_tables
+def test_single_precision_gives_nearly_the_same_answer(example):
+    model, X, y = ready(example)
+    X = X.astype(np.float32)
+    double = learned(model.fit(X.astype(float), y), X.astype(float))
+    same(learned(clone(model).fit(X, y), X), double, rtol=1e-4, atol=1e-5)
+
+
+@of_tables
+def test_masked_entries_are_refused_and_a_mask_of_none_is_not(example):
+    model, X, y = ready(example)
+    expected = learned(model.fit(X, y), X)
+    same(learned(clone(model).fit(np.ma.masked_array(X), y), X), expected, rtol=0)
+    with pytest.raises(ValueError, match="masked"):
+        clone(model).fit(np.ma.masked_greater(X, 1.0), y)
+
+
+@of_tables
+def test_sparse_matrices_are_taken_or_refused_in_words(example):
+    model, X, y = ready(example)
+    if not refused(lambda: model.fit(scipy.sparse.csr_array(X), y), "sparse", errors=(TypeError, ValueError)):
+        same(learned(model, X), learned(clone(model).fit(X, y), X), rtol=1e-9)
+
+
+@of_tables
+@pytest.mark.parametrize("what", ["NaN", "infinite"])
+def test_values_that_are_no_numbers_are_named(example, what):
+    model, X, y = ready(example)
+    X = X.copy()
+    X[7, 1] = np.nan if what == "NaN" else np.inf
+    with pytest.raises(ValueError, match=what):
+        model.fit(X, y)
+
+
+@of_tables
+@pytest.mark.filterwarnings("ignore")
+def test_one_row_is_answered_or_refused_in_words(example):
+    model, X, y = ready(example)
+    if not refused(lambda: model.fit(X[:1], y[:1]), "row", "sample", "class"):
+        assert not any(np.isinf(value).any() for value in learned(model, X).values())
+
+
+@of_tables
+@pytest.mark.filterwarnings("ignore")
+def test_a_constant_column_is_no_obstacle(example):
+    """It adds no direction: the answer has no NaN that it had not without, or the column is named."""
+    model, X, y = ready(example)
+    without = learned(model.fit(X, y), X)
+    wide = np.c_[X, np.full(len(X), 7.0)]
+    other = clone(model)
+    if refused(lambda: other.fit(wide, y), "constant"):
+        return
+    for name, value in learned(other, wide).items():
+        assert np.isnan(value).any() <= np.isnan(without[name]).any(), name
+
+
+@estimators
+def test_transformers_give_frames_if_asked(example):
+    model, X, y = ready(example)
+    if not hasattr(model, "set_output"):
+        return
+    importlib.import_module("pandas")
+    frame = model.set_output(transform="pandas").fit(X, y).transform(X)
+    assert list(frame.columns) == list(model.get_feature_names_out())
+    assert len(frame) == len(X)

@@ -1,0 +1,94 @@
+"""The tools that begin a system and check its paths, on a folder laid out like the project."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from lodim.catalog import AREAS, find_card
+
+TOOLS = Path(__file__).resolve().parents[1] / "tools"
+
+
+def tool(name, patch):
+    patch.syspath_prepend(str(TOOLS))
+    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    patch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def paths(monkeypatch):
+    return tool("system_paths", monkeypatch)
+
+
+@pytest.fixture
+def new_system(monkeypatch, paths):
+    return tool("new_system", monkeypatch)
+
+
+@pytest.fixture
+def root(tmp_path):
+    shared = {
+        "pyproject.toml": 'layers = [\n  "lodim.landscape | lodim.geometry",\n]\n',
+        "src/lodim/__init__.pyi": "from . import (\n    landscape as landscape,\n)\nfrom .profiling import Profile\n",
+        "docs/api/index.rst": "   lodim.landscape\n   lodim.geometry\n",
+        "src/lodim/catalog/cards/koopman.toml": 'slug = "koopman"\nclaims = []\n',
+    }
+    for path, text in shared.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    return tmp_path
+
+
+def test_a_skeleton_has_every_part_at_its_path(root, new_system, paths):
+    card = find_card("koopman")
+    new_system.write(root, card, AREAS[card.area])
+    begun = SimpleNamespace(slug="koopman", area=card.area, claims=("koopman/headline",))
+    (only,) = paths.misplaced(root, [begun])
+    assert only.startswith("koopman: no records")  # those come from running the claim
+    for path in root.rglob("*.py"):
+        compile(path.read_text(), path.name, "exec")
+    assert "from . import (\n    dynamics as dynamics,\n)" in (root / "src/lodim/__init__.pyi").read_text()
+    assert '| lodim.dynamics"' in (root / "pyproject.toml").read_text()
+    assert 'claims = ["koopman/headline"]' in (root / "src/lodim/catalog/cards/koopman.toml").read_text()
+
+
+def test_what_was_written_since_is_left_alone(root, new_system):
+    card = find_card("koopman")
+    new_system.write(root, card, AREAS[card.area])
+    module = root / "src/lodim/dynamics/koopman.py"
+    module.write_text("mine = 1\n")
+    assert new_system.write(root, card, AREAS[card.area]) == []
+    assert module.read_text() == "mine = 1\n"
+    module.unlink()
+    (module.with_suffix("") / "parts.py").parent.mkdir()  # it has grown into a folder
+    assert new_system.write(root, card, AREAS[card.area]) == []
+
+
+def test_what_lies_elsewhere_is_named(root, new_system, paths, monkeypatch):
+    card = find_card("koopman")
+    new_system.write(root, card, AREAS[card.area])
+    (root / "evidence/claims/koopman").mkdir(parents=True)
+    begun = SimpleNamespace(slug="koopman", area="dynamics", claims=("koopman/headline",))
+    assert paths.misplaced(root, [begun]) == []
+    (root / "evidence/claims/dmd").mkdir()
+    (root / "docs/dynamics/koopman.md").rename(root / "docs/dynamics/dmd.md")
+    (root / "evidence/claims/comparison").mkdir()  # ours, of no card
+    begun.claims = ("dmd/spurious",)
+    assert paths.misplaced(root, [begun]) == [
+        "koopman: no page at docs/dynamics/koopman.md",
+        "koopman: the claim 'dmd/spurious' has another name",
+        "evidence/claims/dmd is of no method that can be used",
+    ]
+    exception = {("koopman", "page"): ("docs/dynamics/dmd.md", "as here"), ("koopman", "module"): (None, "x")}
+    monkeypatch.setattr(paths, "ELSEWHERE", exception)
+    begun.claims = ()
+    (root / "evidence/claims/dmd").rmdir()
+    assert paths.misplaced(root, [begun]) == [
+        "koopman: the module is where it belongs, so that its exception can go"
+    ]
