@@ -95,11 +95,16 @@ def test_autocast_computes_in_half_and_keeps_the_numbers(layer):
 def test_every_layer_compiles_without_graph_breaks():
     """In one process of its own, whose start costs more than all compilations."""
     done = subprocess.run(
-        [sys.executable, "-m", "contract.compiled"], cwd=Path(__file__).parents[1], capture_output=True, text=True
+        [sys.executable, "-m", "contract.compiled"],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    assert len(found) == sum("compile" not in layer.without for several in LAYERS.values() for layer in several)
+    assert len(found) == sum(
+        "compile" not in layer.without for several in LAYERS.values() for layer in several
+    )
     assert not {name: said for name, said in found.items() if said}
 
 
