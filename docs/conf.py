@@ -7,6 +7,7 @@ DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS / "_ext"))
 
 import lodim  # noqa: E402
+from lodim.geometry import _spine  # noqa: E402
 
 project = "lodim"
 author = "The lodim developers"
@@ -32,6 +33,8 @@ myst_heading_anchors = 3
 autosummary_generate = True
 autosummary_imported_members = True
 autosummary_ignore_module_all = False
+# what a room shows and another one exports too is indexed under the latter's name, which users import
+autosummary_context = {"told_elsewhere": [f"lodim.dimension.{name}" for name in _spine.__all__]}
 autodoc_typehints = "none"  # shapes and units are in the docstrings; the annotations are for the checkers
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False

@@ -37,7 +37,7 @@ def root(tmp_path):
         "pyproject.toml": 'layers = [\n  "lodim.landscape | lodim.geometry",\n]\n',
         "src/lodim/__init__.pyi": "from . import (\n    landscape as landscape,\n)\nfrom .profiling import Profile\n",
         "docs/api/index.rst": "   lodim.landscape\n   lodim.geometry\n",
-        "src/lodim/catalog/cards/koopman.toml": 'slug = "koopman"\nclaims = []\n',
+        **{f"src/lodim/catalog/cards/{slug}.toml": "claims = []\n" for slug in ("koopman", "s4d")},
     }
     for path, text in shared.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,14 @@ def test_a_skeleton_has_every_part_at_its_path(root, new_system, paths):
     for path in root.rglob("*.py"):
         compile(path.read_text(), path.name, "exec")
     assert "from . import (\n    dynamics as dynamics,\n)" in (root / "src/lodim/__init__.pyi").read_text()
-    assert '| lodim.dynamics"' in (root / "pyproject.toml").read_text()
+    project = (root / "pyproject.toml").read_text()
+    assert '| lodim.dynamics"' in project
+    assert project.endswith('type = "independence"\nmodules = [\n  "lodim.dynamics.koopman",\n]\n')
+    new_system.write(root, find_card("s4d"), AREAS[card.area])
+    assert (
+        'modules = [\n  "lodim.dynamics.koopman",\n  "lodim.dynamics.s4d",\n]\n'
+        in (root / "pyproject.toml").read_text()
+    )
     assert 'claims = ["koopman/headline"]' in (root / "src/lodim/catalog/cards/koopman.toml").read_text()
 
 

@@ -3,8 +3,8 @@
     python tools/new_system.py koopman       # the card, cards/koopman.toml, is there already
 
 What is written passes every check as *planned*: module, test, claim, page and benchmark say what belongs there and
-claim nothing. A file that exists is left alone. The first system of an area also makes the area's packages and names
-the area where areas are listed. What to do next is printed.
+claim nothing. A file that exists is left alone. The import contract that keeps systems apart learns of it; the first
+system of an area also makes the area's packages and names the area where areas are listed. What to do next is printed.
 """
 
 from __future__ import annotations
@@ -181,6 +181,7 @@ def write(root: Path, card: Any, meaning: str) -> list[str]:
             "pyproject.toml": (r'"(lodim\.landscape [^"]*)"', rf'"\1 | lodim.{area}"'),
             "docs/api/index.rst": (r"^   lodim\.landscape$", rf"\g<0>\n   lodim.{area}"),
         }
+    written += _kept_apart(root / "pyproject.toml", area, card.slug.replace("-", "_"), root)
     for path, (pattern, new) in changes.items():
         text = (root / path).read_text(encoding="utf-8")
         changed = re.sub(pattern, new, text, count=1, flags=re.M)
@@ -188,6 +189,22 @@ def write(root: Path, card: Any, meaning: str) -> list[str]:
             (root / path).write_text(changed, encoding="utf-8")
             written.append(path)
     return written
+
+
+def _kept_apart(project: Path, area: str, name: str, root: Path) -> list[str]:
+    """Name the system in the contract that keeps the systems of its area apart; the area's first system makes it."""
+    text = project.read_text(encoding="utf-8")
+    module = f'"lodim.{area}.{name}"'
+    if module in text:
+        return []
+    head = f'name = "systems of {area} know nothing of each other"\ntype = "independence"\nmodules = [\n'
+    before, found, after = text.partition(head)
+    if not found:
+        before, after = f"{text.rstrip()}\n\n[[tool.importlinter.contracts]]\n", "]\n"
+    listed, _, rest = after.partition("]\n")
+    modules = "".join(sorted([*listed.splitlines(keepends=True), f"  {module},\n"]))
+    project.write_text(f"{before}{head}{modules}]\n{rest}", encoding="utf-8")
+    return [str(project.relative_to(root))]
 
 
 def main() -> None:

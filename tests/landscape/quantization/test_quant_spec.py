@@ -9,7 +9,7 @@ from lodim.landscape.quantization import PRESETS, QuantRecipe, QuantSpec, as_rec
 from lodim.landscape.quantization.spec import matches
 
 
-@pytest.mark.parametrize("bits", range(1, 17))
+@pytest.mark.parametrize("bits", [1, 2, 8, 16])
 def test_a_grid_has_as_many_codes_as_its_bits_allow(bits):
     full = QuantSpec(bits, range="full")
     restricted = QuantSpec(bits)

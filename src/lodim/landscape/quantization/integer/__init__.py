@@ -1,4 +1,4 @@
-"""Quantised models run in integers only, and how far that is from floating point."""
+"""Quantised models run in integers only."""
 
 import lazy_loader as _lazy
 
