@@ -124,3 +124,23 @@ def test_what_does_not_fit_is_said():
     ]:
         with pytest.raises(ValueError, match=message):
             call()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_refused(bad):
+    for draw, name in [
+        (toy.gaussian_ring, "radius"),
+        (toy.gaussian_ring, "std"),
+        (toy.gaussian_line, "std"),
+        (toy.gaussian_grid, "std"),
+        (toy.gaussian_grid, "spacing"),
+    ]:
+        with pytest.raises(ValueError, match=f"{name} must be"):
+            draw(5, **{name: bad})
+    with pytest.raises(ValueError, match=r"got -0\.5"):  # what was given, not what it was divided by
+        toy.gaussian_grid(5, std=-0.5)
+
+
+def test_probabilities_are_not_the_callers_array():
+    z = np.linspace(0, 1, 5)
+    assert not np.shares_memory(toy.simulate_outcomes(z).p, z)

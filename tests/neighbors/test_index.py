@@ -237,3 +237,57 @@ def test_what_does_not_fit_is_said():
             call()
     with pytest.raises(TypeError, match="sparse"):
         index.add(type("Sparse", (), {"tocsr": None})())
+
+
+def test_a_file_with_another_dtype_is_read_and_one_with_wrong_rows_refused(tmp_path):
+    X, Q = points(), points(5, seed=1)
+    path = tmp_path / "index.npz"
+    NeighborIndex("l2", n_lists=np.int64(3)).fit(X).save(path)
+    held = dict(np.load(path))
+    for kind in (np.float16, np.int64):  # integers: 8 columns of few values
+        np.savez(path, **held | {"vectors": X.astype(kind)})
+        dist, ids = NeighborIndex.load(path).kneighbors(Q, 3)
+        expected, found = brute(X.astype(kind).astype(np.float64), Q, 3)
+        np.testing.assert_array_equal(ids, found)
+        np.testing.assert_allclose(dist, expected, rtol=1e-12)
+    for name, wrong, message in (
+        ("vectors", np.full_like(X, np.nan), "NaN"),
+        ("ids", np.zeros(300, np.int64), "id 0 stands"),
+        ("ids", np.arange(3), "300 integers"),
+    ):
+        np.savez(path, **held | {name: wrong})
+        with pytest.raises(ValueError, match=message):
+            NeighborIndex.load(path)
+    np.save(tmp_path / "one.npy", X)
+    with pytest.raises(ValueError, match="single array"):
+        NeighborIndex.load(tmp_path / "one.npy")
+    NeighborIndex().save(path)
+    assert len(NeighborIndex.load(path)) == 0
+
+
+def test_queries_keep_their_precision_and_may_lie_far_off(backend):
+    X, Q = points(dtype=np.float32), points(5, seed=1)
+    index = NeighborIndex("l2", backend).fit(X)
+    for scale in (1.0, 1e25):
+        dist, ids = index.kneighbors(Q * scale, 300)
+        np.testing.assert_allclose(dist, brute(X, Q * scale, 300)[0], rtol=1e-12)
+        np.testing.assert_array_equal(np.sort(ids), np.broadcast_to(np.arange(300), (5, 300)))
+    near = index.kneighbors(X[:5].astype(np.float64) + 1e-9, 1)[0]
+    np.testing.assert_allclose(near, 1e-9 * np.sqrt(8), rtol=1e-5)
+    with pytest.raises(ValueError, match="check its unit"):
+        index.kneighbors(Q * 1e200, 1)
+
+
+def test_a_failed_fit_changes_nothing_and_labels_and_ids_stay_what_they_are():
+    X = points(20)
+    index = NeighborIndex("l2").fit(X, labels=torch.arange(20.0).requires_grad_())
+    for wrong in (
+        lambda: index.fit(np.full((2, 8), np.nan)),
+        lambda: index.add(X[:1], labels=["a"]),
+        lambda: index.add(X[:1], np.array([2**63], dtype=np.uint64), [0]),
+        lambda: index.recall(X[:0], 1),
+    ):
+        with pytest.raises(ValueError, match=r"NaN|stay numbers or strings|below 2\*\*63|at least one"):
+            wrong()
+        np.testing.assert_array_equal(index.labels, np.arange(20))
+        np.testing.assert_array_equal(index.vectors, X)

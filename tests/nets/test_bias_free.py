@@ -78,3 +78,14 @@ def test_sizes_that_do_not_halve_are_refused():
     with pytest.raises(ValueError, match="multiples of 4, got"):
         net()(noise(1, 2, 8, 10))
     assert net(depth=0)(noise(1, 2, 7, 5)).shape == (1, 2, 7, 5)
+
+
+def test_large_and_infinite_inputs_do_not_spoil_the_running_deviation():
+    norm, x = BiasFreeNorm2d(2), 1000 * noise(4, 2, 8, 8).float()
+    torch.testing.assert_close(norm(x.half()), norm(x).half(), rtol=1e-2, atol=1e-3)  # 1000^2 is none in half
+    before = norm.running_sd.clone()
+    assert torch.isfinite(before).all()
+    x[0, 0, 0, 0] = torch.inf
+    norm(x)
+    assert torch.equal(norm.running_sd[0], before[0])
+    assert not torch.equal(norm.running_sd[1], before[1])

@@ -140,3 +140,24 @@ def test_what_is_kept():
     for wrong in ({"top_k": 0}, {"top_p": 1.2}, {"temperature": 0.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             keep_likely(logits, **wrong)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_a_low_temperature_leaves_the_likeliest_whatever_the_precision(dtype):
+    large = torch.finfo(dtype).max / 100
+    logits = torch.tensor([[1.0, large / 2, large], [-large, -large / 2, -torch.inf]], dtype=dtype)
+    kept = keep_likely(logits, temperature=1e-5)
+    assert kept.softmax(-1).tolist() == [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0]]
+    assert sample_categorical(kept).tolist() == [2, 1]
+
+
+def test_a_share_of_one_keeps_every_category():
+    logits = torch.tensor([0.0, -50.0, -torch.inf, -800.0], dtype=torch.float64)  # exp(-50) is lost beside 1
+    assert torch.equal(keep_likely(logits, top_p=1.0), logits)
+
+
+def test_no_categories_and_an_infinite_temperature_are_refused():
+    with pytest.raises(ValueError, match="at least one category"):
+        keep_likely(torch.zeros(2, 0), top_p=0.5)
+    with pytest.raises(ValueError, match="temperature"):
+        keep_likely(torch.tensor([0.0, -torch.inf]), temperature=np.inf)

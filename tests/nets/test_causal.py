@@ -194,3 +194,36 @@ def test_what_does_not_fit_is_said():
         net.generate(words(2, 0), 3)
     with pytest.raises(ValueError, match="multiple of heads"):
         CausalTransformer(4, 4, 6, 1, 4)
+
+
+def test_prompts_that_end_with_padding_are_refused():
+    real = torch.tensor([[True] * 4, [True, True, False, False]])
+    with pytest.raises(ValueError, match="padding on the left"):
+        model().generate(words(2, 4), 2, real=real)
+
+
+def test_what_would_be_too_long_is_refused_before_the_first_token():
+    net = model()
+    assert net.generate(words(1, 9), 4).shape == (1, 13)  # the last is not read
+    generator = torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    with pytest.raises(ValueError, match="14 tokens are more"):
+        net.generate(words(1, 9), 5, prefix=noise(1, 1, 16), generator=generator)
+    assert torch.equal(generator.get_state(), before)
+
+
+def test_a_cache_without_tokens_is_as_good_as_new_and_another_is_refused():
+    net, tokens = model(), words()
+    cache, real = KVCache(), torch.ones(3, 9, dtype=torch.bool)
+    net(tokens, cache, real=real)
+    for other, rows in ((net, tokens[:2]), (model(depth=3), tokens), (model(depth=1), tokens)):
+        with pytest.raises(ValueError, match="the cache holds 2 blocks of 3 sequences"):
+            other(rows[:, :1], cache)
+    cache.trim(0)
+    torch.testing.assert_close(net(tokens[:2], cache), net(tokens[:2]))
+    assert len(cache) == 9
+
+
+def test_a_context_takes_the_precision_of_the_net():
+    net, context = model(context_dim=5), noise(3, 4, 5)
+    torch.testing.assert_close(net(words(), context=context.double()), net(words(), context=context))

@@ -180,3 +180,38 @@ def test_empty_batches_and_wrong_shapes():
         VectorQuantizer(4, 2, beta_on="both")
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(model(vectors(50, 4)).codes, quantizer()(vectors(50, 4)).codes)
+
+
+@pytest.mark.parametrize("decay", [0, 1e-30, 1])
+def test_no_decay_divides_by_nothing(decay):
+    model, far = quantizer(4, 2, ema=True, decay=decay), torch.tensor([50.0, 50.0])
+    model._place(torch.tensor([0]), far[None])
+    for seed in range(3):
+        model(vectors(5, 2, seed=seed))
+        model(torch.zeros(0, 2))
+    torch.testing.assert_close(model.codebook[0], far)
+    assert torch.isfinite(model.codebook).all()
+    assert decay == 1 or model.restart_dead(vectors(5, 2)) > 0
+
+
+def test_the_loss_of_half_precision_does_not_overflow():
+    model, z = quantizer(dim=4, ema=True), 10 * vectors(40_000, 4)
+    torch.testing.assert_close(model.eval()(z.half()).loss, model(z).loss, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("ema", [False, True])
+def test_starts_and_restarts_take_finite_vectors_of_the_right_length(ema):
+    model, z = quantizer(ema=ema), vectors(40, 4)
+    bad = torch.tensor([torch.nan, torch.inf, 3e38])[:, None].expand(3, 4)
+    model(torch.cat([z, bad]))
+    model.fit_codes(torch.cat([bad, z]), random_state=0)
+    assert torch.isfinite(model.codebook).all()
+    assert model.restart_dead(torch.cat([bad, z[:1]]), below=np.inf) == 16
+    torch.testing.assert_close(model.codebook.detach(), z[:1].expand(16, 4))
+    for wrong in (model.fit_codes, model.restart_dead):
+        with pytest.raises(ValueError, match="4 numbers"):
+            wrong(vectors(40, 2))  # 20 rows of 4, were it cut anew
+    with pytest.raises(ValueError, match="that are finite"):
+        model.restart_dead(bad, below=np.inf)
+    with pytest.raises(ValueError, match="below"):
+        model.restart_dead(z, below=np.nan)

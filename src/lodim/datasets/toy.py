@@ -33,6 +33,7 @@ __all__ = [
     "simulate_outcomes",
 ]
 
+_LARGEST = float(np.finfo(np.float64).max)
 _SIZE, _COLUMN = 64, 21  # pixels of an image, and of the column of one kind of shape
 _SQUARE_SIDE = 7  # drawn with both its borders: 64 pixels
 _TRIANGLE_SIDE = int(np.sqrt(4 * 60 / np.sqrt(3)))
@@ -60,7 +61,7 @@ class Modes(NamedTuple):
 
 def _around(centers: np.ndarray, n: Any, std: Any, random_state: RandomState) -> Modes:
     check_in_range(n, "n", low=1, integer=True)
-    check_in_range(std, "std", low=0)
+    check_in_range(std, "std", low=0, high=_LARGEST)
     rng = as_generator(random_state)
     mode = rng.permutation(np.arange(int(n)) % len(centers))
     X = centers[mode] + std * rng.standard_normal((int(n), centers.shape[1]))
@@ -77,6 +78,7 @@ def gaussian_ring(
 ) -> Modes:
     """Draw points around modes at equal angles on a circle, the first at (radius, 0)."""
     check_in_range(modes, "modes", low=1, integer=True)
+    check_in_range(radius, "radius", low=-_LARGEST, high=_LARGEST)
     angles = 2 * np.pi * np.arange(int(modes)) / int(modes)
     return _around(radius * np.column_stack([np.cos(angles), np.sin(angles)]), n, std, random_state)
 
@@ -102,13 +104,15 @@ def gaussian_grid(
         Turn the grid by 45 degrees, so that no nearest modes lie along an axis.
     """
     check_in_range(side, "side", low=1, integer=True)
+    check_in_range(spacing, "spacing", low=-_LARGEST, high=_LARGEST)
+    check_in_range(std, "std", low=0, high=_LARGEST)
     ticks = spacing * (np.arange(int(side)) - (int(side) - 1) / 2)
     centers = np.stack(np.meshgrid(ticks, ticks, indexing="ij"), -1).reshape(-1, 2)
     if rotated:
         centers = centers @ np.array([[1.0, 1.0], [-1.0, 1.0]]) / np.sqrt(2)
     total = float(np.sqrt(std**2 + spacing**2 * (int(side) ** 2 - 1) / 12))
     if total == 0:
-        raise ValueError("a grid of one mode needs std above 0; there is nothing to divide by")
+        raise ValueError("a grid in one place needs std above 0; there is nothing to divide by")
     return _around(centers / total, n, std / total, random_state)
 
 
@@ -249,7 +253,7 @@ def simulate_outcomes(
     if z.ndim != 1 or not ((z >= 0) & (z <= 1)).all():
         raise ValueError("z must be a list of numbers between 0 and 1; scale it first")
     p = {
-        "uniform": lambda: z,
+        "uniform": z.copy,  # a caller's array stays the caller's
         "sigmoid": lambda: 1 / (1 + np.exp(-25 * (z - 0.29))),
         "skewed": lambda: z / 2.5,
         "centered": lambda: z / 3 + 0.35,

@@ -26,6 +26,7 @@ from lodim.validation import check_choice, check_in_range, check_matrix
 __all__ = ["NeighborIndex"]
 
 _ENTRIES = 1 << 24  # of the lists held at a time
+_FARTHEST = 1e100  # in units of the rows
 
 
 class NeighborIndex:
@@ -71,16 +72,16 @@ class NeighborIndex:
         backend: str = "auto",
         kind: str = "flat",
         *,
-        n_lists: int | None = None,
-        n_probe: int | None = None,
+        n_lists: int | np.integer | None = None,
+        n_probe: int | np.integer | None = None,
     ) -> None:
         self.metric = check_choice(metric, ("cosine", "l2"), "metric")
         self.backend = check_choice(backend, ("auto", "blocked", "faiss"), "backend")
         self.kind = check_choice(kind, ("flat", "ivf"), "kind")
-        self.n_lists, self.n_probe = n_lists, n_probe
-        for name in ("n_lists", "n_probe"):
-            if getattr(self, name) is not None:
-                check_in_range(getattr(self, name), name, low=1, integer=True)
+        self.n_lists, self.n_probe = (
+            None if value is None else int(check_in_range(value, name, low=1, integer=True))
+            for value, name in ((n_lists, "n_lists"), (n_probe, "n_probe"))
+        )
         self._hold(np.empty((0, 0)), np.empty(0, dtype=np.int64), None)
 
     def _hold(self, vectors: np.ndarray, ids: np.ndarray, labels: np.ndarray | None) -> None:
@@ -97,8 +98,9 @@ class NeighborIndex:
 
     def fit(self, E: Any, ids: Any = None, labels: Any = None) -> NeighborIndex:
         """Hold these vectors instead of any others; see :meth:`add`."""
-        self._hold(np.empty((0, 0)), np.empty(0, dtype=np.int64), None)
-        return self.add(E, ids, labels)
+        new = NeighborIndex(self.metric).add(E, ids, labels)
+        self._hold(new.vectors, new.ids, new.labels)
+        return self
 
     def add(self, E: Any, ids: Any = None, labels: Any = None) -> NeighborIndex:
         """Take in more vectors.
@@ -109,13 +111,13 @@ class NeighborIndex:
         ids : int array-like, shape (m,), optional
             No two rows have the same; default: counted on from the largest there is, the first being 0.
         labels : array-like, shape (m,), optional
-            Numbers or strings; all rows have one or none has.
+            Numbers, or strings, for all rows or for none.
 
         Raises
         ------
         ValueError
-            Not a finite matrix, another number of columns, a zero vector under ``"cosine"``, an id that is taken, or
-            labels for some rows only.
+            Not a finite matrix, another number of columns, a zero vector under ``"cosine"``, an id that is taken,
+            labels for some rows only, or numbers and strings among them.
         """
         new = _as_rows(E, "E")
         if not len(new):
@@ -124,16 +126,20 @@ class NeighborIndex:
             raise ValueError(f"E has {new.shape[1]} columns but the index {self.vectors.shape[1]}")
         self._check_direction(new, "E")
         start = int(self.ids[-1]) + 1 if len(self) else 0
-        given = np.arange(start, start + len(new)) if ids is None else _as_ids(ids, len(new))
+        given = _as_ids(np.arange(start, start + len(new)) if ids is None else ids, len(new))
         joined = np.concatenate([self.ids, given])
         if len(np.unique(joined)) < len(joined):
             values, counts = np.unique(joined, return_counts=True)
             raise ValueError(f"id {values[counts > 1][0]} stands for two rows; ids must be unique")
-        kinds = None if labels is None else np.asarray(labels.cpu() if hasattr(labels, "cpu") else labels)
+        kinds = None if labels is None else _as_array(labels)
         if kinds is not None and (kinds.shape != (len(new),) or kinds.dtype.kind not in "biufUS"):
             raise ValueError(f"labels must be {len(new)} numbers or strings, got {kinds.dtype} {kinds.shape}")
         if len(self) and (kinds is None) != (self.labels is None):
             raise ValueError("labels must be given for all rows of an index or for none")
+        if kinds is not None and self.labels is not None and _is_text(kinds) != _is_text(self.labels):
+            raise ValueError(
+                f"labels must stay numbers or strings, got {kinds.dtype} beside {self.labels.dtype}"
+            )
         if len(self):
             new = np.concatenate([self.vectors, new])
             kinds = None if kinds is None else np.concatenate([self.labels, kinds])  # type: ignore[list-item]
@@ -197,7 +203,8 @@ class NeighborIndex:
         exclude_ids : int array-like, shape (n_q,), optional
             For each query a row that is not to be found: itself. An id that is not in the index excludes nothing.
         exclude_within : float, optional
-            Leave out rows this near or nearer: copies of the query under other ids.
+            Leave out rows this near or nearer: copies of the query under other ids. Multiples of a vector, of which
+            ``"cosine"`` makes copies, are that to rounding only: 1e-12 finds them.
 
         Returns
         -------
@@ -221,7 +228,14 @@ class NeighborIndex:
             raise ValueError(f"k={k} neighbours are more than the index has rows, {len(self)}; lower k")
         self._check_direction(queries, "Q")
         rows, scale = self._searched()
-        queries = (_unit(queries) if self.metric == "cosine" else queries / scale).astype(rows.dtype)
+        if self.metric == "cosine":
+            queries = _unit(queries).astype(rows.dtype)
+        else:
+            queries = queries.astype(np.float64) / scale
+            if np.abs(queries).max(initial=0) > _FARTHEST:
+                raise ValueError(
+                    "Q lies so far from the index that squared distances overflow; check its unit"
+                )
         own = np.full(len(queries), -1, dtype=np.int64)
         if exclude_ids is not None:
             wanted = _as_ids(exclude_ids, len(queries))
@@ -282,7 +296,15 @@ class NeighborIndex:
         return nearest_of(np.where(missing, np.inf, dist), np.maximum(found, 0), wanted)
 
     def recall(self, Q: Any, k: int | np.integer) -> float:
-        """Share of the queries' true k nearest rows that :meth:`kneighbors` finds; 1 for ``"flat"``."""
+        """Share of the queries' true k nearest rows that :meth:`kneighbors` finds; 1 for ``"flat"``.
+
+        Raises
+        ------
+        ValueError
+            No queries, or as :meth:`kneighbors`.
+        """
+        if not len(Q):
+            raise ValueError("recall is a mean over queries; give at least one")
         exact = NeighborIndex(self.metric, self.backend).swap(self).kneighbors(Q, k)[1]
         found = self.kneighbors(Q, k)[1]
         return float(np.mean([np.isin(a, b).mean() for a, b in zip(np.asarray(exact), np.asarray(found))]))
@@ -303,13 +325,17 @@ class NeighborIndex:
         Raises
         ------
         ValueError
-            A file that holds something else.
+            A file that holds something else, or rows that :meth:`add` does not take.
         """
-        with np.load(Path(path), allow_pickle=False) as held:
+        held = np.load(Path(path), allow_pickle=False)
+        if isinstance(held, np.ndarray):
+            raise ValueError(f"{Path(path).name} holds no index: it is a single array")
+        with held:
             if not {"vectors", "ids", "options"} <= set(held.files):
                 raise ValueError(f"{Path(path).name} holds no index: it has {', '.join(held.files)}")
             index = cls(**json.loads(str(held["options"])))
-            index._hold(held["vectors"], held["ids"], held["labels"] if "labels" in held.files else None)
+            if len(held["ids"]):
+                index.add(held["vectors"], held["ids"], held["labels"] if "labels" in held.files else None)
         return index
 
     def _find(self, ids: Any) -> np.ndarray:
@@ -345,13 +371,23 @@ def _as_rows(X: Any, name: str) -> Float[np.ndarray, "n dim"]:
     return np.ascontiguousarray(rows)
 
 
+def _as_array(values: Any) -> np.ndarray:
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+
+
+def _is_text(labels: np.ndarray) -> bool:
+    return labels.dtype.kind in "US"
+
+
 def _as_ids(ids: Any, n: int | None = None) -> np.ndarray:
-    array = np.asarray(ids.cpu() if hasattr(ids, "cpu") else ids)
+    array = _as_array(ids)
     if array.size == 0:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu" or (n is not None and array.shape != (n,)):
         wanted = "integers" if n is None else f"{n} integers, one a row"
         raise ValueError(f"ids must be {wanted}; got {array.dtype} of shape {array.shape}")
+    if array.size and array.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"ids must be below 2**63, got {array.max()}")
     return array.astype(np.int64)
 
 

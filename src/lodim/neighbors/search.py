@@ -256,10 +256,15 @@ def search_block(
 def _flat_candidates(Q: np.ndarray, X: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray]:
     """Squared distances and rows of the nearest by faiss, centred on the queries as the blocks are."""
     centre = Q.mean(0, dtype=np.float64)
+    rows, queries = X - centre, Q - centre
+    largest = max(np.abs(Z).max(initial=0) for Z in (rows, queries))
+    unit = (
+        float(2.0 ** np.floor(np.log2(largest))) if largest else 1.0
+    )  # squares in single precision overflow early
     index = require("faiss", "faiss").IndexFlatL2(X.shape[1])
-    index.add(np.ascontiguousarray(X - centre, dtype=np.float32))
-    fast, found = index.search(np.ascontiguousarray(Q - centre, dtype=np.float32), wanted)
-    return fast.astype(np.float64), found.astype(np.int64)
+    index.add(np.ascontiguousarray(rows / unit, dtype=np.float32))
+    fast, found = index.search(np.ascontiguousarray(queries / unit, dtype=np.float32), wanted)
+    return fast.astype(np.float64) * unit**2, found.astype(np.int64)
 
 
 def _kdtree(X: np.ndarray, k: int, query_idx: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -48,9 +48,11 @@ class BiasFreeNorm2d(nn.Module):
         """Apply the normalisation; in training mode by the batch's own deviation, which joins the running one."""
         sd = self.running_sd
         if self.training and len(x):
-            sd = (x.var((0, 2, 3), correction=0) + _EPSILON).sqrt()
-            with torch.no_grad():
-                self.running_sd.lerp_(sd.to(self.running_sd), self.momentum)
+            precise = torch.promote_types(x.dtype, torch.float32)  # squares overflow in half precision
+            sd = (x.to(precise).var((0, 2, 3), correction=0) + _EPSILON).sqrt()
+            with torch.no_grad():  # one infinite batch would spoil the running deviation for good
+                new = torch.where(sd.isfinite(), sd.to(self.running_sd), self.running_sd)
+                self.running_sd.lerp_(new, self.momentum)
         return x * (self.weight / sd).to(x.dtype)[:, None, None]
 
 

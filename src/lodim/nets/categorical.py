@@ -13,6 +13,8 @@ Source: K. Zheng and others, arXiv 2409.02908 (masked diffusion models are secre
 
 from __future__ import annotations
 
+import sys
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -53,8 +55,7 @@ def sample_categorical(
     >>> sample_categorical(torch.tensor([[0.0, -torch.inf], [-torch.inf, 0.0]]))
     tensor([0, 1])
     """
-    if logits.shape[-1] == 0:
-        raise ValueError("logits must have at least one category, got an empty last axis")
+    _check_categories(logits)
     drawn = torch.full(logits.shape[:-1], -1, dtype=torch.int64, device=logits.device)
     largest = logits.amax(-1)
     if not bool(torch.isfinite(largest).all()):  # amax hands on NaN
@@ -73,6 +74,11 @@ def sample_categorical(
     noise = -torch.log(-torch.log(_uniform(moved.shape, logits.device, generator, dtype).double()))
     drawn[changes] = (moved + noise).argmax(-1)
     return drawn
+
+
+def _check_categories(logits: Tensor) -> None:
+    if logits.ndim == 0 or logits.shape[-1] == 0:
+        raise ValueError(f"logits must have at least one category, got shape {tuple(logits.shape)}")
 
 
 def _uniform(
@@ -99,30 +105,34 @@ def keep_likely(
     top_k : int, optional
         Keep so many; more than there are keeps all. Equal ones at the border go by their place, earlier first.
     top_p : float, optional
-        Of those keep the fewest whose masses reach this share; always the likeliest.
+        Of those keep the fewest whose masses reach this share; always the likeliest, and with 1 all.
     temperature : float
-        Above 0; towards 0 only the likeliest remains.
+        At least 1e-6; for the likeliest alone take ``top_k=1``. A row that would overflow is first shifted to a largest
+        logit of 0.
 
     Raises
     ------
     ValueError
-        ``top_k`` below 1, ``top_p`` outside [0, 1], a temperature that is not positive.
+        No categories, ``top_k`` below 1, ``top_p`` outside [0, 1], a temperature below 1e-6 or infinite.
 
     Examples
     --------
     >>> keep_likely(torch.tensor([1.0, 3.0, 2.0]), top_k=2)
     tensor([-inf, 3., 2.])
     """
-    check_in_range(temperature, "temperature", low=1e-6)
-    logits = logits / temperature
+    check_in_range(temperature, "temperature", low=1e-6, high=sys.float_info.max)
+    _check_categories(logits)
+    largest = logits.amax(-1, keepdim=True)
+    overflows = largest.isfinite() & (largest / temperature).isinf()
+    logits = (logits - torch.where(overflows, largest, 0)) / temperature
     if top_k is None and top_p is None:
         return logits
     ordered, order = logits.sort(dim=-1, descending=True, stable=True)
     keep = torch.ones_like(ordered, dtype=torch.bool)
     if top_k is not None:
         keep[..., check_in_range(top_k, "top_k", low=1, integer=True) :] = False
-    if top_p is not None:
-        share = check_fraction(float(top_p), "top_p")
+    share = 1.0 if top_p is None else check_fraction(float(top_p), "top_p")
+    if share < 1:  # sums of masses round to 1 before the last
         mass = ordered.masked_fill(~keep, -torch.inf).double().softmax(-1)
         before = mass.cumsum(-1) - mass
         keep &= before < share

@@ -69,7 +69,7 @@ class CausalTransformer(nn.Module):
     n_tokens : int
         Different tokens, a start token (if there is one) included.
     length : int
-        Longest sequence, a prefix included.
+        Longest sequence to be read, a prefix and padding included.
     width : int
         Of a token's vector; a multiple of ``heads``.
     depth : int
@@ -149,15 +149,18 @@ class CausalTransformer(nn.Module):
             )
         x = self.embed(tokens)
         ahead = 0 if prefix is None else prefix.shape[1]
+        context = None if context is None else context.to(x.dtype)
         if prefix is not None:
             x = torch.cat([prefix.to(x.dtype), x], 1)
         past, (batch, n) = 0 if cache is None else len(cache), x.shape[:2]
-        if past + n > len(self.positions):
+        self._check_length(past + n)
+        if cache is not None and not past:
+            cache.layers, cache.real = [[] for _ in self.blocks], None
+        elif cache is not None and (len(cache.layers), len(cache.layers[0][0])) != (len(self.blocks), batch):
             raise ValueError(
-                f"{past + n} tokens are more than this Transformer's length, {len(self.positions)}"
+                f"the cache holds {len(cache.layers)} blocks of {len(cache.layers[0][0])} sequences, but there are "
+                f"{len(self.blocks)} and {batch}; begin with an empty one"
             )
-        if cache is not None and not cache.layers:
-            cache.layers = [[] for _ in self.blocks]
         place: Tensor = torch.arange(past, past + n, device=x.device)
         mask, before = None, None if cache is None else cache.real
         if past and n > 1:
@@ -181,6 +184,10 @@ class CausalTransformer(nn.Module):
             layer = None if cache is None else cache.layers[i]
             x = block(x, context, mask=mask, causal=mask is None and past == 0, past=layer)
         return self.norm(x)[:, ahead:]
+
+    def _check_length(self, n: int) -> None:
+        if n > len(self.positions):
+            raise ValueError(f"{n} tokens are more than this Transformer's length, {len(self.positions)}")
 
     def forward(
         self,
@@ -207,7 +214,8 @@ class CausalTransformer(nn.Module):
         Raises
         ------
         ValueError
-            A longer sequence than ``length``, or a context missing or not expected.
+            A longer sequence than ``length``, a context missing or not expected, or a cache of another batch or
+            Transformer.
         """
         hidden = self.features(tokens, cache, prefix=prefix, context=context, real=real)
         return nn.functional.linear(hidden, self.embed.weight, self.bias)
@@ -240,13 +248,17 @@ class CausalTransformer(nn.Module):
         Raises
         ------
         ValueError
-            No token to begin with, or a sequence longer than ``length``.
+            No token to begin with, a sequence whose last one is padding, or more than ``length`` to read; the last new
+            token is not read.
         """
         check_in_range(n_new, "n_new", low=0, integer=True)
         if not tokens.shape[1]:
             raise ValueError(
                 "generate needs at least one token a sequence to begin with, such as a start token"
             )
+        if real is not None and not bool(real[:, -1].all()):
+            raise ValueError("real says that a sequence ends with padding; put its padding on the left")
+        self._check_length((0 if prefix is None else prefix.shape[1]) + tokens.shape[1] + int(n_new) - 1)
         cache, new = KVCache(), tokens
         with evaluation_mode(self):
             for step in range(int(n_new)):

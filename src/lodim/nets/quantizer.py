@@ -62,6 +62,11 @@ class Quantized(NamedTuple):
     used: Tensor
 
 
+def _are_finite(rows: Tensor) -> Tensor:
+    """Which rows have a length, and so a nearest code."""
+    return rows.to(torch.promote_types(rows.dtype, torch.float32)).square().sum(1).isfinite()
+
+
 class VectorQuantizer(nn.Module):
     """Replace vectors by the nearest of some learnt ones.
 
@@ -122,6 +127,11 @@ class VectorQuantizer(nn.Module):
         else:
             self.weight = nn.Parameter(start)
 
+    def _rows(self, z: Tensor) -> Tensor:
+        if z.shape[-1:] != (self.dim,):
+            raise ValueError(f"vectors must have {self.dim} numbers, got shape {tuple(z.shape)}")
+        return z.detach().reshape(-1, self.dim)
+
     @property
     def codebook(self) -> Float[Tensor, "n_codes dim"]:
         """The codes."""
@@ -136,10 +146,8 @@ class VectorQuantizer(nn.Module):
         ValueError
             Vectors of another length.
         """
-        if z.shape[-1] != self.dim:
-            raise ValueError(f"vectors must have {self.dim} numbers, got shape {tuple(z.shape)}")
         codebook = self.codebook.to(torch.promote_types(self.codebook.dtype, torch.float32))
-        rows = z.reshape(-1, self.dim).to(codebook.dtype)
+        rows = self._rows(z).to(codebook.dtype)
         offset = codebook.square().sum(1) / 2
         step = max(1, _CHUNK_ENTRIES // self.n_codes)
         with torch.autocast(z.device.type, enabled=False):  # half precision would confuse near codes
@@ -160,37 +168,45 @@ class VectorQuantizer(nn.Module):
             Vectors of another length.
         """
         codes = self.encode(z)
-        nearest = self.decode(codes).to(z.dtype)
+        precise = torch.promote_types(z.dtype, torch.float32)  # sums of squares overflow in half precision
+        nearest, near = self.decode(codes).to(precise), z.to(precise)
         size = max(1, z.numel())  # an empty batch costs nothing
-        codebook = (nearest - z.detach()).square().sum() / size
-        commitment = (z - nearest.detach()).square().sum() / size
+        codebook = (nearest - near.detach()).square().sum() / size
+        commitment = (near - nearest.detach()).square().sum() / size
         if self.ema:
             loss = self.beta * commitment
         elif self.beta_on == "codebook":
             loss = commitment + self.beta * codebook
         else:
             loss = codebook + self.beta * commitment
-        finite = (
-            z.detach().isfinite().all(-1).flatten()
-        )  # one infinite vector would spoil a moving average for good
+        rows = self._rows(z).to(self.usage.dtype)
+        finite = _are_finite(rows)  # one infinite vector would spoil a moving average for good
         counts = torch.zeros_like(self.usage).index_add_(0, codes.flatten(), finite.to(self.usage.dtype))
         if self.training:
-            rows = torch.where(finite[:, None], z.detach().reshape(-1, self.dim), 0)
-            self._follow(rows, codes.flatten(), counts)
+            self._follow(torch.where(finite[:, None], rows, 0), codes.flatten(), counts)
         shares = counts / counts.sum().clamp(min=1)
         perplexity = torch.exp(-torch.xlogy(shares, shares).sum())
         return Quantized(
-            z + (nearest - z).detach(), codes, loss, perplexity, (counts > 0).to(shares.dtype).mean()
+            z + (nearest.to(z.dtype) - z).detach(),
+            codes,
+            loss,
+            perplexity,
+            (counts > 0).to(shares.dtype).mean(),
         )
 
     @torch.no_grad()
     def _follow(self, z: Tensor, codes: Tensor, counts: Tensor) -> None:
         """Bring the moving averages up to date."""
-        kept = torch.where((counts == 0) & (self.usage < _RARE), 1.0, self.decay)
+        unused = torch.where(self.usage < _RARE, 1.0, (_RARE / 2 / self.usage).clamp(min=self.decay))
+        kept = torch.where(counts == 0, unused, self.decay)
         self.usage.mul_(kept).add_(counts, alpha=1 - self.decay)
         if self.ema:
-            sums = torch.zeros_like(self.sums).index_add_(0, codes, z.to(self.sums.dtype))
+            sums = torch.zeros_like(self.sums).index_add_(0, codes, z)
             self.sums.mul_(kept[:, None]).add_(sums, alpha=1 - self.decay)
+
+    def _finite(self, z: Tensor) -> Tensor:
+        rows = self._rows(z)
+        return rows[_are_finite(rows.to(self.usage.dtype))]
 
     @torch.no_grad()
     def fit_codes(self, z: Float[Tensor, "*batch dim"], random_state: RandomState = None) -> None:
@@ -199,17 +215,18 @@ class VectorQuantizer(nn.Module):
         Parameters
         ----------
         z : Tensor, shape (..., dim)
-            At least ``n_codes`` vectors; fewer distinct ones leave codes in the same place, with a warning.
+            At least ``n_codes`` finite vectors (others are left out); fewer distinct ones leave codes in the same
+            place, with a warning.
 
         Raises
         ------
         ValueError
-            Too few vectors.
+            Too few vectors, or vectors of another length.
         """
-        rows = z.detach().reshape(-1, self.dim)
+        rows = self._finite(z)
         if len(rows) < self.n_codes:
             raise ValueError(
-                f"{self.n_codes} codes need at least as many vectors to start from, got {len(rows)}"
+                f"{self.n_codes} codes need at least as many vectors to start from, got {len(rows)} finite ones"
             )
         kmeans: Any = KMeans(self.n_codes, n_init=1, random_state=root_seed(random_state))
         centres = kmeans.fit(rows.double().cpu().numpy()).cluster_centers_
@@ -230,7 +247,7 @@ class VectorQuantizer(nn.Module):
         Parameters
         ----------
         z : Tensor, shape (..., dim)
-            Drawn from with repetition.
+            The finite ones are drawn from, with repetition.
         below : float
             Vectors a batch (``usage``) under which a code counts as dead.
         generator : torch.Generator, optional
@@ -239,12 +256,14 @@ class VectorQuantizer(nn.Module):
         Raises
         ------
         ValueError
-            No vectors to draw from.
+            No vectors to draw from, vectors of another length, or ``below`` under 0.
         """
-        dead = (self.usage < float(below)).nonzero()[:, 0]
-        rows = z.detach().reshape(-1, self.dim)
+        dead = (self.usage < float(check_in_range(below, "below", low=0))).nonzero()[:, 0]
+        rows = self._finite(z)
         if len(dead) and not len(rows):
-            raise ValueError("there are no vectors to restart dead codes from; give a batch with some")
+            raise ValueError(
+                "there are no vectors to restart dead codes from that are finite; give a batch with some"
+            )
         if len(dead):
             self._place(dead, rows[torch.randint(len(rows), dead.shape, generator=generator).to(z.device)])
         return len(dead)
