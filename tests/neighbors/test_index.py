@@ -291,3 +291,16 @@ def test_a_failed_fit_changes_nothing_and_labels_and_ids_stay_what_they_are():
             wrong()
         np.testing.assert_array_equal(index.labels, np.arange(20))
         np.testing.assert_array_equal(index.vectors, X)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e25])
+def test_cells_serve_any_unit_far_queries_and_few_rows(scale):
+    """Where all cells are looked into, in double precision beyond what squares of single precision hold."""
+    pytest.importorskip("faiss")
+    X, Q = points() * scale, points(5, seed=1) * scale
+    index = NeighborIndex("l2", kind="ivf", n_lists=5, n_probe=5).fit(X)
+    exact = NeighborIndex("l2", "blocked").fit(X)
+    for queries in (Q, 1e4 * Q):
+        np.testing.assert_array_equal(index.kneighbors(queries, 3)[1], exact.kneighbors(queries, 3)[1])
+    few = NeighborIndex("l2", kind="ivf", n_lists=30, n_probe=30).fit(X[:10])  # fewer rows than cells
+    np.testing.assert_array_equal(few.kneighbors(X[:10], 1)[1][:, 0], np.arange(10))

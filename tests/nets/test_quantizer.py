@@ -215,3 +215,7 @@ def test_starts_and_restarts_take_finite_vectors_of_the_right_length(ema):
         model.restart_dead(bad, below=np.inf)
     with pytest.raises(ValueError, match="below"):
         model.restart_dead(z, below=np.nan)
+
+
+def test_with_moving_averages_beta_is_on_the_only_term():
+    assert "beta=0.4 on commitment, ema=True" in repr(VectorQuantizer(4, 2, ema=True))

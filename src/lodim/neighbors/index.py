@@ -20,13 +20,14 @@ import numpy as np
 from jaxtyping import Float
 
 from lodim.neighbors.queries import safe_scale
-from lodim.neighbors.search import by_difference, cells_index, nearest_of, search_block
+from lodim.neighbors.search import by_difference, cells_index, nearest_of, search_block, single_unit
 from lodim.validation import check_choice, check_in_range, check_matrix
 
 __all__ = ["NeighborIndex"]
 
 _ENTRIES = 1 << 24  # of the lists held at a time
 _FARTHEST = 1e100  # in units of the rows
+_FAR_OFF = 1e3  # in widths of the rows
 
 
 class NeighborIndex:
@@ -37,12 +38,12 @@ class NeighborIndex:
     metric : {"cosine", "l2"}
         1 - cos of the angle, or the Euclidean distance.
     backend : {"auto", "blocked", "faiss"}
-        What finds candidates; ``"auto"`` takes faiss where it is installed.
+        What finds the candidates of ``"flat"``; ``"auto"`` takes faiss where it is installed.
     kind : {"flat", "ivf"}
         Exact, or approximate by cells (needs faiss).
     n_lists, n_probe : int, optional
-        Cells of ``"ivf"``, and how many a query looks into; default: about the square root of the rows, and a sixteenth
-        of that.
+        Cells of ``"ivf"`` (at most the rows), and how many a query looks into; default: about the square root of the
+        rows, and a sixteenth of that.
 
     Attributes
     ----------
@@ -56,8 +57,6 @@ class NeighborIndex:
     ------
     ValueError
         An option that does not exist.
-    ImportError
-        faiss is asked for but not installed.
 
     Examples
     --------
@@ -217,6 +216,8 @@ class NeighborIndex:
         ------
         ValueError
             Queries that do not fit, or fewer than k rows left to find.
+        ImportError
+            faiss is asked for but not installed.
         """
         if not len(self):
             raise ValueError("the index is empty; add vectors first")
@@ -288,9 +289,14 @@ class NeighborIndex:
     ) -> tuple[np.ndarray, np.ndarray]:
         centre = rows.mean(0, dtype=np.float64)
         if self._cells is None:
-            centred = np.ascontiguousarray(rows - centre, dtype=np.float32)
+            self._unit = single_unit(rows - centre)
+            centred = np.ascontiguousarray((rows - centre) / self._unit, dtype=np.float32)
             self._cells = cells_index(centred, self.n_lists, self.n_probe)
-        _, found = self._cells.search(np.ascontiguousarray(Q - centre, dtype=np.float32), wanted)
+        queries = (
+            Q - centre
+        ) / self._unit  # far ones come nearer on their ray, which keeps the nearest cells
+        queries /= np.maximum(1, np.abs(queries).max(1, keepdims=True) / _FAR_OFF)
+        _, found = self._cells.search(np.ascontiguousarray(queries, dtype=np.float32), wanted)
         missing = (found < 0) | (found == own[:, None])
         dist = by_difference(Q, np.arange(len(Q)), rows, np.maximum(found, 0))
         return nearest_of(np.where(missing, np.inf, dist), np.maximum(found, 0), wanted)

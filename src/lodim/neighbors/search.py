@@ -20,7 +20,15 @@ from lodim.neighbors.pair_blocks import choose_dtype, stream_pairs
 from lodim.neighbors.reducers import TopK
 from lodim.validation import require
 
-__all__ = ["by_difference", "cells_index", "nearest_of", "pair_distances", "search", "search_block"]
+__all__ = [
+    "by_difference",
+    "cells_index",
+    "nearest_of",
+    "pair_distances",
+    "search",
+    "search_block",
+    "single_unit",
+]
 
 _CHUNK_ENTRIES = 1 << 22
 _PRODUCT_FEATURES = 64
@@ -257,14 +265,17 @@ def _flat_candidates(Q: np.ndarray, X: np.ndarray, wanted: int) -> tuple[np.ndar
     """Squared distances and rows of the nearest by faiss, centred on the queries as the blocks are."""
     centre = Q.mean(0, dtype=np.float64)
     rows, queries = X - centre, Q - centre
-    largest = max(np.abs(Z).max(initial=0) for Z in (rows, queries))
-    unit = (
-        float(2.0 ** np.floor(np.log2(largest))) if largest else 1.0
-    )  # squares in single precision overflow early
+    unit = single_unit(rows, queries)
     index = require("faiss", "faiss").IndexFlatL2(X.shape[1])
     index.add(np.ascontiguousarray(rows / unit, dtype=np.float32))
     fast, found = index.search(np.ascontiguousarray(queries / unit, dtype=np.float32), wanted)
     return fast.astype(np.float64) * unit**2, found.astype(np.int64)
+
+
+def single_unit(*sets: Float[np.ndarray, "_ features"]) -> float:
+    """A power of two near the largest entry: measured in it, nothing overflows in the single precision of faiss."""
+    largest = max(float(np.abs(rows).max(initial=0)) for rows in sets)
+    return float(2.0 ** np.floor(np.log2(largest))) if largest else 1.0
 
 
 def _kdtree(X: np.ndarray, k: int, query_idx: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -277,9 +288,17 @@ def _kdtree(X: np.ndarray, k: int, query_idx: np.ndarray) -> tuple[np.ndarray, n
 def cells_index(
     rows: Float[np.ndarray, "n features"], n_lists: int | None = None, n_probe: int | None = None
 ) -> Any:
-    """A faiss index of cells (IVF) over single-precision rows: about sqrt(n) cells, a sixteenth of them looked into."""
+    """A faiss index of cells (IVF) over single-precision rows: about sqrt(n) cells, a sixteenth of them looked into.
+
+    Parameters
+    ----------
+    n_lists : int, optional
+        Cells; never more than rows.
+    n_probe : int, optional
+        Cells that a query looks into.
+    """
     faiss = require("faiss", "faiss")
-    n_lists = max(1, int(np.sqrt(len(rows)))) if n_lists is None else n_lists
+    n_lists = max(1, int(np.sqrt(len(rows)))) if n_lists is None else min(n_lists, len(rows))
     index = faiss.IndexIVFFlat(faiss.IndexFlatL2(rows.shape[1]), rows.shape[1], n_lists)
     index.train(rows)
     index.nprobe = max(1, n_lists // 16) if n_probe is None else n_probe
@@ -290,7 +309,8 @@ def cells_index(
 def _faiss(
     X: np.ndarray, k: int, query_idx: np.ndarray, *, cells: bool, options: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
-    rows = np.ascontiguousarray(X - X.mean(0), dtype=np.float32)
+    centred = X - X.mean(0)
+    rows = np.ascontiguousarray(centred / single_unit(centred), dtype=np.float32)
     if cells:
         index = cells_index(rows, options.get("n_lists"), options.get("n_probe"))
     else:

@@ -118,7 +118,8 @@ class VectorQuantizer(nn.Module):
         self.n_codes = int(check_in_range(n_codes, "n_codes", low=1, integer=True))
         self.dim = int(check_in_range(dim, "dim", low=1, integer=True))
         self.beta = float(check_in_range(beta, "beta", low=0))
-        self.beta_on = check_choice(beta_on, ("codebook", "commitment"), "beta_on")
+        beta_on = check_choice(beta_on, ("codebook", "commitment"), "beta_on")
+        self.beta_on = "commitment" if ema else beta_on
         self.ema, self.decay = ema, float(check_in_range(decay, "decay", low=0, high=1))
         start = torch.empty(self.n_codes, self.dim).uniform_(-1 / self.n_codes, 1 / self.n_codes)
         self.register_buffer("usage", torch.ones(self.n_codes))
