@@ -195,6 +195,8 @@ def test_copies_answer_the_same(kind):
     for other in (copy.deepcopy(index), pickle.loads(pickle.dumps(index))):
         for a, b in zip(found, other.kneighbors(Q, 3)):
             np.testing.assert_array_equal(a, b)
+        with pytest.raises(ValueError, match="read-only"):
+            other.vectors[0] = 0
     with pytest.raises(ValueError, match="read-only"):
         index.vectors[0] = 0
     taken = index.take([0])

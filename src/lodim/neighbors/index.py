@@ -87,10 +87,17 @@ class NeighborIndex:
         order = np.argsort(ids)  # neighbours equally far go by row, and so by id
         self.vectors, self.ids = vectors[order], ids[order]
         self.labels = None if labels is None else labels[order]
-        for array in (self.vectors, self.ids):
-            array.setflags(write=False)  # what is searched is worked out from them once
+        self._protect()
         self._rows: np.ndarray | None = None
         self._cells: Any = None
+
+    def _protect(self) -> None:
+        for array in (self.vectors, self.ids):
+            array.setflags(write=False)  # what is searched is worked out from them once
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._protect()  # which copies of arrays forget
 
     def __len__(self) -> int:
         return len(self.ids)
