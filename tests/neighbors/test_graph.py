@@ -79,6 +79,13 @@ def test_the_unit_does_not_matter(cloud, scale):
     np.testing.assert_allclose(scaled.dist, graph.dist * scale, rtol=1e-9)
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e25])
+def test_faiss_serves_units_beyond_its_precision(cloud, scale):
+    pytest.importorskip("faiss")
+    graph, scaled = (NeighborGraph.from_data(X, 5, backend="faiss") for X in (cloud, cloud * scale))
+    np.testing.assert_array_equal(graph.idx, scaled.idx)
+
+
 def test_tiny_gaps_beside_a_large_extent_keep_their_distance():
     X = np.array([[0.0], [1e-200], [3e-200], [1.0]])
     graph = NeighborGraph.from_data(X, 1)
