@@ -120,6 +120,7 @@ def test_calibrated_predictions_have_small_errors_and_true_ones_none():
         ([0.5, 0.5], [1, 2], "outcomes, 0 or 1"),
         ([0.5, 0.5], [1, 0, 1], "3 entries"),
         ([[0.5, 0.5]], [1], "one probability a sample"),
+        (np.ma.masked_array([0.5, 0.5], [0, 1]), [1, 0], "masked"),
         ([0.5], [1], "2 bins need at least as many samples, got 1"),
     ],
 )

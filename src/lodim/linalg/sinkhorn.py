@@ -184,5 +184,5 @@ def _plan(
 
 def _error(plan: Tensor, rows: Tensor, columns: Tensor) -> float:
     plan = plan.detach()
-    off = [(plan.sum(axis) - sums).abs().sum(-1).max() for axis, sums in ((-1, rows), (-2, columns))]
+    off = [(plan.sum(axis) - sums.detach()).abs().sum(-1).max() for axis, sums in ((-1, rows), (-2, columns))]
     return float(torch.stack(off).max().nan_to_num(nan=torch.inf))

@@ -33,7 +33,7 @@ __all__ = ["psnr", "ssim"]
 _WINDOW, _SIGMA, _K1, _K2 = 11, 1.5, 0.01, 0.03
 
 
-def psnr(images: Any, reference: Any, *, data_range: int | float = 1.0) -> Any:
+def psnr(images: Any, reference: Any, *, data_range: int | float | np.number = 1.0) -> Any:
     """Peak signal-to-noise ratio in decibel, infinite for equal images.
 
     Parameters
@@ -57,7 +57,7 @@ def psnr(images: Any, reference: Any, *, data_range: int | float = 1.0) -> Any:
     return _out(-10 * (x - y).square().mean((-3, -2, -1)).log10(), images)
 
 
-def ssim(images: Any, reference: Any, *, data_range: int | float = 1.0) -> Any:
+def ssim(images: Any, reference: Any, *, data_range: int | float | np.number = 1.0) -> Any:
     """Structural similarity, 1 for equal images.
 
     Parameters
@@ -100,9 +100,9 @@ def ssim(images: Any, reference: Any, *, data_range: int | float = 1.0) -> Any:
 
 
 def _checked(
-    images: Any, reference: Any, data_range: int | float
+    images: Any, reference: Any, data_range: int | float | np.number
 ) -> tuple[Float[Tensor, ...], Float[Tensor, ...]]:
-    """Both as doubles of shape (..., channels, h, w), in units of the range, whose square may overflow in its own type."""
+    """Both as doubles of shape (..., channels, h, w), in units of the range (its square may overflow in its type)."""
     if not 0 < data_range < np.inf:
         raise ValueError(f"data_range must be positive, got {data_range}")
     given = [computable(z, name) for z, name in ((images, "images"), (reference, "reference"))]
