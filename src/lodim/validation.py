@@ -224,10 +224,12 @@ def check_labels(y: Any, n_samples: int, *, name: str = "y") -> np.ndarray:
     Raises
     ------
     ValueError
-        Wrong shape or length, or missing values.
+        Wrong shape or length, or missing or masked values.
     """
     if hasattr(y, "detach"):
-        y = y.detach().cpu().numpy()
+        y = y.detach().cpu()
+        y = (y.double() if y.is_floating_point() else y).numpy()  # NumPy has no bfloat16
+    check_unmasked(y, name)
     array = np.asarray(y)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]

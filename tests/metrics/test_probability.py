@@ -35,6 +35,9 @@ def test_more_clusters_than_classes_and_errors():
         clustering_accuracy([1, 2, 3], [1, 2])
     with pytest.raises(ValueError, match="missing"):
         clustering_accuracy([1.0, np.nan], [1, 2])
+    with pytest.raises(ValueError, match="masked"):
+        clustering_accuracy([1, 2], np.ma.masked_array([1, 2], [0, 1]))
+    assert clustering_accuracy(torch.tensor([1.0, 0]).bfloat16(), ["a", "b"]) == 1
 
 
 probabilities = st.lists(

@@ -162,6 +162,8 @@ def test_what_is_refused(distance):
         distance(torch.zeros(0, 3), x)
     with pytest.raises(ValueError, match="bandwidth must be positive"):
         mmd_rbf(x, x, bandwidth=0.0)
+    with pytest.raises(ValueError, match="overflow"):
+        kid(1e120 * x, x)
 
 
 @pytest.mark.parametrize("unit", [2.0**-600, 2.0**600])

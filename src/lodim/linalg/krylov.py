@@ -446,7 +446,7 @@ def _lower(A: Any, omega: int | float) -> tuple[np.ndarray, Callable[..., Any]]:
             f"row {int((diagonal == 0).argmax())} has a zero on the diagonal; reorder the equations"
         )
     lower = scipy.sparse.tril(matrix, -1) + scipy.sparse.diags_array(diagonal / omega)
-    factor = linalg.splu(lower.tocsc(), permc_spec="NATURAL", diag_pivot_thresh=0.0)
+    factor: Any = linalg.splu(lower.tocsc(), permc_spec="NATURAL", diag_pivot_thresh=0.0)
 
     def solve(r: Any, trans: str = "N") -> Any:
         if np.iscomplexobj(r) and not np.iscomplexobj(matrix):  # SuperLU takes one kind

@@ -130,17 +130,12 @@ class FrechetDistance:
         return self
 
     def __call__(self, samples: Any) -> TwoSample:
-        """Distance of these samples, shape (n, ...), to the reference.
+        """Distance of these samples, shape (n, ...), to the reference; warns as :meth:`fit`.
 
         Raises
         ------
         ValueError
             Fewer than 2 samples, features that are not finite, or another number of them than the reference's.
-
-        Warns
-        -----
-        UserWarning
-            Fewer samples than twice the number of features.
         """
         rows = self._rows(samples, "samples", 2)
         if rows.shape[1] != len(self.moments_.mean):

@@ -28,6 +28,7 @@ M. Oquab, Revisiting classifier two-sample tests, arXiv 1610.06545.
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import replace
 from typing import Any
@@ -212,7 +213,8 @@ def mmd_rbf(
 def kid(samples: Any, reference: Any, *, random_state: RandomState = 0) -> TwoSample:
     """Squared maximum mean discrepancy with the cubic kernel of the kernel inception distance, unbiased.
 
-    Give features of samples, not samples: the figure has no scale of its own. Input as for :func:`mmd_rbf`.
+    Give features of samples, not samples: the figure has no scale of its own. Input as for :func:`mmd_rbf`;
+    features whose sixth powers overflow are refused.
     """
     x, y = as_pair(samples, reference, 2, 4)
     return measured("kid", _cubic_mmd, x, y, random_state)
@@ -223,7 +225,10 @@ def _cubic_mmd(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:
     within = [
         (_cubic_sum(z, z) - _cubic(z.square().sum(1), z).sum()) / (len(z) * (len(z) - 1)) for z in (x, y)
     ]
-    return float(within[0] + within[1] - 2 * _cubic_sum(x, y) / (n * m))
+    value = float(within[0] + within[1] - 2 * _cubic_sum(x, y) / (n * m))
+    if not math.isfinite(value):
+        raise ValueError("cubes of products overflow; give features of a moderate unit")
+    return value
 
 
 def _cubic(products: Float[Tensor, ...], rows: Float[Tensor, "m d"]) -> Tensor:
