@@ -228,7 +228,7 @@ def check_labels(y: Any, n_samples: int, *, name: str = "y") -> np.ndarray:
     """
     if hasattr(y, "detach"):
         y = y.detach().cpu()
-        y = (y.double() if y.is_floating_point() else y).numpy()  # NumPy has no bfloat16
+        y = (y.float() if "bfloat16" in str(y.dtype) else y).numpy()  # NumPy has no bfloat16
     check_unmasked(y, name)
     array = np.asarray(y)
     if array.ndim == 2 and array.shape[1] == 1:
