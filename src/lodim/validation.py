@@ -153,11 +153,7 @@ def check_matrix(
         X = X.detach().cpu().numpy()
     if hasattr(X, "tocsr"):
         raise TypeError(f"{name} is sparse, and sparse input is not supported; use {name}.toarray()")
-    if np.ma.is_masked(X):
-        n_masked = int(np.ma.count_masked(X))
-        raise ValueError(
-            f"{name} has {n_masked} masked entries; drop those rows, or impute them with {name}.filled(...)"
-        )
+    check_unmasked(X, name)
     try:
         is_complex = np.iscomplexobj(X)
         array = np.asarray(X, dtype=None if is_complex else dtype)
@@ -188,6 +184,21 @@ def check_matrix(
     return check_array(array, dtype=dtype, ensure_min_samples=min_rows)
 
 
+def check_unmasked(X: Any, name: str) -> None:
+    """Refuse masked entries, which a plain array would hold as if they were numbers.
+
+    Raises
+    ------
+    ValueError
+        Some entries are masked.
+    """
+    if np.ma.is_masked(X):
+        raise ValueError(
+            f"{name} has {int(np.ma.count_masked(X))} masked entries; drop those rows, or impute them with "
+            f"{name}.filled(...)"
+        )
+
+
 def _raise_if_not_finite(array: np.ndarray, name: str, columns: Sequence[Any] | None) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         total = array.sum(dtype=np.float64)
@@ -213,10 +224,12 @@ def check_labels(y: Any, n_samples: int, *, name: str = "y") -> np.ndarray:
     Raises
     ------
     ValueError
-        Wrong shape or length, or missing values.
+        Wrong shape or length, or missing or masked values.
     """
     if hasattr(y, "detach"):
-        y = y.detach().cpu().numpy()
+        y = y.detach().cpu()
+        y = (y.float() if "bfloat16" in str(y.dtype) else y).numpy()  # NumPy has no bfloat16
+    check_unmasked(y, name)
     array = np.asarray(y)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]

@@ -200,3 +200,60 @@ def test_errors():
         sor(A, b, omega=2.0)
     with pytest.raises(ValueError, match="row 1 has a zero on the diagonal"):
         ssor_preconditioner(np.array([[1.0, 1], [1, 0]]))
+
+
+@pytest.mark.parametrize("solve", [conjugate_gradient, minres, gmres, sor])
+@pytest.mark.parametrize("unit", [2.0**-600, 2.0**600])
+def test_units_of_the_right_hand_side_do_not_matter(solve, unit):
+    A, b = grid(4), draw(16)
+    expected, found = solve(A, b), solve(A, unit * b)
+    assert found.converged
+    np.testing.assert_allclose(found.x / unit, expected.x, rtol=1e-12)
+    if solve is conjugate_gradient:
+        both = solve(torch.from_numpy(A.toarray()), torch.from_numpy(np.stack([b, unit * b])))
+        torch.testing.assert_close(both.x[1] / unit, both.x[0], rtol=1e-12, atol=0)
+        assert both.converged
+
+
+def test_half_precision_is_summed_in_double():
+    A, b = torch.from_numpy(grid(3).toarray()), torch.from_numpy(1000 * draw(9))  # squares overflow
+    found = conjugate_gradient(A.half(), b.half(), tol=1e-2)
+    assert found.converged
+    torch.testing.assert_close(found.x.double(), torch.linalg.solve(A, b), rtol=0.05, atol=20)
+    assert minres(grid(3), b.half().numpy(), tol=1e-8).converged  # its own iterates are no halves
+
+
+def test_complex_right_hand_sides_and_hermitian_matrices():
+    A, b = grid(4), draw(16) + 1j * draw(16, 1)
+    turned = scipy.sparse.diags_array([0.5j, -0.5j], offsets=[1, -1], shape=(16, 16))
+    hermitian = (4 * scipy.sparse.eye_array(16) + laplacian(16) + turned).tocsr()
+    np.testing.assert_allclose(A @ sor(A, b, tol=1e-8).x, b, atol=1e-6)
+    found = conjugate_gradient(A, b, preconditioner=ssor_preconditioner(A), tol=1e-8)
+    np.testing.assert_allclose(A @ found.x, b, atol=1e-6)
+    quick = conjugate_gradient(hermitian, b, preconditioner=ssor_preconditioner(hermitian))
+    assert quick.n_iter < conjugate_gradient(hermitian, b).n_iter
+    for system in ((A, b), (hermitian, b.real)):
+        with pytest.raises(ValueError, match="real systems only"):
+            minres(*system)
+
+
+def test_tensors_of_mixed_kinds_meet_in_the_wider():
+    A, b = torch.tensor([[2.0, 1], [1, 2]]), torch.tensor([2, 4])
+    assert conjugate_gradient(A, b).x.tolist() == pytest.approx([0, 2])
+    assert conjugate_gradient(A.double(), b.float()).x.dtype == torch.float64
+    assert conjugate_gradient(A.to(torch.complex64), b.float()).x.dtype == torch.complex64
+    assert conjugate_gradient(A, torch.zeros(0, 2)).converged
+    for other in (A.numpy(), scipy.sparse.csr_array(A.numpy())):
+        with pytest.raises(TypeError, match="tensor or a function where b is a tensor"):
+            conjugate_gradient(other, b)
+
+
+@pytest.mark.parametrize("x0", [np.ones((4, 1)), np.ones(3), np.full(4, np.nan)])
+def test_starts_and_masks_are_checked(x0):
+    for solve in (conjugate_gradient, minres, gmres, sor):
+        with pytest.raises(ValueError, match="x0 must be a finite vector of 4"):
+            solve(grid(2), np.ones(4), x0)
+        with pytest.raises(ValueError, match="masked"):
+            solve(grid(2), np.ma.masked_array(np.ones(4), [0, 1, 0, 0]))
+    with pytest.raises(ValueError, match="x0 must be finite"):
+        conjugate_gradient(torch.eye(4), torch.ones(4), torch.full((4,), torch.nan))

@@ -1,6 +1,7 @@
 """Streaming moments against two passes, in any split and any order, near zero and far from it."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -86,8 +87,29 @@ def test_precisions_and_errors():
         one.update(X[0])
     with pytest.raises(ValueError, match="finite"):
         one.update(np.full((2, 3), np.inf))
+    with pytest.raises(ValueError, match="squares overflow"):
+        one.update(np.array([[1e200], [-1e200]]) * np.ones(3))
+    with pytest.raises(ValueError, match="squares overflow"):
+        one.merge(StreamingMoments().update(np.full((1, 3), 1e200)))
+    with pytest.raises(ValueError, match="real"):
+        one.update(X + 1j)
+    with pytest.raises(ValueError, match="masked"):
+        one.update(np.ma.masked_array(X, X > 0))
     assert one.count == 1
+    np.testing.assert_array_equal(one.mean, X[0])
     with pytest.raises(ValueError, match="no rows so far"):
         ClassMoments().within()
     with pytest.raises(ValueError, match="one a row"):
         ClassMoments().update(X, [1, 2])
+
+
+def test_labels_of_any_kind_in_their_order_and_none_is_lost():
+    for labels in (["b", "a", "b"], pd.Series(["b", "a", "b"]), np.array(["b", "a", "b"], dtype=object)):
+        assert list(ClassMoments().update(X[:3], labels).by_class) == ["b", "a"]
+    whole = ClassMoments().update(X[:2], [1, 0])
+    for labels in ([1.0, np.nan], ["a", None]):
+        with pytest.raises(ValueError, match="missing"):
+            whole.update(X[:2], labels)
+    with pytest.raises(ValueError, match="finite"):
+        whole.update(np.array([[1.0, 1, 1], [np.nan, 1, 1]]), [1, 0])
+    assert whole.total().count == 2  # of a batch that is refused nothing is taken in

@@ -70,7 +70,13 @@ def test_errors():
     with pytest.raises(ValueError, match=r"not positive definite, even with 0\.0001"):
         safe_cholesky(np.diag([1.0, -1.0]))
     assert safe_cholesky(np.diag([1.0, -0.01]), max_jitter=1.0).jitter > 0.01
+    beyond = np.array([[1, 1 + 5e-5], [1 + 5e-5, 1]])  # between the last power of ten and the largest jitter
+    assert safe_cholesky(beyond).jitter == pytest.approx(1e-4)
+    assert safe_cholesky(beyond.astype(">f4")).jitter == pytest.approx(1e-4)
+    assert "jitter up to 0" in str(safe_cholesky(np.zeros((0, 2, 2))))
     for function in (psd_sqrt, safe_cholesky):
+        with pytest.raises(ValueError, match="masked"):
+            function(np.ma.masked_array(np.eye(2), np.eye(2)))
         with pytest.raises(ValueError, match=r"square.*\(2, 3\)"):
             function(np.ones((2, 3)))
         with pytest.raises(ValueError, match="finite"):

@@ -59,6 +59,22 @@ def test_forbidden_entries_and_empty_marginals():
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
+def test_padding_is_as_if_it_were_not_there(symmetric):
+    S = torch.from_numpy(draw(5, 5))
+    S = (S + S.mT).requires_grad_()
+    kept = torch.arange(5) != 2
+    a = kept.double().requires_grad_()
+    padded = torch.where(kept[:, None] & kept, S, -torch.inf)
+    options = {"b": None if symmetric else a, "symmetric": symmetric, "tol": 1e-9, "n_iter": 2000}
+    found = sinkhorn(padded, 1.0, a, **options)
+    alone = sinkhorn(S[kept][:, kept], 1.0, symmetric=symmetric, tol=1e-9, n_iter=2000)
+    torch.testing.assert_close(found.plan[kept][:, kept], alone.plan)
+    assert found.plan.sum().item() == pytest.approx(4)
+    for slope in torch.autograd.grad(found.plan.square().sum(), (S, a)):
+        assert bool(slope.isfinite().all())
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
 def test_gradients(symmetric):
     S = torch.from_numpy(draw(2, 3, 3)).requires_grad_()
     weight = torch.from_numpy(draw(3, 3, seed=1))
@@ -92,6 +108,9 @@ def test_precisions_and_errors_of_sinkhorn():
         ("without NaN", (np.zeros((0, 3)), 1.0), {}),
         ("real numbers", (S + 1j, 1.0), {}),
         ("without NaN", (np.full((2, 2), np.nan), 1.0), {}),
+        ("or infinity", (np.where(S > 0, np.inf, S), 1.0), {}),
+        ("one total", (S, 1.0, np.full(4, 1e-9), np.full(4, 2e-9)), {}),
+        ("4 nonnegative numbers, one set a matrix", (S, 1.0, np.ones((2, 4))), {}),
         ("one total", (S, 1.0, np.ones(4), np.full(4, 2.0)), {}),
         ("4 nonnegative", (S, 1.0, -np.ones(4)), {}),
         ("square scores", (S[:3], 1.0), {"symmetric": True}),
@@ -129,6 +148,10 @@ def test_seeds_and_errors_of_the_decomposition():
         randomised_svd(A, 241)
     with pytest.raises(ValueError, match="must be a matrix"):
         randomised_svd(A[0], 1)
+    with pytest.raises(ValueError, match="n_passes must be at least 0"):
+        randomised_svd(torch.tensor(A), 1, n_passes=-1)
+    with pytest.raises(ValueError, match="masked"):
+        randomised_svd(np.ma.masked_array(A, A > 0), 1)
     for bad in (np.full((3, 3), np.nan), np.full((300, 300), np.inf), torch.full((3, 3), torch.nan)):
         with pytest.raises(ValueError, match=r"NaN|infinity|finite"):
             randomised_svd(bad, 1)

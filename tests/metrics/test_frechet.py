@@ -90,3 +90,13 @@ def test_features_of_a_classifier(digits):
     )
     with pytest.raises(ValueError, match="single class"):
         ClassifierFeatures.fit(X[:5], np.ones(5))
+
+
+@pytest.mark.parametrize("unit", [2.0**-333, 2.0**333])
+def test_the_square_of_the_unit_is_all_that_a_unit_changes(unit):
+    x, y = draw(60), draw(80, seed=1)
+    found = frechet_distance(unit * x, unit * y)
+    expected = frechet_distance(x, y)
+    assert (found.value / unit**2, found.floor / unit**2) == pytest.approx((expected.value, expected.floor))
+    with pytest.raises(ValueError, match="squares overflow"):
+        frechet_distance(2.0**700 * x, 2.0**700 * y)

@@ -82,3 +82,23 @@ def test_errors(images):
         psnr(images, images, data_range=0)
     with pytest.raises(ValueError, match="one shape"):
         psnr(np.zeros((0, 1, 12, 12)), np.zeros((0, 1, 12, 12)))
+
+
+def test_bytes_and_units_of_any_size(images):
+    x, y = (np.round(255 * images) / 255).astype(np.float64)
+    as_bytes = [np.round(255 * z).astype(np.uint8) for z in (x, y)]
+    for figure in (psnr, ssim):
+        expected = pytest.approx(figure(x, y), rel=1e-10)
+        assert figure(*as_bytes, data_range=np.uint8(255)) == expected  # 255 squared is 1 in bytes
+        for unit in (1e-200, 1e200):
+            assert figure(unit * x, unit * y, data_range=unit) == expected
+        assert figure(x, torch.tensor(y, requires_grad=True)) == expected
+        with pytest.raises(ValueError, match=r"whole numbers differ by more than data_range=1\.0"):
+            figure(*as_bytes)
+        for bad, message in (
+            (x + 1j, "real"),
+            (np.ma.masked_array(x, x > 0.5), "masked"),
+            (x + np.inf, "finite"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                figure(bad, y)

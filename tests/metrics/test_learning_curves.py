@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from lodim.metrics import LearningCurve, learning_curve_exponent
 
@@ -56,11 +57,15 @@ def test_few_sizes_and_errors():
     two = learning_curve_exponent([10, 100], [1, 0.1])
     assert two.exponent == pytest.approx(1)
     assert math.isnan(two.standard_error)
+    tensors = torch.tensor([10.0, 100]).bfloat16(), torch.tensor([1, 0.1], requires_grad=True)
+    assert learning_curve_exponent(*tensors).exponent == pytest.approx(1)
+    with pytest.raises(ValueError, match="masked"):
+        learning_curve_exponent(np.ma.masked_array([10, 100, 1000], [0, 0, 1]), [1, 0.1, 5])
     late = learning_curve_exponent([1, 10, 100, 1000], [9, 1, 0.1, 0.01], n_min=10)
     assert (late.n_sizes, late.exponent) == (3, pytest.approx(1))
     with pytest.raises(ValueError, match="error must be positive"):
         learning_curve_exponent([10, 100], [1, 0])
-    with pytest.raises(ValueError, match="n must be positive and finite"):
+    with pytest.raises(ValueError, match=r"n must be positive and finite.* got inf"):
         learning_curve_exponent([10, np.inf], [1, 1])
     with pytest.raises(ValueError, match="two different sizes, got 1"):
         learning_curve_exponent([10, 10], [1, 2])

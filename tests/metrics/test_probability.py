@@ -35,6 +35,9 @@ def test_more_clusters_than_classes_and_errors():
         clustering_accuracy([1, 2, 3], [1, 2])
     with pytest.raises(ValueError, match="missing"):
         clustering_accuracy([1.0, np.nan], [1, 2])
+    with pytest.raises(ValueError, match="masked"):
+        clustering_accuracy([1, 2], np.ma.masked_array([1, 2], [0, 1]))
+    assert clustering_accuracy(torch.tensor([1.0, 0]).bfloat16(), ["a", "b"]) == 1
 
 
 probabilities = st.lists(
@@ -120,6 +123,7 @@ def test_calibrated_predictions_have_small_errors_and_true_ones_none():
         ([0.5, 0.5], [1, 2], "outcomes, 0 or 1"),
         ([0.5, 0.5], [1, 0, 1], "3 entries"),
         ([[0.5, 0.5]], [1], "one probability a sample"),
+        (np.ma.masked_array([0.5, 0.5], [0, 1]), [1, 0], "masked"),
         ([0.5], [1], "2 bins need at least as many samples, got 1"),
     ],
 )

@@ -106,3 +106,21 @@ def test_copies_are_told_from_new_samples():
     assert memorisation_gap(train, test, test).share == 0.5
     assert MemorisationGap.from_json(copied.to_json()) == copied
     assert "nearer to training points" in str(copied)
+
+
+@pytest.mark.parametrize("unit", [2.0**-600, 2.0**600])
+def test_units_do_not_matter(unit):
+    x, y = draw(30), draw(40, shift=0.3, seed=1)
+    for figure in (precision_recall, density_coverage):
+        assert figure(unit * x, unit * y) == figure(x, y)
+    assert mode_coverage(unit * x, unit * y[:4], 1.5 * unit) == mode_coverage(x, y[:4], 1.5)
+    gap, found = memorisation_gap(x, y[:20], y), memorisation_gap(unit * x, unit * y[:20], unit * y)
+    assert (found.value, found.to_train, found.share) == (unit * gap.value, unit * gap.to_train, gap.share)
+
+
+def test_an_outlier_that_drowns_the_balls_is_said(recwarn):
+    x, y = draw(30), draw(40, seed=1)
+    precision_recall(x, np.vstack([y, np.full(4, 1e3)]))
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="rounding decides what they hold"):
+        precision_recall(x, np.vstack([y, np.full(4, 1e8)]))

@@ -162,6 +162,8 @@ def test_what_is_refused(distance):
         distance(torch.zeros(0, 3), x)
     with pytest.raises(ValueError, match="bandwidth must be positive"):
         mmd_rbf(x, x, bandwidth=0.0)
+    with pytest.raises(ValueError, match="overflow"):
+        kid(1e120 * x, x)
 
 
 @pytest.mark.parametrize("unit", [2.0**-600, 2.0**600])
@@ -177,3 +179,17 @@ def test_shifts_far_from_zero_are_seen():
     assert mmd_rbf(x, x + 2).p_value == pytest.approx(1 / 201)
     with pytest.raises(ValueError, match="at most 100"):
         sliced_wasserstein(x, x, p=float("inf"))
+
+
+def test_powers_of_small_shifts_do_not_underflow():
+    x = draw(40, 1)
+    found = sliced_wasserstein(x + 1e-7, x, n_projections=1, p=60)
+    assert found.value == pytest.approx(1e-7, rel=1e-6)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_complex_tensors_are_refused_as_arrays_are(distance):
+    x = draw(20) + 1j
+    for given in (x, torch.from_numpy(x)):
+        with pytest.raises(ValueError, match="real numbers"):
+            distance(given, draw(20))

@@ -27,6 +27,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ from scipy.sparse import linalg
 from torch import Tensor
 
 from lodim.results import Result
-from lodim.validation import ConvergenceWarning, check_in_range, warn
+from lodim.validation import ConvergenceWarning, check_in_range, check_unmasked, warn
 
 __all__ = ["SolveResult", "conjugate_gradient", "gmres", "minres", "sor", "ssor_preconditioner"]
 
@@ -79,10 +80,11 @@ class _System:
 
     def __init__(self, A: Any, b: Any, x0: Any, tol: int | float, max_iter: int | np.integer | None):
         self.started = time.perf_counter()
+        check_unmasked(b, "b")
         self.b = np.asarray(b)
         if self.b.ndim != 1 or self.b.dtype.kind not in "biufc" or not np.isfinite(self.b).all():
             raise ValueError(f"b must be a finite vector, got shape {self.b.shape} of {self.b.dtype}")
-        if self.b.dtype.kind in "biu":
+        if self.b.dtype.kind in "biu" or self.b.dtype == np.float16:  # no solver computes in half precision
             self.b = self.b.astype(np.float64)
         if np.iscomplexobj(A):
             self.b = self.b + 0j
@@ -91,7 +93,13 @@ class _System:
         self.A = self.operator(A, "A")
         self.n_matvec = 0
         self.x0 = np.zeros_like(self.b) if x0 is None else np.asarray(x0, self.b.dtype)
-        self.r0 = self.b if x0 is None else self.b - self.product(self.x0)
+        if self.x0.shape != self.b.shape or not np.isfinite(self.x0).all():
+            raise ValueError(f"x0 must be a finite vector of {n} entries, as b, got shape {self.x0.shape}")
+        r0 = self.b if x0 is None else self.b - self.product(self.x0)
+        largest = float(np.abs(r0).max(initial=0.0))
+        # a power of two, so exact: solvers square residuals, and squares over- and underflow
+        self.unit = 2.0 ** math.floor(math.log2(largest)) if 0 < largest < math.inf else 1.0
+        self.r0 = (r0 / self.unit).astype(r0.dtype)
         self.scale = float(np.linalg.norm(self.r0))
         self.norms: list[float] = []
 
@@ -128,8 +136,8 @@ class _System:
         self.norms.append(float(np.linalg.norm(residual)) / self.scale)
 
     def record(self, correction: Any, what: str) -> SolveResult:
-        x = self.x0 + correction
-        residual = float(np.linalg.norm(self.b - self.product(x))) / (self.scale or 1.0)
+        x = self.x0 + (self.unit * correction).astype(correction.dtype)
+        residual = float(np.linalg.norm((self.b - self.product(x)) / self.unit)) / (self.scale or 1.0)
         n_iter = len(self.norms)
         converged = residual <= self.tol
         if not converged:
@@ -193,7 +201,9 @@ def conjugate_gradient(
     Raises
     ------
     ValueError
-        Shapes that do not match, or b not finite.
+        Shapes that do not match, b masked, or b or x0 not finite.
+    TypeError
+        A neither tensor nor function where b is a tensor, or a tensor where it is not.
 
     Warns
     -----
@@ -225,12 +235,18 @@ def _batched_conjugate_gradient(
 ) -> SolveResult:
     started = time.perf_counter()
     check_in_range(tol, "tol", low=0.0)
-    b = b if b.is_floating_point() or b.is_complex() else b.double()
+    dtypes = [part.dtype for part in (A, preconditioner, x0) if isinstance(part, Tensor)]
+    whole = not (b.is_floating_point() or b.is_complex())
+    b = b.to(reduce(torch.promote_types, dtypes, torch.float64 if whole else b.dtype))
     product, precondition = _as_product(A, b), _as_product(preconditioner, b)
     if not bool(b.isfinite().all()):
         raise ValueError("b must be finite, got NaN or infinite entries")
-    x = torch.zeros_like(b) if x0 is None else x0
-    r = b if x0 is None else b - product(x)
+    start = torch.zeros_like(b) if x0 is None else torch.as_tensor(x0).to(b).expand_as(b)
+    if not bool(start.isfinite().all()):
+        raise ValueError("x0 must be finite, got NaN or infinite entries")
+    r0 = b if x0 is None else b - product(start)
+    unit = _power_of_two(r0)  # squares over- and underflow
+    x, r = torch.zeros_like(r0), r0 / unit
     z = precondition(r)
     p, power = z, _inner(r, z)
     scale = _norm(r)
@@ -249,9 +265,10 @@ def _batched_conjugate_gradient(
         power, before = _inner(r, z), power
         p = z + torch.where(going, power / torch.where(going, before, 1.0), 0.0).to(r.dtype) * p
         norms.append(_norm(r))
-    norms[-1] = _norm(b - product(x))
+    x = start + unit * x
+    norms[-1] = _norm((b - product(x)) / unit)
     relative = torch.stack(norms) / torch.where(scale > 0, scale, 1.0)
-    residual, n_iter = float(relative[-1].max()), len(norms) - 1
+    residual, n_iter = max(relative[-1].flatten().tolist(), default=0.0), len(norms) - 1
     if not residual <= tol:
         _warn_unless_fixed("conjugate gradients", n_iter, residual, tol)
     seconds = time.perf_counter() - started
@@ -263,17 +280,27 @@ def _as_product(A: Any, b: Inexact[Tensor, "*batch n"]) -> Callable[[Any], Any]:
         return lambda v: v
     if _is_function(A):
         return A
+    if not isinstance(A, Tensor):
+        raise TypeError(f"A must be a tensor or a function where b is a tensor, got {type(A).__name__}")
+    A = A.to(b.dtype)
     if A.shape[-2:] != (b.shape[-1],) * 2:
         raise ValueError(f"A must end in two axes of {b.shape[-1]}, as b does, got shape {tuple(A.shape)}")
     return lambda v: (A @ v[..., None])[..., 0]
 
 
 def _inner(u: Inexact[Tensor, "*batch n"], v: Inexact[Tensor, "*batch n"]) -> Float[Tensor, "*batch 1"]:
-    return (u.conj() * v).real.sum(-1, keepdim=True, dtype=torch.float64)
+    double = torch.promote_types(u.dtype, torch.float64)  # before the product: half precision overflows
+    return (u.to(double).conj() * v.to(double)).real.sum(-1, keepdim=True)
 
 
 def _norm(r: Inexact[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
     return _inner(r.detach(), r.detach())[..., 0].sqrt()
+
+
+def _power_of_two(r: Inexact[Tensor, "*batch n"]) -> Float[Tensor, "*batch 1"]:
+    """The one not above each system's largest entry; 1 where all are zero."""
+    largest = r.detach().abs().amax(-1, keepdim=True)
+    return torch.where(largest > 0, largest.log2().floor().exp2(), 1.0)
 
 
 class _Stop(Exception):
@@ -286,9 +313,11 @@ def minres(
     """Solve with a symmetric A, definite or not, by minimal residuals.
 
     SciPy's own rule compares the residual with the norm of A, so it is checked here, by one more product an iteration.
-    Parameters, errors and warnings are those of :func:`conjugate_gradient`, for arrays.
+    Parameters, errors and warnings are those of :func:`conjugate_gradient`, for arrays; complex numbers are refused.
     """
     system = _System(A, b, x0, tol, max_iter)
+    if np.iscomplexobj(system.b):
+        raise ValueError("minres takes real systems only; use conjugate_gradient or gmres for complex ones")
     latest = np.zeros_like(system.b)
     if system.scale:
         system.note(system.r0)
@@ -377,7 +406,7 @@ def sor(
     correction, r = np.zeros_like(system.b), system.r0
     while len(system.norms) < system.max_iter and np.linalg.norm(r) > system.tol * system.scale:
         system.note(r)
-        correction = correction + sweep.solve(r)
+        correction = correction + sweep(r)
         r = system.r0 - system.product(correction)
     return system.record(correction, "SOR")
 
@@ -390,7 +419,7 @@ def ssor_preconditioner(A: Any, omega: int | float = 1.0) -> linalg.LinearOperat
     Parameters
     ----------
     A : array or sparse array, shape (n, n)
-        Symmetric positive definite.
+        Symmetric (Hermitian) positive definite.
 
     Raises
     ------
@@ -401,13 +430,13 @@ def ssor_preconditioner(A: Any, omega: int | float = 1.0) -> linalg.LinearOperat
     weight = (2 - omega) / omega
 
     def apply(r: Any) -> Any:
-        return sweep.solve(weight * diagonal * sweep.solve(np.ravel(r)), trans="T")
+        return sweep(weight * diagonal * sweep(np.ravel(r)), "H")
 
     return linalg.LinearOperator(A.shape, apply, dtype=diagonal.dtype)
 
 
-def _lower(A: Any, omega: int | float) -> tuple[np.ndarray, Any]:
-    """Diagonal of A, and ``D / omega + L`` ready to solve with."""
+def _lower(A: Any, omega: int | float) -> tuple[np.ndarray, Callable[..., Any]]:
+    """Diagonal of A, and the solution of systems with ``D / omega + L``."""
     if not 0 < omega < 2:
         raise ValueError(f"omega must lie between 0 and 2, got {omega}")
     matrix = scipy.sparse.csc_array(A)
@@ -417,4 +446,11 @@ def _lower(A: Any, omega: int | float) -> tuple[np.ndarray, Any]:
             f"row {int((diagonal == 0).argmax())} has a zero on the diagonal; reorder the equations"
         )
     lower = scipy.sparse.tril(matrix, -1) + scipy.sparse.diags_array(diagonal / omega)
-    return diagonal, linalg.splu(lower.tocsc(), permc_spec="NATURAL", diag_pivot_thresh=0.0)
+    factor: Any = linalg.splu(lower.tocsc(), permc_spec="NATURAL", diag_pivot_thresh=0.0)
+
+    def solve(r: Any, trans: str = "N") -> Any:
+        if np.iscomplexobj(r) and not np.iscomplexobj(matrix):  # SuperLU takes one kind
+            return factor.solve(r.real, trans) + 1j * factor.solve(r.imag, trans)
+        return factor.solve(r, trans)
+
+    return diagonal, solve

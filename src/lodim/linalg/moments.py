@@ -22,8 +22,12 @@ from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
+
+from lodim.linalg.precision import computable
+from lodim.validation import check_labels
 
 __all__ = ["ClassMoments", "StreamingMoments"]
 
@@ -57,9 +61,10 @@ class StreamingMoments:
         Raises
         ------
         ValueError
-            Not a matrix, another number of columns than before, or values that are not finite.
+            Not a matrix, another number of columns than before, or values that are masked, complex or not finite.
         """
-        rows = batch.detach().double() if isinstance(batch, Tensor) else np.asarray(batch, dtype=np.float64)
+        numbers = computable(batch, "batch").detach().double()
+        rows: Any = numbers if isinstance(batch, Tensor) else numbers.numpy()
         if rows.ndim != 2:
             raise ValueError(f"a batch must be 2-D (rows are samples), got shape {tuple(rows.shape)}")
         if self.count and rows.shape[1] != len(self._origin):
@@ -68,12 +73,12 @@ class StreamingMoments:
             return self
         part = StreamingMoments()
         part.count, part._origin = len(rows), rows.mean(0)
-        deviation = rows - part._origin
-        part._offset = deviation.mean(0)
-        deviation = deviation - part._offset
-        part.scatter = deviation.T @ deviation
-        if not bool((part.scatter == part.scatter).all()):
-            raise ValueError("a batch must be finite, got NaN or infinite values (or their squares overflow)")
+        with np.errstate(over="ignore", invalid="ignore"):  # told below
+            deviation = rows - part._origin
+            part._offset = deviation.mean(0)
+            deviation = deviation - part._offset
+            part.scatter = deviation.T @ deviation
+        _check_finite(part.scatter)
         return self.merge(part)
 
     def merge(self, other: StreamingMoments) -> StreamingMoments:
@@ -82,7 +87,7 @@ class StreamingMoments:
         Raises
         ------
         ValueError
-            Different numbers of columns.
+            Different numbers of columns, or means so far apart that their square overflows.
         """
         if not other.count:
             return self
@@ -97,10 +102,11 @@ class StreamingMoments:
             _alike(part, self.scatter) for part in (other._origin, other._offset, other.scatter)
         )
         delta, total = (origin - self._origin) + (offset - self._offset), self.count + other.count
-        self._offset = self._offset + delta * (other.count / total)
         weight = self.count * (other.count / total)
-        self.scatter = self.scatter + scatter + weight * (delta[:, None] * delta)
-        self.count = total
+        with np.errstate(over="ignore", invalid="ignore"):
+            scatter = self.scatter + scatter + weight * (delta[:, None] * delta)
+        _check_finite(scatter)
+        self._offset, self.scatter, self.count = self._offset + delta * (other.count / total), scatter, total
         return self
 
     def covariance(self, ddof: int = 0) -> Any:
@@ -114,6 +120,11 @@ class StreamingMoments:
         if self.count <= ddof:
             raise ValueError(f"a covariance with ddof={ddof} needs more rows than {self.count}")
         return self.scatter / (self.count - ddof)
+
+
+def _check_finite(scatter: Any) -> None:
+    if not bool((abs(scatter) < np.inf).all()):
+        raise ValueError("a batch must be finite, got NaN or infinite values (or their squares overflow)")
 
 
 def _alike(part: Any, like: Any) -> Any:
@@ -141,14 +152,16 @@ class ClassMoments:
         Raises
         ------
         ValueError
-            As :meth:`StreamingMoments.update`, or another number of labels than rows.
+            As :meth:`StreamingMoments.update`, or labels that are missing or not one a row; nothing is taken in.
         """
         names = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
         if names.shape != (len(batch),):
             raise ValueError(f"labels must be 1-D, one a row ({len(batch)}), got shape {names.shape}")
         rows = batch if isinstance(batch, Tensor) else np.asarray(batch)
-        for name in np.unique(names):
-            self._of(name.item()).update(rows[np.flatnonzero(names == name)])
+        codes, found = pd.factorize(check_labels(names, len(names), name="labels"))
+        parts = [StreamingMoments().update(rows[np.flatnonzero(codes == code)]) for code in range(len(found))]
+        for name, part in zip(found.tolist(), parts):  # after all have been found good
+            self._of(name).merge(part)
         return self
 
     def merge(self, other: ClassMoments) -> ClassMoments:

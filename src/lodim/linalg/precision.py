@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from lodim.validation import check_unmasked
+
 __all__ = ["computable", "full_precision"]
 
 
@@ -23,9 +25,13 @@ def computable(x: Any, name: str) -> torch.Tensor:
     Raises
     ------
     ValueError
-        Complex numbers.
+        Complex numbers, or masked ones.
     """
-    x = x if isinstance(x, torch.Tensor) else torch.from_numpy(np.array(x))
+    if not isinstance(x, torch.Tensor):
+        check_unmasked(x, name)
+        array = np.array(x)
+        kind = np.float64 if array.dtype in (np.longdouble, object) else array.dtype.newbyteorder("=")
+        x = torch.from_numpy(array.astype(kind, copy=False))
     if x.is_complex():
         raise ValueError(f"{name} must hold real numbers, got {x.dtype}")
     half = x.dtype in (torch.float16, torch.bfloat16)

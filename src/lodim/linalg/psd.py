@@ -4,7 +4,7 @@ A covariance of n < d points, a Gram matrix, a kernel matrix have eigenvalues th
 either sign, of size about :math:`\epsilon d \lambda_{\max}`, in floating point.
 
 .. math:: A^{1/2} = V \operatorname{diag}(\sqrt{\lambda_+}) V^\top, \qquad
-          L L^\top = A + j I, \quad j \in \{0,\, \epsilon \bar a,\, 10 \epsilon \bar a,\, \ldots\}
+          L L^\top = A + j I, \quad j \in \{0,\, \epsilon \bar a,\, 10 \epsilon \bar a,\, \ldots,\, j_{\max} \bar a\}
 
 with :math:`\bar a` the mean of A's diagonal and j the first that works. (``scipy.linalg.sqrtm`` takes the Schur form,
 and turns complex or NaN at such eigenvalues.)
@@ -49,9 +49,8 @@ class SafeCholesky(Result):
     jitter: np.ndarray | Tensor
 
     def __str__(self) -> str:
-        return (
-            f"Cholesky factor, shape {tuple(self.factor.shape)}, jitter up to {float(self.jitter.max()):.2g}"
-        )
+        largest = max(np.ravel(self.jitter).tolist(), default=0.0)
+        return f"Cholesky factor, shape {tuple(self.factor.shape)}, jitter up to {largest:.2g}"
 
 
 def psd_sqrt(A: Matrices) -> Matrices:
@@ -118,18 +117,18 @@ def safe_cholesky(A: Matrices, *, max_jitter: float = 1e-4) -> SafeCholesky:
     identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     unit = matrix.detach().diagonal(dim1=-2, dim2=-1).abs().mean(-1)
     jitter = torch.zeros_like(unit)
-    share = torch.finfo(matrix.dtype).eps
+    tried, share = 0.0, min(torch.finfo(matrix.dtype).eps, max_jitter)
     while True:
         factor, failed = torch.linalg.cholesky_ex(matrix + jitter[..., None, None] * identity)
         if not bool((failed > 0).any()):
             break
-        if share > max_jitter:
+        if tried >= max_jitter:
             raise ValueError(
                 f"the matrix is not positive definite, even with {max_jitter:g} of its mean diagonal added to it; "
                 "check that it is symmetric positive semi-definite, or raise max_jitter"
             )
         jitter = torch.where(failed > 0, share * unit, jitter)
-        share *= 10
+        tried, share = share, min(10 * share, max_jitter)
     if isinstance(A, np.ndarray):
         return SafeCholesky(factor.numpy(), jitter.numpy())
     stored = _stored(A, matrix)

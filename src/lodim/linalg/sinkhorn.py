@@ -96,8 +96,8 @@ def sinkhorn(
     Raises
     ------
     ValueError
-        Sums that are negative or of different totals, eta not positive, scores with NaN, or a row or column of
-        forbidden entries only.
+        Sums that are negative or of different totals, eta not positive, scores with NaN or infinity, or forbidden
+        entries only in a row or column whose sum is not zero.
 
     Warns
     -----
@@ -114,26 +114,26 @@ def sinkhorn(
         raise ValueError(f"eta must be positive, got {eta}")
     check_in_range(n_iter, "n_iter", low=1, integer=True)
     kernel = computable(scores, "scores") / eta
-    if kernel.ndim < 2 or not kernel.numel() or bool(kernel.isnan().any()):
+    if kernel.ndim < 2 or not kernel.numel() or not bool((kernel < torch.inf).all()):
         raise ValueError(
-            f"scores must be a matrix, or a batch of them, without NaN, got shape {tuple(kernel.shape)}"
+            "scores must be a matrix, or a batch of them, without NaN or infinity (-inf forbids an entry), got shape "
+            f"{tuple(kernel.shape)}"
         )
     n, m = kernel.shape[-2:]
     if symmetric and (n != m or b is not None):
         raise ValueError("a symmetric plan needs square scores, and b must be left out: it is a")
     rows = _sums(a, kernel, n, 1.0)
     columns = rows if symmetric else _sums(b, kernel, m, n / m)
-    if not torch.allclose(rows.sum(-1), columns.sum(-1), rtol=1e-4):
+    if not torch.allclose(rows.sum(-1), columns.sum(-1), rtol=1e-4, atol=0.0):
         raise ValueError("a and b must have one total; normalise them, or give both")
-    log_a, log_b = rows.log(), columns.log()
-    u, v = torch.zeros_like(log_a), torch.zeros_like(log_b)
+    u, v = torch.zeros_like(rows), torch.zeros_like(columns)
     taken, error = 0, float("inf")
     while taken < n_iter and not (tol is not None and error <= tol):
         if symmetric:
-            u = v = (u + log_a - torch.logsumexp(kernel + u[..., None, :], -1)) / 2
+            u = v = (u + _potential(rows, kernel + u[..., None, :])) / 2
         else:
-            u = log_a - torch.logsumexp(kernel + v[..., None, :], -1)
-            v = log_b - torch.logsumexp(kernel + u[..., :, None], -2)
+            u = _potential(rows, kernel + v[..., None, :])
+            v = _potential(columns, kernel.mT + u[..., None, :])
         taken += 1
         if tol is not None:
             error = _error(_plan(kernel, u, v), rows, columns)
@@ -160,9 +160,20 @@ def _sums(
     if given is None:
         return kernel.new_full(shape, default)
     sums = torch.as_tensor(np.array(given) if isinstance(given, np.ndarray) else given).to(kernel)
-    if sums.shape[-1:] != (size,) or not bool((sums >= 0).all()):
-        raise ValueError(f"sums must be {size} nonnegative numbers, got shape {tuple(sums.shape)}")
+    if sums.shape[-1:] != (size,) or sums.ndim > len(shape) or not bool((sums >= 0).all()):
+        raise ValueError(
+            f"sums must be {size} nonnegative numbers, one set a matrix, got shape {tuple(sums.shape)}"
+        )
     return sums.expand(shape)
+
+
+def _potential(
+    sums: Float[Tensor, "*batch n"], exponents: Float[Tensor, "*batch n m"]
+) -> Float[Tensor, "*batch n"]:
+    """What brings rows to their sums; minus infinity for an empty one, whatever its entries are (padding, say)."""
+    empty = sums == 0
+    kept = exponents.masked_fill(empty[..., None], 0.0)  # no gradient of a logarithm of zero
+    return (sums.masked_fill(empty, 1.0).log() - torch.logsumexp(kept, -1)).masked_fill(empty, -torch.inf)
 
 
 def _plan(
@@ -173,5 +184,5 @@ def _plan(
 
 def _error(plan: Tensor, rows: Tensor, columns: Tensor) -> float:
     plan = plan.detach()
-    off = [(plan.sum(axis) - sums).abs().sum(-1).max() for axis, sums in ((-1, rows), (-2, columns))]
+    off = [(plan.sum(axis) - sums.detach()).abs().sum(-1).max() for axis, sums in ((-1, rows), (-2, columns))]
     return float(torch.stack(off).max().nan_to_num(nan=torch.inf))

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from lodim.linalg.precision import computable
 from lodim.randomness import RandomState, root_seed, torch_generator
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, check_unmasked
 
 __all__ = ["LeadingSVD", "randomised_svd"]
 
@@ -59,11 +59,13 @@ def randomised_svd(
     Raises
     ------
     ValueError
-        Not a matrix, not finite, or a rank beyond its sides.
+        Not a matrix, masked, not finite, ``n_passes`` below zero, or a rank beyond its sides.
     """
     if getattr(A, "ndim", 0) != 2:
         raise ValueError(f"A must be a matrix, got shape {tuple(getattr(A, 'shape', ()))}")
     k = int(check_in_range(rank, "rank", low=1, high=min(A.shape), integer=True))
+    n_passes = int(check_in_range(n_passes, "n_passes", low=0, integer=True))
+    check_unmasked(A, "A")
     if isinstance(A, Tensor):
         found = _of_tensor(computable(A, "A"), k, n_passes, root_seed(random_state))
         return LeadingSVD(*(part.to(A.dtype) for part in found)) if A.is_floating_point() else found

@@ -18,6 +18,7 @@ D. C. Dowson and B. V. Landau, The Fréchet distance between multivariate normal
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +29,7 @@ from sklearn.neural_network import MLPClassifier
 from torch import Tensor
 
 from lodim.linalg import StreamingMoments, psd_sqrt
-from lodim.metrics.samples import TwoSample, as_rows, halves
+from lodim.metrics.samples import TwoSample, as_rows, halves, power_of_two
 from lodim.randomness import RandomState, derive_seed, root_seed
 from lodim.validation import check_in_range, check_labels, warn
 
@@ -129,17 +130,12 @@ class FrechetDistance:
         return self
 
     def __call__(self, samples: Any) -> TwoSample:
-        """Distance of these samples, shape (n, ...), to the reference.
+        """Distance of these samples, shape (n, ...), to the reference; warns as :meth:`fit`.
 
         Raises
         ------
         ValueError
             Fewer than 2 samples, features that are not finite, or another number of them than the reference's.
-
-        Warns
-        -----
-        UserWarning
-            Fewer samples than twice the number of features.
         """
         rows = self._rows(samples, "samples", 2)
         if rows.shape[1] != len(self.moments_.mean):
@@ -164,10 +160,14 @@ class FrechetDistance:
 
 def _squared(a: StreamingMoments, b: StreamingMoments) -> float:
     first, second = a.covariance(1), b.covariance(1)
-    root = psd_sqrt(first)
-    mixed = torch.linalg.eigvalsh(root @ second @ root).clamp_min(0).sqrt().sum()
+    units = [
+        power_of_two(float(part.trace())) for part in (first, second)
+    ]  # a product of three could underflow
+    root = psd_sqrt(first / units[0])
+    mixed = torch.linalg.eigvalsh(root @ (second / units[1]) @ root).clamp_min(0).sqrt().sum()
+    mixed = mixed * math.sqrt(units[0]) * math.sqrt(units[1])
     value = (a.mean - b.mean).square().sum() + first.trace() + second.trace() - 2 * mixed
-    return max(0.0, float(value))  # of equal moments rounding leaves a little, of either sign
+    return float(value.clamp_min(0))  # of equal moments rounding leaves a little, of either sign
 
 
 def frechet_distance(

@@ -26,12 +26,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from lodim.linalg.precision import computable
+
 __all__ = ["psnr", "ssim"]
 
 _WINDOW, _SIGMA, _K1, _K2 = 11, 1.5, 0.01, 0.03
 
 
-def psnr(images: Any, reference: Any, *, data_range: int | float = 1.0) -> Any:
+def psnr(images: Any, reference: Any, *, data_range: int | float | np.number = 1.0) -> Any:
     """Peak signal-to-noise ratio in decibel, infinite for equal images.
 
     Parameters
@@ -48,13 +50,14 @@ def psnr(images: Any, reference: Any, *, data_range: int | float = 1.0) -> Any:
     Raises
     ------
     ValueError
-        Different shapes, no images, NaN, or a range that is not positive.
+        Different shapes, no images, entries that are masked, complex or not finite, integers further apart than the
+        range, or a range that is not positive.
     """
     x, y = _checked(images, reference, data_range)
-    return _out(10 * (data_range**2 / (x - y).square().mean((-3, -2, -1))).log10(), images)
+    return _out(-10 * (x - y).square().mean((-3, -2, -1)).log10(), images)
 
 
-def ssim(images: Any, reference: Any, *, data_range: int | float = 1.0) -> Any:
+def ssim(images: Any, reference: Any, *, data_range: int | float | np.number = 1.0) -> Any:
     """Structural similarity, 1 for equal images.
 
     Parameters
@@ -91,32 +94,37 @@ def ssim(images: Any, reference: Any, *, data_range: int | float = 1.0) -> Any:
     mx, my, xx, yy, xy = flat.reshape(5, *x.shape[:-2], *flat.shape[-2:])
     vx, vy, covariance = xx - mx.square(), yy - my.square(), xy - mx * my
     mx, my = mx + centre, my + centre
-    c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
+    c1, c2 = _K1**2, _K2**2
     likeness = (2 * mx * my + c1) * (2 * covariance + c2)
     return _out((likeness / ((mx.square() + my.square() + c1) * (vx + vy + c2))).mean((-3, -2, -1)), images)
 
 
 def _checked(
-    images: Any, reference: Any, data_range: int | float
+    images: Any, reference: Any, data_range: int | float | np.number
 ) -> tuple[Float[Tensor, ...], Float[Tensor, ...]]:
-    """Both as doubles of shape (..., channels, h, w)."""
-    if not data_range > 0:
+    """Both as doubles of shape (..., channels, h, w), in units of the range (its square may overflow in its type)."""
+    if not 0 < data_range < np.inf:
         raise ValueError(f"data_range must be positive, got {data_range}")
-    x, y = (
-        z.double() if isinstance(z, Tensor) else torch.from_numpy(np.array(z, float))
-        for z in (images, reference)
-    )
+    given = [computable(z, name) for z, name in ((images, "images"), (reference, "reference"))]
+    x, y = (z.double() / float(data_range) for z in given)
     if x.shape != y.shape or x.ndim < 2 or not x.numel():
         raise ValueError(
             f"images and reference must have one shape, (..., h, w), got {tuple(x.shape)} and {tuple(y.shape)}"
         )
-    if bool((x.isnan() | y.isnan()).any()):
-        raise ValueError("images must hold numbers, got NaN")
     y = y.to(x.device)
+    if not bool((x.isfinite() & y.isfinite()).all()):
+        raise ValueError("images must hold finite numbers, got NaN or infinity")
+    if all(_whole(z) for z in (images, reference)) and bool(((x - y).abs() > 1).any()):
+        raise ValueError(f"whole numbers differ by more than data_range={data_range}; bytes have 255")
     return (x[None], y[None]) if x.ndim == 2 else (x, y)
+
+
+def _whole(images: Any) -> bool:
+    return str(getattr(images, "dtype", "")).removeprefix("torch.").startswith(("int", "uint"))
 
 
 def _out(values: Tensor, like: Any) -> Any:
     if isinstance(like, Tensor):
         return values
+    values = values.detach().cpu()
     return float(values) if values.ndim == 0 else values.numpy()

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from lodim.linalg.precision import computable
 from lodim.results import Result
 from lodim.validation import check_in_range
 
@@ -83,17 +84,19 @@ def learning_curve_exponent(
     Raises
     ------
     ValueError
-        Numbers that are not positive and finite, different lengths, or fewer than two sizes.
+        Numbers that are masked or not positive and finite, different lengths, or fewer than two sizes.
     """
     check_in_range(level, "level", low=0.0, high=1.0)
-    sizes, errors = (np.asarray(values, dtype=np.float64) for values in (n, error))
+    sizes, errors = (
+        computable(values, name).detach().double().cpu().numpy()
+        for values, name in ((n, "n"), (error, "error"))
+    )
     if sizes.ndim != 1 or sizes.shape != errors.shape:
         raise ValueError(f"n and error must be 1-D and alike, got shapes {sizes.shape} and {errors.shape}")
     for name, values in (("n", sizes), ("error", errors)):
-        if not (np.isfinite(values) & (values > 0)).all():
-            raise ValueError(
-                f"{name} must be positive and finite: a power law has no zeros; got {values.min()}"
-            )
+        bad = values[~(np.isfinite(values) & (values > 0))]
+        if len(bad):
+            raise ValueError(f"{name} must be positive and finite: a power law has no zeros; got {bad[0]}")
     kept = sizes >= (0.0 if n_min is None else n_min)
     different, place = np.unique(sizes[kept], return_inverse=True)
     k = len(different)

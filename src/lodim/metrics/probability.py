@@ -34,6 +34,7 @@ from jaxtyping import Float, Int
 from scipy.special import rel_entr, xlog1py, xlogy
 from sklearn.metrics import roc_auc_score
 
+from lodim.linalg.precision import computable
 from lodim.results import Result
 from lodim.validation import check_in_range, check_labels
 
@@ -176,9 +177,7 @@ def _checked(p_hat: Any, y: Any, n_bins: int) -> tuple[Float[np.ndarray, " n"], 
 
 
 def _probabilities(values: Any, name: str, n: int | None = None) -> Float[np.ndarray, " n"]:
-    if hasattr(values, "detach"):
-        values = values.detach().double().cpu()
-    p = np.asarray(values, dtype=np.float64)
+    p = computable(values, name).detach().double().cpu().numpy()
     if p.ndim != 1 or (n is not None and len(p) != n):
         expected = "(n,)" if n is None else f"({n},)"
         raise ValueError(f"{name} must have shape {expected}, one probability a sample, got {p.shape}")

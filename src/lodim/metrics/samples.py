@@ -17,11 +17,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lodim.linalg.precision import computable
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.results import Result
 from lodim.validation import check_matrix
 
-__all__ = ["TwoSample", "as_pair", "as_rows", "halves", "measured"]
+__all__ = ["TwoSample", "as_pair", "as_rows", "halves", "in_own_unit", "measured", "power_of_two"]
 
 Rows = Float[Tensor, "n d"]
 
@@ -68,7 +69,7 @@ def as_rows(X: Any, name: str, min_rows: int = 1) -> Rows:
         Too few samples, no features, or values that are not finite.
     """
     tensor = isinstance(X, Tensor)
-    rows = X.detach().double() if tensor else X
+    rows = computable(X, name).detach().double() if tensor else X
     if getattr(rows, "ndim", 2) > 2:
         rows = rows.reshape(len(rows), math.prod(rows.shape[1:]))
     checked = check_matrix(rows, name=name, min_rows=min_rows)
@@ -92,6 +93,23 @@ def as_pair(
             f"samples have {x.shape[1]} features but the reference has {y.shape[1]}; they must match"
         )
     return x, y
+
+
+def in_own_unit(
+    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"], float]:
+    """Both centred and scaled to about one, and the unit: powers of distances must neither over- nor underflow."""
+    pooled = torch.cat([x, y])
+    largest = float(pooled.abs().max())
+    pooled = pooled / (unit := power_of_two(largest))  # first, or the sum overflows
+    pooled = pooled - pooled.mean(0)
+    again = power_of_two(float(pooled.abs().max()))
+    return pooled[: len(x)] / again, pooled[len(x) :] / again, unit * again
+
+
+def power_of_two(value: float) -> float:
+    """The one not above a value, so that a division by it is exact; 1 for zero."""
+    return 2.0 ** math.floor(math.log2(value)) if value else 1.0
 
 
 def halves(reference: Float[Tensor, "m d"], random_state: RandomState) -> tuple[Rows, Rows]:

@@ -32,11 +32,11 @@ from jaxtyping import Float, Int
 from scipy.special import rel_entr
 from torch import Tensor
 
-from lodim.metrics.samples import as_pair, halves
+from lodim.metrics.samples import as_pair, halves, in_own_unit, power_of_two
 from lodim.neighbors import TopK, stream_pairs
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.results import Result
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, warn
 
 __all__ = [
     "DensityCoverage",
@@ -108,7 +108,7 @@ class _Within:
 
     def start(self, n_q: int, n_r: int, device: torch.device, dtype: torch.dtype, unit: float) -> None:
         """Prepare the counts."""
-        slack = 4 * torch.finfo(dtype).eps * (self.n_features + 2)
+        slack = _slack(dtype, self.n_features)
         self.limits = (self.squared_radii / unit**2 + slack).to(dtype)
         self.of_query = torch.zeros(n_q, dtype=torch.int64, device=device)
         self.of_reference = torch.zeros(n_r, dtype=torch.int64, device=device)
@@ -128,18 +128,31 @@ class _Within:
         return self.of_query, self.of_reference
 
 
+def _slack(dtype: torch.dtype, n_features: int) -> float:
+    return 4 * torch.finfo(dtype).eps * (n_features + 2)
+
+
 def _balls(
     points: Float[Tensor, "n d"], centres: Float[Tensor, "m d"], k: int
 ) -> tuple[Int[Tensor, " n"], Int[Tensor, " m"]]:
     """How many balls of the centres hold each point, and how many points each ball holds."""
-    squares, _ = stream_pairs(centres, reducers=[TopK(k)], dtype=torch.float64)[0]
+    squares, nearest = stream_pairs(centres, reducers=[TopK(k)], dtype=torch.float64)[0]
+    exact = (centres - centres[nearest[:, -1]]).square().sum(1)
+    rounding = _slack(torch.float64, points.shape[1]) * centres.square().sum(1).max()
+    lost = int(((exact > 0) & (exact < 50 * rounding)).sum())
+    if lost:
+        warn(
+            f"{lost} of {len(centres)} balls are so small beside the farthest point that rounding decides what they "
+            "hold; leave outliers out, or rescale the features"
+        )
     within = _Within(squares[:, -1], points.shape[1])
     return stream_pairs(points, centres, reducers=[within], dtype=torch.float64)[0]
 
 
 def _pair_for_balls(samples: Any, reference: Any, k: int) -> tuple[Tensor, Tensor]:
     check_in_range(k, "k", low=1, integer=True)
-    return as_pair(samples, reference, k + 1, 2 * (k + 1))
+    x, y, _ = in_own_unit(*as_pair(samples, reference, k + 1, 2 * (k + 1)))
+    return x, y
 
 
 def precision_recall(
@@ -156,6 +169,11 @@ def precision_recall(
     ------
     ValueError
         Fewer than k + 1 samples or 2 (k + 1) of the reference, different numbers of features, not finite.
+
+    Warns
+    -----
+    UserWarning
+        An outlier dwarfs the balls.
     """
     x, y = _pair_for_balls(samples, reference, k)
     precision, recall = _precision_recall(x, y, k)
@@ -226,8 +244,10 @@ def mode_coverage(samples: Any, modes: Any, radius: int | float) -> ModeCoverage
     """
     check_in_range(radius, "radius", low=0.0)
     x, centres = as_pair(samples, modes)
+    unit = power_of_two(float(torch.cat([x, centres]).abs().max()))
+    x, centres = x / unit, centres / unit
     distance, mode = torch.cdist(x, centres, compute_mode="donot_use_mm_for_euclid_dist").min(1)
-    counts = torch.bincount(mode[distance <= radius], minlength=len(centres)).cpu().numpy()
+    counts = torch.bincount(mode[unit * distance <= radius], minlength=len(centres)).cpu().numpy()
     total = int(counts.sum())
     uniform = 1 / len(counts)
     kl = float(rel_entr(counts / total, uniform).sum()) if total else math.nan
@@ -285,6 +305,8 @@ def memorisation_gap(
     """
     x, seen = as_pair(samples, train)
     _, unseen = as_pair(samples, test)
+    unit = power_of_two(float(torch.cat([x, seen, unseen]).abs().max()))
+    x, seen, unseen = x / unit, seen / unit, unseen / unit
     size = min(len(seen), len(unseen))
     near = []
     for name, rows in (("train", seen), ("test", unseen)):
@@ -293,5 +315,5 @@ def memorisation_gap(
         _, nearest = stream_pairs(x, chosen, reducers=[TopK(1)], dtype=torch.float64)[0]
         near.append((x - chosen[nearest[:, 0]]).norm(dim=1))  # a copy is at zero, not at the pass's rounding
     nearer = (near[0] < near[1]).double() + 0.5 * (near[0] == near[1]).double()
-    to_train, to_test = (float(distances.mean()) for distances in near)
+    to_train, to_test = (unit * float(distances.mean()) for distances in near)
     return MemorisationGap(to_test - to_train, to_train, to_test, float(nearer.mean()), len(x), size)

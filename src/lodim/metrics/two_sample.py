@@ -43,7 +43,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from lodim.metrics.samples import Rows, TwoSample, as_pair, measured
+from lodim.metrics.samples import Rows, TwoSample, as_pair, in_own_unit, measured
 from lodim.neighbors import stream_pairs
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.validation import ConvergenceWarning, check_in_range
@@ -53,18 +53,6 @@ __all__ = ["c2st", "kid", "mmd_rbf", "sliced_wasserstein"]
 _MEDIAN_ROWS = 1000  # a median of half a million distances is known well enough
 _BLOCK = 2048
 _LARGEST_POWER = 100
-
-
-def _in_own_unit(
-    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]
-) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"], float]:
-    """Both centred and scaled to about one, and the unit: powers of distances must neither over- nor underflow."""
-    pooled = torch.cat([x, y])
-    pooled = pooled - pooled.mean(0)
-    largest = float(pooled.abs().max())
-    unit = 2.0 ** math.floor(math.log2(largest)) if largest else 1.0  # a power of two: exact
-    pooled = pooled / unit
-    return pooled[: len(x)], pooled[len(x) :], unit
 
 
 def sliced_wasserstein(
@@ -90,27 +78,28 @@ def sliced_wasserstein(
     """
     check_in_range(p, "p", low=1.0, high=_LARGEST_POWER)
     check_in_range(n_projections, "n_projections", low=1, integer=True)
-    x, y, unit = _in_own_unit(*as_pair(samples, reference, 1, 2))
+    x, y, unit = in_own_unit(*as_pair(samples, reference, 1, 2))
     rng = as_generator(derive_seed(root_seed(random_state), "directions"))
     normal = torch.from_numpy(rng.standard_normal((x.shape[1], n_projections))).to(x.device)
     directions = normal / normal.norm(dim=0)
 
     def figure(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:
-        powers = _line_distances(x @ directions, y @ directions, p)
-        return unit * float(powers.mean()) ** (1 / p)
+        return unit * _over_lines(x @ directions, y @ directions, p)
 
     return measured("sliced_wasserstein", figure, x, y, random_state)
 
 
-def _line_distances(x: Float[Tensor, "n l"], y: Float[Tensor, "m l"], p: int | float) -> Float[Tensor, " l"]:
-    """``W_p^p`` of each column: quantile functions are steps, compared between all places where one of them jumps."""
+def _over_lines(x: Float[Tensor, "n l"], y: Float[Tensor, "m l"], p: int | float) -> float:
+    """Root of the mean over columns of ``W_p^p``: quantile functions are steps, compared between all their jumps."""
     x, y = x.sort(0).values, y.sort(0).values
     n, m = len(x), len(y)
     # in whole steps of 1/(n m): quantiles of unequal samples meet without rounding
     jumps = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).unique()
     width = torch.diff(jumps, prepend=jumps.new_zeros(1)).to(x.device, x.dtype) / (n * m)
     below = (jumps - 1).to(x.device)
-    return width @ (x[below // m] - y[below // n]).abs() ** p
+    gaps = (x[below // m] - y[below // n]).abs()
+    largest = float(gaps.max()) or 1.0  # powers of small gaps underflow
+    return largest * float((width @ (gaps / largest) ** p).mean()) ** (1 / p)
 
 
 class _KernelSums:
@@ -198,7 +187,7 @@ def mmd_rbf(
         Fewer than 2 samples or 4 rows in the reference, different numbers of features, values that are not finite.
     """
     check_in_range(n_permutations, "n_permutations", low=0, integer=True)
-    x, y, unit = _in_own_unit(*as_pair(samples, reference, 2, 4))
+    x, y, unit = in_own_unit(*as_pair(samples, reference, 2, 4))
     seed = root_seed(random_state)
     pooled = torch.cat([x, y])
     width = _median_distance(pooled, derive_seed(seed, "median")) if bandwidth is None else bandwidth / unit
@@ -224,7 +213,8 @@ def mmd_rbf(
 def kid(samples: Any, reference: Any, *, random_state: RandomState = 0) -> TwoSample:
     """Squared maximum mean discrepancy with the cubic kernel of the kernel inception distance, unbiased.
 
-    Give features of samples, not samples: the figure has no scale of its own. Input as for :func:`mmd_rbf`.
+    Give features of samples, not samples: the figure has no scale of its own. Input as for :func:`mmd_rbf`;
+    features whose sixth powers overflow are refused.
     """
     x, y = as_pair(samples, reference, 2, 4)
     return measured("kid", _cubic_mmd, x, y, random_state)
@@ -235,7 +225,10 @@ def _cubic_mmd(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:
     within = [
         (_cubic_sum(z, z) - _cubic(z.square().sum(1), z).sum()) / (len(z) * (len(z) - 1)) for z in (x, y)
     ]
-    return float(within[0] + within[1] - 2 * _cubic_sum(x, y) / (n * m))
+    value = float(within[0] + within[1] - 2 * _cubic_sum(x, y) / (n * m))
+    if not math.isfinite(value):
+        raise ValueError("cubes of products overflow; give features of a moderate unit")
+    return value
 
 
 def _cubic(products: Float[Tensor, ...], rows: Float[Tensor, "m d"]) -> Tensor:
@@ -272,7 +265,7 @@ def c2st(
         Fewer than 5 samples or 10 rows in the reference, different numbers of features, values that are not finite.
     """
     check_in_range(n_permutations, "n_permutations", low=0, integer=True)
-    x, y, _ = _in_own_unit(*as_pair(samples, reference, 5, 10))
+    x, y, _ = in_own_unit(*as_pair(samples, reference, 5, 10))
     seed = root_seed(random_state)
     if classifier is None:
         seed_net = derive_seed(seed, "network")
