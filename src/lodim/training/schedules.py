@@ -63,7 +63,7 @@ class Plateau:
     factor : float
         What the rate is multiplied with.
     patience : int
-        Epochs without a mean loss that is lower by a ten-thousandth before that happens.
+        Epochs without a mean loss that is lower, by a ten-thousandth of its size, before that happens.
     floor : float
         Smallest share of the full rate.
     """
@@ -80,6 +80,13 @@ class Plateau:
 
 
 Schedule = str | Plateau | Callable[[int], float]
+
+
+class _Falling(torch.optim.lr_scheduler.ReduceLROnPlateau):
+    """Torch's rule, for negative losses too: to torch, those that stay are lower than a part of themselves."""
+
+    def is_better(self, a: float, best: float) -> bool:
+        return a < best * (1 - math.copysign(self.threshold, best))
 
 
 class Rates:
@@ -104,7 +111,7 @@ class Rates:
         self._plateau: Any = None
         if isinstance(schedule, Plateau):  # torch's rule, on an optimiser that moves nothing
             nothing = torch.optim.SGD([torch.zeros(())], lr=1.0)
-            self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            self._plateau = _Falling(
                 nothing, factor=schedule.factor, patience=schedule.patience, min_lr=schedule.floor
             )
 
