@@ -21,7 +21,9 @@ __all__ = ["check_writable", "fingerprint", "read", "rng_states", "set_rng_state
 
 def write(path: Path, content: dict[str, Any]) -> None:
     """Write so that a kill leaves the former file or the new one, never half of one."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # a file in it has the permissions of any other
+    with tempfile.TemporaryDirectory(
+        dir=path.parent
+    ) as folder:  # a file in it has the permissions of any other
         part = Path(folder) / path.name
         torch.save(content, part)
         if not path.exists():
@@ -35,8 +37,8 @@ def _check_readable(path: Path) -> None:
         torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise TypeError(
-            "the checkpoint could not be read again: every state_dict in it (of the optimiser, of what is in keep) must "
-            "consist of tensors, numbers, text, lists and dicts; turn NumPy's arrays and numbers into such"
+            "the checkpoint could not be read again: every state_dict in it (of the optimiser, of what is in keep) "
+            "must consist of tensors, numbers, text, lists and dicts; turn NumPy's arrays and numbers into such"
         ) from error
 
 
@@ -52,7 +54,9 @@ def read(path: Path, key: str, device: torch.device) -> dict[str, Any]:
         content = torch.load(path, map_location=device, weights_only=True)
         found = content["key"]
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, struct.error) as error:
-        raise ValueError(f"{path.name} is no checkpoint, or is damaged; delete it or give another path") from error
+        raise ValueError(
+            f"{path.name} is no checkpoint, or is damaged; delete it or give another path"
+        ) from error
     if found != key:
         raise ValueError(
             f"the checkpoint {path.name} belongs to another run (recipe, lr, seed, parameters or data differ); delete "

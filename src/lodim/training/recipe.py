@@ -145,7 +145,7 @@ class DescentRecipe:
         check_autocast(self.autocast)
 
 
-def check_lr(lr: float) -> float:
+def check_lr(lr: float | int) -> float:
     """Return a learning rate that one can train with."""
     if not check_in_range(lr, "lr", low=0.0) > 0 or math.isinf(lr):
         raise ValueError(f"lr must be positive and finite, got {lr}")
@@ -155,7 +155,9 @@ def check_lr(lr: float) -> float:
 def check_optimizer(make: Any) -> None:
     """Refuse what is neither a name nor makes an optimiser."""
     if isinstance(make, torch.optim.Optimizer):
-        raise TypeError("optimizer must be what makes one, e.g. torch.optim.AdamW without parameters, not an instance")
+        raise TypeError(
+            "optimizer must be what makes one, e.g. torch.optim.AdamW without parameters, not an instance"
+        )
     if not callable(make):
         check_choice(make, ("adam", "sgd"), "optimizer")
 

@@ -82,13 +82,6 @@ class Plateau:
 Schedule = str | Plateau | Callable[[int], float]
 
 
-class _Falling(torch.optim.lr_scheduler.ReduceLROnPlateau):
-    """Torch's rule, for negative losses too: to torch, those that stay are lower than a part of themselves."""
-
-    def is_better(self, a: float, best: float) -> bool:
-        return a < best * (1 - math.copysign(self.threshold, best))
-
-
 class Rates:
     """The rate of one run, step after step, as a share of its full rate.
 
@@ -111,7 +104,7 @@ class Rates:
         self._plateau: Any = None
         if isinstance(schedule, Plateau):  # torch's rule, on an optimiser that moves nothing
             nothing = torch.optim.SGD([torch.zeros(())], lr=1.0)
-            self._plateau = _Falling(
+            self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 nothing, factor=schedule.factor, patience=schedule.patience, min_lr=schedule.floor
             )
 
@@ -133,6 +126,8 @@ class Rates:
     def after_epoch(self, loss: float) -> None:
         """Note the mean loss of an epoch."""
         if self._plateau is not None:
+            # torch asks for less than (1 - threshold) best, which a negative loss is without falling
+            self._plateau.threshold = math.copysign(self._plateau.threshold, self._plateau.best)
             self._plateau.step(loss)
 
     def state_dict(self) -> dict[str, Any]:
