@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
@@ -212,6 +213,22 @@ def test_players_touch_their_own_parameters_only():
         descend(minmax, [p], DescentRecipe(steps=1))
 
 
+def test_arguments_that_could_do_nothing_are_refused():
+    p, loss = bowl()
+    with pytest.raises(TypeError, match=r"keep\['a'\] must have state_dict"):
+        descend(loss, [p], DescentRecipe(steps=1), keep={"a": 3})
+    with pytest.raises(ValueError, match="early_stop_score"):
+        descend(loss, [p], DescentRecipe(steps=1), score=lambda: 1.0, early_stop_score=math.nan)
+
+
+def test_a_checkpointed_forward_is_trained():
+    model, recipe = nn.Linear(5, 1), DescentRecipe(steps=1, lr=0.1, optimizer="sgd")
+    start = model.bias.detach().clone()
+    again = partial(torch.utils.checkpoint.checkpoint, model, use_reentrant=True)
+    descend(lambda x, y: again(x.clone().requires_grad_()).mean(), model, recipe, (X, Y))
+    torch.testing.assert_close(model.bias.detach(), start - 0.1)
+
+
 def test_gradients_of_others_are_left_alone():
     inner, outer = nn.Linear(5, 1), nn.Linear(5, 1)
     start = outer.weight.detach().clone()
@@ -308,6 +325,20 @@ def test_ten_steps_and_ten_more_are_twenty(data, tmp_path, default_interrupts):
     assert torch.equal(found, expected)
     assert again.losses.tobytes() == whole.losses.tobytes()
     assert [p.name for p in tmp_path.iterdir()] == ["run.pt"]
+
+
+@pytest.mark.parametrize("until", [3, 5, 6])  # a whole pass is three batches
+@pytest.mark.parametrize("options", [{}, {"num_workers": 1, "persistent_workers": True}])
+def test_a_loader_goes_on_with_the_order_that_it_would_have_had(options, until, tmp_path):
+    def go(path=None, until=None):
+        p, seen = torch.ones(1, requires_grad=True), []
+        loader = DataLoader(torch.arange(9.0), 3, shuffle=True, generator=torch_generator(5), **options)
+        take = lambda x: (seen.append(x.tolist()), p.sum())[1]  # noqa: E731
+        stop = lambda run: run.stop() if run.step == until else None  # noqa: E731
+        descend(take, [p], DescentRecipe(steps=9, epoch_steps=9), loader, checkpoint=path, on_step=stop)
+        return seen
+
+    assert go(tmp_path / "run.pt", until) + go(tmp_path / "run.pt") == go()
 
 
 @pytest.mark.parametrize("level", [1.0, -1.0])
@@ -474,6 +505,7 @@ def test_bad_losses_are_refused(loss, message):
         ({"steps": 2, "autocast": torch.float16}, "no loss scaling"),
         ({"steps": 2, "grad_clip": 0.0}, "None switches clipping off"),
         ({"epochs": 2}, "epochs need data"),
+        ({"steps": 2, "schedule": lambda step: math.nan}, "finite share of the rate"),
         ({"steps": 2, "optimizer": torch.optim.LBFGS}, "LBFGS evaluates the loss several times"),
     ],
 )
@@ -545,6 +577,17 @@ def test_callbacks_deadline_and_progress():
     late = descend(loss, [p], recipe, deadline=time.monotonic() - 1)
     assert (late.steps, late.stopped, late.history) == (0, "deadline", ())
     assert descend(loss, [p], recipe, on_epoch=lambda run: run.stop()).steps == 2
+
+
+def test_an_error_after_an_interrupt_is_passed_on(default_interrupts):
+    p, loss = bowl()
+
+    def fail(run):
+        ctrl_c(run)
+        raise RuntimeError("a fault")
+
+    with pytest.raises(RuntimeError, match="a fault"):
+        descend(loss, [p], DescentRecipe(steps=3), on_step=fail)
 
 
 def test_errors_of_callbacks_are_passed_on_and_leave_no_trace():

@@ -107,6 +107,12 @@ class Batches:
 
     def _of_loader(self) -> Iterator[tuple[tuple[Any, ...], int]]:
         now = torch.get_rng_state()
+        if self.passes and getattr(self.data, "persistent_workers", False) and self.data._iterator is None:
+            # a resumed run: the workers draw a seed when they start, and in later passes no more
+            states = [g.get_state() for g in self._generators()]
+            iter(self.data)
+            for generator, state in zip(self._generators(), states, strict=True):
+                generator.set_state(state)
         if self.used:  # a resumed pass: draw the same order again, and drop what was used
             for generator, state in zip(self._generators(), self._start, strict=True):
                 generator.set_state(state.cpu())
@@ -128,11 +134,14 @@ class Batches:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the data."""
-        return {"passes": self.passes, "used": self.used, "start": self._start}
+        now = [g.get_state() for g in self._generators()[1:]]
+        return {"passes": self.passes, "used": self.used, "start": self._start, "now": now}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         self.passes, self.used, self._start = state["passes"], state["used"], state["start"]
+        for generator, now in zip(self._generators()[1:], state["now"], strict=True):
+            generator.set_state(now.cpu())
 
 
 def _as_tensors(data: Any) -> tuple[Tensor, ...] | dict[str, Tensor] | None:

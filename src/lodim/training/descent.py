@@ -35,7 +35,7 @@ from lodim.training.players import Moving, Player
 from lodim.training.processes import Processes
 from lodim.training.recipe import DescentRecipe, DescentResult, EpochRecord, Watch
 from lodim.training.schedules import Rates
-from lodim.validation import ConvergenceWarning, warn
+from lodim.validation import ConvergenceWarning, check_in_range, warn
 
 __all__ = ["DescentRun", "Progress", "descend"]
 
@@ -123,6 +123,13 @@ def descend(
         raise ValueError("give a loss and its parameters, or a sequence of Player and None")
     if early_stop_score is not None and score is None:
         raise ValueError("early_stop_score needs a score")
+    if early_stop_score is not None:
+        check_in_range(early_stop_score, "early_stop_score")
+    for name, value in (keep or {}).items():
+        if not hasattr(value, "state_dict"):
+            raise TypeError(
+                f"keep[{name!r}] must have state_dict and load_state_dict, got {type(value).__name__}"
+            )
     run = DescentRun(players, recipe, data, seed, Processes(accelerator))
     run.watch = Watch(recipe.patience, early_stop_score)
     run.emas = [ema] if isinstance(ema, ExponentialMovingAverage) else list(ema)
@@ -138,7 +145,8 @@ def descend(
             run.descend()
         except (KeyboardInterrupt, RuntimeError) as error:
             # the workers of a loader have the Ctrl-C too, and are missed
-            if isinstance(error, RuntimeError) and not run.interrupts:
+            missed = run.interrupts and "DataLoader worker" in str(error)
+            if isinstance(error, RuntimeError) and not missed:
                 raise
             run.interrupts.append(signal.SIGINT)
             run.stopped = run.stopped or "interrupted"
@@ -183,7 +191,7 @@ class DescentRun:
         self, players: list[Player], recipe: DescentRecipe, data: Any, seed: int, processes: Processes
     ) -> None:
         self.recipe, self.seed, self.processes = recipe, int(seed), processes
-        self.players = [Moving(player, recipe) for player in players]
+        self.players = [Moving(player, recipe, len(players) == 1) for player in players]
         self.device = self.players[0].parameters[0].device
         rank, world = processes.rank, processes.count
         self.batches = Batches(data, int(recipe.batch_size), self.seed, self.device, rank, world)

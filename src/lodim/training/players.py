@@ -46,15 +46,15 @@ class Moving:
 
     Attributes
     ----------
-    whole : bool
-        Whether nothing but whole modules was given.
+    alone : bool
+        Whether nothing but whole modules was given, and there is no other player.
     only : list of Tensor or None
         Whose gradients backward computes; None where there are no others.
     in_a_row : int
         Steps skipped since it last moved.
     """
 
-    def __init__(self, player: Player, recipe: DescentRecipe) -> None:
+    def __init__(self, player: Player, recipe: DescentRecipe, alone: bool) -> None:
         self.loss, self.every = player.loss, check_in_range(player.every, "every", low=1, integer=True)
         self.lr = check_lr(recipe.lr if player.lr is None else player.lr)
         self.modules, groups = _groups(player.parameters)
@@ -63,7 +63,7 @@ class Moving:
             raise ValueError("there is no parameter that requires a gradient: nothing to train")
         known = {id(p) for module in self.modules for p in module.parameters()}
         self.loose = [p for p in self.parameters if id(p) not in known]
-        self.whole, self.in_a_row, self._started = not self.loose, 0, False
+        self.alone, self.in_a_row, self._started = alone and not self.loose, 0, False
         self.only: list[Tensor] | None = self.parameters
         self.optimizer = _make_optimizer(player.optimizer or recipe.optimizer, groups, self.lr)
         closure = inspect.signature(self.optimizer.step).parameters.get("closure")
@@ -96,8 +96,10 @@ class Moving:
             The loss depends on none of them.
         """
         if value.requires_grad:
-            if self.whole and not self._started and _leaves(value) <= {id(p) for p in self.parameters}:
-                self.only = None  # backward without a list is a little faster
+            if self.alone and not self._started and not {id(p) for p in self.parameters} < _leaves(value):
+                self.only = (
+                    None  # a little faster, and reaches what a checkpointed forward hides from the graph
+                )
             self._started = True
             value.backward(inputs=self.only)
         if all(p.grad is None for p in self.parameters):

@@ -116,7 +116,12 @@ class Rates:
             return self._plateau.optimizer.param_groups[0]["lr"], None
         step -= self.warmup
         if not isinstance(self.schedule, str):
-            return float(self.schedule(step)), None  # type: ignore[operator]
+            share = float(self.schedule(step))  # type: ignore[operator]
+            if not 0 <= share < math.inf:
+                raise ValueError(
+                    f"the schedule must return a finite share of the rate, got {share} at step {step}"
+                )
+            return share, None
         if self.schedule == "constant":
             return 1.0, None
         assert self.total is not None
