@@ -7,12 +7,14 @@ import os
 import signal
 import threading
 import time
+from collections import UserDict, namedtuple
 from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
@@ -26,6 +28,8 @@ from lodim.training import (
     Player,
     descend,
 )
+from lodim.training.checkpoint import fingerprint
+from lodim.training.recipe import check_optimizer
 from lodim.validation import ConvergenceWarning
 
 X = torch.randn(60, 5, generator=torch_generator(0))
@@ -119,6 +123,44 @@ def test_all_kinds_of_data_are_taken():
         assert torch.equal(seen[same], seen["list"]), same
 
 
+class Shifted(TensorDataset):
+    def __getitem__(self, i):
+        x, y = super().__getitem__(i)
+        return x + 100, y
+
+
+Pair = namedtuple("Pair", "x y")
+
+
+@pytest.mark.parametrize(
+    ("batch", "rows"),
+    [
+        ({"name": ["a", "b", "c"], "x": X}, 60),
+        ((["a", "b"], torch.tensor(1.0), X), 60),
+        ((Pair(X, Y), 1), 60),
+        (UserDict(x=X), 60),
+        (nn.utils.rnn.pack_sequence([X[:3], X[:2]]), 5),
+        ({"name": "a"}, 1),
+    ],
+)
+def test_batches_keep_their_form_and_count_their_rows(batch, rows):
+    p, loss = bowl()
+    seen, counted = [], []
+    take = lambda *parts: (seen.append(parts), loss())[1]  # noqa: E731
+    descend(take, [p], DescentRecipe(steps=1), [batch], on_step=lambda run: counted.append(run.samples))
+    assert counted == [rows]
+    if type(batch) is tuple:
+        assert [type(part) for part in seen[0]] == [type(part) for part in batch]
+    else:
+        assert isinstance(seen[0][0], dict if isinstance(batch, UserDict) else type(batch))
+
+
+def test_rows_of_a_data_set_are_what_it_says():
+    p, loss = bowl()
+    take = lambda x, y: loss() + 0 * x.sum() if x.min() > 50 else 1 / 0  # noqa: E731
+    assert descend(take, [p], DescentRecipe(epochs=1), Shifted(X, Y)).steps == 1
+
+
 def test_data_that_end_or_never_begin():
     with pytest.raises(ValueError, match="no batch"):
         descend(lambda x: x.sum(), net(), DescentRecipe(steps=4), [])
@@ -171,10 +213,49 @@ def test_players_touch_their_own_parameters_only():
         descend(minmax, [p], DescentRecipe(steps=1))
 
 
+def test_arguments_that_could_do_nothing_are_refused():
+    p, loss = bowl()
+    with pytest.raises(TypeError, match=r"keep\['a'\] must have state_dict"):
+        descend(loss, [p], DescentRecipe(steps=1), keep={"a": 3})
+    with pytest.raises(ValueError, match="early_stop_score"):
+        descend(loss, [p], DescentRecipe(steps=1), score=lambda: 1.0, early_stop_score=math.nan)
+
+
+def test_a_checkpointed_forward_is_trained():
+    model, recipe = nn.Linear(5, 1), DescentRecipe(steps=1, lr=0.1, optimizer="sgd")
+    start = model.bias.detach().clone()
+    again = partial(torch.utils.checkpoint.checkpoint, model, use_reentrant=True)
+    descend(lambda x, y: again(x.clone().requires_grad_()).mean(), model, recipe, (X, Y))
+    torch.testing.assert_close(model.bias.detach(), start - 0.1)
+
+
+def test_gradients_of_others_are_left_alone():
+    inner, outer = nn.Linear(5, 1), nn.Linear(5, 1)
+    start = outer.weight.detach().clone()
+
+    def nested(x, y):
+        descend(lambda: (inner(x) - outer(x)).square().mean(), inner, DescentRecipe(steps=1))
+        return outer.weight.sum()
+
+    descend(nested, outer, DescentRecipe(steps=1, lr=0.1, optimizer="sgd"), (X, Y))
+    torch.testing.assert_close(outer.weight.detach(), start - 0.1)
+    fixed = nn.Linear(5, 5)
+    descend(lambda x, y: inner(fixed(x)).sum(), inner, DescentRecipe(steps=1), (X, Y))
+    assert fixed.weight.grad is None
+
+
+def test_it_descends_where_gradients_are_off():
+    p, loss = bowl()
+    with torch.no_grad():
+        assert descend(loss, [p], DescentRecipe(steps=2)).losses[1, 0] < 13
+        assert not torch.is_grad_enabled()
+
+
 def test_a_pair_descends_on_the_first_and_notes_the_second():
     p, loss = bowl()
     result = descend(lambda: (loss(), p.sum()), [p], DescentRecipe(steps=3, epoch_steps=3))
     assert result.losses[0, 0] == 1.0
+    assert descend(lambda: (loss(), 7), [p], DescentRecipe(steps=1)).losses.tolist() == [[7.0]]
     assert result.loss == result.history[0].loss == pytest.approx(result.losses.mean())
 
 
@@ -246,7 +327,22 @@ def test_ten_steps_and_ten_more_are_twenty(data, tmp_path, default_interrupts):
     assert [p.name for p in tmp_path.iterdir()] == ["run.pt"]
 
 
-def test_a_plateau_is_resumed_and_lowers_the_rate(tmp_path):
+@pytest.mark.parametrize("until", [3, 5, 6])  # a whole pass is three batches
+@pytest.mark.parametrize("options", [{}, {"num_workers": 1, "persistent_workers": True}])
+def test_a_loader_goes_on_with_the_order_that_it_would_have_had(options, until, tmp_path):
+    def go(path=None, until=None):
+        p, seen = torch.ones(1, requires_grad=True), []
+        loader = DataLoader(torch.arange(9.0), 3, shuffle=True, generator=torch_generator(5), **options)
+        take = lambda x: (seen.append(x.tolist()), p.sum())[1]  # noqa: E731
+        stop = lambda run: run.stop() if run.step == until else None  # noqa: E731
+        descend(take, [p], DescentRecipe(steps=9, epoch_steps=9), loader, checkpoint=path, on_step=stop)
+        return seen
+
+    assert go(tmp_path / "run.pt", until) + go(tmp_path / "run.pt") == go()
+
+
+@pytest.mark.parametrize("level", [1.0, -1.0])
+def test_a_plateau_is_resumed_and_lowers_the_rate(level, tmp_path):
     recipe = DescentRecipe(
         steps=12, optimizer="sgd", lr=0.5, schedule=Plateau(0.5, patience=1, floor=0.1), epoch_steps=1
     )
@@ -259,7 +355,7 @@ def test_a_plateau_is_resumed_and_lowers_the_rate(tmp_path):
             if run.step == until:
                 run.stop()
 
-        descend(lambda: (p * 0).sum() + 1, [p], recipe, on_step=on_step, checkpoint=path)
+        descend(lambda: (p * 0).sum() + level, [p], recipe, on_step=on_step, checkpoint=path)
         return rates
 
     assert go() == [0.5] * 3 + [0.25] * 2 + [0.125] * 2 + [0.0625] * 2 + [0.05] * 3
@@ -277,16 +373,69 @@ def test_checkpoints_of_other_runs_and_unwritable_places_are_refused(tmp_path):
         {"recipe": DescentRecipe(steps=2, optimizer=momentum, schedule=lambda step: 1.0)},
         {"seed": 1},
         {"data": (X, 2 * Y)},
+        {"data": (X, Y.flip(0))},
         {"identity": "another loss"},
         {"ema": ExponentialMovingAverage(model, 10)},
     ):
         options = {"recipe": recipe, "data": (X, Y), **other}
         with pytest.raises(ValueError, match="another run"):
             descend(loss_of(model), model, options.pop("recipe"), checkpoint=path, **options)
+    foreign = [tmp_path / "junk.pt", tmp_path / "weights.pt"]
+    foreign[0].write_bytes(b"junk")
+    torch.save(model.state_dict(), foreign[1])
+    for other in foreign:
+        with pytest.raises(ValueError, match="no checkpoint"):
+            descend(loss_of(model), model, recipe, (X, Y), checkpoint=other)
     before = vector(model)
     with pytest.raises(OSError, match=r"run\.pt"):
         descend(loss_of(model), model, recipe, (X, Y), checkpoint=path / "deeper" / "run.pt")
     assert torch.equal(vector(model), before)  # told before the work
+
+
+@pytest.mark.parametrize(
+    ("data", "other"),
+    [
+        (TensorDataset(X, Y), TensorDataset(X, 2 * Y)),
+        (DataLoader(TensorDataset(X, Y), 20), DataLoader(TensorDataset(X, 2 * Y), 20)),
+        (DataLoader(TensorDataset(X, Y), 25), DataLoader(TensorDataset(X, Y), 20)),
+        (torch.utils.data.Subset(Rows(), range(60)), torch.utils.data.Subset(Rows(), range(55))),
+    ],
+)
+def test_a_run_does_not_go_on_with_other_data(data, other, tmp_path):
+    def go(data):
+        model, recipe = net(), DescentRecipe(steps=2, batch_size=20)
+        return descend(loss_of(model), model, recipe, data, checkpoint=tmp_path / "run.pt")
+
+    go(data)
+    assert go(data).steps == 2
+    with pytest.raises(ValueError, match="another run"):
+        go(other)
+
+
+def test_what_is_saved_can_be_read_again(tmp_path):
+    def go(keep=None):
+        p, loss = bowl()
+        recipe = DescentRecipe(steps=3, epoch_steps=1, lr=np.float64(0.1))
+        groups = [{"params": [p], "lr": np.float64(0.05)}]
+        descend(loss, groups, recipe, score=lambda: np.float64(1.0), checkpoint=path, keep=keep)
+        return p.detach()
+
+    path, plain = tmp_path / "run.pt", tmp_path / "plain"
+    assert torch.equal(go(), go())
+    plain.touch()
+    assert path.stat().st_mode == plain.stat().st_mode
+    path.unlink()
+    kept = SimpleNamespace(state_dict=lambda: {"a": np.zeros(3)}, load_state_dict=print)
+    with pytest.raises(TypeError, match="turn NumPy's arrays"):
+        go({"kept": kept})
+
+
+def test_fingerprints_tell_contents_and_not_types_or_addresses():
+    long = np.arange(5000.0)
+    assert fingerprint(long) != fingerprint(np.where(long == 2500, 0, long))
+    assert fingerprint(np.int64(3), {"b", "a"}) == fingerprint(3, {"a", "b"})
+    assert fingerprint(np.array(["a"])) != fingerprint(np.array(["b"]))
+    assert fingerprint(X, torch.tensor(1.0)) == fingerprint(X.clone(), torch.tensor(1.0))
 
 
 def test_a_step_that_is_not_finite_is_skipped():
@@ -305,6 +454,11 @@ def test_a_step_that_is_not_finite_is_skipped():
     q = torch.zeros(1, requires_grad=True)  # the loss is finite, its gradient is not
     assert descend(lambda: q.sqrt().sum(), [q], DescentRecipe(steps=3)).skipped == 3
     assert float(q.detach()) == 0
+    both = [Player(lambda: q.sum() * math.nan, [q]), Player(lambda: p.sum() * math.nan, [p])]
+    assert descend(both, None, DescentRecipe(steps=3)).skipped == 3
+    steep = DescentRecipe(steps=1, optimizer="sgd", lr=1e-25)  # the squares overflow, the gradient does not
+    assert descend(lambda: 1e25 * q.sum(), [q], steep).skipped == 0
+    assert float(q.detach()) == pytest.approx(-1)
 
 
 def test_it_gives_up_after_twenty_in_a_row():
@@ -319,6 +473,8 @@ def test_it_gives_up_after_twenty_in_a_row():
     unchecked = DescentRecipe(steps=90, epoch_steps=3, skip_nonfinite=False)
     result = descend(lambda: loss() * math.nan, [q], unchecked)
     assert (result.stopped, result.steps, result.skipped) == ("diverged", 3, 0)
+    slow = [Player(lambda: loss() * math.nan, [q], every=2)]
+    assert descend(slow, None, unchecked).stopped == "diverged"
 
 
 @pytest.mark.parametrize(
@@ -327,6 +483,8 @@ def test_it_gives_up_after_twenty_in_a_row():
         (lambda p: p, r"scalar tensor, got shape \(2,\)"),
         (lambda p: 1.0, "got float"),
         (lambda p: p.detach().sum(), "does not depend on a parameter"),
+        (lambda p: torch.ones(1, requires_grad=True).sum(), "does not depend on a parameter"),
+        (lambda p: (p.sum(), p), "number shown must be a scalar"),
     ],
 )
 def test_bad_losses_are_refused(loss, message):
@@ -347,12 +505,28 @@ def test_bad_losses_are_refused(loss, message):
         ({"steps": 2, "autocast": torch.float16}, "no loss scaling"),
         ({"steps": 2, "grad_clip": 0.0}, "None switches clipping off"),
         ({"epochs": 2}, "epochs need data"),
+        ({"steps": 2, "schedule": lambda step: math.nan}, "finite share of the rate"),
+        ({"steps": 2, "optimizer": torch.optim.LBFGS}, "LBFGS evaluates the loss several times"),
     ],
 )
 def test_bad_recipes_are_refused(bad, message):
     p, loss = bowl()
     with pytest.raises(ValueError, match=message):
         descend(loss, [p], DescentRecipe(**bad))
+
+
+def test_an_optimiser_in_place_of_what_makes_one_is_refused():
+    with pytest.raises(TypeError, match="not an instance"):
+        check_optimizer(torch.optim.SGD([torch.ones(1)], lr=0.1))
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"), [({"optimizer": "adamw"}, "Did you mean 'adam'"), ({"lr": 0}, "lr must be positive")]
+)
+def test_bad_players_are_refused(bad, message):
+    p, loss = bowl()
+    with pytest.raises(ValueError, match=message):
+        descend([Player(loss, [p], **bad)], None, DescentRecipe(steps=2))
 
 
 def test_a_schedule_must_know_its_end():
@@ -403,6 +577,17 @@ def test_callbacks_deadline_and_progress():
     late = descend(loss, [p], recipe, deadline=time.monotonic() - 1)
     assert (late.steps, late.stopped, late.history) == (0, "deadline", ())
     assert descend(loss, [p], recipe, on_epoch=lambda run: run.stop()).steps == 2
+
+
+def test_an_error_after_an_interrupt_is_passed_on(default_interrupts):
+    p, loss = bowl()
+
+    def fail(run):
+        ctrl_c(run)
+        raise RuntimeError("a fault")
+
+    with pytest.raises(RuntimeError, match="a fault"):
+        descend(loss, [p], DescentRecipe(steps=3), on_step=fail)
 
 
 def test_errors_of_callbacks_are_passed_on_and_leave_no_trace():

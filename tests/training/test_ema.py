@@ -74,6 +74,14 @@ def test_short_precisions_are_averaged_in_float32():
         assert p.dtype == torch.bfloat16
 
 
+def test_whole_numbers_are_taken_over():
+    p, codes = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.arange(3), requires_grad=False)
+    ema = ExponentialMovingAverage([p, codes], 100)
+    walk(ema, p, [1.0, 2.0])
+    assert ema.averages[1].tolist() == [0, 1, 2]
+    assert 1 < float(ema.averages[0]) < 2
+
+
 def test_it_is_saved_copied_and_refused():
     model = nn.Linear(2, 1)
     ema = ExponentialMovingAverage(model, 10)
@@ -85,6 +93,12 @@ def test_it_is_saved_copied_and_refused():
         ExponentialMovingAverage(model, 20).load_state_dict(ema.state_dict())
     with pytest.raises(ValueError, match="positive"):
         ExponentialMovingAverage(model, 0)
+    with pytest.raises(ValueError, match=r"shapes \[\(1,\)\], but these parameters \[\(3,\)\]"):
+        ExponentialMovingAverage(torch.ones(3), 10).load_state_dict(
+            ExponentialMovingAverage(torch.ones(1), 10).state_dict()
+        )
+    with pytest.raises(TypeError, match="got tuple"):
+        ExponentialMovingAverage(model.named_parameters(), 10)
     twin, follower = copy.deepcopy((model, ema))
     walk(follower, twin.weight, [9.0])
     assert not torch.equal(follower.averages[0], ema.averages[0])

@@ -34,6 +34,16 @@ def test_one_cycle_of_a_few_steps_is_finite_and_positive(total):
         assert 0.85 <= momentum <= 0.95
 
 
+@pytest.mark.parametrize("total", [1, 2, 7, 100])
+def test_cosine_is_torchs(total):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    oracle = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
+    for step in range(total + 1):
+        assert schedule_at("cosine", step, total)[0] == pytest.approx(oracle.get_last_lr()[0], abs=1e-12)
+        optimizer.step()
+        oracle.step()
+
+
 def test_cosine_falls_from_one_to_zero_and_constant_stays():
     factors = [schedule_at("cosine", step, 100)[0] for step in range(101)]
     assert factors[0] == 1

@@ -260,3 +260,10 @@ def test_a_regression_fits_a_curve(curve):
         result.score
         > fit(build_seeded(lambda: linear(2, 1), 0).double(), curve, Recipe(epochs=300), lr=0.1).score
     )
+
+
+def test_every_part_is_left_in_the_mode_in_which_it_came(blobs64):
+    model = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)).double()
+    model[1].eval()
+    fit(model, blobs64, Recipe(epochs=1), lr=1e-3)
+    assert [module.training for module in model.modules()] == [True, True, False, True]

@@ -6,10 +6,13 @@ import dataclasses
 import functools
 import hashlib
 import os
+import pickle
+import struct
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,13 +21,25 @@ __all__ = ["check_writable", "fingerprint", "read", "rng_states", "set_rng_state
 
 def write(path: Path, content: dict[str, Any]) -> None:
     """Write so that a kill leaves the former file or the new one, never half of one."""
-    handle, name = tempfile.mkstemp(dir=path.parent)
+    with tempfile.TemporaryDirectory(
+        dir=path.parent
+    ) as folder:  # a file in it has the permissions of any other
+        part = Path(folder) / path.name
+        torch.save(content, part)
+        if not path.exists():
+            _check_readable(part)
+        os.replace(part, path)
+
+
+def _check_readable(path: Path) -> None:
+    """Say at the first checkpoint, not after the crash, that it is of no use."""
     try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(content, file)
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+        torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise TypeError(
+            "the checkpoint could not be read again: every state_dict in it (of the optimiser, of what is in keep) "
+            "must consist of tensors, numbers, text, lists and dicts; turn NumPy's arrays and numbers into such"
+        ) from error
 
 
 def read(path: Path, key: str, device: torch.device) -> dict[str, Any]:
@@ -33,10 +48,16 @@ def read(path: Path, key: str, device: torch.device) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        It has another key: it belongs to another run.
+        It has another key, so that it belongs to another run, or it is no checkpoint.
     """
-    content = torch.load(path, map_location=device, weights_only=True)
-    if content["key"] != key:
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+        found = content["key"]
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, struct.error) as error:
+        raise ValueError(
+            f"{path.name} is no checkpoint, or is damaged; delete it or give another path"
+        ) from error
+    if found != key:
         raise ValueError(
             f"the checkpoint {path.name} belongs to another run (recipe, lr, seed, parameters or data differ); delete "
             "it or give another path"
@@ -57,16 +78,26 @@ def fingerprint(*parts: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """``value`` without addresses in memory; functions by their names, tensors by shape and sum."""
+    """``value`` without addresses in memory; functions by their names, tensors and arrays by their contents."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return type(value).__name__, fields
     if isinstance(value, functools.partial):
         return _plain(value.func), _plain(value.args), _plain(value.keywords)
     if isinstance(value, Tensor):
-        return tuple(value.shape), float(value.detach().sum(dtype=torch.float64))
+        flat = value.detach().cpu().resolve_conj().reshape(-1)
+        digest = hashlib.blake2b(flat.contiguous().view(torch.uint8).numpy()).hexdigest()
+        return tuple(value.shape), str(value.dtype), digest
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+        return _plain(torch.as_tensor(np.ascontiguousarray(value)))
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
+    if isinstance(value, set | frozenset):
+        return sorted(repr(_plain(v)) for v in value)
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if callable(value):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ class Batches:
         self.seed, self.device, self.rank, self.world = seed, device, rank, world
         self.batch_size, self.passes, self.used, self.n = batch_size, 0, 0, 0
         self._start: list[Tensor] = []
-        data = data.tensors if isinstance(data, TensorDataset) else data
+        data = data.tensors if type(data) is TensorDataset else data  # heirs may change what a row is
         rows = _as_tensors(data)
         if rows is not None or (isinstance(data, Dataset) and not isinstance(data, IterableDataset)):
             self.data = data if rows is None else rows
@@ -69,7 +69,7 @@ class Batches:
     @property
     def identity(self) -> Any:
         """What a checkpoint must agree with."""
-        return self.data if isinstance(self.data, tuple | dict) else (type(self.data).__name__, self.length)
+        return _identity(self.data), self.length
 
     @property
     def at_end(self) -> bool:
@@ -107,6 +107,12 @@ class Batches:
 
     def _of_loader(self) -> Iterator[tuple[tuple[Any, ...], int]]:
         now = torch.get_rng_state()
+        if self.passes and getattr(self.data, "persistent_workers", False) and self.data._iterator is None:
+            # a resumed run: the workers draw a seed when they start, and in later passes no more
+            states = [g.get_state() for g in self._generators()]
+            iter(self.data)
+            for generator, state in zip(self._generators(), states, strict=True):
+                generator.set_state(state)
         if self.used:  # a resumed pass: draw the same order again, and drop what was used
             for generator, state in zip(self._generators(), self._start, strict=True):
                 generator.set_state(state.cpu())
@@ -128,11 +134,14 @@ class Batches:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the data."""
-        return {"passes": self.passes, "used": self.used, "start": self._start}
+        now = [g.get_state() for g in self._generators()[1:]]
+        return {"passes": self.passes, "used": self.used, "start": self._start, "now": now}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         self.passes, self.used, self._start = state["passes"], state["used"], state["start"]
+        for generator, now in zip(self._generators()[1:], state["now"], strict=True):
+            generator.set_state(now.cpu())
 
 
 def _as_tensors(data: Any) -> tuple[Tensor, ...] | dict[str, Tensor] | None:
@@ -147,6 +156,17 @@ def _as_tensors(data: Any) -> tuple[Tensor, ...] | dict[str, Tensor] | None:
     return None
 
 
+def _identity(data: Any) -> Any:
+    """What can be said of data without reading them: tensors, sizes, names."""
+    if isinstance(data, TensorDataset):
+        return type(data).__name__, data.tensors
+    if isinstance(data, DataLoader):
+        return type(data).__name__, data.batch_size, _identity(data.dataset)
+    if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
+        return type(data).__name__, _length(data)
+    return data if isinstance(data, tuple | dict) else type(data).__name__
+
+
 def _length(data: Any) -> int:
     if isinstance(data, Dataset):
         return len(data)  # type: ignore[arg-type]
@@ -157,21 +177,29 @@ def _length(data: Any) -> int:
 
 
 def _arguments(batch: Any) -> tuple[Any, ...]:
-    return tuple(batch) if isinstance(batch, tuple | list) else (batch,)
+    return tuple(batch) if isinstance(batch, tuple | list) and not hasattr(batch, "to") else (batch,)
 
 
 def _to(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=True)
+    if hasattr(batch, "to"):  # packed sequences, tokenised texts, graphs
+        return batch.to(device)
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*[_to(part, device) for part in batch])
     if isinstance(batch, tuple | list):
         return [_to(part, device) for part in batch]
-    return {k: _to(v, device) for k, v in batch.items()} if isinstance(batch, dict) else batch
+    return {k: _to(v, device) for k, v in batch.items()} if isinstance(batch, Mapping) else batch
 
 
 def _count(batch: Any) -> int:
-    """Rows of the first tensor found."""
-    if isinstance(batch, dict):
-        batch = list(batch.values())
-    if isinstance(batch, tuple | list):
-        return _count(batch[0]) if batch else 1
-    return len(batch) if isinstance(batch, Tensor) and batch.ndim else 1
+    """Rows of the first tensor found that has any; 1 without."""
+    return next((len(t) for t in _all_tensors(batch) if t.ndim), 1)
+
+
+def _all_tensors(batch: Any) -> Iterator[Tensor]:
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, tuple | list | Mapping):
+        for part in batch.values() if isinstance(batch, Mapping) else batch:
+            yield from _all_tensors(part)

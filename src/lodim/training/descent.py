@@ -35,7 +35,7 @@ from lodim.training.players import Moving, Player
 from lodim.training.processes import Processes
 from lodim.training.recipe import DescentRecipe, DescentResult, EpochRecord, Watch
 from lodim.training.schedules import Rates
-from lodim.validation import ConvergenceWarning, warn
+from lodim.validation import ConvergenceWarning, check_in_range, warn
 
 __all__ = ["DescentRun", "Progress", "descend"]
 
@@ -97,7 +97,9 @@ def descend(
     checkpoint : path, optional
         Written after every epoch and at the end. If it exists, the run goes on from it, and ends with the same bits;
         batches that were used of an iterable are drawn again and dropped. A file of tensors and plain data; delete
-        it to start again.
+        it to start again. A run with other settings or other tensors is refused; what a data set of your own, an
+        iterable or the loss holds is not looked at, and belongs into ``identity``. Of modules, buffers are kept too,
+        of mere tensors (``net.parameters()``) they are not.
     keep : mapping of str to object, optional
         What else belongs into the checkpoint: anything with ``state_dict`` and ``load_state_dict``.
     identity : object, optional
@@ -121,6 +123,13 @@ def descend(
         raise ValueError("give a loss and its parameters, or a sequence of Player and None")
     if early_stop_score is not None and score is None:
         raise ValueError("early_stop_score needs a score")
+    if early_stop_score is not None:
+        check_in_range(early_stop_score, "early_stop_score")
+    for name, value in (keep or {}).items():
+        if not hasattr(value, "state_dict"):
+            raise TypeError(
+                f"keep[{name!r}] must have state_dict and load_state_dict, got {type(value).__name__}"
+            )
     run = DescentRun(players, recipe, data, seed, Processes(accelerator))
     run.watch = Watch(recipe.patience, early_stop_score)
     run.emas = [ema] if isinstance(ema, ExponentialMovingAverage) else list(ema)
@@ -129,14 +138,15 @@ def descend(
         run.score = lambda: -run.mean_loss
     run.deadline, run.progress, run.keep = deadline, progress, dict(keep or {})
     own = derive_seed(int(seed), "layers", *([run.processes.rank] if run.processes.rank else []))
-    with forked_torch_rng(own, run.device), _interrupts() as run.interrupts:
+    with forked_torch_rng(own, run.device), torch.enable_grad(), _interrupts() as run.interrupts:
         if checkpoint is not None:
             run.open(Path(checkpoint), identity)
         try:
             run.descend()
         except (KeyboardInterrupt, RuntimeError) as error:
             # the workers of a loader have the Ctrl-C too, and are missed
-            if isinstance(error, RuntimeError) and not run.interrupts:
+            missed = run.interrupts and "DataLoader worker" in str(error)
+            if isinstance(error, RuntimeError) and not missed:
                 raise
             run.interrupts.append(signal.SIGINT)
             run.stopped = run.stopped or "interrupted"
@@ -181,9 +191,7 @@ class DescentRun:
         self, players: list[Player], recipe: DescentRecipe, data: Any, seed: int, processes: Processes
     ) -> None:
         self.recipe, self.seed, self.processes = recipe, int(seed), processes
-        self.players = [Moving(player, recipe) for player in players]
-        if len(players) == 1 and self.players[0].whole:
-            self.players[0].only = None  # backward without a list is a little faster
+        self.players = [Moving(player, recipe, len(players) == 1) for player in players]
         self.device = self.players[0].parameters[0].device
         rank, world = processes.rank, processes.count
         self.batches = Batches(data, int(recipe.batch_size), self.seed, self.device, rank, world)
@@ -266,7 +274,7 @@ class DescentRun:
         """One step: every player whose turn it is moves."""
         factor, momentum = self.rates.at(self.step)
         row: list[Tensor | None] = []
-        moved = False
+        moved, skipped = False, False
         for player in self.players:
             if (self.step + 1) % player.every:
                 row.append(None)
@@ -274,7 +282,7 @@ class DescentRun:
             player.set_rate(factor, momentum)
             value, finite = self._move(player, arguments, n)
             row.append(value)
-            moved |= finite
+            moved, skipped = moved or finite, skipped or not finite
             if player.in_a_row == _GIVE_UP:
                 self.stopped = "diverged"
         self.loss = self.loss if row[0] is None else row[0]
@@ -283,6 +291,7 @@ class DescentRun:
         self._counts.append(n)
         self.samples += n
         self.step += 1
+        self.skipped += skipped
         self.batches.used += 1
         if self.on_step is not None:
             self.on_step(self)
@@ -312,13 +321,13 @@ class DescentRun:
         if not isinstance(value, Tensor) or value.ndim:
             got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"the loss must be a scalar tensor, got {got}; take its mean or sum")
-        if not value.requires_grad:
-            raise ValueError("the loss does not depend on a parameter that requires a gradient")
-        value.backward(inputs=player.only)
+        shown = torch.as_tensor(shown, device=value.device)
+        if shown.ndim:
+            raise ValueError(f"the number shown must be a scalar too, got shape {tuple(shown.shape)}")
+        player.backward(value)
         shown = self.processes.average(player.parameters, shown.detach(), n)
         if recipe.skip_nonfinite and not self._is_finite(value.detach(), shown, player.parameters):
             player.in_a_row += 1
-            self.skipped += 1
             return torch.full_like(shown, math.nan), False
         player.in_a_row = 0
         if recipe.grad_clip is not None:
@@ -328,8 +337,9 @@ class DescentRun:
 
     def _is_finite(self, value: Tensor, shown: Tensor, parameters: list[Tensor]) -> bool:
         """Whether a loss and its gradient are; of several processes, what all of them know."""
-        sizes = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
-        total = (value if self.processes.count == 1 else shown) + (torch.stack(sizes).sum() if sizes else 0)
+        # largest entries: a sum of squares may overflow where no entry does
+        sizes = torch._foreach_norm([p.grad for p in parameters if p.grad is not None], math.inf)
+        total = (value if self.processes.count == 1 else shown) + torch.stack(sizes).sum()
         return math.isfinite(float(total))
 
     def _fetch_losses(self) -> None:
@@ -344,17 +354,20 @@ class DescentRun:
     def _close_epoch(self) -> None:
         self._consistent = False
         self._fetch_losses()
-        total, seen, missing = 0.0, 0, self.recipe.skip_nonfinite or self.players[0].every > 1
-        for row, n in zip(self._losses[self._epoch_start :], self._counts[self._epoch_start :], strict=True):
-            if missing and math.isnan(row[0]):
+        total, seen, every = 0.0, 0, self.players[0].every
+        for step in range(self._epoch_start, self.step):
+            value, n = self._losses[step][0], self._counts[step]
+            if (step + 1) % every or (self.recipe.skip_nonfinite and math.isnan(value)):
                 continue
-            total, seen = total + row[0] * n, seen + n
+            total, seen = total + value * n, seen + n
         self._epoch_start = self.step
         self.epoch += 1
         self.mean_loss = total / seen if seen else math.nan
         before = self.watch.best
         if seen:
-            value = self.score() if self.score is not None and math.isfinite(self.mean_loss) else math.nan
+            value = math.nan
+            if self.score is not None and math.isfinite(self.mean_loss):
+                value = float(self.score())  # plain: it is saved
             value = self.processes.gather(value)[0]  # buffers, so scores, may differ
             self.stopped = self.watch.after_epoch(self.mean_loss, value)
             self.rates.after_epoch(self.mean_loss)

@@ -51,7 +51,10 @@ class ExponentialMovingAverage:
         if not check_in_range(half_life, "half_life", low=0.0) > 0:
             raise ValueError(f"half_life must be positive, got {half_life}")
         tensors = parameters.parameters() if isinstance(parameters, nn.Module) else parameters
-        self.half_life, self.seen, self.parameters = float(half_life), 0, list(tensors)
+        tensors = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+        if odd := [p for p in tensors if not isinstance(p, Tensor)]:
+            raise TypeError(f"parameters must be a module or tensors, got {type(odd[0]).__name__}")
+        self.half_life, self.seen, self.parameters = float(half_life), 0, tensors
         self.averages = [_wide(p.detach()).clone() for p in self.parameters]
 
     @torch.no_grad()
@@ -60,7 +63,13 @@ class ExponentialMovingAverage:
         half_life = min(self.half_life, _RAMP * self.seen)
         beta = 0.5 ** (n_samples / half_life) if half_life > 0 else 0.0
         self.seen += n_samples
-        get_ema_multi_avg_fn(beta)(self.averages, [_wide(p.detach()) for p in self.parameters], self.seen)
+        pairs = list(zip(self.averages, [_wide(p.detach()) for p in self.parameters], strict=True))
+        floating = [(a, p) for a, p in pairs if a.is_floating_point() or a.is_complex()]
+        if floating:
+            get_ema_multi_avg_fn(beta)(*map(list, zip(*floating, strict=True)), self.seen)
+        for average, p in pairs:
+            if not average.is_floating_point() and not average.is_complex():
+                average.copy_(p)
 
     @contextmanager
     def average_parameters(self) -> Iterator[None]:
@@ -88,10 +97,13 @@ class ExponentialMovingAverage:
         Raises
         ------
         ValueError
-            They are of another half-life.
+            They are of another half-life, or of other parameters.
         """
         if state["half_life"] != self.half_life:
             raise ValueError(f"saved with half_life={state['half_life']}, but this has {self.half_life}")
+        shapes = [[tuple(a.shape) for a in averages] for averages in (state["averages"], self.averages)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"saved averages have shapes {shapes[0]}, but these parameters {shapes[1]}")
         self.seen = state["seen"]
         for average, saved in zip(self.averages, state["averages"], strict=True):
             average.copy_(saved)

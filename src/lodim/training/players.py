@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lodim.training.recipe import ADAM_BETA2, ADAM_EPS, DescentRecipe
+from lodim.training.recipe import ADAM_BETA2, ADAM_EPS, DescentRecipe, check_lr, check_optimizer
 from lodim.training.schedules import MOMENTUM
 from lodim.validation import check_in_range
 
@@ -45,28 +46,34 @@ class Moving:
 
     Attributes
     ----------
-    whole : bool
-        Whether nothing but whole modules was given.
+    alone : bool
+        Whether nothing but whole modules was given, and there is no other player.
     only : list of Tensor or None
-        Whose gradients backward computes; None for all.
+        Whose gradients backward computes; None where there are no others.
     in_a_row : int
         Steps skipped since it last moved.
     """
 
-    def __init__(self, player: Player, recipe: DescentRecipe) -> None:
+    def __init__(self, player: Player, recipe: DescentRecipe, alone: bool) -> None:
         self.loss, self.every = player.loss, check_in_range(player.every, "every", low=1, integer=True)
-        self.lr = float(recipe.lr if player.lr is None else player.lr)
+        self.lr = check_lr(recipe.lr if player.lr is None else player.lr)
         self.modules, groups = _groups(player.parameters)
         self.parameters = [p for group in groups for p in group["params"]]
         if not self.parameters:
             raise ValueError("there is no parameter that requires a gradient: nothing to train")
         known = {id(p) for module in self.modules for p in module.parameters()}
         self.loose = [p for p in self.parameters if id(p) not in known]
-        self.whole, self.in_a_row = not self.loose, 0
+        self.alone, self.in_a_row, self._started = alone and not self.loose, 0, False
         self.only: list[Tensor] | None = self.parameters
         self.optimizer = _make_optimizer(player.optimizer or recipe.optimizer, groups, self.lr)
+        closure = inspect.signature(self.optimizer.step).parameters.get("closure")
+        if closure is not None and closure.default is closure.empty:
+            raise ValueError(
+                f"{type(self.optimizer).__name__} evaluates the loss several times a step (its step needs a closure), "
+                "which a descent over batches does not do; take another optimiser"
+            )
         for group in self.optimizer.param_groups:
-            group.setdefault("share", group["lr"] / self.lr)
+            group["share"] = float(group.get("share", group["lr"] / self.lr))  # plain: it is saved
 
     def set_rate(self, factor: float, momentum: float | None) -> None:
         """Set every group's rate, and the momentum where the schedule says one."""
@@ -79,6 +86,24 @@ class Moving:
                 group["betas"] = (momentum, group["betas"][1])
             elif "momentum" in group:
                 group["momentum"] = momentum
+
+    def backward(self, value: Tensor) -> None:
+        """Compute the gradient of the own parameters, and nobody else's.
+
+        Raises
+        ------
+        ValueError
+            The loss depends on none of them.
+        """
+        if value.requires_grad:
+            if self.alone and not self._started and not {id(p) for p in self.parameters} < _leaves(value):
+                self.only = (
+                    None  # a little faster, and reaches what a checkpointed forward hides from the graph
+                )
+            self._started = True
+            value.backward(inputs=self.only)
+        if all(p.grad is None for p in self.parameters):
+            raise ValueError("the loss does not depend on a parameter that requires a gradient")
 
     def state(self) -> dict[str, Any]:
         """Return modules and loose parameters, not copied."""
@@ -122,6 +147,20 @@ def _groups(parameters: Any) -> tuple[list[nn.Module], list[dict[str, Any]]]:
     return modules, [group for group in groups if group["params"]]
 
 
+def _leaves(value: Tensor) -> set[int]:
+    """Ids of the tensors whose gradients a backward would leave behind."""
+    todo, seen, leaves = [value.grad_fn], set(), set()
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        todo += [next_node for next_node, _ in node.next_functions]
+        if (leaf := getattr(node, "variable", None)) is not None:
+            leaves.add(id(leaf))
+    return leaves
+
+
 def _tensors(item: Any) -> list[Any]:
     if isinstance(item, Tensor):
         return [item]
@@ -131,6 +170,7 @@ def _tensors(item: Any) -> list[Any]:
 def _make_optimizer(
     make: str | Callable[..., torch.optim.Optimizer], groups: list[dict[str, Any]], lr: float
 ) -> torch.optim.Optimizer:
+    check_optimizer(make)
     if not isinstance(make, str):
         return make(groups, lr=lr)
     fused = all(

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 
 from lodim.results import Result
-from lodim.training.schedules import SCHEDULES, Schedule, schedule_at
+from lodim.training.schedules import SCHEDULES, Plateau, Schedule, schedule_at
 from lodim.validation import check_choice, check_in_range
 
 __all__ = ["DescentRecipe", "DescentResult", "EpochRecord", "FitResult", "Recipe", "Watch", "schedule_at"]
@@ -102,7 +102,8 @@ class DescentRecipe:
         unless given; a hundredth of ``steps`` where passes have no end, or none that is known beforehand.
     skip_nonfinite : bool
         Leave out steps whose loss or gradient is not finite, and give up after 20 in a row. Looking costs a
-        synchronisation with the device in every step, and sparse gradients cannot be looked at.
+        synchronisation with the device in every step, and sparse gradients cannot be looked at. What the forward has
+        changed (running statistics) stays changed.
     """
 
     steps: int | None = None
@@ -123,8 +124,7 @@ class DescentRecipe:
             raise ValueError(
                 f"give steps or epochs, one of them; got steps={self.steps}, epochs={self.epochs}"
             )
-        if not check_in_range(self.lr, "lr", low=0.0) > 0 or math.isinf(self.lr):
-            raise ValueError(f"lr must be positive and finite, got {self.lr}")
+        check_lr(self.lr)
         for name, low in {
             "steps": 0,
             "epochs": 1,
@@ -135,15 +135,31 @@ class DescentRecipe:
         }.items():
             if getattr(self, name) is not None:
                 check_in_range(getattr(self, name), name, low=low, integer=True)
-        if isinstance(self.optimizer, str):
-            check_choice(self.optimizer, ("adam", "sgd"), "optimizer")
-        if isinstance(self.schedule, str):
+        check_optimizer(self.optimizer)
+        if not callable(self.schedule) and not isinstance(self.schedule, Plateau):
             check_choice(self.schedule, (*SCHEDULES, "plateau"), "schedule")
         if self.schedule == "onecycle" and self.warmup:
             raise ValueError('the schedule "onecycle" rises by itself; leave warmup at 0')
         if self.grad_clip is not None and check_in_range(self.grad_clip, "grad_clip", low=0.0) == 0:
             raise ValueError("grad_clip must be positive; None switches clipping off")
         check_autocast(self.autocast)
+
+
+def check_lr(lr: float | int) -> float:
+    """Return a learning rate that one can train with."""
+    if not check_in_range(lr, "lr", low=0.0) > 0 or math.isinf(lr):
+        raise ValueError(f"lr must be positive and finite, got {lr}")
+    return float(lr)
+
+
+def check_optimizer(make: Any) -> None:
+    """Refuse what is neither a name nor makes an optimiser."""
+    if isinstance(make, torch.optim.Optimizer):
+        raise TypeError(
+            "optimizer must be what makes one, e.g. torch.optim.AdamW without parameters, not an instance"
+        )
+    if not callable(make):
+        check_choice(make, ("adam", "sgd"), "optimizer")
 
 
 def check_autocast(dtype: torch.dtype | None) -> None:
@@ -229,7 +245,7 @@ class DescentResult(Result):
     steps : int
         Skipped ones are counted.
     skipped : int
-        Steps left out since the loss or a gradient was not finite.
+        Steps in which a player did not move since its loss or gradient was not finite.
     seconds : float
         Wall time, that before a resumption included.
     stopped : {"budget", "early_stop", "patience", "exhausted", "diverged", "deadline", "callback", "interrupted"}

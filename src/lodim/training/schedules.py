@@ -63,7 +63,7 @@ class Plateau:
     factor : float
         What the rate is multiplied with.
     patience : int
-        Epochs without a mean loss that is lower by a ten-thousandth before that happens.
+        Epochs without a mean loss that is lower, by a ten-thousandth of its size, before that happens.
     floor : float
         Smallest share of the full rate.
     """
@@ -116,7 +116,12 @@ class Rates:
             return self._plateau.optimizer.param_groups[0]["lr"], None
         step -= self.warmup
         if not isinstance(self.schedule, str):
-            return float(self.schedule(step)), None  # type: ignore[operator]
+            share = float(self.schedule(step))  # type: ignore[operator]
+            if not 0 <= share < math.inf:
+                raise ValueError(
+                    f"the schedule must return a finite share of the rate, got {share} at step {step}"
+                )
+            return share, None
         if self.schedule == "constant":
             return 1.0, None
         assert self.total is not None
@@ -126,6 +131,8 @@ class Rates:
     def after_epoch(self, loss: float) -> None:
         """Note the mean loss of an epoch."""
         if self._plateau is not None:
+            # torch asks for less than (1 - threshold) best, which a negative loss is without falling
+            self._plateau.threshold = math.copysign(self._plateau.threshold, self._plateau.best)
             self._plateau.step(loss)
 
     def state_dict(self) -> dict[str, Any]:

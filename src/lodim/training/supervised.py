@@ -43,7 +43,8 @@ def fit(
     Parameters
     ----------
     model : nn.Module
-        Its parameters that require a gradient are trained; the data follow it to its device.
+        Its parameters that require a gradient are trained, in training mode throughout; afterwards every part is in
+        the mode in which it came. The data follow it to its device.
     lr : float
         Highest learning rate, of all trained parameters; where a module has groups with rates of their own
         (``module.param_groups(1.0)``), of the first group, the others in proportion.
@@ -118,7 +119,7 @@ def fit(
             final["val"] = math.nan if score_on == "train" else score("val")
 
     wants_score = record_scores or recipe.patience is not None or early_stop_score is not None
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     with threads_for(sum(p.numel() for p in model.parameters()), task.device):
         try:
             model.train()
@@ -139,7 +140,8 @@ def fit(
                 interruptible=False,
             )
         finally:
-            model.train(was_training)
+            for module, mode in modes:  # of each its own: some may have been frozen
+                module.training = mode
     stopped = run.stopped if math.isfinite(final["train"]) else "diverged"
     if stopped == "diverged":
         warn(
