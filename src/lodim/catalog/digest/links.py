@@ -18,6 +18,7 @@ from lodim.catalog.digest.requests import Preferences
 from lodim.catalog.digest.rows import Answer, Subscriber, read_subscribers
 from lodim.catalog.digest.tokens import check_secret, digest_of_token, well_formed
 from lodim.catalog.feed.records import stamp, utc
+from lodim.catalog.feed.statements import run
 from lodim.catalog.feed.store import LONG, Store
 
 __all__ = ["Links"]
@@ -79,24 +80,26 @@ class Links:
             return seen
         digest, now = digest_of_token(token), self.now()
         with self.store.writing(patience=LONG) as connection:
-            taken = connection.execute(
-                sa.text(
-                    "UPDATE token SET used_at = :now WHERE digest = :digest AND purpose = 'confirm' "
-                    "AND used_at IS NULL AND revoked_at IS NULL AND expires_at > :now"
-                ),
-                {"digest": digest, "now": now},
+            taken = run(
+                connection,
+                "UPDATE token SET used_at = :now WHERE digest = :digest AND purpose = 'confirm' "
+                "AND used_at IS NULL AND revoked_at IS NULL AND expires_at > :now",
+                digest=digest,
+                now=now,
             )
             if not taken.rowcount:
                 return self._looked_up(connection, digest, now)
             subscriber_id, wanted = self._token(connection, digest)[:2]
             held = json.loads(wanted)
-            connection.execute(
-                sa.text(
-                    "UPDATE subscriber SET state = 'confirmed', confirmed_at = :now, consent_source = :source, "
-                    "consent_text = :text, cancelled_at = NULL, soft_strikes = 0 "
-                    "WHERE id = :id AND state <> 'suppressed'"
-                ),
-                {"id": subscriber_id, "now": now, "source": held["source"], "text": held["text"]},
+            run(
+                connection,
+                "UPDATE subscriber SET state = 'confirmed', confirmed_at = :now, consent_source = :source, "
+                "consent_text = :text, cancelled_at = NULL, soft_strikes = 0 "
+                "WHERE id = :id AND state <> 'suppressed'",
+                id=subscriber_id,
+                now=now,
+                source=held["source"],
+                text=held["text"],
             )
             preferences = Preferences.unpack(wanted)
             self._prefer(connection, subscriber_id, preferences, now)
@@ -112,12 +115,12 @@ class Links:
 
     def _token(self, connection: sa.Connection, digest: str, purpose: str = "confirm") -> Any:
         """Return subscriber, what is wanted, and when the token ends, was used and was revoked; None if unknown."""
-        return connection.execute(
-            sa.text(
-                "SELECT subscriber_id, wanted, expires_at, used_at, revoked_at FROM token "
-                "WHERE digest = :digest AND purpose = :purpose"
-            ),
-            {"digest": digest, "purpose": purpose},
+        return run(
+            connection,
+            "SELECT subscriber_id, wanted, expires_at, used_at, revoked_at FROM token "
+            "WHERE digest = :digest AND purpose = :purpose",
+            digest=digest,
+            purpose=purpose,
         ).one_or_none()
 
     def _looked_up(self, connection: sa.Connection, digest: str, now: str) -> Answer:
@@ -174,12 +177,12 @@ class Links:
             owner = self._owner(connection, token)
             if owner.outcome != "done" or owner.subscriber is None:
                 return owner
-            changed = connection.execute(
-                sa.text(
-                    "UPDATE subscriber SET state = 'cancelled', cancelled_at = :now "
-                    "WHERE id = :id AND state IN ('pending', 'confirmed')"
-                ),
-                {"id": owner.subscriber.id, "now": now},
+            changed = run(
+                connection,
+                "UPDATE subscriber SET state = 'cancelled', cancelled_at = :now "
+                "WHERE id = :id AND state IN ('pending', 'confirmed')",
+                id=owner.subscriber.id,
+                now=now,
             ).rowcount
             letters.drop(connection, owner.subscriber.id, now)
             return Answer("done" if changed else "already", self._subscriber(connection, owner.subscriber.id))
@@ -211,9 +214,10 @@ class Links:
                 return Answer("already" if subscriber.state == "confirmed" else "pending", subscriber)
             if not self.can_undo(subscriber):
                 return Answer("expired" if subscriber.confirmed_at else "pending", subscriber)
-            connection.execute(
-                sa.text("UPDATE subscriber SET state = 'confirmed', cancelled_at = NULL WHERE id = :id"),
-                {"id": subscriber.id},
+            run(
+                connection,
+                "UPDATE subscriber SET state = 'confirmed', cancelled_at = NULL WHERE id = :id",
+                id=subscriber.id,
             )
             return Answer("done", self._subscriber(connection, subscriber.id))
 
@@ -252,4 +256,4 @@ class Links:
             "now": now,
         }
         for statement in _PREFER if wanted.query else _PREFER[:2]:
-            connection.execute(sa.text(statement), values)
+            run(connection, statement, **values)

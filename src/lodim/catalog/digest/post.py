@@ -11,8 +11,6 @@ from email.errors import MessageError
 from itertools import islice
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from lodim.catalog.digest.changes import record_states
 from lodim.catalog.digest.content import Digest, News
 from lodim.catalog.digest.delivery import WAITS, Deliveries, Delivery
@@ -24,6 +22,7 @@ from lodim.catalog.digest.smtp import Line, Outcome, RelayError
 from lodim.catalog.digest.subscribers import Subscribers
 from lodim.catalog.feed.catalog import Catalog
 from lodim.catalog.feed.records import stamp, utc
+from lodim.catalog.feed.statements import run
 from lodim.results import Result
 
 __all__ = ["Post", "Report"]
@@ -304,8 +303,8 @@ class Post:
 
     def _letters_wait(self) -> bool:
         with self.store.reading() as connection:
-            waiting = sa.text("SELECT 1 FROM outgoing WHERE state = 'queued' AND due_at <= :now LIMIT 1")
-            return connection.execute(waiting, {"now": stamp(self._now())}).scalar() is not None
+            waiting = "SELECT 1 FROM outgoing WHERE state = 'queued' AND due_at <= :now LIMIT 1"
+            return run(connection, waiting, now=stamp(self._now())).scalar() is not None
 
     def _send_letter(self, line: Line, letter: Letter, report: Report) -> Report:
         subscriber = letter.subscriber

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from lodim.catalog.digest.requests import Preferences
 from lodim.catalog.digest.tokens import derive_token
+from lodim.catalog.feed.statements import run
 
 __all__ = ["Answer", "Letter", "Subscriber", "read_subscribers"]
 
@@ -129,7 +130,7 @@ def read_subscribers(
     **values
         In the condition.
     """
-    rows = connection.execute(sa.text(f"{_SELECT}{condition} ORDER BY subscriber.id"), values)
+    rows = run(connection, f"{_SELECT}{condition} ORDER BY subscriber.id", **values)
     for row in rows:
         held = dict(row._mapping)
         salt = held.pop("salt")

@@ -38,6 +38,7 @@ from lodim.catalog.digest.rows import Letter, Subscriber, read_subscribers
 from lodim.catalog.digest.suppression import Suppression, scrub
 from lodim.catalog.digest.tokens import derive_token, digest_of_token, new_seed
 from lodim.catalog.feed.records import stamp
+from lodim.catalog.feed.statements import run
 from lodim.catalog.feed.store import LONG, PAPERS, RECORDS, Store
 
 __all__ = ["Subscribers"]
@@ -110,7 +111,7 @@ class Subscribers(Links):
         self.renew_links()
         with self.store.writing(patience=LONG) as connection:
             for statement in letters.REQUEST:
-                connection.execute(sa.text(statement), values)
+                run(connection, statement, **values)
 
     def renew_link(self, email: str) -> bool:
         """Give a subscriber a new link to unsubscribe, and make all earlier ones invalid.
@@ -137,7 +138,7 @@ class Subscribers(Links):
                 "INSERT INTO token (digest, subscriber_id, purpose, created_at) "
                 "VALUES (:digest, :id, 'unsubscribe', :now)",
             ):
-                connection.execute(sa.text(statement), values)
+                run(connection, statement, **values)
         return True
 
     # ---------------------------------------------------------------- lists
@@ -232,12 +233,13 @@ class Subscribers(Links):
         if kind not in ("hard", "soft"):
             raise ValueError(f"kind must be 'hard' or 'soft', got {kind!r}")
         with self.store.writing(patience=LONG) as connection:
-            connection.execute(
-                sa.text("UPDATE subscriber SET soft_strikes = soft_strikes + 1 WHERE id = :id"),
-                {"id": subscriber_id},
+            run(
+                connection,
+                "UPDATE subscriber SET soft_strikes = soft_strikes + 1 WHERE id = :id",
+                id=subscriber_id,
             )
-            found = connection.execute(
-                sa.text("SELECT email, soft_strikes FROM subscriber WHERE id = :id"), {"id": subscriber_id}
+            found = run(
+                connection, "SELECT email, soft_strikes FROM subscriber WHERE id = :id", id=subscriber_id
             ).one_or_none()
             if found is None:
                 return True
@@ -249,9 +251,10 @@ class Subscribers(Links):
     def arrived(self, subscriber_id: int) -> None:
         """Note that a mail was taken, which ends a row of soft strikes."""
         with self.store.writing(patience=LONG) as connection:
-            connection.execute(
-                sa.text("UPDATE subscriber SET soft_strikes = 0 WHERE id = :id AND soft_strikes > 0"),
-                {"id": subscriber_id},
+            run(
+                connection,
+                "UPDATE subscriber SET soft_strikes = 0 WHERE id = :id AND soft_strikes > 0",
+                id=subscriber_id,
             )
 
     def suppress(self, email: str) -> None:
@@ -265,18 +268,14 @@ class Subscribers(Links):
         address = clean_email(email)
         with self.store.writing(patience=LONG) as connection:
             self._suppression.add(connection, address, "asked", self.now())
-            rows = connection.execute(
-                sa.text("SELECT id FROM subscriber WHERE folded = :folded"), {"folded": fold(address)}
-            )
+            rows = run(connection, "SELECT id FROM subscriber WHERE folded = :folded", folded=fold(address))
             for (subscriber_id,) in rows.all():
                 self._suppress(connection, subscriber_id, address, "asked")
 
     def _suppress(self, connection: sa.Connection, subscriber_id: int, email: str, reason: str) -> None:
         now = self.now()
         self._suppression.add(connection, email, reason, now)
-        connection.execute(
-            sa.text("UPDATE subscriber SET state = 'suppressed' WHERE id = :id"), {"id": subscriber_id}
-        )
+        run(connection, "UPDATE subscriber SET state = 'suppressed' WHERE id = :id", id=subscriber_id)
         letters.drop(connection, subscriber_id, now)
 
     def suppressed(self, email: str) -> str | None:
@@ -300,12 +299,12 @@ class Subscribers(Links):
         """
         address = clean_email(email)
         with self.store.writing(patience=LONG) as connection:
-            connection.execute(
-                sa.text(
-                    "UPDATE subscriber SET state = 'cancelled', cancelled_at = :now, confirmed_at = NULL "
-                    "WHERE folded = :folded AND state = 'suppressed'"
-                ),
-                {"now": self.now(), "folded": fold(address)},
+            run(
+                connection,
+                "UPDATE subscriber SET state = 'cancelled', cancelled_at = :now, confirmed_at = NULL "
+                "WHERE folded = :folded AND state = 'suppressed'",
+                now=self.now(),
+                folded=fold(address),
             )
             return self._suppression.lift(connection, address)
 
@@ -335,8 +334,8 @@ class Subscribers(Links):
         # which papers a subscriber was sent goes, too, and papers that become one move it
         with self.store.writing(PAPERS, RECORDS, patience=LONG) as connection:
             self._suppression.add(connection, address, "erased", self.now())
-            deleted = connection.execute(
-                sa.text("DELETE FROM subscriber WHERE folded = :folded"), {"folded": fold(address)}
+            deleted = run(
+                connection, "DELETE FROM subscriber WHERE folded = :folded", folded=fold(address)
             ).rowcount
         scrub(self.store)
         return int(deleted)
@@ -352,5 +351,5 @@ class Subscribers(Links):
         spans = {"week": PENDING_FOR, "month": DEAD_LINKS_FOR}
         values = {name: self.later(-span) for name, span in spans.items()}
         with self.store.writing(PAPERS, RECORDS, patience=LONG) as connection:
-            gone = [connection.execute(sa.text(statement), values).rowcount for statement in _TIDY]
+            gone = [run(connection, statement, **values).rowcount for statement in _TIDY]
         return int(gone[0])

@@ -16,6 +16,7 @@ from lodim.catalog.feed import dialect
 from lodim.catalog.feed.conditions import Conditions
 from lodim.catalog.feed.identity import arxiv_of, doi_of, title_key
 from lodim.catalog.feed.records import clean_line
+from lodim.catalog.feed.statements import run
 from lodim.catalog.query import COMMON, Query, split_words
 from lodim.catalog.search import FUSION, MOST_WORDS
 
@@ -81,7 +82,7 @@ def like_text(
     if not words:
         return {}, []
     statement, values = dialect.of(connection).search(Query(text, tuple(words)), "")
-    found = Conditions().run(connection, statement, **values, most=_MOST_LIKE).all()
+    found = run(connection, statement, **values, most=_MOST_LIKE).all()
     return {i: score for i, score in found if i != without}, words
 
 
@@ -145,7 +146,5 @@ def find_paper(connection: sa.Connection, key: int | str) -> int | None:
         where, value = "doi = :key", doi
     else:
         where, value = "title_key = :key", title_key(text)
-    found = connection.execute(
-        sa.text(f"SELECT id FROM paper WHERE {where} ORDER BY id LIMIT 1"), {"key": value}
-    )
+    found = run(connection, f"SELECT id FROM paper WHERE {where} ORDER BY id LIMIT 1", key=value)
     return found.scalar()

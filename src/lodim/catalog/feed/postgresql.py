@@ -29,6 +29,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from lodim.catalog.feed.libraries import optional
+from lodim.catalog.feed.statements import run
 from lodim.catalog.query import Query
 
 __all__ = [
@@ -68,9 +69,7 @@ word AS (
 )
 SELECT paper_id AS id, sum(rank * weight) AS score FROM hit JOIN word USING (query)"""
 
-_LOCK = sa.text(
-    "SELECT pg_advisory_xact_lock(hashtextextended('lodim ' || current_schema() || ' ' || :lock, 0))"
-)
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('lodim ' || current_schema() || ' ' || :lock, 0))"
 _NOT_HAD = "55P03"  # lock_not_available
 LAST = (
     "SELECT DISTINCT ON (paper_id, source, kind) paper_id, source, kind, value FROM signal "
@@ -134,11 +133,11 @@ def _values(query: Query) -> dict[str, Any]:
 
 def spread(connection: sa.Connection, words: Sequence[str]) -> dict[str, int]:
     """Return in how many papers each word occurs."""
-    counting = sa.text(
+    counting = (
         "SELECT word, (SELECT count(*) FROM paper_fts WHERE document @@ (SELECT any_of(ARRAY[word]))) "
         "FROM unnest(CAST(:words AS text[])) AS word"
     )
-    return {word: int(n) for word, n in connection.execute(counting, {"words": list(words)})}
+    return {word: int(n) for word, n in run(connection, counting, words=list(words))}
 
 
 def rebuild(connection: sa.Connection) -> None:
@@ -197,7 +196,7 @@ def _begin(connection: sa.Connection) -> None:
         _wait_at_most(connection, min(options["left"](), ASK_EVERY))
         try:
             for lock in sorted(locks):
-                connection.execute(_LOCK, {"lock": lock})
+                run(connection, _LOCK, lock=lock)
             break
         except sa.exc.OperationalError as error:
             if _state(error) != _NOT_HAD or options["left"]() <= 0:

@@ -17,6 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from lodim.catalog.feed.statements import run
 from lodim.catalog.query import Query, match_expression
 
 __all__ = [
@@ -114,11 +115,8 @@ def _within(narrowed: str) -> str:
 
 def spread(connection: sa.Connection, words: Sequence[str]) -> dict[str, int]:
     """Return in how many papers each word occurs."""
-    counting = sa.text(f"SELECT count(*) {_MATCHING}")
-    return {
-        word: int(connection.execute(counting, {"expression": any_of((word,))}).scalar_one())
-        for word in words
-    }
+    counting = f"SELECT count(*) {_MATCHING}"
+    return {word: int(run(connection, counting, expression=any_of((word,))).scalar_one()) for word in words}
 
 
 def rebuild(connection: sa.Connection) -> None:

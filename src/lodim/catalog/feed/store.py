@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from lodim.catalog.feed import dialect
+from lodim.catalog.feed.statements import run
 
 __all__ = ["HURRIED", "LONG", "PAPERS", "RECORDS", "VISITOR", "VISITORS", "Store", "give_way"]
 
@@ -251,17 +252,17 @@ class Store:
     @staticmethod
     def get_meta(connection: sa.Connection, key: str) -> str | None:
         """Return a note kept under a key, or None."""
-        return connection.execute(sa.text("SELECT value FROM meta WHERE key = :key"), {"key": key}).scalar()
+        return run(connection, "SELECT value FROM meta WHERE key = :key", key=key).scalar()
 
     @staticmethod
     def set_meta(connection: sa.Connection, key: str, value: str) -> None:
         """Keep a note under a key."""
-        connection.execute(
-            sa.text(
-                "INSERT INTO meta (key, value) VALUES (:key, :value) "
-                "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
-            ),
-            {"key": key, "value": value},
+        run(
+            connection,
+            "INSERT INTO meta (key, value) VALUES (:key, :value) "
+            "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            key=key,
+            value=value,
         )
 
     def rebuild(self) -> None:
