@@ -31,7 +31,7 @@ ConfirmMode = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command(help="Serve the pages: papers, methods and what was measured of their claims.")(serve)
+    app.command()(serve)
 
 
 def serve(
@@ -72,18 +72,7 @@ def serve(
     confirm_mode: ConfirmMode = "button",
     open_browser: Annotated[bool, typer.Option("--open", help="Open the pages in a browser.")] = False,
 ) -> None:
-    """Serve the pages until Ctrl-C.
-
-    Parameters
-    ----------
-    confirm_mode, open_browser
-        The command's options, as their help texts say.
-
-    Raises
-    ------
-    ValueError
-        Options that contradict each other.
-    """
+    """Serve the pages: papers, methods and what was measured of their claims."""
     from lodim.catalog.feed.libraries import optional
 
     for module in _NEEDED:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 
 from lodim.web.jobs import Job, JobQueue
+from lodim.web.security import check_csrf
 from lodim.web.views import render
 
-__all__ = ["address_of", "cancel", "close_queue", "delete", "download", "find", "queue_of", "show", "status"]
+__all__ = ["add_routes", "address_of", "close_queue", "download", "find", "queue_of", "show", "status"]
 
 ROOTS = {"profile": "/profile", "claim": "/runs"}
+Seen = Annotated[int, Query(ge=0, le=1 << 40)]
 _opening = threading.Lock()
 
 
@@ -105,18 +108,35 @@ def status(request: Request, id: str, kind: str, seen: int = 0) -> Response:
     )
 
 
-def cancel(request: Request, id: str, kind: str) -> Response:
-    """End a job and show what its page says then."""
-    job = find(request, id, kind)
-    queue_of(request).cancel(job.id)
-    return RedirectResponse(address_of(job), status_code=303)
+def add_routes(router: APIRouter, kind: str, dependencies: Sequence[Any] = ()) -> None:
+    """Add a job's page, its changing part and its buttons.
 
+    Parameters
+    ----------
+    kind : {"profile", "claim"}
+    dependencies : sequence
+        Of all of them.
+    """
+    root = f"{ROOTS[kind]}/{{job}}"
+    changing = [*dependencies, Depends(check_csrf)]
 
-def delete(request: Request, id: str, kind: str) -> Response:
-    """Remove a job with its files."""
-    job = find(request, id, kind)
-    queue_of(request).delete(job.id)
-    return RedirectResponse(ROOTS[kind], status_code=303)
+    @router.get(root, dependencies=dependencies)
+    def page(request: Request, job: str) -> Response:
+        return show(request, job, kind)
+
+    @router.get(f"{root}/status", dependencies=dependencies)
+    def changed(request: Request, job: str, seen: Seen = 0) -> Response:
+        return status(request, job, kind, seen)
+
+    @router.post(f"{root}/cancel", dependencies=changing)
+    def cancel(request: Request, job: str) -> Response:
+        queue_of(request).cancel(find(request, job, kind).id)
+        return RedirectResponse(root.format(job=job), status_code=303)
+
+    @router.post(f"{root}/delete", dependencies=changing)
+    def delete(request: Request, job: str) -> Response:
+        queue_of(request).delete(find(request, job, kind).id)
+        return RedirectResponse(ROOTS[kind], status_code=303)
 
 
 def download(request: Request, id: str, kind: str, name: str, **options: Any) -> Response:

@@ -73,7 +73,6 @@ def methods(
         picked={"area": area, "data_kind": data_kind, "gpu": gpu, "status": status},
         areas=AREAS,
         data_kinds=DATA_KINDS,
-        evidence=request.app.state.evidence,
     )
 
 
@@ -92,7 +91,6 @@ def method(request: Request, slug: Slug) -> Response:
         paper=_paper_here(request, card),
         areas=AREAS,
         cards=shared_index().cards,
-        evidence=state.evidence,
     )
 
 
@@ -123,9 +121,7 @@ def claims(
         verdict = record.verdict if record else "not-run"
         counts[verdict] = counts.get(verdict, 0) + 1
     shown = [row for row in rows if not status or (row[1].verdict if row[1] else "not-run") == status]
-    return render(
-        request, "claims.html", rows=shown, counts=counts, n_all=len(rows), picked=status, evidence=evidence
-    )
+    return render(request, "claims.html", rows=shown, counts=counts, n_all=len(rows), picked=status)
 
 
 def _cards_of(name: str) -> list[Card]:
@@ -151,7 +147,6 @@ def claim(request: Request, name: ClaimName) -> Response:
         record=evidence.records().get(name),
         results=evidence.results(name),
         cards=_cards_of(name),
-        evidence=evidence,
     )
 
 
@@ -192,7 +187,6 @@ def recommend(
         groups=_by_status(answer),
         data_kinds=DATA_KINDS,
         cards=shared_index().cards,
-        evidence=request.app.state.evidence,
     )
 
 

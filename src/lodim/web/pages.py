@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from starlette.responses import PlainTextResponse, Response
@@ -12,7 +11,7 @@ from lodim.catalog.cards import Card, load_cards
 from lodim.catalog.feed import Paper, to_bibtex
 from lodim.catalog.search import shared_index
 from lodim.catalog.vocabulary import AREAS
-from lodim.web.listing import LONGEST_QUERY, ORDERS, WINDOWS, Asked, asked, parameters, refused
+from lodim.web.listing import LONGEST_QUERY, ORDERS, WINDOWS, Asked, asked, refused, tail
 from lodim.web.security import limit
 from lodim.web.views import fresh, render
 
@@ -57,17 +56,14 @@ def lead(text: str) -> tuple[str, str]:
 
 def _feeds(request: Request) -> dict[str, str]:
     """Return the addresses of the feeds of the list that a page shows."""
-    said = urlencode(parameters(request))
-    return {name: f"/feed.{name}{'?' + said if said else ''}" for name in ("atom", "json")}
+    return {name: f"/feed.{name}{tail(request)}" for name in ("atom", "json")}
 
 
 @router.get("/")
 def papers(request: Request, wanted: Annotated[Asked, Depends(asked)]) -> Response:
     """Show a list of papers, or all methods while there are none."""
     if len(request.app.state.catalog) == 0:
-        return render(
-            request, "welcome.html", groups=grouped(load_cards()), evidence=request.app.state.evidence
-        )
+        return render(request, "welcome.html", groups=grouped(load_cards()))
     if wanted.sort == "similar" and not wanted.incomplete:
         ration(request)
     page = None if wanted.incomplete else wanted.page(request)
@@ -84,7 +80,6 @@ def papers(request: Request, wanted: Annotated[Asked, Depends(asked)]) -> Respon
         feeds=_feeds(request),
         lead=lead,
         method_of=method_of,
-        evidence=request.app.state.evidence,
     )
 
 
@@ -113,7 +108,6 @@ def paper(request: Request, key: PaperKey) -> Response:
         bibtex=to_bibtex(found),
         history=request.app.state.catalog.history(found.id),
         card=method_of(found),
-        evidence=request.app.state.evidence,
     )
 
 
@@ -156,7 +150,6 @@ def search(
         lead=lead,
         method_of=method_of,
         feeds=_feeds(request),
-        evidence=state.evidence,
         counts=_counts(methods, page),
         way=_way(state.meaning.said, methods, page),
     )

@@ -151,18 +151,6 @@ def start_profile(request: Request, form: Annotated[FormData, Depends(check_csrf
     return RedirectResponse(job_pages.address_of(job), status_code=303)
 
 
-@router.get("/profile/{job}")
-def profile_page(request: Request, job: str) -> Response:
-    """Show the progress, or what came out."""
-    return job_pages.show(request, job, KIND)
-
-
-@router.get("/profile/{job}/status")
-def profile_status(request: Request, job: str) -> Response:
-    """Return the changing part of the page."""
-    return job_pages.status(request, job, KIND)
-
-
 @router.get("/profile/{job}/report")
 def profile_report(request: Request, job: str) -> Response:
     """Return the report, which browsers show but let do nothing."""
@@ -179,13 +167,4 @@ def profile_figures(request: Request, job: str) -> Response:
     )
 
 
-@router.post("/profile/{job}/cancel", dependencies=[Depends(check_csrf)])
-def cancel_profile(request: Request, job: str) -> Response:
-    """End it."""
-    return job_pages.cancel(request, job, KIND)
-
-
-@router.post("/profile/{job}/delete", dependencies=[Depends(check_csrf)])
-def delete_profile(request: Request, job: str) -> Response:
-    """Remove it with its report."""
-    return job_pages.delete(request, job, KIND)
+job_pages.add_routes(router, KIND)

@@ -8,6 +8,7 @@ Templates escape everything and refuse names that they were not given. In every 
 ``path``          of the page, for the navigation
 ``nav``           entries of the navigation: (address, name, whether we are there)
 ``settings``      see :class:`lodim.web.settings.Settings`
+``evidence``      see :class:`lodim.web.evidence.Evidence`
 ``query(**new)``  the address of this page with some parameters changed (None drops one)
 ``static(name)``  the address of a file of ``static/``
 ================  =============================================================================
@@ -166,6 +167,7 @@ def render(
         "nav": nav,
         "pages": request.app.state.pages,
         "settings": request.app.state.settings,
+        "evidence": request.app.state.evidence,
         "csrf": partial(csrf_token, request),
         "csrf_field": partial(_csrf_field, request),
         "query": partial(_query, request),
