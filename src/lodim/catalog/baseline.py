@@ -99,13 +99,7 @@ def digest(result: ClaimResult) -> ClaimRecord:
 
 
 def recorded_in(evidence: str | os.PathLike[str] = "evidence") -> dict[str, ClaimRecord]:
-    """Return the laptop-scale runs recorded in an evidence folder, by the claim's name.
-
-    Raises
-    ------
-    ValueError, KeyError, TypeError
-        A file there holds no record.
-    """
+    """Return the laptop-scale runs recorded in an evidence folder, by the claim's name."""
     return {r.name: digest(r) for r in read_records(evidence) if r.scale == SCALES[0]}
 
 

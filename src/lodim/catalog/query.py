@@ -128,14 +128,8 @@ def parse_query(text: str, *, free: Collection[str] = ()) -> Query:
 
     Parameters
     ----------
-    text : str
-        Anything at all.
     free : collection of str
         Fields that take any value, not only those of methods: papers have areas (``area:cs.LG``) that methods do not.
-
-    Returns
-    -------
-    Query
     """
     clean = unicodedata.normalize("NFKC", text.encode("utf-8", "replace").decode("utf-8"))
     words: list[str] = []

@@ -276,10 +276,6 @@ def recommend(problem: Any, k: int = 5, *, mode: str = "auto", **conditions: Any
     **conditions
         The dictionary's keys again; they override what ``problem`` says.
 
-    Returns
-    -------
-    Recommendations
-
     Raises
     ------
     ValueError, TypeError

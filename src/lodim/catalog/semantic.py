@@ -249,12 +249,6 @@ def near_card(slug: str) -> list[tuple[str, float]]:
 
 
 def ranked_by_meaning(text: str) -> list[tuple[str, float]]:
-    """Return slug and cosine of every card to a text, the closest first.
-
-    Raises
-    ------
-    ImportError
-        Without the extra ``semantic``.
-    """
+    """Return slug and cosine of every card to a text, the closest first."""
     vector = default_encoder().encode([text])[0]
     return by_cosine((card_vectors() @ vector).max(axis=1))

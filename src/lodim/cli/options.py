@@ -11,13 +11,7 @@ _SECONDS = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 def seconds(text: str) -> float:
-    """Read a duration: ``60``, ``60s``, ``2m``, ``1.5h``.
-
-    Raises
-    ------
-    ValueError
-        Not of that form, or zero.
-    """
+    """Read a duration: ``60``, ``60s``, ``2m``, ``1.5h``."""
     match = _DURATION.fullmatch(text.strip())
     value = float(match[1]) * _SECONDS[(match[2] or "").lower()] if match else 0.0
     if value <= 0:
@@ -34,11 +28,6 @@ def check_output(path: str | None, option: str) -> None:
         ``-`` is standard output.
     option : str
         For the message.
-
-    Raises
-    ------
-    ValueError
-        No such folder, a folder itself, or no permission.
     """
     if path is None or path == "-":
         return

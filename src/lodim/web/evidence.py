@@ -98,12 +98,7 @@ def duration(seconds: int | float) -> str:
 
 
 def interval_bar(check: Any) -> dict[str, float] | None:
-    """Return where a measured figure lies beside the interval it should lie in, on a scale from 0 to 100, or None.
-
-    Parameters
-    ----------
-    check : Check
-    """
+    """Return where a measured figure lies beside the interval it should lie in, on a scale from 0 to 100, or None."""
     numbers = (check.ours, *check.expected) if isinstance(check.expected, list | tuple) else ()
     if len(numbers) != 3 or not all(isinstance(x, int | float) for x in numbers):
         return None

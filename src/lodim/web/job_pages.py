@@ -41,13 +41,7 @@ def address_of(job: Job) -> str:
 
 
 def find(request: Request, id: str, kind: str) -> Job:
-    """Return a job.
-
-    Raises
-    ------
-    HTTPException
-        404 if there is none of this kind.
-    """
+    """Return a job."""
     queue = queue_of(request)
     job = queue.get(id)
     if job is None or job.kind != kind:
@@ -140,14 +134,7 @@ def add_routes(router: APIRouter, kind: str, dependencies: Sequence[Any] = ()) -
 
 
 def download(request: Request, id: str, kind: str, name: str, **options: Any) -> Response:
-    """Return a file that a job made.
-
-    Parameters
-    ----------
-    name : {"report.html", "report.json"}
-    **options
-        Of :class:`starlette.responses.FileResponse`.
-    """
+    """Return a file that a job made."""
     job = find(request, id, kind)
     path = queue_of(request).file(job.id, name)
     if path is None:

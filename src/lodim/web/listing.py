@@ -22,13 +22,7 @@ LONGEST_QUERY = 500
 
 @contextmanager
 def refused() -> Iterator[None]:
-    """Answer with status 422 what the catalogue does not accept.
-
-    Raises
-    ------
-    HTTPException
-        In place of a ValueError, with its message.
-    """
+    """Answer with status 422 what the catalogue does not accept."""
     try:
         yield
     except ValueError as error:
@@ -65,13 +59,7 @@ class Asked:
         return self.sort == "similar" and self.to is None
 
     def page(self, request: Request, limit: int = 20) -> Page:
-        """Return the papers.
-
-        Raises
-        ------
-        HTTPException
-            422 for what makes no sense.
-        """
+        """Return the papers."""
         with refused():
             return request.app.state.catalog.papers(
                 self.sort,

@@ -27,13 +27,7 @@ ClaimName = Annotated[str, Path(pattern=r"^[a-z0-9-]+(/[a-z0-9-]+)*$", max_lengt
 
 
 def find_method(slug: str) -> Card:
-    """Return a card.
-
-    Raises
-    ------
-    HTTPException
-        404 if there is none.
-    """
+    """Return a card."""
     card = shared_index().cards.get(slug)
     if card is None:
         raise HTTPException(404, "There is no such method.")
@@ -52,8 +46,6 @@ def methods(
 
     Parameters
     ----------
-    area, data_kind : str
-        Words of the vocabularies.
     gpu : str
         ``no`` leaves out what is hopeless without one.
     """
@@ -106,13 +98,7 @@ def _paper_here(request: Request, card: Card) -> Any:
 def claims(
     request: Request, status: Annotated[str, Query(pattern="^(|holds|fails|differs|error|not-run)$")] = ""
 ) -> Response:
-    """Show every claim and what its last run said.
-
-    Parameters
-    ----------
-    status : str
-        Only these.
-    """
+    """Show every claim and what its last run said."""
     evidence = request.app.state.evidence
     records = evidence.records()
     rows = [(name, records.get(name), _cards_of(name)) for name in evidence.names()]
@@ -130,13 +116,7 @@ def _cards_of(name: str) -> list[Card]:
 
 @router.get("/claims/{name:path}")
 def claim(request: Request, name: ClaimName) -> Response:
-    """Show a claim: what was expected, what was measured, how to repeat it.
-
-    Raises
-    ------
-    HTTPException
-        404 if there is none.
-    """
+    """Show a claim: what was expected, what was measured, how to repeat it."""
     evidence = request.app.state.evidence
     if name not in evidence.names():
         raise HTTPException(404, "There is no such claim.")
@@ -163,8 +143,6 @@ def recommend(
 
     Parameters
     ----------
-    text : str
-        The problem in words.
     n : str
         Rows at hand.
     """

@@ -39,13 +39,7 @@ class Guard:
         self.app, self.settings, self.broken = app, settings, broken
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request.
-
-        Parameters
-        ----------
-        scope, receive, send
-            Of ASGI.
-        """
+        """Answer a request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

@@ -28,13 +28,7 @@ of_papers = limit("paper")  # each looks for those like it
 
 
 def find_paper(request: Request, key: str) -> Paper:
-    """Return a paper by its number here or its arXiv identifier.
-
-    Raises
-    ------
-    HTTPException
-        404 if there is none.
-    """
+    """Return a paper by its number here or its arXiv identifier."""
     try:
         return request.app.state.catalog.paper(int(key) if key.isdigit() else key)
     except ValueError:
@@ -84,12 +78,7 @@ def papers(request: Request, wanted: Annotated[Asked, Depends(asked)]) -> Respon
 
 
 def grouped(cards: Any) -> list[tuple[str, str, list[Card]]]:
-    """Return cards by area, in the areas' order: name, meaning, cards.
-
-    Parameters
-    ----------
-    cards : iterable of Card
-    """
+    """Return cards by area, in the areas' order: name, meaning, cards."""
     groups = [(name, said, [card for card in cards if card.area == name]) for name, said in AREAS.items()]
     return [group for group in groups if group[2]]
 

@@ -74,10 +74,6 @@ def run_process(
     folder : Path
         Where it works and leaves temporary files; what it prints goes to ``log.txt`` there. Its standard input stays
         open as long as this process lives.
-    seconds : float
-        Its time.
-    stop : Event
-        Ends it when set.
 
     Returns
     -------

@@ -109,26 +109,14 @@ def _query(request: Request, **new: Any) -> str:
 
 
 def absolute(request: Request, path: str) -> str:
-    """Return the full address of a page, for feeds and mails.
-
-    Parameters
-    ----------
-    path : str
-        Beginning with a slash.
-    """
+    """Return the full address of a page, for feeds and mails."""
     settings = request.app.state.settings
     base = settings.public_url or f"{request.url.scheme}://{request.url.netloc}"
     return base.rstrip("/") + path
 
 
 def fresh(request: Request, response: Response) -> Response:
-    """Give an answer its ``ETag``; return 304 without a body if the browser has this very one.
-
-    Parameters
-    ----------
-    response : Response
-        Complete.
-    """
+    """Give an answer its ``ETag``; return 304 without a body if the browser has this very one."""
     tag = f'W/"{hashlib.sha256(bytes(response.body)).hexdigest()[:24]}"'
     response.headers["ETag"] = tag
     response.headers.setdefault("Cache-Control", "no-cache")
@@ -151,8 +139,6 @@ def render(
 
     Parameters
     ----------
-    name : str
-        Of the template.
     **context
         What the template shows.
     """

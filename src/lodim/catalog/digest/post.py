@@ -83,8 +83,6 @@ class Post:
 
     Parameters
     ----------
-    subscribers : Subscribers
-        Of the catalogue's store.
     now : callable, optional
         Returns the time, with a time zone.
     morning : time
@@ -128,13 +126,7 @@ class Post:
     # ---------------------------------------------------------------- making
 
     def prepare(self, report: Report | None = None) -> Report:
-        """Make the digests that are due and were not made yet.
-
-        Parameters
-        ----------
-        report : Report, optional
-            To add to.
-        """
+        """Make the digests that are due and were not made yet."""
         report = report or Report()
         record_states(self.store, stamp(self._now()))
         self.subscribers.tidy()
@@ -214,13 +206,7 @@ class Post:
     # ---------------------------------------------------------------- sending
 
     def send(self, report: Report | None = None) -> Report:
-        """Send the digests that wait; several processes may do this at once.
-
-        Parameters
-        ----------
-        report : Report, optional
-            To add to.
-        """
+        """Send the digests that wait; several processes may do this at once."""
         report = report or Report()
         if not self.deliveries.n_due():
             return report
@@ -276,13 +262,7 @@ class Post:
     # ---------------------------------------------------------------- letters about subscriptions
 
     def send_letters(self, report: Report | None = None) -> Report:
-        """Send the letters that wait: to confirm a subscription, and that there is one already.
-
-        Parameters
-        ----------
-        report : Report, optional
-            To add to.
-        """
+        """Send the letters that wait: to confirm a subscription, and that there is one already."""
         report = report or Report()
         if not self._letters_wait():
             return report

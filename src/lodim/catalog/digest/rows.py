@@ -123,12 +123,8 @@ def read_subscribers(
 
     Parameters
     ----------
-    secret : bytes
-        For their links.
     condition : str
         SQL from ``WHERE`` on.
-    **values
-        In the condition.
     """
     rows = run(connection, f"{_SELECT}{condition} ORDER BY subscriber.id", **values)
     for row in rows:

@@ -42,7 +42,6 @@ def due_period(
 
     Parameters
     ----------
-    frequency : {"daily", "weekly"}
     confirmed : datetime
         A digest is due for the first time after this.
     now : datetime
@@ -54,11 +53,6 @@ def due_period(
     -------
     str or None
         It stays due until the local day, or ISO week, is over.
-
-    Raises
-    ------
-    ValueError
-        Another frequency.
     """
     if frequency not in SPANS:
         raise ValueError(f"frequency must be daily or weekly, got {frequency!r}")
@@ -75,12 +69,7 @@ def due_period(
 
 
 def first_since(frequency: str, confirmed: datetime) -> datetime:
-    """Return where the news of a first digest begin: one period before the subscription.
-
-    Parameters
-    ----------
-    frequency : {"daily", "weekly"}
-    """
+    """Return where the news of a first digest begin: one period before the subscription."""
     return confirmed - SPANS[frequency]
 
 

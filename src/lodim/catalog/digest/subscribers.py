@@ -71,7 +71,7 @@ class Subscribers(Links):
     Raises
     ------
     ValueError
-        The secret is too short.
+        The secret is too short; in every method, a text that cannot be an address.
     """
 
     def __init__(self, store: Store, *, now: Callable[[], datetime], secret: bytes) -> None:
@@ -84,13 +84,6 @@ class Subscribers(Links):
         An unknown address becomes pending, and a letter to confirm is queued; one that is confirmed is told so, at
         most once in 24 hours; one that is suppressed stays as it is. No address gets more than three letters in 24
         hours, however its case is varied.
-
-        Parameters
-        ----------
-        request : SubscriptionRequest
-            As :func:`~lodim.catalog.digest.requests.read_request` returns it.
-        source : str
-            Kept with the consent.
         """
         seed, salt, now = new_seed(), new_seed(), self.now()
         values = {
@@ -166,13 +159,7 @@ class Subscribers(Links):
             return self._subscriber(connection, subscriber_id)
 
     def by_email(self, email: str) -> Subscriber | None:
-        """Return a subscriber by address, or None.
-
-        Raises
-        ------
-        ValueError
-            It cannot be an address.
-        """
+        """Return a subscriber by address, or None."""
         with self.store.reading() as connection:
             return self._by_email(connection, email)
 
@@ -258,13 +245,7 @@ class Subscribers(Links):
             )
 
     def suppress(self, email: str) -> None:
-        """Never write to an address again, whether or not it has subscribed; the operator's wish.
-
-        Raises
-        ------
-        ValueError
-            It cannot be an address.
-        """
+        """Never write to an address again, whether or not it has subscribed; the operator's wish."""
         address = clean_email(email)
         with self.store.writing(patience=LONG) as connection:
             self._suppression.add(connection, address, "asked", self.now())
@@ -279,24 +260,12 @@ class Subscribers(Links):
         letters.drop(connection, subscriber_id, now)
 
     def suppressed(self, email: str) -> str | None:
-        """Return why an address is never written to: ``erased``, ``bounced`` or ``asked``; None if it may be.
-
-        Raises
-        ------
-        ValueError
-            It cannot be an address.
-        """
+        """Return why an address is never written to: ``erased``, ``bounced`` or ``asked``; None if it may be."""
         with self.store.reading() as connection:
             return self._suppression.reason(connection, clean_email(email))
 
     def lift(self, email: str) -> bool:
-        """Let an address subscribe again, and tell whether it was suppressed; it has to confirm anew.
-
-        Raises
-        ------
-        ValueError
-            It cannot be an address.
-        """
+        """Let an address subscribe again, and tell whether it was suppressed; it has to confirm anew."""
         address = clean_email(email)
         with self.store.writing(patience=LONG) as connection:
             run(

@@ -48,12 +48,7 @@ class Suppression:
         return hashlib.scrypt(fold(email).encode(), salt=self._salt, **_COST).hex()
 
     def add(self, connection: sa.Connection, email: str, reason: str, at: str) -> None:
-        """Never write to an address again; the first reason stays.
-
-        Parameters
-        ----------
-        reason : {"erased", "bounced", "asked"}
-        """
+        """Never write to an address again; the first reason stays."""
         run(
             connection,
             "INSERT INTO suppression (digest, reason, created_at) VALUES (:digest, :reason, :at) "

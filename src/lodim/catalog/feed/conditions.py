@@ -36,11 +36,6 @@ def moment(value: datetime | str | None) -> str | None:
     ----------
     value : datetime, str or None
         With a time zone if a datetime; ISO 8601 if text.
-
-    Raises
-    ------
-    ValueError
-        Neither.
     """
     if value is None:
         return None
@@ -84,13 +79,7 @@ class Conditions:
         self.values |= values
 
     def since(self, value: str | date | datetime | timedelta | None, now: str) -> None:
-        """Papers since a date, or of the last day, week, month or year.
-
-        Raises
-        ------
-        ValueError
-            Something else.
-        """
+        """Papers since a date, or of the last day, week, month or year."""
         if value is None or value == "all":
             return
         if isinstance(value, str) and value in WINDOWS:

@@ -30,15 +30,7 @@ _CONSIDERED = 150  # distinct words of a text whose rarity is looked up
 def by_words(
     connection: sa.Connection, query: Query, conditions: Conditions, most: int
 ) -> tuple[list[tuple[int, float]], int]:
-    """Return number and score of the papers that a query finds by words, best first, and how many there are in all.
-
-    Parameters
-    ----------
-    conditions : Conditions
-        With the query's filters.
-    most : int
-        Longest list.
-    """
+    """Return number and score of the papers that a query finds by words, best first, and how many there are in all."""
     if len(query.words) > MOST_WORDS:
         rare = tuple(telling_words(connection, query.words, MOST_WORDS, least=1))
         query = Query(query.text, rare, query.phrases)

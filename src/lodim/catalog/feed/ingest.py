@@ -24,12 +24,7 @@ AT_ONCE = 500  # records stored in one transaction, about a fifth of a second
 
 
 def is_address(source: Any) -> bool:
-    """Return whether a source is a web address and no file.
-
-    Parameters
-    ----------
-    source : object
-    """
+    """Return whether a source is a web address and no file."""
     return isinstance(source, str) and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", source) is not None
 
 
@@ -40,11 +35,6 @@ def bytes_of(source: Any) -> tuple[bytes, str]:
     ----------
     source : path, or object with ``read``
         Of bytes or text.
-
-    Raises
-    ------
-    ValueError
-        No such file, or too large.
     """
     if hasattr(source, "read"):
         data, name = source.read(MOST_BYTES + 1), str(getattr(source, "name", ""))

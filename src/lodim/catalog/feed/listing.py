@@ -92,7 +92,6 @@ class Rankings:
         ----------
         connection : Connection
             That reads; what it sees is what counts.
-        order : {"trending", "velocity", "top", "new"}
         """
         mark = Store.get_meta(connection, CHANGED)
         if mark is None:  # nothing came in by the usual way
@@ -152,9 +151,6 @@ def ranked_page(
 
     Parameters
     ----------
-    order : {"trending", "velocity", "top", "new"}
-    rankings : Rankings
-        Of the catalogue.
     now : str
         Moment at which ages and signals are taken.
     cursor : Cursor or None
@@ -198,8 +194,6 @@ def scored_page(
     ----------
     why : callable
         Gives the reason for a paper's place.
-    now, cursor, limit, options
-        As of :func:`ranked_page`.
     without : int, optional
         A paper to leave out.
     """

@@ -30,13 +30,7 @@ def method_of(arxiv_id: str | None) -> tuple[str | None, bool]:
 def load_papers(
     connection: sa.Connection, ids: Sequence[int], shown: Mapping[int, tuple[float, str]] | None = None
 ) -> tuple[Paper, ...]:
-    """Return papers in the order of their numbers given.
-
-    Parameters
-    ----------
-    shown : mapping of int to (float, str), optional
-        Score and its reason.
-    """
+    """Return papers in the order of their numbers given."""
     if not ids:
         return ()
 

@@ -32,8 +32,6 @@ def take_in(connection: sa.Connection, record: Record, now: str, observed_at: st
 
     Parameters
     ----------
-    connection : Connection
-        In a writing transaction.
     now : str
         Time of first sight and change.
     observed_at : str, optional

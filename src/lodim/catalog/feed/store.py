@@ -144,13 +144,7 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Give a connection that sees one moment of the database.
-
-        Raises
-        ------
-        ConnectionError
-            The server cannot be reached.
-        """
+        """Give a connection that sees one moment of the database."""
         with self._transaction(writes=None) as connection:
             yield connection
 
@@ -197,13 +191,6 @@ class Store:
         ----------
         work : callable
             Gets a connection as of :meth:`writing`.
-        *locks, patience
-            As of :meth:`writing`.
-
-        Raises
-        ------
-        TimeoutError
-            As of :meth:`writing`, or it was ended three times.
         """
         for _ in range(_TRIES - 1):
             try:
@@ -271,13 +258,7 @@ class Store:
             self._database.rebuild(connection)
 
     def backup(self, target: str | os.PathLike[str]) -> Path:
-        """Write a compact copy to a new file and return its path.
-
-        Raises
-        ------
-        ValueError
-            The target exists, or the database is a server's, which has its own tools for it.
-        """
+        """Write a compact copy to a new file and return its path."""
         path = Path(target)
         self._database.backup(self.engine, path)
         return path

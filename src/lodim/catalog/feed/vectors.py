@@ -59,13 +59,7 @@ class Vectors:
         return missing < papers
 
     def check(self) -> None:
-        """Raise if a paper has no vector.
-
-        Raises
-        ------
-        ValueError
-            Saying how many.
-        """
+        """Raise if a paper has no vector."""
         missing, papers = self._missing()
         if missing:
             raise ValueError(
@@ -84,8 +78,6 @@ class Vectors:
 
         Parameters
         ----------
-        limit : int, optional
-            At most so many.
         patience : float
             Seconds to wait for another writer before a batch is kept.
         stopped : callable, optional

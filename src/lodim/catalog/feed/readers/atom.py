@@ -22,11 +22,6 @@ def read_atom(data: bytes, source: str | None = None) -> Iterator[Record | Rejec
     ----------
     source : str, optional
         By default ``arxiv`` for entries of arXiv and ``atom`` for others.
-
-    Raises
-    ------
-    ValueError
-        Not XML, with a document type, or not Atom.
     """
     root = parse(data)
     if root.tag == f"{_ATOM}entry":

@@ -32,11 +32,6 @@ def decoded(data: bytes) -> str:
     ----------
     data : bytes
         UTF-8, with or without a mark of byte order.
-
-    Raises
-    ------
-    ValueError
-        Other bytes.
     """
     try:
         return data.decode("utf-8-sig")
@@ -45,13 +40,7 @@ def decoded(data: bytes) -> str:
 
 
 def record_or_reason(place: str, **found: Any) -> Record | Rejected:
-    """Return :func:`~lodim.catalog.feed.records.make_record` of what was found, or why there is none.
-
-    Parameters
-    ----------
-    **found
-        Its parameters.
-    """
+    """Return :func:`~lodim.catalog.feed.records.make_record` of what was found, or why there is none."""
     try:
         return make_record(**found)
     except EntryError as error:

@@ -94,11 +94,6 @@ def read_csv(text: str, source: str, mapping: Mapping[str, str]) -> Iterator[Rec
     ----------
     mapping : mapping of str to str
         Field to column.
-
-    Raises
-    ------
-    ValueError
-        A first line that is not CSV, no column of titles, or a mapping to what is not there.
     """
     head = text.lstrip().splitlines()[0] if text.strip() else ""
     mark = max(",;\t", key=head.count)
@@ -133,11 +128,6 @@ def read_jsonl(text: str, source: str, mapping: Mapping[str, str]) -> Iterator[R
     ----------
     mapping : mapping of str to str
         Field to key.
-
-    Raises
-    ------
-    ValueError
-        A mapping to a field that does not exist.
     """
     _columns(mapping, list(mapping.values()))
     for number, line in enumerate(io.StringIO(text), 1):

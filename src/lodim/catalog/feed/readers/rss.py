@@ -30,11 +30,6 @@ def read_rss(data: bytes, source: str | None = None) -> Iterator[Record | Reject
     ----------
     source : str, optional
         By default ``arxiv`` for items of arXiv and ``rss`` for others.
-
-    Raises
-    ------
-    ValueError
-        Not XML, with a document type, or not RSS 2.0.
     """
     root = parse(data)
     if root.tag != "rss" or root.find("channel") is None:
