@@ -121,11 +121,6 @@ def public(entry_point: str) -> bool:
     """Return whether a dotted name is public: its package imports and lists it.
 
     Packages load lazily, so this costs no heavy import; that every listed name also loads is tested.
-
-    Parameters
-    ----------
-    entry_point : str
-        For example ``lodim.landscape.SubspaceModule``.
     """
     package, _, name = entry_point.rpartition(".")
     try:

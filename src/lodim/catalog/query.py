@@ -97,13 +97,7 @@ def split_words(text: str) -> list[str]:
 
 
 def match_expression(parts: tuple[str, ...]) -> str:
-    """Return words and phrases as an FTS5 expression that finds any of them.
-
-    Parameters
-    ----------
-    parts : tuple of str
-        Of letters, digits and spaces only, as :func:`parse_query` leaves them.
-    """
+    """Return words and phrases as an FTS5 expression that finds any of them."""
     return " OR ".join(f'"{part}"' for part in parts)
 
 

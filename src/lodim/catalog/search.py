@@ -204,11 +204,6 @@ def fuse(rankings: Iterable[Iterable[str]]) -> list[tuple[str, float]]:
     """Merge rankings by reciprocal rank: slug and sum of 1 / (60 + rank), best first.
 
     Ties are broken by the place in the first ranking, then by slug.
-
-    Parameters
-    ----------
-    rankings : iterable of iterable of str
-        Each best first; a slug may be missing from some.
     """
     found = [{slug: rank for rank, slug in enumerate(ranking, 1)} for ranking in rankings]
     scores = {

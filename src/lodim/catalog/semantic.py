@@ -157,11 +157,6 @@ def embed(
 
     Interrupting it loses one batch at most.
 
-    Parameters
-    ----------
-    folder : path, optional
-        Of the cache; by default lodim's own.
-
     Returns
     -------
     array of float32, shape (n, encoder.dim)

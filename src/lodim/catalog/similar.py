@@ -134,7 +134,6 @@ def order_by_similarity(to: str, *, mode: str = "auto") -> tuple[Card, ...]:
     ----------
     to : str
         Slug, arXiv identifier or title of a method (which then comes first itself), or any text.
-    mode : {"auto", "hybrid", "semantic", "lexical"}
 
     Returns
     -------

@@ -55,13 +55,7 @@ Mode = Annotated[
 
 @contextmanager
 def opened(file: str | None) -> Iterator[Any]:
-    """Give the catalogue, and leave with 3 if what it stands on is missing.
-
-    Parameters
-    ----------
-    file : str or None
-        Path or address; None for the user's own.
-    """
+    """Give the catalogue, and leave with 3 if what it stands on is missing."""
     from lodim.catalog.feed import Catalog
 
     try:

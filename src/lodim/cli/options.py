@@ -20,15 +20,7 @@ def seconds(text: str) -> float:
 
 
 def check_output(path: str | None, option: str) -> None:
-    """Make sure that a file can be written before the long work begins.
-
-    Parameters
-    ----------
-    path : str or None
-        ``-`` is standard output.
-    option : str
-        For the message.
-    """
+    """Make sure that a file can be written before the long work begins."""
     if path is None or path == "-":
         return
     file = Path(path)

@@ -77,13 +77,7 @@ class Evidence:
         return sorted({*(name for card in load_cards() for name in card.claims), *self.records()})
 
     def results(self, name: str) -> tuple[ClaimResult, ...]:
-        """Return the records of a claim in full, laptop scale first, as far as the folder has them.
-
-        Parameters
-        ----------
-        name : str
-            Of a claim that is known, never what a visitor typed.
-        """
+        """Return the records of a claim in full, laptop scale first, as far as the folder has them."""
         paths = [evidence_path(name, scale, self.folder) for scale in SCALES]
         return tuple(read_record(path, name) for path in paths if path.is_file())
 

@@ -103,14 +103,7 @@ def status(request: Request, id: str, kind: str, seen: int = 0) -> Response:
 
 
 def add_routes(router: APIRouter, kind: str, dependencies: Sequence[Any] = ()) -> None:
-    """Add a job's page, its changing part and its buttons.
-
-    Parameters
-    ----------
-    kind : {"profile", "claim"}
-    dependencies : sequence
-        Of all of them.
-    """
+    """Add a job's page, its changing part and its buttons."""
     root = f"{ROOTS[kind]}/{{job}}"
     changing = [*dependencies, Depends(check_csrf)]
 

@@ -236,8 +236,6 @@ class JobQueue:
         ----------
         files : mapping of str to binary file, optional
             Copied into the job's folder under these names, which must be the caller's own, never a visitor's.
-        seconds : float, optional
-            Time limit.
 
         Raises
         ------

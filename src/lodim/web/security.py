@@ -118,13 +118,7 @@ def _bucket_name(address: str) -> str:
 
 
 class Limiter:
-    """Token buckets by name and address.
-
-    Parameters
-    ----------
-    clock : callable
-        Returns seconds.
-    """
+    """Token buckets by name and address."""
 
     def __init__(self, rates: Mapping[str, Rate], clock: Callable[[], float]) -> None:
         self.rates, self.clock = dict(rates), clock

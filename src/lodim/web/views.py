@@ -135,13 +135,7 @@ def render(
     headers: Mapping[str, str] | None = None,
     **context: Any,
 ) -> Response:
-    """Return a page.
-
-    Parameters
-    ----------
-    **context
-        What the template shows.
-    """
+    """Return a page."""
     path = request.url.path
     nav = [
         (address, label, path == address or (address != "/" and path.startswith(f"{address}/")))

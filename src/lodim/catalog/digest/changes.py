@@ -35,15 +35,7 @@ class Change(Result):
 
 
 def record_states(store: Store, now: str, cards: Iterable[Card] | None = None) -> int:
-    """Note the state of every method that differs from its last note, and return how many do.
-
-    Parameters
-    ----------
-    now : str
-        UTC.
-    cards : iterable of Card, optional
-        By default those of the installed library.
-    """
+    """Note the state of every method that differs from its last note, and return how many do."""
     known = load_cards() if cards is None else cards
     states = {card.slug: (card.status, evidence_of(card)) for card in known}
     with store.reading() as connection:

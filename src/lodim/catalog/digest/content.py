@@ -134,10 +134,6 @@ class News:
     ----------
     until : str
         UTC; nothing later is told.
-    trending : Trending, optional
-        Constants of the score.
-    most : int
-        Papers in a digest.
     """
 
     def __init__(self, until: str, trending: Trending | None = None, *, most: int = MOST) -> None:

@@ -74,13 +74,7 @@ class Delivery:
 
 
 class Deliveries:
-    """The digests of a database.
-
-    Parameters
-    ----------
-    now : callable
-        Returns the time, with a time zone.
-    """
+    """The digests of a database."""
 
     def __init__(self, store: Store, *, now: Callable[[], datetime]) -> None:
         self.store, self._now = store, now

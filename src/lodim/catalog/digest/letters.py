@@ -64,8 +64,6 @@ def claim(
 
     Parameters
     ----------
-    connection : Connection
-        That writes.
     now, lease, expires : str
         The time, the end of the claim, and that of the links in letters begun now.
     """

@@ -210,11 +210,6 @@ class Links:
     def prefer(self, token: str, preferences: Preferences) -> Answer:
         """Change what a confirmed subscriber receives.
 
-        Parameters
-        ----------
-        token : str
-            Of the link to unsubscribe.
-
         Returns
         -------
         Answer

@@ -122,15 +122,7 @@ def digest_texts(
 def letter_texts(
     kind: str, settings: MailSettings, *, subscriber: int, number: int, at: datetime, **shown: Any
 ) -> Texts:
-    """Return a letter about the subscription itself.
-
-    Parameters
-    ----------
-    subscriber, number : int
-        Of the subscriber and of the letter.
-    **shown
-        What its template says.
-    """
+    """Return a letter about the subscription itself."""
     subjects = {
         "confirm": f"{settings.list_name}: please confirm your subscription",
         "already": f"{settings.list_name}: you are already subscribed",

@@ -23,15 +23,7 @@ _MONTHS = (
 
 
 def local_day(now: datetime, time_zone: str) -> date:
-    """Return the date in a time zone.
-
-    Parameters
-    ----------
-    now : datetime
-        With a time zone of its own.
-    time_zone : str
-        Of the IANA database, ``Europe/Zurich``.
-    """
+    """Return the date in a time zone."""
     return now.astimezone(ZoneInfo(time_zone)).date()
 
 
@@ -44,10 +36,6 @@ def due_period(
     ----------
     confirmed : datetime
         A digest is due for the first time after this.
-    now : datetime
-        With a time zone.
-    morning : time
-        Local time of the day.
 
     Returns
     -------

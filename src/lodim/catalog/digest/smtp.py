@@ -157,13 +157,7 @@ class Line:
         self.connections += 1
 
     def send(self, sender: str, recipient: str, message: bytes) -> Outcome:
-        """Hand over a mail, not faster than the relay's rate.
-
-        Parameters
-        ----------
-        sender, recipient : str
-            Addresses of the envelope.
-        """
+        """Hand over a mail, not faster than the relay's rate."""
         if any(sign in "<>" or ord(sign) <= 32 for sign in recipient):
             return Outcome("refused", "the address cannot be part of a command")
         self.open()

@@ -30,13 +30,7 @@ WINDOWS = {"day": 1, "week": 7, "month": 30, "year": 365}
 
 
 def moment(value: datetime | str | None) -> str | None:
-    """Return a time as it is stored; None stays None.
-
-    Parameters
-    ----------
-    value : datetime, str or None
-        With a time zone if a datetime; ISO 8601 if text.
-    """
+    """Return a time as it is stored; None stays None."""
     if value is None:
         return None
     if isinstance(value, datetime):

@@ -29,13 +29,7 @@ def is_address(source: Any) -> bool:
 
 
 def bytes_of(source: Any) -> tuple[bytes, str]:
-    """Return what a file or a stream holds, and its name.
-
-    Parameters
-    ----------
-    source : path, or object with ``read``
-        Of bytes or text.
-    """
+    """Return what a file or a stream holds, and its name."""
     if hasattr(source, "read"):
         data, name = source.read(MOST_BYTES + 1), str(getattr(source, "name", ""))
         data = data.encode("utf-8") if isinstance(data, str) else data
@@ -72,8 +66,6 @@ def ingest_bytes(
     ----------
     name : str
         Of the file, for messages and for the recognition of its format.
-    form : str
-        A format, or ``"auto"``.
     source : str or None
         Name of the source, by default that of the format.
     observed_at : str or None

@@ -86,13 +86,7 @@ class Rankings:
         self._lock = threading.Lock()
 
     def get(self, connection: sa.Connection, order: str, trending: Trending, now: str) -> list[Ranked]:
-        """Return score, date and number of every paper, the first first.
-
-        Parameters
-        ----------
-        connection : Connection
-            That reads; what it sees is what counts.
-        """
+        """Return score, date and number of every paper, the first first."""
         mark = Store.get_meta(connection, CHANGED)
         if mark is None:  # nothing came in by the usual way
             return _Votes.read(connection, order, trending, now).ranked(order, trending, now)
@@ -188,15 +182,7 @@ def scored_page(
     options: str,
     without: int | None = None,
 ) -> Page:
-    """Return a page in the order of scores given; papers without one come last, newest first.
-
-    Parameters
-    ----------
-    why : callable
-        Gives the reason for a paper's place.
-    without : int, optional
-        A paper to leave out.
-    """
+    """Return a page in the order of scores given; papers without one come last, newest first."""
     rows = conditions.run(connection, f"SELECT id, listed_at FROM paper{conditions.sql()}").all()
     ranked = [(scores.get(i, 0.0), listed, i) for i, listed in rows if i != without]
     chosen, following = _cut(ranked, cursor, limit, options, now)

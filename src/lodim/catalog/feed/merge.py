@@ -28,15 +28,7 @@ _REPLACED = ("title", "abstract", "url", "venue", "published_at", "updated_at", 
 
 
 def take_in(connection: sa.Connection, record: Record, now: str, observed_at: str | None = None) -> str:
-    """Store a record and return ``"added"``, ``"updated"`` or ``"unchanged"``.
-
-    Parameters
-    ----------
-    now : str
-        Time of first sight and change.
-    observed_at : str, optional
-        When its signals were read; by default ``now``.
-    """
+    """Store a record and return ``"added"``, ``"updated"`` or ``"unchanged"``."""
     digest = record.digest()
     seen = run(
         connection, "SELECT paper_id FROM paper_version WHERE digest = :digest", digest=digest

@@ -101,13 +101,7 @@ def clean_line(text: Any) -> str:
 
 
 def stamp(moment: datetime) -> str:
-    """Return a moment as it is stored.
-
-    Parameters
-    ----------
-    moment : datetime
-        With a time zone.
-    """
+    """Return a moment as it is stored."""
     if moment.tzinfo is None:
         raise ValueError(f"{moment.isoformat()} has no time zone; give it one, e.g. datetime.now(UTC)")
     at = moment.astimezone(UTC)

@@ -62,13 +62,7 @@ def any_of(parts: Sequence[str]) -> str:
 
 
 def search_expression(query: Query) -> str:
-    """Return a query in the syntax of the full-text index.
-
-    Parameters
-    ----------
-    query : Query
-        Its parts hold letters, digits and spaces only, so nothing in them is syntax.
-    """
+    """Return a query in the syntax of the full-text index."""
     words = match_expression(query.words)
     phrases = " AND ".join(f'"{phrase}"' for phrase in query.phrases)
     if not (words and phrases):

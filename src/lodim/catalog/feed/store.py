@@ -185,13 +185,7 @@ class Store:
     def run(
         self, work: Callable[[sa.Connection], _T], *locks: str, patience: int | float | None = None
     ) -> _T:
-        """Do what writes, from its start again if a server ended it because another transaction stood in its way.
-
-        Parameters
-        ----------
-        work : callable
-            Gets a connection as of :meth:`writing`.
-        """
+        """Do what writes, from its start again if a server ended it because another transaction stood in its way."""
         for _ in range(_TRIES - 1):
             try:
                 with self.writing(*locks, patience=patience) as connection:

@@ -26,12 +26,7 @@ _MISSING = "NOT EXISTS (SELECT 1 FROM embedding WHERE paper_id = paper.id AND mo
 
 
 class Vectors:
-    """Vectors of the papers of a store.
-
-    Parameters
-    ----------
-    encoder : "auto", None or Encoder
-    """
+    """Vectors of the papers of a store."""
 
     def __init__(self, store: Store, encoder: Any) -> None:
         self.store = store

@@ -26,13 +26,7 @@ class Rejected(Result):
 
 
 def decoded(data: bytes) -> str:
-    """Return a file's text.
-
-    Parameters
-    ----------
-    data : bytes
-        UTF-8, with or without a mark of byte order.
-    """
+    """Return a file's text."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
