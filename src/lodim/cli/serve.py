@@ -84,13 +84,14 @@ def serve(
     from lodim.catalog.digest.relay import mail_settings
     from lodim.catalog.digest.tokens import site_secret
 
+    records: dict[str, Any] = {} if evidence is None else {"evidence": evidence}
     settings = Settings(
         host=host,
         port=port,
         public_url=public_url,
         secret=site_secret(secret_file),
         catalog=catalog,
-        **({} if evidence is None else {"evidence": evidence}),
+        **records,
         allow_run=allow_run,
         allow_profile=allow_profile,
         allow_ingest=allow_ingest,

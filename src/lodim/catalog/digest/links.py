@@ -163,9 +163,9 @@ class Links:
         """
 
         def stop(connection: sa.Connection, subscriber: Subscriber) -> Answer:
-            values = {"id": subscriber.id, "now": self.now()}
-            changed = run(connection, _CANCEL, **values).rowcount
-            letters.drop(connection, subscriber.id, values["now"])
+            now = self.now()
+            changed = run(connection, _CANCEL, id=subscriber.id, now=now).rowcount
+            letters.drop(connection, subscriber.id, now)
             return Answer("done" if changed else "already", self._subscriber(connection, subscriber.id))
 
         return self._change(token, stop)

@@ -12,7 +12,7 @@ __all__ = ["run"]
 _text = lru_cache(maxsize=256)(sa.text)  # a statement is parsed once, not for every record
 
 
-def run(connection: sa.Connection, statement: str, /, **values: Any) -> sa.CursorResult[Any]:
+def run(connection: sa.Connection, statement: str, /, **values: Any) -> Any:
     """Execute a statement.
 
     Parameters
