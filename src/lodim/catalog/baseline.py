@@ -99,13 +99,7 @@ def digest(result: ClaimResult) -> ClaimRecord:
 
 
 def recorded_in(evidence: str | os.PathLike[str] = "evidence") -> dict[str, ClaimRecord]:
-    """Return the laptop-scale runs recorded in an evidence folder, by the claim's name.
-
-    Raises
-    ------
-    ValueError, KeyError, TypeError
-        A file there holds no record.
-    """
+    """Return the laptop-scale runs recorded in an evidence folder, by the claim's name."""
     return {r.name: digest(r) for r in read_records(evidence) if r.scale == SCALES[0]}
 
 
@@ -127,11 +121,6 @@ def public(entry_point: str) -> bool:
     """Return whether a dotted name is public: its package imports and lists it.
 
     Packages load lazily, so this costs no heavy import; that every listed name also loads is tested.
-
-    Parameters
-    ----------
-    entry_point : str
-        For example ``lodim.landscape.SubspaceModule``.
     """
     package, _, name = entry_point.rpartition(".")
     try:

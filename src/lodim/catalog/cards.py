@@ -284,8 +284,6 @@ def parse_card(text: str, file: str) -> Card:
 
     Parameters
     ----------
-    text : str
-        TOML.
     file : str
         Name of the file, ``<slug>.toml``; for the messages.
 

@@ -6,7 +6,7 @@ and returns a tag, a weight and the reason with the numbers in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,12 +25,7 @@ class Fact:
 
 
 def figure(profile: Any, path: str) -> Any:
-    """Return a figure of a profile, ``"data.dimension"`` for one of a part, or None where it has none.
-
-    Parameters
-    ----------
-    profile : Profile or mapping
-    """
+    """Return a figure of a profile, ``"data.dimension"`` for one of a part, or None where it has none."""
     value = profile
     for name in path.split("."):
         value = value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
@@ -40,152 +35,70 @@ def figure(profile: Any, path: str) -> Any:
 
 
 def is_profile(problem: Any) -> bool:
-    """Return whether an object is a profile or the JSON of one.
-
-    Parameters
-    ----------
-    problem : object
-    """
+    """Return whether an object is a profile or the JSON of one."""
     return all(figure(problem, name) is not None for name in ("schema", "n_samples", "n_features"))
 
 
-def _few_directions(p: Any) -> Fact | None:
-    d, n = figure(p, "data.dimension"), figure(p, "n_features")
-    if d is None or d > n / 4:
-        return None
-    return Fact("intrinsic-dimension", 1.0, f"the data vary in about {d:.0f} of {n} directions")
-
-
-def _flat(p: Any) -> Fact | None:
+def _of_shape(p: Any) -> Iterator[Fact]:
+    """Give what dimension and number of rows suggest."""
     d, pca = figure(p, "data.dimension"), figure(p, "data.pca95")
-    if not d or pca is None or pca > 1.5 * d + 1 or pca > figure(p, "n_features") / 2:
-        return None
-    return Fact(
-        "low-rank",
-        1.0,
-        f"{pca} principal components hold 95 % of the variance of {d:.0f} dimensions: nearly flat",
-    )
+    n_rows, n_columns = figure(p, "n_samples"), figure(p, "n_features")
+    if d is not None and d <= n_columns / 4:
+        yield Fact("intrinsic-dimension", 1.0, f"the data vary in about {d:.0f} of {n_columns} directions")
+    if d and pca is not None:
+        if pca <= min(1.5 * d + 1, n_columns / 2):
+            flat = f"{pca} principal components hold 95 % of the variance of {d:.0f} dimensions: nearly flat"
+            yield Fact("low-rank", 1.0, flat)
+        if pca >= 2 * d:
+            curved = f"{pca} principal components for {d:.0f} dimensions: the data lie on a curved set"
+            yield Fact("representation-learning", 1.0, curved)
+    if n_rows < FEW_ROWS and figure(p, "kind"):
+        yield Fact("few-labels", 1.0, f"only {n_rows:,} rows")
+    if n_rows >= MANY_ROWS:
+        yield Fact("matrix-sketching", 1.0, f"{n_rows:,} rows: a weighted subset may do")
+    if d and n_rows < 10 ** (d / 2):
+        yield Fact("data-difficulty", 0.5, f"{n_rows:,} rows are few for {d:.0f} dimensions")
 
 
-def _curved(p: Any) -> Fact | None:
-    d, pca = figure(p, "data.dimension"), figure(p, "data.pca95")
-    if not d or pca is None or pca < 2 * d:
-        return None
-    return Fact(
-        "representation-learning",
-        1.0,
-        f"{pca} principal components for {d:.0f} dimensions: the data lie on a curved set",
-    )
-
-
-def _few_rows(p: Any) -> Fact | None:
-    n = figure(p, "n_samples")
-    return Fact("few-labels", 1.0, f"only {n:,} rows") if n < FEW_ROWS and figure(p, "kind") else None
-
-
-def _many_rows(p: Any) -> Fact | None:
-    n = figure(p, "n_samples")
-    return Fact("matrix-sketching", 1.0, f"{n:,} rows: a weighted subset may do") if n >= MANY_ROWS else None
-
-
-def _too_few_for_dimension(p: Any) -> Fact | None:
-    d, n = figure(p, "data.dimension"), figure(p, "n_samples")
-    if not d or n >= 10 ** (d / 2):
-        return None
-    return Fact("data-difficulty", 0.5, f"{n:,} rows are few for {d:.0f} dimensions")
-
-
-def _no_labels(p: Any) -> Fact | None:
-    return None if figure(p, "kind") else Fact("clustering", 1.0, "there are no labels")
-
-
-def _no_labels_density(p: Any) -> Fact | None:
-    return None if figure(p, "kind") else Fact("density-estimation", 0.5, "there are no labels")
-
-
-def _regression(p: Any) -> Fact | None:
-    return Fact("regression", 1.0, "the target is a number") if figure(p, "kind") == "regression" else None
-
-
-def _conflicts(p: Any) -> Fact | None:
-    n = figure(p, "data.n_conflicts")
-    return (
-        Fact("calibration", 1.5, f"{n:,} pairs of equal rows have different labels: outcomes are uncertain")
-        if n
-        else None
-    )
-
-
-def _imbalance(p: Any) -> Fact | None:
+def _of_labels(p: Any) -> Iterator[Fact]:
+    """Give what the target suggests, or that there is none."""
+    kind, n_conflicts = figure(p, "kind"), figure(p, "data.n_conflicts")
+    if not kind:
+        yield Fact("clustering", 1.0, "there are no labels")
+        yield Fact("density-estimation", 0.5, "there are no labels")
+    if kind == "regression":
+        yield Fact("regression", 1.0, "the target is a number")
+    if n_conflicts:
+        uncertain = f"{n_conflicts:,} pairs of equal rows have different labels: outcomes are uncertain"
+        yield Fact("calibration", 1.5, uncertain)
     classes = figure(p, "data.per_class") or {}
     sizes = [n for part in classes.values() if (n := figure(part, "n"))]
-    if len(sizes) < 2 or max(sizes) < 5 * min(sizes):
-        return None
-    return Fact(
-        "class-imbalance", 1.5, f"the largest class has {max(sizes):,} rows, the smallest {min(sizes):,}"
-    )
+    if len(sizes) >= 2 and max(sizes) >= 5 * min(sizes):
+        unequal = f"the largest class has {max(sizes):,} rows, the smallest {min(sizes):,}"
+        yield Fact("class-imbalance", 1.5, unequal)
 
 
-def _oversized_model(p: Any) -> Fact | None:
+def _of_model(p: Any) -> Iterator[Fact]:
+    """Give what the runs of a model suggest."""
     d, n_weights = figure(p, "landscape.d_int90"), figure(p, "landscape.n_parameters")
-    if figure(p, "landscape.status") != "found" or not d or n_weights < 10 * d:
-        return None
-    return Fact("model-compression", 2.0, f"the model needs about {d:,.0f} of its {n_weights:,} weights")
-
-
-def _small_adapter(p: Any) -> Fact | None:
-    d = figure(p, "landscape.d_int90")
-    if figure(p, "landscape.status") != "found" or not d or figure(p, "landscape.n_parameters") < 10 * d:
-        return None
-    return Fact("fine-tuning", 1.0, f"an adapter of some {d:,.0f} numbers should do")
-
-
-def _overfitting(p: Any) -> Fact | None:
-    runs = figure(p, "landscape.curve") or ()
-    gaps = [
-        figure(run, "train_score") - figure(run, "score")
-        for run in runs
-        if figure(run, "score") is not None and figure(run, "train_score") is not None
+    if figure(p, "landscape.status") == "found" and d and n_weights >= 10 * d:
+        few = f"the model needs about {d:,.0f} of its {n_weights:,} weights"
+        yield Fact("model-compression", 2.0, few)
+        yield Fact("fine-tuning", 1.0, f"an adapter of some {d:,.0f} numbers should do")
+    scores = [
+        (figure(run, "train_score"), figure(run, "score")) for run in figure(p, "landscape.curve") or ()
     ]
-    if not gaps or max(gaps) < 0.1:
-        return None
-    return Fact("generalization", 1.0, f"training scores exceed validation scores by up to {max(gaps):.2f}")
-
-
-_RULES: tuple[Callable[[Any], Fact | None], ...] = (
-    _few_directions,
-    _flat,
-    _curved,
-    _few_rows,
-    _many_rows,
-    _too_few_for_dimension,
-    _no_labels,
-    _no_labels_density,
-    _regression,
-    _conflicts,
-    _imbalance,
-    _oversized_model,
-    _small_adapter,
-    _overfitting,
-)
+    gap = max((seen - unseen for seen, unseen in scores if None not in (seen, unseen)), default=0.0)
+    if gap >= 0.1:
+        yield Fact("generalization", 1.0, f"training scores exceed validation scores by up to {gap:.2f}")
 
 
 def facts_of(profile: Any) -> tuple[Fact, ...]:
-    """Return what a profile's figures suggest.
-
-    Parameters
-    ----------
-    profile : Profile or mapping
-    """
-    return tuple(fact for rule in _RULES if (fact := rule(profile)) is not None)
+    """Return what a profile's figures suggest."""
+    return (*_of_shape(profile), *_of_labels(profile), *_of_model(profile))
 
 
 def measured_by(profile: Any) -> dict[str, str]:
-    """Return the methods whose answer is in the profile already, and what it says.
-
-    Parameters
-    ----------
-    profile : Profile or mapping
-    """
+    """Return the methods whose answer is in the profile already, and what it says."""
     d = figure(profile, "data.dimension")
     return {} if d is None else {"dataset-properties": f"measured already: dimension {d:.1f}"}

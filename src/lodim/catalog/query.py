@@ -97,13 +97,7 @@ def split_words(text: str) -> list[str]:
 
 
 def match_expression(parts: tuple[str, ...]) -> str:
-    """Return words and phrases as an FTS5 expression that finds any of them.
-
-    Parameters
-    ----------
-    parts : tuple of str
-        Of letters, digits and spaces only, as :func:`parse_query` leaves them.
-    """
+    """Return words and phrases as an FTS5 expression that finds any of them."""
     return " OR ".join(f'"{part}"' for part in parts)
 
 
@@ -128,14 +122,8 @@ def parse_query(text: str, *, free: Collection[str] = ()) -> Query:
 
     Parameters
     ----------
-    text : str
-        Anything at all.
     free : collection of str
         Fields that take any value, not only those of methods: papers have areas (``area:cs.LG``) that methods do not.
-
-    Returns
-    -------
-    Query
     """
     clean = unicodedata.normalize("NFKC", text.encode("utf-8", "replace").decode("utf-8"))
     words: list[str] = []

@@ -10,12 +10,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lodim.catalog.cards import Card, load_cards
+from lodim.catalog.cards import Card, load_cards, suggestion
 from lodim.catalog.facts import Fact, facts_of, figure, is_profile, measured_by
 from lodim.catalog.query import Query, parse_query
 from lodim.catalog.search import fuse, resolve_mode, scores_of, shared_index
@@ -126,6 +125,14 @@ class Recommendations(Result):
     n_fitting: int = 0
     notes: tuple[str, ...] = field(default=())
 
+    @property
+    def excluded_by(self) -> dict[str, list[str]]:
+        """Slugs of the excluded methods by condition."""
+        found: dict[str, list[str]] = {}
+        for out in self.excluded:
+            found.setdefault(out.condition, []).append(out.slug)
+        return found
+
     def to_frame(self) -> Any:
         """Return the recommendations as a data frame, one a row."""
         import pandas as pd
@@ -139,11 +146,7 @@ class Recommendations(Result):
             lines += [f"   - {reason}" for reason in found.reasons]
         if not lines:
             lines.append("Nothing fits.")
-        if self.excluded:
-            by_condition: dict[str, list[str]] = {}
-            for out in self.excluded:
-                by_condition.setdefault(out.condition, []).append(out.slug)
-            lines += [f"Excluded by {name}: {', '.join(slugs)}" for name, slugs in by_condition.items()]
+        lines += [f"Excluded by {name}: {', '.join(slugs)}" for name, slugs in self.excluded_by.items()]
         return "\n".join([*lines, *self.notes])
 
 
@@ -152,8 +155,7 @@ def _words_of(value: Any, known: Mapping[str, str], name: str) -> tuple[str, ...
     words = (value,) if isinstance(value, str) else tuple(value)
     for word in words:
         if word not in known:
-            close = difflib.get_close_matches(str(word), list(known), n=2, cutoff=0.5)
-            hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+            hint = suggestion(word, known)
             raise ValueError(f"{name}: {word!r} is unknown.{hint} There are: {', '.join(known)}")
     return words
 
@@ -273,10 +275,6 @@ def recommend(problem: Any, k: int = 5, *, mode: str = "auto", **conditions: Any
         How texts are compared; see :func:`~lodim.catalog.search`.
     **conditions
         The dictionary's keys again; they override what ``problem`` says.
-
-    Returns
-    -------
-    Recommendations
 
     Raises
     ------

@@ -204,11 +204,6 @@ def fuse(rankings: Iterable[Iterable[str]]) -> list[tuple[str, float]]:
     """Merge rankings by reciprocal rank: slug and sum of 1 / (60 + rank), best first.
 
     Ties are broken by the place in the first ranking, then by slug.
-
-    Parameters
-    ----------
-    rankings : iterable of iterable of str
-        Each best first; a slug may be missing from some.
     """
     found = [{slug: rank for rank, slug in enumerate(ranking, 1)} for ranking in rankings]
     scores = {
@@ -220,13 +215,7 @@ def fuse(rankings: Iterable[Iterable[str]]) -> list[tuple[str, float]]:
 
 
 def resolve_mode(mode: str) -> str:
-    """Return how to rank: ``auto`` becomes ``hybrid`` where the extra ``semantic`` is installed, else ``lexical``.
-
-    Raises
-    ------
-    ValueError
-        Not one of :data:`MODES`.
-    """
+    """Return how to rank: ``auto`` becomes ``hybrid`` where the extra ``semantic`` is installed, else ``lexical``."""
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}; got {mode!r}")
     if mode != "auto":
@@ -237,17 +226,7 @@ def resolve_mode(mode: str) -> str:
 
 
 def scores_of(query: Query, mode: str) -> dict[str, dict[str, float]]:
-    """Return the rankings that a mode fuses, by name: scores by slug, best first.
-
-    Parameters
-    ----------
-    mode : {"hybrid", "lexical", "semantic"}
-
-    Raises
-    ------
-    ImportError
-        The extra ``semantic`` is needed and missing.
-    """
+    """Return the rankings that a mode fuses, by name: scores by slug, best first."""
     index = shared_index()
     found: dict[str, dict[str, float]] = {}
     if mode != "semantic" or not query.looked_for:
@@ -273,10 +252,6 @@ def search(text: str, k: int = 20, *, mode: str = "auto") -> SearchResults:
         Longest list returned.
     mode : {"auto", "hybrid", "lexical", "semantic"}
         By words, by meaning (extra ``semantic``), or both.
-
-    Returns
-    -------
-    SearchResults
 
     Raises
     ------

@@ -157,11 +157,6 @@ def embed(
 
     Interrupting it loses one batch at most.
 
-    Parameters
-    ----------
-    folder : path, optional
-        Of the cache; by default lodim's own.
-
     Returns
     -------
     array of float32, shape (n, encoder.dim)
@@ -249,12 +244,6 @@ def near_card(slug: str) -> list[tuple[str, float]]:
 
 
 def ranked_by_meaning(text: str) -> list[tuple[str, float]]:
-    """Return slug and cosine of every card to a text, the closest first.
-
-    Raises
-    ------
-    ImportError
-        Without the extra ``semantic``.
-    """
+    """Return slug and cosine of every card to a text, the closest first."""
     vector = default_encoder().encode([text])[0]
     return by_cosine((card_vectors() @ vector).max(axis=1))

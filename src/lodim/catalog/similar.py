@@ -114,15 +114,9 @@ def similar(key: str, k: int = 6, *, mode: str = "auto") -> SimilarMethods:
     chosen = "semantic" if resolve_mode(mode) in ("semantic", "hybrid") else "lexical"
     cards = shared_index().cards
     found = tuple(
-        Similar(
-            slug,
-            cards[slug].title,
-            cards[slug].area,
-            cards[slug].status,
-            _likeness(score, chosen),
-            float(score),
-        )
+        Similar(slug, near.title, near.area, near.status, _likeness(score, chosen), float(score))
         for slug, score in _scores(card, chosen)[:k]
+        for near in [cards[slug]]
     )
     return SimilarMethods(card.slug, chosen, found)
 
@@ -134,7 +128,6 @@ def order_by_similarity(to: str, *, mode: str = "auto") -> tuple[Card, ...]:
     ----------
     to : str
         Slug, arXiv identifier or title of a method (which then comes first itself), or any text.
-    mode : {"auto", "hybrid", "semantic", "lexical"}
 
     Returns
     -------

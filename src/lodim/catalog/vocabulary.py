@@ -97,12 +97,6 @@ GPU = ("no", "optional", "yes")
 
 
 def words_for(areas: tuple[str, ...], tags: tuple[str, ...], kinds: tuple[str, ...]) -> str:
-    """Return the words under which a card with these areas, tags and kinds of data should be found.
-
-    Parameters
-    ----------
-    areas, tags, kinds : tuple of str
-        Words of the vocabularies.
-    """
+    """Return the words under which a card with these areas, tags and kinds of data should be found."""
     plain = [name.replace("-", " ") for name in (*areas, *tags, *kinds)]
     return "; ".join([*plain, *(PROBLEM_TAGS[tag] for tag in tags), *(DATA_KINDS[kind] for kind in kinds)])

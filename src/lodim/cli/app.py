@@ -64,7 +64,7 @@ def _root(
     del version  # its callback has answered
 
 
-@app.command(help="Say how many dimensions the data have and how few a model of them needs.")
+@app.command()
 def profile(
     source: Annotated[
         str,
@@ -113,18 +113,7 @@ def profile(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the verdict, no progress.")] = False,
 ) -> None:
-    """Read the data, measure, print the verdict and write the reports.
-
-    Parameters
-    ----------
-    source, target, labels, model, budget, html, json, ray, jobs, seed, missing, max_rows, topology, quiet
-        The command's argument and options, as their help texts say.
-
-    Raises
-    ------
-    ValueError
-        Bad input; :func:`lodim.cli.errors.reported` makes it a message and exit code 2.
-    """
+    """Say how many dimensions the data have and how few a model of them needs."""
     spent = seconds(budget)
     if html == "-" and json == "-":
         raise ValueError("--html - and --json - cannot both go to standard output")

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from .output import AsJson, console, print_json, tell_written
+
 _SEMANTIC = "words and meaning"
 _MODES = {
     "hybrid": _SEMANTIC,
@@ -27,32 +29,13 @@ Available = Annotated[bool, typer.Option("--available", help="Only what can be u
 Mode = Annotated[
     str, typer.Option(metavar="auto|hybrid|lexical|semantic", help="By words, by meaning, or both.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Most = Annotated[int, typer.Option("--most", "-k", metavar="N", min=1, help="Longest list.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the catalogue's commands to the command line."""
-    app.command(help="List the methods: what each does, whether it can be used, what its claims say.")(
-        methods
-    )
-    app.command(help="Show the card of one method (slug, arXiv identifier or title) and methods like it.")(
-        show
-    )
-    app.command(help="Find methods by a problem in plain words.")(search)
-    app.command(help="Recommend methods for a problem in words, or for a profile's figures, with reasons.")(
-        recommend
-    )
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(highlight=False, markup=False)
+    for command in (methods, show, search, recommend):
+        app.command()(command)
 
 
 def _table(*columns: tuple[str, dict[str, Any]]) -> Any:
@@ -80,15 +63,11 @@ def methods(
     ] = False,
     check: Annotated[bool, typer.Option("--check", help="Only say whether that is up to date.")] = False,
 ) -> None:
-    """List the methods that meet the conditions.
-
-    Parameters
-    ----------
-    area, data_kind, tag, no_gpu, available, as_json, write, check
-        The command's options, as their help texts say.
-    """
+    """List the methods: what each does, whether it can be used, what its claims say."""
     if write or check:
-        _documents(check=check)
+        from lodim.catalog.tables import update_documents
+
+        tell_written(update_documents(".", check=check), check=check)
         return
     from lodim.catalog.cards import evidence_of, load_cards
     from lodim.catalog.cards import methods as chosen
@@ -101,7 +80,7 @@ def methods(
         status="available" if available else None,
     )
     if as_json:
-        _print_json([{**c.to_dict(), "status": c.status, "evidence": evidence_of(c)} for c in cards])
+        print_json([{**c.to_dict(), "status": c.status, "evidence": evidence_of(c)} for c in cards])
         return
     table = _table(
         ("method", {"no_wrap": True}), ("what it does", {"ratio": 1}), ("claims", {"max_width": 14})
@@ -112,19 +91,8 @@ def methods(
             said = evidence_of(card) if card.status == "available" else "planned"
             table.add_row(card.slug, card.one_line, said)
     if cards:
-        _console().print(table)
-    _console().print(f"{len(cards)} of {len(load_cards())} methods")
-
-
-def _documents(*, check: bool) -> None:
-    """Refresh the generated files of a checkout, or say which are stale and leave with 1."""
-    from lodim.catalog.tables import update_documents
-
-    changed = update_documents(".", check=check)
-    for path in changed:
-        typer.echo(f"{path} {'is out of date' if check else 'was updated'}")
-    if check and changed:
-        raise typer.Exit(1)
+        console().print(table)
+    console().print(f"{len(cards)} of {len(load_cards())} methods")
 
 
 def show(
@@ -137,13 +105,7 @@ def show(
     ] = "lexical",
     as_json: AsJson = False,
 ) -> None:
-    """Show one card.
-
-    Parameters
-    ----------
-    method, mode, as_json
-        The command's argument and options, as their help texts say.
-    """
+    """Show the card of one method (slug, arXiv identifier or title) and methods like it."""
     from lodim.catalog.baseline import claim_records
     from lodim.catalog.search import find_card
     from lodim.catalog.similar import similar
@@ -153,25 +115,25 @@ def show(
     records = [claim_records()[name] for name in card.claims if name in claim_records()]
     if as_json:
         claims = [record.to_dict() for record in records]
-        _print_json({**card.to_dict(), "status": card.status, "evidence": claims, "similar": near.to_dict()})
+        print_json({**card.to_dict(), "status": card.status, "evidence": claims, "similar": near.to_dict()})
         return
     _show_card(card, near)
     _show_claims(card, records)
     if card.snippet:
         from rich.syntax import Syntax
 
-        _console().print()
-        _console().print(Syntax(card.snippet.rstrip(), "python", background_color="default"))
+        console().print()
+        console().print(Syntax(card.snippet.rstrip(), "python", background_color="default"))
 
 
 def _show_card(card: Any, near: Any) -> None:
     from rich.text import Text
 
-    console = _console()
-    console.print(Text(card.title, style="bold"))
-    console.print(f"{card.first_author} and others, {card.year}; {card.paper}\n")
-    console.print(card.one_line + "\n", style="italic")
-    console.print(card.summary + "\n")
+    out = console()
+    out.print(Text(card.title, style="bold"))
+    out.print(f"{card.first_author} and others, {card.year}; {card.paper}\n")
+    out.print(card.one_line + "\n", style="italic")
+    out.print(card.summary + "\n")
     needs = card.needs
     extras = f"; pip install 'lodim[{','.join(needs.extras)}]'" if needs.extras and card.entry_points else ""
     facts = {
@@ -192,7 +154,7 @@ def _show_card(card: Any, near: Any) -> None:
     for name, value in facts.items():
         if value:
             table.add_row(name, value)
-    console.print(table)
+    out.print(table)
 
 
 def _show_claims(card: Any, records: list[Any]) -> None:
@@ -211,10 +173,10 @@ def _show_claims(card: Any, records: list[Any]) -> None:
     for name in card.claims:
         if name not in {record.name for record in records}:
             table.add_row(name, "not run", "", "", "")
-    _console().print(table)
+    console().print(table)
     machines = dict.fromkeys(record.machine for record in records)
     if machines:
-        _console().print(
+        console().print(
             f"Recorded at laptop scale on {'; '.join(machines)}. 'lodim claims run NAME' runs one again."
         )
 
@@ -231,20 +193,14 @@ def search(
     mode: Mode = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Find methods.
-
-    Parameters
-    ----------
-    text, most, mode, as_json
-        The command's argument and options, as their help texts say.
-    """
+    """Find methods by a problem in plain words."""
     from lodim.catalog.search import search as find
 
     found = find(" ".join(text), most, mode=mode)
     if as_json:
-        _print_json(found.to_dict())
+        print_json(found.to_dict())
         return
-    console = _console()
+    out = console()
     if found.hits:
         table = _table(
             ("", {"justify": "right"}),
@@ -254,12 +210,12 @@ def search(
         )
         for i, hit in enumerate(found.hits, 1):
             table.add_row(str(i), hit.slug, hit.one_line, hit.status)
-        console.print(table)
+        out.print(table)
     for note in found.notes:
-        console.print(f"Note: {note}")
+        out.print(f"Note: {note}")
     cut = found.mode == "lexical" and len(found.hits) < found.n_found
     shown = f", {len(found.hits)} shown" if cut else ""
-    console.print(f"found {found.counted}{shown}, by {_MODES[found.mode]}")
+    out.print(f"found {found.counted}{shown}, by {_MODES[found.mode]}")
 
 
 def recommend(
@@ -278,18 +234,7 @@ def recommend(
     mode: Mode = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Recommend methods.
-
-    Parameters
-    ----------
-    text, profile, data_kind, rows, area, no_gpu, available, most, mode, as_json
-        The command's argument and options, as their help texts say.
-
-    Raises
-    ------
-    ValueError
-        Nothing to go by, or a file that is no profile.
-    """
+    """Recommend methods for a problem in words, or for a profile's figures, with reasons."""
     from lodim.catalog.recommend import recommend as advise
 
     problem: Any = {} if profile is None else _read_profile(profile)
@@ -303,7 +248,7 @@ def recommend(
     }
     found = advise(problem, most, mode=mode, **conditions)
     if as_json:
-        _print_json(found.to_dict())
+        print_json(found.to_dict())
         return
     _show_recommendations(found)
 
@@ -325,23 +270,20 @@ def _show_recommendations(found: Any) -> None:
     from rich.padding import Padding
     from rich.text import Text
 
-    console = _console()
+    out = console()
     for i, method in enumerate(found.recommended, 1):
-        console.print(Text.assemble((f"{i}. {method.slug}", "bold"), f"  {method.area}, {method.status}"))
-        console.print(Padding(Text(method.one_line, style="italic"), (0, 0, 0, 3)))
+        out.print(Text.assemble((f"{i}. {method.slug}", "bold"), f"  {method.area}, {method.status}"))
+        out.print(Padding(Text(method.one_line, style="italic"), (0, 0, 0, 3)))
         for reason in method.reasons:
-            console.print(Padding(Text(f"because {reason}"), (0, 0, 0, 3)))
+            out.print(Padding(Text(f"because {reason}"), (0, 0, 0, 3)))
     if not found.recommended:
-        console.print("Nothing fits.")
+        out.print("Nothing fits.")
     if found.excluded:
-        by_condition: dict[str, list[str]] = {}
-        for out in found.excluded:
-            by_condition.setdefault(out.condition, []).append(out.slug)
-        console.print(f"\n{found.n_fitting} methods meet the conditions. Left out:")
-        for condition, slugs in by_condition.items():
+        out.print(f"\n{found.n_fitting} methods meet the conditions. Left out:")
+        for condition, slugs in found.excluded_by.items():
             shown = ", ".join(slugs[:6]) + (f" and {len(slugs) - 6} more" if len(slugs) > 6 else "")
-            console.print(Padding(Text(f"{condition}: {shown}"), (0, 0, 0, 3)))
+            out.print(Padding(Text(f"{condition}: {shown}"), (0, 0, 0, 3)))
     for note in found.notes:
-        console.print(f"Note: {note}")
+        out.print(f"Note: {note}")
     if found.mode != "figures":
-        console.print(f"\nWords compared by {_MODES[found.mode]}.")
+        out.print(f"\nWords compared by {_MODES[found.mode]}.")

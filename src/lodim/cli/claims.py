@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from .errors import say
+from .output import tell_written
 from .progress import bar
 
 claims_app = typer.Typer(
@@ -40,7 +41,7 @@ def list_() -> None:
         typer.echo(f"{claim.name}  [{scales}, about {claim.minutes:g} min]\n    {claim.statement}")
 
 
-@claims_app.command(help="Run claims and record what came out; the exit code is 1 if one of them failed.")
+@claims_app.command()
 def run(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="NAME...", help="Which claims; all by default.")
@@ -53,13 +54,7 @@ def run(
     evidence: Folder = None,
     dry: Annotated[bool, typer.Option("--dry", help="Record nothing.")] = False,
 ) -> None:
-    """Run claims, here or spread over processes, print each result and record it.
-
-    Parameters
-    ----------
-    names, scale, seed, jobs, ray, fast, evidence, dry
-        The command's arguments and options, as their help texts say.
-    """
+    """Run claims and record what came out; the exit code is 1 if one of them failed."""
     from lodim.claims import find_claim, list_claims, run_claim, run_claims
 
     folder = _folder(evidence)
@@ -92,7 +87,7 @@ def run(
         raise typer.Exit(1)
 
 
-@claims_app.command(help="Show the recorded results as a table.")
+@claims_app.command()
 def table(
     evidence: Folder = None,
     write: Annotated[
@@ -100,20 +95,10 @@ def table(
     ] = False,
     check: Annotated[bool, typer.Option("--check", help="Only say whether that is up to date.")] = False,
 ) -> None:
-    """Print the table, or write the short one, of areas, into the README.
-
-    Parameters
-    ----------
-    evidence, write, check
-        The command's options, as their help texts say.
-    """
+    """Show the recorded results as a table."""
     from lodim.claims import claims_table, read_evidence, update_tables
 
     if not (write or check):
         typer.echo(claims_table(read_evidence(_folder(evidence))))
         return
-    changed = update_tables(".", check=check)
-    for path in changed:
-        typer.echo(f"{path} {'is out of date' if check else 'was updated'}")
-    if check and changed:
-        raise typer.Exit(1)
+    tell_written(update_tables(".", check=check), check=check)

@@ -6,7 +6,6 @@ let us in).
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from .errors import MISSING, say
-from .feed import AsJson, File, opened
+from .feed import File, opened
+from .output import AsJson, print_json
 
 subscribers_app = typer.Typer(
     help="Look after who receives the digest; people subscribe and leave on the pages.", no_args_is_help=True
@@ -34,7 +34,7 @@ Email = Annotated[str, typer.Argument(metavar="EMAIL")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command(help="Send the digest by e-mail to whom it is due, and the letters that wait.")(digest)
+    app.command()(digest)
     app.add_typer(subscribers_app, name="subscribers")
 
 
@@ -57,18 +57,7 @@ def digest(
     as_json: AsJson = False,
     catalog: File = None,
 ) -> None:
-    """Send the digest by e-mail to whom it is due, and the letters that wait.
-
-    Parameters
-    ----------
-    once, dry_run, now, public_url, secret_file, as_json, catalog
-        The command's options, as their help texts say.
-
-    Raises
-    ------
-    ValueError
-        Neither or both of ``--once`` and ``--dry-run``, or wrong settings.
-    """
+    """Send the digest by e-mail to whom it is due, and the letters that wait."""
     if once == (dry_run is not None):
         raise ValueError(
             "say --once to send the mails that are due, or --dry-run FOLDER to write them as files"
@@ -120,7 +109,7 @@ def _subscribers(papers: Any, secret_file: Path | None, clock: Any = None) -> An
     return Subscribers(papers.store, now=clock or (lambda: datetime.now(UTC)), secret=secret)
 
 
-@subscribers_app.command(name="list", help="List the subscribers.")
+@subscribers_app.command(name="list")
 def list_subscribers(
     hide_addresses: Annotated[bool, typer.Option("--hide-addresses", help="Show numbers only.")] = False,
     state: Annotated[
@@ -130,86 +119,36 @@ def list_subscribers(
     as_json: AsJson = False,
     catalog: File = None,
 ) -> None:
-    """List the subscribers.
-
-    Parameters
-    ----------
-    hide_addresses, state, secret_file, as_json, catalog
-        The command's options, as their help texts say.
-
-    Raises
-    ------
-    ValueError
-        Another state.
-    """
+    """List the subscribers."""
     states = ("pending", "confirmed", "cancelled", "suppressed")
     if state is not None and state not in states:
         raise ValueError(f"--state must be one of {', '.join(states)}; got {state!r}")
     with opened(catalog) as papers:
         found = _subscribers(papers, secret_file).all(state)
-    rows = [
-        {
-            "id": one.id,
-            "email": "" if hide_addresses else one.email,
-            "state": one.state,
-            "frequency": one.frequency,
-            "areas": list(one.areas),
-            "search": None if hide_addresses else one.query,
-            "time_zone": one.time_zone,
-            "confirmed_at": one.confirmed_at,
-        }
-        for one in found
-    ]
-    if hide_addresses:
-        rows = [
-            {name: value for name, value in row.items() if name not in ("email", "search")} for row in rows
-        ]
+    shown = ("id", "email", "state", "frequency", "areas", "query", "time_zone", "confirmed_at")
+    chosen = [name for name in shown if not (hide_addresses and name in ("email", "query"))]
+    rows = [{name: getattr(one, name) for name in chosen} for one in found]
     if as_json:
-        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        named = {"query": "search"}
+        print_json([{named.get(name, name): value for name, value in row.items()} for row in rows])
         return
     for row in rows:
-        areas = ", ".join(row["areas"]) or "all areas"
-        facts = (
-            row["id"],
-            row.get("email"),
-            row["state"],
-            row["frequency"],
-            areas,
-            row.get("search"),
-            row["time_zone"],
-        )
-        typer.echo(" | ".join(str(fact) for fact in facts if fact is not None))
+        said = row | {"areas": ", ".join(row["areas"]) or "all areas", "confirmed_at": None}
+        typer.echo(" | ".join(str(fact) for fact in said.values() if fact is not None))
     say(f"{len(rows)} subscribers")
 
 
-@subscribers_app.command(help="Erase an address with all that belongs to it; it is never written to again.")
+@subscribers_app.command()
 def forget(email: Email, secret_file: Secret = None, catalog: File = None) -> None:
-    """Erase an address with all that belongs to it; it is never written to again.
-
-    Parameters
-    ----------
-    email, secret_file, catalog
-        The command's argument and options, as their help texts say.
-    """
+    """Erase an address with all that belongs to it; it is never written to again."""
     with opened(catalog) as papers:
         n = _subscribers(papers, secret_file).forget(email)
     typer.echo(f"Erased ({n} subscribers); a salted hash stays, so that the address is never written to")
 
 
-@subscribers_app.command(help="End the subscription of an address, for people who wrote instead of clicking.")
+@subscribers_app.command()
 def stop(email: Email, secret_file: Secret = None, catalog: File = None) -> None:
-    """End the subscription of an address, for people who wrote instead of clicking.
-
-    Parameters
-    ----------
-    email, secret_file, catalog
-        The command's argument and options, as their help texts say.
-
-    Raises
-    ------
-    ValueError
-        There is no such subscriber.
-    """
+    """End the subscription of an address, for people who wrote instead of clicking."""
     with opened(catalog) as papers:
         subscribers = _subscribers(papers, secret_file)
         found = subscribers.by_email(email)
@@ -219,29 +158,17 @@ def stop(email: Email, secret_file: Secret = None, catalog: File = None) -> None
     typer.echo("Stopped" if outcome == "done" else "It had been stopped before")
 
 
-@subscribers_app.command(help="Never write to an address, whether or not it has subscribed.")
+@subscribers_app.command()
 def suppress(email: Email, secret_file: Secret = None, catalog: File = None) -> None:
-    """Never write to an address, whether or not it has subscribed.
-
-    Parameters
-    ----------
-    email, secret_file, catalog
-        The command's argument and options, as their help texts say.
-    """
+    """Never write to an address, whether or not it has subscribed."""
     with opened(catalog) as papers:
         _subscribers(papers, secret_file).suppress(email)
     typer.echo("Suppressed")
 
 
-@subscribers_app.command(help="Let an address that is suppressed subscribe again.")
+@subscribers_app.command()
 def lift(email: Email, secret_file: Secret = None, catalog: File = None) -> None:
-    """Let an address that is suppressed subscribe again.
-
-    Parameters
-    ----------
-    email, secret_file, catalog
-        The command's argument and options, as their help texts say.
-    """
+    """Let an address that is suppressed subscribe again."""
     with opened(catalog) as papers:
         lifted = _subscribers(papers, secret_file).lift(email)
     typer.echo("It can subscribe again" if lifted else "It was not suppressed")

@@ -57,13 +57,7 @@ def _show_warning(
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Run a command; what it raises becomes a message and an exit code, its warnings become lines.
-
-    Raises
-    ------
-    SystemExit
-        In place of whatever the command raised.
-    """
+    """Run a command; what it raises becomes a message and an exit code, its warnings become lines."""
     if os.environ.get(DEBUG_VARIABLE, "0") not in ("", "0"):
         yield
         return

@@ -6,7 +6,6 @@ network, a database server).
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import typer
 
 from .errors import MISSING, say
 from .options import check_output
+from .output import AsJson, console, print_json
 
 _SHOWN_REASONS = 10
 
@@ -48,7 +48,6 @@ Since = Annotated[
     str | None, typer.Option(metavar="WHEN", help="day, week, month, year, or a date: published since.")
 ]
 Limit = Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, max=1000, help="Longest list.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Mode = Annotated[
     str, typer.Option(metavar="auto|lexical|semantic|hybrid", help="By words, by meaning, or both.")
 ]
@@ -56,13 +55,7 @@ Mode = Annotated[
 
 @contextmanager
 def opened(file: str | None) -> Iterator[Any]:
-    """Give the catalogue, and leave with 3 if what it stands on is missing.
-
-    Parameters
-    ----------
-    file : str or None
-        Path or address; None for the user's own.
-    """
+    """Give the catalogue, and leave with 3 if what it stands on is missing."""
     from lodim.catalog.feed import Catalog
 
     try:
@@ -75,9 +68,7 @@ def opened(file: str | None) -> Iterator[Any]:
         raise typer.Exit(MISSING) from error
 
 
-@papers_app.command(
-    help="Take in a list of papers: Atom, RSS, daily-papers JSON, BibTeX, CSV, JSON lines, or titles with abstracts."
-)
+@papers_app.command()
 def ingest(
     source: Annotated[
         str, typer.Argument(metavar="FILE|URL", help="A file, - for stdin, or an https address.")
@@ -100,13 +91,7 @@ def ingest(
     as_json: AsJson = False,
     catalog: File = None,
 ) -> None:
-    """Take in a list of papers: Atom, RSS, daily-papers JSON, BibTeX, CSV, JSON lines, or titles with abstracts.
-
-    Parameters
-    ----------
-    source, format, online, allow_host, map, name, observed_at, as_json, catalog
-        The command's argument and options, as their help texts say.
-    """
+    """Take in a list of papers: Atom, RSS, daily-papers JSON, BibTeX, CSV, JSON lines, or titles with abstracts."""
     pairs = [item.partition("=") for item in map or ()]
     if not all(field and column for field, _, column in pairs):
         raise ValueError("--map must look like title='Paper title'")
@@ -128,7 +113,7 @@ def ingest(
 
 def _tell(report: Any, as_json: bool) -> None:
     if as_json:
-        _print_json(report.to_dict())
+        print_json(report.to_dict())
     else:
         typer.echo(str(report))
         for entry in report.rejected[:_SHOWN_REASONS]:
@@ -139,7 +124,7 @@ def _tell(report: Any, as_json: bool) -> None:
         raise typer.Exit(2)
 
 
-@papers_app.command(name="list", help="List papers, by default what is talked about.")
+@papers_app.command(name="list")
 def list_papers(
     sort: Sort = "trending",
     to: To = None,
@@ -150,19 +135,13 @@ def list_papers(
     as_json: AsJson = False,
     catalog: File = None,
 ) -> None:
-    """List papers, by default what is talked about.
-
-    Parameters
-    ----------
-    sort, to, area, since, limit, cursor, as_json, catalog
-        The command's options, as their help texts say.
-    """
+    """List papers, by default what is talked about."""
     with opened(catalog) as papers:
         page = papers.papers(sort, since, area or (), cursor, limit, to=to)
         _show_page(page, as_json, total=len(papers))
 
 
-@papers_app.command(help="Find papers by words, and by meaning once they have sentence vectors.")
+@papers_app.command()
 def search(
     text: Annotated[
         list[str],
@@ -173,18 +152,12 @@ def search(
     as_json: AsJson = False,
     catalog: File = None,
 ) -> None:
-    """Find papers by words, and by meaning once they have sentence vectors.
-
-    Parameters
-    ----------
-    text, limit, mode, as_json, catalog
-        The command's argument and options, as their help texts say.
-    """
+    """Find papers by words, and by meaning once they have sentence vectors."""
     with opened(catalog) as papers:
         _show_page(papers.search(" ".join(text), limit, mode=mode), as_json, total=len(papers))
 
 
-@papers_app.command(help="Show one paper, what sources have said about it, and papers like it.")
+@papers_app.command()
 def show(
     paper: Annotated[
         str, typer.Argument(metavar="ID", help="Number, arXiv identifier, DOI, address or title.")
@@ -192,24 +165,18 @@ def show(
     as_json: AsJson = False,
     catalog: File = None,
 ) -> None:
-    """Show one paper, what sources have said about it, and papers like it.
-
-    Parameters
-    ----------
-    paper, as_json, catalog
-        The command's argument and options, as their help texts say.
-    """
+    """Show one paper, what sources have said about it, and papers like it."""
     with opened(catalog) as papers:
         found = papers.paper(paper)
         history, near = papers.history(found.id), papers.similar(found.id)
     if as_json:
         said = {"history": [item.to_dict() for item in history], "similar": near.to_dict()["papers"]}
-        _print_json({**found.to_dict(), **said})
+        print_json({**found.to_dict(), **said})
         return
     _show_paper(found, history, near.papers)
 
 
-@papers_app.command(help="Write a list or a search as an Atom feed, a JSON feed or BibTeX.")
+@papers_app.command()
 def export(
     format: Annotated[str, typer.Option("--format", metavar="atom|json|bibtex")] = "atom",
     output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="- for stdout.")] = "-",
@@ -228,18 +195,7 @@ def export(
     ] = None,
     catalog: File = None,
 ) -> None:
-    """Write a list or a search as an Atom feed, a JSON feed or BibTeX.
-
-    Parameters
-    ----------
-    format, output, query, paper, sort, to, area, since, limit, title, address, catalog
-        The command's options, as their help texts say.
-
-    Raises
-    ------
-    ValueError
-        An unknown format, or a file that cannot be written.
-    """
+    """Write a list or a search as an Atom feed, a JSON feed or BibTeX."""
     if format not in ("atom", "json", "bibtex"):
         raise ValueError(f"--format must be atom, json or bibtex; got {format!r}")
     check_output(output, "--output")
@@ -263,51 +219,29 @@ def export(
         say(f"Wrote {output} ({len(chosen)} papers)")
 
 
-@papers_app.command(help="Write a compact copy of the catalogue.")
+@papers_app.command()
 def backup(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Must not exist yet.")], catalog: File = None
 ) -> None:
-    """Write a compact copy of the catalogue.
-
-    Parameters
-    ----------
-    file, catalog
-        The command's argument and option, as their help texts say.
-    """
+    """Write a compact copy of the catalogue."""
     check_output(file, "FILE")
     with opened(catalog) as papers:
         papers.backup(file)
         say(f"Wrote {file} ({len(papers)} papers)")
 
 
-@papers_app.command(help="Make the full-text index anew.")
+@papers_app.command()
 def reindex(
     meaning: Annotated[
         bool, typer.Option("--meaning", help="Also compute the sentence vectors that are missing.")
     ] = False,
     catalog: File = None,
 ) -> None:
-    """Make the full-text index anew.
-
-    Parameters
-    ----------
-    meaning, catalog
-        The command's options, as their help texts say.
-    """
+    """Make the full-text index anew."""
     with opened(catalog) as papers:
         papers.rebuild()
         vectors = f", {papers.embed()} new sentence vectors" if meaning else ""
         say(f"Indexed {len(papers)} papers{vectors}")
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(highlight=False, markup=False, emoji=False)
 
 
 def _people(paper: Any, most: int = 3) -> str:
@@ -328,33 +262,33 @@ def _show_page(page: Any, as_json: bool, *, total: int) -> None:
     from rich.text import Text
 
     if as_json:
-        _print_json(page.to_dict())
+        print_json(page.to_dict())
         return
-    console = _console()
+    out = console()
     width = len(str(len(page.papers))) + 2
     for i, paper in enumerate(page.papers, 1):
         table = Table.grid()
         table.add_row(f"{i:>{width - 2}}. ", Text(paper.title, style="bold"))
-        console.print(table)
+        out.print(table)
         facts = (paper.arxiv_id or f"no. {paper.id}", _people(paper), paper.date, paper.why, _badge(paper))
-        console.print(Padding(Text(" | ".join(fact for fact in facts if fact)), (0, 0, 0, width)))
+        out.print(Padding(Text(" | ".join(fact for fact in facts if fact)), (0, 0, 0, width)))
     for note in page.notes:
-        console.print(f"Note: {note}")
+        out.print(f"Note: {note}")
     if not total:
-        console.print("There are no papers here yet; 'lodim papers ingest FILE' takes some in.")
+        out.print("There are no papers here yet; 'lodim papers ingest FILE' takes some in.")
         return
-    console.print(f"{len(page.papers)} of {page.n_matching} papers; {page.formula}")
+    out.print(f"{len(page.papers)} of {page.n_matching} papers; {page.formula}")
     if page.next:
-        console.print(f"More: --cursor {page.next}", soft_wrap=True)
+        out.print(f"More: --cursor {page.next}", soft_wrap=True)
 
 
 def _show_paper(paper: Any, history: Any, near: Any) -> None:
     from rich.padding import Padding
     from rich.text import Text
 
-    console = _console()
-    console.print(Text(paper.title, style="bold"))
-    console.print(", ".join(paper.authors) or "no authors known")
+    out = console()
+    out.print(Text(paper.title, style="bold"))
+    out.print(", ".join(paper.authors) or "no authors known")
     facts = {
         "date": paper.date,
         "where": paper.venue,
@@ -366,14 +300,14 @@ def _show_paper(paper: Any, history: Any, near: Any) -> None:
     }
     for name, value in facts.items():
         if value:
-            console.print(f"{name}: {value}", soft_wrap=name == "link")
-    console.print(f"\n{paper.abstract or 'no abstract'}")
-    console.print("\nSaid by")
+            out.print(f"{name}: {value}", soft_wrap=name == "link")
+    out.print(f"\n{paper.abstract or 'no abstract'}")
+    out.print("\nSaid by")
     for item in history:
         version = f" v{item.version}" if item.version else ""
-        console.print(Padding(Text(f"{item.source}{version}, taken in {item.recorded[:10]}"), (0, 0, 0, 2)))
+        out.print(Padding(Text(f"{item.source}{version}, taken in {item.recorded[:10]}"), (0, 0, 0, 2)))
     if near:
-        console.print("\nLike it")
+        out.print("\nLike it")
         for other in near:
             line = f"{other.arxiv_id or f'no. {other.id}'} | {other.title} | {other.why}"
-            console.print(Padding(Text(line), (0, 0, 0, 2)))
+            out.print(Padding(Text(line), (0, 0, 0, 2)))

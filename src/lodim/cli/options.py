@@ -11,13 +11,7 @@ _SECONDS = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 def seconds(text: str) -> float:
-    """Read a duration: ``60``, ``60s``, ``2m``, ``1.5h``.
-
-    Raises
-    ------
-    ValueError
-        Not of that form, or zero.
-    """
+    """Read a duration: ``60``, ``60s``, ``2m``, ``1.5h``."""
     match = _DURATION.fullmatch(text.strip())
     value = float(match[1]) * _SECONDS[(match[2] or "").lower()] if match else 0.0
     if value <= 0:
@@ -26,20 +20,7 @@ def seconds(text: str) -> float:
 
 
 def check_output(path: str | None, option: str) -> None:
-    """Make sure that a file can be written before the long work begins.
-
-    Parameters
-    ----------
-    path : str or None
-        ``-`` is standard output.
-    option : str
-        For the message.
-
-    Raises
-    ------
-    ValueError
-        No such folder, a folder itself, or no permission.
-    """
+    """Make sure that a file can be written before the long work begins."""
     if path is None or path == "-":
         return
     file = Path(path)

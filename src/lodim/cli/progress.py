@@ -10,13 +10,6 @@ from contextlib import contextmanager
 def bar(text: str, *, quiet: bool = False) -> Iterator[Callable[[float, str], None]]:
     """Show a progress bar on standard error while a block runs.
 
-    Parameters
-    ----------
-    text : str
-        Shown at first.
-    quiet : bool
-        Show nothing.
-
     Yields
     ------
     callable

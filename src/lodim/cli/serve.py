@@ -6,7 +6,7 @@ Exit codes: 0 stopped, 2 a wrong option or a port that is taken, 3 the extra ``w
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -31,7 +31,7 @@ ConfirmMode = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command(help="Serve the pages: papers, methods and what was measured of their claims.")(serve)
+    app.command()(serve)
 
 
 def serve(
@@ -72,49 +72,36 @@ def serve(
     confirm_mode: ConfirmMode = "button",
     open_browser: Annotated[bool, typer.Option("--open", help="Open the pages in a browser.")] = False,
 ) -> None:
-    """Serve the pages until Ctrl-C.
-
-    Parameters
-    ----------
-    confirm_mode, open_browser
-        The command's options, as their help texts say.
-
-    Raises
-    ------
-    ValueError
-        Options that contradict each other.
-    """
+    """Serve the pages: papers, methods and what was measured of their claims."""
     from lodim.catalog.feed.libraries import optional
 
     for module in _NEEDED:
         optional(module)
     from lodim.web.settings import Settings
 
-    options: dict[str, Any] = {
-        "host": host,
-        "port": port,
-        "public_url": public_url,
-        "catalog": catalog,
-        "allow_run": allow_run,
-        "allow_profile": allow_profile,
-        "allow_ingest": allow_ingest,
-        "proxies": tuple(proxy or ()),
-        "confirm_mode": confirm_mode,
-    }
-    if evidence is not None:
-        options["evidence"] = evidence
     if public_url is not None and secret_file is None:
         raise ValueError("--public-url needs --secret-file FILE, so that forms and links outlive a restart")
     from lodim.catalog.digest.relay import mail_settings
     from lodim.catalog.digest.tokens import site_secret
 
-    options["secret"] = site_secret(secret_file)
-    options["mail"] = mail_settings(public_url=public_url)
-    settings = Settings(**options)
+    records: dict[str, Any] = {} if evidence is None else {"evidence": evidence}
+    settings = Settings(
+        host=host,
+        port=port,
+        public_url=public_url,
+        secret=site_secret(secret_file),
+        catalog=catalog,
+        **records,
+        allow_run=allow_run,
+        allow_profile=allow_profile,
+        allow_ingest=allow_ingest,
+        proxies=tuple(proxy or ()),
+        mail=mail_settings(public_url=public_url),
+        confirm_mode=confirm_mode,
+    )
     from lodim.web.serving import serve as run
 
-    run(settings, tell=_tell, open_browser=open_browser)
+    def tell(address: str) -> None:
+        typer.echo(f"lodim is at {address} (Ctrl-C ends it)")
 
-
-def _tell(address: str) -> None:
-    typer.echo(f"lodim is at {address} (Ctrl-C ends it)")
+    run(settings, tell=tell, open_browser=open_browser)

@@ -61,13 +61,7 @@ def methods(
     gpu: Annotated[bool | None, Query(description="False leaves out what is hopeless without one.")] = None,
     status: Annotated[str | None, Query(max_length=40, description="available or planned.")] = None,
 ) -> Response:
-    """Return the cards of the methods that meet the conditions.
-
-    Parameters
-    ----------
-    area, data_kind, tag, gpu, status
-        Conditions.
-    """
+    """Return the cards of the methods that meet the conditions."""
     with refused():
         cards = chosen(area=area, data_kind=data_kind, tag=tag, gpu=gpu, status=status)
     return _answer(request, {"methods": [_method(request, card) for card in cards], "n": len(cards)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -77,21 +78,23 @@ def _wrong(problem: Any) -> str:
     return f"must be one of {', '.join(filter(None, words[1].split('|')))}"
 
 
-def _busy(request: Request, error: Exception) -> Response:
-    """Say that somebody else has been writing for too long."""
-    _log.warning("%s: %s", where(error), error)
-    said = (
-        "This took longer than we wait, most likely because the papers are being written to by somebody else. "
-        "Please do the same again soon."
-    )
-    return _answer(request, 503, said, {"Retry-After": str(RETRY_AFTER)})
+def _unavailable(said: str) -> Callable[[Request, Exception], Response]:
+    """Return what answers an error that passes by itself; the log says which it was."""
+
+    def answer(request: Request, error: Exception) -> Response:
+        _log.warning("%s: %s", where(error), error)
+        return _answer(request, 503, said, {"Retry-After": str(RETRY_AFTER)})
+
+    return answer
 
 
-def _away(request: Request, error: Exception) -> Response:
-    """Say that the database server does not answer."""
-    _log.warning("%s: %s", where(error), error)
-    said = "What this page needs, most likely the database of the papers, cannot be reached; please try again soon."
-    return _answer(request, 503, said, {"Retry-After": str(RETRY_AFTER)})
+_busy = _unavailable(
+    "This took longer than we wait, most likely because the papers are being written to by somebody else. "
+    "Please do the same again soon."
+)
+_away = _unavailable(
+    "What this page needs, most likely the database of the papers, cannot be reached; please try again soon."
+)
 
 
 def where(error: Exception) -> str:

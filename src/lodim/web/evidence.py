@@ -77,13 +77,7 @@ class Evidence:
         return sorted({*(name for card in load_cards() for name in card.claims), *self.records()})
 
     def results(self, name: str) -> tuple[ClaimResult, ...]:
-        """Return the records of a claim in full, laptop scale first, as far as the folder has them.
-
-        Parameters
-        ----------
-        name : str
-            Of a claim that is known, never what a visitor typed.
-        """
+        """Return the records of a claim in full, laptop scale first, as far as the folder has them."""
         paths = [evidence_path(name, scale, self.folder) for scale in SCALES]
         return tuple(read_record(path, name) for path in paths if path.is_file())
 
@@ -98,12 +92,7 @@ def duration(seconds: int | float) -> str:
 
 
 def interval_bar(check: Any) -> dict[str, float] | None:
-    """Return where a measured figure lies beside the interval it should lie in, on a scale from 0 to 100, or None.
-
-    Parameters
-    ----------
-    check : Check
-    """
+    """Return where a measured figure lies beside the interval it should lie in, on a scale from 0 to 100, or None."""
     numbers = (check.ours, *check.expected) if isinstance(check.expected, list | tuple) else ()
     if len(numbers) != 3 or not all(isinstance(x, int | float) for x in numbers):
         return None

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 
 from lodim.web.jobs import Job, JobQueue
+from lodim.web.security import check_csrf
 from lodim.web.views import render
 
-__all__ = ["address_of", "cancel", "close_queue", "delete", "download", "find", "queue_of", "show", "status"]
+__all__ = ["add_routes", "address_of", "close_queue", "download", "find", "queue_of", "show", "status"]
 
 ROOTS = {"profile": "/profile", "claim": "/runs"}
+Seen = Annotated[int, Query(ge=0, le=1 << 40)]
 _opening = threading.Lock()
 
 
@@ -38,13 +41,7 @@ def address_of(job: Job) -> str:
 
 
 def find(request: Request, id: str, kind: str) -> Job:
-    """Return a job.
-
-    Raises
-    ------
-    HTTPException
-        404 if there is none of this kind.
-    """
+    """Return a job."""
     queue = queue_of(request)
     job = queue.get(id)
     if job is None or job.kind != kind:
@@ -105,29 +102,32 @@ def status(request: Request, id: str, kind: str, seen: int = 0) -> Response:
     )
 
 
-def cancel(request: Request, id: str, kind: str) -> Response:
-    """End a job and show what its page says then."""
-    job = find(request, id, kind)
-    queue_of(request).cancel(job.id)
-    return RedirectResponse(address_of(job), status_code=303)
+def add_routes(router: APIRouter, kind: str, dependencies: Sequence[Any] = ()) -> None:
+    """Add a job's page, its changing part and its buttons."""
+    root = f"{ROOTS[kind]}/{{job}}"
+    changing = [*dependencies, Depends(check_csrf)]
 
+    @router.get(root, dependencies=dependencies)
+    def page(request: Request, job: str) -> Response:
+        return show(request, job, kind)
 
-def delete(request: Request, id: str, kind: str) -> Response:
-    """Remove a job with its files."""
-    job = find(request, id, kind)
-    queue_of(request).delete(job.id)
-    return RedirectResponse(ROOTS[kind], status_code=303)
+    @router.get(f"{root}/status", dependencies=dependencies)
+    def changed(request: Request, job: str, seen: Seen = 0) -> Response:
+        return status(request, job, kind, seen)
+
+    @router.post(f"{root}/cancel", dependencies=changing)
+    def cancel(request: Request, job: str) -> Response:
+        queue_of(request).cancel(find(request, job, kind).id)
+        return RedirectResponse(root.format(job=job), status_code=303)
+
+    @router.post(f"{root}/delete", dependencies=changing)
+    def delete(request: Request, job: str) -> Response:
+        queue_of(request).delete(find(request, job, kind).id)
+        return RedirectResponse(ROOTS[kind], status_code=303)
 
 
 def download(request: Request, id: str, kind: str, name: str, **options: Any) -> Response:
-    """Return a file that a job made.
-
-    Parameters
-    ----------
-    name : {"report.html", "report.json"}
-    **options
-        Of :class:`starlette.responses.FileResponse`.
-    """
+    """Return a file that a job made."""
     job = find(request, id, kind)
     path = queue_of(request).file(job.id, name)
     if path is None:

@@ -149,8 +149,6 @@ class JobQueue:
         Created if there is none. Of several queues on it, in any processes, the first runs jobs; the others only show.
     command : sequence of str
         Program of a job; the job's folder is appended.
-    now : callable, optional
-        The clock.
     """
 
     def __init__(
@@ -190,13 +188,7 @@ class JobQueue:
         return None if found is None else Job.from_dict(found)
 
     def jobs(self, kind: str | None = None) -> list[Job]:
-        """Return the jobs, the latest first.
-
-        Parameters
-        ----------
-        kind : str, optional
-            Only these.
-        """
+        """Return the jobs, the latest first."""
         found = [job for path in self.folder.iterdir() if (job := self.get(path.name)) is not None]
         return sorted(
             (job for job in found if kind in (None, job.kind)),
@@ -225,12 +217,7 @@ class JobQueue:
         return read_text(self.folder / id / "log.txt", start, most)
 
     def file(self, id: str, name: str) -> Path | None:
-        """Return the path of a file that a job made, if it did.
-
-        Parameters
-        ----------
-        name : {"report.html", "report.json"}
-        """
+        """Return the path of a file that a job made, if it did."""
         path = self.folder / id / name
         return path if name in KEPT and path.is_file() else None
 
@@ -247,12 +234,8 @@ class JobQueue:
 
         Parameters
         ----------
-        kind, title, request
-            See :class:`Job`.
         files : mapping of str to binary file, optional
             Copied into the job's folder under these names, which must be the caller's own, never a visitor's.
-        seconds : float, optional
-            Time limit.
 
         Raises
         ------

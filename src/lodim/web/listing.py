@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import HTTPException, Query, Request
 
@@ -21,13 +22,7 @@ LONGEST_QUERY = 500
 
 @contextmanager
 def refused() -> Iterator[None]:
-    """Answer with status 422 what the catalogue does not accept.
-
-    Raises
-    ------
-    HTTPException
-        In place of a ValueError, with its message.
-    """
+    """Answer with status 422 what the catalogue does not accept."""
     try:
         yield
     except ValueError as error:
@@ -64,13 +59,7 @@ class Asked:
         return self.sort == "similar" and self.to is None
 
     def page(self, request: Request, limit: int = 20) -> Page:
-        """Return the papers.
-
-        Raises
-        ------
-        HTTPException
-            422 for what makes no sense.
-        """
+        """Return the papers."""
         with refused():
             return request.app.state.catalog.papers(
                 self.sort,
@@ -121,15 +110,15 @@ def asked(
     ] = "",
     cursor: Annotated[str, Query(max_length=400, description="Where the page before ended.")] = "",
 ) -> Asked:
-    """Read a list's parameters; a dependency.
-
-    Parameters
-    ----------
-    sort, since, area, tag, to, cursor
-        As their descriptions say.
-    """
+    """Read a list's parameters; a dependency."""
     areas = (*_filled(area), *_filled(tag))
     return Asked(sort, since, areas, to.strip() or None, cursor or None)
+
+
+def tail(request: Request, **more: str) -> str:
+    """Return the part of an address from ``?`` on that defines the list that a page shows, with ``more`` in it."""
+    pairs = [*parameters(request), *more.items()]
+    return f"?{urlencode(pairs)}" if pairs else ""
 
 
 def parameters(request: Request) -> list[tuple[str, Any]]:

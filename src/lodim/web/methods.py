@@ -27,13 +27,7 @@ ClaimName = Annotated[str, Path(pattern=r"^[a-z0-9-]+(/[a-z0-9-]+)*$", max_lengt
 
 
 def find_method(slug: str) -> Card:
-    """Return a card.
-
-    Raises
-    ------
-    HTTPException
-        404 if there is none.
-    """
+    """Return a card."""
     card = shared_index().cards.get(slug)
     if card is None:
         raise HTTPException(404, "There is no such method.")
@@ -52,8 +46,6 @@ def methods(
 
     Parameters
     ----------
-    area, data_kind : str
-        Words of the vocabularies.
     gpu : str
         ``no`` leaves out what is hopeless without one.
     """
@@ -73,7 +65,6 @@ def methods(
         picked={"area": area, "data_kind": data_kind, "gpu": gpu, "status": status},
         areas=AREAS,
         data_kinds=DATA_KINDS,
-        evidence=request.app.state.evidence,
     )
 
 
@@ -92,7 +83,6 @@ def method(request: Request, slug: Slug) -> Response:
         paper=_paper_here(request, card),
         areas=AREAS,
         cards=shared_index().cards,
-        evidence=state.evidence,
     )
 
 
@@ -108,13 +98,7 @@ def _paper_here(request: Request, card: Card) -> Any:
 def claims(
     request: Request, status: Annotated[str, Query(pattern="^(|holds|fails|differs|error|not-run)$")] = ""
 ) -> Response:
-    """Show every claim and what its last run said.
-
-    Parameters
-    ----------
-    status : str
-        Only these.
-    """
+    """Show every claim and what its last run said."""
     evidence = request.app.state.evidence
     records = evidence.records()
     rows = [(name, records.get(name), _cards_of(name)) for name in evidence.names()]
@@ -123,9 +107,7 @@ def claims(
         verdict = record.verdict if record else "not-run"
         counts[verdict] = counts.get(verdict, 0) + 1
     shown = [row for row in rows if not status or (row[1].verdict if row[1] else "not-run") == status]
-    return render(
-        request, "claims.html", rows=shown, counts=counts, n_all=len(rows), picked=status, evidence=evidence
-    )
+    return render(request, "claims.html", rows=shown, counts=counts, n_all=len(rows), picked=status)
 
 
 def _cards_of(name: str) -> list[Card]:
@@ -134,13 +116,7 @@ def _cards_of(name: str) -> list[Card]:
 
 @router.get("/claims/{name:path}")
 def claim(request: Request, name: ClaimName) -> Response:
-    """Show a claim: what was expected, what was measured, how to repeat it.
-
-    Raises
-    ------
-    HTTPException
-        404 if there is none.
-    """
+    """Show a claim: what was expected, what was measured, how to repeat it."""
     evidence = request.app.state.evidence
     if name not in evidence.names():
         raise HTTPException(404, "There is no such claim.")
@@ -151,7 +127,6 @@ def claim(request: Request, name: ClaimName) -> Response:
         record=evidence.records().get(name),
         results=evidence.results(name),
         cards=_cards_of(name),
-        evidence=evidence,
     )
 
 
@@ -168,8 +143,6 @@ def recommend(
 
     Parameters
     ----------
-    text : str
-        The problem in words.
     n : str
         Rows at hand.
     """
@@ -192,7 +165,6 @@ def recommend(
         groups=_by_status(answer),
         data_kinds=DATA_KINDS,
         cards=shared_index().cards,
-        evidence=request.app.state.evidence,
     )
 
 

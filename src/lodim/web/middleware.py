@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lodim.web.errors import where
@@ -39,13 +39,7 @@ class Guard:
         self.app, self.settings, self.broken = app, settings, broken
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request.
-
-        Parameters
-        ----------
-        scope, receive, send
-            Of ASGI.
-        """
+        """Answer a request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -79,11 +73,8 @@ class Guard:
             return 400, "This server is not known under that name."
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self.settings.upload_limit:
-            return 413, self._too_large()
+            return 413, _too_large(self.settings)
         return None
-
-    def _too_large(self) -> str:
-        return _too_large(self.settings)
 
 
 class _Exchange:
@@ -131,11 +122,9 @@ def _too_large(settings: Settings) -> str:
 
 
 async def _say(send: Send, status: int, text: str) -> None:
-    body = f"{text}\n".encode()
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    answer = PlainTextResponse(f"{text}\n", status, headers={"Connection": "close"})
+    await answer({"type": "http"}, _nothing, send)
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from starlette.responses import PlainTextResponse, Response
@@ -12,7 +11,7 @@ from lodim.catalog.cards import Card, load_cards
 from lodim.catalog.feed import Paper, to_bibtex
 from lodim.catalog.search import shared_index
 from lodim.catalog.vocabulary import AREAS
-from lodim.web.listing import LONGEST_QUERY, ORDERS, WINDOWS, Asked, asked, parameters, refused
+from lodim.web.listing import LONGEST_QUERY, ORDERS, WINDOWS, Asked, asked, refused, tail
 from lodim.web.security import limit
 from lodim.web.views import fresh, render
 
@@ -29,13 +28,7 @@ of_papers = limit("paper")  # each looks for those like it
 
 
 def find_paper(request: Request, key: str) -> Paper:
-    """Return a paper by its number here or its arXiv identifier.
-
-    Raises
-    ------
-    HTTPException
-        404 if there is none.
-    """
+    """Return a paper by its number here or its arXiv identifier."""
     try:
         return request.app.state.catalog.paper(int(key) if key.isdigit() else key)
     except ValueError:
@@ -57,17 +50,14 @@ def lead(text: str) -> tuple[str, str]:
 
 def _feeds(request: Request) -> dict[str, str]:
     """Return the addresses of the feeds of the list that a page shows."""
-    said = urlencode(parameters(request))
-    return {name: f"/feed.{name}{'?' + said if said else ''}" for name in ("atom", "json")}
+    return {name: f"/feed.{name}{tail(request)}" for name in ("atom", "json")}
 
 
 @router.get("/")
 def papers(request: Request, wanted: Annotated[Asked, Depends(asked)]) -> Response:
     """Show a list of papers, or all methods while there are none."""
     if len(request.app.state.catalog) == 0:
-        return render(
-            request, "welcome.html", groups=grouped(load_cards()), evidence=request.app.state.evidence
-        )
+        return render(request, "welcome.html", groups=grouped(load_cards()))
     if wanted.sort == "similar" and not wanted.incomplete:
         ration(request)
     page = None if wanted.incomplete else wanted.page(request)
@@ -84,17 +74,11 @@ def papers(request: Request, wanted: Annotated[Asked, Depends(asked)]) -> Respon
         feeds=_feeds(request),
         lead=lead,
         method_of=method_of,
-        evidence=request.app.state.evidence,
     )
 
 
 def grouped(cards: Any) -> list[tuple[str, str, list[Card]]]:
-    """Return cards by area, in the areas' order: name, meaning, cards.
-
-    Parameters
-    ----------
-    cards : iterable of Card
-    """
+    """Return cards by area, in the areas' order: name, meaning, cards."""
     groups = [(name, said, [card for card in cards if card.area == name]) for name, said in AREAS.items()]
     return [group for group in groups if group[2]]
 
@@ -113,7 +97,6 @@ def paper(request: Request, key: PaperKey) -> Response:
         bibtex=to_bibtex(found),
         history=request.app.state.catalog.history(found.id),
         card=method_of(found),
-        evidence=request.app.state.evidence,
     )
 
 
@@ -156,7 +139,6 @@ def search(
         lead=lead,
         method_of=method_of,
         feeds=_feeds(request),
-        evidence=state.evidence,
         counts=_counts(methods, page),
         way=_way(state.meaning.said, methods, page),
     )

@@ -74,10 +74,6 @@ def run_process(
     folder : Path
         Where it works and leaves temporary files; what it prints goes to ``log.txt`` there. Its standard input stays
         open as long as this process lives.
-    seconds : float
-        Its time.
-    stop : Event
-        Ends it when set.
 
     Returns
     -------
@@ -126,13 +122,7 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def take_lock(path: Path) -> int | None:
-    """Take a lock until this process ends; return its handle, or None if someone holds it.
-
-    Parameters
-    ----------
-    path : Path
-        A file, made if there is none.
-    """
+    """Take a lock until this process ends; return its handle, or None if someone holds it."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         import fcntl

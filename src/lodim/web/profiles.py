@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse, Response
 from lodim.web import job_pages
 from lodim.web.jobs import QueueUnavailable
 from lodim.web.security import check_csrf, limit
+from lodim.web.uploads import file_name, sent_file
 from lodim.web.views import render
 
 __all__ = ["router"]
@@ -70,11 +71,6 @@ def profile_form(request: Request) -> Response:
     return _form(request)
 
 
-def _file_name(name: str) -> str:
-    """Return what a visitor calls a file, for showing it: without folders and control characters."""
-    return re.sub(r"[\x00-\x1f\x7f]", "", re.split(r"[/\\]", name)[-1]).strip()[-120:]
-
-
 def _number(text: str, what: str, low: int, high: int) -> int:
     if not re.fullmatch(r"[0-9]{1,10}", text) or not low <= int(text) <= high:
         raise ValueError(f"{what} must be a whole number from {low} to {high:,}.")
@@ -86,10 +82,9 @@ def _read(form: FormData) -> tuple[dict[str, Any], UploadFile | None, dict[str, 
     values = {name: str(form.get(name, "")).strip() for name in _EMPTY}
     errors: dict[str, str] = {}
     request: dict[str, Any] = {"target": values["target"][:200] or None, "missing": values["missing"]}
-    sent = form.get("file")
-    file = sent if isinstance(sent, UploadFile) and sent.filename else None
+    file = sent_file(form)
     if file is not None:
-        request["name"] = _file_name(file.filename or "")
+        request["name"] = file_name(file)
         suffix = "." + request["name"].rpartition(".")[2].lower()
         request["file"] = f"upload{suffix}"
         if suffix not in SUFFIXES:
@@ -151,18 +146,6 @@ def start_profile(request: Request, form: Annotated[FormData, Depends(check_csrf
     return RedirectResponse(job_pages.address_of(job), status_code=303)
 
 
-@router.get("/profile/{job}")
-def profile_page(request: Request, job: str) -> Response:
-    """Show the progress, or what came out."""
-    return job_pages.show(request, job, KIND)
-
-
-@router.get("/profile/{job}/status")
-def profile_status(request: Request, job: str) -> Response:
-    """Return the changing part of the page."""
-    return job_pages.status(request, job, KIND)
-
-
 @router.get("/profile/{job}/report")
 def profile_report(request: Request, job: str) -> Response:
     """Return the report, which browsers show but let do nothing."""
@@ -179,13 +162,4 @@ def profile_figures(request: Request, job: str) -> Response:
     )
 
 
-@router.post("/profile/{job}/cancel", dependencies=[Depends(check_csrf)])
-def cancel_profile(request: Request, job: str) -> Response:
-    """End it."""
-    return job_pages.cancel(request, job, KIND)
-
-
-@router.post("/profile/{job}/delete", dependencies=[Depends(check_csrf)])
-def delete_profile(request: Request, job: str) -> Response:
-    """Remove it with its report."""
-    return job_pages.delete(request, job, KIND)
+job_pages.add_routes(router, KIND)

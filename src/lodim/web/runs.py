@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request
+from fastapi import APIRouter, Depends, HTTPException, Request
 from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse, Response
 
@@ -16,7 +16,6 @@ from lodim.web.views import render
 __all__ = ["known_claims", "router"]
 
 KIND = "claim"
-_MOST_LOG = 1 << 40
 router = APIRouter(include_in_schema=False)
 
 
@@ -51,13 +50,7 @@ def _check_allowed(request: Request) -> None:
 
 @router.get("/runs")
 def run_form(request: Request, claim: str = "") -> Response:
-    """Show which claims can be run.
-
-    Parameters
-    ----------
-    claim : str
-        Chosen beforehand.
-    """
+    """Show which claims can be run, ``claim`` chosen beforehand."""
     return _form(request, chosen=claim)
 
 
@@ -75,24 +68,6 @@ def start_run(request: Request, form: Annotated[FormData, Depends(check_csrf)]) 
     return RedirectResponse(job_pages.address_of(job), status_code=303)
 
 
-@router.get("/runs/{job}", dependencies=[Depends(_check_allowed)])
-def run_page(request: Request, job: str) -> Response:
-    """Show the log as it grows, and what came out."""
-    return job_pages.show(request, job, KIND)
-
-
-@router.get("/runs/{job}/status", dependencies=[Depends(_check_allowed)])
-def run_status(request: Request, job: str, seen: Annotated[int, Query(ge=0, le=_MOST_LOG)] = 0) -> Response:
-    """Return the changing part of the page, with what was printed since.
-
-    Parameters
-    ----------
-    seen : int
-        Bytes of the log that the page has.
-    """
-    return job_pages.status(request, job, KIND, seen)
-
-
 @router.get("/runs/{job}/report.json", dependencies=[Depends(_check_allowed)])
 def run_record(request: Request, job: str) -> Response:
     """Return the record as a file to keep."""
@@ -101,13 +76,4 @@ def run_record(request: Request, job: str) -> Response:
     )
 
 
-@router.post("/runs/{job}/cancel", dependencies=[Depends(_check_allowed), Depends(check_csrf)])
-def cancel_run(request: Request, job: str) -> Response:
-    """End it."""
-    return job_pages.cancel(request, job, KIND)
-
-
-@router.post("/runs/{job}/delete", dependencies=[Depends(_check_allowed), Depends(check_csrf)])
-def delete_run(request: Request, job: str) -> Response:
-    """Forget the run; what it recorded stays."""
-    return job_pages.delete(request, job, KIND)
+job_pages.add_routes(router, KIND, [Depends(_check_allowed)])

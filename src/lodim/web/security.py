@@ -67,13 +67,7 @@ def csrf_token(request: Request) -> str:
 
 
 async def check_csrf(request: Request) -> FormData:
-    """Return the fields of a form that one of our own pages sent; the dependency of every POST that changes something.
-
-    Raises
-    ------
-    HTTPException
-        403 for a form from elsewhere or too old.
-    """
+    """Return the fields of a form of our own pages, else 403; the dependency of all POSTs that change something."""
     settings = _settings(request)
     form = await request.form(
         max_files=_MOST_FILES, max_fields=_MOST_FIELDS, max_part_size=settings.upload_limit
@@ -124,13 +118,7 @@ def _bucket_name(address: str) -> str:
 
 
 class Limiter:
-    """Token buckets by name and address.
-
-    Parameters
-    ----------
-    clock : callable
-        Returns seconds.
-    """
+    """Token buckets by name and address."""
 
     def __init__(self, rates: Mapping[str, Rate], clock: Callable[[], float]) -> None:
         self.rates, self.clock = dict(rates), clock
@@ -138,13 +126,7 @@ class Limiter:
         self._buckets: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
 
     def take(self, name: str, address: str) -> float:
-        """Take a token; return 0, or after how many seconds there will be one.
-
-        Parameters
-        ----------
-        name : str
-            Of the rate.
-        """
+        """Take a token; return 0, or after how many seconds there will be one."""
         rate, now = self.rates[name], self.clock()
         wanted = {(name, _bucket_name(address)): rate.count, (name, ""): rate.everyone}
         with self._lock:
@@ -165,13 +147,7 @@ class Limiter:
 
 
 def limit(name: str) -> Callable[[Request], None]:
-    """Return a dependency that refuses requests above a rate with status 429.
-
-    Parameters
-    ----------
-    name : str
-        Of one of :attr:`Settings.rates`.
-    """
+    """Return a dependency that refuses requests above a rate with status 429."""
 
     def check(request: Request) -> None:
         wait = request.app.state.limiter.take(name, client_address(request))

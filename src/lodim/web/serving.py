@@ -24,13 +24,7 @@ GRACE = 3
 
 
 def _listen(settings: Settings) -> socket.socket:
-    """Return a socket that listens.
-
-    Raises
-    ------
-    OSError
-        The port is taken, or the address is not this machine's.
-    """
+    """Return a socket that listens."""
     family, kind, proto, _, address = socket.getaddrinfo(
         settings.host.strip("[]"), settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
@@ -65,8 +59,6 @@ def serve(
         With port 0 any free one is taken.
     tell : callable
         Is given the address, once.
-    open_browser : bool
-        Whether to open it.
     started : callable, optional
         Is given the server, an object with ``should_exit``.
 

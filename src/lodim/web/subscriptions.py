@@ -43,12 +43,7 @@ _GONE = {"unknown": 404, "used": 410, "expired": 410, "revoked": 410}
 
 
 def subscribers_of(app: Any) -> Subscribers:
-    """Return the subscribers of an application's catalogue.
-
-    Parameters
-    ----------
-    app : FastAPI
-    """
+    """Return the subscribers of an application's catalogue."""
     held = getattr(app.state, "subscribers", None)
     if held is None:
         state = app.state

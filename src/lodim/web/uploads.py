@@ -14,11 +14,22 @@ from lodim.catalog.feed.readers import FORMATS
 from lodim.web.security import check_csrf, limit
 from lodim.web.views import render
 
-__all__ = ["router"]
+__all__ = ["file_name", "router", "sent_file"]
 
 SHOWN = 200
 
 router = APIRouter(include_in_schema=False)
+
+
+def sent_file(form: FormData) -> UploadFile | None:
+    """Return the file that came with a form, if one did."""
+    sent = form.get("file")
+    return sent if isinstance(sent, UploadFile) and sent.filename else None
+
+
+def file_name(file: UploadFile) -> str:
+    """Return what a visitor calls a file, for showing it: without folders and control characters."""
+    return re.sub(r"[\x00-\x1f\x7f]", "", re.split(r"[/\\]", file.filename or "")[-1]).strip()[-120:]
 
 
 def _page(request: Request, status: int = 200, **context: Any) -> Response:
@@ -41,8 +52,7 @@ def take_in(request: Request, form: Annotated[FormData, Depends(check_csrf)]) ->
     if not request.app.state.settings.may_ingest:
         return _page(request, 403)
     text, chosen, name = (str(form.get(field, "")).strip() for field in ("text", "format", "name"))
-    sent = form.get("file")
-    file = sent if isinstance(sent, UploadFile) and sent.filename else None
+    file = sent_file(form)
     given = {"text": text if file is None else "", "chosen": chosen or "auto", "name": name}
     if (file is None) == (not text):
         return _page(request, 422, error="Paste a list or choose a file, one of the two.", **given)
@@ -60,7 +70,7 @@ class _Named:
     """An uploaded file under the name that the visitor gave it, without folders."""
 
     def __init__(self, file: UploadFile) -> None:
-        self.name = re.sub(r"[\x00-\x1f\x7f]", "", re.split(r"[/\\]", file.filename or "")[-1])[-120:]
+        self.name = file_name(file)
         self._file = file.file
 
     def read(self, n: int = -1) -> bytes:

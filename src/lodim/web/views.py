@@ -8,6 +8,7 @@ Templates escape everything and refuse names that they were not given. In every 
 ``path``          of the page, for the navigation
 ``nav``           entries of the navigation: (address, name, whether we are there)
 ``settings``      see :class:`lodim.web.settings.Settings`
+``evidence``      see :class:`lodim.web.evidence.Evidence`
 ``query(**new)``  the address of this page with some parameters changed (None drops one)
 ``static(name)``  the address of a file of ``static/``
 ================  =============================================================================
@@ -108,26 +109,14 @@ def _query(request: Request, **new: Any) -> str:
 
 
 def absolute(request: Request, path: str) -> str:
-    """Return the full address of a page, for feeds and mails.
-
-    Parameters
-    ----------
-    path : str
-        Beginning with a slash.
-    """
+    """Return the full address of a page, for feeds and mails."""
     settings = request.app.state.settings
     base = settings.public_url or f"{request.url.scheme}://{request.url.netloc}"
     return base.rstrip("/") + path
 
 
 def fresh(request: Request, response: Response) -> Response:
-    """Give an answer its ``ETag``; return 304 without a body if the browser has this very one.
-
-    Parameters
-    ----------
-    response : Response
-        Complete.
-    """
+    """Give an answer its ``ETag``; return 304 without a body if the browser has this very one."""
     tag = f'W/"{hashlib.sha256(bytes(response.body)).hexdigest()[:24]}"'
     response.headers["ETag"] = tag
     response.headers.setdefault("Cache-Control", "no-cache")
@@ -146,15 +135,7 @@ def render(
     headers: Mapping[str, str] | None = None,
     **context: Any,
 ) -> Response:
-    """Return a page.
-
-    Parameters
-    ----------
-    name : str
-        Of the template.
-    **context
-        What the template shows.
-    """
+    """Return a page."""
     path = request.url.path
     nav = [
         (address, label, path == address or (address != "/" and path.startswith(f"{address}/")))
@@ -166,6 +147,7 @@ def render(
         "nav": nav,
         "pages": request.app.state.pages,
         "settings": request.app.state.settings,
+        "evidence": request.app.state.evidence,
         "csrf": partial(csrf_token, request),
         "csrf_field": partial(_csrf_field, request),
         "query": partial(_query, request),

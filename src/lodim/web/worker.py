@@ -134,11 +134,6 @@ def _in_words(error: Exception, folder: Path, request: dict[str, Any]) -> str:
 def main(argument: str) -> int:
     """Do the job of a folder and leave ``outcome.json`` there.
 
-    Parameters
-    ----------
-    argument : str
-        The folder.
-
     Returns
     -------
     int

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from lodim.catalog.cards import Card, evidence_of, load_cards
+from lodim.catalog.feed.statements import run
 from lodim.catalog.feed.store import LONG, Store
 from lodim.results import Result
 
@@ -34,15 +35,7 @@ class Change(Result):
 
 
 def record_states(store: Store, now: str, cards: Iterable[Card] | None = None) -> int:
-    """Note the state of every method that differs from its last note, and return how many do.
-
-    Parameters
-    ----------
-    now : str
-        UTC.
-    cards : iterable of Card, optional
-        By default those of the installed library.
-    """
+    """Note the state of every method that differs from its last note, and return how many do."""
     known = load_cards() if cards is None else cards
     states = {card.slug: (card.status, evidence_of(card)) for card in known}
     with store.reading() as connection:
@@ -51,22 +44,23 @@ def record_states(store: Store, now: str, cards: Iterable[Card] | None = None) -
     with store.writing(patience=LONG) as connection:
         differing = _differing(connection, states)
         for slug in differing:
-            connection.execute(
-                sa.text(
-                    "INSERT INTO method_state (slug, status, evidence, noted_at) "
-                    "VALUES (:slug, :status, :evidence, :now)"
-                ),
-                {"slug": slug, "status": states[slug][0], "evidence": states[slug][1], "now": now},
+            run(
+                connection,
+                "INSERT INTO method_state (slug, status, evidence, noted_at) "
+                "VALUES (:slug, :status, :evidence, :now)",
+                slug=slug,
+                status=states[slug][0],
+                evidence=states[slug][1],
+                now=now,
             )
         return len(differing)
 
 
 def _differing(connection: sa.Connection, states: dict[str, tuple[str, str]]) -> list[str]:
-    rows = connection.execute(
-        sa.text(
-            "SELECT slug, status, evidence FROM method_state "
-            "WHERE id IN (SELECT max(id) FROM method_state GROUP BY slug)"
-        )
+    rows = run(
+        connection,
+        "SELECT slug, status, evidence FROM method_state "
+        "WHERE id IN (SELECT max(id) FROM method_state GROUP BY slug)",
     )
     last = {slug: (status, evidence) for slug, status, evidence in rows}
     return [slug for slug, state in states.items() if last.get(slug) != state]
@@ -98,12 +92,11 @@ def changes_between(
 
 
 def _states_at(connection: sa.Connection, moment: str) -> dict[str, tuple[str, str]]:
-    rows = connection.execute(
-        sa.text(
-            "SELECT slug, status, evidence FROM method_state WHERE id IN "
-            "(SELECT max(id) FROM method_state WHERE noted_at <= :moment GROUP BY slug)"
-        ),
-        {"moment": moment},
+    rows = run(
+        connection,
+        "SELECT slug, status, evidence FROM method_state WHERE id IN "
+        "(SELECT max(id) FROM method_state WHERE noted_at <= :moment GROUP BY slug)",
+        moment=moment,
     )
     return {slug: (status, evidence) for slug, status, evidence in rows}
 

@@ -33,6 +33,7 @@ from lodim.catalog.feed.finding import by_words
 from lodim.catalog.feed.loading import load_papers
 from lodim.catalog.feed.paper import Paper
 from lodim.catalog.feed.records import stamp, utc
+from lodim.catalog.feed.statements import run
 from lodim.catalog.feed.trending import HOUR, Series, Trending
 from lodim.catalog.query import Query, parse_query
 from lodim.results import Result
@@ -134,10 +135,6 @@ class News:
     ----------
     until : str
         UTC; nothing later is told.
-    trending : Trending, optional
-        Constants of the score.
-    most : int
-        Papers in a digest.
     """
 
     def __init__(self, until: str, trending: Trending | None = None, *, most: int = MOST) -> None:
@@ -231,7 +228,6 @@ class News:
             "begin": stamp(utc(since) - OVERLAP),
             "kinds": tuple(kind for kind, weight in self.trending.weights.items() if weight),
         }
-        run = Conditions().run
         dated = run(connection, f"SELECT id, listed_at FROM paper WHERE id IN ({_STIRRED})", **values)
         dates: dict[int, str] = dict(dated.all())
         rows = run(connection, dialect.changes(connection, f"AND paper_id IN ({_STIRRED}) "), **values)
@@ -281,10 +277,7 @@ class News:
 
 
 def _before(series: Series, young: bool) -> int | float:
-    """Return the value at the digest before: what was observed by then, else 0 for a paper younger than that.
-
-    Votes of an older paper that were gathered before anyone looked are no news.
-    """
+    """Return the value at the digest before; votes of an older paper before anyone looked are no news."""
     if series.before is not None:
         return series.before
     return 0.0 if young else series.first

@@ -42,6 +42,7 @@ from lodim.catalog.digest.content import Digest
 from lodim.catalog.digest.mail import Texts
 from lodim.catalog.digest.smtp import Outcome
 from lodim.catalog.feed.records import stamp
+from lodim.catalog.feed.statements import run
 from lodim.catalog.feed.store import LONG, PAPERS, RECORDS, Store
 
 __all__ = ["LEASE", "REPORT_WITHIN", "WAITS", "Deliveries", "Delivery"]
@@ -73,13 +74,7 @@ class Delivery:
 
 
 class Deliveries:
-    """The digests of a database.
-
-    Parameters
-    ----------
-    now : callable
-        Returns the time, with a time zone.
-    """
+    """The digests of a database."""
 
     def __init__(self, store: Store, *, now: Callable[[], datetime]) -> None:
         self.store, self._now = store, now
@@ -87,25 +82,21 @@ class Deliveries:
 
     def last(self, connection: sa.Connection) -> dict[int, str]:
         """Return up to when the news were told, by subscriber."""
-        rows = connection.execute(
-            sa.text(
-                "SELECT subscriber_id, max(until) FROM delivery WHERE state IN ('sent', 'empty') GROUP BY 1"
-            )
+        rows = run(
+            connection,
+            "SELECT subscriber_id, max(until) FROM delivery WHERE state IN ('sent', 'empty') GROUP BY 1",
         )
         return dict(rows.tuples().all())
 
     def known(self, connection: sa.Connection, periods: tuple[str, ...]) -> set[tuple[int, str]]:
         """Return subscriber and period of the digests that were made for some periods."""
-        statement = sa.text("SELECT subscriber_id, period_key FROM delivery WHERE period_key IN :periods")
-        rows = connection.execute(
-            statement.bindparams(sa.bindparam("periods", expanding=True, type_=sa.Text())),
-            {"periods": list(periods)},
-        )
+        statement = "SELECT subscriber_id, period_key FROM delivery WHERE period_key IN :periods"
+        rows = run(connection, statement, periods=periods)
         return {(subscriber, period) for subscriber, period in rows}
 
     def unfinished(self, connection: sa.Connection) -> set[int]:
         """Return the subscribers who have a mail that is not over."""
-        return set(connection.execute(sa.text(f"SELECT subscriber_id FROM delivery WHERE {_OPEN}")).scalars())
+        return set(run(connection, f"SELECT subscriber_id FROM delivery WHERE {_OPEN}").scalars())
 
     def queue(self, subscriber: int, period: str, digest: Digest, texts: Texts | None) -> bool:
         """Make the digest of a period, and tell whether it was this call that did.
@@ -134,17 +125,16 @@ class Deliveries:
             "ended": now if texts is None else None,
         }
         with self.store.writing(patience=LONG) as connection:
-            made = connection.execute(
-                sa.text(
-                    "INSERT INTO delivery (subscriber_id, period_key, state, until, papers, content, attempts, "
-                    "next_at, queued_at, ended_at) "
-                    "SELECT :subscriber, :period, :state, :until, :papers, :content, 0, :now, :now, :ended "
-                    "WHERE NOT EXISTS (SELECT 1 FROM delivery WHERE subscriber_id = :subscriber "
-                    f"AND ({_OPEN} OR (state IN ('sent', 'empty') AND until > :since))) "
-                    "AND EXISTS (SELECT 1 FROM subscriber WHERE id = :subscriber AND state = 'confirmed') "
-                    "ON CONFLICT DO NOTHING"
-                ),
-                values,
+            made = run(
+                connection,
+                "INSERT INTO delivery (subscriber_id, period_key, state, until, papers, content, attempts, "
+                "next_at, queued_at, ended_at) "
+                "SELECT :subscriber, :period, :state, :until, :papers, :content, 0, :now, :now, :ended "
+                "WHERE NOT EXISTS (SELECT 1 FROM delivery WHERE subscriber_id = :subscriber "
+                f"AND ({_OPEN} OR (state IN ('sent', 'empty') AND until > :since))) "
+                "AND EXISTS (SELECT 1 FROM subscriber WHERE id = :subscriber AND state = 'confirmed') "
+                "ON CONFLICT DO NOTHING",
+                **values,
             )
             return made.rowcount == 1
 
@@ -152,9 +142,7 @@ class Deliveries:
         """Return how many mails wait to be sent now."""
         with self.store.reading() as connection:
             return int(
-                connection.execute(
-                    sa.text(f"SELECT count(*) FROM delivery WHERE {_DUE}"), self._time()
-                ).scalar_one()
+                run(connection, f"SELECT count(*) FROM delivery WHERE {_DUE}", **self._time()).scalar_one()
             )
 
     def claim(self) -> Delivery | None:
@@ -170,7 +158,7 @@ class Deliveries:
         )
         while True:
             with self.store.writing(patience=LONG) as connection:
-                row = connection.execute(sa.text(select), self._time()).one_or_none()
+                row = run(connection, select, **self._time()).one_or_none()
                 if row is None:
                     return None
                 hopeless = "the subscriber has left" if row.state != "confirmed" else None
@@ -187,12 +175,14 @@ class Deliveries:
                     )
 
     def _take(self, connection: sa.Connection, delivery: int) -> bool:
-        taken = connection.execute(
-            sa.text(
-                "UPDATE delivery SET state = 'sending', attempts = attempts + 1, next_at = :lease, owner = :owner "
-                f"WHERE id = :id AND {_DUE}"
-            ),
-            {"id": delivery, "owner": self.owner, "lease": stamp(self._now() + LEASE)} | self._time(),
+        taken = run(
+            connection,
+            "UPDATE delivery SET state = 'sending', attempts = attempts + 1, next_at = :lease, owner = :owner "
+            f"WHERE id = :id AND {_DUE}",
+            id=delivery,
+            owner=self.owner,
+            lease=stamp(self._now() + LEASE),
+            **self._time(),
         )
         return taken.rowcount == 1
 
@@ -215,20 +205,23 @@ class Deliveries:
 
     def _report(self, connection: sa.Connection, delivery: Delivery, state: str, said: str) -> str | None:
         """Note the new state of a mail and its papers; None if it is no longer ours."""
-        mine = connection.execute(
-            sa.text("SELECT 1 FROM delivery WHERE id = :id AND owner = :owner AND state = 'sending'"),
-            {"id": delivery.id, "owner": self.owner},
+        mine = run(
+            connection,
+            "SELECT 1 FROM delivery WHERE id = :id AND owner = :owner AND state = 'sending'",
+            id=delivery.id,
+            owner=self.owner,
         ).scalar()
         if mine is None:
             return None
         if state == "retry":
             again = stamp(self._now() + WAITS[delivery.attempts - 1])
-            connection.execute(
-                sa.text(
-                    "UPDATE delivery SET state = 'retry', next_at = :again, owner = NULL, said = :said "
-                    "WHERE id = :id"
-                ),
-                {"id": delivery.id, "again": again, "said": said},
+            run(
+                connection,
+                "UPDATE delivery SET state = 'retry', next_at = :again, owner = NULL, said = :said "
+                "WHERE id = :id",
+                id=delivery.id,
+                again=again,
+                said=said,
             )
             return state
         self._end(connection, delivery.id, state, said)
@@ -243,12 +236,14 @@ class Deliveries:
         return state
 
     def _end(self, connection: sa.Connection, delivery: int, state: str, said: str) -> None:
-        connection.execute(
-            sa.text(
-                "UPDATE delivery SET state = :state, said = :said, content = NULL, owner = NULL, ended_at = :now "
-                "WHERE id = :id"
-            ),
-            {"id": delivery, "state": state, "said": said} | self._time(),
+        run(
+            connection,
+            "UPDATE delivery SET state = :state, said = :said, content = NULL, owner = NULL, ended_at = :now "
+            "WHERE id = :id",
+            id=delivery,
+            state=state,
+            said=said,
+            **self._time(),
         )
 
     def _time(self) -> dict[str, Any]:
@@ -260,13 +255,12 @@ class Deliveries:
         """Take or prolong a lease on a job for 15 minutes; False if another process has it."""
         values = {"name": name, "owner": self.owner, "until": stamp(self._now() + LEASE)} | self._time()
         with self.store.writing(patience=LONG) as connection:
-            held = connection.execute(
-                sa.text(
-                    "INSERT INTO job_lease (name, owner, until) VALUES (:name, :owner, :until) "
-                    "ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, until = excluded.until "
-                    "WHERE job_lease.owner = excluded.owner OR job_lease.until <= :now"
-                ),
-                values,
+            held = run(
+                connection,
+                "INSERT INTO job_lease (name, owner, until) VALUES (:name, :owner, :until) "
+                "ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, until = excluded.until "
+                "WHERE job_lease.owner = excluded.owner OR job_lease.until <= :now",
+                **values,
             )
             return held.rowcount == 1
 
@@ -274,14 +268,18 @@ class Deliveries:
         """Let a lease that this process has end in 15 minutes."""
         values = {"name": name, "owner": self.owner, "until": stamp(self._now() + LEASE)}
         with self.store.writing(patience=LONG) as connection:
-            connection.execute(
-                sa.text("UPDATE job_lease SET until = :until WHERE name = :name AND owner = :owner"), values
+            run(
+                connection,
+                "UPDATE job_lease SET until = :until WHERE name = :name AND owner = :owner",
+                **values,
             )
 
     def release(self, name: str) -> None:
         """Give a lease back."""
         with self.store.writing(patience=LONG) as connection:
-            connection.execute(
-                sa.text("DELETE FROM job_lease WHERE name = :name AND owner = :owner"),
-                {"name": name, "owner": self.owner},
+            run(
+                connection,
+                "DELETE FROM job_lease WHERE name = :name AND owner = :owner",
+                name=name,
+                owner=self.owner,
             )

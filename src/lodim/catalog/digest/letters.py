@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from lodim.catalog.digest.requests import Preferences
 from lodim.catalog.digest.rows import Letter, read_subscribers
 from lodim.catalog.digest.tokens import derive_token, digest_of_token
+from lodim.catalog.feed.statements import run
 from lodim.catalog.feed.store import LONG, Store
 
 __all__ = ["DAY", "MOST_A_DAY", "REPORT_WITHIN", "REQUEST", "claim", "drop", "finish", "renew_links"]
@@ -63,12 +64,10 @@ def claim(
 
     Parameters
     ----------
-    connection : Connection
-        That writes.
     now, lease, expires : str
         The time, the end of the claim, and that of the links in letters begun now.
     """
-    rows = connection.execute(sa.text(_CLAIM), {"now": now, "lease": lease, "most": most}).all()
+    rows = run(connection, _CLAIM, now=now, lease=lease, most=most).all()
     found = []
     for row in sorted(rows, key=lambda row: row.id):
         (subscriber,) = read_subscribers(
@@ -76,7 +75,7 @@ def claim(
         )
         preferences, token, ends = subscriber.preferences, None, None
         if row.kind == "confirm":
-            started = connection.execute(sa.text(_START), {"digest": row.digest, "expires": expires}).one()
+            started = run(connection, _START, digest=row.digest, expires=expires).one()
             preferences, ends = Preferences.unpack(started.wanted), started.expires_at
             token = derive_token(secret, "confirm", row.seed)
         found.append(
@@ -93,30 +92,29 @@ def finish(connection: sa.Connection, letter_id: int, state: str, due_at: str | 
     state : {"sent", "failed", "queued"}
         ``queued``: to be tried again at ``due_at``.
     """
-    connection.execute(
-        sa.text(
-            "UPDATE outgoing SET state = :state, due_at = coalesce(:due, due_at), "
-            "seed = CASE WHEN :state = 'queued' THEN seed END WHERE id = :id AND state = 'queued'"
-        ),
-        {"id": letter_id, "state": state, "due": due_at},
+    run(
+        connection,
+        "UPDATE outgoing SET state = :state, due_at = coalesce(:due, due_at), "
+        "seed = CASE WHEN :state = 'queued' THEN seed END WHERE id = :id AND state = 'queued'",
+        id=letter_id,
+        state=state,
+        due=due_at,
     )
 
 
 def drop(connection: sa.Connection, subscriber_id: int, now: str) -> None:
     """Send no letter that waits, and let no link in one sent confirm anything."""
     values = {"id": subscriber_id, "now": now}
-    connection.execute(
-        sa.text(
-            "UPDATE outgoing SET state = 'dropped', seed = NULL WHERE subscriber_id = :id AND state = 'queued'"
-        ),
-        values,
+    run(
+        connection,
+        "UPDATE outgoing SET state = 'dropped', seed = NULL WHERE subscriber_id = :id AND state = 'queued'",
+        **values,
     )
-    connection.execute(
-        sa.text(
-            "UPDATE token SET revoked_at = :now WHERE subscriber_id = :id AND purpose = 'confirm' "
-            "AND used_at IS NULL AND revoked_at IS NULL"
-        ),
-        values,
+    run(
+        connection,
+        "UPDATE token SET revoked_at = :now WHERE subscriber_id = :id AND purpose = 'confirm' "
+        "AND used_at IS NULL AND revoked_at IS NULL",
+        **values,
     )
 
 
@@ -128,25 +126,22 @@ def renew_links(store: Store, secret: bytes, now: str) -> None:
             return
     with store.writing(patience=LONG) as connection:
         store.set_meta(connection, _SECRET, mark)
-        for subscriber_id, salt in connection.execute(sa.text("SELECT id, salt FROM subscriber")).all():
-            connection.execute(
-                sa.text(
-                    "INSERT INTO token (digest, subscriber_id, purpose, created_at) "
-                    "VALUES (:digest, :id, 'unsubscribe', :now) ON CONFLICT (digest) DO NOTHING"
-                ),
-                {"digest": _digest(secret, "unsubscribe", salt), "id": subscriber_id, "now": now},
+        for subscriber_id, salt in run(connection, "SELECT id, salt FROM subscriber").all():
+            run(
+                connection,
+                "INSERT INTO token (digest, subscriber_id, purpose, created_at) "
+                "VALUES (:digest, :id, 'unsubscribe', :now) ON CONFLICT (digest) DO NOTHING",
+                digest=_digest(secret, "unsubscribe", salt),
+                id=subscriber_id,
+                now=now,
             )
-        waiting = connection.execute(
-            sa.text("SELECT id, seed, digest FROM outgoing WHERE state = 'queued' AND kind = 'confirm'")
+        waiting = run(
+            connection, "SELECT id, seed, digest FROM outgoing WHERE state = 'queued' AND kind = 'confirm'"
         ).all()
         for letter_id, seed, old in waiting:
             new = _digest(secret, "confirm", seed)
-            connection.execute(
-                sa.text("UPDATE outgoing SET digest = :new WHERE id = :id"), {"new": new, "id": letter_id}
-            )
-            connection.execute(
-                sa.text("UPDATE token SET digest = :new WHERE digest = :old"), {"new": new, "old": old}
-            )
+            run(connection, "UPDATE outgoing SET digest = :new WHERE id = :id", new=new, id=letter_id)
+            run(connection, "UPDATE token SET digest = :new WHERE digest = :old", new=new, old=old)
 
 
 def _digest(secret: bytes, purpose: str, seed: str) -> str:

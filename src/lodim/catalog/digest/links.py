@@ -18,11 +18,17 @@ from lodim.catalog.digest.requests import Preferences
 from lodim.catalog.digest.rows import Answer, Subscriber, read_subscribers
 from lodim.catalog.digest.tokens import check_secret, digest_of_token, well_formed
 from lodim.catalog.feed.records import stamp, utc
+from lodim.catalog.feed.statements import run
 from lodim.catalog.feed.store import LONG, Store
 
 __all__ = ["Links"]
 
 UNDO_WITHIN = timedelta(days=7)
+_CANCEL = (
+    "UPDATE subscriber SET state = 'cancelled', cancelled_at = :now "
+    "WHERE id = :id AND state IN ('pending', 'confirmed')"
+)
+_UNDO = "UPDATE subscriber SET state = 'confirmed', cancelled_at = NULL WHERE id = :id"
 _PREFER = (
     "UPDATE subscriber SET frequency = :frequency, areas = :areas, time_zone = :time_zone WHERE id = :id",
     "DELETE FROM saved_query WHERE subscriber_id = :id",
@@ -31,20 +37,7 @@ _PREFER = (
 
 
 class Links:
-    """The links of a database.
-
-    Parameters
-    ----------
-    now : callable
-        Returns the time, with a time zone.
-    secret : bytes
-        What links are made with, at least 32 bytes; see :mod:`lodim.catalog.digest.tokens`.
-
-    Raises
-    ------
-    ValueError
-        The secret is too short.
-    """
+    """The links of a database; see :class:`~lodim.catalog.digest.subscribers.Subscribers`."""
 
     def __init__(self, store: Store, *, now: Callable[[], datetime], secret: bytes) -> None:
         self.store, self.secret, self._now = store, check_secret(secret), now
@@ -79,24 +72,26 @@ class Links:
             return seen
         digest, now = digest_of_token(token), self.now()
         with self.store.writing(patience=LONG) as connection:
-            taken = connection.execute(
-                sa.text(
-                    "UPDATE token SET used_at = :now WHERE digest = :digest AND purpose = 'confirm' "
-                    "AND used_at IS NULL AND revoked_at IS NULL AND expires_at > :now"
-                ),
-                {"digest": digest, "now": now},
+            taken = run(
+                connection,
+                "UPDATE token SET used_at = :now WHERE digest = :digest AND purpose = 'confirm' "
+                "AND used_at IS NULL AND revoked_at IS NULL AND expires_at > :now",
+                digest=digest,
+                now=now,
             )
             if not taken.rowcount:
                 return self._looked_up(connection, digest, now)
             subscriber_id, wanted = self._token(connection, digest)[:2]
             held = json.loads(wanted)
-            connection.execute(
-                sa.text(
-                    "UPDATE subscriber SET state = 'confirmed', confirmed_at = :now, consent_source = :source, "
-                    "consent_text = :text, cancelled_at = NULL, soft_strikes = 0 "
-                    "WHERE id = :id AND state <> 'suppressed'"
-                ),
-                {"id": subscriber_id, "now": now, "source": held["source"], "text": held["text"]},
+            run(
+                connection,
+                "UPDATE subscriber SET state = 'confirmed', confirmed_at = :now, consent_source = :source, "
+                "consent_text = :text, cancelled_at = NULL, soft_strikes = 0 "
+                "WHERE id = :id AND state <> 'suppressed'",
+                id=subscriber_id,
+                now=now,
+                source=held["source"],
+                text=held["text"],
             )
             preferences = Preferences.unpack(wanted)
             self._prefer(connection, subscriber_id, preferences, now)
@@ -112,12 +107,12 @@ class Links:
 
     def _token(self, connection: sa.Connection, digest: str, purpose: str = "confirm") -> Any:
         """Return subscriber, what is wanted, and when the token ends, was used and was revoked; None if unknown."""
-        return connection.execute(
-            sa.text(
-                "SELECT subscriber_id, wanted, expires_at, used_at, revoked_at FROM token "
-                "WHERE digest = :digest AND purpose = :purpose"
-            ),
-            {"digest": digest, "purpose": purpose},
+        return run(
+            connection,
+            "SELECT subscriber_id, wanted, expires_at, used_at, revoked_at FROM token "
+            "WHERE digest = :digest AND purpose = :purpose",
+            digest=digest,
+            purpose=purpose,
         ).one_or_none()
 
     def _looked_up(self, connection: sa.Connection, digest: str, now: str) -> Answer:
@@ -166,23 +161,25 @@ class Links:
         Answer
             ``done``, ``already``, ``revoked`` or ``unknown``.
         """
+
+        def stop(connection: sa.Connection, subscriber: Subscriber) -> Answer:
+            now = self.now()
+            changed = run(connection, _CANCEL, id=subscriber.id, now=now).rowcount
+            letters.drop(connection, subscriber.id, now)
+            return Answer("done" if changed else "already", self._subscriber(connection, subscriber.id))
+
+        return self._change(token, stop)
+
+    def _change(self, token: str, change: Callable[[sa.Connection, Subscriber], Answer]) -> Answer:
+        """Do what is asked with a link; with one that is not valid there is nothing to write, so nobody waits."""
         seen = self.find(token)
         if seen.outcome != "done":
             return seen
-        now = self.now()
         with self.store.writing(patience=LONG) as connection:
             owner = self._owner(connection, token)
             if owner.outcome != "done" or owner.subscriber is None:
                 return owner
-            changed = connection.execute(
-                sa.text(
-                    "UPDATE subscriber SET state = 'cancelled', cancelled_at = :now "
-                    "WHERE id = :id AND state IN ('pending', 'confirmed')"
-                ),
-                {"id": owner.subscriber.id, "now": now},
-            ).rowcount
-            letters.drop(connection, owner.subscriber.id, now)
-            return Answer("done" if changed else "already", self._subscriber(connection, owner.subscriber.id))
+            return change(connection, owner.subscriber)
 
     def can_undo(self, subscriber: Subscriber) -> bool:
         """Tell whether :meth:`undo` would bring a subscription back."""
@@ -199,48 +196,33 @@ class Links:
             ``done``, ``already`` (it had not been stopped), ``pending`` (it was stopped before it was confirmed),
             ``expired``, ``revoked`` or ``unknown``.
         """
-        seen = self.find(token)
-        if seen.outcome != "done":
-            return seen
-        with self.store.writing(patience=LONG) as connection:
-            owner = self._owner(connection, token)
-            if owner.outcome != "done" or owner.subscriber is None:
-                return owner
-            subscriber = owner.subscriber
+
+        def bring_back(connection: sa.Connection, subscriber: Subscriber) -> Answer:
             if subscriber.state != "cancelled":
                 return Answer("already" if subscriber.state == "confirmed" else "pending", subscriber)
             if not self.can_undo(subscriber):
                 return Answer("expired" if subscriber.confirmed_at else "pending", subscriber)
-            connection.execute(
-                sa.text("UPDATE subscriber SET state = 'confirmed', cancelled_at = NULL WHERE id = :id"),
-                {"id": subscriber.id},
-            )
+            run(connection, _UNDO, id=subscriber.id)
             return Answer("done", self._subscriber(connection, subscriber.id))
+
+        return self._change(token, bring_back)
 
     def prefer(self, token: str, preferences: Preferences) -> Answer:
         """Change what a confirmed subscriber receives.
-
-        Parameters
-        ----------
-        token : str
-            Of the link to unsubscribe.
 
         Returns
         -------
         Answer
             ``done``, ``pending`` (not confirmed, or stopped), ``revoked`` or ``unknown``.
         """
-        seen = self.find(token)
-        if seen.outcome != "done":
-            return seen
-        with self.store.writing(patience=LONG) as connection:
-            owner = self._owner(connection, token)
-            if owner.outcome != "done" or owner.subscriber is None:
-                return owner
-            if owner.subscriber.state != "confirmed":
-                return Answer("pending", owner.subscriber)
-            self._prefer(connection, owner.subscriber.id, preferences, self.now())
-            return Answer("done", self._subscriber(connection, owner.subscriber.id), preferences)
+
+        def set_preferences(connection: sa.Connection, subscriber: Subscriber) -> Answer:
+            if subscriber.state != "confirmed":
+                return Answer("pending", subscriber)
+            self._prefer(connection, subscriber.id, preferences, self.now())
+            return Answer("done", self._subscriber(connection, subscriber.id), preferences)
+
+        return self._change(token, set_preferences)
 
     def _prefer(self, connection: sa.Connection, subscriber_id: int, wanted: Preferences, now: str) -> None:
         values = {
@@ -252,4 +234,4 @@ class Links:
             "now": now,
         }
         for statement in _PREFER if wanted.query else _PREFER[:2]:
-            connection.execute(sa.text(statement), values)
+            run(connection, statement, **values)

@@ -102,16 +102,7 @@ def digest_texts(
     period: str,
     at: datetime,
 ) -> Texts:
-    """Return the mail of a digest.
-
-    Parameters
-    ----------
-    frequency : {"daily", "weekly"}
-    period : str
-        See :mod:`lodim.catalog.digest.schedule`.
-    at : datetime
-        Its date.
-    """
+    """Return the mail of a digest."""
     digest = Digest.from_dict(_plain(digest.to_dict()))
     n_papers, n_changes = len(digest.papers), len(digest.changes)
     said = _counted(n_papers, "paper") if n_papers else f"{_counted(n_changes, 'method')} changed"
@@ -131,21 +122,7 @@ def digest_texts(
 def letter_texts(
     kind: str, settings: MailSettings, *, subscriber: int, number: int, at: datetime, **shown: Any
 ) -> Texts:
-    """Return a letter about the subscription itself.
-
-    Parameters
-    ----------
-    kind : {"confirm", "already"}
-    subscriber, number : int
-        Of the subscriber and of the letter.
-    **shown
-        What its template says.
-
-    Raises
-    ------
-    ValueError
-        Another kind.
-    """
+    """Return a letter about the subscription itself."""
     subjects = {
         "confirm": f"{settings.list_name}: please confirm your subscription",
         "already": f"{settings.list_name}: you are already subscribed",
@@ -184,8 +161,6 @@ def make_message(texts: Texts, recipient: str, token: str) -> bytes:
 
     Parameters
     ----------
-    recipient : str
-        Address.
     token : str
         Of the link to unsubscribe.
 

@@ -11,8 +11,6 @@ from email.errors import MessageError
 from itertools import islice
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from lodim.catalog.digest.changes import record_states
 from lodim.catalog.digest.content import Digest, News
 from lodim.catalog.digest.delivery import WAITS, Deliveries, Delivery
@@ -24,6 +22,7 @@ from lodim.catalog.digest.smtp import Line, Outcome, RelayError
 from lodim.catalog.digest.subscribers import Subscribers
 from lodim.catalog.feed.catalog import Catalog
 from lodim.catalog.feed.records import stamp, utc
+from lodim.catalog.feed.statements import run
 from lodim.results import Result
 
 __all__ = ["Post", "Report"]
@@ -84,8 +83,6 @@ class Post:
 
     Parameters
     ----------
-    subscribers : Subscribers
-        Of the catalogue's store.
     now : callable, optional
         Returns the time, with a time zone.
     morning : time
@@ -129,13 +126,7 @@ class Post:
     # ---------------------------------------------------------------- making
 
     def prepare(self, report: Report | None = None) -> Report:
-        """Make the digests that are due and were not made yet.
-
-        Parameters
-        ----------
-        report : Report, optional
-            To add to.
-        """
+        """Make the digests that are due and were not made yet."""
         report = report or Report()
         record_states(self.store, stamp(self._now()))
         self.subscribers.tidy()
@@ -215,13 +206,7 @@ class Post:
     # ---------------------------------------------------------------- sending
 
     def send(self, report: Report | None = None) -> Report:
-        """Send the digests that wait; several processes may do this at once.
-
-        Parameters
-        ----------
-        report : Report, optional
-            To add to.
-        """
+        """Send the digests that wait; several processes may do this at once."""
         report = report or Report()
         if not self.deliveries.n_due():
             return report
@@ -277,13 +262,7 @@ class Post:
     # ---------------------------------------------------------------- letters about subscriptions
 
     def send_letters(self, report: Report | None = None) -> Report:
-        """Send the letters that wait: to confirm a subscription, and that there is one already.
-
-        Parameters
-        ----------
-        report : Report, optional
-            To add to.
-        """
+        """Send the letters that wait: to confirm a subscription, and that there is one already."""
         report = report or Report()
         if not self._letters_wait():
             return report
@@ -304,8 +283,8 @@ class Post:
 
     def _letters_wait(self) -> bool:
         with self.store.reading() as connection:
-            waiting = sa.text("SELECT 1 FROM outgoing WHERE state = 'queued' AND due_at <= :now LIMIT 1")
-            return connection.execute(waiting, {"now": stamp(self._now())}).scalar() is not None
+            waiting = "SELECT 1 FROM outgoing WHERE state = 'queued' AND due_at <= :now LIMIT 1"
+            return run(connection, waiting, now=stamp(self._now())).scalar() is not None
 
     def _send_letter(self, line: Line, letter: Letter, report: Report) -> Report:
         subscriber = letter.subscriber

@@ -20,13 +20,7 @@ LONGEST_WAIT = 120.0  # seconds for one answer; six of them stay below the lease
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine alone.
-
-    Parameters
-    ----------
-    host : str
-        A name or an address.
-    """
+    """Return whether a host is this machine alone."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from lodim.catalog.digest.requests import Preferences
 from lodim.catalog.digest.tokens import derive_token
+from lodim.catalog.feed.statements import run
 
 __all__ = ["Answer", "Letter", "Subscriber", "read_subscribers"]
 
@@ -122,14 +123,10 @@ def read_subscribers(
 
     Parameters
     ----------
-    secret : bytes
-        For their links.
     condition : str
         SQL from ``WHERE`` on.
-    **values
-        In the condition.
     """
-    rows = connection.execute(sa.text(f"{_SELECT}{condition} ORDER BY subscriber.id"), values)
+    rows = run(connection, f"{_SELECT}{condition} ORDER BY subscriber.id", **values)
     for row in rows:
         held = dict(row._mapping)
         salt = held.pop("salt")

@@ -23,15 +23,7 @@ _MONTHS = (
 
 
 def local_day(now: datetime, time_zone: str) -> date:
-    """Return the date in a time zone.
-
-    Parameters
-    ----------
-    now : datetime
-        With a time zone of its own.
-    time_zone : str
-        Of the IANA database, ``Europe/Zurich``.
-    """
+    """Return the date in a time zone."""
     return now.astimezone(ZoneInfo(time_zone)).date()
 
 
@@ -42,23 +34,13 @@ def due_period(
 
     Parameters
     ----------
-    frequency : {"daily", "weekly"}
     confirmed : datetime
         A digest is due for the first time after this.
-    now : datetime
-        With a time zone.
-    morning : time
-        Local time of the day.
 
     Returns
     -------
     str or None
         It stays due until the local day, or ISO week, is over.
-
-    Raises
-    ------
-    ValueError
-        Another frequency.
     """
     if frequency not in SPANS:
         raise ValueError(f"frequency must be daily or weekly, got {frequency!r}")
@@ -75,12 +57,7 @@ def due_period(
 
 
 def first_since(frequency: str, confirmed: datetime) -> datetime:
-    """Return where the news of a first digest begin: one period before the subscription.
-
-    Parameters
-    ----------
-    frequency : {"daily", "weekly"}
-    """
+    """Return where the news of a first digest begin: one period before the subscription."""
     return confirmed - SPANS[frequency]
 
 

@@ -88,16 +88,6 @@ class Line:
 
     The conversation is held in a thread of its own, so that it also works where an event loop is running already, as in
     a notebook.
-
-    Parameters
-    ----------
-    sleep, clock : callable, optional
-        For tests.
-
-    Raises
-    ------
-    ImportError
-        Without the extra ``web``.
     """
 
     def __init__(
@@ -142,13 +132,7 @@ class Line:
             self._client.close()
 
     def open(self) -> None:
-        """Connect, encrypt and log in, unless that is done.
-
-        Raises
-        ------
-        RelayError
-            Any of these failed.
-        """
+        """Connect, encrypt and log in, unless that is done."""
         if self._client is not None and self._client.is_connected:
             return
         relay = self.relay
@@ -173,22 +157,7 @@ class Line:
         self.connections += 1
 
     def send(self, sender: str, recipient: str, message: bytes) -> Outcome:
-        """Hand over a mail, not faster than the relay's rate.
-
-        Parameters
-        ----------
-        sender, recipient : str
-            Addresses of the envelope.
-
-        Returns
-        -------
-        Outcome
-
-        Raises
-        ------
-        RelayError
-            There is no connection.
-        """
+        """Hand over a mail, not faster than the relay's rate."""
         if any(sign in "<>" or ord(sign) <= 32 for sign in recipient):
             return Outcome("refused", "the address cannot be part of a command")
         self.open()

@@ -38,6 +38,7 @@ from lodim.catalog.digest.rows import Letter, Subscriber, read_subscribers
 from lodim.catalog.digest.suppression import Suppression, scrub
 from lodim.catalog.digest.tokens import derive_token, digest_of_token, new_seed
 from lodim.catalog.feed.records import stamp
+from lodim.catalog.feed.statements import run
 from lodim.catalog.feed.store import LONG, PAPERS, RECORDS, Store
 
 __all__ = ["Subscribers"]
@@ -70,7 +71,7 @@ class Subscribers(Links):
     Raises
     ------
     ValueError
-        The secret is too short.
+        The secret is too short; in every method, a text that cannot be an address.
     """
 
     def __init__(self, store: Store, *, now: Callable[[], datetime], secret: bytes) -> None:
@@ -83,13 +84,6 @@ class Subscribers(Links):
         An unknown address becomes pending, and a letter to confirm is queued; one that is confirmed is told so, at
         most once in 24 hours; one that is suppressed stays as it is. No address gets more than three letters in 24
         hours, however its case is varied.
-
-        Parameters
-        ----------
-        request : SubscriptionRequest
-            As :func:`~lodim.catalog.digest.requests.read_request` returns it.
-        source : str
-            Kept with the consent.
         """
         seed, salt, now = new_seed(), new_seed(), self.now()
         values = {
@@ -110,7 +104,7 @@ class Subscribers(Links):
         self.renew_links()
         with self.store.writing(patience=LONG) as connection:
             for statement in letters.REQUEST:
-                connection.execute(sa.text(statement), values)
+                run(connection, statement, **values)
 
     def renew_link(self, email: str) -> bool:
         """Give a subscriber a new link to unsubscribe, and make all earlier ones invalid.
@@ -137,7 +131,7 @@ class Subscribers(Links):
                 "INSERT INTO token (digest, subscriber_id, purpose, created_at) "
                 "VALUES (:digest, :id, 'unsubscribe', :now)",
             ):
-                connection.execute(sa.text(statement), values)
+                run(connection, statement, **values)
         return True
 
     # ---------------------------------------------------------------- lists
@@ -165,13 +159,7 @@ class Subscribers(Links):
             return self._subscriber(connection, subscriber_id)
 
     def by_email(self, email: str) -> Subscriber | None:
-        """Return a subscriber by address, or None.
-
-        Raises
-        ------
-        ValueError
-            It cannot be an address.
-        """
+        """Return a subscriber by address, or None."""
         with self.store.reading() as connection:
             return self._by_email(connection, email)
 
@@ -232,12 +220,13 @@ class Subscribers(Links):
         if kind not in ("hard", "soft"):
             raise ValueError(f"kind must be 'hard' or 'soft', got {kind!r}")
         with self.store.writing(patience=LONG) as connection:
-            connection.execute(
-                sa.text("UPDATE subscriber SET soft_strikes = soft_strikes + 1 WHERE id = :id"),
-                {"id": subscriber_id},
+            run(
+                connection,
+                "UPDATE subscriber SET soft_strikes = soft_strikes + 1 WHERE id = :id",
+                id=subscriber_id,
             )
-            found = connection.execute(
-                sa.text("SELECT email, soft_strikes FROM subscriber WHERE id = :id"), {"id": subscriber_id}
+            found = run(
+                connection, "SELECT email, soft_strikes FROM subscriber WHERE id = :id", id=subscriber_id
             ).one_or_none()
             if found is None:
                 return True
@@ -249,63 +238,42 @@ class Subscribers(Links):
     def arrived(self, subscriber_id: int) -> None:
         """Note that a mail was taken, which ends a row of soft strikes."""
         with self.store.writing(patience=LONG) as connection:
-            connection.execute(
-                sa.text("UPDATE subscriber SET soft_strikes = 0 WHERE id = :id AND soft_strikes > 0"),
-                {"id": subscriber_id},
+            run(
+                connection,
+                "UPDATE subscriber SET soft_strikes = 0 WHERE id = :id AND soft_strikes > 0",
+                id=subscriber_id,
             )
 
     def suppress(self, email: str) -> None:
-        """Never write to an address again, whether or not it has subscribed; the operator's wish.
-
-        Raises
-        ------
-        ValueError
-            It cannot be an address.
-        """
+        """Never write to an address again, whether or not it has subscribed; the operator's wish."""
         address = clean_email(email)
         with self.store.writing(patience=LONG) as connection:
             self._suppression.add(connection, address, "asked", self.now())
-            rows = connection.execute(
-                sa.text("SELECT id FROM subscriber WHERE folded = :folded"), {"folded": fold(address)}
-            )
+            rows = run(connection, "SELECT id FROM subscriber WHERE folded = :folded", folded=fold(address))
             for (subscriber_id,) in rows.all():
                 self._suppress(connection, subscriber_id, address, "asked")
 
     def _suppress(self, connection: sa.Connection, subscriber_id: int, email: str, reason: str) -> None:
         now = self.now()
         self._suppression.add(connection, email, reason, now)
-        connection.execute(
-            sa.text("UPDATE subscriber SET state = 'suppressed' WHERE id = :id"), {"id": subscriber_id}
-        )
+        run(connection, "UPDATE subscriber SET state = 'suppressed' WHERE id = :id", id=subscriber_id)
         letters.drop(connection, subscriber_id, now)
 
     def suppressed(self, email: str) -> str | None:
-        """Return why an address is never written to: ``erased``, ``bounced`` or ``asked``; None if it may be.
-
-        Raises
-        ------
-        ValueError
-            It cannot be an address.
-        """
+        """Return why an address is never written to: ``erased``, ``bounced`` or ``asked``; None if it may be."""
         with self.store.reading() as connection:
             return self._suppression.reason(connection, clean_email(email))
 
     def lift(self, email: str) -> bool:
-        """Let an address subscribe again, and tell whether it was suppressed; it has to confirm anew.
-
-        Raises
-        ------
-        ValueError
-            It cannot be an address.
-        """
+        """Let an address subscribe again, and tell whether it was suppressed; it has to confirm anew."""
         address = clean_email(email)
         with self.store.writing(patience=LONG) as connection:
-            connection.execute(
-                sa.text(
-                    "UPDATE subscriber SET state = 'cancelled', cancelled_at = :now, confirmed_at = NULL "
-                    "WHERE folded = :folded AND state = 'suppressed'"
-                ),
-                {"now": self.now(), "folded": fold(address)},
+            run(
+                connection,
+                "UPDATE subscriber SET state = 'cancelled', cancelled_at = :now, confirmed_at = NULL "
+                "WHERE folded = :folded AND state = 'suppressed'",
+                now=self.now(),
+                folded=fold(address),
             )
             return self._suppression.lift(connection, address)
 
@@ -335,8 +303,8 @@ class Subscribers(Links):
         # which papers a subscriber was sent goes, too, and papers that become one move it
         with self.store.writing(PAPERS, RECORDS, patience=LONG) as connection:
             self._suppression.add(connection, address, "erased", self.now())
-            deleted = connection.execute(
-                sa.text("DELETE FROM subscriber WHERE folded = :folded"), {"folded": fold(address)}
+            deleted = run(
+                connection, "DELETE FROM subscriber WHERE folded = :folded", folded=fold(address)
             ).rowcount
         scrub(self.store)
         return int(deleted)
@@ -352,5 +320,5 @@ class Subscribers(Links):
         spans = {"week": PENDING_FOR, "month": DEAD_LINKS_FOR}
         values = {name: self.later(-span) for name, span in spans.items()}
         with self.store.writing(PAPERS, RECORDS, patience=LONG) as connection:
-            gone = [connection.execute(sa.text(statement), values).rowcount for statement in _TIDY]
+            gone = [run(connection, statement, **values).rowcount for statement in _TIDY]
         return int(gone[0])

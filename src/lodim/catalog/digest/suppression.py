@@ -13,6 +13,7 @@ import sqlite3
 import sqlalchemy as sa
 
 from lodim.catalog.digest.requests import fold
+from lodim.catalog.feed.statements import run
 from lodim.catalog.feed.store import LONG, Store
 
 __all__ = ["REASONS", "Suppression", "scrub"]
@@ -47,30 +48,26 @@ class Suppression:
         return hashlib.scrypt(fold(email).encode(), salt=self._salt, **_COST).hex()
 
     def add(self, connection: sa.Connection, email: str, reason: str, at: str) -> None:
-        """Never write to an address again; the first reason stays.
-
-        Parameters
-        ----------
-        reason : {"erased", "bounced", "asked"}
-        """
-        connection.execute(
-            sa.text(
-                "INSERT INTO suppression (digest, reason, created_at) VALUES (:digest, :reason, :at) "
-                "ON CONFLICT (digest) DO NOTHING"
-            ),
-            {"digest": self.digest(email), "reason": reason, "at": at},
+        """Never write to an address again; the first reason stays."""
+        run(
+            connection,
+            "INSERT INTO suppression (digest, reason, created_at) VALUES (:digest, :reason, :at) "
+            "ON CONFLICT (digest) DO NOTHING",
+            digest=self.digest(email),
+            reason=reason,
+            at=at,
         )
 
     def reason(self, connection: sa.Connection, email: str) -> str | None:
         """Return why an address is not written to, or None."""
-        return connection.execute(
-            sa.text("SELECT reason FROM suppression WHERE digest = :digest"), {"digest": self.digest(email)}
+        return run(
+            connection, "SELECT reason FROM suppression WHERE digest = :digest", digest=self.digest(email)
         ).scalar()
 
     def lift(self, connection: sa.Connection, email: str) -> bool:
         """Allow an address again; tell whether it was on the list."""
-        statement = sa.text("DELETE FROM suppression WHERE digest = :digest")
-        return connection.execute(statement, {"digest": self.digest(email)}).rowcount > 0
+        statement = "DELETE FROM suppression WHERE digest = :digest"
+        return run(connection, statement, digest=self.digest(email)).rowcount > 0
 
 
 def scrub(store: Store) -> None:

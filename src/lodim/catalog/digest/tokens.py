@@ -65,13 +65,7 @@ def well_formed(token: str) -> bool:
 
 
 def check_secret(secret: bytes) -> bytes:
-    """Return a secret if it is long enough.
-
-    Raises
-    ------
-    ValueError
-        Shorter than 32 bytes.
-    """
+    """Return a secret if it is long enough."""
     if len(secret) < SHORTEST_SECRET:
         raise ValueError(
             f"the secret has {len(secret)} bytes, at least {SHORTEST_SECRET} are needed; make one with "

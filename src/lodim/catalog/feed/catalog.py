@@ -101,10 +101,6 @@ class Catalog:
         observed_at : datetime or str, optional
             When the votes were counted; by default when this content first came in.
 
-        Returns
-        -------
-        IngestReport
-
         Raises
         ------
         ValueError
@@ -173,10 +169,6 @@ class Catalog:
         trending : Trending, optional
             Other constants.
 
-        Returns
-        -------
-        Page
-
         Raises
         ------
         ValueError
@@ -218,10 +210,6 @@ class Catalog:
             ``hn`` is the order ``trending``.
         gravity : float, optional
             How fast age counts; by default that of the catalogue's constants.
-
-        Returns
-        -------
-        Page
         """
         from dataclasses import replace
 
@@ -354,10 +342,6 @@ class Catalog:
         key : int or str
             Its number here, arXiv identifier, DOI, address or title.
 
-        Returns
-        -------
-        Paper
-
         Raises
         ------
         ValueError
@@ -373,17 +357,7 @@ class Catalog:
         raise ValueError(f"there is no paper {str(key)[:80]!r} here; search for it, or take it in first")
 
     def history(self, key: int | str) -> tuple[Statement, ...]:
-        """Return all that sources have said about a paper, the first first.
-
-        Parameters
-        ----------
-        key : int or str
-            As of :meth:`paper`.
-
-        Returns
-        -------
-        tuple of Statement
-        """
+        """Return all that sources have said about a paper, the first first."""
         from lodim.catalog.feed.loading import history_of
 
         found = self.paper(key)

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from lodim.catalog.cards import load_cards
 from lodim.catalog.feed import dialect
 from lodim.catalog.feed.records import EntryError, read_date, stamp, utc
+from lodim.catalog.feed.statements import run
 from lodim.catalog.query import Query
 from lodim.catalog.search import shared_index
 from lodim.catalog.vocabulary import AREAS
@@ -29,18 +30,7 @@ WINDOWS = {"day": 1, "week": 7, "month": 30, "year": 365}
 
 
 def moment(value: datetime | str | None) -> str | None:
-    """Return a time as it is stored; None stays None.
-
-    Parameters
-    ----------
-    value : datetime, str or None
-        With a time zone if a datetime; ISO 8601 if text.
-
-    Raises
-    ------
-    ValueError
-        Neither.
-    """
+    """Return a time as it is stored; None stays None."""
     if value is None:
         return None
     if isinstance(value, datetime):
@@ -83,13 +73,7 @@ class Conditions:
         self.values |= values
 
     def since(self, value: str | date | datetime | timedelta | None, now: str) -> None:
-        """Papers since a date, or of the last day, week, month or year.
-
-        Raises
-        ------
-        ValueError
-            Something else.
-        """
+        """Papers since a date, or of the last day, week, month or year."""
         if value is None or value == "all":
             return
         if isinstance(value, str) and value in WINDOWS:
@@ -110,7 +94,7 @@ class Conditions:
         asked = tuple(dict.fromkeys(name.strip().lower() for name in names if name.strip()))
         if not asked:
             return
-        tags = {tag: tag.lower() for (tag,) in connection.execute(sa.text("SELECT DISTINCT name FROM tag"))}
+        tags = {tag: tag.lower() for (tag,) in run(connection, "SELECT DISTINCT name FROM tag")}
         wanted = tuple(tag for tag, low in tags.items() if low in asked or low.split(".")[0] in asked)
         papers = tuple(card.arxiv_id for card in load_cards() if set(card.areas) & set(asked))
         for name in asked:
@@ -148,7 +132,7 @@ class Conditions:
         """Say which areas of a query no paper is of."""
         for name, value, _ in query.filters:
             if name == "area" and value not in AREAS:
-                known = self.run(
+                known = run(
                     connection,
                     f"SELECT 1 FROM tag WHERE {_OF_TAG.format(n='')} LIMIT 1",
                     **{"tag": value, "archive": f"{value}."},
@@ -161,28 +145,13 @@ class Conditions:
         return joint + " AND ".join(self.parts) if self.parts else ""
 
     def run(self, connection: sa.Connection, statement: str, **values: Any) -> Any:
-        """Execute a statement with the conditions' values and others.
-
-        Parameters
-        ----------
-        **values
-        """
+        """Execute a statement with the conditions' values and others."""
         database, every = dialect.of(connection), self.values | values
         if _WITHOUT in statement:
             statement = statement.replace(_WITHOUT, database.NOT_MATCHING)
             every["excluded"] = database.any_of(every["excluded"])
         used = {name: value for name, value in every.items() if re.search(rf":{name}\b", statement)}
-        lists: list[Any] = [
-            sa.bindparam(name, expanding=True, type_=_type_of(value))
-            for name, value in used.items()
-            if isinstance(value, tuple)
-        ]
-        return connection.execute(sa.text(statement).bindparams(*lists), used)
-
-
-def _type_of(values: tuple[Any, ...]) -> Any:
-    """Return the type of a list, which an empty one has too."""
-    return sa.BigInteger() if values and isinstance(values[0], int) else sa.Text()
+        return run(connection, statement, **used)
 
 
 def _unknown(area: str) -> str:

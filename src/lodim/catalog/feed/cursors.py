@@ -20,13 +20,7 @@ __all__ = ["Cursor", "digest_of"]
 
 
 def digest_of(*options: Any) -> str:
-    """Return a short hash of what defines a list.
-
-    Parameters
-    ----------
-    *options
-        Plain data.
-    """
+    """Return a short hash of what defines a list."""
     return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:12]
 
 

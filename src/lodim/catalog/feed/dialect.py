@@ -17,6 +17,10 @@ name                            is
 ``LAST``                        of every series of signals its last value by a moment
 ==============================  ====================================================================
 
+A ``query`` looks for something: its phrases must occur, its words count, and one of them must occur if there is no
+phrase. ``narrowed`` are conditions on the table ``paper`` after ``WHERE``, or nothing; ``:most`` is left open. Words
+and phrases hold letters, digits and spaces only, so nothing in them is syntax.
+
 All other SQL is shared. Times are text in ISO 8601 in both, names and times compare byte by byte, and vectors are
 bytes.
 
@@ -68,13 +72,7 @@ def latest(connection: sa.Connection, narrowed: str = "") -> str:
 
 
 def changes(connection: sa.Connection, narrowed: str = "") -> str:
-    """Return the statement of :func:`latest` with the values by an earlier moment ``:before``, and the first of all.
-
-    Parameters
-    ----------
-    connection, narrowed
-        As of :func:`latest`.
-    """
+    """Return the statement of :func:`latest` with the values by an earlier moment ``:before``, and the first of all."""
     last = of(connection).LAST.format(of=narrowed)
     before = _OTHER.format(by="AND other.observed_at <= :before ", way="DESC")
     return (

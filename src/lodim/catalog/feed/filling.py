@@ -27,8 +27,6 @@ class Filler:
 
     Parameters
     ----------
-    catalog : Catalog
-        With an encoder.
     look_every, retry_after : float
         Seconds until it looks for new papers, and until it goes on after an error.
     """

@@ -16,6 +16,7 @@ from lodim.catalog.feed import dialect
 from lodim.catalog.feed.conditions import Conditions
 from lodim.catalog.feed.identity import arxiv_of, doi_of, title_key
 from lodim.catalog.feed.records import clean_line
+from lodim.catalog.feed.statements import run
 from lodim.catalog.query import COMMON, Query, split_words
 from lodim.catalog.search import FUSION, MOST_WORDS
 
@@ -29,15 +30,7 @@ _CONSIDERED = 150  # distinct words of a text whose rarity is looked up
 def by_words(
     connection: sa.Connection, query: Query, conditions: Conditions, most: int
 ) -> tuple[list[tuple[int, float]], int]:
-    """Return number and score of the papers that a query finds by words, best first, and how many there are in all.
-
-    Parameters
-    ----------
-    conditions : Conditions
-        With the query's filters.
-    most : int
-        Longest list.
-    """
+    """Return number and score of the papers that a query finds by words, best first, and how many there are in all."""
     if len(query.words) > MOST_WORDS:
         rare = tuple(telling_words(connection, query.words, MOST_WORDS, least=1))
         query = Query(query.text, rare, query.phrases)
@@ -81,7 +74,7 @@ def like_text(
     if not words:
         return {}, []
     statement, values = dialect.of(connection).search(Query(text, tuple(words)), "")
-    found = Conditions().run(connection, statement, **values, most=_MOST_LIKE).all()
+    found = run(connection, statement, **values, most=_MOST_LIKE).all()
     return {i: score for i, score in found if i != without}, words
 
 
@@ -145,7 +138,5 @@ def find_paper(connection: sa.Connection, key: int | str) -> int | None:
         where, value = "doi = :key", doi
     else:
         where, value = "title_key = :key", title_key(text)
-    found = connection.execute(
-        sa.text(f"SELECT id FROM paper WHERE {where} ORDER BY id LIMIT 1"), {"key": value}
-    )
+    found = run(connection, f"SELECT id FROM paper WHERE {where} ORDER BY id LIMIT 1", key=value)
     return found.scalar()

@@ -24,28 +24,12 @@ AT_ONCE = 500  # records stored in one transaction, about a fifth of a second
 
 
 def is_address(source: Any) -> bool:
-    """Return whether a source is a web address and no file.
-
-    Parameters
-    ----------
-    source : object
-    """
+    """Return whether a source is a web address and no file."""
     return isinstance(source, str) and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", source) is not None
 
 
 def bytes_of(source: Any) -> tuple[bytes, str]:
-    """Return what a file or a stream holds, and its name.
-
-    Parameters
-    ----------
-    source : path, or object with ``read``
-        Of bytes or text.
-
-    Raises
-    ------
-    ValueError
-        No such file, or too large.
-    """
+    """Return what a file or a stream holds, and its name."""
     if hasattr(source, "read"):
         data, name = source.read(MOST_BYTES + 1), str(getattr(source, "name", ""))
         data = data.encode("utf-8") if isinstance(data, str) else data
@@ -82,8 +66,6 @@ def ingest_bytes(
     ----------
     name : str
         Of the file, for messages and for the recognition of its format.
-    form : str
-        A format, or ``"auto"``.
     source : str or None
         Name of the source, by default that of the format.
     observed_at : str or None

@@ -10,11 +10,5 @@ __all__ = ["optional"]
 
 
 def optional(module: str, extra: str = "web") -> Any:
-    """Import a library of an extra.
-
-    Raises
-    ------
-    ImportError
-        Naming the extra.
-    """
+    """Import a library of an extra."""
     return require(module, extra)

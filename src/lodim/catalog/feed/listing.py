@@ -27,6 +27,7 @@ from lodim.catalog.feed.ingest import CHANGED
 from lodim.catalog.feed.loading import load_papers
 from lodim.catalog.feed.paper import Page, Paper
 from lodim.catalog.feed.records import stamp, utc
+from lodim.catalog.feed.statements import run
 from lodim.catalog.feed.store import Store
 from lodim.catalog.feed.trending import HOUR, Series, Trending
 
@@ -52,7 +53,7 @@ class _Votes:
 
     @classmethod
     def read(cls, connection: sa.Connection, order: str, trending: Trending, now: str) -> _Votes:
-        rows = connection.execute(sa.text("SELECT id, listed_at FROM paper"))
+        rows = run(connection, "SELECT id, listed_at FROM paper")
         series = [] if order == "new" else list(_series(connection, trending, now, order))
         return cls(now, dict(rows.all()), series)  # type: ignore[arg-type]
 
@@ -66,7 +67,7 @@ class _Votes:
         )
         observed = "SELECT 1 FROM signal WHERE kind IN :kinds AND observed_at > :first AND observed_at <= :last LIMIT 1"
         return order == "new" or not any(
-            Conditions().run(connection, observed, kinds=_kinds(trending), first=start, last=end).first()
+            run(connection, observed, kinds=_kinds(trending), first=start, last=end).first()
             for start, end in spans
         )
 
@@ -85,14 +86,7 @@ class Rankings:
         self._lock = threading.Lock()
 
     def get(self, connection: sa.Connection, order: str, trending: Trending, now: str) -> list[Ranked]:
-        """Return score, date and number of every paper, the first first.
-
-        Parameters
-        ----------
-        connection : Connection
-            That reads; what it sees is what counts.
-        order : {"trending", "velocity", "top", "new"}
-        """
+        """Return score, date and number of every paper, the first first."""
         mark = Store.get_meta(connection, CHANGED)
         if mark is None:  # nothing came in by the usual way
             return _Votes.read(connection, order, trending, now).ranked(order, trending, now)
@@ -151,9 +145,6 @@ def ranked_page(
 
     Parameters
     ----------
-    order : {"trending", "velocity", "top", "new"}
-    rankings : Rankings
-        Of the catalogue.
     now : str
         Moment at which ages and signals are taken.
     cursor : Cursor or None
@@ -191,17 +182,7 @@ def scored_page(
     options: str,
     without: int | None = None,
 ) -> Page:
-    """Return a page in the order of scores given; papers without one come last, newest first.
-
-    Parameters
-    ----------
-    why : callable
-        Gives the reason for a paper's place.
-    now, cursor, limit, options
-        As of :func:`ranked_page`.
-    without : int, optional
-        A paper to leave out.
-    """
+    """Return a page in the order of scores given; papers without one come last, newest first."""
     rows = conditions.run(connection, f"SELECT id, listed_at FROM paper{conditions.sql()}").all()
     ranked = [(scores.get(i, 0.0), listed, i) for i, listed in rows if i != without]
     chosen, following = _cut(ranked, cursor, limit, options, now)
@@ -243,7 +224,7 @@ def similar_page(
         scores = dict(vectors.near_text(connection, text))
         formula = "cosine of sentence vectors, closest first"
         cosines = dict(scores)
-        n = int(connection.execute(sa.text("SELECT count(*) FROM paper")).scalar_one())
+        n = int(run(connection, "SELECT count(*) FROM paper").scalar_one())
         if len(cosines) < n:
             scores, words = _of_both(connection, text, cosines, n, without=paper_id)
             formula += f"; {n - len(cosines):,} of {n:,} papers by the text's rarest words"
@@ -295,7 +276,7 @@ def _series(
     if order == "velocity":
         statement = dialect.changes
         narrowed = narrowed or _OBSERVED
-    rows = Conditions().run(connection, statement(connection, narrowed), **values)
+    rows = run(connection, statement(connection, narrowed), **values)
     every = (row for part in rows.partitions(1000) for row in part)
     for paper_id, group in groupby(every, key=itemgetter(0)):
         yield paper_id, [Series(*row[1:]) for row in group]

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from lodim.catalog.cards import load_cards
 from lodim.catalog.feed.paper import Paper, Statement
+from lodim.catalog.feed.statements import run
 
 __all__ = ["history_of", "load_papers", "method_of"]
 
@@ -29,19 +30,12 @@ def method_of(arxiv_id: str | None) -> tuple[str | None, bool]:
 def load_papers(
     connection: sa.Connection, ids: Sequence[int], shown: Mapping[int, tuple[float, str]] | None = None
 ) -> tuple[Paper, ...]:
-    """Return papers in the order of their numbers given.
-
-    Parameters
-    ----------
-    shown : mapping of int to (float, str), optional
-        Score and its reason.
-    """
+    """Return papers in the order of their numbers given."""
     if not ids:
         return ()
 
     def rows(statement: str) -> Any:
-        few = sa.text(statement).bindparams(sa.bindparam("ids", expanding=True))
-        return connection.execute(few, {"ids": list(ids)})
+        return run(connection, statement, ids=tuple(ids))
 
     authors: dict[int, list[str]] = {}
     for paper_id, name in rows(
@@ -114,12 +108,11 @@ def _paper(
 
 def history_of(connection: sa.Connection, paper_id: int) -> tuple[Statement, ...]:
     """Return all that sources have said about a paper, the first first."""
-    rows = connection.execute(
-        sa.text(
-            "SELECT source, version, title, abstract, authors, updated_at, recorded_at FROM paper_version "
-            "WHERE paper_id = :id ORDER BY id"
-        ),
-        {"id": paper_id},
+    rows = run(
+        connection,
+        "SELECT source, version, title, abstract, authors, updated_at, recorded_at FROM paper_version "
+        "WHERE paper_id = :id ORDER BY id",
+        id=paper_id,
     )
     return tuple(
         Statement(source, version, title, abstract, tuple(json.loads(authors)), updated, recorded)

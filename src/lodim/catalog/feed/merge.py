@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 
 from lodim.catalog.feed.identity import LONG_TITLE, surname_key, title_key
 from lodim.catalog.feed.records import Record
+from lodim.catalog.feed.statements import run
 
 __all__ = ["take_in"]
 
@@ -28,19 +28,11 @@ _REPLACED = ("title", "abstract", "url", "venue", "published_at", "updated_at", 
 
 
 def take_in(connection: sa.Connection, record: Record, now: str, observed_at: str | None = None) -> str:
-    """Store a record and return ``"added"``, ``"updated"`` or ``"unchanged"``.
-
-    Parameters
-    ----------
-    connection : Connection
-        In a writing transaction.
-    now : str
-        Time of first sight and change.
-    observed_at : str, optional
-        When its signals were read; by default ``now``.
-    """
+    """Store a record and return ``"added"``, ``"updated"`` or ``"unchanged"``."""
     digest = record.digest()
-    seen = _scalar(connection, "SELECT paper_id FROM paper_version WHERE digest = :digest", digest=digest)
+    seen = run(
+        connection, "SELECT paper_id FROM paper_version WHERE digest = :digest", digest=digest
+    ).scalar()
     if seen is not None:
         paper_id, outcome = int(seen), "unchanged"
     else:
@@ -64,15 +56,6 @@ _LARGER = (
     "ON CONFLICT (paper_id, source, kind, observed_at) DO UPDATE SET value = excluded.value "
     "WHERE excluded.value > signal.value"
 )
-_text = lru_cache(maxsize=256)(sa.text)  # a statement is parsed once, not for every record
-
-
-def _run(connection: sa.Connection, statement: str, **values: Any) -> Any:
-    return connection.execute(_text(statement), values)
-
-
-def _scalar(connection: sa.Connection, statement: str, **values: Any) -> Any:
-    return _run(connection, statement, **values).scalar()
 
 
 def _first_author(record: Record) -> str:
@@ -85,11 +68,11 @@ def _papers_of(connection: sa.Connection, record: Record) -> list[int]:
     found: dict[int, Any] = {}
     arxiv_id, doi = record.arxiv_id, record.doi
     if arxiv_id:
-        found |= {row.id: row for row in _run(connection, columns + "arxiv_id = :key", key=arxiv_id)}
+        found |= {row.id: row for row in run(connection, columns + "arxiv_id = :key", key=arxiv_id)}
     if doi:
-        rows = _run(connection, columns + "doi = :key ORDER BY id", key=doi)
+        rows = run(connection, columns + "doi = :key ORDER BY id", key=doi)
         found |= {row.id: row for row in rows if not _differ(row.arxiv_id, arxiv_id)}
-    for row in _run(connection, columns + "title_key = :key ORDER BY id", key=title_key(record.title)):
+    for row in run(connection, columns + "title_key = :key ORDER BY id", key=title_key(record.title)):
         if _same_by_title(row, record):
             found[row.id] = row
     kept: list[int] = []
@@ -148,7 +131,9 @@ def _add(connection: sa.Connection, record: Record, now: str) -> int:
     }
     columns = ", ".join(values)
     named = ", ".join(f":{name}" for name in values)
-    paper_id = _scalar(connection, f"INSERT INTO paper ({columns}) VALUES ({named}) RETURNING id", **values)
+    paper_id = run(
+        connection, f"INSERT INTO paper ({columns}) VALUES ({named}) RETURNING id", **values
+    ).scalar()
     _set_authors(connection, paper_id, record.authors)
     _add_tags(connection, paper_id, record.tags)
     return int(paper_id)
@@ -156,7 +141,7 @@ def _add(connection: sa.Connection, record: Record, now: str) -> int:
 
 def _update(connection: sa.Connection, paper_id: int, record: Record, now: str) -> bool:
     """Change what the record says better and return whether anything changed."""
-    row = _run(connection, "SELECT * FROM paper WHERE id = :id", id=paper_id).mappings().one()
+    row = run(connection, "SELECT * FROM paper WHERE id = :id", id=paper_id).mappings().one()
     rank = (record.version or 0, record.updated or "")
     stored = (row["version"] or 0, row["updated_at"] or "")
     leads = rank > stored or (rank == stored and record.source == row["source"])
@@ -181,15 +166,15 @@ def _update(connection: sa.Connection, paper_id: int, record: Record, now: str) 
         return False
     changes["changed_at"] = now
     setting = ", ".join(f"{name} = :{name}" for name in changes)
-    _run(connection, f"UPDATE paper SET {setting} WHERE id = :id", id=paper_id, **changes)
+    run(connection, f"UPDATE paper SET {setting} WHERE id = :id", id=paper_id, **changes)
     if "title" in changes or "abstract" in changes:
-        _run(connection, "DELETE FROM embedding WHERE paper_id = :id", id=paper_id)
+        run(connection, "DELETE FROM embedding WHERE paper_id = :id", id=paper_id)
     _index(connection, paper_id)
     return True
 
 
 def _authors(connection: sa.Connection, paper_id: int) -> tuple[str, ...]:
-    rows = _run(
+    rows = run(
         connection,
         "SELECT name FROM paper_author JOIN author ON author.id = author_id "
         "WHERE paper_id = :id ORDER BY position",
@@ -199,13 +184,13 @@ def _authors(connection: sa.Connection, paper_id: int) -> tuple[str, ...]:
 
 
 def _set_authors(connection: sa.Connection, paper_id: int, names: Sequence[str]) -> None:
-    _run(connection, "DELETE FROM paper_author WHERE paper_id = :id", id=paper_id)
+    run(connection, "DELETE FROM paper_author WHERE paper_id = :id", id=paper_id)
     if not names:
         return
     people = [{"name": name} for name in names]
-    connection.execute(_text("INSERT INTO author (name) VALUES (:name) ON CONFLICT DO NOTHING"), people)
+    connection.execute(sa.text("INSERT INTO author (name) VALUES (:name) ON CONFLICT DO NOTHING"), people)
     connection.execute(
-        _text(
+        sa.text(
             "INSERT INTO paper_author (paper_id, position, author_id) "
             "SELECT :id, :position, author.id FROM author WHERE name = :name"
         ),
@@ -215,10 +200,10 @@ def _set_authors(connection: sa.Connection, paper_id: int, names: Sequence[str])
 
 def _add_tags(connection: sa.Connection, paper_id: int, tags: Sequence[str]) -> bool:
     """Add tags and return whether any was new."""
-    before = set(_run(connection, "SELECT name FROM tag WHERE paper_id = :id", id=paper_id).scalars())
+    before = set(run(connection, "SELECT name FROM tag WHERE paper_id = :id", id=paper_id).scalars())
     new = [{"id": paper_id, "name": name} for name in tags if name not in before]
     if new:
-        connection.execute(_text("INSERT INTO tag (paper_id, name) VALUES (:id, :name)"), new)
+        connection.execute(sa.text("INSERT INTO tag (paper_id, name) VALUES (:id, :name)"), new)
     return bool(new)
 
 
@@ -228,9 +213,9 @@ def _words(authors: Sequence[str], tags: Sequence[str]) -> str:
 
 def _index(connection: sa.Connection, paper_id: int) -> None:
     """Keep the words under which a paper is found besides its text."""
-    tags = _run(connection, "SELECT name FROM tag WHERE paper_id = :id", id=paper_id).scalars().all()
+    tags = run(connection, "SELECT name FROM tag WHERE paper_id = :id", id=paper_id).scalars().all()
     words = _words(_authors(connection, paper_id), tags)
-    _run(
+    run(
         connection,
         "UPDATE paper SET words = :words WHERE id = :id AND words <> :words",
         words=words,
@@ -240,7 +225,7 @@ def _index(connection: sa.Connection, paper_id: int) -> None:
 
 def _remember(connection: sa.Connection, paper_id: int, record: Record, digest: str, now: str) -> None:
     """Keep what the record said."""
-    _run(
+    run(
         connection,
         "INSERT INTO paper_version (paper_id, digest, source, version, title, abstract, authors, updated_at, "
         "recorded_at) VALUES (:id, :digest, :source, :version, :title, :abstract, :authors, :updated, :now)",
@@ -261,13 +246,13 @@ def _observe(connection: sa.Connection, paper_id: int, record: Record, at: str) 
     changed = False
     for kind, value in record.signals:
         key = {"id": paper_id, "source": record.source, "kind": kind, "at": at}
-        held = _scalar(
+        held = run(
             connection,
             "SELECT value FROM signal WHERE paper_id = :id AND source = :source AND kind = :kind "
             "AND observed_at <= :at ORDER BY observed_at DESC LIMIT 1",
             **key,
-        )
-        stored = _run(
+        ).scalar()
+        stored = run(
             connection,
             "INSERT INTO signal (paper_id, source, kind, observed_at, value) "
             f"VALUES (:id, :source, :kind, :at, :value) {_LARGER}",
@@ -282,27 +267,27 @@ def _absorb(connection: sa.Connection, keep: int, gone: int) -> None:
     """Join two papers that a record has shown to be one: what the second lacks in the first is moved there."""
     rows = {
         row["id"]: row
-        for row in _run(
+        for row in run(
             connection, "SELECT * FROM paper WHERE id IN (:keep, :gone)", keep=keep, gone=gone
         ).mappings()
     }
     first, second = rows[keep], rows[gone]
     authors = {paper_id: _authors(connection, paper_id) for paper_id in (keep, gone)}
-    _run(connection, "UPDATE paper_version SET paper_id = :keep WHERE paper_id = :gone", keep=keep, gone=gone)
+    run(connection, "UPDATE paper_version SET paper_id = :keep WHERE paper_id = :gone", keep=keep, gone=gone)
     moved = (
         ("tag", "name", "ON CONFLICT DO NOTHING"),
         ("signal", "source, kind, observed_at, value", _LARGER),
         ("sent_item", "subscriber_id, sent_at", "ON CONFLICT DO NOTHING"),  # nobody gets it twice
     )
     for table, columns, conflict in moved:
-        _run(
+        run(
             connection,
             f"INSERT INTO {table} (paper_id, {columns}) SELECT :keep, {columns} FROM {table} "
             f"WHERE paper_id = :gone {conflict}",
             keep=keep,
             gone=gone,
         )
-    _run(connection, "DELETE FROM paper WHERE id = :gone", gone=gone)
+    run(connection, "DELETE FROM paper WHERE id = :gone", gone=gone)
     changes = {name: second[name] for name in _GAPS if first[name] in (None, "") and second[name]}
     if "published_at" in changes:
         changes |= {name: second[name] for name in ("listed_at", "precision", "year")}
@@ -311,7 +296,7 @@ def _absorb(connection: sa.Connection, keep: int, gone: int) -> None:
         _set_authors(connection, keep, authors[gone])
         changes["author_key"] = second["author_key"]
     setting = ", ".join(f"{name} = :{name}" for name in changes)
-    _run(connection, f"UPDATE paper SET {setting} WHERE id = :id", id=keep, **changes)
+    run(connection, f"UPDATE paper SET {setting} WHERE id = :id", id=keep, **changes)
     if "abstract" in changes:
-        _run(connection, "DELETE FROM embedding WHERE paper_id = :id", id=keep)
+        run(connection, "DELETE FROM embedding WHERE paper_id = :id", id=keep)
     _index(connection, keep)

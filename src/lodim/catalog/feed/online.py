@@ -105,8 +105,6 @@ class Fetcher:
         Sent with every request: where the operator can be reached.
     resolver, permit : callable
         Addresses of a host, and whether one of them may be connected to.
-    clock, sleep : callable
-        Of seconds since 1970.
     """
 
     def __init__(

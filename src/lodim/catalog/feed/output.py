@@ -135,12 +135,7 @@ def _item(paper: Paper) -> dict[str, Any]:
 
 
 def to_bibtex(papers: Paper | Sequence[Paper]) -> str:
-    """Return papers as BibTeX, in UTF-8, titles with their capitals protected.
-
-    Returns
-    -------
-    str
-    """
+    """Return papers as BibTeX, in UTF-8, titles with their capitals protected."""
     chosen = [papers] if isinstance(papers, Paper) else list(papers)
     used: dict[str, int] = {}
     entries = []

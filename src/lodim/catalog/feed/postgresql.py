@@ -29,6 +29,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from lodim.catalog.feed.libraries import optional
+from lodim.catalog.feed.statements import run
 from lodim.catalog.query import Query
 
 __all__ = [
@@ -68,9 +69,7 @@ word AS (
 )
 SELECT paper_id AS id, sum(rank * weight) AS score FROM hit JOIN word USING (query)"""
 
-_LOCK = sa.text(
-    "SELECT pg_advisory_xact_lock(hashtextextended('lodim ' || current_schema() || ' ' || :lock, 0))"
-)
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('lodim ' || current_schema() || ' ' || :lock, 0))"
 _NOT_HAD = "55P03"  # lock_not_available
 LAST = (
     "SELECT DISTINCT ON (paper_id, source, kind) paper_id, source, kind, value FROM signal "
@@ -83,26 +82,12 @@ class Clash(TimeoutError):
 
 
 def any_of(parts: Sequence[str]) -> list[str]:
-    """Return what finds any of some words and phrases.
-
-    Parameters
-    ----------
-    parts : sequence of str
-        Of letters, digits and spaces only.
-    """
+    """Return what finds any of some words and phrases."""
     return list(parts)
 
 
 def search(query: Query, narrowed: str) -> tuple[str, dict[str, Any]]:
-    """Return the statement that finds papers by words, with ``:most`` open, and its values.
-
-    Parameters
-    ----------
-    query : Query
-        That looks for something: phrases must occur, words count, one of them must occur if there is no phrase.
-    narrowed : str
-        Conditions on the table ``paper`` after ``WHERE``, or nothing.
-    """
+    """Return the statement that finds papers by words, with ``:most`` open, and its values."""
     conditions = [
         f"paper_id IN (SELECT paper_id FROM paper_fts WHERE {_ALL})" if query.phrases else "",
         f"paper_id IN (SELECT paper.id FROM paper{narrowed})" if narrowed else "",
@@ -113,13 +98,7 @@ def search(query: Query, narrowed: str) -> tuple[str, dict[str, Any]]:
 
 
 def count(query: Query, narrowed: str) -> tuple[str, dict[str, Any]]:
-    """Return the statement that counts the papers that :func:`search` finds, and its values.
-
-    Parameters
-    ----------
-    query, narrowed
-        As of :func:`search`.
-    """
+    """Return the statement that counts the papers that :func:`search` finds, and its values."""
     conditions = [
         _ANY.format("words"),
         _ALL if query.phrases else "",
@@ -134,21 +113,15 @@ def _values(query: Query) -> dict[str, Any]:
 
 def spread(connection: sa.Connection, words: Sequence[str]) -> dict[str, int]:
     """Return in how many papers each word occurs."""
-    counting = sa.text(
+    counting = (
         "SELECT word, (SELECT count(*) FROM paper_fts WHERE document @@ (SELECT any_of(ARRAY[word]))) "
         "FROM unnest(CAST(:words AS text[])) AS word"
     )
-    return {word: int(n) for word, n in connection.execute(counting, {"words": list(words)})}
+    return {word: int(n) for word, n in run(connection, counting, words=list(words))}
 
 
 def rebuild(connection: sa.Connection) -> None:
-    """Make the full-text index anew from the papers.
-
-    Parameters
-    ----------
-    connection : Connection
-        That writes.
-    """
+    """Make the full-text index anew from the papers."""
     connection.exec_driver_sql("DELETE FROM paper_fts")
     connection.exec_driver_sql(
         "INSERT INTO paper_fts (paper_id, document) SELECT id, paper_document(title, abstract, words) FROM paper"
@@ -156,13 +129,7 @@ def rebuild(connection: sa.Connection) -> None:
 
 
 def make_engine(place: sa.URL) -> sa.Engine:
-    """Open a database of a server.
-
-    Raises
-    ------
-    ImportError
-        Without the extra ``postgres``.
-    """
+    """Open a database of a server."""
     optional("psycopg", "postgres")
     given = {"connect_timeout": CONNECT_WITHIN, "application_name": "lodim"}
     engine = sa.create_engine(
@@ -197,7 +164,7 @@ def _begin(connection: sa.Connection) -> None:
         _wait_at_most(connection, min(options["left"](), ASK_EVERY))
         try:
             for lock in sorted(locks):
-                connection.execute(_LOCK, {"lock": lock})
+                run(connection, _LOCK, lock=lock)
             break
         except sa.exc.OperationalError as error:
             if _state(error) != _NOT_HAD or options["left"]() <= 0:
@@ -216,13 +183,7 @@ def _state(error: sa.exc.DBAPIError) -> str | None:
 
 
 def explain(error: sa.exc.DBAPIError, label: str) -> Exception | None:
-    """Return what a person should read in place of an error of the driver; None leaves it.
-
-    Parameters
-    ----------
-    label : str
-        Of the database, without its password.
-    """
+    """Return what a person should read in place of an error of the driver; None leaves it."""
     state = _state(error)
     if state in ("40P01", "40001"):  # deadlock_detected, serialization_failure
         return Clash(f"{label} is being written to by another process at the same place; try again")
@@ -241,24 +202,12 @@ def _first_line(error: sa.exc.DBAPIError) -> str:
 
 
 def apply(connection: sa.Connection, script: str) -> None:
-    """Run a migration.
-
-    Parameters
-    ----------
-    connection : Connection
-        That writes.
-    """
+    """Run a migration."""
     connection.exec_driver_sql(script, execution_options={"no_parameters": True})
 
 
 def backup(engine: sa.Engine, target: Path) -> None:
-    """Say how a copy is made; the server has its own way.
-
-    Raises
-    ------
-    ValueError
-        Always.
-    """
+    """Say how a copy is made; the server has its own way."""
     raise ValueError(
         "a catalogue on a PostgreSQL server is copied by its own tools: "
         f"pg_dump --format=custom --file={target} {engine.url.database}; pg_restore brings it back"

@@ -84,17 +84,7 @@ class Record:
 
 
 def clean_text(text: Any) -> str:
-    """Return plain text: NFC, lines kept, no control characters, no blanks at the ends of lines.
-
-    Parameters
-    ----------
-    text : str or None
-
-    Raises
-    ------
-    EntryError
-        Something else than text.
-    """
+    """Return plain text: NFC, lines kept, no control characters, no blanks at the ends of lines."""
     if text is None:
         return ""
     if not isinstance(text, str):
@@ -106,33 +96,12 @@ def clean_text(text: Any) -> str:
 
 
 def clean_line(text: Any) -> str:
-    """Return text on one line.
-
-    Parameters
-    ----------
-    text : str or None
-
-    Raises
-    ------
-    EntryError
-        Something else than text.
-    """
+    """Return text on one line."""
     return " ".join(clean_text(text).split())
 
 
 def stamp(moment: datetime) -> str:
-    """Return a moment as it is stored.
-
-    Parameters
-    ----------
-    moment : datetime
-        With a time zone.
-
-    Raises
-    ------
-    ValueError
-        Without one.
-    """
+    """Return a moment as it is stored."""
     if moment.tzinfo is None:
         raise ValueError(f"{moment.isoformat()} has no time zone; give it one, e.g. datetime.now(UTC)")
     at = moment.astimezone(UTC)
@@ -151,11 +120,6 @@ def read_date(value: Any) -> tuple[str | None, str]:
     ----------
     value : str, int or None
         ISO 8601 in whole or part, a year, or the form of e-mail headers. Without a zone it is UTC.
-
-    Raises
-    ------
-    EntryError
-        Not a date, or one outside the years 1 to 9999.
     """
     text = clean_line(str(value)) if value is not None else ""
     if not text:
@@ -175,19 +139,7 @@ def read_date(value: Any) -> tuple[str | None, str]:
 
 
 def read_number(value: Any, name: str) -> float | None:
-    """Return a signal's value, None for none.
-
-    Parameters
-    ----------
-    value : int, float, str or None
-    name : str
-        For the message.
-
-    Raises
-    ------
-    EntryError
-        Not a finite number.
-    """
+    """Return a signal's value, None for none."""
     if value is None or value == "":
         return None
     try:
@@ -234,14 +186,8 @@ def make_record(
 
     Parameters
     ----------
-    title, abstract, venue : str or None
-    authors, tags : iterable of str or None
     arxiv : str or None
         Identifier or address, with or without version; else it is looked for in ``doi`` and ``url``.
-    doi, url : str or None
-    published, updated : str, int or None
-        See :func:`read_date`.
-    signals : mapping of str to number or None
 
     Raises
     ------

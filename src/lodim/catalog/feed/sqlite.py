@@ -17,6 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from lodim.catalog.feed.statements import run
 from lodim.catalog.query import Query, match_expression
 
 __all__ = [
@@ -56,26 +57,12 @@ LAST = (
 
 
 def any_of(parts: Sequence[str]) -> str:
-    """Return what finds any of some words and phrases.
-
-    Parameters
-    ----------
-    parts : sequence of str
-        Of letters, digits and spaces only.
-    """
+    """Return what finds any of some words and phrases."""
     return match_expression(tuple(parts))
 
 
 def search_expression(query: Query) -> str:
-    """Return a query in the syntax of the full-text index.
-
-    Phrases must occur, the words count, one of them must occur if there is no phrase.
-
-    Parameters
-    ----------
-    query : Query
-        Its parts hold letters, digits and spaces only, so nothing in them is syntax.
-    """
+    """Return a query in the syntax of the full-text index."""
     words = match_expression(query.words)
     phrases = " AND ".join(f'"{phrase}"' for phrase in query.phrases)
     if not (words and phrases):
@@ -84,27 +71,13 @@ def search_expression(query: Query) -> str:
 
 
 def search(query: Query, narrowed: str) -> tuple[str, dict[str, Any]]:
-    """Return the statement that finds papers by words, with ``:most`` open, and its values.
-
-    Parameters
-    ----------
-    query : Query
-        That looks for something.
-    narrowed : str
-        Conditions on the table ``paper`` after ``WHERE``, or nothing.
-    """
+    """Return the statement that finds papers by words, with ``:most`` open, and its values."""
     statement = f"{_RANKED}{_within(narrowed)} ORDER BY score DESC, rowid LIMIT :most"
     return statement, {"expression": search_expression(query)}
 
 
 def count(query: Query, narrowed: str) -> tuple[str, dict[str, Any]]:
-    """Return the statement that counts the papers that :func:`search` finds, and its values.
-
-    Parameters
-    ----------
-    query, narrowed
-        As of :func:`search`.
-    """
+    """Return the statement that counts the papers that :func:`search` finds, and its values."""
     return f"SELECT count(*) {_MATCHING}{_within(narrowed)}", {"expression": search_expression(query)}
 
 
@@ -114,36 +87,17 @@ def _within(narrowed: str) -> str:
 
 def spread(connection: sa.Connection, words: Sequence[str]) -> dict[str, int]:
     """Return in how many papers each word occurs."""
-    counting = sa.text(f"SELECT count(*) {_MATCHING}")
-    return {
-        word: int(connection.execute(counting, {"expression": any_of((word,))}).scalar_one())
-        for word in words
-    }
+    counting = f"SELECT count(*) {_MATCHING}"
+    return {word: int(run(connection, counting, expression=any_of((word,))).scalar_one()) for word in words}
 
 
 def rebuild(connection: sa.Connection) -> None:
-    """Make the full-text index anew from the papers.
-
-    Parameters
-    ----------
-    connection : Connection
-        That writes.
-    """
+    """Make the full-text index anew from the papers."""
     connection.exec_driver_sql("INSERT INTO paper_fts (paper_fts) VALUES ('rebuild')")
 
 
 def make_engine(place: Path | None) -> sa.Engine:
-    """Open a database file, making it readable by its owner only; None is a database in memory.
-
-    Raises
-    ------
-    RuntimeError
-        This Python's SQLite has no full-text index, or is too old.
-    ValueError
-        A folder.
-    OSError
-        The file or its folder cannot be made.
-    """
+    """Open a database file, making it readable by its owner only; None is a database in memory."""
     _check_sqlite()
     if place is None:
         engine = sa.create_engine("sqlite://", poolclass=sa.pool.StaticPool, hide_parameters=True)
@@ -218,13 +172,7 @@ def _begin(connection: sa.Connection) -> None:
 
 
 def explain(error: sa.exc.DBAPIError, label: str) -> Exception | None:
-    """Return what a person should read in place of an error of the driver; None leaves it.
-
-    Parameters
-    ----------
-    label : str
-        Of the database.
-    """
+    """Return what a person should read in place of an error of the driver; None leaves it."""
     said = str(error.orig)
     if _LOCKED in said:
         return TimeoutError(f"{label} is being written to by another process; try again when it is done")
@@ -234,13 +182,7 @@ def explain(error: sa.exc.DBAPIError, label: str) -> Exception | None:
 
 
 def statements(script: str) -> Iterator[str]:
-    """Split an SQL script, triggers whole.
-
-    Parameters
-    ----------
-    script : str
-        Every statement ends at the end of a line.
-    """
+    """Split an SQL script, triggers whole."""
     gathered: list[str] = []
     for line in script.splitlines(keepends=True):
         gathered.append(line)
@@ -250,30 +192,13 @@ def statements(script: str) -> Iterator[str]:
 
 
 def apply(connection: sa.Connection, script: str) -> None:
-    """Run a migration.
-
-    Parameters
-    ----------
-    connection : Connection
-        That writes.
-    """
+    """Run a migration."""
     for statement in statements(script):
         connection.exec_driver_sql(statement)
 
 
 def backup(engine: sa.Engine, target: Path) -> None:
-    """Write a compact copy while others may read and write.
-
-    Parameters
-    ----------
-    target : Path
-        Must not hold anything yet.
-
-    Raises
-    ------
-    ValueError
-        The target exists.
-    """
+    """Write a compact copy while others may read and write."""
     if target.exists() and (target.is_dir() or target.stat().st_size):
         raise ValueError(f"{target} exists; a backup never overwrites, name another file")
     create_private(target)

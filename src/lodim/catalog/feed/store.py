@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from lodim.catalog.feed import dialect
+from lodim.catalog.feed.statements import run
 
 __all__ = ["HURRIED", "LONG", "PAPERS", "RECORDS", "VISITOR", "VISITORS", "Store", "give_way"]
 
@@ -143,13 +144,7 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Give a connection that sees one moment of the database.
-
-        Raises
-        ------
-        ConnectionError
-            The server cannot be reached.
-        """
+        """Give a connection that sees one moment of the database."""
         with self._transaction(writes=None) as connection:
             yield connection
 
@@ -190,20 +185,7 @@ class Store:
     def run(
         self, work: Callable[[sa.Connection], _T], *locks: str, patience: int | float | None = None
     ) -> _T:
-        """Do what writes, from its start again if a server ended it because another transaction stood in its way.
-
-        Parameters
-        ----------
-        work : callable
-            Gets a connection as of :meth:`writing`.
-        *locks, patience
-            As of :meth:`writing`.
-
-        Raises
-        ------
-        TimeoutError
-            As of :meth:`writing`, or it was ended three times.
-        """
+        """Do what writes, from its start again if a server ended it because another transaction stood in its way."""
         for _ in range(_TRIES - 1):
             try:
                 with self.writing(*locks, patience=patience) as connection:
@@ -251,17 +233,17 @@ class Store:
     @staticmethod
     def get_meta(connection: sa.Connection, key: str) -> str | None:
         """Return a note kept under a key, or None."""
-        return connection.execute(sa.text("SELECT value FROM meta WHERE key = :key"), {"key": key}).scalar()
+        return run(connection, "SELECT value FROM meta WHERE key = :key", key=key).scalar()
 
     @staticmethod
     def set_meta(connection: sa.Connection, key: str, value: str) -> None:
         """Keep a note under a key."""
-        connection.execute(
-            sa.text(
-                "INSERT INTO meta (key, value) VALUES (:key, :value) "
-                "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
-            ),
-            {"key": key, "value": value},
+        run(
+            connection,
+            "INSERT INTO meta (key, value) VALUES (:key, :value) "
+            "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            key=key,
+            value=value,
         )
 
     def rebuild(self) -> None:
@@ -270,13 +252,7 @@ class Store:
             self._database.rebuild(connection)
 
     def backup(self, target: str | os.PathLike[str]) -> Path:
-        """Write a compact copy to a new file and return its path.
-
-        Raises
-        ------
-        ValueError
-            The target exists, or the database is a server's, which has its own tools for it.
-        """
+        """Write a compact copy to a new file and return its path."""
         path = Path(target)
         self._database.backup(self.engine, path)
         return path

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
+from lodim.catalog.feed.statements import run
 from lodim.catalog.feed.store import LONG, PAPERS, Store
 from lodim.catalog.semantic import Encoder, default_encoder, semantic_available
 
@@ -25,12 +26,7 @@ _MISSING = "NOT EXISTS (SELECT 1 FROM embedding WHERE paper_id = paper.id AND mo
 
 
 class Vectors:
-    """Vectors of the papers of a store.
-
-    Parameters
-    ----------
-    encoder : "auto", None or Encoder
-    """
+    """Vectors of the papers of a store."""
 
     def __init__(self, store: Store, encoder: Any) -> None:
         self.store = store
@@ -44,8 +40,8 @@ class Vectors:
     def _missing(self) -> tuple[int, int]:
         """Return how many papers have no vector, and how many papers there are."""
         with self.store.reading() as connection:
-            held = connection.execute(
-                sa.text("SELECT count(*) FROM embedding WHERE model = :model"), {"model": self.encoder.name}
+            held = run(
+                connection, "SELECT count(*) FROM embedding WHERE model = :model", model=self.encoder.name
             ).scalar_one()  # they go with their papers
             papers = int(connection.exec_driver_sql("SELECT count(*) FROM paper").scalar_one())
             return papers - int(held), papers
@@ -58,13 +54,7 @@ class Vectors:
         return missing < papers
 
     def check(self) -> None:
-        """Raise if a paper has no vector.
-
-        Raises
-        ------
-        ValueError
-            Saying how many.
-        """
+        """Raise if a paper has no vector."""
         missing, papers = self._missing()
         if missing:
             raise ValueError(
@@ -83,8 +73,6 @@ class Vectors:
 
         Parameters
         ----------
-        limit : int, optional
-            At most so many.
         patience : float
             Seconds to wait for another writer before a batch is kept.
         stopped : callable, optional
@@ -98,9 +86,9 @@ class Vectors:
         done, encoder = 0, self.encoder
         while limit is None or done < limit:
             most = _BATCH if limit is None else min(_BATCH, limit - done)
-            query = sa.text(f"SELECT id, title, abstract FROM paper WHERE {_MISSING} ORDER BY id LIMIT :most")
+            query = f"SELECT id, title, abstract FROM paper WHERE {_MISSING} ORDER BY id LIMIT :most"
             with self.store.reading() as connection:
-                rows = connection.execute(query, {"model": encoder.name, "most": most}).all()
+                rows = run(connection, query, model=encoder.name, most=most).all()
             if not rows:
                 return done
             texts = [f"{title}. {abstract}" for _, title, abstract in rows]
@@ -133,9 +121,10 @@ class Vectors:
     def near_text(self, connection: sa.Connection, text: str) -> list[tuple[int, float]]:
         """Return number and cosine of every paper to a text, the closest first."""
         encoder = self.encoder
-        rows = connection.execute(
-            sa.text("SELECT paper_id, vector FROM embedding WHERE model = :model ORDER BY paper_id"),
-            {"model": encoder.name},
+        rows = run(
+            connection,
+            "SELECT paper_id, vector FROM embedding WHERE model = :model ORDER BY paper_id",
+            model=encoder.name,
         ).all()
         if not rows:
             return []

@@ -31,18 +31,7 @@ _ENDINGS = {
 
 
 def recognise(data: bytes, name: str = "") -> str:
-    """Return the format of a file, by what it holds and else by its name's ending.
-
-    Parameters
-    ----------
-    name : str
-        Of the file.
-
-    Raises
-    ------
-    ValueError
-        It holds nothing.
-    """
+    """Return the format of a file, by what it holds and else by its name's ending."""
     start = data[:100_000].decode("utf-8-sig", "replace").lstrip()
     if not start:
         raise ValueError("there is nothing in it")
@@ -78,17 +67,10 @@ def read(
 
     Parameters
     ----------
-    form : str
-        One of :data:`FORMATS`.
     source : str, optional
         Name of the source; by default that of the format (``arxiv`` for a feed of arXiv).
     mapping : mapping of str to str, optional
         For ``csv`` and ``jsonl``: field to column, see :mod:`lodim.catalog.feed.readers.rows`.
-
-    Raises
-    ------
-    ValueError
-        The file as a whole cannot be read, or is too large.
     """
     if len(data) > MOST_BYTES:
         raise ValueError(f"larger than {MOST_BYTES:,} bytes; split it")

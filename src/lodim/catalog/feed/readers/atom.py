@@ -16,18 +16,7 @@ _ATOM, _ARXIV = "{http://www.w3.org/2005/Atom}", "{http://arxiv.org/schemas/atom
 
 
 def read_atom(data: bytes, source: str | None = None) -> Iterator[Record | Rejected]:
-    """Read a feed's entries.
-
-    Parameters
-    ----------
-    source : str, optional
-        By default ``arxiv`` for entries of arXiv and ``atom`` for others.
-
-    Raises
-    ------
-    ValueError
-        Not XML, with a document type, or not Atom.
-    """
+    """Read a feed's entries."""
     root = parse(data)
     if root.tag == f"{_ATOM}entry":
         found = [root]

@@ -25,13 +25,7 @@ _SIGNALS = {
 
 
 def parse_json(text: str) -> Any:
-    """Return a JSON value.
-
-    Raises
-    ------
-    ValueError
-        Not JSON, nested too deeply, or with NaN.
-    """
+    """Return a JSON value."""
 
     def refuse(token: str) -> float:
         raise ValueError(f"{token} is not JSON")
@@ -45,13 +39,7 @@ def parse_json(text: str) -> Any:
 
 
 def read_json(text: str, source: str) -> Iterator[Record | Rejected]:
-    """Read a list of papers.
-
-    Raises
-    ------
-    ValueError
-        Not JSON, or no list of papers.
-    """
+    """Read a list of papers."""
     value = parse_json(text)
     if isinstance(value, dict):
         inner = next(

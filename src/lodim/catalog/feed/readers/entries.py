@@ -26,18 +26,7 @@ class Rejected(Result):
 
 
 def decoded(data: bytes) -> str:
-    """Return a file's text.
-
-    Parameters
-    ----------
-    data : bytes
-        UTF-8, with or without a mark of byte order.
-
-    Raises
-    ------
-    ValueError
-        Other bytes.
-    """
+    """Return a file's text."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -45,13 +34,7 @@ def decoded(data: bytes) -> str:
 
 
 def record_or_reason(place: str, **found: Any) -> Record | Rejected:
-    """Return :func:`~lodim.catalog.feed.records.make_record` of what was found, or why there is none.
-
-    Parameters
-    ----------
-    **found
-        Its parameters.
-    """
+    """Return :func:`~lodim.catalog.feed.records.make_record` of what was found, or why there is none."""
     try:
         return make_record(**found)
     except EntryError as error:

@@ -26,13 +26,7 @@ _MARKED = re.compile(
 
 
 def parse(data: bytes) -> Any:
-    """Return the root element of an XML file.
-
-    Raises
-    ------
-    ValueError
-        Not XML, or with a document type.
-    """
+    """Return the root element of an XML file."""
     refused = optional("defusedxml.common").DefusedXmlException
     xml = optional("defusedxml.ElementTree")
     try:
@@ -44,12 +38,7 @@ def parse(data: bytes) -> Any:
 
 
 def text_of(element: Any) -> str:
-    """Return all text inside an element, nothing for None.
-
-    Parameters
-    ----------
-    element : Element or None
-    """
+    """Return all text inside an element, nothing for None."""
     return "" if element is None else "".join(element.itertext())
 
 

@@ -88,18 +88,7 @@ def _record(row: Mapping[str, Any], columns: Mapping[str, str], place: str, sour
 
 
 def read_csv(text: str, source: str, mapping: Mapping[str, str]) -> Iterator[Record | Rejected]:
-    """Read a table with a header.
-
-    Parameters
-    ----------
-    mapping : mapping of str to str
-        Field to column.
-
-    Raises
-    ------
-    ValueError
-        A first line that is not CSV, no column of titles, or a mapping to what is not there.
-    """
+    """Read a table with a header."""
     head = text.lstrip().splitlines()[0] if text.strip() else ""
     mark = max(",;\t", key=head.count)
     rows = csv.DictReader(io.StringIO(text.lstrip(), newline=""), delimiter=mark, restkey="", strict=True)
@@ -127,18 +116,7 @@ def read_csv(text: str, source: str, mapping: Mapping[str, str]) -> Iterator[Rec
 
 
 def read_jsonl(text: str, source: str, mapping: Mapping[str, str]) -> Iterator[Record | Rejected]:
-    """Read one JSON object a line.
-
-    Parameters
-    ----------
-    mapping : mapping of str to str
-        Field to key.
-
-    Raises
-    ------
-    ValueError
-        A mapping to a field that does not exist.
-    """
+    """Read one JSON object a line."""
     _columns(mapping, list(mapping.values()))
     for number, line in enumerate(io.StringIO(text), 1):
         place = f"line {number}"

@@ -24,18 +24,7 @@ _ANNOUNCED = re.compile(r"^\s*arXiv:(\S+)\s+Announce Type:\s*\S+\s+Abstract:\s*"
 
 
 def read_rss(data: bytes, source: str | None = None) -> Iterator[Record | Rejected]:
-    """Read a feed's items.
-
-    Parameters
-    ----------
-    source : str, optional
-        By default ``arxiv`` for items of arXiv and ``rss`` for others.
-
-    Raises
-    ------
-    ValueError
-        Not XML, with a document type, or not RSS 2.0.
-    """
+    """Read a feed's items."""
     root = parse(data)
     if root.tag != "rss" or root.find("channel") is None:
         raise ValueError(f"the root is <{root.tag[:80]}>, not an RSS 2.0 feed with a channel")
