@@ -77,7 +77,7 @@ class Evidence:
         return sorted({*(name for card in load_cards() for name in card.claims), *self.records()})
 
     def results(self, name: str) -> tuple[ClaimResult, ...]:
-        """Return the records of a claim in full, laptop scale first, as far as the folder has them."""
+        """Return the records of a known claim (never what a visitor typed) in full, laptop scale first."""
         paths = [evidence_path(name, scale, self.folder) for scale in SCALES]
         return tuple(read_record(path, name) for path in paths if path.is_file())
 
