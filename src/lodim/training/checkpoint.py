@@ -86,7 +86,7 @@ def _plain(value: Any) -> Any:
         return _plain(value.func), _plain(value.args), _plain(value.keywords)
     if isinstance(value, Tensor):
         flat = value.detach().cpu().resolve_conj().reshape(-1)
-        digest = hashlib.blake2b(flat.contiguous().view(torch.uint8).numpy()).hexdigest()
+        digest = hashlib.blake2b(flat.contiguous().view(torch.uint8).numpy().data).hexdigest()
         return tuple(value.shape), str(value.dtype), digest
     if isinstance(value, np.generic):
         return _plain(value.item())

@@ -107,7 +107,11 @@ class Batches:
 
     def _of_loader(self) -> Iterator[tuple[tuple[Any, ...], int]]:
         now = torch.get_rng_state()
-        if self.passes and getattr(self.data, "persistent_workers", False) and self.data._iterator is None:
+        if (
+            self.passes
+            and getattr(self.data, "persistent_workers", False)
+            and getattr(self.data, "_iterator", None) is None
+        ):
             # a resumed run: the workers draw a seed when they start, and in later passes no more
             states = [g.get_state() for g in self._generators()]
             iter(self.data)
