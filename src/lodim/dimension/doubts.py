@@ -81,11 +81,6 @@ def check_enough(method: str, n: int, n_repeated: int = 0) -> None:
         Distinct points.
     n_repeated : int
         Rows that equal one of them, for the message.
-
-    Raises
-    ------
-    ValueError
-        Saying how many are needed.
     """
     if n < fewest_points(method):
         repeated = f" ({n_repeated} of {n + n_repeated} rows are repeated)" if n_repeated else ""

@@ -16,7 +16,15 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from lodim.dimension.answers import Answer, answer, consensus, local_of_consensus, smooth, voters
+from lodim.dimension.answers import (
+    Answer,
+    answer,
+    consensus,
+    local_of_consensus,
+    percentile_interval,
+    smooth,
+    voters,
+)
 from lodim.dimension.doubts import check_enough, doubts_about, most_to_vote, silent_text
 from lodim.dimension.methods import (
     AGGREGATES,
@@ -31,14 +39,13 @@ from lodim.dimension.methods import (
 from lodim.dimension.scales import decimation_points, gride_points
 from lodim.dimension.spectrum import LPCA_RULES
 from lodim.dimension.units import safe_unit
-from lodim.neighbors import NeighborGraph, bootstrap, n_distinct
+from lodim.neighbors import NeighborGraph, n_distinct
 from lodim.randomness import derive_seed, root_seed
 from lodim.validation import check_choice, check_in_range, check_matrix, warn
 
 __all__ = ["IntrinsicDimension"]
 
 _NO_GRAPH = ("lpca", "fishers", "knn", "ph")
-_RESAMPLES = 200
 
 
 class IntrinsicDimension(BaseEstimator):
@@ -296,15 +303,12 @@ class IntrinsicDimension(BaseEstimator):
             return None
         if result.resampled is None:
             raise ValueError(f"method={self.method!r} has no bootstrap over points; leave ci=None")
-        draws = bootstrap(result.resampled, n, _RESAMPLES, derive_seed(seed, "bootstrap"))
-        draws = draws if to_ball is None else to_ball(draws)
-        if not np.isfinite(draws).all():
-            if math.isfinite(self.dimension_):
-                n_lost = int((~np.isfinite(draws)).sum())
-                self._warn(f"no interval: {n_lost} of {_RESAMPLES} resamples show no finite dimension")
-            return None
-        low, high = np.quantile(draws, [(1 - self.ci) / 2, (1 + self.ci) / 2])
-        return float(low), float(high)
+        seed = derive_seed(seed, "bootstrap")
+        draws, interval = percentile_interval(result.resampled, n, self.ci, seed, to_ball)
+        if interval is None and math.isfinite(self.dimension_):
+            n_lost = int((~np.isfinite(draws)).sum())
+            self._warn(f"no interval: {n_lost} of {len(draws)} resamples show no finite dimension")
+        return interval
 
     def _set_pointwise(self, graph: NeighborGraph, result: Answer) -> None:
         self.dimension_pw_ = self.dimension_pw_smooth_ = None

@@ -93,10 +93,6 @@ def geomle(
         With at least ``k`` neighbours.
     k : int
         Neighbours to draw from, at least 20; ``k // 10`` to ``2 k // 5`` of each sample are used.
-    n_bootstrap : int
-        Samples, at least 2.
-    random_state : int, Generator or None
-        Draws the samples.
 
     Raises
     ------

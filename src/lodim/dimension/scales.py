@@ -42,16 +42,10 @@ def decimation_points(
 
     Parameters
     ----------
-    X : ndarray, shape (n, n_features)
-        The data of the graph.
     graph : NeighborGraph
         Says which rows are distinct.
-    backend : str
-        Of the neighbour search.
     max_queries : int
         Query points of a subsample at most.
-    random_state : int, Generator or None
-        Draws the subsamples.
     """
     rng = as_generator(random_state)
     order = rng.permutation(np.flatnonzero(graph.twin == np.arange(len(graph.twin))))

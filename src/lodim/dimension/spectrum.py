@@ -56,13 +56,7 @@ def covariance_spectrum(X: Float[np.ndarray, "n features"]) -> Float[np.ndarray,
 def local_spectra(
     X: Float[np.ndarray, "n features"], graph: NeighborGraph, k: int
 ) -> Float[np.ndarray, "n_queries m"]:
-    """Eigenvalues of the covariance of each query's ``k`` neighbours and itself, descending.
-
-    Parameters
-    ----------
-    X : ndarray, shape (n, n_features)
-        The data of the graph.
-    """
+    """Eigenvalues of the covariance of each query's ``k`` neighbours and itself, descending."""
     width = min(k + 1, X.shape[1])
     out = np.empty((graph.n_queries, width))
     for part, near in local_blocks(X, graph, k):

@@ -21,14 +21,22 @@ from typing import Any
 
 import numpy as np
 
-from lodim.dimension.answers import Answer, answer, consensus, local_of_consensus, smooth, voters
+from lodim.dimension.answers import (
+    Answer,
+    answer,
+    consensus,
+    local_of_consensus,
+    percentile_interval,
+    smooth,
+    voters,
+)
 from lodim.dimension.doubts import doubts_about, most_to_vote, silent_text
 from lodim.dimension.methods import CONSENSUS, METHODS, default_k, fewest_points, points_needed
 from lodim.dimension.scales import decimation_points, gride_points
 from lodim.dimension.spectrum import components_for, covariance_spectrum, linear_dimension
 from lodim.dimension.summary import DimensionSummary, Estimate, ScalePoint
 from lodim.dimension.units import safe_unit
-from lodim.neighbors import NeighborGraph, bootstrap, constant_columns, n_distinct
+from lodim.neighbors import NeighborGraph, constant_columns, n_distinct
 from lodim.randomness import RandomState, derive_seed, root_seed
 from lodim.validation import check_choice, check_in_range, check_labels, check_matrix, warn
 
@@ -38,7 +46,6 @@ DEFAULT_METHODS = ("twonn", "gride", "mle", "mada", "mom", "tle", "lpca", "fishe
 _ALL_QUERIES, _SOME_QUERIES = 20_000, 4096
 _PAIR_POINTS = 10_000
 _LEAST_CLASS = 30
-_RESAMPLES = 200
 _SMOOTHING = 20
 
 
@@ -218,9 +225,10 @@ def _hull(
 ) -> tuple[float, float]:
     ends = [*quartiles, value]
     if run.ci is not None:
-        draws = bootstrap(resampled, run.graph.n_queries, _RESAMPLES, derive_seed(run.seed, "consensus"))
-        if np.isfinite(draws).all():
-            ends += np.quantile(draws, [(1 - run.ci) / 2, (1 + run.ci) / 2]).tolist()
+        seed = derive_seed(run.seed, "consensus")
+        _, interval = percentile_interval(resampled, run.graph.n_queries, run.ci, seed)
+        if interval is not None:
+            ends += interval
         elif math.isfinite(value):
             run.warnings.append(
                 "resamples without a finite dimension: the interval is the estimators' spread alone"
@@ -249,10 +257,8 @@ def _estimate(run: _Run, method: str, result: Answer) -> Estimate:
     interval, se, note = None, result.se, result.note
     if run.ci is not None and result.resampled is not None and not run.late(f"the interval of {method!r}"):
         seed = derive_seed(run.seed, "bootstrap", method)
-        draws = bootstrap(result.resampled, run.graph.n_queries, _RESAMPLES, seed)
-        if np.isfinite(draws).all():
-            low, high = np.quantile(draws, [(1 - run.ci) / 2, (1 + run.ci) / 2])
-            interval = (float(low), float(high))
+        draws, interval = percentile_interval(result.resampled, run.graph.n_queries, run.ci, seed)
+        if interval is not None:
             se = float(draws.std(ddof=1)) if se is None else se
         elif math.isfinite(result.dimension):
             note = "; ".join(text for text in (note, "no interval: resamples without a finite value") if text)

@@ -30,8 +30,6 @@ class Clock:
 
     Attributes
     ----------
-    seconds : float
-        To plan for.
     deadline : float
         A value of ``time.monotonic()`` after which it is not begun.
     """
@@ -55,14 +53,7 @@ def density_rows(n_samples: int, n_features: int, seconds: float | int) -> int:
 
 
 def measure_density(dataset: Dataset, seed: int, clock: Clock) -> tuple[Density | None, list[str]]:
-    """Say in which regime a kernel density estimate of the rows is.
-
-    Returns
-    -------
-    Density or None
-    list of str
-        Notes.
-    """
+    """Say in which regime a kernel density estimate of the rows is."""
     n = density_rows(len(dataset.X), dataset.X.shape[1], clock.seconds)
     if clock.late or n == 0:
         return None, ["Whether a kernel density would mean anything was not measured, for want of time."]
@@ -152,12 +143,7 @@ def measure_difficulty(
 
 
 def with_model(answer: AssumptionBits, task: Any, part: LandscapePart) -> AssumptionBits:
-    """Return the difficulty with the bits that the best model's error stands for.
-
-    Parameters
-    ----------
-    task : TaskGeometry
-    """
+    """Return the difficulty with the bits that the best model's error stands for."""
     scores = {part.model: part.baseline_score, "linear": part.linear_score}
     known = {name: score for name, score in scores.items() if score is not None}
     if not known:
@@ -170,12 +156,6 @@ def with_model(answer: AssumptionBits, task: Any, part: LandscapePart) -> Assump
 
 def measure_topology(dataset: Dataset, seed: int) -> tuple[Topology | None, list[str]]:
     """Count components and loops that noise does not explain, on 200 rows.
-
-    Returns
-    -------
-    Topology or None
-    list of str
-        Notes.
 
     Raises
     ------

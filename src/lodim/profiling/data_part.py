@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from lodim.geometry import LabelSharpness, intrinsic_dimensions
+from lodim.geometry.dataset_properties.label_sharpness import count_conflicts
 from lodim.neighbors import first_occurrences
 from lodim.profiling.parts import DataPart, DimensionAtScale, MeasuredDimension, Pointwise
 from lodim.randomness import derive_seed
@@ -61,7 +63,7 @@ def plan_sample(n_samples: int, n_features: int, seconds: int | float) -> Sample
 
 
 def measure_data(
-    X: np.ndarray,
+    X: Float[np.ndarray, "n_samples n_features"],
     labels: np.ndarray | None,
     names: Sequence[str],
     *,
@@ -73,21 +75,10 @@ def measure_data(
 
     Parameters
     ----------
-    X : ndarray, shape (n_samples, n_features)
     labels : ndarray of str, shape (n_samples,), or None
         Class names; None without classes.
-    names : sequence of str
-        Column names.
     deadline : float
         Value of ``time.monotonic()`` after which optional parts are left out.
-    seconds : float
-        Time to plan for.
-
-    Returns
-    -------
-    DataPart
-    list of str
-        Notes.
 
     Raises
     ------
@@ -126,7 +117,9 @@ def measure_data(
         per_class=_classes(found.per_class, None if labels is None else labels[rows]),
         k_f=k_f,
         k_f_pair=pair,
-        n_conflicts=None if labels is None else _conflicts(twins, labels),
+        n_conflicts=None
+        if labels is None
+        else count_conflicts(twins, np.unique(labels, return_inverse=True)[1]),
         scale_profile=tuple(
             DimensionAtScale(
                 s.kind, 2 * s.n1, float(s.radius), int(s.n_used), finite(s.dimension), finite(s.se)
@@ -147,22 +140,12 @@ def measure_data(
 
 
 def finite(x: Any) -> float | None:
-    """Return a finite number as a float, anything else as None.
-
-    Parameters
-    ----------
-    x : float or None
-    """
+    """Return a finite number as a float, anything else as None."""
     return float(x) if x is not None and math.isfinite(x) else None
 
 
 def finite_interval(ends: Any) -> tuple[float | None, float | None] | None:
-    """Return an interval with its infinite ends as None.
-
-    Parameters
-    ----------
-    ends : pair of float, or None
-    """
+    """Return an interval with its infinite ends as None."""
     return None if ends is None else (finite(ends[0]), finite(ends[1]))
 
 
@@ -201,14 +184,6 @@ def _sharpness(
         except ValueError:  # every pair of points of different classes coincides: K_F is not defined
             return None, None
     return finite(measure.k_f_), tuple(sorted(str(labels[i]) for i in measure.pair_))
-
-
-def _conflicts(twins: np.ndarray, labels: np.ndarray) -> int:
-    """Pairs of equal rows with different labels."""
-    _, codes = np.unique(labels, return_inverse=True)
-    _, group = np.unique(twins, return_counts=True)
-    _, same = np.unique(np.stack([twins, codes], 1), axis=0, return_counts=True)
-    return int(((group.astype(np.int64) ** 2).sum() - (same.astype(np.int64) ** 2).sum()) // 2)
 
 
 def _histogram(local: np.ndarray) -> Pointwise | None:

@@ -139,14 +139,15 @@ def _within(x: Tensor, bounds: Bounds) -> Tensor:
     return x if bounds is None else x.clamp(float(bounds[0]), float(bounds[1]))
 
 
-def fgsm(model: nn.Module, X: Tensor, y: Int[Tensor, " n"], eps: Number, *, bounds: Bounds = None) -> Tensor:
+def fgsm(
+    model: nn.Module, X: Float[Tensor, "n ..."], y: Int[Tensor, " n"], eps: Number, *, bounds: Bounds = None
+) -> Tensor:
     """Return the inputs moved by ``eps`` in every entry, uphill in the loss.
 
     Parameters
     ----------
     model : nn.Module
         Returns logits (n, n_classes), or one logit a sample. Used in the mode it is in.
-    X : Tensor, shape (n, ...)
     y : Tensor, shape (n,)
         Class numbers.
     bounds : (float, float), optional

@@ -158,12 +158,8 @@ class RipsDiagram(torch.nn.Module):
         self.degree = check_in_range(degree, "degree", low=0, integer=True)
         self.threshold = threshold
 
-    def forward(self, x: Tensor) -> Float[Tensor, "bars 2"]:
+    def forward(self, x: Float[Tensor, "n_points n_features"]) -> Float[Tensor, "bars 2"]:
         """Return the finite bars.
-
-        Parameters
-        ----------
-        x : Tensor, shape (n_points, n_features)
 
         Raises
         ------

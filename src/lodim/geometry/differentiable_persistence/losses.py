@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from lodim.geometry.differentiable_persistence.layer import SignedMeasureLayer
@@ -158,7 +159,7 @@ def sm_distance(
     *,
     corner: Any = None,
     seed: int = 0,
-) -> Tensor:
+) -> Float[Tensor, ""]:
     """Transport distance of two signed measures, differentiable in their points.
 
     Parameters
@@ -171,10 +172,6 @@ def sm_distance(
         Where mass that one of them lacks is put. Required if the masses differ.
     seed : int
         Draws the directions in three and more parameters.
-
-    Returns
-    -------
-    Tensor, shape ()
 
     Raises
     ------

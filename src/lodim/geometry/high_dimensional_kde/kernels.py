@@ -184,12 +184,11 @@ class GibbsMoments:
         return z.log() - self._low, self._sums[:, 1] / z**2, entropy, self._sums[:, 3:] / z[:, None]
 
 
-def least_bandwidth(X: Tensor, dtype: torch.dtype, share: float = 1.0) -> float:
+def least_bandwidth(X: Float[Tensor, "n n_features"], dtype: torch.dtype, share: float = 1.0) -> float:
     """Bandwidth below which exponents lose the third digit after the point.
 
     Parameters
     ----------
-    X : Tensor, shape (n, n_features)
     dtype : torch.dtype
         In which squared distances are taken: their error is about ``eps sqrt(d)`` times the squared diameter.
     share : float
@@ -217,7 +216,7 @@ def pass_dtype(X: Tensor, n_q: int, n_r: int, bandwidth: Any) -> torch.dtype:
 
 def log_sums(
     queries: Tensor | np.ndarray,
-    points: Tensor,
+    points: Float[Tensor, "n d"],
     bandwidths: Any,
     *,
     kernel: str,
@@ -231,7 +230,6 @@ def log_sums(
     ----------
     queries : Tensor, shape (n_q, d), or int ndarray, shape (n_q,)
         Points to evaluate at, or rows of ``points`` each of which leaves itself out.
-    points : Tensor, shape (n, d)
     bandwidths : array-like, shape (n_h,)
     weights : ndarray, shape (n,), or None
         None: all equal to 1.

@@ -244,10 +244,6 @@ def kde_theory(
     entropy : float, optional
         With ``phi``: differential entropy of the data over d, for ``kl_per_dim``.
 
-    Returns
-    -------
-    KDETheory
-
     Raises
     ------
     ValueError

@@ -102,10 +102,6 @@ def density_regime(X: Any, *, n_queries: int = 500, random_state: RandomState = 
     n_queries : int
         Points to try bandwidths on; a value's cost grows with it.
 
-    Returns
-    -------
-    DensityRegime
-
     Raises
     ------
     ValueError

@@ -44,13 +44,7 @@ _BLOCK = 1 << 22
 
 
 def too_many_cells(count: int) -> ValueError:
-    """Return the error that says a complex is too large, and what to do.
-
-    Parameters
-    ----------
-    count : int
-        Cells it would have.
-    """
+    """Return the error that says a complex is too large, and what to do."""
     return ValueError(
         f"the complex would have {count:,} cells, and at most {MAX_CELLS:,} are handled: set a threshold on distances, "
         "lower max_dim, or take a subsample of the points"

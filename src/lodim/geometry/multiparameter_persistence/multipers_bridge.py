@@ -53,12 +53,7 @@ def simplex_tree(fc: FilteredComplex, values: np.ndarray, degree: int) -> Any:
 
 
 def multipers_hilbert(fc: FilteredComplex, grid: Any, degree: int) -> np.ndarray:
-    """Return the Hilbert function on a grid by multipers; grades are rounded up onto the grid here, not there.
-
-    Parameters
-    ----------
-    grid : pair of array-like
-    """
+    """Return the Hilbert function on a grid by multipers; grades are rounded up onto the grid here, not there."""
     check_degree(fc, degree)
     full = fc.expand()
     values = full.filtration.detach().cpu().numpy()

@@ -112,10 +112,6 @@ def embedding_distortion(
         More x to try, e.g. a regression's solution with -1 for the target; counted as ``extreme``.
     random_state : int, Generator or None
 
-    Returns
-    -------
-    Distortion
-
     Raises
     ------
     ValueError
