@@ -33,8 +33,6 @@ from lodim.dimension.spectrum import (
 from lodim.dimension.tight import tle
 from lodim.neighbors import NeighborGraph, bootstrap
 
-__all__ = ["NEED_DATA", "Answer", "answer", "consensus", "local_of_consensus", "smooth", "voters"]
-
 Resampled = Callable[[np.ndarray], float]
 RESAMPLES = 200
 

@@ -20,8 +20,6 @@ import numpy as np
 from jaxtyping import Float
 from scipy.interpolate import CubicSpline
 
-__all__ = ["DANCO_K", "FOLDER", "ball_answers", "ball_dimensions", "danco_table"]
-
 FOLDER = Path(__file__).resolve().parent
 DANCO_K = 10
 

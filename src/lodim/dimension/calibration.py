@@ -31,8 +31,6 @@ from lodim.dimension.ball_tables import ball_answers, ball_dimensions
 from lodim.dimension.methods import GRAPH_METHODS
 from lodim.validation import check_choice, check_in_range
 
-__all__ = ["ball_distances", "calibrate", "draws_for", "expected_on_ball", "stratified_radii"]
-
 _STRATA = 32
 _GRID = 160
 _SEED = 20240108

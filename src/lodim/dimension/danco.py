@@ -47,17 +47,6 @@ from lodim.dimension.nearest import gride, log_ratios
 from lodim.neighbors import NeighborGraph, local_blocks
 from lodim.validation import check_in_range
 
-__all__ = [
-    "LARGEST",
-    "Concentration",
-    "angle_statistics",
-    "ball_statistics",
-    "concentration",
-    "danco",
-    "divergence",
-    "neighbour_concentration",
-]
-
 LARGEST = 100
 _LARGEST_K = 25  # the alternating sum over C(k, i) loses 2^k / 10^16
 _DRAWS = 1 << 12

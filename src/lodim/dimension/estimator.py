@@ -43,8 +43,6 @@ from lodim.neighbors import NeighborGraph, n_distinct
 from lodim.randomness import derive_seed, root_seed
 from lodim.validation import check_choice, check_in_range, check_matrix, warn
 
-__all__ = ["IntrinsicDimension"]
-
 _NO_GRAPH = ("lpca", "fishers", "knn", "ph")
 
 

@@ -29,8 +29,6 @@ from jaxtyping import Bool, Float
 from lodim.neighbors import NeighborGraph
 from lodim.randomness import RandomState, as_generator
 
-__all__ = ["geomle", "intercepts"]
-
 _RIDGE = 5e-3
 _CHUNK = 1 << 21
 

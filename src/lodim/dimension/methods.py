@@ -16,20 +16,6 @@ from jaxtyping import Float
 from lodim.dimension import nearest
 from lodim.validation import check_choice
 
-__all__ = [
-    "AGGREGATES",
-    "CONSENSUS",
-    "GRAPH_METHODS",
-    "LEAST_K",
-    "LOCAL_METHODS",
-    "METHODS",
-    "GraphMethod",
-    "default_k",
-    "fewest_points",
-    "points_needed",
-    "put_together",
-]
-
 AGGREGATES = ("inverse_mean", "mean", "median")
 
 

@@ -33,18 +33,6 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import brentq
 
-__all__ = [
-    "gride",
-    "gride_pointwise",
-    "levina_bickel",
-    "log_ratios",
-    "mada",
-    "mind_integer",
-    "mom",
-    "twonn_fit",
-    "twonn_mle",
-]
-
 
 def log_ratios(dist: Float[np.ndarray, "n k"], n1: int = 1, n2: int = 2) -> Float[np.ndarray, " n"]:
     """Return ``log(r_{n2} / r_{n1})`` at each point.

@@ -24,8 +24,6 @@ from scipy.special import lambertw
 
 from lodim.neighbors import CountBelow, NeighborGraph, stream_pairs
 
-__all__ = ["FisherSeparability", "correlation_curve", "correlation_dimension", "fisher_separability"]
-
 
 def correlation_curve(
     X: Float[np.ndarray, "n features"],

@@ -14,8 +14,6 @@ from lodim.dimension.summary import ScalePoint
 from lodim.neighbors import NeighborGraph
 from lodim.randomness import RandomState, as_generator
 
-__all__ = ["decimation_points", "gride_points"]
-
 _FEWEST_POINTS = 50
 
 

@@ -22,8 +22,6 @@ from scipy.special import gammaln
 
 from lodim.neighbors import NeighborGraph, local_blocks
 
-__all__ = ["ess", "expected_skewness", "simplex_skewness", "skewness_dimension"]
-
 _LARGEST = 100_000
 
 

@@ -31,16 +31,6 @@ from lodim.dimension.noise_rank import minka_rank, signal_rank
 from lodim.neighbors import NeighborGraph, local_blocks
 from lodim.validation import check_choice
 
-__all__ = [
-    "LPCA_RULES",
-    "NOISE_RULES",
-    "components_for",
-    "covariance_spectrum",
-    "linear_dimension",
-    "local_dimension",
-    "local_spectra",
-]
-
 NOISE_RULES = ("minka", "MP")
 LPCA_RULES = ("FO", "Fan", "maxgap", "ratio", "participation", "Kaiser", "broken_stick", *NOISE_RULES)
 

@@ -40,8 +40,6 @@ from lodim.neighbors import NeighborGraph, constant_columns, n_distinct
 from lodim.randomness import RandomState, derive_seed, root_seed
 from lodim.validation import check_choice, check_in_range, check_labels, check_matrix, warn
 
-__all__ = ["DEFAULT_METHODS", "intrinsic_dimensions"]
-
 DEFAULT_METHODS = ("twonn", "gride", "mle", "mada", "mom", "tle", "lpca", "fishers", "corrint")
 _ALL_QUERIES, _SOME_QUERIES = 20_000, 4096
 _PAIR_POINTS = 10_000

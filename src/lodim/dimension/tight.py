@@ -26,8 +26,6 @@ from jaxtyping import Float
 
 from lodim.neighbors import NeighborGraph, local_blocks
 
-__all__ = ["tight_local_dimension", "tle"]
-
 _EPSILON = 1e-4
 _NOISE = 1e-12
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-__all__ = ["safe_unit"]
-
 _ORDINARY = {"float32": (1e-12, 1e12), "float64": (1e-30, 1e30)}
 
 

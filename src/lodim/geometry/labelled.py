@@ -11,8 +11,6 @@ from sklearn.utils.validation import validate_data
 
 from lodim.validation import check_labels, check_matrix
 
-__all__ = ["LabelledEstimator"]
-
 
 class LabelledEstimator(BaseEstimator):
     """An estimator of points and their classes."""

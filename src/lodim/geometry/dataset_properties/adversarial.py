@@ -40,8 +40,6 @@ from lodim.randomness import RandomState, derive_seed, root_seed, torch_generato
 from lodim.results import Result
 from lodim.validation import check_choice, check_in_range, check_labels
 
-__all__ = ["AdversarialAccuracy", "adversarial_accuracy", "fgsm", "pgd"]
-
 ATTACKS = ("fgsm", "pgd")
 Number = int | float | np.number
 Bounds = tuple[Number, Number] | None

@@ -37,8 +37,6 @@ from lodim.neighbors import MinByLabelPair, first_occurrences, stream_pairs
 from lodim.randomness import derive_seed, root_seed
 from lodim.validation import check_choice, check_in_range, warn
 
-__all__ = ["LabelSharpness", "count_conflicts"]
-
 _TOP = 10
 
 

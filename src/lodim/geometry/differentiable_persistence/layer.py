@@ -42,8 +42,6 @@ from lodim.geometry.multiparameter_persistence.multipers_bridge import multipers
 from lodim.geometry.multiparameter_persistence.ranks import RankedFiltration, check_degree, rank_filtration
 from lodim.validation import check_choice, check_in_range, require
 
-__all__ = ["RipsDiagram", "SignedMeasureLayer"]
-
 
 class SignedMeasureLayer(torch.nn.Module):
     """Signed measure of a filtered complex, differentiable in its filtration.

@@ -43,16 +43,6 @@ from lodim.geometry.multiparameter_persistence.measures import SignedMeasure
 from lodim.randomness import torch_generator
 from lodim.validation import ConvergenceWarning, check_choice, check_in_range, require, warn
 
-__all__ = [
-    "TopologicalLoss",
-    "TopologicalRegularizer",
-    "hilbert_volume",
-    "linear",
-    "sm_distance",
-    "tapered",
-    "to_zero",
-]
-
 Functional = Callable[[SignedMeasure], Tensor]
 Function = Callable[[Tensor], Tensor]
 

@@ -26,8 +26,6 @@ from lodim.geometry.labelled import LabelledEstimator
 from lodim.randomness import derive_seed, root_seed
 from lodim.validation import check_choice, check_in_range
 
-__all__ = ["GeneralizationDifficulty"]
-
 K_NEIGHBOURS = 5
 
 

@@ -53,16 +53,6 @@ from scipy.special import gammaln
 from lodim.results import Result
 from lodim.validation import check_in_range
 
-__all__ = [
-    "Difficulty",
-    "TaskGeometry",
-    "combined_task",
-    "difficulty_sweep",
-    "generalization_difficulty",
-    "meta_difficulty",
-    "provided_bias",
-]
-
 Number: TypeAlias = float | int | np.integer[Any] | np.floating[Any]
 LN2, LN10 = math.log(2), math.log(10)
 

@@ -41,19 +41,6 @@ from lodim.geometry.high_dimensional_kde.kernels import (
 )
 from lodim.neighbors import LogSumExp, TopK, pair_distances, stream_pairs
 
-__all__ = [
-    "MOST_FOR_LOO",
-    "RULES",
-    "Curves",
-    "Points",
-    "carried_over",
-    "classical",
-    "cross_validated",
-    "leave_one_out",
-    "maximise",
-    "survey",
-]
-
 RULES = ("auto", "loo", "nn", "gaussian", "cv", "scott", "silverman")
 MOST_FOR_LOO = 200_000  # distinct rows
 _STEP = 2**0.25  # of the grid: the squared kernel's bandwidths h / sqrt(2) (h / 2) are grid points too

@@ -39,8 +39,6 @@ from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.results import Result
 from lodim.validation import check_choice, check_in_range, check_labels, check_matrix
 
-__all__ = ["Divergence", "HighDimKDE"]
-
 _HILL_SHARE, _HILL_MOST, _HILL_LEAST = 0.01, 200, 10
 
 

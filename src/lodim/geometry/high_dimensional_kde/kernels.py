@@ -22,20 +22,6 @@ from torch import Tensor
 from lodim.neighbors import LogSumExp, stream_pairs
 from lodim.neighbors.pair_blocks import choose_dtype
 
-__all__ = [
-    "COMPACT",
-    "KERNELS",
-    "CompactSums",
-    "GibbsMoments",
-    "draw_kernel",
-    "least_bandwidth",
-    "log_norm",
-    "log_sums",
-    "pass_dtype",
-    "rms_radius",
-    "tail_power",
-]
-
 KERNELS = ("gaussian", "exponential", "epanechnikov", "tophat")
 COMPACT = ("epanechnikov", "tophat")
 _TOLERANCE = 1e-3  # largest error of an exponent that rounding of squared distances may make

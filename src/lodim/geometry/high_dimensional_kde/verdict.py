@@ -17,8 +17,6 @@ from lodim.randomness import RandomState
 from lodim.results import Result
 from lodim.validation import check_matrix
 
-__all__ = ["DensityRegime", "density_regime"]
-
 
 @dataclass(frozen=True)
 class DensityRegime(Result):

@@ -15,8 +15,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Frame", "check_whiten", "make_frame"]
-
 
 @dataclass(frozen=True)
 class Frame:

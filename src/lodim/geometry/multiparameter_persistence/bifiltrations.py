@@ -38,8 +38,6 @@ from lodim.geometry.multiparameter_persistence.complexes import (
 )
 from lodim.validation import check_choice, check_in_range
 
-__all__ = ["Bifiltration", "FunctionRips", "at_least_single", "delay_embedding"]
-
 _RELATIVE_BANDWIDTH = 0.2
 _MATRIX = 25  # with a threshold, so many times more pairs than cells may be looked at
 

@@ -47,8 +47,6 @@ from torch import Tensor
 from lodim.geometry.multiparameter_persistence.intervals import Boxes, Intervals
 from lodim.validation import check_choice, check_in_range
 
-__all__ = ["OPS", "PHI", "CandidateRepresentation", "combine", "interval_images"]
-
 PHI = ("local_weight", "volume", "rectangle", "landscape", "gaussian", "exponential", "linear")
 OPS = ("sum", "mean", "wmean", "max", "kmax", "lq")
 _BLOCK = 1 << 22

@@ -30,15 +30,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = [
-    "MAX_CELLS",
-    "FilteredComplex",
-    "cubical_complex",
-    "graph_complex",
-    "simplicial_complex",
-    "too_many_cells",
-]
-
 MAX_CELLS = 2_000_000
 _BLOCK = 1 << 22
 

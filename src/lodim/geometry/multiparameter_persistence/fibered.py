@@ -26,8 +26,6 @@ from lodim.geometry.multiparameter_persistence.mma import Decomposition, to_unit
 from lodim.geometry.multiparameter_persistence.ranks import check_bifiltration
 from lodim.validation import check_in_range, require
 
-__all__ = ["FiberedDecomposition", "barcode"]
-
 
 def barcode(fc: FilteredComplex, values: np.ndarray, degrees: tuple[int, ...]) -> list[np.ndarray]:
     """Return the bars of one-parameter persistence in each degree, shapes (n_bars, 2).

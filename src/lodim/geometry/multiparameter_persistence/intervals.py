@@ -32,8 +32,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Boxes", "Intervals"]
-
 
 @dataclass(frozen=True, eq=False)
 class Boxes:

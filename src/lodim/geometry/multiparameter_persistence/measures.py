@@ -42,15 +42,6 @@ from lodim.geometry.multiparameter_persistence.ranks import RankedFiltration, ch
 from lodim.geometry.multiparameter_persistence.slices import forest_edges, slice_bars
 from lodim.validation import check_choice
 
-__all__ = [
-    "SignedMeasure",
-    "euler_signed_measure",
-    "hilbert_function",
-    "hilbert_signed_measure",
-    "integrate",
-    "moebius_inversion",
-]
-
 
 @dataclass(frozen=True, eq=False)
 class SignedMeasure:
@@ -179,7 +170,7 @@ def hilbert_signed_measure(fc: FilteredComplex, degree: int = 0, *, grid: Any = 
     return _read(fc, ranked, hilbert_ranks(fc, ranked, degree))
 
 
-def integrate(measure: SignedMeasure, grid: Any) -> Int[np.ndarray, "..."]:
+def integrate(measure: SignedMeasure, grid: Any) -> Int[np.ndarray, "*grid"]:
     """Return ``mu {points <= g}`` at every point g of a grid: the function the measure is the inversion of.
 
     Parameters
@@ -201,7 +192,7 @@ def integrate(measure: SignedMeasure, grid: Any) -> Int[np.ndarray, "..."]:
     return cells.round().astype(np.int64)
 
 
-def moebius_inversion(values: Num[np.ndarray, "..."]) -> np.ndarray:
+def moebius_inversion(values: Num[np.ndarray, "*grid"]) -> Num[np.ndarray, "*grid"]:
     """Return the weights whose cumulative sums over all axes are ``values``."""
     weights = np.asarray(values)
     for k in range(weights.ndim):

@@ -28,8 +28,6 @@ from lodim.geometry.multiparameter_persistence.multipers_bridge import require_m
 from lodim.geometry.multiparameter_persistence.ranks import check_bifiltration
 from lodim.validation import check_in_range
 
-__all__ = ["Decomposition", "MMADecomposition", "to_unit_box"]
-
 _SMALLEST_ERROR = 1e-3  # below, the number of lines grows past what multipers' recursion survives
 
 

@@ -14,8 +14,6 @@ from lodim.geometry.multiparameter_persistence.complexes import FilteredComplex
 from lodim.geometry.multiparameter_persistence.ranks import RankedFiltration, check_degree
 from lodim.validation import require
 
-__all__ = ["multipers_hilbert", "multipers_rank", "require_multipers", "simplex_tree"]
-
 
 def require_multipers() -> Any:
     """Return multipers, or say which versions are known to work.

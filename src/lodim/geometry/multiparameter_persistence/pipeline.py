@@ -31,8 +31,6 @@ from lodim.geometry.multiparameter_persistence.mma import MMADecomposition
 from lodim.randomness import as_generator
 from lodim.validation import check_choice, check_in_range, require
 
-__all__ = ["MultiparameterPersistence", "PersistenceImage", "perturbation_stability"]
-
 Images = Float[np.ndarray, "n n_degrees rows columns"]
 
 

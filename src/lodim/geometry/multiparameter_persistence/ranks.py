@@ -18,8 +18,6 @@ from torch import Tensor
 from lodim.geometry.multiparameter_persistence.complexes import FilteredComplex
 from lodim.validation import check_in_range
 
-__all__ = ["RankedFiltration", "check_bifiltration", "check_degree", "rank_filtration"]
-
 
 @dataclass(frozen=True, eq=False)
 class RankedFiltration:

@@ -35,8 +35,6 @@ from lodim.randomness import as_generator
 from lodim.results import Result
 from lodim.validation import check_in_range, check_matrix, require
 
-__all__ = ["TopologySummary", "topology_summary"]
-
 _WITHIN = (4.0, 3.0, 2.0)
 _APART, _SHARE = 3.0, 0.05
 _PLANE, _FIXED = -1.7, 10

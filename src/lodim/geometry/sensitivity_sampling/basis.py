@@ -29,15 +29,6 @@ from torch import Tensor
 from lodim.randomness import as_generator
 from lodim.validation import check_choice, check_in_range, check_matrix
 
-__all__ = [
-    "Basis",
-    "leverage_scores",
-    "metric_scores",
-    "orthonormal_basis",
-    "sketched_leverage",
-    "weighted_gram",
-]
-
 BLOCK = 16_384
 RANK_TOL = 1e-10
 _ILL = 1e4  # condition of R from which Q is orthonormalised once more

@@ -22,8 +22,6 @@ from lodim.randomness import as_generator
 from lodim.results import Result
 from lodim.validation import check_in_range
 
-__all__ = ["Distortion", "embedding_distortion"]
-
 
 @dataclass(frozen=True)
 class Distortion(Result):

@@ -27,8 +27,6 @@ from lodim.randomness import as_generator, derive_seed, root_seed
 from lodim.results import Result
 from lodim.validation import check_choice, check_in_range
 
-__all__ = ["FAMILIES", "SensitivityGrowth", "sensitivity_growth", "structured_matrix"]
-
 FAMILIES = ("gaussian", "polynomial", "sparse")
 
 

@@ -51,8 +51,6 @@ from lodim.geometry.sensitivity_sampling.basis import (
 )
 from lodim.validation import ConvergenceWarning, check_in_range, warn
 
-__all__ = ["LewisWeights", "lewis_weights"]
-
 
 @dataclass(frozen=True)
 class LewisWeights:

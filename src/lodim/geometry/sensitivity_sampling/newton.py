@@ -26,8 +26,6 @@ from torch import Tensor
 
 from lodim.geometry.sensitivity_sampling.basis import weighted_gram
 
-__all__ = ["Minimum", "median_by_steps", "median_regression", "minimize"]
-
 _BUDGET = 4_000_000  # numbers in one temporary array
 _FINAL = 1e-13  # of the squared Newton decrement, over the objective
 _PARALLEL = 1e-14  # of a row's length

@@ -36,8 +36,6 @@ from lodim.geometry.sensitivity_sampling.newton import median_by_steps, median_r
 from lodim.geometry.sensitivity_sampling.sampling import LpSampler
 from lodim.validation import ConvergenceWarning, check_in_range, check_labels, check_matrix, warn
 
-__all__ = ["LpRegression", "lower_bound", "solve"]
-
 _MAX_PROGRAM = 3000  # rows up to which the l_1 problem goes to linear programming
 _EXACT_FIT = 1e-13  # residuals over the size of the terms that they are left from
 _ROUNDING = 1e-13  # of a column of unit length

@@ -37,8 +37,6 @@ from lodim.geometry.sensitivity_sampling.sensitivities import basis_sensitivitie
 from lodim.results import Result
 from lodim.validation import check_choice, check_in_range
 
-__all__ = ["REPEATED", "RULES", "SampleSize", "rule_scores", "sample_size", "schedule"]
-
 RULES = ("uniform", "leverage", "sensitivity", "root_leverage", "combined", "lewis", "augmented")
 REPEATED = ("root_leverage", "combined")
 _CLOSE = 1.5

@@ -49,8 +49,6 @@ from lodim.geometry.sensitivity_sampling.stream import MergeReduce
 from lodim.randomness import derive_seed, root_seed
 from lodim.validation import check_choice, check_fraction, check_in_range
 
-__all__ = ["LpSampler"]
-
 
 def default_size(rank: int) -> int:
     """``20 r log(r + 1)`` rows."""

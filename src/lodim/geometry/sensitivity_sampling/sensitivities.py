@@ -34,8 +34,6 @@ from lodim.geometry.sensitivity_sampling.newton import minimize
 from lodim.randomness import as_generator
 from lodim.validation import ConvergenceWarning, check_choice, check_in_range, warn
 
-__all__ = ["TotalSensitivity", "keep_probabilities", "lp_sensitivities", "total_sensitivity"]
-
 METHODS = ("bound", "exact", "sketch")
 MAX_EXACT = 2000
 _BUDGET = 4_000_000

@@ -19,8 +19,6 @@ from torch import Tensor
 from lodim.geometry.sensitivity_sampling.basis import Basis, orthonormal_basis
 from lodim.randomness import derive_seed, root_seed
 
-__all__ = ["MergeReduce"]
-
 
 @dataclass(frozen=True)
 class _Part:
