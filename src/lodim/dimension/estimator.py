@@ -38,10 +38,10 @@ from lodim.dimension.methods import (
 )
 from lodim.dimension.scales import decimation_points, gride_points
 from lodim.dimension.spectrum import LPCA_RULES
-from lodim.dimension.units import safe_unit
+from lodim.dimension.units import in_safe_unit, read_points
 from lodim.neighbors import NeighborGraph, n_distinct
 from lodim.randomness import derive_seed, root_seed
-from lodim.validation import check_choice, check_in_range, check_matrix, warn
+from lodim.validation import check_choice, check_in_range, warn
 
 _NO_GRAPH = ("lpca", "fishers", "knn", "ph")
 
@@ -208,15 +208,12 @@ class IntrinsicDimension(BaseEstimator):
             self.n_duplicates_ = X.n_dropped_duplicates
             self._answer(X, None, seed)
             return self
-        single = str(getattr(X, "dtype", "")).removeprefix("torch.") == "float32"
-        data = check_matrix(X, min_rows=2, dtype=np.float32 if single else np.float64)
+        data = read_points(X)
         validate_data(self, X if hasattr(X, "columns") else data, skip_check_array=True)
         if (data == data[0]).all():
             return self.fit_constant(len(data))
         self._data = data
-        unit, source = safe_unit(data), X if hasattr(X, "device") else data
-        if unit != 1.0:
-            source, data = source / unit, data / unit
+        source, data, unit = in_safe_unit(X, data)
         graph = self._search(source, data, seed)
         self.graph_ = graph if unit == 1.0 else replace(graph, dist=graph.dist * unit)
         self.n_duplicates_ = graph.n_dropped_duplicates

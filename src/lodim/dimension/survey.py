@@ -35,10 +35,10 @@ from lodim.dimension.methods import CONSENSUS, METHODS, default_k, fewest_points
 from lodim.dimension.scales import decimation_points, gride_points
 from lodim.dimension.spectrum import components_for, covariance_spectrum, linear_dimension
 from lodim.dimension.summary import DimensionSummary, Estimate, ScalePoint
-from lodim.dimension.units import safe_unit
+from lodim.dimension.units import in_safe_unit, read_points
 from lodim.neighbors import NeighborGraph, constant_columns, n_distinct
 from lodim.randomness import RandomState, derive_seed, root_seed
-from lodim.validation import check_choice, check_in_range, check_labels, check_matrix, warn
+from lodim.validation import check_choice, check_in_range, check_labels, warn
 
 DEFAULT_METHODS = ("twonn", "gride", "mle", "mada", "mom", "tle", "lpca", "fishers", "corrint")
 _ALL_QUERIES, _SOME_QUERIES = 20_000, 4096
@@ -124,8 +124,7 @@ def intrinsic_dimensions(
     if ci is not None:
         check_in_range(ci, "ci", low=1e-6, high=1 - 1e-6)
     seed = root_seed(random_state)
-    single = str(getattr(X, "dtype", "")).removeprefix("torch.") == "float32"
-    data = check_matrix(X, min_rows=2, dtype=np.float32 if single else np.float64)
+    data = read_points(X)
     labels = None if y is None else check_labels(y, len(data))
     n = n_distinct(data)
     if n == 1:
@@ -142,9 +141,7 @@ def intrinsic_dimensions(
         n_queries = _SOME_QUERIES
     if everything and n_queries is not None and n_queries < n:
         methods = tuple(m for m in methods if m != "abide")
-    source, unit = X if hasattr(X, "device") else data, safe_unit(data)
-    if unit != 1.0:
-        source, data = source / unit, data / unit
+    source, data, unit = in_safe_unit(X, data)
     graph = NeighborGraph.from_data(source, k, backend, n_queries, random_state=derive_seed(seed, "queries"))
     run = _Run(data, unit, graph, ci, backend, seed, deadline, warnings)
     return _summarise(run, methods, labels, scales)

@@ -15,7 +15,7 @@ import numpy as np
 
 from lodim.datasets import Dataset
 from lodim.geometry import GeneralizationDifficulty, density_regime, provided_bias
-from lodim.profiling.data_part import RATE, finite, finite_interval
+from lodim.profiling.data_part import RATE, fewer_rows, finite, finite_interval
 from lodim.profiling.parts import AssumptionBits, DataPart, Density, LandscapePart, Topology
 from lodim.randomness import derive_seed
 
@@ -78,31 +78,15 @@ def difficulty_sizes(n_samples: int, n_features: int, seconds: float | int) -> t
     def cost(rows: int, queries: int) -> float:
         return rows * (queries * (n_features + 60.0) + 32.0 * n_features)
 
-    rows, queries = n_samples, min(n_samples, _MOST_QUERIES)
-    while cost(rows, queries) > left and queries > _LEAST_QUERIES:
-        queries = max(_LEAST_QUERIES, int(0.8 * queries))
-    while cost(rows, min(rows, queries)) > left and rows > _LEAST_ROWS:
-        rows = max(_LEAST_ROWS, int(0.8 * rows))
-    return rows, min(rows, queries)
+    return fewer_rows(cost, left, n_samples, min(n_samples, _MOST_QUERIES), _LEAST_QUERIES)
 
 
 def measure_difficulty(
     dataset: Dataset, part: DataPart, seed: int, clock: Clock
 ) -> tuple[AssumptionBits | None, Any, list[str]]:
-    """Estimate the bits of assumptions that a classification asks for beyond its rows.
+    """Estimate the bits of assumptions that a classification asks for beyond its rows, and notes.
 
-    Parameters
-    ----------
-    part : DataPart
-        Knows of equal rows with different labels.
-
-    Returns
-    -------
-    AssumptionBits or None
-    TaskGeometry or None
-        For :func:`with_model`.
-    list of str
-        Notes.
+    Between them stands the task, for :func:`with_model`.
     """
     what = "The bits of assumptions that the task asks for were not computed"
     if dataset.kind != "classification" or dataset.y is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,12 +54,19 @@ def expected_seconds(n_rows: int, n_queries: int, n_features: int) -> float:
 
 def plan_sample(n_samples: int, n_features: int, seconds: int | float) -> Sample:
     """Return how many rows and query points fit into ``seconds``: first fewer points to measure at, then fewer rows."""
-    rows, queries = n_samples, n_samples
-    while expected_seconds(rows, queries, n_features) > seconds and queries > _SOME_QUERIES:
-        queries = max(_SOME_QUERIES, int(0.8 * queries))
-    while expected_seconds(rows, min(queries, rows), n_features) > seconds and rows > _LEAST_ROWS:
+    cost = lambda rows, queries: expected_seconds(rows, queries, n_features)  # noqa: E731
+    return Sample(*fewer_rows(cost, seconds, n_samples, n_samples, _SOME_QUERIES))
+
+
+def fewer_rows(
+    cost: Callable[[int, int], float], most: int | float, rows: int, queries: int, least_queries: int
+) -> tuple[int, int]:
+    """Return rows and queries whose cost is at most ``most``: first fewer queries, then fewer rows, 1,000 at least."""
+    while cost(rows, queries) > most and queries > least_queries:
+        queries = max(least_queries, int(0.8 * queries))
+    while cost(rows, min(rows, queries)) > most and rows > _LEAST_ROWS:
         rows = max(_LEAST_ROWS, int(0.8 * rows))
-    return Sample(rows, min(queries, rows))
+    return rows, min(rows, queries)
 
 
 def measure_data(

@@ -228,14 +228,8 @@ def generalization_difficulty(
     ----------
     eps : float
         Wanted error.
-    n : float
-        Training points.
-    m : float
-        Intrinsic dimension of the inputs.
-    radius : float
-        Largest norm of an input.
-    delta : float
-        Distance between points of different classes.
+    n, m, radius, delta : float
+        Training points, intrinsic dimension of the inputs, largest norm of one, distance between classes.
     n_outputs : float
         D; C - 1 for C classes.
     n_combinations : float

@@ -67,10 +67,8 @@ def cartpole_difficulty(
     ----------
     n_observations : int
         T.
-    n : float
-        Steps seen.
-    delta, eps : float
-        Resolution, wanted error.
+    n, delta, eps : float
+        As in :func:`rl_difficulty`.
 
     Raises
     ------
