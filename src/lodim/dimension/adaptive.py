@@ -32,8 +32,6 @@ from lodim.dimension.nearest import log_ratios, twonn_mle
 from lodim.neighbors import NeighborGraph
 from lodim.validation import ConvergenceWarning, warn
 
-__all__ = ["AdaptiveDimension", "adaptive_dimension"]
-
 _BEST_RATIO = 0.2032
 _LEAST_K = 4
 _ROUNDS = 30

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -21,7 +22,7 @@ from lodim.dimension.growth import (
     tree_dimension,
 )
 from lodim.dimension.methods import CONSENSUS, GRAPH_METHODS, OTHER_K, default_k, put_together
-from lodim.dimension.nearest import gride, log_ratios, mind_integer
+from lodim.dimension.nearest import divide, gride, log_ratios, mind_integer
 from lodim.dimension.pairs import correlation_dimension, fisher_separability
 from lodim.dimension.simplex import ess
 from lodim.dimension.spectrum import (
@@ -31,11 +32,10 @@ from lodim.dimension.spectrum import (
     local_spectra,
 )
 from lodim.dimension.tight import tle
-from lodim.neighbors import NeighborGraph
-
-__all__ = ["NEED_DATA", "Answer", "answer", "consensus", "local_of_consensus", "smooth", "voters"]
+from lodim.neighbors import NeighborGraph, bootstrap
 
 Resampled = Callable[[np.ndarray], float]
+RESAMPLES = 200
 
 
 @dataclass(frozen=True)
@@ -227,13 +227,7 @@ _GLOBAL: dict[str, Callable[[np.ndarray, NeighborGraph, int], Answer]] = {
 
 
 def voters(answers: dict[str, Answer], most: int | float = math.inf) -> tuple[str, ...]:
-    """Name the estimators whose calibrated answers are finite and at most ``most``; all, if that is none of them.
-
-    Parameters
-    ----------
-    most : float
-        See :func:`~lodim.dimension.doubts.most_to_vote`.
-    """
+    """Name the estimators whose calibrated answers are finite and at most ``most``; all, if that is none of them."""
     asked = tuple(name for name in CONSENSUS if name in answers)
     if not asked:
         raise ValueError(f"a consensus needs at least one of the methods {', '.join(CONSENSUS)}")
@@ -251,8 +245,6 @@ def consensus(
     ----------
     answers : dict of str to Answer
         At least one method of :data:`~lodim.dimension.methods.CONSENSUS` (others are ignored).
-    most : float
-        As for :func:`voters`, which says who votes.
     """
     voting = [answers[name] for name in voters(answers, most)]
     values = np.array([a.calibrated for a in voting], dtype=np.float64)
@@ -266,6 +258,18 @@ def consensus(
     return float(np.median(values)), resampled, (float(quartiles[0]), float(quartiles[1]))
 
 
+def percentile_interval(
+    resampled: Resampled, n: int, level: float, seed: int, to_ball: Any = None
+) -> tuple[Float[np.ndarray, " draws"], tuple[float, float] | None]:
+    """Draws of a bootstrap over ``n`` query points, and their interval; None where one of them is not finite."""
+    draws = bootstrap(resampled, n, RESAMPLES, seed)
+    draws = draws if to_ball is None else to_ball(draws)
+    if not np.isfinite(draws).all():
+        return draws, None
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return draws, (float(low), float(high))
+
+
 def local_of_consensus(local: Answer, value: int | float) -> Float[np.ndarray, " n_queries"]:
     """Local dimensions of one estimator, scaled so that they agree with the consensus as a whole.
 
@@ -273,8 +277,6 @@ def local_of_consensus(local: Answer, value: int | float) -> Float[np.ndarray, "
     ----------
     local : Answer
         With ``pointwise``; left as it is where one of the two is not finite.
-    value : float
-        The consensus.
     """
     assert local.pointwise is not None
     both = math.isfinite(value) and math.isfinite(local.dimension)
@@ -286,7 +288,7 @@ def smooth(
 ) -> Float[np.ndarray, " n_queries"]:
     """Inverse mean of the local dimensions of each query and of those of its ``k`` neighbours that are queries."""
     inverse = np.full(len(graph.twin), np.nan)
-    inverse[graph.query_idx] = np.divide(1.0, local, out=np.full(len(local), np.inf), where=local > 0)
+    inverse[graph.query_idx] = divide(1.0, local)
     around = np.concatenate([inverse[graph.query_idx, None], inverse[graph.idx[:, :k]]], 1)
     mean = np.nanmean(around, axis=1)
-    return np.divide(1.0, mean, out=np.full(len(mean), np.inf), where=mean > 0)
+    return divide(1.0, mean)

@@ -20,8 +20,6 @@ import numpy as np
 from jaxtyping import Float
 from scipy.interpolate import CubicSpline
 
-__all__ = ["DANCO_K", "FOLDER", "ball_answers", "ball_dimensions", "danco_table"]
-
 FOLDER = Path(__file__).resolve().parent
 DANCO_K = 10
 
@@ -46,13 +44,7 @@ def _ball_splines() -> dict[str, tuple[int, float, float, CubicSpline]]:
 
 @lru_cache(maxsize=1024)
 def ball_answers(method: str, n: int, k: int) -> Float[np.ndarray, " dimensions"] | None:
-    """What a method answers on balls of :func:`ball_dimensions`, or None if the shipped table does not say.
-
-    Parameters
-    ----------
-    n, k : int
-        Points, neighbours.
-    """
+    """What a method answers on balls of :func:`ball_dimensions`, or None if the shipped table does not say."""
     if method not in _ball_splines():
         return None
     own_k, low, high, spline = _ball_splines()[method]
@@ -70,13 +62,7 @@ def _danco_spline() -> tuple[float, float, CubicSpline]:
 
 
 def danco_table(n: int, k: int) -> Float[np.ndarray, "dimensions 3"] | None:
-    """d-hat, nu and eta of balls of dimension 1, 2, ... 100, or None if the shipped table does not say.
-
-    Parameters
-    ----------
-    n, k : int
-        Points, neighbours whose angles are taken.
-    """
+    """d-hat, nu and eta of balls of dimension 1, 2, ... 100, or None if the shipped table does not say."""
     low, high, spline = _danco_spline()
     if k != DANCO_K or not low <= n <= high:
         return None

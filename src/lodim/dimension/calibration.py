@@ -31,8 +31,6 @@ from lodim.dimension.ball_tables import ball_answers, ball_dimensions
 from lodim.dimension.methods import GRAPH_METHODS
 from lodim.validation import check_choice, check_in_range
 
-__all__ = ["ball_distances", "calibrate", "draws_for", "expected_on_ball", "stratified_radii"]
-
 _STRATA = 32
 _GRID = 160
 _SEED = 20240108
@@ -74,13 +72,7 @@ def _uniform_order_statistics(n: int, k: int, m: int) -> np.ndarray:
 
 
 def stratified_radii(d: int | float) -> Float[np.ndarray, " strata"]:
-    """Distances from the centre at which :func:`ball_distances` puts its queries, equally many at each.
-
-    Parameters
-    ----------
-    d : float
-        Dimension of the ball.
-    """
+    """Distances from the centre at which :func:`ball_distances` puts its queries, equally many at each."""
     return ((np.arange(_STRATA) + 0.5) / _STRATA) ** (1 / d)
 
 
@@ -110,13 +102,7 @@ def ball_distances(d: int | float, n: int, k: int, m: int) -> Float[np.ndarray, 
 
 
 def draws_for(k: int) -> int:
-    """Queries that an expectation is taken over.
-
-    Parameters
-    ----------
-    k : int
-        Neighbours of each.
-    """
+    """Queries that an expectation is taken over."""
     return max(1 << 12, (1 << 17) // k)
 
 
@@ -128,10 +114,6 @@ def expected_on_ball(method: str, d: int, n: int, k: int, aggregate: str | None 
     ----------
     method : str
         Of :data:`lodim.dimension.methods.GRAPH_METHODS`.
-    d, n, k : int
-        Dimension, points, neighbours the estimator uses.
-    aggregate : str, optional
-        How pointwise values are put together.
     """
     chosen = GRAPH_METHODS[method]
     return chosen.combine(chosen.contributions(ball_distances(d, n, k, draws_for(k)), k), k, aggregate)

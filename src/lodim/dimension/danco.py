@@ -47,17 +47,6 @@ from lodim.dimension.nearest import gride, log_ratios
 from lodim.neighbors import NeighborGraph, local_blocks
 from lodim.validation import check_in_range
 
-__all__ = [
-    "LARGEST",
-    "Concentration",
-    "angle_statistics",
-    "ball_statistics",
-    "concentration",
-    "danco",
-    "divergence",
-    "neighbour_concentration",
-]
-
 LARGEST = 100
 _LARGEST_K = 25  # the alternating sum over C(k, i) loses 2^k / 10^16
 _DRAWS = 1 << 12
@@ -89,13 +78,7 @@ class Concentration:
 
 
 def angle_statistics(cosines: Float[np.ndarray, "b k k"]) -> tuple[np.ndarray, np.ndarray]:
-    """Direction nu and length eta of the mean of ``exp(i theta)`` over the pairs of each point's neighbours.
-
-    Parameters
-    ----------
-    cosines : ndarray, shape (b, k, k)
-        Cosines of the angles between the directions to the neighbours.
-    """
+    """Direction nu and length eta of the mean of ``exp(i theta)`` over the pairs of each point's neighbours."""
     i, j = np.triu_indices(cosines.shape[1], 1)
     c = np.minimum(np.maximum(cosines[:, i, j], -1.0), 1.0)  # rounding may leave [-1, 1] by an ulp
     x, y = c.mean(1), np.sqrt(1 - c**2).mean(1)
@@ -109,12 +92,8 @@ def neighbour_concentration(
 
     Parameters
     ----------
-    X : ndarray, shape (n, n_features)
-        The data of the graph.
     graph : NeighborGraph
         With at least ``k + 1`` neighbours.
-    k : int
-        Neighbours whose angles are taken.
     """
     nu, eta = np.empty(graph.n_queries), np.empty(graph.n_queries)
     for part, near in local_blocks(X, graph, k):
@@ -197,13 +176,7 @@ def _ball_cosines(d: int, n: int, k: int, m: int) -> np.ndarray:
 
 @lru_cache(maxsize=4096)
 def ball_statistics(d: int, n: int, k: int) -> tuple[float, float, float]:
-    """d-hat, nu and eta of n uniform points of the d-ball, by Monte Carlo of their exact law.
-
-    Parameters
-    ----------
-    d, n, k : int
-        Dimension, points, neighbours whose angles are taken.
-    """
+    """d-hat, nu and eta of n uniform points of the d-ball, by Monte Carlo of their exact law."""
     cosines = _ball_cosines(d, n, k, _DRAWS)
     more = ball_distances(d, n, k + 1, 4 * _DRAWS)  # the ratios cost less than the angles
     nu, eta = angle_statistics(cosines)
@@ -243,8 +216,6 @@ def danco(found: tuple[float, float, float], n: int, k: int) -> tuple[float, boo
     ----------
     found : tuple of float
         :meth:`Concentration.statistics`.
-    n : int
-        Distinct points.
     k : int
         Neighbours whose angles were taken, 3 to 25 (two have one angle, whose mean has no spread).
     """

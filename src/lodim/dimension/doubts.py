@@ -14,8 +14,6 @@ import numpy as np
 from lodim.dimension.methods import fewest_points
 from lodim.neighbors import NeighborGraph
 
-__all__ = ["check_enough", "doubts_about", "most_to_vote", "silent_text"]
-
 _TIES = "a lattice, rounded or categorical data"
 _FEW_TIES = 0.01  # share of points
 _ERROR = 1.35  # an estimate's relative error times sqrt(n): 1 in theory, 1.25 to 1.4 measured for twonn
@@ -81,11 +79,6 @@ def check_enough(method: str, n: int, n_repeated: int = 0) -> None:
         Distinct points.
     n_repeated : int
         Rows that equal one of them, for the message.
-
-    Raises
-    ------
-    ValueError
-        Saying how many are needed.
     """
     if n < fewest_points(method):
         repeated = f" ({n_repeated} of {n + n_repeated} rows are repeated)" if n_repeated else ""

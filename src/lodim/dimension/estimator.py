@@ -16,7 +16,15 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from lodim.dimension.answers import Answer, answer, consensus, local_of_consensus, smooth, voters
+from lodim.dimension.answers import (
+    Answer,
+    answer,
+    consensus,
+    local_of_consensus,
+    percentile_interval,
+    smooth,
+    voters,
+)
 from lodim.dimension.doubts import check_enough, doubts_about, most_to_vote, silent_text
 from lodim.dimension.methods import (
     AGGREGATES,
@@ -30,15 +38,12 @@ from lodim.dimension.methods import (
 )
 from lodim.dimension.scales import decimation_points, gride_points
 from lodim.dimension.spectrum import LPCA_RULES
-from lodim.dimension.units import safe_unit
-from lodim.neighbors import NeighborGraph, bootstrap, n_distinct
+from lodim.dimension.units import in_safe_unit, read_points
+from lodim.neighbors import NeighborGraph, n_distinct
 from lodim.randomness import derive_seed, root_seed
-from lodim.validation import check_choice, check_in_range, check_matrix, warn
-
-__all__ = ["IntrinsicDimension"]
+from lodim.validation import check_choice, check_in_range, warn
 
 _NO_GRAPH = ("lpca", "fishers", "knn", "ph")
-_RESAMPLES = 200
 
 
 class IntrinsicDimension(BaseEstimator):
@@ -203,15 +208,12 @@ class IntrinsicDimension(BaseEstimator):
             self.n_duplicates_ = X.n_dropped_duplicates
             self._answer(X, None, seed)
             return self
-        single = str(getattr(X, "dtype", "")).removeprefix("torch.") == "float32"
-        data = check_matrix(X, min_rows=2, dtype=np.float32 if single else np.float64)
+        data = read_points(X)
         validate_data(self, X if hasattr(X, "columns") else data, skip_check_array=True)
         if (data == data[0]).all():
             return self.fit_constant(len(data))
         self._data = data
-        unit, source = safe_unit(data), X if hasattr(X, "device") else data
-        if unit != 1.0:
-            source, data = source / unit, data / unit
+        source, data, unit = in_safe_unit(X, data)
         graph = self._search(source, data, seed)
         self.graph_ = graph if unit == 1.0 else replace(graph, dist=graph.dist * unit)
         self.n_duplicates_ = graph.n_dropped_duplicates
@@ -296,15 +298,12 @@ class IntrinsicDimension(BaseEstimator):
             return None
         if result.resampled is None:
             raise ValueError(f"method={self.method!r} has no bootstrap over points; leave ci=None")
-        draws = bootstrap(result.resampled, n, _RESAMPLES, derive_seed(seed, "bootstrap"))
-        draws = draws if to_ball is None else to_ball(draws)
-        if not np.isfinite(draws).all():
-            if math.isfinite(self.dimension_):
-                n_lost = int((~np.isfinite(draws)).sum())
-                self._warn(f"no interval: {n_lost} of {_RESAMPLES} resamples show no finite dimension")
-            return None
-        low, high = np.quantile(draws, [(1 - self.ci) / 2, (1 + self.ci) / 2])
-        return float(low), float(high)
+        seed = derive_seed(seed, "bootstrap")
+        draws, interval = percentile_interval(result.resampled, n, self.ci, seed, to_ball)
+        if interval is None and math.isfinite(self.dimension_):
+            n_lost = int((~np.isfinite(draws)).sum())
+            self._warn(f"no interval: {n_lost} of {len(draws)} resamples show no finite dimension")
+        return interval
 
     def _set_pointwise(self, graph: NeighborGraph, result: Answer) -> None:
         self.dimension_pw_ = self.dimension_pw_smooth_ = None

@@ -29,8 +29,6 @@ from jaxtyping import Bool, Float
 from lodim.neighbors import NeighborGraph
 from lodim.randomness import RandomState, as_generator
 
-__all__ = ["geomle", "intercepts"]
-
 _RIDGE = 5e-3
 _CHUNK = 1 << 21
 
@@ -93,10 +91,6 @@ def geomle(
         With at least ``k`` neighbours.
     k : int
         Neighbours to draw from, at least 20; ``k // 10`` to ``2 k // 5`` of each sample are used.
-    n_bootstrap : int
-        Samples, at least 2.
-    random_state : int, Generator or None
-        Draws the samples.
 
     Raises
     ------

@@ -70,14 +70,8 @@ def graph_length_dimension(
     ----------
     X : ndarray, shape (n, n_features)
         Repeated rows are dropped; of more than 5,000 a random choice is used.
-    k : int
-        Edges of a point.
     gamma : float
         Power of an edge's length, positive and below the dimension.
-    backend : str
-        Neighbour search, see :meth:`lodim.neighbors.NeighborGraph.from_data`.
-    random_state : int, Generator or None
-        Draws the subsamples.
     """
     check_in_range(gamma, "gamma", low=1e-3)
     rng = as_generator(random_state)
@@ -102,8 +96,6 @@ def tree_dimension(
         Repeated rows are dropped; of more than 2,000 a random choice is used.
     gamma : float
         Power of an edge's length, positive and below the dimension (alpha in the papers).
-    random_state : int, Generator or None
-        Draws the subsamples.
     """
     check_in_range(gamma, "gamma", low=1e-3)
     rng = as_generator(random_state)

@@ -16,13 +16,7 @@ _DANCO_SIZES = tuple(round(10**e) for e in np.arange(1.5, 6.01, 0.25))
 
 
 def make_ball_table(path: Path) -> None:
-    """Compute and write the table of :func:`ball_answers`.
-
-    Parameters
-    ----------
-    path : Path
-        The file to write.
-    """
+    """Compute and write the table of :func:`ball_answers`."""
     columns: dict[str, np.ndarray] = {}
     for k in sorted({chosen.k for chosen in GRAPH_METHODS.values()}):
         methods = [m for m, chosen in GRAPH_METHODS.items() if chosen.k == k]
@@ -41,13 +35,7 @@ def make_ball_table(path: Path) -> None:
 
 
 def make_danco_table(path: Path) -> None:
-    """Compute and write the table of :func:`danco_table`.
-
-    Parameters
-    ----------
-    path : Path
-        The file to write.
-    """
+    """Compute and write the table of :func:`danco_table`."""
     statistics = [[ball_statistics(d, n, DANCO_K) for d in range(1, LARGEST + 1)] for n in _DANCO_SIZES]
     np.savez_compressed(path, sizes=np.array(_DANCO_SIZES), statistics=np.array(statistics, dtype=np.float32))
 

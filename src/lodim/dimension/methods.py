@@ -16,20 +16,6 @@ from jaxtyping import Float
 from lodim.dimension import nearest
 from lodim.validation import check_choice
 
-__all__ = [
-    "AGGREGATES",
-    "CONSENSUS",
-    "GRAPH_METHODS",
-    "LEAST_K",
-    "LOCAL_METHODS",
-    "METHODS",
-    "GraphMethod",
-    "default_k",
-    "fewest_points",
-    "points_needed",
-    "put_together",
-]
-
 AGGREGATES = ("inverse_mean", "mean", "median")
 
 
@@ -62,20 +48,11 @@ class GraphMethod:
 
 
 def put_together(local: Float[np.ndarray, " n"], how: str) -> float:
-    """Mean, median or inverse mean of the inverse of local dimensions.
-
-    Parameters
-    ----------
-    how : {"inverse_mean", "mean", "median"}
-    """
+    """Mean, median or inverse mean of the inverse of local dimensions."""
     if how == "inverse_mean":
-        mean = float(_inverse(local).mean())
+        mean = float(nearest.divide(1.0, local).mean())
         return 1 / mean if mean > 0 else math.inf
     return float(local.mean() if how == "mean" else np.median(local))
-
-
-def _inverse(values: np.ndarray) -> np.ndarray:
-    return np.divide(1.0, values, out=np.full(len(values), np.inf), where=values > 0)
 
 
 def _of_inverse(default: str) -> Callable[[np.ndarray, int, str | None], float]:
@@ -84,7 +61,7 @@ def _of_inverse(default: str) -> Callable[[np.ndarray, int, str | None], float]:
         if how == "inverse_mean":
             mean = float(inverse.mean())
             return 1 / mean if mean > 0 else math.inf
-        return put_together(_inverse(inverse), how)
+        return put_together(nearest.divide(1.0, inverse), how)
 
     return combine
 
@@ -93,71 +70,44 @@ def _of_local(default: str) -> Callable[[np.ndarray, int, str | None], float]:
     return lambda local, k, aggregate: put_together(local, aggregate or default)
 
 
-def _gride_orders(k: int) -> tuple[int, int]:
-    return k // 2, k
+def _gride_of(orders: Callable[[int], tuple[int, int]], k: int) -> GraphMethod:
+    """Gride between the two neighbours that ``orders`` makes of k."""
+    return GraphMethod(
+        k,
+        2,
+        lambda dist, k: nearest.log_ratios(dist, *orders(k)),
+        lambda l, k, aggregate: nearest.gride(l, *orders(k))[0],
+        lambda l, k: nearest.gride_pointwise(l, *orders(k)),
+    )
+
+
+def _twonn(estimate: Callable[[np.ndarray], float]) -> GraphMethod:
+    ratios = lambda dist, k: nearest.log_ratios(dist)  # noqa: E731
+    return GraphMethod(2, 2, ratios, lambda l, k, aggregate: estimate(l), _local_of_inverse)
+
+
+def _mle(least_k: int, *, unbiased: bool) -> GraphMethod:
+    inverse = lambda dist, k: nearest.levina_bickel(dist, k, unbiased=unbiased)  # noqa: E731
+    return GraphMethod(20, least_k, inverse, _of_inverse("inverse_mean"), _local_of_inverse, AGGREGATES)
+
+
+def _local_of_inverse(inverse: np.ndarray, k: int) -> np.ndarray:
+    return nearest.divide(1.0, inverse)
+
+
+def _local(local: np.ndarray, k: int) -> np.ndarray:
+    return local
 
 
 GRAPH_METHODS: dict[str, GraphMethod] = {
-    "twonn": GraphMethod(
-        2,
-        2,
-        lambda dist, k: nearest.log_ratios(dist),
-        lambda l, k, aggregate: nearest.twonn_mle(l),
-        lambda l, k: _inverse(l),
-    ),
-    "twonn_fit": GraphMethod(
-        2,
-        2,
-        lambda dist, k: nearest.log_ratios(dist),
-        lambda l, k, aggregate: nearest.twonn_fit(l),
-        lambda l, k: _inverse(l),
-    ),
-    "gride": GraphMethod(
-        4,
-        2,
-        lambda dist, k: nearest.log_ratios(dist, *_gride_orders(k)),
-        lambda l, k, aggregate: nearest.gride(l, *_gride_orders(k))[0],
-        lambda l, k: nearest.gride_pointwise(l, *_gride_orders(k)),
-    ),
-    "mind": GraphMethod(
-        11,
-        2,
-        lambda dist, k: nearest.log_ratios(dist, 1, k),
-        lambda l, k, aggregate: nearest.gride(l, 1, k)[0],
-        lambda l, k: nearest.gride_pointwise(l, 1, k),
-    ),
-    "mle": GraphMethod(
-        20,
-        2,
-        lambda dist, k: nearest.levina_bickel(dist, k),
-        _of_inverse("inverse_mean"),
-        lambda inverse, k: _inverse(inverse),
-        ("inverse_mean", "mean", "median"),
-    ),
-    "mle_unbiased": GraphMethod(
-        20,
-        3,
-        lambda dist, k: nearest.levina_bickel(dist, k, unbiased=True),
-        _of_inverse("inverse_mean"),
-        lambda inverse, k: _inverse(inverse),
-        ("inverse_mean", "mean", "median"),
-    ),
-    "mom": GraphMethod(
-        100,
-        2,
-        nearest.mom,
-        _of_local("mean"),
-        lambda local, k: local,
-        ("mean", "inverse_mean", "median"),
-    ),
-    "mada": GraphMethod(
-        20,
-        2,
-        nearest.mada,
-        _of_local("median"),
-        lambda local, k: local,
-        ("median", "inverse_mean", "mean"),
-    ),
+    "twonn": _twonn(nearest.twonn_mle),
+    "twonn_fit": _twonn(nearest.twonn_fit),
+    "gride": _gride_of(lambda k: (k // 2, k), 4),
+    "mind": _gride_of(lambda k: (1, k), 11),
+    "mle": _mle(2, unbiased=False),
+    "mle_unbiased": _mle(3, unbiased=True),
+    "mom": GraphMethod(100, 2, nearest.mom, _of_local("mean"), _local, ("mean", "inverse_mean", "median")),
+    "mada": GraphMethod(20, 2, nearest.mada, _of_local("median"), _local, ("median", "inverse_mean", "mean")),
 }
 OTHER_K = {
     "tle": 20,

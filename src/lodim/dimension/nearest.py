@@ -33,18 +33,6 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import brentq
 
-__all__ = [
-    "gride",
-    "gride_pointwise",
-    "levina_bickel",
-    "log_ratios",
-    "mada",
-    "mind_integer",
-    "mom",
-    "twonn_fit",
-    "twonn_mle",
-]
-
 
 def log_ratios(dist: Float[np.ndarray, "n k"], n1: int = 1, n2: int = 2) -> Float[np.ndarray, " n"]:
     """Return ``log(r_{n2} / r_{n1})`` at each point.
@@ -53,8 +41,6 @@ def log_ratios(dist: Float[np.ndarray, "n k"], n1: int = 1, n2: int = 2) -> Floa
     ----------
     dist : ndarray, shape (n, k)
         Positive distances, ascending.
-    n1, n2 : int
-        Orders of the neighbours, ``1 <= n1 < n2 <= k``.
     """
     if not 1 <= n1 < n2 <= dist.shape[1]:
         raise ValueError(f"need 1 <= n1 < n2 <= {dist.shape[1]} neighbours, got n1={n1}, n2={n2}")
@@ -70,8 +56,6 @@ def twonn_mle(l: Float[np.ndarray, " n"], discard: int | float = 0.1) -> float:
 
     Parameters
     ----------
-    l : ndarray, shape (n,)
-        ``log(r_2 / r_1)``.
     discard : float
         Share of the largest ratios that only count as "at least the largest kept one".
     """
@@ -85,8 +69,6 @@ def twonn_fit(l: Float[np.ndarray, " n"], discard: int | float = 0.1) -> float:
 
     Parameters
     ----------
-    l : ndarray, shape (n,)
-        ``log(r_2 / r_1)``.
     discard : float
         Share of the largest ratios left out.
     """
@@ -105,15 +87,7 @@ def _score_terms(l: np.ndarray, d: int | float) -> tuple[np.ndarray, np.ndarray]
 
 
 def gride(l: Float[np.ndarray, " n"], n1: int, n2: int) -> tuple[float, float]:
-    """Gride's maximum-likelihood dimension and its standard error ``1 / sqrt(-score')``.
-
-    Parameters
-    ----------
-    l : ndarray, shape (n,)
-        ``log(r_{n2} / r_{n1})``.
-    n1, n2 : int
-        Orders of the neighbours.
-    """
+    """Gride's maximum-likelihood dimension and its standard error ``1 / sqrt(-score')``."""
     n, total = len(l), float(l.sum())
     if total <= 0:
         return math.inf, math.inf
@@ -130,28 +104,15 @@ def _gride_score(log_d: float, l: np.ndarray, total: float, n1: int, n2: int) ->
 
 
 def gride_pointwise(l: Float[np.ndarray, " n"], n1: int, n2: int) -> Float[np.ndarray, " n"]:
-    """Gride at every point by itself: the score's root is a constant over ``l`` (infinite where l is zero).
-
-    Parameters
-    ----------
-    l : ndarray, shape (n,)
-        ``log(r_{n2} / r_{n1})``.
-    n1, n2 : int
-        Orders of the neighbours.
-    """
+    """Gride at every point by itself: the score's root is a constant over ``l`` (infinite where l is zero)."""
     constant = gride(np.ones(1), n1, n2)[0]
-    return _divide(np.full(len(l), constant), l)
+    return divide(constant, l)
 
 
 def mind_integer(l: Float[np.ndarray, " n"], k: int) -> float:
     """MiND-MLi: the whole dimension with the largest likelihood of ``r_1 / r_{k+1}``, at least 1.
 
     The likelihood is concave, so the best whole number is next to the best real one.
-
-    Parameters
-    ----------
-    l : ndarray, shape (n,)
-        ``log(r_{k+1} / r_1)``.
     """
     best = gride(l, 1, k + 1)[0]
     if not math.isfinite(best):
@@ -165,22 +126,15 @@ def mind_integer(l: Float[np.ndarray, " n"], k: int) -> float:
     return float(max((low, low + 1), key=likelihood))
 
 
-def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def divide(a: np.ndarray | float, b: np.ndarray) -> np.ndarray:
+    """``a / b``, infinite where b is zero."""
     return np.divide(a, b, out=np.full(len(b), np.inf), where=b > 0)
 
 
 def levina_bickel(
     dist: Float[np.ndarray, "n k"], k: int, *, unbiased: bool = False
 ) -> Float[np.ndarray, " n"]:
-    """Levina and Bickel's inverse dimension ``sum_{j<k} log(r_k/r_j) / (k-1)`` at each point.
-
-    Parameters
-    ----------
-    k : int
-        Neighbours to use.
-    unbiased : bool
-        Divide by ``k - 2``.
-    """
+    """Levina and Bickel's inverse dimension ``sum_{j<k} log(r_k/r_j) / (k-1)`` at each point."""
     least = 3 if unbiased else 2
     if not least <= k <= dist.shape[1]:
         raise ValueError(f"need {least} <= k <= {dist.shape[1]} neighbours, got k={k}")
@@ -192,7 +146,7 @@ def mom(dist: Float[np.ndarray, "n k"], k: int) -> Float[np.ndarray, " n"]:
     """Method of moments, ``m / (r_k - m)`` at each point (infinite where all k distances tie)."""
     mean = dist[:, :k].mean(1)
     gap = dist[:, k - 1] - mean
-    return _divide(mean, np.where(gap > 1e-12 * mean, gap, 0.0))
+    return divide(mean, np.where(gap > 1e-12 * mean, gap, 0.0))
 
 
 def mada(dist: Float[np.ndarray, "n k"], k: int) -> Float[np.ndarray, " n"]:
@@ -204,4 +158,4 @@ def mada(dist: Float[np.ndarray, "n k"], k: int) -> Float[np.ndarray, " n"]:
         Even, so that the smaller neighbourhood holds exactly half the points.
     """
     half = (k + 1) // 2
-    return _divide(np.full(len(dist), math.log(k / half)), log_ratios(dist, half, k))
+    return divide(math.log(k / half), log_ratios(dist, half, k))

@@ -25,8 +25,6 @@ from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.special import gammaln
 
-__all__ = ["marchenko_pastur_median", "minka_rank", "noise_edge", "signal_rank"]
-
 
 def _positive(spectrum: np.ndarray) -> np.ndarray:
     """Eigenvalues above the rounding noise of the largest."""

@@ -24,8 +24,6 @@ from scipy.special import lambertw
 
 from lodim.neighbors import CountBelow, NeighborGraph, stream_pairs
 
-__all__ = ["FisherSeparability", "correlation_curve", "correlation_dimension", "fisher_separability"]
-
 
 def correlation_curve(
     X: Float[np.ndarray, "n features"],
@@ -40,7 +38,6 @@ def correlation_curve(
     ----------
     query_idx : int ndarray, optional
         Count only the pairs of these rows with all others.
-    device : torch.device or str, optional
     """
     (counts,) = stream_pairs(X, reducers=[CountBelow(radii)], query_idx=query_idx, device=device)
     n_q = len(X) if query_idx is None else len(query_idx)
@@ -50,17 +47,7 @@ def correlation_curve(
 def correlation_dimension(
     X: Float[np.ndarray, "n features"], graph: NeighborGraph, k1: int = 10, k2: int = 20
 ) -> float:
-    """Slope of log C(r) between the median distances to the k1-th and the k2-th neighbour.
-
-    Parameters
-    ----------
-    X : ndarray, shape (n, n_features)
-        The data of the graph.
-    graph : NeighborGraph
-        With at least ``k2`` neighbours.
-    k1, k2 : int
-        ``1 <= k1 < k2``.
-    """
+    """Slope of log C(r) between the median distances to the k1-th and the k2-th neighbour."""
     if not 1 <= k1 < k2 <= graph.k:
         raise ValueError(f"need 1 <= k1 < k2 <= {graph.k} neighbours, got k1={k1}, k2={k2}")
     radii = np.median(graph.dist[:, [k1 - 1, k2 - 1]], axis=0)
@@ -132,7 +119,6 @@ def fisher_separability(
         Levels in (0, 1); default 0.60, 0.62, ... 0.98.
     condition : float
         Largest ratio of kept principal variances.
-    device : torch.device or str, optional
     """
     levels = np.arange(0.6, 1, 0.02) if alphas is None else np.asarray(alphas, dtype=np.float64)
     sphere = _on_sphere(X.astype(np.float64), condition)

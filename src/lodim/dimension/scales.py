@@ -14,8 +14,6 @@ from lodim.dimension.summary import ScalePoint
 from lodim.neighbors import NeighborGraph
 from lodim.randomness import RandomState, as_generator
 
-__all__ = ["decimation_points", "gride_points"]
-
 _FEWEST_POINTS = 50
 
 
@@ -42,16 +40,10 @@ def decimation_points(
 
     Parameters
     ----------
-    X : ndarray, shape (n, n_features)
-        The data of the graph.
     graph : NeighborGraph
         Says which rows are distinct.
-    backend : str
-        Of the neighbour search.
     max_queries : int
         Query points of a subsample at most.
-    random_state : int, Generator or None
-        Draws the subsamples.
     """
     rng = as_generator(random_state)
     order = rng.permutation(np.flatnonzero(graph.twin == np.arange(len(graph.twin))))

@@ -22,8 +22,6 @@ from scipy.special import gammaln
 
 from lodim.neighbors import NeighborGraph, local_blocks
 
-__all__ = ["ess", "expected_skewness", "simplex_skewness", "skewness_dimension"]
-
 _LARGEST = 100_000
 
 
@@ -66,15 +64,7 @@ def skewness_dimension(skewness: Float[np.ndarray, " b"]) -> Float[np.ndarray, "
 
 
 def ess(X: Float[np.ndarray, "n features"], graph: NeighborGraph, k: int) -> Float[np.ndarray, " n_queries"]:
-    """ESS at every query point of a graph, from its k neighbours.
-
-    Parameters
-    ----------
-    X : ndarray, shape (n, n_features)
-        The data of the graph.
-    graph : NeighborGraph
-        With at least ``k`` neighbours.
-    """
+    """ESS at every query point of a graph, from its k neighbours."""
     out = np.empty(graph.n_queries)
     for part, near in local_blocks(X, graph, k, max_entries=1 << 20):
         out[part] = simplex_skewness(near.astype(np.float64, copy=False))

@@ -31,16 +31,6 @@ from lodim.dimension.noise_rank import minka_rank, signal_rank
 from lodim.neighbors import NeighborGraph, local_blocks
 from lodim.validation import check_choice
 
-__all__ = [
-    "LPCA_RULES",
-    "NOISE_RULES",
-    "components_for",
-    "covariance_spectrum",
-    "linear_dimension",
-    "local_dimension",
-    "local_spectra",
-]
-
 NOISE_RULES = ("minka", "MP")
 LPCA_RULES = ("FO", "Fan", "maxgap", "ratio", "participation", "Kaiser", "broken_stick", *NOISE_RULES)
 
@@ -56,13 +46,7 @@ def covariance_spectrum(X: Float[np.ndarray, "n features"]) -> Float[np.ndarray,
 def local_spectra(
     X: Float[np.ndarray, "n features"], graph: NeighborGraph, k: int
 ) -> Float[np.ndarray, "n_queries m"]:
-    """Eigenvalues of the covariance of each query's ``k`` neighbours and itself, descending.
-
-    Parameters
-    ----------
-    X : ndarray, shape (n, n_features)
-        The data of the graph.
-    """
+    """Eigenvalues of the covariance of each query's ``k`` neighbours and itself, descending."""
     width = min(k + 1, X.shape[1])
     out = np.empty((graph.n_queries, width))
     for part, near in local_blocks(X, graph, k):

@@ -21,8 +21,6 @@ from lodim.neighbors import row_blocks, stream_neighbors
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.validation import check_choice, check_in_range, check_matrix
 
-__all__ = ["StreamingDimension", "stream_dimension"]
-
 
 def stream_dimension(
     source: Any,

@@ -16,8 +16,6 @@ from jaxtyping import Float, Int
 
 from lodim.results import Result
 
-__all__ = ["DimensionSummary", "Estimate", "ScalePoint"]
-
 
 @dataclass(frozen=True)
 class Estimate(Result):

@@ -21,24 +21,29 @@ from typing import Any
 
 import numpy as np
 
-from lodim.dimension.answers import Answer, answer, consensus, local_of_consensus, smooth, voters
+from lodim.dimension.answers import (
+    Answer,
+    answer,
+    consensus,
+    local_of_consensus,
+    percentile_interval,
+    smooth,
+    voters,
+)
 from lodim.dimension.doubts import doubts_about, most_to_vote, silent_text
 from lodim.dimension.methods import CONSENSUS, METHODS, default_k, fewest_points, points_needed
 from lodim.dimension.scales import decimation_points, gride_points
 from lodim.dimension.spectrum import components_for, covariance_spectrum, linear_dimension
 from lodim.dimension.summary import DimensionSummary, Estimate, ScalePoint
-from lodim.dimension.units import safe_unit
-from lodim.neighbors import NeighborGraph, bootstrap, constant_columns, n_distinct
+from lodim.dimension.units import in_safe_unit, read_points
+from lodim.neighbors import NeighborGraph, constant_columns, n_distinct
 from lodim.randomness import RandomState, derive_seed, root_seed
-from lodim.validation import check_choice, check_in_range, check_labels, check_matrix, warn
-
-__all__ = ["DEFAULT_METHODS", "intrinsic_dimensions"]
+from lodim.validation import check_choice, check_in_range, check_labels, warn
 
 DEFAULT_METHODS = ("twonn", "gride", "mle", "mada", "mom", "tle", "lpca", "fishers", "corrint")
 _ALL_QUERIES, _SOME_QUERIES = 20_000, 4096
 _PAIR_POINTS = 10_000
 _LEAST_CLASS = 30
-_RESAMPLES = 200
 _SMOOTHING = 20
 
 
@@ -119,8 +124,7 @@ def intrinsic_dimensions(
     if ci is not None:
         check_in_range(ci, "ci", low=1e-6, high=1 - 1e-6)
     seed = root_seed(random_state)
-    single = str(getattr(X, "dtype", "")).removeprefix("torch.") == "float32"
-    data = check_matrix(X, min_rows=2, dtype=np.float32 if single else np.float64)
+    data = read_points(X)
     labels = None if y is None else check_labels(y, len(data))
     n = n_distinct(data)
     if n == 1:
@@ -137,9 +141,7 @@ def intrinsic_dimensions(
         n_queries = _SOME_QUERIES
     if everything and n_queries is not None and n_queries < n:
         methods = tuple(m for m in methods if m != "abide")
-    source, unit = X if hasattr(X, "device") else data, safe_unit(data)
-    if unit != 1.0:
-        source, data = source / unit, data / unit
+    source, data, unit = in_safe_unit(X, data)
     graph = NeighborGraph.from_data(source, k, backend, n_queries, random_state=derive_seed(seed, "queries"))
     run = _Run(data, unit, graph, ci, backend, seed, deadline, warnings)
     return _summarise(run, methods, labels, scales)
@@ -218,9 +220,10 @@ def _hull(
 ) -> tuple[float, float]:
     ends = [*quartiles, value]
     if run.ci is not None:
-        draws = bootstrap(resampled, run.graph.n_queries, _RESAMPLES, derive_seed(run.seed, "consensus"))
-        if np.isfinite(draws).all():
-            ends += np.quantile(draws, [(1 - run.ci) / 2, (1 + run.ci) / 2]).tolist()
+        seed = derive_seed(run.seed, "consensus")
+        _, interval = percentile_interval(resampled, run.graph.n_queries, run.ci, seed)
+        if interval is not None:
+            ends += interval
         elif math.isfinite(value):
             run.warnings.append(
                 "resamples without a finite dimension: the interval is the estimators' spread alone"
@@ -249,10 +252,8 @@ def _estimate(run: _Run, method: str, result: Answer) -> Estimate:
     interval, se, note = None, result.se, result.note
     if run.ci is not None and result.resampled is not None and not run.late(f"the interval of {method!r}"):
         seed = derive_seed(run.seed, "bootstrap", method)
-        draws = bootstrap(result.resampled, run.graph.n_queries, _RESAMPLES, seed)
-        if np.isfinite(draws).all():
-            low, high = np.quantile(draws, [(1 - run.ci) / 2, (1 + run.ci) / 2])
-            interval = (float(low), float(high))
+        draws, interval = percentile_interval(result.resampled, run.graph.n_queries, run.ci, seed)
+        if interval is not None:
             se = float(draws.std(ddof=1)) if se is None else se
         elif math.isfinite(result.dimension):
             note = "; ".join(text for text in (note, "no interval: resamples without a finite value") if text)

@@ -26,8 +26,6 @@ from jaxtyping import Float
 
 from lodim.neighbors import NeighborGraph, local_blocks
 
-__all__ = ["tight_local_dimension", "tle"]
-
 _EPSILON = 1e-4
 _NOISE = 1e-12
 
@@ -78,15 +76,7 @@ def tight_local_dimension(
 
 
 def tle(X: Float[np.ndarray, "n features"], graph: NeighborGraph, k: int) -> Float[np.ndarray, " n_queries"]:
-    """TLE at every query point of a graph.
-
-    Parameters
-    ----------
-    X : ndarray, shape (n, n_features)
-        The data of the graph.
-    graph : NeighborGraph
-        With at least ``k`` neighbours.
-    """
+    """TLE at every query point of a graph."""
     out = np.empty(graph.n_queries)
     for part, near in local_blocks(X, graph, k):
         u = graph.dist[part, :k]

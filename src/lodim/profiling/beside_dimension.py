@@ -15,7 +15,7 @@ import numpy as np
 
 from lodim.datasets import Dataset
 from lodim.geometry import GeneralizationDifficulty, density_regime, provided_bias
-from lodim.profiling.data_part import RATE, finite, finite_interval
+from lodim.profiling.data_part import RATE, fewer_rows, finite, finite_interval
 from lodim.profiling.parts import AssumptionBits, DataPart, Density, LandscapePart, Topology
 from lodim.randomness import derive_seed
 
@@ -30,8 +30,6 @@ class Clock:
 
     Attributes
     ----------
-    seconds : float
-        To plan for.
     deadline : float
         A value of ``time.monotonic()`` after which it is not begun.
     """
@@ -55,14 +53,7 @@ def density_rows(n_samples: int, n_features: int, seconds: float | int) -> int:
 
 
 def measure_density(dataset: Dataset, seed: int, clock: Clock) -> tuple[Density | None, list[str]]:
-    """Say in which regime a kernel density estimate of the rows is.
-
-    Returns
-    -------
-    Density or None
-    list of str
-        Notes.
-    """
+    """Say in which regime a kernel density estimate of the rows is."""
     n = density_rows(len(dataset.X), dataset.X.shape[1], clock.seconds)
     if clock.late or n == 0:
         return None, ["Whether a kernel density would mean anything was not measured, for want of time."]
@@ -87,31 +78,15 @@ def difficulty_sizes(n_samples: int, n_features: int, seconds: float | int) -> t
     def cost(rows: int, queries: int) -> float:
         return rows * (queries * (n_features + 60.0) + 32.0 * n_features)
 
-    rows, queries = n_samples, min(n_samples, _MOST_QUERIES)
-    while cost(rows, queries) > left and queries > _LEAST_QUERIES:
-        queries = max(_LEAST_QUERIES, int(0.8 * queries))
-    while cost(rows, min(rows, queries)) > left and rows > _LEAST_ROWS:
-        rows = max(_LEAST_ROWS, int(0.8 * rows))
-    return rows, min(rows, queries)
+    return fewer_rows(cost, left, n_samples, min(n_samples, _MOST_QUERIES), _LEAST_QUERIES)
 
 
 def measure_difficulty(
     dataset: Dataset, part: DataPart, seed: int, clock: Clock
 ) -> tuple[AssumptionBits | None, Any, list[str]]:
-    """Estimate the bits of assumptions that a classification asks for beyond its rows.
+    """Estimate the bits of assumptions that a classification asks for beyond its rows, and notes.
 
-    Parameters
-    ----------
-    part : DataPart
-        Knows of equal rows with different labels.
-
-    Returns
-    -------
-    AssumptionBits or None
-    TaskGeometry or None
-        For :func:`with_model`.
-    list of str
-        Notes.
+    Between them stands the task, for :func:`with_model`.
     """
     what = "The bits of assumptions that the task asks for were not computed"
     if dataset.kind != "classification" or dataset.y is None:
@@ -152,12 +127,7 @@ def measure_difficulty(
 
 
 def with_model(answer: AssumptionBits, task: Any, part: LandscapePart) -> AssumptionBits:
-    """Return the difficulty with the bits that the best model's error stands for.
-
-    Parameters
-    ----------
-    task : TaskGeometry
-    """
+    """Return the difficulty with the bits that the best model's error stands for."""
     scores = {part.model: part.baseline_score, "linear": part.linear_score}
     known = {name: score for name, score in scores.items() if score is not None}
     if not known:
@@ -170,12 +140,6 @@ def with_model(answer: AssumptionBits, task: Any, part: LandscapePart) -> Assump
 
 def measure_topology(dataset: Dataset, seed: int) -> tuple[Topology | None, list[str]]:
     """Count components and loops that noise does not explain, on 200 rows.
-
-    Returns
-    -------
-    Topology or None
-    list of str
-        Notes.
 
     Raises
     ------

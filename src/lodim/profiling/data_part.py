@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from lodim.geometry import LabelSharpness, intrinsic_dimensions
+from lodim.geometry.dataset_properties.label_sharpness import count_conflicts
 from lodim.neighbors import first_occurrences
 from lodim.profiling.parts import DataPart, DimensionAtScale, MeasuredDimension, Pointwise
 from lodim.randomness import derive_seed
@@ -52,16 +54,23 @@ def expected_seconds(n_rows: int, n_queries: int, n_features: int) -> float:
 
 def plan_sample(n_samples: int, n_features: int, seconds: int | float) -> Sample:
     """Return how many rows and query points fit into ``seconds``: first fewer points to measure at, then fewer rows."""
-    rows, queries = n_samples, n_samples
-    while expected_seconds(rows, queries, n_features) > seconds and queries > _SOME_QUERIES:
-        queries = max(_SOME_QUERIES, int(0.8 * queries))
-    while expected_seconds(rows, min(queries, rows), n_features) > seconds and rows > _LEAST_ROWS:
+    cost = lambda rows, queries: expected_seconds(rows, queries, n_features)  # noqa: E731
+    return Sample(*fewer_rows(cost, seconds, n_samples, n_samples, _SOME_QUERIES))
+
+
+def fewer_rows(
+    cost: Callable[[int, int], float], most: int | float, rows: int, queries: int, least_queries: int
+) -> tuple[int, int]:
+    """Return rows and queries whose cost is at most ``most``: first fewer queries, then fewer rows, 1,000 at least."""
+    while cost(rows, queries) > most and queries > least_queries:
+        queries = max(least_queries, int(0.8 * queries))
+    while cost(rows, min(rows, queries)) > most and rows > _LEAST_ROWS:
         rows = max(_LEAST_ROWS, int(0.8 * rows))
-    return Sample(rows, min(queries, rows))
+    return rows, min(rows, queries)
 
 
 def measure_data(
-    X: np.ndarray,
+    X: Float[np.ndarray, "n_samples n_features"],
     labels: np.ndarray | None,
     names: Sequence[str],
     *,
@@ -73,21 +82,10 @@ def measure_data(
 
     Parameters
     ----------
-    X : ndarray, shape (n_samples, n_features)
     labels : ndarray of str, shape (n_samples,), or None
         Class names; None without classes.
-    names : sequence of str
-        Column names.
     deadline : float
         Value of ``time.monotonic()`` after which optional parts are left out.
-    seconds : float
-        Time to plan for.
-
-    Returns
-    -------
-    DataPart
-    list of str
-        Notes.
 
     Raises
     ------
@@ -126,7 +124,9 @@ def measure_data(
         per_class=_classes(found.per_class, None if labels is None else labels[rows]),
         k_f=k_f,
         k_f_pair=pair,
-        n_conflicts=None if labels is None else _conflicts(twins, labels),
+        n_conflicts=None
+        if labels is None
+        else count_conflicts(twins, np.unique(labels, return_inverse=True)[1]),
         scale_profile=tuple(
             DimensionAtScale(
                 s.kind, 2 * s.n1, float(s.radius), int(s.n_used), finite(s.dimension), finite(s.se)
@@ -147,22 +147,12 @@ def measure_data(
 
 
 def finite(x: Any) -> float | None:
-    """Return a finite number as a float, anything else as None.
-
-    Parameters
-    ----------
-    x : float or None
-    """
+    """Return a finite number as a float, anything else as None."""
     return float(x) if x is not None and math.isfinite(x) else None
 
 
 def finite_interval(ends: Any) -> tuple[float | None, float | None] | None:
-    """Return an interval with its infinite ends as None.
-
-    Parameters
-    ----------
-    ends : pair of float, or None
-    """
+    """Return an interval with its infinite ends as None."""
     return None if ends is None else (finite(ends[0]), finite(ends[1]))
 
 
@@ -201,14 +191,6 @@ def _sharpness(
         except ValueError:  # every pair of points of different classes coincides: K_F is not defined
             return None, None
     return finite(measure.k_f_), tuple(sorted(str(labels[i]) for i in measure.pair_))
-
-
-def _conflicts(twins: np.ndarray, labels: np.ndarray) -> int:
-    """Pairs of equal rows with different labels."""
-    _, codes = np.unique(labels, return_inverse=True)
-    _, group = np.unique(twins, return_counts=True)
-    _, same = np.unique(np.stack([twins, codes], 1), axis=0, return_counts=True)
-    return int(((group.astype(np.int64) ** 2).sum() - (same.astype(np.int64) ** 2).sum()) // 2)
 
 
 def _histogram(local: np.ndarray) -> Pointwise | None:

@@ -37,11 +37,6 @@ def as_dataset(
     ----------
     X : array-like, shape (n_samples, n_features), images of shape (n_samples, ...), or a Dataset
     y : array-like, shape (n_samples,), or None
-
-    Raises
-    ------
-    ValueError
-        With what is wrong and what to do.
     """
     if isinstance(X, Dataset):
         return _from_dataset(X, y, source, notes)

@@ -55,12 +55,7 @@ class Plan:
 
 
 def flops_per_row(module: torch.nn.Module, row: torch.Tensor) -> float:
-    """Return the floating-point operations of one row's forward and backward pass.
-
-    Parameters
-    ----------
-    row : Tensor, shape (1, ...)
-    """
+    """Return the floating-point operations of one row's forward and backward pass."""
     from torch.utils.flop_counter import FlopCounterMode
 
     mode = module.training
@@ -104,10 +99,6 @@ def linear_baseline(parts: Split, kind: str | None) -> tuple[float, int]:
     """Return the validation score of a linear model and the number of its weights.
 
     Logistic regression for classes (ridge classification where that would be slow), ridge regression for numbers.
-
-    Parameters
-    ----------
-    kind : {"classification", "regression"}
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
@@ -128,12 +119,7 @@ def linear_baseline(parts: Split, kind: str | None) -> tuple[float, int]:
 
 
 def chance_score(parts: Split, kind: str | None) -> float:
-    """Return what the best constant answer scores on the validation rows.
-
-    Parameters
-    ----------
-    kind : {"classification", "regression"}
-    """
+    """Return what the best constant answer scores on the validation rows."""
     if kind == "regression":
         return 0.0
     return float((parts.y_val == np.bincount(parts.y).argmax()).mean())
@@ -204,7 +190,7 @@ def measure_landscape(
         progress=lambda done, text: progress(_SEARCH_SHARE * done, text),
         random_state=derive_seed(seed, "landscape"),
     )
-    part, notes = base, []
+    ended: list[str] = []
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they stand in the result's notes, and so in ours
@@ -213,11 +199,9 @@ def measure_landscape(
         yield _filled(base, search.partial_result())
         raise
     except ValueError as error:  # direct training learns nothing, or diverges: an answer, not a failure
-        part, notes = _filled(base, search.partial_result())
-        notes.append(f"The search for the model's dimension ended early: {error}.")
-    else:
-        part, notes = _filled(base, search.partial_result())
-    yield part, notes
+        ended = [f"The search for the model's dimension ended early: {error}."]
+    part, notes = _filled(base, search.partial_result())
+    yield part, notes + ended
     if not part.unsolved:
         progress(_SEARCH_SHARE, "measuring the layers")
         part, notes = _with_layers(part, search, choice, parts, seed, _LAYER_SHARE * seconds, deadline)

@@ -40,8 +40,6 @@ def measure_layers(
     ----------
     X : ndarray of float32, shape (n_rows, ...)
         As the model takes it.
-    seconds : float
-        Time to plan for.
     deadline : float
         A value of ``time.monotonic()`` after which it is not begun.
 

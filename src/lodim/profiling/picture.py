@@ -23,8 +23,6 @@ class Axis:
 
     Attributes
     ----------
-    low, high : float
-        Ends of the axis in data units.
     names : tuple of str
         Of the ticks, where they are things rather than numbers.
     """
@@ -259,12 +257,6 @@ def dot_rows(
 
     Parameters
     ----------
-    label : str
-        Of the horizontal axis.
-    reference : float, optional
-        Drawn upright through all rows.
-    ends : pair of float, optional
-        Interval of the reference.
     zero : bool
         Whether the axis begins at zero; logarithms have none that means anything.
     """

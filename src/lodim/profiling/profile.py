@@ -153,10 +153,6 @@ def profile(
     progress : callable, optional
         Called as ``progress(done, text)`` with the share of the work that is done.
 
-    Returns
-    -------
-    Profile
-
     Raises
     ------
     ValueError, TypeError

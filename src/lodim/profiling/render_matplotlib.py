@@ -16,10 +16,6 @@ _POINTS = 1.6  # markers are given by their diameter in points
 def figure_of(pictures: Sequence[Picture]) -> Any:
     """Draw the pictures side by side and return the figure.
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-
     Raises
     ------
     ValueError
@@ -47,12 +43,7 @@ def _height(picture: Picture) -> float:
 
 
 def draw(ax: Any, picture: Picture) -> None:
-    """Draw one picture on a pair of axes.
-
-    Parameters
-    ----------
-    ax : matplotlib.axes.Axes
-    """
+    """Draw one picture on a pair of axes."""
     from matplotlib.lines import Line2D
     from matplotlib.transforms import ScaledTranslation
 

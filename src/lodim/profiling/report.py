@@ -38,13 +38,7 @@ class KeyFigure:
 
 @dataclass(frozen=True)
 class Share:
-    """A bar: how much of what is there is needed.
-
-    Attributes
-    ----------
-    share : float
-        In [0, 1].
-    """
+    """A bar: how much of what is there is needed."""
 
     label: str
     words: str

@@ -64,24 +64,12 @@ def score(x: int | float | None) -> str:
 
 
 def percent(x: int | float) -> str:
-    """Write a share as a percentage.
-
-    Parameters
-    ----------
-    x : float
-        In [0, 1].
-    """
+    """Write a share as a percentage."""
     return f"{100 * x:.0f} %" if x > 0.0995 or x == 0 else f"{100 * x:.2g} %"
 
 
 def interval(ends: Sequence[int | float | None] | None, write: Callable[[Any], str] = dimension) -> str:
-    """Write an interval as ``lo–hi``; an unknown end is written as open, an unknown interval as a dash.
-
-    Parameters
-    ----------
-    write : callable
-        Writes one end.
-    """
+    """Write an interval as ``lo–hi``; an unknown end is written as open, an unknown interval as a dash."""
     if ends is None or (ends[0] is None and ends[1] is None):
         return "–"
 
@@ -105,13 +93,7 @@ def in_brackets(text: str) -> str:
 
 
 def seconds(x: int | float | None) -> str:
-    """Write a duration.
-
-    Parameters
-    ----------
-    x : float or None
-        Seconds.
-    """
+    """Write a duration."""
     if x is None:
         return "–"
     return f"{x:.1f} s" if x < 60 else f"{x / 60:.1f} min"

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from sklearn.manifold import trustworthiness
 from torch import Tensor, nn
 
@@ -54,23 +55,13 @@ def noisy_circle(seed: int) -> np.ndarray:
     return np.concatenate([circle, rng.uniform(-1.3, 1.3, (N_OUTLIERS, 2))])
 
 
-def outside(points: Tensor) -> Tensor:
-    """Penalty that keeps points in their square.
-
-    Parameters
-    ----------
-    points : Tensor, shape (n, 2)
-    """
+def outside(points: Float[Tensor, "n 2"]) -> Tensor:
+    """Penalty that keeps points in their square."""
     return (points.abs() - 1.3).clamp(min=0).square().sum()
 
 
-def two_parameter_loss(start: Tensor) -> Callable[[Tensor], Tensor]:
-    """Loops wanted, components not, over distance and the start's codensity.
-
-    Parameters
-    ----------
-    start : Tensor, shape (n, 2)
-    """
+def two_parameter_loss(start: Float[Tensor, "n 2"]) -> Callable[[Tensor], Tensor]:
+    """Loops wanted, components not, over distance and the start's codensity."""
     codensity = FunctionRips(bandwidth=0.3)(start).filtration[: len(start), 1]
     low, high = float(codensity.min()), float(codensity.quantile(0.95))
     filtration = FunctionRips(function=lambda _: codensity)
@@ -85,24 +76,14 @@ def two_parameter_loss(start: Tensor) -> Callable[[Tensor], Tensor]:
     return loss
 
 
-def one_parameter_loss(points: Tensor) -> Tensor:
-    """The same without density: total length of the bars.
-
-    Parameters
-    ----------
-    points : Tensor, shape (n, 2)
-    """
+def one_parameter_loss(points: Float[Tensor, "n 2"]) -> Tensor:
+    """The same without density: total length of the bars."""
     loops, components = (RipsDiagram(k)(points).diff(dim=1).sum() for k in (1, 0))
     return COMPONENTS * components - loops + outside(points)
 
 
-def spread(points: np.ndarray) -> float:
-    """Standard deviation over mean of the circle's radii about its centre.
-
-    Parameters
-    ----------
-    points : ndarray, shape (n, 2)
-    """
+def spread(points: Float[np.ndarray, "n 2"]) -> float:
+    """Standard deviation over mean of the circle's radii about its centre."""
     circle = points[:N_CIRCLE]
     radii = np.linalg.norm(circle - circle.mean(0), axis=1)
     return float(radii.std() / radii.mean())
@@ -121,13 +102,7 @@ def shape_circles(n_clouds: int, seed: int) -> dict[str, list[PointOptimization]
 
 
 def autoencoder(weight: float, size: dict[str, int], seed: int) -> dict[str, float]:
-    """Train one, and measure reconstruction, distance of measures and trustworthiness on fresh images.
-
-    Parameters
-    ----------
-    weight : float
-        Of the regulariser.
-    """
+    """Train one, and measure reconstruction, distance of measures and trustworthiness on fresh images."""
     data, rng = load("mnist", split="train"), np.random.default_rng(derive_seed(seed, "images"))
     rows = rng.choice(len(data.X), size["rows"] + 512, replace=False)
     images = torch.as_tensor(data.X[rows], dtype=torch.float32)

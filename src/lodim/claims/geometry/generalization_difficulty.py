@@ -32,13 +32,7 @@ NOISE = (0, 20, 40, 60, 80)
 
 
 def fitted(name: str, seed: int, draw: int) -> GeneralizationDifficulty:
-    """Measure a data set of images, all estimated.
-
-    Parameters
-    ----------
-    name : str
-        Of :func:`lodim.datasets.load`.
-    """
+    """Measure a data set of images, all estimated."""
     train = load(name, split="train")
     random_state = derive_seed(seed, name, draw)
     return GeneralizationDifficulty(ERROR, n_queries=3000, random_state=random_state).fit(train.X, train.y)
@@ -76,13 +70,7 @@ def with_noise(seed: int) -> tuple[list[float], list[float]]:
 
 
 def run(seed: int, progress: Progress) -> Findings:
-    """Evaluate the closed forms, measure both data sets, add noise.
-
-    Parameters
-    ----------
-    seed : int
-        Draws queries, pairs and noise.
-    """
+    """Evaluate the closed forms, measure both data sets, add noise."""
     fixed = generalization_difficulty(ERROR, 60_000, 14, 17.179, 2.3987, n_outputs=9, n_combinations=10)
     found: dict[str, list[GeneralizationDifficulty]] = {}
     for step, name in enumerate(DATA):

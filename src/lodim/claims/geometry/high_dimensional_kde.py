@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from lodim.claims.result import Claim, Findings, Progress, check_between, check_that
 from lodim.datasets import load
@@ -28,15 +29,15 @@ GRID = 48
 DEVICE = "cuda" if torch.cuda.is_available() else None
 
 
-def likelihoods(kde: HighDimKDE, fresh: np.ndarray, bandwidths: np.ndarray) -> np.ndarray:
+def likelihoods(
+    kde: HighDimKDE, fresh: Float[np.ndarray, "n_queries d"], bandwidths: Float[np.ndarray, " n_h"]
+) -> np.ndarray:
     """Mean log density of fresh rows at every bandwidth, in one pass.
 
     Parameters
     ----------
     kde : HighDimKDE
         Fitted on equally weighted distinct points.
-    fresh : ndarray, shape (n_queries, d)
-    bandwidths : ndarray, shape (n_h,)
     """
     rows = kde._points.rows
     sums = log_sums(rows.new_tensor(fresh), rows, bandwidths, kernel="gaussian", weights=None).cpu().numpy()
@@ -68,13 +69,7 @@ def gaussian_case(n: int, d: int, n_queries: int, seed: int) -> dict[str, float]
 def principal_scores(
     seed: int, n: int = 20_000, n_test: int = 500, d: int = 50
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of MNIST images on the training images' first principal components.
-
-    Parameters
-    ----------
-    seed : int
-        Draws the images.
-    """
+    """Scores of MNIST images on the training images' first principal components."""
     rng = np.random.default_rng(derive_seed(seed, "images"))
     parts = []
     for split, count in (("train", n), ("test", n_test)):

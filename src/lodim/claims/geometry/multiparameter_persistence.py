@@ -20,6 +20,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from scipy.stats import binomtest
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -97,14 +98,10 @@ def _column(rows: np.ndarray, which: int = 0, width: int = 1) -> np.ndarray:
     return rows[:, which * width : (which + 1) * width]
 
 
-def predictions(features: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
-    """Out-of-fold predictions, every choice made inside the folds.
-
-    Parameters
-    ----------
-    features : ndarray, shape (n, n_choices, n_features)
-    y : ndarray, shape (n,)
-    """
+def predictions(
+    features: Float[np.ndarray, "n n_choices n_features"], y: Float[np.ndarray, " n"], seed: int
+) -> np.ndarray:
+    """Out-of-fold predictions, every choice made inside the folds."""
     _, n_choices, width = features.shape
     chosen = FunctionTransformer(_column, kw_args={"which": 0, "width": width})
     grid = {
@@ -136,13 +133,7 @@ def _compare(clouds: list[np.ndarray], outliers: int, y: np.ndarray, seed: int) 
 
 
 def stability_slope(clouds: list[np.ndarray], power: float, seed: int) -> float:
-    """Largest change of an image over t, when points move by at most t in units of the box's shorter side.
-
-    Parameters
-    ----------
-    power : float
-        Of the weights.
-    """
+    """Largest change of an image over t, when points move by at most t in units of the box's shorter side."""
     model = MultiparameterPersistence(
         density="dtm", delta=STABILITY_DELTA, weight_power=power, resolution=RESOLUTION
     ).fit(clouds)
@@ -157,8 +148,6 @@ def run(seed: int, progress: Progress, n: int = 200) -> Findings:
 
     Parameters
     ----------
-    seed : int
-        Draws clouds, outliers and folds.
     n : int
         Clouds of each digit.
     """

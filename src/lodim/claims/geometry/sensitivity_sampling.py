@@ -36,13 +36,7 @@ def pooled() -> tuple[np.ndarray, np.ndarray]:
 
 
 def run(seed: int, progress: Progress) -> Findings:
-    """Fit all rows, then coresets of each rule, size and draw.
-
-    Parameters
-    ----------
-    seed : int
-        Draws the rows.
-    """
+    """Fit all rows, then coresets of each rule, size and draw."""
     X, y = pooled()
     worst: dict[str, float] = {}
     figures: dict[str, object] = {}

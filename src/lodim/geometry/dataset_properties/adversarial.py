@@ -40,8 +40,6 @@ from lodim.randomness import RandomState, derive_seed, root_seed, torch_generato
 from lodim.results import Result
 from lodim.validation import check_choice, check_in_range, check_labels
 
-__all__ = ["AdversarialAccuracy", "adversarial_accuracy", "fgsm", "pgd"]
-
 ATTACKS = ("fgsm", "pgd")
 Number = int | float | np.number
 Bounds = tuple[Number, Number] | None
@@ -139,14 +137,15 @@ def _within(x: Tensor, bounds: Bounds) -> Tensor:
     return x if bounds is None else x.clamp(float(bounds[0]), float(bounds[1]))
 
 
-def fgsm(model: nn.Module, X: Tensor, y: Int[Tensor, " n"], eps: Number, *, bounds: Bounds = None) -> Tensor:
+def fgsm(
+    model: nn.Module, X: Float[Tensor, "n ..."], y: Int[Tensor, " n"], eps: Number, *, bounds: Bounds = None
+) -> Tensor:
     """Return the inputs moved by ``eps`` in every entry, uphill in the loss.
 
     Parameters
     ----------
     model : nn.Module
         Returns logits (n, n_classes), or one logit a sample. Used in the mode it is in.
-    X : Tensor, shape (n, ...)
     y : Tensor, shape (n,)
         Class numbers.
     bounds : (float, float), optional

@@ -31,14 +31,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 
-from lodim.geometry.labelled import read_labelled
+from lodim.geometry.labelled import LabelledEstimator
 from lodim.neighbors import MinByLabelPair, first_occurrences, stream_pairs
 from lodim.randomness import derive_seed, root_seed
 from lodim.validation import check_choice, check_in_range, warn
-
-__all__ = ["LabelSharpness"]
 
 _TOP = 10
 
@@ -54,7 +51,7 @@ class _Sharpness:
     n_conflicts: int
 
 
-def _count_conflicts(twin: np.ndarray, codes: np.ndarray) -> int:
+def count_conflicts(twin: np.ndarray, codes: np.ndarray) -> int:
     """Pairs of equal rows with different labels."""
     groups, group = np.unique(twin, return_inverse=True)
     sizes = np.bincount(group, minlength=len(groups)).astype(np.int64)
@@ -66,7 +63,7 @@ def _sharpness(X: np.ndarray, codes: np.ndarray, n_classes: int) -> _Sharpness:
     order = np.argsort(codes, kind="stable")
     rows, labels = X[order], codes[order]
     twin = first_occurrences(rows)
-    conflicts = _count_conflicts(twin, labels)
+    conflicts = count_conflicts(twin, labels)
     reducer = MinByLabelPair(labels, _TOP, twin if conflicts else None)
     ((_, near),) = stream_pairs(rows, reducers=[reducer], dtype=torch.float64)
     found = near[near[..., 0] >= 0]
@@ -94,7 +91,8 @@ def _balanced_draw(codes: np.ndarray, m: int, rng: np.random.Generator) -> np.nd
     return np.concatenate(parts)
 
 
-class LabelSharpness(BaseEstimator):
+@dataclass(eq=False, repr=False)
+class LabelSharpness(LabelledEstimator):
     """Largest change of the label between two points, per unit of distance.
 
     Parameters
@@ -134,24 +132,11 @@ class LabelSharpness(BaseEstimator):
     0.2
     """
 
-    def __init__(
-        self,
-        m: Any = 1000,
-        exact: Any = False,
-        normalize: Any = "none",
-        n_repeats: Any = 1,
-        random_state: Any = None,
-    ):
-        self.m = m
-        self.exact = exact
-        self.normalize = normalize
-        self.n_repeats = n_repeats
-        self.random_state = random_state
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = True
-        return tags
+    m: Any = 1000
+    exact: Any = False
+    normalize: Any = "none"
+    n_repeats: Any = 1
+    random_state: Any = None
 
     def fit(self, X: Any, y: Any) -> LabelSharpness:
         """Measure the label sharpness.
@@ -171,7 +156,7 @@ class LabelSharpness(BaseEstimator):
         check_choice(self.normalize, ("none", "rms"), "normalize")
         check_in_range(self.m, "m", low=2, integer=True)
         check_in_range(self.n_repeats, "n_repeats", low=1, integer=True)
-        data, labels, self.classes_ = read_labelled(self, X, y)
+        data, labels, self.classes_ = self._read(X, y)
         codes, n_classes = np.searchsorted(self.classes_, labels), len(self.classes_)
         if not self.exact and self.m < n_classes:
             raise ValueError(f"m={self.m} points cannot hold one of each of {n_classes} classes; raise m")

@@ -39,8 +39,6 @@ from lodim.randomness import RandomState, root_seed
 from lodim.results import Result
 from lodim.validation import check_in_range
 
-__all__ = ["IdProfile", "LayerDimension", "id_profile", "representation_id"]
-
 _INPUT = "(input)"  # no part of a module can be called so
 
 

@@ -26,8 +26,6 @@ import numpy as np
 
 from lodim.results import Result
 
-__all__ = ["ScalingLaw", "fit_scaling_law"]
-
 _LARGEST = math.log(sys.float_info.max)
 
 

@@ -39,8 +39,6 @@ from lodim.randomness import RandomState, derive_seed, root_seed
 from lodim.results import Result
 from lodim.validation import check_in_range, check_labels
 
-__all__ = ["Correlation", "PairRecord", "SharpnessReport", "sharpness_of_pairs", "sharpness_report"]
-
 
 @dataclass(frozen=True)
 class PairRecord(Result):

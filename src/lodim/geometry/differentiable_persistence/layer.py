@@ -42,8 +42,6 @@ from lodim.geometry.multiparameter_persistence.multipers_bridge import multipers
 from lodim.geometry.multiparameter_persistence.ranks import RankedFiltration, check_degree, rank_filtration
 from lodim.validation import check_choice, check_in_range, require
 
-__all__ = ["RipsDiagram", "SignedMeasureLayer"]
-
 
 class SignedMeasureLayer(torch.nn.Module):
     """Signed measure of a filtered complex, differentiable in its filtration.
@@ -158,12 +156,8 @@ class RipsDiagram(torch.nn.Module):
         self.degree = check_in_range(degree, "degree", low=0, integer=True)
         self.threshold = threshold
 
-    def forward(self, x: Tensor) -> Float[Tensor, "bars 2"]:
+    def forward(self, x: Float[Tensor, "n_points n_features"]) -> Float[Tensor, "bars 2"]:
         """Return the finite bars.
-
-        Parameters
-        ----------
-        x : Tensor, shape (n_points, n_features)
 
         Raises
         ------

@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from lodim.geometry.differentiable_persistence.layer import SignedMeasureLayer
@@ -41,16 +42,6 @@ from lodim.geometry.multiparameter_persistence.complexes import FilteredComplex
 from lodim.geometry.multiparameter_persistence.measures import SignedMeasure
 from lodim.randomness import torch_generator
 from lodim.validation import ConvergenceWarning, check_choice, check_in_range, require, warn
-
-__all__ = [
-    "TopologicalLoss",
-    "TopologicalRegularizer",
-    "hilbert_volume",
-    "linear",
-    "sm_distance",
-    "tapered",
-    "to_zero",
-]
 
 Functional = Callable[[SignedMeasure], Tensor]
 Function = Callable[[Tensor], Tensor]
@@ -158,7 +149,7 @@ def sm_distance(
     *,
     corner: Any = None,
     seed: int = 0,
-) -> Tensor:
+) -> Float[Tensor, ""]:
     """Transport distance of two signed measures, differentiable in their points.
 
     Parameters
@@ -171,10 +162,6 @@ def sm_distance(
         Where mass that one of them lacks is put. Required if the masses differ.
     seed : int
         Draws the directions in three and more parameters.
-
-    Returns
-    -------
-    Tensor, shape ()
 
     Raises
     ------

@@ -25,8 +25,6 @@ from lodim.results import Result
 from lodim.training import DescentRecipe, DescentRun, descend
 from lodim.validation import check_choice, check_in_range
 
-__all__ = ["PointOptimization", "optimize_points"]
-
 
 @dataclass(frozen=True)
 class PointOptimization(Result):

@@ -13,6 +13,7 @@ hold the estimate with the rounded dimension.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,16 +22,15 @@ from sklearn.base import BaseEstimator, clone
 from lodim.dimension import IntrinsicDimension
 from lodim.geometry.difficulty.formula import Difficulty, TaskGeometry, provided_bias
 from lodim.geometry.difficulty.margin import METHODS, ClassMargin, class_margin
-from lodim.geometry.labelled import read_labelled
+from lodim.geometry.labelled import LabelledEstimator
 from lodim.randomness import derive_seed, root_seed
 from lodim.validation import check_choice, check_in_range
-
-__all__ = ["GeneralizationDifficulty"]
 
 K_NEIGHBOURS = 5
 
 
-class GeneralizationDifficulty(BaseEstimator):
+@dataclass(eq=False, repr=False)
+class GeneralizationDifficulty(LabelledEstimator):
     """Bits of assumptions that a classification task asks of a model beyond its training data.
 
     Parameters
@@ -82,34 +82,16 @@ class GeneralizationDifficulty(BaseEstimator):
     True
     """
 
-    def __init__(
-        self,
-        target_error: Any = 0.01,
-        intrinsic_dim: Any = "mle5",
-        delta: Any = "evt",
-        n_pairs: Any = 4_000_000,
-        k: Any = 2000,
-        n_queries: Any = 10_000,
-        round_dim: Any = True,
-        n_bootstrap: Any = 20,
-        ci: Any = 0.95,
-        random_state: Any = None,
-    ):
-        self.target_error = target_error
-        self.intrinsic_dim = intrinsic_dim
-        self.delta = delta
-        self.n_pairs = n_pairs
-        self.k = k
-        self.n_queries = n_queries
-        self.round_dim = round_dim
-        self.n_bootstrap = n_bootstrap
-        self.ci = ci
-        self.random_state = random_state
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = True
-        return tags
+    target_error: Any = 0.01
+    intrinsic_dim: Any = "mle5"
+    delta: Any = "evt"
+    n_pairs: Any = 4_000_000
+    k: Any = 2000
+    n_queries: Any = 10_000
+    round_dim: Any = True
+    n_bootstrap: Any = 20
+    ci: Any = 0.95
+    random_state: Any = None
 
     def fit(self, X: Any, y: Any) -> GeneralizationDifficulty:
         """Measure the task.
@@ -128,7 +110,7 @@ class GeneralizationDifficulty(BaseEstimator):
         check_in_range(self.target_error, "target_error", low=0.0, high=1.0)
         check_in_range(self.n_bootstrap, "n_bootstrap", low=0, integer=True)
         check_in_range(self.ci, "ci", low=0.0, high=1.0)
-        data, labels, self.classes_ = read_labelled(self, X, y)
+        data, labels, self.classes_ = self._read(X, y)
         seed = root_seed(self.random_state)
         dims = self._dimensions(data, derive_seed(seed, "dimension"))
         deltas = self._margins(data, labels, derive_seed(seed, "margin"))

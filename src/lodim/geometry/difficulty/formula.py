@@ -53,16 +53,6 @@ from scipy.special import gammaln
 from lodim.results import Result
 from lodim.validation import check_in_range
 
-__all__ = [
-    "Difficulty",
-    "TaskGeometry",
-    "combined_task",
-    "difficulty_sweep",
-    "generalization_difficulty",
-    "meta_difficulty",
-    "provided_bias",
-]
-
 Number: TypeAlias = float | int | np.integer[Any] | np.floating[Any]
 LN2, LN10 = math.log(2), math.log(10)
 
@@ -238,14 +228,8 @@ def generalization_difficulty(
     ----------
     eps : float
         Wanted error.
-    n : float
-        Training points.
-    m : float
-        Intrinsic dimension of the inputs.
-    radius : float
-        Largest norm of an input.
-    delta : float
-        Distance between points of different classes.
+    n, m, radius, delta : float
+        Training points, intrinsic dimension of the inputs, largest norm of one, distance between classes.
     n_outputs : float
         D; C - 1 for C classes.
     n_combinations : float

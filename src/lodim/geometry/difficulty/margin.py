@@ -38,8 +38,6 @@ from lodim.randomness import RandomState, as_generator
 from lodim.results import Result
 from lodim.validation import check_choice, check_in_range, check_labels, check_matrix
 
-__all__ = ["ClassMargin", "class_margin"]
-
 METHODS = ("evt", "exact", "sample")
 _CHUNK = 8192  # pairs
 _SHADOW = 32  # directions in which pairs are compared first

@@ -13,8 +13,6 @@ from scipy.special import gammaln
 from lodim.geometry.difficulty.formula import LN2, Difficulty, Number, bits_of
 from lodim.validation import check_in_range
 
-__all__ = ["cartpole_difficulty", "rl_difficulty"]
-
 
 def rl_difficulty(
     obs_dim: Number, act_dim: Number, n: Number = 1e6, delta: Number = 1e-3, eps: Number = 1e-3
@@ -69,10 +67,8 @@ def cartpole_difficulty(
     ----------
     n_observations : int
         T.
-    n : float
-        Steps seen.
-    delta, eps : float
-        Resolution, wanted error.
+    n, delta, eps : float
+        As in :func:`rl_difficulty`.
 
     Raises
     ------

@@ -41,19 +41,6 @@ from lodim.geometry.high_dimensional_kde.kernels import (
 )
 from lodim.neighbors import LogSumExp, TopK, pair_distances, stream_pairs
 
-__all__ = [
-    "MOST_FOR_LOO",
-    "RULES",
-    "Curves",
-    "Points",
-    "carried_over",
-    "classical",
-    "cross_validated",
-    "leave_one_out",
-    "maximise",
-    "survey",
-]
-
 RULES = ("auto", "loo", "nn", "gaussian", "cv", "scott", "silverman")
 MOST_FOR_LOO = 200_000  # distinct rows
 _STEP = 2**0.25  # of the grid: the squared kernel's bandwidths h / sqrt(2) (h / 2) are grid points too
@@ -68,18 +55,14 @@ class Points:
 
     Attributes
     ----------
-    rows : Tensor, shape (n, d)
-    weights : ndarray, shape (n,)
-    uniform : bool
-        Whether all weights are equal.
     queries : int ndarray, shape (n_q,)
         Rows to try bandwidths on.
     scales : ndarray, shape (n,), or None
         Factors of the bandwidth at every point.
     """
 
-    rows: Tensor
-    weights: np.ndarray
+    rows: Float[Tensor, "n d"]
+    weights: Float[np.ndarray, " n"]
     uniform: bool
     kernel: str
     block_size: int
@@ -107,7 +90,6 @@ class Curves:
 
     Attributes
     ----------
-    h : ndarray, shape (n_h,)
     loo : ndarray, shape (n_h,)
         Mean leave-one-out log density.
     y2 : ndarray, shape (n_h,)
@@ -116,7 +98,7 @@ class Curves:
         Root-mean-square distance to the nearest neighbour over sqrt(d) (times the kernel's factor).
     """
 
-    h: np.ndarray
+    h: Float[np.ndarray, " n_h"]
     loo: np.ndarray
     y2: np.ndarray
     h_nn: float
@@ -198,13 +180,7 @@ def _log_density(points: Points, sums: np.ndarray, bandwidths: np.ndarray, total
 def cross_validated(
     points: Points, bandwidths: Float[np.ndarray, " n_h"], rng: np.random.Generator
 ) -> Float[np.ndarray, " n_h"]:
-    """Mean log density of the queries under the points of the other folds, at every bandwidth.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Deals the points into folds.
-    """
+    """Mean log density of the queries under the points of the other folds, at every bandwidth."""
     n = len(points.rows)
     fold = rng.permutation(n) % min(_FOLDS, n)
     sums, total = np.empty((len(points.queries), len(bandwidths))), np.empty(len(points.queries))
@@ -265,8 +241,6 @@ def maximise(curve: Callable[[np.ndarray], np.ndarray], grid: np.ndarray, values
 
     Parameters
     ----------
-    curve : callable
-        Takes bandwidths, returns values.
     grid, values : ndarray, shape (n_h,)
         The curve on an ascending geometric grid; infinities and NaN are no maximum.
     """
@@ -291,12 +265,7 @@ def _highest(values: np.ndarray) -> int:
 
 
 def classical(points: Points, rule: str) -> float:
-    """Scott's or Silverman's rule, in the columns' root mean standard deviation.
-
-    Parameters
-    ----------
-    rule : {"scott", "silverman"}
-    """
+    """Scott's or Silverman's rule, in the columns' root mean standard deviation."""
     n, d = points.n_effective, points.d
     if rule == "silverman":
         n *= (d + 2) / 4

@@ -22,8 +22,6 @@ from lodim.randomness import RandomState, as_generator
 from lodim.results import Result
 from lodim.validation import check_in_range, check_matrix
 
-__all__ = ["EmpiricalPhi", "empirical_phi"]
-
 _MOST_SHARE = 0.1
 _STEPS = 2**0.25  # between rates; the squared kernel's rate is four steps on
 

@@ -39,8 +39,6 @@ from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.results import Result
 from lodim.validation import check_choice, check_in_range, check_labels, check_matrix
 
-__all__ = ["Divergence", "HighDimKDE"]
-
 _HILL_SHARE, _HILL_MOST, _HILL_LEAST = 0.01, 200, 10
 
 
@@ -64,6 +62,7 @@ class Divergence(Result):
         return f"KL = {self.value:.4g} +- {self.se:.2g} nats ({self.n:,} samples)"
 
 
+@dataclass(eq=False, repr=False)
 class HighDimKDE(DensityMixin, BaseEstimator):
     """Kernel density estimate with a bandwidth for many dimensions, and a diagnosis of its values.
 
@@ -126,25 +125,14 @@ class HighDimKDE(DensityMixin, BaseEstimator):
     True
     """
 
-    def __init__(
-        self,
-        bandwidth: Any = "auto",
-        kernel: Any = "gaussian",
-        whiten: Any = None,
-        adaptive: Any = None,
-        n_queries: Any = 2000,
-        block_size: Any = 2048,
-        device: Any = None,
-        random_state: Any = None,
-    ):
-        self.bandwidth = bandwidth
-        self.kernel = kernel
-        self.whiten = whiten
-        self.adaptive = adaptive
-        self.n_queries = n_queries
-        self.block_size = block_size
-        self.device = device
-        self.random_state = random_state
+    bandwidth: Any = "auto"
+    kernel: Any = "gaussian"
+    whiten: Any = None
+    adaptive: Any = None
+    n_queries: Any = 2000
+    block_size: Any = 2048
+    device: Any = None
+    random_state: Any = None
 
     def _check_parameters(self) -> None:
         check_choice(self.kernel, KERNELS, "kernel")
@@ -318,10 +306,6 @@ class HighDimKDE(DensityMixin, BaseEstimator):
         ----------
         X : array-like or Tensor, shape (n_queries, n_features)
             Fresh points: a point of the fit finds itself.
-
-        Returns
-        -------
-        KDERegime
 
         Raises
         ------

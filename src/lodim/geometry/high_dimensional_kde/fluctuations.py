@@ -30,8 +30,6 @@ from lodim.randomness import RandomState, as_generator
 from lodim.results import Result
 from lodim.validation import check_in_range
 
-__all__ = ["Fluctuations", "density_fluctuations"]
-
 _CHUNK = 1 << 22
 _TAIL = 0.05
 

@@ -22,20 +22,6 @@ from torch import Tensor
 from lodim.neighbors import LogSumExp, stream_pairs
 from lodim.neighbors.pair_blocks import choose_dtype
 
-__all__ = [
-    "COMPACT",
-    "KERNELS",
-    "CompactSums",
-    "GibbsMoments",
-    "draw_kernel",
-    "least_bandwidth",
-    "log_norm",
-    "log_sums",
-    "pass_dtype",
-    "rms_radius",
-    "tail_power",
-]
-
 KERNELS = ("gaussian", "exponential", "epanechnikov", "tophat")
 COMPACT = ("epanechnikov", "tophat")
 _TOLERANCE = 1e-3  # largest error of an exponent that rounding of squared distances may make
@@ -184,12 +170,11 @@ class GibbsMoments:
         return z.log() - self._low, self._sums[:, 1] / z**2, entropy, self._sums[:, 3:] / z[:, None]
 
 
-def least_bandwidth(X: Tensor, dtype: torch.dtype, share: float = 1.0) -> float:
+def least_bandwidth(X: Float[Tensor, "n n_features"], dtype: torch.dtype, share: float = 1.0) -> float:
     """Bandwidth below which exponents lose the third digit after the point.
 
     Parameters
     ----------
-    X : Tensor, shape (n, n_features)
     dtype : torch.dtype
         In which squared distances are taken: their error is about ``eps sqrt(d)`` times the squared diameter.
     share : float
@@ -217,7 +202,7 @@ def pass_dtype(X: Tensor, n_q: int, n_r: int, bandwidth: Any) -> torch.dtype:
 
 def log_sums(
     queries: Tensor | np.ndarray,
-    points: Tensor,
+    points: Float[Tensor, "n d"],
     bandwidths: Any,
     *,
     kernel: str,
@@ -231,7 +216,6 @@ def log_sums(
     ----------
     queries : Tensor, shape (n_q, d), or int ndarray, shape (n_q,)
         Points to evaluate at, or rows of ``points`` each of which leaves itself out.
-    points : Tensor, shape (n, d)
     bandwidths : array-like, shape (n_h,)
     weights : ndarray, shape (n,), or None
         None: all equal to 1.

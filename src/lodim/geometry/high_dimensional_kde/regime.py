@@ -22,8 +22,6 @@ from jaxtyping import Float
 from lodim.geometry.high_dimensional_kde.theory import REGIMES, regime_of
 from lodim.results import Result
 
-__all__ = ["MEANING", "KDERegime", "hill_index", "measured_regime"]
-
 MEANING = {
     "clt": "an average over many points: the value means what it says, up to ordinary sampling error",
     "stable": "an average with heavy tails: right in its order of magnitude, but single points move it",

@@ -52,8 +52,6 @@ from scipy.optimize import brentq
 from lodim.results import Result
 from lodim.validation import check_in_range
 
-__all__ = ["REGIMES", "KDETheory", "RegimeMap", "gaussian_phi", "kde_theory", "regime_map", "regime_of"]
-
 REGIMES = ("condensed", "stable", "clt")
 _STEP = 1e-4  # of log(lambda), for the derivative of a phi that comes without one
 _SMALLEST, _LARGEST = 1e-12, 1e12  # rates, in units of the first guess
@@ -243,10 +241,6 @@ def kde_theory(
         Of other data: takes lambda = 1/h^2, returns phi or (phi, phi').
     entropy : float, optional
         With ``phi``: differential entropy of the data over d, for ``kl_per_dim``.
-
-    Returns
-    -------
-    KDETheory
 
     Raises
     ------

@@ -17,8 +17,6 @@ from lodim.randomness import RandomState
 from lodim.results import Result
 from lodim.validation import check_matrix
 
-__all__ = ["DensityRegime", "density_regime"]
-
 
 @dataclass(frozen=True)
 class DensityRegime(Result):
@@ -101,10 +99,6 @@ def density_regime(X: Any, *, n_queries: int = 500, random_state: RandomState = 
     X : array-like or Tensor, shape (n_samples, n_features)
     n_queries : int
         Points to try bandwidths on; a value's cost grows with it.
-
-    Returns
-    -------
-    DensityRegime
 
     Raises
     ------

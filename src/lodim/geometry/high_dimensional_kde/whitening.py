@@ -15,8 +15,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Frame", "check_whiten", "make_frame"]
-
 
 @dataclass(frozen=True)
 class Frame:
@@ -26,7 +24,6 @@ class Frame:
     ----------
     log_det : float
         Log of the factor from densities in the new coordinates to those in the old.
-    centre : ndarray, shape (n_features,), or None
     into : ndarray, shape (n_features, k), or None
         A.
     back : ndarray, shape (k, n_features), or None
@@ -34,7 +31,7 @@ class Frame:
     """
 
     log_det: float = 0.0
-    centre: np.ndarray | None = None
+    centre: Float[np.ndarray, " n_features"] | None = None
     into: np.ndarray | None = None
     back: np.ndarray | None = None
 
@@ -58,12 +55,7 @@ class Frame:
 
 
 def check_whiten(whiten: Any) -> int | None:
-    """Return the k of ``"pca(k)"``, None for the other choices, or say what is wrong.
-
-    Parameters
-    ----------
-    whiten : str or None
-    """
+    """Return the k of ``"pca(k)"``, None for the other choices, or say what is wrong."""
     if whiten is None or whiten in ("diag", "full"):
         return None
     found = re.fullmatch(r"pca\(([1-9]\d*)\)", whiten) if isinstance(whiten, str) else None
@@ -76,10 +68,6 @@ def make_frame(
     whiten: str | None, rows: Float[np.ndarray, "n features"], weights: Float[np.ndarray, " n"]
 ) -> Frame:
     """Return the coordinates for these points.
-
-    Parameters
-    ----------
-    whiten : None, "diag", "full" or "pca(k)"
 
     Raises
     ------

@@ -21,6 +21,7 @@ codensity does not depend on the unit of the points (and carries the gradient of
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -36,8 +37,6 @@ from lodim.geometry.multiparameter_persistence.complexes import (
     too_many_cells,
 )
 from lodim.validation import check_choice, check_in_range
-
-__all__ = ["Bifiltration", "FunctionRips", "at_least_single", "delay_embedding"]
 
 _RELATIVE_BANDWIDTH = 0.2
 _MATRIX = 25  # with a threshold, so many times more pairs than cells may be looked at
@@ -204,6 +203,7 @@ def delay_embedding(series: Any, *, dimension: int = 3, delay: int = 1, stride: 
     return values[rows].reshape(len(rows), -1)
 
 
+@dataclass(eq=False, repr=False)
 class Bifiltration(TransformerMixin, BaseEstimator):
     """Raw objects in, filtered complexes out.
 
@@ -228,26 +228,15 @@ class Bifiltration(TransformerMixin, BaseEstimator):
     complex filtered by 2 parameter(s): 3 of dimension 0, 3 of dimension 1; cliques not listed
     """
 
-    def __init__(
-        self,
-        kind: Any = "rips",
-        density: Any = "kde",
-        bandwidth: Any = None,
-        threshold: Any = None,
-        max_dim: Any = 1,
-        *,
-        mass: Any = 0.1,
-        dimension: Any = 3,
-        delay: Any = 1,
-    ):
-        self.kind = kind
-        self.density = density
-        self.bandwidth = bandwidth
-        self.threshold = threshold
-        self.max_dim = max_dim
-        self.mass = mass
-        self.dimension = dimension
-        self.delay = delay
+    kind: Any = "rips"
+    density: Any = "kde"
+    bandwidth: Any = None
+    threshold: Any = None
+    max_dim: Any = 1
+    _: KW_ONLY
+    mass: Any = 0.1
+    dimension: Any = 3
+    delay: Any = 1
 
     def __sklearn_is_fitted__(self) -> bool:
         return True  # nothing is learned

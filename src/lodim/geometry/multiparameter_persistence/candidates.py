@@ -34,6 +34,7 @@ ours, so that its ``w / delta`` is our ``w / (2 delta)``; images of two paramete
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -45,8 +46,6 @@ from torch import Tensor
 
 from lodim.geometry.multiparameter_persistence.intervals import Boxes, Intervals
 from lodim.validation import check_choice, check_in_range
-
-__all__ = ["OPS", "PHI", "CandidateRepresentation", "combine", "interval_images"]
 
 PHI = ("local_weight", "volume", "rectangle", "landscape", "gaussian", "exponential", "linear")
 OPS = ("sum", "mean", "wmean", "max", "kmax", "lq")
@@ -138,14 +137,18 @@ def _image_block(boxes: Boxes, axes: tuple[Tensor, Tensor], phi: str, delta: flo
 
 
 def combine(
-    images: Tensor, weights: Tensor, op: str = "wmean", power: float = 2.0, *, k: int = 1, q: float = 2.0
+    images: Float[Tensor, "m rows columns"],
+    weights: Float[Tensor, " m"],
+    op: str = "wmean",
+    power: float = 2.0,
+    *,
+    k: int = 1,
+    q: float = 2.0,
 ) -> Float[Tensor, "rows columns"]:
     """Return op over the intervals of their weighted images; zeros for no interval.
 
     Parameters
     ----------
-    images : Tensor, shape (m, rows, columns)
-    weights : Tensor, shape (m,)
     op : str
         One of :data:`OPS`.
     power : float
@@ -180,6 +183,7 @@ def combine(
     return (w * images).topk(rank, dim=0).values[-1]
 
 
+@dataclass(eq=False, repr=False)
 class CandidateRepresentation(TransformerMixin, BaseEstimator):
     """Images of candidate decompositions, as a scikit-learn transformer.
 
@@ -217,30 +221,17 @@ class CandidateRepresentation(TransformerMixin, BaseEstimator):
     [[0.5, 0.5, 0.5], [0.5, 1.0, 0.5], [0.5, 0.5, 0.5]]
     """
 
-    def __init__(
-        self,
-        op: Any = "wmean",
-        weight_power: Any = 2.0,
-        phi: Any = "local_weight",
-        delta: Any = 0.1,
-        resolution: Any = 50,
-        normalize: Any = True,
-        *,
-        degrees: Any = (0, 1),
-        quantile: Any = 0.0,
-        k: Any = 1,
-        q: Any = 2.0,
-    ):
-        self.op = op
-        self.weight_power = weight_power
-        self.phi = phi
-        self.delta = delta
-        self.resolution = resolution
-        self.normalize = normalize
-        self.degrees = degrees
-        self.quantile = quantile
-        self.k = k
-        self.q = q
+    op: Any = "wmean"
+    weight_power: Any = 2.0
+    phi: Any = "local_weight"
+    delta: Any = 0.1
+    resolution: Any = 50
+    normalize: Any = True
+    _: KW_ONLY
+    degrees: Any = (0, 1)
+    quantile: Any = 0.0
+    k: Any = 1
+    q: Any = 2.0
 
     def fit(self, X: Any, y: Any = None) -> CandidateRepresentation:
         """Learn the box of each degree.

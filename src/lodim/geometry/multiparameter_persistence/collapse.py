@@ -20,8 +20,6 @@ import torch
 
 from lodim.geometry.multiparameter_persistence.complexes import FilteredComplex
 
-__all__ = ["collapse_edges"]
-
 
 def collapse_edges(fc: FilteredComplex, *, passes: int = 3) -> FilteredComplex:
     """Return the complex without its dominated edges; only flag complexes have such, others come back as they are.

@@ -30,27 +30,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = [
-    "MAX_CELLS",
-    "FilteredComplex",
-    "cubical_complex",
-    "graph_complex",
-    "simplicial_complex",
-    "too_many_cells",
-]
-
 MAX_CELLS = 2_000_000
 _BLOCK = 1 << 22
 
 
 def too_many_cells(count: int) -> ValueError:
-    """Return the error that says a complex is too large, and what to do.
-
-    Parameters
-    ----------
-    count : int
-        Cells it would have.
-    """
+    """Return the error that says a complex is too large, and what to do."""
     return ValueError(
         f"the complex would have {count:,} cells, and at most {MAX_CELLS:,} are handled: set a threshold on distances, "
         "lower max_dim, or take a subsample of the points"

@@ -14,19 +14,17 @@ candidates). Departure: every parameter is brought to [0, 1] before the lines ar
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
 
 from lodim.geometry.multiparameter_persistence.collapse import collapse_edges
 from lodim.geometry.multiparameter_persistence.complexes import FilteredComplex
 from lodim.geometry.multiparameter_persistence.intervals import Intervals
-from lodim.geometry.multiparameter_persistence.mma import to_unit_box
+from lodim.geometry.multiparameter_persistence.mma import Decomposition, to_unit_box
 from lodim.geometry.multiparameter_persistence.ranks import check_bifiltration
 from lodim.validation import check_in_range, require
-
-__all__ = ["FiberedDecomposition", "barcode"]
 
 
 def barcode(fc: FilteredComplex, values: np.ndarray, degrees: tuple[int, ...]) -> list[np.ndarray]:
@@ -62,7 +60,8 @@ def barcode(fc: FilteredComplex, values: np.ndarray, degrees: tuple[int, ...]) -
     return [bars[bars[:, 1] > bars[:, 0]] for bars in found]
 
 
-class FiberedDecomposition(TransformerMixin, BaseEstimator):
+@dataclass(eq=False, repr=False)
+class FiberedDecomposition(Decomposition):
     """Candidate boxes from barcodes along diagonal lines; needs gudhi, not multipers.
 
     Parameters
@@ -73,34 +72,11 @@ class FiberedDecomposition(TransformerMixin, BaseEstimator):
         Of homology.
     """
 
-    def __init__(self, n_lines: Any = 20, degrees: Any = (0, 1)):
-        self.n_lines = n_lines
-        self.degrees = degrees
+    n_lines: Any = 20
+    degrees: Any = (0, 1)
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return True  # nothing is learned
-
-    def fit(self, X: Any, y: Any = None) -> FiberedDecomposition:
-        """Check the parameters; nothing is learned.
-
-        Parameters
-        ----------
-        X : list of FilteredComplex
-        y : ignored
-        """
+    def _check(self) -> None:
         check_in_range(self.n_lines, "n_lines", low=1, integer=True)
-        return self
-
-    def transform(self, X: Any) -> list[Intervals]:
-        """Collect the candidates of every complex.
-
-        Parameters
-        ----------
-        X : list of FilteredComplex
-            Of two parameters.
-        """
-        self.fit(X)
-        return [self._decompose(fc) for fc in X]
 
     def _decompose(self, fc: FilteredComplex) -> Intervals:
         check_bifiltration(fc, self.degrees)

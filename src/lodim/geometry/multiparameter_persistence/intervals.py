@@ -32,8 +32,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Boxes", "Intervals"]
-
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
@@ -41,23 +39,17 @@ class Boxes:
 
     Attributes
     ----------
-    low, high : Tensor, shape (n_boxes, p)
     owner : int Tensor, shape (n_boxes,)
         Interval that a box belongs to, ascending.
     """
 
-    low: Tensor
-    high: Tensor
+    low: Float[Tensor, "n_boxes p"]
+    high: Float[Tensor, "n_boxes p"]
     owner: Tensor
     n_intervals: int
 
-    def reduce(self, values: Tensor, *, largest: bool = True) -> Tensor:
-        """Return the largest value (or the sum) over the boxes of each interval; -inf (0) where there is none.
-
-        Parameters
-        ----------
-        values : Tensor, shape (n_boxes, ...)
-        """
+    def reduce(self, values: Float[Tensor, "n_boxes ..."], *, largest: bool = True) -> Tensor:
+        """Return the largest value (or the sum) over the boxes of each interval; -inf (0) where there is none."""
         lengths = torch.bincount(self.owner, minlength=self.n_intervals)
         if bool((lengths == 1).all()):
             return values
@@ -184,13 +176,8 @@ class Intervals:
         boxes = self.boxes()
         return boxes.reduce((boxes.high - boxes.low).amin(1)).clamp(min=0)
 
-    def depth(self, x: Tensor) -> Float[Tensor, "m n"]:
-        """Return the depth of points in every interval: how far inside, or minus the distance to it.
-
-        Parameters
-        ----------
-        x : Tensor, shape (n, p)
-        """
+    def depth(self, x: Float[Tensor, "n p"]) -> Float[Tensor, "m n"]:
+        """Return the depth of points in every interval: how far inside, or minus the distance to it."""
         boxes = self.boxes()
         inside = torch.minimum(x[None] - boxes.low[:, None], boxes.high[:, None] - x[None]).amin(2)
         return boxes.reduce(inside)

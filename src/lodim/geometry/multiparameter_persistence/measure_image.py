@@ -15,8 +15,6 @@ from torch import Tensor
 from lodim.geometry.multiparameter_persistence.measures import SignedMeasure
 from lodim.validation import check_in_range
 
-__all__ = ["SignedMeasureImage"]
-
 
 class SignedMeasureImage(torch.nn.Module):
     """Convolution of a signed measure with a Gaussian, at the pixels of a box: ``sum_i w_i exp(-|x - x_i|^2 / (2

@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int, Num
 from torch import Tensor
 
 from lodim.geometry.multiparameter_persistence.complexes import FilteredComplex
@@ -40,15 +41,6 @@ from lodim.geometry.multiparameter_persistence.multipers_bridge import multipers
 from lodim.geometry.multiparameter_persistence.ranks import RankedFiltration, check_degree, rank_filtration
 from lodim.geometry.multiparameter_persistence.slices import forest_edges, slice_bars
 from lodim.validation import check_choice
-
-__all__ = [
-    "SignedMeasure",
-    "euler_signed_measure",
-    "hilbert_function",
-    "hilbert_signed_measure",
-    "integrate",
-    "moebius_inversion",
-]
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,17 +170,13 @@ def hilbert_signed_measure(fc: FilteredComplex, degree: int = 0, *, grid: Any = 
     return _read(fc, ranked, hilbert_ranks(fc, ranked, degree))
 
 
-def integrate(measure: SignedMeasure, grid: Any) -> np.ndarray:
+def integrate(measure: SignedMeasure, grid: Any) -> Int[np.ndarray, "*grid"]:
     """Return ``mu {points <= g}`` at every point g of a grid: the function the measure is the inversion of.
 
     Parameters
     ----------
     grid : sequence of array-like, shapes (n_k,)
         Ascending coordinates, one array a parameter.
-
-    Returns
-    -------
-    int ndarray, shape (n_1, ..., n_p)
     """
     points = measure.points.detach().cpu().numpy()
     axes = [np.asarray(axis, dtype=points.dtype) for axis in grid]
@@ -204,13 +192,8 @@ def integrate(measure: SignedMeasure, grid: Any) -> np.ndarray:
     return cells.round().astype(np.int64)
 
 
-def moebius_inversion(values: np.ndarray) -> np.ndarray:
-    """Return the weights whose cumulative sums over all axes are ``values``.
-
-    Parameters
-    ----------
-    values : ndarray, shape (n_1, ..., n_p)
-    """
+def moebius_inversion(values: Num[np.ndarray, "*grid"]) -> Num[np.ndarray, "*grid"]:
+    """Return the weights whose cumulative sums over all axes are ``values``."""
     weights = np.asarray(values)
     for k in range(weights.ndim):
         weights = np.diff(weights, axis=k, prepend=0)

@@ -15,6 +15,7 @@ take minutes; multipers' own collapse needs further libraries.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,6 @@ from lodim.geometry.multiparameter_persistence.intervals import Intervals
 from lodim.geometry.multiparameter_persistence.multipers_bridge import require_multipers, simplex_tree
 from lodim.geometry.multiparameter_persistence.ranks import check_bifiltration
 from lodim.validation import check_in_range
-
-__all__ = ["MMADecomposition", "to_unit_box"]
 
 _SMALLEST_ERROR = 1e-3  # below, the number of lines grows past what multipers' recursion survives
 
@@ -48,7 +47,43 @@ def to_unit_box(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return (values - low) / side, low, side
 
 
-class MMADecomposition(TransformerMixin, BaseEstimator):
+class Decomposition(TransformerMixin, BaseEstimator):
+    """A way from complexes to candidate intervals, one complex at a time."""
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True  # nothing is learned
+
+    def fit(self, X: Any, y: Any = None) -> Any:
+        """Check the parameters; nothing is learned.
+
+        Parameters
+        ----------
+        X : list of FilteredComplex
+        y : ignored
+        """
+        self._check()
+        return self
+
+    def transform(self, X: Any) -> list[Intervals]:
+        """Collect the candidates of every complex.
+
+        Parameters
+        ----------
+        X : list of FilteredComplex
+            Of two parameters.
+        """
+        self._check()
+        return [self._decompose(fc) for fc in X]
+
+    def _check(self) -> None:
+        raise NotImplementedError
+
+    def _decompose(self, fc: FilteredComplex) -> Intervals:
+        raise NotImplementedError
+
+
+@dataclass(eq=False, repr=False)
+class MMADecomposition(Decomposition):
     """Candidate intervals of two-parameter modules, by multipers.
 
     Parameters
@@ -64,35 +99,12 @@ class MMADecomposition(TransformerMixin, BaseEstimator):
         Without multipers 2.3 (extra ``topology``); :class:`FiberedDecomposition` does without.
     """
 
-    def __init__(self, max_error: Any = 0.01, degrees: Any = (0, 1)):
-        self.max_error = max_error
-        self.degrees = degrees
+    max_error: Any = 0.01
+    degrees: Any = (0, 1)
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return True  # nothing is learned
-
-    def fit(self, X: Any, y: Any = None) -> MMADecomposition:
-        """Check the parameters; nothing is learned.
-
-        Parameters
-        ----------
-        X : list of FilteredComplex
-        y : ignored
-        """
+    def _check(self) -> None:
         check_in_range(self.max_error, "max_error", low=_SMALLEST_ERROR, high=1)
         require_multipers()
-        return self
-
-    def transform(self, X: Any) -> list[Intervals]:
-        """Decompose every complex.
-
-        Parameters
-        ----------
-        X : list of FilteredComplex
-            Of two parameters.
-        """
-        self.fit(X)
-        return [self._decompose(fc) for fc in X]
 
     def _decompose(self, fc: FilteredComplex) -> Intervals:
         check_bifiltration(fc, self.degrees)

@@ -14,8 +14,6 @@ from lodim.geometry.multiparameter_persistence.complexes import FilteredComplex
 from lodim.geometry.multiparameter_persistence.ranks import RankedFiltration, check_degree
 from lodim.validation import require
 
-__all__ = ["multipers_hilbert", "multipers_rank", "require_multipers", "simplex_tree"]
-
 
 def require_multipers() -> Any:
     """Return multipers, or say which versions are known to work.
@@ -53,12 +51,7 @@ def simplex_tree(fc: FilteredComplex, values: np.ndarray, degree: int) -> Any:
 
 
 def multipers_hilbert(fc: FilteredComplex, grid: Any, degree: int) -> np.ndarray:
-    """Return the Hilbert function on a grid by multipers; grades are rounded up onto the grid here, not there.
-
-    Parameters
-    ----------
-    grid : pair of array-like
-    """
+    """Return the Hilbert function on a grid by multipers; grades are rounded up onto the grid here, not there."""
     check_degree(fc, degree)
     full = fc.expand()
     values = full.filtration.detach().cpu().numpy()

@@ -12,6 +12,7 @@ Gaussian. :class:`PersistenceImage` is the one-parameter baseline: bars (b, d) o
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,6 @@ from lodim.geometry.multiparameter_persistence.measures import SignedMeasure, hi
 from lodim.geometry.multiparameter_persistence.mma import MMADecomposition
 from lodim.randomness import as_generator
 from lodim.validation import check_choice, check_in_range, require
-
-__all__ = ["MultiparameterPersistence", "PersistenceImage", "perturbation_stability"]
 
 Images = Float[np.ndarray, "n n_degrees rows columns"]
 
@@ -82,6 +81,7 @@ class _MeasureImages:
         return out
 
 
+@dataclass(eq=False, repr=False)
 class MultiparameterPersistence(TransformerMixin, BaseEstimator):
     """Stable topological features of point clouds, graphs, images or time series.
 
@@ -115,40 +115,22 @@ class MultiparameterPersistence(TransformerMixin, BaseEstimator):
         The fitted last step.
     """
 
-    def __init__(
-        self,
-        kind: Any = "rips",
-        density: Any = "kde",
-        bandwidth: Any = None,
-        threshold: Any = None,
-        method: Any = "mma",
-        degrees: Any = (0, 1),
-        *,
-        max_error: Any = 0.01,
-        n_lines: Any = 20,
-        grid: Any = None,
-        op: Any = "wmean",
-        weight_power: Any = 2.0,
-        phi: Any = "local_weight",
-        delta: Any = 0.1,
-        resolution: Any = 20,
-        flatten: Any = True,
-    ):
-        self.kind = kind
-        self.density = density
-        self.bandwidth = bandwidth
-        self.threshold = threshold
-        self.method = method
-        self.degrees = degrees
-        self.max_error = max_error
-        self.n_lines = n_lines
-        self.grid = grid
-        self.op = op
-        self.weight_power = weight_power
-        self.phi = phi
-        self.delta = delta
-        self.resolution = resolution
-        self.flatten = flatten
+    kind: Any = "rips"
+    density: Any = "kde"
+    bandwidth: Any = None
+    threshold: Any = None
+    method: Any = "mma"
+    degrees: Any = (0, 1)
+    _: KW_ONLY
+    max_error: Any = 0.01
+    n_lines: Any = 20
+    grid: Any = None
+    op: Any = "wmean"
+    weight_power: Any = 2.0
+    phi: Any = "local_weight"
+    delta: Any = 0.1
+    resolution: Any = 20
+    flatten: Any = True
 
     def decompose(self, X: Any) -> list[Any]:
         """Return what the last step takes: candidate intervals, or the Hilbert measures of every degree.
@@ -224,6 +206,7 @@ class MultiparameterPersistence(TransformerMixin, BaseEstimator):
         return _flat(images) if self.flatten else images
 
 
+@dataclass(eq=False, repr=False)
 class PersistenceImage(TransformerMixin, BaseEstimator):
     """One-parameter persistence images of point clouds: the baseline.
 
@@ -243,19 +226,11 @@ class PersistenceImage(TransformerMixin, BaseEstimator):
         Corners of the range of (birth, length) for each degree.
     """
 
-    def __init__(
-        self,
-        degrees: Any = (0, 1),
-        resolution: Any = 20,
-        bandwidth: Any = 0.1,
-        weight_power: Any = 1.0,
-        flatten: Any = True,
-    ):
-        self.degrees = degrees
-        self.resolution = resolution
-        self.bandwidth = bandwidth
-        self.weight_power = weight_power
-        self.flatten = flatten
+    degrees: Any = (0, 1)
+    resolution: Any = 20
+    bandwidth: Any = 0.1
+    weight_power: Any = 1.0
+    flatten: Any = True
 
     def _bars(self, X: Any) -> list[list[np.ndarray]]:
         ripser = require("gudhi.sklearn.rips_persistence", "topology").RipsPersistence

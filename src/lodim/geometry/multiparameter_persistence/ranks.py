@@ -12,13 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lodim.geometry.multiparameter_persistence.complexes import FilteredComplex
 from lodim.validation import check_in_range
-
-__all__ = ["RankedFiltration", "check_bifiltration", "check_degree", "rank_filtration"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +42,8 @@ class RankedFiltration:
         """Number of different values of each parameter."""
         return tuple(len(cells) for cells in self.cells_of)
 
-    def look_up(self, filtration: Tensor, ranks: Int[np.ndarray, "m p"]) -> Tensor:
-        """Return the values at the given ranks, differentiable in ``filtration``.
-
-        Parameters
-        ----------
-        filtration : Tensor, shape (n_cells, p)
-        """
+    def look_up(self, filtration: Float[Tensor, "n_cells p"], ranks: Int[np.ndarray, "m p"]) -> Tensor:
+        """Return the values at the given ranks, differentiable in ``filtration``."""
         rows = np.stack([cells[ranks[:, k]] for k, cells in enumerate(self.cells_of)], 1)
         return filtration.gather(0, torch.from_numpy(rows).to(filtration.device))
 

@@ -18,8 +18,6 @@ from jaxtyping import Int, Shaped
 from lodim.geometry.multiparameter_persistence.complexes import FilteredComplex
 from lodim.validation import require
 
-__all__ = ["forest_edges", "slice_bars"]
-
 Triple = tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"], Shaped[np.ndarray, " m"]]
 
 

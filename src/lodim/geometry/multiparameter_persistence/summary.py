@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.cluster.hierarchy import DisjointSet
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from scipy.spatial.distance import cdist
@@ -34,8 +35,6 @@ from scipy.spatial.distance import cdist
 from lodim.randomness import as_generator
 from lodim.results import Result
 from lodim.validation import check_in_range, check_matrix, require
-
-__all__ = ["TopologySummary", "topology_summary"]
 
 _WITHIN = (4.0, 3.0, 2.0)
 _APART, _SHARE = 3.0, 0.05
@@ -105,20 +104,14 @@ def _components(distance: np.ndarray, core: np.ndarray) -> tuple[int, list[float
 
 def _merging_heights(tree: Any, label: np.ndarray, large: np.ndarray) -> list[float]:
     """Heights at which the large components become one, highest first."""
-    parent, holds = np.arange(label.max() + 1), np.zeros(label.max() + 1, dtype=bool)
-    holds[large] = True
+    joined, holds = DisjointSet(range(label.max() + 1)), np.isin(np.arange(label.max() + 1), large)
     heights = []
     for e in np.argsort(tree.data, kind="stable"):
-        u, v = label[tree.row[e]], label[tree.col[e]]
-        while parent[u] != u:
-            u = parent[u]
-        while parent[v] != v:
-            v = parent[v]
-        if u != v:
+        u, v = (joined[int(label[end[e]])] for end in (tree.row, tree.col))
+        if joined.merge(u, v):
             if holds[u] and holds[v]:
                 heights.append(float(tree.data[e]))
-            parent[u] = v
-            holds[v] |= holds[u]
+            holds[joined[u]] = holds[u] | holds[v]
     return heights[::-1]
 
 

@@ -23,19 +23,11 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from lodim.randomness import as_generator
 from lodim.validation import check_choice, check_in_range, check_matrix
-
-__all__ = [
-    "Basis",
-    "leverage_scores",
-    "metric_scores",
-    "orthonormal_basis",
-    "sketched_leverage",
-    "weighted_gram",
-]
 
 BLOCK = 16_384
 RANK_TOL = 1e-10
@@ -76,11 +68,6 @@ def row_numbers(rows: Any, n: int, name: str, device: Any) -> Tensor:
     Parameters
     ----------
     rows : array-like of int or of bool
-    n : int
-        Rows that there are.
-    name : str
-        How messages call it.
-    device : torch.device
 
     Raises
     ------
@@ -105,12 +92,7 @@ def row_numbers(rows: Any, n: int, name: str, device: Any) -> Tensor:
 
 
 def like(values: Tensor, A: Any) -> Any:
-    """Return values as the input came: tensors for a tensor, NumPy arrays otherwise.
-
-    Parameters
-    ----------
-    A : array-like or Tensor
-    """
+    """Return values as the input came: tensors for a tensor, NumPy arrays otherwise."""
     return values if isinstance(A, Tensor) else values.cpu().numpy()
 
 
@@ -127,13 +109,12 @@ class Basis:
     ----------
     Q : Tensor, shape (n, rank)
         Orthonormal columns; a zero row of A is a zero row here.
-    T : Tensor, shape (rank, d)
     dropped : float
         Largest part of a column, over its length, that counted as dependence on the others.
     """
 
     Q: Tensor
-    T: Tensor
+    T: Float[Tensor, "rank d"]
     dropped: float = 0.0
 
     @property
@@ -141,7 +122,7 @@ class Basis:
         """Number of columns of Q."""
         return self.Q.shape[1]
 
-    def coefficients(self, z: Tensor, n_counted: int | None = None) -> Tensor:
+    def coefficients(self, z: Float[Tensor, " rank"], n_counted: int | None = None) -> Tensor:
         """The shortest x with ``A x = Q z``.
 
         Columns of T are as long as those of A, and are brought to one length before anything is inverted, so that units
@@ -149,7 +130,6 @@ class Basis:
 
         Parameters
         ----------
-        z : Tensor, shape (rank,)
         n_counted : int, optional
             Leading coordinates that count in the length of x: all, or all but the last (an intercept).
         """
@@ -203,13 +183,8 @@ def _shortest_by_row_space(
     return x
 
 
-def column_lengths(A: Tensor) -> Tensor:
-    """Euclidean lengths of the columns, one for zero columns, whatever squares would leave the range of floats.
-
-    Parameters
-    ----------
-    A : Tensor, shape (n, d)
-    """
+def column_lengths(A: Float[Tensor, "n d"]) -> Tensor:
+    """Euclidean lengths of the columns, one for zero columns, whatever squares would leave the range of floats."""
     length = torch.linalg.vector_norm(A, dim=0)
     if not bool(((length > _SMALL) & (length < 1 / _SMALL)).all()):
         top = torch.linalg.vector_norm(A, math.inf, dim=0)
@@ -219,12 +194,7 @@ def column_lengths(A: Tensor) -> Tensor:
 
 
 def stacked_r(blocks: Iterator[Tensor]) -> Tensor:
-    """R of the QR factorisation of blocks of rows that come one after the other.
-
-    Parameters
-    ----------
-    blocks : iterator of Tensor, shape (any, d)
-    """
+    """R of the QR factorisation of blocks of rows that come one after the other."""
     R = None
     for block in blocks:
         R = torch.linalg.qr(block if R is None else torch.cat((R, block)), mode="r")[1]
@@ -275,13 +245,8 @@ def orthonormal_basis(A: Tensor) -> Basis:
     return Basis(Q, T, dropped)
 
 
-def with_column(basis: Basis, b: Tensor) -> Tensor:
-    """Orthonormal basis of ``[A b]`` from that of A; without a column more where b depends on A.
-
-    Parameters
-    ----------
-    b : Tensor, shape (n,)
-    """
+def with_column(basis: Basis, b: Float[Tensor, " n"]) -> Tensor:
+    """Orthonormal basis of ``[A b]`` from that of A; without a column more where b depends on A."""
     Q, size = basis.Q, float(torch.linalg.vector_norm(b))
     if not size:
         return Q
@@ -292,12 +257,11 @@ def with_column(basis: Basis, b: Tensor) -> Tensor:
     return torch.cat((Q, rest[:, None] / left), 1) if left > RANK_TOL else Q
 
 
-def weighted_gram(Q: Tensor, h: Tensor | None = None) -> Tensor:
+def weighted_gram(Q: Float[Tensor, "n r"], h: Tensor | None = None) -> Tensor:
     """``Q^T diag(h) Q``, by blocks of rows.
 
     Parameters
     ----------
-    Q : Tensor, shape (n, r)
     h : Tensor, shape (n,), optional
         Ones when None.
     """
@@ -308,12 +272,11 @@ def weighted_gram(Q: Tensor, h: Tensor | None = None) -> Tensor:
     return gram
 
 
-def metric_scores(Q: Tensor, gram: Tensor) -> Tensor:
+def metric_scores(Q: Float[Tensor, "n r"], gram: Tensor) -> Tensor:
     """``q_i^T gram^{-1} q_i`` for every row, by blocks of rows.
 
     Parameters
     ----------
-    Q : Tensor, shape (n, r)
     gram : Tensor, shape (r, r)
         Positive definite.
     """
@@ -324,7 +287,7 @@ def metric_scores(Q: Tensor, gram: Tensor) -> Tensor:
 
 def sketched_leverage(
     A: Any, *, n_buckets: int | None = None, k: int = 16, random_state: Any = None
-) -> np.ndarray:
+) -> Float[np.ndarray, " n"]:
     """Estimate leverage scores in one pass over the non-zeros and one product with k columns.
 
     Parameters
@@ -335,11 +298,6 @@ def sketched_leverage(
         Rows of the CountSketch; ``4 d^2`` (never more than n) when None.
     k : int
         Columns of the Gaussian map; the relative standard error of a score is about ``sqrt(2 / k)``.
-    random_state : int, Generator or None
-
-    Returns
-    -------
-    ndarray, shape (n,)
 
     Raises
     ------

@@ -22,8 +22,6 @@ from lodim.randomness import as_generator
 from lodim.results import Result
 from lodim.validation import check_in_range
 
-__all__ = ["Distortion", "embedding_distortion"]
-
 
 @dataclass(frozen=True)
 class Distortion(Result):
@@ -111,10 +109,6 @@ def embedding_distortion(
     directions : array-like, shape (k, d), optional
         More x to try, e.g. a regression's solution with -1 for the target; counted as ``extreme``.
     random_state : int, Generator or None
-
-    Returns
-    -------
-    Distortion
 
     Raises
     ------

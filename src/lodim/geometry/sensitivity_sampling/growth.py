@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from lodim.geometry.sensitivity_sampling.lewis import check_p
 from lodim.geometry.sensitivity_sampling.sensitivities import total_sensitivity
@@ -26,12 +27,12 @@ from lodim.randomness import as_generator, derive_seed, root_seed
 from lodim.results import Result
 from lodim.validation import check_choice, check_in_range
 
-__all__ = ["FAMILIES", "SensitivityGrowth", "sensitivity_growth", "structured_matrix"]
-
 FAMILIES = ("gaussian", "polynomial", "sparse")
 
 
-def structured_matrix(family: str, n: int, d: int, *, rank: int = 2, random_state: Any = None) -> np.ndarray:
+def structured_matrix(
+    family: str, n: int, d: int, *, rank: int = 2, random_state: Any = None
+) -> Float[np.ndarray, "n d"]:
     """A matrix of a family whose total sensitivity is known to grow in a certain way.
 
     Parameters
@@ -43,10 +44,6 @@ def structured_matrix(family: str, n: int, d: int, *, rank: int = 2, random_stat
     rank : int
         Gaussian columns of ``"sparse"``.
     random_state : int, Generator or None
-
-    Returns
-    -------
-    ndarray, shape (n, d)
     """
     check_choice(family, FAMILIES, "family")
     check_in_range(d, "d", low=1, integer=True)

@@ -39,6 +39,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from lodim.geometry.sensitivity_sampling.basis import (
@@ -49,8 +50,6 @@ from lodim.geometry.sensitivity_sampling.basis import (
     weighted_gram,
 )
 from lodim.validation import ConvergenceWarning, check_in_range, warn
-
-__all__ = ["LewisWeights", "lewis_weights"]
 
 
 @dataclass(frozen=True)
@@ -85,12 +84,6 @@ class LewisWeights:
 def check_p(p: Any, *, low: float = 0.0) -> float:
     """Return p as a float, if it is a finite positive number.
 
-    Parameters
-    ----------
-    p : float
-    low : float
-        Least value that will do.
-
     Raises
     ------
     ValueError
@@ -104,12 +97,11 @@ def check_p(p: Any, *, low: float = 0.0) -> float:
     return float(p)
 
 
-def fixed_point(Q: Tensor, p: float, max_iter: int = 30, tol: float = 1e-3) -> LewisWeights:
+def fixed_point(Q: Float[Tensor, "n r"], p: float, max_iter: int = 30, tol: float = 1e-3) -> LewisWeights:
     """Lewis weights of an orthonormal basis.
 
     Parameters
     ----------
-    Q : Tensor, shape (n, r)
     tol : float
         Of the residual.
     """

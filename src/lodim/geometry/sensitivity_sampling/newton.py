@@ -21,11 +21,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from lodim.geometry.sensitivity_sampling.basis import weighted_gram
-
-__all__ = ["Minimum", "median_by_steps", "median_regression", "minimize"]
 
 _BUDGET = 4_000_000  # numbers in one temporary array
 _FINAL = 1e-13  # of the squared Newton decrement, over the objective
@@ -40,14 +39,13 @@ class Minimum:
 
     Attributes
     ----------
-    z : Tensor, shape (n_problems, r)
     value : Tensor, shape (n_problems,)
         ``||C z - b||_p^p``, without smoothing.
     decrement : float
         Largest squared Newton decrement over objective at the last smoothing; zero at the optimum.
     """
 
-    z: Tensor
+    z: Float[Tensor, "n_problems r"]
     value: Tensor
     decrement: float
     n_steps: int
@@ -159,10 +157,10 @@ def _descend(
 def minimize(
     C: Tensor,
     p: float,
-    start: Tensor,
+    start: Float[Tensor, "n_problems r"],
     *,
-    target: Tensor | None = None,
-    normals: Tensor | None = None,
+    target: Float[Tensor, " m"] | None = None,
+    normals: Float[Tensor, "n_problems r"] | None = None,
     max_steps: int = 60,
 ) -> Minimum:
     """Minimise ``||C z - target||_p^p`` from ``start``, subject to ``<normals_k, z> = <normals_k, start_k>``.
@@ -171,11 +169,6 @@ def minimize(
     ----------
     C : Tensor, shape (m, r)
         Of full column rank.
-    start : Tensor, shape (n_problems, r)
-    target : Tensor, shape (m,), optional
-    normals : Tensor, shape (n_problems, r), optional
-    max_steps : int
-        Per level of smoothing.
     """
 
     inside = None if normals is None else _inside(normals)
@@ -219,8 +212,6 @@ def median_by_steps(
         Residuals at z = 0.
     levels : sequence of float
         eps in units of the mean residual, falling.
-    max_steps : int
-        Per level.
     tol : float
         Squared decrement over objective at which a level ends.
     """
@@ -249,7 +240,7 @@ def median_by_steps(
         yield size * z, dual
 
 
-def median_regression(C: np.ndarray, b: np.ndarray) -> np.ndarray:
+def median_regression(C: Float[np.ndarray, "m r"], b: np.ndarray) -> np.ndarray:
     """Minimiser of ``||C z - b||_1`` by linear programming (HiGHS), from the dual, which has only r equations.
 
     ``max <b, y>`` over ``C^T y = 0``, ``|y_j| <= 1``; the multipliers of the equations are ``-z``. The solver's
@@ -257,7 +248,6 @@ def median_regression(C: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    C : ndarray, shape (m, r)
     b : ndarray, shape (m,)
         Best with what least squares explain already taken off.
 

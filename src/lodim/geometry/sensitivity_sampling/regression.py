@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -35,8 +36,6 @@ from lodim.geometry.sensitivity_sampling.newton import median_by_steps, median_r
 from lodim.geometry.sensitivity_sampling.sampling import LpSampler
 from lodim.validation import ConvergenceWarning, check_in_range, check_labels, check_matrix, warn
 
-__all__ = ["LpRegression", "lower_bound", "solve"]
-
 _MAX_PROGRAM = 3000  # rows up to which the l_1 problem goes to linear programming
 _EXACT_FIT = 1e-13  # residuals over the size of the terms that they are left from
 _ROUNDING = 1e-13  # of a column of unit length
@@ -44,13 +43,11 @@ _TYPICAL = 500  # rows that typical values are medians of
 _LEVELS = (1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
-def solve(A: Tensor, b: Tensor, p: float, n_counted: int | None = None) -> Tensor:
+def solve(A: Float[Tensor, "m d"], b: Float[Tensor, " m"], p: float, n_counted: int | None = None) -> Tensor:
     """Shortest x that minimises ``||A x - b||_p``; for p < 1 a local minimum.
 
     Parameters
     ----------
-    A : Tensor, shape (m, d)
-    b : Tensor, shape (m,)
     n_counted : int, optional
         Leading entries of x that count in its length: all, or all but the last (an intercept).
 
@@ -88,12 +85,11 @@ def _median(Q: Tensor, r: Tensor) -> Tensor:
     return z
 
 
-def norm(r: Tensor, p: float) -> float:
+def norm(r: Float[Tensor, " n"], p: float) -> float:
     """``||r||_p``, safe from overflow.
 
     Parameters
     ----------
-    r : Tensor, shape (n,)
     p : float
         ``inf`` for the largest entry.
     """
@@ -169,15 +165,13 @@ class _Design:
     Attributes
     ----------
     A : Tensor, shape (n, n_features + 1) or (n, n_features)
-    b : Tensor, shape (n,)
-    centre : Tensor, shape (n_features,)
     largest : Tensor, shape (n_features + 1,) or (n_features,)
         Largest entry of every column of A.
     """
 
     A: Tensor
-    b: Tensor
-    centre: Tensor
+    b: Float[Tensor, " n"]
+    centre: Float[Tensor, " n_features"]
     centre_b: float
     largest: Tensor
 
@@ -195,6 +189,7 @@ def _design(X: Tensor, y: Tensor, fit_intercept: bool) -> _Design:
     return _Design(X, y, centre, centre_b, torch.maximum(high, -low))
 
 
+@dataclass(eq=False, repr=False)
 class LpRegression(RegressorMixin, BaseEstimator):
     """Linear regression in the l_p norm, solved on few weighted rows, with a bound on what that cost.
 
@@ -241,21 +236,12 @@ class LpRegression(RegressorMixin, BaseEstimator):
     (True, [1.0, 2.0, 3.0, 4.0, 5.0])
     """
 
-    def __init__(
-        self,
-        p: Any = 1.0,
-        n_rows: Any = None,
-        tol: Any = None,
-        rule: Any = "lewis",
-        fit_intercept: Any = True,
-        random_state: Any = None,
-    ):
-        self.p = p
-        self.n_rows = n_rows
-        self.tol = tol
-        self.rule = rule
-        self.fit_intercept = fit_intercept
-        self.random_state = random_state
+    p: Any = 1.0
+    n_rows: Any = None
+    tol: Any = None
+    rule: Any = "lewis"
+    fit_intercept: Any = True
+    random_state: Any = None
 
     def fit(self, X: Any, y: Any) -> LpRegression:
         """Sample rows of ``[X 1 y]``, solve on them, certify on all.
@@ -353,16 +339,12 @@ class LpRegression(RegressorMixin, BaseEstimator):
                 f"residuals of {residual:.2g}: subtract a typical value from each column before fitting"
             )
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any) -> Float[np.ndarray, " n_samples"]:
         """``X coef + intercept``.
 
         Parameters
         ----------
         X : array-like or Tensor, shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray, shape (n_samples,)
         """
         check_is_fitted(self)
         plain = X.detach().cpu().numpy() if isinstance(X, Tensor) else X

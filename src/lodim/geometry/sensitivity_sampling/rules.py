@@ -29,6 +29,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 from torch import Tensor
 
 from lodim.geometry.sensitivity_sampling.lewis import check_p, fixed_point
@@ -36,19 +37,18 @@ from lodim.geometry.sensitivity_sampling.sensitivities import basis_sensitivitie
 from lodim.results import Result
 from lodim.validation import check_choice, check_in_range
 
-__all__ = ["REPEATED", "RULES", "SampleSize", "rule_scores", "sample_size", "schedule"]
-
 RULES = ("uniform", "leverage", "sensitivity", "root_leverage", "combined", "lewis", "augmented")
 REPEATED = ("root_leverage", "combined")
 _CLOSE = 1.5
 
 
-def rule_scores(Q: Tensor, p: float, rule: str, sensitivities: str, rng: np.random.Generator) -> Tensor:
+def rule_scores(
+    Q: Float[Tensor, "n r"], p: float, rule: str, sensitivities: str, rng: np.random.Generator
+) -> Tensor:
     """Scores of the rows of an orthonormal basis, see the module's table; zero for zero rows.
 
     Parameters
     ----------
-    Q : Tensor, shape (n, r)
     rule : str
         One of :data:`RULES`.
     sensitivities : {"bound", "exact", "sketch"}
@@ -77,8 +77,6 @@ def schedule(n: int, m: int, p: float, rule: str, n_rounds: str | int = "auto") 
 
     Parameters
     ----------
-    n, m : int
-        Rows given and wanted.
     n_rounds : "auto" or int
         A number overrides the rule's own: sizes are then geometric between n and m.
     """

@@ -31,6 +31,7 @@ stream are merged and reduced in a binary tree (``partial_fit``).
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -48,14 +49,13 @@ from lodim.geometry.sensitivity_sampling.stream import MergeReduce
 from lodim.randomness import derive_seed, root_seed
 from lodim.validation import check_choice, check_fraction, check_in_range
 
-__all__ = ["LpSampler"]
-
 
 def default_size(rank: int) -> int:
     """``20 r log(r + 1)`` rows."""
     return max(1, math.ceil(20 * rank * math.log(rank + 1)))
 
 
+@dataclass(eq=False, repr=False)
 class LpSampler(BaseEstimator):
     """Few weighted rows that stand for a tall matrix in every ``||A x||_p``.
 
@@ -104,25 +104,14 @@ class LpSampler(BaseEstimator):
     True
     """
 
-    def __init__(
-        self,
-        p: Any = 1.0,
-        n_rows: Any = None,
-        eps: Any = None,
-        rule: Any = "lewis",
-        uniform_mix: Any = 0.1,
-        n_rounds: Any = "auto",
-        sensitivities: Any = "bound",
-        random_state: Any = None,
-    ):
-        self.p = p
-        self.n_rows = n_rows
-        self.eps = eps
-        self.rule = rule
-        self.uniform_mix = uniform_mix
-        self.n_rounds = n_rounds
-        self.sensitivities = sensitivities
-        self.random_state = random_state
+    p: Any = 1.0
+    n_rows: Any = None
+    eps: Any = None
+    rule: Any = "lewis"
+    uniform_mix: Any = 0.1
+    n_rounds: Any = "auto"
+    sensitivities: Any = "bound"
+    random_state: Any = None
 
     def fit(self, A: Any, y: Any = None) -> LpSampler:
         """Measure the scores of all rows.

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from lodim.geometry.sensitivity_sampling.basis import as_matrix, like, orthonormal_basis, row_numbers
@@ -32,8 +33,6 @@ from lodim.geometry.sensitivity_sampling.lewis import LewisWeights, check_p, fix
 from lodim.geometry.sensitivity_sampling.newton import minimize
 from lodim.randomness import as_generator
 from lodim.validation import ConvergenceWarning, check_choice, check_in_range, warn
-
-__all__ = ["TotalSensitivity", "keep_probabilities", "lp_sensitivities", "total_sensitivity"]
 
 METHODS = ("bound", "exact", "sketch")
 MAX_EXACT = 2000
@@ -70,13 +69,12 @@ def keep_probabilities(scores: Tensor, m: int | float) -> Tensor:
 
 
 def lewis_sketch(
-    Q: Tensor, lewis: LewisWeights, rng: np.random.Generator, factor: float | int = 20
+    Q: Float[Tensor, "n r"], lewis: LewisWeights, rng: np.random.Generator, factor: float | int = 20
 ) -> Tensor:
     """Rows of Q kept with probabilities by Lewis weights, rescaled so that ``||S Q z||_p^p`` is unbiased.
 
     Parameters
     ----------
-    Q : Tensor, shape (n, r)
     factor : float
         ``factor * r log(r + 1)`` rows are expected; Q itself where it has no more.
     """
@@ -89,12 +87,11 @@ def lewis_sketch(
     return Q[keep] / q[keep, None] ** (1 / lewis.p)
 
 
-def shares(C: Tensor, rows: Tensor, p: float) -> Tensor:
+def shares(C: Float[Tensor, "m r"], rows: Tensor, p: float) -> Tensor:
     """``max_z |<row, z>|^p / ||C z||_p^p`` of every row, by Newton's method in batches.
 
     Parameters
     ----------
-    C : Tensor, shape (m, r)
     rows : Tensor, shape (k, r)
         Zero rows have share zero.
     p : float
@@ -145,19 +142,9 @@ def _by_linear_programs(Q: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def basis_sensitivities(
-    Q: Tensor, p: float, method: str, *, rows: Tensor | None = None, rng: np.random.Generator
+    Q: Float[Tensor, "n r"], p: float, method: str, *, rows: Tensor | None = None, rng: np.random.Generator
 ) -> Tensor:
-    """Sensitivities of (some) rows of an orthonormal basis; see :func:`lp_sensitivities`.
-
-    Parameters
-    ----------
-    Q : Tensor, shape (n, r)
-    method : {"bound", "exact", "sketch"}
-    rows : Tensor, shape (k,), optional
-        All when None.
-    rng : numpy.random.Generator
-        Of the sketch.
-    """
+    """Sensitivities of (some) rows of an orthonormal basis; see :func:`lp_sensitivities`."""
     at = torch.arange(len(Q), device=Q.device) if rows is None else rows
     if p == 2 or not Q.shape[1]:
         return Q[at].square().sum(1)

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from sklearn.base import clone
 from torch import Tensor
 
 from lodim.geometry.sensitivity_sampling.basis import Basis, orthonormal_basis
 from lodim.randomness import derive_seed, root_seed
-
-__all__ = ["MergeReduce"]
 
 
 @dataclass(frozen=True)
@@ -31,13 +30,7 @@ class _Part:
 
 
 class MergeReduce:
-    """The samples of a stream, one a level at most.
-
-    Parameters
-    ----------
-    sampler : LpSampler
-        Its parameters serve every sampling.
-    """
+    """The samples of a stream, one a level at most."""
 
     def __init__(self, sampler: Any):
         self._sampler = clone(sampler)
@@ -47,13 +40,8 @@ class MergeReduce:
         self.last: Basis
         self.n_seen = 0
 
-    def add(self, block: Tensor) -> None:
-        """Take in a block.
-
-        Parameters
-        ----------
-        block : Tensor, shape (n, d)
-        """
+    def add(self, block: Float[Tensor, "n d"]) -> None:
+        """Take in a block."""
         kept = [part for part in self._levels if part is not None]
         if kept and kept[0].rows.shape[1] != block.shape[1]:
             raise ValueError(

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from torch import nn
 
 from lodim.claims.geometry.dataset_properties.label_sharpness import DATA
@@ -34,14 +35,15 @@ RATE = 2e-3
 BEFORE_LAST = "10"  # the ReLU under LeNet's last layer
 
 
-def trained(X: np.ndarray, y: np.ndarray, seed: int, *, n_classes: int = 2, epochs: int = 8) -> nn.Module:
-    """Return a LeNet trained on images of 28 x 28.
-
-    Parameters
-    ----------
-    X : ndarray, shape (n, 1, 28, 28)
-    y : ndarray, shape (n,)
-    """
+def trained(
+    X: Float[np.ndarray, "n 1 28 28"],
+    y: Float[np.ndarray, " n"],
+    seed: int,
+    *,
+    n_classes: int = 2,
+    epochs: int = 8,
+) -> nn.Module:
+    """Return a LeNet trained on images of 28 x 28."""
     model = build_seeded(partial(lenet, (1, 28, 28), n_classes), seed)
     task = Task.from_arrays(X, y, X[:1], y[:1], kind="classification")
     fit(model, task, Recipe(epochs=epochs, batch_size=64), lr=RATE, seed=seed)
@@ -54,13 +56,7 @@ def _images(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def report_of(name: str, seed: int, progress: Progress) -> SharpnessReport:
-    """Sharpness, error and drop of the 45 pairs of a data set.
-
-    Parameters
-    ----------
-    name : str
-        Of :func:`lodim.datasets.load`.
-    """
+    """Sharpness, error and drop of the 45 pairs of a data set."""
     train, test = (_images(load(name, split=split)) for split in ("train", "test"))
     records = sharpness_of_pairs(
         train, test, trained, eps=EPS, bounds=(0, 1), n_train=N_TRAIN, random_state=seed, progress=progress
@@ -79,13 +75,7 @@ def features_of(name: str, seed: int) -> IdProfile:
 
 
 def run(seed: int, progress: Progress) -> Findings:
-    """Correlate over the pairs of both data sets, and compare dimensions.
-
-    Parameters
-    ----------
-    seed : int
-        Draws the images and the networks.
-    """
+    """Correlate over the pairs of both data sets, and compare dimensions."""
     checks: list[Check] = []
     figures: dict[str, Any] = {}
     for step, name in enumerate(DATA):

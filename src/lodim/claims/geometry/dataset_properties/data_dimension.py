@@ -36,13 +36,7 @@ PAIRS = {(1, 0): 9.0, (7, 1): 9.0, (9, 4): 12.7, (8, 3): 14.6}
 
 
 def run(seed: int, progress: Progress) -> Findings:
-    """Measure the test images, then the pairs.
-
-    Parameters
-    ----------
-    seed : int
-        Draws the images of each pair.
-    """
+    """Measure the test images, then the pairs."""
     X = load("mnist", split="test").X.astype(np.float64)
     graph = NeighborGraph.from_data(X, 100)
     checks: list[Check] = []

@@ -43,13 +43,7 @@ def sharpness_of_pairs(name: str, seed: int, *, repeats: int = 20) -> dict[tuple
 
 
 def run(seed: int, progress: Progress) -> Findings:
-    """Measure both data sets.
-
-    Parameters
-    ----------
-    seed : int
-        Draws the images.
-    """
+    """Measure both data sets."""
     found = {name: sharpness_of_pairs(name, seed) for name in progress.over(DATA)}
     digits, clothes = (found[name] for name in DATA)
     means = [float(np.mean(list(pairs.values()))) for pairs in (digits, clothes)]

@@ -29,13 +29,7 @@ FORMER = (("twonn_fit", 0.132, 0.073), ("mle", 0.219, 0.139), ("gride", 0.158, 0
 
 
 def run(seed: int, progress: Progress) -> Findings:
-    """Ask every estimator about every manifold.
-
-    Parameters
-    ----------
-    seed : int
-        Draws the samples.
-    """
+    """Ask every estimator about every manifold."""
     errors: dict[str, list[float]] = {}
     found: dict[str, dict[str, float]] = {}
     for name in progress.over(BENCHMARK_MANIFOLDS):

@@ -30,13 +30,7 @@ NOTE = (
 
 
 def errors_of_pairs(name: str, seed: int) -> dict[tuple[int, int], float]:
-    """Test error of a logistic regression on every pair of classes.
-
-    Parameters
-    ----------
-    name : str
-        Of :func:`lodim.datasets.load`.
-    """
+    """Test error of a logistic regression on every pair of classes."""
     train, test = load(name, split="train"), load(name, split="test")
     assert train.y is not None
     assert test.y is not None
@@ -52,13 +46,7 @@ def errors_of_pairs(name: str, seed: int) -> dict[tuple[int, int], float]:
 
 
 def run(seed: int, progress: Progress) -> Findings:
-    """Correlate over the pairs of both data sets.
-
-    Parameters
-    ----------
-    seed : int
-        Draws the images.
-    """
+    """Correlate over the pairs of both data sets."""
     found: dict[str, np.ndarray] = {}
     for name in progress.over(DATA):
         sharpness, errors = sharpness_of_pairs(name, seed, repeats=3), errors_of_pairs(name, seed)
