@@ -34,7 +34,7 @@ def plan_points(widths: tuple[int, ...], seconds: float | int, n_rows: int) -> i
 def measure_layers(
     model: torch.nn.Module, X: np.ndarray, *, seed: int, seconds: float | int, deadline: float | int
 ) -> tuple[tuple[Layer, ...], int, list[str]]:
-    """MeasuredDimension the dimension of the activations of every layer of a trained model.
+    """Estimate the dimension of the activations of every layer of a trained model.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.stats import binomtest
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -99,7 +99,7 @@ def _column(rows: np.ndarray, which: int = 0, width: int = 1) -> np.ndarray:
 
 
 def predictions(
-    features: Float[np.ndarray, "n n_choices n_features"], y: Float[np.ndarray, " n"], seed: int
+    features: Float[np.ndarray, "n n_choices n_features"], y: Int[np.ndarray, " n"], seed: int
 ) -> np.ndarray:
     """Out-of-fold predictions, every choice made inside the folds."""
     _, n_choices, width = features.shape

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import nn
 
 from lodim.claims.geometry.dataset_properties.label_sharpness import DATA
@@ -37,7 +37,7 @@ BEFORE_LAST = "10"  # the ReLU under LeNet's last layer
 
 def trained(
     X: Float[np.ndarray, "n 1 28 28"],
-    y: Float[np.ndarray, " n"],
+    y: Int[np.ndarray, " n"],
     seed: int,
     *,
     n_classes: int = 2,
