@@ -110,14 +110,7 @@ def train(
 ) -> tuple[float, bool]:
     """Return the accuracy of the finished network and whether every group holds exactly one weight.
 
-    Parameters
-    ----------
-    name : str
-        One of :data:`RECIPES`.
-    seed : int
-        Of the start and of the order of the data; the same for every recipe.
-    place : str
-        Device.
+    The seed's start and order of the data are the same for every recipe, one of :data:`RECIPES`.
     """
     model = build_seeded(setting.make_model, derive_seed(seed, "start")).to(place)
     total = setting.recipe.n_steps(task.n_train)
@@ -132,13 +125,7 @@ def train(
 
 
 def difference(ours: list[float], theirs: list[float]) -> tuple[float, float, float]:
-    """Return the mean of paired differences and the ends of its 95 % interval (Student's t).
-
-    Parameters
-    ----------
-    ours, theirs : list of float
-        Scores of the same seeds.
-    """
+    """Return the mean of paired differences (by seed) and the ends of its 95 % interval (Student's t)."""
     interval = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
     return float(np.subtract(ours, theirs).mean()), float(interval.low), float(interval.high)
 

@@ -122,14 +122,8 @@ def adapter_options(
 ) -> tuple[AdapterOption, ...]:
     """Return every method's way of training about ``budget`` numbers.
 
-    Parameters
-    ----------
-    layers : mapping of str to nn.Module
-        Those to be adapted.
-    direct : sequence of str
-        Modules trained as a whole, besides.
-    saved : set of int
-        Ids of their parameters.
+    ``layers`` are to be adapted, the modules ``direct`` trained as a whole besides; ``saved`` are the ids of
+    their parameters.
     """
     parameters = list(model.parameters())
     D, size = sum(p.numel() for p in parameters), parameters[0].element_size()

@@ -171,11 +171,7 @@ def store_halves(module: nn.Module, setting: str, origin: Origin) -> Stored:
     """Round the trained numbers of a module to half precision, in place, and count what has to be kept.
 
     That is what requires a gradient, and what training moves besides; the rest follows from the origin.
-
-    Raises
-    ------
-    ValueError
-        A number does not fit half precision.
+    ValueError where a number does not fit half precision.
     """
     trained = [p for p in module.parameters() if p.requires_grad]
     round_to_halves(trained)
@@ -187,12 +183,7 @@ def store_halves(module: nn.Module, setting: str, origin: Origin) -> Stored:
 def store(module: nn.Module, n_bytes: int, n_numbers: int, setting: str, origin: Origin) -> Stored:
     """Round the buffers that training moves to single precision, in place, and add their bytes.
 
-    Parameters
-    ----------
-    module : nn.Module
-        Everything else in it is rounded already, and takes ``n_bytes``.
-    n_numbers : int
-        Trained numbers.
+    Everything else in the module is rounded already, and takes ``n_bytes``.
     """
     kept = origin.kept_buffers(module)
     for buffer in kept:

@@ -228,13 +228,7 @@ def d90_vs_size(models: Mapping[str, Start], task: Task, **options: Any) -> Dime
 
 
 def head_name(model: nn.Module, n_outputs: int) -> str:
-    """Return the name of the last linear layer with that many outputs.
-
-    Raises
-    ------
-    ValueError
-        There is none.
-    """
+    """Return the name of the last linear layer with that many outputs; ValueError without one."""
     found = [
         name
         for name, layer in model.named_modules()

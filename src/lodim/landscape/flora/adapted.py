@@ -349,12 +349,6 @@ class FLoRALayer(nn.Module):
 
 
 def check_adapter_name(name: str) -> None:
-    """Raise unless ``name`` can be a part of a parameter's name.
-
-    Raises
-    ------
-    ValueError
-        Empty, or with a dot.
-    """
+    """Raise ValueError unless ``name`` can be a part of a parameter's name: not empty, without a dot."""
     if not name or "." in name:
         raise ValueError(f"an adapter's name is not empty and has no dot, got {name!r}")

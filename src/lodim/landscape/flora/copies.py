@@ -32,13 +32,7 @@ class TrainedCopies(nn.Module):
         self.modules_to_save[adapter_name] = copy.deepcopy(self.original_module).requires_grad_(False)
 
     def set_adapter(self, names: str | Sequence[str]) -> None:
-        """Choose the copy to run and to train.
-
-        Raises
-        ------
-        ValueError
-            Several of the adapters have a copy.
-        """
+        """Choose the copy to run and to train; ValueError where several of the adapters have one."""
         chosen = (names,) if isinstance(names, str) else tuple(names)
         active = tuple(name for name in chosen if name in self.modules_to_save)
         if len(active) > 1:
@@ -50,13 +44,7 @@ class TrainedCopies(nn.Module):
             module.requires_grad_(name in active)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the active copy, or the original.
-
-        Parameters
-        ----------
-        *args, **kwargs
-            The module's.
-        """
+        """Run the active copy, or the original."""
         return self.current(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:

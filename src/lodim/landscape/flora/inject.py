@@ -247,13 +247,7 @@ def num_trainable(model: nn.Module) -> int:
 
 
 def adapters_of(model: nn.Module) -> list[str]:
-    """Return the names of the adapters in a model.
-
-    Raises
-    ------
-    ValueError
-        There are none.
-    """
+    """Return the names of the adapters in a model; ValueError without any."""
     found: dict[str, None] = {}
     for layer in _adapted(model).values():
         found |= dict.fromkeys(layer.flora_core)
@@ -263,13 +257,7 @@ def adapters_of(model: nn.Module) -> list[str]:
 
 
 def check_known(model: nn.Module, names: str | Sequence[str]) -> None:
-    """Raise unless the model has these adapters.
-
-    Raises
-    ------
-    ValueError
-        Naming those there are.
-    """
+    """Raise ValueError unless the model has these adapters, naming those there are."""
     known = adapters_of(model)
     for name in (names,) if isinstance(names, str) else names:
         if name not in known:

@@ -23,16 +23,9 @@ __all__ = ["FLoRAWeight", "start_tucker"]
 def start_tucker(
     shape: Sequence[int], ranks: Sequence[int], like: Tensor, random_state: RandomState = None
 ) -> tuple[nn.Parameter, nn.ParameterList]:
-    """Return a zero core and random factors.
+    """Return a zero core and random factors, on the device of ``like`` and in its precision, but single for half.
 
-    Parameters
-    ----------
-    shape, ranks : sequence of int
-        Mode sizes and ranks.
-    like : Tensor
-        Gives device and precision; adapters of half-precision weights are kept in single precision.
-    random_state : int, Generator or None
-        None draws from torch's global generator, as layers do.
+    Without a ``random_state`` they are drawn from torch's global generator, as layers do.
     """
     dtype = torch.float32 if like.dtype in (torch.float16, torch.bfloat16) else like.dtype
     generator = None if random_state is None else torch_generator(root_seed(random_state))

@@ -94,13 +94,7 @@ def kronecker_sum(
 
 
 def block_rows(weight: Float[Tensor, "o i *kernel"], n: int) -> Float[Tensor, "nn entries"]:
-    """Return the n^2 blocks of a weight as rows: R, the rearrangement of Van Loan and Pitsianis.
-
-    Parameters
-    ----------
-    weight : Tensor, shape (o, i, ...)
-        n divides o and i.
-    """
+    """Return the n^2 blocks of a weight as rows: R, the rearrangement of Van Loan and Pitsianis."""
     o, i, *kernel = weight.shape
     blocks = weight.reshape(n, o // n, n, i // n, *kernel).transpose(1, 2)
     return blocks.reshape(n * n, -1)
@@ -109,13 +103,7 @@ def block_rows(weight: Float[Tensor, "o i *kernel"], n: int) -> Float[Tensor, "n
 def from_block_rows(
     rows: Float[Tensor, "nn entries"], n: int, block: torch.Size | tuple[int, ...]
 ) -> Float[Tensor, "o i *kernel"]:
-    """Return the weight whose blocks are the rows; undoes :func:`block_rows`.
-
-    Parameters
-    ----------
-    block : tuple of int
-        Shape (o/n, i/n, ...) of one block.
-    """
+    """Return the weight whose blocks, each (o/n, i/n, ...), are the rows; undoes :func:`block_rows`."""
     u, v, *kernel = block
     return rows.reshape(n, n, u, v, *kernel).transpose(1, 2).reshape(n * u, n * v, *kernel)
 

@@ -99,13 +99,7 @@ class _PHConv(HypercomplexLayer):
         return margins
 
     def forward(self, input: Tensor) -> Tensor:
-        """Apply the layer.
-
-        Parameters
-        ----------
-        input : Tensor, shape (batch, in_channels, ...)
-            The batch's axis may be absent.
-        """
+        """Apply the layer to (batch, in_channels, ...); the batch's axis may be absent."""
         padding = self.padding
         if self.padding_mode != "zeros":
             input, padding = nn.functional.pad(input, self._margins(), mode=self.padding_mode), "valid"

@@ -49,16 +49,7 @@ def nearest_sizes(size: int, n: int) -> tuple[int, ...]:
 def check_sizes(n: Any, algebra: str, **sizes: Any) -> int:
     """Return n as an int if it divides every size and suits the algebra.
 
-    Parameters
-    ----------
-    n : int
-    **sizes : int
-        By the names that messages call them.
-
-    Raises
-    ------
-    ValueError
-        Naming the nearest sizes, or the algebra's n.
+    ``sizes`` by the names that messages call them; a ValueError names the nearest ones, or the algebra's n.
     """
     n = int(check_in_range(n, "n", low=1, integer=True))
     check_choice(algebra, ("learned", *ALGEBRAS), "algebra")

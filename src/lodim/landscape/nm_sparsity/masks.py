@@ -118,18 +118,7 @@ def apply_nm_mask(
 
 
 def check_pattern(n: Any, m: Any, *, below: bool = True) -> None:
-    """Raise unless n of m is a pattern.
-
-    Parameters
-    ----------
-    n, m : int
-    below : bool
-        Whether n must be less than m.
-
-    Raises
-    ------
-    TypeError, ValueError
-    """
+    """Raise TypeError or ValueError unless n of m is a pattern (``below``: n less than m)."""
     check_in_range(n, "n", low=1, integer=True)
     check_in_range(m, "m", low=1, integer=True)
     if n > m or (below and n == m):
@@ -315,18 +304,7 @@ def check_nm(
 
 @torch.no_grad()
 def check_weights(weights: Mapping[str, tuple[Any, int]], n: int, m: int) -> NMCheck:
-    """Count the non-zero entries in every group of some tensors.
-
-    Parameters
-    ----------
-    weights : mapping of str to (Tensor, int)
-        Each with the axis along which its groups run.
-
-    Raises
-    ------
-    ValueError
-        m does not divide an axis.
-    """
+    """Count the non-zero entries in every group of some tensors, each with its groups' axis, which m must divide."""
     counts = {}
     for name, (weight, axis) in weights.items():
         if weight.shape[axis] % m:

@@ -23,31 +23,12 @@ FEED_FORWARD = (
 def sparse_layers(
     model: nn.Module, targets: LayerFilter = FEED_FORWARD, exclude: LayerFilter = ()
 ) -> dict[str, nn.Module]:
-    """Return the linear and convolutional layers that ``targets`` chooses (:func:`lodim.nets.find_layers`).
-
-    Raises
-    ------
-    ValueError
-        Nothing matches; the message lists the names there are.
-    """
+    """Return the linear and convolutional layers that ``targets`` chooses (:func:`lodim.nets.find_layers`)."""
     return find_layers(model, targets, kinds=plain_kinds(), exclude=exclude)
 
 
 def weight_axis(weight: Tensor, dim: str | int) -> int:
-    """Return the axis along which groups run.
-
-    Parameters
-    ----------
-    weight : Tensor, shape (out, in, ...)
-        Of a linear layer or a convolution.
-    dim : {"in", "out"} or int
-        ``"in"``: axis 1; ``"out"``: axis 0; a number: itself.
-
-    Raises
-    ------
-    ValueError
-        Another ``dim``, or an axis that the weight does not have.
-    """
+    """Return the axis of a weight (out, in, ...) along which groups run: 1 for "in", 0 for "out", or a number."""
     if isinstance(dim, str):
         check_choice(dim, ("in", "out"), "dim")
         dim = int(dim == "in")
@@ -57,14 +38,7 @@ def weight_axis(weight: Tensor, dim: str | int) -> int:
 
 
 def axis_of(layer: nn.Module, dim: str) -> int:
-    """Return the axis of a layer's weight that ``dim`` means.
-
-    Parameters
-    ----------
-    layer : nn.Module
-        One of those that :func:`sparse_layers` returns.
-    dim : {"in", "out"}
-    """
+    """Return the axis of a layer's weight that ``dim``, "in" or "out", means."""
     weight: Any = layer.weight
     axis = weight_axis(weight, dim)
     return axis if weight_axes(layer) == (0, 1) else 1 - axis

@@ -36,16 +36,7 @@ __all__ = [
 class Basis(nn.Module):
     """The linear map of a given matrix, kept in the state.
 
-    Parameters
-    ----------
-    matrix : Tensor, shape (D, d)
-        Unit columns are expected where the learning rate is scaled as for ``scale="column"``.
-
-    Attributes
-    ----------
-    D, d : int
-    kind, scale : str
-        ``"basis"`` and ``"column"``.
+    Unit columns are expected where the learning rate is scaled as for ``scale="column"``.
     """
 
     kind, scale, seed, round = "basis", "column", 0, 0
@@ -72,12 +63,7 @@ class Basis(nn.Module):
 class PerTensor(nn.Module):
     """One independent map of unit columns for each tensor, all fed the same d numbers.
 
-    Parameters
-    ----------
-    sizes : sequence of int
-        Numbers of each tensor; one with fewer than d gets a Gaussian map.
-    seed, scale, dtype, device
-        See :func:`lodim.sketch.make_projection`.
+    A tensor with fewer than d numbers gets a Gaussian map.
     """
 
     def __init__(
@@ -131,20 +117,9 @@ def build_projection(
     per_tensor: bool,
     theta0: Tensor,
 ) -> Any:
-    """Make the map of a subspace from its kind, or check a given one.
+    """Make the map of a subspace from its kind, or check a given one; see :class:`~lodim.landscape.SubspaceModule`.
 
-    Parameters
-    ----------
-    projection : str or nn.Module
-    d, seed, scale, per_tensor
-        See :class:`~lodim.landscape.SubspaceModule`.
-    theta0 : Tensor, shape (D,)
-        Gives device and precision.
-
-    Raises
-    ------
-    ValueError
-        ``d`` outside 1..D, a given map of another size, or a given map with ``per_tensor``.
+    ``theta0`` gives device and precision.
     """
     options: dict[str, Any] = {"seed": seed, "scale": scale, "device": theta0.device}
     options["dtype"] = torch.float64 if theta0.dtype == torch.float64 else torch.float32
@@ -166,13 +141,7 @@ def build_projection(
 
 
 def describe_projection(P: nn.Module) -> dict[str, Any]:
-    """Return what :func:`lodim.sketch.make_projection` needs to make the same map again.
-
-    Raises
-    ------
-    ValueError
-        The map was not drawn from a seed.
-    """
+    """Return what :func:`lodim.sketch.make_projection` needs to draw the same map again; ValueError for a given one."""
     if not isinstance(P, RandomProjection) or P.kind not in KINDS:
         raise ValueError(
             f"a {type(P).__name__} is not drawn from a seed; only projections of lodim.sketch compress to one"
@@ -192,18 +161,7 @@ def describe_projection(P: nn.Module) -> dict[str, Any]:
 
 
 def trajectory_basis(points: Float[Tensor, "t D"], d: int) -> Basis:
-    """Return the leading directions of a trajectory as a basis with orthonormal columns.
-
-    Parameters
-    ----------
-    points : Tensor, shape (t, D)
-        The first is the origin, from which differences are taken.
-
-    Raises
-    ------
-    ValueError
-        Fewer than d independent directions.
-    """
+    """Return the leading directions of a trajectory, seen from its first point, as a basis with orthonormal columns."""
     moves = (points[1:] - points[:1]).double()
     _, sizes, directions = torch.linalg.svd(moves, full_matrices=False)
     cutoff = float(sizes[:1].sum()) * max(moves.shape) * torch.finfo(points.dtype).eps
@@ -219,19 +177,7 @@ def trajectory_basis(points: Float[Tensor, "t D"], d: int) -> Basis:
 def structured_projection(said: Grouping, said_lr: float, spec: FlatSpec, d: int, build: Any) -> Any:
     """Make the map of d trained numbers, some of which scale groups of tensors.
 
-    Parameters
-    ----------
-    said, said_lr
-        See :class:`~lodim.landscape.SubspaceModule`.
-    d : int
-        Trained numbers, the factors among them.
-    build : callable
-        ``build(d) -> nn.Module`` makes a map of d directions.
-
-    Raises
-    ------
-    ValueError
-        No number is left for the directions.
+    ``build(n)`` makes a map of n directions.
     """
     if said is None or said is False:
         return build(d)
@@ -245,18 +191,7 @@ def structured_projection(said: Grouping, said_lr: float, spec: FlatSpec, d: int
 
 
 def direct_names(module: nn.Module, wanted: Sequence[str]) -> set[str]:
-    """Return the names of the parameters that ``wanted`` stands for.
-
-    Parameters
-    ----------
-    wanted : sequence of str
-        Names of parameters or of modules.
-
-    Raises
-    ------
-    ValueError
-        A name that matches nothing.
-    """
+    """Return the parameters that names of parameters or modules stand for; ValueError if one matches nothing."""
     if isinstance(wanted, str):
         wanted = [wanted]
     names = [name for name, _ in module.named_parameters()]
@@ -272,13 +207,7 @@ def direct_names(module: nn.Module, wanted: Sequence[str]) -> set[str]:
 
 
 def direct_size(module: nn.Module, wanted: Sequence[str]) -> int:
-    """Return how many numbers the parameters hold that ``wanted`` stands for.
-
-    Parameters
-    ----------
-    wanted : sequence of str
-        As for :func:`direct_names`.
-    """
+    """Return how many numbers the parameters hold that ``wanted`` stands for."""
     names = direct_names(module, wanted)
     return sum(p.numel() for name, p in module.named_parameters() if name in names)
 
@@ -286,15 +215,7 @@ def direct_size(module: nn.Module, wanted: Sequence[str]) -> int:
 def fixed_numbers(
     module: nn.Module, spec: FlatSpec, direct: Sequence[str], said: Grouping
 ) -> tuple[int, int]:
-    """Return how many numbers are trained directly, and how many with the factors of ``said`` are no directions.
-
-    Parameters
-    ----------
-    spec : FlatSpec
-        Of all its trained parameters.
-    direct : sequence of str
-        As for :func:`direct_names`.
-    """
+    """Return how many numbers are trained directly, and how many with the factors of ``said`` are no directions."""
     outside = direct_names(module, direct)
     inside = [name for name in spec.names if name not in outside]
     size = direct_size(module, direct)
@@ -307,24 +228,12 @@ def rate_factor(scale: str, n_weights: int, n_directions: int) -> float:
 
 
 def kept_outside(module: nn.Module) -> dict[str, Tensor]:
-    """Return what training changes besides v: the network's buffers, and the parameters that are trained directly.
-
-    Parameters
-    ----------
-    module : nn.Module
-        The network that a :class:`~lodim.landscape.SubspaceModule` wraps.
-    """
+    """Return what training a subspace's network changes besides v: its buffers, and directly trained parameters."""
     return dict(module.named_buffers()) | {n: p for n, p in module.named_parameters() if p.requires_grad}
 
 
 def refuse_quantised(module: nn.Module) -> None:
-    """Raise if weights of the module are stored as small integers, which cannot be moved by real numbers.
-
-    Raises
-    ------
-    TypeError
-        Naming the first such parameter or layer.
-    """
+    """Raise TypeError if weights of the module are small integers, which cannot be moved by real numbers."""
     for name, parameter in module.named_parameters():
         kind = type(parameter)
         packed = kind.__module__.startswith("torchao")

@@ -20,27 +20,14 @@ def task_tensors(task: Task | None) -> tuple[Tensor, ...]:
 
 
 def update_hash(digest: Any, tensors: Iterable[Tensor]) -> None:
-    """Add the bytes of tensors to a hash.
-
-    Parameters
-    ----------
-    digest : hashlib hash
-    tensors : iterable of Tensor
-        Of any dtype and shape, on any device.
-    """
+    """Add the bytes of tensors, of any dtype and on any device, to a hash."""
     for tensor in tensors:
         numbers = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(numbers.view(torch.uint8).numpy().tobytes())
 
 
 def as_arrays(value: Any) -> Any:
-    """Return tensors as arrays, whose pickles are the same whenever their numbers are.
-
-    Parameters
-    ----------
-    value : object
-        Possibly nested in tuples, lists and dictionaries.
-    """
+    """Return (nested) tensors as arrays, whose pickles are the same whenever their numbers are."""
     if isinstance(value, Tensor):
         return value.detach().cpu().numpy()
     if isinstance(value, tuple | list):
@@ -51,12 +38,7 @@ def as_arrays(value: Any) -> Any:
 
 
 def identity(function: Callable[..., Any]) -> str:
-    """Return name and code of a function: a changed body is another one, changed callees and closures go unnoticed.
-
-    Parameters
-    ----------
-    function : callable
-    """
+    """Return name and code of a function: a changed body is another one, changed callees and closures go unnoticed."""
     code = getattr(function, "__code__", None)
     name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
     return name if code is None else f"{name}:{_code(code)}"

@@ -152,13 +152,7 @@ def floor_score(score_floor: float | int | str, trivial: float) -> float:
 
 
 def least_d(search: SearchOptions, fixed: int) -> int:
-    """Return the least d to be tried, above the ``fixed`` numbers that are no directions.
-
-    Raises
-    ------
-    ValueError
-        A d was asked for that leaves no direction.
-    """
+    """Return the least d to be tried, above the ``fixed`` numbers that are no directions."""
     wanted = [search.d_min] if search.d_min > 1 else []
     wanted += [] if isinstance(search.sizes, str) else list(search.sizes)
     if fixed and wanted and min(wanted) <= fixed:

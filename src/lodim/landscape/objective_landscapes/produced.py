@@ -31,16 +31,7 @@ __all__ = ["Recompute", "produce", "without_autocast"]
 
 
 def produce(P: Any, x: Float[Tensor, " d"], theta0: Float[Tensor, " D"], spec: FlatSpec) -> dict[str, Tensor]:
-    """Return the weights by name, differentiable in the trained numbers.
-
-    Parameters
-    ----------
-    P : RandomProjection or StructureAware
-    x : Tensor, shape (d,)
-        The trained numbers.
-    theta0 : Tensor, shape (D,)
-        The origin.
-    """
+    """Return the weights by name, differentiable in the trained numbers x; P is a random or a structure-aware map."""
     inner = P.projection if isinstance(P, StructureAware) else P
     if not (only_eager() and hasattr(inner, "adjoint_parts")) or len(set(spec.dtypes)) > 1:
         return spec.unflatten((theta0 + P(x)).to(theta0.dtype))
@@ -94,10 +85,7 @@ def without_autocast(device_type: str) -> AbstractContextManager[Any]:
 class Recompute:
     """The ``context_fn`` of :func:`torch.utils.checkpoint.checkpoint` for a module with produced weights.
 
-    Attributes
-    ----------
-    weights : mapping of str to Tensor, or None
-        Those of the forward that is under way.
+    ``weights`` are those of the forward that is under way.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -111,19 +99,10 @@ class Recompute:
         return nullcontext(), _in_place(self.module, self.weights)
 
     def enable(self, options: Mapping[str, Any] | None) -> None:
-        """Switch checkpointing on in a module of the transformers library.
+        """Switch checkpointing on in a module of the transformers library, with options for ``checkpoint``.
 
-        Parameters
-        ----------
-        options : mapping, optional
-            For :func:`torch.utils.checkpoint.checkpoint`.
-
-        Raises
-        ------
-        TypeError
-            The module has no ``gradient_checkpointing_enable``.
-        ValueError
-            The reentrant variant, which knows no gradient of weights that are produced.
+        TypeError for a module without it; ValueError for the reentrant variant, which knows no gradient of produced
+        weights.
         """
         switch: Any = getattr(self.module, "gradient_checkpointing_enable", None)
         if switch is None:

@@ -30,17 +30,7 @@ Cells = Mapping[tuple[Any, Any], float]  # (dimension, seed) -> score, larger is
 
 
 def mean_score(cells: Cells) -> float:
-    """Return the mean over dimensions of the mean over seeds; a run without a finite score is hopeless.
-
-    Parameters
-    ----------
-    cells : mapping of (d, seed) to float
-
-    Returns
-    -------
-    float
-        Minus infinity if any score is not finite, or none is given.
-    """
+    """Return the mean over dimensions of the mean over seeds; minus infinity without (finite) scores."""
     if not cells or not all(map(math.isfinite, cells.values())):
         return -math.inf
     sizes = {d for d, _ in cells}
@@ -50,13 +40,7 @@ def mean_score(cells: Cells) -> float:
 def choose_multiplier(scores: Mapping[float, Cells], first: float) -> float:
     """Return the multiplier nearest to ``first`` of those within one standard error of the best.
 
-    Parameters
-    ----------
-    scores : mapping of float to mapping of (d, seed) to float
-        Scores by multiplier, larger is better; ``first`` is among them.
-    first : float
-        Kept unless another's gain exceeds the noise of the scores; see
-        :mod:`lodim.landscape.objective_landscapes.rates`.
+    So ``first`` stays unless another's gain exceeds the noise of the scores.
     """
     means = {g: mean_score(cells) for g, cells in scores.items()}
     best = max(means, key=lambda g: (means[g], -_steps(g, first)))
@@ -74,20 +58,7 @@ def choose_multiplier(scores: Mapping[float, Cells], first: float) -> float:
 
 
 def next_beyond(tried: Iterable[float], end: float) -> float | None:
-    """Return the multiplier that continues a grid geometrically beyond one of its ends.
-
-    Parameters
-    ----------
-    tried : iterable of float
-        The multipliers of the grid, in any order.
-    end : float
-        One of them.
-
-    Returns
-    -------
-    float or None
-        None if ``end`` is no end of the grid, or its only entry.
-    """
+    """Return the multiplier that continues a grid geometrically beyond one of its ends; None if ``end`` is none."""
     order = sorted(tried)
     if len(order) > 1 and end == order[-1]:
         return end * end / order[-2]

@@ -40,15 +40,8 @@ def bracket_of(
 ) -> tuple[int | None, int | None]:
     """Return the neighbouring sizes between which the isotonic fit of the runs reaches the threshold.
 
-    Parameters
-    ----------
-    runs : mapping of int to sequence of float
-        Scores by size; one that is not finite counts as a failure.
-
-    Returns
-    -------
-    low, high : int or None
-        ``low`` is None if the least size reaches it already, ``high`` if no size does.
+    The lower is None if the least size reaches it already, the upper if no size does; a score that is not finite
+    counts as a failure.
     """
     sizes = sorted(d for d, s in runs.items() if len(s))
     if not sizes:
@@ -106,29 +99,12 @@ def bracket_waves(
         Where doubling starts.
     resolution : float
         The bracket is fine enough once high / low is at most this; above 1.
-    n_seeds : int
-        Replicates at the two ends of the final bracket.
-    scan_seeds : int
-        Replicates of every other size.
+    n_seeds, scan_seeds : int
+        Replicates at the two ends of the final bracket, and of every other size.
     lookahead : int
         Sizes of one wave.
     known : mapping of int to sequence of float, optional
         Scores of runs made before.
-
-    Yields
-    ------
-    list of (int, int)
-        Size and replicate of each run of the wave; to be sent the scores.
-
-    Returns
-    -------
-    dict of int to list of float
-        Scores by size.
-
-    Raises
-    ------
-    ValueError
-        ``d_min > d_max``, or a parameter out of its range.
     """
     check_in_range(d_min, "d_min", low=1, integer=True)
     check_in_range(d_max, "d_max", low=int(d_min), integer=True)
@@ -194,21 +170,7 @@ def grid_sizes(d_min: int, d_max: int) -> list[int]:
 def grid_waves(
     sizes: Sequence[int], n_seeds: int, known: Mapping[int, Sequence[float]] | None = None
 ) -> Plan:
-    """Plan every size with every replicate in one wave.
-
-    Parameters
-    ----------
-    known : mapping of int to sequence of float, optional
-        Scores of the first replicates that exist already.
-
-    Yields
-    ------
-    list of (int, int)
-
-    Returns
-    -------
-    dict of int to list of float
-    """
+    """Plan every size with every replicate in one wave; ``known`` scores of the first replicates need no run."""
     runs = {int(d): [float(s) for s in scores] for d, scores in (known or {}).items()}
     wave = [(int(d), r) for d in sizes for r in range(len(runs.get(int(d), ())), n_seeds)]
     if not wave:

@@ -15,12 +15,7 @@ __all__ = ["compact_state", "complete_state", "describe"]
 
 
 def describe(subspace: Any) -> dict[str, Any]:
-    """Describe the origin and the map in plain data.
-
-    Parameters
-    ----------
-    subspace : SubspaceModule
-    """
+    """Describe the origin and the map of a SubspaceModule in plain data."""
     P = subspace.projection
     return {
         "D": subspace.D,
@@ -37,16 +32,7 @@ def describe(subspace: Any) -> dict[str, Any]:
 
 
 def compact_state(subspace: Any, state: dict[str, Any], prefix: str, metadata: Any) -> None:
-    """Leave out the weights that theta0 and v determine (a hook of ``state_dict``).
-
-    Parameters
-    ----------
-    subspace : SubspaceModule
-    state : dict
-        Changed in place.
-    metadata : object
-        Not used.
-    """
+    """Leave out the weights that theta0 and v determine (a hook of ``state_dict``)."""
     for name in _names_inside(subspace):
         state.pop(f"{prefix}module.{name}", None)
     if subspace.save_theta0:
@@ -56,18 +42,8 @@ def compact_state(subspace: Any, state: dict[str, Any], prefix: str, metadata: A
 def complete_state(subspace: Any, state: dict[str, Any], prefix: str, *rest: Any) -> None:
     """Compare the description, take the origin if it was saved, and put the weights back (a hook of loading).
 
-    Parameters
-    ----------
-    subspace : SubspaceModule
-    state : dict
-        Changed in place; torch passes its own copy.
-    *rest
-        Not used.
-
-    Raises
-    ------
-    ValueError
-        The state belongs to another subspace, or its seed regenerates another map here. Nothing is loaded then.
+    ValueError, and nothing is loaded, if the state is another subspace's, or its seed regenerates another map
+    here.
     """
     saved = state.get(f"{prefix}_extra_state")
     origin = state.pop(f"{prefix}theta0", None)

@@ -81,23 +81,7 @@ def _layer(name: str) -> str:
 class StructureAware(nn.Module):
     """The map :math:`(v, \\mu) \\mapsto (\\lambda_i (P v)_i)`; linear in v and in :math:`\\lambda`, not in both.
 
-    Parameters
-    ----------
-    projection : nn.Module
-        P, from d - m to D numbers.
-    spec : FlatSpec
-        Where the tensors lie among the D.
-    said : str or callable
-        See :func:`group_tensors`.
-    rate : float
-        :math:`\\lambda = 1 + rate \\cdot \\mu`.
-
-    Attributes
-    ----------
-    D, d, m : int
-        ``d`` counts the factors: ``d = projection.d + m``.
-    groups : tuple of str
-        Names of the factors.
+    ``projection`` is P, from d - m to D numbers; ``d`` counts the factors, too; ``groups`` are their names.
     """
 
     def __init__(self, projection: Any, spec: FlatSpec, said: Grouping, rate: float) -> None:
@@ -135,13 +119,7 @@ class StructureAware(nn.Module):
         self.projection.seed = value
 
     def reseed(self, round: int) -> StructureAware:
-        """Draw another P, see :meth:`lodim.sketch.RandomProjection.reseed`.
-
-        Raises
-        ------
-        ValueError
-            P was given, not drawn from a seed.
-        """
+        """Draw another P, see :meth:`lodim.sketch.RandomProjection.reseed`; ValueError if P was given, not drawn."""
         if not hasattr(self.projection, "reseed"):
             raise ValueError("the directions were given, not drawn from a seed; use re_init=False")
         self.projection.reseed(round)
@@ -167,13 +145,7 @@ class StructureAware(nn.Module):
         return dict(zip(self.groups, self.split(x.detach())[1].tolist()))
 
     def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch D"]:
-        """Return ``lambda_i (P v)_i``.
-
-        Parameters
-        ----------
-        x : Tensor, shape (..., d)
-            v, then mu.
-        """
+        """Return ``lambda_i (P v)_i`` for x = (v, mu)."""
         if x.ndim == 1 and only_eager():
             return _ScaledMoves.apply(x, self)
         return self.by_tensors(x)
@@ -197,15 +169,7 @@ class StructureAware(nn.Module):
 
     @torch.no_grad()
     def pull_back(self, x: Float[Tensor, " d"], parts: Sequence[Tensor]) -> Float[Tensor, " d"]:
-        """Return the gradient of the trained numbers from those of the tensors' weights.
-
-        Parameters
-        ----------
-        x : Tensor, shape (d,)
-            Where it is taken.
-        parts : sequence of Tensor, shape (D_i,)
-            The gradient of each tensor, flat.
-        """
+        """Return the gradient of the trained numbers at x from those of the tensors' weights, each flat."""
         v, scales = self.split(x)
         owner = torch.tensor(self.owner, device=x.device)
         by_parts = getattr(self.projection, "adjoint_parts", None)

@@ -68,17 +68,8 @@ class OutOfTimeError(Exception):
 class Sweep:
     """Runs a baseline and a search for the least d, and remembers everything.
 
-    Attributes
-    ----------
-    direct : list of Trained
-        Runs of direct training.
-    runs : list of Trained
-        Runs in subspaces.
-    multiplier : float
-        Learning-rate multiplier in use.
-    direct_multiplier : float
-        The one of the baseline.
-    notes : list of str
+    ``direct`` and ``runs`` are the runs of direct training and in subspaces, ``direct_multiplier`` and
+    ``multiplier`` their learning rates' factors.
     """
 
     def __init__(self, settings: Settings, trainer: Trainer):

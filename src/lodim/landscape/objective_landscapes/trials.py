@@ -45,18 +45,10 @@ MakeModel = Callable[[], nn.Module]
 
 @dataclass(frozen=True)
 class Trial:
-    """One run to be made; ``d`` is None for direct training of all weights.
+    """One run to be made, with d trained numbers (factors of ``said`` and direct ones counted), or None for all.
 
-    Attributes
-    ----------
-    d : int or None
-        Factors of ``said`` and directly trained parameters are counted.
-    seed : int
-        Of the initial weights, the subspace and the order of the data.
-    lr : float
-        As used.
-    multiplier : float
-        Its factor on the learning rate of direct training, apart from the scaling with d.
+    The seed is that of the initial weights, the subspace and the order of the data; ``multiplier`` is the factor
+    of ``lr`` on that of direct training, apart from the scaling with d.
     """
 
     d: int | None
@@ -69,14 +61,8 @@ class Trial:
 class Trained:
     """One finished run.
 
-    Attributes
-    ----------
-    v : ndarray, shape (d,), or None
-        The trained numbers; None for direct training.
-    buffers : dict of str to ndarray
-        The module's buffers where it has any, and its directly trained parameters: all of them in direct training.
-    error : str or None
-        Traceback of a run that failed.
+    ``v`` holds the trained numbers (None for direct training), ``buffers`` the module's buffers and its directly
+    trained parameters, in direct training all of them; ``error`` is the traceback of a run that failed.
     """
 
     record: RunRecord
@@ -93,23 +79,9 @@ class DeadlinePassedError(Exception):
 class Setup:
     """What all runs share; called with a trial, it makes the run. It travels to other processes.
 
-    Attributes
-    ----------
-    make_model : callable
-        ``make_model() -> nn.Module``, with its ordinary random initialisation.
-    task : Task or None
-        For the built-in training.
-    fit_fn, score_fn : callable or None
-        The user's own training ``fit_fn(module, train, *, lr, seed)`` and score ``score_fn(module, data)``.
-    train, val : object
-        Handed to them as they are.
-    score_on : {"val", "train"}
-    said, train_directly
-        See :class:`~lodim.landscape.SubspaceModule`.
-    early_stop_score : float, optional
-        Runs end as soon as they reach it.
-    wall_deadline : float, optional
-        A value of ``time.time()``, which machines share.
+    Arguments are those of :class:`~lodim.landscape.LandscapeDimension`, ``train`` and ``val`` those of its
+    ``fit``. Runs end as soon as they reach ``early_stop_score``, or at ``wall_deadline``, a value of
+    ``time.time()``, which machines share.
     """
 
     make_model: MakeModel
@@ -216,17 +188,9 @@ def _record(trial: Trial, result: FitResult, d: int) -> RunRecord:
 class Trainer:
     """Carries trials out, as ``run`` says.
 
-    Attributes
-    ----------
-    D : int
-        Trainable numbers of the model.
-    n_direct : int
-        Those that are trained as they are, outside the subspace.
-    fixed : int
-        Numbers of every d that are no directions: factors of ``said``, and directly trained parameters.
-    vectorized : bool
-        Whether the trials of a call are trained as one: with ``vectorize="auto"`` wherever the module allows it and
-        neither processes nor Ray are asked for.
+    Of the model's D trainable numbers, ``n_direct`` are trained as they are; ``fixed``, with the factors of
+    ``said``, are no directions. ``vectorized``: the trials of a call are trained as one, by default wherever the
+    module allows it and neither processes nor Ray are asked for.
     """
 
     def __init__(self, job: Setup, run: RunOptions):
@@ -292,16 +256,9 @@ class Trainer:
     ) -> None:
         """Carry trials out, reporting each as it ends; what the deadline cuts off is not reported.
 
-        Parameters
-        ----------
-        on_trained : callable
-            ``on_trained(index, trained, cached)``; a run that failed has a NaN score and its traceback.
-        deadline : float, optional
-            A value of ``time.monotonic()``.
-        early_stop_score : float, optional
-            Runs in a subspace end as soon as they reach it.
-        progress : callable, optional
-            ``progress(done, text)`` with the share of this call that is done.
+        ``on_trained(index, trained, cached)`` hears of each, a run that failed having a NaN score and its traceback.
+        Runs in a subspace end as soon as they reach ``early_stop_score``; the deadline is a value of
+        ``time.monotonic()``; ``progress(done, text)`` hears the share of this call that is done.
         """
         if self.vectorized:
             self._as_one(trials, on_trained, deadline, early_stop_score, progress)

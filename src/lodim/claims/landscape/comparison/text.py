@@ -30,19 +30,7 @@ WHOLE_BUDGETS = (7_000_000, 13_000_000)
 
 
 def task_of(n_per_class: int, n_test: int, max_length: int, seed: int) -> Task:
-    """Return the texts as token numbers.
-
-    Parameters
-    ----------
-    n_per_class : int
-        Training texts of each of the eight sections.
-    n_test : int
-        Test texts of each.
-    max_length : int
-        Tokens of a text.
-    seed : int
-        Of the draw.
-    """
+    """Return the texts as token numbers: so many of each of the eight sections, cut at ``max_length``."""
     train = load_texts("debian_sections", split="train").sample(n_per_class, derive_seed(seed, "train"))
     test = load_texts("debian_sections", split="test").sample(n_test, derive_seed(seed, "test"))
     ids: list[Tensor] = [tokenize(list(part.texts), max_length) for part in (train, test)]

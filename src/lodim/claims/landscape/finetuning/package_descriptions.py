@@ -156,11 +156,8 @@ def _checks(found: Found, words: dict[str, float], task: Task) -> tuple[Check, .
 def common_d(found: Found, full: float) -> dict[str, dict[str, float]]:
     """Return the d at which each curve reaches 90 % of one score, by start and way; infinity where none does.
 
-    Parameters
-    ----------
-    full : float
-        The pre-trained encoder's full score. A start that is hard to train has a low score of its own, 90 % of which
-        says little.
+    ``full`` is the pre-trained encoder's full score: a start that is hard to train has a low score of its own, 90
+    % of which says little.
     """
     return {
         name: {

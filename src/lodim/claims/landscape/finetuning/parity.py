@@ -71,13 +71,7 @@ class Data:
 
 
 def data(n_pretrain: int, n_task: int, n_test: int, seed: int) -> Data:
-    """Return both tasks; their training images are disjoint, their test images the same.
-
-    Parameters
-    ----------
-    seed : int
-        Of the draws.
-    """
+    """Return both tasks; their training images are disjoint, their test images the same."""
     train, test = load("mnist", split="train"), load("mnist", split="test")
     assert train.y is not None
     assert test.y is not None
@@ -196,13 +190,7 @@ def _trends(along: DimensionComparison, by_size: DimensionComparison) -> tuple[C
 def certify(
     make: Callable[[], nn.Module], task: Task, result: LandscapeResult, options: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return what the rounded numbers of one run at d90 weigh, score, and certify.
-
-    Parameters
-    ----------
-    options : dict
-        Of the search.
-    """
+    """Return what the rounded numbers of one run at d90 weigh, score, and certify; ``options`` are the search's."""
     d = min(s for s in SIZES if s >= _d90(result))
     fixed = {**options, "said": "tensor", "n_seeds": 1, "search": [d], "lr_grid": (result.lr_multiplier,)}
     finder = LandscapeDimension(make, task=task, **fixed).fit()

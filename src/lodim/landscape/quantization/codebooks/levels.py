@@ -35,20 +35,9 @@ _FLOOR = 1e-4  # least weight of an entry whose input never fires, as a share of
 def as_rows(
     weight: Float[Tensor, "*shape"], granularity: str, group_size: int | None = None
 ) -> Float[Tensor, "rows n"]:
-    """View a weight as the rows that share one table.
+    """View a weight (outputs first) as the rows that share one table: "tensor", "channel", or "group".
 
-    Parameters
-    ----------
-    weight : Tensor
-        Output channels (or an embedding's entries) along the first axis.
-    granularity : {"tensor", "channel", "group"}
-    group_size : int, optional
-        Neighbouring weights of one channel that form a group; must divide the channel's length.
-
-    Raises
-    ------
-    ValueError
-        Unknown granularity, or a group size that does not divide.
+    A group is ``group_size`` neighbouring weights of one channel, whose length it must divide.
     """
     check_choice(granularity, ("tensor", "channel", "group"), "granularity")
     if granularity == "tensor":
@@ -73,17 +62,9 @@ def nearest_level(
 def codebook_levels(
     rows: Float[Tensor, "rows n"], n_levels: int, weights: Float[Tensor, "rows n"] | None = None
 ) -> Float[Tensor, "rows n_levels"]:
-    """Each row's least-squares codebook (:func:`lodim.landscape.quantize_codebook`), in half precision.
+    """Each row's least-squares codebook (:func:`lodim.landscape.quantize_codebook`), increasing, in half precision.
 
-    Parameters
-    ----------
-    weights : Tensor, shape (rows, n), optional
-        Positive: h.
-
-    Returns
-    -------
-    Tensor, shape (rows, n_levels)
-        Increasing; a row with fewer distinct weights repeats its last level.
+    ``weights`` are h, positive. A row with fewer distinct weights repeats its last level.
     """
     array = rows.detach().cpu().double().numpy()
     mass = None if weights is None else weights.detach().cpu().double().numpy()

@@ -70,15 +70,7 @@ def fit_codewords(
 ) -> tuple[Float[Tensor, "k g"], Int[Tensor, " n"]]:
     """Codewords and indices of sub-vectors by k-means; where there are no more distinct ones, those are the codewords.
 
-    Parameters
-    ----------
-    backend : {"auto", "faiss", "sklearn"}
-        ``"auto"`` is faiss if it is installed.
-
-    Raises
-    ------
-    ImportError
-        faiss asked for but not installed.
+    The backend is "faiss", "sklearn", or "auto": faiss if it is installed.
     """
     check_choice(backend, ("auto", "faiss", "sklearn"), "backend")
     distinct, indices = vectors.unique(dim=0, return_inverse=True)

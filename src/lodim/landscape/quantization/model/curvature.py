@@ -37,13 +37,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def labelled_batches(data: Any) -> list[tuple[Tensor, Tensor]]:
-    """Return all inputs and targets (of a task, the training set) as one batch, or an iterable's pairs as a list.
-
-    Raises
-    ------
-    TypeError
-        Something else.
-    """
+    """Return all inputs and targets (of a task, the training set) as one batch, or an iterable's pairs as a list."""
     if isinstance(data, Task):
         return [(data.X, data.y)]
     pairs = [data] if _is_pair(data) else list(data) if isinstance(data, Iterable) else []

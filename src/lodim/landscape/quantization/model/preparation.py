@@ -84,15 +84,7 @@ def prepare(
 
 
 def plain_copy(model: Any) -> nn.Module:
-    """Return a copy of a float model that calls all of its layers.
-
-    Raises
-    ------
-    TypeError
-        No module.
-    ValueError
-        Adapters or a subspace produce its weights.
-    """
+    """Return a copy of a float model that calls all of its layers; TypeError where another method makes its weights."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"the model to quantise must be an nn.Module, got {type(model).__name__}")
     for name, module in model.named_modules():

@@ -140,12 +140,8 @@ def layer_reports(
 ) -> tuple[LayerReport, ...]:
     """Compare every layer of a converted model with its float one, by its weight and by its effect on the output.
 
-    Parameters
-    ----------
-    data : Tensor or iterable, optional
-        Inputs for the outputs' ratios: a pass for each layer, with that layer in the float model's place.
-    exact : Tensor, optional
-        The original model's outputs on the data; by default the reference's.
+    The outputs' ratios take a pass over ``data`` for each layer, with that layer in the float model's place;
+    ``exact`` are the original model's outputs, by default the reference's.
     """
     layers = quant_layers(model)
     exact = model_output(reference, data) if exact is None and data is not None else exact

@@ -66,13 +66,7 @@ class Link:
 
 
 def trace_graph(model: nn.Module) -> fx.Graph:
-    """Trace a module symbolically.
-
-    Raises
-    ------
-    ValueError
-        The module's forward branches on values, so ``torch.fx`` cannot follow it.
-    """
+    """Trace a module symbolically; ValueError where its forward branches on values."""
     try:
         return fx.Tracer().trace(model)
     except Exception as error:  # fx passes on whatever the forward raised at a proxy

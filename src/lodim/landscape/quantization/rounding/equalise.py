@@ -67,13 +67,7 @@ class FoldedNorm(nn.Identity):
         self.axes = axes
 
     def forward(self, x: Any) -> Any:
-        """Return the input.
-
-        Raises
-        ------
-        ValueError
-            Another number of axes: the normalisation would not have acted on the layer's outputs.
-        """
+        """Return the input; ValueError if the normalisation would not have acted on so many axes."""
         if isinstance(x, Tensor) and x.ndim != self.axes:  # else traced, or run in integers
             raise ValueError(
                 f"a batch normalisation was folded for inputs of {self.axes} axes and gets {x.ndim} (shape "
@@ -271,11 +265,6 @@ def input_view(layer: Any, weight: Tensor, channels: int) -> Float[Tensor, "grou
     """Return a weight shaped as a layer's with its input channels, as they are before any flattening, apart.
 
     A linear layer may read each channel at several positions.
-
-    Raises
-    ------
-    ValueError
-        The layer does not read that many channels.
     """
     groups = getattr(layer, "groups", 1)
     n_inputs = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
