@@ -44,16 +44,9 @@ from lodim.validation import check_choice, check_in_range
 __all__ = [
     "Quantized",
     "arithmetic_code_length",
-    "decode_symbols",
-    "encode_symbols",
-    "little_endian",
     "message_length_bits",
-    "nearest_codes",
-    "pack_quantized",
     "prefix_free_bits",
     "quantize_codebook",
-    "round_to_codebook",
-    "unpack_quantized",
 ]
 
 _WORD = 16  # bits the coder moves out of its state at a time

@@ -52,14 +52,7 @@ from lodim.randomness import RandomState, as_generator
 from lodim.results import Result
 from lodim.validation import check_choice, check_in_range, warn
 
-__all__ = [
-    "ESTIMATORS",
-    "Crossing",
-    "Curve",
-    "find_crossing",
-    "isotonic_fit",
-    "score_of_failure",
-]
+__all__ = ["Crossing", "find_crossing"]
 
 ESTIMATORS = ("isotonic", "first_crossing", "success_probability")
 

@@ -32,15 +32,7 @@ from lodim.randomness import forked_torch_rng
 from lodim.results import Result
 from lodim.validation import require
 
-__all__ = [
-    "ADAPTED",
-    "AdapterOption",
-    "adapter_options",
-    "insert_flora",
-    "insert_lora",
-    "largest_rank",
-    "lora_arguments",
-]
+__all__ = ["AdapterOption"]
 
 ADAPTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _FLATTENED = (*ADAPTED, nn.Embedding)  # by LoRA, whose matrices have no kernel

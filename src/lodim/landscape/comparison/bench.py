@@ -14,18 +14,7 @@ from lodim.landscape.objective_landscapes.compression_sweep import full_score
 from lodim.randomness import build_seeded, derive_seed, forked_torch_rng
 from lodim.training import FitResult, Recipe, Task, fit
 
-__all__ = [
-    "SEED_BYTES",
-    "DoesNotFitError",
-    "Origin",
-    "Stored",
-    "Workbench",
-    "buffer_bytes",
-    "moving_buffers",
-    "round_to_halves",
-    "store",
-    "store_halves",
-]
+__all__ = ["DoesNotFitError", "Origin", "Stored", "Workbench"]
 
 SEED_BYTES = 8
 HALF_BYTES = 2

@@ -33,8 +33,8 @@ from lodim.landscape.comparison.bench import (
 )
 from lodim.landscape.hypercomplex import to_hypercomplex
 from lodim.landscape.nm_sparsity import NMSparsifier
+from lodim.landscape.objective_landscapes.compression import QuantizedSubspace
 from lodim.landscape.objective_landscapes.module import SubspaceModule
-from lodim.landscape.objective_landscapes.quantized import QuantizedSubspace
 from lodim.landscape.quantization import (
     BinarySpec,
     ProductSpec,

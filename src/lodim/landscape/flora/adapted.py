@@ -43,8 +43,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lodim.landscape.flora.tucker import RankLike, product_cost, resolve_ranks, tucker_product
-from lodim.landscape.flora.weight import start_tucker
+from lodim.landscape.flora.tucker import RankLike, product_cost, resolve_ranks, start_tucker, tucker_product
 from lodim.nets.kinds import WeightOwner
 from lodim.randomness import RandomState
 from lodim.validation import check_choice, check_in_range

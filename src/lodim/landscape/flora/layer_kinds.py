@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from lodim.landscape.flora.adapted import FLoRALayer, Number
 
 __all__ = [
-    "KINDS",
     "FLoRAConv1d",
     "FLoRAConv2d",
     "FLoRAConv3d",

@@ -39,16 +39,7 @@ from torch import Tensor
 
 from lodim.validation import check_choice
 
-__all__ = [
-    "ALGEBRAS",
-    "KroneckerSum",
-    "algebra_matrices",
-    "block_rows",
-    "from_block_rows",
-    "kronecker_sum",
-    "nearest_kronecker_sum",
-    "span_residual",
-]
+__all__ = ["KroneckerSum", "algebra_matrices", "kronecker_sum", "nearest_kronecker_sum", "span_residual"]
 
 # The matrix of x -> q x, entry by entry; letters are the components of q.
 _LEFT_PRODUCTS = {

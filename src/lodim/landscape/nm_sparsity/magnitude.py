@@ -19,8 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lodim.landscape.nm_sparsity.masks import FEED_FORWARD, sparse_layers
 from lodim.landscape.nm_sparsity.parametrization import attach, dense_weight, detach
-from lodim.landscape.nm_sparsity.targets import FEED_FORWARD, sparse_layers
 from lodim.nets.layers import LayerFilter
 from lodim.validation import check_choice, check_fraction, check_in_range, warn
 

@@ -31,10 +31,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lodim.landscape.nm_sparsity.masks import NMCheck, architecture_divergence, check_weights, nm_mask
+from lodim.landscape.nm_sparsity.masks import (
+    FEED_FORWARD,
+    NMCheck,
+    architecture_divergence,
+    axis_of,
+    check_weights,
+    nm_mask,
+    sparse_layers,
+)
 from lodim.landscape.nm_sparsity.parametrization import attach, dense_weight, detach
 from lodim.landscape.nm_sparsity.schedule import FACTORS, Phase, Schedule
-from lodim.landscape.nm_sparsity.targets import FEED_FORWARD, axis_of, sparse_layers
 from lodim.nets.layers import LayerFilter
 from lodim.results import Result
 from lodim.validation import check_choice, check_in_range, warn

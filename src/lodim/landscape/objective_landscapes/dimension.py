@@ -29,7 +29,7 @@ weights' by :math:`\sqrt{d/D}`, so the rate is :math:`\eta\, g \sqrt{D/d}`, with
 training and one multiplier g, chosen on the score from ``lr_grid`` (and beyond its end, if the choice lies there) where
 the threshold is first bracketed, and kept for every d. The largest is tried first, rates too small being the common
 mistake, and stays unless another gains more than the noise of the scores
-(:mod:`lodim.landscape.objective_landscapes.rates`). The
+(:mod:`lodim.landscape.objective_landscapes.size_search`). The
 baseline chooses its own multiplier in the same way, so that it is not the one badly trained.
 
 Source: C. Li, H. Farkhoor, R. Liu, J. Yosinski, "Measuring the Intrinsic Dimension of Objective Landscapes", 2018,

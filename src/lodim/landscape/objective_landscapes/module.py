@@ -43,9 +43,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lodim.landscape.objective_landscapes import bases
-from lodim.landscape.objective_landscapes.produced import Recompute, produce, without_autocast
 from lodim.landscape.objective_landscapes.state import compact_state, complete_state, describe
-from lodim.landscape.objective_landscapes.structure import Grouping, StructureAware
+from lodim.landscape.objective_landscapes.structure import (
+    Grouping,
+    Recompute,
+    StructureAware,
+    produce,
+    without_autocast,
+)
 from lodim.nets.flat import FlatSpec, ParameterFilter, flat_spec
 from lodim.nets.kinds import WeightOwner
 from lodim.validation import check_choice

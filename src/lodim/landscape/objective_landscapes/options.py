@@ -46,7 +46,7 @@ class SearchOptions(_Options):
     lr_grid : sequence of float
         Multipliers of the learning rate to choose from; where the choice is the largest (or least), larger (or smaller)
         ones are tried too, up to three steps. The largest stays unless another gains more than the noise of the scores:
-        see :mod:`lodim.landscape.objective_landscapes.rates`. One number fixes it.
+        see :mod:`lodim.landscape.objective_landscapes.size_search`. One number fixes it.
     estimator : {"isotonic", "first_crossing", "success_probability"}
         How the crossing is read off the runs, see :mod:`lodim.landscape.crossing`.
     ci : float

@@ -15,9 +15,16 @@ from typing import Any
 import numpy as np
 
 from lodim.landscape.objective_landscapes.options import RunOptions, SearchOptions
-from lodim.landscape.objective_landscapes.rates import Cells, choose_multiplier, next_beyond
 from lodim.landscape.objective_landscapes.result import RunRecord
-from lodim.landscape.objective_landscapes.size_search import bracket_of, bracket_waves, grid_sizes, grid_waves
+from lodim.landscape.objective_landscapes.size_search import (
+    Cells,
+    bracket_of,
+    bracket_waves,
+    choose_multiplier,
+    grid_sizes,
+    grid_waves,
+    next_beyond,
+)
 from lodim.landscape.objective_landscapes.trials import Trained, Trainer, Trial
 from lodim.randomness import derive_seed
 from lodim.sketch import KINDS

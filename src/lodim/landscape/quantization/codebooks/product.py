@@ -48,14 +48,7 @@ from lodim.landscape.quantization.layer_data import output_error
 from lodim.linalg import conjugate_gradient
 from lodim.validation import check_choice, check_in_range, require
 
-__all__ = [
-    "ProductQuantizer",
-    "ProductSpec",
-    "codeword_parameters",
-    "fit_codewords",
-    "product_bits",
-    "refine_for_outputs",
-]
+__all__ = ["ProductQuantizer", "ProductSpec", "codeword_parameters", "product_bits", "refine_for_outputs"]
 
 _CG_STEPS = 25
 

@@ -38,14 +38,7 @@ from lodim.landscape.quantization.spec import QuantSpec
 from lodim.nets.kinds import WeightOwner
 from lodim.randomness import torch_generator
 
-__all__ = [
-    "QUANTIZABLE",
-    "ActivationQuantizer",
-    "AffineWeight",
-    "QuantLayer",
-    "apply_layer",
-    "keeping_precision",
-]
+__all__ = ["ActivationQuantizer", "AffineWeight", "QuantLayer", "keeping_precision"]
 
 QUANTIZABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
 SCALE_BITS = 32

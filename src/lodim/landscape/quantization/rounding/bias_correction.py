@@ -37,8 +37,7 @@ from torch import Tensor, nn
 
 from lodim.landscape.quantization.grid.fake import QuantLayer
 from lodim.landscape.quantization.layer_data import held, layer_means
-from lodim.landscape.quantization.rounding.chains import Link, find_links
-from lodim.landscape.quantization.rounding.equalise import FoldedNorm, input_view
+from lodim.landscape.quantization.rounding.equalise import FoldedNorm, Link, find_links, input_view
 
 __all__ = ["correct_bias", "rectified_mean"]
 
