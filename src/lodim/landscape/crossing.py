@@ -334,10 +334,6 @@ def find_crossing(
     ci : float
         Nominal coverage of the interval (the first crossing's is one standard deviation whatever this says).
 
-    Returns
-    -------
-    Crossing
-
     Raises
     ------
     ValueError

@@ -147,10 +147,7 @@ def deep_mixing(task: Task, epochs: int, seed: int) -> dict[str, Any]:
 def run(seed: int, progress: Progress, full: bool = False) -> Findings:
     """Train, round in 36 ways, train with 2 bits, and mix bits; over three seeds.
 
-    Parameters
-    ----------
-    full : bool
-        All 60,000 images and 20 epochs instead of 10,000 and 5, and the sentence encoder all-MiniLM-L6-v2.
+    In full, all 60,000 images and 20 epochs instead of 10,000 and 5, and the sentence encoder all-MiniLM-L6-v2.
     """
     n_train, epochs = (60_000, 20) if full else (10_000, 5)
     runs = []

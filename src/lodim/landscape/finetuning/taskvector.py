@@ -159,13 +159,7 @@ class TaskVector:
         return dict(zip(groups, (1 + self.structure["rate"] * mu).tolist()))
 
     def rounded(self, levels: int = 16, method: str = "kmeans") -> TaskVector:
-        """Return the task with its numbers rounded to a codebook.
-
-        Parameters
-        ----------
-        method : {"kmeans", "uniform"}
-            See :func:`~lodim.landscape.quantize_codebook`.
-        """
+        """Return the task with its numbers rounded to a codebook, see :func:`~lodim.landscape.quantize_codebook`."""
         quantized = quantize_codebook(self.numbers, levels, method)
         return replace(self, numbers=quantized.values.astype(np.float32), quantized=quantized)
 
@@ -223,13 +217,7 @@ class TaskVector:
         return model
 
     def remove(self, model: nn.Module) -> nn.Module:
-        """Take the task off again, in place, and return the base, bit for bit as it was.
-
-        Raises
-        ------
-        ValueError
-            This task is not on this model.
-        """
+        """Take the task off again, in place, and return the base, bit for bit as it was; ValueError if it is not on."""
         before = _APPLIED.get(model)
         if before is None or before.vector is not self:
             what = "no task vector is" if before is None else "another task vector is"
@@ -302,24 +290,12 @@ class TaskVector:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TaskVector:
-        """Read a file that :meth:`save` wrote.
-
-        Raises
-        ------
-        ValueError
-            Not such a file.
-        """
+        """Read a file that :meth:`save` wrote; ValueError for any other."""
         return cls.from_bytes(Path(path).read_bytes())
 
     @classmethod
     def from_bytes(cls, data: bytes) -> TaskVector:
-        """Read the content of a file.
-
-        Raises
-        ------
-        ValueError
-            Not such content.
-        """
+        """Read the content of a file; ValueError for any other."""
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}

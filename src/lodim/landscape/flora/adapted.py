@@ -167,10 +167,7 @@ class FLoRALayer(nn.Module):
     def set_adapter(self, names: str | Sequence[str]) -> None:
         """Choose the adapters whose updates are added and trained; names this layer does not have are passed over.
 
-        Raises
-        ------
-        RuntimeError
-            Some adapters are merged.
+        RuntimeError while some are merged.
         """
         self._refuse_if_merged("choose adapters")
         chosen = (names,) if isinstance(names, str) else tuple(names)
@@ -180,13 +177,7 @@ class FLoRALayer(nn.Module):
             self.flora_factors[name].requires_grad_(name in self.active)
 
     def delta(self, adapter_name: str | None = None) -> Float[Tensor, "*modes"]:
-        """Return an adapter's update, scale included, of the weight's shape.
-
-        Parameters
-        ----------
-        adapter_name : str, optional
-            By default the sum over all active ones.
-        """
+        """Return an adapter's update (by default the sum of all active ones), scale included, of the weight's shape."""
         names = self.active if adapter_name is None else (adapter_name,)
         if not names:
             return torch.zeros_like(self.base_layer.weight)
@@ -200,13 +191,7 @@ class FLoRALayer(nn.Module):
         return base if self._is_plainly_base() else base + self.delta().to(base.dtype)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the adapted layer.
-
-        Parameters
-        ----------
-        *args, **kwargs
-            As the base layer takes them; its input may be named.
-        """
+        """Run the adapted layer on what the base layer takes; its input may be named."""
         if self._is_plainly_base():
             return self.base_layer(*args, **kwargs)
         x, args = (args[0], args[1:]) if args else (kwargs.pop(self._input_name), ())
@@ -219,13 +204,7 @@ class FLoRALayer(nn.Module):
         return y
 
     def uses(self, x: Tensor) -> str:
-        """Return the form in which this input is computed, ``"materialize"`` or ``"chain"``.
-
-        Parameters
-        ----------
-        x : Tensor
-            The layer's input.
-        """
+        """Return the form in which the layer's input is computed, ``"materialize"`` or ``"chain"``."""
         if not self._plain:
             return "materialize"
         if self.form != "auto":
@@ -240,10 +219,7 @@ class FLoRALayer(nn.Module):
     def merge(self) -> None:
         """Write the active updates into the base's weight; the original is kept for :meth:`unmerge`.
 
-        Raises
-        ------
-        ValueError
-            The sum is not finite.
+        ValueError where the sum is not finite.
         """
         if self.merged or not self.active:
             return

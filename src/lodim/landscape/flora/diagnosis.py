@@ -180,12 +180,7 @@ class TuckerEnergy(Result):
         return "\n".join(lines)
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the share kept against the numbers, Tucker forms and flattened products, and return the axes.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
+        """Draw the share kept against the numbers, Tucker forms and flattened products, and return the axes."""
         ax = new_axes(ax)
         ax.plot(self.numbers, self.kept, "o-", color=COLORS[0], label="Tucker form")
         ax.plot(self.numbers, self.matrix_kept, "s--", color=COLORS[1], label="flattened, at most as many")

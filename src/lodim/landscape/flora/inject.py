@@ -209,13 +209,7 @@ def set_adapter(model: nn.Module, adapter_name: str | Sequence[str]) -> None:
 
 
 def delete_adapter(model: nn.Module, adapter_name: str) -> None:
-    """Take one of several adapters out of a model.
-
-    Raises
-    ------
-    ValueError
-        No such adapter, or the only one: :func:`remove_flora` takes that out.
-    """
+    """Take one of several adapters out of a model; the only one is for :func:`remove_flora`, a ValueError."""
     check_known(model, adapter_name)
     if len(adapters_of(model)) == 1:
         raise ValueError(f"{adapter_name!r} is the only adapter; remove_flora(model) restores the model")
@@ -265,10 +259,6 @@ def remove_flora(model: nn.Module, *, merge: bool) -> nn.Module:
     ----------
     merge : bool
         Whether the active adapters' updates (and trained copies) stay in the weights; else the model is the original.
-
-    Returns
-    -------
-    nn.Module
     """
     wrappers = _wrappers(model)
     adapters_of(model)

@@ -74,12 +74,7 @@ def algebra_matrices(algebra: str) -> Float[Tensor, "n n n"]:
 def kronecker_sum(
     A: Float[Tensor, "n n n"], F: Float[Tensor, "n u v *kernel"]
 ) -> Float[Tensor, "o i *kernel"]:
-    """Return ``sum_i A_i (x) F_i``, the Kronecker products taken on the first two axes, differentiable.
-
-    Returns
-    -------
-    Tensor, shape (o, i, ...)
-    """
+    """Return ``sum_i A_i (x) F_i``, the Kronecker products taken on the first two axes, differentiable."""
     rows = A.reshape(len(A), -1).T @ F.reshape(len(F), -1)
     return from_block_rows(rows, len(A), F.shape[1:])
 

@@ -222,13 +222,7 @@ class PHConvTranspose2d(HypercomplexLayer):
         return weight.transpose(0, 1)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Apply the layer.
-
-        Parameters
-        ----------
-        input : Tensor, shape (batch, in_channels, height, width)
-            The batch's axis may be absent.
-        """
+        """Apply the layer to (batch, in_channels, height, width); the batch's axis may be absent."""
         return nn.functional.conv_transpose2d(
             input,
             self.weight,

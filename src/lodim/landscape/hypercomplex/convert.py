@@ -90,12 +90,7 @@ class ConversionReport(Result):
         return pd.DataFrame([layer.to_dict() for layer in self.layers], columns=columns)
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw every layer's parameters before and after, and return the axes.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
+        """Draw every layer's parameters before and after, and return the axes."""
         from lodim.plots import COLORS, new_axes
 
         ax, frame = new_axes(ax), self.to_frame()
@@ -124,13 +119,7 @@ class ConversionReport(Result):
 
 @dataclass(frozen=True, eq=False)
 class Conversion(Replacement):
-    """What :func:`to_hypercomplex` did: the layers by name, ``undo()``, and a report.
-
-    Attributes
-    ----------
-    module : nn.Module
-    before, after : dict of str to nn.Module
-    """
+    """What :func:`to_hypercomplex` did: the layers by name before and after, ``undo()``, and a report."""
 
     report: ConversionReport
 

@@ -86,10 +86,6 @@ def compress(W: Float[Tensor, "*shape"], n: int, m: int, dim: str | int = "in") 
     dim : {"in", "out"} or int
         Along which groups run.
 
-    Returns
-    -------
-    CompressedNM
-
     Raises
     ------
     ValueError

@@ -102,13 +102,7 @@ class MagnitudePruner:
         return {name: masked.mask for name, masked in self._masked.items()}
 
     def step(self) -> None:
-        """Note a step of the optimiser, and compute the masks anew when it is time.
-
-        Raises
-        ------
-        RuntimeError
-            After :meth:`finalize`.
-        """
+        """Note a step of the optimiser, and compute the masks when it is time; RuntimeError after :meth:`finalize`."""
         self._check_open()
         for masked in self._masked.values():
             masked.steps += 1

@@ -268,12 +268,7 @@ class NMCheck(Result):
         )
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the layers' density against the pattern's, and return the axes.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
+        """Draw the layers' density against the pattern's, and return the axes."""
         from lodim.plots import COLORS, new_axes
 
         ax = new_axes(ax)

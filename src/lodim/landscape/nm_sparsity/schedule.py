@@ -176,13 +176,7 @@ class Schedule:
         return cls(recipe, int(n), int(m), total, dense, final, rate, _stages(recipe, n, m, stages))
 
     def at(self, step: int) -> Phase:
-        """Return what holds after ``step`` steps of the optimiser.
-
-        Parameters
-        ----------
-        step : int
-            From 0; past the end the last phase goes on.
-        """
+        """Return what holds after ``step`` steps of the optimiser; past the end the last phase goes on."""
         t, length = step - self.dense_steps, self.total_steps - self.dense_steps - self.final_steps
         if self.recipe == "dense":
             return Phase("dense", 1, 1, 1.0)

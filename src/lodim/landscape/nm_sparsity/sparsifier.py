@@ -90,12 +90,7 @@ class SparsityStats(Result):
         return pd.DataFrame([{"layer": name, **figures} for name, figures in self.layers.items()])
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw each layer's divergence from the reference, and return the axes.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
+        """Draw each layer's divergence from the reference, and return the axes."""
         from lodim.plots import COLORS, new_axes
 
         ax, frame = new_axes(ax), self.to_frame()
@@ -283,10 +278,7 @@ class NMSparsifier:
     def step(self) -> None:
         """Note a step of the optimiser: move on in the schedule, and compute the masks anew when it is time.
 
-        Raises
-        ------
-        RuntimeError
-            After :meth:`finalize`.
+        RuntimeError after :meth:`finalize`.
         """
         self._check_open()
         before, now = self.phase, self.schedule.at(self.steps + 1)

@@ -110,13 +110,7 @@ class QuantizedSubspace(nn.Module):
         return self.codebook[codes] + (v - v.detach())
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the wrapped module at the rounded coordinates.
-
-        Parameters
-        ----------
-        *args, **kwargs
-            The wrapped module's.
-        """
+        """Run the wrapped module, on its own arguments, at the rounded coordinates."""
         return functional_call(self.subspace, {"theta_d": self.quantized()}, args, kwargs)
 
     def rounded(self) -> Quantized:
@@ -309,10 +303,7 @@ class CompressedModel:
     def to_module(self) -> nn.Module:
         """Return the network, its weights regenerated, in evaluation mode.
 
-        Raises
-        ------
-        ValueError
-            If ``make_model`` makes another network, or the seeds regenerate other weights.
+        ValueError if ``make_model`` makes another network, or the seeds regenerate other weights.
         """
         module = build_seeded(self.make_model, self.theta0_seed)
         spec = self._check_layout(module)
@@ -393,13 +384,7 @@ class CompressedModel:
 
     @classmethod
     def from_bytes(cls, data: bytes, make_model: Callable[[], nn.Module]) -> CompressedModel:
-        """Read the content of a file.
-
-        Raises
-        ------
-        ValueError
-            Not such content, or a damaged one.
-        """
+        """Read the content of a file; ValueError for other or damaged content."""
         start = len(_MAGIC) + 4
         if not data.startswith(_MAGIC):
             raise ValueError("this is no compressed lodim model (or one of another version)")

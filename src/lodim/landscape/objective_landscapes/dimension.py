@@ -301,13 +301,7 @@ class LandscapeDimension(BaseEstimator):
         return self
 
     def partial_result(self) -> LandscapeResult:
-        """Return what is known so far; callable from ``progress``, or after an interruption.
-
-        Raises
-        ------
-        RuntimeError
-            Before :meth:`fit` has begun.
-        """
+        """Return what is known so far; callable from ``progress``, or after an interruption of :meth:`fit`."""
         return summarise(self._started())
 
     def report(self) -> str:
@@ -315,12 +309,7 @@ class LandscapeDimension(BaseEstimator):
         return str(self.partial_result())
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the curve, see :meth:`LandscapeResult.plot`.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
+        """Draw the curve, see :meth:`LandscapeResult.plot`."""
         return self.partial_result().plot(ax)
 
     @property

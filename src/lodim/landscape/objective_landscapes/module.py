@@ -216,13 +216,7 @@ class SubspaceModule(nn.Module):
         return self.projection.scales(self.theta_d) if isinstance(self.projection, StructureAware) else {}
 
     def param_groups(self, lr: float) -> list[dict[str, Any]]:
-        """Return an optimiser's parameter groups, the rate of v scaled to the subspace.
-
-        Parameters
-        ----------
-        lr : float
-            Learning rate that suits direct training of the module.
-        """
+        """Return an optimiser's parameter groups; ``lr`` suits direct training, and is scaled to the subspace for v."""
         groups: list[dict[str, Any]] = [{"params": [self.theta_d], "lr": lr * self.lr_factor}]
         direct = [p for p in self.module.parameters() if p.requires_grad]
         return [*groups, {"params": direct, "lr": lr}] if direct else groups
@@ -233,12 +227,7 @@ class SubspaceModule(nn.Module):
             return (self.theta0 + self.projection(self.theta_d)).to(self.theta0.dtype)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the wrapped module at the produced weights.
-
-        Parameters
-        ----------
-        *args, **kwargs
-        """
+        """Run the wrapped module at the produced weights."""
         with without_autocast(self.theta_d.device.type):
             weights = produce(self.projection, self.theta_d, self.theta0, self.spec)
         self.recompute.weights = weights
@@ -271,10 +260,6 @@ class SubspaceModule(nn.Module):
         """Recompute activations in the backward pass, in a wrapped module of the transformers library.
 
         Elsewhere: ``torch.utils.checkpoint.checkpoint(f, x, use_reentrant=False, context_fn=subspace.recompute)``.
-
-        Parameters
-        ----------
-        gradient_checkpointing_kwargs : mapping, optional
         """
         self.recompute.enable(gradient_checkpointing_kwargs)
 
@@ -430,13 +415,7 @@ class Subspace:
         return self.theta0 + self.projection(v.to(self.theta0))
 
     def to_module(self, v: Float[Tensor, " d"]) -> nn.Module:
-        """Return a copy of the module with the weights at v.
-
-        Raises
-        ------
-        ValueError
-            No module was given.
-        """
+        """Return a copy of the module, if one was given, with the weights at v."""
         if self.module is None:
             raise ValueError("to_module needs the network: Subspace(theta0, projection, module)")
         module = copy.deepcopy(self.module)

@@ -48,10 +48,7 @@ def task_of(n_per_class: int, n_test: int, max_length: int, seed: int) -> Task:
 def run(seed: int, progress: Progress, full: bool = False) -> Findings:
     """Compare updates of the model by their bytes, and whole models by theirs.
 
-    Parameters
-    ----------
-    full : bool
-        3,600 training texts, 6 epochs and 5 seeds instead of 480, 3 and 2.
+    In full, 3,600 training texts, 6 epochs and 5 seeds instead of 480, 3 and 2.
     """
     task = task_of(450 if full else 60, 100 if full else 60, 24, seed)
     model = build_seeded(lambda: SentenceClassifier(8), derive_seed(seed, "head"))

@@ -58,10 +58,7 @@ def reference(train: TextDataset, test: TextDataset) -> float:
 def run(seed: int, progress: Progress, full: bool = False) -> Findings:
     """Measure d90 of the pre-trained encoder and of one drawn afresh.
 
-    Parameters
-    ----------
-    full : bool
-        All 3,600 texts, eight passes, ten d and three seeds, for a GPU, instead of 1,200, two, four and one.
+    In full, all 3,600 texts, eight passes, ten d and three seeds, for a GPU, instead of 1,200, two, four and one.
     """
     everything, test = load_texts(split="train"), load_texts(split="test")
     few = everything.sample(150, derive_seed(seed, "texts"))

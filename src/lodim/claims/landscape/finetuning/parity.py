@@ -97,10 +97,7 @@ def pretrained(width: int, task: Task, epochs: int, seed: int) -> nn.Sequential:
 def run(seed: int, progress: Progress, full: bool = False) -> Findings:
     """Measure d90 from pre-trained and from random weights, along pre-training, and by width.
 
-    Parameters
-    ----------
-    full : bool
-        50,000 images of pre-training, 10,000 of the task and 8 seeds instead of 10,000, 3,000 and 3.
+    In full, 50,000 images of pre-training, 10,000 of the task and 8 seeds instead of 10,000, 3,000 and 3.
     """
     images = data(50_000, 10_000, 10_000, seed) if full else data(10_000, 3_000, 5_000, seed)
     options: dict[str, Any] = {

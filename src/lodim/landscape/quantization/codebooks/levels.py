@@ -104,12 +104,7 @@ def codebook_levels(
 
 
 class LevelQuantizer(nn.Module):
-    """Weights rounded to the nearest of their row's levels; gradients pass straight through and reach the levels.
-
-    Attributes
-    ----------
-    levels : Parameter, shape (rows, levels)
-    """
+    """Weights rounded to the nearest of their row's ``levels``; gradients pass straight through, to the levels too."""
 
     def __init__(self, levels: Float[Tensor, "rows levels"]) -> None:
         super().__init__()
@@ -181,13 +176,7 @@ class CodebookSpec:
     def quantizer(
         self, weight: Float[Tensor, "*shape"], gram: Float[Tensor, "i i"] | None = None
     ) -> LevelQuantizer:
-        """Fit the codebooks of a weight, for ``weighting="inputs"`` to second moments of the layer's inputs.
-
-        Raises
-        ------
-        ValueError
-            The weighting needs second moments that are not given.
-        """
+        """Fit the codebooks of a weight; ``weighting="inputs"`` needs second moments of the layer's inputs."""
         rows, mass = as_rows(weight.detach(), self.granularity, self.group_size), None
         if self.weighting == "inputs":
             if gram is None:

@@ -289,13 +289,7 @@ class ProductSpec:
     def quantizer(
         self, weight: Float[Tensor, "o ..."], gram: Float[Tensor, "i i"] | None = None
     ) -> ProductQuantizer:
-        """Fit the codewords of a weight, for ``weighting="outputs"`` to second moments of the layer's inputs.
-
-        Raises
-        ------
-        ValueError
-            The weighting needs second moments that are not given.
-        """
+        """Fit the codewords of a weight; ``weighting="outputs"`` needs second moments of the layer's inputs."""
         if self.weighting == "outputs" and gram is None:
             raise ValueError("weighting='outputs' needs the layer's inputs; pass calibration data")
         rows = weight.detach().flatten(1)

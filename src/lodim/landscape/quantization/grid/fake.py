@@ -183,13 +183,7 @@ class ActivationQuantizer(nn.Module):
         return super()._apply(keeping_precision(fn), recurse)
 
     def freeze(self) -> None:
-        """Fix the scales from what was observed.
-
-        Raises
-        ------
-        RuntimeError
-            Nothing was observed.
-        """
+        """Fix the scales from what was observed; RuntimeError if that is nothing."""
         if self.mode != "observing":
             return
         if not self.is_calibrated:

@@ -158,13 +158,7 @@ _BLOCKS_AT_ONCE = 256
 def weight_qparams(
     weight: Float[Tensor, "*shape"], spec: QuantSpec
 ) -> tuple[Float[Tensor, " n_blocks"], Int[Tensor, " n_blocks"]]:
-    """Return scales and zero points of a weight, its ranges chosen by ``spec.observer``.
-
-    Raises
-    ------
-    ValueError
-        NaN or infinity in the weight.
-    """
+    """Return scales and zero points of a finite weight, its ranges chosen by ``spec.observer``."""
     mask = block_mask(weight.shape, spec)
     mask = None if mask is None else mask.to(weight.device)
     return choose_qparams(*clip_range(to_blocks(weight, spec), spec, mask=mask), spec)
@@ -370,13 +364,7 @@ class RangeObserver:
 
     @torch.no_grad()
     def update(self, x: Float[Tensor, "*shape"]) -> None:
-        """Note a batch.
-
-        Raises
-        ------
-        ValueError
-            NaN or infinity, or another number of channels than before.
-        """
+        """Note a batch; ValueError for NaN or infinity, or another number of channels than before."""
         if not x.numel():
             return
         if self.n_batches:
@@ -402,13 +390,7 @@ class RangeObserver:
 
     @torch.no_grad()
     def range(self) -> tuple[Float[Tensor, " n_blocks"], Float[Tensor, " n_blocks"]]:
-        """Return the range chosen from what was observed.
-
-        Raises
-        ------
-        RuntimeError
-            Nothing was observed.
-        """
+        """Return the range chosen from what was observed; RuntimeError if that is nothing."""
         if self.n_batches == 0:
             raise RuntimeError("no batch has been observed")
         low, high, histogram = self.low, self.high, self.histogram

@@ -48,13 +48,7 @@ class Dyadic:
 
 
 def dyadic(factor: Float[Tensor, "*shape"]) -> Dyadic:
-    """Return the nearest dyadic numbers, off by less than 2**-30 of the factor.
-
-    Raises
-    ------
-    ValueError
-        A factor that is not positive or not below 2**31.
-    """
+    """Return the nearest dyadic numbers, off by less than 2**-30, of positive factors below 2**31."""
     factor = factor.double()
     if not bool(((factor > 0) & (factor < INT32 - 1)).all()):
         raise ValueError(f"dyadic factors are positive and below 2**31, got {factor.min()} to {factor.max()}")
@@ -74,13 +68,7 @@ def rounding_shift(value: Int[Tensor, "*shape"], shift: Int[Tensor, "*other"]) -
 
 
 def rescale(codes: Int[Tensor, "*shape"], factor: Dyadic) -> Int[Tensor, "*out"]:
-    """Return the codes times dyadic factors, broadcast against them, in integers.
-
-    Raises
-    ------
-    OverflowError
-        A code beyond 32 bits.
-    """
+    """Return codes of 32 bits times dyadic factors, broadcast against them, in integers; OverflowError beyond."""
     if codes.numel() and int(codes.abs().max()) >= INT32:
         raise OverflowError(f"a sum of {int(codes.abs().max())} does not fit 32 bits")
     return rounding_shift(codes * factor.multiplier, factor.shift)

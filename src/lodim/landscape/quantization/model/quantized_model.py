@@ -297,10 +297,6 @@ def quantize(
     seed : int
         Of stochastic and learnt rounding.
 
-    Returns
-    -------
-    QuantizedModel
-
     Raises
     ------
     RuntimeError
