@@ -22,11 +22,9 @@ A head that is new for the task lies in the subspace like everything else, or is
 
 Source: A. Aghajanyan and others, arXiv 2012.13255, Sections 3 to 5.
 
-What a small number of trained numbers says about new data.
-
-**Problem.** A pre-trained model that learns a task with d numbers of b bits each is one of :math:`2^{db}` models that
-were fixed before the task's data were seen (base and P come from elsewhere). With n samples and probability
-:math:`1 - \delta` its error on new data is at most
+**Bounds** (:func:`dimension_bound`). A pre-trained model that learns a task with d numbers of b bits each is one of
+:math:`2^{db}` models that were fixed before the task's data were seen (base and P come from elsewhere). With n samples
+and probability :math:`1 - \delta` its error on new data is at most
 
 .. math:: \text{error} \le \widehat{\text{error}} + \mathcal{O}\big(\sqrt{d / n}\big),
 

@@ -3,8 +3,6 @@
 Everything works in place on any ``nn.Module``; layers are chosen by name as in the PEFT library (see
 :mod:`lodim.nets.layers`). Modules named in ``modules_to_save``, a new head as a rule, are trained as they are: a copy
 for each adapter, so that switching adapters switches heads too and taking all out restores the model.
-
-Modules that are trained as a whole beside adapters: a copy for each adapter, the original kept.
 """
 
 from __future__ import annotations

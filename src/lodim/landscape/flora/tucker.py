@@ -8,10 +8,9 @@ entries so far, mode n takes :math:`S I_n` multiplications and leaves :math:`S I
 neighbours in an order shows that the cheapest one sorts the modes by :math:`1/J_n - 1/I_n`, smallest first. Modes that
 are not reduced (:math:`J_n = I_n`, a kernel's as a rule) therefore come first and the largest channels last.
 
-One adapted weight: how core and factors start, and :class:`FLoRAWeight`, the update as a torch parametrization.
-
-The core starts at zero and the factors are drawn as :math:`U_n \sim N(0, 2 / (4 J_n))`, so that the update is zero at
-the start. The first gradient step then moves the core only, the second one the factors too.
+**One adapted weight** (:class:`FLoRAWeight`, the update as a torch parametrization). The core starts at zero and the
+factors are drawn as :math:`U_n \sim N(0, 2 / (4 J_n))`, so that the update is zero at the start. The first gradient
+step then moves the core only, the second one the factors too.
 """
 
 from __future__ import annotations

@@ -22,10 +22,8 @@ W, or H                 ``.weight``
 
 Sources: A. Zhang and others, Beyond fully-connected layers with quaternions, arXiv 2102.08597 (PHM); arXiv 2110.04176.
 
-Multi-head attention with hypercomplex projections: :class:`PHMAttention`, a quarter of the parameters at n = 4.
-
-Source: A. Zhang and others, arXiv 2102.08597, Section 4 (the PHM Transformer): queries, keys, values and outputs are
-each a PHM layer; the attention itself is the usual one.
+In :class:`PHMAttention` (2102.08597, Section 4) queries, keys, values and outputs are each a PHM layer, a quarter of
+the parameters at n = 4; the attention itself is the usual one.
 """
 
 from __future__ import annotations

@@ -19,8 +19,6 @@ symbol in the paper         name here
 
 Source: A. Bambhaniya and others, "Progressive gradient flow for robust N:M sparsity training in transformers",
 arXiv 2402.04744, Section 2. Departure: the tournament in place of a sort.
-
-Which layers are made sparse, and along which axis of their weights.
 """
 
 from __future__ import annotations

@@ -3,9 +3,8 @@ r"""A trained model as a seed and a short message: :class:`CompressedModel`.
 The problem: a network trained in a random subspace is :math:`\theta_0 + P v`, where a seed regenerates
 :math:`\theta_0` (the network's ordinary initialisation), another seed P, and only the d numbers v were learnt. Rounded
 to a codebook of L values, v costs K bits (:mod:`lodim.landscape.code_lengths`), often a few hundred bytes for a
-network of
-hundreds of thousands of weights: an upper bound on the solution's description length, and so on how much it can have
-memorised.
+network of hundreds of thousands of weights: an upper bound on the solution's description length, and so on how much
+it can have memorised.
 
 ====================== ====================================================
 symbol                 name here
@@ -18,11 +17,9 @@ Sources: C. Li et al., "Measuring the intrinsic dimension of objective landscape
 (description length); S. Lotfi et al. (arXiv 2211.13609), Section 4 (learned quantisation of v). Departures: numbers
 outside the subspace that training changed (batch normalisation's statistics) are stored, and counted.
 
-A network in a subspace with rounded coordinates, trainable: :class:`QuantizedSubspace`.
-
-The problem: rounding trained coordinates v to a codebook c costs accuracy that further training can win back, but
-rounding has no useful derivative. The network runs with :math:`\hat v_i = c_{k(i)}`, the codebook value nearest to
-:math:`v_i`, and the gradient is passed straight through:
+**Trained through the rounding** (:class:`QuantizedSubspace`). Rounding trained coordinates v to a codebook c costs
+accuracy that further training can win back, but rounding has no useful derivative. The network runs with :math:`\hat
+v_i = c_{k(i)}`, the codebook value nearest to :math:`v_i`, and the gradient is passed straight through:
 
 .. math:: \frac{\partial L}{\partial v_i} := \frac{\partial L}{\partial \hat v_i}, \qquad
           \frac{\partial L}{\partial c_k} = \sum_{i : k(i) = k} \frac{\partial L}{\partial \hat v_i} .

@@ -1,4 +1,4 @@
-r"""Which sizes to run next, until a threshold is bracketed: plans in waves, blind to what a run is.
+r"""Which sizes to run next, until a threshold is bracketed, and at which learning rate; blind to what a run is.
 
 A plan is a generator. It yields a wave, a list of ``(size, replicate)`` whose runs do not depend on each other, is sent
 their scores (None for a run that was not made, NaN for one that failed) and ends by returning the scores by size::
@@ -18,12 +18,11 @@ off the isotonic fit of everything run so far, so a lucky or unlucky run early o
 above 1 a wave doubles several times at once, or cuts the bracket into several parts: more runs in fewer waves, for
 backends that run many at the price of few. *Grid*: everything at once.
 
-Which learning rate a measurement keeps: the one-standard-error rule, :func:`choose_multiplier`.
-
-Several multipliers g are tried on the same cells c, a cell being a dimension and a seed (the same directions, the same
-order of data). The best mean wins by luck as often as by merit, and a search that follows it jumps from run to run. So
-of all multipliers that are not worse than the best by more than the noise, the one nearest to where the search stands
-is kept. With scores :math:`s_{g c}`, best :math:`b` and :math:`\delta_{g c} = s_{b c} - s_{g c}`,
+**Which learning rate is kept** (:func:`choose_multiplier`): the one-standard-error rule. Several multipliers g are
+tried on the same cells c, a cell being a dimension and a seed (the same directions, the same order of data). The best
+mean wins by luck as often as by merit, and a search that follows it jumps from run to run. So of all multipliers that
+are not worse than the best by more than the noise, the one nearest to where the search stands is kept. With scores
+:math:`s_{g c}`, best :math:`b` and :math:`\delta_{g c} = s_{b c} - s_{g c}`,
 
 .. math:: \bar\delta_g \le \hat\sigma / \sqrt{C_g}, \qquad
           \hat\sigma^2 = \frac{\sum_g \sum_c (\delta_{g c} - \bar\delta_g)^2}{\sum_g (C_g - 1)},

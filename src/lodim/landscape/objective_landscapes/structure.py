@@ -29,11 +29,10 @@ fine-tuning, arXiv 2012.13255, Section 3.1 (SAID). Departures: one P over all we
 (``per_tensor=True`` gives that); :math:`\lambda` is trained through :math:`\mu`, whose unit ``rate`` sets its learning
 rate against that of v in every optimiser whose step does not depend on the gradient's size.
 
-Producing weights tensor by tensor: :math:`\theta_i = \theta_{0,i} + (\Lambda P v)_i` for all i, and gradients back.
-
-What a step in a subspace costs beyond the network's own is memory traffic over D numbers. As one flat vector the
-weights are written twice (the move, then its sum with the origin), and their gradients once more when they are joined.
-Here the sum is taken in place, and each tensor's gradient goes to its own :math:`P_i^\top g_i`, so that neither is.
+**Tensor by tensor** (:func:`produce`). What a step in a subspace costs beyond the network's own is memory traffic over
+D numbers. As one flat vector the weights are written twice (the move, then its sum with the origin), and their
+gradients once more when they are joined. Here the sum is taken in place, and each tensor's gradient goes to its own
+:math:`P_i^\top g_i`, so that neither is.
 
 Used where the map offers products by parts (``adjoint_parts``: the cyclic map and CountSketch) and nothing but plain
 differentiation is asked for; everything else goes through the flat vector.

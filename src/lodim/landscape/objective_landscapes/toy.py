@@ -22,11 +22,10 @@ exp(-L)              ``performance``
 Source: C. Li et al., "Measuring the intrinsic dimension of objective landscapes" (arXiv 1804.08838), Section 2 and
 Figure 1 (D = 1000, ten groups; a hundred parameters each). Departure: an exact solver instead of gradient descent.
 
-Destroying structure on purpose: shuffled pixels and shuffled labels.
-
-The problem: does a network's intrinsic dimension measure the task, or an advantage of its architecture? Permuting the
-pixels of all images alike leaves a fully connected network's task unchanged and takes the neighbourhoods from a
-convolutional one. Giving samples each other's labels leaves nothing to learn but the labels themselves.
+**Structure destroyed on purpose** (:func:`shuffle_pixels`, :func:`shuffle_labels`). Does a network's intrinsic
+dimension measure the task, or an advantage of its architecture? Permuting the pixels of all images alike leaves a fully
+connected network's task unchanged and takes the neighbourhoods from a convolutional one. Giving samples each other's
+labels leaves nothing to learn but the labels themselves.
 
 Source: C. Li et al., "Measuring the intrinsic dimension of objective landscapes" (arXiv 1804.08838), Sections 3.1 and
 S5. Departure: labels move along one random cycle of the chosen samples, so exactly the stated number is reassigned and

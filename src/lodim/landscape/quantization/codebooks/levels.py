@@ -11,7 +11,7 @@ not Lloyd's. Levels are trained if one likes: the gradient of a level is the sum
 
 Source: A. Gholami et al., arXiv 2103.13630, Section III.F.
 
-One and two bits a weight: signs times a scale, and signs with zeros.
+**One and two bits a weight**: signs times a scale, and signs with zeros,
 
 .. math:: W \approx a \operatorname{sign}(W), \quad a = \overline{|W|}; \qquad
           W \approx a\, t, \quad t_i = \operatorname{sign}(W_i)\, 1[|W_i| > \Delta], \quad

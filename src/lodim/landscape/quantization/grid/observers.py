@@ -21,10 +21,9 @@ batches leaves no trace.
 Sources: A. Gholami et al., arXiv 2103.13630, Section 3.2 (calibration); S. Migacz, 8-bit inference with TensorRT, 2017
 (``entropy``).
 
-Counts of numbers that come in batches: :class:`StreamingHistogram`.
-
-Its bins are :math:`[k w, (k+1) w)` with a power of two for w; when a number falls outside, w doubles and pairs of bins
-merge, which is exact. Nothing is ever dropped, and how the numbers were split into batches leaves no trace.
+Of that histogram the bins are :math:`[k w, (k+1) w)` with a power of two for w; when a number falls outside, w doubles
+and pairs of bins merge, which is exact. Nothing is ever dropped, and how the numbers were split into batches leaves no
+trace.
 """
 
 from __future__ import annotations

@@ -22,11 +22,9 @@ B                             ``budget``; by default the mean number of bits a w
 Sources: A. Gholami and others, arXiv 2103.13630, Section IV; Z. Dong and others, HAWQ-V2, arXiv 1911.03852,
 Section 3; Z. Yao and others, HAWQ-V3, arXiv 2011.10680, Section 3.3 (the integer programme).
 
-How sharply the loss bends in each layer's weights: Hessian traces without the Hessian.
-
-A product of the Hessian with a vector costs two passes backward,
-:math:`H z = \nabla_W (\nabla_W L \cdot z)`. One vector of random signs over all layers gives an estimate of every
-layer's block trace at once, :math:`\mathbb{E}\, z_i^\top (H z)_i = \operatorname{tr} H_i`
+**Traces without the Hessian** (:func:`hessian_trace`). A product of the Hessian with a vector costs two passes
+backward, :math:`H z = \nabla_W (\nabla_W L \cdot z)`. One vector of random signs over all layers gives an estimate of
+every layer's block trace at once, :math:`\mathbb{E}\, z_i^\top (H z)_i = \operatorname{tr} H_i`
 (:func:`lodim.linalg.hutchinson_trace`). :math:`\operatorname{tr} H_i / n_i` is ``HessianTrace.mean[layer]``.
 
 Sources: A. Gholami and others, arXiv 2103.13630, Section IV (mixed precision); Z. Dong and others, HAWQ-V2, arXiv

@@ -1,25 +1,17 @@
-r"""A float model made ready for the grid: :func:`prepare`, the first of three steps.
+r"""A float model made ready for the grid, for data, and for inference: three steps.
 
 ======================  ==============================================================================================
 step                    what it does
 ======================  ==============================================================================================
 :func:`prepare`         copies the model, folds and equalises it if asked, and puts a
                         :class:`~lodim.landscape.quantization.QuantLayer` where a layer is to be quantised
-``calibrate``           runs data through the float layers while the quantisers of their inputs watch
-``convert``             fixes scales and weights: rounded floats, packed codes, or integers only
+:func:`calibrate`       runs data through the float layers while the quantisers of their inputs watch
+:func:`convert`         fixes scales and weights, in one of the modes below
 ======================  ==============================================================================================
 
 Folding batch normalisation and equalising ranges change weights but not what the model computes. Layers inside
 ``nn.MultiheadAttention`` are left alone, since it reads its weights without calling its layers, and the fused path of
 ``nn.TransformerEncoderLayer``, which would pass the quantisers by, is switched off.
-
-Source: A. Gholami et al., arXiv 2103.13630, Sections 3.2-3.6.
-
-Ranges of inputs chosen from data: :func:`calibrate`, the second of three steps (after ``prepare``).
-
-Source: A. Gholami et al., arXiv 2103.13630, Section 3.2.
-
-A prepared and calibrated model made ready for inference: :func:`convert`, the last of three steps.
 
 ======================  ==============================================================================================
 mode                    weights
@@ -29,7 +21,7 @@ mode                    weights
 ``"integer"``           integers, see :func:`~lodim.landscape.quantization.to_integer`
 ======================  ==============================================================================================
 
-Source: A. Gholami et al., arXiv 2103.13630, Sections 3 and 4.1.
+Source: A. Gholami et al., arXiv 2103.13630, Sections 3.2-3.6 and 4.1.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-r"""A quantised model for inference, its report and its file: :class:`QuantizedModel`.
-
-A model quantised after training, in one call: :func:`quantize`.
+r"""A model quantised after training in one call, :func:`quantize`, with its report and its file.
 
 >>> small = quantize(model, "w4-group64")                    # doctest: +SKIP
 >>> small = quantize(model, "w8a8", calibration=images)      # doctest: +SKIP

@@ -1,25 +1,21 @@
-r"""What quantisation did to a model, layer by layer: :class:`QuantReport`.
+r"""What quantisation did to a model, layer by layer, and what is left to store and to compute.
 
-The signal-to-quantisation-noise ratio of a tensor r rounded to :math:`\hat r` is
+**Loss** (:class:`QuantReport`). The signal-to-quantisation-noise ratio of a tensor r rounded to :math:`\hat r` is
 
 .. math:: \mathrm{SQNR} = 10 \log_{10} \frac{\sum r^2}{\sum (r - \hat r)^2} \text{ dB},
 
 about 6 dB a bit. A layer is taken for sensitive if the model's *output* suffers when that layer alone is quantised.
 
-Source: A. Gholami et al., arXiv 2103.13630, Sections 3.2 and 4.2.
-
-What a quantised model costs: bytes of its parts, and bit operations (:func:`size_report`).
-
-A layer of n weights in codes of :math:`b_w` bits takes :math:`\lceil n b_w / 8 \rceil` bytes, and besides its scales,
-zero points and codebooks; what is not quantised counts as it is stored. Multiplying and adding k numbers of
-:math:`b_w` and :math:`b_a` bits is counted as
+**Cost** (:func:`size_report`). A layer of n weights in codes of :math:`b_w` bits takes :math:`\lceil n b_w / 8 \rceil`
+bytes, and besides its scales, zero points and codebooks; what is not quantised counts as it is stored. Multiplying and
+adding k numbers of :math:`b_w` and :math:`b_a` bits is counted as
 
 .. math:: \mathrm{BOPs} = \mathrm{MACs} \cdot b_w \cdot b_a ,
 
 with 32 bits for floating point, which is what codewords of a codebook are; binary and ternary weights count as 1 and 2
 bits, and rows fetched from an embedding multiply nothing.
 
-Source: A. Gholami et al., arXiv 2103.13630, Sections 2 and 4.2.
+Source: A. Gholami et al., arXiv 2103.13630, Sections 2, 3.2 and 4.2.
 """
 
 from __future__ import annotations

@@ -30,12 +30,10 @@ not absorbed into the next layer.
 Sources: A. Gholami and others, A survey of quantization methods, arXiv 2103.13630, Sections III-F and IV; the
 equalisation is that of M. Nagel and others, Data-free quantization, arXiv 1906.04721, Section 4.1.
 
-Which layers feed which: pairs with nothing between that would forbid moving a positive factor across.
-
-A function with :math:`f(s x) = s f(x)` for every :math:`s > 0` (ReLU and its leaky relatives, pooling, dropout in
-evaluation, flattening) lets a factor pass from one layer's output to the next one's input. :func:`find_links` traces
-the module symbolically (``torch.fx``) and walks from each layer through such operations, as long as each value has one
-reader only, to the next layer.
+**Which layers feed which.** A function with :math:`f(s x) = s f(x)` for every :math:`s > 0` (ReLU and its leaky
+relatives, pooling, dropout in evaluation, flattening) lets a factor pass from one layer's output to the next one's
+input. :func:`find_links` traces the module symbolically (``torch.fx``) and walks from each layer through such
+operations, as long as each value has one reader only, to the next layer.
 """
 
 from __future__ import annotations
