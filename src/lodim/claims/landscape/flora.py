@@ -124,14 +124,8 @@ def compare(
 ) -> dict[str, tuple[int, float]]:
     """Return the numbers trained besides the head and the accuracy of every way, from one start.
 
-    Parameters
-    ----------
-    start : (network, task, seed)
-        The network is trained already; it is copied for every way.
-    ways : mapping of str to callable
-        ``way(model, seed)`` freezes and adapts a model.
-    rates : mapping of str to float
-        Learning rate of each way.
+    The trained network of ``start`` (network, task, seed) is copied for every way; ``way(model, seed)`` freezes
+    and adapts it, and trains at its own rate.
     """
     base, task, seed = start
     found = {}

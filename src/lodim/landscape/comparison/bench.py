@@ -90,16 +90,9 @@ class Stored:
 
 @dataclass(frozen=True, eq=False)
 class Workbench:
-    """One origin, task, recipe and seed.
+    """One origin, task, recipe and seed, with the learning rate of direct training and a way's multiplier of it.
 
-    Attributes
-    ----------
-    lr : float
-        Learning rate of direct training.
-    multiplier : float
-        Of the learning rate, chosen for a way.
-    dense_state : dict, optional
-        State of the model after direct training, where that is known already.
+    ``dense_state`` is that of the model after direct training, where it is known already.
     """
 
     origin: Origin
@@ -118,16 +111,10 @@ class Workbench:
         share: float = 1.0,
         on_step: Callable[[], object] | None = None,
     ) -> FitResult:
-        """Train what requires a gradient in a module, in place.
+        """Train what requires a gradient in a module, in place; ``on_step`` as in :func:`lodim.training.fit`.
 
-        Parameters
-        ----------
-        lr_factor : float
-            On the learning rate of direct training, besides the multiplier chosen for the way.
-        share : float
-            Share of the recipe's epochs, for fine-tuning.
-        on_step : callable, optional
-            See :func:`lodim.training.fit`.
+        The rate is that of direct training times the way's multiplier and ``lr_factor``; ``share`` of the recipe's
+        epochs is for fine-tuning.
         """
         lr, order = self.rate(lr_factor), derive_seed(self.seed, "order")
         return fit(module, self.task, self.shortened(share), lr=lr, seed=order, on_step=on_step)

@@ -100,18 +100,7 @@ class TaskVector:
 
     @classmethod
     def from_subspace(cls, subspace: SubspaceModule) -> TaskVector:
-        """Take what a :class:`~lodim.landscape.SubspaceModule` has learnt.
-
-        Parameters
-        ----------
-        subspace : SubspaceModule
-            Trained. Not changed.
-
-        Raises
-        ------
-        ValueError
-            Its directions are not drawn from a seed.
-        """
+        """Take what a trained :class:`~lodim.landscape.SubspaceModule`, of directions drawn from a seed, has learnt."""
         P, structure, spec = subspace.projection, None, subspace.spec
         if isinstance(P, StructureAware):
             structure = {"groups": [P.groups[k] for k in P.owner], "rate": P.rate}
@@ -174,12 +163,8 @@ class TaskVector:
     ) -> float:
         """Bound the error on new data, if base and seed were fixed before the task's samples were seen.
 
-        Parameters
-        ----------
-        train_error : float
-            Of the base with *this* (rounded or unrounded) vector on the n training samples.
-        delta, kind, selection_bits
-            See :func:`~lodim.landscape.compression_bound`.
+        The training error is that of the base with *this* (rounded or unrounded) vector on the n samples; for the
+        others see :func:`~lodim.landscape.compression_bound`.
         """
         bits = prefix_free_bits(self.message_bits + _SEED_BITS)
         return compression_bound(train_error, bits, n, delta=delta, kind=kind, selection_bits=selection_bits)

@@ -132,18 +132,7 @@ class FLoRALayer(nn.Module):
         *,
         random_state: RandomState = None,
     ) -> None:
-        """Add an adapter, zero at first and not yet active.
-
-        Parameters
-        ----------
-        r, scale, dropout, random_state
-            As at construction.
-
-        Raises
-        ------
-        ValueError
-            The name is taken, or anything does not fit.
-        """
+        """Add an adapter, zero at first and not yet active; ValueError if its name is taken, or a number misfits."""
         check_adapter_name(adapter_name)
         if adapter_name in self.flora_core:
             raise ValueError(f"the layer has an adapter {adapter_name!r} already; choose another name")

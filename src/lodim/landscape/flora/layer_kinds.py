@@ -26,11 +26,7 @@ __all__ = [
 ]
 
 _CONV = (nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)
-_TRANSPOSED = (
-    nn.functional.conv_transpose1d,
-    nn.functional.conv_transpose2d,
-    nn.functional.conv_transpose3d,
-)
+_TRANSPOSED = (nn.functional.conv_transpose1d, nn.functional.conv_transpose2d, nn.functional.conv_transpose3d)
 
 
 class FLoRALinear(FLoRALayer):

@@ -40,15 +40,7 @@ RankLike = int | np.integer | Sequence[Any]
 
 
 def contraction_order(shape: Sequence[int], ranks: Sequence[int]) -> tuple[int, ...]:
-    """Return the order of modes with the fewest multiplications.
-
-    Parameters
-    ----------
-    shape : sequence of int
-        Mode sizes I_n.
-    ranks : sequence of int
-        J_n.
-    """
+    """Return the order of modes with the fewest multiplications, from their sizes I_n and ranks J_n."""
     return tuple(sorted(range(len(shape)), key=lambda n: 1 / ranks[n] - 1 / shape[n]))
 
 
@@ -62,18 +54,7 @@ def product_cost(shape: Sequence[int], ranks: Sequence[int]) -> int:
 
 
 def tucker_product(core: Float[Tensor, "*ranks"], factors: Sequence[Tensor]) -> Float[Tensor, "*modes"]:
-    """Return ``core x_1 factors[0] x_2 ... x_N factors[N-1]``, differentiable.
-
-    Parameters
-    ----------
-    factors : sequence of Tensor
-        Of shapes (I_n, J_n).
-
-    Raises
-    ------
-    ValueError
-        Factors that do not fit the core.
-    """
+    """Return ``core x_1 factors[0] x_2 ... x_N factors[N-1]``, the factors being (I_n, J_n), differentiable."""
     if [U.shape[1] for U in factors] != list(core.shape):
         widths = [tuple(U.shape) for U in factors]
         raise ValueError(f"factors of shapes {widths} do not fit a core of shape {tuple(core.shape)}")

@@ -42,16 +42,9 @@ _ALL_KINDS: tuple[type[nn.Module], ...] = (*_KINDS, nn.Embedding)
 
 @dataclass(frozen=True)
 class ConvertedLayer(Result):
-    """One layer's conversion.
+    """One layer's conversion: what stood there, parameters before and after, and what the nearest weight misses.
 
-    Attributes
-    ----------
-    kind : str
-        Class of the layer that stood there.
-    before, after : int
-        Numbers of parameters.
-    relative_error : float
-        Of the nearest weight, in the Frobenius norm; NaN for fresh weights.
+    The error is in the Frobenius norm; NaN for fresh weights.
     """
 
     name: str
@@ -282,11 +275,7 @@ def _obstacle(layer: Any, n: int, owners: Counter[int]) -> str | None:
 
 def _counterpart(layer: Any, n: int, algebra: str, init: str) -> HypercomplexLayer:
     """A hypercomplex layer of the same sizes and options."""
-    same: dict[str, Any] = {
-        "algebra": algebra,
-        "device": layer.weight.device,
-        "dtype": layer.weight.dtype,
-    }
+    same: dict[str, Any] = {"algebra": algebra, "device": layer.weight.device, "dtype": layer.weight.dtype}
     if isinstance(layer, nn.Embedding):
         return PHEmbedding(layer.num_embeddings, layer.embedding_dim, n, layer.padding_idx, **same)
     same |= {"init": init, "bias": layer.bias is not None}

@@ -48,14 +48,9 @@ class NoiseRecord(Result):
 
 
 class GradientNoise:
-    """Gathers the gradients of a sparsifier's weights and reports their variance, window by window.
+    """Gathers the gradients of a sparsifier's weights and reports their variance, window by window, in ``records``.
 
     Call :meth:`update` after every backward pass and :meth:`collect` at the end of a window.
-
-    Attributes
-    ----------
-    records : list of NoiseRecord
-        One a window.
     """
 
     def __init__(self, sparsifier: NMSparsifier) -> None:

@@ -126,17 +126,9 @@ def nm_mask(
 def apply_nm_mask(
     W: Float[Tensor, "*shape"], n: int, m: int, dim: str | int = "in"
 ) -> Float[Tensor, "*shape"]:
-    """Return the weight with all but the n largest of every m set to zero.
+    """Return the weight with all but the n largest of every m set to zero, as :func:`nm_mask` chooses them.
 
-    Parameters
-    ----------
-    W, n, m, dim
-        As in :func:`nm_mask`; the gradient reaches the kept weights.
-
-    Raises
-    ------
-    ValueError
-        As :func:`nm_mask`.
+    The gradient reaches the kept weights.
     """
     return W * nm_mask(W.detach(), n, m, dim)
 

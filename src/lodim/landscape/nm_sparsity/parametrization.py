@@ -66,24 +66,9 @@ def sr_ste(
 class MaskedWeight(nn.Module):
     """Parametrization of one weight; the mask and its state belong to the model's ``state_dict``.
 
-    Parameters
-    ----------
-    weight : Tensor
-        Gives shape, dtype and device.
-    backward : {"ste", "masked", "sr-ste"}
-    lambda_w : float
-        Decay of pruned weights under ``"sr-ste"``.
-    decays : bool
-        Whether pruned weights ever count a share between 0 and 1.
-
-    Attributes
-    ----------
-    mask : Tensor
-        Ones where a weight is kept.
-    beta : Tensor, shape ()
-        What the others count.
-    steps : int
-        Steps of the training so far.
+    ``lambda_w`` is the decay of pruned weights under ``"sr-ste"``; with ``decays`` they ever count a share
+    between 0 and 1, ``beta``. ``mask`` has ones where a weight is kept, ``steps`` counts those of the training so
+    far.
     """
 
     mask: Tensor

@@ -143,24 +143,10 @@ class Schedule:
         decay: float | int | None = None,
         stages: Sequence[Sequence[int]] | None = None,
     ) -> Schedule:
-        """Check the numbers and derive the phases.
+        """Check the numbers, which are those of :class:`~.sparsifier.NMSparsifier`, and derive the phases.
 
-        Parameters
-        ----------
-        total_steps : int
-            Optimiser steps of the whole training.
-        dense_frac, finetune_frac : float
-            Shares of the steps in the first and in the last phase.
-        decay : float, optional
-            c of the mask decays; None fits it to the middle phase.
-        stages : sequence of pair of int, optional
-            For ``sdgf-custom``, and only there; the last must be (n, m).
-
-        Raises
-        ------
-        ValueError
-            An unknown recipe, n not below m, no step left for the middle phase, or arguments that the recipe has no
-            use for.
+        ValueError for an unknown recipe, n not below m, no step left for the middle phase, or arguments that the
+        recipe has no use for.
         """
         check_choice(recipe, RECIPES, "recipe")
         check_pattern(n, m)

@@ -402,18 +402,7 @@ class NMSparsifier:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state.
-
-        Parameters
-        ----------
-        state : dict
-            Of :meth:`state_dict`.
-
-        Raises
-        ------
-        ValueError
-            The state of a sparsifier made with other arguments; the message names them.
-        """
+        """Go on from what :meth:`state_dict` returned; ValueError names what arguments differ."""
         self._check_open()
         ours, theirs = self._config(), state["config"]
         differing = [key for key in ours if ours[key] != theirs.get(key)]

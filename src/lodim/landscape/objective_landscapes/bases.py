@@ -109,13 +109,7 @@ class PerTensor(nn.Module):
 
 
 def build_projection(
-    projection: Any,
-    spec: FlatSpec,
-    d: int,
-    seed: int,
-    scale: str,
-    per_tensor: bool,
-    theta0: Tensor,
+    projection: Any, spec: FlatSpec, d: int, seed: int, scale: str, per_tensor: bool, theta0: Tensor
 ) -> Any:
     """Make the map of a subspace from its kind, or check a given one; see :class:`~lodim.landscape.SubspaceModule`.
 

@@ -284,15 +284,9 @@ class CompressedModel:
     ) -> float:
         """Upper bound on the error on new data, see :func:`~lodim.landscape.compression_bound`.
 
-        The seeds are taken as fixed before the data were seen; count seeds that were chosen among several in
-        ``selection_bits``, with everything else that was.
-
-        Parameters
-        ----------
-        train_error : float
-            Of *this* model (:meth:`to_module`) on the n training samples.
-        delta, kind, selection_bits
-            As there.
+        The training error is that of *this* model (:meth:`to_module`) on the n samples. The seeds are taken as fixed
+        before the data were seen; count seeds that were chosen among several in ``selection_bits``, with everything
+        else that was.
         """
         bits = prefix_free_bits(self.message_bits)
         return compression_bound(train_error, bits, n, delta=delta, kind=kind, selection_bits=selection_bits)
@@ -363,17 +357,9 @@ class CompressedModel:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], make_model: Callable[[], nn.Module]) -> CompressedModel:
-        """Read a file that :meth:`save` wrote.
+        """Read a file that :meth:`save` wrote; ``make_model`` makes the same network, taking no arguments.
 
-        Parameters
-        ----------
-        make_model : callable
-            Makes the same network, taking no arguments.
-
-        Raises
-        ------
-        ValueError
-            Not such a file, a damaged one, or ``make_model`` makes another architecture.
+        ValueError for another or a damaged file, or where ``make_model`` makes another architecture.
         """
         model = cls.from_bytes(Path(path).read_bytes(), make_model)
         model._check_layout(build_seeded(make_model, model.theta0_seed))

@@ -325,11 +325,7 @@ class SubspaceModule(nn.Module):
 
     @classmethod
     def from_trajectory(
-        cls,
-        module: nn.Module,
-        checkpoints: Sequence[Tensor | dict[str, Tensor]],
-        d: int,
-        **options: Any,
+        cls, module: nn.Module, checkpoints: Sequence[Tensor | dict[str, Tensor]], d: int, **options: Any
     ) -> SubspaceModule:
         """Make the subspace of the leading directions of a recorded training run (arXiv 2107.05802, Section 4).
 

@@ -115,15 +115,7 @@ class ToyCurve(Result):
 
 @dataclass(frozen=True)
 class ToySumProblem:
-    """Make ``groups`` sums of D parameters equal 1, 2, ..., groups.
-
-    Attributes
-    ----------
-    D : int
-        Number of parameters.
-    groups : int
-        Number of sums, hence the intrinsic dimension.
-    """
+    """Make ``groups`` sums of D parameters equal 1, 2, ..., groups, which is the intrinsic dimension."""
 
     D: int
     groups: int
@@ -148,20 +140,7 @@ class ToySumProblem:
     def optimum(
         self, projection: RandomProjection, theta0: Float[Tensor, " D"] | None = None
     ) -> Float[Tensor, " d"]:
-        """The least-norm v that minimises the loss at theta0 + P v, in float64.
-
-        Parameters
-        ----------
-        projection : RandomProjection
-            With the problem's D.
-        theta0 : Tensor, shape (D,), optional
-            Zero if not given.
-
-        Raises
-        ------
-        ValueError
-            A projection to another number of parameters.
-        """
+        """The least-norm v that minimises the loss at theta0 + P v, in float64; theta0 is zero if not given."""
         if projection.D != self.D:
             raise ValueError(
                 f"the projection produces {projection.D} parameters, the problem has {self.D}; make it with D={self.D}"
@@ -182,16 +161,8 @@ class ToySumProblem:
     ) -> ToyCurve:
         """Best performance in random subspaces of several dimensions.
 
-        Parameters
-        ----------
-        dims : sequence of int
-            Subspace dimensions.
-        n_seeds : int
-            Subspaces a dimension; each has its own origin theta0 ~ N(0, I).
-        projection : str
-            Kind of random map, see :func:`lodim.sketch.make_projection`.
-        threshold : float
-            Mean performance that counts as solved.
+        Each of the ``n_seeds`` subspaces of a dimension has its own origin theta0 ~ N(0, I); a mean performance of
+        ``threshold`` counts as solved. For ``projection`` see :func:`lodim.sketch.make_projection`.
         """
         dims = tuple(sorted({int(check_in_range(d, "d", low=1, high=self.D, integer=True)) for d in dims}))
         scores = np.empty((len(dims), n_seeds))

@@ -122,10 +122,7 @@ def _checks(found: Found, words: dict[str, float], task: Task) -> tuple[Check, .
             essential=False,
         ),
         check_between(
-            "full fine-tuning minus word counts, on the texts used",
-            full - words["the texts used"],
-            0.0,
-            1.0,
+            "full fine-tuning minus word counts, on the texts used", full - words["the texts used"], 0.0, 1.0
         ),
         check_that(
             "d90 of the pre-trained encoder, SAID",

@@ -110,11 +110,7 @@ def run(seed: int, progress: Progress, full: bool = False) -> Findings:
     }  # fmt: skip
     found = {
         way: compare_initialisations(
-            starts,
-            images.parity,
-            said=said,
-            progress=progress.part(0.25 * k, 0.25 * (k + 1)),
-            **options,
+            starts, images.parity, said=said, progress=progress.part(0.25 * k, 0.25 * (k + 1)), **options
         )
         for k, (way, said) in enumerate(WAYS.items())
     }

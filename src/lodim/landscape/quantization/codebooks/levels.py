@@ -186,9 +186,7 @@ class CodebookSpec:
         return LevelQuantizer(codebook_levels(rows, 2**self.bits, mass))
 
 
-def binary_weights(
-    rows: Float[Tensor, "rows n"],
-) -> tuple[Float[Tensor, "rows 1"], Float[Tensor, "rows n"]]:
+def binary_weights(rows: Float[Tensor, "rows n"]) -> tuple[Float[Tensor, "rows 1"], Float[Tensor, "rows n"]]:
     """Scale a and signs of each row (+1 for zero), a sign(W) being the nearest such pattern."""
     return rows.abs().mean(dim=1, keepdim=True), torch.where(rows < 0, -1.0, 1.0).to(rows)
 

@@ -63,11 +63,6 @@ class AffineWeight(nn.Module):
         Whether the ranges are chosen again at every forward in training mode, for weights being trained.
     seed : int
         Of stochastic rounding: codes are the same at every call in evaluation mode.
-
-    Attributes
-    ----------
-    scale, zero_point : Tensor, shape (n_blocks,)
-        Buffers.
     """
 
     scale: Tensor

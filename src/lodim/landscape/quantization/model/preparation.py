@@ -56,12 +56,7 @@ def quant_layers(model: nn.Module) -> dict[str, QuantLayer]:
 
 
 def prepare(
-    model: Any,
-    recipe: Any,
-    *,
-    qat: bool = False,
-    calibration: Any = None,
-    seed: int = 0,
+    model: Any, recipe: Any, *, qat: bool = False, calibration: Any = None, seed: int = 0
 ) -> nn.Module:
     """Return a copy of a model with quantised layers in place of float ones, their weights' ranges chosen.
 
@@ -113,15 +108,10 @@ def plain_copy(model: Any) -> nn.Module:
 
 
 def ready(model: nn.Module, recipe: QuantRecipe, calibration: Any = None) -> nn.Module:
-    """Return the model folded and equalised as the recipe says: the float reference.
+    """Return the model folded and equalised as the recipe says: the float reference; itself if there is nothing to do.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Not changed; returned itself if nothing is to be folded or equalised.
-    calibration : Tensor, array or list, optional
-        Its first batch shows what batch normalisations act on. Without, one after a linear layer is folded only where
-        something before it flattens, or where equalisation or bias correction needs it.
+    The first batch of calibration data shows what batch normalisations act on. Without, one after a linear layer
+    is folded only where something before it flattens, or where equalisation or bias correction needs it.
     """
     reference = model
     if recipe.fold_bn:

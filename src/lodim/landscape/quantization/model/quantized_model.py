@@ -187,17 +187,9 @@ class QuantizedModel(nn.Module):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], model: nn.Module) -> QuantizedModel:
-        """Read a file that :meth:`save` wrote.
+        """Read a file that :meth:`save` wrote, into a copy of a model of that architecture, whatever its weights.
 
-        Parameters
-        ----------
-        model : nn.Module
-            Of the original architecture; its weights do not matter and are not changed.
-
-        Raises
-        ------
-        ValueError
-            Not such a file, or another architecture.
+        ValueError for another file, or another architecture.
         """
         with torch.serialization.safe_globals(_readable_classes()):
             content = torch.load(path, weights_only=True)

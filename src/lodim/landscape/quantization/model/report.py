@@ -357,11 +357,7 @@ def _tensor_of(output: Any) -> Tensor:
 
 
 def layer_reports(
-    model: nn.Module,
-    reference: nn.Module,
-    size: SizeReport,
-    data: Any = None,
-    exact: Tensor | None = None,
+    model: nn.Module, reference: nn.Module, size: SizeReport, data: Any = None, exact: Tensor | None = None
 ) -> tuple[LayerReport, ...]:
     """Compare every layer of a converted model with its float one, by its weight and by its effect on the output.
 
