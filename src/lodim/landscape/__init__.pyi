@@ -3,12 +3,12 @@ from .code_lengths import arithmetic_code_length as arithmetic_code_length
 from .code_lengths import message_length_bits as message_length_bits
 from .code_lengths import prefix_free_bits as prefix_free_bits
 from .code_lengths import quantize_codebook as quantize_codebook
+from .comparison.adapters import AdapterComparison as AdapterComparison
+from .comparison.adapters import compare_adapters as compare_adapters
 from .comparison.bench import DoesNotFitError as DoesNotFitError
 from .comparison.bench import Origin as Origin
 from .comparison.bench import Stored as Stored
 from .comparison.bench import Workbench as Workbench
-from .comparison.equal_numbers import AdapterComparison as AdapterComparison
-from .comparison.equal_numbers import compare_adapters as compare_adapters
 from .comparison.result import Comparison as Comparison
 from .comparison.result import Spending as Spending
 from .comparison.run import compare as compare

@@ -43,7 +43,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lodim.landscape.objective_landscapes import bases
-from lodim.landscape.objective_landscapes.state import compact_state, complete_state, describe
+from lodim.landscape.objective_landscapes.bases import compact_state, complete_state, describe
 from lodim.landscape.objective_landscapes.structure import (
     Grouping,
     Recompute,

@@ -3,7 +3,8 @@
 A :class:`Trial` says everything about a run: the number of trained dimensions, one seed for the initial weights, the
 subspace and the order of the data, and the learning rate. :class:`Trainer` carries trials out: as one vectorised run,
 as jobs in this process, in local processes or on Ray, or through the user's own training function; finished runs go to
-a store, if one is given, and are never run twice. Every way gives the same runs, up to rounding.
+a store, if one is given, and are never run twice: data, functions and their code identify a run besides its trial.
+Every way gives the same runs, up to rounding.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,6 @@ from lodim.landscape.objective_landscapes.bases import (
     rate_factor,
     structured_projection,
 )
-from lodim.landscape.objective_landscapes.identity import as_arrays, identity, task_tensors, update_hash
 from lodim.landscape.objective_landscapes.module import SubspaceModule
 from lodim.landscape.objective_landscapes.options import RunOptions
 from lodim.landscape.objective_landscapes.result import RunRecord
@@ -38,7 +39,43 @@ from lodim.randomness import build_seeded
 from lodim.sketch import make_projection
 from lodim.training import FitResult, Recipe, Replica, Task, can_vectorize, fit, fit_replicas
 
-__all__ = ["Setup", "Trained", "Trainer", "Trial"]
+__all__ = ["Setup", "Trained", "Trainer", "Trial", "as_arrays", "identity", "task_tensors", "update_hash"]
+
+
+def task_tensors(task: Task | None) -> tuple[Tensor, ...]:
+    """Return a task's data."""
+    return () if task is None else (task.X, task.y, task.X_val, task.y_val)
+
+
+def update_hash(digest: Any, tensors: Iterable[Tensor]) -> None:
+    """Add the bytes of tensors, of any dtype and on any device, to a hash."""
+    for tensor in tensors:
+        numbers = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(numbers.view(torch.uint8).numpy().tobytes())
+
+
+def as_arrays(value: Any) -> Any:
+    """Return (nested) tensors as arrays, whose pickles are the same whenever their numbers are."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu().numpy()
+    if isinstance(value, tuple | list):
+        return [as_arrays(item) for item in value]
+    if isinstance(value, dict):
+        return {key: as_arrays(item) for key, item in value.items()}
+    return value
+
+
+def identity(function: Callable[..., Any]) -> str:
+    """Return name and code of a function: a changed body is another one, changed callees and closures go unnoticed."""
+    code = getattr(function, "__code__", None)
+    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+    return name if code is None else f"{name}:{_code(code)}"
+
+
+def _code(code: CodeType) -> str:
+    constants = [_code(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    return repr((code.co_code.hex(), code.co_names, constants))
+
 
 MakeModel = Callable[[], nn.Module]
 

@@ -25,13 +25,13 @@ from .grid.observers import RangeObserver as RangeObserver
 from .grid.observers import StreamingHistogram as StreamingHistogram
 from .grid.observers import clip_range as clip_range
 from .grid.observers import weight_qparams as weight_qparams
+from .integer.execution import Dyadic as Dyadic
+from .integer.execution import FixedPoint as FixedPoint
 from .integer.execution import IntegerLayer as IntegerLayer
 from .integer.execution import IntegerModel as IntegerModel
+from .integer.execution import dyadic as dyadic
+from .integer.execution import rescale as rescale
 from .integer.execution import to_integer as to_integer
-from .integer.fixed_point import Dyadic as Dyadic
-from .integer.fixed_point import FixedPoint as FixedPoint
-from .integer.fixed_point import dyadic as dyadic
-from .integer.fixed_point import rescale as rescale
 from .layer_data import input_gram as input_gram
 from .layer_data import output_error as output_error
 from .model.agreement import IntegerAgreement as IntegerAgreement

@@ -35,12 +35,12 @@ from lodim.landscape.quantization.grid.affine import (
 )
 from lodim.landscape.quantization.grid.observers import RangeObserver, block_extremes, weight_qparams
 from lodim.landscape.quantization.spec import QuantSpec
-from lodim.nets.kinds import WeightOwner
+from lodim.nets.kinds import PLAIN, WeightOwner
 from lodim.randomness import torch_generator
 
 __all__ = ["ActivationQuantizer", "AffineWeight", "QuantLayer", "keeping_precision"]
 
-QUANTIZABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
+QUANTIZABLE: tuple[type[nn.Module], ...] = (*PLAIN, nn.Embedding)
 SCALE_BITS = 32
 
 

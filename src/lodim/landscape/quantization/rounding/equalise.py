@@ -50,13 +50,12 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from lodim.nets.activations import evaluation_mode, model_inputs
+from lodim.nets.kinds import CONVOLUTIONS, PLAIN
 from lodim.nets.layers import peculiarity
 from lodim.validation import check_in_range, warn
 
 __all__ = ["equalise", "find_links", "fold_batch_norm"]
 
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 _AXES_KEPT = (nn.Linear, nn.BatchNorm1d, nn.LayerNorm, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.ELU)
 
@@ -111,7 +110,7 @@ def trace_graph(model: nn.Module) -> fx.Graph:
         ) from error
 
 
-def find_links(model: nn.Module, readers: tuple[type[nn.Module], ...] = LAYERS) -> list[Link]:
+def find_links(model: nn.Module, readers: tuple[type[nn.Module], ...] = PLAIN) -> list[Link]:
     """Return every linear or convolutional layer that one layer of the kinds ``readers`` alone reads, in their order.
 
     Layers that are called more than once, share their weight with another, compute it from other parameters, or have a
@@ -129,13 +128,13 @@ def find_links(model: nn.Module, readers: tuple[type[nn.Module], ...] = LAYERS) 
 
     def usable(name: Any) -> bool:
         layer = modules[name]
-        kind = next((kind for kind in LAYERS if isinstance(layer, kind)), type(layer))
-        plain = not layer._forward_hooks if kind not in LAYERS else peculiarity(layer, kind) is None
+        kind = next((kind for kind in PLAIN if isinstance(layer, kind)), type(layer))
+        plain = not layer._forward_hooks if kind not in PLAIN else peculiarity(layer, kind) is None
         return plain and calls[name] == 1 and owners[id(getattr(layer, "weight", None))] < 2
 
     links = []
     for node in graph.nodes:
-        if node.op == "call_module" and isinstance(modules[node.target], LAYERS) and usable(node.target):
+        if node.op == "call_module" and isinstance(modules[node.target], PLAIN) and usable(node.target):
             found = _follow(node, modules, readers)
             if found is not None and usable(found.second):
                 links.append(found)
@@ -171,7 +170,7 @@ def _follow(
             link = Link(first, str(node.target), tuple(between))
             return link if _shapes_agree(start, modules[link.second], link.between) else None
         kind = _kind(node, modules)
-        if kind is None or (kind in ("average", "maximum") and not isinstance(start, _CONVOLUTIONS)):
+        if kind is None or (kind in ("average", "maximum") and not isinstance(start, CONVOLUTIONS)):
             return None  # pooling of a linear layer's output would mix its features
         between.append(kind)
     return None
@@ -196,10 +195,8 @@ def _kind(node: fx.Node, modules: dict[str, nn.Module]) -> str | None:
 def _shapes_agree(first: Any, second: Any, between: tuple[str, ...]) -> bool:
     """Whether the second layer's inputs are the first one's channels, each repeated over its positions in a row."""
     channels = len(first.weight)
-    if isinstance(second, _CONVOLUTIONS):
-        return (
-            isinstance(first, _CONVOLUTIONS) and second.in_channels == channels and "flatten" not in between
-        )
+    if isinstance(second, CONVOLUTIONS):
+        return isinstance(first, CONVOLUTIONS) and second.in_channels == channels and "flatten" not in between
     if isinstance(second, nn.Linear):
         if isinstance(first, nn.Linear):
             return second.in_features == channels
@@ -278,7 +275,7 @@ def fold_batch_norm(
 
 
 def _kind_of(layer: nn.Module) -> type[nn.Module]:
-    return next(kind for kind in LAYERS if isinstance(layer, kind))
+    return next(kind for kind in PLAIN if isinstance(layer, kind))
 
 
 def _norm_links(model: nn.Module) -> list[Link]:
@@ -386,9 +383,9 @@ def _layer(model: nn.Module, name: str) -> Any:
     try:
         layer = model.get_submodule(name)
     except AttributeError:
-        known = ", ".join(repr(n) for n, m in model.named_modules() if isinstance(m, LAYERS))
+        known = ", ".join(repr(n) for n, m in model.named_modules() if isinstance(m, PLAIN))
         raise ValueError(f"there is no layer {name!r} to equalise; the layers are {known}") from None
-    if not isinstance(layer, LAYERS):
+    if not isinstance(layer, PLAIN):
         raise ValueError(
             f"{name!r} is a {type(layer).__name__}; only linear and convolutional layers pair up"
         )
