@@ -23,8 +23,7 @@ from lodim.geometry.differentiable_persistence import PointOptimization
 from lodim.geometry.difficulty.formula import Task as DifficultyTask
 from lodim.geometry.difficulty.margin import ClassMargin
 from lodim.geometry.high_dimensional_kde.theory import RegimeMap
-from lodim.landscape.comparison.adapters import AdapterOption
-from lodim.landscape.comparison.equal_numbers import AdapterRun
+from lodim.landscape.comparison.adapters import AdapterOption, AdapterRun
 from lodim.landscape.hypercomplex import LearnedAlgebra
 from lodim.landscape.nm_sparsity import NMCheck
 from lodim.landscape.objective_landscapes.compression_sweep import CompressionPoint

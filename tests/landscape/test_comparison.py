@@ -17,7 +17,7 @@ from lodim.landscape.comparison.bench import SEED_BYTES, Stored, Workbench, movi
 from lodim.landscape.comparison.result import mean_and_interval
 from lodim.landscape.comparison.run import DENSE, _beyond, _Job, _Race, as_task, check_budgets, choose_ways
 from lodim.landscape.nm_sparsity import compress, decompress
-from lodim.landscape.objective_landscapes.identity import identity
+from lodim.landscape.objective_landscapes.trials import identity
 from lodim.landscape.quantization import quant_layers, size_report
 from lodim.nets import mlp
 from lodim.training import Recipe, Task

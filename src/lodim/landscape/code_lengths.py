@@ -44,16 +44,9 @@ from lodim.validation import check_choice, check_in_range
 __all__ = [
     "Quantized",
     "arithmetic_code_length",
-    "decode_symbols",
-    "encode_symbols",
-    "little_endian",
     "message_length_bits",
-    "nearest_codes",
-    "pack_quantized",
     "prefix_free_bits",
     "quantize_codebook",
-    "round_to_codebook",
-    "unpack_quantized",
 ]
 
 _WORD = 16  # bits the coder moves out of its state at a time
@@ -125,14 +118,7 @@ def quantize_codebook(
 
 
 def round_to_codebook(vec: np.ndarray, values: np.ndarray) -> Quantized:
-    """Round a vector to given values, themselves rounded to half precision first; unused ones are dropped.
-
-    Parameters
-    ----------
-    vec : ndarray, shape (d,)
-    values : ndarray, shape (n,)
-        In any order.
-    """
+    """Round a vector to given values, themselves rounded to half precision first; unused ones are dropped."""
     codebook = np.unique(np.asarray(values).astype(np.float16))
     codes = nearest_codes(vec, codebook)
     used = np.unique(codes)
@@ -168,14 +154,7 @@ def _positive(weights: np.ndarray | None, d: int) -> np.ndarray:
 
 
 def nearest_codes(vec: np.ndarray, codebook: np.ndarray) -> np.ndarray:
-    """Index of the codebook value nearest to each entry, ties downwards.
-
-    Parameters
-    ----------
-    vec : ndarray, shape (d,)
-    codebook : ndarray, shape (n_levels,)
-        Increasing.
-    """
+    """Index of the increasing codebook's value nearest to each entry, ties downwards."""
     book = codebook.astype(np.float64)
     return np.searchsorted((book[1:] + book[:-1]) / 2, vec, side="left")
 
@@ -301,26 +280,11 @@ def prefix_free_bits(bits: int | float) -> float:
 
 
 def encode_symbols(symbols: Any, counts: Sequence[int] | np.ndarray) -> bytes:
-    """Entropy code a sequence whose symbol counts the receiver knows.
+    """Entropy code a sequence whose symbol counts (``numpy.bincount(symbols)``) the receiver knows.
 
     A state x of the range coder takes in a symbol of frequency f among M by
-    ``x -> M (x div f) + start + x mod f``: it grows by log2(M / f) bits, exactly the symbol's information.
-
-    Parameters
-    ----------
-    symbols : array-like of int, shape (d,)
-    counts : sequence of int
-        How often each symbol occurs, e.g. ``numpy.bincount(symbols)``.
-
-    Returns
-    -------
-    bytes
-        At most d times the entropy plus four bytes; empty for a constant or empty sequence.
-
-    Raises
-    ------
-    ValueError
-        If the counts are not those of the sequence.
+    ``x -> M (x div f) + start + x mod f``: it grows by log2(M / f) bits, exactly the symbol's information. At most d
+    times the entropy plus four bytes; empty for a constant or empty sequence.
     """
     counts = [int(c) for c in counts]
     if _counts(symbols, len(counts)).tolist() != counts:
@@ -339,22 +303,7 @@ def encode_symbols(symbols: Any, counts: Sequence[int] | np.ndarray) -> bytes:
 
 
 def decode_symbols(payload: bytes, counts: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Return the sequence that :func:`encode_symbols` coded.
-
-    Parameters
-    ----------
-    counts : sequence of int
-        The counts it was coded with.
-
-    Returns
-    -------
-    ndarray of int64, shape (sum(counts),)
-
-    Raises
-    ------
-    ValueError
-        If the bytes are no message of these counts.
-    """
+    """Return the sequence that :func:`encode_symbols` coded with these counts, or raise ValueError."""
     counts = [int(c) for c in counts]
     total, starts = sum(counts), np.cumsum([0, *counts], dtype=np.int64).tolist()
     split = min(_state_bytes(total), len(payload))
@@ -396,17 +345,9 @@ def pack_quantized(quantized: Quantized) -> bytes:
 
 
 def unpack_quantized(message: bytes, levels: int, d: int) -> Quantized:
-    """Return what :func:`pack_quantized` packed.
+    """Return what :func:`pack_quantized` packed, or raise ValueError for a damaged message.
 
-    Parameters
-    ----------
-    levels, d : int
-        Sizes of the codebook and of the vector, which the message leaves to its envelope.
-
-    Raises
-    ------
-    ValueError
-        A damaged message.
+    The sizes of the codebook and of the vector are left to the message's envelope.
     """
     codebook = np.frombuffer(message[: 2 * levels], "<f2").astype(np.float16)
     bits, size = _count_bits(levels, d)

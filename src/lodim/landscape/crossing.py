@@ -52,14 +52,7 @@ from lodim.randomness import RandomState, as_generator
 from lodim.results import Result
 from lodim.validation import check_choice, check_in_range, warn
 
-__all__ = [
-    "ESTIMATORS",
-    "Crossing",
-    "Curve",
-    "find_crossing",
-    "isotonic_fit",
-    "score_of_failure",
-]
+__all__ = ["Crossing", "find_crossing"]
 
 ESTIMATORS = ("isotonic", "first_crossing", "success_probability")
 
@@ -109,36 +102,18 @@ class Crossing(Result):
 
 @dataclass(frozen=True)
 class Curve:
-    """Runs gathered by size: what the estimators work on.
-
-    Attributes
-    ----------
-    sizes : ndarray, shape (m,)
-        Distinct sizes in rising order.
-    runs : tuple of ndarray
-        Scores of the runs at each size; larger is better.
-    """
+    """Runs gathered by distinct rising sizes, what the estimators work on; larger scores are better."""
 
     sizes: Float[np.ndarray, " m"]
     runs: tuple[Float[np.ndarray, " _"], ...]
 
     @classmethod
     def from_runs(cls, sizes: Any, scores: Any, threshold: float = math.inf) -> Curve:
-        """Gather runs by size; a score that is not finite counts as a failure, with a warning.
+        """Gather runs by positive sizes; larger scores are better.
 
-        Parameters
-        ----------
-        sizes : array-like, shape (n_runs,)
-            Positive.
-        scores : array-like, shape (n_runs,)
-            Larger is better. One that is not finite is replaced by :func:`score_of_failure`.
-        threshold : float
-            What a failure must stay below.
-
-        Raises
-        ------
-        ValueError
-            No runs, lengths that differ, sizes that are not positive, or no finite score at all.
+        A score that is not finite counts as a failure, below the threshold (:func:`score_of_failure`), with a
+        warning. ValueError without runs or any finite score, and for lengths that differ or sizes that are not
+        positive.
         """
         d, s = np.asarray(sizes, dtype=float).ravel(), np.asarray(scores, dtype=float).ravel()
         if len(d) != len(s) or len(d) == 0:
@@ -193,11 +168,6 @@ def score_of_failure(scores: Float[np.ndarray, " n"], threshold: float) -> float
     """Score that stands for a run without one: the worst finite score, and below the threshold in any case.
 
     Where even the worst score reaches the threshold, it is as far below as the best is above.
-
-    Parameters
-    ----------
-    scores : ndarray, shape (n,)
-        Larger is better; at least one finite.
     """
     finite = scores[np.isfinite(scores)]
     worst = float(finite.min())
@@ -213,15 +183,6 @@ def isotonic_fit(
 
     The max-min formula in O(m^2) a sequence: slower than pooling adjacent violators for one long sequence, far
     faster for a thousand short ones.
-
-    Parameters
-    ----------
-    weights : ndarray, shape (m,)
-        Positive.
-
-    Returns
-    -------
-    ndarray, shape (..., m)
     """
     m = values.shape[-1]
     flat = values.reshape(-1, m)
@@ -372,10 +333,6 @@ def find_crossing(
         Standard error of the threshold where it was measured itself; widens the isotonic interval.
     ci : float
         Nominal coverage of the interval (the first crossing's is one standard deviation whatever this says).
-
-    Returns
-    -------
-    Crossing
 
     Raises
     ------

@@ -80,25 +80,13 @@ def round_ste(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 def clamp_ste(
     x: Float[Tensor, "*shape"], low: Tensor | float | int, high: Tensor | float | int
 ) -> Float[Tensor, "*out"]:
-    """Clamp into a range whose ends may be trained: each entry's gradient goes to x inside, to the end it met outside.
-
-    Parameters
-    ----------
-    low, high : Tensor or float
-        Broadcast against x.
-    """
+    """Clamp into a range whose ends may be trained: an entry's gradient goes to x inside, outside to the end it met."""
     low, high = (torch.as_tensor(end, dtype=x.dtype, device=x.device) for end in (low, high))
     return torch.where(x < low, low, torch.where(x > high, high, x))
 
 
 def mask_ste(x: Float[Tensor, "*shape"], mask: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Multiply with a fixed mask; the gradient passes to masked entries too.
-
-    Parameters
-    ----------
-    mask : Tensor
-        Of the same shape; zeros and ones, or shares between.
-    """
+    """Multiply with a fixed mask, or shares between 0 and 1; the gradient passes to masked entries too."""
     return _Mask.apply(x, mask)
 
 

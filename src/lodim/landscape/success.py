@@ -27,18 +27,7 @@ _CROSSINGS, _SLOPES = 801, 90
 
 
 def wilson_interval(successes: Any, trials: Any, *, ci: float = 0.95) -> tuple[Any, Any]:
-    """Wilson's interval of a share.
-
-    Parameters
-    ----------
-    successes, trials : array-like of int
-    ci : float
-        Nominal coverage.
-
-    Returns
-    -------
-    low, high : ndarray
-    """
+    """Wilson's interval of a share: its low and high ends."""
     k, n = np.asarray(successes, dtype=float), np.asarray(trials, dtype=float)
     z = float(stats.norm.ppf((1 + ci) / 2))
     centre = (k + z**2 / 2) / (n + z**2)
@@ -71,21 +60,9 @@ def logistic_crossing(
     *,
     ci: float = 0.95,
 ) -> tuple[float, tuple[float, float]]:
-    """Fit the curve; returns its crossing of 1/2 and the interval.
+    """Fit the curve to rising sizes, with runs that succeeded and that failed; return its crossing of 1/2 and interval.
 
-    Parameters
-    ----------
-    sizes : ndarray, shape (m,)
-        In rising order, at least two; some run succeeded and some failed.
-    ci : float
-        Nominal coverage.
-
-    Returns
-    -------
-    value : float
-        0 below the least size, infinity beyond the largest.
-    interval : tuple of float
-        Likewise.
+    Zero stands for below the least size, infinity for beyond the largest.
     """
     x = np.log(sizes)
     span = x[-1] - x[0]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lodim.landscape import SubspaceModule
-from lodim.landscape.objective_landscapes.produced import produce
+from lodim.landscape.objective_landscapes.structure import produce
 from lodim.nets import mlp
 from lodim.randomness import build_seeded
 

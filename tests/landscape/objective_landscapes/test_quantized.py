@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from lodim.landscape.objective_landscapes.compression import QuantizedSubspace
 from lodim.landscape.objective_landscapes.module import SubspaceModule
-from lodim.landscape.objective_landscapes.quantized import QuantizedSubspace
 from lodim.nets import mlp
 from lodim.randomness import build_seeded
 

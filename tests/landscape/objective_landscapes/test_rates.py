@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from lodim.landscape.objective_landscapes.rates import choose_multiplier, mean_score, next_beyond
+from lodim.landscape.objective_landscapes.size_search import choose_multiplier, mean_score, next_beyond
 
 GRID = (1.0, 3.0, 10.0)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lodim.landscape.objective_landscapes.transforms import shuffle_labels, shuffle_pixels
+from lodim.landscape.objective_landscapes.toy import shuffle_labels, shuffle_pixels
 
 IMAGES = np.random.default_rng(0).normal(size=(5, 3, 4, 6)).astype(np.float32)
 

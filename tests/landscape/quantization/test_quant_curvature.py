@@ -6,7 +6,7 @@ from torch import nn
 from torch.func import functional_call
 
 from lodim.landscape.quantization import HessianTrace, hessian_trace
-from lodim.landscape.quantization.model.curvature import default_loss
+from lodim.landscape.quantization.model.mixed_precision import default_loss
 from lodim.nets import mlp
 from lodim.randomness import build_seeded
 from lodim.validation import ConvergenceWarning

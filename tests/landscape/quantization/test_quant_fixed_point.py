@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lodim.landscape.quantization import FixedPoint, dyadic, rescale
-from lodim.landscape.quantization.integer.fixed_point import rounding_shift
+from lodim.landscape.quantization.integer.execution import rounding_shift
 from lodim.randomness import torch_generator
 
 

@@ -19,7 +19,7 @@ from lodim.landscape.quantization import (
     quant_layers,
     sensitivity,
 )
-from lodim.landscape.quantization.model.curvature import default_loss
+from lodim.landscape.quantization.model.mixed_precision import default_loss
 from lodim.nets import mlp
 from lodim.randomness import build_seeded
 from lodim.training import Recipe, Task, fit

@@ -49,13 +49,7 @@ Start = tuple[nn.Module, Task, int]
 
 
 class ConvNet(nn.Module):
-    """Two convolutions and a linear layer for images of 28 x 28 pixels.
-
-    Parameters
-    ----------
-    pooled : bool
-        Whether the last layer sees the channels' means, or all 25 positions.
-    """
+    """Two convolutions and a linear layer (``pooled``: of the channels' means) for images of 28 x 28 pixels."""
 
     def __init__(self, pooled: bool = True) -> None:
         super().__init__()
@@ -63,12 +57,7 @@ class ConvNet(nn.Module):
         self.pooled, self.head = pooled, nn.Linear(64 if pooled else 64 * 25, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits.
-
-        Parameters
-        ----------
-        x : Tensor, shape (n, 1, 28, 28)
-        """
+        """Return the logits of images, shape (n, 1, 28, 28)."""
         maps = self.second(self.first(x).relu()).relu()
         return self.head(maps.mean((-2, -1)) if self.pooled else maps.flatten(1))
 
@@ -87,25 +76,14 @@ class Tried:
 
 
 def head_only(model: nn.Module, head: str) -> nn.Module:
-    """Freeze everything but the last layer.
-
-    Parameters
-    ----------
-    head : str
-        Its name.
-    """
+    """Freeze everything but the last layer, by its name."""
     model.requires_grad_(False)
     model.get_submodule(head).requires_grad_(True)
     return model
 
 
 def with_lora(model: nn.Module, rank: int, targets: Any, head: str, dora: bool = False) -> nn.Module:
-    """Return the model with PEFT's LoRA (DoRA) in some layers, at FLoRA's multiplier, and its head trained.
-
-    Parameters
-    ----------
-    targets : str or list of str
-    """
+    """Return the model with PEFT's LoRA (DoRA) in some layers, at FLoRA's multiplier, and its head trained."""
     peft: Any = require("peft", "lm")
     config = peft.LoraConfig(r=rank, lora_alpha=rank * SCALE, target_modules=targets, use_dora=dora)
     model = peft.inject_adapter_in_model(config, model)
@@ -146,14 +124,8 @@ def compare(
 ) -> dict[str, tuple[int, float]]:
     """Return the numbers trained besides the head and the accuracy of every way, from one start.
 
-    Parameters
-    ----------
-    start : (network, task, seed)
-        The network is trained already; it is copied for every way.
-    ways : mapping of str to callable
-        ``way(model, seed)`` freezes and adapts a model.
-    rates : mapping of str to float
-        Learning rate of each way.
+    The trained network of ``start`` (network, task, seed) is copied for every way; ``way(model, seed)`` freezes
+    and adapts it, and trains at its own rate.
     """
     base, task, seed = start
     found = {}
@@ -174,12 +146,7 @@ def tune(
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """Return each way's best learning rate of :data:`RATES`, and its mean accuracy at every one.
 
-    Parameters
-    ----------
-    starts : sequence of (network, task, seed)
-        None of those that are compared later.
-    ways, recipe, head, progress
-        As in :func:`compare`.
+    None of the ``starts`` (network, task, seed) is among those that :func:`compare` compares later.
     """
     grid: dict[str, dict[str, float]] = {name: {} for name in ways}
     for rate in progress.over(RATES):
@@ -191,13 +158,7 @@ def tune(
 
 
 def gathered(runs: list[dict[str, tuple[int, float]]]) -> dict[str, Tried]:
-    """Return every way's runs together.
-
-    Parameters
-    ----------
-    runs : list of dict
-        Of :func:`compare`, one a seed.
-    """
+    """Return every way's runs together, from what :func:`compare` gave for each seed."""
     return {name: Tried(runs[0][name][0], tuple(run[name][1] for run in runs)) for name in runs[0]}
 
 
@@ -267,25 +228,14 @@ def _figures(tried: Mapping[str, Tried]) -> dict[str, Any]:
 
 
 class Enlarged(nn.Module):
-    """A vision model of the transformers library on grey images of 28 x 28 pixels.
-
-    Parameters
-    ----------
-    size : int
-        Height and width that it expects.
-    """
+    """A vision model of the transformers library, which expects ``size`` pixels a side, on grey images of 28 x 28."""
 
     def __init__(self, model: nn.Module, size: int = 224) -> None:
         super().__init__()
         self.model, self.size = model, size
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits.
-
-        Parameters
-        ----------
-        x : Tensor, shape (n, 1, 28, 28)
-        """
+        """Return the logits of images, shape (n, 1, 28, 28)."""
         shape = (self.size, self.size)
         x = nn.functional.interpolate(x, shape, mode="bilinear", antialias=True).expand(-1, 3, *shape)
         return self.model(x).logits
@@ -295,13 +245,7 @@ FULL_TARGETS = r"model\..*(pwconv1|pwconv2|downsampling_layer\.1)"
 
 
 def full_ways(rank: int = 8) -> dict[str, Way]:
-    """Return what is compared at full scale: all dense layers of a ConvNeXt adapted.
-
-    Parameters
-    ----------
-    rank : int
-        FLoRA's; LoRA gets one more, and thus more numbers.
-    """
+    """Return what is compared at full scale: all dense layers of a ConvNeXt adapted, LoRA with one rank more."""
     head = "model.classifier"
 
     def flora(model: nn.Module, seed: int) -> nn.Module:

@@ -53,13 +53,7 @@ def narrow(n: int) -> nn.Module:
 
 
 def residual(n: int, widths: Sequence[int] = WIDTHS) -> nn.Module:
-    """Return ResNet-18 of grey images, all but its first and last layer hypercomplex.
-
-    Parameters
-    ----------
-    widths : sequence of int
-        Channels of the stages, two blocks each.
-    """
+    """Return ResNet-18 of grey images, two blocks for each width, all but its first and last layer hypercomplex."""
     model = resnet(10, widths, (2,) * len(widths), in_channels=1)
     if n > 1:
         to_hypercomplex(model, n)
@@ -86,13 +80,7 @@ def _laptop(seed: int, progress: Progress) -> Findings:
 
 
 def best_rate(make: Factory, task: Task, recipe: Recipe, seed: int) -> float:
-    """Return the learning rate with the best mean score over a few runs.
-
-    Parameters
-    ----------
-    task : Task
-        Its validation data are not those of the final score.
-    """
+    """Return the rate with the best mean score over a few runs, not on the final score's data."""
     keys = [derive_seed(seed, "tuning", i) for i in range(N_TUNING)]
     means = {rate: problems.direct_score(make, task, recipe, tuple(keys), rate) for rate in RATES}
     return max(means, key=lambda rate: means[rate])
@@ -157,12 +145,7 @@ def _network_checks(
 
 
 def interval(values: Any) -> tuple[float, float, float]:
-    """Return mean and 95 % interval (Student's t) of one figure a seed.
-
-    Parameters
-    ----------
-    values : array-like, shape (n,)
-    """
+    """Return mean and 95 % interval (Student's t) of one figure a seed."""
     values = np.asarray(values, dtype=np.float64)
     half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
     return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
@@ -211,10 +194,7 @@ def _full(seed: int, progress: Progress, n_seeds: int = 3) -> Findings:
 def train_residual(make: Factory, task: Task, epochs: int, seed: int, device: str) -> float:
     """Return the accuracy after the paper's recipe: SGD 0.1, momentum 0.9, weight decay 5e-4, cosine, batches of 128.
 
-    Parameters
-    ----------
-    device : str
-        A GPU computes the forward in bfloat16.
+    A GPU computes the forward in bfloat16.
     """
     recipe = Recipe(epochs=epochs, batch_size=128, optimizer="sgd", schedule="cosine", weight_decay=5e-4)
     autocast = torch.bfloat16 if device == "cuda" else None

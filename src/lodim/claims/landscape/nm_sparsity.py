@@ -80,13 +80,7 @@ FULL = Setting(
 
 
 def run(seed: int, progress: Progress, full: bool = False) -> Findings:
-    """Train with every recipe from five seeds.
-
-    Parameters
-    ----------
-    full : bool
-        A vision transformer at 1:32 on all images instead of 784-256-256-10 at 1:16.
-    """
+    """Train with every recipe from five seeds; in full a vision transformer at 1:32, not 784-256-256-10 at 1:16."""
     setting, place = (FULL, "cuda") if full else (LAPTOP, "cpu")
     task = _task(setting, seed)
     scores: dict[str, list[float]] = {name: [] for name in RECIPES}
@@ -110,14 +104,7 @@ def train(
 ) -> tuple[float, bool]:
     """Return the accuracy of the finished network and whether every group holds exactly one weight.
 
-    Parameters
-    ----------
-    name : str
-        One of :data:`RECIPES`.
-    seed : int
-        Of the start and of the order of the data; the same for every recipe.
-    place : str
-        Device.
+    The seed's start and order of the data are the same for every recipe, one of :data:`RECIPES`.
     """
     model = build_seeded(setting.make_model, derive_seed(seed, "start")).to(place)
     total = setting.recipe.n_steps(task.n_train)
@@ -132,13 +119,7 @@ def train(
 
 
 def difference(ours: list[float], theirs: list[float]) -> tuple[float, float, float]:
-    """Return the mean of paired differences and the ends of its 95 % interval (Student's t).
-
-    Parameters
-    ----------
-    ours, theirs : list of float
-        Scores of the same seeds.
-    """
+    """Return the mean of paired differences (by seed) and the ends of its 95 % interval (Student's t)."""
     interval = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
     return float(np.subtract(ours, theirs).mean()), float(interval.low), float(interval.high)
 

@@ -39,13 +39,7 @@ class Samples(Split):
 
 
 def digits(seed: int) -> Samples:
-    """Return scikit-learn's 1,797 digits, a stratified fifth held out, centred, in units of half the pixel range.
-
-    Parameters
-    ----------
-    seed : int
-        Of the split.
-    """
+    """Return scikit-learn's 1,797 digits, a stratified fifth held out, centred, in units of half the pixel range."""
     data = load("digits")
     assert data.y is not None
     X, X_val, y, y_val = train_test_split(data.X, data.y, test_size=0.2, random_state=seed, stratify=data.y)
@@ -54,15 +48,9 @@ def digits(seed: int) -> Samples:
 
 
 def images(name: str, n_train: int, n_val: int, seed: int = 0) -> Samples:
-    """Return images with pixels standardised by the training images' overall mean and deviation.
+    """Return random images of MNIST's or Fashion-MNIST's training and test set.
 
-    Parameters
-    ----------
-    name : {"mnist", "fashion_mnist"}
-    n_train, n_val : int
-        Random images of the training set and of the test set.
-    seed : int
-        Of the draw.
+    Pixels are standardised by the training images' overall mean and deviation.
     """
     train, test = load(name, split="train"), load(name, split="test")
     assert train.y is not None
@@ -91,14 +79,7 @@ def search(
 ) -> LandscapeDimension:
     """Return the finished search for the least subspace that keeps 90 % of the direct accuracy.
 
-    Parameters
-    ----------
-    make_model : callable
-        Makes the network.
-    image_shape : tuple of int, optional
-        Channels, height and width, for networks that need them.
-    **options
-        Of :class:`~lodim.landscape.LandscapeDimension`.
+    ``options`` are those of :class:`~lodim.landscape.LandscapeDimension`.
     """
     fixed: dict[str, Any] = {
         "recipe": recipe,
@@ -123,13 +104,7 @@ def train_in_subspace(
 ) -> float:
     """Return the score of one run in a random subspace; the seed changes origin, directions and order of data.
 
-    Parameters
-    ----------
-    lr : float
-        Of v, with unit columns.
-    projection : str
-        Kind of random map.
-    score_on : {"val", "train"}
+    The learning rate is that of v, with unit columns.
     """
     model = build_seeded(make_model, derive_seed(seed, "origin"))
     subspace = SubspaceModule(model, d, projection=projection, seed=derive_seed(seed, "directions"))
@@ -139,26 +114,14 @@ def train_in_subspace(
 def direct_score(
     make_model: Callable[[], nn.Module], task: Task, recipe: Recipe, seeds: tuple[int, ...], lr: float = 1e-3
 ) -> float:
-    """Return the mean score of training all weights directly.
-
-    Parameters
-    ----------
-    seeds : tuple of int
-        A run each.
-    """
+    """Return the mean score of training all weights directly, a run for each seed."""
     return float(
         np.mean([fit(build_seeded(make_model, s), task, recipe, lr=lr, seed=s).score for s in seeds])
     )
 
 
 def described(finder: LandscapeDimension) -> dict[str, Any]:
-    """Return what a record keeps of a search, as plain data.
-
-    Parameters
-    ----------
-    finder : LandscapeDimension
-        Fitted.
-    """
+    """Return what a record keeps of a finished search, as plain data."""
     sizes: dict[int, list[float]] = {}
     for run in finder.curve_:
         if run.multiplier == finder.lr_multiplier_:  # the others chose the learning rate

@@ -63,13 +63,7 @@ def make_model() -> nn.Module:
 
 
 def recipe(bits: int, granularity: str, observer: str) -> QuantRecipe:
-    """Return the rounding of the weights of :func:`make_model`.
-
-    Parameters
-    ----------
-    granularity : {"tensor", "channel", "group"}
-    observer : {"minmax", "percentile", "mse"}
-    """
+    """Return the rounding of the weights of :func:`make_model`."""
 
     def spec(group_size: int) -> QuantSpec:
         size = group_size if granularity == "group" else None
@@ -111,13 +105,7 @@ def in_training(model: nn.Module, task: Task, epochs: int, seed: int) -> dict[st
 
 
 def mixing(model: nn.Module, task: Task, seed: int) -> dict[str, Any]:
-    """Compare bits chosen by the Hessian at 3 bits a weight with 3 bits everywhere, and predictions with accuracies.
-
-    Parameters
-    ----------
-    seed : int
-        Of the probes.
-    """
+    """Compare bits chosen by the Hessian at 3 bits a weight with 3 bits everywhere, and predictions with accuracies."""
     spec = QuantSpec(3, granularity="tensor")
     probed = (task.X[:PROBED], task.y[:PROBED])
     found = sensitivity(model, probed, bits=CHOICES, spec=spec, random_state=seed)
@@ -159,10 +147,7 @@ def deep_mixing(task: Task, epochs: int, seed: int) -> dict[str, Any]:
 def run(seed: int, progress: Progress, full: bool = False) -> Findings:
     """Train, round in 36 ways, train with 2 bits, and mix bits; over three seeds.
 
-    Parameters
-    ----------
-    full : bool
-        All 60,000 images and 20 epochs instead of 10,000 and 5, and the sentence encoder all-MiniLM-L6-v2.
+    In full, all 60,000 images and 20 epochs instead of 10,000 and 5, and the sentence encoder all-MiniLM-L6-v2.
     """
     n_train, epochs = (60_000, 20) if full else (10_000, 5)
     runs = []

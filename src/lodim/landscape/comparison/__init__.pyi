@@ -1,11 +1,11 @@
+from .adapters import AdapterComparison as AdapterComparison
 from .adapters import AdapterOption as AdapterOption
+from .adapters import AdapterRun as AdapterRun
+from .adapters import compare_adapters as compare_adapters
 from .bench import DoesNotFitError as DoesNotFitError
 from .bench import Origin as Origin
 from .bench import Stored as Stored
 from .bench import Workbench as Workbench
-from .equal_numbers import AdapterComparison as AdapterComparison
-from .equal_numbers import AdapterRun as AdapterRun
-from .equal_numbers import compare_adapters as compare_adapters
 from .result import Comparison as Comparison
 from .result import Spending as Spending
 from .run import compare as compare

@@ -14,18 +14,7 @@ from lodim.landscape.objective_landscapes.compression_sweep import full_score
 from lodim.randomness import build_seeded, derive_seed, forked_torch_rng
 from lodim.training import FitResult, Recipe, Task, fit
 
-__all__ = [
-    "SEED_BYTES",
-    "DoesNotFitError",
-    "Origin",
-    "Stored",
-    "Workbench",
-    "buffer_bytes",
-    "moving_buffers",
-    "round_to_halves",
-    "store",
-    "store_halves",
-]
+__all__ = ["DoesNotFitError", "Origin", "Stored", "Workbench"]
 
 SEED_BYTES = 8
 HALF_BYTES = 2
@@ -101,16 +90,9 @@ class Stored:
 
 @dataclass(frozen=True, eq=False)
 class Workbench:
-    """One origin, task, recipe and seed.
+    """One origin, task, recipe and seed, with the learning rate of direct training and a way's multiplier of it.
 
-    Attributes
-    ----------
-    lr : float
-        Learning rate of direct training.
-    multiplier : float
-        Of the learning rate, chosen for a way.
-    dense_state : dict, optional
-        State of the model after direct training, where that is known already.
+    ``dense_state`` is that of the model after direct training, where it is known already.
     """
 
     origin: Origin
@@ -129,16 +111,10 @@ class Workbench:
         share: float = 1.0,
         on_step: Callable[[], object] | None = None,
     ) -> FitResult:
-        """Train what requires a gradient in a module, in place.
+        """Train what requires a gradient in a module, in place; ``on_step`` as in :func:`lodim.training.fit`.
 
-        Parameters
-        ----------
-        lr_factor : float
-            On the learning rate of direct training, besides the multiplier chosen for the way.
-        share : float
-            Share of the recipe's epochs, for fine-tuning.
-        on_step : callable, optional
-            See :func:`lodim.training.fit`.
+        The rate is that of direct training times the way's multiplier and ``lr_factor``; ``share`` of the recipe's
+        epochs is for fine-tuning.
         """
         lr, order = self.rate(lr_factor), derive_seed(self.seed, "order")
         return fit(module, self.task, self.shortened(share), lr=lr, seed=order, on_step=on_step)
@@ -171,11 +147,7 @@ def store_halves(module: nn.Module, setting: str, origin: Origin) -> Stored:
     """Round the trained numbers of a module to half precision, in place, and count what has to be kept.
 
     That is what requires a gradient, and what training moves besides; the rest follows from the origin.
-
-    Raises
-    ------
-    ValueError
-        A number does not fit half precision.
+    ValueError where a number does not fit half precision.
     """
     trained = [p for p in module.parameters() if p.requires_grad]
     round_to_halves(trained)
@@ -187,12 +159,7 @@ def store_halves(module: nn.Module, setting: str, origin: Origin) -> Stored:
 def store(module: nn.Module, n_bytes: int, n_numbers: int, setting: str, origin: Origin) -> Stored:
     """Round the buffers that training moves to single precision, in place, and add their bytes.
 
-    Parameters
-    ----------
-    module : nn.Module
-        Everything else in it is rounded already, and takes ``n_bytes``.
-    n_numbers : int
-        Trained numbers.
+    Everything else in the module is rounded already, and takes ``n_bytes``.
     """
     kept = origin.kept_buffers(module)
     for buffer in kept:

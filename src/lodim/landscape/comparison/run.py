@@ -41,8 +41,8 @@ from lodim.landscape.comparison.bench import (
 )
 from lodim.landscape.comparison.result import Comparison, Spending
 from lodim.landscape.comparison.ways import WAYS, Way
-from lodim.landscape.objective_landscapes.identity import identity, task_tensors, update_hash
-from lodim.landscape.objective_landscapes.rates import next_beyond
+from lodim.landscape.objective_landscapes.size_search import next_beyond
+from lodim.landscape.objective_landscapes.trials import identity, task_tensors, update_hash
 from lodim.parallel import Outcome, ResultStore, run_jobs
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.training import Recipe, Task

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from lodim.landscape.code_lengths import message_length_bits, quantize_codebook
-from lodim.landscape.comparison.adapters import ADAPTED, insert_flora, insert_lora, largest_rank
+from lodim.landscape.comparison.adapters import insert_flora, insert_lora, largest_rank
 from lodim.landscape.comparison.bench import (
     HALF_BYTES,
     SEED_BYTES,
@@ -33,8 +33,8 @@ from lodim.landscape.comparison.bench import (
 )
 from lodim.landscape.hypercomplex import to_hypercomplex
 from lodim.landscape.nm_sparsity import NMSparsifier
+from lodim.landscape.objective_landscapes.compression import QuantizedSubspace
 from lodim.landscape.objective_landscapes.module import SubspaceModule
-from lodim.landscape.objective_landscapes.quantized import QuantizedSubspace
 from lodim.landscape.quantization import (
     BinarySpec,
     ProductSpec,
@@ -49,6 +49,7 @@ from lodim.landscape.quantization import (
 )
 from lodim.landscape.quantization.model.preparation import ready
 from lodim.nets import find_layers, flat_spec
+from lodim.nets.kinds import PLAIN
 from lodim.randomness import derive_seed, forked_torch_rng
 
 __all__ = ["WAYS", "Way"]
@@ -172,7 +173,7 @@ class _Adapter(_Numbers):
 
     def plan(self, origin: Origin, budget: int) -> int:
         numbers = _numbers_for(origin, budget, self.count(origin, 1))
-        layers: Any = find_layers(origin.make(), kinds=ADAPTED).values()
+        layers: Any = find_layers(origin.make(), kinds=PLAIN).values()
         most = 2 * max(min(layer.weight.shape[:2]) for layer in layers) - 1
         return largest_rank(lambda rank: self.count(origin, rank), most, numbers)
 
@@ -273,7 +274,7 @@ def _store_codes(module: nn.Module, setting: str, origin: Origin) -> Stored:
 
 def _plan_products(origin: Origin, budget: int) -> tuple[int, int]:
     model = ready(origin.make(), QuantRecipe(codebook=ProductSpec(*PRODUCTS[0])))
-    layers: list[Any] = list(find_layers(model, kinds=(*ADAPTED, nn.Embedding)).values())
+    layers: list[Any] = list(find_layers(model, kinds=(*PLAIN, nn.Embedding)).values())
     numbers = sum(p.numel() for p in model.parameters()) - sum(lay.weight.numel() for lay in layers)
     rest = HALF_BYTES * numbers + buffer_bytes(origin.kept_buffers(model))
 
@@ -301,7 +302,7 @@ def _spend_products(bench: Workbench, setting: tuple[int, int]) -> Stored:
 
 def _sparse(model: nn.Module, pattern: tuple[int, int], total_steps: int) -> NMSparsifier:
     return NMSparsifier(
-        model, *pattern, "sr-ste", total_steps=total_steps, targets=lambda _, layer: isinstance(layer, ADAPTED),
+        model, *pattern, "sr-ste", total_steps=total_steps, targets=lambda _, layer: isinstance(layer, PLAIN),
         indivisible="skip", dense_frac=0.1,
     )  # fmt: skip
 

@@ -16,8 +16,13 @@ _ELSEWHERE = ("AdapterComparison", "AdapterRun", "compare_adapters")  # they sta
 _own, _, _names = _lazy.attach(
     __name__,
     submod_attrs={
-        "comparison": ["DimensionComparison", "compare_initialisations", "d90_vs_size"],
-        "generalisation": ["dimension_bound", "relative_gap"],
+        "comparison": [
+            "DimensionComparison",
+            "compare_initialisations",
+            "d90_vs_size",
+            "dimension_bound",
+            "relative_gap",
+        ],
         "taskvector": ["TaskVector"],
     },
 )

@@ -1,9 +1,9 @@
-from ..comparison.equal_numbers import AdapterComparison as AdapterComparison
-from ..comparison.equal_numbers import AdapterRun as AdapterRun
-from ..comparison.equal_numbers import compare_adapters as compare_adapters
+from ..comparison.adapters import AdapterComparison as AdapterComparison
+from ..comparison.adapters import AdapterRun as AdapterRun
+from ..comparison.adapters import compare_adapters as compare_adapters
 from .comparison import DimensionComparison as DimensionComparison
 from .comparison import compare_initialisations as compare_initialisations
 from .comparison import d90_vs_size as d90_vs_size
-from .generalisation import dimension_bound as dimension_bound
-from .generalisation import relative_gap as relative_gap
+from .comparison import dimension_bound as dimension_bound
+from .comparison import relative_gap as relative_gap
 from .taskvector import TaskVector as TaskVector

@@ -100,18 +100,7 @@ class TaskVector:
 
     @classmethod
     def from_subspace(cls, subspace: SubspaceModule) -> TaskVector:
-        """Take what a :class:`~lodim.landscape.SubspaceModule` has learnt.
-
-        Parameters
-        ----------
-        subspace : SubspaceModule
-            Trained. Not changed.
-
-        Raises
-        ------
-        ValueError
-            Its directions are not drawn from a seed.
-        """
+        """Take what a trained :class:`~lodim.landscape.SubspaceModule`, of directions drawn from a seed, has learnt."""
         P, structure, spec = subspace.projection, None, subspace.spec
         if isinstance(P, StructureAware):
             structure = {"groups": [P.groups[k] for k in P.owner], "rate": P.rate}
@@ -159,13 +148,7 @@ class TaskVector:
         return dict(zip(groups, (1 + self.structure["rate"] * mu).tolist()))
 
     def rounded(self, levels: int = 16, method: str = "kmeans") -> TaskVector:
-        """Return the task with its numbers rounded to a codebook.
-
-        Parameters
-        ----------
-        method : {"kmeans", "uniform"}
-            See :func:`~lodim.landscape.quantize_codebook`.
-        """
+        """Return the task with its numbers rounded to a codebook, see :func:`~lodim.landscape.quantize_codebook`."""
         quantized = quantize_codebook(self.numbers, levels, method)
         return replace(self, numbers=quantized.values.astype(np.float32), quantized=quantized)
 
@@ -180,12 +163,8 @@ class TaskVector:
     ) -> float:
         """Bound the error on new data, if base and seed were fixed before the task's samples were seen.
 
-        Parameters
-        ----------
-        train_error : float
-            Of the base with *this* (rounded or unrounded) vector on the n training samples.
-        delta, kind, selection_bits
-            See :func:`~lodim.landscape.compression_bound`.
+        The training error is that of the base with *this* (rounded or unrounded) vector on the n samples; for the
+        others see :func:`~lodim.landscape.compression_bound`.
         """
         bits = prefix_free_bits(self.message_bits + _SEED_BITS)
         return compression_bound(train_error, bits, n, delta=delta, kind=kind, selection_bits=selection_bits)
@@ -223,13 +202,7 @@ class TaskVector:
         return model
 
     def remove(self, model: nn.Module) -> nn.Module:
-        """Take the task off again, in place, and return the base, bit for bit as it was.
-
-        Raises
-        ------
-        ValueError
-            This task is not on this model.
-        """
+        """Take the task off again, in place, and return the base, bit for bit as it was; ValueError if it is not on."""
         before = _APPLIED.get(model)
         if before is None or before.vector is not self:
             what = "no task vector is" if before is None else "another task vector is"
@@ -302,24 +275,12 @@ class TaskVector:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TaskVector:
-        """Read a file that :meth:`save` wrote.
-
-        Raises
-        ------
-        ValueError
-            Not such a file.
-        """
+        """Read a file that :meth:`save` wrote; ValueError for any other."""
         return cls.from_bytes(Path(path).read_bytes())
 
     @classmethod
     def from_bytes(cls, data: bytes) -> TaskVector:
-        """Read the content of a file.
-
-        Raises
-        ------
-        ValueError
-            Not such content.
-        """
+        """Read the content of a file; ValueError for any other."""
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}

@@ -22,9 +22,9 @@ from .layer_kinds import FLoRALinear as FLoRALinear
 from .state import flora_config as flora_config
 from .state import flora_state_dict as flora_state_dict
 from .state import load_flora_state_dict as load_flora_state_dict
+from .tucker import FLoRAWeight as FLoRAWeight
 from .tucker import contraction_order as contraction_order
 from .tucker import ranks_for_budget as ranks_for_budget
 from .tucker import resolve_ranks as resolve_ranks
 from .tucker import tucker_numbers as tucker_numbers
 from .tucker import tucker_product as tucker_product
-from .weight import FLoRAWeight as FLoRAWeight

@@ -43,8 +43,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lodim.landscape.flora.tucker import RankLike, product_cost, resolve_ranks, tucker_product
-from lodim.landscape.flora.weight import start_tucker
+from lodim.landscape.flora.tucker import RankLike, product_cost, resolve_ranks, start_tucker, tucker_product
 from lodim.nets.kinds import WeightOwner
 from lodim.randomness import RandomState
 from lodim.validation import check_choice, check_in_range
@@ -133,18 +132,7 @@ class FLoRALayer(nn.Module):
         *,
         random_state: RandomState = None,
     ) -> None:
-        """Add an adapter, zero at first and not yet active.
-
-        Parameters
-        ----------
-        r, scale, dropout, random_state
-            As at construction.
-
-        Raises
-        ------
-        ValueError
-            The name is taken, or anything does not fit.
-        """
+        """Add an adapter, zero at first and not yet active; ValueError if its name is taken, or a number misfits."""
         check_adapter_name(adapter_name)
         if adapter_name in self.flora_core:
             raise ValueError(f"the layer has an adapter {adapter_name!r} already; choose another name")
@@ -168,10 +156,7 @@ class FLoRALayer(nn.Module):
     def set_adapter(self, names: str | Sequence[str]) -> None:
         """Choose the adapters whose updates are added and trained; names this layer does not have are passed over.
 
-        Raises
-        ------
-        RuntimeError
-            Some adapters are merged.
+        RuntimeError while some are merged.
         """
         self._refuse_if_merged("choose adapters")
         chosen = (names,) if isinstance(names, str) else tuple(names)
@@ -181,13 +166,7 @@ class FLoRALayer(nn.Module):
             self.flora_factors[name].requires_grad_(name in self.active)
 
     def delta(self, adapter_name: str | None = None) -> Float[Tensor, "*modes"]:
-        """Return an adapter's update, scale included, of the weight's shape.
-
-        Parameters
-        ----------
-        adapter_name : str, optional
-            By default the sum over all active ones.
-        """
+        """Return an adapter's update (by default the sum of all active ones), scale included, of the weight's shape."""
         names = self.active if adapter_name is None else (adapter_name,)
         if not names:
             return torch.zeros_like(self.base_layer.weight)
@@ -201,13 +180,7 @@ class FLoRALayer(nn.Module):
         return base if self._is_plainly_base() else base + self.delta().to(base.dtype)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the adapted layer.
-
-        Parameters
-        ----------
-        *args, **kwargs
-            As the base layer takes them; its input may be named.
-        """
+        """Run the adapted layer on what the base layer takes; its input may be named."""
         if self._is_plainly_base():
             return self.base_layer(*args, **kwargs)
         x, args = (args[0], args[1:]) if args else (kwargs.pop(self._input_name), ())
@@ -220,13 +193,7 @@ class FLoRALayer(nn.Module):
         return y
 
     def uses(self, x: Tensor) -> str:
-        """Return the form in which this input is computed, ``"materialize"`` or ``"chain"``.
-
-        Parameters
-        ----------
-        x : Tensor
-            The layer's input.
-        """
+        """Return the form in which the layer's input is computed, ``"materialize"`` or ``"chain"``."""
         if not self._plain:
             return "materialize"
         if self.form != "auto":
@@ -241,10 +208,7 @@ class FLoRALayer(nn.Module):
     def merge(self) -> None:
         """Write the active updates into the base's weight; the original is kept for :meth:`unmerge`.
 
-        Raises
-        ------
-        ValueError
-            The sum is not finite.
+        ValueError where the sum is not finite.
         """
         if self.merged or not self.active:
             return
@@ -349,12 +313,6 @@ class FLoRALayer(nn.Module):
 
 
 def check_adapter_name(name: str) -> None:
-    """Raise unless ``name`` can be a part of a parameter's name.
-
-    Raises
-    ------
-    ValueError
-        Empty, or with a dot.
-    """
+    """Raise ValueError unless ``name`` can be a part of a parameter's name: not empty, without a dot."""
     if not name or "." in name:
         raise ValueError(f"an adapter's name is not empty and has no dot, got {name!r}")

@@ -19,13 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lodim.landscape.flora.tucker import (
-    RankLike,
-    capped_ranks,
-    resolve_ranks,
-    tucker_numbers,
-    tucker_product,
-)
+from lodim.landscape.flora.tucker import RankLike, capped_ranks, resolve_ranks, tucker_numbers, tucker_product
 from lodim.plots import COLORS, new_axes
 from lodim.results import Result
 from lodim.validation import require
@@ -66,17 +60,9 @@ class TuckerForm:
 
     @torch.no_grad()
     def write_to(self, layer: Any, adapter_name: str = "default") -> None:
-        """Make this an adapter's update: core and factors are copied, the core divided by the adapter's scale.
+        """Make this the update of a FLoRALayer's adapter of the same ranks and a scale that is not zero.
 
-        Parameters
-        ----------
-        layer : FLoRALayer
-            With this adapter, of the same ranks.
-
-        Raises
-        ------
-        ValueError
-            Other ranks, or a scale of zero.
+        Core and factors are copied, the core divided by the scale.
         """
         core, factors = layer.flora_core[adapter_name], layer.flora_factors[adapter_name]
         if tuple(core.shape) != self.ranks or not layer.scale[adapter_name]:
@@ -180,12 +166,7 @@ class TuckerEnergy(Result):
         return "\n".join(lines)
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the share kept against the numbers, Tucker forms and flattened products, and return the axes.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
+        """Draw the share kept against the numbers, Tucker forms and flattened products, and return the axes."""
         ax = new_axes(ax)
         ax.plot(self.numbers, self.kept, "o-", color=COLORS[0], label="Tucker form")
         ax.plot(self.numbers, self.matrix_kept, "s--", color=COLORS[1], label="flattened, at most as many")

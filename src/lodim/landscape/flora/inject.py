@@ -7,6 +7,7 @@ for each adapter, so that switching adapters switches heads too and taking all o
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,6 @@ import numpy as np
 from torch import nn
 
 from lodim.landscape.flora.adapted import FLoRALayer, Number, check_adapter_name
-from lodim.landscape.flora.copies import TrainedCopies
 from lodim.landscape.flora.layer_kinds import KINDS
 from lodim.landscape.flora.tucker import RankLike, resolve_ranks
 from lodim.nets.kinds import owner_of
@@ -24,8 +24,6 @@ from lodim.randomness import RandomState, derive_seed, root_seed
 from lodim.validation import check_choice, close_matches, warn
 
 __all__ = [
-    "adapters_of",
-    "check_known",
     "delete_adapter",
     "disable_adapter",
     "inject_flora",
@@ -35,6 +33,52 @@ __all__ = [
     "set_adapter",
     "unmerge_adapter",
 ]
+
+
+class TrainedCopies(nn.Module):
+    """A module and its trained copies, one an adapter; runs the active one."""
+
+    original_module: Any
+
+    def __init__(self, original_module: nn.Module) -> None:
+        super().__init__()
+        self.original_module, self.modules_to_save = original_module, nn.ModuleDict()
+        self.active: tuple[str, ...] = ()
+        self.enabled = True
+
+    @property
+    def current(self) -> Any:
+        """The module that runs."""
+        return self.modules_to_save[self.active[0]] if self.enabled and self.active else self.original_module
+
+    def add(self, adapter_name: str) -> None:
+        """Copy the original for an adapter."""
+        self.modules_to_save[adapter_name] = copy.deepcopy(self.original_module).requires_grad_(False)
+
+    def set_adapter(self, names: str | Sequence[str]) -> None:
+        """Choose the copy to run and to train; ValueError where several of the adapters have one."""
+        chosen = (names,) if isinstance(names, str) else tuple(names)
+        active = tuple(name for name in chosen if name in self.modules_to_save)
+        if len(active) > 1:
+            raise ValueError(
+                f"{list(active)} each have a trained copy of one module; only one of them can run"
+            )
+        self.active = active
+        for name, module in self.modules_to_save.items():
+            module.requires_grad_(name in active)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the active copy, or the original."""
+        return self.current(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name in ("original_module", "modules_to_save"):
+                raise
+            return getattr(self.current, name)
+
 
 KindLike = str | type[nn.Module]
 _TRAINED = "_flora_trained_before"
@@ -163,13 +207,7 @@ def set_adapter(model: nn.Module, adapter_name: str | Sequence[str]) -> None:
 
 
 def delete_adapter(model: nn.Module, adapter_name: str) -> None:
-    """Take one of several adapters out of a model.
-
-    Raises
-    ------
-    ValueError
-        No such adapter, or the only one: :func:`remove_flora` takes that out.
-    """
+    """Take one of several adapters out of a model; the only one is for :func:`remove_flora`, a ValueError."""
     check_known(model, adapter_name)
     if len(adapters_of(model)) == 1:
         raise ValueError(f"{adapter_name!r} is the only adapter; remove_flora(model) restores the model")
@@ -219,10 +257,6 @@ def remove_flora(model: nn.Module, *, merge: bool) -> nn.Module:
     ----------
     merge : bool
         Whether the active adapters' updates (and trained copies) stay in the weights; else the model is the original.
-
-    Returns
-    -------
-    nn.Module
     """
     wrappers = _wrappers(model)
     adapters_of(model)
@@ -247,13 +281,7 @@ def num_trainable(model: nn.Module) -> int:
 
 
 def adapters_of(model: nn.Module) -> list[str]:
-    """Return the names of the adapters in a model.
-
-    Raises
-    ------
-    ValueError
-        There are none.
-    """
+    """Return the names of the adapters in a model; ValueError without any."""
     found: dict[str, None] = {}
     for layer in _adapted(model).values():
         found |= dict.fromkeys(layer.flora_core)
@@ -263,13 +291,7 @@ def adapters_of(model: nn.Module) -> list[str]:
 
 
 def check_known(model: nn.Module, names: str | Sequence[str]) -> None:
-    """Raise unless the model has these adapters.
-
-    Raises
-    ------
-    ValueError
-        Naming those there are.
-    """
+    """Raise ValueError unless the model has these adapters, naming those there are."""
     known = adapters_of(model)
     for name in (names,) if isinstance(names, str) else names:
         if name not in known:

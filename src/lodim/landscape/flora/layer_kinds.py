@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from lodim.landscape.flora.adapted import FLoRALayer, Number
 
 __all__ = [
-    "KINDS",
     "FLoRAConv1d",
     "FLoRAConv2d",
     "FLoRAConv3d",
@@ -27,11 +26,7 @@ __all__ = [
 ]
 
 _CONV = (nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)
-_TRANSPOSED = (
-    nn.functional.conv_transpose1d,
-    nn.functional.conv_transpose2d,
-    nn.functional.conv_transpose3d,
-)
+_TRANSPOSED = (nn.functional.conv_transpose1d, nn.functional.conv_transpose2d, nn.functional.conv_transpose3d)
 
 
 class FLoRALinear(FLoRALayer):

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lodim.landscape.flora.adapted import FLoRALayer
-from lodim.landscape.flora.copies import TrainedCopies
-from lodim.landscape.flora.inject import adapters_of, check_known
+from lodim.landscape.flora.inject import TrainedCopies, adapters_of, check_known
 from lodim.landscape.flora.layer_kinds import KINDS
 from lodim.validation import close_matches
 

@@ -7,6 +7,10 @@ has :math:`\prod_n J_n + \sum_n I_n J_n` numbers. The modes may be multiplied in
 entries so far, mode n takes :math:`S I_n` multiplications and leaves :math:`S I_n / J_n` entries; exchanging two
 neighbours in an order shows that the cheapest one sorts the modes by :math:`1/J_n - 1/I_n`, smallest first. Modes that
 are not reduced (:math:`J_n = I_n`, a kernel's as a rule) therefore come first and the largest channels last.
+
+**One adapted weight** (:class:`FLoRAWeight`, the update as a torch parametrization). The core starts at zero and the
+factors are drawn as :math:`U_n \sim N(0, 2 / (4 J_n))`, so that the update is zero at the start. The first gradient
+step then moves the core only, the second one the factors too.
 """
 
 from __future__ import annotations
@@ -16,15 +20,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
+from lodim.randomness import RandomState, root_seed, torch_generator
 from lodim.validation import check_in_range
 
 __all__ = [
-    "RankLike",
+    "FLoRAWeight",
     "contraction_order",
-    "product_cost",
     "ranks_for_budget",
     "resolve_ranks",
     "tucker_numbers",
@@ -35,15 +40,7 @@ RankLike = int | np.integer | Sequence[Any]
 
 
 def contraction_order(shape: Sequence[int], ranks: Sequence[int]) -> tuple[int, ...]:
-    """Return the order of modes with the fewest multiplications.
-
-    Parameters
-    ----------
-    shape : sequence of int
-        Mode sizes I_n.
-    ranks : sequence of int
-        J_n.
-    """
+    """Return the order of modes with the fewest multiplications, from their sizes I_n and ranks J_n."""
     return tuple(sorted(range(len(shape)), key=lambda n: 1 / ranks[n] - 1 / shape[n]))
 
 
@@ -57,18 +54,7 @@ def product_cost(shape: Sequence[int], ranks: Sequence[int]) -> int:
 
 
 def tucker_product(core: Float[Tensor, "*ranks"], factors: Sequence[Tensor]) -> Float[Tensor, "*modes"]:
-    """Return ``core x_1 factors[0] x_2 ... x_N factors[N-1]``, differentiable.
-
-    Parameters
-    ----------
-    factors : sequence of Tensor
-        Of shapes (I_n, J_n).
-
-    Raises
-    ------
-    ValueError
-        Factors that do not fit the core.
-    """
+    """Return ``core x_1 factors[0] x_2 ... x_N factors[N-1]``, the factors being (I_n, J_n), differentiable."""
     if [U.shape[1] for U in factors] != list(core.shape):
         widths = [tuple(U.shape) for U in factors]
         raise ValueError(f"factors of shapes {widths} do not fit a core of shape {tuple(core.shape)}")
@@ -178,3 +164,87 @@ def ranks_for_budget(shape: Sequence[int], n_params: int | np.integer) -> tuple[
                 ranks[mode] -= 1
                 break
     return tuple(ranks)
+
+
+def start_tucker(
+    shape: Sequence[int], ranks: Sequence[int], like: Tensor, random_state: RandomState = None
+) -> tuple[nn.Parameter, nn.ParameterList]:
+    """Return a zero core and random factors, on the device of ``like`` and in its precision, but single for half.
+
+    Without a ``random_state`` they are drawn from torch's global generator, as layers do.
+    """
+    dtype = torch.float32 if like.dtype in (torch.float16, torch.bfloat16) else like.dtype
+    generator = None if random_state is None else torch_generator(root_seed(random_state))
+    factors = []
+    for size, rank in zip(shape, ranks, strict=True):
+        drawn = nn.init.kaiming_normal_(torch.empty(size, rank), a=math.sqrt(3), generator=generator)
+        factors.append(nn.Parameter(drawn.to(like.device, dtype)))
+    core = nn.Parameter(torch.zeros(tuple(ranks), device=like.device, dtype=dtype))
+    return core, nn.ParameterList(factors)
+
+
+class FLoRAWeight(nn.Module):
+    """A parameter of any number of modes that moves by a scaled core times one factor a mode.
+
+    ``W -> W + scale * core x_1 U_1 ... x_N U_N``.
+
+    For weights that are no layer's own, e.g. attention's ``in_proj_weight``, and for modules of one's own:
+    ``torch.nn.utils.parametrize.register_parametrization(module, "in_proj_weight", FLoRAWeight(shape, 8))``. Freeze
+    the original (``module.parametrizations.in_proj_weight.original.requires_grad_(False)``) to train the update only,
+    and ``remove_parametrizations(..., leave_parametrized=True)`` merges it.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Of the parameter, at least two modes.
+    r : int or sequence of int
+        See :func:`~lodim.landscape.flora.resolve_ranks`.
+    scale : float
+        s, a plain multiplier.
+    random_state : int, Generator or None
+        Of the factors.
+
+    Attributes
+    ----------
+    core : Parameter, shape (J_1, ..., J_N)
+    factors : ParameterList of shapes (I_n, J_n)
+
+    Raises
+    ------
+    ValueError
+        Ranks that do not fit.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from torch.nn.utils.parametrize import register_parametrization
+    >>> layer = nn.Conv2d(8, 16, 3)
+    >>> _ = register_parametrization(layer, "weight", FLoRAWeight(layer.weight.shape, (4, 4, 2, 2)))
+    >>> sum(p.numel() for p in layer.parametrizations.weight[0].parameters())
+    172
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        r: RankLike = 8,
+        scale: int | float | np.number = 1.0,
+        *,
+        random_state: RandomState = None,
+    ) -> None:
+        super().__init__()
+        self.shape, self.ranks = tuple(int(size) for size in shape), resolve_ranks(shape, r)
+        self.scale = float(scale)
+        self.core, self.factors = start_tucker(self.shape, self.ranks, torch.empty(0), random_state)
+
+    def delta(self) -> Float[Tensor, "*modes"]:
+        """Return the update, scale included, of the parameter's shape."""
+        return self.scale * tucker_product(self.core, list(self.factors))
+
+    def forward(self, weight: Float[Tensor, "*modes"]) -> Float[Tensor, "*modes"]:
+        """Return the weight plus the update."""
+        return weight + self.delta().to(weight.dtype)
+
+    def extra_repr(self) -> str:
+        """Shape, ranks and scale, for ``print(module)``."""
+        return f"shape={self.shape}, ranks={self.ranks}, scale={self.scale:g}"

@@ -3,7 +3,6 @@ from .algebra import algebra_matrices as algebra_matrices
 from .algebra import kronecker_sum as kronecker_sum
 from .algebra import nearest_kronecker_sum as nearest_kronecker_sum
 from .algebra import span_residual as span_residual
-from .attention import PHMAttention as PHMAttention
 from .conv import PHConv1d as PHConv1d
 from .conv import PHConv2d as PHConv2d
 from .conv import PHConv3d as PHConv3d
@@ -14,4 +13,5 @@ from .convert import to_hypercomplex as to_hypercomplex
 from .learning import LearnedAlgebra as LearnedAlgebra
 from .learning import learn_algebra as learn_algebra
 from .linear import PHEmbedding as PHEmbedding
+from .linear import PHMAttention as PHMAttention
 from .linear import PHMLinear as PHMLinear

@@ -39,16 +39,7 @@ from torch import Tensor
 
 from lodim.validation import check_choice
 
-__all__ = [
-    "ALGEBRAS",
-    "KroneckerSum",
-    "algebra_matrices",
-    "block_rows",
-    "from_block_rows",
-    "kronecker_sum",
-    "nearest_kronecker_sum",
-    "span_residual",
-]
+__all__ = ["KroneckerSum", "algebra_matrices", "kronecker_sum", "nearest_kronecker_sum", "span_residual"]
 
 # The matrix of x -> q x, entry by entry; letters are the components of q.
 _LEFT_PRODUCTS = {
@@ -83,24 +74,13 @@ def algebra_matrices(algebra: str) -> Float[Tensor, "n n n"]:
 def kronecker_sum(
     A: Float[Tensor, "n n n"], F: Float[Tensor, "n u v *kernel"]
 ) -> Float[Tensor, "o i *kernel"]:
-    """Return ``sum_i A_i (x) F_i``, the Kronecker products taken on the first two axes, differentiable.
-
-    Returns
-    -------
-    Tensor, shape (o, i, ...)
-    """
+    """Return ``sum_i A_i (x) F_i``, the Kronecker products taken on the first two axes, differentiable."""
     rows = A.reshape(len(A), -1).T @ F.reshape(len(F), -1)
     return from_block_rows(rows, len(A), F.shape[1:])
 
 
 def block_rows(weight: Float[Tensor, "o i *kernel"], n: int) -> Float[Tensor, "nn entries"]:
-    """Return the n^2 blocks of a weight as rows: R, the rearrangement of Van Loan and Pitsianis.
-
-    Parameters
-    ----------
-    weight : Tensor, shape (o, i, ...)
-        n divides o and i.
-    """
+    """Return the n^2 blocks of a weight as rows: R, the rearrangement of Van Loan and Pitsianis."""
     o, i, *kernel = weight.shape
     blocks = weight.reshape(n, o // n, n, i // n, *kernel).transpose(1, 2)
     return blocks.reshape(n * n, -1)
@@ -109,13 +89,7 @@ def block_rows(weight: Float[Tensor, "o i *kernel"], n: int) -> Float[Tensor, "n
 def from_block_rows(
     rows: Float[Tensor, "nn entries"], n: int, block: torch.Size | tuple[int, ...]
 ) -> Float[Tensor, "o i *kernel"]:
-    """Return the weight whose blocks are the rows; undoes :func:`block_rows`.
-
-    Parameters
-    ----------
-    block : tuple of int
-        Shape (o/n, i/n, ...) of one block.
-    """
+    """Return the weight whose blocks, each (o/n, i/n, ...), are the rows; undoes :func:`block_rows`."""
     u, v, *kernel = block
     return rows.reshape(n, n, u, v, *kernel).transpose(1, 2).reshape(n * u, n * v, *kernel)
 

@@ -99,13 +99,7 @@ class _PHConv(HypercomplexLayer):
         return margins
 
     def forward(self, input: Tensor) -> Tensor:
-        """Apply the layer.
-
-        Parameters
-        ----------
-        input : Tensor, shape (batch, in_channels, ...)
-            The batch's axis may be absent.
-        """
+        """Apply the layer to (batch, in_channels, ...); the batch's axis may be absent."""
         padding = self.padding
         if self.padding_mode != "zeros":
             input, padding = nn.functional.pad(input, self._margins(), mode=self.padding_mode), "valid"
@@ -228,13 +222,7 @@ class PHConvTranspose2d(HypercomplexLayer):
         return weight.transpose(0, 1)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Apply the layer.
-
-        Parameters
-        ----------
-        input : Tensor, shape (batch, in_channels, height, width)
-            The batch's axis may be absent.
-        """
+        """Apply the layer to (batch, in_channels, height, width); the batch's axis may be absent."""
         return nn.functional.conv_transpose2d(
             input,
             self.weight,

@@ -42,16 +42,9 @@ _ALL_KINDS: tuple[type[nn.Module], ...] = (*_KINDS, nn.Embedding)
 
 @dataclass(frozen=True)
 class ConvertedLayer(Result):
-    """One layer's conversion.
+    """One layer's conversion: what stood there, parameters before and after, and what the nearest weight misses.
 
-    Attributes
-    ----------
-    kind : str
-        Class of the layer that stood there.
-    before, after : int
-        Numbers of parameters.
-    relative_error : float
-        Of the nearest weight, in the Frobenius norm; NaN for fresh weights.
+    The error is in the Frobenius norm; NaN for fresh weights.
     """
 
     name: str
@@ -90,12 +83,7 @@ class ConversionReport(Result):
         return pd.DataFrame([layer.to_dict() for layer in self.layers], columns=columns)
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw every layer's parameters before and after, and return the axes.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
+        """Draw every layer's parameters before and after, and return the axes."""
         from lodim.plots import COLORS, new_axes
 
         ax, frame = new_axes(ax), self.to_frame()
@@ -124,13 +112,7 @@ class ConversionReport(Result):
 
 @dataclass(frozen=True, eq=False)
 class Conversion(Replacement):
-    """What :func:`to_hypercomplex` did: the layers by name, ``undo()``, and a report.
-
-    Attributes
-    ----------
-    module : nn.Module
-    before, after : dict of str to nn.Module
-    """
+    """What :func:`to_hypercomplex` did: the layers by name before and after, ``undo()``, and a report."""
 
     report: ConversionReport
 
@@ -293,11 +275,7 @@ def _obstacle(layer: Any, n: int, owners: Counter[int]) -> str | None:
 
 def _counterpart(layer: Any, n: int, algebra: str, init: str) -> HypercomplexLayer:
     """A hypercomplex layer of the same sizes and options."""
-    same: dict[str, Any] = {
-        "algebra": algebra,
-        "device": layer.weight.device,
-        "dtype": layer.weight.dtype,
-    }
+    same: dict[str, Any] = {"algebra": algebra, "device": layer.weight.device, "dtype": layer.weight.dtype}
     if isinstance(layer, nn.Embedding):
         return PHEmbedding(layer.num_embeddings, layer.embedding_dim, n, layer.padding_idx, **same)
     same |= {"init": init, "bias": layer.bias is not None}

@@ -49,16 +49,7 @@ def nearest_sizes(size: int, n: int) -> tuple[int, ...]:
 def check_sizes(n: Any, algebra: str, **sizes: Any) -> int:
     """Return n as an int if it divides every size and suits the algebra.
 
-    Parameters
-    ----------
-    n : int
-    **sizes : int
-        By the names that messages call them.
-
-    Raises
-    ------
-    ValueError
-        Naming the nearest sizes, or the algebra's n.
+    ``sizes`` by the names that messages call them; a ValueError names the nearest ones, or the algebra's n.
     """
     n = int(check_in_range(n, "n", low=1, integer=True))
     check_choice(algebra, ("learned", *ALGEBRAS), "algebra")
@@ -89,21 +80,9 @@ class _Kept(NamedTuple):
 class HypercomplexLayer(nn.Module):
     """A layer whose weight is ``sum_i A_i (x) F_i``; its subclasses say what is done with the weight.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Of the weight: outputs, inputs, kernel.
-    algebra : {"learned", "complex", "quaternion"}
-    init : {"he", "paper"}
-    fan_in : float
-        Inputs that one output sums over.
-
-    Attributes
-    ----------
-    A : Tensor, shape (n, n, n)
-        A parameter if the algebra is learned and n > 1, else a buffer (not in the state dict).
-    F : Parameter, shape (n, outputs/n, inputs/n, ...)
-    bias : Parameter, shape (outputs,), or None
+    ``shape`` is the weight's (outputs, inputs, kernel), ``fan_in`` the inputs that one output sums over. A (n, n,
+    n) is a parameter if the algebra is learned and n > 1, else a buffer (not in the state dict); F is (n,
+    outputs/n, inputs/n, ...).
     """
 
     A: Tensor

@@ -60,12 +60,7 @@ class LearnedAlgebra(Result):
     steps: int
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the training loss over the steps, and return the axes.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
+        """Draw the training loss over the steps, and return the axes."""
         from lodim.plots import COLORS, new_axes
 
         ax = new_axes(ax)

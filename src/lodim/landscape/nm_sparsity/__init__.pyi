@@ -7,6 +7,7 @@ from .diagnostics import NoiseRecord as NoiseRecord
 from .diagnostics import TrainingFlops as TrainingFlops
 from .diagnostics import training_flops as training_flops
 from .magnitude import MagnitudePruner as MagnitudePruner
+from .masks import FEED_FORWARD as FEED_FORWARD
 from .masks import NMCheck as NMCheck
 from .masks import apply_nm_mask as apply_nm_mask
 from .masks import architecture_divergence as architecture_divergence
@@ -20,6 +21,5 @@ from .schedule import Phase as Phase
 from .schedule import Schedule as Schedule
 from .sparsifier import NMSparsifier as NMSparsifier
 from .sparsifier import SparsityStats as SparsityStats
-from .targets import FEED_FORWARD as FEED_FORWARD
 from .transposable import transposable_mask as transposable_mask
 from .transposable import transposable_patterns as transposable_patterns

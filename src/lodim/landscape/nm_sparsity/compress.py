@@ -21,8 +21,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lodim.landscape.nm_sparsity.masks import check_pattern, check_weights, nm_mask
-from lodim.landscape.nm_sparsity.targets import FEED_FORWARD, sparse_layers, weight_axis
+from lodim.landscape.nm_sparsity.masks import (
+    FEED_FORWARD,
+    check_pattern,
+    check_weights,
+    nm_mask,
+    sparse_layers,
+    weight_axis,
+)
 from lodim.nets.layers import LayerFilter
 
 __all__ = ["CompressedNM", "compress", "decompress", "to_semi_structured"]
@@ -79,10 +85,6 @@ def compress(W: Float[Tensor, "*shape"], n: int, m: int, dim: str | int = "in") 
         With at most n non-zeros in every group of m.
     dim : {"in", "out"} or int
         Along which groups run.
-
-    Returns
-    -------
-    CompressedNM
 
     Raises
     ------

@@ -48,14 +48,9 @@ class NoiseRecord(Result):
 
 
 class GradientNoise:
-    """Gathers the gradients of a sparsifier's weights and reports their variance, window by window.
+    """Gathers the gradients of a sparsifier's weights and reports their variance, window by window, in ``records``.
 
     Call :meth:`update` after every backward pass and :meth:`collect` at the end of a window.
-
-    Attributes
-    ----------
-    records : list of NoiseRecord
-        One a window.
     """
 
     def __init__(self, sparsifier: NMSparsifier) -> None:
@@ -70,13 +65,7 @@ class GradientNoise:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the gradients that the weights hold now.
-
-        Raises
-        ------
-        ValueError
-            A weight has no gradient.
-        """
+        """Take in the gradients that the weights hold now; ValueError where one has none."""
         gradients = {}
         for name, weight in self.sparsifier.dense_weights.items():
             if weight.grad is None:
@@ -91,13 +80,7 @@ class GradientNoise:
             self._squares[name] += delta * (gradient - self._mean[name])
 
     def collect(self) -> NoiseRecord:
-        """Close the window: append its record to ``records``, return it and begin anew.
-
-        Raises
-        ------
-        ValueError
-            Fewer than two gradients.
-        """
+        """Close a window of at least two gradients: append its record to ``records``, return it and begin anew."""
         if self._count < 2:
             raise ValueError(f"a variance needs at least two gradients, the window has {self._count}")
         kept = torch.cat([mask.reshape(-1) for mask in self.sparsifier.masks.values()]).bool()
@@ -117,12 +100,7 @@ class GradientNoise:
         )
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw both variances over the steps, and return the axes.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
+        """Draw both variances over the steps, and return the axes."""
         from lodim.plots import COLORS, new_axes
 
         ax, frame = new_axes(ax), self.to_frame()
@@ -169,10 +147,6 @@ def training_flops(sparsifier: NMSparsifier, batch_size: int, uses: int = 1) -> 
         Samples a step.
     uses : int
         How often a sample uses each weight: the tokens of a transformer, the output places of a convolution.
-
-    Returns
-    -------
-    TrainingFlops
     """
     check_in_range(batch_size, "batch_size", low=1, integer=True)
     check_in_range(uses, "uses", low=1, integer=True)

@@ -19,8 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lodim.landscape.nm_sparsity.masks import FEED_FORWARD, sparse_layers
 from lodim.landscape.nm_sparsity.parametrization import attach, dense_weight, detach
-from lodim.landscape.nm_sparsity.targets import FEED_FORWARD, sparse_layers
 from lodim.nets.layers import LayerFilter
 from lodim.validation import check_choice, check_fraction, check_in_range, warn
 
@@ -102,13 +102,7 @@ class MagnitudePruner:
         return {name: masked.mask for name, masked in self._masked.items()}
 
     def step(self) -> None:
-        """Note a step of the optimiser, and compute the masks anew when it is time.
-
-        Raises
-        ------
-        RuntimeError
-            After :meth:`finalize`.
-        """
+        """Note a step of the optimiser, and compute the masks when it is time; RuntimeError after :meth:`finalize`."""
         self._check_open()
         for masked in self._masked.values():
             masked.steps += 1

@@ -32,20 +32,44 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from lodim.landscape.nm_sparsity.targets import FEED_FORWARD, axis_of, sparse_layers, weight_axis
+from lodim.nets import find_layers
+from lodim.nets.kinds import plain_kinds, weight_axes
 from lodim.nets.layers import LayerFilter
 from lodim.results import Result
-from lodim.validation import check_in_range
+from lodim.validation import check_choice, check_in_range
 
-__all__ = [
-    "NMCheck",
-    "apply_nm_mask",
-    "architecture_divergence",
-    "check_nm",
-    "check_pattern",
-    "check_weights",
-    "nm_mask",
-]
+__all__ = ["FEED_FORWARD", "NMCheck", "apply_nm_mask", "architecture_divergence", "check_nm", "nm_mask"]
+
+FEED_FORWARD = (
+    r"(.*\.)?(fc1|fc2|lin1|lin2|linear1|linear2|wi|wi_0|wi_1|wo|gate_proj|up_proj|down_proj|mlp\.c_fc|mlp\.c_proj"
+    r"|intermediate\.dense|(?<!attention\.)output\.dense)"
+)
+"""The two or three feed-forward layers of a transformer's block, as the usual libraries call them."""
+
+
+def sparse_layers(
+    model: nn.Module, targets: LayerFilter = FEED_FORWARD, exclude: LayerFilter = ()
+) -> dict[str, nn.Module]:
+    """Return the linear and convolutional layers that ``targets`` chooses (:func:`lodim.nets.find_layers`)."""
+    return find_layers(model, targets, kinds=plain_kinds(), exclude=exclude)
+
+
+def weight_axis(weight: Tensor, dim: str | int) -> int:
+    """Return the axis of a weight (out, in, ...) along which groups run: 1 for "in", 0 for "out", or a number."""
+    if isinstance(dim, str):
+        check_choice(dim, ("in", "out"), "dim")
+        dim = int(dim == "in")
+    if not -weight.ndim <= dim < weight.ndim:
+        raise ValueError(f"a weight of shape {tuple(weight.shape)} has no axis {dim} for groups to run along")
+    return dim % weight.ndim
+
+
+def axis_of(layer: nn.Module, dim: str) -> int:
+    """Return the axis of a layer's weight that ``dim``, "in" or "out", means."""
+    weight: Any = layer.weight
+    axis = weight_axis(weight, dim)
+    return axis if weight_axes(layer) == (0, 1) else 1 - axis
+
 
 _LONGEST_LIST = 16  # beyond, torch.topk is the faster
 
@@ -102,34 +126,15 @@ def nm_mask(
 def apply_nm_mask(
     W: Float[Tensor, "*shape"], n: int, m: int, dim: str | int = "in"
 ) -> Float[Tensor, "*shape"]:
-    """Return the weight with all but the n largest of every m set to zero.
+    """Return the weight with all but the n largest of every m set to zero, as :func:`nm_mask` chooses them.
 
-    Parameters
-    ----------
-    W, n, m, dim
-        As in :func:`nm_mask`; the gradient reaches the kept weights.
-
-    Raises
-    ------
-    ValueError
-        As :func:`nm_mask`.
+    The gradient reaches the kept weights.
     """
     return W * nm_mask(W.detach(), n, m, dim)
 
 
 def check_pattern(n: Any, m: Any, *, below: bool = True) -> None:
-    """Raise unless n of m is a pattern.
-
-    Parameters
-    ----------
-    n, m : int
-    below : bool
-        Whether n must be less than m.
-
-    Raises
-    ------
-    TypeError, ValueError
-    """
+    """Raise TypeError or ValueError unless n of m is a pattern (``below``: n less than m)."""
     check_in_range(n, "n", low=1, integer=True)
     check_in_range(m, "m", low=1, integer=True)
     if n > m or (below and n == m):
@@ -253,12 +258,7 @@ class NMCheck(Result):
         )
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the layers' density against the pattern's, and return the axes.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
+        """Draw the layers' density against the pattern's, and return the axes."""
         from lodim.plots import COLORS, new_axes
 
         ax = new_axes(ax)
@@ -315,18 +315,7 @@ def check_nm(
 
 @torch.no_grad()
 def check_weights(weights: Mapping[str, tuple[Any, int]], n: int, m: int) -> NMCheck:
-    """Count the non-zero entries in every group of some tensors.
-
-    Parameters
-    ----------
-    weights : mapping of str to (Tensor, int)
-        Each with the axis along which its groups run.
-
-    Raises
-    ------
-    ValueError
-        m does not divide an axis.
-    """
+    """Count the non-zero entries in every group of some tensors, each with its groups' axis, which m must divide."""
     counts = {}
     for name, (weight, axis) in weights.items():
         if weight.shape[axis] % m:

@@ -59,39 +59,16 @@ class _SRSTE(torch.autograd.Function):
 def sr_ste(
     x: Float[Tensor, "*shape"], mask: Float[Tensor, "*shape"], rate: float | int
 ) -> Float[Tensor, "*shape"]:
-    """Multiply with a fixed mask; masked entries receive the gradient and a decay of their own.
-
-    Parameters
-    ----------
-    mask : Tensor
-        Zeros and ones, of the same shape.
-    rate : float
-        What the decay multiplies the masked entries with.
-    """
+    """Multiply with a fixed mask of zeros and ones; masked entries receive the gradient and a decay at this rate."""
     return _SRSTE.apply(x, mask, rate)
 
 
 class MaskedWeight(nn.Module):
     """Parametrization of one weight; the mask and its state belong to the model's ``state_dict``.
 
-    Parameters
-    ----------
-    weight : Tensor
-        Gives shape, dtype and device.
-    backward : {"ste", "masked", "sr-ste"}
-    lambda_w : float
-        Decay of pruned weights under ``"sr-ste"``.
-    decays : bool
-        Whether pruned weights ever count a share between 0 and 1.
-
-    Attributes
-    ----------
-    mask : Tensor
-        Ones where a weight is kept.
-    beta : Tensor, shape ()
-        What the others count.
-    steps : int
-        Steps of the training so far.
+    ``lambda_w`` is the decay of pruned weights under ``"sr-ste"``; with ``decays`` they ever count a share
+    between 0 and 1, ``beta``. ``mask`` has ones where a weight is kept, ``steps`` counts those of the training so
+    far.
     """
 
     mask: Tensor
@@ -108,13 +85,7 @@ class MaskedWeight(nn.Module):
         self.register_buffer("beta", torch.ones((), dtype=weight.dtype, device=weight.device))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Return what the layer computes with.
-
-        Parameters
-        ----------
-        weight : Tensor
-            The dense weight, which is trained.
-        """
+        """Return what the layer computes with, from the dense weight, which is trained."""
         if self.backward == "sr-ste":
             return sr_ste(weight, self.mask, self.lambda_w)
         if self.backward == "masked":
@@ -139,12 +110,7 @@ class MaskedWeight(nn.Module):
         return torch.tensor(self.steps)
 
     def set_extra_state(self, state: Any) -> None:
-        """Take the number of steps from a ``state_dict``.
-
-        Parameters
-        ----------
-        state : Tensor, shape ()
-        """
+        """Take the number of steps from a ``state_dict``."""
         self.steps = int(state)
 
 
@@ -157,17 +123,8 @@ def attach(
 ) -> dict[str, MaskedWeight]:
     """Put a :class:`MaskedWeight` on each layer's weight; the trained tensors stay the same objects.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Holds the layers.
-    backward, lambda_w, decays
-        See :class:`MaskedWeight`.
-
-    Raises
-    ------
-    ValueError
-        A weight that is parametrized already, not yet shaped (lazy), or shared with something outside ``layers``.
+    ValueError for a weight that is parametrized already, not yet shaped (lazy), or shared with something outside
+    ``layers``.
     """
     for name, layer in layers.items():
         if parametrize.is_parametrized(layer, "weight"):
@@ -210,12 +167,6 @@ def detach(layers: dict[str, nn.Module]) -> None:
 
 
 def dense_weight(layer: nn.Module) -> Tensor:
-    """Return the trained tensor behind a layer's masked weight.
-
-    Parameters
-    ----------
-    layer : nn.Module
-        With a :class:`MaskedWeight`.
-    """
+    """Return the trained tensor behind a layer's masked weight."""
     parametrizations: Any = layer.parametrizations
     return parametrizations.weight.original

@@ -63,10 +63,6 @@ def channel_permutation(
     max_swaps : int
         The search takes O(in^2 out) operations and memory O(in^2) at first, O(m in out) for every swap.
 
-    Returns
-    -------
-    ChannelPermutation
-
     Raises
     ------
     ValueError

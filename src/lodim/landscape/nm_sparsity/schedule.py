@@ -143,24 +143,10 @@ class Schedule:
         decay: float | int | None = None,
         stages: Sequence[Sequence[int]] | None = None,
     ) -> Schedule:
-        """Check the numbers and derive the phases.
+        """Check the numbers, which are those of :class:`~.sparsifier.NMSparsifier`, and derive the phases.
 
-        Parameters
-        ----------
-        total_steps : int
-            Optimiser steps of the whole training.
-        dense_frac, finetune_frac : float
-            Shares of the steps in the first and in the last phase.
-        decay : float, optional
-            c of the mask decays; None fits it to the middle phase.
-        stages : sequence of pair of int, optional
-            For ``sdgf-custom``, and only there; the last must be (n, m).
-
-        Raises
-        ------
-        ValueError
-            An unknown recipe, n not below m, no step left for the middle phase, or arguments that the recipe has no
-            use for.
+        ValueError for an unknown recipe, n not below m, no step left for the middle phase, or arguments that the
+        recipe has no use for.
         """
         check_choice(recipe, RECIPES, "recipe")
         check_pattern(n, m)
@@ -176,13 +162,7 @@ class Schedule:
         return cls(recipe, int(n), int(m), total, dense, final, rate, _stages(recipe, n, m, stages))
 
     def at(self, step: int) -> Phase:
-        """Return what holds after ``step`` steps of the optimiser.
-
-        Parameters
-        ----------
-        step : int
-            From 0; past the end the last phase goes on.
-        """
+        """Return what holds after ``step`` steps of the optimiser; past the end the last phase goes on."""
         t, length = step - self.dense_steps, self.total_steps - self.dense_steps - self.final_steps
         if self.recipe == "dense":
             return Phase("dense", 1, 1, 1.0)

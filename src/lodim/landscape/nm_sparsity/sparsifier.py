@@ -31,10 +31,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lodim.landscape.nm_sparsity.masks import NMCheck, architecture_divergence, check_weights, nm_mask
+from lodim.landscape.nm_sparsity.masks import (
+    FEED_FORWARD,
+    NMCheck,
+    architecture_divergence,
+    axis_of,
+    check_weights,
+    nm_mask,
+    sparse_layers,
+)
 from lodim.landscape.nm_sparsity.parametrization import attach, dense_weight, detach
 from lodim.landscape.nm_sparsity.schedule import FACTORS, Phase, Schedule
-from lodim.landscape.nm_sparsity.targets import FEED_FORWARD, axis_of, sparse_layers
 from lodim.nets.layers import LayerFilter
 from lodim.results import Result
 from lodim.validation import check_choice, check_in_range, warn
@@ -83,12 +90,7 @@ class SparsityStats(Result):
         return pd.DataFrame([{"layer": name, **figures} for name, figures in self.layers.items()])
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw each layer's divergence from the reference, and return the axes.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
+        """Draw each layer's divergence from the reference, and return the axes."""
         from lodim.plots import COLORS, new_axes
 
         ax, frame = new_axes(ax), self.to_frame()
@@ -276,10 +278,7 @@ class NMSparsifier:
     def step(self) -> None:
         """Note a step of the optimiser: move on in the schedule, and compute the masks anew when it is time.
 
-        Raises
-        ------
-        RuntimeError
-            After :meth:`finalize`.
+        RuntimeError after :meth:`finalize`.
         """
         self._check_open()
         before, now = self.phase, self.schedule.at(self.steps + 1)
@@ -403,18 +402,7 @@ class NMSparsifier:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state.
-
-        Parameters
-        ----------
-        state : dict
-            Of :meth:`state_dict`.
-
-        Raises
-        ------
-        ValueError
-            The state of a sparsifier made with other arguments; the message names them.
-        """
+        """Go on from what :meth:`state_dict` returned; ValueError names what arguments differ."""
         self._check_open()
         ours, theirs = self._config(), state["config"]
         differing = [key for key in ours if ours[key] != theirs.get(key)]

@@ -38,17 +38,7 @@ _LARGEST = 4
 
 
 def transposable_patterns(n: int, m: int) -> Float[Tensor, "patterns m m"]:
-    """Return all m x m matrices of zeros and ones with n ones in every row and column.
-
-    Parameters
-    ----------
-    n, m : int
-        ``m`` at most 4: beyond, there are too many.
-
-    Raises
-    ------
-    ValueError
-        Not a pattern, or ``m`` too large.
+    """Return all m x m matrices of zeros and ones with n ones in every row and column; ``m`` is at most 4.
 
     Examples
     --------

@@ -1,5 +1,6 @@
 from .bounds import compression_bound as compression_bound
 from .compression import CompressedModel as CompressedModel
+from .compression import QuantizedSubspace as QuantizedSubspace
 from .compression_sweep import CompressionSweep as CompressionSweep
 from .compression_sweep import compress_sweep as compress_sweep
 from .dimension import LandscapeDimension as LandscapeDimension
@@ -11,11 +12,10 @@ from .module import SubspaceModule as SubspaceModule
 from .options import RunOptions as RunOptions
 from .options import SearchOptions as SearchOptions
 from .policy import PolicySearch as PolicySearch
-from .quantized import QuantizedSubspace as QuantizedSubspace
 from .result import LandscapeResult as LandscapeResult
 from .result import RunRecord as RunRecord
 from .toy import ToyCurve as ToyCurve
 from .toy import ToySumProblem as ToySumProblem
+from .toy import shuffle_labels as shuffle_labels
+from .toy import shuffle_pixels as shuffle_pixels
 from .toy import toy_sum_problem as toy_sum_problem
-from .transforms import shuffle_labels as shuffle_labels
-from .transforms import shuffle_pixels as shuffle_pixels

@@ -18,13 +18,7 @@ _STATUS = {"found": "found", "not_reached": "not_reached", "below_min": "below_d
 
 
 def summarise(sweep: Sweep) -> LandscapeResult:
-    """Return what is known so far.
-
-    Parameters
-    ----------
-    sweep : Sweep
-        Finished or under way.
-    """
+    """Return what is known so far of a sweep, finished or under way."""
     s, notes = sweep.settings, list(sweep.notes)
     curve = tuple(t.record for t in sweep.runs)
     kept = [r for r in curve if r.multiplier == sweep.multiplier]
@@ -70,13 +64,7 @@ def summarise(sweep: Sweep) -> LandscapeResult:
 
 
 def choose_run(sweep: Sweep, d: int | None, d_int: float) -> Trained:
-    """Return the best run at d, or at the least d that reaches the threshold (not below ``d_int`` if one is known).
-
-    Raises
-    ------
-    ValueError
-        No such run.
-    """
+    """Return the best run at d, or at the least d that reaches the threshold (not below ``d_int`` if one is known)."""
     runs = [t for t in sweep.runs if math.isfinite(t.record.score)]
     if d is not None:
         at = [t for t in runs if t.record.d == d]
@@ -94,13 +82,7 @@ def choose_run(sweep: Sweep, d: int | None, d_int: float) -> Trained:
 
 
 def choose_direct(sweep: Sweep) -> Trained:
-    """Return the best run of direct training, with its weights.
-
-    Raises
-    ------
-    ValueError
-        No direct run, or one that was stored without its weights.
-    """
+    """Return the best run of direct training; ValueError without one, or where it was stored without its weights."""
     best = sweep.best_direct
     if best is None or not best.buffers:
         raise ValueError("no directly trained model was kept: the baseline was given, or none has ended")

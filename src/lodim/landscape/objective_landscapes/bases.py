@@ -1,4 +1,8 @@
-"""The maps of subspaces: drawn by kind, one for each tensor, or a given basis; and which weights they may move."""
+"""The maps of subspaces: drawn by kind, one for each tensor, or a given basis; and which weights they may move.
+
+A subspace module saves v, a description of origin and map, and what lies outside the subspace, but not the D weights:
+``theta0`` and P come back from their seeds, and the description tells whether they did.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,9 @@ __all__ = [
     "Basis",
     "PerTensor",
     "build_projection",
+    "compact_state",
+    "complete_state",
+    "describe",
     "describe_projection",
     "direct_names",
     "direct_size",
@@ -36,16 +43,7 @@ __all__ = [
 class Basis(nn.Module):
     """The linear map of a given matrix, kept in the state.
 
-    Parameters
-    ----------
-    matrix : Tensor, shape (D, d)
-        Unit columns are expected where the learning rate is scaled as for ``scale="column"``.
-
-    Attributes
-    ----------
-    D, d : int
-    kind, scale : str
-        ``"basis"`` and ``"column"``.
+    Unit columns are expected where the learning rate is scaled as for ``scale="column"``.
     """
 
     kind, scale, seed, round = "basis", "column", 0, 0
@@ -72,12 +70,7 @@ class Basis(nn.Module):
 class PerTensor(nn.Module):
     """One independent map of unit columns for each tensor, all fed the same d numbers.
 
-    Parameters
-    ----------
-    sizes : sequence of int
-        Numbers of each tensor; one with fewer than d gets a Gaussian map.
-    seed, scale, dtype, device
-        See :func:`lodim.sketch.make_projection`.
+    A tensor with fewer than d numbers gets a Gaussian map.
     """
 
     def __init__(
@@ -123,28 +116,11 @@ class PerTensor(nn.Module):
 
 
 def build_projection(
-    projection: Any,
-    spec: FlatSpec,
-    d: int,
-    seed: int,
-    scale: str,
-    per_tensor: bool,
-    theta0: Tensor,
+    projection: Any, spec: FlatSpec, d: int, seed: int, scale: str, per_tensor: bool, theta0: Tensor
 ) -> Any:
-    """Make the map of a subspace from its kind, or check a given one.
+    """Make the map of a subspace from its kind, or check a given one; see :class:`~lodim.landscape.SubspaceModule`.
 
-    Parameters
-    ----------
-    projection : str or nn.Module
-    d, seed, scale, per_tensor
-        See :class:`~lodim.landscape.SubspaceModule`.
-    theta0 : Tensor, shape (D,)
-        Gives device and precision.
-
-    Raises
-    ------
-    ValueError
-        ``d`` outside 1..D, a given map of another size, or a given map with ``per_tensor``.
+    ``theta0`` gives device and precision.
     """
     options: dict[str, Any] = {"seed": seed, "scale": scale, "device": theta0.device}
     options["dtype"] = torch.float64 if theta0.dtype == torch.float64 else torch.float32
@@ -166,13 +142,7 @@ def build_projection(
 
 
 def describe_projection(P: nn.Module) -> dict[str, Any]:
-    """Return what :func:`lodim.sketch.make_projection` needs to make the same map again.
-
-    Raises
-    ------
-    ValueError
-        The map was not drawn from a seed.
-    """
+    """Return what :func:`lodim.sketch.make_projection` needs to draw the same map again; ValueError for a given one."""
     if not isinstance(P, RandomProjection) or P.kind not in KINDS:
         raise ValueError(
             f"a {type(P).__name__} is not drawn from a seed; only projections of lodim.sketch compress to one"
@@ -192,18 +162,7 @@ def describe_projection(P: nn.Module) -> dict[str, Any]:
 
 
 def trajectory_basis(points: Float[Tensor, "t D"], d: int) -> Basis:
-    """Return the leading directions of a trajectory as a basis with orthonormal columns.
-
-    Parameters
-    ----------
-    points : Tensor, shape (t, D)
-        The first is the origin, from which differences are taken.
-
-    Raises
-    ------
-    ValueError
-        Fewer than d independent directions.
-    """
+    """Return the leading directions of a trajectory, seen from its first point, as a basis with orthonormal columns."""
     moves = (points[1:] - points[:1]).double()
     _, sizes, directions = torch.linalg.svd(moves, full_matrices=False)
     cutoff = float(sizes[:1].sum()) * max(moves.shape) * torch.finfo(points.dtype).eps
@@ -219,19 +178,7 @@ def trajectory_basis(points: Float[Tensor, "t D"], d: int) -> Basis:
 def structured_projection(said: Grouping, said_lr: float, spec: FlatSpec, d: int, build: Any) -> Any:
     """Make the map of d trained numbers, some of which scale groups of tensors.
 
-    Parameters
-    ----------
-    said, said_lr
-        See :class:`~lodim.landscape.SubspaceModule`.
-    d : int
-        Trained numbers, the factors among them.
-    build : callable
-        ``build(d) -> nn.Module`` makes a map of d directions.
-
-    Raises
-    ------
-    ValueError
-        No number is left for the directions.
+    ``build(n)`` makes a map of n directions.
     """
     if said is None or said is False:
         return build(d)
@@ -245,18 +192,7 @@ def structured_projection(said: Grouping, said_lr: float, spec: FlatSpec, d: int
 
 
 def direct_names(module: nn.Module, wanted: Sequence[str]) -> set[str]:
-    """Return the names of the parameters that ``wanted`` stands for.
-
-    Parameters
-    ----------
-    wanted : sequence of str
-        Names of parameters or of modules.
-
-    Raises
-    ------
-    ValueError
-        A name that matches nothing.
-    """
+    """Return the parameters that names of parameters or modules stand for; ValueError if one matches nothing."""
     if isinstance(wanted, str):
         wanted = [wanted]
     names = [name for name, _ in module.named_parameters()]
@@ -272,13 +208,7 @@ def direct_names(module: nn.Module, wanted: Sequence[str]) -> set[str]:
 
 
 def direct_size(module: nn.Module, wanted: Sequence[str]) -> int:
-    """Return how many numbers the parameters hold that ``wanted`` stands for.
-
-    Parameters
-    ----------
-    wanted : sequence of str
-        As for :func:`direct_names`.
-    """
+    """Return how many numbers the parameters hold that ``wanted`` stands for."""
     names = direct_names(module, wanted)
     return sum(p.numel() for name, p in module.named_parameters() if name in names)
 
@@ -286,15 +216,7 @@ def direct_size(module: nn.Module, wanted: Sequence[str]) -> int:
 def fixed_numbers(
     module: nn.Module, spec: FlatSpec, direct: Sequence[str], said: Grouping
 ) -> tuple[int, int]:
-    """Return how many numbers are trained directly, and how many with the factors of ``said`` are no directions.
-
-    Parameters
-    ----------
-    spec : FlatSpec
-        Of all its trained parameters.
-    direct : sequence of str
-        As for :func:`direct_names`.
-    """
+    """Return how many numbers are trained directly, and how many with the factors of ``said`` are no directions."""
     outside = direct_names(module, direct)
     inside = [name for name in spec.names if name not in outside]
     size = direct_size(module, direct)
@@ -307,24 +229,12 @@ def rate_factor(scale: str, n_weights: int, n_directions: int) -> float:
 
 
 def kept_outside(module: nn.Module) -> dict[str, Tensor]:
-    """Return what training changes besides v: the network's buffers, and the parameters that are trained directly.
-
-    Parameters
-    ----------
-    module : nn.Module
-        The network that a :class:`~lodim.landscape.SubspaceModule` wraps.
-    """
+    """Return what training a subspace's network changes besides v: its buffers, and directly trained parameters."""
     return dict(module.named_buffers()) | {n: p for n, p in module.named_parameters() if p.requires_grad}
 
 
 def refuse_quantised(module: nn.Module) -> None:
-    """Raise if weights of the module are stored as small integers, which cannot be moved by real numbers.
-
-    Raises
-    ------
-    TypeError
-        Naming the first such parameter or layer.
-    """
+    """Raise TypeError if weights of the module are small integers, which cannot be moved by real numbers."""
     for name, parameter in module.named_parameters():
         kind = type(parameter)
         packed = kind.__module__.startswith("torchao")
@@ -340,3 +250,83 @@ _QUANTISED = (
     "{}: quantised weights cannot be moved by small real steps; dequantise the model first, or put adapters on it and "
     "choose those with params="
 )
+
+
+def describe(subspace: Any) -> dict[str, Any]:
+    """Describe the origin and the map of a SubspaceModule in plain data."""
+    P = subspace.projection
+    return {
+        "D": subspace.D,
+        "d": subspace.d,
+        "kind": P.kind,
+        "seed": P.seed,
+        "scale": P.scale,
+        "said": getattr(P, "structure", None),
+        "round": P.round,
+        "fingerprint": P.fingerprint(),
+        "layout_hash": subspace.spec.layout_hash,
+        "origin": _probe(subspace.theta0),
+    }
+
+
+def compact_state(subspace: Any, state: dict[str, Any], prefix: str, metadata: Any) -> None:
+    """Leave out the weights that theta0 and v determine (a hook of ``state_dict``)."""
+    for name in _names_inside(subspace):
+        state.pop(f"{prefix}module.{name}", None)
+    if subspace.save_theta0:
+        state[f"{prefix}theta0"] = subspace.theta0
+
+
+def complete_state(subspace: Any, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+    """Compare the description, take the origin if it was saved, and put the weights back (a hook of loading).
+
+    ValueError, and nothing is loaded, if the state is another subspace's, or its seed regenerates another map
+    here.
+    """
+    saved = state.get(f"{prefix}_extra_state")
+    origin = state.pop(f"{prefix}theta0", None)
+    if saved is not None:
+        _compare(saved, describe(subspace), has_origin=origin is not None)
+        if saved["round"] != subspace.projection.round:
+            subspace.projection.reseed(saved["round"])
+        if saved["fingerprint"] != subspace.projection.fingerprint():
+            raise ValueError(
+                "the seed regenerates another projection here than the one that was saved; this version of torch "
+                "draws other numbers"
+            )
+    if origin is not None:
+        with torch.no_grad():
+            subspace.theta0.copy_(origin)
+        subspace.save_theta0 = True
+        subspace._link()
+    parameters = dict(subspace.module.named_parameters(remove_duplicate=False))
+    for name in _names_inside(subspace):
+        state[f"{prefix}module.{name}"] = parameters[name].detach()
+
+
+def _names_inside(subspace: Any) -> list[str]:
+    """Every name of the subspace's parameters; a tied one has several."""
+    module: nn.Module = subspace.module
+    own = dict(module.named_parameters())
+    inside = {id(own[name]) for name in subspace.spec.names}
+    return [name for name, p in module.named_parameters(remove_duplicate=False) if id(p) in inside]
+
+
+def _compare(saved: dict[str, Any], own: dict[str, Any], *, has_origin: bool) -> None:
+    for key in ("D", "d", "kind", "seed", "scale", "layout_hash", "said"):
+        if saved.get(key) != own[key]:
+            raise ValueError(
+                f"the saved subspace has {key}={saved.get(key)!r}, this one {own[key]!r}; build it with the same "
+                "module, d, projection, seed, scale and said"
+            )
+    if not has_origin and not math.isclose(saved["origin"], own["origin"], rel_tol=1e-5, abs_tol=1e-6):
+        raise ValueError(
+            "the saved subspace started from another origin theta0 than this module has; initialise the module with "
+            "the same seed, or save with save_theta0=True"
+        )
+
+
+def _probe(theta: Tensor) -> float:
+    """One number that tells two origins apart: a sum with fixed, uneven coefficients."""
+    uneven = torch.arange(1, theta.numel() + 1, dtype=torch.float64).mul_(0.7548776662466927).frac_()
+    return float(theta.detach().cpu().double() @ (uneven - 0.5))

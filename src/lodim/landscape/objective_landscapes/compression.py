@@ -3,9 +3,8 @@ r"""A trained model as a seed and a short message: :class:`CompressedModel`.
 The problem: a network trained in a random subspace is :math:`\theta_0 + P v`, where a seed regenerates
 :math:`\theta_0` (the network's ordinary initialisation), another seed P, and only the d numbers v were learnt. Rounded
 to a codebook of L values, v costs K bits (:mod:`lodim.landscape.code_lengths`), often a few hundred bytes for a
-network of
-hundreds of thousands of weights: an upper bound on the solution's description length, and so on how much it can have
-memorised.
+network of hundreds of thousands of weights: an upper bound on the solution's description length, and so on how much
+it can have memorised.
 
 ====================== ====================================================
 symbol                 name here
@@ -17,10 +16,29 @@ K                      ``message_bits``
 Sources: C. Li et al., "Measuring the intrinsic dimension of objective landscapes" (arXiv 1804.08838), Section 3
 (description length); S. Lotfi et al. (arXiv 2211.13609), Section 4 (learned quantisation of v). Departures: numbers
 outside the subspace that training changed (batch normalisation's statistics) are stored, and counted.
+
+**Trained through the rounding** (:class:`QuantizedSubspace`). Rounding trained coordinates v to a codebook c costs
+accuracy that further training can win back, but rounding has no useful derivative. The network runs with :math:`\hat
+v_i = c_{k(i)}`, the codebook value nearest to :math:`v_i`, and the gradient is passed straight through:
+
+.. math:: \frac{\partial L}{\partial v_i} := \frac{\partial L}{\partial \hat v_i}, \qquad
+          \frac{\partial L}{\partial c_k} = \sum_{i : k(i) = k} \frac{\partial L}{\partial \hat v_i} .
+
+====================== ====================================================
+symbol                 name here
+====================== ====================================================
+v                      ``QuantizedSubspace.subspace.theta_d``
+:math:`\hat v`         ``QuantizedSubspace.quantized()``
+c                      ``QuantizedSubspace.codebook``
+====================== ====================================================
+
+Sources: S. Lotfi et al. (arXiv 2211.13609), Section 4; the straight-through estimator is Y. Bengio et al.'s
+(arXiv 1308.3432). No departures.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -35,6 +53,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from lodim.landscape.code_lengths import (
     Quantized,
@@ -43,18 +62,59 @@ from lodim.landscape.code_lengths import (
     pack_quantized,
     prefix_free_bits,
     quantize_codebook,
+    round_to_codebook,
     unpack_quantized,
 )
 from lodim.landscape.objective_landscapes.bases import describe_projection
 from lodim.landscape.objective_landscapes.bounds import compression_bound
 from lodim.landscape.objective_landscapes.module import SubspaceModule
-from lodim.landscape.objective_landscapes.quantized import QuantizedSubspace
 from lodim.nets import FlatSpec, flat_spec
 from lodim.randomness import build_seeded
 from lodim.sketch import make_projection
 from lodim.validation import check_choice
 
-__all__ = ["CompressedModel"]
+__all__ = ["CompressedModel", "QuantizedSubspace"]
+
+
+class QuantizedSubspace(nn.Module):
+    """A module whose subspace coordinates are rounded to a trainable codebook, gradients passed straight through.
+
+    Parameters
+    ----------
+    subspace : SubspaceModule
+        Copied, not changed.
+    codebook : ndarray, shape (n_levels,)
+        Where the codebook starts.
+
+    Attributes
+    ----------
+    subspace : SubspaceModule
+        The copy; ``subspace.theta_d`` is trained, and rounded wherever it is used.
+    codebook : Parameter, shape (n_levels,)
+    """
+
+    def __init__(self, subspace: SubspaceModule, codebook: np.ndarray) -> None:
+        super().__init__()
+        self.subspace: SubspaceModule = copy.deepcopy(subspace)
+        v = self.subspace.theta_d
+        self.codebook = nn.Parameter(torch.as_tensor(codebook.astype(np.float32)).to(v))
+
+    def quantized(self) -> Float[Tensor, " d"]:
+        """The rounded coordinates, differentiable in both the coordinates and the codebook."""
+        v = self.subspace.theta_d
+        ordered, order = self.codebook.detach().sort()
+        codes = order[torch.bucketize(v.detach(), (ordered[1:] + ordered[:-1]) / 2)]
+        return self.codebook[codes] + (v - v.detach())
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the wrapped module, on its own arguments, at the rounded coordinates."""
+        return functional_call(self.subspace, {"theta_d": self.quantized()}, args, kwargs)
+
+    def rounded(self) -> Quantized:
+        """The coordinates under the codebook rounded to half precision: what a message can hold."""
+        v, codebook = (x.detach().cpu().float().numpy() for x in (self.subspace.theta_d, self.codebook))
+        return round_to_codebook(v, codebook)
+
 
 _MAGIC = b"lodim\x00cm\x01"
 _SEED_BITS = 64  # two 32-bit seeds
@@ -224,15 +284,9 @@ class CompressedModel:
     ) -> float:
         """Upper bound on the error on new data, see :func:`~lodim.landscape.compression_bound`.
 
-        The seeds are taken as fixed before the data were seen; count seeds that were chosen among several in
-        ``selection_bits``, with everything else that was.
-
-        Parameters
-        ----------
-        train_error : float
-            Of *this* model (:meth:`to_module`) on the n training samples.
-        delta, kind, selection_bits
-            As there.
+        The training error is that of *this* model (:meth:`to_module`) on the n samples. The seeds are taken as fixed
+        before the data were seen; count seeds that were chosen among several in ``selection_bits``, with everything
+        else that was.
         """
         bits = prefix_free_bits(self.message_bits)
         return compression_bound(train_error, bits, n, delta=delta, kind=kind, selection_bits=selection_bits)
@@ -240,10 +294,7 @@ class CompressedModel:
     def to_module(self) -> nn.Module:
         """Return the network, its weights regenerated, in evaluation mode.
 
-        Raises
-        ------
-        ValueError
-            If ``make_model`` makes another network, or the seeds regenerate other weights.
+        ValueError if ``make_model`` makes another network, or the seeds regenerate other weights.
         """
         module = build_seeded(self.make_model, self.theta0_seed)
         spec = self._check_layout(module)
@@ -306,17 +357,9 @@ class CompressedModel:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], make_model: Callable[[], nn.Module]) -> CompressedModel:
-        """Read a file that :meth:`save` wrote.
+        """Read a file that :meth:`save` wrote; ``make_model`` makes the same network, taking no arguments.
 
-        Parameters
-        ----------
-        make_model : callable
-            Makes the same network, taking no arguments.
-
-        Raises
-        ------
-        ValueError
-            Not such a file, a damaged one, or ``make_model`` makes another architecture.
+        ValueError for another or a damaged file, or where ``make_model`` makes another architecture.
         """
         model = cls.from_bytes(Path(path).read_bytes(), make_model)
         model._check_layout(build_seeded(make_model, model.theta0_seed))
@@ -324,13 +367,7 @@ class CompressedModel:
 
     @classmethod
     def from_bytes(cls, data: bytes, make_model: Callable[[], nn.Module]) -> CompressedModel:
-        """Read the content of a file.
-
-        Raises
-        ------
-        ValueError
-            Not such content, or a damaged one.
-        """
+        """Read the content of a file; ValueError for other or damaged content."""
         start = len(_MAGIC) + 4
         if not data.startswith(_MAGIC):
             raise ValueError("this is no compressed lodim model (or one of another version)")

@@ -29,7 +29,7 @@ weights' by :math:`\sqrt{d/D}`, so the rate is :math:`\eta\, g \sqrt{D/d}`, with
 training and one multiplier g, chosen on the score from ``lr_grid`` (and beyond its end, if the choice lies there) where
 the threshold is first bracketed, and kept for every d. The largest is tried first, rates too small being the common
 mistake, and stays unless another gains more than the noise of the scores
-(:mod:`lodim.landscape.objective_landscapes.rates`). The
+(:mod:`lodim.landscape.objective_landscapes.size_search`). The
 baseline chooses its own multiplier in the same way, so that it is not the one badly trained.
 
 Source: C. Li, H. Farkhoor, R. Liu, J. Yosinski, "Measuring the Intrinsic Dimension of Objective Landscapes", 2018,
@@ -301,13 +301,7 @@ class LandscapeDimension(BaseEstimator):
         return self
 
     def partial_result(self) -> LandscapeResult:
-        """Return what is known so far; callable from ``progress``, or after an interruption.
-
-        Raises
-        ------
-        RuntimeError
-            Before :meth:`fit` has begun.
-        """
+        """Return what is known so far; callable from ``progress``, or after an interruption of :meth:`fit`."""
         return summarise(self._started())
 
     def report(self) -> str:
@@ -315,12 +309,7 @@ class LandscapeDimension(BaseEstimator):
         return str(self.partial_result())
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the curve, see :meth:`LandscapeResult.plot`.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
+        """Draw the curve, see :meth:`LandscapeResult.plot`."""
         return self.partial_result().plot(ax)
 
     @property

@@ -43,9 +43,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lodim.landscape.objective_landscapes import bases
-from lodim.landscape.objective_landscapes.produced import Recompute, produce, without_autocast
-from lodim.landscape.objective_landscapes.state import compact_state, complete_state, describe
-from lodim.landscape.objective_landscapes.structure import Grouping, StructureAware
+from lodim.landscape.objective_landscapes.bases import compact_state, complete_state, describe
+from lodim.landscape.objective_landscapes.structure import (
+    Grouping,
+    Recompute,
+    StructureAware,
+    produce,
+    without_autocast,
+)
 from lodim.nets.flat import FlatSpec, ParameterFilter, flat_spec
 from lodim.nets.kinds import WeightOwner
 from lodim.validation import check_choice
@@ -211,13 +216,7 @@ class SubspaceModule(nn.Module):
         return self.projection.scales(self.theta_d) if isinstance(self.projection, StructureAware) else {}
 
     def param_groups(self, lr: float) -> list[dict[str, Any]]:
-        """Return an optimiser's parameter groups, the rate of v scaled to the subspace.
-
-        Parameters
-        ----------
-        lr : float
-            Learning rate that suits direct training of the module.
-        """
+        """Return an optimiser's parameter groups; ``lr`` suits direct training, and is scaled to the subspace for v."""
         groups: list[dict[str, Any]] = [{"params": [self.theta_d], "lr": lr * self.lr_factor}]
         direct = [p for p in self.module.parameters() if p.requires_grad]
         return [*groups, {"params": direct, "lr": lr}] if direct else groups
@@ -228,12 +227,7 @@ class SubspaceModule(nn.Module):
             return (self.theta0 + self.projection(self.theta_d)).to(self.theta0.dtype)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the wrapped module at the produced weights.
-
-        Parameters
-        ----------
-        *args, **kwargs
-        """
+        """Run the wrapped module at the produced weights."""
         with without_autocast(self.theta_d.device.type):
             weights = produce(self.projection, self.theta_d, self.theta0, self.spec)
         self.recompute.weights = weights
@@ -266,10 +260,6 @@ class SubspaceModule(nn.Module):
         """Recompute activations in the backward pass, in a wrapped module of the transformers library.
 
         Elsewhere: ``torch.utils.checkpoint.checkpoint(f, x, use_reentrant=False, context_fn=subspace.recompute)``.
-
-        Parameters
-        ----------
-        gradient_checkpointing_kwargs : mapping, optional
         """
         self.recompute.enable(gradient_checkpointing_kwargs)
 
@@ -335,11 +325,7 @@ class SubspaceModule(nn.Module):
 
     @classmethod
     def from_trajectory(
-        cls,
-        module: nn.Module,
-        checkpoints: Sequence[Tensor | dict[str, Tensor]],
-        d: int,
-        **options: Any,
+        cls, module: nn.Module, checkpoints: Sequence[Tensor | dict[str, Tensor]], d: int, **options: Any
     ) -> SubspaceModule:
         """Make the subspace of the leading directions of a recorded training run (arXiv 2107.05802, Section 4).
 
@@ -425,13 +411,7 @@ class Subspace:
         return self.theta0 + self.projection(v.to(self.theta0))
 
     def to_module(self, v: Float[Tensor, " d"]) -> nn.Module:
-        """Return a copy of the module with the weights at v.
-
-        Raises
-        ------
-        ValueError
-            No module was given.
-        """
+        """Return a copy of the module, if one was given, with the weights at v."""
         if self.module is None:
             raise ValueError("to_module needs the network: Subspace(theta0, projection, module)")
         module = copy.deepcopy(self.module)

@@ -46,7 +46,7 @@ class SearchOptions(_Options):
     lr_grid : sequence of float
         Multipliers of the learning rate to choose from; where the choice is the largest (or least), larger (or smaller)
         ones are tried too, up to three steps. The largest stays unless another gains more than the noise of the scores:
-        see :mod:`lodim.landscape.objective_landscapes.rates`. One number fixes it.
+        see :mod:`lodim.landscape.objective_landscapes.size_search`. One number fixes it.
     estimator : {"isotonic", "first_crossing", "success_probability"}
         How the crossing is read off the runs, see :mod:`lodim.landscape.crossing`.
     ci : float
@@ -152,13 +152,7 @@ def floor_score(score_floor: float | int | str, trivial: float) -> float:
 
 
 def least_d(search: SearchOptions, fixed: int) -> int:
-    """Return the least d to be tried, above the ``fixed`` numbers that are no directions.
-
-    Raises
-    ------
-    ValueError
-        A d was asked for that leaves no direction.
-    """
+    """Return the least d to be tried, above the ``fixed`` numbers that are no directions."""
     wanted = [search.d_min] if search.d_min > 1 else []
     wanted += [] if isinstance(search.sizes, str) else list(search.sizes)
     if fixed and wanted and min(wanted) <= fixed:

@@ -122,22 +122,11 @@ class PolicySearch:
         self._n_observed = 0
 
     def theta(self, v: Any) -> torch.Tensor:
-        """Return the weights theta0 + P v, shape (..., D).
-
-        Parameters
-        ----------
-        v : array-like, shape (..., d)
-        """
+        """Return the weights theta0 + P v, shape (..., D), of v, shape (..., d)."""
         return self.theta0 + self.projection(torch.as_tensor(np.asarray(v), dtype=torch.float32))
 
     def outputs(self, v: Any, observations: np.ndarray) -> np.ndarray:
-        """Return the network's outputs, one policy and one observation a row.
-
-        Parameters
-        ----------
-        v : array-like, shape (n, d)
-        observations : ndarray, shape (n, n_observations)
-        """
+        """Return the network's outputs, one policy (n, d) and one observation (n, n_observations) a row."""
         return _forward(self._layers(v), self._standardise(observations))
 
     def evaluate(

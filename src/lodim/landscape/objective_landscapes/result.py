@@ -200,12 +200,7 @@ class LandscapeResult(Result):
         return "\n".join(lines)
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw score against d: runs as dots, the isotonic curve, threshold, baseline and the interval.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
+        """Draw score against d: runs as dots, the isotonic curve, threshold, baseline, interval; return the axes."""
         ax = new_axes(ax)
         runs = [r for r in self.kept if math.isfinite(r.score)]
         if runs:

@@ -1,4 +1,4 @@
-"""Which sizes to run next, until a threshold is bracketed: plans in waves, blind to what a run is.
+r"""Which sizes to run next, until a threshold is bracketed, and at which learning rate; blind to what a run is.
 
 A plan is a generator. It yields a wave, a list of ``(size, replicate)`` whose runs do not depend on each other, is sent
 their scores (None for a run that was not made, NaN for one that failed) and ends by returning the scores by size::
@@ -17,19 +17,45 @@ log scale until its ends are within ``resolution``, then repeat the two ends wit
 off the isotonic fit of everything run so far, so a lucky or unlucky run early on is put right later. With ``lookahead``
 above 1 a wave doubles several times at once, or cuts the bracket into several parts: more runs in fewer waves, for
 backends that run many at the price of few. *Grid*: everything at once.
+
+**Which learning rate is kept** (:func:`choose_multiplier`): the one-standard-error rule. Several multipliers g are
+tried on the same cells c, a cell being a dimension and a seed (the same directions, the same order of data). The best
+mean wins by luck as often as by merit, and a search that follows it jumps from run to run. So of all multipliers that
+are not worse than the best by more than the noise, the one nearest to where the search stands is kept. With scores
+:math:`s_{g c}`, best :math:`b` and :math:`\delta_{g c} = s_{b c} - s_{g c}`,
+
+.. math:: \bar\delta_g \le \hat\sigma / \sqrt{C_g}, \qquad
+          \hat\sigma^2 = \frac{\sum_g \sum_c (\delta_{g c} - \bar\delta_g)^2}{\sum_g (C_g - 1)},
+
+pooled over the multipliers that do at least as well as the present one: those far off have a noise of their own. With
+one seed a multiplier the cells are the dimensions, and :math:`\hat\sigma` is what is left of the scores once
+multipliers and dimensions are taken out. With one cell only nothing is known of the noise, and the best is taken.
+
+Source: the rule is that of L. Breiman and others, *Classification and Regression Trees*, 1984, Section 3.4.3, there for
+the size of a tree.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from lodim.landscape.crossing import isotonic_fit, score_of_failure
 from lodim.validation import check_in_range
 
-__all__ = ["bracket_of", "bracket_waves", "grid_sizes", "grid_waves"]
+__all__ = [
+    "Cells",
+    "bracket_of",
+    "bracket_waves",
+    "choose_multiplier",
+    "grid_sizes",
+    "grid_waves",
+    "mean_score",
+    "next_beyond",
+]
 
 Wave = list[tuple[int, int]]
 Plan = Generator[Wave, Sequence[float | None], dict[int, list[float]]]
@@ -40,15 +66,8 @@ def bracket_of(
 ) -> tuple[int | None, int | None]:
     """Return the neighbouring sizes between which the isotonic fit of the runs reaches the threshold.
 
-    Parameters
-    ----------
-    runs : mapping of int to sequence of float
-        Scores by size; one that is not finite counts as a failure.
-
-    Returns
-    -------
-    low, high : int or None
-        ``low`` is None if the least size reaches it already, ``high`` if no size does.
+    The lower is None if the least size reaches it already, the upper if no size does; a score that is not finite
+    counts as a failure.
     """
     sizes = sorted(d for d, s in runs.items() if len(s))
     if not sizes:
@@ -106,29 +125,12 @@ def bracket_waves(
         Where doubling starts.
     resolution : float
         The bracket is fine enough once high / low is at most this; above 1.
-    n_seeds : int
-        Replicates at the two ends of the final bracket.
-    scan_seeds : int
-        Replicates of every other size.
+    n_seeds, scan_seeds : int
+        Replicates at the two ends of the final bracket, and of every other size.
     lookahead : int
         Sizes of one wave.
     known : mapping of int to sequence of float, optional
         Scores of runs made before.
-
-    Yields
-    ------
-    list of (int, int)
-        Size and replicate of each run of the wave; to be sent the scores.
-
-    Returns
-    -------
-    dict of int to list of float
-        Scores by size.
-
-    Raises
-    ------
-    ValueError
-        ``d_min > d_max``, or a parameter out of its range.
     """
     check_in_range(d_min, "d_min", low=1, integer=True)
     check_in_range(d_max, "d_max", low=int(d_min), integer=True)
@@ -194,21 +196,7 @@ def grid_sizes(d_min: int, d_max: int) -> list[int]:
 def grid_waves(
     sizes: Sequence[int], n_seeds: int, known: Mapping[int, Sequence[float]] | None = None
 ) -> Plan:
-    """Plan every size with every replicate in one wave.
-
-    Parameters
-    ----------
-    known : mapping of int to sequence of float, optional
-        Scores of the first replicates that exist already.
-
-    Yields
-    ------
-    list of (int, int)
-
-    Returns
-    -------
-    dict of int to list of float
-    """
+    """Plan every size with every replicate in one wave; ``known`` scores of the first replicates need no run."""
     runs = {int(d): [float(s) for s in scores] for d, scores in (known or {}).items()}
     wave = [(int(d), r) for d in sizes for r in range(len(runs.get(int(d), ())), n_seeds)]
     if not wave:
@@ -218,3 +206,53 @@ def grid_waves(
         if score is not None:
             runs.setdefault(d, []).append(float(score))
     return runs
+
+
+Cells = Mapping[tuple[Any, Any], float]  # (dimension, seed) -> score, larger is better
+
+
+def mean_score(cells: Cells) -> float:
+    """Return the mean over dimensions of the mean over seeds; minus infinity without (finite) scores."""
+    if not cells or not all(map(math.isfinite, cells.values())):
+        return -math.inf
+    sizes = {d for d, _ in cells}
+    return float(np.mean([np.mean([score for (at, _), score in cells.items() if at == d]) for d in sizes]))
+
+
+def choose_multiplier(scores: Mapping[float, Cells], first: float) -> float:
+    """Return the multiplier nearest to ``first`` of those within one standard error of the best.
+
+    So ``first`` stays unless another's gain exceeds the noise of the scores.
+    """
+    means = {g: mean_score(cells) for g, cells in scores.items()}
+    best = max(means, key=lambda g: (means[g], -_steps(g, first)))
+    contenders = [g for g in means if g != best and math.isfinite(means[g]) and means[g] >= means[first]]
+    behind = {g: _shortfall(scores[best], scores[g]) for g in contenders}
+    freedom = sum(max(len(values) - 1, 0) for values in behind.values())
+    spread = sum(float(np.var(values) * len(values)) for values in behind.values() if len(values))
+    deviation = math.sqrt(spread / freedom) if freedom else 0.0
+    equal = [
+        g
+        for g, values in behind.items()
+        if len(values) and values.mean() <= deviation / math.sqrt(len(values))
+    ]
+    return min([best, *equal], key=lambda g: _steps(g, first))
+
+
+def next_beyond(tried: Iterable[float], end: float) -> float | None:
+    """Return the multiplier that continues a grid geometrically beyond one of its ends; None if ``end`` is none."""
+    order = sorted(tried)
+    if len(order) > 1 and end == order[-1]:
+        return end * end / order[-2]
+    if len(order) > 1 and end == order[0]:
+        return end * end / order[1]
+    return None
+
+
+def _shortfall(best: Cells, other: Cells) -> np.ndarray:
+    """Differences on the cells that both have."""
+    return np.array([best[cell] - other[cell] for cell in best if cell in other])
+
+
+def _steps(g: float, first: float) -> float:
+    return abs(math.log(g / first))

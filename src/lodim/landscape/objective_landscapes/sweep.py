@@ -15,9 +15,16 @@ from typing import Any
 import numpy as np
 
 from lodim.landscape.objective_landscapes.options import RunOptions, SearchOptions
-from lodim.landscape.objective_landscapes.rates import Cells, choose_multiplier, next_beyond
 from lodim.landscape.objective_landscapes.result import RunRecord
-from lodim.landscape.objective_landscapes.size_search import bracket_of, bracket_waves, grid_sizes, grid_waves
+from lodim.landscape.objective_landscapes.size_search import (
+    Cells,
+    bracket_of,
+    bracket_waves,
+    choose_multiplier,
+    grid_sizes,
+    grid_waves,
+    next_beyond,
+)
 from lodim.landscape.objective_landscapes.trials import Trained, Trainer, Trial
 from lodim.randomness import derive_seed
 from lodim.sketch import KINDS
@@ -68,17 +75,8 @@ class OutOfTimeError(Exception):
 class Sweep:
     """Runs a baseline and a search for the least d, and remembers everything.
 
-    Attributes
-    ----------
-    direct : list of Trained
-        Runs of direct training.
-    runs : list of Trained
-        Runs in subspaces.
-    multiplier : float
-        Learning-rate multiplier in use.
-    direct_multiplier : float
-        The one of the baseline.
-    notes : list of str
+    ``direct`` and ``runs`` are the runs of direct training and in subspaces, ``direct_multiplier`` and
+    ``multiplier`` their learning rates' factors.
     """
 
     def __init__(self, settings: Settings, trainer: Trainer):

@@ -3,7 +3,8 @@
 A :class:`Trial` says everything about a run: the number of trained dimensions, one seed for the initial weights, the
 subspace and the order of the data, and the learning rate. :class:`Trainer` carries trials out: as one vectorised run,
 as jobs in this process, in local processes or on Ray, or through the user's own training function; finished runs go to
-a store, if one is given, and are never run twice. Every way gives the same runs, up to rounding.
+a store, if one is given, and are never run twice: data, functions and their code identify a run besides its trial.
+Every way gives the same runs, up to rounding.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,6 @@ from lodim.landscape.objective_landscapes.bases import (
     rate_factor,
     structured_projection,
 )
-from lodim.landscape.objective_landscapes.identity import as_arrays, identity, task_tensors, update_hash
 from lodim.landscape.objective_landscapes.module import SubspaceModule
 from lodim.landscape.objective_landscapes.options import RunOptions
 from lodim.landscape.objective_landscapes.result import RunRecord
@@ -38,25 +39,53 @@ from lodim.randomness import build_seeded
 from lodim.sketch import make_projection
 from lodim.training import FitResult, Recipe, Replica, Task, can_vectorize, fit, fit_replicas
 
-__all__ = ["Setup", "Trained", "Trainer", "Trial"]
+__all__ = ["Setup", "Trained", "Trainer", "Trial", "as_arrays", "identity", "task_tensors", "update_hash"]
+
+
+def task_tensors(task: Task | None) -> tuple[Tensor, ...]:
+    """Return a task's data."""
+    return () if task is None else (task.X, task.y, task.X_val, task.y_val)
+
+
+def update_hash(digest: Any, tensors: Iterable[Tensor]) -> None:
+    """Add the bytes of tensors, of any dtype and on any device, to a hash."""
+    for tensor in tensors:
+        numbers = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(numbers.view(torch.uint8).numpy().tobytes())
+
+
+def as_arrays(value: Any) -> Any:
+    """Return (nested) tensors as arrays, whose pickles are the same whenever their numbers are."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu().numpy()
+    if isinstance(value, tuple | list):
+        return [as_arrays(item) for item in value]
+    if isinstance(value, dict):
+        return {key: as_arrays(item) for key, item in value.items()}
+    return value
+
+
+def identity(function: Callable[..., Any]) -> str:
+    """Return name and code of a function: a changed body is another one, changed callees and closures go unnoticed."""
+    code = getattr(function, "__code__", None)
+    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+    return name if code is None else f"{name}:{_code(code)}"
+
+
+def _code(code: CodeType) -> str:
+    constants = [_code(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    return repr((code.co_code.hex(), code.co_names, constants))
+
 
 MakeModel = Callable[[], nn.Module]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One run to be made; ``d`` is None for direct training of all weights.
+    """One run to be made, with d trained numbers (factors of ``said`` and direct ones counted), or None for all.
 
-    Attributes
-    ----------
-    d : int or None
-        Factors of ``said`` and directly trained parameters are counted.
-    seed : int
-        Of the initial weights, the subspace and the order of the data.
-    lr : float
-        As used.
-    multiplier : float
-        Its factor on the learning rate of direct training, apart from the scaling with d.
+    The seed is that of the initial weights, the subspace and the order of the data; ``multiplier`` is the factor
+    of ``lr`` on that of direct training, apart from the scaling with d.
     """
 
     d: int | None
@@ -69,14 +98,8 @@ class Trial:
 class Trained:
     """One finished run.
 
-    Attributes
-    ----------
-    v : ndarray, shape (d,), or None
-        The trained numbers; None for direct training.
-    buffers : dict of str to ndarray
-        The module's buffers where it has any, and its directly trained parameters: all of them in direct training.
-    error : str or None
-        Traceback of a run that failed.
+    ``v`` holds the trained numbers (None for direct training), ``buffers`` the module's buffers and its directly
+    trained parameters, in direct training all of them; ``error`` is the traceback of a run that failed.
     """
 
     record: RunRecord
@@ -93,23 +116,9 @@ class DeadlinePassedError(Exception):
 class Setup:
     """What all runs share; called with a trial, it makes the run. It travels to other processes.
 
-    Attributes
-    ----------
-    make_model : callable
-        ``make_model() -> nn.Module``, with its ordinary random initialisation.
-    task : Task or None
-        For the built-in training.
-    fit_fn, score_fn : callable or None
-        The user's own training ``fit_fn(module, train, *, lr, seed)`` and score ``score_fn(module, data)``.
-    train, val : object
-        Handed to them as they are.
-    score_on : {"val", "train"}
-    said, train_directly
-        See :class:`~lodim.landscape.SubspaceModule`.
-    early_stop_score : float, optional
-        Runs end as soon as they reach it.
-    wall_deadline : float, optional
-        A value of ``time.time()``, which machines share.
+    Arguments are those of :class:`~lodim.landscape.LandscapeDimension`, ``train`` and ``val`` those of its
+    ``fit``. Runs end as soon as they reach ``early_stop_score``, or at ``wall_deadline``, a value of
+    ``time.time()``, which machines share.
     """
 
     make_model: MakeModel
@@ -216,17 +225,9 @@ def _record(trial: Trial, result: FitResult, d: int) -> RunRecord:
 class Trainer:
     """Carries trials out, as ``run`` says.
 
-    Attributes
-    ----------
-    D : int
-        Trainable numbers of the model.
-    n_direct : int
-        Those that are trained as they are, outside the subspace.
-    fixed : int
-        Numbers of every d that are no directions: factors of ``said``, and directly trained parameters.
-    vectorized : bool
-        Whether the trials of a call are trained as one: with ``vectorize="auto"`` wherever the module allows it and
-        neither processes nor Ray are asked for.
+    Of the model's D trainable numbers, ``n_direct`` are trained as they are; ``fixed``, with the factors of
+    ``said``, are no directions. ``vectorized``: the trials of a call are trained as one, by default wherever the
+    module allows it and neither processes nor Ray are asked for.
     """
 
     def __init__(self, job: Setup, run: RunOptions):
@@ -292,16 +293,9 @@ class Trainer:
     ) -> None:
         """Carry trials out, reporting each as it ends; what the deadline cuts off is not reported.
 
-        Parameters
-        ----------
-        on_trained : callable
-            ``on_trained(index, trained, cached)``; a run that failed has a NaN score and its traceback.
-        deadline : float, optional
-            A value of ``time.monotonic()``.
-        early_stop_score : float, optional
-            Runs in a subspace end as soon as they reach it.
-        progress : callable, optional
-            ``progress(done, text)`` with the share of this call that is done.
+        ``on_trained(index, trained, cached)`` hears of each, a run that failed having a NaN score and its traceback.
+        Runs in a subspace end as soon as they reach ``early_stop_score``; the deadline is a value of
+        ``time.monotonic()``; ``progress(done, text)`` hears the share of this call that is done.
         """
         if self.vectorized:
             self._as_one(trials, on_trained, deadline, early_stop_score, progress)

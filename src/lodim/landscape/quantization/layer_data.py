@@ -27,14 +27,7 @@ _CHUNK = 2**24  # unfolded input numbers held at a time
 
 
 def held(data: Any, n_batches: int | None = None) -> Any:
-    """Return data that can be read several times: a tensor or an array as it is, else a list of batches.
-
-    Parameters
-    ----------
-    data : Tensor, array, iterable or None
-    n_batches : int, optional
-        How many batches of an iterable at most.
-    """
+    """Return data that can be read several times: a tensor or an array as it is, else a list of (at most n) batches."""
     if data is None or isinstance(data, Tensor | np.ndarray):
         return data
     return list(itertools.islice(data, n_batches))
@@ -74,18 +67,7 @@ def _run(model: nn.Module, data: Any, hooks: Sequence[Any]) -> None:
 
 
 def layer_inputs(model: nn.Module, layer: nn.Module, data: Any) -> Tensor:
-    """Return the inputs that a layer of the model gets, one batch after the other along axis 0.
-
-    Parameters
-    ----------
-    data : Tensor or iterable
-        Inputs, or batches of them.
-
-    Raises
-    ------
-    ValueError
-        The model's forward does not run the layer.
-    """
+    """Return the inputs that a layer of the model gets, one batch after the other along axis 0."""
     seen: list[Tensor] = []
 
     def hook(module: Any, inputs: Any) -> None:
@@ -103,15 +85,8 @@ def layer_means(
 ) -> dict[str, Float[Tensor, " channels"]]:
     """Return the mean output of layers for each channel, in the order in which the layers ran.
 
-    Parameters
-    ----------
-    layers : dict of str to nn.Module
-        Linear (channels last) or convolutional (channels on axis 1). One that wraps another as ``.layer`` has that
-        one's channels.
-    data : Tensor or iterable
-        Inputs, or batches of them; batches count by their size.
-    stop : bool
-        Leave each batch after the first of these layers.
+    Linear layers have channels last, convolutions on axis 1; one that wraps another as ``.layer`` has that one's.
+    Batches count by their size; with ``stop`` each is left after the first of these layers.
     """
     totals: dict[str, Tensor] = {}
     counts: dict[str, int] = {}

@@ -229,20 +229,10 @@ PRESETS: Mapping[str, QuantRecipe] = _presets()
 
 
 def as_recipe(recipe: Any) -> QuantRecipe:
-    """Return a recipe from a recipe, from a spec of the weights, or from a preset's name.
+    """Return a recipe from a recipe, from a spec of the weights, or from a name of :data:`PRESETS`.
 
-    Parameters
-    ----------
-    recipe : QuantRecipe, QuantSpec or str
-        A name of :data:`PRESETS`: ``"w4-group64"`` is 4-bit weights in groups of 64, ``"w8a8"`` 8-bit weights and
-        calibrated inputs, ``"w8a8-dynamic"`` inputs scaled token by token.
-
-    Raises
-    ------
-    TypeError
-        Something else.
-    ValueError
-        Another name.
+    ``"w4-group64"`` is 4-bit weights in groups of 64, ``"w8a8"`` 8-bit weights and calibrated inputs,
+    ``"w8a8-dynamic"`` inputs scaled token by token.
     """
     if isinstance(recipe, str):
         return PRESETS[check_choice(recipe, PRESETS, "recipe")]

@@ -26,10 +26,7 @@ RATES = (0.5, 2.0, 8.0)
 def run(seed: int, progress: Progress, full: bool = False) -> Findings:
     """Compare on the digits (64-64-64-10) and on Fashion-MNIST (784-256-256-10).
 
-    Parameters
-    ----------
-    full : bool
-        All 60,000 images of Fashion-MNIST, 30 epochs and 5 seeds instead of 3,000, 8 and 3.
+    In full, all 60,000 images of Fashion-MNIST, 30 epochs and 5 seeds instead of 3,000, 8 and 3.
     """
     small = compare(
         lambda: mlp([64, 64, 64, 10]),

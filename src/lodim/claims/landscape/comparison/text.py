@@ -30,19 +30,7 @@ WHOLE_BUDGETS = (7_000_000, 13_000_000)
 
 
 def task_of(n_per_class: int, n_test: int, max_length: int, seed: int) -> Task:
-    """Return the texts as token numbers.
-
-    Parameters
-    ----------
-    n_per_class : int
-        Training texts of each of the eight sections.
-    n_test : int
-        Test texts of each.
-    max_length : int
-        Tokens of a text.
-    seed : int
-        Of the draw.
-    """
+    """Return the texts as token numbers: so many of each of the eight sections, cut at ``max_length``."""
     train = load_texts("debian_sections", split="train").sample(n_per_class, derive_seed(seed, "train"))
     test = load_texts("debian_sections", split="test").sample(n_test, derive_seed(seed, "test"))
     ids: list[Tensor] = [tokenize(list(part.texts), max_length) for part in (train, test)]
@@ -60,10 +48,7 @@ def task_of(n_per_class: int, n_test: int, max_length: int, seed: int) -> Task:
 def run(seed: int, progress: Progress, full: bool = False) -> Findings:
     """Compare updates of the model by their bytes, and whole models by theirs.
 
-    Parameters
-    ----------
-    full : bool
-        3,600 training texts, 6 epochs and 5 seeds instead of 480, 3 and 2.
+    In full, 3,600 training texts, 6 epochs and 5 seeds instead of 480, 3 and 2.
     """
     task = task_of(450 if full else 60, 100 if full else 60, 24, seed)
     model = build_seeded(lambda: SentenceClassifier(8), derive_seed(seed, "head"))

@@ -58,10 +58,7 @@ def reference(train: TextDataset, test: TextDataset) -> float:
 def run(seed: int, progress: Progress, full: bool = False) -> Findings:
     """Measure d90 of the pre-trained encoder and of one drawn afresh.
 
-    Parameters
-    ----------
-    full : bool
-        All 3,600 texts, eight passes, ten d and three seeds, for a GPU, instead of 1,200, two, four and one.
+    In full, all 3,600 texts, eight passes, ten d and three seeds, for a GPU, instead of 1,200, two, four and one.
     """
     everything, test = load_texts(split="train"), load_texts(split="test")
     few = everything.sample(150, derive_seed(seed, "texts"))
@@ -125,10 +122,7 @@ def _checks(found: Found, words: dict[str, float], task: Task) -> tuple[Check, .
             essential=False,
         ),
         check_between(
-            "full fine-tuning minus word counts, on the texts used",
-            full - words["the texts used"],
-            0.0,
-            1.0,
+            "full fine-tuning minus word counts, on the texts used", full - words["the texts used"], 0.0, 1.0
         ),
         check_that(
             "d90 of the pre-trained encoder, SAID",
@@ -156,11 +150,8 @@ def _checks(found: Found, words: dict[str, float], task: Task) -> tuple[Check, .
 def common_d(found: Found, full: float) -> dict[str, dict[str, float]]:
     """Return the d at which each curve reaches 90 % of one score, by start and way; infinity where none does.
 
-    Parameters
-    ----------
-    full : float
-        The pre-trained encoder's full score. A start that is hard to train has a low score of its own, 90 % of which
-        says little.
+    ``full`` is the pre-trained encoder's full score: a start that is hard to train has a low score of its own, 90
+    % of which says little.
     """
     return {
         name: {

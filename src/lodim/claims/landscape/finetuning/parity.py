@@ -71,13 +71,7 @@ class Data:
 
 
 def data(n_pretrain: int, n_task: int, n_test: int, seed: int) -> Data:
-    """Return both tasks; their training images are disjoint, their test images the same.
-
-    Parameters
-    ----------
-    seed : int
-        Of the draws.
-    """
+    """Return both tasks; their training images are disjoint, their test images the same."""
     train, test = load("mnist", split="train"), load("mnist", split="test")
     assert train.y is not None
     assert test.y is not None
@@ -103,10 +97,7 @@ def pretrained(width: int, task: Task, epochs: int, seed: int) -> nn.Sequential:
 def run(seed: int, progress: Progress, full: bool = False) -> Findings:
     """Measure d90 from pre-trained and from random weights, along pre-training, and by width.
 
-    Parameters
-    ----------
-    full : bool
-        50,000 images of pre-training, 10,000 of the task and 8 seeds instead of 10,000, 3,000 and 3.
+    In full, 50,000 images of pre-training, 10,000 of the task and 8 seeds instead of 10,000, 3,000 and 3.
     """
     images = data(50_000, 10_000, 10_000, seed) if full else data(10_000, 3_000, 5_000, seed)
     options: dict[str, Any] = {
@@ -119,11 +110,7 @@ def run(seed: int, progress: Progress, full: bool = False) -> Findings:
     }  # fmt: skip
     found = {
         way: compare_initialisations(
-            starts,
-            images.parity,
-            said=said,
-            progress=progress.part(0.25 * k, 0.25 * (k + 1)),
-            **options,
+            starts, images.parity, said=said, progress=progress.part(0.25 * k, 0.25 * (k + 1)), **options
         )
         for k, (way, said) in enumerate(WAYS.items())
     }
@@ -196,13 +183,7 @@ def _trends(along: DimensionComparison, by_size: DimensionComparison) -> tuple[C
 def certify(
     make: Callable[[], nn.Module], task: Task, result: LandscapeResult, options: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return what the rounded numbers of one run at d90 weigh, score, and certify.
-
-    Parameters
-    ----------
-    options : dict
-        Of the search.
-    """
+    """Return what the rounded numbers of one run at d90 weigh, score, and certify; ``options`` are the search's."""
     d = min(s for s in SIZES if s >= _d90(result))
     fixed = {**options, "said": "tensor", "n_seeds": 1, "search": [d], "lr_grid": (result.lr_multiplier,)}
     finder = LandscapeDimension(make, task=task, **fixed).fit()

@@ -35,10 +35,7 @@ def make_model() -> nn.Module:
 def run(seed: int, progress: Progress, full: bool = False) -> Findings:
     """Train in 750 dimensions, round to six codebooks, certify; once more with quantised fine-tuning.
 
-    Parameters
-    ----------
-    full : bool
-        All 60,000 training images and 60 epochs (some minutes on one core) instead of 10,000 and 10.
+    In full, all 60,000 training images and 60 epochs (some minutes on one core) instead of 10,000 and 10.
     """
     task = problems.mnist(60_000 if full else 10_000, 10_000, seed).task()
     recipe, origin = Recipe(epochs=60 if full else 10), derive_seed(seed, "origin")

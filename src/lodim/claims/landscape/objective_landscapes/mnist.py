@@ -30,13 +30,7 @@ def make_model() -> nn.Module:
 
 
 def compare_projections(task: Task, recipe: Recipe, seeds: tuple[int, ...]) -> dict[str, float]:
-    """Return the mean accuracy at d = 750 of each kind of random map.
-
-    Parameters
-    ----------
-    seeds : tuple of int
-        Runs of each kind.
-    """
+    """Return the mean accuracy at d = 750 of each kind of random map, over these seeds."""
     return {
         kind: float(
             np.mean(

@@ -32,14 +32,7 @@ DIMS = {"true": (100, 140, 200, 280, 400), "random": (400, 560, 800, 1130, 1600)
 def memorise(
     make_model: Any, task: Task, dims: tuple[int, ...], recipe: Recipe, seeds: tuple[int, ...]
 ) -> tuple[Crossing, dict[str, list[float]]]:
-    """Return where the training accuracy reaches 0.9, and the accuracies by d.
-
-    Parameters
-    ----------
-    make_model : callable
-    seeds : tuple of int
-        A run each at every d.
-    """
+    """Return where the training accuracy reaches 0.9, and the accuracies by d, a run at each for every seed."""
     runs = {
         d: [
             problems.train_in_subspace(make_model, task, d, recipe, lr=LR, seed=s, score_on="train")

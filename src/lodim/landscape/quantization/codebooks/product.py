@@ -48,14 +48,7 @@ from lodim.landscape.quantization.layer_data import output_error
 from lodim.linalg import conjugate_gradient
 from lodim.validation import check_choice, check_in_range, require
 
-__all__ = [
-    "ProductQuantizer",
-    "ProductSpec",
-    "codeword_parameters",
-    "fit_codewords",
-    "product_bits",
-    "refine_for_outputs",
-]
+__all__ = ["ProductQuantizer", "ProductSpec", "codeword_parameters", "product_bits", "refine_for_outputs"]
 
 _CG_STEPS = 25
 
@@ -70,15 +63,7 @@ def fit_codewords(
 ) -> tuple[Float[Tensor, "k g"], Int[Tensor, " n"]]:
     """Codewords and indices of sub-vectors by k-means; where there are no more distinct ones, those are the codewords.
 
-    Parameters
-    ----------
-    backend : {"auto", "faiss", "sklearn"}
-        ``"auto"`` is faiss if it is installed.
-
-    Raises
-    ------
-    ImportError
-        faiss asked for but not installed.
+    The backend is "faiss", "sklearn", or "auto": faiss if it is installed.
     """
     check_choice(backend, ("auto", "faiss", "sklearn"), "backend")
     distinct, indices = vectors.unique(dim=0, return_inverse=True)
@@ -304,13 +289,7 @@ class ProductSpec:
     def quantizer(
         self, weight: Float[Tensor, "o ..."], gram: Float[Tensor, "i i"] | None = None
     ) -> ProductQuantizer:
-        """Fit the codewords of a weight, for ``weighting="outputs"`` to second moments of the layer's inputs.
-
-        Raises
-        ------
-        ValueError
-            The weighting needs second moments that are not given.
-        """
+        """Fit the codewords of a weight; ``weighting="outputs"`` needs second moments of the layer's inputs."""
         if self.weighting == "outputs" and gram is None:
             raise ValueError("weighting='outputs' needs the layer's inputs; pass calibration data")
         rows = weight.detach().flatten(1)

@@ -79,12 +79,9 @@ def check_channels(shape: torch.Size | tuple[int, ...], spec: QuantSpec, expecte
 
 
 def to_blocks(x: Tensor, spec: QuantSpec) -> Tensor:
-    """Return a tensor as a matrix, one row for each scale.
+    """Return a tensor as a matrix, one row for each scale: a view where that is possible.
 
-    Returns
-    -------
-    Tensor, shape (n_blocks, block)
-        A view where that is possible; a ragged last group is filled up with zeros, see :func:`block_mask`.
+    A ragged last group is filled up with zeros, see :func:`block_mask`.
     """
     count = n_blocks(x.shape, spec)
     if spec.granularity in ("tensor", "token"):

@@ -35,19 +35,12 @@ from lodim.landscape.quantization.grid.affine import (
 )
 from lodim.landscape.quantization.grid.observers import RangeObserver, block_extremes, weight_qparams
 from lodim.landscape.quantization.spec import QuantSpec
-from lodim.nets.kinds import WeightOwner
+from lodim.nets.kinds import PLAIN, WeightOwner
 from lodim.randomness import torch_generator
 
-__all__ = [
-    "QUANTIZABLE",
-    "ActivationQuantizer",
-    "AffineWeight",
-    "QuantLayer",
-    "apply_layer",
-    "keeping_precision",
-]
+__all__ = ["ActivationQuantizer", "AffineWeight", "QuantLayer", "keeping_precision"]
 
-QUANTIZABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
+QUANTIZABLE: tuple[type[nn.Module], ...] = (*PLAIN, nn.Embedding)
 SCALE_BITS = 32
 
 
@@ -70,11 +63,6 @@ class AffineWeight(nn.Module):
         Whether the ranges are chosen again at every forward in training mode, for weights being trained.
     seed : int
         Of stochastic rounding: codes are the same at every call in evaluation mode.
-
-    Attributes
-    ----------
-    scale, zero_point : Tensor, shape (n_blocks,)
-        Buffers.
     """
 
     scale: Tensor
@@ -190,13 +178,7 @@ class ActivationQuantizer(nn.Module):
         return super()._apply(keeping_precision(fn), recurse)
 
     def freeze(self) -> None:
-        """Fix the scales from what was observed.
-
-        Raises
-        ------
-        RuntimeError
-            Nothing was observed.
-        """
+        """Fix the scales from what was observed; RuntimeError if that is nothing."""
         if self.mode != "observing":
             return
         if not self.is_calibrated:

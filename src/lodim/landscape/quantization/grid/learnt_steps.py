@@ -81,18 +81,7 @@ def _first_steps(weight: Tensor, grid: AffineWeight) -> Float[Tensor, " n_blocks
 
 
 class LearntStep(nn.Module):
-    """Weights on an affine grid whose steps are trained (LSQ).
-
-    Parameters
-    ----------
-    grid : AffineWeight
-        Gives the spec, the zero points and steps to start from.
-
-    Attributes
-    ----------
-    step : Parameter, shape (n_blocks,)
-    gradient_factor : float
-    """
+    """Weights on an affine grid whose ``step`` is trained (LSQ), from the steps of a given grid or LSQ's own."""
 
     zero_point: Tensor
 
@@ -138,17 +127,7 @@ class LearntStep(nn.Module):
 
 
 class LearntInputStep(nn.Module):
-    """A layer's input on an affine grid whose step is trained (LSQ).
-
-    Parameters
-    ----------
-    grid : ActivationQuantizer
-        Frozen; gives the spec, the zero points and the steps to start from.
-
-    Attributes
-    ----------
-    step : Parameter, shape (n_blocks,)
-    """
+    """A layer's input on an affine grid whose ``step`` is trained (LSQ), from the steps of a given frozen grid."""
 
     zero_point: Tensor
 
@@ -159,13 +138,7 @@ class LearntInputStep(nn.Module):
         self.register_buffer("zero_point", grid.zero_point.clone())
 
     def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Return the rounded input.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, ...)
-            The features of one sample that share a step give the gradient its factor.
-        """
+        """Return the input (batch, ...) rounded; a sample's features that share a step give its gradient's factor."""
         features = max(x[0].numel() // len(self.step), 1)
         step = scale_gradient(self.step.abs(), step_gradient_factor(features, self.spec.qmax))
         return _clip_and_round(x, step, self.zero_point, self.spec)

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from lodim.landscape.quantization.grid.affine import quantize_affine
 from lodim.landscape.quantization.grid.fake import ActivationQuantizer
 from lodim.landscape.quantization.integer.execution import IntegerLayer, IntegerModel
-from lodim.landscape.quantization.model.conversion import convert
-from lodim.landscape.quantization.model.preparation import quant_layers
+from lodim.landscape.quantization.model.preparation import convert, quant_layers
 from lodim.results import Result
 
 __all__ = ["IntegerAgreement", "compare_integer"]

@@ -32,13 +32,7 @@ def packed_bytes(count: int, bits: int) -> int:
 
 
 def pack(codes: Int[Tensor, "*shape"] | UInt8[Tensor, "*shape"], bits: int) -> UInt8[Tensor, " bytes"]:
-    """Return codes of 1 to 16 bits as bytes.
-
-    Raises
-    ------
-    ValueError
-        A code out of range.
-    """
+    """Return codes of 1 to 16 bits as bytes; ValueError for one out of range."""
     check_in_range(bits, "bits", low=1, high=16, integer=True)
     flat = codes.reshape(-1)
     if flat.numel():
@@ -60,13 +54,7 @@ def pack(codes: Int[Tensor, "*shape"] | UInt8[Tensor, "*shape"], bits: int) -> U
 
 
 def unpack(packed: UInt8[Tensor, " bytes"], bits: int, count: int) -> Int[Tensor, " count"]:
-    """Return the codes that :func:`pack` packed.
-
-    Raises
-    ------
-    ValueError
-        Another number of bytes than so many codes take.
-    """
+    """Return the codes that :func:`pack` packed; ValueError for another number of bytes than so many take."""
     check_in_range(bits, "bits", low=1, high=16, integer=True)
     if packed.numel() != packed_bytes(count, bits):
         raise ValueError(

@@ -1,40 +1,53 @@
-r"""A float model made ready for the grid: :func:`prepare`, the first of three steps.
+r"""A float model made ready for the grid, for data, and for inference: three steps.
 
 ======================  ==============================================================================================
 step                    what it does
 ======================  ==============================================================================================
 :func:`prepare`         copies the model, folds and equalises it if asked, and puts a
                         :class:`~lodim.landscape.quantization.QuantLayer` where a layer is to be quantised
-``calibrate``           runs data through the float layers while the quantisers of their inputs watch
-``convert``             fixes scales and weights: rounded floats, packed codes, or integers only
+:func:`calibrate`       runs data through the float layers while the quantisers of their inputs watch
+:func:`convert`         fixes scales and weights, in one of the modes below
 ======================  ==============================================================================================
 
 Folding batch normalisation and equalising ranges change weights but not what the model computes. Layers inside
 ``nn.MultiheadAttention`` are left alone, since it reads its weights without calling its layers, and the fused path of
 ``nn.TransformerEncoderLayer``, which would pass the quantisers by, is switched off.
 
-Source: A. Gholami et al., arXiv 2103.13630, Sections 3.2-3.6.
+======================  ==============================================================================================
+mode                    weights
+======================  ==============================================================================================
+``"fake"``              rounded floating-point numbers
+``"packed"``            packed codes, decoded when used: the same outputs bit for bit
+``"integer"``           integers, see :func:`~lodim.landscape.quantization.to_integer`
+======================  ==============================================================================================
+
+Source: A. Gholami et al., arXiv 2103.13630, Sections 3.2-3.6 and 4.1.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lodim.landscape.quantization.grid.fake import QUANTIZABLE, ActivationQuantizer, AffineWeight, QuantLayer
-from lodim.landscape.quantization.layer_data import held, input_gram, layer_inputs
+from lodim.landscape.quantization.integer.execution import to_integer
+from lodim.landscape.quantization.layer_data import held, input_gram, layer_inputs, run_batch
+from lodim.landscape.quantization.model.packing import PackedWeight
 from lodim.landscape.quantization.rounding.equalise import FoldedNorm, equalise, fold_batch_norm
 from lodim.landscape.quantization.spec import QuantRecipe, as_recipe, matches
-from lodim.nets.activations import batches_of
+from lodim.nets.activations import batches_of, evaluation_mode
 from lodim.nets.kinds import owner_of
 from lodim.nets.layers import peculiarity, replace_layers
 from lodim.randomness import derive_seed
-from lodim.validation import close_matches, warn
+from lodim.validation import check_choice, close_matches, warn
 
-__all__ = ["plain_copy", "prepare", "quant_layers", "ready", "weight_names", "wrap"]
+__all__ = ["calibrate", "convert", "prepare", "quant_layers", "ready"]
 
 
 def quant_layers(model: nn.Module) -> dict[str, QuantLayer]:
@@ -43,12 +56,7 @@ def quant_layers(model: nn.Module) -> dict[str, QuantLayer]:
 
 
 def prepare(
-    model: Any,
-    recipe: Any,
-    *,
-    qat: bool = False,
-    calibration: Any = None,
-    seed: int = 0,
+    model: Any, recipe: Any, *, qat: bool = False, calibration: Any = None, seed: int = 0
 ) -> nn.Module:
     """Return a copy of a model with quantised layers in place of float ones, their weights' ranges chosen.
 
@@ -84,15 +92,7 @@ def prepare(
 
 
 def plain_copy(model: Any) -> nn.Module:
-    """Return a copy of a float model that calls all of its layers.
-
-    Raises
-    ------
-    TypeError
-        No module.
-    ValueError
-        Adapters or a subspace produce its weights.
-    """
+    """Return a copy of a float model that calls all of its layers; TypeError where another method makes its weights."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"the model to quantise must be an nn.Module, got {type(model).__name__}")
     for name, module in model.named_modules():
@@ -108,15 +108,10 @@ def plain_copy(model: Any) -> nn.Module:
 
 
 def ready(model: nn.Module, recipe: QuantRecipe, calibration: Any = None) -> nn.Module:
-    """Return the model folded and equalised as the recipe says: the float reference.
+    """Return the model folded and equalised as the recipe says: the float reference; itself if there is nothing to do.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Not changed; returned itself if nothing is to be folded or equalised.
-    calibration : Tensor, array or list, optional
-        Its first batch shows what batch normalisations act on. Without, one after a linear layer is folded only where
-        something before it flattens, or where equalisation or bias correction needs it.
+    The first batch of calibration data shows what batch normalisations act on. Without, one after a linear layer
+    is folded only where something before it flattens, or where equalisation or bias correction needs it.
     """
     reference = model
     if recipe.fold_bn:
@@ -243,3 +238,149 @@ def _warn_about_others(model: nn.Module, inside_attention: set[int], peculiar: M
             f"these hold weights, cannot be quantised and stay in floating point: {'; '.join(listed)}",
             stacklevel=5,
         )
+
+
+def calibrate(model: nn.Module, data: Any, n_batches: int | None = None) -> nn.Module:
+    """Show a prepared model data, for the ranges of its layers' inputs; its weights are in floating point meanwhile.
+
+    Parameters
+    ----------
+    model : nn.Module
+        From :func:`~lodim.landscape.quantization.prepare`; its observers are updated in place.
+    data : Tensor, array or iterable
+        Inputs, or batches of them. A batch is a tensor or an array, a mapping of arguments by name, or a tuple or list
+        whose first entry is the input.
+    n_batches : int, optional
+        How many batches at most.
+
+    Returns
+    -------
+    nn.Module
+        The model.
+
+    Raises
+    ------
+    ValueError
+        No batch, or NaN or infinity in a layer's input, naming the layer.
+    """
+    layers = quant_layers(model)
+    seen = 0
+    with evaluation_mode(model), torch.no_grad(), _float_weights(layers), _naming_layers(layers):
+        for batch in itertools.islice(batches_of(data), n_batches):
+            run_batch(model, batch)
+            seen += 1
+    if not seen:
+        raise ValueError("the calibration data hold no batch")
+    return model
+
+
+@contextmanager
+def _float_weights(layers: Mapping[str, QuantLayer]) -> Iterator[None]:
+    fixed = {name: layer.fixed for name, layer in layers.items()}
+    try:
+        for layer in layers.values():
+            layer.fixed = True
+        yield
+    finally:
+        for name, layer in layers.items():
+            layer.fixed = fixed[name]
+
+
+@contextmanager
+def _naming_layers(layers: Mapping[str, QuantLayer]) -> Iterator[None]:
+    """Say which layer's input it is that holds NaN."""
+    running: list[str] = []
+    hooks = [
+        layer.register_forward_pre_hook(lambda *_, name=name: running.append(name))
+        for name, layer in layers.items()
+    ]
+    try:
+        yield
+    except ValueError as error:
+        if "NaN" not in str(error) or not running:
+            raise
+        raise ValueError(f"the input of layer {running[-1]!r}: {error}") from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def freeze_inputs(model: nn.Module) -> nn.Module:
+    """Fix the scales of every calibrated input, in place, and return the model."""
+    for layer in quant_layers(model).values():
+        if isinstance(layer.activation_quantizer, ActivationQuantizer):
+            layer.activation_quantizer.freeze()
+    return model
+
+
+def raise_if_not_calibrated(layers: Mapping[str, QuantLayer]) -> None:
+    """Raise ``RuntimeError`` naming the layers whose inputs have static scales and were not shown data."""
+    waiting = [
+        name
+        for name, layer in layers.items()
+        if isinstance(layer.activation_quantizer, ActivationQuantizer)
+        and not layer.activation_quantizer.is_calibrated
+    ]
+    if waiting:
+        raise RuntimeError(
+            f"the inputs of {', '.join(map(repr, waiting))} need calibration: run calibrate(model, data) before "
+            "convert (or quantize with calibration=data), or take a recipe with dynamic=True"
+        )
+
+
+def convert(model: nn.Module, mode: str = "fake") -> nn.Module:
+    """Return a prepared (and calibrated) model made ready for inference.
+
+    Parameters
+    ----------
+    model : nn.Module
+        From :func:`~lodim.landscape.quantization.prepare`, perhaps trained since. Not changed.
+    mode : {"fake", "packed", "integer"}
+        Layers that share a weight and its quantiser share the result.
+
+    Raises
+    ------
+    RuntimeError
+        Layers whose inputs have static scales have seen no data.
+    """
+    check_choice(mode, ("fake", "packed", "integer"), "mode")
+    layers = quant_layers(model)
+    if not layers:
+        raise ValueError("the model has no quantised layer; run prepare(model, recipe) first")
+    raise_if_not_calibrated(layers)
+    model = freeze_inputs(copy.deepcopy(model)).eval()
+    if mode == "integer":
+        return to_integer(model)
+    packed, fixed = dict[Any, PackedWeight](), dict[PackedWeight, nn.Parameter]()
+    for layer in quant_layers(model).values():
+        _pack(layer, packed)
+        if mode == "fake":
+            _fix(layer, fixed)
+        elif layer.weight_quantizer is not None:
+            layer.layer.register_parameter("weight", None)
+            layer.fixed = False
+    return model.requires_grad_(False)
+
+
+@torch.no_grad()
+def _pack(layer: QuantLayer, made: MutableMapping[Any, PackedWeight]) -> None:
+    """Keep the weight's codes in its quantiser's place, once for all layers that share both."""
+    quantizer, weight = layer.weight_quantizer, layer.layer.weight
+    if quantizer is None or isinstance(quantizer, PackedWeight):
+        return
+    key = (id(quantizer), id(weight))
+    if key not in made:
+        made[key] = PackedWeight(weight, quantizer)
+    layer.weight_quantizer = made[key]
+
+
+@torch.no_grad()
+def _fix(layer: QuantLayer, made: MutableMapping[PackedWeight, nn.Parameter]) -> None:
+    """Put the rounded weight in the float one's place."""
+    packed = layer.weight_quantizer
+    if layer.fixed or not isinstance(packed, PackedWeight):
+        return
+    if packed not in made:
+        made[packed] = nn.Parameter(packed(), requires_grad=False)
+    layer.layer.weight = made[packed]
+    layer.fixed = True

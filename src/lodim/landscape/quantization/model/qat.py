@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from lodim.landscape.quantization.grid.fake import ActivationQuantizer, AffineWeight, QuantLayer
 from lodim.landscape.quantization.grid.learnt_steps import LearntInputStep, LearntStep
-from lodim.landscape.quantization.model.calibration import calibrate
-from lodim.landscape.quantization.model.preparation import quant_layers
+from lodim.landscape.quantization.model.preparation import calibrate, quant_layers
 from lodim.landscape.quantization.rounding.equalise import BATCH_NORMS
 from lodim.training import FitResult, Recipe, Task, fit
 from lodim.training.descent import Progress

@@ -1,4 +1,12 @@
-"""A quantised model for inference, its report and its file: :class:`QuantizedModel`."""
+r"""A model quantised after training in one call, :func:`quantize`, with its report and its file.
+
+>>> small = quantize(model, "w4-group64")                    # doctest: +SKIP
+>>> small = quantize(model, "w8a8", calibration=images)      # doctest: +SKIP
+>>> print(small.report())                                    # doctest: +SKIP
+
+Source: A. Gholami et al., "A survey of quantization methods for efficient neural network inference" (arXiv
+2103.13630), Sections 3 and 4; the pieces are in the other modules of :mod:`lodim.landscape.quantization`.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +15,49 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lodim._renamed import MOVED
-from lodim.landscape.quantization.codebooks.levels import CodebookSpec, LevelQuantizer
+from lodim.landscape.quantization.codebooks.levels import (
+    BinarySpec,
+    CodebookSpec,
+    LevelQuantizer,
+    ScaledSignQuantizer,
+    TernarySpec,
+)
 from lodim.landscape.quantization.codebooks.product import ProductQuantizer, ProductSpec
-from lodim.landscape.quantization.codebooks.signs import BinarySpec, ScaledSignQuantizer, TernarySpec
 from lodim.landscape.quantization.grid.fake import QUANTIZABLE, ActivationQuantizer, AffineWeight, QuantLayer
 from lodim.landscape.quantization.grid.learnt_steps import LearntStep
-from lodim.landscape.quantization.model.conversion import convert
+from lodim.landscape.quantization.layer_data import held
 from lodim.landscape.quantization.model.packing import PackedWeight
-from lodim.landscape.quantization.model.preparation import plain_copy, quant_layers, weight_names
-from lodim.landscape.quantization.model.report import QuantReport, layer_reports, model_output, sqnr_db
-from lodim.landscape.quantization.model.sizes import SizeReport, size_report
+from lodim.landscape.quantization.model.preparation import (
+    calibrate,
+    convert,
+    freeze_inputs,
+    plain_copy,
+    quant_layers,
+    raise_if_not_calibrated,
+    ready,
+    weight_names,
+    wrap,
+)
+from lodim.landscape.quantization.model.report import (
+    QuantReport,
+    SizeReport,
+    layer_reports,
+    model_output,
+    size_report,
+    sqnr_db,
+)
+from lodim.landscape.quantization.rounding.adaround import adaround
+from lodim.landscape.quantization.rounding.bias_correction import correct_bias
 from lodim.landscape.quantization.rounding.equalise import FoldedNorm, fold_batch_norm
-from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec
+from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec, as_recipe
 from lodim.training import Task
 
-__all__ = ["QuantizedModel"]
+__all__ = ["QuantizedModel", "quantize"]
 
 _FORMAT = "lodim quantised model 1"
 _STORED = (
@@ -155,17 +187,9 @@ class QuantizedModel(nn.Module):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], model: nn.Module) -> QuantizedModel:
-        """Read a file that :meth:`save` wrote.
+        """Read a file that :meth:`save` wrote, into a copy of a model of that architecture, whatever its weights.
 
-        Parameters
-        ----------
-        model : nn.Module
-            Of the original architecture; its weights do not matter and are not changed.
-
-        Raises
-        ------
-        ValueError
-            Not such a file, or another architecture.
+        ValueError for another file, or another architecture.
         """
         with torch.serialization.safe_globals(_readable_classes()):
             content = torch.load(path, weights_only=True)
@@ -230,3 +254,73 @@ def _scored(model: nn.Module, score: Score) -> float:
     with torch.no_grad():
         parts = [model.eval()(x) for x in score.X_val.split(2048)]
         return float(score.score(torch.cat(parts), score.y_val))
+
+
+_SAMPLE = 512  # inputs kept for reports
+
+
+def quantize(
+    model: Any,
+    recipe: Any = "w8",
+    calibration: Any = None,
+    *,
+    n_batches: int | None = None,
+    mode: str = "fake",
+    seed: int = 0,
+) -> QuantizedModel:
+    """Quantise a model after training.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Not changed.
+    recipe : QuantRecipe, QuantSpec or str
+        A preset's name (``"w8"``, ``"w4-group64"``, ``"w8a8"``, ``"w8a8-dynamic"``, ...), a spec of the weights, or all
+        of it.
+    calibration : Tensor, array or iterable, optional
+        Inputs, or batches of them, see :func:`calibrate`; needed for static ranges of inputs, learnt rounding and
+        codebooks fitted to outputs. Some hundreds of inputs will do.
+    n_batches : int, optional
+        How many batches of an iterable at most.
+    mode : {"fake", "packed", "integer"}
+        See :func:`convert`.
+    seed : int
+        Of stochastic and learnt rounding.
+
+    Raises
+    ------
+    RuntimeError
+        Calibration data are needed and not given, naming the layers.
+    ValueError
+        Nothing to quantise, a pattern that matches no layer, NaN in a weight or an input; or weights that adapters or a
+        subspace produce: merge or materialise them first.
+    TypeError
+        No module, or no recipe.
+
+    Warns
+    -----
+    UserWarning
+        Once, listing the layers that hold weights and stay in floating point, and why.
+    """
+    recipe, calibration = as_recipe(recipe), held(calibration, n_batches)
+    original = plain_copy(model).eval()
+    reference = ready(original, recipe, calibration).eval()
+    prepared = wrap(reference, recipe, calibration=calibration, seed=seed)
+    if recipe.is_static and calibration is not None:
+        calibrate(prepared, calibration)
+    raise_if_not_calibrated(quant_layers(prepared))
+    freeze_inputs(prepared)
+    if recipe.adaround:
+        if calibration is None:
+            raise RuntimeError(
+                "learnt rounding needs calibration data: quantize(model, recipe, calibration=inputs)"
+            )
+        options = recipe.adaround if isinstance(recipe.adaround, Mapping) else {}
+        adaround(prepared, reference, calibration, **{"random_state": seed, **options})
+    if recipe.bias_correction:
+        correct_bias(prepared, reference, calibration)
+    sample = calibration
+    if calibration is not None:
+        sample = calibration[: _SAMPLE if isinstance(calibration, Tensor | np.ndarray) else 1]
+    beside = (reference.requires_grad_(False), sample, original.requires_grad_(False))
+    return QuantizedModel(convert(prepared, mode), recipe, mode, *beside)

@@ -167,11 +167,7 @@ def adaround(
     seed = root_seed(random_state)
     data = held(data)
     recipe = DescentRecipe(
-        steps=int(steps),
-        lr=lr,
-        batch_size=int(batch_size),
-        optimizer=torch.optim.Adam,
-        skip_nonfinite=False,
+        steps=int(steps), lr=lr, batch_size=int(batch_size), optimizer=torch.optim.Adam, skip_nonfinite=False
     )
     rows = []
     for name, layer in _rounded_layers(model_q).items():

@@ -37,8 +37,7 @@ from torch import Tensor, nn
 
 from lodim.landscape.quantization.grid.fake import QuantLayer
 from lodim.landscape.quantization.layer_data import held, layer_means
-from lodim.landscape.quantization.rounding.chains import Link, find_links
-from lodim.landscape.quantization.rounding.equalise import FoldedNorm, input_view
+from lodim.landscape.quantization.rounding.equalise import FoldedNorm, Link, find_links, input_view
 
 __all__ = ["correct_bias", "rectified_mean"]
 
@@ -48,22 +47,11 @@ _MEAN_KEEPING = frozenset({"identity", "average", "flatten"})
 def correct_bias(model_q: nn.Module, model: nn.Module, data: Any = None) -> nn.Module:
     """Correct the biases of a quantised model, in place, and return it.
 
-    Parameters
-    ----------
-    model_q : nn.Module
-        With :class:`~lodim.landscape.quantization.QuantLayer` in place of layers.
-    model : nn.Module
-        The float model it was made from, its normalisations folded
-        (:func:`~lodim.landscape.quantization.fold_batch_norm`) and equalised as ``model_q``'s are.
-    data : Tensor or iterable, optional
-        Inputs, or batches of them. Without data, the layers that follow a folded normalisation are corrected from its
-        statistics, the others stay.
-
-    Raises
-    ------
-    ValueError
-        No quantised layer; normalisations folded in one of the models only; or neither data nor a layer that follows a
-        folded normalisation.
+    ``model`` is the float model it was made from, its normalisations folded
+    (:func:`~lodim.landscape.quantization.fold_batch_norm`) and equalised as ``model_q``'s are. Without data, the
+    layers that follow a folded normalisation are corrected from its statistics, the others stay. ValueError
+    without a quantised layer, with normalisations folded in one of the models only, or with nothing to correct
+    from.
     """
     layers = {name: m for name, m in model_q.named_modules() if isinstance(m, QuantLayer)}
     layers = {name: m for name, m in layers.items() if not isinstance(m.layer, nn.Embedding)}
