@@ -6,7 +6,7 @@ Exit codes: 0 stopped, 2 a wrong option or a port that is taken, 3 the extra ``w
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
