@@ -26,13 +26,14 @@ __all__ = [
     "weight_axes",
 ]
 
-CONVOLUTIONS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-TRANSPOSED_CONVOLUTIONS: tuple[type[nn.Module], ...] = (
+# no annotations: isinstance then tells mypy which kinds
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED_CONVOLUTIONS = (
     nn.ConvTranspose1d,
     nn.ConvTranspose2d,
     nn.ConvTranspose3d,
 )
-PLAIN: tuple[type[nn.Module], ...] = (nn.Linear, *CONVOLUTIONS)
+PLAIN = (nn.Linear, *CONVOLUTIONS)
 """Kinds of torch's whose weight is ``(out, in, ...)``."""
 
 

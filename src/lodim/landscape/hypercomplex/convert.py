@@ -36,7 +36,7 @@ _CONVOLUTIONS: dict[type[nn.Module], type[HypercomplexLayer]] = {
     nn.Conv2d: PHConv2d,
     nn.Conv3d: PHConv3d,
 }
-_KINDS: tuple[type[nn.Module], ...] = (*PLAIN, nn.ConvTranspose2d)
+_KINDS = (*PLAIN, nn.ConvTranspose2d)
 _ALL_KINDS: tuple[type[nn.Module], ...] = (*_KINDS, nn.Embedding)
 
 

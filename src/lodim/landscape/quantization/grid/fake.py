@@ -40,7 +40,7 @@ from lodim.randomness import torch_generator
 
 __all__ = ["ActivationQuantizer", "AffineWeight", "QuantLayer", "keeping_precision"]
 
-QUANTIZABLE: tuple[type[nn.Module], ...] = (*PLAIN, nn.Embedding)
+QUANTIZABLE = (*PLAIN, nn.Embedding)
 SCALE_BITS = 32
 
 
