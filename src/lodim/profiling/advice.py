@@ -40,14 +40,6 @@ RULES: tuple[Callable[[ProfileData], Advice | None], ...] = (
 
 
 def advise(profile: ProfileData, *, most: int = MOST) -> tuple[Advice, ...]:
-    """Return what follows from a profile's numbers, the most important first.
-
-    Parameters
-    ----------
-    profile : ProfileData
-        Its own advice is not looked at.
-    most : int
-        Longest list returned.
-    """
+    """Return at most ``most`` pieces of advice on a profile, the most important first; its own are not looked at."""
     found = [advice for rule in RULES if (advice := rule(profile)) is not None]
     return tuple(sorted(found, key=lambda a: -a.importance)[:most])

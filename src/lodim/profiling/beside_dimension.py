@@ -26,13 +26,7 @@ _LEAST_ROWS, _LEAST_QUERIES, _MOST_QUERIES, _PAIRS = 1000, 300, 2000, 200_000
 
 @dataclass(frozen=True)
 class Clock:
-    """Time for one answer.
-
-    Attributes
-    ----------
-    deadline : float
-        A value of ``time.monotonic()`` after which it is not begun.
-    """
+    """Time for one answer, which is not begun after ``deadline``, a value of ``time.monotonic()``."""
 
     seconds: float | int
     deadline: float | int
@@ -84,10 +78,7 @@ def difficulty_sizes(n_samples: int, n_features: int, seconds: float | int) -> t
 def measure_difficulty(
     dataset: Dataset, part: DataPart, seed: int, clock: Clock
 ) -> tuple[AssumptionBits | None, Any, list[str]]:
-    """Estimate the bits of assumptions that a classification asks for beyond its rows, and notes.
-
-    Between them stands the task, for :func:`with_model`.
-    """
+    """Return a classification's bits of assumptions beyond its rows, the task for :func:`with_model`, and notes."""
     what = "The bits of assumptions that the task asks for were not computed"
     if dataset.kind != "classification" or dataset.y is None:
         return None, None, []
@@ -139,13 +130,7 @@ def with_model(answer: AssumptionBits, task: Any, part: LandscapePart) -> Assump
 
 
 def measure_topology(dataset: Dataset, seed: int) -> tuple[Topology | None, list[str]]:
-    """Count components and loops that noise does not explain, on 200 rows.
-
-    Raises
-    ------
-    ImportError
-        Without the extra ``topology``.
-    """
+    """Count components and loops that noise does not explain, on 200 rows; needs the extra ``topology``."""
     from lodim.geometry.multiparameter_persistence import topology_summary
 
     try:

@@ -32,13 +32,7 @@ _BINS = 30
 
 @dataclass(frozen=True)
 class Sample:
-    """How much of the data is measured.
-
-    Attributes
-    ----------
-    n_rows, n_queries : int
-        Rows kept, and rows whose neighbourhoods are measured among them.
-    """
+    """How much of the data is measured: rows kept, and rows among them whose neighbourhoods are measured."""
 
     n_rows: int
     n_queries: int
@@ -78,19 +72,9 @@ def measure_data(
     deadline: int | float,
     seconds: int | float,
 ) -> tuple[DataPart, list[str]]:
-    """Measure the data's dimension and its labels' sharpness.
+    """Measure the data's dimension and the sharpness of its labels, which are class names.
 
-    Parameters
-    ----------
-    labels : ndarray of str, shape (n_samples,), or None
-        Class names; None without classes.
-    deadline : float
-        Value of ``time.monotonic()`` after which optional parts are left out.
-
-    Raises
-    ------
-    ValueError
-        If all rows are equal.
+    Past ``deadline``, a value of ``time.monotonic()``, optional parts are left out. All rows equal is a ValueError.
     """
     sample = plan_sample(len(X), X.shape[1], seconds)
     notes: list[str] = []

@@ -41,15 +41,10 @@ _NEIGHBOURS = ("twonn", "mle", "gride", "mom", "tle", "mada", "mind", "ess")
 
 
 def points_for_density(dimension: int | float) -> float:
-    """Return how many points a kernel density estimate needs in ``dimension`` dimensions.
+    """Return how many points a kernel density estimate needs; less than one dimension counts as one.
 
     Interpolated on a log scale in Silverman's table (1986, table 4.2) and continued beyond 10 dimensions at its last
     ratio; the answer grows without limit, so treat large values as "too many".
-
-    Parameters
-    ----------
-    dimension : float
-        At least 1 (smaller values count as 1).
     """
     logs = np.log(_SILVERMAN)
     d = max(1.0, dimension)

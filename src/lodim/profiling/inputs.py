@@ -29,15 +29,7 @@ def as_dataset(
     image_shape: Sequence[int] | None,
     notes: Sequence[str],
 ) -> Dataset:
-    """Check what :func:`lodim.profile` was given and bring it into one form, its columns and classes named.
-
-    Parameters are those of :func:`lodim.profile`.
-
-    Parameters
-    ----------
-    X : array-like, shape (n_samples, n_features), images of shape (n_samples, ...), or a Dataset
-    y : array-like, shape (n_samples,), or None
-    """
+    """Check what :func:`lodim.profile` was given (see there) and bring it into one form, columns and classes named."""
     if isinstance(X, Dataset):
         return _from_dataset(X, y, source, notes)
     shape = getattr(X, "shape", None)
@@ -108,15 +100,10 @@ def _with_target(dataset: Dataset, y: Any, classes: Sequence[str] | None, kind: 
 
 
 def split(dataset: Dataset, seed: int) -> Split:
-    """Split four to one (every class by itself), at most 10,000 and 2,500 rows, and scale for training.
+    """Split four to one (every class by itself), at most 10,000 and 2,500 rows, and scale for training; needs a target.
 
     Columns are standardised with the training rows' mean and standard deviation; pixels of images by one mean and one
     standard deviation for all, so that they stay comparable.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        With a target.
     """
     assert dataset.y is not None
     rng = np.random.default_rng(derive_seed(seed, "split"))

@@ -41,13 +41,7 @@ _UNEQUAL = 0.8  # from this share of the commonest class on, scores are counted 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long each training run is.
-
-    Attributes
-    ----------
-    d0 : int
-        Where the search starts: as low as the curve is of interest where runs are cheap, else nearer the answer.
-    """
+    """How long each training run is, and where the search starts: low where runs are cheap, else nearer the answer."""
 
     n_train: int
     epochs: int
@@ -71,15 +65,9 @@ def plan_training(
 ) -> Plan:
     """Return epochs and training rows so that about thirty runs fit into ``seconds``.
 
-    Thirty epochs where they fit; then fewer, down to ten; then fewer rows, down to 1,000; then still fewer epochs. It
-    depends on the model and the time allowed only, not on how fast the machine is today.
-
-    Parameters
-    ----------
-    flops : float
-        Of one row, forward and backward.
-    rate : float
-        Floating-point operations a second to reckon with.
+    ``flops`` are those of one row, forward and backward; ``rate`` is in flops a second. Thirty epochs where they fit;
+    then fewer, down to ten; then fewer rows, down to 1,000; then still fewer epochs. It depends on the model and the
+    time allowed only, not on how fast the machine is today.
     """
 
     def cost(n: int, epochs: int) -> float:
@@ -135,27 +123,10 @@ def measure_landscape(
     ray: str | None,
     progress: Progress,
 ) -> Iterator[tuple[LandscapePart, list[str]]]:
-    """Measure how many numbers the model needs; yields what is known and new notes, after each step.
+    """Measure how many numbers the model needs; yields what is known and the new notes, after each step.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        With a target.
-    deadline : float
-        A value of ``time.monotonic()``.
-    n_jobs, ray
-        Where the training runs are made, see :func:`lodim.parallel.run_jobs`.
-
-    Yields
-    ------
-    LandscapePart
-    list of str
-        Notes not yielded before.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        On Ctrl-C, after what was known has been yielded.
+    The data must have a target; ``deadline`` is a value of ``time.monotonic()``. On Ctrl-C, KeyboardInterrupt is raised
+    after what was known has been yielded.
     """
     progress(0.0, "training a linear model to compare with")
     seconds = max(deadline - time.monotonic(), 1.0)

@@ -17,12 +17,9 @@ MOST_POINTS, LEAST_POINTS = 2000, 500
 
 
 def plan_points(widths: tuple[int, ...], seconds: float | int, n_rows: int) -> int:
-    """Return how many rows the layers are measured on within ``seconds``; 0 where 500 (or all, if fewer) do not fit.
+    """Return how many rows fit into ``seconds``; 0 where 500 (or all, if fewer) do not.
 
-    Parameters
-    ----------
-    widths : tuple of int
-        Numbers that each layer puts out for a row.
+    ``widths`` are the numbers that each layer puts out for a row.
     """
     n, least = min(n_rows, MOST_POINTS), min(n_rows, LEAST_POINTS)
     a_pair = 2.0 * sum(width + 60.0 for width in widths) / RATE
@@ -34,23 +31,10 @@ def plan_points(widths: tuple[int, ...], seconds: float | int, n_rows: int) -> i
 def measure_layers(
     model: torch.nn.Module, X: np.ndarray, *, seed: int, seconds: float | int, deadline: float | int
 ) -> tuple[tuple[Layer, ...], int, list[str]]:
-    """Estimate the dimension of the activations of every layer of a trained model.
+    """Estimate the dimension of every layer's activations, the input first; return layers, rows measured and notes.
 
-    Parameters
-    ----------
-    X : ndarray of float32, shape (n_rows, ...)
-        As the model takes it.
-    deadline : float
-        A value of ``time.monotonic()`` after which it is not begun.
-
-    Returns
-    -------
-    tuple of Layer
-        The input first; empty where the model has one layer only, or the time is short.
-    int
-        Rows measured.
-    list of str
-        Notes.
+    ``X`` is float32, shaped as the model takes it. No layers are returned for a model of one layer, or past
+    ``deadline``, a value of ``time.monotonic()``.
     """
     if len(outline(model)) < 2:
         return (), 0, []

@@ -19,19 +19,11 @@ _SMALL_INPUT, _SMALL_WIDTH, _WIDTH = 256, 64, 200
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """A model and what it is called.
-
-    Attributes
-    ----------
-    make : callable
-        Builds a freshly initialised module.
-    image_shape : tuple of int or None
-        Shape of a sample as the model wants it; None for flat rows.
-    """
+    """A model and what it is called: ``make`` builds a freshly initialised one."""
 
     name: str
     make: Callable[[], torch.nn.Module]
-    image_shape: tuple[int, ...] | None = None
+    image_shape: tuple[int, ...] | None = None  # of a sample as the model wants it; None for flat rows
 
 
 def choose_model(
@@ -39,21 +31,9 @@ def choose_model(
 ) -> ModelChoice:
     """Return the model that a profile trains.
 
-    Parameters
-    ----------
-    model : str, callable or None
-        None and ``"mlp"``: two hidden layers, 64 wide up to 256 columns and 200 beyond; ``"linear"``; ``"lenet"``
-        (images only); ``"package.module:factory"``; or a factory, called without arguments or, if it asks for two,
-        with the numbers of columns and outputs.
-    image_shape : tuple of int, optional
-        (channels, height, width) of the samples.
-
-    Raises
-    ------
-    ValueError
-        Unknown name, a LeNet without images, or a factory that cannot be found or does not fit the data.
-    TypeError
-        Not a name and not callable.
+    None and ``"mlp"``: two hidden layers, 64 wide up to 256 columns and 200 beyond; ``"linear"``; ``"lenet"`` (images
+    only); ``"package.module:factory"``; or a factory, called without arguments or, if it asks for two, with the numbers
+    of columns and outputs. ``image_shape`` is (channels, height, width).
     """
     if model is None or model == "mlp":
         width = _SMALL_WIDTH if n_features <= _SMALL_INPUT else _WIDTH
@@ -80,13 +60,7 @@ def choose_model(
 
 
 def load_factory(path: str) -> Callable[..., Any]:
-    """Import ``package.module:name`` (the working directory counts as a place to import from).
-
-    Raises
-    ------
-    ValueError
-        If there is no such module, or nothing callable of that name in it.
-    """
+    """Import ``package.module:name``; the working directory counts as a place to import from."""
     try:
         factory = resolve(path)
     except ValueError as error:

@@ -19,20 +19,14 @@ Ends = tuple[Number, Number]
 
 @dataclass(frozen=True)
 class Axis:
-    """A linear or logarithmic axis with ticks at round values.
-
-    Attributes
-    ----------
-    names : tuple of str
-        Of the ticks, where they are things rather than numbers.
-    """
+    """A linear or logarithmic axis with ticks at round values."""
 
     low: Number
     high: Number
     label: str = ""
     log: bool = False
     ticks: tuple[Number, ...] = ()
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()  # of the ticks, where they are things rather than numbers
 
     def __call__(self, value: Number) -> Number:
         """Return the position of ``value`` in [0, 1]."""
@@ -61,12 +55,7 @@ def linear_axis(
 ) -> Axis:
     """Return an axis that holds the values and ends on ticks at 1, 2 or 5 times a power of ten.
 
-    Parameters
-    ----------
-    zero : bool
-        Whether zero must be on the axis.
-    limits : pair of float or None
-        Ends never passed, e.g. (0, 1) for a share.
+    ``zero`` puts zero on it; it never passes ``limits``, e.g. (0, 1) for a share.
     """
     finite = [v for v in values if math.isfinite(v)] or [0.0, 1.0]
     low, high = min(finite), max(finite)
@@ -108,42 +97,26 @@ class Line:
 
 @dataclass(frozen=True)
 class Band:
-    """The area between two curves over the same x.
-
-    Attributes
-    ----------
-    zone : bool
-        Whether it is a field of the picture rather than an interval: drawn darker.
-    """
+    """The area between two curves over the same x."""
 
     x: tuple[Number, ...]
     low: tuple[Number, ...]
     high: tuple[Number, ...]
     series: int = 1
-    zone: bool = False
+    zone: bool = False  # a field of the picture rather than an interval: drawn darker
 
 
 @dataclass(frozen=True)
 class Dot:
-    """One data point.
-
-    Attributes
-    ----------
-    tip : str
-        What a reader who points at it is told.
-    size : float
-        Radius, the picture being 420 wide.
-    chosen : bool
-        Whether it is the one of its kind that the sentence is about.
-    """
+    """One data point."""
 
     x: Number
     y: Number
-    tip: str = ""
+    tip: str = ""  # what a reader who points at it is told
     series: int = 1
-    size: Number = 3.6
+    size: Number = 3.6  # radius, the picture being 420 wide
     hollow: bool = False
-    chosen: bool = False
+    chosen: bool = False  # the one of its kind that the sentence is about
 
 
 @dataclass(frozen=True)
@@ -201,48 +174,28 @@ class Key:
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of a profile.
+    """One picture of a profile."""
 
-    Attributes
-    ----------
-    key : str
-        Its id in the page and the name of its CSV.
-    shows : str
-        What it shows, in one or two sentences with the numbers: the alternative to seeing it.
-    marks : tuple of Mark
-        From the back to the front.
-    header : tuple of str
-        Names of the columns of ``rows``.
-    rows : tuple of tuple
-        The numbers behind the picture, unrounded.
-    """
-
-    key: str
+    key: str  # its id in the page and the name of its CSV
     title: str
-    shows: str
+    shows: str  # one or two sentences with the numbers: the alternative to seeing it
     x: Axis
     y: Axis
-    marks: tuple[Mark, ...]
-    header: tuple[str, ...]
-    rows: tuple[tuple[object, ...], ...]
+    marks: tuple[Mark, ...]  # from the back to the front
+    header: tuple[str, ...]  # names of the columns of rows
+    rows: tuple[tuple[object, ...], ...]  # unrounded
     legend: tuple[Key, ...] = ()
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of :func:`dot_rows`: a value with its interval.
-
-    Attributes
-    ----------
-    second : float or None
-        A second value, drawn hollow.
-    """
+    """One row of :func:`dot_rows`: a value with its interval."""
 
     name: str
     value: Number
     ends: Interval | None = None
     series: int = 1
-    second: Number | None = None
+    second: Number | None = None  # drawn hollow
 
 
 def dot_rows(
@@ -255,10 +208,7 @@ def dot_rows(
 ) -> tuple[Axis, Axis, tuple[Mark, ...]]:
     """Return the axes and marks of rows of dots with intervals, the first on top, with a reference through all.
 
-    Parameters
-    ----------
-    zero : bool
-        Whether the axis begins at zero; logarithms have none that means anything.
+    ``zero`` begins the axis at zero; logarithms have none that means anything.
     """
     values = [r.value for r in rows] + [e for r in rows if r.ends for e in r.ends if e is not None]
     values += [r.second for r in rows if r.second is not None]

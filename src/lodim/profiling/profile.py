@@ -30,13 +30,7 @@ _LIBRARIES = ("lodim", "numpy", "scipy", "scikit-learn", "torch")
 
 
 class ProfileInterrupted(KeyboardInterrupt):
-    """Ctrl-C during :func:`profile`.
-
-    Attributes
-    ----------
-    partial : Profile
-        What was known by then.
-    """
+    """Ctrl-C during :func:`profile`; ``partial`` is the profile of what was known by then."""
 
     def __init__(self, partial: Profile):
         super().__init__("interrupted")

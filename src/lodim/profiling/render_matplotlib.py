@@ -14,13 +14,7 @@ _POINTS = 1.6  # markers are given by their diameter in points
 
 
 def figure_of(pictures: Sequence[Picture]) -> Any:
-    """Draw the pictures side by side and return the figure.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-    """
+    """Draw the pictures, of which there must be one, side by side and return the figure."""
     from matplotlib.figure import Figure
 
     if not pictures:

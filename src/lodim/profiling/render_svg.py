@@ -34,13 +34,7 @@ def svg(picture: Picture) -> str:
 
 @dataclass(frozen=True)
 class _Frame:
-    """Where the plot lies on the canvas.
-
-    Attributes
-    ----------
-    px, py : callable
-        Canvas coordinate of a value of the horizontal, and of the vertical axis.
-    """
+    """Where the plot lies on the canvas; ``px`` and ``py`` take values of the axes to canvas coordinates."""
 
     left: Number
     top: Number

@@ -85,13 +85,7 @@ class Profile(ProfileData):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Profile:
-        """Rebuild a profile from :meth:`to_dict`'s data.
-
-        Raises
-        ------
-        ValueError
-            If the data follows another version of the schema.
-        """
+        """Rebuild a profile from :meth:`to_dict`'s data; another version of the schema is a ValueError."""
         if data.get("schema") != SCHEMA:
             raise ValueError(f"expected a profile of schema {SCHEMA}, got schema {data.get('schema')!r}")
         return super().from_dict(data)
@@ -115,17 +109,7 @@ class Profile(ProfileData):
         return report.render_fragment(self)
 
     def plot(self) -> Any:
-        """Draw the report's pictures with matplotlib and return the figure.
-
-        Returns
-        -------
-        matplotlib.figure.Figure
-
-        Raises
-        ------
-        ValueError
-            If the profile holds nothing to draw.
-        """
+        """Draw the report's pictures and return the matplotlib figure; nothing to draw is a ValueError."""
         return render_matplotlib.figure_of(pictures(self))
 
     def save_json(self, path: str | Path) -> None:

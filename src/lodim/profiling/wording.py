@@ -82,13 +82,7 @@ def interval(ends: Sequence[int | float | None] | None, write: Callable[[Any], s
 
 
 def in_brackets(text: str) -> str:
-    """Return `` (text)``, or nothing where there is nothing to say.
-
-    Parameters
-    ----------
-    text : str
-        A dash counts as nothing.
-    """
+    """Return `` (text)``, or nothing where there is nothing, or only a dash, to say."""
     return "" if text in ("", "–") else f" ({text})"
 
 
