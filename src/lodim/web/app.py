@@ -42,7 +42,10 @@ ROUTERS = (
 def create_app(
     settings: Settings, *, catalog: Catalog | None = None, now: Callable[[], datetime] | None = None
 ) -> FastAPI:
-    """Return the application.
+    """Return the application; needs the extra ``web``.
+
+    In ``app.state`` are ``settings``, ``catalog``, ``visited`` (its store for who looks at a page), ``now`` and
+    ``limiter``.
 
     Parameters
     ----------
@@ -50,17 +53,6 @@ def create_app(
         The papers; by default those of ``settings.catalog``, closed with the application.
     now : callable, optional
         Returns the time, with time zone; also the clock of the rate limits if given.
-
-    Returns
-    -------
-    FastAPI
-        With ``settings``, ``catalog``, ``visited`` (its store for who looks at a page), ``now`` and ``limiter`` in
-        ``app.state``.
-
-    Raises
-    ------
-    ImportError
-        Without the extra ``web``.
     """
     papers = Catalog(settings.catalog, "auto" if settings.semantic else None) if catalog is None else catalog
     meaning = Meaning()

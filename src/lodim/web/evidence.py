@@ -17,12 +17,9 @@ _log = logging.getLogger("lodim.web")
 
 
 class Evidence:
-    """What is recorded of every claim.
+    """What is recorded of every claim: the release's records, and over them those that ``lodim claims run --out`` left.
 
-    Parameters
-    ----------
-    folder : path
-        As ``lodim claims run --out``; it need not exist. It is read again when a file in it changes.
+    The folder need not exist; it is read again when a file in it changes.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -83,10 +83,7 @@ def show(request: Request, id: str, kind: str) -> Response:
 def status(request: Request, id: str, kind: str, seen: int = 0) -> Response:
     """Return the changing part of a running job's page; once it is over, the word to load the page anew.
 
-    Parameters
-    ----------
-    seen : int
-        Bytes of the log that the page has: what came since is added to it, so that nobody loses their place.
+    ``seen`` are the bytes of the log that the page has: what came since is added, so that nobody loses their place.
     """
     job = queue_of(request).get(id)
     if job is None or job.kind != kind or job.over:

@@ -58,27 +58,13 @@ class QueueUnavailable(RuntimeError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What jobs may take.
+    """What jobs may take."""
 
-    Attributes
-    ----------
-    seconds : float
-        Of one job, where it does not bring its own.
-    memory : int
-        Bytes of one process (where the system can limit them).
-    waiting : int
-        Jobs that may wait for their turn.
-    kept : int
-        Ended jobs that are kept, the latest.
-    days : float
-        For so long.
-    """
-
-    seconds: int | float = 3600.0
-    memory: int = 4 << 30
-    waiting: int = 5
-    kept: int = 50
-    days: int | float = 7.0
+    seconds: int | float = 3600.0  # of one job, where it does not bring its own
+    memory: int = 4 << 30  # bytes of one process (where the system can limit them)
+    waiting: int = 5  # jobs that may wait for their turn
+    kept: int = 50  # ended jobs that are kept, the latest
+    days: int | float = 7.0  # for so long
 
 
 @dataclass(frozen=True)
@@ -91,39 +77,19 @@ class Progress:
 
 @dataclass(frozen=True)
 class Job(Result):
-    """One job.
+    """One job."""
 
-    Attributes
-    ----------
-    id : str
-        22 letters of a URL, 128 random bits: whoever knows it may see the job.
-    kind : str
-        What the worker does.
-    title : str
-        For people.
-    request : dict
-        For the worker.
-    seconds : float
-        After so long it is stopped.
-    memory : int
-        Bytes it may take.
-    created, started, ended : str or None
-        UTC, ISO 8601.
-    message : str
-        Once ended: what came of it, or why nothing did.
-    """
-
-    id: str
-    kind: str
-    title: str
-    request: dict[str, Any]
-    seconds: int | float
-    memory: int
-    created: str
+    id: str  # 22 letters of a URL, 128 random bits: whoever knows it may see the job
+    kind: str  # what the worker does
+    title: str  # for people
+    request: dict[str, Any]  # for the worker
+    seconds: int | float  # after so long it is stopped
+    memory: int  # bytes it may take
+    created: str  # UTC, ISO 8601, as are the next two
     started: str | None = None
     ended: str | None = None
     state: str = "queued"
-    message: str = ""
+    message: str = ""  # once ended: what came of it, or why nothing did
 
     @property
     def over(self) -> bool:
@@ -141,14 +107,10 @@ class _Current:
 
 
 class JobQueue:
-    """The jobs of one folder, run one after the other.
+    """The jobs of one folder, which is created if there is none, run one after the other.
 
-    Parameters
-    ----------
-    folder : path
-        Created if there is none. Of several queues on it, in any processes, the first runs jobs; the others only show.
-    command : sequence of str
-        Program of a job; the job's folder is appended.
+    Of several queues on it, in any processes, the first runs jobs; the others only show. ``command`` is the program of
+    a job, to which the job's folder is appended.
     """
 
     def __init__(
@@ -175,13 +137,7 @@ class JobQueue:
             self.prune()
 
     def get(self, id: str) -> Job | None:
-        """Return a job, or None for one that is not (or no longer) there.
-
-        Parameters
-        ----------
-        id : str
-            From a URL; anything that is no token is never used as a path.
-        """
+        """Return a job, or None for one that is not (or no longer) there; what is no token is never used as a path."""
         if not _TOKEN.fullmatch(id):
             return None
         found = read_whole(self.folder / id / "job.json")
@@ -207,13 +163,7 @@ class JobQueue:
         return Progress(min(max(float(found.get("done", 0.0)), 0.0), 1.0), str(found.get("text", "")))
 
     def log(self, id: str, start: int = 0, most: int = 16_000) -> tuple[str, int]:
-        """Return what a job printed from byte ``start`` on, at most its end, and the byte after it.
-
-        Parameters
-        ----------
-        start, most : int
-            Bytes.
-        """
+        """Return what a job printed from byte ``start`` on, the last ``most`` bytes of it, and the byte after it."""
         return read_text(self.folder / id / "log.txt", start, most)
 
     def file(self, id: str, name: str) -> Path | None:
@@ -230,17 +180,9 @@ class JobQueue:
         files: Mapping[str, Any] | None = None,
         seconds: int | float | None = None,
     ) -> Job:
-        """Put a job at the end of the queue.
+        """Put a job at the end of the queue, or raise :class:`QueueUnavailable`.
 
-        Parameters
-        ----------
-        files : mapping of str to binary file, optional
-            Copied into the job's folder under these names, which must be the caller's own, never a visitor's.
-
-        Raises
-        ------
-        QueueUnavailable
-            Too many wait already, or another server works on this folder.
+        ``files`` are copied into the job's folder under names that must be the caller's own, never a visitor's.
         """
         with self._changed:
             self._check_open()
@@ -268,17 +210,9 @@ class JobQueue:
         return job
 
     def cancel(self, id: str, wait: int | float = 10.0) -> Job | None:
-        """End a job that waits or runs, and everything it started.
+        """End a job that waits or runs, and everything it started, and return it as it is now.
 
-        Parameters
-        ----------
-        wait : float
-            Seconds to wait for its processes to be gone.
-
-        Returns
-        -------
-        Job or None
-            As it is now; one that had ended before is left alone.
+        It waits at most ``wait`` seconds for its processes to be gone; a job that had ended before is left alone.
         """
         with self._changed:
             if id in self._waiting:

@@ -37,20 +37,12 @@ def minute(request: Request) -> datetime:
 
 @dataclass(frozen=True)
 class Asked:
-    """A list of papers.
-
-    Attributes
-    ----------
-    areas : tuple of str
-        Areas of methods and tags of papers.
-    to : str or None
-        Paper or text that the papers should be like.
-    """
+    """A list of papers."""
 
     sort: str = "trending"
     since: str = "all"
-    areas: tuple[str, ...] = ()
-    to: str | None = None
+    areas: tuple[str, ...] = ()  # areas of methods and tags of papers
+    to: str | None = None  # paper or text that the papers should be like
     cursor: str | None = None
 
     @property

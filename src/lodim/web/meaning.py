@@ -12,12 +12,7 @@ _log = logging.getLogger("lodim.web")
 
 
 class Meaning:
-    """Whether searches may compare by meaning yet.
-
-    Attributes
-    ----------
-    state : {"off", "loading", "ready"}
-    """
+    """Whether searches may compare by meaning yet: ``state`` is "off", "loading" or "ready"."""
 
     def __init__(self) -> None:
         self.state = "off"
@@ -27,10 +22,7 @@ class Meaning:
     def start(self, then: Callable[[], None] | None = None) -> None:
         """Load the encoder in the background if the extra ``semantic`` is installed.
 
-        Parameters
-        ----------
-        then : callable, optional
-            Called when it is ready; of every call, also of those made while it is loading.
+        When it is ready, ``then`` is called: that of every call, also of those made while it is loading.
         """
         from lodim.catalog.semantic import semantic_available
 

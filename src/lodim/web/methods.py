@@ -42,13 +42,7 @@ def methods(
     gpu: Annotated[str, Query(pattern="^(|no)$")] = "",
     status: Annotated[str, Query(pattern="^(|available|planned)$")] = "",
 ) -> Response:
-    """List the methods by area.
-
-    Parameters
-    ----------
-    gpu : str
-        ``no`` leaves out what is hopeless without one.
-    """
+    """List the methods by area; ``gpu=no`` leaves out what is hopeless without one."""
     with refused():
         cards = chosen(
             area=area or None,
@@ -139,13 +133,7 @@ def recommend(
     gpu: Annotated[str, Query(pattern="^(|yes|no)$")] = "",
     status: Annotated[str, Query(pattern="^(|available)$")] = "",
 ) -> Response:
-    """Recommend methods for a problem.
-
-    Parameters
-    ----------
-    n : str
-        Rows at hand.
-    """
+    """Recommend methods for a problem with ``n`` rows at hand."""
     given = {"text": text, "n": n, "data_kind": data_kind, "gpu": gpu, "status": status}
     errors: dict[str, str] = {}
     answer = None

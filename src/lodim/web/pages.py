@@ -112,13 +112,7 @@ def search(
     q: Annotated[str, Query(max_length=LONGEST_QUERY)] = "",
     more: Annotated[int, Query(ge=1, le=10)] = 1,
 ) -> Response:
-    """Find methods and papers.
-
-    Parameters
-    ----------
-    more : int
-        How many times twenty papers to show.
-    """
+    """Find methods and ``more`` times twenty papers."""
     from lodim.catalog.search import search as search_methods
 
     state = request.app.state

@@ -41,16 +41,9 @@ def read_whole(path: Path) -> dict[str, Any] | None:
 
 
 def read_text(path: Path, start: int, most: int) -> tuple[str, int]:
-    """Return the text of a file that grows, from byte ``start`` on, and the byte after it.
+    """Return the text of a file that grows (none without such a file), from byte ``start`` on, and the byte after it.
 
     Of more than ``most`` bytes the last are returned. A character that is only partly written yet is left for later.
-
-    Parameters
-    ----------
-    path : Path
-        Without such a file there is no text.
-    start, most : int
-        Bytes.
     """
     try:
         with path.open("rb") as file:
@@ -69,16 +62,9 @@ def run_process(
 ) -> tuple[bool, int]:
     """Run a program until it ends, is to stop, or its time is over; nothing that it started outlives it.
 
-    Parameters
-    ----------
-    folder : Path
-        Where it works and leaves temporary files; what it prints goes to ``log.txt`` there. Its standard input stays
-        open as long as this process lives.
-
-    Returns
-    -------
-    bool, int
-        Whether it ended by itself, and its exit code (minus the signal that ended it).
+    It works in ``folder`` and leaves temporary files there; what it prints goes to ``log.txt`` in it. Its standard
+    input stays open as long as this process lives. Returns whether it ended by itself, and its exit code (minus the
+    signal that ended it).
     """
     with (folder / "log.txt").open("wb") as log:
         process = subprocess.Popen(

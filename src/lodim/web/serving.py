@@ -51,23 +51,16 @@ def serve(
     open_browser: bool = False,
     started: Callable[[Any], None] | None = None,
 ) -> None:
-    """Serve the pages until stopped with Ctrl-C or a signal to end.
+    """Serve the pages until stopped with Ctrl-C or a signal to end; needs the extra ``web``.
+
+    With port 0 any free one is taken; one that is taken is an OSError.
 
     Parameters
     ----------
-    settings : Settings
-        With port 0 any free one is taken.
     tell : callable
         Is given the address, once.
     started : callable, optional
         Is given the server, an object with ``should_exit``.
-
-    Raises
-    ------
-    OSError
-        The port is taken.
-    ImportError
-        Without the extra ``web``.
     """
     listener = _listen(settings)
     with listener:

@@ -21,16 +21,9 @@ SECRET_LEAST = 32
 
 @dataclass(frozen=True)
 class Rate:
-    """How often something may be asked for.
+    """How often something may be asked for: ``count`` times in ``seconds`` by one address, ``everyone`` times by all.
 
-    Attributes
-    ----------
-    count : int
-        Times by one address; as many may come at once.
-    seconds : float
-        The time after which as many are allowed again.
-    everyone : int
-        Times by all addresses together.
+    As many may come at once; after ``seconds`` as many are allowed again.
     """
 
     count: int

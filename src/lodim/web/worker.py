@@ -132,13 +132,7 @@ def _in_words(error: Exception, folder: Path, request: dict[str, Any]) -> str:
 
 
 def main(argument: str) -> int:
-    """Do the job of a folder and leave ``outcome.json`` there.
-
-    Returns
-    -------
-    int
-        Exit code: 0 done, 1 not.
-    """
+    """Do the job of a folder, leave ``outcome.json`` there, and return the exit code: 0 done, 1 not."""
     _end_with_parent()
     folder = Path(argument)
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
