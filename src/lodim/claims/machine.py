@@ -31,13 +31,7 @@ def _memory_gib() -> float | None:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return the machine's description as plain data.
-
-    Returns
-    -------
-    dict
-        ``cpu``, ``cores`` (those this process may use), ``threads`` (of torch), ``memory_gib``, ``gpu``, ``system``.
-    """
+    """Return ``cpu``, ``cores`` (those this process may use), torch's ``threads``, ``memory_gib``, ``gpu``, ``system``."""
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -52,13 +46,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
-    """Return the versions of Python and of the installed ones among ``packages``.
-
-    Parameters
-    ----------
-    packages : tuple of str
-        Distribution names.
-    """
+    """Return the versions of Python and of the installed ones among ``packages``, which are distribution names."""
     found = {"python": platform.python_version()}
     for package in packages:
         try:

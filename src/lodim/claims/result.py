@@ -49,19 +49,11 @@ class ClaimSkipped(Exception):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a claim has come, told to whoever watches: ``progress(done, text)`` with done in [0, 1].
+    """How far a claim has come, told to whoever watches: ``progress(done, text)`` with done in [0, 1]."""
 
-    Attributes
-    ----------
-    watcher : callable or None
-        Called with the share done and a few words; None where nobody watches.
-    first, last : float
-        The stretch of the whole that this part fills.
-    """
-
-    watcher: Watcher = None
-    first: float = 0.0
-    last: float = 1.0
+    watcher: Watcher = None  # called with the share done and a few words; None where nobody watches
+    first: float = 0.0  # the stretch of the whole that this part fills begins here
+    last: float = 1.0  # and ends here
 
     def __call__(self, done: Any, text: str) -> None:
         """Say that this share of the part is done."""
@@ -82,16 +74,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a claim's function returns.
+    """What a claim's function returns: at least one check.
 
-    Attributes
-    ----------
-    checks : iterable of Check
-        At least one.
-    figures : dict
-        Everything measured on the way that a reader may want, as plain data.
-    notes : tuple of str
-        Departures from the paper's experiment, and what to make of them.
+    ``figures`` are everything measured on the way that a reader may want, as plain data; ``notes`` are departures from
+    the paper's experiment, and what to make of them.
     """
 
     checks: Iterable[Check]
@@ -107,16 +93,12 @@ Experiment = Callable[[int, Progress], Findings]
 
 @dataclass(frozen=True)
 class Claim:
-    """A checkable sentence of a paper, and the experiment that checks it.
+    """A checkable sentence of a paper (``statement``), and the experiment that checks it.
 
     Attributes
     ----------
     name : str
         ``system/claim`` in lower case with hyphens; names the evidence file.
-    arxiv : str
-        arXiv identifier of the paper.
-    statement : str
-        The sentence.
     laptop : callable
         ``laptop(seed, progress) -> Findings``: two cores, minutes.
     full : callable, optional
@@ -160,13 +142,7 @@ class Claim:
         return (*(self.full_needs if scale == "full" else ()), *self.needs)
 
     def run(self, scale: str, seed: int = 0, watcher: Watcher = None) -> Findings:
-        """Run the experiment of a scale, whatever it needs being there.
-
-        Raises
-        ------
-        ValueError
-            A scale that it does not have.
-        """
+        """Run the experiment of a scale, whatever it needs being there; a scale it does not have is a ValueError."""
         check_choice(scale, self.scales, f"scale of {self.name}")
         experiment = self.laptop if scale == "laptop" else self.full
         assert experiment is not None

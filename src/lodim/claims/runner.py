@@ -33,13 +33,7 @@ __all__ = ["claims_by_area", "evidence_path", "find_claim", "list_claims", "run_
 
 
 def claims_by_area() -> dict[str, list[Claim]]:
-    """Return the ``CLAIM`` of each module below :mod:`lodim.claims`, by the area that the module lies in.
-
-    Raises
-    ------
-    ValueError
-        If two claims share a name.
-    """
+    """Return the ``CLAIM`` of each module below :mod:`lodim.claims`, by area; two of one name are a ValueError."""
     found: dict[str, list[Claim]] = {}
     place: dict[str, str] = {}
     for info in pkgutil.walk_packages(lodim.claims.__path__, "lodim.claims."):
@@ -62,10 +56,7 @@ def list_claims() -> list[Claim]:
 def find_claim(name: str) -> Claim:
     """Return the claim called ``name``, or once called so (with a warning that says its name of today).
 
-    Raises
-    ------
-    ValueError
-        Unknown name; the message lists what exists.
+    The ValueError of an unknown name lists what exists.
     """
     claims = {claim.name: claim for claim in list_claims()}
     for claim in claims.values():
@@ -143,30 +134,19 @@ def run_claim(
     *,
     progress: Watcher = None,
 ) -> ClaimResult:
-    """Run one claim and record what came out.
+    """Run one claim at the scale ``"laptop"`` or ``"full"`` and record what came out.
+
+    The verdict is ``"skipped"`` when data or an extra is missing and ``"error"`` when the claim raised. An unknown
+    claim, or a scale that it does not have, is a ValueError.
 
     Parameters
     ----------
-    name : str
-        See :func:`list_claims`.
-    scale : {"laptop", "full"}
-        How large an experiment.
     seed : int
         Everything random in it derives from this.
     out : path, optional
         Evidence folder; None records nothing.
     progress : callable, optional
         ``progress(done, text)`` with done in [0, 1].
-
-    Returns
-    -------
-    ClaimResult
-        With verdict ``"skipped"`` when data or an extra is missing and ``"error"`` when the claim raised.
-
-    Raises
-    ------
-    ValueError
-        Unknown claim, or a scale that it does not have.
     """
     claim = find_claim(name)
     check_choice(scale, claim.scales, f"scale of {name}")
@@ -203,14 +183,15 @@ def run_claims(
     ray: str | None = None,
     on_done: Callable[[ClaimResult], None] | None = None,
 ) -> list[ClaimResult]:
-    """Run several claims, in this process, in several, or on a Ray cluster.
+    """Run several claims, in this process, in several, or on a Ray cluster; the results are in the order of ``names``.
+
+    Claims that raise are results with verdict ``"error"``; a worker that died is a RuntimeError. ``scale``, ``seed``
+    and ``out`` are as in :func:`run_claim`.
 
     Parameters
     ----------
     names : sequence of str, optional
         Default: all that have this scale.
-    scale, seed, out
-        As in :func:`run_claim`.
     fast : bool
         Without ``names``: only the claims marked as fast.
     n_jobs : int
@@ -219,16 +200,6 @@ def run_claims(
         Address of a Ray cluster.
     on_done : callable, optional
         Called with each result as it comes.
-
-    Returns
-    -------
-    list of ClaimResult
-        In the order of ``names``.
-
-    Raises
-    ------
-    RuntimeError
-        If a worker died; claims that merely raise are results with verdict ``"error"``.
     """
     if names is None:
         names = [c.name for c in list_claims() if scale in c.scales and (c.fast or not fast)]

@@ -38,17 +38,9 @@ def _headline(check: Check) -> str:
 
 
 def claims_table(results: Sequence[ClaimResult], unrecorded: Sequence[str] = ()) -> str:
-    """Return the results as one Markdown table, one row a claim.
+    """Return the results as one Markdown table, one row a claim, with its first check and how many passed.
 
-    Parameters
-    ----------
-    unrecorded : sequence of str
-        Names of claims without a record; they are listed as not run.
-
-    Returns
-    -------
-    str
-        The row shows the claim's first check, and how many passed.
+    The names ``unrecorded`` are listed as not run.
     """
     lines = [_row("claim", "measured", "checks passed", "verdict", "time"), "|---|---|---|---|---|"]
     for result in results:
@@ -99,13 +91,7 @@ def _claim_section(result: ClaimResult) -> list[str]:
 
 
 def evidence_page(out: str | os.PathLike[str] = "evidence") -> str:
-    """Return every recorded claim with its checks, its notes and what it ran on, as Markdown.
-
-    Parameters
-    ----------
-    out : path
-        The evidence folder.
-    """
+    """Return every claim recorded in a folder with its checks, its notes and what it ran on, as Markdown."""
     results = read_evidence(out)
     if not results:
         return "No claim has been recorded yet.\n"
@@ -131,10 +117,7 @@ def _fill(text: str, table: str, path: Path) -> str:
 def areas_table(results: Sequence[ClaimResult], docs: Path | None = None) -> str:
     """Return one row an area: its systems, and how many of their claims hold, differ, fail, or were not run.
 
-    Parameters
-    ----------
-    docs : path, optional
-        The documentation's folder; a system links to ``<area>/<system>.md`` where that exists.
+    A system links to ``<area>/<system>.md`` where that exists in ``docs``, the documentation's folder.
     """
     verdicts = {result.name: result.verdict for result in results if result.scale == SCALES[0]}
     lines = [
@@ -156,24 +139,10 @@ def _linked(text: str, docs: Path | None, page: str) -> str:
 
 
 def update_tables(root: str | os.PathLike[str] = ".", check: bool = False) -> list[Path]:
-    """Write the table of areas into the README of a checkout.
+    """Write the table of areas into a checkout's README; return the README's path in a list if it was stale.
 
-    Parameters
-    ----------
-    root : path
-        The project's folder, with ``README.md``, ``docs/`` and ``evidence/``.
-    check : bool
-        Change nothing; only find out whether it is stale.
-
-    Returns
-    -------
-    list of Path
-        The README if it was (or, with ``check``, would be) changed.
-
-    Raises
-    ------
-    ValueError
-        If it does not hold the place of the table once.
+    The folder ``root`` has ``README.md``, ``docs/`` and ``evidence/``; with ``check`` nothing is changed. A README that
+    does not hold the place of the table once is a ValueError.
     """
     folder = Path(root)
     path = folder / "README.md"

@@ -41,10 +41,8 @@ def fitted(name: str, seed: int, draw: int) -> GeneralizationDifficulty:
 def with_noise(seed: int) -> tuple[list[float], list[float]]:
     """Decimal logarithms of the bits of 10,000 digits with j columns of uniform noise beside the pixels.
 
-    Returns
-    -------
-    With the margin of the digits themselves, which noise cannot widen (two points of different classes may have the
-    same noise); and with the margin estimated from the noisy points, which cannot know that.
+    First with the margin of the digits themselves, which noise cannot widen (two points of different classes may have
+    the same noise); then with the margin estimated from the noisy points, which cannot know that.
     """
     train = load("mnist", split="train")
     assert train.y is not None

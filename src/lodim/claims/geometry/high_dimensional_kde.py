@@ -32,13 +32,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else None
 def likelihoods(
     kde: HighDimKDE, fresh: Float[np.ndarray, "n_queries d"], bandwidths: Float[np.ndarray, " n_h"]
 ) -> np.ndarray:
-    """Mean log density of fresh rows at every bandwidth, in one pass.
-
-    Parameters
-    ----------
-    kde : HighDimKDE
-        Fitted on equally weighted distinct points.
-    """
+    """Mean log density of fresh rows at every bandwidth, in one pass; fitted points must be distinct, of one weight."""
     rows = kde._points.rows
     sums = log_sums(rows.new_tensor(fresh), rows, bandwidths, kernel="gaussian", weights=None).cpu().numpy()
     d = fresh.shape[1]
@@ -107,13 +101,7 @@ def run(
     dims: tuple[int, int, int] = (20, 40, 80),
     n_queries: int = 400,
 ) -> Findings:
-    """Measure both kinds of data.
-
-    Parameters
-    ----------
-    n, dims, n_queries
-        Of the Gaussian data: rows, dimensions, fresh rows.
-    """
+    """Measure both kinds of data; ``n``, ``dims`` and ``n_queries`` are of the Gaussian one."""
     cases = {}
     for step, d in enumerate(dims):
         progress(step / (len(dims) + 1), f"Gaussian, d = {d}")

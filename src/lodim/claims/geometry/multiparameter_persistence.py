@@ -144,13 +144,7 @@ def stability_slope(clouds: list[np.ndarray], power: float, seed: int) -> float:
 
 
 def run(seed: int, progress: Progress, n: int = 200) -> Findings:
-    """Compare on digits and on shapes, and measure stability.
-
-    Parameters
-    ----------
-    n : int
-        Clouds of each digit.
-    """
+    """Compare on ``n`` clouds of each digit and on shapes, and measure stability."""
     digits, y = digit_clouds(n, seed)
     on_digits = _compare(digits, 12, y, seed)
     progress(0.55, "shapes")

@@ -77,10 +77,7 @@ def search(
     image_shape: tuple[int, ...] | None = None,
     **options: Any,
 ) -> LandscapeDimension:
-    """Return the finished search for the least subspace that keeps 90 % of the direct accuracy.
-
-    ``options`` are those of :class:`~lodim.landscape.LandscapeDimension`.
-    """
+    """Return the finished search for the least subspace that keeps 90 % of the direct accuracy."""
     fixed: dict[str, Any] = {
         "recipe": recipe,
         "random_state": seed,

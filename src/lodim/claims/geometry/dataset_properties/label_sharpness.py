@@ -23,15 +23,7 @@ DATA = ("mnist", "fashion_mnist")
 
 
 def sharpness_of_pairs(name: str, seed: int, *, repeats: int = 20) -> dict[tuple[int, int], float]:
-    """K_F of every pair of classes of a data set of images.
-
-    Parameters
-    ----------
-    name : str
-        Of :func:`lodim.datasets.load`.
-    repeats : int
-        Draws to average over.
-    """
+    """K_F of every pair of classes of a data set of images of :mod:`lodim.datasets`, the mean of ``repeats`` draws."""
     train = load(name, split="train")
     assert train.y is not None
     found = {}
