@@ -31,7 +31,7 @@ def _memory_gib() -> float | None:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return ``cpu``, ``cores`` (those this process may use), torch's ``threads``, ``memory_gib``, ``gpu``, ``system``."""
+    """Return the machine as ``cpu``, usable ``cores``, torch's ``threads``, ``memory_gib``, ``gpu`` and ``system``."""
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
