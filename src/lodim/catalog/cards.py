@@ -45,16 +45,8 @@ class CardError(ValueError):
 
 @dataclass(frozen=True)
 class Needs:
-    """What a method asks for.
-
-    Attributes
-    ----------
-    min_rows : int
-        Fewest samples that make sense.
-    gpu : str
-        ``"no"`` (would not help), ``"optional"`` or ``"yes"`` (hopeless without, at a useful size).
-    extras : tuple of str
-        Extras of lodim that bring what it uses beyond the core.
+    """What a method asks for: the fewest samples that make sense, a GPU (``"no"``: would not help; ``"optional"``;
+    ``"yes"``: hopeless without, at a useful size), and extras of lodim for what it uses beyond the core.
     """
 
     min_rows: int
@@ -64,14 +56,8 @@ class Needs:
 
 @dataclass(frozen=True)
 class Queries:
-    """What a person who needs the method might type; searches are tested with it, and do not read it.
-
-    Attributes
-    ----------
-    plain : str
-        The problem in plain words, not the paper's.
-    trade, told : tuple of str
-        In the trade's own words; and told otherwise.
+    """What a person who needs the method might type: in plain words and not the paper's, in the trade's own words, and
+    told otherwise. Searches are tested with it, and do not read it.
     """
 
     plain: str
@@ -89,27 +75,20 @@ class Card(Result):
         Short name, also that of the file.
     year : int
         Of the first version.
-    areas : tuple of str
-        The first is the package that holds it.
+    areas, problem_tags, data_kinds : tuple of str
+        Words of :mod:`lodim.catalog.vocabulary`; the first area is the package that holds it.
     one_line : str
         At most 140 characters.
     summary : str
         Problem, idea, what one gets, when not to use it; 80 to 200 words.
-    problem_tags, data_kinds : tuple of str
-        Words of :mod:`lodim.catalog.vocabulary`.
-    entry_points : tuple of str
-        Dotted public names; empty while the method is not written.
-    claims : tuple of str
-        Names as in ``lodim claims list``.
+    entry_points, claims : tuple of str
+        Dotted public names, empty while the method is not written; names as in ``lodim claims list``.
     see_also : tuple of str
         Slugs; if A names B, B names A.
-    upstream_code : str or None
-        The authors' repository, ``owner/name``.
-    threat_model : str or None
-        Who is trusted with what; privacy only.
+    upstream_code, threat_model : str or None
+        The authors' repository, ``owner/name``; who is trusted with what (privacy only).
     snippet : str or None
         At most 25 lines that run in under a minute on a processor.
-    queries : Queries
     """
 
     slug: str
@@ -280,17 +259,8 @@ def _checked(
 
 
 def parse_card(text: str, file: str) -> Card:
-    """Read one card.
-
-    Parameters
-    ----------
-    file : str
-        Name of the file, ``<slug>.toml``; for the messages.
-
-    Raises
-    ------
-    CardError
-        Not TOML, an unknown or missing field, or a value against the rules.
+    """Read one card; ``file`` is its name for the messages. A :class:`CardError` tells what is not TOML, an unknown or
+    missing field, or a value against the rules.
     """
     try:
         table = tomllib.loads(text)
@@ -314,13 +284,7 @@ def parse_card(text: str, file: str) -> Card:
 
 
 def check_together(cards: Iterable[Card]) -> None:
-    """Raise if the cards contradict each other.
-
-    Raises
-    ------
-    CardError
-        A title or paper that occurs twice, or a ``see_also`` without its counterpart.
-    """
+    """Raise a :class:`CardError` if a title or paper occurs twice, or a ``see_also`` lacks its counterpart."""
     by_slug = {card.slug: card for card in cards}
     for name in ("title", "arxiv_id"):
         seen: dict[str, str] = {}
@@ -341,13 +305,7 @@ def check_together(cards: Iterable[Card]) -> None:
 
 @lru_cache(maxsize=1)
 def load_cards() -> tuple[Card, ...]:
-    """Return all cards, by slug.
-
-    Raises
-    ------
-    CardError
-        See :func:`parse_card`.
-    """
+    """Return all cards, by slug; a card that breaks a rule raises a :class:`CardError`."""
     folder = files("lodim.catalog").joinpath("cards")
     found = [f for f in folder.iterdir() if f.name.endswith(".toml")]
     cards = [parse_card(file.read_text(encoding="utf-8"), file.name) for file in found]
@@ -356,13 +314,9 @@ def load_cards() -> tuple[Card, ...]:
 
 
 def status_of(card: Card) -> str:
-    """Return ``"available"`` if the method can be used and its evidence is recorded, else ``"planned"``.
-
-    Returns
-    -------
-    str
-        Available means: there are entry points, all are public, and a laptop-scale run of at least one of its claims is
-        recorded. It does not say that the claims hold; :func:`evidence_of` does.
+    """Return ``"available"`` if the method can be used and its evidence is recorded, else ``"planned"``. Available
+    means: there are entry points, all are public, and a laptop-scale run of at least one of its claims is recorded; not
+    that the claims hold.
     """
     usable = bool(card.entry_points) and all(map(public, card.entry_points))
     return "available" if usable and any(name in claim_records() for name in card.claims) else "planned"
@@ -381,20 +335,9 @@ def methods(
     gpu: bool | None = None,
     status: str | None = None,
 ) -> tuple[Card, ...]:
-    """Return the cards that meet every condition given, by slug.
-
-    Parameters
-    ----------
-    area, data_kind, tag : str, optional
-        Words of the vocabularies.
-    gpu : bool, optional
-        False leaves out what is hopeless without a GPU; True keeps what can use one.
-    status : {"available", "planned"}, optional
-
-    Raises
-    ------
-    ValueError
-        A word that is in no vocabulary.
+    """Return the cards that meet every condition given, by slug: area, kind of data and tag are words of the
+    vocabularies, any other raises a ValueError; ``gpu=False`` leaves out what is hopeless without a GPU, True keeps
+    what can use one; ``status`` is ``"available"`` or ``"planned"``.
     """
     for name, value, known in (
         ("area", area, tuple(AREAS)),

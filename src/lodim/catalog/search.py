@@ -32,16 +32,8 @@ MOST_WORDS = 64  # of a long text, the rarest
 
 @dataclass(frozen=True)
 class Hit(Result):
-    """A method that was found.
-
-    Attributes
-    ----------
-    slug, title, area, one_line, status : str
-        Of its card.
-    score : float
-        Larger is better; comparable within one search only.
-    lexical_rank, semantic_rank : int or None
-        Its place in either ranking, from 1.
+    """A method that was found. A larger score is better, comparable within one search only; the ranks are its places in
+    either ranking, from 1.
     """
 
     slug: str
@@ -56,17 +48,10 @@ class Hit(Result):
 
 @dataclass(frozen=True)
 class SearchResults(Result):
-    """What a search found, best first.
+    """What a search found, best first, ranked as ``mode`` says: ``hybrid``, ``lexical`` or ``semantic``.
 
-    Attributes
-    ----------
-    mode : str
-        How it was ranked: ``hybrid``, ``lexical`` or ``semantic``.
-    n_found : int
-        Before the list was cut: the methods that have some of the words. Meaning orders all methods, so that with it
-        these are all that the query's filters allow.
-    notes : tuple of str
-        What was not understood.
+    ``n_found`` counts, before the list was cut, the methods that have some of the words; meaning orders all methods, so
+    that with it these are all that the query's filters allow. ``notes`` tell what was not understood.
     """
 
     query: str
@@ -116,12 +101,8 @@ class SearchIndex:
         self._database.executemany("INSERT INTO card VALUES (?, ?, ?, ?)", rows)
 
     def ranked(self, expression: str) -> list[tuple[str, float]]:
-        """Return slug and BM25 score of every card that matches, best (largest) first.
-
-        Parameters
-        ----------
-        expression : str
-            FTS5 syntax, as :func:`~lodim.catalog.query.match_expression` makes it; empty matches nothing.
+        """Return slug and BM25 score of every card that matches, best (largest) first. The expression is FTS5, as
+        :func:`~lodim.catalog.query.match_expression` makes it; an empty one matches nothing.
         """
         if not expression:
             return []
@@ -142,13 +123,7 @@ class SearchIndex:
             return frozenset(str(slug) for (slug,) in rows)
 
     def rarest(self, words: Iterable[str], k: int, *, least: int = 1) -> tuple[str, ...]:
-        """Return the ``k`` words that occur in the fewest cards, the rarest first.
-
-        Parameters
-        ----------
-        least : int
-            Cards in which a word must occur to be of use.
-        """
+        """Return the ``k`` words that occur in the fewest cards, but in at least so many, the rarest first."""
         distinct = list(dict.fromkeys(words))
         spread = {word: len(self.matching(word)) for word in distinct}
         found = [word for word in distinct if spread[word] >= least]
@@ -164,9 +139,8 @@ class SearchIndex:
         return frozenset(slugs)
 
     def lexical(self, query: Query) -> dict[str, float]:
-        """Return the slugs found by words and their BM25 scores, best first.
-
-        All that are allowed, with score 0, if the query has filters only.
+        """Return the slugs found by words and their BM25 scores, best first; all that are allowed, with score 0, if the
+        query has filters only.
         """
         allowed = self.allowed(query)
         if not query.looked_for:
@@ -201,9 +175,8 @@ def shared_index() -> SearchIndex:
 
 
 def fuse(rankings: Iterable[Iterable[str]]) -> list[tuple[str, float]]:
-    """Merge rankings by reciprocal rank: slug and sum of 1 / (60 + rank), best first.
-
-    Ties are broken by the place in the first ranking, then by slug.
+    """Merge rankings by reciprocal rank: slug and sum of 1 / (60 + rank), best first. Ties are broken by the place in
+    the first ranking, then by slug.
     """
     found = [{slug: rank for rank, slug in enumerate(ranking, 1)} for ranking in rankings]
     scores = {
@@ -242,23 +215,12 @@ def scores_of(query: Query, mode: str) -> dict[str, dict[str, float]]:
 
 
 def search(text: str, k: int = 20, *, mode: str = "auto") -> SearchResults:
-    """Find methods by a problem in plain words.
+    """Find at most ``k`` methods by a problem in plain words; see :mod:`lodim.catalog.query` for phrases, exclusions
+    and filters. Any text can be searched for.
 
-    Parameters
-    ----------
-    text : str
-        See :mod:`lodim.catalog.query` for phrases, exclusions and filters; no text is an error.
-    k : int
-        Longest list returned.
-    mode : {"auto", "hybrid", "lexical", "semantic"}
-        By words, by meaning (extra ``semantic``), or both.
-
-    Raises
-    ------
-    ValueError
-        ``k`` below 1, or an unknown mode.
-    ImportError
-        A mode that needs the extra ``semantic`` without it.
+    ``mode`` is ``lexical`` (by words), ``semantic`` (by meaning), ``hybrid`` (both) or ``auto``, which is ``hybrid``
+    where the extra ``semantic`` is installed and else ``lexical``. Raises a ValueError for ``k`` below 1 or an unknown
+    mode, an ImportError for one that lacks the extra.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
@@ -283,17 +245,8 @@ def _hit(card: Card, score: float, lexical: int | None, semantic: int | None) ->
 
 
 def find_card(key: str) -> Card:
-    """Return the card with this slug, arXiv identifier or title.
-
-    Parameters
-    ----------
-    key : str
-        ``"flora"``, ``"2405.14739"``, ``"arXiv:2405.14739v2"``, the paper's address or its title.
-
-    Raises
-    ------
-    ValueError
-        Nothing is called so; the message proposes what comes close.
+    """Return the card that ``key`` names: ``"flora"``, ``"2405.14739"``, ``"arXiv:2405.14739v2"``, the paper's address
+    or its title. If nothing is called so, a ValueError proposes what comes close.
     """
     typed = " ".join(key.split()).lower()
     identifier = re.search(r"(\d{4}\.\d{4,5})(v\d+)?$", typed.rstrip("/"))

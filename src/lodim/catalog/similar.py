@@ -23,16 +23,8 @@ _LEAST = {"semantic": (0.65, 0.50, 0.40), "lexical": (0.40, 0.25, 0.15)}
 
 @dataclass(frozen=True)
 class Similar(Result):
-    """A method like another.
-
-    Attributes
-    ----------
-    slug, title, area, status : str
-        Of its card.
-    likeness : str
-        ``very close``, ``close``, ``related`` or ``loosely related``.
-    score : float
-        What it was ordered by; comparable within one list only.
+    """A method like another: ``very close``, ``close``, ``related`` or ``loosely related``. The score, by which it was
+    ordered, is comparable within one list only.
     """
 
     slug: str
@@ -45,17 +37,7 @@ class Similar(Result):
 
 @dataclass(frozen=True)
 class SimilarMethods(Result):
-    """The methods most like a given one.
-
-    Attributes
-    ----------
-    to : str
-        Its slug.
-    mode : str
-        ``semantic`` or ``lexical``.
-    methods : tuple of Similar
-        The closest first.
-    """
+    """The methods most like a given one, the closest first; ``mode`` is ``semantic`` or ``lexical``."""
 
     to: str
     mode: str
@@ -85,28 +67,11 @@ def _likeness(score: float, mode: str) -> str:
 
 
 def similar(key: str, k: int = 6, *, mode: str = "auto") -> SimilarMethods:
-    """Return the methods most like a given one.
+    """Return at most ``k`` methods most like the one that this slug, arXiv identifier or title names, never itself.
 
-    Parameters
-    ----------
-    key : str
-        Slug, arXiv identifier or title.
-    k : int
-        Longest list returned.
-    mode : {"auto", "semantic", "lexical"}
-        ``auto``: by meaning where the extra ``semantic`` is installed.
-
-    Returns
-    -------
-    SimilarMethods
-        Never holding the method itself.
-
-    Raises
-    ------
-    ValueError
-        Unknown method or mode, or ``k`` below 1.
-    ImportError
-        ``mode="semantic"`` without the extra.
+    ``mode`` is ``semantic`` (by meaning), ``lexical`` (by words) or ``auto``: by meaning where the extra ``semantic``
+    is installed. Raises a ValueError for an unknown method or mode or ``k`` below 1, an ImportError for ``"semantic"``
+    without the extra.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
@@ -122,17 +87,8 @@ def similar(key: str, k: int = 6, *, mode: str = "auto") -> SimilarMethods:
 
 
 def order_by_similarity(to: str, *, mode: str = "auto") -> tuple[Card, ...]:
-    """Return all cards in order of likeness to a method or a text, the closest first.
-
-    Parameters
-    ----------
-    to : str
-        Slug, arXiv identifier or title of a method (which then comes first itself), or any text.
-
-    Returns
-    -------
-    tuple of Card
-        Cards that share nothing with it come last, by slug.
+    """Return all cards in order of likeness to a method (slug, arXiv identifier or title; it comes first itself) or any
+    other text, the closest first. Cards that share nothing with it come last, by slug.
     """
     chosen = resolve_mode(mode)
     try:

@@ -39,10 +39,8 @@ class Report(Result):
 
     Attributes
     ----------
-    queued : int
-        Digests made.
-    empty : int
-        Subscribers for whom the period is due and nothing is new.
+    queued, empty : int
+        Digests made, and subscribers for whom the period is due and nothing is new.
     sent, retried, failed : int
         Digests handed to the mail server, to be tried again, given up.
     letters : int
@@ -79,16 +77,8 @@ class Report(Result):
 
 
 class Post:
-    """Makes and sends the mails of a catalogue.
-
-    Parameters
-    ----------
-    now : callable, optional
-        Returns the time, with a time zone.
-    morning : time
-        When digests are due, in local time.
-    line : callable, optional
-        Makes the connection to the mail server, for tests.
+    """Makes and sends the mails of a catalogue. ``now`` returns the time, with a time zone; ``morning`` is when digests
+    are due, in local time; ``line`` makes the connection to the mail server, for tests.
     """
 
     def __init__(
@@ -108,12 +98,8 @@ class Post:
         self.deliveries = Deliveries(self.store, now=self._now)
 
     def run(self) -> Report:
-        """Send letters, make the digests that are due and send all that wait, unless another process is at it.
-
-        Raises
-        ------
-        ValueError
-            No mail server is named.
+        """Send letters, make the digests that are due and send all that wait, unless another process is at it. Raises a
+        ValueError if no mail server is named.
         """
         report = self.send_letters()
         if not self.deliveries.hold(JOB):
@@ -187,12 +173,8 @@ class Post:
         )
 
     def write(self, folder: Path) -> list[Path]:
-        """Write the digests that are due as files, send nothing and change nothing.
-
-        Parameters
-        ----------
-        folder : Path
-            Made if it does not exist.
+        """Write the digests that are due as files to a folder, made if it does not exist; send nothing and change
+        nothing.
         """
         folder.mkdir(parents=True, exist_ok=True)
         written = []

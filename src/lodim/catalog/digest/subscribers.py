@@ -57,21 +57,10 @@ _TIDY = (
 
 
 class Subscribers(Links):
-    """The subscribers of a database.
+    """The subscribers of a database; what the links in their mails do is in :class:`~lodim.catalog.digest.links.Links`.
 
-    What the links in their mails do is in :class:`~lodim.catalog.digest.links.Links`.
-
-    Parameters
-    ----------
-    now : callable
-        Returns the time, with a time zone.
-    secret : bytes
-        What links are made with, at least 32 bytes; see :mod:`lodim.catalog.digest.tokens`.
-
-    Raises
-    ------
-    ValueError
-        The secret is too short; in every method, a text that cannot be an address.
+    ``now`` returns the time, with a time zone. Links are made with the secret, see :mod:`lodim.catalog.digest.tokens`;
+    one of less than 32 bytes raises a ValueError, as does, in every method, a text that cannot be an address.
     """
 
     def __init__(self, store: Store, *, now: Callable[[], datetime], secret: bytes) -> None:
@@ -107,12 +96,8 @@ class Subscribers(Links):
                 run(connection, statement, **values)
 
     def renew_link(self, email: str) -> bool:
-        """Give a subscriber a new link to unsubscribe, and make all earlier ones invalid.
-
-        Returns
-        -------
-        bool
-            Whether there is such a subscriber.
+        """Give a subscriber a new link to unsubscribe, make all earlier ones invalid, and tell whether there is such a
+        subscriber.
         """
         salt, now = new_seed(), self.now()
         with self.store.writing(patience=LONG) as connection:
@@ -141,12 +126,7 @@ class Subscribers(Links):
         return self.all("confirmed")
 
     def all(self, state: str | None = None) -> tuple[Subscriber, ...]:
-        """Return all subscribers, or those in a state.
-
-        Parameters
-        ----------
-        state : {"pending", "confirmed", "cancelled", "suppressed"}, optional
-        """
+        """Return all subscribers, or those that are ``pending``, ``confirmed``, ``cancelled`` or ``suppressed``."""
         self.renew_links()
         with self.store.reading() as connection:
             if state is None:
@@ -188,13 +168,7 @@ class Subscribers(Links):
             letters.finish(connection, letter.id, "sent")
 
     def mail_failed(self, letter: Letter, retry_at: datetime | None = None) -> None:
-        """Note that a letter was not taken.
-
-        Parameters
-        ----------
-        retry_at : datetime, optional
-            When to try again, as :meth:`pending_mails` will; None gives up.
-        """
+        """Note that a letter was not taken; it waits again until ``retry_at``, or is given up if that is None."""
         with self.store.writing(patience=letters.REPORT_WITHIN) as connection:
             if retry_at is None:
                 letters.finish(connection, letter.id, "failed")
@@ -204,18 +178,9 @@ class Subscribers(Links):
     # ---------------------------------------------------------------- mail that does not arrive
 
     def strike(self, subscriber_id: int, kind: str) -> bool:
-        """Note that a mail did not arrive; tell whether the address is written to no more.
-
-        Parameters
-        ----------
-        kind : {"hard", "soft"}
-            ``hard``: the server says that it never will, which suppresses at once; ``soft``: the mailbox is full, which
-            suppresses at the third in a row.
-
-        Raises
-        ------
-        ValueError
-            Another kind.
+        """Note that a mail did not arrive; tell whether the address is written to no more. ``hard``: the server says
+        that it never will, which suppresses at once; ``soft``: the mailbox is full, which suppresses at the third in a
+        row.
         """
         if kind not in ("hard", "soft"):
             raise ValueError(f"kind must be 'hard' or 'soft', got {kind!r}")
@@ -280,24 +245,9 @@ class Subscribers(Links):
     # ---------------------------------------------------------------- forgetting
 
     def forget(self, email: str) -> int:
-        """Erase an address with all that belongs to it; only a salted hash stays, so that it is never written to.
-
-        Parameters
-        ----------
-        email : str
-            However its case is written.
-
-        Returns
-        -------
-        int
-            How many subscribers were deleted.
-
-        Raises
-        ------
-        ValueError
-            It cannot be an address.
-        TimeoutError
-            It is erased, but what the file still holds of it could not be overwritten; do it again.
+        """Erase an address, however its case is written, with all that belongs to it, and return how many subscribers
+        were deleted; only a salted hash stays, so that it is never written to. After a TimeoutError it is erased, but
+        what the file still holds of it could not be overwritten; do it again.
         """
         address = clean_email(email)
         # which papers a subscriber was sent goes, too, and papers that become one move it
@@ -310,12 +260,8 @@ class Subscribers(Links):
         return int(deleted)
 
     def tidy(self) -> int:
-        """Delete what has served: requests not confirmed within 7 days, old letters, dead links.
-
-        Returns
-        -------
-        int
-            How many requests that were never confirmed were deleted.
+        """Delete what has served (requests not confirmed within 7 days, old letters, dead links), and return how many
+        requests that were never confirmed were deleted.
         """
         spans = {"week": PENDING_FOR, "month": DEAD_LINKS_FOR}
         values = {name: self.later(-span) for name, span in spans.items()}

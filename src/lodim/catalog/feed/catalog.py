@@ -50,10 +50,8 @@ class Catalog:
         Without the extra ``web``, or ``postgres`` for a server.
     ValueError
         The file or database is something else, or was written by a newer lodim.
-    RuntimeError
-        SQLite without full-text index; a server that is too old.
-    ConnectionError
-        The server cannot be reached.
+    RuntimeError, ConnectionError
+        SQLite without full-text index, or a server that is too old; a server that cannot be reached.
     """
 
     def __init__(
@@ -85,28 +83,20 @@ class Catalog:
         observed_at: Moment = None,
         now: Moment = None,
     ) -> IngestReport:
-        """Take in a list of papers.
+        """Take in a list of papers. What cannot be read as a whole, or an address without ``online``, raises a
+        ValueError; a network that failed, an OSError.
 
         Parameters
         ----------
         source : path, stream, or https address
-            An address only together with ``online``.
+            An address only together with ``online``, which allows the network.
         format : {"auto", "atom", "rss", "json", "jsonl", "bibtex", "csv", "text"}
-        online : bool
-            Whether the network may be used.
         name : str, optional
             Of the source; signals are kept under it.
         mapping : mapping of str to str, optional
             Fields to columns, see :mod:`lodim.catalog.feed.readers.rows`.
         observed_at : datetime or str, optional
             When the votes were counted; by default when this content first came in.
-
-        Raises
-        ------
-        ValueError
-            It cannot be read as a whole, or an address without ``online``.
-        OSError
-            The network failed.
         """
         from lodim.catalog.feed import ingest
 
@@ -151,7 +141,8 @@ class Catalog:
         trending: Trending | None = None,
         now: Moment = None,
     ) -> Page:
-        """Return a page of the list of papers.
+        """Return a page of the list of papers. A value that is none of these, or a cursor of another list, raises a
+        ValueError.
 
         Parameters
         ----------
@@ -168,11 +159,6 @@ class Catalog:
             For ``similar``: paper or text.
         trending : Trending, optional
             Other constants.
-
-        Raises
-        ------
-        ValueError
-            A value that is none of these, or a cursor of another list.
         """
         from lodim.catalog.feed.conditions import Conditions
         from lodim.catalog.feed.listing import Rankings, ranked_page, similar_page
@@ -202,14 +188,8 @@ class Catalog:
     def trending(
         self, kind: str = "hn", gravity: int | float | None = None, now: Moment = None, limit: int = 20
     ) -> Page:
-        """Return the papers that are talked about.
-
-        Parameters
-        ----------
-        kind : {"hn", "velocity", "top", "new"}
-            ``hn`` is the order ``trending``.
-        gravity : float, optional
-            How fast age counts; by default that of the catalogue's constants.
+        """Return the papers that are talked about, by ``kind``: ``hn`` (the order ``trending``), ``velocity``, ``top``
+        or ``new``. ``gravity`` says how fast age counts, by default that of the catalogue's constants.
         """
         from dataclasses import replace
 
@@ -217,7 +197,8 @@ class Catalog:
         return self.papers("trending" if kind == "hn" else kind, limit=limit, trending=constants, now=now)
 
     def search(self, text: str, k: int = 20, *, mode: str = "auto") -> Page:
-        """Find papers.
+        """Find at most ``k`` (up to 1000) papers by words, by meaning or both. The page's ``formula`` tells how they
+        were found, and how many papers were ranked by words only for want of vectors.
 
         Parameters
         ----------
@@ -225,14 +206,7 @@ class Catalog:
             Words, ``"a phrase"``, ``-word``, ``year:2020-2023``, ``area:cs.LG`` with a tag, an archive or an area of
             methods; ``status:available`` and the other filters of :mod:`lodim.catalog.query` find papers whose method
             lodim has.
-        k : int
-            Longest list, at most 1000.
         mode : {"auto", "lexical", "semantic", "hybrid"}
-
-        Returns
-        -------
-        Page
-            Its ``formula`` tells how it was found, and how many papers were ranked by words only for want of vectors.
 
         Raises
         ------
@@ -271,23 +245,10 @@ class Catalog:
         return Page(papers, "search", f"found by {way}{lacking}", None, n_found, notes)
 
     def similar(self, to: int | str, k: int = 6, *, mode: str = "auto") -> Page:
-        """Return the papers most like one, never itself, or most like a text.
+        """Return the papers that have something in common with one, never itself, or with a text, the most alike first.
 
-        Parameters
-        ----------
-        to : int or str
-            Number, arXiv identifier, DOI or title of a paper, else any text.
-        mode : {"auto", "lexical", "semantic"}
-
-        Returns
-        -------
-        Page
-            Only papers that have something in common with it.
-
-        Raises
-        ------
-        ValueError
-            ``k`` below 1, an unknown mode, or meaning without vectors.
+        ``to`` is the number, arXiv identifier, DOI or title of a paper, else any text; ``mode`` is ``auto``,
+        ``lexical`` or ``semantic``. Raises a ValueError for ``k`` below 1, an unknown mode, or meaning without vectors.
         """
         from dataclasses import replace
 
@@ -318,34 +279,16 @@ class Catalog:
         return vectors
 
     def embed(self, limit: int | None = None) -> int:
-        """Compute the sentence vectors that are missing, in batches that are kept one by one, and return how many.
-
-        Parameters
-        ----------
-        limit : int, optional
-            Compute at most so many now.
-
-        Raises
-        ------
-        ImportError
-            Without the extra ``semantic``.
+        """Compute the sentence vectors that are missing, at most ``limit`` now, in batches that are kept one by one,
+        and return how many. Raises an ImportError without the extra ``semantic``.
         """
         from lodim.catalog.feed.vectors import Vectors
 
         return Vectors(self.store, self.encoder).fill(limit)
 
     def paper(self, key: int | str) -> Paper:
-        """Return a paper.
-
-        Parameters
-        ----------
-        key : int or str
-            Its number here, arXiv identifier, DOI, address or title.
-
-        Raises
-        ------
-        ValueError
-            There is none.
+        """Return the paper with this number here, arXiv identifier, DOI, address or title; a ValueError says that there
+        is none.
         """
         from lodim.catalog.feed.finding import find_paper
         from lodim.catalog.feed.loading import load_papers
@@ -369,12 +312,8 @@ class Catalog:
         self.store.rebuild()
 
     def backup(self, target: str | os.PathLike[str]) -> Path:
-        """Write a compact copy to a new file, readable by its owner only, and return its path.
-
-        Raises
-        ------
-        ValueError
-            The target exists, or the catalogue is on a server, which has its own tools for it.
+        """Write a compact copy to a new file, readable by its owner only, and return its path. Raises a ValueError if
+        the target exists, or the catalogue is on a server, which has its own tools for it.
         """
         return self.store.backup(target)
 

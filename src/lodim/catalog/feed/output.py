@@ -39,21 +39,10 @@ def to_atom(
     home: str | None = None,
     now: datetime | None = None,
 ) -> str:
-    """Return papers as an Atom feed.
+    """Return papers, such as those of a :class:`~lodim.catalog.feed.paper.Page`, as the XML of an Atom feed.
 
-    Parameters
-    ----------
-    papers : iterable of Paper
-        A :class:`~lodim.catalog.feed.paper.Page` has them in ``papers``.
-    address, home : str, optional
-        Of the feed itself, and of the page it belongs to.
-    now : datetime, optional
-        Date of a feed without papers.
-
-    Returns
-    -------
-    str
-        XML.
+    ``address`` is that of the feed itself, ``home`` that of the page it belongs to; ``now`` dates a feed without
+    papers.
     """
     chosen = list(papers)
     Xml.register_namespace("", _ATOM)
@@ -99,19 +88,8 @@ def to_json_feed(
     home: str | None = None,
     following: str | None = None,
 ) -> str:
-    """Return papers as a JSON feed.
-
-    Parameters
-    ----------
-    address, home : str, optional
-        Of the feed itself, and of the page it belongs to.
-    following : str, optional
-        Address of the next page.
-
-    Returns
-    -------
-    str
-        JSON.
+    """Return papers as a JSON feed. ``address`` is that of the feed itself, ``home`` that of the page it belongs to,
+    and ``following`` that of the next page.
     """
     feed: dict[str, Any] = {"version": "https://jsonfeed.org/version/1.1", "title": title, "language": "en"}
     links = {"home_page_url": home, "feed_url": address, "next_url": following}

@@ -23,21 +23,15 @@ class Paper(Result):
     link : str or None
         Where it can be read.
     published, updated : str or None
-        UTC.
-    precision : {"time", "day", "month", "year"}
-        How much of ``published`` is known.
+        UTC; ``precision`` (``time``, ``day``, ``month`` or ``year``) says how much of the former is known.
     first_seen, changed : str
         When this catalogue first had it, and last changed what it says of it.
-    method : str or None
-        Slug of the card of lodim that implements or plans it.
-    implemented : bool
-        Whether that method can be used today.
+    method, implemented : str or None, bool
+        Slug of the card of lodim that implements or plans it; whether that method can be used today.
     signals : mapping of str to float
         ``source:kind`` to the last value.
-    score : float
-        What the list was ordered by.
-    why : str
-        What the score comes from.
+    score, why : float, str
+        What the list was ordered by, and what that comes from.
     """
 
     id: int
@@ -84,18 +78,10 @@ class Paper(Result):
 
 @dataclass(frozen=True)
 class Page(Result):
-    """A part of a list.
+    """A part of a list of ``n_matching`` papers.
 
-    Attributes
-    ----------
-    formula : str
-        What the list is ordered by, with its constants.
-    next : str or None
-        Pass as ``cursor`` for the following part; None at the end.
-    n_matching : int
-        Papers in the whole list.
-    notes : tuple of str
-        What was not understood of a query.
+    ``formula`` says what it is ordered by, with its constants; ``next`` is passed as ``cursor`` for the following part
+    and None at the end; ``notes`` tell what was not understood of a query.
     """
 
     papers: tuple[Paper, ...]
@@ -118,13 +104,7 @@ class Page(Result):
 
 @dataclass(frozen=True)
 class Statement(Result):
-    """What a source said about a paper at some time.
-
-    Attributes
-    ----------
-    recorded : str
-        When it came in.
-    """
+    """What a source said about a paper at some time; ``recorded`` is when it came in."""
 
     source: str
     version: int | None
