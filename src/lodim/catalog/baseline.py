@@ -36,20 +36,8 @@ FILE = "claims_baseline.json"
 
 @dataclass(frozen=True)
 class ClaimRecord(Result):
-    """A recorded run of a claim.
-
-    Attributes
-    ----------
-    verdict : str
-        ``holds``, ``fails``, ``differs`` or ``error``, as the run said.
-    recorded : str
-        Date of the run.
-    machine : str
-        What it ran on.
-    version : str
-        Of lodim.
-    command : str
-        Runs it again.
+    """A recorded run of a claim: ``verdict`` is ``holds``, ``fails``, ``differs`` or ``error``, as the run said;
+    ``version`` is that of lodim, and ``command`` runs it again.
     """
 
     name: str
@@ -65,11 +53,10 @@ class ClaimRecord(Result):
 
 
 def evidence_folder() -> Path:
-    """Return where claims are recorded and looked for unless a folder is named.
-
-    ``evidence`` of the current folder where there is one, as in a clone of the project; else one in the user's data
-    folder, beside the papers, so that a claim that was run and the pages that show it agree wherever either was
-    started. Without the extra ``web``, which finds that folder and brings the pages, it is always the former.
+    """Return where claims are recorded and looked for unless a folder is named: ``evidence`` of the current folder
+    where there is one, as in a clone of the project; else one in the user's data folder, beside the papers, so that a
+    claim that was run and the pages that show it agree wherever either was started. Without the extra ``web``, which
+    finds that folder and brings the pages, it is always the former.
     """
     here = Path("evidence")
     if here.is_dir():
@@ -118,9 +105,8 @@ def claim_records() -> dict[str, ClaimRecord]:
 
 
 def public(entry_point: str) -> bool:
-    """Return whether a dotted name is public: its package imports and lists it.
-
-    Packages load lazily, so this costs no heavy import; that every listed name also loads is tested.
+    """Return whether a dotted name is public: its package imports and lists it. Packages load lazily, so this costs no
+    heavy import; that every listed name also loads is tested.
     """
     package, _, name = entry_point.rpartition(".")
     try:
@@ -130,12 +116,8 @@ def public(entry_point: str) -> bool:
 
 
 def in_words(claims: Iterable[str], records: Mapping[str, ClaimRecord] | None = None) -> str:
-    """Return in a few words what the recorded runs of some claims said, e.g. ``7 hold`` or ``not run``.
-
-    Parameters
-    ----------
-    records : mapping of str to ClaimRecord, optional
-        By the claim's name; by default those that come with this version.
+    """Return in a few words what the recorded runs of some claims said, e.g. ``7 hold`` or ``not run``; by default the
+    runs are those that come with this version.
     """
     known = claim_records() if records is None else records
     found = Counter(known[name].verdict if name in known else None for name in claims)

@@ -60,22 +60,9 @@ COMMON = frozenset(
 
 @dataclass(frozen=True)
 class Query(Result):
-    """A parsed query.
-
-    Attributes
-    ----------
-    text : str
-        As typed, in normal form.
-    words : tuple of str
-        To be found, the more the better.
-    phrases : tuple of str
-        Each must occur.
-    excluded : tuple of str
-        None may occur.
-    filters : tuple of (str, str, bool)
-        Field, value and whether it is wanted (else it is unwanted).
-    notes : tuple of str
-        What was not understood.
+    """A parsed query: the ``text`` as typed, in normal form; ``words`` to be found, the more the better; ``phrases``
+    that must each occur; what is ``excluded``; ``filters`` (field, value and whether it is wanted or unwanted); and
+    ``notes`` on what was not understood.
     """
 
     text: str
@@ -118,12 +105,8 @@ def _filter(
 
 
 def parse_query(text: str, *, free: Collection[str] = ()) -> Query:
-    """Read a query.
-
-    Parameters
-    ----------
-    free : collection of str
-        Fields that take any value, not only those of methods: papers have areas (``area:cs.LG``) that methods do not.
+    """Read a query. Fields named in ``free`` take any value, not only those of methods: papers have areas
+    (``area:cs.LG``) that methods do not.
     """
     clean = unicodedata.normalize("NFKC", text.encode("utf-8", "replace").decode("utf-8"))
     words: list[str] = []

@@ -33,22 +33,9 @@ _MOST_WORDS_SHOWN, _CLOSE_IN_MEANING = 5, 5
 class Problem(Result):
     """A problem in terms of the catalogue.
 
-    Attributes
-    ----------
-    text : str
-        In plain words; filters as in searches.
-    data_kinds : tuple of str
-        A method must take one of these; empty for any.
-    n_rows : int or None
-        Samples at hand.
-    gpu : bool or None
-        False if there is none.
-    areas : tuple of str
-        Only these; empty for any.
-    tags : tuple of str
-        What it is about; they count towards the ranking.
-    status : str or None
-        ``"available"`` for methods that can be used today.
+    A method must take one of the ``data_kinds`` and be of one of the ``areas``; empty means any. ``text`` is in plain
+    words, with filters as in searches; ``n_rows`` counts the samples at hand; ``gpu=False`` says that there is none;
+    ``tags`` count towards the ranking; ``status="available"`` asks for methods that can be used today.
     """
 
     text: str = ""
@@ -62,17 +49,7 @@ class Problem(Result):
 
 @dataclass(frozen=True)
 class Recommendation(Result):
-    """A method that fits.
-
-    Attributes
-    ----------
-    slug, title, area, one_line, status : str
-        Of its card.
-    reasons : tuple of str
-        Why it is here.
-    score : float
-        Comparable within one answer only.
-    """
+    """A method that fits, and the reasons why it is here; the score is comparable within one answer only."""
 
     slug: str
     title: str
@@ -85,12 +62,8 @@ class Recommendation(Result):
 
 @dataclass(frozen=True)
 class Exclusion(Result):
-    """A method that a condition excluded.
-
-    Attributes
-    ----------
-    condition : str
-        Which one: ``data_kinds``, ``n_rows``, ``gpu``, ``areas``, ``status``, ``text`` or ``measured``.
+    """A method that a condition excluded: ``data_kinds``, ``n_rows``, ``gpu``, ``areas``, ``status``, ``text`` or
+    ``measured``.
     """
 
     slug: str
@@ -105,7 +78,7 @@ class Recommendations(Result):
     Attributes
     ----------
     problem : Problem
-        As it was understood.
+        As it was understood; ``notes`` tell what was not.
     mode : str
         How texts were compared: ``hybrid``, ``lexical`` or ``semantic``; ``figures`` if there was no text.
     recommended : tuple of Recommendation
@@ -114,8 +87,6 @@ class Recommendations(Result):
         By slug; each with the first condition that it did not meet.
     n_fitting : int
         Methods that met all conditions.
-    notes : tuple of str
-        What was not understood.
     """
 
     problem: Problem
@@ -261,7 +232,8 @@ def _reasons(card: Card, query: Query, facts: Sequence[Fact], by_meaning: Sequen
 
 
 def recommend(problem: Any, k: int = 5, *, mode: str = "auto", **conditions: Any) -> Recommendations:
-    """Recommend methods for a problem, with reasons, and say which were excluded by what.
+    """Recommend at most ``k`` methods for a problem, with reasons, and say which were excluded by what. A key, word or
+    number that makes no sense, or nothing to go by, raises a ValueError or TypeError.
 
     Parameters
     ----------
@@ -269,17 +241,10 @@ def recommend(problem: Any, k: int = 5, *, mode: str = "auto", **conditions: Any
         Plain words; a dictionary with any of ``text``, ``data_kinds``, ``n_rows``, ``gpu``, ``areas``, ``tags`` and
         ``status`` (see :class:`~lodim.catalog.recommend.Problem`); or the answer of :func:`lodim.profile`, as an object
         or as the dictionary of its JSON, whose figures then take the place of words.
-    k : int
-        Longest list returned.
     mode : {"auto", "hybrid", "lexical", "semantic"}
         How texts are compared; see :func:`~lodim.catalog.search`.
     **conditions
         The dictionary's keys again; they override what ``problem`` says.
-
-    Raises
-    ------
-    ValueError, TypeError
-        A key, word or number that makes no sense, or nothing to go by.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")

@@ -36,14 +36,8 @@ _MOST_TOKENS, _BATCH = 256, 16
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Turns texts into vectors of length one.
-
-    Attributes
-    ----------
-    name : str
-        Identifies the model and its version: vectors are cached under it.
-    dim : int
-        Numbers a vector.
+    """Turns texts into vectors of length one with ``dim`` numbers. They are cached under ``name``, which identifies the
+    model and its version.
     """
 
     name: str
@@ -80,18 +74,8 @@ class MiniLM:
         return tokenizer, _load_network(folder)
 
     def encode(self, texts: Sequence[str]) -> Float[np.ndarray, "n dim"]:
-        """Return one vector of length one for each text.
-
-        Returns
-        -------
-        array of float32, shape (n, 384)
-
-        Raises
-        ------
-        ImportError
-            Without the extra ``semantic``.
-        RuntimeError
-            If a file of the model is not the one that was tested.
+        """Return one vector of length one for each text, as float32. Raises an ImportError without the extra
+        ``semantic``, and a RuntimeError if a file of the model is not the one that was tested.
         """
         batches = [self._encode(texts[start : start + _BATCH]) for start in range(0, len(texts), _BATCH)]
         return np.concatenate(batches) if batches else np.empty((0, self.dim), dtype=np.float32)
@@ -153,13 +137,8 @@ def cache_folder() -> Path:
 def embed(
     texts: Sequence[str], encoder: Encoder, folder: str | os.PathLike[str] | None = None
 ) -> Float[np.ndarray, "n dim"]:
-    """Return vectors of texts, from the cache where it has them; the rest is computed in batches and kept.
-
-    Interrupting it loses one batch at most.
-
-    Returns
-    -------
-    array of float32, shape (n, encoder.dim)
+    """Return float32 vectors of texts, from the cache where it has them; the rest is computed in batches and kept, so
+    that an interruption loses one batch at most.
     """
     place = cache_folder() if folder is None else Path(folder)
     paths = [place / _file_name(encoder.name, text) for text in texts]
@@ -209,9 +188,8 @@ def _write(path: Path, vector: np.ndarray) -> None:
 
 
 def passages(card: Card) -> tuple[str, str]:
-    """Return the two texts that stand for a card: its title with the one line, and its summary.
-
-    A query is compared with both and the better one counts, so that a long summary does not drown a plain one-liner.
+    """Return the two texts that stand for a card: its title with the one line, and its summary. A query is compared
+    with both and the better one counts, so that a long summary does not drown a plain one-liner.
     """
     return f"{card.title}. {card.one_line}", card.summary
 
@@ -225,12 +203,8 @@ def card_vectors() -> Float[np.ndarray, "n 2 dim"]:
 
 
 def by_cosine(cosines: Float[np.ndarray, " n"]) -> list[tuple[str, float]]:
-    """Return slug and cosine of every card, the closest first, ties by slug.
-
-    Parameters
-    ----------
-    cosines : array, shape (n,)
-        In the order of :func:`~lodim.catalog.load_cards`.
+    """Return slug and cosine of every card, the closest first, ties by slug; the cosines come in the order of
+    :func:`~lodim.catalog.load_cards`.
     """
     pairs = [(card.slug, float(c)) for card, c in zip(load_cards(), cosines, strict=True)]
     return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))

@@ -20,13 +20,7 @@ def _row(*cells: str) -> str:
 
 
 def methods_table(cards: Sequence[Card] | None = None) -> str:
-    """Return methods as a Markdown table, one row a method.
-
-    Parameters
-    ----------
-    cards : sequence of Card, optional
-        By default all, area by area.
-    """
+    """Return methods, by default all, area by area, as a Markdown table, one row a method."""
     chosen = [c for area in AREAS for c in load_cards() if c.area == area] if cards is None else cards
     lines = [_row("method", "what it does", "paper", "status", "claims"), "|---|---|---|---|---|"]
     for card in chosen:
@@ -36,24 +30,9 @@ def methods_table(cards: Sequence[Card] | None = None) -> str:
 
 
 def update_documents(root: str | os.PathLike[str] = ".", check: bool = False) -> list[Path]:
-    """Refresh the digest of claims that the library carries, in a checkout.
-
-    Parameters
-    ----------
-    root : path
-        The project's folder, with ``src/`` and ``evidence/``.
-    check : bool
-        Change nothing; only find out whether it is stale.
-
-    Returns
-    -------
-    list of Path
-        The digest if it was (or, with ``check``, would be) changed.
-
-    Raises
-    ------
-    ValueError
-        No evidence there.
+    """Refresh the digest of claims that the library carries, in a checkout with ``src/`` and ``evidence/`` at ``root``,
+    and return its path if it was stale, else an empty list. With ``check`` nothing is changed. Without evidence there
+    it raises a ValueError.
     """
     folder = Path(root)
     digest = folder / "src" / "lodim" / "catalog" / FILE

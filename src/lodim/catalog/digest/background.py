@@ -22,15 +22,7 @@ _log = logging.getLogger("lodim.digest")
 
 
 class Background:
-    """A running scheduler.
-
-    Parameters
-    ----------
-    scheduler : BackgroundScheduler
-        Of APScheduler, with the jobs ``digest`` and ``letters``.
-    store : Store
-        Where they write.
-    """
+    """A running scheduler: APScheduler's, with the jobs ``digest`` and ``letters``, which write to the store."""
 
     def __init__(self, scheduler: Any, store: Store) -> None:
         self.scheduler, self._store = scheduler, store
@@ -40,13 +32,8 @@ class Background:
         self.scheduler.modify_job("letters", next_run_time=datetime.now(UTC))
 
     def stop(self, within: int | float = HURRIED) -> None:
-        """End after the mail that is being sent.
-
-        Parameters
-        ----------
-        within : float
-            Seconds that it is waited for others who write. What then became of the mail is not written down: it is sent
-            again when its claim is over.
+        """End after the mail that is being sent. Others who write are waited for so many seconds; what then became of
+        the mail is not written down, and it is sent again when its claim is over.
         """
         with self._store.hurry(within):
             self.scheduler.shutdown(wait=True)
@@ -61,29 +48,19 @@ def start_scheduler(
     digest_minutes: float = 5.0,
     letter_seconds: float = 15.0,
 ) -> Background:
-    """Send digests and letters from now on, in a thread of this process.
-
-    Several processes may do so for one catalogue; every mail is sent once.
+    """Send digests and letters from now on, in a thread of this process. Several processes may do so for one catalogue;
+    every mail is sent once. Raises an ImportError without the extra ``web``.
 
     Parameters
     ----------
-    catalog : Catalog
-        In a file.
-    mail : MailSettings
-        With a relay.
+    catalog, mail : Catalog, MailSettings
+        In a file, and with a relay, or else a ValueError is raised.
     secret : bytes
         What links are made with.
     now : callable, optional
         Returns the time that decides what is due, with a time zone.
     digest_minutes, letter_seconds : float
         How often to look.
-
-    Raises
-    ------
-    ValueError
-        A catalogue in memory, or no mail server.
-    ImportError
-        Without the extra ``web``.
     """
     if catalog.store.engine.url.database is None:
         raise ValueError("mails are sent for a catalogue in a file; this one is in memory")

@@ -21,13 +21,7 @@ __all__ = ["Change", "changes_between", "record_states"]
 
 @dataclass(frozen=True)
 class Change(Result):
-    """A method whose state changed.
-
-    Attributes
-    ----------
-    said : str
-        One line: ``can now be used; claims: 7 hold``.
-    """
+    """A method whose state changed, said in one line: ``can now be used; claims: 7 hold``."""
 
     slug: str
     title: str
@@ -69,14 +63,8 @@ def _differing(connection: sa.Connection, states: dict[str, tuple[str, str]]) ->
 def changes_between(
     connection: sa.Connection, since: str, until: str, areas: Sequence[str] = ()
 ) -> tuple[Change, ...]:
-    """Return the methods whose state at one moment differs from that at another, in the order of their titles.
-
-    Parameters
-    ----------
-    since, until : str
-        UTC. A method that was not known by ``since`` is no news.
-    areas : sequence of str
-        Only methods of these areas; none: all.
+    """Return the methods (of these areas, if any are named) whose state at one moment (UTC) differs from that at
+    another, in the order of their titles. A method that was not known by ``since`` is no news.
     """
     before, after = _states_at(connection, since), _states_at(connection, until)
     cards = {card.slug: card for card in load_cards()}

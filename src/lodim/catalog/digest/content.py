@@ -54,18 +54,8 @@ _STIRRED = (
 
 @dataclass(frozen=True)
 class Item(Result):
-    """A paper in a digest.
-
-    Attributes
-    ----------
-    paper : int
-        Its number in the catalogue.
-    link : str or None
-        Where it can be read.
-    method : str or None
-        Slug of lodim's method, if it can be used today.
-    why : str
-        One line.
+    """A paper in a digest: its number in the catalogue, the link where it can be read, the slug of lodim's method, if
+    it can be used today, and in one line why it is told.
     """
 
     paper: int
@@ -80,18 +70,8 @@ class Item(Result):
 
 @dataclass(frozen=True)
 class Digest(Result):
-    """What is told to one subscriber.
-
-    Attributes
-    ----------
-    found : tuple of Item
-        By the saved search.
-    listed : tuple of Item
-        Of the areas.
-    more : int
-        Papers that were left out for room.
-    since, until : str
-        UTC.
+    """What is told to one subscriber: papers found by the saved search and those listed of the areas. ``more`` papers
+    were left out for room; ``since`` and ``until`` are UTC.
     """
 
     found: tuple[Item, ...]
@@ -113,14 +93,8 @@ class Digest(Result):
 
 
 class Heat(NamedTuple):
-    """How much a paper is talked about.
-
-    Attributes
-    ----------
-    votes, gain : float
-        Votes, and those of them since the digest before.
-    score : float
-        Of the order ``trending``.
+    """How much a paper is talked about: its votes, those of them since the digest before, and its score in the order
+    ``trending``.
     """
 
     votes: int | float = 0.0
@@ -129,13 +103,7 @@ class Heat(NamedTuple):
 
 
 class News:
-    """What there is to tell at a moment.
-
-    Parameters
-    ----------
-    until : str
-        UTC; nothing later is told.
-    """
+    """What there is to tell at a moment; nothing later than ``until`` (UTC) is told."""
 
     def __init__(self, until: str, trending: Trending | None = None, *, most: int = MOST) -> None:
         self.until, self.most = until, most
@@ -151,14 +119,8 @@ class News:
         search: str | None = None,
         since: str,
     ) -> Digest:
-        """Return what is news for a subscriber; empty if nothing is.
-
-        Parameters
-        ----------
-        areas : sequence of str
-            Tags, archives or areas of methods; none: all.
-        since : str
-            UTC; ``until`` of the digest before.
+        """Return what is news for a subscriber since the digest before was put together (UTC); empty if nothing is. The
+        areas are tags, archives or areas of methods; none: all.
         """
         query = parse_query(search or "", free=("area",))
         looks = bool(query.looked_for or query.filters)

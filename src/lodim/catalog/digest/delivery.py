@@ -57,13 +57,7 @@ _DUE = f"{_OPEN} AND next_at <= :now"
 
 @dataclass(frozen=True)
 class Delivery:
-    """A mail that this process has claimed.
-
-    Attributes
-    ----------
-    attempts : int
-        This one included.
-    """
+    """A mail that this process has claimed; ``attempts`` counts this one too."""
 
     id: int
     subscriber: int
@@ -99,18 +93,9 @@ class Deliveries:
         return set(run(connection, f"SELECT subscriber_id FROM delivery WHERE {_OPEN}").scalars())
 
     def queue(self, subscriber: int, period: str, digest: Digest, texts: Texts | None) -> bool:
-        """Make the digest of a period, and tell whether it was this call that did.
-
-        Parameters
-        ----------
-        texts : Texts or None
-            None: nothing is new.
-
-        Returns
-        -------
-        bool
-            False if there is one already, if another mail to the subscriber is under way, or if one was sent since the
-            digest was put together.
+        """Make the digest of a period (texts of None: nothing is new), and tell whether it was this call that did: not
+        if there is one already, if another mail to the subscriber is under way, or if one was sent since the digest was
+        put together.
         """
         now = stamp(self._now())
         values = {
@@ -146,9 +131,8 @@ class Deliveries:
             )
 
     def claim(self) -> Delivery | None:
-        """Take one mail that is due; nobody else gets it for 15 minutes. None if there is none.
-
-        One whose subscriber has left meanwhile is given up.
+        """Take one mail that is due; nobody else gets it for 15 minutes. None if there is none. One whose subscriber
+        has left meanwhile is given up.
         """
         columns = "delivery.id, subscriber_id, period_key, papers, content, attempts, subscriber.state"
         due = _DUE.replace("state", "delivery.state", 1)
@@ -187,12 +171,8 @@ class Deliveries:
         return taken.rowcount == 1
 
     def finish(self, delivery: Delivery, outcome: Outcome) -> str | None:
-        """Write down what became of a claimed mail.
-
-        Returns
-        -------
-        str or None
-            Its new state; None if the claim had ended and another process has taken it over.
+        """Write down what became of a claimed mail, and return its new state; None if the claim had ended and another
+        process has taken it over.
         """
         waits = outcome.state in ("soft", "full") and delivery.attempts <= len(WAITS)
         state = "sent" if outcome.state == "sent" else "retry" if waits else "failed"

@@ -60,12 +60,8 @@ _START = (
 def claim(
     connection: sa.Connection, secret: bytes, *, now: str, lease: str, expires: str, most: int
 ) -> tuple[Letter, ...]:
-    """Take letters that are due; the time to confirm runs from the first attempt.
-
-    Parameters
-    ----------
-    now, lease, expires : str
-        The time, the end of the claim, and that of the links in letters begun now.
+    """Take letters that are due. The claim ends at ``lease``, the links in letters begun now at ``expires``: the time
+    to confirm runs from the first attempt.
     """
     rows = run(connection, _CLAIM, now=now, lease=lease, most=most).all()
     found = []
@@ -85,12 +81,8 @@ def claim(
 
 
 def finish(connection: sa.Connection, letter_id: int, state: str, due_at: str | None = None) -> None:
-    """Write down what became of a letter that was claimed.
-
-    Parameters
-    ----------
-    state : {"sent", "failed", "queued"}
-        ``queued``: to be tried again at ``due_at``.
+    """Write down what became of a letter that was claimed: ``sent``, ``failed``, or ``queued``, to be tried again at
+    ``due_at``.
     """
     run(
         connection,

@@ -60,12 +60,8 @@ class Links:
         return next(rows, None)
 
     def confirm(self, token: str) -> Answer:
-        """Confirm a subscription with the link from a letter; it works once.
-
-        Returns
-        -------
-        Answer
-            ``done``, ``already``, ``used``, ``expired``, ``revoked`` or ``unknown``.
+        """Confirm a subscription with the link from a letter, which works once. The answer is ``done``, ``already``,
+        ``used``, ``expired``, ``revoked`` or ``unknown``.
         """
         seen = self.look_up(token)
         if seen.outcome != "done":  # there is nothing to write, so nobody waits
@@ -133,13 +129,7 @@ class Links:
     # ---------------------------------------------------------------- the link to unsubscribe
 
     def find(self, token: str) -> Answer:
-        """Return whose link to unsubscribe this is.
-
-        Returns
-        -------
-        Answer
-            ``done`` with the subscriber, ``revoked`` or ``unknown``.
-        """
+        """Return whose link to unsubscribe this is: ``done`` with the subscriber, ``revoked`` or ``unknown``."""
         if not well_formed(token):
             return Answer("unknown")
         with self.store.reading() as connection:
@@ -154,12 +144,8 @@ class Links:
         )
 
     def cancel(self, token: str) -> Answer:
-        """Stop all mail, of a pending address too; asking again changes nothing more.
-
-        Returns
-        -------
-        Answer
-            ``done``, ``already``, ``revoked`` or ``unknown``.
+        """Stop all mail, of a pending address too; asking again changes nothing more. The answer is ``done``,
+        ``already``, ``revoked`` or ``unknown``.
         """
 
         def stop(connection: sa.Connection, subscriber: Subscriber) -> Answer:
@@ -188,13 +174,9 @@ class Links:
         return utc(subscriber.cancelled_at or "") + UNDO_WITHIN > utc(self.now())
 
     def undo(self, token: str) -> Answer:
-        """Bring back what was stopped in the last 7 days, for mails forwarded to somebody who stopped them.
-
-        Returns
-        -------
-        Answer
-            ``done``, ``already`` (it had not been stopped), ``pending`` (it was stopped before it was confirmed),
-            ``expired``, ``revoked`` or ``unknown``.
+        """Bring back what was stopped in the last 7 days, for mails forwarded to somebody who stopped them. The answer
+        is ``done``, ``already`` (it had not been stopped), ``pending`` (it was stopped before it was confirmed),
+        ``expired``, ``revoked`` or ``unknown``.
         """
 
         def bring_back(connection: sa.Connection, subscriber: Subscriber) -> Answer:
@@ -208,12 +190,8 @@ class Links:
         return self._change(token, bring_back)
 
     def prefer(self, token: str, preferences: Preferences) -> Answer:
-        """Change what a confirmed subscriber receives.
-
-        Returns
-        -------
-        Answer
-            ``done``, ``pending`` (not confirmed, or stopped), ``revoked`` or ``unknown``.
+        """Change what a confirmed subscriber receives. The answer is ``done``, ``pending`` (not confirmed, or stopped),
+        ``revoked`` or ``unknown``.
         """
 
         def set_preferences(connection: sa.Connection, subscriber: Subscriber) -> Answer:

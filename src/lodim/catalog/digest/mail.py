@@ -42,16 +42,8 @@ _UNWANTED = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029
 
 @dataclass(frozen=True)
 class Texts(Result):
-    """A mail without the address and without the link to unsubscribe.
-
-    Attributes
-    ----------
-    text, html : str
-        Its two parts.
-    message_id, date : str
-        Headers.
-    sender_name, sender, mailbox, site, list_name : str
-        See :class:`~lodim.catalog.digest.relay.MailSettings`.
+    """A mail's subject, two parts and headers, without the address and without the link to unsubscribe. From
+    ``sender_name`` on the fields are those of :class:`~lodim.catalog.digest.relay.MailSettings`.
     """
 
     subject: str
@@ -81,12 +73,8 @@ def _plain(value: Any) -> Any:
 
 
 def message_id(settings: MailSettings, subscriber: int, period: str) -> str:
-    """Return the identifier of a mail: the same whenever it is sent.
-
-    Parameters
-    ----------
-    period : str
-        What distinguishes it from other mails to the subscriber.
+    """Return the identifier of a mail: the same whenever it is sent. The period distinguishes it from other mails to
+    the subscriber.
     """
     said = "\n".join((str(subscriber), period, settings.list_name, settings.site))
     return f"<{hashlib.sha256(said.encode()).hexdigest()}@{settings.domain}>"
@@ -157,17 +145,8 @@ def _texts(
 
 
 def make_message(texts: Texts, recipient: str, token: str) -> bytes:
-    """Return the mail as it goes over the wire.
-
-    Parameters
-    ----------
-    token : str
-        Of the link to unsubscribe.
-
-    Raises
-    ------
-    ValueError
-        A line break in the address; nothing of it is ever a header of its own.
+    """Return the mail as it goes over the wire, with the token of the link to unsubscribe. A line break in the address
+    raises a ValueError, so nothing of it is ever a header of its own.
     """
     link = f"{texts.site}/u/{token}"
     message = EmailMessage(policy=SMTP if recipient.isascii() else SMTPUTF8)

@@ -29,7 +29,8 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True)
 class Relay:
-    """A mail server and how it is spoken to.
+    """A mail server and how it is spoken to. Settings that contradict each other, or would let a password travel in the
+    clear, raise a ValueError.
 
     Attributes
     ----------
@@ -41,15 +42,8 @@ class Relay:
         Sent after the encryption has begun.
     ca_file : str or None
         Certificates to trust in place of the system's; the server's certificate is always checked.
-    per_second : float
-        Most mails a second.
-    timeout : float
-        Seconds to wait for an answer of the server, at most 120.
-
-    Raises
-    ------
-    ValueError
-        Contradictory, or a password would travel in the clear.
+    per_second, timeout : float
+        Most mails a second; seconds to wait for an answer of the server, at most 120.
     """
 
     host: str
@@ -87,7 +81,7 @@ class Relay:
 
 @dataclass(frozen=True)
 class MailSettings:
-    """What all mails have in common.
+    """What all mails have in common. What is not an address, or not a web address, raises a ValueError.
 
     Attributes
     ----------
@@ -101,11 +95,6 @@ class MailSettings:
         Address that people may write to instead of following a link; by default the sender's.
     list_name : str
         Of the digest, as subjects and headers say it.
-
-    Raises
-    ------
-    ValueError
-        Not an address, or not a web address.
     """
 
     sender: str
@@ -161,7 +150,8 @@ class MailSettings:
 def mail_settings(
     environ: Mapping[str, str] | None = None, *, public_url: str | None = None
 ) -> MailSettings | None:
-    """Read the settings from environment variables; None if no mail server is named.
+    """Read the settings from ``environ``, by default that of the process; None if no mail server is named.
+    ``public_url`` goes before ``LODIM_PUBLIC_URL``; something missing or wrong raises a ValueError.
 
     ================================  ==========================================================
     ``LODIM_SMTP_HOST``, ``_PORT``     the server
@@ -174,18 +164,6 @@ def mail_settings(
     ``LODIM_MAIL_RATE``                most mails a second, 5
     ``LODIM_PUBLIC_URL``               where the pages are reached
     ================================  ==========================================================
-
-    Parameters
-    ----------
-    environ : mapping, optional
-        By default that of the process.
-    public_url : str, optional
-        Goes before ``LODIM_PUBLIC_URL``.
-
-    Raises
-    ------
-    ValueError
-        Something is missing or wrong.
     """
     found = os.environ if environ is None else environ
     host = found.get("LODIM_SMTP_HOST", "").strip()

@@ -48,13 +48,7 @@ _SUBJECT = frozenset("abcdefghijklmnopqrstuvwxyz-")
 
 
 class RequestError(ValueError):
-    """A request that cannot be taken.
-
-    Attributes
-    ----------
-    errors : dict of str to str
-        What is wrong, by the name of the field.
-    """
+    """A request that cannot be taken; ``errors`` say what is wrong, by the name of the field."""
 
     def __init__(self, errors: dict[str, str]) -> None:
         super().__init__("; ".join(f"{name}: {text}" for name, text in errors.items()))
@@ -65,15 +59,9 @@ class RequestError(ValueError):
 class Preferences:
     """What the digest shall hold and when it comes.
 
-    Attributes
-    ----------
-    frequency : {"daily", "weekly"}
-    areas : tuple of str
-        Areas of lodim's methods, archives (``stat``) or tags (``cs.LG``); empty for all.
-    query : str or None
-        A saved search, whose new papers are told as well.
-    time_zone : str
-        Name in the IANA data base.
+    ``frequency`` is ``daily`` or ``weekly``; ``areas`` are areas of lodim's methods, archives (``stat``) or tags
+    (``cs.LG``), empty for all; ``query`` is a saved search, whose new papers are told as well; ``time_zone`` is a name
+    in the IANA data base.
     """
 
     frequency: str = "weekly"
@@ -100,13 +88,7 @@ class Preferences:
 
 @dataclass(frozen=True)
 class SubscriptionRequest:
-    """A checked request.
-
-    Attributes
-    ----------
-    email : str
-        Domain in lower-case ASCII, the part before the @ as typed.
-    """
+    """A checked request; the address has its domain in lower-case ASCII, the part before the @ as typed."""
 
     email: str = field(repr=False)
     preferences: Preferences
@@ -119,18 +101,8 @@ def read_request(
     query: str | None = None,
     time_zone: str = "UTC",
 ) -> SubscriptionRequest:
-    """Check what was typed; all that is wrong is said at once.
-
-    Parameters
-    ----------
-    email : str or None
-        None leaves the address out, for preferences alone.
-    frequency : {"daily", "weekly"}
-
-    Raises
-    ------
-    RequestError
-        Something is wrong; its ``errors`` say what, by field.
+    """Check what was typed; all that is wrong is said at once, by a :class:`RequestError` whose ``errors`` go by field.
+    An ``email`` of None leaves the address out, for preferences alone.
     """
     errors: dict[str, str] = {}
     read: dict[str, object] = {}
@@ -153,21 +125,16 @@ def read_request(
 
 
 def fold(email: str) -> str:
-    """Return an address without regard to case, for limits and the list of those never written to.
-
-    Two addresses that differ in case are two subscribers, as the standard has it; but most servers take them for one
-    mailbox, so neither limit nor suppression may be got around by writing an address otherwise.
+    """Return an address without regard to case, for limits and the list of those never written to. Two addresses that
+    differ in case are two subscribers, as the standard has it; but most servers take them for one mailbox, so neither
+    limit nor suppression may be got around by writing an address otherwise.
     """
     return unicodedata.normalize("NFKC", email).casefold()
 
 
 def clean_email(text: str) -> str:
-    """Return an address in the form in which it is kept.
-
-    Raises
-    ------
-    ValueError
-        It cannot be an address, is longer than 254 bytes, or holds control characters.
+    """Return an address in the form in which it is kept. A ValueError says if it cannot be one, is longer than 254
+    bytes, or holds control characters.
     """
     typed = _one_line(text, "an address")
     if not typed:

@@ -67,16 +67,11 @@ class Subscriber:
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a link.
+    """What became of a link, and what a confirmation subscribes to.
 
-    Attributes
-    ----------
-    outcome : str
-        ``done``: what the link is for was done, or can be done where it was only looked at; ``already``: it had been
-        done before; ``pending``: the address is not confirmed; ``expired``, ``used`` or ``revoked``: the link is not
-        valid any more; ``unknown``: there is no such link.
-    preferences : Preferences or None
-        What a confirmation subscribes to.
+    The outcome is ``done``: what the link is for was done, or can be done where it was only looked at; ``already``: it
+    had been done before; ``pending``: the address is not confirmed; ``expired``, ``used`` or ``revoked``: the link is
+    not valid any more; or ``unknown``: there is no such link.
     """
 
     outcome: str
@@ -86,9 +81,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Letter:
-    """A mail about the subscription itself, to be written now.
-
-    Sent again after a failure it is the same letter: same token, same end.
+    """A mail about the subscription itself, to be written now. Sent again after a failure it is the same letter: same
+    token, same end.
 
     Attributes
     ----------
@@ -98,10 +92,8 @@ class Letter:
         Asks to confirm, or tells that the address is subscribed already.
     preferences : Preferences
         To be confirmed; those that hold if ``already``.
-    token : str or None
-        Of the link ``/confirm/{token}``; None if ``already``.
-    expires_at : str or None
-        When that link ends.
+    token, expires_at : str or None
+        Of the link ``/confirm/{token}``, and when that ends; None if ``already``.
     attempts : int
         How often it has been begun, this time included.
     """
@@ -119,13 +111,7 @@ class Letter:
 def read_subscribers(
     connection: sa.Connection, secret: bytes, condition: str = "", **values: Any
 ) -> Iterator[Subscriber]:
-    """Give subscribers in the order of their numbers.
-
-    Parameters
-    ----------
-    condition : str
-        SQL from ``WHERE`` on.
-    """
+    """Give subscribers in the order of their numbers; the condition is SQL from ``WHERE`` on."""
     rows = run(connection, f"{_SELECT}{condition} ORDER BY subscriber.id", **values)
     for row in rows:
         held = dict(row._mapping)

@@ -30,17 +30,8 @@ def local_day(now: datetime, time_zone: str) -> date:
 def due_period(
     frequency: str, time_zone: str, confirmed: datetime, now: datetime, *, morning: time = MORNING
 ) -> str | None:
-    """Return the period whose digest is due, or None.
-
-    Parameters
-    ----------
-    confirmed : datetime
-        A digest is due for the first time after this.
-
-    Returns
-    -------
-    str or None
-        It stays due until the local day, or ISO week, is over.
+    """Return the period whose digest is due, for the first time after ``confirmed``, or None. It stays due until the
+    local day, or ISO week, is over.
     """
     if frequency not in SPANS:
         raise ValueError(f"frequency must be daily or weekly, got {frequency!r}")

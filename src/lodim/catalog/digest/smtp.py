@@ -47,15 +47,8 @@ class RelayError(OSError):
 
 @dataclass(frozen=True)
 class Outcome(Result):
-    """What became of a mail.
-
-    Attributes
-    ----------
-    state : {"sent", "soft", "full", "hard", "refused"}
-    said : str
-        The server's answer, without addresses.
-    stop : bool
-        Whether the server would answer every mail like this.
+    """What became of a mail: ``sent``, ``soft``, ``full``, ``hard`` or ``refused``; what the server answered, without
+    addresses; and whether it would answer every mail like this (``stop``).
     """
 
     state: str
@@ -84,10 +77,8 @@ def _judge(stage: str, code: int, message: str) -> Outcome:
 
 
 class Line:
-    """One connection to a mail server, opened again if it breaks.
-
-    The conversation is held in a thread of its own, so that it also works where an event loop is running already, as in
-    a notebook.
+    """One connection to a mail server, opened again if it breaks. The conversation is held in a thread of its own, so
+    that it also works where an event loop is running already, as in a notebook.
     """
 
     def __init__(

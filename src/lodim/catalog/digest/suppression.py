@@ -71,15 +71,11 @@ class Suppression:
 
 
 def scrub(store: Store) -> None:
-    """Overwrite what was deleted, where the database leaves it in its file until the room is needed.
+    """Overwrite what was deleted, where the database leaves it in its file until the room is needed; a TimeoutError
+    says that another process reads or writes for long.
 
     SQLite keeps deleted rows in free pages and in its log; writing the file anew ends the first, emptying the log the
     second. PostgreSQL does so by itself with time. Copies made earlier are the operator's to delete.
-
-    Raises
-    ------
-    TimeoutError
-        Another process reads or writes for long.
     """
     if store.engine.dialect.name != "sqlite":
         return

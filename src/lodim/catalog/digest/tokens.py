@@ -43,12 +43,8 @@ def new_seed() -> str:
 
 
 def derive_token(secret: bytes, purpose: str, seed: str) -> str:
-    """Return the token of a seed: 43 characters that can stand in an address.
-
-    Parameters
-    ----------
-    purpose : str
-        A token of one purpose says nothing about that of another.
+    """Return the token of a seed: 43 characters that can stand in an address. A token of one purpose says nothing about
+    that of another.
     """
     mac = hmac.new(secret, f"lodim {purpose} {seed}".encode(), hashlib.sha256).digest()
     return base64.urlsafe_b64encode(mac).rstrip(b"=").decode("ascii")
@@ -75,17 +71,8 @@ def check_secret(secret: bytes) -> bytes:
 
 
 def read_secret(path: str | os.PathLike[str], *, make: bool = False) -> bytes:
-    """Return the secret kept in a file.
-
-    Parameters
-    ----------
-    make : bool
-        Make the file, readable by its owner only, if there is none.
-
-    Raises
-    ------
-    ValueError
-        There is no file, others may read it, or what it holds is too short.
+    """Return the secret kept in a file. A file that is missing, that others may read or whose secret is too short
+    raises a ValueError; with ``make`` a missing one is made, readable by its owner only.
     """
     file = Path(path)
     if make:
@@ -104,14 +91,9 @@ def read_secret(path: str | os.PathLike[str], *, make: bool = False) -> bytes:
 
 
 def site_secret(path: str | os.PathLike[str] | None = None) -> bytes:
-    """Return the secret of this site: that of a file, or of the file ``secret`` in the user's data folder.
-
-    The file is made if there is none, so that all commands of one user make and know the same links.
-
-    Raises
-    ------
-    ValueError
-        Others may read it, or what it holds is too short.
+    """Return the secret of this site: that of a file, or of the file ``secret`` in the user's data folder, made if
+    there is none, so that all commands of one user make and know the same links. A file that others may read, or whose
+    secret is too short, raises a ValueError.
     """
     from lodim.catalog.feed import default_path
 

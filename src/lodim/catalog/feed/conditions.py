@@ -46,29 +46,14 @@ def moment(value: datetime | str | None) -> str | None:
 
 @dataclass
 class Conditions:
-    """Conditions that all must hold, and the values in them.
-
-    Attributes
-    ----------
-    parts : list of str
-        SQL.
-    values : dict
-    notes : list of str
-        What was asked for in vain.
-    """
+    """SQL conditions that all must hold, and the values in them; the notes say what was asked for in vain."""
 
     parts: list[str] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def add(self, part: str, **values: Any) -> None:
-        """Add one.
-
-        Parameters
-        ----------
-        **values
-            A tuple is a list of values for ``IN``.
-        """
+        """Add one; a value that is a tuple is a list of values for ``IN``."""
         self.parts.append(part)
         self.values |= values
 

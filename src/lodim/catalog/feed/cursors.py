@@ -26,18 +26,8 @@ def digest_of(*options: Any) -> str:
 
 @dataclass(frozen=True)
 class Cursor:
-    """A place in a list.
-
-    Attributes
-    ----------
-    options : str
-        Hash of what defines the list.
-    now : str
-        The moment at which its scores are taken.
-    listed : str
-        Date of the last paper shown.
-    id : int
-        Its number.
+    """A place in a list: a hash of what defines the list, the moment at which its scores are taken, and score, date and
+    number of the last paper shown.
     """
 
     options: str
@@ -58,17 +48,8 @@ class Cursor:
 
     @classmethod
     def unpack(cls, text: str, options: str) -> Cursor:
-        """Read a cursor.
-
-        Parameters
-        ----------
-        options : str
-            Hash of what defines the list that is asked for.
-
-        Raises
-        ------
-        ValueError
-            Not one that a list has given, or one of another list.
+        """Read a cursor of the list with this hash; one that no list has given, or that is another list's, raises a
+        ValueError.
         """
         try:
             padded = text.encode("ascii") + b"=" * (-len(text) % 4)

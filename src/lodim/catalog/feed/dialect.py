@@ -60,12 +60,8 @@ _OTHER = (
 
 
 def latest(connection: sa.Connection, narrowed: str = "") -> str:
-    """Return the statement that reads signals of the ``:kinds`` as they were ``:at`` a moment.
-
-    Parameters
-    ----------
-    narrowed : str
-        Further condition on ``signal``, beginning with ``AND``; signals of a paper come together.
+    """Return the statement that reads signals of the ``:kinds`` as they were ``:at`` a moment, those of a paper
+    together. ``narrowed`` is a further condition on ``signal``, beginning with ``AND``.
     """
     last = of(connection).LAST.format(of=narrowed)
     return f"SELECT paper_id, source, kind, value FROM ({last}) AS last ORDER BY paper_id"
@@ -87,13 +83,8 @@ def module_of(place: Place) -> ModuleType:
 
 
 def place_of(text: str | os.PathLike[str] | None) -> Place:
-    """Return the file or the address of a database; None, which is one in memory, stays None.
-
-    Raises
-    ------
-    ValueError
-        An address of another kind of database, or one that cannot be read. The message does not repeat it, since it
-        may hold a password.
+    """Return the file or the address of a database; None, which is one in memory, stays None. The ValueError for an
+    address that is of another kind or cannot be read does not repeat it, since it may hold a password.
     """
     if not isinstance(text, str) or "://" not in text:
         return None if text is None else Path(text)

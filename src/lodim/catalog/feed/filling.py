@@ -23,12 +23,8 @@ _log = logging.getLogger("lodim.catalog")
 
 
 class Filler:
-    """Gives papers their vectors while it runs.
-
-    Parameters
-    ----------
-    look_every, retry_after : float
-        Seconds until it looks for new papers, and until it goes on after an error.
+    """Gives papers their vectors while it runs, looking for new ones every ``look_every`` seconds and going on
+    ``retry_after`` seconds after an error.
     """
 
     def __init__(

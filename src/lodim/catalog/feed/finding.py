@@ -47,13 +47,7 @@ def by_words(
 
 
 def telling_words(connection: sa.Connection, words: Iterable[str], k: int, *, least: int = 2) -> list[str]:
-    """Return the words that occur in the fewest papers, the rarest first.
-
-    Parameters
-    ----------
-    least : int
-        Papers in which a word must occur to be of use.
-    """
+    """Return the words that occur in the fewest papers, but in at least so many, the rarest first."""
     distinct = [word for word in dict.fromkeys(words) if word not in COMMON and len(word) > 1][:_CONSIDERED]
     spread = dialect.of(connection).spread(connection, distinct)
     useful = [word for word in distinct if spread[word] >= least]
@@ -63,12 +57,8 @@ def telling_words(connection: sa.Connection, words: Iterable[str], k: int, *, le
 def like_text(
     connection: sa.Connection, text: str, *, without: int | None = None
 ) -> tuple[dict[int, float], list[str]]:
-    """Return the BM25 scores of the papers that share telling words with a text, and those words.
-
-    Parameters
-    ----------
-    without : int, optional
-        The paper whose text it is, to leave out.
+    """Return the BM25 scores of the papers that share telling words with a text, and those words; ``without`` leaves
+    out the paper whose text it is.
     """
     words = telling_words(connection, split_words(text), TELLING_WORDS, least=1 if without is None else 2)
     if not words:
@@ -79,13 +69,7 @@ def like_text(
 
 
 def shared_words(words: Sequence[str], text: str, most: int = 4) -> str:
-    """Return a reason in words: what a text has of the telling words of another.
-
-    Parameters
-    ----------
-    words : sequence of str
-        The most telling first.
-    """
+    """Return a reason in words: what a text has of the telling words of another, which come most telling first."""
     there = set(split_words(text))
     shared = [word for word in words if word in there][:most]
     return f"shares {', '.join(shared)}" if shared else ""
@@ -94,24 +78,14 @@ def shared_words(words: Sequence[str], text: str, most: int = 4) -> str:
 def fused(
     words: Sequence[tuple[int, float]], near: Sequence[tuple[int, float]], n: int
 ) -> list[tuple[int, float]]:
-    """Merge the rankings by words and by meaning: a paper's score is the sum of 1 / (60 + rank), best first.
+    """Merge the rankings by words and by meaning, best first: a paper's score is the sum of 1 / (60 + rank), ties are
+    broken by the rank by words, then by number. ``words`` are papers found by words, ``near`` all that have a vector,
+    best first (their scores are not looked at), ``n`` how many could be found, with and without vectors.
 
     While only some papers have vectors, neither those that have nor those that lack one should gain by it. A rank among
     the papers with vectors is stretched to what it stands for among all; it counts for as much as the share of papers
     that have a vector, and the rank by words for the rest. A paper without a vector counts its rank by words twice. So
     with hardly a vector the order is that by words, and once all have one the score is the plain sum.
-
-    Parameters
-    ----------
-    words, near : sequence of (int, float)
-        Papers found by words, and all papers that have a vector, best first; the scores are not looked at.
-    n : int
-        Papers that could be found, with and without vectors.
-
-    Returns
-    -------
-    list of (int, float)
-        Ties are broken by the rank by words, then by number.
     """
     share = len(near) / max(n, 1)
     by_word = {i: float(rank) for rank, (i, _) in enumerate(words, 1)}

@@ -25,12 +25,8 @@ _DOI = re.compile(r"^(?:https?://(?:dx\.)?doi\.org/|doi:\s*)?(10\.\d{4,9}/\S+)$"
 
 
 def arxiv_of(text: str | None) -> tuple[str | None, int | None]:
-    """Return the arXiv identifier in a text and its version; None for what is not there.
-
-    Parameters
-    ----------
-    text : str or None
-        ``1804.08838``, ``arXiv:1804.08838v2``, ``math.GT/0309136``, an address or arXiv's DOI.
+    """Return the arXiv identifier in a text and its version; None for what is not there. Understood are ``1804.08838``,
+    ``arXiv:1804.08838v2``, ``math.GT/0309136``, an address and arXiv's DOI.
     """
     found = _ARXIV.search((text or "").strip())
     if found is None:
@@ -61,12 +57,8 @@ def title_key(title: str) -> str:
 
 
 def surname_key(author: str) -> str:
-    """Return what is compared of a first author: the last name, without particles, case and accents.
-
-    Parameters
-    ----------
-    author : str
-        ``Jürgen Schmidhuber`` or ``Schmidhuber, Jürgen``.
+    """Return what is compared of a first author (``Jürgen Schmidhuber`` or ``Schmidhuber, Jürgen``): the last name,
+    without particles, case and accents.
     """
     before, comma, _ = author.partition(",")
     words = before.split()

@@ -55,26 +55,14 @@ def ingest_bytes(
     mapping: Mapping[str, str] | None,
     observed_at: str | None,
 ) -> IngestReport:
-    """Read a list of papers and store it.
+    """Read a list of papers and store it. ``name``, that of the file, is for messages and helps to recognise its
+    format; ``source`` is by default that of the format; signals are of ``observed_at``, by default of when this very
+    content first came in.
 
-    It is read to its end before anything is stored, so what cannot be read as a whole changes nothing. Then it is
-    stored some hundred records at a time, and between them others may write. After a break (Ctrl-C, a lock that was
-    not had in time) the records up to there are stored; the same list once more adds the rest, as if there had been
-    none.
-
-    Parameters
-    ----------
-    name : str
-        Of the file, for messages and for the recognition of its format.
-    source : str or None
-        Name of the source, by default that of the format.
-    observed_at : str or None
-        When its signals were read; by default when this very content first came in.
-
-    Raises
-    ------
-    ValueError
-        It cannot be read as a whole.
+    It is read to its end before anything is stored, so what cannot be read as a whole raises a ValueError and changes
+    nothing. Then it is stored some hundred records at a time, and between them others may write. After a break (Ctrl-C,
+    a lock that was not had in time) the records up to there are stored; the same list once more adds the rest, as if
+    there had been none.
     """
     if form not in ("auto", *FORMATS):
         raise ValueError(f"format must be one of auto, {', '.join(FORMATS)}; got {form!r}")

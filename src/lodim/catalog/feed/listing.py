@@ -141,16 +141,8 @@ def ranked_page(
     limit: int,
     options: str,
 ) -> Page:
-    """Return a page in the order of a formula.
-
-    Parameters
-    ----------
-    now : str
-        Moment at which ages and signals are taken.
-    cursor : Cursor or None
-        Where the page before ended.
-    options : str
-        Hash of what defines the list, for the next cursor.
+    """Return a page in the order of a formula, ages and signals taken at ``now``, from where the page before ended.
+    ``options`` is a hash of what defines the list, for the next cursor.
     """
     ranked = rankings.get(connection, order, trending, now)
     if conditions.parts:
@@ -200,16 +192,8 @@ def similar_page(
     *,
     itself: bool,
 ) -> Page:
-    """Return a page in order of likeness to a paper, which comes first or is left out, or to a text.
-
-    Parameters
-    ----------
-    cut : dict
-        ``now``, ``cursor``, ``limit`` and ``options`` as of :func:`ranked_page`.
-    vectors : Vectors or None
-        None: by words.
-    itself : bool
-        Whether the paper is shown, as the first.
+    """Return a page in order of likeness to a paper, which comes first or is left out (``itself``), or to a text;
+    without vectors by words. ``cut`` holds ``now``, ``cursor``, ``limit`` and ``options`` as of :func:`ranked_page`.
     """
     paper_id, text = find_paper(connection, to), str(to)
     if paper_id is not None:

@@ -36,15 +36,7 @@ _UNICAST, _DOCUMENTATION = ipaddress.ip_network("2000::/3"), ipaddress.ip_networ
 
 @dataclass(frozen=True)
 class Reply:
-    """What a server sent.
-
-    Attributes
-    ----------
-    url : str
-        The address that was asked for.
-    etag, modified : str or None
-        By which it is recognised the next time.
-    """
+    """What a server sent; by ``etag`` and ``modified`` it is recognised the next time."""
 
     url: str
     data: bytes
@@ -95,16 +87,9 @@ class _Checked(http.client.HTTPSConnection):
 
 
 class Fetcher:
-    """Fetches from trusted hosts.
-
-    Parameters
-    ----------
-    store : Store
-        Where ETags and the time of the last request are kept.
-    contact : str
-        Sent with every request: where the operator can be reached.
-    resolver, permit : callable
-        Addresses of a host, and whether one of them may be connected to.
+    """Fetches from trusted hosts. The store keeps ETags and the time of the last request; ``contact``, where the
+    operator can be reached, is sent with every request; ``resolver`` gives the addresses of a host, ``permit`` whether
+    one of them may be connected to.
     """
 
     def __init__(
@@ -126,14 +111,8 @@ class Fetcher:
         self._agent = f"lodim/{__version__} ({contact})"
 
     def fetch(self, url: str) -> Reply | None:
-        """Return what is at an address, or None if it has not changed since the last time.
-
-        Raises
-        ------
-        ValueError
-            An address that is not to be fetched, or too much data.
-        OSError
-            The network or the server failed.
+        """Return what is at an address, or None if it has not changed since the last time. Raises a ValueError for an
+        address that is not to be fetched, or too much data, and an OSError if the network or the server failed.
         """
         target = url
         for _ in range(MOST_REDIRECTS + 1):

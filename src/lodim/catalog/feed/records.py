@@ -36,24 +36,11 @@ class EntryError(ValueError):
 
 @dataclass(frozen=True)
 class Record:
-    """One entry of a source.
+    """One entry of a source (``arxiv``, ``huggingface``, ``bibtex`` and so on).
 
-    Attributes
-    ----------
-    title, abstract : str
-        The abstract may be empty.
-    version : int or None
-        Of the arXiv identifier.
-    published, updated : str or None
-        UTC; the beginning of what ``precision`` leaves open.
-    precision : {"time", "day", "month", "year"}
-        Of ``published``.
-    kind : str
-        ``article``, ``inproceedings`` and so on, as BibTeX says it.
-    source : str
-        Where it comes from: ``arxiv``, ``huggingface``, ``bibtex`` and so on.
-    signals : tuple of (str, float)
-        Kind and value: ``("upvotes", 41.0)``.
+    The version is that of the arXiv identifier. Dates are UTC, ``published`` the beginning of what its ``precision``
+    (``time``, ``day``, ``month`` or ``year``) leaves open. The kind is said as in BibTeX (``article``); signals are
+    kind and value, ``("upvotes", 41.0)``.
     """
 
     title: str
@@ -114,12 +101,8 @@ def utc(text: str) -> datetime:
 
 
 def read_date(value: Any) -> tuple[str | None, str]:
-    """Return a date as it is stored, and its precision; ``(None, "time")`` for none.
-
-    Parameters
-    ----------
-    value : str, int or None
-        ISO 8601 in whole or part, a year, or the form of e-mail headers. Without a zone it is UTC.
+    """Return a date as it is stored, and its precision; ``(None, "time")`` for none. It may be ISO 8601 in whole or
+    part, a year, or in the form of e-mail headers; without a zone it is UTC.
     """
     text = clean_line(str(value)) if value is not None else ""
     if not text:
@@ -182,17 +165,8 @@ def make_record(
     kind: str = "misc",
     signals: Mapping[str, Any] | None = None,
 ) -> Record:
-    """Clean what a reader found.
-
-    Parameters
-    ----------
-    arxiv : str or None
-        Identifier or address, with or without version; else it is looked for in ``doi`` and ``url``.
-
-    Raises
-    ------
-    EntryError
-        No title, a wrong date or number, or something beyond the limits.
+    """Clean what a reader found. An arXiv identifier, with or without version, that is not given is looked for in
+    ``doi`` and ``url``. Without a title, with a wrong date or number, or beyond the limits it raises an EntryError.
     """
     name, text = clean_line(title), clean_text(abstract)
     if not name:

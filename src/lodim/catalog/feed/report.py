@@ -12,18 +12,8 @@ __all__ = ["IngestReport"]
 
 @dataclass(frozen=True)
 class IngestReport(Result):
-    """What became of a file's entries.
-
-    Attributes
-    ----------
-    added, updated, unchanged : int
-        Papers.
-    rejected : tuple of Rejected
-        Entries that could not be taken, with place and reason.
-    format : str
-        As which it was read.
-    note : str
-        Anything else worth saying.
+    """What became of a file's entries, read as ``format``: numbers of papers added, updated and unchanged, and the
+    entries that could not be taken, with place and reason. ``note`` is anything else worth saying.
     """
 
     added: int

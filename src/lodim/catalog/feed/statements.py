@@ -13,13 +13,7 @@ _text = lru_cache(maxsize=256)(sa.text)  # a statement is parsed once, not for e
 
 
 def run(connection: sa.Connection, statement: str, /, **values: Any) -> Any:
-    """Execute a statement.
-
-    Parameters
-    ----------
-    **values
-        For its ``:names``; a tuple is a list of values for ``IN``.
-    """
+    """Execute a statement with values for its ``:names``; a tuple is a list of values for ``IN``."""
     lists = [
         sa.bindparam(name, expanding=True, type_=_type_of(value))
         for name, value in values.items()

@@ -63,20 +63,9 @@ def give_way() -> None:
 
 
 class Store:
-    """A database of papers.
-
-    Parameters
-    ----------
-    place : path, address or None
-        A file, made if it does not exist; ``postgresql://user@host/database``, which must exist; None keeps everything
-        in memory.
-
-    Attributes
-    ----------
-    label : str
-        How the database is called in messages, without user and password.
-    patience : float
-        Seconds that a writer waits for another unless it says otherwise.
+    """A database of papers: a file, made if it does not exist; ``postgresql://user@host/database``, which must exist;
+    or None, which keeps everything in memory. Messages call it ``label``, without user and password; a writer waits
+    ``patience`` seconds for another unless it says otherwise.
 
     Raises
     ------
@@ -86,8 +75,6 @@ class Store:
         SQLite without full-text index, a server that is too old or a database that is not encoded as UTF-8.
     ConnectionError
         The server cannot be reached, or does not let us in.
-    ImportError
-        An address without the extra ``postgres``.
     """
 
     def __init__(self, place: str | os.PathLike[str] | None) -> None:
@@ -152,19 +139,9 @@ class Store:
     def writing(self, *locks: str, patience: int | float | None = None) -> Iterator[sa.Connection]:
         """Give a connection whose changes are kept together, or not at all if an error is raised.
 
-        Parameters
-        ----------
-        *locks : str
-            By default ``RECORDS``. Of transactions with the same lock one runs at a time; in SQLite of all that write.
-        patience : float, optional
-            Seconds to wait for it; by default the store's.
-
-        Raises
-        ------
-        TimeoutError
-            Another process has written for longer than that, or too many visitors wait.
-        ConnectionError
-            The server cannot be reached.
+        Of transactions with the same lock (by default ``RECORDS``) one runs at a time; in SQLite of all that write.
+        After ``patience`` seconds, or with too many visitors waiting, it raises a TimeoutError; a ConnectionError if
+        the server cannot be reached.
         """
         seconds = min(self.patience if patience is None else patience, self._longest)
         end = time.monotonic() + seconds
@@ -196,14 +173,9 @@ class Store:
             return work(connection)
 
     def for_visitors(self, patience: int | float = VISITOR, at_once: int = VISITORS) -> Store:
-        """Return the same database for people who look at a page, so that those who wait do not stop all pages.
-
-        Parameters
-        ----------
-        patience : float
-            Seconds that nobody waits longer than.
-        at_once : int
-            So many write or wait; further ones are told at once that it cannot be done now.
+        """Return the same database for people who look at a page, so that those who wait do not stop all pages: nobody
+        waits longer than ``patience`` seconds, and at most ``at_once`` write or wait; further ones are told at once
+        that it cannot be done now.
         """
         other = copy.copy(self)
         other._longest, other._places = patience, threading.BoundedSemaphore(at_once)
@@ -211,13 +183,7 @@ class Store:
 
     @contextmanager
     def hurry(self, within: int | float = HURRIED) -> Iterator[None]:
-        """Let all who wait to write, now or in the block, give up soon: the process is about to end.
-
-        Parameters
-        ----------
-        within : float
-            Seconds.
-        """
+        """Let all who wait to write, now or in the block, give up within some seconds: the process is about to end."""
         held = self._hurry.by
         self._hurry.by = min(held, time.monotonic() + within)
         try:

@@ -38,16 +38,8 @@ HOUR = 3600.0
 
 
 class Series(NamedTuple):
-    """A signal of a paper at a moment.
-
-    Attributes
-    ----------
-    value : float
-        The last by that moment.
-    before : float or None
-        The last 24 hours earlier, if there was one by then.
-    first : float
-        Of all.
+    """A signal of a paper at a moment: its last value by then, the last 24 hours earlier, if there was one, and the
+    first of all.
     """
 
     source: str
@@ -63,10 +55,8 @@ class Trending(Result):
 
     Attributes
     ----------
-    gravity : float
-        Exponent of the age.
-    power : float
-        Exponent of the votes.
+    gravity, power : float
+        Exponents of the age and of the votes.
     offset : float
         Hours added to the age.
     weights : mapping of str to float
@@ -89,13 +79,7 @@ class Trending(Result):
             raise ValueError("gravity and weights must be finite and not negative")
 
     def formula(self, order: str) -> str:
-        """Return the formula of an order with its constants, as text.
-
-        Parameters
-        ----------
-        order : str
-            One of :data:`ORDERS`.
-        """
+        """Return the formula of an order, one of :data:`ORDERS`, with its constants, as text."""
         decay = f"(age in hours + {self.offset:g})^{self.gravity:g}"
         return {
             "trending": f"max({self._count_in_words()} - 1, 0)^{self.power:g} / {decay}",
@@ -113,13 +97,7 @@ class Trending(Result):
         return f"({factors} - 1)"
 
     def count(self, values: Sequence[Sequence[Any]]) -> float:
-        """Return the count ``u`` of a paper.
-
-        Parameters
-        ----------
-        values : sequence of (source, kind, value, ...)
-            What follows is not looked at. A negative value or None counts as 0.
-        """
+        """Return the count ``u`` of a paper from (source, kind, value, ...); a negative value or None counts as 0."""
         if len(values) == 1 and not self.scales and self.weights.get(values[0][1]) == 1.0:
             value = values[0][2]  # as below; ten thousand papers are mostly this
             return float(value) if value is not None and value > 0 else 0.0
@@ -134,14 +112,7 @@ class Trending(Result):
         return math.expm1(min(math.fsum(self.weights[k] * math.log1p(s) for k, s in sums.items()), 500.0))
 
     def score(self, order: str, series: Sequence[Series], age_hours: int | float) -> float:
-        """Return the score of a paper, larger first.
-
-        Parameters
-        ----------
-        order : {"trending", "velocity", "top", "new"}
-        age_hours : float
-            Below 0 (a clock that is wrong) counts as 0.
-        """
+        """Return the score of a paper in an order, larger first; an age below 0 (a clock that is wrong) counts as 0."""
         if order == "new":
             return 0.0
         u = self.count(series)

@@ -69,19 +69,8 @@ class Vectors:
         patience: int | float = LONG,
         stopped: Callable[[], bool] | None = None,
     ) -> int:
-        """Compute the missing vectors and return how many.
-
-        Parameters
-        ----------
-        patience : float
-            Seconds to wait for another writer before a batch is kept.
-        stopped : callable, optional
-            Asked after each batch was computed; if true, it is not kept.
-
-        Raises
-        ------
-        TimeoutError
-            Another process has written for longer.
+        """Compute the missing vectors and return how many. A batch waits at most ``patience`` seconds for another
+        writer, then a TimeoutError is raised; it is not kept if ``stopped``, asked once it is computed, is true.
         """
         done, encoder = 0, self.encoder
         while limit is None or done < limit:

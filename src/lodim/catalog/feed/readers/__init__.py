@@ -63,14 +63,8 @@ def _starts_with_json_line(start: str) -> bool:
 def read(
     data: bytes, form: str, *, source: str | None = None, mapping: Mapping[str, str] | None = None
 ) -> Iterator[Record | Rejected]:
-    """Read a file's entries.
-
-    Parameters
-    ----------
-    source : str, optional
-        Name of the source; by default that of the format (``arxiv`` for a feed of arXiv).
-    mapping : mapping of str to str, optional
-        For ``csv`` and ``jsonl``: field to column, see :mod:`lodim.catalog.feed.readers.rows`.
+    """Read a file's entries. The source's name is by default that of the format (``arxiv`` for a feed of arXiv);
+    ``mapping``, for ``csv`` and ``jsonl``, is field to column, see :mod:`lodim.catalog.feed.readers.rows`.
     """
     if len(data) > MOST_BYTES:
         raise ValueError(f"larger than {MOST_BYTES:,} bytes; split it")

@@ -13,13 +13,7 @@ __all__ = ["Rejected", "decoded", "record_or_reason"]
 
 @dataclass(frozen=True)
 class Rejected(Result):
-    """An entry that could not be taken.
-
-    Attributes
-    ----------
-    entry : str
-        Where it is: ``line 12``, ``entry 3``.
-    """
+    """An entry that could not be taken, with its place (``line 12``, ``entry 3``) and the reason."""
 
     entry: str
     reason: str

@@ -43,12 +43,8 @@ def text_of(element: Any) -> str:
 
 
 def visible(text: str, *, surely: bool = True) -> str:
-    """Return of HTML what a reader would see.
-
-    Parameters
-    ----------
-    surely : bool
-        Whether it is known to be HTML; else text without known tags and references is left as it is.
+    """Return of HTML what a reader would see; unless it is ``surely`` HTML, text without known tags and references is
+    left as it is.
     """
     if not surely and not _MARKED.search(text):
         return text
