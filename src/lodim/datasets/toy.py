@@ -94,14 +94,8 @@ def gaussian_grid(
 ) -> Modes:
     """Draw points around the modes of a square grid about the origin, of total standard deviation 1.
 
-    Parameters
-    ----------
-    side : int
-        Modes along each axis.
-    spacing : float
-        Between modes, as ``std`` before the division.
-    rotated : bool
-        Turn the grid by 45 degrees, so that no nearest modes lie along an axis.
+    There are ``side`` modes along each axis; ``spacing`` and ``std`` are those before the division. A rotated grid is
+    turned by 45 degrees, so that no nearest modes lie along an axis.
     """
     check_in_range(side, "side", low=1, integer=True)
     check_in_range(spacing, "spacing", low=-_LARGEST, high=_LARGEST)
@@ -131,13 +125,9 @@ def gaussian_line(
 
 
 class Subspace(NamedTuple):
-    """Points of a linear subspace.
+    """Points ``X`` (n, D) of a linear subspace, and an orthonormal ``basis`` (D, d) of it.
 
-    Attributes
-    ----------
-    X : ndarray, shape (n, D)
-    basis : ndarray, shape (D, d)
-        Orthonormal columns; ``X @ basis`` are the points' own coordinates.
+    ``X @ basis`` are the points' own coordinates.
     """
 
     X: Float[np.ndarray, "n D"]
@@ -160,12 +150,8 @@ def gaussian_subspace(
 class Shapes(NamedTuple):
     """Images of shapes.
 
-    Attributes
-    ----------
-    images : float32 ndarray, shape (n, 64, 64)
-        0 (black) and 1.
-    present : bool ndarray, shape (n, 3)
-        Whether there is a triangle, a square, a pentagon.
+    ``images``, float32 of shape (n, 64, 64), are 0 (black) and 1; ``present``, bool of shape (n, 3), says whether there
+    is a triangle, a square, a pentagon.
     """
 
     images: Float32[np.ndarray, "n 64 64"]
@@ -211,14 +197,7 @@ def _filled(corners: Any) -> np.ndarray:
 
 
 class Outcomes(NamedTuple):
-    """Events and how probable they were.
-
-    Attributes
-    ----------
-    p : ndarray, shape (n,)
-    y : int64 ndarray, shape (n,)
-        1 where the event took place.
-    """
+    """How probable events were, ``p``, and ``y``, 1 where the event took place; both of shape (n,)."""
 
     p: Float[np.ndarray, " n"]
     y: Int[np.ndarray, " n"]
@@ -238,15 +217,10 @@ def simulate_outcomes(
     Parameters
     ----------
     z : array-like, shape (n,)
-        In [0, 1], e.g. an age over 100.
+        In [0, 1] (ValueError otherwise), e.g. an age over 100.
     scenario : {"uniform", "sigmoid", "skewed", "centered", "discrete"}
         p = z, 1 / (1 + exp(-25 (z - 0.29))), z / 2.5, z / 3 + 0.35, or 0.1 and 0.2 more above each of 0.2, 0.4, 0.6
         and 0.8.
-
-    Raises
-    ------
-    ValueError
-        Numbers outside [0, 1], or an unknown scenario.
     """
     check_choice(scenario, SCENARIOS, "scenario")
     z = np.asarray(z, dtype=np.float64)
