@@ -160,13 +160,7 @@ class TimeMLP(nn.Module):
         c_noise: Shaped[Tensor, " batch"],
         cond: Condition | None = None,
     ) -> Float[Tensor, "batch ..."]:
-        """Apply the net; see :mod:`lodim.nets.denoisers` for the contract.
-
-        Raises
-        ------
-        ValueError
-            Samples of another size, or a condition the net was not built for.
-        """
+        """Apply the net; see :mod:`lodim.nets.denoisers` for the contract."""
         cond = _check_condition(cond, self.sizes)
         if math.prod(x.shape[1:]) != self.dim:
             raise ValueError(f"a sample must have {self.dim} numbers, got shape {tuple(x.shape[1:])}")
@@ -286,13 +280,7 @@ class SmallUNet(nn.Module):
         c_noise: Shaped[Tensor, " batch"],
         cond: Condition | None = None,
     ) -> Float[Tensor, "batch channels height width"]:
-        """Apply the net; see :mod:`lodim.nets.denoisers` for the contract.
-
-        Raises
-        ------
-        ValueError
-            Images of other channels, or a condition the net was not built for.
-        """
+        """Apply the net; see :mod:`lodim.nets.denoisers` for the contract."""
         cond = _check_condition(cond, self.sizes)
         if x.shape[1] != self.channels:
             raise ValueError(f"images must have {self.channels} channels, got shape {tuple(x.shape)}")
