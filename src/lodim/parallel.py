@@ -26,18 +26,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Outcome(Generic[T]):
-    """What became of one job.
+    """What became of one job: its ``value``, or the traceback as its ``error``.
 
-    Attributes
-    ----------
-    value : object
-        What the function returned; None if it failed.
-    error : str or None
-        The traceback of a failed job.
-    cached : bool
-        Whether the value came from the store.
-    done : bool
-        False for a job that an interruption left unstarted.
+    ``cached`` values came from the store; ``done`` is False for a job that an interruption left unstarted.
     """
 
     value: T | None = None
@@ -57,10 +48,7 @@ class JobsInterrupted(KeyboardInterrupt):
 class ResultStore:
     """Finished results as one file a key in a folder; written atomically, so a kill leaves no half file.
 
-    Parameters
-    ----------
-    folder : path
-        Created if it does not exist. It holds pickles: point it only at folders you trust.
+    The folder is created if it does not exist. It holds pickles: point it only at folders you trust.
     """
 
     def __init__(self, folder: str | os.PathLike[str]):
@@ -163,10 +151,6 @@ def run_jobs(
         ``key(job)`` identifies a job in the store; include everything that changes its result.
     on_done : callable, optional
         Called as ``on_done(index, outcome)`` when a job finishes, in order of finishing.
-
-    Returns
-    -------
-    list of Outcome
 
     Raises
     ------

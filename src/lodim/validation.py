@@ -34,34 +34,14 @@ MAX_CLASSES = 20
 
 
 def close_matches(name: str, known: Iterable[str]) -> str:
-    """Return `` Did you mean 'x' or 'y'?`` for a mistyped name, or an empty string.
-
-    Parameters
-    ----------
-    name : str
-        What was typed.
-    known : iterable of str
-        What exists.
-    """
+    """Return `` Did you mean 'x' or 'y'?`` for a mistyped name, or an empty string."""
     lowered = {k.lower(): k for k in map(str, known)}
     found = difflib.get_close_matches(name.lower(), list(lowered), n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(repr(lowered[f]) for f in found)}?" if found else ""
 
 
 def check_choice(value: Any, choices: Collection[str], name: str) -> Any:
-    """Return ``value`` if it is one of ``choices``.
-
-    Parameters
-    ----------
-    value : str
-    name : str
-        The parameter's name, for the message.
-
-    Raises
-    ------
-    ValueError
-        Listing the choices.
-    """
+    """Return ``value`` if it is one of ``choices``; ``name`` is the parameter's, for the message."""
     if value not in choices:
         listed = ", ".join(repr(c) for c in choices)
         raise ValueError(
@@ -78,24 +58,9 @@ def check_in_range(
     high: int | float | None = None,
     integer: bool = False,
 ) -> Any:
-    """Return ``value`` if it is a number with ``low <= value <= high``.
+    """Return ``value`` if it is a number (``integer``: a whole one) with ``low <= value <= high``.
 
-    Parameters
-    ----------
-    value : int or float
-    name : str
-        The parameter's name, for the message.
-    low, high : float, optional
-        Inclusive limits.
-    integer : bool
-        Whether only whole numbers will do.
-
-    Raises
-    ------
-    TypeError
-        Not a number of that kind.
-    ValueError
-        Outside the limits.
+    Another kind of number, or none, is a TypeError; one outside the limits, or NaN, a ValueError.
     """
     kinds = (int, np.integer) if integer else (int, float, np.integer, np.floating)
     if isinstance(value, bool) or not isinstance(value, kinds):
@@ -109,12 +74,7 @@ def check_in_range(
 
 
 def check_fraction(value: Any, name: str) -> float:
-    """Return ``value`` if it lies in [0, 1].
-
-    Parameters
-    ----------
-    value : float
-    """
+    """Return ``value`` if it is a number in [0, 1]."""
     return check_in_range(value, name, low=0.0, high=1.0)
 
 
@@ -132,14 +92,8 @@ def check_matrix(
     ----------
     X : array-like, shape (n_samples, n_features)
         NumPy array, data frame, nested list or CPU tensor of numbers.
-    name : str
-        How messages call it.
-    min_rows : int
-        Fewest rows that will do.
     columns : sequence of str, optional
         Column names for messages; a data frame brings its own.
-    dtype : numpy dtype
-        Of the returned array.
 
     Raises
     ------
@@ -185,13 +139,7 @@ def check_matrix(
 
 
 def check_unmasked(X: Any, name: str) -> None:
-    """Refuse masked entries, which a plain array would hold as if they were numbers.
-
-    Raises
-    ------
-    ValueError
-        Some entries are masked.
-    """
+    """Refuse masked entries, which a plain array would hold as if they were numbers."""
     if np.ma.is_masked(X):
         raise ValueError(
             f"{name} has {int(np.ma.count_masked(X))} masked entries; drop those rows, or impute them with "
@@ -215,17 +163,7 @@ def _raise_if_not_finite(array: np.ndarray, name: str, columns: Sequence[Any] | 
 
 
 def check_labels(y: Any, n_samples: int, *, name: str = "y") -> np.ndarray:
-    """Return ``y`` as a 1-D array of ``n_samples`` entries without missing values.
-
-    Parameters
-    ----------
-    y : array-like, shape (n_samples,)
-
-    Raises
-    ------
-    ValueError
-        Wrong shape or length, or missing or masked values.
-    """
+    """Return ``y`` as a 1-D array of ``n_samples`` entries, none of them missing or masked."""
     if hasattr(y, "detach"):
         y = y.detach().cpu()
         y = (y.float() if "bfloat16" in str(y.dtype) else y).numpy()  # NumPy has no bfloat16
@@ -246,15 +184,10 @@ def check_labels(y: Any, n_samples: int, *, name: str = "y") -> np.ndarray:
 
 
 def infer_kind(values: Any) -> str:
-    """Return ``"classification"`` or ``"regression"``, as a target's values suggest.
+    """Return ``"classification"`` or ``"regression"``, as a target's values (none of them missing) suggest.
 
     Text, categories and booleans are classes; whole numbers are classes when there are at most :data:`MAX_CLASSES`
     different ones and at least two samples for each on average; everything else is a number to regress on.
-
-    Parameters
-    ----------
-    values : array-like, shape (n,)
-        Without missing values.
     """
     values = np.asarray(values)
     if values.dtype.kind not in "iufMm":

@@ -15,13 +15,7 @@ Y_KEYS = ("y", "Y", "labels", "label", "target", "targets", "y_train", "arr_1")
 
 
 def open_npy(path: Path) -> Any:
-    """Memory-map an ``.npy`` file.
-
-    Raises
-    ------
-    ValueError
-        Not such a file, or one of Python objects.
-    """
+    """Memory-map an ``.npy`` file; one of Python objects is refused."""
     if path.stat().st_size == 0:
         raise ValueError(f"{path.name} is empty")
     try:
@@ -31,23 +25,10 @@ def open_npy(path: Path) -> Any:
 
 
 def open_npz(path: Path, target: str | None) -> tuple[Any, Any, str]:
-    """Read the arrays of samples and (if there is one) of targets of an ``.npz`` file.
+    """Read samples, targets (or None) and the targets' name from an ``.npz`` file.
 
-    Parameters
-    ----------
-    target : str or None
-        Name of the array with the targets; found by its name if None.
-
-    Returns
-    -------
-    X : ndarray
-    y : ndarray or None
-    target_name : str
-
-    Raises
-    ------
-    ValueError
-        Not such a file, Python objects in it, no array of that name, or several that could be the samples.
+    ``target`` names the array with the targets, which is found by its usual names if None. Python objects, a name that
+    is not there and several arrays that could be the samples are refused.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:

@@ -43,13 +43,7 @@ def read_npy(
     missing : {"auto", "impute", "error"}
         ``"impute"`` fills gaps in with the column's median; otherwise they are an error.
     max_rows, max_columns : int
-        More rows are sampled; more columns are refused.
-    random_state : int, Generator or None
-        Of the sample.
-
-    Returns
-    -------
-    Dataset
+        More rows are sampled, by ``random_state``; more columns are refused.
 
     Raises
     ------
@@ -91,17 +85,7 @@ def from_arrays(
 ) -> Dataset:
     """Make a data set of arrays: sampled when large, flattened when images, checked.
 
-    Parameters
-    ----------
-    X : array-like, shape (n,), (n, D), (n, height, width) or that with channels
-        Numbers; a tensor or a memory map will do.
-    y : array-like, shape (n,), or a labels file, optional
-    missing : {"auto", "impute", "error"}
-
-    Raises
-    ------
-    ValueError
-        Not numbers, gaps, too many columns, labels of another length.
+    ``X`` has shape (n,), (n, D), (n, height, width) or that with channels; ``y`` may be a labels file.
     """
     check_choice(missing, MISSING, "missing")
     X = X.detach().cpu().numpy() if hasattr(X, "detach") else X

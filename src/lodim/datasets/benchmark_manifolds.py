@@ -178,21 +178,9 @@ def benchmark_manifold(
     noise: int | float | np.floating = 0.0,
     random_state: RandomState = None,
 ) -> Dataset:
-    """Draw points on one of the 24 benchmark manifolds.
+    """Draw points on one of the 24 benchmark manifolds, :data:`BENCHMARK_MANIFOLDS`.
 
-    Parameters
-    ----------
-    name : str
-        One of :data:`BENCHMARK_MANIFOLDS`.
-    n : int
-        Points.
-    noise : float
-        Width of uniform noise added to every column.
-
-    Returns
-    -------
-    Dataset
-        Its ``dimension`` is the manifold's.
+    ``noise`` is the width of uniform noise added to every column. The data set's ``dimension`` is the manifold's.
 
     Raises
     ------

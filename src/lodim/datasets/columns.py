@@ -65,22 +65,15 @@ def _listed(items: list[str], most: int = 8) -> str:
 def encode_columns(
     frame: Any, *, missing: str = "auto", scale: bool = True
 ) -> tuple[np.ndarray, list[str], tuple[str, ...]]:
-    """Turn a data frame of mixed columns into a matrix of numbers.
+    """Turn a data frame of mixed columns into a matrix of numbers (n, D), its D names, and notes on what was done.
 
     Parameters
     ----------
-    frame : pandas.DataFrame, shape (n, n_columns)
     missing : {"auto", "impute", "error"}
         ``"auto"`` fills gaps in and says so, but refuses stray text in a column of numbers; ``"impute"`` takes such
         text as a gap too; ``"error"`` refuses gaps as well.
     scale : bool
         Whether columns of numbers are standardised.
-
-    Returns
-    -------
-    X : ndarray, shape (n, D)
-    names : list of str, D entries
-    notes : tuple of str
 
     Raises
     ------
@@ -205,13 +198,9 @@ def _is_row_number(values: np.ndarray, name: str, position: int) -> bool:
 
 
 def clean_texts(series: Any, log: Log) -> Any:
-    """Return a column as stripped text, None where missing (words that mean "not known" included).
+    """Return a column as stripped text, None where missing.
 
-    Parameters
-    ----------
-    series : pandas.Series, shape (n,)
-    log : Log
-        Told about such words.
+    Words that mean "not known" count as missing, and the log is told of them.
     """
     import pandas as pd
 
@@ -227,14 +216,9 @@ def clean_texts(series: Any, log: Log) -> Any:
 
 
 def numbers_in_texts(texts: Any, log: Log) -> np.ndarray | None:
-    """Return a text column as numbers if nearly all its entries are numbers or dates, else None.
+    """Return the texts of :func:`clean_texts`, one at least, as numbers if nearly all are numbers or dates, else None.
 
-    Parameters
-    ----------
-    texts : pandas.Series, shape (n,)
-        From :func:`clean_texts`, at least one entry present.
-    log : Log
-        Told how they were written, and of the entries that are neither.
+    The log is told how they were written, and of the entries that are neither.
     """
     present = texts.dropna()
     entries = present.tolist()

@@ -85,13 +85,7 @@ class Dataset:
         return None if self.y is None or not self.classes else np.array(self.classes)[self.y]
 
     def take(self, rows: Any) -> Dataset:
-        """Return the data set of these rows.
-
-        Parameters
-        ----------
-        rows : array-like of int or bool, or slice
-            What NumPy accepts as a row index.
-        """
+        """Return the data set of these rows: numbers, a mask or a slice, as NumPy takes them."""
         y = None if self.y is None else self.y[rows]
         return replace(self, X=self.X[rows], y=y)
 
@@ -109,13 +103,7 @@ class Dataset:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Rows to train on, and rows held out.
-
-    Attributes
-    ----------
-    X, X_val : ndarray of float, shape (n, D)
-    y, y_val : ndarray, shape (n,)
-    """
+    """Rows to train on, and rows held out: ``X`` of shape (n, D), ``y`` (n,)."""
 
     X: np.ndarray
     y: np.ndarray
@@ -129,18 +117,7 @@ def row_limit(n_columns: int, max_rows: int = MAX_ROWS) -> int:
 
 
 def check_width(n_columns: int, max_columns: int, name: str) -> None:
-    """Refuse data with more columns than can be handled.
-
-    Parameters
-    ----------
-    name : str
-        Where the data come from, for the message.
-
-    Raises
-    ------
-    ValueError
-        Too many columns.
-    """
+    """Refuse data (called ``name`` in the message) with more columns than can be handled."""
     if n_columns > max_columns:
         raise ValueError(
             f"{name} has {n_columns:,} columns; at most {max_columns:,} can be read. Are rows and columns swapped? "

@@ -27,11 +27,7 @@ def is_object_name(text: str) -> bool:
 def resolve(text: str) -> Any:
     """Import the object that ``package.module:name`` names; modules of the current folder are found too.
 
-    Raises
-    ------
-    ValueError
-        Not of that form, no such module, an error while importing it, or no such name in it (close matches are
-        suggested).
+    Whatever is in the way, an error while importing included, is a ValueError; close matches of names are suggested.
     """
     if not is_object_name(text):
         raise ValueError(f"expected package.module:name, got {text!r}")
@@ -79,14 +75,8 @@ def read_function(
         torch data set of (sample, target) pairs.
     target : str, optional
         Column to predict, when it returns a data frame.
-    labels : str, Path or array-like, optional
-        Targets from elsewhere.
-    missing, max_rows, max_columns, random_state
+    labels, missing, max_rows, max_columns, random_state
         As for the readers of files.
-
-    Returns
-    -------
-    Dataset
 
     Raises
     ------

@@ -73,17 +73,7 @@ SOURCES = {
 
 
 def read_split(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images and labels of one published split.
-
-    Parameters
-    ----------
-    name : {"mnist", "fashion_mnist"}
-    split : {"train", "test"}
-
-    Returns
-    -------
-    images : ndarray of uint8, shape (n, 28, 28)
-    labels : ndarray of uint8, shape (n,)
+    """Return the images, uint8 of shape (n, 28, 28), and labels, uint8 of shape (n,), of one published split.
 
     Raises
     ------
@@ -97,17 +87,9 @@ def read_split(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def parse_idx(content: bytes) -> np.ndarray:
-    """Parse the IDX format: two zero bytes, a type code, the number of axes, their lengths, the values.
+    """Parse the IDX format, unpacked: two zero bytes, a type code, the number of axes, their lengths, the values.
 
-    Parameters
-    ----------
-    content : bytes
-        Unpacked file of unsigned bytes (type code 8).
-
-    Raises
-    ------
-    ValueError
-        Not that format, or another length than the header says.
+    Anything but unsigned bytes (type code 8) of the length that the header says is refused.
     """
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
         raise ValueError(

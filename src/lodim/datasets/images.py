@@ -44,13 +44,7 @@ def read_images(
     missing : {"auto", "impute", "error"}
         ``"error"`` refuses a folder with files that cannot be read; otherwise they are left out, and said.
     max_rows, max_columns : int
-        More images are sampled; more pixels are refused.
-    random_state : int, Generator or None
-        Of the sample.
-
-    Returns
-    -------
-    Dataset
+        More images are sampled, by ``random_state``; more pixels are refused.
 
     Raises
     ------

@@ -13,7 +13,7 @@ from .table_files import choose_column, read_frame
 
 
 def read_labels(path: str | Path, *, n_samples: int | None = None, column: str | None = None) -> np.ndarray:
-    """Read a file of labels, one a sample: text with one label a line, CSV, or NPY.
+    """Read a file of labels, one a sample: text with one label a line, CSV, or NPY. Missing ones are None or NaN.
 
     Parameters
     ----------
@@ -23,11 +23,6 @@ def read_labels(path: str | Path, *, n_samples: int | None = None, column: str |
         How many labels are expected: settles whether a first line of text is a header or a label.
     column : str, optional
         Which column holds the labels when the file has several.
-
-    Returns
-    -------
-    ndarray, shape (n,)
-        Raw labels; missing ones are None or NaN.
 
     Raises
     ------
@@ -67,22 +62,7 @@ def _one_column(array: np.ndarray, path: Path) -> np.ndarray:
 
 
 def pick_labels(labels: Any, n_total: int, rows: np.ndarray) -> np.ndarray:
-    """Return the labels of the rows that were read, after checking that there is one for every row.
-
-    Parameters
-    ----------
-    labels : str, Path or array-like, shape (n_labels,)
-        A file for :func:`read_labels`, or the labels themselves.
-    n_total : int
-        Rows of the source.
-    rows : ndarray of int, shape (n,)
-        Which of them were read.
-
-    Raises
-    ------
-    ValueError
-        Another number of labels than rows.
-    """
+    """Return the labels (or those of a file) of the rows that were read; all ``n_total`` rows must have one."""
     is_file = isinstance(labels, str | Path)
     values = read_labels(labels, n_samples=n_total) if is_file else np.asarray(labels)
     if len(values) != n_total:

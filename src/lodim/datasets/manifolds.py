@@ -85,7 +85,7 @@ def manifold(
     noise: int | float | np.floating = 0.0,
     random_state: RandomState = None,
 ) -> Dataset:
-    """Draw points on a shape of known dimension.
+    """Draw n points on a shape of known dimension, the data set's ``dimension``.
 
     Parameters
     ----------
@@ -93,19 +93,12 @@ def manifold(
         One of :data:`MANIFOLDS`: ``swiss_roll`` (d - 1 straight directions), ``sphere`` (the surface, in d + 1
         coordinates), ``ball``, ``cube``, ``gaussian``, ``torus`` (flat, in 2d coordinates), ``paraboloid``, ``helix``
         (d = 1), ``moebius`` (d = 2).
-    n : int
-        Points.
     d : int, optional
         Intrinsic dimension; a shape's usual one by default.
     D : int, optional
         Columns, by default four times the coordinates the shape itself needs.
     noise : float
         Standard deviation of the noise in each of the D directions.
-
-    Returns
-    -------
-    Dataset
-        Its ``dimension`` is d.
 
     Raises
     ------

@@ -47,18 +47,12 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str, *, split: str = "all") -> Dataset:
-    """Load a named data set.
+    """Load a named data set, one of :func:`names`.
 
     Parameters
     ----------
-    name : str
-        One of :func:`names`.
     split : {"train", "test", "all"}
         The published split where there is one (MNIST, Fashion-MNIST, Debian sections), else 80/20 stratified.
-
-    Returns
-    -------
-    Dataset
 
     Raises
     ------

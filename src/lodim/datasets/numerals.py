@@ -61,19 +61,9 @@ def _parse(text: str, *, comma: bool) -> float:
 
 
 def parse_numbers(texts: list[str]) -> tuple[np.ndarray, str]:
-    """Read entries as numbers, in the convention that fits most of them.
+    """Read entries as numbers (NaN where one is none), in the convention that fits most of them.
 
-    Parameters
-    ----------
-    texts : list of str, n entries
-        Without missing ones.
-
-    Returns
-    -------
-    values : ndarray, shape (n,)
-        NaN where an entry is no number.
-    convention : str
-        How they were written, for a note; empty for plain numbers.
+    The convention is returned too, for a note; it is empty for plain numbers.
     """
     bare = [_bare(text) for text in texts]
     english = np.array([_parse(text, comma=False) for text, _ in bare], dtype=np.float64)
@@ -87,19 +77,9 @@ def parse_numbers(texts: list[str]) -> tuple[np.ndarray, str]:
 
 
 def parse_dates(texts: list[str]) -> tuple[np.ndarray, str] | None:
-    """Read entries as dates, if nearly all of them are.
+    """Read entries as dates, if nearly all of them are; the format that was used is returned too.
 
-    Parameters
-    ----------
-    texts : list of str, n entries
-        Without missing ones.
-
-    Returns
-    -------
-    days : ndarray, shape (n,)
-        Days since 1970-01-01 (NaN where an entry is no date), or None if this is no column of dates.
-    how : str
-        The format that was used.
+    Dates are days since 1970-01-01, NaN where an entry is none.
     """
     import pandas as pd
 
@@ -118,12 +98,7 @@ def parse_dates(texts: list[str]) -> tuple[np.ndarray, str] | None:
 
 
 def days_since_1970(dates: Any) -> np.ndarray:
-    """Return dates as days, NaN where missing.
-
-    Parameters
-    ----------
-    dates : pandas.Series of datetimes
-    """
+    """Return a series of dates as days, NaN where missing."""
     import pandas as pd
 
     epoch = pd.Timestamp("1970-01-01", tz=dates.dt.tz)

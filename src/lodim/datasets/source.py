@@ -46,13 +46,7 @@ def read_source(
     split : {"train", "test", "all"}
         Of a named data set.
     max_rows, max_columns : int
-        More rows are sampled; more columns are refused.
-    random_state : int, Generator or None
-        Of the sample.
-
-    Returns
-    -------
-    Dataset
+        More rows are sampled, by ``random_state``; more columns are refused.
 
     Raises
     ------

@@ -60,17 +60,7 @@ def read_frame(
 ) -> Frame:
     """Read a table file as a data frame, a random sample of its rows when there are too many.
 
-    Parameters
-    ----------
-    header : bool, optional
-        Whether the first line names the columns; found from the file by default.
-
-    Raises
-    ------
-    FileNotFoundError
-        No such file.
-    ValueError
-        Empty, not a table, or too wide.
+    Whether the first line is a header that names the columns is found from the file by default.
     """
     path = Path(path)
     if not path.is_file():
@@ -90,17 +80,7 @@ def read_frame(
 
 
 def choose_column(frame: Any, column: str) -> str:
-    """Return the name of a column given by name or position.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-
-    Raises
-    ------
-    ValueError
-        Unknown (close matches are suggested) or ambiguous column.
-    """
+    """Return the name of a column given by name or position; close matches of an unknown one are suggested."""
     names = [str(c) for c in frame.columns]
     if column in frame.attrs.get("repeated", ()):
         raise ValueError(
@@ -188,18 +168,7 @@ def _read_parquet(path: Path, max_rows: int, max_columns: int, random_state: Ran
 
 
 def find_layout(path: Path, *, max_columns: int = MAX_COLUMNS, header: bool | None = None) -> Layout:
-    """Find how a text table is written, from its first lines.
-
-    Parameters
-    ----------
-    header : bool, optional
-        Known rather than found.
-
-    Raises
-    ------
-    ValueError
-        Binary, empty or far too wide.
-    """
+    """Find how a text table is written, from its first lines; whether there is a header may be known."""
     encoding, notes = _encoding(path)
     lines = _first_lines(path, encoding)
     if not lines:

@@ -45,15 +45,9 @@ def read_table(
     scale : bool
         Whether columns of numbers are standardised.
     max_rows, max_columns : int
-        More rows are sampled; more columns are refused.
-    random_state : int, Generator or None
-        Of the sample.
+        More rows are sampled, by ``random_state``; more columns are refused.
     name : str, optional
         Name of the data set; by default the file's.
-
-    Returns
-    -------
-    Dataset
 
     Raises
     ------

@@ -24,19 +24,13 @@ class Target:
 
 
 def encode_target(values: Any, *, name: str = "target", kind: str = "auto") -> Target:
-    """Encode a target without missing values.
+    """Encode a target without missing values: numbers, text, booleans or dates, shape (n,).
 
     Parameters
     ----------
-    values : array-like, shape (n,)
-        Numbers, text, booleans or dates.
     name : str
         For messages and notes.
     kind : {"auto", "classification", "regression"}
-
-    Returns
-    -------
-    Target
 
     Raises
     ------
@@ -103,26 +97,9 @@ def _listed(items: list[str], most: int = 5) -> str:
 
 
 def attach(values: np.ndarray, name: str, missing: str) -> tuple[np.ndarray, Target]:
-    """Encode a target that may have gaps: rows without one are left out, and said.
+    """Encode a target that may have gaps: rows without one are left out, and said, or refused (``missing="error"``).
 
-    Parameters
-    ----------
-    values : ndarray, shape (n,)
-        Raw target, NaN or None where missing.
-    missing : {"auto", "impute", "error"}
-        ``"error"`` refuses a target with gaps.
-
-    Returns
-    -------
-    keep : ndarray of bool, shape (n,)
-        Rows with a target.
-    target : Target
-        Of those rows.
-
-    Raises
-    ------
-    ValueError
-        What :func:`encode_target` refuses, or gaps where they are not allowed.
+    Which rows have one, a mask, is returned before the target of those rows.
     """
     import pandas as pd
 
@@ -140,11 +117,5 @@ def attach(values: np.ndarray, name: str, missing: str) -> tuple[np.ndarray, Tar
 
 
 def with_target(dataset: Dataset, target: Target, name: str) -> Dataset:
-    """Return a data set with a target.
-
-    Parameters
-    ----------
-    target : Target
-        Of its rows.
-    """
+    """Return a data set with a target for its rows."""
     return replace(dataset, y=target.y, kind=target.kind, classes=target.classes, target_name=name)

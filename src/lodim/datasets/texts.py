@@ -33,21 +33,10 @@ _FILES = {
 
 @dataclass(frozen=True, eq=False)
 class TextDataset:
-    """Texts with their classes.
+    """Texts with their classes: ``y`` holds class numbers 0, 1, ..., shape (n,), ``classes`` their names.
 
-    Attributes
-    ----------
-    y : ndarray of int, shape (n,)
-        Class numbers 0, 1, ...
-    classes : tuple of str
-        Name of class 0, 1, ...
-    split : str
-        Which part this is: ``"train"``, ``"test"`` or ``"all"``.
-
-    Raises
-    ------
-    ValueError
-        As many texts as classes numbers are needed, and every number must have a name.
+    As many numbers as texts are needed, and every number must have a name (ValueError otherwise). ``split`` tells which
+    part this is: ``"train"``, ``"test"`` or ``"all"``.
     """
 
     texts: tuple[str, ...]
@@ -68,24 +57,13 @@ class TextDataset:
         return len(self.texts)
 
     def take(self, rows: Any) -> TextDataset:
-        """Return the texts of some rows.
-
-        Parameters
-        ----------
-        rows : array-like of int
-        """
+        """Return the texts of some rows."""
         chosen = np.asarray(rows, dtype=np.int64)
         texts = tuple(self.texts[row] for row in chosen)
         return TextDataset(texts, self.y[chosen], self.classes, self.split, self.name)
 
     def sample(self, n_per_class: int, random_state: RandomState = 0) -> TextDataset:
-        """Return random texts, the same number of each class, in random order.
-
-        Raises
-        ------
-        ValueError
-            A class has fewer.
-        """
+        """Return random texts, the same number of each class (ValueError if one has fewer), in random order."""
         check_in_range(n_per_class, "n_per_class", low=1, integer=True)
         rng = as_generator(random_state)
         rows = []
@@ -110,10 +88,6 @@ def load_texts(name: str = "debian_sections", *, split: str = "all") -> TextData
         in each.
     split : {"train", "test", "all"}
 
-    Returns
-    -------
-    TextDataset
-
     Raises
     ------
     OSError
@@ -135,16 +109,10 @@ def load_texts(name: str = "debian_sections", *, split: str = "all") -> TextData
 def read_texts(
     path: str | os.PathLike[str], *, text: str = "text", label: str = "label", name: str | None = None
 ) -> TextDataset:
-    """Read labelled texts from a CSV file.
+    """Read labelled texts from a CSV file, possibly compressed, with a line of column names.
 
-    Parameters
-    ----------
-    path : path
-        CSV, possibly compressed, with a line of column names.
-    text, label : str
-        Columns of the texts and of their classes.
-    name : str, optional
-        By default the file's.
+    ``text`` and ``label`` are the columns of the texts and of their classes. The collection is named as the file by
+    default.
 
     Raises
     ------

@@ -34,7 +34,6 @@ class SearchEstimate(Result):
 
     Attributes
     ----------
-    n, d, k, n_queries, workers, shards : int
     memory_per_worker : int
         Bytes: the queries, one block of rows, and what is computed from them.
     memory_here : int
@@ -43,11 +42,8 @@ class SearchEstimate(Result):
         From the files, by all workers together.
     bytes_moved : int
         Between processes or machines.
-    multiply_adds : int
-    rate : float
-        Multiply-adds a worker makes in a second.
-    read_rate : float
-        Bytes a worker reads in a second.
+    rate, read_rate : float
+        Multiply-adds a worker makes, and bytes it reads, in a second.
     seconds : float
         Wall time: computing and reading, all workers busy.
     """
@@ -97,15 +93,7 @@ def _duration(seconds: float) -> str:
 
 
 def measure_rate(d: int | np.integer, *, faiss: bool = False) -> float:
-    """Multiply-adds a second that a search makes on this machine, in this process with its threads.
-
-    Parameters
-    ----------
-    d : int
-        Features.
-    faiss : bool
-        Of the backend ``"faiss"``.
-    """
+    """Multiply-adds a second that a search (by faiss or not) in d features makes in this process with its threads."""
     check_in_range(d, "d", low=1, integer=True)
     rows = math.ceil(_RATE_WORK / (_RATE_QUERIES * int(d)))
     rng = np.random.default_rng(0)
@@ -134,10 +122,8 @@ def estimate_search(
 
     Parameters
     ----------
-    n, d : int
-        Rows and features of the data.
-    k : int
-        Neighbours.
+    n, d, k : int
+        Rows and features of the data; neighbours.
     workers : int
         Processes, of one thread each.
     shards : int, optional
@@ -149,7 +135,7 @@ def estimate_search(
     duplicates : {"drop", "keep"}
         Whether repeated rows are looked for.
     rate : float, optional
-        Multiply-adds a worker makes in a second; default: measured now (:func:`measure_rate`; some seconds).
+        Multiply-adds a worker makes in a second; default: measured now (some seconds).
     read_rate : float
         Bytes a worker reads in a second.
 

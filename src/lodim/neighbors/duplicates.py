@@ -23,13 +23,7 @@ _SECOND_KEY = 0x5EED
 
 
 def row_hashes(X: Float[np.ndarray, "n features"], key: int = 0x10D1) -> UInt64[np.ndarray, " n"]:
-    """64-bit hashes of rows: equal rows have equal hashes.
-
-    Parameters
-    ----------
-    key : int
-        Another key gives another, independent hash.
-    """
+    """64-bit hashes of rows: equal rows have equal hashes. Another key gives another, independent hash."""
     rng = np.random.default_rng(key)
     multipliers = rng.integers(1 << 63, size=X.shape[1], dtype=np.uint64) | np.uint64(1)
     hashes = np.empty(len(X), np.uint64)
@@ -51,13 +45,7 @@ def hash_pairs(X: Float[np.ndarray, "n features"]) -> UInt64[np.ndarray, "n 2"]:
 
 
 def first_equal_hashes(pairs: UInt64[np.ndarray, "n 2"]) -> Int[np.ndarray, " n"]:
-    """For each row the index of the first row with the same two hashes.
-
-    Parameters
-    ----------
-    pairs : ndarray, shape (n, 2)
-        Of :func:`hash_pairs`, for all rows.
-    """
+    """For each row the index of the first row with the same two hashes (of :func:`hash_pairs`)."""
     order = np.lexsort((np.arange(len(pairs)), pairs[:, 1], pairs[:, 0]))
     ordered = pairs[order]
     new = np.r_[True, (ordered[1:] != ordered[:-1]).any(1)]
@@ -67,13 +55,7 @@ def first_equal_hashes(pairs: UInt64[np.ndarray, "n 2"]) -> Int[np.ndarray, " n"
 
 
 def first_occurrences(X: Float[np.ndarray, "n features"]) -> Int[np.ndarray, " n"]:
-    """Return for each row the position of the first row equal to it (its own position if it is the first).
-
-    Parameters
-    ----------
-    X : ndarray, shape (n, n_features)
-        Finite numbers.
-    """
+    """Return for each row (finite numbers) the position of the first row equal to it, its own if it is the first."""
     hashes = row_hashes(X)
     order = np.argsort(hashes, kind="stable")
     first = np.arange(len(X), dtype=np.int64)

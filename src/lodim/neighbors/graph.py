@@ -233,19 +233,8 @@ def local_blocks(
 ) -> Iterator[tuple[slice, Float[np.ndarray, "b k features"]]]:
     """Yield the neighbourhoods of the queries, some at a time: ``(queries, points (b, k, n_features))``.
 
-    Parameters
-    ----------
-    X : ndarray, shape (n_samples, n_features)
-        The data the graph was made from.
-    k : int
-        Neighbours to gather, at most the graph's.
-    max_entries : int
-        Numbers to hold at once; the default fits a processor's cache. The blocks are the caller's to change.
-
-    Raises
-    ------
-    ValueError
-        If the graph has fewer than ``k`` neighbours or belongs to other data.
+    The blocks are the caller's to change. They hold at most ``max_entries`` numbers; the default fits a processor's
+    cache. A graph with fewer than ``k`` neighbours, or of other data than X, is a ValueError.
     """
     if k > graph.k:
         raise ValueError(f"the graph has {graph.k} neighbours of each point, {k} are needed")
@@ -262,16 +251,8 @@ def bootstrap(
 ) -> Float[np.ndarray, "B ..."]:
     """Values of a statistic on ``B`` resamples of ``n`` query points, the neighbour graph staying as it is.
 
-    Drawing the *data* again would repeat points and put neighbours at distance zero.
-
-    Parameters
-    ----------
-    stat_fn : callable
-        Takes the positions drawn, shape (n,), and returns a number or an array.
-    n : int
-        Query points.
-    B : int
-        Resamples.
+    Drawing the *data* again would repeat points and put neighbours at distance zero. ``stat_fn`` takes the positions
+    drawn, shape (n,), and returns a number or an array.
     """
     check_in_range(B, "B", low=1, integer=True)
     rng = as_generator(random_state)

@@ -153,13 +153,7 @@ class NeighborIndex:
         return self
 
     def remove(self, ids: Any) -> NeighborIndex:
-        """Drop rows.
-
-        Raises
-        ------
-        ValueError
-            An id that is not in the index.
-        """
+        """Drop rows; an id that is not in the index is a ValueError."""
         keep = np.ones(len(self), dtype=bool)
         keep[self._find(ids)] = False
         self._hold(self.vectors[keep], self.ids[keep], None if self.labels is None else self.labels[keep])
@@ -168,21 +162,12 @@ class NeighborIndex:
     def take(self, ids: Any) -> Any:
         """Return the vectors of ids of any shape, shape (..., dim), as they were given; of a tensor a tensor.
 
-        Raises
-        ------
-        ValueError
-            An id that is not in the index.
+        An id that is not in the index is a ValueError.
         """
         return _like(ids, self.vectors[self._find(ids)])[0]
 
     def swap(self, other: NeighborIndex) -> NeighborIndex:
-        """Hold what another index holds, and keep one's own options.
-
-        Raises
-        ------
-        ValueError
-            The other's vectors have another length.
-        """
+        """Hold what another index holds, and keep one's own options; vectors of another length are a ValueError."""
         if len(self) and len(other) and other.vectors.shape[1] != self.vectors.shape[1]:
             raise ValueError(
                 f"the other index has vectors of {other.vectors.shape[1]}, not {self.vectors.shape[1]}"
@@ -311,10 +296,7 @@ class NeighborIndex:
     def recall(self, Q: Any, k: int | np.integer) -> float:
         """Share of the queries' true k nearest rows that :meth:`kneighbors` finds; 1 for ``"flat"``.
 
-        Raises
-        ------
-        ValueError
-            No queries, or as :meth:`kneighbors`.
+        Raises what that raises, and a ValueError where there are no queries.
         """
         if not len(Q):
             raise ValueError("recall is a mean over queries; give at least one")
@@ -335,10 +317,7 @@ class NeighborIndex:
     def load(cls, path: str | Path) -> NeighborIndex:
         """Read what :meth:`save` wrote.
 
-        Raises
-        ------
-        ValueError
-            A file that holds something else, or rows that :meth:`add` does not take.
+        A file that holds something else, or rows that :meth:`add` does not take, is a ValueError.
         """
         held = np.load(Path(path), allow_pickle=False)
         if isinstance(held, np.ndarray):

@@ -62,15 +62,14 @@ def stream_neighbors(
     k : int or callable
         Neighbours of each query; a function gets the number of distinct rows.
     n_queries : int or None
-        How many random rows to search from; None: all, which takes their memory.
+        How many random rows to search from, the same as in :meth:`NeighborGraph.from_data`; None: all, which takes
+        their memory.
     block_rows : int
         Rows held at a time.
     columns : list of str, optional
         Of a Parquet file.
     device : torch.device or str, optional
         Where the distance blocks are computed; default: the CPU.
-    random_state : int, Generator or None
-        Draws the queries; the same as in :meth:`NeighborGraph.from_data`.
 
     Raises
     ------

@@ -77,14 +77,7 @@ def _prepare(X: Any, Y: Any, dtype: torch.dtype, device: torch.device) -> tuple[
 
 
 def choose_dtype(X: Any, n_q: int, n_r: int) -> torch.dtype:
-    """Precision of a pass: double where it costs next to nothing, else single.
-
-    Parameters
-    ----------
-    X : array or Tensor, shape (n, n_features)
-    n_q, n_r : int
-        Queries and references.
-    """
+    """Precision of a pass of n_q queries and n_r references: double where it costs next to nothing, else single."""
     return torch.float64 if n_q * n_r * X.shape[1] <= _SMALL else torch.float32
 
 
@@ -126,11 +119,6 @@ def stream_pairs(
         Of the matrix product. Default: float64 for small problems, else float32.
     device : torch.device or str, optional
         Default: that of ``X``.
-
-    Returns
-    -------
-    list
-        ``[reducer.result() for reducer in reducers]``.
 
     Raises
     ------

@@ -15,10 +15,7 @@ __all__ = ["choose_queries", "safe_scale"]
 def safe_scale(X: Float[np.ndarray, "n features"]) -> float:
     """A power of two that keeps squared distances from under- and overflow; 1 for ordinary data.
 
-    Parameters
-    ----------
-    X : ndarray, shape (n, n_features)
-        The data, or rows between whose extremes they lie.
+    Instead of the data, rows between whose extremes they lie will do.
     """
     width = float((X.max(0).astype(np.float64) - X.min(0)).max())
     ordinary = (1e-12, 1e12) if X.dtype == np.float32 else (1e-100, 1e100)
@@ -28,16 +25,9 @@ def safe_scale(X: Float[np.ndarray, "n features"]) -> float:
 def choose_queries(
     query: Any, kept: Int[np.ndarray, " m"], twin: Int[np.ndarray, " n"], rng: np.random.Generator
 ) -> Int[np.ndarray, " n_q"]:
-    """Rows to search from.
+    """Rows to search from: all (None), so many of the distinct rows ``kept`` at random, or these.
 
-    Parameters
-    ----------
-    query : None, int or int array
-        All, so many at random, or these.
-    kept : int ndarray, shape (m,)
-        The distinct rows.
-    twin : int ndarray, shape (n,)
-        The first row equal to each row.
+    ``twin`` holds the first row equal to each row.
     """
     if query is None:
         return kept

@@ -136,17 +136,12 @@ class CountBelow:
 class LogSumExp:
     """``log sum_y w_y exp(-E)`` of each query for each bandwidth: float64 tensor (n_q, n_bandwidths[, m]).
 
-    The exponent E is ``|x - y|^2 / (2 h^2)``, or ``|x - y| / h``. Kept are the least distance of each query and sums
-    relative to its term, so that nothing under- or overflows. Bandwidths whose rates are a power of two apart cost
-    a squaring instead of an exponential, so a geometric grid is the cheapest one. Blocks whose terms are all zero
-    beside the largest are passed over.
+    The exponent E is ``|x - y|^2 / (2 h^2)``, or ``|x - y| / h``; bandwidths h are in the data's unit. Weights, by
+    default ones, are nonnegative and of shape (n_references,) or (n_references, m): each column gives sums of its own.
 
-    Parameters
-    ----------
-    bandwidths : array-like, shape (n_bandwidths,)
-        Positive, in the data's unit.
-    weights : array-like, shape (n_references,) or (n_references, m), optional
-        Nonnegative; each column gives sums of its own. Default: ones.
+    Kept are the least distance of each query and sums relative to its term, so that nothing under- or overflows.
+    Bandwidths whose rates are a power of two apart cost a squaring instead of an exponential, so a geometric grid is
+    the cheapest one. Blocks whose terms are all zero beside the largest are passed over.
     """
 
     def __init__(self, bandwidths: Any, *, kernel: str = "gaussian", weights: Any = None):
@@ -243,16 +238,8 @@ class MinByLabelPair:
     """The ``m`` nearest pairs of every two different labels: ``(d2 (C, C, m), pairs (C, C, m, 2))``.
 
     For a set that meets itself. Only entries ``[a, b]`` with ``a < b`` are filled (infinity and -1 elsewhere).
-    Rows must come sorted by label, so that the pairs of two labels are a rectangle of a block.
-
-    Parameters
-    ----------
-    labels : int ndarray, shape (n,)
-        0 ... C-1, ascending.
-    m : int
-        Pairs to keep for every two labels.
-    twin : int ndarray, shape (n,), optional
-        Rows with the same entry are equal and do not count as a pair.
+    Labels are 0 ... C-1 and ascend, so that the pairs of two labels are a rectangle of a block. Rows with the same
+    entry in ``twin`` are equal and do not count as a pair.
     """
 
     def __init__(self, labels: Int[np.ndarray, " n"], m: int = 1, twin: Int[np.ndarray, " n"] | None = None):

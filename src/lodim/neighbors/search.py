@@ -50,16 +50,9 @@ def pair_distances(
     *,
     device: Any = None,
 ) -> Float[np.ndarray, "n_q k"]:
-    """Distances from each query to its listed points in double precision, right to 5e-12 of their size.
+    """Distances from rows of X, ``query_idx`` (n_q,), to its rows ``idx`` (n_q, k), on the CPU or on a CUDA ``device``.
 
-    Parameters
-    ----------
-    query_idx : int ndarray, shape (n_q,)
-        Rows of ``X``.
-    idx : int ndarray, shape (n_q, k)
-        Rows of ``X`` to measure to.
-    device : torch.device or str, optional
-        A CUDA device computes there.
+    They are computed in double precision and right to 5e-12 of their size.
     """
     if device is not None and torch.device(device).type == "cuda":
         return _pair_distances_cuda(X, query_idx, idx, torch.device(device))
@@ -215,22 +208,10 @@ def search_block(
 ) -> tuple[Float[np.ndarray, "n_q m"], Int[np.ndarray, "n_q m"]]:
     """The up to k nearest rows of ``X`` of each query: distances ascending (infinite where there is none), indices.
 
-    Neighbours farther than a query's ``limit`` may be missing: they are not among the k nearest of all blocks.
-
-    Parameters
-    ----------
-    Q : ndarray, shape (n_q, n_features)
-        Queries.
-    X : ndarray, shape (n, n_features)
-        One block of the references.
-    own : int ndarray, shape (n_q,)
-        The row of ``X`` that a query is, or -1.
-    limit : ndarray, shape (n_q,)
-        Distance to the k-th nearest of the blocks before.
-    faiss : bool
-        Find the candidates with a flat faiss index, in single precision.
-    each_alone : bool
-        Measure every pair by its difference, so that its distance does not depend on the other rows of the block.
+    ``X`` is one block of the references. Neighbours farther than a query's ``limit`` (the distance to the k-th nearest
+    of the blocks before) may be missing: they are not among the k nearest of all blocks. ``own`` is the row of ``X``
+    that a query is, or -1. With ``faiss`` a flat index finds the candidates in single precision; ``each_alone``
+    measures every pair by its difference, so that its distance does not depend on the other rows of the block.
     """
     wanted = min(_n_candidates(k, len(X) + 1) + 1, len(X))
     precise = torch.float32 if faiss else choose_dtype(Q, len(Q), len(X))
@@ -290,12 +271,7 @@ def cells_index(
 ) -> Any:
     """A faiss index of cells (IVF) over single-precision rows: about sqrt(n) cells, a sixteenth of them looked into.
 
-    Parameters
-    ----------
-    n_lists : int, optional
-        Cells; never more than rows.
-    n_probe : int, optional
-        Cells that a query looks into.
+    ``n_lists`` cells (never more than rows), of which a query looks into ``n_probe``, may be asked for instead.
     """
     faiss = require("faiss", "faiss")
     n_lists = max(1, int(np.sqrt(len(rows)))) if n_lists is None else min(n_lists, len(rows))
@@ -335,19 +311,10 @@ def search(
     device: Any = None,
     **options: Any,
 ) -> tuple[Float[np.ndarray, "n_q k"], Int[np.ndarray, "n_q k"]]:
-    """The k nearest other rows of each query: distances ascending, and indices.
+    """The k < n nearest other rows of each query, all rows being distinct: distances ascending, and indices.
 
-    Parameters
-    ----------
-    X : ndarray, shape (n, n_features)
-        Distinct rows.
-    k : int
-        Below n.
-    backend : {"blocked", "kdtree", "faiss", "faiss-ivf"}
-    device : torch.device or str, optional
-        For ``"blocked"``.
-    **options
-        ``block_q``, ``block_r``, ``dtype`` of ``"blocked"``; ``n_lists``, ``n_probe`` of ``"faiss-ivf"``.
+    ``device`` is for ``"blocked"``, which takes the options ``block_q``, ``block_r`` and ``dtype``; ``"faiss-ivf"``
+    takes ``n_lists`` and ``n_probe``.
     """
     if backend == "kdtree":
         return _kdtree(X, k, query_idx)

@@ -48,11 +48,8 @@ class Shard:
         Path of a file that every worker can read, or the rows themselves.
     start, stop : int
         Rows of the source.
-    dtype : str or None
-        Of a raw memory map; None for an ``.npy`` file or an array.
-    shape : tuple of int or None
-    offset : int
-        First byte of a raw memory map.
+    dtype, shape, offset
+        Of a raw memory map, the offset being its first byte; None and 0 for an ``.npy`` file or an array.
     """
 
     source: Any
@@ -64,18 +61,10 @@ class Shard:
 
     @classmethod
     def of(cls, source: Any) -> Shard:
-        """Describe a whole source.
+        """Describe a whole source: the path of a file of rows of numbers, an array, a memory map, a tensor or a shard.
 
-        Parameters
-        ----------
-        source : path, ndarray, memory map, Tensor or Shard
-            An array's samples are along axis 0 and flattened. A memory map, or rows of one, is opened by the workers; a
-            plain array is sent to them.
-
-        Raises
-        ------
-        ValueError, TypeError
-            Not a file of rows of numbers.
+        An array's samples are along axis 0 and flattened. A memory map, or rows of one, is opened by the workers; a
+        plain array is sent to them. Anything else is a ValueError or a TypeError.
         """
         if isinstance(source, Shard):
             return source
@@ -135,14 +124,7 @@ def _place_in_file(array: np.ndarray) -> tuple[str, int] | None:
 
 
 def split_rows(source: Any, n_shards: int | np.integer) -> list[Shard]:
-    """Cut a file or an array into shards of as many rows (one more or less).
-
-    Parameters
-    ----------
-    source : path, ndarray or memory map
-    n_shards : int
-        At most its rows.
-    """
+    """Cut a file (its path), an array or a memory map into shards of as many rows (one more or less)."""
     whole = Shard.of(source)
     check_in_range(n_shards, "n_shards", low=1, high=len(whole), integer=True)
     ends = [whole.start + round(i * len(whole) / int(n_shards)) for i in range(int(n_shards) + 1)]

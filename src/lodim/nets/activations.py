@@ -52,13 +52,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def batches_of(data: Any, batch_size: int | np.integer = _BATCH) -> Iterator[Any]:
-    """Yield batches: slices of an array or tensor, or what a data loader or another iterable yields.
-
-    Parameters
-    ----------
-    batch_size : int
-        Of an array's or tensor's slices.
-    """
+    """Yield batches: slices of an array or tensor, or what a data loader or another iterable yields."""
     if isinstance(data, Tensor | np.ndarray):
         for start in range(0, len(data), int(batch_size)):
             yield data[start : start + int(batch_size)]
@@ -69,17 +63,8 @@ def batches_of(data: Any, batch_size: int | np.integer = _BATCH) -> Iterator[Any
 def model_inputs(model: nn.Module, batch: Any) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
     """Return the arguments, by position and by name, with which a batch is given to a model.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Its parameters' precision is that of an array's numbers.
-    batch : array, Tensor, mapping, tuple or list
-        A mapping holds arguments by name; of a tuple or list the first entry is the input.
-
-    Raises
-    ------
-    TypeError
-        Something else.
+    A mapping holds arguments by name; of a tuple or list the first entry is the input. An array gets the precision of
+    the model's parameters.
     """
     device = model_device(model)
     if isinstance(batch, Mapping):
@@ -101,15 +86,7 @@ def model_inputs(model: nn.Module, batch: Any) -> tuple[tuple[Tensor, ...], dict
 def first_tensor(output: Any) -> Tensor:
     """Return the tensor that stands for a layer's output: itself, or the first one of a tuple, a mapping, a record.
 
-    Parameters
-    ----------
-    output : object
-        What a module returned, e.g. ``(hidden, state)`` of a recurrent layer or a ``ModelOutput``.
-
-    Raises
-    ------
-    TypeError
-        No floating-point tensor is in it.
+    So ``(hidden, state)`` of a recurrent layer and a ``ModelOutput`` will do; no floating-point tensor is a TypeError.
     """
     if isinstance(output, Tensor):
         return output
@@ -127,15 +104,7 @@ def first_tensor(output: Any) -> Tensor:
 def the_layer(model: nn.Module, name: str) -> tuple[str, nn.Module]:
     """Return the one layer that a name, or the last parts of a name, stands for: its full name and itself.
 
-    Parameters
-    ----------
-    name : str
-        As in :func:`lodim.nets.find_layers`; the full name of a layer wins over others that end in it.
-
-    Raises
-    ------
-    ValueError
-        No layer or several are called so; the message lists them, or names that are close.
+    The full name of a layer wins over others that end in it; see :func:`lodim.nets.find_layers`.
     """
     if not isinstance(name, str):
         raise TypeError(f"a layer is given by its name, got {type(name).__name__}")

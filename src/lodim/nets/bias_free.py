@@ -25,12 +25,8 @@ _EPSILON = 1e-5
 class BiasFreeNorm2d(nn.Module):
     """Divide each channel by its standard deviation over batch and places, and scale it; no mean is subtracted.
 
-    Scales start normal with variance 2 / 576, but at least 0.025 away from zero.
-
-    Parameters
-    ----------
-    momentum : float
-        Weight of a batch in the running deviation, by which evaluation mode divides.
+    Scales start normal with variance 2 / 576, but at least 0.025 away from zero. ``momentum`` is the weight of a batch
+    in the running deviation, by which evaluation mode divides.
     """
 
     running_sd: Tensor
@@ -109,13 +105,7 @@ class BiasFreeUNet(nn.Module):
     def forward(
         self, y: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height width"]:
-        """Return the noise in noisy images.
-
-        Raises
-        ------
-        ValueError
-            A height or width that is no multiple of ``2 ** depth``.
-        """
+        """Return the noise in images; a height or width that is no multiple of ``2 ** depth`` is a ValueError."""
         if any(size % 2**self.depth for size in y.shape[2:]):
             raise ValueError(
                 f"height and width must be multiples of {2**self.depth}, got {tuple(y.shape[2:])}; pad or lower depth"

@@ -33,21 +33,10 @@ def initialise(module: nn.Module) -> None:
 
 
 class Attention(nn.Module):
-    """Multi-head attention of tokens to themselves or to a context.
+    """Multi-head attention of tokens to themselves or to a context, whose tokens may have another width.
 
-    Parameters
-    ----------
-    width : int
-        Of a token; a multiple of ``heads``.
-    dropout : float
-        Of the attention weights, in training.
-    context_width : int, optional
-        Of a context's token; default: ``width``.
-
-    Raises
-    ------
-    ValueError
-        ``heads`` does not divide ``width``.
+    ``dropout`` is that of the attention weights, in training. A number of heads that does not divide ``width`` is a
+    ValueError.
     """
 
     def __init__(
@@ -111,15 +100,7 @@ class _Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """One pre-norm block.
-
-    Parameters
-    ----------
-    hidden : int
-        Width inside the two-layer network.
-    context_width : int, optional
-        Of the tokens of a context, to which the block attends as well.
-    """
+    """One pre-norm block, with ``hidden`` units in its two-layer network; with a context it attends to that as well."""
 
     def __init__(
         self, width: int, heads: int, hidden: int, dropout: float, context_width: int | None = None

@@ -28,12 +28,8 @@ __all__ = ["CausalTransformer", "KVCache"]
 class KVCache:
     """What a causal Transformer keeps of the tokens it has seen, so that each is computed once.
 
-    Attributes
-    ----------
-    layers : list of list of Tensor
-        Keys and values of each block, shape (batch, heads, tokens, width / heads); filled by the Transformer.
-    real : bool Tensor, shape (batch, tokens), or None
-        Which tokens are no padding; None: all.
+    ``layers`` are the keys and values of each block, (batch, heads, tokens, width / heads), filled by the Transformer;
+    ``real``, (batch, tokens), says which tokens are no padding (None: all).
     """
 
     layers: list[list[Tensor]] = field(default_factory=list)
@@ -49,13 +45,7 @@ class KVCache:
         self.real = None if self.real is None else self.real[rows]
 
     def trim(self, length: int) -> None:
-        """Forget all but the first ``length`` tokens.
-
-        Raises
-        ------
-        ValueError
-            There are fewer.
-        """
+        """Forget all but the first ``length`` tokens; ValueError if there are fewer."""
         length = int(check_in_range(length, "length", low=0, high=len(self), integer=True))
         self.layers = [[tensor[:, :, :length] for tensor in layer] for layer in self.layers]
         self.real = None if self.real is None else self.real[:, :length]
@@ -133,13 +123,7 @@ class CausalTransformer(nn.Module):
         context: Float[Tensor, "batch others context_dim"] | None = None,
         real: Bool[Tensor, "batch tokens"] | None = None,
     ) -> Float[Tensor, "batch tokens width"]:
-        """Return the tokens' last hidden vectors, for another head than :meth:`forward`'s.
-
-        Parameters
-        ----------
-        tokens, cache, prefix, context, real
-            See :meth:`forward`.
-        """
+        """Return the tokens' last hidden vectors, for another head than that of :meth:`forward`, which see."""
         if (context is not None) != (self.context_dim > 0):
             wanted = (
                 f"of {self.context_dim} numbers a vector" if self.context_dim else "None: context_dim is 0"

@@ -27,10 +27,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 def he_normal(module: nn.Module, activation: str = "relu") -> nn.Module:
     """Initialise every linear and convolutional layer of ``module`` in place, and return it.
 
-    Parameters
-    ----------
-    activation : str
-        Decides the gain; smooth relatives of ReLU take ReLU's.
+    Smooth relatives of ReLU take ReLU's gain.
 
     References
     ----------
@@ -80,14 +77,8 @@ def mlp(widths: Sequence[int], activation: str = "relu") -> nn.Sequential:
 def fc(n_in: int, n_out: int, width: int = 200, depth: int = 2) -> nn.Sequential:
     """The fully connected ReLU network of the objective-landscapes paper; inputs of any shape are flattened.
 
-    Parameters
-    ----------
-    n_in, n_out : int
-        Numbers of an input, classes (or targets).
-    width : int
-        Of each hidden layer.
-    depth : int
-        Number of hidden layers; 0 gives a linear map.
+    ``depth`` hidden layers of ``width`` stand between ``n_in`` numbers and ``n_out`` classes (or targets); none gives a
+    linear map.
 
     References
     ----------

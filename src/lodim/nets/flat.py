@@ -33,7 +33,6 @@ class FlatSpec:
     ----------
     names : tuple of str
         In the vector's order.
-    shapes : tuple of tuple of int
     offsets : tuple of int
         Index of each parameter's first number.
     numel : int
@@ -68,28 +67,14 @@ class FlatSpec:
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def flatten(self, module: nn.Module) -> Float[Tensor, " D"]:
-        """Return a copy of the module's parameters as one vector.
-
-        Parameters
-        ----------
-        module : nn.Module
-            One with the same layout.
-        """
+        """Return a copy of the parameters of a module of this layout as one vector."""
         parameters = dict(module.named_parameters())
         return torch.cat([parameters[name].detach().reshape(-1) for name in self.names])
 
     def unflatten(self, flat: Float[Tensor, "*batch D"]) -> dict[str, Tensor]:
-        """Return views of the vector, one a parameter, differentiable.
+        """Return views of the vector, one a parameter, differentiable; another length than D is a ValueError.
 
-        Parameters
-        ----------
-        flat : Tensor, shape (..., D)
-            Leading axes stay in front of each parameter's shape.
-
-        Raises
-        ------
-        ValueError
-            Another length.
+        Leading axes stay in front of each parameter's shape.
         """
         if flat.shape[-1] != self.numel:
             raise ValueError(f"the parameters are {self.numel} numbers, got a vector of {flat.shape[-1]}")
@@ -100,13 +85,7 @@ class FlatSpec:
         return dict(zip(self.names, views))
 
     def assign(self, module: nn.Module, flat: Float[Tensor, " D"]) -> None:
-        """Write the vector's numbers into the module's parameters.
-
-        Parameters
-        ----------
-        module : nn.Module
-            One with the same layout.
-        """
+        """Write the vector's numbers into the parameters of a module of this layout."""
         parameters = dict(module.named_parameters())
         with torch.no_grad():
             for name, view in self.unflatten(flat).items():
@@ -127,15 +106,7 @@ class FlatSpec:
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Run the module with these numbers as its parameters; buffers stay its own, and live.
-
-        Parameters
-        ----------
-        module : nn.Module
-            One with the same layout.
-        args, kwargs
-            The module's.
-        """
+        """Run a module of this layout with these numbers as its parameters; buffers stay its own, and live."""
         weights = self.everywhere(self.unflatten(flat))
         return functional_call(module, weights, tuple(args), dict(kwargs or {}), tie_weights=False)
 
@@ -143,10 +114,7 @@ class FlatSpec:
 def flat_spec(module: nn.Module, params: ParameterFilter | None = None) -> FlatSpec:
     """Lay out a module's parameters in one vector.
 
-    Parameters
-    ----------
-    params : callable, optional
-        ``params(name, tensor) -> bool`` chooses; by default every parameter that requires a gradient.
+    ``params(name, tensor) -> bool`` chooses; by default every parameter that requires a gradient.
 
     Raises
     ------

@@ -53,13 +53,7 @@ def plain_kinds() -> tuple[type[nn.Module], ...]:
 
 
 def weight_axes(layer: nn.Module) -> tuple[int, int]:
-    """Return which axis of a layer's weight counts outputs, and which inputs.
-
-    Raises
-    ------
-    TypeError
-        Not one of the kinds of this module.
-    """
+    """Return which axis of a layer's weight counts outputs, and which inputs; TypeError for other kinds of layers."""
     if isinstance(layer, PLAIN):
         return 0, 1
     if isinstance(layer, (*TRANSPOSED_CONVOLUTIONS, *_transposed_linear())):
@@ -71,14 +65,8 @@ def weight_axes(layer: nn.Module) -> tuple[int, int]:
 class WeightOwner:
     """A method that a layer's weight belongs to.
 
-    Attributes
-    ----------
-    method : str
-        Its name.
-    state : str
-        What holds of the layer's weight, e.g. ``"has adapters, which read its weight"``.
-    release : str
-        What to do before another method takes the weight.
+    ``state`` is what holds of the weight, e.g. ``"has adapters, which read its weight"``; ``release`` what to do before
+    another method takes it.
     """
 
     method: str

@@ -63,14 +63,7 @@ def find_layers(
 
 @dataclass(frozen=True, eq=False)
 class Replacement:
-    """What :func:`replace_layers` did.
-
-    Attributes
-    ----------
-    module : nn.Module
-    before, after : dict of str to nn.Module
-        The layers by name.
-    """
+    """What :func:`replace_layers` did: the layers by name, as they were before and after."""
 
     module: nn.Module
     before: dict[str, nn.Module]
@@ -100,11 +93,6 @@ def replace_layers(
     targets, kinds, exclude
         As in :func:`find_layers`.
 
-    Returns
-    -------
-    Replacement
-        With ``undo()``.
-
     Raises
     ------
     ValueError
@@ -131,12 +119,8 @@ def replace_layers(
 def peculiarity(layer: nn.Module, kind: type[nn.Module]) -> str | None:
     """Say why a layer computes something else than its kind does with a weight of its own; None if it does not.
 
-    What puts another layer in its place and reads its weight would change the function of such a layer.
-
-    Parameters
-    ----------
-    kind : type
-        The class whose forward is known.
+    What puts another layer in its place and reads its weight would change the function of such a layer. ``kind`` is the
+    class whose forward is known.
     """
     if nn.utils.parametrize.is_parametrized(layer) or "weight" not in layer._parameters:
         return "its weight is itself computed from other parameters"

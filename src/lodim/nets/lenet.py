@@ -34,10 +34,7 @@ _KERNEL = 5
 class LocallyConnected2d(nn.Module):
     """A convolution (stride 1, no padding) whose kernel and bias differ at every place.
 
-    Parameters
-    ----------
-    size : tuple of int
-        Height and width of the input.
+    ``size`` is the height and width of the input.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, size: tuple[int, int]) -> None:

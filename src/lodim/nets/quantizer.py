@@ -142,10 +142,7 @@ class VectorQuantizer(nn.Module):
     def encode(self, z: Float[Tensor, "*batch dim"]) -> Int64[Tensor, "*batch"]:
         """Return the number of the nearest code of each vector; of equally near ones the first.
 
-        Raises
-        ------
-        ValueError
-            Vectors of another length.
+        Vectors of another length are a ValueError, here and in the other methods.
         """
         codebook = self.codebook.to(torch.promote_types(self.codebook.dtype, torch.float32))
         rows = self._rows(z).to(codebook.dtype)
@@ -161,13 +158,7 @@ class VectorQuantizer(nn.Module):
         return nn.functional.embedding(codes, self.codebook)
 
     def forward(self, z: Float[Tensor, "*batch dim"]) -> Quantized:
-        """Quantise vectors; in training mode count their codes too and, with ``ema``, move these.
-
-        Raises
-        ------
-        ValueError
-            Vectors of another length.
-        """
+        """Quantise vectors; in training mode count their codes too and, with ``ema``, move these."""
         codes = self.encode(z)
         precise = torch.promote_types(z.dtype, torch.float32)  # sums of squares overflow in half precision
         nearest, near = self.decode(codes).to(precise), z.to(precise)
@@ -211,18 +202,10 @@ class VectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def fit_codes(self, z: Float[Tensor, "*batch dim"], random_state: RandomState = None) -> None:
-        """Put the codes on the k-means centres of some vectors.
+        """Put the codes on the k-means centres of some vectors, shape (..., dim).
 
-        Parameters
-        ----------
-        z : Tensor, shape (..., dim)
-            At least ``n_codes`` finite vectors (others are left out); fewer distinct ones leave codes in the same
-            place, with a warning.
-
-        Raises
-        ------
-        ValueError
-            Too few vectors, or vectors of another length.
+        Fewer than ``n_codes`` finite vectors (others are left out) are a ValueError; fewer distinct ones leave codes in
+        the same place, with a warning.
         """
         rows = self._finite(z)
         if len(rows) < self.n_codes:
@@ -248,16 +231,11 @@ class VectorQuantizer(nn.Module):
         Parameters
         ----------
         z : Tensor, shape (..., dim)
-            The finite ones are drawn from, with repetition.
+            The finite ones, of which there must be some, are drawn from, with repetition.
         below : float
             Vectors a batch (``usage``) under which a code counts as dead.
         generator : torch.Generator, optional
             On the CPU.
-
-        Raises
-        ------
-        ValueError
-            No vectors to draw from, vectors of another length, or ``below`` under 0.
         """
         dead = (self.usage < float(check_in_range(below, "below", low=0))).nonzero()[:, 0]
         rows = self._finite(z)

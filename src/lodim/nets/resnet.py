@@ -23,10 +23,7 @@ __all__ = ["ResidualBlock", "resnet", "vgg"]
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with batch normalisation, added to the input.
 
-    Parameters
-    ----------
-    stride : int
-        Of the first convolution and of the shortcut.
+    ``stride`` is that of the first convolution and of the shortcut.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
@@ -54,17 +51,8 @@ def resnet(
 ) -> nn.Sequential:
     """Residual network for small images; the default is ResNet-18.
 
-    Parameters
-    ----------
-    widths : sequence of int
-        Channels of each stage.
-    depths : sequence of int
-        Residual blocks of each stage.
-
-    Raises
-    ------
-    ValueError
-        ``widths`` and ``depths`` differ in length, or hold a number below 1.
+    ``widths`` are the channels, ``depths`` the residual blocks of each stage. Sequences that differ in length, or hold
+    a number below 1, are a ValueError.
 
     Examples
     --------
@@ -95,17 +83,8 @@ def vgg(
 ) -> nn.Sequential:
     """Plain convolutional network with batch normalisation for small images; the default has VGG-16's convolutions.
 
-    Parameters
-    ----------
-    widths : sequence of int
-        Channels of each stage.
-    depths : sequence of int
-        3x3 convolutions of each stage; 2x2 max-pooling stands between stages.
-
-    Raises
-    ------
-    ValueError
-        ``widths`` and ``depths`` differ in length, or hold a number below 1.
+    ``widths`` are the channels, ``depths`` the 3x3 convolutions of each stage; 2x2 max-pooling stands between stages.
+    Sequences that differ in length, or hold a number below 1, are a ValueError.
     """
     _check_stages(n_classes, widths, depths, in_channels)
     layers: list[nn.Module] = []

@@ -45,8 +45,6 @@ class SentenceClassifier(nn.Module):
 
     Parameters
     ----------
-    n_classes : int
-        Outputs of the head.
     pretrained : bool
         Load the weights, or draw the same architecture afresh.
     dropout : float
@@ -56,7 +54,6 @@ class SentenceClassifier(nn.Module):
     ----------
     encoder : nn.Module
         ``transformers.BertModel`` without its pooling layer.
-    head : nn.Linear
 
     Raises
     ------
@@ -86,13 +83,7 @@ class SentenceClassifier(nn.Module):
         self.head = nn.Linear(config.hidden_size, int(n_classes))
 
     def embed(self, token_ids: Int64[Tensor, "n length"]) -> Float[Tensor, "n width"]:
-        """Return the mean of each sentence's token vectors.
-
-        Parameters
-        ----------
-        token_ids : int64 Tensor, shape (n, length)
-            0 is padding; see :func:`tokenize`.
-        """
+        """Return the mean of each sentence's token vectors; see :func:`tokenize`, 0 is padding."""
         mask = token_ids != PADDING
         used = mask.any(0).nonzero()
         length = int(used[-1]) + 1 if len(used) else 1
@@ -102,29 +93,15 @@ class SentenceClassifier(nn.Module):
         return (states * weights).sum(1) / weights.sum(1).clamp(min=1)
 
     def forward(self, token_ids: Int64[Tensor, "n length"]) -> Float[Tensor, "n n_classes"]:
-        """Return the logits.
-
-        Parameters
-        ----------
-        token_ids : int64 Tensor, shape (n, length)
-            0 is padding; see :func:`tokenize`.
-        """
+        """Return the logits; see :func:`tokenize`, 0 is padding."""
         return self.head(self.embed(token_ids))
 
 
 def tokenize(texts: Sequence[Any], max_length: int = 128) -> Int64[Tensor, "n length"]:
-    """Return the numbers of the encoder's word pieces, sentence by sentence, padded with 0 at the end.
+    """Return the numbers of the encoder's word pieces, (n, length), sentence by sentence, padded with 0 at the end.
 
-    Parameters
-    ----------
-    texts : sequence of str
-    max_length : int
-        Longer sentences are cut to that many pieces, the two that mark begin and end included.
-
-    Returns
-    -------
-    int64 Tensor, shape (n, length)
-        ``length`` is that of the longest sentence, at most ``max_length``.
+    ``length`` is that of the longest sentence. Those longer than ``max_length`` are cut to so many pieces, the two that
+    mark begin and end included.
 
     Raises
     ------

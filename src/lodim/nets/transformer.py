@@ -25,7 +25,7 @@ class TransformerEncoder(nn.Module):
     Parameters
     ----------
     width : int
-        Of a token.
+        Of a token; a multiple of ``heads``.
     depth : int
         Number of blocks.
     mlp_ratio : float
@@ -132,13 +132,6 @@ def vit(
     image_shape: tuple[int, ...] = (1, 28, 28), n_classes: int = 10, **options: int | float | bool
 ) -> VisionTransformer:
     """Return a small :class:`VisionTransformer`: four blocks of width 128 on patches of 7 x 7 by default.
-
-    Parameters
-    ----------
-    image_shape : tuple of int
-        Channels, height, width.
-    **options
-        Of :class:`VisionTransformer`.
 
     Examples
     --------

@@ -44,8 +44,6 @@ class Check(Result):
         What came out: a number, or a few.
     expected : str or pair of float
         The condition in words, or the interval [low, high] that ``ours`` must lie in.
-    passed : bool
-        Whether it did.
     paper : object, optional
         The paper's own figure, where it gives one for the same experiment.
     essential : bool
@@ -71,8 +69,6 @@ class ClaimResult(Result):
 
     Attributes
     ----------
-    name, arxiv, statement, scale : str
-        Of the claim and its run.
     verdict : str
         ``"holds"``, ``"fails"`` (an essential check did not pass), ``"differs"`` (only other checks did not),
         ``"skipped"`` (could not run here) or ``"error"`` (an exception; see ``message``).
@@ -134,18 +130,7 @@ class ClaimResult(Result):
 def check_between(
     what: str, ours: Any, low: int | float, high: int | float, *, paper: Any = None, essential: bool = True
 ) -> Check:
-    """Return the check that ``low <= ours <= high`` (NaN never passes).
-
-    Parameters
-    ----------
-    ours : float
-    low, high : float
-        Inclusive; infinite for an open end.
-    paper : object, optional
-        The paper's figure.
-    essential : bool
-        Whether the claim falls with it.
-    """
+    """Return the check that ``low <= ours <= high`` (NaN never passes; infinity is an open end)."""
     ours = float(ours)
     if math.isinf(high):
         expected: Any = f"at least {low:g}"
@@ -159,32 +144,12 @@ def check_between(
 def check_that(
     what: str, ours: Any, expected: str, passed: Any, *, paper: Any = None, essential: bool = True
 ) -> Check:
-    """Return a check whose condition is said in words.
-
-    Parameters
-    ----------
-    ours : object
-        Plain data.
-    expected : str
-        The condition.
-    passed : bool
-        Whether it was met.
-    paper : object, optional
-        The paper's figure.
-    essential : bool
-        Whether the claim falls with it.
-    """
+    """Return a check whose condition, ``expected``, is said in words."""
     return Check(what, ours, expected, bool(passed), paper, essential)
 
 
 def verdict_of(checks: tuple[Check, ...]) -> str:
-    """Return ``"holds"``, ``"differs"`` or ``"fails"``, as the checks decide.
-
-    Raises
-    ------
-    ValueError
-        Without any check there is no verdict.
-    """
+    """Return ``"holds"``, ``"differs"`` or ``"fails"``, as the checks decide; without any there is no verdict."""
     if not checks:
         raise ValueError("a claim needs at least one check to have a verdict")
     if all(check.passed for check in checks):
@@ -193,45 +158,23 @@ def verdict_of(checks: tuple[Check, ...]) -> str:
 
 
 def evidence_path(name: str, scale: str, out: str | os.PathLike[str] = "evidence") -> Path:
-    """Return the file that records claim ``name`` at ``scale``.
-
-    Parameters
-    ----------
-    out : path
-        The evidence folder.
-    """
+    """Return the file in the evidence folder that records claim ``name`` at ``scale``."""
     return Path(out) / "claims" / f"{name}.{scale}.json"
 
 
 def read_record(path: Path, name: str) -> ClaimResult:
-    """Return a record under the name of its file.
+    """Return a record under ``name``, what its file says the claim is called today.
 
-    Parameters
-    ----------
-    name : str
-        What the file says the claim is called today.
-
-    Raises
-    ------
-    ValueError, KeyError, TypeError
-        The file holds no record.
+    A file that holds no record is a ValueError, KeyError or TypeError.
     """
     result = ClaimResult.from_json(path.read_text(encoding="utf-8"))
     return replace(result, name=name, command=result.command.replace(result.name, name))
 
 
 def read_records(out: str | os.PathLike[str] = "evidence") -> list[ClaimResult]:
-    """Return every recorded claim, by name and scale; a folder that does not exist holds none.
+    """Return every claim recorded in the evidence folder, by name and scale; one that does not exist holds none.
 
-    Parameters
-    ----------
-    out : path
-        The evidence folder.
-
-    Raises
-    ------
-    ValueError, KeyError, TypeError
-        A file there holds no record.
+    A file that holds no record is a ValueError, KeyError or TypeError.
     """
     folder = Path(out) / "claims"
 
@@ -244,13 +187,7 @@ def read_records(out: str | os.PathLike[str] = "evidence") -> list[ClaimResult]:
 
 
 def format_value(value: Any) -> str:
-    """Return a figure as short text: four significant digits, lists in brackets.
-
-    Parameters
-    ----------
-    value : object
-        Plain data.
-    """
+    """Return a figure (plain data) as short text: four significant digits, lists in brackets."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "-"}[value]
     if isinstance(value, float):
@@ -267,12 +204,7 @@ def format_value(value: Any) -> str:
 
 
 def format_expected(expected: Any) -> str:
-    """Return a check's condition as text: ``low to high`` for an interval.
-
-    Parameters
-    ----------
-    expected : str or pair of float
-    """
+    """Return a check's condition as text: ``low to high`` for an interval."""
     if isinstance(expected, list | tuple) and len(expected) == 2:
         return f"{format_value(expected[0])} to {format_value(expected[1])}"
     return format_value(expected)

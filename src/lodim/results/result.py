@@ -25,15 +25,7 @@ R = TypeVar("R", bound="Result")  # not Self: run-time type checkers accept Self
 def to_plain(value: Any) -> Any:
     """Return ``value`` as JSON-ready data: arrays to lists, NumPy scalars to Python's, NaN and infinity to None.
 
-    Parameters
-    ----------
-    value : object
-        Dataclass, mapping, sequence, array, number, string or None.
-
-    Raises
-    ------
-    TypeError
-        For an object with no plain form.
+    It may be a dataclass, mapping, sequence, array, number, string or None; anything else is a TypeError.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}

@@ -109,33 +109,15 @@ class RandomProjection(nn.Module):
         self._store(device)
 
     def forward(self, v: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch D"]:
-        """Return ``P v`` for one vector or a batch of them.
-
-        Parameters
-        ----------
-        v : Tensor, shape (..., d)
-            Any floating dtype; the result has the same.
-        """
+        """Return ``P v`` for a vector or a batch, shape (..., d), of any floating dtype, which the result has too."""
         return self._apply_map(v, False)
 
     def adjoint(self, g: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch d"]:
-        """Return ``P^T g`` for one vector or a batch of them.
-
-        Parameters
-        ----------
-        g : Tensor, shape (..., D)
-            Any floating dtype; the result has the same.
-        """
+        """Return ``P^T g`` for a vector or a batch, shape (..., D), of any floating dtype, which the result has too."""
         return self._apply_map(g, True)
 
     def matrix(self) -> Float[Tensor, "D d"]:
-        """Return P itself, for tests and small problems.
-
-        Raises
-        ------
-        ValueError
-            More than 5e7 entries.
-        """
+        """Return P itself, for tests and small problems; ValueError where it has more than 5e7 entries."""
         if self.D * self.d > MAX_MATRIX_NUMBERS:
             raise ValueError(
                 f"the matrix of D={self.D} by d={self.d} has {self.D * self.d:.3g} entries, more than "
@@ -145,13 +127,7 @@ class RandomProjection(nn.Module):
             return self(torch.eye(self.d, dtype=self.dtype, device=self.device)).T.contiguous()
 
     def reseed(self, round: Integer) -> RandomProjection:
-        """Draw a fresh, independent map for this round; ``reseed(0)`` restores the first.
-
-        Parameters
-        ----------
-        round : int
-            A counter, e.g. of communication rounds.
-        """
+        """Draw a fresh, independent map for this round (e.g. of communication); ``reseed(0)`` restores the first."""
         self.round = int(check_in_range(round, "round", low=0, integer=True))
         self._store(self.device)
         return self
@@ -273,25 +249,12 @@ def index_dtype(n: int) -> torch.dtype:
 
 
 def random_signs(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Draw independent signs as int8.
-
-    Parameters
-    ----------
-    generator : torch.Generator
-        On the CPU.
-    """
+    """Draw independent signs as int8, from a generator on the CPU."""
     return torch.randint(0, 2, shape, generator=generator, dtype=torch.int8).mul_(2).sub_(1)
 
 
 def zero_pad(x: Tensor, length: int) -> Tensor:
-    """Append zeros along the last axis up to ``length``.
-
-    Parameters
-    ----------
-    x : Tensor, shape (..., n)
-    length : int
-        At least ``n``.
-    """
+    """Append zeros along the last axis up to ``length``."""
     missing = length - x.shape[-1]
     return nn.functional.pad(x, (0, missing)) if missing else x
 

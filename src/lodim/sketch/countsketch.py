@@ -82,13 +82,7 @@ class CountSketch(RandomProjection):
         return self(v).add_(origin) if origin.dtype == v.dtype else origin + self(v)
 
     def adjoint_parts(self, parts: Sequence[Tensor]) -> Float[Tensor, "parts d"]:
-        """Return ``P_i^T g_i`` for consecutive parts i of the rows; their sum is ``adjoint(g)``, at the same cost.
-
-        Parameters
-        ----------
-        parts : sequence of Tensor, shape (D_i,)
-            The D entries of g, cut into parts.
-        """
+        """Return ``P_i^T g_i`` for consecutive parts i of the D rows; their sum is ``adjoint(g)``, at the same cost."""
         tables = self.table.split([len(part) for part in parts])
         sums = torch.stack([self._sums(part.to(self.dtype), table) for part, table in zip(parts, tables)])
         return (sums * (self.factor / self.norms)).to(parts[0].dtype)
@@ -102,12 +96,7 @@ class CountSketch(RandomProjection):
 class SparseEmbedding(RandomProjection):
     """Each row holds ``s`` random signs, one in each of ``s`` blocks of columns; ``s=1`` is a CountSketch.
 
-    Parameters
-    ----------
-    s : int, optional
-        Non-zeros of a row, at most ``d``; 4 (or d if that is less) when not given.
-    **options
-        As for :class:`RandomProjection`.
+    By default ``s`` is 4, or d if that is less. See :class:`RandomProjection` for the other parameters.
     """
 
     kind = "sparse_embedding"

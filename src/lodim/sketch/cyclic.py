@@ -79,25 +79,13 @@ class Cyclic(RandomProjection):
 
     @torch.no_grad()
     def add_to(self, origin: Float[Tensor, " D"], v: Float[Tensor, " d"]) -> Float[Tensor, " D"]:
-        """Return ``origin + P v`` without a derivative, in one pass over memory on a CPU.
-
-        Parameters
-        ----------
-        v : Tensor, shape (d,)
-            Of the same dtype.
-        """
+        """Return ``origin + P v`` (of one dtype) without a derivative, in one pass over memory on a CPU."""
         if origin.dtype == v.dtype == self.dtype and _in_blocks(v):
             return self._by_blocks(v * self.factor / self.norms, origin)
         return origin + self(v)
 
     def adjoint_parts(self, parts: Sequence[Tensor]) -> Float[Tensor, "parts d"]:
-        """Return ``P_i^T g_i`` for consecutive parts i of the rows; their sum is ``adjoint(g)``, at the same cost.
-
-        Parameters
-        ----------
-        parts : sequence of Tensor, shape (D_i,)
-            The D entries of g, cut into parts.
-        """
+        """Return ``P_i^T g_i`` for consecutive parts i of the D rows; their sum is ``adjoint(g)``, at the same cost."""
         found, start = parts[0].new_zeros(len(parts), self.d, dtype=self.dtype), 0
         flat = self.signs.flatten()
         for sums, given in zip(found, parts):
@@ -114,19 +102,10 @@ class Cyclic(RandomProjection):
 
 
 def dealt_signs(D: int, d: int, dtype: torch.dtype, generator: torch.Generator) -> dict[str, Tensor]:
-    """Draw a sign for each of D rows dealt to d columns in turn; with them, the columns' norms.
+    """Draw a sign for each of D rows dealt to d columns in turn, on the CPU.
 
-    Parameters
-    ----------
-    dtype : torch.dtype
-        Of the norms.
-    generator : torch.Generator
-        On the CPU.
-
-    Returns
-    -------
-    dict
-        ``signs``, int8 of shape (ceil(D/d), d), and ``norms``, the square roots of the groups' sizes, shape (d,).
+    Beside ``signs``, int8 of shape (ceil(D/d), d), are the columns' ``norms`` of this dtype, shape (d,): the square
+    roots of the groups' sizes.
     """
     full, extra = divmod(D, d)  # the first `extra` groups have one row more
     sizes = full + (torch.arange(d) < extra)
@@ -134,17 +113,7 @@ def dealt_signs(D: int, d: int, dtype: torch.dtype, generator: torch.Generator) 
 
 
 def sums_of_groups(signs: Tensor, g: Tensor) -> Tensor:
-    """Sum the entries of each group, with signs: entry k belongs to group ``k mod d``.
-
-    Parameters
-    ----------
-    signs : int8 Tensor, shape (ceil(D/d), d)
-    g : Tensor, shape (..., D)
-
-    Returns
-    -------
-    Tensor, shape (..., d)
-    """
+    """Sum the entries of g, shape (..., D), in each group, with signs: entry k belongs to group ``k mod d``."""
     d = signs.shape[1]
     full = g.shape[-1] // d
     whole, rest = g.split((full * d, g.shape[-1] - full * d), -1)

@@ -35,19 +35,8 @@ LAWS = ("gaussian", "rademacher")
 class Dense(RandomProjection):
     """Independent entries, each column divided by its norm over all D rows; stores D d numbers.
 
-    Parameters
-    ----------
-    law : {"gaussian", "rademacher"}
-        Distribution of the entries.
-    max_bytes : int
-        Refuse to store more.
-    **options
-        As for :class:`RandomProjection`.
-
-    Raises
-    ------
-    MemoryError
-        More than ``max_bytes``.
+    The entries' ``law`` is ``"gaussian"`` or ``"rademacher"``. More than ``max_bytes`` are refused with a MemoryError.
+    See :class:`RandomProjection` for the other parameters.
     """
 
     kind = "dense"
@@ -87,10 +76,7 @@ class Dense(RandomProjection):
 
 
 class DenseOrthonormal(Dense):
-    """Orthonormal basis of the column space of :class:`Dense`: an exact isometry, the reference of the tests.
-
-    Takes the parameters of :class:`Dense`.
-    """
+    """Orthonormal basis of the column space of :class:`Dense`, whose parameters it takes: an exact isometry."""
 
     kind = "dense_orthonormal"
 

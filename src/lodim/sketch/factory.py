@@ -69,16 +69,12 @@ def make_projection(
     device: torch.device | str | None = None,
     **options: Any,
 ) -> RandomProjection:
-    """Make a random linear map from d to D numbers.
+    """Make a random linear map from d to D numbers, ``1 <= d <= D``, determined by its seed.
 
     Parameters
     ----------
     kind : str
         One of ``KINDS``, see the table above.
-    D, d : int
-        Numbers produced and numbers given, ``1 <= d <= D``.
-    seed : int
-        Determines the map.
     scale : {"column", "row", "isotropic"}
         Unit columns, or that times ``sqrt(D/d)``.
     dtype : torch.dtype

@@ -40,13 +40,7 @@ __all__ = ["Fastfood", "FastfoodBlock"]
 
 
 def power_of_two(n: int) -> int:
-    """Return the least power of two that is at least ``n``.
-
-    Parameters
-    ----------
-    n : int
-        At least 1.
-    """
+    """Return the least power of two that is at least ``n >= 1``."""
     return 1 << (n - 1).bit_length()
 
 

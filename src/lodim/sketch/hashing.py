@@ -40,17 +40,7 @@ ROUNDS = ((16, 0x7FEB352D), (15, 0x2C1B3C6D), (14, 0x297A2D39))
 
 
 def mix31(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
-    """Scramble 31-bit integers bijectively.
-
-    Parameters
-    ----------
-    x : int64 Tensor
-        Only the lower 31 bits count.
-
-    Returns
-    -------
-    int64 Tensor, same shape, entries in ``[0, 2**31)``.
-    """
+    """Scramble the lower 31 bits of integers bijectively."""
     x = x & MASK31
     for shift, multiplier in ROUNDS:
         x ^= x >> shift
@@ -65,17 +55,7 @@ def _entry_hash(rows: Tensor, columns: Tensor, seed: Tensor) -> Tensor:
 
 
 def hashed_normals(rows: Int[Tensor, " n"], d: int, seeds: Int[Tensor, "2 2"]) -> Float[Tensor, "n d"]:
-    """Return standard normal numbers for some rows of a lazy matrix (Box-Muller on two hashes a pair).
-
-    Parameters
-    ----------
-    rows : int64 Tensor, shape (n,)
-        Row numbers.
-    d : int
-        Columns of the matrix.
-    seeds : int64 Tensor, shape (2, 2)
-        31-bit seeds.
-    """
+    """Return standard normal numbers for some rows of a lazy matrix (Box-Muller on two hashes a pair); 31-bit seeds."""
     half = -(-d // 2)
     columns = torch.arange(half, device=rows.device)
     uniform = (_entry_hash(rows, columns, seeds[0]) + 1).to(torch.float32).mul_(2.0**-31)
@@ -85,13 +65,7 @@ def hashed_normals(rows: Int[Tensor, " n"], d: int, seeds: Int[Tensor, "2 2"]) -
 
 
 def hashed_signs(rows: Int[Tensor, " n"], d: int, seeds: Int[Tensor, "2 2"]) -> Float[Tensor, "n d"]:
-    """Return random signs for some rows of a lazy matrix.
-
-    Parameters
-    ----------
-    seeds : int64 Tensor, shape (2, 2)
-        31-bit seeds; the first row is used.
-    """
+    """Return random signs for some rows of a lazy matrix; of the 31-bit seeds the first row is used."""
     bits = _entry_hash(rows, torch.arange(d, device=rows.device), seeds[0]) >> 30
     return (2 * bits - 1).to(torch.float32)
 
@@ -99,10 +73,7 @@ def hashed_signs(rows: Int[Tensor, " n"], d: int, seeds: Int[Tensor, "2 2"]) -> 
 def gf_cube(i: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
     """Cube elements of the field of ``2**31`` elements, polynomials over GF(2) modulo ``x^31 + x^3 + 1``.
 
-    Parameters
-    ----------
-    i : int64 Tensor, shape (n,)
-        Entries in ``[0, 2**31)``, bits are coefficients.
+    The bits of an entry are the coefficients.
     """
     return _gf_multiply(_gf_multiply(i, i), i)
 
@@ -120,12 +91,7 @@ def _gf_multiply(a: Tensor, b: Tensor) -> Tensor:
 def bch_keys(rows: Int[Tensor, " n"], row_bits: int) -> Float[Tensor, "n bits"]:
     """Return the bits of ``(i, i^3)``, of which any four distinct rows (with a 1 before them) are independent.
 
-    Parameters
-    ----------
-    rows : int64 Tensor, shape (n,)
-        Entries in ``[0, 2**row_bits)``.
-    row_bits : int
-        At most 31; the result has ``row_bits + 31`` columns.
+    Rows lie in ``[0, 2**row_bits)`` with ``row_bits <= 31``; the result has ``row_bits + 31`` columns.
     """
     low = torch.arange(row_bits, device=rows.device)
     high = torch.arange(FIELD_BITS, device=rows.device)

@@ -68,14 +68,8 @@ class _Lazy(RandomProjection):
 class DenseLazy(_Lazy):
     """A dense random matrix regenerated block by block from its seed; stores 4 numbers.
 
-    Parameters
-    ----------
-    law : {"gaussian", "rademacher"}
-        Distribution of the entries.
-    block_numbers : int
-        Entries generated at a time; changes memory and speed, not the map.
-    **options
-        As for :class:`RandomProjection`.
+    The entries' ``law`` is ``"gaussian"`` or ``"rademacher"``; ``block_numbers`` are generated at a time, which changes
+    memory and speed, not the map. See :class:`RandomProjection` for the other parameters.
     """
 
     kind = "dense_lazy"
@@ -96,13 +90,7 @@ class DenseLazy(_Lazy):
 class AMS(_Lazy):
     """Tug-of-war signs, four-wise independent in every column and independent between columns; stores about 60 d bits.
 
-    Parameters
-    ----------
-    D, d : int
-    block_numbers : int
-        Entries generated at a time; changes memory and speed, not the map.
-    **options
-        As for :class:`RandomProjection`.
+    See :class:`DenseLazy` for ``block_numbers``, :class:`RandomProjection` for the other parameters.
     """
 
     kind = "ams"

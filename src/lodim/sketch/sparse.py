@@ -47,12 +47,7 @@ __all__ = ["Sparse"]
 class Sparse(RandomProjection):
     """Entries are signs with probability ``density``, columns have exactly unit length.
 
-    Parameters
-    ----------
-    density : float, optional
-        In (0, 1]; by default ``1/sqrt(D)``.
-    **options
-        As for :class:`RandomProjection`.
+    ``density`` lies in (0, 1] and is ``1/sqrt(D)`` by default. See :class:`RandomProjection` for the other parameters.
     """
 
     kind = "sparse"

@@ -27,15 +27,7 @@ _EVALUATION_ROWS = 8192  # samples times replicas in one forward
 
 
 class ReplicaBatch:
-    """Replicas that train together.
-
-    Parameters
-    ----------
-    model, spec, task, recipe, score_on, record_scores
-        See :func:`~lodim.training.fit_replicas`.
-    replicas : mapping of int to Replica
-        By index, in an order that puts replicas with equal maps and d side by side.
-    watches : mapping of int to Watch
+    """Replicas that train together, by index, in an order that puts replicas with equal maps and d side by side.
 
     Attributes
     ----------

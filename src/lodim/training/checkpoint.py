@@ -43,13 +43,7 @@ def _check_readable(path: Path) -> None:
 
 
 def read(path: Path, key: str, device: torch.device) -> dict[str, Any]:
-    """Read a file of tensors and plain data.
-
-    Raises
-    ------
-    ValueError
-        It has another key, so that it belongs to another run, or it is no checkpoint.
-    """
+    """Read a file of tensors and plain data; one with another key belongs to another run and is refused."""
     try:
         content = torch.load(path, map_location=device, weights_only=True)
         found = content["key"]

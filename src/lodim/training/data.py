@@ -21,23 +21,10 @@ __all__ = ["Batches"]
 class Batches:
     """Passes over data. Tensors and data sets are shuffled anew in every pass; everything else comes as it is.
 
-    Parameters
-    ----------
-    data : object
-        As :func:`~lodim.training.descend` takes them.
-    batch_size, seed : int
-        Of tensors and data sets.
-    device : torch.device
-        Where batches are brought.
-    rank, world : int
-        Of the rows of every batch of tensors and data sets, each process takes every ``world``-th.
-
-    Attributes
-    ----------
-    length : int or None
-        Batches in a pass; None if nobody knows or the pass has no end.
-    passes, used : int
-        Whole passes made, and batches of the present one used up; the caller counts both.
+    The data are as :func:`~lodim.training.descend` takes them. Tensors and data sets are cut by ``batch_size`` and
+    ``seed``, and each process takes every ``world``-th row of their batches. ``length``, the batches in a pass, is None
+    if nobody knows it or the pass has no end. The caller counts ``passes``, the whole ones made, and ``used``, the
+    batches of the present one used up.
     """
 
     def __init__(

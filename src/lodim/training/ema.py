@@ -30,21 +30,8 @@ _RAMP = 0.05  # of the samples seen
 class ExponentialMovingAverage:
     """An average of a module's parameters, to be handed to :func:`~lodim.training.descend` or updated by hand.
 
-    Averages are kept in float32 at least, since small steps vanish in shorter formats. A module's buffers (running
-    statistics) are not averaged.
-
-    Parameters
-    ----------
-    parameters : nn.Module or iterable of Tensor
-        All of them, frozen ones too.
-    half_life : float
-        In samples.
-
-    Attributes
-    ----------
-    averages : list of Tensor
-    seen : int
-        Samples so far.
+    All parameters are averaged, frozen ones too, in float32 at least, since small steps vanish in shorter formats. A
+    module's buffers (running statistics) are not averaged. ``half_life`` and ``seen`` count samples.
     """
 
     def __init__(self, parameters: nn.Module | Iterable[Tensor], half_life: float | int) -> None:
@@ -92,13 +79,7 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up saved averages.
-
-        Raises
-        ------
-        ValueError
-            They are of another half-life, or of other parameters.
-        """
+        """Take up saved averages; those of another half-life, or of other parameters, are a ValueError."""
         if state["half_life"] != self.half_life:
             raise ValueError(f"saved with half_life={state['half_life']}, but this has {self.half_life}")
         shapes = [[tuple(a.shape) for a in averages] for averages in (state["averages"], self.averages)]

@@ -101,18 +101,9 @@ MapRows = _DirectRows | _CyclicRows | _AnyRows
 
 
 def group_rows(theta0: Sequence[Tensor], maps: Sequence[Any], sizes: Sequence[int]) -> list[MapRows]:
-    """Group neighbouring replicas whose maps can be applied at once.
+    """Group neighbouring replicas, each with its own d in ``sizes``, whose maps can be applied at once.
 
-    Parameters
-    ----------
-    theta0 : sequence of Tensor, shape (D,)
-    sizes : sequence of int
-        d of each replica.
-
-    Returns
-    -------
-    list of MapRows
-        Together they cover the replicas in their order; see :func:`group_lengths` for how many each.
+    The groups cover the replicas in their order; see :func:`group_lengths` for how many each.
     """
     groups: list[MapRows] = []
     start = 0

@@ -26,9 +26,7 @@ class Player:
     loss : callable
         As :func:`~lodim.training.descend` takes it; only the gradient of ``parameters`` is computed.
     parameters : nn.Module, or iterable of tensors, modules or groups
-    optimizer : str or callable, optional
-        The recipe's unless given.
-    lr : float, optional
+    optimizer, lr : optional
         The recipe's unless given.
     every : int
         It moves in every so many-th step.
@@ -44,14 +42,9 @@ class Player:
 class Moving:
     """A player with its optimiser.
 
-    Attributes
-    ----------
-    alone : bool
-        Whether nothing but whole modules was given, and there is no other player.
-    only : list of Tensor or None
-        Whose gradients backward computes; None where there are no others.
-    in_a_row : int
-        Steps skipped since it last moved.
+    ``alone``: nothing but whole modules was given, and there is no other player. ``only`` are the tensors whose
+    gradients backward computes, None where there are no others. ``in_a_row`` counts the steps skipped since it last
+    moved.
     """
 
     def __init__(self, player: Player, recipe: DescentRecipe, alone: bool) -> None:
@@ -88,13 +81,7 @@ class Moving:
                 group["momentum"] = momentum
 
     def backward(self, value: Tensor) -> None:
-        """Compute the gradient of the own parameters, and nobody else's.
-
-        Raises
-        ------
-        ValueError
-            The loss depends on none of them.
-        """
+        """Compute the gradient of the own parameters, and nobody else's; the loss must depend on one of them."""
         if value.requires_grad:
             if self.alone and not self._started and not {id(p) for p in self.parameters} < _leaves(value):
                 self.only = (

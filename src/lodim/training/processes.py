@@ -13,14 +13,10 @@ __all__ = ["Processes"]
 
 
 class Processes:
-    """What processes tell one another, nothing where there is but one.
+    """What processes tell one another by ``accelerate.Accelerator``; nothing where there is but one process (None).
 
     Gradients are averaged here and not by ``DistributedDataParallel``, which sees only losses that are computed by its
     own forward; a loss here is any function.
-
-    Parameters
-    ----------
-    accelerator : accelerate.Accelerator or None
     """
 
     def __init__(self, accelerator: Any) -> None:

@@ -85,7 +85,7 @@ def fit_replicas(
     chunk_size: int | None = None,
     record_scores: bool = False,
 ) -> list[tuple[FitResult, Tensor]]:
-    """Train many replicas of one module as one vectorised run.
+    """Train many replicas of one module as one vectorised run; each one's result comes with its final v, shape (d,).
 
     Parameters
     ----------
@@ -93,18 +93,12 @@ def fit_replicas(
         Gives the code; its own parameters are not changed.
     spec : FlatSpec
         Which parameters the replicas' weights stand for.
-    replicas : sequence of Replica
     task, recipe, early_stop_score, deadline, score_on, progress, record_scores
         As for :func:`~lodim.training.fit`.
     callback : callable, optional
         ``callback(index, result, v)`` when a replica has finished; what it keeps survives an interruption.
     chunk_size : int, optional
         Replicas trained together; by default as many as fit in memory and still gain from it.
-
-    Returns
-    -------
-    list of (FitResult, Tensor)
-        In the order of ``replicas``; the tensor is the final v, shape (d,).
 
     Raises
     ------

@@ -26,15 +26,9 @@ _MOMENTUM_HIGH, _MOMENTUM_LOW = 0.95, 0.85
 
 
 def schedule_at(schedule: str, step: int, total: int) -> tuple[float, float]:
-    """Return the factor of the learning rate and the momentum (Adam's beta1) at a step.
+    """Return the factor of the learning rate and the momentum (Adam's beta1) at a step, the first of ``total`` being 0.
 
-    Parameters
-    ----------
-    schedule : {"onecycle", "cosine", "constant"}
-    step : int
-        From 0.
-    total : int
-        Steps in the whole budget.
+    The schedule is ``"onecycle"``, ``"cosine"`` or ``"constant"``.
     """
     check_choice(schedule, SCHEDULES, "schedule")
     if schedule == "constant":
@@ -85,12 +79,7 @@ Schedule = str | Plateau | Callable[[int], float]
 class Rates:
     """The rate of one run, step after step, as a share of its full rate.
 
-    Parameters
-    ----------
-    warmup : int
-        Steps of a linear rise before the schedule begins.
-    total : int, optional
-        Steps of the whole run; None where nobody knows.
+    It rises linearly in ``warmup`` steps, before the schedule begins; ``total`` is None where nobody knows.
     """
 
     def __init__(self, schedule: Schedule, warmup: int, total: int | None) -> None:

@@ -117,11 +117,7 @@ class Task:
     def loss(self, output: Tensor, target: Tensor) -> Float[Tensor, "*replicas"]:
         """Mean loss over the samples: cross-entropy in nats, or squared error.
 
-        Parameters
-        ----------
-        output : Tensor, shape (..., n, n_outputs), or (..., n) for a regression
-        target : Tensor, shape (..., n)
-            Leading axes are those of ``output``.
+        Outputs have shape (..., n, n_outputs), or (..., n) for a regression; targets (..., n).
         """
         if self.kind == "classification":
             flat = torch.nn.functional.cross_entropy(
@@ -135,10 +131,7 @@ class Task:
     def score(self, output: Tensor, target: Tensor) -> Float[Tensor, "*replicas"]:
         """Accuracy, or R^2; NaN where the output is not finite.
 
-        Parameters
-        ----------
-        output : Tensor, shape (..., n, n_outputs), or (..., n) for a regression
-        target : Tensor, shape (n,) or (..., n)
+        Shapes are as in :meth:`loss`; one target, shape (n,), may serve all outputs.
         """
         value = (accuracy if self.kind == "classification" else r2)(output, target)
         sizes = output.flatten(target.ndim - 1 if output.ndim == target.ndim else -2)

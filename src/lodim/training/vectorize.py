@@ -14,13 +14,7 @@ _DROPOUTS = (nn.modules.dropout._DropoutNd, nn.RReLU)
 
 @dataclass(frozen=True)
 class Vectorizable:
-    """An answer with its reason; true where the answer is yes.
-
-    Attributes
-    ----------
-    reason : str
-        Why not; empty for yes.
-    """
+    """An answer, true where it is yes, with its reason where it is no."""
 
     reason: str = ""
 
@@ -32,12 +26,8 @@ def can_vectorize(model: nn.Module) -> Vectorizable:
     """Say whether :func:`~lodim.training.fit_replicas` can train this module, and if not, why.
 
     Replicas share the module's buffers and its code, so anything that writes a buffer or draws random numbers in its
-    forward is out: batch normalisation, dropout, recurrent layers (which have no batching rule).
-
-    Returns
-    -------
-    Vectorizable
-        True in an ``if``; otherwise ``.reason`` says what is in the way and what to do.
+    forward is out: batch normalisation, dropout, recurrent layers (which have no batching rule). The answer is true in
+    an ``if``; otherwise its ``.reason`` says what is in the way and what to do.
     """
     for name, module in model.named_modules():
         label = f"{name or 'the module'} ({type(module).__name__})"
