@@ -74,7 +74,6 @@ class IntrinsicDimension(BaseEstimator):
         interval, but a warning, where a resample has no finite dimension.
     backend : str
         Neighbour search, see :meth:`lodim.neighbors.NeighborGraph.from_data`.
-    random_state : int, Generator or None
     rule : str, optional
         For ``"lpca"``: which eigenvalues count, a name of :data:`~lodim.dimension.spectrum.LPCA_RULES`;
         default ``"FO"``.
@@ -187,18 +186,9 @@ class IntrinsicDimension(BaseEstimator):
         return tuple(int(k) for k in orders)
 
     def fit(self, X: Any, y: Any = None) -> IntrinsicDimension:
-        """Estimate the dimension.
+        """Estimate the dimension of at least ``k + 2`` points as rows, or of their neighbour graph where it is enough.
 
-        Parameters
-        ----------
-        X : array-like, Tensor or NeighborGraph
-            Points as rows, at least ``k + 2`` of them; or their neighbour graph, for the methods that need no more.
-        y : ignored
-
-        Raises
-        ------
-        ValueError
-            Not a finite matrix, too few distinct rows for ``k``, or parameters that do not fit together.
+        Raises ValueError if X is not finite, has too few distinct rows for ``k``, or parameters do not fit together.
         """
         self._check_parameters()
         seed = root_seed(self.random_state)
@@ -221,13 +211,7 @@ class IntrinsicDimension(BaseEstimator):
         return self
 
     def fit_constant(self, n: int) -> IntrinsicDimension:
-        """Set what ``fit`` finds in data whose rows are all equal: dimension 0, with a warning.
-
-        Parameters
-        ----------
-        n : int
-            Rows.
-        """
+        """Set what ``fit`` finds in n rows that are all equal: dimension 0, with a warning."""
         self._check_parameters()
         self._data, self.warnings_ = None, ()
         self._warn("all rows of X are equal: the dimension of one point is 0")

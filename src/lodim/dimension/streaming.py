@@ -34,7 +34,9 @@ def stream_dimension(
     random_state: RandomState = None,
     **parameters: Any,
 ) -> IntrinsicDimension:
-    """Estimate the dimension of a source too large for memory and return the fitted estimator.
+    """Estimate the dimension of a source too large for memory and return the fitted estimator. Rows that are all equal
+    have dimension 0, with a warning. Raises ValueError for a method that needs the data themselves, a source that
+    cannot be read, or too few distinct rows.
 
     Parameters
     ----------
@@ -55,16 +57,6 @@ def stream_dimension(
         Where distances are computed.
     **parameters
         ``calibrate``, ``aggregate``, ``ci`` of :class:`~lodim.geometry.IntrinsicDimension`.
-
-    Returns
-    -------
-    IntrinsicDimension
-        Fitted; of rows that are all equal its dimension is 0, with a warning.
-
-    Raises
-    ------
-    ValueError
-        A method that needs the data themselves, a source that cannot be read (see there), or too few distinct rows.
 
     Examples
     --------
@@ -112,24 +104,15 @@ def _all_equal(blocks: Iterator[np.ndarray]) -> int:
 
 
 class StreamingDimension:
-    """Intrinsic dimension of rows that are seen once, as a metric with ``update`` and ``compute``.
+    """Intrinsic dimension of rows that are seen once, as a metric with ``update`` and ``compute``. ``method`` and
+    further parameters are those of :class:`~lodim.geometry.IntrinsicDimension`; ``n_seen`` counts the rows that went
+    by, and ``model`` is the estimator of the last ``compute``.
 
     Parameters
     ----------
-    method : str
-        As for :class:`~lodim.geometry.IntrinsicDimension`.
     max_points : int
         Rows to keep: a uniform sample of all that were seen, whatever the batches. They keep their precision: single
         for tensors and arrays of single precision or less, else double.
-    **parameters
-        Further parameters of :class:`~lodim.geometry.IntrinsicDimension`.
-
-    Attributes
-    ----------
-    n_seen : int
-        Rows that went by.
-    model : IntrinsicDimension or None
-        The estimator of the last ``compute``.
 
     Examples
     --------
@@ -165,17 +148,9 @@ class StreamingDimension:
         self._rng = as_generator(derive_seed(self._seed, "reservoir"))
 
     def update(self, batch: Any) -> None:
-        """Take in some rows.
+        """Take in some rows, a tensor's from any device; samples are flattened, and a batch of no rows changes nothing.
 
-        Parameters
-        ----------
-        batch : array-like or Tensor, shape (b, ...)
-            Samples are flattened; a tensor may be on any device. A batch of no rows changes nothing.
-
-        Raises
-        ------
-        ValueError
-            Not finite numbers, a single number, or rows of another width than before.
+        Raises ValueError for numbers that are not finite, a single number, or rows of another width than before.
         """
         array = _as_array(batch)
         if array.ndim == 0:

@@ -128,12 +128,7 @@ class DimensionSummary(Result):
         return pd.DataFrame([s.to_dict() for s in self.scales], columns=list(ScalePoint.__dataclass_fields__))
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the dimension against the scale, with the consensus as a band, and return the axes.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
+        """Draw the dimension against the scale, with the consensus as a band, and return the matplotlib axes."""
         from lodim.plots import new_axes
 
         ax = new_axes(ax)

@@ -80,7 +80,8 @@ def intrinsic_dimensions(
     random_state: RandomState = None,
     deadline: int | float | None = None,
 ) -> DimensionSummary:
-    """Estimate a data set's dimension by several methods on one neighbour graph.
+    """Estimate a data set's dimension by several methods on one neighbour graph. Raises ValueError for bad input, an
+    unknown method, no method that votes, or too few distinct rows.
 
     Parameters
     ----------
@@ -104,11 +105,6 @@ def intrinsic_dimensions(
     deadline : float, optional
         Value of ``time.monotonic()`` after which no further optional part is begun (the graph, the consensus and the
         spectrum always are); what was left out stands in ``warnings``.
-
-    Raises
-    ------
-    ValueError
-        Bad input, an unknown method, no method that votes, or too few distinct rows.
 
     Examples
     --------
