@@ -53,7 +53,7 @@ def twonn_mle(l: Float[np.ndarray, " n"], discard: int | float = 0.1) -> float:
 
 
 def twonn_fit(l: Float[np.ndarray, " n"], discard: int | float = 0.1) -> float:
-    """TwoNN by the slope through the origin of ``-log(1 - i/N)`` on the i-th smallest ``log mu``, ``discard`` left out."""
+    """TwoNN by the slope through the origin of ``-log(1 - i/N)`` on the i-th smallest ``log mu``, save the largest."""
     kept = max(2, math.floor((1 - discard) * len(l)))
     kept = min(kept, len(l) - 1)  # the last point of the empirical distribution has -log 0
     x = np.sort(l)[:kept]

@@ -47,18 +47,10 @@ Bounds = tuple[Number, Number] | None
 
 @dataclass(frozen=True)
 class AdversarialAccuracy(Result):
-    """Accuracy under attacks of growing size.
+    """Accuracy under attacks of growing size, and without one (``clean``).
 
-    Attributes
-    ----------
-    eps : tuple of float
-        Largest change of an entry, ascending.
-    accuracy : tuple of float
-        Share of samples still right at each of them.
-    intervals : tuple of (float, float)
-        Wilson's intervals of those shares.
-    clean : float
-        Accuracy without an attack.
+    ``accuracy`` is the share of samples still right, with Wilson's ``intervals``, at each largest change ``eps`` of an
+    entry, ascending.
     """
 
     eps: tuple[float, ...]
@@ -81,12 +73,7 @@ class AdversarialAccuracy(Result):
         return pd.DataFrame(rows, columns=["eps", "accuracy", "low", "high", "drop"])
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw accuracy against ``eps`` with its intervals and return the axes.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
+        """Draw accuracy against ``eps`` with its intervals and return the matplotlib axes."""
         ax = new_axes(ax)
         frame = self.to_frame()
         ax.plot(frame.eps, frame.accuracy, marker="o", color=COLORS[0], label=self.attack.upper())
@@ -140,7 +127,7 @@ def _within(x: Tensor, bounds: Bounds) -> Tensor:
 def fgsm(
     model: nn.Module, X: Float[Tensor, "n ..."], y: Int[Tensor, " n"], eps: Number, *, bounds: Bounds = None
 ) -> Tensor:
-    """Return the inputs moved by ``eps`` in every entry, uphill in the loss.
+    """Return the inputs moved by ``eps`` in every entry, uphill in the loss. See arXiv 1412.6572, section 4.
 
     Parameters
     ----------
@@ -150,10 +137,6 @@ def fgsm(
         Class numbers.
     bounds : (float, float), optional
         Least and largest value that an entry may take.
-
-    References
-    ----------
-    arXiv 1412.6572, section 4.
     """
     return _within(X + float(eps) * _uphill(model, X, y)[0], bounds)
 
@@ -170,22 +153,14 @@ def pgd(
     random_start: bool = False,
     random_state: RandomState = None,
 ) -> Tensor:
-    """Return inputs within ``eps`` of the given ones, uphill in the loss by projected gradient steps.
+    """Return inputs within ``eps`` of the given ones, uphill in the loss by projected gradient steps. See arXiv
+    1706.06083, section 2.1. Other parameters are as in :func:`fgsm`; ``random_state`` draws the uniformly random point
+    of the ball to begin at with ``random_start``.
 
     Parameters
     ----------
-    model, X, y, eps, bounds
-        As in :func:`fgsm`.
     step_size : float, optional
         Default ``2.5 eps / steps``: enough to reach any point of the ball.
-    random_start : bool
-        Begin at a uniformly random point of the ball.
-    random_state : int, Generator or None
-        Draws it.
-
-    References
-    ----------
-    arXiv 1706.06083, section 2.1.
     """
     check_in_range(steps, "steps", low=1, integer=True)
     radius = float(eps)
@@ -221,7 +196,8 @@ def adversarial_accuracy(
     random_state: RandomState = None,
     **options: Any,
 ) -> AdversarialAccuracy:
-    """Measure a classifier's accuracy under attacks of several sizes.
+    """Measure a classifier's accuracy under attacks of several sizes. See arXiv 2401.08865, section 5. Raises
+    ValueError for bad sizes, labels that are no classes of the model, inputs outside the bounds, or an unknown attack.
 
     Parameters
     ----------
@@ -239,19 +215,8 @@ def adversarial_accuracy(
         Values that an entry can take, e.g. ``(0, 1)`` for pixels: inputs are kept within.
     ci : float
         Level of the intervals.
-    random_state : int, Generator or None
-        Draws PGD's start where ``random_start``.
     **options
         ``steps``, ``step_size``, ``random_start`` of :func:`pgd`.
-
-    Raises
-    ------
-    ValueError
-        Bad sizes, labels that are no classes of the model, inputs outside the bounds, an unknown attack.
-
-    References
-    ----------
-    arXiv 2401.08865, section 5.
 
     Examples
     --------

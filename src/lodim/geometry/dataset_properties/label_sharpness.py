@@ -105,7 +105,6 @@ class LabelSharpness(LabelledEstimator):
         ``"rms"`` multiplies slopes by the root-mean-square distance of all pairs of the data.
     n_repeats : int
         Draws to average over; their spread is ``k_f_sd_``. Not used when ``exact``.
-    random_state : int, Generator or None
 
     Attributes
     ----------
@@ -139,19 +138,10 @@ class LabelSharpness(LabelledEstimator):
     random_state: Any = None
 
     def fit(self, X: Any, y: Any) -> LabelSharpness:
-        """Measure the label sharpness.
+        """Measure the label sharpness of rows and their class labels.
 
-        Parameters
-        ----------
-        X : array-like or Tensor, shape (n_samples, n_features)
-        y : array-like, shape (n_samples,)
-            Class labels.
-
-        Raises
-        ------
-        ValueError
-            Bad input, fewer than two classes, targets that are no classes, or no two different points of different
-            classes.
+        Raises ValueError for bad input, fewer than two classes, targets that are no classes, or no two different points
+        of different classes.
         """
         check_choice(self.normalize, ("none", "rms"), "normalize")
         check_in_range(self.m, "m", low=2, integer=True)

@@ -92,14 +92,9 @@ class LayerDimension(Result):
 
 @dataclass(frozen=True)
 class IdProfile(Result):
-    """Intrinsic dimension across a model's layers, in the order in which they run.
+    """Intrinsic dimension across a model's layers, in the order in which they run, the input first where it is numbers.
 
-    Attributes
-    ----------
-    layers : tuple of LayerDimension
-        The input first (where it is numbers).
-    notes : tuple of str
-        What is not in it: layers of the model's outline that do not run exactly once a batch.
+    ``notes`` say what is not in it: layers of the model's outline that do not run exactly once a batch.
     """
 
     layers: tuple[LayerDimension, ...]
@@ -129,12 +124,7 @@ class IdProfile(Result):
         return pd.DataFrame(rows, columns=names.split())
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the dimension against the relative depth, with intervals, and return the axes.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
+        """Draw the dimension against the relative depth, with intervals, and return the matplotlib axes."""
         ax = new_axes(ax)
         frame = self.to_frame()
         ax.plot(frame.depth, frame.dimension, marker="o", color=COLORS[0])
@@ -172,7 +162,10 @@ def representation_id(
     random_state: RandomState = None,
     **parameters: Any,
 ) -> LayerDimension:
-    """Estimate the intrinsic dimension of a layer's output over some data.
+    """Estimate the intrinsic dimension of a layer's output over some data. See arXiv 2401.08865, section 6. Raises
+    ValueError for no such layer (the message names close ones), one that does not run exactly once a batch, outputs of
+    differing size, or too few different ones. ``method`` and further parameters are those of
+    :class:`~lodim.geometry.IntrinsicDimension`, ``ci`` the level of the bootstrap interval.
 
     Parameters
     ----------
@@ -182,29 +175,11 @@ def representation_id(
         Batches: tensors, tuples that start with the input, or mappings of the model's arguments; or all inputs.
     layer : str
         Name of a part of the model, or the end of one, as in :func:`lodim.nets.find_layers`.
-    method : str
-        Of :class:`~lodim.geometry.IntrinsicDimension`.
     select : callable
         Takes what the layer returns and gives the tensor to measure, samples along axis 0; the rest is flattened. By
         default the first tensor of a tuple or record, e.g. ``select=lambda out: out[0][:, 0]`` for a first token.
     max_points : int
         Samples measured: a uniform sample of all. Memory is this many times the size of the layer's output.
-    ci : float, optional
-        Level of the bootstrap interval.
-    random_state : int, Generator or None
-        Draws the sample and the interval.
-    **parameters
-        Further parameters of :class:`~lodim.geometry.IntrinsicDimension`.
-
-    Raises
-    ------
-    ValueError
-        No such layer (the message names close ones), one that does not run exactly once a batch, outputs of differing
-        size, or too few different ones.
-
-    References
-    ----------
-    arXiv 2401.08865, section 6.
 
     Examples
     --------
@@ -242,24 +217,18 @@ def id_profile(
     random_state: RandomState = None,
     **parameters: Any,
 ) -> IdProfile:
-    """Estimate the intrinsic dimension of the input and of several layers' outputs in one pass over the data.
+    """Estimate the intrinsic dimension of the input and of several layers' outputs in one pass over the data. Other
+    parameters and errors are as in :func:`representation_id`; more memory than ``max_bytes`` is a ValueError too. A
+    layer whose output has too few different values for an estimate does not raise: its dimension is NaN and noted.
 
     Parameters
     ----------
-    model, loader, method, select, max_points, ci, random_state, **parameters
-        As in :func:`representation_id`.
     layers : sequence of str, optional
         Names; by default the parts that :func:`lodim.nets.activations.outline` lists: the model's children, sequences
         opened, blocks whole. Of these, layers that do not run exactly once a batch are left out (one activation module
         used in two places, a part that ``forward`` does not use); ``notes`` names them. Layers that you name must.
     max_bytes : float
         Most memory for the samples of all layers together; a profile that needs more is refused after the first batch.
-
-    Raises
-    ------
-    ValueError
-        As in :func:`representation_id`, or more memory than ``max_bytes``. A layer whose output has too few different
-        values for an estimate does not raise: its dimension is NaN and its note says why.
 
     Examples
     --------

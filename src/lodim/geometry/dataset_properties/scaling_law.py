@@ -63,22 +63,10 @@ class ScalingLaw(Result):
     k_f: tuple[float, float] | None = None
 
     def predict(self, n: Any, d: Any = None, k_f: Any = None) -> Any:
-        """Loss expected with ``n`` points.
+        """Loss expected with ``n`` training points, for a dimension (that of the fit when None) and label sharpness.
 
-        Parameters
-        ----------
-        n : float or array
-            Training points.
-        d : float or array, optional
-            Intrinsic dimension; that of the fit when None.
-        k_f : float or array, optional
-            Label sharpness; needed where the fit had it.
-
-        Raises
-        ------
-        ValueError
-            Numbers that are not positive; d or k_f missing where it varied in the fit or is not known, or given where
-            the fit had none.
+        Raises ValueError for numbers that are not positive; and for d or k_f missing where it varied in the fit or is
+        not known, or given where the fit had none.
         """
         counts = _positive(n, "n")
         dims, start = self._terms(d, k_f)
@@ -87,16 +75,8 @@ class ScalingLaw(Result):
     def n_for_loss(self, loss: Any, d: Any = None, k_f: Any = None) -> Any:
         """Training points for which the expected loss is ``loss``; below one where a single point is enough.
 
-        Parameters
-        ----------
-        loss, d, k_f : float or array
-            As in :meth:`predict`.
-
-        Raises
-        ------
-        ValueError
-            As :meth:`predict`; or the fitted loss does not fall with more data, or so slowly that the number of points
-            is beyond the largest float.
+        Raises ValueError as :meth:`predict`; or where the fitted loss does not fall with more data, or so slowly that
+        the number of points is beyond the largest float.
         """
         wanted = _positive(loss, "loss")
         dims, start = self._terms(d, k_f)
@@ -169,7 +149,8 @@ def _span(values: np.ndarray) -> tuple[float, float]:
 
 
 def fit_scaling_law(n: Any, loss: Any, d: Any = None, k_f: Any = None) -> ScalingLaw:
-    """Least squares of ``log loss`` on ``-log(n) / d`` and ``log k_f``.
+    """Least squares of ``log loss`` on ``-log(n) / d`` and ``log k_f``. Raises ValueError for values that are not
+    positive, lengths that differ, or too few different observations for the coefficients.
 
     Parameters
     ----------
@@ -181,11 +162,6 @@ def fit_scaling_law(n: Any, loss: Any, d: Any = None, k_f: Any = None) -> Scalin
         Intrinsic dimension, one for all or one for each observation.
     k_f : array-like, optional
         Label sharpness of each observation; must vary.
-
-    Raises
-    ------
-    ValueError
-        Values that are not positive, lengths that differ, or too few different observations for the coefficients.
     """
     counts = np.atleast_1d(_positive(n, "n"))
     if counts.ndim != 1:

@@ -42,19 +42,7 @@ from lodim.validation import check_in_range, check_labels
 
 @dataclass(frozen=True)
 class PairRecord(Result):
-    """One pair of classes, or one data set.
-
-    Attributes
-    ----------
-    name : str or pair
-        The two classes; or a data set's name.
-    k_f : float
-        Label sharpness.
-    error : float or None
-        Test error.
-    drop : float or None
-        Accuracy lost under attack.
-    """
+    """One pair of classes, or one data set: its label sharpness, test error and accuracy lost under attack."""
 
     name: Any
     k_f: float
@@ -64,16 +52,9 @@ class PairRecord(Result):
 
 @dataclass(frozen=True)
 class Correlation(Result):
-    """Spearman's rank correlation of the label sharpness with something.
+    """Spearman's rank correlation of the label sharpness with something, over ``n`` pairs or data sets.
 
-    Attributes
-    ----------
-    interval : (float, float)
-        By percentiles of the bootstrap.
-    positive : float
-        Share of the resamples whose correlation is positive.
-    n : int
-        Pairs or data sets.
+    ``interval`` is by percentiles of the bootstrap, ``positive`` the share of its resamples whose correlation is.
     """
 
     value: float
@@ -88,14 +69,9 @@ class Correlation(Result):
 
 @dataclass(frozen=True)
 class SharpnessReport(Result):
-    """How label sharpness goes with test error and with adversarial drop.
+    """How label sharpness goes with test error and with adversarial drop; None where the records do not have it.
 
-    Attributes
-    ----------
-    error, drop : Correlation or None
-        None where the records do not have it.
-    resampled : str
-        ``"classes"`` or ``"data sets"``: what the bootstrap drew.
+    ``resampled`` says what the bootstrap drew: ``"classes"`` or ``"data sets"``.
     """
 
     error: Correlation | None
@@ -112,12 +88,7 @@ class SharpnessReport(Result):
         return pd.DataFrame(rows, columns=columns).sort_values("k_f", ascending=False, ignore_index=True)
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw error and drop against the label sharpness and return the axes.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
+        """Draw error and drop against the label sharpness and return the matplotlib axes."""
         ax = new_axes(ax)
         frame = self.to_frame()
         for column, found, color in (("error", self.error, COLORS[0]), ("drop", self.drop, COLORS[1])):
@@ -143,21 +114,9 @@ def sharpness_report(
     n_resamples: int | np.integer = 1000,
     random_state: RandomState = None,
 ) -> SharpnessReport:
-    """Correlate label sharpness with test error and with adversarial drop.
-
-    Parameters
-    ----------
-    records : sequence of PairRecord
-        At least four. If every name is a pair of classes, the bootstrap draws classes; else it draws records.
-    ci : float
-        Level of the intervals.
-    random_state : int, Generator or None
-        Draws the resamples.
-
-    Raises
-    ------
-    ValueError
-        Too few records, a quantity that only some have, or one that does not vary.
+    """Correlate label sharpness with test error and with adversarial drop. Of at least four records the bootstrap draws
+    classes if every name is a pair of them, else records. Raises ValueError for too few records, a quantity that only
+    some have, or one that does not vary.
 
     Examples
     --------
@@ -231,7 +190,9 @@ def sharpness_of_pairs(
     random_state: RandomState = None,
     progress: Callable[[float, str], Any] | None = None,
 ) -> tuple[PairRecord, ...]:
-    """Measure label sharpness, test error and adversarial drop of every pair of classes of a data set.
+    """Measure label sharpness, test error and adversarial drop of every pair of classes of a data set. ``eps``,
+    ``attack`` and ``bounds`` are those of :func:`adversarial_accuracy`; ``progress(done, text)`` is called after each
+    pair. Raises ValueError for labels that do not fit, and too few samples of a class.
 
     Parameters
     ----------
@@ -239,23 +200,12 @@ def sharpness_of_pairs(
         Samples along axis 0, flattened for the label sharpness and given to ``fit`` and the model as they are.
     fit : callable
         ``fit(X, y, seed) -> nn.Module``: trains a classifier of two classes, 0 and 1, on one pair's samples.
-    eps, attack, bounds
-        Of :func:`adversarial_accuracy`.
     pairs : sequence of pairs, optional
         Of labels; default: all.
     n_train : int, optional
         Training samples of a pair, half of each class, drawn at random; None: all.
     n_repeats : int
         Draws of 1,000 samples that the label sharpness is averaged over.
-    random_state : int, Generator or None
-        Draws samples and seeds.
-    progress : callable, optional
-        ``progress(done, text)`` after each pair.
-
-    Raises
-    ------
-    ValueError
-        Labels that do not fit, fewer samples of a class than asked for, or what the parts raise.
     """
     X, X_test = (np.asarray(part[0]) for part in (train, test))
     y, y_test = check_labels(train[1], len(X)), check_labels(test[1], len(X_test), name="y_test")

@@ -89,12 +89,8 @@ class SignedMeasureLayer(torch.nn.Module):
     def forward(self, fc: FilteredComplex | Sequence[FilteredComplex]) -> Any:
         """Return the measure, or a list of measures for a sequence of complexes.
 
-        Raises
-        ------
-        ImportError
-            Without gudhi, in degrees above 0; without multipers, for the rank measure.
-        ValueError
-            A degree that the complex was not built for.
+        Raises ImportError without gudhi in degrees above 0, and without multipers for the rank measure; ValueError for
+        a degree that the complex was not built for.
         """
         if not isinstance(fc, FilteredComplex):
             return [self(one) for one in fc]
@@ -144,11 +140,7 @@ class SignedMeasureLayer(torch.nn.Module):
 class RipsDiagram(torch.nn.Module):
     """One-parameter persistence diagram of points, differentiable: births and deaths are lengths of their edges.
 
-    Parameters
-    ----------
-    degree : int
-    threshold : float, optional
-        Longest edge. By default the enclosing radius, beyond which nothing happens.
+    The longest edge is by default the enclosing radius, beyond which nothing happens.
     """
 
     def __init__(self, degree: Any = 1, threshold: Any = None):
@@ -157,13 +149,7 @@ class RipsDiagram(torch.nn.Module):
         self.threshold = threshold
 
     def forward(self, x: Float[Tensor, "n_points n_features"]) -> Float[Tensor, "bars 2"]:
-        """Return the finite bars.
-
-        Raises
-        ------
-        ImportError
-            Without gudhi.
-        """
+        """Return the finite bars; raises ImportError without gudhi."""
         gudhi = require("gudhi", "topology")
         if len(x) < 2:
             return x.new_zeros(0, 2)

@@ -48,25 +48,14 @@ Function = Callable[[Tensor], Tensor]
 
 
 def linear(phi: Function) -> Functional:
-    """Return the functional ``mu -> sum_i w_i phi(x_i)``.
-
-    Parameters
-    ----------
-    phi : callable
-        ``phi(points (m, p)) -> (m,)``, differentiable.
-    """
+    """Return the functional ``mu -> sum_i w_i phi(x_i)`` of a differentiable ``phi(points (m, p)) -> (m,)``."""
     return lambda measure: (measure.weights * phi(measure.points)).sum()
 
 
 def tapered(phi: Function, threshold: float, *, width: float = 0.1, parameter: int = 0) -> Function:
     """Return ``phi`` brought down linearly to 0 at a threshold, so that what happens there does not make it jump.
 
-    Parameters
-    ----------
-    threshold : float
-        Of the filtration that ``parameter`` counts.
-    width : float
-        Share of the threshold over which it falls.
+    The threshold is of the filtration that ``parameter`` counts; ``width`` is the share of it over which phi falls.
     """
     return lambda x: phi(x) * ((threshold - x[:, parameter]) / (width * threshold)).clamp(0, 1)
 
@@ -77,24 +66,13 @@ def hilbert_volume(box: Any) -> Functional:
 
     For the Hilbert measure of degree 1 that is the number of loops, integrated over both parameters. Points below the
     lower corner count from that corner.
-
-    Parameters
-    ----------
-    box : pair of array-like, shape (p,)
-        Lower and upper corner.
     """
     low, high = _corners(box)
     return linear(lambda x: (high.to(x) - torch.maximum(x, low.to(x))).clamp(min=0).prod(1))
 
 
 def to_zero(box: Any) -> Functional:
-    """Return the cost of moving every point to the nearest upper face of a box, where it no longer counts.
-
-    Parameters
-    ----------
-    box : pair of array-like, shape (p,)
-        Lower and upper corner.
-    """
+    """Return the cost of moving every point to the nearest upper face of a box, where it no longer counts."""
     _, high = _corners(box)
     return lambda mu: (mu.weights.abs() * (high.to(mu.points) - mu.points).clamp(min=0).amin(1)).sum()
 
@@ -150,25 +128,16 @@ def sm_distance(
     corner: Any = None,
     seed: int = 0,
 ) -> Float[Tensor, ""]:
-    """Transport distance of two signed measures, differentiable in their points.
+    """Transport distance of two signed measures, differentiable in their points. ``n_proj`` directions are evenly
+    spaced for two parameters, and drawn by ``seed`` for more. Raises ImportError without POT for ``"exact"``;
+    ValueError for different numbers of parameters, or different masses without a corner.
 
     Parameters
     ----------
     method : {"sliced", "exact"}
         Mean over directions of the distance on the line, O(m log m); or the Euclidean one by linear programming (POT).
-    n_proj : int
-        Directions; evenly spaced for two parameters, random for more.
     corner : array-like, shape (p,), optional
         Where mass that one of them lacks is put. Required if the masses differ.
-    seed : int
-        Draws the directions in three and more parameters.
-
-    Raises
-    ------
-    ImportError
-        Without POT, for ``"exact"``.
-    ValueError
-        Different numbers of parameters, or different masses without a corner.
     """
     check_choice(method, ("sliced", "exact"), "method")
     check_in_range(n_proj, "n_proj", low=1, integer=True)
@@ -211,8 +180,6 @@ class TopologicalLoss(torch.nn.Module):
         SignedMeasure -> scalar tensor, e.g. :func:`hilbert_volume` or a network behind a :class:`SignedMeasureImage`.
     filtration : callable, optional
         Points -> FilteredComplex. Default: :class:`FunctionRips` with its defaults.
-    weight : float
-        Multiplies the value; negative to maximise.
     """
 
     def __init__(
@@ -228,12 +195,7 @@ class TopologicalLoss(torch.nn.Module):
         self.filtration = FunctionRips() if filtration is None else filtration
 
     def forward(self, x: Tensor | FilteredComplex | list[Any]) -> Tensor:
-        """Return the loss; the mean of it over a list.
-
-        Parameters
-        ----------
-        x : Tensor, shape (n_points, n_features), FilteredComplex, or list of them
-        """
+        """Return the loss of points (n_points, n_features) or of a complex; the mean of it over a list."""
         if isinstance(x, list):
             return torch.stack([self(one) for one in x]).mean()
         fc = x if isinstance(x, FilteredComplex) else self.filtration(x)
@@ -280,14 +242,9 @@ class TopologicalRegularizer(torch.nn.Module):
         return self.layer(self.filtration(x))
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
-        """Return the weighted distance, differentiable in ``z`` (and in ``x``, if it asks for it).
+        """Return the weighted distance of a batch and its image, differentiable in ``z`` (and in ``x``).
 
-        Parameters
-        ----------
-        x : Tensor, shape (n, ...)
-            The batch; further axes are flattened. Half precision is computed in single.
-        z : Tensor, shape (n, ...)
-            Its image.
+        Axes after the first are flattened; half precision is computed in single.
         """
         mu, nu = self._measure(x), self._measure(z)
         ends = torch.cat([mu.points.detach(), nu.points.detach().to(mu.points)])

@@ -28,13 +28,7 @@ from lodim.validation import check_choice, check_in_range
 
 @dataclass(frozen=True)
 class PointOptimization(Result):
-    """Points before and after descent, and the loss on the way.
-
-    Attributes
-    ----------
-    losses : ndarray, shape (steps + 1,)
-        Before every step, and at the end.
-    """
+    """Points before and after descent, and the losses before every step and at the end."""
 
     start: Float[np.ndarray, "n features"]
     points: Float[np.ndarray, "n features"]
@@ -46,12 +40,7 @@ class PointOptimization(Result):
         return np.linalg.norm(self.points - self.start, axis=1)
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the first two coordinates before and after.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
+        """Draw the first two coordinates before and after, and return the matplotlib axes."""
         ax = new_axes(ax, figsize=(4.4, 4.2))
         both = np.stack([self.start[:, :2], self.points[:, :2]], 1)
         for path in both:
@@ -82,7 +71,8 @@ def optimize_points(
     seed: int = 0,
     callback: Callable[[int, Tensor, float], None] | None = None,
 ) -> PointOptimization:
-    """Minimise a loss of points.
+    """Minimise a loss of points. Gradients are clipped to norm ``clip``, and ``callback(step, points, loss)`` is called
+    before every step. Raises ValueError if the loss becomes NaN or infinite.
 
     Parameters
     ----------
@@ -96,19 +86,8 @@ def optimize_points(
     optimizer : {"adam", "sgd"}
     decay : {"sqrt", "1/k", "none"}
         What multiplies the step of iteration k.
-    clip : float, optional
-        Largest norm of the gradient.
     noise : float
         Standard deviation of normal noise added to the points, in units of the current step.
-    seed : int
-        Draws the noise.
-    callback : callable, optional
-        ``callback(step, points, loss)`` before every step.
-
-    Raises
-    ------
-    ValueError
-        If the loss becomes NaN or infinite.
     """
     check_in_range(steps, "steps", low=0, integer=True)
     check_choice(optimizer, ("adam", "sgd"), "optimizer")

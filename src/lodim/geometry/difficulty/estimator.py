@@ -52,7 +52,6 @@ class GeneralizationDifficulty(LabelledEstimator):
         Replicates of the interval; 0 for none.
     ci : float
         Coverage of the interval.
-    random_state : int, Generator or None
 
     Attributes
     ----------
@@ -94,18 +93,9 @@ class GeneralizationDifficulty(LabelledEstimator):
     random_state: Any = None
 
     def fit(self, X: Any, y: Any) -> GeneralizationDifficulty:
-        """Measure the task.
+        """Measure the task of rows and their class labels.
 
-        Parameters
-        ----------
-        X : array-like or Tensor, shape (n_samples, n_features)
-        y : array-like, shape (n_samples,)
-            Class labels.
-
-        Raises
-        ------
-        ValueError
-            Bad input, one class, or equal points with different labels.
+        Raises ValueError for bad input, one class, or equal points with different labels.
         """
         check_in_range(self.target_error, "target_error", low=0.0, high=1.0)
         check_in_range(self.n_bootstrap, "n_bootstrap", low=0, integer=True)
@@ -176,11 +166,5 @@ class GeneralizationDifficulty(LabelledEstimator):
             self.interval_ = (min(float(low), self.log10_bits_), max(float(high), self.log10_bits_))
 
     def provided_bias(self, model_error: float) -> Difficulty:
-        """Bits that a model with this test error has supplied.
-
-        Parameters
-        ----------
-        model_error : float
-            Positive.
-        """
+        """Bits that a model with this positive test error has supplied."""
         return provided_bias(self.task_, model_error)

@@ -61,22 +61,9 @@ LN2, LN10 = math.log(2), math.log(10)
 class TaskGeometry(Result):
     """What the measure knows of a task.
 
-    Attributes
-    ----------
-    n : float
-        Training points.
-    m : float
-        Intrinsic dimension of the inputs, at least 1.
-    radius : float
-        Largest norm of an input.
-    delta : float
-        Distance between points of different classes.
-    ln_outputs : float
-        Natural logarithm of D; that of a meta-learning task is beyond every double.
-    n_combinations : float
-        q.
-    bound : float
-        B.
+    ``n`` training points have intrinsic dimension ``m``, at least 1, and norms up to ``radius``; points of different
+    classes are ``delta`` apart; ``ln_outputs`` is the natural logarithm of D (that of a meta-learning task is beyond
+    every double), ``n_combinations`` is q and ``bound`` is B.
     """
 
     n: Number
@@ -98,13 +85,7 @@ class TaskGeometry(Result):
             raise ValueError(f"a task has at least one output, got the logarithm {self.ln_outputs!r}")
 
     def at(self, eps: Number) -> Difficulty:
-        """Return the difficulty of reaching an error.
-
-        Parameters
-        ----------
-        eps : float
-            In the unit of the loss, positive.
-        """
+        """Return the difficulty of reaching an error, in the unit of the loss and positive."""
         check_in_range(eps, "eps", low=0.0)
         if eps == 0:
             raise ValueError("eps=0: no finite number of bits gives an error of zero; give a positive one")
@@ -134,26 +115,19 @@ Task = TaskGeometry  # its name in version 0.1, and in pickles of it
 
 @dataclass(frozen=True)
 class Difficulty(Result):
-    """Bits of inductive bias that a task asks for.
+    """Bits of inductive bias that a task asks for. ``log10_bits`` is -inf for none, and ``bits`` infinity beyond the
+    largest double; closed forms of reinforcement learning have no ``task``.
 
     Attributes
     ----------
-    log10_bits : float
-        Decimal logarithm of the bits; -inf for none.
-    bits : float
-        The bits; infinity beyond the largest double.
     data_sufficient : bool
         The training data alone suffice: nothing is left free, or every number free is known well enough.
-    eps : float
-        The error asked for.
     degree : float
         K (real, not rounded; NaN where the closed form has none).
     ln_basis : float
         Natural logarithm of E.
     log2_ratio : float
         Bits to which every free number has to be known.
-    task : TaskGeometry or None
-        None for the closed forms of reinforcement learning.
     """
 
     log10_bits: float
@@ -195,12 +169,8 @@ def bits_of(
 ) -> Difficulty:
     """Return the difficulty of D (free - known) numbers of ``log2_ratio`` bits each.
 
-    Parameters
-    ----------
-    degree, ln_basis : float
-        K and ln E.
-    ln_outputs, ln_free, ln_known : float
-        Logarithms of D, of the numbers that an output has, and of those that the data fix.
+    ``ln_outputs``, ``ln_free`` and ``ln_known`` are logarithms of D, of the numbers that an output has, and of those
+    that the data fix.
     """
     log10 = -math.inf
     if ln_free > ln_known and log2_ratio > 0:
@@ -222,7 +192,8 @@ def generalization_difficulty(
     n_combinations: Number = 1.0,
     bound: Number = 1.0,
 ) -> Difficulty:
-    """Bits of inductive bias that a task asks for.
+    """Bits of inductive bias that a task asks for. Every parameter must be positive, m and
+    n_outputs at least 1; else ValueError is raised.
 
     Parameters
     ----------
@@ -236,11 +207,6 @@ def generalization_difficulty(
         q; C for C classes.
     bound : float
         B; 1 for classes.
-
-    Raises
-    ------
-    ValueError
-        A parameter that is not positive, m or n_outputs below 1.
 
     Examples
     --------
@@ -257,22 +223,9 @@ def generalization_difficulty(
 def combined_task(first: TaskGeometry, second: TaskGeometry) -> TaskGeometry:
     """Return the task of answering two classification tasks about a pair of inputs at once.
 
-    Any input of one comes with any of the other: samples and classes multiply, dimensions and squared radii add.
-
-    Parameters
-    ----------
-    first, second : TaskGeometry
-        Of classification: C - 1 outputs for q = C.
-
-    Raises
-    ------
-    ValueError
-        One is not.
-
-    Notes
-    -----
-    Two pairs of different classes differ at least in one half, so the smaller of the two margins counts; the paper's
-    choice of delta for pairs was not checked.
+    Any input of one comes with any of the other: samples and classes multiply, dimensions and squared radii add. Two
+    pairs of different classes differ at least in one half, so the smaller of the two margins counts; the paper's choice
+    of delta for pairs was not checked. Raises ValueError unless both are of classification (C - 1 outputs for q = C).
     """
     for task in (first, second):
         if not math.isclose(math.expm1(task.ln_outputs) + 2, task.n_combinations, rel_tol=1e-6):
@@ -304,8 +257,9 @@ def meta_difficulty(
     r"""Bits for learning to learn from one example a class (section on meta-learning).
 
     The answer to an episode of N examples is itself a function of a further input: a vector of as many numbers as the
-    basis of that function space has, :math:`D_g = 2 N (N - 1) E(m_0, 2 \pi R / \delta)`. The input of the whole is
-    the N examples: dimension :math:`m_1 + (N - 1) m_0`, radius :math:`\sqrt N R`.
+    basis of that function space has, :math:`D_g = 2 N (N - 1) E(m_0, 2 \pi R / \delta)`. The input of the whole is the
+    N examples: dimension :math:`m_1 + (N - 1) m_0`, radius :math:`\sqrt N R`. Errors are raised as in
+    :func:`generalization_difficulty`.
 
     Parameters
     ----------
@@ -320,11 +274,6 @@ def meta_difficulty(
         m_0, dimension of the inputs of one episode.
     n_ways : int
         N.
-
-    Raises
-    ------
-    ValueError
-        As in :func:`generalization_difficulty`.
     """
     check_in_range(n_ways, "n_ways", low=2, integer=True)
     check_in_range(m_task, "m_task", low=1)
@@ -342,17 +291,9 @@ def meta_difficulty(
 
 
 def provided_bias(task: TaskGeometry | Difficulty, model_error: Number) -> Difficulty:
-    """Bits of inductive bias that a model has supplied: the difficulty of the error that it reaches.
+    """Bits of inductive bias that a model has supplied: the difficulty of the test error that it reaches.
 
-    Parameters
-    ----------
-    model_error : float
-        Test error of the model, positive.
-
-    Raises
-    ------
-    ValueError
-        A difficulty without its task, or an error that is not positive.
+    Raises ValueError for a difficulty without its task, or an error that is not positive.
     """
     return _task_of(task).at(model_error)
 
@@ -367,24 +308,11 @@ def _task_of(task: TaskGeometry | Difficulty) -> TaskGeometry:
 def difficulty_sweep(
     task: TaskGeometry | Difficulty, *, at_eps: Number | None = None, **values: Iterable[Any]
 ) -> Any:
-    """Return the difficulty while one property of the task, or the wanted error, changes.
+    """Return the difficulty while one property of the task, or the wanted error, changes, as a data frame.
 
-    Parameters
-    ----------
-    at_eps : float, optional
-        Wanted error; by default that of the difficulty.
-    **values : iterable of float
-        One of ``eps`` and the fields of :class:`TaskGeometry`, with the values that it takes.
-
-    Returns
-    -------
-    DataFrame
-        Columns: the name, ``log10_bits``, ``data_sufficient``.
-
-    Raises
-    ------
-    ValueError
-        Not exactly one name, an unknown one, or no error given.
+    The property is ``eps`` or a field of :class:`TaskGeometry`, given with the values that it takes; otherwise the
+    wanted error is ``at_eps``, by default that of the difficulty. Columns: the name, ``log10_bits``,
+    ``data_sufficient``. Raises ValueError for other than one name, an unknown one, or no error given.
     """
     import pandas as pd
 

@@ -51,20 +51,10 @@ _LARGEST = math.log(sys.float_info.max)
 
 @dataclass(frozen=True)
 class ClassMargin(Result):
-    """Distance between points of different classes.
+    """Distance between points of different classes, and the least one seen among the pairs looked at.
 
-    Attributes
-    ----------
-    delta : float
-        The estimate.
-    sample_minimum : float
-        Least distance seen.
-    tail_index : float or None
-        gamma, with ``method="evt"``; None where the nearest pairs are all equally far apart.
-    n_pairs : int
-        Pairs looked at.
-    replicates : tuple of float
-        The estimate on resampled pairs; empty unless asked for.
+    ``tail_index`` is gamma, with ``method="evt"``; None where the nearest pairs are all equally far apart.
+    ``replicates`` are the estimate on resampled pairs, empty unless asked for.
     """
 
     delta: float
@@ -85,26 +75,18 @@ def class_margin(
     n_bootstrap: int = 0,
     random_state: RandomState = None,
 ) -> ClassMargin:
-    """Estimate the distance between classes.
+    """Estimate the distance between classes. ``n_bootstrap`` replicates resample the pairs (``"evt"`` and
+    ``"sample"``). Raises ValueError for one class, or equal points with different labels, which make the distance zero.
 
     Parameters
     ----------
     X : array-like or Tensor, shape (n_samples, n_features)
-    y : array-like, shape (n_samples,)
-        Class labels.
     method : {"evt", "exact", "sample"}
         Extreme-value theory; the least over all pairs, by blocks (slow for many rows); or the least over the sample.
     n_pairs : int
         Pairs drawn, with replacement; not used when exact.
     k : int
         Order statistics that the tail is fitted to; at most a tenth of ``n_pairs``.
-    n_bootstrap : int
-        Replicates of the estimate with resampled pairs (``"evt"`` and ``"sample"``).
-
-    Raises
-    ------
-    ValueError
-        One class, or equal points with different labels, which make the distance zero.
     """
     check_choice(method, METHODS, "method")
     check_in_range(n_pairs, "n_pairs", low=20, integer=True)

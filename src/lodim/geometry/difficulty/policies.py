@@ -25,21 +25,9 @@ def rl_difficulty(
         \left(\log_2 \tfrac{4 \pi^2}{\sqrt 6} + \log_2 D + \tfrac12 \log_2 m - \log_2 \delta - \tfrac1m \log_2 n
         - \log_2 \epsilon\right)
 
-    Parameters
-    ----------
-    obs_dim : int
-        m, numbers in an observation.
-    act_dim : int
-        D, numbers in an action.
-    n : float
-        Steps seen.
-    delta, eps : float
-        Resolution, wanted error.
-
-    Raises
-    ------
-    ValueError
-        Dimensions below 1, or another number that is not positive.
+    m is ``obs_dim`` and D ``act_dim``, the numbers in an observation and in an action; n are the steps seen, delta is
+    the resolution and epsilon the wanted error. Raises ValueError for dimensions below 1, or another number that is not
+    positive.
 
     Examples
     --------
@@ -63,17 +51,8 @@ def cartpole_difficulty(
         \left(\log_2 \tfrac{4 \pi^2}{\sqrt 3} + \tfrac12 \log_2 T - \log_2 \delta - \tfrac{1}{2T} \log_2 n
         - \log_2 \epsilon\right)
 
-    Parameters
-    ----------
-    n_observations : int
-        T.
-    n, delta, eps : float
-        As in :func:`rl_difficulty`.
-
-    Raises
-    ------
-    ValueError
-        A number that is not positive.
+    T is ``n_observations``, the rest is as in :func:`rl_difficulty`. Raises ValueError for a number that is not
+    positive.
 
     Examples
     --------

@@ -28,14 +28,9 @@ _STEPS = 2**0.25  # between rates; the squared kernel's rate is four steps on
 
 @dataclass(frozen=True)
 class EmpiricalPhi(Result):
-    """Measured phi: call it with lambda to get (phi, phi').
+    """Measured phi of n points in d dimensions: call it with lambda to get (phi, phi').
 
-    Attributes
-    ----------
-    rates, values : ndarray, shape (n_rates,)
-        Ascending lambda = 1/h^2 within the limit, and phi there.
-    n, d : int
-        Of the sample.
+    ``rates`` are ascending lambda = 1/h^2 within the limit, ``values`` phi there.
     """
 
     rates: Float[np.ndarray, " n_rates"]
@@ -60,13 +55,7 @@ class EmpiricalPhi(Result):
         return float(self.rates[-1]) * slope - value
 
     def __call__(self, rate: float) -> tuple[float, float]:
-        """Return phi and its derivative at a rate.
-
-        Raises
-        ------
-        ValueError
-            Above the largest rate that the sample can answer for.
-        """
+        """Return phi and its derivative; raises ValueError above the largest rate that the sample can answer for."""
         if rate > self.rates[-1] * (1 + 1e-9):
             raise ValueError(
                 f"{self.n:,} points measure phi up to lambda = {self.rates[-1]:.4g} only, which answers for alpha up "
@@ -82,19 +71,9 @@ class EmpiricalPhi(Result):
 
 
 def empirical_phi(X: Any, *, n_queries: int = 1000, random_state: RandomState = None) -> EmpiricalPhi:
-    """Measure phi on a sample.
+    """Measure phi on the rows of a sample, a repeated one counting once: ``n_queries`` are x, and all are y.
 
-    Parameters
-    ----------
-    X : array-like or Tensor, shape (n_samples, n_features)
-        Repeated rows count once.
-    n_queries : int
-        Points x to average over; all points are y.
-
-    Raises
-    ------
-    ValueError
-        So few points that a few of them decide at every bandwidth.
+    Raises ValueError for so few points that a few of them decide at every bandwidth.
     """
     check_in_range(n_queries, "n_queries", low=1, integer=True)
     data = check_matrix(X, min_rows=20)

@@ -44,15 +44,7 @@ _HILL_SHARE, _HILL_MOST, _HILL_LEAST = 0.01, 200, 10
 
 @dataclass(frozen=True)
 class Divergence(Result):
-    """Monte-Carlo estimate of a Kullback-Leibler divergence, in nats.
-
-    Attributes
-    ----------
-    se : float
-        Standard error of the sampling.
-    n : int
-        Samples.
-    """
+    """Monte-Carlo estimate of a Kullback-Leibler divergence, in nats, from n samples, and its standard error."""
 
     value: float
     se: float
@@ -64,7 +56,8 @@ class Divergence(Result):
 
 @dataclass(eq=False, repr=False)
 class HighDimKDE(DensityMixin, BaseEstimator):
-    """Kernel density estimate with a bandwidth for many dimensions, and a diagnosis of its values.
+    """Kernel density estimate with a bandwidth for many dimensions, and a diagnosis of its values. See Biroli and
+    Mezard 2024, arXiv 2408.05807.
 
     Parameters
     ----------
@@ -88,8 +81,6 @@ class HighDimKDE(DensityMixin, BaseEstimator):
         Rows and columns of a block of distances.
     device : torch.device or str, optional
         Where distances are computed; default: the tensor's device, else the CPU.
-    random_state : int, Generator or None
-        Draws the queries, the folds, and samples.
 
     Attributes
     ----------
@@ -109,11 +100,6 @@ class HighDimKDE(DensityMixin, BaseEstimator):
     n_points_, n_duplicates_ : int
         Distinct rows, and rows equal to an earlier one: they count as one point of their summed weight, and leaving
         one out leaves out all, so that repetition cannot drive the bandwidth to zero.
-    n_features_in_ : int
-
-    References
-    ----------
-    Biroli and Mezard 2024, arXiv 2408.05807.
 
     Examples
     --------
@@ -151,19 +137,9 @@ class HighDimKDE(DensityMixin, BaseEstimator):
                 )
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> HighDimKDE:
-        """Take in the points and choose the bandwidth.
+        """Take in the rows and choose the bandwidth; rows of (nonnegative) weight zero are left out.
 
-        Parameters
-        ----------
-        X : array-like or Tensor, shape (n_samples, n_features)
-        y : ignored
-        sample_weight : array-like, shape (n_samples,), optional
-            Nonnegative; rows of weight zero are left out.
-
-        Raises
-        ------
-        ValueError
-            Bad input, or a rule for the bandwidth with fewer than two distinct rows.
+        Raises ValueError for bad input, or a rule for the bandwidth with fewer than two distinct rows.
         """
         self._check_parameters()
         self._device = torch.device(self.device or (X.device if isinstance(X, Tensor) else "cpu"))
@@ -230,10 +206,7 @@ class HighDimKDE(DensityMixin, BaseEstimator):
     def theory(self) -> KDETheory:
         """Thresholds and the best (Gaussian-kernel) bandwidth for Gaussian data with the points' covariance.
 
-        Raises
-        ------
-        ValueError
-            With fewer than two distinct points.
+        Raises ValueError with fewer than two distinct points.
         """
         if self.n_points_ < 2:
             raise ValueError("theory needs at least 2 distinct points")
@@ -252,16 +225,7 @@ class HighDimKDE(DensityMixin, BaseEstimator):
         return self._frame.log_det - volume - math.log(points.weights.sum())
 
     def score_samples(self, X: Any) -> Any:
-        """Log density at each row; a tensor for a tensor.
-
-        Parameters
-        ----------
-        X : array-like or Tensor, shape (n_queries, n_features)
-
-        Returns
-        -------
-        ndarray or Tensor, shape (n_queries,)
-        """
+        """Log density (n_queries,) at each row of X; a tensor for a tensor."""
         queries = self._inward(X)
         points = self._points
         sums = log_sums(
@@ -273,13 +237,7 @@ class HighDimKDE(DensityMixin, BaseEstimator):
         return _like(X, sums + self._log_constant())
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Total log density of the rows.
-
-        Parameters
-        ----------
-        X : array-like or Tensor, shape (n_queries, n_features)
-        y : ignored
-        """
+        """Total log density of the rows of X."""
         return float(self.score_samples(X).sum())
 
     def _moments(self, queries: Tensor, *more: Any, values: Tensor | None = None) -> list[Any]:
@@ -302,15 +260,8 @@ class HighDimKDE(DensityMixin, BaseEstimator):
     def diagnose(self, X: Any) -> KDERegime:
         """Say what the density at each row rests on, and in which regime the estimate is.
 
-        Parameters
-        ----------
-        X : array-like or Tensor, shape (n_queries, n_features)
-            Fresh points: a point of the fit finds itself.
-
-        Raises
-        ------
-        ValueError
-            For adaptive bandwidths, kernels of bounded support, or fewer than 10 distinct points.
+        The rows must be fresh: a point of the fit finds itself. Raises ValueError for adaptive bandwidths, kernels of
+        bounded support, or fewer than 10 distinct points.
         """
         queries = self._inward(X)
         if self.adaptive is not None:
@@ -333,20 +284,9 @@ class HighDimKDE(DensityMixin, BaseEstimator):
         )  # fmt: skip
 
     def grad_log_density(self, X: Any) -> Any:
-        """Gradient of the log density at each row, ``(sum_i p_i y_i - x) / h^2``: the score of a diffusion model.
+        """Gradient (n_queries, n_features) of the log density at each row of X, ``(sum_i p_i y_i - x) / h^2``.
 
-        Parameters
-        ----------
-        X : array-like or Tensor, shape (n_queries, n_features)
-
-        Returns
-        -------
-        ndarray or Tensor, shape (n_queries, n_features)
-
-        Raises
-        ------
-        ValueError
-            For other kernels than the Gaussian.
+        It is the score of a diffusion model. Raises ValueError for other kernels than the Gaussian.
         """
         queries = self._inward(X)
         if self.kernel != "gaussian":
@@ -365,14 +305,7 @@ class HighDimKDE(DensityMixin, BaseEstimator):
     def sample(
         self, n_samples: Any = 1, random_state: RandomState = None
     ) -> Float[np.ndarray, "n n_features"]:
-        """Draw from the estimate.
-
-        Parameters
-        ----------
-        n_samples : int
-        random_state : int, Generator or None
-            Default: derived from the estimator's, so that repeated calls agree.
-        """
+        """Draw from the estimate; by default with a seed derived from the estimator's, so that repeated calls agree."""
         check_is_fitted(self, "bandwidth_")
         check_in_range(n_samples, "n_samples", low=1, integer=True)
         rng = as_generator(derive_seed(self._seed, "sample") if random_state is None else random_state)
@@ -384,14 +317,9 @@ class HighDimKDE(DensityMixin, BaseEstimator):
         return self._frame.outward(points.rows.cpu().numpy()[chosen] + steps)
 
     def kl_to(self, other: Any, n: Any = 2000, random_state: RandomState = None) -> Divergence:
-        """Kullback-Leibler divergence from this estimate to another density, by sampling from this one.
+        """Kullback-Leibler divergence from this estimate to another density, by n samples from this one.
 
-        Parameters
-        ----------
-        other : object or callable
-            With ``score_samples``, or itself a function from rows to log densities.
-        n : int
-            Samples.
+        The other has ``score_samples``, or is itself a function from rows to log densities.
         """
         check_in_range(n, "n", low=2, integer=True)
         drawn = self.sample(n, random_state)

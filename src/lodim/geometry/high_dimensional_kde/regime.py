@@ -31,14 +31,9 @@ MEANING = {
 
 
 def measured_regime(tail_index: float, is_bound: bool) -> str:
-    """Name the regime of a measured tail index, ``"undetermined"`` where it leaves that open.
+    """Name the regime of a measured tail index, ``"undetermined"`` where it is NaN or leaves that open.
 
-    Parameters
-    ----------
-    tail_index : float
-        NaN where no threshold was found.
-    is_bound : bool
-        Whether it is a lower bound only; then nothing but ``"clt"`` can be told.
+    Of a lower bound nothing but ``"clt"`` can be told.
     """
     if tail_index != tail_index or (is_bound and tail_index <= 2):
         return "undetermined"
@@ -46,13 +41,7 @@ def measured_regime(tail_index: float, is_bound: bool) -> str:
 
 
 def hill_index(log_terms: Float[np.ndarray, "n_q k"]) -> Float[np.ndarray, " n_q"]:
-    """Hill's estimate of the tail index from the logarithms of the k largest terms, descending.
-
-    Parameters
-    ----------
-    log_terms : ndarray, shape (n_q, k)
-        k at least 3; the last is the threshold.
-    """
+    """Hill's tail index from the logarithms of the k >= 3 largest terms, descending; the last is the threshold."""
     gaps = log_terms[:, :-1].mean(1) - log_terms[:, -1]
     # (k - 2) / (k - 1) makes the inverse of a mean of k - 1 exponential gaps unbiased
     ratio = (log_terms.shape[1] - 2) / (log_terms.shape[1] - 1)
@@ -61,14 +50,11 @@ def hill_index(log_terms: Float[np.ndarray, "n_q k"]) -> Float[np.ndarray, " n_q
 
 @dataclass(frozen=True)
 class KDERegime(Result):
-    """Diagnosis of a kernel density estimate, query by query and as a whole.
+    """Diagnosis of a kernel density estimate, query by query and as a whole. alpha is log(n) / d for
+    n distinct points in d dimensions.
 
     Attributes
     ----------
-    n, d : int
-        Distinct points, and dimensions.
-    alpha : float
-        log(n) / d.
     h_g, h_clt : float
         Thresholds measured on the points; NaN where they cannot be.
     h_g_is_bound : bool
@@ -122,12 +108,7 @@ class KDERegime(Result):
         return pd.DataFrame({**columns, "regime": self.regimes})
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the log density against the number of points it rests on, and return the axes.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
+        """Draw the log density against the number of points it rests on, and return the matplotlib axes."""
         from matplotlib.ticker import LogLocator, NullFormatter
 
         from lodim.plots import COLORS, new_axes

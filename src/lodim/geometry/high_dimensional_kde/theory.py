@@ -64,16 +64,13 @@ def regime_of(tail_index: float) -> str:
 
 @dataclass(frozen=True)
 class KDETheory(Result):
-    """Thresholds and the best bandwidth for n points in d dimensions (n, d to infinity at fixed alpha).
+    """Thresholds and the best bandwidth for n points in d dimensions (n, d to infinity at fixed alpha). alpha is log(n)
+    / d; ``h_opt`` has the largest expected log-likelihood.
 
     Attributes
     ----------
-    alpha : float
-        log(n) / d.
     h_g, h_clt : float
         Below ``h_g`` a few points decide; above ``h_clt`` the central limit theorem holds. In the data's unit.
-    h_opt : float
-        Bandwidth of the largest expected log-likelihood.
     u_g : float
         Typical squared distance to the nearest neighbour, over d.
     kl_per_dim : float
@@ -91,13 +88,7 @@ class KDETheory(Result):
     n: float | None = None
 
     def tail_index(self, h: float) -> float:
-        """Index mu of the tail of the estimate's law over data sets.
-
-        Parameters
-        ----------
-        h : float
-            Bandwidth.
-        """
+        """Index mu of the tail of the estimate's law over data sets at bandwidth h."""
         return (h / self.h_g) ** 2
 
     def regime(self, h: float) -> str:
@@ -120,12 +111,8 @@ class KDETheory(Result):
 def gaussian_phi(spectrum: Any, position: Any = 1.0) -> Callable[[float], tuple[float, float]]:
     """Exponent of the mean Gaussian kernel for Gaussian data: a function of lambda that returns (phi, phi').
 
-    Parameters
-    ----------
-    spectrum : array-like, shape (d,)
-        Eigenvalues of the covariance, nonnegative.
-    position : float or array-like, shape (d,)
-        Squared coordinates of x along the eigenvectors, relative to the eigenvalues; 1 is typical.
+    ``spectrum`` are the eigenvalues (d,) of the covariance, and ``position`` the squared coordinates of x along the
+    eigenvectors, relative to them; 1 is typical.
     """
     s = np.atleast_1d(np.asarray(spectrum, dtype=np.float64))
     if not (np.isfinite(s).all() and (s >= 0).all() and (s > 0).any()):
@@ -224,11 +211,11 @@ def kde_theory(
     entropy: float | None = None,
 ) -> KDETheory:
     """Thresholds h_G and h_CLT, the best bandwidth and its divergence, for Gaussian data or for a ``phi`` of your own.
+    See Biroli and Mezard 2024, arXiv 2408.05807. Raises ValueError for neither n >= 2 and d nor alpha, or a ``phi``
+    that has no condensation.
 
     Parameters
     ----------
-    n : float, optional
-        Points, at least 2.
     d : int, optional
         Dimensions; default the length of ``spectrum``.
     spectrum : array-like, shape (d,), optional
@@ -241,15 +228,6 @@ def kde_theory(
         Of other data: takes lambda = 1/h^2, returns phi or (phi, phi').
     entropy : float, optional
         With ``phi``: differential entropy of the data over d, for ``kl_per_dim``.
-
-    Raises
-    ------
-    ValueError
-        Neither n and d nor alpha, or a ``phi`` that has no condensation.
-
-    References
-    ----------
-    Biroli and Mezard 2024, arXiv 2408.05807.
 
     Examples
     --------
@@ -307,14 +285,7 @@ class RegimeMap(Result):
         return pd.DataFrame({"alpha": self.alpha, "h_g": self.h_g, "h_clt": self.h_clt, "h_opt": self.h_opt})
 
     def plot(self, ax: Any = None, *, points: Any = ()) -> Any:
-        """Draw the map and return its axes.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        points : iterable of (alpha, h, label)
-            Data sets to mark.
-        """
+        """Draw the map, mark data sets given as ``points`` (alpha, h, label), and return the matplotlib axes."""
         from lodim.plots import COLORS, new_axes
 
         ax = new_axes(ax)
@@ -343,14 +314,9 @@ class RegimeMap(Result):
 
 
 def regime_map(alphas: Any = None, spectrum: Any = None) -> RegimeMap:
-    """Thresholds and best bandwidth for many alpha: the paper's phase diagram.
+    """Thresholds and best bandwidth for many ascending alpha (default 0.02 to 1): the paper's phase diagram.
 
-    Parameters
-    ----------
-    alphas : array-like, shape (n_alpha,), optional
-        Ascending; default 0.02 to 1.
-    spectrum : array-like, shape (d,), optional
-        Eigenvalues of the covariance of Gaussian data; default all 1.
+    ``spectrum`` are the eigenvalues (d,) of the covariance of Gaussian data, by default all 1.
     """
     grid = np.geomspace(0.02, 1.0, 80) if alphas is None else np.asarray(alphas, dtype=np.float64)
     found = [kde_theory(alpha=float(a), spectrum=spectrum) for a in grid]

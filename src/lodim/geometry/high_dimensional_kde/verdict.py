@@ -20,20 +20,15 @@ from lodim.validation import check_matrix
 
 @dataclass(frozen=True)
 class DensityRegime(Result):
-    """Whether a density value would mean anything for this many points in this many dimensions.
+    """Whether a density value would mean anything for this many points in this many dimensions. alpha is log(n) / d for
+    n distinct points in d dimensions.
 
     Attributes
     ----------
-    n, d : int
-        Distinct points, and dimensions.
-    alpha : float
-        log(n) / d.
     bandwidth : float
         The best one (leave-one-out).
     regime : str
         At that bandwidth: ``"condensed"``, ``"stable"``, ``"clt"``, or ``"undetermined"``.
-    meaning : str
-        The same in words.
     n_eff : float
         Points that contribute to a value, median over the queries.
     h_g, h_clt : float
@@ -92,22 +87,9 @@ class DensityRegime(Result):
 
 
 def density_regime(X: Any, *, n_queries: int = 500, random_state: RandomState = 0) -> DensityRegime:
-    """Say whether a density value means anything for these points: the regime at the best bandwidth.
-
-    Parameters
-    ----------
-    X : array-like or Tensor, shape (n_samples, n_features)
-    n_queries : int
-        Points to try bandwidths on; a value's cost grows with it.
-
-    Raises
-    ------
-    ValueError
-        Fewer than two distinct rows.
-
-    References
-    ----------
-    Biroli and Mezard 2024, arXiv 2408.05807.
+    """Say whether a density value means anything for these points: the regime at the best bandwidth. Bandwidths are
+    tried on ``n_queries`` points; a value's cost grows with it. See Biroli and Mezard 2024, arXiv 2408.05807. Raises
+    ValueError for fewer than two distinct rows.
 
     Examples
     --------

@@ -80,11 +80,6 @@ class FunctionRips(torch.nn.Module):
         Largest degree of homology wanted.
     mass : float
         Share of the points for the distance to a measure.
-
-    Raises
-    ------
-    ValueError
-        Parameters outside their ranges.
     """
 
     def __init__(
@@ -108,17 +103,10 @@ class FunctionRips(torch.nn.Module):
         self.mass = mass
 
     def forward(self, x: Tensor) -> FilteredComplex:
-        """Build the complex.
+        """Build the complex of points (n_points, n_features), of which there may be none, or equal ones.
 
-        Parameters
-        ----------
-        x : Tensor, shape (n_points, n_features)
-            May be empty; equal points are allowed. Half precision is computed in single.
-
-        Raises
-        ------
-        ValueError
-            Not two axes, NaN or infinity, or more edges than fit.
+        Half precision is computed in single. Raises ValueError for other than two axes, NaN or infinity, or more
+        edges than fit.
         """
         _check_points(x)
         x, n = at_least_single(x), len(x)
@@ -179,17 +167,8 @@ def _check_points(x: Any) -> None:
 def delay_embedding(series: Any, *, dimension: int = 3, delay: int = 1, stride: int = 1) -> Any:
     """Return windows of a time series as points: row t is ``(s_t, s_{t + delay}, ..., s_{t + (dimension - 1) delay})``.
 
-    Parameters
-    ----------
-    series : array-like or Tensor, shape (n,) or (n, n_channels)
-        Channels of a window stand side by side.
-    dimension, delay, stride : int
-        Values in a window, steps between them, steps between windows.
-
-    Raises
-    ------
-    ValueError
-        A series shorter than one window.
+    ``stride`` is the steps between windows; channels of a series (n, n_channels) stand side by side. Raises ValueError
+    for a series shorter than one window.
     """
     for value, name in ((dimension, "dimension"), (delay, "delay"), (stride, "stride")):
         check_in_range(value, name, low=1, integer=True)
@@ -205,21 +184,14 @@ def delay_embedding(series: Any, *, dimension: int = 3, delay: int = 1, stride: 
 
 @dataclass(eq=False, repr=False)
 class Bifiltration(TransformerMixin, BaseEstimator):
-    """Raw objects in, filtered complexes out.
+    """Raw objects in, filtered complexes out. Parameters but ``kind`` are those of :class:`FunctionRips`, ``density``
+    being its ``function``, and of :func:`delay_embedding`.
 
     Parameters
     ----------
     kind : {"rips", "graph", "cubical", "series"}
         What an object is: points (n, d); a pair ``(edges, vertex_values)``; an image (channels, height, width); a time
         series, turned into points by :func:`delay_embedding`.
-    density : {"kde", "dtm", "none"} or callable
-        Second filtration of points, see :class:`FunctionRips`.
-    bandwidth : float, optional
-    threshold : float or "enclosing", optional
-    max_dim : int
-    mass : float
-    dimension, delay : int
-        Of the delay embedding.
 
     Examples
     --------
@@ -242,13 +214,7 @@ class Bifiltration(TransformerMixin, BaseEstimator):
         return True  # nothing is learned
 
     def fit(self, X: Any, y: Any = None) -> Bifiltration:
-        """Check the parameters; nothing is learned.
-
-        Parameters
-        ----------
-        X : list of objects
-        y : ignored
-        """
+        """Check the parameters; nothing is learned."""
         check_choice(self.kind, ("rips", "graph", "cubical", "series"), "kind")
         self._rips()
         return self
@@ -257,16 +223,10 @@ class Bifiltration(TransformerMixin, BaseEstimator):
         return FunctionRips(self.bandwidth, self.density, self.threshold, self.max_dim, mass=self.mass)
 
     def transform(self, X: Any) -> list[FilteredComplex]:
-        """Build one complex an object.
+        """Build one complex an object of the list.
 
-        Parameters
-        ----------
-        X : list of objects
-
-        Raises
-        ------
-        ValueError
-            An object that is no such data, holds NaN, or is too large; names it by its place in the list.
+        Raises ValueError for an object that is no such data, holds NaN, or is too large; names it by its place in the
+        list.
         """
         check_choice(self.kind, ("rips", "graph", "cubical", "series"), "kind")
         build = self._builder()

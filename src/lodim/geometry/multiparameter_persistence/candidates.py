@@ -90,17 +90,9 @@ def _strips(intervals: Intervals) -> Boxes:
 def interval_images(
     intervals: Intervals, axes: tuple[Tensor, Tensor], phi: str = "local_weight", delta: float = 0.1
 ) -> Float[Tensor, "m rows columns"]:
-    """Return phi of every interval at the points of a grid, differentiable in the corners.
+    """Return phi (one of :data:`PHI`) of finite intervals in R^2 on a grid, differentiable in the corners.
 
-    Parameters
-    ----------
-    intervals : Intervals
-        In R^2, with finite corners.
-    axes : pair of Tensor, shapes (rows,) and (columns,)
-    phi : str
-        One of :data:`PHI`.
-    delta : float
-        Half side of the box R, or bandwidth of the distance kernels.
+    ``delta`` is half the side of the box R, or the bandwidth of the distance kernels.
     """
     check_choice(phi, PHI, "phi")
     boxes = _strips(intervals) if phi == "volume" else intervals.boxes()
@@ -145,18 +137,10 @@ def combine(
     k: int = 1,
     q: float = 2.0,
 ) -> Float[Tensor, "rows columns"]:
-    """Return op over the intervals of their weighted images; zeros for no interval.
+    """Return op (one of :data:`OPS`) over the intervals of their weighted images; zeros for no interval.
 
-    Parameters
-    ----------
-    op : str
-        One of :data:`OPS`.
-    power : float
-        Of the weights; infinity is allowed for ``"wmean"`` and ``"lq"`` and means the supremum of the images.
-    k : int
-        For ``"kmax"``: 1 is the largest.
-    q : float
-        For ``"lq"``.
+    An infinite ``power`` of the weights is allowed for ``"wmean"`` and ``"lq"`` and means the supremum of the images;
+    ``k`` (1 is the largest) is for ``"kmax"``, ``q`` for ``"lq"``.
     """
     check_choice(op, OPS, "op")
     if not len(images):
@@ -200,7 +184,6 @@ class CandidateRepresentation(TransformerMixin, BaseEstimator):
         Pixels along each parameter.
     normalize : bool
         Bring the box of the training set, for each degree and parameter, to [0, 1].
-    degrees : tuple of int
     quantile : float
         The box runs from this quantile of the finite corners to its complement; 0 takes all of them in.
     k : int
@@ -234,17 +217,9 @@ class CandidateRepresentation(TransformerMixin, BaseEstimator):
     q: Any = 2.0
 
     def fit(self, X: Any, y: Any = None) -> CandidateRepresentation:
-        """Learn the box of each degree.
+        """Learn the box of each degree from a list of decompositions.
 
-        Parameters
-        ----------
-        X : list of Intervals
-        y : ignored
-
-        Raises
-        ------
-        ValueError
-            Parameters outside their ranges, or no decompositions.
+        Raises ValueError for parameters outside their ranges, or no decompositions.
         """
         check_choice(self.op, OPS, "op")
         check_choice(self.phi, PHI, "phi")
@@ -270,12 +245,7 @@ class CandidateRepresentation(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any) -> Float[np.ndarray, "n n_degrees rows columns"]:
-        """Return the images of every decomposition.
-
-        Parameters
-        ----------
-        X : list of Intervals
-        """
+        """Return the images of every decomposition in a list."""
         check_is_fitted(self)
         shape = (len(self.degrees), self.resolution, self.resolution)
         with torch.no_grad():

@@ -95,10 +95,7 @@ class FilteredComplex:
     def expand(self) -> FilteredComplex:
         """Return the complex with its cliques of up to ``max_dim + 2`` vertices listed (itself, if they are).
 
-        Raises
-        ------
-        ValueError
-            More than two million cells; says what to do.
+        Raises ValueError for more than two million cells; says what to do.
         """
         if self.is_expanded:
             return self
@@ -148,20 +145,14 @@ def _check_grades(filtration: Tensor) -> None:
 def simplicial_complex(
     simplices: Sequence[Any], filtration: Any, *, max_dim: int | None = None
 ) -> FilteredComplex:
-    """Return a complex from listed simplices and their grades.
+    """Return a complex from listed simplices and their grades. ``max_dim`` is by default the dimension of the complex.
+    Raises ValueError for grades that are NaN or lower than those of a face, a face that is not listed, or wrong shapes.
 
     Parameters
     ----------
     simplices : sequence of array-like, shapes (n_k, k + 1)
         Vertices of the simplices of each dimension; the vertices 0 ... n_0 - 1 come first, in this order.
     filtration : Tensor or array-like, shape (n_simplices, p)
-    max_dim : int, optional
-        Default: the dimension of the complex.
-
-    Raises
-    ------
-    ValueError
-        Grades that are NaN, or lower than those of a face; a face that is not listed; wrong shapes.
     """
     cells = tuple(
         np.sort(np.asarray(block, dtype=np.int64).reshape(-1, k + 1), 1) for k, block in enumerate(simplices)
@@ -198,7 +189,8 @@ def _check_monotone(cells: tuple[np.ndarray, ...], values: np.ndarray) -> None:
 def graph_complex(
     edges: Any, vertex_values: Any, *, edge_values: Any = None, max_dim: int = 1, cliques: bool = False
 ) -> FilteredComplex:
-    """Return a graph filtered by functions on its vertices (lower-star).
+    """Return a graph filtered by functions on its vertices (lower-star). Raises ValueError for edges that name no
+    vertex, loops at a vertex, or NaN.
 
     Parameters
     ----------
@@ -209,11 +201,6 @@ def graph_complex(
         An edge enters at the maximum of its ends and of this.
     cliques : bool
         Whether cliques are filled (a flag complex). Otherwise loops of the graph live for ever.
-
-    Raises
-    ------
-    ValueError
-        Edges that name no vertex, loops at a vertex, NaN.
     """
     values = (
         vertex_values
@@ -240,17 +227,9 @@ def graph_complex(
 
 
 def cubical_complex(image: Any) -> FilteredComplex:
-    """Return a grey-scale image of several channels as cubes: pixels are vertices, lower-star in every channel.
+    """Return a grey-scale image (p, height, width) as cubes: pixels are vertices, lower-star in every channel.
 
-    Parameters
-    ----------
-    image : Tensor or array-like, shape (p, height, width)
-        Each channel is one parameter.
-
-    Raises
-    ------
-    ValueError
-        Not three axes, or NaN.
+    Each channel is one parameter. Raises ValueError for other than three axes, or NaN.
     """
     values = image if isinstance(image, Tensor) else torch.as_tensor(np.asarray(image, float))
     if values.ndim != 3:

@@ -28,19 +28,9 @@ from lodim.validation import check_in_range, require
 
 
 def barcode(fc: FilteredComplex, values: np.ndarray, degrees: tuple[int, ...]) -> list[np.ndarray]:
-    """Return the bars of one-parameter persistence in each degree, shapes (n_bars, 2).
+    """Return the bars (n_bars, 2) of one-parameter persistence in each degree; raises ImportError without gudhi.
 
-    Parameters
-    ----------
-    fc : FilteredComplex
-        Cells; a flag complex need not be expanded.
-    values : ndarray, shape (n_cells,)
-        When each listed cell enters; infinity for never.
-
-    Raises
-    ------
-    ImportError
-        Without gudhi.
+    ``values`` (n_cells,) say when each listed cell enters, infinity for never; a flag complex need not be expanded.
     """
     gudhi = require("gudhi", "topology")
     if fc.shape is not None:
@@ -62,15 +52,7 @@ def barcode(fc: FilteredComplex, values: np.ndarray, degrees: tuple[int, ...]) -
 
 @dataclass(eq=False, repr=False)
 class FiberedDecomposition(Decomposition):
-    """Candidate boxes from barcodes along diagonal lines; needs gudhi, not multipers.
-
-    Parameters
-    ----------
-    n_lines : int
-        Lines across the unit square.
-    degrees : tuple of int
-        Of homology.
-    """
+    """Candidate boxes from barcodes along ``n_lines`` diagonal lines across the unit square; needs gudhi only."""
 
     n_lines: Any = 20
     degrees: Any = (0, 1)

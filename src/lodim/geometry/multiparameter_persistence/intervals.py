@@ -35,13 +35,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
-    """Boxes of the supports of several intervals, those of an interval together.
-
-    Attributes
-    ----------
-    owner : int Tensor, shape (n_boxes,)
-        Interval that a box belongs to, ascending.
-    """
+    """Boxes of the supports of several intervals, those of an interval together: ``owner`` (n_boxes,) is ascending."""
 
     low: Float[Tensor, "n_boxes p"]
     high: Float[Tensor, "n_boxes p"]
@@ -63,18 +57,10 @@ class Boxes:
 
 @dataclass(frozen=True, eq=False)
 class Intervals:
-    """Several intervals: corners and whose they are.
+    """Several intervals, one after the other: their corners, how many each has, and its degree of homology.
 
-    Attributes
-    ----------
-    births : Tensor, shape (n_births, p)
-        Corners of all intervals, one interval after the other; may be -inf. Differentiable if they were given so.
-    deaths : Tensor, shape (n_deaths, p)
-        May be +inf.
-    n_births, n_deaths : int ndarray, shape (m,)
-        Corners of each interval.
-    degrees : int ndarray, shape (m,)
-        Degree of homology of each.
+    ``births`` (n_births, p) may be -inf and ``deaths`` (n_deaths, p) +inf, both differentiable if they were given so;
+    the numbers of corners and the degrees are int arrays (m,).
     """
 
     births: Tensor
@@ -85,17 +71,9 @@ class Intervals:
 
     @classmethod
     def from_lists(cls, births: Sequence[Any], deaths: Sequence[Any], degrees: Any = 0) -> Intervals:
-        """Collect intervals given by one array of birth and one of death corners each.
+        """Collect intervals given by one array of birth (k_i, p) and one of death corners (l_i, p) each.
 
-        Parameters
-        ----------
-        births, deaths : sequence of array-like or Tensor, shapes (k_i, p) and (l_i, p)
-        degrees : int or sequence of int
-
-        Raises
-        ------
-        ValueError
-            Different lengths, no corner, or NaN.
+        Raises ValueError for different lengths, no corner, or NaN.
         """
         if len(births) != len(deaths):
             raise ValueError(f"{len(births)} lists of births but {len(deaths)} of deaths; they must match")
@@ -127,12 +105,7 @@ class Intervals:
         return f"{len(self)} intervals{': ' + found if found else ''}"
 
     def select(self, mask: Any) -> Intervals:
-        """Return the chosen intervals.
-
-        Parameters
-        ----------
-        mask : bool array-like, shape (m,)
-        """
+        """Return the intervals chosen by a mask (m,)."""
         mask = np.asarray(mask, dtype=bool)
         births = torch.from_numpy(np.repeat(mask, self.n_births))
         deaths = torch.from_numpy(np.repeat(mask, self.n_deaths))
@@ -145,12 +118,7 @@ class Intervals:
         )
 
     def rescale(self, low: Any, high: Any, *, to_unit: bool = True) -> Intervals:
-        """Return the corners clipped to the box [low, high], which becomes [0, 1]^p if ``to_unit``.
-
-        Parameters
-        ----------
-        low, high : array-like, shape (p,)
-        """
+        """Return the corners clipped to the box [low, high], which becomes [0, 1]^p if ``to_unit``."""
         a, b = (torch.as_tensor(np.asarray(end, float)).to(self.births) for end in (low, high))
         side = torch.where(b > a, b - a, torch.ones_like(a)) if to_unit else torch.ones_like(a)
         shift = a if to_unit else torch.zeros_like(a)

@@ -45,14 +45,9 @@ from lodim.validation import check_choice
 
 @dataclass(frozen=True, eq=False)
 class SignedMeasure:
-    """Points with whole-number weights.
+    """Points (m, p), which carry the gradient to the filtration they were read from, with weights (m,).
 
-    Attributes
-    ----------
-    points : Tensor, shape (m, p)
-        Carries the gradient to the filtration it was read from.
-    weights : Tensor, shape (m,)
-        Whole numbers, in the dtype of ``points``; never carry a gradient.
+    Weights are whole numbers in the dtype of ``points`` and never carry a gradient.
     """
 
     points: Tensor
@@ -64,13 +59,7 @@ class SignedMeasure:
         return float(self.weights.sum())
 
     def integrate(self, *grid: Any) -> np.ndarray:
-        """Return ``mu {points <= g}`` at every point g of a grid; see :func:`integrate`.
-
-        Parameters
-        ----------
-        *grid : array-like, shape (n_k,)
-            Ascending coordinates, one array a parameter.
-        """
+        """Return ``mu {points <= g}`` at every point g of a grid of ascending coordinates; see :func:`integrate`."""
         return integrate(self, grid)
 
     def __str__(self) -> str:
@@ -95,15 +84,7 @@ def euler_ranks(fc: FilteredComplex, ranked: RankedFiltration) -> tuple[np.ndarr
 def hilbert_ranks(
     fc: FilteredComplex, ranked: RankedFiltration, degree: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ranks and weights of the Hilbert measure.
-
-    Raises
-    ------
-    ImportError
-        Without gudhi, in degrees above 0.
-    ValueError
-        More than two parameters.
-    """
+    """Return the ranks and weights of the Hilbert measure of at most two parameters; needs gudhi in degrees above 0."""
     p = fc.n_parameters
     if p not in (1, 2):
         raise ValueError(f"the Hilbert measure is computed for one or two parameters, and there are {p}")
@@ -132,14 +113,9 @@ def _read(
 
 
 def euler_signed_measure(fc: FilteredComplex, *, grid: Any = None) -> SignedMeasure:
-    """Return ``sum_s (-1)^{dim s} delta_{f(s)}``, equal points added up. Needs torch only.
+    """Return ``sum_s (-1)^{dim s} delta_{f(s)}``, equal points added up, for any number of parameters.
 
-    Parameters
-    ----------
-    fc : FilteredComplex
-        Any number of parameters.
-    grid : int or tuple of int, optional
-        See :func:`rank_filtration`.
+    It needs torch only. For ``grid`` see :func:`rank_filtration`.
     """
     full = fc.expand()
     ranked = rank_filtration(full, grid)
@@ -147,23 +123,10 @@ def euler_signed_measure(fc: FilteredComplex, *, grid: Any = None) -> SignedMeas
 
 
 def hilbert_signed_measure(fc: FilteredComplex, degree: int = 0, *, grid: Any = None) -> SignedMeasure:
-    """Return the Moebius inversion of the Hilbert function.
+    """Return the Moebius inversion of the Hilbert function of one or two parameters.
 
-    Parameters
-    ----------
-    fc : FilteredComplex
-        One or two parameters.
-    degree : int
-        Degree of homology; 0 needs no optional library.
-    grid : int or tuple of int, optional
-        See :func:`rank_filtration`.
-
-    Raises
-    ------
-    ImportError
-        Without gudhi, in degrees above 0.
-    ValueError
-        More than two parameters, or a degree above the complex's ``max_dim``.
+    Raises ImportError without gudhi in degrees above 0; ValueError for more than two parameters, or a degree above the
+    complex's ``max_dim``. For ``grid`` see :func:`rank_filtration`.
     """
     check_degree(fc, degree)
     ranked = rank_filtration(fc, grid)
@@ -173,10 +136,7 @@ def hilbert_signed_measure(fc: FilteredComplex, degree: int = 0, *, grid: Any = 
 def integrate(measure: SignedMeasure, grid: Any) -> Int[np.ndarray, "*grid"]:
     """Return ``mu {points <= g}`` at every point g of a grid: the function the measure is the inversion of.
 
-    Parameters
-    ----------
-    grid : sequence of array-like, shapes (n_k,)
-        Ascending coordinates, one array a parameter.
+    The grid is an array of ascending coordinates for each parameter.
     """
     points = measure.points.detach().cpu().numpy()
     axes = [np.asarray(axis, dtype=points.dtype) for axis in grid]
@@ -201,19 +161,13 @@ def moebius_inversion(values: Num[np.ndarray, "*grid"]) -> Num[np.ndarray, "*gri
 
 
 def hilbert_function(fc: FilteredComplex, grid: Any, degree: int = 0, backend: str = "auto") -> np.ndarray:
-    """Return the dimensions of homology on a grid, int, shape (n_1, n_2).
+    """Return the dimensions of homology on a grid, int, shape (n_1, n_2). The grid is an array of ascending coordinates
+    for each of the two parameters. Raises ImportError without the library that is needed.
 
     Parameters
     ----------
-    grid : pair of array-like
-        Ascending coordinates of each parameter.
     backend : {"auto", "gudhi", "multipers"}
         ``"auto"`` and ``"gudhi"`` give the same (union-find in degree 0, slices above); multipers is there to compare.
-
-    Raises
-    ------
-    ImportError
-        Without the library that is needed.
     """
     check_choice(backend, ("auto", "gudhi", "multipers"), "backend")
     if backend == "multipers":

@@ -32,13 +32,7 @@ _SMALLEST_ERROR = 1e-3  # below, the number of lines grows past what multipers' 
 
 
 def to_unit_box(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return values with every column brought to [0, 1], and the (lower corner, sides) that undo it.
-
-    Parameters
-    ----------
-    values : ndarray, shape (n, p)
-        Infinite entries stay.
-    """
+    """Return values with every column brought to [0, 1], and the (lower corner, sides) to undo it; infinities stay."""
     finite = values[np.isfinite(values).all(1)]
     if not len(finite):
         return values, np.zeros(values.shape[1]), np.ones(values.shape[1])
@@ -54,24 +48,12 @@ class Decomposition(TransformerMixin, BaseEstimator):
         return True  # nothing is learned
 
     def fit(self, X: Any, y: Any = None) -> Any:
-        """Check the parameters; nothing is learned.
-
-        Parameters
-        ----------
-        X : list of FilteredComplex
-        y : ignored
-        """
+        """Check the parameters; nothing is learned."""
         self._check()
         return self
 
     def transform(self, X: Any) -> list[Intervals]:
-        """Collect the candidates of every complex.
-
-        Parameters
-        ----------
-        X : list of FilteredComplex
-            Of two parameters.
-        """
+        """Collect the candidates of every two-parameter complex."""
         self._check()
         return [self._decompose(fc) for fc in X]
 
@@ -86,17 +68,8 @@ class Decomposition(TransformerMixin, BaseEstimator):
 class MMADecomposition(Decomposition):
     """Candidate intervals of two-parameter modules, by multipers.
 
-    Parameters
-    ----------
-    max_error : float
-        Precision of the corners, as a share of each parameter's range; at least 0.001.
-    degrees : tuple of int
-        Of homology.
-
-    Raises
-    ------
-    ImportError
-        Without multipers 2.3 (extra ``topology``); :class:`FiberedDecomposition` does without.
+    ``max_error`` is the precision of the corners, as a share of each parameter's range, at least 0.001. Raises
+    ImportError without multipers 2.3 (extra ``topology``); :class:`FiberedDecomposition` does without.
     """
 
     max_error: Any = 0.01

@@ -133,12 +133,7 @@ class MultiparameterPersistence(TransformerMixin, BaseEstimator):
     flatten: Any = True
 
     def decompose(self, X: Any) -> list[Any]:
-        """Return what the last step takes: candidate intervals, or the Hilbert measures of every degree.
-
-        Parameters
-        ----------
-        X : list of objects
-        """
+        """Return what the last step takes: candidate intervals, or the Hilbert measures of every degree."""
         check_choice(self.method, ("mma", "fibered", "hilbert"), "method")
         filtration = Bifiltration(
             self.kind, self.density, self.bandwidth, self.threshold, max(1, *self.degrees)
@@ -158,19 +153,10 @@ class MultiparameterPersistence(TransformerMixin, BaseEstimator):
         )
 
     def fit(self, X: Any, y: Any = None) -> MultiparameterPersistence:
-        """Learn the boxes of the training set.
+        """Learn the boxes of the training set, a list of objects.
 
-        Parameters
-        ----------
-        X : list of objects
-        y : ignored
-
-        Raises
-        ------
-        ImportError
-            Without the libraries that ``method`` needs.
-        ValueError
-            No objects, or some with NaN or too large, named by their place.
+        Raises ImportError without the libraries that ``method`` needs; ValueError for no objects, or some with NaN or
+        too large, named by their place.
         """
         self._fit(X)
         return self
@@ -182,22 +168,11 @@ class MultiparameterPersistence(TransformerMixin, BaseEstimator):
         return found
 
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
-        """Fit, and return the features of the same objects without decomposing them twice.
-
-        Parameters
-        ----------
-        X : list of objects
-        y : ignored
-        """
+        """Fit, and return the features of the same objects without decomposing them twice."""
         return self._rows(self._fit(X))
 
     def transform(self, X: Any) -> np.ndarray:
-        """Return the features, shape (n, n_degrees * resolution^2), or images if not ``flatten``.
-
-        Parameters
-        ----------
-        X : list of objects
-        """
+        """Return the features, shape (n, n_degrees * resolution^2), or images if not ``flatten``."""
         check_is_fitted(self)
         return self._rows(self.decompose(X))
 
@@ -210,20 +185,8 @@ class MultiparameterPersistence(TransformerMixin, BaseEstimator):
 class PersistenceImage(TransformerMixin, BaseEstimator):
     """One-parameter persistence images of point clouds: the baseline.
 
-    Parameters
-    ----------
-    degrees : tuple of int
-    resolution : int
-    bandwidth : float
-        In units of the training set's range of births and lengths.
-    weight_power : float
-        Power of a bar's length.
-    flatten : bool
-
-    Attributes
-    ----------
-    boxes_ : list of pair of ndarray
-        Corners of the range of (birth, length) for each degree.
+    ``bandwidth`` is in units of ``boxes_``, the training set's range of (birth, length) for each degree;
+    ``weight_power`` is the power of a bar's length.
     """
 
     degrees: Any = (0, 1)
@@ -250,13 +213,7 @@ class PersistenceImage(TransformerMixin, BaseEstimator):
         return found
 
     def fit(self, X: Any, y: Any = None) -> PersistenceImage:
-        """Learn the range of births and lengths.
-
-        Parameters
-        ----------
-        X : list of array-like, shapes (n_i, d)
-        y : ignored
-        """
+        """Learn the range of births and lengths from a list of point clouds (n_i, d)."""
         found = self._bars(X)
         _check_some(found)
         self.boxes_ = [
@@ -266,12 +223,7 @@ class PersistenceImage(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """Return the features, shape (n, n_degrees * resolution^2), or images if not ``flatten``.
-
-        Parameters
-        ----------
-        X : list of array-like, shapes (n_i, d)
-        """
+        """Return the features, shape (n, n_degrees * resolution^2), or images if not ``flatten``."""
         check_is_fitted(self)
         layers = [SignedMeasureImage(self.resolution, self.bandwidth, box) for box in self.boxes_]
         images = []
@@ -286,21 +238,10 @@ class PersistenceImage(TransformerMixin, BaseEstimator):
 def perturbation_stability(
     model: Any, X: Any, sizes: Any = (0.01, 0.02, 0.05, 0.1), *, random_state: Any = None
 ) -> pd.DataFrame:
-    """Move every point by at most t and measure the largest change of the representation.
+    """Move every point of each cloud (n_i, d) by at most t and measure the largest change of a fitted model's features.
 
-    Parameters
-    ----------
-    model : fitted transformer
-    X : list of array-like, shapes (n_i, d)
-    sizes : sequence of float
-        Values of t.
-    random_state : int, Generator or None
-
-    Returns
-    -------
-    DataFrame
-        ``size``, ``change`` (largest over objects of the sup-norm change) and ``ratio``, change over size, which
-        stability bounds.
+    One row for each t of ``sizes``: ``size``, ``change`` (largest over objects of the sup-norm change) and ``ratio``,
+    change over size, which stability bounds.
     """
     rng, rows = as_generator(random_state), []
     base = model.transform(X)

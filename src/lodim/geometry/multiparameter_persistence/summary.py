@@ -43,12 +43,10 @@ _PLANE, _FIXED = -1.7, 10
 
 @dataclass(frozen=True)
 class TopologySummary(Result):
-    """Robust components and loops.
+    """Robust components and loops. ``n_loops`` is the median over the slices, tested at level ``alpha``.
 
     Attributes
     ----------
-    n_components, n_loops : int
-        That of loops is the median over the slices.
     component_gaps : tuple of float
         Heights at which the counted components merge, highest first, in units of the median distance to the k-th
         neighbour.
@@ -56,10 +54,6 @@ class TopologySummary(Result):
         death / birth of the middle slice's longest loops (at most five), and their corrected p-values.
     loops_by_slice : dict
         Largest distance to the k nearest neighbours that a slice keeps, in medians: number of loops.
-    n_used : int
-        Points of the subsample.
-    alpha : float
-        Level of the test for loops.
     """
 
     n_components: int
@@ -116,14 +110,7 @@ def _merging_heights(tree: Any, label: np.ndarray, large: np.ndarray) -> list[fl
 
 
 def loop_p_values(bars: np.ndarray) -> np.ndarray:
-    """Return p-values of Rips bars of positive degree under the universal null distribution, corrected for their
-    number.
-
-    Parameters
-    ----------
-    bars : ndarray, shape (n, 2)
-        Births and deaths, births positive.
-    """
+    """Return p-values of Rips bars (birth, death) of positive degree under the universal null, corrected for number."""
     if not len(bars):
         return np.empty(0)
     doubly = np.log(np.log(bars[:, 1] / bars[:, 0]))
@@ -142,26 +129,10 @@ def _loops(distance: np.ndarray) -> np.ndarray:
 def topology_summary(
     X: Any, *, max_points: int = 200, alpha: float = 0.05, mass: float = 0.05, random_state: Any = None
 ) -> TopologySummary:
-    """Count components and loops beyond noise.
+    """Count components and loops beyond noise in a random subsample of ``max_points``; time grows with the cube of it.
 
-    Parameters
-    ----------
-    X : array-like, shape (n, n_features)
-    max_points : int
-        Size of the random subsample; time grows with its cube.
-    alpha : float
-        Level of the test for loops.
-    mass : float
-        Share of the points that a point's density is judged by.
-    random_state : int, Generator or None
-        Draws the subsample.
-
-    Raises
-    ------
-    ImportError
-        Without gudhi (extra ``topology``).
-    ValueError
-        Fewer than 20 points, or bad input.
+    ``alpha`` is the level of the test for loops, ``mass`` the share of the points that a point's density is judged by.
+    Raises ImportError without gudhi (extra ``topology``); ValueError for fewer than 20 points, or bad input.
     """
     data = check_matrix(X, min_rows=20)
     check_in_range(max_points, "max_points", low=20, integer=True)

@@ -38,19 +38,7 @@ _SMALL = 1e-140  # lengths whose squares, and those of their inverses, are float
 
 
 def as_matrix(A: Any, name: str = "A") -> Tensor:
-    """Return a matrix as a finite float64 tensor on its own device.
-
-    Parameters
-    ----------
-    A : array-like or Tensor, shape (n, d)
-    name : str
-        How messages call it.
-
-    Raises
-    ------
-    ValueError
-        Wrong number of axes, no rows, NaN or infinity.
-    """
+    """Return a matrix as a finite float64 tensor on its own device; messages call it ``name``."""
     if isinstance(A, Tensor) and A.ndim == 2 and A.numel() and A.device.type != "cpu":
         matrix = A.detach().to(torch.float64)
         if not bool(torch.isfinite(matrix.sum())) and not bool(torch.isfinite(matrix).all()):
@@ -63,17 +51,7 @@ def as_matrix(A: Any, name: str = "A") -> Tensor:
 
 
 def row_numbers(rows: Any, n: int, name: str, device: Any) -> Tensor:
-    """Return rows named by their numbers or by a mask as int64 numbers.
-
-    Parameters
-    ----------
-    rows : array-like of int or of bool
-
-    Raises
-    ------
-    ValueError
-        Not whole numbers in one dimension, a number outside 0 to n - 1, or a mask of another length.
-    """
+    """Return rows named by their numbers or by a mask as int64 numbers, all of them in range."""
     at = rows.detach().cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows)
     if at.ndim != 1:
         raise ValueError(f"{name} must be 1-D, got shape {at.shape}")
@@ -103,14 +81,9 @@ def row_blocks(n: int, size: int = BLOCK) -> Iterator[slice]:
 
 @dataclass(frozen=True)
 class Basis:
-    """``A = Q T`` with orthonormal Q.
+    """``A = Q T`` with orthonormal Q (n, rank), a zero row of A being a zero row of it.
 
-    Attributes
-    ----------
-    Q : Tensor, shape (n, rank)
-        Orthonormal columns; a zero row of A is a zero row here.
-    dropped : float
-        Largest part of a column, over its length, that counted as dependence on the others.
+    ``dropped`` is the largest part of a column, over its length, that counted as dependence on the others.
     """
 
     Q: Tensor
@@ -123,15 +96,10 @@ class Basis:
         return self.Q.shape[1]
 
     def coefficients(self, z: Float[Tensor, " rank"], n_counted: int | None = None) -> Tensor:
-        """The shortest x with ``A x = Q z``.
+        """The shortest x with ``A x = Q z``, by its first ``n_counted`` entries (all, or all but an intercept).
 
         Columns of T are as long as those of A, and are brought to one length before anything is inverted, so that units
         decide nothing but which of many x is the shortest.
-
-        Parameters
-        ----------
-        n_counted : int, optional
-            Leading coordinates that count in the length of x: all, or all but the last (an intercept).
         """
         if not self.rank:
             return self.T.new_zeros(self.T.shape[1])
@@ -212,17 +180,10 @@ def _pivoted(R: Tensor) -> tuple[np.ndarray, np.ndarray, int, float]:
 
 
 def orthonormal_basis(A: Tensor) -> Basis:
-    """Factor ``A = Q T`` by blocks of rows.
+    """Factor a float64 matrix ``A = Q T`` by blocks of rows.
 
-    Parameters
-    ----------
-    A : Tensor, shape (n, d)
-        float64.
-
-    Notes
-    -----
-    Columns that leave less than 1e-10 of the largest (all scaled to unit length) beside the others count as
-    dependent. Two passes over A; a third where R's condition exceeds 1e4, so that Q is orthonormal to rounding.
+    Columns that leave less than 1e-10 of the largest (all scaled to unit length) beside the others count as dependent.
+    Two passes over A; a third where R's condition exceeds 1e4, so that Q is orthonormal to rounding.
     """
     n, d = A.shape
     scale = column_lengths(A)
@@ -258,13 +219,7 @@ def with_column(basis: Basis, b: Float[Tensor, " n"]) -> Tensor:
 
 
 def weighted_gram(Q: Float[Tensor, "n r"], h: Tensor | None = None) -> Tensor:
-    """``Q^T diag(h) Q``, by blocks of rows.
-
-    Parameters
-    ----------
-    h : Tensor, shape (n,), optional
-        Ones when None.
-    """
+    """``Q^T diag(h) Q``, by blocks of rows; h is (n,), ones when None."""
     gram = Q.new_zeros(Q.shape[1], Q.shape[1])
     for rows in row_blocks(len(Q)):
         block = Q[rows]
@@ -273,13 +228,7 @@ def weighted_gram(Q: Float[Tensor, "n r"], h: Tensor | None = None) -> Tensor:
 
 
 def metric_scores(Q: Float[Tensor, "n r"], gram: Tensor) -> Tensor:
-    """``q_i^T gram^{-1} q_i`` for every row, by blocks of rows.
-
-    Parameters
-    ----------
-    gram : Tensor, shape (r, r)
-        Positive definite.
-    """
+    """``q_i^T gram^{-1} q_i`` for every row and a positive definite gram, by blocks of rows."""
     L = torch.linalg.cholesky(gram)
     half = torch.linalg.solve_triangular(L, torch.eye(len(L), dtype=L.dtype, device=L.device), upper=False).T
     return torch.cat([(Q[rows] @ half).square_().sum(1) for rows in row_blocks(len(Q))])
@@ -290,19 +239,8 @@ def sketched_leverage(
 ) -> Float[np.ndarray, " n"]:
     """Estimate leverage scores in one pass over the non-zeros and one product with k columns.
 
-    Parameters
-    ----------
-    A : array-like or scipy sparse matrix, shape (n, d)
-        Of full column rank.
-    n_buckets : int, optional
-        Rows of the CountSketch; ``4 d^2`` (never more than n) when None.
-    k : int
-        Columns of the Gaussian map; the relative standard error of a score is about ``sqrt(2 / k)``.
-
-    Raises
-    ------
-    ValueError
-        The sketch is not of full rank: drop dependent columns, or use the exact scores.
+    A may be sparse and must be of full column rank: a sketch that is not raises ValueError. The CountSketch has
+    ``4 d^2`` rows when ``n_buckets`` is None; the relative standard error of a score is about ``sqrt(2 / k)``.
     """
     import scipy.sparse
 
@@ -327,7 +265,8 @@ def sketched_leverage(
 
 
 def leverage_scores(A: Any, method: str = "exact", *, random_state: Any = None) -> Any:
-    """Leverage score of every row: the largest share it can take of ``||A x||^2``.
+    """Leverage score of every row: the largest share it can take of ``||A x||^2``. They are in [0, 1] and sum to the
+    rank (exactly only for ``"exact"``).
 
     Parameters
     ----------
@@ -335,13 +274,6 @@ def leverage_scores(A: Any, method: str = "exact", *, random_state: Any = None) 
         ``method="sketch"`` also takes scipy sparse matrices.
     method : {"exact", "sketch"}
         By QR, O(n d^2); or estimated, O(nnz + d^4 + n d k), see :func:`sketched_leverage`.
-    random_state : int, Generator or None
-        Of the sketch.
-
-    Returns
-    -------
-    ndarray or Tensor, shape (n,)
-        In [0, 1], summing to the rank (exactly only for ``"exact"``).
 
     Examples
     --------

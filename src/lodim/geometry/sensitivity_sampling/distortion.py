@@ -95,11 +95,11 @@ def embedding_distortion(
     directions: Any = None,
     random_state: Any = None,
 ) -> Distortion:
-    """Measure how far ``||S A x||_p`` of a sample is from ``||A x||_p``, over probes.
+    """Measure how far ``||S A x||_p`` of a sample is from ``||A x||_p``, over probes. Raises ValueError for rows that A
+    has not, none at all, or weights that are negative, not finite, or not one a row.
 
     Parameters
     ----------
-    A : array-like or Tensor, shape (n, d)
     idx : array-like of int, shape (m,), or of bool, shape (n,)
         Rows kept: their numbers, or a mask.
     weight : array-like, shape (m,)
@@ -108,12 +108,6 @@ def embedding_distortion(
         Probes of these kinds; singular directions are always tried.
     directions : array-like, shape (k, d), optional
         More x to try, e.g. a regression's solution with -1 for the target; counted as ``extreme``.
-    random_state : int, Generator or None
-
-    Raises
-    ------
-    ValueError
-        Rows that A has not, none at all, or weights that are negative, not finite, or not one a row.
 
     Examples
     --------

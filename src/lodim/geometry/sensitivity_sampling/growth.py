@@ -33,17 +33,10 @@ FAMILIES = ("gaussian", "polynomial", "sparse")
 def structured_matrix(
     family: str, n: int, d: int, *, rank: int = 2, random_state: Any = None
 ) -> Float[np.ndarray, "n d"]:
-    """A matrix of a family whose total sensitivity is known to grow in a certain way.
+    """An n x d matrix of a family whose total sensitivity is known to grow in a certain way, see the module.
 
-    Parameters
-    ----------
-    family : {"gaussian", "polynomial", "sparse"}
-        See the module's docstring. Polynomials come as Chebyshev's, which span the same columns.
-    n, d : int
-        Rows and columns.
-    rank : int
-        Gaussian columns of ``"sparse"``.
-    random_state : int, Generator or None
+    Families are ``"gaussian"``, ``"polynomial"`` (Chebyshev's, which span the same columns) and ``"sparse"``, which has
+    ``rank`` Gaussian columns.
     """
     check_choice(family, FAMILIES, "family")
     check_in_range(d, "d", low=1, integer=True)
@@ -65,12 +58,8 @@ def structured_matrix(
 class SensitivityGrowth(Result):
     """Total sensitivities of matrices with more and more columns.
 
-    Attributes
-    ----------
-    d : tuple of int
-        Columns of each matrix.
-    S, se : tuple of tuple of float
-        One tuple a name, one number a value of d: the estimate and its standard error.
+    ``d`` are the columns of each matrix; ``S`` and ``se`` hold a tuple a name, one estimate and its standard error a
+    value of d.
     """
 
     p: float
@@ -94,12 +83,7 @@ class SensitivityGrowth(Result):
         return pd.DataFrame(rows, columns=["name", "d", "S", "se", "largest"])
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw S against ``d^{p/2}``, both logarithmic, with the bound as the diagonal.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
+        """Draw S against ``d^{p/2}``, both logarithmic, with the bound as diagonal, and return the matplotlib axes."""
         from matplotlib.ticker import NullFormatter
 
         ax = new_axes(ax)
@@ -127,19 +111,9 @@ def sensitivity_growth(
     n_rows: int = 100,
     random_state: Any = None,
 ) -> SensitivityGrowth:
-    """Total sensitivities of structured matrices against their largest possible value.
+    """Total sensitivities, for p at least 1, of structured matrices of n rows against their largest possible value.
 
-    Parameters
-    ----------
-    families : sequence of str
-        Of :func:`structured_matrix`.
-    p : float
-        At least 1.
-    n : int
-        Rows of every matrix.
-    n_rows : int
-        Rows measured of each, see :func:`total_sensitivity`.
-    random_state : int, Generator or None
+    Families are those of :func:`structured_matrix`; ``n_rows`` of each are measured, see :func:`total_sensitivity`.
     """
     p = check_p(p, low=1.0)
     seed = root_seed(random_state)

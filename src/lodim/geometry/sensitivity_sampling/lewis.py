@@ -54,16 +54,10 @@ from lodim.validation import ConvergenceWarning, check_in_range, warn
 
 @dataclass(frozen=True)
 class LewisWeights:
-    """Weights as they were left, and how far from the fixed point.
+    """Weights (n,) as they were left, zero for zero rows, and how far they are from the fixed point.
 
-    Attributes
-    ----------
-    weight : Tensor, shape (n,)
-        Zero for zero rows.
-    ratio : Tensor, shape (n,)
-        ``c_i = tau_i(W^{1/2-1/p} A) / w_i``, one at the fixed point (and for zero rows).
-    residual : float
-        ``max_i |c_i - 1|``.
+    ``ratio`` is ``c_i = tau_i(W^{1/2-1/p} A) / w_i``, one at the fixed point (and for zero rows), and ``residual`` is
+    ``max_i |c_i - 1|``.
     """
 
     weight: Tensor
@@ -82,13 +76,7 @@ class LewisWeights:
 
 
 def check_p(p: Any, *, low: float = 0.0) -> float:
-    """Return p as a float, if it is a finite positive number.
-
-    Raises
-    ------
-    ValueError
-        NaN, infinite, not positive, or below ``low``.
-    """
+    """Return p as a float, if it is a finite positive number not below ``low``."""
     check_in_range(p, "p", low=low)
     if p <= 0 or not math.isfinite(p):
         raise ValueError(
@@ -98,13 +86,7 @@ def check_p(p: Any, *, low: float = 0.0) -> float:
 
 
 def fixed_point(Q: Float[Tensor, "n r"], p: float, max_iter: int = 30, tol: float = 1e-3) -> LewisWeights:
-    """Lewis weights of an orthonormal basis.
-
-    Parameters
-    ----------
-    tol : float
-        Of the residual.
-    """
+    """Lewis weights of an orthonormal basis, to a residual of ``tol``."""
     tau = Q.square().sum(1)
     live = tau > 0
     weight, ratio = torch.zeros_like(tau), torch.ones_like(tau)
@@ -132,7 +114,8 @@ def fixed_point(Q: Float[Tensor, "n r"], p: float, max_iter: int = 30, tol: floa
 
 
 def lewis_weights(A: Any, p: float | int, max_iter: int = 30, tol: float = 1e-3) -> Any:
-    """l_p Lewis weight of every row: leverage scores of the matrix that they rescale themselves.
+    """l_p Lewis weight of every row: leverage scores of the matrix that they rescale themselves. They sum to the rank,
+    to ``tol``; where that is not reached there is a ConvergenceWarning.
 
     Parameters
     ----------
@@ -143,16 +126,6 @@ def lewis_weights(A: Any, p: float | int, max_iter: int = 30, tol: float = 1e-3)
         Each costs two products with a d x d matrix, O(n d^2).
     tol : float
         Largest relative deviation from the fixed point, ``max_i |tau_i(W^{1/2-1/p} A) / w_i - 1|``.
-
-    Returns
-    -------
-    ndarray or Tensor, shape (n,)
-        Summing to the rank, to ``tol``.
-
-    Warns
-    -----
-    ConvergenceWarning
-        ``tol`` was not reached.
 
     Examples
     --------

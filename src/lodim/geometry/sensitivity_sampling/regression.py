@@ -44,17 +44,9 @@ _LEVELS = (1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
 def solve(A: Float[Tensor, "m d"], b: Float[Tensor, " m"], p: float, n_counted: int | None = None) -> Tensor:
-    """Shortest x that minimises ``||A x - b||_p``; for p < 1 a local minimum.
+    """Shortest x, by its first ``n_counted`` entries, that minimises ``||A x - b||_p``; for p < 1 a local minimum.
 
-    Parameters
-    ----------
-    n_counted : int, optional
-        Leading entries of x that count in its length: all, or all but the last (an intercept).
-
-    Warns
-    -----
-    ConvergenceWarning
-        Newton's method stopped early.
+    Warns (ConvergenceWarning) where Newton's method stopped early.
     """
     basis = orthonormal_basis(A)
     Q = basis.Q
@@ -86,13 +78,7 @@ def _median(Q: Tensor, r: Tensor) -> Tensor:
 
 
 def norm(r: Float[Tensor, " n"], p: float) -> float:
-    """``||r||_p``, safe from overflow.
-
-    Parameters
-    ----------
-    p : float
-        ``inf`` for the largest entry.
-    """
+    """``||r||_p``, safe from overflow; the largest entry for p = ``inf``."""
     largest = float(r.abs().max())
     if largest == 0 or math.isinf(p):
         return largest
@@ -111,21 +97,9 @@ def _orthogonal(y: Tensor, Q: Tensor, h: Tensor | None) -> Tensor:
 
 
 def lower_bound(Q: Tensor, r: Tensor, p: float) -> float:
-    """A number that no ``||A x - b||_p`` is below, from the residuals of one x.
+    """A number that no ``||A x - b||_p`` is below, from the residuals ``b - A x`` of any x; the better x, the tighter.
 
-    Parameters
-    ----------
-    Q : Tensor, shape (n, rank)
-        Orthonormal basis of the columns of A.
-    r : Tensor, shape (n,)
-        Residuals ``b - A x`` of any x; the better x, the tighter the bound.
-    p : float
-        At least 1.
-
-    Returns
-    -------
-    float
-        NaN for p < 1, where duality does not hold.
+    Q is an orthonormal basis of the columns of A. NaN for p < 1, where duality does not hold.
     """
     if p < 1:
         return math.nan
@@ -162,11 +136,7 @@ def _median_bound(Q: Tensor, r: Tensor) -> float:
 class _Design:
     """What is fitted: ``[X - centre, 1]`` and ``y - centre_b`` with an intercept, X and y without.
 
-    Attributes
-    ----------
-    A : Tensor, shape (n, n_features + 1) or (n, n_features)
-    largest : Tensor, shape (n_features + 1,) or (n_features,)
-        Largest entry of every column of A.
+    ``largest`` is the largest entry of every column of A.
     """
 
     A: Tensor
@@ -191,7 +161,8 @@ def _design(X: Tensor, y: Tensor, fit_intercept: bool) -> _Design:
 
 @dataclass(eq=False, repr=False)
 class LpRegression(RegressorMixin, BaseEstimator):
-    """Linear regression in the l_p norm, solved on few weighted rows, with a bound on what that cost.
+    """Linear regression in the l_p norm, solved on few weighted rows, with a bound on what that cost. ``rule`` is how
+    rows are sampled, see :class:`LpSampler`.
 
     Parameters
     ----------
@@ -202,10 +173,6 @@ class LpRegression(RegressorMixin, BaseEstimator):
         Rows of the coreset, in expectation; all where X has no more. ``20 r log(r + 1)`` when None.
     tol : float, optional
         Double the coreset until ``gap_ <= tol`` (or all rows are used).
-    rule : str
-        How rows are sampled, see :class:`LpSampler`.
-    fit_intercept : bool
-    random_state : int, Generator or None
 
     Attributes
     ----------
@@ -246,20 +213,8 @@ class LpRegression(RegressorMixin, BaseEstimator):
     def fit(self, X: Any, y: Any) -> LpRegression:
         """Sample rows of ``[X 1 y]``, solve on them, certify on all.
 
-        Parameters
-        ----------
-        X : array-like or Tensor, shape (n_samples, n_features)
-        y : array-like or Tensor, shape (n_samples,)
-
-        Raises
-        ------
-        ValueError
-            Bad input or parameters.
-
-        Warns
-        -----
-        UserWarning
-            p < 1; or columns so nearly dependent, or so far from zero, that rounding decides.
+        Raises ValueError for bad input or parameters. Warns where p < 1; or of columns so nearly dependent, or so far
+        from zero, that rounding decides.
         """
         p = check_p(self.p)
         if self.tol is not None:
@@ -340,27 +295,16 @@ class LpRegression(RegressorMixin, BaseEstimator):
             )
 
     def predict(self, X: Any) -> Float[np.ndarray, " n_samples"]:
-        """``X coef + intercept``.
-
-        Parameters
-        ----------
-        X : array-like or Tensor, shape (n_samples, n_features)
-        """
+        """``X coef + intercept`` for rows X."""
         check_is_fitted(self)
         plain = X.detach().cpu().numpy() if isinstance(X, Tensor) else X
         data = validate_data(self, plain, reset=False, dtype=np.float64)
         return data @ self.coef_ + self.intercept_
 
     def distortion(self, X: Any, y: Any, **options: Any) -> Distortion:
-        """How far the coreset is from ``[X 1 y]`` in every direction tried, the solution's among them.
+        """How far the coreset is from ``[X 1 y]`` (the data of ``fit``) in every direction tried, also the solution's.
 
-        Parameters
-        ----------
-        X : array-like, shape (n_samples, n_features)
-        y : array-like, shape (n_samples,)
-            The data of ``fit``.
-        **options
-            Of :func:`embedding_distortion`.
+        Options are those of :func:`embedding_distortion`.
         """
         check_is_fitted(self)
         data = as_matrix(X, "X")

@@ -45,14 +45,9 @@ _CLOSE = 1.5
 def rule_scores(
     Q: Float[Tensor, "n r"], p: float, rule: str, sensitivities: str, rng: np.random.Generator
 ) -> Tensor:
-    """Scores of the rows of an orthonormal basis, see the module's table; zero for zero rows.
+    """Scores of an orthonormal basis' rows by one of :data:`RULES`, see the module's table; zero for zero rows.
 
-    Parameters
-    ----------
-    rule : str
-        One of :data:`RULES`.
-    sensitivities : {"bound", "exact", "sketch"}
-        How ``s_i`` is had.
+    ``sensitivities`` says how ``s_i`` is had: ``"bound"``, ``"exact"`` or ``"sketch"``.
     """
     tau = Q.square().sum(1)
     live = (tau > 0).to(tau.dtype)
@@ -75,10 +70,7 @@ def rule_scores(
 def schedule(n: int, m: int, p: float, rule: str, n_rounds: str | int = "auto") -> list[int]:
     """Expected sizes of the sample after each round, ending with m.
 
-    Parameters
-    ----------
-    n_rounds : "auto" or int
-        A number overrides the rule's own: sizes are then geometric between n and m.
+    A number of rounds overrides the rule's own: sizes are then geometric between n and m.
     """
     if n_rounds != "auto":
         return [round(n * (m / n) ** (k / int(n_rounds))) for k in range(1, int(n_rounds) + 1)]
@@ -93,14 +85,9 @@ def schedule(n: int, m: int, p: float, rule: str, n_rounds: str | int = "auto") 
 
 @dataclass(frozen=True)
 class SampleSize(Result):
-    """How many rows a rule's theorem suggests.
+    """How many rows a rule's theorem suggests, and what to make of it (``note``).
 
-    Attributes
-    ----------
-    complexity : float
-        The bound without accuracy and logarithms, e.g. ``S^{2-2/p}``.
-    note : str
-        What to make of it.
+    ``complexity`` is the bound without accuracy and logarithms, e.g. ``S^{2-2/p}``.
     """
 
     rows: int
@@ -158,7 +145,8 @@ def sample_size(
     s_max: float | int | None = None,
     c: float | int = 1.0,
 ) -> SampleSize:
-    """Rows that a rule's theorem suggests: ``c eps^-2 complexity (log d + log 1/delta)``.
+    """Rows that a rule's theorem suggests: ``c eps^-2 complexity (log d + log 1/delta)``. Raises ValueError for a
+    number out of range or missing, or a rule without a bound at this p.
 
     Parameters
     ----------
@@ -177,11 +165,6 @@ def sample_size(
         Rows and largest sensitivity, for ``"uniform"``.
     c : float
         The theorems' unknown constant.
-
-    Raises
-    ------
-    ValueError
-        A number out of range or missing, or a rule without a bound at this p.
 
     Examples
     --------

@@ -76,11 +76,9 @@ class LpSampler(BaseEstimator):
         Rounds of sampling the sample; ``"auto"`` is the rule's own.
     sensitivities : {"bound", "sketch", "exact"}
         How rules that use them get sensitivities, see :func:`lp_sensitivities`.
-    random_state : int, Generator or None
 
     Attributes
     ----------
-    n_features_in_ : int
     rank_ : int
     n_rows_ : int
         Rows aimed at.
@@ -114,18 +112,7 @@ class LpSampler(BaseEstimator):
     random_state: Any = None
 
     def fit(self, A: Any, y: Any = None) -> LpSampler:
-        """Measure the scores of all rows.
-
-        Parameters
-        ----------
-        A : array-like or Tensor, shape (n, d)
-        y : ignored
-
-        Raises
-        ------
-        ValueError
-            Bad input or parameters.
-        """
+        """Measure the scores of all rows of a matrix (n, d); raises ValueError for bad input or parameters."""
         self._check()
         self._stream: MergeReduce | None = None
         self._wants_tensors = isinstance(A, Tensor)
@@ -203,24 +190,10 @@ class LpSampler(BaseEstimator):
         return keep_probabilities(mixed, m)
 
     def sample(self, draw: int = 0) -> tuple[Any, Any]:
-        """Draw the rows.
+        """Draw the rows: their numbers (m,), in order, and how often each counts in ``||.||_p^p``.
 
-        Parameters
-        ----------
-        draw : int
-            The same number gives the same rows, another independent ones.
-
-        Returns
-        -------
-        idx : ndarray or Tensor of int64, shape (m,)
-            Rows kept, in order; m is random around ``n_rows_``.
-        weight : ndarray or Tensor, shape (m,)
-            How often each counts in ``||.||_p^p``: scale rows by ``weight ** (1 / p)``.
-
-        Raises
-        ------
-        NotFittedError
-            No rows were seen.
+        m is random around ``n_rows_``. Scale rows by ``weight ** (1 / p)``. The same ``draw`` gives the same rows,
+        another independent ones. Raises NotFittedError if no rows were seen.
         """
         if not hasattr(self, "_basis"):
             raise NotFittedError("this LpSampler has seen no rows yet: call fit or partial_fit first")
@@ -245,18 +218,8 @@ class LpSampler(BaseEstimator):
         """Take in one more block of rows of a matrix that never lies in memory whole.
 
         Blocks are sampled, and samples of equal age merged and sampled again, so that a coreset of every row seen stays
-        at O(log(number of blocks)) samples; :meth:`sample` then gives positions in the stream.
-
-        Parameters
-        ----------
-        A : array-like or Tensor, shape (n, d)
-            Larger than ``n_rows`` to save anything.
-        y : ignored
-
-        Raises
-        ------
-        ValueError
-            Another number of columns than before.
+        at O(log(number of blocks)) samples; :meth:`sample` then gives positions in the stream. A block must be larger
+        than ``n_rows`` to save anything; another number of columns than before is a ValueError.
         """
         self._check()
         stream = getattr(self, "_stream", None) or MergeReduce(self)

@@ -48,15 +48,7 @@ class TotalSensitivity(NamedTuple):
 
 
 def keep_probabilities(scores: Tensor, m: int | float) -> Tensor:
-    """``q_i = min(1, beta score_i)`` with ``sum q = m``; one wherever fewer than m scores are positive.
-
-    Parameters
-    ----------
-    scores : Tensor, shape (n,)
-        Non-negative.
-    m : float
-        Expected number kept.
-    """
+    """``q_i = min(1, beta score_i)`` with ``sum q = m``; one wherever fewer than m of the scores (n,) are positive."""
     if int((scores > 0).sum()) <= m:
         return (scores > 0).to(scores.dtype)
     order = scores.sort(descending=True).values
@@ -73,10 +65,7 @@ def lewis_sketch(
 ) -> Tensor:
     """Rows of Q kept with probabilities by Lewis weights, rescaled so that ``||S Q z||_p^p`` is unbiased.
 
-    Parameters
-    ----------
-    factor : float
-        ``factor * r log(r + 1)`` rows are expected; Q itself where it has no more.
+    ``factor * r log(r + 1)`` rows are expected; it is Q itself where that has no more.
     """
     n, r = Q.shape
     m = math.ceil(factor * r * math.log(r + 1))
@@ -88,14 +77,9 @@ def lewis_sketch(
 
 
 def shares(C: Float[Tensor, "m r"], rows: Tensor, p: float) -> Tensor:
-    """``max_z |<row, z>|^p / ||C z||_p^p`` of every row, by Newton's method in batches.
+    """``max_z |<row, z>|^p / ||C z||_p^p`` of every row (k, r), for p at least 1, by Newton's method in batches.
 
-    Parameters
-    ----------
-    rows : Tensor, shape (k, r)
-        Zero rows have share zero.
-    p : float
-        At least 1.
+    Zero rows have share zero.
     """
     found = C.new_zeros(len(rows))
     live = rows.abs().amax(1).nonzero()[:, 0]
@@ -163,7 +147,9 @@ def basis_sensitivities(
 def lp_sensitivities(
     A: Any, p: float | int, method: str = "bound", *, rows: Any = None, random_state: Any = None
 ) -> Any:
-    """l_p sensitivity of every row: the largest share it can take of ``||A x||_p^p``.
+    """l_p sensitivity of every row: the largest share it can take of ``||A x||_p^p``. They are in [0, 1]; a problem
+    that was not solved to rounding (its sensitivity may be too small) gives a ConvergenceWarning. Raises ValueError for
+    ``"exact"`` on more than 2000 rows without ``rows``, p < 1 without ``"bound"``, or rows that A has not.
 
     Parameters
     ----------
@@ -175,23 +161,6 @@ def lp_sensitivities(
         (a row's problem costs a dozen Newton steps of O(20 d^3 log d)).
     rows : array-like of int or of bool, optional
         Measure only these: row numbers, or a mask of all rows.
-    random_state : int, Generator or None
-        Of the sample of ``"sketch"``.
-
-    Returns
-    -------
-    ndarray or Tensor, shape (n,) or (len(rows),)
-        In [0, 1].
-
-    Raises
-    ------
-    ValueError
-        ``"exact"`` for more than 2000 rows without ``rows``, p < 1 without ``"bound"``, or rows that A has not.
-
-    Warns
-    -----
-    ConvergenceWarning
-        A problem was not solved to rounding (its sensitivity may be too small).
 
     Examples
     --------
@@ -215,23 +184,10 @@ def lp_sensitivities(
 def total_sensitivity(
     A: Any, p: float | int, *, n_rows: int = 200, random_state: Any = None
 ) -> TotalSensitivity:
-    """Estimate the total l_p sensitivity S from a few rows drawn by Lewis weights.
-
-    Parameters
-    ----------
-    A : array-like or Tensor, shape (n, d)
-    p : float
-        At least 1.
-    n_rows : int
-        Rows measured; all of them, without error, where A has no more.
-    random_state : int, Generator or None
-
-    Returns
-    -------
-    TotalSensitivity
-        ``(S, se)``: the estimate and its standard error over the rows drawn. The sensitivities are those of the
-        ``"sketch"`` method, so their own error (a modest factor common to all rows) is not in ``se``; where A has at
-        most 20 d log d rows the sketch is A itself.
+    """Estimate the total l_p sensitivity S from a few rows drawn by Lewis weights. All rows are measured, without
+    error, where A has no more than ``n_rows``; p is at least 1. Returns ``(S, se)``, with the standard error over the
+    rows drawn. The sensitivities are those of the ``"sketch"`` method, so their own error (a modest factor common to
+    all rows) is not in ``se``; where A has at most 20 d log d rows the sketch is A itself.
 
     Examples
     --------
