@@ -65,8 +65,8 @@ class ScalingLaw(Result):
     def predict(self, n: Any, d: Any = None, k_f: Any = None) -> Any:
         """Loss expected with ``n`` training points, for a dimension (that of the fit when None) and label sharpness.
 
-        Raises ValueError for numbers that are not positive; and for d or k_f missing where it varied in the fit or is
-        not known, or given where the fit had none.
+        All may be arrays. Raises ValueError for numbers that are not positive; and for d or k_f missing where it varied
+        in the fit or is not known, or given where the fit had none.
         """
         counts = _positive(n, "n")
         dims, start = self._terms(d, k_f)

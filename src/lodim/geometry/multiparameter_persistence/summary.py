@@ -129,10 +129,11 @@ def _loops(distance: np.ndarray) -> np.ndarray:
 def topology_summary(
     X: Any, *, max_points: int = 200, alpha: float = 0.05, mass: float = 0.05, random_state: Any = None
 ) -> TopologySummary:
-    """Count components and loops beyond noise in a random subsample of ``max_points``; time grows with the cube of it.
+    """Count components and loops of the rows of X beyond noise.
 
-    ``alpha`` is the level of the test for loops, ``mass`` the share of the points that a point's density is judged by.
-    Raises ImportError without gudhi (extra ``topology``); ValueError for fewer than 20 points, or bad input.
+    A random subsample of ``max_points`` is looked at; time grows with its cube. ``alpha`` is the level of the test for
+    loops, ``mass`` the share of the points that a point's density is judged by. Raises ImportError without gudhi (extra
+    ``topology``); ValueError for fewer than 20 points, or bad input.
     """
     data = check_matrix(X, min_rows=20)
     check_in_range(max_points, "max_points", low=20, integer=True)
