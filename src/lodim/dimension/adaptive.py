@@ -39,19 +39,12 @@ _ROUNDS = 30
 
 @dataclass(frozen=True)
 class AdaptiveDimension:
-    """Dimension by adaptive neighbourhoods.
+    """Dimension by adaptive neighbourhoods: ``k_star`` neighbours around each point, and one dimension a round in
+    ``history``, TwoNN first.
 
-    Attributes
-    ----------
-    se : float
-        From the binomial likelihood; neighbourhoods overlap, so it is a lower bound of the true one.
-    k_star : int ndarray, shape (n_queries,)
-        Neighbours of each point's neighbourhood.
-    pointwise : ndarray, shape (n_queries,)
-        The same ratio within each neighbourhood alone: coarse where it is small, infinite where no neighbour lies in
-        the inner ball.
-    history : tuple of float
-        Dimensions of the rounds, TwoNN first.
+    ``se``, from the binomial likelihood, is a lower bound of the true one, since neighbourhoods overlap. ``pointwise``
+    is the same ratio within each neighbourhood alone: coarse where it is small, infinite where no neighbour lies in the
+    inner ball.
     """
 
     dimension: float
@@ -94,22 +87,7 @@ def _binomial(dist: np.ndarray, k_star: np.ndarray, d: float) -> tuple[float, fl
 
 
 def adaptive_dimension(graph: NeighborGraph, k: int, *, threshold: int | float = 6.67) -> AdaptiveDimension:
-    """ABIDE on a graph whose queries are all its points.
-
-    Parameters
-    ----------
-    graph : NeighborGraph
-        Every distinct point must be a query: the test compares a point's neighbourhood with its neighbour's.
-    k : int
-        Neighbours to grow to, 6 at least (the last is only compared with).
-    threshold : float
-        Of the test's statistic.
-
-    Raises
-    ------
-    ValueError
-        Queries are only some of the points, or too few neighbours.
-    """
+    """ABIDE on a graph whose queries are all its distinct points, by k neighbours (the last is only compared with)."""
     if graph.n_queries != graph.n_ref:
         raise ValueError(
             f"'abide' compares every point with its neighbours, but only {graph.n_queries} of {graph.n_ref} points "

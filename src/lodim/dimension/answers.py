@@ -40,24 +40,11 @@ RESAMPLES = 200
 
 @dataclass(frozen=True)
 class Answer:
-    """Raw answer of an estimator.
+    """Raw answer of an estimator that looked as far as the ``k``-th neighbour (0 for none).
 
-    Attributes
-    ----------
-    k : int
-        Farthest neighbour used; 0 for estimators that use none.
-    pointwise : ndarray or None
-        Local dimensions of the query points.
-    resampled : callable or None
-        The estimator on the query points at given positions.
-    calibrated : float or None
-        See :mod:`lodim.dimension.calibration`.
-    to_ball : callable or None
-        The calibration, for arrays.
-    se : float or None
-        From the likelihood, where there is one.
-    saturated : bool
-        The value is only a lower bound.
+    ``resampled`` is the estimator on the query points at given positions; ``calibrated`` and, for arrays, ``to_ball``
+    come from :mod:`lodim.dimension.calibration`; ``se`` from the likelihood, where there is one; if ``saturated``, the
+    value is only a lower bound.
     """
 
     dimension: float
@@ -107,23 +94,10 @@ def answer(
     rule: str | None = None,
     seed: int = 0,
 ) -> Answer:
-    """Apply one estimator (any but the consensus).
+    """Apply one estimator (any but the consensus) to a graph and, for the methods of :data:`NEED_DATA`, its data.
 
-    Parameters
-    ----------
-    X : ndarray, shape (n, n_features), optional
-        The data of the graph; :data:`NEED_DATA` lists the methods that want it.
-    k : int, optional
-        Default: :func:`~lodim.dimension.methods.default_k`. ``lpca`` without k looks at all points at once.
-    rule : str, optional
-        Of :data:`~lodim.dimension.spectrum.LPCA_RULES`, for ``lpca``.
-    seed : int
-        Draws the subsamples of ``geomle``, ``knn`` and ``ph``.
-
-    Raises
-    ------
-    ValueError
-        If the method needs ``X`` and there is none, or the graph has too few points or neighbours.
+    Without k it is :func:`~lodim.dimension.methods.default_k`, save that ``lpca`` then looks at all points at once;
+    ``rule`` is for ``lpca``, and ``seed`` draws the subsamples of ``geomle``, ``knn`` and ``ph``.
     """
     if k is None:
         check_enough(method, graph.n_ref, graph.n_dropped_duplicates)
@@ -240,11 +214,7 @@ def consensus(
     answers: dict[str, Answer], most: int | float = math.inf
 ) -> tuple[float, Resampled, tuple[float, float]]:
     """Median of the calibrated estimators: the value, the same on resampled points, and the estimators' quartiles.
-
-    Parameters
-    ----------
-    answers : dict of str to Answer
-        At least one method of :data:`~lodim.dimension.methods.CONSENSUS` (others are ignored).
+    Methods that do not vote are ignored.
     """
     voting = [answers[name] for name in voters(answers, most)]
     values = np.array([a.calibrated for a in voting], dtype=np.float64)
@@ -271,13 +241,7 @@ def percentile_interval(
 
 
 def local_of_consensus(local: Answer, value: int | float) -> Float[np.ndarray, " n_queries"]:
-    """Local dimensions of one estimator, scaled so that they agree with the consensus as a whole.
-
-    Parameters
-    ----------
-    local : Answer
-        With ``pointwise``; left as it is where one of the two is not finite.
-    """
+    """Local dimensions scaled to agree with the consensus; left as they are where one of the two is not finite."""
     assert local.pointwise is not None
     both = math.isfinite(value) and math.isfinite(local.dimension)
     return local.pointwise * (value / local.dimension if both else 1.0)

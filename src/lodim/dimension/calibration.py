@@ -77,18 +77,9 @@ def stratified_radii(d: int | float) -> Float[np.ndarray, " strata"]:
 
 
 def ball_distances(d: int | float, n: int, k: int, m: int) -> Float[np.ndarray, "m k"]:
-    """Draw the distances from uniform queries to their k nearest among n uniform points of the unit d-ball.
+    """Draw the distances from uniform queries to their k nearest among n uniform points (with the query) of the d-ball.
 
-    Parameters
-    ----------
-    d : float
-        Dimension, at least 1.
-    n : int
-        Points of the sample, the query included.
-    k : int
-        Neighbours, below n.
-    m : int
-        Queries, rounded up to a multiple of 32; always the same draw for the same arguments.
+    m is rounded up to a multiple of 32; the same arguments always give the same draw.
     """
     repeats = -(-m // _STRATA)
     u = _uniform_order_statistics(n, k, repeats * _STRATA).reshape(_STRATA, repeats, k)
@@ -108,13 +99,7 @@ def draws_for(k: int) -> int:
 
 @lru_cache(maxsize=4096)
 def expected_on_ball(method: str, d: int, n: int, k: int, aggregate: str | None = None) -> float:
-    """What an estimator answers on n uniform points of the d-ball.
-
-    Parameters
-    ----------
-    method : str
-        Of :data:`lodim.dimension.methods.GRAPH_METHODS`.
-    """
+    """What an estimator of :data:`lodim.dimension.methods.GRAPH_METHODS` answers on n uniform points of the d-ball."""
     chosen = GRAPH_METHODS[method]
     return chosen.combine(chosen.contributions(ball_distances(d, n, k, draws_for(k)), k), k, aggregate)
 
@@ -128,14 +113,7 @@ def calibrate(
 ) -> Float[np.ndarray, " *shape"]:
     """Dimension of the ball on which the estimator answers ``values``, by monotone interpolation.
 
-    Below d = 1 and above d = 500 the ratio at that end is used.
-
-    Parameters
-    ----------
-    values : array-like
-        Raw estimates; NaN and infinity stay.
-    method, n, k, aggregate
-        As for :func:`expected_on_ball`.
+    Below d = 1 and above d = 500 the ratio at that end is used. NaN and infinity stay.
     """
     check_choice(method, tuple(GRAPH_METHODS), "method")
     check_in_range(n, "n", low=k + 1, integer=True)

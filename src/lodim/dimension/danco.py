@@ -56,14 +56,10 @@ _RUN_TIME_DIMENSIONS = (*range(1, 11), 12, 14, 17, 20, 24, 29, 35, 42, 50, 60, 7
 
 @dataclass(frozen=True)
 class Concentration:
-    """What DANCo compares, at each point.
+    """What DANCo compares at each point.
 
-    Attributes
-    ----------
-    l : ndarray, shape (n_queries,)
-        ``log(r_{k+1} / r_1)``.
-    nu, eta : ndarray, shape (n_queries,)
-        Direction and length of the mean of ``exp(i theta)`` over the angles of a point.
+    ``l`` is ``log(r_{k+1} / r_1)``, ``nu`` and ``eta`` the direction and length of the mean of ``exp(i theta)`` over
+    its angles.
     """
 
     l: Float[np.ndarray, " n_queries"]
@@ -88,13 +84,7 @@ def angle_statistics(cosines: Float[np.ndarray, "b k k"]) -> tuple[np.ndarray, n
 def neighbour_concentration(
     X: Float[np.ndarray, "n features"], graph: NeighborGraph, k: int
 ) -> Concentration:
-    """Measure norms and angles around every query point of a graph.
-
-    Parameters
-    ----------
-    graph : NeighborGraph
-        With at least ``k + 1`` neighbours.
-    """
+    """Measure norms and angles around every query point of a graph with at least ``k + 1`` neighbours."""
     nu, eta = np.empty(graph.n_queries), np.empty(graph.n_queries)
     for part, near in local_blocks(X, graph, k):
         directions = near.astype(np.float64, copy=False)
@@ -105,13 +95,7 @@ def neighbour_concentration(
 
 
 def concentration(eta: int | float) -> float:
-    """Concentration tau of the von Mises law whose mean resultant length ``I_1(tau)/I_0(tau)`` is ``eta``.
-
-    Parameters
-    ----------
-    eta : float
-        In [0, 1); infinite at 1.
-    """
+    """Concentration tau of the von Mises law with mean resultant length ``I_1(tau)/I_0(tau) = eta``; infinite at 1."""
     if eta >= 1:
         return math.inf
     if eta <= 0:
@@ -127,16 +111,9 @@ def divergence(
     tau: Float[np.ndarray, " m"],
     k: int,
 ) -> Float[np.ndarray, " m"]:
-    """Kullback-Leibler divergence of the data's two laws from those of balls, summed.
+    """Kullback-Leibler divergence of the data's two laws (``found``: d-hat, nu and eta) from those of balls, summed.
 
     With eta = 1 it is infinite for every ball; then what differs between balls is returned.
-
-    Parameters
-    ----------
-    found : tuple of float
-        The data's d-hat, nu and eta.
-    dhat, nu, tau : ndarray, shape (m,)
-        Those of the balls, with tau in place of eta.
     """
     own, direction, eta = found
     own_tau = concentration(eta)
@@ -210,14 +187,9 @@ def _balls(n: int, k: int) -> _Balls:
 
 
 def danco(found: tuple[float, float, float], n: int, k: int) -> tuple[float, bool]:
-    """Return DANCo's dimension and whether it is only a lower bound (the largest ball compared with is nearest).
+    """Return the dimension of :meth:`Concentration.statistics`, and whether it is only a lower bound.
 
-    Parameters
-    ----------
-    found : tuple of float
-        :meth:`Concentration.statistics`.
-    k : int
-        Neighbours whose angles were taken, 3 to 25 (two have one angle, whose mean has no spread).
+    k is 3 to 25: two neighbours have one angle, whose mean has no spread.
     """
     check_in_range(k, "k", low=3, high=_LARGEST_K, integer=True)
     if not math.isfinite(found[0]):

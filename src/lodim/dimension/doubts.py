@@ -29,22 +29,16 @@ def _has_ties(graph: NeighborGraph) -> bool:
 def most_to_vote(graph: NeighborGraph) -> float:
     """Largest estimate that counts in a consensus: half more than there are columns, and three standard errors.
 
-    Parameters
-    ----------
-    graph : NeighborGraph
-        Without a limit if it does not know its data's columns.
+    Without a limit where the graph does not know its data's columns.
     """
     return math.inf if graph.n_features is None else graph.n_features * (1.5 + 3 / math.sqrt(graph.n_queries))
 
 
 def doubts_about(value: int | float, graph: NeighborGraph, method: str | None = None) -> tuple[str, ...]:
-    """Say what is wrong with an estimate that cannot be the dimension of a manifold.
+    """Say what is wrong with an estimate (the consensus without ``method``) that cannot be the dimension of a manifold.
 
-    Parameters
-    ----------
-    method : str, optional
-        Whose estimate it is; the consensus when None. Those of the widest spread (``"knn"``, ``"ph"``) may exceed the
-        columns by it; the others may by four standard errors of their logarithm (three of theory where distances tie).
+    Methods of the widest spread (``"knn"``, ``"ph"``) may exceed the columns by it; the others may by four standard
+    errors of their logarithm (three of theory where distances tie).
     """
     if not math.isfinite(value):
         return (f"no finite dimension: distances tie ({_TIES}), and neighbours equally far away show none",)
@@ -71,15 +65,7 @@ def silent_text(methods: Sequence[str], graph: NeighborGraph) -> str:
 
 
 def check_enough(method: str, n: int, n_repeated: int = 0) -> None:
-    """Raise if a method with its own k needs more points.
-
-    Parameters
-    ----------
-    n : int
-        Distinct points.
-    n_repeated : int
-        Rows that equal one of them, for the message.
-    """
+    """Raise if a method with its own k needs more than n distinct points, naming how many rows repeat one."""
     if n < fewest_points(method):
         repeated = f" ({n_repeated} of {n + n_repeated} rows are repeated)" if n_repeated else ""
         raise ValueError(

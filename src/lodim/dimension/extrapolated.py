@@ -56,10 +56,7 @@ def intercepts(
 ) -> Float[np.ndarray, " b"]:
     """Value at radius zero of a weighted ridge parabola through each row.
 
-    Parameters
-    ----------
-    radius, local, spread : ndarray, shape (b, m)
-        Mean radii, mean dimensions and their standard deviations over bootstrap samples.
+    A row holds mean radii, mean dimensions and their standard deviations over bootstrap samples.
     """
     w = 1 / _positive(spread)
     x = radius / radius[:, -1:]
@@ -85,17 +82,7 @@ def geomle(
 ) -> Float[np.ndarray, " n_queries"]:
     """GeoMLE at every query point of a graph; infinite where distances tie at one of the radii.
 
-    Parameters
-    ----------
-    graph : NeighborGraph
-        With at least ``k`` neighbours.
-    k : int
-        Neighbours to draw from, at least 20; ``k // 10`` to ``2 k // 5`` of each sample are used.
-
-    Raises
-    ------
-    ValueError
-        Too few neighbours to see the dimension at several radii.
+    Of k neighbours to draw from, at least 20, the ``k // 10`` to ``2 k // 5`` nearest of each sample are used.
     """
     if not 20 <= k <= graph.k:
         raise ValueError(f"'geomle' looks at 20 neighbours or more, at most the graph's {graph.k}; got k={k}")

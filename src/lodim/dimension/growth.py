@@ -64,14 +64,9 @@ def graph_length_dimension(
     backend: str = "auto",
     random_state: RandomState = None,
 ) -> float:
-    """Dimension by the growth of the k-nearest-neighbour graph's length.
+    """Dimension by the growth of the k-nearest-neighbour graph's length, edges to a power gamma below the dimension.
 
-    Parameters
-    ----------
-    X : ndarray, shape (n, n_features)
-        Repeated rows are dropped; of more than 5,000 a random choice is used.
-    gamma : float
-        Power of an edge's length, positive and below the dimension.
+    Repeated rows are dropped; of more than 5,000 a random choice is used.
     """
     check_in_range(gamma, "gamma", low=1e-3)
     rng = as_generator(random_state)
@@ -88,14 +83,8 @@ def tree_dimension(
 ) -> float:
     """Persistent-homology dimension of degree 0: by the growth of the minimum spanning tree.
 
-    Single-linkage merges happen at the lengths of the tree's edges, so scipy's linkage is the tree.
-
-    Parameters
-    ----------
-    X : ndarray, shape (n, n_features)
-        Repeated rows are dropped; of more than 2,000 a random choice is used.
-    gamma : float
-        Power of an edge's length, positive and below the dimension (alpha in the papers).
+    Single-linkage merges happen at the lengths of the tree's edges, so scipy's linkage is the tree. Repeated rows are
+    dropped, and of more than 2,000 a random choice is used; gamma, alpha in the papers, is below the dimension.
     """
     check_in_range(gamma, "gamma", low=1e-3)
     rng = as_generator(random_state)

@@ -21,22 +21,10 @@ AGGREGATES = ("inverse_mean", "mean", "median")
 
 @dataclass(frozen=True)
 class GraphMethod:
-    """An estimator that is a function of the distances to the nearest neighbours.
+    """An estimator that is a function of the distances to the ``k`` nearest neighbours, at least ``least_k``.
 
-    Attributes
-    ----------
-    k : int
-        Default for the farthest neighbour used.
-    least_k : int
-        Fewest neighbours it is defined for.
-    contributions : callable
-        ``(dist (n, >= k), k) -> (n,)``.
-    combine : callable
-        ``(contributions (n,), k, aggregate) -> dimension``.
-    pointwise : callable
-        ``(contributions (n,), k) -> (n,)`` local dimensions.
-    aggregates : tuple of str
-        Ways ``combine`` knows, the default first; empty if there is only one.
+    ``contributions(dist (n, >= k), k)`` are one number a point; ``combine`` makes a dimension of them by one of the
+    ``aggregates`` (the default first; none if there is one way only), ``pointwise`` local ones.
     """
 
     k: int
@@ -136,16 +124,9 @@ CONSENSUS = ("twonn", "gride", "mle", "mada", "mom")
 
 
 def default_k(method: str, n: int) -> int:
-    """Neighbours a method uses if none are asked for: its own number, but at most a tenth of ``n``.
+    """Neighbours a method uses if none are asked for: its own number, but at most a tenth of n distinct points.
 
-    Never fewer than 5 or than the method needs at all.
-
-    0 for methods that look at no neighbours.
-
-    Parameters
-    ----------
-    n : int
-        Distinct points.
+    Never fewer than 5 or than the method needs at all; 0 for methods that look at no neighbours.
     """
     check_choice(method, METHODS, "method")
     own = GRAPH_METHODS[method].k if method in GRAPH_METHODS else OTHER_K[method]

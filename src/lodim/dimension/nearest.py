@@ -35,13 +35,7 @@ from scipy.optimize import brentq
 
 
 def log_ratios(dist: Float[np.ndarray, "n k"], n1: int = 1, n2: int = 2) -> Float[np.ndarray, " n"]:
-    """Return ``log(r_{n2} / r_{n1})`` at each point.
-
-    Parameters
-    ----------
-    dist : ndarray, shape (n, k)
-        Positive distances, ascending.
-    """
+    """Return ``log(r_{n2} / r_{n1})`` at each point, from positive ascending distances."""
     if not 1 <= n1 < n2 <= dist.shape[1]:
         raise ValueError(f"need 1 <= n1 < n2 <= {dist.shape[1]} neighbours, got n1={n1}, n2={n2}")
     return np.log(dist[:, n2 - 1] / dist[:, n1 - 1])
@@ -52,26 +46,14 @@ def _reciprocal(total: float, count: int | float) -> float:
 
 
 def twonn_mle(l: Float[np.ndarray, " n"], discard: int | float = 0.1) -> float:
-    """TwoNN by maximum likelihood, the largest ratios censored (infinite if all distances tie).
-
-    Parameters
-    ----------
-    discard : float
-        Share of the largest ratios that only count as "at least the largest kept one".
-    """
+    """TwoNN by maximum likelihood, the ``discard`` largest share of ratios censored (infinite if all distances tie)."""
     kept = max(2, math.floor((1 - discard) * len(l)))
     ordered = np.sort(l)
     return _reciprocal(float(ordered[:kept].sum() + (len(l) - kept) * ordered[kept - 1]), kept - 1)
 
 
 def twonn_fit(l: Float[np.ndarray, " n"], discard: int | float = 0.1) -> float:
-    """TwoNN by the slope through the origin of ``-log(1 - i/N)`` on the i-th smallest ``log mu``.
-
-    Parameters
-    ----------
-    discard : float
-        Share of the largest ratios left out.
-    """
+    """TwoNN by the slope through the origin of ``-log(1 - i/N)`` on the i-th smallest ``log mu``, save the largest."""
     kept = max(2, math.floor((1 - discard) * len(l)))
     kept = min(kept, len(l) - 1)  # the last point of the empirical distribution has -log 0
     x = np.sort(l)[:kept]
@@ -150,12 +132,6 @@ def mom(dist: Float[np.ndarray, "n k"], k: int) -> Float[np.ndarray, " n"]:
 
 
 def mada(dist: Float[np.ndarray, "n k"], k: int) -> Float[np.ndarray, " n"]:
-    """Manifold-adaptive dimension, ``log 2 / log(r_k / r_{k/2})`` at each point.
-
-    Parameters
-    ----------
-    k : int
-        Even, so that the smaller neighbourhood holds exactly half the points.
-    """
+    """Manifold-adaptive dimension, ``log 2 / log(r_k / r_{k/2})`` at each point, for even k."""
     half = (k + 1) // 2
     return divide(math.log(k / half), log_ratios(dist, half, k))

@@ -33,14 +33,9 @@ def _positive(spectrum: np.ndarray) -> np.ndarray:
 
 
 def minka_rank(spectrum: Float[np.ndarray, " m"], n_samples: int) -> int:
-    """Rank with the largest evidence; all eigenvalues if they hold no noise.
+    """Rank of a descending spectrum with the largest evidence; all eigenvalues if they hold no noise.
 
-    Parameters
-    ----------
-    spectrum : ndarray, shape (m,)
-        Descending.
-    n_samples : int
-        Samples behind it, more than the eigenvalues.
+    There must be more samples than eigenvalues.
     """
     l = _positive(spectrum)
     if len(l) < len(spectrum) or len(l) < 2:
@@ -85,13 +80,7 @@ def marchenko_pastur_median(ratio: int | float) -> float:
 
 
 def noise_edge(spectrum: Float[np.ndarray, " m"], n_samples: int, n_features: int) -> float:
-    """Largest eigenvalue that noise of the spectrum's median would make.
-
-    Parameters
-    ----------
-    spectrum : ndarray, shape (m,)
-        The min(n_samples, n_features) eigenvalues, descending.
-    """
+    """Largest eigenvalue that noise of the median of all min(n_samples, n_features) eigenvalues would make."""
     n, p = n_samples - 1, n_features  # centring takes one degree of freedom
     values = spectrum[: min(n, p)]
     # with more features than samples the eigenvalues that are not zero are those of the transposed problem
@@ -100,11 +89,5 @@ def noise_edge(spectrum: Float[np.ndarray, " m"], n_samples: int, n_features: in
 
 
 def signal_rank(spectrum: Float[np.ndarray, " m"], n_samples: int, n_features: int) -> int:
-    """Number of eigenvalues above :func:`noise_edge`; without noise, of those above rounding.
-
-    Parameters
-    ----------
-    spectrum : ndarray, shape (m,)
-        Descending.
-    """
+    """Number of descending eigenvalues above :func:`noise_edge`; without noise, of those above rounding."""
     return int((_positive(spectrum) > noise_edge(spectrum, n_samples, n_features)).sum())

@@ -32,13 +32,7 @@ def correlation_curve(
     *,
     device: Any = None,
 ) -> Float[np.ndarray, " m"]:
-    """Return the correlation integral C(r): the share of ordered pairs nearer than each radius.
-
-    Parameters
-    ----------
-    query_idx : int ndarray, optional
-        Count only the pairs of these rows with all others.
-    """
+    """Return the correlation integral C(r): the share of ordered pairs (query, point) nearer than each radius."""
     (counts,) = stream_pairs(X, reducers=[CountBelow(radii)], query_idx=query_idx, device=device)
     n_q = len(X) if query_idx is None else len(query_idx)
     return counts / (n_q * (len(X) - 1))
@@ -63,17 +57,11 @@ def correlation_dimension(
 
 @dataclass(frozen=True)
 class FisherSeparability:
-    """Dimension by Fisher separability.
+    """Dimension by Fisher separability, at the level nearest 0.9 times the largest one with inseparable pairs.
 
-    Attributes
-    ----------
-    dimension : float
-        At the level nearest 0.9 times the largest level with inseparable pairs.
-    saturated : bool
-        No pair was inseparable at any level: ``dimension`` is the largest this sample could have shown, a lower
-        bound.
-    alphas, inseparable, dimensions : ndarray
-        Levels, shares of inseparable ordered pairs, and the dimension each implies (NaN where the share is zero).
+    At each of the ``alphas`` there is a share of inseparable ordered pairs and the dimension it implies (NaN for none).
+    Where no pair was inseparable at any level, ``dimension`` is the largest this sample could have shown, a lower
+    bound.
     """
 
     dimension: float
@@ -109,16 +97,9 @@ def fisher_separability(
     condition: int | float = 10.0,
     device: Any = None,
 ) -> FisherSeparability:
-    """Dimension of the sphere whose points are as often inseparable as the data's.
+    """Dimension of the sphere whose points are as often inseparable as the data's (not all rows of which are equal).
 
-    Parameters
-    ----------
-    X : ndarray, shape (n, n_features)
-        Not all rows equal.
-    alphas : ndarray, shape (m,), optional
-        Levels in (0, 1); default 0.60, 0.62, ... 0.98.
-    condition : float
-        Largest ratio of kept principal variances.
+    Levels default to 0.60, 0.62, ... 0.98; ``condition`` is the largest ratio of kept principal variances.
     """
     levels = np.arange(0.6, 1, 0.02) if alphas is None else np.asarray(alphas, dtype=np.float64)
     sphere = _on_sphere(X.astype(np.float64), condition)

@@ -36,15 +36,7 @@ def decimation_points(
     max_queries: int = 10_000,
     random_state: RandomState = None,
 ) -> tuple[ScalePoint, ...]:
-    """TwoNN on random halves, quarters, ... of the distinct points, down to 50.
-
-    Parameters
-    ----------
-    graph : NeighborGraph
-        Says which rows are distinct.
-    max_queries : int
-        Query points of a subsample at most.
-    """
+    """TwoNN on random halves, quarters, ... of the graph's distinct points, down to 50."""
     rng = as_generator(random_state)
     order = rng.permutation(np.flatnonzero(graph.twin == np.arange(len(graph.twin))))
     points, n = [], len(order) // 2

@@ -26,13 +26,7 @@ _LARGEST = 100_000
 
 
 def expected_skewness(d: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
-    """Mean sine of the angle between two uniform directions in d dimensions.
-
-    Parameters
-    ----------
-    d : ndarray, shape (m,)
-        At least 1.
-    """
+    """Mean sine of the angle between two uniform directions in d dimensions, d at least 1."""
     d = np.asarray(d, dtype=np.float64)
     above = np.maximum(d, 1 + 1e-9)
     value = np.exp(2 * gammaln(above / 2) - gammaln((above + 1) / 2) - gammaln((above - 1) / 2))
@@ -52,13 +46,7 @@ def simplex_skewness(points: Float[np.ndarray, "b k features"]) -> Float[np.ndar
 
 
 def skewness_dimension(skewness: Float[np.ndarray, " b"]) -> Float[np.ndarray, " b"]:
-    """Dimension whose uniform directions have a skewness, linear between whole numbers.
-
-    Parameters
-    ----------
-    skewness : ndarray, shape (b,)
-        In [0, 1).
-    """
+    """Dimension whose uniform directions have a skewness, in [0, 1), linear between whole numbers."""
     whole = np.arange(1, _LARGEST + 1, dtype=np.float64)
     return np.interp(skewness, expected_skewness(whole), whole)
 

@@ -59,15 +59,7 @@ def local_spectra(
 
 
 def components_for(spectrum: Float[np.ndarray, " m"], share: int | float) -> int:
-    """Fewest leading eigenvalues that hold a share of their sum.
-
-    Parameters
-    ----------
-    spectrum : ndarray, shape (m,)
-        Descending.
-    share : float
-        In (0, 1].
-    """
+    """Fewest leading eigenvalues of a descending spectrum that hold a share of their sum, in (0, 1]."""
     held = np.cumsum(spectrum)
     return int(np.searchsorted(held, share * held[-1] * (1 - 1e-12))) + 1
 
@@ -101,19 +93,9 @@ def _broken_stick(l: np.ndarray) -> float:
 
 
 def linear_dimension(spectrum: Any, rule: str = "FO", shape: tuple[int, int] | None = None) -> float:
-    """Number of eigenvalues that count by a rule of :data:`LPCA_RULES`; 0 for a spectrum of zeros.
+    """Number of descending eigenvalues that count by a rule of :data:`LPCA_RULES`; 0 if all are zero.
 
-    Parameters
-    ----------
-    spectrum : array-like, shape (m,)
-        Eigenvalues, descending, not negative.
-    shape : (int, int), optional
-        Samples and features behind the spectrum; ``minka`` and ``MP`` need it.
-
-    Raises
-    ------
-    ValueError
-        For an unknown rule, or a rule about noise without ``shape``.
+    ``shape``, the samples and features behind the spectrum, is needed by ``minka`` and ``MP``.
     """
     check_choice(rule, LPCA_RULES, "rule")
     l = np.asarray(spectrum, dtype=np.float64)
@@ -141,13 +123,7 @@ def linear_dimension(spectrum: Any, rule: str = "FO", shape: tuple[int, int] | N
 def local_dimension(
     spectra: Float[np.ndarray, "n m"], rule: str = "FO", shape: tuple[int, int] | None = None
 ) -> Float[np.ndarray, " n"]:
-    """:func:`linear_dimension` of each row.
-
-    Parameters
-    ----------
-    shape : (int, int), optional
-        Points of a neighbourhood and features.
-    """
+    """:func:`linear_dimension` of each row; ``shape`` is the points of a neighbourhood and the features."""
     if rule == "FO":
         return (spectra > 0.05 * spectra[:, :1]).sum(1).astype(np.float64)
     return np.array([linear_dimension(row, rule, shape) for row in spectra])

@@ -47,20 +47,7 @@ def _stretched(
 def tight_local_dimension(
     u: Float[np.ndarray, "b k"], v2: Float[np.ndarray, "b k k"]
 ) -> Float[np.ndarray, " b"]:
-    """TLE of points from their neighbours' distances.
-
-    Parameters
-    ----------
-    u : ndarray, shape (b, k)
-        Distances to the neighbours, ascending and positive.
-    v2 : ndarray, shape (b, k, k)
-        Squared distances between the neighbours.
-
-    Returns
-    -------
-    ndarray, shape (b,)
-        Infinite where all distances tie.
-    """
+    """TLE from ascending positive distances to the neighbours and squared ones between them; infinite for ties."""
     k, r = u.shape[1], u[:, -1]
     z2 = np.maximum(2 * u[:, :, None] ** 2 + 2 * u[:, None, :] ** 2 - v2, 0)
     s, t = (_stretched(u, square, r) / r[:, None, None] for square in (v2, z2))

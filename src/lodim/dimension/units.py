@@ -30,13 +30,7 @@ def in_safe_unit(X: Any, data: np.ndarray) -> tuple[Any, np.ndarray, float]:
 
 
 def safe_unit(X: Float[np.ndarray, "n features"]) -> float:
-    """A power of two near the largest extent of a column; 1 for data of ordinary extent.
-
-    Parameters
-    ----------
-    X : ndarray, shape (n, n_features)
-        float32 or float64, finite.
-    """
+    """A power of two near the largest extent of a column of finite floats; 1 for data of ordinary extent."""
     half = float((X.max(0).astype(np.float64) / 2 - X.min(0).astype(np.float64) / 2).max())
     low, high = _ORDINARY[str(X.dtype)]
     return 1.0 if half == 0 or low < half < high else float(np.ldexp(1.0, int(np.frexp(half)[1]) - 1))

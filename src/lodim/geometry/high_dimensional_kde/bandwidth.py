@@ -53,12 +53,7 @@ _SHARES = (0.3, 0.7)  # the range of Y2 in which the threshold is measured
 class Points:
     """The points of an estimate in the coordinates it works in, with their weights.
 
-    Attributes
-    ----------
-    queries : int ndarray, shape (n_q,)
-        Rows to try bandwidths on.
-    scales : ndarray, shape (n,), or None
-        Factors of the bandwidth at every point.
+    ``queries`` are the rows to try bandwidths on, and ``scales`` (n,) factors of the bandwidth at every point.
     """
 
     rows: Float[Tensor, "n d"]
@@ -114,11 +109,6 @@ class Curves:
 
         The lowest bandwidth, an upper bound, where Y2 is below that range at all of them (see :attr:`is_bound`); NaN
         where it is above it at all.
-
-        Parameters
-        ----------
-        power : {1, 2}
-            The q.
         """
         known = np.isfinite(self.y2)
         if known.sum() < 2:
@@ -239,10 +229,7 @@ def survey(points: Points) -> Curves:
 def maximise(curve: Callable[[np.ndarray], np.ndarray], grid: np.ndarray, values: np.ndarray) -> float:
     """Bandwidth of a curve's maximum: the best of a grid, a finer grid around it, and a parabola in log h.
 
-    Parameters
-    ----------
-    grid, values : ndarray, shape (n_h,)
-        The curve on an ascending geometric grid; infinities and NaN are no maximum.
+    The grid is geometric and ascending; infinities and NaN are no maximum.
     """
     best = _highest(values)
     fine = np.geomspace(grid[max(0, best - 1)], grid[min(len(grid) - 1, best + 1)], 9)

@@ -65,12 +65,7 @@ class Fluctuations(Result):
         return regime_of(self.tail_index)
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the share of data sets above a value, with the measured and the expected power law.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
+        """Draw the share of data sets above a value, with both power laws, and return the matplotlib axes."""
         from lodim.plots import COLORS, new_axes
 
         ax = new_axes(ax)
@@ -112,15 +107,11 @@ def density_fluctuations(
     expected: float | None = None,
     random_state: RandomState = None,
 ) -> Fluctuations:
-    """Sample the estimate at a typical point over many data sets and measure the tail of its law.
+    """Sample the estimate at a typical point over many data sets and measure the tail of its law. Each of at least 200
+    data sets has n points in d dimensions.
 
     Parameters
     ----------
-    bandwidth : float
-    n, d : int
-        Points of a data set, and dimensions.
-    n_sets : int
-        Data sets, at least 200.
     sampler : callable, optional
         ``sampler(rng, m, n)`` returns squared distances from the fixed x to n points for each of m data sets, shape
         (m, n). Default: unit Gaussian data, ``|x|^2 = d``.

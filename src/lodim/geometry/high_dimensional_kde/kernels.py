@@ -63,14 +63,7 @@ def draw_kernel(kernel: str, n: int, d: int, rng: np.random.Generator) -> Float[
 
 
 class CompactSums:
-    """``log sum_y w_y k(|x - y| / h)`` of each query and bandwidth for a kernel of bounded support: (n_q, n_h).
-
-    Parameters
-    ----------
-    bandwidths : ndarray, shape (n_h,)
-    kernel : {"epanechnikov", "tophat"}
-    weights : ndarray, shape (n_references,)
-    """
+    """``log sum_y w_y k(|x - y| / h)`` of each query and bandwidth for a kernel of bounded support: (n_q, n_h)."""
 
     def __init__(self, bandwidths: Any, kernel: str, weights: np.ndarray):
         self.bandwidths = np.atleast_1d(np.asarray(bandwidths, dtype=np.float64))
@@ -103,17 +96,9 @@ class CompactSums:
 class GibbsMoments:
     """Partition function and moments of the points' shares at one bandwidth.
 
-    The result is ``(log_z, y2, entropy, means)`` in float64: (n_q,) each, and (n_q, m).
-
-    Parameters
-    ----------
-    power : {1, 2}
-        Of the distance in the exponent: 2 gaussian, 1 exponential.
-    log_weights : ndarray, shape (n_references,)
-    scales : ndarray, shape (n_references,), optional
-        Factors of the bandwidth at every reference.
-    values : Tensor, shape (n_references, m), optional
-        What to average.
+    ``(log_z, y2, entropy, means)`` are float64 and have shapes (n_q,), and (n_q, m) for the means of ``values``
+    (n_references, m). ``power`` is that of the distance in the exponent, 2 gaussian, 1 exponential; ``scales`` are
+    factors of the bandwidth at every reference.
     """
 
     def __init__(
@@ -173,12 +158,8 @@ class GibbsMoments:
 def least_bandwidth(X: Float[Tensor, "n n_features"], dtype: torch.dtype, share: float = 1.0) -> float:
     """Bandwidth below which exponents lose the third digit after the point.
 
-    Parameters
-    ----------
-    dtype : torch.dtype
-        In which squared distances are taken: their error is about ``eps sqrt(d)`` times the squared diameter.
-    share : float
-        Of the points nearest to the centre, beyond which nothing is asked of the digits.
+    Squared distances in ``dtype`` have an error of about ``eps sqrt(d)`` times the squared diameter; nothing is asked
+    of the digits beyond the ``share`` of points nearest to the centre.
     """
     squares = (X - X.mean(0)).square().sum(1)
     radius = float(squares.kthvalue(max(1, round(share * len(X)))).values) ** 0.5
@@ -188,12 +169,7 @@ def least_bandwidth(X: Float[Tensor, "n n_features"], dtype: torch.dtype, share:
 def pass_dtype(X: Tensor, n_q: int, n_r: int, bandwidth: Any) -> torch.dtype:
     """Precision of a pass: single only where it is worth it and exponents keep three digits after the point.
 
-    Parameters
-    ----------
-    X : Tensor, shape (n, n_features)
-        References.
-    bandwidth : float
-        The smallest.
+    ``bandwidth`` is the smallest of the pass, and X are the references.
     """
     if choose_dtype(X, n_q, n_r) == torch.float64:
         return torch.float64
@@ -210,17 +186,10 @@ def log_sums(
     scales: np.ndarray | None = None,
     block_size: int = 2048,
 ) -> Float[Tensor, "n_q n_h"]:
-    """``log sum_i w_i k(|x - y_i| / h)`` for every query and bandwidth, in one pass.
+    """``log sum_i w_i k(|x - y_i| / h)`` for every query and bandwidth, in one pass; weights are 1 if None.
 
-    Parameters
-    ----------
-    queries : Tensor, shape (n_q, d), or int ndarray, shape (n_q,)
-        Points to evaluate at, or rows of ``points`` each of which leaves itself out.
-    bandwidths : array-like, shape (n_h,)
-    weights : ndarray, shape (n,), or None
-        None: all equal to 1.
-    scales : ndarray, shape (n,), optional
-        Factors of the bandwidth at every point; each term is then divided by ``scales**d``.
+    Queries are points (n_q, d) to evaluate at, or numbers of rows each of which leaves itself out. With ``scales``,
+    factors of the bandwidth at every point, each term is divided by ``scales**d``.
     """
     grid = np.atleast_1d(np.asarray(bandwidths, dtype=np.float64))
     w = np.ones(len(points)) if weights is None else weights

@@ -20,14 +20,8 @@ from torch import Tensor
 class Frame:
     """An affine change of coordinates; the identity where ``into`` is None.
 
-    Attributes
-    ----------
-    log_det : float
-        Log of the factor from densities in the new coordinates to those in the old.
-    into : ndarray, shape (n_features, k), or None
-        A.
-    back : ndarray, shape (k, n_features), or None
-        Its (pseudo-)inverse.
+    ``into`` is A (n_features, k), ``back`` its (pseudo-)inverse, and ``log_det`` the log of the factor from densities
+    in the new coordinates to those in the old.
     """
 
     log_det: float = 0.0
@@ -44,13 +38,7 @@ class Frame:
         return Z if self.back is None else Z @ self.back + self.centre
 
     def gradient_outward(self, G: Float[Tensor, "n k"]) -> Float[Tensor, "n features"]:
-        """Return gradients with respect to the old coordinates.
-
-        Parameters
-        ----------
-        G : Tensor, shape (n, k)
-            With respect to the new ones.
-        """
+        """Return gradients with respect to the new coordinates as those with respect to the old."""
         return G if self.into is None else G @ torch.as_tensor(self.into.T.copy(), device=G.device)
 
 
@@ -67,13 +55,7 @@ def check_whiten(whiten: Any) -> int | None:
 def make_frame(
     whiten: str | None, rows: Float[np.ndarray, "n features"], weights: Float[np.ndarray, " n"]
 ) -> Frame:
-    """Return the coordinates for these points.
-
-    Raises
-    ------
-    ValueError
-        A direction without variance.
-    """
+    """Return the coordinates for these points; raises ValueError for a direction without variance."""
     if whiten is None:
         return Frame()
     kept = check_whiten(whiten)

@@ -24,17 +24,8 @@ from lodim.geometry.multiparameter_persistence.complexes import FilteredComplex
 def collapse_edges(fc: FilteredComplex, *, passes: int = 3) -> FilteredComplex:
     """Return the complex without its dominated edges; only flag complexes have such, others come back as they are.
 
-    Parameters
-    ----------
-    fc : FilteredComplex
-        Cliques that it lists are dropped; :meth:`FilteredComplex.expand` lists those that remain.
-    passes : int
-        A pass ends the search early if it removes nothing.
-
-    Returns
-    -------
-    FilteredComplex
-        Of the same homology in all degrees and at all grades, with the grades of the remaining cells.
+    It has the same homology in all degrees and at all grades, and the remaining cells keep theirs. Listed cliques are
+    dropped: :meth:`FilteredComplex.expand` lists those that remain. A pass that removes nothing ends the search early.
     """
     if not fc.flag:
         return fc

@@ -39,13 +39,7 @@ class SignedMeasureImage(torch.nn.Module):
         self.bandwidth, self.box = bandwidth, box
 
     def forward(self, measure: SignedMeasure) -> Float[Tensor, "resolution resolution"]:
-        """Return the image, differentiable in the measure's points.
-
-        Parameters
-        ----------
-        measure : SignedMeasure
-            Of two parameters; an empty one gives zeros.
-        """
+        """Return the image, differentiable in the points, of a measure of two parameters; an empty one gives zeros."""
         points, weights = measure.points, measure.weights
         if points.shape[1] != 2:
             raise ValueError(f"an image shows two parameters, and the measure has {points.shape[1]}")

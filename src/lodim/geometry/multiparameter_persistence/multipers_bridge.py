@@ -16,13 +16,7 @@ from lodim.validation import require
 
 
 def require_multipers() -> Any:
-    """Return multipers, or say which versions are known to work.
-
-    Raises
-    ------
-    ImportError
-        Not installed, or a version whose behaviour was not checked.
-    """
+    """Return multipers, or raise an ImportError that says which versions are known to work."""
     multipers = require("multipers", "topology")
     require("gudhi", "topology")
     version = tuple(int(part) for part in str(multipers.__version__).split(".")[:2])

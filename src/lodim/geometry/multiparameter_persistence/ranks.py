@@ -23,14 +23,9 @@ from lodim.validation import check_in_range
 class RankedFiltration:
     """A filtration's order, without its values, and where the values are to be found.
 
-    Attributes
-    ----------
-    ranks : int ndarray, shape (n_cells, p)
-        Rank of a cell's grade among the different values of each parameter.
-    cells_of : tuple of int ndarray, shapes (n_values_k,)
-        For every parameter and rank, a cell with exactly this value: the lookup that carries the gradient.
-    kept : bool ndarray, shape (n_cells,)
-        False for cells with an infinite coordinate, which never enter.
+    ``ranks`` are those of a cell's grade among the different values of each parameter; ``cells_of`` names, for every
+    parameter and rank, a cell with exactly this value, the lookup that carries the gradient; ``kept`` is False for
+    cells with an infinite coordinate, which never enter.
     """
 
     ranks: Int[np.ndarray, "n_cells p"]
@@ -51,11 +46,8 @@ class RankedFiltration:
 def rank_filtration(fc: FilteredComplex, grid: Any = None) -> RankedFiltration:
     """Return a filtration's ranks in each parameter.
 
-    Parameters
-    ----------
-    grid : int or tuple of int, optional
-        Keep at most so many values of each parameter, evenly spaced by rank, and round the others *up* to the next kept
-        one. What is kept are values of the data, so that gradients remain.
+    With ``grid``, at most so many values of each parameter are kept, evenly spaced by rank, and the others rounded *up*
+    to the next kept one. What is kept are values of the data, so that gradients remain.
     """
     values = fc.filtration.detach().cpu().numpy()
     kept = np.isfinite(values).all(1)

@@ -43,12 +43,7 @@ def forest_edges(
 ) -> Triple:
     """Return the degree-0 Hilbert measure: vertices, minus the changes of the minimum spanning forest.
 
-    Parameters
-    ----------
-    bar, level : int ndarray, shape (n_cells,)
-        Ranks of the two parameters; -1 for cells that never enter.
-    degree : int
-        Always 0.
+    ``bar`` and ``level`` rank the two parameters, -1 for cells that never enter; ``degree`` is always 0.
     """
     n = fc.n_vertices
     pairs = fc.cells[1] if len(fc.cells) > 1 else np.empty((0, 2), dtype=np.int64)
@@ -74,19 +69,9 @@ def forest_edges(
 def slice_bars(
     fc: FilteredComplex, bar: Int[np.ndarray, " n_cells"], level: Int[np.ndarray, " n_cells"], degree: int
 ) -> Triple:
-    """Return births (+1) and finite deaths (-1) in a positive degree, for every slice.
+    """Return births (+1) and finite deaths (-1) in a positive degree, for every slice, by gudhi.
 
-    Parameters
-    ----------
-    bar, level : int ndarray, shape (n_cells,)
-        Ranks of the two parameters; -1 for cells that never enter.
-    degree : int
-        At least 1.
-
-    Raises
-    ------
-    ImportError
-        Without gudhi.
+    ``bar`` and ``level`` are as in :func:`forest_edges`.
     """
     if fc.shape is not None:
         bars = _cubical_bars(fc, bar, level, degree)

@@ -35,14 +35,9 @@ _FROM_AFAR = (1.0, 0.1, 1e-2, 1e-3, 1e-9)  # smoothing of those
 
 @dataclass(frozen=True)
 class Minimum:
-    """Solutions of a batch.
+    """Solutions of a batch and their ``||C z - b||_p^p``, without smoothing.
 
-    Attributes
-    ----------
-    value : Tensor, shape (n_problems,)
-        ``||C z - b||_p^p``, without smoothing.
-    decrement : float
-        Largest squared Newton decrement over objective at the last smoothing; zero at the optimum.
+    ``decrement`` is the largest squared Newton decrement over objective at the last smoothing; zero at the optimum.
     """
 
     z: Float[Tensor, "n_problems r"]
@@ -165,10 +160,7 @@ def minimize(
 ) -> Minimum:
     """Minimise ``||C z - target||_p^p`` from ``start``, subject to ``<normals_k, z> = <normals_k, start_k>``.
 
-    Parameters
-    ----------
-    C : Tensor, shape (m, r)
-        Of full column rank.
+    C must be of full column rank.
     """
 
     inside = None if normals is None else _inside(normals)
@@ -202,18 +194,9 @@ def median_by_steps(
     With ``t = sqrt(r^2 + eps^2)`` the optimum of ``sum t`` has ``t y = r`` and ``Q^T y = 0``. Linearising the first
     equation with y as an unknown of its own (Chan, Golub and Mulet 1999) gives the curvature ``(1 - y r / t) / t``,
     which Newton's method on ``sum t`` has only where y = r / t, and which does not shrink the region of convergence
-    with eps. y stays inside (-1, 1), so that, made orthogonal to Q, it is nearly feasible in the dual.
-
-    Parameters
-    ----------
-    Q : Tensor, shape (n, r)
-        Orthonormal columns.
-    r : Tensor, shape (n,)
-        Residuals at z = 0.
-    levels : sequence of float
-        eps in units of the mean residual, falling.
-    tol : float
-        Squared decrement over objective at which a level ends.
+    with eps. y stays inside (-1, 1), so that, made orthogonal to Q, it is nearly feasible in the dual. Residuals r are
+    those at z = 0; levels are eps in units of the mean residual, falling; a level ends at a squared decrement over
+    objective of ``tol``.
     """
     size = r.abs().mean()
     z, dual, r = Q.new_zeros(Q.shape[1]), None, r / size
@@ -244,17 +227,8 @@ def median_regression(C: Float[np.ndarray, "m r"], b: np.ndarray) -> np.ndarray:
     """Minimiser of ``||C z - b||_1`` by linear programming (HiGHS), from the dual, which has only r equations.
 
     ``max <b, y>`` over ``C^T y = 0``, ``|y_j| <= 1``; the multipliers of the equations are ``-z``. The solver's
-    tolerances are absolute, so b and the columns are brought to a mean size of one.
-
-    Parameters
-    ----------
-    b : ndarray, shape (m,)
-        Best with what least squares explain already taken off.
-
-    Raises
-    ------
-    RuntimeError
-        The program was not solved.
+    tolerances are absolute, so b (best with what least squares explain already taken off) and the columns are brought
+    to a mean size of one.
     """
     from scipy.optimize import linprog
 
