@@ -17,7 +17,7 @@ from typing import Any
 
 __all__ = ["MOVED", "install", "new_name"]
 
-# the most special name first: ``new_name`` takes the first that fits
+# of two names that fit, the longer one counts
 MOVED = {
     "lodim.landscape.subspace.produce": "lodim.landscape.objective_landscapes.structure",
     "lodim.landscape.subspace.preparation": "lodim.landscape.objective_landscapes.options",
@@ -98,10 +98,12 @@ MOVED = {
 
 
 def new_name(name: str) -> str | None:
-    """Where a module of an old name is now; None if it never moved."""
-    for old, new in MOVED.items():
-        if name == old or name.startswith(old + "."):
-            return new + name[len(old) :]
+    """Where a module of an old name is now; None if it never moved. Every import asks, those of other libraries too."""
+    old = name
+    while old:
+        if old in MOVED:
+            return MOVED[old] + name[len(old) :]
+        old = old.rpartition(".")[0]
     return None
 
 

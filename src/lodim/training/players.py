@@ -136,13 +136,13 @@ def _groups(parameters: Any) -> tuple[list[nn.Module], list[dict[str, Any]]]:
 
 def _leaves(value: Tensor) -> set[int]:
     """Ids of the tensors whose gradients a backward would leave behind."""
-    todo, seen, leaves = [value.grad_fn], set(), set()
-    while todo:
-        node = todo.pop()
+    waiting, seen, leaves = [value.grad_fn], set(), set()
+    while waiting:
+        node = waiting.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        todo += [next_node for next_node, _ in node.next_functions]
+        waiting += [next_node for next_node, _ in node.next_functions]
         if (leaf := getattr(node, "variable", None)) is not None:
             leaves.add(id(leaf))
     return leaves
