@@ -16,7 +16,7 @@ from jaxtyping import Float
 from lodim.dimension.world import FAMILIES, draw_sample
 
 ROOT = 20261129
-NEIGHBOURS = 64
+NEIGHBOURS = 100
 _SMALLEST, _USUAL, _LARGE, _LARGEST = 8, 300, 5_000, 50_000
 _QUERIES_OF_LARGE = 1_000
 _BLOCK = 1 << 22  # entries of a block of squared distances

@@ -6,12 +6,13 @@ The families were fixed before the benchmark manifolds (:mod:`lodim.datasets.ben
 anything learnt from them, and those manifolds are not among them.
 
 A truth that the points cannot show is no truth to learn: a sample whose shape bends between a point and its first
-neighbours, or whose noise is as large as their distances, is not ``resolved``. How much a shape bends is measured by how
-far the image of the middle of two points lies from the middle of their images.
+neighbours, or whose noise is as large as their distances, is not ``resolved``. How much a shape bends is measured by how far
+the image of the middle of two points lies from the middle of their images.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def _simplex(rng: Rng, n: int, d: int) -> Shape:
 
 
 def _cap(rng: Rng, n: int, d: int) -> Shape:
-    """Points of the sphere within an angle of its pole, their angle uniform in its volume (by its inverse on a grid)."""
+    """Points of the sphere within an angle of its pole, uniform (their angle by its inverse law on a grid)."""
     grid = np.linspace(0, rng.uniform(0.4, 2.2), 2000)
     volume = np.cumsum(np.sin(grid) ** (d - 1) if d > 1 else np.ones_like(grid))
     angle = np.interp(rng.random(n), volume / volume[-1], grid)
@@ -249,7 +250,7 @@ def _network(rng: Rng, n: int, d: int) -> Shape:
     gain = rng.uniform(0.5, 1.6)
     layers = [
         (gain * rng.standard_normal((a, b)) / math.sqrt(a), 0.3 * rng.standard_normal(b))
-        for a, b in zip(widths, widths[1:])
+        for a, b in itertools.pairwise(widths)
     ]
     activation = (np.tanh, lambda x: np.logaddexp(0, x), np.sin)[int(rng.integers(3))]
 
