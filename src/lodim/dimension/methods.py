@@ -90,6 +90,7 @@ def _local(local: np.ndarray, k: int) -> np.ndarray:
 GRAPH_METHODS: dict[str, GraphMethod] = {
     "twonn": _twonn(nearest.twonn_mle),
     "twonn_fit": _twonn(nearest.twonn_fit),
+    "l2n2": _twonn(nearest.l2n2),
     "gride": _gride_of(lambda k: (k // 2, k), 4),
     "mind": _gride_of(lambda k: (1, k), 11),
     "mle": _mle(2, unbiased=False),

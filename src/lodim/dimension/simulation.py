@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
+from scipy.spatial import cKDTree
 
 from lodim.dimension.world import FAMILIES, draw_sample
 
@@ -55,13 +56,17 @@ def simulate(i: int) -> Simulated:
 def nearest_distances(
     X: Float[np.ndarray, "n m"], queries: np.ndarray, k: int
 ) -> Float[np.ndarray, "n_queries k"]:
-    """Distances to the k nearest, in single precision where that leaves them right to 1e-4."""
+    """Distances to the k nearest, by products where those leave them right to 1e-4, else by a tree."""
     X = X - X.mean(0)
-    X = X / np.sqrt((X**2).sum(1).mean())
+    widest = float(np.square(X).sum(1).max()) ** 0.5
+    X = X / widest
     found = _by_product(X.astype(np.float32), queries, k)
-    if float(found[:, 0].min()) < 0.05 * max(1.0, float(np.square(X).sum(1).max()) ** 0.5):
-        found = _by_product(X, queries, k)
-    return found
+    if float(found[:, 0].min()) > 0.05:
+        return found
+    found = _by_product(X, queries, k)
+    if float(found[:, 0].min()) > 3e-6:
+        return found
+    return cKDTree(X).query(X[queries], k + 1)[0][:, 1:]
 
 
 def _by_product(X: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
@@ -99,3 +104,19 @@ def write_shard(path: Path, first: int, last: int) -> None:
         steps=np.concatenate(steps),
         **columns,  # type: ignore[arg-type]
     )
+
+
+def read_shard(path: Path) -> list[Simulated]:
+    """The data sets that :func:`write_shard` kept."""
+    with np.load(path) as kept:
+        parts = {name: kept[name] for name in kept.files}
+    sets, row, entry = [], 0, 0
+    for i, (queries, k) in enumerate(zip(parts["queries"], parts["k"])):
+        size = int(queries * (k - 1))
+        logs = np.empty((int(queries), int(k)))
+        logs[:, 0] = parts["start"][row : row + queries]
+        logs[:, 1:] = parts["steps"][entry : entry + size].reshape(int(queries), int(k) - 1)
+        row, entry = row + int(queries), entry + size
+        kept_of = [parts[name][i].item() for name in ("n", "family", "dimension", "bending", "noise")]
+        sets.append(Simulated(np.exp(logs.cumsum(1)), *kept_of))
+    return sets

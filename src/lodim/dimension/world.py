@@ -6,7 +6,7 @@ The families were fixed before the benchmark manifolds (:mod:`lodim.datasets.ben
 anything learnt from them, and those manifolds are not among them.
 
 A truth that the points cannot show is no truth to learn: a sample whose shape bends between a point and its first
-neighbours, or whose noise is as large as their distances, is not ``resolved``. How much a shape bends is measured by how far
+neighbours, or whose noise is as large as their distances, is not ``resolved``. How much a shape bends: how far
 the image of the middle of two points lies from the middle of their images.
 """
 
