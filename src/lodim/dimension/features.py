@@ -1,9 +1,9 @@
 """What the calibrated dimension sees of a data set: numbers free of scale from the distances to nearest neighbours.
 
-All of them are functions of ``log r_j``, the number of points n and the number of queries. The first answer, the *base*,
-is the mean of the logarithms of two estimators calibrated on the uniform ball (TwoNN and the MLE of 20 neighbours; Gride
-in its place where there are only five); every feature that is the logarithm of a dimension enters as its
-difference to the base, so that the rest need only be learnt once for all dimensions.
+All of them are functions of ``log r_j``, the number of points n and the number of queries. The first answer, the
+*base*, is the mean of the logarithms of two estimators calibrated on the uniform ball (TwoNN and the MLE of 20
+neighbours; Gride in its place where there are only five). Every feature that is the logarithm of a dimension enters as
+its difference to the base, so that the rest need only be learnt once for all dimensions.
 
 In a Poisson process of constant density all but the base would be constants. What moves them is what moves the
 estimators: the density (spread and shape of ``log r_k``; estimates where it is high and where it is low), the boundary,
@@ -24,6 +24,7 @@ from lodim.dimension.nearest import gride, l2n2, twonn_mle
 ORDERS = (64, 20, 5)  # neighbours that the three machines look at
 _RANGES = {64: (5, 10, 20, 40, 64), 20: (5, 10, 20), 5: (3, 5)}
 _TABLED = (32, 10_000_000)  # points for which the relation to the ball is shipped
+_BEFORE_STEPS, _OF_A_STEP = 7, 9  # features before the first step between neighbours, and of each
 _QUANTILES = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
 
 
@@ -36,6 +37,12 @@ class Features:
     order: int
 
 
+def scale_gap(values: Float[np.ndarray, "*sets n_features"], order: int) -> Float[np.ndarray, " *sets"]:
+    """Log-dimension between the farthest neighbours less that between the nearest two, of features."""
+    steps = order.bit_length() - 1
+    return values[..., _BEFORE_STEPS + _OF_A_STEP * (steps - 1)] - values[..., _BEFORE_STEPS]
+
+
 def order_for(n: int, k: int) -> int:
     """Neighbours to look at among n points of which k neighbours are known: at most a third of the points; 0 if few."""
     return next((order for order in ORDERS if order <= k and (3 * order <= n or order == ORDERS[-1])), 0)
@@ -44,11 +51,12 @@ def order_for(n: int, k: int) -> int:
 def features(dist: Float[np.ndarray, "n_queries k"], n: int, order: int) -> Features | None:
     """Features of the nearest ``order`` of the positive distances from queries among n points.
 
-    None where distances tie so that a log-dimension is infinite.
+    None where a distance is zero, or where they tie so that a log-dimension is infinite.
     """
+    if not (dist[:, 0] > 0).all():
+        return None
     with np.errstate(divide="ignore", invalid="ignore"):
-        L = np.log(dist[:, :order])
-        found = _features(L, n, order)
+        found = _features(np.log(dist[:, :order]), n, order)
     return found if found is not None and np.isfinite(found.values).all() else None
 
 
@@ -65,14 +73,21 @@ def _features(L: np.ndarray, n: int, order: int) -> Features | None:
     d = math.exp(base)
     row = np.argsort(L[:, -1], kind="stable")
     quarters = np.array_split(row, 4)  # from the densest points to the sparsest
-    found: list[float] = [base, math.log(n), math.log(len(L)), math.log(n) / d, base / math.log(n), twonn - base]
+    found: list[float] = [
+        base,
+        math.log(n),
+        math.log(len(L)),
+        math.log(n) / d,
+        base / math.log(n),
+        twonn - base,
+    ]
     found.append(math.log(l2n2(first)) - base)
     m = 1
     while 2 * m <= order:
         found += _step(L[:, 2 * m - 1] - L[:, m - 1], m, base, quarters)
         found += _of_means(L, m, base)
         m *= 2
-    for k, values in inverse.items():
+    for values in inverse.values():
         found += _distribution(values, base, quarters)
         found.append(_correlation(values, L[:, -1]))
     found += _density(L[:, -1], d) + _density(L[:, 0], d)
@@ -144,6 +159,8 @@ def _pair_counts(L: np.ndarray, d: float, base: float) -> list[float]:
     found = []
     for share in (0.05, 0.25, 0.5):
         radius = float(np.quantile(L[:, -1], share))
-        outer, inner = (max(float((L <= radius - shrink / d).sum(1).mean()), 1e-6) for shrink in (0.0, 1.5))
+        outer, inner = (
+            max(float(np.count_nonzero(radius - shrink / d >= L)) / len(L), 1e-6) for shrink in (0.0, 1.5)
+        )
         found.append(math.log(max(math.log(outer / inner), 1e-6) * d / 1.5) + math.log(d) - base)
     return found
