@@ -28,7 +28,8 @@ from statistics import NormalDist
 import numpy as np
 from jaxtyping import Float
 
-from lodim.dimension.features import Features, features, order_for, scale_gap
+from lodim.dimension.bounds import bound_of
+from lodim.dimension.features import ORDERS, Features, features, order_for, scale_gap
 from lodim.neighbors import NeighborGraph
 
 ARRAYS = Path(__file__).resolve().parent / "calibrated_dimension.npz"
@@ -42,36 +43,30 @@ Layers = list[tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A dimension with its interval at ``level`` (None: not asked for) and what limits the trust in them.
+    """A dimension with its interval at ``level`` and what limits the trust in them.
 
-    See :class:`lodim.dimension.DimensionSummary` for the flags.
+    Attributes
+    ----------
+    level : float
+        Nominal share of shapes like those simulated whose dimension the interval holds.
+    unfamiliar : bool
+        The data are unlike the shapes that the interval was calibrated on.
+    scale_dependent : bool
+        The dimension changes between neighbourhoods by more than its interval: noise, or curvature between neighbours.
+    bounded_by : {None, "columns", "rank", "rows"}
+        The answer stands at that bound, where the interval ends too.
+    tied : bool
+        More than a tenth of the points are as far from their second neighbour as from the first (a lattice, rounded or
+        categorical data): the interval says nothing.
     """
 
     dimension: float
-    interval: tuple[float, float] | None
-    level: float | None
+    interval: tuple[float, float]
+    level: float
     unfamiliar: bool = False
     scale_dependent: bool = False
     bounded_by: str | None = None
     tied: bool = False
-
-
-@dataclass(frozen=True)
-class Bound:
-    """The largest dimension that is possible, and what sets it: ``"columns"``, ``"rank"`` or ``"rows"``."""
-
-    most: int
-    name: str
-
-
-def bound_of(graph: NeighborGraph, rank: int | None = None) -> Bound:
-    """The least of the number of columns, the rank of the centred data and the distinct rows less one, where known."""
-    bounds = [Bound(graph.n_ref - 1, "rows")]
-    if rank is not None:
-        bounds.insert(0, Bound(rank, "rank"))
-    if graph.n_features is not None:
-        bounds.insert(0, Bound(graph.n_features, "columns"))
-    return min(bounds, key=lambda bound: bound.most)
 
 
 @dataclass(frozen=True)
@@ -209,42 +204,47 @@ def ties(graph: NeighborGraph) -> float:
 
 
 def calibrated_dimension(
-    graph: NeighborGraph, level: float | None = 0.95, rank: int | None = None
+    graph: NeighborGraph, X: Float[np.ndarray, "n features"] | None = None, level: float = 0.95
 ) -> Calibrated:
-    """The calibrated dimension of the points of a graph of five neighbours or more, with its interval and flags.
+    """The calibrated dimension of the points of a graph, with its interval and flags.
 
-    At a bound the interval is one-sided: it ends there, and begins as far below as it would begin below the answer
-    without a bound.
+    The data X, if given, bound it by their rank. At a bound the interval is one-sided: it ends there, and begins as
+    far below as it would begin below the answer without a bound. Where distances tie so that no estimator is finite,
+    only the bound is known. A graph of fewer than 5 neighbours or 7 queries is a ValueError.
     """
-    bound, tied = bound_of(graph, rank), ties(graph) > MOST_TIES
     order = order_for(graph.n_ref, graph.k)
+    if not order or graph.n_queries < FEWEST_QUERIES:
+        raise ValueError(
+            f"the consensus needs {ORDERS[-1]} neighbours of {FEWEST_QUERIES} points or more, "
+            f"the graph has {graph.k} of {graph.n_queries}"
+        )
     seen = features(graph.dist, graph.n_ref, order)
     if seen is None:
-        interval = None if level is None else (0.0, float(bound.most))
-        return Calibrated(float(bound.most), interval, level, bounded_by=bound.name, tied=True)
+        bound = bound_of(graph, X)
+        return Calibrated(
+            float(bound.most), (0.0, float(bound.most)), level, bounded_by=bound.name, tied=True
+        )
     machine = _machine(order)
     reading = _read(machine, seen)
     value = math.exp(reading.quantiles[_MIDDLE])
-    ends = at_level(reading.quantiles, level or 0.95)
-    low, high = math.exp(ends[0]), math.exp(ends[1])
+    low, high = np.exp(at_level(reading.quantiles, level)).tolist()
     usual = at_level(reading.quantiles, 0.95)
+    bound = bound_of(graph, X, high)
     bounded = value >= bound.most
     return Calibrated(
         min(value, float(bound.most)),
-        None
-        if level is None
-        else (low * (bound.most / value if bounded else 1), min(high, float(bound.most))),
+        (low * (bound.most / value if bounded else 1), min(high, float(bound.most))),
         level,
-        unfamiliar=math.log(reading.near) > np.polyval(machine.far, math.log(graph.n_queries)),
+        unfamiliar=bool(math.log(reading.near) > np.polyval(machine.far, math.log(graph.n_queries))),
         scale_dependent=abs(reading.odd_gap) > usual[1] - usual[0],
         bounded_by=bound.name if bounded else None,
-        tied=tied,
+        tied=ties(graph) > MOST_TIES,
     )
 
 
 def calibrated_estimate(
-    method: str, raw: float, n: int, n_queries: int, level: float | None = 0.95
-) -> tuple[float, tuple[float, float] | None] | None:
+    method: str, raw: float, n: int, n_queries: int, level: float = 0.95
+) -> tuple[float, tuple[float, float]] | None:
     """What one estimator's answer at its own k says by itself: the dimension and its interval on simulated shapes.
 
     None for estimators that were not simulated and answers that are not finite.
@@ -257,7 +257,5 @@ def calibrated_estimate(
     quantiles = np.sort(run_layers(_layers(arrays, method), z))
     quantiles = math.log(raw) + spread_out(quantiles, np.zeros(len(LEVELS) - 1), arrays[f"{method}_widen"])
     value = math.exp(quantiles[_MIDDLE])
-    if level is None:
-        return value, None
     low, high = at_level(quantiles, level)
     return value, (math.exp(low), math.exp(high))

@@ -19,16 +19,15 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from lodim.dimension.answers import (
     Answer,
     answer,
-    consensus,
     local_of_consensus,
     percentile_interval,
     smooth,
-    voters,
 )
-from lodim.dimension.doubts import check_enough, doubts_about, most_to_vote, silent_text
+from lodim.dimension.calibrated import Calibrated, calibrated_dimension
+from lodim.dimension.doubts import check_enough, doubts_about, doubts_of_consensus
+from lodim.dimension.features import order_for
 from lodim.dimension.methods import (
     AGGREGATES,
-    CONSENSUS,
     GRAPH_METHODS,
     LEAST_K,
     LOCAL_METHODS,
@@ -55,8 +54,7 @@ class IntrinsicDimension(BaseEstimator):
         ``"twonn"`` (default), ``"twonn_fit"``, ``"mle"``, ``"mle_unbiased"``, ``"gride"``, ``"mind"``, ``"mom"``,
         ``"mada"``, ``"tle"``, ``"corrint"``, ``"lpca"``, ``"fishers"``, ``"mind_integer"``, ``"danco"``, ``"ess"``,
         ``"geomle"``, ``"abide"``, ``"knn"`` (graph length), ``"ph"`` (minimum spanning tree), or ``"consensus"``: the
-        median of twonn, gride, mle, mada and mom, each calibrated. Of these, answers that are not finite or exceed the
-        number of columns by more than half and by three standard errors do not vote while others do.
+        calibrated dimension (:mod:`lodim.dimension.calibrated`), learnt from what neighbours of simulated shapes show.
     k : int or (int, int), optional
         Farthest neighbour used; for ``"mle"`` a pair averages over that range. Default: 2 for twonn, 4 for gride, 11
         for mind and danco, 100 for mom, ess, geomle and abide, else 20, but at most a tenth of the points (at least
@@ -64,14 +62,16 @@ class IntrinsicDimension(BaseEstimator):
         ``"knn"`` it is the edges of a point (5).
     calibrate : {None, "ball"}
         ``"ball"`` corrects the finite-sample bias: the dimension of the uniform ball on which the estimator would
-        answer the same with as many points. For the estimators of neighbour distances.
+        answer the same with as many points. For the estimators of neighbour distances; the consensus is calibrated
+        already.
     aggregate : {None, "inverse_mean", "mean", "median"}
         How local values are put together (mle, mom, mada, tle, ess, geomle); None is the method's own way.
     n_queries : int, optional
         Measure at so many random points only, all points staying neighbours.
     ci : float, optional
         Level of a percentile bootstrap interval over query points (200 resamples, graph fixed), e.g. 0.95. There is no
-        interval, but a warning, where a resample has no finite dimension.
+        interval, but a warning, where a resample has no finite dimension. That interval holds the sample's doubt alone;
+        the one of the consensus is nominal for shapes like those simulated and holds the method's too.
     backend : str
         Neighbour search, see :meth:`lodim.neighbors.NeighborGraph.from_data`.
     random_state : int, Generator or None
@@ -86,6 +86,8 @@ class IntrinsicDimension(BaseEstimator):
         ``graph_.query_idx``. None for methods without local values.
     dimension_pw_smooth_ : ndarray
         The same, averaged over neighbours (inverse mean).
+    calibrated_ : Calibrated or None
+        Of ``"consensus"``: the interval at its level (95 % without ``ci``) and what limits the trust in it.
     saturated_ : bool
         Whether ``dimension_`` is only a lower bound (FisherS with all pairs separable, DANCo at its largest ball).
     sufficient_ : bool
@@ -109,6 +111,7 @@ class IntrinsicDimension(BaseEstimator):
     dimension_pw_smooth_: np.ndarray | None
     ci_: tuple[float, float] | None
     n_duplicates_: int
+    calibrated_: Calibrated | None
     graph_: NeighborGraph | None
     k_: int | tuple[int, ...] | None
     saturated_: bool
@@ -166,7 +169,9 @@ class IntrinsicDimension(BaseEstimator):
             if self.method != "lpca":
                 raise ValueError(f"rule is for method='lpca'; leave rule=None with {self.method!r}")
         if self.k is not None and self.method == "consensus":
-            raise ValueError("method='consensus' uses each estimator's own k; leave k=None")
+            raise ValueError(
+                "method='consensus' chooses its neighbours by the number of points; leave k=None"
+            )
 
     def _orders(self, n: int) -> tuple[int, ...]:
         """The values of k to use on n distinct points, checked."""
@@ -202,7 +207,7 @@ class IntrinsicDimension(BaseEstimator):
         """
         self._check_parameters()
         seed = root_seed(self.random_state)
-        self.warnings_ = ()
+        self.warnings_, self.calibrated_ = (), None
         if isinstance(X, NeighborGraph):
             self._data, self.graph_ = None, X
             self.n_duplicates_ = X.n_dropped_duplicates
@@ -229,7 +234,7 @@ class IntrinsicDimension(BaseEstimator):
             Rows.
         """
         self._check_parameters()
-        self._data, self.warnings_ = None, ()
+        self._data, self.warnings_, self.calibrated_ = None, (), None
         self._warn("all rows of X are equal: the dimension of one point is 0")
         self.dimension_, self.ci_ = 0.0, None if self.ci is None else (0.0, 0.0)
         self.dimension_pw_ = self.dimension_pw_smooth_ = np.zeros(n)
@@ -263,14 +268,7 @@ class IntrinsicDimension(BaseEstimator):
 
     def _answer(self, graph: NeighborGraph, data: np.ndarray | None, seed: int) -> None:
         if self.method == "consensus":
-            answers = {m: answer(m, graph, data) for m in CONSENSUS}
-            most = most_to_vote(graph)
-            value, resampled, _ = consensus(answers, most)
-            local = local_of_consensus(answers["mle"], value)
-            result = Answer(value, answers["mle"].k, local, resampled)
-            if silent := [m for m in CONSENSUS if m not in voters(answers, most)]:
-                self._warn(silent_text(silent, graph))
-            self.k_ = tuple(a.k for a in answers.values())
+            result = self._consensus(graph, data)
         else:
             orders = self._orders(graph.n_ref)
             given = None if self.k is None else orders
@@ -283,7 +281,8 @@ class IntrinsicDimension(BaseEstimator):
         self.dimension_ = raw if to_ball is None else float(to_ball(np.array(raw)))
         self.saturated_ = result.saturated
         self.sufficient_ = graph.n_ref >= points_needed(self.dimension_)
-        for text in doubts_about(self.dimension_, graph, self.method):
+        doubts = () if self.calibrated_ else doubts_about(self.dimension_, graph, self.method)
+        for text in doubts:
             self._warn(f"method={self.method!r}: {text}")
         if self.method == "corrint" and not self.sufficient_ and math.isfinite(self.dimension_):
             self._warn(
@@ -293,9 +292,19 @@ class IntrinsicDimension(BaseEstimator):
         self.ci_ = self._interval(result, graph.n_queries, to_ball, seed)
         self._set_pointwise(graph, result)
 
+    def _consensus(self, graph: NeighborGraph, data: np.ndarray | None) -> Answer:
+        found = self.calibrated_ = calibrated_dimension(graph, data, self.ci or 0.95)
+        local = answer("mle", graph)
+        self.k_ = order_for(graph.n_ref, graph.k)
+        for text in doubts_of_consensus(found):
+            self._warn(f"method='consensus': {text}")
+        return Answer(found.dimension, local.k, local_of_consensus(local, found.dimension))
+
     def _interval(self, result: Answer, n: int, to_ball: Any, seed: int) -> tuple[float, float] | None:
         if self.ci is None:
             return None
+        if self.calibrated_ is not None:
+            return self.calibrated_.interval
         if result.resampled is None:
             raise ValueError(f"method={self.method!r} has no bootstrap over points; leave ci=None")
         seed = derive_seed(seed, "bootstrap")

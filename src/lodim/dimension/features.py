@@ -19,9 +19,10 @@ import numpy as np
 from jaxtyping import Float
 
 from lodim.dimension.calibration import calibrate
+from lodim.dimension.methods import CONSENSUS_K
 from lodim.dimension.nearest import gride, l2n2, twonn_mle
 
-ORDERS = (64, 20, 5)  # neighbours that the three machines look at
+ORDERS = CONSENSUS_K  # neighbours that the three machines look at
 _RANGES = {64: (5, 10, 20, 40, 64), 20: (5, 10, 20), 5: (3, 5)}
 _TABLED = (32, 10_000_000)  # points for which the relation to the ball is shipped
 _BEFORE_STEPS, _OF_A_STEP = 7, 9  # features before the first step between neighbours, and of each
