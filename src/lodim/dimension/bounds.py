@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ BOUND_TEXTS = {
     "rows": "the number of distinct rows less one",
 }
 
+_ROUNDING = 1000  # errors of rounding that a row inside may be off
+
 
 @dataclass(frozen=True)
 class Bound:
@@ -26,35 +29,49 @@ class Bound:
 
 
 def bound_of(
-    graph: NeighborGraph, X: Float[np.ndarray, "n features"] | None = None, near: float = math.inf
+    graph: NeighborGraph, blocks: Iterable[np.ndarray] | None = None, near: float = math.inf
 ) -> Bound:
-    """The least bound that is known; the rank (of data X) only as far as it may lie below ``near``."""
-    columns = graph.n_features if X is None else X.shape[1]
-    bounds = [Bound(graph.n_ref - 1, "rows")]
-    if columns is not None:
-        bounds.insert(0, Bound(columns, "columns"))
-    least = min(bounds, key=lambda bound: bound.most)
-    if X is None:
-        return least
-    rank = rank_below(X, math.ceil(min(near, least.most)))
-    return least if rank is None or rank >= least.most else Bound(rank, "rank")
+    """The least bound that is known.
 
-
-def rank_below(X: Float[np.ndarray, "n features"], most: int) -> int | None:
-    """Rank of the centred data if it is less than ``most``, else None.
-
-    The span of some rows is found first: if all others lie in it, its rank is theirs.
+    ``blocks`` of the data's rows bound it by their rank, which is only looked for below ``near``.
     """
-    some = X[:: max(1, len(X) // (4 * most + 20))].astype(np.float64)
-    centre = some.mean(0)
-    _, sizes, axes = np.linalg.svd(some - centre, full_matrices=False)
-    tolerance = max(X.shape) * np.finfo(X.dtype).eps
-    rank = int((sizes > tolerance * sizes[0]).sum()) if len(sizes) else 0
-    if rank >= most:
-        return None
-    centred = X - centre
-    outside = centred - (centred @ axes[:rank].T) @ axes[:rank]
-    if np.abs(outside).max() <= tolerance * np.abs(X).max():
-        return rank
-    rank = int(np.linalg.matrix_rank(centred, rtol=tolerance))
-    return rank if rank < most else None
+    bounds = [Bound(graph.n_ref - 1, "rows")]
+    if graph.n_features is not None:
+        bounds.insert(0, Bound(graph.n_features, "columns"))
+    least = min(bounds, key=lambda bound: bound.most)
+    rank = None if blocks is None else rank_below(blocks, math.ceil(min(near, least.most)))
+    return least if rank is None else Bound(rank, "rank")
+
+
+def in_blocks(X: Float[np.ndarray, "n features"], rows: int = 4096) -> Iterator[np.ndarray]:
+    """Some rows of all the data first, so that most ranks are seen at once, then all, block by block."""
+    yield X[:: max(1, len(X) // 512)]
+    for start in range(0, len(X), rows):
+        yield X[start : start + rows]
+
+
+def rank_below(blocks: Iterable[np.ndarray], most: int) -> int | None:
+    """Dimension of the flat that holds all rows if it is less than ``most``, else None, as soon as that is seen.
+
+    Rows count as inside where they are so to rounding: by the precision of their type, or of double.
+    """
+    centre, axes, extent = np.empty(0), np.empty((0, 0)), 0.0
+    for block in blocks:
+        if not centre.size:
+            centre, axes = block[0].astype(np.float64), np.empty((0, block.shape[1]))
+        rows = block.astype(np.float64) - centre
+        extent = max(extent, float(np.abs(rows).max()))
+        single = block.dtype.kind == "f" and block.dtype.itemsize <= 4
+        rounding = _ROUNDING * float(np.finfo(np.float32 if single else np.float64).eps) * extent
+        while True:
+            if len(axes) >= most:
+                return None
+            outside = rows - (rows @ axes.T) @ axes
+            far = np.flatnonzero(np.abs(outside).max(1) > rounding)
+            if not len(far):
+                break
+            some = outside[far[:: max(1, len(far) // (4 * most + 20))]]
+            _, sizes, new = np.linalg.svd(some, full_matrices=False)
+            new = new[sizes > rounding]
+            axes = np.linalg.qr(np.concatenate([axes, new]).T)[0].T
+    return len(axes)

@@ -9,6 +9,7 @@ Konz and Mazurowski (arXiv 2401.08865), who take ``mle`` with k = 20 for images 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from lodim.dimension.answers import (
     percentile_interval,
     smooth,
 )
+from lodim.dimension.bounds import in_blocks
 from lodim.dimension.calibrated import Calibrated, calibrated_dimension
 from lodim.dimension.doubts import check_enough, doubts_about, doubts_of_consensus
 from lodim.dimension.features import order_for
@@ -206,13 +208,10 @@ class IntrinsicDimension(BaseEstimator):
             Not a finite matrix, too few distinct rows for ``k``, or parameters that do not fit together.
         """
         self._check_parameters()
+        if isinstance(X, NeighborGraph):
+            return self._fit_graph(X)
         seed = root_seed(self.random_state)
         self.warnings_, self.calibrated_ = (), None
-        if isinstance(X, NeighborGraph):
-            self._data, self.graph_ = None, X
-            self.n_duplicates_ = X.n_dropped_duplicates
-            self._answer(X, None, seed)
-            return self
         data = read_points(X)
         validate_data(self, X if hasattr(X, "columns") else data, skip_check_array=True)
         if (data == data[0]).all():
@@ -222,7 +221,19 @@ class IntrinsicDimension(BaseEstimator):
         graph = self._search(source, data, seed)
         self.graph_ = graph if unit == 1.0 else replace(graph, dist=graph.dist * unit)
         self.n_duplicates_ = graph.n_dropped_duplicates
-        self._answer(graph, data, seed)
+        self._answer(graph, data, seed, in_blocks(data))
+        return self
+
+    def _fit_graph(
+        self, graph: NeighborGraph, blocks: Iterable[np.ndarray] | None = None
+    ) -> IntrinsicDimension:
+        """Fit a graph; ``blocks`` of the rows bound the consensus by their rank."""
+        self._check_parameters()
+        self.warnings_, self.calibrated_ = (), None
+        self._data: np.ndarray | None = None
+        self.graph_ = graph
+        self.n_duplicates_ = graph.n_dropped_duplicates
+        self._answer(graph, None, root_seed(self.random_state), blocks)
         return self
 
     def fit_constant(self, n: int) -> IntrinsicDimension:
@@ -266,9 +277,15 @@ class IntrinsicDimension(BaseEstimator):
             )
         return graph
 
-    def _answer(self, graph: NeighborGraph, data: np.ndarray | None, seed: int) -> None:
+    def _answer(
+        self,
+        graph: NeighborGraph,
+        data: np.ndarray | None,
+        seed: int,
+        blocks: Iterable[np.ndarray] | None = None,
+    ) -> None:
         if self.method == "consensus":
-            result = self._consensus(graph, data)
+            result = self._consensus(graph, blocks)
         else:
             orders = self._orders(graph.n_ref)
             given = None if self.k is None else orders
@@ -292,8 +309,8 @@ class IntrinsicDimension(BaseEstimator):
         self.ci_ = self._interval(result, graph.n_queries, to_ball, seed)
         self._set_pointwise(graph, result)
 
-    def _consensus(self, graph: NeighborGraph, data: np.ndarray | None) -> Answer:
-        found = self.calibrated_ = calibrated_dimension(graph, data, self.ci or 0.95)
+    def _consensus(self, graph: NeighborGraph, blocks: Iterable[np.ndarray] | None) -> Answer:
+        found = self.calibrated_ = calibrated_dimension(graph, blocks, self.ci or 0.95)
         local = answer("mle", graph)
         self.k_ = order_for(graph.n_ref, graph.k)
         for text in doubts_of_consensus(found):

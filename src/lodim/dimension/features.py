@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -38,7 +39,7 @@ class Features:
     order: int
 
 
-def scale_gap(values: Float[np.ndarray, "*sets n_features"], order: int) -> Float[np.ndarray, " *sets"]:
+def scale_gap(values: Float[np.ndarray, "*sets n_features"], order: int) -> Any:
     """Log-dimension between the farthest neighbours less that between the nearest two, of features."""
     steps = order.bit_length() - 1
     return values[..., _BEFORE_STEPS + _OF_A_STEP * (steps - 1)] - values[..., _BEFORE_STEPS]

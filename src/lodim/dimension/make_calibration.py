@@ -114,7 +114,7 @@ def observed(folder: Path, order: int) -> Observed:
     """What :func:`observe` saw by so many neighbours, sets left out that have too few or repeated points."""
     kept = load(folder, (f"features_{order}", "dimension", "family", "bending", "noise"))
     seen = kept[f"features_{order}"].astype(np.float64)
-    whole = np.isfinite(seen).all(1)
+    whole = np.asarray(np.isfinite(seen).all(1))
     base = seen[:, -1]
     resolved = (kept["bending"] < MOST_BENT) & (kept["noise"] < MOST_NOISE)
     found = Observed(seen[:, :-1], base, np.log(kept["dimension"]) - base, kept["family"], resolved)
@@ -307,22 +307,21 @@ def _moved(layers: Layers, u: np.ndarray, first: np.ndarray, widen: np.ndarray) 
 
 
 def factors(quantiles: np.ndarray, target: np.ndarray, family: np.ndarray) -> np.ndarray:
-    """For each level how much the ends of its interval must move so that it covers its share of left-out sets.
-
-    Families count alike, and the share asked for is a little above the level, by what the worse half lacks.
+    """For each level how much the ends of its interval must move: so that over left-out families, counted alike, it
+    misses its share, and that no more than a tenth of the families miss twice that share.
     """
     middle, widen = quantiles[:, _MIDDLE], np.ones(len(LEVELS))
-    weight = (
-        1 / np.bincount(np.unique(family, return_inverse=True)[1])[np.unique(family, return_inverse=True)[1]]
-    )
+    names, which = np.unique(family, return_inverse=True)
+    weight = 1 / np.bincount(which)[which]
     for j in range(_MIDDLE):
         above = target > middle
         reach = np.where(above, quantiles[:, -1 - j] - middle, middle - quantiles[:, j])
         needed = np.abs(target - middle) / np.maximum(reach, 1e-9)
         order = np.argsort(needed)
         share = np.cumsum(weight[order]) / weight.sum()
-        factor = needed[order][np.searchsorted(share, 1 - 2 * LEVELS[j])]
-        widen[j] = widen[-1 - j] = factor
+        overall = needed[order][np.searchsorted(share, 1 - 2 * LEVELS[j])]
+        each = [np.quantile(needed[which == i], max(0.0, 1 - 4 * LEVELS[j])) for i in range(len(names))]
+        widen[j] = widen[-1 - j] = max(overall, np.quantile(each, 0.9))
     return widen
 
 
@@ -382,17 +381,16 @@ def learn(folder: Path, path: Path = ARRAYS, steps: int = _STEPS, members: int =
     found: dict[str, np.ndarray] = {}
     for order in ORDERS:
         machine = learn_machine(observed(folder, order), order, steps, members)
-        np.savez(
-            folder / f"left_out_{order}.npz", **{name: machine.pop(name) for name in ("left_out", "near")}
-        )  # type: ignore[arg-type]
+        kept = {name: machine.pop(name) for name in ("left_out", "near")}
+        np.savez(folder / f"left_out_{order}.npz", **kept)  # type: ignore[arg-type]
         found |= {f"{order}_{name}": values for name, values in machine.items()}
     for method in GRAPH_METHODS:
         found |= learn_row(folder, method, steps)
-    kept = {
+    shipped = {
         name: np.asarray(values).astype(np.float16 if "weights" in name or "world" in name else np.float32)
         for name, values in found.items()
     }
-    np.savez_compressed(path, **kept)  # type: ignore[arg-type]
+    np.savez_compressed(path, **shipped)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

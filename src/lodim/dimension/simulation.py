@@ -66,7 +66,8 @@ def nearest_distances(
     found = _by_product(X, queries, k)
     if float(found[:, 0].min()) > 3e-6:
         return found
-    return cKDTree(X).query(X[queries], k + 1)[0][:, 1:]
+    distances: np.ndarray = cKDTree(X).query(X[queries], k + 1)[0]  # type: ignore[assignment]
+    return distances[:, 1:]
 
 
 def _by_product(X: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:

@@ -27,7 +27,8 @@ from lodim.dimension.answers import (
     percentile_interval,
     smooth,
 )
-from lodim.dimension.calibrated import Calibrated, calibrated_dimension, calibrated_estimate
+from lodim.dimension.bounds import bound_of, in_blocks
+from lodim.dimension.calibrated import Calibrated, calibrated_dimension, calibrated_estimate, within
 from lodim.dimension.doubts import doubts_of_consensus
 from lodim.dimension.methods import CONSENSUS, METHODS, default_k, fewest_points, points_needed
 from lodim.dimension.scales import decimation_points, gride_points
@@ -173,7 +174,7 @@ def _check_methods(methods: Sequence[str] | str) -> tuple[str, ...]:
 def _summarise(
     run: _Run, methods: tuple[str, ...], labels: np.ndarray | None, scales: bool
 ) -> DimensionSummary:
-    found = calibrated_dimension(run.graph, run.X, run.ci or _LEVEL)
+    found = calibrated_dimension(run.graph, in_blocks(run.X), run.ci or _LEVEL)
     answers = {m: answer(m, run.graph, run.X) for m in methods if m in CONSENSUS}
     answers |= _other_answers(run, [m for m in methods if m not in answers])
     estimates = {m: _estimate(run, m, answers[m]) for m in methods if m in answers}
@@ -236,7 +237,7 @@ def _estimate(run: _Run, method: str, result: Answer) -> Estimate:
     )
     calibrated = None
     if alone is not None:
-        calibrated, own = alone
+        calibrated, own = within(*alone, bound_of(run.graph, in_blocks(run.X), alone[1][1]).most)
         interval = own if run.ci is not None else None
     if run.ci is not None and result.resampled is not None and not run.late(f"the resamples of {method!r}"):
         seed = derive_seed(run.seed, "bootstrap", method)
@@ -272,7 +273,7 @@ def _per_class(run: _Run, labels: np.ndarray) -> dict[str, Estimate]:
         k = default_k("consensus", n)
         seed = derive_seed(run.seed, "class", str(label))
         graph = NeighborGraph.from_data(part, k, run.backend, _SOME_QUERIES, random_state=seed)
-        of_class = calibrated_dimension(graph, part, run.ci or _LEVEL)
+        of_class = calibrated_dimension(graph, in_blocks(part), run.ci or _LEVEL)
         doubts = (f"n={len(rows)}", *(text for name, text in _FLAGS.items() if getattr(of_class, name)))
         found[str(label)] = Estimate(
             of_class.dimension, of_class.interval, note=", ".join(doubts), calibrated=of_class.dimension
