@@ -8,8 +8,8 @@ them on one shape moves the bias to the others. Here the map from features of th
 1. An ensemble of small networks gives quantiles of ``log d - base``; their mean at one half is the answer.
 2. A second network reads the width of those quantiles, the networks' disagreement, the distance to the simulated
    world and the gaps between estimators, and answers how far the truth lies off, learnt on left-out families.
-3. One factor a level makes the interval cover that share of left-out families' sets, and at most a tenth of the
-   families miss twice as often as it says.
+3. One factor a level makes the interval cover that share of left-out families' sets, and at most one in twenty
+   families misses twice as often as it says.
 
 A level is nominal: it holds for shapes like those simulated. Further from the world (the distance to the fifth nearest
 simulated set) than 95 % of left-out sets the answer is ``unfamiliar`` and the interval wider; beyond 50,000 points the

@@ -308,7 +308,7 @@ def _moved(layers: Layers, u: np.ndarray, first: np.ndarray, widen: np.ndarray) 
 
 def factors(quantiles: np.ndarray, target: np.ndarray, family: np.ndarray) -> np.ndarray:
     """For each level how much the ends of its interval must move: so that over left-out families, counted alike, it
-    misses its share, and that no more than a tenth of the families miss twice that share.
+    misses its share, and that no more than one in twenty families misses twice that share.
     """
     middle, widen = quantiles[:, _MIDDLE], np.ones(len(LEVELS))
     names, which = np.unique(family, return_inverse=True)
@@ -321,7 +321,7 @@ def factors(quantiles: np.ndarray, target: np.ndarray, family: np.ndarray) -> np
         share = np.cumsum(weight[order]) / weight.sum()
         overall = needed[order][np.searchsorted(share, 1 - 2 * LEVELS[j])]
         each = [np.quantile(needed[which == i], max(0.0, 1 - 4 * LEVELS[j])) for i in range(len(names))]
-        widen[j] = widen[-1 - j] = max(overall, np.quantile(each, 0.9))
+        widen[j] = widen[-1 - j] = max(overall, np.quantile(each, 0.95))
     return widen
 
 
