@@ -23,7 +23,7 @@ import numpy as np
 
 from ..validation import MAX_CLASSES, check_choice, infer_kind
 from .numerals import MISSING_WORDS, NULL_WORDS, from_smallest, is_one_value
-from .readings import Reading, decide, facts_of, is_text, texts_of
+from .readings import FROM_SMALLEST, Reading, decide, facts_of, is_text, texts_of
 
 MAX_LEVELS = 20  # one-hot columns of one category at most
 RARE_SHARE = 0.005  # levels with a smaller share of the rows are pooled
@@ -184,7 +184,7 @@ def read_column(series: Any, reading: Reading | None, log: Log) -> tuple[str, An
     if pd.api.types.is_bool_dtype(dtype):
         return "boolean", series.astype("boolean").to_numpy(dtype=np.float64, na_value=np.nan)
     if pd.api.types.is_numeric_dtype(dtype) and dtype.kind != "c":
-        return "number", _as_floats(series)
+        return "number", _as_floats(series, log)
     if pd.api.types.is_datetime64_any_dtype(dtype):
         return "date", ((series - series.min()) / pd.Timedelta(days=1)).to_numpy(dtype=np.float64)
     if pd.api.types.is_timedelta64_dtype(dtype):
@@ -244,8 +244,8 @@ def _common_type(series: Any) -> Any:
     return series.astype("category") if kind.startswith("dictionary") else series
 
 
-def _as_floats(series: Any) -> np.ndarray:
-    """Return numbers as floats; whole ones too large for that are counted from the smallest."""
+def _as_floats(series: Any, log: Log) -> np.ndarray:
+    """Return numbers as floats; whole ones too large for that are counted from the smallest (see :func:`from_smallest`)."""
     import pandas as pd
 
     values = series.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -256,6 +256,7 @@ def _as_floats(series: Any) -> np.ndarray:
         return values
     present = series.notna().to_numpy()
     values[present] = from_smallest(series[present].tolist())
+    log.group(f"numbers {FROM_SMALLEST} were read as numbers", str(series.name))
     return values
 
 
@@ -272,8 +273,6 @@ def _read_texts(texts: Any, reading: Reading, log: Log) -> np.ndarray:
         _say_stray(texts[stray], len(texts), what, log)
     if reading.kind == "number" and reading.how:
         log.group(f"numbers {reading.how} were read as numbers", name)
-    if reading.kind == "date" and reading.how:
-        log.group(f"dates written {reading.how} were read as dates", name)
     return values
 
 
@@ -293,17 +292,19 @@ def _encode_column(
         return _categories(values, log, empty)
     if kind == "boolean":
         return _boolean(values, name, series, reading, log, empty)
-    if _is_row_number(values, name, position):
+    if kind == "number" and _is_row_number(values, name, position):
         log.group("dropped, row numbers or keys", name)
         return empty
     if kind == "number":
         values = without_sentinels(values, name, log)
-    if kind != "number":
-        said = {
-            "date": "dates became days since the earliest",
-            "duration": "times and durations became numbers of days",
-        }
-        log.group(said.get(kind, "ordered words became ranks"), name)
+    if kind == "date":
+        how = f" ({reading.how})" if reading is not None and reading.how else ""
+        log.group(f"dates{how} became days since the earliest", name)
+    elif kind == "duration":
+        log.group("times and durations became numbers of days", name)
+    elif kind == "ordinal":
+        how = f" ({reading.how})" if reading is not None and reading.how else ""
+        log.group(f"ordered words became ranks{how}", name)
     return _number(values, name, log, scale, empty)
 
 
@@ -315,6 +316,9 @@ def _constant(log: Log, name: str, empty: Any) -> tuple[np.ndarray, list[str]]:
 def _boolean(
     values: np.ndarray, name: str, series: Any, reading: Reading | None, log: Log, empty: Any
 ) -> tuple[np.ndarray, list[str]]:
+    if reading is not None and reading.how == "checked" and np.isnan(values).any():
+        log.group("entries that are checked became 1, empty ones 0", name)
+        values = np.nan_to_num(values)
     missing = np.isnan(values)
     if is_one_value(values[~missing]):
         return _constant(log, name, empty)

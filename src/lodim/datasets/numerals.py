@@ -36,8 +36,10 @@ _CURRENCIES = {
 }  # fmt: skip
 CURRENCIES = frozenset(_CURRENCIES.values())
 _MULTIPLES = {
-    "k": 1e3, "K": 1e3, "M": 1e6, "Mio": 1e6, "Mio.": 1e6, "mn": 1e6, "bn": 1e9, "B": 1e9, "Mrd": 1e9, "Mrd.": 1e9
+    "k": 1e3, "K": 1e3, "M": 1e6, "Mio": 1e6, "Mio.": 1e6, "mn": 1e6, "bn": 1e9, "Mrd": 1e9, "Mrd.": 1e9
 }  # fmt: skip
+
+_COMPASS = frozenset(f"°{space}{point}" for space in ("", " ") for point in "NSEWO")
 
 _SIGNS = str.maketrans(
     {"\u2212": "-", "\u2013": "-", **dict.fromkeys("\xa0\u2007\u2009\u202f", " "), "’": "'"}
@@ -46,7 +48,7 @@ _MONEY = "|".join(sorted(map(re.escape, _CURRENCIES), key=len, reverse=True))
 _DRESSED = re.compile(
     rf"(?P<open>\()?(?P<sign>[+-])?\s*(?P<money>{_MONEY})?\s*(?P<sign2>[+-])?"
     r"(?P<body>[0-9](?:[0-9.,' ]*[0-9])?[.,]?|[.,][0-9]+)(?P<exponent>[eE][+-]?[0-9]+)?"
-    rf"\s*(?P<unit>%|{_MONEY}|[^\W\d_°]?[°/]?[^\W\d_]{{0,10}}(?:/[^\W\d_]{{1,6}})?[23²³]?\.?)?(?P<minus>-)?(?P<close>\))?"
+    rf"\s*(?P<unit>%|{_MONEY}|° ?[NSEWO]|[^\W\d_°]?[°/]?[^\W\d_]{{0,10}}(?:/[^\W\d_]{{1,6}})?[23²³]?\.?)?(?P<minus>-)?(?P<close>\))?"
 )
 _GROUPED = re.compile(r"([0-9]{1,3})((?:([ '])[0-9]{3})(?:\3[0-9]{3})*)([.,][0-9]+)?")
 _THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(?:([.,])[0-9]{3})(?:\1[0-9]{3})*")
@@ -102,6 +104,8 @@ def numeral(text: str) -> Numeral | None:
         return None
     if len(body) >= 9 and sign == "+" and body.isdigit():
         return None  # a telephone number
+    if unit in _COMPASS:
+        minus, unit = minus or ("-" if unit[-1] in "SW" else ""), "°"
     negative = "-" if opened or minus or "-" in (sign, sign2) else ""
     multiple = _MULTIPLES.get(unit or "", 1.0)
     unit = _CURRENCIES.get(money or unit or "", "" if multiple != 1 else unit or "")

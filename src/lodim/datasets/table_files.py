@@ -148,6 +148,7 @@ def _text_blocks(path: Path, layout: Layout) -> Iterator[Any]:
         "low_memory": False,
         "dtype": object,
         "keep_default_na": False,
+        "quotechar": layout.quote,
         "sep": r"\s+" if layout.delimiter == " " else layout.delimiter,
         "chunksize": max(100, min(_BLOCK_ROWS, _BLOCK_CELLS // n_names)),
     }
@@ -214,9 +215,9 @@ def _without_lines_around(blocks: Iterable[Any], names: list[str], notes: list[s
     if held is not None:
         yield _without_end(held, notes) if len(names) > 1 else held
     if empty:
-        notes.append(f"{empty} empty lines were left out")
+        notes.append(f"empty lines were left out: {empty}")
     if again:
-        notes.append(f"{again} lines that repeat the header, or are comments, were left out")
+        notes.append(f"lines that repeat the header, or are comments, were left out: {again}")
 
 
 def _without_end(block: Any, notes: list[str]) -> Any:
