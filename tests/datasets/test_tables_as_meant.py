@@ -388,7 +388,7 @@ def test_sentinels_are_flagged_and_not_used(tmp_path, sentinel, others):
 
 @pytest.mark.parametrize(
     "cells",
-    [[999 if i == 4 else i % 40 for i in I], [99 if i % 9 == 4 else i % 97 for i in I], [9999 if i % 9 == 4 else i * 500 for i in I]],
+    [[999 if i == 4 else i % 40 for i in I], [99 if i % 9 == 4 else i * 3 for i in I], [9999 if i % 9 == 4 else i * 500 for i in I]],
 )  # fmt: skip
 def test_what_is_no_sentinel_stays(tmp_path, cells):
     """It comes once only, or lies among the others."""

@@ -151,10 +151,11 @@ def _begin(records: list[list[str]]) -> tuple[int, list[str]]:
         record, below = records[start], records[start + 1]
         names_columns = not below[0].startswith("#") and len(record) - (record[0] == "#") == len(below)
         is_comment = record[0].startswith("#") and not (filled[start] >= enough and names_columns)
-        is_title = filled[start] < enough and not any(numeral(cell) for cell in record[:1])
-        if is_title and len(record) >= enough:  # a header may have gaps too: then no other one follows
-            full = next((i for i in range(start + 1, len(records)) if filled[i] >= enough), 0)
-            is_title = full > 0 and _is_header(records[full], records[full + 1 :])
+        is_title = filled[start] < usual and not any(numeral(cell) for cell in record[:1])
+        if is_title and (len(record) >= enough or filled[start] >= enough):
+            # A header may have gaps too: then no other one follows.
+            full = next((i for i in range(start + 1, len(records)) if filled[i] >= usual), 0)
+            is_title = full > 0 and _stands_over_values(records[full], records[full + 1 :])
         if not (is_comment or is_title):
             break
         start += 1
@@ -212,6 +213,17 @@ def _is_header(cells: list[str], rows: list[list[str]]) -> bool:
 def _plain(cell: str) -> float | None:
     number = numeral(cell)
     return None if number is None or number.unit or number.point is None else float(number.point)
+
+
+def _stands_over_values(cells: list[str], rows: list[list[str]]) -> bool:
+    """Whether a header over columns of values begins here."""
+    if not _is_header(cells, rows):
+        return False
+    below = [[_kind(row[position]) for row in rows if position < len(row) and row[position]] for position in range(len(cells))]
+    return any(
+        kinds and _kind(cell) == "text" and kinds.count("text") < len(kinds) / 2
+        for cell, kinds in zip(cells, below, strict=True)
+    )
 
 
 def _number_above(cell: str, below: list[str], in_steps: bool, counted: bool) -> float:
