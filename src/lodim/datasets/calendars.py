@@ -1,8 +1,8 @@
 """Text that means a date, a time of day or a duration, as people write them.
 
-Dates: ISO (``2003-03-27T14:55``), day, month and year in numbers (``27.03.2003``, ``03/27/03 02:55 PM``), with a month's
-name (``27-Mar-2003``, ``March 27, 2003``, ``Jan 2001``), months, quarters and weeks of a year (``03/2003``, ``2003Q1``,
-``2003-W13``). Which number is the day can depend on the order of day and month; which one holds is decided for a whole
+Dates: ISO (``2003-03-27T14:55``), day, month and year in numbers (``27.03.2003``, ``03/27/03 02:55 PM``), with the name
+of a month (``27-Mar-2003``, ``March 27, 2003``, ``Jan 2001``), months, quarters and weeks of a year (``03/2003``,
+``2003Q1``, ``2003-W13``). Which number is the day can depend on the order of day and month; which one holds is decided for a whole
 file (:mod:`lodim.datasets.readings`). Times: ``14:55``, ``2:55:03.5 PM``, ``36:15``, ``1 days 02:00:00``, ``1h 30min``.
 """
 
@@ -20,7 +20,8 @@ _MONTHS = {
     name: number
     for number, names in enumerate(
         (
-            "jan january januar jän janvier janv enero ene gennaio gen", "feb february februar février févr fev febrero febbraio",
+            "jan january januar jän janvier janv enero ene gennaio gen",
+            "feb february februar février févr fev febrero febbraio",
             "mar march mär märz mrz mars marzo", "apr april avril avr abril abr aprile", "may mai mayo maggio mag",
             "jun june juni juin junio giugno giu", "jul july juli juillet juil julio luglio lug",
             "aug august août aout agosto ago", "sep sept september septembre septiembre settembre set",
@@ -146,7 +147,9 @@ def moment(text: str) -> Moment | None:
 def _orders(part: dict[str, str | None]) -> dict[str, int]:
     """Return the day by every possible order of three numbers."""
     a, b, c = part["a"], part["b"], part["c"]
-    assert a is not None and b is not None and c is not None
+    assert a
+    assert b
+    assert c
     triples = {"DMY": (c, b, a), "MDY": (c, a, b)}
     if len(c) == 2 and len(a) == 2:
         triples["YMD"] = (a, b, c)

@@ -163,8 +163,8 @@ def _say_gaps(n_rows: int, missing: str, log: Log) -> None:
 def read_column(series: Any, reading: Reading | None, log: Log) -> tuple[str, Any]:
     """Return what kind a column is (see :class:`Dataset`) and its entries.
 
-    Numbers, dates, durations, booleans and ordered words are floats, NaN where missing; the rest is a series of text, None
-    where missing.
+    Numbers, dates, durations, booleans and ordered words are floats, NaN where missing; the rest is a series of text,
+    None where missing.
 
     Parameters
     ----------
@@ -353,7 +353,8 @@ def without_sentinels(values: np.ndarray, name: str, log: Log) -> np.ndarray:
         return values
     listed = ", ".join(f"{value:g} ({count} times)" for value, count in found)
     log.notes.append(
-        f"ATTENTION, column {name!r}: {listed} lies far from all other values ({low:g} to {high:g}) and was taken as missing"
+        f"ATTENTION, column {name!r}: {listed} lies far from all other values ({low:g} to {high:g}) and was taken as "
+        "missing"
     )
     return np.where(np.isin(values, [value for value, _ in found]), np.nan, values)
 
@@ -400,8 +401,12 @@ def clean_texts(series: Any, log: Log) -> Any:
 
     codes, entries = pd.factorize(np.array(texts_of(series), dtype=object))
     stripped = [entry.strip() for entry in entries]
-    known = [None if text.lower() in MISSING_WORDS else text for text in stripped]
-    words = np.array([text.lower() in MISSING_WORDS - NULL_WORDS for text in stripped], dtype=bool)
+    absent = [text.lower() in MISSING_WORDS for text in stripped]
+    known = [None if gap else text for text, gap in zip(stripped, absent, strict=True)]
+    words = np.array(
+        [gap and text.lower() not in NULL_WORDS for text, gap in zip(stripped, absent, strict=True)],
+        dtype=bool,
+    )
     if words.any():
         listed = _listed(sorted({text for text, is_word in zip(stripped, words, strict=True) if is_word}))
         log.notes.append(f"column {series.name!r}: {int(words[codes].sum())} entries {listed} mean missing")

@@ -34,7 +34,7 @@ _HEAD_CHARACTERS = 1 << 18
 
 @dataclass(frozen=True)
 class Layout:
-    """How a text table is written: encoding, delimiter, quotation mark, column names (and which of them were given twice).
+    """How a text table is written: encoding, delimiter, quotation mark, names (and which of them were given twice).
 
     ``n_skipped`` lines stand before its rows, the header among them.
     """
@@ -219,7 +219,7 @@ def _stands_over_values(cells: list[str], rows: list[list[str]]) -> bool:
     """Whether a header over columns of values begins here."""
     if not _is_header(cells, rows):
         return False
-    below = [[_kind(row[position]) for row in rows if position < len(row) and row[position]] for position in range(len(cells))]
+    below = [[_kind(row[i]) for row in rows if i < len(row) and row[i]] for i in range(len(cells))]
     return any(
         kinds and _kind(cell) == "text" and kinds.count("text") < len(kinds) / 2
         for cell, kinds in zip(cells, below, strict=True)
@@ -335,7 +335,7 @@ def _first_lines(path: Path, encoding: str) -> tuple[list[str], bool]:
 
 
 def _quote(lines: list[str]) -> str:
-    """Return the quotation mark of a file: a single one where most lines have cells in those, and none has a double one."""
+    """Return the quotation mark: a single one where most lines have cells in those, and none a double one."""
     quoted = [_SINGLE_QUOTED.search(line) is not None for line in lines if line.strip()]
     return "'" if np.mean(quoted) > 0.5 and not any('"' in line for line in lines) else '"'
 

@@ -16,16 +16,18 @@ import numpy as np
 
 # What people and programs write for "not known".
 NULL_WORDS = frozenset(
-    {"", "na", "n/a", "nan", "-nan", "null", "<na>", "#na", "#n/a", "#n/a n/a", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"}
+    {"", "na", "n/a", "nan", "-nan", "null", "<na>", "#na", "#n/a", "#n/a n/a", "1.#ind", "-1.#ind", "1.#qnan",
+     "-1.#qnan"}
 )  # fmt: skip
 MISSING_WORDS = NULL_WORDS | frozenset(
     {
-        "?", "-", "--", "---", "–", "—", ".", "..", "...", "n.a.", "n/k", "nil", "none", "missing", "unknown", "not available",
-        "not applicable", "no data",
+        "?", "-", "--", "---", "–", "—", ".", "..", "...", "n.a.", "n/k", "nil", "none", "missing", "unknown",
+        "not available", "not applicable", "no data",
         "k.a.", "k. a.", "keine angabe", "n.v.", "unbekannt", "fehlt", "fehlend", "entfällt",
         "inconnu", "n.c.", "n.d.", "nd", "non disponible", "sans objet",
         "desconocido", "s/d", "sin dato", "sin datos", "sconosciuto", "onbekend", "desconhecido",
-        "#nv", "#n/v", "#value!", "#wert!", "#valeur!", "#div/0!", "#ref!", "#bezug!", "#name?", "#num!", "#zahl!", "#null!",
+        "#nv", "#n/v", "#value!", "#wert!", "#valeur!", "#div/0!", "#ref!", "#bezug!", "#name?", "#num!", "#zahl!",
+        "#null!",
     }
 )  # fmt: skip
 
@@ -48,7 +50,8 @@ _MONEY = "|".join(sorted(map(re.escape, _CURRENCIES), key=len, reverse=True))
 _DRESSED = re.compile(
     rf"(?P<open>\()?(?P<sign>[+-])?\s*(?P<money>{_MONEY})?\s*(?P<sign2>[+-])?"
     r"(?P<body>[0-9](?:[0-9.,' ]*[0-9])?[.,]?|[.,][0-9]+)(?P<exponent>[eE][+-]?[0-9]+)?"
-    rf"\s*(?P<unit>%|{_MONEY}|° ?[NSEWO]|[^\W\d_°]?[°/]?[^\W\d_]{{0,10}}(?:/[^\W\d_]{{1,6}})?[23²³]?\.?)?(?P<minus>-)?(?P<close>\))?"
+    rf"\s*(?P<unit>%|{_MONEY}|° ?[NSEWO]|[^\W\d_°]?[°/]?[^\W\d_]{{0,10}}(?:/[^\W\d_]{{1,6}})?[23²³]?\.?)?"
+    r"(?P<minus>-)?(?P<close>\))?"
 )
 _GROUPED = re.compile(r"([0-9]{1,3})((?:([ '])[0-9]{3})(?:\3[0-9]{3})*)([.,][0-9]+)?")
 _THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(?:([.,])[0-9]{3})(?:\1[0-9]{3})*")

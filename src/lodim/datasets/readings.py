@@ -24,8 +24,9 @@ MOSTLY = 0.95  # share of a column's entries that must be numbers (or dates) for
 _MANY = 50  # more different texts than this are no scale of words
 
 # What a text can be read as. WHOLE: digits alone; SHORT: at most three of them; PADDED: leading zeros; POINT_GROUPS and
-# COMMA_GROUPS: three digits after the one separator, which may part thousands; GROUPED: thousands are parted; LARGE: over
-# one; HUGE: of more than 15 digits; COMPACT: eight digits that are a date; DOTTED: a date with points.
+# COMMA_GROUPS: three digits after the one separator, which may part thousands; GROUPED: thousands are parted; MULTIPLE:
+# in thousands or millions; LARGE: over one; HUGE: too large for a float; COMPACT: eight digits that are a date; DOTTED:
+# a date with points.
 ABSENT, POINT, COMMA, WHOLE, SHORT, PADDED, POINT_GROUPS, COMMA_GROUPS = (1 << i for i in range(8))
 GROUPED, MULTIPLE, LARGE, HUGE, CERTAIN_DATE, DMY, MDY, YMD, DOTTED, COMPACT, SPAN = (
     1 << i for i in range(8, 19)
@@ -36,15 +37,28 @@ _SPOKEN = {"DMY": "day, month, year", "MDY": "month, day, year", "YMD": "year, m
 
 FROM_SMALLEST = "of more than 15 digits, counted from the smallest,"
 
-_COMMON_ABSENT = ("", "NA", "NaN", "nan", "N/A", "NULL", "null", "None", "?")
-_INTEGERS = re.compile(
-    rf"(?:(?:-?(?:0|[1-9][0-9]{{0,6}}|[1-9][0-9]{{8,14}})|{'|'.join(map(re.escape, _COMMON_ABSENT))})\n)*+"
+# Blocks of the commonest kinds are recognised at once, whatever is missing among them.
+COMMON_ABSENT = ("", "NA", "NaN", "nan", "N/A", "NULL", "null", "None", "?")
+
+
+def _lines_of(entry: str) -> re.Pattern[str]:
+    return re.compile(rf"(?:(?:{entry}|{'|'.join(map(re.escape, COMMON_ABSENT))})\n)*+")
+
+
+_WHOLE = _lines_of("-?(?:0|[1-9][0-9]{0,6}|[1-9][0-9]{8,14})")
+_DECIMAL = {
+    mark: _lines_of(rf"-?(?:0|[1-9][0-9]{{0,14}})(?:{mark}[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+    for mark in ("\\.", ",")
+}
+_SURE = {
+    mark: re.compile(
+        rf"(?:^|\n)-?(?:0{mark}[0-9]|[0-9]+{mark}(?:[0-9]{{1,2}}\n|[0-9]{{4}})|[0-9]{{4}}[0-9]*{mark})"
+    )
+    for mark in _DECIMAL
+}
+_ISO = _lines_of(
+    r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])(?:[T ][0-2][0-9]:[0-5][0-9](?::[0-5][0-9](?:\.[0-9]+)?)?)?"
 )
-_DECIMALS = re.compile(
-    r"(?:(?:-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
-    rf"|{'|'.join(map(re.escape, _COMMON_ABSENT))})\n)*+"
-)
-_SURE_POINT = re.compile(r"(?:^|\n)-?(?:0\.[0-9]|[0-9]+\.[0-9]{1,2}\n|[0-9]+\.[0-9]{4}|[0-9]{4}[0-9]*\.)")
 
 _TRUTH = (
     ("false", "true"),
@@ -86,6 +100,7 @@ _BAND = re.compile(
     r"(?:<=?|≤|under|below|up to|unter|bis)\s*(?P<below>[0-9]+(?:\.[0-9]+)?)",
     re.I,
 )
+_LETTER = re.compile(r"[A-Za-z?]")
 _GROUP = re.compile(r"[0-9](?:[.,](?=[0-9]+[.,])|[ '\xa0\u2009\u202f’])[0-9]{2}")
 
 
@@ -141,12 +156,22 @@ def texts_of(series: Any) -> list[str]:
     return entries
 
 
+def _common_flags(joined: str, texts: list[str]) -> int:
+    """Return the flags of a block of entries of one of the commonest kinds, one a line; 0 for any other."""
+    if _WHOLE.fullmatch(joined):
+        return _NUMBER | WHOLE | SHORT * (max(map(len, texts), default=0) <= 3)
+    for mark, flag in (("\\.", POINT), (",", COMMA)):
+        if _SURE[mark].search(joined) and _DECIMAL[mark].fullmatch(joined):
+            return flag
+    return CERTAIN_DATE if _ISO.fullmatch(joined) else 0
+
+
 @dataclass
 class Facts:
     """What the entries of one column can be read as.
 
-    ``counts`` of each set of readings (with its unit), the different ``levels`` (None: too many), and those of them that
-    are nothing but text, the ``words`` (None: too many).
+    ``counts`` of each set of readings (with its unit), the different ``levels`` (None: too many), and those of them
+    that are nothing but text, the ``words`` (None: too many).
     """
 
     counts: Counter[tuple[int, str]] = field(default_factory=Counter)
@@ -156,42 +181,43 @@ class Facts:
     def add(self, texts: list[str]) -> None:
         """Count a block of entries; a missing one is an empty text."""
         joined = "\n".join(texts) + "\n"
-        if _INTEGERS.fullmatch(joined):
-            n_absent = sum(text in _COMMON_ABSENT for text in texts)
-            short = SHORT * (max(map(len, texts), default=0) <= 3)
-            self.counts[_NUMBER | WHOLE | short, ""] += len(texts) - n_absent
-        elif _SURE_POINT.search(joined) and _DECIMALS.fullmatch(joined):
-            n_absent = sum(text in _COMMON_ABSENT for text in texts)
-            self.counts[POINT, ""] += len(texts) - n_absent
-            self.levels = None
-        else:
-            self._add_each(texts)
+        flags = _common_flags(joined, texts)
+        if flags:
+            n_absent = sum(map(texts.count, COMMON_ABSENT if _LETTER.search(joined) else ("",)))
+            self.counts[flags, ""] += len(texts) - n_absent
+            self.counts[ABSENT, ""] += n_absent
+            self._add_levels(set(texts))
             return
-        self.counts[ABSENT, ""] += n_absent
-        self._add_levels(texts)
-
-    def _add_each(self, texts: list[str]) -> None:
-        for text, count in Counter(texts).items():
-            stripped = text.strip()
-            key = possible(stripped)
+        each = Counter(texts)
+        for text, count in each.items():
+            key = possible(text.strip())
             self.counts[key] += count
             if self.words is not None and not key[0]:
-                self.words.add(stripped)
+                self.words.add(text.strip())
                 self.words = self.words if len(self.words) <= _MANY else None
-        self._add_levels(texts)
+        self._add_levels(each)
+
+    def add_decimals(self, values: np.ndarray) -> None:
+        """Count a block of entries that the reader took for decimals, NaN where missing."""
+        self.counts[POINT, ""] += int(np.isfinite(values).sum())
+        self.counts[0, ""] += int(np.isinf(values).sum())
+        self.counts[ABSENT, ""] += int(np.isnan(values).sum())
+        self.levels = None
+
+    @property
+    def are_decimals(self) -> bool:
+        """Whether every entry is a plain decimal, and some can be by a decimal point only."""
+        return self.counts.keys() <= {(POINT, ""), (ABSENT, "")} and self.counts[POINT, ""] > 0
 
     def _add_levels(self, texts: Iterable[str]) -> None:
         if self.levels is None:
             return
-        for text in texts:
-            if text not in self.levels:
-                self.levels.add(text)
-                if len(self.levels) > _MANY + len(_COMMON_ABSENT):
-                    self.levels = None
-                    return
+        self.levels.update(texts)
+        if len(self.levels) > _MANY + len(COMMON_ABSENT):
+            self.levels = None
 
     def count(self, flags: int, *, without: int = 0, units: frozenset[str] | None = None) -> int:
-        """Return how many entries have one of the flags, none of those it should be ``without``, and one of the units."""
+        """Return how many entries have one of the flags, none of those ``without`` which they are, and one of the units."""
         return sum(
             n
             for (found, unit), n in self.counts.items()
@@ -211,12 +237,20 @@ class Facts:
         return sorted(level for level in stripped if level.lower() not in MISSING_WORDS)
 
 
-def facts_of(frame: Any, facts: dict[str, Facts] | None = None) -> dict[str, Facts]:
-    """Return the facts of the columns of text of a data frame, added to those of the rows before it."""
+def facts_of(
+    frame: Any, facts: dict[str, Facts] | None = None, *, numbers_too: bool = False
+) -> dict[str, Facts]:
+    """Return the facts of the columns of text of a data frame, added to those of the rows before it.
+
+    ``numbers_too``: its columns of numbers are decimals of a text file.
+    """
     facts = {} if facts is None else facts
     for name in frame.columns:
-        if is_text(frame[name]):
-            facts.setdefault(str(name), Facts()).add(texts_of(frame[name]))
+        series = frame[name]
+        if is_text(series) or (numbers_too and series.dtype == bool):
+            facts.setdefault(str(name), Facts()).add(texts_of(series))
+        elif numbers_too:
+            facts.setdefault(str(name), Facts()).add_decimals(series.to_numpy(dtype=np.float64))
     return facts
 
 
@@ -224,9 +258,10 @@ def facts_of(frame: Any, facts: dict[str, Facts] | None = None) -> dict[str, Fac
 class Reading:
     """How one column of text is meant.
 
-    ``kind``: ``"number"``, ``"date"``, ``"duration"``, ``"boolean"``, ``"ordinal"`` or ``"category"``; ``how`` it is written,
-    for a note. Of numbers: by decimal ``comma``, the ``units`` they may carry, what a ``percent`` sign multiplies by, and
-    whether every entry is ``plain`` (as ``float`` takes it). Of dates: the ``order``. Of scales: the ``ranks`` of the words.
+    ``kind``: ``"number"``, ``"date"``, ``"duration"``, ``"boolean"``, ``"ordinal"`` or ``"category"``; ``how`` it is
+    written, for a note. Of numbers: by decimal ``comma``, the ``units`` they may carry, what a ``percent`` sign
+    multiplies by, and whether every entry is ``plain``, as ``float`` takes it but for the comma. Of dates: the ``order``.
+    Of words: their ``ranks``.
     """
 
     kind: str
@@ -253,13 +288,7 @@ class Reading:
             return value * self.percent if number.unit == "%" else value
         if self.kind == "date":
             date = moment(text)
-            day = (
-                _compact_day(text)
-                if date is None and text.isdigit()
-                else date.of(self.order)
-                if date
-                else None
-            )
+            day = date.of(self.order) if date is not None else _compact_day(text) if text.isdigit() else None
             return None if day is None else day[0] * DAY + day[1]
         if self.kind == "duration":
             return span(text)
@@ -273,11 +302,15 @@ class Reading:
         """
         if self.plain:
             try:
-                found = np.array(list(map(float, texts)))
+                found = np.array(
+                    [float(text.replace(",", ".")) for text in texts]
+                    if self.comma
+                    else list(map(float, texts))
+                )
             except ValueError:
                 pass
             else:
-                if len(found) == 0 or np.abs(found).max() < 2**53:
+                if np.abs(found).max(initial=0) < 2**53:
                     return found
         entries = [self.value(text) for text in texts]
         known = np.array([entry is not None for entry in entries], dtype=bool)
@@ -455,8 +488,8 @@ def _number_reading(name: str, fact: Facts, comma: bool, units: frozenset[str], 
     if len(written) > 1:
         listed = ", ".join(f"{count} in {unit}" for unit, count in written.items())
         notes.append(
-            f"ATTENTION, column {name!r} mixes currencies ({listed}): the amounts were not converted, so they are not on "
-            "one scale"
+            f"ATTENTION, column {name!r} mixes currencies ({listed}): the amounts were not converted, so they are not "
+            "on one scale"
         )
     percent = 1.0
     if "%" in written and bare:
@@ -482,7 +515,11 @@ def _number_reading(name: str, fact: Facts, comma: bool, units: frozenset[str], 
         how = FROM_SMALLEST
     elif written:
         how = "with units (" + ", ".join(written).replace("th", "1st, 2nd, ...") + ")"
-    is_plain = not (comma or other or written) and fact.count(POINT) == fact.n_present
+    by_sign = fact.count(
+        COMMA if comma else POINT,
+        without=COMMA_GROUPS * (not comma) | POINT_GROUPS * comma | GROUPED | MULTIPLE,
+    )
+    is_plain = not (other or written) and by_sign == fact.n_present
     return Reading("number", how, comma, units, percent, is_plain)
 
 

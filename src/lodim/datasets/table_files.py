@@ -1,8 +1,8 @@
 """Files of tables (CSV and its kin, Parquet, spreadsheets) as data frames.
 
 The layout of a text file is found from its first records, the rest is read by pandas in blocks, as text: what a column
-is, is decided from all of its entries (:mod:`lodim.datasets.readings`), also where a file is larger than memory and only
-a random sample of its rows is kept.
+is, is decided from all of its entries (:mod:`lodim.datasets.readings`), also where a file is larger than memory and a
+random sample of its rows is kept.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..validation import close_matches, require
 from . import spreadsheets
 from .dataset import MAX_COLUMNS, MAX_ROWS, check_width, row_limit
 from .layouts import Layout, find_layout, find_table, number_repeated, open_text
-from .readings import Facts, Reading, decide, facts_of, possible
+from .readings import COMMON_ABSENT, Facts, Reading, decide, facts_of, possible
 
 _BLOCK_ROWS, _BLOCK_CELLS = 20_000, 4_000_000
 _TOTAL = re.compile(
@@ -80,6 +80,7 @@ def read_frame(
         random_state,
         names=names,
         delimiter=delimiter,
+        is_text_file=True,
     )
     if read.frame.empty:
         raise ValueError(f"{path.name} has no rows below its header line")
@@ -111,10 +112,11 @@ def sample_rows(
     *,
     names: list[str] | None = None,
     delimiter: str = "",
+    is_text_file: bool = False,
 ) -> Frame:
     """Join blocks of rows, keeping a uniform sample of ``max_rows`` (those with the smallest random keys).
 
-    How the columns of text are meant is decided from all rows.
+    How the columns of text (of a text file: all columns) are meant is decided from all rows.
     """
     import pandas as pd
 
@@ -122,35 +124,60 @@ def sample_rows(
     kept, keys, n_total = [], np.empty(0), 0
     facts: dict[str, Facts] = {}
     for block in blocks:
-        facts_of(block, facts)
+        facts_of(block, facts, numbers_too=is_text_file)
         block = block.set_axis(np.arange(n_total, n_total + len(block)), axis=0)
         n_total += len(block)
         kept.append(block)
         keys = np.concatenate([keys, rng.random(len(block))])
-        if len(keys) > max_rows:
+        if len(keys) > 2 * max_rows:
             chosen = np.sort(np.argsort(keys, kind="stable")[:max_rows])
             kept, keys = [pd.concat(kept).iloc[chosen]], keys[chosen]
     frame = pd.concat(kept) if kept else pd.DataFrame(columns=names or [])
+    if len(keys) > max_rows:
+        frame = frame.iloc[np.sort(np.argsort(keys, kind="stable")[:max_rows])]
     note = (f"{n_total:,} rows: a random sample of {max_rows:,} is used",) if n_total > len(frame) else ()
     readings, said = decide(facts, delimiter=delimiter)
     return Frame(frame, n_total, (*note, *said), readings)
 
 
 def _text_blocks(path: Path, layout: Layout) -> Iterator[Any]:
+    """Read a text file in blocks of text.
+
+    Columns that hold nothing but decimals in the first block are left to pandas in a long file, since text is slow:
+    nothing is lost, for a block of them that is no number throughout stays text.
+    """
+    n_rows = max(100, min(_BLOCK_ROWS, _BLOCK_CELLS // len(layout.names)))
+    blocks = _parsed(path, layout, n_rows, frozenset())
+    first = next(blocks, None)
+    if first is None:
+        return
+    decimals = (
+        frozenset(name for name, fact in facts_of(first).items() if fact.are_decimals)
+        if len(first) == n_rows
+        else frozenset()
+    )
+    if decimals:
+        yield from _parsed(path, layout, n_rows, decimals)
+    else:
+        yield first
+        yield from blocks
+
+
+def _parsed(path: Path, layout: Layout, n_rows: int, decimals: frozenset[str]) -> Iterator[Any]:
     import pandas as pd
 
-    n_names = len(layout.names)
     options: dict[str, Any] = {
         "names": layout.names,
         "header": None,
         "index_col": False,
         "skipinitialspace": True,
         "low_memory": False,
-        "dtype": object,
+        "dtype": {name: object for name in layout.names if name not in decimals} if decimals else object,
         "keep_default_na": False,
+        "na_values": {name: COMMON_ABSENT for name in decimals},
         "quotechar": layout.quote,
         "sep": r"\s+" if layout.delimiter == " " else layout.delimiter,
-        "chunksize": max(100, min(_BLOCK_ROWS, _BLOCK_CELLS // n_names)),
+        "chunksize": n_rows,
     }
     try:
         with warnings.catch_warnings(), open_text(path, layout.encoding) as file:
@@ -165,7 +192,8 @@ def _text_blocks(path: Path, layout: Layout) -> Iterator[Any]:
         detail = str(error).removeprefix("Error tokenizing data. C error: ").strip()
         detail = re.sub(r"(?<=line )[0-9]+", lambda line: str(int(line[0]) + layout.n_skipped), detail)
         raise ValueError(
-            f"{path.name} is not a regular table of {n_names} columns separated by {_spoken(layout.delimiter)}: {detail}"
+            f"{path.name} is not a regular table of {len(layout.names)} columns separated by "
+            f"{_spoken(layout.delimiter)}: {detail}"
         ) from error
     except UnicodeDecodeError as error:
         raise ValueError(
@@ -193,15 +221,18 @@ def _sheet_blocks(
 
 
 def _without_lines_around(blocks: Iterable[Any], names: list[str], notes: list[str]) -> Iterator[Any]:
-    """Leave out what is no row of the table: empty lines, the header once more, comments, totals and remarks at the end."""
+    """Leave out what is no row: empty lines, the header once more, comments, totals and remarks at the end."""
     held, empty, again = None, 0, 0
     for block in blocks:
         if len(names) > 1:
-            start = block.iloc[:, 0].to_numpy(dtype=object)
-            suspects = np.flatnonzero(
-                [not text.strip() or text == names[0] or text[0] == "#" for text in start]
-            )
-            cells = [[text.strip() for text in row] for row in block.iloc[suspects].to_numpy(dtype=object)]
+            first = block.iloc[:, 0]
+            if first.dtype == object:
+                suspects = np.flatnonzero(
+                    [not text or text[0] in " #" or text == names[0] for text in _texts(first)]
+                )
+            else:
+                suspects = np.flatnonzero(first.isna())
+            cells = [_texts(block.iloc[row]) for row in suspects]
             blank = np.array([not any(row) for row in cells], dtype=bool)
             repeated = np.array(
                 [row == names or (row[0][:1] == "#" and not any(row[1:])) for row in cells], dtype=bool
@@ -220,20 +251,23 @@ def _without_lines_around(blocks: Iterable[Any], names: list[str], notes: list[s
         notes.append(f"lines that repeat the header, or are comments, were left out: {again}")
 
 
+def _texts(cells: Any) -> list[str]:
+    return ["" if cell != cell else str(cell).strip() for cell in cells.tolist()]
+
+
 def _without_end(block: Any, notes: list[str]) -> Any:
     """Leave out the totals and remarks in the last lines."""
     n_left = len(block)
     while n_left > 3 and len(block) - n_left < 10:
-        cells = [text.strip() for text in block.iloc[n_left - 1]]
+        cells = _texts(block.iloc[n_left - 1])
         filled = [cell for cell in cells if cell]
         is_remark = len(filled) == 1 and len(cells) > 2 and bool(cells[0]) and not possible(cells[0])[0]
         word = next((i for i, cell in enumerate(cells) if cell), 0)
-        above = block.iloc[: n_left - 1, word]
         is_total = (
             len(filled) > 1
             and _TOTAL.fullmatch(cells[word]) is not None
             and all(possible(cell)[0] for cell in filled[1:])
-            and not any(_TOTAL.fullmatch(text.strip()) for text in above[-20:])
+            and not any(map(_TOTAL.fullmatch, _texts(block.iloc[max(0, n_left - 20) : n_left - 1, word])))
         )
         if not (is_remark or is_total):
             break
