@@ -82,7 +82,8 @@ def test_what_the_decimal_sign_decides(text, point, comma):
 
 @pytest.mark.parametrize(
     "text",
-    ["abc", "1.2.3", "", "1,23,4", "nan", "inf", "0x10", "1_000", "12 34", "(7", "--7", "$5 €", "+491701234567", "5 big dogs"],
+    ["abc", "1.2.3", "", "1,23,4", "nan", "inf", "0x10", "1_000", "12 34", "(7", "--7", "$5 €", "+491701234567",
+     "5 big dogs"],
 )  # fmt: skip
 def test_no_number(text):
     assert numeral(text) is None

@@ -1,4 +1,4 @@
-"""Tables read as their owner means them: whole columns typed once, conventions of the file, what is around the table."""
+"""Tables read as their owner means them: columns typed whole, conventions of the file, what is around the table."""
 
 import io
 import sys
@@ -13,7 +13,7 @@ from lodim.datasets import read_source, read_table
 from lodim.datasets.layouts import find_layout, number_repeated
 
 N = 30
-I = np.arange(N)  # noqa: E741
+I = np.arange(N)
 X = (I * 37 % 101) / 100  # two decimals, all different
 
 
@@ -160,12 +160,13 @@ EXPECTED_DAYS = [
 @pytest.mark.parametrize(
     "pattern",
     [
-        "{d:02}.{m:02}.{y} 14:55", "{m:02}/{d:02}/{y} 02:55 PM", "{d:02}/{m:02}/{s:02}", "{m:02}-{d:02}-{y}", "{d}-{M}-{y}",
+        "{d:02}.{m:02}.{y} 14:55", "{m:02}/{d:02}/{y} 02:55 PM", "{d:02}/{m:02}/{s:02}", "{m:02}-{d:02}-{y}",
+        "{d}-{M}-{y}",
         "{M} {d}, {y}", "{y}-{m:02}-{d:02}", "{y}{m:02}{d:02}", "{y}-{m:02}-{d:02}T23:30:00+02:00", "{d}. {M}. {y}",
     ],
 )  # fmt: skip
 def test_dates_are_days(tmp_path, pattern):
-    months = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+    months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
     cells = [pattern.format(d=d, m=m, y=y, s=y % 100, M=months[m - 1]) for d, m, y in DAYS]
     data = column(tmp_path, cells)
     assert data.column_kinds["a"] == "date"
@@ -316,7 +317,8 @@ def test_close_moments_stay_apart(tmp_path, how):
 @pytest.mark.parametrize(
     "cells",
     [
-        [f"{code:05}" for code in (1067, 10115, 80331)], ["+4930123456", "+4930123457", "+4930123459"], ["12A", "7B", "3C"],
+        [f"{code:05}" for code in (1067, 10115, 80331)], ["+4930123456", "+4930123457", "+4930123459"],
+        ["12A", "7B", "3C"],
         ["192.168.0.1", "10.0.0.2", "10.0.0.3"], ["1.2.0", "1.10.3", "2.0.1"], ["A+", "B-", "C"], ["3:2", "0:0", "1:4"],
         ["007", "7", "12"], ["978-3-16-148410-0", "978-3-16-148410-1", "978-3-16-148410-2"], ["0x1f", "0x10", "0x1a"],
     ],
@@ -388,7 +390,11 @@ def test_sentinels_are_flagged_and_not_used(tmp_path, sentinel, others):
 
 @pytest.mark.parametrize(
     "cells",
-    [[999 if i == 4 else i % 40 for i in I], [99 if i % 9 == 4 else i * 3 for i in I], [9999 if i % 9 == 4 else i * 500 for i in I]],
+    [
+        [999 if i == 4 else i % 40 for i in I],
+        [99 if i % 9 == 4 else i * 3 for i in I],
+        [9999 if i % 9 == 4 else i * 500 for i in I],
+    ],
 )  # fmt: skip
 def test_what_is_no_sentinel_stays(tmp_path, cells):
     """It comes once only, or lies among the others."""
@@ -405,7 +411,9 @@ def test_sentinels_in_a_target_are_left_out(tmp_path):
 
 def test_a_few_words_among_many_numbers_are_refused_and_named(tmp_path):
     cells = ["not tested" if i % 8 == 0 else f"{i / 7:.4f}" for i in range(200)]
-    with pytest.raises(ValueError, match="'a' holds numbers except 25 of 200 entries .'not tested' in row 1"):
+    with pytest.raises(
+        ValueError, match=r"'a' holds numbers except 25 of 200 entries .'not tested' in row 1"
+    ):
         column(tmp_path, cells)
 
 
@@ -533,7 +541,8 @@ def sheet(path, rows):
         '<sheet name="one" sheetId="1" r:id="r1"/></sheets></workbook>',
         "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{main}/package/2006/relationships"><Relationship Id="r1" '
         f'Type="{kinds}/worksheet" Target="worksheets/sheet1.xml"/></Relationships>',
-        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{main}/spreadsheetml/2006/main"><sheetData>{body}</sheetData></worksheet>',
+        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{main}/spreadsheetml/2006/main"><sheetData>{body}</sheetData>'
+        "</worksheet>",
     }
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -578,8 +587,8 @@ def test_columns_of_every_type_of_a_frame():
     )
     data = read_table(frame, scale=False)
     assert data.column_kinds == {
-        "date32": "date", "period": "date", "decimal": "number", "truth": "boolean", "size": "ordinal", "text": "category",
-        "objects": "number", "duration": "duration",
+        "date32": "date", "period": "date", "decimal": "number", "truth": "boolean", "size": "ordinal",
+        "text": "category", "objects": "number", "duration": "duration",
     }  # fmt: skip
     assert values(data, "date32") == I.tolist()
     assert values(data, "period")[:3] == [0, 31, 60]

@@ -2,8 +2,9 @@
 
 Dates: ISO (``2003-03-27T14:55``), day, month and year in numbers (``27.03.2003``, ``03/27/03 02:55 PM``), with the name
 of a month (``27-Mar-2003``, ``March 27, 2003``, ``Jan 2001``), months, quarters and weeks of a year (``03/2003``,
-``2003Q1``, ``2003-W13``). Which number is the day can depend on the order of day and month; which one holds is decided for a whole
-file (:mod:`lodim.datasets.readings`). Times: ``14:55``, ``2:55:03.5 PM``, ``36:15``, ``1 days 02:00:00``, ``1h 30min``.
+``2003Q1``, ``2003-W13``). Which number is the day can depend on the order of day and month; which one holds is decided
+for a whole file (:mod:`lodim.datasets.readings`). Times: ``14:55``, ``2:55:03.5 PM``, ``36:15``,
+``1 days 02:00:00``, ``1h 30min``.
 """
 
 from __future__ import annotations

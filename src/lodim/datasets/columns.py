@@ -245,7 +245,7 @@ def _common_type(series: Any) -> Any:
 
 
 def _as_floats(series: Any, log: Log) -> np.ndarray:
-    """Return numbers as floats; whole ones too large for that are counted from the smallest (see :func:`from_smallest`)."""
+    """Return numbers as floats; whole ones too large for that are counted from the smallest."""
     import pandas as pd
 
     values = series.to_numpy(dtype=np.float64, na_value=np.nan)

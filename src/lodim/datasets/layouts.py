@@ -90,17 +90,17 @@ class Table:
 
 def find_table(records: Sequence[Sequence[str]], *, header: bool | None = None) -> Table:
     """Find where a table begins among records of cells: behind titles and comments, with or without a header."""
-    records = [[cell.strip() for cell in record] for record in records]
-    start, notes = _begin(records)
-    rows = records[start + 1 :]
-    first_row = records[start]
+    cells = [[cell.strip() for cell in record] for record in records]
+    start, notes = _begin(cells)
+    rows = cells[start + 1 :]
+    first_row = cells[start]
     if first_row[0].startswith("#") and rows:
         bare = first_row[0].lstrip("# ")
         first_row = [bare, *first_row[1:]] if bare or len(first_row) <= len(rows[0]) else first_row[1:]
     is_header = _is_header(first_row, rows) if header is None else header
     if not is_header:
         empty_beyond = not any(any(row[len(first_row) :]) for row in rows)
-        width = max(map(len, records[start:])) if empty_beyond else len(first_row)
+        width = max(map(len, cells[start:])) if empty_beyond else len(first_row)
         if width > 1:
             notes.append("no header line: columns are called 'c0', 'c1', ...")
         return Table(start, [f"c{i}" for i in range(width)], [], False, tuple(notes))

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -76,8 +77,8 @@ _CHECKED = frozenset("x✓✔☑☒•")
 _SCALES = tuple(
     tuple(tuple(rank.split("=")) for rank in scale.split(" < "))
     for scale in (
-        "very low < low < medium=moderate=mid=middle=normal=average < high < very high",
-        "very small < small < medium=mid < large=big < very large=extra large",
+        "very low < low < medium=med=moderate=mid=middle=normal=average < high < very high",
+        "very small < small < medium=med=mid < large=big < very large=extra large",
         "xxs < xs < s < m < l < xl < xxl=2xl < xxxl=3xl",
         "never < rarely=seldom < sometimes=occasionally < often=frequently=usually < always",
         "very poor=very bad=terrible < poor=bad < fair=average=ok=okay < good < very good < premium < excellent=ideal",
@@ -150,10 +151,9 @@ def is_text(series: Any) -> bool:
 def texts_of(series: Any) -> list[str]:
     """Return the entries of a column as text, empty where missing."""
     entries = series.tolist()
-    absent = series.isna().to_numpy()
-    if absent.any() or not all(type(entry) is str for entry in entries):
-        return ["" if gap else str(entry) for entry, gap in zip(entries, absent, strict=True)]
-    return entries
+    if set(map(type, entries)) <= {str}:
+        return entries
+    return ["" if gap else str(entry) for entry, gap in zip(entries, series.isna(), strict=True)]
 
 
 def _common_flags(joined: str, texts: list[str]) -> int:
@@ -161,7 +161,7 @@ def _common_flags(joined: str, texts: list[str]) -> int:
     if _WHOLE.fullmatch(joined):
         return _NUMBER | WHOLE | SHORT * (max(map(len, texts), default=0) <= 3)
     for mark, flag in (("\\.", POINT), (",", COMMA)):
-        if _SURE[mark].search(joined) and _DECIMAL[mark].fullmatch(joined):
+        if _DECIMAL[mark].fullmatch(joined) and _SURE[mark].search(joined):
             return flag
     return CERTAIN_DATE if _ISO.fullmatch(joined) else 0
 
@@ -217,7 +217,7 @@ class Facts:
             self.levels = None
 
     def count(self, flags: int, *, without: int = 0, units: frozenset[str] | None = None) -> int:
-        """Return how many entries have one of the flags, none of those ``without`` which they are, and one of the units."""
+        """Return how many entries have one of the flags, none of those they are ``without``, and one of the units."""
         return sum(
             n
             for (found, unit), n in self.counts.items()
@@ -260,8 +260,8 @@ class Reading:
 
     ``kind``: ``"number"``, ``"date"``, ``"duration"``, ``"boolean"``, ``"ordinal"`` or ``"category"``; ``how`` it is
     written, for a note. Of numbers: by decimal ``comma``, the ``units`` they may carry, what a ``percent`` sign
-    multiplies by, and whether every entry is ``plain``, as ``float`` takes it but for the comma. Of dates: the ``order``.
-    Of words: their ``ranks``.
+    multiplies by, and whether every entry is ``plain``, as ``float`` takes it but for the comma. Of dates: the
+    ``order``. Of words: their ``ranks``.
     """
 
     kind: str
@@ -558,7 +558,7 @@ def _bands(levels: list[str]) -> Reading | None:
             return None
         bands.append((low, high, level.casefold()))
     bands.sort()
-    if any(before[1] > after[0] for before, after in zip(bands, bands[1:], strict=False)):
+    if any(before[1] > after[0] for before, after in pairwise(bands)):
         return None
     return _ordinal(levels, {word: rank for rank, (_, _, word) in enumerate(bands)})
 

@@ -66,6 +66,7 @@ def read_frame(
     if ".parquet" in path.suffixes or path.suffix == ".pq":
         return _read_parquet(path, max_rows, max_columns, random_state)
     said: list[str] = []
+    blocks: Iterable[Any]
     if path.suffix.lower() in spreadsheets.SUFFIXES:
         names, repeated, said, blocks = _sheet_blocks(path, max_columns, header)
         delimiter = ""
@@ -172,9 +173,9 @@ def _parsed(path: Path, layout: Layout, n_rows: int, decimals: frozenset[str]) -
         "index_col": False,
         "skipinitialspace": True,
         "low_memory": False,
-        "dtype": {name: object for name in layout.names if name not in decimals} if decimals else object,
+        "dtype": dict.fromkeys(set(layout.names) - decimals, object),
         "keep_default_na": False,
-        "na_values": {name: COMMON_ABSENT for name in decimals},
+        "na_values": dict.fromkeys(decimals, COMMON_ABSENT),
         "quotechar": layout.quote,
         "sep": r"\s+" if layout.delimiter == " " else layout.delimiter,
         "chunksize": n_rows,
