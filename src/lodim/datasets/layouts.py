@@ -30,6 +30,7 @@ DELIMITERS = ("\t", ";", "|", ",")
 _SINGLE_QUOTED = re.compile(r"(?:^|[,;\t|])\s*'[^']*'\s*(?:[,;\t|]|$)")
 _HEAD_RECORDS = 60
 _HEAD_CHARACTERS = 1 << 18
+_HEAD_CELLS = 20_000
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def find_table(records: Sequence[Sequence[str]], *, header: bool | None = None) 
     if first_row[0].startswith("#") and rows:
         bare = first_row[0].lstrip("# ")
         first_row = [bare, *first_row[1:]] if bare or len(first_row) <= len(rows[0]) else first_row[1:]
-    is_header = _is_header(first_row, rows) if header is None else header
+    judged = rows[: max(10, _HEAD_CELLS // len(first_row))]
+    is_header = _is_header(first_row, judged) if header is None else header
     if not is_header:
         empty_beyond = not any(any(row[len(first_row) :]) for row in rows)
         width = max(map(len, cells[start:])) if empty_beyond else len(first_row)
@@ -106,7 +108,7 @@ def find_table(records: Sequence[Sequence[str]], *, header: bool | None = None) 
         return Table(start, [f"c{i}" for i in range(width)], [], False, tuple(notes))
     names = [" ".join(cell.split()) or f"unnamed {i}" for i, cell in enumerate(first_row)]
     first = start + 1
-    if _is_second_header(rows):
+    if _is_second_header(judged):
         notes.append(f"the line below the header ({_shown(rows[0])}) was left out: it holds no values")
         first, rows = first + 1, rows[1:]
     width = max(map(len, rows or [first_row]))
