@@ -13,13 +13,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from .calendars import DAY, ORDERS, moment, span
 from .numerals import CURRENCIES, MISSING_WORDS, from_smallest, numeral
+from .scales import ordered_bands, ordered_words
 
 MOSTLY = 0.95  # share of a column's entries that must be numbers (or dates) for it to be a column of numbers (or dates)
 _MANY = 50  # more different texts than this are no scale of words
@@ -61,46 +61,6 @@ _ISO = _lines_of(
     r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])(?:[T ][0-2][0-9]:[0-5][0-9](?::[0-5][0-9](?:\.[0-9]+)?)?)?"
 )
 
-_TRUTH = (
-    ("false", "true"),
-    ("falsch", "wahr"),
-    ("faux", "vrai"),
-    ("falso", "verdadero"),
-    ("falso", "vero"),
-    ("falso", "verdadeiro"),
-)
-_ANSWERS = (
-    ("no", "yes"), ("n", "y"), ("nein", "ja"), ("n", "j"), ("non", "oui"), ("no", "sí"), ("no", "si"), ("não", "sim"),
-    ("nee", "ja"), ("off", "on"), ("f", "t"),
-)  # fmt: skip
-_CHECKED = frozenset("x✓✔☑☒•")
-_SCALES = tuple(
-    tuple(tuple(rank.split("=")) for rank in scale.split(" < "))
-    for scale in (
-        "very low < low < medium=med=moderate=mid=middle=normal=average < high < very high",
-        "very small < small < medium=med=mid < large=big < very large=extra large",
-        "xxs < xs < s < m < l < xl < xxl=2xl < xxxl=3xl",
-        "never < rarely=seldom < sometimes=occasionally < often=frequently=usually < always",
-        "very poor=very bad=terrible < poor=bad < fair=average=ok=okay < good < very good < premium < excellent=ideal",
-        "strongly disagree < disagree < neutral=undecided=neither agree nor disagree < agree < strongly agree",
-        "very dissatisfied < dissatisfied < neutral < satisfied < very satisfied",
-        "mild < moderate < severe < critical",
-        "beginner < intermediate < advanced < expert",
-        "sehr niedrig=sehr gering < niedrig=gering < mittel < hoch < sehr hoch",
-        "sehr klein < klein < mittel < groß=gross < sehr groß=sehr gross",
-        "nie < selten < manchmal=gelegentlich < oft=häufig < immer",
-        "sehr schlecht < schlecht < mittel < gut < sehr gut",
-        "très faible < faible < moyen=moyenne < élevé=élevée=fort < très élevé=très élevée",
-        "jamais < rarement < parfois < souvent < toujours",
-        "muy bajo < bajo < medio < alto < muy alto",
-    )
-)
-_BAND = re.compile(
-    r"[\[(]?(?P<low>-?[0-9]+(?:\.[0-9]+)?)(?:\s*(?:-|–|to|bis|à)\s*|, )(?P<high>-?[0-9]+(?:\.[0-9]+)?)[\])]?|"
-    r"(?P<from>[0-9]+(?:\.[0-9]+)?)\s*\+|(?:>=?|≥|over|above|über)\s*(?P<above>[0-9]+(?:\.[0-9]+)?)|"
-    r"(?:<=?|≤|under|below|up to|unter|bis)\s*(?P<below>[0-9]+(?:\.[0-9]+)?)",
-    re.I,
-)
 _LETTER = re.compile(r"[A-Za-z?]")
 _GROUP = re.compile(r"[0-9](?:[.,](?=[0-9]+[.,])|[ '\xa0\u2009\u202f’])[0-9]{2}")
 
@@ -429,9 +389,9 @@ def _reading(name: str, fact: Facts, comma: bool, order: str, notes: list[str]) 
     if fact.count(COMPACT) >= MOSTLY * n:
         return Reading("date", "as 20030327")
     levels = fact.known_levels() or []
-    words = _words(levels)
+    words = ordered_words(levels)
     if words is not None:
-        return words
+        return Reading(words.kind, words.how, ranks=words.ranks)
     units = _units(fact)
     n_numbers = fact.count(_NUMBER, units=units)
     few_words = fact.levels is None and fact.words is not None and len(fact.words) <= 3
@@ -448,9 +408,9 @@ def _reading(name: str, fact: Facts, comma: bool, order: str, notes: list[str]) 
         return Reading("date", _SPOKEN[order] if told else "", order=order)
     if fact.count(SPAN) >= MOSTLY * n:
         return Reading("duration")
-    bands = _bands(levels)
+    bands = ordered_bands(levels)
     if bands is not None:
-        return bands
+        return Reading(bands.kind, bands.how, ranks=bands.ranks)
     every = _units_written(fact)
     if fact.count(_NUMBER) >= MOSTLY * n and len(every) <= 4 and not all(map(str.isupper, every)):
         listed = ", ".join(f"{count} in {unit}" for unit, count in every.most_common())
@@ -521,50 +481,3 @@ def _number_reading(name: str, fact: Facts, comma: bool, units: frozenset[str], 
     )
     is_plain = not (other or written) and by_sign == fact.n_present
     return Reading("number", how, comma, units, percent, is_plain)
-
-
-def _words(levels: list[str]) -> Reading | None:
-    """Return the reading of words for true and false, of answers, and of ordered words."""
-    folded = {level.casefold() for level in levels}
-    if len(folded) == 1 and folded <= _CHECKED:
-        return Reading("boolean", "checked", ranks=dict.fromkeys(_CHECKED, 1))
-    for pairs, how in ((_TRUTH, "truth"), (_ANSWERS, "answers")):
-        for pair in pairs:
-            if folded and folded <= set(pair) and (how == "truth" or len(folded) == 2):
-                return Reading("boolean", how, ranks={word: rank for rank, word in enumerate(pair)})
-    if len(folded) < 3:
-        return None
-    for scale in _SCALES:
-        ranks = {word: rank for rank, words in enumerate(scale) for word in words}
-        if folded <= ranks.keys() and len({ranks[word] for word in folded}) == len(folded):
-            return _ordinal(levels, ranks)
-    return None
-
-
-def _bands(levels: list[str]) -> Reading | None:
-    """Return the ranks of three bands or more, like 18-24, 25-34, 65+, that do not overlap."""
-    if len(levels) < 3:
-        return None
-    bands = []
-    for level in levels:
-        found = _BAND.fullmatch(level)
-        if found is None:
-            return None
-        low, high, start, above, below = (None if part is None else float(part) for part in found.groups())
-        if low is None:
-            low = start if start is not None else above if above is not None else -np.inf
-            high = below if below is not None else np.inf
-        if high is None or low >= high:
-            return None
-        bands.append((low, high, level.casefold()))
-    bands.sort()
-    if any(before[1] > after[0] for before, after in pairwise(bands)):
-        return None
-    return _ordinal(levels, {word: rank for rank, (_, _, word) in enumerate(bands)})
-
-
-def _ordinal(levels: list[str], ranks: Mapping[str, int]) -> Reading:
-    present = {level.casefold(): level for level in levels}
-    in_order = sorted(present, key=lambda word: ranks[word])
-    how = " < ".join(present[word] for word in in_order)
-    return Reading("ordinal", how, ranks={word: rank for rank, word in enumerate(in_order)})
