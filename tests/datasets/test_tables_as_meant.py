@@ -3,6 +3,7 @@
 import io
 import sys
 import zipfile
+from datetime import time
 from decimal import Decimal
 
 import numpy as np
@@ -15,6 +16,10 @@ from lodim.datasets.layouts import find_layout, number_repeated
 N = 30
 I = np.arange(N)
 X = (I * 37 % 101) / 100  # two decimals, all different
+DAYS = [(1 + i * 5 % 28, 1 + i % 12, 2003 + i % 3) for i in I]
+EXPECTED_DAYS = [
+    (pd.Timestamp(y, m, d) - min(pd.Timestamp(y, m, d) for d, m, y in DAYS)).days for d, m, y in DAYS
+]
 
 
 def write(path, text, encoding="utf-8"):
@@ -95,6 +100,55 @@ def test_truth_is_a_boolean_when_all_rows_say_so(tmp_path):
     assert column(tmp_path, np.where(I % 3, "wahr", "falsch"), target="a").classes == ["False", "True"]
 
 
+@pytest.mark.parametrize("missing", ["auto", "impute"])
+def test_words_far_down_a_long_column_of_decimals_are_found(tmp_path, missing):
+    """Decimals of a long file are parsed by pandas: what is none of them in a later block is not lost."""
+    n = 20_500
+    cells = np.arange(n).astype(str).astype(object) + ".25"
+    cells[20_100], cells[20_200], cells[20_300], cells[20_400] = "lost", "NA", "", "1,250.5"
+    path = write(tmp_path / "t.csv", "a;b\n" + lines(cells, np.arange(n) % 7))
+    if missing == "auto":
+        with pytest.raises(
+            ValueError, match=r"'a' holds numbers except 1 of 20500 entries .'lost' in row 20101"
+        ):
+            read_table(path)
+        return
+    data = read_table(path, missing=missing, scale=False)
+    assert [values(data)[row] for row in (0, 20_400, 20_499)] == [0.25, 1250.5, 20_499.25]
+    assert said(data, "3 missing values")
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "thousands", "decimal", "date", "money"),
+    [
+        (",", "", ".", "{y}-{m:02}-{d:02}", "{}"),
+        (",", ",", ".", "{m:02}/{d:02}/{y}", "${}"),
+        (";", ".", ",", "{d:02}.{m:02}.{y}", "{} €"),
+        (";", "\u202f", ",", "{d:02}/{m:02}/{y}", "{}\xa0€"),
+        (";", "’", ".", "{d}.{m}.{y}", "CHF {}"),
+        ("\t", " ", ",", "{d}. {m}. {y}", "{} kr"),
+        ("|", ",", ".", "{d:02}-{m:02}-{y}", "₹{}"),
+    ],
+)
+def test_one_table_is_the_same_in_every_country(tmp_path, delimiter, thousands, decimal, date, money):
+    """The matrix does not depend on how numbers and dates are written."""
+
+    def number(value):
+        return f"{value:,.2f}".translate(str.maketrans({",": thousands, ".": decimal}))
+
+    amounts = (I * 7919 % 30_011) - 9000.25
+    cells = {
+        "amount": [money.format(number(amount)) for amount in amounts],
+        "day": [date.format(d=d, m=m, y=y) for d, m, y in DAYS],
+        "share": [number(x) for x in X],
+        "count": (I * 7 % 19).tolist(),
+    }
+    text = delimiter.join(cells) + "\n"
+    text += "".join(delimiter.join(f'"{c}"' for c in row) + "\n" for row in zip(*cells.values(), strict=True))
+    data = read(tmp_path, text)
+    np.testing.assert_array_equal(data.X, np.column_stack([amounts, EXPECTED_DAYS, X, I * 7 % 19]))
+
+
 # Headers.
 
 
@@ -150,11 +204,6 @@ def test_numbered_names_are_all_different(names, expected):
 
 
 # Dates and times.
-
-DAYS = [(1 + i * 5 % 28, 1 + i % 12, 2003 + i % 3) for i in I]
-EXPECTED_DAYS = [
-    (pd.Timestamp(y, m, d) - min(pd.Timestamp(y, m, d) for d, m, y in DAYS)).days for d, m, y in DAYS
-]
 
 
 @pytest.mark.parametrize(
@@ -401,9 +450,12 @@ def test_what_is_no_sentinel_stays(tmp_path, cells):
     assert values(column(tmp_path, cells)) == cells
 
 
-def test_sentinels_in_a_target_are_left_out(tmp_path):
-    cells = [-999 if i % 9 == 4 else x for i, x in enumerate(X)]
-    data = column(tmp_path, cells, target="a")
+@pytest.mark.parametrize("others", [X, I * 7 % 31])
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_sentinels_in_a_target_are_left_out(tmp_path, others, in_memory):
+    cells = np.where(I % 9 == 4, -999, others)
+    frame = pd.DataFrame({"a": cells, "x": X})
+    data = read_table(frame, target="a") if in_memory else column(tmp_path, cells, target="a")
     assert data.y.min() >= 0
     assert said(data, "ATTENTION", "-999 (3 times)")
     assert said(data, "'a' is missing in 3 of 30 rows")
@@ -429,6 +481,7 @@ BODY = lines(X.round(2).tolist() * 2, (I % 19).tolist() * 2, (I % 7).tolist() * 
         ("a,a,a.2\n", ["a", "a.3", "a.2"], ""),
         ("# made by x\n# 2020, y\n\na,b,c\n", ["a", "b", "c"], ""),
         ("#a,b,c\n", ["a", "b", "c"], ""),
+        ("# made by x, 2020, y\na,b,c\n", ["a", "b", "c"], ""),
         ("Sales report 2020\n\na,b,c\n", ["a", "b", "c"], ""),
         ("Sales report 2020,,\n,,\na,b,c\n", ["a", "b", "c"], ",,\n,,\n"),
         ("Place:,Ulm\nDate:,2020-01-01\n\na,b,c\n", ["a", "b", "c"], ""),
@@ -448,6 +501,12 @@ def test_sixty_rows_stay_sixty_rows(tmp_path, before, names, after, end):
     data = read(tmp_path, text)
     assert [name for name in names if not name.startswith("unnamed")] == list(data.feature_names)
     np.testing.assert_array_equal(data.X, np.column_stack([X, I % 19, I % 7]).tolist() * 2)
+
+
+def test_rows_that_are_mostly_empty_stay_at_the_end(tmp_path):
+    known = I % 3 > 0
+    a, b = (np.where(known, cells.astype(str), "") for cells in (X, I % 7))
+    assert read(tmp_path, "n;a;b\n" + lines(np.where(I % 2, "u", "v"), a, b)).X.shape == (N, 3)
 
 
 def test_what_is_left_out_is_said(tmp_path):
@@ -581,6 +640,7 @@ def test_columns_of_every_type_of_a_frame():
             "truth": pd.array(I % 3 == 0, dtype="bool[pyarrow]"),
             "size": pd.Categorical(np.array(["S", "M", "L"])[I % 3], ["S", "M", "L"], ordered=True),
             "text": pd.array(np.array(["u", "v"])[I % 2], dtype="string[pyarrow]"),
+            "clock": pd.array([time(i % 24, 30) for i in I], dtype="time64[us][pyarrow]"),
             "objects": [None, 1, 2.5, "3"] * 7 + [4, 5],
             "duration": pd.to_timedelta(I % 5, unit="h"),
         }
@@ -588,7 +648,7 @@ def test_columns_of_every_type_of_a_frame():
     data = read_table(frame, scale=False)
     assert data.column_kinds == {
         "date32": "date", "period": "date", "decimal": "number", "truth": "boolean", "size": "ordinal",
-        "text": "category", "objects": "number", "duration": "duration",
+        "text": "category", "clock": "duration", "objects": "number", "duration": "duration",
     }  # fmt: skip
     assert values(data, "date32") == I.tolist()
     assert values(data, "period")[:3] == [0, 31, 60]

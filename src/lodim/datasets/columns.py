@@ -23,7 +23,7 @@ import numpy as np
 
 from ..validation import MAX_CLASSES, check_choice, infer_kind
 from .numerals import MISSING_WORDS, NULL_WORDS, from_smallest, is_one_value
-from .readings import FROM_SMALLEST, Reading, decide, facts_of, is_text, texts_of
+from .readings import FROM_SMALLEST, Facts, Reading, decide, facts_of, is_text, texts_of
 
 MAX_LEVELS = 20  # one-hot columns of one category at most
 RARE_SHARE = 0.005  # levels with a smaller share of the rows are pooled
@@ -191,7 +191,9 @@ def read_column(series: Any, reading: Reading | None, log: Log) -> tuple[str, An
         return "duration", (series / pd.Timedelta(days=1)).to_numpy(dtype=np.float64)
     texts = clean_texts(series, log)
     if reading is None:
-        readings, notes = decide(facts_of(series.to_frame(name)))
+        facts = Facts()
+        facts.add(texts_of(series))
+        readings, notes = decide({name: facts})
         reading = readings[name]
         log.notes.extend(notes)
     if reading.kind == "category" or not texts.notna().any():
@@ -222,8 +224,7 @@ def read_target(series: Any, reading: Reading | None, missing: str) -> tuple[np.
             values = pd.Series(values).map({0.0: False, 1.0: True}).to_numpy(dtype=object)
         elif kind in ("date", "duration"):
             values = pd.to_timedelta(values, unit="D").to_numpy()
-    is_float = values.dtype.kind == "f"
-    if is_float and infer_kind(values[~np.isnan(values)]) == "regression":
+    if values.dtype.kind in "iuf" and infer_kind(values[~np.isnan(values)]) == "regression":
         values = without_sentinels(values, str(series.name), log)
     return values, list(log.lines())
 

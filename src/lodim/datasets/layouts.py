@@ -152,7 +152,10 @@ def _begin(records: list[list[str]]) -> tuple[int, list[str]]:
     while start < len(records) - 1:
         record, below = records[start], records[start + 1]
         names_columns = not below[0].startswith("#") and len(record) - (record[0] == "#") == len(below)
-        is_comment = record[0].startswith("#") and not (filled[start] >= enough and names_columns)
+        names_columns = names_columns and filled[start] >= enough
+        is_comment = record[0].startswith("#") and not (
+            names_columns and not _stands_over_values(below, records[start + 2 :])
+        )
         is_title = filled[start] < usual and not any(numeral(cell) for cell in record[:1])
         if is_title and (len(record) >= enough or filled[start] >= enough):
             # A header may have gaps too: then no other one follows.

@@ -61,6 +61,11 @@ _ISO = _lines_of(
     r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])(?:[T ][0-2][0-9]:[0-5][0-9](?::[0-5][0-9](?:\.[0-9]+)?)?)?"
 )
 
+_SIMPLE = {
+    comma: re.compile(rf"-?[0-9]{{1,15}}(?:{mark}[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+    for comma, mark in ((False, "\\."), (True, ","))
+}
+_NEVER = re.compile("(?!)")
 _LETTER = re.compile(r"[A-Za-z?]")
 _GROUP = re.compile(r"[0-9](?:[.,](?=[0-9]+[.,])|[ '\xa0\u2009\u202f’])[0-9]{2}")
 
@@ -219,9 +224,8 @@ class Reading:
     """How one column of text is meant.
 
     ``kind``: ``"number"``, ``"date"``, ``"duration"``, ``"boolean"``, ``"ordinal"`` or ``"category"``; ``how`` it is
-    written, for a note. Of numbers: by decimal ``comma``, the ``units`` they may carry, what a ``percent`` sign
-    multiplies by, and whether every entry is ``plain``, as ``float`` takes it but for the comma. Of dates: the
-    ``order``. Of words: their ``ranks``.
+    written, for a note. Of numbers: by decimal ``comma``, the ``units`` they may carry, and what a ``percent`` sign
+    multiplies by. Of dates: the ``order``. Of words: their ``ranks``.
     """
 
     kind: str
@@ -229,7 +233,6 @@ class Reading:
     comma: bool = False
     units: frozenset[str] = frozenset({""})
     percent: float = 1.0
-    plain: bool = False
     order: str = "DMY"
     ranks: Mapping[str, int] = field(default_factory=dict)
 
@@ -260,19 +263,10 @@ class Reading:
 
         Days for dates (from the earliest) and durations; whole numbers of more than 15 digits from the smallest.
         """
-        if self.plain:
-            try:
-                found = np.array(
-                    [float(text.replace(",", ".")) for text in texts]
-                    if self.comma
-                    else list(map(float, texts))
-                )
-            except ValueError:
-                pass
-            else:
-                if np.abs(found).max(initial=0) < 2**53:
-                    return found
-        entries = [self.value(text) for text in texts]
+        simple = _SIMPLE[self.comma] if self.kind == "number" else _NEVER
+        entries = [
+            float(text.replace(",", ".")) if simple.fullmatch(text) else self.value(text) for text in texts
+        ]
         known = np.array([entry is not None for entry in entries], dtype=bool)
         numbers = np.full(len(texts), np.nan)
         present: list[Any] = [entry for entry in entries if entry is not None]
@@ -475,9 +469,4 @@ def _number_reading(name: str, fact: Facts, comma: bool, units: frozenset[str], 
         how = FROM_SMALLEST
     elif written:
         how = "with units (" + ", ".join(written).replace("th", "1st, 2nd, ...") + ")"
-    by_sign = fact.count(
-        COMMA if comma else POINT,
-        without=COMMA_GROUPS * (not comma) | POINT_GROUPS * comma | GROUPED | MULTIPLE,
-    )
-    is_plain = not (other or written) and by_sign == fact.n_present
-    return Reading("number", how, comma, units, percent, is_plain)
+    return Reading("number", how, comma, units, percent)

@@ -256,6 +256,10 @@ def _texts(cells: Any) -> list[str]:
     return ["" if cell != cell else str(cell).strip() for cell in cells.tolist()]
 
 
+def _is_bare(row: Any) -> bool:
+    return not any(_texts(row)[1:])
+
+
 def _without_end(block: Any, notes: list[str]) -> Any:
     """Leave out the totals and remarks in the last lines."""
     n_left = len(block)
@@ -263,6 +267,9 @@ def _without_end(block: Any, notes: list[str]) -> Any:
         cells = _texts(block.iloc[n_left - 1])
         filled = [cell for cell in cells if cell]
         is_remark = len(filled) == 1 and len(cells) > 2 and bool(cells[0]) and not possible(cells[0])[0]
+        is_remark = is_remark and not any(
+            _is_bare(block.iloc[row]) for row in range(max(0, n_left - 30), n_left - 10)
+        )
         word = next((i for i, cell in enumerate(cells) if cell), 0)
         is_total = (
             len(filled) > 1
