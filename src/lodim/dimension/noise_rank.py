@@ -11,9 +11,9 @@ Minka (2000, NeurIPS 13): the evidence of probabilistic PCA with q components,
 
 v being the mean of the eigenvalues left over and ``l^_j = l_j`` up to q, v beyond; E_i is the share of the directions a
 component may take that the data leave it. Minka takes the integral for that of a Gaussian, ``prod_j (2 pi /
-a_ij)^(1/2)`` over the area of half the sphere; for eigenvalues that (nearly) tie, as those of noise do, that exceeds the
-sphere itself, and is infinite for equal ones. Here the t flattest directions are taken as a whole sphere, the others as
-a Gaussian,
+a_ij)^(1/2)`` over the area of half the sphere; for eigenvalues that (nearly) tie, as those of noise do, that exceeds
+the sphere itself, and is infinite for equal ones. Here the t flattest directions are taken as a whole sphere, the
+others as a Gaussian,
 
     E_i = min over t of |S^t| prod_{j>i+t} (2 pi / a_ij)^(1/2) / (2 |S^(d-i)|),
 

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from lodim.neighbors.queries import safe_scale
-from lodim.neighbors.search import by_difference, cells_index, nearest_of, search_block, single_unit
+from lodim.neighbors.distances import by_difference, nearest_of
+from lodim.neighbors.queries import in_own_unit, safe_scale
+from lodim.neighbors.search import cells_index, search_block, single_unit
 from lodim.validation import check_choice, check_in_range, check_matrix
 
 __all__ = ["NeighborIndex"]
@@ -245,7 +246,7 @@ class NeighborIndex:
             advice = "raise n_probe or lower k" if self.kind == "ivf" else "lower k"
             raise ValueError(f"query {row} has only {left} neighbours that are not excluded, k={k}; {advice}")
         # of unit vectors |a - b|^2 = 2 (1 - cos)
-        dist = dist**2 / 2 if self.metric == "cosine" else dist * scale
+        dist = dist**2 / 2 if self.metric == "cosine" else in_own_unit(dist, scale)
         return _like(Q, dist, self.ids[idx])
 
     def _nearest(
