@@ -68,7 +68,8 @@ class IntrinsicDimension(BaseEstimator):
     aggregate : {None, "inverse_mean", "mean", "median"}
         How local values are put together (mle, mom, mada, tle, ess, geomle); None is the method's own way.
     n_queries : int, optional
-        Measure at so many random points only, all points staying neighbours.
+        Measure at so many random points only, all points staying neighbours. Not for ``"knn"``, ``"ph"`` and
+        ``"lpca"`` without ``k``, which look at all points at once.
     ci : float, optional
         Level of a percentile bootstrap interval over query points (200 resamples, graph fixed), e.g. 0.95. There is no
         interval, but a warning, where a resample has no finite dimension.
@@ -159,6 +160,11 @@ class IntrinsicDimension(BaseEstimator):
             check_in_range(self.ci, "ci", low=1e-6, high=1 - 1e-6)
         if self.n_queries is not None:
             check_in_range(self.n_queries, "n_queries", low=2, integer=True)
+            if self.method in ("knn", "ph") or (self.method == "lpca" and self.k is None):
+                local = "; give k for neighbourhoods" if self.method == "lpca" else ""
+                raise ValueError(
+                    f"method={self.method!r} looks at all points at once: leave n_queries=None{local}"
+                )
         if isinstance(self.k, tuple) and self.method not in ("mle", "mle_unbiased"):
             raise ValueError(f"a range of k is for method='mle'; {self.method!r} takes one number")
         if self.rule is not None:
@@ -192,7 +198,8 @@ class IntrinsicDimension(BaseEstimator):
         Parameters
         ----------
         X : array-like, Tensor or NeighborGraph
-            Points as rows, at least ``k + 2`` of them; or their neighbour graph, for the methods that need no more.
+            Points as rows, at least ``k + 2`` different ones (a repeated row counts once); or their neighbour graph,
+            for the methods that need no more.
         y : ignored
 
         Raises

@@ -14,7 +14,15 @@ import torch
 from jaxtyping import Float, Int
 from scipy.spatial.distance import cdist
 
-__all__ = ["ROUNDING", "by_difference", "exact_distances", "nearest_of", "pair_distances", "product_error"]
+__all__ = [
+    "ROUNDING",
+    "by_difference",
+    "exact_distances",
+    "nearest_of",
+    "pair_distances",
+    "product_error",
+    "squares_of_pairs",
+]
 
 ROUNDING = 1e-11  # of a square, wherever it comes from
 _CHUNK_ENTRIES = 1 << 22
@@ -22,9 +30,28 @@ _PRODUCT_FEATURES = 64
 _SUBNORMAL = 1e-290  # squares below it have lost digits
 
 
-def product_error(features: int, unit_roundoff: float) -> float:
+def product_error(features: int, dtype: torch.dtype) -> float:
     """Largest error of a squared distance by the product of centred rows, in units of ``(|x| + |y|)^2``."""
-    return (features + 6) * unit_roundoff
+    # torch may be set to make products of single precision from shorter numbers
+    shorter = dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
+    return (features + 6) * torch.finfo(torch.bfloat16 if shorter else dtype).eps / 2
+
+
+def squares_of_pairs(
+    Q: Float[np.ndarray, "n_q features"],
+    rows: Int[np.ndarray, " m"],
+    X: Float[np.ndarray, "n features"],
+    others: Int[np.ndarray, " m"],
+    unit: float = 1.0,
+) -> Float[np.ndarray, " m"]:
+    """Squared distances, in units, from rows of Q to as many rows of X, by differences in double precision."""
+    squares = np.empty(len(rows))
+    step = max(1, _CHUNK_ENTRIES // X.shape[1])
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        difference = (Q[rows[part]].astype(np.float64) - X[others[part]]) / unit
+        squares[part] = np.einsum("ij,ij->i", difference, difference)
+    return squares
 
 
 def nearest_of(
@@ -120,14 +147,10 @@ def _squares_by_product(Q: np.ndarray, rows: np.ndarray, X: np.ndarray, idx: np.
     own = norms[rows] if Q is X else np.einsum("ij,ij->i", Q[rows], Q[rows], dtype=np.float64)
     others = norms[idx]
     squares = own[:, None] + others - 2 * products
-    error = product_error(X.shape[1], np.finfo(np.float64).eps / 2)
+    error = product_error(X.shape[1], torch.float64)
     bound = error * (np.sqrt(own)[:, None] + np.sqrt(others)) ** 2
     doubtful, columns = np.nonzero(bound > ROUNDING * squares)
-    step = max(1, _CHUNK_ENTRIES // X.shape[1])
-    for start in range(0, len(doubtful), step):
-        r, c = doubtful[start : start + step], columns[start : start + step]
-        difference = Q[rows[r]].astype(np.float64) - X[idx[r, c]]
-        squares[r, c] = np.einsum("ij,ij->i", difference, difference)
+    squares[doubtful, columns] = squares_of_pairs(Q, rows[doubtful], X, idx[doubtful, columns])
     return squares
 
 

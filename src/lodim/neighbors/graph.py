@@ -73,6 +73,11 @@ class NeighborGraph:
         """Query points."""
         return len(self.query_idx)
 
+    @property
+    def distinct(self) -> Int[np.ndarray, " n_ref"]:
+        """The rows searched: the first of each that are equal."""
+        return np.flatnonzero(self.twin == np.arange(len(self.twin)))
+
     @classmethod
     def from_data(
         cls,

@@ -147,17 +147,10 @@ def nearest_rows(
     ((squares, idx),), own, others, unit = _pass(X, Y, [TopK(k)], query_idx, block_q, block_r, dtype, device)
     info = torch.finfo(dtype)
     reach = (own.double().sqrt() + others.double().max().sqrt()).square()
-    error = product_error(X.shape[1], _roundoff(dtype)) * reach + X.shape[1] * info.tiny
+    error = product_error(X.shape[1], dtype) * reach + X.shape[1] * info.tiny
     if k == len(others) - (Y is None):
         error = torch.full_like(error, -torch.inf)
     return squares.cpu().numpy(), idx.cpu().numpy(), (error * unit**2).cpu().numpy()
-
-
-def _roundoff(dtype: torch.dtype) -> float:
-    """Unit roundoff of a matrix product; torch may be set to make those of single precision from shorter numbers."""
-    if dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
-        return torch.finfo(torch.bfloat16).eps / 2
-    return torch.finfo(dtype).eps / 2
 
 
 def _pass(

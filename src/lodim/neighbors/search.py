@@ -30,7 +30,6 @@ from lodim.validation import require
 
 __all__ = ["cells_index", "search", "search_block", "single_unit"]
 
-_DOUBLE = np.finfo(np.float64)
 _BLOCK_ENTRIES = 1 << 22
 _OPTIONS = {"blocked": ("block_q", "block_r", "dtype"), "faiss-ivf": ("n_lists", "n_probe")}
 _TINY = 1e-140  # distances whose squares have lost digits
@@ -83,7 +82,7 @@ def _complete(
     centre = np.median(X[:: max(1, len(X) // 256)], axis=0).astype(np.float64)
     rows = X - centre
     # |error| <= c (|q| + |x|)^2 <= 2 c (|q|^2 + |x|^2)
-    shrink = 1 - 2 * product_error(X.shape[1], _DOUBLE.eps / 2)
+    shrink = 1 - 2 * product_error(X.shape[1], torch.float64)
     squares = shrink * np.einsum("ij,ij->i", rows, rows)
     dist, idx = np.full((len(Q), k), np.inf), np.zeros((len(Q), k), dtype=np.int64)
     step = max(1, _BLOCK_ENTRIES // len(X))
@@ -93,7 +92,9 @@ def _complete(
         least *= -2
         least += squares
         least += shrink * np.einsum("ij,ij->i", queries, queries)[:, None]
-        near = least - _DOUBLE.tiny <= (limit[start : start + step] ** 2 * (1 + ROUNDING))[:, None]
+        near = (
+            least - np.finfo(np.float64).tiny <= (limit[start : start + step] ** 2 * (1 + ROUNDING))[:, None]
+        )
         for row, maybe in enumerate(near, start):
             found = np.flatnonzero(maybe)
             found = found[found != own[row]]
@@ -166,9 +167,8 @@ def _flat_candidates(Q: np.ndarray, X: np.ndarray, wanted: int) -> tuple[np.ndar
     index = require("faiss", "faiss").IndexFlatL2(X.shape[1])
     index.add(rows)
     fast, found = index.search(queries, wanted)
-    single = torch.finfo(torch.float32)
     reach = np.linalg.norm(queries, axis=1).astype(np.float64) + np.linalg.norm(rows, axis=1).max()
-    error = product_error(X.shape[1], single.eps / 2) * reach**2 + X.shape[1] * single.tiny
+    error = product_error(X.shape[1], torch.float32) * reach**2 + X.shape[1] * torch.finfo(torch.float32).tiny
     if wanted == len(X):
         error[:] = -np.inf
     return fast.astype(np.float64) * unit**2, found.astype(np.int64), error * unit**2
