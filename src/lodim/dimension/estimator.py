@@ -58,7 +58,8 @@ class IntrinsicDimension(BaseEstimator):
         median of twonn, gride, mle, mada and mom, each calibrated. Of these, answers that are not finite or exceed the
         number of columns by more than half and by three standard errors do not vote while others do.
     k : int or (int, int), optional
-        Farthest neighbour used; for ``"mle"`` a pair averages over that range. Default: 2 for twonn, 4 for gride, 11
+        Farthest neighbour used (none by ``"fishers"`` and ``"ph"``, two by twonn); for ``"mle"`` a pair averages over
+        that range. Default: 2 for twonn, 4 for gride, 11
         for mind and danco, 100 for mom, ess, geomle and abide, else 20, but at most a tenth of the points (at least
         5); see ``k_``. With ``"lpca"`` a number looks at neighbourhoods instead of at all points at once; with
         ``"knn"`` it is the edges of a point (5).
@@ -171,6 +172,12 @@ class IntrinsicDimension(BaseEstimator):
             check_choice(self.rule, LPCA_RULES, "rule")
             if self.method != "lpca":
                 raise ValueError(f"rule is for method='lpca'; leave rule=None with {self.method!r}")
+        if self.k is not None and self.method in ("fishers", "ph"):
+            raise ValueError(f"method={self.method!r} looks at no neighbours; leave k=None")
+        if self.k not in (None, 2) and self.method in ("twonn", "twonn_fit"):
+            raise ValueError(
+                f"method={self.method!r} compares two neighbours; leave k=None, or take method='gride'"
+            )
         if self.k is not None and self.method == "consensus":
             raise ValueError("method='consensus' uses each estimator's own k; leave k=None")
 
