@@ -52,8 +52,11 @@ class _Side:
 
 
 def _as_tensor(X: Any) -> Tensor:
+    """Single precision stays, anything else becomes double."""
     if isinstance(X, Tensor):
-        return X.detach()
+        return X.detach() if X.dtype in (torch.float32, torch.float64) else X.detach().double()
+    X = np.asarray(X)
+    X = X if X.dtype in (np.float32, np.float64) else X.astype(np.float64)
     with warnings.catch_warnings():  # read-only arrays are only read here
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(np.ascontiguousarray(X))

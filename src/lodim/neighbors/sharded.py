@@ -28,10 +28,10 @@ from lodim.neighbors.distances import nearest_of
 from lodim.neighbors.duplicates import first_equal_hashes, hash_pairs
 from lodim.neighbors.queries import choose_queries, in_own_unit, safe_scale
 from lodim.neighbors.search import search_block
-from lodim.neighbors.sources import row_blocks
+from lodim.neighbors.sources import plain_array, row_blocks
 from lodim.parallel import run_jobs
 from lodim.randomness import RandomState, as_generator
-from lodim.validation import check_choice, check_in_range, check_matrix
+from lodim.validation import check_choice, check_in_range, check_matrix, check_unmasked
 
 __all__ = ["Shard", "graph_parts", "search_shards", "split_rows"]
 
@@ -76,11 +76,12 @@ class Shard:
                     f"{path.name} is no .npy file; save the rows with numpy.save, or give a memory map"
                 )
             return cls(str(path.resolve()), 0, len(_checked(np.load(path, mmap_mode="r"), path.name)))
-        array = source.detach().cpu().numpy() if hasattr(source, "detach") else source
+        array = plain_array(source, "a shard") if hasattr(source, "detach") else source
         if not isinstance(array, np.ndarray):
             raise TypeError(
                 f"a shard is a path, an array, a memory map or a tensor, got {type(source).__name__}"
             )
+        check_unmasked(array, "a shard")
         place = _place_in_file(_checked(array, "a shard"))
         if place is None:
             return cls(np.asarray(array), 0, len(array))
