@@ -41,6 +41,7 @@ class Log:
     groups: dict[str, list[str]] = field(default_factory=dict)
     stray: list[str] = field(default_factory=list)
     gaps: dict[str, int] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
 
     def group(self, what: str, column: str) -> None:
         """Add a column to those that ``what`` was done to."""
@@ -62,6 +63,20 @@ def _listed(items: list[str], most: int = 8) -> str:
     return shown + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A table as numbers: ``X`` (n, D), D ``names``, and for each the ``origins``, the column it was made of.
+
+    ``kinds`` says what each of these columns is, ``notes`` what was done.
+    """
+
+    X: np.ndarray
+    names: list[str]
+    origins: tuple[str, ...]
+    kinds: dict[str, str]
+    notes: tuple[str, ...]
+
+
 def encode_columns(
     frame: Any, *, missing: str = "auto", scale: bool = True
 ) -> tuple[np.ndarray, list[str], tuple[str, ...]]:
@@ -80,14 +95,25 @@ def encode_columns(
     ValueError
         Stray text or gaps that ``missing`` does not allow, or no column left.
     """
+    encoded = encode_frame(frame, missing=missing, scale=scale)
+    return encoded.X, encoded.names, encoded.notes
+
+
+def encode_frame(frame: Any, *, missing: str = "auto", scale: bool = True) -> Encoded:
+    """Do what :func:`encode_columns` does, and say of which column each one was made."""
     check_choice(missing, MISSING, "missing")
     log = Log()
     blocks: list[np.ndarray] = []
     names: list[str] = []
+    origins: list[str] = []
+    kinds: dict[str, str] = {}
     for position, column in enumerate(frame.columns):
         values, labels = _encode_column(frame[column], position, log, scale)
         blocks.append(values)
         names.extend(labels)
+        origins.extend([str(column)] * len(labels))
+        if labels:
+            kinds[str(column)] = log.kinds[str(column)]
     if log.stray and missing != "impute":
         raise ValueError(
             "; ".join(log.stray[:5])
@@ -99,7 +125,7 @@ def encode_columns(
         raise ValueError(f"no usable column: {'; '.join(log.lines()) or 'the table has no columns'}")
     if log.groups.pop("numbers", []) and scale:
         log.notes.append("columns of numbers were standardised (mean 0, deviation 1)")
-    return np.column_stack(blocks), names, log.lines()
+    return Encoded(np.column_stack(blocks), names, tuple(origins), kinds, log.lines())
 
 
 def _say_gaps(n_rows: int, missing: str, log: Log) -> None:
@@ -121,6 +147,7 @@ def _encode_column(series: Any, position: int, log: Log, scale: bool) -> tuple[n
     import pandas as pd
 
     name = str(series.name)
+    log.kinds[name] = "number"
     empty = np.empty((len(series), 0)), list[str]()
     present = series.dropna()
     if present.empty:
@@ -132,9 +159,11 @@ def _encode_column(series: Any, position: int, log: Log, scale: bool) -> tuple[n
         values = series.to_numpy(dtype=np.float64, na_value=np.nan)
     elif pd.api.types.is_datetime64_any_dtype(series.dtype):
         log.group("dates became numbers of days", name)
+        log.kinds[name] = "date"
         values = days_since_1970(series)
     elif pd.api.types.is_timedelta64_dtype(series.dtype):
         log.group("durations became numbers of days", name)
+        log.kinds[name] = "duration"
         values = (series / pd.Timedelta(days=1)).to_numpy(dtype=np.float64)
     else:
         texts = clean_texts(series, log)
@@ -158,6 +187,7 @@ def _constant(log: Log, name: str, empty: Any) -> tuple[np.ndarray, list[str]]:
 
 
 def _boolean(series: Any, log: Log, name: str) -> tuple[np.ndarray, list[str]]:
+    log.kinds[name] = "boolean"
     values = series.astype("boolean")
     log.filled(name, int(values.isna().sum()))
     filled = values.fillna(values.mode().iloc[0]).to_numpy(dtype=np.float64)
@@ -234,6 +264,7 @@ def numbers_in_texts(texts: Any, log: Log) -> np.ndarray | None:
         return None
     if dates is not None:
         log.group(f"dates ({dates[1]}) became numbers of days", str(texts.name))
+        log.kinds[str(texts.name)] = "date"
     elif how:
         log.group(f"numbers {how} were read as numbers", str(texts.name))
     if not parsed.all():
@@ -254,6 +285,7 @@ def _say_stray(stray: Any, n_rows: int, what: str, log: Log) -> None:
 def _categories(texts: Any, log: Log, empty: Any) -> tuple[np.ndarray, list[str]]:
     """One-hot encode a text column, or drop it when it is free text, a key or constant."""
     name = str(texts.name)
+    log.kinds[name] = "category"
     counts = texts.value_counts()
     n_present = int(counts.sum())
     if len(counts) == 1:

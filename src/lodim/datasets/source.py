@@ -124,11 +124,13 @@ def _named(
         raise ValueError(f"the data set {name!r} brings its own target; leave out target and labels")
     dataset = load(name, split=split)
     if name in TABLES:
-        from .columns import encode_columns
+        from .columns import encode_frame
 
-        frame = replace(dataset, y=None).to_frame()
-        X, columns, said = encode_columns(frame)
-        dataset = replace(dataset, X=X, feature_names=columns, notes=(*dataset.notes, *said))
+        table = encode_frame(replace(dataset, y=None).to_frame())
+        dataset = replace(
+            dataset, X=table.X, feature_names=table.names, notes=(*dataset.notes, *table.notes),
+            origins=table.origins, column_kinds=table.kinds,
+        )  # fmt: skip
     limit = row_limit(dataset.X.shape[1], max_rows)
     if len(dataset.X) > limit:
         rows = np.sort(as_generator(random_state).choice(len(dataset.X), limit, replace=False))

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..randomness import RandomState
 from ..validation import MAX_CLASSES
-from .columns import Log, clean_texts, encode_columns, numbers_in_texts
+from .columns import Log, clean_texts, encode_frame, numbers_in_texts
 from .dataset import MAX_COLUMNS, MAX_ROWS, Dataset, check_width, row_limit
 from .labels import pick_labels
 from .table_files import Frame, choose_column, number_repeated, read_frame, sample_rows
@@ -41,7 +41,7 @@ def read_table(
     labels : str, Path or array-like, optional
         Targets from a file of their own, one a row.
     missing : {"auto", "impute", "error"}
-        What becomes of gaps and of text among numbers (see :func:`encode_columns`).
+        What becomes of gaps and of text among numbers (see :func:`lodim.datasets.encode_columns`).
     scale : bool
         Whether columns of numbers are standardised.
     max_rows, max_columns : int
@@ -89,8 +89,11 @@ def _assemble(
         notes.extend(encoded.notes)
     else:
         notes.extend(_label_hint(frame))
-    X, names, said = encode_columns(frame, missing=missing, scale=scale)
-    dataset = Dataset(X=X, name=name, feature_names=names, notes=(*notes, *said))
+    table = encode_frame(frame, missing=missing, scale=scale)
+    dataset = Dataset(
+        X=table.X, name=name, feature_names=table.names, notes=(*notes, *table.notes), origins=table.origins,
+        column_kinds=table.kinds,
+    )  # fmt: skip
     return dataset if encoded is None else with_target(dataset, encoded, target_name)
 
 
