@@ -162,9 +162,9 @@ class IntrinsicDimension(BaseEstimator):
         if self.n_queries is not None:
             check_in_range(self.n_queries, "n_queries", low=2, integer=True)
             if self.method in ("knn", "ph") or (self.method == "lpca" and self.k is None):
-                local = "; give k for neighbourhoods" if self.method == "lpca" else ""
+                advice = "; give k for neighbourhoods" if self.method == "lpca" else ""
                 raise ValueError(
-                    f"method={self.method!r} looks at all points at once: leave n_queries=None{local}"
+                    f"method={self.method!r} looks at all points at once: leave n_queries=None{advice}"
                 )
         if isinstance(self.k, tuple) and self.method not in ("mle", "mle_unbiased"):
             raise ValueError(f"a range of k is for method='mle'; {self.method!r} takes one number")
