@@ -70,8 +70,8 @@ def profile(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A named data set (see 'lodim datasets'), a CSV, TSV or Parquet table, an NPY or NPZ file, a folder "
-            "of images, or package.module:function returning (X, y).",
+            help="A named data set (see 'lodim datasets'), a CSV, TSV, Parquet or Excel table, an NPY or NPZ file, a "
+            "folder of images, or package.module:function returning (X, y).",
         ),
     ],
     target: Annotated[

@@ -24,7 +24,7 @@ from lodim.profiling.pictures import OF_DATA, OF_MODEL, pictures
 from lodim.profiling.render_svg import svg
 from lodim.profiling.text import verdict
 
-_TABLES = (".csv", ".tsv", ".parquet", ".txt", ".gz")
+_TABLES = (".csv", ".tsv", ".parquet", ".xlsx", ".ods", ".txt", ".gz")
 
 
 @dataclass(frozen=True)
