@@ -21,7 +21,7 @@ from lodim.dimension.growth import (
     graph_length_dimension,
     tree_dimension,
 )
-from lodim.dimension.methods import CONSENSUS, GRAPH_METHODS, OTHER_K, default_k, put_together
+from lodim.dimension.methods import GRAPH_METHODS, OTHER_K, default_k, put_together
 from lodim.dimension.nearest import divide, gride, log_ratios, mind_integer
 from lodim.dimension.pairs import correlation_dimension, fisher_separability
 from lodim.dimension.simplex import ess
@@ -214,34 +214,6 @@ _GLOBAL: dict[str, Callable[[np.ndarray, NeighborGraph, int], Answer]] = {
 }
 
 
-def voters(answers: dict[str, Answer], most: int | float = math.inf) -> tuple[str, ...]:
-    """Name the estimators whose calibrated answers are finite and at most ``most``; all, if that is none of them."""
-    asked = tuple(name for name in CONSENSUS if name in answers)
-    if not asked:
-        raise ValueError(f"a consensus needs at least one of the methods {', '.join(CONSENSUS)}")
-    values = {name: answers[name].calibrated for name in asked}
-    sound = tuple(name for name, v in values.items() if v is not None and math.isfinite(v) and v <= most)
-    return sound or asked
-
-
-def consensus(
-    answers: dict[str, Answer], most: int | float = math.inf
-) -> tuple[float, Resampled, tuple[float, float]]:
-    """Median of the calibrated estimators: the value, the same on resampled points, and the estimators' quartiles.
-    Methods that do not vote are ignored.
-    """
-    voting = [answers[name] for name in voters(answers, most)]
-    values = np.array([a.calibrated for a in voting], dtype=np.float64)
-
-    def resampled(drawn: np.ndarray) -> float:
-        votes = [float(a.to_ball(np.array(a.resampled(drawn)))) for a in voting]  # type: ignore[misc]
-        return float(np.median(votes))
-
-    finite = values[np.isfinite(values)]
-    quartiles = np.percentile(finite, [25, 75]) if len(finite) else np.array([math.nan, math.nan])
-    return float(np.median(values)), resampled, (float(quartiles[0]), float(quartiles[1]))
-
-
 def percentile_interval(
     resampled: Resampled, n: int, level: float, seed: int, to_ball: Any = None
 ) -> tuple[Float[np.ndarray, " draws"], tuple[float, float] | None]:
@@ -255,10 +227,9 @@ def percentile_interval(
 
 
 def local_of_consensus(local: Answer, value: int | float) -> Float[np.ndarray, " n_queries"]:
-    """Local dimensions scaled to agree with the consensus; left as they are where one of the two is not finite."""
+    """Local dimensions scaled to agree with the consensus; left as they are where theirs is not finite."""
     assert local.pointwise is not None
-    both = math.isfinite(value) and math.isfinite(local.dimension)
-    return local.pointwise * (value / local.dimension if both else 1.0)
+    return local.pointwise * (value / local.dimension if math.isfinite(local.dimension) else 1.0)
 
 
 def smooth(

@@ -55,6 +55,12 @@ def twonn_mle(l: Float[np.ndarray, " n"], discard: int | float = 0.1) -> float:
     return _reciprocal(float(ordered[:kept].sum() + (len(l) - kept) * ordered[kept - 1]), kept - 1)
 
 
+def l2n2(l: Float[np.ndarray, " n"]) -> float:
+    """L2N2, ``exp(-mean(log log mu) - gamma)`` of the ratios that are above 1 (infinite if there are none)."""
+    apart = l[l > 0]
+    return math.exp(-float(np.log(apart).mean()) - float(np.euler_gamma)) if len(apart) else math.inf
+
+
 def twonn_fit(l: Float[np.ndarray, " n"], discard: int | float = 0.1) -> float:
     """TwoNN by the slope through the origin of ``-log(1 - i/N)`` on the i-th smallest ``log mu``, save the largest."""
     kept = max(2, math.floor((1 - discard) * len(l)))
