@@ -37,7 +37,7 @@ from lodim.neighbors import bootstrap
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, derive_seed, root_seed
 from lodim.results import Result
-from lodim.validation import check_in_range, check_labels
+from lodim.validation import check_in_range, check_labels, check_unmasked, to_numpy
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,9 @@ def sharpness_of_pairs(
     ValueError
         Labels that do not fit, fewer samples of a class than asked for, or what the parts raise.
     """
-    X, X_test = (np.asarray(part[0]) for part in (train, test))
+    for part, name in ((train, "train"), (test, "test")):
+        check_unmasked(part[0], f"{name}[0]")
+    X, X_test = (np.asarray(to_numpy(part[0])) for part in (train, test))
     y, y_test = check_labels(train[1], len(X)), check_labels(test[1], len(X_test), name="y_test")
     chosen = list(combinations(np.unique(y).tolist(), 2)) if pairs is None else list(pairs)
     seed, found = root_seed(random_state), []

@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lodim.geometry.sensitivity_sampling.basis import as_matrix, like, orthonormal_basis, row_numbers
+from lodim.geometry.sensitivity_sampling.basis import as_matrix, like, norms, orthonormal_basis, row_numbers
 from lodim.geometry.sensitivity_sampling.lewis import LewisWeights, check_p, fixed_point
 from lodim.geometry.sensitivity_sampling.newton import minimize
 from lodim.randomness import as_generator
@@ -41,7 +41,7 @@ _SLACK = 1e-5  # squared Newton decrement over objective from which a solution c
 
 
 class TotalSensitivity(NamedTuple):
-    """Total sensitivity and the standard error of its estimate (0: every row was measured)."""
+    """Total sensitivity and the standard error of its estimate (0: every row was measured, on all rows)."""
 
     S: float
     se: float
@@ -97,7 +97,12 @@ def shares(C: Float[Tensor, "m r"], rows: Tensor, p: float) -> Tensor:
     p : float
         At least 1.
     """
-    found = C.new_zeros(len(rows))
+    return _largest_shares(C, rows, p)[0]
+
+
+def _largest_shares(C: Float[Tensor, "m r"], rows: Float[Tensor, "k r"], p: float) -> tuple[Tensor, Tensor]:
+    """The shares, and the z at which they are taken, with ``<row, z> = 1``; zero for zero rows."""
+    found, at_z = C.new_zeros(len(rows)), torch.zeros_like(rows)
     live = rows.abs().amax(1).nonzero()[:, 0]
     gram_inverse = torch.linalg.inv(C.T @ C)
     size = max(1, _BUDGET // max(1, C.numel()))
@@ -108,13 +113,13 @@ def shares(C: Float[Tensor, "m r"], rows: Tensor, p: float) -> Tensor:
         start = start / (start * normals).sum(1, keepdim=True)
         solved = minimize(C, p, start, normals=normals)
         worst = max(worst, solved.decrement)
-        found[at] = 1 / solved.value
+        found[at], at_z[at] = 1 / solved.value, solved.z
     if worst > _SLACK:
         warn(
             f"some sensitivities may be too small: Newton's method stopped with a decrement of {worst:.2g}",
             ConvergenceWarning,
         )
-    return found
+    return found, at_z
 
 
 def _by_linear_programs(Q: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -229,9 +234,10 @@ def total_sensitivity(
     Returns
     -------
     TotalSensitivity
-        ``(S, se)``: the estimate and its standard error over the rows drawn. The sensitivities are those of the
-        ``"sketch"`` method, so their own error (a modest factor common to all rows) is not in ``se``; where A has at
-        most 20 d log d rows the sketch is A itself.
+        ``(S, se)``: the estimate and its standard error. Where A has more than 20 d log d rows, each row's maximiser is
+        sought on a sample of so many, where its share is mostly too large, and tried on all of A, where it is too small
+        if anything: S goes by the middle of the two, and ``se`` holds half their distance besides the spread over the
+        rows drawn.
 
     Examples
     --------
@@ -246,12 +252,16 @@ def total_sensitivity(
     Q = orthonormal_basis(as_matrix(A)).Q
     if p == 2 or not Q.shape[1]:
         return TotalSensitivity(float(Q.shape[1]), 0.0)
+    if n_rows >= len(Q):
+        return TotalSensitivity(float(shares(Q, Q, p).sum()), 0.0)
     lewis = fixed_point(Q, p)
     C = lewis_sketch(Q, lewis, rng)
     bound, w = lewis.sensitivity_bounds(), lewis.weight
-    if n_rows >= len(Q):
-        return TotalSensitivity(float(torch.minimum(shares(C, Q, p), bound).sum()), 0.0)
     chance = w.cpu().numpy() / float(w.sum())
     at = torch.from_numpy(rng.choice(len(Q), n_rows, p=chance / chance.sum())).to(Q.device)
-    terms = torch.minimum(shares(C, Q[at], p), bound[at]) / w[at] * w.sum()
-    return TotalSensitivity(float(terms.mean()), float(terms.std() / math.sqrt(n_rows)))
+    on_sample, z = _largest_shares(C, Q[at], p)
+    low = on_sample if len(C) == len(Q) else norms(Q, z, p) ** -p
+    high = torch.maximum(low, torch.minimum(on_sample, bound[at]))
+    terms, doubt = ((high + low) / 2 / w[at] * w.sum(), (high - low) / 2 / w[at] * w.sum())
+    se = math.hypot(float(terms.std()) / math.sqrt(n_rows), float(doubt.mean()))
+    return TotalSensitivity(float(terms.mean()), se)
