@@ -40,7 +40,7 @@ from lodim.geometry.multiparameter_persistence.complexes import FilteredComplex,
 from lodim.geometry.multiparameter_persistence.multipers_bridge import multipers_hilbert
 from lodim.geometry.multiparameter_persistence.ranks import RankedFiltration, check_degree, rank_filtration
 from lodim.geometry.multiparameter_persistence.slices import forest_edges, slice_bars
-from lodim.validation import check_choice, check_numbers
+from lodim.validation import check_choice, check_numbers, check_unmasked
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,9 +91,10 @@ def corners(box: Any) -> tuple[Tensor, Tensor]:
         Not two corners of one number a parameter, or a lower one above the upper.
     """
     wanted = f"box must be (lower corner, upper corner), each of one number a parameter, got {box}"
+    check_unmasked(box, "box")
     try:
-        low, high = (as_values(corner, f"box[{k}]").double() for k, corner in enumerate(box))
-    except TypeError:
+        low, high = (as_values(corner, "box").double() for corner in box)
+    except (TypeError, ValueError):
         raise ValueError(wanted) from None
     if low.ndim != 1 or low.shape != high.shape or not bool((low <= high).all()):
         raise ValueError(wanted)

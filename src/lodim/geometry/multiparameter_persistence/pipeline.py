@@ -311,7 +311,7 @@ def perturbation_stability(
         for cloud in X:
             step = rng.normal(size=np.shape(cloud))
             step *= size * rng.random((len(cloud), 1)) / np.linalg.norm(step, axis=1, keepdims=True)
-            moved.append(np.asarray(cloud) + step)
+            moved.append(check_numbers(cloud, "a cloud") + step)
         change = float(np.abs(model.transform(moved) - base).max())
         rows.append({"size": float(size), "change": change, "ratio": change / size})
     return pd.DataFrame(rows)
