@@ -317,9 +317,8 @@ def sketched_leverage(
     import scipy.sparse
 
     check_in_range(k, "k", low=1, integer=True)
-    matrix = scipy.sparse.csr_array(
-        A if scipy.sparse.issparse(A) else check_matrix(A, name="A"), dtype=np.float64
-    )
+    given: Any = A if scipy.sparse.issparse(A) else check_matrix(A, name="A")
+    matrix = scipy.sparse.csr_array(given, dtype=np.float64)
     if not np.isfinite(matrix.data).all():
         raise ValueError("A has NaN or infinite values; drop or impute them")
     n, d = matrix.shape
