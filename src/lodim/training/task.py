@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lodim.metrics import accuracy, r2
-from lodim.validation import check_choice, check_labels, check_matrix, infer_kind
+from lodim.validation import check_choice, check_labels, check_matrix, check_unmasked, infer_kind, to_numpy
 
 __all__ = ["Task"]
 
@@ -139,8 +139,8 @@ class Task:
 
 
 def _inputs(X: Any, name: str, image_shape: Sequence[int] | None) -> Float[Tensor, "n ..."]:
-    if hasattr(X, "detach"):
-        X = X.detach().cpu().numpy()
+    check_unmasked(X, name)
+    X = to_numpy(X)
     shape = None if image_shape is None else tuple(int(s) for s in image_shape)
     if not hasattr(X, "columns"):  # a data frame keeps its column names for messages
         X = np.asarray(X)
