@@ -51,9 +51,9 @@ def _steps():
 
 @pytest.fixture(autouse=True)
 def _marked_where_it_trains(request, _steps):
-    """A test, with the fixtures made for it, takes few steps or is marked ``trains``."""
+    """A fast test, with the fixtures made for it, takes few steps or is marked ``trains``."""
     yield
     n = len(_steps)
     _steps.clear()
-    if n >= _MANY and request.node.get_closest_marker("trains") is None:
+    if n >= _MANY and not any(request.node.get_closest_marker(name) for name in ("trains", "slow")):
         pytest.fail(f"{n} steps of training, but the test is not marked `trains`")
