@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lodim.datasets import encode_columns
+from lodim.datasets import encode_columns, read_table
 
 RNG = np.random.default_rng(0)
 N = 100
@@ -60,7 +60,25 @@ def test_categories_booleans_and_dates():
     np.testing.assert_array_equal(X[:, 4], frame["flag"])
     np.testing.assert_allclose(X[:, 5], X[:, 6], atol=1e-12)
     assert said(notes, "0/1", "'colour'")
-    assert said(notes, "%d.%m.%Y", "'text_day'")
+    assert said(notes, "day, month, year", "'text_day'")
+
+
+def test_columns_know_what_they_were_made_of():
+    n = np.arange(N)
+    frame = pd.DataFrame(
+        {
+            "size": NUMBERS,
+            "colour": np.array(["red", "green", "blue"])[n % 3],
+            "constant": 1,
+            "flag": n % 5 == 0,
+            "day": pd.Timestamp("2020-01-01") + pd.to_timedelta(n**2, unit="D"),
+        }
+    )
+    data = read_table(frame)
+    assert data.origins == ("size", "colour", "colour", "colour", "flag", "day")
+    assert data.n_table_columns == 4
+    assert data.column_kinds == {"size": "number", "colour": "category", "flag": "boolean", "day": "date"}
+    assert data.take(n < 50).origins == data.origins
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_too_few_rows(tmp_path):
 
 def test_spreadsheets_and_targets_of_folders(tmp_path):
     (tmp_path / "a.xlsx").write_bytes(b"PK")
-    with pytest.raises(ValueError, match=r"a.xlsx is a spreadsheet; save the sheet as CSV"):
+    with pytest.raises(ValueError, match=r"a.xlsx is not a spreadsheet that can be read"):
         read_source(tmp_path / "a.xlsx")
     with pytest.raises(ValueError, match="folder of images"):
         read_source(tmp_path, target="a")
@@ -94,6 +94,8 @@ def test_dataset_prints_takes_and_tabulates():
     frame = data.to_frame()
     assert list(frame.columns) == ["a", "b", "c", "target"]
     assert frame["target"].iloc[1] == "yes"
+    assert data.n_table_columns == 3
+    assert Dataset(X=X, origins=("a", "b", "b")).n_table_columns == 2
     assert "target y" in str(Dataset(X=X, y=X[:, 0], kind="regression"))
 
 
@@ -104,6 +106,8 @@ def test_dataset_prints_takes_and_tabulates():
         ({"X": X, "y": np.zeros(3), "kind": "regression"}, "3 entries but X has 40"),
         ({"X": X, "y": np.zeros(40)}, "kind must be one of"),
         ({"X": X, "feature_names": ["a"]}, "1 feature names for 3 columns"),
+        ({"X": X, "origins": ("a",)}, "1 origins for 3 columns"),
+        ({"X": X, "origins": ("a", "a", "b"), "column_kinds": {"a": "number"}}, "each once"),
         ({"X": X, "image_shape": (1, 2, 2)}, "does not hold 3 values"),
     ],
 )

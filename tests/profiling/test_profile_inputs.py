@@ -58,8 +58,11 @@ def test_a_dataset_brings_everything(X):
         "classification",
         (1, 2, 2),
         ("n",),
+        origins=("a", "b", "b", "b"),
+        column_kinds={"a": "number", "b": "category"},
     )
     problem = read(data)
+    assert (problem.n_table_columns, problem.column_kinds) == (2, data.column_kinds)
     assert (problem.name, problem.target_name, problem.classes) == ("toy", "side", ["l", "r"])
     assert problem.image_shape == (1, 2, 2)
     assert problem.notes[0] == "n"

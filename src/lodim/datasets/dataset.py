@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,11 +38,16 @@ class Dataset:
         What was done to the data while reading them.
     dimension : int or None
         The true intrinsic dimension, for synthetic data.
+    origins : tuple of str or None
+        For each column of ``X`` the column of the user's table it was made of: the 0/1 columns of a category share one.
+    column_kinds : mapping of str to str, or None
+        What each of these columns is: ``"number"``, ``"date"``, ``"duration"``, ``"boolean"``, ``"category"`` or
+        ``"ordinal"``.
 
     Raises
     ------
     ValueError
-        ``X`` is not 2-D, or the target, the names or the image shape do not fit it.
+        ``X`` is not 2-D, or the target, the names, the origins or the image shape do not fit it.
     """
 
     X: np.ndarray
@@ -55,6 +60,8 @@ class Dataset:
     image_shape: tuple[int, ...] | None = None
     notes: tuple[str, ...] = ()
     dimension: int | None = None
+    origins: tuple[str, ...] | None = None
+    column_kinds: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         if self.X.ndim != 2:
@@ -64,6 +71,10 @@ class Dataset:
             check_choice(self.kind, ("classification", "regression"), "kind")
         if self.feature_names is not None and len(self.feature_names) != self.X.shape[1]:
             raise ValueError(f"{len(self.feature_names)} feature names for {self.X.shape[1]} columns")
+        if self.origins is not None and len(self.origins) != self.X.shape[1]:
+            raise ValueError(f"{len(self.origins)} origins for {self.X.shape[1]} columns")
+        if self.column_kinds is not None and set(self.column_kinds) != set(self.origins or ()):
+            raise ValueError("column_kinds must name the columns of origins, each once")
         if self.image_shape is not None and np.prod(self.image_shape) != self.X.shape[1]:
             raise ValueError(f"image_shape {self.image_shape} does not hold {self.X.shape[1]} values")
 
@@ -78,6 +89,11 @@ class Dataset:
 
     def __repr__(self) -> str:
         return f"<Dataset {self}>"
+
+    @property
+    def n_table_columns(self) -> int:
+        """How many columns of the user's table ``X`` was made of; its own columns where that is not known."""
+        return self.X.shape[1] if self.origins is None else len(set(self.origins))
 
     @property
     def labels(self) -> np.ndarray | None:

@@ -15,8 +15,6 @@ from .columns import MISSING
 from .dataset import MAX_COLUMNS, MAX_ROWS, MIN_ROWS, Dataset, row_limit
 from .named import TABLES, load, names
 
-_SHEETS = (".xlsx", ".xls", ".ods")
-
 
 def read_source(
     source: str | Path,
@@ -34,7 +32,7 @@ def read_source(
     Parameters
     ----------
     source : str or Path
-        A named data set; a CSV, TSV or Parquet table; an NPY or NPZ file; a folder of images; or
+        A named data set; a CSV, TSV, Parquet or spreadsheet table; an NPY or NPZ file; a folder of images; or
         ``package.module:function``. A name wins over a file of the same name (write ``./name`` for the file).
     target : str, optional
         Column of a table (or array of an NPZ file) to predict.
@@ -98,8 +96,6 @@ def _from_path(source: str | Path, target: str | None, options: dict[str, Any]) 
         from .arrays import read_npy
 
         return read_npy(path, target=target, **options)
-    if suffixes and suffixes[-1] in _SHEETS:
-        raise ValueError(f"{path.name} is a spreadsheet; save the sheet as CSV")
     from .tables import read_table
 
     return read_table(path, target=target, **options)
@@ -124,11 +120,13 @@ def _named(
         raise ValueError(f"the data set {name!r} brings its own target; leave out target and labels")
     dataset = load(name, split=split)
     if name in TABLES:
-        from .columns import encode_columns
+        from .columns import encode_frame
 
-        frame = replace(dataset, y=None).to_frame()
-        X, columns, said = encode_columns(frame)
-        dataset = replace(dataset, X=X, feature_names=columns, notes=(*dataset.notes, *said))
+        table = encode_frame(replace(dataset, y=None).to_frame())
+        dataset = replace(
+            dataset, X=table.X, feature_names=table.names, notes=(*dataset.notes, *table.notes),
+            origins=table.origins, column_kinds=table.kinds,
+        )  # fmt: skip
     limit = row_limit(dataset.X.shape[1], max_rows)
     if len(dataset.X) > limit:
         rows = np.sort(as_generator(random_state).choice(len(dataset.X), limit, replace=False))

@@ -62,7 +62,7 @@ def as_dataset(
 
 
 def _from_dataset(dataset: Dataset, y: Any, source: str, notes: Sequence[str]) -> Dataset:
-    return as_dataset(
+    checked = as_dataset(
         dataset.X,
         dataset.y if y is None else y,
         source=dataset.name if source == "array" else source,
@@ -73,6 +73,7 @@ def _from_dataset(dataset: Dataset, y: Any, source: str, notes: Sequence[str]) -
         image_shape=dataset.image_shape,
         notes=(*dataset.notes, *notes),
     )
+    return replace(checked, origins=dataset.origins, column_kinds=dataset.column_kinds)
 
 
 def _with_target(dataset: Dataset, y: Any, classes: Sequence[str] | None, kind: str) -> Dataset:
