@@ -18,6 +18,8 @@ from lodim.profiling.landscape_part import (
 )
 from lodim.profiling.models import choose_model
 
+pytestmark = pytest.mark.trains
+
 
 def blobs(n=84, d=6, classes=3, seed=0):
     rng = np.random.default_rng(seed)

@@ -21,6 +21,8 @@ from lodim.metrics import r2
 from lodim.nets import mlp
 from lodim.training import Recipe, Task, fit
 
+pytestmark = pytest.mark.trains
+
 mpl.use("Agg")
 
 D, RANK = 60, 6
@@ -121,9 +123,13 @@ def test_processes_give_the_same_answer(backend):
     with parallel_config(backend):
         two = measure(search=[5, 6], baseline=1.0, n_jobs=2).fit(equations(), equations())
     job, trial = one._sweep.trainer.job, Trial(5, 1, 1.0)
-    assert pickle.loads(pickle.dumps(job))(trial).record.score == job(trial).record.score
-    assert [(r.d, r.seed, r.score) for r in one.curve_] == [(r.d, r.seed, r.score) for r in two.curve_]
-    assert (one.d_int_, one.d_int_ci_) == (two.d_int_, two.d_int_ci_)
+    # what `solve` leaves of an equation is rounding, which follows where in memory its matrices lie
+    assert pickle.loads(pickle.dumps(job))(trial).record.score == pytest.approx(
+        job(trial).record.score, rel=1e-6
+    )
+    assert [(r.d, r.seed) for r in one.curve_] == [(r.d, r.seed) for r in two.curve_]
+    assert [r.score for r in one.curve_] == pytest.approx([r.score for r in two.curve_], rel=1e-6)
+    assert (one.d_int_, *one.d_int_ci_) == pytest.approx((two.d_int_, *two.d_int_ci_), rel=1e-6)
 
 
 def test_cached_runs_are_not_made_again(tmp_path):
@@ -424,9 +430,9 @@ def test_memorisation_is_scored_on_the_training_set():
         score_on="train",
         search=[20],
         n_seeds=1,
-        lr=0.01,
+        lr=0.03,
         lr_grid=(1.0,),
-        recipe=Recipe(epochs=20),
+        recipe=Recipe(epochs=60),  # five seeds: an R^2 of 0.26 or more
     ).fit()
     assert all(r.score == r.train_score for r in found.curve_)
     assert found.result_.score_name == "training R^2"
