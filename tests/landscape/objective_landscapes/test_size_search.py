@@ -95,7 +95,8 @@ def test_known_runs_are_not_repeated():
     _, waves = carry_out(bracket_waves(0.5, d_max=1000, known={80: [1.0], 40: [0.0], 160: [1.0]}), step(50))
     asked = {d for wave in waves for d, r in wave if r == 0}
     assert asked
-    assert asked.isdisjoint({10, 20, 40, 80, 160})
+    assert asked.isdisjoint({10, 40, 80, 160})
+    assert 20 in asked  # a second one that fails, or the interval has no lower end
 
 
 @pytest.mark.parametrize("lookahead", [1, 4])
