@@ -47,7 +47,10 @@ class HeldOut:
         self.score_by = "r2" if kind == "regression" else "accuracy"
         if kind != "regression" and np.bincount(parts.y).max() >= UNEQUAL * len(parts.y):
             self.score_by = "auc"
-        self.linear, self.linear_parameters = fit_linear(parts, kind) if linear else (None, None)
+        self.linear: np.ndarray | None = None  # its outputs
+        self.linear_parameters: int | None = None
+        if linear:
+            self.linear, self.linear_parameters = fit_linear(parts, kind)
 
     @property
     def commonest(self) -> int:

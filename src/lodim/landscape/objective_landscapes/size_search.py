@@ -176,7 +176,11 @@ def _next_sizes(
         return _doublings(d0, 2.0, lookahead, d_min, d_max)
     if high is None:
         assert low is not None
-        new = _doublings(2 * low, 2.0, lookahead, d_min, d_max) if low < d_max else []
+        new = _doublings(2 * low, 2.0, lookahead, d_min, d_max)
+        if low == d_max:  # the largest fails: so may smaller ones not tried yet, unless scores fall with the size
+            steps = math.ceil(math.log2(d_max / d0)) if d_max > d0 else 0
+            untried = [d for d in _doublings(d0, 2.0, steps, d_min, d_max) if not runs.get(d)]
+            new = untried[:lookahead]
     elif low is None:
         new = _doublings(high // 2, 0.5, lookahead, d_min, d_max) if high > d_min else []
     else:
