@@ -35,7 +35,9 @@ def lines(p: Profile) -> str:
     )
     asked = f"lodim profile digits --budget {p.budget:g}s --seed {p.seed}"
     said = f"`{asked}` says: {p.verdict} {recipe(part)}"
-    return f"![{alt}]({PICTURE})\n\n{textwrap.fill(said, 118, break_on_hyphens=False, break_long_words=False)}\n"
+    return (
+        f"![{alt}]({PICTURE})\n\n{textwrap.fill(said, 118, break_on_hyphens=False, break_long_words=False)}\n"
+    )
 
 
 def main(how: str) -> int:

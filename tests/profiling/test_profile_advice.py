@@ -36,7 +36,28 @@ CASES = [
         },
         ("27 %", "a linear model 42 %", "not known"),
     ),
-    ("not_reached", {"landscape": {"status": "not_reached", "d_int90": None}}, ("320", "0.942")),
+    (
+        "not_reached",
+        {"landscape": {"status": "not_reached", "threshold_score": 0.96, "d_int90": None}},
+        ("320", "0.942"),
+    ),
+    (
+        "not_reached",
+        {"landscape": {"status": "not_reached", "d_int90": None}},
+        ("Some subspaces reach accuracy 0.874",),
+    ),
+    (
+        "not_reached",
+        {
+            "landscape": {
+                "status": "not_reached",
+                "threshold_score": 0.96,
+                "d_int90": None,
+                "n_parameters": 320,
+            }
+        },
+        ("as many as there are weights",),
+    ),
     (
         "column_scales",
         {"image_shape": None, "data": {"scale_ratio": 3100.0, "widest_column": "area"}},
@@ -120,7 +141,7 @@ SILENT = [
     ("column_scales", {"data": {"scale_ratio": 3100.0}}),  # pixels share one scale
     ("linear_suffices", {}),
     ("adapter_size", {"landscape": {"baseline_score": 0.15}}),
-    ("adapter_size", {"landscape": {"status": "not_reached", "d_int90": None}}),
+    ("adapter_size", {"landscape": {"status": "not_reached", "threshold_score": 0.96, "d_int90": None}}),
     ("compression", {"landscape": {"message_bytes": None}}),
     ("memorising", {}),
     ("estimators_disagree", {}),

@@ -123,7 +123,7 @@ def test_verdict_names_the_figures(digits_profile):
     ("fields", "words"),
     [
         (
-            {"status": "not_reached", "d_int90": None, "message_bytes": None},
+            {"status": "not_reached", "threshold_score": 0.96, "d_int90": None, "message_bytes": None},
             "With 320 trained numbers or fewer it does not keep 90 %",
         ),
         ({"status": "below_d_min", "d_int90": None, "message_bytes": None}, "10 trained numbers already"),

@@ -47,7 +47,11 @@ def as_dataset(
         check_width(int(np.prod(shape[1:])), MAX_COLUMNS, "X")
         X = from_arrays(X, name=source, max_rows=len(X))
     if isinstance(X, Dataset):
-        given: dict[str, Any] = {"feature_names": feature_names, "target_name": target_name, "image_shape": image_shape}
+        given: dict[str, Any] = {
+            "feature_names": feature_names,
+            "target_name": target_name,
+            "image_shape": image_shape,
+        }
         told = replace(X, **{key: value for key, value in given.items() if value is not None})
         return _from_dataset(told, y, source, classes, kind, notes)
     if shape is not None and len(shape) == 2:

@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from lodim.profiling import wording
-from lodim.profiling.parts import Advice, ProfileData
+from lodim.profiling.parts import Advice, ProfileData, wavers
 
 __all__ = [
     "adapter_size",
@@ -85,15 +85,24 @@ def not_reached(p: ProfileData) -> Advice | None:
     if part is None or part.status != "not_reached" or part.d_max is None:
         return None
     best = max((r.score for r in part.curve if r.score is not None), default=None)
-    ends = f"Read the answer as 'more than {part.d_max:,}', and raise the budget to look further."
-    if part.d_max >= part.n_parameters:
-        ends = (
-            "As many numbers as weights were tried: the way through a random map costs more than a tenth of the score, "
-            "or more numbers only fit the training rows more closely. There is no number to give."
+    reached = f"{part.score_name} {wording.score(part.threshold_score)}"
+    if wavers(part):
+        text = (
+            f"Some subspaces reach {reached} on average, larger ones do not: more trained numbers fit the training rows "
+            "more closely and new ones no better. No least number is known; more rows would settle it."
+        )
+    elif part.d_max >= part.n_parameters:
+        text = (
+            f"Even {part.d_max:,} numbers, as many as there are weights, do not reach {reached} through a random map (the "
+            f"best run has {wording.score(best)}). There is no least number to give."
+        )
+    else:
+        text = (
+            f"No subspace of up to {part.d_max:,} numbers reached {reached} (the best run has {wording.score(best)}). "
+            f"Read the answer as 'more than {part.d_max:,}', and raise the budget to look further."
         )
     return Advice(
-        f"No subspace of up to {part.d_max:,} numbers reached {part.score_name} {wording.score(part.threshold_score)} "
-        f"(the best run has {wording.score(best)}). {ends}",
+        text,
         {"d_max": part.d_max, "best_score": best, "threshold_score": part.threshold_score},
         "not_reached",
         0.95,

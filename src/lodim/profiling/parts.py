@@ -222,6 +222,14 @@ class LandscapePart:
         return "better" if self.linear_gain > 0 else "worse"
 
 
+def wavers(part: LandscapePart) -> bool:
+    """Whether some sizes reach the threshold on average though larger ones do not, so that no size can be named."""
+    least = part.threshold_score
+    if part.status != "not_reached" or least is None:
+        return False
+    return any(sum(scores) / len(scores) >= least for scores in scores_by_d(part).values())
+
+
 def scores_by_d(part: LandscapePart) -> dict[int, list[float]]:
     """Return the finite scores of the runs at each subspace dimension, in increasing order of dimension."""
     found: dict[int, list[float]] = {}

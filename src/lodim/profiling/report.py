@@ -18,7 +18,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from lodim.profiling import wording
-from lodim.profiling.parts import ProfileData
+from lodim.profiling.parts import ProfileData, wavers
 from lodim.profiling.picture import Picture
 from lodim.profiling.pictures import OF_DATA, OF_MODEL, pictures
 from lodim.profiling.render_svg import svg
@@ -68,7 +68,7 @@ def key_figures(p: ProfileData) -> list[KeyFigure]:
                     _known(wording.interval(part.interval, whole)),
                 )
             )
-        elif part.status == "not_reached":
+        elif part.status == "not_reached" and not wavers(part):
             found.append(KeyFigure("numbers the model needs", f"> {part.d_max or 0:,}", "not reached"))
         if part.message_bytes is not None:
             note = f"{part.score_name} {wording.score(part.message_score)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from lodim.profiling import wording
-from lodim.profiling.parts import LEVEL, LandscapePart, ProfileData, scores_by_d
+from lodim.profiling.parts import LEVEL, LandscapePart, ProfileData, scores_by_d, wavers
 
 MOST_CLASSES, MOST_LAYERS = 12, 8
 
@@ -51,6 +51,8 @@ def _landscape_sentence(p: ProfileData) -> str:
         return f"{who} {_guesses(part)}, so how few numbers it needs means nothing."
     does = f"{who} {_scores(p, part)}"
     same = "90 % of that" if part.score_floor == 0 else "90 % of what it has over a constant answer"
+    if wavers(part):
+        return f"{does}. Its score rises and falls with the trained numbers, so no least one that keeps {same} is known."
     if part.status == "not_reached":
         return f"{does}. With {part.d_max or 0:,} trained numbers or fewer it does not keep {same}."
     if part.status == "below_d_min":

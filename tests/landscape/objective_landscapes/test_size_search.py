@@ -93,7 +93,9 @@ def test_lower_is_better():
 
 def test_smaller_sizes_are_tried_where_only_the_largest_is_known_to_fail():
     """Scores that fall with the size, as of a model that memorises: the largest fails, small ones pass."""
-    runs, _ = carry_out(bracket_waves(0.5, d_max=1000, known={1000: [0.4]}), lambda d, r: 0.8 if d < 300 else 0.4)
+    runs, _ = carry_out(
+        bracket_waves(0.5, d_max=1000, known={1000: [0.4]}), lambda d, r: 0.8 if d < 300 else 0.4
+    )
     assert bracket_of(runs, 0.5)[1] is not None
     _, waves = carry_out(bracket_waves(0.5, d_max=40), lambda d, r: 0.1)
     assert sorted({d for wave in waves for d, _ in wave}) == [10, 20, 40]  # none twice, and it ends

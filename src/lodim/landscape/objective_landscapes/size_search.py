@@ -177,7 +177,9 @@ def _next_sizes(
     if high is None:
         assert low is not None
         new = _doublings(2 * low, 2.0, lookahead, d_min, d_max)
-        if low == d_max:  # the largest fails: so may smaller ones not tried yet, unless scores fall with the size
+        if (
+            low == d_max
+        ):  # the largest fails: so may smaller ones not tried yet, unless scores fall with the size
             steps = math.ceil(math.log2(d_max / d0)) if d_max > d0 else 0
             untried = [d for d in _doublings(d0, 2.0, steps, d_min, d_max) if not runs.get(d)]
             new = untried[:lookahead]
