@@ -1,8 +1,11 @@
 """Keep the README's example in step with its record, ``evidence/profiles/digits.json``.
 
-The record is made by the command itself, ``lodim profile digits --budget 60s --seed 0 --json evidence/profiles/digits.json``;
-``python tools/digits_record.py --write`` then draws the picture and writes the lines between the marks, ``--check`` fails
-where they differ from the record. The documentation's pages read the record while they are built.
+The record is made by the command itself::
+
+    lodim profile digits --budget 60s --seed 0 --json evidence/profiles/digits.json
+
+``python tools/digits_record.py --write`` then draws the picture and writes the lines between the marks, ``--check``
+fails where they differ from the record. The documentation's pages read the record while they are built.
 """
 
 from __future__ import annotations

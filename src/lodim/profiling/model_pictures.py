@@ -84,9 +84,8 @@ def _curve_sentence(part: LandscapePart) -> str:
     if part.d_int90 and part.status == "found":
         ends = wording.interval(part.interval, lambda x: f"{x:,.0f}")
         return (
-            f"Trained inside a random subspace, the model reaches {name} (90 % of {whole}) with about {part.d_int90:,.0f} numbers"
-            f"{wording.in_brackets(ends)} in place of "
-            f"{part.n_parameters:,}."
+            f"Trained inside a random subspace, the model reaches {name} (90 % of {whole}) with about "
+            f"{part.d_int90:,.0f} numbers{wording.in_brackets(ends)} in place of {part.n_parameters:,}."
         )
     if part.status == "not_reached":
         return f"No subspace of up to {part.d_max or 0:,} numbers reaches {name}."

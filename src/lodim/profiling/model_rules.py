@@ -88,13 +88,13 @@ def not_reached(p: ProfileData) -> Advice | None:
     reached = f"{part.score_name} {wording.score(part.threshold_score)}"
     if wavers(part):
         text = (
-            f"Some subspaces reach {reached} on average, larger ones do not: more trained numbers fit the training rows "
-            "more closely and new ones no better. No least number is known; more rows would settle it."
+            f"Some subspaces reach {reached} on average, larger ones do not: more trained numbers fit the training "
+            "rows more closely and new ones no better. No least number is known; more rows would settle it."
         )
     elif part.d_max >= part.n_parameters:
         text = (
-            f"Even {part.d_max:,} numbers, as many as there are weights, do not reach {reached} through a random map (the "
-            f"best run has {wording.score(best)}). There is no least number to give."
+            f"Even {part.d_max:,} numbers, as many as there are weights, do not reach {reached} through a random map "
+            f"(the best run has {wording.score(best)}). There is no least number to give."
         )
     else:
         text = (

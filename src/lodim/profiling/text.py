@@ -52,7 +52,7 @@ def _landscape_sentence(p: ProfileData) -> str:
     does = f"{who} {_scores(p, part)}"
     same = "90 % of that" if part.score_floor == 0 else "90 % of what it has over a constant answer"
     if wavers(part):
-        return f"{does}. Its score rises and falls with the trained numbers, so no least one that keeps {same} is known."
+        return f"{does}. Its score rises and falls with the trained numbers: no least number keeps {same}."
     if part.status == "not_reached":
         return f"{does}. With {part.d_max or 0:,} trained numbers or fewer it does not keep {same}."
     if part.status == "below_d_min":
