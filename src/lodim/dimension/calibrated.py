@@ -40,9 +40,7 @@ LEVELS = (0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.995)  # 
 FEWEST_QUERIES = 7
 MOST_TIES = 0.1  # share of points as far from their second neighbour as from the first
 ROW_SIZES = (8, 50_000)
-_CHANGE = (
-    0.2  # of a log-dimension between neighbourhoods, beyond what simulated shapes show, that is worth saying
-)
+CHANGE = 0.2  # in log-dimension between neighbourhoods, beyond that of simulated shapes, that is worth saying
 REPORT = (
     "sets",
     "median error",

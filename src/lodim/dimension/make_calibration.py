@@ -1,7 +1,9 @@
 """Write the arrays of :mod:`lodim.dimension.calibrated`: ``python -m lodim.dimension.make_calibration FOLDER``.
 
-Three steps, each of which can be taken up again: simulate (:mod:`lodim.dimension.simulation`; half an hour on one
-core), observe (features and raw estimates of every set; as long), learn.
+Three steps on one core, the first two of which can be taken up again: simulate (:mod:`lodim.dimension.simulation`; a
+quarter of an hour, 6 GB), observe (features and raw estimates of every set; as long), learn (five minutes). 40,560 sets:
+31,200 of 300 to 5,000 points, 7,800 smaller ones, 1,560 of up to 50,000; those that their points cannot show (7 %) are
+left out of the learning. It was last run on an AMD EPYC with NumPy 2.4 and torch 2.13.
 """
 
 from __future__ import annotations
@@ -34,8 +36,9 @@ from lodim.dimension.methods import GRAPH_METHODS, default_k
 from lodim.dimension.simulation import ROOT, Simulated, read_shard, simulate, write_shard
 from lodim.dimension.world import FAMILIES, MOST_BENT, MOST_NOISE
 
-SETS, OF_SHARD = 52_000, 520
-_BATCH, _FOLDS, _STEPS, _RESIDUAL_STEPS, _MEMBERS = 512, 8, 4000, 1500, 6
+SETS, OF_SHARD = 40_560, 520
+_BATCH, _FOLDS, _MEMBERS = 512, 8, 6
+_STEPS, _RESIDUAL_STEPS, _ROW_STEPS = 4000, 1500, 3000
 _CHECKED = range(20, 25)
 _AXES, _WORLD, _GAP = 16, 1200, 1e-3
 _SUBSET = 0.15  # share of the sets of which only some points are queries
@@ -431,7 +434,7 @@ def learn(folder: Path, path: Path = ARRAYS, steps: int = _STEPS, members: int =
         machine = learn_machine(observed(folder, order), order, steps, members)
         found |= {f"{order}_{name}": values for name, values in machine.items()}
     for method in GRAPH_METHODS:
-        found |= learn_row(folder, method, steps)
+        found |= learn_row(folder, method, min(steps, _ROW_STEPS))
     shipped: dict[str, np.ndarray] = {
         name: np.asarray(values).astype(np.float16 if "weights" in name or "world" in name else np.float32)
         for name, values in found.items()

@@ -1,9 +1,9 @@
 """The calibrated dimension is near the truth on manifolds it never saw, and its interval covers them.
 
-Two worlds. The 24 benchmark manifolds were not among the simulated shapes that the estimator was learnt on: n = 1,000 and
-2,500, two samples of each. Fresh samples of the simulated families (with points that show their dimension): 500 and 2,000
-points. What each family gave while it was left out of the learning was measured when the arrays were made and is given
-beside them.
+Two worlds. The 24 benchmark manifolds were not among the simulated shapes that the estimator was learnt on: n = 1,000
+and 2,500, two samples of each. Fresh samples of the simulated families (with points that show their dimension): 500 and
+2,000 points. What each family gave while it was left out of the learning was measured when the arrays were made and is
+given beside them.
 
 Compared with: the median of five estimators calibrated on uniform balls (the consensus of before), TwoNN calibrated
 so, DANCo.
