@@ -177,7 +177,8 @@ def estimators():
     voting = tuple(f"`{key}`" for key in CONSENSUS)
     second = table(("1,000 points", "true", "consensus", *voting), calibrated)
     return (
-        f"As their papers define them:\n\n{first}\nCalibrated, and their median, the consensus:\n\n{second}"
+        f"As their papers define them:\n\n{first}\n"
+        f"The consensus, and what five estimators say by themselves once calibrated:\n\n{second}"
     )
 
 

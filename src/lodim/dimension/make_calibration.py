@@ -1,9 +1,9 @@
 """Write the arrays of :mod:`lodim.dimension.calibrated`: ``python -m lodim.dimension.make_calibration FOLDER``.
 
 Three steps on one core, the first two of which can be taken up again: simulate (:mod:`lodim.dimension.simulation`; a
-quarter of an hour, 6 GB), observe (features and raw estimates of every set; as long), learn (five minutes). 40,560 sets:
-31,200 of 300 to 5,000 points, 7,800 smaller ones, 1,560 of up to 50,000; those that their points cannot show (7 %) are
-left out of the learning. It was last run on an AMD EPYC with NumPy 2.4 and torch 2.13.
+quarter of an hour, 11 GB), observe (features and raw estimates of every set; as long), learn (ten minutes). 40,560
+sets: 31,200 of 300 to 5,000 points, 7,800 smaller ones, 1,560 of up to 50,000; those whose points cannot show the
+dimension (7 %) are left out of the learning. Last run on an AMD EPYC with NumPy 2.4 and torch 2.13.
 """
 
 from __future__ import annotations

@@ -108,12 +108,12 @@ def per_estimator(p: ProfileData) -> Picture | None:
         f"{wording.dimension(high.value)} ({high.name}); their consensus is {wording.dimension(part.dimension)} "
         f"({wording.interval(part.interval)})."
     )
-    legend = [Key(1, "as published, 95 % interval"), Key(2, "consensus with its interval")]
+    legend = [Key(1, "as published"), Key(2, "consensus with its interval")]
     if any(r.second is not None for r in rows):
-        legend.insert(1, Key(1, "corrected for the number of rows", hollow=True))
+        legend.insert(1, Key(1, "calibrated, with its interval", hollow=True))
         shows += (
-            " Hollow marks are corrected for the bias that the estimator has with as many rows; "
-            "the consensus is made of these."
+            " Hollow marks and their intervals are what an estimator's answer says by itself: the dimension of "
+            "simulated shapes on which it answers the same with as many rows."
         )
     return Picture(
         "estimators",

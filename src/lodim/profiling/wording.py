@@ -11,6 +11,7 @@ from lodim.profiling.parts import AssumptionBits, Layer, Topology
 ESTIMATOR_NAMES = {
     "consensus": "consensus",
     "twonn": "TwoNN",
+    "l2n2": "L2N2",
     "mle": "MLE (Levina-Bickel)",
     "gride": "Gride",
     "lpca": "PCA (Fukunaga-Olsen)",
