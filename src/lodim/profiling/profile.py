@@ -73,6 +73,7 @@ class _Known:
             complete=complete,
             timings=dict(self.timings),
             difficulty=self.difficulty,
+            n_table_columns=None if dataset.origins is None else dataset.n_table_columns,
         )
         return replace(found, advice=advise(found))
 
@@ -219,6 +220,9 @@ def _measure_data(known: _Known, share: float, tell: Progress) -> None:
         seed=known.seed,
         deadline=known.start + seconds,
         seconds=0.6 * seconds,
+        origins=dataset.origins,
+        kinds=dataset.column_kinds,
+        images=dataset.image_shape is not None,
     )
     known.notes += notes
     known.timings["data"] = round(time.monotonic() - began, 3)
@@ -236,7 +240,7 @@ def _measure_extras(known: _Known, share: float, topology: bool, tell: Callable[
         return beside_dimension.Clock(part * known.budget, latest - part * known.budget)
 
     tell("judging densities")
-    density, notes = beside_dimension.measure_density(dataset, seed, clock(_DENSITY_SHARE))
+    density, notes = beside_dimension.measure_density(dataset, seed, clock(_DENSITY_SHARE), known.data)
     known.data = replace(known.data, density=density)
     known.notes += notes
     if dataset.kind == "classification":
