@@ -28,7 +28,7 @@ from lodim.profiling.steps import (
     WIDE,
     TableColumns,
     alone_in_cells,
-    correspondence_components,
+    correspondence_inertia,
     of_numbers,
     rounding_noise,
     table_columns,
@@ -92,9 +92,9 @@ def measure_data(
 ) -> tuple[DataPart, list[str]]:
     """Measure the data's dimension and the sharpness of its labels, which are class names.
 
-    ``origins`` and ``kinds`` are those of a :class:`~lodim.datasets.Dataset`: no table has more dimensions than columns,
-    however many they were encoded into. Past ``deadline``, a value of ``time.monotonic()``, optional parts are left out.
-    All rows equal is a ValueError.
+    ``origins`` and ``kinds`` are those of a :class:`~lodim.datasets.Dataset`: no table has more dimensions than
+    columns, however many they were encoded into. Past ``deadline``, a value of ``time.monotonic()``, optional parts are
+    left out. All rows equal is a ValueError.
     """
     spread = X.std(0, dtype=np.float64)
     if not spread.any():
@@ -160,7 +160,7 @@ class _Measured:
         nearest = min((s.radius for s in found.scales if s.kind == "gride"), default=math.inf)
         noise = 0.0 if self.images else rounding_noise(of_numbers(self.X, self.columns, self.varying))
         low = finite_interval(found.interval)[0] or 0.0
-        beyond = low > self.columns.n_varying  # no table has more dimensions than columns
+        beyond = self._mixed() and low > self.columns.n_varying  # categories far apart, not a dimension
         if not self.images and (getattr(found, "tied", False) or beyond or noise > WIDE * nearest):
             return self._without_dimension(found.spectrum), notes
         notes += [sentence for text in found.warnings if (sentence := _note(text))]
@@ -188,7 +188,7 @@ class _Measured:
         )
         if self._mixed():
             notes.append(
-                "Categories stand as 0/1 columns beside the numbers: the dimension hangs on how far apart that puts them."
+                "Categories stand as 0/1 columns beside numbers: the dimension hangs on how far apart that puts rows."
             )
         return replace(part, independent=self._independent(part)), notes
 
@@ -213,7 +213,7 @@ class _Measured:
         n_distinct, columns = len(self.X) - self.part.n_duplicates, self.columns
         components = None
         if columns.category.all():
-            components = correspondence_components(self.X, columns, self.varying)
+            components = components_for(correspondence_inertia(self.X, columns, self.varying), 0.95)
         most = min(columns.n_varying, rank, n_distinct - 1)
         few = n_distinct < FEWEST_ROWS
         steps = Steps(n_distinct, columns.n_varying, columns.n_categories, most, rank, few, components)

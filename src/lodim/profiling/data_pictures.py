@@ -175,10 +175,13 @@ def _order(rows: Sequence[Row]) -> str:
     high, low = closed(most.ends), closed(fewest.ends)
     if high is None or low is None or high[0] <= low[1]:
         return (
-            f"Classes have between {wording.dimension(fewest.value)} and {wording.dimension(most.value)} dimensions; "
-            "their intervals overlap, so the rows do not tell which has the most."
+            f"Class {most.name} has the largest figure, {of(most)}, class {fewest.name} the smallest, {of(fewest)}; "
+            "the two intervals overlap."
         )
-    return f"Class {most.name} varies in the most directions, {of(most)}, class {fewest.name} in the fewest, {of(fewest)}."
+    return (
+        f"Class {most.name} varies in the most directions, {of(most)}, "
+        f"class {fewest.name} in the fewest, {of(fewest)}."
+    )
 
 
 def per_point(p: ProfileData) -> Picture | None:

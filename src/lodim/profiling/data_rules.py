@@ -95,8 +95,8 @@ def sample_size(p: ProfileData) -> Advice | None:
     if n >= needed:
         return None
     return Advice(
-        f"A kernel density estimate wants {_rows(needed)} rows in {wording.dimension(least)} dimensions, the fewest that "
-        f"the interval allows; there are {n:,}. {instead}",
+        f"A kernel density estimate wants {_rows(needed)} rows in {wording.dimension(least)} dimensions, the fewest "
+        f"that the interval allows; there are {n:,}. {instead}",
         {"n_samples": n, "dimension": least, "n_for_density": needed},
         "sample_size",
         0.72,
@@ -133,9 +133,10 @@ def estimators_disagree(p: ProfileData) -> Advice | None:
     if ends_below[1] >= ends_above[0]:
         return None
     return Advice(
-        f"Estimators disagree beyond their intervals: {wording.estimator(low)} says {_with_ends(below, ends_below)}, "
-        f"{wording.estimator(high)} {_with_ends(above, ends_above)}. They weigh near and far neighbours differently, so "
-        "one figure does not describe this data: look at the dimension across scales and around each row.",
+        f"Estimators disagree beyond their intervals: {wording.estimator(low)} says "
+        f"{_with_ends(below, ends_below)}, {wording.estimator(high)} {_with_ends(above, ends_above)}. They weigh near "
+        "and far neighbours differently, so one figure does not describe this data: look at the dimension across "
+        "scales and around each row.",
         {"low": below, "high": above, "ratio": above / below, "estimators": [low, high]},
         "estimators_disagree",
         0.66,
@@ -163,10 +164,10 @@ def scale_dependence(p: ProfileData) -> Advice | None:
         else "as it does for clusters, grids and repeated values"
     )
     return Advice(
-        f"The dimension {'falls' if falls else 'rises'} with the distance it is measured at, by more than its interval: "
-        f"from {wording.dimension(first.dimension)} among the {first.n_neighbors} nearest neighbours (distance "
-        f"{wording.number(first.radius)}) to {wording.dimension(last.dimension)} among the {last.n_neighbors} nearest "
-        f"({wording.number(last.radius)}), {why}. Quote the distance with the figure.",
+        f"The dimension {'falls' if falls else 'rises'} with the distance it is measured at, by more than its "
+        f"interval: from {wording.dimension(first.dimension)} among the {first.n_neighbors} nearest neighbours "
+        f"(distance {wording.number(first.radius)}) to {wording.dimension(last.dimension)} among the "
+        f"{last.n_neighbors} nearest ({wording.number(last.radius)}), {why}. Quote the distance with the figure.",
         {
             "first": first.dimension,
             "last": last.dimension,
@@ -188,18 +189,19 @@ def linear_or_curved(p: ProfileData) -> Advice | None:
     if p.data.independent is not None:
         because["independent"] = p.data.independent.dimension
         return Advice(
-            f"{wording.plural(m, 'principal component is', 'principal components are')} needed for 95 % of the variance, "
-            f"more than the dimensions found. {wording.bent(p.data)} A non-linear map (an autoencoder, UMAP) may go below "
-            "PCA.",
+            f"{wording.plural(m, 'principal component is', 'principal components are')} needed for 95 % of the "
+            f"variance, more than the dimensions found. {wording.bent(p.data)} A non-linear map (an autoencoder, UMAP) "
+            "may go below PCA.",
             because,
             "curved",
             0.64,
         )
     if ends is None or p.n_features < 4 or m >= 0.7 * p.n_features:
         return None
-    held = f"{wording.plural(m, 'component')} of {p.n_features:,} {'holds' if m == 1 else 'hold'} 95 % of the variance"
+    of = f"{p.n_features:,}{' encoded columns' if p.n_columns != p.n_features else ''}"
+    held = f"{wording.plural(m, 'component')} of {of} {'holds' if m == 1 else 'hold'} 95 % of the variance"
     found = f"{wording.dimension(d)}{wording.in_brackets(wording.interval(p.data.interval))} dimensions found"
-    if m < math.floor(ends[0]):
+    if m < math.ceil(ends[0] - 0.1):
         return Advice(
             f"{held}, fewer than the {found}: the other directions are small, noise or detail. Reduce with PCA where "
             "the bulk of the variance is what counts, but not where near rows must stay apart.",
@@ -209,7 +211,7 @@ def linear_or_curved(p: ProfileData) -> Advice | None:
         )
     if m <= math.ceil(ends[1]):
         return Advice(
-            f"PCA is enough: {held}, as many as the {found} allow. Reduce with PCA first; other maps have little left "
+            f"PCA is enough: {held}, as many as the {found}. Reduce with PCA first; other maps have little left "
             "to gain.",
             because,
             "pca_suffices",
@@ -247,9 +249,9 @@ def class_outlier(p: ProfileData) -> Advice | None:
     fewer = value < median
     look = "whether its rows are copies or variants of a few" if fewer else "whether it holds several kinds"
     return Advice(
-        f"Class {name!r} varies in {'fewer' if fewer else 'more'} directions than the others: {wording.dimension(value)} "
-        f"dimensions{wording.in_brackets(wording.interval(estimate.interval))}, the middle one of the others has "
-        f"{wording.dimension(median)}. Look {look}.",
+        f"Class {name!r} varies in {'fewer' if fewer else 'more'} directions than the others: "
+        f"{wording.dimension(value)} dimensions{wording.in_brackets(wording.interval(estimate.interval))}, the middle "
+        f"one of the others has {wording.dimension(median)}. Look {look}.",
         {"class": name, "dimension": value, "median": median},
         "class_outlier",
         0.62,
@@ -305,8 +307,8 @@ def label_conflicts(p: ProfileData) -> Advice | None:
         return Advice(text, because, "label_conflicts", 0.7)
     return Advice(
         f"{wording.plural(p.data.n_conflicts, 'pair')} of equal rows "
-        f"{'carries' if p.data.n_conflicts == 1 else 'carry'} different labels{most}. Look for label errors or a missing "
-        "column.",
+        f"{'carries' if p.data.n_conflicts == 1 else 'carry'} different labels{most}. Look for label errors or a "
+        "missing column.",
         because,
         "label_conflicts",
         0.9,
@@ -319,8 +321,8 @@ def sharpest_pair(p: ProfileData) -> Advice | None:
         return None
     first, second = p.data.k_f_pair
     return Advice(
-        f"The closest classes are {first!r} and {second!r}, in each of four parts of the rows: of 1,000 rows at most the "
-        f"nearest two of them are {wording.number(1 / p.data.k_f)} apart. Look there first for label errors.",
+        f"The closest classes are {first!r} and {second!r}, in each of four parts of the rows: of 1,000 rows at most "
+        f"the nearest two of them are {wording.number(1 / p.data.k_f)} apart. Look there first for label errors.",
         {"k_f": p.data.k_f, "pair": [first, second]},
         "sharpest_pair",
         0.48,

@@ -30,9 +30,7 @@ class MeasuredDimension:
 
     dimension: float | None
     interval: Interval | None = None  # nominally 95 per cent; of ``calibrated`` where there is one
-    calibrated: float | None = (
-        None  # corrected for what this estimate is on simulated shapes of known dimension
-    )
+    calibrated: float | None = None  # corrected by simulated shapes of known dimension
     n: int | None = None  # rows it rests on (classes only)
     remark: str = ""  # what a reader should know, e.g. that it is only a lower bound
 
@@ -99,9 +97,8 @@ class Steps:
     n_categories: int  # those of them that hold categories, or two values only
     most: int  # no more dimensions than columns that vary, than the rank, than different rows less one
     rank: int  # of the encoded columns, centred
-    components95: int | None = (
-        None  # of a multiple correspondence analysis; None where some columns are numbers
-    )
+    few: bool = False  # too few different rows, rather than steps, are the reason
+    components95: int | None = None  # of a multiple correspondence analysis; None with columns of numbers
 
 
 @dataclass(frozen=True)
@@ -137,15 +134,9 @@ class DataPart:
     bounded_by: str | None = None  # "columns", "rank" or "rows": the dimension is the most that these allow
     tied: bool = False  # distances tie: there is no dimension to be read from neighbours, see ``steps``
     steps: Steps | None = None  # only where distances tie
-    independent: MeasuredDimension | None = (
-        None  # of the same principal components, independent of one another
-    )
-    k_f_pair_holds: bool = (
-        False  # whether the same two classes are the closest in each of four parts of the rows
-    )
-    best_score: Number | None = (
-        None  # share of rows that the best function of the columns gets right (classes)
-    )
+    independent: MeasuredDimension | None = None  # were its principal components independent
+    k_f_pair_holds: bool = False  # whether these classes are the closest in each of four parts of the rows
+    best_score: Number | None = None  # share of the rows that the best function of the columns gets right
 
 
 @dataclass(frozen=True)

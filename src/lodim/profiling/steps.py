@@ -98,18 +98,16 @@ def alone_in_cells(X: np.ndarray, columns: TableColumns, varying: np.ndarray) ->
     return bool((sizes < _CELL).mean() > 0.5)
 
 
-def correspondence_components(
-    X: np.ndarray, columns: TableColumns, varying: np.ndarray, share: float = 0.95
-) -> int:
-    """Components of a multiple correspondence analysis that hold ``share`` of the inertia, of 0/1 columns."""
+def correspondence_inertia(X: np.ndarray, columns: TableColumns, varying: np.ndarray) -> np.ndarray:
+    """Principal inertias of a multiple correspondence analysis of 0/1 columns, descending.
+
+    They sum to J / Q - 1 for Q columns of the table with J levels. Of two levels one is written out; the other has the
+    same deviations with the other sign.
+    """
     Z = X[:, varying].astype(np.float64)
     Z = (Z - Z.min(0)) / np.ptp(Z, axis=0)
     _, position, counts = np.unique(columns.origins, return_inverse=True, return_counts=True)
     frequency = Z.mean(0)
-    alone = (
-        counts[position] == 1
-    )  # the level that is not written out has the same deviations, with the other sign
-    weight = np.where(alone, frequency * (1 - frequency), frequency)
-    Z = (Z - frequency) / np.sqrt(weight)
-    inertia = np.linalg.eigvalsh(Z.T @ Z if Z.shape[1] <= len(Z) else Z @ Z.T)[::-1].clip(min=0)
-    return int(np.searchsorted(np.cumsum(inertia) / inertia.sum(), share - 1e-12)) + 1
+    weight = np.where(counts[position] == 1, frequency * (1 - frequency), frequency)
+    Z = (Z - frequency) / np.sqrt(weight * len(Z) * columns.n_varying)
+    return np.linalg.eigvalsh(Z.T @ Z if Z.shape[1] <= len(Z) else Z @ Z.T)[::-1].clip(min=0)

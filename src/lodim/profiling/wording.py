@@ -68,7 +68,7 @@ def dimension(x: int | float | None) -> str:
 
 
 def whole_dimension(x: int | float, ends: Interval | None = None) -> str:
-    """Write a dimension to be said: whole from 5 on, unless that would lie outside its interval as printed."""
+    """Write a dimension to be said: whole from 5 on, unless that would be outside its interval as printed."""
     if x < 5:
         return f"{x:.1f}"
     whole = f"{x:,.0f}"
@@ -79,8 +79,8 @@ def whole_dimension(x: int | float, ends: Interval | None = None) -> str:
 
 
 def dimension_of(part: DataPart) -> str:
-    """Return the dimension with its interval and what is to be known of both, e.g. ``about 9 dimensions (7.6–10.9)``."""
-    if part.dimension is None:
+    """Return the dimension with its interval and what is to be known of both: ``about 9 dimensions (7.6–10.9)``."""
+    if part.dimension is None or not math.isfinite(part.dimension):
         return "the dimension of the data is not known"
     said = whole_dimension(part.dimension, part.interval)
     about = "" if part.bounded_by and said == f"{part.dimension:g}" else "about "
@@ -126,10 +126,10 @@ def steps_of(part: DataPart, found: Steps) -> str:
     elif found.n_categories:
         why = "categories decide how far apart most rows are, so distances show these and no density"
     else:
-        why = "values stand in steps (whole or rounded numbers) as wide as near rows are apart, so distances show the steps"
+        why = "values stand in steps (whole or rounded numbers) as wide as near rows are apart"
     reasons = {
-        found.n_distinct - 1: "one less than there are different rows",
         found.rank: "the rank of the columns",
+        found.n_distinct - 1: "one less than there are different rows",
         found.n_columns: "one a column",
     }
     n = found.n_distinct + part.n_duplicates

@@ -4,11 +4,11 @@ The regime of :mod:`lodim.geometry.high_dimensional_kde.regime` at the bandwidth
 likelihood, in words. Theory: Biroli and Mezard 2024, arXiv 2408.05807.
 
 The regime is that of the tail index ``(bandwidth / h_G)^2``, whose borders are 1 and 2; a border inside the index's
-interval leaves the regime undetermined. Bandwidth and threshold are had again from each quarter of the queries, and the
-index's logarithm lies as far from it as Student's law with three degrees of freedom allows. From ten dimensions on it may
-be higher besides, since there measured thresholds are too high: on normal data by 1.29 in 10 dimensions, 1.20 in 20, 1.15
-in 40 and 1.10 in 80 (500 and 3,000 points), which is 1 + 0.92 / sqrt(d); d is here the participation ratio of the
-covariance.
+interval leaves the regime undetermined. Bandwidth and threshold are had again from each quarter of the queries, and
+the index's logarithm lies as far from it as Student's law with three degrees of freedom allows. From ten dimensions on
+it may be higher besides, since there measured thresholds are too high: on normal data by 1.29 in 10 dimensions, 1.20 in
+20, 1.15 in 40 and 1.10 in 80 (500 and 3,000 points), which is 1 + 0.92 / sqrt(d); d is here the participation ratio of
+the covariance.
 """
 
 from __future__ import annotations
