@@ -111,13 +111,13 @@ def per_estimator(p: ProfileData) -> Picture | None:
     low, high = min(rows, key=lambda r: r.value), max(rows, key=lambda r: r.value)
     shows = (
         f"{len(rows)} estimators answer between {wording.dimension(low.value)} ({low.name}) and "
-        f"{wording.dimension(high.value)} ({high.name}); together they say {wording.dimension(part.dimension)}"
+        f"{wording.dimension(high.value)} ({high.name}); all distances together say {wording.dimension(part.dimension)}"
         f"{wording.in_brackets(wording.interval(part.interval))}."
     )
-    legend = [Key(1, f"{wording.nominal(part)} interval"), Key(2, "all together, with their interval")]
+    legend = [Key(1, f"{wording.nominal(part)} interval"), Key(2, "all distances together")]
     if any(r.second is not None for r in rows):
         legend.insert(1, Key(1, "as published", hollow=True))
-        shows += " Hollow marks are the answers as published, filled ones are corrected by simulated shapes."
+        shows += " Hollow marks are answers as published; filled ones beside them are corrected by simulated shapes."
     return Picture(
         "estimators",
         "What each estimator says",
@@ -135,11 +135,9 @@ def per_estimator(p: ProfileData) -> Picture | None:
 def _estimate(key: str, e: MeasuredDimension, part: DataPart) -> Row:
     """The corrected answer with its interval and the published one beside it; the latter alone where it has none."""
     value, name = float(e.dimension or 0.0), wording.estimator(key)
-    if (
-        e.calibrated is None or part.level is None
-    ):  # documents of version 0.1: the interval is of the published answer
+    if part.level is None:  # documents of version 0.1: the interval is of the published answer
         return Row(name, value, e.interval, second=e.calibrated)
-    return Row(name, e.calibrated, e.interval, second=value)
+    return Row(name, value) if e.calibrated is None else Row(name, e.calibrated, e.interval, second=value)
 
 
 def per_class(p: ProfileData) -> Picture | None:

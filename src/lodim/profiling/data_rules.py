@@ -225,9 +225,9 @@ def class_outlier(p: ProfileData) -> Advice | None:
     if p.data is None:
         return None
     known = {
-        name: (math.log(e.dimension), _log_error(ends, p.data.level))
+        name: (math.log(e.dimension), _log_error(e.dimension, ends, p.data.level))
         for name, e in p.data.per_class.items()
-        if e.dimension is not None and (ends := closed(e.interval)) is not None and 0 < ends[0] <= e.dimension
+        if e.dimension is not None and (ends := closed(e.interval)) is not None and 0 < ends[0] <= e.dimension <= ends[1]
     }
     if len(known) < 3:
         return None
@@ -258,9 +258,10 @@ def class_outlier(p: ProfileData) -> Advice | None:
     )
 
 
-def _log_error(ends: Ends, level: float | None) -> float:
-    """Standard error of a dimension's logarithm, from its interval."""
-    return math.log(ends[1] / ends[0]) / (2 * float(norm.isf((1 - (level or 0.95)) / 2)))
+def _log_error(value: float, ends: Ends, level: float | None) -> float:
+    """Standard error of a dimension's logarithm, from the longer arm of its interval."""
+    arm = max(math.log(ends[1] / value), math.log(value / ends[0]))
+    return arm / float(norm.isf((1 - (level or 0.95)) / 2))
 
 
 def duplicates(p: ProfileData) -> Advice | None:

@@ -79,7 +79,7 @@ def _tables(p: ProfileData) -> list[str]:
                 wording.estimator(key),
                 wording.dimension(e.dimension),
                 wording.dimension(e.calibrated),
-                wording.interval(e.interval),
+                wording.interval(e.interval if p.data.level is None or e.calibrated is not None else None),
             )
             for key, e in p.data.estimators.items()
         ]
