@@ -113,12 +113,12 @@ CASES = [
     (
         "label_conflicts",
         {"data": {"n_conflicts": 3, "best_score": 0.98}},
-        ("3 pairs", "98 %", "label errors"),
+        ("3 pairs", "36 rows of 1,797", "label errors"),
     ),
     (
         "label_conflicts",
         {"data": {"n_conflicts": 3000, "best_score": 0.72, "steps": STEPS, "tied": True}},
-        ("72 %", "do not settle"),
+        ("503 rows of 1,797", "do not settle"),
     ),
     ("sharpest_pair", {}, ("'3'", "'8'", "3.45")),
     (

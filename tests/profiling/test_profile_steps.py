@@ -134,7 +134,7 @@ def test_numbers_beside_a_category_are_measured_and_doubted():
     assert p.data.steps is None
     assert 2.5 < p.data.dimension <= 4
     assert p.data.unfamiliar
-    assert "4 columns (6 encoded)" in p.verdict
+    assert "4 columns (11 encoded)" in p.verdict
     assert "unlike the shapes" in p.verdict
     assert any("Categories stand as 0/1 columns" in note for note in p.notes)
 

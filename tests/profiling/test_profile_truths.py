@@ -192,7 +192,7 @@ def test_copies_and_their_labels():
     assert "20 rows repeat" in data_rules.duplicates(twice).text
     assert twice.data.best_score == pytest.approx(95 / 100)
     assert "5 pairs" in data_rules.label_conflicts(twice).text
-    assert "95 %" in data_rules.label_conflicts(twice).text
+    assert "at least 5 rows of 100 wrong" in data_rules.label_conflicts(twice).text
 
 
 def test_constant_columns_of_a_table_and_of_images():
@@ -281,7 +281,7 @@ AGAINST = [
     ("No dimension can be read", "about"),
     ("No dimension can be read", "local dimension"),
     ("do not settle the label", "label errors"),
-    ("hang on the scale.", "intervals say the same"),
+    ("the dimension hangs on the scale", "on any shape"),
     ("for shapes like those simulated", "unlike the shapes"),
     ("for shapes like those simulated", "this interval says nothing"),
 ]

@@ -24,10 +24,12 @@ from lodim.geometry.dataset_properties.label_sharpness import count_conflicts
 from lodim.neighbors import first_occurrences
 from lodim.profiling.parts import DataPart, DimensionAtScale, MeasuredDimension, Pointwise, Steps
 from lodim.profiling.steps import (
+    ALONE,
+    CROSSING,
     FEWEST_ROWS,
     WIDE,
     TableColumns,
-    alone_in_cells,
+    alike_rows,
     correspondence_inertia,
     of_numbers,
     rounding_noise,
@@ -135,17 +137,13 @@ class _Measured:
 
     def answer(self) -> tuple[DataPart, list[str]]:
         n_distinct = len(self.X) - self.part.n_duplicates
-        in_steps = self.columns.category.all() or self._alone()
+        in_steps = self.columns.category.all() or self._alike() < ALONE
         if n_distinct < FEWEST_ROWS or (in_steps and not self.images):
             return self._without_dimension(covariance_spectrum(self.X)), []
         return self._with_dimension()
 
-    def _alone(self) -> bool:
-        return alone_in_cells(self.X, self.columns, self.varying)
-
-    def _mixed(self) -> bool:
-        """Whether numbers stand beside categories, which no shape of the calibration has."""
-        return bool(self.columns.category.any()) and not self.images
+    def _alike(self) -> float:
+        return math.inf if self.images else alike_rows(self.X, self.columns, self.varying)
 
     def _with_dimension(self) -> tuple[DataPart, list[str]]:
         rows, n_queries, notes = self._sample()
@@ -160,7 +158,8 @@ class _Measured:
         nearest = min((s.radius for s in found.scales if s.kind == "gride"), default=math.inf)
         noise = 0.0 if self.images else rounding_noise(of_numbers(self.X, self.columns, self.varying))
         low = finite_interval(found.interval)[0] or 0.0
-        beyond = self._mixed() and low > self.columns.n_varying  # categories far apart, not a dimension
+        mixed = self._alike() < CROSSING  # neighbours are of other categories, as on no simulated shape
+        beyond = mixed and low > self.columns.n_varying  # categories far apart, not a dimension
         if not self.images and (getattr(found, "tied", False) or beyond or noise > WIDE * nearest):
             return self._without_dimension(found.spectrum), notes
         notes += [sentence for text in found.warnings if (sentence := _note(text))]
@@ -182,11 +181,11 @@ class _Measured:
             ),
             pointwise=_histogram(found.pointwise),
             n_used=int(found.n_queries),
-            unfamiliar=getattr(found, "unfamiliar", False) or self._mixed(),
+            unfamiliar=getattr(found, "unfamiliar", False) or mixed,
             scale_dependent=getattr(found, "scale_dependent", False),
             tied=getattr(found, "tied", False),
         )
-        if self._mixed():
+        if mixed:
             notes.append(
                 "Categories stand as 0/1 columns beside numbers: the dimension hangs on how far apart that puts rows."
             )
@@ -377,8 +376,9 @@ def _note(text: str) -> str:
         "the estimators disagree",
         "rows repeat another row",
         "rows are equal",
-        "columns: the points",
-        "number of columns",
+        "many distances tie",
+        "unlike the shapes",
+        "size of the neighbourhoods",
     )
     if any(words in text for words in said):
         return ""

@@ -62,12 +62,13 @@ def across_scales(p: ProfileData) -> Picture | None:
     return Picture(
         "scales",
         "Dimension across scales",
-        f"Measured between nearest neighbours the data has {wording.dimension(first.dimension)} dimensions, at the "
-        f"largest scale ({wording.plural(last.n_neighbors, 'neighbour')}) {wording.dimension(last.dimension)}. "
+        f"As published, without correction, the answer is {wording.dimension(first.dimension)} between nearest "
+        f"neighbours and {wording.dimension(last.dimension)} at the largest scale "
+        f"({wording.plural(last.n_neighbors, 'neighbour')}). "
         + (
-            "That is more than edges and curvature of the simulated shapes make: the answer hangs on the scale."
+            "That changes more than on simulated shapes: the dimension hangs on the scale."
             if part.scale_dependent
-            else "Edges alone bend such a line down a little; what is drawn is not corrected for them."
+            else "Edges and few rows bend the line down on any shape, the more the higher the dimension."
         ),
         x,
         linear_axis([*map(_dimension, points), *highest, *ends], "dimension", zero=True),

@@ -227,7 +227,9 @@ def class_outlier(p: ProfileData) -> Advice | None:
     known = {
         name: (math.log(e.dimension), _log_error(e.dimension, ends, p.data.level))
         for name, e in p.data.per_class.items()
-        if e.dimension is not None and (ends := closed(e.interval)) is not None and 0 < ends[0] <= e.dimension <= ends[1]
+        if e.dimension is not None
+        and (ends := closed(e.interval)) is not None
+        and 0 < ends[0] <= e.dimension <= ends[1]
     }
     if len(known) < 3:
         return None
@@ -302,7 +304,8 @@ def label_conflicts(p: ProfileData) -> Advice | None:
     because: dict[str, object] = {"n_conflicts": p.data.n_conflicts, "best_score": p.data.best_score}
     most = ""
     if p.data.best_score is not None:
-        most = f": no function of the columns gets more than {wording.percent(p.data.best_score)} of these rows right"
+        wrong = max(1, p.n_samples - round(p.data.best_score * p.n_samples))
+        most = f": every function of the columns gets at least {wording.plural(wrong, 'row')} of {p.n_samples:,} wrong"
     if p.data.steps is not None:
         text = f"Rows that are equal in all columns carry different labels{most}. The columns do not settle the label."
         return Advice(text, because, "label_conflicts", 0.7)

@@ -21,7 +21,10 @@ from lodim.neighbors import first_occurrences
 WIDE = 0.4
 FEWEST_ROWS = 15  # different ones; fewer show no dimension
 CATEGORIES = ("category", "boolean")
-_CELL = 10  # rows of the same categories below which a row's neighbours have other ones
+ALONE, CROSSING = (
+    10,
+    65,
+)  # rows of the same categories below which all, or the farther, neighbours have others
 _VALUES = 20_000_000  # that steps are looked for in
 _REPEATS = 5  # rows a value, from which on uneven values are levels rather than numbers
 
@@ -50,15 +53,12 @@ def table_columns(
     origins: Sequence[str] | None = None,
     kinds: Mapping[str, str] | None = None,
 ) -> TableColumns:
-    """Say what the columns of X are that vary; of an array, two values make a category."""
+    """Say what the columns of X are that vary; two values make a category."""
     names = np.array([str(j) for j in range(X.shape[1])] if origins is None else list(origins))[varying]
+    low, high = X.min(0), X.max(0)
+    category = np.array([bool(np.isin(X[:, j], (low[j], high[j])).all()) for j in np.flatnonzero(varying)])
     if kinds is not None:
-        category = np.array([kinds[name] in CATEGORIES for name in names], dtype=bool)
-    else:
-        low, high = X.min(0), X.max(0)
-        category = np.array(
-            [bool(np.isin(X[:, j], (low[j], high[j])).all()) for j in np.flatnonzero(varying)]
-        )
+        category |= np.array([kinds[name] in CATEGORIES for name in names], dtype=bool)
     return TableColumns(names, category)
 
 
@@ -89,13 +89,12 @@ def of_numbers(X: np.ndarray, columns: TableColumns, varying: np.ndarray) -> np.
     return X[:, np.flatnonzero(varying)[~columns.category]]
 
 
-def alone_in_cells(X: np.ndarray, columns: TableColumns, varying: np.ndarray) -> bool:
-    """Whether most rows share their categories with few others, so that near rows are of other categories."""
+def alike_rows(X: np.ndarray, columns: TableColumns, varying: np.ndarray) -> float:
+    """How many rows share a row's categories, in the median over rows; infinite without categories."""
     if not columns.category.any():
-        return False
-    twins = first_occurrences(np.ascontiguousarray(X[:, varying][:, columns.category]))
-    sizes = np.bincount(twins, minlength=len(X))[twins]
-    return bool((sizes < _CELL).mean() > 0.5)
+        return math.inf
+    twins = first_occurrences(np.ascontiguousarray(X[:, np.flatnonzero(varying)[columns.category]]))
+    return float(np.median(np.bincount(twins, minlength=len(X))[twins]))
 
 
 def correspondence_inertia(X: np.ndarray, columns: TableColumns, varying: np.ndarray) -> np.ndarray:
