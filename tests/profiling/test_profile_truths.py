@@ -281,7 +281,7 @@ AGAINST = [
     ("No dimension can be read", "about"),
     ("No dimension can be read", "local dimension"),
     ("do not settle the label", "label errors"),
-    ("the dimension hangs on the scale", "on any shape"),
+    ("the dimension hangs on the scale", "alone can bend"),
     ("for shapes like those simulated", "unlike the shapes"),
     ("for shapes like those simulated", "this interval says nothing"),
 ]

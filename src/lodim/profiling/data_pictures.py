@@ -68,7 +68,7 @@ def across_scales(p: ProfileData) -> Picture | None:
         + (
             "That changes more than on simulated shapes: the dimension hangs on the scale."
             if part.scale_dependent
-            else "Edges and few rows bend the line down on any shape, the more the higher the dimension."
+            else "Edges and few rows alone can bend such a line down, the more the higher the dimension."
         ),
         x,
         linear_axis([*map(_dimension, points), *highest, *ends], "dimension", zero=True),
@@ -197,7 +197,8 @@ def per_point(p: ProfileData) -> Picture | None:
         "points",
         "Dimension around each row",
         f"Around half of the {points.n:,} rows measured the data has fewer than {wording.dimension(median)} "
-        f"dimensions; nine rows in ten lie between {wording.dimension(low)} and {wording.dimension(high)}.",
+        f"dimensions; nine rows in ten lie between {wording.dimension(low)} and {wording.dimension(high)}, in part by "
+        "chance.",
         linear_axis(points.edges, "local dimension around a row", zero=True),
         linear_axis(points.counts, "rows", zero=True),
         (*bars, Upright(median)),
@@ -314,7 +315,11 @@ def difficulty(p: ProfileData) -> Picture | None:
         *dot_rows(rows, "decimal logarithm of the bits", zero=False),
         ("", "log10 of the bits", "low", "high"),
         tuple((r.name, r.value, *(r.ends or (None, None))) for r in rows),
-        (Key(1, "asked for, over the dimension's interval"), Key(3, "supplied"), Key(2, "asked for then")),
+        (
+            Key(1, "asked for, over the dimension's interval"),
+            *[Key(3, "supplied")] * (part.supplied_log10_bits is not None),
+            Key(2, "asked for then"),
+        ),
     )
 
 

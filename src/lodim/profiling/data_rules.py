@@ -273,7 +273,7 @@ def duplicates(p: ProfileData) -> Advice | None:
     share = p.data.n_duplicates / p.n_samples
     return Advice(
         f"{wording.plural(p.data.n_duplicates, 'row repeats', 'rows repeat')} an earlier one "
-        f"({wording.percent(share)}). Before splitting into training and test rows drop them or keep copies together, "
+        f"({wording.percent(share)}). Before splitting into training and test rows drop copies or keep them together, "
         "or scores come out too good.",
         {"n_duplicates": p.data.n_duplicates, "share": share},
         "duplicates",
@@ -324,9 +324,10 @@ def sharpest_pair(p: ProfileData) -> Advice | None:
     if p.data is None or p.data.k_f is None or p.data.k_f_pair is None or not p.data.k_f_pair_holds:
         return None
     first, second = p.data.k_f_pair
+    among = ", of 1,000 drawn," if p.n_samples > 1000 else ""
     return Advice(
-        f"The closest classes are {first!r} and {second!r}, in each of four parts of the rows: of 1,000 rows at most "
-        f"the nearest two of them are {wording.number(1 / p.data.k_f)} apart. Look there first for label errors.",
+        f"The closest classes are {first!r} and {second!r}, in each of four parts of the rows: the nearest two of "
+        f"their rows{among} are {wording.number(1 / p.data.k_f)} apart. Look there first for label errors.",
         {"k_f": p.data.k_f, "pair": [first, second]},
         "sharpest_pair",
         0.48,

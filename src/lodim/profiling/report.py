@@ -49,7 +49,9 @@ def key_figures(p: ProfileData) -> list[KeyFigure]:
     """Return the figures a reader looks for first."""
     found = [KeyFigure("columns", f"{p.n_columns:,}", wording.plural(p.n_samples, "row"))]
     if p.data is not None and p.data.steps is not None:
-        found.append(KeyFigure("dimensions of the data", f"≤ {p.data.steps.most:,}", "distances tie"))
+        found.append(
+            KeyFigure("dimensions of the data", f"≤ {p.data.steps.most:,}", "not to be read from neighbours")
+        )
     elif p.data is not None:
         ends = _known(wording.interval(p.data.interval))
         doubt = "uncertain" if p.data.unfamiliar or p.data.tied else wording.nominal(p.data)

@@ -109,7 +109,8 @@ def _beside(p: ProfileData) -> list[str]:
     density = p.data.density if p.data else None
     if density is not None:
         name, meaning = wording.REGIMES[density.regime]
-        rows = f"{wording.number(density.n_eff, digits=2)} of {density.n:,} rows contribute"
+        count = wording.number(density.n_eff, digits=2)
+        rows = f"{count} of {density.n:,} rows contribute{'s' * (count == '1')}"
         lines.append(f"Density: {name}. A kernel density value is {meaning} ({rows}).")
     if p.difficulty is not None:
         said = wording.bits_of(p.difficulty) + " " + wording.supplied(p.difficulty)
