@@ -157,7 +157,7 @@ class _Measured:
         )
         nearest = min((s.radius for s in found.scales if s.kind == "gride"), default=math.inf)
         noise = 0.0 if self.images else rounding_noise(of_numbers(self.X, self.columns, self.varying))
-        low = finite_interval(found.interval)[0] or 0.0
+        low = finite(found.interval[0]) or 0.0
         mixed = self._alike() < CROSSING  # neighbours are of other categories, as on no simulated shape
         beyond = mixed and low > self.columns.n_varying  # categories far apart, not a dimension
         if not self.images and (getattr(found, "tied", False) or beyond or noise > WIDE * nearest):

@@ -93,8 +93,8 @@ def _tables(p: ProfileData) -> list[str]:
         more = f"\n  (and {left_out} more classes)" if left_out > 0 else ""
         header = ("class", "dimension", f"{wording.nominal(p.data)} interval", "rows")
         blocks.append("Per class\n" + wording.table(header, classes) + more)
-        if beside := wording.beside_whole(p.data):
-            blocks.append(_wrap(beside))
+        if whole := wording.beside_whole(p.data):
+            blocks.append(_wrap(whole))
     if p.landscape is not None and p.landscape.curve:
         blocks.append(_curve_table(p.landscape))
     beside = _beside(p)

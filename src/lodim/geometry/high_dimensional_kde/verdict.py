@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -163,7 +164,7 @@ def _tail_interval(kde: HighDimKDE, index: float) -> tuple[float, float] | None:
     for i in range(_PARTS):
         part = replace(points, queries=np.sort(order[i::_PARTS]))
         curves = rules.survey(part)
-        best = rules.maximise(lambda h, part=part: rules.leave_one_out(part, h), curves.h, curves.loo)
+        best = rules.maximise(partial(rules.leave_one_out, part), curves.h, curves.loo)
         logs.append(2 * math.log(best / curves.condensation(2)))
     error = _STUDENT * float(np.std(logs, ddof=1)) / math.sqrt(_PARTS)
     if math.isnan(error):
