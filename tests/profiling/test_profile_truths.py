@@ -161,6 +161,68 @@ def test_alike_classes_do_not_stand_apart_in_a_few_tables():
     assert alike_classes(2) <= 1  # p < 0.003 at 5 %
 
 
+def thick_line(n, thickness):
+    """A line with noise of this size in all of five directions; neighbours are 1/n apart along the line."""
+    rng = np.random.default_rng(0)
+    return np.c_[rng.uniform(size=n), np.zeros((n, 4))] + thickness * rng.normal(size=(n, 5))
+
+
+def test_a_thick_line_has_a_dimension_at_every_scale():
+    """Neighbours are as far apart as the noise is wide: five dimensions there, one among the farther."""
+    p = measured(thick_line(500, 0.003))
+    found = data_rules.scale_dependence(p)
+    assert "falls" in found.text
+    assert found.because["first"] > 3 > 1.5 > found.because["last"]
+    apart = data_rules.estimators_disagree(p)
+    assert apart.because["low"] < 2 < 3 < apart.because["high"]
+
+
+def one_scale(n_tables, seed=0):
+    """How many of so many normal and uniform clouds of 1 to 14 dimensions are said to change with the scale, and how
+    many to make estimators disagree: neighbours of all have one dimension, edges and few rows apart.
+    """
+    rng, changes, disagree = np.random.default_rng(seed), 0, 0
+    for i in range(n_tables):
+        d, n = int(rng.integers(1, 15)), int(rng.integers(100, 500))
+        Z = (rng.normal, rng.uniform)[i % 2](size=(n, d))
+        p = measured(np.c_[Z, Z @ rng.normal(size=(d, 2))], seed=i)
+        changes += data_rules.scale_dependence(p) is not None
+        disagree += data_rules.estimators_disagree(p) is not None
+    return changes, disagree
+
+
+@pytest.mark.slow
+def test_clouds_of_one_scale_seldom_change_with_it():
+    """4 and 0 of 150 when it was measured (seed 0); at 5 % more than 16 of 150 have a probability below 0.002."""
+    changes, disagree = one_scale(150)
+    assert changes <= 16
+    assert disagree <= 16
+
+
+def test_a_few_clouds_of_one_scale_do_not_change_with_it():
+    changes, disagree = one_scale(4)
+    assert changes <= 2  # more: p < 0.001 at 5 %
+    assert disagree <= 2
+
+
+@pytest.mark.parametrize("d", [2, 5])
+def test_one_cloud_is_one_component_and_two_are_two(d):
+    """Normal, uniform and Student's t_3 clouds: 0 of 600 in 2 to 20 dimensions fell apart when it was measured."""
+    from scipy.spatial.distance import cdist
+
+    from lodim.geometry.multiparameter_persistence.summary import _components
+
+    rng = np.random.default_rng(d)
+
+    def count(X):
+        distance = cdist(X, X)
+        return _components(distance, np.sort(distance, axis=1)[:, 10])[0]
+
+    clouds = [rng.normal(size=(200, d)), rng.uniform(size=(200, d)), rng.standard_t(3, size=(200, d))]
+    assert [count(X) for X in clouds] == [1, 1, 1]
+    assert count(np.r_[clouds[0], clouds[0] + 4 * d]) == 2
+
+
 def scales_of_unequal_columns(ratio):
     return np.random.default_rng(0).normal(size=(60, 4)) * [1, 1, 1, ratio]
 

@@ -159,9 +159,9 @@ def scale_dependence(p: ProfileData) -> Advice | None:
     assert last.dimension is not None
     falls = first.dimension > last.dimension
     why = (
-        "as noise adds dimensions nearby, or curvature takes them away"
+        "as where noise adds dimensions nearby, or clusters and bends take them away far off"
         if falls
-        else "as it does for clusters, grids and repeated values"
+        else "as where near rows are copies or parts of one another"
     )
     return Advice(
         f"The dimension {'falls' if falls else 'rises'} with the distance it is measured at, by more than its "
