@@ -128,7 +128,7 @@ def test_fine_rounding_leaves_the_dimension(columns):
 def test_numbers_beside_a_category_are_measured_and_doubted():
     rng = RNG(0)
     frame = pd.DataFrame(rng.normal(size=(400, 3)), columns=list("abc")).assign(
-        k=rng.choice(list("pqr"), 400)
+        k=rng.choice(list("pqrstuvw"), 400)
     )
     p = profile_of(frame)
     assert p.data.steps is None
