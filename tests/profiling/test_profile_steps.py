@@ -137,6 +137,10 @@ def test_numbers_beside_a_category_are_measured_and_doubted():
     assert "4 columns (11 encoded)" in p.verdict
     assert "unlike the shapes" in p.verdict
     assert any("Categories stand as 0/1 columns" in note for note in p.notes)
+    labelled = profile_of(frame.assign(t=rng.choice(["n", "y"], 400)), target="t").data
+    for e in (*labelled.estimators.values(), *labelled.per_class.values()):
+        assert e.interval is None or e.calibrated is None or e.interval[1] <= 4
+    assert {e.interval[1] <= 4 for e in labelled.per_class.values()} == {True}
 
 
 def test_few_different_rows_have_no_dimension():

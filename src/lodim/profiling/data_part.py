@@ -168,8 +168,10 @@ class _Measured:
             self.part,
             **_of_spectrum(found.spectrum),
             **_bounded(found, self.columns.n_varying),
-            estimators={key: _estimate(e) for key, e in found.estimates.items()},
-            per_class=_classes(found.per_class, None if self.labels is None else self.labels[rows]),
+            estimators={key: _estimate(e, self.columns.n_varying) for key, e in found.estimates.items()},
+            per_class=_classes(
+                found.per_class, None if self.labels is None else self.labels[rows], self.columns.n_varying
+            ),
             k_f=k_f,
             k_f_pair=pair,
             k_f_pair_holds=holds,
@@ -189,6 +191,7 @@ class _Measured:
             notes.append(
                 "Categories stand as 0/1 columns beside numbers: the dimension hangs on how far apart that puts rows."
             )
+            return part, notes
         return replace(part, independent=self._independent(part)), notes
 
     def _sample(self) -> tuple[Any, int | None, list[str]]:
@@ -265,17 +268,17 @@ def _of_spectrum(spectrum: np.ndarray) -> dict[str, Any]:
 
 def _bounded(found: Any, n_columns: int) -> dict[str, Any]:
     """The dimension and its interval, at most the columns that the user's table has."""
-    value, ends, by = (
-        finite(found.dimension),
-        finite_interval(found.interval),
-        getattr(found, "bounded_by", None),
-    )
+    value, by = finite(found.dimension), getattr(found, "bounded_by", None)
     if value is not None and value >= n_columns:
         value, by = float(n_columns), "columns"
-    if ends is not None:
-        low, high = (None if end is None else min(end, float(n_columns)) for end in ends)
-        ends = low, high
-    return {"dimension": value, "interval": ends, "bounded_by": by}
+    return {"dimension": value, "interval": _at_most(n_columns, found.interval), "bounded_by": by}
+
+
+def _at_most(n_columns: int, ends: Any) -> tuple[float | None, float | None] | None:
+    if ends is None:
+        return None
+    low, high = (finite(min(end, n_columns)) for end in ends)
+    return low, high
 
 
 def finite(x: Any) -> float | None:
@@ -288,21 +291,31 @@ def finite_interval(ends: Any) -> tuple[float | None, float | None] | None:
     return None if ends is None else (finite(ends[0]), finite(ends[1]))
 
 
-def _estimate(e: Any, n: int | None = None) -> MeasuredDimension:
+def _estimate(e: Any, n_columns: int) -> MeasuredDimension:
+    corrected = finite(e.calibrated)
+    if corrected is None:
+        return MeasuredDimension(
+            finite(e.dimension), finite_interval(e.interval), None, None, str(e.note or "")
+        )
+    bounded = min(corrected, float(n_columns))
     return MeasuredDimension(
-        finite(e.dimension), finite_interval(e.interval), finite(e.calibrated), n, str(e.note or "")
+        finite(e.dimension), _at_most(n_columns, e.interval), bounded, None, str(e.note or "")
     )
 
 
-def _classes(found: dict[str, Any], labels: np.ndarray | None) -> dict[str, MeasuredDimension]:
+def _classes(
+    found: dict[str, Any], labels: np.ndarray | None, n_columns: int
+) -> dict[str, MeasuredDimension]:
     if labels is None:
         return {}
     sizes = dict(zip(*np.unique(labels, return_counts=True)))
     out = {}
     for name, e in found.items():
-        remark = "" if math.isfinite(e.dimension) else str(e.note)
+        value = finite(e.dimension)
+        remark = "" if value is not None else str(e.note)
+        bounded = None if value is None else min(value, float(n_columns))
         out[str(name)] = MeasuredDimension(
-            finite(e.dimension), finite_interval(e.interval), None, int(sizes[name]), remark
+            bounded, _at_most(n_columns, e.interval), None, int(sizes[name]), remark
         )
     return out
 

@@ -68,7 +68,7 @@ def across_scales(p: ProfileData) -> Picture | None:
         + (
             "That changes more than on simulated shapes: the dimension hangs on the scale."
             if part.scale_dependent
-            else "Edges and few rows alone can bend such a line down, the more the higher the dimension."
+            else "Edges and few rows alone can bend such a line, the more the higher the dimension."
         ),
         x,
         linear_axis([*map(_dimension, points), *highest, *ends], "dimension", zero=True),

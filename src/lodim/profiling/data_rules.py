@@ -211,8 +211,8 @@ def linear_or_curved(p: ProfileData) -> Advice | None:
         )
     if m <= math.ceil(ends[1]):
         return Advice(
-            f"PCA is enough: {held}, as many as the {found}. Reduce with PCA first; other maps have little left "
-            "to gain.",
+            f"PCA is enough: {held}, and the interval of the {found} holds as many. Reduce with PCA first; other maps "
+            "have little left to gain.",
             because,
             "pca_suffices",
             0.64,

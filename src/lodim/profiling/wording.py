@@ -124,7 +124,7 @@ def steps_of(part: DataPart, found: Steps) -> str:
     elif found.n_categories == found.n_columns:
         why = "the columns hold categories, so distances between rows tie"
     elif found.n_categories:
-        why = "categories decide how far apart most rows are, so distances show these and no density"
+        why = "categories, or values in steps, decide how far apart near rows are, so distances show these"
     else:
         why = "values stand in steps (whole or rounded numbers) as wide as near rows are apart"
     reasons = {
