@@ -27,24 +27,32 @@ def summary():
     return intrinsic_dimensions(X, y=y, random_state=0)
 
 
-def test_consensus_is_the_median_of_calibrated_estimators(summary):
-    votes = [summary.estimates[m].calibrated for m in ("twonn", "gride", "mle", "mada", "mom")]
-    assert summary.dimension == np.median(votes)
+def test_the_consensus_is_that_of_the_estimator(summary):
+    """Whatever the other methods: the same calibrated dimension, interval and flags."""
+    for options in ({}, {"ci": 0.8}, {"n_queries": 300}):
+        model = IntrinsicDimension("consensus", random_state=0, **options).fit(cube(4))
+        for methods in (("twonn",), ("mle", "mom")):
+            found = intrinsic_dimensions(cube(4), methods, scales=False, random_state=0, **options)
+            assert found.dimension == model.dimension_
+            assert {name: getattr(found, name) for name in vars(model.calibrated_)} == vars(model.calibrated_)
+    assert summary.level == 0.95
     low, high = summary.interval
-    assert low <= np.percentile(votes, 25)
-    assert high >= np.percentile(votes, 75)
+    assert low <= summary.dimension <= high
 
 
 def test_estimates_are_those_of_the_estimator():
     X = cube(4)
     found = intrinsic_dimensions(X, random_state=0).estimates
     for method, estimate in found.items():
-        assert estimate.dimension == pytest.approx(IntrinsicDimension(method).fit(X).dimension_, rel=1e-9), (
-            method
-        )
-        if method in ("twonn", "mle", "tle"):
-            assert estimate.interval[0] < estimate.dimension < estimate.interval[1]
-            assert estimate.se == pytest.approx((estimate.interval[1] - estimate.interval[0]) / 3.92, rel=0.3)
+        model = IntrinsicDimension(method, ci=0.95 if method in ("twonn", "mle", "tle") else None).fit(X)
+        assert estimate.dimension == pytest.approx(model.dimension_, rel=1e-9), method
+        if method in ("twonn", "mle"):  # the likelihood or the bootstrap, of the raw value
+            assert estimate.se == pytest.approx((model.ci_[1] - model.ci_[0]) / 3.92, rel=0.3)
+            assert estimate.interval[0] < 4 <= estimate.interval[1]
+            assert estimate.calibrated == pytest.approx(4, rel=0.2)
+        elif method == "tle":
+            assert estimate.calibrated is None
+            assert estimate.interval == pytest.approx(model.ci_, rel=0.05)
 
 
 @pytest.mark.parametrize("d", [1, 3, 8])
@@ -176,9 +184,8 @@ def test_bad_input(X, options, text):
 
 def test_real_tables_get_sensible_answers():
     digits = intrinsic_dimensions(load_digits().data, ci=None, random_state=0)
-    assert 6.5 < digits.dimension < 10.5
-    assert digits.dimension < digits.estimates["lpca"].dimension
+    # few points bias neighbour estimators downwards, and a curved set lies in more linear dimensions than it has
+    assert digits.estimates["mle"].dimension < digits.dimension < digits.estimates["lpca"].dimension
     wine = load_wine().data
     standard = intrinsic_dimensions((wine - wine.mean(0)) / wine.std(0), ci=None, random_state=0)
-    assert 5 < standard.dimension < 10
-    assert standard.dimension < 13
+    assert standard.estimates["mle"].dimension < standard.dimension <= 13

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..validation import MAX_CLASSES, check_choice, infer_kind
 from .dataset import Dataset
+from .numerals import is_one_value
 
 KINDS = ("auto", "classification", "regression")
 
@@ -84,7 +85,7 @@ def _numbers(values: np.ndarray, name: str) -> Target:
         raise ValueError(f"target {name!r} holds text ({error}); regression needs numbers") from error
     if not np.isfinite(y).all():
         raise ValueError(f"target {name!r} has {int((~np.isfinite(y)).sum())} values that are not finite")
-    if y.min() == y.max():
+    if is_one_value(y):
         raise ValueError(
             f"target {name!r} is {y[0]:g} in all {len(y)} rows: nothing to learn. Choose another"
         )

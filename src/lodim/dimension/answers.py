@@ -21,7 +21,7 @@ from lodim.dimension.growth import (
     graph_length_dimension,
     tree_dimension,
 )
-from lodim.dimension.methods import CONSENSUS, GRAPH_METHODS, OTHER_K, default_k, put_together
+from lodim.dimension.methods import GRAPH_METHODS, OTHER_K, default_k, put_together
 from lodim.dimension.nearest import divide, gride, log_ratios, mind_integer
 from lodim.dimension.pairs import correlation_dimension, fisher_separability
 from lodim.dimension.simplex import ess
@@ -116,7 +116,7 @@ def answer(
     if method == "lpca":
         return _linear(X, graph, given, rule or "FO", aggregate)
     if method in ("knn", "ph"):
-        return _growth(method, X, given, seed)
+        return _growth(method, X, graph, given, seed)
     if method in _LOCAL:
         return _of_local(_LOCAL[method](X, graph, k, seed), k, aggregate, _k_note(method, k))
     return _GLOBAL[method](X, graph, k)
@@ -133,16 +133,28 @@ def _of_local(local: np.ndarray, k: int, aggregate: str | None, note: str) -> An
 
 
 def _linear(X: np.ndarray, graph: NeighborGraph, k: int | None, rule: str, aggregate: str | None) -> Answer:
+    X = X[:, X.max(0) > X.min(0)]  # a constant column is no direction
     if k is None:
-        d = linear_dimension(covariance_spectrum(X), rule, X.shape)
-        return Answer(d, note="linear, seen from outside")
+        rows = _distinct(X, graph)
+        d = linear_dimension(covariance_spectrum(rows), rule, rows.shape)
+        return Answer(d, note="; ".join(["linear, seen from outside", *_of_all(graph)]))
     local = local_dimension(local_spectra(X, graph, k), rule, (k + 1, X.shape[1]))
     return _of_local(local, k, aggregate, _k_note("lpca", k))
 
 
-def _growth(method: str, X: np.ndarray, k: int | None, seed: int) -> Answer:
+def _distinct(X: np.ndarray, graph: NeighborGraph) -> np.ndarray:
+    """Every row once; rows that are some of the graph's already are left as they are."""
+    return X[graph.distinct] if len(X) == len(graph.twin) > graph.n_ref else X
+
+
+def _of_all(graph: NeighborGraph) -> tuple[str, ...]:
+    return ("on all points",) if graph.n_queries < graph.n_ref else ()
+
+
+def _growth(method: str, X: np.ndarray, graph: NeighborGraph, k: int | None, seed: int) -> Answer:
+    X = _distinct(X, graph)
     most = GRAPH_POINTS if method == "knn" else TREE_POINTS
-    note = f"on {most} random points" if len(X) > most else ""
+    note = f"on {most} random points" if len(X) > most else "; ".join(_of_all(graph))
     if method == "ph":
         return Answer(tree_dimension(X, random_state=seed), note=note)
     return Answer(graph_length_dimension(X, k or 5, random_state=seed), k or 0, note=note)
@@ -161,7 +173,9 @@ def _danco(X: np.ndarray, graph: NeighborGraph, k: int) -> Answer:
 
 
 def _fishers(X: np.ndarray, graph: NeighborGraph, k: int) -> Answer:
-    found = fisher_separability(X)
+    whole = len(X) == len(graph.twin) and graph.n_queries < graph.n_ref
+    queries = np.searchsorted(graph.distinct, graph.query_idx) if whole else None
+    found = fisher_separability(_distinct(X, graph), query_idx=queries)
     note = "lower bound: all pairs are separable" if found.saturated else ""
     return Answer(found.dimension, note=note, saturated=found.saturated)
 
@@ -200,34 +214,6 @@ _GLOBAL: dict[str, Callable[[np.ndarray, NeighborGraph, int], Answer]] = {
 }
 
 
-def voters(answers: dict[str, Answer], most: int | float = math.inf) -> tuple[str, ...]:
-    """Name the estimators whose calibrated answers are finite and at most ``most``; all, if that is none of them."""
-    asked = tuple(name for name in CONSENSUS if name in answers)
-    if not asked:
-        raise ValueError(f"a consensus needs at least one of the methods {', '.join(CONSENSUS)}")
-    values = {name: answers[name].calibrated for name in asked}
-    sound = tuple(name for name, v in values.items() if v is not None and math.isfinite(v) and v <= most)
-    return sound or asked
-
-
-def consensus(
-    answers: dict[str, Answer], most: int | float = math.inf
-) -> tuple[float, Resampled, tuple[float, float]]:
-    """Median of the calibrated estimators: the value, the same on resampled points, and the estimators' quartiles.
-    Methods that do not vote are ignored.
-    """
-    voting = [answers[name] for name in voters(answers, most)]
-    values = np.array([a.calibrated for a in voting], dtype=np.float64)
-
-    def resampled(drawn: np.ndarray) -> float:
-        votes = [float(a.to_ball(np.array(a.resampled(drawn)))) for a in voting]  # type: ignore[misc]
-        return float(np.median(votes))
-
-    finite = values[np.isfinite(values)]
-    quartiles = np.percentile(finite, [25, 75]) if len(finite) else np.array([math.nan, math.nan])
-    return float(np.median(values)), resampled, (float(quartiles[0]), float(quartiles[1]))
-
-
 def percentile_interval(
     resampled: Resampled, n: int, level: float, seed: int, to_ball: Any = None
 ) -> tuple[Float[np.ndarray, " draws"], tuple[float, float] | None]:
@@ -241,10 +227,9 @@ def percentile_interval(
 
 
 def local_of_consensus(local: Answer, value: int | float) -> Float[np.ndarray, " n_queries"]:
-    """Local dimensions scaled to agree with the consensus; left as they are where one of the two is not finite."""
+    """Local dimensions scaled to agree with the consensus; left as they are where theirs is not finite."""
     assert local.pointwise is not None
-    both = math.isfinite(value) and math.isfinite(local.dimension)
-    return local.pointwise * (value / local.dimension if both else 1.0)
+    return local.pointwise * (value / local.dimension if math.isfinite(local.dimension) else 1.0)
 
 
 def smooth(

@@ -7,10 +7,10 @@ data many distances tie; then ratios of distances are one and the answer is infi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
+from lodim.dimension.calibrated import Calibrated
 from lodim.dimension.methods import fewest_points
 from lodim.neighbors import NeighborGraph
 
@@ -26,16 +26,8 @@ def _has_ties(graph: NeighborGraph) -> bool:
     return graph.k > 1 and bool(np.isclose(two[:, 0], two[:, -1], rtol=1e-9, atol=0).mean() > _FEW_TIES)
 
 
-def most_to_vote(graph: NeighborGraph) -> float:
-    """Largest estimate that counts in a consensus: half more than there are columns, and three standard errors.
-
-    Without a limit where the graph does not know its data's columns.
-    """
-    return math.inf if graph.n_features is None else graph.n_features * (1.5 + 3 / math.sqrt(graph.n_queries))
-
-
 def doubts_about(value: int | float, graph: NeighborGraph, method: str | None = None) -> tuple[str, ...]:
-    """Say what is wrong with an estimate (the consensus without ``method``) that cannot be the dimension of a manifold.
+    """Say what is wrong with an estimate that cannot be the dimension of a manifold.
 
     Methods of the widest spread (``"knn"``, ``"ph"``) may exceed the columns by it; the others may by four standard
     errors of their logarithm (three of theory where distances tie).
@@ -54,14 +46,21 @@ def doubts_about(value: int | float, graph: NeighborGraph, method: str | None = 
     return (f"the estimate {value:.4g} {text}",) if value > columns * most else ()
 
 
-def silent_text(methods: Sequence[str], graph: NeighborGraph) -> str:
-    """Say which estimators a consensus leaves out."""
-    meaning = "means that distances tie" if _has_ties(graph) else "is no dimension"
-    verb = "does" if len(methods) == 1 else "do"
-    return (
-        f"{' and '.join([', '.join(methods[:-1]), methods[-1]] if len(methods) > 1 else methods)} {verb} not vote: "
-        f"an estimate that is not finite, or far more than the columns, {meaning}"
-    )
+def doubts_of_consensus(found: Calibrated) -> tuple[str, ...]:
+    """Say why the interval of a calibrated dimension may not hold."""
+    texts = []
+    if found.tied:
+        texts.append(f"many distances tie ({_TIES}): the interval of the dimension says nothing")
+    if found.unfamiliar:
+        texts.append(
+            "the data are unlike the shapes that the interval was calibrated on: it may not hold the dimension"
+        )
+    if found.scale_dependent:
+        texts.append(
+            "the dimension changes with the size of the neighbourhoods by more than its interval (noise, or curvature "
+            "between neighbours): look at the dimension across scales"
+        )
+    return tuple(texts)
 
 
 def check_enough(method: str, n: int, n_repeated: int = 0) -> None:

@@ -9,6 +9,7 @@ Konz and Mazurowski (arXiv 2401.08865), who take ``mle`` with k = 20 for images 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -19,16 +20,16 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from lodim.dimension.answers import (
     Answer,
     answer,
-    consensus,
     local_of_consensus,
     percentile_interval,
     smooth,
-    voters,
 )
-from lodim.dimension.doubts import check_enough, doubts_about, most_to_vote, silent_text
+from lodim.dimension.bounds import in_blocks
+from lodim.dimension.calibrated import Calibrated, calibrated_dimension
+from lodim.dimension.doubts import check_enough, doubts_about, doubts_of_consensus
+from lodim.dimension.features import order_for
 from lodim.dimension.methods import (
     AGGREGATES,
-    CONSENSUS,
     GRAPH_METHODS,
     LEAST_K,
     LOCAL_METHODS,
@@ -55,23 +56,26 @@ class IntrinsicDimension(BaseEstimator):
         ``"twonn"`` (default), ``"twonn_fit"``, ``"mle"``, ``"mle_unbiased"``, ``"gride"``, ``"mind"``, ``"mom"``,
         ``"mada"``, ``"tle"``, ``"corrint"``, ``"lpca"``, ``"fishers"``, ``"mind_integer"``, ``"danco"``, ``"ess"``,
         ``"geomle"``, ``"abide"``, ``"knn"`` (graph length), ``"ph"`` (minimum spanning tree), or ``"consensus"``: the
-        median of twonn, gride, mle, mada and mom, each calibrated. Of these, answers that are not finite or exceed the
-        number of columns by more than half and by three standard errors do not vote while others do.
+        calibrated dimension (:mod:`lodim.dimension.calibrated`), learnt from what neighbours of simulated shapes show.
     k : int or (int, int), optional
-        Farthest neighbour used; for ``"mle"`` a pair averages over that range. Default: 2 for twonn, 4 for gride, 11
+        Farthest neighbour used (none by ``"fishers"`` and ``"ph"``, two by twonn); for ``"mle"`` a pair averages over
+        that range. Default: 2 for twonn, 4 for gride, 11
         for mind and danco, 100 for mom, ess, geomle and abide, else 20, but at most a tenth of the points (at least
         5); see ``k_``. With ``"lpca"`` a number looks at neighbourhoods instead of at all points at once; with
         ``"knn"`` it is the edges of a point (5).
     calibrate : {None, "ball"}
         ``"ball"`` corrects the finite-sample bias: the dimension of the uniform ball on which the estimator would
-        answer the same with as many points. For the estimators of neighbour distances.
+        answer the same with as many points. For the estimators of neighbour distances; the consensus is calibrated
+        already.
     aggregate : {None, "inverse_mean", "mean", "median"}
         How local values are put together (mle, mom, mada, tle, ess, geomle); None is the method's own way.
     n_queries : int, optional
-        Measure at so many random points only, all points staying neighbours.
+        Measure at so many random points only, all points staying neighbours. Not for ``"knn"``, ``"ph"`` and
+        ``"lpca"`` without ``k``, which look at all points at once.
     ci : float, optional
         Level of a percentile bootstrap interval over query points (200 resamples, graph fixed), e.g. 0.95. There is no
-        interval, but a warning, where a resample has no finite dimension.
+        interval, but a warning, where a resample has no finite dimension. That interval holds the sample's doubt alone;
+        the one of the consensus is nominal for shapes like those simulated and holds the method's too.
     backend : str
         Neighbour search, see :meth:`lodim.neighbors.NeighborGraph.from_data`.
     random_state : int, Generator or None
@@ -86,6 +90,8 @@ class IntrinsicDimension(BaseEstimator):
         ``graph_.query_idx``. None for methods without local values.
     dimension_pw_smooth_ : ndarray
         The same, averaged over neighbours (inverse mean).
+    calibrated_ : Calibrated or None
+        Of ``"consensus"``: the interval at its level (95 % without ``ci``) and what limits the trust in it.
     saturated_ : bool
         Whether ``dimension_`` is only a lower bound (FisherS with all pairs separable, DANCo at its largest ball).
     sufficient_ : bool
@@ -109,6 +115,7 @@ class IntrinsicDimension(BaseEstimator):
     dimension_pw_smooth_: np.ndarray | None
     ci_: tuple[float, float] | None
     n_duplicates_: int
+    calibrated_: Calibrated | None
     graph_: NeighborGraph | None
     k_: int | tuple[int, ...] | None
     saturated_: bool
@@ -159,14 +166,27 @@ class IntrinsicDimension(BaseEstimator):
             check_in_range(self.ci, "ci", low=1e-6, high=1 - 1e-6)
         if self.n_queries is not None:
             check_in_range(self.n_queries, "n_queries", low=2, integer=True)
+            if self.method in ("knn", "ph") or (self.method == "lpca" and self.k is None):
+                advice = "; give k for neighbourhoods" if self.method == "lpca" else ""
+                raise ValueError(
+                    f"method={self.method!r} looks at all points at once: leave n_queries=None{advice}"
+                )
         if isinstance(self.k, tuple) and self.method not in ("mle", "mle_unbiased"):
             raise ValueError(f"a range of k is for method='mle'; {self.method!r} takes one number")
         if self.rule is not None:
             check_choice(self.rule, LPCA_RULES, "rule")
             if self.method != "lpca":
                 raise ValueError(f"rule is for method='lpca'; leave rule=None with {self.method!r}")
+        if self.k is not None and self.method in ("fishers", "ph"):
+            raise ValueError(f"method={self.method!r} looks at no neighbours; leave k=None")
+        if self.k not in (None, 2) and self.method in ("twonn", "twonn_fit"):
+            raise ValueError(
+                f"method={self.method!r} compares two neighbours; leave k=None, or take method='gride'"
+            )
         if self.k is not None and self.method == "consensus":
-            raise ValueError("method='consensus' uses each estimator's own k; leave k=None")
+            raise ValueError(
+                "method='consensus' chooses its neighbours by the number of points; leave k=None"
+            )
 
     def _orders(self, n: int) -> tuple[int, ...]:
         """The values of k to use on n distinct points, checked."""
@@ -192,7 +212,8 @@ class IntrinsicDimension(BaseEstimator):
         Parameters
         ----------
         X : array-like, Tensor or NeighborGraph
-            Points as rows, at least ``k + 2`` of them; or their neighbour graph, for the methods that need no more.
+            Points as rows, at least ``k + 2`` different ones (a repeated row counts once); or their neighbour graph,
+            for the methods that need no more.
         y : ignored
 
         Raises
@@ -201,13 +222,10 @@ class IntrinsicDimension(BaseEstimator):
             Not a finite matrix, too few distinct rows for ``k``, or parameters that do not fit together.
         """
         self._check_parameters()
-        seed = root_seed(self.random_state)
-        self.warnings_ = ()
         if isinstance(X, NeighborGraph):
-            self._data, self.graph_ = None, X
-            self.n_duplicates_ = X.n_dropped_duplicates
-            self._answer(X, None, seed)
-            return self
+            return self._fit_graph(X)
+        seed = root_seed(self.random_state)
+        self.warnings_, self.calibrated_ = (), None
         data = read_points(X)
         validate_data(self, X if hasattr(X, "columns") else data, skip_check_array=True)
         if (data == data[0]).all():
@@ -217,7 +235,19 @@ class IntrinsicDimension(BaseEstimator):
         graph = self._search(source, data, seed)
         self.graph_ = graph if unit == 1.0 else replace(graph, dist=graph.dist * unit)
         self.n_duplicates_ = graph.n_dropped_duplicates
-        self._answer(graph, data, seed)
+        self._answer(graph, data, seed, in_blocks(data))
+        return self
+
+    def _fit_graph(
+        self, graph: NeighborGraph, blocks: Iterable[np.ndarray] | None = None
+    ) -> IntrinsicDimension:
+        """Fit a graph; ``blocks`` of the rows bound the consensus by their rank."""
+        self._check_parameters()
+        self.warnings_, self.calibrated_ = (), None
+        self._data: np.ndarray | None = None
+        self.graph_ = graph
+        self.n_duplicates_ = graph.n_dropped_duplicates
+        self._answer(graph, None, root_seed(self.random_state), blocks)
         return self
 
     def fit_constant(self, n: int) -> IntrinsicDimension:
@@ -229,7 +259,7 @@ class IntrinsicDimension(BaseEstimator):
             Rows.
         """
         self._check_parameters()
-        self._data, self.warnings_ = None, ()
+        self._data, self.warnings_, self.calibrated_ = None, (), None
         self._warn("all rows of X are equal: the dimension of one point is 0")
         self.dimension_, self.ci_ = 0.0, None if self.ci is None else (0.0, 0.0)
         self.dimension_pw_ = self.dimension_pw_smooth_ = np.zeros(n)
@@ -261,16 +291,15 @@ class IntrinsicDimension(BaseEstimator):
             )
         return graph
 
-    def _answer(self, graph: NeighborGraph, data: np.ndarray | None, seed: int) -> None:
+    def _answer(
+        self,
+        graph: NeighborGraph,
+        data: np.ndarray | None,
+        seed: int,
+        blocks: Iterable[np.ndarray] | None = None,
+    ) -> None:
         if self.method == "consensus":
-            answers = {m: answer(m, graph, data) for m in CONSENSUS}
-            most = most_to_vote(graph)
-            value, resampled, _ = consensus(answers, most)
-            local = local_of_consensus(answers["mle"], value)
-            result = Answer(value, answers["mle"].k, local, resampled)
-            if silent := [m for m in CONSENSUS if m not in voters(answers, most)]:
-                self._warn(silent_text(silent, graph))
-            self.k_ = tuple(a.k for a in answers.values())
+            result = self._consensus(graph, blocks)
         else:
             orders = self._orders(graph.n_ref)
             given = None if self.k is None else orders
@@ -283,7 +312,8 @@ class IntrinsicDimension(BaseEstimator):
         self.dimension_ = raw if to_ball is None else float(to_ball(np.array(raw)))
         self.saturated_ = result.saturated
         self.sufficient_ = graph.n_ref >= points_needed(self.dimension_)
-        for text in doubts_about(self.dimension_, graph, self.method):
+        doubts = () if self.calibrated_ else doubts_about(self.dimension_, graph, self.method)
+        for text in doubts:
             self._warn(f"method={self.method!r}: {text}")
         if self.method == "corrint" and not self.sufficient_ and math.isfinite(self.dimension_):
             self._warn(
@@ -293,9 +323,19 @@ class IntrinsicDimension(BaseEstimator):
         self.ci_ = self._interval(result, graph.n_queries, to_ball, seed)
         self._set_pointwise(graph, result)
 
+    def _consensus(self, graph: NeighborGraph, blocks: Iterable[np.ndarray] | None) -> Answer:
+        found = self.calibrated_ = calibrated_dimension(graph, blocks, self.ci or 0.95)
+        local = answer("mle", graph)
+        self.k_ = order_for(graph.n_ref, graph.k)
+        for text in doubts_of_consensus(found):
+            self._warn(f"method='consensus': {text}")
+        return Answer(found.dimension, local.k, local_of_consensus(local, found.dimension))
+
     def _interval(self, result: Answer, n: int, to_ball: Any, seed: int) -> tuple[float, float] | None:
         if self.ci is None:
             return None
+        if self.calibrated_ is not None:
+            return self.calibrated_.interval
         if result.resampled is None:
             raise ValueError(f"method={self.method!r} has no bootstrap over points; leave ci=None")
         seed = derive_seed(seed, "bootstrap")

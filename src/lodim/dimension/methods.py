@@ -90,6 +90,7 @@ def _local(local: np.ndarray, k: int) -> np.ndarray:
 GRAPH_METHODS: dict[str, GraphMethod] = {
     "twonn": _twonn(nearest.twonn_mle),
     "twonn_fit": _twonn(nearest.twonn_fit),
+    "l2n2": _twonn(nearest.l2n2),
     "gride": _gride_of(lambda k: (k // 2, k), 4),
     "mind": _gride_of(lambda k: (1, k), 11),
     "mle": _mle(2, unbiased=False),
@@ -97,6 +98,11 @@ GRAPH_METHODS: dict[str, GraphMethod] = {
     "mom": GraphMethod(100, 2, nearest.mom, _of_local("mean"), _local, ("mean", "inverse_mean", "median")),
     "mada": GraphMethod(20, 2, nearest.mada, _of_local("median"), _local, ("median", "inverse_mean", "mean")),
 }
+CONSENSUS_K = (
+    64,
+    20,
+    5,
+)  # neighbours that the consensus looks at: the most that are at most a third of the points
 OTHER_K = {
     "tle": 20,
     "corrint": 20,
@@ -129,6 +135,8 @@ def default_k(method: str, n: int) -> int:
     Never fewer than 5 or than the method needs at all; 0 for methods that look at no neighbours.
     """
     check_choice(method, METHODS, "method")
+    if method == "consensus":
+        return next((k for k in CONSENSUS_K if 3 * k <= n), min(CONSENSUS_K[-1], n - 1))
     own = GRAPH_METHODS[method].k if method in GRAPH_METHODS else OTHER_K[method]
     if own == 0:
         return 0

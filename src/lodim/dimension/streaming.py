@@ -40,7 +40,8 @@ def stream_dimension(
     ----------
     source : array, memory map, path, iterable or callable
         An ``.npy`` or Parquet file, a ``DataLoader`` that does not shuffle, ...: see
-        :func:`lodim.neighbors.row_blocks`. It is read three times, its beginning four times.
+        :func:`lodim.neighbors.row_blocks`. It is read three times, its beginning five times (for the consensus of
+        data of low rank, all of it four times).
     method : str
         A method of :class:`~lodim.geometry.IntrinsicDimension` that needs neighbour distances only.
     k : int, optional
@@ -97,7 +98,7 @@ def stream_dimension(
         device=device,
         random_state=derive_seed(seed, "queries"),
     )
-    return model.fit(graph)
+    return model._fit_graph(graph, row_blocks(source, block_rows, columns))
 
 
 def _all_equal(blocks: Iterator[np.ndarray]) -> int:

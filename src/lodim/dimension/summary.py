@@ -1,8 +1,7 @@
 """What :func:`lodim.geometry.intrinsic_dimensions` returns: a data set's dimension seen by several estimators.
 
-The consensus is the median of the estimators that look at a point's nearest neighbours, each corrected for the bias
-it has on uniform balls with as many points (:mod:`lodim.dimension.calibration`). Its interval covers both
-sources of doubt: the sample's (bootstrap over query points) and the method's (spread between estimators).
+The consensus and its interval come from simulated shapes of known dimension (:mod:`lodim.dimension.calibrated`); its
+level is nominal, for shapes like those.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from lodim.dimension.bounds import BOUND_TEXTS
 from lodim.results import Result
 
 
@@ -26,14 +26,16 @@ class Estimate(Result):
     dimension : float
         As the estimator's paper defines it; NaN if it could not be computed (the note says why).
     interval : tuple of float or None
-        Percentile bootstrap over query points, neighbour graph fixed.
+        Around ``calibrated``, and nominal for shapes like those simulated. Without ``calibrated``: a percentile
+        bootstrap of ``dimension`` over query points, the neighbour graph fixed, which holds the sample's doubt alone.
     se : float or None
-        Standard error, from the estimator's likelihood where it has one, else from the bootstrap.
+        Standard error of ``dimension`` for other samples of the same set: from the estimator's likelihood where it has
+        one, else from the bootstrap.
     note : str
         What the reader must know, e.g. that the value is only a lower bound.
     calibrated : float or None
-        Dimension of the uniform ball on which the estimator would answer the same with as many points; None for
-        estimators that are not functions of the neighbour graph.
+        What the estimator's answer says by itself: the median dimension of simulated shapes on which it answers the
+        same with as many points. None for estimators that are not functions of the neighbour graph.
     """
 
     dimension: float
@@ -74,9 +76,19 @@ class DimensionSummary(Result):
     Attributes
     ----------
     dimension : float
-        Consensus: median over the neighbour estimators, calibrated.
+        Consensus: the calibrated dimension, at most the columns, the rank of the data or the distinct rows less one.
     interval : tuple of float
-        Hull of the consensus' 95 % bootstrap interval and of the interquartile range between estimators.
+        Holds the dimension of a share ``level`` of shapes like those simulated; see the flags.
+    level : float
+        That share.
+    unfamiliar : bool
+        The data are unlike the shapes that the interval was calibrated on.
+    scale_dependent : bool
+        The dimension changes between neighbourhoods by more than its interval: noise, or curvature between neighbours.
+    bounded_by : {None, "columns", "rank", "rows"}
+        The consensus stands at that bound, where the interval ends too.
+    tied : bool
+        Many distances tie (a lattice, rounded or categorical data): the interval says nothing.
     per_class : dict of str to Estimate
         The same consensus within each class (label as text); empty without labels.
     pointwise : ndarray, shape (n_queries,)
@@ -90,7 +102,7 @@ class DimensionSummary(Result):
     n_components : dict of int to int
         Principal components that explain 90, 95 and 99 % of the variance.
     n_samples, n_features, n_queries, n_duplicates : int
-        Duplicated rows are dropped before the neighbours are searched.
+        A repeated row counts once in every number: neighbours, pairs, graphs, and the linear spectrum.
     """
 
     dimension: float
@@ -109,6 +121,11 @@ class DimensionSummary(Result):
     n_duplicates: int
     constant_columns: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
+    level: float = 0.95
+    unfamiliar: bool = False
+    scale_dependent: bool = False
+    bounded_by: str | None = None
+    tied: bool = False
 
     def to_frame(self) -> Any:
         """Return the estimates as a data frame, one row an estimator."""
@@ -158,15 +175,16 @@ class DimensionSummary(Result):
 
     def __str__(self) -> str:
         low, high = self.interval
+        end = f", {BOUND_TEXTS[self.bounded_by]}" if self.bounded_by else ""
         lines = [
-            f"Intrinsic dimension {self.dimension:.1f} ({low:.1f} to {high:.1f}) of "
-            f"{self.n_samples} points in {self.n_features} dimensions",
+            f"Intrinsic dimension {self.dimension:.1f} ({low:.1f} to {high:.1f}{end}; nominal {100 * self.level:g} % "
+            f"for shapes like those simulated) of {self.n_samples} points in {self.n_features} columns",
         ]
         for name, e in self.estimates.items():
             interval = f" ({e.interval[0]:.2f} to {e.interval[1]:.2f})" if e.interval is not None else ""
             calibrated = f", calibrated {e.calibrated:.2f}" if e.calibrated is not None else ""
             note = f"  [{e.note}]" if e.note else ""
-            lines.append(f"  {name:<8} {e.dimension:8.2f}{interval}{calibrated}{note}")
+            lines.append(f"  {name:<8} {e.dimension:8.2f}{calibrated}{interval}{note}")
         if self.per_class:
             parts = ", ".join(f"{label}: {e.dimension:.1f}" for label, e in self.per_class.items())
             lines.append(f"  by class: {parts}")

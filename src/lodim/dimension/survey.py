@@ -1,21 +1,20 @@
 """A data set's dimension by several estimators on one neighbour graph: ``intrinsic_dimensions(X)``.
 
-The neighbour search is the whole cost; the estimators share it. The consensus is the median of twonn, gride, mle, mada
-and mom, each calibrated on the uniform ball (an answer that is not finite, or exceeds the number of columns by more
-than half and by three standard errors, does not vote while others do); its interval is the hull of
+The neighbour search is the whole cost; the estimators share it. The consensus is the calibrated dimension
+(:mod:`lodim.dimension.calibrated`): a map from the distances to the 64 nearest neighbours (20 or 5 where points are
+few) to the dimension, learnt on simulated shapes, with an interval that covers on families it was not taught. What each
+estimator of neighbour distances says by itself is read in the same way; its answer as its paper defines it stands
+beside that.
 
-- the 95 % percentile bootstrap of that median over query points, the graph fixed (the sample's doubt), and
-- the interquartile range of the calibrated estimators (the method's doubt).
-
-The linear estimators (lpca, the spectrum) and the pair counts (corrint, fishers) are shown beside it but do not vote:
-the first count the directions a curved set bends into, the second saturate near ``2 log10(n)`` (Eckmann and Ruelle).
+The linear estimators (lpca, the spectrum) and the pair counts (corrint, fishers) are shown as they are: the first count
+the directions a curved set bends into, the second saturate near ``2 log10(n)`` (Eckmann and Ruelle).
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,13 +23,13 @@ import numpy as np
 from lodim.dimension.answers import (
     Answer,
     answer,
-    consensus,
     local_of_consensus,
     percentile_interval,
     smooth,
-    voters,
 )
-from lodim.dimension.doubts import doubts_about, most_to_vote, silent_text
+from lodim.dimension.bounds import bound_of, in_blocks
+from lodim.dimension.calibrated import Calibrated, calibrated_dimension, calibrated_estimate, within
+from lodim.dimension.doubts import doubts_of_consensus
 from lodim.dimension.methods import CONSENSUS, METHODS, default_k, fewest_points, points_needed
 from lodim.dimension.scales import decimation_points, gride_points
 from lodim.dimension.spectrum import components_for, covariance_spectrum, linear_dimension
@@ -45,6 +44,8 @@ _ALL_QUERIES, _SOME_QUERIES = 20_000, 4096
 _PAIR_POINTS = 10_000
 _LEAST_CLASS = 30
 _SMOOTHING = 20
+_LEVEL = 0.95
+_FLAGS = {"unfamiliar": "unfamiliar", "scale_dependent": "changes with scale", "tied": "distances tie"}
 
 
 @dataclass(frozen=True)
@@ -86,24 +87,26 @@ def intrinsic_dimensions(
     ----------
     X : array-like or Tensor, shape (n_samples, n_features)
         Finite numbers, at least 7 distinct rows (fewer is an error, all equal gives dimension 0); ``geomle`` needs
-        22, ``knn`` 14, ``ph`` 12, ``abide`` 8.
+        22, ``knn`` 14, ``ph`` 12, ``abide`` 8. A repeated row counts once, in the linear spectrum too.
     methods : sequence of str, or "all"
-        Names as in :class:`~lodim.geometry.IntrinsicDimension` (not ``"consensus"``, which is always there); at least
-        one of twonn, gride, mle, mada, mom. ``"all"``: every one that fits (``"abide"`` only where every point is
-        measured, others only where there are enough points; ``warnings`` names those).
+        Names as in :class:`~lodim.geometry.IntrinsicDimension` (not ``"consensus"``, which is always there and does not
+        depend on them); at least one of twonn, gride, mle, mada, mom, for local dimensions. ``"all"``: every one that
+        fits (``"abide"`` only where every point is measured, others only where there are enough points; ``warnings``
+        names those).
     y : array-like, shape (n_samples,), optional
         Labels: adds the consensus within each class of at least 30 distinct points.
     n_queries : int, optional
         Random points to measure at; default: all up to 20,000 points, beyond that 4,096. All points stay neighbours.
+        ``lpca``, ``knn`` and ``ph`` look at all points at once; the notes of their estimates say so.
     ci : float or None
-        Level of the bootstrap intervals.
+        Level of the intervals; with None the consensus alone has one, of 95 %.
     scales : bool
         Whether to decimate the data too for the dimension across scales.
     backend : str
         See :meth:`lodim.neighbors.NeighborGraph.from_data`.
     deadline : float, optional
-        Value of ``time.monotonic()`` after which no further optional part is begun (the graph, the consensus and the
-        spectrum always are); what was left out stands in ``warnings``.
+        Value of ``time.monotonic()`` after which no further optional part is begun (the graph, the consensus with its
+        interval and the spectrum always are); what was left out stands in ``warnings``.
 
     Raises
     ------
@@ -136,7 +139,7 @@ def intrinsic_dimensions(
         raise ValueError(
             f"X has {n} distinct rows of {len(data)}; the methods asked for need at least {least}"
         )
-    k = max(default_k(m, n) for m in methods)
+    k = max(default_k(m, n) for m in (*methods, "consensus"))
     if n_queries is None and n > _ALL_QUERIES:
         n_queries = _SOME_QUERIES
     if everything and n_queries is not None and n_queries < n:
@@ -172,14 +175,11 @@ def _check_methods(methods: Sequence[str] | str) -> tuple[str, ...]:
 def _summarise(
     run: _Run, methods: tuple[str, ...], labels: np.ndarray | None, scales: bool
 ) -> DimensionSummary:
+    found = calibrated_dimension(run.graph, in_blocks(run.X), run.ci or _LEVEL)
     answers = {m: answer(m, run.graph, run.X) for m in methods if m in CONSENSUS}
-    most = most_to_vote(run.graph)
-    value, resampled, quartiles = consensus(answers, most)
-    silent = [m for m in answers if m not in voters(answers, most)]
-    interval = _hull(run, resampled, quartiles, value)
     answers |= _other_answers(run, [m for m in methods if m not in answers])
     estimates = {m: _estimate(run, m, answers[m]) for m in methods if m in answers}
-    pointwise = _pointwise(run.graph, answers, value)
+    pointwise = _pointwise(run.graph, answers, found.dimension)
     points: tuple[ScalePoint, ...] = gride_points(run.graph)
     if scales and not run.late("decimation"):
         seed = derive_seed(run.seed, "decimation")
@@ -187,11 +187,11 @@ def _summarise(
             run.X, run.graph, backend=run.backend, max_queries=_SOME_QUERIES, random_state=seed
         )
     per_class = {} if labels is None else _per_class(run, labels)
-    spectrum = covariance_spectrum(run.X)
-    _judge(run, value, quartiles, answers, silent)
+    repeated = run.graph.n_dropped_duplicates > 0
+    spectrum = covariance_spectrum(run.X[run.graph.distinct] if repeated else run.X)
+    _judge(run, found, answers)
     return DimensionSummary(
-        dimension=value,
-        interval=interval,
+        **vars(found),
         estimates=estimates,
         per_class=per_class,
         pointwise=pointwise,
@@ -215,22 +215,6 @@ def _in_own_unit(spectrum: np.ndarray, unit: float) -> np.ndarray:
         return spectrum * unit * unit
 
 
-def _hull(
-    run: _Run, resampled: Callable[[np.ndarray], float], quartiles: tuple[float, float], value: float
-) -> tuple[float, float]:
-    ends = [*quartiles, value]
-    if run.ci is not None:
-        seed = derive_seed(run.seed, "consensus")
-        _, interval = percentile_interval(resampled, run.graph.n_queries, run.ci, seed)
-        if interval is not None:
-            ends += interval
-        elif math.isfinite(value):
-            run.warnings.append(
-                "resamples without a finite dimension: the interval is the estimators' spread alone"
-            )
-    return float(np.min(ends)), float(np.max(ends))
-
-
 def _other_answers(run: _Run, methods: list[str]) -> dict[str, Answer]:
     """Methods that do not vote; those that count pairs look at 10,000 points at most."""
     found: dict[str, Answer] = {}
@@ -238,9 +222,9 @@ def _other_answers(run: _Run, methods: list[str]) -> dict[str, Answer]:
         if run.late(f"the estimator {method!r}"):
             continue
         X, note = run.X, ""
-        if method == "fishers" and len(X) > _PAIR_POINTS:
+        if method == "fishers" and run.graph.n_ref > _PAIR_POINTS:
             rng = np.random.default_rng(derive_seed(run.seed, "pairs"))
-            X = X[np.sort(rng.choice(len(X), _PAIR_POINTS, replace=False))]
+            X = X[np.sort(rng.choice(run.graph.distinct, _PAIR_POINTS, replace=False))]
             note = f"on {_PAIR_POINTS} random points"
         result = answer(method, run.graph, X, seed=derive_seed(run.seed, "subsamples"))
         notes = "; ".join(text for text in (result.note, note) if text)
@@ -250,16 +234,22 @@ def _other_answers(run: _Run, methods: list[str]) -> dict[str, Answer]:
 
 def _estimate(run: _Run, method: str, result: Answer) -> Estimate:
     interval, se, note = None, result.se, result.note
-    if run.ci is not None and result.resampled is not None and not run.late(f"the interval of {method!r}"):
+    alone = calibrated_estimate(
+        method, result.dimension, run.graph.n_ref, run.graph.n_queries, run.ci or _LEVEL
+    )
+    calibrated = None
+    if alone is not None:
+        calibrated, own = within(*alone, bound_of(run.graph, in_blocks(run.X), alone[1][1]).most)
+        interval = own if run.ci is not None else None
+    if run.ci is not None and result.resampled is not None and not run.late(f"the resamples of {method!r}"):
         seed = derive_seed(run.seed, "bootstrap", method)
-        draws, interval = percentile_interval(result.resampled, run.graph.n_queries, run.ci, seed)
-        if interval is not None:
+        draws, resampled = percentile_interval(result.resampled, run.graph.n_queries, run.ci, seed)
+        if resampled is not None:
             se = float(draws.std(ddof=1)) if se is None else se
-        elif math.isfinite(result.dimension):
-            note = "; ".join(text for text in (note, "no interval: resamples without a finite value") if text)
+        interval = resampled if alone is None else interval
     if not math.isfinite(result.dimension):
         note = "; ".join(text for text in (note, "no finite dimension: distances tie") if text)
-    return Estimate(result.dimension, interval, se, note, result.calibrated)
+    return Estimate(result.dimension, interval, se, note, calibrated)
 
 
 def _pointwise(graph: NeighborGraph, answers: dict[str, Answer], value: float) -> np.ndarray:
@@ -282,42 +272,27 @@ def _per_class(run: _Run, labels: np.ndarray) -> dict[str, Estimate]:
                 math.nan, note=f"only {n} distinct points, {_LEAST_CLASS} are needed"
             )
             continue
-        k = max(default_k(m, n) for m in CONSENSUS)
+        k = default_k("consensus", n)
         seed = derive_seed(run.seed, "class", str(label))
         graph = NeighborGraph.from_data(part, k, run.backend, _SOME_QUERIES, random_state=seed)
-        value, resampled, quartiles = consensus({m: answer(m, graph) for m in CONSENSUS}, most_to_vote(graph))
-        of_class = _Run(part, run.unit, graph, run.ci, run.backend, seed, run.deadline, run.warnings)
-        interval = _hull(of_class, resampled, quartiles, value)
-        found[str(label)] = Estimate(value, interval, note=f"n={len(rows)}", calibrated=value)
+        of_class = calibrated_dimension(graph, in_blocks(part), run.ci or _LEVEL)
+        doubts = (f"n={len(rows)}", *(text for name, text in _FLAGS.items() if getattr(of_class, name)))
+        found[str(label)] = Estimate(
+            of_class.dimension, of_class.interval, note=", ".join(doubts), calibrated=of_class.dimension
+        )
     return found
 
 
-def _judge(
-    run: _Run,
-    value: float,
-    quartiles: tuple[float, float],
-    answers: dict[str, Answer],
-    silent: list[str],
-) -> None:
+def _judge(run: _Run, found: Calibrated, answers: dict[str, Answer]) -> None:
     """Add what the reader should know before relying on the consensus."""
-    n = run.graph.n_ref
-    if not math.isfinite(value):
-        run.warnings.extend(doubts_about(value, run.graph))
-        return
-    if silent:
-        run.warnings.append(silent_text(silent, run.graph))
+    n, value = run.graph.n_ref, found.dimension
+    run.warnings.extend(doubts_of_consensus(found))
     if n < points_needed(value):
         limit = 2 * math.log10(n)
         run.warnings.append(
             f"{n} points are few for dimension {value:.1f}: pair counts cannot show more than {limit:.1f} "
             "(2 log10 n), and neighbour estimates lean on the calibration"
         )
-    if quartiles[1] - quartiles[0] > 0.25 * value:
-        run.warnings.append(
-            f"the estimators disagree (middle half {quartiles[0]:.1f} to {quartiles[1]:.1f}): "
-            "look at the dimension across scales"
-        )
-    run.warnings.extend(doubts_about(value, run.graph))
     repeated = run.graph.n_dropped_duplicates / len(run.X)
     if repeated > 0.05:
         run.warnings.append(f"{repeated:.0%} of the rows repeat another row; they were dropped")

@@ -160,7 +160,7 @@ class _Measured:
         low = finite(found.interval[0]) or 0.0
         mixed = self._alike() < CROSSING  # neighbours are of other categories, as on no simulated shape
         beyond = mixed and low > self.columns.n_varying  # categories far apart, not a dimension
-        if not self.images and (getattr(found, "tied", False) or beyond or noise > WIDE * nearest):
+        if not self.images and (found.tied or beyond or noise > WIDE * nearest):
             return self._without_dimension(found.spectrum), notes
         notes += [sentence for text in found.warnings if (sentence := _note(text))]
         k_f, pair, holds = _sharpness(self.X, self.labels, self.seed)
@@ -183,9 +183,9 @@ class _Measured:
             ),
             pointwise=_histogram(found.pointwise),
             n_used=int(found.n_queries),
-            unfamiliar=getattr(found, "unfamiliar", False) or mixed,
-            scale_dependent=getattr(found, "scale_dependent", False),
-            tied=getattr(found, "tied", False),
+            unfamiliar=found.unfamiliar or mixed,
+            scale_dependent=found.scale_dependent,
+            tied=found.tied,
         )
         if mixed:
             notes.append(
@@ -268,7 +268,7 @@ def _of_spectrum(spectrum: np.ndarray) -> dict[str, Any]:
 
 def _bounded(found: Any, n_columns: int) -> dict[str, Any]:
     """The dimension and its interval, at most the columns that the user's table has."""
-    value, by = finite(found.dimension), getattr(found, "bounded_by", None)
+    value, by = finite(found.dimension), found.bounded_by
     if value is not None and value >= n_columns:
         value, by = float(n_columns), "columns"
     return {"dimension": value, "interval": _at_most(n_columns, found.interval), "bounded_by": by}
