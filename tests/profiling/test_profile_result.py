@@ -109,7 +109,7 @@ def test_verdict_names_the_figures(digits_profile):
     verdict = digits_profile.verdict
     for words in (
         "64 columns",
-        "about 9 dimensions (7.8–10.4)",
+        "about 9 dimensions (7.8–10.4, nominal 95 % for shapes like those simulated)",
         "8,970",
         "160",
         "56 times",

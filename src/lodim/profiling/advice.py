@@ -34,7 +34,6 @@ RULES: tuple[Callable[[ProfileData], Advice | None], ...] = (
     data_rules.separate_parts,
     data_rules.loops,
     model_rules.narrow_layers,
-    data_rules.assumptions_or_rows,
 )
 
 

@@ -15,6 +15,14 @@ SCHEMA = 1
 LEVEL = 0.01  # a p-value below it counts
 Number = float | int
 Interval = tuple[Number | None, Number | None]
+Ends = tuple[Number, Number]
+
+
+def closed(ends: Interval | None) -> Ends | None:
+    """Return an interval whose two ends are known, else None."""
+    if ends is None or ends[0] is None or ends[1] is None:
+        return None
+    return ends[0], ends[1]
 
 
 @dataclass(frozen=True)
@@ -22,8 +30,8 @@ class MeasuredDimension:
     """A dimension with its interval."""
 
     dimension: float | None
-    interval: Interval | None = None  # 95 per cent, where the estimator has one
-    calibrated: float | None = None  # of the uniform ball for which as many points give this estimate
+    interval: Interval | None = None  # nominally 95 per cent; of ``calibrated`` where there is one
+    calibrated: float | None = None  # corrected by simulated shapes of known dimension
     n: int | None = None  # rows it rests on (classes only)
     remark: str = ""  # what a reader should know, e.g. that it is only a lower bound
 
@@ -79,8 +87,28 @@ class Topology:
 
 
 @dataclass(frozen=True)
+class Steps:
+    """What is true of a table whose values stand in steps as wide as the distances between neighbours.
+
+    Distances then tie, and what estimators make of near neighbours is no dimension.
+    """
+
+    n_distinct: int  # different rows
+    n_columns: int  # columns of the table that vary
+    n_categories: int  # those of them that hold categories, or two values only
+    most: int  # no more dimensions than columns that vary, than the rank, than different rows less one
+    rank: int  # of the encoded columns, centred
+    few: bool = False  # too few different rows, rather than steps, are the reason
+    components95: int | None = None  # of a multiple correspondence analysis; None with columns of numbers
+
+
+@dataclass(frozen=True)
 class DataPart:
-    """How many dimensions the data has."""
+    """How many dimensions the data has.
+
+    The interval holds where the data is like the shapes it was calibrated on; ``unfamiliar``, ``scale_dependent``,
+    ``bounded_by`` and ``tied`` say where it is not.
+    """
 
     dimension: float | None  # the consensus of the estimators
     interval: Interval | None  # of the consensus
@@ -101,6 +129,15 @@ class DataPart:
     n_used: int = 0  # points whose neighbourhoods were measured
     density: Density | None = None
     topology: Topology | None = None  # only where asked for
+    level: Number | None = None  # nominal coverage of the intervals; None in documents of version 0.1
+    unfamiliar: bool = False  # unlike the shapes that the interval was calibrated on
+    scale_dependent: bool = False  # the dimension changes between neighbourhoods by more than its interval
+    bounded_by: str | None = None  # "columns", "rank" or "rows": the dimension is the most that these allow
+    tied: bool = False  # distances tie: there is no dimension to be read from neighbours, see ``steps``
+    steps: Steps | None = None  # only where distances tie
+    independent: MeasuredDimension | None = None  # were its principal components independent
+    k_f_pair_holds: bool = False  # whether these classes are the closest in each of four parts of the rows
+    best_score: Number | None = None  # share of the rows that the best function of the columns gets right
 
 
 @dataclass(frozen=True)
@@ -305,3 +342,9 @@ class ProfileData(Result):
     schema: int = SCHEMA
     difficulty: AssumptionBits | None = None
     kind_given: bool = False  # whether the caller said how to read the target
+    n_table_columns: int | None = None  # of the table as given, where it was encoded (one-hot) into others
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of the table that was given."""
+        return self.n_table_columns or self.n_features

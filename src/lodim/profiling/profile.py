@@ -83,6 +83,7 @@ class _Known:
             timings=dict(self.timings),
             difficulty=self.difficulty,
             kind_given=self.kind_given,
+            n_table_columns=None if dataset.origins is None else dataset.n_table_columns,
         )
         return replace(found, advice=advise(found))
 
@@ -249,6 +250,9 @@ def _measure_data(known: _Known, share: float, tell: Progress) -> None:
         seed=known.seed,
         deadline=known.start + _LATEST * known.budget,
         seconds=0.6 * seconds,
+        origins=dataset.origins,
+        kinds=dataset.column_kinds,
+        images=dataset.image_shape is not None,
     )
     known.notes += notes
     known.timings["data"] = round(time.monotonic() - began, 3)
@@ -265,7 +269,7 @@ def _measure_extras(known: _Known, topology: bool, tell: Callable[[str], Any]) -
         return beside_dimension.Clock(part * known.budget, known.start + _LATEST * known.budget)
 
     tell("judging densities")
-    density, notes = beside_dimension.measure_density(dataset, seed, clock(_DENSITY_SHARE))
+    density, notes = beside_dimension.measure_density(dataset, seed, clock(_DENSITY_SHARE), known.data)
     known.data = replace(known.data, density=density)
     known.notes += notes
     if dataset.kind == "classification":

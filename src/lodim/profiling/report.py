@@ -47,10 +47,16 @@ class Share:
 
 def key_figures(p: ProfileData) -> list[KeyFigure]:
     """Return the figures a reader looks for first."""
-    found = [KeyFigure("columns", f"{p.n_features:,}", wording.plural(p.n_samples, "row"))]
-    if p.data is not None:
+    found = [KeyFigure("columns", f"{p.n_columns:,}", wording.plural(p.n_samples, "row"))]
+    if p.data is not None and p.data.steps is not None:
+        found.append(
+            KeyFigure("dimensions of the data", f"≤ {p.data.steps.most:,}", "not to be read from neighbours")
+        )
+    elif p.data is not None:
         ends = _known(wording.interval(p.data.interval))
-        found.append(KeyFigure("dimensions of the data", wording.dimension(p.data.dimension), ends))
+        doubt = "uncertain" if p.data.unfamiliar or p.data.tied else wording.nominal(p.data)
+        note = f"{ends}, {doubt}" if ends and p.data.level is not None else ends
+        found.append(KeyFigure("dimensions of the data", wording.dimension(p.data.dimension), note))
     part = p.landscape
     if part is not None and part.baseline_score is not None:
         note = f"{part.n_parameters:,} weights"
@@ -87,8 +93,8 @@ def shares(p: ProfileData) -> list[Share]:
     """Return the bars that set what is needed against what is there, on a linear scale."""
     found = []
     if p.data is not None and p.data.dimension is not None:
-        share = min(1.0, p.data.dimension / p.n_features)
-        words = f"{wording.dimension(p.data.dimension)} of {p.n_features:,} ({wording.percent(share)})"
+        share = min(1.0, p.data.dimension / p.n_columns)
+        words = f"{wording.dimension(p.data.dimension)} of {p.n_columns:,} ({wording.percent(share)})"
         found.append(Share("Data: dimensions of columns", words, share))
     part = p.landscape
     if part is not None and part.d_int90 and part.status == "found" and not part.unsolved:

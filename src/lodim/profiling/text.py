@@ -29,17 +29,11 @@ def full_text(p: ProfileData) -> str:
     return "\n\n".join(blocks)
 
 
-def _about(dimension: float) -> str:
-    return f"{dimension:.1f}" if dimension < 5 else f"{dimension:,.0f}"
-
-
 def _data_sentence(p: ProfileData) -> str:
-    columns = wording.plural(p.n_features, "column")
-    if p.data is None or p.data.dimension is None:
-        return f"{columns}; the dimension of the data is not known."
-    said = _about(p.data.dimension)
-    ends = wording.interval(p.data.interval)
-    return f"{columns}, about {said} dimension{'' if said == '1.0' else 's'}{wording.in_brackets(ends)}."
+    said = "the dimension of the data is not known" if p.data is None else wording.dimension_of(p.data)
+    if p.data is not None and p.data.steps is not None:
+        return f"{wording.columns(p)}. {wording.steps_of(p.data, p.data.steps)}"
+    return f"{wording.columns(p)}{';' if said.startswith('the ') else ','} {said}."
 
 
 def _landscape_sentence(p: ProfileData) -> str:
@@ -138,24 +132,29 @@ def _wrap(text: str, width: int = 96, subsequent: str = "    ") -> str:
 
 def _tables(p: ProfileData) -> list[str]:
     blocks = []
-    if p.data is not None:
+    if p.data is not None and p.data.estimators:
+        header = ("estimator", "as published", "dimension", f"{wording.nominal(p.data)} interval")
         rows = [
-            (wording.estimator(key), wording.dimension(e.dimension), wording.interval(e.interval))
+            (
+                wording.estimator(key),
+                wording.dimension(e.dimension),
+                wording.dimension(e.calibrated),
+                wording.interval(e.interval if p.data.level is None or e.calibrated is not None else None),
+            )
             for key, e in p.data.estimators.items()
         ]
-        blocks.append(
-            "Dimension of the data\n" + wording.table(("estimator", "dimension", "95 % interval"), rows)
-        )
-        if p.data.per_class:
-            classes = [
-                (name, wording.dimension(e.dimension), wording.interval(e.interval), f"{e.n or 0:,}")
-                for name, e in list(p.data.per_class.items())[:MOST_CLASSES]
-            ]
-            left_out = len(p.data.per_class) - MOST_CLASSES
-            more = f"\n  (and {left_out} more classes)" if left_out > 0 else ""
-            blocks.append(
-                "Per class\n" + wording.table(("class", "dimension", "95 % interval", "rows"), classes) + more
-            )
+        blocks.append("Dimension of the data\n" + wording.table(header, rows))
+    if p.data is not None and p.data.per_class:
+        classes = [
+            (name, wording.dimension(e.dimension), wording.interval(e.interval), f"{e.n or 0:,}")
+            for name, e in list(p.data.per_class.items())[:MOST_CLASSES]
+        ]
+        left_out = len(p.data.per_class) - MOST_CLASSES
+        more = f"\n  (and {left_out} more classes)" if left_out > 0 else ""
+        header = ("class", "dimension", f"{wording.nominal(p.data)} interval", "rows")
+        blocks.append("Per class\n" + wording.table(header, classes) + more)
+        if whole := wording.beside_whole(p.data):
+            blocks.append(_wrap(whole))
     if p.landscape is not None and p.landscape.curve:
         blocks.append(_curve_table(p.landscape))
     beside = _beside(p)
@@ -170,7 +169,8 @@ def _beside(p: ProfileData) -> list[str]:
     density = p.data.density if p.data else None
     if density is not None:
         name, meaning = wording.REGIMES[density.regime]
-        rows = f"{wording.number(density.n_eff, digits=2)} of {density.n:,} rows contribute"
+        count = wording.number(density.n_eff, digits=2)
+        rows = f"{count} of {density.n:,} rows contribute{'s' * (count == '1')}"
         lines.append(f"Density: {name}. A kernel density value is {meaning} ({rows}).")
     if p.difficulty is not None:
         said = wording.bits_of(p.difficulty) + " " + wording.supplied(p.difficulty)
