@@ -217,16 +217,40 @@ def check_labels(y: Any, n_samples: int, *, name: str = "y") -> np.ndarray:
 def infer_kind(values: Any) -> str:
     """Return ``"classification"`` or ``"regression"``, as a target's values (none of them missing) suggest.
 
-    Text, categories and booleans are classes; whole numbers are classes when there are at most :data:`MAX_CLASSES`
-    different ones and at least two samples for each on average; everything else is a number to regress on.
+    Text, categories and booleans are classes, fractions and dates numbers. Whole numbers are classes when there are at
+    most :data:`MAX_CLASSES` different ones, with two samples each on average, and nothing marks them as quantities:
+
+    - three or more, all of them years (1800 to 2100);
+    - six or more below -1, from 10 up, or with wide gaps: codes of classes begin near 0 and leave few numbers out;
+    - six or more whose frequencies rise to one peak and thin out to single samples at the upper end, as those of counts
+      do: a class that is worth a code has samples.
     """
     values = np.asarray(values)
     if values.dtype.kind not in "iufMm":
         return "classification"
     if values.dtype.kind in "Mm" or not np.all(values == np.round(values)):
         return "regression"
-    n_different = len(np.unique(values))
-    return "classification" if n_different <= MAX_CLASSES and 2 * n_different <= len(values) else "regression"
+    levels, counts = np.unique(values, return_counts=True)
+    if len(levels) > MAX_CLASSES or 2 * len(levels) > len(values):
+        return "regression"
+    least, span, n = float(levels[0]), float(levels[-1]) - float(levels[0]) + 1, len(levels)
+    years = n >= 3 and least >= 1800 and levels[-1] <= 2100
+    uncoded = n >= 6 and (least < -1 or least >= 10 or span > 5 * n)
+    return "regression" if years or uncoded or _thin_out(counts) else "classification"
+
+
+def _thin_out(counts: np.ndarray) -> bool:
+    """Whether frequencies of ordered values rise to one peak, up to sampling noise, and end in a few samples."""
+    peak = int(counts.argmax())
+    few = min(max(5.0, counts[peak] / 100), counts[peak] / 5)
+    if len(counts) < 6 or counts[-1] > few:
+        return False
+    from scipy.optimize import isotonic_regression
+    from scipy.stats import chi2
+
+    sides = (counts[:peak], True), (counts[peak:], False)
+    fit = np.concatenate([isotonic_regression(c, increasing=up).x for c, up in sides if len(c)])
+    return bool(((counts - fit) ** 2 / fit).sum() <= chi2.isf(1e-3, len(counts)))
 
 
 def warn(message: str, category: type[Warning] = UserWarning, *, stacklevel: int = 3) -> None:

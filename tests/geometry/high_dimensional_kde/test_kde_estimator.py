@@ -279,6 +279,18 @@ def test_regime_of_a_data_set():
     assert many.h_clt_gaussian == pytest.approx(math.sqrt(2) * many.h_g_gaussian)
 
 
+@pytest.mark.parametrize("d", [10, 20, 40, 80])
+def test_the_interval_of_the_tail_index_holds_the_theorys(d):
+    """At the same bandwidth, with the threshold of normal data of this covariance, d to infinity."""
+    X = np.random.default_rng(1).normal(size=(500, d))
+    found = density_regime(X)
+    low, high = found.tail_interval
+    assert low <= (found.bandwidth / found.h_g) ** 2 <= high
+    assert low <= (found.bandwidth / found.h_g_gaussian) ** 2 <= high
+    border = any(low < b <= high for b in (1, 2))
+    assert (found.regime == "undetermined") == border
+
+
 LOW_DIMENSIONAL = {
     "normal line": lambda r: r.normal(size=(500, 1)),
     "lognormal plane": lambda r: np.exp(1.5 * r.normal(size=(1000, 2))),
@@ -343,7 +355,7 @@ def test_two_points_have_no_regime():
 
 def test_a_regime_reads_well():
     rng = np.random.default_rng(0)
-    clouds = (rng.normal(size=(500, 1)), rng.normal(size=(1000, 10)), rng.normal(size=(500, 40)), np.eye(2))
+    clouds = (rng.normal(size=(500, 1)), rng.normal(size=(1000, 8)), rng.normal(size=(500, 40)), np.eye(2))
     found = [density_regime(X) for X in clouds]
     assert [f.regime for f in found] == ["clt", "stable", "condensed", "undetermined"]
     for one in found:
