@@ -232,7 +232,7 @@ class IntrinsicDimension(BaseEstimator):
         validate_data(self, X if hasattr(X, "columns") else data, skip_check_array=True)
         if (data == data[0]).all():
             return self.fit_constant(len(data))
-        self._data = data
+        self._data: np.ndarray | None = data
         source, data, unit = in_safe_unit(X, data)
         graph = self._search(source, data, seed)
         self.graph_ = graph if unit == 1.0 else replace(graph, dist=graph.dist * unit)
@@ -246,7 +246,7 @@ class IntrinsicDimension(BaseEstimator):
         """Fit a graph; ``blocks`` of the rows bound the consensus by their rank."""
         self._check_parameters()
         self.warnings_, self.calibrated_ = (), None
-        self._data: np.ndarray | None = None
+        self._data = None
         self.graph_ = graph
         self.n_duplicates_ = graph.n_dropped_duplicates
         self._answer(graph, None, root_seed(self.random_state), blocks)
