@@ -121,6 +121,7 @@ class IntrinsicDimension(BaseEstimator):
     saturated_: bool
     sufficient_: bool
     warnings_: tuple[str, ...]
+    _data: np.ndarray | None
 
     def __init__(
         self,
@@ -232,8 +233,7 @@ class IntrinsicDimension(BaseEstimator):
         """Fit a graph; ``blocks`` of the rows bound the consensus by their rank."""
         self._check_parameters()
         self.warnings_, self.calibrated_ = (), None
-        self._data: np.ndarray | None = None
-        self.graph_ = graph
+        self._data, self.graph_ = None, graph
         self.n_duplicates_ = graph.n_dropped_duplicates
         self._answer(graph, None, root_seed(self.random_state), blocks)
         return self
