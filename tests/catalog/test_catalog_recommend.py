@@ -9,7 +9,8 @@ from lodim.profiling.result import DataPart, Estimate, LandscapePart, Profile
 
 def profile(**changes):
     """Return a profile of 1,797 digits with a model, as `lodim.profile` makes it, with some figures changed."""
-    data = {"dimension": 7.8, "interval": (7.7, 9.2), "estimators": {}, "pca95": 29}
+    bent = Estimate(23.7, (22.8, 26.5))
+    data = {"dimension": 7.8, "interval": (7.7, 9.2), "estimators": {}, "pca95": 29, "independent": bent}
     landscape = {
         "n_parameters": 8970,
         "baseline_score": 0.98,
@@ -109,7 +110,7 @@ def test_a_profile_leads_to_what_its_figures_say():
     text = str(found)
     assert "about 8 of 64 directions" in text
     assert "about 140 of its 8,970 weights" in text
-    assert "29 principal components for 8 dimensions" in text
+    assert "the 8 dimensions would be 24: a curved set" in text
     measured = [e for e in found.excluded if e.condition == "measured"]
     assert [e.slug for e in measured] == ["dataset-properties"]
 
@@ -134,7 +135,7 @@ def test_conditions_add_to_a_profile():
         ({"kind": None}, "clustering", "there are no labels"),
         ({"kind": "regression"}, "regression", "the target is a number"),
         ({"n_conflicts": 3}, "calibration", "3 pairs of equal rows"),
-        ({"pca95": 9}, "low-rank", "9 principal components hold 95 %"),
+        ({"pca95": 9, "independent": None}, "low-rank", "9 principal components hold 95 %"),
         (
             {"per_class": {"a": Estimate(5.0, n=900), "b": Estimate(5.0, n=90)}},
             "class-imbalance",

@@ -60,7 +60,7 @@ def test_categories_booleans_and_dates():
     np.testing.assert_array_equal(X[:, 4], frame["flag"])
     np.testing.assert_allclose(X[:, 5], X[:, 6], atol=1e-12)
     assert said(notes, "0/1", "'colour'")
-    assert said(notes, "%d.%m.%Y", "'text_day'")
+    assert said(notes, "day, month, year", "'text_day'")
 
 
 def test_columns_know_what_they_were_made_of():

@@ -74,7 +74,7 @@ def test_too_few_rows(tmp_path):
 
 def test_spreadsheets_and_targets_of_folders(tmp_path):
     (tmp_path / "a.xlsx").write_bytes(b"PK")
-    with pytest.raises(ValueError, match=r"a.xlsx is a spreadsheet; save the sheet as CSV"):
+    with pytest.raises(ValueError, match=r"a.xlsx is not a spreadsheet that can be read"):
         read_source(tmp_path / "a.xlsx")
     with pytest.raises(ValueError, match="folder of images"):
         read_source(tmp_path, target="a")

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from lodim.datasets import read_table
-from lodim.datasets.table_files import find_layout, read_frame
+from lodim.datasets.layouts import find_layout
+from lodim.datasets.table_files import read_frame
 
 RNG = np.random.default_rng(0)
 NUMBERS = RNG.normal(size=(40, 3)).round(4)
@@ -28,7 +29,7 @@ def test_delimiters_and_headers(tmp_path, delimiter, header):
     text = (delimiter.join(["one", "two", "three"]) + "\n" if header else "") + body(delimiter)
     frame = read_frame(write(tmp_path / "t.txt", text)).frame
     assert list(frame.columns) == (["one", "two", "three"] if header else ["c0", "c1", "c2"])
-    np.testing.assert_array_equal(frame.to_numpy(), NUMBERS)
+    np.testing.assert_array_equal(frame.to_numpy().astype(float), NUMBERS)
 
 
 def test_missing_header_is_said(tmp_path):

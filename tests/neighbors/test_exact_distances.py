@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from lodim.neighbors import pair_distances
-from lodim.neighbors import search as search_module
-from lodim.neighbors.search import _around_origin
+from lodim.neighbors import distances, pair_distances
+from lodim.neighbors.distances import _around_origin
 
 
 def clouds():
@@ -36,8 +35,8 @@ def test_distances_are_right_in_double_precision(name):
 
 def test_both_ways_are_taken(monkeypatch):
     taken = []
-    original = search_module._squares_by_product
-    monkeypatch.setattr(search_module, "_squares_by_product", lambda *a: taken.append(1) or original(*a))
+    original = distances._squares_by_product
+    monkeypatch.setattr(distances, "_squares_by_product", lambda *a: taken.append(1) or original(*a))
     X = np.random.default_rng(0).normal(size=(30, 100))
     idx = np.arange(30)[::-1, None].copy()
     pair_distances(X, np.arange(30), idx)

@@ -3,6 +3,7 @@
 import tracemalloc
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -151,3 +152,21 @@ def test_graphs_know_their_columns(X, graph):
     assert graph.n_features == 20
     assert stream_neighbors(X, 3, n_queries=10).n_features == 20
     assert NeighborGraph.from_shards([X[:300], X[300:]], 3, query=10).n_features == 20
+
+
+def test_tensors_and_frames_are_read_whole(X, graph):
+    """They were taken for an iterable of their rows, or of the names of their columns."""
+    for source in (torch.from_numpy(X), pd.DataFrame(X)):
+        assert_same(stream_neighbors(source, 12, n_queries=90, block_rows=64, random_state=5), graph)
+    short = torch.from_numpy(X).bfloat16()
+    found = stream_neighbors(short, 12, n_queries=90, random_state=5)
+    assert_same(found, NeighborGraph.from_data(short.float(), 12, query=90, random_state=5))
+
+
+def test_masked_entries_are_refused_and_not_read(X):
+    masked = np.ma.array(X, mask=X > 1)
+    for source in (masked, [masked], lambda: iter([masked])):
+        with pytest.raises(ValueError, match="masked entries"):
+            stream_neighbors(source, 5)
+    with pytest.raises(ValueError, match="a shard has"):
+        NeighborGraph.from_shards([masked], 5)

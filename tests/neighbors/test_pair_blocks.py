@@ -117,6 +117,15 @@ def test_refusals():
         LogSumExp([0.0])
 
 
+@pytest.mark.parametrize("kind", ["uint8", "uint64", "bool", "float16", ">f8", ">f4", "longdouble"])
+def test_numbers_of_any_type_are_taken(kind):
+    X = np.unique(np.random.default_rng(0).integers(0, 2, size=(30, 9)), axis=0).astype(kind)
+    for Z in (X, X[::-1]):
+        ((squares, _),) = stream_pairs(Z, reducers=[TopK(3)])
+        expected = np.sort(all_squares(Z.astype(np.float64)), 1)[:, :3]
+        np.testing.assert_allclose(squares, expected, atol=1e-12)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_agrees_with_the_processor():

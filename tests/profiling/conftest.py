@@ -28,9 +28,9 @@ def make_data() -> DataPart:
         dimension=9.2,
         interval=(7.8, 10.4),
         estimators={
-            "twonn": MeasuredDimension(8.9, (8.4, 9.4), 9.6),
-            "mle": MeasuredDimension(8.2, (8.0, 8.4), 9.3),
-            "gride": MeasuredDimension(8.7, (8.3, 9.0), 9.2),
+            "twonn": MeasuredDimension(8.9, (8.2, 11.1), 9.6),
+            "mle": MeasuredDimension(8.2, (8.4, 10.4), 9.3),
+            "gride": MeasuredDimension(8.7, (8.0, 10.6), 9.2),
             "lpca": MeasuredDimension(12.0, None),
             "fishers": MeasuredDimension(7.8, (7.5, 8.1), None, None, "a lower bound"),
         },
@@ -39,6 +39,9 @@ def make_data() -> DataPart:
         },
         k_f=0.29,
         k_f_pair=("3", "8"),
+        k_f_pair_holds=True,
+        level=0.95,
+        independent=MeasuredDimension(23.7, (22.8, 26.5), n=1797),
         n_conflicts=0,
         scale_profile=tuple(
             DimensionAtScale(

@@ -13,7 +13,7 @@ from lodim.geometry import generalization_difficulty
 from lodim.profiling.beside_dimension import (
     Clock,
     density_rows,
-    difficulty_sizes,
+    difficulty_rows,
     measure_density,
     measure_difficulty,
     measure_topology,
@@ -33,8 +33,8 @@ def open_clock():
     return Clock(5.0, time.monotonic() + 600)
 
 
-def conflicts(n):
-    return DataPart(None, None, {}, n_conflicts=n)
+def measured(n_conflicts, dimension=3.0, interval=(2.6, 3.5)):
+    return DataPart(dimension, interval, {}, n_conflicts=n_conflicts)
 
 
 def test_many_columns_condense_a_density():
@@ -60,10 +60,8 @@ def test_rows_follow_the_time():
     assert density_rows(10**6, 10, 10.0) == 20_000
     assert density_rows(10**6, 784, 1.0) < density_rows(10**6, 784, 2.0)
     assert density_rows(5000, 20_000, 1.0) == 0  # the covariance alone would take hours
-    assert difficulty_sizes(1797, 64, 2.0) == (1797, 1797)
-    rows, queries = difficulty_sizes(10**6, 784, 1.0)
-    assert rows < 10**6
-    assert queries == 300
+    assert difficulty_rows(1797, 64, 2.0) == 1797
+    assert difficulty_rows(10**6, 784, 1.0) < 10**6
     assert plan_points((64, 64, 10), 2.0, 1797) == 1797
     assert plan_points((64,) * 50, 0.3, 1797) < 1797
     assert plan_points((10**6,), 0.1, 1797) == 0
@@ -75,22 +73,29 @@ def test_what_comes_too_late_is_left_out_and_said():
     density, notes = measure_density(problem_of(X), 0, late)
     assert density is None
     assert "want of time" in notes[0]
-    difficulty, task, notes = measure_difficulty(problem_of(X, y), conflicts(0), 0, late)
+    difficulty, task, notes = measure_difficulty(problem_of(X, y), measured(0), 0, late)
     assert difficulty is None
     assert task is None
     assert "want of time" in notes[0]
 
 
-def test_bits_are_those_of_the_formula():
+def test_bits_are_those_of_the_formula_over_the_dimensions_interval():
     rng = np.random.default_rng(0)
     y = np.arange(600) % 3
     X = rng.normal(size=(600, 3)) + 6 * np.eye(3)[y]
-    found, task, notes = measure_difficulty(problem_of(X, y), conflicts(0), 0, open_clock())
-    again = generalization_difficulty(
-        0.01, 600, found.dimension, found.radius, found.margin, n_outputs=2, n_combinations=3
-    )
-    assert found.log10_bits == pytest.approx(again.log10_bits)
-    assert found.interval[0] <= found.log10_bits <= found.interval[1]
+    found, task, notes = measure_difficulty(problem_of(X, y), measured(0), 0, open_clock())
+
+    def bits(m, margin):
+        return generalization_difficulty(
+            0.01, 600, m, found.radius, margin, n_outputs=2, n_combinations=3
+        ).log10_bits
+
+    assert found.dimension == 3.0
+    assert found.log10_bits == pytest.approx(bits(3.0, found.margin))
+    ends = bits(2.6, found.margin), bits(3.5, found.margin)  # M >> m: the bits grow with the dimension
+    assert found.interval[0] <= ends[0] < found.log10_bits < ends[1] <= found.interval[1]
+    known, _, _ = measure_difficulty(problem_of(X, y), measured(0, 3.0, (3.0, 3.0)), 0, open_clock())
+    assert known.interval[1] - known.interval[0] < found.interval[1] - found.interval[0]
     assert found.doubled_log10_bits < found.log10_bits
     assert found.radius == pytest.approx(np.linalg.norm(X, axis=1).max())
     assert notes == []
@@ -106,17 +111,26 @@ def test_bits_are_those_of_the_formula():
 
 def test_equal_rows_of_different_classes_have_no_bits():
     X, y = np.random.default_rng(0).normal(size=(60, 3)), np.arange(60) % 2
-    found, _, notes = measure_difficulty(problem_of(X, y), conflicts(1), 0, open_clock())
+    found, _, notes = measure_difficulty(problem_of(X, y), measured(1), 0, open_clock())
     assert found is None
     assert "equal rows carry different labels" in notes[0]
-    found, _, notes = measure_difficulty(problem_of(X.round(), y), conflicts(0), 0, open_clock())
+    found, _, notes = measure_difficulty(problem_of(X.round(), y), measured(0), 0, open_clock())
     assert found is None  # the pairs drawn show it, too
     assert "different labels" in notes[0]
 
 
+def test_without_a_dimension_there_are_neither_bits_nor_a_density():
+    X, y = np.eye(4)[np.arange(60) % 4], np.arange(60) % 2
+    steps = DataPart(None, (None, 3.0), {}, n_conflicts=0, tied=True)
+    found, _, notes = measure_difficulty(problem_of(X, y), steps, 0, open_clock())
+    assert found is None
+    assert "dimension, which is not known" in notes[0]
+    assert measure_density(problem_of(X), 0, open_clock(), steps) == (None, [])
+
+
 def test_a_regression_has_no_bits_and_no_note():
     X = np.random.default_rng(0).normal(size=(60, 3))
-    found, _, notes = measure_difficulty(problem_of(X, X[:, 0] * 1.5), conflicts(None), 0, open_clock())
+    found, _, notes = measure_difficulty(problem_of(X, X[:, 0] * 1.5), measured(None), 0, open_clock())
     assert found is None
     assert notes == []
 

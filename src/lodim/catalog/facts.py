@@ -42,22 +42,34 @@ def is_profile(problem: Any) -> bool:
 def _of_shape(p: Any) -> Iterator[Fact]:
     """Give what dimension and number of rows suggest."""
     d, pca = figure(p, "data.dimension"), figure(p, "data.pca95")
-    n_rows, n_columns = figure(p, "n_samples"), figure(p, "n_features")
-    if d is not None and d <= n_columns / 4:
+    n_rows, n_encoded = figure(p, "n_samples"), figure(p, "n_features")
+    n_columns = figure(p, "n_table_columns") or n_encoded
+    low, high = _ends(p, d)
+    if high is not None and high <= n_columns / 4:
         yield Fact("intrinsic-dimension", 1.0, f"the data vary in about {d:.0f} of {n_columns} directions")
-    if d and pca is not None:
-        if pca <= min(1.5 * d + 1, n_columns / 2):
-            flat = f"{pca} principal components hold 95 % of the variance of {d:.0f} dimensions: nearly flat"
-            yield Fact("low-rank", 1.0, flat)
-        if pca >= 2 * d:
-            curved = f"{pca} principal components for {d:.0f} dimensions: the data lie on a curved set"
-            yield Fact("representation-learning", 1.0, curved)
+    bent = figure(p, "data.independent.dimension")
+    if high is not None and pca is not None and bent is None and pca <= min(1.5 * high + 1, n_encoded / 2):
+        flat = f"{pca} principal components hold 95 % of the variance of {n_encoded} columns: nearly flat"
+        yield Fact("low-rank", 1.0, flat)
+    if bent is not None:
+        curved = (
+            f"with independent principal components the {d:.0f} dimensions would be {bent:.0f}: a curved set"
+        )
+        yield Fact("representation-learning", 1.0, curved)
     if n_rows < FEW_ROWS and figure(p, "kind"):
         yield Fact("few-labels", 1.0, f"only {n_rows:,} rows")
     if n_rows >= MANY_ROWS:
         yield Fact("matrix-sketching", 1.0, f"{n_rows:,} rows: a weighted subset may do")
-    if d and n_rows < 10 ** (d / 2):
+    if low and n_rows < 10 ** (low / 2):
         yield Fact("data-difficulty", 0.5, f"{n_rows:,} rows are few for {d:.0f} dimensions")
+
+
+def _ends(p: Any, d: Any) -> tuple[Any, Any]:
+    """The ends of the dimension's interval, the dimension itself where they are not known."""
+    if d is None:
+        return None, None
+    low, high = figure(p, "data.interval") or (None, None)
+    return d if low is None else low, d if high is None else high
 
 
 def _of_labels(p: Any) -> Iterator[Fact]:

@@ -1,30 +1,40 @@
 """Mixed columns to numbers, with a note for everything that is done to them.
 
 numbers             standardised to mean 0 and deviation 1 (text that means numbers is read as such)
-dates               days, then standardised
+dates, durations    days (dates from the earliest), then standardised
+ordered words       ranks 0, 1, 2, ... (low, medium, high; 18-24, 25-34; ordered categories), then standardised
 booleans            0 and 1
 categories          one 0/1 column a level (one column alone for two levels); rare levels are pooled
 row numbers, keys   dropped: they identify a row and say nothing about it
 free text           dropped
 constant, empty     dropped
 gaps                the median of a column of numbers, the most frequent entry of any other
+-999, 9999, ...     gaps too, where they are repeated and far from all other numbers of their column
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..validation import check_choice
-from .numerals import MISSING_WORDS, MOSTLY, days_since_1970, parse_dates, parse_numbers
+from ..validation import MAX_CLASSES, check_choice, infer_kind
+from .numerals import MISSING_WORDS, NULL_WORDS, from_smallest, is_one_value
+from .readings import FROM_SMALLEST, Facts, Reading, decide, facts_of, is_text, texts_of
 
 MAX_LEVELS = 20  # one-hot columns of one category at most
 RARE_SHARE = 0.005  # levels with a smaller share of the rows are pooled
 MISSING = ("auto", "impute", "error")
 
+# What programs and survey takers write for "not known": nines and eights, and what tools fill arrays with.
+_SENTINELS = frozenset(
+    {sign * int(digits) for sign in (-1, 1) for n in range(2, 8) for digits in ("9" * n, "9" * (n - 1) + "8",
+                                                                               "9" * (n - 1) + "7", "8" * n)}
+    | {-9.0, -(2.0**31), -(2.0**15), 1e20, 1e30, 9.969209968386869e36, -3.4028234663852886e38}
+)  # fmt: skip
 _KEY_NAME = re.compile(r"(^|[_\s.-])(id|ids|key|uuid|guid|rowid)$", re.I)
 _ROW_NAME = re.compile(r"(^|[_\s.-])(idx|index|row|nr|no|num|number)$|^unnamed", re.I)
 
@@ -99,16 +109,24 @@ def encode_columns(
     return encoded.X, encoded.names, encoded.notes
 
 
-def encode_frame(frame: Any, *, missing: str = "auto", scale: bool = True) -> Encoded:
-    """Do what :func:`encode_columns` does, and say of which column each one was made."""
+def encode_frame(
+    frame: Any, readings: Mapping[str, Reading] | None = None, *, missing: str = "auto", scale: bool = True
+) -> Encoded:
+    """Do what :func:`encode_columns` does, and say of which column each one was made.
+
+    How the columns of text are meant can be known; by default it is decided from these rows.
+    """
     check_choice(missing, MISSING, "missing")
     log = Log()
+    if readings is None:
+        readings, notes = decide(facts_of(frame))
+        log.notes.extend(notes)
     blocks: list[np.ndarray] = []
     names: list[str] = []
     origins: list[str] = []
     kinds: dict[str, str] = {}
     for position, column in enumerate(frame.columns):
-        values, labels = _encode_column(frame[column], position, log, scale)
+        values, labels = _encode_column(frame[column], readings.get(str(column)), position, log, scale)
         blocks.append(values)
         names.extend(labels)
         origins.extend([str(column)] * len(labels))
@@ -142,42 +160,152 @@ def _say_gaps(n_rows: int, missing: str, log: Log) -> None:
     log.notes.insert(0, f"ATTENTION, {text} were filled in (median, or most frequent entry)")
 
 
-def _encode_column(series: Any, position: int, log: Log, scale: bool) -> tuple[np.ndarray, list[str]]:
-    """Encode one column as a block of numbers, shape (n, 0 or more), and name the block's columns."""
+def read_column(series: Any, reading: Reading | None, log: Log) -> tuple[str, Any]:
+    """Return what kind a column is (see :class:`Dataset`) and its entries.
+
+    Numbers, dates, durations, booleans and ordered words are floats, NaN where missing; the rest is a series of text,
+    None where missing.
+
+    Parameters
+    ----------
+    reading : Reading, optional
+        How a column of text is meant; by default decided from the column alone.
+    """
     import pandas as pd
 
+    name, series = str(series.name), _common_type(series)
+    dtype = series.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        if dtype.ordered and len(dtype.categories) > 2:
+            return "ordinal", np.where(
+                series.cat.codes < 0, np.nan, series.cat.codes.to_numpy(dtype=np.float64)
+            )
+        return "category", clean_texts(series, log)
+    if pd.api.types.is_bool_dtype(dtype):
+        return "boolean", series.astype("boolean").to_numpy(dtype=np.float64, na_value=np.nan)
+    if pd.api.types.is_numeric_dtype(dtype) and dtype.kind != "c":
+        return "number", _as_floats(series, log)
+    if pd.api.types.is_datetime64_any_dtype(dtype):
+        return "date", ((series - series.min()) / pd.Timedelta(days=1)).to_numpy(dtype=np.float64)
+    if pd.api.types.is_timedelta64_dtype(dtype):
+        return "duration", (series / pd.Timedelta(days=1)).to_numpy(dtype=np.float64)
+    texts = clean_texts(series, log)
+    if reading is None:
+        facts = Facts()
+        facts.add(texts_of(series))
+        readings, notes = decide({name: facts})
+        reading = readings[name]
+        log.notes.extend(notes)
+    if reading.kind == "category" or not texts.notna().any():
+        return "category", texts
+    return reading.kind, _read_texts(texts, reading, log)
+
+
+def read_target(series: Any, reading: Reading | None, missing: str) -> tuple[np.ndarray, list[str]]:
+    """Return a target column as NumPy, and notes: numbers where the text means numbers, words for "missing" as None."""
+    import pandas as pd
+
+    log = Log()
+    if not is_text(series) and not isinstance(series.dtype, pd.ArrowDtype):
+        if isinstance(series.dtype, pd.CategoricalDtype):
+            return series.astype(object).to_numpy(), []
+        values = series.to_numpy()
+    else:
+        kind, values = read_column(series, reading, log)
+        stray_codes = bool(log.stray) and series.nunique() <= MAX_CLASSES
+        answers = kind == "boolean" and reading is not None and reading.how == "answers"
+        if kind in ("category", "ordinal") or stray_codes or answers:
+            return clean_texts(series, Log()).to_numpy(), log.notes
+        if log.stray and missing != "impute":
+            raise ValueError(
+                f"target {log.stray[0]}; correct the entries, or leave those rows out (missing='impute')"
+            )
+        if kind == "boolean":
+            values = pd.Series(values).map({0.0: False, 1.0: True}).to_numpy(dtype=object)
+        elif kind in ("date", "duration"):
+            values = pd.to_timedelta(values, unit="D").to_numpy()
+    if values.dtype.kind in "iuf" and infer_kind(values[~np.isnan(values)]) == "regression":
+        values = without_sentinels(values, str(series.name), log)
+    return values, list(log.lines())
+
+
+def _common_type(series: Any) -> Any:
+    """Return a column in a type of NumPy's or pandas' own where it has one of Arrow's, or of periods."""
+    import pandas as pd
+
+    if isinstance(series.dtype, pd.PeriodDtype):
+        return series.dt.to_timestamp()
+    if not isinstance(series.dtype, pd.ArrowDtype):
+        return series
+    kind = str(series.dtype)
+    if kind.startswith(("date", "timestamp")):
+        return pd.to_datetime(series).astype("datetime64[ns]") if kind.startswith("date") else series
+    if kind.startswith("decimal"):
+        return series.astype("float64[pyarrow]")
+    return series.astype("category") if kind.startswith("dictionary") else series
+
+
+def _as_floats(series: Any, log: Log) -> np.ndarray:
+    """Return numbers as floats; whole ones too large for that are counted from the smallest."""
+    import pandas as pd
+
+    values = series.to_numpy(dtype=np.float64, na_value=np.nan)
+    if (
+        not pd.api.types.is_integer_dtype(series.dtype)
+        or not np.abs(values).max(initial=0, where=~np.isnan(values)) >= 2**53
+    ):
+        return values
+    present = series.notna().to_numpy()
+    values[present] = from_smallest(series[present].tolist())
+    log.group(f"numbers {FROM_SMALLEST} were read as numbers", str(series.name))
+    return values
+
+
+def _read_texts(texts: Any, reading: Reading, log: Log) -> np.ndarray:
+    """Return the texts of :func:`clean_texts` as numbers; the log is told how they were written, and of stray ones."""
+    import pandas as pd
+
+    name = str(texts.name)
+    codes, levels = pd.factorize(texts.to_numpy(dtype=object))
+    values = np.append(reading.values(list(levels)), np.nan)[codes]
+    stray = np.isnan(values) & (codes >= 0)
+    if stray.any():
+        what = {"date": "dates", "duration": "times"}.get(reading.kind, "numbers")
+        _say_stray(texts[stray], len(texts), what, log)
+    if reading.kind == "number" and reading.how:
+        log.group(f"numbers {reading.how} were read as numbers", name)
+    return values
+
+
+def _encode_column(
+    series: Any, reading: Reading | None, position: int, log: Log, scale: bool
+) -> tuple[np.ndarray, list[str]]:
+    """Encode one column as a block of numbers, shape (n, 0 or more), and name the block's columns."""
     name = str(series.name)
-    log.kinds[name] = "number"
     empty = np.empty((len(series), 0)), list[str]()
-    present = series.dropna()
-    if present.empty:
+    kind, values = read_column(series, reading, log)
+    log.kinds[name] = kind
+    missing = values.isna().to_numpy() if kind == "category" else np.isnan(values)
+    if missing.all():
         log.group("dropped, without any value", name)
         return empty
-    if pd.api.types.is_bool_dtype(series.dtype) or set(map(type, present)) <= {bool, np.bool_}:
-        return _boolean(series, log, name) if present.nunique() > 1 else _constant(log, name, empty)
-    if pd.api.types.is_numeric_dtype(series.dtype) and series.dtype.kind != "c":
-        values = series.to_numpy(dtype=np.float64, na_value=np.nan)
-    elif pd.api.types.is_datetime64_any_dtype(series.dtype):
-        log.group("dates became numbers of days", name)
-        log.kinds[name] = "date"
-        values = days_since_1970(series)
-    elif pd.api.types.is_timedelta64_dtype(series.dtype):
-        log.group("durations became numbers of days", name)
-        log.kinds[name] = "duration"
-        values = (series / pd.Timedelta(days=1)).to_numpy(dtype=np.float64)
-    else:
-        texts = clean_texts(series, log)
-        if not texts.notna().any():
-            log.group("dropped, without any value", name)
-            return empty
-        is_category = isinstance(series.dtype, pd.CategoricalDtype)
-        numbers = None if is_category else numbers_in_texts(texts, log)
-        if numbers is None:
-            return _categories(texts, log, empty)
-        values = numbers
-    if _is_row_number(values, name, position):
+    if kind == "category":
+        return _categories(values, log, empty)
+    if kind == "boolean":
+        return _boolean(values, name, series, reading, log, empty)
+    if kind == "number" and _is_row_number(values, name, position):
         log.group("dropped, row numbers or keys", name)
         return empty
+    if kind == "number":
+        values = without_sentinels(values, name, log)
+    if kind == "date":
+        how = f" ({reading.how})" if reading is not None and reading.how else ""
+        log.group(f"dates{how} became days since the earliest", name)
+    elif kind == "duration":
+        log.group("times and durations became numbers of days", name)
+    elif kind == "ordinal":
+        how = f" ({reading.how})" if reading is not None and reading.how else ""
+        log.group(f"ordered words became ranks{how}", name)
     return _number(values, name, log, scale, empty)
 
 
@@ -186,12 +314,50 @@ def _constant(log: Log, name: str, empty: Any) -> tuple[np.ndarray, list[str]]:
     return empty
 
 
-def _boolean(series: Any, log: Log, name: str) -> tuple[np.ndarray, list[str]]:
-    log.kinds[name] = "boolean"
-    values = series.astype("boolean")
-    log.filled(name, int(values.isna().sum()))
-    filled = values.fillna(values.mode().iloc[0]).to_numpy(dtype=np.float64)
+def _boolean(
+    values: np.ndarray, name: str, series: Any, reading: Reading | None, log: Log, empty: Any
+) -> tuple[np.ndarray, list[str]]:
+    if reading is not None and reading.how == "checked" and np.isnan(values).any():
+        log.group("entries that are checked became 1, empty ones 0", name)
+        values = np.nan_to_num(values)
+    missing = np.isnan(values)
+    if is_one_value(values[~missing]):
+        return _constant(log, name, empty)
+    log.filled(name, int(missing.sum()))
+    filled = np.where(missing, float(np.mean(values[~missing]) > 0.5), values)
+    if reading is not None and reading.how == "answers":
+        log.group("categories became 0/1 columns, one a level", name)
+        name += "=" + next(
+            text.strip() for text, value in zip(texts_of(series), values, strict=True) if value == 1
+        )
     return filled[:, None], [name]
+
+
+def without_sentinels(values: np.ndarray, name: str, log: Log) -> np.ndarray:
+    """Return numbers with NaN for those that stand for "not known" (-999, 9999), and say so.
+
+    They are repeated, and farther from every other number than those are from one another (or negative, among numbers
+    that are not).
+    """
+    finite = values[np.isfinite(values)]
+    suspects = np.isin(finite, list(_SENTINELS))
+    others = finite[~suspects]
+    if not suspects.any() or len(others) < 3:
+        return values
+    low, high = others.min(), others.max()
+    found = []
+    for value, count in zip(*np.unique(finite[suspects], return_counts=True), strict=True):
+        gap = max(low - value, value - high)
+        if count > 1 and (gap > max(high - low, abs(high), abs(low)) or (value <= -99 and low >= 0)):
+            found.append((value, count))
+    if not found:
+        return values
+    listed = ", ".join(f"{value:g} ({count} times)" for value, count in found)
+    log.notes.append(
+        f"ATTENTION, column {name!r}: {listed} lies far from all other values ({low:g} to {high:g}) and was taken as "
+        "missing"
+    )
+    return np.where(np.isin(values, [value for value, _ in found]), np.nan, values)
 
 
 def _number(values: np.ndarray, name: str, log: Log, scale: bool, empty: Any) -> tuple[np.ndarray, list[str]]:
@@ -201,7 +367,7 @@ def _number(values: np.ndarray, name: str, log: Log, scale: bool, empty: Any) ->
         log.stray.append(f"column {name!r} has {int(infinite.sum())} infinite values")
         values = np.where(infinite, np.nan, values)
     finite = values[np.isfinite(values)]
-    if len(finite) == 0 or finite.min() == finite.max():
+    if len(finite) == 0 or is_one_value(finite):
         return _constant(log, name, empty)
     log.filled(name, int(np.isnan(values).sum()))
     values = np.where(np.isnan(values), np.median(finite), values)
@@ -234,44 +400,19 @@ def clean_texts(series: Any, log: Log) -> Any:
     """
     import pandas as pd
 
-    absent = series.isna().to_numpy()
-    texts = [None if gap else str(v).strip() for v, gap in zip(series.to_numpy(dtype=object), absent)]
-    words = [t for t in texts if t is not None and t.lower() in MISSING_WORDS]
-    if words:
-        log.notes.append(
-            f"column {series.name!r}: {len(words)} entries {_listed(sorted(set(words)))} mean missing"
-        )
-    known = [None if not t or t.lower() in MISSING_WORDS else t for t in texts]
-    return pd.Series(known, index=series.index, name=series.name, dtype=object)
-
-
-def numbers_in_texts(texts: Any, log: Log) -> np.ndarray | None:
-    """Return the texts of :func:`clean_texts`, one at least, as numbers if nearly all are numbers or dates, else None.
-
-    The log is told how they were written, and of the entries that are neither.
-    """
-    present = texts.dropna()
-    entries = present.tolist()
-    dates = parse_dates(entries)
-    values, how = (dates[0], "") if dates is not None else parse_numbers(entries)
-    parsed = np.isfinite(values)
-    share = parsed.mean()
-    if share < MOSTLY:
-        if share >= 0.5:
-            log.notes.append(
-                f"column {texts.name!r} mixes numbers ({share:.0%}) and text: taken as categories, not as numbers"
-            )
-        return None
-    if dates is not None:
-        log.group(f"dates ({dates[1]}) became numbers of days", str(texts.name))
-        log.kinds[str(texts.name)] = "date"
-    elif how:
-        log.group(f"numbers {how} were read as numbers", str(texts.name))
-    if not parsed.all():
-        _say_stray(present[~parsed], len(texts), "dates" if dates is not None else "numbers", log)
-    numbers = np.full(len(texts), np.nan)
-    numbers[texts.notna().to_numpy()] = values
-    return numbers
+    codes, entries = pd.factorize(np.array(texts_of(series), dtype=object))
+    stripped = [entry.strip() for entry in entries]
+    absent = [text.lower() in MISSING_WORDS for text in stripped]
+    known = [None if gap else text for text, gap in zip(stripped, absent, strict=True)]
+    words = np.array(
+        [gap and text.lower() not in NULL_WORDS for text, gap in zip(stripped, absent, strict=True)],
+        dtype=bool,
+    )
+    if words.any():
+        listed = _listed(sorted({text for text, is_word in zip(stripped, words, strict=True) if is_word}))
+        log.notes.append(f"column {series.name!r}: {int(words[codes].sum())} entries {listed} mean missing")
+    texts = np.array([*known, None], dtype=object)[codes]
+    return pd.Series(texts, index=series.index, name=series.name, dtype=object)
 
 
 def _say_stray(stray: Any, n_rows: int, what: str, log: Log) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .array_files import open_npy
+from .columns import read_target
 from .numerals import is_number
 from .table_files import choose_column, read_frame
 
@@ -36,17 +37,19 @@ def read_labels(path: str | Path, *, n_samples: int | None = None, column: str |
         raise FileNotFoundError(f"no labels file {str(path)!r}")
     if path.suffix == ".npy":
         return _one_column(np.asarray(open_npy(path)), path)
-    frame = read_frame(path).frame
+    read = read_frame(path)
+    frame = read.frame
     if frame.shape[1] > 1 and column is None:
         raise ValueError(
             f"{path.name} has {frame.shape[1]} columns ({', '.join(map(repr, frame.columns[:8]))}); "
             "a labels file has one label a line"
         )
     if frame.shape[1] == 1:
-        bare = read_frame(path, header=False).frame
-        all_text = not any(is_number(str(v)) for v in bare.iloc[:, 0])
-        frame = bare if all_text and n_samples is not None and len(bare) != n_samples + 1 else frame
-    return frame[choose_column(frame, column) if column else frame.columns[0]].to_numpy()
+        bare = read_frame(path, header=False)
+        all_text = not any(is_number(text) for text in bare.frame.iloc[:, 0])
+        read = bare if all_text and n_samples is not None and bare.n_total != n_samples + 1 else read
+    name = choose_column(read.frame, column) if column else read.frame.columns[0]
+    return read_target(read.frame[name], read.readings.get(name), "auto")[0]
 
 
 def _one_column(array: np.ndarray, path: Path) -> np.ndarray:

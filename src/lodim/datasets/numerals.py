@@ -1,105 +1,163 @@
-"""Text that means numbers or dates, as people write them.
+"""Text that means a number, as people write numbers.
 
-Numbers: ``1234.5``, ``1e-3``, with thousands separators (``1,234.5``, ``1 234``), with a decimal comma (``1.234,5``,
-``3,5``), with a currency or per cent sign (``$1,200``, ``12 %``). A column is read in the one convention that fits most
-of its entries, never in two. Dates: ISO first, then the common orders of day, month and year.
+Plain (``1234.5``, ``1e-3``), with thousands separators (``1,234.5``, ``1 234``, ``1'234``), with a decimal comma
+(``1.234,5``, ``1,2E+03``), negative as accountants write it (``(7)``, ``7-``), with a currency, a unit, a per cent sign
+or a multiplier (``$1,200``, ``5 kg``, ``12 %``, ``1.2M``). What a text means can depend on the decimal sign
+(``1.250``); which one holds is decided for a whole file (:mod:`lodim.datasets.readings`).
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
-MOSTLY = 0.95  # share of entries that must parse for a text column to count as numbers or dates
+# What people and programs write for "not known".
+NULL_WORDS = frozenset(
+    {"", "na", "n/a", "nan", "-nan", "null", "<na>", "#na", "#n/a", "#n/a n/a", "1.#ind", "-1.#ind", "1.#qnan",
+     "-1.#qnan"}
+)  # fmt: skip
+MISSING_WORDS = NULL_WORDS | frozenset(
+    {
+        "?", "-", "--", "---", "–", "—", ".", "..", "...", "n.a.", "n/k", "nil", "none", "missing", "unknown",
+        "not available", "not applicable", "no data",
+        "k.a.", "k. a.", "keine angabe", "n.v.", "unbekannt", "fehlt", "fehlend", "entfällt",
+        "inconnu", "n.c.", "n.d.", "nd", "non disponible", "sans objet",
+        "desconocido", "s/d", "sin dato", "sin datos", "sconosciuto", "onbekend", "desconhecido",
+        "#nv", "#n/v", "#value!", "#wert!", "#valeur!", "#div/0!", "#ref!", "#bezug!", "#name?", "#num!", "#zahl!",
+        "#null!",
+    }
+)  # fmt: skip
 
-# What people and programs write for "not known", beyond what pandas already takes as missing.
-MISSING_WORDS = frozenset(
-    {"?", "-", "--", ".", "na", "n.a.", "n/k", "missing", "unknown", "none", "null", "nil"}
-)
+_CURRENCIES = {
+    "US$": "$", "USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "INR": "₹", "Fr.": "CHF", "SFr.": "CHF",
+    **{code: code for code in ("$", "€", "£", "¥", "₹", "₽", "₺", "₩", "CHF", "R$", "CA$", "A$", "zł", "PLN", "kr",
+                               "SEK", "NOK", "DKK", "CZK", "HUF", "CAD", "AUD", "BRL", "CNY", "MXN", "ZAR")},
+}  # fmt: skip
+CURRENCIES = frozenset(_CURRENCIES.values())
+_MULTIPLES = {
+    "k": 1e3, "K": 1e3, "M": 1e6, "Mio": 1e6, "Mio.": 1e6, "mn": 1e6, "bn": 1e9, "Mrd": 1e9, "Mrd.": 1e9
+}  # fmt: skip
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_ENGLISH = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
-_CONTINENTAL = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+(,\d+)?|\d+,\d+)")
-_SIGNS = re.compile(r"^[$€£¥₹]\s*|\s*[$€£¥₹%]$")
-_SPACES = re.compile(r"(?<=\d)[\s'’](?=\d{3}(\D|$))")
-_DATE_LIKE = re.compile(r"\d{4}-\d{1,2}(-\d{1,2})?([T ].*)?|\d{1,4}[./-]\d{1,2}[./-]\d{1,4}([T ].*)?")
-_DATE_FORMATS = (
-    "ISO8601",
-    "%m/%d/%Y",
-    "%d/%m/%Y",
-    "%d.%m.%Y",
-    "%d-%m-%Y",
-    "%Y/%m/%d",
-    "%m/%d/%y",
-    "%d.%m.%y",
+_COMPASS = frozenset(f"°{space}{point}" for space in ("", " ") for point in "NSEWO")
+
+_SIGNS = str.maketrans(
+    {"\u2212": "-", "\u2013": "-", **dict.fromkeys("\xa0\u2007\u2009\u202f", " "), "’": "'"}
 )
+_MONEY = "|".join(sorted(map(re.escape, _CURRENCIES), key=len, reverse=True))
+_DRESSED = re.compile(
+    rf"(?P<open>\()?(?P<sign>[+-])?\s*(?P<money>{_MONEY})?\s*(?P<sign2>[+-])?"
+    r"(?P<body>[0-9](?:[0-9.,' ]*[0-9])?[.,]?|[.,][0-9]+)(?P<exponent>[eE][+-]?[0-9]+)?"
+    rf"\s*(?P<unit>%|{_MONEY}|° ?[NSEWO]|[^\W\d_°]?[°/]?[^\W\d_]{{0,10}}(?:/[^\W\d_]{{1,6}})?[23²³]?\.?)?"
+    r"(?P<minus>-)?(?P<close>\))?"
+)
+_GROUPED = re.compile(r"([0-9]{1,3})((?:([ '])[0-9]{3})(?:\3[0-9]{3})*)([.,][0-9]+)?")
+_THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(?:([.,])[0-9]{3})(?:\1[0-9]{3})*")
+_LAKHS = re.compile(r"[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}")
+_PLAIN = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+
+
+class Numeral(NamedTuple):
+    """What a text means as a number: as ``float`` takes it, by decimal point and by decimal comma (None: nothing).
+
+    ``unit`` is the currency, per cent sign or unit beside it, ``multiple`` what it is counted in.
+    """
+
+    point: str | None
+    comma: str | None
+    unit: str = ""
+    multiple: float = 1.0
+
+    def value(self, comma: bool) -> float:
+        """Return the number by decimal comma or point; by the other where only that one is possible."""
+        text = (self.comma or self.point) if comma else (self.point or self.comma)
+        assert text is not None
+        return float(text) * self.multiple if self.multiple != 1 else float(text)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is written as a whole number, without a separator or an exponent."""
+        return self.point is not None and self.point == self.comma and self.point.lstrip("+-").isdigit()
 
 
 def is_number(text: str) -> bool:
     """Whether a cell of a file is a plain number."""
-    return _NUMBER.fullmatch(text.strip().strip('"')) is not None
+    return _PLAIN.fullmatch(text.strip().strip('"')) is not None
 
 
-def _bare(text: str) -> tuple[str, bool]:
-    """Strip the signs and spaces a number may be dressed in, and say whether there were any."""
-    bare = text.strip()
-    unsigned = _SIGNS.sub("", re.sub(r"^([+-])\s*[$€£¥₹]\s*", r"\1", bare))
-    plain = _SPACES.sub("", unsigned).strip()
-    return plain, plain != bare
-
-
-def _parse(text: str, *, comma: bool) -> float:
-    if comma and _CONTINENTAL.fullmatch(text):
-        return float(text.replace(".", "").replace(",", "."))
-    if _NUMBER.fullmatch(text) and not (comma and _CONTINENTAL.fullmatch(text)):
-        return float(text)
-    if not comma and _ENGLISH.fullmatch(text):
-        return float(text.replace(",", ""))
-    return np.nan
-
-
-def parse_numbers(texts: list[str]) -> tuple[np.ndarray, str]:
-    """Read entries as numbers (NaN where one is none), in the convention that fits most of them.
-
-    The convention is returned too, for a note; it is empty for plain numbers.
-    """
-    bare = [_bare(text) for text in texts]
-    english = np.array([_parse(text, comma=False) for text, _ in bare], dtype=np.float64)
-    dressed = any(changed for _, changed in bare)
-    if not any("," in text for text, _ in bare):
-        return english, "with units or spaces" if dressed else ""
-    continental = np.array([_parse(text, comma=True) for text, _ in bare], dtype=np.float64)
-    if np.isfinite(continental).sum() > np.isfinite(english).sum():
-        return continental, "with decimal commas"
-    return english, "with thousands separators" if np.isfinite(english).any() else ""
-
-
-def parse_dates(texts: list[str]) -> tuple[np.ndarray, str] | None:
-    """Read entries as dates, if nearly all of them are; the format that was used is returned too.
-
-    Dates are days since 1970-01-01, NaN where an entry is none.
-    """
-    import pandas as pd
-
-    date_like = sum(_DATE_LIKE.fullmatch(text.strip()) is not None for text in texts)
-    if not texts or date_like < MOSTLY * len(texts):
+@lru_cache(maxsize=1 << 16)
+def numeral(text: str) -> Numeral | None:
+    """Return what a text, stripped, means as a number; None where it is none."""
+    if text.isascii() and text.isdigit():
+        return Numeral(text, text)
+    found = _DRESSED.fullmatch(text.translate(_SIGNS))
+    if found is None:
         return None
-    best: tuple[int, Any, str] | None = None
-    for date_format in _DATE_FORMATS:
-        parsed = pd.to_datetime(pd.Series(texts, dtype=object), format=date_format, errors="coerce", utc=True)
-        n_parsed = int(parsed.notna().sum())
-        if best is None or n_parsed > best[0]:
-            best = (n_parsed, parsed, date_format)
-    assert best is not None
-    n_parsed, parsed, date_format = best
-    return (days_since_1970(parsed), date_format) if n_parsed >= MOSTLY * len(texts) else None
+    opened, sign, money, sign2, body, exponent, unit, minus, closed = found.groups()
+    if (
+        bool(opened) != bool(closed)
+        or sum(map(bool, (opened, sign, sign2, minus))) > 1
+        or (money and unit in _CURRENCIES)
+    ):
+        return None
+    point, comma = _by_sign(body, exponent or "")
+    if point is None and comma is None:
+        return None
+    if len(body) >= 9 and sign == "+" and body.isdigit():
+        return None  # a telephone number
+    if unit in _COMPASS:
+        minus, unit = minus or ("-" if unit[-1] in "SW" else ""), "°"
+    negative = "-" if opened or minus or "-" in (sign, sign2) else ""
+    multiple = _MULTIPLES.get(unit or "", 1.0)
+    unit = _CURRENCIES.get(money or unit or "", "" if multiple != 1 else unit or "")
+    if not money and unit in ("st", "nd", "rd", "th"):
+        unit = "th"
+    elif len(unit) > 2 and unit not in CURRENCIES:
+        unit = unit.removesuffix("s")
+    return Numeral(point and negative + point, comma and negative + comma, unit, multiple)
 
 
-def days_since_1970(dates: Any) -> np.ndarray:
-    """Return a series of dates as days, NaN where missing."""
-    import pandas as pd
+def _by_sign(body: str, exponent: str) -> tuple[str | None, str | None]:
+    """Return digits and separators as ``float`` takes them, by decimal point and by decimal comma."""
+    if " " in body or "'" in body:
+        grouped = _GROUPED.fullmatch(body)
+        if grouped is None or exponent:
+            return None, None
+        whole = grouped[1] + re.sub("[ ']", "", grouped[2])
+        if not grouped[4]:
+            return whole, whole
+        number = f"{whole}.{grouped[4][1:]}"
+        return (number, None) if grouped[4][0] == "." else (None, number)
+    points, commas = body.count("."), body.count(",")
+    if not points and not commas:
+        return body + exponent, body + exponent
+    if points and commas:
+        last = max(body.rfind("."), body.rfind(","))
+        whole, decimal = body[:last], body[last]
+        if decimal in whole or not (
+            _THOUSANDS.fullmatch(whole) or (decimal == "." and _LAKHS.fullmatch(whole))
+        ):
+            return None, None
+        number = re.sub("[.,]", "", whole) + "." + body[last + 1 :] + exponent
+        return (number, None) if decimal == "." else (None, number)
+    fraction = body.replace(",", ".") + exponent if points + commas == 1 else None
+    is_grouped = not exponent and (_THOUSANDS.fullmatch(body) or _LAKHS.fullmatch(body))
+    grouped_number = re.sub("[.,]", "", body) if is_grouped else None
+    return (fraction, grouped_number) if points else (grouped_number, fraction)
 
-    epoch = pd.Timestamp("1970-01-01", tz=dates.dt.tz)
-    return ((dates - epoch) / pd.Timedelta(days=1)).to_numpy(dtype=np.float64)
+
+def from_smallest(whole: Any) -> np.ndarray:
+    """Return whole numbers of any size as floats, counted from the smallest, so that no two of them become one.
+
+    The numbers are a sequence of Python integers or an array of an integer dtype.
+    """
+    smallest = min(map(int, whole))
+    return np.array([int(value) - smallest for value in whole], dtype=np.float64)
+
+
+def is_one_value(values: np.ndarray) -> bool:
+    """Whether finite numbers are all the same up to the rounding of a sum (0.3 and 0.1 + 0.2)."""
+    low, high = float(values.min()), float(values.max())
+    return low == high or high - low <= 4 * float(np.finfo(np.float64).eps) * max(abs(low), abs(high))

@@ -15,8 +15,6 @@ from .columns import MISSING
 from .dataset import MAX_COLUMNS, MAX_ROWS, MIN_ROWS, Dataset, row_limit
 from .named import TABLES, load, names
 
-_SHEETS = (".xlsx", ".xls", ".ods")
-
 
 def read_source(
     source: str | Path,
@@ -34,7 +32,7 @@ def read_source(
     Parameters
     ----------
     source : str or Path
-        A named data set; a CSV, TSV or Parquet table; an NPY or NPZ file; a folder of images; or
+        A named data set; a CSV, TSV, Parquet or spreadsheet table; an NPY or NPZ file; a folder of images; or
         ``package.module:function``. A name wins over a file of the same name (write ``./name`` for the file).
     target : str, optional
         Column of a table (or array of an NPZ file) to predict.
@@ -98,8 +96,6 @@ def _from_path(source: str | Path, target: str | None, options: dict[str, Any]) 
         from .arrays import read_npy
 
         return read_npy(path, target=target, **options)
-    if suffixes and suffixes[-1] in _SHEETS:
-        raise ValueError(f"{path.name} is a spreadsheet; save the sheet as CSV")
     from .tables import read_table
 
     return read_table(path, target=target, **options)

@@ -1,19 +1,19 @@
-"""Files of tables (CSV and its kin, Parquet) as data frames.
+"""Files of tables (CSV and its kin, Parquet, spreadsheets) as data frames.
 
-The layout of a text file (delimiter, header, encoding) is found from its first lines, the rest is read by pandas in
-blocks, so a file larger than memory gives a random sample of its rows.
+The layout of a text file is found from its first records, the rest is read by pandas in blocks, as text: what a column
+is, is decided from all of its entries (:mod:`lodim.datasets.readings`), also where a file is larger than memory and a
+random sample of its rows is kept.
 """
 
 from __future__ import annotations
 
-import codecs
 import csv
 import gzip
 import io
+import re
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +21,29 @@ import numpy as np
 
 from ..randomness import RandomState, as_generator
 from ..validation import close_matches, require
+from . import spreadsheets
 from .dataset import MAX_COLUMNS, MAX_ROWS, check_width, row_limit
-from .numerals import is_number
+from .layouts import Layout, find_layout, find_table, number_repeated, open_text
+from .readings import COMMON_ABSENT, Facts, Reading, decide, facts_of, possible
 
-TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".dat", ".data")
-DELIMITERS = ("\t", ";", "|", ",")
-_BLOCK_ROWS = 20_000
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a text table is written: encoding, delimiter, column names (and which of them were given twice)."""
-
-    encoding: str
-    delimiter: str
-    names: list[str]
-    repeated: list[str]
-    header: bool
-    notes: tuple[str, ...]
+_BLOCK_ROWS, _BLOCK_CELLS = 20_000, 4_000_000
+_TOTAL = re.compile(
+    r"(?:grand |sub)?(?:totals?|sum|summe|gesamt|gesamtsumme|insgesamt|somme|totale?|total général|suma|Σ)\W*",
+    re.I,
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A table as read: the data frame (its index holds the row numbers in the source), all rows, and notes."""
+    """A table as read: the data frame, its index the row numbers in the source, how many rows there are, and notes.
+
+    ``readings`` say how each column of text is meant.
+    """
 
     frame: Any
     n_total: int
     notes: tuple[str, ...]
+    readings: Mapping[str, Reading] = field(default_factory=dict)
 
 
 def read_frame(
@@ -69,14 +65,28 @@ def read_frame(
         raise ValueError(f"{path.name} is empty")
     if ".parquet" in path.suffixes or path.suffix == ".pq":
         return _read_parquet(path, max_rows, max_columns, random_state)
-    layout = find_layout(path, max_columns=max_columns, header=header)
+    said: list[str] = []
+    blocks: Iterable[Any]
+    if path.suffix.lower() in spreadsheets.SUFFIXES:
+        names, repeated, said, blocks = _sheet_blocks(path, max_columns, header)
+        delimiter = ""
+    else:
+        layout = find_layout(path, max_columns=max_columns, header=header)
+        names, repeated, delimiter = layout.names, layout.repeated, layout.delimiter
+        said.extend(layout.notes)
+        blocks = _text_blocks(path, layout)
     read = sample_rows(
-        _text_blocks(path, layout), row_limit(len(layout.names), max_rows), random_state, layout.names
+        _without_lines_around(blocks, names, said),
+        row_limit(len(names), max_rows),
+        random_state,
+        names=names,
+        delimiter=delimiter,
+        is_text_file=True,
     )
     if read.frame.empty:
         raise ValueError(f"{path.name} has no rows below its header line")
-    read.frame.attrs["repeated"] = layout.repeated
-    return Frame(read.frame, read.n_total, (*layout.notes, *read.notes))
+    read.frame.attrs["repeated"] = repeated
+    return replace(read, notes=(*said, *read.notes))
 
 
 def choose_column(frame: Any, column: str) -> str:
@@ -97,45 +107,91 @@ def choose_column(frame: Any, column: str) -> str:
 
 
 def sample_rows(
-    blocks: Iterable[Any], max_rows: int, random_state: RandomState, names: list[str] | None = None
+    blocks: Iterable[Any],
+    max_rows: int,
+    random_state: RandomState,
+    *,
+    names: list[str] | None = None,
+    delimiter: str = "",
+    is_text_file: bool = False,
 ) -> Frame:
-    """Join blocks of rows, keeping a uniform sample of ``max_rows`` (those with the smallest random keys)."""
+    """Join blocks of rows, keeping a uniform sample of ``max_rows`` (those with the smallest random keys).
+
+    How the columns of text (of a text file: all columns) are meant is decided from all rows.
+    """
     import pandas as pd
 
     rng = as_generator(random_state)
     kept, keys, n_total = [], np.empty(0), 0
+    facts: dict[str, Facts] = {}
     for block in blocks:
+        facts_of(block, facts, numbers_too=is_text_file)
         block = block.set_axis(np.arange(n_total, n_total + len(block)), axis=0)
         n_total += len(block)
         kept.append(block)
         keys = np.concatenate([keys, rng.random(len(block))])
-        if len(keys) > max_rows:
+        if len(keys) > 2 * max_rows:
             chosen = np.sort(np.argsort(keys, kind="stable")[:max_rows])
             kept, keys = [pd.concat(kept).iloc[chosen]], keys[chosen]
     frame = pd.concat(kept) if kept else pd.DataFrame(columns=names or [])
+    if len(keys) > max_rows:
+        frame = frame.iloc[np.sort(np.argsort(keys, kind="stable")[:max_rows])]
     note = (f"{n_total:,} rows: a random sample of {max_rows:,} is used",) if n_total > len(frame) else ()
-    return Frame(frame, n_total, note)
+    readings, said = decide(facts, delimiter=delimiter)
+    return Frame(frame, n_total, (*note, *said), readings)
 
 
 def _text_blocks(path: Path, layout: Layout) -> Iterator[Any]:
+    """Read a text file in blocks of text.
+
+    Columns that hold nothing but decimals in the first block are left to pandas in a long file, since text is slow:
+    nothing is lost, for a block of them that is no number throughout stays text.
+    """
+    n_rows = max(100, min(_BLOCK_ROWS, _BLOCK_CELLS // len(layout.names)))
+    blocks = _parsed(path, layout, n_rows, frozenset())
+    first = next(blocks, None)
+    if first is None:
+        return
+    decimals = (
+        frozenset(name for name, fact in facts_of(first).items() if fact.are_decimals)
+        if len(first) == n_rows
+        else frozenset()
+    )
+    if decimals:
+        yield from _parsed(path, layout, n_rows, decimals)
+    else:
+        yield first
+        yield from blocks
+
+
+def _parsed(path: Path, layout: Layout, n_rows: int, decimals: frozenset[str]) -> Iterator[Any]:
     import pandas as pd
 
     options: dict[str, Any] = {
         "names": layout.names,
-        "header": 0 if layout.header else None,
+        "header": None,
         "index_col": False,
-        "encoding": layout.encoding,
         "skipinitialspace": True,
         "low_memory": False,
+        "dtype": dict.fromkeys(set(layout.names) - decimals, object),
+        "keep_default_na": False,
+        "na_values": dict.fromkeys(decimals, COMMON_ABSENT),
+        "quotechar": layout.quote,
         "sep": r"\s+" if layout.delimiter == " " else layout.delimiter,
+        "chunksize": n_rows,
     }
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), open_text(path, layout.encoding) as file:
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            with pd.read_csv(path, chunksize=_BLOCK_ROWS, **options) as reader:
+            for _ in range(layout.n_skipped):
+                file.readline()
+            with pd.read_csv(file, **options) as reader:
                 yield from reader
+    except pd.errors.EmptyDataError:
+        return
     except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
         detail = str(error).removeprefix("Error tokenizing data. C error: ").strip()
+        detail = re.sub(r"(?<=line )[0-9]+", lambda line: str(int(line[0]) + layout.n_skipped), detail)
         raise ValueError(
             f"{path.name} is not a regular table of {len(layout.names)} columns separated by "
             f"{_spoken(layout.delimiter)}: {detail}"
@@ -148,8 +204,95 @@ def _text_blocks(path: Path, layout: Layout) -> Iterator[Any]:
         raise ValueError(f"{path.name} could not be read ({error}); is the file complete?") from error
 
 
+def _sheet_blocks(
+    path: Path, max_columns: int, header: bool | None
+) -> tuple[list[str], list[str], list[str], list[Any]]:
+    """Return the names, those given twice, notes and the one block of rows of a spreadsheet."""
+    import pandas as pd
+
+    rows, notes = spreadsheets.read_sheet(path)
+    check_width(max(map(len, rows)), max_columns, path.name)
+    rows = [row for row in rows if any(row)]
+    first_column = min(next(i for i, cell in enumerate(row) if cell) for row in rows)
+    rows = [row[first_column:] for row in rows]
+    table = find_table(rows[:60], header=header)
+    block = pd.DataFrame(rows[table.first :], dtype=object)
+    block = block.reindex(columns=range(len(table.names)), fill_value="").set_axis(table.names, axis=1)
+    return table.names, table.repeated, [*notes, *table.notes], [block]
+
+
+def _without_lines_around(blocks: Iterable[Any], names: list[str], notes: list[str]) -> Iterator[Any]:
+    """Leave out what is no row: empty lines, the header once more, comments, totals and remarks at the end."""
+    held, empty, again = None, 0, 0
+    for block in blocks:
+        if len(names) > 1:
+            first = block.iloc[:, 0]
+            if first.dtype == object:
+                suspects = np.flatnonzero(
+                    [not text or text[0] in " #" or text == names[0] for text in _texts(first)]
+                )
+            else:
+                suspects = np.flatnonzero(first.isna())
+            cells = [_texts(block.iloc[row]) for row in suspects]
+            blank = np.array([not any(row) for row in cells], dtype=bool)
+            repeated = np.array(
+                [row == names or (row[0][:1] == "#" and not any(row[1:])) for row in cells], dtype=bool
+            )
+            empty, again = empty + int(blank.sum()), again + int(repeated.sum())
+            if blank.any() or repeated.any():
+                block = block.drop(index=block.index[suspects[blank | repeated]])
+        if held is not None:
+            yield held
+        held = block
+    if held is not None:
+        yield _without_end(held, notes) if len(names) > 1 else held
+    if empty:
+        notes.append(f"empty lines were left out: {empty}")
+    if again:
+        notes.append(f"lines that repeat the header, or are comments, were left out: {again}")
+
+
+def _texts(cells: Any) -> list[str]:
+    return ["" if cell != cell else str(cell).strip() for cell in cells.tolist()]
+
+
+def _is_bare(row: Any) -> bool:
+    return not any(_texts(row)[1:])
+
+
+def _without_end(block: Any, notes: list[str]) -> Any:
+    """Leave out the totals and remarks in the last lines."""
+    n_left = len(block)
+    while n_left > 3 and len(block) - n_left < 10:
+        cells = _texts(block.iloc[n_left - 1])
+        filled = [cell for cell in cells if cell]
+        is_remark = len(filled) == 1 and len(cells) > 2 and bool(cells[0]) and not possible(cells[0])[0]
+        is_remark = is_remark and not any(
+            _is_bare(block.iloc[row]) for row in range(max(0, n_left - 30), n_left - 10)
+        )
+        word = next((i for i, cell in enumerate(cells) if cell), 0)
+        is_total = (
+            len(filled) > 1
+            and _TOTAL.fullmatch(cells[word]) is not None
+            and all(possible(cell)[0] for cell in filled[1:])
+            and not any(map(_TOTAL.fullmatch, _texts(block.iloc[max(0, n_left - 20) : n_left - 1, word])))
+        )
+        if not (is_remark or is_total):
+            break
+        n_left -= 1
+        notes.append(f"the line {' '.join(filled)[:40]!r} at the end was left out: it is no row of the table")
+    return block.iloc[:n_left]
+
+
 def _spoken(delimiter: str) -> str:
     return {"\t": "tabs", " ": "spaces", ",": "commas", ";": "semicolons"}.get(delimiter, repr(delimiter))
+
+
+def _whole_numbers(arrow_type: Any) -> Any:
+    """Return the pandas type in which whole numbers stay whole beside missing values."""
+    import pandas as pd
+
+    return pd.ArrowDtype(arrow_type) if str(arrow_type) in ("int64", "uint64", "date32[day]") else None
 
 
 def _read_parquet(path: Path, max_rows: int, max_columns: int, random_state: RandomState) -> Frame:
@@ -159,111 +302,13 @@ def _read_parquet(path: Path, max_rows: int, max_columns: int, random_state: Ran
         with parquet.ParquetFile(source) as file:
             n_columns = len(file.schema_arrow.names)
             check_width(n_columns, max_columns, path.name)
-            blocks = (batch.to_pandas() for batch in file.iter_batches(batch_size=_BLOCK_ROWS))
+            batches = file.iter_batches(batch_size=_BLOCK_ROWS)
+            blocks = (batch.to_pandas(types_mapper=_whole_numbers) for batch in batches)
+            named = (
+                block.set_axis(number_repeated(list(map(str, block.columns))), axis=1) for block in blocks
+            )
             return sample_rows(
-                blocks, row_limit(n_columns, max_rows), random_state, list(file.schema_arrow.names)
+                named, row_limit(n_columns, max_rows), random_state, names=list(file.schema_arrow.names)
             )
     except (OSError, require("pyarrow", "parquet").ArrowException) as error:
         raise ValueError(f"{path.name} is not a Parquet file that can be read ({error})") from error
-
-
-def find_layout(path: Path, *, max_columns: int = MAX_COLUMNS, header: bool | None = None) -> Layout:
-    """Find how a text table is written, from its first lines; whether there is a header may be known."""
-    encoding, notes = _encoding(path)
-    lines = _first_lines(path, encoding)
-    if not lines:
-        raise ValueError(f"{path.name} is empty")
-    check_width(1 + max(lines[0].count(d) for d in DELIMITERS), max_columns, path.name)
-    try:
-        delimiter = _delimiter(lines, path)
-        rows = [_cells(line, delimiter) for line in lines]
-    except csv.Error as error:
-        raise ValueError(f"{path.name} is not a table of delimited text ({error})") from error
-    if header is None:
-        header = not _looks_like_data(rows[0])
-    width = max(len(row) for row in rows[1:] or rows)
-    if not header:
-        names = [f"c{i}" for i in range(len(rows[0]))]
-        notes += ("no header line: columns are called 'c0', 'c1', ...",) if len(names) > 1 else ()
-    else:
-        names = [cell.strip() or f"unnamed {i}" for i, cell in enumerate(rows[0])]
-        if width == len(names) + 1 and all(len(row) == width for row in rows[1:]):
-            names = ["row", *names] if any(row[-1] for row in rows[1:]) else [*names, "unnamed"]
-    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
-    if repeated:
-        notes += (f"repeated column names {', '.join(map(repr, repeated))} were numbered (.2, .3, ...)",)
-    return Layout(encoding, delimiter, number_repeated(names), repeated, header, notes)
-
-
-def number_repeated(names: list[str]) -> list[str]:
-    """Return the names with every repetition numbered: a, a.2, a.3."""
-    seen: Counter[str] = Counter()
-    result = []
-    for name in names:
-        seen[name] += 1
-        result.append(name if seen[name] == 1 else f"{name}.{seen[name]}")
-    return result
-
-
-def _open_bytes(path: Path) -> Any:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-
-
-def _encoding(path: Path) -> tuple[str, tuple[str, ...]]:
-    """Find a file's encoding: its byte-order mark, UTF-8 if the whole of it decodes, else Windows-1252 (and say so)."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    try:
-        with _open_bytes(path) as file:
-            start = file.read(4096)
-            if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                return "utf-16", ()
-            if b"\0" in start:
-                raise ValueError(
-                    f"{path.name} is a binary file, not a text table; tables are read from CSV, TSV and Parquet "
-                    "(save a spreadsheet as CSV), arrays from NPY and NPZ"
-                )
-            decoder.decode(start)
-            while block := file.read(1 << 20):
-                decoder.decode(block)
-            decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return "cp1252", ("the file is not UTF-8; it was read as Windows-1252 (Western European)",)
-    except (OSError, EOFError) as error:
-        raise ValueError(f"{path.name} could not be read ({error}); is the file complete?") from error
-    return "utf-8-sig", ()
-
-
-def _first_lines(path: Path, encoding: str, most: int = 20) -> list[str]:
-    lines = []
-    with io.TextIOWrapper(_open_bytes(path), encoding=encoding, errors="replace") as file:
-        for line in file:
-            if line.strip():
-                lines.append(line.rstrip("\r\n"))
-            if len(lines) == most:
-                break
-    return lines
-
-
-def _cells(line: str, delimiter: str) -> list[str]:
-    return line.split() if delimiter == " " else next(csv.reader([line], delimiter=delimiter), [])
-
-
-def _delimiter(lines: list[str], path: Path) -> str:
-    """Return the first delimiter that gives every line the same number of cells, at least two."""
-    if ".tsv" in path.suffixes or ".tab" in path.suffixes:
-        return "\t"
-    for delimiter in DELIMITERS:
-        if delimiter in lines[0] and len({len(_cells(line, delimiter)) for line in lines}) == 1:
-            return delimiter
-    rows = [line.split() for line in lines[1:] or lines]
-    numbers = [is_number(cell) for row in rows for cell in row]
-    if len(rows[0]) > 1 and len({len(row) for row in rows}) == 1 and np.mean(numbers) > 0.5:
-        return " "
-    return max(reversed(DELIMITERS), key=lambda d: lines[0].count(d))
-
-
-def _looks_like_data(cells: list[str]) -> bool:
-    """Whether a first line holds data rather than names: some cell is a number, unless they merely count up."""
-    numbers = [float(cell) for cell in cells if is_number(cell)]
-    steps = np.diff(numbers)
-    return len(numbers) > 0 and not (len(numbers) > 1 and bool(np.all(steps == 1)))

@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..randomness import RandomState
-from ..validation import MAX_CLASSES
-from .columns import Log, clean_texts, encode_frame, numbers_in_texts
+from .columns import encode_frame, read_target
 from .dataset import MAX_COLUMNS, MAX_ROWS, Dataset, check_width, row_limit
 from .labels import pick_labels
-from .table_files import Frame, choose_column, number_repeated, read_frame, sample_rows
+from .layouts import number_repeated
+from .table_files import Frame, choose_column, read_frame, sample_rows
 from .targets import attach, with_target
 
 _LABEL_NAMES = ("target", "label", "labels", "class", "species", "y", "outcome", "category")
@@ -35,7 +33,8 @@ def read_table(
     Parameters
     ----------
     source : str, Path or pandas.DataFrame
-        A CSV, TSV or similar text file (``.gz`` too), a Parquet file, or a data frame.
+        A CSV, TSV or similar text file (``.gz``, ``.bz2``, ``.xz`` and ``.zip`` too), a Parquet file, a spreadsheet
+        (``.xlsx``, ``.xls``, ``.ods``; extra ``excel``), or a data frame.
     target : str, optional
         Column to predict: its name, or its position (``"-1"`` is the last).
     labels : str, Path or array-like, optional
@@ -79,7 +78,8 @@ def _assemble(
     target_name, encoded = "labels", None
     if target is not None:
         target_name = choose_column(frame, target)
-        raw = _plain_target(frame[target_name], missing)
+        raw, said = read_target(frame[target_name], read.readings.get(target_name), missing)
+        notes.extend(said)
         frame = frame.drop(columns=target_name)
     elif labels is not None:
         raw = pick_labels(labels, read.n_total, frame.index.to_numpy())
@@ -89,32 +89,12 @@ def _assemble(
         notes.extend(encoded.notes)
     else:
         notes.extend(_label_hint(frame))
-    table = encode_frame(frame, missing=missing, scale=scale)
+    table = encode_frame(frame, read.readings, missing=missing, scale=scale)
     dataset = Dataset(
         X=table.X, name=name, feature_names=table.names, notes=(*notes, *table.notes), origins=table.origins,
         column_kinds=table.kinds,
     )  # fmt: skip
     return dataset if encoded is None else with_target(dataset, encoded, target_name)
-
-
-def _plain_target(series: Any, missing: str) -> np.ndarray:
-    """Return a target column as NumPy: numbers where the text means numbers, words for "missing" as None."""
-    import pandas as pd
-
-    if isinstance(series.dtype, pd.CategoricalDtype):
-        return series.astype(object).to_numpy()
-    if not pd.api.types.is_string_dtype(series.dtype) and series.dtype != object:
-        return series.to_numpy()
-    log = Log()
-    texts = clean_texts(series, log)
-    numbers = numbers_in_texts(texts, log) if texts.notna().any() else None
-    if numbers is None or (log.stray and texts.nunique() <= MAX_CLASSES):
-        return texts.to_numpy()
-    if log.stray and missing != "impute":
-        raise ValueError(
-            f"target {log.stray[0]}; correct the entries, or leave those rows out (missing='impute')"
-        )
-    return numbers
 
 
 def _label_hint(frame: Any) -> list[str]:

@@ -116,7 +116,7 @@ def answer(
     if method == "lpca":
         return _linear(X, graph, given, rule or "FO", aggregate)
     if method in ("knn", "ph"):
-        return _growth(method, X, given, seed)
+        return _growth(method, X, graph, given, seed)
     if method in _LOCAL:
         return _of_local(_LOCAL[method](X, graph, k, seed), k, aggregate, _k_note(method, k))
     return _GLOBAL[method](X, graph, k)
@@ -133,16 +133,28 @@ def _of_local(local: np.ndarray, k: int, aggregate: str | None, note: str) -> An
 
 
 def _linear(X: np.ndarray, graph: NeighborGraph, k: int | None, rule: str, aggregate: str | None) -> Answer:
+    X = X[:, X.max(0) > X.min(0)]  # a constant column is no direction
     if k is None:
-        d = linear_dimension(covariance_spectrum(X), rule, X.shape)
-        return Answer(d, note="linear, seen from outside")
+        rows = _distinct(X, graph)
+        d = linear_dimension(covariance_spectrum(rows), rule, rows.shape)
+        return Answer(d, note="; ".join(["linear, seen from outside", *_of_all(graph)]))
     local = local_dimension(local_spectra(X, graph, k), rule, (k + 1, X.shape[1]))
     return _of_local(local, k, aggregate, _k_note("lpca", k))
 
 
-def _growth(method: str, X: np.ndarray, k: int | None, seed: int) -> Answer:
+def _distinct(X: np.ndarray, graph: NeighborGraph) -> np.ndarray:
+    """Every row once; rows that are some of the graph's already are left as they are."""
+    return X[graph.distinct] if len(X) == len(graph.twin) > graph.n_ref else X
+
+
+def _of_all(graph: NeighborGraph) -> tuple[str, ...]:
+    return ("on all points",) if graph.n_queries < graph.n_ref else ()
+
+
+def _growth(method: str, X: np.ndarray, graph: NeighborGraph, k: int | None, seed: int) -> Answer:
+    X = _distinct(X, graph)
     most = GRAPH_POINTS if method == "knn" else TREE_POINTS
-    note = f"on {most} random points" if len(X) > most else ""
+    note = f"on {most} random points" if len(X) > most else "; ".join(_of_all(graph))
     if method == "ph":
         return Answer(tree_dimension(X, random_state=seed), note=note)
     return Answer(graph_length_dimension(X, k or 5, random_state=seed), k or 0, note=note)
@@ -161,7 +173,9 @@ def _danco(X: np.ndarray, graph: NeighborGraph, k: int) -> Answer:
 
 
 def _fishers(X: np.ndarray, graph: NeighborGraph, k: int) -> Answer:
-    found = fisher_separability(X)
+    whole = len(X) == len(graph.twin) and graph.n_queries < graph.n_ref
+    queries = np.searchsorted(graph.distinct, graph.query_idx) if whole else None
+    found = fisher_separability(_distinct(X, graph), query_idx=queries)
     note = "lower bound: all pairs are separable" if found.saturated else ""
     return Answer(found.dimension, note=note, saturated=found.saturated)
 

@@ -59,11 +59,11 @@ class IntrinsicDimension(BaseEstimator):
         ``"consensus"``: the calibrated dimension (:mod:`lodim.dimension.calibrated`), learnt from what neighbours of
         simulated shapes show.
     k : int or (int, int), optional
-        Farthest neighbour used; for ``"mle"`` a pair averages over that range. Default: 2 for twonn and l2n2, 4 for
-        gride, 11 for mind and danco, 100 for mom, ess, geomle and abide, else 20, but at most a tenth of the points (at
-        least 5), and for the consensus the most of 64, 20 and 5 that is at most a third of them; see ``k_``. With
-        ``"lpca"`` a number looks at neighbourhoods instead of at all points at once; with ``"knn"`` it is the edges of
-        a point (5).
+        Farthest neighbour used (none by ``"fishers"`` and ``"ph"``, two by twonn and l2n2); for ``"mle"`` a pair
+        averages over that range. Default: 2 for twonn and l2n2, 4 for gride, 11 for mind and danco, 100 for mom, ess,
+        geomle and abide, else 20, but at most a tenth of the points (at least 5), and for the consensus the most of 64,
+        20 and 5 that is at most a third of them; see ``k_``. With ``"lpca"`` a number looks at neighbourhoods instead
+        of at all points at once; with ``"knn"`` it is the edges of a point (5).
     calibrate : {None, "ball"}
         ``"ball"`` corrects the finite-sample bias: the dimension of the uniform ball on which the estimator would
         answer the same with as many points. For the estimators of neighbour distances; the consensus is calibrated
@@ -71,7 +71,8 @@ class IntrinsicDimension(BaseEstimator):
     aggregate : {None, "inverse_mean", "mean", "median"}
         How local values are put together (mle, mom, mada, tle, ess, geomle); None is the method's own way.
     n_queries : int, optional
-        Measure at so many random points only, all points staying neighbours.
+        Measure at so many random points only, all points staying neighbours. Not for ``"knn"``, ``"ph"`` and
+        ``"lpca"`` without ``k``, which look at all points at once.
     ci : float, optional
         Level of a percentile bootstrap interval over query points (200 resamples, graph fixed), e.g. 0.95. There is no
         interval, but a warning, where a resample has no finite dimension. That interval holds the sample's doubt alone;
@@ -167,12 +168,23 @@ class IntrinsicDimension(BaseEstimator):
             check_in_range(self.ci, "ci", low=1e-6, high=1 - 1e-6)
         if self.n_queries is not None:
             check_in_range(self.n_queries, "n_queries", low=2, integer=True)
+            if self.method in ("knn", "ph") or (self.method == "lpca" and self.k is None):
+                advice = "; give k for neighbourhoods" if self.method == "lpca" else ""
+                raise ValueError(
+                    f"method={self.method!r} looks at all points at once: leave n_queries=None{advice}"
+                )
         if isinstance(self.k, tuple) and self.method not in ("mle", "mle_unbiased"):
             raise ValueError(f"a range of k is for method='mle'; {self.method!r} takes one number")
         if self.rule is not None:
             check_choice(self.rule, LPCA_RULES, "rule")
             if self.method != "lpca":
                 raise ValueError(f"rule is for method='lpca'; leave rule=None with {self.method!r}")
+        if self.k is not None and self.method in ("fishers", "ph"):
+            raise ValueError(f"method={self.method!r} looks at no neighbours; leave k=None")
+        if self.k not in (None, 2) and self.method in ("twonn", "twonn_fit"):
+            raise ValueError(
+                f"method={self.method!r} compares two neighbours; leave k=None, or take method='gride'"
+            )
         if self.k is not None and self.method == "consensus":
             raise ValueError(
                 "method='consensus' chooses its neighbours by the number of points; leave k=None"
@@ -202,7 +214,8 @@ class IntrinsicDimension(BaseEstimator):
         Parameters
         ----------
         X : array-like, Tensor or NeighborGraph
-            Points as rows, at least ``k + 2`` of them; or their neighbour graph, for the methods that need no more.
+            Points as rows, at least ``k + 2`` different ones (a repeated row counts once); or their neighbour graph,
+            for the methods that need no more.
         y : ignored
 
         Raises
@@ -219,7 +232,7 @@ class IntrinsicDimension(BaseEstimator):
         validate_data(self, X if hasattr(X, "columns") else data, skip_check_array=True)
         if (data == data[0]).all():
             return self.fit_constant(len(data))
-        self._data = data
+        self._data: np.ndarray | None = data
         source, data, unit = in_safe_unit(X, data)
         graph = self._search(source, data, seed)
         self.graph_ = graph if unit == 1.0 else replace(graph, dist=graph.dist * unit)

@@ -26,6 +26,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float
 
+from lodim.dimension.nearest import TIE
 from lodim.neighbors import NeighborGraph
 from lodim.randomness import RandomState, as_generator
 
@@ -73,7 +74,7 @@ def intercepts(
 
 def _ratio(orders: Float[np.ndarray, " m"], gaps: Float[np.ndarray, "b m"]) -> Float[np.ndarray, "b m"]:
     """``orders / gaps``; infinite where rounding noise is all there is of a gap, NaN where the gap is."""
-    tied = gaps <= 1e-12 * orders
+    tied = gaps <= TIE * orders
     return np.where(tied, np.inf, orders / np.where(tied, 1.0, gaps))
 
 
@@ -88,13 +89,13 @@ def geomle(
         raise ValueError(f"'geomle' looks at 20 neighbours or more, at most the graph's {graph.k}; got k={k}")
     low, high = max(3, k // 10), 2 * k // 5
     rng = as_generator(random_state)
-    n = len(graph.twin)
+    n, position = graph.n_ref, np.searchsorted(graph.distinct, graph.idx[:, :k])
     samples = np.stack([np.isin(np.arange(n), rng.integers(n, size=n)) for _ in range(n_bootstrap)])
     out = np.empty(graph.n_queries)
     step = max(1, _CHUNK // (k * n_bootstrap))
     for start in range(0, graph.n_queries, step):
         part = slice(start, start + step)
-        near, dist = graph.idx[part, :k], graph.dist[part, :k]
+        near, dist = position[part], graph.dist[part, :k]
         local, radius = [], []
         for sample in samples:
             logs = np.log(thin := _thinned(dist, sample[near], high))

@@ -35,12 +35,15 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import brentq
 
+TIE = 1e-11  # relative difference of distances that rounding makes of none
+
 
 def log_ratios(dist: Float[np.ndarray, "n k"], n1: int = 1, n2: int = 2) -> Float[np.ndarray, " n"]:
-    """Return ``log(r_{n2} / r_{n1})`` at each point, from positive ascending distances."""
+    """Return ``log(r_{n2} / r_{n1})`` at each point, from positive ascending distances; zero where they tie."""
     if not 1 <= n1 < n2 <= dist.shape[1]:
         raise ValueError(f"need 1 <= n1 < n2 <= {dist.shape[1]} neighbours, got n1={n1}, n2={n2}")
-    return np.log(dist[:, n2 - 1] / dist[:, n1 - 1])
+    ratios = np.log(dist[:, n2 - 1] / dist[:, n1 - 1])
+    return np.where(ratios > TIE, ratios, 0.0)
 
 
 def _reciprocal(total: float, count: int | float) -> float:
@@ -129,14 +132,15 @@ def levina_bickel(
     if not least <= k <= dist.shape[1]:
         raise ValueError(f"need {least} <= k <= {dist.shape[1]} neighbours, got k={k}")
     logs = np.log(dist[:, :k])
-    return ((k - 1) * logs[:, -1] - logs[:, :-1].sum(1)) / (k - 2 if unbiased else k - 1)
+    mean = ((k - 1) * logs[:, -1] - logs[:, :-1].sum(1)) / (k - 2 if unbiased else k - 1)
+    return np.where(mean > TIE, mean, 0.0)
 
 
 def mom(dist: Float[np.ndarray, "n k"], k: int) -> Float[np.ndarray, " n"]:
     """Method of moments, ``m / (r_k - m)`` at each point (infinite where all k distances tie)."""
     mean = dist[:, :k].mean(1)
     gap = dist[:, k - 1] - mean
-    return divide(mean, np.where(gap > 1e-12 * mean, gap, 0.0))
+    return divide(mean, np.where(gap > TIE * mean, gap, 0.0))
 
 
 def mada(dist: Float[np.ndarray, "n k"], k: int) -> Float[np.ndarray, " n"]:

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import lambertw
 
+from lodim.dimension.nearest import TIE
 from lodim.neighbors import CountBelow, NeighborGraph, stream_pairs
 
 
@@ -32,9 +33,14 @@ def correlation_curve(
     *,
     device: Any = None,
 ) -> Float[np.ndarray, " m"]:
-    """Return the correlation integral C(r): the share of ordered pairs (query, point) nearer than each radius."""
-    (counts,) = stream_pairs(X, reducers=[CountBelow(radii)], query_idx=query_idx, device=device)
-    n_q = len(X) if query_idx is None else len(query_idx)
+    """Return the correlation integral C(r): the share of ordered pairs (query, point) nearer than each radius.
+
+    Distances that are a radius but for rounding, as on a lattice, are not nearer.
+    """
+    queries = X if query_idx is None else X[query_idx]
+    nearer = CountBelow(np.asarray(radii) * (1 - TIE), points=(queries, X))
+    (counts,) = stream_pairs(X, reducers=[nearer], query_idx=query_idx, device=device)
+    n_q = len(queries)
     return counts / (n_q * (len(X) - 1))
 
 
@@ -47,11 +53,13 @@ def correlation_dimension(
     radii = np.median(graph.dist[:, [k1 - 1, k2 - 1]], axis=0)
     if not radii[1] > radii[0]:
         return math.inf
-    kept = np.flatnonzero(graph.twin == np.arange(len(graph.twin)))
+    kept = graph.distinct
     everyone = graph.n_queries == len(kept)
     distinct = X if len(kept) == len(X) else X[kept]
     queries = None if everyone else np.searchsorted(kept, graph.query_idx)
     c1, c2 = correlation_curve(distinct, radii, queries)
+    if c1 == 0:
+        return math.inf  # nothing is nearer than the nearer radius: distances tie
     return float(np.log(c2 / c1) / np.log(radii[1] / radii[0]))
 
 
@@ -78,16 +86,19 @@ def _sphere_dimension(p: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return lambertw(argument).real / w
 
 
-def _on_sphere(X: np.ndarray, condition: int | float) -> np.ndarray:
-    """Whitened scores on the leading principal components, every row of length one (rows at the centre left out)."""
+def _on_sphere(X: np.ndarray, condition: int | float) -> tuple[np.ndarray, np.ndarray]:
+    """Whitened scores on the leading principal components, every row of length one, and which rows they are.
+
+    Rows at the centre are left out.
+    """
     from sklearn.decomposition import PCA
 
     svd = PCA(svd_solver="covariance_eigh" if X.shape[0] >= X.shape[1] else "full").fit(X)
     keep = svd.explained_variance_ > svd.explained_variance_[0] / condition
     scores = ((X - svd.mean_) @ svd.components_[keep].T) / np.sqrt(svd.explained_variance_[keep])
     lengths = np.linalg.norm(scores, axis=1, keepdims=True)
-    at_centre = lengths[:, 0] == 0
-    return scores[~at_centre] / lengths[~at_centre]
+    rows = np.flatnonzero(lengths[:, 0])
+    return scores[rows] / lengths[rows], rows
 
 
 def fisher_separability(
@@ -95,23 +106,28 @@ def fisher_separability(
     alphas: Float[np.ndarray, " m"] | None = None,
     *,
     condition: int | float = 10.0,
+    query_idx: Int[np.ndarray, " n_q"] | None = None,
     device: Any = None,
 ) -> FisherSeparability:
     """Dimension of the sphere whose points are as often inseparable as the data's (not all rows of which are equal).
 
-    Levels default to 0.60, 0.62, ... 0.98; ``condition`` is the largest ratio of kept principal variances.
+    Levels default to 0.60, 0.62, ... 0.98; ``condition`` is the largest ratio of kept principal variances. With
+    ``query_idx`` the pairs of these rows with all are counted.
     """
     levels = np.arange(0.6, 1, 0.02) if alphas is None else np.asarray(alphas, dtype=np.float64)
-    sphere = _on_sphere(X.astype(np.float64), condition)
+    sphere, rows = _on_sphere(X.astype(np.float64), condition)
+    queries = None if query_idx is None else np.flatnonzero(np.isin(rows, query_idx))
     n = len(sphere)
+    n_pairs = (n if queries is None else len(queries)) * (n - 1)
     # <x, y> > alpha on the unit sphere is |x - y| < sqrt(2 - 2 alpha)
-    (counts,) = stream_pairs(sphere, reducers=[CountBelow(np.sqrt(2 - 2 * levels))], device=device)
-    share = counts / (n * (n - 1))
+    near = CountBelow(np.sqrt(2 - 2 * levels))
+    (counts,) = stream_pairs(sphere, reducers=[near], query_idx=queries, device=device)
+    share = counts / n_pairs
     seen = share > 0
     dimensions = np.full(len(levels), np.nan)
     dimensions[seen] = _sphere_dimension(share[seen], levels[seen])
     if not seen.any():
-        bound = _sphere_dimension(np.array([1 / (n * (n - 1))]), levels[:1])[0]
+        bound = _sphere_dimension(np.array([1 / n_pairs]), levels[:1])[0]
         return FisherSeparability(float(bound), True, levels, share, dimensions)
     wanted = 0.9 * levels[seen].max()
     chosen = np.flatnonzero(seen)[np.abs(levels[seen] - wanted).argmin()]

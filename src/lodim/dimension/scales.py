@@ -38,7 +38,7 @@ def decimation_points(
 ) -> tuple[ScalePoint, ...]:
     """TwoNN on random halves, quarters, ... of the graph's distinct points, down to 50."""
     rng = as_generator(random_state)
-    order = rng.permutation(np.flatnonzero(graph.twin == np.arange(len(graph.twin))))
+    order = rng.permutation(graph.distinct)
     points, n = [], len(order) // 2
     while n >= _FEWEST_POINTS:
         part = NeighborGraph.from_data(X[order[:n]], 2, backend, query=max_queries, random_state=rng)

@@ -13,7 +13,8 @@ rule                counts
 ``participation``   (sum l)^2 / sum l^2, a real number
 ``Kaiser``          l_i above the mean (Kaiser 1960)
 ``broken_stick``    leading l_i / sum l above the expected i-th longest of D random pieces (Jackson 1993)
-``minka``           most probable rank of a signal in even noise (:mod:`lodim.dimension.noise_rank`)
+``minka``           most probable rank of a signal in even noise, which itself has 0
+                    (:mod:`lodim.dimension.noise_rank`)
 ``MP``              above the edge of even noise's spectrum (the same)
 =================== =========================================================================================
 

@@ -103,7 +103,7 @@ class DimensionSummary(Result):
     n_components : dict of int to int
         Principal components that explain 90, 95 and 99 % of the variance.
     n_samples, n_features, n_queries, n_duplicates : int
-        Duplicated rows are dropped before the neighbours are searched.
+        A repeated row counts once in every number: neighbours, pairs, graphs, and the linear spectrum.
     """
 
     dimension: float

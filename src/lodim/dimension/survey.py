@@ -87,7 +87,7 @@ def intrinsic_dimensions(
     ----------
     X : array-like or Tensor, shape (n_samples, n_features)
         Finite numbers, at least 7 distinct rows (fewer is an error, all equal gives dimension 0); ``geomle`` needs
-        22, ``knn`` 14, ``ph`` 12, ``abide`` 8.
+        22, ``knn`` 14, ``ph`` 12, ``abide`` 8. A repeated row counts once, in the linear spectrum too.
     methods : sequence of str, or "all"
         Names as in :class:`~lodim.geometry.IntrinsicDimension` (not ``"consensus"``, which is always there and does not
         depend on them); at least one of twonn, gride, mle, mada, mom, for local dimensions. ``"all"``: every one that
@@ -97,6 +97,7 @@ def intrinsic_dimensions(
         Labels: adds the consensus within each class of at least 30 distinct points.
     n_queries : int, optional
         Random points to measure at; default: all up to 20,000 points, beyond that 4,096. All points stay neighbours.
+        ``lpca``, ``knn`` and ``ph`` look at all points at once; the notes of their estimates say so.
     ci : float or None
         Level of the intervals; with None the consensus alone has one, of 95 %.
     scales : bool
@@ -186,7 +187,8 @@ def _summarise(
             run.X, run.graph, backend=run.backend, max_queries=_SOME_QUERIES, random_state=seed
         )
     per_class = {} if labels is None else _per_class(run, labels)
-    spectrum = covariance_spectrum(run.X)
+    repeated = run.graph.n_dropped_duplicates > 0
+    spectrum = covariance_spectrum(run.X[run.graph.distinct] if repeated else run.X)
     _judge(run, found, answers)
     return DimensionSummary(
         **vars(found),
@@ -220,9 +222,9 @@ def _other_answers(run: _Run, methods: list[str]) -> dict[str, Answer]:
         if run.late(f"the estimator {method!r}"):
             continue
         X, note = run.X, ""
-        if method == "fishers" and len(X) > _PAIR_POINTS:
+        if method == "fishers" and run.graph.n_ref > _PAIR_POINTS:
             rng = np.random.default_rng(derive_seed(run.seed, "pairs"))
-            X = X[np.sort(rng.choice(len(X), _PAIR_POINTS, replace=False))]
+            X = X[np.sort(rng.choice(run.graph.distinct, _PAIR_POINTS, replace=False))]
             note = f"on {_PAIR_POINTS} random points"
         result = answer(method, run.graph, X, seed=derive_seed(run.seed, "subsamples"))
         notes = "; ".join(text for text in (result.note, note) if text)

@@ -24,10 +24,10 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from lodim.dimension.nearest import TIE
 from lodim.neighbors import NeighborGraph, local_blocks
 
 _EPSILON = 1e-4
-_NOISE = 1e-12
 
 
 def _stretched(
@@ -58,7 +58,7 @@ def tight_local_dimension(
     logs = np.log(np.where(keep, s, 1)).sum((1, 2)) + np.log(np.where(keep, t, 1)).sum((1, 2))
     total = logs + 2 * np.log(u / r[:, None]).sum(1)
     # where all distances tie the logs are rounding noise
-    clear = total < -_NOISE * k**2
+    clear = total < -TIE * k**2
     return np.divide(-2.0 * (k**2 - dropped), total, out=np.full(len(u), np.inf), where=clear)
 
 

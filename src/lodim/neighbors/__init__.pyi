@@ -1,5 +1,6 @@
 from .cost import SearchEstimate as SearchEstimate
 from .cost import estimate_search as estimate_search
+from .distances import pair_distances as pair_distances
 from .duplicates import constant_columns as constant_columns
 from .duplicates import first_occurrences as first_occurrences
 from .duplicates import n_distinct as n_distinct
@@ -14,7 +15,6 @@ from .reducers import LogSumExp as LogSumExp
 from .reducers import MinByLabelPair as MinByLabelPair
 from .reducers import Reducer as Reducer
 from .reducers import TopK as TopK
-from .search import pair_distances as pair_distances
 from .sharded import Shard as Shard
 from .sharded import search_shards as search_shards
 from .sharded import split_rows as split_rows

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from lodim.neighbors.duplicates import first_occurrences
-from lodim.neighbors.queries import choose_queries, safe_scale
+from lodim.neighbors.queries import choose_queries, in_own_unit, safe_scale
 from lodim.neighbors.search import search
 from lodim.neighbors.sharded import graph_parts
 from lodim.randomness import RandomState, as_generator
@@ -73,6 +73,11 @@ class NeighborGraph:
         """Query points."""
         return len(self.query_idx)
 
+    @property
+    def distinct(self) -> Int[np.ndarray, " n_ref"]:
+        """The rows searched: the first of each that are equal."""
+        return np.flatnonzero(self.twin == np.arange(len(self.twin)))
+
     @classmethod
     def from_data(
         cls,
@@ -108,7 +113,7 @@ class NeighborGraph:
         Raises
         ------
         ValueError
-            Not a finite matrix, an unknown backend, or fewer than ``k + 1`` distinct rows.
+            Not a finite matrix, an unknown backend or option of it, or fewer than ``k + 1`` distinct rows.
         ImportError
             faiss asked for but not installed.
         """
@@ -138,7 +143,7 @@ class NeighborGraph:
         dist, idx = search(distinct, k, position, backend, device=device, **options)
         recall = _recall(distinct, k, position, idx, rng) if backend == "faiss-ivf" else 1.0
         return cls(
-            dist=dist * scale,
+            dist=in_own_unit(dist, scale),
             idx=kept[idx],
             n_ref=len(kept),
             n_dropped_duplicates=len(data) - len(kept),
@@ -183,7 +188,6 @@ class NeighborGraph:
             What finds candidates; distances are computed again in double precision either way.
         duplicates : {"drop", "keep"}
             ``"keep"`` saves the pass over the data that finds repeated rows; they are an error if queries meet them.
-            Data of extreme units (1e-20, 1e20) need ``"drop"``, whose pass sees their extent.
         block_rows : int
             Rows of a shard that a worker holds at a time.
         random_state : int, Generator or None

@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from lodim.neighbors.queries import safe_scale
-from lodim.neighbors.search import by_difference, cells_index, nearest_of, search_block, single_unit
+from lodim.neighbors.distances import by_difference, nearest_of
+from lodim.neighbors.queries import in_own_unit, safe_scale
+from lodim.neighbors.search import cells_index, search_block, single_unit
+from lodim.neighbors.sources import plain_array
 from lodim.validation import check_choice, check_in_range, check_matrix
 
 __all__ = ["NeighborIndex"]
@@ -137,7 +139,7 @@ class NeighborIndex:
         if len(np.unique(joined)) < len(joined):
             values, counts = np.unique(joined, return_counts=True)
             raise ValueError(f"id {values[counts > 1][0]} stands for two rows; ids must be unique")
-        kinds = None if labels is None else _as_array(labels)
+        kinds = None if labels is None else plain_array(labels, "labels")
         if kinds is not None and (kinds.shape != (len(new),) or kinds.dtype.kind not in "biufUS"):
             raise ValueError(f"labels must be {len(new)} numbers or strings, got {kinds.dtype} {kinds.shape}")
         if len(self) and (kinds is None) != (self.labels is None):
@@ -245,7 +247,7 @@ class NeighborIndex:
             advice = "raise n_probe or lower k" if self.kind == "ivf" else "lower k"
             raise ValueError(f"query {row} has only {left} neighbours that are not excluded, k={k}; {advice}")
         # of unit vectors |a - b|^2 = 2 (1 - cos)
-        dist = dist**2 / 2 if self.metric == "cosine" else dist * scale
+        dist = dist**2 / 2 if self.metric == "cosine" else in_own_unit(dist, scale)
         return _like(Q, dist, self.ids[idx])
 
     def _nearest(
@@ -363,16 +365,12 @@ def _as_rows(X: Any, name: str) -> Float[np.ndarray, "n dim"]:
     return np.ascontiguousarray(rows)
 
 
-def _as_array(values: Any) -> np.ndarray:
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
-
-
 def _is_text(labels: np.ndarray) -> bool:
     return labels.dtype.kind in "US"
 
 
 def _as_ids(ids: Any, n: int | None = None) -> np.ndarray:
-    array = _as_array(ids)
+    array = plain_array(ids, "ids")
     if array.size == 0:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu" or (n is not None and array.shape != (n,)):

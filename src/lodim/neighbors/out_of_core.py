@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from lodim.neighbors.distances import nearest_of
 from lodim.neighbors.duplicates import first_equal_hashes, hash_pairs, row_hashes
 from lodim.neighbors.graph import NeighborGraph
-from lodim.neighbors.queries import choose_queries, safe_scale
-from lodim.neighbors.search import nearest_of, search_block
+from lodim.neighbors.queries import choose_queries, in_own_unit, safe_scale
+from lodim.neighbors.search import search_block
 from lodim.neighbors.sources import row_blocks
 from lodim.randomness import RandomState, as_generator
 from lodim.validation import check_in_range
@@ -99,7 +100,8 @@ def stream_neighbors(
         together = np.concatenate([dist, near], 1), np.concatenate([idx, (rows + start)[found]], 1)
         dist, idx = nearest_of(*together, k)
     repeated = len(twin) - len(kept)
-    return NeighborGraph(dist * scale, idx, len(kept), repeated, queries, twin, n_features=int(Q.shape[1]))
+    dist = in_own_unit(dist, scale)
+    return NeighborGraph(dist, idx, len(kept), repeated, queries, twin, n_features=int(Q.shape[1]))
 
 
 def _positions(queries: np.ndarray, rows: np.ndarray) -> Int[np.ndarray, " n_q"]:

@@ -18,13 +18,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from lodim.neighbors.reducers import Reducer
+from lodim.neighbors.distances import product_error
+from lodim.neighbors.reducers import Reducer, TopK
 from lodim.validation import check_in_range
 
-__all__ = ["choose_dtype", "stream_pairs"]
+__all__ = ["choose_dtype", "nearest_rows", "stream_pairs"]
 
 _CHUNK_ROWS = 4096
 _SMALL = 4e9  # multiplications below which double precision costs next to nothing
@@ -51,8 +52,11 @@ class _Side:
 
 
 def _as_tensor(X: Any) -> Tensor:
+    """Single precision stays, anything else becomes double."""
     if isinstance(X, Tensor):
-        return X.detach()
+        return X.detach() if X.dtype in (torch.float32, torch.float64) else X.detach().double()
+    X = np.asarray(X)
+    X = X if X.dtype in (np.float32, np.float64) else X.astype(np.float64)
     with warnings.catch_warnings():  # read-only arrays are only read here
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(np.ascontiguousarray(X))
@@ -125,6 +129,44 @@ def stream_pairs(
     ValueError
         If ``Y`` and ``query_idx`` are both given, or the shapes disagree.
     """
+    return _pass(X, Y, reducers, query_idx, block_q, block_r, dtype, device)[0]
+
+
+def nearest_rows(
+    X: np.ndarray,
+    Y: np.ndarray | None,
+    k: int,
+    *,
+    query_idx: np.ndarray | None = None,
+    block_q: int = 2048,
+    block_r: int = 2048,
+    dtype: torch.dtype,
+    device: Any = None,
+) -> tuple[Float[np.ndarray, "n_q k"], Int[np.ndarray, "n_q k"], Float[np.ndarray, " n_q"]]:
+    """The k nearest by one pass: squared distances, ascending, rows, and the largest error of each query's squares.
+
+    Where the k are all there are, the error is minus infinity: no row is left out.
+    """
+    ((squares, idx),), own, others, unit = _pass(X, Y, [TopK(k)], query_idx, block_q, block_r, dtype, device)
+    info = torch.finfo(dtype)
+    reach = (own.double().sqrt() + others.double().max().sqrt()).square()
+    error = product_error(X.shape[1], dtype) * reach + X.shape[1] * info.tiny
+    if k == len(others) - (Y is None):
+        error = torch.full_like(error, -torch.inf)
+    return squares.cpu().numpy(), idx.cpu().numpy(), (error * unit**2).cpu().numpy()
+
+
+def _pass(
+    X: Any,
+    Y: Any,
+    reducers: Sequence[Reducer],
+    query_idx: np.ndarray | None,
+    block_q: int,
+    block_r: int,
+    dtype: torch.dtype | None,
+    device: Any,
+) -> tuple[list[Any], Tensor, Tensor, float]:
+    """The reducers' results, the squared norms of queries and references, and the unit of those."""
     check_in_range(block_q, "block_q", low=1, integer=True)
     check_in_range(block_r, "block_r", low=1, integer=True)
     if Y is not None and query_idx is not None:
@@ -159,4 +201,4 @@ def stream_pairs(
                 reducer.update(rows, cols, block)
                 if symmetric and start_q != start_r:
                     reducer.mirror(rows, cols, block)
-    return [reducer.result() for reducer in reducers]
+    return [reducer.result() for reducer in reducers], left.squares, right.squares, unit

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from lodim.validation import check_in_range
 
-__all__ = ["choose_queries", "safe_scale"]
+__all__ = ["choose_queries", "in_own_unit", "safe_scale"]
 
 
 def safe_scale(X: Float[np.ndarray, "n features"]) -> float:
@@ -17,9 +17,22 @@ def safe_scale(X: Float[np.ndarray, "n features"]) -> float:
 
     Instead of the data, rows between whose extremes they lie will do.
     """
-    width = float((X.max(0).astype(np.float64) - X.min(0)).max())
+    half = float((X.max(0).astype(np.float64) / 2 - X.min(0).astype(np.float64) / 2).max())
     ordinary = (1e-12, 1e12) if X.dtype == np.float32 else (1e-100, 1e100)
-    return 1.0 if width == 0 or ordinary[0] < width < ordinary[1] else float(2.0 ** np.floor(np.log2(width)))
+    if half == 0 or ordinary[0] < half < ordinary[1]:
+        return 1.0
+    return float(2.0 ** min(np.floor(np.log2(half)) + 1, 1023))
+
+
+def in_own_unit(dist: Float[np.ndarray, "n_q k"], scale: int | float) -> Float[np.ndarray, "n_q k"]:
+    """Distances of data that were divided by ``scale`` in the data's own unit; a ValueError if they overflow there."""
+    with np.errstate(over="ignore"):
+        own = dist * scale
+    if np.isinf(own).any() and not np.isinf(dist).any():
+        raise ValueError(
+            "distances between rows are beyond the range of numbers; divide the data by a constant"
+        )
+    return own
 
 
 def choose_queries(

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from lodim.neighbors.distances import product_error, squares_of_pairs
 from lodim.validation import check_choice, check_in_range
 
 __all__ = ["CountBelow", "LogSumExp", "MinByLabelPair", "Reducer", "TopK"]
@@ -103,26 +104,56 @@ class TopK:
 
 
 class CountBelow:
-    """Number of ordered pairs (query, reference) nearer than each radius: int64 array, shape (n_radii,)."""
+    """Number of ordered pairs (query, reference) nearer than each radius: int64 array, shape (n_radii,).
 
-    def __init__(self, radii: Any):
+    Given the queries and references themselves as ``points``, the count is that of their distances: pairs that a
+    product cannot put on one side of a radius are measured by their difference.
+    """
+
+    def __init__(
+        self,
+        radii: Any,
+        points: tuple[Float[np.ndarray, "n_q features"], Float[np.ndarray, "n_r features"]] | None = None,
+    ):
         self.radii = np.atleast_1d(np.asarray(radii, dtype=np.float64))
+        self.points = points
 
     def start(self, n_q: int, n_r: int, device: torch.device, dtype: torch.dtype, unit: float) -> None:
         """Prepare the counts."""
         limits = (self.radii / unit) ** 2
         self._order = np.argsort(limits, kind="stable")
-        self._limits = torch.tensor(limits[self._order], dtype=dtype, device=device)
+        exactly = dtype if self.points is None else torch.float64
+        self._limits = torch.tensor(limits[self._order], dtype=exactly, device=device)
         self._counts = np.zeros(len(self.radii), dtype=np.int64)
+        self._unit = unit
+        if self.points is not None:  # norms are at most one unit
+            self._error = 4 * product_error(self.points[1].shape[1], dtype)
 
     def update(self, rows: slice, cols: slice, block: Tensor) -> None:
         """Count the block."""
-        near = block[block < self._limits[-1]]  # few, so that the rest of the work is on them only
+        if self.points is None:
+            near = block[block < self._limits[-1]]  # few, so that the rest of the work is on them only
+        else:
+            near = self._measured(rows, cols, block)
         place = torch.searchsorted(self._limits, near, right=True)
         passed = torch.bincount(place, minlength=len(self._limits)).cumsum(0).cpu().numpy()
         self._last = np.empty_like(self._counts)
         self._last[self._order] = passed[: len(self._limits)]
         self._counts += self._last
+
+    def _measured(self, rows: slice, cols: slice, block: Tensor) -> Tensor:
+        """Squares of the pairs that may be near, by differences where products are in doubt."""
+        assert self.points is not None
+        row, col = torch.nonzero(block < self._limits[-1] + self._error, as_tuple=True)
+        near = block[row, col].double()
+        doubt = ((near[:, None] - self._limits).abs() <= self._error).any(1)
+        pairs = (
+            (row[doubt] + rows.start).cpu().numpy(),
+            (col[doubt] + cols.start).cpu().numpy(),
+        )
+        squares = squares_of_pairs(self.points[0], pairs[0], self.points[1], pairs[1], self._unit)
+        near[doubt] = torch.from_numpy(squares).to(near.device)
+        return near
 
     def mirror(self, rows: slice, cols: slice, block: Tensor) -> None:
         """Count it once more: the same pairs in the other order."""

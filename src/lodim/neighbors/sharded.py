@@ -16,7 +16,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from lodim.neighbors.distances import nearest_of
 from lodim.neighbors.duplicates import first_equal_hashes, hash_pairs
-from lodim.neighbors.queries import choose_queries, safe_scale
-from lodim.neighbors.search import nearest_of, search_block
-from lodim.neighbors.sources import row_blocks
+from lodim.neighbors.queries import choose_queries, in_own_unit, safe_scale
+from lodim.neighbors.search import search_block
+from lodim.neighbors.sources import plain_array, row_blocks
 from lodim.parallel import run_jobs
 from lodim.randomness import RandomState, as_generator
-from lodim.validation import check_choice, check_in_range, check_matrix
+from lodim.validation import check_choice, check_in_range, check_matrix, check_unmasked
 
 __all__ = ["Shard", "graph_parts", "search_shards", "split_rows"]
 
@@ -75,11 +76,12 @@ class Shard:
                     f"{path.name} is no .npy file; save the rows with numpy.save, or give a memory map"
                 )
             return cls(str(path.resolve()), 0, len(_checked(np.load(path, mmap_mode="r"), path.name)))
-        array = source.detach().cpu().numpy() if hasattr(source, "detach") else source
+        array = plain_array(source, "a shard") if hasattr(source, "detach") else source
         if not isinstance(array, np.ndarray):
             raise TypeError(
                 f"a shard is a path, an array, a memory map or a tensor, got {type(source).__name__}"
             )
+        check_unmasked(array, "a shard")
         place = _place_in_file(_checked(array, "a shard"))
         if place is None:
             return cls(np.asarray(array), 0, len(array))
@@ -142,7 +144,6 @@ class _Scanned:
     width: int
     dtype: str
     hashes: np.ndarray | None = None
-    ends: np.ndarray | None = None
 
 
 def _look(shard: Shard) -> _Scanned:
@@ -151,13 +152,8 @@ def _look(shard: Shard) -> _Scanned:
 
 
 def _scan(shard: Shard) -> _Scanned:
-    hashes, low, high = [], [], []
-    for block in row_blocks(shard.rows(), _BLOCK_ROWS):
-        hashes.append(hash_pairs(block))
-        low.append(block.min(0))
-        high.append(block.max(0))
-    ends = np.stack([np.min(low, 0), np.max(high, 0)])
-    return _Scanned(sum(map(len, hashes)), ends.shape[1], str(ends.dtype), np.concatenate(hashes), ends)
+    hashes = [hash_pairs(block) for block in row_blocks(shard.rows(), _BLOCK_ROWS)]
+    return replace(_look(shard), hashes=np.concatenate(hashes))
 
 
 def _take(job: tuple[Shard, np.ndarray]) -> np.ndarray:
@@ -173,7 +169,6 @@ class _Search:
     Q: np.ndarray
     k: int
     own: np.ndarray
-    scale: float
     faiss: bool
     block_rows: int
 
@@ -185,22 +180,22 @@ class _Search:
         for block in row_blocks(shard.rows(), self.block_rows):
             kept = np.setdiff1d(np.arange(len(block)), dropped - done, assume_unique=True)
             rows = np.array(block) if len(kept) == len(block) else block[kept]  # out of the file, once
-            rows = rows if self.scale == 1.0 else rows / rows.dtype.type(self.scale)
             numbers = kept + (first + done)
             done += len(block)
             if len(rows):
-                near, found = search_block(
-                    self.Q,
-                    rows,
-                    self.k,
-                    self._own(numbers),
-                    dist[:, -1],
-                    faiss=self.faiss,
-                    each_alone=True,
-                )
+                near, found = self._nearest(rows, self._own(numbers), dist[:, -1])
                 together = np.concatenate([dist, near], 1), np.concatenate([idx, numbers[found]], 1)
                 dist, idx = nearest_of(*together, self.k)
         return dist, idx
+
+    def _nearest(self, rows: np.ndarray, own: np.ndarray, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        ends = [end(Z, axis=0) for Z in (self.Q, rows) for end in (np.min, np.max)]
+        scale = safe_scale(np.stack(ends))
+        Q, X = (Z if scale == 1.0 else Z / Z.dtype.type(scale) for Z in (self.Q, rows))
+        with np.errstate(over="ignore"):
+            limit = limit / scale
+        near, found = search_block(Q, X, self.k, own, limit, faiss=self.faiss, each_alone=True)
+        return in_own_unit(near, scale), found
 
     def _own(self, numbers: np.ndarray) -> Int[np.ndarray, " n_q"]:
         """Where each query stands in a block, or -1."""
@@ -287,7 +282,7 @@ def search_shards(
     offsets = _offsets(found)
     check_in_range(k, "k", low=1, high=int(offsets[-1]), integer=True)
     nobody = np.full(len(Q), -1, dtype=np.int64)
-    search = _Search(Q, int(k), nobody, 1.0, *_options(backend, block_rows))
+    search = _Search(Q, int(k), nobody, *_options(backend, block_rows))
     return _search_all(search, parts, offsets, np.empty(0, dtype=np.int64), where)
 
 
@@ -345,7 +340,8 @@ def graph_parts(
     found = _run(_scan if drop else _look, parts, "reading the shards", where) if parts else []
     _check_found(found)
     offsets = _offsets(found)
-    twin, scale = _twins(found) if drop else (np.arange(offsets[-1]), 1.0)
+    hashes = [one.hashes for one in found if one.hashes is not None]
+    twin = first_equal_hashes(np.concatenate(hashes)) if drop else np.arange(offsets[-1])
     kept = np.flatnonzero(twin == np.arange(len(twin)))
     k = int(check_in_range(k, "k", low=1, integer=True))
     if k >= len(kept):
@@ -355,14 +351,14 @@ def graph_parts(
         (part, rows - start) for part, rows, start in zip(parts, _cut(queries, offsets), offsets) if len(rows)
     ]
     Q = np.concatenate(_run(_take, wanted, "taking the queries", where))
-    search = _Search(np.ascontiguousarray(Q / Q.dtype.type(scale)), k, queries, scale, *options)
+    search = _Search(np.ascontiguousarray(Q), k, queries, *options)
     dropped = np.flatnonzero(twin != np.arange(len(twin)))
     dist, idx = _search_all(search, parts, offsets, dropped, where)
     if not drop and (dist[:, 0] == 0).any():
         row = int(queries[np.argmax(dist[:, 0] == 0)])
         raise ValueError(f"row {row} is repeated, so duplicates='keep' will not do; give duplicates='drop'")
     return {
-        "dist": dist * scale,
+        "dist": dist,
         "idx": idx,
         "n_ref": len(kept),
         "n_dropped_duplicates": len(dropped),
@@ -370,10 +366,3 @@ def graph_parts(
         "twin": twin,
         "n_features": int(Q.shape[1]),
     }
-
-
-def _twins(found: Sequence[_Scanned]) -> tuple[Int[np.ndarray, " n"], float]:
-    """The first row equal to each row, and the scale that is safe to square."""
-    both = np.concatenate([one.hashes for one in found if one.hashes is not None])
-    ends = np.stack([one.ends for one in found if one.ends is not None])
-    return first_equal_hashes(both), safe_scale(np.stack([ends[:, 0].min(0), ends[:, 1].max(0)]))

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from lodim.validation import check_in_range, close_matches, require
+from lodim.validation import check_in_range, check_unmasked, close_matches, require
 
-__all__ = ["row_blocks"]
+__all__ = ["plain_array", "row_blocks"]
 
 
 def row_blocks(
@@ -21,9 +21,9 @@ def row_blocks(
     Parameters
     ----------
     source : array, memory map, path, iterable or callable
-        A 2-D array or ``np.memmap``; the path of an ``.npy`` or a Parquet file; a ``torch.utils.data.DataLoader`` or
-        any iterable of batches (arrays or tensors; of tuples the first entry; samples are flattened); a callable that
-        returns an iterator of batches.
+        A 2-D array, ``np.memmap``, tensor or data frame of numbers; the path of an ``.npy`` or a Parquet file; a
+        ``torch.utils.data.DataLoader`` or any iterable of batches (arrays or tensors; of tuples the first entry;
+        samples are flattened); a callable that returns an iterator of batches.
     block_rows : int
         Rows of a block; batches of an iterable are gathered up to it.
     columns : list of str, optional
@@ -67,6 +67,8 @@ def _batches(source: Any, block_rows: int, columns: list[str] | None) -> Iterato
             )
     if columns is not None:
         raise ValueError("columns=... is for Parquet files; leave columns=None")
+    if hasattr(source, "detach") or hasattr(source, "to_numpy"):
+        source = plain_array(source.to_numpy() if hasattr(source, "to_numpy") else source, "the source")
     if isinstance(source, np.ndarray):
         for start in range(0, len(source), block_rows):
             yield _as_rows(source[start : start + block_rows])
@@ -93,8 +95,17 @@ def _check_columns(columns: list[str] | None, present: list[str]) -> None:
             raise ValueError(f"the file has no column {name!r}.{hint}")
 
 
+def plain_array(values: Any, name: str) -> np.ndarray:
+    """An array or a tensor of any device as an array; masked entries are a ValueError."""
+    check_unmasked(values, name)
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = (values.float() if "bfloat16" in str(values.dtype) else values).numpy()
+    return np.asarray(values)
+
+
 def _as_rows(batch: Any) -> np.ndarray:
-    array = batch.detach().cpu().numpy() if hasattr(batch, "detach") else np.asarray(batch)
+    array = plain_array(batch, "a batch")
     if array.ndim < 2 or array.dtype.kind not in "biuf":
         raise ValueError(
             f"a batch must hold numbers, rows first, got shape {array.shape} of {array.dtype}; "

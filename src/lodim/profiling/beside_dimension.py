@@ -7,7 +7,6 @@ are those of :mod:`~lodim.profiling.data_part`: what is sampled depends on the d
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,13 +14,13 @@ import numpy as np
 
 from lodim.datasets import Dataset
 from lodim.geometry import GeneralizationDifficulty, density_regime, provided_bias
-from lodim.profiling.data_part import RATE, fewer_rows, finite, finite_interval
-from lodim.profiling.parts import AssumptionBits, DataPart, Density, LandscapePart, Topology
+from lodim.profiling.data_part import RATE, finite, finite_interval
+from lodim.profiling.parts import AssumptionBits, DataPart, Density, LandscapePart, Topology, closed
 from lodim.randomness import derive_seed
 
 TARGET_ERROR = 0.01
 _DENSITY_QUERIES, _MOST_ROWS = 200, 20_000
-_LEAST_ROWS, _LEAST_QUERIES, _MOST_QUERIES, _PAIRS = 1000, 300, 2000, 200_000
+_LEAST_ROWS, _PAIRS = 1000, 200_000
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,18 @@ class Clock:
 def density_rows(n_samples: int, n_features: int, seconds: float | int) -> int:
     """Return how many rows the density is judged on within ``seconds``; 0 where not even 1,000 fit."""
     fixed = 10.0 * n_features**3
-    a_row = 4.0 * _DENSITY_QUERIES * (n_features + 60.0) + n_features**2
+    a_row = 8.0 * _DENSITY_QUERIES * (n_features + 60.0) + n_features**2
     affordable = int(max(0.0, seconds * RATE - fixed) / a_row)
     rows = min(n_samples, affordable, _MOST_ROWS)
     return rows if rows >= min(n_samples, _LEAST_ROWS) else 0
 
 
-def measure_density(dataset: Dataset, seed: int, clock: Clock) -> tuple[Density | None, list[str]]:
-    """Say in which regime a kernel density estimate of the rows is."""
+def measure_density(
+    dataset: Dataset, seed: int, clock: Clock, part: DataPart | None = None
+) -> tuple[Density | None, list[str]]:
+    """Say in which regime a kernel density estimate of the rows is; values in steps have no density."""
+    if part is not None and part.tied:
+        return None, []
     n = density_rows(len(dataset.X), dataset.X.shape[1], clock.seconds)
     if clock.late or n == 0:
         return None, ["Whether a kernel density would mean anything was not measured, for want of time."]
@@ -65,14 +68,10 @@ def measure_density(dataset: Dataset, seed: int, clock: Clock) -> tuple[Density 
     ), notes
 
 
-def difficulty_sizes(n_samples: int, n_features: int, seconds: float | int) -> tuple[int, int]:
-    """Return rows, and rows among them at which the dimension is measured, so that they fit into ``seconds``."""
+def difficulty_rows(n_samples: int, n_features: int, seconds: float | int) -> int:
+    """Return how many rows the margin between classes is measured on, so that it fits into ``seconds``."""
     left = max(0.0, seconds * RATE - 50.0 * _PAIRS * min(n_features, 200))
-
-    def cost(rows: int, queries: int) -> float:
-        return rows * (queries * (n_features + 60.0) + 32.0 * n_features)
-
-    return fewer_rows(cost, left, n_samples, min(n_samples, _MOST_QUERIES), _LEAST_QUERIES)
+    return min(n_samples, max(_LEAST_ROWS, int(left / (32.0 * n_features))))
 
 
 def measure_difficulty(
@@ -84,17 +83,23 @@ def measure_difficulty(
         return None, None, []
     if part.n_conflicts:
         return None, None, [f"{what}: equal rows carry different labels, so no number of bits suffices."]
+    if not part.dimension:
+        return None, None, [f"{what}: they hang on the dimension, which is not known."]
     if clock.late:
         return None, None, [f"{what}, for want of time."]
-    n, queries = difficulty_sizes(len(dataset.X), dataset.X.shape[1], clock.seconds)
+    n = difficulty_rows(len(dataset.X), dataset.X.shape[1], clock.seconds)
     rows = _rows(len(dataset.X), n, derive_seed(seed, "difficulty rows"))
+    dimension, ends = max(1.0, part.dimension), closed(part.interval)
     model = GeneralizationDifficulty(
-        TARGET_ERROR, n_pairs=_PAIRS, n_queries=queries, random_state=derive_seed(seed, "difficulty")
+        TARGET_ERROR,
+        dimension,
+        dimension_interval=None if ends is None else tuple(max(1.0, end) for end in ends),
+        n_pairs=_PAIRS,
+        round_dim=False,
+        random_state=derive_seed(seed, "difficulty"),
     )
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the estimators; the profile's own say it
-            model.fit(dataset.X[rows], dataset.y[rows])
+        model.fit(dataset.X[rows], dataset.y[rows])
     except ValueError as error:  # a class too small, points too few: an answer, not a failure
         return None, None, [f"{what}: {str(error).rstrip('.')}."]
     task = model.task_
@@ -119,6 +124,8 @@ def measure_difficulty(
 
 def with_model(answer: AssumptionBits, task: Any, part: LandscapePart) -> AssumptionBits:
     """Return the difficulty with the bits that the best model's error stands for."""
+    if part.score_name != "accuracy" or part.unsolved:  # no error, or one that says nothing
+        return answer
     scores = {part.model: part.baseline_score, "linear": part.linear_score}
     known = {name: score for name, score in scores.items() if score is not None}
     if not known:

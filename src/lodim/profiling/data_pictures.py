@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lodim.profiling import wording
-from lodim.profiling.parts import Density, DimensionAtScale, ProfileData
+from lodim.profiling.parts import (
+    DataPart,
+    Density,
+    DimensionAtScale,
+    MeasuredDimension,
+    ProfileData,
+    closed,
+)
 from lodim.profiling.picture import (
     Across,
     Axis,
@@ -18,7 +25,6 @@ from lodim.profiling.picture import (
     Picture,
     Row,
     Upright,
-    closed,
     dot_rows,
     linear_axis,
     log_axis,
@@ -42,7 +48,7 @@ def across_scales(p: ProfileData) -> Picture | None:
             low, high = whole
             marks.append(Band((x.low, x.high), (low, low), (high, high), series=2))
         marks.append(Across(part.dimension))
-    legend = [Key(2, "consensus with its interval")]
+    legend = [Key(2, "the dimension with its interval")]
     for method, series, words in (
         ("gride", 1, "all points, farther neighbours (Gride)"),
         ("decimation", 3, "fewer points (decimation)"),
@@ -56,9 +62,14 @@ def across_scales(p: ProfileData) -> Picture | None:
     return Picture(
         "scales",
         "Dimension across scales",
-        f"Measured between nearest neighbours the data has {wording.dimension(first.dimension)} dimensions, at the "
-        f"largest scale ({wording.plural(last.n_neighbors, 'neighbour')}) {wording.dimension(last.dimension)}. "
-        "A flat line means that the answer does not hang on the scale.",
+        f"As published, without correction, the answer is {wording.dimension(first.dimension)} between nearest "
+        f"neighbours and {wording.dimension(last.dimension)} at the largest scale "
+        f"({wording.plural(last.n_neighbors, 'neighbour')}). "
+        + (
+            "That changes more than on simulated shapes: the dimension hangs on the scale."
+            if part.scale_dependent
+            else "Edges and few rows alone can bend such a line, the more the higher the dimension."
+        ),
         x,
         linear_axis([*map(_dimension, points), *highest, *ends], "dimension", zero=True),
         tuple(marks),
@@ -95,38 +106,39 @@ def per_estimator(p: ProfileData) -> Picture | None:
     part = p.data
     if part is None:
         return None
-    rows = [
-        Row(wording.estimator(k), e.dimension, e.interval, second=e.calibrated)
-        for k, e in part.estimators.items()
-        if e.dimension is not None
-    ]
+    rows = [_estimate(k, e, part) for k, e in part.estimators.items() if e.dimension is not None]
     if not rows:
         return None
     low, high = min(rows, key=lambda r: r.value), max(rows, key=lambda r: r.value)
     shows = (
         f"{len(rows)} estimators answer between {wording.dimension(low.value)} ({low.name}) and "
-        f"{wording.dimension(high.value)} ({high.name}); their consensus is {wording.dimension(part.dimension)} "
-        f"({wording.interval(part.interval)})."
+        f"{wording.dimension(high.value)} ({high.name}); all distances together say {wording.dimension(part.dimension)}"
+        f"{wording.in_brackets(wording.interval(part.interval))}."
     )
-    legend = [Key(1, "as published"), Key(2, "consensus with its interval")]
+    legend = [Key(1, f"{wording.nominal(part)} interval"), Key(2, "all distances together")]
     if any(r.second is not None for r in rows):
-        legend.insert(1, Key(1, "calibrated, with its interval", hollow=True))
-        shows += (
-            " Hollow marks and their intervals are what an estimator's answer says by itself: the dimension of "
-            "simulated shapes on which it answers the same with as many rows."
-        )
+        legend.insert(1, Key(1, "as published", hollow=True))
+        shows += " Hollow marks are answers as published; filled ones beside them are corrected by simulated shapes."
     return Picture(
         "estimators",
         "What each estimator says",
         shows,
         *dot_rows(rows, "dimension", reference=part.dimension, ends=closed(part.interval)),
-        ("estimator", "dimension", "low", "high", "corrected", "remark"),
+        ("estimator", "as published", "corrected", "low", "high", "remark"),
         tuple(
-            (wording.estimator(k), e.dimension, *(e.interval or (None, None)), e.calibrated, e.remark)
+            (wording.estimator(k), e.dimension, e.calibrated, *(e.interval or (None, None)), e.remark)
             for k, e in part.estimators.items()
         ),
         tuple(legend),
     )
+
+
+def _estimate(key: str, e: MeasuredDimension, part: DataPart) -> Row:
+    """The corrected answer with its interval and the published one beside it; the latter alone where it has none."""
+    value, name = float(e.dimension or 0.0), wording.estimator(key)
+    if part.level is None:  # documents of version 0.1: the interval is of the published answer
+        return Row(name, value, e.interval, second=e.calibrated)
+    return Row(name, value) if e.calibrated is None else Row(name, e.calibrated, e.interval, second=value)
 
 
 def per_class(p: ProfileData) -> Picture | None:
@@ -139,10 +151,9 @@ def per_class(p: ProfileData) -> Picture | None:
         return None
     rows.sort(key=lambda r: -r.value)
     drawn = rows if len(rows) <= MOST_CLASSES else rows[: MOST_CLASSES // 2] + rows[-MOST_CLASSES // 2 :]
-    shows = (
-        f"Class {rows[0].name} varies in the most directions ({wording.dimension(rows[0].value)}), class "
-        f"{rows[-1].name} in the fewest ({wording.dimension(rows[-1].value)})."
-    )
+    shows = _order(rows)
+    if beside := wording.beside_whole(part):
+        shows += f" {beside}"
     if len(drawn) < len(rows):
         shows += f" Of {len(rows)} classes the {len(drawn)} most extreme are drawn."
     return Picture(
@@ -152,7 +163,23 @@ def per_class(p: ProfileData) -> Picture | None:
         *dot_rows(drawn, "dimension within the class", reference=part.dimension, ends=closed(part.interval)),
         ("class", "dimension", "low", "high", "rows"),
         tuple((k, e.dimension, *(e.interval or (None, None)), e.n) for k, e in part.per_class.items()),
-        (Key(1, "class, 95 % interval"), Key(2, "all classes together")),
+        (Key(1, f"class, {wording.nominal(part)} interval"), Key(2, "all classes together")),
+    )
+
+
+def _order(rows: Sequence[Row]) -> str:
+    """Which classes have the most and the fewest dimensions, where their intervals tell them apart."""
+    most, fewest = rows[0], rows[-1]
+    of = lambda r: f"{wording.dimension(r.value)}{wording.in_brackets(wording.interval(r.ends))}"  # noqa: E731
+    high, low = closed(most.ends), closed(fewest.ends)
+    if high is None or low is None or high[0] <= low[1]:
+        return (
+            f"Class {most.name} has the largest figure, {of(most)}, class {fewest.name} the smallest, {of(fewest)}; "
+            "the two intervals overlap."
+        )
+    return (
+        f"Class {most.name} varies in the most directions, {of(most)}, "
+        f"class {fewest.name} in the fewest, {of(fewest)}."
     )
 
 
@@ -170,7 +197,8 @@ def per_point(p: ProfileData) -> Picture | None:
         "points",
         "Dimension around each row",
         f"Around half of the {points.n:,} rows measured the data has fewer than {wording.dimension(median)} "
-        f"dimensions; nine rows in ten lie between {wording.dimension(low)} and {wording.dimension(high)}.",
+        f"dimensions; nine rows in ten lie between {wording.dimension(low)} and {wording.dimension(high)}, in part by "
+        "chance.",
         linear_axis(points.edges, "local dimension around a row", zero=True),
         linear_axis(points.counts, "rows", zero=True),
         (*bars, Upright(median)),
@@ -193,13 +221,14 @@ def spectrum(p: ProfileData) -> Picture | None:
         marks += [
             Dot(x, y, f"{wording.plural(x, 'component')}: {100 * y:.1f} %", size=2.6) for x, y in points
         ]
-    shows = f"The first 2 components keep {wording.percent(part.spectrum[1])} of the variance"
+    encoded = f" of the {p.n_features:,} encoded columns" if p.n_columns != p.n_features else ""
+    shows = f"The first 2 components keep {wording.percent(part.spectrum[1])} of the variance{encoded}"
     if part.pca95 is not None:
         marks += [Across(0.95, "95 %"), Upright(part.pca95, wording.plural(part.pca95, "component"))]
         shows += f", {part.pca95:,} keep 95 %"
     shows += "."
-    if part.dimension and part.pca95 and part.pca95 >= 2 * part.dimension:
-        shows += f" That is many more than {wording.dimension(part.dimension)}: the data is bent, not flat."
+    if bent := wording.bent(part):
+        shows += f" {bent}"
     return Picture(
         "spectrum",
         "Variance kept by PCA",
@@ -286,7 +315,11 @@ def difficulty(p: ProfileData) -> Picture | None:
         *dot_rows(rows, "decimal logarithm of the bits", zero=False),
         ("", "log10 of the bits", "low", "high"),
         tuple((r.name, r.value, *(r.ends or (None, None))) for r in rows),
-        (Key(1, "asked for, 95 % interval"), Key(3, "supplied"), Key(2, "asked for then")),
+        (
+            Key(1, "asked for, over the dimension's interval"),
+            *[Key(3, "supplied")] * (part.supplied_log10_bits is not None),
+            Key(2, "asked for then"),
+        ),
     )
 
 

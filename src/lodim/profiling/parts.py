@@ -12,8 +12,17 @@ from typing import Any
 from lodim.results import Result
 
 SCHEMA = 1
+LEVEL = 0.01  # a p-value below it counts
 Number = float | int
 Interval = tuple[Number | None, Number | None]
+Ends = tuple[Number, Number]
+
+
+def closed(ends: Interval | None) -> Ends | None:
+    """Return an interval whose two ends are known, else None."""
+    if ends is None or ends[0] is None or ends[1] is None:
+        return None
+    return ends[0], ends[1]
 
 
 @dataclass(frozen=True)
@@ -21,8 +30,8 @@ class MeasuredDimension:
     """A dimension with its interval."""
 
     dimension: float | None
-    interval: Interval | None = None  # 95 per cent, where the estimator has one
-    calibrated: float | None = None  # of the uniform ball for which as many points give this estimate
+    interval: Interval | None = None  # nominally 95 per cent; of ``calibrated`` where there is one
+    calibrated: float | None = None  # corrected by simulated shapes of known dimension
     n: int | None = None  # rows it rests on (classes only)
     remark: str = ""  # what a reader should know, e.g. that it is only a lower bound
 
@@ -78,8 +87,28 @@ class Topology:
 
 
 @dataclass(frozen=True)
+class Steps:
+    """What is true of a table whose values stand in steps as wide as the distances between neighbours.
+
+    Distances then tie, and what estimators make of near neighbours is no dimension.
+    """
+
+    n_distinct: int  # different rows
+    n_columns: int  # columns of the table that vary
+    n_categories: int  # those of them that hold categories, or two values only
+    most: int  # no more dimensions than columns that vary, than the rank, than different rows less one
+    rank: int  # of the encoded columns, centred
+    few: bool = False  # too few different rows, rather than steps, are the reason
+    components95: int | None = None  # of a multiple correspondence analysis; None with columns of numbers
+
+
+@dataclass(frozen=True)
 class DataPart:
-    """How many dimensions the data has."""
+    """How many dimensions the data has.
+
+    The interval holds where the data is like the shapes it was calibrated on; ``unfamiliar``, ``scale_dependent``,
+    ``bounded_by`` and ``tied`` say where it is not.
+    """
 
     dimension: float | None  # the consensus of the estimators
     interval: Interval | None  # of the consensus
@@ -100,6 +129,15 @@ class DataPart:
     n_used: int = 0  # points whose neighbourhoods were measured
     density: Density | None = None
     topology: Topology | None = None  # only where asked for
+    level: Number | None = None  # nominal coverage of the intervals; None in documents of version 0.1
+    unfamiliar: bool = False  # unlike the shapes that the interval was calibrated on
+    scale_dependent: bool = False  # the dimension changes between neighbourhoods by more than its interval
+    bounded_by: str | None = None  # "columns", "rank" or "rows": the dimension is the most that these allow
+    tied: bool = False  # distances tie: there is no dimension to be read from neighbours, see ``steps``
+    steps: Steps | None = None  # only where distances tie
+    independent: MeasuredDimension | None = None  # were its principal components independent
+    k_f_pair_holds: bool = False  # whether these classes are the closest in each of four parts of the rows
+    best_score: Number | None = None  # share of the rows that the best function of the columns gets right
 
 
 @dataclass(frozen=True)
@@ -137,6 +175,17 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class OtherRecipe:
+    """The same model's answer when it is trained otherwise: how far the number belongs to the recipe."""
+
+    passes: int  # over the training rows
+    status: str  # as of a LandscapePart
+    d_int90: float | None
+    interval: Interval | None
+    baseline_score: float | None
+
+
+@dataclass(frozen=True)
 class LandscapePart:
     """How many numbers the model needs.
 
@@ -157,7 +206,7 @@ class LandscapePart:
     message_score: float | None = None  # of the model in message_bytes
     bound: float | None = None  # least of the messages' bounds on the test error
     model: str = "mlp"
-    score_name: str = "accuracy"  # or "R²"
+    score_name: str = "accuracy"  # "AUC" where one class is much the commonest; "R²"
     n_train: int = 0
     n_val: int = 0
     chance_score: float | None = None  # of a constant answer on the validation data
@@ -166,6 +215,18 @@ class LandscapePart:
     layer_shapes: tuple[tuple[int, int], ...] = ()  # of the weight matrices: (outputs, inputs)
     layers: tuple[Layer, ...] = ()  # of the best directly trained model, the input first
     n_layer_rows: int = 0  # rows these were measured on
+    score_floor: float = 0.0  # what the 90 per cent are counted from
+    majority: float | None = None  # accuracy of always answering the commonest class, on the validation rows
+    n_told: int = 0  # different validation rows: those that the p-values rest on
+    n_direct: int = 0  # runs of direct training, of which the best is judged
+    guess_p: float | None = None  # chance that the best of as many guessers does as well
+    auc: float | None = None  # of that run, where the score is the accuracy
+    auc_p: float | None = None  # chance that guessers have as large an area
+    linear_gain: float | None = None  # score of the linear model less that of that run, on the rows told
+    linear_p: float | None = None  # chance that equally good models differ as much there
+    passes: int = 0  # of a training run over its rows
+    scaling: str = ""  # "together": one mean and deviation for all columns; "each": every column its own
+    other_recipe: OtherRecipe | None = None  # where the budget allows it
 
     @property
     def d_max(self) -> int | None:
@@ -179,10 +240,31 @@ class LandscapePart:
 
     @property
     def unsolved(self) -> bool:
-        """Whether direct training is barely better than a constant answer, so that no dimension means anything."""
+        """Whether direct training cannot be told from guessing, so that no dimension means anything."""
         if self.baseline_score is None or self.chance_score is None:
             return False
-        return self.baseline_score < self.chance_score + 0.1 * (1 - self.chance_score)
+        if self.guess_p is None:  # of an earlier release, or not judged
+            return self.baseline_score < self.chance_score + 0.1 * (1 - self.chance_score)
+        return self.guess_p >= LEVEL or self.baseline_score <= self.chance_score
+
+    @property
+    def linear_is(self) -> str | None:
+        """Whether the linear model is ``better`` or ``worse`` than the model, or ``alike``: not told apart."""
+        if self.linear_p is None or self.linear_gain is None:
+            return None
+        # the model was the best of its runs on these rows, the linear one was not chosen
+        p = self.linear_p if self.linear_gain > 0 else self.linear_p * max(1, self.n_direct)
+        if p >= LEVEL:
+            return "alike"
+        return "better" if self.linear_gain > 0 else "worse"
+
+
+def wavers(part: LandscapePart) -> bool:
+    """Whether some sizes reach the threshold on average though larger ones do not, so that no size can be named."""
+    least = part.threshold_score
+    if part.status != "not_reached" or least is None:
+        return False
+    return any(sum(scores) / len(scores) >= least for scores in scores_by_d(part).values())
 
 
 def scores_by_d(part: LandscapePart) -> dict[int, list[float]]:
@@ -259,3 +341,10 @@ class ProfileData(Result):
     timings: dict[str, float] = field(default_factory=dict)
     schema: int = SCHEMA
     difficulty: AssumptionBits | None = None
+    kind_given: bool = False  # whether the caller said how to read the target
+    n_table_columns: int | None = None  # of the table as given, where it was encoded (one-hot) into others
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of the table that was given."""
+        return self.n_table_columns or self.n_features

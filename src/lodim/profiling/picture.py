@@ -12,9 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lodim.profiling import wording
-from lodim.profiling.parts import Interval, Number
-
-Ends = tuple[Number, Number]
+from lodim.profiling.parts import Ends, Interval, Number, closed
 
 
 @dataclass(frozen=True)
@@ -230,10 +228,3 @@ def dot_rows(
 
 def _short(name: str, most: int = 21) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
-
-
-def closed(ends: Interval | None) -> Ends | None:
-    """Return an interval whose two ends are known, else None."""
-    if ends is None or ends[0] is None or ends[1] is None:
-        return None
-    return ends[0], ends[1]

@@ -6,7 +6,16 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lodim.profiling.parts import AssumptionBits, Layer, Topology
+from lodim.profiling.parts import (
+    AssumptionBits,
+    DataPart,
+    Interval,
+    Layer,
+    ProfileData,
+    Steps,
+    Topology,
+    closed,
+)
 
 ESTIMATOR_NAMES = {
     "consensus": "consensus",
@@ -36,6 +45,7 @@ REGIMES = {
     "condensed": ("condensed", "decided by the few nearest rows, not an average"),
     "undetermined": ("undetermined", "of unknown kind, since the rows are too few or too evenly spaced"),
 }
+CONSTANTS = {"accuracy": "always the commonest class", "AUC": "guessing", "R²": "always the mean"}
 MODEL_NAMES = {"mlp": "an MLP", "linear": "a linear model", "lenet": "a LeNet"}
 
 
@@ -59,6 +69,119 @@ def dimension(x: int | float | None) -> str:
     return f"{x:.1f}" if x < 100 else f"{x:,.0f}"
 
 
+def whole_dimension(x: int | float, ends: Interval | None = None) -> str:
+    """Write a dimension to be said: whole from 5 on, unless that would be outside its interval as printed."""
+    if x < 5:
+        return f"{x:.1f}"
+    whole = f"{x:,.0f}"
+    if (known := closed(ends)) is None:
+        return whole
+    low, high = (float(dimension(end).replace(",", "")) for end in known)
+    return whole if low <= round(x) <= high else dimension(x)
+
+
+def dimension_of(part: DataPart) -> str:
+    """Return the dimension with its interval and what is to be known of both: ``about 9 dimensions (7.6–10.9)``."""
+    if part.dimension is None or not math.isfinite(part.dimension):
+        return "the dimension of the data is not known"
+    said = whole_dimension(part.dimension, part.interval)
+    about = "" if part.bounded_by and said == f"{part.dimension:g}" else "about "
+    return f"{about}{said} dimension{'' if said in ('1', '1.0') else 's'}{in_brackets(_ends_of(part))}{_bound(part)}"
+
+
+def _ends_of(part: DataPart) -> str:
+    """The interval with what it claims; of version 0.1's documents nothing is known of that."""
+    ends = interval(part.interval)
+    if ends == "–" or part.level is None:
+        return ends
+    if part.tied:
+        return f"{ends}; many distances between rows are equal, so this interval says nothing"
+    if part.unfamiliar:
+        return f"{ends}; unlike the shapes that this interval was calibrated on, so it may miss"
+    return f"{ends}, {nominal(part)} for shapes like those simulated"
+
+
+def nominal(part: DataPart) -> str:
+    """Return the coverage that an interval is made for."""
+    return "95 %" if part.level is None else f"nominal {percent(part.level)}"
+
+
+_BOUNDS = {"columns": "columns", "rank": "linearly independent columns", "rows": "different rows"}
+
+
+def _bound(part: DataPart) -> str:
+    return f", the most that its {_BOUNDS[part.bounded_by]} allow" if part.bounded_by else ""
+
+
+def columns(p: ProfileData) -> str:
+    """Return how many columns the table has that was given, and into how many it was encoded."""
+    encoded = f" ({p.n_features:,} encoded)" if p.n_columns != p.n_features else ""
+    return plural(p.n_columns, "column") + encoded
+
+
+def steps_of(part: DataPart, found: Steps) -> str:
+    """Return in sentences why no dimension can be read from neighbours, and what is true instead."""
+    if found.few:
+        why = f"there are only {found.n_distinct} different rows"
+    elif found.n_categories == found.n_columns:
+        why = "the columns hold categories, so distances between rows tie"
+    elif found.n_categories:
+        why = "categories, or values in steps, decide how far apart near rows are, so distances show these"
+    else:
+        why = "values stand in steps (whole or rounded numbers) as wide as near rows are apart"
+    reasons = {
+        found.rank: "the rank of the columns",
+        found.n_distinct - 1: "one less than there are different rows",
+        found.n_columns: "one a column",
+    }
+    n = found.n_distinct + part.n_duplicates
+    text = f"No dimension can be read from neighbours: {why}. There are at most {found.most:,}, {reasons[found.most]}. "
+    text += f"{found.n_distinct:,} of {n:,} rows differ"
+    if found.components95 is not None:
+        text += (
+            f"; {found.components95:,} of {plural(found.rank, 'component')} of a multiple correspondence analysis "
+            f"hold{'s' * (found.components95 == 1)} 95 % of the inertia"
+        )
+    elif part.pca95 is not None and not found.n_categories:
+        held = plural(part.pca95, "principal component holds", "principal components hold")
+        text += f"; {held} 95 % of the variance"
+    return text + "."
+
+
+def beside_whole(part: DataPart) -> str:
+    """Return what is to be said where the whole has fewer dimensions than each of its classes; else nothing.
+
+    At one scale the dimension of a union is the largest of its parts'.
+    """
+    classes = [e for e in part.per_class.values() if e.dimension is not None]
+    if (
+        part.dimension is None
+        or len(classes) < 2
+        or part.dimension >= min(e.dimension or 0.0 for e in classes)
+    ):
+        return ""
+    known, whole = [closed(e.interval) for e in classes], closed(part.interval)
+    said = f"All classes together have fewer dimensions ({dimension(part.dimension)}) than each of them"
+    if whole is None or any(ends is None or ends[0] <= whole[1] for ends in known):
+        return f"{said}; their intervals overlap, so the rows cannot tell whether that is so."
+    return (
+        f"{said}. At one scale that cannot be: the whole is measured between nearer neighbours than a class, which has "
+        "fewer rows. Compare classes with one another, not with the whole."
+    )
+
+
+def bent(part: DataPart) -> str:
+    """Return what tells a bent or many-piece cloud from a flat one; nothing where the rows do not."""
+    if part.independent is None or part.dimension is None:
+        return ""
+    apart = f"{dimension(part.independent.dimension)} dimensions{in_brackets(interval(part.independent.interval))}"
+    as_is = f"{dimension(part.dimension)}{in_brackets(interval(part.interval))}"
+    return (
+        f"Were its principal components independent of one another, the data would have {apart} rather than {as_is}: "
+        "it is bent, or of many pieces."
+    )
+
+
 def score(x: int | float | None) -> str:
     """Write a score (accuracy or R²) with three decimals."""
     return "–" if x is None or not math.isfinite(x) else f"{x:.3f}"
@@ -67,6 +190,13 @@ def score(x: int | float | None) -> str:
 def percent(x: int | float) -> str:
     """Write a share as a percentage."""
     return f"{100 * x:.0f} %" if x > 0.0995 or x == 0 else f"{100 * x:.2g} %"
+
+
+def chance(p: int | float | None) -> str:
+    """Write a p-value."""
+    if p is None:
+        return "–"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
 def interval(ends: Sequence[int | float | None] | None, write: Callable[[Any], str] = dimension) -> str:
@@ -107,9 +237,9 @@ def model(key: str | None) -> str:
 def bits_of(part: AssumptionBits) -> str:
     """Return the bits of assumptions that a task asks for, as a sentence."""
     if part.log10_bits is None:
-        return (
-            f"for an error of {percent(part.error)} the {part.n:,} rows alone suffice, without assumptions."
-        )
+        said = f"for an error of {percent(part.error)} the {part.n:,} rows alone suffice, without assumptions"
+        high = None if part.interval is None else part.interval[1]
+        return f"{said}{'' if high is None else f' (at the upper end of the dimension up to 10^{high:.1f} bits)'}."
     ends = interval(part.interval, lambda x: f"10^{x:.1f}")
     return (
         f"for an error of {percent(part.error)} a model has to bring about 10^{part.log10_bits:.1f} bits of assumptions"

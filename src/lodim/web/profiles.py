@@ -18,7 +18,7 @@ from lodim.web.views import render
 __all__ = ["router"]
 
 KIND = "profile"
-SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".npy", ".npz")
+SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".xlsx", ".ods", ".npy", ".npz")
 BUDGET = (5, 60, 600)  # least, usual and most seconds
 _MOST_SEED = 2**31 - 1
 MISSING = (

@@ -192,3 +192,25 @@ def test_images_reach_the_published_dimension():
     found.fit(digits.X, digits.y)
     assert found.m_ == pytest.approx(14, abs=1)
     assert found.radius_ == pytest.approx(17.179, abs=1e-3)
+
+
+def test_a_dimensions_interval_is_carried_through_whole():
+    """The bits at both ends and between: at a small margin they grow with the dimension, at a large one they fall."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(120, 5))
+    y = np.arange(120) % 2
+    for delta in (0.05, 8.0):
+        options = {"delta": delta, "round_dim": False, "random_state": 0}
+        found = GeneralizationDifficulty(
+            0.01, intrinsic_dim=4.0, dimension_interval=(3.0, 6.0), **options
+        ).fit(X, y)
+        over = [
+            GeneralizationDifficulty(0.01, intrinsic_dim=m, **options).fit(X, y).log10_bits_
+            for m in np.linspace(3, 6, 9)
+        ]
+        assert found.interval_ == pytest.approx((min(over), max(over)))
+    outside = GeneralizationDifficulty(0.01, intrinsic_dim=4.0, dimension_interval=(5.0, 6.0), **options)
+    outside.fit(X, y)
+    assert outside.interval_[0] <= outside.log10_bits_ <= outside.interval_[1]
+    with pytest.raises(ValueError, match="dimension_interval"):
+        GeneralizationDifficulty(intrinsic_dim=4.0, dimension_interval=(0.5, 6.0), **options).fit(X, y)

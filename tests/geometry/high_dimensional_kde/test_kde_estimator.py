@@ -279,6 +279,18 @@ def test_regime_of_a_data_set():
     assert many.h_clt_gaussian == pytest.approx(math.sqrt(2) * many.h_g_gaussian)
 
 
+@pytest.mark.parametrize("d", [10, 20, 40, 80])
+def test_the_interval_of_the_tail_index_holds_the_theorys(d):
+    """At the same bandwidth, with the threshold of normal data of this covariance, d to infinity."""
+    X = np.random.default_rng(1).normal(size=(500, d))
+    found = density_regime(X)
+    low, high = found.tail_interval
+    assert low <= (found.bandwidth / found.h_g) ** 2 <= high
+    assert low <= (found.bandwidth / found.h_g_gaussian) ** 2 <= high
+    border = any(low < b <= high for b in (1, 2))
+    assert (found.regime == "undetermined") == border
+
+
 LOW_DIMENSIONAL = {
     "normal line": lambda r: r.normal(size=(500, 1)),
     "lognormal plane": lambda r: np.exp(1.5 * r.normal(size=(1000, 2))),
@@ -343,7 +355,7 @@ def test_two_points_have_no_regime():
 
 def test_a_regime_reads_well():
     rng = np.random.default_rng(0)
-    clouds = (rng.normal(size=(500, 1)), rng.normal(size=(1000, 10)), rng.normal(size=(500, 40)), np.eye(2))
+    clouds = (rng.normal(size=(500, 1)), rng.normal(size=(1000, 8)), rng.normal(size=(500, 40)), np.eye(2))
     found = [density_regime(X) for X in clouds]
     assert [f.regime for f in found] == ["clt", "stable", "condensed", "undetermined"]
     for one in found:
@@ -458,3 +470,25 @@ def test_a_value_that_is_no_number_is_no_maximum():
         return np.where(h < 0.01, np.inf, np.where(h < 0.1, np.nan, -(np.log(h) ** 2)))
 
     assert maximise(curve, grid, curve(grid)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kernel", ["tophat", "epanechnikov"])
+@pytest.mark.parametrize(("d", "side"), [(1, 20), (2, 9), (3, 5)])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8])
+def test_points_on_the_border_of_a_bounded_kernel_are_outside(kernel, d, side, dtype):
+    """On a grid many points are at distance h exactly, where rounding of products would decide."""
+    grid = np.stack(np.meshgrid(*[np.arange(side)] * d), -1).reshape(-1, d).astype(dtype)
+    for h in (1.0, np.sqrt(2), np.sqrt(3), 2.0, np.sqrt(5), 2.5):
+        plain = grid.astype(float)
+        expected = KernelDensity(bandwidth=h, kernel=kernel).fit(plain).score_samples(plain)
+        found = (
+            HighDimKDE(float(h), kernel=kernel, n_queries=20, random_state=0).fit(grid).score_samples(grid)
+        )
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kernel", ["tophat", "epanechnikov"])
+def test_a_query_whose_only_point_is_on_the_border_has_density_zero(kernel):
+    model = HighDimKDE(1.0, kernel=kernel, random_state=0).fit([[1e3 + 0.0, 0.0], [1e3 + 5.0, 0.0]])
+    assert model.score_samples([[1e3 + 6.0, 0.0]]).tolist() == [-np.inf]
+    assert np.isfinite(model.score_samples([[1e3 + 5.5, 0.0]])).all()

@@ -7,7 +7,9 @@ one of five neighbours, rounded.
 The bits are exponential in the dimension, so an error of one in it moves them by orders of magnitude. ``interval_``
 says how far: dimension and margin are resampled (the pointwise estimates of the queries with the graph fixed; the
 sampled pairs), the replicates are not rounded, and the interval of their difficulties is stretched, where need be, to
-hold the estimate with the rounded dimension.
+hold the estimate with the rounded dimension. A dimension that comes with an interval of its own
+(``dimension_interval``, or the ``ci_`` of an estimator other than the paper's) carries it through whole: the bits are
+had for dimensions all over it, since they need not grow with the dimension throughout.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from lodim.randomness import derive_seed, root_seed
 from lodim.validation import check_choice, check_in_range
 
 K_NEIGHBOURS = 5
+_DIMENSIONS = 9  # that an interval is looked through at
 
 
 @dataclass(eq=False, repr=False)
@@ -52,6 +55,8 @@ class GeneralizationDifficulty(LabelledEstimator):
         Replicates of the interval; 0 for none.
     ci : float
         Coverage of the interval.
+    dimension_interval : pair of float, optional
+        Interval of a dimension given as a number; it should hold the number, or is stretched to.
     random_state : int, Generator or None
 
     Attributes
@@ -92,6 +97,7 @@ class GeneralizationDifficulty(LabelledEstimator):
     n_bootstrap: Any = 20
     ci: Any = 0.95
     random_state: Any = None
+    dimension_interval: Any = None
 
     def fit(self, X: Any, y: Any) -> GeneralizationDifficulty:
         """Measure the task.
@@ -112,6 +118,7 @@ class GeneralizationDifficulty(LabelledEstimator):
         check_in_range(self.ci, "ci", low=0.0, high=1.0)
         data, labels, self.classes_ = self._read(X, y)
         seed = root_seed(self.random_state)
+        self._ends: tuple[float, float] | None = None
         dims = self._dimensions(data, derive_seed(seed, "dimension"))
         deltas = self._margins(data, labels, derive_seed(seed, "margin"))
         self._evaluate(data, dims, deltas)
@@ -121,6 +128,11 @@ class GeneralizationDifficulty(LabelledEstimator):
         """The estimate, then its replicates."""
         if not isinstance(self.intrinsic_dim, str | BaseEstimator):
             given = float(check_in_range(self.intrinsic_dim, "intrinsic_dim", low=1))
+            if self.dimension_interval is not None:
+                low, high = (
+                    float(check_in_range(end, "dimension_interval", low=1)) for end in self.dimension_interval
+                )
+                self._ends = min(low, given), max(high, given)
             return np.full(1 + self.n_bootstrap, given)
         if isinstance(self.intrinsic_dim, str):
             if self.intrinsic_dim != "mle5":
@@ -136,8 +148,8 @@ class GeneralizationDifficulty(LabelledEstimator):
         rng, local = np.random.default_rng(derive_seed(seed, "replicates")), model.dimension_pw_
         if model.method != "mle" or local is None:
             interval = getattr(model, "ci_", None)
-            error = 0.0 if interval is None else float(interval[1] - interval[0]) / (2 * 1.96)
-            return np.r_[model.dimension_, model.dimension_ + error * rng.standard_normal(self.n_bootstrap)]
+            self._ends = None if interval is None else (float(interval[0]), float(interval[1]))
+            return np.full(1 + self.n_bootstrap, model.dimension_)
         inverse = 1 / local[local > 0]
         draws = rng.integers(0, len(inverse), (self.n_bootstrap, len(inverse)))
         return np.r_[model.dimension_, 1 / inverse[draws].mean(1)]
@@ -170,9 +182,17 @@ class GeneralizationDifficulty(LabelledEstimator):
         self.data_sufficient_ = self.difficulty_.data_sufficient
         self.interval_ = (math.nan, math.nan)
         if self.n_bootstrap:
-            found = [task(m, d).at(self.target_error).log10_bits for m, d in zip(dims[1:], deltas[1:])]
             tail = (1 - self.ci) / 2
-            low, high = np.quantile(found, [tail, 1 - tail], method="inverted_cdf")
+
+            def ends_over(tasks: Any) -> np.ndarray:
+                found = [task(m, d).at(self.target_error).log10_bits for m, d in tasks]
+                return np.quantile(found, [tail, 1 - tail], method="inverted_cdf")
+
+            if self._ends is None:
+                ends = [ends_over(zip(dims[1:], deltas[1:]))]
+            else:
+                ends = [ends_over((m, d) for d in deltas[1:]) for m in np.linspace(*self._ends, _DIMENSIONS)]
+            low, high = np.min(ends, axis=0)[0], np.max(ends, axis=0)[1]
             self.interval_ = (min(float(low), self.log10_bits_), max(float(high), self.log10_bits_))
 
     def provided_bias(self, model_error: float) -> Difficulty:
