@@ -42,6 +42,7 @@ def blobs(n=90):
     return 4 * rng.normal(size=(3, 5))[y] + rng.normal(size=(n, 5)), y
 
 
+@pytest.mark.trains
 def test_a_slow_clock_changes_nothing_until_it_cuts(monkeypatch):
     X, y = blobs()
     data, choice = given(X, y), choose_model("linear", 5, 3)
