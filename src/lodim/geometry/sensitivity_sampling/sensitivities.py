@@ -99,11 +99,19 @@ def shares(C: Float[Tensor, "m r"], rows: Tensor, p: float) -> Tensor:
     p : float
         At least 1.
     """
-    return _largest_shares(C, rows, p)[0]
+    found, _, worst = _largest_shares(C, rows, p)
+    if worst > _SLACK:
+        warn(
+            f"some sensitivities may be too small: Newton's method stopped with a decrement of {worst:.2g}",
+            ConvergenceWarning,
+        )
+    return found
 
 
-def _largest_shares(C: Float[Tensor, "m r"], rows: Float[Tensor, "k r"], p: float) -> tuple[Tensor, Tensor]:
-    """The shares, and the z at which they are taken, with ``<row, z> = 1``; zero for zero rows."""
+def _largest_shares(
+    C: Float[Tensor, "m r"], rows: Float[Tensor, "k r"], p: float
+) -> tuple[Tensor, Tensor, float]:
+    """The shares, the z at which they are taken (``<row, z> = 1``; zero for zero rows), the worst Newton decrement."""
     found, at_z = C.new_zeros(len(rows)), torch.zeros_like(rows)
     live = rows.abs().amax(1).nonzero()[:, 0]
     gram_inverse = torch.linalg.inv(C.T @ C)
@@ -116,12 +124,7 @@ def _largest_shares(C: Float[Tensor, "m r"], rows: Float[Tensor, "k r"], p: floa
         solved = minimize(C, p, start, normals=normals)
         worst = max(worst, solved.decrement)
         found[at], at_z[at] = 1 / solved.value, solved.z
-    if worst > _SLACK:
-        warn(
-            f"some sensitivities may be too small: Newton's method stopped with a decrement of {worst:.2g}",
-            ConvergenceWarning,
-        )
-    return found, at_z
+    return found, at_z, worst
 
 
 def _by_linear_programs(Q: np.ndarray, rows: np.ndarray) -> np.ndarray:
