@@ -1,4 +1,8 @@
-"""What all tests share: one thread a process, examples of hypothesis without a time limit, and no colours."""
+"""What all tests share: one thread a process, the same examples of hypothesis every time, no colours, and a marker.
+
+A test that takes many steps of training is marked ``trains``: steps multiply what one processor rounds unlike another,
+so these tests run again under other instructions (``.ci/run``). Who forgets the marker is told.
+"""
 
 import os
 
@@ -8,9 +12,12 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
+from torch.optim.optimizer import register_optimizer_step_post_hook  # noqa: E402
 
-# A busy machine may take long over any single example.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A busy machine may take long over any single example; and what passed here has to pass elsewhere.
+settings.register_profile(
+    "patient", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("patient")
 
 os.environ["_TYPER_FORCE_DISABLE_TERMINAL"] = "1"  # on GitHub it would colour; read when typer is imported
@@ -23,3 +30,30 @@ def _plain_text():
         for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
             patch.delenv(name, raising=False)
         yield
+
+
+_MANY = 10  # steps
+
+
+@pytest.fixture(scope="session")
+def _steps():
+    """Steps of training since it was last emptied: torch's optimisers', and those of replicas that train as one."""
+    from lodim.training.batch import ReplicaBatch
+
+    taken = []
+    handle = register_optimizer_step_post_hook(lambda *_: taken.append(1))
+    with pytest.MonkeyPatch.context() as patch:
+        step = ReplicaBatch._step
+        patch.setattr(ReplicaBatch, "_step", lambda *args: taken.append(1) or step(*args))
+        yield taken
+    handle.remove()
+
+
+@pytest.fixture(autouse=True)
+def _marked_where_it_trains(request, _steps):
+    """A fast test, with the fixtures made for it, takes few steps or is marked ``trains``."""
+    yield
+    n = len(_steps)
+    _steps.clear()
+    if n >= _MANY and not any(request.node.get_closest_marker(name) for name in ("trains", "slow")):
+        pytest.fail(f"{n} steps of training, but the test is not marked `trains`")

@@ -171,6 +171,10 @@ def bad_budget(folder):
     return ["iris", "--budget", "soon"], ["--budget must be a duration such as 60s, 2m or 1h, got 'soon'"]
 
 
+def unknown_kind(folder):
+    return ["iris", "--kind", "ordinal"], ["--kind must be one of 'auto', 'classification', 'regression'"]
+
+
 def output_in_no_folder(folder):
     return ["iris", "--html", "no/where.html"], ["--html 'no/where.html': there is no folder 'no'"]
 
@@ -201,7 +205,8 @@ BAD = [
     missing_file, text_in_a_numeric_column, text_in_a_numeric_file, text_in_a_text_array, one_class, nan, refused_gaps,
     three_rows, a_million_columns, a_million_columns_in_an_array, labels_of_another_length, no_labels_file,
     unknown_target, unknown_data_set, a_model_without_target, unknown_model, missing_factory,
-    a_factory_of_something_else, a_model_file_with_a_slip, bad_budget, output_in_no_folder, output_is_a_folder,
+    a_factory_of_something_else, a_model_file_with_a_slip, bad_budget, unknown_kind, output_in_no_folder,
+    output_is_a_folder,
     two_outputs_to_stdout, bad_seed, unknown_policy, empty_file,
 ]  # fmt: skip
 
@@ -249,6 +254,7 @@ def test_errors_inside_are_told_apart(monkeypatch):
 def test_what_the_profile_is_asked(calls, tmp_path):
     name = csv(tmp_path / "t.csv", ["a", "b"], kind=["x", "y"] * 20)
     options = ["--model", "linear", "--budget", "2m", "--ray", "auto", "--jobs", 2, "--seed", 7]
+    options += ["--kind", "classification"]
     result = run("profile", name, "--target", "-1", *options)
     assert result.exit_code == 0, result.stderr
     dataset, asked = calls[0]
@@ -256,7 +262,7 @@ def test_what_the_profile_is_asked(calls, tmp_path):
     del asked["progress"]
     assert asked == {
         "model": "linear", "budget": 120.0, "ray": "auto", "n_jobs": 2, "random_state": 7, "source": "t.csv",
-        "topology": False,
+        "topology": False, "kind": "classification",
     }  # fmt: skip
 
 

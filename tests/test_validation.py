@@ -14,6 +14,7 @@ from lodim.validation import (
     check_in_range,
     check_labels,
     check_matrix,
+    check_numbers,
     close_matches,
     require,
 )
@@ -176,3 +177,30 @@ def test_warnings_point_at_the_caller():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "6 look out\n"
+
+
+def test_masked_rows_in_a_list_are_seen():
+    """A list of masked rows, or the masked constant in one, would become an array without its mask."""
+    rows = [np.ma.array([1.0, 2.0], mask=[False, True]), np.ma.array([3.0, 4.0])]
+    for given in (rows, tuple(rows), [[1.0, np.ma.masked], [3.0, 4.0]]):
+        with pytest.raises(ValueError, match="X has 1 masked entries"):
+            check_matrix(given)
+    with pytest.raises(ValueError, match="y has 1 masked entries"):
+        check_labels([0, np.ma.masked, 1], 3)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3, 4)])
+def test_numbers_of_any_shape_are_such_that_torch_takes_them(shape):
+    values = np.arange(float(np.prod(shape))).reshape(shape)
+    for given in (
+        values.astype(">f8"),
+        values.astype(np.longdouble),
+        torch.tensor(values).bfloat16(),
+        np.flip(np.flip(values).copy()),
+    ):
+        found = check_numbers(given, "values")
+        np.testing.assert_array_equal(torch.from_numpy(found.copy()).numpy(), values)
+        assert found.dtype.isnative
+    assert check_numbers(values, "values", dtype=np.dtype(">f4")).dtype == np.float32
+    with pytest.raises(ValueError, match="real numbers"):
+        check_numbers(values + 1j, "values")

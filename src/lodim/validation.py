@@ -25,6 +25,7 @@ __all__ = [
     "check_in_range",
     "check_labels",
     "check_matrix",
+    "check_numbers",
     "close_matches",
     "infer_kind",
     "require",
@@ -103,21 +104,7 @@ def check_matrix(
         Wrong number of axes, too few rows, text, complex numbers, masked entries, NaN or infinity.
     """
     columns = list(getattr(X, "columns", [])) or columns
-    if hasattr(X, "detach"):
-        X = X.detach().cpu().numpy()
-    if hasattr(X, "tocsr"):
-        raise TypeError(f"{name} is sparse, and sparse input is not supported; use {name}.toarray()")
-    check_unmasked(X, name)
-    try:
-        is_complex = np.iscomplexobj(X)
-        array = np.asarray(X, dtype=None if is_complex else dtype)
-    except (TypeError, ValueError) as error:
-        raise type(error)(
-            f"{name} must hold numbers only ({error}); encode text and categories first, "
-            "or read the table with lodim.datasets.read_table, which does"
-        ) from error
-    if is_complex:
-        raise ValueError(f"Complex data not supported: {name} must hold real numbers")
+    array = check_numbers(X, name, dtype=dtype)
     if array.ndim == 1:
         raise ValueError(
             f"{name} must be 2-D (rows are samples, columns features), got shape {array.shape}; "
@@ -133,18 +120,65 @@ def check_matrix(
                 f"{name} has {count} {what} (shape={array.shape}) while a minimum of {least} is required."
             )
     _raise_if_not_finite(array, name, columns)
-    if min(array.strides) < 0:
-        array = array.copy()  # torch takes no view that runs backwards
     return check_array(array, dtype=dtype, ensure_min_samples=min_rows)
 
 
-def check_unmasked(X: Any, name: str) -> None:
+def check_numbers(values: Any, name: str, *, dtype: Any = np.float64) -> np.ndarray:
+    """Return real numbers of any shape as an array that torch takes too: native, aligned, no view that runs backwards.
+
+    Parameters
+    ----------
+    values : array-like or Tensor
+    name : str
+        How messages call them.
+
+    Raises
+    ------
+    TypeError
+        A sparse matrix, or objects that are no numbers.
+    ValueError
+        Text, complex numbers, rows of different length, or masked entries.
+    """
+    if hasattr(values, "tocsr"):
+        raise TypeError(f"{name} is sparse, and sparse input is not supported; use {name}.toarray()")
+    check_unmasked(values, name)
+    values = to_numpy(values)
+    try:
+        if hasattr(values, "__array_function__"):
+            values = np.asanyarray(values)
+        is_complex = np.iscomplexobj(values)
+        array = np.asarray(values, dtype=None if is_complex else np.dtype(dtype).newbyteorder("="))
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"{name} must hold numbers only ({error}); encode text and categories first, "
+            "or read the table with lodim.datasets.read_table, which does"
+        ) from error
+    if is_complex:
+        raise ValueError(f"Complex data not supported: {name} must hold real numbers")
+    odd = any(step < 0 or step % array.itemsize for step in array.strides)
+    return array.copy() if odd or not array.flags.aligned else array
+
+
+def to_numpy(values: Any) -> Any:
+    """Return a tensor as an array (in single precision where NumPy lacks its dtype), anything else as it is."""
+    if not hasattr(values, "detach"):
+        return values
+    values = values.detach().cpu()
+    return (values.float() if "bfloat16" in str(values.dtype) else values).numpy()
+
+
+def check_unmasked(values: Any, name: str) -> None:
     """Refuse masked entries, which a plain array would hold as if they were numbers."""
-    if np.ma.is_masked(X):
+    if count := _count_masked(values):
         raise ValueError(
-            f"{name} has {int(np.ma.count_masked(X))} masked entries; drop those rows, or impute them with "
-            f"{name}.filled(...)"
+            f"{name} has {count} masked entries; drop those rows, or impute them with {name}.filled(...)"
         )
+
+
+def _count_masked(values: Any) -> int:
+    if isinstance(values, list | tuple):
+        return sum(_count_masked(part) for part in values if isinstance(part, list | tuple | np.ndarray))
+    return int(np.ma.count_masked(values)) if isinstance(values, np.ma.MaskedArray) else 0
 
 
 def _raise_if_not_finite(array: np.ndarray, name: str, columns: Sequence[Any] | None) -> None:
@@ -164,11 +198,8 @@ def _raise_if_not_finite(array: np.ndarray, name: str, columns: Sequence[Any] | 
 
 def check_labels(y: Any, n_samples: int, *, name: str = "y") -> np.ndarray:
     """Return ``y`` as a 1-D array of ``n_samples`` entries, none of them missing or masked."""
-    if hasattr(y, "detach"):
-        y = y.detach().cpu()
-        y = (y.float() if "bfloat16" in str(y.dtype) else y).numpy()  # NumPy has no bfloat16
     check_unmasked(y, name)
-    array = np.asarray(y)
+    array = np.asarray(to_numpy(y))
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
@@ -186,16 +217,40 @@ def check_labels(y: Any, n_samples: int, *, name: str = "y") -> np.ndarray:
 def infer_kind(values: Any) -> str:
     """Return ``"classification"`` or ``"regression"``, as a target's values (none of them missing) suggest.
 
-    Text, categories and booleans are classes; whole numbers are classes when there are at most :data:`MAX_CLASSES`
-    different ones and at least two samples for each on average; everything else is a number to regress on.
+    Text, categories and booleans are classes, fractions and dates numbers. Whole numbers are classes when there are at
+    most :data:`MAX_CLASSES` different ones, with two samples each on average, and nothing marks them as quantities:
+
+    - three or more, all of them years (1800 to 2100);
+    - six or more below -1, from 10 up, or with wide gaps: codes of classes begin near 0 and leave few numbers out;
+    - six or more whose frequencies rise to one peak and thin out to single samples at the upper end, as those of counts
+      do: a class that is worth a code has samples.
     """
     values = np.asarray(values)
     if values.dtype.kind not in "iufMm":
         return "classification"
     if values.dtype.kind in "Mm" or not np.all(values == np.round(values)):
         return "regression"
-    n_different = len(np.unique(values))
-    return "classification" if n_different <= MAX_CLASSES and 2 * n_different <= len(values) else "regression"
+    levels, counts = np.unique(values, return_counts=True)
+    if len(levels) > MAX_CLASSES or 2 * len(levels) > len(values):
+        return "regression"
+    least, span, n = float(levels[0]), float(levels[-1]) - float(levels[0]) + 1, len(levels)
+    years = n >= 3 and least >= 1800 and levels[-1] <= 2100
+    uncoded = n >= 6 and (least < -1 or least >= 10 or span > 5 * n)
+    return "regression" if years or uncoded or _thin_out(counts) else "classification"
+
+
+def _thin_out(counts: np.ndarray) -> bool:
+    """Whether frequencies of ordered values rise to one peak, up to sampling noise, and end in a few samples."""
+    peak = int(counts.argmax())
+    few = min(max(5.0, counts[peak] / 100), counts[peak] / 5)
+    if len(counts) < 6 or counts[-1] > few:
+        return False
+    from scipy.optimize import isotonic_regression
+    from scipy.stats import chi2
+
+    sides = (counts[:peak], True), (counts[peak:], False)
+    fit = np.concatenate([isotonic_regression(c, increasing=up).x for c, up in sides if len(c)])
+    return bool(((counts - fit) ** 2 / fit).sum() <= chi2.isf(1e-3, len(counts)))
 
 
 def warn(message: str, category: type[Warning] = UserWarning, *, stacklevel: int = 3) -> None:

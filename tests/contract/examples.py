@@ -29,6 +29,7 @@ from lodim.landscape.nm_sparsity import NMCheck
 from lodim.landscape.objective_landscapes.compression_sweep import CompressionPoint
 from lodim.nets import mlp
 from lodim.randomness import build_seeded
+from lodim.validation import check_numbers
 
 # ---------------------------------------------------------------------------------------------------- estimators
 
@@ -372,6 +373,301 @@ class Generator:
 
 
 GENERATORS: dict[Any, tuple[Generator, ...]] = {}
+
+# ---------------------------------------------------------------------------------------------------- arrays
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A call with the arrays that a function, a class or a method is documented to take.
+
+    Attributes
+    ----------
+    call
+        Takes the arrays by name and returns numbers; what the function takes in a list or a pair, it is given so.
+    arrays
+        Small whole numbers where possible, which every dtype holds.
+    strict
+        Names of arguments that take integers only (or booleans), in no other dtype.
+    plain
+        Whether only NumPy arrays are taken, no lists or tensors: what its annotations say.
+    needs
+        Optional libraries.
+    """
+
+    call: Callable[..., Any]
+    arrays: dict[str, np.ndarray]
+    strict: tuple[str, ...] = ()
+    plain: bool = False
+    needs: tuple[str, ...] = ()
+
+
+def whole(*shape, top=40, seed=0):
+    """Whole numbers below ``top``, as floats; no two rows are equal."""
+    rng = np.random.default_rng(seed)
+    values = rng.integers(0, top, shape).astype(float)
+    values.reshape(len(values), -1)[:, 0] = rng.permutation(top)[: len(values)]
+    return values
+
+
+def streamed(batch):
+    model = geometry.StreamingDimension(random_state=0)
+    model.update(batch)
+    return model.sample
+
+
+def densities():
+    return geometry.HighDimKDE(9.0, random_state=0).fit(whole(40, 2))
+
+
+def line():
+    return geometry.LpRegression(n_rows=20, random_state=0).fit(whole(40, 2), whole(40, seed=1))
+
+
+def law():
+    return geometry.fit_scaling_law(**_observed)
+
+
+def measure(degree=0):
+    graph = persistence.graph_complex([[0, 1], [1, 2], [0, 2]], [[1.0, 4.0], [2.0, 3.0], [3.0, 1.0]])
+    return persistence.hilbert_signed_measure(graph, degree)
+
+
+def cells(fc):
+    """Grades and the Euler measure of a complex."""
+    found = persistence.euler_signed_measure(fc)
+    return fc.filtration, found.points, found.weights
+
+
+def persistence_images(*clouds):
+    return persistence.PersistenceImage(resolution=3).fit([*clouds])
+
+
+def some_intervals():
+    return persistence.Intervals.from_lists([[[0.0, 1.0]], [[2.0, 0.0]]], [[[3.0, 5.0]], [[4.0, 7.0]]])
+
+
+def trained(X, y, seed):
+    return build_seeded(lambda: mlp([X.shape[1], 4, 2]), 0)
+
+
+def first_steps(X, y, X_val, y_val):
+    task = landscape.LandscapeDimension.for_classifier(
+        classifier, X, y, X_val, y_val, n_seeds=1, random_state=0
+    ).task
+    return [task.X, task.y, task.X_val, task.y_val]
+
+
+def stability(X):
+    model = persistence_images(whole(8, 2))
+    return persistence.perturbation_stability(model, [X], (0.5,), random_state=0).to_numpy()
+
+
+_observed = {
+    "n": np.tile([1.0, 2.0, 3.0, 4.0], 2), "loss": np.array([40.0, 31, 20, 18, 30, 29, 25, 12]),
+    "d": np.repeat([2.0, 3.0], 4), "k_f": np.array([1.0, 2, 4, 9, 3, 5, 1, 2]),
+}  # fmt: skip
+_labels, _pair = np.tile([0, 1], 20), np.array([1.0, 4.0])
+_pixels, _cloud = {"image": whole(2, 4, 5)}, {"X": whole(8, 2)}
+_line, _points = {"X": whole(40, 2), "y": whole(40, seed=1)}, {"X": whole(40, 2)}
+_law, _matrix, _gudhi = {"n": np.array([10.0, 40.0])}, {"A": whole(40, 3)}, ("gudhi",)
+
+ARRAYS: dict[Any, Arrays] = {
+    # the dimension of data, labels
+    geometry.IntrinsicDimension.fit: Arrays(
+        lambda X: geometry.IntrinsicDimension(random_state=0).fit(X).dimension_, {"X": whole(60, 3, top=200)}
+    ),
+    geometry.intrinsic_dimensions: Arrays(
+        lambda X, y: geometry.intrinsic_dimensions(
+            X, ("twonn",), y=y, scales=False, ci=None, random_state=0
+        ).estimates["twonn"].dimension,
+        {"X": whole(60, 3, top=200), "y": np.tile([0, 1], 30)},
+    ),
+    geometry.StreamingDimension.update: Arrays(
+        lambda batch: streamed(batch), {"batch": whole(60, 3, top=200)}
+    ),
+    geometry.LabelSharpness.fit: Arrays(
+        lambda X, y: geometry.LabelSharpness(exact=True).fit(X, y).k_f_, {"X": whole(40, 2), "y": _labels}
+    ),
+    geometry.GeneralizationDifficulty.fit: Arrays(
+        lambda X, y: geometry.GeneralizationDifficulty(n_pairs=99, k=9, n_bootstrap=2, random_state=0).fit(X, y).delta_,
+        {"X": whole(40, 2), "y": _labels},
+    ),
+    geometry.class_margin: Arrays(
+        lambda X, y: geometry.class_margin(X, y, n_pairs=500, k=10, random_state=0).delta,
+        {"X": whole(40, 2), "y": _labels},
+    ),
+    geometry.fit_scaling_law: Arrays(
+        lambda n, loss, d, k_f: geometry.fit_scaling_law(n, loss, d, k_f).exponent,
+        _observed,
+    ),
+    geometry.ScalingLaw.predict: Arrays(
+        lambda n, d, k_f: law().predict(n, d, k_f), {**_law, "d": np.array([2.0, 3.0]), "k_f": _pair}
+    ),
+    geometry.ScalingLaw.n_for_loss: Arrays(
+        lambda loss, d, k_f: np.log(abs(law().n_for_loss(loss, d, k_f))),
+        {"loss": np.array([30.0, 40.0]), "d": np.array([2.0, 3.0]), "k_f": _pair},
+    ),
+    geometry.adversarial_accuracy: Arrays(
+        lambda X, y, eps_list: geometry.adversarial_accuracy(classifier(), X, y, eps_list, random_state=0).accuracy,
+        {"X": whole(8, 3), "y": np.tile([0, 1], 4), "eps_list": _pair}, strict=("y",),
+    ),
+    geometry.sharpness_of_pairs: Arrays(
+        lambda train, test: geometry.sharpness_of_pairs(
+            (train, _labels), (test, _labels), trained, eps=1.0, n_train=None, n_repeats=1, random_state=0
+        )[0].k_f,
+        {"train": whole(40, 2), "test": whole(40, 2, seed=1)},
+    ),
+    # densities
+    geometry.HighDimKDE.fit: Arrays(
+        lambda X, sample_weight: (
+            geometry.HighDimKDE(9.0).fit(X, sample_weight=sample_weight).score_samples(whole(9, 2))
+        ),
+        {**_points, "sample_weight": whole(40) + 1},
+    ),
+    geometry.HighDimKDE.score_samples: Arrays(lambda X: densities().score_samples(X), _points),
+    geometry.HighDimKDE.score: Arrays(lambda X: densities().score(X), _points),
+    geometry.HighDimKDE.diagnose: Arrays(lambda X: densities().diagnose(X).log_density, _points),
+    geometry.HighDimKDE.grad_log_density: Arrays(lambda X: densities().grad_log_density(X), _points),
+    geometry.density_regime: Arrays(lambda X: geometry.density_regime(X).bandwidth, _points),
+    geometry.kde_theory: Arrays(
+        lambda spectrum, position: geometry.kde_theory(100, spectrum=spectrum, position=position).h_g,
+        {"spectrum": np.array([1.0, 2.0, 3.0]), "position": np.array([2.0, 1.0, 1.0])},
+    ),
+    geometry.regime_map: Arrays(
+        lambda alphas, spectrum: geometry.regime_map(alphas, spectrum).h_g,
+        {"alphas": np.array([1.0, 2.0]), "spectrum": np.array([1.0, 2.0, 3.0])},
+    ),
+    # few rows for many
+    geometry.LpRegression.fit: Arrays(lambda X, y: geometry.LpRegression(random_state=0).fit(X, y).coef_, _line),
+    geometry.LpRegression.predict: Arrays(lambda X: line().predict(X), _points),
+    geometry.LpRegression.score: Arrays(
+        lambda X, y, sample_weight: line().score(X, y, sample_weight), {**_line, "sample_weight": whole(40) + 1}
+    ),
+    geometry.LpRegression.distortion: Arrays(
+        lambda X, y: line().distortion(X, y, random_state=0).value,
+        _line,
+    ),
+    geometry.LpSampler.fit: Arrays(
+        lambda A: geometry.LpSampler(n_rows=9, random_state=0).fit(A).probabilities_, _matrix
+    ),
+    geometry.LpSampler.partial_fit: Arrays(
+        lambda A: geometry.LpSampler(n_rows=9, random_state=0).partial_fit(A).coreset_, _matrix
+    ),
+    geometry.leverage_scores: Arrays(
+        lambda A: [geometry.leverage_scores(A, how, random_state=0) for how in ("exact", "sketch")], _matrix
+    ),
+    geometry.lewis_weights: Arrays(lambda A: geometry.lewis_weights(A, 1), _matrix),
+    geometry.lp_sensitivities: Arrays(
+        lambda A, rows: geometry.lp_sensitivities(A, 3, "exact", rows=rows), {**_matrix, "rows": np.array([3, 1, 7])},
+        strict=("rows",),
+    ),
+    geometry.total_sensitivity: Arrays(lambda A: geometry.total_sensitivity(A, 3, random_state=0).S, _matrix),
+    geometry.embedding_distortion: Arrays(
+        lambda A, idx, weight, directions: geometry.embedding_distortion(
+            A, idx, weight, 1, directions=directions, random_state=0
+        ).value,
+        {**_matrix, "idx": np.arange(0, 40, 2), "weight": whole(20) + 1, "directions": whole(2, 3, seed=1)},
+        strict=("idx",),
+    ),
+    # persistence
+    geometry.topology_summary: Arrays(
+        lambda X: geometry.topology_summary(X, random_state=0).loop_ratios, _points, needs=_gudhi
+    ),
+    geometry.optimize_points: Arrays(
+        lambda x: geometry.optimize_points(x, lambda p: p.square().sum(), steps=2, lr=0.5).points, {"x": whole(8, 2)}
+    ),
+    geometry.sm_distance: Arrays(
+        lambda corner: geometry.sm_distance(measure(), persistence.SignedMeasure(torch.ones(1, 2), torch.ones(1) * 3),
+                                            corner=corner),
+        {"corner": np.array([5.0, 6.0])},
+    ),
+    geometry.SignedMeasureLayer: Arrays(
+        lambda box: geometry.SignedMeasureLayer("euler", box=([0.0, 0.0], box))(
+            persistence.graph_complex([[0, 1]], [[1.0, 4.0], [2.0, 7.0]])
+        ).points,
+        {"box": np.array([3.0, 5.0])},
+    ),
+    persistence.SignedMeasureImage: Arrays(
+        lambda box: persistence.SignedMeasureImage(3, box=([0.0, 0.0], box))(measure()), {"box": np.array([3.0, 5.0])}
+    ),
+    persistence.SignedMeasure.integrate: Arrays(
+        lambda grid: measure().integrate(grid, [1.0, 3.0]), {"grid": np.array([1.0, 2.0, 3.0])}
+    ),
+    persistence.hilbert_function: Arrays(
+        lambda grid: persistence.hilbert_function(persistence.graph_complex([[0, 1]], [[1.0, 4.0], [2.0, 7.0]]),
+                                                  (grid, [4.0, 7.0])),
+        {"grid": np.array([1.0, 2.0, 3.0])},
+    ),
+    persistence.graph_complex: Arrays(
+        lambda edges, vertex_values, edge_values: cells(
+            persistence.graph_complex(edges, vertex_values, edge_values=edge_values)
+        ),
+        {"edges": np.array([[0, 1], [2, 1], [2, 3], [3, 0]]), "vertex_values": whole(4, 2),
+         "edge_values": whole(4, 2, seed=1)},
+    ),
+    persistence.simplicial_complex: Arrays(
+        lambda simplices, filtration: cells(persistence.simplicial_complex([[[0], [1], [2]], simplices], filtration)),
+        {"simplices": np.array([[0, 1], [2, 1]]),
+         "filtration": np.array([[1.0, 2.0], [3.0, 1.0], [2.0, 2.0], [3.0, 4.0], [9.0, 2.0]])},
+    ),
+    persistence.cubical_complex: Arrays(lambda image: cells(persistence.cubical_complex(image)), _pixels),
+    persistence.delay_embedding: Arrays(lambda series: persistence.delay_embedding(series), {"series": whole(9)}),
+    persistence.MultiparameterPersistence.fit: Arrays(
+        lambda X: [
+            persistence.MultiparameterPersistence(method=how, n_lines=2, grid=3, resolution=3).fit_transform([X])
+            for how in ("fibered", "hilbert")
+        ],
+        _cloud, needs=_gudhi,
+    ),
+    persistence.PersistenceImage.fit: Arrays(lambda X: persistence_images(X).boxes_, _cloud, needs=_gudhi),
+    persistence.PersistenceImage.transform: Arrays(
+        lambda X: persistence_images(whole(8, 2)).transform([X]), _cloud, needs=_gudhi
+    ),
+    persistence.perturbation_stability: Arrays(stability, _cloud, needs=_gudhi),
+    persistence.Intervals.from_lists.__func__: Arrays(
+        lambda births, deaths: persistence.Intervals.from_lists([births], [deaths]).weights(),
+        {"births": np.array([[0.0, 2.0], [2.0, 0.0]]), "deaths": np.array([[3.0, 5.0]])},
+    ),
+    persistence.Intervals.select: Arrays(
+        lambda mask: some_intervals().select(mask).weights(), {"mask": np.array([True, False])}, strict=("mask",)
+    ),
+    persistence.Intervals.rescale: Arrays(
+        lambda low, high: some_intervals().rescale(low, high).births,
+        {"low": np.array([0.0, 1.0]), "high": np.array([3.0, 5.0])},
+    ),
+    # landscapes
+    landscape.LandscapeDimension.for_classifier.__func__: Arrays(
+        first_steps,
+        {"X": whole(8, 3), "y": np.tile([0, 1], 4), "X_val": whole(8, 3, seed=1), "y_val": np.tile([0, 1], 4)},
+    ),
+    landscape.PolicySearch.evaluate: Arrays(
+        lambda population: landscape.PolicySearch("CartPole-v1", 3, max_episode_steps=5).evaluate(population, [0]),
+        {"population": whole(2, 3)}, plain=True, needs=("gymnasium",),
+    ),
+    landscape.QuantizedSubspace: Arrays(
+        lambda codebook: landscape.QuantizedSubspace(landscape.SubspaceModule(net(), 12), codebook).codebook,
+        {"codebook": np.array([0.0, 1.0, 2.0])}, plain=True,
+    ),
+    landscape.arithmetic_code_length: Arrays(
+        lambda symbols: landscape.arithmetic_code_length(symbols), {"symbols": np.array([0, 1, 1, 2])}, ("symbols",)
+    ),
+    landscape.message_length_bits: Arrays(
+        lambda symbols: landscape.message_length_bits(symbols, 3), {"symbols": np.array([0, 1, 1, 2])}, ("symbols",)
+    ),
+    landscape.quantize_codebook: Arrays(
+        lambda vec, weights: landscape.quantize_codebook(vec, 3, weights=weights).values,
+        {"vec": whole(9), "weights": whole(9, seed=1) + 1}, plain=True,
+    ),
+    landscape.find_crossing: Arrays(
+        lambda sizes, scores: landscape.find_crossing(sizes, scores, 7.0).value,
+        {"sizes": np.array([10.0, 20.0, 40.0, 80.0]), "scores": np.array([2.0, 5.0, 9.0, 10.0])},
+    ),
+    landscape.shuffle_labels: Arrays(lambda y: check_numbers(landscape.shuffle_labels(y), "y"), {"y": whole(9)}),
+    landscape.shuffle_pixels: Arrays(
+        lambda X: check_numbers(landscape.shuffle_pixels(X), "X"), {"X": whole(4, 3)}, plain=True
+    ),
+}  # fmt: skip
 
 # ---------------------------------------------------------------------------------------------------- results
 

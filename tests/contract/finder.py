@@ -10,21 +10,26 @@ kind                    what belongs to it
                         or that an area exports
 ======================  ==========================================================================================
 
-Everything else (plain functions, value classes) has its own tests only.
+Everything else (plain functions, value classes) has its own tests only, but for one thing: whatever is documented to
+take an array, be it a function, a class or a method, is held to the contract of arrays (:func:`array_arguments`).
 """
 
 import importlib
 import inspect
+import re
 import typing
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
+import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
 from lodim.catalog import load_cards
 from lodim.nets.layers import Replacement
 from lodim.results import Result
+from lodim.validation import to_numpy
 
 KINDS = ("estimators", "generators", "layers", "results")
 
@@ -97,6 +102,40 @@ def found_in(cards):
     return tuple(found.values())
 
 
+def documented_arrays(function):
+    """Return the parameters whose documented type is an array, as a set of names."""
+    section = re.search(r"Parameters\n-+\n(.*?)(\n\n\S|\Z)", inspect.getdoc(function) or "", re.DOTALL)
+    found = re.findall(r"^(\S.*?) : (.*)$", section.group(1), re.MULTILINE) if section else []
+    return {
+        name.strip(" *")
+        for names, kind in found
+        if re.search(r"array", kind) and not re.search(r"callable|iterable|DataLoader", kind)
+        for name in names.split(",")
+    }
+
+
+def array_arguments(cards):
+    """Return what takes arrays: function, class or method -> (dotted name, names of its array arguments).
+
+    Looked at are the entry points of the available cards and all else that their modules export.
+    """
+    found = {}
+    available = [card for card in cards if card.status == "available"]
+    homes = sorted({name.rpartition(".")[0] for card in available for name in card.entry_points})
+    for home in homes:
+        module = importlib.import_module(home)
+        for name in module.__all__:
+            thing = getattr(module, name)
+            parts = {f"{home}.{name}": thing}
+            if inspect.isclass(thing):
+                parts |= {f"{home}.{name}.{k}": v for k, v in vars(thing).items() if k[0] != "_"}
+            for dotted, part in parts.items():
+                part = getattr(part, "__func__", part)
+                if callable(part) and (names := documented_arrays(part)):
+                    found.setdefault(part, (dotted, names))
+    return found
+
+
 def everything(kind):
     """Return all things of a kind."""
     return tuple(one for one in found_in(load_cards()) if one.kind == kind)
@@ -118,6 +157,16 @@ def missing(found, examples):
         if one.thing not in examples.get(one.kind, {})
     ]
     return "\n".join(lines)
+
+
+def flat(value):
+    """All numbers in an array, a tensor, a list of them or an object that holds them, in one row."""
+    if isinstance(value, int | float | np.number | np.ndarray | torch.Tensor):
+        array = np.ravel(np.asarray(to_numpy(value)))
+        return array.astype(float) if array.dtype.kind in "fiub" else np.empty(0)
+    held = {name: part for name, part in getattr(value, "__dict__", {}).items() if name != "seconds"}
+    parts = value if isinstance(value, list | tuple) else held.values()
+    return np.concatenate([np.empty(0), *map(flat, parts)])
 
 
 def parametrize(name, examples):

@@ -7,12 +7,11 @@ import pickle
 import numpy as np
 import pytest
 import scipy.sparse
-import torch
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from .examples import ESTIMATORS
-from .finder import parametrize, refused
+from .finder import flat, parametrize, refused
 
 TABLES = {thing: tuple(e for e in several if e.tables) for thing, several in ESTIMATORS.items()}
 EVERY = [example for several in TABLES.values() for example in several]
@@ -34,16 +33,6 @@ def ready(example):
     for library in example.needs:
         pytest.importorskip(library)
     return clone(example.model), *example.data()
-
-
-def flat(value):
-    """All numbers in an array, a tensor, a list of them or an object that holds them, in one row."""
-    if isinstance(value, int | float | np.number | np.ndarray | torch.Tensor):
-        array = np.ravel(np.asarray(value))
-        return array.astype(float) if array.dtype.kind in "fiub" else np.empty(0)
-    held = {name: part for name, part in getattr(value, "__dict__", {}).items() if name != "seconds"}
-    parts = value if isinstance(value, list | tuple) else held.values()
-    return np.concatenate([np.empty(0), *map(flat, parts)])
 
 
 def learned(model, X):

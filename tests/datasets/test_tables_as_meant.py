@@ -486,6 +486,8 @@ BODY = lines(X.round(2).tolist() * 2, (I % 19).tolist() * 2, (I % 7).tolist() * 
         ("Sales report 2020,,\n,,\na,b,c\n", ["a", "b", "c"], ",,\n,,\n"),
         ("Place:,Ulm\nDate:,2020-01-01\n\na,b,c\n", ["a", "b", "c"], ""),
         (",2020,\na,b,c\n", ["a", "b", "c"], ""),
+        ("60\na,b,c\n", ["a", "b", "c"], ""),
+        ("60\n", ["c0", "c1", "c2"], ""),
         ("a,b,c\nkg,cm,s\n", ["a", "b", "c"], ""),
         ("a,b,c\n", ["a", "b", "c"], "Total,570,180\n"),
         ("a,b,c\n", ["a", "b", "c"], "\nSource: the office\n* preliminary\n"),

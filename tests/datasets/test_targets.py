@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from lodim.datasets import encode_target, read_labels
+from lodim.datasets import Dataset, encode_target, read_labels
 from lodim.datasets.labels import pick_labels
-from lodim.datasets.targets import attach
+from lodim.datasets.targets import attach, with_kind
 from lodim.validation import infer_kind
 
 
@@ -26,6 +26,67 @@ from lodim.validation import infer_kind
 def test_rule(values, kind):
     assert infer_kind(values) == kind
     assert encode_target(values).kind == kind
+
+
+COVERTYPE = np.array([0.3646, 0.4876, 0.0615, 0.0047, 0.0163, 0.0299, 0.0354])
+ZIPF = 1 / np.arange(1, 13)
+FAMILIES = {
+    "digits": (lambda r: r.integers(0, 10, 1797), "classification"),
+    "twenty codes": (lambda r: r.integers(0, 20, 2000), "classification"),
+    "stars": (lambda r: r.choice(5, 500, p=[0.05, 0.07, 0.13, 0.3, 0.45]) + 1, "classification"),
+    "rare event": (lambda r: (r.random(2000) < 0.01).astype(int), "classification"),
+    "signs": (lambda r: r.choice([-1, 1], 100), "classification"),
+    "covertype": (lambda r: r.choice(7, 3000, p=COVERTYPE) + 1, "classification"),
+    "codes by rank": (lambda r: r.choice(12, 3000, p=ZIPF / ZIPF.sum()), "classification"),
+    "status codes": (
+        lambda r: r.choice([200, 301, 404, 500], 400, p=[0.8, 0.1, 0.07, 0.03]),
+        "classification",
+    ),
+    "years": (lambda r: r.integers(2015, 2024, 500), "regression"),
+    "poisson 3": (lambda r: r.poisson(3, 400), "regression"),
+    "poisson 6": (lambda r: r.poisson(6, 800), "regression"),
+    "geometric": (lambda r: r.geometric(0.4, 500) - 1, "regression"),
+    "negative binomial": (lambda r: r.negative_binomial(2, 0.4, 600), "regression"),
+    "ages": (lambda r: r.integers(18, 90, 500), "regression"),
+    "ages at school": (lambda r: r.integers(11, 19, 500), "regression"),
+    "decades": (lambda r: 10 * r.integers(1, 10, 500), "regression"),
+    "degrees": (lambda r: r.integers(-8, 9, 500), "regression"),
+    "ids": (lambda r: r.permutation(500), "regression"),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families_of_known_kind(name):
+    """Nine of ten samples at least: whether counts end in few samples depends on the sample."""
+    draw, kind = FAMILIES[name]
+    found = [infer_kind(draw(np.random.default_rng(seed))) for seed in range(20)]
+    assert found.count(kind) >= 18
+
+
+def test_how_whole_numbers_were_read_is_said():
+    assert (
+        "5 different whole numbers were read as classes (kind='regression' otherwise)"
+        in encode_target(np.arange(50) % 5, name="stars").notes[0]
+    )
+    counts = np.random.default_rng(0).poisson(6, 800)
+    assert "were read as numbers (kind='classification' otherwise)" in encode_target(counts).notes[0]
+    for values in ([0, 1] * 5, ["a", "b"] * 5, [0.5, 1.5] * 5):
+        assert encode_target(values).notes == ()
+    assert encode_target(np.arange(50) % 5, kind="classification").notes == ()
+
+
+@pytest.mark.parametrize("values", [np.arange(60) % 6 + 3, np.array([True, False] * 30)])
+def test_a_target_is_read_again_as_the_other_kind(values):
+    target = encode_target(values, name="t")
+    data = Dataset(
+        np.zeros((60, 1)), target.y, "d", ["x"], "t", target.classes, target.kind, notes=target.notes
+    )
+    numbers = with_kind(data, "regression")
+    assert (numbers.kind, numbers.classes, numbers.notes) == ("regression", None, ())
+    assert numbers.y.tolist() == values.astype(float).tolist()
+    assert with_kind(data, "auto") is with_kind(data, "classification") is data
+    if values.dtype != bool:
+        assert with_kind(numbers, "classification").classes == target.classes
 
 
 def test_classes_are_numbered_in_order():

@@ -4,11 +4,13 @@ import math
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
 from scipy.optimize import minimize_scalar
 
 from lodim.dimension.nearest import (
     gride,
     gride_pointwise,
+    l2n2,
     levina_bickel,
     log_ratios,
     mada,
@@ -38,6 +40,17 @@ def test_twonn_against_loops(dist):
     assert twonn_mle(log_ratios(dist)) == pytest.approx((kept - 1) / total, rel=1e-12)
     xy = sum(x * -math.log(1 - (i + 1) / n) for i, x in enumerate(ratios[:kept]))
     assert twonn_fit(log_ratios(dist)) == pytest.approx(xy / sum(x * x for x in ratios[:kept]), rel=1e-12)
+
+
+def test_l2n2_against_a_loop_and_its_law(dist):
+    """E log log mu = -log d - gamma for mu = r_2/r_1: its integral over the law of log mu, exponential of rate d."""
+    logs = [math.log(math.log(r[1] / r[0])) for r in dist]
+    assert l2n2(log_ratios(dist)) == pytest.approx(math.exp(-sum(logs) / 300 - 0.5772156649015329), rel=1e-12)
+    mean = quad(lambda u: math.log(-math.log(u) / 7), 0, 1)[0]
+    assert mean == pytest.approx(-math.log(7) - np.euler_gamma, abs=1e-6)
+    l = log_ratios(dist)
+    assert l2n2(l / 3) == pytest.approx(3 * l2n2(l), rel=1e-12)
+    assert l2n2(np.append(l, 0.0)) == l2n2(l)  # a tie says nothing
 
 
 @pytest.mark.parametrize("unbiased", [False, True])
@@ -118,6 +131,7 @@ def test_all_are_right_where_their_assumption_holds(d):
     l = log_ratios(dist)
     assert twonn_mle(l) == pytest.approx(d, rel=0.01)
     assert twonn_fit(l) == pytest.approx(d, rel=0.01)
+    assert l2n2(l) == pytest.approx(d, rel=0.015)  # four errors of 200,000: pi / sqrt(6 n)
     for n1, n2 in ((1, 2), (2, 4), (8, 16), (1, 20)):
         assert gride(log_ratios(dist, n1, n2), n1, n2)[0] == pytest.approx(d, rel=0.01)
     inverse = levina_bickel(dist, 20)
@@ -136,7 +150,7 @@ def test_standard_error_of_gride_is_its_spread():
 def test_ties_everywhere_give_infinity():
     dist = np.ones((10, 8))
     l = log_ratios(dist)
-    assert twonn_mle(l) == twonn_fit(l) == gride(l, 1, 2)[0] == math.inf
+    assert twonn_mle(l) == twonn_fit(l) == l2n2(l) == gride(l, 1, 2)[0] == math.inf
     assert (mom(dist, 8) == math.inf).all()
     assert (mada(dist, 8) == math.inf).all()
     assert (levina_bickel(dist, 8) == 0).all()

@@ -220,6 +220,7 @@ def test_where_even_the_least_number_sufficed_that_is_taken_with_a_note():
     assert suggest_adapter(result, mlp()).d90 == 5
 
 
+@pytest.mark.trains
 def test_a_real_search_closes_the_loop():
     from sklearn.datasets import load_digits
 

@@ -22,6 +22,8 @@ from lodim.landscape.quantization import quant_layers, size_report
 from lodim.nets import mlp
 from lodim.training import Recipe, Task
 
+pytestmark = pytest.mark.trains
+
 
 def blobs(n=240, seed=0):
     """Three well separated groups in eight dimensions."""
@@ -60,7 +62,7 @@ def test_every_plan_fits_its_budget_and_is_stored_within_it(every, name):
 
 
 def test_more_bytes_help():
-    args = {**QUICK, "n_seeds": 2}
+    args = {**QUICK, "recipe": Recipe(epochs=10, batch_size=32), "n_seeds": 2}  # five seeds: 0.971 or more
     found = compare(make_model, blobs(), methods=["subspace"], budget_bytes=[12, 900], lr_grid=[3.0], **args)
     frame = found.to_frame()
     assert frame["score"].iloc[1] > frame["score"].iloc[0]
@@ -70,11 +72,14 @@ def test_more_bytes_help():
 
 
 def test_a_grid_of_too_small_rates_is_extended_at_its_end():
-    args = {"methods": ["subspace"], "budget_bytes": [300], **QUICK, "lr": 1e-4}
+    recipe = Recipe(
+        epochs=10, batch_size=32
+    )  # over five seeds 0.95 and more with 27 times the rate, 0.72 with 3 times
+    args = {"methods": ["subspace"], "budget_bytes": [300], **QUICK, "lr": 1e-3, "recipe": recipe}
     found = compare(make_model, blobs(), **args, lr_grid=[1.0, 3.0])
-    assert found.spendings[0].lr > 4e-4
+    assert found.spendings[0].lr > 4e-3
     fixed = compare(make_model, blobs(), **args, lr_grid=[3.0])
-    assert fixed.spendings[0].lr == pytest.approx(3e-4)
+    assert fixed.spendings[0].lr == pytest.approx(3e-3)
     assert found.spendings[0].score > fixed.spendings[0].score
 
 

@@ -125,21 +125,24 @@ def test_self_attention_stands_where_it_was_asked_for():
         SmallUNet(1, 8, (1, 2), (2,))
 
 
-def test_the_mlp_learns_a_denoiser_to_the_best_possible_error():
-    """For data N(0, 1) with noise of deviation s, the best denoiser is x / (1 + s^2), its error s^2 / (1 + s^2)."""
-    model = build_seeded(lambda: TimeMLP(1, 32, 1), 0)
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for step in range(250):
-        clean, log_s = noise(256, 1, seed=step), noise(256, seed=step + 10_000)
-        noisy = clean + log_s.exp()[:, None] * noise(256, 1, seed=step + 20_000)
-        optimizer.zero_grad()
-        ((model(noisy, log_s) - clean) ** 2 / log_s.exp()[:, None] ** 2).mean().backward()
-        optimizer.step()
-    grid = torch.linspace(-1.5, 1.5, 31)[:, None]
-    for s in (0.3, 1.0, 2.0):
-        with torch.no_grad():
-            found = model(grid, torch.full((31,), s).log())
-        assert float((found - grid / (1 + s**2)).square().mean()) < 0.1 * s**2 / (1 + s**2)
+@pytest.mark.parametrize("seed", range(3))
+def test_the_mlp_holds_the_best_denoiser_of_every_level(seed):
+    """For data N(0, 1) with noise of deviation s it is x / (1 + s^2), with error s^2 / (1 + s^2).
+
+    Only the last layer is fitted, by least squares. A net that is blind to the level, a x for all of them, exceeds the
+    tenth of that error that is asked for: at s = 0.3 and 2 together it is off by 0.29 of it for the best a.
+    """
+    net = build_seeded(lambda: TimeMLP(1, 32, 1), seed).double()
+    kept = []
+    net.last.register_forward_pre_hook(lambda _, given: kept.append(given[0].detach()))
+    s = torch.tensor([0.3, 0.5, 1.0, 2.0], dtype=torch.float64).repeat_interleave(31)
+    x = torch.linspace(-1.5, 1.5, 31, dtype=torch.float64).repeat(4)
+    net(x[:, None], s.log())
+    best = x / (1 + s**2)
+    features = torch.cat([kept[0], torch.ones(len(x), 1, dtype=torch.float64)], 1)
+    found = features @ torch.linalg.lstsq(features, best, driver="gelsd").solution
+    shares = (found - best).square() * (1 + s**2) / s**2
+    assert float(shares.view(4, 31).mean(1).max()) < 0.1
 
 
 def test_what_does_not_fit_is_said():

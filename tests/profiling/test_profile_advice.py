@@ -36,16 +36,40 @@ STEPS = Steps(476, 6, 6, 6, 18, components95=17)
 CASES = [
     ("unsolved", {"landscape": {"baseline_score": 0.16}}, ("0.160", "0.100")),
     (
-        "trivial_threshold",
-        {"landscape": {"chance_score": 0.9, "threshold_score": 0.88, "baseline_score": 0.977}},
-        ("0.900", "0.880"),
+        "weak_regression",
+        {
+            "kind": "regression",
+            "landscape": {
+                "baseline_score": 0.27,
+                "chance_score": 0.0,
+                "linear_score": 0.42,
+                "score_name": "R²",
+            },
+        },
+        ("27 %", "a linear model 42 %", "not known"),
     ),
     (
-        "weak_regression",
-        {"kind": "regression", "landscape": {"baseline_score": 0.45, "chance_score": 0.0}},
-        ("45 %",),
+        "not_reached",
+        {"landscape": {"status": "not_reached", "threshold_score": 0.96, "d_int90": None}},
+        ("320", "0.942"),
     ),
-    ("not_reached", {"landscape": {"status": "not_reached", "d_int90": None}}, ("320", "0.942")),
+    (
+        "not_reached",
+        {"landscape": {"status": "not_reached", "d_int90": None}},
+        ("Some subspaces reach accuracy 0.874",),
+    ),
+    (
+        "not_reached",
+        {
+            "landscape": {
+                "status": "not_reached",
+                "threshold_score": 0.96,
+                "d_int90": None,
+                "n_parameters": 320,
+            }
+        },
+        ("as many as there are weights",),
+    ),
     (
         "column_scales",
         {"image_shape": None, "data": {"scale_ratio": 3100.0, "widest_column": "area"}},
@@ -141,13 +165,17 @@ def test_rule_fires_and_cites_its_numbers(change, rule, fields, words):
 
 SILENT = [
     ("unsolved", {}),
-    ("trivial_threshold", {}),
     ("weak_regression", {}),
+    ("weak_regression", {"kind": "regression", "landscape": {"baseline_score": 0.4, "linear_score": 0.9}}),
+    (
+        "linear_suffices",
+        {"landscape": {"linear_score": 0.965, "linear_gain": -0.05, "linear_p": 1e-6, "n_direct": 9}},
+    ),
     ("not_reached", {}),
     ("column_scales", {"data": {"scale_ratio": 3100.0}}),  # pixels share one scale
     ("linear_suffices", {}),
     ("adapter_size", {"landscape": {"baseline_score": 0.15}}),
-    ("adapter_size", {"landscape": {"status": "not_reached", "d_int90": None}}),
+    ("adapter_size", {"landscape": {"status": "not_reached", "threshold_score": 0.96, "d_int90": None}}),
     ("compression", {"landscape": {"message_bytes": None}}),
     ("memorising", {}),
     ("sample_size", {"data": {"density": Density("clt", 140.0, 1.0, 0.2, 0.3, 1797)}}),  # as measured

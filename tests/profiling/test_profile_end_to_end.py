@@ -8,15 +8,12 @@ from torch import nn
 
 import lodim
 from lodim.profiling import Profile, ProfileInterrupted
+from lodim.profiling.held_out import HeldOut
 from lodim.profiling.inputs import as_dataset, split
-from lodim.profiling.landscape_part import (
-    chance_score,
-    flops_per_row,
-    linear_baseline,
-    measure_landscape,
-    plan_training,
-)
+from lodim.profiling.landscape_part import flops_per_row, measure_landscape, plan_training
 from lodim.profiling.models import choose_model
+
+pytestmark = pytest.mark.trains
 
 
 def blobs(n=84, d=6, classes=3, seed=0):
@@ -145,8 +142,9 @@ def test_labels_without_meaning_are_called_unsolved():
     p = lodim.profile(X, y, model="linear", budget=300)
     assert p.landscape.n_parameters == 7
     assert p.landscape.unsolved
+    assert p.landscape.curve == ()  # nothing is searched for then
     assert p.advice[0].rule == "unsolved"
-    assert "does not solve it" in p.verdict
+    assert "cannot be told from guessing" in p.verdict
 
 
 @pytest.mark.parametrize(("when", "has_data"), [(0.0, False), (0.45, True)])
@@ -196,10 +194,10 @@ def test_a_model_without_labels_is_refused():
         lodim.profile(blobs()[0], model="mlp")
 
 
-def test_unequal_classes_count_from_the_commonest():
+def test_unequal_classes_are_scored_by_the_area_under_the_curve():
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(100, 4))
-    y = (np.arange(100) % 10 == 0).astype(int)
+    X = rng.normal(size=(200, 4))
+    y = (np.arange(200) % 10 == 0).astype(int)
     X[y == 1] += 3
 
     def stop(done, text):
@@ -210,20 +208,23 @@ def test_unequal_classes_count_from_the_commonest():
         given(X, y),
         choose_model("linear", 4, 2),
         seed=0,
+        seconds=200,
         deadline=time.monotonic() + 300,
         n_jobs=1,
         ray=None,
         progress=stop,
     )
-    (_, notes), (part, _) = next(steps), next(steps)
+    _, (part, _) = next(steps), next(steps)
     with pytest.raises(KeyboardInterrupt):
         next(steps)
-    assert part.chance_score == pytest.approx(0.9)
-    assert part.threshold_score == pytest.approx(0.9 + 0.9 * (part.baseline_score - 0.9))
-    assert any("commonest class" in note for note in notes)
+    assert (part.score_name, part.chance_score, part.majority) == ("AUC", 0.5, pytest.approx(0.9))
+    assert part.threshold_score == pytest.approx(0.5 + 0.9 * (part.baseline_score - 0.5))
 
 
 def test_plan_of_training_follows_time_and_cost():
+    together = plan_training(1e4, 1000, 60, as_one=True)
+    assert together.max_runs > plan_training(1e4, 1000, 60).max_runs
+    assert (together.other_runs, plan_training(1e4, 1000, 9).other_runs) == (90, 0)
     assert plan_training(1e4, 1000, 60).epochs == 30
     assert plan_training(1e4, 1000, 60).n_train == 1000
     costly = plan_training(1.2e6, 10_000, 40)
@@ -241,15 +242,13 @@ def test_flops_of_a_matrix():
 
 def test_linear_and_constant_baselines():
     X, y = blobs()
-    parts = split(given(X, y), seed=0)
-    score, n_weights = linear_baseline(parts, "classification")
-    assert score > 0.9
-    assert n_weights == 6 * 3 + 3
-    assert chance_score(parts, "classification") == pytest.approx(1 / 3, abs=0.05)
-    target = X @ np.arange(6.0)
-    parts = split(given(X, target), seed=0)
-    assert linear_baseline(parts, "regression")[0] > 0.99
-    assert chance_score(parts, "regression") == 0.0
+    held = HeldOut(split(given(X, y), seed=0), "classification", 0)
+    assert held.linear_score > 0.9
+    assert held.linear_parameters == 6 * 3 + 3
+    assert held.chance == pytest.approx(1 / 3, abs=0.05)
+    held = HeldOut(split(given(X, X @ np.arange(6.0)), seed=0), "regression", 0)
+    assert held.linear_score > 0.99
+    assert (held.chance, held.majority) == (0.0, None)
 
 
 @pytest.mark.slow

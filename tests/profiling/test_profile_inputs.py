@@ -72,7 +72,7 @@ def test_stacked_images_are_flattened():
     images = np.random.default_rng(0).random((20, 5, 6))
     problem = read(images)
     assert problem.X.shape == (20, 30)
-    assert problem.image_shape == (5, 6)
+    assert problem.image_shape == (1, 5, 6)
 
 
 BAD = [

@@ -202,7 +202,7 @@ def test_key_figures_and_bars(change, digits_profile):
     assert values["numbers the model needs"] == "160"
     assert values["bytes for the model"] == "420"
     assert [round(s.share, 4) for s in shares(digits_profile)] == [round(9.2 / 64, 4), round(160 / 8970, 4)]
-    lost = change(landscape={"status": "not_reached", "d_int90": None})
+    lost = change(landscape={"status": "not_reached", "threshold_score": 0.96, "d_int90": None})
     assert {f.label: f.value for f in key_figures(lost)}["numbers the model needs"] == "> 320"
     assert len(shares(lost)) == 1
     assert all(s.share <= 1 for s in shares(change(data={"dimension": 80.0})))

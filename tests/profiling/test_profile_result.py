@@ -123,11 +123,11 @@ def test_verdict_names_the_figures(digits_profile):
     ("fields", "words"),
     [
         (
-            {"status": "not_reached", "d_int90": None, "message_bytes": None},
-            "not 90 % as well with 320 numbers or fewer",
+            {"status": "not_reached", "threshold_score": 0.96, "d_int90": None, "message_bytes": None},
+            "With 320 trained numbers or fewer it does not keep 90 %",
         ),
         ({"status": "below_d_min", "d_int90": None, "message_bytes": None}, "10 trained numbers already"),
-        ({"baseline_score": 0.15}, "does not solve it"),
+        ({"baseline_score": 0.15}, "barely does better than a constant answer"),
         ({"status": "not_measured", "d_int90": None, "message_bytes": None}, "not known"),
         ({"model": "pkg:net"}, "The model pkg:net with"),
         ({"model": "linear"}, "A linear model with"),

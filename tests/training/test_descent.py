@@ -32,6 +32,8 @@ from lodim.training.checkpoint import fingerprint
 from lodim.training.recipe import check_optimizer
 from lodim.validation import ConvergenceWarning
 
+pytestmark = pytest.mark.trains
+
 X = torch.randn(60, 5, generator=torch_generator(0))
 Y = (X[:, :1] * X[:, 1:2]).detach()
 momentum = partial(torch.optim.SGD, momentum=0.9)

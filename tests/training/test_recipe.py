@@ -10,6 +10,7 @@ from lodim.training import EpochRecord, FitResult, Recipe, schedule_at
 from lodim.training.recipe import Watch
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("total", [10, 37, 120])
 @pytest.mark.parametrize("name", ["adam", "sgd"])
 def test_one_cycle_is_torchs(total, name):
@@ -34,6 +35,7 @@ def test_one_cycle_of_a_few_steps_is_finite_and_positive(total):
         assert 0.85 <= momentum <= 0.95
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("total", [1, 2, 7, 100])
 def test_cosine_is_torchs(total):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)

@@ -17,6 +17,8 @@ from lodim.training import FitResult, Recipe, fit
 from lodim.training.order import epoch_order
 from lodim.validation import ConvergenceWarning
 
+pytestmark = pytest.mark.trains
+
 
 def small(seed=0, dtype=torch.float64):
     return build_seeded(lambda: mlp([5, 8, 3]), seed).to(dtype)

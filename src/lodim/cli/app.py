@@ -70,14 +70,21 @@ def profile(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A named data set (see 'lodim datasets'), a CSV, TSV or Parquet table, an NPY or NPZ file, a folder "
-            "of images, or package.module:function returning (X, y).",
+            help="A named data set (see 'lodim datasets'), a CSV, TSV, Parquet or Excel table, an NPY or NPZ file, a "
+            "folder of images, or package.module:function returning (X, y).",
         ),
     ],
     target: Annotated[
         str | None, typer.Option(metavar="COL", help="Column to predict: name or position (-1: last).")
     ] = None,
     labels: Annotated[str | None, typer.Option(metavar="FILE", help="File with one label a row.")] = None,
+    kind: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND",
+            help="How the target is read: classification, regression, or auto (a note says what it chose).",
+        ),
+    ] = "auto",
     model: Annotated[
         str | None,
         typer.Option(
@@ -120,6 +127,9 @@ def profile(
     check_output(html, "--html")
     check_output(json, "--json")
     from lodim.datasets import read_source
+    from lodim.validation import check_choice
+
+    check_choice(kind, ("auto", "classification", "regression"), "--kind")
 
     dataset = read_source(
         source, target=target, labels=labels, missing=missing, max_rows=max_rows, random_state=seed
@@ -127,6 +137,7 @@ def profile(
     _check_model(model, dataset)
     options = {
         "budget": spent, "random_state": seed, "n_jobs": jobs, "ray": ray, "source": source, "topology": topology,
+        "kind": kind,
     }  # fmt: skip
     answer, complete = _measure(dataset, model, options, quiet)
     _deliver(answer, html, json, quiet)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..randomness import RandomState, as_generator
-from ..validation import check_choice, check_matrix
+from ..validation import check_choice, check_matrix, check_unmasked, to_numpy
 from .array_files import open_npy, open_npz
 from .columns import MISSING
 from .dataset import MAX_COLUMNS, MAX_ROWS, Dataset, check_width, row_limit
@@ -88,8 +88,9 @@ def from_arrays(
     ``X`` has shape (n,), (n, D), (n, height, width) or that with channels; ``y`` may be a labels file.
     """
     check_choice(missing, MISSING, "missing")
-    X = X.detach().cpu().numpy() if hasattr(X, "detach") else X
-    y = y.detach().cpu().numpy() if hasattr(y, "detach") else y
+    check_unmasked(X, name)
+    check_unmasked(y, target_name)
+    X, y = to_numpy(X), to_numpy(y)
     X = X if isinstance(X, np.ndarray) else np.asarray(X)
     _check_numeric(X, name)
     if X.ndim == 0 or X.size == 0:

@@ -156,7 +156,8 @@ def _begin(records: list[list[str]]) -> tuple[int, list[str]]:
         is_comment = record[0].startswith("#") and not (
             names_columns and not _stands_over_values(below, records[start + 2 :])
         )
-        is_title = filled[start] < usual and not any(numeral(cell) for cell in record[:1])
+        is_short = len(record) < enough and usual > 2
+        is_title = filled[start] < usual and (is_short or numeral(record[0]) is None)
         if is_title and (len(record) >= enough or filled[start] >= enough):
             # A header may have gaps too: then no other one follows.
             full = next((i for i in range(start + 1, len(records)) if filled[i] >= usual), 0)

@@ -12,6 +12,7 @@ from .dataset import Dataset
 from .numerals import is_one_value
 
 KINDS = ("auto", "classification", "regression")
+_READ_AS = "were read as"
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +45,39 @@ def encode_target(values: Any, *, name: str = "target", kind: str = "auto") -> T
         values = np.array(values.tolist())
     if values.dtype.kind not in "biufMm":
         values = np.array([str(v) for v in values], dtype=object)
-    kind = infer_kind(values) if kind == "auto" else kind
-    return _classes(values, name) if kind == "classification" else _numbers(values, name)
+    found = infer_kind(values) if kind == "auto" else kind
+    target = _classes(values, name) if found == "classification" else _numbers(values, name)
+    return (
+        target if kind != "auto" else replace(target, notes=(*_reading(values, name, found), *target.notes))
+    )
+
+
+def _reading(values: np.ndarray, name: str, kind: str) -> tuple[str, ...]:
+    """How whole numbers were read, where they could be read otherwise."""
+    if values.dtype.kind not in "iuf" or not np.all(values == np.round(values)):
+        return ()
+    n_levels = len(np.unique(values))
+    if n_levels < 3 or n_levels > max(MAX_CLASSES, len(values) // 2):
+        return ()
+    read, other = ("classes", "regression") if kind == "classification" else ("numbers", "classification")
+    return (
+        f"target {name!r}: its {n_levels} different whole numbers {_READ_AS} {read} (kind={other!r} otherwise)",
+    )
+
+
+def with_kind(dataset: Dataset, kind: str) -> Dataset:
+    """Return a data set whose target is read as ``kind``: numbers as classes, or classes whose names are numbers."""
+    check_choice(kind, KINDS, "kind")
+    if dataset.y is None or kind in ("auto", dataset.kind):
+        return dataset
+    values: Any = dataset.y
+    if dataset.kind == "classification" and dataset.labels is not None:
+        truth = set(dataset.classes or ()) == {"False", "True"}
+        values = dataset.labels == "True" if truth else dataset.labels
+    name = dataset.target_name or "y"
+    target = encode_target(values, name=name, kind=kind)
+    notes = (*(n for n in dataset.notes if _READ_AS not in n), *target.notes)
+    return with_target(replace(dataset, notes=notes), target, name)
 
 
 def _classes(values: np.ndarray, name: str) -> Target:

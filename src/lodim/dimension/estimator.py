@@ -53,15 +53,17 @@ class IntrinsicDimension(BaseEstimator):
     Parameters
     ----------
     method : str
-        ``"twonn"`` (default), ``"twonn_fit"``, ``"mle"``, ``"mle_unbiased"``, ``"gride"``, ``"mind"``, ``"mom"``,
-        ``"mada"``, ``"tle"``, ``"corrint"``, ``"lpca"``, ``"fishers"``, ``"mind_integer"``, ``"danco"``, ``"ess"``,
-        ``"geomle"``, ``"abide"``, ``"knn"`` (graph length), ``"ph"`` (minimum spanning tree), or ``"consensus"``: the
-        calibrated dimension (:mod:`lodim.dimension.calibrated`), learnt from what neighbours of simulated shapes show.
+        ``"twonn"`` (default), ``"twonn_fit"``, ``"l2n2"``, ``"mle"``, ``"mle_unbiased"``, ``"gride"``, ``"mind"``,
+        ``"mom"``, ``"mada"``, ``"tle"``, ``"corrint"``, ``"lpca"``, ``"fishers"``, ``"mind_integer"``, ``"danco"``,
+        ``"ess"``, ``"geomle"``, ``"abide"``, ``"knn"`` (graph length), ``"ph"`` (minimum spanning tree), or
+        ``"consensus"``: the calibrated dimension (:mod:`lodim.dimension.calibrated`), learnt from what neighbours of
+        simulated shapes show.
     k : int or (int, int), optional
-        Farthest neighbour used (none by ``"fishers"`` and ``"ph"``, two by twonn); for ``"mle"`` a pair averages over
-        that range. Default: 2 for twonn, 4 for gride, 11
-        for mind and danco, 100 for mom, ess, geomle and abide, else 20, but at most a tenth of the points (at least
-        5); see ``k_``. With ``"lpca"`` a number looks at neighbourhoods instead of at all points at once; with
+        Farthest neighbour used (none by ``"fishers"`` and ``"ph"``, two by twonn and l2n2); for ``"mle"`` a pair
+        averages over that range. Default: 2 for twonn and l2n2, 4 for gride, 11 for mind and danco, 100 for mom, ess,
+        geomle and abide, else 20, but at most a tenth of the points (at least 5), and for the consensus the most of 64,
+        20 and 5 that is at most a third of them; see ``k_``. With ``"lpca"`` a number looks at neighbourhoods instead
+        of at all points at once; with
         ``"knn"`` it is the edges of a point (5).
     calibrate : {None, "ball"}
         ``"ball"`` corrects the finite-sample bias: the dimension of the uniform ball on which the estimator would
@@ -230,7 +232,7 @@ class IntrinsicDimension(BaseEstimator):
         validate_data(self, X if hasattr(X, "columns") else data, skip_check_array=True)
         if (data == data[0]).all():
             return self.fit_constant(len(data))
-        self._data = data
+        self._data: np.ndarray | None = data
         source, data, unit = in_safe_unit(X, data)
         graph = self._search(source, data, seed)
         self.graph_ = graph if unit == 1.0 else replace(graph, dist=graph.dist * unit)
@@ -244,7 +246,7 @@ class IntrinsicDimension(BaseEstimator):
         """Fit a graph; ``blocks`` of the rows bound the consensus by their rank."""
         self._check_parameters()
         self.warnings_, self.calibrated_ = (), None
-        self._data: np.ndarray | None = None
+        self._data = None
         self.graph_ = graph
         self.n_duplicates_ = graph.n_dropped_duplicates
         self._answer(graph, None, root_seed(self.random_state), blocks)

@@ -68,7 +68,7 @@ def _features(L: np.ndarray, n: int, order: int) -> Features | None:
     inverse = {k: ((k - 1) * L[:, k - 1] - sums[:, k - 2]) / (k - 1) for k in _RANGES[order]}
     n_known = int(np.clip(n, *_TABLED))
     twonn = _log_on_ball(twonn_mle(first), "twonn", n_known, 2)
-    other = gride(L[:, 3] - L[:, 1], 2, 4)[0] if order < 20 else 1 / float(inverse[20].mean())
+    other = gride(L[:, 3] - L[:, 1], 2, 4)[0] if order < 20 else float(np.reciprocal(inverse[20].mean()))
     base = (twonn + _log_on_ball(other, *(("gride", n_known, 4) if order < 20 else ("mle", n_known, 20)))) / 2
     if not math.isfinite(base):
         return None

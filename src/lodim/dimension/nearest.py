@@ -17,6 +17,8 @@ rho, k         ``1 / mu``, ``n2 - 1``                  r_1 / r_{k+1} and k of Mi
 - TwoNN (Facco 2017, arXiv 1803.06992): mu = r_2/r_1 is Pareto with exponent d. :func:`twonn_fit` is the paper's line
   through the origin, :func:`twonn_mle` the maximum likelihood of a sample whose largest ratios are censored:
   ``(K - 1) / (sum_{i<=K} l_(i) + (N - K) l_(K))``.
+- L2N2 (Ong 2026, arXiv 2603.10493): log mu is exponential with rate d, so E log log mu = -log d - gamma, whatever the
+  density; its abstract's "loglog" estimator with Euler's constant as the correction that this law demands.
 - Gride (Denti 2022, arXiv 2104.13832): ``1/d + (n2-n1-1) l / (1 - e^{-dl}) = (n2-1) l`` summed over points.
   MiND-ML (Rozza 2012) maximises the likelihood of r_1/r_{k+1}, which is Gride's with n1 = 1 and n2 = k + 1.
 - MLE (Levina and Bickel 2004): ``(k-1) / sum_{j<k} log(r_k/r_j)`` at each point; k - 2 makes it unbiased; MacKay and

@@ -19,7 +19,7 @@ from lodim.dimension.estimator import IntrinsicDimension
 from lodim.dimension.methods import METHODS, default_k
 from lodim.neighbors import row_blocks, stream_neighbors
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
-from lodim.validation import check_choice, check_in_range, check_matrix
+from lodim.validation import check_choice, check_in_range, check_matrix, check_unmasked, to_numpy
 
 
 def stream_dimension(
@@ -216,10 +216,6 @@ class StreamingDimension:
 
 def _as_array(batch: Any) -> np.ndarray:
     """A batch on the CPU, half precisions in single."""
-    if hasattr(batch, "detach"):
-        batch = batch.detach().cpu()
-        if batch.is_floating_point() and batch.element_size() < 4:
-            batch = batch.float()  # NumPy has no bfloat16
-        batch = batch.numpy()
-    array = np.asarray(batch)
+    check_unmasked(batch, "batch")
+    array = np.asarray(to_numpy(batch))
     return array.astype(np.float32) if array.dtype == np.float16 else array

@@ -84,7 +84,8 @@ class DimensionSummary(Result):
     unfamiliar : bool
         The data are unlike the shapes that the interval was calibrated on.
     scale_dependent : bool
-        The dimension changes between neighbourhoods by more than its interval: noise, or curvature between neighbours.
+        The dimension changes between neighbourhoods by more than its interval, and by a fifth at least: noise, or
+        curvature between neighbours.
     bounded_by : {None, "columns", "rank", "rows"}
         The consensus stands at that bound, where the interval ends too.
     tied : bool

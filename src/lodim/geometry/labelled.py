@@ -28,6 +28,8 @@ class LabelledEstimator(BaseEstimator):
             name = type(self).__name__
             raise ValueError(f"{name} requires y to be passed, but the target y is None: give class labels")
         labels = check_labels(y, len(data))
+        if labels.dtype == object and (plain := np.asarray(labels.tolist())).dtype.kind in "biuf":
+            labels = plain  # numbers held as objects
         check_classification_targets(labels)
         classes = np.unique(labels)
         if len(classes) < 2:

@@ -39,7 +39,7 @@ from typing import Any
 
 import numpy as np
 
-from lodim.validation import check_choice, check_in_range
+from lodim.validation import check_choice, check_in_range, check_numbers, check_unmasked, to_numpy
 
 __all__ = [
     "Quantized",
@@ -127,9 +127,7 @@ def round_to_codebook(vec: np.ndarray, values: np.ndarray) -> Quantized:
 
 def _as_vector(vec: Any) -> np.ndarray:
     """Check a vector that is to be rounded to half precision; return it in float64."""
-    if hasattr(vec, "detach"):
-        vec = vec.detach().cpu().double().numpy()
-    array = np.asarray(vec, dtype=np.float64)
+    array = check_numbers(vec, "vec")
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"expected a vector with at least one entry, got shape {array.shape}")
     if not np.isfinite(array).all():
@@ -144,7 +142,7 @@ def _positive(weights: np.ndarray | None, d: int) -> np.ndarray:
     """Check the entries' weights, ones if there are none; return them in float64."""
     if weights is None:
         return np.ones(d)
-    array = np.asarray(weights, dtype=np.float64)
+    array = check_numbers(weights, "weights")
     if array.shape != (d,) or not (np.isfinite(array) & (array > 0)).all():
         raise ValueError(
             f"weights must be {d} positive numbers, one an entry; got shape {array.shape}, "
@@ -209,7 +207,8 @@ def _next_layer(best: np.ndarray, sums: np.ndarray, q: int, n: int) -> tuple[np.
 
 def _counts(symbols: Any, n_symbols: int | None) -> np.ndarray:
     """Occurrences of each symbol."""
-    array = np.asarray(symbols)
+    check_unmasked(symbols, "symbols")
+    array = np.asarray(to_numpy(symbols))
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise ValueError(
             f"symbols must be a vector of integers, got shape {array.shape} and dtype {array.dtype}"

@@ -50,7 +50,7 @@ from scipy.interpolate import PchipInterpolator
 from lodim.landscape.success import logistic_crossing
 from lodim.randomness import RandomState, as_generator
 from lodim.results import Result
-from lodim.validation import check_choice, check_in_range, warn
+from lodim.validation import check_choice, check_in_range, check_numbers, warn
 
 __all__ = ["Crossing", "find_crossing"]
 
@@ -115,7 +115,7 @@ class Curve:
         warning. ValueError without runs or any finite score, and for lengths that differ or sizes that are not
         positive.
         """
-        d, s = np.asarray(sizes, dtype=float).ravel(), np.asarray(scores, dtype=float).ravel()
+        d, s = check_numbers(sizes, "sizes").ravel(), check_numbers(scores, "scores").ravel()
         if len(d) != len(s) or len(d) == 0:
             raise ValueError(f"sizes and scores must pair up, one of each a run; got {len(d)} and {len(s)}")
         if not (np.isfinite(d).all() and (d > 0).all()):
@@ -348,7 +348,7 @@ def find_crossing(
     check_in_range(ci, "ci", low=0.0, high=1.0)
     sign = 1.0 if greater_is_better else -1.0
     level, rng = sign * threshold, as_generator(random_state)
-    curve = Curve.from_runs(sizes, sign * np.asarray(scores, dtype=float), level)
+    curve = Curve.from_runs(sizes, sign * check_numbers(scores, "scores"), level)
     fall = _falls(curve)
     if fall is not None:
         warn(fall)

@@ -7,7 +7,7 @@ clusters               ``clustering_accuracy``
 probabilities          ``probability_metrics``, ``reliability_curve``
 learning curves        ``learning_curve_exponent``
 images                 ``psnr``, ``ssim``
-predictions            ``accuracy``, ``r2``
+predictions            ``accuracy``, ``auc``, ``r2``
 =====================  =====================================================================================
 """
 

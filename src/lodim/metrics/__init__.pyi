@@ -12,6 +12,7 @@ from .probability import probability_metrics as probability_metrics
 from .probability import reliability_curve as reliability_curve
 from .samples import TwoSample as TwoSample
 from .scores import accuracy as accuracy
+from .scores import auc as auc
 from .scores import r2 as r2
 from .support import DensityCoverage as DensityCoverage
 from .support import MemorisationGap as MemorisationGap

@@ -1,10 +1,12 @@
-"""Scores of predictions: accuracy and R^2 for tensors with any leading axes."""
+"""Scores of predictions: accuracy, area under the curve and R^2 for tensors with any leading axes."""
 
 from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["accuracy", "r2"]
+import torch
+
+__all__ = ["accuracy", "auc", "r2", "rank_shares"]
 
 
 def accuracy(logits: Any, target: Any) -> Any:
@@ -26,6 +28,56 @@ def accuracy(logits: Any, target: Any) -> Any:
     """
     _check_samples(logits.shape[-2], target)
     return (logits.argmax(-1) == target).double().mean(-1)
+
+
+def auc(logits: Any, target: Any) -> Any:
+    r"""Area under the ROC curve, one class against the rest, mean over the classes that occur.
+
+    The area of a class is the chance that a row of it is given a larger log-odds of being it than a row of another
+    class is, ties counting half: 1/2 for every answer that does not depend on the row, whatever the classes' shares.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (..., n, n_classes)
+    target : integer Tensor, shape (..., n)
+
+    Returns
+    -------
+    Tensor, shape (...); NaN where the target has one class only.
+
+    Raises
+    ------
+    ValueError
+        Different numbers of samples.
+    """
+    _check_samples(logits.shape[-2], target)
+    target = target.expand(logits.shape[:-1])
+    shares = rank_shares(logits).gather(-1, target[..., None]).squeeze(-1)
+    counts = torch.nn.functional.one_hot(target, logits.shape[-1]).sum(-2).double()
+    sums = torch.zeros_like(counts).scatter_add_(-1, target, shares)
+    others = target.shape[-1] - counts
+    areas = (sums * target.shape[-1] - counts * counts / 2) / (counts * others)
+    occurs = (counts > 0) & (others > 0)
+    return torch.where(occurs, areas, 0.0).sum(-1) / occurs.sum(-1)
+
+
+def rank_shares(logits: Any) -> Any:
+    """Return for each row and class the share of rows with less log-odds of that class, ties counting half.
+
+    Shapes are those of ``logits``, (..., n, n_classes).
+    """
+    odds = _log_odds(logits.double()).transpose(-1, -2).contiguous()
+    ordered = odds.sort(-1).values
+    below, upto = (torch.searchsorted(ordered, odds, right=right) for right in (False, True))
+    return ((below + upto).double() / (2 * odds.shape[-1])).transpose(-1, -2)
+
+
+def _log_odds(logits: Any) -> Any:
+    """Log-odds of each class, from the other classes' logits only: nothing saturates."""
+    n_classes = logits.shape[-1]
+    others = ~torch.eye(n_classes, dtype=torch.bool, device=logits.device)
+    rest = torch.stack([logits[..., others[c]].logsumexp(-1) for c in range(n_classes)], dim=-1)
+    return logits - rest
 
 
 def r2(prediction: Any, target: Any) -> Any:

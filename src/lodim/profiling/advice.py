@@ -14,7 +14,6 @@ from lodim.profiling.parts import Advice, ProfileData
 MOST = 8
 RULES: tuple[Callable[[ProfileData], Advice | None], ...] = (
     model_rules.unsolved,
-    model_rules.trivial_threshold,
     model_rules.weak_regression,
     model_rules.not_reached,
     data_rules.column_scales,

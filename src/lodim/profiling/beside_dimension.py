@@ -124,6 +124,8 @@ def measure_difficulty(
 
 def with_model(answer: AssumptionBits, task: Any, part: LandscapePart) -> AssumptionBits:
     """Return the difficulty with the bits that the best model's error stands for."""
+    if part.score_name != "accuracy" or part.unsolved:  # no error, or one that says nothing
+        return answer
     scores = {part.model: part.baseline_score, "linear": part.linear_score}
     known = {name: score for name, score in scores.items() if score is not None}
     if not known:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from lodim.datasets import Dataset, Split, encode_target
+from lodim.datasets import Dataset, Split, encode_target, read_source, read_table
+from lodim.datasets.arrays import from_arrays
 from lodim.datasets.dataset import MAX_COLUMNS, MIN_ROWS, check_width
+from lodim.datasets.targets import with_kind
+from lodim.neighbors import first_occurrences
 from lodim.randomness import derive_seed
 from lodim.validation import check_labels, check_matrix
 
 MAX_TRAIN, MAX_VAL = 10_000, 2_500
 _VAL_SHARE = 0.2
+_FEW_PIXELS = 16
 
 
 def as_dataset(
@@ -30,17 +36,28 @@ def as_dataset(
     notes: Sequence[str],
 ) -> Dataset:
     """Check what :func:`lodim.profile` was given (see there) and bring it into one form, columns and classes named."""
-    if isinstance(X, Dataset):
-        return _from_dataset(X, y, source, notes)
     shape = getattr(X, "shape", None)
-    if shape is not None and len(shape) > 2:
-        image_shape = tuple(shape[1:]) if image_shape is None and len(shape) <= 4 else image_shape
-        X = X.reshape(len(X), -1)
-    if shape is not None and len(shape) >= 2:
+    if isinstance(X, str | Path):  # whatever the command takes
+        X = read_source(X, target=target_name)
+    elif isinstance(X, pd.DataFrame):
+        check_width(X.shape[1], MAX_COLUMNS, "X")
+        frame = X if feature_names is None else X.set_axis([str(name) for name in feature_names], axis=1)
+        X, feature_names = replace(read_table(frame, max_rows=len(X)), name=source), None
+    elif shape is not None and len(shape) > 2:
         check_width(int(np.prod(shape[1:])), MAX_COLUMNS, "X")
-    own = getattr(X, "columns", None)
-    given = feature_names if feature_names is not None else own
-    names = None if given is None else [str(name) for name in given]
+        X = from_arrays(X, name=source, max_rows=len(X))
+    if isinstance(X, Dataset):
+        given: dict[str, Any] = {
+            "feature_names": feature_names,
+            "target_name": target_name,
+            "image_shape": image_shape,
+        }
+        told = replace(X, **{key: value for key, value in given.items() if value is not None})
+        return _from_dataset(told, y, source, classes, kind, notes)
+    if shape is not None and len(shape) == 2:
+        check_width(int(shape[1]), MAX_COLUMNS, "X")
+    own = feature_names if feature_names is not None else getattr(X, "columns", None)
+    names = None if own is None else [str(name) for name in own]
     single = str(getattr(X, "dtype", "")).removeprefix("torch.") in (
         "float32",
         "float16",
@@ -61,15 +78,24 @@ def as_dataset(
     return dataset if y is None else _with_target(dataset, y, classes, kind)
 
 
-def _from_dataset(dataset: Dataset, y: Any, source: str, notes: Sequence[str]) -> Dataset:
+def _from_dataset(
+    dataset: Dataset, y: Any, source: str, classes: Sequence[str] | None, kind: str, notes: Sequence[str]
+) -> Dataset:
+    if y is None:
+        dataset = with_kind(dataset, kind)
+        y, classes, kind = dataset.y, dataset.classes, dataset.kind or "auto"
+    else:
+        dataset = replace(
+            dataset, notes=tuple(n for n in dataset.notes if not n.startswith("no target was named"))
+        )
     checked = as_dataset(
         dataset.X,
-        dataset.y if y is None else y,
+        y,
         source=dataset.name if source == "array" else source,
         feature_names=dataset.feature_names,
         target_name=dataset.target_name,
-        classes=dataset.classes if y is None else None,
-        kind=(dataset.kind or "auto") if y is None else "auto",
+        classes=classes,
+        kind=kind,
         image_shape=dataset.image_shape,
         notes=(*dataset.notes, *notes),
     )
@@ -100,30 +126,63 @@ def _with_target(dataset: Dataset, y: Any, classes: Sequence[str] | None, kind: 
     return replace(dataset, y=encoded, kind=kind, classes=names or None, notes=(*dataset.notes, *extra))
 
 
+def scaled_together(dataset: Dataset) -> bool:
+    """Whether the columns share a unit and a range, as pixels do: 16 or more, from 0 up to about the same value."""
+    if dataset.image_shape is not None:
+        return True
+    X = dataset.X
+    if X.shape[1] < _FEW_PIXELS or X.min() < 0:
+        return False
+    tops = X.max(axis=0)
+    varying = tops > X.min(axis=0)
+    return bool(varying.any() and np.median(tops[varying]) >= tops.max() / 2)
+
+
 def split(dataset: Dataset, seed: int) -> Split:
     """Split four to one (every class by itself), at most 10,000 and 2,500 rows, and scale for training; needs a target.
 
-    Columns are standardised with the training rows' mean and standard deviation; pixels of images by one mean and one
-    standard deviation for all, so that they stay comparable.
+    Equal rows stay on one side: a model that has seen a row is not asked for it. Rows held out whose class has no row
+    to train on are left out. Columns are standardised with the training rows' mean and standard deviation; columns of
+    one unit (:func:`scaled_together`) by one mean and one standard deviation for all, so that they stay comparable.
     """
     assert dataset.y is not None
     rng = np.random.default_rng(derive_seed(seed, "split"))
-    groups = [np.arange(len(dataset.y))]
-    if dataset.kind == "classification":
-        groups = [np.flatnonzero(dataset.y == c) for c in range(len(dataset.classes or ()))]
+    first = first_occurrences(dataset.X)
+    strata = [np.flatnonzero(first == np.arange(len(first)))]
+    if dataset.kind == "classification":  # a set of equal rows goes with the class of its first
+        strata = [strata[0][dataset.y[strata[0]] == c] for c in range(len(dataset.classes or ()))]
     share = min(1.0, (MAX_TRAIN + MAX_VAL) / len(dataset.y))
+    sizes = np.bincount(first, minlength=len(first))
     train, held = [], []
-    for group in groups:
-        kept = rng.permutation(group)[: max(2, round(share * len(group)))]
-        n_val = max(1, round(_VAL_SHARE * len(kept))) if len(kept) > 1 else 0
-        held.append(kept[:n_val])
-        train.append(kept[n_val:])
-    rows, rows_val = rng.permutation(np.concatenate(train)), np.concatenate(held)
+    for stratum in strata:
+        sets = rng.permutation(stratum)
+        most = max(2, round(share * int(sizes[sets].sum())))
+        sets = sets[np.cumsum(sizes[sets]) - sizes[sets] < most]
+        chosen = _about(sizes[sets], max(1, round(_VAL_SHARE * int(sizes[sets].sum()))))
+        held.append(sets[chosen])
+        train.append(sets[~chosen])
+    rows, rows_val = (np.flatnonzero(np.isin(first, np.concatenate(sets))) for sets in (train, held))
+    rows = rng.permutation(rows)
+    if dataset.kind == "classification":
+        rows_val = rows_val[np.isin(dataset.y[rows_val], dataset.y[rows])]
     X, X_val = dataset.X[rows].astype(np.float64), dataset.X[rows_val].astype(np.float64)
-    axis = None if dataset.image_shape is not None else 0
+    axis = None if scaled_together(dataset) else 0
     mean, spread = X.mean(axis), X.std(axis)
     spread = np.where(
         spread > 1e-12 * np.maximum(1.0, np.abs(mean)), spread, np.inf
     )  # constant columns become zero
     scale = lambda A: ((A - mean) / spread).astype(np.float32)  # noqa: E731
     return Split(scale(X), dataset.y[rows], scale(X_val), dataset.y[rows_val])
+
+
+def _about(sizes: np.ndarray, wanted: int) -> np.ndarray:
+    """Choose sets, in their order, that hold at most ``wanted`` rows together; the least one where none does."""
+    chosen = np.zeros(len(sizes), dtype=bool)
+    if len(sizes) < 2:
+        return chosen
+    for i, size in enumerate(sizes):
+        if size <= wanted:
+            chosen[i], wanted = True, wanted - size
+    if not chosen.any():
+        chosen[np.argmin(sizes)] = True
+    return chosen

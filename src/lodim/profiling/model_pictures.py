@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lodim.profiling import wording
-from lodim.profiling.parts import LandscapePart, ProfileData, scores_by_d
+from lodim.profiling.parts import LandscapePart, ProfileData, scores_by_d, wavers
 from lodim.profiling.picture import (
     Across,
     Axis,
@@ -70,19 +70,22 @@ def _references(part: LandscapePart, words: str, y: Axis) -> list[Mark]:
     marks: list[Mark] = [] if base is None else [Across(base, words, series=3)]
     if level is not None:
         near = base is not None and abs(y(base) - y(level)) < 0.077
-        marks.append(Across(level, "90 % of it", below=near))
+        marks.append(Across(level, "90 % of it" if part.score_floor == 0 else "90 % of the way", below=near))
     return marks
 
 
 def _curve_sentence(part: LandscapePart) -> str:
     name = f"{part.score_name} {wording.score(part.threshold_score)}"
+    whole = wording.score(part.baseline_score)
+    if part.score_floor:
+        whole = f"the way from {wording.score(part.score_floor)} to {whole}"
+    if wavers(part):
+        return f"Some subspaces reach {name} on average, larger ones do not."
     if part.d_int90 and part.status == "found":
         ends = wording.interval(part.interval, lambda x: f"{x:,.0f}")
         return (
-            f"Trained inside a random subspace, the model reaches {name} (90 % of "
-            f"{wording.score(part.baseline_score)}) with about {part.d_int90:,.0f} numbers"
-            f"{wording.in_brackets(ends)} in place of "
-            f"{part.n_parameters:,}."
+            f"Trained inside a random subspace, the model reaches {name} (90 % of {whole}) with about "
+            f"{part.d_int90:,.0f} numbers{wording.in_brackets(ends)} in place of {part.n_parameters:,}."
         )
     if part.status == "not_reached":
         return f"No subspace of up to {part.d_max or 0:,} numbers reaches {name}."

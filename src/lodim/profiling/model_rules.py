@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from lodim.profiling import wording
-from lodim.profiling.parts import Advice, ProfileData
+from lodim.profiling.parts import Advice, ProfileData, wavers
 
 __all__ = [
     "adapter_size",
@@ -22,43 +22,40 @@ __all__ = [
     "memorising",
     "narrow_layers",
     "not_reached",
-    "trivial_threshold",
     "unsolved",
     "weak_regression",
 ]
 
 
 def unsolved(p: ProfileData) -> Advice | None:
-    """The model barely beats a constant answer: say that the rest means little."""
+    """The model cannot be told from guessing: say what would settle it."""
     part = p.landscape
     if part is None or not part.unsolved or part.baseline_score is None or part.chance_score is None:
         return None
-    return Advice(
-        f"{wording.sentence(wording.model(part.model))} reaches {part.score_name} {wording.score(part.baseline_score)} "
-        f"where a constant answer has {wording.score(part.chance_score)}: the columns say little about "
-        f"{_target(p)}, or the model or its training is wrong for it. Settle that before reading the number of "
-        "dimensions the model needs.",
-        {"baseline_score": part.baseline_score, "chance_score": part.chance_score},
-        "unsolved",
-        1.0,
+    because: dict[str, object] = {
+        "baseline_score": part.baseline_score,
+        "chance_score": part.chance_score,
+        "guess_p": part.guess_p,
+        "n_told": part.n_told,
+    }
+    who = wording.sentence(wording.model(part.model))
+    text = (
+        f"{who} reaches {part.score_name} {wording.score(part.baseline_score)} where a constant answer has "
+        f"{wording.score(part.chance_score)}"
     )
-
-
-def trivial_threshold(p: ProfileData) -> Advice | None:
-    """A constant answer passes the threshold (very unequal classes)."""
-    part = p.landscape
-    if part is None or part.unsolved or part.chance_score is None or part.threshold_score is None:
-        return None
-    if p.kind != "classification" or part.threshold_score > part.chance_score:
-        return None
-    return Advice(
-        f"Always answering the commonest class scores {wording.score(part.chance_score)}, above the threshold "
-        f"{wording.score(part.threshold_score)}: the number of dimensions found says nothing about the rarer classes. "
-        "Balance the classes and measure again.",
-        {"chance_score": part.chance_score, "threshold_score": part.threshold_score},
-        "trivial_threshold",
-        0.98,
+    if part.n_told:
+        text += f", which {wording.plural(part.n_told, 'different held-out row')} do not tell from guessing"
+    text += (
+        f". Either the columns say little about {_target(p)}, or the rows are too few, or the model or its training is "
+        "wrong for it."
     )
+    if part.linear_is == "better" and part.linear_score is not None:
+        because |= {"linear_score": part.linear_score, "linear_p": part.linear_p}
+        text += (
+            f" The last is likely: a linear model has {wording.score(part.linear_score)} on the same rows "
+            f"({wording.chance(part.linear_p)})."
+        )
+    return Advice(text, because, "unsolved", 1.0)
 
 
 def weak_regression(p: ProfileData) -> Advice | None:
@@ -66,13 +63,17 @@ def weak_regression(p: ProfileData) -> Advice | None:
     part = p.landscape
     if part is None or p.kind != "regression" or part.unsolved or part.baseline_score is None:
         return None
-    if part.baseline_score >= 0.6:
+    best = max(part.baseline_score, part.linear_score if part.linear_score is not None else -math.inf)
+    if best >= 0.6:
         return None
+    more = ""
+    if part.linear_score is not None and part.linear_score > part.baseline_score:
+        more = f" (a linear model {wording.percent(part.linear_score)})"
     return Advice(
         f"{wording.sentence(wording.model(part.model))} explains {wording.percent(max(0.0, part.baseline_score))} of "
-        f"the variance of {_target(p)}. The rest is noise or hangs on columns that are not here; the number of "
-        "dimensions below is that of the explained part only.",
-        {"baseline_score": part.baseline_score},
+        f"the variance of {_target(p)}{more}. Whether more can be explained is not known: another model, more rows or "
+        "other columns may do so. The number of dimensions below is that of the explained part only.",
+        {"baseline_score": part.baseline_score, "linear_score": part.linear_score},
         "weak_regression",
         0.8,
     )
@@ -84,10 +85,24 @@ def not_reached(p: ProfileData) -> Advice | None:
     if part is None or part.status != "not_reached" or part.d_max is None:
         return None
     best = max((r.score for r in part.curve if r.score is not None), default=None)
+    reached = f"{part.score_name} {wording.score(part.threshold_score)}"
+    if wavers(part):
+        text = (
+            f"Some subspaces reach {reached} on average, larger ones do not: more trained numbers fit the training "
+            "rows more closely and new ones no better. No least number is known; more rows would settle it."
+        )
+    elif part.d_max >= part.n_parameters:
+        text = (
+            f"Even {part.d_max:,} numbers, as many as there are weights, do not reach {reached} through a random map "
+            f"(the best run has {wording.score(best)}). There is no least number to give."
+        )
+    else:
+        text = (
+            f"No subspace of up to {part.d_max:,} numbers reached {reached} (the best run has {wording.score(best)}). "
+            f"Read the answer as 'more than {part.d_max:,}', and raise the budget to look further."
+        )
     return Advice(
-        f"No subspace of up to {part.d_max:,} numbers reached {part.score_name} {wording.score(part.threshold_score)} "
-        f"(the best run has {wording.score(best)}). Read the answer as 'more than {part.d_max:,}', and raise the "
-        "budget to look further.",
+        text,
         {"d_max": part.d_max, "best_score": best, "threshold_score": part.threshold_score},
         "not_reached",
         0.95,
@@ -95,22 +110,28 @@ def not_reached(p: ProfileData) -> Advice | None:
 
 
 def linear_suffices(p: ProfileData) -> Advice | None:
-    """A linear model does as well as the network."""
+    """A linear model does as well as the network, or better."""
     part = p.landscape
     if part is None or part.unsolved or part.model == "linear":
         return None
     if part.linear_score is None or part.baseline_score is None or part.linear_parameters is None:
         return None
-    if part.linear_score < part.baseline_score - 0.01:
+    if part.linear_score < part.baseline_score - 0.01 or part.linear_is == "worse":
         return None
+    judged = {
+        "better": f" It is better than the best run ({wording.chance(part.linear_p)}): take it.",
+        "alike": f" The {wording.plural(part.n_told, 'held-out row')} do not tell it from the best run: take the "
+        "linear one, the smaller.",
+    }.get(part.linear_is or "", " Take the linear one.")
     return Advice(
         f"A linear model with {part.linear_parameters:,} weights scores {wording.score(part.linear_score)}, "
-        f"{wording.model(part.model)} with {part.n_parameters:,} scores {wording.score(part.baseline_score)}: "
-        "take the linear one.",
+        f"{wording.model(part.model)} with {part.n_parameters:,} scores {wording.score(part.baseline_score)}.{judged}",
         {
             "linear_score": part.linear_score,
             "baseline_score": part.baseline_score,
             "linear_parameters": part.linear_parameters,
+            "linear_p": part.linear_p,
+            "n_told": part.n_told,
         },
         "linear_suffices",
         0.88,
@@ -162,7 +183,8 @@ def compression(p: ProfileData) -> Advice | None:
         "message_score": part.message_score,
         "full_bytes": full,
     }
-    if part.bound is not None and part.bound < 0.75 * (1 - (part.chance_score or 0.0)):
+    constant = part.chance_score if part.majority is None else part.majority
+    if part.bound is not None and part.bound < 0.75 * (1 - (constant or 0.0)):
         because |= {"bound": part.bound, "n_train": part.n_train}
         text += (
             f" So short a description certifies, from {part.n_train:,} training rows alone and with 95 % confidence, a "

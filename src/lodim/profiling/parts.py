@@ -12,6 +12,7 @@ from typing import Any
 from lodim.results import Result
 
 SCHEMA = 1
+LEVEL = 0.01  # a p-value below it counts
 Number = float | int
 Interval = tuple[Number | None, Number | None]
 Ends = tuple[Number, Number]
@@ -174,6 +175,17 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class OtherRecipe:
+    """The same model's answer when it is trained otherwise: how far the number belongs to the recipe."""
+
+    passes: int  # over the training rows
+    status: str  # as of a LandscapePart
+    d_int90: float | None
+    interval: Interval | None
+    baseline_score: float | None
+
+
+@dataclass(frozen=True)
 class LandscapePart:
     """How many numbers the model needs.
 
@@ -194,7 +206,7 @@ class LandscapePart:
     message_score: float | None = None  # of the model in message_bytes
     bound: float | None = None  # least of the messages' bounds on the test error
     model: str = "mlp"
-    score_name: str = "accuracy"  # or "R²"
+    score_name: str = "accuracy"  # "AUC" where one class is much the commonest; "R²"
     n_train: int = 0
     n_val: int = 0
     chance_score: float | None = None  # of a constant answer on the validation data
@@ -203,6 +215,18 @@ class LandscapePart:
     layer_shapes: tuple[tuple[int, int], ...] = ()  # of the weight matrices: (outputs, inputs)
     layers: tuple[Layer, ...] = ()  # of the best directly trained model, the input first
     n_layer_rows: int = 0  # rows these were measured on
+    score_floor: float = 0.0  # what the 90 per cent are counted from
+    majority: float | None = None  # accuracy of always answering the commonest class, on the validation rows
+    n_told: int = 0  # different validation rows: those that the p-values rest on
+    n_direct: int = 0  # runs of direct training, of which the best is judged
+    guess_p: float | None = None  # chance that the best of as many guessers does as well
+    auc: float | None = None  # of that run, where the score is the accuracy
+    auc_p: float | None = None  # chance that guessers have as large an area
+    linear_gain: float | None = None  # score of the linear model less that of that run, on the rows told
+    linear_p: float | None = None  # chance that equally good models differ as much there
+    passes: int = 0  # of a training run over its rows
+    scaling: str = ""  # "together": one mean and deviation for all columns; "each": every column its own
+    other_recipe: OtherRecipe | None = None  # where the budget allows it
 
     @property
     def d_max(self) -> int | None:
@@ -216,10 +240,31 @@ class LandscapePart:
 
     @property
     def unsolved(self) -> bool:
-        """Whether direct training is barely better than a constant answer, so that no dimension means anything."""
+        """Whether direct training cannot be told from guessing, so that no dimension means anything."""
         if self.baseline_score is None or self.chance_score is None:
             return False
-        return self.baseline_score < self.chance_score + 0.1 * (1 - self.chance_score)
+        if self.guess_p is None:  # of an earlier release, or not judged
+            return self.baseline_score < self.chance_score + 0.1 * (1 - self.chance_score)
+        return self.guess_p >= LEVEL or self.baseline_score <= self.chance_score
+
+    @property
+    def linear_is(self) -> str | None:
+        """Whether the linear model is ``better`` or ``worse`` than the model, or ``alike``: not told apart."""
+        if self.linear_p is None or self.linear_gain is None:
+            return None
+        # the model was the best of its runs on these rows, the linear one was not chosen
+        p = self.linear_p if self.linear_gain > 0 else self.linear_p * max(1, self.n_direct)
+        if p >= LEVEL:
+            return "alike"
+        return "better" if self.linear_gain > 0 else "worse"
+
+
+def wavers(part: LandscapePart) -> bool:
+    """Whether some sizes reach the threshold on average though larger ones do not, so that no size can be named."""
+    least = part.threshold_score
+    if part.status != "not_reached" or least is None:
+        return False
+    return any(sum(scores) / len(scores) >= least for scores in scores_by_d(part).values())
 
 
 def scores_by_d(part: LandscapePart) -> dict[int, list[float]]:
@@ -296,6 +341,7 @@ class ProfileData(Result):
     timings: dict[str, float] = field(default_factory=dict)
     schema: int = SCHEMA
     difficulty: AssumptionBits | None = None
+    kind_given: bool = False  # whether the caller said how to read the target
     n_table_columns: int | None = None  # of the table as given, where it was encoded (one-hot) into others
 
     @property

@@ -1,8 +1,11 @@
 """The main job: ``lodim.profile(X, y)`` measures data and model within a time budget and says what follows.
 
-The time is shared out beforehand: up to a third for the data where a model is measured too, a twentieth for the answers
+The time is shared out beforehand: three tenths for the data where a model is measured too, a twentieth for the answers
 beside the dimension (density, bits of assumptions), the rest for the search of the model's dimension, an eighth of it
-kept for the layers and the compression. What a part leaves over, the next may use.
+kept for the layers and the compression. How much is measured, how many runs are made and how long they are is planned
+from these shares, the data and the model alone, with room to spare: so the same seed gives the same answer on a machine
+that is busy today. The clock only cuts what would run beyond one and a half times the budget, and a note says so. The
+data come first and whole.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from lodim.datasets import Dataset
@@ -26,6 +30,10 @@ from lodim.validation import check_in_range, require
 Progress = Callable[[float, str], Any]
 _DATA_SHARE, _ALONE_SHARE = 0.3, 0.9  # with a model, and without
 _DENSITY_SHARE, _DIFFICULTY_SHARE = 0.02, 0.03
+_LATEST, _LEAST_FOR_MODEL = (
+    1.5,
+    0.5,
+)  # budgets until the clock cuts, and those left for the model however slow the data
 _LIBRARIES = ("lodim", "numpy", "scipy", "scikit-learn", "torch")
 
 
@@ -49,6 +57,7 @@ class _Known:
     landscape: LandscapePart | None = None
     difficulty: AssumptionBits | None = None
     task: Any = None
+    kind_given: bool = False
     notes: list[str] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
 
@@ -73,6 +82,7 @@ class _Known:
             complete=complete,
             timings=dict(self.timings),
             difficulty=self.difficulty,
+            kind_given=self.kind_given,
             n_table_columns=None if dataset.origins is None else dataset.n_table_columns,
         )
         return replace(found, advice=advise(found))
@@ -116,19 +126,21 @@ def profile(
 
     Parameters
     ----------
-    X : array-like, shape (n_samples, n_features), or lodim.datasets.Dataset
-        Finite numbers, at least 10 rows. Distances are measured in the units of X: bring columns to one scale first
-        (tables read by :mod:`lodim.datasets` are). Arrays of images (n_samples, [channels,] height, width) are
-        flattened. A Dataset brings its own target, names and notes.
+    X : array-like, shape (n_samples, n_features), pandas.DataFrame, str, Path, or lodim.datasets.Dataset
+        At least 10 rows of finite numbers. Everything is prepared as the command ``lodim profile`` prepares it: an
+        array's distances are measured in its own units (bring columns to one scale first), a data frame is a table
+        (columns scaled, categories encoded), arrays of images (n_samples, [channels,] height, width) are flattened,
+        those of bytes scaled to [0, 1]. A string or Path is what the command takes: ``lodim.profile("digits")``. A
+        Dataset brings its own target, names and notes.
     y : array-like, shape (n_samples,), optional
         Labels or real targets. Without them only the data is measured.
     model : {"mlp", "linear", "lenet", "none"}, "package.module:factory", callable, optional
         The model whose landscape is measured; default ``"mlp"``. A callable builds a freshly initialised
         ``torch.nn.Module``; if it asks for two arguments they are the numbers of columns and outputs.
     budget : float
-        Seconds to spend, about; what does not fit is sampled or left out, and the notes say so.
+        Seconds to spend, about. It decides how much is sampled and trained; the notes say what was left out.
     random_state : int, Generator or None
-        The same seed gives the same answer unless the budget runs out.
+        The same seed and budget give the same answer, unless a note says that the clock cut it short.
     n_jobs : int
         Local processes for the training runs.
     ray : str, optional
@@ -137,8 +149,11 @@ def profile(
         What to call the data in the report.
     feature_names, classes : sequence of str, optional
         Names of the columns, and of the classes 0, 1, ... of y.
+    target_name : str, optional
+        What to call y; the column to predict where X names a file.
     kind : {"auto", "classification", "regression"}
-        ``"auto"``: text, booleans and few different whole numbers are classes.
+        ``"auto"``: text, booleans and few different whole numbers that are no counts, years or other quantities are
+        classes (:func:`lodim.validation.infer_kind`); a note says how whole numbers were read.
     image_shape : sequence of int, optional
         (channels, height, width) of the samples.
     notes : sequence of str
@@ -172,7 +187,7 @@ def profile(
     dataset = as_dataset(
         X,
         y,
-        source=source,
+        source=str(X) if source == "array" and isinstance(X, str | Path) else source,
         feature_names=feature_names,
         target_name=target_name,
         classes=classes,
@@ -180,7 +195,7 @@ def profile(
         image_shape=image_shape,
         notes=notes,
     )
-    known = _Known(dataset, root_seed(random_state), budget)
+    known = _Known(dataset, root_seed(random_state), budget, kind_given=kind != "auto")
     tell = progress or (lambda done, text: None)
     wanted = dataset.y is not None and not (isinstance(model, str) and model == "none")
     if dataset.y is None and model is not None and model != "none":
@@ -193,10 +208,12 @@ def profile(
 
         n_outputs = len(dataset.classes or ()) or 1
         choice = choose_model(model, dataset.X.shape[1], n_outputs, dataset.image_shape)
+    _load_parts(choice is not None)
+    known.start = time.monotonic()  # loading libraries is no part of the budget
     try:
         share = _DATA_SHARE if choice is not None else _ALONE_SHARE
         _measure_data(known, share, lambda done, text: tell(0.9 * share * done, text))
-        _measure_extras(known, share, topology, lambda text: tell(0.9 * share, text))
+        _measure_extras(known, topology, lambda text: tell(0.9 * share, text))
         if choice is not None:
             _measure_landscape(
                 known, choice, n_jobs, ray, lambda done, text: tell(share + (1 - share) * done, text)
@@ -205,6 +222,19 @@ def profile(
         raise ProfileInterrupted(known.profile(complete=False)) from interrupt
     tell(1.0, "done")
     return known.profile(complete=True)
+
+
+def _load_parts(with_model: bool) -> None:
+    """Load what the measurements load, before the clock starts."""
+    from lodim.profiling import beside_dimension, data_part  # noqa: F401
+
+    if with_model:
+        import sklearn.linear_model  # noqa: F401
+        import torch
+
+        from lodim.profiling import landscape_part  # noqa: F401
+
+        torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimiser loads torch's compiler
 
 
 def _measure_data(known: _Known, share: float, tell: Progress) -> None:
@@ -218,7 +248,7 @@ def _measure_data(known: _Known, share: float, tell: Progress) -> None:
         dataset.labels,
         dataset.feature_names or (),
         seed=known.seed,
-        deadline=known.start + seconds,
+        deadline=known.start + _LATEST * known.budget,
         seconds=0.6 * seconds,
         origins=dataset.origins,
         kinds=dataset.column_kinds,
@@ -229,15 +259,14 @@ def _measure_data(known: _Known, share: float, tell: Progress) -> None:
     tell(1.0, "the data is measured")
 
 
-def _measure_extras(known: _Known, share: float, topology: bool, tell: Callable[[str], Any]) -> None:
+def _measure_extras(known: _Known, topology: bool, tell: Callable[[str], Any]) -> None:
     from lodim.profiling import beside_dimension
 
     dataset, began, seed = known.dataset, time.monotonic(), known.seed
     assert known.data is not None
-    latest = known.start + (share + _DENSITY_SHARE + _DIFFICULTY_SHARE) * known.budget
 
     def clock(part: float) -> beside_dimension.Clock:
-        return beside_dimension.Clock(part * known.budget, latest - part * known.budget)
+        return beside_dimension.Clock(part * known.budget, known.start + _LATEST * known.budget)
 
     tell("judging densities")
     density, notes = beside_dimension.measure_density(dataset, seed, clock(_DENSITY_SHARE), known.data)
@@ -263,12 +292,14 @@ def _measure_landscape(known: _Known, choice: Any, n_jobs: int, ray: str | None,
     from lodim.profiling.landscape_part import measure_landscape
 
     began = time.monotonic()
+    share = 1 - _DATA_SHARE - _DENSITY_SHARE - _DIFFICULTY_SHARE
     try:
         for part, notes in measure_landscape(
             known.dataset,
             choice,
             seed=known.seed,
-            deadline=known.start + known.budget,
+            seconds=share * known.budget,
+            deadline=max(known.start + _LATEST * known.budget, began + _LEAST_FOR_MODEL * known.budget),
             n_jobs=n_jobs,
             ray=ray,
             progress=tell,

@@ -18,13 +18,13 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from lodim.profiling import wording
-from lodim.profiling.parts import ProfileData
+from lodim.profiling.parts import ProfileData, wavers
 from lodim.profiling.picture import Picture
 from lodim.profiling.pictures import OF_DATA, OF_MODEL, pictures
 from lodim.profiling.render_svg import svg
-from lodim.profiling.text import verdict
+from lodim.profiling.text import recipe, verdict
 
-_TABLES = (".csv", ".tsv", ".parquet", ".txt", ".gz")
+_TABLES = (".csv", ".tsv", ".parquet", ".xlsx", ".ods", ".txt", ".gz")
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,13 @@ def key_figures(p: ProfileData) -> list[KeyFigure]:
     part = p.landscape
     if part is not None and part.baseline_score is not None:
         note = f"{part.n_parameters:,} weights"
+        if part.linear_score is not None:
+            note += f"; a linear model {wording.score(part.linear_score)}"
         found.append(KeyFigure(f"{part.score_name}, all weights", wording.score(part.baseline_score), note))
         whole = lambda x: f"{x:,.0f}"  # noqa: E731
-        if part.d_int90 and part.status == "found":
+        if part.unsolved:
+            pass  # no number of dimensions means anything
+        elif part.d_int90 and part.status == "found":
             found.append(
                 KeyFigure(
                     "numbers the model needs",
@@ -70,7 +74,7 @@ def key_figures(p: ProfileData) -> list[KeyFigure]:
                     _known(wording.interval(part.interval, whole)),
                 )
             )
-        elif part.status == "not_reached":
+        elif part.status == "not_reached" and not wavers(part):
             found.append(KeyFigure("numbers the model needs", f"> {part.d_max or 0:,}", "not reached"))
         if part.message_bytes is not None:
             note = f"{part.score_name} {wording.score(part.message_score)}"
@@ -105,11 +109,15 @@ def command(p: ProfileData) -> str:
     model = p.landscape.model if p.landscape is not None else "none"
     shape = p.data is not None and p.data.topology is not None
     if p.source == "array":
-        asked, more = "X, y" if p.kind else "X", ", topology=True" * shape
+        asked, more = (
+            "X, y" if p.kind else "X",
+            ", topology=True" * shape + f', kind="{p.kind}"' * p.kind_given,
+        )
         return f'lodim.profile({asked}, model="{model}", budget={p.budget:g}, random_state={p.seed}{more})'
     words = ["lodim", "profile", shlex.quote(p.source)]
     if p.target_name and p.source.lower().endswith(_TABLES):
         words += ["--target", shlex.quote(p.target_name)]
+    words += ["--kind", str(p.kind)] * p.kind_given
     words += ["--model", shlex.quote(model), "--budget", f"{p.budget:g}s", "--seed", str(p.seed)]
     return " ".join([*words, *["--topology"] * shape])
 
@@ -162,6 +170,7 @@ def _context(p: ProfileData) -> dict[str, Any]:
         "data_pictures": pictures(p, OF_DATA),
         "model_pictures": pictures(p, OF_MODEL),
         "command": command(p),
+        "recipe": recipe(p.landscape) if p.landscape else "",
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from lodim.profiling import wording
-from lodim.profiling.parts import LandscapePart, ProfileData, scores_by_d
+from lodim.profiling.parts import LEVEL, LandscapePart, ProfileData, scores_by_d, wavers
 
 MOST_CLASSES, MOST_LAYERS = 12, 8
 
@@ -41,33 +41,93 @@ def _landscape_sentence(p: ProfileData) -> str:
     if part is None or part.baseline_score is None:
         return ""
     who = f"{wording.sentence(wording.model(part.model))} with {part.n_parameters:,} weights"
-    reached = f"{part.score_name} {wording.score(part.baseline_score)}"
     if part.unsolved:
-        return (
-            f"{who} does not solve it ({reached}; a constant answer scores {wording.score(part.chance_score)}), "
-            "so how many numbers it needs means little."
-        )
-    does = f"solves it ({reached})"
-    if p.kind == "regression":
-        does = f"explains {wording.percent(part.baseline_score)} of the variance ({reached})"
+        return f"{who} {_guesses(part)}, so how few numbers it needs means nothing."
+    does = f"{who} {_scores(p, part)}"
+    same = "90 % of that" if part.score_floor == 0 else "90 % of what it has over a constant answer"
+    if wavers(part):
+        return f"{does}. Its score rises and falls with the trained numbers: no least number keeps {same}."
     if part.status == "not_reached":
-        return f"{who} {does}, but not 90 % as well with {part.d_max or 0:,} numbers or fewer."
+        return f"{does}. With {part.d_max or 0:,} trained numbers or fewer it does not keep {same}."
     if part.status == "below_d_min":
         few = wording.plural(part.d_least or 1, "trained number")
-        return f"{who} {does}, and {few} already keep 90 % of that."
+        return f"{does}. {few} already keep {same}."
     if part.d_int90 is None:
-        return f"{who} {does}; how few numbers would do is not known."
+        return f"{does}. How few numbers would do is not known."
     ends = wording.interval(part.interval, lambda x: f"{x:,.0f}")
     ratio = (part.n_parameters / part.d_int90) if part.d_int90 else 0
-    text = f"{who} {does} and keeps 90 % of that with about {part.d_int90:,.0f} numbers{wording.in_brackets(ends)}, "
-    text += f"{wording.number(ratio, digits=2)} times fewer"
+    text = (
+        f"{does}. About {part.d_int90:,.0f} trained numbers{wording.in_brackets(ends)} keep {same}, "
+        f"{wording.number(ratio, digits=2)} times fewer"
+    )
     if part.message_bytes is not None:
         text += f"; as a message, {part.message_bytes:,} bytes ({part.score_name} {wording.score(part.message_score)})"
     return text + "."
 
 
-def _wrap(text: str, width: int = 96) -> str:
-    return textwrap.fill(text, width=width, subsequent_indent="    ")
+def _guesses(part: LandscapePart) -> str:
+    """What is said of a model whose score does not count."""
+    reached = f"{part.score_name} {wording.score(part.baseline_score)}"
+    constant = f"{wording.CONSTANTS[part.score_name]} {wording.score(part.chance_score)}"
+    if part.guess_p is None:
+        return f"barely does better than a constant answer ({reached}; {constant})"
+    rows = wording.plural(part.n_told, "held-out row")
+    best = f"{wording.chance(part.guess_p)} for the best of {part.n_direct} runs; {wording.number(LEVEL)} is asked for"
+    said = f"cannot be told from guessing on {rows} ({reached}; {constant}; {best})"
+    if part.auc_p is not None and part.auc_p < LEVEL and part.auc is not None and part.auc > 0.5:
+        said += (
+            f", though it does order them (AUC {wording.score(part.auc)}, {wording.chance(part.auc_p)}): the columns "
+            "say something, but not enough to answer otherwise than the commonest class"
+        )
+    return said
+
+
+def _scores(p: ProfileData, part: LandscapePart) -> str:
+    """The model's score beside a linear model's and a constant's."""
+    reached = f"{part.score_name} {wording.score(part.baseline_score)}"
+    does = f"reaches {reached} on {wording.plural(part.n_val, 'held-out row')}"
+    if p.kind == "regression":
+        share = wording.percent(max(0.0, part.baseline_score or 0.0))
+        does = f"explains {share} of the variance of {wording.plural(part.n_val, 'held-out row')} ({reached})"
+    beside = []
+    if part.linear_score is not None:
+        told = _LINEAR_IS.get(part.linear_is or "", "")
+        beside.append(f"a linear model {wording.score(part.linear_score)}{told}")
+    beside.append(f"{wording.CONSTANTS[part.score_name]} {wording.score(part.chance_score)}")
+    return f"{does}; {', '.join(beside)}"
+
+
+_LINEAR_IS = {
+    "better": " (better than its best run)",
+    "worse": " (worse than its best run)",
+    "alike": " (these rows do not tell it from its best run)",
+}
+
+
+def recipe(part: LandscapePart) -> str:
+    """Return in a line what the number of trained numbers depends on, and how much where that was measured."""
+    if not part.passes or part.unsolved or part.baseline_score is None:
+        return ""
+    scaled = {
+        "together": "all columns brought to one scale together",
+        "each": "each column brought to unit variance by itself",
+    }
+    widths = [m for m, _ in part.layer_shapes[:-1]] if part.model == "mlp" else []
+    shape = f", {' and '.join(map(str, widths))} wide," if widths else ""
+    text = (
+        f"The number of trained numbers belongs to this recipe: {wording.model(part.model)}{shape} "
+        f"{part.passes} passes over {part.n_train:,} rows with Adam, {scaled[part.scaling]}."
+    )
+    other = part.other_recipe
+    if other is None:
+        return text + " Another width, length or scaling moves it."
+    ends = wording.in_brackets(wording.interval(other.interval, lambda x: f"{x:,.0f}"))
+    found = "is not known" if other.d_int90 is None else f"is about {other.d_int90:,.0f}"
+    return text + f" With {other.passes} passes it {found}{ends}; another width or scaling moves it too."
+
+
+def _wrap(text: str, width: int = 96, subsequent: str = "    ") -> str:
+    return textwrap.fill(text, width=width, subsequent_indent=subsequent)
 
 
 def _tables(p: ProfileData) -> list[str]:
@@ -140,4 +200,6 @@ def _curve_table(part: LandscapePart) -> str:
         f"Trained numbers against {part.score_name} (direct training {wording.score(part.baseline_score)}, "
         f"threshold {wording.score(part.threshold_score)})\n"
     )
-    return head + wording.table(("d", part.score_name, "runs", "reached"), rows)
+    table = wording.table(("d", part.score_name, "runs", "reached"), rows)
+    said = recipe(part)
+    return head + table + (f"\n  {_wrap(said, subsequent='  ')}" if said else "")

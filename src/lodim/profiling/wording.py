@@ -20,6 +20,7 @@ from lodim.profiling.parts import (
 ESTIMATOR_NAMES = {
     "consensus": "consensus",
     "twonn": "TwoNN",
+    "l2n2": "L2N2",
     "mle": "MLE (Levina-Bickel)",
     "gride": "Gride",
     "lpca": "PCA (Fukunaga-Olsen)",
@@ -44,6 +45,7 @@ REGIMES = {
     "condensed": ("condensed", "decided by the few nearest rows, not an average"),
     "undetermined": ("undetermined", "of unknown kind, since the rows are too few or too evenly spaced"),
 }
+CONSTANTS = {"accuracy": "always the commonest class", "AUC": "guessing", "R²": "always the mean"}
 MODEL_NAMES = {"mlp": "an MLP", "linear": "a linear model", "lenet": "a LeNet"}
 
 
@@ -188,6 +190,13 @@ def score(x: int | float | None) -> str:
 def percent(x: int | float) -> str:
     """Write a share as a percentage."""
     return f"{100 * x:.0f} %" if x > 0.0995 or x == 0 else f"{100 * x:.2g} %"
+
+
+def chance(p: int | float | None) -> str:
+    """Write a p-value."""
+    if p is None:
+        return "–"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
 def interval(ends: Sequence[int | float | None] | None, write: Callable[[Any], str] = dimension) -> str:

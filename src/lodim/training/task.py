@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lodim.metrics import accuracy, r2
-from lodim.validation import check_choice, check_labels, check_matrix, infer_kind
+from lodim.metrics import accuracy, auc, r2
+from lodim.validation import check_choice, check_labels, check_matrix, check_unmasked, infer_kind, to_numpy
 
 __all__ = ["Task"]
 
@@ -33,6 +33,9 @@ class Task:
         Class numbers (int64), or standardised targets (float32).
     kind : {"classification", "regression"}
         Decides loss (cross-entropy, mean squared error) and score (accuracy, R^2).
+    score_by : {"accuracy", "auc", "r2"} or None
+        The score, if another than the kind's: ``"auc"`` (:func:`lodim.metrics.auc`) for classes of very unequal sizes,
+        where a constant answer has a high accuracy.
     n_outputs : int
         Outputs a model needs: the number of classes, or 1.
     classes : tuple
@@ -50,6 +53,11 @@ class Task:
     classes: tuple[Any, ...] = ()
     target_mean: float = 0.0
     target_scale: float = 1.0
+    score_by: str | None = None
+
+    def __post_init__(self) -> None:
+        usual = ("accuracy", "auc") if self.kind == "classification" else ("r2",)
+        check_choice(self.score_by or usual[0], usual, f"score_by of a {self.kind}")
 
     @classmethod
     def from_arrays(
@@ -61,6 +69,7 @@ class Task:
         *,
         kind: str = "auto",
         image_shape: Sequence[int] | None = None,
+        score_by: str | None = None,
     ) -> Task:
         """Check arrays, encode the labels (or standardise the targets), and make tensors of them.
 
@@ -74,6 +83,8 @@ class Task:
             classes.
         image_shape : sequence of int, optional
             Shape given to each row of X, e.g. ``(1, 28, 28)``.
+        score_by : {"accuracy", "auc", "r2"}, optional
+            See above.
 
         Raises
         ------
@@ -94,7 +105,7 @@ class Task:
             kind = infer_kind(labels)
         encode = _encode_classes if kind == "classification" else _standardise
         y_train, y_valid, fields = encode(labels, labels_val)
-        return cls(inputs, y_train, inputs_val, y_valid, kind, **fields)
+        return cls(inputs, y_train, inputs_val, y_valid, kind, score_by=score_by, **fields)
 
     @property
     def n_train(self) -> int:
@@ -129,18 +140,19 @@ class Task:
         return (output - target).square().mean(-1)
 
     def score(self, output: Tensor, target: Tensor) -> Float[Tensor, "*replicas"]:
-        """Accuracy, or R^2; NaN where the output is not finite.
+        """Accuracy, area under the curve or R^2 (``score_by``); NaN where the output is not finite.
 
         Shapes are as in :meth:`loss`; one target, shape (n,), may serve all outputs.
         """
-        value = (accuracy if self.kind == "classification" else r2)(output, target)
+        measure = auc if self.score_by == "auc" else accuracy if self.kind == "classification" else r2
+        value = measure(output.nan_to_num() if measure is auc else output, target)
         sizes = output.flatten(target.ndim - 1 if output.ndim == target.ndim else -2)
         return torch.where(sizes.isfinite().all(-1), value, math.nan)
 
 
 def _inputs(X: Any, name: str, image_shape: Sequence[int] | None) -> Float[Tensor, "n ..."]:
-    if hasattr(X, "detach"):
-        X = X.detach().cpu().numpy()
+    check_unmasked(X, name)
+    X = to_numpy(X)
     shape = None if image_shape is None else tuple(int(s) for s in image_shape)
     if not hasattr(X, "columns"):  # a data frame keeps its column names for messages
         X = np.asarray(X)

@@ -16,6 +16,8 @@ from lodim.landscape import LandscapeDimension, compare_initialisations
 from lodim.randomness import build_seeded
 from lodim.training import Recipe, Task, fit
 
+pytestmark = pytest.mark.trains
+
 NEEDS_DATA = pytest.mark.skipif("LODIM_DATA" not in os.environ, reason="needs LODIM_DATA")
 
 

@@ -47,6 +47,7 @@ def blobs(shape):
     return Task.from_arrays(X[:40], y[:40], X[40:], y[40:])
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("name", nm_sparsity.RECIPES)
 def test_the_laptops_recipes_take_their_first_steps(name):
     small = replace(nm_sparsity.LAPTOP, make_model=lambda: mlp([32, 16, 16, 10]))
@@ -56,6 +57,7 @@ def test_the_laptops_recipes_take_their_first_steps(name):
     assert exact == (name != "dense")
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("name", ["sr-ste", "mdgf-exp", "sdgf-geometric"])
 def test_the_full_scales_recipe_takes_its_first_steps(name):
     setting = nm_sparsity.FULL

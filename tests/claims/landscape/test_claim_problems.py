@@ -13,6 +13,8 @@ from lodim.datasets import load
 from lodim.nets import fc
 from lodim.training import Recipe
 
+pytestmark = pytest.mark.trains
+
 
 @pytest.fixture(scope="module")
 def small():

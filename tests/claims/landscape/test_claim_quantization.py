@@ -9,6 +9,8 @@ from lodim.nets import fc
 from lodim.randomness import build_seeded
 from lodim.training import Recipe, Task, fit
 
+pytestmark = pytest.mark.trains
+
 
 @pytest.fixture(scope="module")
 def task():

@@ -11,6 +11,8 @@ from lodim.geometry.differentiable_persistence import (
     optimize_points,
 )
 
+pytestmark = pytest.mark.trains
+
 
 def test_components_are_drawn_together():
     """Fewer components over distance and density: two clusters merge."""

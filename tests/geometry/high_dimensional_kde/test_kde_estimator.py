@@ -470,3 +470,25 @@ def test_a_value_that_is_no_number_is_no_maximum():
         return np.where(h < 0.01, np.inf, np.where(h < 0.1, np.nan, -(np.log(h) ** 2)))
 
     assert maximise(curve, grid, curve(grid)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kernel", ["tophat", "epanechnikov"])
+@pytest.mark.parametrize(("d", "side"), [(1, 20), (2, 9), (3, 5)])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8])
+def test_points_on_the_border_of_a_bounded_kernel_are_outside(kernel, d, side, dtype):
+    """On a grid many points are at distance h exactly, where rounding of products would decide."""
+    grid = np.stack(np.meshgrid(*[np.arange(side)] * d), -1).reshape(-1, d).astype(dtype)
+    for h in (1.0, np.sqrt(2), np.sqrt(3), 2.0, np.sqrt(5), 2.5):
+        plain = grid.astype(float)
+        expected = KernelDensity(bandwidth=h, kernel=kernel).fit(plain).score_samples(plain)
+        found = (
+            HighDimKDE(float(h), kernel=kernel, n_queries=20, random_state=0).fit(grid).score_samples(grid)
+        )
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kernel", ["tophat", "epanechnikov"])
+def test_a_query_whose_only_point_is_on_the_border_has_density_zero(kernel):
+    model = HighDimKDE(1.0, kernel=kernel, random_state=0).fit([[1e3 + 0.0, 0.0], [1e3 + 5.0, 0.0]])
+    assert model.score_samples([[1e3 + 6.0, 0.0]]).tolist() == [-np.inf]
+    assert np.isfinite(model.score_samples([[1e3 + 5.5, 0.0]])).all()

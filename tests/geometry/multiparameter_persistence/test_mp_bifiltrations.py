@@ -83,7 +83,7 @@ def test_delay_embedding_takes_windows():
         (torch.zeros(3), "n_points, n_features"),
         (torch.zeros(2, 3, 4), "pass batches as a list"),
         (torch.tensor([[0.0], [float("nan")]]), "row 1"),
-        (torch.zeros(3, 2, dtype=torch.int64), "floating"),
+        (torch.zeros(3, 2, dtype=torch.complex64), "real numbers"),
     ],
 )
 def test_points_that_are_refused(bad, message):

@@ -6,8 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lodim.geometry import sm_distance
 from lodim.geometry.multiparameter_persistence import (
     FunctionRips,
+    SignedMeasure,
     collapse_edges,
     cubical_complex,
     euler_signed_measure,
@@ -222,3 +224,82 @@ def test_collapsed_edges_change_no_homology(threshold):
             np.testing.assert_array_equal(hilbert_function(small, grid, degree), expected)
     listed = simplicial_complex([[[0], [1]], [[0, 1]]], np.zeros((3, 2)))
     assert collapse_edges(listed) is listed
+
+
+TRIANGLE = [[0, 1], [1, 2], [2, 0]]
+
+
+@pytest.mark.parametrize(
+    "edges", [TRIANGLE, [[1, 0], [2, 1], [0, 2]], TRIANGLE + [[1, 0], [2, 1], [0, 2]], 3 * TRIANGLE]
+)
+def test_a_triangle_has_euler_characteristic_zero_however_its_edges_are_listed(edges):
+    fc = graph_complex(np.array(edges), np.zeros((3, 1)))
+    assert fc.n_cells == 6
+    assert euler_signed_measure(fc).mass == 0
+    assert hilbert_signed_measure(fc, 0).mass == 1
+    whole = simplicial_complex(
+        [[[0], [1], [2]], edges, [[2, 0, 1], [0, 1, 2]]], np.zeros((3 + len(edges) + 2, 2))
+    )
+    assert whole.n_cells == 7
+    assert euler_signed_measure(whole).mass == 1
+
+
+def test_an_edge_with_two_grades_is_refused_and_one_grade_twice_keeps_its_gradient():
+    values, own = np.zeros((2, 1)), torch.tensor([[2.0], [2.0]], requires_grad=True)
+    both = graph_complex([[0, 1], [1, 0]], values, edge_values=own)
+    both.filtration.sum().backward()
+    assert own.grad.sum() == 1
+    with pytest.raises(
+        ValueError, match=r"edge \[0, 1\] is listed more than once, with the grades \[2.0\] and \[3.0\]"
+    ):
+        graph_complex([[0, 1], [1, 0]], values, edge_values=[[2.0], [3.0]])
+    graph_complex([[0, 1], [1, 0]], values + 5, edge_values=[[2.0], [3.0]])  # the ends decide, alike
+
+
+@pytest.mark.parametrize(
+    ("edges", "message"),
+    [
+        ([[0, 0]], "different vertices"),
+        ([[0, 1.5]], "whole numbers, got 1.5"),
+        ([[0, 1], [1, 1]], "drop self-loops"),
+    ],
+)
+def test_no_edges(edges, message):
+    with pytest.raises(ValueError, match=message):
+        graph_complex(edges, np.zeros((2, 1)))
+    with pytest.raises(ValueError, match=message):
+        simplicial_complex([[[0], [1]], edges], np.zeros((2 + len(edges), 1)))
+
+
+RING = np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0]])
+
+
+@pytest.mark.parametrize("degree", [0, 1])
+@pytest.mark.parametrize(
+    "dtype", [np.uint8, bool, np.int16, np.float16, np.float32, ">f8", torch.uint8, torch.bfloat16]
+)
+def test_a_ring_of_pixels_is_one_component_with_one_loop_in_any_dtype(degree, dtype):
+    """The loop is born with the ring and dies with the pixel in its middle: weights 1 and -1, not 1 and 255."""
+    pytest.importorskip("gudhi")
+    image = torch.tensor(RING)[None].to(dtype) if isinstance(dtype, torch.dtype) else RING[None].astype(dtype)
+    found = hilbert_signed_measure(cubical_complex(image), degree)
+    assert found.points.is_floating_point()
+    assert found.weights.tolist() == ([1, -1] if degree else [1])
+    assert found.points.tolist() == ([[0], [1]] if degree else [[0]])
+
+
+def test_whole_numbers_on_vertices_do_not_round_those_on_edges():
+    for vertices in (
+        np.array([[0], [0]]),
+        torch.zeros(2, 1, dtype=torch.int32),
+        torch.zeros(2, 1, dtype=torch.float16),
+    ):
+        fc = graph_complex([[0, 1]], vertices, edge_values=[[0.3]])
+        assert float(fc.filtration[2]) == pytest.approx(0.3, rel=1e-7)
+
+
+def test_measures_of_whole_numbers_are_compared_as_they_are():
+    whole = SignedMeasure(torch.tensor([[1]]), torch.tensor([1], dtype=torch.uint8))
+    other = SignedMeasure(torch.tensor([[1.75]]), torch.tensor([1]))
+    assert float(sm_distance(whole, other)) == pytest.approx(0.75)
+    assert float(sm_distance(other, whole)) == pytest.approx(0.75)

@@ -339,3 +339,13 @@ def test_no_objects(method):
     model = MultiparameterPersistence(method=method, grid=(4, 4), resolution=5).fit([circle()])
     assert model.transform([]).shape == (0, 50)
     assert model.set_params(flatten=False).transform([]).shape == (0, 2, 5, 5)
+
+
+def test_columns_first_are_the_same_points():
+    """Bindings that read memory in order, whatever the strides, once made other clouds of them."""
+    pytest.importorskip("gudhi")
+    cloud = np.random.default_rng(0).normal(size=(12, 2))
+    plain, turned = (
+        PersistenceImage(resolution=3).fit_transform([X]) for X in (cloud, np.asfortranarray(cloud))
+    )
+    np.testing.assert_array_equal(plain, turned)

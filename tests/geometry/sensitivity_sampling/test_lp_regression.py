@@ -1,6 +1,7 @@
 """Regression on a coreset: the solvers, the dual bound, and the estimator around them."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 from sklearn.linear_model import QuantileRegressor
+from sklearn.metrics import r2_score
 
 from lodim.geometry import LpRegression
 from lodim.geometry.sensitivity_sampling.basis import orthonormal_basis
@@ -278,3 +280,37 @@ def test_tensors_are_taken():
 def test_bad_parameters_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         LpRegression(**options).fit(*problem(30))
+
+
+@pytest.mark.parametrize(("fit_intercept", "least"), [(True, 5), (False, 4)])
+def test_fewer_rows_than_coefficients_are_refused(fit_intercept, least):
+    X, y = problem()
+    X = X[:, :4]
+    with pytest.raises(ValueError, match=f"n_rows must be at least {least}, .* got {least - 1}: give some"):
+        LpRegression(n_rows=least - 1, fit_intercept=fit_intercept).fit(X, y)
+    LpRegression(n_rows=least - 1, fit_intercept=fit_intercept, tol=0.1, random_state=0).fit(X, y)  # doubles
+    again = np.c_[X, X]  # no more coefficients to find than before
+    LpRegression(p=2, n_rows=50, fit_intercept=fit_intercept, random_state=0).fit(again, y)
+
+
+def test_a_coreset_that_leaves_coefficients_open_says_so():
+    """Ten rows for ten coefficients are ten in expectation only: some draw has fewer."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((300, 10)), rng.standard_normal(300)
+    said = []
+    for seed in range(10):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model = LpRegression(p=2, n_rows=10, fit_intercept=False, random_state=seed).fit(X, y)
+        said.append(any("dimensions" in str(w.message) for w in caught))
+        assert said[-1] == (len(model.coreset_idx_) < 10)
+    assert any(said)
+
+
+def test_score_is_that_of_the_predictions_and_refuses_masked_numbers():
+    X, y = problem()
+    model, weight = LpRegression(p=2, n_rows=len(X)).fit(X, y), np.linspace(0, 1, len(X))
+    assert model.score(X, y, weight) == pytest.approx(r2_score(y, model.predict(X), sample_weight=weight))
+    masked = np.ma.masked_greater(y, np.median(y))
+    with pytest.raises(ValueError, match="masked"):
+        model.score(X, masked)

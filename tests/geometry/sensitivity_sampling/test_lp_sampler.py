@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
 
-from lodim.geometry import LpSampler, embedding_distortion, leverage_scores, sample_size, sensitivity_growth
+from lodim.geometry import (
+    LpSampler,
+    embedding_distortion,
+    leverage_scores,
+    lp_sensitivities,
+    sample_size,
+    sensitivity_growth,
+)
 from lodim.geometry.sensitivity_sampling.rules import RULES, schedule
 from lodim.geometry.sensitivity_sampling.sensitivities import keep_probabilities
 
@@ -306,3 +313,34 @@ def test_sampling_needs_a_fit_and_exact_sizes_need_their_numbers():
     ):
         with pytest.raises(ValueError, match=r"needs|positive|no bound"):
             call()
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "uniform"])
+@pytest.mark.parametrize("p", [1.0, 4.5])
+def test_rows_that_nothing_stands_in_for_are_always_kept(rule, p):
+    """Each of the last three columns has one entry, of sensitivity 1: without its row some norm is zero."""
+    A = np.zeros((400, 9))
+    A[:, :6] = np.random.default_rng(0).standard_normal((400, 6))
+    alone = [3, 77, 250]
+    A[alone] = 0
+    A[alone, [6, 7, 8]] = [1e-3, 1.0, 50.0]
+    sampler = LpSampler(p=p, n_rows=12, rule=rule, random_state=0).fit(A)
+    assert sampler.probabilities_.sum() == pytest.approx(sampler.schedule_[0], rel=1e-9)
+    for draw in range(5):
+        idx, weight = sampler.sample(draw)
+        assert set(alone) <= set(idx)
+        assert weight[np.isin(idx, alone)].tolist() == [1, 1, 1]
+
+
+def test_rows_of_more_than_half_of_a_norm_are_kept_where_theorems_would_ask_for_more_rows():
+    """Leverage above a half proves a sensitivity above one at p >= 2; the bounds' total dwarfs the rows asked for."""
+    rng = np.random.default_rng(1)
+    A = rng.standard_normal((2000, 12))
+    A[:12] += 120 * np.eye(12)
+    tau = leverage_scores(A)
+    assert (tau[:12] > 0.5).all()
+    sensitive = lp_sensitivities(A, 4.5, "exact", rows=range(12))
+    assert (sensitive > 1 / (1 + (1 / tau[:12] - 1) ** 2.25) - 1e-9).all()
+    sampler = LpSampler(p=4.5, n_rows=40, rule="sensitivity", random_state=0).fit(A)
+    assert (sampler.probabilities_[:12] == 1).all()
+    assert sampler.probabilities_.sum() == pytest.approx(40)

@@ -13,6 +13,8 @@ from lodim.landscape.finetuning.comparison import head_name
 from lodim.nets import linear, mlp
 from lodim.training import Recipe, Task
 
+pytestmark = pytest.mark.trains
+
 mpl.use("Agg")
 
 TRUE = torch.randn(12, 3, generator=torch.Generator().manual_seed(3))
@@ -42,7 +44,10 @@ BRIEF = {**OPTIONS, "recipe": Recipe(epochs=2, batch_size=50), "n_seeds": 1, "ba
 @pytest.fixture(scope="module")
 def compared():
     starts = {"random": lambda: linear(12, 3), "near": almost_there}
-    return compare_initialisations(starts, task(), **OPTIONS)
+    recipe = Recipe(
+        epochs=15, batch_size=50
+    )  # four tasks: 24 to 28 numbers from a random start, near it at most 3
+    return compare_initialisations(starts, task(), **{**OPTIONS, "recipe": recipe})
 
 
 def test_a_start_near_the_solution_needs_fewer_numbers(compared):

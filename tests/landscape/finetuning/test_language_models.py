@@ -112,6 +112,7 @@ class Encoder(nn.Module):
         return self.head(self.body(x))
 
 
+@pytest.mark.trains
 def test_adapters_and_subspaces_of_equal_size():
     pytest.importorskip("peft")
     X = torch.randn(300, 6, generator=torch.Generator().manual_seed(0))

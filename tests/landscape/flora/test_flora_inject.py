@@ -106,6 +106,7 @@ def test_kinds_get_their_classes_and_only_the_adapters_are_trained():
         assert p.requires_grad == ("flora_" in name or "modules_to_save" in name), name
 
 
+@pytest.mark.trains
 def test_training_moves_the_adapters_and_nothing_else():
     model = inject_flora(net(), r=2, target_modules="all", modules_to_save=["head"], random_state=0)
     before = state_of(model)
@@ -398,6 +399,7 @@ def bert():
     return build_seeded(lambda: transformers.BertForSequenceClassification(config), 0).eval()
 
 
+@pytest.mark.trains
 def test_a_bert_is_adapted_trained_and_merged():
     model = bert()
     tokens = torch.randint(0, 40, (4, 7), generator=torch.Generator().manual_seed(0))

@@ -367,6 +367,7 @@ def test_many_weights_at_once():
     assert torch.equal(vmap(table)(ids), table(ids))
 
 
+@pytest.mark.trains
 def test_replicas_train_as_single_networks_do():
     rng = torch.Generator().manual_seed(0)
     X = torch.randn(160, 8, generator=rng)

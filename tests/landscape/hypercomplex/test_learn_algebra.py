@@ -10,6 +10,8 @@ from lodim.landscape.hypercomplex import algebra_matrices, learn_algebra
 from lodim.landscape.hypercomplex.algebra import span_residual
 from lodim.validation import ConvergenceWarning
 
+pytestmark = pytest.mark.trains
+
 
 def test_the_learned_matrices_span_hamiltons_algebra():
     found = learn_algebra(random_state=3)

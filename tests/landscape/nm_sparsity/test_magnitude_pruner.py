@@ -56,6 +56,7 @@ def test_equal_weights_are_cut_to_the_number_wanted():
     assert torch.equal(p.masks["0"].reshape(-1)[:225], torch.ones(225))
 
 
+@pytest.mark.trains
 def test_training_through_it_and_updates_every_so_often():
     net, p = pruner(update_every=4)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)

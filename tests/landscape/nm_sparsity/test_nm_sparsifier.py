@@ -14,6 +14,8 @@ from lodim.nets import fc, mlp, vit
 from lodim.randomness import build_seeded
 from lodim.training import Recipe, Task, fit
 
+pytestmark = pytest.mark.trains
+
 OPTIONS = {"sdgf-custom": {"stages": [(4, 8), (1, 8)]}}
 
 

@@ -14,6 +14,8 @@ from lodim.nets import mlp
 from lodim.randomness import build_seeded
 from lodim.training import Task
 
+pytestmark = pytest.mark.trains
+
 
 def make_model():
     return mlp([5, 24, 2])

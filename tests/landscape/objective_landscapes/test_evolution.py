@@ -5,6 +5,8 @@ import pytest
 
 from lodim.landscape.objective_landscapes.evolution import EvolutionResult, cem_train, es_train
 
+pytestmark = pytest.mark.trains
+
 TARGET = np.array([0.7, -1.2, 0.3, 2.0])
 
 

@@ -268,6 +268,7 @@ def test_moving_the_origin_can_keep_the_directions_or_take_a_seed():
     assert torch.equal(subspace.projection.matrix(), make_projection("cyclic", 114, 8, seed=9).matrix())
 
 
+@pytest.mark.trains
 def test_restarts_leave_any_single_subspace():
     target = torch.randn(30, 6, generator=torch.Generator().manual_seed(0))
     subspace = SubspaceModule(nn.Linear(6, 6), 7)
@@ -317,6 +318,7 @@ def test_a_trajectory_of_state_dicts_travels_in_the_state():
         subspace.move_origin()
 
 
+@pytest.mark.trains
 def test_the_lottery_subspace_beats_a_random_one_of_equal_size():
     X = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
     y = ((X[:, 0] * X[:, 1] > 0).long() + 2 * (X[:, 2] > 0).long()).contiguous()

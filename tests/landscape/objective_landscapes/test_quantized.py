@@ -41,6 +41,7 @@ def test_the_network_runs_at_the_rounded_coordinates(module):
     torch.testing.assert_close(module(x), rounded(x))
 
 
+@pytest.mark.trains
 def test_training_lowers_the_loss_without_touching_the_original(module):
     original = module.subspace
     copy = QuantizedSubspace(original, np.linspace(-1, 1, 5))

@@ -91,11 +91,22 @@ def test_lower_is_better():
     assert 100 <= bracket_of(runs, 0.5, greater_is_better=False)[1] <= 110
 
 
+def test_smaller_sizes_are_tried_where_only_the_largest_is_known_to_fail():
+    """Scores that fall with the size, as of a model that memorises: the largest fails, small ones pass."""
+    runs, _ = carry_out(
+        bracket_waves(0.5, d_max=1000, known={1000: [0.4]}), lambda d, r: 0.8 if d < 300 else 0.4
+    )
+    assert bracket_of(runs, 0.5)[1] is not None
+    _, waves = carry_out(bracket_waves(0.5, d_max=40), lambda d, r: 0.1)
+    assert sorted({d for wave in waves for d, _ in wave}) == [10, 20, 40]  # none twice, and it ends
+
+
 def test_known_runs_are_not_repeated():
     _, waves = carry_out(bracket_waves(0.5, d_max=1000, known={80: [1.0], 40: [0.0], 160: [1.0]}), step(50))
     asked = {d for wave in waves for d, r in wave if r == 0}
     assert asked
-    assert asked.isdisjoint({10, 20, 40, 80, 160})
+    assert asked.isdisjoint({10, 40, 80, 160})
+    assert 20 in asked  # a second one that fails, or the interval has no lower end
 
 
 @pytest.mark.parametrize("lookahead", [1, 4])

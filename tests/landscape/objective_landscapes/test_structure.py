@@ -60,6 +60,7 @@ def test_with_factors_one_it_is_the_plain_subspace_of_d_minus_m(kind):
     torch.testing.assert_close(said.theta_d.grad[:9], plain.theta_d.grad)
 
 
+@pytest.mark.trains
 def test_training_with_frozen_factors_is_training_of_v_alone():
     plain, said = SubspaceModule(net(), 9, seed=3), SubspaceModule(net(), 9 + M, said="tensor", seed=3)
     said.theta_d.register_hook(lambda g: torch.cat([g[:9], torch.zeros(M)]))
@@ -325,6 +326,7 @@ def measured(**options):
     return LandscapeDimension(net, **{**fixed, **options}).fit()
 
 
+@pytest.mark.trains
 def test_the_search_counts_the_factors_and_both_ways_of_training_agree():
     one, many = (measured(vectorize=flag) for flag in (False, True))
     assert [r.d for r in one.curve_] == [6, 12, 24]
@@ -343,6 +345,7 @@ def fit_score(model):
     return float(task.score(model.eval()(task.X_val).detach(), task.y_val))
 
 
+@pytest.mark.trains
 def test_a_head_trained_directly_is_counted_and_kept():
     found = measured(said=None, train_directly=["2"], search=[46, 50])
     assert [r.d for r in found.curve_] == [46, 50]
@@ -372,6 +375,7 @@ def test_a_direct_head_has_the_direct_rate():
     assert float(module.theta_d.detach().abs().max()) == pytest.approx(0.01 * module.lr_factor, rel=1e-3)
 
 
+@pytest.mark.trains
 def test_a_trivial_answer_that_reaches_the_threshold_is_said():
     rng = torch.Generator().manual_seed(1)
     X = torch.randn(200, 6, generator=rng)

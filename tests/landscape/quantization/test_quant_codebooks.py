@@ -21,6 +21,8 @@ from lodim.landscape.quantization import (
 )
 from lodim.randomness import build_seeded, torch_generator
 
+pytestmark = pytest.mark.trains
+
 SPECS = [
     CodebookSpec(3),
     CodebookSpec(2, "channel", weighting="inputs"),

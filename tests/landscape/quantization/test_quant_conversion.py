@@ -358,6 +358,7 @@ def test_a_model_is_a_module():
             refuses(lambda x: x, "w8")
 
 
+@pytest.mark.trains
 def test_arrays_calibrate_as_tensors_do():
     model, x = network(), normal(40, 12)
     recipe = QuantRecipe(QuantSpec(4), INPUTS, bias_correction=True, adaround={"steps": 5})

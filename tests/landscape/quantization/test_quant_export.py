@@ -1,6 +1,7 @@
 """Models handed to torchao compute what ours do, with the same codes."""
 
 import itertools
+import warnings
 
 import pytest
 import torch
@@ -44,7 +45,36 @@ def test_the_same_weights_and_outputs(grid, mode):
     torch.testing.assert_close(theirs(x), ours(x), atol=1e-5, rtol=1e-4)
 
 
-def test_tokens_are_rounded_in_the_same_way():
+def products(a, b):
+    return a.int() @ b.int()
+
+
+def saturated(a, b):
+    """As without VNNI: products are added in pairs to 16 bits."""
+    pairs = (a.int()[:, :, None] * b.int()).unflatten(1, (-1, 2)).sum(2)
+    return pairs.clamp(-(2**15), 2**15 - 1).sum(1)
+
+
+@pytest.fixture
+def exact_products(monkeypatch):
+    """What is handed over is tested, not this processor."""
+    monkeypatch.setattr(torch, "_int_mm", products)
+
+
+@pytest.mark.parametrize(("how", "warns"), [(products, False), (saturated, True)])
+def test_a_processor_whose_products_saturate_is_said(monkeypatch, how, warns):
+    monkeypatch.setattr(torch, "_int_mm", how)
+    ours = quantize(model(), QuantRecipe(QuantSpec(8), TOKENS, dynamic=True))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        to_torchao(ours)
+        to_torchao(quantize(model(), GRIDS[0]))  # rounds no activations
+    assert [str(w.message).partition(",")[0] for w in said if "saturate" in str(w.message)] == [
+        "on this processor torch's products of 8-bit integers saturate"
+    ] * warns
+
+
+def test_tokens_are_rounded_in_the_same_way(exact_products):
     x = torch.randn(50, 48, generator=torch_generator(2))
     recipe = QuantRecipe(QuantSpec(8), TOKENS, dynamic=True)
     ours = quantize(model(), recipe)
@@ -55,7 +85,7 @@ def test_tokens_are_rounded_in_the_same_way():
     assert gap.median() < 0.05 * float_error
 
 
-def test_the_preset_for_tokens_goes_over():
+def test_the_preset_for_tokens_goes_over(exact_products):
     x = torch.randn(50, 48, generator=torch_generator(2))
     deeper = build_seeded(lambda: nn.Sequential(*plain(), nn.Tanh(), nn.Linear(16, 4)), 0)
     ours = quantize(deeper, "w8a8-dynamic")

@@ -24,6 +24,8 @@ from lodim.nets import mlp
 from lodim.randomness import build_seeded
 from lodim.training import Recipe, Task, fit
 
+pytestmark = pytest.mark.trains
+
 
 def table(omega, sizes=None, bits=(2, 4, 8)):
     omega = np.asarray(omega, dtype=float)

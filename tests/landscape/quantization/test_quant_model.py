@@ -70,6 +70,7 @@ def test_outputs_of_the_float_model_are_kept_beside():
     assert not any(key.startswith("reference") for key in quantised.state_dict())
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     "recipe",
     [

@@ -38,7 +38,14 @@ from lodim.nets.activations import evaluation_mode, first_tensor, model_device
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, derive_seed, root_seed, torch_generator
 from lodim.results import Result
-from lodim.validation import check_choice, check_in_range, check_labels
+from lodim.validation import (
+    check_choice,
+    check_in_range,
+    check_labels,
+    check_numbers,
+    check_unmasked,
+    to_numpy,
+)
 
 ATTACKS = ("fgsm", "pgd")
 Number = int | float | np.number
@@ -296,8 +303,12 @@ def adversarial_accuracy(
 
 
 def _sizes(eps_list: Any) -> list[float]:
+    check_unmasked(eps_list, "eps_list")
     sizes = sorted(
-        {float(check_in_range(e, "eps", low=0)) for e in np.atleast_1d(np.asarray(eps_list)).tolist()}
+        {
+            float(check_in_range(e, "eps", low=0))
+            for e in np.atleast_1d(np.asarray(to_numpy(eps_list))).tolist()
+        }
     )
     if not sizes or np.isinf(sizes[-1]):
         raise ValueError(f"eps_list must hold finite sizes, at least one, got {eps_list!r}")
@@ -306,7 +317,7 @@ def _sizes(eps_list: Any) -> list[float]:
 
 def _as_inputs(model: nn.Module, X: Any) -> Tensor:
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    inputs = X.detach() if isinstance(X, Tensor) else torch.from_numpy(np.array(X, dtype=np.float64))
+    inputs = X.detach() if isinstance(X, Tensor) else torch.from_numpy(check_numbers(X, "X").copy())
     if not len(inputs):
         raise ValueError("X has no samples")
     if not torch.isfinite(inputs).all():

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from lodim.results import Result
+from lodim.validation import check_unmasked, to_numpy
 
 _LARGEST = math.log(sys.float_info.max)
 
@@ -129,8 +130,9 @@ class ScalingLaw(Result):
 
 
 def _positive(values: Any, name: str) -> np.ndarray:
+    check_unmasked(values, name)
     try:
-        array = np.asarray(values, dtype=np.float64)
+        array = np.asarray(to_numpy(values), dtype=np.float64)
     except (TypeError, ValueError):
         array = np.asarray(np.nan)
     if not np.isfinite(array).all() or (array <= 0).any():

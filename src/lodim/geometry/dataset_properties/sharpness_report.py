@@ -37,7 +37,7 @@ from lodim.neighbors import bootstrap
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, derive_seed, root_seed
 from lodim.results import Result
-from lodim.validation import check_in_range, check_labels
+from lodim.validation import check_in_range, check_labels, check_numbers, check_unmasked, to_numpy
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ def sharpness_of_pairs(
     ValueError
         Labels that do not fit, fewer samples of a class than asked for, or what the parts raise.
     """
-    X, X_test = (np.asarray(part[0]) for part in (train, test))
+    X, X_test = _samples(train[0], "train[0]"), _samples(test[0], "test[0]")
     y, y_test = check_labels(train[1], len(X)), check_labels(test[1], len(X_test), name="y_test")
     chosen = list(combinations(np.unique(y).tolist(), 2)) if pairs is None else list(pairs)
     seed, found = root_seed(random_state), []
@@ -276,6 +276,15 @@ def sharpness_of_pairs(
         if progress is not None:
             progress((step + 1) / len(chosen), f"{a} and {b}")
     return tuple(found)
+
+
+def _samples(values: Any, name: str) -> np.ndarray:
+    """Numbers in the dtype in which they came, if torch has it too."""
+    check_unmasked(values, name)
+    dtype = np.asarray(to_numpy(values)).dtype
+    return check_numbers(
+        values, name, dtype=dtype if dtype.kind in "biuf" and dtype.itemsize <= 8 else np.float64
+    )
 
 
 def _draw(y: np.ndarray, classes: tuple[Any, Any], n: int, seed: int) -> np.ndarray:

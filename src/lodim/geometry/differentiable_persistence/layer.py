@@ -32,9 +32,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lodim.geometry.multiparameter_persistence.bifiltrations import checked_points
 from lodim.geometry.multiparameter_persistence.complexes import FilteredComplex
 from lodim.geometry.multiparameter_persistence.measures import (
     SignedMeasure,
+    corners,
     euler_ranks,
     hilbert_ranks,
 )
@@ -75,6 +77,7 @@ class SignedMeasureLayer(torch.nn.Module):
         self.invariant = check_choice(invariant, ("hilbert", "euler", "rank"), "invariant")
         self.degree = check_in_range(degree, "degree", low=0, integer=True)
         self.grid, self.box = grid, box
+        self._corners = None if box is None else corners(box)
         self.backend = check_choice(backend, ("auto", "torch", "gudhi"), "backend")
         if backend == "torch" and (invariant == "rank" or (invariant == "hilbert" and degree > 0)):
             raise ValueError(
@@ -133,8 +136,8 @@ class SignedMeasureLayer(torch.nn.Module):
         return torch.cat([births, deaths], 1)
 
     def _finish(self, points: Tensor, weights: Tensor) -> SignedMeasure:
-        if self.box is not None:
-            low, high = (torch.as_tensor(np.asarray(corner)).to(points) for corner in self.box)
+        if self._corners is not None:
+            low, high = (corner.to(points) for corner in self._corners)
             copies = points.shape[1] // len(low)
             points = points.clamp(low.repeat(copies), high.repeat(copies))
         finite = points.detach().isfinite().all(1)
@@ -165,6 +168,7 @@ class RipsDiagram(torch.nn.Module):
             Without gudhi.
         """
         gudhi = require("gudhi", "topology")
+        x = checked_points(x)
         if len(x) < 2:
             return x.new_zeros(0, 2)
         distance = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")

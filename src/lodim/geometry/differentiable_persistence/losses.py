@@ -37,9 +37,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lodim.geometry.differentiable_persistence.layer import SignedMeasureLayer
-from lodim.geometry.multiparameter_persistence.bifiltrations import FunctionRips, at_least_single
-from lodim.geometry.multiparameter_persistence.complexes import FilteredComplex
-from lodim.geometry.multiparameter_persistence.measures import SignedMeasure
+from lodim.geometry.multiparameter_persistence.bifiltrations import FunctionRips
+from lodim.geometry.multiparameter_persistence.complexes import FilteredComplex, as_values, at_least_single
+from lodim.geometry.multiparameter_persistence.measures import SignedMeasure, corners
 from lodim.randomness import torch_generator
 from lodim.validation import ConvergenceWarning, check_choice, check_in_range, require, warn
 
@@ -83,7 +83,7 @@ def hilbert_volume(box: Any) -> Functional:
     box : pair of array-like, shape (p,)
         Lower and upper corner.
     """
-    low, high = _corners(box)
+    low, high = corners(box)
     return linear(lambda x: (high.to(x) - torch.maximum(x, low.to(x))).clamp(min=0).prod(1))
 
 
@@ -95,19 +95,8 @@ def to_zero(box: Any) -> Functional:
     box : pair of array-like, shape (p,)
         Lower and upper corner.
     """
-    _, high = _corners(box)
+    _, high = corners(box)
     return lambda mu: (mu.weights.abs() * (high.to(mu.points) - mu.points).clamp(min=0).amin(1)).sum()
-
-
-def _corners(box: Any) -> tuple[Tensor, Tensor]:
-    wanted = f"box must be (lower corner, upper corner), each of one number a parameter, got {box}"
-    try:
-        low, high = (torch.as_tensor(np.asarray(corner, dtype=float)) for corner in box)
-    except (TypeError, ValueError):
-        raise ValueError(wanted) from None
-    if low.ndim != 1 or low.shape != high.shape or not bool((low <= high).all()):
-        raise ValueError(wanted)
-    return low, high
 
 
 def _difference(mu: SignedMeasure, nu: SignedMeasure, corner: Any) -> tuple[Tensor, Tensor]:
@@ -125,7 +114,7 @@ def _difference(mu: SignedMeasure, nu: SignedMeasure, corner: Any) -> tuple[Tens
                 f"the masses differ ({mu.mass:g} and {nu.mass:g}); give corner=, the point at which missing mass "
                 "enters, e.g. the upper corner of the box of all filtration values"
             )
-        end = torch.as_tensor(np.asarray(corner, dtype=float)).to(points)
+        end = as_values(corner, "corner").to(points)
         points = torch.cat([points, end[None]])
         weights = torch.cat([weights, weights.new_tensor([-missing])])
     return points, weights

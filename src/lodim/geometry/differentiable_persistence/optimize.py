@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lodim.geometry.multiparameter_persistence.complexes import as_values
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import derive_seed, torch_generator
 from lodim.results import Result
@@ -87,7 +88,7 @@ def optimize_points(
     Parameters
     ----------
     x : Tensor or array-like, shape (n_points, n_features)
-        Not changed. Whole numbers are taken as double precision.
+        Not changed. Whole numbers are taken as double precision, half precision as single.
     loss : callable
         Points -> scalar tensor, e.g. a :class:`TopologicalLoss` plus a penalty that keeps the points in place. It must
         bound the points itself: a loop can always be made larger by going far away.
@@ -113,8 +114,7 @@ def optimize_points(
     check_in_range(steps, "steps", low=0, integer=True)
     check_choice(optimizer, ("adam", "sgd"), "optimizer")
     check_choice(decay, ("sqrt", "1/k", "none"), "decay")
-    start = x.detach().clone() if isinstance(x, Tensor) else torch.as_tensor(np.array(x, dtype=float))
-    start = start if start.is_floating_point() else start.double()
+    start = as_values(x, "x").detach().clone()
     points = start.clone().requires_grad_(True)
     power = {"sqrt": 0.5, "1/k": 1.0, "none": 0.0}[decay]
     generator, losses = torch_generator(derive_seed(seed, "noise")), []

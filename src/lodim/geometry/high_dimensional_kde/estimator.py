@@ -37,7 +37,7 @@ from lodim.geometry.high_dimensional_kde.whitening import check_whiten, make_fra
 from lodim.neighbors import NeighborGraph, TopK, first_occurrences, stream_pairs
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.results import Result
-from lodim.validation import check_choice, check_in_range, check_labels, check_matrix
+from lodim.validation import check_choice, check_in_range, check_labels, check_matrix, check_numbers
 
 _HILL_SHARE, _HILL_MOST, _HILL_LEAST = 0.01, 200, 10
 
@@ -167,7 +167,7 @@ class HighDimKDE(DensityMixin, BaseEstimator):
         """
         self._check_parameters()
         self._device = torch.device(self.device or (X.device if isinstance(X, Tensor) else "cpu"))
-        data = _numbers(X)
+        data = check_matrix(X)
         validate_data(self, X if hasattr(X, "columns") else data, skip_check_array=True)
         rows, weights = _merge(data, _check_weights(sample_weight, len(data)))
         self.n_points_, self.n_duplicates_ = len(rows), len(data) - len(rows)
@@ -241,7 +241,7 @@ class HighDimKDE(DensityMixin, BaseEstimator):
 
     def _inward(self, X: Any) -> Tensor:
         check_is_fitted(self, "bandwidth_")
-        data = _numbers(X)
+        data = check_matrix(X)
         validate_data(self, X if hasattr(X, "columns") else data, skip_check_array=True, reset=False)
         return torch.tensor(self._frame.inward(data), device=self._device)
 
@@ -395,7 +395,7 @@ class HighDimKDE(DensityMixin, BaseEstimator):
         """
         check_in_range(n, "n", low=2, integer=True)
         drawn = self.sample(n, random_state)
-        theirs = np.asarray(getattr(other, "score_samples", other)(drawn), dtype=np.float64)
+        theirs = check_numbers(getattr(other, "score_samples", other)(drawn), "the other's log densities")
         gaps = self.score_samples(drawn) - theirs
         return Divergence(float(gaps.mean()), float(gaps.std(ddof=1) / math.sqrt(n)), int(n))
 
@@ -409,10 +409,6 @@ def _check_weights(sample_weight: Any, n: int) -> np.ndarray:
     if not (weights > 0).any():
         raise ValueError("every sample_weight is zero; at least one must be positive")
     return weights
-
-
-def _numbers(X: Any) -> np.ndarray:
-    return check_matrix(np.asanyarray(X) if hasattr(X, "__array_function__") else X)
 
 
 def _merge(data: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

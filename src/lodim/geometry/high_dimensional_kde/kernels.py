@@ -24,6 +24,7 @@ from lodim.neighbors.pair_blocks import choose_dtype
 
 KERNELS = ("gaussian", "exponential", "epanechnikov", "tophat")
 COMPACT = ("epanechnikov", "tophat")
+_AT_ONCE = 1 << 22  # numbers in one temporary array
 _TOLERANCE = 1e-3  # largest error of an exponent that rounding of squared distances may make
 
 
@@ -63,26 +64,47 @@ def draw_kernel(kernel: str, n: int, d: int, rng: np.random.Generator) -> Float[
 
 
 class CompactSums:
-    """``log sum_y w_y k(|x - y| / h)`` of each query and bandwidth for a kernel of bounded support: (n_q, n_h)."""
+    """``log sum_y w_y k(|x - y| / h)`` of each query and bandwidth for a kernel of bounded support: (n_q, n_h).
 
-    def __init__(self, bandwidths: Any, kernel: str, weights: np.ndarray):
+    Whether a point lies inside or on the border, where the kernel is zero, is not for rounding to say: distances that
+    the product of the rows cannot tell from h are taken anew, from the differences of ``queries`` and ``points``.
+    """
+
+    def __init__(self, bandwidths: Any, kernel: str, weights: np.ndarray, queries: Tensor, points: Tensor):
         self.bandwidths = np.atleast_1d(np.asarray(bandwidths, dtype=np.float64))
         self.kernel, self.weights = kernel, weights
+        self.queries, self.points = queries, points
 
     def start(self, n_q: int, n_r: int, device: torch.device, dtype: torch.dtype, unit: float) -> None:
         """Prepare the sums."""
         self._scales = [float(v) for v in (unit / self.bandwidths) ** 2]
         self._w = torch.as_tensor(self.weights, dtype=dtype, device=device)
         self._sums = torch.zeros((n_q, len(self._scales)), dtype=torch.float64, device=device)
+        # of a square in the block: rows have norms of at most about one, and d + 2 products are added
+        self._rounding = 8 * (self.points.shape[1] + 4) * torch.finfo(dtype).eps
 
     def update(self, rows: slice, cols: slice, block: Tensor) -> None:
         """Add the block's terms."""
         for column, scale in enumerate(self._scales):
             squares = block * scale
+            unsure = (squares - 1).abs() <= self._rounding * scale
+            if bool(unsure.any()):
+                squares[unsure] = self._squares(rows, cols, unsure, self.bandwidths[column]).to(squares.dtype)
             terms = (
                 (1 - squares).clamp_(0, 1) if self.kernel == "epanechnikov" else (squares < 1).to(block.dtype)
             )
             self._sums[rows, column] += (terms @ self._w[cols]).double()
+
+    def _squares(self, rows: slice, cols: slice, where: Tensor, h: float) -> Tensor:
+        """Squared distances over h^2 of the marked pairs, 1 or more where the distance rounds to h or more."""
+        at, beside = where.nonzero().T
+        size = max(1, _AT_ONCE // self.points.shape[1])
+        found = []
+        for i, j in zip(at.split(size), beside.split(size), strict=True):
+            gap = self.queries[rows][i] - self.points[cols][j]
+            ratio = gap.square_().sum(1).sqrt_() / h
+            found.append(ratio.square_())
+        return torch.cat(found)
 
     def mirror(self, rows: slice, cols: slice, block: Tensor) -> None:
         """Add the transposed block's terms."""
@@ -195,7 +217,12 @@ def log_sums(
     w = np.ones(len(points)) if weights is None else weights
     reducers: list[Any]
     if kernel in COMPACT:
-        reducers = [CompactSums(grid, kernel, w)]
+        itself = (
+            points[torch.from_numpy(queries).to(points.device)]
+            if isinstance(queries, np.ndarray)
+            else queries
+        )
+        reducers = [CompactSums(grid, kernel, w, itself, points)]
     elif scales is None:
         reducers = [LogSumExp(grid, kernel=kernel, weights=weights)]
     else:
@@ -207,7 +234,7 @@ def log_sums(
         "reducers": reducers,
         "block_q": block_size,
         "block_r": block_size,
-        "dtype": pass_dtype(points, len(queries), len(points), least),
+        "dtype": torch.float64 if kernel in COMPACT else pass_dtype(points, len(queries), len(points), least),
     }
     if isinstance(queries, np.ndarray):
         found = stream_pairs(points, query_idx=queries, **options)

@@ -50,7 +50,7 @@ from jaxtyping import Float
 from scipy.optimize import brentq
 
 from lodim.results import Result
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, check_numbers
 
 REGIMES = ("condensed", "stable", "clt")
 _STEP = 1e-4  # of log(lambda), for the derivative of a phi that comes without one
@@ -127,7 +127,7 @@ def gaussian_phi(spectrum: Any, position: Any = 1.0) -> Callable[[float], tuple[
     position : float or array-like, shape (d,)
         Squared coordinates of x along the eigenvectors, relative to the eigenvalues; 1 is typical.
     """
-    s = np.atleast_1d(np.asarray(spectrum, dtype=np.float64))
+    s = np.atleast_1d(check_numbers(spectrum, "spectrum"))
     if not (np.isfinite(s).all() and (s >= 0).all() and (s > 0).any()):
         raise ValueError(
             f"spectrum must hold nonnegative eigenvalues, one of them positive, got {s.tolist()}"
@@ -145,12 +145,7 @@ def gaussian_phi(spectrum: Any, position: Any = 1.0) -> Callable[[float], tuple[
 
 def _positions(position: Any, d: int) -> np.ndarray:
     """One squared coordinate for every eigenvalue."""
-    try:
-        r = np.atleast_1d(np.asarray(position, dtype=np.float64))
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"position must be a number or numbers, one for each dimension, got {position!r}"
-        ) from None
+    r = np.atleast_1d(check_numbers(position, "position"))
     if r.ndim != 1 or len(r) not in (1, d):
         raise ValueError(
             f"position has {r.size} numbers for {d} dimensions; give one for all, or one for each dimension "
@@ -261,17 +256,18 @@ KL/d = 0.0696 there
     if phi is not None and spectrum is not None:
         raise ValueError("give the spectrum of Gaussian data or a phi of your own, not both")
     if d is None and spectrum is not None:
-        d = len(np.atleast_1d(spectrum))
+        d = len(np.atleast_1d(check_numbers(spectrum, "spectrum")))
+    position = check_numbers(position, "position")
     size = None if d is None else int(check_in_range(d, "d", low=1, integer=True))
     a = _alpha(n, size, alpha)
     s = (
-        np.ones(size if size is not None and np.size(position) > 1 else 1)
+        np.ones(size if size is not None and position.size > 1 else 1)
         if spectrum is None
-        else np.atleast_1d(np.asarray(spectrum, dtype=np.float64))
+        else np.atleast_1d(check_numbers(spectrum, "spectrum"))
     )
     if phi is None:
         function, guess = gaussian_phi(s, position), 1 / float(s.mean())
-        if (s > 0).all() and np.all(np.asarray(position) == 1):
+        if (s > 0).all() and (position == 1).all():
             entropy = 0.5 * (math.log(2 * math.pi * math.e) + float(np.log(s).mean()))
     else:
         function, guess = _with_slope(phi), float(getattr(phi, "guess", 1.0))
@@ -352,7 +348,7 @@ def regime_map(alphas: Any = None, spectrum: Any = None) -> RegimeMap:
     spectrum : array-like, shape (d,), optional
         Eigenvalues of the covariance of Gaussian data; default all 1.
     """
-    grid = np.geomspace(0.02, 1.0, 80) if alphas is None else np.asarray(alphas, dtype=np.float64)
+    grid = np.geomspace(0.02, 1.0, 80) if alphas is None else check_numbers(alphas, "alphas")
     found = [kde_theory(alpha=float(a), spectrum=spectrum) for a in grid]
     columns = {name: np.array([getattr(t, name) for t in found]) for name in ("h_g", "h_clt", "h_opt")}
     return RegimeMap(grid, **columns)

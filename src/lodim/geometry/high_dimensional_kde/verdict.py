@@ -133,7 +133,7 @@ def density_regime(X: Any, *, n_queries: int = 500, random_state: RandomState = 
     >>> density_regime(rng.normal(size=(3000, 1))).regime, density_regime(rng.normal(size=(3000, 40))).regime
     ('clt', 'condensed')
     """
-    data = check_matrix(X.detach().cpu() if hasattr(X, "detach") else X)
+    data = check_matrix(X)
     if (data == data[0]).all():
         raise ValueError(f"a regime needs at least 2 distinct rows, got {len(data):,} equal to the first")
     kde = HighDimKDE("loo", n_queries=n_queries, random_state=random_state).fit(X)

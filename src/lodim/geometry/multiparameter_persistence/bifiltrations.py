@@ -32,11 +32,13 @@ from torch import Tensor
 from lodim.geometry.multiparameter_persistence.complexes import (
     MAX_CELLS,
     FilteredComplex,
+    as_values,
+    at_least_single,
     cubical_complex,
     graph_complex,
     too_many_cells,
 )
-from lodim.validation import check_choice, check_in_range
+from lodim.validation import check_choice, check_in_range, check_numbers
 
 _RELATIVE_BANDWIDTH = 0.2
 _MATRIX = 25  # with a threshold, so many times more pairs than cells may be looked at
@@ -113,15 +115,14 @@ class FunctionRips(torch.nn.Module):
         Parameters
         ----------
         x : Tensor, shape (n_points, n_features)
-            May be empty; equal points are allowed. Half precision is computed in single.
+            May be empty; equal points are allowed. Half precision is computed in single, whole numbers in double.
 
         Raises
         ------
         ValueError
             Not two axes, NaN or infinity, or more edges than fit.
         """
-        _check_points(x)
-        x, n = at_least_single(x), len(x)
+        x, n = checked_points(x), len(x)
         if n * (n + 1) // 2 > MAX_CELLS * (1 if self.threshold is None else _MATRIX):
             raise too_many_cells(n * (n + 1) // 2)  # before the matrix of distances is made
         distance = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
@@ -158,22 +159,19 @@ class FunctionRips(torch.nn.Module):
         return g.to(x)
 
 
-def at_least_single(x: Tensor) -> Tensor:
-    """Return floating-point numbers in single precision if they are in half, in which no distances are computed."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def _check_points(x: Any) -> None:
+def checked_points(x: Any) -> Tensor:
+    """Return finite points in single or double precision, in which distances are computed."""
     if not isinstance(x, Tensor) or x.ndim != 2:
         shape = tuple(x.shape) if hasattr(x, "shape") else type(x).__name__
         raise ValueError(
             f"points must be a tensor of shape (n_points, n_features), got {shape}; pass batches as a list"
         )
-    if not x.is_floating_point():
-        raise ValueError(f"points must be floating-point numbers, got {x.dtype}")
+    if x.is_complex():
+        raise ValueError(f"points must be real numbers, got {x.dtype}")
     bad = ~x.isfinite().all(1)
     if bool(bad.any()):
         raise ValueError(f"points hold NaN or infinity, the first in row {int(bad.nonzero()[0])}")
+    return at_least_single(x)
 
 
 def delay_embedding(series: Any, *, dimension: int = 3, delay: int = 1, stride: int = 1) -> Any:
@@ -193,7 +191,7 @@ def delay_embedding(series: Any, *, dimension: int = 3, delay: int = 1, stride: 
     """
     for value, name in ((dimension, "dimension"), (delay, "delay"), (stride, "stride")):
         check_in_range(value, name, low=1, integer=True)
-    values = series if isinstance(series, Tensor) else np.asarray(series, dtype=float)
+    values = series if isinstance(series, Tensor) else check_numbers(series, "series")
     if values.ndim not in (1, 2):
         raise ValueError(f"series must have shape (n,) or (n, n_channels), got {tuple(values.shape)}")
     length = (dimension - 1) * delay + 1
@@ -292,7 +290,5 @@ class Bifiltration(TransformerMixin, BaseEstimator):
 
 
 def _as_points(item: Any) -> Tensor:
-    if isinstance(item, Tensor):
-        return item
-    array = np.asarray(item, dtype=float)
-    return torch.from_numpy(np.ascontiguousarray(array.reshape(0, 1) if array.size == 0 else array))
+    points = as_values(item, "points")
+    return points if isinstance(item, Tensor) or points.numel() else points.reshape(0, 1)

@@ -30,8 +30,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lodim.validation import check_numbers
+
 MAX_CELLS = 2_000_000
 _BLOCK = 1 << 22
+
+
+def at_least_single(x: Tensor) -> Tensor:
+    """Return half precision as single, and whole numbers and booleans, which know no sign or fraction, as double."""
+    if not x.is_floating_point():
+        return x.double()
+    return x.float() if x.itemsize < torch.float32.itemsize else x
+
+
+def as_values(values: Any, name: str) -> Tensor:
+    """Return numbers as a tensor of single or double precision; a tensor keeps its device and gradient."""
+    if isinstance(values, Tensor):
+        return at_least_single(values)
+    return torch.from_numpy(check_numbers(values, name).copy())
 
 
 def too_many_cells(count: int) -> ValueError:
@@ -51,7 +67,8 @@ class FilteredComplex:
     cells : tuple of int ndarray, shapes (n_0, 1), (n_1, 2), (n_2, 3 or 4), ...
         Vertices of the cells of each dimension, ascending; k + 1 in a simplex, 2^k in a cube.
     filtration : Tensor, shape (n_cells, p)
-        Grades, in the order of ``cells``; carries gradients.
+        Grades, in the order of ``cells``; carries gradients. Whole numbers are kept as double precision, half precision
+        as single.
     max_dim : int
         Largest degree of homology that is meant.
     flag : bool
@@ -66,6 +83,9 @@ class FilteredComplex:
     max_dim: int = 1
     flag: bool = False
     shape: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "filtration", at_least_single(self.filtration))
 
     @property
     def n_vertices(self) -> int:
@@ -145,6 +165,43 @@ def _check_grades(filtration: Tensor) -> None:
         raise ValueError(f"the grade of cell {row} is NaN; every cell needs a number for every parameter")
 
 
+def _vertices(block: Any, width: int, name: str) -> np.ndarray:
+    """Rows of vertex numbers, each row ascending and of different vertices."""
+    given = check_numbers(block, name).reshape(-1, width)
+    cells = np.sort(given.astype(np.int64), axis=1)
+    if (given != np.trunc(given)).any():
+        raise ValueError(
+            f"{name} must name vertices by whole numbers, got {given[given != np.trunc(given)][0]}"
+        )
+    twice = (np.diff(cells, axis=1) == 0).any(1)
+    if twice.any():
+        raise ValueError(
+            f"{name} must join different vertices, got {cells[twice][0].tolist()}; drop self-loops"
+        )
+    return cells
+
+
+def _first_rows(cells: np.ndarray, grades: Tensor, name: str) -> np.ndarray:
+    """Row numbers of the cells without those listed before, in either direction say, with the same grade."""
+    order = np.lexsort(cells.T[::-1])
+    is_new = np.ones(len(cells), dtype=bool)
+    is_new[1:] = (np.diff(cells[order], axis=0) != 0).any(1)
+    first = order[is_new]
+    if len(first) == len(cells):
+        return np.arange(len(cells))
+    values = grades.detach().cpu().numpy()
+    before = np.empty(len(cells), dtype=np.int64)
+    before[order] = first[np.cumsum(is_new) - 1]
+    differs = (values != values[before]).any(1)
+    if differs.any():
+        row = int(differs.argmax())
+        raise ValueError(
+            f"{name} {cells[row].tolist()} is listed more than once, with the grades {values[before[row]].tolist()} "
+            f"and {values[row].tolist()}; keep one of them"
+        )
+    return np.sort(first)
+
+
 def simplicial_complex(
     simplices: Sequence[Any], filtration: Any, *, max_dim: int | None = None
 ) -> FilteredComplex:
@@ -153,7 +210,8 @@ def simplicial_complex(
     Parameters
     ----------
     simplices : sequence of array-like, shapes (n_k, k + 1)
-        Vertices of the simplices of each dimension; the vertices 0 ... n_0 - 1 come first, in this order.
+        Vertices of the simplices of each dimension, in any order; the vertices 0 ... n_0 - 1 come first, in this order.
+        A simplex listed again with the same grade counts once.
     filtration : Tensor or array-like, shape (n_simplices, p)
     max_dim : int, optional
         Default: the dimension of the complex.
@@ -161,12 +219,11 @@ def simplicial_complex(
     Raises
     ------
     ValueError
-        Grades that are NaN, or lower than those of a face; a face that is not listed; wrong shapes.
+        Grades that are NaN, or lower than those of a face; a face that is not listed; a simplex with two grades;
+        wrong shapes.
     """
-    cells = tuple(
-        np.sort(np.asarray(block, dtype=np.int64).reshape(-1, k + 1), 1) for k, block in enumerate(simplices)
-    )
-    grades = filtration if isinstance(filtration, Tensor) else torch.as_tensor(np.asarray(filtration, float))
+    cells = tuple(_vertices(block, k + 1, f"simplices[{k}]") for k, block in enumerate(simplices))
+    grades = as_values(filtration, "filtration")
     total = sum(len(block) for block in cells)
     if grades.ndim != 2 or len(grades) != total:
         raise ValueError(
@@ -175,6 +232,10 @@ def simplicial_complex(
     _check_grades(grades)
     if not np.array_equal(cells[0][:, 0], np.arange(len(cells[0]))):
         raise ValueError("vertices must be 0, 1, ..., n - 1 in this order")
+    parts = grades.split([len(block) for block in cells])
+    kept = [_first_rows(block, part, "simplex") for block, part in zip(cells, parts, strict=True)]
+    cells = tuple(block[rows] for block, rows in zip(cells, kept, strict=True))
+    grades = torch.cat([part[torch.from_numpy(rows)] for part, rows in zip(parts, kept, strict=True)])
     _check_monotone(cells, grades.detach().cpu().numpy())
     return FilteredComplex(cells, grades, len(cells) - 1 if max_dim is None else max_dim)
 
@@ -203,6 +264,7 @@ def graph_complex(
     Parameters
     ----------
     edges : array-like, int, shape (n_edges, 2)
+        In either direction; an edge listed again (both ways, say) with the same grade counts once.
     vertex_values : Tensor or array-like, shape (n_vertices, p)
         One column a parameter; a tensor keeps its gradient.
     edge_values : Tensor or array-like, shape (n_edges, p), optional
@@ -213,29 +275,26 @@ def graph_complex(
     Raises
     ------
     ValueError
-        Edges that name no vertex, loops at a vertex, NaN.
+        Edges that name no vertex, loops at a vertex, an edge with two grades, NaN.
     """
-    values = (
-        vertex_values
-        if isinstance(vertex_values, Tensor)
-        else torch.as_tensor(np.asarray(vertex_values, float))
-    )
+    values = as_values(vertex_values, "vertex_values")
     if values.ndim != 2:
         raise ValueError(f"vertex_values must have shape (n_vertices, p), got {tuple(values.shape)}")
-    pairs = np.sort(np.asarray(edges, dtype=np.int64).reshape(-1, 2), axis=1)
+    pairs = _vertices(edges, 2, "edges")
     if len(pairs) and (pairs.min() < 0 or pairs.max() >= len(values)):
         raise ValueError(
             f"edges must name vertices 0 ... {len(values) - 1}; got {pairs.min()} to {pairs.max()}"
         )
-    if (pairs[:, 0] == pairs[:, 1]).any():
-        raise ValueError("an edge joins two different vertices; drop self-loops")
     ends = torch.from_numpy(pairs)
     on_edges = torch.maximum(values[ends[:, 0]], values[ends[:, 1]])
     if edge_values is not None:
-        own = edge_values if isinstance(edge_values, Tensor) else torch.as_tensor(np.asarray(edge_values))
-        on_edges = torch.maximum(on_edges, own.to(on_edges))
+        own = as_values(edge_values, "edge_values").to(values.device)
+        dtype = torch.promote_types(values.dtype, own.dtype)
+        values, on_edges = values.to(dtype), torch.maximum(on_edges.to(dtype), own.to(dtype))
+    _check_grades(torch.cat([values, on_edges]))
+    kept = _first_rows(pairs, on_edges, "edge")
+    pairs, on_edges = pairs[kept], on_edges[torch.from_numpy(kept)]
     grades = torch.cat([values, on_edges])
-    _check_grades(grades)
     return FilteredComplex((np.arange(len(values))[:, None], pairs), grades, max_dim, cliques)
 
 
@@ -252,7 +311,7 @@ def cubical_complex(image: Any) -> FilteredComplex:
     ValueError
         Not three axes, or NaN.
     """
-    values = image if isinstance(image, Tensor) else torch.as_tensor(np.asarray(image, float))
+    values = as_values(image, "image")
     if values.ndim != 3:
         raise ValueError(f"image must have shape (channels, height, width), got {tuple(values.shape)}")
     shape = tuple(int(s) for s in values.shape[1:])

@@ -32,6 +32,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lodim.geometry.multiparameter_persistence.complexes import as_values, at_least_single
+from lodim.validation import check_unmasked
+
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
@@ -83,6 +86,12 @@ class Intervals:
     n_deaths: Any
     degrees: Any
 
+    def __post_init__(self) -> None:
+        births, deaths = at_least_single(self.births), at_least_single(self.deaths)
+        dtype = torch.promote_types(births.dtype, deaths.dtype)
+        object.__setattr__(self, "births", births.to(dtype))
+        object.__setattr__(self, "deaths", deaths.to(dtype))
+
     @classmethod
     def from_lists(cls, births: Sequence[Any], deaths: Sequence[Any], degrees: Any = 0) -> Intervals:
         """Collect intervals given by one array of birth and one of death corners each.
@@ -103,7 +112,7 @@ class Intervals:
             return cls.empty(2)
         ends = []
         for lists, name in ((births, "births"), (deaths, "deaths")):
-            tensors = [t if isinstance(t, Tensor) else torch.as_tensor(np.asarray(t, float)) for t in lists]
+            tensors = [as_values(t, name) for t in lists]
             if any(t.ndim != 2 or not len(t) for t in tensors):
                 raise ValueError(f"every interval needs {name} of shape (k, p) with at least one corner")
             flat = torch.cat(tensors)
@@ -133,6 +142,7 @@ class Intervals:
         ----------
         mask : bool array-like, shape (m,)
         """
+        check_unmasked(mask, "mask")
         mask = np.asarray(mask, dtype=bool)
         births = torch.from_numpy(np.repeat(mask, self.n_births))
         deaths = torch.from_numpy(np.repeat(mask, self.n_deaths))
@@ -151,7 +161,7 @@ class Intervals:
         ----------
         low, high : array-like, shape (p,)
         """
-        a, b = (torch.as_tensor(np.asarray(end, float)).to(self.births) for end in (low, high))
+        a, b = (as_values(end, name).to(self.births) for end, name in ((low, "low"), (high, "high")))
         side = torch.where(b > a, b - a, torch.ones_like(a)) if to_unit else torch.ones_like(a)
         shift = a if to_unit else torch.zeros_like(a)
         births, deaths = (

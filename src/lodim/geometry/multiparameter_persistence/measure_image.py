@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lodim.geometry.multiparameter_persistence.measures import SignedMeasure
+from lodim.geometry.multiparameter_persistence.measures import SignedMeasure, corners
 from lodim.validation import check_in_range
 
 
@@ -37,6 +36,7 @@ class SignedMeasureImage(torch.nn.Module):
         if not check_in_range(bandwidth, "bandwidth", low=0) > 0:
             raise ValueError(f"bandwidth must be positive, got {bandwidth}")
         self.bandwidth, self.box = bandwidth, box
+        self._corners = None if box is None else corners(box)
 
     def forward(self, measure: SignedMeasure) -> Float[Tensor, "resolution resolution"]:
         """Return the image, differentiable in the points, of a measure of two parameters; an empty one gives zeros."""
@@ -45,10 +45,8 @@ class SignedMeasureImage(torch.nn.Module):
             raise ValueError(f"an image shows two parameters, and the measure has {points.shape[1]}")
         if not len(points):
             return points.new_zeros(self.resolution, self.resolution)
-        low, high = (
-            torch.as_tensor(np.asarray(c)).to(points)
-            for c in (self.box or (points.detach().amin(0).cpu(), points.detach().amax(0).cpu()))
-        )
+        own = points.detach().amin(0), points.detach().amax(0)
+        low, high = (corner.to(points) for corner in self._corners or own)
         side = torch.where(high > low, high - low, torch.ones_like(low))
         steps = torch.linspace(0, 1, self.resolution, dtype=points.dtype, device=points.device)
         offset = (steps[:, None, None] - (points - low) / side) / self.bandwidth

@@ -36,11 +36,11 @@ import torch
 from jaxtyping import Int, Num
 from torch import Tensor
 
-from lodim.geometry.multiparameter_persistence.complexes import FilteredComplex
+from lodim.geometry.multiparameter_persistence.complexes import FilteredComplex, as_values, at_least_single
 from lodim.geometry.multiparameter_persistence.multipers_bridge import multipers_hilbert
 from lodim.geometry.multiparameter_persistence.ranks import RankedFiltration, check_degree, rank_filtration
 from lodim.geometry.multiparameter_persistence.slices import forest_edges, slice_bars
-from lodim.validation import check_choice
+from lodim.validation import check_choice, check_numbers, check_unmasked
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,13 +50,18 @@ class SignedMeasure:
     Attributes
     ----------
     points : Tensor, shape (m, p)
-        Carries the gradient to the filtration it was read from.
+        Carries the gradient to the filtration it was read from. Whole numbers are kept as double precision, half
+        precision as single.
     weights : Tensor, shape (m,)
         Whole numbers, in the dtype of ``points``; never carry a gradient.
     """
 
     points: Tensor
     weights: Tensor
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "points", at_least_single(self.points))
+        object.__setattr__(self, "weights", self.weights.to(self.points))
 
     @property
     def mass(self) -> float:
@@ -75,6 +80,25 @@ class SignedMeasure:
 
     def __str__(self) -> str:
         return f"signed measure of {len(self.weights)} points in {self.points.shape[1]} parameters, mass {self.mass:g}"
+
+
+def corners(box: Any) -> tuple[Tensor, Tensor]:
+    """Return the lower and the upper corner of a box.
+
+    Raises
+    ------
+    ValueError
+        Not two corners of one number a parameter, or a lower one above the upper.
+    """
+    wanted = f"box must be (lower corner, upper corner), each of one number a parameter, got {box}"
+    check_unmasked(box, "box")
+    try:
+        low, high = (as_values(corner, "box").double() for corner in box)
+    except (TypeError, ValueError):
+        raise ValueError(wanted) from None
+    if low.ndim != 1 or low.shape != high.shape or not bool((low <= high).all()):
+        raise ValueError(wanted)
+    return low, high
 
 
 def _collect(ranks: np.ndarray, weights: np.ndarray, sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -179,7 +203,7 @@ def integrate(measure: SignedMeasure, grid: Any) -> Int[np.ndarray, "*grid"]:
         Ascending coordinates, one array a parameter.
     """
     points = measure.points.detach().cpu().numpy()
-    axes = [np.asarray(axis, dtype=points.dtype) for axis in grid]
+    axes = [check_numbers(axis, f"grid[{k}]", dtype=points.dtype) for k, axis in enumerate(grid)]
     if len(axes) != points.shape[1] or any((np.diff(axis) < 0).any() for axis in axes):
         raise ValueError(f"grid must hold one ascending array for each of {points.shape[1]} parameters")
     shape = tuple(len(axis) for axis in axes)

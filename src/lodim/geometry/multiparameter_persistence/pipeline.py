@@ -29,7 +29,7 @@ from lodim.geometry.multiparameter_persistence.measure_image import SignedMeasur
 from lodim.geometry.multiparameter_persistence.measures import SignedMeasure, hilbert_signed_measure
 from lodim.geometry.multiparameter_persistence.mma import MMADecomposition
 from lodim.randomness import as_generator
-from lodim.validation import check_choice, check_in_range, require
+from lodim.validation import check_choice, check_in_range, check_numbers, require
 
 Images = Float[np.ndarray, "n n_degrees rows columns"]
 
@@ -235,7 +235,9 @@ class PersistenceImage(TransformerMixin, BaseEstimator):
     def _bars(self, X: Any) -> list[list[np.ndarray]]:
         ripser = require("gudhi.sklearn.rips_persistence", "topology").RipsPersistence
         check_in_range(self.resolution, "resolution", low=1, integer=True)
-        clouds = [np.asarray(cloud, dtype=float) for cloud in X]
+        clouds = [
+            np.ascontiguousarray(check_numbers(cloud, f"object {place}")) for place, cloud in enumerate(X)
+        ]
         for place, cloud in enumerate(clouds):
             if cloud.size and (cloud.ndim != 2 or not np.isfinite(cloud).all()):
                 raise ValueError(f"object {place} must be a finite array (n_points, n_features)")
@@ -309,7 +311,7 @@ def perturbation_stability(
         for cloud in X:
             step = rng.normal(size=np.shape(cloud))
             step *= size * rng.random((len(cloud), 1)) / np.linalg.norm(step, axis=1, keepdims=True)
-            moved.append(np.asarray(cloud) + step)
+            moved.append(check_numbers(cloud, "a cloud") + step)
         change = float(np.abs(model.transform(moved) - base).max())
         rows.append({"size": float(size), "change": change, "ratio": change / size})
     return pd.DataFrame(rows)

@@ -27,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lodim.randomness import as_generator
-from lodim.validation import check_choice, check_in_range, check_matrix
+from lodim.validation import check_choice, check_in_range, check_matrix, check_unmasked, to_numpy
 
 BLOCK = 16_384
 RANK_TOL = 1e-10
@@ -72,9 +72,10 @@ def row_numbers(rows: Any, n: int, name: str, device: Any) -> Tensor:
     Raises
     ------
     ValueError
-        Not whole numbers in one dimension, a number outside 0 to n - 1, or a mask of another length.
+        Not whole numbers in one dimension, a number outside 0 to n - 1, masked entries, or a mask of another length.
     """
-    at = rows.detach().cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows)
+    check_unmasked(rows, name)
+    at = np.asarray(to_numpy(rows))
     if at.ndim != 1:
         raise ValueError(f"{name} must be 1-D, got shape {at.shape}")
     if at.dtype == bool:
@@ -94,6 +95,15 @@ def row_numbers(rows: Any, n: int, name: str, device: Any) -> Tensor:
 def like(values: Tensor, A: Any) -> Any:
     """Return values as the input came: tensors for a tensor, NumPy arrays otherwise."""
     return values if isinstance(A, Tensor) else values.cpu().numpy()
+
+
+def norms(C: Float[Tensor, "n r"], Z: Float[Tensor, "k r"], p: float) -> Tensor:
+    """``||C z||_p`` for every row z of Z, by blocks of rows of C."""
+    size = max(1, 4_000_000 // max(1, len(Z)))
+    total = Z.new_zeros(len(Z))
+    for block in C.split(size):
+        total += ((Z @ block.T).abs() ** p).sum(1)
+    return total ** (1 / p)
 
 
 def row_blocks(n: int, size: int = BLOCK) -> Iterator[slice]:
@@ -307,7 +317,8 @@ def sketched_leverage(
     import scipy.sparse
 
     check_in_range(k, "k", low=1, integer=True)
-    matrix = scipy.sparse.csr_array(A, dtype=np.float64)
+    given: Any = A if scipy.sparse.issparse(A) else check_matrix(A, name="A")
+    matrix = scipy.sparse.csr_array(given, dtype=np.float64)
     if not np.isfinite(matrix.data).all():
         raise ValueError("A has NaN or infinite values; drop or impute them")
     n, d = matrix.shape
@@ -351,6 +362,6 @@ def leverage_scores(A: Any, method: str = "exact", *, random_state: Any = None) 
     """
     check_choice(method, ("exact", "sketch"), "method")
     if method == "sketch":
-        found = sketched_leverage(A.cpu() if isinstance(A, Tensor) else A, random_state=random_state)
+        found = sketched_leverage(A, random_state=random_state)
         return torch.from_numpy(found).to(A.device) if isinstance(A, Tensor) else found
     return like(orthonormal_basis(as_matrix(A)).Q.square().sum(1), A)

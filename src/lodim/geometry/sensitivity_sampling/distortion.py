@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lodim.geometry.sensitivity_sampling.basis import as_matrix, orthonormal_basis, row_numbers
+from lodim.geometry.sensitivity_sampling.basis import as_matrix, norms, orthonormal_basis, row_numbers
 from lodim.geometry.sensitivity_sampling.lewis import check_p, fixed_point
 from lodim.geometry.sensitivity_sampling.newton import minimize
 from lodim.randomness import as_generator
 from lodim.results import Result
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, check_numbers
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,6 @@ class Distortion(Result):
         return f"{self.n_rows:,} rows: {found}"
 
 
-def _norms(C: Tensor, Z: Tensor, p: float) -> Tensor:
-    """``||C z||_p`` for every row z of Z, by blocks of rows of C."""
-    size = max(1, 4_000_000 // max(1, len(Z)))
-    total = Z.new_zeros(len(Z))
-    for block in C.split(size):
-        total += ((Z @ block.T).abs() ** p).sum(1)
-    return total ** (1 / p)
-
-
 def _extreme_directions(Q: Tensor, C: Tensor, p: float, n: int) -> Tensor:
     """Directions in which the rows with the largest bounds weigh most in the sample C."""
     bound = fixed_point(Q, p).sensitivity_bounds()
@@ -75,7 +66,7 @@ def _extreme_directions(Q: Tensor, C: Tensor, p: float, n: int) -> Tensor:
 def _checked_weights(weight: Any, kept: Tensor) -> Tensor:
     if not len(kept):
         raise ValueError("idx names no rows: a sample without rows keeps no norm")
-    w = torch.as_tensor(weight, dtype=torch.float64, device=kept.device)
+    w = torch.tensor(check_numbers(weight, "weight"), device=kept.device)
     if w.ndim != 1 or len(w) != len(kept):
         raise ValueError(f"there are {w.numel()} weights for {len(kept)} rows; give one a row")
     wrong = ~torch.isfinite(w) | (w < 0)
@@ -139,12 +130,13 @@ def embedding_distortion(
     if n_extreme and rank_kept and basis.rank:
         extreme.append(_extreme_directions(Q, C, p, n_extreme))
     if directions is not None:
-        extreme.append(torch.as_tensor(np.atleast_2d(directions), dtype=Q.dtype, device=Q.device) @ basis.T.T)
+        given = torch.tensor(np.atleast_2d(check_numbers(directions, "directions")), device=Q.device)
+        extreme.append(given @ basis.T.T)
     probes["extreme"] = torch.cat(extreme)
     found = {}
     for kind, Z in probes.items():
-        whole = _norms(Q, Z, p)
-        error = (_norms(C, Z, p) / whole - 1).abs()[whole > 0]
+        whole = norms(Q, Z, p)
+        error = (norms(C, Z, p) / whole - 1).abs()[whole > 0]
         found[kind] = float(error.max()) if len(error) else float("nan")
     value = float(np.nanmax([0.0 if rank_kept else 1.0, *found.values()]))
     n_probes = sum(len(Z) for Z in probes.values())

@@ -26,6 +26,7 @@ import torch
 from jaxtyping import Float
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import DataConversionWarning
+from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
@@ -33,7 +34,7 @@ from lodim.geometry.sensitivity_sampling.basis import as_matrix, orthonormal_bas
 from lodim.geometry.sensitivity_sampling.distortion import Distortion, embedding_distortion
 from lodim.geometry.sensitivity_sampling.lewis import check_p
 from lodim.geometry.sensitivity_sampling.newton import median_by_steps, median_regression, minimize
-from lodim.geometry.sensitivity_sampling.sampling import LpSampler
+from lodim.geometry.sensitivity_sampling.sampling import LpSampler, default_size
 from lodim.validation import ConvergenceWarning, check_in_range, check_labels, check_matrix, warn
 
 _MAX_PROGRAM = 3000  # rows up to which the l_1 problem goes to linear programming
@@ -56,6 +57,8 @@ def solve(A: Float[Tensor, "m d"], b: Float[Tensor, " m"], p: float, n_counted: 
     ConvergenceWarning
         Newton's method stopped early.
     """
+    if not len(A):
+        return A.new_zeros(A.shape[1])
     basis = orthonormal_basis(A)
     Q = basis.Q
     if not basis.rank:
@@ -199,7 +202,8 @@ class LpRegression(RegressorMixin, BaseEstimator):
         1 is robust (median) regression, 2 least squares, larger p follow the largest residuals. Below 1 the problem is
         not convex: a local minimum is found, and there is no certificate.
     n_rows : int, optional
-        Rows of the coreset, in expectation; all where X has no more. ``20 r log(r + 1)`` when None.
+        Rows of the coreset, in expectation; all where X has no more. ``20 r log(r + 1)`` when None, r the rank of X
+        with the intercept, which is the least to give (unless ``tol`` makes more of them).
     tol : float, optional
         Double the coreset until ``gap_ <= tol`` (or all rows are used).
     rule : str
@@ -254,12 +258,13 @@ class LpRegression(RegressorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            Bad input or parameters.
+            Bad input or parameters, or fewer rows asked for than there are coefficients to find.
 
         Warns
         -----
         UserWarning
-            p < 1; or columns so nearly dependent, or so far from zero, that rounding decides.
+            p < 1; a coreset that leaves coefficients open; or columns so nearly dependent, or so far from zero, that
+            rounding decides.
         """
         p = check_p(self.p)
         if self.tol is not None:
@@ -278,6 +283,14 @@ class LpRegression(RegressorMixin, BaseEstimator):
             )
         if p < 1 and self.tol is not None:
             raise ValueError("tol needs the certificate, which p < 1 does not have: give n_rows")
+        if self.n_rows is not None and self.tol is None:
+            check_in_range(self.n_rows, "n_rows", low=1, integer=True)
+            if self.n_rows < whole.rank:
+                raise ValueError(
+                    f"n_rows must be at least {whole.rank}, the coefficients to find "
+                    f"({'with' if self.fit_intercept else 'without'} an intercept), got {self.n_rows}: give some "
+                    f"{default_size(whole.rank):,}, which n_rows=None does"
+                )
         sampler = LpSampler(p=p, n_rows=self.n_rows, rule=self.rule, random_state=self.random_state)
         sampler._fit_orthonormal(with_column(whole, design.b))
         self.n_refits_ = 0
@@ -289,6 +302,12 @@ class LpRegression(RegressorMixin, BaseEstimator):
                 break
             self.n_refits_ += 1
             sampler._resize(min(n, 2 * sampler.n_rows_))
+        spanned = int(torch.linalg.matrix_rank(whole.Q[idx])) if whole.rank and len(idx) else 0
+        if spanned < whole.rank:
+            warn(
+                f"the {len(idx)} rows drawn span {spanned} of {whole.rank} dimensions, so that other coefficients fit "
+                f"them as well: raise n_rows (to some {default_size(whole.rank):,})"
+            )
         self._warn_of_rounding(design, p)
         return self
 
@@ -297,8 +316,7 @@ class LpRegression(RegressorMixin, BaseEstimator):
             A = as_matrix(X, "X")
             self.n_features_in_ = A.shape[1]
         else:
-            known = any(hasattr(X, name) for name in ("columns", "tocsr", "detach"))
-            data = check_matrix(X if known else np.asanyarray(X))
+            data = check_matrix(X)
             validate_data(self, X if hasattr(X, "columns") else data, skip_check_array=True)
             A = as_matrix(data)
         if y is None:
@@ -347,17 +365,32 @@ class LpRegression(RegressorMixin, BaseEstimator):
         X : array-like or Tensor, shape (n_samples, n_features)
         """
         check_is_fitted(self)
-        plain = X.detach().cpu().numpy() if isinstance(X, Tensor) else X
-        data = validate_data(self, plain, reset=False, dtype=np.float64)
+        data = check_matrix(X)
+        validate_data(self, X if hasattr(X, "columns") else data, reset=False, skip_check_array=True)
         return data @ self.coef_ + self.intercept_
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """R^2 of the predictions.
+
+        Parameters
+        ----------
+        X : array-like or Tensor, shape (n_samples, n_features)
+        y : array-like or Tensor, shape (n_samples,)
+        sample_weight : array-like, shape (n_samples,), optional
+        """
+        predicted = self.predict(X)
+        target = check_labels(y, len(predicted))
+        if sample_weight is not None:
+            sample_weight = check_labels(sample_weight, len(predicted), name="sample_weight")
+        return float(r2_score(target, predicted, sample_weight=sample_weight))
 
     def distortion(self, X: Any, y: Any, **options: Any) -> Distortion:
         """How far the coreset is from ``[X 1 y]`` in every direction tried, the solution's among them.
 
         Parameters
         ----------
-        X : array-like, shape (n_samples, n_features)
-        y : array-like, shape (n_samples,)
+        X : array-like or Tensor, shape (n_samples, n_features)
+        y : array-like or Tensor, shape (n_samples,)
             The data of ``fit``.
         **options
             Of :func:`embedding_distortion`.

@@ -71,7 +71,7 @@ from lodim.landscape.objective_landscapes.module import SubspaceModule
 from lodim.nets import FlatSpec, flat_spec
 from lodim.randomness import build_seeded
 from lodim.sketch import make_projection
-from lodim.validation import check_choice
+from lodim.validation import check_choice, check_numbers
 
 __all__ = ["CompressedModel", "QuantizedSubspace"]
 
@@ -97,7 +97,9 @@ class QuantizedSubspace(nn.Module):
         super().__init__()
         self.subspace: SubspaceModule = copy.deepcopy(subspace)
         v = self.subspace.theta_d
-        self.codebook = nn.Parameter(torch.as_tensor(codebook.astype(np.float32)).to(v))
+        self.codebook = nn.Parameter(
+            torch.tensor(check_numbers(codebook, "codebook", dtype=np.float32)).to(v)
+        )
 
     def quantized(self) -> Float[Tensor, " d"]:
         """The rounded coordinates, differentiable in both the coordinates and the codebook."""

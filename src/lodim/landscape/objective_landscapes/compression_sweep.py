@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -194,9 +194,10 @@ def _measure(model: CompressedModel, size: int, task: Task, delta: float, paid: 
     bounds = {}
     if task.kind == "classification":
         bits = prefix_free_bits(model.message_bits)
+        error = 1 - full_score(module, replace(task, score_by="accuracy"), task.X, task.y)
         for kind in (*BOUND_KINDS, "best"):
             bounds[kind] = compression_bound(
-                1 - train_score, bits, len(task.y), delta=delta, kind=kind, selection_bits=paid
+                error, bits, len(task.y), delta=delta, kind=kind, selection_bits=paid
             )
     return CompressionPoint(
         levels=size,

@@ -58,7 +58,7 @@ from lodim.landscape.objective_landscapes.options import (
     majority_score,
     score_name,
 )
-from lodim.landscape.objective_landscapes.result import LandscapeResult
+from lodim.landscape.objective_landscapes.result import LandscapeResult, RunRecord
 from lodim.landscape.objective_landscapes.structure import Grouping
 from lodim.landscape.objective_landscapes.sweep import Settings, Sweep
 from lodim.landscape.objective_landscapes.trials import Setup, Trained, Trainer
@@ -91,8 +91,10 @@ class LandscapeDimension(BaseEstimator):
         Share of the baseline to be reached.
     baseline : "own" or float
         The score of this model's direct training, or a score given (1.0 for the published MNIST figures).
-    score_floor : float or "majority"
-        Score of knowing nothing where that is not zero (-21 for Pong); "majority": that of the most frequent class.
+    score_floor : float, "majority" or callable
+        Score of knowing nothing where that is not zero (-21 for Pong); "majority": that of the most frequent class. A
+        function is called without arguments once the baseline is trained (:meth:`direct_model` can be asked then) and
+        returns it; a ValueError of it ends the measurement there.
     projection, scale : str
         See :func:`lodim.sketch.make_projection`.
     said, train_directly
@@ -112,9 +114,9 @@ class LandscapeDimension(BaseEstimator):
         Where and how long runs are made, and where they are kept.
     **options
         Single options of ``search`` and ``run`` by their own names: ``n_seeds``, ``d_min``, ``d_max``, ``d0``,
-        ``resolution``, ``lr_grid``, ``estimator``, ``ci``, ``n_bootstrap``; ``vectorize``, ``early_stop``, ``n_jobs``,
-        ``ray``, ``cache_dir``, ``time_budget``, ``progress``. They are attributes and parameters of :meth:`set_params`
-        too.
+        ``resolution``, ``lr_grid``, ``estimator``, ``ci``, ``n_bootstrap``; ``vectorize``, ``early_stop``,
+        ``n_jobs``, ``ray``, ``cache_dir``, ``max_runs``, ``time_budget``, ``progress``. They are attributes and
+        parameters of :meth:`set_params` too.
 
     Attributes
     ----------
@@ -157,7 +159,7 @@ class LandscapeDimension(BaseEstimator):
         task: Task | None = None,
         threshold: float | int = 0.9,
         baseline: str | float | int = "own",
-        score_floor: float | int | str = 0.0,
+        score_floor: float | int | str | Callable[[], float] = 0.0,
         projection: str = "cyclic",
         scale: str = "column",
         said: Grouping = None,
@@ -341,6 +343,10 @@ class LandscapeDimension(BaseEstimator):
         """Return the best model of direct training at any rate tried; ValueError without one (a given baseline)."""
         sweep = self._started()
         return sweep.trainer.rebuild(choose_direct(sweep))
+
+    def direct_runs(self) -> list[RunRecord]:
+        """Return every run of direct training so far, at any rate; the best of them is :meth:`direct_model`."""
+        return [t.record for t in self._started().direct]
 
     def _started(self) -> Sweep:
         if not hasattr(self, "_sweep"):

@@ -101,9 +101,13 @@ class RunOptions(_Options):
     cache_dir : path, optional
         Finished runs are kept there and not made again, whatever the search asks for next. What identifies a run: d,
         seed, learning rate, model, recipe, data, and the code of your own functions (but not of what they call).
+    max_runs : int, optional
+        Runs for the whole of ``fit``, at most a third of them for the baseline. What is left out depends on the number
+        only, so the same seed gives the same answer on any machine.
     time_budget : float, optional
-        Seconds for the whole of ``fit``. Waves are planned from the measured cost of a run, and running ones are
-        cut off; the answer then says how far it got. Your own ``fit_fn`` cannot be cut off, only not started.
+        Seconds for the whole of ``fit``. Without ``max_runs``, waves are planned from the measured cost of a run;
+        running ones are cut off in either case, and the answer then says how far it got. Your own ``fit_fn`` cannot
+        be cut off, only not started.
     progress : callable, optional
         ``progress(done, text)`` with ``done`` in [0, 1].
     """
@@ -113,11 +117,14 @@ class RunOptions(_Options):
     n_jobs: int = 1
     ray: str | None = None
     cache_dir: str | os.PathLike[str] | None = None
+    max_runs: int | None = None
     time_budget: float | int | None = None
     progress: Callable[[float, str], Any] | None = None
 
     def check(self) -> None:
-        """Raise ValueError for an option out of range."""
+        """Raise ValueError or TypeError for an option out of range."""
+        if self.max_runs is not None:
+            check_in_range(self.max_runs, "max_runs", low=1, integer=True)
         if self.time_budget is not None and not self.time_budget > 0:
             raise ValueError(f"time_budget must be positive seconds, got {self.time_budget}")
 
@@ -126,20 +133,29 @@ def score_name(task: Task | None, score_on: str) -> str:
     """Return what the built-in score is called; a user's own has no task."""
     if task is None:
         return "score"
-    name = "accuracy" if task.kind == "classification" else "R^2"
+    name = {None: "accuracy" if task.kind == "classification" else "R^2", "auc": "AUC", "r2": "R^2"}.get(
+        task.score_by, "accuracy"
+    )
     return f"training {name}" if score_on == "train" else name
 
 
 def majority_score(task: Task | None, score_on: str = "val") -> float:
-    """Return the accuracy of always answering the training set's most frequent class; NaN where that is no answer."""
+    """Return the score of always answering the training set's most frequent class; NaN where that is no answer."""
     if task is None or task.kind != "classification":
         return math.nan
+    if task.score_by == "auc":
+        return 0.5
     answer = torch.bincount(task.y).argmax()
     return float(((task.y if score_on == "train" else task.y_val) == answer).double().mean())
 
 
-def floor_score(score_floor: float | int | str, trivial: float) -> float:
-    """Return the score of knowing nothing as a number; "majority" stands for ``trivial``, which may be NaN."""
+Floor = float | Callable[[], float]  # what is only known once the baseline is
+
+
+def floor_score(score_floor: float | int | str | Callable[[], float], trivial: float) -> Floor:
+    """Return the score of knowing nothing; "majority" stands for ``trivial``, which may be NaN."""
+    if callable(score_floor):
+        return score_floor
     if isinstance(score_floor, str):
         if score_floor != "majority":
             raise ValueError(f"score_floor must be a number or 'majority', got {score_floor!r}")

@@ -29,7 +29,7 @@ import torch
 from lodim.nets import flat_spec, mlp
 from lodim.randomness import build_seeded, derive_seed
 from lodim.sketch import make_projection
-from lodim.validation import check_in_range, require
+from lodim.validation import check_in_range, check_numbers, require
 
 __all__ = ["PolicySearch"]
 
@@ -123,7 +123,7 @@ class PolicySearch:
 
     def theta(self, v: Any) -> torch.Tensor:
         """Return the weights theta0 + P v, shape (..., D), of v, shape (..., d)."""
-        return self.theta0 + self.projection(torch.as_tensor(np.asarray(v), dtype=torch.float32))
+        return self.theta0 + self.projection(torch.from_numpy(check_numbers(v, "v", dtype=np.float32)))
 
     def outputs(self, v: Any, observations: np.ndarray) -> np.ndarray:
         """Return the network's outputs, one policy (n, d) and one observation (n, n_observations) a row."""
@@ -142,6 +142,7 @@ class PolicySearch:
         learning : bool
             Whether the observations count for the running normalisation.
         """
+        population = check_numbers(population, "population")
         repeated = np.repeat(population, len(episode_seeds), axis=0)
         rewards, observed = self._rollout(self._layers(repeated), list(episode_seeds) * len(population))
         if learning and self.normalize_observations:

@@ -12,11 +12,12 @@ their scores (None for a run that was not made, NaN for one that failed) and end
             scores = end.value
             break
 
-*Bracket*: double the size until the mean score reaches the threshold at two sizes in a row, bisect the last step on a
-log scale until its ends are within ``resolution``, then repeat the two ends with other seeds. Where one stands is read
-off the isotonic fit of everything run so far, so a lucky or unlucky run early on is put right later. With ``lookahead``
-above 1 a wave doubles several times at once, or cuts the bracket into several parts: more runs in fewer waves, for
-backends that run many at the price of few. *Grid*: everything at once.
+*Bracket*: double the size until the mean score reaches the threshold at two sizes in a row, with two below it (as far
+as there are smaller ones), bisect the last step on a log scale until its ends are within ``resolution``, then repeat
+the two ends with other seeds. Where one stands is read off the isotonic fit of everything run so far, so a lucky or
+unlucky run early on is put right later. With ``lookahead`` above 1 a wave doubles several times at once, or cuts the
+bracket into several parts: more runs in fewer waves, for backends that run many at the price of few. *Grid*:
+everything at once.
 
 **Which learning rate is kept** (:func:`choose_multiplier`): the one-standard-error rule. Several multipliers g are
 tried on the same cells c, a cell being a dimension and a seed (the same directions, the same order of data). The best
@@ -175,13 +176,21 @@ def _next_sizes(
         return _doublings(d0, 2.0, lookahead, d_min, d_max)
     if high is None:
         assert low is not None
-        new = _doublings(2 * low, 2.0, lookahead, d_min, d_max) if low < d_max else []
+        new = _doublings(2 * low, 2.0, lookahead, d_min, d_max)
+        if (
+            low == d_max
+        ):  # the largest fails: so may smaller ones not tried yet, unless scores fall with the size
+            steps = math.ceil(math.log2(d_max / d0)) if d_max > d0 else 0
+            untried = [d for d in _doublings(d0, 2.0, steps, d_min, d_max) if not runs.get(d)]
+            new = untried[:lookahead]
     elif low is None:
         new = _doublings(high // 2, 0.5, lookahead, d_min, d_max) if high > d_min else []
     else:
         new = _cuts(low, high, resolution, lookahead)
     if high is not None and max(runs) == high < d_max:
         new.append(min(2 * high, d_max))  # the second size in a row that should pass
+    if low is not None and high is not None and min(runs) == low > d_min:
+        new.append(max(low // 2, d_min))  # one that should fail clearly, or the interval has no lower end
     return [d for d in new if not runs.get(d)]
 
 

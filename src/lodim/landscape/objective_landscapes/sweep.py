@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lodim.landscape.objective_landscapes.options import RunOptions, SearchOptions
+from lodim.landscape.objective_landscapes.options import Floor, RunOptions, SearchOptions
 from lodim.landscape.objective_landscapes.result import RunRecord
 from lodim.landscape.objective_landscapes.size_search import (
     Cells,
@@ -46,7 +46,7 @@ class Settings:
     run: RunOptions
     threshold: float
     baseline: str | float | int
-    score_floor: float
+    score_floor: Floor
     greater_is_better: bool
     lr: float
     projection: str
@@ -69,7 +69,7 @@ class Settings:
 
 
 class OutOfTimeError(Exception):
-    """The time budget leaves no room for another run."""
+    """The time budget, or the number of runs, leaves no room for another one."""
 
 
 class Sweep:
@@ -90,6 +90,7 @@ class Sweep:
         self.started = time.monotonic()
         budget = settings.run.time_budget
         self.deadline = None if budget is None else self.started + budget
+        self.floor = 0.0 if callable(settings.score_floor) else settings.score_floor
         self.cost = self.latency = 0.0  # seconds: of a run among others, and of one from start to end
         self.waves = 0
         self.finished: float | None = None
@@ -109,11 +110,15 @@ class Sweep:
         try:
             if self.settings.baseline == "own":
                 self._measure_baseline()
+            self._count_from_floor()
             self._search()
         except OutOfTimeError:
-            self.notes.append(
-                f"the time budget of {self.settings.run.time_budget:g} s ended the search early"
-            )
+            run = self.settings.run
+            late = self.deadline is not None and time.monotonic() >= self.deadline
+            if late or run.max_runs is None:
+                self.notes.append(f"the time budget of {run.time_budget:g} s ended the search early")
+            else:
+                self.notes.append(f"the search ended with the {run.max_runs} runs that were planned")
             if not self.tuned:
                 self.notes.append("the learning rate was not chosen: only one multiplier was tried")
         finally:
@@ -150,7 +155,7 @@ class Sweep:
         """The score to be reached."""
         s, base = self.settings, self.baseline_score
         if s.greater_is_better:
-            return s.score_floor + s.threshold * (base - s.score_floor)
+            return self.floor + s.threshold * (base - self.floor)
         return base / s.threshold
 
     @property
@@ -176,15 +181,23 @@ class Sweep:
             tried = {g: [t for t in self.direct if t.record.multiplier == g] for g in multipliers}
             return {g: self._cells(runs) for g, runs in tried.items() if runs}
 
-        if self.deadline is not None:  # one run alone, to learn what a run costs
+        if self.deadline is not None and s.run.max_runs is None:  # one run alone, to learn what a run costs
             self._run([trial(self.direct_multiplier, 0)], self.direct)
         self.direct_multiplier = self._best_multiplier(measure, self.direct_multiplier, "of direct training")
         if not any(math.isfinite(t.record.score) for t in self.direct):
             self._raise_without_baseline()
         self._run_direct([trial(self.direct_multiplier, r) for r in range(s.search.n_seeds)])
-        if s.greater_is_better and self.baseline_score <= s.score_floor:
+
+    def _count_from_floor(self) -> None:
+        """Settle the score of knowing nothing, and check that the baseline says more than it."""
+        s = self.settings
+        if callable(s.score_floor):
+            self.floor = float(s.score_floor())
+        if s.baseline != "own":
+            return
+        if s.greater_is_better and self.baseline_score <= self.floor:
             raise ValueError(
-                f"direct training scores {self.baseline_score:.3g}, not above score_floor={s.score_floor:g}: the model "
+                f"direct training scores {self.baseline_score:.3g}, not above score_floor={self.floor:g}: the model "
                 "does not learn this task, so it has no dimension to measure. Check lr and the recipe, or give a "
                 "baseline"
             )
@@ -199,7 +212,7 @@ class Sweep:
             )
 
     def _run_direct(self, trials: Sequence[Trial]) -> None:
-        """Make the direct runs not made yet, for at most a third of the time left."""
+        """Make the direct runs not made yet, for at most a third of what is left."""
         done = {(t.record.seed, t.record.multiplier) for t in self.direct}
         lacking = [t for t in trials if (t.seed, t.multiplier) not in done]
         if lacking and not self._broke(0.3):
@@ -320,25 +333,32 @@ class Sweep:
 
     # Waves and the clock
 
+    @property
+    def _left(self) -> float:
+        """How many more runs there is room for: as many as were planned, else as the clock allows."""
+        if self.settings.run.max_runs is not None:
+            return float(self.settings.run.max_runs - len(self.direct) - len(self.runs))
+        if self.deadline is None or self.cost == 0:
+            return math.inf
+        left = self.deadline - time.monotonic()
+        return left / self.cost if left >= self.latency else 0.0
+
     def _broke(self, share: float) -> bool:
-        """Whether that share of the time left does not pay for one run."""
-        return self.deadline is not None and share * (self.deadline - time.monotonic()) < self.cost
+        """Whether that share of what is left does not pay for one run."""
+        return share * self._left < 1
 
     def _affordable(self, trials: Sequence[Trial], share: float) -> list[int]:
-        """Indices of the trials there is time for: first seeds before second ones, spread over the sizes."""
-        indices = list(range(len(trials)))
-        if self.deadline is None or self.cost == 0:
-            return indices
-        left = self.deadline - time.monotonic()
-        if left < max(self.cost, self.latency):
+        """Indices of the trials there is room for: first seeds before second ones, spread over the sizes."""
+        left = self._left
+        if left < 1:
             raise OutOfTimeError
-        n = max(int(share * left / self.cost), 1)
-        return indices if n >= len(trials) else list(_spread(trials, n))
+        n = max(int(share * left), 1) if math.isfinite(left) else len(trials)
+        return list(range(len(trials))) if n >= len(trials) else list(_spread(trials, n))
 
     def _run(
         self, trials: Sequence[Trial], keep: list[Trained], *, share: float = 1.0, certify: bool = False
     ) -> list[float | None]:
-        """Carry out the trials there is time for; returns a score a trial, None where it was not made."""
+        """Carry out the trials there is room for; returns a score a trial, None where it was not made."""
         chosen = self._affordable(trials, share)
         scores: list[float | None] = [None] * len(trials)
         fresh: list[float] = []

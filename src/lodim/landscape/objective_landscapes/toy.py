@@ -47,7 +47,7 @@ from torch import Tensor
 from lodim.randomness import derive_seed, torch_generator
 from lodim.results import Result
 from lodim.sketch import RandomProjection, make_projection
-from lodim.validation import check_fraction, check_in_range
+from lodim.validation import check_fraction, check_in_range, check_unmasked
 
 __all__ = ["ToyCurve", "ToySumProblem", "shuffle_labels", "shuffle_pixels", "toy_sum_problem"]
 
@@ -224,6 +224,7 @@ def shuffle_pixels(X: Any, seed: int | np.integer = 0) -> Any:
     ValueError
         X with fewer than two or more than four axes.
     """
+    check_unmasked(X, "X")
     if not 2 <= X.ndim <= 4:
         raise ValueError(
             f"X must have shape (n, pixels), (n, height, width) or (n, channels, height, width), got {X.shape}"
@@ -257,6 +258,7 @@ def shuffle_labels(y: Any, fraction: int | float = 1.0, seed: int | np.integer =
     ValueError
         Labels with several axes, fraction outside [0, 1], or a single chosen sample (nothing to swap with).
     """
+    check_unmasked(y, "y")
     labels = y.clone() if hasattr(y, "detach") else np.array(y)
     if labels.ndim != 1:
         raise ValueError(f"y must be 1-D (one label a sample), got shape {tuple(labels.shape)}")

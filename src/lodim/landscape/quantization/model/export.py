@@ -12,7 +12,8 @@ the same                                 8 bits, symmetric, by token, dynamic  `
 =======================================  ====================================  =========================================
 
 torchao scales tokens by the full range, :math:`2 \max|x| / 255`; to fake-quantise in the same way, say
-``range="full"`` for the activations.
+``range="full"`` for the activations. Rounded activations are multiplied by ``torch._int_mm``, which is wrong on
+processors without instructions for it (VNNI): pairs of products are added in 16 bits, and saturate.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from torch import nn
 from lodim.landscape.quantization.grid.affine import to_blocks
 from lodim.landscape.quantization.grid.fake import QuantLayer
 from lodim.landscape.quantization.spec import QuantSpec
-from lodim.validation import require
+from lodim.validation import require, warn
 
 __all__ = ["to_torchao"]
 
@@ -39,6 +40,11 @@ _SUPPORTED = (
 
 def to_torchao(model: nn.Module) -> nn.Module:
     """Return a copy of a quantised model whose linear layers hold torchao tensors of the same codes, unwrapped.
+
+    Warns
+    -----
+    UserWarning
+        Activations are rounded too, the model is on the CPU, and this machine's products of 8-bit integers saturate.
 
     Raises
     ------
@@ -58,9 +64,25 @@ def to_torchao(model: nn.Module) -> nn.Module:
             f"torchao has no counterpart for {', '.join(problems) or 'a model without quantised layers'}; "
             f"it has {_SUPPORTED}"
         )
+    on_cpu = any(
+        x.activation_spec is not None and x.layer.weight.device.type == "cpu" for x in layers.values()
+    )
+    if on_cpu and not _products_are_exact():
+        warn(
+            "on this processor torch's products of 8-bit integers saturate, so outputs will be wrong here; run the "
+            "model on a processor with VNNI instructions or on a GPU, or round the weights alone",
+            stacklevel=3,
+        )
     for name, layer in layers.items():
         module.set_submodule(name, _exported(layer, torchao))
     return module
+
+
+def _products_are_exact() -> bool:
+    """Whether torch multiplies the largest 8-bit integers without a loss, as both signed and unsigned ones."""
+    largest = torch.full((32, 32), 127, dtype=torch.int8)
+    found = (torch._int_mm(x, largest) for x in (largest, largest.to(torch.uint8) + 128))
+    return all(bool((x == 32 * 127 * y).all()) for x, y in zip(found, (127, 255), strict=True))
 
 
 def _problem(layer: QuantLayer) -> str | None:
