@@ -63,8 +63,7 @@ class IntrinsicDimension(BaseEstimator):
         averages over that range. Default: 2 for twonn and l2n2, 4 for gride, 11 for mind and danco, 100 for mom, ess,
         geomle and abide, else 20, but at most a tenth of the points (at least 5), and for the consensus the most of 64,
         20 and 5 that is at most a third of them; see ``k_``. With ``"lpca"`` a number looks at neighbourhoods instead
-        of at all points at once; with
-        ``"knn"`` it is the edges of a point (5).
+        of at all points at once; with ``"knn"`` it is the edges of a point (5).
     calibrate : {None, "ball"}
         ``"ball"`` corrects the finite-sample bias: the dimension of the uniform ball on which the estimator would
         answer the same with as many points. For the estimators of neighbour distances; the consensus is calibrated
@@ -123,6 +122,7 @@ class IntrinsicDimension(BaseEstimator):
     saturated_: bool
     sufficient_: bool
     warnings_: tuple[str, ...]
+    _data: np.ndarray | None
 
     def __init__(
         self,

@@ -129,9 +129,9 @@ def measure_landscape(
     base = _empty(dataset, choice, build_seeded(choice.make, 0), parts, plan, held)
     yield base, notes
     search = _Search(choice, held, plan, seed, deadline, n_jobs, ray, min(plan.d0, base.n_parameters))
-    share = _SEARCH_SHARE * (2 / 3 if plan.other_runs else 1.0)
+    ends = _SEARCH_SHARE * (2 / 3 if plan.other_runs else 1.0)
     try:
-        ended = search.run(lambda done, text: progress(share * done, text))
+        ended = search.run(lambda done, text: progress(ends * done, text))
     except KeyboardInterrupt:
         yield _filled(base, search)
         raise
@@ -139,20 +139,20 @@ def measure_landscape(
     yield part, notes + ended
     if part.unsolved:
         return
-    if plan.other_runs and part.status != "not_measured":
-        other = _Search(
-            choice, held, replace(plan, epochs=plan.epochs // 2, max_runs=plan.other_runs), seed, deadline, n_jobs, ray,
-            search.d0, part.score_floor,
-        )  # fmt: skip
-        other.run(lambda done, text: progress(share + (_SEARCH_SHARE - share) * done, text))
-        part = replace(part, other_recipe=_other(other))
-        yield part, [] if part.other_recipe else [_OTHER_CUT]
-    progress(_SEARCH_SHARE, "measuring the layers")
+    progress(ends, "measuring the layers")
     part, notes = _with_layers(part, search.found, choice, parts, seed, _LAYER_SHARE * seconds, deadline)
     yield part, notes
     if part.d_int90 is not None:
-        progress(_SEARCH_SHARE + _LAYER_SHARE, "rounding the model to short messages")
-        yield _compressed(part, search.found, choice, deadline)
+        progress(ends + _LAYER_SHARE, "rounding the model to short messages")
+        part, notes = _compressed(part, search.found, choice, deadline)
+        yield part, notes
+    if plan.other_runs and part.status != "not_measured":  # last, as the answer stands without it
+        half = replace(plan, epochs=plan.epochs // 2, max_runs=plan.other_runs)
+        other = _Search(choice, held, half, seed, deadline, n_jobs, ray, search.d0, part.score_floor)
+        begin = ends + 1 - _SEARCH_SHARE
+        other.run(lambda done, text: progress(begin + (1 - begin) * done, text))
+        part = replace(part, other_recipe=_other(other))
+        yield part, [] if part.other_recipe else [_OTHER_CUT]
 
 
 _NOTHING_HELD_OUT = (

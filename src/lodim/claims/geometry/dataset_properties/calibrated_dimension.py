@@ -118,10 +118,10 @@ def _benchmark(n: int, seed: int, progress: Progress, checks: list[Check]) -> di
                 tally.add(found, data.dimension)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                five = [answer(m, graph).calibrated for m in CONSENSUS]
-                given = (np.median(five), five[0], answer("danco", graph, data.X).dimension)  # type: ignore[arg-type]
+                five = np.array([answer(m, graph).calibrated for m in CONSENSUS], dtype=np.float64)
+                given = (np.median(five), five[0], answer("danco", graph, data.X).dimension)
             for method, value in zip(others, given):
-                others[method].append(abs(float(value) / data.dimension - 1))  # type: ignore[arg-type]
+                others[method].append(abs(float(value) / data.dimension - 1))
         rows[name] = one.figures() | {"dimension": one.dimension[0]}
     found_figures = whole.figures()
     checks.append(check_between(f"mean error, n = {n:,}", found_figures["mean_error"], 0, MEAN_ERROR[n]))
