@@ -12,6 +12,7 @@ import pytest
 
 from lodim.datasets import read_source, read_table
 from lodim.datasets.layouts import find_layout, number_repeated
+from lodim.datasets.readings import SHORT, Facts
 
 N = 30
 I = np.arange(N)
@@ -656,3 +657,13 @@ def test_columns_of_every_type_of_a_frame():
     assert values(data, "period")[:3] == [0, 31, 60]
     assert values(data, "size")[:3] == [0, 1, 2]
     assert values(data, "objects")[1:4] == [1, 2.5, 3]
+
+
+def test_what_a_block_holds_does_not_hang_on_its_other_entries():
+    """Three digits are short beside a minus sign and a long word for "missing" too."""
+    together, apart = Facts(), Facts()
+    together.add(["980", "-123", "NULL"])
+    for text in ("980", "-123", "NULL"):
+        apart.add([text])
+    assert together.counts == apart.counts
+    assert together.count(SHORT) == 2

@@ -420,3 +420,46 @@ def test_contradictions_are_seen(change):
     assert says("2 columns of 64 never change ('0', '16'); drop them.", **plain)
     assert says("Class 'a' has 9.0 dimensions (8.1–8.8).", **plain)
     assert says(**plain, n_features=4)
+
+
+@pytest.mark.parametrize("unit", [1e-100, 1e-14, 1.0, 1e100])
+def test_a_unit_makes_no_column_constant(unit):
+    rng = np.random.default_rng(0)
+    part = measured(unit * rng.normal(size=(200, 3))).data
+    assert part.constant_columns == ()
+    assert part.interval[0] <= 3 <= part.interval[1]
+
+
+def test_narrow_columns_beside_time_stamps_are_not_constant():
+    rng = np.random.default_rng(0)
+    X = np.c_[1.7e18 + 1e14 * rng.random(200), rng.normal(size=(200, 2)), np.full(200, 0.1)]
+    p = measured(X)
+    assert p.data.constant_columns == ("3",)
+    assert data_rules.column_scales(p) is not None
+
+
+def test_the_rank_of_values_in_steps_does_not_hang_on_units():
+    rng = np.random.default_rng(0)
+    X = np.c_[rng.integers(1, 6, (300, 3)), 1e7 * rng.integers(0, 2, 300)]
+    assert measured(X).data.steps.rank == 4
+
+
+def test_a_small_class_makes_the_others_no_closest_pair():
+    """Three classes equally far from one another, two of 200 rows and one of 5."""
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        y = np.repeat([0, 1, 2], [200, 195, 5])
+        p = measured(rng.normal(size=(400, 8)) + 3 * np.eye(8)[y], y)
+        assert not p.data.k_f_pair_holds
+
+
+def test_what_prints_alike_is_not_said_to_be_fewer(change):
+    alike = {str(i): MeasuredDimension(8.0, (7.0, 8.0)) for i in range(3)}
+    assert wording.beside_whole(change(data={"dimension": 7.98, "per_class": alike}).data) == ""
+
+
+def test_copies_are_no_rows_for_a_density():
+    X = np.random.default_rng(0).normal(size=(150, 6))
+    once, twice = data_rules.sample_size(measured(X)), data_rules.sample_size(measured(np.r_[X, X]))
+    assert once.because == twice.because
+    assert "there are 150 different ones" in twice.text

@@ -71,7 +71,7 @@ def sample_size(p: ProfileData) -> Advice | None:
     """Too few rows for densities: as measured, or, where that is not known, at every dimension of the interval."""
     if p.data is None or p.data.dimension is None or p.data.dimension <= 0 or p.data.tied:
         return None
-    density, d, n = p.data.density, p.data.dimension, p.n_samples
+    density, d, n = p.data.density, p.data.dimension, p.n_samples - p.data.n_duplicates
     instead = "Use nearest neighbours for ranking only, models with structure (linear, trees, flows) for probabilities."
     if density is not None and density.regime in ("condensed", "stable", "clt") and density.n_eff is not None:
         if density.regime != "condensed":
@@ -96,7 +96,7 @@ def sample_size(p: ProfileData) -> Advice | None:
         return None
     return Advice(
         f"A kernel density estimate wants {_rows(needed)} rows in {wording.dimension(least)} dimensions, the fewest "
-        f"that the interval allows; there are {n:,}. {instead}",
+        f"that the interval allows; there are {n:,}{' different ones' if p.data.n_duplicates else ''}. {instead}",
         {"n_samples": n, "dimension": least, "n_for_density": needed},
         "sample_size",
         0.72,
