@@ -16,7 +16,7 @@ import lodim
 from lodim.datasets import read_table
 from lodim.profiling import data_rules, wording
 from lodim.profiling.data_part import measure_data
-from lodim.profiling.parts import MeasuredDimension
+from lodim.profiling.parts import DimensionAtScale, MeasuredDimension
 from lodim.profiling.pictures import pictures
 from lodim.profiling.result import Profile
 
@@ -463,3 +463,32 @@ def test_copies_are_no_rows_for_a_density():
     once, twice = data_rules.sample_size(measured(X)), data_rules.sample_size(measured(np.r_[X, X]))
     assert once.because == twice.because
     assert "there are 150 different ones" in twice.text
+
+
+def test_few_rows_do_not_make_pca_enough():
+    """Any 40 rows lie in 39 components."""
+    p = measured(np.random.default_rng(0).normal(size=(40, 200)))
+    assert p.data.bounded_by == "rows"
+    assert data_rules.linear_or_curved(p) is None
+
+
+def test_a_change_with_scale_is_told_by_numbers_outside_the_interval(change):
+    def at(*dimensions):
+        points = tuple(
+            DimensionAtScale("gride", 2**i, 1.0 + i, 100, d, 0.1) for i, d in enumerate(dimensions, 1)
+        )
+        fields = {"scale_dependent": True, "dimension": 2.0, "interval": (1.6, 2.2), "scale_profile": points}
+        return data_rules.scale_dependence(change(data=fields))
+
+    assert at(1.8, 2.0) is None
+    assert at(203.0, 2.1, 1.9) is None  # of 64 columns
+    assert "from 1.8" in at(1.8, 2.4, 3.0).text
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_in_a_sequence_have_no_hundred_dimensions(seed):
+    t = np.arange(300) + seed
+    p = measured(np.c_[t, np.sin(t / 10)])
+    assert p.data.unfamiliar
+    advice = data_rules.scale_dependence(p)
+    assert advice is None or max(advice.because["first"], advice.because["last"]) <= 3
