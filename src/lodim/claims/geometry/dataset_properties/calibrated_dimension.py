@@ -9,8 +9,8 @@ Compared with: the median of five estimators calibrated on uniform balls (the co
 so, DANCo.
 
 The ranges are the targets of the design, set before the first run. The claim stands on coverage, width and errors below
-those of the others; the targets for errors, which a prototype had just about reached, are compared with. Source of the manifolds: Hein and Audibert 2005;
-Campadelli et al. 2015.
+those of the others; the targets for errors, which a prototype had just about reached, are compared with. Source of the
+manifolds: Hein and Audibert 2005; Campadelli et al. 2015.
 """
 
 from __future__ import annotations
