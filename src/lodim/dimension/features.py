@@ -157,7 +157,7 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _pair_counts(L: np.ndarray, d: float) -> list[float]:
-    """Logs of slopes of the correlation integral, at radii within which most points' neighbours are nearly all known."""
+    """Logs of the slopes of pair counts over radii within which most points' neighbours are nearly all known."""
     found = []
     for share in (0.05, 0.25, 0.5):
         radius = float(np.quantile(L[:, -1], share))
