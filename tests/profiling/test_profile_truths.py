@@ -492,3 +492,25 @@ def test_rows_in_a_sequence_have_no_hundred_dimensions(seed):
     assert p.data.unfamiliar
     advice = data_rules.scale_dependence(p)
     assert advice is None or max(advice.because["first"], advice.because["last"]) <= 3
+
+
+def test_intervals_beside_an_unfamiliar_dimension_are_not_called_nominal(change):
+    for unfamiliar in (True, False):
+        head = next(
+            line
+            for line in str(change(data={"unfamiliar": unfamiliar})).splitlines()
+            if "as published" in line
+        )
+        assert ("may miss" in head) == unfamiliar
+        assert ("nominal" in head) != unfamiliar
+
+
+def test_a_class_keeps_what_its_dimension_was_flagged_with():
+    """Powers of one number lie unlike any simulated shape; the other class is a cube."""
+    rng = np.random.default_rng(0)
+    odd = np.c_[1.5 ** np.arange(100.0), np.zeros(100), np.zeros(100)]
+    p = measured(np.r_[rng.random((100, 3)), odd], np.repeat(["cube", "odd"], 100))
+    assert p.data.per_class["cube"].remark == ""
+    assert "unfamiliar" in p.data.per_class["odd"].remark
+    row = next(line for line in str(p).splitlines() if line.strip().startswith("odd "))
+    assert "unfamiliar" in row

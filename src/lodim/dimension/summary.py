@@ -27,7 +27,7 @@ class Estimate(Result):
         As the estimator's paper defines it; NaN if it could not be computed (the note says why).
     interval : tuple of float or None
         Around ``calibrated``, and nominal over all shapes simulated together: an estimator alone cannot tell them
-        apart, and on some of them it misses always, without a flag (the consensus's interval has those). Without
+        apart, and on some it misses always, mostly where the consensus is ``unfamiliar``. Without
         ``calibrated``: a percentile bootstrap of ``dimension`` over query points, the neighbour graph fixed, which
         holds the sample's doubt alone and does not cover the dimension.
     se : float or None

@@ -313,7 +313,7 @@ def _classes(
     out = {}
     for name, e in found.items():
         value = finite(e.dimension)
-        remark = "" if value is not None else str(e.note)
+        remark = str(e.note) if value is None else str(e.note).partition(", ")[2]  # flags, behind the rows
         bounded = None if value is None else min(value, float(n_columns))
         out[str(name)] = MeasuredDimension(
             bounded, _at_most(n_columns, e.interval), None, int(sizes[name]), remark

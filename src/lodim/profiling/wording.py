@@ -106,6 +106,11 @@ def nominal(part: DataPart) -> str:
     return "95 %" if part.level is None else f"nominal {percent(part.level)}"
 
 
+def interval_name(part: DataPart) -> str:
+    """Return what intervals beside the dimension are called: nominal ones, or such as may miss on this data."""
+    return "interval (may miss)" if part.unfamiliar or part.tied else f"{nominal(part)} interval"
+
+
 _BOUNDS = {"columns": "columns", "rank": "linearly independent columns", "rows": "different rows"}
 
 
