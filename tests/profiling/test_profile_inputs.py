@@ -164,3 +164,39 @@ def test_measured_parts_of_a_plane():
     assert sum(part.pointwise.counts) == part.pointwise.n
     assert part.spectrum[-1] == pytest.approx(1)
     assert {s.method for s in part.scale_profile} == {"gride", "decimation"}
+
+
+@pytest.mark.parametrize(
+    ("y", "fields", "message"),
+    [
+        (None, {"classes": ["a", "b"]}, "names of y, and there is none"),
+        (None, {"kind": "regression"}, "reading of y, and there is none"),
+        (None, {"kind": "clasification"}, "kind must be one of"),
+        (np.arange(60) % 2 + 0.7, {"classes": ["a", "b"]}, "0, 1, ... of y; y holds"),
+        (np.array(["u", "v"] * 30), {"classes": ["a", "b"]}, "0, 1, ... of y; y holds"),
+        (np.arange(60) % 2, {"classes": ["a", "b"], "kind": "regression"}, "y is read as numbers"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(X, y, fields, message):
+    with pytest.raises(ValueError, match=message):
+        read(X, y, **fields)
+
+
+def test_classes_of_a_dataset_can_be_named(X):
+    dataset = Dataset(X, np.arange(60) % 2, "t", list("abcd"), "y", classes=["0", "1"], kind="classification")
+    assert read(dataset, classes=["no", "yes"]).classes == ["no", "yes"]
+    assert read(dataset).classes == ["0", "1"]
+
+
+@pytest.mark.parametrize("layout", [np.asfortranarray, lambda X: X[::-1].copy()[::-1]])
+def test_a_layout_in_memory_is_no_other_data(X, layout):
+    y = np.arange(60) % 2
+    ours, theirs = split(read(X, y), 0), split(read(layout(X), y), 0)
+    assert np.array_equal(ours.X, theirs.X)
+    assert np.array_equal(ours.X_val, theirs.X_val)
+
+
+def test_tiny_units_are_not_constant_for_the_model(X):
+    y = np.arange(60) % 2
+    a, b = split(read(X, y), 0), split(read(2.0**-60 * X, y), 0)
+    assert np.array_equal(a.X, b.X)  # scaled by a power of two

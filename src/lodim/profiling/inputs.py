@@ -13,10 +13,10 @@ import pandas as pd
 from lodim.datasets import Dataset, Split, encode_target, read_source, read_table
 from lodim.datasets.arrays import from_arrays
 from lodim.datasets.dataset import MAX_COLUMNS, MIN_ROWS, check_width
-from lodim.datasets.targets import with_kind
+from lodim.datasets.targets import KINDS, with_kind
 from lodim.neighbors import first_occurrences
 from lodim.randomness import derive_seed
-from lodim.validation import check_labels, check_matrix
+from lodim.validation import check_choice, check_labels, check_matrix
 
 MAX_TRAIN, MAX_VAL = 10_000, 2_500
 _VAL_SHARE = 0.2
@@ -36,6 +36,7 @@ def as_dataset(
     notes: Sequence[str],
 ) -> Dataset:
     """Check what :func:`lodim.profile` was given (see there) and bring it into one form, columns and classes named."""
+    check_choice(kind, KINDS, "kind")
     shape = getattr(X, "shape", None)
     if isinstance(X, str | Path):  # whatever the command takes
         X = read_source(X, target=target_name)
@@ -75,7 +76,12 @@ def as_dataset(
         )
     pixels = None if image_shape is None else tuple(int(s) for s in image_shape)
     dataset = Dataset(data, None, source, columns, target_name, image_shape=pixels, notes=tuple(notes))
-    return dataset if y is None else _with_target(dataset, y, classes, kind)
+    if y is not None:
+        return _with_target(dataset, y, classes, kind)
+    if classes is not None or kind != "auto":
+        what = "classes are names" if classes is not None else f"kind={kind!r} is a reading"
+        raise ValueError(f"{what} of y, and there is none: give y, or the name of a column as target_name")
+    return dataset
 
 
 def _from_dataset(
@@ -83,7 +89,8 @@ def _from_dataset(
 ) -> Dataset:
     if y is None:
         dataset = with_kind(dataset, kind)
-        y, classes, kind = dataset.y, dataset.classes, dataset.kind or "auto"
+        y, kind = dataset.y, kind if dataset.y is None else dataset.kind or "auto"
+        classes = dataset.classes if classes is None else classes
     else:
         dataset = replace(
             dataset, notes=tuple(n for n in dataset.notes if not n.startswith("no target was named"))
@@ -108,6 +115,13 @@ def _with_target(dataset: Dataset, y: Any, classes: Sequence[str] | None, kind: 
     names: list[str]
     extra: tuple[str, ...] = ()
     if classes is not None:
+        if kind == "regression":
+            raise ValueError("classes are names of classes, and y is read as numbers: leave classes out")
+        whole = values.dtype.kind in "biu" or (
+            values.dtype.kind == "f" and np.all(values == np.round(values))
+        )
+        if not whole:
+            raise ValueError(f"classes are names of the classes 0, 1, ... of y; y holds {values.tolist()[0]!r}")
         found = values.astype(np.int64)
         if found.min() < 0 or found.max() >= len(classes):
             raise ValueError(
