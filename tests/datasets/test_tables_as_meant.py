@@ -778,3 +778,11 @@ def test_lines_that_are_no_rows(tmp_path, text, names):
     data = read(tmp_path, text)
     assert (data.feature_names, len(data.X)) == (names.split(), N)
     assert said(data, "left out")
+
+
+@pytest.mark.parametrize("plain", ["49", "49.5"])
+def test_per_cent_signs_far_below_plain_numbers_are_on_their_scale(tmp_path, plain):
+    cells = np.where(np.arange(20_500) < 20_000, plain, "51%")
+    data = column(tmp_path, cells, np.arange(20_500) % 7)
+    assert set(values(data)) == {float(plain), 51}
+    assert said(data, "'a'", "all were read as per cent")

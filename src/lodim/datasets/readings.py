@@ -51,7 +51,10 @@ def _lines_of(entry: str) -> re.Pattern[str]:
 
 
 # Not digits that may be a day, or a day and the time.
-_WHOLE = _lines_of("-?(?:0|[1-9][0-9]{0,6}|(?!(?:19|20)[0-9]{10}(?:[0-9]{2})?\n)[1-9][0-9]{8,14})")
+_WHOLE = _lines_of(
+    "-?(?:0|[1-9][0-9]{0,6}|(?!(?:19|20)[0-9]{6}(?:[0-9]{4}(?:[0-9]{2})?)?\n)[1-9][0-9]{7,14})"
+)
+_OVER_ONE = re.compile(r"(?:^|\n)-?(?:[1-9][0-9]|[2-9]|1[.,]0*[1-9])")
 _DECIMAL = {
     mark: _lines_of(rf"-?(?:0|[1-9][0-9]{{0,14}})(?:{mark}[0-9]+)?(?:[eE][+-]?[0-9]+)?")
     for mark in ("\\.", ",")
@@ -71,6 +74,7 @@ _SIMPLE = {
     for comma, mark in ((False, "\\."), (True, ","))
 }
 _NEVER = re.compile("(?!)")
+_QUICK = re.compile("(?!19|20)[1-9][0-9]{3,14}", re.ASCII)
 _FOUR_DIGITS = re.compile("[0-9]{4}")
 _LATE_DAY = datetime.date(2030, 1, 1).toordinal()
 _LETTER = re.compile(r"[A-Za-z?]")
@@ -80,6 +84,8 @@ _GROUP = re.compile(r"[0-9](?:[.,](?=[0-9]+[.,])|[ '\xa0\u2009\u202f’])[0-9]{2
 @lru_cache(maxsize=1 << 16)
 def possible(text: str) -> tuple[int, str]:
     """Return what a stripped text can be read as, flags, and the unit that is written beside it."""
+    if _QUICK.fullmatch(text):
+        return _NUMBER | WHOLE | LARGE, ""
     if text.lower() in MISSING_WORDS:
         return ABSENT, ""
     number = numeral(text)
@@ -159,12 +165,13 @@ class Facts:
     """What the entries of one column can be read as.
 
     ``counts`` of each set of readings (with its unit), the different ``levels`` (None: too many), and those of them
-    that are nothing but text, the ``words`` (None: too many).
+    that are nothing but text, the ``words`` (None: too many). ``large``: a block of plain numbers has one over 1.
     """
 
     counts: Counter[tuple[int, str]] = field(default_factory=Counter)
     levels: set[str] | None = field(default_factory=set)
     words: set[str] | None = field(default_factory=set)
+    large: bool = False
 
     def add(self, texts: list[str]) -> None:
         """Count a block of entries; a missing one is an empty text."""
@@ -172,6 +179,7 @@ class Facts:
         flags = _common_flags(joined, texts)
         if flags:
             n_absent = sum(map(texts.count, COMMON_ABSENT if _LETTER.search(joined) else ("",)))
+            self.large = self.large or (flags != CERTAIN_DATE and _OVER_ONE.search(joined) is not None)
             self.counts[flags, ""] += len(texts) - n_absent
             self.counts[ABSENT, ""] += n_absent
             self._add_levels(set(texts))
@@ -187,6 +195,7 @@ class Facts:
 
     def add_decimals(self, values: np.ndarray) -> None:
         """Count a block of entries that the reader took for decimals, NaN where missing."""
+        self.large = self.large or bool((np.abs(values) > 1).any())
         self.counts[POINT, ""] += int(np.isfinite(values).sum())
         self.counts[0, ""] += int(np.isinf(values).sum())
         self.counts[ABSENT, ""] += int(np.isnan(values).sum())
@@ -485,7 +494,7 @@ def _number_reading(name: str, fact: Facts, comma: bool, units: frozenset[str], 
         )
     percent = 1.0
     if "%" in written and bare:
-        percent = 1.0 if fact.count(LARGE, units=frozenset({""})) else 0.01
+        percent = 1.0 if fact.large or fact.count(LARGE, units=frozenset({""})) else 0.01
         notes.append(
             f"column {name!r} mixes per cent signs ({written['%']} entries) and plain numbers ({bare}): "
             + ("51 % was read as 0.51" if percent < 1 else "all were read as per cent")
