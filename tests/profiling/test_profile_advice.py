@@ -253,3 +253,12 @@ def test_points_for_density_meets_the_published_table():
     assert 67 < points_for_density(3.5) < 223
     assert points_for_density(12) > 1e7
     assert points_for_density(1e6) < float("inf")
+
+
+def test_adapters_save_where_they_hold_fewer_numbers_than_the_layers(change):
+    """One output alone has rank 1, but the layers before it hold 64 * 64 numbers."""
+    text = BY_NAME["adapter_size"](change(landscape={"layer_shapes": ((64, 8), (64, 64), (1, 64))})).text
+    assert "(265 numbers)" in text
+    assert "saves nothing" not in text
+    text = BY_NAME["adapter_size"](change(landscape={"layer_shapes": ((2, 2), (1, 2))})).text
+    assert "saves nothing" in text

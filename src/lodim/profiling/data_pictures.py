@@ -115,7 +115,7 @@ def per_estimator(p: ProfileData) -> Picture | None:
         f"{wording.dimension(high.value)} ({high.name}); all distances together say {wording.dimension(part.dimension)}"
         f"{wording.in_brackets(wording.interval(part.interval))}."
     )
-    legend = [Key(1, f"{wording.nominal(part)} interval"), Key(2, "all distances together")]
+    legend = [Key(1, wording.interval_name(part)), Key(2, "all distances together")]
     if any(r.second is not None for r in rows):
         legend.insert(1, Key(1, "as published", hollow=True))
         shows += " Hollow marks are answers as published; filled ones beside them are corrected by simulated shapes."
