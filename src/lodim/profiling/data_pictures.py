@@ -163,7 +163,7 @@ def per_class(p: ProfileData) -> Picture | None:
         *dot_rows(drawn, "dimension within the class", reference=part.dimension, ends=closed(part.interval)),
         ("class", "dimension", "low", "high", "rows"),
         tuple((k, e.dimension, *(e.interval or (None, None)), e.n) for k, e in part.per_class.items()),
-        (Key(1, f"class, {wording.nominal(part)} interval"), Key(2, "all classes together")),
+        (Key(1, f"class, {wording.interval_name(part)}"), Key(2, "all classes together")),
     )
 
 

@@ -121,7 +121,9 @@ def _with_target(dataset: Dataset, y: Any, classes: Sequence[str] | None, kind: 
             values.dtype.kind == "f" and np.all(values == np.round(values))
         )
         if not whole:
-            raise ValueError(f"classes are names of the classes 0, 1, ... of y; y holds {values.tolist()[0]!r}")
+            raise ValueError(
+                f"classes are names of the classes 0, 1, ... of y; y holds {values.tolist()[0]!r}"
+            )
         found = values.astype(np.int64)
         if found.min() < 0 or found.max() >= len(classes):
             raise ValueError(

@@ -153,7 +153,7 @@ def _tables(p: ProfileData) -> list[str]:
         ]
         left_out = len(p.data.per_class) - MOST_CLASSES
         more = f"\n  (and {left_out} more classes)" if left_out > 0 else ""
-        header = ("class", "dimension", f"{wording.nominal(p.data)} interval", "rows") + ("note",) * flagged
+        header = ("class", "dimension", wording.interval_name(p.data), "rows") + ("note",) * flagged
         blocks.append("Per class\n" + wording.table(header, classes) + more)
         if whole := wording.beside_whole(p.data):
             blocks.append(_wrap(whole))
