@@ -432,7 +432,7 @@ def _categories(texts: Any, log: Log, empty: Any) -> tuple[np.ndarray, list[str]
     if len(counts) == 1:
         return _constant(log, name, empty)
     if len(counts) == n_present or (len(counts) > MAX_LEVELS and len(counts) > n_present / 2):
-        log.group("dropped, free text or identifiers (different in nearly every row)", name)
+        log.group("dropped, free text or identifiers (mostly different from row to row)", name)
         return empty
     log.filled(name, len(texts) - n_present)
     filled = texts.fillna(counts.index[0])
