@@ -55,7 +55,7 @@ def unsolved(p: ProfileData) -> Advice | None:
         )
         return Advice(text, because, "unsolved", 1.0)
     text += (
-        f". Either the columns say little about {_target(p)}, or the rows are too few, or the model or its training is "
+        f". Either the rows are too few, or the columns say little about {_target(p)}, or the model or its training is "
         "wrong for it."
     )
     if part.linear_is == "better" and part.linear_score is not None:
@@ -127,9 +127,10 @@ def linear_suffices(p: ProfileData) -> Advice | None:
         return None
     if part.linear_score < part.baseline_score - 0.01 or part.linear_is == "worse":
         return None
+    different = "different held-out row" if part.n_told < part.n_val else "held-out row"
     judged = {
         "better": f" It is better than the best run of the other ({wording.chance(part.linear_p)}): take it.",
-        "alike": f" The {wording.plural(part.n_told, 'held-out row')} do not tell it from the best run of the "
+        "alike": f" The {wording.plural(part.n_told, different)} do not tell it from the best run of the "
         "other: take the linear one, the smaller.",
     }.get(part.linear_is or "", " Take the linear one.")
     return Advice(

@@ -149,7 +149,7 @@ def _tables(p: ProfileData) -> list[str]:
         ]
         blocks.append("Dimension of the data\n" + wording.table(header, rows))
         if apart := wording.no_average(p.data):
-            blocks.append(_wrap(apart))
+            blocks.append(_wrap(apart, subsequent=""))
     if p.data is not None and p.data.per_class:
         classes = [
             (name, wording.dimension(e.dimension), wording.interval(e.interval), f"{e.n or 0:,}")
@@ -160,7 +160,7 @@ def _tables(p: ProfileData) -> list[str]:
         header = ("class", "dimension", f"{wording.nominal(p.data)} interval", "rows")
         blocks.append("Per class\n" + wording.table(header, classes) + more)
         if whole := wording.beside_whole(p.data):
-            blocks.append(_wrap(whole))
+            blocks.append(_wrap(whole, subsequent=""))
     if p.landscape is not None and p.landscape.curve:
         blocks.append(_curve_table(p.landscape))
     beside = _beside(p)
