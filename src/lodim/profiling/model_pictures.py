@@ -153,8 +153,8 @@ def layers(p: ProfileData) -> Picture | None:
     reference, ends = (first.dimension, closed(first.interval)) if first else (None, None)
     peak, last = max(found, key=lambda item: item[1])[0], found[-1][0]
     shows = (
-        f"By TwoNN, without correction, {part.n_layer_rows:,} rows and what the trained model makes of them have at most "
-        f"{wording.dimension(peak.dimension)} dimensions ({wording.layer(peak)}), and "
+        f"By TwoNN, without correction, {part.n_layer_rows:,} rows and what the trained model makes of them have at "
+        f"most {wording.dimension(peak.dimension)} dimensions ({wording.layer(peak)}), and "
         f"{wording.dimension(last.dimension)} at the end ({wording.layer(last)}, "
         f"{wording.plural(last.width, 'number')})."
     )

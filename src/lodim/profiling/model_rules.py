@@ -188,7 +188,9 @@ def adapter_size(p: ProfileData) -> Advice | None:
         "n_parameters": part.n_parameters,
         "compression_ratio": ratio,
     }
-    if per_rank and linear_suffices(p) is None:  # who takes the linear model has nothing to adapt
+    if (
+        per_rank and part.linear_is != "better" and linear_suffices(p) is None
+    ):  # who takes the linear model has nothing to adapt
         rank = max(1, math.ceil(part.d_int90 / per_rank))
         because |= {"rank": rank, "adapter_numbers": rank * per_rank}
         text += (

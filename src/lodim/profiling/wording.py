@@ -46,6 +46,7 @@ REGIMES = {
     "undetermined": ("undetermined", "of unknown kind, since the rows are too few or too evenly spaced"),
 }
 CONSTANTS = {"accuracy": "always the commonest class", "AUC": "guessing", "R²": "always the mean"}
+_APART = 1.1  # times a figure: a difference that a reader asks about
 MODEL_NAMES = {"mlp": "an MLP", "linear": "a linear model", "lenet": "a LeNet"}
 
 
@@ -177,7 +178,11 @@ def beside_whole(part: DataPart) -> str:
 def no_average(part: DataPart) -> str:
     """Return why the dimension lies outside all corrected answers of the estimators; nothing where it does not."""
     answers = [e.calibrated for e in part.estimators.values() if e.calibrated is not None]
-    if part.dimension is None or len(answers) < 2 or min(answers) <= part.dimension <= max(answers):
+    if (
+        part.dimension is None
+        or len(answers) < 2
+        or min(answers) / _APART <= part.dimension <= max(answers) * _APART
+    ):
         return ""
     return (
         f"The dimension said, {dimension(part.dimension)}, is no average of the corrected answers: it is read from all "
