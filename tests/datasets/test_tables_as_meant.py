@@ -656,3 +656,133 @@ def test_columns_of_every_type_of_a_frame():
     assert values(data, "period")[:3] == [0, 31, 60]
     assert values(data, "size")[:3] == [0, 1, 2]
     assert values(data, "objects")[1:4] == [1, 2.5, 3]
+
+
+# Files as their owners export them.
+
+
+@pytest.mark.parametrize(
+    ("cells", "numbers"),
+    [
+        (["48°12'N", "47°30'36\"N", "12°30'S"], [48.2, 47.51, -12.5]),
+        (["16°22,5′ E", "0°0′ W", "1°15′ O"], [16.375, 0, 1.25]),
+        (["($1,200.50)", "$(20.00)", "$300.00"], [-1200.5, -20, 300]),
+        (["151%", "49%", "230%"], [151, 49, 230]),
+        (["0.5%", "99%", "1.2%"], [0.5, 99, 1.2]),
+        (["1,5E-3", "2E5", "3,25"], [0.0015, 2e5, 3.25]),
+        (["-0", "1", "-0.0"], [0, 1, 0]),
+        (["1,00,000", "2,50,000", "12,34,567"], [1e5, 2.5e5, 1234567]),
+        (["1.234.567", "2.000.000", "1.000"], [1234567, 2e6, 1000]),
+        (["1.5", ".", ".a", "2.5"], [1.5, 2, 2, 2.5]),
+    ],
+)
+def test_numbers_of_instruments_and_banks(tmp_path, cells, numbers):
+    data = column(tmp_path, cells * 10, [0, 1, 3, 7, 5] * (2 * len(cells)))
+    assert data.column_kinds["a"] == "number"
+    assert values(data)[: len(cells)] == pytest.approx(numbers, rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["5M", "7F", "3M"], ["1/2", "1/4", "3/4"], ["1e5", "5c2", "3a4"], ["030 123456", "089 111222", "030 654321"],
+        ["00:1A:2B", "00:1A:2C", "0A:1A:2B"], ["Q1", "Q2", "Q4"], ["Mon", "Tue", "Sun"],
+        ["2019/20", "2020/21", "2021/22"],
+        ["1-Mar", "2-Sep", "3-Dec"], ["01022020", "15032020", "28042020"],
+    ],
+)  # fmt: skip
+def test_codes_that_look_like_numbers_stay_text(tmp_path, cells):
+    assert column(tmp_path, cells * 10).column_kinds["a"] == "category"
+
+
+@pytest.mark.parametrize(
+    ("cells", "days"),
+    [
+        (["20200101120000", "20200102130000", "20200301000000"], [0, 25 / 24, 59.5]),
+        (["202001011200", "202001021300", "202003010000"], [0, 25 / 24, 59.5]),
+        (
+            ["2020-01-01 00:00 CET", "2020-07-01 00:00 CEST", "2020-01-01 00:00 UTC"],
+            [0, 182 - 1 / 24, 1 / 24],
+        ),
+        (["1799-12-31", "1900-02-28", "1900-03-01"], [0, 36583, 36584]),
+        (["2000-02-28", "2000-03-01", "2262-04-12"], [0, 2, 95737]),
+    ],
+)
+def test_dates_of_machines_and_of_other_centuries(tmp_path, cells, days):
+    data = column(tmp_path, cells * 10)
+    assert data.column_kinds["a"] == "date"
+    assert values(data)[:3] == pytest.approx(days, rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("cells", "seconds"),
+    [
+        (["1:23.456", "1:24", "0:59.5"], [83.456, 84, 59.5]),
+        (["59:59", "1:00:01", "2:03"], [3599, 3601, 123]),
+        (["14:55", "14:55:30", "0:00"], [53_700, 53_730, 0]),
+    ],
+)
+def test_times_of_two_numbers_and_of_three_are_on_one_scale(tmp_path, cells, seconds):
+    data = column(tmp_path, cells * 10)
+    assert values(data)[:3] == pytest.approx([s / 86_400 for s in seconds], rel=1e-14)
+    assert said(data, "minutes and seconds", "'a'") or said(data, "ATTENTION", "'a'", "hours and minutes")
+
+
+def test_years_of_two_digits_that_lie_ahead_are_said(tmp_path):
+    assert said(
+        column(tmp_path, ["27.03.45", "28.04.71", "29.05.99"] * 10), "ATTENTION", "'a'", "10 entries as 2030"
+    )
+    assert not said(column(tmp_path, ["27.03.15", "28.04.71", "29.05.99"] * 10), "two digits")
+    assert not said(column(tmp_path, ["27.03.2045", "28.04.1971", "29.05.1999"] * 10), "two digits")
+
+
+@pytest.mark.parametrize("day", ["9999-12-31", "1900-01-01"])
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_days_that_stand_for_not_known_are_flagged_and_not_used(tmp_path, day, in_memory):
+    days = np.array([f"2020-01-{1 + i:02}" for i in I])
+    cells = np.where(I % 9 == 4, day, days)
+    if in_memory:
+        when = pd.Series(cells.astype("datetime64[s]"))
+        data = read_table(pd.DataFrame({"a": when, "x": X}), scale=False)
+    else:
+        data = column(tmp_path, cells)
+    assert [value for value, cell in zip(values(data), cells, strict=True) if cell != day] == I[
+        I % 9 != 4
+    ].tolist()
+    assert max(values(data)) == N - 1
+    assert said(data, "ATTENTION", "'a'", f"{day} (3 times)", "taken as missing")
+
+
+def test_a_day_among_others_is_no_gap(tmp_path):
+    cells = ["1970-01-01" if i % 9 == 4 else f"{1960 + i}-01-01" for i in I]
+    assert min(values(column(tmp_path, cells))) == 0
+    assert not said(column(tmp_path, cells), "missing")
+
+
+def test_truth_in_words_and_in_digits_is_one_boolean(tmp_path):
+    data = column(tmp_path, ["TRUE", "0", "1", "FALSE"] * 8)
+    assert (data.column_kinds["a"], values(data)[:4]) == ("boolean", [1, 0, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("150,4,setosa,versicolor,virginica\n" + lines(X, X[::-1], X + 1, X + 2, I % 3, delimiter=","),
+         "c0 c1 c2 c3 c4"),
+        ("Q1,Q2,x\nHow old are you?,Sex,Rate\nImport 1,Import 2,Import 3\n" + lines(I % 7, I % 2, X, delimiter=","),
+         "Q1 Q2 x"),
+        ("r,x\n" + lines(I % 7, X, delimiter=",") + "Average,14.5\n", "r x"),
+    ],
+)  # fmt: skip
+def test_lines_that_are_no_rows(tmp_path, text, names):
+    data = read(tmp_path, text)
+    assert (data.feature_names, len(data.X)) == (names.split(), N)
+    assert said(data, "left out")
+
+
+@pytest.mark.parametrize("plain", ["49", "49.5"])
+def test_per_cent_signs_far_below_plain_numbers_are_on_their_scale(tmp_path, plain):
+    cells = np.where(np.arange(20_500) < 20_000, plain, "51%")
+    data = column(tmp_path, cells, np.arange(20_500) % 7)
+    assert set(values(data)) == {float(plain), 51}
+    assert said(data, "'a'", "all were read as per cent")

@@ -38,10 +38,14 @@ _WEEKDAY = re.compile(
     r"|mon?day|tues?(?:day)?|wednesday|thurs?(?:day)?|friday|saturday|sunday)[.,]*\s+",
     re.I,
 )
+_ZONES = {
+    "Z": 0, "UTC": 0, "GMT": 0, "WET": 0, "BST": 1, "WEST": 1, "CET": 1, "MEZ": 1, "CEST": 2, "MESZ": 2, "EET": 2,
+    "EEST": 3, "EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7,
+}  # fmt: skip
 _MONTH = r"(?P<month>[^\W\d_]{3,10})\.?"
 _TIME = re.compile(
     r"(?P<hour>[0-9]{1,2})(?:[:.h](?P<minute>[0-5][0-9])(?:[:.](?P<second>[0-5][0-9]|60)(?:[.,](?P<fraction>[0-9]{1,9}))?)?)?"
-    r"\s*(?P<half>[AaPp]\.?\s?[Mm]\.?)?\s*(?:Uhr)?\s*(?P<zone>Z|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?)?"
+    rf"\s*(?P<half>[AaPp]\.?\s?[Mm]\.?)?\s*(?:Uhr)?\s*(?P<zone>{'|'.join(_ZONES)}|[+-][0-9]{{2}}(?::?[0-9]{{2}})?)?"
 )
 _AFTER = r"(?:(?:\s*T|,?\s+)(?P<time>[0-9].*))?"
 _YEAR = r"(?P<year>[0-9]{4}|'?[0-9]{2})"
@@ -68,7 +72,7 @@ _DATES = tuple(
 )  # fmt: skip
 _SPAN = re.compile(
     r"(?P<minus>-)?(?:(?P<days>[0-9]+) days?,? \+?)?(?P<hours>[0-9]{1,4}):(?P<minutes>[0-5][0-9])"
-    r"(?::(?P<seconds>[0-5][0-9])(?:[.,](?P<fraction>[0-9]{1,9}))?)?\s*(?P<half>[AaPp]\.?\s?[Mm]\.?)?(?:\s*Uhr)?"
+    r"(?::(?P<seconds>[0-5][0-9]))?(?:[.,](?P<fraction>[0-9]{1,9}))?\s*(?P<half>[AaPp]\.?\s?[Mm]\.?)?(?:\s*Uhr)?"
 )
 _WORDED = re.compile(
     r"(?:(?P<hours>[0-9]+)\s?(?:h|hrs?|hours?|std\.?)\s*)(?:(?P<minutes>[0-5]?[0-9])\s?(?:m|min|mins|minutes?)?)?",
@@ -122,6 +126,8 @@ def _clock(text: str | None) -> int | None:
     if zone[0] in "+-":
         offset = 3600 * int(zone[1:3]) + 60 * int(zone[-2:] if len(zone) > 3 else 0)
         seconds -= offset if zone[0] == "+" else -offset
+    else:
+        seconds -= 3600 * _ZONES[zone]
     return seconds * 10**9 + int((found["fraction"] or "").ljust(9, "0"))
 
 
@@ -177,8 +183,11 @@ def _known(part: dict[str, str | None]) -> dict[str, int] | None:
 
 
 @lru_cache(maxsize=1 << 16)
-def span(text: str) -> int | None:
-    """Return the nanoseconds of a duration, or since midnight of a time of day; None where a text means neither."""
+def span(text: str, in_minutes: bool = False) -> int | None:
+    """Return the nanoseconds of a duration, or since midnight of a time of day; None where a text means neither.
+
+    Two numbers are hours and minutes, or minutes and seconds (``in_minutes``; with a fraction, always).
+    """
     found = _SPAN.fullmatch(text)
     if found is None:
         worded = _WORDED.fullmatch(text) if text[:1].isdigit() else None
@@ -188,10 +197,13 @@ def span(text: str) -> int | None:
             else (3600 * int(worded["hours"]) + 60 * int(worded["minutes"] or 0)) * 10**9
         )
     hours = int(found["hours"])
+    of_minutes = not found["seconds"] and (in_minutes or bool(found["fraction"]))
     if found["half"]:
-        if not 1 <= hours <= 12:
+        if of_minutes or not 1 <= hours <= 12:
             return None
         hours = hours % 12 + (12 if found["half"][0] in "pP" else 0)
     seconds = 3600 * hours + 60 * int(found["minutes"]) + int(found["seconds"] or 0)
+    if of_minutes:
+        seconds = 60 * hours + int(found["minutes"])
     length = int(found["days"] or 0) * DAY + seconds * 10**9 + int((found["fraction"] or "").ljust(9, "0"))
     return -length if found["minus"] else length

@@ -14,6 +14,7 @@ gaps                the median of a column of numbers, the most frequent entry o
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..validation import MAX_CLASSES, check_choice, infer_kind
+from .calendars import DAY
 from .numerals import MISSING_WORDS, NULL_WORDS, from_smallest, is_one_value
 from .readings import FROM_SMALLEST, Facts, Reading, decide, facts_of, is_text, texts_of
 
@@ -38,6 +40,11 @@ _SENTINELS = frozenset(
                                                                                "9" * (n - 1) + "7", "8" * n)}
     | {-9.0, -(2.0**31), -(2.0**15), 1e20, 1e30, 9.969209968386869e36, -3.4028234663852886e38}
 )  # fmt: skip
+# Days that databases and people write for "never" and "not known".
+_SENTINEL_DAYS = ("0001-01-01", "1753-01-01", "1899-12-30", "1899-12-31", "1900-01-01", "1900-01-02", "1901-01-01",
+                  "1970-01-01", "2099-12-31", "2999-12-31", "3000-01-01", "9999-12-31", "9999-01-01")  # fmt: skip
+_SENTINEL_DAYS_NS = {datetime.date.fromisoformat(day).toordinal() * DAY: day for day in _SENTINEL_DAYS}
+_SENTINEL_YEAR = re.compile("|".join({day[:4] for day in _SENTINEL_DAYS}))
 _KEY_NAME = re.compile(r"(^|[_\s.-])(id|ids|key|uuid|guid|rowid)$", re.I)
 _ROW_NAME = re.compile(r"(^|[_\s.-])(idx|index|row|nr|no|num|number)$|^unnamed", re.I)
 
@@ -189,7 +196,12 @@ def read_column(series: Any, reading: Reading | None, log: Log) -> tuple[str, An
     if pd.api.types.is_numeric_dtype(dtype) and dtype.kind != "c":
         return "number", _as_floats(series, log)
     if pd.api.types.is_datetime64_any_dtype(dtype):
-        return "date", ((series - series.min()) / pd.Timedelta(days=1)).to_numpy(dtype=np.float64)
+        days = ((series - series.min()) / pd.Timedelta(days=1)).to_numpy(dtype=np.float64)
+        if {str(series.min())[:10], str(series.max())[:10]}.isdisjoint(_SENTINEL_DAYS):
+            return "date", days
+        written = series.dt.strftime("%Y-%m-%d").fillna("").to_numpy(dtype=object)
+        named = np.where(np.isin(written, _SENTINEL_DAYS), written, "")
+        return "date", _without_sentinel_days(days, named, name, log)
     if pd.api.types.is_timedelta64_dtype(dtype):
         return "duration", (series / pd.Timedelta(days=1)).to_numpy(dtype=np.float64)
     texts = clean_texts(series, log)
@@ -227,7 +239,12 @@ def read_target(series: Any, reading: Reading | None, missing: str) -> tuple[np.
             values = pd.Series(values).map({0.0: False, 1.0: True}).to_numpy(dtype=object)
         elif kind in ("date", "duration"):
             values = pd.to_timedelta(values, unit="D").to_numpy()
-    if values.dtype.kind in "iuf" and infer_kind(values[~np.isnan(values)]) == "regression":
+    in_percent = reading is not None and "%" in reading.units
+    if (
+        values.dtype.kind in "iuf"
+        and not in_percent
+        and infer_kind(values[~np.isnan(values)]) == "regression"
+    ):
         values = without_sentinels(values, str(series.name), log)
     return values, list(log.lines())
 
@@ -275,6 +292,15 @@ def _read_texts(texts: Any, reading: Reading, log: Log) -> np.ndarray:
     if stray.any():
         what = {"date": "dates", "duration": "times"}.get(reading.kind, "numbers")
         _say_stray(texts[stray], len(texts), what, log)
+    if reading.kind == "date":
+        suspects = {
+            level: _SENTINEL_DAYS_NS.get(reading.value(level) or 0)
+            for level in levels
+            if _SENTINEL_YEAR.search(level)
+        }
+        if any(suspects.values()):
+            days = np.append([suspects.get(level) or "" for level in levels], "")[codes]
+            values = _without_sentinel_days(values, days, name, log)
     if reading.kind == "number" and reading.how:
         log.group(f"numbers {reading.how} were read as numbers", name)
     return values
@@ -299,13 +325,14 @@ def _encode_column(
     if kind == "number" and _is_row_number(values, name, position):
         log.group("dropped, row numbers or keys", name)
         return empty
-    if kind == "number":
+    if kind == "number" and not (reading is not None and "%" in reading.units):
         values = without_sentinels(values, name, log)
     if kind == "date":
         how = f" ({reading.how})" if reading is not None and reading.how else ""
         log.group(f"dates{how} became days since the earliest", name)
     elif kind == "duration":
-        log.group("times and durations became numbers of days", name)
+        how = f" ({reading.how})" if reading is not None and reading.how else ""
+        log.group(f"times and durations{how} became numbers of days", name)
     elif kind == "ordinal":
         how = f" ({reading.how})" if reading is not None and reading.how else ""
         log.group(f"ordered words became ranks{how}", name)
@@ -361,6 +388,31 @@ def without_sentinels(values: np.ndarray, name: str, log: Log) -> np.ndarray:
         "missing"
     )
     return np.where(np.isin(values, [value for value, _ in found]), np.nan, values)
+
+
+def _without_sentinel_days(values: np.ndarray, named: np.ndarray, name: str, log: Log) -> np.ndarray:
+    """Return days with NaN for those that stand for "not known", by their names (empty for all others), and say so.
+
+    They are repeated, and farther from every other day than those are from one another.
+    """
+    others = values[(named == "") & ~np.isnan(values)]
+    gone = np.zeros(len(values), dtype=bool)
+    if len(others) < 3:
+        return values
+    low, high = others.min(), others.max()
+    for day in np.unique(named[named != ""]):
+        here = named == day
+        value = values[here][0]
+        if here.sum() > 1 and max(low - value, value - high) > max(high - low, 366.0):
+            gone |= here
+            log.notes.append(
+                f"ATTENTION, column {name!r}: {day} ({int(here.sum())} times) lies far from all other days and was "
+                "taken as missing"
+            )
+    if not gone.any():
+        return values
+    kept = np.where(gone, np.nan, values)
+    return kept - np.nanmin(kept)
 
 
 def _number(values: np.ndarray, name: str, log: Log, scale: bool, empty: Any) -> tuple[np.ndarray, list[str]]:

@@ -108,9 +108,11 @@ def find_table(records: Sequence[Sequence[str]], *, header: bool | None = None) 
         return Table(start, [f"c{i}" for i in range(width)], [], False, tuple(notes))
     names = [" ".join(cell.split()) or f"unnamed {i}" for i, cell in enumerate(first_row)]
     first = start + 1
-    if _is_second_header(judged):
+    for _ in range(2):  # units; or the questions of a survey, and their numbers
+        if not _is_second_header(judged):
+            break
         notes.append(f"the line below the header ({_shown(rows[0])}) was left out: it holds no values")
-        first, rows = first + 1, rows[1:]
+        first, rows, judged = first + 1, rows[1:], judged[1:]
     width = max(map(len, rows or [first_row]))
     if width > len(names):
         beyond = [any(row[len(names) :]) for row in rows if len(row) > len(names)]
@@ -162,13 +164,24 @@ def _begin(records: list[list[str]]) -> tuple[int, list[str]]:
             # A header may have gaps too: then no other one follows.
             full = next((i for i in range(start + 1, len(records)) if filled[i] >= usual), 0)
             is_title = full > 0 and _stands_over_values(records[full], records[full + 1 :])
-        if not (is_comment or is_title):
+        if not (is_comment or is_title or _says_sizes(record, below)):
             break
         start += 1
     if start == len(records) - 1 and filled[start] < enough:
         start = 0
     shown = [_shown(record) for record in records[:start] if any(record)]
     return start, ([f"lines before the table were left out: {', '.join(shown[:3])}"] if shown else [])
+
+
+def _says_sizes(cells: list[str], below: list[str]) -> bool:
+    """Whether a line gives numbers of rows and of columns but the target, then classes (scikit-learn's files)."""
+    return (
+        len(cells) > 3
+        and cells[0].isdigit()
+        and cells[1] == str(len(below) - 1)
+        and all(_kind(cell) == "text" for cell in cells[2:])
+        and all(map(_is_value, below))
+    )
 
 
 def _kind(cell: str) -> str:

@@ -21,6 +21,7 @@ NULL_WORDS = frozenset(
 )  # fmt: skip
 MISSING_WORDS = NULL_WORDS | frozenset(
     {
+        *(f".{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"),  # Stata and SAS
         "?", "-", "--", "---", "–", "—", ".", "..", "...", "n.a.", "n/k", "nil", "none", "missing", "unknown",
         "not available", "not applicable", "no data",
         "k.a.", "k. a.", "keine angabe", "n.v.", "unbekannt", "fehlt", "fehlend", "entfällt",
@@ -48,10 +49,14 @@ _SIGNS = str.maketrans(
 )
 _MONEY = "|".join(sorted(map(re.escape, _CURRENCIES), key=len, reverse=True))
 _DRESSED = re.compile(
-    rf"(?P<open>\()?(?P<sign>[+-])?\s*(?P<money>{_MONEY})?\s*(?P<sign2>[+-])?"
+    rf"(?P<open>\()?(?P<sign>[+-])?\s*(?P<money>{_MONEY})?\s*(?P<sign2>[+-]|\()?"
     r"(?P<body>[0-9](?:[0-9.,' ]*[0-9])?[.,]?|[.,][0-9]+)(?P<exponent>[eE][+-]?[0-9]+)?"
     rf"\s*(?P<unit>%|{_MONEY}|° ?[NSEWO]|[^\W\d_°]?[°/]?[^\W\d_]{{0,10}}(?:/[^\W\d_]{{1,6}})?[23²³]?\.?)?"
     r"(?P<minus>-)?(?P<close>\))?"
+)
+_ANGLE = re.compile(
+    r"(?P<degrees>[0-9]{1,3})° ?(?:(?P<minutes>[0-5]?[0-9](?:[.,][0-9]+)?)['′] ?)"
+    r"(?:(?P<seconds>[0-5]?[0-9](?:[.,][0-9]+)?)(?:\"|″|”|'') ?)?(?P<point>[NSEWO])"
 )
 _GROUPED = re.compile(r"([0-9]{1,3})((?:([ '])[0-9]{3})(?:\3[0-9]{3})*)([.,][0-9]+)?")
 _THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(?:([.,])[0-9]{3})(?:\1[0-9]{3})*")
@@ -92,10 +97,15 @@ def numeral(text: str) -> Numeral | None:
     """Return what a text, stripped, means as a number; None where it is none."""
     if text.isascii() and text.isdigit():
         return Numeral(text, text)
-    found = _DRESSED.fullmatch(text.translate(_SIGNS))
+    plain = text.translate(_SIGNS)
+    found = _DRESSED.fullmatch(plain)
     if found is None:
-        return None
+        return _angle(plain)
     opened, sign, money, sign2, body, exponent, unit, minus, closed = found.groups()
+    if sign2 == "(":  # $(20.00)
+        if opened:
+            return None
+        opened, sign2 = sign2, None
     if (
         bool(opened) != bool(closed)
         or sum(map(bool, (opened, sign, sign2, minus))) > 1
@@ -117,6 +127,16 @@ def numeral(text: str) -> Numeral | None:
     elif len(unit) > 2 and unit not in CURRENCIES:
         unit = unit.removesuffix("s")
     return Numeral(point and negative + point, comma and negative + comma, unit, multiple)
+
+
+def _angle(text: str) -> Numeral | None:
+    """Return degrees, minutes and seconds of a latitude or longitude as degrees."""
+    found = _ANGLE.fullmatch(text)
+    if found is None:
+        return None
+    degrees, minutes, seconds = (float((found[i] or "0").replace(",", ".")) for i in (1, 2, 3))
+    value = repr((degrees + minutes / 60 + seconds / 3600) * (-1 if found["point"] in "SW" else 1))
+    return Numeral(value, value, "°")
 
 
 def _by_sign(body: str, exponent: str) -> tuple[str | None, str | None]:

@@ -8,6 +8,7 @@ be meant in one way deciding for those that cannot tell, and gives every column 
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -26,16 +27,19 @@ _MANY = 50  # more different texts than this are no scale of words
 
 # What a text can be read as. WHOLE: digits alone; SHORT: at most three of them; PADDED: leading zeros; POINT_GROUPS and
 # COMMA_GROUPS: three digits after the one separator, which may part thousands; GROUPED: thousands are parted; MULTIPLE:
-# in thousands or millions; LARGE: over one; HUGE: too large for a float; COMPACT: eight digits that are a date; DOTTED:
-# a date with points.
+# in thousands or millions; LARGE: over one; HUGE: too large for a float; COMPACT: digits that are a date; DOTTED: a
+# date with points; LATE: a year of two digits, taken for one from 2030 on. Of times: two numbers (SHORT_SPAN), the
+# first over 23 (OVER_DAY), minutes and seconds with a fraction (LAP), three numbers (FULL_SPAN).
 ABSENT, POINT, COMMA, WHOLE, SHORT, PADDED, POINT_GROUPS, COMMA_GROUPS = (1 << i for i in range(8))
 GROUPED, MULTIPLE, LARGE, HUGE, CERTAIN_DATE, DMY, MDY, YMD, DOTTED, COMPACT, SPAN = (
     1 << i for i in range(8, 19)
 )
+LATE, SHORT_SPAN, FULL_SPAN, OVER_DAY, LAP = (1 << i for i in range(19, 24))
 _NUMBER, _DATE = POINT | COMMA, CERTAIN_DATE | DMY | MDY | YMD
 _ORDER_FLAGS = {"DMY": DMY, "MDY": MDY, "YMD": YMD}
 _SPOKEN = {"DMY": "day, month, year", "MDY": "month, day, year", "YMD": "year, month, day"}
 
+IN_MINUTES = "two numbers being minutes and seconds"
 FROM_SMALLEST = "of more than 15 digits, counted from the smallest,"
 
 # Blocks of the commonest kinds are recognised at once, whatever is missing among them.
@@ -46,7 +50,11 @@ def _lines_of(entry: str) -> re.Pattern[str]:
     return re.compile(rf"(?:(?:{entry}|{'|'.join(map(re.escape, COMMON_ABSENT))})\n)*+")
 
 
-_WHOLE = _lines_of("-?(?:0|[1-9][0-9]{0,6}|[1-9][0-9]{8,14})")
+# Not digits that may be a day, or a day and the time.
+_WHOLE = _lines_of(
+    "-?(?:0|[1-9][0-9]{0,6}|(?!(?:19|20)[0-9]{6}(?:[0-9]{4}(?:[0-9]{2})?)?\n)[1-9][0-9]{7,14})"
+)
+_OVER_ONE = re.compile(r"(?:^|\n)-?(?:[1-9][0-9]|[2-9]|1[.,]0*[1-9])")
 _DECIMAL = {
     mark: _lines_of(rf"-?(?:0|[1-9][0-9]{{0,14}})(?:{mark}[0-9]+)?(?:[eE][+-]?[0-9]+)?")
     for mark in ("\\.", ",")
@@ -66,6 +74,9 @@ _SIMPLE = {
     for comma, mark in ((False, "\\."), (True, ","))
 }
 _NEVER = re.compile("(?!)")
+_QUICK = re.compile("(?!19|20)[1-9][0-9]{3,14}", re.ASCII)
+_FOUR_DIGITS = re.compile("[0-9]{4}")
+_LATE_DAY = datetime.date(2030, 1, 1).toordinal()
 _LETTER = re.compile(r"[A-Za-z?]")
 _GROUP = re.compile(r"[0-9](?:[.,](?=[0-9]+[.,])|[ '\xa0\u2009\u202f’])[0-9]{2}")
 
@@ -73,6 +84,8 @@ _GROUP = re.compile(r"[0-9](?:[.,](?=[0-9]+[.,])|[ '\xa0\u2009\u202f’])[0-9]{2
 @lru_cache(maxsize=1 << 16)
 def possible(text: str) -> tuple[int, str]:
     """Return what a stripped text can be read as, flags, and the unit that is written beside it."""
+    if _QUICK.fullmatch(text):
+        return _NUMBER | WHOLE | LARGE, ""
     if text.lower() in MISSING_WORDS:
         return ABSENT, ""
     number = numeral(text)
@@ -83,24 +96,40 @@ def possible(text: str) -> tuple[int, str]:
             flags |= WHOLE | SHORT * (len(digits) <= 3) | HUGE * (int(digits) >= 2**53)
             if text.isdigit():
                 flags |= PADDED * (len(text) > 1 and text[0] == "0")
-                is_day = len(text) == 8 and "1900" <= text[:4] < "2100"
+                is_day = len(text) in (8, 12, 14) and "1900" <= text[:4] < "2100"
                 flags |= COMPACT * (is_day and _compact_day(text) is not None)
         else:
-            if flags == _NUMBER:
+            if flags == _NUMBER and number.unit != "°":
                 flags |= POINT_GROUPS if "." in text else COMMA_GROUPS if "," in text else 0
-            flags |= GROUPED * (_GROUP.search(text) is not None)
+            elif flags == COMMA and "," not in text:  # 1.234.567
+                flags |= POINT_GROUPS
+        flags |= GROUPED * (number.unit != "°" and not text.isdigit() and _GROUP.search(text) is not None)
         flags |= MULTIPLE * (number.multiple != 1)
         flags |= LARGE * (number.unit != "%" and abs(number.value(comma=False)) > 1)
-        return flags | SPAN * (span(text) is not None), number.unit
+        return flags | _span_flags(text), number.unit
     date = moment(text)
     if date is not None:
         flags = CERTAIN_DATE if date.is_certain else sum(_ORDER_FLAGS[order] for order in date.days)
-        return flags | DOTTED * ("." in text[:6]), ""
-    return SPAN * (span(text) is not None), ""
+        late = max(date.days.values()) >= _LATE_DAY and _FOUR_DIGITS.search(text) is None
+        return flags | DOTTED * ("." in text[:6]) | LATE * late, ""
+    return _span_flags(text), ""
+
+
+def _span_flags(text: str) -> int:
+    if span(text) is None:
+        return 0
+    first, *rest = text.split(":")
+    if len(rest) != 1:
+        return SPAN | FULL_SPAN * (len(rest) == 2)
+    lap = LAP * ("." in rest[0] or "," in rest[0]) * (text[-1].isdigit())
+    return SPAN | SHORT_SPAN | lap | OVER_DAY * (first.isdigit() and int(first) > 23)
 
 
 def _compact_day(text: str) -> tuple[int, int] | None:
-    date = moment(f"{text[:4]}-{text[4:6]}-{text[6:]}")
+    clock = (
+        f" {text[8:10]}:{text[10:12]}" + (f":{text[12:]}" if len(text) > 12 else "") if len(text) > 8 else ""
+    )
+    date = moment(f"{text[:4]}-{text[4:6]}-{text[6:8]}{clock}")
     return None if date is None else date.of("YMD")
 
 
@@ -136,12 +165,13 @@ class Facts:
     """What the entries of one column can be read as.
 
     ``counts`` of each set of readings (with its unit), the different ``levels`` (None: too many), and those of them
-    that are nothing but text, the ``words`` (None: too many).
+    that are nothing but text, the ``words`` (None: too many). ``large``: a block of plain numbers has one over 1.
     """
 
     counts: Counter[tuple[int, str]] = field(default_factory=Counter)
     levels: set[str] | None = field(default_factory=set)
     words: set[str] | None = field(default_factory=set)
+    large: bool = False
 
     def add(self, texts: list[str]) -> None:
         """Count a block of entries; a missing one is an empty text."""
@@ -149,6 +179,7 @@ class Facts:
         flags = _common_flags(joined, texts)
         if flags:
             n_absent = sum(map(texts.count, COMMON_ABSENT if _LETTER.search(joined) else ("",)))
+            self.large = self.large or (flags != CERTAIN_DATE and _OVER_ONE.search(joined) is not None)
             self.counts[flags, ""] += len(texts) - n_absent
             self.counts[ABSENT, ""] += n_absent
             self._add_levels(set(texts))
@@ -164,6 +195,7 @@ class Facts:
 
     def add_decimals(self, values: np.ndarray) -> None:
         """Count a block of entries that the reader took for decimals, NaN where missing."""
+        self.large = self.large or bool((np.abs(values) > 1).any())
         self.counts[POINT, ""] += int(np.isfinite(values).sum())
         self.counts[0, ""] += int(np.isinf(values).sum())
         self.counts[ABSENT, ""] += int(np.isnan(values).sum())
@@ -254,7 +286,7 @@ class Reading:
             day = date.of(self.order) if date is not None else _compact_day(text) if text.isdigit() else None
             return None if day is None else day[0] * DAY + day[1]
         if self.kind == "duration":
-            return span(text)
+            return span(text, self.how == IN_MINUTES)
         rank = self.ranks.get(text.casefold())
         return None if rank is None else float(rank)
 
@@ -381,7 +413,7 @@ def _reading(name: str, fact: Facts, comma: bool, order: str, notes: list[str]) 
     if n == 0:
         return Reading("category")
     if fact.count(COMPACT) >= MOSTLY * n:
-        return Reading("date", "as 20030327")
+        return Reading("date", "as 20030327, without separators")
     levels = fact.known_levels() or []
     words = ordered_words(levels)
     if words is not None:
@@ -389,6 +421,9 @@ def _reading(name: str, fact: Facts, comma: bool, order: str, notes: list[str]) 
     units = _units(fact)
     n_numbers = fact.count(_NUMBER, units=units)
     few_words = fact.levels is None and fact.words is not None and len(fact.words) <= 3
+    letters = units - CURRENCIES - {"", "%"}
+    if fact.count(MULTIPLE) and letters:  # 5M beside 7F
+        n_numbers, few_words = n_numbers - fact.count(MULTIPLE), False
     if n_numbers >= MOSTLY * n or (few_words and n_numbers >= 0.5 * n):
         if fact.count(PADDED) and fact.count(WHOLE) == n_numbers:
             notes.append(
@@ -398,10 +433,22 @@ def _reading(name: str, fact: Facts, comma: bool, order: str, notes: list[str]) 
         return _number_reading(name, fact, comma, units, notes)
     dates = _ORDER_FLAGS[order] | CERTAIN_DATE
     if fact.count(dates) >= MOSTLY * n:
+        if fact.count(LATE):
+            notes.append(
+                f"ATTENTION, column {name!r}: years of two digits up to 68 were read as 2000 to 2068 "
+                f"({fact.count(LATE)} entries as 2030 or later); write years with four digits if that is wrong"
+            )
         told = fact.count(DMY | MDY | YMD)
         return Reading("date", _SPOKEN[order] if told else "", order=order)
     if fact.count(SPAN) >= MOSTLY * n:
-        return Reading("duration")
+        mixed = fact.count(SHORT_SPAN) and fact.count(FULL_SPAN)
+        in_minutes = fact.count(LAP) or (mixed and fact.count(OVER_DAY))
+        if mixed and not in_minutes:
+            notes.append(
+                f"ATTENTION, column {name!r} mixes times of two numbers (14:55) and of three (14:55:30): two were "
+                "read as hours and minutes"
+            )
+        return Reading("duration", IN_MINUTES if in_minutes else "")
     bands = ordered_bands(levels)
     if bands is not None:
         return Reading(bands.kind, bands.how, ranks=bands.ranks)
@@ -447,7 +494,7 @@ def _number_reading(name: str, fact: Facts, comma: bool, units: frozenset[str], 
         )
     percent = 1.0
     if "%" in written and bare:
-        percent = 1.0 if fact.count(LARGE, units=frozenset({""})) else 0.01
+        percent = 1.0 if fact.large or fact.count(LARGE, units=frozenset({""})) else 0.01
         notes.append(
             f"column {name!r} mixes per cent signs ({written['%']} entries) and plain numbers ({bare}): "
             + ("51 % was read as 0.51" if percent < 1 else "all were read as per cent")

@@ -71,6 +71,8 @@ def ordered_words(levels: list[str]) -> Scale | None:
         for pair in pairs:
             if folded and folded <= set(pair) and (how == "truth" or len(folded) == 2):
                 return Scale("boolean", how, {word: rank for rank, word in enumerate(pair)})
+            if how == "truth" and folded & set(pair) and folded <= {*pair, "0", "1"}:
+                return Scale("boolean", how, {"0": 0, "1": 1, pair[0]: 0, pair[1]: 1})
     if len(folded) < 3:
         return None
     for scale in _SCALES:

@@ -28,7 +28,8 @@ from .readings import COMMON_ABSENT, Facts, Reading, decide, facts_of, possible
 
 _BLOCK_ROWS, _BLOCK_CELLS = 20_000, 4_000_000
 _TOTAL = re.compile(
-    r"(?:grand |sub)?(?:totals?|sum|summe|gesamt|gesamtsumme|insgesamt|somme|totale?|total général|suma|Σ)\W*",
+    r"(?:grand |sub)?(?:totals?|sum|summe|gesamt|gesamtsumme|insgesamt|somme|totale?|total général|suma|Σ|"
+    r"average|mean|mittelwert|durchschnitt|moyenne|promedio)\W*",
     re.I,
 )
 
