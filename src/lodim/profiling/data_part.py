@@ -193,6 +193,8 @@ class _Measured:
                 "Categories stand as 0/1 columns beside numbers: the dimension hangs on how far apart that puts rows."
             )
             return part, notes
+        if self.columns.n_varying < len(self.columns.origins):  # corners of categories, which are no bend
+            return part, notes
         return replace(part, independent=self._independent(part)), notes
 
     def _sample(self) -> tuple[Any, int | None, list[str]]:
