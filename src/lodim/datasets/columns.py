@@ -294,7 +294,7 @@ def _read_texts(texts: Any, reading: Reading, log: Log) -> np.ndarray:
         _say_stray(texts[stray], len(texts), what, log)
     if reading.kind == "date":
         suspects = {
-            level: _SENTINEL_DAYS_NS.get(reading.value(level) or 0)
+            level: _SENTINEL_DAYS_NS.get(int(reading.value(level) or 0))
             for level in levels
             if _SENTINEL_YEAR.search(level)
         }
