@@ -119,7 +119,7 @@ def per_estimator(p: ProfileData) -> Picture | None:
     )
     if apart := wording.no_average(part):
         shows += f" {apart}"
-    legend = [Key(1, f"{wording.nominal(part)} interval"), Key(2, "all distances together")]
+    legend = [Key(1, wording.interval_name(part)), Key(2, "all distances together")]
     if corrected:
         legend.insert(1, Key(1, "as published", hollow=True))
         shows += " Hollow marks are answers as published; filled ones beside them are corrected by simulated shapes."

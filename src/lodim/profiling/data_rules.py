@@ -72,7 +72,7 @@ def sample_size(p: ProfileData) -> Advice | None:
     """Too few rows for densities: as measured, or, where that is not known, at every dimension of the interval."""
     if p.data is None or p.data.dimension is None or p.data.dimension <= 0 or p.data.tied:
         return None
-    density, d, n = p.data.density, p.data.dimension, p.n_samples
+    density, d, n = p.data.density, p.data.dimension, p.n_samples - p.data.n_duplicates
     instead = "Use nearest neighbours for ranking only, models with structure (linear, trees, flows) for probabilities."
     if density is not None and density.regime in ("condensed", "stable", "clt") and density.n_eff is not None:
         if density.regime != "condensed":
@@ -97,7 +97,7 @@ def sample_size(p: ProfileData) -> Advice | None:
         return None
     return Advice(
         f"A kernel density estimate wants {_rows(needed)} rows in {wording.dimension(least)} dimensions, the fewest "
-        f"that the interval allows; there are {n:,}. {instead}",
+        f"that the interval allows; there are {n:,}{' different ones' if p.data.n_duplicates else ''}. {instead}",
         {"n_samples": n, "dimension": least, "n_for_density": needed},
         "sample_size",
         0.72,
@@ -152,12 +152,20 @@ def scale_dependence(p: ProfileData) -> Advice | None:
     """The dimension changes between neighbourhoods by more than its interval."""
     if p.data is None or not p.data.scale_dependent:
         return None
-    points = [s for s in p.data.scale_profile if s.method == "gride" and s.dimension]
+    # more dimensions than columns are neighbours at nearly one distance, as of rows in a sequence
+    points = [
+        s
+        for s in p.data.scale_profile
+        if s.method == "gride" and s.dimension and s.dimension <= 1.5 * p.n_columns
+    ]
     if len(points) < 2:
         return None
     first, last = min(points, key=lambda s: s.n_neighbors), max(points, key=lambda s: s.n_neighbors)
     assert first.dimension is not None
     assert last.dimension is not None
+    ends = closed(p.data.interval)
+    if ends is None or all(ends[0] <= end <= ends[1] for end in (first.dimension, last.dimension)):
+        return None
     falls = first.dimension > last.dimension
     why = (
         "as where noise adds dimensions nearby, or clusters and bends take them away far off"
@@ -183,8 +191,10 @@ def linear_or_curved(p: ProfileData) -> Advice | None:
     """Whether PCA keeps what there is, keeps most of the variance only, or goes round a bend."""
     if p.data is None or not p.data.dimension or p.data.pca95 is None or p.data.tied:
         return None
-    if column_scales(p) is not None:  # the widest column is all that PCA sees
-        return None
+    if column_scales(p) is not None or p.data.bounded_by == "rows":
+        return (
+            None  # the widest column is all that PCA sees; few rows lie in few components whatever they are
+        )
     d, m, ends = p.data.dimension, p.data.pca95, closed(p.data.interval)
     because: dict[str, object] = {"pca95": m, "dimension": d, "n_features": p.n_features}
     if p.data.independent is not None:

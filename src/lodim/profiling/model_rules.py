@@ -197,11 +197,8 @@ def adapter_size(p: ProfileData) -> Advice | None:
             f" Fine-tuning to a task of this size can start with adapters of rank {rank} on every layer "
             f"({rank * per_rank:,} numbers)"
         )
-        text += (
-            "."
-            if rank * per_rank < sum(m * n for m, n in part.layer_shapes)
-            else ", which saves nothing over training the layers."
-        )
+        n_weights = sum(m * n for m, n in part.layer_shapes)
+        text += "." if rank * per_rank < n_weights else ", which saves nothing over training the layers."
     return Advice(text, because, "adapter_size", 0.75)
 
 

@@ -107,6 +107,11 @@ def nominal(part: DataPart) -> str:
     return "95 %" if part.level is None else f"nominal {percent(part.level)}"
 
 
+def interval_name(part: DataPart) -> str:
+    """Return what intervals beside the dimension are called: nominal ones, or such as may miss on this data."""
+    return "interval (may miss)" if part.unfamiliar or part.tied else f"{nominal(part)} interval"
+
+
 _BOUNDS = {"columns": "columns", "rank": "linearly independent columns", "rows": "different rows"}
 
 
@@ -159,11 +164,9 @@ def beside_whole(part: DataPart) -> str:
     At one scale the dimension of a union is the largest of its parts'.
     """
     classes = [e for e in part.per_class.values() if e.dimension is not None]
-    if (
-        part.dimension is None
-        or len(classes) < 2
-        or part.dimension >= min(e.dimension or 0.0 for e in classes)
-    ):
+    if part.dimension is None or len(classes) < 2:
+        return ""
+    if round(part.dimension, 1) >= round(min(e.dimension or 0.0 for e in classes), 1):  # as printed
         return ""
     known, whole = [closed(e.interval) for e in classes], closed(part.interval)
     said = f"All classes together have fewer dimensions ({dimension(part.dimension)}) than each of them"
