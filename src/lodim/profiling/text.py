@@ -159,8 +159,8 @@ def _tables(p: ProfileData) -> list[str]:
         ]
         left_out = len(p.data.per_class) - MOST_CLASSES
         more = f"\n  (and {left_out} more classes)" if left_out > 0 else ""
-        header = ("class", "dimension", f"{wording.nominal(p.data)} interval", "rows") + ("note",) * flagged
-        blocks.append("Per class\n" + wording.table(header, classes) + more)
+        names = ("class", "dimension", f"{wording.nominal(p.data)} interval", "rows") + ("note",) * flagged
+        blocks.append("Per class\n" + wording.table(names, classes) + more)
         if whole := wording.beside_whole(p.data):
             blocks.append(_wrap(whole, subsequent=""))
     if p.landscape is not None and p.landscape.curve:
