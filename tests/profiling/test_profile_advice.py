@@ -314,3 +314,10 @@ def test_adapters_save_where_they_hold_fewer_numbers_than_the_layers(change):
     assert "saves nothing" not in text
     text = BY_NAME["adapter_size"](change(landscape={"layer_shapes": ((2, 2), (1, 2))})).text
     assert "saves nothing" in text
+
+
+@pytest.mark.parametrize(("linear", "said"), [(0.99999, True), (0.98, False)])
+def test_a_target_that_is_a_sum_of_columns_is_asked_about(change, linear, said):
+    fields = {"linear_score": linear, "score_name": "R²", "chance_score": 0.0}
+    text = rule(change, "linear_suffices", landscape=fields, kind="regression", target_name="testscr")
+    assert ("see whether 'testscr' is computed from columns" in text) == said

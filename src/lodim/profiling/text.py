@@ -159,6 +159,8 @@ def _tables(p: ProfileData) -> list[str]:
         ]
         left_out = len(p.data.per_class) - MOST_CLASSES
         more = f"\n  (and {left_out} more classes)" if left_out > 0 else ""
+        if any("unfamiliar" in e.remark for e in p.data.per_class.values()):
+            more += "\n  (unfamiliar: other than the shapes of the calibration; the interval may miss)"
         names = ("class", "dimension", f"{wording.nominal(p.data)} interval", "rows") + ("note",) * flagged
         blocks.append("Per class\n" + wording.table(names, classes) + more)
         if whole := wording.beside_whole(p.data):
