@@ -289,13 +289,6 @@ def rule(change, name, **fields):
     return BY_NAME[name](change(**fields)).text
 
 
-def test_an_adapter_saves_nothing_only_if_it_has_as_many_numbers_as_the_layers(change):
-    thin = {"layer_shapes": ((64, 64), (1, 64)), "d_int90": 20.0}  # rank 1: 193 numbers in place of 4,160
-    assert "193 numbers)." in rule(change, "adapter_size", landscape=thin)
-    full = {"layer_shapes": ((2, 2), (1, 2)), "d_int90": 20.0}
-    assert "saves nothing" in rule(change, "adapter_size", landscape=full)
-
-
 def test_no_adapter_where_a_linear_model_does_as_well(change):
     assert "adapters" not in rule(change, "adapter_size", landscape={"linear_score": 0.968})
 
@@ -312,3 +305,19 @@ def test_repeated_categories_are_not_called_silent_columns(change):
     assert "columns say little" not in text
     assert "between the 476 different rows" in text
     assert "5 different rows of 263 held out" in change(landscape=fields).verdict
+
+
+def test_adapters_save_where_they_hold_fewer_numbers_than_the_layers(change):
+    """One output alone has rank 1, but the layers before it hold 64 * 64 numbers."""
+    text = BY_NAME["adapter_size"](change(landscape={"layer_shapes": ((64, 8), (64, 64), (1, 64))})).text
+    assert "(265 numbers)" in text
+    assert "saves nothing" not in text
+    text = BY_NAME["adapter_size"](change(landscape={"layer_shapes": ((2, 2), (1, 2))})).text
+    assert "saves nothing" in text
+
+
+@pytest.mark.parametrize(("linear", "said"), [(0.99999, True), (0.98, False)])
+def test_a_target_that_is_a_sum_of_columns_is_asked_about(change, linear, said):
+    fields = {"linear_score": linear, "score_name": "R²", "chance_score": 0.0}
+    text = rule(change, "linear_suffices", landscape=fields, kind="regression", target_name="testscr")
+    assert ("see whether 'testscr' is computed from columns" in text) == said

@@ -514,3 +514,4 @@ def test_a_class_keeps_what_its_dimension_was_flagged_with():
     assert "unfamiliar" in p.data.per_class["odd"].remark
     row = next(line for line in str(p).splitlines() if line.strip().startswith("odd "))
     assert "unfamiliar" in row
+    assert "(unfamiliar: other than the shapes of the calibration; the interval may miss)" in str(p)

@@ -15,6 +15,7 @@ import numpy as np
 from lodim.profiling import wording
 from lodim.profiling.parts import Advice, ProfileData, closed, scores_by_d, wavers
 
+_EXACT = 0.9999  # R² above which a target is a sum of columns rather than a forecast
 _APART = 3  # runs on either side: as many stand apart in one of twenty draws where nothing differs
 
 __all__ = [
@@ -133,6 +134,11 @@ def linear_suffices(p: ProfileData) -> Advice | None:
         "alike": f" The {wording.plural(part.n_told, different)} do not tell it from the best run of the "
         "other: take the linear one, the smaller.",
     }.get(part.linear_is or "", " Take the linear one.")
+    if part.score_name == "R²" and part.linear_score > _EXACT:
+        judged += (
+            f" It leaves next to nothing: see whether {_target(p)} is computed from columns that would not be known "
+            "beforehand."
+        )
     return Advice(
         f"A linear model with {part.linear_parameters:,} weights scores {wording.score(part.linear_score)}, "
         f"{wording.model(part.model)} with {part.n_parameters:,} scores {wording.score(part.baseline_score)}.{judged}",

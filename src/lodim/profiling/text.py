@@ -159,8 +159,10 @@ def _tables(p: ProfileData) -> list[str]:
         ]
         left_out = len(p.data.per_class) - MOST_CLASSES
         more = f"\n  (and {left_out} more classes)" if left_out > 0 else ""
-        heads = ("class", "dimension", wording.interval_name(p.data), "rows") + ("note",) * flagged
-        blocks.append("Per class\n" + wording.table(heads, classes) + more)
+        if any("unfamiliar" in e.remark for e in p.data.per_class.values()):
+            more += "\n  (unfamiliar: other than the shapes of the calibration; the interval may miss)"
+        names = ("class", "dimension", wording.interval_name(p.data), "rows") + ("note",) * flagged
+        blocks.append("Per class\n" + wording.table(names, classes) + more)
         if whole := wording.beside_whole(p.data):
             blocks.append(_wrap(whole, subsequent=""))
     if p.landscape is not None and p.landscape.curve:
