@@ -94,7 +94,7 @@ def test_dtype_is_kept_when_asked_for():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (X[0], r"X must be 2-D .* got shape \(3,\); use X.reshape\(-1, 1\)"),
+        (X[0], r"X must be 2-D .* got shape \(3,\). Reshape your data: X.reshape\(-1, 1\)"),
         (X[None], r"got shape \(1, 4, 3\); flatten"),
         (X[:0], "a minimum of 1 is required"),
         (X[:, :0], "a minimum of 1 is required"),

@@ -107,8 +107,8 @@ def check_matrix(
     array = check_numbers(X, name, dtype=dtype)
     if array.ndim == 1:
         raise ValueError(
-            f"{name} must be 2-D (rows are samples, columns features), got shape {array.shape}; "
-            "use X.reshape(-1, 1) for one feature or X.reshape(1, -1) for one sample"
+            f"{name} must be 2-D (rows are samples, columns features), got shape {array.shape}. "
+            f"Reshape your data: {name}.reshape(-1, 1) for one feature, {name}.reshape(1, -1) for one sample"
         )
     if array.ndim != 2:
         raise ValueError(

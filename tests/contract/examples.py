@@ -575,7 +575,7 @@ ARRAYS: dict[Any, Arrays] = {
         lambda X: geometry.topology_summary(X, random_state=0).loop_ratios, _points, needs=_gudhi
     ),
     geometry.optimize_points: Arrays(
-        lambda x: geometry.optimize_points(x, lambda p: p.square().sum(), steps=2, lr=0.5).points, {"x": whole(8, 2)}
+        lambda x: geometry.optimize_points(x, lambda p: p.square().sum(), steps=1, lr=0.5).points, {"x": whole(8, 2)}
     ),
     geometry.sm_distance: Arrays(
         lambda corner: geometry.sm_distance(measure(), persistence.SignedMeasure(torch.ones(1, 2), torch.ones(1) * 3),

@@ -19,7 +19,8 @@ def each():
     """One parameter for each argument of each example."""
     for thing, example in ARRAYS.items():
         for name in example.arrays:
-            yield pytest.param(example, name, id=f"{thing.__qualname__}-{name}")
+            marks = pytest.mark.trains if thing.__name__ == "optimize_points" else ()
+            yield pytest.param(example, name, id=f"{thing.__qualname__}-{name}", marks=marks)
 
 
 arguments = pytest.mark.parametrize(("example", "name"), list(each()))

@@ -2,8 +2,8 @@
 
 All of them are functions of ``log r_j``, the number of points n and the number of queries. The first answer, the
 *base*, is the mean of the logarithms of two estimators calibrated on the uniform ball (TwoNN and the MLE of 20
-neighbours; Gride in its place where there are only five). Every feature that is the logarithm of a dimension enters as
-its difference to the base, so that the rest need only be learnt once for all dimensions.
+neighbours; Gride in its place where there are only five). Every feature that is the logarithm of a dimension (but
+for the pair counts) enters as its difference to the base, so that the rest need only be learnt once for all dimensions.
 
 In a Poisson process of constant density all but the base would be constants. What moves them is what moves the
 estimators: the density (spread and shape of ``log r_k``; estimates where it is high and where it is low), the boundary,
@@ -97,7 +97,7 @@ def _features(L: np.ndarray, n: int, order: int) -> Features | None:
     inner = inverse[_RANGES[order][0]]
     outer = order * L[:, -1] - half * L[:, half - 1] - (sums[:, -1] - sums[:, half - 1])
     found.append(_correlation(inner, outer))
-    found += _pair_counts(L, d, base)
+    found += _pair_counts(L, d)
     return Features(np.array(found), base, order)
 
 
@@ -156,13 +156,13 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b) / size if size > 0 else 0.0
 
 
-def _pair_counts(L: np.ndarray, d: float, base: float) -> list[float]:
-    """Slopes of the correlation integral over radii within which (nearly) all neighbours of most points are known."""
+def _pair_counts(L: np.ndarray, d: float) -> list[float]:
+    """Logs of the slopes of pair counts over radii within which most points' neighbours are nearly all known."""
     found = []
     for share in (0.05, 0.25, 0.5):
         radius = float(np.quantile(L[:, -1], share))
         outer, inner = (
             max(float(np.count_nonzero(radius - shrink / d >= L)) / len(L), 1e-6) for shrink in (0.0, 1.5)
         )
-        found.append(math.log(max(math.log(outer / inner), 1e-6) * d / 1.5) + math.log(d) - base)
+        found.append(math.log(max(math.log(outer / inner), 1e-6) * d / 1.5))
     return found
