@@ -40,7 +40,9 @@ _SENTINELS = frozenset(
 # Days that databases and people write for "never" and "not known".
 _SENTINEL_DAYS = ("0001-01-01", "1753-01-01", "1899-12-30", "1899-12-31", "1900-01-01", "1900-01-02", "1901-01-01",
                   "1970-01-01", "2099-12-31", "2999-12-31", "3000-01-01", "9999-12-31", "9999-01-01")  # fmt: skip
-_SENTINEL_DAYS_NS = {datetime.date.fromisoformat(day).toordinal() * DAY: day for day in _SENTINEL_DAYS}
+_SENTINEL_DAYS_NS: dict[float, str] = {
+    datetime.date.fromisoformat(day).toordinal() * DAY: day for day in _SENTINEL_DAYS
+}
 _SENTINEL_YEAR = re.compile("|".join({day[:4] for day in _SENTINEL_DAYS}))
 _KEY_NAME = re.compile(r"(^|[_\s.-])(id|ids|key|uuid|guid|rowid)$", re.I)
 _ROW_NAME = re.compile(r"(^|[_\s.-])(idx|index|row|nr|no|num|number)$|^unnamed", re.I)
