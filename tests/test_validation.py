@@ -204,3 +204,11 @@ def test_numbers_of_any_shape_are_such_that_torch_takes_them(shape):
     assert check_numbers(values, "values", dtype=np.dtype(">f4")).dtype == np.float32
     with pytest.raises(ValueError, match="real numbers"):
         check_numbers(values + 1j, "values")
+
+
+def test_rows_have_one_layout_in_memory():
+    """Sums over a matrix of another layout round otherwise."""
+    X = np.arange(12.0).reshape(4, 3)
+    for given in (X, np.asfortranarray(X), X[::-1][::-1]):
+        assert check_matrix(given).flags.c_contiguous
+    assert check_matrix(X).base is X.base

@@ -120,7 +120,8 @@ def check_matrix(
                 f"{name} has {count} {what} (shape={array.shape}) while a minimum of {least} is required."
             )
     _raise_if_not_finite(array, name, columns)
-    return check_array(array, dtype=dtype, ensure_min_samples=min_rows)
+    # rows of one layout in memory: sums in another order round otherwise, and the same data would answer otherwise
+    return check_array(array, dtype=dtype, order="C", ensure_min_samples=min_rows)
 
 
 def check_numbers(values: Any, name: str, *, dtype: Any = np.float64) -> np.ndarray:

@@ -202,3 +202,13 @@ def test_rows_may_carry_any_index():
 def test_unknown_policy():
     with pytest.raises(ValueError, match="'auto', 'impute', 'error'"):
         encode_columns(pd.DataFrame({"a": NUMBERS}), missing="drop")
+
+
+def test_nd_among_states_is_north_dakota():
+    states = ["AL", "CA", "FL", "GA", "IA", "KS", "ME", "ND", "NJ", "NY", "OH", "TX"]
+    _, names, notes = encode(state=states * 10, b=RNG.normal(size=120))
+    assert "state=ND" in names
+    assert not said(notes, "mean missing")
+    _, names, notes = encode(grade=["AL", "CA", "ND"] * 40, b=RNG.normal(size=120))  # too few to be codes
+    assert "grade=ND" not in names
+    assert said(notes, "'ND'", "mean missing")

@@ -12,6 +12,7 @@ import pytest
 
 from lodim.datasets import read_source, read_table
 from lodim.datasets.layouts import find_layout, number_repeated
+from lodim.datasets.readings import SHORT, Facts
 
 N = 30
 I = np.arange(N)
@@ -786,3 +787,13 @@ def test_per_cent_signs_far_below_plain_numbers_are_on_their_scale(tmp_path, pla
     data = column(tmp_path, cells, np.arange(20_500) % 7)
     assert set(values(data)) == {float(plain), 51}
     assert said(data, "'a'", "all were read as per cent")
+
+
+def test_what_a_block_holds_does_not_hang_on_its_other_entries():
+    """Three digits are short beside a minus sign and a long word for "missing" too."""
+    together, apart = Facts(), Facts()
+    together.add(["980", "-123", "NULL"])
+    for text in ("980", "-123", "NULL"):
+        apart.add([text])
+    assert together.counts == apart.counts
+    assert together.count(SHORT) == 2

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lodim.dimension.bounds import bound_of, in_blocks, rank_below
+from lodim.dimension.bounds import bound_of, in_blocks, rank_below, rank_of
 from lodim.dimension.calibrated import (
     _MIDDLE,
     ARRAYS,
@@ -146,6 +146,17 @@ def test_rank():
     late[-1, 5] = 1
     assert rank_below(in_blocks(late), 12) == 3
     assert rank_below(in_blocks(rng.normal(size=(900, 12))), 12) is None
+
+
+def test_rank_does_not_hang_on_units():
+    """A narrow column beside a wide one of single precision is no rounding: rank(X D) = rank(X)."""
+    rng = np.random.default_rng(0)
+    X = np.c_[1e6 * rng.integers(0, 2, 400), rng.normal(size=(400, 2))].astype(np.float32)
+    assert rank_of(X) == 3
+    assert rank_of(X[:, [0, 0, 1]]) == 2
+    found = intrinsic_dimensions(X, random_state=0, scales=False)
+    assert found.bounded_by is None
+    assert found.interval[0] <= 2 <= found.interval[1]  # planes side by side
 
 
 # what it says of itself

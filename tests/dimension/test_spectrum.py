@@ -71,3 +71,8 @@ def test_edges():
     assert linear_dimension(np.array([2.0]), "maxgap") == 1
     with pytest.raises(ValueError, match="rule must be one of"):
         linear_dimension(np.ones(3), "scree")
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1.0, 1e200])
+def test_participation_does_not_hang_on_the_unit(unit):
+    assert linear_dimension(unit * np.array([4.0, 4.0, 0.0]), "participation") == 2

@@ -79,6 +79,17 @@ CASES = [
     ("adapter_size", {}, ("160", "8,970", "rank 1", "330")),
     ("compression", {}, ("420", "35,880", "0.879")),
     (
+        "direct_falls_short",
+        {
+            "landscape": {
+                "baseline_runs": (0.7, 0.8, 0.82),
+                "baseline_score": 0.773,
+                "curve": tuple(CurvePoint(20, s, 0.83 + 0.01 * s, 0.9) for s in range(3)),
+            }
+        },
+        ("20 trained numbers", "0.840 against 0.773"),
+    ),
+    (
         "memorising",
         {"landscape": {"curve": (CurvePoint(50, 0, 0.7, 0.99), CurvePoint(10, 0, 0.5, 0.5))}},
         ("50", "0.990"),
@@ -88,7 +99,8 @@ CASES = [
     ("sample_size", {}, ("1.2 of 1,797 rows", "no average")),
     ("separate_parts", {}, ("2 parts", "4.1")),
     ("loops", {}, ("1 loop.", "one coordinate more")),
-    ("narrow_layers", {}, ("64 numbers", "8.4", "19")),
+    # the upper end 10.4 of the data, times 8.4 of the layer by 8.9 of the input
+    ("narrow_layers", {}, ("64 numbers", "9.8", "21 numbers")),
     (
         "estimators_disagree",
         {
@@ -112,7 +124,12 @@ CASES = [
         ("rises", "12.0", "8.0", "8 nearest"),
     ),
     ("linear_or_curved", {}, ("27", "9.2 (7.8–10.4)", "23.7 dimensions (22.8–26.5)", "bent")),
-    ("linear_or_curved", {"data": {"pca95": 11, "independent": None}}, ("11", "PCA is enough")),
+    ("linear_or_curved", {"data": {"pca95": 9, "independent": None}}, ("9", "PCA is enough", "little left")),
+    (
+        "linear_or_curved",
+        {"data": {"pca95": 10, "interval": (6.0, 10.4), "independent": None}},
+        ("10 ", "PCA may be enough", "leaves open"),
+    ),
     ("linear_or_curved", {"data": {"pca95": 2, "independent": None}}, ("2 components", "fewer than the 9.2")),
     (
         "class_outlier",
@@ -178,6 +195,14 @@ SILENT = [
     ("adapter_size", {"landscape": {"status": "not_reached", "threshold_score": 0.96, "d_int90": None}}),
     ("compression", {"landscape": {"message_bytes": None}}),
     ("memorising", {}),
+    (  # three of thirty rows: two standard errors are 0.11
+        "memorising",
+        {"landscape": {"n_told": 30, "n_val": 30, "n_train": 1767, "curve": (CurvePoint(50, 0, 0.9, 1.0),)}},
+    ),
+    ("direct_falls_short", {"landscape": {"baseline_runs": (0.9, 0.93, 0.97)}}),
+    ("narrow_layers", {"data": {"steps": STEPS, "tied": True}}),
+    # the upper end is what has to fit: 2 * 20 + 1 numbers are no half of 64
+    ("narrow_layers", {"data": {"interval": (7.8, 20.4)}}),
     ("sample_size", {"data": {"density": Density("clt", 140.0, 1.0, 0.2, 0.3, 1797)}}),  # as measured
     ("sample_size", {"data": {"density": Density("stable", 9.0, 1.0, 0.8, 1.1, 1797)}}),
     ("sample_size", {"data": {"density": None, "dimension": 6.0, "interval": (4.0, 9.0)}}),  # 223 do for 4
@@ -198,6 +223,10 @@ SILENT = [
     ("scale_dependence", {"data": {"scale_profile": (), "scale_dependent": True}}),
     ("linear_or_curved", {"data": {"pca95": 60, "dimension": 55.0, "independent": None}}),
     ("linear_or_curved", {"data": {"pca95": 27, "independent": None}}),  # 27 > 10.4, and no bend was shown
+    (  # 12 components are more than the interval holds
+        "linear_or_curved",
+        {"data": {"pca95": 12, "dimension": 8.2, "interval": (5.2, 11.8), "independent": None}},
+    ),
     ("linear_or_curved", {"data": {"tied": True}}),
     ("class_outlier", {}),  # a row of classes, none of which stands apart
     ("class_outlier", {"data": {"per_class": classes(5.0, 5.1, 5.2, odd=9.0, width=2.0)}}),
@@ -253,3 +282,33 @@ def test_points_for_density_meets_the_published_table():
     assert 67 < points_for_density(3.5) < 223
     assert points_for_density(12) > 1e7
     assert points_for_density(1e6) < float("inf")
+
+
+def rule(change, name, **fields):
+    """The text of one rule's advice."""
+    return BY_NAME[name](change(**fields)).text
+
+
+def test_an_adapter_saves_nothing_only_if_it_has_as_many_numbers_as_the_layers(change):
+    thin = {"layer_shapes": ((64, 64), (1, 64)), "d_int90": 20.0}  # rank 1: 193 numbers in place of 4,160
+    assert "193 numbers)." in rule(change, "adapter_size", landscape=thin)
+    full = {"layer_shapes": ((2, 2), (1, 2)), "d_int90": 20.0}
+    assert "saves nothing" in rule(change, "adapter_size", landscape=full)
+
+
+def test_no_adapter_where_a_linear_model_does_as_well(change):
+    assert "adapters" not in rule(change, "adapter_size", landscape={"linear_score": 0.968})
+
+
+@pytest.mark.parametrize(("small", "said"), [(0.5, False), (0.72, True)])
+def test_fewer_numbers_are_advised_only_where_they_did_as_well(change, small, said):
+    curve = (CurvePoint(50, 0, 0.7, 0.99), CurvePoint(10, 0, small, 0.8))
+    assert ("fewer trained numbers" in rule(change, "memorising", landscape={"curve": curve})) == said
+
+
+def test_repeated_categories_are_not_called_silent_columns(change):
+    fields = {"baseline_score": 0.16, "guess_p": 1.0, "n_told": 5, "n_val": 263}
+    text = rule(change, "unsolved", landscape=fields, data={"steps": STEPS, "tied": True})
+    assert "columns say little" not in text
+    assert "between the 476 different rows" in text
+    assert "5 different rows of 263 held out" in change(landscape=fields).verdict

@@ -201,3 +201,14 @@ def test_topology_without_its_library_is_refused_at_once(monkeypatch):
     with pytest.raises(ImportError, match=r"lodim\[topology\]"):
         lodim.profile(np.eye(30), topology=True, progress=lambda done, text: told.append(text))
     assert told == []
+
+
+def test_copies_hold_no_bits():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 3))
+    y = (X[:, 0] > 0).astype(int)
+    once, _, _ = measure_difficulty(problem_of(X, y), measured(0), 0, open_clock())
+    part = DataPart(3.0, (2.6, 3.5), {}, n_conflicts=0, n_duplicates=200)
+    twice, _, notes = measure_difficulty(problem_of(np.r_[X, X], np.r_[y, y]), part, 0, open_clock())
+    assert twice == once
+    assert "200 of 400 rows" in notes[0]

@@ -225,3 +225,20 @@ def test_contrast_is_readable():
             for ground in ("paper", "card"):
                 a, b = sorted((luminance(theme[text]), luminance(theme[ground])), reverse=True)
                 assert (a + 0.05) / (b + 0.05) >= 4.5, (text, ground)
+
+
+@pytest.mark.parametrize(("dimension", "said"), [(9.4, False), (9.9, False), (11.0, True), (8.0, True)])
+def test_a_dimension_outside_all_corrected_answers_is_said_to_be_no_average(change, dimension, said):
+    """They are 9.2, 9.3 and 9.6; 12 and 7.8 have no correction."""
+    p = change(data={"dimension": dimension})
+    assert ("is no average of the corrected answers" in " ".join(str(p).split())) == said
+    assert ("is no average" in picture(p, "estimators").shows) == said
+    assert (
+        "3 estimators, corrected, answer between 9.2 (Gride) and 9.6 (TwoNN)"
+        in picture(p, "estimators").shows
+    )
+
+
+def test_a_mean_of_runs_is_said_to_be_one(change):
+    p = change(landscape={"baseline_runs": (0.97, 0.971, 0.972)})
+    assert "accuracy 0.971 (mean of 3 runs) on 360 held-out rows" in p.verdict

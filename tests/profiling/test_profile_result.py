@@ -162,7 +162,7 @@ def test_text_shows_verdict_tables_and_advice(digits_profile):
         "Density: condensed.",
         "Difficulty, an order of magnitude",
         "Topology: 2 components",
-        "Layers: input 8.9",
+        "of rows as the model is given them: input 8.9",
     ):
         assert line in text
 

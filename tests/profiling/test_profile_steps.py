@@ -165,3 +165,15 @@ def test_a_table_in_steps_travels_and_shows(schema_problems):
     assert p.data.best_score == pytest.approx(same / 300)
     assert "do not settle the label" in advice.text
     assert "duplicates" not in {a.rule for a in p.advice}
+
+
+def test_categories_written_out_are_no_bend():
+    """Corners of a simplex are of many pieces, but no answer beside a table of three columns has twelve dimensions."""
+    rng = RNG(0)
+    frame = pd.DataFrame(
+        {"u": rng.random(1500), "v": rng.random(1500), "c": rng.choice(list("abcdefghijkl"), 1500)}
+    )
+    p = profile_of(frame)
+    assert p.data.dimension is not None
+    assert p.data.pca95 > p.data.interval[1]
+    assert p.data.independent is None

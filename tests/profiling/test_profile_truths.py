@@ -16,7 +16,7 @@ import lodim
 from lodim.datasets import read_table
 from lodim.profiling import data_rules, wording
 from lodim.profiling.data_part import measure_data
-from lodim.profiling.parts import MeasuredDimension
+from lodim.profiling.parts import DimensionAtScale, MeasuredDimension
 from lodim.profiling.pictures import pictures
 from lodim.profiling.result import Profile
 
@@ -420,3 +420,97 @@ def test_contradictions_are_seen(change):
     assert says("2 columns of 64 never change ('0', '16'); drop them.", **plain)
     assert says("Class 'a' has 9.0 dimensions (8.1–8.8).", **plain)
     assert says(**plain, n_features=4)
+
+
+@pytest.mark.parametrize("unit", [1e-100, 1e-14, 1.0, 1e100])
+def test_a_unit_makes_no_column_constant(unit):
+    rng = np.random.default_rng(0)
+    part = measured(unit * rng.normal(size=(200, 3))).data
+    assert part.constant_columns == ()
+    assert part.interval[0] <= 3 <= part.interval[1]
+
+
+def test_narrow_columns_beside_time_stamps_are_not_constant():
+    rng = np.random.default_rng(0)
+    X = np.c_[1.7e18 + 1e14 * rng.random(200), rng.normal(size=(200, 2)), np.full(200, 0.1)]
+    p = measured(X)
+    assert p.data.constant_columns == ("3",)
+    assert data_rules.column_scales(p) is not None
+
+
+def test_the_rank_of_values_in_steps_does_not_hang_on_units():
+    rng = np.random.default_rng(0)
+    X = np.c_[rng.integers(1, 6, (300, 3)), 1e7 * rng.integers(0, 2, 300)]
+    assert measured(X).data.steps.rank == 4
+
+
+def test_a_small_class_makes_the_others_no_closest_pair():
+    """Three classes equally far from one another, two of 200 rows and one of 5."""
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        y = np.repeat([0, 1, 2], [200, 195, 5])
+        p = measured(rng.normal(size=(400, 8)) + 3 * np.eye(8)[y], y)
+        assert not p.data.k_f_pair_holds
+
+
+def test_what_prints_alike_is_not_said_to_be_fewer(change):
+    alike = {str(i): MeasuredDimension(8.0, (7.0, 8.0)) for i in range(3)}
+    assert wording.beside_whole(change(data={"dimension": 7.98, "per_class": alike}).data) == ""
+
+
+def test_copies_are_no_rows_for_a_density():
+    X = np.random.default_rng(0).normal(size=(150, 6))
+    once, twice = data_rules.sample_size(measured(X)), data_rules.sample_size(measured(np.r_[X, X]))
+    assert once.because == twice.because
+    assert "there are 150 different ones" in twice.text
+
+
+def test_few_rows_do_not_make_pca_enough():
+    """Any 40 rows lie in 39 components."""
+    p = measured(np.random.default_rng(0).normal(size=(40, 200)))
+    assert p.data.bounded_by == "rows"
+    assert data_rules.linear_or_curved(p) is None
+
+
+def test_a_change_with_scale_is_told_by_numbers_outside_the_interval(change):
+    def at(*dimensions):
+        points = tuple(
+            DimensionAtScale("gride", 2**i, 1.0 + i, 100, d, 0.1) for i, d in enumerate(dimensions, 1)
+        )
+        fields = {"scale_dependent": True, "dimension": 2.0, "interval": (1.6, 2.2), "scale_profile": points}
+        return data_rules.scale_dependence(change(data=fields))
+
+    assert at(1.8, 2.0) is None
+    assert at(203.0, 2.1, 1.9) is None  # of 64 columns
+    assert "from 1.8" in at(1.8, 2.4, 3.0).text
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_in_a_sequence_have_no_hundred_dimensions(seed):
+    t = np.arange(300) + seed
+    p = measured(np.c_[t, np.sin(t / 10)])
+    assert p.data.unfamiliar
+    advice = data_rules.scale_dependence(p)
+    assert advice is None or max(advice.because["first"], advice.because["last"]) <= 3
+
+
+def test_intervals_beside_an_unfamiliar_dimension_are_not_called_nominal(change):
+    for unfamiliar in (True, False):
+        head = next(
+            line
+            for line in str(change(data={"unfamiliar": unfamiliar})).splitlines()
+            if "as published" in line
+        )
+        assert ("may miss" in head) == unfamiliar
+        assert ("nominal" in head) != unfamiliar
+
+
+def test_a_class_keeps_what_its_dimension_was_flagged_with():
+    """Powers of one number lie unlike any simulated shape; the other class is a cube."""
+    rng = np.random.default_rng(0)
+    odd = np.c_[1.5 ** np.arange(100.0), np.zeros(100), np.zeros(100)]
+    p = measured(np.r_[rng.random((100, 3)), odd], np.repeat(["cube", "odd"], 100))
+    assert p.data.per_class["cube"].remark == ""
+    assert "unfamiliar" in p.data.per_class["odd"].remark
+    row = next(line for line in str(p).splitlines() if line.strip().startswith("odd "))
+    assert "unfamiliar" in row

@@ -180,14 +180,15 @@ def test_iris_where_a_linear_model_scores_more_on_thirty_rows(change):
     )
     assert "always the commonest class 0.333" in verdict
     assert "solves" not in verdict
-    assert "do not tell it from the best run: take the linear one" in advice
+    assert "do not tell it from the best run of the other: take the linear one" in advice
     better, advice = said(change, "linear_suffices", landscape=IRIS | {"linear_p": 1e-4})
-    assert "(better than its best run)" in better
+    assert "(better than the best run)" in better
     assert "take it" in advice
 
 
 def test_random_labels_are_guessing(change):
-    fields = {"baseline_score": 0.579, "chance_score": 0.525, "guess_p": 1.0, "n_direct": 12, "n_told": 80}
+    fields = {"baseline_score": 0.579, "chance_score": 0.525, "guess_p": 1.0, "n_direct": 12}
+    fields |= {"n_told": 80, "n_val": 80}
     verdict, advice = said(change, "unsolved", landscape=fields)
     assert (
         "cannot be told from guessing on 80 held-out rows (accuracy 0.579; always the commonest class 0.525"
@@ -213,7 +214,7 @@ def test_diabetes_does_not_call_the_rest_noise(change):
     }
     verdict, advice = said(change, "weak_regression", landscape=fields, kind="regression")
     assert "explains 27 % of the variance" in verdict
-    assert "a linear model 0.420 (better than its best run), always the mean 0.000" in verdict
+    assert "a linear model 0.420 (better than the best run), always the mean 0.000" in verdict
     assert "noise" not in advice
     assert "a linear model 42 %" in advice
 

@@ -30,6 +30,9 @@ from .readings import FROM_SMALLEST, Facts, Reading, decide, facts_of, is_text, 
 MAX_LEVELS = 20  # one-hot columns of one category at most
 RARE_SHARE = 0.005  # levels with a smaller share of the rows are pooled
 MISSING = ("auto", "impute", "error")
+_CODES = (
+    10  # different pairs of capitals that make a column one of codes: its ND is North Dakota, not "no data"
+)
 
 # What programs and survey takers write for "not known": nines and eights, and what tools fill arrays with.
 _SENTINELS = frozenset(
@@ -456,7 +459,12 @@ def clean_texts(series: Any, log: Log) -> Any:
 
     codes, entries = pd.factorize(np.array(texts_of(series), dtype=object))
     stripped = [entry.strip() for entry in entries]
-    absent = [text.lower() in MISSING_WORDS for text in stripped]
+    two_letters = [len(text) == 2 and text.isalpha() and text.isupper() for text in stripped]
+    coded = sum(two_letters) >= max(_CODES, 0.9 * len(stripped))
+    absent = [
+        text.lower() in (NULL_WORDS if coded and two else MISSING_WORDS)
+        for text, two in zip(stripped, two_letters, strict=True)
+    ]
     known = [None if gap else text for text, gap in zip(stripped, absent, strict=True)]
     words = np.array(
         [gap and text.lower() not in NULL_WORDS for text, gap in zip(stripped, absent, strict=True)],
@@ -486,7 +494,7 @@ def _categories(texts: Any, log: Log, empty: Any) -> tuple[np.ndarray, list[str]
     if len(counts) == 1:
         return _constant(log, name, empty)
     if len(counts) == n_present or (len(counts) > MAX_LEVELS and len(counts) > n_present / 2):
-        log.group("dropped, free text or identifiers (different in nearly every row)", name)
+        log.group("dropped, free text or identifiers (mostly different from row to row)", name)
         return empty
     log.filled(name, len(texts) - n_present)
     filled = texts.fillna(counts.index[0])

@@ -153,7 +153,8 @@ def texts_of(series: Any) -> list[str]:
 def _common_flags(joined: str, texts: list[str]) -> int:
     """Return the flags of a block of entries of one of the commonest kinds, one a line; 0 for any other."""
     if _WHOLE.fullmatch(joined):
-        return _NUMBER | WHOLE | SHORT * (max(map(len, texts), default=0) <= 3)
+        longest = max((len(text.lstrip("-")) for text in set(texts) if text not in COMMON_ABSENT), default=0)
+        return _NUMBER | WHOLE | SHORT * (longest <= 3)
     for mark, flag in (("\\.", POINT), (",", COMMA)):
         if _DECIMAL[mark].fullmatch(joined) and _SURE[mark].search(joined):
             return flag

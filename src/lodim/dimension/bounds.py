@@ -53,13 +53,20 @@ def in_blocks(X: Float[np.ndarray, "n features"], rows: int = 4096) -> Iterator[
 def rank_below(blocks: Iterable[np.ndarray], most: int) -> int | None:
     """Dimension of the flat that holds all rows if it is less than ``most``, else None, as soon as that is seen.
 
-    Rows count as inside where they are so to rounding: by the precision of their type, or of double.
+    Rows count as inside where they are so to rounding: by the precision of their type, or of double. Columns are
+    brought to one unit, by the first rows in which they differ, as a narrow column is no rounding of a wide one; a
+    hundredth of a column's numbers at least, whose rounding stays small then.
     """
-    centre, axes, extent = np.empty(0), np.empty((0, 0)), 0.0
+    centre, unit, axes, extent = np.empty(0), np.empty(0), np.empty((0, 0)), 0.0
     for block in blocks:
         if not centre.size:
-            centre, axes = block[0].astype(np.float64), np.empty((0, block.shape[1]))
+            centre, unit = block[0].astype(np.float64), np.zeros(block.shape[1])
+            axes = np.empty((0, block.shape[1]))
         rows = block.astype(np.float64) - centre
+        extents = np.abs(rows).max(0)
+        least = np.abs(centre) / 100
+        unit = np.where((unit > 0) | (extents == 0), unit, np.maximum(extents, least))
+        rows /= np.where(unit > 0, unit, 1.0)
         extent = max(extent, float(np.abs(rows).max()))
         single = block.dtype.kind == "f" and block.dtype.itemsize <= 4
         rounding = _ROUNDING * float(np.finfo(np.float32 if single else np.float64).eps) * extent
@@ -75,3 +82,9 @@ def rank_below(blocks: Iterable[np.ndarray], most: int) -> int | None:
             new = new[sizes > rounding]
             axes = np.linalg.qr(np.concatenate([axes, new]).T)[0].T
     return len(axes)
+
+
+def rank_of(X: Float[np.ndarray, "n features"]) -> int:
+    """Return the dimension of the flat that holds all rows, to rounding."""
+    most = X.shape[1] + 1
+    return min(most if (rank := rank_below(in_blocks(X), most)) is None else rank, len(X) - 1)

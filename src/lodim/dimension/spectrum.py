@@ -115,7 +115,8 @@ def linear_dimension(spectrum: Any, rule: str = "FO", shape: tuple[int, int] | N
     if rule == "ratio":
         return float(components_for(l, 0.95))
     if rule == "participation":
-        return float(l.sum() ** 2 / (l**2).sum())
+        shares = l / l[0]
+        return float(shares.sum() ** 2 / (shares**2).sum())
     if rule == "Kaiser":
         return float((l > l.mean()).sum()) or float(len(l))
     return _broken_stick(l)

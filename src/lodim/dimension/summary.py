@@ -26,8 +26,10 @@ class Estimate(Result):
     dimension : float
         As the estimator's paper defines it; NaN if it could not be computed (the note says why).
     interval : tuple of float or None
-        Around ``calibrated``, and nominal for shapes like those simulated. Without ``calibrated``: a percentile
-        bootstrap of ``dimension`` over query points, the neighbour graph fixed, which holds the sample's doubt alone.
+        Around ``calibrated``, and nominal over all shapes simulated together: an estimator alone cannot tell them
+        apart, and on some it misses always, mostly where the consensus is ``unfamiliar``. Without
+        ``calibrated``: a percentile bootstrap of ``dimension`` over query points, the neighbour graph fixed, which
+        holds the sample's doubt alone and does not cover the dimension.
     se : float or None
         Standard error of ``dimension`` for other samples of the same set: from the estimator's likelihood where it has
         one, else from the bootstrap.
@@ -182,7 +184,8 @@ class DimensionSummary(Result):
             f"for shapes like those simulated) of {self.n_samples} points in {self.n_features} columns",
         ]
         for name, e in self.estimates.items():
-            interval = f" ({e.interval[0]:.2f} to {e.interval[1]:.2f})" if e.interval is not None else ""
+            interval = f" ({e.interval[0]:.2f} to {e.interval[1]:.2f}" if e.interval is not None else ""
+            interval += "" if not interval else ")" if e.calibrated is not None else " by the sample alone)"
             calibrated = f", calibrated {e.calibrated:.2f}" if e.calibrated is not None else ""
             note = f"  [{e.note}]" if e.note else ""
             lines.append(f"  {name:<8} {e.dimension:8.2f}{calibrated}{interval}{note}")

@@ -20,6 +20,7 @@ RULES: tuple[Callable[[ProfileData], Advice | None], ...] = (
     data_rules.label_conflicts,
     model_rules.linear_suffices,
     data_rules.duplicates,
+    model_rules.direct_falls_short,
     model_rules.memorising,
     model_rules.adapter_size,
     data_rules.sample_size,

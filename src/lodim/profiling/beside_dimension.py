@@ -14,6 +14,7 @@ import numpy as np
 
 from lodim.datasets import Dataset
 from lodim.geometry import GeneralizationDifficulty, density_regime, provided_bias
+from lodim.neighbors import first_occurrences
 from lodim.profiling.data_part import RATE, finite, finite_interval
 from lodim.profiling.parts import AssumptionBits, DataPart, Density, LandscapePart, Topology, closed
 from lodim.randomness import derive_seed
@@ -87,8 +88,11 @@ def measure_difficulty(
         return None, None, [f"{what}: they hang on the dimension, which is not known."]
     if clock.late:
         return None, None, [f"{what}, for want of time."]
-    n = difficulty_rows(len(dataset.X), dataset.X.shape[1], clock.seconds)
-    rows = _rows(len(dataset.X), n, derive_seed(seed, "difficulty rows"))
+    distinct = np.arange(len(dataset.X))
+    if part.n_duplicates:  # copies hold nothing more
+        distinct = np.flatnonzero(first_occurrences(dataset.X) == distinct)
+    n = difficulty_rows(len(distinct), dataset.X.shape[1], clock.seconds)
+    rows = distinct[_rows(len(distinct), n, derive_seed(seed, "difficulty rows"))]
     dimension, ends = max(1.0, part.dimension), closed(part.interval)
     model = GeneralizationDifficulty(
         TARGET_ERROR,

@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from lodim.dimension.bounds import rank_of
 from lodim.dimension.methods import CONSENSUS
 from lodim.dimension.spectrum import components_for, covariance_spectrum, linear_dimension
 from lodim.geometry import LabelSharpness, intrinsic_dimensions
 from lodim.geometry.dataset_properties.label_sharpness import count_conflicts
 from lodim.neighbors import first_occurrences
+from lodim.profiling.inputs import column_spreads
 from lodim.profiling.parts import DataPart, DimensionAtScale, MeasuredDimension, Pointwise, Steps
 from lodim.profiling.steps import (
     ALONE,
@@ -98,10 +100,9 @@ def measure_data(
     columns, however many they were encoded into. Past ``deadline``, a value of ``time.monotonic()``, optional parts are
     left out. All rows equal is a ValueError.
     """
-    spread = X.std(0, dtype=np.float64)
-    if not spread.any():
+    spread, varying = column_spreads(X)
+    if not varying.any():
         raise ValueError(f"all {len(X):,} rows of X are equal: there is nothing to measure")
-    varying = spread > 1e-12 * max(1.0, float(np.abs(X).max()))
     ends, twins = spread[varying], first_occurrences(X)
     codes = None if labels is None else np.unique(labels, return_inverse=True)[1]
     n_conflicts = None if codes is None else count_conflicts(twins, codes)
@@ -192,6 +193,8 @@ class _Measured:
                 "Categories stand as 0/1 columns beside numbers: the dimension hangs on how far apart that puts rows."
             )
             return part, notes
+        if self.columns.n_varying < len(self.columns.origins):  # corners of categories, which are no bend
+            return part, notes
         return replace(part, independent=self._independent(part)), notes
 
     def _sample(self) -> tuple[Any, int | None, list[str]]:
@@ -211,7 +214,7 @@ class _Measured:
     def _without_dimension(self, spectrum: np.ndarray) -> DataPart:
         """What is true of values in steps: how many rows differ, and what bounds any dimension."""
         of_spectrum = _of_spectrum(spectrum)
-        rank = int((spectrum > 1e-10 * spectrum[0]).sum())
+        rank = rank_of(self.X)
         n_distinct, columns = len(self.X) - self.part.n_duplicates, self.columns
         components = None
         if columns.category.all():
@@ -312,7 +315,7 @@ def _classes(
     out = {}
     for name, e in found.items():
         value = finite(e.dimension)
-        remark = "" if value is not None else str(e.note)
+        remark = str(e.note) if value is None else str(e.note).partition(", ")[2]  # flags, behind the rows
         bounded = None if value is None else min(value, float(n_columns))
         out[str(name)] = MeasuredDimension(
             bounded, _at_most(n_columns, e.interval), None, int(sizes[name]), remark
@@ -325,23 +328,29 @@ def _sharpness(
 ) -> tuple[float | None, tuple[str, ...] | None, bool]:
     """K_F on 1,000 points balanced over classes (as in the paper, for comparison), and the classes of its pair.
 
-    Whether they are the closest in each of four parts of the rows too: were all classes equally close, the pair would
-    change from part to part.
+    Whether they are the closest in each of four parts of the rows too, with as many rows of every class (of more rows
+    the nearest two lie closer): were all classes equally close, the pair would change from part to part.
     """
     if labels is None or len(np.unique(labels)) > _SHARPNESS_POINTS // 2:
         return None, None, False
+    codes, counts = np.unique(labels, return_inverse=True, return_counts=True)[1:]
     k_f, pair = _closest(X, labels, derive_seed(seed, "sharpness"))
     if pair is None:
         return None, None, False
     rng = np.random.default_rng(derive_seed(seed, "sharpness parts"))
     shuffled = rng.permutation(len(X))
-    order = shuffled[np.argsort(labels[shuffled], kind="stable")]  # every class is dealt out by turns
-    parts = [order[i::_SHARPNESS_PARTS] for i in range(_SHARPNESS_PARTS)]
-    n_classes = len(np.unique(labels))
-    holds = n_classes > 2 and all(
-        len(np.unique(labels[rows])) == n_classes
-        and _closest(X[rows], labels[rows], derive_seed(seed, "sharpness", i))[1] == pair
-        for i, rows in enumerate(parts)
+    share = int(counts.min()) // _SHARPNESS_PARTS
+    of_class = [shuffled[codes[shuffled] == c][: share * _SHARPNESS_PARTS] for c in range(len(counts))]
+    parts = [
+        np.concatenate([rows[i::_SHARPNESS_PARTS] for rows in of_class]) for i in range(_SHARPNESS_PARTS)
+    ]
+    holds = (
+        len(counts) > 2
+        and share > 0
+        and all(
+            _closest(X[rows], labels[rows], derive_seed(seed, "sharpness", i))[1] == pair
+            for i, rows in enumerate(parts)
+        )
     )
     return k_f, pair, holds
 

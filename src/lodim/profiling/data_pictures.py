@@ -109,16 +109,22 @@ def per_estimator(p: ProfileData) -> Picture | None:
     rows = [_estimate(k, e, part) for k, e in part.estimators.items() if e.dimension is not None]
     if not rows:
         return None
-    low, high = min(rows, key=lambda r: r.value), max(rows, key=lambda r: r.value)
+    corrected = [r for r in rows if r.second is not None]
+    said = corrected or rows
+    low, high = min(said, key=lambda r: r.value), max(said, key=lambda r: r.value)
     shows = (
-        f"{len(rows)} estimators answer between {wording.dimension(low.value)} ({low.name}) and "
-        f"{wording.dimension(high.value)} ({high.name}); all distances together say {wording.dimension(part.dimension)}"
-        f"{wording.in_brackets(wording.interval(part.interval))}."
+        f"{len(said)} estimators{', corrected,' if corrected else ''} answer between {wording.dimension(low.value)} "
+        f"({low.name}) and {wording.dimension(high.value)} ({high.name}); all distances together say "
+        f"{wording.dimension(part.dimension)}{wording.in_brackets(wording.interval(part.interval))}."
     )
-    legend = [Key(1, f"{wording.nominal(part)} interval"), Key(2, "all distances together")]
-    if any(r.second is not None for r in rows):
+    if apart := wording.no_average(part):
+        shows += f" {apart}"
+    legend = [Key(1, wording.interval_name(part)), Key(2, "all distances together")]
+    if corrected:
         legend.insert(1, Key(1, "as published", hollow=True))
         shows += " Hollow marks are answers as published; filled ones beside them are corrected by simulated shapes."
+        if len(corrected) < len(rows):
+            shows += " A mark alone is as published: for that estimator no correction is known."
     return Picture(
         "estimators",
         "What each estimator says",
@@ -248,7 +254,8 @@ def density(p: ProfileData) -> Picture | None:
         return None
     best, h_g, h_clt = part.bandwidth, part.h_g, part.h_clt
     x = log_axis(
-        [min(best, h_g, h_clt) / 1.5, max(best, h_g, h_clt) * 1.8], "bandwidth, in the units of the data"
+        [min(best, h_g, h_clt) / 1.5, max(best, h_g, h_clt) * 1.8],
+        "bandwidth, a distance between rows as measured",
     )
     zones = ((x.low, h_g, 2), (h_g, h_clt, 4), (h_clt, x.high, 3))
     name, meaning = wording.REGIMES[part.regime]

@@ -36,6 +36,7 @@ __all__ = [
 
 _SILVERMAN = (4, 19, 67, 223, 768, 2_790, 10_700, 43_700, 187_000, 842_000)
 _NEIGHBOURS = ("twonn", "mle", "gride", "mom", "tle", "mada", "mind", "ess")
+_LITTLE = 1.25  # as many times the least dimension of the interval: what a map could still gain
 _CLASS_LEVEL = 0.05  # chance that any class of alike ones stands apart
 _FILLED = re.compile(r"missing values? .*filled in")
 
@@ -71,7 +72,7 @@ def sample_size(p: ProfileData) -> Advice | None:
     """Too few rows for densities: as measured, or, where that is not known, at every dimension of the interval."""
     if p.data is None or p.data.dimension is None or p.data.dimension <= 0 or p.data.tied:
         return None
-    density, d, n = p.data.density, p.data.dimension, p.n_samples
+    density, d, n = p.data.density, p.data.dimension, p.n_samples - p.data.n_duplicates
     instead = "Use nearest neighbours for ranking only, models with structure (linear, trees, flows) for probabilities."
     if density is not None and density.regime in ("condensed", "stable", "clt") and density.n_eff is not None:
         if density.regime != "condensed":
@@ -96,7 +97,7 @@ def sample_size(p: ProfileData) -> Advice | None:
         return None
     return Advice(
         f"A kernel density estimate wants {_rows(needed)} rows in {wording.dimension(least)} dimensions, the fewest "
-        f"that the interval allows; there are {n:,}. {instead}",
+        f"that the interval allows; there are {n:,}{' different ones' if p.data.n_duplicates else ''}. {instead}",
         {"n_samples": n, "dimension": least, "n_for_density": needed},
         "sample_size",
         0.72,
@@ -151,12 +152,20 @@ def scale_dependence(p: ProfileData) -> Advice | None:
     """The dimension changes between neighbourhoods by more than its interval."""
     if p.data is None or not p.data.scale_dependent:
         return None
-    points = [s for s in p.data.scale_profile if s.method == "gride" and s.dimension]
+    # more dimensions than columns are neighbours at nearly one distance, as of rows in a sequence
+    points = [
+        s
+        for s in p.data.scale_profile
+        if s.method == "gride" and s.dimension and s.dimension <= 1.5 * p.n_columns
+    ]
     if len(points) < 2:
         return None
     first, last = min(points, key=lambda s: s.n_neighbors), max(points, key=lambda s: s.n_neighbors)
     assert first.dimension is not None
     assert last.dimension is not None
+    ends = closed(p.data.interval)
+    if ends is None or all(ends[0] <= end <= ends[1] for end in (first.dimension, last.dimension)):
+        return None
     falls = first.dimension > last.dimension
     why = (
         "as where noise adds dimensions nearby, or clusters and bends take them away far off"
@@ -165,8 +174,8 @@ def scale_dependence(p: ProfileData) -> Advice | None:
     )
     return Advice(
         f"The dimension {'falls' if falls else 'rises'} with the distance it is measured at, by more than its "
-        f"interval: from {wording.dimension(first.dimension)} among the {first.n_neighbors} nearest neighbours "
-        f"(distance {wording.number(first.radius)}) to {wording.dimension(last.dimension)} among the "
+        f"interval: without correction from {wording.dimension(first.dimension)} among the {first.n_neighbors} nearest "
+        f"neighbours (distance {wording.number(first.radius)}) to {wording.dimension(last.dimension)} among the "
         f"{last.n_neighbors} nearest ({wording.number(last.radius)}), {why}. Quote the distance with the figure.",
         {
             "first": first.dimension,
@@ -182,8 +191,10 @@ def linear_or_curved(p: ProfileData) -> Advice | None:
     """Whether PCA keeps what there is, keeps most of the variance only, or goes round a bend."""
     if p.data is None or not p.data.dimension or p.data.pca95 is None or p.data.tied:
         return None
-    if column_scales(p) is not None:  # the widest column is all that PCA sees
-        return None
+    if column_scales(p) is not None or p.data.bounded_by == "rows":
+        return (
+            None  # the widest column is all that PCA sees; few rows lie in few components whatever they are
+        )
     d, m, ends = p.data.dimension, p.data.pca95, closed(p.data.interval)
     because: dict[str, object] = {"pca95": m, "dimension": d, "n_features": p.n_features}
     if p.data.independent is not None:
@@ -209,10 +220,16 @@ def linear_or_curved(p: ProfileData) -> Advice | None:
             "pca_coarse",
             0.5,
         )
-    if m <= math.ceil(ends[1]):
+    if m <= ends[1] + 0.05:  # as printed
+        little = m <= math.ceil(_LITTLE * ends[0])
+        gain = (
+            "other maps have little left to gain."
+            if little
+            else "whether a curved map would need fewer, the interval leaves open."
+        )
         return Advice(
-            f"PCA is enough: {held}, and the interval of the {found} holds as many. Reduce with PCA first; other maps "
-            "have little left to gain.",
+            f"PCA {'is' if little else 'may be'} enough: {held}, and the interval of the {found} holds as many. Reduce "
+            f"with PCA first; {gain}",
             because,
             "pca_suffices",
             0.64,
@@ -324,10 +341,11 @@ def sharpest_pair(p: ProfileData) -> Advice | None:
     if p.data is None or p.data.k_f is None or p.data.k_f_pair is None or not p.data.k_f_pair_holds:
         return None
     first, second = p.data.k_f_pair
+    scaled = " in scaled columns" if p.n_table_columns else ""
     among = ", of 1,000 drawn," if p.n_samples > 1000 else ""
     return Advice(
         f"The closest classes are {first!r} and {second!r}, in each of four parts of the rows: the nearest two of "
-        f"their rows{among} are {wording.number(1 / p.data.k_f)} apart. Look there first for label errors.",
+        f"their rows{among} are {wording.number(1 / p.data.k_f)} apart{scaled}. Look there first for label errors.",
         {"k_f": p.data.k_f, "pair": [first, second]},
         "sharpest_pair",
         0.48,
@@ -341,7 +359,7 @@ def missing_values(p: ProfileData) -> Advice | None:
         return None
     said = wording.sentence(found[0].removeprefix("ATTENTION, ")).rstrip(".")
     return Advice(
-        f"{said}. Rows filled in alike lie closer together than they may be; check that the result stands on the "
+        f"{said}. Rows filled in alike may lie closer together than they are; check that the result stands on the "
         "complete rows alone.",
         {"notes": found},
         "missing_values",

@@ -126,6 +126,12 @@ def _with_target(dataset: Dataset, y: Any, classes: Sequence[str] | None, kind: 
     return replace(dataset, y=encoded, kind=kind, classes=names or None, notes=(*dataset.notes, *extra))
 
 
+def column_spreads(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the columns' standard deviations, and which of them vary by more than rounding, whatever their units."""
+    spread = X.std(0, dtype=np.float64)
+    return spread, spread > 1e-12 * np.abs(X).max(0)
+
+
 def scaled_together(dataset: Dataset) -> bool:
     """Whether the columns share a unit and a range, as pixels do: 16 or more, from 0 up to about the same value."""
     if dataset.image_shape is not None:
@@ -167,10 +173,8 @@ def split(dataset: Dataset, seed: int) -> Split:
         rows_val = rows_val[np.isin(dataset.y[rows_val], dataset.y[rows])]
     X, X_val = dataset.X[rows].astype(np.float64), dataset.X[rows_val].astype(np.float64)
     axis = None if scaled_together(dataset) else 0
-    mean, spread = X.mean(axis), X.std(axis)
-    spread = np.where(
-        spread > 1e-12 * np.maximum(1.0, np.abs(mean)), spread, np.inf
-    )  # constant columns become zero
+    mean, (spread, varying) = X.mean(axis), column_spreads(X)
+    spread = X.std() if axis is None else np.where(varying, spread, np.inf)  # constant columns become zero
     scale = lambda A: ((A - mean) / spread).astype(np.float32)  # noqa: E731
     return Split(scale(X), dataset.y[rows], scale(X_val), dataset.y[rows_val])
 

@@ -112,12 +112,14 @@ def measure_landscape(
     n_jobs: int,
     ray: str | None,
     progress: Progress,
+    layers: bool = True,
 ) -> Iterator[tuple[LandscapePart, list[str]]]:
     """Measure how many numbers the model needs; yields what is known and the new notes, after each step.
 
     The data must have a target. The work is planned for ``seconds``; ``deadline``, a value of ``time.monotonic()``,
-    cuts it short on a machine that is too slow for the plan. On Ctrl-C, KeyboardInterrupt is raised after what was
-    known has been yielded.
+    cuts it short on a machine that is too slow for the plan. ``layers``: whether to measure their dimension, which
+    means nothing where that of the rows cannot be read from neighbours. On Ctrl-C, KeyboardInterrupt is raised after
+    what was known has been yielded.
     """
     progress(0.0, "training a linear model to compare with")
     parts, plan, notes = _prepare(dataset, choice, seed, seconds)
@@ -139,9 +141,10 @@ def measure_landscape(
     yield part, notes + ended
     if part.unsolved:
         return
-    progress(ends, "measuring the layers")
-    part, notes = _with_layers(part, search.found, choice, parts, seed, _LAYER_SHARE * seconds, deadline)
-    yield part, notes
+    if layers:
+        progress(ends, "measuring the layers")
+        part, notes = _with_layers(part, search.found, choice, parts, seed, _LAYER_SHARE * seconds, deadline)
+        yield part, notes
     if part.d_int90 is not None:
         progress(ends + _LAYER_SHARE, "rounding the model to short messages")
         part, notes = _compressed(part, search.found, choice, deadline)
@@ -335,6 +338,7 @@ def _filled(base: LandscapePart, search: _Search) -> tuple[LandscapePart, list[s
             for r in sorted(result.kept, key=lambda r: (r.d, r.seed))
         ),
         score_floor=search.floor,
+        baseline_runs=tuple(s for s in map(finite, result.baseline_seeds) if s is not None),
     )
     notes = [
         f"ATTENTION, {note}; on another machine or day the same seed may answer otherwise"

@@ -153,9 +153,10 @@ def layers(p: ProfileData) -> Picture | None:
     reference, ends = (first.dimension, closed(first.interval)) if first else (None, None)
     peak, last = max(found, key=lambda item: item[1])[0], found[-1][0]
     shows = (
-        f"What the trained model makes of {part.n_layer_rows:,} rows has at most {wording.dimension(peak.dimension)} "
-        f"dimensions ({wording.layer(peak)}), and {wording.dimension(last.dimension)} at its end "
-        f"({wording.layer(last)}, {wording.plural(last.width, 'number')})."
+        f"By TwoNN, without correction, {part.n_layer_rows:,} rows and what the trained model makes of them have at "
+        f"most {wording.dimension(peak.dimension)} dimensions ({wording.layer(peak)}), and "
+        f"{wording.dimension(last.dimension)} at the end ({wording.layer(last)}, "
+        f"{wording.plural(last.width, 'number')})."
     )
     if step > 1:
         shows += f" One in {step} of {len(found)} layers is drawn."

@@ -13,11 +13,14 @@ import math
 import numpy as np
 
 from lodim.profiling import wording
-from lodim.profiling.parts import Advice, ProfileData, wavers
+from lodim.profiling.parts import Advice, ProfileData, closed, scores_by_d, wavers
+
+_APART = 3  # runs on either side: as many stand apart in one of twenty draws where nothing differs
 
 __all__ = [
     "adapter_size",
     "compression",
+    "direct_falls_short",
     "linear_suffices",
     "memorising",
     "narrow_layers",
@@ -45,8 +48,14 @@ def unsolved(p: ProfileData) -> Advice | None:
     )
     if part.n_told:
         text += f", which {wording.plural(part.n_told, 'different held-out row')} do not tell from guessing"
+    if p.data is not None and p.data.steps is not None and part.n_told < part.n_val / 2:
+        text += (
+            ". Equal rows count once here, as copies are no new evidence. Where they are cases of their own, compare "
+            f"the shares of {_target(p)} between the {p.data.steps.n_distinct:,} different rows instead."
+        )
+        return Advice(text, because, "unsolved", 1.0)
     text += (
-        f". Either the columns say little about {_target(p)}, or the rows are too few, or the model or its training is "
+        f". Either the rows are too few, or the columns say little about {_target(p)}, or the model or its training is "
         "wrong for it."
     )
     if part.linear_is == "better" and part.linear_score is not None:
@@ -72,7 +81,7 @@ def weak_regression(p: ProfileData) -> Advice | None:
     return Advice(
         f"{wording.sentence(wording.model(part.model))} explains {wording.percent(max(0.0, part.baseline_score))} of "
         f"the variance of {_target(p)}{more}. Whether more can be explained is not known: another model, more rows or "
-        "other columns may do so. The number of dimensions below is that of the explained part only.",
+        "other columns may do so. The number of trained numbers is that for the explained part only.",
         {"baseline_score": part.baseline_score, "linear_score": part.linear_score},
         "weak_regression",
         0.8,
@@ -118,10 +127,11 @@ def linear_suffices(p: ProfileData) -> Advice | None:
         return None
     if part.linear_score < part.baseline_score - 0.01 or part.linear_is == "worse":
         return None
+    different = "different held-out row" if part.n_told < part.n_val else "held-out row"
     judged = {
-        "better": f" It is better than the best run ({wording.chance(part.linear_p)}): take it.",
-        "alike": f" The {wording.plural(part.n_told, 'held-out row')} do not tell it from the best run: take the "
-        "linear one, the smaller.",
+        "better": f" It is better than the best run of the other ({wording.chance(part.linear_p)}): take it.",
+        "alike": f" The {wording.plural(part.n_told, different)} do not tell it from the best run of the "
+        "other: take the linear one, the smaller.",
     }.get(part.linear_is or "", " Take the linear one.")
     return Advice(
         f"A linear model with {part.linear_parameters:,} weights scores {wording.score(part.linear_score)}, "
@@ -138,6 +148,27 @@ def linear_suffices(p: ProfileData) -> Advice | None:
     )
 
 
+def direct_falls_short(p: ProfileData) -> Advice | None:
+    """Every run in the largest subspace does better than every direct one: 90 per cent of a low mark."""
+    part = p.landscape
+    if part is None or part.unsolved or part.baseline_score is None or len(part.baseline_runs) < _APART:
+        return None
+    d, score = part.d_max, part.score_name
+    runs = scores_by_d(part).get(d or 0, [])
+    if d is None or len(runs) < _APART or min(runs) <= max(part.baseline_runs):
+        return None
+    mean = sum(runs) / len(runs)
+    return Advice(
+        f"With {d:,} trained numbers every run does better than every run that trains all weights "
+        f"({score} {wording.score(mean)} against {wording.score(part.baseline_score)} on average): that training is "
+        "not at its best with so many weights, rows and passes, and the 90 % are of a low mark. Train longer or stop "
+        "earlier, and profile that model.",
+        {"d": d, "score": mean, "baseline_score": part.baseline_score},
+        "direct_falls_short",
+        0.82,
+    )
+
+
 def adapter_size(p: ProfileData) -> Advice | None:
     """How small an adapter or a network may be."""
     part = p.landscape
@@ -147,8 +178,9 @@ def adapter_size(p: ProfileData) -> Advice | None:
     if ratio < 4:
         return None
     text = (
-        f"About {part.d_int90:,.0f} trained numbers of {part.n_parameters:,} do 90 % of the work, even in a random "
-        f"direction: the model is {wording.number(ratio, digits=2)} times larger than this task asks for."
+        f"About {part.d_int90:,.0f} trained numbers in place of {part.n_parameters:,} weights reach {part.score_name} "
+        f"{wording.score(part.threshold_score)}, even in a subspace drawn at random: "
+        f"{wording.number(ratio, digits=2)} times fewer."
     )
     per_rank = sum(m + n for m, n in part.layer_shapes)
     because: dict[str, object] = {
@@ -156,15 +188,17 @@ def adapter_size(p: ProfileData) -> Advice | None:
         "n_parameters": part.n_parameters,
         "compression_ratio": ratio,
     }
-    if per_rank:
+    if (
+        per_rank and part.linear_is != "better" and linear_suffices(p) is None
+    ):  # who takes the linear model has nothing to adapt
         rank = max(1, math.ceil(part.d_int90 / per_rank))
         because |= {"rank": rank, "adapter_numbers": rank * per_rank}
         text += (
             f" Fine-tuning to a task of this size can start with adapters of rank {rank} on every layer "
             f"({rank * per_rank:,} numbers)"
         )
-        full = min(min(s) for s in part.layer_shapes)
-        text += "." if rank < full else ", which saves nothing over training the layers."
+        n_weights = sum(m * n for m, n in part.layer_shapes)
+        text += "." if rank * per_rank < n_weights else ", which saves nothing over training the layers."
     return Advice(text, because, "adapter_size", 0.75)
 
 
@@ -205,12 +239,16 @@ def memorising(p: ProfileData) -> Advice | None:
         return None
     train = float(np.mean([r.train_score for r in runs]))
     held = float(np.mean([r.score for r in runs]))
-    if train - held < 0.1:
+    luck = 0.0  # of so few held-out rows: two standard errors
+    if part.score_name == "accuracy":
+        luck = 2 * math.sqrt(max(0.0, held * (1 - held)) / max(1, part.n_told or part.n_val))
+    if train - held < max(0.1, luck):
         return None
+    fewer = any(sum(s) / len(s) >= held for d, s in scores_by_d(part).items() if d < part.d_max)
     return Advice(
         f"With {part.d_max:,} trained numbers the model scores {wording.score(train)} on its training rows and "
-        f"{wording.score(held)} on new ones: it memorises. More rows or fewer trained numbers are worth more than a "
-        "larger model; check the labels too.",
+        f"{wording.score(held)} on new ones: it memorises. More rows{' or fewer trained numbers' * fewer} are worth "
+        "more than a larger model; check the labels too.",
         {"d": part.d_max, "train_score": train, "score": held},
         "memorising",
         0.78,
@@ -224,19 +262,23 @@ def _target(p: ProfileData) -> str:
 def narrow_layers(p: ProfileData) -> Advice | None:
     """Layers much wider than the dimension of what they put out."""
     part = p.landscape
-    if part is None or part.unsolved:
+    if part is None or part.unsolved or p.data is None or p.data.steps is not None:
         return None
     inner = [e for e in part.layers[1:-1] if e.dimension is not None and e.kind == "Linear"]
     if not inner:
         return None
     most, widest = max(float(e.dimension or 0.0) for e in inner), max(e.width for e in inner)
+    ends, first = closed(p.data.interval), part.layers[0].dimension
+    if ends is None or not first:
+        return None
+    most *= ends[1] / float(first)  # the layers as published read too few, as they do of the rows themselves
     enough = 2 * math.ceil(most) + 1
     if widest < 2 * enough:
         return None
     return Advice(
-        f"The model's inner linear layers put out up to {widest:,} numbers with at most "
-        f"{wording.dimension(most)} dimensions; {enough} numbers would hold such a shape (2 m + 1). "
-        "Narrower layers are worth a try.",
+        f"The model's inner linear layers put out up to {widest:,} numbers. Corrected as the dimension of the data is, "
+        f"they have up to {wording.dimension(most)} dimensions at the upper end of its interval; {enough} numbers "
+        "would hold such a shape (2 m + 1). Narrower layers are worth a try.",
         {"widest": widest, "most_dimensions": most, "enough": enough},
         "narrow_layers",
         0.46,

@@ -227,6 +227,7 @@ class LandscapePart:
     passes: int = 0  # of a training run over its rows
     scaling: str = ""  # "together": one mean and deviation for all columns; "each": every column its own
     other_recipe: OtherRecipe | None = None  # where the budget allows it
+    baseline_runs: tuple[Number, ...] = ()  # scores of the direct runs that baseline_score is the mean of
 
     @property
     def d_max(self) -> int | None:

@@ -303,6 +303,7 @@ def _measure_landscape(known: _Known, choice: Any, n_jobs: int, ray: str | None,
             n_jobs=n_jobs,
             ray=ray,
             progress=tell,
+            layers=known.data is None or known.data.steps is None,
         ):
             known.landscape = part
             known.notes += notes

@@ -72,6 +72,8 @@ def _guesses(part: LandscapePart) -> str:
     if part.guess_p is None:
         return f"barely does better than a constant answer ({reached}; {constant})"
     rows = wording.plural(part.n_told, "held-out row")
+    if part.n_told < part.n_val:
+        rows = f"{wording.plural(part.n_told, 'different row')} of {part.n_val:,} held out"
     best = f"{wording.chance(part.guess_p)} for the best of {part.n_direct} runs; {wording.number(LEVEL)} is asked for"
     said = f"cannot be told from guessing on {rows} ({reached}; {constant}; {best})"
     if part.auc_p is not None and part.auc_p < LEVEL and part.auc is not None and part.auc > 0.5:
@@ -85,10 +87,12 @@ def _guesses(part: LandscapePart) -> str:
 def _scores(p: ProfileData, part: LandscapePart) -> str:
     """The model's score beside a linear model's and a constant's."""
     reached = f"{part.score_name} {wording.score(part.baseline_score)}"
-    does = f"reaches {reached} on {wording.plural(part.n_val, 'held-out row')}"
+    mean = f"mean of {len(part.baseline_runs)} runs" if len(part.baseline_runs) > 1 else ""
+    does = f"reaches {reached}{wording.in_brackets(mean)} on {wording.plural(part.n_val, 'held-out row')}"
     if p.kind == "regression":
         share = wording.percent(max(0.0, part.baseline_score or 0.0))
-        does = f"explains {share} of the variance of {wording.plural(part.n_val, 'held-out row')} ({reached})"
+        does = f"explains {share} of the variance of {wording.plural(part.n_val, 'held-out row')} ({reached}"
+        does += f", {mean})" if mean else ")"
     beside = []
     if part.linear_score is not None:
         told = _LINEAR_IS.get(part.linear_is or "", "")
@@ -98,9 +102,9 @@ def _scores(p: ProfileData, part: LandscapePart) -> str:
 
 
 _LINEAR_IS = {
-    "better": " (better than its best run)",
-    "worse": " (worse than its best run)",
-    "alike": " (these rows do not tell it from its best run)",
+    "better": " (better than the best run)",
+    "worse": " (worse than the best run)",
+    "alike": " (these rows do not tell it from the best run)",
 }
 
 
@@ -133,7 +137,7 @@ def _wrap(text: str, width: int = 96, subsequent: str = "    ") -> str:
 def _tables(p: ProfileData) -> list[str]:
     blocks = []
     if p.data is not None and p.data.estimators:
-        header = ("estimator", "as published", "dimension", f"{wording.nominal(p.data)} interval")
+        header = ("estimator", "as published", "dimension", wording.interval_name(p.data))
         rows = [
             (
                 wording.estimator(key),
@@ -144,17 +148,21 @@ def _tables(p: ProfileData) -> list[str]:
             for key, e in p.data.estimators.items()
         ]
         blocks.append("Dimension of the data\n" + wording.table(header, rows))
+        if apart := wording.no_average(p.data):
+            blocks.append(_wrap(apart, subsequent=""))
     if p.data is not None and p.data.per_class:
+        flagged = any(e.remark for e in p.data.per_class.values())
         classes = [
             (name, wording.dimension(e.dimension), wording.interval(e.interval), f"{e.n or 0:,}")
+            + (e.remark,) * flagged
             for name, e in list(p.data.per_class.items())[:MOST_CLASSES]
         ]
         left_out = len(p.data.per_class) - MOST_CLASSES
         more = f"\n  (and {left_out} more classes)" if left_out > 0 else ""
-        header = ("class", "dimension", f"{wording.nominal(p.data)} interval", "rows")
+        header = ("class", "dimension", f"{wording.nominal(p.data)} interval", "rows") + ("note",) * flagged
         blocks.append("Per class\n" + wording.table(header, classes) + more)
         if whole := wording.beside_whole(p.data):
-            blocks.append(_wrap(whole))
+            blocks.append(_wrap(whole, subsequent=""))
     if p.landscape is not None and p.landscape.curve:
         blocks.append(_curve_table(p.landscape))
     beside = _beside(p)
@@ -183,7 +191,7 @@ def _beside(p: ProfileData) -> list[str]:
         step = -(-len(layers) // MOST_LAYERS)
         shown = [*layers[:-1:step], layers[-1]]
         lines.append(
-            "Layers: "
+            "Layers, by TwoNN without correction, of rows as the model is given them: "
             + ", ".join(f"{wording.layer(e)} {wording.dimension(e.dimension)}" for e in shown)
             + " dimensions."
         )

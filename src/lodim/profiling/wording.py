@@ -46,6 +46,7 @@ REGIMES = {
     "undetermined": ("undetermined", "of unknown kind, since the rows are too few or too evenly spaced"),
 }
 CONSTANTS = {"accuracy": "always the commonest class", "AUC": "guessing", "R²": "always the mean"}
+_APART = 1.1  # times a figure: a difference that a reader asks about
 MODEL_NAMES = {"mlp": "an MLP", "linear": "a linear model", "lenet": "a LeNet"}
 
 
@@ -106,6 +107,11 @@ def nominal(part: DataPart) -> str:
     return "95 %" if part.level is None else f"nominal {percent(part.level)}"
 
 
+def interval_name(part: DataPart) -> str:
+    """Return what intervals beside the dimension are called: nominal ones, or such as may miss on this data."""
+    return "interval (may miss)" if part.unfamiliar or part.tied else f"{nominal(part)} interval"
+
+
 _BOUNDS = {"columns": "columns", "rank": "linearly independent columns", "rows": "different rows"}
 
 
@@ -136,7 +142,11 @@ def steps_of(part: DataPart, found: Steps) -> str:
     }
     n = found.n_distinct + part.n_duplicates
     text = f"No dimension can be read from neighbours: {why}. There are at most {found.most:,}, {reasons[found.most]}. "
-    text += f"{found.n_distinct:,} of {n:,} rows differ"
+    text += (
+        f"All {n:,} rows differ"
+        if found.n_distinct == n
+        else f"Of {n:,} rows {found.n_distinct:,} are different"
+    )
     if found.components95 is not None:
         text += (
             f"; {found.components95:,} of {plural(found.rank, 'component')} of a multiple correspondence analysis "
@@ -154,11 +164,9 @@ def beside_whole(part: DataPart) -> str:
     At one scale the dimension of a union is the largest of its parts'.
     """
     classes = [e for e in part.per_class.values() if e.dimension is not None]
-    if (
-        part.dimension is None
-        or len(classes) < 2
-        or part.dimension >= min(e.dimension or 0.0 for e in classes)
-    ):
+    if part.dimension is None or len(classes) < 2:
+        return ""
+    if round(part.dimension, 1) >= round(min(e.dimension or 0.0 for e in classes), 1):  # as printed
         return ""
     known, whole = [closed(e.interval) for e in classes], closed(part.interval)
     said = f"All classes together have fewer dimensions ({dimension(part.dimension)}) than each of them"
@@ -167,6 +175,21 @@ def beside_whole(part: DataPart) -> str:
     return (
         f"{said}. At one scale that cannot be: the whole is measured between nearer neighbours than a class, which has "
         "fewer rows. Compare classes with one another, not with the whole."
+    )
+
+
+def no_average(part: DataPart) -> str:
+    """Return why the dimension lies outside all corrected answers of the estimators; nothing where it does not."""
+    answers = [e.calibrated for e in part.estimators.values() if e.calibrated is not None]
+    if (
+        part.dimension is None
+        or len(answers) < 2
+        or min(answers) / _APART <= part.dimension <= max(answers) * _APART
+    ):
+        return ""
+    return (
+        f"The dimension said, {dimension(part.dimension)}, is no average of the corrected answers: it is read from all "
+        "distances at once."
     )
 
 
@@ -257,7 +280,8 @@ def supplied(part: AssumptionBits) -> str:
     share = part.supplied_share
     if share is None:
         return ""
-    return f"{sentence(who)} with error {percent(part.supplied_error)} supplied {percent(share)} of them."
+    much = "all" if share > 0.995 else percent(share)
+    return f"{sentence(who)} with error {percent(part.supplied_error)} supplied {much} of them."
 
 
 def layer(part: Layer) -> str:
