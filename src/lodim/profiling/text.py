@@ -152,7 +152,7 @@ def _tables(p: ProfileData) -> list[str]:
             blocks.append(_wrap(apart, subsequent=""))
     if p.data is not None and p.data.per_class:
         flagged = any(e.remark for e in p.data.per_class.values())
-        classes = [
+        classes: list[tuple[str, ...]] = [
             (name, wording.dimension(e.dimension), wording.interval(e.interval), f"{e.n or 0:,}")
             + (e.remark,) * flagged
             for name, e in list(p.data.per_class.items())[:MOST_CLASSES]
