@@ -152,15 +152,15 @@ def _tables(p: ProfileData) -> list[str]:
             blocks.append(_wrap(apart, subsequent=""))
     if p.data is not None and p.data.per_class:
         flagged = any(e.remark for e in p.data.per_class.values())
-        classes: list[tuple[str, ...]] = [
+        classes = [
             (name, wording.dimension(e.dimension), wording.interval(e.interval), f"{e.n or 0:,}")
             + (e.remark,) * flagged
             for name, e in list(p.data.per_class.items())[:MOST_CLASSES]
         ]
         left_out = len(p.data.per_class) - MOST_CLASSES
         more = f"\n  (and {left_out} more classes)" if left_out > 0 else ""
-        header = ("class", "dimension", f"{wording.nominal(p.data)} interval", "rows") + ("note",) * flagged
-        blocks.append("Per class\n" + wording.table(header, classes) + more)
+        columns = ("class", "dimension", f"{wording.nominal(p.data)} interval", "rows") + ("note",) * flagged
+        blocks.append("Per class\n" + wording.table(columns, classes) + more)
         if whole := wording.beside_whole(p.data):
             blocks.append(_wrap(whole, subsequent=""))
     if p.landscape is not None and p.landscape.curve:
