@@ -118,9 +118,35 @@ def test_units_do_not_matter(unit):
     assert (found.value, found.to_train, found.share) == (unit * gap.value, unit * gap.to_train, gap.share)
 
 
-def test_an_outlier_that_drowns_the_balls_is_said(recwarn):
+def test_an_outlier_moves_no_ball():
+    """In the unit of the outlier all other distances are far below the rounding of a product."""
     x, y = draw(30), draw(40, seed=1)
-    precision_recall(x, np.vstack([y, np.full(4, 1e3)]))
-    assert not recwarn.list
-    with pytest.warns(UserWarning, match="rounding decides what they hold"):
-        precision_recall(x, np.vstack([y, np.full(4, 1e8)]))
+    near, far = (precision_recall(x, np.vstack([y, np.full(4, size)])) for size in (1e3, 1e12))
+    assert (far.precision, far.recall) == (near.precision, near.recall)
+
+
+def exactly(x, y):
+    x, y = x.astype(np.longdouble), y.astype(np.longdouble)
+    return np.sqrt(((x[:, None] - y) ** 2).sum(2))
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+@pytest.mark.parametrize("jitter", [1e-3, 1e-9])
+def test_tight_clusters_far_from_the_origin_are_told_by_differences(jitter, offset):
+    """Products in double precision know distances to 1e-7 at best here."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(4, 50)) + offset
+    x, y, held = (np.repeat(centres, 12, 0) + jitter * rng.normal(size=(48, 50)) for _ in range(3))
+    within = []
+    for points, balls in ((x, y), (y, x)):
+        own = exactly(balls, balls)
+        within.append(exactly(points, balls) <= np.sort(own, axis=1)[:, 3] * (1 + np.longdouble(1e-14)))
+    found = precision_recall(x, y)
+    assert (found.precision, found.recall) == tuple(w.any(1).mean() for w in within)
+    found = density_coverage(x, y, k=3)
+    assert found.density == pytest.approx(within[0].sum() / (3 * 48))
+    assert found.coverage == within[0].any(0).mean()
+    gap = memorisation_gap(x, y, held)
+    nearest = [exactly(x, other).min(1) for other in (y, held)]
+    assert (gap.to_train, gap.to_test) == pytest.approx([float(d.mean()) for d in nearest], rel=1e-11)
+    assert gap.share == (nearest[0] < nearest[1]).mean()

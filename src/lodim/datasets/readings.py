@@ -422,7 +422,7 @@ def _reading(name: str, fact: Facts, comma: bool, order: str, notes: list[str]) 
     units = _units(fact)
     n_numbers = fact.count(_NUMBER, units=units)
     few_words = fact.levels is None and fact.words is not None and len(fact.words) <= 3
-    letters = units - CURRENCIES - {"", "%"}
+    letters = units - CURRENCIES - {""}
     if fact.count(MULTIPLE) and letters:  # 5M beside 7F
         n_numbers, few_words = n_numbers - fact.count(MULTIPLE), False
     if n_numbers >= MOSTLY * n or (few_words and n_numbers >= 0.5 * n):

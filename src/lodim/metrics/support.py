@@ -32,11 +32,13 @@ from jaxtyping import Float, Int
 from scipy.special import rel_entr
 from torch import Tensor
 
-from lodim.metrics.samples import as_pair, halves, in_own_unit, power_of_two
-from lodim.neighbors import TopK, stream_pairs
+from lodim.metrics.samples import as_pair, halves, power_of_two
+from lodim.neighbors import stream_pairs
+from lodim.neighbors.distances import distances_of_pairs, product_error
+from lodim.neighbors.search import search_block
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.results import Result
-from lodim.validation import check_in_range, warn
+from lodim.validation import check_in_range
 
 __all__ = [
     "DensityCoverage",
@@ -99,23 +101,32 @@ class DensityCoverage(Result):
 class _Within:
     """Counts pairs no further apart than the reference's radius: for each query, and for each reference.
 
-    Squares come out of a product, right to about ``u (d + 2)`` in units of the largest norm; as much is added to the
-    squared radii, so that a point that stands twice is within a ball of radius zero around its twin.
+    Pairs that a product cannot put on one side of a radius are measured by their difference, so that a point that
+    stands twice is within a ball of radius zero around its twin.
     """
 
-    def __init__(self, squared_radii: Tensor, n_features: int):
-        self.squared_radii, self.n_features = squared_radii, n_features
+    def __init__(self, radii: np.ndarray, points: np.ndarray, centres: np.ndarray):
+        self.rounding = 2 * product_error(centres.shape[1], torch.float64)  # of distances that are equal
+        self.radii, self.points, self.centres = radii * (1 + self.rounding), points, centres
 
     def start(self, n_q: int, n_r: int, device: torch.device, dtype: torch.dtype, unit: float) -> None:
         """Prepare the counts."""
-        slack = _slack(dtype, self.n_features)
-        self.limits = (self.squared_radii / unit**2 + slack).to(dtype)
+        squares = (self.radii / unit) ** 2
+        # Norms are at most one unit.
+        error = 4 * product_error(self.centres.shape[1], dtype) + 4 * self.rounding * squares
+        self.surely, self.maybe = (
+            torch.tensor(squares + sign * error, dtype=dtype, device=device) for sign in (-1, 1)
+        )
         self.of_query = torch.zeros(n_q, dtype=torch.int64, device=device)
         self.of_reference = torch.zeros(n_r, dtype=torch.int64, device=device)
 
     def update(self, rows: slice, cols: slice, block: Tensor) -> None:
         """Count the block."""
-        inside = block <= self.limits[cols]
+        inside = block < self.surely[cols]
+        row, col = torch.nonzero((block <= self.maybe[cols]) & ~inside, as_tuple=True)
+        at, centre = (row + rows.start).cpu().numpy(), (col + cols.start).cpu().numpy()
+        near = distances_of_pairs(self.points, at, self.centres, centre) <= self.radii[centre]
+        inside[row, col] = torch.from_numpy(near).to(inside.device)
         self.of_query[rows] += inside.sum(1)
         self.of_reference[cols] += inside.sum(0)
 
@@ -128,31 +139,30 @@ class _Within:
         return self.of_query, self.of_reference
 
 
-def _slack(dtype: torch.dtype, n_features: int) -> float:
-    return 4 * torch.finfo(dtype).eps * (n_features + 2)
+def _nearest(
+    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], k: int, own: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distances from each row of x to the k nearest rows of y but ``own`` (-1: none), by differences, and which."""
+    farthest = np.full(len(x), np.inf)
+    rows = (x.cpu().numpy(), y.cpu().numpy())
+    return search_block(*rows, k, own, farthest, device=x.device, each_alone=True)
 
 
 def _balls(
     points: Float[Tensor, "n d"], centres: Float[Tensor, "m d"], k: int
 ) -> tuple[Int[Tensor, " n"], Int[Tensor, " m"]]:
     """How many balls of the centres hold each point, and how many points each ball holds."""
-    squares, nearest = stream_pairs(centres, reducers=[TopK(k)], dtype=torch.float64)[0]
-    exact = (centres - centres[nearest[:, -1]]).square().sum(1)
-    rounding = _slack(torch.float64, points.shape[1]) * centres.square().sum(1).max()
-    lost = int(((exact > 0) & (exact < 50 * rounding)).sum())
-    if lost:
-        warn(
-            f"{lost} of {len(centres)} balls are so small beside the farthest point that rounding decides what they "
-            "hold; leave outliers out, or rescale the features"
-        )
-    within = _Within(squares[:, -1], points.shape[1])
+    own, rows = np.arange(len(centres)), centres.cpu().numpy()
+    radii = distances_of_pairs(rows, own, rows, _nearest(centres, centres, k, own)[1][:, -1])
+    within = _Within(radii, points.cpu().numpy(), rows)
     return stream_pairs(points, centres, reducers=[within], dtype=torch.float64)[0]
 
 
 def _pair_for_balls(samples: Any, reference: Any, k: int) -> tuple[Tensor, Tensor]:
     check_in_range(k, "k", low=1, integer=True)
-    x, y, _ = in_own_unit(*as_pair(samples, reference, k + 1, 2 * (k + 1)))
-    return x, y
+    x, y = as_pair(samples, reference, k + 1, 2 * (k + 1))
+    unit = power_of_two(float(torch.cat([x, y]).abs().max()))
+    return x / unit, y / unit
 
 
 def precision_recall(
@@ -169,11 +179,6 @@ def precision_recall(
     ------
     ValueError
         Fewer than k + 1 samples or 2 (k + 1) of the reference, different numbers of features, not finite.
-
-    Warns
-    -----
-    UserWarning
-        An outlier dwarfs the balls.
     """
     x, y = _pair_for_balls(samples, reference, k)
     precision, recall = _precision_recall(x, y, k)
@@ -312,8 +317,7 @@ def memorisation_gap(
     for name, rows in (("train", seen), ("test", unseen)):
         order = as_generator(derive_seed(root_seed(random_state), name)).permutation(len(rows))[:size]
         chosen = rows[torch.from_numpy(np.sort(order)).to(rows.device)]
-        _, nearest = stream_pairs(x, chosen, reducers=[TopK(1)], dtype=torch.float64)[0]
-        near.append((x - chosen[nearest[:, 0]]).norm(dim=1))  # a copy is at zero, not at the pass's rounding
-    nearer = (near[0] < near[1]).double() + 0.5 * (near[0] == near[1]).double()
+        near.append(_nearest(x, chosen, 1, np.full(len(x), -1))[0][:, 0])
+    nearer = (near[0] < near[1]) + 0.5 * (near[0] == near[1])
     to_train, to_test = (unit * float(distances.mean()) for distances in near)
     return MemorisationGap(to_test - to_train, to_train, to_test, float(nearer.mean()), len(x), size)

@@ -17,6 +17,7 @@ from scipy.spatial.distance import cdist
 __all__ = [
     "ROUNDING",
     "by_difference",
+    "distances_of_pairs",
     "exact_distances",
     "nearest_of",
     "pair_distances",
@@ -52,6 +53,24 @@ def squares_of_pairs(
         difference = (Q[rows[part]].astype(np.float64) - X[others[part]]) / unit
         squares[part] = np.einsum("ij,ij->i", difference, difference)
     return squares
+
+
+def distances_of_pairs(
+    Q: Float[np.ndarray, "n_q features"],
+    rows: Int[np.ndarray, " m"],
+    X: Float[np.ndarray, "n features"],
+    others: Int[np.ndarray, " m"],
+) -> Float[np.ndarray, " m"]:
+    """Distances from rows of Q to as many rows of X by scaled differences, whose squares cannot underflow."""
+    dist = np.empty(len(rows))
+    step = max(1, _CHUNK_ENTRIES // X.shape[1])
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        difference = np.abs(Q[rows[part]].astype(np.float64) - X[others[part]])
+        largest = difference.max(1)
+        difference /= np.where(largest > 0, largest, 1.0)[:, None]
+        dist[part] = largest * np.sqrt(np.einsum("ij,ij->i", difference, difference))
+    return dist
 
 
 def nearest_of(
@@ -106,13 +125,7 @@ def _roots(
 ) -> np.ndarray:
     small, columns = np.nonzero(squares < _SUBNORMAL)  # of equal rows, or an underflow
     dist = np.sqrt(squares, out=squares)
-    step = max(1, _CHUNK_ENTRIES // X.shape[1])
-    for start in range(0, len(small), step):
-        r, c = small[start : start + step], columns[start : start + step]
-        difference = np.abs(Q[rows[r]].astype(np.float64) - X[idx[r, c]])
-        largest = difference.max(1)
-        difference /= np.where(largest > 0, largest, 1.0)[:, None]
-        dist[r, c] = largest * np.sqrt(np.einsum("ij,ij->i", difference, difference))
+    dist[small, columns] = distances_of_pairs(Q, rows[small], X, idx[small, columns])
     return dist
 
 

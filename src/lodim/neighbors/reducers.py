@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from lodim.neighbors.distances import product_error, squares_of_pairs
+from lodim.neighbors.distances import distances_of_pairs, product_error, squares_of_pairs
 from lodim.validation import check_choice, check_in_range
 
 __all__ = ["CountBelow", "LogSumExp", "MinByLabelPair", "Reducer", "TopK"]
@@ -270,20 +270,30 @@ class MinByLabelPair:
 
     For a set that meets itself. Only entries ``[a, b]`` with ``a < b`` are filled (infinity and -1 elsewhere).
     Labels are 0 ... C-1 and ascend, so that the pairs of two labels are a rectangle of a block. Rows with the same
-    entry in ``twin`` are equal and do not count as a pair.
+    entry in ``twin`` are equal and do not count as a pair. Given the rows themselves as ``points``, pairs are those of
+    least distance: all that a product cannot prove farther than the m-th are measured by their difference.
     """
 
-    def __init__(self, labels: Int[np.ndarray, " n"], m: int = 1, twin: Int[np.ndarray, " n"] | None = None):
+    def __init__(
+        self,
+        labels: Int[np.ndarray, " n"],
+        m: int = 1,
+        twin: Int[np.ndarray, " n"] | None = None,
+        points: Float[np.ndarray, "n features"] | None = None,
+    ):
         if (np.diff(labels) < 0).any():
             raise ValueError("labels must be ascending: sort the rows by label first")
-        self.labels, self.m, self.twin = labels, m, twin
+        self.labels, self.m, self.twin, self.points = labels, m, twin, points
 
     def start(self, n_q: int, n_r: int, device: torch.device, dtype: torch.dtype, unit: float) -> None:
         """Prepare the lists."""
         c = int(self.labels[-1]) + 1
         self._unit = unit
-        self._d = np.full((c, c, self.m), np.inf)
+        self._d = np.full((c, c, self.m), np.inf)  # squares; of points distances, which do not underflow
         self._pairs = np.full((c, c, self.m, 2), -1, dtype=np.int64)
+        self._error = 0.0
+        if self.points is not None:  # norms are at most one unit, and limits are rounded to the block's type
+            self._error = 5 * product_error(self.points.shape[1], dtype) + torch.finfo(dtype).tiny
 
     def _runs(self, part: slice) -> list[tuple[int, int, int]]:
         """Label, start and end (within the block) of every run of equal labels."""
@@ -303,13 +313,19 @@ class MinByLabelPair:
                     self._merge(a, b, block[row:row_end, col:col_end], rows.start + row, cols.start + col)
 
     def _merge(self, a: int, b: int, part: Tensor, row0: int, col0: int) -> None:
-        limit = self._d[a, b, -1]
-        if not float(part.min()) < limit:
+        limit = self._d[a, b, -1] ** (1 if self.points is None else 2)
+        if not float(part.min()) < limit + self._error:
             return
         near, place = torch.topk(part.reshape(-1), min(self.m, part.numel()), largest=False)
-        place_np = place.cpu().numpy()
-        pairs = np.stack(np.divmod(place_np, part.shape[1]), 1) + np.array([row0, col0])
-        d = np.r_[self._d[a, b], near.cpu().numpy().astype(np.float64)]
+        if self.points is not None:
+            farthest = min(limit, float(near[-1]) + self._error)
+            maybe = (part <= farthest + self._error) & torch.isfinite(part)
+            place = torch.nonzero(maybe.reshape(-1))[:, 0]
+        pairs = np.stack(np.divmod(place.cpu().numpy(), part.shape[1]), 1) + np.array([row0, col0])
+        new = near.cpu().numpy().astype(np.float64)
+        if self.points is not None:
+            new = distances_of_pairs(self.points, pairs[:, 0], self.points, pairs[:, 1]) / self._unit
+        d = np.r_[self._d[a, b], new]
         order = np.argsort(d, kind="stable")[: self.m]
         self._d[a, b] = d[order]
         self._pairs[a, b] = np.concatenate([self._pairs[a, b], pairs])[order]
@@ -321,4 +337,5 @@ class MinByLabelPair:
         """Return squared distances (infinity where there is no pair) and row pairs (-1 there)."""
         none = ~np.isfinite(self._d)
         self._pairs[none] = -1
-        return np.maximum(self._d, 0) * self._unit**2, self._pairs
+        squares = np.maximum(self._d, 0) if self.points is None else self._d**2
+        return squares * self._unit**2, self._pairs

@@ -92,6 +92,32 @@ def test_blocks_beyond_one():
     assert LabelSharpness(exact=True).fit(X, y).k_f_ == pytest.approx(expected, rel=1e-9)
 
 
+def hard(name):
+    rng = np.random.default_rng(0)
+    if name == "tiny beside one":
+        X = 1e-170 * rng.normal(size=(120, 8))
+        X[0, 0] = 1.0
+        return X
+    offset, jitter = {"clusters": (0, 1e-9), "far clusters": (1e3, 1e-9)}[name]
+    return np.repeat(rng.normal(size=(3, 60)), 40, 0) + offset + jitter * rng.normal(size=(120, 60))
+
+
+@pytest.mark.parametrize("name", ["clusters", "far clusters", "tiny beside one"])
+def test_pairs_that_a_product_cannot_tell_are_told_by_differences(name):
+    X, y = hard(name), np.arange(120) % 3
+    wide = X.astype(np.longdouble)
+    dist = np.sqrt(((wide[:, None] - wide) ** 2).sum(2))
+    dist[y[:, None] == y] = np.inf
+    model = LabelSharpness(exact=True).fit(X, y)
+    assert float(1 / dist.min()) == pytest.approx(model.k_f_, rel=1e-11)
+    assert tuple(sorted(model.pair_)) == np.unravel_index(dist.argmin(), dist.shape)
+    ten = 1 / np.sort(dist[np.triu_indices(120)])[:10]
+    assert model.k_f_top_ == pytest.approx(float(ten.mean()), rel=1e-11)
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        least = dist[np.ix_(y == a, y == b)].min()
+        assert model.k_f_pairs_[a, b] == pytest.approx(float(1 / least), rel=1e-11)
+
+
 @pytest.mark.parametrize(
     ("parameters", "X", "y", "text"),
     [

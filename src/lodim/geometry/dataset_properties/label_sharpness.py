@@ -34,6 +34,7 @@ import torch
 
 from lodim.geometry.labelled import LabelledEstimator
 from lodim.neighbors import MinByLabelPair, first_occurrences, stream_pairs
+from lodim.neighbors.distances import distances_of_pairs
 from lodim.randomness import derive_seed, root_seed
 from lodim.validation import check_choice, check_in_range, warn
 
@@ -64,13 +65,12 @@ def _sharpness(X: np.ndarray, codes: np.ndarray, n_classes: int) -> _Sharpness:
     rows, labels = X[order], codes[order]
     twin = first_occurrences(rows)
     conflicts = count_conflicts(twin, labels)
-    reducer = MinByLabelPair(labels, _TOP, twin if conflicts else None)
+    reducer = MinByLabelPair(labels, _TOP, twin if conflicts else None, rows)
     ((_, near),) = stream_pairs(rows, reducers=[reducer], dtype=torch.float64)
     found = near[near[..., 0] >= 0]
     if not len(found):
         raise ValueError("every two points of different classes are equal: label sharpness is not defined")
-    difference = rows[found[:, 0]].astype(np.float64) - rows[found[:, 1]]
-    slopes = 1 / np.linalg.norm(difference, axis=1)
+    slopes = 1 / distances_of_pairs(rows, found[:, 0], rows, found[:, 1])
     pairs = np.zeros((n_classes, n_classes))
     np.maximum.at(pairs, (labels[found[:, 0]], labels[found[:, 1]]), slopes)
     best = order[found[slopes.argmax()]]

@@ -241,7 +241,10 @@ def total_sensitivity(
     TotalSensitivity
         ``(S, se)``: the estimate and its standard error. Where A has more than 20 d log d rows, each row's maximiser is
         sought on four samples of half as many and their mean tried on all of A; what it may still lose is estimated
-        from their scatter, added, and counted twice in ``se``, beside the spread over the rows drawn.
+        from their scatter, added, and counted twice in ``se``, beside the spread over the rows drawn and one more row
+        at its upper bound: a few rows may differ that were not drawn. In 2000 simulated draws of 60 rows 1.96 ``se``
+        held S in 90 to 100 % for Gaussian, log-normal and t matrices (n = 3000, d = 2, p of 1 to 4.5), but for Cauchy
+        entries in 87 % at p = 1 and 36 % at p = 1.5, where S itself was right to 0.5 %.
 
     Examples
     --------
@@ -265,8 +268,11 @@ def total_sensitivity(
     found, doubt = _measured(Q, lewis, Q[at], rng)
     weight = w.sum() / w[at]
     terms = torch.minimum(found, bound[at]) * weight
-    se = math.hypot(float(terms.std()) / math.sqrt(n_rows), float((doubt * weight).mean()))
-    return TotalSensitivity(float(terms.mean()), se)
+    mean = float(terms.mean())
+    live = w > 0
+    at_bound = float((w[live] / w.sum() * (bound[live] * w.sum() / w[live] - mean).square()).sum())
+    spread = math.sqrt(float(terms.var()) / n_rows + at_bound / n_rows**2)
+    return TotalSensitivity(mean, math.hypot(spread, float((doubt * weight).mean())))
 
 
 def _measured(
