@@ -307,6 +307,17 @@ def test_repeated_categories_are_not_called_silent_columns(change):
     assert "5 different rows of 263 held out" in change(landscape=fields).verdict
 
 
+@pytest.mark.parametrize(
+    ("auc", "auc_p", "orders"), [(0.88, 0.001, True), (0.88, 0.2, False), (0.2, 0.001, False)]
+)
+def test_columns_that_order_the_rows_are_not_said_to_say_little(change, auc, auc_p, orders):
+    fields = {"baseline_score": 0.79, "chance_score": 0.63, "guess_p": 0.015, "n_told": 60, "n_val": 60}
+    p = change(landscape=fields | {"auc": auc, "auc_p": auc_p})
+    text = BY_NAME["unsolved"](p).text
+    assert ("columns say little" in text) != orders
+    assert ("columns say something" in text) == ("columns say something" in p.verdict) == orders
+
+
 def test_adapters_save_where_they_hold_fewer_numbers_than_the_layers(change):
     """One output alone has rank 1, but the layers before it hold 64 * 64 numbers."""
     text = BY_NAME["adapter_size"](change(landscape={"layer_shapes": ((64, 8), (64, 64), (1, 64))})).text

@@ -55,6 +55,13 @@ def unsolved(p: ProfileData) -> Advice | None:
             f"the shares of {_target(p)} between the {p.data.steps.n_distinct:,} different rows instead."
         )
         return Advice(text, because, "unsolved", 1.0)
+    if part.orders_rows and part.linear_is != "better":
+        because |= {"auc": part.auc, "auc_p": part.auc_p}
+        text += (
+            f". It does order them (AUC {wording.score(part.auc)}), so the columns say something about {_target(p)}: "
+            "use its scores to rank rows, and judge its answers on more rows."
+        )
+        return Advice(text, because, "unsolved", 1.0)
     text += (
         f". Either the rows are too few, or the columns say little about {_target(p)}, or the model or its training is "
         "wrong for it."

@@ -249,6 +249,11 @@ class LandscapePart:
         return self.guess_p >= LEVEL or self.baseline_score <= self.chance_score
 
     @property
+    def orders_rows(self) -> bool:
+        """Whether the area under the curve is told from guessing, beside an accuracy."""
+        return self.auc is not None and self.auc > 0.5 and self.auc_p is not None and self.auc_p < LEVEL
+
+    @property
     def linear_is(self) -> str | None:
         """Whether the linear model is ``better`` or ``worse`` than the model, or ``alike``: not told apart."""
         if self.linear_p is None or self.linear_gain is None:

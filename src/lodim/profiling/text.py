@@ -76,10 +76,10 @@ def _guesses(part: LandscapePart) -> str:
         rows = f"{wording.plural(part.n_told, 'different row')} of {part.n_val:,} held out"
     best = f"{wording.chance(part.guess_p)} for the best of {part.n_direct} runs; {wording.number(LEVEL)} is asked for"
     said = f"cannot be told from guessing on {rows} ({reached}; {constant}; {best})"
-    if part.auc_p is not None and part.auc_p < LEVEL and part.auc is not None and part.auc > 0.5:
+    if part.orders_rows:
         said += (
             f", though it does order them (AUC {wording.score(part.auc)}, {wording.chance(part.auc_p)}): the columns "
-            "say something, but not enough to answer otherwise than the commonest class"
+            "say something, but these rows do not show that it answers better than always the commonest class"
         )
     return said
 
