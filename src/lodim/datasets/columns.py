@@ -30,9 +30,8 @@ from .readings import FROM_SMALLEST, Facts, Reading, decide, facts_of, is_text, 
 MAX_LEVELS = 20  # one-hot columns of one category at most
 RARE_SHARE = 0.005  # levels with a smaller share of the rows are pooled
 MISSING = ("auto", "impute", "error")
-_CODES = (
-    10  # different pairs of capitals that make a column one of codes: its ND is North Dakota, not "no data"
-)
+# different pairs of capitals that make a column one of codes: its ND is North Dakota, not "no data"
+_CODES = 10
 
 # What programs and survey takers write for "not known": nines and eights, and what tools fill arrays with.
 _SENTINELS = frozenset(

@@ -98,11 +98,8 @@ GRAPH_METHODS: dict[str, GraphMethod] = {
     "mom": GraphMethod(100, 2, nearest.mom, _of_local("mean"), _local, ("mean", "inverse_mean", "median")),
     "mada": GraphMethod(20, 2, nearest.mada, _of_local("median"), _local, ("median", "inverse_mean", "mean")),
 }
-CONSENSUS_K = (
-    64,
-    20,
-    5,
-)  # neighbours that the consensus looks at: the most that are at most a third of the points
+# neighbours that the consensus looks at: the most of these that are at most a third of the points
+CONSENSUS_K = (64, 20, 5)
 OTHER_K = {
     "tle": 20,
     "corrint": 20,

@@ -16,9 +16,8 @@ from lodim.randomness import derive_seed
 
 __all__ = ["HeldOut", "Judged", "fit_linear", "outputs_of"]
 
-UNEQUAL = (
-    2 / 3
-)  # from this share of the commonest class on, accuracy says little: 90 % of 0.74 is a constant's
+# from this share of the commonest class on, accuracy says little: 90 % of 0.74 is a constant's
+UNEQUAL = 2 / 3
 _MANY_NUMBERS = 1e8
 
 

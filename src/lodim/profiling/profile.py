@@ -30,10 +30,8 @@ from lodim.validation import check_in_range, require
 Progress = Callable[[float, str], Any]
 _DATA_SHARE, _ALONE_SHARE = 0.3, 0.9  # with a model, and without
 _DENSITY_SHARE, _DIFFICULTY_SHARE = 0.02, 0.03
-_LATEST, _LEAST_FOR_MODEL = (
-    1.5,
-    0.5,
-)  # budgets until the clock cuts, and those left for the model however slow the data
+_LATEST = 1.5  # budgets until the clock cuts
+_LEAST_FOR_MODEL = 0.5  # budgets left for the model, however slow the data
 _LIBRARIES = ("lodim", "numpy", "scipy", "scikit-learn", "torch")
 
 

@@ -21,10 +21,8 @@ from lodim.neighbors import first_occurrences
 WIDE = 0.4
 FEWEST_ROWS = 15  # different ones; fewer show no dimension
 CATEGORIES = ("category", "boolean")
-ALONE, CROSSING = (
-    10,
-    65,
-)  # rows of the same categories below which all, or the farther, neighbours have others
+ALONE = 10  # rows of the same categories, below which all neighbours have others
+CROSSING = 65  # below which the farther ones do
 _VALUES = 20_000_000  # that steps are looked for in
 _REPEATS = 5  # rows a value, from which on uneven values are levels rather than numbers
 
