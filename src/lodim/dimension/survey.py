@@ -178,7 +178,7 @@ def _summarise(
     found = calibrated_dimension(run.graph, in_blocks(run.X), run.ci or _LEVEL)
     answers = {m: answer(m, run.graph, run.X) for m in methods if m in CONSENSUS}
     answers |= _other_answers(run, [m for m in methods if m not in answers])
-    estimates = {m: _estimate(run, m, answers[m]) for m in methods if m in answers}
+    estimates = _estimates(run, {m: answers[m] for m in methods if m in answers})
     pointwise = _pointwise(run.graph, answers, found.dimension)
     points: tuple[ScalePoint, ...] = gride_points(run.graph)
     if scales and not run.late("decimation"):
@@ -232,14 +232,27 @@ def _other_answers(run: _Run, methods: list[str]) -> dict[str, Answer]:
     return found
 
 
-def _estimate(run: _Run, method: str, result: Answer) -> Estimate:
+def _estimates(run: _Run, answers: dict[str, Answer]) -> dict[str, Estimate]:
+    """The estimators' rows; one bound, looked for as far as the widest of their intervals reaches, serves all."""
+    graph, level = run.graph, run.ci or _LEVEL
+    alone = {
+        m: calibrated_estimate(m, a.dimension, graph.n_ref, graph.n_queries, level)
+        for m, a in answers.items()
+    }
+    known = {m: found for m, found in alone.items() if found is not None}
+    if known:
+        most = bound_of(graph, in_blocks(run.X), max(high for _, (_, high) in known.values())).most
+        known = {m: within(*found, most) for m, found in known.items()}
+    return {m: _estimate(run, m, a, known.get(m)) for m, a in answers.items()}
+
+
+def _estimate(
+    run: _Run, method: str, result: Answer, alone: tuple[float, tuple[float, float]] | None
+) -> Estimate:
     interval, se, note = None, result.se, result.note
-    alone = calibrated_estimate(
-        method, result.dimension, run.graph.n_ref, run.graph.n_queries, run.ci or _LEVEL
-    )
     calibrated = None
     if alone is not None:
-        calibrated, own = within(*alone, bound_of(run.graph, in_blocks(run.X), alone[1][1]).most)
+        calibrated, own = alone
         interval = own if run.ci is not None else None
     if run.ci is not None and result.resampled is not None and not run.late(f"the resamples of {method!r}"):
         seed = derive_seed(run.seed, "bootstrap", method)
