@@ -1,5 +1,9 @@
 """Seeds: passed in, keyed by name, never global."""
 
+import multiprocessing
+import os
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -78,3 +82,47 @@ def test_the_global_state_is_restored_after_an_error():
     with forked_torch_rng(0):
         torch.rand(1)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_thread_waits_until_another_has_drawn():
+    begun, drawn = threading.Event(), []
+
+    def two_draws():
+        begun.set()
+        return torch.rand(2)
+
+    other = threading.Thread(target=lambda: drawn.append(build_seeded(two_draws, 1)))
+    before = torch.random.get_rng_state()
+    with forked_torch_rng(0):
+        first = torch.rand(2)
+        other.start()
+        assert not begun.wait(0.2)
+        with forked_torch_rng(2):  # the thread that draws may go deeper
+            torch.rand(1)
+        second = torch.rand(2)
+    other.join(60)
+    assert torch.equal(drawn[0], build_seeded(lambda: torch.rand(2), 1))
+    assert torch.equal(torch.cat([first, second]), build_seeded(lambda: torch.rand(4), 0))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_child_forked_while_a_thread_draws_may_draw_too():
+    held, let_go = threading.Event(), threading.Event()
+
+    def hold():
+        with forked_torch_rng(0):
+            held.set()
+            let_go.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(60)
+    child = multiprocessing.get_context("fork").Process(target=build_seeded, args=(dict, 0))
+    child.start()
+    child.join(60)
+    let_go.set()
+    holder.join(60)
+    child.kill()
+    child.join()
+    assert child.exitcode == 0

@@ -74,12 +74,7 @@ class ResultStore:
         os.replace(name, self._path(key))
 
 
-def _attempt(function: Callable[..., T], job: Any, threads: int | None = None) -> Outcome[T]:
-    """Run one job; a worker process computes with ``threads`` threads, so that workers do not fight for cores."""
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
+def _attempt(function: Callable[..., T], job: Any) -> Outcome[T]:
     try:
         return Outcome(function(job))
     except Exception:
@@ -91,8 +86,13 @@ def _local(function: Callable[..., T], jobs: Sequence[Any]) -> Iterator[tuple[in
         yield index, _attempt(function, job)
 
 
-def _attempt_at(function: Callable[..., T], index: int, job: Any) -> tuple[int, Outcome[T]]:
-    return index, _attempt(function, job, threads=1)
+def _attempt_at(function: Callable[..., T], index: int, job: Any, caller: int = 0) -> tuple[int, Outcome[T]]:
+    """Run one job; another process than the caller's computes with one thread: workers do not fight for cores."""
+    if os.getpid() != caller:
+        import torch
+
+        torch.set_num_threads(1)
+    return index, _attempt(function, job)
 
 
 def _processes(
@@ -101,7 +101,7 @@ def _processes(
     from joblib import Parallel, delayed
 
     pool = Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1)
-    yield from pool(delayed(_attempt_at)(function, index, job) for index, job in enumerate(jobs))
+    yield from pool(delayed(_attempt_at)(function, index, job, os.getpid()) for index, job in enumerate(jobs))
 
 
 def _on_ray(

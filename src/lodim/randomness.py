@@ -8,6 +8,8 @@ parts run, so any number of workers gives the same answer.
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -26,6 +28,17 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+_global_rng = threading.RLock()  # torch has one global generator a process, whatever the number of threads
+
+
+def _new_lock() -> None:
+    global _global_rng
+    _global_rng = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)  # the thread that held it is not in the child
 
 
 def as_generator(random_state: RandomState = None) -> np.random.Generator:
@@ -83,6 +96,7 @@ def forked_torch_rng(seed: int | np.integer, device: Any = None) -> Iterator[Non
     """Run a block under a seeded global torch generator and restore its former state afterwards.
 
     For code we do not own (a user's model factory, ``nn.Module`` initialisers, dropout) that draws from the global one.
+    Threads that want it wait for each other: only one at a time can draw from its own seed.
 
     Parameters
     ----------
@@ -92,7 +106,7 @@ def forked_torch_rng(seed: int | np.integer, device: Any = None) -> Iterator[Non
     import torch
 
     cuda = [device] if device is not None and device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
+    with _global_rng, torch.random.fork_rng(devices=cuda):
         torch.random.default_generator.manual_seed(int(seed))
         for gpu in cuda:
             with torch.cuda.device(gpu):
