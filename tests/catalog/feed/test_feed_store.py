@@ -1,6 +1,7 @@
 """The file: its making, its mode, its index, its copies, two writers."""
 
 import io
+import resource
 import sqlite3
 import stat
 import threading
@@ -124,6 +125,20 @@ def test_backups_are_whole_private_and_never_overwrite(tmp_path, take, atom):
     with Catalog(copy, encoder=None) as restored:
         assert [p.to_dict() for p in restored.papers("new").papers] == wanted
         assert restored.search("subspaces").n_matching == 1
+
+
+def test_a_backup_that_does_not_fit_leaves_nothing(tmp_path, take, atom):
+    with Catalog(tmp_path / "p.db", encoder=None) as papers:
+        take(papers, atom)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # the system refuses what would be longer
+        try:
+            with pytest.raises(OSError, match=r"copy\.db could not be written"):
+                papers.backup(tmp_path / "copy.db")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert not [path for path in tmp_path.iterdir() if not path.name.startswith("p.db")]
+        assert papers.backup(tmp_path / "copy.db").stat().st_size > 20_000
 
 
 def test_the_index_can_be_made_anew(papers, take, atom):
