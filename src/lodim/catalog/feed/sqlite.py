@@ -206,6 +206,7 @@ def backup(engine: sa.Engine, target: Path) -> None:
     connection = engine.raw_connection()
     try:
         with open_whole(target, private=True) as file:
+            Path(f"{file.name}-journal").unlink(missing_ok=True)  # of a backup that was killed
             connection.driver_connection.execute("VACUUM INTO ?", (file.name,))  # type: ignore[union-attr]
     except sqlite3.OperationalError as error:
         raise OSError(f"{target} could not be written: {error}") from error
