@@ -292,6 +292,19 @@ def test_a_killed_writer_leaves_the_former_file_and_the_next_one_tidies_up(tmp_p
     assert place.read_text() == "new"
 
 
+def test_the_orphans_of_several_killed_writers_go_together(tmp_path):
+    place = tmp_path / "there"
+    with process(HELD, place) as one, process(HELD, place) as two, process(HELD, place) as three:
+        for writer in (one, two, three):
+            writer.stdout.readline()
+        assert len(os.listdir(tmp_path)) == 3
+        for writer in (one, two, three):
+            writer.kill()
+            writer.wait()
+    write_whole(place, "new")
+    assert os.listdir(tmp_path) == ["there"]
+
+
 def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path):
     place, size = tmp_path / "there", 300_000
     code = (

@@ -220,18 +220,27 @@ def _named(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _create_part(place: Path, mode: int) -> tuple[Path, int]:
-    """Make a file beside ``place`` and lock it for as long as it is open; remove orphans that are met on the way."""
+    """Make a file beside ``place`` that is locked for as long as it is open, and remove orphans."""
     name = os.fsencode(place.name)[:_LONGEST].decode("utf-8", "ignore")
-    for number in itertools.count():
-        part = place.with_name(f".{name}.{number}{_ENDING}")
-        orphan = _claim(part)
-        if orphan is not None:
-            part.unlink()
-            os.close(orphan)
+    parts = (place.with_name(f".{name}.{number}{_ENDING}") for number in itertools.count())
+    while True:
+        part = next(parts)
+        _remove_orphan(part)
         descriptor = _claim(part, os.O_CREAT | os.O_EXCL, mode)
         if descriptor is not None:
-            return part, descriptor
-    raise AssertionError("there are numbers enough")
+            break
+    while _remove_orphan(next(parts)):  # of those that had to take later numbers
+        pass
+    return part, descriptor
+
+
+def _remove_orphan(part: Path) -> bool:
+    descriptor = _claim(part)
+    if descriptor is None:
+        return False
+    part.unlink()
+    os.close(descriptor)
+    return True
 
 
 def _claim(part: Path, making: int = 0, mode: int = 0) -> int | None:
