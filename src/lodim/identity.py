@@ -1,1 +1,324 @@
-"""placeholder"""
+"""What an answer was made from, as one short text: :func:`content_hash`.
+
+An answer is stored under what it was computed from, so that it is never taken for the answer of another question. Data
+count by their values, functions by what they do: their code, closure, defaults and the globals they use, never by name
+or address. Code of installed packages counts by its name and their version.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import dis
+import functools
+import hashlib
+import sys
+import sysconfig
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["UnidentifiableError", "content_hash"]
+
+_PLAIN = (bool, int, float, complex, str, bytes, bytearray, type(None), type(...), type(NotImplemented))
+_BARE = ("_thread.", "threading.")  # locks and events hold nothing that an answer could depend on
+_DESCRIPTORS = (
+    types.MethodDescriptorType,
+    types.WrapperDescriptorType,
+    types.GetSetDescriptorType,
+    types.MemberDescriptorType,
+    types.ClassMethodDescriptorType,
+)
+
+
+class UnidentifiableError(TypeError):
+    """Something whose content cannot be told: an open file, a generator, a connection."""
+
+
+def content_hash(*values: Any) -> str:
+    """Return the same text for the same content, in every process, and another one for any other.
+
+    Parameters
+    ----------
+    *values : object
+        Numbers, text, containers, arrays, tensors (values, dtype and shape; not the device), modules (code, parameters,
+        which of them are tied or frozen, buffers, hooks), functions, partials, classes, data frames, estimators, and
+        whatever else can be pickled. What a function keeps in its closure or in a global, such as a list that it
+        appends to, is part of it.
+
+    Raises
+    ------
+    UnidentifiableError
+        A TypeError that names the part whose content cannot be told.
+    """
+    try:
+        return _Hasher().digest(values).hex()
+    except RecursionError as error:
+        raise UnidentifiableError("the content is nested too deeply to be told; give a key") from error
+
+
+class _Hasher:
+    """A Merkle tree: the digest of a thing is made of its kind and the digests of its parts."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, tuple[Any, bytes]] = {}  # what is held stays alive, so no address is used twice
+        self.open: dict[int, int] = {}
+        self.storages: dict[tuple[int, int], int] = {}
+
+    def digest(self, value: Any) -> bytes:
+        if type(value) in _PLAIN:
+            return _hash(type(value).__name__, repr(value).encode())
+        at = id(value)
+        if at in self.known:
+            return self.known[at][1]
+        if at in self.open:  # it holds itself
+            return _hash("itself", str(self.open[at]).encode())
+        self.open[at] = len(self.open)
+        try:
+            kind, *parts = self.parts(value)
+            found = _hash(kind, *(p if isinstance(p, _Raw) else self.digest(p) for p in parts))
+        finally:
+            del self.open[at]
+        self.known[at] = (value, found)
+        return found
+
+    def parts(self, value: Any) -> Iterator[Any]:
+        """Yield the kind of a thing, then what it consists of."""
+        torch = sys.modules.get("torch")
+        if isinstance(value, np.ndarray):
+            return self.array(value)
+        if torch is not None and isinstance(value, torch.Tensor):
+            return self.tensor(value)
+        if torch is not None and isinstance(value, torch.nn.Module):
+            return self.module(value)
+        if torch is not None and isinstance(value, torch.Generator):
+            return iter(["generator", value.device.type, value.get_state()])
+        if type(value) in (list, tuple):
+            return iter([type(value).__name__, *value])
+        if type(value) is dict:
+            items = sorted(((_Raw(self.digest(key)), held) for key, held in value.items()), key=itemgetter(0))
+            return iter(["dict", *(part for item in items for part in item)])
+        if type(value) in (set, frozenset):
+            return iter(["set", *sorted(_Raw(self.digest(part)) for part in value)])
+        if isinstance(value, functools.partial):
+            return iter(["partial", value.func, value.args, sorted(value.keywords.items())])
+        if isinstance(value, types.FunctionType):
+            return self.function(value)
+        if isinstance(value, types.CodeType):
+            return self.code(value)
+        if isinstance(value, types.MethodType):
+            return iter(["method", value.__self__, value.__func__])
+        if isinstance(value, staticmethod | classmethod):
+            return iter([type(value).__name__, value.__func__])
+        if isinstance(value, property):
+            return iter(["property", value.fget, value.fset, value.fdel])
+        if isinstance(value, types.CellType):
+            return iter(["cell", *_contents(value)])
+        if isinstance(value, types.BuiltinFunctionType):
+            owner = value.__self__
+            return iter(["builtin", owner if owner is not None else value.__module__, value.__qualname__])
+        if isinstance(value, _DESCRIPTORS):
+            return iter(["descriptor", f"{value.__objclass__.__module__}.{value.__qualname__}"])
+        if isinstance(value, types.ModuleType):
+            return _module_parts(value)
+        if isinstance(value, type):
+            return self.type(value)
+        if (
+            isinstance(value, types.GenericAlias | types.UnionType)
+            or type(value).__module__ == typing.__name__
+        ):
+            return iter(["annotation", repr(value)])
+        if hasattr(value, "__wrapped__"):  # functools.cache and its like
+            return iter([type(value).__qualname__, value.__wrapped__])
+        return self.object(value)
+
+    def array(self, value: np.ndarray) -> Iterator[Any]:
+        yield type(value).__name__
+        yield str(value.dtype.descr if value.dtype.names else value.dtype.str)
+        yield value.shape
+        if isinstance(value, np.ma.MaskedArray):
+            yield np.ma.getmaskarray(value)
+            value = value.data
+        if value.dtype.hasobject:
+            yield value.tolist()
+        elif value.nbytes:
+            yield _Raw(_hash("bytes", np.ascontiguousarray(value).reshape(-1).view(np.uint8).data))
+
+    def tensor(self, value: Any) -> Iterator[Any]:
+        import torch
+
+        yield "tensor"
+        yield type(value) if type(value) not in (torch.Tensor, torch.nn.Parameter) else None
+        yield str(value.dtype), value.requires_grad
+        if value.is_sparse:
+            value = value.coalesce()
+            yield value.indices().detach()
+            yield value.values().detach()
+        elif value.is_meta:
+            yield "meta"
+        elif value.layout is not torch.strided or value.is_quantized:
+            raise _cannot_tell(value)
+        else:
+            if value.requires_grad:  # two names of one parameter are not two parameters of equal values
+                place = (value.untyped_storage().data_ptr(), value.storage_offset())
+                yield self.storages.setdefault(place, len(self.storages))
+            plain = value.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+            yield _Raw(_hash("bytes", plain.view(torch.uint8).numpy().data))
+        yield tuple(value.shape)
+
+    def module(self, value: Any) -> Iterator[Any]:
+        own = dict(vars(value))
+        yield "module"
+        compiled = own["_modules"].get("_orig_mod")
+        if compiled is not None:  # what torch.compile keeps is no content
+            yield "compiled"
+            yield compiled
+            return
+        yield type(value)
+        own.pop("_compiled_call_impl", None)
+        for name in sorted(own):
+            held = own[name]
+            if name.startswith("_") and name.endswith(
+                ("_hooks", "_hooks_with_kwargs", "_hooks_always_called")
+            ):
+                held = (
+                    list(held.values()) if hasattr(held, "values") else held
+                )  # their numbers count all hooks
+            elif name.startswith("_") and isinstance(held, dict):
+                held = list(held.items())
+            yield name
+            yield held
+
+    def function(self, value: types.FunctionType) -> Iterator[Any]:
+        yield "function"
+        yield value.__code__
+        yield value.__defaults__
+        yield sorted((value.__kwdefaults__ or {}).items())
+        yield value.__closure__
+        if version := _version(value.__module__):
+            yield f"{value.__module__}.{value.__qualname__} {version}"
+            return
+        for name in sorted(set(_globals_of(value.__code__))):
+            if name in value.__globals__:
+                yield name
+                yield value.__globals__[name]
+
+    def code(self, value: types.CodeType) -> Iterator[Any]:
+        used = {step.arg for step in dis.get_instructions(value) if step.opcode in dis.hasconst}
+        yield "code"
+        yield value.co_code
+        yield [constant for i, constant in enumerate(value.co_consts) if i in used]  # the docstring is not
+        yield value.co_names, value.co_varnames, value.co_freevars, value.co_cellvars
+        yield value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount, value.co_flags
+        yield getattr(value, "co_exceptiontable", b"")
+
+    def type(self, value: type) -> Iterator[Any]:
+        yield "type"
+        yield value.__qualname__
+        if version := _version(value.__module__):
+            yield f"{value.__module__} {version}"
+            return
+        yield value.__bases__
+        for name, held in sorted(vars(value).items()):
+            is_code = isinstance(held, types.FunctionType | staticmethod | classmethod)
+            if is_code or not (name.startswith("__") or name == "_abc_impl"):
+                yield name
+                yield held
+
+    def object(self, value: Any) -> Iterator[Any]:
+        """Whatever pickle would write, but with the code of its class."""
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        if kind.startswith(_BARE):
+            yield kind
+            return
+        try:
+            reduce = copyreg.dispatch_table.get(type(value))
+            reduced = value.__reduce_ex__(4) if reduce is None else reduce(value)
+        except Exception as error:
+            raise _cannot_tell(value) from error
+        yield type(value).__qualname__
+        if isinstance(reduced, str):  # a global's name
+            home = getattr(value, "__module__", None) or type(value).__module__
+            yield f"{home}.{reduced} {_version(home)}"
+            return
+        yield type(value)
+        make, arguments, *rest = reduced
+        yield make
+        yield arguments
+        state, items, pairs = (*rest, None, None, None)[:3]
+        if isinstance(state, dict):  # a cached property holds nothing of its own
+            state = {k: v for k, v in state.items() if not _is_cached(type(value), k)}
+        yield state
+        yield list(items or ())
+        yield [part for pair in pairs or () for part in pair]
+
+
+class _Raw(bytes):
+    """A digest that stands for itself."""
+
+
+def _hash(kind: str, *parts: Any) -> bytes:
+    found = hashlib.blake2b(f"{kind}\0{len(parts)}\0".encode(), digest_size=16)
+    for part in parts:
+        found.update(part)
+    return found.digest()
+
+
+def _cannot_tell(value: Any) -> UnidentifiableError:
+    return UnidentifiableError(
+        f"the content of {value!r:.80} ({type(value).__module__}.{type(value).__qualname__}) cannot be told, so "
+        "nothing can be stored under it; keep it out of the job, or give a key"
+    )
+
+
+def _contents(cell: types.CellType) -> list[Any]:
+    try:
+        return [cell.cell_contents]
+    except ValueError:  # not assigned yet
+        return []
+
+
+def _globals_of(code: types.CodeType) -> Iterable[str]:
+    """Names that a function, or one inside it, looks up outside."""
+    for step in dis.get_instructions(code):
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            yield str(step.argval)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _globals_of(constant)
+
+
+def _is_cached(owner: type, name: str) -> bool:
+    return (
+        isinstance(getattr(owner, name, None), functools.cached_property) if isinstance(name, str) else False
+    )
+
+
+def _module_parts(module: types.ModuleType) -> Iterator[Any]:
+    yield "namespace"
+    yield module.__name__
+    version = _version(module.__name__)
+    yield version
+    if not version and getattr(module, "__file__", None):  # a module of the user's: whatever is in its file
+        yield Path(str(module.__file__)).read_bytes()
+
+
+@functools.cache
+def _version(name: str | None) -> str:
+    """Version of the package that a module is installed with; empty for code of the user's own."""
+    top = (name or "__main__").partition(".")[0]
+    package = sys.modules.get(top)
+    place = getattr(package, "__file__", None)
+    installed = top == "lodim" or top in sys.builtin_module_names or top in sys.stdlib_module_names
+    if place is not None and not installed:
+        parts = Path(place).parts
+        installed = "site-packages" in parts or "dist-packages" in parts
+    if not installed or top == "__main__":
+        return ""
+    if top in sys.stdlib_module_names:
+        return f"Python {sysconfig.get_python_version()}"
+    return f"version {getattr(package, '__version__', 'unknown')}"

@@ -1,0 +1,262 @@
+"""Equal content has equal hashes, in every process; any change of it that could change an answer has another."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+import scipy.special
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+from lodim.identity import UnidentifiableError, content_hash
+
+FACTOR = 3.0
+
+
+def scaled(x, by=2.0):
+    """Says something."""
+    return by * x
+
+
+def scaled_otherwise(x, by=2.0):
+    """Says something else."""
+    return by * x
+
+
+def scaled_by_three(x, by=3.0):
+    return by * x
+
+
+def uses_global(x):
+    return [
+        FACTOR * value for value in x
+    ]  # the global is looked up in a function of its own, or not, as Python likes
+
+
+def calls_helper(x):
+    return uses_global(x)
+
+
+def factory(k):
+    return lambda x: x + k
+
+
+def endless(n):
+    return endless(n - 1)
+
+
+class Net(nn.Module):
+    def __init__(self, seed=0):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
+        for p in self.parameters():
+            p.data = torch.randn(p.shape, generator=generator)
+
+    def forward(self, x):
+        return self.second(self.first(x).relu())
+
+
+@dataclass(frozen=True)
+class Job:
+    size: int = 1
+
+    @functools.cached_property
+    def spent(self):
+        return object()
+
+
+def long(at=None):
+    values = np.arange(5000.0)
+    if at is not None:
+        values[at] = -1
+    return values
+
+
+def differ(a, b):
+    return content_hash(a) != content_hash(b)
+
+
+def test_arrays_count_to_the_last_entry_with_dtype_and_shape_but_not_layout():
+    assert differ(long(), long(2500))
+    assert not differ(long(), long())
+    assert differ(np.zeros(4), np.zeros((2, 2)))
+    assert differ(np.zeros(4), np.zeros(4, np.float32))
+    assert differ(np.zeros(0), np.zeros((0, 3)))
+    table = np.arange(12.0).reshape(3, 4)
+    assert not differ(table, np.asfortranarray(table))
+    assert not differ(table[:, ::2], table[:, ::2].copy())
+    assert differ(np.array(["2020-01-01"], "M8[D]"), np.array(["2020-01-02"], "M8[D]"))
+    assert differ(np.array([1, "a"], object), np.array([1, "b"], object))
+    assert differ(np.ma.array([1.0, 2.0], mask=[0, 1]), np.ma.array([1.0, 2.0]))
+
+
+def test_tensors_count_alike():
+    values = torch.arange(5000.0)
+    changed = values.clone()
+    changed[2500] = -1
+    assert differ(values, changed)
+    assert differ(values, values.to(torch.bfloat16))
+    assert not differ(values[::2], values[::2].clone())
+    assert differ(values, values.clone().requires_grad_())
+    assert not differ(values.to_sparse(), values.to_sparse())
+    assert differ(values, values.to_sparse())
+    assert not differ(torch.tensor([1 + 2j]).conj(), torch.tensor([1 - 2j]))
+    assert differ(torch.Generator().manual_seed(0), torch.Generator().manual_seed(1))
+
+
+def test_a_function_is_its_code_its_closure_its_defaults_and_its_globals(monkeypatch):
+    assert differ(sum, max)
+    assert not differ(scaled, scaled_otherwise)  # they do the same
+    assert differ(scaled, scaled_by_three)
+    assert differ(functools.partial(scaled, by=60), functools.partial(scaled, by=2))
+    assert not differ(functools.partial(dict, a=1, b=2), functools.partial(dict, b=2, a=1))
+    assert differ(factory(1), factory(2))
+    assert not differ(factory(1), factory(1))
+    assert differ(factory(long()), factory(long(2500)))
+    before = content_hash(calls_helper)
+    monkeypatch.setitem(globals(), "FACTOR", 4.0)
+    assert content_hash(calls_helper) != before
+    assert content_hash(endless) == content_hash(endless)
+    assert differ(functools.lru_cache(scaled), functools.lru_cache(scaled_by_three))
+    assert differ(np.add, np.subtract)
+    assert differ(scipy.special.gamma, scipy.special.gammaln)
+    assert differ(np.random.standard_normal, np.random.default_rng(0).standard_normal)
+    assert differ([1].append, [2].append)
+
+
+def test_a_changed_default_argument_is_another_function(monkeypatch):
+    before = content_hash(scaled)
+    monkeypatch.setattr(scaled, "__defaults__", (60.0,))
+    assert content_hash(scaled) != before
+
+
+def test_a_module_is_its_code_its_numbers_and_how_they_hang_together(monkeypatch):
+    model = Net()
+    before = content_hash(model)
+    assert content_hash(Net()) == content_hash(copy.deepcopy(model)) == before
+    assert content_hash(Net(seed=1)) != before
+    assert content_hash(Net().eval()) != before
+    frozen = Net()
+    frozen.first.weight.requires_grad_(False)
+    assert content_hash(frozen) != before
+    hooked = Net()
+    handle = hooked.register_forward_hook(lambda module, inputs, output: output * 2)
+    assert content_hash(hooked) != before
+    handle.remove()
+    assert content_hash(hooked) == before
+    monkeypatch.setattr(Net, "forward", lambda self, x: self.second(self.first(x).tanh()))
+    assert content_hash(model) != before
+
+
+def test_tied_weights_are_not_equal_ones():
+    tied, alike = Net(), Net()
+    tied.second.weight = tied.first.weight
+    with torch.no_grad():
+        alike.second.weight.copy_(alike.first.weight)
+    assert differ(tied, alike)
+    again = Net()
+    again.second.weight = again.first.weight
+    assert not differ(tied, again)
+
+
+def test_a_compiled_module_is_told_from_others_by_what_it_was_compiled_from():
+    assert not differ(torch.compile(Net()), torch.compile(Net()))
+    assert differ(torch.compile(Net()), torch.compile(Net(seed=1)))
+
+
+def test_objects_count_by_what_they_hold_and_what_their_class_does():
+    assert differ(LogisticRegression(C=2.0), LogisticRegression())
+    assert not differ(LogisticRegression(), LogisticRegression())
+    frame = pd.DataFrame({"a": [1, 2, 3], "b": list("xyz")})
+    changed = frame.copy()
+    changed.loc[1, "a"] = 9
+    assert differ(frame, changed)
+    assert not differ(frame, frame.copy())
+    assert differ(scipy.sparse.eye(4).tocsr(), scipy.sparse.eye(5).tocsr())
+    assert differ(np.random.default_rng(0), np.random.default_rng(1))
+    assert not differ({1, 2, 3}, {3, 2, 1})
+    assert not differ({"a": 1, "b": 2}, {"b": 2, "a": 1})
+    assert differ({"a": 1, "b": 2}, {"a": 2, "b": 1})
+    assert differ((1, 2), [1, 2])
+    assert differ(1, 1.0)
+    assert differ(1, True)
+    assert differ(["ab"], ["a", "b"])
+    assert not differ(threading.Lock(), threading.Lock())
+
+
+def test_what_has_been_worked_out_already_is_no_content():
+    job = Job()
+    before = content_hash(job)
+    assert job.spent is job.spent
+    assert content_hash(job) == before
+    assert differ(Job(), Job(2))
+
+
+def test_things_that_hold_themselves_end():
+    loop = []
+    loop.append(loop)
+    other = [1]
+    other.append(other)
+    assert differ(loop, other)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: (i for i in range(3)), Path(__file__).open], ids=["generator", "file"]
+)
+def test_what_cannot_be_told_is_refused_by_name(make):
+    held = make()
+    with pytest.raises(UnidentifiableError, match=r"cannot be told.*key"):
+        content_hash({"inside": [held]})
+    held.close()
+
+
+def test_too_deep_is_refused_too():
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(UnidentifiableError, match="nested too deeply"):
+        content_hash(deep)
+
+
+def test_hashes_are_the_same_in_another_process(tmp_path):
+    """Whatever the order of sets, the addresses of objects and the numbers of hooks are there."""
+    script = tmp_path / "other.py"
+    script.write_text(
+        "import sys\nsys.path.insert(0, sys.argv[1])\nimport test_identity as t\n"
+        "[t.nn.Linear(1, 1).register_forward_hook(print) for _ in range(3)]\n"
+        "print(t.content_hash(t.everything()))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, str(script), str(Path(__file__).parent)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONHASHSEED": "1", "PYTHONPATH": ":".join(sys.path)},
+    )
+    assert run.stdout.strip() == content_hash(everything())
+
+
+def everything():
+    hooked = Net()
+    hooked.register_forward_hook(scaled)
+    return [
+        {"a", "b", "c"},
+        hooked,
+        long(),
+        pd.DataFrame({"x": [1.0]}),
+        calls_helper,
+        Job(),
+        LogisticRegression(),
+    ]
