@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-__all__ = ["DamagedFileError", "open_whole", "read_sealed", "write_whole"]
+__all__ = ["DamagedFileError", "UnsealedFileError", "open_whole", "read_sealed", "write_whole"]
 
 _MARK = b"\nlodim-seal-1\n"
 _DIGEST_BYTES = 32
@@ -28,6 +28,10 @@ _HOST = hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest(
 
 class DamagedFileError(ValueError):
     """A sealed file holds other bytes than were written, or was never sealed."""
+
+
+class UnsealedFileError(DamagedFileError):
+    """There is no seal at the end: it was cut off, or there never was one."""
 
 
 @contextmanager
@@ -96,14 +100,16 @@ def read_sealed(path: str | os.PathLike[str]) -> memoryview:
     Raises
     ------
     DamagedFileError
-        A changed, truncated or foreign file.
+        A changed, truncated or foreign file; UnsealedFileError where the seal itself is missing.
     OSError
         The system's own, as for any file that cannot be read.
     """
     data = memoryview(Path(path).read_bytes())
     end = len(data) - len(_MARK) - _DIGEST_BYTES
     if end < 0 or data[end : end + len(_MARK)] != _MARK:
-        raise DamagedFileError(f"{Path(path).name} is truncated, or was not written by this version of lodim")
+        raise UnsealedFileError(
+            f"{Path(path).name} is truncated, or was not written by this version of lodim"
+        )
     if _hash(data[:end]).digest() != data[end + len(_MARK) :]:
         raise DamagedFileError(f"{Path(path).name} is damaged: its checksum does not fit its contents")
     return data[:end]
