@@ -41,13 +41,10 @@ class Batches:
         self.batch_size, self.passes, self.used, self.n = batch_size, 0, 0, 0
         self._start: list[Tensor] = []
         data = data.tensors if type(data) is TensorDataset else data  # heirs may change what a row is
-        named = getattr(data, "_fields", None)  # a named tuple
+        self._fields = getattr(data, "_fields", ())  # of a named tuple
         rows = _as_tensors(data)
         if rows is not None or (isinstance(data, Dataset) and not isinstance(data, IterableDataset)):
             self.data = data if rows is None else rows
-            self._names = [f"{n} of the data" for n in named or ()] or [
-                f"data[{i}]" for i in range(len(self.data))
-            ]
             self.n = _length(self.data)
             self.length: int | None = math.ceil(self.n / batch_size)
             if self.n == 0:
@@ -67,7 +64,9 @@ class Batches:
         if isinstance(self.data, dict):
             return {f"data[{name!r}]": told(rows) for name, rows in self.data.items()}
         if isinstance(self.data, tuple):
-            return {name: told(rows) for name, rows in zip(self._names, self.data, strict=True)}
+            fields = [f"{name} of the data" for name in self._fields]
+            names = fields or [f"data[{i}]" for i in range(len(self.data))]
+            return {name: told(rows) for name, rows in zip(names, self.data, strict=True)}
         try:
             return {"data": told(_describe(self.data))}
         except UnidentifiableError:  # a list of batches whose contents nobody can tell
