@@ -207,6 +207,7 @@ def test_forms_from_elsewhere_change_nothing(make_site, path):
         ({"named": "iris", "budget": "601"}, "The time must be"),
         ({"named": "iris", "budget": "1e9"}, "The time must be"),
         ({"named": "iris", "budget": "-5"}, "The time must be"),
+        *(({"named": "iris", "budget": text}, "The time must be") for text in ("inf", "nan", "")),
         ({"named": "iris", "seed": "x"}, "The seed must be a whole number"),
         ({"named": "iris", "seed": "9" * 40}, "The seed must be"),
         ({"named": "iris", "missing": "drop"}, "Choose one of the list"),
