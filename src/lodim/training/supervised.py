@@ -15,7 +15,7 @@ from lodim.training.descent import Progress, descend
 from lodim.training.recipe import DescentRecipe, FitResult, Recipe, check_autocast
 from lodim.training.task import Task
 from lodim.training.threads import threads_for
-from lodim.validation import ConvergenceWarning, check_choice, warn
+from lodim.validation import ConvergenceWarning, check_choice, checked, warn
 
 __all__ = ["fit"]
 
@@ -29,6 +29,7 @@ class _Rows(NamedTuple):
     y: Tensor
 
 
+@checked
 def fit(
     model: nn.Module,
     task: Task,
