@@ -97,6 +97,24 @@ def benchmarks():
     return "\n".join(lines) if lines else "No benchmark has been recorded yet.\n"
 
 
+def size():
+    """Seconds and memory of ``lodim profile`` by the size of the file."""
+    file = ROOT / "evidence" / "profiles" / "size.json"
+    if not file.exists():
+        return "Nothing has been recorded yet.\n"
+    record = json.loads(file.read_text())
+    head = ("rows", "columns", "file", "MB", "rows read", "rows measured", "reading, s", "counted, s",
+            "whole command, s", "most memory, MB")  # fmt: skip
+    rows = (
+        (f"{r['rows']:,}", r["columns"], r["file"], f"{r['file_mb']:,.4g}", f"{r['rows_read']:,}",
+         f"{r['rows_measured']:,}", r["reading_s"], r["counted_s"], r["seconds"], f"{r['peak_mb']:,.0f}")
+        for r in record["rows"]
+    )  # fmt: skip
+    machine = record["machine"]
+    where = f"{machine.get('cpu')}, {machine.get('cores')} cores"
+    return f"{table(head, rows)}\n`{record['command']}` on {record['date']}: {where}.\n"
+
+
 def comparison():
     """Score against bytes: the recorded comparisons' pictures and tables."""
     from lodim.landscape import Comparison
@@ -284,7 +302,7 @@ def learning_rate():
     return f"{said}\n\n{table(head, rows)}"
 
 
-PAGES = (verdict, methods, entry_points, claims, benchmarks, comparison, difficulty)
+PAGES = (verdict, methods, entry_points, claims, benchmarks, size, comparison, difficulty)
 MEASURED = (estimators, learning_rate, sensitivity_sampling)  # made again when the library changed
 
 

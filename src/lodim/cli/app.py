@@ -7,6 +7,7 @@ libraries are imported by the commands that need them, so ``lodim --help`` answe
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -131,13 +132,15 @@ def profile(
 
     check_choice(kind, ("auto", "classification", "regression"), "--kind")
 
+    began = time.monotonic()
     dataset = read_source(
         source, target=target, labels=labels, missing=missing, max_rows=max_rows, random_state=seed
     )
+    reading = time.monotonic() - began
     _check_model(model, dataset)
     options = {
         "budget": spent, "random_state": seed, "n_jobs": jobs, "ray": ray, "source": source, "topology": topology,
-        "kind": kind,
+        "kind": kind, "reading": reading,
     }  # fmt: skip
     answer, complete = _measure(dataset, model, options, quiet)
     _deliver(answer, html, json, quiet)
