@@ -145,14 +145,15 @@ def _version(package: str) -> str | None:
 
 def publish(
     name: str,
-    rows: Sequence[Row],
+    rows: Sequence[Any],
     *,
     seed: int = 0,
     packages: Sequence[str] = (),
     notes: Sequence[str] = (),
     extra: Mapping[str, Any] | None = None,
+    folder: str = "benchmarks",
 ) -> Path:
-    """Write ``evidence/benchmarks/<name>.json`` (never edited by hand) and return its path."""
+    """Write dataclasses to ``evidence/<folder>/<name>.json`` (never edited by hand) and return its path."""
     record = {
         "benchmark": name,
         "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
@@ -164,7 +165,7 @@ def publish(
         "notes": list(notes),
         **(extra or {}),
     }
-    path = ROOT / "evidence" / "benchmarks" / f"{name}.json"
+    path = ROOT / "evidence" / folder / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(record, indent=1) + "\n")
     print(f"\nwritten: {path.relative_to(ROOT)}")

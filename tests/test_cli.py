@@ -262,6 +262,7 @@ def test_what_the_profile_is_asked(calls, tmp_path):
     dataset, asked = calls[0]
     assert dataset.classes == ["x", "y"]
     del asked["progress"]
+    assert asked.pop("reading") >= 0
     assert asked == {
         "model": "linear", "budget": 120.0, "ray": "auto", "n_jobs": 2, "random_state": 7, "source": "t.csv",
         "topology": False, "kind": "classification",

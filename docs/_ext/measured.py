@@ -113,12 +113,13 @@ def reliability():
 
 
 def size():
-    """Rows x columns against seconds and memory."""
+    """Seconds and memory of ``lodim profile`` by the size of the file."""
     record = json.loads((ROOT / "evidence" / "reliability" / "size.json").read_text())
-    head = ("rows", "columns", "file", "MB", "seconds", "peak memory, MB", "rows measured")
+    head = ("rows", "columns", "file", "MB", "rows read", "rows measured", "reading, s", "counted, s",
+            "whole command, s", "most memory, MB")  # fmt: skip
     rows = (
-        (f"{r['rows']:,}", r["columns"], r["file"], f"{r['megabytes']:,.0f}", f"{r['seconds']:.1f}",
-         f"{r['peak_megabytes']:,.0f}", f"{r['measured']:,}")
+        (f"{r['rows']:,}", r["columns"], r["file"], f"{r['file_mb']:,.4g}", f"{r['rows_read']:,}",
+         f"{r['rows_measured']:,}", r["reading_s"], r["counted_s"], r["seconds"], f"{r['peak_mb']:,.0f}")
         for r in record["rows"]
     )  # fmt: skip
     return table(head, rows) + "\n" + _where(record)

@@ -83,8 +83,8 @@ def test_rounding_has_the_noise_of_the_uniform_law():
     X = RNG(0).normal(size=(4000, 5))
     R = np.round(X, 1)
     off = np.diff(R - X, axis=0)
-    assert rounding_noise(R) == pytest.approx(np.sqrt((off**2).sum(1).mean()), rel=0.02)
-    assert rounding_noise(X) == 0
+    assert rounding_noise(R, np.arange(5)) == pytest.approx(np.sqrt((off**2).sum(1).mean()), rel=0.02)
+    assert rounding_noise(X, np.arange(5)) == 0
 
 
 def whole(columns, low, high, n=400):

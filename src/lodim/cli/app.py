@@ -7,6 +7,7 @@ libraries are imported by the commands that need them, so ``lodim --help`` answe
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -138,15 +139,16 @@ def profile(
         check_input(labels, "--labels")
     from lodim.datasets import read_source
 
+    began = time.monotonic()
     dataset = read_source(
         source, target=target, labels=labels, missing=missing, max_rows=max_rows, random_state=seed
     )
+    reading = time.monotonic() - began
     dataset = replace(dataset, name=printable(dataset.name))
     _check_model(model, dataset)
     options = {
         "budget": spent, "random_state": seed, "n_jobs": jobs, "ray": ray, "source": printable(source),
-        "topology": topology,
-        "kind": kind,
+        "topology": topology, "kind": kind, "reading": reading,
     }  # fmt: skip
     answer, complete = _measure(dataset, model, options, quiet)
     _deliver(answer, html, json, quiet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,23 @@ from ..validation import close_matches
 
 X_KEYS = ("X", "x", "data", "features", "embeddings", "images", "X_train", "x_train", "arr_0")
 Y_KEYS = ("y", "Y", "labels", "label", "target", "targets", "y_train", "arr_1")
+
+_BLOCK_BYTES = 1 << 26
+
+
+def take_rows(X: Any, rows: np.ndarray) -> Any:
+    """Return these rows, ascending, of an array or tensor; of a memory-mapped file without holding all its pages."""
+    if not isinstance(X, np.memmap) or X.mode != "r" or not X.flags.c_contiguous:
+        return X[rows]  # pages of a map that can be changed may hold changes
+    pages, forget = getattr(X, "_mmap", None), getattr(mmap, "MADV_DONTNEED", None)
+    out = np.empty((len(rows), *X.shape[1:]), X.dtype)
+    step = max(1, _BLOCK_BYTES // max(1, X.nbytes // len(X)))
+    for start in range(0, len(X), step):
+        first, last = np.searchsorted(rows, (start, start + step))
+        out[first:last] = X[rows[first:last]]
+        if pages is not None and forget is not None:
+            pages.madvise(forget)
+    return out
 
 
 def open_npy(path: Path) -> Any:

@@ -1,7 +1,9 @@
 """Arrays of numbers: NPY and NPZ files, and arrays in memory.
 
 An array is taken as it is: its columns are believed to share a unit (pixels, embeddings), so nothing is standardised,
-and a gap is an error unless filling in is asked for.
+and a gap is an error unless filling in is asked for. Nothing is copied that need not be: numbers in single or double
+precision stay what and where they are (a file's stay a read-only memory map); too many rows are sampled before anything
+else is done with them.
 """
 
 from __future__ import annotations
@@ -11,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from ..randomness import RandomState, as_generator
+from ..randomness import RandomState
 from ..validation import check_choice, check_matrix, check_unmasked, to_numpy
-from .array_files import open_npy, open_npz
+from .array_files import open_npy, open_npz, take_rows
 from .columns import MISSING
-from .dataset import MAX_COLUMNS, MAX_ROWS, Dataset, check_width, row_limit
+from .dataset import MAX_COLUMNS, MAX_ROWS, Dataset, check_width, choose_rows, row_limit, sampled_note
 from .labels import pick_labels
 from .targets import attach, with_target
 
@@ -98,11 +100,11 @@ def from_arrays(
     n_total, n_columns = len(X), int(np.prod(X.shape[1:], dtype=np.int64))
     check_width(n_columns, max_columns, name)
     limit, notes = row_limit(n_columns, max_rows), list[str]()
-    rows = np.arange(n_total)
+    rows: Any = slice(None)
     if n_total > limit:
-        rows = np.sort(as_generator(random_state).choice(n_total, limit, replace=False))
-        notes.append(f"{n_total:,} rows: a random sample of {limit:,} is used")
-        X = X[rows]
+        rows = choose_rows(n_total, limit, random_state)
+        notes.append(sampled_note(n_total, limit))
+        X = take_rows(X, rows)
     X, image_shape, said = _flatten(np.asarray(X))
     notes.extend(said)
     target = None
@@ -152,7 +154,7 @@ def _flatten(X: np.ndarray) -> tuple[np.ndarray, tuple[int, ...] | None, list[st
     """Return X as (n, D) floats, the image shape where it has one, and notes."""
     shape = X.shape
     single = X.dtype in (np.float32, np.float16, np.uint8)
-    floats: Any = X.astype(np.float32 if single else np.float64)
+    floats: Any = X.astype(np.float32 if single else np.float64, copy=False)
     if X.ndim == 1:
         return floats[:, None], None, ["one axis: read as one column"]
     if X.ndim == 2:
@@ -167,7 +169,7 @@ def _flatten(X: np.ndarray) -> tuple[np.ndarray, tuple[int, ...] | None, list[st
     image_shape = tuple(int(s) for s in floats.shape[1:])
     notes = [f"images of {image_shape[1]} x {image_shape[2]} pixels, channels: {image_shape[0]}"]
     if X.dtype == np.uint8:
-        floats = floats / np.float32(255)
+        floats /= np.float32(255)
         notes.append("pixels were scaled to [0, 1]")
     return floats.reshape(shape[0], -1), image_shape, notes
 
@@ -178,6 +180,8 @@ def _fill(X: np.ndarray, missing: str) -> tuple[np.ndarray, list[str]]:
         return X, []
     if gaps.all(axis=0).any():
         raise ValueError(f"column {int(gaps.all(axis=0).argmax())} has no finite value; drop it")
-    medians = np.nanmedian(np.where(gaps, np.nan, X), axis=0)
     note = f"ATTENTION, {int(gaps.sum())} values in {int(gaps.any(0).sum())} columns were filled in (median)"
-    return np.where(gaps, medians, X).astype(X.dtype), [note]
+    filled = X.copy()
+    for j in np.flatnonzero(gaps.any(axis=0)):
+        filled[gaps[:, j], j] = np.median(X[~gaps[:, j], j])
+    return filled, [note]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..randomness import RandomState, as_generator
 from ..validation import check_choice, check_labels
 
 MAX_ROWS = 100_000  # more rows than this are sampled: neighbour searches and training gain nothing from them
@@ -43,6 +44,8 @@ class Dataset:
     column_kinds : mapping of str to str, or None
         What each of these columns is: ``"number"``, ``"date"``, ``"duration"``, ``"boolean"``, ``"category"`` or
         ``"ordinal"``.
+    seconds_to_read : float
+        What reading takes on a laptop, judged by the size of the file alone: a profile plans with the rest of its time.
 
     Raises
     ------
@@ -62,6 +65,7 @@ class Dataset:
     dimension: int | None = None
     origins: tuple[str, ...] | None = None
     column_kinds: Mapping[str, str] | None = None
+    seconds_to_read: float = 0.0
 
     def __post_init__(self) -> None:
         if self.X.ndim != 2:
@@ -130,6 +134,19 @@ class Split:
 def row_limit(n_columns: int, max_rows: int = MAX_ROWS) -> int:
     """Return how many rows of ``n_columns`` values are read at most."""
     return max(1, min(int(max_rows), MAX_VALUES // max(n_columns, 1)))
+
+
+def choose_rows(n_total: int, limit: int, random_state: RandomState) -> np.ndarray:
+    """Return ``limit`` of ``n_total`` row numbers, ascending, drawn at random."""
+    return np.sort(as_generator(random_state).choice(n_total, limit, replace=False))
+
+
+def sampled_note(n_total: int, n: int) -> str:
+    """Say that ``n`` of ``n_total`` rows stand for all of them."""
+    return (
+        f"{n_total:,} rows: a random sample of {n:,} is used, and what is said of equal rows, gaps and columns is said "
+        "of the sample"
+    )
 
 
 def check_width(n_columns: int, max_columns: int, name: str) -> None:

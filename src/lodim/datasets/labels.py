@@ -9,6 +9,7 @@ import numpy as np
 
 from .array_files import open_npy
 from .columns import read_target
+from .dataset import MAX_VALUES
 from .numerals import is_number
 from .table_files import choose_column, read_frame
 
@@ -37,7 +38,7 @@ def read_labels(path: str | Path, *, n_samples: int | None = None, column: str |
         raise FileNotFoundError(f"no labels file {str(path)!r}")
     if path.suffix == ".npy":
         return _one_column(np.asarray(open_npy(path)), path)
-    read = read_frame(path)
+    read = read_frame(path, max_rows=MAX_VALUES)  # which of them are used is chosen with their rows
     frame = read.frame
     if frame.shape[1] > 1 and column is None:
         raise ValueError(
@@ -45,7 +46,7 @@ def read_labels(path: str | Path, *, n_samples: int | None = None, column: str |
             "a labels file has one label a line"
         )
     if frame.shape[1] == 1:
-        bare = read_frame(path, header=False)
+        bare = read_frame(path, max_rows=MAX_VALUES, header=False)
         all_text = not any(is_number(text) for text in bare.frame.iloc[:, 0])
         read = bare if all_text and n_samples is not None and bare.n_total != n_samples + 1 else read
     name = choose_column(read.frame, column) if column else read.frame.columns[0]
@@ -64,7 +65,7 @@ def _one_column(array: np.ndarray, path: Path) -> np.ndarray:
     return array
 
 
-def pick_labels(labels: Any, n_total: int, rows: np.ndarray) -> np.ndarray:
+def pick_labels(labels: Any, n_total: int, rows: np.ndarray | slice) -> np.ndarray:
     """Return the labels (or those of a file) of the rows that were read; all ``n_total`` rows must have one."""
     is_file = isinstance(labels, str | Path)
     values = read_labels(labels, n_samples=n_total) if is_file else np.asarray(labels)

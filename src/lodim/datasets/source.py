@@ -7,13 +7,16 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ..randomness import RandomState, as_generator
+from ..randomness import RandomState
 from ..validation import check_choice, close_matches
 from .columns import MISSING
-from .dataset import MAX_COLUMNS, MAX_ROWS, MIN_ROWS, Dataset, row_limit
+from .dataset import MAX_COLUMNS, MAX_ROWS, MIN_ROWS, Dataset, choose_rows, row_limit, sampled_note
 from .named import TABLES, load, names
+
+# Bytes a second that a laptop reads; of text up to so many are parsed, beyond them lines are drawn (see thinned.py).
+_TEXT, _PACKED, _COLUMNS, _NUMBERS, _DRAWN = 4e7, 8e6, 8e7, 1e9, 2.5e8
+_PARSED_BYTES = 2e8
+_PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zip", ".xlsx", ".xls", ".ods")
 
 
 def read_source(
@@ -71,7 +74,22 @@ def read_source(
             f"{dataset.name} has {len(dataset.X)} rows; an estimate of dimension needs at least {MIN_ROWS}, and says "
             "something from about 100 on"
         )
-    return dataset
+    return replace(dataset, seconds_to_read=0.0 if str(source) in names() else _seconds_to_read(source))
+
+
+def _seconds_to_read(source: str | Path) -> float:
+    """Judge from a file's kind and size alone what reading it takes; 0 for anything but a file."""
+    path = Path(source).expanduser()
+    if not path.is_file():
+        return 0.0
+    size, suffix = path.stat().st_size, path.suffix.lower()
+    if suffix in (".npy", ".npz"):
+        return size / _NUMBERS
+    if suffix in (".parquet", ".pq"):
+        return size / _COLUMNS
+    if suffix in _PACKED_SUFFIXES:
+        return size / _PACKED
+    return min(size, _PARSED_BYTES) / _TEXT + max(0.0, size - _PARSED_BYTES) / _DRAWN
 
 
 def _from_path(source: str | Path, target: str | None, options: dict[str, Any]) -> Dataset:
@@ -129,7 +147,7 @@ def _named(
         )  # fmt: skip
     limit = row_limit(dataset.X.shape[1], max_rows)
     if len(dataset.X) > limit:
-        rows = np.sort(as_generator(random_state).choice(len(dataset.X), limit, replace=False))
-        note = f"{len(dataset.X):,} rows: a random sample of {limit:,} is used"
-        dataset = replace(dataset.take(rows), notes=(*dataset.notes, note))
+        note = sampled_note(len(dataset.X), limit)
+        sample = dataset.take(choose_rows(len(dataset.X), limit, random_state))
+        dataset = replace(sample, notes=(*dataset.notes, note))
     return dataset

@@ -2,7 +2,8 @@
 
 The layout of a text file is found from its first records, the rest is read by pandas in blocks, as text: what a column
 is, is decided from all of its entries (:mod:`lodim.datasets.readings`), also where a file is larger than memory and a
-random sample of its rows is kept.
+random sample of its rows is kept. Only where a text file has far more rows than are used, it is decided from lines
+drawn at random (:mod:`lodim.datasets.thinned`), and a note says so.
 """
 
 from __future__ import annotations
@@ -12,19 +13,20 @@ import gzip
 import io
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..randomness import RandomState, as_generator
+from ..randomness import RandomState, as_generator, derive_seed, root_seed
 from ..validation import close_matches, require
 from . import spreadsheets
-from .dataset import MAX_COLUMNS, MAX_ROWS, check_width, row_limit
+from .dataset import MAX_COLUMNS, MAX_ROWS, check_width, row_limit, sampled_note
 from .layouts import Layout, find_layout, find_table, number_repeated, open_text
 from .readings import COMMON_ABSENT, Facts, Reading, decide, facts_of, possible
+from .thinned import CellsAcrossLines, ThinnedLines, share_of_lines
 
 _BLOCK_ROWS, _BLOCK_CELLS = 20_000, 4_000_000
 _TOTAL = re.compile(
@@ -54,10 +56,12 @@ def read_frame(
     max_columns: int = MAX_COLUMNS,
     random_state: RandomState = 0,
     header: bool | None = None,
+    every_row: bool = False,
 ) -> Frame:
     """Read a table file as a data frame, a random sample of its rows when there are too many.
 
-    Whether the first line is a header that names the columns is found from the file by default.
+    Whether the first line is a header that names the columns is found from the file by default. ``every_row``: rows are
+    numbered as in the file, which takes reading them all.
     """
     path = Path(path)
     if not path.is_file():
@@ -68,6 +72,7 @@ def read_frame(
         return _read_parquet(path, max_rows, max_columns, random_state)
     said: list[str] = []
     blocks: Iterable[Any]
+    thinned: list[ThinnedLines] = []
     if path.suffix.lower() in spreadsheets.SUFFIXES:
         names, repeated, said, blocks = _sheet_blocks(path, max_columns, header)
         delimiter = ""
@@ -75,18 +80,37 @@ def read_frame(
         layout = find_layout(path, max_columns=max_columns, header=header)
         names, repeated, delimiter = layout.names, layout.repeated, layout.delimiter
         said.extend(layout.notes)
-        blocks = _text_blocks(path, layout)
-    read = sample_rows(
-        _without_lines_around(blocks, names, said),
-        row_limit(len(names), max_rows),
-        random_state,
-        names=names,
-        delimiter=delimiter,
-        is_text_file=True,
-    )
+        limit = row_limit(len(names), max_rows)
+        share = 1.0 if every_row else share_of_lines(path, layout.encoding, len(names), limit)
+        seed = derive_seed(root_seed(random_state), "lines") if share < 1 else 0
+
+        def open_rows() -> io.TextIOWrapper:
+            if share == 1:
+                return _below_header(open_text(path, layout.encoding), layout)
+            thinned.append(ThinnedLines(_below_header(path.open("rb"), layout), share, layout.quote, seed))
+            return io.TextIOWrapper(io.BufferedReader(thinned[-1]), encoding=layout.encoding, newline="")
+
+        blocks = _text_blocks(path, layout, open_rows)
+    try:
+        read = sample_rows(
+            _without_lines_around(blocks, names, said),
+            row_limit(len(names), max_rows),
+            random_state,
+            names=names,
+            delimiter=delimiter,
+            is_text_file=True,
+        )
+    except CellsAcrossLines:
+        return read_frame(
+            path, max_rows=max_rows, max_columns=max_columns, random_state=random_state, header=header, every_row=True
+        )  # fmt: skip
     if read.frame.empty:
         raise ValueError(f"{path.name} has no rows below its header line")
     read.frame.attrs["repeated"] = repeated
+    if thinned:
+        n_total, kept = thinned[-1].n_lines, [note for note in read.notes if "random sample" not in note]
+        note = f"{sampled_note(n_total, len(read.frame))}; so is how the columns are meant"
+        read = replace(read, n_total=n_total, notes=(note, *kept))
     return replace(read, notes=(*said, *read.notes))
 
 
@@ -137,19 +161,25 @@ def sample_rows(
     frame = pd.concat(kept) if kept else pd.DataFrame(columns=names or [])
     if len(keys) > max_rows:
         frame = frame.iloc[np.sort(np.argsort(keys, kind="stable")[:max_rows])]
-    note = (f"{n_total:,} rows: a random sample of {max_rows:,} is used",) if n_total > len(frame) else ()
+    note = (sampled_note(n_total, max_rows),) if n_total > len(frame) else ()
     readings, said = decide(facts, delimiter=delimiter)
     return Frame(frame, n_total, (*note, *said), readings)
 
 
-def _text_blocks(path: Path, layout: Layout) -> Iterator[Any]:
+def _below_header(file: Any, layout: Layout) -> Any:
+    for _ in range(layout.n_skipped):
+        file.readline()
+    return file
+
+
+def _text_blocks(path: Path, layout: Layout, open_rows: Callable[[], Any]) -> Iterator[Any]:
     """Read a text file in blocks of text.
 
     Columns that hold nothing but decimals in the first block are left to pandas in a long file, since text is slow:
     nothing is lost, for a block of them that is no number throughout stays text.
     """
     n_rows = max(100, min(_BLOCK_ROWS, _BLOCK_CELLS // len(layout.names)))
-    blocks = _parsed(path, layout, n_rows, frozenset())
+    blocks = _parsed(path, layout, open_rows, n_rows, frozenset())
     first = next(blocks, None)
     if first is None:
         return
@@ -159,13 +189,15 @@ def _text_blocks(path: Path, layout: Layout) -> Iterator[Any]:
         else frozenset()
     )
     if decimals:
-        yield from _parsed(path, layout, n_rows, decimals)
+        yield from _parsed(path, layout, open_rows, n_rows, decimals)
     else:
         yield first
         yield from blocks
 
 
-def _parsed(path: Path, layout: Layout, n_rows: int, decimals: frozenset[str]) -> Iterator[Any]:
+def _parsed(
+    path: Path, layout: Layout, open_rows: Callable[[], Any], n_rows: int, decimals: frozenset[str]
+) -> Iterator[Any]:
     import pandas as pd
 
     options: dict[str, Any] = {
@@ -182,10 +214,8 @@ def _parsed(path: Path, layout: Layout, n_rows: int, decimals: frozenset[str]) -
         "chunksize": n_rows,
     }
     try:
-        with warnings.catch_warnings(), open_text(path, layout.encoding) as file:
+        with warnings.catch_warnings(), open_rows() as file:
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            for _ in range(layout.n_skipped):
-                file.readline()
             with pd.read_csv(file, **options) as reader:
                 yield from reader
     except pd.errors.EmptyDataError:

@@ -63,7 +63,13 @@ def read_table(
         read = sample_rows([frame], row_limit(frame.shape[1], max_rows), random_state)
         name = name or "data frame"
     else:
-        read = read_frame(source, max_rows=max_rows, max_columns=max_columns, random_state=random_state)
+        read = read_frame(
+            source,
+            max_rows=max_rows,
+            max_columns=max_columns,
+            random_state=random_state,
+            every_row=labels is not None,
+        )
         name = name or Path(source).name
     if target is not None and labels is not None:
         raise ValueError("give a target column or a labels file, not both")

@@ -133,7 +133,8 @@ def _of_local(local: np.ndarray, k: int, aggregate: str | None, note: str) -> An
 
 
 def _linear(X: np.ndarray, graph: NeighborGraph, k: int | None, rule: str, aggregate: str | None) -> Answer:
-    X = X[:, X.max(0) > X.min(0)]  # a constant column is no direction
+    varying = X.max(0) > X.min(0)  # a constant column is no direction
+    X = X if varying.all() else X[:, varying]
     if k is None:
         rows = _distinct(X, graph)
         d = linear_dimension(covariance_spectrum(rows), rule, rows.shape)

@@ -35,12 +35,20 @@ from lodim.validation import check_choice
 NOISE_RULES = ("minka", "MP")
 LPCA_RULES = ("FO", "Fan", "maxgap", "ratio", "participation", "Kaiser", "broken_stick", *NOISE_RULES)
 
+_BLOCK_VALUES = 1 << 23
+
 
 def covariance_spectrum(X: Float[np.ndarray, "n features"]) -> Float[np.ndarray, " m"]:
     """Eigenvalues of the sample covariance, descending; min(n, n_features) of them, none below zero."""
-    centred = X - X.mean(0, dtype=np.float64)
-    n, d = centred.shape
-    gram = centred.T @ centred if d <= n else centred @ centred.T
+    (n, d), mean = X.shape, X.mean(0, dtype=np.float64)
+    if d > n:
+        centred = X - mean
+        gram = centred @ centred.T
+    else:  # some rows at a time, as a copy of all in double precision may not fit into memory
+        gram, step = np.zeros((d, d)), max(d, _BLOCK_VALUES // d)
+        for start in range(0, n, step):
+            centred = X[start : start + step] - mean
+            gram += centred.T @ centred
     return np.maximum(np.linalg.eigvalsh(gram)[::-1], 0) / (n - 1)
 
 

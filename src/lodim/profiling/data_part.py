@@ -58,11 +58,12 @@ class Sample:
 
 
 def expected_seconds(n_rows: int, n_queries: int, n_features: int) -> float:
-    """Return a rough cost of the data part: neighbour searches (whole, thinned out, by class) and spectrum."""
+    """Return a rough cost of the data part: searches (whole, thinned out, by class), counts of pairs, spectra."""
     rank = min(n_rows, n_features)
     search = (n_queries + 2.0 * min(n_queries, _SOME_QUERIES)) * n_rows * (n_features + 60.0)
-    spectrum = n_rows * n_features * rank + 6.0 * rank**3
-    return (search + spectrum) / RATE
+    pairs = n_queries * n_rows * (n_features + 150.0)
+    spectra = 2 * (n_rows * n_features * rank + 6.0 * rank**3)
+    return (search + pairs + spectra) / RATE
 
 
 def plan_sample(n_samples: int, n_features: int, seconds: int | float) -> Sample:
@@ -157,7 +158,7 @@ class _Measured:
             deadline=self.deadline,
         )
         nearest = min((s.radius for s in found.scales if s.kind == "gride"), default=math.inf)
-        noise = 0.0 if self.images else rounding_noise(of_numbers(self.X, self.columns, self.varying))
+        noise = 0.0 if self.images else rounding_noise(self.X, of_numbers(self.columns, self.varying))
         low = finite(found.interval[0]) or 0.0
         mixed = self._alike() < CROSSING  # neighbours are of other categories, as on no simulated shape
         beyond = mixed and low > self.columns.n_varying  # categories far apart, not a dimension

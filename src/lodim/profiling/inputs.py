@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from lodim.datasets import Dataset, Split, encode_target, read_source, read_table
+from lodim.datasets.array_files import take_rows
 from lodim.datasets.arrays import from_arrays
-from lodim.datasets.dataset import MAX_COLUMNS, MIN_ROWS, check_width
+from lodim.datasets.dataset import MAX_COLUMNS, MIN_ROWS, check_width, choose_rows, row_limit, sampled_note
 from lodim.datasets.targets import KINDS, with_kind
 from lodim.dimension.units import safe_unit
 from lodim.neighbors import first_occurrences
@@ -22,6 +24,7 @@ from lodim.validation import check_choice, check_labels, check_matrix
 MAX_TRAIN, MAX_VAL = 10_000, 2_500
 _VAL_SHARE = 0.2
 _FEW_PIXELS = 16
+_BLOCK_VALUES = 1 << 22
 
 
 def as_dataset(
@@ -35,17 +38,24 @@ def as_dataset(
     kind: str,
     image_shape: Sequence[int] | None,
     notes: Sequence[str],
+    seed: int = 0,
 ) -> Dataset:
-    """Check what :func:`lodim.profile` was given (see there) and bring it into one form, columns and classes named."""
+    """Check what :func:`lodim.profile` was given (see there) and bring it into one form, columns and classes named.
+
+    Of too many rows a sample is drawn by ``seed`` before anything is copied; a Dataset stays whole, as its reader has
+    chosen its rows.
+    """
     check_choice(kind, KINDS, "kind")
-    shape = getattr(X, "shape", None)
+    X, y, said = _some_rows(X, y, seed)
+    notes = (*said, *notes)
+    shape: tuple[int, ...] = getattr(X, "shape", ())
     if isinstance(X, str | Path):  # whatever the command takes
-        X = read_source(X, target=target_name)
+        X = read_source(X, target=target_name, random_state=seed)
     elif isinstance(X, pd.DataFrame):
         check_width(X.shape[1], MAX_COLUMNS, "X")
         frame = X if feature_names is None else X.set_axis([str(name) for name in feature_names], axis=1)
         X, feature_names = replace(read_table(frame, max_rows=len(X)), name=source), None
-    elif shape is not None and len(shape) > 2:
+    elif len(shape) > 2:
         check_width(int(np.prod(shape[1:])), MAX_COLUMNS, "X")
         X = from_arrays(X, name=source, max_rows=len(X))
     if isinstance(X, Dataset):
@@ -56,6 +66,33 @@ def as_dataset(
         }
         told = replace(X, **{key: value for key, value in given.items() if value is not None})
         return _from_dataset(told, y, source, classes, kind, notes)
+    return _from_matrix(
+        X,
+        y,
+        source=source,
+        feature_names=feature_names,
+        target_name=target_name,
+        classes=classes,
+        kind=kind,
+        image_shape=image_shape,
+        notes=notes,
+    )
+
+
+def _from_matrix(
+    X: Any,
+    y: Any,
+    *,
+    source: str,
+    feature_names: Sequence[str] | None,
+    target_name: str | None,
+    classes: Sequence[str] | None,
+    kind: str,
+    image_shape: Sequence[int] | None,
+    notes: Sequence[str],
+) -> Dataset:
+    """Check a matrix of numbers, all rows of which are used, and its target."""
+    shape = getattr(X, "shape", None)
     if shape is not None and len(shape) == 2:
         check_width(int(shape[1]), MAX_COLUMNS, "X")
     own = feature_names if feature_names is not None else getattr(X, "columns", None)
@@ -102,7 +139,7 @@ def _from_dataset(
         dataset = replace(
             dataset, notes=tuple(n for n in dataset.notes if not n.startswith("no target was named"))
         )
-    checked = as_dataset(
+    checked = _from_matrix(
         dataset.X,
         y,
         source=dataset.name if source == "array" else source,
@@ -113,7 +150,25 @@ def _from_dataset(
         image_shape=dataset.image_shape,
         notes=(*dataset.notes, *notes),
     )
-    return replace(checked, origins=dataset.origins, column_kinds=dataset.column_kinds)
+    return replace(
+        checked,
+        origins=dataset.origins,
+        column_kinds=dataset.column_kinds,
+        seconds_to_read=dataset.seconds_to_read,
+    )
+
+
+def _some_rows(X: Any, y: Any, seed: int) -> tuple[Any, Any, list[str]]:
+    """Draw as many rows of an array or a data frame, and their targets, as the command would of a file."""
+    shape: tuple[int, ...] = getattr(X, "shape", ())
+    if isinstance(X, Dataset) or len(shape) < 2 or hasattr(X, "tocsr"):
+        return X, y, []
+    limit = row_limit(int(np.prod(shape[1:])))
+    if shape[0] <= limit:
+        return X, y, []
+    rows = choose_rows(shape[0], limit, seed)
+    some = X.iloc[rows] if isinstance(X, pd.DataFrame) else take_rows(X, rows)
+    return some, None if y is None else check_labels(y, shape[0])[rows], [sampled_note(shape[0], limit)]
 
 
 def _with_target(dataset: Dataset, y: Any, classes: Sequence[str] | None, kind: str) -> Dataset:
@@ -151,8 +206,12 @@ def _with_target(dataset: Dataset, y: Any, classes: Sequence[str] | None, kind: 
 
 def column_spreads(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the columns' standard deviations, and which of them vary by more than rounding, whatever their units."""
-    spread = X.std(0, dtype=np.float64)
-    return spread, spread > 1e-12 * np.abs(X).max(0)
+    step = max(
+        8, _BLOCK_VALUES // len(X)
+    )  # some columns at a time: deviations from the mean are a copy in double
+    parts = np.array_split(X, math.ceil(X.shape[1] / step), axis=1)
+    spread = np.concatenate([part.std(0, dtype=np.float64) for part in parts])
+    return spread, spread > 1e-12 * np.maximum(X.max(0), -X.min(0))
 
 
 def scaled_together(dataset: Dataset) -> bool:

@@ -1,11 +1,12 @@
 """The main job: ``lodim.profile(X, y)`` measures data and model within a time budget and says what follows.
 
-The time is shared out beforehand: three tenths for the data where a model is measured too, a twentieth for the answers
-beside the dimension (density, bits of assumptions), the rest for the search of the model's dimension, an eighth of it
-kept for the layers and the compression. How much is measured, how many runs are made and how long they are is planned
-from these shares, the data and the model alone, with room to spare: so the same seed gives the same answer on a machine
-that is busy today. The clock only cuts what would run beyond one and a half times the budget, and a note says so. The
-data come first and whole.
+Reading the data counts; loading libraries does not. What reading leaves is shared out beforehand: three tenths for the
+data where a model is measured too, a twentieth for the answers beside the dimension (density, bits of assumptions), the
+rest for the search of the model's dimension, an eighth of it kept for the layers and the compression. How much is
+measured, how many runs are made and how long they are is planned from these shares, the data, the size of their file
+and the model alone, with room to spare: so the same seed gives the same answer on a machine that is busy today. Only
+reading that takes far longer than its file's size explains is planned for as it was, and a note says so. The clock cuts
+what would run beyond one and a half times the budget, and a note says so too. The data come first and whole.
 """
 
 from __future__ import annotations
@@ -31,7 +32,12 @@ Progress = Callable[[float, str], Any]
 _DATA_SHARE, _ALONE_SHARE = 0.3, 0.9  # with a model, and without
 _DENSITY_SHARE, _DIFFICULTY_SHARE = 0.02, 0.03
 _LATEST = 1.5  # budgets until the clock cuts
-_LEAST_FOR_MODEL = 0.5  # budgets left for the model, however slow the data
+_LEAST_FOR_MODEL = 0.5  # of what reading left, for the model, however slow the data
+_SLOW, _GRACE = (
+    0.1,
+    2.0,
+)  # budgets and seconds that reading may take beyond its plan, before it is planned for as it was
+_LEAST_LEFT = 0.1  # budgets left however slow the reading
 _LIBRARIES = ("lodim", "numpy", "scipy", "scikit-learn", "torch")
 
 
@@ -50,6 +56,7 @@ class _Known:
     dataset: Dataset
     seed: int
     budget: int | float
+    left: float = 0.0  # of the budget, for what is planned: less than it by the time for reading
     start: float = field(default_factory=time.monotonic)
     data: DataPart | None = None
     landscape: LandscapePart | None = None
@@ -119,6 +126,7 @@ def profile(
     image_shape: Sequence[int] | None = None,
     notes: Sequence[str] = (),
     topology: bool = False,
+    reading: int | float = 0.0,
     progress: Progress | None = None,
 ) -> Profile:
     """Find how many dimensions a problem really needs: its data's and, with labels, its model's.
@@ -130,14 +138,16 @@ def profile(
         array's distances are measured in its own units (bring columns to one scale first), a data frame is a table
         (columns scaled, categories encoded), arrays of images (n_samples, [channels,] height, width) are flattened,
         those of bytes scaled to [0, 1]. A string or Path is what the command takes: ``lodim.profile("digits")``. A
-        Dataset brings its own target, names and notes.
+        Dataset brings its own target, names and notes, and all its rows are used; of anything else with more than
+        100,000 rows (or 200,000,000 values) a random sample.
     y : array-like, shape (n_samples,), optional
         Labels or real targets. Without them only the data is measured.
     model : {"mlp", "linear", "lenet", "none"}, "package.module:factory", callable, optional
         The model whose landscape is measured; default ``"mlp"``. A callable builds a freshly initialised
         ``torch.nn.Module``; if it asks for two arguments they are the numbers of columns and outputs.
     budget : float
-        Seconds to spend, about. It decides how much is sampled and trained; the notes say what was left out.
+        Seconds to spend, about, reading included and loading libraries not. It decides how much is sampled and trained;
+        the notes say what was left out.
     random_state : int, Generator or None
         The same seed and budget give the same answer, unless a note says that the clock cut it short.
     n_jobs : int
@@ -159,6 +169,8 @@ def profile(
         What was done to the data before; kept in the report.
     topology : bool
         Whether to count components and loops too (needs the extra ``topology``).
+    reading : float
+        Seconds of the budget that X has taken already, where it was read for this profile.
     progress : callable, optional
         Called as ``progress(done, text)`` with the share of the work that is done.
 
@@ -181,10 +193,13 @@ def profile(
     2
     """
     check_in_range(budget, "budget", low=1.0, high=1e7)
+    check_in_range(reading, "reading", low=0.0)
     if n_jobs == 0:
         raise ValueError("n_jobs must be a number of processes, or negative (-1: one a core), got 0")
+    seed = root_seed(random_state)
     if topology:  # said before the long work begins
         require("gudhi", "topology")
+    began = time.monotonic()
     dataset = as_dataset(
         X,
         y,
@@ -195,8 +210,10 @@ def profile(
         kind=kind,
         image_shape=image_shape,
         notes=notes,
+        seed=seed,
     )
-    known = _Known(dataset, root_seed(random_state), budget, kind_given=kind != "auto")
+    spent = reading + time.monotonic() - began
+    known = _Known(dataset, seed, budget, kind_given=kind != "auto")
     tell = progress or (lambda done, text: None)
     wanted = dataset.y is not None and not (isinstance(model, str) and model == "none")
     if dataset.y is None and model is not None and model != "none":
@@ -210,7 +227,8 @@ def profile(
         n_outputs = len(dataset.classes or ()) or 1
         choice = choose_model(model, dataset.X.shape[1], n_outputs, dataset.image_shape)
     _load_parts(choice is not None)
-    known.start = time.monotonic()  # loading libraries is no part of the budget
+    known.start = time.monotonic() - spent  # loading libraries is no part of the budget
+    _plan_for_reading(known, spent)
     try:
         share = _DATA_SHARE if choice is not None else _ALONE_SHARE
         _measure_data(known, share, lambda done, text: tell(0.9 * share * done, text))
@@ -238,12 +256,32 @@ def _load_parts(with_model: bool) -> None:
         torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimiser loads torch's compiler
 
 
+def _plan_for_reading(known: _Known, spent: float) -> None:
+    """Set what is left of the budget beside reading, which took ``spent``."""
+    planned, budget = known.dataset.seconds_to_read, known.budget
+    slow = spent > planned + max(_SLOW * budget, _GRACE)
+    counted = spent if slow else planned
+    known.left = max(budget - counted, _LEAST_LEFT * budget)
+    known.timings["reading"] = round(spent, 3)
+    if slow:
+        known.notes.append(
+            f"ATTENTION, reading took {spent:.1f} s, longer than its file explains, and the rest was planned for "
+            f"the {known.left:.1f} s that this left of {budget:g}; on another machine or day the same seed may answer "
+            "otherwise"
+        )
+    if counted > (1 - _LEAST_LEFT) * budget:
+        known.notes.append(
+            f"Reading alone takes about {counted:.0f} s, nearly all of the time allowed ({budget:g} s): only the "
+            "least was measured. Allow more time"
+        )
+
+
 def _measure_data(known: _Known, share: float, tell: Progress) -> None:
     from lodim.profiling.data_part import measure_data
 
     tell(0.0, "measuring the data")
     dataset, began = known.dataset, time.monotonic()
-    seconds = share * known.budget
+    seconds = share * known.left
     known.data, notes = measure_data(
         dataset.X,
         dataset.labels,
@@ -267,7 +305,7 @@ def _measure_extras(known: _Known, topology: bool, tell: Callable[[str], Any]) -
     assert known.data is not None
 
     def clock(part: float) -> beside_dimension.Clock:
-        return beside_dimension.Clock(part * known.budget, known.start + _LATEST * known.budget)
+        return beside_dimension.Clock(part * known.left, known.start + _LATEST * known.budget)
 
     tell("judging densities")
     density, notes = beside_dimension.measure_density(dataset, seed, clock(_DENSITY_SHARE), known.data)
@@ -299,8 +337,8 @@ def _measure_landscape(known: _Known, choice: Any, n_jobs: int, ray: str | None,
             known.dataset,
             choice,
             seed=known.seed,
-            seconds=share * known.budget,
-            deadline=max(known.start + _LATEST * known.budget, began + _LEAST_FOR_MODEL * known.budget),
+            seconds=share * known.left,
+            deadline=max(known.start + _LATEST * known.budget, began + _LEAST_FOR_MODEL * known.left),
             n_jobs=n_jobs,
             ray=ray,
             progress=tell,

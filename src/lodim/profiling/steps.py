@@ -73,18 +73,17 @@ def step_of(values: np.ndarray) -> float:
     return float(levels[-1] - levels[0]) / (len(levels) - 1) if few else 0.0
 
 
-def rounding_noise(X: np.ndarray) -> float:
-    """Norm of the noise that the steps of the columns put on a difference of two rows."""
-    if not X.shape[1]:
+def rounding_noise(X: np.ndarray, columns: np.ndarray) -> float:
+    """Norm of the noise that the steps of these columns put on a difference of two rows."""
+    if not len(columns):
         return 0.0
-    part = X[: max(100, min(len(X), _VALUES // X.shape[1]))].astype(np.float64)
-    repeats = np.flatnonzero((np.diff(np.sort(part, axis=0), axis=0) == 0).any(0))
-    return math.sqrt(sum(step_of(part[:, j]) ** 2 for j in repeats) / 6)
+    part = X[: max(100, min(len(X), _VALUES // len(columns)))]
+    return math.sqrt(sum(step_of(part[:, j].astype(np.float64)) ** 2 for j in columns) / 6)
 
 
-def of_numbers(X: np.ndarray, columns: TableColumns, varying: np.ndarray) -> np.ndarray:
-    """Return the columns of X that vary and hold no categories."""
-    return X[:, np.flatnonzero(varying)[~columns.category]]
+def of_numbers(columns: TableColumns, varying: np.ndarray) -> np.ndarray:
+    """Return the positions of the columns that vary and hold no categories."""
+    return np.flatnonzero(varying)[~columns.category]
 
 
 def alike_rows(X: np.ndarray, columns: TableColumns, varying: np.ndarray) -> float:
@@ -101,10 +100,13 @@ def correspondence_inertia(X: np.ndarray, columns: TableColumns, varying: np.nda
     They sum to J / Q - 1 for Q columns of the table with J levels. Of two levels one is written out; the other has the
     same deviations with the other sign.
     """
-    Z = X[:, varying].astype(np.float64)
-    Z = (Z - Z.min(0)) / np.ptp(Z, axis=0)
+    Z = X[:, varying].astype(np.float64, copy=False)  # a copy, as it was chosen by a mask
+    low, high = Z.min(0), Z.max(0)
+    Z -= low
+    Z /= high - low
     _, position, counts = np.unique(columns.origins, return_inverse=True, return_counts=True)
     frequency = Z.mean(0)
     weight = np.where(counts[position] == 1, frequency * (1 - frequency), frequency)
-    Z = (Z - frequency) / np.sqrt(weight * len(Z) * columns.n_varying)
+    Z -= frequency
+    Z /= np.sqrt(weight * len(Z) * columns.n_varying)
     return np.linalg.eigvalsh(Z.T @ Z if Z.shape[1] <= len(Z) else Z @ Z.T)[::-1].clip(min=0)

@@ -86,14 +86,21 @@ def _profile(folder: Path, request: dict[str, Any]) -> str:
     file, name = request.get("file"), request["name"]
     if file is None and name not in names():  # read_source would also take a path, or a function to call
         raise ValueError(f"there is no data set {name!r}; there are {', '.join(names())}")
+    began = time.monotonic()
     dataset = read_source(
         name if file is None else folder / file,
         target=request.get("target"),
         missing=request["missing"],
         random_state=request["seed"],
     )
+    reading = time.monotonic() - began
     answer = lodim.profile(
-        dataset, budget=request["budget"], random_state=request["seed"], source=name, progress=tell
+        dataset,
+        budget=request["budget"],
+        random_state=request["seed"],
+        source=name,
+        reading=reading,
+        progress=tell,
     )
     _write(folder / "report.html", answer.to_html())
     _write(folder / "report.json", answer.to_json() + "\n")
