@@ -220,8 +220,12 @@ class _Hasher:
         yield value.__code__
         yield value.__defaults__
         yield sorted((value.__kwdefaults__ or {}).items())
-        yield value.__closure__
-        if version := _version(value.__module__):
+        version = _version(value.__module__)
+        if (
+            not version or "<locals>" in value.__qualname__
+        ):  # else it holds what a decorator of the package remembers
+            yield value.__closure__
+        if version:
             yield f"{value.__module__}.{value.__qualname__} {version}"
             return
         for name in sorted(set(_globals_of(value.__code__))):

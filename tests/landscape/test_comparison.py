@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from lodim.identity import content_hash
 from lodim.landscape import WAYS, Comparison, DoesNotFitError, Origin, Way, compare
 from lodim.landscape.code_lengths import message_length_bits
 from lodim.landscape.comparison.adapters import insert_lora
@@ -17,7 +18,6 @@ from lodim.landscape.comparison.bench import SEED_BYTES, Stored, Workbench, movi
 from lodim.landscape.comparison.result import mean_and_interval
 from lodim.landscape.comparison.run import DENSE, _beyond, _Job, _Race, as_task, check_budgets, choose_ways
 from lodim.landscape.nm_sparsity import compress, decompress
-from lodim.landscape.objective_landscapes.trials import identity
 from lodim.landscape.quantization import quant_layers, size_report
 from lodim.nets import mlp
 from lodim.training import Recipe, Task
@@ -276,22 +276,24 @@ def test_ways_travel_to_other_processes(name):
     way = pickle.loads(pickle.dumps(WAYS[name]))
     origin = Origin(make_model)
     assert way.plan(origin, 1500) == WAYS[name].plan(origin, 1500)
-    assert identity(way.spend) == identity(WAYS[name].spend)
+    assert content_hash(way.spend) == content_hash(WAYS[name].spend)
 
 
 def test_runs_are_kept_and_not_made_again(tmp_path):
-    calls = []
+    log = tmp_path / "log"
 
     def spend(bench, setting):
-        calls.append(setting)
+        with log.open("a") as file:
+            file.write(f"{setting}\n")
         return WAYS["subspace"].spend(bench, setting)
 
     ways = {"mine": Way(WAYS["subspace"].plan, spend, "none")}
-    args = {"methods": ways, "budget_bytes": [100], "lr_grid": [1.0], "cache_dir": tmp_path, **QUICK}
+    args = {"methods": ways, "budget_bytes": [100], "lr_grid": [1.0], "cache_dir": tmp_path / "runs", **QUICK}
     first = compare(make_model, blobs(), **args)
-    n_calls = len(calls)
+    made = log.read_text().split()
     second = compare(make_model, blobs(), **args)
-    assert (n_calls, len(calls)) == (1, 1)
+    assert len(made) == 1
+    assert log.read_text().split() == made
     assert [s.score for s in first.spendings] == [s.score for s in second.spendings]
 
 
@@ -334,16 +336,80 @@ def test_kept_runs_are_those_of_the_same_data_model_and_recipe(what, kept_runs):
     assert kept.dense == plain.dense
 
 
-def test_kept_runs_know_the_rate_of_the_dense_model_they_start_from():
-    task = Task.from_arrays(*blobs())
-    race = _Race(make_model, task, QUICK["recipe"], 1e-2, 0, WAYS)
-    job = _Job("bits", "4 bits", 500, 0, 1.0)
-    race.dense_multiplier = 1.0
-    keys = [race.key(job)]
-    race.dense_multiplier = 3.0
-    keys.append(race.key(job))
-    assert keys[0] != keys[1]
-    assert race.key(_Job(DENSE, None, 0, 0, 3.0)) == race.key(_Job(DENSE, None, 0, 0, 3.0))
+def spent(bench, setting, steps=3):
+    """Say something."""
+    return steps
+
+
+def spent_and_documented_otherwise(bench, setting, steps=3):
+    """Say something else."""
+    return steps
+
+
+def spent_more(bench, setting, steps=4):
+    return steps
+
+
+class Edited(nn.Linear):
+    """A layer whose code, and nothing that is printed of it, is another."""
+
+    def forward(self, x):
+        return super().forward(x).tanh()
+
+
+Edited.__name__ = Edited.__qualname__ = "Linear"
+
+
+def keys(job=_Job("mine", "4 bits", 500, 0, 1.0), dense=0.0, model=make_model, spend=spent):  # noqa: B008
+    """The name under which a run of a way of the user's is kept."""
+    race = _Race(
+        model, Task.from_arrays(*blobs()), QUICK["recipe"], 1e-2, 0, {"mine": Way(len, spend, "none")}
+    )
+    race.tell_contents()
+    race.dense_states = {0: {"weight": torch.full((2,), dense)}, 1: {"weight": torch.zeros(2)}}
+    return race.key(job)
+
+
+def test_kept_runs_know_the_dense_model_they_start_from():
+    assert keys(dense=0.0) != keys(dense=1.0)
+    for job in (
+        _Job("mine", "4 bits", 500, 1, 1.0),  # that of another seed
+        _Job("mine", "4 bits", 500, 0, 1.0, held_out=True),
+        _Job(DENSE, None, 0, 0, 3.0),
+    ):
+        assert keys(job, dense=0.0) == keys(job, dense=1.0)
+
+
+def test_kept_runs_know_the_code_of_ways_and_models_but_not_its_description():
+    assert keys(spend=spent) == keys(spend=spent_and_documented_otherwise)
+    others = [spent_more, partial(spent, steps=60), partial(spent, steps=2)]
+    assert len({keys(spend=way) for way in (spent, *others)}) == 4
+    layers = [nn.Linear(8, 3), Edited(8, 3)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    assert repr(layers[0]) == repr(layers[1])
+    assert keys(model=layers[0]) != keys(model=layers[1])
+    assert keys(model=partial(mlp, [8, 3])) != keys(model=partial(mlp, [8, 3], activation="tanh"))
+
+
+def test_settings_of_a_users_own_kind_are_told_by_what_they_hold():
+    settings = [np.arange(2000.0), np.arange(2000.0)]
+    settings[1][1000] = 0.5
+    first, second = (keys(_Job("mine", setting, 500, 0, 1.0)) for setting in settings)
+    assert first == keys(_Job("mine", settings[0].copy(), 500, 0, 1.0))
+    assert first != second
+
+
+def test_a_way_that_cannot_be_told_is_refused_before_any_run(tmp_path):
+    started = []
+    with (tmp_path / "open").open("w") as held:
+
+        def spend(bench, setting):
+            started.append(held)
+
+        ways = {"mine": Way(WAYS["subspace"].plan, spend, "none")}
+        with pytest.raises(TypeError, match=r"the way 'mine' cannot be told: .*TextIOWrapper"):
+            compare(make_model, blobs(), ways, 100, cache_dir=tmp_path / "runs", **QUICK)
+    assert not started
 
 
 def test_methods_and_budgets_may_follow_without_names():

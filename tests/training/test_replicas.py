@@ -11,7 +11,7 @@ from lodim.nets import flat_spec, lenet, linear, mlp
 from lodim.randomness import build_seeded
 from lodim.sketch import make_projection
 from lodim.training import Recipe, Replica, Task, fit, fit_replicas
-from lodim.training.replicas import _default_chunk
+from lodim.training.replicas import replicas_at_once
 from lodim.validation import ConvergenceWarning
 
 pytestmark = pytest.mark.trains
@@ -251,7 +251,7 @@ def test_wrong_shapes_are_refused(blobs64):
 
 def test_chunks_are_small_for_large_or_convolutional_networks_on_a_cpu():
     cpu = torch.device("cpu")
-    assert _default_chunk(mlp([64, 64, 10]), 9_000, cpu) == 64
-    assert 2 <= _default_chunk(mlp([64, 10]), 199_210, cpu) <= 12
-    assert _default_chunk(lenet(), 44_426, cpu) == 1
-    assert _default_chunk(lenet(), 44_426, torch.device("cuda")) > 24
+    assert replicas_at_once(mlp([64, 64, 10]), 9_000, cpu) == 64
+    assert 2 <= replicas_at_once(mlp([64, 10]), 199_210, cpu) <= 12
+    assert replicas_at_once(lenet(), 44_426, cpu) == 1
+    assert replicas_at_once(lenet(), 44_426, torch.device("cuda")) > 24

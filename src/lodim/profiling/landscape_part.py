@@ -345,7 +345,8 @@ def _filled(base: LandscapePart, search: _Search) -> tuple[LandscapePart, list[s
         if "time budget" in note
         else note
         for note in result.notes
-        if "majority class" not in note  # the floor is chosen with it in mind
+        # the floor is chosen with the majority in mind; who makes the runs is no part of the answer
+        if "majority class" not in note and "nothing to spread" not in note
     ]
     judged = search.judged
     if judged is None:

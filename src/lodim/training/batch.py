@@ -206,7 +206,8 @@ class ReplicaBatch:
         self._write_weights()
         X, y = (self.task.X, self.task.y) if which == "train" else (self.task.X_val, self.task.y_val)
         rows = max(_EVALUATION_ROWS // len(self.active), 64)
-        outputs = torch.cat([self._outputs(part, None) for part in X.split(rows)], dim=1)
+        # copies, since where in memory data lie changes how their products are rounded
+        outputs = torch.cat([self._outputs(part.clone(), None) for part in X.split(rows)], dim=1)
         return self.task.score(outputs, y.expand(len(self.active), -1)).tolist()
 
     def _epoch_scores(self) -> dict[int, float]:

@@ -113,7 +113,7 @@ def fit_replicas(
     for replica in replicas:
         _check_replica(replica, spec)
     if chunk_size is None:
-        chunk_size = _default_chunk(model, spec.numel, replicas[0].theta0.device) if replicas else 1
+        chunk_size = replicas_at_once(model, spec.numel, replicas[0].theta0.device) if replicas else 1
     check_in_range(chunk_size, "chunk_size", low=1, integer=True)
     order = sorted(range(len(replicas)), key=lambda i: (replicas[i].map is None, replicas[i].v0.numel()))
     results: dict[int, tuple[FitResult, Tensor]] = {}
@@ -140,8 +140,8 @@ def _part_of(progress: Progress | None, before: float, share: float) -> Progress
     return lambda done, text: progress(before + share * done, text)
 
 
-def _default_chunk(model: nn.Module, D: int, device: torch.device) -> int:
-    """How many replicas train together.
+def replicas_at_once(model: nn.Module, D: int, device: torch.device) -> int:
+    """Return how many replicas train together; the same on every machine.
 
     Measured on one CPU core: batched convolutions (grouped ones) are slower than one after the other, and dense
     networks gain until the weights and what is computed from them (about 20 times as much) leave the cache. An

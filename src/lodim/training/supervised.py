@@ -116,7 +116,8 @@ def fit(
     def score(which: str) -> float:
         model.eval()
         X, y = (task.X, task.y) if which == "train" else (task.X_val, task.y_val)
-        output = torch.cat([outputs(part) for part in X.split(_EVALUATION_BATCH)])
+        # copies, since where in memory data lie changes how their products are rounded
+        output = torch.cat([outputs(part.clone()) for part in X.split(_EVALUATION_BATCH)])
         model.train()
         return float(task.score(output, y))
 

@@ -12,14 +12,14 @@ from contextlib import contextmanager
 
 import torch
 
-_SMALL = 100_000  # parameters; kernels of larger networks are long enough to share
+SMALL = 100_000  # parameters; kernels of larger networks are long enough to share
 
 
 @contextmanager
 def threads_for(n_parameters: int, device: torch.device) -> Iterator[None]:
     """Compute with one thread inside the block if one network is small and on the CPU; restore the number after."""
     before = torch.get_num_threads()
-    if device.type != "cpu" or n_parameters > _SMALL or before == 1:
+    if device.type != "cpu" or n_parameters > SMALL or before == 1:
         yield
         return
     torch.set_num_threads(1)

@@ -17,7 +17,6 @@ chooses in the same way.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import time
@@ -30,6 +29,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from lodim.identity import content_hash
 from lodim.landscape.comparison.bench import (
     SINGLE_BYTES,
     DoesNotFitError,
@@ -42,7 +42,7 @@ from lodim.landscape.comparison.bench import (
 from lodim.landscape.comparison.result import Comparison, Spending
 from lodim.landscape.comparison.ways import WAYS, Way
 from lodim.landscape.objective_landscapes.size_search import next_beyond
-from lodim.landscape.objective_landscapes.trials import identity, task_tensors, update_hash
+from lodim.landscape.objective_landscapes.trials import content_of
 from lodim.parallel import Outcome, ResultStore, run_jobs
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.training import Recipe, Task
@@ -106,14 +106,17 @@ def compare(
     n_jobs, ray
         See :func:`lodim.parallel.run_jobs`.
     cache_dir : path, optional
-        Finished runs are kept there and not made again. Change the folder when you change the model's code.
+        Finished runs are kept there and not made again. A run is found only for the same data, model (code and
+        weights), recipe, settings and way, with the code, arguments, closures and globals of your own functions: what
+        such a function appends to counts too.
     progress : callable, optional
         ``progress(done, text)`` with ``done`` in [0, 1].
 
     Raises
     ------
     TypeError
-        A model, data, methods or budgets of another kind.
+        A model, data, methods or budgets of another kind; with ``cache_dir``, a model or a way whose content cannot be
+        told, such as one that holds an open file.
     ValueError
         Unknown method, a budget below one byte, or no method that fits any budget.
     ImportError
@@ -143,10 +146,11 @@ def compare(
     task = _place(as_task(data), model, device)
     race = _Race(model, task, recipe or Recipe(), float(lr), root_seed(random_state), ways)
     runner = _Runner(race, n_jobs, ray, None if cache_dir is None else ResultStore(cache_dir), progress)
+    if cache_dir is not None:
+        race.tell_contents()
     plans, too_small = _plans(race, budgets, runner.failed)
     rates = _choose_rates(runner, plans, grid, each=tune == "setting")
     dense = runner.run([_Job(DENSE, None, 0, s, rates[DENSE, None]) for s in range(n_seeds)])
-    race.dense_multiplier = rates[DENSE, None]
     race.dense_states = {job.seed: ran.state for job, ran in dense if ran.state is not None}
     done = runner.run(
         [
@@ -262,7 +266,8 @@ class _Race:
     seed: int
     ways: Mapping[str, Way]
     dense_states: dict[int, dict[str, torch.Tensor]] | None = None
-    dense_multiplier: float | None = None
+    contents: dict[str, str] = field(default_factory=dict)
+    dense_contents: dict[int, str] = field(default_factory=dict)
 
     @cached_property
     def moving(self) -> tuple[str, ...]:
@@ -300,24 +305,29 @@ class _Race:
         keep = job.way == DENSE and not job.held_out
         return _Ran(spending, stored.module.state_dict() if keep else None)
 
-    def key(self, job: _Job) -> object:
-        """Identify a run in the store."""
-        dense = None if job.held_out or job.way == DENSE else self.dense_multiplier  # some ways start from it
-        code = "" if job.way == DENSE else identity(self.ways[job.way].spend)
-        return (repr(job), dense, code, self.content)
+    def tell_contents(self) -> None:
+        """Hash what runs are made from besides the job, by way; TypeError where that cannot be told."""
+        made, device = Origin(self.model, self.seed).make(), self.task.device.type
+        parts = {
+            "model": self.model,
+            "made": made,
+            "data": self.task,
+            "device": device,
+            "recipe": self.recipe,
+        }
+        common = content_of(**parts, lr=self.lr, seed=self.seed)
+        spends = {name: {f"the way {name!r}": way.spend} for name, way in self.ways.items()}
+        self.contents = {name: content_of(common=common, **spend) for name, spend in spends.items()}
+        self.contents[DENSE] = common
 
-    @cached_property
-    def content(self) -> str:
-        """Hash of everything besides the job that changes a run's result: data, origin, recipe."""
-        digest, task = hashlib.blake2b(digest_size=16), self.task
-        module = Origin(self.model, self.seed).make()
-        state = {name: t for name, t in module.state_dict().items() if isinstance(t, torch.Tensor)}
-        tensors = (*task_tensors(task), *state.values())
-        update_hash(digest, tensors)
-        described = (task.kind, task.n_outputs, repr(module), tuple(state), self.recipe, self.lr, self.seed)
-        layout = [(tuple(t.shape), str(t.dtype)) for t in tensors]
-        digest.update(repr((described, layout, task.device.type)).encode())
-        return digest.hexdigest()
+    def key(self, job: _Job) -> str:
+        """Identify a run in the store."""
+        start = None
+        if self.dense_states and job.way != DENSE and not job.held_out:  # some ways start from it
+            if job.seed not in self.dense_contents:
+                self.dense_contents[job.seed] = content_hash(self.dense_states.get(job.seed))
+            start = self.dense_contents[job.seed]
+        return content_hash(job, self.contents[job.way], start)
 
 
 def _hold_out(task: Task, seed: int) -> Task:

@@ -286,6 +286,8 @@ class LandscapeDimension(BaseEstimator):
         ------
         ValueError
             Parameters out of range, ``d_max > D``, or direct training that learns nothing.
+        TypeError
+            With ``cache_dir``: a function, model or data whose content cannot be told, such as an open file.
         RuntimeError
             Direct training that fails, with its traceback.
         KeyboardInterrupt

@@ -92,24 +92,31 @@ class RunOptions(_Options):
     Attributes
     ----------
     vectorize : {"auto", True, False}
-        Whether the runs of a wave are trained as one; they give the same scores up to rounding.
+        Whether the runs of a wave are trained as one: the same runs, with the same scores up to rounding.
     early_stop : bool
         End a run as soon as its score reaches the threshold (after any epoch). Cheaper, but scores above the
         threshold are then cut short, so the crossing is read from less.
     n_jobs : int
-        Local processes for runs that are not vectorised.
+        Local processes. The answer is that of one, to the bit: which runs are made, and which are trained as one, does
+        not depend on it. So it spreads what is left: runs that cannot be trained as one (or shall not be, with
+        ``vectorize=False``), and groups of them where networks are large. Other processes compute with one thread each:
+        networks of more than 100,000 weights, and a ``fit_fn`` of your own, give the same up to rounding unless this
+        process does so too (``torch.set_num_threads(1)``).
     ray : str, optional
-        Address of a Ray cluster, see :func:`lodim.parallel.run_jobs`.
+        Address of a Ray cluster, see :func:`lodim.parallel.run_jobs`; the answer is that of ``n_jobs``, where its
+        machines round alike.
     cache_dir : path, optional
-        Finished runs are kept there and not made again, whatever the search asks for next. What identifies a run: d,
-        seed, learning rate, model, recipe, data, and the code of your own functions (but not of what they call).
+        Finished runs are kept there and not made again; a search that finds its runs there gives the answer of one that
+        makes them, to the bit. What identifies a run is all that it is made from: d, seed, learning rate, recipe and
+        data; the model's code and weights; your own functions with their arguments, defaults, closures and whatever
+        they call (a list that a ``fit_fn`` appends to counts too); and the runs it was trained as one with.
     max_runs : int, optional
         Runs for the whole of ``fit``, at most a third of them for the baseline. What is left out depends on the number
         only, so the same seed gives the same answer on any machine.
     time_budget : float, optional
         Seconds for the whole of ``fit``. Without ``max_runs``, waves are planned from the measured cost of a run;
-        running ones are cut off in either case, and the answer then says how far it got. Your own ``fit_fn`` cannot
-        be cut off, only not started.
+        running ones are cut off in either case, and the answer then says how far it got, which depends on the machine
+        and the day. Your own ``fit_fn`` cannot be cut off, only not started.
     progress : callable, optional
         ``progress(done, text)`` with ``done`` in [0, 1].
     """

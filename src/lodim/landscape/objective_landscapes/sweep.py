@@ -123,6 +123,7 @@ class Sweep:
                 self.notes.append("the learning rate was not chosen: only one multiplier was tried")
         finally:
             self.finished = time.monotonic()
+            self.notes += self.trainer.remarks
 
     # Baseline and threshold
 
@@ -171,7 +172,7 @@ class Sweep:
     def _measure_baseline(self) -> None:
         """Train all weights directly: one learning rate of the grid is chosen, and repeated with other seeds."""
         s = self.settings
-        at_once = s.search.n_seeds if self.trainer.vectorized else 1
+        at_once = s.search.n_seeds if self.trainer.as_one else 1
 
         def trial(g: float, r: int) -> Trial:
             return Trial(None, derive_seed(s.seed, "direct", r), s.lr * g, g)
@@ -280,7 +281,7 @@ class Sweep:
             return grid_waves(sizes, s.n_seeds, self.scores(self.multiplier))
         task = self.trainer.job.task
         cheap = self.trainer.D <= _SMALL or (task is not None and task.device.type == "cuda")
-        wide = self.trainer.vectorized and cheap
+        wide = self.trainer.as_one and cheap
         return bracket_waves(
             self.threshold_score,
             d_min=s.d_min,

@@ -1,27 +1,27 @@
 """Training runs in random subspaces, one at a time or many as one: what a sweep over d is made of.
 
 A :class:`Trial` says everything about a run: the number of trained dimensions, one seed for the initial weights, the
-subspace and the order of the data, and the learning rate. :class:`Trainer` carries trials out: as one vectorised run,
-as jobs in this process, in local processes or on Ray, or through the user's own training function; finished runs go to
-a store, if one is given, and are never run twice: data, functions and their code identify a run besides its trial.
-Every way gives the same runs, up to rounding.
+subspace and the order of the data, and the learning rate. :class:`Trainer` carries trials out in groups: trials that
+are trained as one, or a single trial each. Which trials form a group follows from the model and the trials alone;
+groups run in this process, in local processes or on Ray, with the same results to the bit, as long as each process
+computes with as many threads. Finished groups go to a store, if one is given, and are never run twice: an answer read
+from there is that of a fresh run.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from types import CodeType
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from lodim.identity import UnidentifiableError, content_hash
 from lodim.landscape.objective_landscapes.bases import (
     direct_size,
     fixed_numbers,
@@ -32,49 +32,31 @@ from lodim.landscape.objective_landscapes.bases import (
 from lodim.landscape.objective_landscapes.module import SubspaceModule
 from lodim.landscape.objective_landscapes.options import RunOptions
 from lodim.landscape.objective_landscapes.result import RunRecord
-from lodim.landscape.objective_landscapes.structure import Grouping, group_tensors
-from lodim.nets import flat_spec
+from lodim.landscape.objective_landscapes.structure import Grouping
+from lodim.nets import FlatSpec, flat_spec
 from lodim.parallel import Outcome, ResultStore, run_jobs
 from lodim.randomness import build_seeded
 from lodim.sketch import make_projection
 from lodim.training import FitResult, Recipe, Replica, Task, can_vectorize, fit, fit_replicas
+from lodim.training.descent import Progress
+from lodim.training.replicas import replicas_at_once
+from lodim.training.threads import SMALL, threads_for
 
-__all__ = ["Setup", "Trained", "Trainer", "Trial", "as_arrays", "identity", "task_tensors", "update_hash"]
-
-
-def task_tensors(task: Task | None) -> tuple[Tensor, ...]:
-    """Return a task's data."""
-    return () if task is None else (task.X, task.y, task.X_val, task.y_val)
+__all__ = ["Setup", "Trained", "Trainer", "Trial", "content_of"]
 
 
-def update_hash(digest: Any, tensors: Iterable[Tensor]) -> None:
-    """Add the bytes of tensors, of any dtype and on any device, to a hash."""
-    for tensor in tensors:
-        numbers = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(numbers.view(torch.uint8).numpy().tobytes())
-
-
-def as_arrays(value: Any) -> Any:
-    """Return (nested) tensors as arrays, whose pickles are the same whenever their numbers are."""
-    if isinstance(value, Tensor):
-        return value.detach().cpu().numpy()
-    if isinstance(value, tuple | list):
-        return [as_arrays(item) for item in value]
-    if isinstance(value, dict):
-        return {key: as_arrays(item) for key, item in value.items()}
-    return value
-
-
-def identity(function: Callable[..., Any]) -> str:
-    """Return name and code of a function: a changed body is another one, changed callees and closures go unnoticed."""
-    code = getattr(function, "__code__", None)
-    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
-    return name if code is None else f"{name}:{_code(code)}"
-
-
-def _code(code: CodeType) -> str:
-    constants = [_code(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
-    return repr((code.co_code.hex(), code.co_names, constants))
+def content_of(**parts: Any) -> str:
+    """Return one hash of the named parts that stored runs are made from; TypeError naming one that has none."""
+    found = {}
+    for name, part in parts.items():
+        try:
+            found[name] = content_hash(part)
+        except UnidentifiableError as error:
+            raise TypeError(
+                f"cache_dir keeps runs under what they are made from, but {name} cannot be told: {error}; give "
+                f"another {name}, or leave cache_dir out"
+            ) from error
+    return content_hash(found)
 
 
 MakeModel = Callable[[], nn.Module]
@@ -108,13 +90,9 @@ class Trained:
     error: str | None = None
 
 
-class DeadlinePassedError(Exception):
-    """The deadline came before the run had ended, so it has no score."""
-
-
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """What all runs share; called with a trial, it makes the run. It travels to other processes.
+    """What all runs share; it makes the runs of a group of trials, here or in another process.
 
     Arguments are those of :class:`~lodim.landscape.LandscapeDimension`, ``train`` and ``val`` those of its
     ``fit``. Runs end as soon as they reach ``early_stop_score``, or at ``wall_deadline``, a value of
@@ -143,23 +121,25 @@ class Setup:
             model = model.to(self.task.device)
         if trial.d is None:
             return model
-        return SubspaceModule(
-            model,
-            trial.d - direct_size(model, self.train_directly),
-            projection=self.projection,
-            seed=trial.seed,
-            scale=self.scale,
-            penalty=self.recipe.penalty,
-            train_directly=self.train_directly,
-            said=self.said,
-        )
+        first = next(model.parameters())
+        with threads_for(sum(p.numel() for p in model.parameters()), first.device):
+            return SubspaceModule(
+                model,
+                trial.d - direct_size(model, self.train_directly),
+                projection=self.projection,
+                seed=trial.seed,
+                scale=self.scale,
+                penalty=self.recipe.penalty,
+                train_directly=self.train_directly,
+                said=self.said,
+            )
 
-    def __call__(self, trial: Trial) -> Trained:
-        """Make the run of a trial."""
+    def one(self, trials: Sequence[Trial]) -> list[Trained | None]:
+        """Make the run of a trial, the only one in its group; None if the deadline cut it off."""
+        (trial,) = trials
         module, started = self.module(trial), time.monotonic()
         if self.fit_fn is None:
             assert self.task is not None
-            left = None if self.wall_deadline is None else self.wall_deadline - time.time()
             result = fit(
                 module,
                 self.task,
@@ -167,17 +147,67 @@ class Setup:
                 lr=trial.lr,
                 seed=trial.seed,
                 early_stop_score=self.early_stop_score,
-                deadline=None if left is None else started + left,
+                deadline=self._deadline(started),
                 score_on=self.score_on,
             )
             if result.stopped == "deadline":
-                raise DeadlinePassedError
+                return [None]
             record = _record(trial, result, _trained_size(module))
         else:
             record = self._by_user(module, trial, started)
         v = module.theta_d.detach().cpu().numpy().copy() if isinstance(module, SubspaceModule) else None
         kept = kept_outside(_base(module) if isinstance(module, SubspaceModule) else module)
-        return Trained(record, v, {name: b.detach().cpu().numpy().copy() for name, b in kept.items()})
+        return [Trained(record, v, {name: b.detach().cpu().numpy().copy() for name, b in kept.items()})]
+
+    def together(self, trials: Sequence[Trial], progress: Progress | None = None) -> list[Trained | None]:
+        """Make the runs of a group as one vectorised run; None for those that the deadline cut off."""
+        assert self.task is not None
+        device = self.task.device
+        model = build_seeded(self.make_model, 0).to(device)
+        spec = flat_spec(model)
+        found: list[Trained | None] = []
+        with threads_for(spec.numel, device):
+            replicas = [self._replica(trial, spec) for trial in trials]
+            results = fit_replicas(
+                model,
+                spec,
+                replicas,
+                self.task,
+                self.recipe,
+                early_stop_score=self.early_stop_score,
+                deadline=self._deadline(time.monotonic()),
+                score_on=self.score_on,
+                progress=progress,
+                chunk_size=len(trials),
+            )
+        for trial, replica, (result, v) in zip(trials, replicas, results, strict=True):
+            record = _record(trial, result, spec.numel if trial.d is None else trial.d)
+            weights = spec.unflatten(replica.theta0 + v) if trial.d is None else {}
+            kept = {name: w.detach().cpu().numpy().copy() for name, w in weights.items()}
+            trained = Trained(record, None if trial.d is None else v.detach().cpu().numpy().copy(), kept)
+            found.append(None if result.stopped == "deadline" else trained)
+        return found
+
+    def _replica(self, trial: Trial, spec: FlatSpec) -> Replica:
+        assert self.task is not None
+        device, P = self.task.device, None
+        theta0 = spec.flatten(build_seeded(self.make_model, trial.seed)).to(device)
+        if trial.d is not None:
+            build = partial(
+                make_projection,
+                self.projection,
+                spec.numel,
+                seed=trial.seed,
+                scale=self.scale,
+                device=device,
+            )
+            P = structured_projection(self.said, 1.0, spec, trial.d, build)
+        v0 = torch.zeros(spec.numel if trial.d is None else trial.d, dtype=theta0.dtype, device=device)
+        return Replica(theta0, P, v0, trial.lr, trial.seed)
+
+    def _deadline(self, now: float) -> float | None:
+        """The deadline on this machine's clock of ``time.monotonic()``, which says ``now``."""
+        return None if self.wall_deadline is None else now + self.wall_deadline - time.time()
 
     def _by_user(self, module: nn.Module, trial: Trial, started: float) -> RunRecord:
         assert self.fit_fn is not None
@@ -222,12 +252,20 @@ def _record(trial: Trial, result: FitResult, d: int) -> RunRecord:
     )
 
 
+class _WholeGroups(ResultStore):
+    """Keeps the groups that no deadline cut."""
+
+    def put(self, key: object, value: Any) -> None:
+        if None not in value:
+            super().put(key, value)
+
+
 class Trainer:
     """Carries trials out, as ``run`` says.
 
     Of the model's D trainable numbers, ``n_direct`` are trained as they are; ``fixed``, with the factors of
-    ``said``, are no directions. ``vectorized``: the trials of a call are trained as one, by default wherever the
-    module allows it and neither processes nor Ray are asked for.
+    ``said``, are no directions. ``as_one``: whether many trials could be trained as one, which decides how many are
+    asked for at a time; ``vectorized``: whether they are.
     """
 
     def __init__(self, job: Setup, run: RunOptions):
@@ -237,50 +275,62 @@ class Trainer:
         self.D = self.spec.numel
         self.n_direct, self.fixed = fixed_numbers(self.model, self.spec, job.train_directly, job.said)
         self.n_jobs, self.ray = run.n_jobs, run.ray
-        self.store = None if run.cache_dir is None else ResultStore(run.cache_dir)
-        self.vectorized = self._choose(run.vectorize)
-        self.config = "" if self.store is None else self._fingerprint()
-
-    def _choose(self, vectorize: bool | str) -> bool:
-        if vectorize is False:
-            return False
-        if self.job.fit_fn is not None:
-            reason = "a fit_fn of your own trains one module at a time"
-        elif self.n_jobs != 1 or self.ray is not None:
-            reason = "n_jobs and ray spread runs over processes instead"
-        elif self.n_direct:
-            reason = "replicas hold no parameters outside the subspace (train_directly)"
-        else:
-            answer = can_vectorize(self.model)
-            reason = "" if answer else answer.reason
-        if reason and vectorize is True:
+        reason = self._why_one_by_one()
+        if reason and run.vectorize is True:
             raise ValueError(f"vectorize=True is not possible: {reason}")
-        return not reason
+        self.as_one = not reason
+        self.vectorized = self.as_one and run.vectorize is not False
+        self.most_groups = 0  # of one call
+        self.store = None if run.cache_dir is None else _WholeGroups(run.cache_dir)
+        self.content = "" if self.store is None else self._content()
 
-    def _fingerprint(self) -> str:
-        """Hash of everything besides the trial that changes a run's result."""
-        from joblib import hash as content_hash
+    def _why_one_by_one(self) -> str:
+        if self.job.fit_fn is not None:
+            return "a fit_fn of your own trains one module at a time"
+        if self.n_direct:
+            return "replicas hold no parameters outside the subspace (train_directly)"
+        answer = can_vectorize(self.model)
+        return "" if answer else answer.reason
 
-        job = self.job
-        digest = hashlib.blake2b(digest_size=16)
-        update_hash(digest, (self.spec.flatten(self.model), *task_tensors(job.task)))
-        functions = [identity(f) for f in (job.fit_fn, job.score_fn) if f is not None]
-        parts = (repr(self.model), self.spec.layout_hash, job.recipe, job.projection, job.scale, job.score_on)
-        if self.fixed:
-            groups = group_tensors(job.said, self.spec.names) if job.said else ()
-            parts += (groups, job.train_directly)  # type: ignore[assignment]
-        digest.update(repr((parts, functions)).encode())
-        if job.fit_fn is not None:
-            digest.update(content_hash(as_arrays((job.train, job.val))).encode())
-        return digest.hexdigest()
+    def _content(self) -> str:
+        """Hash of everything besides the trials that changes a run's result."""
+        own = {f.name: getattr(self.job, f.name) for f in fields(self.job)}
+        device = None if self.job.task is None else self.job.task.device.type
+        made = {"the model that make_model makes": self.model, "device": device, "vectorize": self.vectorized}
+        return content_of(**own, **made)
 
     def stretch(self, d: int) -> float:
         """Return the factor of the learning rate with d trained numbers, ``fixed`` among them."""
         return rate_factor(self.job.scale, self.D - self.n_direct, d - self.fixed)
 
-    def key(self, trial: Trial, early_stop_score: float | None) -> tuple[object, ...]:
-        """What identifies a run in the store."""
-        return (trial.d, trial.seed, trial.lr, early_stop_score, self.config)
+    @property
+    def remarks(self) -> list[str]:
+        """What is to be known of runs that were made in other processes."""
+        if self.n_jobs == 1 and self.ray is None:
+            return []
+        found, threads = [], torch.get_num_threads()
+        if self.vectorized and self.most_groups == 1:
+            found.append(
+                "n_jobs and ray had nothing to spread: runs of this model are trained as one; vectorize=False spreads "
+                "them one by one"
+            )
+        on_cpu = self.job.task is not None and self.job.task.device.type == "cpu"
+        if self.most_groups > 1 and on_cpu and self.D > SMALL and threads > 1:
+            found.append(
+                f"other processes compute with one thread each and this one with {threads}, so the runs are those of "
+                "n_jobs=1 up to rounding; torch.set_num_threads(1) makes them the same"
+            )
+        return found
+
+    def _groups(self, trials: Sequence[Trial]) -> Iterator[list[int]]:
+        """Indices of the trials that are trained as one, the same whoever trains them."""
+        if not self.vectorized:
+            yield from ([index] for index in range(len(trials)))
+            return
+        assert self.job.task is not None
+        size = replicas_at_once(self.model, self.D, self.job.task.device)
+        order = sorted(range(len(trials)), key=lambda i: (trials[i].d is None, trials[i].d or 0))
+        yield from (order[start : start + size] for start in range(0, len(order), size))
 
     def run(
         self,
@@ -289,49 +339,45 @@ class Trainer:
         *,
         deadline: float | None = None,
         early_stop_score: float | None = None,
-        progress: Callable[[float, str], Any] | None = None,
+        progress: Progress | None = None,
     ) -> None:
-        """Carry trials out, reporting each as it ends; what the deadline cuts off is not reported.
+        """Carry trials out, reporting each as its group ends; what the deadline cuts off is not reported.
 
         ``on_trained(index, trained, cached)`` hears of each, a run that failed having a NaN score and its traceback.
         Runs in a subspace end as soon as they reach ``early_stop_score``; the deadline is a value of
         ``time.monotonic()``; ``progress(done, text)`` hears the share of this call that is done.
         """
-        if self.vectorized:
-            self._as_one(trials, on_trained, deadline, early_stop_score, progress)
-        else:
-            self._as_jobs(trials, on_trained, deadline, early_stop_score, progress)
-
-    def _as_jobs(
-        self,
-        trials: Sequence[Trial],
-        on_trained: Callable[[int, Trained, bool], None],
-        deadline: float | None,
-        early_stop_score: float | None,
-        progress: Callable[[float, str], Any] | None,
-    ) -> None:
         wall = None if deadline is None else time.time() + deadline - time.monotonic()
         job = replace(self.job, early_stop_score=early_stop_score, wall_deadline=wall)
-        ended = 0
+        groups = list(self._groups(trials))
+        self.most_groups = max(self.most_groups, len(groups))
+        here, ended = self.ray is None and (self.n_jobs == 1 or len(groups) == 1), 0
 
-        def report(index: int, outcome: Outcome[Trained]) -> None:
+        def report(position: int, outcome: Outcome[list[Trained | None]]) -> None:
             nonlocal ended
-            ended += 1
+            group, runs = groups[position], outcome.value
+            if runs is None:
+                runs = [self._failed(trials[index], outcome.error or "") for index in group]
+            ended += len(group)
+            for index, trained in zip(group, runs, strict=True):
+                if trained is not None:
+                    on_trained(index, trained, outcome.cached)
             if progress is not None:
                 progress(ended / len(trials), f"{ended} of {len(trials)} runs")
-            if outcome.error is None:
-                assert outcome.value is not None
-                on_trained(index, outcome.value, outcome.cached)
-            elif DeadlinePassedError.__name__ not in outcome.error:
-                on_trained(index, self._failed(trials[index], outcome.error), False)
+
+        def told(group: Sequence[Trial]) -> list[Trained | None]:
+            """Train a group in this process, where every epoch can be told of."""
+            before, share = ended / len(trials), len(group) / len(trials)
+            tell = progress and (lambda done, text: progress(before + share * done, text))
+            return job.together(group, tell)
 
         run_jobs(
-            job,
-            trials,
-            n_jobs=self.n_jobs,
+            job.one if not self.vectorized else told if here else job.together,
+            [tuple(trials[index] for index in group) for group in groups],
+            n_jobs=1 if here else self.n_jobs,
             ray=self.ray,
             store=self.store,
-            key=lambda trial: self.key(trial, early_stop_score),
+            key=lambda group: content_hash(group, early_stop_score, self.content),
             on_done=report,
         )
 
@@ -339,69 +385,6 @@ class Trainer:
         nan, d = math.nan, self.D if trial.d is None else trial.d
         record = RunRecord(d, trial.seed, nan, nan, 0, trial.lr, trial.multiplier, 0.0, "failed")
         return Trained(record, error=error)
-
-    def _as_one(
-        self,
-        trials: Sequence[Trial],
-        on_trained: Callable[[int, Trained, bool], None],
-        deadline: float | None,
-        early_stop_score: float | None,
-        progress: Callable[[float, str], Any] | None,
-    ) -> None:
-        lacking = []
-        for index, trial in enumerate(trials):
-            found = None if self.store is None else self.store.get(self.key(trial, early_stop_score))
-            if found is None or found.value is None:
-                lacking.append(index)
-            else:
-                on_trained(index, found.value, True)
-
-        def report(position: int, result: FitResult, v: Tensor) -> None:
-            if result.stopped == "deadline":
-                return
-            trial = trials[lacking[position]]
-            record = _record(trial, result, self.D if trial.d is None else trial.d)
-            weights = self.spec.unflatten(replicas[position].theta0 + v) if trial.d is None else {}
-            kept = {name: w.detach().cpu().numpy().copy() for name, w in weights.items()}
-            trained = Trained(record, None if trial.d is None else v.detach().cpu().numpy().copy(), kept)
-            if self.store is not None:
-                self.store.put(self.key(trial, early_stop_score), trained)
-            on_trained(lacking[position], trained, False)
-
-        if lacking:
-            assert self.job.task is not None
-            replicas = self._replicas([trials[index] for index in lacking])
-            fit_replicas(
-                self.model.to(self.job.task.device),
-                self.spec,
-                replicas,
-                self.job.task,
-                self.job.recipe,
-                early_stop_score=early_stop_score,
-                deadline=deadline,
-                score_on=self.job.score_on,
-                progress=progress,
-                callback=report,
-            )
-
-    def _replicas(self, trials: Sequence[Trial]) -> list[Replica]:
-        assert self.job.task is not None
-        device, job = self.job.task.device, self.job
-        origins = {
-            s: self.spec.flatten(build_seeded(job.make_model, s)).to(device) for s in {t.seed for t in trials}
-        }
-        replicas = []
-        for t in trials:
-            theta0 = origins[t.seed]
-            P = None
-            if t.d is not None:
-                build = partial(
-                    make_projection, job.projection, self.D, seed=t.seed, scale=job.scale, device=device
-                )
-                P = structured_projection(job.said, 1.0, self.spec, t.d, build)
-            v0 = torch.zeros(self.D if t.d is None else t.d, dtype=theta0.dtype, device=device)
-            replicas.append(Replica(theta0, P, v0, t.lr, t.seed))
-        return replicas
 
     def rebuild(self, trained: Trained) -> Any:
         """Return the trained module of a run: a SubspaceModule, or the network itself where all of it was trained."""
