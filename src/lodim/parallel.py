@@ -7,17 +7,17 @@ interrupted sweep resumes where it stopped.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from lodim.validation import require
+from lodim.files import DamagedFileError, open_whole, read_sealed
+from lodim.identity import UnidentifiableError, content_hash
+from lodim.validation import require, warn
 
 __all__ = ["JobsInterrupted", "Outcome", "ResultStore", "run_jobs"]
 
@@ -46,32 +46,84 @@ class JobsInterrupted(KeyboardInterrupt):
 
 
 class ResultStore:
-    """Finished results as one file a key in a folder; written atomically, so a kill leaves no half file.
+    """Finished results as one sealed file a key in a folder, each written whole or not at all.
 
-    The folder is created if it does not exist. It holds pickles: point it only at folders you trust.
+    A file that is damaged, of another key or version, or that no longer loads counts as absent, and results that cannot
+    be written are not kept: either is said in a warning, once a kind of fault for each call of :func:`run_jobs`. The
+    folder is created if it does not exist. It holds pickles: point it only at folders you trust.
     """
 
     def __init__(self, folder: str | os.PathLike[str]):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._said: set[str] = set()
 
-    def _path(self, key: object) -> Path:
-        return self.folder / (hashlib.blake2b(repr(key).encode(), digest_size=12).hexdigest() + ".pkl")
+    def _path(self, digest: str) -> Path:
+        return self.folder / f"{digest}.pkl"
+
+    def _say(self, kind: str, text: str) -> None:
+        if kind not in self._said:
+            self._said.add(kind)
+            warn(text, RuntimeWarning, stacklevel=4)
 
     def get(self, key: object) -> Outcome[Any] | None:
-        """Return the stored outcome of ``key``, or None if there is none (or it cannot be read)."""
+        """Return the stored outcome of ``key``, or None if there is none that can be used.
+
+        ``key`` is identified by its content (:func:`lodim.identity.content_hash`); a TypeError if it has none.
+        """
+        return self._get(content_hash(key))
+
+    def _get(self, digest: str) -> Outcome[Any] | None:
+        path = self._path(digest)
         try:
-            stored_key, value = pickle.loads(self._path(key).read_bytes())
-        except (OSError, EOFError, pickle.UnpicklingError, AttributeError, ImportError):
+            data = read_sealed(path)
+            if data[: len(digest)] != digest.encode():
+                raise DamagedFileError(f"{path.name} holds the result of another key")
+        except FileNotFoundError:
             return None
-        return Outcome(value, cached=True) if stored_key == repr(key) else None
+        except (DamagedFileError, OSError) as error:
+            self._say("read", f"a stored result cannot be used, so it is computed again: {error}")
+            return None
+        try:  # the bytes are those that were written, so what goes wrong now is a class that has changed or gone
+            return Outcome(pickle.loads(data[len(digest) :]), cached=True)
+        except Exception as error:
+            self._say(
+                "load",
+                f"a stored result no longer loads, so it is computed again: {path.name} ({_short(error)})",
+            )
+            return None
 
     def put(self, key: object, value: Any) -> None:
-        """Store the value of ``key``."""
-        handle, name = tempfile.mkstemp(dir=self.folder)
-        with os.fdopen(handle, "wb") as file:
-            pickle.dump((repr(key), value), file)
-        os.replace(name, self._path(key))
+        """Store the value of ``key``; if that fails, say so and go on without."""
+        self._put(content_hash(key), value)
+
+    def _put(self, digest: str, value: Any) -> None:
+        try:
+            with open_whole(self._path(digest), sealed=True) as file:
+                file.write(digest.encode())
+                pickle.dump(value, file, pickle.HIGHEST_PROTOCOL)
+        except Exception as error:  # whatever a value raises when it is pickled
+            self._say("write", f"results cannot be stored: {_short(error)}")
+
+
+def _short(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _keys(
+    function: Callable[..., Any], jobs: Sequence[Any], key: Callable[[Any], object] | None
+) -> list[str]:
+    """What each job is stored under; a TypeError if one has no content to be told by."""
+    try:
+        if key is not None:
+            return [content_hash(key(job)) for job in jobs]
+        own = content_hash(function)
+        return [content_hash(own, job) for job in jobs]
+    except UnidentifiableError as error:
+        raise TypeError(
+            f"run_jobs cannot tell what to store the jobs under: {error} (key=, a function of the job that names "
+            "everything its result depends on)"
+        ) from error
 
 
 def _attempt(function: Callable[..., T], job: Any) -> Outcome[T]:
@@ -130,7 +182,7 @@ def run_jobs(
     n_jobs: int = 1,
     ray: str | None = None,
     store: ResultStore | None = None,
-    key: Callable[[Any], object] = repr,
+    key: Callable[[Any], object] | None = None,
     on_done: Callable[[int, Outcome[T]], None] | None = None,
 ) -> list[Outcome[T]]:
     """Run ``function(job)`` for every job and return the outcomes in the jobs' order.
@@ -147,8 +199,10 @@ def run_jobs(
         Address of a Ray cluster (``"auto"``, ``"ray://host:port"``) or ``"local"`` to start one here.
     store : ResultStore, optional
         Jobs whose key it holds are not run; results of the others are put there as they finish.
-    key : callable
-        ``key(job)`` identifies a job in the store; include everything that changes its result.
+    key : callable, optional
+        ``key(job)`` identifies a job in the store, by its content, in place of the default: the content of ``function``
+        and of the job (:func:`lodim.identity.content_hash`). Include everything that changes the result, the function
+        too if the store is used with several.
     on_done : callable, optional
         Called as ``on_done(index, outcome)`` when a job finishes, in order of finishing.
 
@@ -158,19 +212,25 @@ def run_jobs(
         On Ctrl-C, carrying the outcomes so far.
     ImportError
         If ``ray`` is given but not installed.
+    TypeError
+        With a store: a function or job whose content cannot be told, before any runs; give ``key``.
     """
     outcomes: list[Outcome[T]] = [Outcome(done=False)] * len(jobs)
+    keys = []
+    if store is not None:
+        store._said.clear()
+        keys = _keys(function, jobs, key)
 
     def finish(index: int, outcome: Outcome[T]) -> None:
         outcomes[index] = outcome
         if store is not None and outcome.error is None and not outcome.cached:
-            store.put(key(jobs[index]), outcome.value)
+            store._put(keys[index], outcome.value)
         if on_done is not None:
             on_done(index, outcome)
 
     open_jobs = []
-    for index, job in enumerate(jobs):
-        found = store.get(key(job)) if store is not None else None
+    for index in range(len(jobs)):
+        found = store._get(keys[index]) if store is not None else None
         if found is None:
             open_jobs.append(index)
         else:
