@@ -12,8 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from joblib import parallel_config
 
 from lodim import parallel
 from lodim.identity import content_hash
@@ -82,21 +80,6 @@ def test_workers_are_other_processes_with_one_thread():
     outcomes = run_jobs(where, range(6), n_jobs=2)
     assert all(o.value[0] != os.getpid() and o.value[1] == 1 for o in outcomes)
     assert run_jobs(lambda _: os.getpid(), [0])[0].value == os.getpid()
-
-
-def test_threads_of_this_process_leave_its_number_of_threads_alone():
-    def where(_):
-        return os.getpid(), torch.get_num_threads()
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        with parallel_config("threading"):
-            outcomes = run_jobs(where, range(4), n_jobs=2)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
-    assert {o.value for o in outcomes} == {(os.getpid(), 2)}
 
 
 @pytest.mark.parametrize("backend", backends())

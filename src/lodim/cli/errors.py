@@ -72,7 +72,8 @@ def reported() -> Iterator[None]:
             raise
         if isinstance(error, ImportError) and (error.name or "").startswith("lodim"):
             raise _internal(error) from None
-        raise _fail(f"Error: {error}", MISSING if isinstance(error, ImportError) else BAD_INPUT) from None
+        is_around = isinstance(error, ImportError | ConnectionError)
+        raise _fail(f"Error: {error}", MISSING if is_around else BAD_INPUT) from None
     except MemoryError:
         raise _fail(
             "Error: not enough memory for these data; read fewer rows (max_rows)", BAD_INPUT
