@@ -24,6 +24,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from lodim.files import write_whole
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -164,6 +166,6 @@ def publish(
     }
     path = ROOT / "evidence" / "benchmarks" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    write_whole(path, json.dumps(record, indent=1) + "\n")
     print(f"\nwritten: {path.relative_to(ROOT)}")
     return path

@@ -14,6 +14,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+from lodim.files import open_whole, write_whole
 from lodim.profiling import Profile, wording
 from lodim.profiling.data_pictures import across_scales
 from lodim.profiling.model_pictures import score_against_d
@@ -50,8 +51,9 @@ def main(how: str) -> int:
     before, rest = text.split(BEGIN)
     new = before + BEGIN + lines(p) + END + rest.split(END)[1]
     if how == "--write":
-        readme.write_text(new, encoding="utf-8")
-        figure_of(pictures(p, (across_scales, score_against_d))).savefig(ROOT / PICTURE, dpi=130)
+        write_whole(readme, new)
+        with open_whole(ROOT / PICTURE) as file:
+            figure_of(pictures(p, (across_scales, score_against_d))).savefig(file, dpi=130, format="png")
         return 0
     if new != text:
         print("README.md differs from the record: run python tools/digits_record.py --write", file=sys.stderr)

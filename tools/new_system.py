@@ -18,6 +18,8 @@ from typing import Any
 
 from system_paths import ROOT, places
 
+from lodim.files import write_whole
+
 CLAIM = "headline"
 
 MODULE = '''"""{summary}
@@ -164,7 +166,7 @@ def write(root: Path, card: Any, meaning: str) -> list[str]:
     for path, text in files.items():
         if not (root / path).exists() and not (root / path).with_suffix("").is_dir():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
-            (root / path).write_text(text, encoding="utf-8")
+            write_whole(root / path, text)
             written.append(path)
     changes = {
         f"src/lodim/catalog/cards/{card.slug}.toml": (r"^claims = \[\]", f'claims = ["{card.slug}/{CLAIM}"]')
@@ -186,7 +188,7 @@ def write(root: Path, card: Any, meaning: str) -> list[str]:
         text = (root / path).read_text(encoding="utf-8")
         changed = re.sub(pattern, new, text, count=1, flags=re.M)
         if changed != text:
-            (root / path).write_text(changed, encoding="utf-8")
+            write_whole(root / path, changed)
             written.append(path)
     return written
 
@@ -203,7 +205,7 @@ def _kept_apart(project: Path, area: str, name: str, root: Path) -> list[str]:
         before, after = f"{text.rstrip()}\n\n[[tool.importlinter.contracts]]\n", "]\n"
     listed, _, rest = after.partition("]\n")
     modules = "".join(sorted([*listed.splitlines(keepends=True), f"  {module},\n"]))
-    project.write_text(f"{before}{head}{modules}]\n{rest}", encoding="utf-8")
+    write_whole(project, f"{before}{head}{modules}]\n{rest}")
     return [str(project.relative_to(root))]
 
 

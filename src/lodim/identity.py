@@ -16,6 +16,7 @@ import sysconfig
 import types
 import typing
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,8 @@ class _Hasher:
         if type(value) in (list, tuple):
             return iter([type(value).__name__, *value])
         if type(value) is dict:
-            return iter(["dict", *(part for item in value.items() for part in item)])
+            items = sorted(((_Raw(self.digest(key)), held) for key, held in value.items()), key=itemgetter(0))
+            return iter(["dict", *(part for item in items for part in item)])
         if type(value) in (set, frozenset):
             return iter(["set", *sorted(_Raw(self.digest(part)) for part in value)])
         if isinstance(value, functools.partial):
@@ -172,11 +174,12 @@ class _Hasher:
         own = dict(vars(value))
         yield "module"
         compiled = own["_modules"].get("_orig_mod")
-        if compiled is not None:  # what torch.compile keeps beside it is no content
+        if compiled is not None:  # what torch.compile keeps is no content
             yield "compiled"
             yield compiled
             return
         yield type(value)
+        own.pop("_compiled_call_impl", None)
         for name in sorted(own):
             held = own[name]
             if name.startswith("_") and name.endswith(
@@ -238,8 +241,9 @@ class _Hasher:
         except Exception as error:
             raise _cannot_tell(value) from error
         yield type(value).__qualname__
-        if isinstance(reduced, str):
-            yield reduced
+        if isinstance(reduced, str):  # a global's name
+            home = getattr(value, "__module__", None) or type(value).__module__
+            yield f"{home}.{reduced} {_version(home)}"
             return
         yield type(value)
         make, arguments, *rest = reduced

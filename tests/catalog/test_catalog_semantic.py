@@ -75,27 +75,55 @@ def test_another_model_has_its_own_vectors(tmp_path):
     assert other.seen == ["text"]
 
 
+def flipped(content, bit):
+    changed = bytearray(content)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def test_no_flipped_bit_of_a_kept_vector_is_ever_taken_for_a_vector(tmp_path, monkeypatch):
+    texts = ["one", "two", "three"]
+    expected = embed(texts, Hashing(), tmp_path)
+    kept = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    monkeypatch.setattr("lodim.catalog.semantic._write", lambda *_: None)  # 1,500 times to the disk take long
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        for file, content in kept.items():
+            file.write_bytes(flipped(content, rng.integers(8 * len(content))))
+        encoder = Hashing()
+        with pytest.warns(UserWarning, match="3 kept sentence vectors are damaged") as told:
+            found = embed(texts, encoder, tmp_path)
+        assert len(told) == 1
+        assert encoder.seen == texts
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_a_broken_or_foreign_file_in_the_cache_is_replaced(tmp_path):
     embed(["text"], Hashing(), tmp_path)
     (file,) = tmp_path.iterdir()
-    for content in (b"", b"no array", None):
-        if content is None:
-            np.save(file, np.full(8, np.nan, dtype=np.float32))
-        else:
-            file.write_bytes(content)
+    whole = file.read_bytes()
+    embed(["another text"], Hashing(), tmp_path)
+    (other,) = set(tmp_path.iterdir()) - {file}
+    np.save(tmp_path / "old.npy", Hashing().encode(["text"])[0])  # as earlier versions kept it
+    for content in (b"", b"no array", whole[:-1], other.read_bytes(), (tmp_path / "old.npy").read_bytes()):
+        file.write_bytes(content)
         encoder = Hashing()
-        found = embed(["text"], encoder, tmp_path)
+        with pytest.warns(UserWarning, match="1 kept sentence vectors are damaged, or of another version"):
+            found = embed(["text"], encoder, tmp_path)
         assert encoder.seen == ["text"]
-        np.testing.assert_array_equal(np.load(file), found[0])
-    assert [p.suffix for p in tmp_path.iterdir()] == [".npy"]
+        np.testing.assert_array_equal(found, Hashing().encode(["text"]))
+        assert file.read_bytes() == whole
+    assert {p.suffix for p in tmp_path.iterdir()} == {".npy"}
 
 
 def test_a_cache_that_cannot_be_written_warns_and_is_done_without(tmp_path):
     blocked = tmp_path / "a file"
     blocked.write_text("")
-    with pytest.warns(UserWarning, match="cannot be kept"):
-        found = embed(["text"], Hashing(), blocked / "cache")
-    np.testing.assert_array_equal(found, Hashing().encode(["text"]))
+    texts = [f"text {i}" for i in range(40)]
+    with pytest.warns(UserWarning, match="cannot be kept") as told:
+        found = embed(texts, Hashing(), blocked / "cache")
+    assert len(told) == 1
+    np.testing.assert_array_equal(found, Hashing().encode(texts))
 
 
 def test_no_texts_no_vectors(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
+from lodim.files import DamagedFileError
 from lodim.neighbors import NeighborIndex
 from lodim.neighbors import index as module
 
@@ -261,10 +262,39 @@ def test_a_file_with_another_dtype_is_read_and_one_with_wrong_rows_refused(tmp_p
         with pytest.raises(ValueError, match=message):
             NeighborIndex.load(path)
     np.save(tmp_path / "one.npy", X)
-    with pytest.raises(ValueError, match="single array"):
+    with pytest.raises(ValueError, match=r"one\.npy is damaged, or no file of this kind"):
         NeighborIndex.load(tmp_path / "one.npy")
     NeighborIndex().save(path)
     assert len(NeighborIndex.load(path)) == 0
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_damaged_file_is_refused_or_holds_what_was_saved(tmp_path, sealed):
+    X, path = points()[:6], tmp_path / "index.npz"
+    NeighborIndex("l2").fit(X, labels=np.arange(6) * 7).save(path)
+    if not sealed:  # as earlier versions did
+        np.savez(path, **np.load(path))
+    whole = path.read_bytes()
+    refused, bits = 0, range(0, 8 * len(whole), 11)
+    for bit in bits:
+        changed = bytearray(whole)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        try:
+            index = NeighborIndex.load(path)
+        except DamagedFileError:
+            refused += 1
+        else:
+            np.testing.assert_array_equal(index.vectors, X)
+            np.testing.assert_array_equal(index.labels, np.arange(6) * 7)
+            assert index.metric == "l2"
+    assert refused > 0.5 * len(bits)
+    for other in (whole[:-60], whole[: len(whole) // 2], b"", b"something else"):
+        path.write_bytes(other)
+        with pytest.raises(ValueError, match=r"index\.npz is damaged, or no file of this kind"):
+            NeighborIndex.load(path)
+    with pytest.raises(FileNotFoundError):
+        NeighborIndex.load(tmp_path / "nowhere.npz")
 
 
 def test_queries_keep_their_precision_and_may_lie_far_off(backend):

@@ -3,15 +3,15 @@
 The vectors come from all-MiniLM-L6-v2, a distilled BERT of six layers whose weights are installed as a Python package,
 so nothing is downloaded. A text's vector is the mean of its last hidden states over the tokens that are not padding,
 scaled to length one; the cosine of two texts is then a dot product. At most 256 tokens are read. The checksum of the
-weights is compared before they are used. Vectors of cards are kept on disk under a hash of model and text.
+weights is compared before they are used. Vectors of cards are kept on disk, sealed, under a hash of model and text.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
@@ -23,6 +23,7 @@ from jaxtyping import Float
 
 from lodim.catalog.cards import Card, load_cards
 from lodim.extras import missing, require
+from lodim.files import DamagedFileError, open_whole, read_sealed
 
 __all__ = ["Encoder", "MiniLM", "embed", "ranked_by_meaning", "semantic_available"]
 
@@ -138,19 +139,35 @@ def embed(
     texts: Sequence[str], encoder: Encoder, folder: str | os.PathLike[str] | None = None
 ) -> Float[np.ndarray, "n dim"]:
     """Return float32 vectors of texts, from the cache where it has them; the rest is computed in batches and kept, so
-    that an interruption loses one batch at most.
+    that an interruption loses one batch at most. Kept files that are damaged, or something else, are computed again and
+    replaced, and a warning says how many; another one says if nothing can be kept.
     """
     place = cache_folder() if folder is None else Path(folder)
     paths = [place / _file_name(encoder.name, text) for text in texts]
     vectors: dict[int, np.ndarray] = {}
+    damaged, unkept = 0, None
     for i, path in enumerate(paths):
-        kept = _read(path, encoder.dim)
-        if kept is not None:
-            vectors[i] = kept
+        try:
+            vectors[i] = _read(path, encoder.dim)
+        except DamagedFileError:
+            damaged += 1
+        except OSError:  # not there, or not for us
+            continue
+    if damaged:
+        warnings.warn(
+            f"{damaged} kept sentence vectors are damaged, or of another version; they are computed again",
+            stacklevel=2,
+        )
     for batch in _batches([i for i in range(len(texts)) if i not in vectors]):
         for i, vector in zip(batch, encoder.encode([texts[i] for i in batch]), strict=True):
             vectors[i] = vector
-            _write(paths[i], vector)
+            try:
+                if unkept is None:
+                    _write(paths[i], vector)
+            except OSError as error:
+                unkept = error
+    if unkept is not None:
+        warnings.warn(f"sentence vectors cannot be kept for the next time: {unkept}", stacklevel=2)
     return (
         np.stack([vectors[i] for i in range(len(texts))])
         if texts
@@ -167,24 +184,24 @@ def _batches(items: list[int]) -> Iterator[list[int]]:
         yield items[start : start + _BATCH]
 
 
-def _read(path: Path, dim: int) -> np.ndarray | None:
-    """Return a kept vector, or None where there is none that is whole."""
-    try:
-        vector = np.load(path)
-    except (OSError, ValueError, EOFError):
-        return None
-    return vector if vector.shape == (dim,) and np.isfinite(vector).all() else None
+def _read(path: Path, dim: int) -> np.ndarray:
+    """Return the vector that was kept under this name; a DamagedFileError if that is not what is there."""
+    data = read_sealed(path)
+    name = len(data) - len(path.name)
+    if bytes(data[max(name, 0) :]) != path.name.encode():  # whole, but of another text
+        raise DamagedFileError(f"{path.name} is a file of another name")
+    vector: np.ndarray = np.load(io.BytesIO(data))
+    if vector.shape != (dim,):
+        raise DamagedFileError(f"{path.name} has another shape than ({dim},)")
+    return vector
 
 
 def _write(path: Path, vector: np.ndarray) -> None:
-    """Keep a vector whole or not at all; a cache that cannot be written is said once and done without."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            np.save(file, vector)
-        os.replace(file.name, path)
-    except OSError as error:
-        warnings.warn(f"sentence vectors cannot be kept for the next time: {error}", stacklevel=4)
+    """Keep a vector as NumPy does, followed by the file's name, and sealed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open_whole(path, sealed=True) as file:
+        np.save(file, vector)
+        file.write(path.name.encode())
 
 
 def passages(card: Card) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from lodim.catalog.baseline import FILE, claim_records, make_baseline
 from lodim.catalog.cards import Card, evidence_of, load_cards
 from lodim.catalog.vocabulary import AREAS
+from lodim.files import write_whole
 
 __all__ = ["methods_table", "update_documents"]
 
@@ -44,6 +45,6 @@ def update_documents(root: str | os.PathLike[str] = ".", check: bool = False) ->
     if digest.read_text(encoding="utf-8") == wanted:
         return []
     if not check:
-        digest.write_text(wanted, encoding="utf-8")
+        write_whole(digest, wanted)
         claim_records.cache_clear()
     return [digest]

@@ -12,7 +12,6 @@ import itertools
 import os
 import pkgutil
 import re
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ import lodim.datasets
 from lodim.claims.machine import describe_machine, source_revision, versions
 from lodim.claims.result import Claim, ClaimSkipped, Watcher
 from lodim.extras import extras, missing
+from lodim.files import write_whole
 from lodim.parallel import Outcome, run_jobs
 from lodim.results.records import ClaimResult, evidence_path, verdict_of
 from lodim.validation import check_choice, check_in_range, close_matches, warn
@@ -112,20 +112,6 @@ def _execute(claim: Claim, scale: str, seed: int, progress: Watcher) -> dict[str
         return {"verdict": "error", "checks": (), "message": f"{type(error).__name__}: {said} ({where})"}
 
 
-def _write(result: ClaimResult, path: Path) -> None:
-    """Write the record so that a kill leaves either the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(result.to_json() + "\n")
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
 def run_claim(
     name: str,
     scale: str = "laptop",
@@ -168,7 +154,9 @@ def run_claim(
         **went,
     )
     if out is not None and result.verdict != "skipped":
-        _write(result, evidence_path(claim.name, scale, out))
+        path = evidence_path(claim.name, scale, out)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, result.to_json() + "\n")
     return result
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lodim.claims.runner import claims_by_area, list_claims
+from lodim.files import write_whole
 from lodim.results.records import SCALES, Check, ClaimResult, format_expected, format_value, read_records
 
 __all__ = ["BEGIN", "END", "areas_table", "claims_table", "evidence_page", "read_evidence", "update_tables"]
@@ -151,5 +152,5 @@ def update_tables(root: str | os.PathLike[str] = ".", check: bool = False) -> li
     if filled == text:
         return []
     if not check:
-        path.write_text(filled, encoding="utf-8")
+        write_whole(path, filled)
     return [path]

@@ -7,13 +7,13 @@ libraries are imported by the commands that need them, so ``lodim --help`` answe
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 import lodim
+from lodim.files import write_whole
 
 from . import catalog, digest, serve
 from .claims import claims_app
@@ -178,13 +178,20 @@ def _deliver(answer: Any, html: str | None, json: str | None, quiet: bool) -> No
     """Print the answer and write the files that were asked for."""
     if "-" not in (html, json):
         typer.echo(answer.verdict if quiet else str(answer))
+    failed = []
     for path, option, render in ((json, "--json", answer.to_json), (html, "--html", answer.to_html)):
         if path == "-":
             typer.echo(render())
         elif path is not None:
-            Path(path).write_text(render() + "\n", encoding="utf-8")
+            try:
+                write_whole(path, render() + "\n")
+            except OSError as error:  # the other file may fit
+                failed.append(f"{option} {path} could not be written: {error.strerror or error}")
+                continue
             if not quiet:
                 say(f"Wrote {path} ({option[2:].upper()})")
+    if failed:
+        raise OSError("; ".join(failed))
 
 
 @app.command()

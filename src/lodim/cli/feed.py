@@ -9,10 +9,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from lodim.files import write_whole
 
 from .errors import MISSING, say
 from .options import check_output
@@ -215,7 +216,7 @@ def export(
     if output == "-":
         typer.echo(text, nl=False)
     else:
-        Path(output).write_text(text, encoding="utf-8")
+        write_whole(output, text)
         say(f"Wrote {output} ({len(chosen)} papers)")
 
 

@@ -35,6 +35,7 @@ from lodim.dimension.features import ORDERS, features, scale_gap
 from lodim.dimension.methods import GRAPH_METHODS, default_k
 from lodim.dimension.simulation import ROOT, Simulated, read_shard, simulate, write_shard
 from lodim.dimension.world import FAMILIES, MOST_BENT, MOST_NOISE
+from lodim.files import open_whole
 
 SETS, OF_SHARD = 40_560, 520
 _BATCH, _FOLDS, _MEMBERS = 512, 8, 6
@@ -78,7 +79,8 @@ def observe_shard(path: Path, to: Path) -> None:
     for name in (*(f"features_{order}" for order in ORDERS), "raw", "n_queries"):
         shape = next(s[name].shape for s in seen if name in s)
         columns[name] = np.array([s.get(name, np.full(shape, np.nan, np.float32)) for s in seen])
-    np.savez(to, **columns)  # type: ignore[arg-type]
+    with open_whole(to) as file:
+        np.savez(file, **columns)  # type: ignore[arg-type]
 
 
 def make_observations(folder: Path, sets: int = SETS) -> None:
@@ -440,7 +442,8 @@ def learn(folder: Path, path: Path = ARRAYS, steps: int = _STEPS, members: int =
         for name, values in found.items()
     }
     shipped |= check_features()
-    np.savez_compressed(path, **shipped)  # type: ignore[arg-type]
+    with open_whole(path) as file:
+        np.savez_compressed(file, **shipped)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from scipy.spatial import cKDTree
 
 from lodim.dimension.world import FAMILIES, draw_sample
+from lodim.files import open_whole
 
 ROOT = 20261129
 NEIGHBOURS = 100
@@ -96,15 +97,16 @@ def write_shard(path: Path, first: int, last: int) -> None:
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = [np.log(s.dist) for s in sets]
         steps = [np.diff(l, axis=1).astype(np.float16).ravel() for l in logs]
-    np.savez(
-        path,
-        first=np.array(first),
-        queries=np.array([len(s.dist) for s in sets]),
-        k=np.array([s.dist.shape[1] for s in sets]),
-        start=np.concatenate([l[:, 0] for l in logs]).astype(np.float32),
-        steps=np.concatenate(steps),
-        **columns,  # type: ignore[arg-type]
-    )
+    with open_whole(path) as file:
+        np.savez(
+            file,
+            first=np.array(first),
+            queries=np.array([len(s.dist) for s in sets]),
+            k=np.array([s.dist.shape[1] for s in sets]),
+            start=np.concatenate([l[:, 0] for l in logs]).astype(np.float32),
+            steps=np.concatenate(steps),
+            **columns,  # type: ignore[arg-type]
+        )
 
 
 def read_shard(path: Path) -> list[Simulated]:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from lodim.files import check_archive, open_whole
 from lodim.neighbors.distances import by_difference, nearest_of
 from lodim.neighbors.queries import in_own_unit, safe_scale
 from lodim.neighbors.search import cells_index, search_block, single_unit
@@ -312,19 +313,17 @@ class NeighborIndex:
         arrays = {"vectors": self.vectors, "ids": self.ids, "options": np.array(json.dumps(options))}
         if self.labels is not None:
             arrays["labels"] = self.labels
-        with Path(path).open("wb") as file:
+        with open_whole(path, sealed=True) as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: str | Path) -> NeighborIndex:
         """Read what :meth:`save` wrote.
 
-        A file that holds something else, or rows that :meth:`add` does not take, is a ValueError.
+        A damaged file, one that holds something else, or rows that :meth:`add` does not take, are a ValueError.
         """
-        held = np.load(Path(path), allow_pickle=False)
-        if isinstance(held, np.ndarray):
-            raise ValueError(f"{Path(path).name} holds no index: it is a single array")
-        with held:
+        check_archive(path)
+        with np.load(path, allow_pickle=False) as held:
             if not {"vectors", "ids", "options"} <= set(held.files):
                 raise ValueError(f"{Path(path).name} holds no index: it has {', '.join(held.files)}")
             index = cls(**json.loads(str(held["options"])))

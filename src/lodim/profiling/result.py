@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lodim.files import write_whole
 from lodim.profiling import render_matplotlib, report, text
 from lodim.profiling.parts import (
     SCHEMA,
@@ -102,7 +103,7 @@ class Profile(ProfileData):
         """Return the report as one self-contained HTML page, and write it to ``path`` if one is given."""
         page = report.render(self)
         if path is not None:
-            Path(path).write_text(page, encoding="utf-8")
+            write_whole(path, page)
         return page
 
     def _repr_html_(self) -> str:
@@ -114,7 +115,7 @@ class Profile(ProfileData):
 
     def save_json(self, path: str | Path) -> None:
         """Write :meth:`to_json`'s text to a file."""
-        Path(path).write_text(self.to_json() + "\n", encoding="utf-8")
+        write_whole(path, self.to_json() + "\n")
 
     @classmethod
     def load_json(cls, path: str | Path) -> Profile:

@@ -35,8 +35,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from lodim.files import write_whole
 from lodim.results import Result
-from lodim.web.processes import read_text, read_whole, run_process, take_lock, write_whole
+from lodim.web.processes import read_text, read_whole, run_process, take_lock
 
 __all__ = ["ENDED", "Job", "JobQueue", "Limits", "Progress", "QueueUnavailable"]
 
@@ -270,7 +271,7 @@ class JobQueue:
         return self._now().isoformat()
 
     def _save(self, job: Job) -> None:
-        write_whole(self.folder / job.id / "job.json", job.to_json())
+        write_whole(self.folder / job.id / "job.json", job.to_json(), private=True)
 
     def _end(self, id: str, state: str, message: str) -> None:
         """Write the last state of a job and remove the files that were only for its work."""

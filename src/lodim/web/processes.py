@@ -1,4 +1,4 @@
-"""What a queue of jobs needs of the system: a process with all its children under control, whole files, a lock."""
+"""What a queue of jobs needs of the system: a process with all its children under control, files that grow, a lock."""
 
 from __future__ import annotations
 
@@ -7,28 +7,15 @@ import json
 import os
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_text", "read_whole", "run_process", "take_lock", "write_whole"]
+__all__ = ["read_text", "read_whole", "run_process", "take_lock"]
 
 _LOOK = 0.1  # seconds between two looks at a running process
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file, readable by its owner only, so that a reader finds the old text or the new one, never a part."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def read_whole(path: Path) -> dict[str, Any] | None:

@@ -15,13 +15,15 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lodim.web.processes import write_whole
+from lodim.files import write_whole
 
 __all__ = ["main"]
 
+_write = partial(write_whole, private=True)
 Tell = Callable[[float, str], None]
 _MOST_THREADS = 8  # each has buffers of its own
 _EVERY = 0.2  # seconds between two reports of progress
@@ -68,7 +70,7 @@ def _teller(folder: Path, log: bool) -> Tell:
             print(f"{now - began:7.1f} s  {float(done):4.0%}  {text}", flush=True)
             said = text
         if now - written >= _EVERY or done >= 1:
-            write_whole(folder / "progress.json", json.dumps({"done": float(done), "text": text}))
+            _write(folder / "progress.json", json.dumps({"done": float(done), "text": text}))
             written = now
 
     return tell
@@ -93,8 +95,8 @@ def _profile(folder: Path, request: dict[str, Any]) -> str:
     answer = lodim.profile(
         dataset, budget=request["budget"], random_state=request["seed"], source=name, progress=tell
     )
-    write_whole(folder / "report.html", answer.to_html())
-    write_whole(folder / "report.json", answer.to_json() + "\n")
+    _write(folder / "report.html", answer.to_html())
+    _write(folder / "report.json", answer.to_json() + "\n")
     return answer.verdict
 
 
@@ -108,7 +110,7 @@ def _claim(folder: Path, request: dict[str, Any]) -> str:
     print(result, flush=True)
     if result.verdict == "skipped":
         return f"It could not run here: {result.message}"
-    write_whole(folder / "report.json", result.to_json() + "\n")
+    _write(folder / "report.json", result.to_json() + "\n")
     return f"It broke: {result.message}" if result.verdict == "error" else result.verdict
 
 
@@ -136,7 +138,7 @@ def main(argument: str) -> int:
     _end_with_parent()
     folder = Path(argument)
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    write_whole(folder / "progress.json", json.dumps({"done": 0.0, "text": "loading the libraries"}))
+    _write(folder / "progress.json", json.dumps({"done": 0.0, "text": "loading the libraries"}))
     os.environ.setdefault("OMP_NUM_THREADS", str(min(_MOST_THREADS, os.cpu_count() or 1)))
     import lodim.datasets.named  # noqa: F401  (OpenBLAS waits for ever where it may not have its buffers)
 
@@ -150,7 +152,7 @@ def main(argument: str) -> int:
         if not isinstance(problem, (ValueError, TypeError, OSError, ImportError, MemoryError)):
             traceback.print_exc()
         error = _in_words(problem, folder, job["request"])
-    write_whole(folder / "outcome.json", json.dumps({"error": error, "summary": summary}))
+    _write(folder / "outcome.json", json.dumps({"error": error, "summary": summary}))
     return 0 if error is None else 1
 
 

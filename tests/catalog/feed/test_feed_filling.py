@@ -87,6 +87,26 @@ def test_an_error_is_told_once_and_work_goes_on(filling, caplog):
     ]
 
 
+def test_damaged_vectors_are_computed_again_and_told_of(filling, caplog):
+    papers, encoder, filler = filling
+    papers.embed()
+    with papers.store.writing() as connection:
+        vector = (
+            "substr(vector, 1, 8)"
+            if connection.dialect.name == "sqlite"
+            else "substring(vector from 1 for 8)"
+        )
+        connection.exec_driver_sql(f"UPDATE embedding SET vector = {vector} WHERE paper_id IN (2, 5, 7)")
+    with pytest.warns(UserWarning, match="3 sentence vectors of papers are damaged"):
+        assert not complete(papers)
+    with caplog.at_level(logging.WARNING, logger="lodim.catalog"):
+        filler.start()
+        wait_until(lambda: sum(encoder.batches) == 13 and complete(papers))
+    assert [r.getMessage() for r in caplog.records] == [
+        "3 damaged sentence vectors of papers are computed again"
+    ]
+
+
 def test_it_stops_after_the_few_that_it_is_at_and_goes_on_another_time(filling):
     papers, encoder, filler = filling
     filler.start()

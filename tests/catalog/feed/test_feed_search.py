@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lodim.catalog import find_card, load_cards
 from lodim.catalog.feed import Catalog
+from lodim.catalog.feed.vectors import Vectors, _sealed
 from lodim.catalog.query import split_words
 
 
@@ -171,6 +173,76 @@ def test_vectors_are_computed_when_asked_and_dropped_with_the_text(place, take):
         assert papers.search("aaaa").formula == "found by words and meaning; 1 of 3 papers by words only"
         assert papers.embed() == 1
         assert papers.search("aaaa").formula == "found by words and meaning"
+
+
+def change_vectors(papers, n, change):
+    """Change the name and the bytes that the first vectors are kept as."""
+    with papers.store.writing() as connection:
+        query = f"SELECT paper_id, model, vector FROM embedding ORDER BY paper_id LIMIT {n}"
+        rows = connection.exec_driver_sql(query).all()
+        for i, model, vector in rows:
+            name, changed = change(model, bytes(vector))
+            connection.execute(
+                sa.text("UPDATE embedding SET model = :model, vector = :vector WHERE paper_id = :id"),
+                {"model": name, "vector": changed, "id": i},
+            )
+
+
+def test_damaged_vectors_are_left_out_told_of_and_computed_again(place, take):
+    damages = {
+        "a flipped bit": (1, lambda model, vector: (model, bytes([vector[0] ^ 4]) + vector[1:])),
+        "cut": (2, lambda model, vector: (model, vector[:-4])),
+        "all empty": (3, lambda model, vector: (model, b"")),
+    }
+    with Catalog(place, encoder=Letters()) as papers:
+        take(
+            papers,
+            "title,abstract,arxiv\naaaa,a,2001.00001v1\nbbbb,b,2001.00002v1\nabab,c,2001.00003v1",
+            name="t",
+        )
+        assert papers.embed() == 3
+        good = papers.search("aaab", mode="semantic")
+        for n, change in damages.values():
+            change_vectors(papers, n, change)
+            with pytest.warns(
+                UserWarning, match=f"{n} sentence vectors of papers are damaged: .*reindex --meaning"
+            ):
+                found = papers.search("aaaa")
+            assert f"{n} of 3 papers by words only" in found.formula
+            with pytest.raises(ValueError, match=f"{n} sentence vectors of papers are damaged"):
+                papers.search("aaab", mode="semantic")
+            with pytest.warns(
+                UserWarning, match=f"{n} damaged sentence vectors of papers are computed again"
+            ):
+                assert papers.embed() == n
+            assert papers.search("aaab", mode="semantic") == good
+        assert papers.embed() == 0
+
+
+def test_vectors_without_a_checksum_are_of_an_earlier_version_and_computed_again(place, take):
+    with Catalog(place, encoder=Letters()) as papers:
+        take(papers, "title,abstract,arxiv\naaaa,a,2001.00001v1\nbbbb,b,2001.00002v1", name="t")
+        papers.embed()
+        good = papers.search("aaab", mode="semantic")
+        change_vectors(papers, 2, lambda model, vector: ("letters", vector[:-4]))
+        assert papers.search("aaaa").formula == "found by words"
+        with pytest.raises(ValueError, match="2 of 2 papers have no sentence vector"):
+            papers.search("aaab", mode="semantic")
+        assert papers.embed() == 2
+        assert papers.search("aaab", mode="semantic") == good
+        with papers.store.reading() as connection:
+            assert connection.exec_driver_sql("SELECT count(*) FROM embedding").scalar_one() == 2
+
+
+def test_no_flipped_bit_of_a_papers_vector_passes():
+    with Catalog(":memory:", encoder=Letters()) as papers:
+        vectors = Vectors(papers.store, papers.encoder)
+        whole = _sealed(Letters().encode(["some text"]).astype("<f4").tobytes())
+        assert vectors._intact(whole)
+        for bit in range(8 * len(whole)):
+            changed = bytearray(whole)
+            changed[bit // 8] ^= 1 << bit % 8
+            assert not vectors._intact(bytes(changed))
 
 
 def test_papers_without_a_vector_are_found_by_words_among_those_that_have_one(place, take):

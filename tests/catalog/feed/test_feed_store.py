@@ -1,8 +1,11 @@
 """The file: its making, its mode, its index, its copies, two writers."""
 
 import io
+import resource
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -124,6 +127,53 @@ def test_backups_are_whole_private_and_never_overwrite(tmp_path, take, atom):
     with Catalog(copy, encoder=None) as restored:
         assert [p.to_dict() for p in restored.papers("new").papers] == wanted
         assert restored.search("subspaces").n_matching == 1
+
+
+def test_a_backup_that_does_not_fit_leaves_nothing(tmp_path, take, atom):
+    with Catalog(tmp_path / "p.db", encoder=None) as papers:
+        take(papers, atom)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # the system refuses what would be longer
+        try:
+            with pytest.raises(OSError, match=r"copy\.db could not be written"):
+                papers.backup(tmp_path / "copy.db")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert not [path for path in tmp_path.iterdir() if not path.name.startswith("p.db")]
+        assert papers.backup(tmp_path / "copy.db").stat().st_size > 20_000
+
+
+KILLED = """
+import os, sys
+from lodim.catalog.feed import Catalog
+
+def look():  # SQLite asks now and then
+    if len(os.listdir()) == 2:
+        os.kill(os.getpid(), 9)
+
+with Catalog(sys.argv[1], encoder=None) as papers:
+    connection = papers.store.engine.raw_connection()
+    connection.driver_connection.set_progress_handler(look, 1)
+    connection.close()  # into the pool, from which the backup takes it
+    papers.backup("copy.db")
+"""
+
+
+def test_what_a_killed_backup_has_left_does_not_get_into_the_next_one(tmp_path, take, atom):
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    with Catalog(tmp_path / "p.db", encoder=None) as papers:
+        take(papers, atom)
+        command = [sys.executable, "-c", KILLED, tmp_path / "p.db"]
+        assert subprocess.run(command, cwd=folder, check=False).returncode == -9
+        left = sorted(path.name for path in folder.iterdir())
+        assert left == [".copy.db.0.part", ".copy.db.0.part-journal"]
+        papers.backup(folder / "copy.db")
+    assert [path.name for path in folder.iterdir()] == ["copy.db"]
+    with Catalog(folder / "copy.db", encoder=None) as restored:
+        assert restored.search("subspaces").n_matching == 1
+        with restored.store.reading() as connection:
+            assert connection.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
 
 
 def test_the_index_can_be_made_anew(papers, take, atom):

@@ -83,6 +83,11 @@ def test_files_give_the_same_task(tmp_path):
         TaskVector.from_bytes(b"something else")
     with pytest.raises(ValueError, match="no task vector"):
         TaskVector.from_bytes(vector.to_bytes()[:200])
+    changed = bytearray(vector.to_bytes())
+    changed[-60] ^= 1
+    (tmp_path / "task").write_bytes(changed)
+    with pytest.raises(ValueError, match="task is damaged, or no file of this kind"):
+        TaskVector.load(tmp_path / "task")
 
 
 def test_size_is_that_of_the_numbers_not_of_the_weights():

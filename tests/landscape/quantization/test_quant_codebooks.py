@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from lodim.files import read_sealed
 from lodim.landscape.quantization import (
     BinarySpec,
     CodebookSpec,
@@ -60,6 +61,31 @@ def test_packed_and_loaded_models_are_the_same_and_count_codes_and_tables(spec, 
         weight = packed.module.get_submodule(size.name).weight_quantizer
         assert size.code_bytes == weight.packed.numel() == math.ceil(weight.codes().numel() * weight.bits / 8)
         assert size.bytes == size.code_bytes + math.ceil(sum(weight.overhead_bits().values()) / 8)
+
+
+def test_a_damaged_file_of_a_model_is_refused_and_a_full_disk_keeps_the_former(tmp_path):
+    path, x = tmp_path / "model.pt", images()
+    fake = quantize(model(), QuantRecipe(codebook=SPECS[0]), calibration=x)
+    fake.save(path)
+    whole = path.read_bytes()
+    for bit in range(0, 8 * (len(whole) - 50), 8 * len(whole) // 60):
+        changed = bytearray(whole)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        with pytest.raises(ValueError, match=r"model\.pt is damaged"):
+            QuantizedModel.load(path, model())
+    path.write_bytes(whole)
+    path.write_bytes(read_sealed(path))  # as earlier versions wrote it
+    assert torch.equal(QuantizedModel.load(path, model())(x), fake(x))
+    for other in (whole[: len(whole) // 2], b"something else"):
+        path.write_bytes(other)
+        with pytest.raises(ValueError, match=r"model\.pt is damaged, or no file of this kind"):
+            QuantizedModel.load(path, model())
+    torch.save(nn.Linear(2, 2), path)
+    with pytest.raises(ValueError, match=r"model\.pt is not a quantised model"):
+        QuantizedModel.load(path, model())
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        fake.save("/dev/full")
 
 
 def test_bits_are_those_asked_for():

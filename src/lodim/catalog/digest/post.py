@@ -23,6 +23,7 @@ from lodim.catalog.digest.subscribers import Subscribers
 from lodim.catalog.feed.catalog import Catalog
 from lodim.catalog.feed.records import stamp, utc
 from lodim.catalog.feed.statements import run
+from lodim.files import write_whole
 from lodim.results import Result
 
 __all__ = ["Post", "Report"]
@@ -199,7 +200,7 @@ class Post:
         for subscriber, period, _, texts in self.compose():
             if texts is not None:
                 path = folder / f"{period}_{subscriber.id}.eml"
-                path.write_bytes(make_message(texts, subscriber.email, subscriber.unsubscribe))
+                write_whole(path, make_message(texts, subscriber.email, subscriber.unsubscribe))
                 written.append(path)
         return written
 

@@ -21,7 +21,10 @@ import hmac
 import os
 import re
 import secrets
+from contextlib import suppress
 from pathlib import Path
+
+from lodim.files import write_whole
 
 __all__ = [
     "check_secret",
@@ -77,7 +80,9 @@ def read_secret(path: str | os.PathLike[str], *, make: bool = False) -> bytes:
     file = Path(path)
     if make:
         file.parent.mkdir(parents=True, exist_ok=True)
-        _make_secret(file)
+        if not file.exists():
+            with suppress(FileExistsError):  # another process was first; its secret holds
+                write_whole(file, secrets.token_hex(SEED_BYTES) + "\n", private=True, new=True)
     try:
         mode, held = file.stat().st_mode, file.read_bytes().strip()
     except OSError as error:
@@ -98,18 +103,3 @@ def site_secret(path: str | os.PathLike[str] | None = None) -> bytes:
     from lodim.catalog.feed import default_path
 
     return read_secret(default_path().parent / "secret" if path is None else path, make=True)
-
-
-def _make_secret(file: Path) -> None:
-    """Write a secret to a new file in one step, so that nobody ever reads half of it."""
-    if file.exists():
-        return
-    draft = file.with_name(f"{file.name}.{secrets.token_hex(8)}")
-    with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as stream:
-        stream.write(secrets.token_hex(SEED_BYTES).encode() + b"\n")
-    try:
-        os.link(draft, file)
-    except FileExistsError:
-        pass  # another process was first; its secret holds
-    finally:
-        draft.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -318,7 +319,8 @@ class Catalog:
         return vectors
 
     def embed(self, limit: int | None = None) -> int:
-        """Compute the sentence vectors that are missing, in batches that are kept one by one, and return how many.
+        """Compute the sentence vectors that are missing or damaged, in batches that are kept one by one, and return how
+        many. A warning says how many were damaged.
 
         Parameters
         ----------
@@ -332,7 +334,10 @@ class Catalog:
         """
         from lodim.catalog.feed.vectors import Vectors
 
-        return Vectors(self.store, self.encoder).fill(limit)
+        vectors = Vectors(self.store, self.encoder)
+        if damaged := vectors.drop_damaged():
+            warnings.warn(f"{damaged:,} damaged sentence vectors of papers are computed again", stacklevel=2)
+        return vectors.fill(limit)
 
     def paper(self, key: int | str) -> Paper:
         """Return a paper.

@@ -34,6 +34,7 @@ class Filler:
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lodim-vectors", daemon=True)
         self._lock = threading.Lock()
+        self._looked_through = False
 
     def start(self) -> None:
         """Begin, unless it has begun or was stopped."""
@@ -53,6 +54,10 @@ class Filler:
         from lodim.catalog.feed.vectors import Vectors
 
         vectors = Vectors(self._catalog.store, self._catalog.encoder)
+        if not self._looked_through:
+            if damaged := vectors.drop_damaged(patience=PATIENCE):
+                _log.warning("%d damaged sentence vectors of papers are computed again", damaged)
+            self._looked_through = True
         return vectors.fill(AT_ONCE, patience=PATIENCE, stopped=self._end.is_set)
 
     def _run(self) -> None:

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from lodim.catalog.feed.statements import run
 from lodim.catalog.query import Query, match_expression
+from lodim.files import open_whole
 
 __all__ = [
     "LAST",
@@ -199,11 +200,15 @@ def apply(connection: sa.Connection, script: str) -> None:
 
 def backup(engine: sa.Engine, target: Path) -> None:
     """Write a compact copy while others may read and write."""
-    if target.exists() and (target.is_dir() or target.stat().st_size):
+    if target.exists() and (not target.is_file() or target.stat().st_size):
         raise ValueError(f"{target} exists; a backup never overwrites, name another file")
-    create_private(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
     connection = engine.raw_connection()
     try:
-        connection.driver_connection.execute("VACUUM INTO ?", (str(target),))  # type: ignore[union-attr]
+        with open_whole(target, private=True) as file:
+            Path(f"{file.name}-journal").unlink(missing_ok=True)  # of a backup that was killed
+            connection.driver_connection.execute("VACUUM INTO ?", (file.name,))  # type: ignore[union-attr]
+    except sqlite3.OperationalError as error:
+        raise OSError(f"{target} could not be written: {error}") from error
     finally:
         connection.close()

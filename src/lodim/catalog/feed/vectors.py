@@ -4,12 +4,16 @@ A paper's vector is that of its title and abstract; it goes when the text change
 a second a paper, so it is done when asked for, or beside a server (:mod:`lodim.catalog.feed.filling`), in batches that
 are kept one by one. Until all are there, the papers without one are ranked by words only, see
 :func:`~lodim.catalog.feed.finding.fused`.
+
+A vector is followed by its CRC-32, which sees every flipped bit. One that it does not fit counts as missing.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import warnings
+import zlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +26,8 @@ from lodim.catalog.semantic import Encoder, default_encoder, semantic_available
 __all__ = ["Vectors"]
 
 _BATCH = 16
+_RESIDUE = 0x2144DF1C  # the CRC-32 of any bytes that are followed by their CRC-32, the least byte first
+_MEND = "Catalog.embed() or 'lodim papers reindex --meaning' computes them"
 _MISSING = "NOT EXISTS (SELECT 1 FROM embedding WHERE paper_id = paper.id AND model = :model)"
 
 
@@ -31,17 +37,23 @@ class Vectors:
     def __init__(self, store: Store, encoder: Any) -> None:
         self.store = store
         self._chosen = encoder
+        self._all = False
 
     @property
     def encoder(self) -> Encoder:
         """What makes a vector of a text."""
         return default_encoder() if self._chosen in ("auto", None) else self._chosen
 
+    @property
+    def _model(self) -> str:
+        """The name that vectors are kept under; those without a checksum, of earlier versions, have the bare one."""
+        return f"{self.encoder.name} crc32"
+
     def _missing(self) -> tuple[int, int]:
         """Return how many papers have no vector, and how many papers there are."""
         with self.store.reading() as connection:
             held = run(
-                connection, "SELECT count(*) FROM embedding WHERE model = :model", model=self.encoder.name
+                connection, "SELECT count(*) FROM embedding WHERE model = :model", model=self._model
             ).scalar_one()  # they go with their papers
             papers = int(connection.exec_driver_sql("SELECT count(*) FROM paper").scalar_one())
             return papers - int(held), papers
@@ -54,13 +66,34 @@ class Vectors:
         return missing < papers
 
     def check(self) -> None:
-        """Raise if a paper has no vector."""
+        """Raise if a paper has no vector, now or when they are read."""
+        self._all = True
         missing, papers = self._missing()
         if missing:
-            raise ValueError(
-                f"{missing:,} of {papers:,} papers have no sentence vector yet: Catalog.embed() or "
-                "'lodim papers reindex --meaning' computes them"
-            )
+            raise ValueError(f"{missing:,} of {papers:,} papers have no sentence vector yet: {_MEND}")
+
+    def drop_damaged(self, *, patience: int | float = LONG) -> int:
+        """Remove the vectors that are damaged and return how many, and those that have no checksum."""
+        with self.store.reading() as connection:
+            damaged = [i for i, vector in self._held(connection) if not self._intact(vector)]
+            former = {"model": self.encoder.name}
+            old = run(
+                connection, "SELECT count(*) FROM embedding WHERE model = :model", **former
+            ).scalar_one()
+        if damaged or old:
+            statement = sa.text("DELETE FROM embedding WHERE model = :model AND paper_id = :id")
+            with self.store.writing(PAPERS, patience=patience) as connection:
+                if damaged:
+                    connection.execute(statement, [{"model": self._model, "id": i} for i in damaged])
+                run(connection, "DELETE FROM embedding WHERE model = :model", **former)
+        return len(damaged)
+
+    def _held(self, connection: sa.Connection) -> Sequence[Any]:
+        query = "SELECT paper_id, vector FROM embedding WHERE model = :model ORDER BY paper_id"
+        return run(connection, query, model=self._model).all()
+
+    def _intact(self, vector: bytes) -> bool:
+        return len(vector) == 4 * self.encoder.dim + 4 and zlib.crc32(vector) == _RESIDUE
 
     def fill(
         self,
@@ -77,7 +110,7 @@ class Vectors:
             most = _BATCH if limit is None else min(_BATCH, limit - done)
             query = f"SELECT id, title, abstract FROM paper WHERE {_MISSING} ORDER BY id LIMIT :most"
             with self.store.reading() as connection:
-                rows = run(connection, query, model=encoder.name, most=most).all()
+                rows = run(connection, query, model=self._model, most=most).all()
             if not rows:
                 return done
             texts = [f"{title}. {abstract}" for _, title, abstract in rows]
@@ -93,9 +126,9 @@ class Vectors:
         kept = [
             {
                 "id": i,
-                "model": name,
+                "model": self._model,
                 "digest": hashlib.sha256(f"{name}\0{text}".encode()).hexdigest(),
-                "vector": np.asarray(vector, dtype="<f4").tobytes(),
+                "vector": _sealed(np.asarray(vector, dtype="<f4").tobytes()),
                 "text": text,
             }
             for i, text, vector in zip(ids, texts, vectors, strict=True)
@@ -108,15 +141,23 @@ class Vectors:
             connection.execute(statement, kept)
 
     def near_text(self, connection: sa.Connection, text: str) -> list[tuple[int, float]]:
-        """Return number and cosine of every paper to a text, the closest first."""
+        """Return number and cosine of every paper to a text, the closest first. Damaged vectors are left out with a
+        warning, or are a ValueError after :meth:`check`.
+        """
         encoder = self.encoder
-        rows = run(
-            connection,
-            "SELECT paper_id, vector FROM embedding WHERE model = :model ORDER BY paper_id",
-            model=encoder.name,
-        ).all()
+        held = self._held(connection)
+        rows = [row for row in held if self._intact(row[1])]
+        if len(rows) < len(held):
+            said = f"{len(held) - len(rows):,} sentence vectors of papers are damaged: {_MEND} again"
+            if self._all:
+                raise ValueError(said)
+            warnings.warn(said, stacklevel=2)
         if not rows:
             return []
         matrix = np.frombuffer(b"".join(vector for _, vector in rows), dtype="<f4").reshape(len(rows), -1)
-        cosines = matrix @ np.asarray(encoder.encode([text])[0], dtype=np.float32)
+        cosines = matrix[:, :-1] @ np.asarray(encoder.encode([text])[0], dtype=np.float32)
         return [(int(rows[i][0]), float(cosines[i])) for i in np.argsort(-cosines, kind="stable")]
+
+
+def _sealed(data: bytes) -> bytes:
+    return data + zlib.crc32(data).to_bytes(4, "little")

@@ -38,6 +38,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lodim.files import check_archive, write_whole
 from lodim.landscape.code_lengths import (
     Quantized,
     message_length_bits,
@@ -271,11 +272,14 @@ class TaskVector:
 
     def save(self, path: str | os.PathLike[str]) -> int:
         """Write the file; return its size in bytes."""
-        return Path(path).write_bytes(self.to_bytes())
+        data = self.to_bytes()
+        write_whole(path, data)
+        return len(data)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TaskVector:
         """Read a file that :meth:`save` wrote; ValueError for any other."""
+        check_archive(path)
         return cls.from_bytes(Path(path).read_bytes())
 
     @classmethod

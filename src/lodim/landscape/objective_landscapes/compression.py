@@ -55,6 +55,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from lodim.files import write_whole
 from lodim.landscape.code_lengths import (
     Quantized,
     little_endian,
@@ -339,7 +340,7 @@ class CompressedModel:
     def save(self, path: str | os.PathLike[str]) -> int:
         """Write the file; return its size in bytes."""
         data = self.to_bytes()
-        Path(path).write_bytes(data)
+        write_whole(path, data)
         return len(data)
 
     def to_bytes(self) -> bytes:

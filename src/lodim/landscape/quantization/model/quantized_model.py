@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from lodim._renamed import MOVED
+from lodim.files import check_archive, open_whole
 from lodim.landscape.quantization.codebooks.levels import (
     BinarySpec,
     CodebookSpec,
@@ -173,26 +175,29 @@ class QuantizedModel(nn.Module):
         state = module.state_dict()
         places = [n for n, m in module.named_modules(remove_duplicate=False) if isinstance(m, QuantLayer)]
         inside = tuple(f"{name}.{part}_quantizer." for name in places for part in ("weight", "activation"))
-        torch.save(
-            {
-                "format": _FORMAT,
-                "recipe": self.recipe,
-                "weights": {name: layer.weight_quantizer for name, layer in layers.items()},
-                "inputs": {name: layer.activation_quantizer for name, layer in layers.items()},
-                "folded": [name for name, part in module.named_modules() if isinstance(part, FoldedNorm)],
-                "rest": {key: value for key, value in state.items() if not key.startswith(inside)},
-            },
-            path,
-        )
+        content = {
+            "format": _FORMAT,
+            "recipe": self.recipe,
+            "weights": {name: layer.weight_quantizer for name, layer in layers.items()},
+            "inputs": {name: layer.activation_quantizer for name, layer in layers.items()},
+            "folded": [name for name, part in module.named_modules() if isinstance(part, FoldedNorm)],
+            "rest": {key: value for key, value in state.items() if not key.startswith(inside)},
+        }
+        with open_whole(path, sealed=True) as file:
+            torch.save(content, file)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], model: nn.Module) -> QuantizedModel:
         """Read a file that :meth:`save` wrote, into a copy of a model of that architecture, whatever its weights.
 
-        ValueError for another file, or another architecture.
+        ValueError for another or a damaged file, or another architecture.
         """
-        with torch.serialization.safe_globals(_readable_classes()):
-            content = torch.load(path, weights_only=True)
+        check_archive(path)
+        try:
+            with torch.serialization.safe_globals(_readable_classes()):
+                content = torch.load(path, weights_only=True)
+        except (RuntimeError, UnpicklingError):
+            content = None
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
             raise ValueError(f"{os.fspath(path)} is not a quantised model saved by this library")
         recipe, rest = content["recipe"], content["rest"]

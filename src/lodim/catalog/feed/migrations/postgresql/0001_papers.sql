@@ -80,7 +80,7 @@ CREATE TABLE embedding (
     paper_id BIGINT NOT NULL REFERENCES paper (id) ON DELETE CASCADE,
     model TEXT COLLATE "C" NOT NULL,
     digest TEXT COLLATE "C" NOT NULL, -- of the model's name and the text
-    vector BYTEA NOT NULL,        -- float32, little-endian, of length one
+    vector BYTEA NOT NULL,        -- float32, little-endian, of length one, and its CRC-32
     PRIMARY KEY (paper_id, model)
 );
 

@@ -79,7 +79,7 @@ CREATE TABLE embedding (
     paper_id INTEGER NOT NULL REFERENCES paper (id) ON DELETE CASCADE,
     model TEXT NOT NULL,
     digest TEXT NOT NULL,         -- of the model's name and the text
-    vector BLOB NOT NULL,         -- float32, little-endian, of length one
+    vector BLOB NOT NULL,         -- float32, little-endian, of length one, and its CRC-32
     PRIMARY KEY (paper_id, model)
 ) STRICT;
 
