@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lodim import parallel
 from lodim.identity import content_hash
 from lodim.parallel import JobsInterrupted, Outcome, ResultStore, run_jobs
+from lodim.parallel import jobs as running
+from lodim.parallel.cluster import _knock, _parse
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -171,7 +172,7 @@ def test_things_without_a_text_of_their_own_are_told_apart_by_what_they_hold(tmp
 def test_function_and_jobs_are_identified_once(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        parallel, "content_hash", lambda *values: asked.append(values) or content_hash(*values)
+        running, "content_hash", lambda *values: asked.append(values) or content_hash(*values)
     )
     run_jobs(square, [1, 2, 3], store=ResultStore(tmp_path))
     assert len(asked) == 4
@@ -302,9 +303,10 @@ def test_a_full_disk_loses_no_result_and_is_said_once(tmp_path, monkeypatch):
         patch.setattr(os, "fsync", full)
         with pytest.warns(RuntimeWarning) as said:
             outcomes = run_jobs(square, [1, 2, 3], store=store)
-    assert [str(w.message) for w in said] == [
+    (warning,) = said
+    assert str(warning.message).startswith(
         "results cannot be stored: OSError: [Errno 28] No space left on device"
-    ]
+    )
     assert [o.value for o in outcomes] == [1, 4, 9]
     assert list(tmp_path.iterdir()) == []
 
@@ -339,20 +341,27 @@ def test_ray_that_is_missing_names_the_extra():
 @pytest.mark.slow  # a cluster starts
 @pytest.mark.ray
 def test_ray_gives_the_same_results(tmp_path):
-    pytest.importorskip("ray", reason="needs the extra `ray`")
+    ray = pytest.importorskip("ray", reason="needs the extra `ray`")
 
     def fragile(x):
         if x == 1:
             raise ValueError("broken")
-        return x * x
+        if x == 4:
+            os._exit(1)
+        if x == 5:
+            sys.exit("no more")
+        return (i for i in range(3)) if x == 6 else x * x
 
-    store = ResultStore(tmp_path)
-    outcomes = run_jobs(fragile, list(range(4)), ray="local", store=store)
-    assert [o.value for o in outcomes] == [0, None, 4, 9]
-    assert "broken" in outcomes[1].error
-    assert [o.cached for o in run_jobs(fragile, list(range(4)), ray="local", store=store)] == [
-        True,
-        False,
-        True,
-        True,
-    ]
+    store, jobs = ResultStore(tmp_path), list(range(7))
+    outcomes = run_jobs(fragile, jobs, ray="local", store=store)
+    assert [o.value for o in outcomes] == [0, None, 4, 9, None, None, None]
+    for index, why in (
+        (1, "broken"),
+        (4, "the worker died"),
+        (5, "no more"),
+        (6, "cannot leave its process"),
+    ):
+        assert why in outcomes[index].error.splitlines()[-1]
+    cached = [o.cached for o in run_jobs(fragile, jobs[:4], ray="local", store=store)]
+    assert cached == [True, False, True, True]
+    _knock(*_parse(ray.get_runtime_context().gcs_address))  # as another process would, before it joins
