@@ -130,7 +130,9 @@ def labels_of_another_length(folder):
 
 
 def no_labels_file(folder):
-    return [csv(folder / "t.csv", ["a"]), "--labels", "nothing.txt"], ["no labels file 'nothing.txt'"]
+    return [csv(folder / "t.csv", ["a"]), "--labels", "nothing.txt"], [
+        "--labels: there is no file 'nothing.txt'"
+    ]
 
 
 def unknown_target(folder):

@@ -511,8 +511,6 @@ ALLOWED = {
     "web/jobs.py": "copies an upload into a folder that is no job before its job.json is there",
     "web/processes.py": "a log that grows, and a lock",
     "catalog/feed/sqlite.py": "an empty file that only its owner can read, for SQLite to fill",
-    "parallel.py": "the result store",
-    "training/checkpoint.py": "checkpoints",
 }
 ALWAYS = {
     "write_text",

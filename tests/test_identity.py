@@ -19,7 +19,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from lodim.identity import UnidentifiableError, content_hash
+from lodim.identity import UnidentifiableError, code_hash, content_hash
 
 FACTOR = 3.0
 
@@ -66,6 +66,11 @@ class Net(nn.Module):
 
     def forward(self, x):
         return self.second(self.first(x).relu())
+
+
+@dataclass
+class Settings:
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -210,6 +215,42 @@ def test_things_that_hold_themselves_end():
     other = [1]
     other.append(other)
     assert differ(loop, other)
+
+
+def test_code_is_told_with_its_settings_but_without_what_it_works_on(monkeypatch):
+    def same(a, b):
+        return code_hash(a) == code_hash(b)
+
+    model = Net()
+    before = code_hash(factory(model), model)
+    with torch.no_grad():
+        model.first.weight += 1
+    assert code_hash(factory(model.eval()), model) == before
+    assert same(factory(long()), factory(long(2500)))
+    assert same(factory(threading.Event()), factory(threading.Event()))
+    assert same(factory(np.random.default_rng(0)), factory(np.random.default_rng(1)))
+    assert same(factory(Path(__file__).open), factory(Path(__file__).open))
+    for a, b in [(1, 2), ({"w": 1.0}, {"w": 2.0}), (Settings(), Settings(2.0)), (scaled, scaled_by_three)]:
+        assert not same(factory(a), factory(b))
+    assert not same(factory(long()), factory(long()[:10]))
+    model.first.weight.requires_grad_(False)
+    assert code_hash(factory(model), model) != before
+    model.first.weight.requires_grad_(True)
+    monkeypatch.setattr(Net, "forward", lambda self, x: self.second(self.first(x).tanh()))
+    assert code_hash(factory(model), model) != before
+
+
+def test_a_modules_constants_are_settings_and_its_parameters_are_not():
+    def module(constant=1.0, unsaved=1.0, saved=1.0):
+        made = nn.Module()
+        made.constant = torch.full((2,), constant)
+        made.register_buffer("unsaved", torch.full((2,), unsaved), persistent=False)
+        made.register_buffer("saved", torch.full((2,), saved))
+        return code_hash(made)
+
+    assert module(saved=2.0) == module()
+    assert module(constant=2.0) != module()
+    assert module(unsaved=2.0) != module()
 
 
 @pytest.mark.parametrize(

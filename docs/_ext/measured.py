@@ -90,11 +90,38 @@ def benchmarks():
         head = ("case", "candidate", "median ms", "ratio of minima", "target")
         lines += [table(head, _rows_of(record)), ""]
         lines += [f"- {note}" for note in record.get("notes", [])] + [""]
-        machine = record.get("machine", {})
-        versions = ", ".join(f"{k} {v}" for k, v in record.get("versions", {}).items() if v)
-        where = f"{machine.get('cpu')}, {machine.get('cores')} cores; {versions}"
-        lines += [f"`{record.get('command', '')}` on {record.get('date', '')}: {where}.", ""]
+        lines += [_where(record)]
     return "\n".join(lines) if lines else "No benchmark has been recorded yet.\n"
+
+
+def _where(record):
+    machine = record.get("machine", {})
+    versions = ", ".join(f"{k} {v}" for k, v in record.get("versions", {}).items() if v)
+    where = f"{machine.get('cpu')}, {machine.get('cores')} cores; {versions}"
+    return f"`{record.get('command', '')}` on {record.get('date', '')}: {where}.\n"
+
+
+def reliability():
+    """What kills, interrupts, flipped bits and full disks did to what is stored."""
+    record = json.loads((ROOT / "evidence" / "reliability" / "damage.json").read_text())
+    head = ("what was done", "times", "raised", "lost", "altered", "not said")
+    rows = (
+        (r["what"], *(f"{r[key]:,}" for key in ("tried", "raised", "lost", "altered", "silent")))
+        for r in record["rows"]
+    )
+    return table(head, rows) + "\n" + _where(record)
+
+
+def size():
+    """Rows x columns against seconds and memory."""
+    record = json.loads((ROOT / "evidence" / "reliability" / "size.json").read_text())
+    head = ("rows", "columns", "file", "MB", "seconds", "peak memory, MB", "rows measured")
+    rows = (
+        (f"{r['rows']:,}", r["columns"], r["file"], f"{r['megabytes']:,.0f}", f"{r['seconds']:.1f}",
+         f"{r['peak_megabytes']:,.0f}", f"{r['measured']:,}")
+        for r in record["rows"]
+    )  # fmt: skip
+    return table(head, rows) + "\n" + _where(record)
 
 
 def comparison():
@@ -284,7 +311,7 @@ def learning_rate():
     return f"{said}\n\n{table(head, rows)}"
 
 
-PAGES = (verdict, methods, entry_points, claims, benchmarks, comparison, difficulty)
+PAGES = (verdict, methods, entry_points, claims, benchmarks, reliability, size, comparison, difficulty)
 MEASURED = (estimators, learning_rate, sensitivity_sampling)  # made again when the library changed
 
 

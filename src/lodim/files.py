@@ -28,7 +28,14 @@ try:
 except ImportError:  # no such locks here: orphans stay
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["DamagedFileError", "check_archive", "open_whole", "read_sealed", "write_whole"]
+__all__ = [
+    "DamagedFileError",
+    "UnsealedFileError",
+    "check_archive",
+    "open_whole",
+    "read_sealed",
+    "write_whole",
+]
 
 _MARK = b"\nlodim-seal-1\n"
 _DIGEST_BYTES = 32
@@ -44,6 +51,10 @@ _NO_ROOM = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC), e
 
 class DamagedFileError(ValueError):
     """A sealed file holds other bytes than were written, or was never sealed."""
+
+
+class UnsealedFileError(DamagedFileError):
+    """There is no seal at the end: it was cut off, or there never was one."""
 
 
 @contextmanager
@@ -132,14 +143,16 @@ def read_sealed(path: str | os.PathLike[str]) -> memoryview:
     Raises
     ------
     DamagedFileError
-        A changed, truncated or foreign file.
+        A changed, truncated or foreign file; UnsealedFileError where the seal itself is missing.
     OSError
         The system's own, as for any file that cannot be read.
     """
     data = memoryview(Path(path).read_bytes())
     end = len(data) - _SEAL_BYTES
     if end < 0 or data[end : end + len(_MARK)] != _MARK:
-        raise DamagedFileError(f"{Path(path).name} is truncated, or was not written by this version of lodim")
+        raise UnsealedFileError(
+            f"{Path(path).name} is truncated, or was not written by this version of lodim"
+        )
     if _hash(data[:end]).digest() != data[end + len(_MARK) :]:
         raise DamagedFileError(f"{Path(path).name} is damaged: its checksum does not fit its contents")
     return data[:end]

@@ -1,4 +1,4 @@
-"""What an answer was made from, as one short text: :func:`content_hash`.
+"""What an answer was made from, as one short text: :func:`content_hash`, :func:`code_hash`.
 
 An answer is stored under what it was computed from, so that it is never taken for the answer of another question. Data
 count by their values, functions by what they do: their code, closure, defaults and the globals they use, never by name
@@ -7,8 +7,11 @@ or address. Code of installed packages counts by its name and their version.
 
 from __future__ import annotations
 
+import argparse
 import copyreg
+import dataclasses
 import dis
+import enum
 import functools
 import hashlib
 import sys
@@ -22,10 +25,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["UnidentifiableError", "content_hash"]
+__all__ = ["UnidentifiableError", "code_hash", "content_hash"]
 
 _PLAIN = (bool, int, float, complex, str, bytes, bytearray, type(None), type(...), type(NotImplemented))
 _BARE = ("_thread.", "threading.")  # locks and events hold nothing that an answer could depend on
+_SETTINGS = (
+    *(bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, range, slice),
+    *(enum.Enum, argparse.Namespace, types.SimpleNamespace, np.generic),
+)
 _DESCRIPTORS = (
     types.MethodDescriptorType,
     types.WrapperDescriptorType,
@@ -61,8 +68,24 @@ def content_hash(*values: Any) -> str:
         raise UnidentifiableError("the content is nested too deeply to be told; give a key") from error
 
 
+def code_hash(*values: Any) -> str:
+    """Return what functions and modules do, whatever they have worked on so far.
+
+    As :func:`content_hash`, but arrays, tensors, parameters and saved buffers count by dtype and shape, objects by
+    their class, and whether a module is in training does not count. Numbers, text, containers, dataclasses and
+    namespaces, the settings of functions and modules, count by their values, as do the tensors that a module neither
+    trains nor saves.
+    """
+    try:
+        return _CodeHasher().digest(values).hex()
+    except RecursionError as error:
+        raise UnidentifiableError("the content is nested too deeply to be told") from error
+
+
 class _Hasher:
     """A Merkle tree: the digest of a thing is made of its kind and the digests of its parts."""
+
+    left_out: tuple[str, ...] = ("_compiled_call_impl",)  # of a module's attributes
 
     def __init__(self) -> None:
         self.known: dict[int, tuple[Any, bytes]] = {}  # what is held stays alive, so no address is used twice
@@ -179,8 +202,7 @@ class _Hasher:
             yield compiled
             return
         yield type(value)
-        own.pop("_compiled_call_impl", None)
-        for name in sorted(own):
+        for name in sorted(own.keys() - set(self.left_out)):
             held = own[name]
             if name.startswith("_") and name.endswith(
                 ("_hooks", "_hooks_with_kwargs", "_hooks_always_called")
@@ -255,6 +277,40 @@ class _Hasher:
         yield state
         yield list(items or ())
         yield [part for pair in pairs or () for part in pair]
+
+
+class _CodeHasher(_Hasher):
+    """Tensors and objects are told by their kind."""
+
+    left_out = ("_compiled_call_impl", "training")
+
+    def array(self, value: np.ndarray) -> Iterator[Any]:
+        return iter(["array", value.dtype.str, value.shape])
+
+    def tensor(self, value: Any) -> Iterator[Any]:
+        yield "tensor"
+        yield str(value.dtype), value.requires_grad, tuple(value.shape)
+        if value.requires_grad and not value.is_sparse:  # which of them are one
+            place = (value.untyped_storage().data_ptr(), value.storage_offset())
+            yield self.storages.setdefault(place, len(self.storages))
+
+    def module(self, value: Any) -> Iterator[Any]:
+        import torch
+
+        yield from super().module(value)
+        own = vars(value)
+        unsaved = [own["_buffers"].get(name) for name in sorted(own["_non_persistent_buffers_set"])]
+        for held in [*unsaved, *(own[name] for name in sorted(own))]:
+            if isinstance(held, torch.Tensor) and not held.requires_grad:
+                yield _Raw(_Hasher().digest(held))
+
+    def object(self, value: Any) -> Iterator[Any]:
+        if isinstance(value, _SETTINGS) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
+            try:
+                return iter(list(super().object(value)))
+            except UnidentifiableError:
+                pass
+        return iter(["object", type(value)])
 
 
 class _Raw(bytes):

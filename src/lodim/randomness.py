@@ -54,7 +54,11 @@ def as_generator(random_state: RandomState = None) -> np.random.Generator:
     TypeError
         For anything else (a legacy ``RandomState`` included).
     """
-    if random_state is None or isinstance(random_state, int | np.integer):
+    if random_state is None:
+        return np.random.default_rng()
+    if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
+        if random_state < 0:
+            raise ValueError(f"random_state must be at least 0, got {random_state}")
         return np.random.default_rng(random_state)
     if isinstance(random_state, np.random.Generator):
         return random_state
@@ -65,7 +69,7 @@ def as_generator(random_state: RandomState = None) -> np.random.Generator:
 
 def root_seed(random_state: RandomState = None) -> int:
     """One 32-bit root seed: the int itself, or a draw from the generator (or from fresh entropy)."""
-    if isinstance(random_state, int | np.integer):
+    if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
         return int(random_state)
     return int(as_generator(random_state).integers(2**31))
 

@@ -6,9 +6,14 @@ The messages are part of the interface: the command line prints them as they are
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
+import sys
+import types
+import typing
 import warnings
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd  # scikit-learn has loaded it anyway
@@ -21,32 +26,41 @@ __all__ = [
     "MAX_CLASSES",
     "ConvergenceWarning",
     "check_choice",
+    "check_device",
     "check_fraction",
     "check_in_range",
+    "check_kind",
     "check_labels",
     "check_matrix",
     "check_numbers",
+    "check_tensor",
+    "checked",
     "close_matches",
     "infer_kind",
     "require",
 ]
 
 MAX_CLASSES = 20
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def close_matches(name: str, known: Iterable[str]) -> str:
+def close_matches(name: str, known: Iterable[Any]) -> str:
     """Return `` Did you mean 'x' or 'y'?`` for a mistyped name, or an empty string."""
     lowered = {k.lower(): k for k in map(str, known)}
     found = difflib.get_close_matches(name.lower(), list(lowered), n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(repr(lowered[f]) for f in found)}?" if found else ""
 
 
-def check_choice(value: Any, choices: Collection[str], name: str) -> Any:
+def check_choice(value: Any, choices: Collection[Any], name: str) -> Any:
     """Return ``value`` if it is one of ``choices``; ``name`` is the parameter's, for the message."""
-    if value not in choices:
+    try:
+        known = bool(value in choices)
+    except (TypeError, ValueError):  # a list, an array: it has no hash, or is equal in part
+        known = False
+    if not known:
         listed = ", ".join(repr(c) for c in choices)
         raise ValueError(
-            f"{name} must be one of {listed}; got {value!r}.{close_matches(str(value), choices)}"
+            f"{name} must be one of {listed}; got {_seen(value)}.{close_matches(str(value), choices)}"
         )
     return value
 
@@ -63,15 +77,127 @@ def check_in_range(
 
     Another kind of number, or none, is a TypeError; one outside the limits, or NaN, a ValueError.
     """
-    kinds = (int, np.integer) if integer else (int, float, np.integer, np.floating)
-    if isinstance(value, bool) or not isinstance(value, kinds):
-        raise TypeError(f"{name} must be {'an integer' if integer else 'a number'}, got {value!r}")
+    if not _is_a(value, int if integer else float):
+        raise TypeError(f"{name} must be {'an integer' if integer else 'a number'}, got {_seen(value)}")
     if (low is not None and value < low) or (high is not None and value > high) or value != value:
         limits = " and ".join(
             text for text, bound in ((f"at least {low}", low), (f"at most {high}", high)) if bound is not None
         )
         raise ValueError(f"{name} must be {limits or 'a number'}, got {value}")
     return value
+
+
+def checked(function: F) -> F:
+    """Refuse, whenever ``function`` (or a class) is called, an argument of another kind than its annotation says.
+
+    The first thing a public function does with its arguments, written once: see :func:`check_kind` for what is judged.
+    """
+    if isinstance(function, type):
+        function.__init__ = checked(function.__init__)  # type: ignore[misc]
+        return function
+    signature = inspect.signature(function)
+    kinds: dict[str, Any] = {}
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        if not kinds:  # not before the first call: annotations may name what is defined later
+            hints = typing.get_type_hints(function)
+            single = [
+                p.name
+                for p in signature.parameters.values()
+                if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+            ]
+            kinds.update({name: hints.get(name, Any) for name in single})
+        try:
+            given = signature.bind(*args, **options).arguments
+        except TypeError:  # an argument too many or too few, which Python names when it makes the call
+            given = {}
+        for name, value in given.items():
+            check_kind(value, kinds.get(name, Any), name)
+        return function(*args, **options)
+
+    return call  # type: ignore[return-value]
+
+
+def check_kind(value: Any, kind: Any, name: str) -> None:
+    """Refuse an argument that is not of a kind, an annotation: TypeError, and for NaN as a number ValueError.
+
+    Numbers are of any library but not boolean, ``int`` takes whole ones, ``float`` all real ones. Of an array its
+    library, its dtype and how many axes it has are judged; of a sequence that it can be gone through, and the entries
+    of lists and tuples. What has no class (``Any``, type variables) is of any kind.
+    """
+    if hasattr(kind, "dim_str") and hasattr(value, "is_sparse"):
+        check_tensor(value, name, numbers=False)
+    if not _is_a(value, kind):
+        raise TypeError(f"{name} must be {_in_words(kind)}, got {_seen(value)}")
+    if isinstance(value, np.ma.MaskedArray):
+        check_unmasked(value, name)
+    if isinstance(value, float | np.floating) and value != value and kind is not Any:
+        raise ValueError(f"{name} must be a number, got {value}")
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return any(_is_a(value, part) for part in parts)
+    if kind is None:
+        return value is None
+    if kind in (int, np.integer, float, np.floating, np.number):
+        whole = kind in (int, np.integer)
+        numbers = (int, np.integer) if whole else (int, float, np.integer, np.floating)
+        return isinstance(value, numbers) and not isinstance(value, bool)
+    if kind is bool:
+        return isinstance(value, bool | np.bool_)
+    if hasattr(kind, "dim_str"):  # of jaxtyping
+        axes = kind.dim_str.split()
+        open_ended = any(axis.startswith(("*", "...")) for axis in axes)
+        named = str(getattr(value, "dtype", "")).removeprefix("torch.")
+        return (
+            isinstance(value, kind.array_type)
+            and (open_ended or value.ndim == len(axes))
+            and (not isinstance(kind.dtypes, list | tuple) or named in kind.dtypes)
+        )
+    if isinstance(origin, type) and issubclass(origin, Callable):  # type: ignore[arg-type]
+        return callable(value)
+    if isinstance(origin, type) and issubclass(origin, Iterable):
+        listed = isinstance(value, list | tuple | str | bytes | np.ndarray) and not issubclass(
+            origin, Mapping
+        )
+        each = parts[0] if len(set(parts) - {...}) == 1 else Any
+        listed |= hasattr(value, "detach")
+        held = isinstance(value, Iterable) and getattr(value, "ndim", 1) > 0
+        return held and (not listed or all(_is_a(entry, each) for entry in value))
+    return isinstance(value, kind) if isinstance(kind, type) and kind is not Any else True
+
+
+def _in_words(kind: Any) -> str:
+    """Say what an annotation takes, as the rest of ``x must be``."""
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        said = dict.fromkeys(map(_in_words, typing.get_args(kind)))
+        return " or ".join(each for each in said if each != "an integer" or "a number" not in said)
+    words = {
+        int: "an integer",
+        np.integer: "an integer",
+        str: "a string",
+        bool: "True or False",
+        type(None): "None",
+    }
+    if kind in (float, np.floating, np.number):
+        return "a number"
+    if hasattr(kind, "dim_str"):
+        shape = f"of shape ({', '.join(kind.dim_str.split())})"
+        return f"a {kind.array_type.__name__} of {kind.__name__.partition('[')[0].lower()} numbers {shape}"
+    return words.get(kind) or (
+        f"a {kind.__name__}" if isinstance(kind, type) else str(kind).rpartition(".")[2]
+    )
+
+
+def _seen(value: Any) -> str:
+    """Say what came in one short line: long texts and arrays by their kind."""
+    if hasattr(value, "dtype") and hasattr(value, "shape") and np.ndim(value):
+        return f"an array of {value.dtype}, shape {tuple(value.shape)}"
+    said = repr(value)
+    return said if len(said) <= 80 and "\n" not in said else f"a {type(value).__name__}"
 
 
 def check_fraction(value: Any, name: str) -> float:
@@ -140,14 +266,16 @@ def check_numbers(values: Any, name: str, *, dtype: Any = np.float64) -> np.ndar
     ValueError
         Text, complex numbers, rows of different length, or masked entries.
     """
-    if hasattr(values, "tocsr"):
-        raise TypeError(f"{name} is sparse, and sparse input is not supported; use {name}.toarray()")
     check_unmasked(values, name)
-    values = to_numpy(values)
+    values = to_numpy(values, name)
+    if values is None:  # NumPy would make NaN of it
+        raise TypeError(f"{name} must hold numbers, got None")
     try:
         if hasattr(values, "__array_function__"):
             values = np.asanyarray(values)
         is_complex = np.iscomplexobj(values)
+        if str(getattr(getattr(values, "dtype", None), "kind", "")) in ("m", "M"):
+            raise TypeError("dates and durations are none; count days")
         array = np.asarray(values, dtype=None if is_complex else np.dtype(dtype).newbyteorder("="))
     except (TypeError, ValueError) as error:
         raise type(error)(
@@ -160,11 +288,55 @@ def check_numbers(values: Any, name: str, *, dtype: Any = np.float64) -> np.ndar
     return array.copy() if odd or not array.flags.aligned else array
 
 
-def to_numpy(values: Any) -> Any:
-    """Return a tensor as an array (in single precision where NumPy lacks its dtype), anything else as it is."""
+def check_tensor(values: Any, name: str, *, numbers: bool = True) -> Any:
+    """Return ``values`` if it is a dense tensor of real numbers (without ``numbers``: or of their shapes alone, meta).
+
+    Raises
+    ------
+    TypeError
+        No tensor, or a sparse one.
+    ValueError
+        Complex numbers, or none.
+    """
+    if not hasattr(values, "is_floating_point"):
+        raise TypeError(
+            f"{name} must be a tensor, got {_seen(values)}; torch.from_numpy(...) makes one of an array"
+        )
+    if values.is_sparse or values.is_sparse_csr:
+        raise TypeError(f"{name} is sparse, and sparse input is not supported; use {name}.to_dense()")
+    if values.is_complex():
+        raise ValueError(f"Complex data not supported: {name} must hold real numbers, got {values.dtype}")
+    if numbers and values.is_meta:
+        raise ValueError(
+            f"{name} is on the meta device, where tensors hold no numbers; give it on the CPU or a GPU"
+        )
+    return values
+
+
+def check_device(device: Any, name: str = "device") -> Any:
+    """Return the ``torch.device`` of a name, or of a device; a ValueError where there is none of it."""
+    import torch
+
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (TypeError, RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"{name} must be a device that torch has here, such as 'cpu', got {_seen(device)}"
+        ) from error
+    return found
+
+
+def to_numpy(values: Any, name: str = "the tensor") -> Any:
+    """Return a tensor as an array (in single precision where NumPy lacks its dtype), anything else as it is.
+
+    A tensor of complex numbers or without any (of the meta device) is a ValueError, a sparse one a TypeError.
+    """
+    if hasattr(values, "tocsr"):
+        raise TypeError(f"{name} is sparse, and sparse input is not supported; use {name}.toarray()")
     if not hasattr(values, "detach"):
         return values
-    values = values.detach().cpu()
+    values = check_tensor(values, name).detach().cpu()
     return (values.float() if "bfloat16" in str(values.dtype) else values).numpy()
 
 
@@ -200,18 +372,28 @@ def _raise_if_not_finite(array: np.ndarray, name: str, columns: Sequence[Any] | 
 def check_labels(y: Any, n_samples: int, *, name: str = "y") -> np.ndarray:
     """Return ``y`` as a 1-D array of ``n_samples`` entries, none of them missing or masked."""
     check_unmasked(y, name)
-    array = np.asarray(to_numpy(y))
+    try:
+        array = np.asarray(to_numpy(y, name))
+    except ValueError as error:
+        raise ValueError(f"{name} must be 1-D, one target a sample ({error})") from error
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
         raise ValueError(f"{name} must be 1-D (one target a sample), got shape {array.shape}")
-    if len(array) != n_samples:
-        raise ValueError(f"{name} has {len(array)} entries but X has {n_samples} rows; they must match")
+    if array.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported: {name} must hold labels or real numbers")
     missing = np.asarray(pd.isna(array))
     if missing.any():
         raise ValueError(
             f"{name} has {int(missing.sum())} missing values, the first at {int(missing.argmax())}"
         )
+    if array.dtype.kind in "OV":
+        try:
+            np.unique(array)
+        except TypeError as error:
+            raise TypeError(f"{name} must hold labels of one kind, texts or numbers ({error})") from error
+    if len(array) != n_samples:
+        raise ValueError(f"{name} has {len(array)} entries but X has {n_samples} rows; they must match")
     return array
 
 
@@ -255,5 +437,10 @@ def _thin_out(counts: np.ndarray) -> bool:
 
 
 def warn(message: str, category: type[Warning] = UserWarning, *, stacklevel: int = 3) -> None:
-    """Warn from the caller's caller, so that the line shown is the user's."""
+    """Warn from the caller's caller, so that the line shown is the user's; frames of :func:`checked` do not count."""
+    frame, left = sys._getframe(1), stacklevel - 2
+    while left > 0 and frame.f_back is not None:
+        frame = frame.f_back
+        own = frame.f_code.co_filename == __file__
+        left, stacklevel = left - (not own), stacklevel + own
     warnings.warn(message, category, stacklevel=stacklevel)

@@ -40,7 +40,8 @@ def run(*arguments, width=80, **options):
     return RUNNER.invoke(app, ["papers", *map(str, arguments)], env=environment, **options)
 
 
-def test_an_empty_catalogue_says_what_to_do():
+def test_a_catalogue_without_papers_says_what_to_do():
+    run("ingest", "-", input='[{"x": 1}]')  # makes the catalogue, and adds nothing
     done = run("list")
     assert done.exit_code == 0
     assert "lodim papers ingest FILE" in done.stdout
@@ -150,6 +151,7 @@ def test_backup_and_reindex(tmp_path):
     ],
 )
 def test_what_is_wrong_is_said_with_code_2(arguments, said):
+    run("ingest", "daily.json")
     done = run(*arguments)
     assert done.exit_code == 2
     assert said in done.stderr
@@ -162,6 +164,7 @@ def test_nothing_but_rejected_entries_is_code_2():
 
 
 def test_a_missing_extra_is_code_3(monkeypatch):
+    run("ingest", "daily.json")
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)
     done = run("list")
     assert done.exit_code == 3

@@ -49,5 +49,5 @@ def test_every_stage_but_the_first_halves_the_image():
 def test_stages_that_do_not_match_are_refused(make):
     with pytest.raises(ValueError, match="2 widths and 1 depths"):
         make(widths=(4, 8), depths=(1,))
-    with pytest.raises(ValueError, match="every width"):
+    with pytest.raises(ValueError, match="widths must be at least 1"):
         make(widths=(4, 0), depths=(1, 1))

@@ -4,6 +4,7 @@ import io
 import logging
 import re
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -406,3 +407,23 @@ def test_one_limit_of_size_is_told_everywhere(site):
     over = client.post("/ingest", content=b"", headers={"content-length": str(limit + 1)})
     assert over.status_code == 413
     assert f"At most {limit // 1_000_000} MB" in over.text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"public_url": "http://["}, "the public address must look like"),
+        ({"public_url": "https://x.example/?q"}, "the public address must look like"),
+        ({"public_url": "https://x.example/papers"}, "has no path"),
+        ({"proxies": ("my-proxy",)}, "named by its IP address, got 'my-proxy'"),
+        ({"host": " "}, "--host"),
+        ({"evidence": Path(__file__)}, "evidence must be a folder"),
+        ({"data_dir": Path(__file__)}, "data_dir must be a folder"),
+    ],
+    ids=str,
+)
+def test_settings_that_lead_nowhere_are_refused(wrong, said):
+    from lodim.web.settings import Settings
+
+    with pytest.raises(ValueError, match=re.escape(said)):
+        Settings(**wrong)

@@ -137,7 +137,7 @@ def test_how_subscriptions_are_confirmed_is_an_option(started_with):
 
     said = CliRunner().invoke(app, ["serve", "--confirm-mode", "click"])
     assert said.exit_code == 2
-    assert "confirm_mode must be 'button' or 'auto'" in said.stderr
+    assert "--confirm-mode must be one of 'button', 'auto'" in said.stderr
 
 
 def test_pages_look_for_claims_where_the_command_records_them(started_with, monkeypatch, tmp_path):
@@ -164,4 +164,5 @@ def test_pages_look_for_claims_where_the_command_records_them(started_with, monk
         assert recorded[-1].resolve() == shown[-1]
     own = default_path().parent / "evidence"
     assert shown == [tmp_path / "clone" / "evidence", own, own]
+    Path("here").mkdir()
     assert started_with("--evidence", "here").evidence == Path("here")

@@ -217,7 +217,7 @@ def fuse(rankings: Iterable[Iterable[str]]) -> list[tuple[str, float]]:
 def resolve_mode(mode: str) -> str:
     """Return how to rank: ``auto`` becomes ``hybrid`` where the extra ``semantic`` is installed, else ``lexical``."""
     if mode not in MODES:
-        raise ValueError(f"mode must be one of {', '.join(MODES)}; got {mode!r}")
+        raise ValueError(f"mode must be one of {', '.join(MODES)}; got {mode!r}.{suggestion(mode, MODES)}")
     if mode != "auto":
         return mode
     from lodim.catalog.semantic import semantic_available
@@ -304,4 +304,4 @@ def find_card(key: str) -> Card:
     if not said:
         hits = search(key, k=3, mode="lexical").hits
         said = f" Did you mean {' or '.join(repr(hit.slug) for hit in hits)}?" if hits else ""
-    raise ValueError(f"no method is called {key!r}.{said} 'lodim methods' lists them all.")
+    raise ValueError(f"no method is called {key[:80]!r}.{said} 'lodim methods' lists them all.")

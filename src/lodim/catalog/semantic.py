@@ -167,7 +167,11 @@ def embed(
             except OSError as error:
                 unkept = error
     if unkept is not None:
-        warnings.warn(f"sentence vectors cannot be kept for the next time: {unkept}", stacklevel=2)
+        warnings.warn(
+            f"sentence vectors cannot be kept in {place} ({unkept.strerror or unkept}), so that they are computed anew "
+            "each time; set XDG_CACHE_HOME to a folder that can be written to",
+            stacklevel=2,
+        )
     return (
         np.stack([vectors[i] for i in range(len(texts))])
         if texts

@@ -7,6 +7,7 @@ libraries are imported by the commands that need them, so ``lodim --help`` answe
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -19,12 +20,17 @@ from . import catalog, digest, serve
 from .claims import claims_app
 from .errors import INTERRUPTED, reported, say
 from .feed import papers_app
-from .options import check_output, seconds
+from .options import check_apart, check_input, check_one_of, check_output, check_regular, seconds
+from .output import prepare_terminal, printable
 from .progress import bar
 
 
 class _Reported(TyperGroup):
     """A group of commands whose errors become messages."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        prepare_terminal()
+        return super().main(*args, **options)
 
     def invoke(self, ctx: Any) -> Any:
         with reported():
@@ -122,21 +128,24 @@ def profile(
 ) -> None:
     """Say how many dimensions the data have and how few a model of them needs."""
     spent = seconds(budget)
-    if html == "-" and json == "-":
-        raise ValueError("--html - and --json - cannot both go to standard output")
+    check_apart({"--html": html, "--json": json}, {"SOURCE": source, "--labels": labels})
     check_output(html, "--html")
     check_output(json, "--json")
+    check_one_of(kind, ("auto", "classification", "regression"), "--kind")
+    check_one_of(missing, ("auto", "impute", "error"), "--missing")
+    check_regular(source, "SOURCE")
+    if labels is not None:
+        check_input(labels, "--labels")
     from lodim.datasets import read_source
-    from lodim.validation import check_choice
-
-    check_choice(kind, ("auto", "classification", "regression"), "--kind")
 
     dataset = read_source(
         source, target=target, labels=labels, missing=missing, max_rows=max_rows, random_state=seed
     )
+    dataset = replace(dataset, name=printable(dataset.name))
     _check_model(model, dataset)
     options = {
-        "budget": spent, "random_state": seed, "n_jobs": jobs, "ray": ray, "source": source, "topology": topology,
+        "budget": spent, "random_state": seed, "n_jobs": jobs, "ray": ray, "source": printable(source),
+        "topology": topology,
         "kind": kind,
     }  # fmt: skip
     answer, complete = _measure(dataset, model, options, quiet)
@@ -178,7 +187,7 @@ def _deliver(answer: Any, html: str | None, json: str | None, quiet: bool) -> No
     """Print the answer and write the files that were asked for."""
     if "-" not in (html, json):
         typer.echo(answer.verdict if quiet else str(answer))
-    failed = []
+    failed, code = [], 0
     for path, option, render in ((json, "--json", answer.to_json), (html, "--html", answer.to_html)):
         if path == "-":
             typer.echo(render())
@@ -187,11 +196,12 @@ def _deliver(answer: Any, html: str | None, json: str | None, quiet: bool) -> No
                 write_whole(path, render() + "\n")
             except OSError as error:  # the other file may fit
                 failed.append(f"{option} {path} could not be written: {error.strerror or error}")
+                code = error.errno or code
                 continue
             if not quiet:
                 say(f"Wrote {path} ({option[2:].upper()})")
     if failed:
-        raise OSError("; ".join(failed))
+        raise OSError(code, "; ".join(failed))
 
 
 @app.command()

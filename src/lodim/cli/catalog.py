@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from .options import check_input, check_one_of, standard_input
 from .output import AsJson, console, print_json, tell_written
 
 _SEMANTIC = "words and meaning"
@@ -107,9 +107,10 @@ def show(
 ) -> None:
     """Show the card of one method (slug, arXiv identifier or title) and methods like it."""
     from lodim.catalog.baseline import claim_records
-    from lodim.catalog.search import find_card
+    from lodim.catalog.search import MODES, find_card
     from lodim.catalog.similar import similar
 
+    check_one_of(mode, MODES, "--mode")
     card = find_card(method)
     near = similar(card.slug, mode=mode)
     records = [claim_records()[name] for name in card.claims if name in claim_records()]
@@ -194,8 +195,10 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Find methods by a problem in plain words."""
+    from lodim.catalog.search import MODES
     from lodim.catalog.search import search as find
 
+    check_one_of(mode, MODES, "--mode")
     found = find(" ".join(text), most, mode=mode)
     if as_json:
         print_json(found.to_dict())
@@ -223,7 +226,7 @@ def recommend(
         list[str] | None, typer.Argument(metavar="TEXT...", help="The problem in plain words.")
     ] = None,
     profile: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="JSON that 'lodim profile --json' wrote; - for stdin.")
+        str | None, typer.Option(metavar="FILE", help="JSON that 'lodim profile --json' wrote; - for stdin.")
     ] = None,
     data_kind: Kinds = None,
     rows: Annotated[int | None, typer.Option(metavar="N", min=1, help="Samples at hand.")] = None,
@@ -236,7 +239,9 @@ def recommend(
 ) -> None:
     """Recommend methods for a problem in words, or for a profile's figures, with reasons."""
     from lodim.catalog.recommend import recommend as advise
+    from lodim.catalog.search import MODES
 
+    check_one_of(mode, MODES, "--mode")
     problem: Any = {} if profile is None else _read_profile(profile)
     conditions = {
         "text": " ".join(text) if text else None,
@@ -253,13 +258,18 @@ def recommend(
     _show_recommendations(found)
 
 
-def _read_profile(path: Path) -> Any:
+def _read_profile(path: str) -> Any:
+    from pathlib import Path
+
     from lodim.catalog.facts import is_profile
 
-    text = typer.get_text_stream("stdin").read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    if path != "-":
+        check_input(path, "--profile")
     try:
-        made = json.loads(text)
-    except json.JSONDecodeError as error:
+        made = json.loads(standard_input().read() if path == "-" else Path(path).read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--profile {path} is not JSON, nor any text in UTF-8") from error
+    except (ValueError, RecursionError) as error:  # RecursionError: nested without end
         raise ValueError(f"--profile {path} is not JSON: {error}") from error
     if not is_profile(made):
         raise ValueError(f"--profile {path} is not what 'lodim profile --json FILE' writes")

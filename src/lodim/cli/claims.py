@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .errors import say
+from .options import check_folder, check_one_of
 from .output import tell_written
 from .progress import bar
 
@@ -24,11 +26,14 @@ Folder = Annotated[
 ]
 
 
-def _folder(named: str | None) -> str:
+def _folder(named: str | None, *, make: bool = False) -> str:
     """Return where records are, as the user says or else where the pages look for them."""
+    if named is not None:
+        check_folder(named, "--evidence", make=make)
+        return named
     from lodim.catalog.baseline import evidence_folder
 
-    return str(evidence_folder()) if named is None else named
+    return str(evidence_folder())
 
 
 @claims_app.command("list")
@@ -56,8 +61,10 @@ def run(
 ) -> None:
     """Run claims and record what came out; the exit code is 1 if one of them failed."""
     from lodim.claims import find_claim, list_claims, run_claim, run_claims
+    from lodim.results.records import SCALES
 
-    folder = _folder(evidence)
+    check_one_of(scale, SCALES, "--scale")
+    folder = _folder(evidence, make=True)
     out = None if dry else folder
     if jobs > 1 or ray is not None:
         results = run_claims(
@@ -101,4 +108,6 @@ def table(
     if not (write or check):
         typer.echo(claims_table(read_evidence(_folder(evidence))))
         return
+    if not Path("README.md").is_file():
+        raise ValueError("the current folder is not a checkout of lodim: it has no README.md")
     tell_written(update_tables(".", check=check), check=check)

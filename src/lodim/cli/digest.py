@@ -14,6 +14,7 @@ import typer
 
 from .errors import MISSING, say
 from .feed import File, opened
+from .options import check_folder, check_one_of, check_output, check_regular
 from .output import AsJson, print_json
 
 subscribers_app = typer.Typer(
@@ -21,7 +22,7 @@ subscribers_app = typer.Typer(
 )
 
 Secret = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--secret-file",
         metavar="FILE",
@@ -29,7 +30,17 @@ Secret = Annotated[
         help="What links are made with, as of 'lodim serve'; default: beside the user's own papers.",
     ),
 ]
-Email = Annotated[str, typer.Argument(metavar="EMAIL")]
+
+
+def _address(text: str) -> str:
+    """Refuse what is no address before anything is opened or made."""
+    from lodim.catalog.digest.requests import clean_email
+
+    clean_email(text)
+    return text
+
+
+Email = Annotated[str, typer.Argument(metavar="EMAIL", callback=_address)]
 
 
 def register(app: typer.Typer) -> None:
@@ -43,7 +54,7 @@ def digest(
         bool, typer.Option("--once", help="Send what is due and stop; for cron, every 5 to 60 minutes.")
     ] = False,
     dry_run: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="FOLDER", help="Write what is due as .eml files; send and change nothing."),
     ] = None,
     now: Annotated[
@@ -62,10 +73,12 @@ def digest(
         raise ValueError(
             "say --once to send the mails that are due, or --dry-run FOLDER to write them as files"
         )
-    with opened(catalog) as papers:
+    if dry_run is not None:
+        check_folder(dry_run, "--dry-run", make=True)
+    with opened(catalog, "refuse") as papers:
         post = _post(papers, secret_file, now, public_url, sends=once)
         if dry_run is not None:
-            written = post.write(dry_run)
+            written = post.write(Path(dry_run))
             for path in written:
                 typer.echo(str(path))
             if not written:
@@ -83,7 +96,7 @@ def digest(
 
 
 def _post(
-    papers: Any, secret_file: Path | None, now: str | None, public_url: str | None, *, sends: bool
+    papers: Any, secret_file: str | None, now: str | None, public_url: str | None, *, sends: bool
 ) -> Any:
     """Return what makes and sends the mails."""
     from lodim.catalog.digest.post import Post
@@ -102,10 +115,20 @@ def _post(
     return Post(papers, _subscribers(papers, secret_file, clock), settings, now=clock)
 
 
-def _subscribers(papers: Any, secret_file: Path | None, clock: Any = None) -> Any:
-    from lodim.catalog.digest import Subscribers, site_secret
+def secret_of(file: str | None) -> bytes:
+    """Return the secret of this site; a file that was named is made if there is none, its folder is not."""
+    from lodim.catalog.digest import site_secret
 
-    secret = site_secret(secret_file)
+    if file is not None:
+        check_regular(file, "--secret-file")
+        check_output(file, "--secret-file")
+    return site_secret(file)
+
+
+def _subscribers(papers: Any, secret_file: str | None, clock: Any = None) -> Any:
+    from lodim.catalog.digest import Subscribers
+
+    secret = secret_of(secret_file)
     return Subscribers(papers.store, now=clock or (lambda: datetime.now(UTC)), secret=secret)
 
 
@@ -121,9 +144,9 @@ def list_subscribers(
 ) -> None:
     """List the subscribers."""
     states = ("pending", "confirmed", "cancelled", "suppressed")
-    if state is not None and state not in states:
-        raise ValueError(f"--state must be one of {', '.join(states)}; got {state!r}")
-    with opened(catalog) as papers:
+    if state is not None:
+        check_one_of(state, states, "--state")
+    with opened(catalog, "refuse") as papers:
         found = _subscribers(papers, secret_file).all(state)
     shown = ("id", "email", "state", "frequency", "areas", "query", "time_zone", "confirmed_at")
     chosen = [name for name in shown if not (hide_addresses and name in ("email", "query"))]
@@ -141,7 +164,7 @@ def list_subscribers(
 @subscribers_app.command()
 def forget(email: Email, secret_file: Secret = None, catalog: File = None) -> None:
     """Erase an address with all that belongs to it; it is never written to again."""
-    with opened(catalog) as papers:
+    with opened(catalog, "refuse") as papers:
         n = _subscribers(papers, secret_file).forget(email)
     typer.echo(f"Erased ({n} subscribers); a salted hash stays, so that the address is never written to")
 
@@ -149,7 +172,7 @@ def forget(email: Email, secret_file: Secret = None, catalog: File = None) -> No
 @subscribers_app.command()
 def stop(email: Email, secret_file: Secret = None, catalog: File = None) -> None:
     """End the subscription of an address, for people who wrote instead of clicking."""
-    with opened(catalog) as papers:
+    with opened(catalog, "refuse") as papers:
         subscribers = _subscribers(papers, secret_file)
         found = subscribers.by_email(email)
         if found is None:
@@ -161,7 +184,7 @@ def stop(email: Email, secret_file: Secret = None, catalog: File = None) -> None
 @subscribers_app.command()
 def suppress(email: Email, secret_file: Secret = None, catalog: File = None) -> None:
     """Never write to an address, whether or not it has subscribed."""
-    with opened(catalog) as papers:
+    with opened(catalog, "refuse") as papers:
         _subscribers(papers, secret_file).suppress(email)
     typer.echo("Suppressed")
 
@@ -169,6 +192,6 @@ def suppress(email: Email, secret_file: Secret = None, catalog: File = None) -> 
 @subscribers_app.command()
 def lift(email: Email, secret_file: Secret = None, catalog: File = None) -> None:
     """Let an address that is suppressed subscribe again."""
-    with opened(catalog) as papers:
+    with opened(catalog, "refuse") as papers:
         lifted = _subscribers(papers, secret_file).lift(email)
     typer.echo("It can subscribe again" if lifted else "It was not suppressed")

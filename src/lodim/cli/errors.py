@@ -7,7 +7,7 @@ code  meaning
 1     an error inside lodim, or a claim that failed
 2     bad input or a wrong option
 3     something around lodim is missing: an optional library, the
-      network, a database server
+      network, a server, room on the disk
 130   stopped with Ctrl-C
 ====  ==========================================================
 
@@ -27,6 +27,7 @@ from typing import Any
 INTERNAL, BAD_INPUT, MISSING, INTERRUPTED = 1, 2, 3, 130
 DEBUG_VARIABLE = "LODIM_DEBUG"
 _SPELLINGS = (("missing='impute'", "--missing impute"), ("max_rows", "--max-rows"))
+_NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def say(text: str) -> None:
@@ -47,6 +48,19 @@ def _internal(error: Exception) -> SystemExit:
         f"This should not happen; {DEBUG_VARIABLE}=1 shows where it came from.",
         INTERNAL,
     )
+
+
+def _described(error: Exception) -> str:
+    """Return what a person should read of an error: of the system's own the file and the reason, without a number."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    named = error.filename if error.filename2 is None else error.filename2
+    return error.strerror if named is None else f"{error.strerror}: {os.fsdecode(named)!r}"
+
+
+def _code_of(error: Exception) -> int:
+    around = isinstance(error, ImportError | ConnectionError | TimeoutError)
+    return MISSING if around or getattr(error, "errno", None) in _NO_ROOM else BAD_INPUT
 
 
 def _show_warning(
@@ -72,8 +86,7 @@ def reported() -> Iterator[None]:
             raise
         if isinstance(error, ImportError) and (error.name or "").startswith("lodim"):
             raise _internal(error) from None
-        is_around = isinstance(error, ImportError | ConnectionError)
-        raise _fail(f"Error: {error}", MISSING if is_around else BAD_INPUT) from None
+        raise _fail(f"Error: {_described(error)}", _code_of(error)) from None
     except MemoryError:
         raise _fail(
             "Error: not enough memory for these data; read fewer rows (max_rows)", BAD_INPUT

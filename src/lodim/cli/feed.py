@@ -6,9 +6,10 @@ network, a database server).
 
 from __future__ import annotations
 
-import sys
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,10 +17,11 @@ import typer
 from lodim.files import write_whole
 
 from .errors import MISSING, say
-from .options import check_output
-from .output import AsJson, console, print_json
+from .options import check_apart, check_input, check_one_of, check_output, check_regular, standard_input
+from .output import AsJson, console, print_json, printable
 
 _SHOWN_REASONS = 10
+_UNTOLD = (UnicodeDecodeError, json.JSONDecodeError)  # ValueErrors that say nothing to a person
 
 papers_app = typer.Typer(
     help="Follow the papers of a field: take in feeds and files, list, search, hand on. Works offline.",
@@ -55,18 +57,52 @@ Mode = Annotated[
 
 
 @contextmanager
-def opened(file: str | None) -> Iterator[Any]:
-    """Give the catalogue, and leave with 3 if what it stands on is missing."""
+def opened(file: str | None, absent: str = "empty") -> Iterator[Any]:
+    """Give the catalogue, and leave with 3 if what it stands on is missing.
+
+    Where there is no file yet, ``absent`` says what becomes of it: ``make``; ``refuse``; or ``empty``, for what only
+    reads: the user's own file, as long as it has not been made, is a catalogue without papers, and is not made. A file
+    that was named has to be there.
+    """
     from lodim.catalog.feed import Catalog
 
+    place = ""
     try:
-        with Catalog(file) as catalog:
+        place = _place_of(file, absent)
+        with Catalog(place) as catalog:
             yield catalog
     except (ImportError, RuntimeError, ConnectionError, TimeoutError) as error:
         if isinstance(error, typer.Exit | BrokenPipeError):
             raise
         say(f"Error: {error}")
         raise typer.Exit(MISSING) from error
+    except Exception as error:
+        told = isinstance(error, ValueError | TypeError | OSError) and not isinstance(error, _UNTOLD)
+        if told or not Path(place).is_file():
+            raise
+        from lodim.catalog.feed.sqlite import damaged, intact
+
+        if intact(Path(place)):
+            raise
+        raise damaged(place) from error
+
+
+def _place_of(file: str | None, absent: str) -> str:
+    """Return where the catalogue is kept: a file, or an address, or in memory."""
+    from lodim.catalog.feed import default_path
+
+    if file is not None and (file == ":memory:" or "://" in file):
+        return file
+    path = str(default_path()) if file is None else file
+    check_regular(path, "--catalog")
+    if file is not None:
+        check_output(file, "--catalog")  # SQLite writes beside what it reads
+    if absent == "make" or (Path(path).exists() and Path(path).stat().st_size):
+        return path
+    if absent == "empty" and file is None:
+        return ":memory:"
+    named = "" if file is None else f" --catalog {file}"
+    raise ValueError(f"there is no catalogue in {path!r}; 'lodim papers ingest FILE{named}' makes one")
 
 
 @papers_app.command()
@@ -93,15 +129,20 @@ def ingest(
     catalog: File = None,
 ) -> None:
     """Take in a list of papers: Atom, RSS, daily-papers JSON, BibTeX, CSV, JSON lines, or titles with abstracts."""
+    from lodim.catalog.feed.readers import FORMATS
+
+    check_one_of(format, ("auto", *FORMATS), "--format")
+    if source != "-" and "://" not in source:
+        check_input(source, "FILE")
     pairs = [item.partition("=") for item in map or ()]
     if not all(field and column for field, _, column in pairs):
         raise ValueError("--map must look like title='Paper title'")
     mapping = {field.strip(): column for field, _, column in pairs} or None
     options = {"online": online, "name": name, "mapping": mapping, "observed_at": observed_at}
-    with opened(catalog) as papers:
+    stream = standard_input().buffer if source == "-" else source
+    with opened(catalog, "make") as papers:
         if allow_host:
             papers.trust(*allow_host)
-        stream = sys.stdin.buffer if source == "-" else source
         try:
             report = papers.ingest(stream, format, **options)
         except OSError as error:
@@ -137,6 +178,9 @@ def list_papers(
     catalog: File = None,
 ) -> None:
     """List papers, by default what is talked about."""
+    from lodim.catalog.feed.trending import ORDERS
+
+    check_one_of(sort, ORDERS, "--sort")
     with opened(catalog) as papers:
         page = papers.papers(sort, since, area or (), cursor, limit, to=to)
         _show_page(page, as_json, total=len(papers))
@@ -154,6 +198,9 @@ def search(
     catalog: File = None,
 ) -> None:
     """Find papers by words, and by meaning once they have sentence vectors."""
+    from lodim.catalog.search import MODES
+
+    check_one_of(mode, MODES, "--mode")
     with opened(catalog) as papers:
         _show_page(papers.search(" ".join(text), limit, mode=mode), as_json, total=len(papers))
 
@@ -197,9 +244,12 @@ def export(
     catalog: File = None,
 ) -> None:
     """Write a list or a search as an Atom feed, a JSON feed or BibTeX."""
-    if format not in ("atom", "json", "bibtex"):
-        raise ValueError(f"--format must be atom, json or bibtex; got {format!r}")
+    from lodim.catalog.feed.trending import ORDERS
+
+    check_one_of(format, ("atom", "json", "bibtex"), "--format")
+    check_one_of(sort, ORDERS, "--sort")
     check_output(output, "--output")
+    check_apart({"--output": output}, {"--catalog": catalog})
     with opened(catalog) as papers:
         if paper is not None:
             chosen = (papers.paper(paper),)
@@ -212,7 +262,9 @@ def export(
         if format == "bibtex":
             text = to_bibtex(chosen)
         else:
-            text = (to_atom if format == "atom" else to_json_feed)(chosen, title=title, address=address)
+            text = (to_atom if format == "atom" else to_json_feed)(
+                chosen, title=printable(title), address=address
+            )
     if output == "-":
         typer.echo(text, nl=False)
     else:
@@ -226,7 +278,11 @@ def backup(
 ) -> None:
     """Write a compact copy of the catalogue."""
     check_output(file, "FILE")
-    with opened(catalog) as papers:
+    if file == "-":
+        raise ValueError("FILE - : a backup is a database, which cannot go to standard output")
+    if file != file.encode("utf-8", "replace").decode():
+        raise ValueError(f"FILE {file!r} is no name in UTF-8, as SQLite needs it")
+    with opened(catalog, "refuse") as papers:
         papers.backup(file)
         say(f"Wrote {file} ({len(papers)} papers)")
 
@@ -239,7 +295,7 @@ def reindex(
     catalog: File = None,
 ) -> None:
     """Make the full-text index anew."""
-    with opened(catalog) as papers:
+    with opened(catalog, "refuse") as papers:
         papers.rebuild()
         vectors = f", {papers.embed()} new sentence vectors" if meaning else ""
         say(f"Indexed {len(papers)} papers{vectors}")

@@ -5,15 +5,20 @@ Exit codes: 0 stopped, 2 a wrong option or a port that is taken, 3 the extra ``w
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-_NEEDED = ("sqlalchemy", "fastapi", "uvicorn", "jinja2", "multipart", "itsdangerous", "platformdirs")
+from .digest import secret_of
+from .feed import opened
+from .options import check_folder, check_one_of
+
+_NEEDED = ("sqlalchemy", "fastapi", "uvicorn", "jinja2", "python_multipart", "itsdangerous", "platformdirs")
 
 Evidence = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         metavar="FOLDER",
         help="Recorded claims; default: as of 'lodim claims run', ./evidence or else the user's own.",
@@ -51,7 +56,7 @@ def serve(
         ),
     ] = None,
     secret_file: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="FILE", help="Signs forms and links; made if there is none. Needed with --public-url."
         ),
@@ -77,19 +82,20 @@ def serve(
 
     for module in _NEEDED:
         optional(module)
-    from lodim.web.settings import Settings
+    from lodim.web.settings import CONFIRM_MODES, Settings
 
+    check_one_of(confirm_mode, CONFIRM_MODES, "--confirm-mode")
+    if evidence is not None:
+        check_folder(evidence, "--evidence")
     if public_url is not None and secret_file is None:
         raise ValueError("--public-url needs --secret-file FILE, so that forms and links outlive a restart")
     from lodim.catalog.digest.relay import mail_settings
-    from lodim.catalog.digest.tokens import site_secret
 
-    records: dict[str, Any] = {} if evidence is None else {"evidence": evidence}
+    records: dict[str, Any] = {} if evidence is None else {"evidence": Path(evidence)}
     settings = Settings(
         host=host,
         port=port,
         public_url=public_url,
-        secret=site_secret(secret_file),
         catalog=catalog,
         **records,
         allow_run=allow_run,
@@ -99,6 +105,9 @@ def serve(
         mail=mail_settings(public_url=public_url),
         confirm_mode=confirm_mode,
     )
+    with opened(catalog, "make"):  # what cannot be opened is said before a port is taken
+        pass
+    settings = replace(settings, secret=secret_of(secret_file))
     from lodim.web.serving import serve as run
 
     def tell(address: str) -> None:

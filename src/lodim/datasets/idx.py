@@ -136,7 +136,7 @@ def _fetch(source: Source, file: str) -> bytes:
         except (OSError, ValueError) as error:  # no network, or a page that is not the file: the next mirror
             cached.unlink(missing_ok=True)
             failures.append(f"{mirror}: {_short(error)}")
-    raise OSError(
+    raise ConnectionError(
         f"{file} of {source.folder} is not in {' or '.join(looked_in)} and could not be downloaded "
         f"({'; '.join(failures)}). Put the four files of {source.folder} into a folder {source.folder!r} and set "
         f"{DATA_VARIABLE} to the folder above it"

@@ -42,7 +42,7 @@ from lodim.dimension.spectrum import LPCA_RULES
 from lodim.dimension.units import in_safe_unit, read_points
 from lodim.neighbors import NeighborGraph, n_distinct
 from lodim.randomness import derive_seed, root_seed
-from lodim.validation import check_choice, check_in_range, warn
+from lodim.validation import check_choice, check_in_range, check_kind, warn
 
 _NO_GRAPH = ("lpca", "fishers", "knn", "ph")
 
@@ -148,8 +148,9 @@ class IntrinsicDimension(BaseEstimator):
 
     def _check_parameters(self) -> None:
         check_choice(self.method, METHODS, "method")
-        if self.calibrate not in (None, "ball"):
-            raise ValueError(f"calibrate must be None or 'ball', got {self.calibrate!r}")
+        check_choice(self.calibrate, (None, "ball"), "calibrate")
+        for k in self.k if isinstance(self.k, tuple) else (self.k,):
+            check_kind(k, int | None, "k")
         if self.calibrate and self.method not in (*GRAPH_METHODS, "consensus"):
             raise ValueError(
                 f"method={self.method!r} has no calibration; use one of {', '.join(GRAPH_METHODS)}"

@@ -37,7 +37,7 @@ from lodim.dimension.summary import DimensionSummary, Estimate, ScalePoint
 from lodim.dimension.units import in_safe_unit, read_points
 from lodim.neighbors import NeighborGraph, constant_columns, n_distinct
 from lodim.randomness import RandomState, derive_seed, root_seed
-from lodim.validation import check_choice, check_in_range, check_labels, warn
+from lodim.validation import check_choice, check_in_range, check_labels, checked, warn
 
 DEFAULT_METHODS = ("twonn", "gride", "mle", "mada", "mom", "tle", "lpca", "fishers", "corrint")
 _ALL_QUERIES, _SOME_QUERIES = 20_000, 4096
@@ -69,6 +69,7 @@ class _Run:
         return True
 
 
+@checked
 def intrinsic_dimensions(
     X: Any,
     methods: Sequence[str] | str = DEFAULT_METHODS,

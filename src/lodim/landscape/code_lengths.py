@@ -39,7 +39,13 @@ from typing import Any
 
 import numpy as np
 
-from lodim.validation import check_choice, check_in_range, check_numbers, check_unmasked, to_numpy
+from lodim.validation import (
+    check_choice,
+    check_in_range,
+    check_labels,
+    check_numbers,
+    checked,
+)
 
 __all__ = [
     "Quantized",
@@ -74,6 +80,7 @@ class Quantized:
         return self.codebook.astype(np.float32)[self.codes]
 
 
+@checked
 def quantize_codebook(
     vec: Any, levels: int, method: str = "kmeans", *, weights: np.ndarray | None = None
 ) -> Quantized:
@@ -129,12 +136,14 @@ def _as_vector(vec: Any) -> np.ndarray:
     """Check a vector that is to be rounded to half precision; return it in float64."""
     array = check_numbers(vec, "vec")
     if array.ndim != 1 or array.size == 0:
-        raise ValueError(f"expected a vector with at least one entry, got shape {array.shape}")
+        raise ValueError(f"vec must be a vector with at least one entry, got shape {array.shape}")
     if not np.isfinite(array).all():
-        raise ValueError(f"the vector has {int((~np.isfinite(array)).sum())} NaN or infinite entries")
+        raise ValueError(f"vec has {int((~np.isfinite(array)).sum())} NaN or infinite entries")
     largest = float(np.abs(array).max())
     if largest > float(np.finfo(np.float16).max):
-        raise ValueError(f"entry of size {largest:g} does not fit a half-precision codebook (65504); rescale")
+        raise ValueError(
+            f"vec has an entry of size {largest:g}, which does not fit a half-precision codebook (65504); rescale"
+        )
     return array
 
 
@@ -207,8 +216,7 @@ def _next_layer(best: np.ndarray, sums: np.ndarray, q: int, n: int) -> tuple[np.
 
 def _counts(symbols: Any, n_symbols: int | None) -> np.ndarray:
     """Occurrences of each symbol."""
-    check_unmasked(symbols, "symbols")
-    array = np.asarray(to_numpy(symbols))
+    array = check_labels(symbols, len(symbols) if hasattr(symbols, "__len__") else 0, name="symbols")
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise ValueError(
             f"symbols must be a vector of integers, got shape {array.shape} and dtype {array.dtype}"
@@ -220,6 +228,7 @@ def _counts(symbols: Any, n_symbols: int | None) -> np.ndarray:
     return np.bincount(array, minlength=n)
 
 
+@checked
 def arithmetic_code_length(symbols: Any, n_symbols: int | None = None) -> float:
     """Bits of a sequence coded with its own frequencies: its length times its empirical entropy.
 
@@ -239,6 +248,7 @@ def arithmetic_code_length(symbols: Any, n_symbols: int | None = None) -> float:
     return float((used * np.log2(used.sum() / used)).sum()) if len(used) else 0.0
 
 
+@checked
 def message_length_bits(symbols: Any, n_symbols: int | None = None, *, codebook_bits: int = 16) -> int:
     """Bits K of a quantised vector: coded symbols, codebook and counts (the module's equation).
 
@@ -261,6 +271,7 @@ def message_length_bits(symbols: Any, n_symbols: int | None = None, *, codebook_
     return math.ceil(arithmetic_code_length(symbols, n_symbols)) + (codebook_bits + count_bits) * len(counts)
 
 
+@checked
 def prefix_free_bits(bits: int | float) -> float:
     """Bits K' = K + 2 log2 K of a message that tells its own end.
 

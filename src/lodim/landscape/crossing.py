@@ -50,7 +50,7 @@ from scipy.interpolate import PchipInterpolator
 from lodim.landscape.success import logistic_crossing
 from lodim.randomness import RandomState, as_generator
 from lodim.results import Result
-from lodim.validation import check_choice, check_in_range, check_numbers, warn
+from lodim.validation import check_choice, check_in_range, check_numbers, checked, warn
 
 __all__ = ["Crossing", "find_crossing"]
 
@@ -303,6 +303,7 @@ def _falls(curve: Curve) -> str | None:
     )
 
 
+@checked
 def find_crossing(
     sizes: Any,
     scores: Any,

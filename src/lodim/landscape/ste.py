@@ -21,6 +21,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from lodim.validation import check_in_range, check_tensor
+
 __all__ = ["clamp_ste", "mask_ste", "round_ste", "scale_gradient"]
 
 
@@ -74,13 +76,17 @@ class _ScaleGradient(torch.autograd.Function):
 
 def round_ste(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Round to the nearest integer (ties to even); the gradient passes as if nothing had been done."""
-    return _Round.apply(x)
+    return _Round.apply(check_tensor(x, "x", numbers=False))
 
 
 def clamp_ste(
     x: Float[Tensor, "*shape"], low: Tensor | float | int, high: Tensor | float | int
 ) -> Float[Tensor, "*out"]:
     """Clamp into a range whose ends may be trained: an entry's gradient goes to x inside, outside to the end it met."""
+    check_tensor(x, "x", numbers=False)
+    for name, end in (("low", low), ("high", high)):
+        if not isinstance(end, Tensor):
+            check_in_range(end, name)
     low, high = (torch.as_tensor(end, dtype=x.dtype, device=x.device) for end in (low, high))
     return torch.where(x < low, low, torch.where(x > high, high, x))
 

@@ -39,6 +39,7 @@ import torch
 from torch import Tensor
 
 from lodim.linalg.precision import full_precision
+from lodim.validation import check_in_range, check_unmasked
 
 __all__ = ["fwht"]
 
@@ -82,8 +83,10 @@ def fwht(x: Array, dim: int = -1, normalize: bool = False) -> Array:
     """
     if not isinstance(x, Tensor | np.ndarray):
         raise TypeError(f"x must be a torch tensor or a NumPy array, got {type(x).__name__}")
+    check_unmasked(x, "x")
     if x.ndim == 0:
         raise ValueError("x must have at least one axis to transform, got a scalar")
+    check_in_range(dim, "dim", low=-x.ndim, high=x.ndim - 1, integer=True)
     if isinstance(x, np.ndarray):
         return _fwht_of_array(x, dim, normalize)
     n = x.shape[dim]

@@ -38,7 +38,15 @@ from scipy.sparse import linalg
 from torch import Tensor
 
 from lodim.results import Result
-from lodim.validation import ConvergenceWarning, check_in_range, check_unmasked, warn
+from lodim.validation import (
+    ConvergenceWarning,
+    check_in_range,
+    check_numbers,
+    check_unmasked,
+    checked,
+    to_numpy,
+    warn,
+)
 
 __all__ = ["SolveResult", "conjugate_gradient", "gmres", "minres", "sor", "ssor_preconditioner"]
 
@@ -81,7 +89,7 @@ class _System:
     def __init__(self, A: Any, b: Any, x0: Any, tol: int | float, max_iter: int | np.integer | None):
         self.started = time.perf_counter()
         check_unmasked(b, "b")
-        self.b = np.asarray(b)
+        self.b = np.asarray(to_numpy(b, "b"))
         if self.b.ndim != 1 or self.b.dtype.kind not in "biufc" or not np.isfinite(self.b).all():
             raise ValueError(f"b must be a finite vector, got shape {self.b.shape} of {self.b.dtype}")
         if self.b.dtype.kind in "biu" or self.b.dtype == np.float16:  # no solver computes in half precision
@@ -92,7 +100,7 @@ class _System:
         self.max_iter = _limit(max_iter, n)
         self.A = self.operator(A, "A")
         self.n_matvec = 0
-        self.x0 = np.zeros_like(self.b) if x0 is None else np.asarray(x0, self.b.dtype)
+        self.x0 = np.zeros_like(self.b) if x0 is None else check_numbers(x0, "x0", dtype=self.b.dtype)
         if self.x0.shape != self.b.shape or not np.isfinite(self.x0).all():
             raise ValueError(f"x0 must be a finite vector of {n} entries, as b, got shape {self.x0.shape}")
         r0 = self.b if x0 is None else self.b - self.product(self.x0)
@@ -112,11 +120,16 @@ class _System:
         if _is_function(A):
             return linalg.LinearOperator((n, n), A, dtype=self.b.dtype)
         try:
+            check_unmasked(A, name)
+            if not hasattr(A, "tocsr") and not hasattr(A, "matvec"):
+                A = to_numpy(A, name)
+                real = np.float32 if self.b.dtype == np.float32 else np.float64
+                A = A if np.iscomplexobj(A) else check_numbers(A, name, dtype=real)
             operator = linalg.aslinearoperator(A)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise TypeError(
                 f"{name} must be an array, a sparse array, a LinearOperator or a function where b is an array, got "
-                f"{type(A).__name__} (tensors: all of them, and conjugate_gradient)"
+                f"{type(A).__name__} ({error}; tensors: all of them, and conjugate_gradient)"
             ) from error
         if operator.shape != (n, n):
             raise ValueError(f"{name} must be square and match b ({n} entries), got shape {operator.shape}")
@@ -166,6 +179,7 @@ def _warn_unless_fixed(what: str, n_iter: int, residual: float, tol: int | float
         )
 
 
+@checked
 def conjugate_gradient(
     A: Any,
     b: Any,
@@ -307,6 +321,7 @@ class _Stop(Exception):
     """Ends SciPy's iterations from its callback."""
 
 
+@checked
 def minres(
     A: Any, b: Any, x0: Any = None, *, tol: int | float = 1e-6, max_iter: int | np.integer | None = None
 ) -> SolveResult:
@@ -337,6 +352,7 @@ def minres(
     return system.record(latest, "MINRES")
 
 
+@checked
 def gmres(
     A: Any,
     b: Any,
@@ -376,6 +392,7 @@ def gmres(
     return system.record(inverse(y), "GMRES")
 
 
+@checked
 def sor(
     A: Any,
     b: Any,
@@ -411,6 +428,7 @@ def sor(
     return system.record(correction, "SOR")
 
 
+@checked
 def ssor_preconditioner(A: Any, omega: int | float = 1.0) -> linalg.LinearOperator:
     """Symmetric over-relaxation as a preconditioner: applies the inverse of ``T D^{-1} T' omega / (2 - omega)``.
 

@@ -27,11 +27,12 @@ import torch
 from torch import Tensor
 
 from lodim.linalg.precision import computable
-from lodim.validation import check_labels
+from lodim.validation import check_labels, checked
 
 __all__ = ["ClassMoments", "StreamingMoments"]
 
 
+@checked
 class StreamingMoments:
     """Count, mean and scatter of what :meth:`update` was given, in double precision.
 
@@ -134,6 +135,7 @@ def _alike(part: Any, like: Any) -> Any:
     return part.cpu().numpy() if isinstance(part, Tensor) else part
 
 
+@checked
 class ClassMoments:
     """:class:`StreamingMoments` of each class, and how the classes scatter within and between themselves.
 

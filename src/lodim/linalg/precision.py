@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lodim.validation import check_unmasked
+from lodim.validation import check_numbers, check_tensor
 
 __all__ = ["computable", "full_precision"]
 
@@ -25,15 +25,14 @@ def computable(x: Any, name: str) -> torch.Tensor:
     Raises
     ------
     ValueError
-        Complex numbers, or masked ones.
+        Complex numbers, masked ones, or a tensor of the meta device.
+    TypeError
+        A sparse tensor, or objects that are no numbers.
     """
     if not isinstance(x, torch.Tensor):
-        check_unmasked(x, name)
-        array = np.array(x)
-        kind = np.float64 if array.dtype in (np.longdouble, object) else array.dtype.newbyteorder("=")
-        x = torch.from_numpy(array.astype(kind, copy=False))
-    if x.is_complex():
-        raise ValueError(f"{name} must hold real numbers, got {x.dtype}")
+        single = str(getattr(x, "dtype", "")).lstrip("<>=") in ("float16", "float32", "f2", "f4")
+        x = torch.from_numpy(np.array(check_numbers(x, name, dtype=np.float32 if single else np.float64)))
+    check_tensor(x, name)
     half = x.dtype in (torch.float16, torch.bfloat16)
     return x.float() if half else x if x.is_floating_point() else x.double()
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from lodim.linalg.precision import computable
 from lodim.results import Result
-from lodim.validation import check_in_range, warn
+from lodim.validation import check_in_range, checked, warn
 
 __all__ = ["SafeCholesky", "psd_sqrt", "safe_cholesky"]
 
@@ -53,6 +53,7 @@ class SafeCholesky(Result):
         return f"Cholesky factor, shape {tuple(self.factor.shape)}, jitter up to {largest:.2g}"
 
 
+@checked
 def psd_sqrt(A: Matrices) -> Matrices:
     """Symmetric positive semi-definite root of symmetric matrices, by an eigen-decomposition.
 
@@ -88,6 +89,7 @@ def psd_sqrt(A: Matrices) -> Matrices:
     return root.numpy() if isinstance(A, np.ndarray) else root.to(stored)
 
 
+@checked
 def safe_cholesky(A: Matrices, *, max_jitter: float = 1e-4) -> SafeCholesky:
     """Cholesky factors of symmetric matrices, with the least jitter of the schedule that makes each definite.
 

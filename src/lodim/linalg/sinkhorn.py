@@ -28,7 +28,7 @@ from torch import Tensor
 
 from lodim.linalg.precision import computable
 from lodim.results import Result
-from lodim.validation import ConvergenceWarning, check_in_range, warn
+from lodim.validation import ConvergenceWarning, check_in_range, check_numbers, checked, warn
 
 __all__ = ["SinkhornPlan", "sinkhorn"]
 
@@ -61,6 +61,7 @@ class SinkhornPlan(Result):
         return f"plan, shape {tuple(self.plan.shape)}, marginal error {self.error:.2g} after {self.n_iter} iterations"
 
 
+@checked
 def sinkhorn(
     scores: Any,
     eta: int | float,
@@ -159,10 +160,12 @@ def _sums(
     shape = (*kernel.shape[:-2], size)
     if given is None:
         return kernel.new_full(shape, default)
-    sums = torch.as_tensor(np.array(given) if isinstance(given, np.ndarray) else given).to(kernel)
+    sums = (
+        given if isinstance(given, Tensor) else torch.tensor(check_numbers(given, "the sums a and b"))
+    ).to(kernel)
     if sums.shape[-1:] != (size,) or sums.ndim > len(shape) or not bool((sums >= 0).all()):
         raise ValueError(
-            f"sums must be {size} nonnegative numbers, one set a matrix, got shape {tuple(sums.shape)}"
+            f"the sums a and b must be {size} nonnegative numbers, one set a matrix, got shape {tuple(sums.shape)}"
         )
     return sums.expand(shape)
 

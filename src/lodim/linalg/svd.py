@@ -24,7 +24,7 @@ from torch import Tensor
 
 from lodim.linalg.precision import computable
 from lodim.randomness import RandomState, root_seed, torch_generator
-from lodim.validation import check_in_range, check_unmasked
+from lodim.validation import check_in_range, check_unmasked, checked
 
 __all__ = ["LeadingSVD", "randomised_svd"]
 
@@ -41,6 +41,7 @@ class LeadingSVD(NamedTuple):
     Vt: Any
 
 
+@checked
 def randomised_svd(
     A: Any, rank: int | np.integer, *, n_passes: int = 4, random_state: RandomState = 0
 ) -> LeadingSVD:
@@ -71,10 +72,10 @@ def randomised_svd(
         return LeadingSVD(*(part.to(A.dtype) for part in found)) if A.is_floating_point() else found
     if min(A.shape) < _SMALL:
         dense = A.toarray() if hasattr(A, "toarray") else A
-        U, s, Vt = np.linalg.svd(check_array(dense, dtype=_FLOATS), full_matrices=False)
+        U, s, Vt = np.linalg.svd(check_array(dense, dtype=_FLOATS, input_name="A"), full_matrices=False)
         U, Vt = svd_flip(U[:, :k], Vt[:k])
         return LeadingSVD(U, s[:k], Vt)
-    checked = check_array(A, accept_sparse=("csr", "csc"), dtype=_FLOATS)
+    checked = check_array(A, accept_sparse=("csr", "csc"), dtype=_FLOATS, input_name="A")
     options = {"n_oversamples": _EXTRA, "n_iter": n_passes, "random_state": root_seed(random_state)}
     return LeadingSVD(*randomized_svd(checked, k, **options))
 

@@ -36,7 +36,7 @@ from torch import Tensor
 
 from lodim.randomness import RandomState, root_seed, torch_generator
 from lodim.results import Result
-from lodim.validation import ConvergenceWarning, check_in_range, warn
+from lodim.validation import ConvergenceWarning, check_device, check_in_range, checked, warn
 
 __all__ = ["TraceEstimate", "hutchinson_trace"]
 
@@ -69,6 +69,7 @@ class TraceEstimate(Result):
         return f"trace {values} from {self.n_probes} probes{'' if self.converged else ' (not converged)'}"
 
 
+@checked
 def hutchinson_trace(
     product: Callable[[Tensor], Tensor],
     n: int,
@@ -127,6 +128,7 @@ def hutchinson_trace(
         raise ValueError(f"blocks must be positive and sum to n={n}, got {sizes}")
     limit = int(check_in_range(n_probes, "n_probes", low=2, integer=True))
     check_in_range(rtol, "rtol", low=0.0)
+    device = None if device is None else check_device(device)
     generator = torch_generator(root_seed(random_state))
     values = torch.empty(limit, len(sizes), dtype=torch.float64)
     mean = error = torch.zeros(len(sizes), dtype=torch.float64)

@@ -7,11 +7,12 @@ from typing import Any
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics.cluster import contingency_matrix
 
-from lodim.validation import check_labels
+from lodim.validation import check_labels, checked
 
 __all__ = ["clustering_accuracy"]
 
 
+@checked
 def clustering_accuracy(y_true: Any, y_pred: Any) -> float:
     """Accuracy under the best one-to-one naming of clusters by classes (H. W. Kuhn's Hungarian method, 1955).
 

@@ -31,11 +31,12 @@ from torch import Tensor
 from lodim.linalg import StreamingMoments, psd_sqrt
 from lodim.metrics.samples import TwoSample, as_rows, halves, power_of_two
 from lodim.randomness import RandomState, derive_seed, root_seed
-from lodim.validation import check_in_range, check_labels, warn
+from lodim.validation import check_in_range, check_labels, checked, warn
 
 __all__ = ["ClassifierFeatures", "FrechetDistance", "frechet_distance"]
 
 
+@checked
 class ClassifierFeatures:
     """The hidden layer of a small classifier, trained on the spot: a lawful stand-in for a famous network's features.
 
@@ -91,6 +92,7 @@ class ClassifierFeatures:
         return float(self.classifier.score((rows - self.mean) / self.scale, check_labels(y, len(rows))))
 
 
+@checked
 class FrechetDistance:
     """The squared Fréchet distance to one reference, whose moments and floor are worked out once.
 
@@ -170,6 +172,7 @@ def _squared(a: StreamingMoments, b: StreamingMoments) -> float:
     return float(value.clamp_min(0))  # of equal moments rounding leaves a little, of either sign
 
 
+@checked
 def frechet_distance(
     samples: Any,
     reference: Any,

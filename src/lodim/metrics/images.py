@@ -27,12 +27,14 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from lodim.linalg.precision import computable
+from lodim.validation import checked
 
 __all__ = ["psnr", "ssim"]
 
 _WINDOW, _SIGMA, _K1, _K2 = 11, 1.5, 0.01, 0.03
 
 
+@checked
 def psnr(images: Any, reference: Any, *, data_range: int | float | np.number = 1.0) -> Any:
     """Peak signal-to-noise ratio in decibel, infinite for equal images.
 
@@ -57,6 +59,7 @@ def psnr(images: Any, reference: Any, *, data_range: int | float | np.number = 1
     return _out(-10 * (x - y).square().mean((-3, -2, -1)).log10(), images)
 
 
+@checked
 def ssim(images: Any, reference: Any, *, data_range: int | float | np.number = 1.0) -> Any:
     """Structural similarity, 1 for equal images.
 
@@ -101,10 +104,10 @@ def ssim(images: Any, reference: Any, *, data_range: int | float | np.number = 1
 
 def _checked(
     images: Any, reference: Any, data_range: int | float | np.number
-) -> tuple[Float[Tensor, ...], Float[Tensor, ...]]:
+) -> tuple[Float[Tensor, " ..."], Float[Tensor, " ..."]]:
     """Both as doubles of shape (..., channels, h, w), in units of the range (its square may overflow in its type)."""
-    if not 0 < data_range < np.inf:
-        raise ValueError(f"data_range must be positive, got {data_range}")
+    if not 1e-100 < data_range < 1e100:
+        raise ValueError(f"data_range must be positive and its square a number, got {data_range}")
     given = [computable(z, name) for z, name in ((images, "images"), (reference, "reference"))]
     x, y = (z.double() / float(data_range) for z in given)
     if x.shape != y.shape or x.ndim < 2 or not x.numel():

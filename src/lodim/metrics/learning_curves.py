@@ -27,7 +27,7 @@ from scipy import stats
 
 from lodim.linalg.precision import computable
 from lodim.results import Result
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, checked
 
 __all__ = ["LearningCurve", "learning_curve_exponent"]
 
@@ -67,6 +67,7 @@ class LearningCurve(Result):
         )
 
 
+@checked
 def learning_curve_exponent(
     n: Any, error: Any, n_min: int | float | None = None, *, level: float = 0.95
 ) -> LearningCurve:

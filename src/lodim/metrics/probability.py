@@ -36,7 +36,7 @@ from sklearn.metrics import roc_auc_score
 
 from lodim.linalg.precision import computable
 from lodim.results import Result
-from lodim.validation import check_in_range, check_labels
+from lodim.validation import check_in_range, check_labels, checked
 
 __all__ = ["ProbabilityMetrics", "ReliabilityCurve", "probability_metrics", "reliability_curve"]
 
@@ -106,6 +106,7 @@ class ProbabilityMetrics(Result):
         )
 
 
+@checked
 def probability_metrics(p_hat: Any, y: Any, p_true: Any = None, *, n_bins: int = 15) -> ProbabilityMetrics:
     """Calibration, sharpness and error of predicted probabilities of a binary event.
 
@@ -152,6 +153,7 @@ def probability_metrics(p_hat: Any, y: Any, p_true: Any = None, *, n_bins: int =
     )
 
 
+@checked
 def reliability_curve(p_hat: Any, y: Any, *, n_bins: int = 15) -> ReliabilityCurve:
     """Mean prediction and share of events in bins of equal counts.
 

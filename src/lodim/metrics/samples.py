@@ -77,9 +77,9 @@ def as_rows(X: Any, name: str, min_rows: int = 1) -> Rows:
 
 
 def as_pair(
-    samples: Any, reference: Any, min_samples: int = 1, min_reference: int = 1
+    samples: Any, reference: Any, min_samples: int = 1, min_reference: int = 1, name: str = "reference"
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
-    """Both sets as rows on the device of the samples.
+    """Both sets as rows on the device of the samples; messages call the second one by its ``name``.
 
     Raises
     ------
@@ -87,11 +87,9 @@ def as_pair(
         As :func:`as_rows`, or different numbers of features.
     """
     x = as_rows(samples, "samples", min_samples)
-    y = as_rows(reference, "reference", min_reference).to(x.device)
+    y = as_rows(reference, name, min_reference).to(x.device)
     if x.shape[1] != y.shape[1]:
-        raise ValueError(
-            f"samples have {x.shape[1]} features but the reference has {y.shape[1]}; they must match"
-        )
+        raise ValueError(f"samples have {x.shape[1]} features but {name} has {y.shape[1]}; they must match")
     return x, y
 
 

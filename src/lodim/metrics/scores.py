@@ -6,9 +6,12 @@ from typing import Any
 
 import torch
 
+from lodim.validation import check_tensor, checked
+
 __all__ = ["accuracy", "auc", "r2", "rank_shares"]
 
 
+@checked
 def accuracy(logits: Any, target: Any) -> Any:
     """Share of samples whose largest logit is the target's.
 
@@ -26,10 +29,11 @@ def accuracy(logits: Any, target: Any) -> Any:
     ValueError
         Different numbers of samples.
     """
-    _check_samples(logits.shape[-2], target)
+    _check_scored(logits, "logits", 2, target)
     return (logits.argmax(-1) == target).double().mean(-1)
 
 
+@checked
 def auc(logits: Any, target: Any) -> Any:
     r"""Area under the ROC curve, one class against the rest, mean over the classes that occur.
 
@@ -50,8 +54,8 @@ def auc(logits: Any, target: Any) -> Any:
     ValueError
         Different numbers of samples.
     """
-    _check_samples(logits.shape[-2], target)
-    target = target.expand(logits.shape[:-1])
+    _check_scored(logits, "logits", 2, target)
+    target = target.long().expand(logits.shape[:-1])
     shares = rank_shares(logits).gather(-1, target[..., None]).squeeze(-1)
     counts = torch.nn.functional.one_hot(target, logits.shape[-1]).sum(-2).double()
     sums = torch.zeros_like(counts).scatter_add_(-1, target, shares)
@@ -80,6 +84,7 @@ def _log_odds(logits: Any) -> Any:
     return logits - rest
 
 
+@checked
 def r2(prediction: Any, target: Any) -> Any:
     """Coefficient of determination, ``1 - residual / total`` sum of squares (1 is perfect, 0 the mean's).
 
@@ -97,18 +102,26 @@ def r2(prediction: Any, target: Any) -> Any:
     ValueError
         Different numbers of samples.
     """
-    if prediction.ndim > target.ndim:
+    check_tensor(target, "target")
+    if check_tensor(prediction, "prediction").ndim > target.ndim:
         prediction = prediction.squeeze(-1)
-    _check_samples(prediction.shape[-1], target)
+    _check_scored(prediction, "prediction", 1, target)
     prediction, target = prediction.double(), target.double()
     residual = ((target - prediction) ** 2).sum(-1)
     total = ((target - target.mean(-1, keepdim=True)) ** 2).sum(-1)
     return 1 - residual / total
 
 
-def _check_samples(n: int, target: Any) -> None:
-    """Leading axes may be broadcast, but not samples against a single one."""
-    if target.shape[-1:] != (n,):
+def _check_scored(values: Any, name: str, axes: int, target: Any) -> None:
+    """Both are real tensors on one device; leading axes may be broadcast, but not samples against a single one."""
+    check_tensor(values, name)
+    check_tensor(target, "target")
+    if values.ndim < axes:
+        raise ValueError(f"{name} must have at least {axes} axes, got shape {tuple(values.shape)}")
+    if target.device != values.device:
         raise ValueError(
-            f"target must end in an axis of {n} samples, as the predictions, got {tuple(target.shape)}"
+            f"target is on {target.device}, but {name} on {values.device}; move one to the other"
         )
+    n = values.shape[-axes]
+    if target.shape[-1:] != (n,):
+        raise ValueError(f"target must end in an axis of {n} samples, as {name}, got {tuple(target.shape)}")

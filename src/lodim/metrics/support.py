@@ -38,7 +38,7 @@ from lodim.neighbors.distances import distances_of_pairs, product_error
 from lodim.neighbors.search import search_block
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.results import Result
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, checked
 
 __all__ = [
     "DensityCoverage",
@@ -165,6 +165,7 @@ def _pair_for_balls(samples: Any, reference: Any, k: int) -> tuple[Tensor, Tenso
     return x / unit, y / unit
 
 
+@checked
 def precision_recall(
     samples: Any, reference: Any, k: int = 3, *, random_state: RandomState = 0
 ) -> PrecisionRecall:
@@ -191,6 +192,7 @@ def _precision_recall(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], k: int) 
     return precision, recall
 
 
+@checked
 def density_coverage(
     samples: Any, reference: Any, k: int = 5, *, random_state: RandomState = 0
 ) -> DensityCoverage:
@@ -232,6 +234,7 @@ class ModeCoverage(Result):
         return f"{covered} of {len(self.counts)} modes, {self.inside:.1%} of {self.n} samples inside, KL {self.kl:.3g}"
 
 
+@checked
 def mode_coverage(samples: Any, modes: Any, radius: int | float) -> ModeCoverage:
     """Count the samples near each of a mixture's modes.
 
@@ -248,7 +251,7 @@ def mode_coverage(samples: Any, modes: Any, radius: int | float) -> ModeCoverage
         Different numbers of columns, values that are not finite, a negative radius.
     """
     check_in_range(radius, "radius", low=0.0)
-    x, centres = as_pair(samples, modes)
+    x, centres = as_pair(samples, modes, name="modes")
     unit = power_of_two(float(torch.cat([x, centres]).abs().max()))
     x, centres = x / unit, centres / unit
     distance, mode = torch.cdist(x, centres, compute_mode="donot_use_mm_for_euclid_dist").min(1)
@@ -292,6 +295,7 @@ class MemorisationGap(Result):
         )
 
 
+@checked
 def memorisation_gap(
     samples: Any, train: Any, test: Any, *, random_state: RandomState = 0
 ) -> MemorisationGap:
@@ -308,8 +312,8 @@ def memorisation_gap(
     ValueError
         Different numbers of features, or values that are not finite.
     """
-    x, seen = as_pair(samples, train)
-    _, unseen = as_pair(samples, test)
+    x, seen = as_pair(samples, train, name="train")
+    _, unseen = as_pair(samples, test, name="test")
     unit = power_of_two(float(torch.cat([x, seen, unseen]).abs().max()))
     x, seen, unseen = x / unit, seen / unit, unseen / unit
     size = min(len(seen), len(unseen))

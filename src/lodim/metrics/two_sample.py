@@ -46,7 +46,7 @@ from torch import Tensor
 from lodim.metrics.samples import Rows, TwoSample, as_pair, in_own_unit, measured
 from lodim.neighbors import stream_pairs
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
-from lodim.validation import ConvergenceWarning, check_in_range
+from lodim.validation import ConvergenceWarning, check_in_range, checked
 
 __all__ = ["c2st", "kid", "mmd_rbf", "sliced_wasserstein"]
 
@@ -55,6 +55,7 @@ _BLOCK = 2048
 _LARGEST_POWER = 100
 
 
+@checked
 def sliced_wasserstein(
     samples: Any,
     reference: Any,
@@ -162,6 +163,7 @@ def _median_distance(pooled: Rows, random_state: RandomState) -> float:
     return float(distances.median()) if len(distances) else 1.0
 
 
+@checked
 def mmd_rbf(
     samples: Any,
     reference: Any,
@@ -210,6 +212,7 @@ def mmd_rbf(
     return measured("mmd_rbf", figure, x, y, random_state, p_value)
 
 
+@checked
 def kid(samples: Any, reference: Any, *, random_state: RandomState = 0) -> TwoSample:
     """Squared maximum mean discrepancy with the cubic kernel of the kernel inception distance, unbiased.
 
@@ -231,7 +234,7 @@ def _cubic_mmd(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:
     return value
 
 
-def _cubic(products: Float[Tensor, ...], rows: Float[Tensor, "m d"]) -> Tensor:
+def _cubic(products: Float[Tensor, " ..."], rows: Float[Tensor, "m d"]) -> Tensor:
     return (products / rows.shape[1] + 1) ** 3
 
 
@@ -239,6 +242,7 @@ def _cubic_sum(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Tensor:
     return torch.stack([_cubic(part @ y.T, y).sum() for part in x.split(_BLOCK)]).sum()
 
 
+@checked
 def c2st(
     samples: Any,
     reference: Any,

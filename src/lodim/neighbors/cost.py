@@ -16,7 +16,7 @@ import numpy as np
 
 from lodim.neighbors.search import search_block
 from lodim.results import Result
-from lodim.validation import check_choice, check_in_range
+from lodim.validation import check_choice, check_in_range, checked
 
 __all__ = ["SearchEstimate", "estimate_search", "measure_rate"]
 
@@ -104,6 +104,7 @@ def measure_rate(d: int | np.integer, *, faiss: bool = False) -> float:
     return len(Q) * len(X) * int(d) / (time.perf_counter() - started)
 
 
+@checked
 def estimate_search(
     n: int | np.integer,
     d: int | np.integer,

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from scipy.spatial.distance import cdist
 
+from lodim.validation import check_device, checked
+
 __all__ = [
     "ROUNDING",
     "by_difference",
@@ -81,6 +83,7 @@ def nearest_of(
     return np.take_along_axis(dist, order, 1), np.take_along_axis(idx, order, 1)
 
 
+@checked
 def pair_distances(
     X: Float[np.ndarray, "n features"],
     query_idx: Int[np.ndarray, " n_q"],
@@ -92,7 +95,7 @@ def pair_distances(
 
     They are computed in double precision and right to 5e-12 of their size.
     """
-    if device is not None and torch.device(device).type == "cuda":
+    if device is not None and check_device(device).type == "cuda":
         return _pair_distances_cuda(X, query_idx, idx, torch.device(device))
     return exact_distances(X, query_idx, X, idx)
 

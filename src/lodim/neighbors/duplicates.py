@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int, UInt64
 
+from lodim.validation import checked
+
 __all__ = [
     "constant_columns",
     "first_equal_hashes",
@@ -27,7 +29,7 @@ def row_hashes(X: Float[np.ndarray, "n features"], key: int = 0x10D1) -> UInt64[
     rng = np.random.default_rng(key)
     multipliers = rng.integers(1 << 63, size=X.shape[1], dtype=np.uint64) | np.uint64(1)
     hashes = np.empty(len(X), np.uint64)
-    step = max(1, _CHUNK_ENTRIES // X.shape[1])
+    step = max(1, _CHUNK_ENTRIES // max(1, X.shape[1]))
     for start in range(0, len(X), step):
         part = X[start : start + step].astype(np.float64) + 0.0  # + 0.0 turns -0.0 into 0.0
         bits = part.view(np.uint64)
@@ -54,6 +56,7 @@ def first_equal_hashes(pairs: UInt64[np.ndarray, "n 2"]) -> Int[np.ndarray, " n"
     return twin
 
 
+@checked
 def first_occurrences(X: Float[np.ndarray, "n features"]) -> Int[np.ndarray, " n"]:
     """Return for each row (finite numbers) the position of the first row equal to it, its own if it is the first."""
     hashes = row_hashes(X)
@@ -70,11 +73,13 @@ def first_occurrences(X: Float[np.ndarray, "n features"]) -> Int[np.ndarray, " n
     return first
 
 
+@checked
 def constant_columns(X: Float[np.ndarray, "n features"]) -> tuple[int, ...]:
     """Return the positions of the columns that hold one value only."""
     return tuple(int(j) for j in np.flatnonzero(X.max(axis=0) == X.min(axis=0)))
 
 
+@checked
 def n_distinct(X: Float[np.ndarray, "n features"]) -> int:
     """Return the number of different rows."""
     return int((first_occurrences(X) == np.arange(len(X))).sum())

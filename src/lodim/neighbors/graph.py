@@ -18,7 +18,7 @@ from lodim.neighbors.queries import choose_queries, in_own_unit, safe_scale
 from lodim.neighbors.search import search
 from lodim.neighbors.sharded import graph_parts
 from lodim.randomness import RandomState, as_generator
-from lodim.validation import check_choice, check_in_range, check_matrix
+from lodim.validation import check_choice, check_in_range, check_matrix, checked
 
 __all__ = ["NeighborGraph", "bootstrap", "local_blocks"]
 
@@ -232,6 +232,7 @@ def _recall(X: np.ndarray, k: int, position: np.ndarray, idx: np.ndarray, rng: n
     return float(np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(idx[some], true)]))
 
 
+@checked
 def local_blocks(
     X: Float[np.ndarray, "n features"], graph: NeighborGraph, k: int, *, max_entries: int = 1 << 18
 ) -> Iterator[tuple[slice, Float[np.ndarray, "b k features"]]]:
@@ -250,6 +251,7 @@ def local_blocks(
         yield part, X[graph.idx[part, :k]]
 
 
+@checked
 def bootstrap(
     stat_fn: Callable[[np.ndarray], Any], n: int, B: int = 200, random_state: RandomState = None
 ) -> Float[np.ndarray, "B ..."]:

@@ -24,7 +24,7 @@ from lodim.neighbors.distances import by_difference, nearest_of
 from lodim.neighbors.queries import in_own_unit, safe_scale
 from lodim.neighbors.search import cells_index, search_block, single_unit
 from lodim.neighbors.sources import plain_array
-from lodim.validation import check_choice, check_in_range, check_matrix
+from lodim.validation import check_choice, check_in_range, check_matrix, checked
 
 __all__ = ["NeighborIndex"]
 
@@ -33,6 +33,7 @@ _FARTHEST = 1e100  # in units of the rows
 _FAR_OFF = 1e3  # in widths of the rows
 
 
+@checked
 class NeighborIndex:
     """Vectors with ids (and labels), and the nearest of them to any query.
 

@@ -24,7 +24,7 @@ from lodim.neighbors.queries import choose_queries, in_own_unit, safe_scale
 from lodim.neighbors.search import search_block
 from lodim.neighbors.sources import row_blocks
 from lodim.randomness import RandomState, as_generator
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, checked
 
 __all__ = ["stream_neighbors"]
 
@@ -44,6 +44,7 @@ def _scan(blocks: Iterator[np.ndarray]) -> tuple[np.ndarray, np.ndarray, float]:
     return both[:, 0], first_equal_hashes(both), safe_scale(ends)
 
 
+@checked
 def stream_neighbors(
     source: Any,
     k: int | np.integer | Callable[[int], int],

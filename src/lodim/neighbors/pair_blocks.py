@@ -22,8 +22,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lodim.neighbors.distances import product_error
-from lodim.neighbors.reducers import Reducer, TopK
-from lodim.validation import check_in_range
+from lodim.neighbors.reducers import Reducer, TopK, squared_unit
+from lodim.validation import check_device, check_in_range, check_matrix, check_tensor, checked
 
 __all__ = ["choose_dtype", "nearest_rows", "stream_pairs"]
 
@@ -49,6 +49,15 @@ class _Side:
     def take(self, index: np.ndarray) -> _Side:
         chosen = torch.from_numpy(index).to(self.rows.device)
         return _Side(self.rows[chosen], self.squares[chosen])
+
+
+def _as_rows(X: Any, name: str) -> Any:
+    if not isinstance(X, Tensor):
+        single = getattr(X, "dtype", None) == np.float32
+        return check_matrix(X, name=name, dtype=np.float32 if single else np.float64)
+    if check_tensor(X, name).ndim != 2 or not X.numel():
+        raise ValueError(f"{name} must be 2-D, rows first, and not empty, got shape {tuple(X.shape)}")
+    return X
 
 
 def _as_tensor(X: Any) -> Tensor:
@@ -94,6 +103,7 @@ def _hide_self(block: Tensor, rows: slice, cols: slice, own: np.ndarray) -> None
         block[at[0].to(block.device), at[1].to(block.device)] = torch.inf
 
 
+@checked
 def stream_pairs(
     X: Any,
     Y: Any = None,
@@ -129,6 +139,7 @@ def stream_pairs(
     ValueError
         If ``Y`` and ``query_idx`` are both given, or the shapes disagree.
     """
+    X, Y = _as_rows(X, "X"), None if Y is None else _as_rows(Y, "Y")
     return _pass(X, Y, reducers, query_idx, block_q, block_r, dtype, device)[0]
 
 
@@ -153,7 +164,7 @@ def nearest_rows(
     error = product_error(X.shape[1], dtype) * reach + X.shape[1] * info.tiny
     if k == len(others) - (Y is None):
         error = torch.full_like(error, -torch.inf)
-    return squares.cpu().numpy(), idx.cpu().numpy(), (error * unit**2).cpu().numpy()
+    return squares.cpu().numpy(), idx.cpu().numpy(), (error * squared_unit(unit)).cpu().numpy()
 
 
 def _pass(
@@ -173,7 +184,7 @@ def _pass(
         raise ValueError("give Y (other references) or query_idx (some rows of X against all), not both")
     if Y is not None and Y.shape[1] != X.shape[1]:
         raise ValueError(f"X has {X.shape[1]} columns but Y has {Y.shape[1]}; they must match")
-    device = torch.device(device) if device is not None else _as_tensor(X).device
+    device = check_device(device) if device is not None else _as_tensor(X).device
     n_q = len(X) if query_idx is None else len(query_idx)
     n_r = len(X) if Y is None else len(Y)
     dtype = dtype or choose_dtype(X, n_q, n_r)

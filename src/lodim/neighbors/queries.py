@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, to_numpy
 
 __all__ = ["choose_queries", "in_own_unit", "safe_scale"]
 
@@ -49,7 +49,7 @@ def choose_queries(
         if query >= len(kept):
             return kept
         return np.sort(rng.choice(kept, size=int(query), replace=False))
-    rows = np.asarray(query)
+    rows = np.asarray(to_numpy(query, "query"))
     if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows):
         raise ValueError("query must be a count or a 1-D array of row numbers")
     if rows.min() < 0 or rows.max() >= len(twin):

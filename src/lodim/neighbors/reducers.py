@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from lodim.neighbors.distances import distances_of_pairs, product_error, squares_of_pairs
-from lodim.validation import check_choice, check_in_range
+from lodim.validation import check_choice, check_in_range, check_numbers, checked
 
 __all__ = ["CountBelow", "LogSumExp", "MinByLabelPair", "Reducer", "TopK"]
 
@@ -26,6 +26,16 @@ __all__ = ["CountBelow", "LogSumExp", "MinByLabelPair", "Reducer", "TopK"]
 # that it is not a normal number, which are slow to compute with.
 _SQUARINGS = {torch.float32: (1, 1, 43.0), torch.float64: (7, 3, 87.0)}
 _SCRATCH = (1 << 24, 1 << 16)  # numbers at a time: on an accelerator, and on a processor (its cache)
+
+
+def squared_unit(unit: float) -> float:
+    """Return the square of a unit of length; a ValueError where squared distances in it are no normal numbers."""
+    if not 1e-140 < unit < 1e140:
+        raise ValueError(
+            f"squared distances between rows of X, which are about {unit:.0e} apart, are beyond the range of numbers: "
+            "divide X by a constant"
+        )
+    return unit**2
 
 
 @runtime_checkable
@@ -45,6 +55,7 @@ class Reducer(Protocol):
         """Return what was kept."""
 
 
+@checked
 class TopK:
     """The k nearest references of each query: ``(squared distances, indices)``, both (n_q, k), ascending.
 
@@ -100,9 +111,10 @@ class TopK:
     def result(self) -> tuple[Float[Tensor, "n_q k"], Int[Tensor, "n_q k"]]:
         """Return squared distances (double precision, never below zero) and indices."""
         d, order = torch.sort(self._d, dim=1, stable=True)
-        return d.double().clamp_min(0) * self._unit**2, self._i.gather(1, order)
+        return d.double().clamp_min(0) * squared_unit(self._unit), self._i.gather(1, order)
 
 
+@checked
 class CountBelow:
     """Number of ordered pairs (query, reference) nearer than each radius: int64 array, shape (n_radii,).
 
@@ -115,7 +127,9 @@ class CountBelow:
         radii: Any,
         points: tuple[Float[np.ndarray, "n_q features"], Float[np.ndarray, "n_r features"]] | None = None,
     ):
-        self.radii = np.atleast_1d(np.asarray(radii, dtype=np.float64))
+        self.radii = np.atleast_1d(check_numbers(radii, "radii"))
+        if np.isnan(self.radii).any():
+            raise ValueError(f"radii must be numbers, got {self.radii.tolist()}")
         self.points = points
 
     def start(self, n_q: int, n_r: int, device: torch.device, dtype: torch.dtype, unit: float) -> None:
@@ -164,6 +178,7 @@ class CountBelow:
         return self._counts
 
 
+@checked
 class LogSumExp:
     """``log sum_y w_y exp(-E)`` of each query for each bandwidth: float64 tensor (n_q, n_bandwidths[, m]).
 
@@ -176,11 +191,11 @@ class LogSumExp:
     """
 
     def __init__(self, bandwidths: Any, *, kernel: str = "gaussian", weights: Any = None):
-        self.bandwidths = np.atleast_1d(np.asarray(bandwidths, dtype=np.float64))
+        self.bandwidths = np.atleast_1d(check_numbers(bandwidths, "bandwidths"))
         if not (self.bandwidths > 0).all():
             raise ValueError(f"bandwidths must be positive, got {self.bandwidths.tolist()}")
         self.kernel = check_choice(kernel, ("gaussian", "exponential"), "kernel")
-        self.weights = weights
+        self.weights = None if weights is None else check_numbers(weights, "weights")
 
     def start(self, n_q: int, n_r: int, device: torch.device, dtype: torch.dtype, unit: float) -> None:
         """Prepare the sums."""
@@ -189,7 +204,7 @@ class LogSumExp:
         self._rates = torch.tensor(rates, dtype=torch.float64, device=device)
         longest, self._again, self._cut = _SQUARINGS[dtype]
         self._chains = _doubling_chains(rates, longest)
-        w = np.ones(n_r) if self.weights is None else np.asarray(self.weights, dtype=np.float64)
+        w = np.ones(n_r) if self.weights is None else self.weights
         if len(w) != n_r:
             raise ValueError(f"{len(w)} weights were given for {n_r} references")
         self._w = torch.as_tensor(w.reshape(n_r, -1), dtype=dtype, device=device)
@@ -265,6 +280,7 @@ def _doubling_chains(rates: np.ndarray, longest: int) -> list[tuple[float, list[
     return sorted(chains)
 
 
+@checked
 class MinByLabelPair:
     """The ``m`` nearest pairs of every two different labels: ``(d2 (C, C, m), pairs (C, C, m, 2))``.
 
@@ -338,4 +354,4 @@ class MinByLabelPair:
         none = ~np.isfinite(self._d)
         self._pairs[none] = -1
         squares = np.maximum(self._d, 0) if self.points is None else self._d**2
-        return squares * self._unit**2, self._pairs
+        return squares * squared_unit(self._unit), self._pairs

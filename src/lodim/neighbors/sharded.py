@@ -31,7 +31,7 @@ from lodim.neighbors.search import search_block
 from lodim.neighbors.sources import plain_array, row_blocks
 from lodim.parallel import run_jobs
 from lodim.randomness import RandomState, as_generator
-from lodim.validation import check_choice, check_in_range, check_matrix, check_unmasked
+from lodim.validation import check_choice, check_in_range, check_matrix, check_unmasked, checked
 
 __all__ = ["Shard", "graph_parts", "search_shards", "split_rows"]
 
@@ -39,6 +39,7 @@ BACKENDS = ("blocked", "faiss")
 _BLOCK_ROWS = 65_536
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Shard:
     """Some consecutive rows of a file or an array, described so that it travels lightly.
@@ -125,6 +126,7 @@ def _place_in_file(array: np.ndarray) -> tuple[str, int] | None:
     return str(Path(os.fspath(base.filename)).resolve()), base.offset + skipped
 
 
+@checked
 def split_rows(source: Any, n_shards: int | np.integer) -> list[Shard]:
     """Cut a file (its path), an array or a memory map into shards of as many rows (one more or less)."""
     whole = Shard.of(source)
@@ -225,6 +227,7 @@ def _offsets(found: Sequence[_Scanned]) -> Int[np.ndarray, " m"]:
     return np.concatenate([[0], np.cumsum([one.n for one in found])]).astype(np.int64)
 
 
+@checked
 def search_shards(
     shards: Sequence[Any],
     queries: Any,

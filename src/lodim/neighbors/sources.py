@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from lodim.validation import check_in_range, check_unmasked, close_matches, require
+from lodim.validation import check_in_range, check_unmasked, checked, close_matches, require, to_numpy
 
 __all__ = ["plain_array", "row_blocks"]
 
 
+@checked
 def row_blocks(
     source: Any, block_rows: int | np.integer = 65_536, columns: list[str] | None = None
 ) -> Iterator[np.ndarray]:
@@ -98,10 +99,7 @@ def _check_columns(columns: list[str] | None, present: list[str]) -> None:
 def plain_array(values: Any, name: str) -> np.ndarray:
     """An array or a tensor of any device as an array; masked entries are a ValueError."""
     check_unmasked(values, name)
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        values = (values.float() if "bfloat16" in str(values.dtype) else values).numpy()
-    return np.asarray(values)
+    return np.asarray(to_numpy(values, name))
 
 
 def _as_rows(batch: Any) -> np.ndarray:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lodim.nets.layers import find_layers
+from lodim.validation import checked
 
 __all__ = [
     "batches_of",
@@ -140,6 +141,7 @@ def outline(model: nn.Module) -> dict[str, nn.Module]:
     return found or {"": model}
 
 
+@checked
 @torch.no_grad()
 def watch_layers(
     model: nn.Module,

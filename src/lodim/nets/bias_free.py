@@ -15,13 +15,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, checked
 
 __all__ = ["BiasFreeNorm2d", "BiasFreeUNet"]
 
 _EPSILON = 1e-5
 
 
+@checked
 class BiasFreeNorm2d(nn.Module):
     """Divide each channel by its standard deviation over batch and places, and scale it; no mean is subtracted.
 
@@ -62,6 +63,7 @@ def _two_convolutions(n_in: int, n_out: int, *, first_norm: bool = True) -> nn.S
     return nn.Sequential(*layers)
 
 
+@checked
 class BiasFreeUNet(nn.Module):
     """Encoder of two convolutions a level, average pooling, decoder with skips; returns the noise it finds.
 

@@ -19,6 +19,8 @@ from __future__ import annotations
 from jaxtyping import Bool, Float
 from torch import Tensor, cat, nn
 
+from lodim.validation import checked
+
 __all__ = ["START_DEVIATION", "Attention", "Block", "initialise"]
 
 START_DEVIATION = 0.02
@@ -32,6 +34,7 @@ def initialise(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
+@checked
 class Attention(nn.Module):
     """Multi-head attention of tokens to themselves or to a context, whose tokens may have another width.
 

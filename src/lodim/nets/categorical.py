@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from lodim.validation import check_fraction, check_in_range
+from lodim.validation import check_fraction, check_in_range, check_kind, check_tensor
 
 __all__ = ["keep_likely", "sample_categorical"]
 
@@ -64,6 +64,8 @@ def sample_categorical(
             f"row {row} of the logits has {float(largest.flatten()[row]):g} as its largest; every row needs a finite "
             "logit and none that is NaN or +inf"
         )
+    if stay is not None:
+        check_tensor(stay, "stay")
     if stay is None:
         changes = torch.ones_like(drawn, dtype=torch.bool)
     elif bool(((stay >= 0) & (stay <= 1)).all()):
@@ -77,6 +79,7 @@ def sample_categorical(
 
 
 def _check_categories(logits: Tensor) -> None:
+    check_tensor(logits, "logits")
     if logits.ndim == 0 or logits.shape[-1] == 0:
         raise ValueError(f"logits must have at least one category, got shape {tuple(logits.shape)}")
 
@@ -85,6 +88,7 @@ def _uniform(
     shape: torch.Size, device: torch.device, generator: torch.Generator | None, dtype: torch.dtype
 ) -> Tensor:
     """Uniform numbers in (0, 1): an exact zero, which stands for all below the grid, becomes half a step."""
+    check_kind(generator, torch.Generator | None, "generator")
     where = device if generator is None else generator.device
     u = torch.rand(shape, generator=generator, dtype=dtype, device=where).to(device)
     return torch.where(u == 0, torch.finfo(dtype).eps / 4, u)
@@ -122,6 +126,7 @@ def keep_likely(
     """
     check_in_range(temperature, "temperature", low=1e-6, high=sys.float_info.max)
     _check_categories(logits)
+    logits = logits if logits.is_floating_point() else logits.double()
     largest = logits.amax(-1, keepdim=True)
     overflows = largest.isfinite() & (largest / temperature).isinf()
     logits = (logits - torch.where(overflows, largest, 0)) / temperature
@@ -131,7 +136,7 @@ def keep_likely(
     keep = torch.ones_like(ordered, dtype=torch.bool)
     if top_k is not None:
         keep[..., check_in_range(top_k, "top_k", low=1, integer=True) :] = False
-    share = 1.0 if top_p is None else check_fraction(float(top_p), "top_p")
+    share = 1.0 if top_p is None else check_fraction(top_p, "top_p")
     if share < 1:  # sums of masses round to 1 before the last
         mass = ordered.masked_fill(~keep, -torch.inf).double().softmax(-1)
         before = mass.cumsum(-1) - mass

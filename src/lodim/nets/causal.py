@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lodim.nets.activations import evaluation_mode
 from lodim.nets.blocks import START_DEVIATION, Block, initialise
 from lodim.nets.categorical import keep_likely, sample_categorical
-from lodim.validation import check_fraction, check_in_range
+from lodim.validation import check_fraction, check_in_range, checked
 
 __all__ = ["CausalTransformer", "KVCache"]
 
@@ -51,6 +51,7 @@ class KVCache:
         self.real = None if self.real is None else self.real[:, :length]
 
 
+@checked
 class CausalTransformer(nn.Module):
     """A stack of pre-norm blocks in which tokens see only those before them.
 

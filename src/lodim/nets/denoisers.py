@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from lodim.nets.blocks import Attention
-from lodim.validation import check_in_range, close_matches
+from lodim.validation import check_in_range, checked, close_matches
 
 __all__ = ["SmallUNet", "TimeMLP"]
 
@@ -104,6 +104,7 @@ class _TimeBlock(nn.Module):
         return h
 
 
+@checked
 class TimeMLP(nn.Module):
     """Residual fully connected blocks with a noise level; for vectors, or anything flattened.
 
@@ -206,6 +207,7 @@ class _ResBlock(nn.Module):
         return h
 
 
+@checked
 class SmallUNet(nn.Module):
     """A U-Net of residual blocks with a noise level; for images of any height and width.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from lodim.validation import check_choice, check_in_range
+from lodim.validation import check_choice, check_in_range, checked
 
 __all__ = ["fc", "he_normal", "linear", "mlp"]
 
@@ -42,6 +42,7 @@ def he_normal(module: nn.Module, activation: str = "relu") -> nn.Module:
     return module
 
 
+@checked
 def mlp(widths: Sequence[int], activation: str = "relu") -> nn.Sequential:
     """Linear layers with a non-linearity between them; the last layer is linear.
 
@@ -65,7 +66,7 @@ def mlp(widths: Sequence[int], activation: str = "relu") -> nn.Sequential:
     check_choice(activation, _ACTIVATIONS, "activation")
     if len(widths) < 2:
         raise ValueError(f"widths needs at least the numbers of inputs and outputs, got {list(widths)}")
-    sizes = [int(check_in_range(w, "every width", low=1, integer=True)) for w in widths]
+    sizes = [int(check_in_range(w, "widths", low=1, integer=True)) for w in widths]
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes):
         layers += [nn.Linear(n_in, n_out), _ACTIVATIONS[activation]()]
@@ -74,6 +75,7 @@ def mlp(widths: Sequence[int], activation: str = "relu") -> nn.Sequential:
     return net
 
 
+@checked
 def fc(n_in: int, n_out: int, width: int = 200, depth: int = 2) -> nn.Sequential:
     """The fully connected ReLU network of the objective-landscapes paper; inputs of any shape are flattened.
 
@@ -88,6 +90,7 @@ def fc(n_in: int, n_out: int, width: int = 200, depth: int = 2) -> nn.Sequential
     return nn.Sequential(nn.Flatten(), *mlp([n_in, *[width] * int(depth), n_out]))
 
 
+@checked
 def linear(n_in: int, n_out: int) -> nn.Sequential:
     """A linear model of the flattened input (softmax regression, with a cross-entropy loss)."""
     return fc(n_in, n_out, depth=0)

@@ -20,6 +20,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from lodim.validation import checked
+
 __all__ = ["FlatSpec", "ParameterFilter", "flat_spec", "only_eager"]
 
 ParameterFilter = Callable[[str, Tensor], bool]
@@ -111,6 +113,7 @@ class FlatSpec:
         return functional_call(module, weights, tuple(args), dict(kwargs or {}), tie_weights=False)
 
 
+@checked
 def flat_spec(module: nn.Module, params: ParameterFilter | None = None) -> FlatSpec:
     """Lay out a module's parameters in one vector.
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from lodim.nets.kinds import linear_kinds
-from lodim.validation import close_matches
+from lodim.validation import checked, close_matches
 
 __all__ = ["LayerFilter", "Replacement", "find_layers", "peculiarity", "replace_layers"]
 
@@ -22,6 +22,7 @@ LayerFilter = str | Sequence[str] | Callable[[str, nn.Module], bool]
 _MOST_NAMES = 20
 
 
+@checked
 def find_layers(
     module: nn.Module,
     targets: LayerFilter = "all",
@@ -75,6 +76,7 @@ class Replacement:
             self.module.set_submodule(name, layer)
 
 
+@checked
 def replace_layers(
     module: nn.Module,
     factory: Callable[[str, nn.Module], nn.Module | None],

@@ -24,13 +24,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lodim.nets.dense import he_normal
-from lodim.validation import check_choice
+from lodim.validation import check_choice, check_in_range, checked
 
 __all__ = ["LocallyConnected2d", "lenet"]
 
 _KERNEL = 5
 
 
+@checked
 class LocallyConnected2d(nn.Module):
     """A convolution (stride 1, no padding) whose kernel and bias differ at every place.
 
@@ -39,9 +40,9 @@ class LocallyConnected2d(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, size: tuple[int, int]) -> None:
         super().__init__()
-        height, width = (s - kernel_size + 1 for s in size)
+        height, width = (check_in_range(s, "size", low=1, integer=True) - kernel_size + 1 for s in size)
         if min(height, width) < 1:
-            raise ValueError(f"a kernel of {kernel_size} does not fit an image of {size}")
+            raise ValueError(f"kernel_size={kernel_size} does not fit an image of size {tuple(size)}")
         self.kernel_size, self.size = kernel_size, (height, width)
         fan_in = in_channels * kernel_size**2
         self.weight = nn.Parameter(torch.randn(height * width, out_channels, fan_in) * math.sqrt(2 / fan_in))
@@ -66,6 +67,7 @@ class _DenseMap(nn.Module):
         return self.linear(x.flatten(1)).unflatten(-1, self.shape_out)
 
 
+@checked
 def lenet(
     image_shape: tuple[int, int, int] = (1, 28, 28), n_classes: int = 10, layers: str = "conv"
 ) -> nn.Sequential:

@@ -31,7 +31,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from lodim.randomness import RandomState, root_seed
-from lodim.validation import check_choice, check_in_range
+from lodim.validation import check_choice, check_in_range, checked
 
 __all__ = ["Quantized", "VectorQuantizer"]
 
@@ -67,6 +67,7 @@ def _are_finite(rows: Tensor) -> Tensor:
     return rows.to(torch.promote_types(rows.dtype, torch.float32)).square().sum(1).isfinite()
 
 
+@checked
 class VectorQuantizer(nn.Module):
     """Replace vectors by the nearest of some learnt ones.
 

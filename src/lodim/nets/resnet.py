@@ -15,11 +15,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lodim.nets.dense import he_normal
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, checked
 
 __all__ = ["ResidualBlock", "resnet", "vgg"]
 
 
+@checked
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with batch normalisation, added to the input.
 
@@ -43,6 +44,7 @@ class ResidualBlock(nn.Module):
         return nn.functional.relu(self.norm2(self.conv2(inner)) + self.shortcut(x))
 
 
+@checked
 def resnet(
     n_classes: int = 10,
     widths: Sequence[int] = (64, 128, 256, 512),
@@ -75,6 +77,7 @@ def resnet(
     return net
 
 
+@checked
 def vgg(
     n_classes: int = 10,
     widths: Sequence[int] = (64, 128, 256, 512, 512),
@@ -102,13 +105,13 @@ def vgg(
 
 
 def _check_stages(n_classes: int, widths: Sequence[int], depths: Sequence[int], in_channels: int) -> None:
-    if not widths or len(widths) != len(depths):
+    if not len(widths) or len(widths) != len(depths):
         raise ValueError(
             f"widths and depths need one number a stage, got {len(widths)} widths and {len(depths)} depths"
         )
     for name, numbers in (
-        ("every width", widths),
-        ("every depth", depths),
+        ("widths", widths),
+        ("depths", depths),
         ("n_classes and in_channels", (n_classes, in_channels)),
     ):
         for number in numbers:

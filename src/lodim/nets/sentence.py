@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from lodim.validation import check_in_range, require
+from lodim.validation import check_in_range, checked, require
 
 __all__ = ["SentenceClassifier", "tokenize"]
 
@@ -37,6 +37,7 @@ WEIGHTS = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MAX_TOKENS = 512
 
 
+@checked
 class SentenceClassifier(nn.Module):
     """A sentence encoder, mean pooling, and a new linear head.
 
@@ -97,6 +98,7 @@ class SentenceClassifier(nn.Module):
         return self.head(self.embed(token_ids))
 
 
+@checked
 def tokenize(texts: Sequence[Any], max_length: int = 128) -> Int64[Tensor, "n length"]:
     """Return the numbers of the encoder's word pieces, (n, length), sentence by sentence, padded with 0 at the end.
 

@@ -14,11 +14,12 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from lodim.nets.blocks import START_DEVIATION, Attention, Block, initialise
-from lodim.validation import check_fraction, check_in_range
+from lodim.validation import check_fraction, check_in_range, checked
 
 __all__ = ["Attention", "TransformerEncoder", "VisionTransformer", "vit"]
 
 
+@checked
 class TransformerEncoder(nn.Module):
     """A stack of pre-norm blocks and a last normalisation; it knows no positions.
 
@@ -63,6 +64,7 @@ class TransformerEncoder(nn.Module):
         return self.norm(x)
 
 
+@checked
 class VisionTransformer(nn.Module):
     """Image, patches, encoder, mean of the tokens, classes.
 
@@ -128,6 +130,7 @@ class VisionTransformer(nn.Module):
         return self.head(self.encoder(tokens).mean(1))
 
 
+@checked
 def vit(
     image_shape: tuple[int, ...] = (1, 28, 28), n_classes: int = 10, **options: int | float | bool
 ) -> VisionTransformer:

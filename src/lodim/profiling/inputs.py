@@ -14,6 +14,7 @@ from lodim.datasets import Dataset, Split, encode_target, read_source, read_tabl
 from lodim.datasets.arrays import from_arrays
 from lodim.datasets.dataset import MAX_COLUMNS, MIN_ROWS, check_width
 from lodim.datasets.targets import KINDS, with_kind
+from lodim.dimension.units import safe_unit
 from lodim.neighbors import first_occurrences
 from lodim.randomness import derive_seed
 from lodim.validation import check_choice, check_labels, check_matrix
@@ -66,6 +67,12 @@ def as_dataset(
         "uint8",
     )
     data = check_matrix(X, min_rows=MIN_ROWS, columns=names, dtype=np.float32 if single else np.float64)
+    if (unit := safe_unit(data)) != 1:
+        data = data / unit
+        notes = (
+            *notes,
+            f"X was divided by {unit:.2g}, because squares of its distances are beyond the range of numbers",
+        )
     columns = names if names is not None else [str(j) for j in range(data.shape[1])]
     if len(columns) != data.shape[1]:
         raise ValueError(f"{len(columns)} feature_names were given for {data.shape[1]} columns of X")

@@ -106,6 +106,10 @@ def _own(
     module = make()
     if not isinstance(module, torch.nn.Module):
         raise ValueError(f"model {name!r} must return a torch.nn.Module, got {type(module).__name__}")
+    if not any(p.requires_grad for p in module.parameters()):
+        raise ValueError(
+            f"model {name!r} has no parameter to train: all are frozen; build it with requires_grad_(True)"
+        )
     problems = []
     for shape in [None, image_shape] if image_shape is not None else [None]:
         problem = _misfit(module, n_features, n_outputs, shape)

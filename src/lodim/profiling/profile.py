@@ -25,7 +25,7 @@ from lodim.profiling.inputs import as_dataset
 from lodim.profiling.parts import AssumptionBits, DataPart, LandscapePart
 from lodim.profiling.result import Profile
 from lodim.randomness import RandomState, root_seed
-from lodim.validation import check_in_range, require
+from lodim.validation import check_in_range, checked, require
 
 Progress = Callable[[float, str], Any]
 _DATA_SHARE, _ALONE_SHARE = 0.3, 0.9  # with a model, and without
@@ -101,6 +101,7 @@ def versions() -> dict[str, str]:
     return {**found, "python": platform.python_version()}
 
 
+@checked
 def profile(
     X: Any,
     y: Any = None,
@@ -179,7 +180,9 @@ def profile(
     >>> round(lodim.profile(plane).data.dimension)
     2
     """
-    check_in_range(budget, "budget", low=1.0)
+    check_in_range(budget, "budget", low=1.0, high=1e7)
+    if n_jobs == 0:
+        raise ValueError("n_jobs must be a number of processes, or negative (-1: one a core), got 0")
     if topology:  # said before the long work begins
         require("gudhi", "topology")
     dataset = as_dataset(

@@ -19,6 +19,7 @@ import numpy as np
 
 __all__ = ["Result", "to_plain"]
 
+_LEAVES: dict[Any, Any] = {int: int, float: (int, float), str: str, bool: bool}
 R = TypeVar("R", bound="Result")  # not Self: run-time type checkers accept Self only in classes they decorate
 
 
@@ -53,10 +54,22 @@ def _from_plain(annotation: Any, value: Any) -> Any:
         if value is None:
             return None
         return _from_plain(next(a for a in args if a is not type(None)), value)
+    if origin in (tuple, list) and value is not None and not isinstance(value, list | tuple):
+        raise TypeError(f"expected a list, got {value!r}")
+    if origin is dict and value is not None and not isinstance(value, dict):
+        raise TypeError(f"expected an object, got {value!r}")
     if isinstance(annotation, type) and dataclasses.is_dataclass(annotation) and isinstance(value, dict):
         hints = typing.get_type_hints(annotation)
-        names = {f.name for f in dataclasses.fields(annotation)}
-        return annotation(**{k: _from_plain(hints[k], v) for k, v in value.items() if k in names})
+        held = {}
+        for name in (f.name for f in dataclasses.fields(annotation) if f.name in value):
+            try:
+                held[name] = _from_plain(hints[name], value[name])
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{name} of {annotation.__name__}: {error}") from error
+        try:
+            return annotation(**held)
+        except TypeError as error:  # which names the fields that are missing
+            raise ValueError(f"no {annotation.__name__}: {error}") from error
     if annotation is float and value is None:
         return math.nan
     if (
@@ -75,6 +88,11 @@ def _from_plain(annotation: Any, value: Any) -> Any:
     if origin is dict and value is not None and len(args) == 2:
         key = int if args[0] is int else str
         return {key(k): _from_plain(args[1], v) for k, v in value.items()}
+    kinds = _LEAVES.get(annotation, object)
+    if value is not None and (
+        not isinstance(value, kinds) or (isinstance(value, bool) and kinds not in (bool, object))
+    ):
+        raise TypeError(f"expected {annotation.__name__}, got {value!r}"[:200])
     return value
 
 
@@ -123,14 +141,30 @@ class Result:
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
     @classmethod
-    def from_dict(cls: type[R], data: dict[str, Any]) -> R:
-        """Rebuild the result from :meth:`to_dict`'s data; unknown keys are ignored."""
+    def from_dict(cls: type[R], data: Any) -> R:
+        """Rebuild the result from :meth:`to_dict`'s data; unknown keys are ignored.
+
+        Raises
+        ------
+        ValueError
+            Data of something else: a field is missing or of another kind, which is named.
+        """
+        if not isinstance(data, dict):
+            raise ValueError(
+                f"a {cls.__name__} is read from an object of its fields, got a {type(data).__name__}"
+            )
         return _from_plain(cls, data)
 
     @classmethod
-    def from_json(cls: type[R], text: str) -> R:
-        """Rebuild the result from :meth:`to_json`'s text."""
-        return cls.from_dict(json.loads(text))
+    def from_json(cls: type[R], text: Any) -> R:
+        """Rebuild the result from :meth:`to_json`'s text; a ValueError for another text, as in :meth:`from_dict`."""
+        try:
+            data = json.loads(text)
+        except RecursionError:
+            raise ValueError(f"the text of a {cls.__name__} is nested too deeply to be one") from None
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"the text of a {cls.__name__} is no JSON: {error}") from error
+        return cls.from_dict(data)
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(str(self))}</pre>"

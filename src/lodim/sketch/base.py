@@ -40,7 +40,7 @@ from torch import Tensor, nn
 
 from lodim.linalg.precision import full_precision
 from lodim.randomness import derive_seed, torch_generator
-from lodim.validation import check_choice, check_in_range
+from lodim.validation import check_choice, check_in_range, check_tensor, checked
 
 __all__ = ["SCALES", "Integer", "RandomProjection"]
 
@@ -49,6 +49,7 @@ SCALES = ("column", "row", "isotropic")
 MAX_MATRIX_NUMBERS = 50_000_000
 
 
+@checked
 class RandomProjection(nn.Module):
     """A fixed random linear map from d to D numbers, determined by its seed on every device.
 
@@ -175,12 +176,13 @@ class RandomProjection(nn.Module):
 
     def _apply_map(self, x: Tensor, transpose: bool) -> Tensor:
         length, name = (self.D, "D") if transpose else (self.d, "d")
-        if not x.is_floating_point():
+        argument = "g" if transpose else "v"
+        if not check_tensor(x, argument, numbers=self.device.type != "meta").is_floating_point():
             raise TypeError(
-                f"expected a tensor of real floating-point numbers, got {x.dtype}; convert it first"
+                f"{argument} must hold real floating-point numbers, got {x.dtype}; convert it first"
             )
         if x.ndim == 0 or x.shape[-1] != length:
-            raise ValueError(f"expected a tensor of shape (..., {name}={length}), got {tuple(x.shape)}")
+            raise ValueError(f"{argument} must have shape (..., {name}={length}), got {tuple(x.shape)}")
         function = _LinearMap if torch.compiler.is_compiling() else _LinearMapForwardMode
         return function.apply(x, self, transpose)
 

@@ -39,7 +39,7 @@ from torch import Tensor
 from lodim.randomness import derive_seed
 from lodim.sketch.base import Integer, RandomProjection, index_dtype
 from lodim.sketch.cyclic import dealt_signs, sums_of_groups
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, checked
 
 __all__ = ["CountSketch", "SparseEmbedding"]
 
@@ -93,6 +93,7 @@ class CountSketch(RandomProjection):
         return both[: self.d] - both[self.d :]
 
 
+@checked
 class SparseEmbedding(RandomProjection):
     """Each row holds ``s`` random signs, one in each of ``s`` blocks of columns; ``s=1`` is a CountSketch.
 

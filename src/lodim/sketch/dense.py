@@ -25,13 +25,14 @@ import torch
 from torch import Tensor
 
 from lodim.sketch.base import Integer, RandomProjection, random_signs
-from lodim.validation import check_choice
+from lodim.validation import check_choice, checked
 
 __all__ = ["Dense", "DenseOrthonormal"]
 
 LAWS = ("gaussian", "rademacher")
 
 
+@checked
 class Dense(RandomProjection):
     """Independent entries, each column divided by its norm over all D rows; stores D d numbers.
 

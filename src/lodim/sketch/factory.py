@@ -35,7 +35,7 @@ from lodim.sketch.kron import Kronecker
 from lodim.sketch.lazy import AMS, DenseLazy
 from lodim.sketch.sparse import Sparse
 from lodim.sketch.srht import SRHT
-from lodim.validation import check_choice
+from lodim.validation import check_choice, checked
 
 __all__ = ["KINDS", "make_projection"]
 
@@ -58,6 +58,7 @@ _ALIASES = {"partition": "countsketch"}
 KINDS: tuple[str, ...] = (*_BY_KIND, *_ALIASES)
 
 
+@checked
 def make_projection(
     kind: str,
     D: Integer,

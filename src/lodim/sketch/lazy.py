@@ -31,7 +31,7 @@ from torch import Tensor
 from lodim.sketch.base import Integer, RandomProjection
 from lodim.sketch.dense import LAWS
 from lodim.sketch.hashing import FIELD_BITS, bch_keys, hashed_normals, hashed_signs
-from lodim.validation import check_choice, check_in_range
+from lodim.validation import check_choice, check_in_range, checked
 
 __all__ = ["AMS", "DenseLazy"]
 
@@ -65,6 +65,7 @@ class _Lazy(RandomProjection):
         return result / self.D**0.5
 
 
+@checked
 class DenseLazy(_Lazy):
     """A dense random matrix regenerated block by block from its seed; stores 4 numbers.
 

@@ -39,11 +39,12 @@ import torch
 from torch import Tensor
 
 from lodim.sketch.base import Integer, RandomProjection, index_dtype, random_signs, zero_pad
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, checked
 
 __all__ = ["Sparse"]
 
 
+@checked
 class Sparse(RandomProjection):
     """Entries are signs with probability ``density``, columns have exactly unit length.
 

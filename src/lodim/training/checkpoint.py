@@ -1,62 +1,103 @@
-"""Files from which a run goes on: written whole or not at all, and taken up only by the run that they belong to."""
+"""Files from which a run goes on: written whole or not at all, sealed, and never taken for what they are not."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import hashlib
+import io
 import os
 import pickle
-import struct
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["check_writable", "fingerprint", "read", "rng_states", "set_rng_states", "write"]
+from lodim.files import UnsealedFileError, open_whole, read_sealed
+
+__all__ = ["check_writable", "read", "rng_states", "set_aside", "set_rng_states", "write"]
+
+_FORMAT = "lodim checkpoint 2"
+_ZIP = b"PK\x03\x04"
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    """Write so that a kill leaves the former file or the new one, never half of one."""
-    with tempfile.TemporaryDirectory(
-        dir=path.parent
-    ) as folder:  # a file in it has the permissions of any other
-        part = Path(folder) / path.name
-        torch.save(content, part)
-        if not path.exists():
-            _check_readable(part)
-        os.replace(part, path)
-
-
-def _check_readable(path: Path) -> None:
-    """Say at the first checkpoint, not after the crash, that it is of no use."""
+    """Write so that a kill or a full disk leaves the former file or the new one, never half of one."""
     try:
-        torch.load(path, map_location="cpu", weights_only=True)
+        with open_whole(path, sealed=True) as file:
+            torch.save({"format": _FORMAT, **content}, file)
+            if not path.exists():  # say at the first checkpoint, not after the crash, that it is of no use
+                file.seek(0)
+                torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise TypeError(
             "the checkpoint could not be read again: every state_dict in it (of the optimiser, of what is in keep) "
             "must consist of tensors, numbers, text, lists and dicts; turn NumPy's arrays and numbers into such"
         ) from error
+    except RuntimeError as error:  # torch's words for the system's error
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
-def read(path: Path, key: str, device: torch.device) -> dict[str, Any]:
-    """Read a file of tensors and plain data; one with another key belongs to another run and is refused."""
+def read(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read what :func:`write` wrote.
+
+    Raises
+    ------
+    DamagedFileError
+        A checkpoint of which bytes were changed or lost.
+    ValueError
+        Another file, which is not to be overwritten.
+    """
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
-        found = content["key"]
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, struct.error) as error:
+        content = _load(io.BytesIO(read_sealed(path)), device)
+    except UnsealedFileError:
+        if _has_lost_its_seal(path):
+            raise
+        content = None
+    if content is None or content.get("format") != _FORMAT:
         raise ValueError(
-            f"{path.name} is no checkpoint, or is damaged; delete it or give another path"
-        ) from error
-    if found != key:
-        raise ValueError(
-            f"the checkpoint {path.name} belongs to another run (recipe, lr, seed, parameters or data differ); delete "
-            "it or give another path"
+            f"{path.name} is no checkpoint of this version of lodim, and is left as it is; give another path, or "
+            "delete it to start again"
         )
     return content
+
+
+def _load(file: Any, device: torch.device | str) -> dict[str, Any] | None:
+    """Return the dict in a file of torch's; None of anything else."""
+    try:
+        content = torch.load(file, map_location=device, weights_only=True)
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _has_lost_its_seal(path: Path) -> bool:
+    """Whether a file without one can have been a checkpoint: whole, truncated, empty, or blank after a power cut."""
+    if zipfile.is_zipfile(path):
+        return (_load(path, "cpu") or {}).get("format") == _FORMAT
+    with path.open("rb") as file:
+        start = file.read(1 << 16)
+    return _ZIP.startswith(start[: len(_ZIP)]) or not start.strip(b"\0")
+
+
+def set_aside(path: Path) -> Path:
+    """Give a damaged file another name beside its own, and return it."""
+    path = Path(os.path.realpath(path))
+    aside, count = path.with_name(f"{path.name}.damaged"), 1
+    while aside.exists():
+        count += 1
+        aside = path.with_name(f"{path.name}.damaged-{count}")
+    return path.rename(aside)
 
 
 def check_writable(path: Path) -> None:
@@ -64,40 +105,6 @@ def check_writable(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path.parent):
         pass
-
-
-def fingerprint(*parts: Any) -> str:
-    """Return a key of what must agree: equal for equal settings, in every process."""
-    return hashlib.blake2b(repr(_plain(parts)).encode(), digest_size=12).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    """``value`` without addresses in memory; functions by their names, tensors and arrays by their contents."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return type(value).__name__, fields
-    if isinstance(value, functools.partial):
-        return _plain(value.func), _plain(value.args), _plain(value.keywords)
-    if isinstance(value, Tensor):
-        flat = value.detach().cpu().resolve_conj().reshape(-1)
-        digest = hashlib.blake2b(flat.contiguous().view(torch.uint8).numpy().data).hexdigest()
-        return tuple(value.shape), str(value.dtype), digest
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
-        return _plain(torch.as_tensor(np.ascontiguousarray(value)))
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, set | frozenset):
-        return sorted(repr(_plain(v)) for v in value)
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if callable(value):
-        named = value if hasattr(value, "__qualname__") else type(value)
-        return f"{named.__module__}.{named.__qualname__}"
-    return repr(value)
 
 
 def rng_states(device: torch.device) -> list[Tensor]:

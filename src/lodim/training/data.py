@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import types
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, TensorDataset
 
+from lodim.identity import UnidentifiableError, code_hash
 from lodim.randomness import derive_seed, torch_generator
 from lodim.training.order import epoch_order
+from lodim.training.origin import told
 
 __all__ = ["Batches"]
+
+_FUNCTIONS = (types.FunctionType, functools.partial)
+_TOLD = (bool, int, float, str, bytes, range, type(None), np.generic, np.ndarray, Tensor, Dataset, Sampler)
 
 
 class Batches:
@@ -34,6 +41,7 @@ class Batches:
         self.batch_size, self.passes, self.used, self.n = batch_size, 0, 0, 0
         self._start: list[Tensor] = []
         data = data.tensors if type(data) is TensorDataset else data  # heirs may change what a row is
+        self._fields = getattr(data, "_fields", ())  # of a named tuple
         rows = _as_tensors(data)
         if rows is not None or (isinstance(data, Dataset) and not isinstance(data, IterableDataset)):
             self.data = data if rows is None else rows
@@ -48,15 +56,21 @@ class Batches:
                 "data must be tensors, a Dataset, a DataLoader, an iterable of batches or None, got "
                 f"{type(data).__name__}"
             )
-        try:
-            self.length = None if self.data is None else len(self.data)  # type: ignore[arg-type]
-        except TypeError:  # iterables need not have a length
-            self.length = None
+        self.length = None if self.data is None else _count_or_none(self.data)
 
     @property
-    def identity(self) -> Any:
-        """What a checkpoint must agree with."""
-        return _identity(self.data), self.length
+    def identity(self) -> dict[str, str]:
+        """What a checkpoint must agree with, by names."""
+        if isinstance(self.data, dict):
+            return {f"data[{name!r}]": told(rows) for name, rows in self.data.items()}
+        if isinstance(self.data, tuple):
+            fields = [f"{name} of the data" for name in self._fields]
+            names = fields or [f"data[{i}]" for i in range(len(self.data))]
+            return {name: told(rows) for name, rows in zip(names, self.data, strict=True)}
+        try:
+            return {"data": told(_describe(self.data))}
+        except UnidentifiableError:  # a list of batches whose contents nobody can tell
+            return {"data": told((type(self.data).__qualname__, self.length))}
 
     @property
     def at_end(self) -> bool:
@@ -147,15 +161,44 @@ def _as_tensors(data: Any) -> tuple[Tensor, ...] | dict[str, Tensor] | None:
     return None
 
 
-def _identity(data: Any) -> Any:
-    """What can be said of data without reading them: tensors, sizes, names."""
-    if isinstance(data, TensorDataset):
-        return type(data).__name__, data.tensors
+def _describe(data: Any) -> Any:
+    """What can be said of a data set, loader or sampler without reading its rows, in things that can be hashed.
+
+    Its class, its length, and those of its attributes that are settings or numbers in memory. Others, such as caches
+    and files, are its own business.
+    """
     if isinstance(data, DataLoader):
-        return type(data).__name__, data.batch_size, _identity(data.dataset)
-    if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
-        return type(data).__name__, _length(data)
-    return data if isinstance(data, tuple | dict) else type(data).__name__
+        order = data.sampler if data.batch_sampler is None else data.batch_sampler
+        seeds = [
+            g.initial_seed()
+            for holder in (data, order, getattr(order, "sampler", None))
+            if isinstance(g := getattr(holder, "generator", None), torch.Generator)
+        ]
+        own = data.batch_size, data.drop_last, code_hash(data.collate_fn), seeds
+        return "loader", *own, _describe(data.dataset), _describe(order)
+    if isinstance(data, Dataset | Sampler):
+        held = {name: _describe(value) for name, value in vars(data).items() if _is_told(value)}
+        return code_hash(type(data)), _count_or_none(data), held
+    if isinstance(data, np.memmap):
+        return "on disk", data.dtype.str, data.shape
+    if isinstance(data, list | tuple):
+        return [_describe(part) if isinstance(part, Dataset | Sampler) else part for part in data]
+    if isinstance(data, _FUNCTIONS):
+        return code_hash(data)
+    return data if isinstance(data, _TOLD) else (type(data).__qualname__, _count_or_none(data))
+
+
+def _is_told(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(isinstance(part, _TOLD) for part in value)
+    return isinstance(value, (*_TOLD, *_FUNCTIONS))
+
+
+def _count_or_none(data: Any) -> int | None:
+    try:
+        return len(data)
+    except TypeError:  # nobody knows, or there is no end
+        return None
 
 
 def _length(data: Any) -> int:

@@ -27,8 +27,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lodim.files import DamagedFileError
 from lodim.randomness import derive_seed, forked_torch_rng
 from lodim.training import checkpoint as files
+from lodim.training import origin
 from lodim.training.data import Batches
 from lodim.training.ema import ExponentialMovingAverage
 from lodim.training.players import Moving, Player
@@ -97,13 +99,18 @@ def descend(
     checkpoint : path, optional
         Written after every epoch and at the end. If it exists, the run goes on from it, and ends with the same bits;
         batches that were used of an iterable are drawn again and dropped. A file of tensors and plain data; delete
-        it to start again. A run with other settings or other tensors is refused; what a data set of your own, an
-        iterable or the loss holds is not looked at, and belongs into ``identity``. Of modules, buffers are kept too,
-        of mere tensors (``net.parameters()``) they are not.
+        it to start again. A run with other settings, data, initial parameters or code is refused by saying what
+        differs; a damaged file is set aside as ``<name>.damaged`` and the run starts again; a file of another kind
+        is refused. Of data sets, loaders and samplers of your own the class, the length and the numbers they hold
+        in memory count, of iterables the type and length, of losses the code and its settings; whatever else they
+        depend on belongs into ``identity``, as does what callbacks do. Of modules, buffers are kept too, of mere
+        tensors (``net.parameters()``) they are not.
     keep : mapping of str to object, optional
         What else belongs into the checkpoint: anything with ``state_dict`` and ``load_state_dict``.
     identity : object, optional
-        What else must agree for a checkpoint to be this run's, e.g. what the loss depends on.
+        What else must agree for a checkpoint to be this run's, e.g. what the loss depends on; of a mapping each
+        entry, under its name. It counts by its content (:func:`lodim.identity.content_hash`), which must not change
+        during the run.
     accelerator : accelerate.Accelerator, optional
         Of several processes that run this together. They start from the first one's parameters, and each takes its
         rows of every batch of tensors and data sets; loaders must yield each process its part
@@ -117,6 +124,8 @@ def descend(
     ValueError
         Nothing to train, no batch, a loss that is no scalar or does not depend on the parameters, a checkpoint of
         another run, or arguments out of range.
+    TypeError
+        An ``identity`` whose content cannot be told, or a state in ``keep`` that cannot be read again.
     """
     players = [Player(loss, parameters)] if callable(loss) else list(loss)
     if not players or (parameters is None) == callable(loss):
@@ -140,7 +149,7 @@ def descend(
     own = derive_seed(int(seed), "layers", *([run.processes.rank] if run.processes.rank else []))
     with forked_torch_rng(own, run.device), torch.enable_grad(), _interrupts() as run.interrupts:
         if checkpoint is not None:
-            run.open(Path(checkpoint), identity)
+            run.open(Path(checkpoint), early_stop_score, identity)
         try:
             run.descend()
         except (KeyboardInterrupt, RuntimeError) as error:
@@ -215,6 +224,7 @@ class DescentRun:
         self._consistent, self._asked = True, False
         self._path: Path | None = None
         self._saved: Any = None
+        self._warned = False
         self._earlier, self._started = 0.0, time.monotonic()
         for player in self.players:
             processes.share(player.parameters)
@@ -403,17 +413,53 @@ class DescentRun:
     def _seconds(self) -> float:
         return self._earlier + time.monotonic() - self._started
 
-    def open(self, path: Path, identity: Any) -> None:
+    def open(self, path: Path, early_stop_score: float | None, identity: Any) -> None:
         """Go on from the checkpoint if there is one, and write it from now on."""
         self._path = path
-        players = [(p.optimizer, p.lr, p.every, [tuple(t.shape) for t in p.parameters]) for p in self.players]
-        plain = [(type(optimizer).__name__, *rest) for optimizer, *rest in players]
-        extra = ([average.half_life for average in self.emas], sorted(self.keep), identity)
-        self._key = files.fingerprint(self.recipe, self.seed, plain, self.batches.identity, extra)
-        if path.exists():
-            self._load(files.read(path, self._key, self.device))
+        parts = {
+            **origin.settings(self.recipe, self.seed, self.players, early_stop_score=early_stop_score),
+            **self._code_and_data,
+            "ema": origin.told([(average.half_life, len(average.averages)) for average in self.emas]),
+            "keep": origin.told(sorted(self.keep)),
+        }
+        parts |= origin.named(identity, parts)
+        own = parts, origin.weights([player.state() for player in self.players])
+        self._parts, self._weights = self.processes.gather(own)[0]
+        try:
+            content = files.read(path, self.device) if path.exists() else None
+        except DamagedFileError as error:
+            self.processes.wait()  # till all have read it
+            content = None
+            if self.processes.rank == 0:
+                aside = files.set_aside(path)
+                warn(f"{error}; it is kept as {aside.name}, and the run starts again", stacklevel=4)
+        if content is not None:
+            self._check(content)
+            self._load(content)
         if self.stopped is None and self.processes.rank == 0:
             files.check_writable(path)
+
+    @property
+    def _code_and_data(self) -> dict[str, str]:
+        return {**origin.code_parts(self.players, self.score), **self.batches.identity}
+
+    def _check(self, content: dict[str, Any]) -> None:
+        """Refuse the checkpoint of another run."""
+        assert self._path is not None
+        names = origin.differences(self._parts, content["parts"], content["moved"])
+        advice = "delete it or give another path"
+        if not origin.same_weights(self._weights, content["weights"], [content["players"], content["best"]]):
+            names.append("the parameters")
+            advice += (
+                " (the parameters are neither those that it began with nor those that it stopped at: build the model "
+                "with the same seed)"
+            )
+        if names:
+            said = " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+            raise ValueError(
+                f"the checkpoint {self._path.name} belongs to another run: {said} "
+                f"{'differ' if names[1:] else 'differs'}; {advice}"
+            )
 
     def save(self) -> None:
         """Write the checkpoint, if there is to be one and the state is that between two steps."""
@@ -422,8 +468,12 @@ class DescentRun:
         self._fetch_losses()
         generators = self.processes.gather(files.rng_states(self.device))
         if self.processes.rank == 0:
+            # of use to this process only, after the end: any other begins where this one began
+            moved = {} if self.stopped is None else self._code_and_data
             content = {
-                "key": self._key,
+                "parts": self._parts,
+                "weights": self._weights,
+                "moved": moved,
                 "players": [player.state() for player in self.players],
                 "optimizers": [player.optimizer.state_dict() for player in self.players],
                 "in_a_row": [player.in_a_row for player in self.players],
@@ -440,11 +490,26 @@ class DescentRun:
                 "stopped": self.stopped,
                 "seconds": self._seconds,
             }
-            files.write(self._path, content)
+            self._write(self._path, content)
         self.processes.wait()
         self._saved = (self.step, self.stopped)
 
+    def _write(self, path: Path, content: dict[str, Any]) -> None:
+        """Write the checkpoint; a disk that is full by now must not cost the work done."""
+        try:
+            files.write(path, content)
+        except OSError as error:
+            if not self._warned:
+                former = "the former one is kept" if path.exists() else "there is none"
+                warn(
+                    f"the checkpoint {path.name} could not be written ({error.strerror or error}; {former}); the "
+                    "training goes on, and tries again after every epoch",
+                    stacklevel=5,
+                )
+            self._warned = True
+
     def _load(self, content: dict[str, Any]) -> None:
+        self._parts, self._weights = content["parts"], content["weights"]
         for i, player in enumerate(self.players):
             player.load(content["players"][i])
             player.optimizer.load_state_dict(content["optimizers"][i])

@@ -20,13 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, checked
 
 __all__ = ["ExponentialMovingAverage"]
 
 _RAMP = 0.05  # of the samples seen
 
 
+@checked
 class ExponentialMovingAverage:
     """An average of a module's parameters, to be handed to :func:`~lodim.training.descend` or updated by hand.
 

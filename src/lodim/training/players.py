@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from lodim.training.recipe import ADAM_BETA2, ADAM_EPS, DescentRecipe, check_lr, check_optimizer
 from lodim.training.schedules import MOMENTUM
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, checked
 
 __all__ = ["Moving", "Player"]
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Player:
     """One of several that descend in turn, each on a loss of its own, on the same batch.

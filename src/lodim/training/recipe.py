@@ -14,13 +14,14 @@ from jaxtyping import Float
 
 from lodim.results import Result
 from lodim.training.schedules import SCHEDULES, Plateau, Schedule, schedule_at
-from lodim.validation import check_choice, check_in_range
+from lodim.validation import check_choice, check_in_range, checked
 
 __all__ = ["DescentRecipe", "DescentResult", "EpochRecord", "FitResult", "Recipe", "Watch", "schedule_at"]
 
 ADAM_BETA2, ADAM_EPS = 0.999, 1e-8
 
 
+@checked
 @dataclass(frozen=True)
 class Recipe:
     """How to train, apart from the learning rate and the seed.
@@ -72,6 +73,7 @@ class Recipe:
         return int(self.epochs) * math.ceil(n_samples / self.batch_size)
 
 
+@checked
 @dataclass(frozen=True)
 class DescentRecipe:
     """How to descend; what a checkpoint must agree with.

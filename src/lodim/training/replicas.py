@@ -36,7 +36,7 @@ from lodim.training.recipe import FitResult, Recipe, Watch
 from lodim.training.task import Task
 from lodim.training.threads import threads_for
 from lodim.training.vectorize import can_vectorize
-from lodim.validation import check_choice, check_in_range
+from lodim.validation import check_choice, check_in_range, checked
 
 __all__ = ["Replica", "fit_replicas"]
 
@@ -70,6 +70,7 @@ class Replica:
     seed: int
 
 
+@checked
 def fit_replicas(
     model: nn.Module,
     spec: FlatSpec,

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from lodim.validation import check_choice, check_in_range
+from lodim.validation import check_choice, check_in_range, checked
 
 __all__ = ["SCHEDULES", "Plateau", "Rates", "Schedule", "schedule_at"]
 
@@ -25,6 +25,7 @@ _START, _END, _RISE = 1 / 25, 1 / 25 / 1e4, 0.3
 _MOMENTUM_HIGH, _MOMENTUM_LOW = 0.95, 0.85
 
 
+@checked
 def schedule_at(schedule: str, step: int, total: int) -> tuple[float, float]:
     """Return the factor of the learning rate and the momentum (Adam's beta1) at a step, the first of ``total`` being 0.
 
@@ -48,6 +49,7 @@ def _half_cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 
+@checked
 @dataclass(frozen=True)
 class Plateau:
     """Lower the rate where the loss no longer falls, as torch's ``ReduceLROnPlateau`` does.

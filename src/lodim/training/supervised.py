@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -15,13 +15,21 @@ from lodim.training.descent import Progress, descend
 from lodim.training.recipe import DescentRecipe, FitResult, Recipe, check_autocast
 from lodim.training.task import Task
 from lodim.training.threads import threads_for
-from lodim.validation import ConvergenceWarning, check_choice, warn
+from lodim.validation import ConvergenceWarning, check_choice, checked, warn
 
 __all__ = ["fit"]
 
 _EVALUATION_BATCH = 2048
 
 
+class _Rows(NamedTuple):
+    """What a checkpoint calls the data."""
+
+    X: Tensor
+    y: Tensor
+
+
+@checked
 def fit(
     model: nn.Module,
     task: Task,
@@ -60,7 +68,8 @@ def fit(
         ``progress(done, text)`` after every epoch, ``done`` in [0, 1].
     checkpoint : path, optional
         Written after every epoch. If it exists, the run goes on from it, and ends with the same bits. It is a file
-        of tensors and plain data; delete it to start again.
+        of tensors and plain data; delete it to start again. A run with other data, settings, initial parameters or
+        code is refused by saying what differs, and a damaged file is set aside as ``<name>.damaged``.
     autocast : torch.dtype, optional
         ``torch.bfloat16`` computes the forward in mixed precision.
     record_scores : bool
@@ -127,7 +136,7 @@ def fit(
                 loss,
                 model,
                 how,
-                (task.X, task.y),
+                _Rows(task.X, task.y),
                 seed=seed,
                 score=(lambda: score(score_on)) if wants_score else None,
                 early_stop_score=early_stop_score,
@@ -136,7 +145,16 @@ def fit(
                 deadline=deadline,
                 progress=progress,
                 checkpoint=checkpoint,
-                identity=(recipe, str(autocast)),
+                identity={
+                    "X_val": task.X_val,
+                    "y_val": task.y_val,
+                    "kind": task.kind,
+                    "score_by": task.score_by,
+                    "score_on": score_on,
+                    "weight_decay": recipe.weight_decay,
+                    "penalty": recipe.penalty,
+                    "autocast": str(autocast),
+                },
                 interruptible=False,
             )
         finally:

@@ -16,11 +16,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lodim.metrics import accuracy, auc, r2
-from lodim.validation import check_choice, check_labels, check_matrix, check_unmasked, infer_kind, to_numpy
+from lodim.validation import (
+    check_choice,
+    check_labels,
+    check_matrix,
+    check_unmasked,
+    checked,
+    infer_kind,
+    to_numpy,
+)
 
 __all__ = ["Task"]
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Task:
     """Training and validation data as tensors, ready for :func:`~lodim.training.fit`.
@@ -131,12 +140,20 @@ class Task:
         Outputs have shape (..., n, n_outputs), or (..., n) for a regression; targets (..., n).
         """
         if self.kind == "classification":
+            if output.ndim < 2 or output.shape[-1] < self.n_outputs:
+                raise ValueError(
+                    f"the model must give {self.n_outputs} outputs a sample, one a class, got {tuple(output.shape)}"
+                )
             flat = torch.nn.functional.cross_entropy(
                 output.reshape(-1, output.shape[-1]), target.reshape(-1), reduction="none"
             )
             return flat.reshape(target.shape).mean(-1)
         if output.ndim > target.ndim:
             output = output.squeeze(-1)
+        if output.shape[-1:] != target.shape[-1:]:
+            raise ValueError(
+                f"the model must give one output a sample of a regression, got shape {tuple(output.shape)}"
+            )
         return (output - target).square().mean(-1)
 
     def score(self, output: Tensor, target: Tensor) -> Float[Tensor, "*replicas"]:
@@ -152,7 +169,7 @@ class Task:
 
 def _inputs(X: Any, name: str, image_shape: Sequence[int] | None) -> Float[Tensor, "n ..."]:
     check_unmasked(X, name)
-    X = to_numpy(X)
+    X = to_numpy(X, name)
     shape = None if image_shape is None else tuple(int(s) for s in image_shape)
     if not hasattr(X, "columns"):  # a data frame keeps its column names for messages
         X = np.asarray(X)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from lodim.validation import checked
+
 __all__ = ["Vectorizable", "can_vectorize"]
 
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
@@ -22,6 +24,7 @@ class Vectorizable:
         return not self.reason
 
 
+@checked
 def can_vectorize(model: nn.Module) -> Vectorizable:
     """Say whether :func:`~lodim.training.fit_replicas` can train this module, and if not, why.
 

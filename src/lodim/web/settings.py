@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import secrets
 from collections.abc import Mapping
@@ -11,12 +12,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lodim.catalog.baseline import evidence_folder
-from lodim.catalog.digest.relay import is_loopback
+from lodim.catalog.digest.relay import check_site, is_loopback
 from lodim.catalog.feed.readers import MOST_BYTES
+from lodim.validation import check_choice
 
-__all__ = ["RATES", "Rate", "Settings"]
+__all__ = ["CONFIRM_MODES", "RATES", "Rate", "Settings"]
 
 SECRET_LEAST = 32
+CONFIRM_MODES = ("button", "auto")
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,14 @@ def _data_dir() -> Path:
     from lodim.catalog.feed import default_path
 
     return default_path().parent
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -116,8 +127,16 @@ class Settings:
     def __post_init__(self) -> None:
         if len(self.secret) < SECRET_LEAST:
             raise ValueError(f"the secret must have at least {SECRET_LEAST} bytes, got {len(self.secret)}")
-        if self.confirm_mode not in ("button", "auto"):
-            raise ValueError(f"confirm_mode must be 'button' or 'auto', got {self.confirm_mode!r}")
+        check_choice(self.confirm_mode, CONFIRM_MODES, "confirm_mode")
+        for name in ("evidence", "data_dir"):
+            folder = Path(getattr(self, name))
+            if folder.exists() and not folder.is_dir():
+                raise ValueError(f"{name} must be a folder, got the file {str(folder)!r}")
+        for proxy in self.proxies:
+            if not _is_address(proxy):
+                raise ValueError(f"a proxy (--proxy) is named by its IP address, got {proxy!r}")
+        if not self.host.strip():
+            raise ValueError("the address to listen on (--host) is empty")
         if not 0 <= self.port <= 65535:
             raise ValueError(f"the port must be from 0 to 65535, got {self.port}")
         if self.public_url is None:
@@ -127,16 +146,8 @@ class Settings:
                     "the secret in a file, --secret-file; or listen on 127.0.0.1"
                 )
         else:
-            parts = urlsplit(self.public_url)
-            if (
-                parts.scheme not in ("http", "https")
-                or not parts.hostname
-                or parts.path.strip("/")
-                or parts.query
-            ):
-                raise ValueError(
-                    f"the public address must look like https://papers.example.org, got {self.public_url!r}"
-                )
+            if check_site(self.public_url).path.strip("/"):
+                raise ValueError(f"the public address has no path, got {self.public_url!r}")
         if self.allow_run and not self.local:
             raise ValueError(
                 "claims are run for this machine only: --allow-run needs a loopback --host and no --public-url"

@@ -11,9 +11,9 @@ from email.headerregistry import Address
 from email.utils import parseaddr
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-__all__ = ["TLS", "MailSettings", "Relay", "is_loopback", "mail_settings"]
+__all__ = ["TLS", "MailSettings", "Relay", "check_site", "is_loopback", "mail_settings"]
 
 TLS = {"starttls": 587, "tls": 465, "none": 25}
 LONGEST_WAIT = 120.0  # seconds for one answer; six of them stay below the lease of a mail
@@ -25,6 +25,18 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def check_site(url: str) -> SplitResult:
+    """Return the parts of the address of a site; a ValueError for what is none, or has a query."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment)
+    except ValueError:  # brackets that do not match
+        good = None
+    if not good:
+        raise ValueError(f"the public address must look like https://papers.example.org, got {url[:200]!r}")
+    return parts
 
 
 @dataclass(frozen=True)
@@ -104,11 +116,7 @@ class MailSettings:
     list_name: str = "lodim"
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.public_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(
-                f"the public address must look like https://papers.example.org, got {self.public_url!r}"
-            )
+        check_site(self.public_url)
         for given in filter(None, (self.sender, self.unsubscribe_mailbox)):
             address = parseaddr(given)[1]
             if not given.isprintable() or not address.isascii() or not all(address.partition("@")):

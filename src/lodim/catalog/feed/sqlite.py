@@ -8,10 +8,12 @@ FTS5 ranks by BM25.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,7 @@ ASK_EVERY = 0.01  # seconds, of who waits for the lock
 WEIGHTS = {"title": 4.0, "abstract": 1.0, "words": 2.0}  # as in lodim.catalog.search
 
 _LOCKED = "database is locked"
+_DAMAGE = ("malformed", "disk I/O error", "no such table", "no such column", "vtable constructor", "to UTF-8")
 
 NOT_MATCHING = "paper.id NOT IN (SELECT rowid FROM paper_fts WHERE paper_fts MATCH :excluded)"
 _MATCHING = "FROM paper_fts WHERE paper_fts MATCH :expression"
@@ -144,13 +147,12 @@ def create_private(path: Path) -> None:
 
 def _prepare(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions are begun below, not by the driver
-    for pragma in (
-        f"busy_timeout={PATIENCE * 1000:.0f}",
-        "journal_mode=WAL",
-        "synchronous=NORMAL",
-        "foreign_keys=ON",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
+    connection.execute(f"PRAGMA busy_timeout={PATIENCE * 1000:.0f}")
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not tables or "paper" in tables:  # the log would change the file of another program
+        connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("PRAGMA foreign_keys=ON")
 
 
 def _begin(connection: sa.Connection) -> None:
@@ -179,7 +181,33 @@ def explain(error: sa.exc.DBAPIError, label: str) -> Exception | None:
         return TimeoutError(f"{label} is being written to by another process; try again when it is done")
     if "not a database" in said:
         return ValueError(f"{label} is not a catalogue of papers, nor any SQLite file")
-    return None
+    if "disk is full" in said:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), label)
+    if "readonly" in said or "unable to open" in said:
+        return PermissionError(
+            f"{label} cannot be opened: the file and its folder must be ones that you can read and write"
+        )
+    if isinstance(error.orig, sqlite3.IntegrityError) or not any(sign in said for sign in _DAMAGE):
+        return None
+    return damaged(label)
+
+
+def damaged(label: str) -> ValueError:
+    """Return what a person should read of a file that holds other bytes than were written."""
+    return ValueError(
+        f"{label} is damaged; put back a copy that 'lodim papers backup' has made, or take the papers in anew"
+    )
+
+
+def intact(path: Path) -> bool:
+    """Return whether a file's structure is whole, by SQLite's own checks; changed letters in a text are not noticed."""
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            checks = ("quick_check", "foreign_key_check")
+            found = [row for check in checks for row in connection.execute(f"PRAGMA {check}")]
+    except (sqlite3.Error, UnicodeDecodeError):  # the second where SQLite repeats what it cannot read
+        return False
+    return found == [("ok",)]
 
 
 def statements(script: str) -> Iterator[str]:

@@ -108,7 +108,10 @@ class Store:
             return 0
         if "meta" not in tables or "paper" not in tables:
             raise ValueError(f"{self.label} is a database, but no catalogue of papers")
-        version = int(self.get_meta(connection, "schema_version") or 0)
+        kept = self.get_meta(connection, "schema_version") or "0"
+        if not kept.isdecimal():
+            raise ValueError(f"{self.label} is damaged: its schema version is {kept[:40]!r}")
+        version = int(kept)
         if version > known:
             raise ValueError(
                 f"{self.label} has schema {version}, this lodim knows {known}; install a newer lodim"

@@ -43,8 +43,9 @@ from lodim.validation import (
     check_in_range,
     check_labels,
     check_numbers,
+    check_tensor,
     check_unmasked,
-    to_numpy,
+    checked,
 )
 
 ATTACKS = ("fgsm", "pgd")
@@ -118,7 +119,7 @@ def _loss(outputs: Tensor, y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
     if _is_binary(logits):
         signed = torch.where(y == 1, logits.reshape(-1), -logits.reshape(-1))
         return nn.functional.softplus(-signed)
-    return nn.functional.cross_entropy(logits, y, reduction="none")
+    return nn.functional.cross_entropy(logits, y.long(), reduction="none")
 
 
 def _is_binary(outputs: Tensor) -> bool:
@@ -140,10 +141,21 @@ def _uphill(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return slope.sign(), losses.detach()
 
 
+def _check_pair(model: nn.Module, X: Tensor, y: Tensor) -> None:
+    if len(check_tensor(X, "X")) != len(check_tensor(y, "y")):
+        raise ValueError(f"y has {len(y)} entries but X has {len(X)} rows; they must match")
+    weight = next((p for p in model.parameters() if p.is_floating_point()), None)
+    if weight is not None and weight.dtype != X.dtype:
+        raise ValueError(
+            f"X is {X.dtype} but the model's numbers are {weight.dtype}; use X.to({weight.dtype})"
+        )
+
+
 def _within(x: Tensor, bounds: Bounds) -> Tensor:
     return x if bounds is None else x.clamp(float(bounds[0]), float(bounds[1]))
 
 
+@checked
 def fgsm(
     model: nn.Module, X: Float[Tensor, "n ..."], y: Int[Tensor, " n"], eps: Number, *, bounds: Bounds = None
 ) -> Tensor:
@@ -162,9 +174,11 @@ def fgsm(
     ----------
     arXiv 1412.6572, section 4.
     """
+    _check_pair(model, X, y)
     return _within(X + float(eps) * _uphill(model, X, y)[0], bounds)
 
 
+@checked
 def pgd(
     model: nn.Module,
     X: Tensor,
@@ -195,6 +209,7 @@ def pgd(
     arXiv 1706.06083, section 2.1.
     """
     check_in_range(steps, "steps", low=1, integer=True)
+    _check_pair(model, X, y)
     radius = float(eps)
     stride = 2.5 * radius / int(steps) if step_size is None else float(step_size)
     moved = X.detach().clone()
@@ -215,6 +230,7 @@ def pgd(
     return best
 
 
+@checked
 def adversarial_accuracy(
     model: nn.Module,
     X: Any,
@@ -307,7 +323,7 @@ def _sizes(eps_list: Any) -> list[float]:
     sizes = sorted(
         {
             float(check_in_range(e, "eps", low=0))
-            for e in np.atleast_1d(np.asarray(to_numpy(eps_list))).tolist()
+            for e in np.atleast_1d(check_numbers(eps_list, "eps_list")).ravel().tolist()
         }
     )
     if not sizes or np.isinf(sizes[-1]):
@@ -338,7 +354,9 @@ def _class_numbers(y: Any, n: int) -> Int[np.ndarray, " n"]:
 def _check_bounds(X: Tensor, bounds: Bounds) -> None:
     if bounds is None:
         return
-    low, high = float(bounds[0]), float(bounds[1])
+    if not isinstance(bounds, list | tuple) or len(bounds) != 2:
+        raise ValueError(f"bounds must be (least, largest), got {bounds}")
+    low, high = (float(check_in_range(end, "bounds")) for end in bounds)
     if not low < high:
         raise ValueError(f"bounds must be (least, largest), got {bounds}")
     if float(X.min()) < low or float(X.max()) > high:

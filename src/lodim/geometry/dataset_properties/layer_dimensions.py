@@ -37,7 +37,7 @@ from lodim.nets.activations import first_tensor, outline, the_layer, watch_layer
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, root_seed
 from lodim.results import Result
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, checked
 
 _INPUT = "(input)"  # no part of a module can be called so
 
@@ -160,6 +160,7 @@ class IdProfile(Result):
         return "\n".join(lines)
 
 
+@checked
 def representation_id(
     model: nn.Module,
     loader: Any,
@@ -229,6 +230,7 @@ def representation_id(
     return _dimension(metrics[name], name, type(module).__name__, math.nan, ci)
 
 
+@checked
 def id_profile(
     model: nn.Module,
     loader: Any,
@@ -327,6 +329,8 @@ def _measure(
     Equal seeds keep the same samples in each.
     """
     check_in_range(max_points, "max_points", low=4, integer=True)
+    if options.get("ci") is not None:
+        check_in_range(options["ci"], "ci", low=1e-6, high=1 - 1e-6)
     metrics: dict[str, StreamingDimension] = {}
 
     def visit(batch: Any, outputs: dict[str, Tensor]) -> None:

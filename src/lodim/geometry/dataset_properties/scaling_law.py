@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from lodim.results import Result
-from lodim.validation import check_unmasked, to_numpy
+from lodim.validation import check_numbers, checked
 
 _LARGEST = math.log(sys.float_info.max)
 
@@ -83,6 +83,7 @@ class ScalingLaw(Result):
         """
         counts = _positive(n, "n")
         dims, start = self._terms(d, k_f)
+        _check_lengths(n=counts, d=dims, k_f=start)
         return np.exp(start - self.exponent * np.log(counts) / dims)[()]
 
     def n_for_loss(self, loss: Any, d: Any = None, k_f: Any = None) -> Any:
@@ -101,6 +102,7 @@ class ScalingLaw(Result):
         """
         wanted = _positive(loss, "loss")
         dims, start = self._terms(d, k_f)
+        _check_lengths(loss=wanted, d=dims, k_f=start)
         if self.exponent <= 0:
             raise ValueError(f"the fitted loss does not fall with more data (exponent {self.exponent:.3g})")
         log_n = np.asarray((start - np.log(wanted)) * dims / self.exponent)
@@ -129,14 +131,17 @@ class ScalingLaw(Result):
         )
 
 
-def _positive(values: Any, name: str) -> np.ndarray:
-    check_unmasked(values, name)
+def _check_lengths(**given: np.ndarray) -> None:
     try:
-        array = np.asarray(to_numpy(values), dtype=np.float64)
-    except (TypeError, ValueError):
-        array = np.asarray(np.nan)
+        np.broadcast_shapes(*(values.shape for values in given.values()))
+    except ValueError as error:
+        raise ValueError(f"{', '.join(given)} must be of one length, or single numbers ({error})") from error
+
+
+def _positive(values: Any, name: str) -> np.ndarray:
+    array = check_numbers(values, name)
     if not np.isfinite(array).all() or (array <= 0).any():
-        raise ValueError(f"{name} must be positive numbers, got {values!r}")
+        raise ValueError(f"{name} must be positive numbers, got {array}")
     return array
 
 
@@ -170,6 +175,7 @@ def _span(values: np.ndarray) -> tuple[float, float]:
     return float(values.min()), float(values.max())
 
 
+@checked
 def fit_scaling_law(n: Any, loss: Any, d: Any = None, k_f: Any = None) -> ScalingLaw:
     """Least squares of ``log loss`` on ``-log(n) / d`` and ``log k_f``.
 

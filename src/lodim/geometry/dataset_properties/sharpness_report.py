@@ -37,7 +37,7 @@ from lodim.neighbors import bootstrap
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, derive_seed, root_seed
 from lodim.results import Result
-from lodim.validation import check_in_range, check_labels, check_numbers, check_unmasked, to_numpy
+from lodim.validation import check_in_range, check_labels, check_numbers, check_unmasked, checked, to_numpy
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,7 @@ class SharpnessReport(Result):
         return "\n".join([*lines, f"(interval: bootstrap over {self.resampled})"])
 
 
+@checked
 def sharpness_report(
     records: Sequence[PairRecord],
     *,
@@ -217,6 +218,7 @@ def _correlate(
     return Correlation(value, (float(low), float(high)), float((draws > 0).mean()), len(k_f))
 
 
+@checked
 def sharpness_of_pairs(
     train: tuple[Any, Any],
     test: tuple[Any, Any],
@@ -281,7 +283,9 @@ def sharpness_of_pairs(
 def _samples(values: Any, name: str) -> np.ndarray:
     """Numbers in the dtype in which they came, if torch has it too."""
     check_unmasked(values, name)
-    dtype = np.asarray(to_numpy(values)).dtype
+    if not np.ndim(to_numpy(values, name)):
+        raise ValueError(f"{name} must have an axis of samples, got one number")
+    dtype = np.asarray(to_numpy(values, name)).dtype
     return check_numbers(
         values, name, dtype=dtype if dtype.kind in "biuf" and dtype.itemsize <= 8 else np.float64
     )

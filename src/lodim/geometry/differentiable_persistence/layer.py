@@ -42,9 +42,10 @@ from lodim.geometry.multiparameter_persistence.measures import (
 )
 from lodim.geometry.multiparameter_persistence.multipers_bridge import multipers_rank
 from lodim.geometry.multiparameter_persistence.ranks import RankedFiltration, check_degree, rank_filtration
-from lodim.validation import check_choice, check_in_range, require
+from lodim.validation import check_choice, check_in_range, checked, require
 
 
+@checked
 class SignedMeasureLayer(torch.nn.Module):
     """Signed measure of a filtered complex, differentiable in its filtration.
 

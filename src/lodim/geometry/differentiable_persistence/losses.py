@@ -41,7 +41,7 @@ from lodim.geometry.multiparameter_persistence.bifiltrations import FunctionRips
 from lodim.geometry.multiparameter_persistence.complexes import FilteredComplex, as_values, at_least_single
 from lodim.geometry.multiparameter_persistence.measures import SignedMeasure, corners
 from lodim.randomness import torch_generator
-from lodim.validation import ConvergenceWarning, check_choice, check_in_range, require, warn
+from lodim.validation import ConvergenceWarning, check_choice, check_in_range, checked, require, warn
 
 Functional = Callable[[SignedMeasure], Tensor]
 Function = Callable[[Tensor], Tensor]
@@ -130,6 +130,7 @@ def _directions(p: int, n_proj: int, seed: int) -> Tensor:
     return draws / draws.norm(dim=1, keepdim=True)
 
 
+@checked
 def sm_distance(
     mu: SignedMeasure,
     nu: SignedMeasure,
@@ -191,6 +192,7 @@ def _nearest(x: Tensor) -> Tensor:
     return distance.masked_fill(own, torch.inf).amin(1).mean()
 
 
+@checked
 class TopologicalLoss(torch.nn.Module):
     """A functional of the signed measure of points (or of a complex): ``functional(layer(filtration(x)))``.
 
@@ -229,6 +231,7 @@ class TopologicalLoss(torch.nn.Module):
         return self.weight * self.functional(self.layer(fc))
 
 
+@checked
 class TopologicalRegularizer(torch.nn.Module):
     """Distance between the signed measures of a mini-batch and of its image, e.g. in an autoencoder's latent space.
 

@@ -24,7 +24,7 @@ from lodim.plots import COLORS, new_axes
 from lodim.randomness import derive_seed, torch_generator
 from lodim.results import Result
 from lodim.training import DescentRecipe, DescentRun, descend
-from lodim.validation import check_choice, check_in_range
+from lodim.validation import check_choice, check_in_range, checked
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class PointOptimization(Result):
         )
 
 
+@checked
 def optimize_points(
     x: Any,
     loss: Callable[[Tensor], Tensor],
@@ -139,6 +140,8 @@ def optimize_points(
         normal = torch.randn(points.shape, generator=generator, dtype=torch.float64)
         points.add_((noise * run.players[0].optimizer.param_groups[0]["lr"] * normal).to(points))
 
+    if clip is not None:
+        check_in_range(clip, "clip", low=0.0)
     recipe = DescentRecipe(
         steps=int(steps),
         lr=lr,

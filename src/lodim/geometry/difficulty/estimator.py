@@ -116,6 +116,8 @@ class GeneralizationDifficulty(LabelledEstimator):
         check_in_range(self.target_error, "target_error", low=0.0, high=1.0)
         check_in_range(self.n_bootstrap, "n_bootstrap", low=0, integer=True)
         check_in_range(self.ci, "ci", low=0.0, high=1.0)
+        for name in ("n_queries", "n_pairs", "k"):
+            check_in_range(getattr(self, name), name, low=1, integer=True)
         data, labels, self.classes_ = self._read(X, y)
         seed = root_seed(self.random_state)
         self._ends: tuple[float, float] | None = None
@@ -169,7 +171,9 @@ class GeneralizationDifficulty(LabelledEstimator):
 
     def _evaluate(self, X: np.ndarray, dims: np.ndarray, deltas: np.ndarray) -> None:
         n_classes = len(self.classes_)
-        self.radius_ = float(np.sqrt(np.einsum("ij,ij->i", X, X, dtype=np.float64).max()))
+        largest = float(np.abs(X).max()) or 1.0  # squares of an odd unit over- or underflow
+        X_unit = X / largest
+        self.radius_ = largest * float(np.sqrt(np.einsum("ij,ij->i", X_unit, X_unit, dtype=np.float64).max()))
         self.m_raw_, self.delta_ = float(dims[0]), float(deltas[0])
         self.m_ = max(1.0, float(round(self.m_raw_)) if self.round_dim else self.m_raw_)
 

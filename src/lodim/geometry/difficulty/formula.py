@@ -51,7 +51,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from lodim.results import Result
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, checked
 
 Number: TypeAlias = float | int | np.integer[Any] | np.floating[Any]
 LN2, LN10 = math.log(2), math.log(10)
@@ -89,7 +89,7 @@ class TaskGeometry(Result):
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            object.__setattr__(self, field.name, float(getattr(self, field.name)))
+            object.__setattr__(self, field.name, float(check_in_range(getattr(self, field.name), field.name)))
         for name in ("n", "radius", "delta", "n_combinations", "bound"):
             if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
                 raise ValueError(f"{name} must be a positive number, got {getattr(self, name)!r}")
@@ -212,6 +212,7 @@ def bits_of(
     )
 
 
+@checked
 def generalization_difficulty(
     eps: Number,
     n: Number,
@@ -254,6 +255,7 @@ def generalization_difficulty(
     return TaskGeometry(n, m, radius, delta, math.log(n_outputs), n_combinations, bound).at(eps)
 
 
+@checked
 def combined_task(first: TaskGeometry, second: TaskGeometry) -> TaskGeometry:
     """Return the task of answering two classification tasks about a pair of inputs at once.
 
@@ -291,6 +293,7 @@ def combined_task(first: TaskGeometry, second: TaskGeometry) -> TaskGeometry:
     )
 
 
+@checked
 def meta_difficulty(
     eps: Number,
     n: Number,
@@ -341,6 +344,7 @@ def meta_difficulty(
     ).at(eps)
 
 
+@checked
 def provided_bias(task: TaskGeometry | Difficulty, model_error: Number) -> Difficulty:
     """Bits of inductive bias that a model has supplied: the difficulty of the error that it reaches.
 
@@ -364,6 +368,7 @@ def _task_of(task: TaskGeometry | Difficulty) -> TaskGeometry:
     return found
 
 
+@checked
 def difficulty_sweep(
     task: TaskGeometry | Difficulty, *, at_eps: Number | None = None, **values: Iterable[Any]
 ) -> Any:

@@ -34,9 +34,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from lodim.geometry.dataset_properties.label_sharpness import LabelSharpness
+from lodim.neighbors.queries import safe_scale
 from lodim.randomness import RandomState, as_generator
 from lodim.results import Result
-from lodim.validation import check_choice, check_in_range, check_labels, check_matrix
+from lodim.validation import check_choice, check_in_range, check_labels, check_matrix, checked
 
 METHODS = ("evt", "exact", "sample")
 _CHUNK = 8192  # pairs
@@ -75,6 +76,7 @@ class ClassMargin(Result):
     replicates: tuple[float, ...] = ()
 
 
+@checked
 def class_margin(
     X: Any,
     y: Any,
@@ -117,7 +119,8 @@ def class_margin(
         )
     if method == "exact":
         return _exact(data, codes)
-    rng = as_generator(random_state)
+    rng, unit = as_generator(random_state), safe_scale(data)
+    data = data if unit == 1 else data / unit  # squares of distances over- or underflow
     nearest = _nearest_sampled(data, codes, n_pairs, max(_RESERVE * k, k + _SPARE), rng)
     if nearest[0] == 0:
         raise _conflict()
@@ -131,8 +134,8 @@ def class_margin(
     delta, index = estimate(nearest)
     replicates = []
     for _ in range(n_bootstrap):
-        replicates.append(estimate(_resampled(nearest, k, rng))[0])
-    return ClassMargin(delta, float(nearest[0]), index, n_pairs, method, tuple(replicates))
+        replicates.append(estimate(_resampled(nearest, k, rng))[0] * unit)
+    return ClassMargin(delta * unit, float(nearest[0]) * unit, index, n_pairs, method, tuple(replicates))
 
 
 def _conflict() -> ValueError:

@@ -11,9 +11,10 @@ import math
 from scipy.special import gammaln
 
 from lodim.geometry.difficulty.formula import LN2, Difficulty, Number, bits_of
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, checked
 
 
+@checked
 def rl_difficulty(
     obs_dim: Number, act_dim: Number, n: Number = 1e6, delta: Number = 1e-3, eps: Number = 1e-3
 ) -> Difficulty:
@@ -52,6 +53,7 @@ def rl_difficulty(
     return _torus_difficulty(obs_dim, n, delta, eps, math.log(act_dim), constant * act_dim)
 
 
+@checked
 def cartpole_difficulty(
     n_observations: Number, n: Number = 1e4, delta: Number = 1e-3, eps: Number = 1e-3
 ) -> Difficulty:
@@ -90,7 +92,7 @@ def _torus_difficulty(
 ) -> Difficulty:
     """A basis of the frequencies in a ball of radius 2 pi / delta."""
     for name, value in (("n", n), ("delta", delta), ("eps", eps)):
-        if not (value > 0 and math.isfinite(value)):
+        if not (check_in_range(value, name) > 0 and math.isfinite(value)):
             raise ValueError(f"{name} must be a positive number, got {value!r}")
     ln_basis = float(m * math.log(2 * math.pi / delta) + m / 2 * math.log(math.pi) - gammaln(m / 2 + 1))
     log2_ratio = math.log2(constant) + math.log2(m) / 2 - math.log2(delta) - math.log2(n) / m - math.log2(eps)

@@ -37,7 +37,14 @@ from lodim.geometry.high_dimensional_kde.whitening import check_whiten, make_fra
 from lodim.neighbors import NeighborGraph, TopK, first_occurrences, stream_pairs
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.results import Result
-from lodim.validation import check_choice, check_in_range, check_labels, check_matrix, check_numbers
+from lodim.validation import (
+    check_choice,
+    check_device,
+    check_in_range,
+    check_labels,
+    check_matrix,
+    check_numbers,
+)
 
 _HILL_SHARE, _HILL_MOST, _HILL_LEAST = 0.01, 200, 10
 
@@ -166,7 +173,9 @@ class HighDimKDE(DensityMixin, BaseEstimator):
             Bad input, or a rule for the bandwidth with fewer than two distinct rows.
         """
         self._check_parameters()
-        self._device = torch.device(self.device or (X.device if isinstance(X, Tensor) else "cpu"))
+        self._device = check_device(
+            self.device if self.device is not None else X.device if isinstance(X, Tensor) else "cpu"
+        )
         data = check_matrix(X)
         validate_data(self, X if hasattr(X, "columns") else data, skip_check_array=True)
         rows, weights = _merge(data, _check_weights(sample_weight, len(data)))

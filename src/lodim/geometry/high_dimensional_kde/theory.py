@@ -50,7 +50,7 @@ from jaxtyping import Float
 from scipy.optimize import brentq
 
 from lodim.results import Result
-from lodim.validation import check_in_range, check_numbers
+from lodim.validation import check_in_range, check_numbers, checked
 
 REGIMES = ("condensed", "stable", "clt")
 _STEP = 1e-4  # of log(lambda), for the derivative of a phi that comes without one
@@ -205,9 +205,10 @@ def _alpha(n: Any, d: Any, alpha: Any) -> float:
         return alpha
     if n is None or d is None:
         raise ValueError("give n and d, or alpha = log(n) / d")
-    return math.log(check_in_range(n, "n", low=2)) / int(d)
+    return math.log(check_in_range(n, "n", low=2)) / int(check_in_range(d, "d", low=1, integer=True))
 
 
+@checked
 def kde_theory(
     n: Any = None,
     d: Any = None,
@@ -338,6 +339,7 @@ class RegimeMap(Result):
         return ax
 
 
+@checked
 def regime_map(alphas: Any = None, spectrum: Any = None) -> RegimeMap:
     """Thresholds and best bandwidth for many alpha: the paper's phase diagram.
 
@@ -348,7 +350,10 @@ def regime_map(alphas: Any = None, spectrum: Any = None) -> RegimeMap:
     spectrum : array-like, shape (d,), optional
         Eigenvalues of the covariance of Gaussian data; default all 1.
     """
-    grid = np.geomspace(0.02, 1.0, 80) if alphas is None else check_numbers(alphas, "alphas")
-    found = [kde_theory(alpha=float(a), spectrum=spectrum) for a in grid]
+    grid = np.geomspace(0.02, 1.0, 80) if alphas is None else np.atleast_1d(check_numbers(alphas, "alphas"))
+    found = [
+        kde_theory(alpha=float(check_in_range(a, "alphas", low=1e-300, high=1e300)), spectrum=spectrum)
+        for a in grid
+    ]
     columns = {name: np.array([getattr(t, name) for t in found]) for name in ("h_g", "h_clt", "h_opt")}
     return RegimeMap(grid, **columns)

@@ -25,7 +25,7 @@ from lodim.geometry.high_dimensional_kde.estimator import HighDimKDE
 from lodim.geometry.high_dimensional_kde.regime import MEANING, measured_regime
 from lodim.randomness import RandomState
 from lodim.results import Result
-from lodim.validation import check_matrix
+from lodim.validation import check_matrix, checked
 
 _PARTS, _STUDENT = 4, 3.182  # 97.5 % quantile with three degrees of freedom
 _MANY_DIMENSIONS, _TOO_HIGH = 10, 0.92
@@ -107,6 +107,7 @@ class DensityRegime(Result):
         return f" Few points would decide below {self.h_g:.3g} ({how})."
 
 
+@checked
 def density_regime(X: Any, *, n_queries: int = 500, random_state: RandomState = 0) -> DensityRegime:
     """Say whether a density value means anything for these points: the regime at the best bandwidth.
 

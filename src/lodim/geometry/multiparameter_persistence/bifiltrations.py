@@ -38,7 +38,7 @@ from lodim.geometry.multiparameter_persistence.complexes import (
     graph_complex,
     too_many_cells,
 )
-from lodim.validation import check_choice, check_in_range, check_numbers
+from lodim.validation import check_choice, check_in_range, check_numbers, checked
 
 _RELATIVE_BANDWIDTH = 0.2
 _MATRIX = 25  # with a threshold, so many times more pairs than cells may be looked at
@@ -62,6 +62,7 @@ def _distance_to_measure(distance: Tensor, mass: float) -> Tensor:
     return torch.where(near > 0, near.where(near > 0, torch.ones_like(near)).sqrt(), torch.zeros_like(near))
 
 
+@checked
 class FunctionRips(torch.nn.Module):
     """Vietoris-Rips complex of points, filtered by distance and by a function on the points.
 
@@ -174,6 +175,7 @@ def checked_points(x: Any) -> Tensor:
     return at_least_single(x)
 
 
+@checked
 def delay_embedding(series: Any, *, dimension: int = 3, delay: int = 1, stride: int = 1) -> Any:
     """Return windows of a time series as points: row t is ``(s_t, s_{t + delay}, ..., s_{t + (dimension - 1) delay})``.
 

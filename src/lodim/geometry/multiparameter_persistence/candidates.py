@@ -45,7 +45,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from lodim.geometry.multiparameter_persistence.intervals import Boxes, Intervals
-from lodim.validation import check_choice, check_in_range
+from lodim.validation import check_choice, check_in_range, checked
 
 PHI = ("local_weight", "volume", "rectangle", "landscape", "gaussian", "exponential", "linear")
 OPS = ("sum", "mean", "wmean", "max", "kmax", "lq")
@@ -87,6 +87,7 @@ def _strips(intervals: Intervals) -> Boxes:
     return Boxes(torch.cat(low)[order], torch.cat(high)[order], owners, len(intervals))
 
 
+@checked
 def interval_images(
     intervals: Intervals, axes: tuple[Tensor, Tensor], phi: str = "local_weight", delta: float = 0.1
 ) -> Float[Tensor, "m rows columns"]:
@@ -136,6 +137,7 @@ def _image_block(boxes: Boxes, axes: tuple[Tensor, Tensor], phi: str, delta: flo
     return torch.exp(-distance) if phi == "exponential" else (1 - distance).clamp(min=0)
 
 
+@checked
 def combine(
     images: Float[Tensor, "m rows columns"],
     weights: Float[Tensor, " m"],

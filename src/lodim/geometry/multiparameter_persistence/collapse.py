@@ -19,8 +19,10 @@ import numpy as np
 import torch
 
 from lodim.geometry.multiparameter_persistence.complexes import FilteredComplex
+from lodim.validation import checked
 
 
+@checked
 def collapse_edges(fc: FilteredComplex, *, passes: int = 3) -> FilteredComplex:
     """Return the complex without its dominated edges; only flag complexes have such, others come back as they are.
 

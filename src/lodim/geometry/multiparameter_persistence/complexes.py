@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lodim.validation import check_numbers
+from lodim.validation import check_numbers, check_tensor, checked
 
 MAX_CELLS = 2_000_000
 _BLOCK = 1 << 22
@@ -46,7 +46,7 @@ def at_least_single(x: Tensor) -> Tensor:
 def as_values(values: Any, name: str) -> Tensor:
     """Return numbers as a tensor of single or double precision; a tensor keeps its device and gradient."""
     if isinstance(values, Tensor):
-        return at_least_single(values)
+        return at_least_single(check_tensor(values, name))
     return torch.from_numpy(check_numbers(values, name).copy())
 
 
@@ -167,7 +167,10 @@ def _check_grades(filtration: Tensor) -> None:
 
 def _vertices(block: Any, width: int, name: str) -> np.ndarray:
     """Rows of vertex numbers, each row ascending and of different vertices."""
-    given = check_numbers(block, name).reshape(-1, width)
+    given = check_numbers(block, name)
+    if given.size % width or not np.isfinite(given).all():
+        raise ValueError(f"{name} must have {width} whole numbers a row, got shape {given.shape}")
+    given = given.reshape(-1, width)
     cells = np.sort(given.astype(np.int64), axis=1)
     if (given != np.trunc(given)).any():
         raise ValueError(
@@ -202,6 +205,7 @@ def _first_rows(cells: np.ndarray, grades: Tensor, name: str) -> np.ndarray:
     return np.sort(first)
 
 
+@checked
 def simplicial_complex(
     simplices: Sequence[Any], filtration: Any, *, max_dim: int | None = None
 ) -> FilteredComplex:
@@ -256,6 +260,7 @@ def _check_monotone(cells: tuple[np.ndarray, ...], values: np.ndarray) -> None:
             row += 1
 
 
+@checked
 def graph_complex(
     edges: Any, vertex_values: Any, *, edge_values: Any = None, max_dim: int = 1, cliques: bool = False
 ) -> FilteredComplex:
@@ -289,6 +294,10 @@ def graph_complex(
     on_edges = torch.maximum(values[ends[:, 0]], values[ends[:, 1]])
     if edge_values is not None:
         own = as_values(edge_values, "edge_values").to(values.device)
+        if own.shape != on_edges.shape:
+            raise ValueError(
+                f"edge_values must have shape {tuple(on_edges.shape)}, a row an edge, got {tuple(own.shape)}"
+            )
         dtype = torch.promote_types(values.dtype, own.dtype)
         values, on_edges = values.to(dtype), torch.maximum(on_edges.to(dtype), own.to(dtype))
     _check_grades(torch.cat([values, on_edges]))
@@ -298,6 +307,7 @@ def graph_complex(
     return FilteredComplex((np.arange(len(values))[:, None], pairs), grades, max_dim, cliques)
 
 
+@checked
 def cubical_complex(image: Any) -> FilteredComplex:
     """Return a grey-scale image of several channels as cubes: pixels are vertices, lower-star in every channel.
 

@@ -33,7 +33,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lodim.geometry.multiparameter_persistence.complexes import as_values, at_least_single
-from lodim.validation import check_unmasked
+from lodim.validation import check_unmasked, to_numpy
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +143,12 @@ class Intervals:
         mask : bool array-like, shape (m,)
         """
         check_unmasked(mask, "mask")
-        mask = np.asarray(mask, dtype=bool)
+        mask = np.asarray(to_numpy(mask, "mask"))
+        if mask.shape != self.degrees.shape or mask.dtype.kind not in "biu":
+            raise ValueError(
+                f"mask must hold one boolean an interval ({len(self)}), got {mask.dtype}, shape {mask.shape}"
+            )
+        mask = mask.astype(bool)
         births = torch.from_numpy(np.repeat(mask, self.n_births))
         deaths = torch.from_numpy(np.repeat(mask, self.n_deaths))
         return Intervals(
@@ -162,6 +167,10 @@ class Intervals:
         low, high : array-like, shape (p,)
         """
         a, b = (as_values(end, name).to(self.births) for end, name in ((low, "low"), (high, "high")))
+        if a.shape != self.births.shape[1:] or b.shape != a.shape:
+            raise ValueError(
+                f"low and high must have shape {tuple(self.births.shape[1:])}, got {tuple(a.shape)}, {tuple(b.shape)}"
+            )
         side = torch.where(b > a, b - a, torch.ones_like(a)) if to_unit else torch.ones_like(a)
         shift = a if to_unit else torch.zeros_like(a)
         births, deaths = (

@@ -12,9 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lodim.geometry.multiparameter_persistence.measures import SignedMeasure, corners
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, checked
 
 
+@checked
 class SignedMeasureImage(torch.nn.Module):
     """Convolution of a signed measure with a Gaussian, at the pixels of a box: ``sum_i w_i exp(-|x - x_i|^2 / (2
     h^2))``.

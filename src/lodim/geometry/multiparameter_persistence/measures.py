@@ -40,7 +40,7 @@ from lodim.geometry.multiparameter_persistence.complexes import FilteredComplex,
 from lodim.geometry.multiparameter_persistence.multipers_bridge import multipers_hilbert
 from lodim.geometry.multiparameter_persistence.ranks import RankedFiltration, check_degree, rank_filtration
 from lodim.geometry.multiparameter_persistence.slices import forest_edges, slice_bars
-from lodim.validation import check_choice, check_numbers, check_unmasked
+from lodim.validation import check_choice, check_numbers, check_unmasked, checked
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +155,7 @@ def _read(
     return SignedMeasure(points, torch.as_tensor(weights).to(points))
 
 
+@checked
 def euler_signed_measure(fc: FilteredComplex, *, grid: Any = None) -> SignedMeasure:
     """Return ``sum_s (-1)^{dim s} delta_{f(s)}``, equal points added up. Needs torch only.
 
@@ -170,6 +171,7 @@ def euler_signed_measure(fc: FilteredComplex, *, grid: Any = None) -> SignedMeas
     return _read(full, ranked, euler_ranks(full, ranked))
 
 
+@checked
 def hilbert_signed_measure(fc: FilteredComplex, degree: int = 0, *, grid: Any = None) -> SignedMeasure:
     """Return the Moebius inversion of the Hilbert function.
 
@@ -224,6 +226,7 @@ def moebius_inversion(values: Num[np.ndarray, "*grid"]) -> Num[np.ndarray, "*gri
     return weights
 
 
+@checked
 def hilbert_function(fc: FilteredComplex, grid: Any, degree: int = 0, backend: str = "auto") -> np.ndarray:
     """Return the dimensions of homology on a grid, int, shape (n_1, n_2).
 

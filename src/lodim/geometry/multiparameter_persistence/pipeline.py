@@ -29,7 +29,7 @@ from lodim.geometry.multiparameter_persistence.measure_image import SignedMeasur
 from lodim.geometry.multiparameter_persistence.measures import SignedMeasure, hilbert_signed_measure
 from lodim.geometry.multiparameter_persistence.mma import MMADecomposition
 from lodim.randomness import as_generator
-from lodim.validation import check_choice, check_in_range, check_numbers, require
+from lodim.validation import check_choice, check_in_range, check_numbers, checked, require
 
 Images = Float[np.ndarray, "n n_degrees rows columns"]
 
@@ -285,6 +285,7 @@ class PersistenceImage(TransformerMixin, BaseEstimator):
         return _flat(out) if self.flatten else out
 
 
+@checked
 def perturbation_stability(
     model: Any, X: Any, sizes: Any = (0.01, 0.02, 0.05, 0.1), *, random_state: Any = None
 ) -> pd.DataFrame:

@@ -34,7 +34,7 @@ from scipy.spatial.distance import cdist
 
 from lodim.randomness import as_generator
 from lodim.results import Result
-from lodim.validation import check_in_range, check_matrix, require
+from lodim.validation import check_fraction, check_in_range, check_matrix, checked, require
 
 _WITHIN = (4.0, 3.0, 2.0)
 _APART, _SHARE = 3.0, 0.05
@@ -139,6 +139,7 @@ def _loops(distance: np.ndarray) -> np.ndarray:
     return bars[(bars[:, 0] > 0) & (bars[:, 1] > bars[:, 0]) & np.isfinite(bars[:, 1])]
 
 
+@checked
 def topology_summary(
     X: Any, *, max_points: int = 200, alpha: float = 0.05, mass: float = 0.05, random_state: Any = None
 ) -> TopologySummary:
@@ -165,6 +166,8 @@ def topology_summary(
     """
     data = check_matrix(X, min_rows=20)
     check_in_range(max_points, "max_points", low=20, integer=True)
+    check_fraction(mass, "mass")
+    check_fraction(alpha, "alpha")
     rng = as_generator(random_state)
     rows = rng.choice(len(data), size=min(len(data), max_points), replace=False)
     distance = cdist(data[rows], data[rows])

@@ -27,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lodim.randomness import as_generator
-from lodim.validation import check_choice, check_in_range, check_matrix, check_unmasked, to_numpy
+from lodim.validation import check_choice, check_in_range, check_matrix, check_unmasked, checked, to_numpy
 
 BLOCK = 16_384
 RANK_TOL = 1e-10
@@ -75,7 +75,7 @@ def row_numbers(rows: Any, n: int, name: str, device: Any) -> Tensor:
         Not whole numbers in one dimension, a number outside 0 to n - 1, masked entries, or a mask of another length.
     """
     check_unmasked(rows, name)
-    at = np.asarray(to_numpy(rows))
+    at = np.asarray(to_numpy(rows, "rows"))
     if at.ndim != 1:
         raise ValueError(f"{name} must be 1-D, got shape {at.shape}")
     if at.dtype == bool:
@@ -86,6 +86,8 @@ def row_numbers(rows: Any, n: int, name: str, device: Any) -> Tensor:
         raise ValueError(
             f"{name} must be row numbers, whole numbers from 0 to {n - 1}, got {at.dtype} values"
         )
+    if not len(at):
+        raise ValueError(f"{name} names no rows: give at least one")
     wrong = (at < 0) | (at >= n)
     if wrong.any():
         raise ValueError(f"{name} must be row numbers from 0 to {n - 1}, got {at[wrong][0]}")
@@ -337,6 +339,7 @@ def sketched_leverage(
     return np.square(matrix @ thin).sum(1)
 
 
+@checked
 def leverage_scores(A: Any, method: str = "exact", *, random_state: Any = None) -> Any:
     """Leverage score of every row: the largest share it can take of ``||A x||^2``.
 

@@ -20,7 +20,7 @@ from lodim.geometry.sensitivity_sampling.lewis import check_p, fixed_point
 from lodim.geometry.sensitivity_sampling.newton import minimize
 from lodim.randomness import as_generator
 from lodim.results import Result
-from lodim.validation import check_in_range, check_numbers
+from lodim.validation import check_in_range, check_numbers, checked
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,6 @@ def _extreme_directions(Q: Tensor, C: Tensor, p: float, n: int) -> Tensor:
 
 
 def _checked_weights(weight: Any, kept: Tensor) -> Tensor:
-    if not len(kept):
-        raise ValueError("idx names no rows: a sample without rows keeps no norm")
     w = torch.tensor(check_numbers(weight, "weight"), device=kept.device)
     if w.ndim != 1 or len(w) != len(kept):
         raise ValueError(f"there are {w.numel()} weights for {len(kept)} rows; give one a row")
@@ -75,6 +73,7 @@ def _checked_weights(weight: Any, kept: Tensor) -> Tensor:
     return w
 
 
+@checked
 def embedding_distortion(
     A: Any,
     idx: Any,
@@ -131,6 +130,10 @@ def embedding_distortion(
         extreme.append(_extreme_directions(Q, C, p, n_extreme))
     if directions is not None:
         given = torch.tensor(np.atleast_2d(check_numbers(directions, "directions")), device=Q.device)
+        if given.ndim != 2 or given.shape[1] != matrix.shape[1]:
+            raise ValueError(
+                f"directions must have shape (k, {matrix.shape[1]}), as A, got {tuple(given.shape)}"
+            )
         extreme.append(given @ basis.T.T)
     probes["extreme"] = torch.cat(extreme)
     found = {}

@@ -25,11 +25,12 @@ from lodim.geometry.sensitivity_sampling.sensitivities import total_sensitivity
 from lodim.plots import new_axes
 from lodim.randomness import as_generator, derive_seed, root_seed
 from lodim.results import Result
-from lodim.validation import check_choice, check_in_range
+from lodim.validation import check_choice, check_in_range, checked
 
 FAMILIES = ("gaussian", "polynomial", "sparse")
 
 
+@checked
 def structured_matrix(
     family: str, n: int, d: int, *, rank: int = 2, random_state: Any = None
 ) -> Float[np.ndarray, "n d"]:
@@ -118,6 +119,7 @@ class SensitivityGrowth(Result):
         return f"total l_{self.p:g} sensitivity\n{self.to_frame().to_string(index=False)}"
 
 
+@checked
 def sensitivity_growth(
     families: Sequence[str] = FAMILIES,
     dims: Sequence[int] = (4, 8, 16),
@@ -142,7 +144,7 @@ def sensitivity_growth(
     random_state : int, Generator or None
     """
     p = check_p(p, low=1.0)
-    seed = root_seed(random_state)
+    seed, dims = root_seed(random_state), [int(check_in_range(d, "dims", low=1, integer=True)) for d in dims]
     found = [
         [
             total_sensitivity(
@@ -156,4 +158,4 @@ def sensitivity_growth(
         for family in families
     ]
     S, se = (tuple(tuple(getattr(t, name) for t in row) for row in found) for name in ("S", "se"))
-    return SensitivityGrowth(p, tuple(families), tuple(int(d) for d in dims), S, se)
+    return SensitivityGrowth(p, tuple(families), tuple(dims), S, se)

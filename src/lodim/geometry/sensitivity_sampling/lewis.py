@@ -49,7 +49,7 @@ from lodim.geometry.sensitivity_sampling.basis import (
     orthonormal_basis,
     weighted_gram,
 )
-from lodim.validation import ConvergenceWarning, check_in_range, warn
+from lodim.validation import ConvergenceWarning, check_in_range, checked, warn
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,10 @@ class LewisWeights:
         w, c, p = self.weight, self.ratio, self.p
         if not len(w) or not bool((w > 0).any()):
             return torch.zeros_like(w)
-        factor = float(c.max()) ** (1 - p / 2) if p <= 2 else float(w.sum()) ** (p / 2 - 1)
-        return (c ** (p / 2) * w * factor).clamp(max=1.0)  # one row's share of a sum
+        factor = (
+            c.max() ** (1 - p / 2) if p <= 2 else w.sum() ** (p / 2 - 1)
+        )  # tensors: infinite for a large p
+        return (c ** (p / 2) * w * factor).nan_to_num(nan=1.0).clamp(max=1.0)  # one row's share of a sum
 
 
 def check_p(p: Any, *, low: float = 0.0) -> float:
@@ -90,9 +92,9 @@ def check_p(p: Any, *, low: float = 0.0) -> float:
         NaN, infinite, not positive, or below ``low``.
     """
     check_in_range(p, "p", low=low)
-    if p <= 0 or not math.isfinite(p):
+    if p < 1e-3 or not math.isfinite(p):
         raise ValueError(
-            f"p must be a positive finite number, got {p} (for the largest residual use a large p)"
+            f"p must be a positive finite number of at least 0.001, got {p} (for the largest residual use a large p)"
         )
     return float(p)
 
@@ -131,6 +133,7 @@ def fixed_point(Q: Float[Tensor, "n r"], p: float, max_iter: int = 30, tol: floa
     return LewisWeights(weight, ratio, residual, step, p)
 
 
+@checked
 def lewis_weights(A: Any, p: float | int, max_iter: int = 30, tol: float = 1e-3) -> Any:
     """l_p Lewis weight of every row: leverage scores of the matrix that they rescale themselves.
 

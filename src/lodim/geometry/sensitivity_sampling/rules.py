@@ -35,7 +35,7 @@ from torch import Tensor
 from lodim.geometry.sensitivity_sampling.lewis import check_p, fixed_point
 from lodim.geometry.sensitivity_sampling.sensitivities import basis_sensitivities
 from lodim.results import Result
-from lodim.validation import check_choice, check_in_range
+from lodim.validation import check_choice, check_in_range, checked
 
 RULES = ("uniform", "leverage", "sensitivity", "root_leverage", "combined", "lewis", "augmented")
 REPEATED = ("root_leverage", "combined")
@@ -146,6 +146,7 @@ def _complexity(rule: str, p: float, S: float | None, d: int, n: int | None, s_m
     return float(value)
 
 
+@checked
 def sample_size(
     eps: float,
     delta: float = 0.1,

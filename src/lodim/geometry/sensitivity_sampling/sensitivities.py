@@ -32,7 +32,7 @@ from lodim.geometry.sensitivity_sampling.basis import as_matrix, like, norms, or
 from lodim.geometry.sensitivity_sampling.lewis import LewisWeights, check_p, fixed_point
 from lodim.geometry.sensitivity_sampling.newton import minimize
 from lodim.randomness import as_generator
-from lodim.validation import ConvergenceWarning, check_choice, check_in_range, warn
+from lodim.validation import ConvergenceWarning, check_choice, check_in_range, checked, warn
 
 METHODS = ("bound", "exact", "sketch")
 MAX_EXACT = 2000
@@ -170,6 +170,7 @@ def basis_sensitivities(
     return torch.minimum(shares(lewis_sketch(Q, lewis, rng), Q[at], p), bound)
 
 
+@checked
 def lp_sensitivities(
     A: Any, p: float | int, method: str = "bound", *, rows: Any = None, random_state: Any = None
 ) -> Any:
@@ -222,6 +223,7 @@ def lp_sensitivities(
     return like(basis_sensitivities(Q, p, method, rows=at, rng=as_generator(random_state)), A)
 
 
+@checked
 def total_sensitivity(
     A: Any, p: float | int, *, n_rows: int = 200, random_state: Any = None
 ) -> TotalSensitivity:

@@ -52,7 +52,7 @@ from lodim.nets.kinds import PLAIN
 from lodim.randomness import RandomState, build_seeded, derive_seed, forked_torch_rng, root_seed
 from lodim.results import Result
 from lodim.training import Recipe, Task, fit
-from lodim.validation import check_in_range, require
+from lodim.validation import check_in_range, checked, require
 
 __all__ = ["AdapterComparison", "AdapterOption", "AdapterRun", "compare_adapters"]
 
@@ -260,6 +260,7 @@ class AdapterComparison(Result):
         return self.to_frame().to_string(index=False, float_format="{:.4g}".format)
 
 
+@checked
 def compare_adapters(
     make_model: Callable[[], nn.Module],
     task: Task,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lodim.landscape.objective_landscapes.compression_sweep import full_score
 from lodim.randomness import build_seeded, derive_seed, forked_torch_rng
 from lodim.training import FitResult, Recipe, Task, fit
+from lodim.validation import checked
 
 __all__ = ["DoesNotFitError", "Origin", "Stored", "Workbench"]
 
@@ -30,6 +31,7 @@ class DoesNotFitError(ValueError):
         self.least = int(least)
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Origin:
     """Where training starts: a model that everybody has (pre-trained), or one that a seed makes again.

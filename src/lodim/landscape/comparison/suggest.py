@@ -42,7 +42,7 @@ from lodim.landscape.objective_landscapes.module import SubspaceModule
 from lodim.nets.layers import LayerFilter, find_layers
 from lodim.randomness import RandomState, forked_torch_rng, root_seed
 from lodim.results import Result
-from lodim.validation import check_choice, check_in_range, warn
+from lodim.validation import check_choice, check_in_range, checked, warn
 
 __all__ = ["METHODS", "AdapterOption", "AdapterSuggestion", "suggest_adapter"]
 
@@ -184,6 +184,7 @@ class AdapterSuggestion(Result):
         return f"<p><b>{escape(self.reason)}</b></p>{table}{notes}"
 
 
+@checked
 def suggest_adapter(
     measured: Any,
     model: nn.Module,
@@ -299,7 +300,7 @@ def _checked(d90: float, limits: tuple[float, float] | None, status: str) -> flo
     if status == "not_measured" or math.isnan(d90):
         raise ValueError("d90 was not measured (NaN): run the search to its end, or give a number")
     if d90 <= 0:
-        raise ValueError(f"d90 must be positive, got {d90:g}")
+        raise ValueError(f"measured (d90) must be positive, got {d90:g}")
     if limits is not None and not limits[0] <= d90 <= limits[1]:
         raise ValueError(f"the interval {limits} does not hold d90 = {d90:g}")
     return d90

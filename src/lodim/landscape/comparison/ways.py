@@ -51,6 +51,7 @@ from lodim.landscape.quantization.model.preparation import ready
 from lodim.nets import find_layers, flat_spec
 from lodim.nets.kinds import PLAIN
 from lodim.randomness import derive_seed, forked_torch_rng
+from lodim.validation import checked
 
 __all__ = ["WAYS", "Way"]
 
@@ -61,6 +62,7 @@ PATTERNS = ((2, 4), (1, 4), (1, 8), (1, 16), (1, 32), (1, 64))
 HYPERCOMPLEX_N = (2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Way:
     """One way of spending few numbers.

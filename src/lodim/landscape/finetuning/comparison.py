@@ -62,11 +62,12 @@ from lodim.landscape.objective_landscapes.result import LandscapeResult
 from lodim.plots import COLORS, new_axes
 from lodim.results import Result
 from lodim.training import Task
-from lodim.validation import check_choice, check_in_range
+from lodim.validation import check_choice, check_in_range, checked
 
 __all__ = ["DimensionComparison", "compare_initialisations", "d90_vs_size", "dimension_bound", "relative_gap"]
 
 
+@checked
 def dimension_bound(
     train_error: float | int,
     d: int,
@@ -108,6 +109,7 @@ def dimension_bound(
     )
 
 
+@checked
 def relative_gap(train_score: float, score: float) -> float:
     """Return the share of what is missing on new data that the training data do not miss.
 
@@ -229,6 +231,7 @@ class DimensionComparison(Result):
         return ax
 
 
+@checked
 def compare_initialisations(
     models: Mapping[str, Start],
     task: Task,
@@ -281,6 +284,7 @@ def compare_initialisations(
     return DimensionComparison(tuple(models), tuple(results), tuple(gaps), tuple(directs))
 
 
+@checked
 def d90_vs_size(models: Mapping[str, Start], task: Task, **options: Any) -> DimensionComparison:
     """Measure d90 of models of several sizes; ``size_correlation`` of what it returns tells the trend.
 

@@ -46,7 +46,7 @@ from torch.func import functional_call
 from lodim.landscape.flora.tucker import RankLike, product_cost, resolve_ranks, start_tucker, tucker_product
 from lodim.nets.kinds import WeightOwner
 from lodim.randomness import RandomState
-from lodim.validation import check_choice, check_in_range
+from lodim.validation import check_choice, check_in_range, check_kind, checked
 
 __all__ = ["FORMS", "FLoRALayer", "check_adapter_name"]
 
@@ -54,6 +54,7 @@ FORMS = ("auto", "materialize", "chain")
 Number = int | float | np.number
 
 
+@checked
 class FLoRALayer(nn.Module):
     """A layer with a ``weight``, adapted; works for any module, the kinds in :mod:`.layers` know the chain form too.
 
@@ -143,7 +144,10 @@ class FLoRALayer(nn.Module):
         self.flora_core[adapter_name] = core.requires_grad_(False)
         self.flora_factors[adapter_name] = factors.requires_grad_(False)
         self.ranks[adapter_name] = ranks
-        self.scale[adapter_name], self.dropout[adapter_name] = float(scale), float(dropout)
+        self.scale[adapter_name], self.dropout[adapter_name] = (
+            float(check_in_range(scale, "scale", low=-3e38, high=3e38)),
+            float(dropout),
+        )
 
     def delete(self, adapter_name: str) -> None:
         """Take an adapter away."""
@@ -314,5 +318,6 @@ class FLoRALayer(nn.Module):
 
 def check_adapter_name(name: str) -> None:
     """Raise ValueError unless ``name`` can be a part of a parameter's name: not empty, without a dot."""
+    check_kind(name, str, "adapter_name")
     if not name or "." in name:
-        raise ValueError(f"an adapter's name is not empty and has no dot, got {name!r}")
+        raise ValueError(f"adapter_name is not empty and has no dot, got {name!r}")

@@ -22,7 +22,7 @@ from torch import Tensor
 from lodim.landscape.flora.tucker import RankLike, capped_ranks, resolve_ranks, tucker_numbers, tucker_product
 from lodim.plots import COLORS, new_axes
 from lodim.results import Result
-from lodim.validation import require
+from lodim.validation import check_tensor, checked, require
 
 __all__ = ["TuckerEnergy", "TuckerForm", "from_delta", "tucker_energy"]
 
@@ -94,6 +94,7 @@ def from_delta(delta: Float[Tensor, "*modes"], r: RankLike, *, max_iter: int = 1
     ImportError
         tensorly is not installed.
     """
+    check_tensor(delta, "delta")
     ranks = resolve_ranks(delta.shape, r, name="delta")
     tensorly, decomposition = require("tensorly", "tensor"), require("tensorly.decomposition", "tensor")
     array = delta.detach().double().cpu().numpy()
@@ -176,6 +177,7 @@ class TuckerEnergy(Result):
         return ax
 
 
+@checked
 def tucker_energy(delta: Float[Tensor, "*modes"], ranks: Sequence[RankLike] | None = None) -> TuckerEnergy:
     """Measure how much of an update Tucker forms keep, and flattened products with as many numbers (extra ``tensor``).
 

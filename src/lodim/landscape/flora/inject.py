@@ -21,7 +21,7 @@ from lodim.landscape.flora.tucker import RankLike, resolve_ranks
 from lodim.nets.kinds import owner_of
 from lodim.nets.layers import LayerFilter, find_layers
 from lodim.randomness import RandomState, derive_seed, root_seed
-from lodim.validation import check_choice, close_matches, warn
+from lodim.validation import check_choice, checked, close_matches, warn
 
 __all__ = [
     "delete_adapter",
@@ -84,6 +84,7 @@ KindLike = str | type[nn.Module]
 _TRAINED = "_flora_trained_before"
 
 
+@checked
 def inject_flora(
     model: nn.Module,
     r: RankLike | Mapping[str, Any] = 8,
@@ -250,6 +251,7 @@ def unmerge_adapter(model: nn.Module) -> None:
         layer.unmerge()
 
 
+@checked
 def remove_flora(model: nn.Module, *, merge: bool) -> nn.Module:
     """Take all adapters out, in place, and let train again what did before.
 

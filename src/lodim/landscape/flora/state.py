@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from lodim.landscape.flora.adapted import FLoRALayer
 from lodim.landscape.flora.inject import TrainedCopies, adapters_of, check_known
 from lodim.landscape.flora.layer_kinds import KINDS
-from lodim.validation import close_matches
+from lodim.validation import checked, close_matches
 
 __all__ = ["exactly", "flora_config", "flora_state_dict", "load_flora_state_dict"]
 
 
+@checked
 def flora_state_dict(model: nn.Module, adapter_name: str | None = None) -> dict[str, Tensor]:
     """Return the adapters' numbers only, and those of the modules trained with them.
 
@@ -38,6 +39,7 @@ def flora_state_dict(model: nn.Module, adapter_name: str | None = None) -> dict[
     return {key: value.detach() for name in wanted for key, value in _entries(model, name).items()}
 
 
+@checked
 def load_flora_state_dict(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load what :func:`flora_state_dict` returned into a model with the same adapters.
 

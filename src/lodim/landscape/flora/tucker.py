@@ -25,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lodim.randomness import RandomState, root_seed, torch_generator
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, check_kind, checked
 
 __all__ = [
     "FLoRAWeight",
@@ -91,6 +91,7 @@ def resolve_ranks(shape: Sequence[int], r: RankLike, *, name: str = "the weight"
         A rank below 1, above the size of a channel mode, or the wrong number of ranks.
     """
     sizes = tuple(int(size) for size in shape)
+    check_kind(r, RankLike, "r")
     if len(sizes) < 2:
         raise ValueError(
             f"{name} has {len(sizes)} mode(s) (shape {sizes}); a Tucker update needs at least two"
@@ -125,6 +126,7 @@ def capped_ranks(shape: Sequence[int], rank: int) -> tuple[int, ...]:
     return tuple(min(rank, int(size)) for size in shape)
 
 
+@checked
 def ranks_for_budget(shape: Sequence[int], n_params: int | np.integer) -> tuple[int, ...]:
     """Return the largest ranks whose core and factors hold at most ``n_params`` numbers.
 
@@ -146,7 +148,9 @@ def ranks_for_budget(shape: Sequence[int], n_params: int | np.integer) -> tuple[
     >>> ranks_for_budget((64, 32, 3, 3), 3858)
     (16, 16, 3, 3)
     """
-    sizes = tuple(int(size) for size in shape)
+    sizes = tuple(int(check_in_range(size, "shape", low=1, integer=True)) for size in shape)
+    if not sizes:
+        raise ValueError("shape must hold at least one size, got none")
     check_in_range(n_params, "n_params", low=1, integer=True)
     least = tucker_numbers(sizes, (1,) * len(sizes))
     if n_params < least:
@@ -183,6 +187,7 @@ def start_tucker(
     return core, nn.ParameterList(factors)
 
 
+@checked
 class FLoRAWeight(nn.Module):
     """A parameter of any number of modes that moves by a scaled core times one factor a mode.
 
@@ -233,7 +238,8 @@ class FLoRAWeight(nn.Module):
         random_state: RandomState = None,
     ) -> None:
         super().__init__()
-        self.shape, self.ranks = tuple(int(size) for size in shape), resolve_ranks(shape, r)
+        self.shape = tuple(int(check_in_range(size, "shape", low=1, integer=True)) for size in shape)
+        self.ranks = resolve_ranks(shape, r)
         self.scale = float(scale)
         self.core, self.factors = start_tucker(self.shape, self.ranks, torch.empty(0), random_state)
 

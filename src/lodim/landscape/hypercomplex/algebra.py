@@ -37,7 +37,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lodim.validation import check_choice
+from lodim.validation import check_choice, checked
 
 __all__ = ["KroneckerSum", "algebra_matrices", "kronecker_sum", "nearest_kronecker_sum", "span_residual"]
 
@@ -49,6 +49,7 @@ _LEFT_PRODUCTS = {
 ALGEBRAS = {"complex": 2, "quaternion": 4}
 
 
+@checked
 def algebra_matrices(algebra: str) -> Float[Tensor, "n n n"]:
     """Return the matrices of left multiplication by the units of a fixed algebra, in float64.
 
@@ -71,6 +72,7 @@ def algebra_matrices(algebra: str) -> Float[Tensor, "n n n"]:
     return A
 
 
+@checked
 def kronecker_sum(
     A: Float[Tensor, "n n n"], F: Float[Tensor, "n u v *kernel"]
 ) -> Float[Tensor, "o i *kernel"]:
@@ -111,6 +113,7 @@ class KroneckerSum:
     relative_error: float
 
 
+@checked
 @torch.no_grad()
 def nearest_kronecker_sum(
     weight: Float[Tensor, "o i *kernel"], n: int, A: Float[Tensor, "n n n"] | None = None
@@ -137,6 +140,8 @@ def nearest_kronecker_sum(
     ----------
     C. Van Loan, N. Pitsianis, 1993, Theorem 2.1.
     """
+    if weight.ndim < 2 or not bool(weight.isfinite().all()):
+        raise ValueError(f"weight must be finite and have at least two axes, got shape {tuple(weight.shape)}")
     o, i, *kernel = weight.shape
     if n < 1 or o % n or i % n:
         raise ValueError(f"n must divide both first axes of the weight, {o} and {i}; got n={n}")
@@ -157,6 +162,7 @@ def nearest_kronecker_sum(
     return KroneckerSum(A.to(weight.dtype), F.to(weight.dtype), error)
 
 
+@checked
 @torch.no_grad()
 def span_residual(A: Float[Tensor, "n a c"], target: Float[Tensor, "m a c"]) -> float:
     """Return how far the target matrices lie outside the span of ``A``: the largest relative distance, 0 to 1.

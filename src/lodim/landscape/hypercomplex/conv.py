@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from lodim.landscape.hypercomplex.formed import HypercomplexLayer, check_sizes
-from lodim.validation import check_choice
+from lodim.validation import check_choice, check_kind, checked
 
 __all__ = ["PHConv1d", "PHConv2d", "PHConv3d", "PHConvTranspose2d"]
 
@@ -37,12 +37,14 @@ Size = int | Sequence[int]
 
 def _per_axis(value: Any, rank: int, name: str) -> tuple[int, ...]:
     """One number an axis."""
+    check_kind(value, Size, name)
     sizes = (value,) * rank if isinstance(value, int) else tuple(int(size) for size in value)
     if len(sizes) != rank:
         raise ValueError(f"{name} must be one number or {rank}, got {value!r}")
     return sizes
 
 
+@checked
 class _PHConv(HypercomplexLayer):
     """A convolution over any number of axes; see :class:`PHConv2d` for its parameters."""
 
@@ -162,6 +164,7 @@ class PHConv3d(_PHConv):
     _convolve = staticmethod(nn.functional.conv3d)
 
 
+@checked
 class PHConvTranspose2d(HypercomplexLayer):
     """A transposed 2-D convolution whose kernel is a sum of n Kronecker products.
 

@@ -27,7 +27,7 @@ from lodim.nets import Replacement, find_layers, replace_layers
 from lodim.nets.kinds import PLAIN
 from lodim.nets.layers import LayerFilter, peculiarity
 from lodim.results import Result
-from lodim.validation import check_choice
+from lodim.validation import check_choice, checked
 
 __all__ = ["Conversion", "ConversionReport", "ConvertedLayer", "to_hypercomplex"]
 
@@ -120,6 +120,7 @@ class Conversion(Replacement):
         return str(self.report)
 
 
+@checked
 def to_hypercomplex(
     model: nn.Module,
     n: int,

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from lodim.landscape.hypercomplex.algebra import ALGEBRAS, algebra_matrices, kronecker_sum
-from lodim.validation import check_choice, check_in_range
+from lodim.validation import check_choice, check_device, check_in_range, check_kind
 
 __all__ = ["HypercomplexLayer", "check_sizes", "is_traced", "nearest_sizes"]
 
@@ -103,6 +103,8 @@ class HypercomplexLayer(nn.Module):
     ) -> None:
         super().__init__()
         check_choice(init, ("he", "paper"), "init")
+        check_kind(dtype, torch.dtype | None, "dtype")
+        device = None if device is None else check_device(device)
         self.n, self.algebra, self.init, self.fan_in = n, algebra, init, float(fan_in)
         self._kept: _Kept | None = None
         outputs, inputs, *kernel = shape

@@ -24,7 +24,7 @@ from lodim.landscape.hypercomplex.linear import PHMLinear
 from lodim.randomness import RandomState, build_seeded, derive_seed, root_seed, torch_generator
 from lodim.results import Result
 from lodim.training import DescentRecipe, DescentRun, descend
-from lodim.validation import ConvergenceWarning, check_in_range, warn
+from lodim.validation import ConvergenceWarning, check_in_range, checked, warn
 
 __all__ = ["LearnedAlgebra", "learn_algebra"]
 
@@ -75,6 +75,7 @@ class LearnedAlgebra(Result):
         )
 
 
+@checked
 def learn_algebra(
     algebra: str = "quaternion",
     *,

@@ -35,7 +35,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lodim.landscape.hypercomplex.formed import HypercomplexLayer, check_sizes, is_traced
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, checked
 
 __all__ = ["PHEmbedding", "PHMAttention", "PHMLinear"]
 
@@ -44,6 +44,7 @@ _KEPT = 4  # nothing is saved on forming a weight that is kept: only a quarter o
 _CACHED = 2**20  # numbers of a weight that stays in the processor's cache from call to call
 
 
+@checked
 class PHMLinear(HypercomplexLayer):
     """A linear layer whose weight is a sum of n Kronecker products.
 
@@ -121,6 +122,7 @@ class PHMLinear(HypercomplexLayer):
         return y if self.bias is None else y + self.bias.to(y.dtype)
 
 
+@checked
 class PHEmbedding(HypercomplexLayer):
     r"""A look-up table of N vectors whose matrix (N, d) is a sum of n Kronecker products.
 
@@ -206,6 +208,7 @@ class PHEmbedding(HypercomplexLayer):
         return vectors
 
 
+@checked
 class PHMAttention(nn.Module):
     """Multi-head attention whose four projections are :class:`PHMLinear` layers.
 

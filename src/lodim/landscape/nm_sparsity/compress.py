@@ -30,6 +30,7 @@ from lodim.landscape.nm_sparsity.masks import (
     weight_axis,
 )
 from lodim.nets.layers import LayerFilter
+from lodim.validation import checked
 
 __all__ = ["CompressedNM", "compress", "decompress", "to_semi_structured"]
 
@@ -76,6 +77,7 @@ class CompressedNM:
         return f"{self.n}:{self.m} weight of shape {self.shape} in {self.bits:,} bits, {self.ratio:.3g} times smaller"
 
 
+@checked
 def compress(W: Float[Tensor, "*shape"], n: int, m: int, dim: str | int = "in") -> CompressedNM:
     """Store a weight of pattern n:m by its values and places; :func:`decompress` gives back the same numbers.
 
@@ -106,7 +108,8 @@ def compress(W: Float[Tensor, "*shape"], n: int, m: int, dim: str | int = "in") 
     return CompressedNM(packed.values, stored, packed.n, packed.m, packed.shape, packed.axis)
 
 
-def decompress(compressed: CompressedNM) -> Float[Tensor, ...]:
+@checked
+def decompress(compressed: CompressedNM) -> Float[Tensor, " ..."]:
     """Return the dense weight."""
     c = compressed
     width = c.index_bits
@@ -118,6 +121,7 @@ def decompress(compressed: CompressedNM) -> Float[Tensor, ...]:
     return groups.reshape(moved).movedim(-1, c.axis).contiguous()
 
 
+@checked
 def to_semi_structured(
     model: nn.Module, targets: LayerFilter = FEED_FORWARD, *, exclude: LayerFilter = ()
 ) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lodim.landscape.nm_sparsity.sparsifier import NMSparsifier
 from lodim.results import Result
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, checked
 
 __all__ = ["GradientNoise", "NoiseRecord", "TrainingFlops", "training_flops"]
 
@@ -47,6 +47,7 @@ class NoiseRecord(Result):
     pruned: float
 
 
+@checked
 class GradientNoise:
     """Gathers the gradients of a sparsifier's weights and reports their variance, window by window, in ``records``.
 
@@ -138,6 +139,7 @@ class TrainingFlops(Result):
         return f"{self.sparse:.3g} of {self.dense:.3g} operations ({self.ratio:.1%}); inference {self.inference:.1%}"
 
 
+@checked
 def training_flops(sparsifier: NMSparsifier, batch_size: int, uses: int = 1) -> TrainingFlops:
     """Estimate what a sparsifier's whole schedule costs in its layers.
 

@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from lodim.landscape.nm_sparsity.masks import FEED_FORWARD, sparse_layers
 from lodim.landscape.nm_sparsity.parametrization import attach, dense_weight, detach
 from lodim.nets.layers import LayerFilter
-from lodim.validation import check_choice, check_fraction, check_in_range, warn
+from lodim.validation import check_choice, check_fraction, check_in_range, checked, warn
 
 __all__ = ["MagnitudePruner"]
 
 
+@checked
 class MagnitudePruner:
     """Cuts a growing share of a model's weights while they train.
 

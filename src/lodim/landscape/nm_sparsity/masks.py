@@ -36,7 +36,7 @@ from lodim.nets import find_layers
 from lodim.nets.kinds import plain_kinds, weight_axes
 from lodim.nets.layers import LayerFilter
 from lodim.results import Result
-from lodim.validation import check_choice, check_in_range
+from lodim.validation import check_choice, check_in_range, check_kind, check_tensor, checked
 
 __all__ = ["FEED_FORWARD", "NMCheck", "apply_nm_mask", "architecture_divergence", "check_nm", "nm_mask"]
 
@@ -59,8 +59,12 @@ def weight_axis(weight: Tensor, dim: str | int) -> int:
     if isinstance(dim, str):
         check_choice(dim, ("in", "out"), "dim")
         dim = int(dim == "in")
+    check_tensor(weight, "W", numbers=False)
+    check_kind(dim, int, "dim")
     if not -weight.ndim <= dim < weight.ndim:
-        raise ValueError(f"a weight of shape {tuple(weight.shape)} has no axis {dim} for groups to run along")
+        raise ValueError(
+            f"a weight of shape {tuple(weight.shape)} has no axis {dim} (dim) for groups to run along"
+        )
     return dim % weight.ndim
 
 
@@ -279,6 +283,7 @@ class NMCheck(Result):
         return self.layers[self.most.index(max(self.most))]
 
 
+@checked
 @torch.no_grad()
 def check_nm(
     model: nn.Module,
@@ -332,10 +337,11 @@ def check_weights(weights: Mapping[str, tuple[Any, int]], n: int, m: int) -> NMC
     )
 
 
-def _group_counts(weight: Tensor, m: int, axis: int) -> Shaped[Tensor, ...]:
+def _group_counts(weight: Tensor, m: int, axis: int) -> Shaped[Tensor, " ..."]:
     return (weight != 0).unflatten(axis, (-1, m)).sum(axis + 1)
 
 
+@checked
 def architecture_divergence(masks: Mapping[str, Tensor], reference: Mapping[str, Tensor]) -> float:
     """Return the share of mask bits in which two sets of masks differ (SAD).
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from lodim.landscape.nm_sparsity.masks import check_pattern
 from lodim.results import Result
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, checked
 
 __all__ = ["ChannelPermutation", "channel_permutation", "permute_channels"]
 
@@ -52,6 +52,7 @@ class ChannelPermutation(Result):
         return f"{self.swaps} swaps raise the kept magnitude from {self.before:.2%} to {self.after:.2%}"
 
 
+@checked
 @torch.no_grad()
 def channel_permutation(
     W: Float[Tensor, "out in"], n: int = 2, m: int = 4, *, max_swaps: int = 10_000
@@ -111,6 +112,7 @@ def _kept_with(
     return torch.stack(rows)
 
 
+@checked
 @torch.no_grad()
 def permute_channels(before: nn.Linear, after: nn.Linear, order: np.ndarray) -> None:
     """Reorder the channels between two linear layers, in place; the network's function stays the same.

@@ -44,7 +44,7 @@ from lodim.landscape.nm_sparsity.parametrization import attach, dense_weight, de
 from lodim.landscape.nm_sparsity.schedule import FACTORS, Phase, Schedule
 from lodim.nets.layers import LayerFilter
 from lodim.results import Result
-from lodim.validation import check_choice, check_in_range, warn
+from lodim.validation import check_choice, check_in_range, checked, warn
 
 __all__ = ["NMSparsifier", "SparsityStats"]
 
@@ -105,6 +105,7 @@ class SparsityStats(Result):
         )
 
 
+@checked
 class NMSparsifier:
     """Holds a model's layers to N of every M weights while they train, after a recipe.
 

@@ -31,12 +31,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lodim.landscape.nm_sparsity.masks import check_pattern
+from lodim.validation import checked
 
 __all__ = ["transposable_mask", "transposable_patterns"]
 
 _LARGEST = 4
 
 
+@checked
 def transposable_patterns(n: int, m: int) -> Float[Tensor, "patterns m m"]:
     """Return all m x m matrices of zeros and ones with n ones in every row and column; ``m`` is at most 4.
 
@@ -58,6 +60,7 @@ def _patterns(n: int, m: int) -> Tensor:
     return found[(found.sum(1) == n).all(1)]
 
 
+@checked
 @torch.no_grad()
 def transposable_mask(W: Float[Tensor, "out in"], n: int = 2, m: int = 4) -> Float[Tensor, "out in"]:
     """Return ones where a weight is kept: n of every m along both axes, of the largest sum of magnitudes.

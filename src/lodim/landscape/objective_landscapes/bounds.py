@@ -39,13 +39,14 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from lodim.validation import check_choice, check_in_range
+from lodim.validation import check_choice, check_in_range, checked
 
 __all__ = ["BOUND_KINDS", "compression_bound"]
 
 _ALPHA = 1e-4
 
 
+@checked
 def compression_bound(
     train_error: Any,
     bits: Any,

@@ -72,11 +72,12 @@ from lodim.landscape.objective_landscapes.module import SubspaceModule
 from lodim.nets import FlatSpec, flat_spec
 from lodim.randomness import build_seeded
 from lodim.sketch import make_projection
-from lodim.validation import check_choice, check_numbers
+from lodim.validation import check_choice, check_numbers, checked
 
 __all__ = ["CompressedModel", "QuantizedSubspace"]
 
 
+@checked
 class QuantizedSubspace(nn.Module):
     """A module whose subspace coordinates are rounded to a trainable codebook, gradients passed straight through.
 

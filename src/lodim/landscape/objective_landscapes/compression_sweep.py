@@ -32,6 +32,7 @@ from lodim.landscape.objective_landscapes.compression import CompressedModel
 from lodim.landscape.objective_landscapes.module import SubspaceModule
 from lodim.results import Result
 from lodim.training import Task
+from lodim.validation import checked
 
 __all__ = ["CompressionPoint", "CompressionSweep", "compress_sweep", "full_score"]
 
@@ -134,6 +135,7 @@ class CompressionSweep(Result):
         )
 
 
+@checked
 def compress_sweep(
     subspace: SubspaceModule,
     make_model: Callable[[], nn.Module],

@@ -64,7 +64,7 @@ from lodim.landscape.objective_landscapes.sweep import Settings, Sweep
 from lodim.landscape.objective_landscapes.trials import Setup, Trained, Trainer
 from lodim.randomness import RandomState, root_seed
 from lodim.training import Recipe, Task
-from lodim.validation import check_choice, close_matches, warn
+from lodim.validation import check_choice, check_in_range, check_kind, close_matches, warn
 
 __all__ = ["LandscapeDimension"]
 
@@ -370,10 +370,14 @@ class LandscapeDimension(BaseEstimator):
             if train is None or val is None:
                 raise ValueError("give the data: fit((X, y), (X_val, y_val)), a task, or for_classifier(...)")
             task = Task.from_arrays(*train, *val)
+        check_kind(task, Task | None, "task")
+        check_kind(self.recipe, Recipe | None, "recipe")
+        check_kind(self.said, Grouping, "said")
+        check_kind(self.train_directly, Sequence[str], "train_directly")
         setup = Setup(
             self.make_model,
             task=None if self.fit_fn is not None else task,
-            recipe=self.recipe or Recipe(),
+            recipe=Recipe() if self.recipe is None else self.recipe,
             fit_fn=self.fit_fn,
             score_fn=self.score_fn,
             train=train,
@@ -393,11 +397,11 @@ class LandscapeDimension(BaseEstimator):
         return trainer, Settings(
             search=replace(search, d_min=least_d(search, trainer.fixed), d_max=d_max),
             run=self.run,
-            threshold=float(self.threshold),
+            threshold=float(check_in_range(self.threshold, "threshold")),
             baseline=self.baseline,
             score_floor=floor_score(self.score_floor, trivial),
             greater_is_better=self.greater_is_better,
-            lr=float(self.lr),
+            lr=float(check_in_range(self.lr, "lr", low=0.0)),
             projection=self.projection,
             scale=self.scale,
             score_name=score_name(setup.task, self.score_on),

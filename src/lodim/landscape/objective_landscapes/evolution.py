@@ -43,7 +43,7 @@ from scipy.stats import rankdata
 from lodim.landscape.objective_landscapes.policy import PolicySearch
 from lodim.randomness import derive_seed
 from lodim.results import Result
-from lodim.validation import check_fraction, check_in_range
+from lodim.validation import check_fraction, check_in_range, checked
 
 __all__ = ["EvolutionResult", "cem_train", "es_train"]
 
@@ -165,6 +165,7 @@ class _CrossEntropy:
         self._generation += 1
 
 
+@checked
 def es_train(
     fitness: Fitness | PolicySearch,
     d: int | None = None,
@@ -214,6 +215,7 @@ def es_train(
     return _evolve("es", search, fitness, generations, target, n_fresh, seed, progress)
 
 
+@checked
 def cem_train(
     fitness: Fitness | PolicySearch,
     d: int | None = None,

@@ -53,11 +53,12 @@ from lodim.landscape.objective_landscapes.structure import (
 )
 from lodim.nets.flat import FlatSpec, ParameterFilter, flat_spec
 from lodim.nets.kinds import WeightOwner
-from lodim.validation import check_choice
+from lodim.validation import check_choice, checked
 
 __all__ = ["Subspace", "SubspaceModule"]
 
 
+@checked
 class SubspaceModule(nn.Module):
     """A module whose weights are ``theta0 + P v``, of which only v is trained.
 

@@ -12,7 +12,7 @@ import torch
 
 from lodim.landscape.crossing import ESTIMATORS
 from lodim.training import Task
-from lodim.validation import check_choice, check_in_range
+from lodim.validation import check_choice, check_in_range, checked
 
 __all__ = ["RunOptions", "SearchOptions", "floor_score", "least_d", "majority_score", "score_name"]
 
@@ -27,6 +27,7 @@ class _Options:
         return f"{type(self).__name__}({shown})"
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class SearchOptions(_Options):
     """Which sizes and learning rates are tried, and how the least size is read off the runs.
@@ -83,6 +84,7 @@ class SearchOptions(_Options):
             raise ValueError(f"lr_grid must hold positive multipliers, got {self.lr_grid}")
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class RunOptions(_Options):
     """Where and how long runs are made.
@@ -123,6 +125,9 @@ class RunOptions(_Options):
 
     def check(self) -> None:
         """Raise ValueError or TypeError for an option out of range."""
+        check_choice(self.vectorize, ("auto", True, False), "vectorize")
+        if check_in_range(self.n_jobs, "n_jobs", integer=True) == 0:
+            raise ValueError("n_jobs must be a number of processes, or negative (-1: one a core), got 0")
         if self.max_runs is not None:
             check_in_range(self.max_runs, "max_runs", low=1, integer=True)
         if self.time_budget is not None and not self.time_budget > 0:

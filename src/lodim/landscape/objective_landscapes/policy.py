@@ -29,11 +29,12 @@ import torch
 from lodim.nets import flat_spec, mlp
 from lodim.randomness import build_seeded, derive_seed
 from lodim.sketch import make_projection
-from lodim.validation import check_in_range, check_numbers, require
+from lodim.validation import check_in_range, check_numbers, checked, require
 
 __all__ = ["PolicySearch"]
 
 
+@checked
 class PolicySearch:
     """A gymnasium environment as a function of d numbers: the mean reward of the policy that they produce.
 

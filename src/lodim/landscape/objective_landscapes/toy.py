@@ -47,7 +47,7 @@ from torch import Tensor
 from lodim.randomness import derive_seed, torch_generator
 from lodim.results import Result
 from lodim.sketch import RandomProjection, make_projection
-from lodim.validation import check_fraction, check_in_range, check_unmasked
+from lodim.validation import check_fraction, check_in_range, check_unmasked, checked
 
 __all__ = ["ToyCurve", "ToySumProblem", "shuffle_labels", "shuffle_pixels", "toy_sum_problem"]
 
@@ -177,6 +177,7 @@ class ToySumProblem:
         return ToyCurve(self.D, self.groups, dims, scores, threshold)
 
 
+@checked
 def toy_sum_problem(D: int = 1000, groups: int = 10) -> ToySumProblem:
     """The toy problem of known intrinsic dimension.
 
@@ -204,6 +205,7 @@ def toy_sum_problem(D: int = 1000, groups: int = 10) -> ToySumProblem:
     return ToySumProblem(int(D), int(groups))
 
 
+@checked
 def shuffle_pixels(X: Any, seed: int | np.integer = 0) -> Any:
     """Permute the pixels of every image by one fixed permutation.
 
@@ -225,6 +227,9 @@ def shuffle_pixels(X: Any, seed: int | np.integer = 0) -> Any:
         X with fewer than two or more than four axes.
     """
     check_unmasked(X, "X")
+    check_in_range(seed, "seed", low=0, integer=True)
+    if not isinstance(X, np.ndarray | torch.Tensor):
+        raise TypeError(f"X must be an array or a tensor, got {type(X).__name__}")
     if not 2 <= X.ndim <= 4:
         raise ValueError(
             f"X must have shape (n, pixels), (n, height, width) or (n, channels, height, width), got {X.shape}"
@@ -236,6 +241,7 @@ def shuffle_pixels(X: Any, seed: int | np.integer = 0) -> Any:
     return flat[..., _like(order, X)].reshape(shape)
 
 
+@checked
 def shuffle_labels(y: Any, fraction: int | float = 1.0, seed: int | np.integer = 0) -> Any:
     """Give a fixed random part of the samples each other's labels.
 
@@ -259,6 +265,7 @@ def shuffle_labels(y: Any, fraction: int | float = 1.0, seed: int | np.integer =
         Labels with several axes, fraction outside [0, 1], or a single chosen sample (nothing to swap with).
     """
     check_unmasked(y, "y")
+    check_in_range(seed, "seed", low=0, integer=True)
     labels = y.clone() if hasattr(y, "detach") else np.array(y)
     if labels.ndim != 1:
         raise ValueError(f"y must be 1-D (one label a sample), got shape {tuple(labels.shape)}")

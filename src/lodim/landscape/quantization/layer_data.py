@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from lodim.landscape.quantization.grid.fake import ActivationQuantizer
 from lodim.nets.activations import batches_of, evaluation_mode, model_inputs
+from lodim.validation import checked
 
 __all__ = ["held", "input_gram", "layer_inputs", "layer_means", "output_error", "run_batch"]
 
@@ -114,6 +115,7 @@ def has_gram(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Linear)
 
 
+@checked
 @torch.no_grad()
 def input_gram(inputs: Float[Tensor, "n ..."], layer: nn.Module) -> Float[Tensor, "i i"]:
     """Second moments H of what a layer's weights multiply: its inputs, or a convolution's windows.
@@ -147,6 +149,7 @@ def input_gram(inputs: Float[Tensor, "n ..."], layer: nn.Module) -> Float[Tensor
     return total / count
 
 
+@checked
 def output_error(error: Float[Tensor, "o i"], gram: Float[Tensor, "i i"]) -> float:
     r"""Mean squared change of a layer's output, summed over outputs: :math:`\sum_o e_o^\top H e_o`."""
     e = error.detach().double()

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lodim.validation import check_choice, check_in_range
+from lodim.validation import check_choice, check_in_range, checked
 
 __all__ = ["GRANULARITIES", "OBSERVERS", "PRESETS", "QuantRecipe", "QuantSpec", "as_recipe"]
 
@@ -29,6 +29,7 @@ GRANULARITIES = ("tensor", "channel", "group", "token")
 OBSERVERS = ("minmax", "moving_average", "percentile", "mse", "entropy", "norm")
 
 
+@checked
 @dataclass(frozen=True)
 class QuantSpec:
     """How one tensor is put on a grid.
@@ -111,6 +112,7 @@ class QuantSpec:
             )
 
 
+@checked
 @dataclass(frozen=True)
 class QuantRecipe:
     """How a model is quantised.
@@ -228,6 +230,7 @@ def _presets() -> dict[str, QuantRecipe]:
 PRESETS: Mapping[str, QuantRecipe] = _presets()
 
 
+@checked
 def as_recipe(recipe: Any) -> QuantRecipe:
     """Return a recipe from a recipe, from a spec of the weights, or from a name of :data:`PRESETS`.
 

@@ -43,7 +43,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lodim.landscape.code_lengths import quantize_codebook
-from lodim.validation import check_choice, check_in_range
+from lodim.validation import check_choice, check_in_range, checked
 
 __all__ = [
     "BinarySpec",
@@ -103,6 +103,7 @@ def codebook_levels(
     return torch.as_tensor(np.stack(books)).to(rows)
 
 
+@checked
 class LevelQuantizer(nn.Module):
     """Weights rounded to the nearest of their row's ``levels``; gradients pass straight through, to the levels too."""
 
@@ -206,6 +207,7 @@ def ternary_weights(
     return a, rows.sign() * kept
 
 
+@checked
 class ScaledSignQuantizer(nn.Module):
     """Binary or ternary weights whose scales follow the weights while those are trained.
 

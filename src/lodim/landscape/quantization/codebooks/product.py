@@ -46,13 +46,14 @@ from torch.nn import functional as F
 
 from lodim.landscape.quantization.layer_data import output_error
 from lodim.linalg import conjugate_gradient
-from lodim.validation import check_choice, check_in_range, require
+from lodim.validation import check_choice, check_in_range, checked, require
 
 __all__ = ["ProductQuantizer", "ProductSpec", "codeword_parameters", "product_bits", "refine_for_outputs"]
 
 _CG_STEPS = 25
 
 
+@checked
 def product_bits(n_weights: int, group_size: int, n_codewords: int, n_books: int = 1) -> float:
     """Bits of a matrix of so many weights (a multiple of the group) as codewords: the module's formula."""
     return n_books * (n_weights / group_size * math.log2(n_codewords) + 16 * n_codewords * group_size)
@@ -96,6 +97,7 @@ def _sklearn_kmeans(rows: np.ndarray, k: int, seed: int) -> tuple[np.ndarray, np
     return found.cluster_centers_, found.labels_
 
 
+@checked
 @torch.no_grad()
 def refine_for_outputs(
     target: Float[Tensor, "o i"],
@@ -180,6 +182,7 @@ class _AveragedLookup(torch.autograd.Function):
         return total / flat.bincount(minlength=ctx.shape[0]).clamp_min(1)[:, None], None
 
 
+@checked
 class ProductQuantizer(nn.Module):
     """A weight as codewords: only those are trained, with averaged gradients.
 
@@ -211,11 +214,11 @@ class ProductQuantizer(nn.Module):
         """Smallest and largest index."""
         return 0, self.codebooks.shape[1] - 1
 
-    def codes(self, weight: Float[Tensor, ...]) -> Int[Tensor, "books o m"]:
+    def codes(self, weight: Float[Tensor, " ..."]) -> Int[Tensor, "books o m"]:
         """Return the indices, which do not depend on the weight."""
         return self.indices
 
-    def decode(self, codes: Int[Tensor, "books o m"]) -> Float[Tensor, ...]:
+    def decode(self, codes: Int[Tensor, "books o m"]) -> Float[Tensor, " ..."]:
         """Return the weight that indices stand for."""
         parts = [_AveragedLookup.apply(book, index.long()) for book, index in zip(self.codebooks, codes)]
         rows = torch.stack(parts).sum(dim=0).flatten(1)
@@ -234,6 +237,7 @@ class ProductQuantizer(nn.Module):
         return {"codebooks": self.codeword_bits * self.codebooks.numel()}
 
 
+@checked
 def codeword_parameters(model: nn.Module) -> list[nn.Parameter]:
     """Trainable numbers of a prepared model's codebooks, for an optimiser that fine-tunes them with the codes held."""
     return [m.codebooks for m in model.modules() if isinstance(m, ProductQuantizer)]

@@ -37,6 +37,7 @@ from lodim.landscape.quantization.grid.observers import RangeObserver, block_ext
 from lodim.landscape.quantization.spec import QuantSpec
 from lodim.nets.kinds import PLAIN, WeightOwner
 from lodim.randomness import torch_generator
+from lodim.validation import checked
 
 __all__ = ["ActivationQuantizer", "AffineWeight", "QuantLayer", "keeping_precision"]
 
@@ -54,6 +55,7 @@ def keeping_precision(move: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Te
     return moved
 
 
+@checked
 class AffineWeight(nn.Module):
     """Weights on an affine grid whose scales follow from the weight.
 
@@ -123,6 +125,7 @@ class AffineWeight(nn.Module):
         return str(self.spec)
 
 
+@checked
 class ActivationQuantizer(nn.Module):
     """A layer's input on a grid; if dynamic, the range of each input is chosen from itself.
 
@@ -191,6 +194,7 @@ class ActivationQuantizer(nn.Module):
         return f"{self.spec}, mode={self.mode!r}"
 
 
+@checked
 class QuantLayer(nn.Module):
     """A layer that computes with a quantised weight and input.
 

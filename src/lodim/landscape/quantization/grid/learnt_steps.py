@@ -37,7 +37,7 @@ from lodim.landscape.quantization.grid.affine import (
 from lodim.landscape.quantization.grid.fake import ActivationQuantizer, AffineWeight
 from lodim.landscape.quantization.spec import QuantSpec
 from lodim.landscape.ste import round_ste, scale_gradient
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, checked
 
 __all__ = ["LearntInputStep", "LearntStep", "lsq_start", "step_gradient_factor"]
 
@@ -80,12 +80,13 @@ def _first_steps(weight: Tensor, grid: AffineWeight) -> Float[Tensor, " n_blocks
     return torch.where(errors[1] < errors[0], own, grid.scale)
 
 
+@checked
 class LearntStep(nn.Module):
     """Weights on an affine grid whose ``step`` is trained (LSQ), from the steps of a given grid or LSQ's own."""
 
     zero_point: Tensor
 
-    def __init__(self, weight: Float[Tensor, ...], grid: AffineWeight) -> None:
+    def __init__(self, weight: Float[Tensor, " ..."], grid: AffineWeight) -> None:
         super().__init__()
         self.spec = grid.spec
         self.register_buffer("zero_point", grid.zero_point.clone())
@@ -126,6 +127,7 @@ class LearntStep(nn.Module):
         return fixed
 
 
+@checked
 class LearntInputStep(nn.Module):
     """A layer's input on an affine grid whose ``step`` is trained (LSQ), from the steps of a given frozen grid."""
 

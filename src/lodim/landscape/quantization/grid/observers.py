@@ -44,12 +44,14 @@ from lodim.landscape.quantization.grid.affine import (
     to_blocks,
 )
 from lodim.landscape.quantization.spec import QuantSpec
+from lodim.validation import checked
 
 __all__ = ["BINS", "RangeObserver", "StreamingHistogram", "block_extremes", "clip_range", "weight_qparams"]
 
 BINS = 8192
 
 
+@checked
 class StreamingHistogram:
     """Counts of numbers that come in batches, one histogram for each block; no count is ever dropped.
 
@@ -153,6 +155,7 @@ _MOST_BITS_BINNED = 10
 _BLOCKS_AT_ONCE = 256
 
 
+@checked
 @torch.no_grad()
 def weight_qparams(
     weight: Float[Tensor, "*shape"], spec: QuantSpec
@@ -328,6 +331,7 @@ def _clipped_divergence(counts: Tensor, stop: int, levels: int) -> Tensor:
     return torch.xlogy(p, p / q).sum(1)
 
 
+@checked
 class RangeObserver:
     """The range of numbers that come in batches.
 

@@ -59,6 +59,7 @@ from torch.nn import functional as F
 from lodim.landscape.quantization.grid.affine import from_blocks, quantize_affine, to_blocks
 from lodim.landscape.quantization.grid.fake import QUANTIZABLE, ActivationQuantizer, QuantLayer, apply_layer
 from lodim.landscape.quantization.spec import QuantSpec
+from lodim.validation import checked
 
 __all__ = ["Dyadic", "FixedPoint", "IntegerLayer", "IntegerModel", "dyadic", "rescale", "to_integer"]
 
@@ -124,7 +125,7 @@ class FixedPoint:
     """
 
     codes: Int[Tensor, "batch ..."]
-    scale: Float[Tensor, ...]
+    scale: Float[Tensor, " ..."]
     bound: int
 
     @property
@@ -285,6 +286,7 @@ _OPERATIONS: dict[Any, Callable[..., Any]] = {
 }
 
 
+@checked
 class IntegerLayer(nn.Module):
     """A quantised layer in integers; its input has one fixed scale, its weight is on a grid by tensor or channel.
 
@@ -351,7 +353,7 @@ class IntegerLayer(nn.Module):
             )
         return bound
 
-    def input_codes(self, x: Float[Tensor, ...] | FixedPoint) -> Int[Tensor, ...]:
+    def input_codes(self, x: Float[Tensor, " ..."] | FixedPoint) -> Int[Tensor, " ..."]:
         """Return the codes of the model's own input, or of what integer layers gave, zero point included."""
         spec = self.input_spec
         if isinstance(x, FixedPoint):
@@ -360,7 +362,7 @@ class IntegerLayer(nn.Module):
         scale, zero = self.input_scale.float().reshape(1), self.input_zero.int().reshape(1)
         return quantize_affine(x, scale, zero, spec).long()
 
-    def forward(self, x: Float[Tensor, ...] | FixedPoint) -> FixedPoint:
+    def forward(self, x: Float[Tensor, " ..."] | FixedPoint) -> FixedPoint:
         """Return the layer's sums."""
         steps = (self.input_codes(x) - self.input_zero).double()
         sums = apply_layer(self.geometry, steps, self.weight.double(), self.bias.double())
@@ -394,6 +396,7 @@ def _check_layer(name: str, source: QuantLayer) -> tuple[ActivationQuantizer, Qu
     return cast(ActivationQuantizer, inputs), cast(QuantSpec, spec)
 
 
+@checked
 class IntegerModel(nn.Module):
     """A model between whose input and output are integers only."""
 
@@ -414,6 +417,7 @@ class IntegerModel(nn.Module):
         return self.sums(x).to_float().to(x.dtype)
 
 
+@checked
 def to_integer(model: nn.Module) -> IntegerModel:
     """Return the integer-only simulation of a model that is calibrated, its scales fixed; converted already or not.
 

@@ -19,6 +19,7 @@ from lodim.landscape.quantization.grid.fake import ActivationQuantizer
 from lodim.landscape.quantization.integer.execution import IntegerLayer, IntegerModel
 from lodim.landscape.quantization.model.preparation import convert, quant_layers
 from lodim.results import Result
+from lodim.validation import checked
 
 __all__ = ["IntegerAgreement", "compare_integer"]
 
@@ -57,6 +58,7 @@ class IntegerAgreement(Result):
         return self.to_frame().to_string()
 
 
+@checked
 @torch.no_grad()
 def compare_integer(model: nn.Module, x: Float[Tensor, "batch ..."]) -> IntegerAgreement:
     """Run a calibrated model fake-quantised and in integers, and compare the codes every layer reads.

@@ -27,7 +27,7 @@ from torch import nn
 from lodim.landscape.quantization.grid.affine import to_blocks
 from lodim.landscape.quantization.grid.fake import QuantLayer
 from lodim.landscape.quantization.spec import QuantSpec
-from lodim.validation import require, warn
+from lodim.validation import checked, require, warn
 
 __all__ = ["to_torchao"]
 
@@ -38,6 +38,7 @@ _SUPPORTED = (
 )
 
 
+@checked
 def to_torchao(model: nn.Module) -> nn.Module:
     """Return a copy of a quantised model whose linear layers hold torchao tensors of the same codes, unwrapped.
 

@@ -58,7 +58,7 @@ from lodim.nets.layers import LayerFilter
 from lodim.randomness import RandomState
 from lodim.results import Result
 from lodim.training import Task
-from lodim.validation import check_choice
+from lodim.validation import check_choice, checked
 
 __all__ = ["BitAssignment", "HessianTrace", "Sensitivity", "assign_bits", "hessian_trace", "sensitivity"]
 
@@ -120,6 +120,7 @@ class HessianTrace(Result):
         return f"{table}\n{self.n_probes} probes{'' if self.converged else ', not converged'}"
 
 
+@checked
 def hessian_trace(
     model: nn.Module,
     loss: Loss | None,
@@ -250,6 +251,7 @@ class Sensitivity(Result):
         return self.to_frame().to_string(float_format="{:.4g}".format)
 
 
+@checked
 def sensitivity(
     model: nn.Module,
     data: Any,
@@ -354,6 +356,7 @@ class BitAssignment(Result):
         return f"{rows}\ncost {self.cost:.4g} of {self.budget:.4g}, sensitivity {self.omega:.4g}"
 
 
+@checked
 def assign_bits(
     sensitivities: Sensitivity,
     budget: float | int,

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 
 from lodim.landscape.quantization.grid.fake import keeping_precision
 from lodim.landscape.quantization.spec import QuantSpec
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, checked
 
 __all__ = ["PackedWeight", "pack", "packed_bytes", "unpack"]
 
 _WORDS_AT_ONCE = 1 << 14  # what fits a core's cache
 
 
+@checked
 def packed_bytes(count: int, bits: int) -> int:
     """Return how many bytes ``count`` codes take."""
     if bits > 8:
@@ -94,6 +95,7 @@ def _pull_apart(words: Int[Tensor, " n"], bits: int) -> Int[Tensor, " n"]:
     return words
 
 
+@checked
 class PackedWeight(nn.Module):
     """A weight as packed codes of so many bits, decoded at every use; ``dtype`` is that of the weight as it was.
 

@@ -45,16 +45,18 @@ from lodim.nets.activations import batches_of, evaluation_mode
 from lodim.nets.kinds import owner_of
 from lodim.nets.layers import peculiarity, replace_layers
 from lodim.randomness import derive_seed
-from lodim.validation import check_choice, close_matches, warn
+from lodim.validation import check_choice, checked, close_matches, warn
 
 __all__ = ["calibrate", "convert", "prepare", "quant_layers", "ready"]
 
 
+@checked
 def quant_layers(model: nn.Module) -> dict[str, QuantLayer]:
     """Return the quantised layers of a model by name."""
     return {name: module for name, module in model.named_modules() if isinstance(module, QuantLayer)}
 
 
+@checked
 def prepare(
     model: Any, recipe: Any, *, qat: bool = False, calibration: Any = None, seed: int = 0
 ) -> nn.Module:
@@ -240,6 +242,7 @@ def _warn_about_others(model: nn.Module, inside_attention: set[int], peculiar: M
         )
 
 
+@checked
 def calibrate(model: nn.Module, data: Any, n_batches: int | None = None) -> nn.Module:
     """Show a prepared model data, for the ranges of its layers' inputs; its weights are in floating point meanwhile.
 
@@ -328,6 +331,7 @@ def raise_if_not_calibrated(layers: Mapping[str, QuantLayer]) -> None:
         )
 
 
+@checked
 def convert(model: nn.Module, mode: str = "fake") -> nn.Module:
     """Return a prepared (and calibrated) model made ready for inference.
 

@@ -22,13 +22,14 @@ from lodim.landscape.quantization.model.preparation import calibrate, quant_laye
 from lodim.landscape.quantization.rounding.equalise import BATCH_NORMS
 from lodim.training import FitResult, Recipe, Task, fit
 from lodim.training.descent import Progress
-from lodim.validation import check_choice, check_fraction
+from lodim.validation import check_choice, check_fraction, checked
 
 __all__ = ["finetune_quantized"]
 
 _CALIBRATION_SAMPLES = 1024
 
 
+@checked
 def finetune_quantized(
     model_q: nn.Module,
     task: Task,

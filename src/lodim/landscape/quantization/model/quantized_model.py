@@ -58,6 +58,7 @@ from lodim.landscape.quantization.rounding.bias_correction import correct_bias
 from lodim.landscape.quantization.rounding.equalise import FoldedNorm, fold_batch_norm
 from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec, as_recipe
 from lodim.training import Task
+from lodim.validation import checked
 
 __all__ = ["QuantizedModel", "quantize"]
 
@@ -81,6 +82,7 @@ _STORED = (
 Score = Callable[[nn.Module], float | int] | Task
 
 
+@checked
 class QuantizedModel(nn.Module):
     """A quantised model for inference, beside the float model it was made from.
 
@@ -264,6 +266,7 @@ def _scored(model: nn.Module, score: Score) -> float:
 _SAMPLE = 512  # inputs kept for reports
 
 
+@checked
 def quantize(
     model: Any,
     recipe: Any = "w8",

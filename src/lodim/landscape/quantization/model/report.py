@@ -33,6 +33,7 @@ from lodim.landscape.quantization.model.packing import PackedWeight, packed_byte
 from lodim.landscape.quantization.model.preparation import quant_layers
 from lodim.nets.activations import batches_of, evaluation_mode
 from lodim.results import Result
+from lodim.validation import checked
 
 __all__ = ["LayerReport", "LayerSize", "QuantReport", "SizeReport", "count_macs", "size_report", "sqnr_db"]
 
@@ -129,6 +130,7 @@ class SizeReport(Result):
         )
 
 
+@checked
 def size_report(model: nn.Module, example: Any = None) -> SizeReport:
     """Count a prepared or converted model's bytes, and the bit operations of one sample.
 
@@ -216,6 +218,7 @@ def _kept(model: nn.Module) -> dict[str, Tensor]:
     return {n: tensor for n, tensor in state.items() if n not in weights and not n.startswith(inside)}
 
 
+@checked
 def count_macs(model: nn.Module, example: Any) -> dict[str, int]:
     """Return multiplications with additions of each linear or convolutional layer for an example, a batch of one."""
     counts: dict[str, int] = {}

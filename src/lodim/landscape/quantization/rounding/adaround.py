@@ -47,13 +47,14 @@ from lodim.landscape.quantization.layer_data import held, layer_inputs
 from lodim.randomness import RandomState, derive_seed, root_seed, torch_generator
 from lodim.results import Result
 from lodim.training import DescentRecipe, descend
-from lodim.validation import check_fraction, check_in_range
+from lodim.validation import check_fraction, check_in_range, checked
 
 __all__ = ["AdaRoundReport", "SoftRounding", "adaround"]
 
 STRETCH, OFFSET = 1.2, 0.1  # of the sigmoid, so that 0 and 1 are reached
 
 
+@checked
 class SoftRounding(nn.Module):
     """A weight between the two grid points around it, and at one of them in evaluation mode.
 
@@ -68,7 +69,7 @@ class SoftRounding(nn.Module):
     zero_point: Tensor
     own: Tensor
 
-    def __init__(self, weight: Float[Tensor, ...], grid: AffineWeight) -> None:
+    def __init__(self, weight: Float[Tensor, " ..."], grid: AffineWeight) -> None:
         super().__init__()
         self.spec, self.shape = grid.spec, weight.shape
         self.register_buffer("scale", grid.scale.clone())
@@ -123,6 +124,7 @@ class AdaRoundReport(Result):
         return self.to_frame().to_string(index=False, float_format="{:.4g}".format)
 
 
+@checked
 def adaround(
     model_q: nn.Module,
     model: nn.Module,

@@ -38,12 +38,14 @@ from torch import Tensor, nn
 from lodim.landscape.quantization.grid.fake import QuantLayer
 from lodim.landscape.quantization.layer_data import held, layer_means
 from lodim.landscape.quantization.rounding.equalise import FoldedNorm, Link, find_links, input_view
+from lodim.validation import checked
 
 __all__ = ["correct_bias", "rectified_mean"]
 
 _MEAN_KEEPING = frozenset({"identity", "average", "flatten"})
 
 
+@checked
 def correct_bias(model_q: nn.Module, model: nn.Module, data: Any = None) -> nn.Module:
     """Correct the biases of a quantised model, in place, and return it.
 

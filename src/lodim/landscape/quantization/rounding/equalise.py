@@ -52,7 +52,7 @@ from torch.nn import functional as F
 from lodim.nets.activations import evaluation_mode, model_inputs
 from lodim.nets.kinds import CONVOLUTIONS, PLAIN
 from lodim.nets.layers import peculiarity
-from lodim.validation import check_in_range, warn
+from lodim.validation import check_in_range, checked, warn
 
 __all__ = ["equalise", "find_links", "fold_batch_norm"]
 
@@ -110,6 +110,7 @@ def trace_graph(model: nn.Module) -> fx.Graph:
         ) from error
 
 
+@checked
 def find_links(model: nn.Module, readers: tuple[type[nn.Module], ...] = PLAIN) -> list[Link]:
     """Return every linear or convolutional layer that one layer of the kinds ``readers`` alone reads, in their order.
 
@@ -233,6 +234,7 @@ class FoldedNorm(nn.Identity):
         return x
 
 
+@checked
 def fold_batch_norm(
     model: nn.Module, example: Any = None, *, certain: bool = False, only: Collection[str] | None = None
 ) -> nn.Module:
@@ -346,6 +348,7 @@ def _fold(layer: Any, norm: Any) -> None:
     layer.register_buffer("folded_std", gamma.detach().abs().clone(), persistent=False)
 
 
+@checked
 def equalise(
     model: nn.Module, pairs: str | Sequence[tuple[str, str]] = "auto", *, sweeps: int = 20
 ) -> nn.Module:

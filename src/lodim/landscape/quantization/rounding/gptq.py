@@ -33,11 +33,12 @@ from lodim.landscape.quantization.grid.affine import from_blocks, to_blocks
 from lodim.landscape.quantization.grid.fake import AffineWeight, QuantLayer
 from lodim.landscape.quantization.layer_data import has_gram, input_gram, layer_inputs, output_error
 from lodim.landscape.quantization.spec import QuantSpec
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, checked
 
 __all__ = ["gptq", "gptq_round"]
 
 
+@checked
 @torch.no_grad()
 def gptq_round(
     weight: Float[Tensor, "o ..."],
@@ -92,6 +93,7 @@ def _spread(per_block: Tensor, weight: Tensor, spec: QuantSpec) -> Tensor:
     return from_blocks(per_block[:, None].expand_as(blocks), weight.shape, spec).flatten(1)
 
 
+@checked
 def gptq(
     model: nn.Module, calibration: Any, *, damping: float = 0.01, order: bool = True
 ) -> dict[str, tuple[float, float]]:
