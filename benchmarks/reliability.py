@@ -1,4 +1,4 @@
-"""What damage and interruptions do to trainings with a checkpoint: bits flipped, processes killed, Ctrl-C.
+"""What damage and interruptions do to stored results and to trainings: bits flipped, processes killed, Ctrl-C.
 
 Right is: nothing raised, no other bits at the end, every damaged file said. Run ``python benchmarks/reliability.py``.
 """
@@ -12,12 +12,16 @@ import tempfile
 import time
 import traceback
 import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
+from lodim.identity import content_hash
 from lodim.nets import mlp
+from lodim.parallel import ResultStore
 from lodim.randomness import build_seeded, torch_generator
 from lodim.training import DescentRecipe, descend
 
@@ -32,6 +36,55 @@ def train(path: Path, steps: int) -> torch.Tensor | None:
     result = descend(lambda x, y: (model(x) - y).square().mean(), model, recipe, (X, Y), checkpoint=path)
     values = torch.cat([t.double().reshape(-1) for t in model.state_dict().values()])
     return None if result.stopped == "interrupted" else values
+
+
+@dataclass
+class Run:
+    """Like what sweeps store."""
+
+    score: float = 0.91
+    stopped: str = "steps"
+    weights: dict[str, np.ndarray] = field(
+        default_factory=lambda: {"w": np.linspace(0.0, 1.0, 300, dtype=np.float32)}
+    )
+
+
+STORED = (
+    np.arange(2000.0),
+    Run(),
+    "text, with a dimension of 17 in it",
+    {"d": 17, "scores": [0.5, 0.25]},
+    None,
+)
+
+
+def flip_stores(folder: Path, flips: int, seed: int) -> dict[str, int]:
+    """Flip one bit at a time in the files of a result store, all equally likely, and ask for their results."""
+    store, rng = ResultStore(folder), np.random.default_rng(seed)
+    found = {"tried": 0, "raised": 0, "altered": 0, "not said": 0}
+    for number, value in enumerate(STORED):
+        store.put(number, value)
+    files = {number: folder / f"{content_hash(number)}.pkl" for number in range(len(STORED))}
+    for _ in range(flips):
+        number = int(rng.integers(len(STORED)))
+        whole = files[number].read_bytes()
+        damaged = bytearray(whole)
+        damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
+        files[number].write_bytes(damaged)
+        found["tried"] += 1
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            try:
+                outcome = ResultStore(folder).get(number)
+            except Exception:
+                found["raised"] += 1
+            else:
+                found["altered"] += outcome is not None and content_hash(outcome.value) != content_hash(
+                    STORED[number]
+                )
+                found["not said"] += not any(files[number].name in str(w.message) for w in said)
+        files[number].write_bytes(whole)
+    return found
 
 
 def checkpoint_flips(n: int, seed: int) -> dict[str, int]:
@@ -136,6 +189,8 @@ def main() -> None:
         "trainings interrupted": training_interrupts(5, seed=0),
         "checkpoints, one bit flipped": checkpoint_flips(4000, seed=0),
     }
+    with tempfile.TemporaryDirectory() as folder:
+        rows["stored results, one bit flipped"] = flip_stores(Path(folder), 4000, seed=0)
     for what, found in rows.items():
         print(f"{what}: " + ", ".join(f"{name} {count:,}" for name, count in found.items()))
 

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import importlib.util
 import os
+import pickle
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
-from joblib import parallel_config
 
+from lodim.identity import content_hash
 from lodim.parallel import JobsInterrupted, Outcome, ResultStore, run_jobs
+from lodim.parallel import jobs as running
+from lodim.parallel.cluster import _knock, _parse
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def square(x):
     return x * x
+
+
+def power(x, n):
+    return x**n
+
+
+class Square:
+    def __init__(self, side):
+        self.side = side
+
+
+def area(square):
+    return square.side**2
 
 
 def backends():
@@ -61,21 +83,6 @@ def test_workers_are_other_processes_with_one_thread():
     assert run_jobs(lambda _: os.getpid(), [0])[0].value == os.getpid()
 
 
-def test_threads_of_this_process_leave_its_number_of_threads_alone():
-    def where(_):
-        return os.getpid(), torch.get_num_threads()
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        with parallel_config("threading"):
-            outcomes = run_jobs(where, range(4), n_jobs=2)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
-    assert {o.value for o in outcomes} == {(os.getpid(), 2)}
-
-
 @pytest.mark.parametrize("backend", backends())
 def test_finished_jobs_are_not_run_again(tmp_path, backend):
     store, log = ResultStore(tmp_path / "store"), tmp_path / "log"
@@ -113,11 +120,11 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
         return x
 
     with pytest.raises(JobsInterrupted, match="2 of 4 jobs done") as caught:
-        run_jobs(job, [0, 1, 2, 3], store=store)
+        run_jobs(job, [0, 1, 2, 3], store=store, key=int)
     assert [o.done for o in caught.value.outcomes] == [True, True, False, False]
     assert [o.value for o in caught.value.outcomes[:2]] == [0, 1]
     ran.append("again")
-    assert [o.value for o in run_jobs(job, [0, 1, 2, 3], store=store)] == [0, 1, 2, 3]
+    assert [o.value for o in run_jobs(job, [0, 1, 2, 3], store=store, key=int)] == [0, 1, 2, 3]
     assert ran == [0, 1, "again", 2, 3]
 
 
@@ -143,17 +150,182 @@ def test_on_done_hears_of_cached_jobs_too(tmp_path):
     assert heard == [(0, 1, True), (1, 4, True), (2, 9, False)]
 
 
-def test_store_survives_damage_and_other_keys(tmp_path):
+def test_the_same_jobs_of_another_function_or_other_values_are_other_jobs(tmp_path):
+    store, long = ResultStore(tmp_path), np.zeros(4000)
+    other = long.copy()
+    other[2000] = 1.0  # repr shows the ends only
+    assert run_jobs(np.sum, [long], store=store)[0].value == 0.0
+    assert run_jobs(np.sum, [other], store=store)[0] == Outcome(1.0)
+    assert run_jobs(np.max, [long], store=store)[0] == Outcome(0.0)
+    assert run_jobs(np.sum, [long], store=store)[0] == Outcome(0.0, cached=True)
+    assert run_jobs(functools.partial(power, n=2), [3], store=store)[0] == Outcome(9)
+    assert run_jobs(functools.partial(power, n=3), [3], store=store)[0] == Outcome(27)
+
+
+def test_things_without_a_text_of_their_own_are_told_apart_by_what_they_hold(tmp_path):
     store = ResultStore(tmp_path)
+    for side in range(20):  # each is gone before the next is made, so their addresses are used again
+        assert run_jobs(area, [Square(side)], store=store)[0] == Outcome(side * side)
+    assert run_jobs(area, [Square(3)], store=store)[0] == Outcome(9, cached=True)
+
+
+def test_function_and_jobs_are_identified_once(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        running, "content_hash", lambda *values: asked.append(values) or content_hash(*values)
+    )
+    run_jobs(square, [1, 2, 3], store=ResultStore(tmp_path))
+    assert len(asked) == 4
+    asked.clear()
+    run_jobs(square, [1, 2, 3])
+    assert asked == []
+
+
+def test_what_cannot_be_identified_needs_a_key_before_anything_runs(tmp_path):
+    store, ran = ResultStore(tmp_path / "store"), []
+    with (tmp_path / "open").open("w") as file:
+
+        def write(job):
+            ran.append(job)
+            return file.name
+
+        with pytest.raises(TypeError, match=r"TextIOWrapper.* cannot be told.*key="):
+            run_jobs(write, [1, 2], store=store)
+        with pytest.raises(TypeError, match="key="):
+            run_jobs(ran.append, [1, file], store=store)
+        assert ran == []
+        outcomes = run_jobs(write, [1, 2], store=store, key=lambda job: ("names", job))
+        assert run_jobs(write, [2], store=store, key=lambda job: ("names", job))[0].cached
+    assert ran == [1, 2]
+    assert store.get(("names", 1)).value == outcomes[0].value
+    assert not list((tmp_path / "store").glob(".*"))
+
+
+def test_a_key_takes_the_place_of_all_else(tmp_path):
+    store = ResultStore(tmp_path)
+    run_jobs(square, [2], store=store, key=lambda x: np.full(2000, x))
+    assert run_jobs(str, [2], store=store, key=lambda x: np.full(2000, x)) == [Outcome(4, cached=True)]
+    assert run_jobs(square, [3], store=store, key=lambda x: np.full(2000, x)) == [Outcome(9)]
+
+
+def test_store_keeps_what_it_is_given(tmp_path):
+    store = ResultStore(tmp_path / "new" / "folder")
     assert store.get("missing") is None
-    store.put("a", {"x": 1})
-    assert store.get("a").value == {"x": 1}
+    for value in (None, {"x": 1}, np.arange(5000.0)):
+        store.put(("a", 1), value)
+        np.testing.assert_equal(ResultStore(store.folder).get(("a", 1)).value, value)
+    assert len(list(store.folder.iterdir())) == 1
+
+
+def truncated(data):
+    return data[:-7]
+
+
+def flipped(data):
+    return data[:50] + bytes([data[50] ^ 1]) + data[51:]
+
+
+def unsealed(data):
+    return pickle.dumps(("'a'", 1))
+
+
+@pytest.mark.parametrize("damage", [truncated, flipped, unsealed])
+def test_a_damaged_result_is_computed_again_and_said(tmp_path, damage):
+    store = ResultStore(tmp_path)
+    run_jobs(square, [7], store=store)
     (file,) = tmp_path.iterdir()
-    file.write_bytes(b"half a pickle")
-    assert store.get("a") is None
-    store.put("a", 2)
-    assert store.get("a").value == 2
-    assert len(list(tmp_path.iterdir())) == 1
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.warns(RuntimeWarning, match=f"computed again: {file.name} is (truncated|damaged)"):
+        assert run_jobs(square, [7], store=store) == [Outcome(49)]
+    assert run_jobs(square, [7], store=store) == [Outcome(49, cached=True)]
+
+
+def test_a_renamed_file_is_not_the_result_of_another_job(tmp_path):
+    store = ResultStore(tmp_path)
+    run_jobs(square, [7, 8], store=store)
+    first, second = tmp_path.iterdir()
+    first.replace(second)
+    with pytest.warns(RuntimeWarning, match="another key"):
+        outcomes = run_jobs(square, [7, 8], store=store)
+    assert [o.value for o in outcomes] == [49, 64]
+
+
+def test_a_file_that_cannot_be_read_is_said(tmp_path):
+    store = ResultStore(tmp_path)
+    run_jobs(square, [7], store=store)
+    (file,) = tmp_path.iterdir()
+    file.unlink()
+    file.mkdir()
+    with pytest.warns(RuntimeWarning) as said:
+        assert run_jobs(square, [7], store=store) == [Outcome(49)]
+    assert ["computed again" in str(w.message) for w in said] == [True, False]  # nor can it be written
+    assert "cannot be stored" in str(said[1].message)
+
+
+def refuse(*_):
+    raise ArithmeticError("of another version")
+
+
+class Moved:
+    def __reduce__(self):
+        return refuse, ()
+
+
+@pytest.mark.parametrize("gone", ["Square", "refuse"])
+def test_a_result_whose_class_has_gone_is_computed_again_and_said(tmp_path, monkeypatch, gone):
+    store, value = ResultStore(tmp_path), Square(3) if gone == "Square" else Moved()
+    store.put("a", value)
+    if gone == "Square":
+        monkeypatch.delattr(sys.modules[__name__], gone)
+    with pytest.warns(RuntimeWarning, match="no longer loads.*(AttributeError|of another version)"):
+        assert store.get("a") is None
+
+
+def test_a_thousand_damaged_results_are_said_once_a_call(tmp_path):
+    store = ResultStore(tmp_path)
+    run_jobs(square, range(30), store=store)
+    for _ in range(2):
+        for file in tmp_path.iterdir():
+            file.write_bytes(b"half a pickle")
+        with pytest.warns(RuntimeWarning) as said:
+            outcomes = run_jobs(square, range(30), store=store)
+        assert len(said) == 1
+        assert [o.value for o in outcomes] == [x * x for x in range(30)]
+
+
+def test_a_full_disk_loses_no_result_and_is_said_once(tmp_path, monkeypatch):
+    store = ResultStore(tmp_path)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.warns(RuntimeWarning) as said:
+            outcomes = run_jobs(square, [1, 2, 3], store=store)
+    (warning,) = said
+    assert str(warning.message).startswith(
+        "results cannot be stored: OSError: [Errno 28] No space left on device"
+    )
+    assert [o.value for o in outcomes] == [1, 4, 9]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_result_that_cannot_be_pickled_is_kept_but_not_stored(tmp_path):
+    store = ResultStore(tmp_path)
+    with pytest.warns(RuntimeWarning, match="cannot be stored"):
+        outcomes = run_jobs(lambda x: lambda: x, [1, 2], store=store)
+    assert [o.value() for o in outcomes] == [1, 2]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_flipped_bit_is_taken_for_a_result(tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("reliability", ROOT / "benchmarks" / "reliability.py")
+    reliability = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "reliability", reliability)
+    spec.loader.exec_module(reliability)
+    found = reliability.flip_stores(tmp_path, 300, seed=0)
+    assert found == {"tried": 300, "raised": 0, "altered": 0, "not said": 0}
 
 
 def test_no_jobs():
@@ -169,20 +341,27 @@ def test_ray_that_is_missing_names_the_extra():
 @pytest.mark.slow  # a cluster starts
 @pytest.mark.ray
 def test_ray_gives_the_same_results(tmp_path):
-    pytest.importorskip("ray", reason="needs the extra `ray`")
+    ray = pytest.importorskip("ray", reason="needs the extra `ray`")
 
     def fragile(x):
         if x == 1:
             raise ValueError("broken")
-        return x * x
+        if x == 4:
+            os._exit(1)
+        if x == 5:
+            sys.exit("no more")
+        return (i for i in range(3)) if x == 6 else x * x
 
-    store = ResultStore(tmp_path)
-    outcomes = run_jobs(fragile, list(range(4)), ray="local", store=store)
-    assert [o.value for o in outcomes] == [0, None, 4, 9]
-    assert "broken" in outcomes[1].error
-    assert [o.cached for o in run_jobs(fragile, list(range(4)), ray="local", store=store)] == [
-        True,
-        False,
-        True,
-        True,
-    ]
+    store, jobs = ResultStore(tmp_path), list(range(7))
+    outcomes = run_jobs(fragile, jobs, ray="local", store=store)
+    assert [o.value for o in outcomes] == [0, None, 4, 9, None, None, None]
+    for index, why in (
+        (1, "broken"),
+        (4, "the worker died"),
+        (5, "no more"),
+        (6, "cannot leave its process"),
+    ):
+        assert why in outcomes[index].error.splitlines()[-1]
+    cached = [o.cached for o in run_jobs(fragile, jobs[:4], ray="local", store=store)]
+    assert cached == [True, False, True, True]
+    _knock(*_parse(ray.get_runtime_context().gcs_address))  # as another process would, before it joins

@@ -168,6 +168,18 @@ def test_an_exception_is_a_recorded_verdict_without_paths(workshop, tmp_path):
     )
 
 
+def test_a_claim_that_leaves_its_process_is_a_recorded_error_and_the_others_go_on(workshop, tmp_path):
+    workshop("zz_good", GOOD)
+    workshop("zz_leaves", BROKEN.replace("RuntimeError(", "SystemExit(").replace("broken", "leaves"))
+    heard = []
+    results = run_claims(["test-topic/leaves", "test-topic/good"], seed=3, out=tmp_path, on_done=heard.append)
+    assert [r.verdict for r in results] == ["error", "holds"]
+    assert results[0].message == "SystemExit: could not read .../file.bin"
+    assert heard == results
+    record = json.loads(evidence_path("test-topic/leaves", "laptop", tmp_path).read_text())
+    assert record["verdict"] == "error"
+
+
 def test_a_claim_without_checks_is_an_error(workshop):
     workshop("zz_empty", GOOD.replace('check_between("seed doubled", 2 * seed, 6, 6, paper=6),', ""))
     assert "at least one check" in run_claim("test-topic/good", out=None).message

@@ -107,9 +107,14 @@ def _execute(claim: Claim, scale: str, seed: int, progress: Watcher) -> dict[str
         return {"verdict": "skipped", "checks": (), "message": str(reason)}
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
-        said = re.sub(r"(?:/[\w.-]+)+/", ".../", str(error))  # records name no folder of this machine
+        said = _nameless(str(error))
         where = f"{Path(last.filename).name}, line {last.lineno}"
         return {"verdict": "error", "checks": (), "message": f"{type(error).__name__}: {said} ({where})"}
+
+
+def _nameless(text: str) -> str:
+    """Records name no folder of this machine."""
+    return re.sub(r"(?:/[\w.-]+)+/", ".../", text)
 
 
 def run_claim(
@@ -139,13 +144,24 @@ def run_claim(
     check_in_range(seed, "seed", low=0, integer=True)
     start = time.perf_counter()
     went = _execute(claim, scale, int(seed), progress)
+    return _recorded(claim, scale, int(seed), out, time.perf_counter() - start, went)
+
+
+def _recorded(
+    claim: Claim,
+    scale: str,
+    seed: int,
+    out: str | os.PathLike[str] | None,
+    seconds: int | float,
+    went: dict[str, Any],
+) -> ClaimResult:
     result = ClaimResult(
         name=claim.name,
         arxiv=claim.arxiv,
         statement=claim.statement,
         scale=scale,
-        seconds=round(time.perf_counter() - start, 2),
-        seed=int(seed),
+        seconds=round(seconds, 2),
+        seed=seed,
         command=f"lodim claims run {claim.name} --scale {scale} --seed {seed}",
         recorded=datetime.now(UTC).date().isoformat(),
         commit=source_revision(),
@@ -173,8 +189,8 @@ def run_claims(
 ) -> list[ClaimResult]:
     """Run several claims, in this process, in several, or on a Ray cluster; the results are in the order of ``names``.
 
-    Claims that raise are results with verdict ``"error"``; a worker that died is a RuntimeError. ``scale``, ``seed``
-    and ``out`` are as in :func:`run_claim`.
+    Claims that raise, or whose process dies, are results with verdict ``"error"``. ``scale``, ``seed`` and ``out`` are
+    as in :func:`run_claim`.
 
     Parameters
     ----------
@@ -194,16 +210,21 @@ def run_claims(
     for name in names:
         check_choice(scale, find_claim(name).scales, f"scale of {name}")
 
+    results: dict[int, ClaimResult] = {}
+
     def finish(index: int, outcome: Outcome[ClaimResult]) -> None:
-        if on_done is not None and outcome.value is not None:
-            on_done(outcome.value)
+        result = outcome.value
+        if result is None:
+            said = (outcome.error or "").strip().splitlines()[-1]
+            went = {"verdict": "error", "checks": (), "message": _nameless(said)}
+            result = _recorded(find_claim(names[index]), scale, seed, out, 0.0, went)
+        results[index] = result
+        if on_done is not None:
+            on_done(result)
 
     jobs = [(name, scale, seed, None if out is None else str(Path(out).resolve())) for name in names]
-    outcomes = run_jobs(_run_job, jobs, n_jobs=n_jobs, ray=ray, on_done=finish)
-    lost = [f"{name}: {o.error}" for name, o in zip(names, outcomes, strict=True) if o.value is None]
-    if lost:
-        raise RuntimeError("claims without a result:\n" + "\n".join(lost))
-    return [outcome.value for outcome in outcomes if outcome.value is not None]
+    run_jobs(_run_job, jobs, n_jobs=n_jobs, ray=ray, on_done=finish)
+    return [results[index] for index in range(len(names))]
 
 
 def _run_job(job: tuple[str, str, int, str | None]) -> ClaimResult:

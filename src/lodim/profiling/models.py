@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ _SMALL_INPUT, _SMALL_WIDTH, _WIDTH = 256, 64, 200
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """A model and what it is called: ``make`` builds a freshly initialised one."""
+    """A model and what it is called: ``make`` builds a freshly initialised one, here or in another process."""
 
     name: str
     make: Callable[[], torch.nn.Module]
@@ -37,9 +38,9 @@ def choose_model(
     """
     if model is None or model == "mlp":
         width = _SMALL_WIDTH if n_features <= _SMALL_INPUT else _WIDTH
-        return ModelChoice("mlp", lambda: nets.fc(n_features, n_outputs, width=width, depth=2))
+        return ModelChoice("mlp", partial(nets.fc, n_features, n_outputs, width=width, depth=2))
     if model == "linear":
-        return ModelChoice("linear", lambda: nets.fc(n_features, n_outputs, depth=0))
+        return ModelChoice("linear", partial(nets.fc, n_features, n_outputs, depth=0))
     if model == "lenet":
         return _lenet(n_outputs, image_shape)
     if isinstance(model, str):
@@ -81,7 +82,7 @@ def _lenet(n_outputs: int, image_shape: tuple[int, ...] | None) -> ModelChoice:
             f"model 'lenet' needs images of at least 16 x 16 pixels, got {height} x {width}; use 'mlp'"
         )
     shape = (channels, height, width)
-    return ModelChoice("lenet", lambda: nets.lenet(shape, n_outputs), shape)
+    return ModelChoice("lenet", partial(nets.lenet, shape, n_outputs), shape)
 
 
 def _own(
@@ -101,11 +102,7 @@ def _own(
         raise ValueError(
             f"model {name!r} must take no arguments or two (columns, outputs); it asks for {len(required)}"
         )
-    arguments = (n_features, n_outputs) if required else ()
-
-    def make() -> Any:
-        return factory(*arguments)
-
+    make = partial(factory, n_features, n_outputs) if required else factory
     module = make()
     if not isinstance(module, torch.nn.Module):
         raise ValueError(f"model {name!r} must return a torch.nn.Module, got {type(module).__name__}")

@@ -194,8 +194,6 @@ def profile(
     """
     check_in_range(budget, "budget", low=1.0, high=1e7)
     check_in_range(reading, "reading", low=0.0)
-    if n_jobs == 0:
-        raise ValueError("n_jobs must be a number of processes, or negative (-1: one a core), got 0")
     seed = root_seed(random_state)
     if topology:  # said before the long work begins
         require("gudhi", "topology")
@@ -226,7 +224,9 @@ def profile(
 
         n_outputs = len(dataset.classes or ()) or 1
         choice = choose_model(model, dataset.X.shape[1], n_outputs, dataset.image_shape)
-    _load_parts(choice is not None)
+    _load_parts()
+    if choice is not None:
+        _load_for_model(n_jobs, ray)
     known.start = time.monotonic() - spent  # loading libraries is no part of the budget
     _plan_for_reading(known, spent)
     try:
@@ -243,17 +243,26 @@ def profile(
     return known.profile(complete=True)
 
 
-def _load_parts(with_model: bool) -> None:
+def _load_parts() -> None:
     """Load what the measurements load, before the clock starts."""
     from lodim.profiling import beside_dimension, data_part  # noqa: F401
 
-    if with_model:
-        import sklearn.linear_model  # noqa: F401
-        import torch
 
-        from lodim.profiling import landscape_part  # noqa: F401
+def _load_for_model(n_jobs: int, ray: str | None) -> None:
+    """The same for the training runs, where they will be; a wrong ``n_jobs`` or ``ray`` is said now."""
+    from lodim.parallel.jobs import count_processes, run_jobs
 
-        torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimiser loads torch's compiler
+    _load_training()
+    run_jobs(_load_training, [None] * count_processes(n_jobs), n_jobs=n_jobs, ray=ray)
+
+
+def _load_training(_: None = None) -> None:
+    import sklearn.linear_model  # noqa: F401
+    import torch
+
+    from lodim.profiling import landscape_part  # noqa: F401
+
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimiser loads torch's compiler
 
 
 def _plan_for_reading(known: _Known, spent: float) -> None:

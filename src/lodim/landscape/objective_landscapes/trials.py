@@ -255,9 +255,9 @@ def _record(trial: Trial, result: FitResult, d: int) -> RunRecord:
 class _WholeGroups(ResultStore):
     """Keeps the groups that no deadline cut."""
 
-    def put(self, key: object, value: Any) -> None:
+    def keep(self, digest: str, value: Any) -> None:
         if None not in value:
-            super().put(key, value)
+            super().keep(digest, value)
 
 
 class Trainer:

@@ -1,0 +1,7 @@
+from .cluster import require_cluster as require_cluster
+from .jobs import run_jobs as run_jobs
+from .outcome import JobsInterrupted as JobsInterrupted
+from .outcome import Outcome as Outcome
+from .store import ResultStore as ResultStore
+
+__all__ = ["JobsInterrupted", "Outcome", "ResultStore", "require_cluster", "run_jobs"]
