@@ -100,6 +100,9 @@ def checked(function: F) -> F:
 
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.compiler.is_compiling():  # what is compiled was called before
+            return function(*args, **options)
         if not kinds:  # not before the first call: annotations may name what is defined later
             hints = typing.get_type_hints(function)
             single = [

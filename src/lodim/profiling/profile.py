@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lodim.datasets import Dataset
+from lodim.parallel import count_processes, run_jobs
 from lodim.profiling import wording
 from lodim.profiling.advice import advise
 from lodim.profiling.inputs import as_dataset
@@ -194,6 +195,7 @@ def profile(
     """
     check_in_range(budget, "budget", low=1.0, high=1e7)
     check_in_range(reading, "reading", low=0.0)
+    count_processes(n_jobs)
     seed = root_seed(random_state)
     if topology:  # said before the long work begins
         require("gudhi", "topology")
@@ -250,8 +252,6 @@ def _load_parts() -> None:
 
 def _load_for_model(n_jobs: int, ray: str | None) -> None:
     """The same for the training runs, where they will be; a wrong ``n_jobs`` or ``ray`` is said now."""
-    from lodim.parallel.jobs import count_processes, run_jobs
-
     _load_training()
     run_jobs(_load_training, [None] * count_processes(n_jobs), n_jobs=n_jobs, ray=ray)
 

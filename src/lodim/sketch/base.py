@@ -174,7 +174,7 @@ class RandomProjection(nn.Module):
         for name, numbers in self._draw(torch_generator(seed)).items():
             self.register_buffer(name, numbers.to(device or "cpu"), persistent=False)
 
-    def _apply_map(self, x: Tensor, transpose: bool) -> Tensor:
+    def _apply_map(self, x: Any, transpose: bool) -> Tensor:
         length, name = (self.D, "D") if transpose else (self.d, "d")
         argument = "g" if transpose else "v"
         if not check_tensor(x, argument, numbers=self.device.type != "meta").is_floating_point():
