@@ -68,6 +68,77 @@ def test_quoted_cells_in_one_line_are_no_hindrance(long_table):
     assert any("how the columns are meant" in note for note in data.notes)
 
 
+def ends(alone):
+    return "".join(f"{i}.5,{NOISE[i]}" + ("\r" if i in alone else "\n") for i in range(N))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "number,noise\n" + ends(range(0, N, 2)),
+        "number,noise\n" + ends([N // 2 + 777]),
+        "a title\r\r\nnumber,noise\r\r\n" + ends([]).replace("\n", "\r\r\n"),
+    ],
+    ids=["every other", "one, far below", "before each line feed"],
+)
+def test_carriage_returns_that_part_rows_are_read_in_full(long_table, content):
+    path = long_table()
+    path.write_bytes(content.encode())
+    data, rows = numbers(path)
+    np.testing.assert_array_equal(data.X[:, 1], NOISE[rows])
+    assert any(f"{N:,} rows: a random sample of 500" in note for note in data.notes)
+    assert not any("how the columns are meant" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("between", ["number,noise", ",", "   ", "# part two"])
+def test_lines_that_are_no_rows_are_not_counted_as_rows(long_table, between):
+    path = long_table()
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:5001], *[between] * (N // 4), *lines[5001:]]) + "\n")
+    data, rows = numbers(path, max_rows=2000)
+    np.testing.assert_array_equal(data.X[:, 1], NOISE[rows])
+    (note,) = [note for note in data.notes if "random sample" in note]
+    assert note.startswith("about ")
+    assert abs(int(note.split()[1].replace(",", "")) - N) < 4 * np.sqrt(N * N / 4 / 2400)
+    assert all("of the lines drawn" in note for note in data.notes if "left out" in note)
+
+
+def test_what_is_wrong_with_a_long_table_is_told_by_its_line(long_table):
+    path = long_table()
+    lines = path.read_text().splitlines()
+    lines[5001:5001] = ["1,2,3"] * 1000
+    path.write_text("\n".join(lines))
+    with pytest.raises(ValueError, match="Expected 2 fields in line 5002, saw 3"):
+        numbers(path)
+    path.write_text("\n".join(lines[:5001] + ["7.5,oops"] * 400 + lines[6001:]))
+    with pytest.raises(ValueError, match=r"'oops', 'oops', 'oops', \.\.\.") as error:
+        numbers(path)
+    assert "row" not in str(error.value)
+
+
+@pytest.mark.parametrize("n", [19_999, 20_000, 20_001, 20_003])
+def test_a_total_is_left_out_wherever_blocks_end(tmp_path, n):
+    path = tmp_path / "total.csv"
+    path.write_text(
+        "a,b,c\n" + "".join(f"{i},{i * 0.37:.3f},{i % 7 / 8}\n" for i in range(n)) + "Total,1.5,2.25\n"
+    )
+    data = read_table(path)
+    assert len(data.X) == n
+    assert any("'Total 1.5 2.25' at the end was left out" in note for note in data.notes)
+
+
+def test_decimals_left_to_pandas_are_the_ones_read_as_text(tmp_path, monkeypatch):
+    path = tmp_path / "a.csv"
+    few = RNG.choice(["0.0", "0.5", ""], 2500)
+    late = ["1.5"] * 2400 + ["n/a"] * 50 + ["1e3"] * 50
+    path.write_text("x,few,late\n" + "".join(f"{NOISE[i]},{few[i]},{late[i]}\n" for i in range(2500)))
+    fast = read_table(path)
+    monkeypatch.setattr("lodim.datasets.table_files._FIRST_ROWS", 20_000)
+    slow = read_table(path)
+    np.testing.assert_array_equal(fast.X, slow.X)
+    assert (fast.notes, fast.feature_names) == (slow.notes, slow.feature_names)
+
+
 def test_labels_beside_a_long_table_stay_with_their_rows(long_table):
     data, rows = numbers(long_table(), labels=np.arange(N) / 7)
     np.testing.assert_allclose(data.y, rows / 7)

@@ -477,7 +477,10 @@ def clean_texts(series: Any, log: Log) -> Any:
 
 
 def _say_stray(stray: Any, n_rows: int, what: str, log: Log) -> None:
-    shown = ", ".join(f"{text!r} in row {int(row) + 1}" for row, text in list(stray.items())[:3])
+    shown = ", ".join(  # rows below 0 are of unknown number
+        f"{text!r} in row {int(row) + 1}" if int(row) >= 0 else repr(text)
+        for row, text in list(stray.items())[:3]
+    )
     more = ", ..." if len(stray) > 3 else ""
     log.stray.append(
         f"column {stray.name!r} holds {what} except {len(stray)} of {n_rows} entries ({shown}{more})"

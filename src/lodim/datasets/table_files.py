@@ -26,9 +26,10 @@ from . import spreadsheets
 from .dataset import MAX_COLUMNS, MAX_ROWS, check_width, row_limit, sampled_note
 from .layouts import Layout, find_layout, find_table, number_repeated, open_text
 from .readings import COMMON_ABSENT, Facts, Reading, decide, facts_of, possible
-from .thinned import CellsAcrossLines, ThinnedLines, share_of_lines
+from .thinned import ThinnedLines, share_of_lines
 
-_BLOCK_ROWS, _BLOCK_CELLS = 20_000, 4_000_000
+_FIRST_ROWS, _BLOCK_ROWS, _BLOCK_CELLS = 2_000, 20_000, 4_000_000
+_ROWS_ABOVE = 30  # by which the last ones are judged
 _TOTAL = re.compile(
     r"(?:grand |sub)?(?:totals?|sum|summe|gesamt|gesamtsumme|insgesamt|somme|totale?|total général|suma|Σ|"
     r"average|mean|mittelwert|durchschnitt|moyenne|promedio)\W*",
@@ -40,7 +41,8 @@ _TOTAL = re.compile(
 class Frame:
     """A table as read: the data frame, its index the row numbers in the source, how many rows there are, and notes.
 
-    ``readings`` say how each column of text is meant.
+    Of lines drawn from a long file the row numbers are not known; they are below 0. ``readings`` say how each column of
+    text is meant.
     """
 
     frame: Any
@@ -75,7 +77,7 @@ def read_frame(
     thinned: list[ThinnedLines] = []
     if path.suffix.lower() in spreadsheets.SUFFIXES:
         names, repeated, said, blocks = _sheet_blocks(path, max_columns, header)
-        delimiter = ""
+        delimiter, share = "", 1.0
     else:
         layout = find_layout(path, max_columns=max_columns, header=header)
         names, repeated, delimiter = layout.names, layout.repeated, layout.delimiter
@@ -93,24 +95,31 @@ def read_frame(
         blocks = _text_blocks(path, layout, open_rows)
     try:
         read = sample_rows(
-            _without_lines_around(blocks, names, said),
+            _without_lines_around(blocks, names, said, among=" of the lines drawn" if share < 1 else ""),
             row_limit(len(names), max_rows),
             random_state,
             names=names,
             delimiter=delimiter,
             is_text_file=True,
         )
-    except CellsAcrossLines:
+    except ValueError:  # lines are no rows, or what is wrong is to be told by its line in the file
+        if not thinned:
+            raise
         return read_frame(
             path, max_rows=max_rows, max_columns=max_columns, random_state=random_state, header=header, every_row=True
         )  # fmt: skip
     if read.frame.empty:
         raise ValueError(f"{path.name} has no rows below its header line")
-    read.frame.attrs["repeated"] = repeated
     if thinned:
-        n_total, kept = thinned[-1].n_lines, [note for note in read.notes if "random sample" not in note]
-        note = f"{sampled_note(n_total, len(read.frame))}; so is how the columns are meant"
-        read = replace(read, n_total=n_total, notes=(note, *kept))
+        lines, kept = thinned[-1], [note for note in read.notes if "random sample" not in note]
+        n_total = round(lines.n_lines * read.n_total / lines.n_kept)
+        about = "about " * (read.n_total < lines.n_kept)  # some of the lines drawn were no rows
+        note = f"{about}{sampled_note(n_total, len(read.frame))}; so is how the columns are meant"
+        frame = read.frame.set_axis(
+            np.arange(-len(read.frame), 0), axis=0
+        )  # which rows of the file is not known
+        read = replace(read, frame=frame, n_total=n_total, notes=(note, *kept))
+    read.frame.attrs["repeated"] = repeated
     return replace(read, notes=(*said, *read.notes))
 
 
@@ -175,24 +184,19 @@ def _below_header(file: Any, layout: Layout) -> Any:
 def _text_blocks(path: Path, layout: Layout, open_rows: Callable[[], Any]) -> Iterator[Any]:
     """Read a text file in blocks of text.
 
-    Columns that hold nothing but decimals in the first block are left to pandas in a long file, since text is slow:
+    Columns that hold nothing but decimals in the first rows are left to pandas in a file with more, since text is slow:
     nothing is lost, for a block of them that is no number throughout stays text.
     """
-    n_rows = max(100, min(_BLOCK_ROWS, _BLOCK_CELLS // len(layout.names)))
-    blocks = _parsed(path, layout, open_rows, n_rows, frozenset())
-    first = next(blocks, None)
+    most = max(100, _BLOCK_CELLS // len(layout.names))
+    n_first, n_rows = min(_FIRST_ROWS, most), min(_BLOCK_ROWS, most)
+    first = next(_parsed(path, layout, open_rows, n_first, frozenset()), None)
     if first is None:
         return
-    decimals = (
-        frozenset(name for name, fact in facts_of(first).items() if fact.are_decimals)
-        if len(first) == n_rows
-        else frozenset()
-    )
-    if decimals:
-        yield from _parsed(path, layout, open_rows, n_rows, decimals)
-    else:
+    if len(first) < n_first:
         yield first
-        yield from blocks
+        return
+    decimals = frozenset(name for name, fact in facts_of(first).items() if fact.are_decimals)
+    yield from _parsed(path, layout, open_rows, n_rows, decimals)
 
 
 def _parsed(
@@ -252,9 +256,11 @@ def _sheet_blocks(
     return table.names, table.repeated, [*notes, *table.notes], [block]
 
 
-def _without_lines_around(blocks: Iterable[Any], names: list[str], notes: list[str]) -> Iterator[Any]:
+def _without_lines_around(
+    blocks: Iterable[Any], names: list[str], notes: list[str], *, among: str = ""
+) -> Iterator[Any]:
     """Leave out what is no row: empty lines, the header once more, comments, totals and remarks at the end."""
-    held, empty, again = None, 0, 0
+    held, above, empty, again = None, None, 0, 0
     for block in blocks:
         if len(names) > 1:
             first = block.iloc[:, 0]
@@ -274,13 +280,14 @@ def _without_lines_around(blocks: Iterable[Any], names: list[str], notes: list[s
                 block = block.drop(index=block.index[suspects[blank | repeated]])
         if held is not None:
             yield held
+            above = held.iloc[-_ROWS_ABOVE:]
         held = block
     if held is not None:
-        yield _without_end(held, notes) if len(names) > 1 else held
+        yield _without_end(held, above, notes) if len(names) > 1 else held
     if empty:
-        notes.append(f"empty lines were left out: {empty}")
+        notes.append(f"empty lines were left out{among}: {empty}")
     if again:
-        notes.append(f"lines that repeat the header, or are comments, were left out: {again}")
+        notes.append(f"lines that repeat the header, or are comments, were left out{among}: {again}")
 
 
 def _texts(cells: Any) -> list[str]:
@@ -291,10 +298,13 @@ def _is_bare(row: Any) -> bool:
     return not any(_texts(row)[1:])
 
 
-def _without_end(block: Any, notes: list[str]) -> Any:
-    """Leave out the totals and remarks in the last lines."""
+def _without_end(last: Any, above: Any, notes: list[str]) -> Any:
+    """Leave out the totals and remarks in the last lines, judged by the rows ``above`` too where there are any."""
+    import pandas as pd
+
+    block = last if above is None else pd.concat([above, last])
     n_left = len(block)
-    while n_left > 3 and len(block) - n_left < 10:
+    while n_left > max(3, len(block) - len(last)) and len(block) - n_left < 10:
         cells = _texts(block.iloc[n_left - 1])
         filled = [cell for cell in cells if cell]
         is_remark = len(filled) == 1 and len(cells) > 2 and bool(cells[0]) and not possible(cells[0])[0]
@@ -312,7 +322,7 @@ def _without_end(block: Any, notes: list[str]) -> Any:
             break
         n_left -= 1
         notes.append(f"the line {' '.join(filled)[:40]!r} at the end was left out: it is no row of the table")
-    return block.iloc[:n_left]
+    return last.iloc[: len(last) - (len(block) - n_left)]
 
 
 def _spoken(delimiter: str) -> str:

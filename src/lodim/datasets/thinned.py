@@ -19,7 +19,7 @@ _ONE_BYTE = ("utf-8-sig", "cp1252")  # encodings in which a line feed is one byt
 
 
 class CellsAcrossLines(ValueError):
-    """A quoted cell goes over several lines, so that lines are no rows."""
+    """Lines are no rows: a quoted cell goes over several, or a carriage return alone parts some."""
 
 
 def share_of_lines(path: Path, encoding: str, n_columns: int, max_rows: int) -> float:
@@ -32,6 +32,8 @@ def share_of_lines(path: Path, encoding: str, n_columns: int, max_rows: int) -> 
         for i in range(_PROBES):
             file.seek(size * i // _PROBES)
             probe = file.read(_PROBE_BYTES)
+            if probe[:-1].count(b"\r") > probe.count(b"\r\n"):  # some lines end without a line feed
+                return 1.0
             ends += (
                 probe.count(b"\n") - probe.count(b"\n\n") - probe.count(b"\n\r\n")
             )  # blank lines are no rows
@@ -45,11 +47,11 @@ def share_of_lines(path: Path, encoding: str, n_columns: int, max_rows: int) -> 
 class ThinnedLines(io.RawIOBase):
     """The bytes of a file's lines, each line kept with the chance ``share``; blank ones are not.
 
-    ``n_lines`` counts those that went by. A cell that goes over several lines raises :class:`CellsAcrossLines`.
+    ``n_lines`` counts those that went by, ``n_kept`` those kept. :class:`CellsAcrossLines` is raised where it applies.
     """
 
     def __init__(self, file: Any, share: float, quote: str, seed: int):
-        self.n_lines = 0
+        self.n_lines = self.n_kept = 0
         self._file, self._share, self._quote = file, share, quote.encode()
         self._rng = np.random.default_rng(seed)
         self._rest, self._ready = b"", memoryview(b"")
@@ -81,12 +83,14 @@ class ThinnedLines(io.RawIOBase):
             marks = np.searchsorted(np.flatnonzero(codes == self._quote[0]), ends)
             if (marks % 2).any():
                 raise CellsAcrossLines
-        if len(self._rest) > 4 * _BLOCK_BYTES:
+        alone = data.count(b"\r", 0, last) - data.count(b"\r\n", 0, last)
+        if alone or len(self._rest) > 4 * _BLOCK_BYTES:
             raise CellsAcrossLines
         starts = np.r_[0, ends[:-1]]
         filled = (ends - starts > 1) & ~((ends - starts == 2) & (codes[starts] == 13))
         self.n_lines += int(filled.sum())
         keep = filled & (self._rng.random(len(ends)) < self._share)
+        self.n_kept += int(keep.sum())
         return b"".join([data[i:j] for i, j in zip(starts[keep].tolist(), ends[keep].tolist())])
 
     def close(self) -> None:
