@@ -186,6 +186,10 @@ def output_is_a_folder(folder):
     return ["iris", "--json", "out"], ["--json 'out' is a folder"]
 
 
+def output_written_as_a_folder(folder):
+    return ["iris", "--json", "results/"], ["--json 'results/' is a folder"]
+
+
 def two_outputs_to_stdout(folder):
     return ["iris", "--json", "-", "--html", "-"], ["cannot both go to standard output"]
 
@@ -209,6 +213,7 @@ BAD = [
     unknown_target, unknown_data_set, a_model_without_target, unknown_model, missing_factory,
     a_factory_of_something_else, a_model_file_with_a_slip, bad_budget, unknown_kind, output_in_no_folder,
     output_is_a_folder,
+    output_written_as_a_folder,
     two_outputs_to_stdout, bad_seed, unknown_policy, empty_file,
 ]  # fmt: skip
 

@@ -118,12 +118,14 @@ def test_what_cannot_be_a_file_is_an_error_that_names_it(tmp_path):
         (tmp_path / "nowhere" / "file", FileNotFoundError),
         (tmp_path / "file" / "file", NotADirectoryError),
         (tmp_path / "loop", OSError),
+        (f"{tmp_path}/results/", IsADirectoryError),
     ):
         with pytest.raises(kind) as told:
             write_whole(place, "new")
         assert told.value.filename == str(place)
         assert ".part" not in str(told.value)
     assert (tmp_path / "file").read_text() == "former"
+    assert not (tmp_path / "results").exists()
 
 
 # ---------------------------------------------------------------- permissions

@@ -87,6 +87,8 @@ def open_whole(
     OSError
         The system's own error, which names ``path``; the former file is left as it was, and no other stays behind.
     """
+    if not os.path.basename(os.fspath(path)):  # "results/": a file called "results" is not what was meant
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     place = Path(os.path.realpath(path))
     try:
         former = os.stat(path)

@@ -1,10 +1,11 @@
 """Watching layers: which are handed over, and what happens to those that do not run exactly once a batch."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from lodim.nets.activations import outline, watch_layers
+from lodim.nets.activations import model_inputs, outline, watch_layers
 
 
 class Reusing(nn.Module):
@@ -64,3 +65,17 @@ def test_a_layer_that_stops_running_is_an_error_either_way():
 def test_no_batch_is_an_error_though_no_layer_runs():
     with pytest.raises(ValueError, match="the data hold no batch"):
         look_at(Reusing(), torch.rand(0, 6), only_single=True)
+
+
+@pytest.mark.filterwarnings("error:The given NumPy array is not writable")
+def test_a_read_only_batch_is_copied():
+    batch = np.ones((3, 6), dtype=np.float32)
+    batch.setflags(write=False)
+    always, _ = torch.is_warn_always_enabled(), torch.set_warn_always(True)
+    try:
+        (given,), named = model_inputs(Reusing(), batch)
+    finally:
+        torch.set_warn_always(always)
+    given.zero_()
+    assert not named
+    assert batch.min() == 1

@@ -124,6 +124,27 @@ def test_all_kinds_of_data_are_taken():
         assert torch.equal(seen[same], seen["list"]), same
 
 
+@pytest.mark.filterwarnings("error:The given NumPy array is not writable")
+@pytest.mark.parametrize(
+    "form", [lambda a: a, lambda a: (a,), lambda a: {"x": a}], ids=["one", "tuple", "dict"]
+)
+def test_a_memory_map_is_copied_before_torch_may_write_to_it(form, tmp_path):
+    np.save(tmp_path / "x.npy", X.numpy())
+    rows = np.load(tmp_path / "x.npy", mmap_mode="r")
+    model = net()
+
+    def loss(*batch, **named):
+        (x,) = batch or named.values()
+        return model((x["x"] if isinstance(x, dict) else x).mul_(2)).square().mean()
+
+    always, _ = torch.is_warn_always_enabled(), torch.set_warn_always(True)
+    try:
+        descend(loss, model, DescentRecipe(steps=2), form(rows))
+    finally:
+        torch.set_warn_always(always)
+    np.testing.assert_array_equal(rows, X.numpy())
+
+
 class Shifted(TensorDataset):
     def __getitem__(self, i):
         x, y = super().__getitem__(i)

@@ -68,7 +68,7 @@ def check_output(path: str | None, option: str) -> None:
         return
     _check_given(path, option)
     file = Path(os.path.realpath(path))
-    if file.is_dir():
+    if file.is_dir() or not os.path.basename(path):
         raise ValueError(f"{option} {path!r} is a folder; give a file name")
     if not file.parent.is_dir():
         raise ValueError(f"{option} {path!r}: there is no folder {str(Path(path).parent)!r}")

@@ -74,7 +74,7 @@ def model_inputs(model: nn.Module, batch: Any) -> tuple[tuple[Tensor, ...], dict
         batch = batch[0]
     if isinstance(batch, np.ndarray):
         dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-        tensor = torch.from_numpy(np.ascontiguousarray(batch))
+        tensor = torch.from_numpy(np.require(batch, requirements=["C", "W"]))
         batch = tensor.to(dtype) if tensor.is_floating_point() else tensor
     if not isinstance(batch, Tensor):
         raise TypeError(

@@ -153,12 +153,17 @@ def _as_tensors(data: Any) -> tuple[Tensor, ...] | dict[str, Tensor] | None:
     """Data that are rows of tensors (or arrays): one, a tuple or a dict of them; None for anything else."""
     kinds = (Tensor, np.ndarray)
     if isinstance(data, kinds):
-        return (torch.as_tensor(data),)
+        return (_as_tensor(data),)
     if isinstance(data, tuple) and data and all(isinstance(v, kinds) for v in data):
-        return tuple(torch.as_tensor(v) for v in data)
+        return tuple(map(_as_tensor, data))
     if isinstance(data, dict) and data and all(isinstance(v, kinds) for v in data.values()):
-        return {k: torch.as_tensor(v) for k, v in data.items()}
+        return {k: _as_tensor(v) for k, v in data.items()}
     return None
+
+
+def _as_tensor(rows: Tensor | np.ndarray) -> Tensor:
+    """Share an array's memory, but copy a read-only one (a memory map, say), which torch takes with a warning only."""
+    return torch.as_tensor(np.require(rows, requirements="W") if isinstance(rows, np.ndarray) else rows)
 
 
 def _describe(data: Any) -> Any:
