@@ -8,7 +8,6 @@ import importlib.util
 import os
 import pickle
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
