@@ -104,9 +104,9 @@ def _where(record):
 def reliability():
     """What kills, interrupts, flipped bits and full disks did to what is stored."""
     record = json.loads((ROOT / "evidence" / "reliability" / "damage.json").read_text())
-    head = ("what was done", "times", "raised", "lost", "altered", "not said")
+    head = ("what was done", "times", "raised", "lost", "altered", "not said", "left behind")
     rows = (
-        (r["what"], *(f"{r[key]:,}" for key in ("tried", "raised", "lost", "altered", "silent")))
+        (r["what"], *(f"{r[key]:,}" for key in ("tried", "raised", "lost", "altered", "silent", "left")))
         for r in record["rows"]
     )
     return table(head, rows) + "\n" + _where(record)

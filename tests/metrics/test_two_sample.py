@@ -150,7 +150,7 @@ def test_points_that_are_all_one(distance):
 @pytest.mark.parametrize("distance", DISTANCES)
 def test_what_is_refused(distance):
     x = draw(20)
-    with pytest.raises(ValueError, match="samples have 3 features but the reference has 2"):
+    with pytest.raises(ValueError, match="samples have 3 features but reference has 2"):
         distance(x, x[:, :2])
     with pytest.raises(ValueError, match=r"reference has 1 NaN.*row 4, column 1"):
         distance(x, np.where(np.arange(60).reshape(20, 3) == 13, np.nan, x))

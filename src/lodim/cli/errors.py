@@ -27,7 +27,7 @@ from typing import Any
 INTERNAL, BAD_INPUT, MISSING, INTERRUPTED = 1, 2, 3, 130
 DEBUG_VARIABLE = "LODIM_DEBUG"
 _SPELLINGS = (("missing='impute'", "--missing impute"), ("max_rows", "--max-rows"))
-_NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+_NO_ROOM = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def say(text: str) -> None:

@@ -121,6 +121,8 @@ class _System:
             return linalg.LinearOperator((n, n), A, dtype=self.b.dtype)
         try:
             check_unmasked(A, name)
+            if isinstance(A, Tensor):
+                raise TypeError("b is no tensor, or this solver takes none")
             if not hasattr(A, "tocsr") and not hasattr(A, "matvec"):
                 A = to_numpy(A, name)
                 real = np.float32 if self.b.dtype == np.float32 else np.float64

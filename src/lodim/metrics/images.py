@@ -106,8 +106,8 @@ def _checked(
     images: Any, reference: Any, data_range: int | float | np.number
 ) -> tuple[Float[Tensor, " ..."], Float[Tensor, " ..."]]:
     """Both as doubles of shape (..., channels, h, w), in units of the range (its square may overflow in its type)."""
-    if not 1e-100 < data_range < 1e100:
-        raise ValueError(f"data_range must be positive and its square a number, got {data_range}")
+    if not 0 < data_range < np.inf:
+        raise ValueError(f"data_range must be positive, got {data_range}")
     given = [computable(z, name) for z, name in ((images, "images"), (reference, "reference"))]
     x, y = (z.double() / float(data_range) for z in given)
     if x.shape != y.shape or x.ndim < 2 or not x.numel():

@@ -89,7 +89,7 @@ def _move(place: _Place, packed: bytes) -> Callable[[Any], Any]:
     """Stand where the caller stands, and take up its function."""
     sys.path[:] = place.path
     os.environ.clear()
-    os.environ.update(place.environment)
+    os.environ.update(place.environment | _ONE_THREAD)  # a library that is loaded later asks again
     with suppress(OSError):  # gone meanwhile
         os.chdir(place.folder)
     return unpack_function(packed)

@@ -53,13 +53,13 @@ def _from_plain(annotation: Any, value: Any) -> Any:
     if origin is typing.Union or str(origin) == "<class 'types.UnionType'>":
         if value is None:
             return None
-        wrong: Exception | None = None
-        for part in args:
+        wrong: list[Exception] = []
+        for part in (a for a in args if a is not type(None)):
             try:
-                return None if part is type(None) else _from_plain(part, value)
+                return _from_plain(part, value)
             except (TypeError, ValueError) as error:
-                wrong = wrong or error
-        raise wrong
+                wrong.append(error)
+        raise wrong[0]
     if origin in (tuple, list) and value is not None and not isinstance(value, list | tuple):
         raise TypeError(f"expected a list, got {value!r}")
     if origin is dict and value is not None and not isinstance(value, dict):

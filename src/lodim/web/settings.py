@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 from lodim.catalog.baseline import evidence_folder
 from lodim.catalog.digest.relay import check_site, is_loopback
 from lodim.catalog.feed.readers import MOST_BYTES
-from lodim.validation import check_choice
 
 __all__ = ["CONFIRM_MODES", "RATES", "Rate", "Settings"]
 
@@ -127,7 +126,9 @@ class Settings:
     def __post_init__(self) -> None:
         if len(self.secret) < SECRET_LEAST:
             raise ValueError(f"the secret must have at least {SECRET_LEAST} bytes, got {len(self.secret)}")
-        check_choice(self.confirm_mode, CONFIRM_MODES, "confirm_mode")
+        if self.confirm_mode not in CONFIRM_MODES:
+            choices = ", ".join(map(repr, CONFIRM_MODES))
+            raise ValueError(f"confirm_mode must be one of {choices}; got {self.confirm_mode!r}")
         for name in ("evidence", "data_dir"):
             folder = Path(getattr(self, name))
             if folder.exists() and not folder.is_dir():

@@ -85,12 +85,12 @@ def test_what_was_not_in_the_fit_is_refused():
 def test_only_positive_numbers_are_put_into_a_law(bad):
     n = np.array([100, 1000, 10_000])
     law = fit_scaling_law(n, 5 * n**-0.1, d=10)
-    with pytest.raises(ValueError, match="n must be positive"):
+    with pytest.raises((ValueError, TypeError), match=r"n must (be positive|hold numbers)"):
         law.predict(bad)
-    with pytest.raises(ValueError, match="loss must be positive"):
+    with pytest.raises((ValueError, TypeError), match=r"loss must (be positive|hold numbers)"):
         law.n_for_loss(bad)
     if bad is not None:
-        with pytest.raises(ValueError, match="d must be positive"):
+        with pytest.raises(ValueError, match=r"d must (be positive|hold numbers)"):
             law.predict(10, d=bad)
 
 
