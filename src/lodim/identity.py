@@ -74,16 +74,17 @@ def content_hash(*values: Any) -> str:
         raise UnidentifiableError("the content is nested too deeply to be told; give a key") from error
 
 
-def code_hash(*values: Any) -> str:
+def code_hash(*values: Any, trained: Iterable[Any] | None = None) -> str:
     """Return what functions and modules do, whatever they have worked on so far.
 
     As :func:`content_hash`, but arrays, tensors, parameters and saved buffers count by dtype and shape, objects by
     their class, and whether a module is in training does not count. Numbers, text, containers, dataclasses and
     namespaces, the settings of functions and modules, count by their values, as do the tensors that a module neither
-    trains nor saves.
+    trains nor saves. With ``trained``, the modules that a run changes, all numbers of other modules that nothing trains
+    count too: a teacher, the class weights of a loss.
     """
     try:
-        return _CodeHasher().digest(values).hex()
+        return _CodeHasher(trained).digest(values).hex()
     except RecursionError as error:
         raise UnidentifiableError("the content is nested too deeply to be told") from error
 
@@ -355,6 +356,10 @@ class _CodeHasher(_Hasher):
 
     left_out = ("_compiled_call_impl", "training")
 
+    def __init__(self, trained: Iterable[Any] | None = None) -> None:
+        super().__init__()
+        self.trained = None if trained is None else {part for module in trained for part in module.modules()}
+
     def array(self, value: np.ndarray) -> Iterator[Any]:
         return iter(["array", value.dtype.str, value.shape])
 
@@ -374,6 +379,11 @@ class _CodeHasher(_Hasher):
         import torch
 
         yield from super().module(value)
+        if self.trained is not None and value not in self.trained:
+            if any(p.requires_grad for p in value.parameters()):
+                self.trained |= set(value.modules())
+            else:
+                yield _Raw(_Hasher().digest([*value.named_parameters(), *value.named_buffers()]))
         own = vars(value)
         unsaved = [own["_buffers"].get(name) for name in sorted(own["_non_persistent_buffers_set"])]
         for held in [*unsaved, *(own[name] for name in sorted(own))]:
