@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import enum
 import functools
+import importlib
 import subprocess
 import sys
 import threading
@@ -323,3 +325,196 @@ def everything():
         Job(),
         LogisticRegression(),
     ]
+
+
+class Unit(np.ndarray):
+    """An array that holds more than its numbers."""
+
+    unit = "m"
+
+
+class Settled:
+    """A decorator with a setting."""
+
+    def __init__(self, function, by=2.0):
+        functools.update_wrapper(self, function)
+        self.by = by
+
+    def __call__(self, x):
+        return self.by * self.__wrapped__(x)
+
+
+class Meta(type):
+    def __call__(cls, *args):
+        return 1
+
+
+class Made(metaclass=Meta):
+    run = scaled
+    __matmul__ = functools.partialmethod(scaled, by=2.0)
+
+
+class Doubled(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Slots:
+    __slots__ = ("a",)
+
+
+class Choice(enum.Flag):
+    A = 1
+    B = 2
+
+
+@functools.singledispatch
+def dispatching(x):
+    return x
+
+
+def doubled_in_place(x):
+    return x * doubled_in_place.by
+
+
+@torch.no_grad()
+def without_gradient(x):
+    return uses_global(x)
+
+
+def test_what_hangs_on_a_function_is_part_of_it(monkeypatch):
+    monkeypatch.setattr(doubled_in_place, "by", 2, raising=False)
+    before = content_hash(doubled_in_place)
+    monkeypatch.setattr(doubled_in_place, "by", 3)
+    assert content_hash(doubled_in_place) != before
+    assert differ(Settled(scaled), Settled(scaled, by=3.0))
+    before = content_hash(Settled(scaled))
+    monkeypatch.setattr(Settled, "__call__", lambda self, x: x)
+    assert content_hash(Settled(scaled)) != before
+
+
+def test_what_a_packages_decorator_makes_of_a_function_is_that_function(monkeypatch):
+    compiled = torch.compile(calls_helper)
+    assert not differ(torch.compile(calls_helper), compiled)
+    before = content_hash(without_gradient), content_hash(compiled)
+    monkeypatch.setitem(globals(), "FACTOR", 4.0)
+    assert content_hash(without_gradient) != before[0]
+    assert content_hash(compiled) != before[1]
+
+
+def test_a_dispatching_function_is_what_it_may_call_not_what_it_has_called():
+    before = content_hash(dispatching)
+    dispatching(3)
+    assert content_hash(dispatching) == before
+    dispatching.register(float, scaled)
+    assert content_hash(dispatching) != before
+
+
+def test_all_that_a_class_does_counts_and_that_of_its_class(monkeypatch):
+    before = content_hash(Made)
+    monkeypatch.setattr(Made, "__matmul__", functools.partialmethod(scaled, by=3.0))
+    other = content_hash(Made)
+    assert other != before
+    monkeypatch.setattr(Meta, "__call__", lambda cls, *args: 2)
+    assert content_hash(Made) != other
+
+
+def test_a_class_that_a_package_made_of_the_users_is_told_by_that(monkeypatch):
+    model = Doubled(2, 2)
+    nn.utils.parametrize.register_parametrization(model, "weight", nn.Tanh())
+    before = content_hash(model)
+    monkeypatch.setattr(Doubled, "forward", lambda self, x: x)
+    assert content_hash(model) != before
+
+
+def test_an_enumeration_is_the_same_after_use():
+    before = content_hash(Choice.A)
+    assert Choice.A | Choice.B
+    assert content_hash(Choice.A) == before
+
+
+def test_a_class_with_slots_is_told_without_the_name_of_its_module():
+    """A script and the process that imports it give it two."""
+    before = content_hash(Slots)
+    there = {"__name__": "elsewhere"}
+    exec("class Slots:\n    __slots__ = ('a',)", there)
+    assert content_hash(there["Slots"]) == before
+
+
+def test_arrays_hold_more_than_numbers_and_less_than_memory(tmp_path):
+    metres, feet = np.arange(3.0).view(Unit), np.arange(3.0).view(Unit)
+    feet.unit = "ft"
+    assert differ(metres, feet)
+    assert differ(np.ma.array([1.0], fill_value=0.0), np.ma.array([1.0], fill_value=9.0))
+    rows = np.empty((2, 3), np.dtype([("a", "i1"), ("b", "f8")], align=True))
+    rows.view(np.uint8)[0], rows.view(np.uint8)[1] = 7, 9  # what lies between the fields too
+    rows["a"], rows["b"] = 1, 2.0
+    assert not differ(rows[0], rows[1])
+    np.save(tmp_path / "rows.npy", np.arange(5.0))
+    assert not differ(np.load(tmp_path / "rows.npy", mmap_mode="r"), np.arange(5.0))
+
+
+def test_dates_are_the_same_after_use():
+    days = pd.Series(range(90), index=pd.date_range("2020-01-01", periods=90))
+    before = content_hash(days)
+    assert len(days.loc["2020-02"]) == 29
+    assert content_hash(days) == before
+
+
+def test_networks_of_every_make_can_be_told():
+    for make in (lambda: nn.GRU(2, 2), lambda: nn.LazyLinear(2), lambda: torch.jit.script(nn.Linear(2, 2))):
+        model = make()
+        assert content_hash(model) == content_hash(copy.deepcopy(model))
+        assert code_hash(model) == code_hash(copy.deepcopy(model).eval())
+    scripted = torch.jit.script(nn.Linear(2, 2))
+    before = content_hash(scripted)
+    with torch.no_grad():
+        scripted.weight += 1
+    assert content_hash(scripted) != before
+    assert differ(torch.jit.script(nn.ReLU()), torch.jit.script(nn.Tanh()))
+
+
+HELPERS = {
+    "lodim_test_helper.py": "import lodim_test_package\nRATE = 1\n\n\ndef f(x):\n    return x\n",
+    "lodim_test_package/__init__.py": "from .core import f\n",
+    "lodim_test_package/core.py": "def f(x):\n    return x\n",
+    "lodim_test_script.py": """
+import lodim_test_helper
+import lodim_test_helper as h
+
+def by_module(x): return h.f(x)
+def by_package(x): return h.lodim_test_package.f(x)
+def by_submodule(x): return h.lodim_test_package.core.f(x)
+def imports_inside(x):
+    from lodim_test_package.core import f
+    return f(x)
+def imports_all_inside(x):
+    import lodim_test_package as p
+    return [p.core.f(part) for part in x]
+def value(x): return h.RATE * x
+""",
+}
+
+
+def test_the_users_other_modules_count_as_loaded_and_however_they_are_reached(tmp_path, monkeypatch):
+    (tmp_path / "lodim_test_package").mkdir()
+    for name, text in HELPERS.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    script = importlib.import_module("lodim_test_script")
+    names = ["by_module", "by_package", "by_submodule", "imports_inside", "imports_all_inside", "value"]
+
+    def hashes():
+        return [content_hash(getattr(script, name)) for name in names]
+
+    try:
+        before = hashes()
+        assert hashes() == before
+        helper, core = script.h, script.h.lodim_test_package.core
+        helper.RATE = 2
+        helper.f = helper.lodim_test_package.f = core.f = lambda x: -x
+        for name, old, new in zip(names, before, hashes(), strict=True):
+            assert old != new, name
+    finally:
+        for name in [name for name in sys.modules if name.startswith("lodim_test_")]:
+            del sys.modules[name]

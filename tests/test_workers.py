@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import multiprocessing
 import os
 import signal
 import socket
@@ -220,6 +221,21 @@ def test_jobs_of_jobs_run_where_they_are():
     for outcome in run_jobs(nested, [1, 2], n_jobs=2):
         own, pids = outcome.value
         assert pids == [own] * 3
+
+
+def nested_values(queue):
+    queue.put([outcome.value for outcome in run_jobs(abs, [-1, -2], n_jobs=2)])
+
+
+@POSIX
+def test_a_process_that_may_start_none_runs_its_jobs_itself():
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    process = context.Process(target=nested_values, args=(queue,), daemon=True)
+    process.start()
+    process.join(PATIENCE)
+    assert not queue.empty()
+    assert queue.get() == [1, 2]
 
 
 def test_arrays_are_a_jobs_own(tmp_path):

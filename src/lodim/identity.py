@@ -14,11 +14,15 @@ import dis
 import enum
 import functools
 import hashlib
+import importlib.util
+import re
 import sys
 import sysconfig
 import types
 import typing
+import weakref
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -29,6 +33,7 @@ __all__ = ["UnidentifiableError", "code_hash", "content_hash"]
 
 _PLAIN = (bool, int, float, complex, str, bytes, bytearray, type(None), type(...), type(NotImplemented))
 _BARE = ("_thread.", "threading.")  # locks and events hold nothing that an answer could depend on
+_REMEMBERED = ("_abc_impl", "_value2member_map_")  # by a class, as it is used
 _SETTINGS = (
     *(bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, range, slice),
     *(enum.Enum, argparse.Namespace, types.SimpleNamespace, np.generic),
@@ -54,8 +59,9 @@ def content_hash(*values: Any) -> str:
     *values : object
         Numbers, text, containers, arrays, tensors (values, dtype and shape; not the device), modules (code, parameters,
         which of them are tied or frozen, buffers, hooks), functions, partials, classes, data frames, estimators, and
-        whatever else can be pickled. What a function keeps in its closure or in a global, such as a list that it
-        appends to, is part of it.
+        whatever else can be pickled. What a function keeps in its closure, in an attribute or in a global, such as a
+        list that it appends to, is part of it, and so is what it uses of your other modules, as they are loaded;
+        modules that it imports inside are imported for it. The order of a dict is not.
 
     Raises
     ------
@@ -68,16 +74,17 @@ def content_hash(*values: Any) -> str:
         raise UnidentifiableError("the content is nested too deeply to be told; give a key") from error
 
 
-def code_hash(*values: Any) -> str:
+def code_hash(*values: Any, trained: Iterable[Any] | None = None) -> str:
     """Return what functions and modules do, whatever they have worked on so far.
 
     As :func:`content_hash`, but arrays, tensors, parameters and saved buffers count by dtype and shape, objects by
     their class, and whether a module is in training does not count. Numbers, text, containers, dataclasses and
     namespaces, the settings of functions and modules, count by their values, as do the tensors that a module neither
-    trains nor saves.
+    trains nor saves. With ``trained``, the modules that a run changes, all numbers of other modules that nothing trains
+    count too: a teacher, the class weights of a loss.
     """
     try:
-        return _CodeHasher().digest(values).hex()
+        return _CodeHasher(trained).digest(values).hex()
     except RecursionError as error:
         raise UnidentifiableError("the content is nested too deeply to be told") from error
 
@@ -94,7 +101,8 @@ class _Hasher:
 
     def digest(self, value: Any) -> bytes:
         if type(value) in _PLAIN:
-            return _hash(type(value).__name__, repr(value).encode())
+            plain = value if isinstance(value, bytes | bytearray) else repr(value).encode()
+            return _hash(type(value).__name__, plain)
         at = id(value)
         if at in self.known:
             return self.known[at][1]
@@ -125,6 +133,10 @@ class _Hasher:
         if type(value) is dict:
             items = sorted(((_Raw(self.digest(key)), held) for key, held in value.items()), key=itemgetter(0))
             return iter(["dict", *(part for item in items for part in item)])
+        if isinstance(value, types.MappingProxyType):
+            return iter(["mapping", dict(value)])
+        if isinstance(value, weakref.ReferenceType):
+            return iter(["reference", value()])
         if type(value) in (set, frozenset):
             return iter(["set", *sorted(_Raw(self.digest(part)) for part in value)])
         if isinstance(value, functools.partial):
@@ -155,18 +167,24 @@ class _Hasher:
             or type(value).__module__ == typing.__name__
         ):
             return iter(["annotation", repr(value)])
-        if hasattr(value, "__wrapped__"):  # functools.cache and its like
-            return iter([type(value).__qualname__, value.__wrapped__])
+        if isinstance(value, functools._lru_cache_wrapper):  # what it remembers is no content
+            return iter(["remembering", value.__wrapped__])
         return self.object(value)
 
     def array(self, value: np.ndarray) -> Iterator[Any]:
-        yield type(value).__name__
-        yield str(value.dtype.descr if value.dtype.names else value.dtype.str)
-        yield value.shape
+        yield "array"
+        if type(value) not in (np.ndarray, np.memmap):  # heirs may hold more, such as a unit
+            yield type(value)
+            yield vars(value) if type(value) is not np.ma.MaskedArray else value.fill_value
         if isinstance(value, np.ma.MaskedArray):
             yield np.ma.getmaskarray(value)
             value = value.data
-        if value.dtype.hasobject:
+        value = np.asarray(value)
+        yield value.shape
+        yield value.dtype.names or value.dtype.str
+        if value.dtype.names:  # one by one: between them may lie whatever was in the memory
+            yield [value[name] for name in value.dtype.names]
+        elif value.dtype.hasobject:
             yield value.tolist()
         elif value.nbytes:
             yield _Raw(_hash("bytes", np.ascontiguousarray(value).reshape(-1).view(np.uint8).data))
@@ -175,8 +193,12 @@ class _Hasher:
         import torch
 
         yield "tensor"
-        yield type(value) if type(value) not in (torch.Tensor, torch.nn.Parameter) else None
+        if type(value) not in (torch.Tensor, torch.nn.Parameter):
+            yield type(value)
+            yield vars(value)
         yield str(value.dtype), value.requires_grad
+        if torch.nn.parameter.is_lazy(value):
+            return
         if value.is_sparse:
             value = value.coalesce()
             yield value.indices().detach()
@@ -194,8 +216,15 @@ class _Hasher:
         yield tuple(value.shape)
 
     def module(self, value: Any) -> Iterator[Any]:
+        import torch
+
         own = dict(vars(value))
         yield "module"
+        if isinstance(value, torch.jit.ScriptModule):
+            yield re.sub(" # .*", "", str(value.inlined_graph))  # without the places of the source
+            yield [*value.named_parameters(), *value.named_buffers()]
+            yield [] if "training" in self.left_out else [part.training for part in value.modules()]
+            return
         compiled = own["_modules"].get("_orig_mod")
         if compiled is not None:  # what torch.compile keeps is no content
             yield "compiled"
@@ -216,6 +245,15 @@ class _Hasher:
             yield held
 
     def function(self, value: types.FunctionType) -> Iterator[Any]:
+        own = vars(value)
+        if "_torchdynamo_orig_callable" in own:
+            yield "compiled"
+            yield own["_torchdynamo_orig_callable"]
+            return
+        if {"registry", "dispatch"} <= own.keys():  # functools.singledispatch, without what it remembers
+            yield "dispatching"
+            yield own["registry"]
+            return
         yield "function"
         yield value.__code__
         yield value.__defaults__
@@ -228,10 +266,36 @@ class _Hasher:
         if version:
             yield f"{value.__module__}.{value.__qualname__} {version}"
             return
+        yield {name: held for name, held in own.items() if not name.startswith("__")}
+        home = value.__globals__.get("__name__")
+        if version := _version(home):  # what a package's decorator made of it
+            yield f"{home} {version}"
+            return
+        codes = list(_codes_of(value.__code__))
+        names = {name for code in codes for name in code.co_names}
         for name in sorted(set(_globals_of(value.__code__))):
             if name in value.__globals__:
                 yield name
                 yield value.__globals__[name]
+                yield from self.members(value.__globals__[name], names)
+        for name in sorted({name for code in codes for name in _imports_of(code, value.__globals__)}):
+            yield name
+            module = _own_module(name)
+            yield module
+            yield from self.members(module, names)
+
+    def members(self, module: Any, names: set[str], seen: tuple[Any, ...] = ()) -> Iterator[Any]:
+        """Yield what stands under names in a module of the user's, as it is now: its file says what it will be."""
+        if not isinstance(module, types.ModuleType) or module in seen or _version(module.__name__):
+            return
+        for name in sorted(names & vars(module).keys()):
+            held = vars(module)[name]
+            yield name
+            try:
+                yield _Raw(self.digest(held))
+            except UnidentifiableError:  # perhaps another thing of that name is meant
+                continue
+            yield from self.members(held, names, (*seen, module))
 
     def code(self, value: types.CodeType) -> Iterator[Any]:
         used = {step.arg for step in dis.get_instructions(value) if step.opcode in dis.hasconst}
@@ -245,15 +309,21 @@ class _Hasher:
     def type(self, value: type) -> Iterator[Any]:
         yield "type"
         yield value.__qualname__
+        if type(value) is not type:
+            yield type(value)
         if version := _version(value.__module__):
             yield f"{value.__module__} {version}"
-            return
+            yield [
+                base for base in value.__mro__[1:] if not _version(base.__module__)
+            ]  # made there of the user's
+            if "<locals>" not in value.__qualname__:
+                return
         yield value.__bases__
         for name, held in sorted(vars(value).items()):
-            is_code = isinstance(held, types.FunctionType | staticmethod | classmethod)
-            if is_code or not (name.startswith("__") or name == "_abc_impl"):
+            does = hasattr(held, "__get__") and not isinstance(held, _DESCRIPTORS)
+            if does or not (name.startswith("__") or name in _REMEMBERED):
                 yield name
-                yield held
+                yield held if not isinstance(held, types.MemberDescriptorType) else "slot"
 
     def object(self, value: Any) -> Iterator[Any]:
         """Whatever pickle would write, but with the code of its class."""
@@ -276,9 +346,7 @@ class _Hasher:
         yield make
         yield arguments
         state, items, pairs = (*rest, None, None, None)[:3]
-        if isinstance(state, dict):  # a cached property holds nothing of its own
-            state = {k: v for k, v in state.items() if not _is_cached(type(value), k)}
-        yield state
+        yield _without_caches(state, type(value))
         yield list(items or ())
         yield [part for pair in pairs or () for part in pair]
 
@@ -288,12 +356,21 @@ class _CodeHasher(_Hasher):
 
     left_out = ("_compiled_call_impl", "training")
 
+    def __init__(self, trained: Iterable[Any] | None = None) -> None:
+        super().__init__()
+        self.trained = None if trained is None else {part for module in trained for part in module.modules()}
+
     def array(self, value: np.ndarray) -> Iterator[Any]:
         return iter(["array", value.dtype.str, value.shape])
 
     def tensor(self, value: Any) -> Iterator[Any]:
+        import torch
+
         yield "tensor"
-        yield str(value.dtype), value.requires_grad, tuple(value.shape)
+        yield str(value.dtype), value.requires_grad
+        if torch.nn.parameter.is_lazy(value):
+            return
+        yield tuple(value.shape)
         if value.requires_grad and not value.is_sparse:  # which of them are one
             place = (value.untyped_storage().data_ptr(), value.storage_offset())
             yield self.storages.setdefault(place, len(self.storages))
@@ -302,6 +379,11 @@ class _CodeHasher(_Hasher):
         import torch
 
         yield from super().module(value)
+        if self.trained is not None and value not in self.trained:
+            if any(p.requires_grad for p in value.parameters()):
+                self.trained |= set(value.modules())
+            else:
+                yield _Raw(_Hasher().digest([*value.named_parameters(), *value.named_buffers()]))
         own = vars(value)
         unsaved = [own["_buffers"].get(name) for name in sorted(own["_non_persistent_buffers_set"])]
         for held in [*unsaved, *(own[name] for name in sorted(own))]:
@@ -342,20 +424,57 @@ def _contents(cell: types.CellType) -> list[Any]:
         return []
 
 
-def _globals_of(code: types.CodeType) -> Iterable[str]:
-    """Names that a function, or one inside it, looks up outside."""
-    for step in dis.get_instructions(code):
-        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            yield str(step.argval)
+def _codes_of(code: types.CodeType) -> Iterator[types.CodeType]:
+    """A function's code and that of the functions inside it."""
+    yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from _globals_of(constant)
+            yield from _codes_of(constant)
 
 
-def _is_cached(owner: type, name: str) -> bool:
-    return (
-        isinstance(getattr(owner, name, None), functools.cached_property) if isinstance(name, str) else False
-    )
+def _globals_of(code: types.CodeType) -> Iterable[str]:
+    """Names that a function, or one inside it, looks up outside."""
+    for part in _codes_of(code):
+        for step in dis.get_instructions(part):
+            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+                yield str(step.argval)
+
+
+def _imports_of(code: types.CodeType, around: dict[str, Any]) -> Iterator[str]:
+    """Names of the modules that a function imports."""
+    steps = list(dis.get_instructions(code))
+    for level, _, step in zip(steps, steps[1:], steps[2:], strict=False):
+        if step.opname == "IMPORT_NAME":
+            dots = "." * int(level.argval or 0)
+            with suppress(ImportError):
+                yield importlib.util.resolve_name(dots + str(step.argval), around.get("__package__"))
+
+
+def _own_module(name: str) -> types.ModuleType | None:
+    """A module of the user's by name; None of one that is installed, or missing."""
+    top = name.partition(".")[0]
+    try:
+        if _version(top) or "-packages" in (importlib.util.find_spec(top).origin or ""):  # type: ignore[union-attr]
+            return None
+        return importlib.import_module(name)
+    except Exception:  # whatever it raises, the function will raise
+        return None
+
+
+def _without_caches(state: Any, owner: type) -> Any:
+    """A state as pickle has it, without what was only worked out from it: cached properties, pandas' ``_cache``."""
+    if type(state) is tuple:
+        kept = [_without_caches(part, owner) for part in state]
+        return tuple(part for part in kept if not (isinstance(part, dict) and not part))
+    if not isinstance(state, dict):
+        return state
+    held = {k: v for k, v in state.items() if not (k == "_cache" and _version(owner.__module__))}
+    cached = functools.cached_property
+    return {
+        k: v
+        for k, v in held.items()
+        if not (isinstance(k, str) and isinstance(getattr(owner, k, None), cached))
+    }
 
 
 def _module_parts(module: types.ModuleType) -> Iterator[Any]:

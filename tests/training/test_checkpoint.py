@@ -247,6 +247,30 @@ def test_an_edited_loss_is_refused_but_not_for_the_tensors_and_objects_it_uses(t
         run(path, model, with_global(model))
 
 
+def taught(model, seed=0, weights=(1.0, 1.0)):
+    teacher = nn.Sequential(net(seed), nn.BatchNorm1d(1)).requires_grad_(False)  # whose statistics move
+    weigh = nn.CrossEntropyLoss(weight=torch.tensor(weights))
+
+    def loss(batch, *_):
+        pair = torch.cat([model(batch), teacher(batch)], 1)
+        return weigh(pair, (batch[:, 0] > 0).long())
+
+    return loss
+
+
+def test_another_teacher_or_other_class_weights_in_the_loss_are_refused(tmp_path):
+    path, model = tmp_path / "run.ckpt", net()
+    loss = taught(model)
+    run(path, model, loss)
+    run(path, model, loss)  # the same objects, after the run
+    other = net()
+    run(path, other, taught(other))
+    for change in ({"seed": 1}, {"weights": (1.0, 5.0)}):
+        other = net()
+        with pytest.raises(ValueError, match="loss differs"):
+            run(path, other, taught(other, **change))
+
+
 class Rows(torch.utils.data.Dataset):
     def __init__(self, shift=0.0, X=X, names=("a", "b")):
         self.shift, self.X, self.names, self.cache = shift, X, list(names), {}

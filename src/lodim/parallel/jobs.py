@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -40,7 +41,8 @@ def run_jobs(
         Small descriptions of the work.
     n_jobs : int
         Local processes; 1 stays in this process, -1 takes every core. Each computes with one thread. A job that calls
-        ``run_jobs`` itself runs its jobs where it is: the cores are taken.
+        ``run_jobs`` itself runs its jobs where it is: the cores are taken. So does a daemonic process, such as one
+        of ``multiprocessing.Pool``.
     ray : str, optional
         Address of a Ray cluster (``"auto"``, ``"host:port"``, ``"ray://host:port"``) or ``"local"`` to start one here.
     store : ResultStore, optional
@@ -104,7 +106,7 @@ def count_processes(n_jobs: Any) -> int:
     check_in_range(n_jobs, "n_jobs", low=-1, integer=True)
     if n_jobs == 0:
         raise ValueError("n_jobs must be at least 1, or -1 for every core; got 0")
-    if os.environ.get(INSIDE):
+    if os.environ.get(INSIDE) or multiprocessing.current_process().daemon:  # which may start none
         return 1
     return int(joblib.cpu_count() if n_jobs == -1 else n_jobs)
 

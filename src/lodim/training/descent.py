@@ -102,7 +102,8 @@ def descend(
         it to start again. A run with other settings, data, initial parameters or code is refused by saying what
         differs; a damaged file is set aside as ``<name>.damaged`` and the run starts again; a file of another kind
         is refused. Of data sets, loaders and samplers of your own the class, the length and the numbers they hold
-        in memory count, of iterables the type and length, of losses the code and its settings; whatever else they
+        in memory count, of iterables the type and length, of losses the code, its settings and its modules that
+        nothing trains, such as a teacher; whatever else they
         depend on belongs into ``identity``, as does what callbacks do. Of modules, buffers are kept too, of mere
         tensors (``net.parameters()``) they are not.
     keep : mapping of str to object, optional

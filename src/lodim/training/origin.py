@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -57,13 +58,15 @@ def settings(recipe: DescentRecipe, seed: int, players: Sequence[Moving], **othe
 
 def code_parts(players: Sequence[Moving], score: Any) -> dict[str, str]:
     """Tell what models, losses and the score do."""
-    parts = {"score": told(score, code_hash)}
+    trained = [module for player in players for module in player.modules]
+    frozen_too = partial(code_hash, trained=trained)
+    parts = {"score": told(score, frozen_too)}
     for of, player in _numbered(players):
         parts[f"model{of}"] = told(player.modules, code_hash)
         parts[f"mode (training or evaluation) of the model{of}"] = told(
             [part.training for module in player.modules for part in module.modules()]
         )
-        parts[f"loss{of}"] = told(player.loss, code_hash)
+        parts[f"loss{of}"] = told(player.loss, frozen_too)
     return parts
 
 
