@@ -8,11 +8,13 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import re
 import sys
 import types
 import typing
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 import numpy as np
@@ -77,7 +79,7 @@ def check_in_range(
 
     Another kind of number, or none, is a TypeError; one outside the limits, or NaN, a ValueError.
     """
-    if not _is_a(value, int if integer else float):
+    if not _is_number(value, whole=integer):
         raise TypeError(f"{name} must be {'an integer' if integer else 'a number'}, got {_seen(value)}")
     if (low is not None and value < low) or (high is not None and value > high) or value != value:
         limits = " and ".join(
@@ -95,8 +97,10 @@ def checked(function: F) -> F:
     if isinstance(function, type):
         function.__init__ = checked(function.__init__)  # type: ignore[misc]
         return function
-    signature = inspect.signature(function)
-    kinds: dict[str, Any] = {}
+    parameters = inspect.signature(function).parameters.values()
+    positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    kinds: dict[str, tuple[frozenset[Any], Any]] = {}
 
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
@@ -105,79 +109,129 @@ def checked(function: F) -> F:
             return function(*args, **options)
         if not kinds:  # not before the first call: annotations may name what is defined later
             hints = typing.get_type_hints(function)
-            single = [
-                p.name
-                for p in signature.parameters.values()
-                if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-            ]
-            kinds.update({name: hints.get(name, Any) for name in single})
-        try:
-            given = signature.bind(*args, **options).arguments
-        except TypeError:  # an argument too many or too few, which Python names when it makes the call
-            given = {}
-        for name, value in given.items():
-            check_kind(value, kinds.get(name, Any), name)
+            read = {name: hints.get(name, Any) for name in {*positional, *named}}
+            kinds.update({name: (_plain_classes(kind), kind) for name, kind in read.items()})
+        # an argument too many or twice is Python's to name, when it makes the call
+        for name, value in (*zip(positional, args, strict=False), *options.items()):
+            plain, kind = kinds.get(name, _ANY)
+            if type(value) not in plain:  # this line is what a call in a training loop costs
+                check_kind(value, kind, name)
         return function(*args, **options)
 
     return call  # type: ignore[return-value]
 
 
+_ANY: tuple[frozenset[Any], Any] = (frozenset(), Any)
+_NUMBERS = {int: Integral, np.integer: Integral, float: Real, np.floating: Real, np.number: Real}
+
+
+def _plain_classes(kind: Any) -> frozenset[Any]:
+    """Return classes whose objects are of a kind whatever they hold."""
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return frozenset().union(*map(_plain_classes, typing.get_args(kind)))
+    if kind in (float, np.floating, np.number):
+        return frozenset({int})  # and those of fractions where they are not NaN
+    shaped = hasattr(kind, "dim_str") or kind in (Any, object)
+    return frozenset({kind}) if isinstance(kind, type) and not shaped else frozenset()
+
+
 def check_kind(value: Any, kind: Any, name: str) -> None:
     """Refuse an argument that is not of a kind, an annotation: TypeError, and for NaN as a number ValueError.
 
-    Numbers are of any library but not boolean, ``int`` takes whole ones, ``float`` all real ones. Of an array its
-    library, its dtype and how many axes it has are judged; of a sequence that it can be gone through, and the entries
-    of lists and tuples. What has no class (``Any``, type variables) is of any kind.
+    Numbers are of any library, also as arrays and tensors without axes, but not boolean; ``int`` takes whole ones,
+    ``float`` all real ones. Of an array its library, its dtype and how many axes it has are judged (of NumPy, whole
+    numbers and truth values are fractions too, as NumPy computes with them); of a sequence that it can be gone
+    through, and the entries of lists and tuples. What has no class (``Any``, type variables) is of any kind.
     """
-    if hasattr(kind, "dim_str") and hasattr(value, "is_sparse"):
-        check_tensor(value, name, numbers=False)
-    if not _is_a(value, kind):
-        raise TypeError(f"{name} must be {_in_words(kind)}, got {_seen(value)}")
+    if kind is not Any:
+        if hasattr(kind, "dim_str") and hasattr(value, "is_sparse"):
+            check_tensor(value, name, numbers=False)
+        if not _is_a(value, kind):
+            raise TypeError(f"{name} must be {_in_words(kind)}, got {_seen(value)}")
+        if isinstance(value, float | np.floating) and value != value:
+            raise ValueError(f"{name} must be a number, got {value}")
     if isinstance(value, np.ma.MaskedArray):
         check_unmasked(value, name)
-    if isinstance(value, float | np.floating) and value != value and kind is not Any:
-        raise ValueError(f"{name} must be a number, got {value}")
 
 
 def _is_a(value: Any, kind: Any) -> bool:
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if isinstance(origin, type) and issubclass(origin, np.generic):  # such as np.floating[Any]
+        kind, origin = origin, None
     if origin in (typing.Union, types.UnionType):
         return any(_is_a(value, part) for part in parts)
     if kind is None:
         return value is None
-    if kind in (int, np.integer, float, np.floating, np.number):
-        whole = kind in (int, np.integer)
-        numbers = (int, np.integer) if whole else (int, float, np.integer, np.floating)
-        return isinstance(value, numbers) and not isinstance(value, bool)
+    if kind in _NUMBERS:
+        return _is_number(value, whole=_NUMBERS[kind] is Integral)
     if kind is bool:
         return isinstance(value, bool | np.bool_)
     if hasattr(kind, "dim_str"):  # of jaxtyping
-        axes = kind.dim_str.split()
-        open_ended = any(axis.startswith(("*", "...")) for axis in axes)
-        named = str(getattr(value, "dtype", "")).removeprefix("torch.")
+        library, n_axes = _read_shape(kind)
         return (
-            isinstance(value, kind.array_type)
-            and (open_ended or value.ndim == len(axes))
-            and (not isinstance(kind.dtypes, list | tuple) or named in kind.dtypes)
+            isinstance(value, library) and n_axes in (None, value.ndim) and _holds(value.dtype, kind.dtypes)
         )
     if isinstance(origin, type) and issubclass(origin, Callable):  # type: ignore[arg-type]
         return callable(value)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return hasattr(value, "items")
     if isinstance(origin, type) and issubclass(origin, Iterable):
-        listed = isinstance(value, list | tuple | str | bytes | np.ndarray) and not issubclass(
-            origin, Mapping
-        )
         each = parts[0] if len(set(parts) - {...}) == 1 else Any
-        listed |= hasattr(value, "detach")
+        listed = isinstance(value, list | tuple | str | bytes | np.ndarray) or hasattr(value, "detach")
+        if isinstance(value, str | bytes) and not _is_a(
+            value[:1], each
+        ):  # bytes are no numbers, nor is an empty text
+            return False
         held = isinstance(value, Iterable) and getattr(value, "ndim", 1) > 0
-        return held and (not listed or all(_is_a(entry, each) for entry in value))
+        return held and (not listed or each is Any or all(_is_a(entry, each) for entry in value))
+    if getattr(kind, "__module__", "") == "torch" and kind.__name__ == "device":
+        return isinstance(value, kind) or _is_number(value, whole=True)  # the number of a GPU
     return isinstance(value, kind) if isinstance(kind, type) and kind is not Any else True
+
+
+def _is_number(value: Any, *, whole: bool) -> bool:
+    """Whether ``value`` is a real number of any library, if need be a whole one; an array of no axes is one too."""
+    if isinstance(value, Integral if whole else Real):
+        return not isinstance(value, bool)
+    if getattr(value, "ndim", None) != 0 or getattr(value, "is_meta", False):
+        return False
+    return _family(value.dtype) in ("iu" if whole else "iuf")
+
+
+def _family(dtype: Any) -> str:
+    """Return NumPy's letter for what a dtype, or its name, holds."""
+    if isinstance(dtype, np.dtype):
+        return dtype.kind
+    named = re.match(r"(?:torch\.)?b?(float|int|uint|bool|complex)", str(dtype))
+    return named[1][0] if named else "O"
+
+
+@functools.cache
+def _read_shape(kind: Any) -> tuple[Any, int | None]:
+    """Return the library's class of an array annotation and its number of axes, None where any will do."""
+    axes = kind.dim_str.split()
+    return kind.array_type, None if any(axis.startswith(("*", "...")) for axis in axes) else len(axes)
+
+
+@functools.cache
+def _holds(dtype: Any, wanted: Any) -> bool:
+    """Whether an array of ``dtype`` holds numbers of a kind for which jaxtyping names dtypes (else: any)."""
+    if not isinstance(wanted, list | tuple):
+        return True
+    taken = {_family(name) for name in wanted}
+    if isinstance(dtype, np.dtype) and taken & {"f", "i"}:
+        taken |= {"i", "b"}
+    return _family(dtype) in taken or (_family(dtype) == "u" and "i" in taken)
 
 
 def _in_words(kind: Any) -> str:
     """Say what an annotation takes, as the rest of ``x must be``."""
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        said = dict.fromkeys(map(_in_words, typing.get_args(kind)))
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        said = dict.fromkeys(map(_in_words, parts))
         return " or ".join(each for each in said if each != "an integer" or "a number" not in said)
+    if isinstance(origin, type) and issubclass(origin, np.generic):
+        kind, origin = origin, None
     words = {
         int: "an integer",
         np.integer: "an integer",
@@ -190,6 +244,11 @@ def _in_words(kind: Any) -> str:
     if hasattr(kind, "dim_str"):
         shape = f"of shape ({', '.join(kind.dim_str.split())})"
         return f"a {kind.array_type.__name__} of {kind.__name__.partition('[')[0].lower()} numbers {shape}"
+    if isinstance(origin, type) and origin.__name__ == "Callable":
+        return "callable"
+    if isinstance(origin, type):
+        each = f" (each {_in_words(parts[0])})" if len(set(parts) - {..., Any}) == 1 else ""
+        return f"a {origin.__name__.lower()}{each}"
     return words.get(kind) or (
         f"a {kind.__name__}" if isinstance(kind, type) else str(kind).rpartition(".")[2]
     )

@@ -55,7 +55,8 @@ HOME = str(Path(lodim.__file__).parent)
 SECONDS = 10  # for one call
 FINE, REFUSED = "fine", "refused"
 UNDEFINED = {  # what their documentation says is NaN or infinite at times
-    "r2", "find_crossing", "fit_scaling_law", "difficulty", "embedding_distortion", "mode_coverage", "auc"
+    "r2", "find_crossing", "fit_scaling_law", "difficulty", "embedding_distortion", "mode_coverage", "auc",
+    "keep_likely",
 }  # fmt: skip
 PARTS = [
     "row",
@@ -78,6 +79,8 @@ PARTS = [
     "ranks",
     "dim",
     "file",
+    "cell",
+    "vector",
     "loss",
     "weight",
     "references",
@@ -452,6 +455,7 @@ def is_array(value):
 
 def inputs_of(one):
     """Yield (argument, what is wrong with it, its value, whether it may not be taken silently)."""
+    hints = typing.get_type_hints(one.function.__init__ if isinstance(one.function, type) else one.function)
     for name, value in {**one.given, **one.options}.items():
         if name in one.free or isinstance(value, bool) or callable(value):
             continue
@@ -459,17 +463,22 @@ def inputs_of(one):
             for what, bad in arrays(value).items():
                 yield name, what, bad, what in ("masked", "complex", "meta", "complex tensor")
         elif isinstance(value, int | float | np.number):
-            hint = typing.get_type_hints(one.function).get(name, "")
+            hint = hints.get(name, "")
             whole = (
                 isinstance(value, int | np.integer) and "float" not in str(hint) and "Number" not in str(hint)
             )
             for what, bad in NUMBERS.items():
+                if (name, what) == ("n_jobs", "negative"):
+                    continue  # as many processes as there are processors: tests/test_workers.py
                 never = what in NO_NUMBER or (whole and what in ("fraction", "numpy"))
                 taken = what != "nan" and hint not in ("", Any) and _is_a(bad, hint)  # by its annotation
                 yield name, what, bad, never and not taken and name != "random_state"
         elif isinstance(value, str):
             for what, bad in CHOICES.items():
-                yield name, what, bad, True
+                named = what == "list" and _is_a(
+                    bad, hints.get(name, str)
+                )  # of layers, say, of which none need be
+                yield name, what, bad, not named
         elif value is None:
             for what, bad in NUMBERS.items():
                 yield name, what, bad, what in ("word", "object", "dict", "nan", "complex")
@@ -514,7 +523,7 @@ def judge(one, name, what, bad, never, plain):
         return FINE if said else f"taken silently: {answer!r}"[:160]
     found = flat(answer)
     shown = what in ("inf", "-inf", "NaN", "extreme", "huge", "missing") and is_array(
-        one.given.get(name)
+        {**one.given, **one.options}.get(name)
     )  # infinity in, infinity out
     bad_ones = found[~np.isfinite(found)]
     echo = isinstance(bad, float) and bool((bad_ones == bad).all())

@@ -73,7 +73,7 @@ def fwht(x: Array, dim: int = -1, normalize: bool = False) -> Array:
     ValueError
         ``n`` is not a power of two, or ``x`` has no axes.
     TypeError
-        ``x`` is neither a tensor nor an array.
+        ``x`` is neither a dense tensor nor an array.
 
     Examples
     --------
@@ -89,6 +89,8 @@ def fwht(x: Array, dim: int = -1, normalize: bool = False) -> Array:
     check_in_range(dim, "dim", low=-x.ndim, high=x.ndim - 1, integer=True)
     if isinstance(x, np.ndarray):
         return _fwht_of_array(x, dim, normalize)
+    if x.layout is not torch.strided:
+        raise TypeError("x is sparse, and sparse input is not supported; use x.to_dense()")
     n = x.shape[dim]
     if n < 1 or n & (n - 1):
         raise ValueError(

@@ -94,6 +94,7 @@ class _System:
             raise ValueError(f"b must be a finite vector, got shape {self.b.shape} of {self.b.dtype}")
         if self.b.dtype.kind in "biu" or self.b.dtype == np.float16:  # no solver computes in half precision
             self.b = self.b.astype(np.float64)
+        A = to_numpy(A, "A") if isinstance(A, Tensor) else A
         if np.iscomplexobj(A):
             self.b = self.b + 0j
         self.tol, n = check_in_range(tol, "tol", low=0.0), len(self.b)

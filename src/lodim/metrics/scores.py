@@ -30,6 +30,8 @@ def accuracy(logits: Any, target: Any) -> Any:
         Different numbers of samples.
     """
     _check_scored(logits, "logits", 2, target)
+    if logits.dtype is torch.bool:
+        logits = logits.byte()
     return (logits.argmax(-1) == target).double().mean(-1)
 
 
@@ -118,6 +120,8 @@ def _check_scored(values: Any, name: str, axes: int, target: Any) -> None:
     check_tensor(target, "target")
     if values.ndim < axes:
         raise ValueError(f"{name} must have at least {axes} axes, got shape {tuple(values.shape)}")
+    if axes == 2 and values.shape[-1] == 0:
+        raise ValueError(f"{name} must have a column a class, got shape {tuple(values.shape)}")
     if target.device != values.device:
         raise ValueError(
             f"target is on {target.device}, but {name} on {values.device}; move one to the other"

@@ -109,7 +109,7 @@ def stream_pairs(
     Y: Any = None,
     *,
     reducers: Sequence[Reducer],
-    query_idx: np.ndarray | None = None,
+    query_idx: Sequence[int] | np.ndarray | None = None,
     block_q: int = 2048,
     block_r: int = 2048,
     dtype: torch.dtype | None = None,
@@ -125,7 +125,7 @@ def stream_pairs(
         References.
     reducers : sequence of Reducer
         See :mod:`lodim.neighbors.reducers`.
-    query_idx : int ndarray, optional
+    query_idx : sequence of int, optional
         Without ``Y``: the rows of ``X`` that are queries, all rows being references.
     block_q, block_r : int
         Rows and columns of a block. A symmetric pass uses ``block_q`` for both.
@@ -148,7 +148,7 @@ def nearest_rows(
     Y: np.ndarray | None,
     k: int,
     *,
-    query_idx: np.ndarray | None = None,
+    query_idx: Sequence[int] | np.ndarray | None = None,
     block_q: int = 2048,
     block_r: int = 2048,
     dtype: torch.dtype,
@@ -171,7 +171,7 @@ def _pass(
     X: Any,
     Y: Any,
     reducers: Sequence[Reducer],
-    query_idx: np.ndarray | None,
+    query_idx: Sequence[int] | np.ndarray | None,
     block_q: int,
     block_r: int,
     dtype: torch.dtype | None,

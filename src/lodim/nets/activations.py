@@ -6,7 +6,7 @@ and without gradients; its modes are restored and the hooks removed whatever hap
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -57,8 +57,10 @@ def batches_of(data: Any, batch_size: int | np.integer = _BATCH) -> Iterator[Any
     if isinstance(data, Tensor | np.ndarray):
         for start in range(0, len(data), int(batch_size)):
             yield data[start : start + int(batch_size)]
-    else:
+    elif isinstance(data, Iterable) or hasattr(data, "__getitem__"):
         yield from data
+    else:
+        raise TypeError(f"data must be an array, a tensor or an iterable of batches, got {data!r}")
 
 
 def model_inputs(model: nn.Module, batch: Any) -> tuple[tuple[Tensor, ...], dict[str, Any]]:

@@ -87,6 +87,8 @@ def fc(n_in: int, n_out: int, width: int = 200, depth: int = 2) -> nn.Sequential
     C. Li and others, arXiv 1804.08838, Section 3.1: 784-200-200-10 has 199,210 parameters.
     """
     check_in_range(depth, "depth", low=0, integer=True)
+    for size, name in ((n_in, "n_in"), (n_out, "n_out"), (width, "width")):
+        check_in_range(size, name, low=1, integer=True)
     return nn.Sequential(nn.Flatten(), *mlp([n_in, *[width] * int(depth), n_out]))
 
 

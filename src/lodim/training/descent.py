@@ -37,7 +37,7 @@ from lodim.training.players import Moving, Player
 from lodim.training.processes import Processes
 from lodim.training.recipe import DescentRecipe, DescentResult, EpochRecord, Watch
 from lodim.training.schedules import Rates
-from lodim.validation import ConvergenceWarning, check_in_range, warn
+from lodim.validation import ConvergenceWarning, check_in_range, checked, warn
 
 __all__ = ["DescentRun", "Progress", "descend"]
 
@@ -47,6 +47,7 @@ _GIVE_UP = 20  # steps in a row that are not finite
 _RESUMABLE = ("deadline", "callback", "interrupted")
 
 
+@checked
 def descend(
     loss: Callable[..., Any] | Sequence[Player],
     parameters: Any,

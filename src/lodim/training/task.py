@@ -20,6 +20,7 @@ from lodim.validation import (
     check_choice,
     check_labels,
     check_matrix,
+    check_numbers,
     check_unmasked,
     checked,
     infer_kind,
@@ -172,7 +173,7 @@ def _inputs(X: Any, name: str, image_shape: Sequence[int] | None) -> Float[Tenso
     X = to_numpy(X, name)
     shape = None if image_shape is None else tuple(int(s) for s in image_shape)
     if not hasattr(X, "columns"):  # a data frame keeps its column names for messages
-        X = np.asarray(X)
+        X = X if isinstance(X, np.ndarray) else check_numbers(X, name, dtype=np.float32)
         if shape is None and X.ndim > 2:
             shape = X.shape[1:]
         X = X.reshape(len(X), -1) if X.ndim > 2 else X

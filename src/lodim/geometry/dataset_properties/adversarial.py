@@ -25,6 +25,7 @@ answers with the step of the largest loss of each sample, not the last one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,7 @@ from lodim.validation import (
 )
 
 ATTACKS = ("fgsm", "pgd")
+Model = nn.Module | Callable[[Tensor], Any]
 Number = int | float | np.number
 Bounds = tuple[Number, Number] | None
 
@@ -132,7 +134,7 @@ def _right(outputs: Tensor, y: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
     return outputs.argmax(1) == y
 
 
-def _uphill(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _uphill(model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Sign of the loss's gradient at the inputs, and the loss; no parameter's gradient is touched."""
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
@@ -141,10 +143,10 @@ def _uphill(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return slope.sign(), losses.detach()
 
 
-def _check_pair(model: nn.Module, X: Tensor, y: Tensor) -> None:
+def _check_pair(model: Model, X: Tensor, y: Tensor) -> None:
     if len(check_tensor(X, "X")) != len(check_tensor(y, "y")):
         raise ValueError(f"y has {len(y)} entries but X has {len(X)} rows; they must match")
-    weight = next((p for p in model.parameters() if p.is_floating_point()), None)
+    weight = next((p for p in getattr(model, "parameters", tuple)() if p.is_floating_point()), None)
     if weight is not None and weight.dtype != X.dtype:
         raise ValueError(
             f"X is {X.dtype} but the model's numbers are {weight.dtype}; use X.to({weight.dtype})"
@@ -157,13 +159,13 @@ def _within(x: Tensor, bounds: Bounds) -> Tensor:
 
 @checked
 def fgsm(
-    model: nn.Module, X: Float[Tensor, "n ..."], y: Int[Tensor, " n"], eps: Number, *, bounds: Bounds = None
+    model: Model, X: Float[Tensor, "n ..."], y: Int[Tensor, " n"], eps: Number, *, bounds: Bounds = None
 ) -> Tensor:
     """Return the inputs moved by ``eps`` in every entry, uphill in the loss.
 
     Parameters
     ----------
-    model : nn.Module
+    model : nn.Module or callable
         Returns logits (n, n_classes), or one logit a sample. Used in the mode it is in.
     y : Tensor, shape (n,)
         Class numbers.
@@ -180,7 +182,7 @@ def fgsm(
 
 @checked
 def pgd(
-    model: nn.Module,
+    model: Model,
     X: Tensor,
     y: Int[Tensor, " n"],
     eps: Number,

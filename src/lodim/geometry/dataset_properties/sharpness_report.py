@@ -257,9 +257,13 @@ def sharpness_of_pairs(
     Raises
     ------
     ValueError
-        Labels that do not fit, fewer samples of a class than asked for, or what the parts raise.
+        Labels or shapes that do not fit, NaN, fewer samples of a class than asked for, or what the parts raise.
     """
     X, X_test = _samples(train[0], "train[0]"), _samples(test[0], "test[0]")
+    if X_test.shape[1:] != X.shape[1:]:
+        raise ValueError(
+            f"test has samples of shape {X_test.shape[1:]}, but train of {X.shape[1:]}; they must match"
+        )
     y, y_test = check_labels(train[1], len(X)), check_labels(test[1], len(X_test), name="y_test")
     chosen = list(combinations(np.unique(y).tolist(), 2)) if pairs is None else list(pairs)
     seed, found = root_seed(random_state), []
@@ -286,9 +290,12 @@ def _samples(values: Any, name: str) -> np.ndarray:
     if not np.ndim(to_numpy(values, name)):
         raise ValueError(f"{name} must have an axis of samples, got one number")
     dtype = np.asarray(to_numpy(values, name)).dtype
-    return check_numbers(
+    found = check_numbers(
         values, name, dtype=dtype if dtype.kind in "biuf" and dtype.itemsize <= 8 else np.float64
     )
+    if not np.isfinite(found).all():
+        raise ValueError(f"{name} has NaN or infinity; drop or impute them")
+    return found
 
 
 def _draw(y: np.ndarray, classes: tuple[Any, Any], n: int, seed: int) -> np.ndarray:

@@ -90,7 +90,7 @@ class TaskGeometry(Result):
     def __post_init__(self) -> None:
         for field in fields(self):
             object.__setattr__(self, field.name, float(check_in_range(getattr(self, field.name), field.name)))
-        for name in ("n", "radius", "delta", "n_combinations", "bound"):
+        for name in ("n", "m", "radius", "delta", "n_combinations", "bound"):
             if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
                 raise ValueError(f"{name} must be a positive number, got {getattr(self, name)!r}")
         check_in_range(self.m, "m", low=1)

@@ -46,7 +46,7 @@ from lodim.landscape.objective_landscapes.trials import content_of
 from lodim.parallel import Outcome, ResultStore, run_jobs
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.training import Recipe, Task
-from lodim.validation import check_choice, check_in_range
+from lodim.validation import check_choice, check_in_range, checked
 
 __all__ = ["compare"]
 
@@ -55,6 +55,7 @@ HELD_OUT = 0.2
 STEPS_BEYOND = 4  # multipliers tried past an end of the grid, while the best one lies at that end
 
 
+@checked
 def compare(
     model: nn.Module | Callable[[], nn.Module],
     data: Task | Iterable[Any],

@@ -333,6 +333,9 @@ def _mean_gap(finder: LandscapeDimension, task: Task) -> float:
     """Relative gap of full fine-tuning, if its scores are accuracies on new data."""
     if task.kind != "classification" or finder.score_on != "val":
         return math.nan
-    gaps = [relative_gap(r.train_score, r.score) for r in finder.direct_]
+    scored = [
+        r for r in finder.direct_ if math.isfinite(r.train_score - r.score)
+    ]  # a diverged run has no score
+    gaps = [relative_gap(r.train_score, r.score) for r in scored]
     finite = [gap for gap in gaps if math.isfinite(gap)]
     return float(np.mean(finite)) if finite else math.nan

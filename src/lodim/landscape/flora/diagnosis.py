@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from lodim.landscape.flora.tucker import RankLike, capped_ranks, resolve_ranks, tucker_numbers, tucker_product
@@ -178,7 +178,7 @@ class TuckerEnergy(Result):
 
 
 @checked
-def tucker_energy(delta: Float[Tensor, "*modes"], ranks: Sequence[RankLike] | None = None) -> TuckerEnergy:
+def tucker_energy(delta: Real[Tensor, "*modes"], ranks: Sequence[RankLike] | None = None) -> TuckerEnergy:
     """Measure how much of an update Tucker forms keep, and flattened products with as many numbers (extra ``tensor``).
 
     Parameters

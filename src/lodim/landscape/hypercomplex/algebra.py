@@ -34,7 +34,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from lodim.validation import check_choice, checked
@@ -77,6 +77,11 @@ def kronecker_sum(
     A: Float[Tensor, "n n n"], F: Float[Tensor, "n u v *kernel"]
 ) -> Float[Tensor, "o i *kernel"]:
     """Return ``sum_i A_i (x) F_i``, the Kronecker products taken on the first two axes, differentiable."""
+    return sum_products(A, F)
+
+
+def sum_products(A: Tensor, F: Tensor) -> Tensor:
+    """:func:`kronecker_sum` as a forward pass takes it, at every step: its own parameters need no check."""
     rows = A.reshape(len(A), -1).T @ F.reshape(len(F), -1)
     return from_block_rows(rows, len(A), F.shape[1:])
 
@@ -116,7 +121,7 @@ class KroneckerSum:
 @checked
 @torch.no_grad()
 def nearest_kronecker_sum(
-    weight: Float[Tensor, "o i *kernel"], n: int, A: Float[Tensor, "n n n"] | None = None
+    weight: Real[Tensor, "o i *kernel"], n: int, A: Float[Tensor, "n n n"] | None = None
 ) -> KroneckerSum:
     r"""Return the sum of n Kronecker products nearest to a weight in the Frobenius norm.
 

@@ -38,7 +38,8 @@ Size = int | Sequence[int]
 def _per_axis(value: Any, rank: int, name: str) -> tuple[int, ...]:
     """One number an axis."""
     check_kind(value, Size, name)
-    sizes = (value,) * rank if isinstance(value, int) else tuple(int(size) for size in value)
+    one = isinstance(value, int) or getattr(value, "ndim", 1) == 0
+    sizes = (int(value),) * rank if one else tuple(int(size) for size in value)  # type: ignore[arg-type,union-attr]
     if len(sizes) != rank:
         raise ValueError(f"{name} must be one number or {rank}, got {value!r}")
     return sizes

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from lodim.landscape.hypercomplex.algebra import ALGEBRAS, algebra_matrices, kronecker_sum
+from lodim.landscape.hypercomplex.algebra import ALGEBRAS, algebra_matrices, sum_products
 from lodim.validation import check_choice, check_device, check_in_range, check_kind
 
 __all__ = ["HypercomplexLayer", "check_sizes", "is_traced", "nearest_sizes"]
@@ -162,9 +162,9 @@ class HypercomplexLayer(nn.Module):
             return self._laid_out(self.F[0])
         device = self.F.device.type
         if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
-            return self._laid_out(kronecker_sum(self.A, self.F))
+            return self._laid_out(sum_products(self.A, self.F))
         with torch.autocast(device, enabled=False):  # n products are summed: in full precision
-            return self._laid_out(kronecker_sum(self.A, self.F))
+            return self._laid_out(sum_products(self.A, self.F))
 
     def _laid_out(self, weight: Tensor) -> Tensor:
         """Turn (outputs, inputs, kernel) into the ordinary layer's layout."""

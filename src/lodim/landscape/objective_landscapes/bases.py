@@ -20,6 +20,7 @@ from lodim.landscape.objective_landscapes.structure import Grouping, StructureAw
 from lodim.nets import FlatSpec
 from lodim.randomness import derive_seed, torch_generator
 from lodim.sketch import KINDS, RandomProjection, make_projection
+from lodim.validation import check_choice
 
 __all__ = [
     "Basis",
@@ -132,6 +133,7 @@ def build_projection(
                 f"the projection maps {projection.d} to {projection.D} numbers, wanted are d={d} and D={spec.numel}"
             )
         return projection.to(theta0.device)
+    check_choice(projection, KINDS, "projection")
     if not 1 <= d <= spec.numel:
         raise ValueError(
             f"the subspace needs 1 <= d <= D, got d={d}; the module has D={spec.numel} parameters"

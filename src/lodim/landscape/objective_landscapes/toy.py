@@ -262,11 +262,14 @@ def shuffle_labels(y: Any, fraction: int | float = 1.0, seed: int | np.integer =
     Raises
     ------
     ValueError
-        Labels with several axes, fraction outside [0, 1], or a single chosen sample (nothing to swap with).
+        Labels with several axes or complex, fraction outside [0, 1], or a single chosen sample (nothing to
+        swap with).
     """
     check_unmasked(y, "y")
     check_in_range(seed, "seed", low=0, integer=True)
     labels = y.clone() if hasattr(y, "detach") else np.array(y)
+    if "complex" in str(labels.dtype):
+        raise ValueError("Complex data not supported: y must hold labels or real numbers")
     if labels.ndim != 1:
         raise ValueError(f"y must be 1-D (one label a sample), got shape {tuple(labels.shape)}")
     n_chosen = round(check_fraction(fraction, "fraction") * len(labels))
