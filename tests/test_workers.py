@@ -594,3 +594,14 @@ def test_the_command_says_that_no_cluster_answers_before_it_measures(no_ray, tmp
     assert done.exit_code == 3
     assert "no Ray cluster answers at 127.0.0.1" in done.output
     assert "Internal" not in done.output
+
+
+def test_a_process_that_starts_is_deaf_to_interrupts_whoever_started_what_before():
+    code = (
+        "import signal\nfrom multiprocessing import resource_tracker\nfrom lodim.parallel import workers\n"
+        "with workers._interrupts_blocked():\n"
+        "    resource_tracker.ensure_running()\n"
+        "    print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["True"]
