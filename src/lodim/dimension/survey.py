@@ -141,6 +141,8 @@ def intrinsic_dimensions(
             f"X has {n} distinct rows of {len(data)}; the methods asked for need at least {least}"
         )
     k = max(default_k(m, n) for m in (*methods, "consensus"))
+    if n_queries is not None:
+        check_in_range(n_queries, "n_queries", low=1, integer=True)
     if n_queries is None and n > _ALL_QUERIES:
         n_queries = _SOME_QUERIES
     if everything and n_queries is not None and n_queries < n:

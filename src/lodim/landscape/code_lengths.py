@@ -216,7 +216,7 @@ def _next_layer(best: np.ndarray, sums: np.ndarray, q: int, n: int) -> tuple[np.
 
 def _counts(symbols: Any, n_symbols: int | None) -> np.ndarray:
     """Occurrences of each symbol."""
-    array = check_labels(symbols, len(symbols) if hasattr(symbols, "__len__") else 0, name="symbols")
+    array = check_labels(symbols, len(symbols) if np.ndim(symbols) else 0, name="symbols")
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise ValueError(
             f"symbols must be a vector of integers, got shape {array.shape} and dtype {array.dtype}"

@@ -89,12 +89,19 @@ class _System:
     def __init__(self, A: Any, b: Any, x0: Any, tol: int | float, max_iter: int | np.integer | None):
         self.started = time.perf_counter()
         check_unmasked(b, "b")
-        self.b = np.asarray(to_numpy(b, "b"))
+        try:
+            self.b = np.asarray(to_numpy(b, "b"))
+        except ValueError as error:
+            raise ValueError(f"b must be a finite vector: {error}") from error
         if self.b.ndim != 1 or self.b.dtype.kind not in "biufc" or not np.isfinite(self.b).all():
             raise ValueError(f"b must be a finite vector, got shape {self.b.shape} of {self.b.dtype}")
         if self.b.dtype.kind in "biu" or self.b.dtype == np.float16:  # no solver computes in half precision
             self.b = self.b.astype(np.float64)
-        A = to_numpy(A, "A") if isinstance(A, Tensor) else A
+        if isinstance(A, Tensor):
+            raise TypeError(
+                "A must be an array, a sparse array, a LinearOperator or a function where b is an array, got Tensor "
+                "(tensors: all of them, and conjugate_gradient)"
+            )
         if np.iscomplexobj(A):
             self.b = self.b + 0j
         self.tol, n = check_in_range(tol, "tol", low=0.0), len(self.b)
@@ -122,8 +129,6 @@ class _System:
             return linalg.LinearOperator((n, n), A, dtype=self.b.dtype)
         try:
             check_unmasked(A, name)
-            if isinstance(A, Tensor):
-                raise TypeError("b is no tensor, or this solver takes none")
             if not hasattr(A, "tocsr") and not hasattr(A, "matvec"):
                 A = to_numpy(A, name)
                 real = np.float32 if self.b.dtype == np.float32 else np.float64
@@ -460,6 +465,13 @@ def _lower(A: Any, omega: int | float) -> tuple[np.ndarray, Callable[..., Any]]:
     """Diagonal of A, and the solution of systems with ``D / omega + L``."""
     if not 0 < omega < 2:
         raise ValueError(f"omega must lie between 0 and 2, got {omega}")
+    if not hasattr(A, "tocsr"):
+        if _is_function(A) or hasattr(A, "matvec"):
+            raise TypeError(
+                f"A must be an array or a sparse array, whose entries are read, got {type(A).__name__}"
+            )
+        A = to_numpy(A, "A")
+        A = A if np.iscomplexobj(A) else check_numbers(A, "A")
     matrix = scipy.sparse.csc_array(A)
     diagonal = matrix.diagonal()
     if not diagonal.all():

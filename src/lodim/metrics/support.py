@@ -250,7 +250,7 @@ def mode_coverage(samples: Any, modes: Any, radius: int | float) -> ModeCoverage
     ValueError
         Different numbers of columns, values that are not finite, a negative radius.
     """
-    check_in_range(radius, "radius", low=0.0)
+    radius = float(check_in_range(radius, "radius", low=0.0))
     x, centres = as_pair(samples, modes, name="modes")
     unit = power_of_two(float(torch.cat([x, centres]).abs().max()))
     x, centres = x / unit, centres / unit

@@ -93,8 +93,14 @@ def pair_distances(
 ) -> Float[np.ndarray, "n_q k"]:
     """Distances from rows of X, ``query_idx`` (n_q,), to its rows ``idx`` (n_q, k), on the CPU or on a CUDA ``device``.
 
-    They are computed in double precision and right to 5e-12 of their size.
+    They are computed in double precision and right to 5e-12 of their size. Indices of other rows than those of X, or
+    unequal numbers of them, are a ValueError.
     """
+    for name, rows in (("query_idx", query_idx), ("idx", idx)):
+        if rows.dtype.kind not in "iu" or (rows.size and not 0 <= rows.min() <= rows.max() < len(X)):
+            raise ValueError(f"{name} must hold indices of the {len(X)} rows of X")
+    if len(query_idx) != len(idx):
+        raise ValueError(f"idx must have a row for each of the {len(query_idx)} of query_idx, got {len(idx)}")
     if device is not None and check_device(device).type == "cuda":
         return _pair_distances_cuda(X, query_idx, idx, torch.device(device))
     return exact_distances(X, query_idx, X, idx)

@@ -34,6 +34,7 @@ class BiasFreeNorm2d(nn.Module):
 
     def __init__(self, channels: int, momentum: float = 0.1) -> None:
         super().__init__()
+        check_in_range(channels, "channels", low=1, integer=True)
         self.momentum = float(check_in_range(momentum, "momentum", low=0, high=1))
         start = torch.randn(channels) * (2 / 576) ** 0.5
         self.weight = nn.Parameter(torch.where(start < 0, start.clamp(max=-0.025), start.clamp(min=0.025)))

@@ -100,7 +100,7 @@ class CausalTransformer(nn.Module):
         sizes = {"n_tokens": n_tokens, "length": length, "width": width, "depth": depth, "heads": heads}
         for name, value in sizes.items():
             check_in_range(value, name, low=1, integer=True)
-        hidden = round(width * check_in_range(mlp_ratio, "mlp_ratio", low=1 / width))
+        hidden = round(width * check_in_range(mlp_ratio, "mlp_ratio", low=1 / width, high=1e4))
         rate = check_fraction(float(dropout), "dropout")
         self.context_dim = int(check_in_range(context_dim, "context_dim", low=0, integer=True))
         self.embed = nn.Embedding(n_tokens, width)

@@ -51,6 +51,7 @@ class TransformerEncoder(nn.Module):
         super().__init__()
         for value, name in ((width, "width"), (depth, "depth"), (heads, "heads")):
             check_in_range(value, name, low=1, integer=True)
+        width, depth, heads = int(width), int(depth), int(heads)
         hidden = round(width * check_in_range(mlp_ratio, "mlp_ratio", low=1 / width))
         rate = check_fraction(float(dropout), "dropout")
         self.blocks = nn.ModuleList(Block(width, heads, hidden, rate) for _ in range(depth))

@@ -177,6 +177,8 @@ def fgsm(
     arXiv 1412.6572, section 4.
     """
     _check_pair(model, X, y)
+    if abs(check_in_range(eps, "eps")) == float("inf"):
+        raise ValueError(f"eps must be finite, got {eps}")
     return _within(X + float(eps) * _uphill(model, X, y)[0], bounds)
 
 

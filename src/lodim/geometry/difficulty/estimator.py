@@ -15,6 +15,7 @@ had for dimensions all over it, since they need not grow with the dimension thro
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,7 @@ from lodim.geometry.difficulty.formula import Difficulty, TaskGeometry, provided
 from lodim.geometry.difficulty.margin import METHODS, ClassMargin, class_margin
 from lodim.geometry.labelled import LabelledEstimator
 from lodim.randomness import derive_seed, root_seed
-from lodim.validation import check_choice, check_in_range
+from lodim.validation import check_choice, check_in_range, check_kind
 
 K_NEIGHBOURS = 5
 _DIMENSIONS = 9  # that an interval is looked through at
@@ -128,12 +129,15 @@ class GeneralizationDifficulty(LabelledEstimator):
 
     def _dimensions(self, X: np.ndarray, seed: int) -> np.ndarray:
         """The estimate, then its replicates."""
+        interval = () if self.dimension_interval is None else self.dimension_interval
+        check_kind(interval, Sequence[float], "dimension_interval")
+        ends = [float(check_in_range(end, "dimension_interval", low=1)) for end in interval]
+        if len(ends) not in (0, 2):
+            raise ValueError(f"dimension_interval must be a pair of numbers, got {len(ends)} of them")
         if not isinstance(self.intrinsic_dim, str | BaseEstimator):
             given = float(check_in_range(self.intrinsic_dim, "intrinsic_dim", low=1))
-            if self.dimension_interval is not None:
-                low, high = (
-                    float(check_in_range(end, "dimension_interval", low=1)) for end in self.dimension_interval
-                )
+            if ends:
+                low, high = ends
                 self._ends = min(low, given), max(high, given)
             return np.full(1 + self.n_bootstrap, given)
         if isinstance(self.intrinsic_dim, str):

@@ -109,6 +109,10 @@ class TaskGeometry(Result):
         if eps == 0:
             raise ValueError("eps=0: no finite number of bits gives an error of zero; give a positive one")
         degree, ln_basis = _basis(self.m, 2 * math.pi * self.radius / self.delta)
+        if degree <= 0:
+            raise ValueError(
+                f"delta={self.delta:g} is so far beyond radius={self.radius:g} that no function varies"
+            )
         ln_lipschitz = math.log(degree) + self.ln_outputs / 2 - math.log(self.radius)
         ln_ratio = (
             math.log(self.bound)

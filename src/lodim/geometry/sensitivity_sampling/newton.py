@@ -84,7 +84,10 @@ def _step(D: Tensor, g: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
     H, gradient = _hessian(D, h), (g[:, None] @ D)[:, 0]
     ridge = 1e-14 * H.diagonal(dim1=1, dim2=2).amax(1) + torch.finfo(H.dtype).tiny
     H.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
-    step = -torch.cholesky_solve(gradient[..., None], torch.linalg.cholesky(H))[..., 0]
+    factor, info = torch.linalg.cholesky_ex(H)
+    if info.any():
+        raise ValueError("the problem cannot be solved in double precision: p is too large for these numbers")
+    step = -torch.cholesky_solve(gradient[..., None], factor)[..., 0]
     return step, -(gradient * step).sum(1)
 
 

@@ -202,6 +202,9 @@ def sample_size(
         check_in_range(value, name, low=0.0, high=high)
         if value == 0 or not math.isfinite(value):
             raise ValueError(f"{name} must be positive and finite, got {value}")
-    complexity = _complexity(rule, p, None if S is None else float(S), int(d), n, s_max)
+    try:
+        complexity = _complexity(rule, p, None if S is None else float(S), int(d), n, s_max)
+    except OverflowError:
+        raise ValueError(f"p={p:g} is too large: the number of rows is beyond the range of numbers") from None
     rows = math.ceil(c * complexity * (math.log(d) + math.log(1 / delta)) / eps**2)
     return SampleSize(max(1, rows), complexity, rule)

@@ -158,7 +158,7 @@ class LpSampler(BaseEstimator):
         check_fraction(self.uniform_mix, "uniform_mix")
         if self.n_rows is not None:
             check_in_range(self.n_rows, "n_rows", low=1, integer=True)
-        if self.n_rounds != "auto":
+        if not isinstance(self.n_rounds, str) or self.n_rounds != "auto":
             check_in_range(self.n_rounds, "n_rounds", low=1, integer=True)
 
     def _fit_basis(self, basis: Basis) -> LpSampler:

@@ -397,7 +397,9 @@ def _plans(
     if not any(plans.values()):
         why = [f"{way} needs {least} bytes" for way, least in too_small.items()]
         why += [f"{way} does not apply ({reason})" for way, reason in failed.items()]
-        raise ValueError(f"no method fits any budget of {list(budgets)} bytes: {'; '.join(why)}")
+        raise ValueError(
+            f"no method fits any budget of {list(budgets)} bytes (budget_bytes): {'; '.join(why)}"
+        )
     return plans, too_small
 
 

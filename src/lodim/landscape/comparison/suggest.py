@@ -42,7 +42,7 @@ from lodim.landscape.objective_landscapes.module import SubspaceModule
 from lodim.nets.layers import LayerFilter, find_layers
 from lodim.randomness import RandomState, forked_torch_rng, root_seed
 from lodim.results import Result
-from lodim.validation import check_choice, check_in_range, checked, warn
+from lodim.validation import check_choice, check_in_range, check_kind, checked, warn
 
 __all__ = ["METHODS", "AdapterOption", "AdapterSuggestion", "suggest_adapter"]
 
@@ -287,6 +287,9 @@ def _pair(interval: Sequence[Any] | None) -> tuple[float, float] | None:
     """Return the interval as floats; an unknown end is infinite (above) or zero (below)."""
     if interval is None:
         return None
+    check_kind(interval, Sequence[Any], "interval")
+    if len(interval) != 2:
+        raise ValueError(f"interval must be a pair (low, high), got {len(interval)} entries")
     low, high = interval
     return (0.0 if low is None else float(low), math.inf if high is None else float(high))
 

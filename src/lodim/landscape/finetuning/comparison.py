@@ -124,6 +124,8 @@ def relative_gap(train_score: float, score: float) -> float:
         ``(train_score - score) / (1 - score)``: 0 without a gap, 1 where the training data are learnt perfectly; NaN
         for a score of 1.
     """
+    if math.isinf(train_score) or math.isinf(score):
+        raise ValueError(f"train_score and score must be finite, got {train_score} and {score}")
     return (train_score - score) / (1 - score) if score < 1 else math.nan
 
 

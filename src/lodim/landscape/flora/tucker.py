@@ -111,7 +111,7 @@ def resolve_ranks(shape: Sequence[int], r: RankLike, *, name: str = "the weight"
         )
     ranks = []
     for mode, (rank, size) in enumerate(zip(wanted, sizes), start=1):
-        check_in_range(rank, f"the rank of mode {mode} of {name}", low=1, integer=True)
+        check_in_range(rank, f"r (the rank of mode {mode} of {name})", low=1, integer=True)
         if mode <= 2 and rank > size:
             raise ValueError(
                 f"rank {rank} is larger than mode {mode} of {name}, which has size {size} (shape {sizes}); give this "
