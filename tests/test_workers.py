@@ -28,8 +28,8 @@ from lodim.claims import run_claims
 from lodim.cli import app
 from lodim.landscape import LandscapeDimension, compare
 from lodim.neighbors import NeighborGraph, search_shards, split_rows
-from lodim.parallel import ResultStore, require_cluster, run_jobs
-from lodim.parallel.cluster import _parse
+from lodim.parallel import ResultStore, run_jobs
+from lodim.parallel.cluster import _parse, require_cluster
 from lodim.parallel.jobs import count_processes
 from lodim.profiling.models import choose_model
 from lodim.training import Recipe, Task

@@ -46,7 +46,7 @@ _ZIP_END_BYTES = 22  # of an archive's last record, without a comment
 _ENDING = ".part"
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _NOT_HERE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY)
-_NO_ROOM = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EIO)
+NO_ROOM = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 class DamagedFileError(ValueError):
@@ -229,7 +229,7 @@ def _named(path: str | os.PathLike[str]) -> Iterator[None]:
         if str(system.filename).endswith(_ENDING):
             if system.errno in _NOT_HERE:
                 said = f"{said} (a file is first written beside its place)"
-        elif system.filename is not None or system.errno not in _NO_ROOM:
+        elif system.filename is not None or system.errno not in (*NO_ROOM, errno.EIO):
             raise
         raise OSError(system.errno, said, os.fspath(path)) from error
 

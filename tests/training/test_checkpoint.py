@@ -349,8 +349,9 @@ def test_other_data_are_refused(make, others, name, tmp_path):
 def test_numbers_on_disk_are_not_read_to_tell_them(tmp_path):
     rows = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (24, 3))
     rows[:] = X.numpy()
-    run(tmp_path / "run.pt", data=Rows(X=rows))
-    run(tmp_path / "run.pt", data=Rows(X=rows))
+    found = run(tmp_path / "run.pt", data=Rows(X=rows))
+    rows[0] += 1
+    assert torch.equal(run(tmp_path / "run.pt", data=Rows(X=rows)), found)
 
 
 def test_what_a_user_says_must_agree_is_named(tmp_path):

@@ -24,10 +24,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from lodim.files import NO_ROOM
+
 INTERNAL, BAD_INPUT, MISSING, INTERRUPTED = 1, 2, 3, 130
 DEBUG_VARIABLE = "LODIM_DEBUG"
 _SPELLINGS = (("missing='impute'", "--missing impute"), ("max_rows", "--max-rows"))
-_NO_ROOM = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def say(text: str) -> None:
@@ -60,7 +61,7 @@ def _described(error: Exception) -> str:
 
 def _code_of(error: Exception) -> int:
     around = isinstance(error, ImportError | ConnectionError | TimeoutError)
-    return MISSING if around or getattr(error, "errno", None) in _NO_ROOM else BAD_INPUT
+    return MISSING if around or getattr(error, "errno", None) in NO_ROOM else BAD_INPUT
 
 
 def _show_warning(

@@ -83,6 +83,13 @@ class SolveResult(Result):
         return f"{state}: relative residual {self.residual:.2g} after {self.n_iter} iterations"
 
 
+def _refusal(name: str, A: Any, why: str = "") -> str:
+    return (
+        f"{name} must be an array, a sparse array, a LinearOperator or a function where b is an array, got "
+        f"{type(A).__name__} ({why}tensors: all of them, and conjugate_gradient)"
+    )
+
+
 class _System:
     """``A x = b`` for arrays: products counted, residuals relative to the first, the record at the end."""
 
@@ -98,10 +105,7 @@ class _System:
         if self.b.dtype.kind in "biu" or self.b.dtype == np.float16:  # no solver computes in half precision
             self.b = self.b.astype(np.float64)
         if isinstance(A, Tensor):
-            raise TypeError(
-                "A must be an array, a sparse array, a LinearOperator or a function where b is an array, got Tensor "
-                "(tensors: all of them, and conjugate_gradient)"
-            )
+            raise TypeError(_refusal("A", A))
         if np.iscomplexobj(A):
             self.b = self.b + 0j
         self.tol, n = check_in_range(tol, "tol", low=0.0), len(self.b)
@@ -135,10 +139,7 @@ class _System:
                 A = A if np.iscomplexobj(A) else check_numbers(A, name, dtype=real)
             operator = linalg.aslinearoperator(A)
         except (TypeError, ValueError) as error:
-            raise TypeError(
-                f"{name} must be an array, a sparse array, a LinearOperator or a function where b is an array, got "
-                f"{type(A).__name__} ({error}; tensors: all of them, and conjugate_gradient)"
-            ) from error
+            raise TypeError(_refusal(name, A, f"{error}; ")) from error
         if operator.shape != (n, n):
             raise ValueError(f"{name} must be square and match b ({n} entries), got shape {operator.shape}")
         return operator

@@ -253,7 +253,8 @@ def _load_parts() -> None:
 def _load_for_model(n_jobs: int, ray: str | None) -> None:
     """The same for the training runs, where they will be; a wrong ``n_jobs`` or ``ray`` is said now."""
     _load_training()
-    run_jobs(_load_training, [None] * count_processes(n_jobs), n_jobs=n_jobs, ray=ray)
+    if n_jobs != 1 or ray is not None:
+        run_jobs(_load_training, [None] * count_processes(n_jobs), n_jobs=n_jobs, ray=ray)
 
 
 def _load_training(_: None = None) -> None:
