@@ -8,6 +8,9 @@ from . import (
     datasets as datasets,
 )
 from . import (
+    generative as generative,
+)
+from . import (
     geometry as geometry,
 )
 from . import (

@@ -1,0 +1,14 @@
+"""Perturbed likelihood against its best-known peer: which, on what data, with what target.
+
+Run ``python benchmarks/perturbed_likelihood.py``.
+"""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    print("perturbed-likelihood is planned: nothing to time")
+
+
+if __name__ == "__main__":
+    main()

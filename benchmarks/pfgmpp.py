@@ -1,0 +1,14 @@
+"""Pfgmpp against its best-known peer: which, on what data, with what target.
+
+Run ``python benchmarks/pfgmpp.py``.
+"""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    print("pfgmpp is planned: nothing to time")
+
+
+if __name__ == "__main__":
+    main()
