@@ -1,4 +1,10 @@
-"""Generative: diffusion and other generative models of continuous data."""
+"""Generative models of continuous data: one denoiser, trained once and used for everything.
+
+:class:`Diffusion` trains a small generator on arrays or images and samples from it; :class:`Denoiser` is what it
+learns, with score, noise and velocity as other words for it; samplers, schedules, losses and guidance are plain
+functions and small classes around it. All systems of this area share them: the files ``denoiser``, ``schedules``,
+``losses``, ``samplers``, ``guidance``, ``diffusion`` and ``pictures``.
+"""
 
 import lazy_loader as _lazy
 

@@ -5,8 +5,8 @@ the noise level or a step's number, never the raw level, whose small values sine
 enters each residual block as a scale and a shift of the normalised features (FiLM). ``cond`` is None or a dictionary
 with any of
 
-* ``"vector"``: (batch, cond_dim) numbers, added to the noise level's embedding;
-* ``"label"``: (batch,) classes, likewise; the number ``num_classes`` means "none of them", as for guidance without a
+* ``"vector"``: (batch, cond_dim) numbers, added to the noise level's embedding; a row with NaN means "nothing known";
+* ``"label"``: (batch,) classes, likewise; ``num_classes``, or -1, means "none of them", as for guidance without a
   classifier;
 * ``"context"``: (batch, others, context_dim), a set of vectors attended to in every block (cross-attention, no order).
 
@@ -61,9 +61,11 @@ class _Embedding(nn.Module):
         angles = c_noise.to(precise)[:, None] * frequencies
         out = self.level(torch.cat([angles.cos(), angles.sin()], 1).to(own))
         if self.vector is not None and "vector" in cond:
-            out = out + self.vector(cond["vector"].to(out.dtype))
+            vector = cond["vector"].to(out.dtype)
+            known = ~vector.isnan().any(1, keepdim=True)
+            out = out + known * self.vector(torch.where(known, vector, 0))
         if self.label is not None and "label" in cond:
-            out = out + self.label(cond["label"])
+            out = out + self.label(cond["label"] % self.label.num_embeddings)  # -1 is the last one
         return nn.functional.silu(out)
 
 

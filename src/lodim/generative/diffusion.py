@@ -1,0 +1,526 @@
+r"""A diffusion model in one object: :class:`Diffusion` trains a denoiser on samples, and draws new ones.
+
+It joins the pieces of this room and adds none of its own: a :class:`~lodim.generative.Denoiser` around a network, the
+loss and the levels of its schedule, one descent, and the samplers. What is added to the data, and hence what sampling
+begins with, is a *kernel*; normal noise makes it a diffusion.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lodim.generative.denoiser import Condition, Denoiser
+from lodim.generative.guidance import ClassifierFree, Guidance
+from lodim.generative.losses import Kernel, edm_loss, gaussian, uniform, vp_loss
+from lodim.generative.samplers import SAMPLERS, Callback, SamplerState
+from lodim.generative.schedules import EDM, VE, Schedule, schedule_named
+from lodim.nets import SmallUNet, TimeMLP
+from lodim.randomness import RandomState, build_seeded, root_seed, torch_generator
+from lodim.training import DescentRecipe, DescentResult, ExponentialMovingAverage, descend
+from lodim.validation import check_choice, check_fraction, check_in_range, check_numbers, checked, warn
+
+__all__ = ["Diffusion", "as_generator"]
+
+_FEW = 20
+_RESUMABLE = ("deadline", "callback", "interrupted")
+
+
+def as_generator(generator: torch.Generator | RandomState) -> torch.Generator | None:
+    """Return torch's generator for a seed; None stays None, torch's global one."""
+    if generator is None or isinstance(generator, torch.Generator):
+        return generator
+    return torch_generator(root_seed(generator))
+
+
+@checked
+class Diffusion(nn.Module):
+    """A generative model of arrays or images.
+
+    Parameters
+    ----------
+    net : nn.Module, optional
+        The backbone, see :mod:`lodim.nets.denoisers`. Default: a :class:`~lodim.nets.SmallUNet` for images of shape
+        (channels, height, width), else a :class:`~lodim.nets.TimeMLP`.
+    shape : int or tuple of int
+        Of one sample.
+    schedule : {"edm", "vp", "ve", "ddpm"} or Schedule
+        Levels of the noise, for data of standard deviation 1/2 (``"edm"``) or about 1: :meth:`fit` scales the data.
+    precond : str, optional
+        See :class:`~lodim.generative.Denoiser`; default: "edm", for ``"ve"`` "ve", else "eps".
+    sigma_data : "auto" or float
+        "auto": :meth:`fit` centres the data and divides them by twice their standard deviation (one number for all
+        coordinates), and every answer is in their own unit again. A number: data are taken as they are, with this
+        standard deviation.
+    num_classes, cond_dim : int
+        Classes, or numbers, of a condition that samples come with.
+    p_uncond : float
+        Share of training samples whose condition is left out, for guidance without a classifier.
+    data_range : (float, float), optional
+        Data outside are refused, and samples are clipped to it: (0, 1) for images.
+    kernel : callable
+        ``kernel(like, levels, generator)`` draws what is added to the data; default: normal noise.
+    random_state : int, Generator or None
+        Of the default network's initial weights.
+
+    Attributes
+    ----------
+    denoiser : Denoiser
+    schedule : Schedule
+    training_ : DescentResult
+        Of the last :meth:`fit`: losses, steps, why it stopped.
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).normal(size=(500, 2)) * [1, 0.1]
+    >>> model = Diffusion(shape=2, random_state=0).fit(X, steps=20)
+    >>> model.sample(4, generator=0).shape
+    (4, 2)
+    """
+
+    training_: DescentResult | None
+
+    def __init__(
+        self,
+        net: nn.Module | None = None,
+        shape: int | Sequence[int] = (2,),
+        *,
+        schedule: str | Schedule = "edm",
+        precond: str | None = None,
+        sigma_data: float | int | str = "auto",
+        num_classes: int = 0,
+        cond_dim: int = 0,
+        p_uncond: float | int = 0.1,
+        data_range: tuple[float | int, float | int] | None = None,
+        kernel: Kernel = gaussian,
+        random_state: RandomState = None,
+    ) -> None:
+        super().__init__()
+        self.shape = (int(shape),) if isinstance(shape, int | np.integer) else tuple(int(n) for n in shape)
+        if not self.shape or min(self.shape) < 1:
+            raise ValueError(f"shape must be positive sizes, got {shape}")
+        if isinstance(sigma_data, str):
+            check_choice(sigma_data, ("auto",), "sigma_data")
+        if data_range is not None and not (len(data_range) == 2 and data_range[0] < data_range[1]):
+            raise ValueError(f"data_range must be a lower and a higher number, got {data_range}")
+        self.num_classes = int(check_in_range(num_classes, "num_classes", low=0, integer=True))
+        self.cond_dim = int(check_in_range(cond_dim, "cond_dim", low=0, integer=True))
+        self.p_uncond = check_fraction(p_uncond, "p_uncond")
+        self.schedule, self.data_range, self.kernel = schedule_named(schedule), data_range, kernel
+        self.sigma_data = sigma_data
+        if net is None:
+            net = build_seeded(self._default_net, root_seed(random_state))
+        if precond is None:
+            own = {EDM: "edm", VE: "ve"}
+            precond = own.get(type(self.schedule), "eps")
+        unit = 0.5 if isinstance(sigma_data, str) else sigma_data
+        self.denoiser = Denoiser(net, precond, unit, self.schedule, center=torch.zeros(self.shape))
+        self.training_, self._numpy = None, False
+        self._raw: list[Tensor] | None = None
+
+    def _default_net(self) -> nn.Module:
+        classes, numbers = self.num_classes, self.cond_dim
+        if len(self.shape) == 3:
+            return SmallUNet(self.shape[0], num_classes=classes, cond_dim=numbers)
+        return TimeMLP(math.prod(self.shape), num_classes=classes, cond_dim=numbers)
+
+    # ------------------------------------------------------------------------------------------------ training
+
+    def loss(
+        self,
+        x: Float[Tensor, "batch ..."],
+        cond: Any = None,
+        *,
+        generator: torch.Generator | None = None,
+        reduction: str = "mean",
+    ) -> Float[Tensor, " ..."]:
+        """Return the schedule's loss of samples in their own unit; see :mod:`lodim.generative.losses`.
+
+        Parameters
+        ----------
+        cond : array or mapping, optional
+            As in :meth:`fit`. Of each sample it is left out with probability ``p_uncond``.
+        """
+        if x.shape[1:] != self.shape:
+            raise ValueError(f"samples must have shape {self.shape}, got {tuple(x.shape[1:])}")
+        given = self._condition(cond, len(x), x.device)
+        if given and self.p_uncond:
+            dropped = uniform(x, generator) < self.p_uncond
+            given = _without(given, dropped)
+        loss = edm_loss if isinstance(self.schedule, EDM) else vp_loss
+        return loss(
+            self.denoiser, x, given, schedule=self.schedule, perturb=self.kernel, generator=generator,
+            reduction=reduction,
+        )  # fmt: skip
+
+    def fit(
+        self,
+        X: Any,
+        cond: Any = None,
+        *,
+        steps: int = 2000,
+        batch_size: int = 128,
+        lr: float | int = 1e-3,
+        recipe: DescentRecipe | None = None,
+        half_life: float | int | None = None,
+        random_state: RandomState = 0,
+        checkpoint: str | os.PathLike[str] | None = None,
+        progress: Callable[[float, str], Any] | None = None,
+        deadline: float | None = None,
+        accelerator: Any = None,
+    ) -> Diffusion:
+        """Train on samples, and keep the running average of the weights.
+
+        Parameters
+        ----------
+        X : array or Tensor, shape (n, *shape)
+            Samples are NumPy arrays if these are.
+        cond : array or Tensor, optional
+            Classes, shape (n,), or numbers, shape (n, cond_dim); a class of -1 or a NaN: not known.
+        steps, batch_size, lr : int, int, float
+            Of Adam at a constant rate; ``recipe`` says more, and then counts alone.
+        half_life : float, optional
+            Of the average, in samples; default: a twentieth of all.
+        checkpoint, progress, deadline, accelerator
+            As in :func:`~lodim.training.descend`: Ctrl-C ends the training with what it has, and the same call goes on
+            from the checkpoint.
+
+        Raises
+        ------
+        ValueError
+            Samples of another shape, fewer than two, equal ones only, NaN or infinity, values outside ``data_range``,
+            or conditions that do not fit.
+
+        Warns
+        -----
+        UserWarning
+            So few samples that the model can only repeat them.
+        """
+        self._numpy = not isinstance(X, Tensor)
+        rows = self._samples(X)
+        given = self._condition(cond, len(rows), rows.device)
+        if (given is None) and (self.num_classes or self.cond_dim) and self.p_uncond < 1:
+            raise ValueError("the model was built for a condition: give cond, or build it without")
+        self._scale_to(rows)
+        if self._raw is not None:  # a run that was stopped goes on from its weights, not from their average
+            _write(list(self.denoiser.parameters()), self._raw)
+        self._raw, self.training_ = None, None
+        recipe = recipe or DescentRecipe(steps=steps, batch_size=batch_size, lr=lr)
+        n_steps = recipe.steps or (recipe.epochs or 1) * math.ceil(len(rows) / recipe.batch_size)
+        average = ExponentialMovingAverage(
+            self.denoiser, half_life or max(1, n_steps * recipe.batch_size / 20)
+        )
+        was_training = self.training
+        self.train()
+        result = descend(
+            _Objective(self, given), self.denoiser, recipe, (rows, torch.arange(len(rows))),
+            seed=root_seed(random_state), ema=average, checkpoint=checkpoint, progress=progress, deadline=deadline,
+            accelerator=accelerator,
+        )  # fmt: skip
+        self.train(was_training)
+        parameters = list(self.denoiser.parameters())
+        if result.stopped in _RESUMABLE:
+            self._raw = [p.detach().clone() for p in parameters]
+        if result.steps:
+            _write(parameters, average.averages)
+        self.training_ = result
+        return self
+
+    def _samples(self, X: Any) -> Tensor:
+        """Check samples and bring them to the network."""
+        rows = X.detach() if isinstance(X, Tensor) else torch.from_numpy(check_numbers(X, "X"))
+        if rows.is_complex():
+            raise ValueError(
+                "X must be real numbers, got complex ones; give real and imaginary part as coordinates"
+            )
+        if rows.shape[1:] != self.shape:
+            raise ValueError(
+                f"X must have shape (n, {', '.join(map(str, self.shape))}), got {tuple(rows.shape)}"
+                + ("; reshape it" if rows.ndim and rows[:1].numel() == math.prod(self.shape) else "")
+            )
+        if len(rows) < 2:
+            raise ValueError(f"X has {len(rows)} sample(s); two are the least, and hundreds are wanted")
+        bad = ~rows.isfinite().flatten(1).all(1)
+        if bool(bad.any()):
+            first = int(bad.nonzero()[0])
+            raise ValueError(
+                f"X has NaN or infinity in {int(bad.sum())} of {len(rows)} samples, the first is sample {first}; "
+                "drop or impute them"
+            )
+        if self.data_range is not None:
+            low, high = self.data_range
+            if float(rows.min()) < low or float(rows.max()) > high:
+                raise ValueError(
+                    f"X lies in [{float(rows.min()):.4g}, {float(rows.max()):.4g}], outside "
+                    f"data_range={self.data_range}; scale it, or give another data_range"
+                )
+        if len(rows) < _FEW:
+            warn(f"{len(rows)} samples: a model of so few can only repeat them", stacklevel=4)
+        device = next(self.denoiser.parameters()).device
+        return rows.to(device, torch.float32)
+
+    def _scale_to(self, rows: Tensor) -> None:
+        """Take the data's centre and size."""
+        if not isinstance(self.sigma_data, str):
+            return
+        wide = rows.double()
+        center = wide.mean(0)
+        size = float((wide - center).square().mean().sqrt())
+        if not size > 1e-7 * float(wide.abs().max()):
+            raise ValueError("all samples of X are equal: there is nothing to learn a distribution from")
+        self.denoiser.center.copy_(center)
+        self.denoiser.scale.fill_(2 * size)
+
+    def _condition(self, cond: Any, n: int, device: torch.device) -> Condition | None:
+        """Return a condition as the network takes it: classes by number, numbers as vectors, a mapping as it is."""
+        if cond is None:
+            return None
+        if isinstance(cond, Mapping):
+            return {name: torch.as_tensor(value).to(device) for name, value in cond.items()}
+        values = torch.as_tensor(cond if isinstance(cond, Tensor) else np.asarray(cond)).to(device)
+        if not self.num_classes and not self.cond_dim:
+            raise ValueError("the model takes no condition; build it with num_classes or cond_dim")
+        if self.num_classes and values.ndim < 2 and not self.cond_dim:
+            values = values.expand(n) if values.ndim == 0 else values
+            if values.is_floating_point() and not bool((values == values.round()).all()):
+                raise ValueError("classes must be whole numbers")
+            values = values.long()
+            if len(values) != n or (
+                n and not -1 <= int(values.min()) <= int(values.max()) < self.num_classes
+            ):
+                raise ValueError(
+                    f"cond must be {n} classes from 0 to {self.num_classes - 1} (-1: not known), got "
+                    f"shape {tuple(values.shape)} of {values.unique().tolist()[:12]}"
+                )
+            return {"label": values}
+        values = values.to(torch.float32)
+        if values.ndim < 2:
+            values = values.reshape(-1, 1) if self.cond_dim == 1 else values.reshape(1, -1)
+        values = values.expand(n, -1) if len(values) == 1 else values
+        if self.num_classes or values.shape != (n, self.cond_dim):
+            raise ValueError(
+                f"cond must have shape ({n}, {self.cond_dim}), got {tuple(values.shape)}"
+                + ("; give a mapping with vector and label" if self.num_classes else "")
+            )
+        return {"vector": values}
+
+    # ------------------------------------------------------------------------------------------------ use
+
+    def denoise(self, x: Any, sigma: Any, cond: Any = None) -> Any:
+        """Return the mean of the data given noisy samples; ``sigma`` is in their unit, one number or one a sample."""
+        return self._answer(self.denoiser, x, sigma, cond)
+
+    def score(self, x: Any, sigma: Any, cond: Any = None) -> Any:
+        """Return the gradient of the log density of the data with noise of this level."""
+        return self._answer(self.denoiser.score, x, sigma, cond)
+
+    def _answer(self, function: Callable[..., Tensor], x: Any, sigma: Any, cond: Any) -> Any:
+        device = next(self.denoiser.parameters()).device
+        rows = x if isinstance(x, Tensor) else torch.from_numpy(check_numbers(x, "x")).float().to(device)
+        if rows.shape[1:] != self.shape:
+            raise ValueError(f"x must have shape (n, *{self.shape}), got {tuple(rows.shape)}")
+        level = (
+            sigma if isinstance(sigma, Tensor) or np.ndim(sigma) == 0 else torch.as_tensor(np.asarray(sigma))
+        )
+        level = float(level) if not isinstance(level, Tensor) else level
+        given = self._condition(cond, len(rows), rows.device)
+        if isinstance(x, Tensor):
+            return function(rows, level, given)
+        with torch.no_grad():
+            return function(rows, level, given).cpu().numpy()
+
+    def sigmas(self, steps: int) -> Float[Tensor, " steps"]:
+        """Return the levels of a sampler with so many steps, in the data's unit, the last one 0."""
+        return self.schedule.sigmas(steps) * float(self.denoiser.scale)
+
+    def sample(
+        self,
+        n: int,
+        *,
+        steps: int = 18,
+        sampler: str | Callable[..., Tensor] = "heun",
+        cond: Any = None,
+        guidance: float | int | Guidance | Sequence[Guidance] | None = None,
+        generator: torch.Generator | RandomState = None,
+        callback: Callback | Sequence[Callback] | None = None,
+        batch_size: int = 4096,
+        start: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Draw new samples.
+
+        Parameters
+        ----------
+        steps : int
+            Of the sampler, at least 2.
+        sampler : str or callable
+            See :mod:`lodim.generative.samplers`, whose further ``options`` are passed on.
+        cond : optional
+            As in :meth:`fit`, one for all or one a sample.
+        guidance : float, callable or sequence of them, optional
+            A number is the scale of :class:`~lodim.generative.ClassifierFree`; others see
+            :mod:`lodim.generative.guidance`.
+        generator : torch.Generator, int or None
+            A seed gives the same samples again.
+        callback : callable or sequence of them, optional
+            See :class:`~lodim.generative.samplers.Options`; called batch by batch.
+        batch_size : int
+            Samples drawn at once.
+        start : array or Tensor, optional
+            Noise of the highest level to begin with, shape (n, *shape), instead of new one.
+
+        Returns
+        -------
+        Tensor or ndarray, shape (n, *shape)
+            NumPy where the model was fitted to NumPy.
+        """
+        n = int(check_in_range(n, "n", low=0, integer=True))
+        check_in_range(batch_size, "batch_size", low=1, integer=True)
+        draw = (
+            SAMPLERS[check_choice(sampler, tuple(SAMPLERS), "sampler")]
+            if isinstance(sampler, str)
+            else sampler
+        )
+        source, sigmas = as_generator(generator), self.sigmas(steps)
+        device = next(self.denoiser.parameters()).device
+        given = self._condition(cond, n, device)
+        bent = self._guidance(guidance, given)
+        if draw in (SAMPLERS["ancestral"], SAMPLERS["exponential_integrator"]):
+            options.setdefault("unit", float(self.denoiser.scale))
+        x = self.prior(n, float(sigmas[0]), source) if start is None else self._start(start, n, device)
+        was_training = self.training
+        self.eval()
+        try:
+            parts = [
+                draw(
+                    self.denoiser, x[rows], sigmas, cond=_rows(given, rows), guidance=bent, generator=source,
+                    callback=callback, **options,
+                )
+                for rows in (slice(i, i + batch_size) for i in range(0, n, batch_size))
+            ]  # fmt: skip
+        finally:
+            self.train(was_training)
+        out = torch.cat(parts) if parts else x
+        if self.data_range is not None:
+            out = out.clamp(*self.data_range)
+        return out.cpu().numpy() if self._numpy else out
+
+    def prior(self, n: int, sigma: float, generator: torch.Generator | RandomState = None) -> Tensor:
+        """Draw what sampling begins with: the kernel's noise of a level, around the data's centre."""
+        center = self.denoiser.center.expand(n, *self.shape)
+        levels = torch.full((n, *[1] * len(self.shape)), sigma, device=center.device)
+        return center + self.kernel(center, levels, as_generator(generator))
+
+    def _start(self, start: Any, n: int, device: torch.device) -> Tensor:
+        x = start if isinstance(start, Tensor) else torch.from_numpy(check_numbers(start, "start")).float()
+        if x.shape != (n, *self.shape):
+            raise ValueError(f"start must have shape {(n, *self.shape)}, got {tuple(x.shape)}")
+        return x.to(device)
+
+    def _guidance(self, guidance: Any, given: Condition | None) -> Any:
+        if guidance is None or callable(guidance) or isinstance(guidance, Sequence):
+            return guidance
+        if guidance != 1 and given is None:
+            raise ValueError(f"guidance={guidance} needs a condition: give cond")
+        if guidance != 1 and not self.p_uncond:
+            raise ValueError(
+                f"guidance={guidance} needs a model trained without its condition now and then: p_uncond above 0"
+            )
+        return None if given is None else ClassifierFree(guidance)
+
+    def inpaint(
+        self,
+        X: Any,
+        mask: Any = None,
+        *,
+        steps: int = 100,
+        corrector_steps: int = 2,
+        cond: Any = None,
+        guidance: float | int | Guidance | Sequence[Guidance] | None = None,
+        generator: torch.Generator | RandomState = None,
+    ) -> Any:
+        """Draw the unknown entries of samples given the known ones.
+
+        Known entries are set, at every level of the sampler :func:`~lodim.generative.samplers.pc`, to what is known
+        plus noise of that level (Y. Song and others, arXiv 2011.13456, appendix I.2); the corrector brings the others
+        into accord. An approximation, which grows better with ``steps`` and ``corrector_steps``.
+
+        Parameters
+        ----------
+        X : array or Tensor, shape (n, *shape)
+        mask : array or Tensor of bool, optional
+            True where X is known, of X's shape or a sample's; default: where X is not NaN.
+
+        Returns
+        -------
+        Tensor or ndarray
+            X with its unknown entries drawn.
+        """
+        device = next(self.denoiser.parameters()).device
+        rows = X if isinstance(X, Tensor) else torch.from_numpy(check_numbers(X, "X"))
+        rows = rows.to(device, torch.float32)
+        if rows.shape[1:] != self.shape:
+            raise ValueError(f"X must have shape (n, *{self.shape}), got {tuple(rows.shape)}")
+        known = (
+            ~rows.isnan() if mask is None else torch.as_tensor(mask).to(device, torch.bool).expand(rows.shape)
+        )
+        if not bool(rows[known].isfinite().all()):
+            raise ValueError("X has NaN or infinity among its known entries; mark them False in mask")
+        truth = torch.where(known, rows, 0).double()
+        drawn_rows = slice(0, 0)
+
+        def keep_known(state: SamplerState) -> Tensor:
+            nonlocal drawn_rows
+            if state.i == 0:  # of the next batch
+                drawn_rows = slice(drawn_rows.stop, drawn_rows.stop + len(state.x))
+            here, fixed = truth[drawn_rows].to(state.x), known[drawn_rows]
+            levels = here.new_full((len(here), *[1] * len(self.shape)), state.sigma_next)
+            noisy = here + self.kernel(here, levels, state.generator) if state.sigma_next else here
+            return torch.where(fixed, noisy, state.x)
+
+        out = self.sample(
+            len(rows), steps=steps, sampler="pc", corrector_steps=corrector_steps, cond=cond, guidance=guidance,
+            generator=generator, callback=keep_known,
+        )  # fmt: skip
+        drawn = torch.as_tensor(out).to(device)
+        drawn = torch.where(known, rows.to(drawn), drawn)
+        return drawn if isinstance(X, Tensor) else drawn.cpu().numpy()
+
+
+class _Objective:
+    """The loss of a batch of rows and their numbers, by which conditions are found."""
+
+    def __init__(self, model: Diffusion, given: Condition | None) -> None:
+        self.model, self.given = model, given
+
+    def __call__(self, x: Tensor, index: Tensor) -> Tensor:
+        return self.model.loss(x, _rows(self.given, index))
+
+
+def _rows(cond: Condition | None, rows: Any) -> Condition | None:
+    return None if cond is None else {name: value[rows] for name, value in cond.items()}
+
+
+def _without(cond: Condition, dropped: Tensor) -> dict[str, Tensor]:
+    """Leave out the condition of some samples."""
+    none = {"label": -1, "vector": math.nan}
+    out = dict(cond)
+    for name in none.keys() & cond.keys():
+        value = cond[name]
+        out[name] = torch.where(dropped.reshape(-1, *[1] * (value.ndim - 1)), none[name], value).to(
+            value.dtype
+        )
+    return out
+
+
+@torch.no_grad()
+def _write(parameters: list[nn.Parameter], values: list[Tensor]) -> None:
+    for parameter, value in zip(parameters, values, strict=True):
+        parameter.copy_(value)
