@@ -7,7 +7,7 @@ from torch import nn
 
 from lodim.generative import jacobian_basis, jacobian_trace
 from lodim.generative.jacobian import jacobian
-from lodim.nets import BiasFreeUNet
+from lodim.nets import BiasFreeNorm2d, BiasFreeUNet
 from lodim.randomness import build_seeded, torch_generator
 
 
@@ -22,7 +22,9 @@ def linear(A):
 def net(**options):
     """A bias-free net whose running deviations are not one."""
     model = build_seeded(lambda: BiasFreeUNet(**({"channels": 1, "width": 4, "depth": 1} | options)), 0)
-    model = model.double()
+    for layer in model.double().modules():
+        if isinstance(layer, BiasFreeNorm2d):
+            layer.momentum = 1.0
     model(3 * normal(4, model.last.out_channels, 6, 4))
     return model
 
