@@ -312,7 +312,7 @@ CALLS = (
     call(training.schedule_at, schedule="cosine", step=1, total=10),
     call(nets.mlp, widths=[3, 4, 2]), call(nets.fc, n_in=3, n_out=2), call(nets.linear, n_in=3, n_out=2),
     call(nets.lenet), call(nets.resnet, widths=(4, 4), depths=(1, 1)), call(nets.vgg, widths=(4, 4), depths=(1, 1)),
-    call(nets.Attention, width=8, heads=2), call(nets.BiasFreeUNet, width=4, depth=2),
+    call(nets.Attention, width=8, heads=2), call(nets.BiasFreeUNet, width=4, depth=2), call(nets.BFCNN, width=4, depth=3),
     call(nets.BiasFreeNorm2d, channels=3), call(nets.ResidualBlock, in_channels=3, out_channels=3),
     call(nets.LocallyConnected2d, in_channels=1, out_channels=2, kernel_size=3, size=(6, 6)),
     call(nets.CausalTransformer, n_tokens=5, length=6, width=8, depth=1, heads=2),

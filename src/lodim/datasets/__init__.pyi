@@ -7,6 +7,17 @@ from .dataset import Dataset as Dataset
 from .dataset import Split as Split
 from .functions import read_function as read_function
 from .functions import resolve as resolve
+from .image_families import CAlpha as CAlpha
+from .image_families import Discs as Discs
+from .image_families import Shuffled as Shuffled
+from .image_families import c_alpha as c_alpha
+from .image_families import disc_tangents as disc_tangents
+from .image_families import discs as discs
+from .image_families import draw_discs as draw_discs
+from .image_families import near_duplicates as near_duplicates
+from .image_families import ray as ray
+from .image_families import shuffle_pixels as shuffle_pixels
+from .image_families import sines as sines
 from .images import read_images as read_images
 from .labels import read_labels as read_labels
 from .manifolds import MANIFOLDS as MANIFOLDS

@@ -6,6 +6,9 @@ from .guidance import Classifier as Classifier
 from .guidance import ClassifierFree as ClassifierFree
 from .guidance import LookAheadLoss as LookAheadLoss
 from .guidance import guided as guided
+from .jacobian import JacobianBasis as JacobianBasis
+from .jacobian import jacobian_basis as jacobian_basis
+from .jacobian import jacobian_trace as jacobian_trace
 from .losses import ddpm_loss as ddpm_loss
 from .losses import edm_loss as edm_loss
 from .losses import flow_matching_loss as flow_matching_loss

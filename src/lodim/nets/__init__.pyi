@@ -1,4 +1,5 @@
 from .activations import watch_layers as watch_layers
+from .bias_free import BFCNN as BFCNN
 from .bias_free import BiasFreeNorm2d as BiasFreeNorm2d
 from .bias_free import BiasFreeUNet as BiasFreeUNet
 from .blocks import Attention as Attention

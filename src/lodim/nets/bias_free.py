@@ -1,8 +1,10 @@
-r"""A denoising U-Net without any additive constant: :class:`BiasFreeUNet`.
+r"""Denoisers without any additive constant: :class:`BiasFreeUNet`, and :class:`BFCNN` of one resolution.
 
 With no bias anywhere, ReLU, and normalisation that only divides, :math:`f(a y) = a f(y)` for a > 0 in evaluation mode,
 so that :math:`f(y) = J(y)\, y` with J the Jacobian: the net adapts a linear map to its input, and one net serves all
 noise levels without being told which.
+
+Both return the noise they find in y; ``denoise`` takes it off.
 
 Sources: S. Mohan and others, arXiv 1906.05478 (bias-free denoisers); Z. Kadkhodaie and others, arXiv 2310.02557, and
 their code (the U-Net, the normalisation and its start).
@@ -17,7 +19,7 @@ from torch.nn.functional import avg_pool2d
 
 from lodim.validation import check_in_range, checked
 
-__all__ = ["BiasFreeNorm2d", "BiasFreeUNet"]
+__all__ = ["BFCNN", "BiasFreeNorm2d", "BiasFreeUNet"]
 
 _EPSILON = 1e-5
 
@@ -26,8 +28,8 @@ _EPSILON = 1e-5
 class BiasFreeNorm2d(nn.Module):
     """Divide each channel by its standard deviation over batch and places, and scale it; no mean is subtracted.
 
-    Scales start normal with variance 2 / 576, but at least 0.025 away from zero. ``momentum`` is the weight of a batch
-    in the running deviation, by which evaluation mode divides.
+    Scales start normal with deviation 2 / 576, within 0.025 of zero. ``momentum`` is the weight of a batch in the running
+    deviation, by which evaluation mode divides.
     """
 
     running_sd: Tensor
@@ -36,8 +38,7 @@ class BiasFreeNorm2d(nn.Module):
         super().__init__()
         check_in_range(channels, "channels", low=1, integer=True)
         self.momentum = float(check_in_range(momentum, "momentum", low=0, high=1))
-        start = torch.randn(channels) * (2 / 576) ** 0.5
-        self.weight = nn.Parameter(torch.where(start < 0, start.clamp(max=-0.025), start.clamp(min=0.025)))
+        self.weight = nn.Parameter((torch.randn(channels) * (2 / 576)).clamp(-0.025, 0.025))
         self.register_buffer("running_sd", torch.ones(channels))
 
     def forward(
@@ -62,6 +63,13 @@ def _two_convolutions(n_in: int, n_out: int, *, first_norm: bool = True) -> nn.S
             layers.append(BiasFreeNorm2d(n_out))
         layers.append(nn.ReLU())
     return nn.Sequential(*layers)
+
+
+def _start(net: nn.Module) -> None:
+    """Draw the convolutions' weights after K. He and others."""
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
 
 @checked
@@ -101,9 +109,7 @@ class BiasFreeUNet(nn.Module):
         )
         self.up = nn.ModuleList(_two_convolutions(2 * n, n) for n in reversed(widths[:-1]))
         self.last = nn.Conv2d(width, channels, 3, padding=1, bias=False)
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        _start(self)
 
     def forward(
         self, y: Float[Tensor, "batch channels height width"]
@@ -121,6 +127,51 @@ class BiasFreeUNet(nn.Module):
         for widen, block in zip(self.widen, self.up):
             h = block(torch.cat([kept.pop(), widen(h)], 1))
         return self.last(h)
+
+    def denoise(
+        self, y: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Return noisy images without the noise found in them."""
+        return y - self(y)
+
+
+@checked
+class BFCNN(nn.Module):
+    """Convolutions of 3 x 3 at one resolution, for images of any size; returns the noise it finds.
+
+    Parameters
+    ----------
+    width : int
+        Channels inside.
+    depth : int
+        Convolutions, at least 2. Each of those in the middle is normalised.
+
+    Raises
+    ------
+    ValueError
+        Numbers out of range.
+
+    Examples
+    --------
+    >>> sum(p.numel() for p in BFCNN().parameters())
+    702784
+    """
+
+    def __init__(self, channels: int = 1, width: int = 64, depth: int = 21) -> None:
+        super().__init__()
+        for value, name, low in ((channels, "channels", 1), (width, "width", 1), (depth, "depth", 2)):
+            check_in_range(value, name, low=low, integer=True)
+        layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.ReLU()]
+        for _ in range(depth - 2):
+            layers += [nn.Conv2d(width, width, 3, padding=1, bias=False), BiasFreeNorm2d(width), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(width, channels, 3, padding=1, bias=False))
+        _start(self)
+
+    def forward(
+        self, y: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Return the noise in images."""
+        return self.layers(y)
 
     def denoise(
         self, y: Float[Tensor, "batch channels height width"]
