@@ -95,9 +95,9 @@ class ClassifierFree:
         out = none + self.scale * (some - none)
         if self.rescale:
             axes = tuple(range(1, x.ndim))
-            ratio = some.std(axes, keepdim=True) / out.std(axes, keepdim=True).clamp_min(1e-12)
+            some, bent = (part.std(axes, correction=0, keepdim=True) for part in (some, out))
             mean = out.mean(axes, keepdim=True)
-            out = out + self.rescale * (ratio - 1) * (out - mean)
+            out = out + self.rescale * (some / bent.clamp_min(1e-12) - 1) * (out - mean)
         return out
 
     def _guides(self, sigma: Any) -> bool:
