@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+import lodim.generative as generative
 import lodim.geometry as geometry
 import lodim.landscape as landscape
 from lodim.geometry import multiparameter_persistence as persistence
@@ -372,7 +373,14 @@ class Generator:
         return build_seeded(self.make, seed)
 
 
-GENERATORS: dict[Any, tuple[Generator, ...]] = {}
+GENERATORS: dict[Any, tuple[Generator, ...]] = {
+    generative.Diffusion: (
+        Generator(lambda: generative.Diffusion(shape=2), lambda: torch.from_numpy(table(6, 2)[0]).float()),
+        Generator(
+            lambda: generative.Diffusion(shape=(1, 4, 4), schedule="ddpm"), lambda: torch.randn(3, 1, 4, 4)
+        ),
+    ),
+}
 
 # ---------------------------------------------------------------------------------------------------- arrays
 

@@ -7,7 +7,15 @@ import torch
 from torch import nn
 
 from lodim.generative import (
-    EDM, Classifier, ClassifierFree, Denoiser, GaussianDenoiser, LookAheadLoss, euler, guided, heun,
+    EDM,
+    Classifier,
+    ClassifierFree,
+    Denoiser,
+    GaussianDenoiser,
+    LookAheadLoss,
+    euler,
+    guided,
+    heun,
 )  # fmt: skip
 from lodim.generative.guidance import unconditional
 from lodim.nets import TimeMLP

@@ -1,13 +1,26 @@
 """Samplers on normal data, where each one is a linear map of its noise, so that its variances are known exactly."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 
 from lodim.generative import (
-    EDM, VP, Denoiser, EmpiricalDenoiser, GaussianDenoiser, ancestral, ddim, dpmpp_2m, euler, euler_maruyama,
-    exponential_integrator, heun, pc, samplers,
+    EDM,
+    VP,
+    Denoiser,
+    EmpiricalDenoiser,
+    GaussianDenoiser,
+    ancestral,
+    ddim,
+    dpmpp_2m,
+    euler,
+    euler_maruyama,
+    exponential_integrator,
+    heun,
+    pc,
+    samplers,
 )  # fmt: skip
 from lodim.generative.samplers import SAMPLERS
 from lodim.nets import TimeMLP
@@ -174,7 +187,7 @@ def test_the_exponential_integrator_is_the_surveys():
     x = torch.randn(3, 5, generator=torch_generator(0), dtype=torch.float64) * sigmas[0]
     got = exponential_integrator(gaussian(), x, sigmas, unit=unit, generator=torch_generator(1))
     own, generator = x / unit * ou.alpha(t[0]), torch_generator(1)
-    for before, after in zip(t[:-1], t[1:]):
+    for before, after in pairwise(t):
         h, alpha = before - after, ou.alpha(before)
         score = gaussian(VARIANCES / unit**2).score(own / alpha, float(ou.sigma_tilde(before))) / alpha
         n = torch.randn(3, 5, generator=generator, dtype=torch.float64)

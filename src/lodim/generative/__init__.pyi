@@ -1,3 +1,4 @@
+from .adapters import from_diffusers as from_diffusers
 from .denoiser import Denoiser as Denoiser
 from .denoiser import EmpiricalDenoiser as EmpiricalDenoiser
 from .denoiser import GaussianDenoiser as GaussianDenoiser

@@ -27,7 +27,6 @@ from lodim.randomness import RandomState, build_seeded, root_seed, torch_generat
 from lodim.training import DescentRecipe, DescentResult, ExponentialMovingAverage, descend
 from lodim.validation import (
     check_choice,
-    check_fraction,
     check_in_range,
     check_numbers,
     check_tensor,
@@ -120,7 +119,7 @@ class Diffusion(nn.Module):
             raise ValueError(f"data_range must be a lower and a higher number, got {data_range}")
         self.num_classes = int(check_in_range(num_classes, "num_classes", low=0, integer=True))
         self.cond_dim = int(check_in_range(cond_dim, "cond_dim", low=0, integer=True))
-        self.p_uncond = check_fraction(p_uncond, "p_uncond")
+        self.p_uncond = float(check_in_range(p_uncond, "p_uncond", low=0, high=1))
         self.schedule, self.data_range, self.kernel = schedule_named(schedule), data_range, kernel
         self.sigma_data = sigma_data
         if net is None:
