@@ -1,0 +1,4 @@
+from .perturbed_likelihood import NoisePath as NoisePath
+from .perturbed_likelihood import NoisyDecoder as NoisyDecoder
+from .perturbed_likelihood import PerturbedLikelihoodModel as PerturbedLikelihoodModel
+from .perturbed_likelihood import perturbation_level as perturbation_level
