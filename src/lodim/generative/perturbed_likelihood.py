@@ -64,7 +64,7 @@ from lodim.results import Result
 from lodim.training import DescentRecipe, descend
 from lodim.validation import check_choice, check_device, check_in_range, check_matrix, checked, warn
 
-__all__ = ["NoisePath", "NoisyDecoder", "PerturbedLikelihoodModel", "perturbation_level"]
+__all__ = ["NoisePath", "NoisyDecoder", "PerturbedLikelihoodModel", "perturbation_level", "smooth_mlp"]
 
 OBJECTIVES = ("vae", "iwae", "grid")
 PRIORS = ("normal", "uniform")
@@ -92,6 +92,19 @@ def perturbation_level(
     for value, name in ((dimension, "dimension"), (smoothness, "smoothness"), (scale, "scale")):
         check_in_range(value, name, low=0.0)
     return float(scale * n ** (-smoothness / (2 * (smoothness + dimension) or 1)))
+
+
+@checked
+def smooth_mlp(n_in: int, n_out: int, width: int = 128, depth: int = 2, activation: str = "silu") -> nn.Sequential:
+    """A fully connected network with torch's own, small initial weights.
+
+    A decoder that begins with He's larger ones begins as a folded curve, and where s is small stays one.
+    """
+    net = mlp([n_in, *[width] * check_in_range(depth, "depth", low=0, integer=True), n_out], activation)
+    for layer in net:
+        if isinstance(layer, nn.Linear):
+            layer.reset_parameters()
+    return net
 
 
 class NoisyDecoder(nn.Module):
@@ -334,7 +347,7 @@ class PerturbedLikelihoodModel(DensityMixin, BaseEstimator):
     prior : {"normal", "uniform"}
         Law of the latents.
     decoder, encoder : Module or callable, optional
-        A module (a copy is trained) or ``make(n_in, n_out)``. Default: two hidden layers of 128.
+        A module (a copy is trained) or ``make(n_in, n_out)``. Default: :func:`smooth_mlp`.
     learn_sigma : bool
         Whether the decoder's deviation is learned. Learned from a large start it acts as annealing, and perturbation
         often brings little; held at a small value is where the likelihood goes wrong without it.
@@ -451,7 +464,7 @@ class PerturbedLikelihoodModel(DensityMixin, BaseEstimator):
         else:
             t = float(self.perturb) / self.scale_
         self.module_, self.training_ = train(rows, t, checkpoint=checkpoint, progress=progress)
-        sigma = float(self.module_.sigma)
+        sigma = self.module_.sigma.item()
         self.perturbation_, self.sigma_ = t * self.scale_, sigma * self.scale_
         self.degenerate_ = bool(self.learn_sigma and t == 0 and sigma < 1.05 * self.module_.sigma_min)
         if self.degenerate_:
@@ -498,7 +511,7 @@ class PerturbedLikelihoodModel(DensityMixin, BaseEstimator):
         def candidate(t: float) -> tuple[list[float], float]:
             module, _ = train(rest, t)
             draws = [_draw(module, half, seed) for seed in seeds]
-            return [_w1(drawn, held[split[:half]]) for drawn, split in zip(draws, splits)], float(module.sigma)
+            return [_w1(drawn, held[split[:half]]) for drawn, split in zip(draws, splits)], module.sigma.item()
 
         def report(index: int, outcome: Any) -> None:
             if progress is not None:
@@ -603,12 +616,9 @@ def _train(
         sigma = max(0.5, 2 * floor) if s["learn_sigma"] else 0.01
     if not s["learn_sigma"]:
         sigma = math.hypot(sigma, t)
-    hidden = [128, 128]
 
     def make(net: Any, n_in: int, n_out: int) -> nn.Module:
-        if isinstance(net, nn.Module):
-            return copy.deepcopy(net)
-        return mlp([n_in, *hidden, n_out], "silu") if net is None else net(n_in, n_out)
+        return copy.deepcopy(net) if isinstance(net, nn.Module) else (net or smooth_mlp)(n_in, n_out)
 
     def build() -> NoisyDecoder:
         decoder = make(s["decoder"], s["latent_dim"], s["d"])
@@ -640,4 +650,4 @@ def _w1(samples: np.ndarray, reference: np.ndarray) -> float:
 
 
 def _like(X: Any, values: Tensor) -> Any:
-    return values if isinstance(X, Tensor) else values.cpu().numpy()
+    return values.to(X.device) if isinstance(X, Tensor) else values.cpu().numpy()
