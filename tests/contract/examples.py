@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+import lodim.generative as generative
 import lodim.geometry as geometry
 import lodim.landscape as landscape
 from lodim.geometry import multiparameter_persistence as persistence
@@ -96,6 +97,12 @@ def length(model, data):
     return float((-model().detach().norm()).exp())
 
 
+def decoder_model(latent_dim=2, perturb=0.1, objective="vae", **options):
+    return generative.PerturbedLikelihoodModel(
+        latent_dim, perturb, objective, n_grid=16, max_steps=3, batch_size=64, random_state=0, **options
+    )
+
+
 _persistence = {"data": clouds, "tables": False, "needs": ("gudhi",)}
 
 ESTIMATORS = {
@@ -134,6 +141,11 @@ ESTIMATORS = {
     ),
     persistence.CandidateRepresentation: (
         Estimator(persistence.CandidateRepresentation(resolution=4), intervals, False, needs=("gudhi",)),
+    ),
+    generative.PerturbedLikelihoodModel: (
+        Estimator(decoder_model()),
+        Estimator(decoder_model(1, "theory", "grid", learn_sigma=False, sigma=0.3)),
+        Estimator(decoder_model(3, objective="iwae")),
     ),
     landscape.LandscapeDimension: (
         Estimator(
@@ -372,7 +384,13 @@ class Generator:
         return build_seeded(self.make, seed)
 
 
-GENERATORS: dict[Any, tuple[Generator, ...]] = {}
+def noisy_decoder():
+    return generative.NoisyDecoder(mlp([2, 8, 3]), 2, mlp([3, 8, 4]), perturbation=0.1)
+
+
+GENERATORS: dict[Any, tuple[Generator, ...]] = {
+    generative.NoisyDecoder: (Generator(noisy_decoder, lambda: torch.randn(6, 3)),),
+}
 
 # ---------------------------------------------------------------------------------------------------- arrays
 
@@ -414,6 +432,10 @@ def streamed(batch):
     model = geometry.StreamingDimension(random_state=0)
     model.update(batch)
     return model.sample
+
+
+def fitted_decoder():
+    return decoder_model().fit(whole(40, 2))
 
 
 def densities():
@@ -473,6 +495,19 @@ _line, _points = {"X": whole(40, 2), "y": whole(40, seed=1)}, {"X": whole(40, 2)
 _law, _matrix, _gudhi = {"n": np.array([10.0, 40.0])}, {"A": whole(40, 3)}, ("gudhi",)
 
 ARRAYS: dict[Any, Arrays] = {
+    # generators
+    generative.PerturbedLikelihoodModel.fit: Arrays(
+        lambda X: decoder_model(1, objective="grid").fit(X).sample(3), {"X": whole(40, 2)}
+    ),
+    generative.PerturbedLikelihoodModel.score_samples: Arrays(
+        lambda X: fitted_decoder().score_samples(X), {"X": whole(5, 2)}
+    ),
+    generative.PerturbedLikelihoodModel.score: Arrays(
+        lambda X: fitted_decoder().score(X), {"X": whole(5, 2)}
+    ),
+    generative.PerturbedLikelihoodModel.denoise: Arrays(
+        lambda X: fitted_decoder().denoise(X), {"X": whole(5, 2)}
+    ),
     # the dimension of data, labels
     geometry.IntrinsicDimension.fit: Arrays(
         lambda X: geometry.IntrinsicDimension(random_state=0).fit(X).dimension_, {"X": whole(60, 3, top=200)}
@@ -738,6 +773,10 @@ _bounds = {"catoni": 0.4, "best": 0.4}
 _density = np.array([-3.0, -4.0])
 
 RESULTS: dict[Any, Callable[[], Any]] = {
+    # generative
+    generative.NoisePath: lambda: generative.NoisePath(
+        (0.0, 0.1), (1.0, 0.8), (0.1, 0.15), (0.2, 0.0), (0.05, 0.0), 0.5, 50
+    ),
     # geometry
     geometry.DimensionSummary: summary,
     geometry.Estimate: lambda: geometry.Estimate(3.0, (2.5, 3.5), 0.1, "note", 3.1),

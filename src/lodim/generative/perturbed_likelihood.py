@@ -506,18 +506,14 @@ class PerturbedLikelihoodModel(DensityMixin, BaseEstimator):
         held, rest = rows[order[:n_held]], rows[order[n_held:]]
         half = n_held // 2
         splits = [rng.permutation(n_held) for _ in range(_DRAWS)]
-        seeds = [derive_seed(self._seed, "draw", i) for i in range(_DRAWS)]
-
-        def candidate(t: float) -> tuple[list[float], float]:
-            module, _ = train(rest, t)
-            draws = [_draw(module, half, seed) for seed in seeds]
-            return [_w1(drawn, held[split[:half]]) for drawn, split in zip(draws, splits)], module.sigma.item()
+        draws = [(derive_seed(self._seed, "draw", i), held[split[:half]]) for i, split in enumerate(splits)]
 
         def report(index: int, outcome: Any) -> None:
             if progress is not None:
                 progress((index + 1) / (len(LEVELS) + 1), f"t = {LEVELS[index] * self.scale_:.3g}")
 
-        outcomes = run_jobs(candidate, LEVELS, n_jobs=self.n_jobs, on_done=report)
+        judge = partial(_distances, train, held_out_draws=draws, rows=rest)
+        outcomes = run_jobs(judge, LEVELS, n_jobs=self.n_jobs, on_done=report)
         if failed := next((o.error for o in outcomes if o.error is not None), None):
             raise RuntimeError(f"a training failed: {failed}")
         w1 = self.scale_ * np.array([outcome.value[0] for outcome in outcomes])
@@ -638,6 +634,15 @@ def _train(
         module.to(dtype).loss, module, s["recipe"], data, seed=derive_seed(seed, "descent"), **options
     )
     return module.double().eval(), result
+
+
+def _distances(
+    train: Callable[..., Any], t: float, *, rows: np.ndarray, held_out_draws: Sequence[tuple[int, np.ndarray]]
+) -> tuple[list[float], float]:
+    """Train at a level; its distances to each part of the held-out rows, and the fitted deviation."""
+    module, _ = train(rows, t)
+    found = [_w1(_draw(module, len(part), seed), part) for seed, part in held_out_draws]
+    return found, module.sigma.item()
 
 
 @torch.no_grad()

@@ -86,7 +86,7 @@ def run(
 ) -> Findings:
     """Measure all levels; ``options`` are the model's."""
     options = {"max_steps": 1500, "decoder": net, "encoder": net, **options}
-    held, other = (images("test", n_held, pool, seed + i) for i in range(2))
+    held, other = np.split(images("test", 2 * n_held, pool, seed), 2)  # no image in both
     train = images("train", n, pool, seed)
     jobs = [(False, seed + i, t) for i in range(seeds_held) for t in levels[0]]
     jobs += [(True, seed + i, t) for i in range(seeds_learned) for t in levels[1]]
