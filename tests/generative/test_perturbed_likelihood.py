@@ -142,7 +142,14 @@ def test_a_linear_model_learns_the_sum_of_both_noises(t):
 @pytest.mark.filterwarnings("ignore:.*spacing")
 def test_exact_data_let_the_likelihood_run_away_and_noise_holds_it():
     X = np.linspace(-1, 1, 100)[:, None] @ [[1.0, 1.0]]
-    options = {"decoder": LINE, "prior": "uniform", "sigma_min": 0.2, "max_steps": 300, "lr": 2e-2, "n_grid": 64}
+    options = {
+        "decoder": LINE,
+        "prior": "uniform",
+        "sigma_min": 0.2,
+        "max_steps": 300,
+        "lr": 2e-2,
+        "n_grid": 64,
+    }
     with pytest.warns(UserWarning, match="fell to its floor"):
         free = model(0.0, **options).fit(X)
     assert free.degenerate_
@@ -240,7 +247,9 @@ def test_a_path_says_what_the_data_cannot_tell():
     noisy = NoisePath((0.0, 0.1), (1.0, 0.9), (0.1, 0.1), (0.1, 0.0), (0.08, 0.0), 0.5, 50)
     assert noisy.chosen == 0.0
     assert "cannot tell" in str(noisy)
-    clear = NoisePath((0.0, 0.1, 0.2), (2.0, 0.91, 0.9), (0.1,) * 3, (1.1, 0.01, 0.0), (0.1, 0.02, 0.0), 0.5, 50)
+    clear = NoisePath(
+        (0.0, 0.1, 0.2), (2.0, 0.91, 0.9), (0.1,) * 3, (1.1, 0.01, 0.0), (0.1, 0.02, 0.0), 0.5, 50
+    )
     assert clear.chosen == 0.1
     assert "t = 0.1" in str(clear)
     assert "lowest" in str(NoisePath((0.0, 0.1), (0.9, 1.0), (0.1, 0.1), (0.0, 0.1), (0.0, 0.1), 0.5, 50))

@@ -62,7 +62,9 @@ def test_wasserstein_against_scipy_on_the_line_and_what_it_must_keep():
     assert wasserstein(x, y).value == pytest.approx(wasserstein_distance(x[:, 0], y[:, 0]), rel=1e-12)
     z = draw(80, 30)
     assert wasserstein(z[::-1].copy(), z).value == 0
-    assert wasserstein(z + 2.0, z).value == pytest.approx(2 * np.sqrt(30), rel=1e-12)  # the mean's shift at least
+    assert wasserstein(z + 2.0, z).value == pytest.approx(
+        2 * np.sqrt(30), rel=1e-12
+    )  # the mean's shift at least
     assert wasserstein(z, 1.3 * z, 100).value >= wasserstein(z, 1.3 * z, 1).value
     tensor = torch.from_numpy(z).float()
     assert wasserstein(tensor * 1.3, tensor).value == pytest.approx(wasserstein(1.3 * z, z).value, rel=1e-5)

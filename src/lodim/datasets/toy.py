@@ -234,9 +234,13 @@ def _in_box(rows: Any, active: int) -> np.ndarray:
 
 
 def product_law(
-    n: int | np.integer, D: int | np.integer = 10, active: int | np.integer = 2, *, random_state: RandomState = None
+    n: int | np.integer,
+    D: int | np.integer = 10,
+    active: int | np.integer = 2,
+    *,
+    random_state: RandomState = None,
 ) -> SingularLaw:
-    """Draw rows of D columns, of which the first ``active`` are independent squares of uniform numbers, the others 0."""
+    """Draw rows of D columns, the first ``active`` of them independent squares of uniform numbers, the others 0."""
     check_in_range(n, "n", low=1, integer=True)
     check_in_range(active, "active", low=1, integer=True)
     check_in_range(D, "D", low=int(active), integer=True)

@@ -95,7 +95,9 @@ def perturbation_level(
 
 
 @checked
-def smooth_mlp(n_in: int, n_out: int, width: int = 128, depth: int = 2, activation: str = "silu") -> nn.Sequential:
+def smooth_mlp(
+    n_in: int, n_out: int, width: int = 128, depth: int = 2, activation: str = "silu"
+) -> nn.Sequential:
     """A fully connected network with torch's own, small initial weights.
 
     A decoder that begins with He's larger ones begins as a folded curve, and where s is small stays one.
@@ -165,7 +167,11 @@ class NoisyDecoder(nn.Module):
             raise ValueError(f"sigma must be {least}, got {sigma}")
         self.decoder, self.encoder = decoder, encoder
         self.latent_dim, self.objective, self.prior = int(latent_dim), objective, prior
-        self.perturbation, self.n_importance, self.n_grid = float(perturbation), int(n_importance), int(n_grid)
+        self.perturbation, self.n_importance, self.n_grid = (
+            float(perturbation),
+            int(n_importance),
+            int(n_grid),
+        )
         self.sigma_min = float(sigma_min) if learn_sigma else 0.0
         rho = torch.tensor(0.5 * math.log(sigma**2 - self.sigma_min**2))
         self.rho = nn.Parameter(rho, requires_grad=learn_sigma)
@@ -180,9 +186,7 @@ class NoisyDecoder(nn.Module):
         return drawn.to(self.rho.device)
 
     def _grid(self, m: int, generator: torch.Generator | None = None, *, jitter: bool = True) -> Tensor:
-        z = stratified_latents(
-            m, self.latent_dim, generator=generator, jitter=jitter, dtype=self.rho.dtype
-        )
+        z = stratified_latents(m, self.latent_dim, generator=generator, jitter=jitter, dtype=self.rho.dtype)
         return z.to(self.rho.device)
 
     def decode(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch dim"]:
@@ -198,7 +202,7 @@ class NoisyDecoder(nn.Module):
     def log_likelihood(
         self, x: Float[Tensor, "batch dim"], *, generator: torch.Generator | None = None
     ) -> Float[Tensor, " batch"]:
-        """Objective of every row as it is: a random draw of what bounds (or, by the grid, estimates) its log density."""
+        """Objective of every row as it is: a draw of what bounds (or, by the grid, estimates) its log density."""
         if self.objective == "grid":
             return grid_log_likelihood(x, self.decode(self._grid(self.n_grid, generator)), self.sigma)
         mean, log_var = self.encode(x)
@@ -223,7 +227,7 @@ class NoisyDecoder(nn.Module):
 
     @torch.no_grad()
     def log_density(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
-        """Log density of every row: by a fine grid for latent_dim <= 2, else a lower bound by the same draws for all."""
+        """Log density of every row: by a fine grid for latent_dim <= 2, else a bound by draws that all share."""
         if self.latent_dim <= 2:
             points = self.decode(self._grid(_FINE, jitter=False))
             blocks = x.split(max(1, _BLOCK // _FINE))
@@ -313,7 +317,8 @@ class NoisePath(Result):
     def __str__(self) -> str:
         best = int(np.argmin(self.w1))
         if self.chosen > 0:
-            said = f"t = {self.chosen:.3g}: W1 {self.w1[self.t.index(self.chosen)]:.3g} against {self.w1[0]:.3g} without"
+            w1 = self.w1[self.t.index(self.chosen)]
+            said = f"t = {self.chosen:.3g}: W1 {w1:.3g} against {self.w1[0]:.3g} without"
         elif best == 0:
             said = f"no perturbation: W1 {self.w1[0]:.3g}, the lowest"
         else:
@@ -321,9 +326,8 @@ class NoisePath(Result):
                 f"no perturbation: W1 {self.w1[0]:.3g}, which the data cannot tell from {self.w1[best]:.3g} at "
                 f"t = {self.t[best]:.3g}"
             )
-        return (
-            f"{said} (floor {self.floor:.3g}, {self.n} held-out rows; one training for each t, which another seed may move)"
-        )
+        seeds = "one training for each t, which another seed may move"
+        return f"{said} (floor {self.floor:.3g}, {self.n} held-out rows; {seeds})"
 
 
 @dataclass(eq=False, repr=False)
@@ -413,7 +417,9 @@ class PerturbedLikelihoodModel(DensityMixin, BaseEstimator):
     device: Any = None
     random_state: Any = None
 
-    def fit(self, X: Any, y: Any = None, *, checkpoint: Any = None, progress: Any = None) -> PerturbedLikelihoodModel:
+    def fit(
+        self, X: Any, y: Any = None, *, checkpoint: Any = None, progress: Any = None
+    ) -> PerturbedLikelihoodModel:
         """Choose t and train.
 
         Parameters
@@ -469,8 +475,8 @@ class PerturbedLikelihoodModel(DensityMixin, BaseEstimator):
         self.degenerate_ = bool(self.learn_sigma and t == 0 and sigma < 1.05 * self.module_.sigma_min)
         if self.degenerate_:
             warn(
-                f"the decoder's deviation fell to its floor, {self.sigma_:.3g}: the likelihood of these data grows without "
-                'limit and says nothing of their law; use perturb="validation", or a t above 0'
+                f"the decoder's deviation fell to its floor, {self.sigma_:.3g}: the likelihood of these data grows "
+                'without limit and says nothing of their law; use perturb="validation", or a t above 0'
             )
         if self.objective == "grid" and sigma < 2 * self.module_.spacing():
             warn(
@@ -577,7 +583,9 @@ class PerturbedLikelihoodModel(DensityMixin, BaseEstimator):
         moved = self.module_.denoise(self._inward(X))
         return _like(X, moved * self.scale_ + torch.as_tensor(self._centre, device=moved.device))
 
-    def sample(self, n_samples: Any = 1, random_state: RandomState = None) -> Float[np.ndarray, "n n_features"]:
+    def sample(
+        self, n_samples: Any = 1, random_state: RandomState = None
+    ) -> Float[np.ndarray, "n n_features"]:
         """Draw from the singular law: f(Z), without noise.
 
         Parameters

@@ -1,8 +1,8 @@
 """The right set with the wrong law: a circle with two bumps, fitted by its exact likelihood with and without noise.
 
 256 points, one latent dimension, the likelihood by a stratified grid of 256 latents in every one of 1,200 full-batch
-steps; decoder 1-64-64-2 with tanh. The decoder's deviation is held at ``sqrt(.01^2 + t^2)``. Measured are the distance to
-the circle, which the likelihood rewards, and the Wasserstein-1 distance to fresh clean points, which is wanted.
+steps; decoder 1-64-64-2 with tanh. The decoder's deviation is held at ``sqrt(.01^2 + t^2)``. Measured are the distance
+to the circle, which the likelihood rewards, and the Wasserstein-1 distance to fresh clean points, which is wanted.
 
 Source: M. Chae and others, 2021, arXiv 2105.04046 (theory; no figures of the paper could be read). The ranges come from
 an independent prototype on another circle with two bumps, one seed, set before this was run: W1 .541, .291, .119, .088
@@ -44,7 +44,9 @@ def one_seed(
 ) -> dict[str, Any]:
     """Distances at every level, with decoder noise alone, and over sample sizes at the level of theory."""
     law = uneven_circle(n, random_state=derive_seed(seed, "circle"))
-    fresh, other = (uneven_circle(n_fresh, random_state=derive_seed(seed, part)).X for part in ("fresh", "other"))
+    fresh, other = (
+        uneven_circle(n_fresh, random_state=derive_seed(seed, part)).X for part in ("fresh", "other")
+    )
     ways: dict[str, dict[str, Any]] = {f"{t:g}": {"perturb": t} for t in LEVELS}
     ways["decoder noise alone, .1"] = {"perturb": 0.0, "sigma": 0.1}
     found: dict[str, Any] = {"floor": wasserstein(other, fresh).value}
@@ -87,14 +89,14 @@ def run(
     points = [point for r in runs for point in r["by n"]]
     law = learning_curve_exponent([p["n"] for p in points], [p["w1"] for p in points])
     checks = (
-        check_between("least ratio over seeds: W1 without noise over W1 at the best t", (w1[:, 0] / best).min(), 2.0, np.inf),
+        check_between("W1 without noise over W1 at the best t, least over seeds", (w1[:, 0] / best).min(), 2.0, np.inf),
         check_between("W1 at the best t over the floor, mean over seeds", best.mean() / floor, 0.0, 2.0),
         check_that("distance to the circle at each t, mean over seeds", off.mean(0).tolist(), "smallest at t = 0",
                    off.mean(0).argmin() == 0),
         check_between("distance to the circle at t = 0, mean over seeds", off[:, 0].mean(), 0.0, 0.02),
         check_that("W1 at t = 0, .05, .1, mean over seeds", w1.mean(0)[:3].tolist(), "decreasing",
                    bool((np.diff(w1.mean(0)[:3]) < 0).all()), essential=False),
-        check_between("exponent of W1 in n at the level of theory (1/3 or more, above the floor)", law.exponent, 0.1, 1.0,
+        check_between("exponent of W1 in n at the level of theory", law.exponent, 0.1, 1.0,
                       essential=False),
     )  # fmt: skip
     notes = (
@@ -107,7 +109,7 @@ def run(
 CLAIM = Claim(
     name="perturbed-likelihood/circle",
     arxiv="2105.04046",
-    statement="At small decoder noise, maximum likelihood finds the right set with the wrong law; noise on the data cures it.",
+    statement="At small decoder noise the likelihood finds the right set and the wrong law; noise on the data cures it.",
     laptop=run,
     full=partial(run, n_seeds=10, n=4096, n_fresh=3000, steps=5000, n_grid=4096, sizes=(64, 256, 1024, 4096)),
     minutes=1.5,
