@@ -191,7 +191,10 @@ class NoisyDecoder(nn.Module):
 
     def decode(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch dim"]:
         """Return f(z), for z of the normal law whatever the prior."""
-        return self.decoder(z if self.prior == "normal" else math.sqrt(3) * (2 * torch.special.ndtr(z) - 1))
+        given = z if self.prior == "normal" else math.sqrt(3) * (2 * torch.special.ndtr(z) - 1)
+        return self.decoder(given.reshape(-1, self.latent_dim)).view(
+            *z.shape[:-1], -1
+        )  # a backbone has one batch axis
 
     def encode(self, x: Float[Tensor, "batch dim"]) -> tuple[Tensor, Tensor]:
         """Mean and log variance of q(z|x), (batch, latent) each."""
@@ -522,7 +525,8 @@ class PerturbedLikelihoodModel(DensityMixin, BaseEstimator):
         outcomes = run_jobs(judge, LEVELS, n_jobs=self.n_jobs, on_done=report)
         if failed := next((o.error for o in outcomes if o.error is not None), None):
             raise RuntimeError(f"a training failed: {failed}")
-        w1 = self.scale_ * np.array([outcome.value[0] for outcome in outcomes])
+        found: list[Any] = [outcome.value for outcome in outcomes]
+        w1 = self.scale_ * np.array([distances for distances, _ in found])
         excess = w1 - w1[w1.mean(1).argmin()]
         floor = np.mean([_w1(held[split[half : 2 * half]], held[split[:half]]) for split in splits])
 
@@ -531,7 +535,7 @@ class PerturbedLikelihoodModel(DensityMixin, BaseEstimator):
 
         return NoisePath(
             t=numbers(self.scale_ * np.array(LEVELS)), w1=numbers(w1.mean(1)),
-            sigma=numbers(self.scale_ * outcome.value[1] for outcome in outcomes), excess=numbers(excess.mean(1)),
+            sigma=numbers(self.scale_ * sigma for _, sigma in found), excess=numbers(excess.mean(1)),
             excess_std=numbers(excess.std(1, ddof=1)), floor=float(self.scale_ * floor), n=half,
         )  # fmt: skip
 

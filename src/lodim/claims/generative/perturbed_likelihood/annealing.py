@@ -1,7 +1,7 @@
 """No universal gain: with the decoder's deviation learned from a large start, noise on the data brings little.
 
-The deviation falls from .37 during the training and acts as annealing. The circle with two bumps by its exact likelihood,
-a plane spiral ("swiss roll", 1,000 points) by IWAE-5, and the circle in ten columns by a VAE. Levels of noise against
+The deviation falls from .37 during the training and acts as annealing. The circle with two bumps by exact likelihood, a
+plane spiral ("swiss roll", 1,000 points) by IWAE-5, and the circle in ten columns by a VAE. Levels of noise against
 none, the same networks and data; then a large level, which does harm.
 
 Source: M. Chae and others, 2021, arXiv 2105.04046, whose theory asks for noise only where the data's own is too small.
@@ -94,7 +94,7 @@ def run(
 CLAIM = Claim(
     name="perturbed-likelihood/annealing",
     arxiv="2105.04046",
-    statement="Where the decoder's noise is learned from a large start, noise on the data brings little; much does harm.",
+    statement="Where the decoder's noise is learned from a large start, noise on the data brings little; much harms.",
     laptop=run,
     full=partial(run, n_seeds=10, n=20_000, n_fresh=3000, steps=20_000),
     minutes=2.0,

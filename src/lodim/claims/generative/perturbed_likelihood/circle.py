@@ -109,7 +109,7 @@ def run(
 CLAIM = Claim(
     name="perturbed-likelihood/circle",
     arxiv="2105.04046",
-    statement="At small decoder noise the likelihood finds the right set and the wrong law; noise on the data cures it.",
+    statement="At small decoder noise likelihood finds the right set and the wrong law; noise on the data cures it.",
     laptop=run,
     full=partial(run, n_seeds=10, n=4096, n_fresh=3000, steps=5000, n_grid=4096, sizes=(64, 256, 1024, 4096)),
     minutes=1.5,

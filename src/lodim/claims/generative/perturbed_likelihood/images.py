@@ -51,19 +51,10 @@ def conv(n_in: int, n_out: int) -> nn.Module:
             nn.Unflatten(1, (1, 28, 28)), nn.Conv2d(1, 32, 4, 2, 1), nn.SiLU(), nn.Conv2d(32, 64, 4, 2, 1), nn.SiLU(),
             nn.Flatten(), nn.Linear(64 * 49, n_out),
         )  # fmt: skip
-    # importance samples come with one more axis, which a linear layer takes and a convolution does not
-    return nn.Sequential(nn.Linear(n_in, 64 * 49), _Upsample())
-
-
-class _Upsample(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.SiLU(), nn.ConvTranspose2d(64, 32, 4, 2, 1), nn.SiLU(), nn.ConvTranspose2d(32, 1, 4, 2, 1)
-        )
-
-    def forward(self, h: Any) -> Any:
-        return self.layers(h.reshape(-1, 64, 7, 7)).reshape(*h.shape[:-1], 784)
+    return nn.Sequential(
+        nn.Linear(n_in, 64 * 49), nn.SiLU(), nn.Unflatten(1, (64, 7, 7)), nn.ConvTranspose2d(64, 32, 4, 2, 1),
+        nn.SiLU(), nn.ConvTranspose2d(32, 1, 4, 2, 1), nn.Flatten(),
+    )  # fmt: skip
 
 
 def as_they_are(train: Any, held: Any, t: float, seed: int, steps: int) -> dict[str, float]:
@@ -124,7 +115,7 @@ def run(
     for k, (learn, each, t) in enumerate(jobs):
         progress(0.8 * k / len(jobs), f"sigma {'learned' if learn else 'held'}, t = {t:g}, seed {each}")
         found[learn].append(one_fit(train, held, t, learn, each, options))
-    plain = [as_they_are(train, held, t, seed, 1500) for t in raw]
+    plain = [as_they_are(train, held, t, seed, options["max_steps"]) for t in raw]
     fixed, free, as_is = (
         np.reshape([r["w1"] for r in part], (-1, len(ts))).mean(0) if ts else np.ones(2)
         for part, ts in ((found[False], levels[0]), (found[True], levels[1]), (plain, raw))
