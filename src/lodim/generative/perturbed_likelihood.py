@@ -192,9 +192,8 @@ class NoisyDecoder(nn.Module):
     def decode(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch dim"]:
         """Return f(z), for z of the normal law whatever the prior."""
         given = z if self.prior == "normal" else math.sqrt(3) * (2 * torch.special.ndtr(z) - 1)
-        return self.decoder(given.reshape(-1, self.latent_dim)).view(
-            *z.shape[:-1], -1
-        )  # a backbone has one batch axis
+        points = self.decoder(given.reshape(-1, self.latent_dim))  # a backbone has one batch axis
+        return points.reshape(*z.shape[:-1], points.shape[-1])
 
     def encode(self, x: Float[Tensor, "batch dim"]) -> tuple[Tensor, Tensor]:
         """Mean and log variance of q(z|x), (batch, latent) each."""
