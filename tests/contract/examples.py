@@ -7,6 +7,7 @@ own line.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,6 +98,16 @@ def length(model, data):
     return float((-model().detach().norm()).exp())
 
 
+def decoder_model(latent_dim=2, perturb=0.1, objective="vae", **options):
+    return generative.PerturbedLikelihoodModel(
+        latent_dim, perturb, objective, **{"n_grid": 16, "max_steps": 1, "random_state": 0, **options}
+    )
+
+
+_too_few = {
+    "check_estimators_nan_inf": "it fits 10 rows, and 20 are needed",
+    "check_n_features_in_after_fitting": "it fits 15 rows, and 20 are needed",
+}
 _persistence = {"data": clouds, "tables": False, "needs": ("gudhi",)}
 
 ESTIMATORS = {
@@ -135,6 +146,11 @@ ESTIMATORS = {
     ),
     persistence.CandidateRepresentation: (
         Estimator(persistence.CandidateRepresentation(resolution=4), intervals, False, needs=("gudhi",)),
+    ),
+    generative.PerturbedLikelihoodModel: (
+        Estimator(decoder_model(), failing=_too_few),
+        Estimator(decoder_model(1, "theory", "grid", learn_sigma=False, sigma=0.3), failing=_too_few),
+        Estimator(decoder_model(3, objective="iwae"), failing=_too_few),
     ),
     landscape.LandscapeDimension: (
         Estimator(
@@ -380,6 +396,12 @@ GENERATORS: dict[Any, tuple[Generator, ...]] = {
             lambda: generative.Diffusion(shape=(1, 4, 4), schedule="ddpm"), lambda: torch.randn(3, 1, 4, 4)
         ),
     ),
+def noisy_decoder():
+    return generative.NoisyDecoder(mlp([2, 8, 3]), 2, mlp([3, 8, 4]), perturbation=0.1)
+
+
+GENERATORS: dict[Any, tuple[Generator, ...]] = {
+    generative.NoisyDecoder: (Generator(noisy_decoder, lambda: torch.randn(6, 3)),),
 }
 
 # ---------------------------------------------------------------------------------------------------- arrays
@@ -422,6 +444,11 @@ def streamed(batch):
     model = geometry.StreamingDimension(random_state=0)
     model.update(batch)
     return model.sample
+
+
+@functools.cache
+def fitted_decoder():
+    return decoder_model().fit(whole(40, 2))
 
 
 def densities():
@@ -481,6 +508,19 @@ _line, _points = {"X": whole(40, 2), "y": whole(40, seed=1)}, {"X": whole(40, 2)
 _law, _matrix, _gudhi = {"n": np.array([10.0, 40.0])}, {"A": whole(40, 3)}, ("gudhi",)
 
 ARRAYS: dict[Any, Arrays] = {
+    # generators
+    generative.PerturbedLikelihoodModel.fit: Arrays(
+        lambda X: decoder_model(1, objective="grid", max_steps=0).fit(X).sample(3), {"X": whole(40, 2)}
+    ),
+    generative.PerturbedLikelihoodModel.score_samples: Arrays(
+        lambda X: fitted_decoder().score_samples(X), {"X": whole(5, 2)}
+    ),
+    generative.PerturbedLikelihoodModel.score: Arrays(
+        lambda X: fitted_decoder().score(X), {"X": whole(5, 2)}
+    ),
+    generative.PerturbedLikelihoodModel.denoise: Arrays(
+        lambda X: fitted_decoder().denoise(X), {"X": whole(5, 2)}
+    ),
     # the dimension of data, labels
     geometry.IntrinsicDimension.fit: Arrays(
         lambda X: geometry.IntrinsicDimension(random_state=0).fit(X).dimension_, {"X": whole(60, 3, top=200)}
@@ -746,6 +786,10 @@ _bounds = {"catoni": 0.4, "best": 0.4}
 _density = np.array([-3.0, -4.0])
 
 RESULTS: dict[Any, Callable[[], Any]] = {
+    # generative
+    generative.NoisePath: lambda: generative.NoisePath(
+        (0.0, 0.1), (1.0, 0.8), (0.1, 0.15), (0.2, 0.0), (0.05, 0.0), 0.5, 50
+    ),
     # geometry
     geometry.DimensionSummary: summary,
     geometry.Estimate: lambda: geometry.Estimate(3.0, (2.5, 3.5), 0.1, "note", 3.1),

@@ -31,3 +31,7 @@ from .schedules import VE as VE
 from .schedules import VP as VP
 from .schedules import DiscreteVP as DiscreteVP
 from .schedules import Schedule as Schedule
+from .perturbed_likelihood import NoisePath as NoisePath
+from .perturbed_likelihood import NoisyDecoder as NoisyDecoder
+from .perturbed_likelihood import PerturbedLikelihoodModel as PerturbedLikelihoodModel
+from .perturbed_likelihood import perturbation_level as perturbation_level
