@@ -241,7 +241,7 @@ def phase_profile(
     n : int
         Noisy samples a level, of data drawn with repetition.
     """
-    rows = torch.from_numpy(check_numbers(Y, "Y"))
+    rows = torch.from_numpy(check_numbers(Y, "Y").copy())
     if rows.ndim < 2 or len(rows) < 2:
         raise ValueError(f"Y must hold two samples or more, one a row, got shape {tuple(rows.shape)}")
     if not len(D):

@@ -58,8 +58,8 @@ def images(data: str, seed: int, shape: Sequence[int]) -> tuple[Any, Any, Any]:
 
 def run(
     seed: int, progress: Progress, data: str = "digits", shape: tuple[int, ...] = (64,),
-    net: Callable[[], nn.Module] = small_net, D: tuple[float | int, ...] = LAPTOP, steps: int = 2000, batch_size: int = 128,
-    lr: float = 1e-3, trainings: int = 2, n: int = 2000, repeats: int = 3, device: str = "cpu",
+    net: Callable[[], nn.Module] = small_net, D: tuple[float | int, ...] = LAPTOP, steps: int = 2000,
+    batch_size: int = 128, lr: float = 1e-3, trainings: int = 2, n: int = 2000, repeats: int = 3, device: str = "cpu",
 ) -> Findings:  # fmt: skip
     """Train every D several times, disturb each, and compare means."""
     X, test, y = images(data, seed, shape)
