@@ -368,7 +368,7 @@ def pfgmpp():
         lines += [f"![{alt}](../generated/pfgmpp-noise.svg)", ""]
         head = ("D", *next(iter(means.values())))
         lines += [table(head, ((D, *(f"{v:.3g}" for v in mean.values())) for D, mean in means.items())), ""]
-        lines += [f"Floor: {figures['floor']:.3g}, the distance between two halves of the test images.", ""]
+        lines += [f"The training images themselves are at {figures['training images']:.3g}.", ""]
     return "\n".join(lines)
 
 

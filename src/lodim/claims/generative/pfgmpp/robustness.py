@@ -52,7 +52,7 @@ def images(data: str, seed: int, shape: Sequence[int]) -> tuple[Any, Any, Any]:
         return train.X.reshape(-1, *shape), test.X.reshape(-1, *shape), train.y
     digits = load("digits")
     order = np.random.default_rng(derive_seed(seed, "split")).permutation(len(digits.X))
-    X, y = digits.X[order].reshape(-1, *shape), digits.y[order]
+    X, y = digits.X[order].reshape(-1, *shape), np.asarray(digits.y)[order]
     return X[:1297], X[1297:], y[:1297]
 
 
@@ -92,7 +92,8 @@ def run(
 
 
 NOTES = (
-    "distances are of a classifier trained on the spot: compare them within one run only",
+    "distances are of a classifier trained on the spot: compare them within one run only, or over that of the training "
+    "images (the prototype's floor)",
     "weights of few bits, six steps and weak noise are figures: they had no reliable order over D beforehand",
 )
 
