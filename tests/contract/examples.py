@@ -29,7 +29,7 @@ from lodim.landscape.comparison.adapters import AdapterOption, AdapterRun
 from lodim.landscape.hypercomplex import LearnedAlgebra
 from lodim.landscape.nm_sparsity import NMCheck
 from lodim.landscape.objective_landscapes.compression_sweep import CompressionPoint
-from lodim.nets import mlp
+from lodim.nets import TimeMLP, mlp
 from lodim.randomness import build_seeded
 from lodim.validation import check_numbers
 
@@ -402,6 +402,12 @@ def noisy_decoder():
 
 GENERATORS: dict[Any, tuple[Generator, ...]] = {
     generative.NoisyDecoder: (Generator(noisy_decoder, lambda: torch.randn(6, 3)),),
+def noisy_dots():
+    return torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
+
+
+GENERATORS: dict[Any, tuple[Generator, ...]] = {
+    generative.PFGMPP: (Generator(lambda: generative.PFGMPP(TimeMLP(2, 16, 1), 2, 64), noisy_dots, False),),
 }
 
 # ---------------------------------------------------------------------------------------------------- arrays
@@ -585,6 +591,11 @@ ARRAYS: dict[Any, Arrays] = {
     geometry.regime_map: Arrays(
         lambda alphas, spectrum: geometry.regime_map(alphas, spectrum).h_g,
         {"alphas": np.array([1.0, 2.0]), "spectrum": np.array([1.0, 2.0, 3.0])},
+    ),
+    # generative
+    generative.phase_profile: Arrays(
+        lambda Y, sigmas: generative.phase_profile(Y, (16,), sigmas, n=9, random_state=0).tv,
+        {"Y": whole(20, 2), "sigmas": np.array([1.0, 4.0, 20.0])},
     ),
     # few rows for many
     geometry.LpRegression.fit: Arrays(lambda X, y: geometry.LpRegression(random_state=0).fit(X, y).coef_, _line),
@@ -820,6 +831,9 @@ RESULTS: dict[Any, Callable[[], Any]] = {
         2, 1, (0.4, 0.1), (2.0, 1.1), (0.01, 0.9), {"0.5": 1, "1.0": 0}, 60
     ),
     PointOptimization: points_optimized,
+    # generative
+    generative.Robustness: lambda: generative.Robustness("bits", (6.0, 4.0), np.array([[1.0, 2.0], [3.0, 5.0]])),
+    generative.PhaseProfile: lambda: generative.phase_profile(table()[0], (16, np.inf), n=20, random_state=0),
     # landscape
     landscape.RunRecord: run,
     landscape.LandscapeResult: landscape_result,

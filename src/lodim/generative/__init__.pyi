@@ -15,6 +15,15 @@ from .losses import edm_loss as edm_loss
 from .losses import flow_matching_loss as flow_matching_loss
 from .losses import ve_loss as ve_loss
 from .losses import vp_loss as vp_loss
+from .pfgmpp.model import PFGMPP as PFGMPP
+from .pfgmpp.model import EmpiricalPoissonDenoiser as EmpiricalPoissonDenoiser
+from .pfgmpp.model import PoissonKernel as PoissonKernel
+from .pfgmpp.robustness import PhaseProfile as PhaseProfile
+from .pfgmpp.robustness import Robustness as Robustness
+from .pfgmpp.robustness import noise_injection as noise_injection
+from .pfgmpp.robustness import phase_profile as phase_profile
+from .pfgmpp.robustness import step_sweep as step_sweep
+from .pfgmpp.robustness import weight_rounding as weight_rounding
 from .pictures import Trajectory as Trajectory
 from .pictures import plot_samples as plot_samples
 from .samplers import SamplerState as SamplerState

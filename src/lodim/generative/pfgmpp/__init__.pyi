@@ -1,0 +1,10 @@
+from .model import PFGMPP as PFGMPP
+from .model import EmpiricalPoissonDenoiser as EmpiricalPoissonDenoiser
+from .model import NormDenoiser as NormDenoiser
+from .model import PoissonKernel as PoissonKernel
+from .robustness import PhaseProfile as PhaseProfile
+from .robustness import Robustness as Robustness
+from .robustness import noise_injection as noise_injection
+from .robustness import phase_profile as phase_profile
+from .robustness import step_sweep as step_sweep
+from .robustness import weight_rounding as weight_rounding
