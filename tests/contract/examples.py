@@ -29,8 +29,7 @@ from lodim.landscape.comparison.adapters import AdapterOption, AdapterRun
 from lodim.landscape.hypercomplex import LearnedAlgebra
 from lodim.landscape.nm_sparsity import NMCheck
 from lodim.landscape.objective_landscapes.compression_sweep import CompressionPoint
-from lodim.nets import TimeMLP, mlp
-from lodim.nets import BiasFreeUNet, mlp
+from lodim.nets import BiasFreeUNet, TimeMLP, mlp
 from lodim.randomness import build_seeded
 from lodim.validation import check_numbers
 
@@ -390,6 +389,14 @@ class Generator:
         return build_seeded(self.make, seed)
 
 
+def noisy_decoder():
+    return generative.NoisyDecoder(mlp([2, 8, 3]), 2, mlp([3, 8, 4]), perturbation=0.1)
+
+
+def noisy_dots():
+    return torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
+
+
 GENERATORS: dict[Any, tuple[Generator, ...]] = {
     generative.Diffusion: (
         Generator(lambda: generative.Diffusion(shape=2), lambda: torch.from_numpy(table(6, 2)[0]).float()),
@@ -397,17 +404,7 @@ GENERATORS: dict[Any, tuple[Generator, ...]] = {
             lambda: generative.Diffusion(shape=(1, 4, 4), schedule="ddpm"), lambda: torch.randn(3, 1, 4, 4)
         ),
     ),
-def noisy_decoder():
-    return generative.NoisyDecoder(mlp([2, 8, 3]), 2, mlp([3, 8, 4]), perturbation=0.1)
-
-
-GENERATORS: dict[Any, tuple[Generator, ...]] = {
     generative.NoisyDecoder: (Generator(noisy_decoder, lambda: torch.randn(6, 3)),),
-def noisy_dots():
-    return torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
-
-
-GENERATORS: dict[Any, tuple[Generator, ...]] = {
     generative.PFGMPP: (Generator(lambda: generative.PFGMPP(TimeMLP(2, 16, 1), 2, 64), noisy_dots, False),),
 }
 
@@ -573,6 +570,7 @@ ARRAYS: dict[Any, Arrays] = {
     ),
     generative.PerturbedLikelihoodModel.denoise: Arrays(
         lambda X: fitted_decoder().denoise(X), {"X": whole(5, 2)}
+    ),
     # denoisers
     generative.train_denoiser: Arrays(trained_denoiser, {"images": binary(5)}),
     generative.psnr_curve: Arrays(lambda images: generative.psnr_curve(halved, images).denoised, {"images": binary(3)}),

@@ -30,6 +30,10 @@ from .losses import edm_loss as edm_loss
 from .losses import flow_matching_loss as flow_matching_loss
 from .losses import ve_loss as ve_loss
 from .losses import vp_loss as vp_loss
+from .perturbed_likelihood import NoisePath as NoisePath
+from .perturbed_likelihood import NoisyDecoder as NoisyDecoder
+from .perturbed_likelihood import PerturbedLikelihoodModel as PerturbedLikelihoodModel
+from .perturbed_likelihood import perturbation_level as perturbation_level
 from .pfgmpp.model import PFGMPP as PFGMPP
 from .pfgmpp.model import EmpiricalPoissonDenoiser as EmpiricalPoissonDenoiser
 from .pfgmpp.model import PoissonKernel as PoissonKernel
@@ -55,7 +59,3 @@ from .schedules import VE as VE
 from .schedules import VP as VP
 from .schedules import DiscreteVP as DiscreteVP
 from .schedules import Schedule as Schedule
-from .perturbed_likelihood import NoisePath as NoisePath
-from .perturbed_likelihood import NoisyDecoder as NoisyDecoder
-from .perturbed_likelihood import PerturbedLikelihoodModel as PerturbedLikelihoodModel
-from .perturbed_likelihood import perturbation_level as perturbation_level
