@@ -7,6 +7,7 @@ own line.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,7 +29,7 @@ from lodim.landscape.comparison.adapters import AdapterOption, AdapterRun
 from lodim.landscape.hypercomplex import LearnedAlgebra
 from lodim.landscape.nm_sparsity import NMCheck
 from lodim.landscape.objective_landscapes.compression_sweep import CompressionPoint
-from lodim.nets import TimeMLP, mlp
+from lodim.nets import BiasFreeUNet, TimeMLP, mlp
 from lodim.randomness import build_seeded
 from lodim.validation import check_numbers
 
@@ -97,6 +98,16 @@ def length(model, data):
     return float((-model().detach().norm()).exp())
 
 
+def decoder_model(latent_dim=2, perturb=0.1, objective="vae", **options):
+    return generative.PerturbedLikelihoodModel(
+        latent_dim, perturb, objective, **{"n_grid": 16, "max_steps": 1, "random_state": 0, **options}
+    )
+
+
+_too_few = {
+    "check_estimators_nan_inf": "it fits 10 rows, and 20 are needed",
+    "check_n_features_in_after_fitting": "it fits 15 rows, and 20 are needed",
+}
 _persistence = {"data": clouds, "tables": False, "needs": ("gudhi",)}
 
 ESTIMATORS = {
@@ -135,6 +146,11 @@ ESTIMATORS = {
     ),
     persistence.CandidateRepresentation: (
         Estimator(persistence.CandidateRepresentation(resolution=4), intervals, False, needs=("gudhi",)),
+    ),
+    generative.PerturbedLikelihoodModel: (
+        Estimator(decoder_model(), failing=_too_few),
+        Estimator(decoder_model(1, "theory", "grid", learn_sigma=False, sigma=0.3), failing=_too_few),
+        Estimator(decoder_model(3, objective="iwae"), failing=_too_few),
     ),
     landscape.LandscapeDimension: (
         Estimator(
@@ -373,11 +389,22 @@ class Generator:
         return build_seeded(self.make, seed)
 
 
+def noisy_decoder():
+    return generative.NoisyDecoder(mlp([2, 8, 3]), 2, mlp([3, 8, 4]), perturbation=0.1)
+
+
 def noisy_dots():
     return torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
 
 
 GENERATORS: dict[Any, tuple[Generator, ...]] = {
+    generative.Diffusion: (
+        Generator(lambda: generative.Diffusion(shape=2), lambda: torch.from_numpy(table(6, 2)[0]).float()),
+        Generator(
+            lambda: generative.Diffusion(shape=(1, 4, 4), schedule="ddpm"), lambda: torch.randn(3, 1, 4, 4)
+        ),
+    ),
+    generative.NoisyDecoder: (Generator(noisy_decoder, lambda: torch.randn(6, 3)),),
     generative.PFGMPP: (Generator(lambda: generative.PFGMPP(TimeMLP(2, 16, 1), 2, 64), noisy_dots, False),),
 }
 
@@ -421,6 +448,11 @@ def streamed(batch):
     model = geometry.StreamingDimension(random_state=0)
     model.update(batch)
     return model.sample
+
+
+@functools.cache
+def fitted_decoder():
+    return decoder_model().fit(whole(40, 2))
 
 
 def densities():
@@ -479,7 +511,79 @@ _pixels, _cloud = {"image": whole(2, 4, 5)}, {"X": whole(8, 2)}
 _line, _points = {"X": whole(40, 2), "y": whole(40, seed=1)}, {"X": whole(40, 2)}
 _law, _matrix, _gudhi = {"n": np.array([10.0, 40.0])}, {"A": whole(40, 3)}, ("gudhi",)
 
+
+def binary(n, seed=0):
+    """Images of zeros and ones."""
+    return whole(n, 1, 4, 6, top=40, seed=seed) % 2
+
+
+def trained_denoiser(images):
+    net = build_seeded(lambda: BiasFreeUNet(1, 2, 1), 0)
+    generative.train_denoiser(net, images, steps=2, batch_size=2)
+    return net.last.weight
+
+
+def halved(y):
+    return y / 2
+
+
+def halved_pair(test):
+    pair = generative.compare_pair(
+        _Halves(), _Halves(), (binary(2), binary(2)), test, n_samples=1, h=0.5, beta=1.0
+    )
+    return pair.psnr_test
+
+
+class _Halves(nn.Module):
+    def denoise(self, y):
+        return y / 2
+
+
+def short_curve(images=None, test=None):
+    images, test = (binary(4) if each is None else each for each in (images, test))
+    return generative.memorization_curve(
+        _Halving, images, test, [1, 2], steps=1, batch_size=2, n_samples=2, h=0.5, beta=1.0
+    )
+
+
+class _Halving(_Halves):
+    """Halves whatever it learns."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.zeros(1))
+
+    def denoise(self, y):
+        return y / 2 + 0 * self.scale
+
+
 ARRAYS: dict[Any, Arrays] = {
+    # generators
+    generative.PerturbedLikelihoodModel.fit: Arrays(
+        lambda X: decoder_model(1, objective="grid", max_steps=0).fit(X).sample(3), {"X": whole(40, 2)}
+    ),
+    generative.PerturbedLikelihoodModel.score_samples: Arrays(
+        lambda X: fitted_decoder().score_samples(X), {"X": whole(5, 2)}
+    ),
+    generative.PerturbedLikelihoodModel.score: Arrays(
+        lambda X: fitted_decoder().score(X), {"X": whole(5, 2)}
+    ),
+    generative.PerturbedLikelihoodModel.denoise: Arrays(
+        lambda X: fitted_decoder().denoise(X), {"X": whole(5, 2)}
+    ),
+    # denoisers
+    generative.train_denoiser: Arrays(trained_denoiser, {"images": binary(5)}),
+    generative.psnr_curve: Arrays(lambda images: generative.psnr_curve(halved, images).denoised, {"images": binary(3)}),
+    generative.oracle_shrinkage: Arrays(
+        lambda images: generative.oracle_shrinkage(images, (0.1, 0.3)).mse, {"images": binary(3)}
+    ),
+    generative.compare_pair: Arrays(halved_pair, {"test": binary(2)}),
+    generative.memorization_curve: Arrays(
+        lambda images, test: short_curve(images, test).pairs[1].psnr_train, {"images": binary(4), "test": binary(2)}
+    ),
+    generative.subspace_overlap: Arrays(
+        generative.subspace_overlap, {"A": whole(2, 5), "B": whole(2, 5, seed=1)}, plain=True
+    ),
     # the dimension of data, labels
     geometry.IntrinsicDimension.fit: Arrays(
         lambda X: geometry.IntrinsicDimension(random_state=0).fit(X).dimension_, {"X": whole(60, 3, top=200)}
@@ -750,6 +854,16 @@ _bounds = {"catoni": 0.4, "best": 0.4}
 _density = np.array([-3.0, -4.0])
 
 RESULTS: dict[Any, Callable[[], Any]] = {
+    # generative
+    generative.NoisePath: lambda: generative.NoisePath(
+        (0.0, 0.1), (1.0, 0.8), (0.1, 0.15), (0.2, 0.0), (0.05, 0.0), 0.5, 50
+    ),
+    generative.JacobianBasis: lambda: generative.jacobian_basis(halved, torch.ones(2, 3)),
+    generative.PSNRCurve: lambda: generative.psnr_curve(halved, binary(3)),
+    generative.OracleShrinkage: lambda: generative.oracle_shrinkage(binary(3), (0.1, 0.3)),
+    generative.BlindSamples: lambda: generative.sample_blind(halved, 2, (1, 4, 4), h=0.5, beta=1.0, keep_every=2),
+    generative.PairComparison: lambda: short_curve().pairs[0],
+    generative.MemorizationCurve: short_curve,
     # geometry
     geometry.DimensionSummary: summary,
     geometry.Estimate: lambda: geometry.Estimate(3.0, (2.5, 3.5), 0.1, "note", 3.1),

@@ -61,6 +61,7 @@ WITH_UNIT = {
     "margin": lambda Z: geometry.class_margin(Z, Y, n_pairs=500, k=10, random_state=0).delta,
     "distances": lambda Z: neighbors.NeighborGraph.from_data(Z, 3).dist,
     "Wasserstein": lambda Z: metrics.sliced_wasserstein(Z, Z[::-1] * 1.1, random_state=0).value,
+    "exact Wasserstein": lambda Z: metrics.wasserstein(Z, Z[::-1] * 1.1).value,
 }
 REFUSED = {
     "sharpness": lambda Z: geometry.LabelSharpness(exact=True).fit(Z, Y),

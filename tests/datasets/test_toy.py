@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.ndimage import label
+from scipy.special import i0, i1
 from scipy.stats import binomtest, chisquare, kstest
 
 from lodim.datasets import toy
@@ -144,3 +145,30 @@ def test_numbers_that_are_not_finite_are_refused(bad):
 def test_probabilities_are_not_the_callers_array():
     z = np.linspace(0, 1, 5)
     assert not np.shares_memory(toy.simulate_outcomes(z).p, z)
+
+
+LAWS = {"circle": toy.uneven_circle, "patch": toy.sphere_patch, "product": toy.product_law}
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_singular_laws_lie_on_their_sets_and_project_to_the_nearest_point(name):
+    law = LAWS[name](400, random_state=0)
+    np.testing.assert_allclose(law.distance(law.X), 0, atol=1e-12)
+    rows = law.X[:100] + 0.3 * np.random.default_rng(1).normal(size=law.X[:100].shape)
+    near = law.project(rows)
+    np.testing.assert_allclose(law.project(near), near, atol=1e-12)
+    many = LAWS[name](20_000, random_state=2).X  # no point of the set is nearer
+    assert (
+        np.linalg.norm(rows[:, None] - many[None, :2000], axis=2).min(1) >= law.distance(rows) - 1e-12
+    ).all()
+
+
+def test_singular_laws_have_the_law_they_say():
+    angle = toy.uneven_circle(4000, random_state=0).latent[:, 0]
+    ratio = i1(4.0) / i0(4.0)  # a von Mises law's mean direction is that long
+    mean = 0.7 * ratio + 0.3 * ratio * np.exp(2j * np.pi / 3)
+    assert abs(np.exp(1j * angle).mean() - mean) < 4 / np.sqrt(4000)
+    patch = toy.sphere_patch(4000, 1.0, random_state=0)
+    assert kstest((1 - patch.X[:, 2]) / (1 - np.cos(1.0)), "uniform").pvalue > 1e-3  # Archimedes
+    assert kstest(np.sqrt(toy.product_law(4000, 4, 1, random_state=0).X[:, 0]), "uniform").pvalue > 1e-3
+    assert toy.uneven_circle(5, 7, random_state=0).X.shape == (5, 7)

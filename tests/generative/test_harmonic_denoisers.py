@@ -1,7 +1,321 @@
 """What must hold of harmonic-denoisers whatever the data: identities, invariances, limits."""
 
-import lodim.generative.harmonic_denoisers as system
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lodim.datasets import disc_tangents, discs
+from lodim.generative import (
+    Measurement,
+    compare_pair,
+    jacobian_basis,
+    memorization_curve,
+    oracle_shrinkage,
+    psnr_curve,
+    sample_blind,
+    solve_inverse,
+    subspace_overlap,
+    sure,
+    train_denoiser,
+)
+from lodim.metrics import psnr
+from lodim.nets import BFCNN, BiasFreeUNet
+from lodim.randomness import build_seeded, torch_generator
+from lodim.validation import ConvergenceWarning
 
 
-def test_the_module_names_its_source():
-    assert "2310.02557" in system.__doc__
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch_generator(seed), dtype=torch.float64)
+
+
+def uniform(*shape, seed=0):
+    return torch.rand(*shape, generator=torch_generator(seed))
+
+
+def shrink(y):
+    """The denoiser of N(0, 1) in half of the coordinates and 0 in the rest, whose level is the rest's size."""
+    flat = y.flatten(1)
+    half = flat.shape[1] // 2
+    sigma = flat[:, half:].square().mean(1, keepdim=True)
+    return torch.cat([flat[:, :half] / (1 + sigma), 0 * flat[:, half:]], 1).view(y.shape)
+
+
+def test_samples_of_the_gaussians_denoiser_have_its_covariance():
+    """To first order in h, directions of the data and empty ones lose the same variance: their difference stays."""
+    drawn = sample_blind(shrink, 300, (1, 8, 8), sigma_0=10.0, sigma_L=0.03, beta=0.5, h=0.03)
+    rows = drawn.images.reshape(300, 64)
+    covariance = np.cov(rows[:, :32].T)
+    assert np.diag(covariance).mean() == pytest.approx(1.0, rel=0.05)
+    assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 0.3  # as of 300 independent normals
+    assert not rows[:, 32:].any()
+    hasty = sample_blind(shrink, 300, (1, 8, 8), sigma_0=10.0, sigma_L=0.03, beta=0.5, h=0.03, growing=True)
+    assert hasty.steps.max() < drawn.steps.min() / 3
+    assert hasty.images.reshape(300, 64)[:, :32].var() < 0.95  # what large steps cost
+
+
+def test_the_same_noise_gives_the_same_sample_and_images_stop_by_themselves():
+    drawn, again = (sample_blind(shrink, 6, (1, 8, 8), h=0.1, beta=0.5, keep_every=10) for _ in range(2))
+    assert drawn == again
+    assert len(set(drawn.steps.tolist())) > 1
+    assert drawn.sigmas.shape[1] == 6
+    assert np.isfinite(drawn.sigmas).sum(0).tolist() == (drawn.steps + 1).tolist()
+    assert len(drawn.iterates) == -(-len(drawn.sigmas) // 10)
+    assert float(np.nanmin(drawn.sigmas[:-1])) < 0.05
+    assert not np.array_equal(
+        drawn.images, sample_blind(shrink, 6, (1, 8, 8), h=0.1, beta=0.5, random_state=1).images
+    )
+
+
+def test_without_added_noise_each_step_shrinks_the_residual_by_its_size():
+    """beta = 1 and f(y) = 0: y_t = (1 - h)^t y_0, so that the number of steps is known."""
+    drawn = sample_blind(torch.zeros_like, 3, (1, 4, 4), beta=1.0, h=0.1, growing=False)
+    ratio = drawn.sigmas[1:] / drawn.sigmas[:-1]
+    np.testing.assert_allclose(ratio[np.isfinite(ratio)], 0.9, rtol=1e-5)
+    expected = np.ceil(np.log(0.05 / drawn.sigmas[0]) / np.log(0.9))
+    np.testing.assert_array_equal(drawn.steps, expected)
+    assert not drawn.images.any()
+
+
+def test_the_noise_falls_by_one_minus_beta_h():
+    """Over many coordinates |y + gamma z|^2 concentrates: exactly the schedule of the paper."""
+    drawn = sample_blind(torch.zeros_like, 2, (1, 200, 200), beta=0.5, h=0.1, growing=False)
+    ratio = drawn.sigmas[1:] / drawn.sigmas[:-1]
+    np.testing.assert_allclose(ratio[np.isfinite(ratio)], 0.95, rtol=0.01)
+
+
+MEASUREMENTS = {
+    "inpainting": lambda: Measurement.inpainting(uniform(8, 6) < 0.5),
+    "super_resolution": lambda: Measurement.super_resolution(2),
+    "spectral": lambda: Measurement.spectral(3, 8, 6),
+    "compressed_sensing": lambda: Measurement.compressed_sensing(20, (2, 8, 6)),
+}
+
+
+@pytest.mark.parametrize("name", MEASUREMENTS)
+def test_measurements_are_orthonormal_and_samples_agree_with_them(name):
+    M, x, z = MEASUREMENTS[name](), normal(3, 2, 8, 6), normal(3, 2, 8, 6, seed=1)
+    values = M.measure(x)
+    torch.testing.assert_close(M.measure(M.back(values)), values)
+    left, right = ((a * b).flatten(1).sum(1) for a, b in ((M.measure(z), values), (z, M.back(values))))
+    torch.testing.assert_close(left, right)  # back is the transpose of measure
+
+    kept = {}
+
+    def f(y):
+        kept["y"] = y
+        return 0 * y
+
+    solve_inverse(f, M, values, h=0.3, beta=1.0)
+    assert float((M.measure(kept["y"]) - values).norm() / values.norm()) < 0.06
+    open_part = kept["y"] - M.back(M.measure(kept["y"]))
+    assert float(open_part.norm()) < 0.1 * float(x.norm())
+
+
+def test_inpainting_finds_the_one_image_of_the_set_that_agrees():
+    """Three dimensions, eight known pixels: the projection on the set is its best denoiser at little noise."""
+    basis = torch.linalg.qr(normal(16, 3))[0]
+    x = (basis @ normal(3, 1, seed=2)).view(1, 1, 4, 4)
+    known = Measurement.inpainting(torch.arange(16).view(4, 4) < 8)
+    found = solve_inverse(
+        lambda y: (y.flatten(1) @ basis @ basis.T).view(y.shape),
+        known,
+        known.measure(x),
+        beta=0.9,
+        sigma_L=1e-6,
+        h=0.2,
+    )
+    np.testing.assert_allclose(found.images, x, atol=1e-4)
+
+
+def test_steins_estimate_is_the_error_of_a_linear_denoiser():
+    A = 0.5 * torch.eye(36).double() + 0.05 * normal(36, 36)
+
+    def f(y):
+        return (y.flatten(1) @ A.T).view(y.shape)
+
+    x, sigma = normal(1, 1, 6, 6), 0.3
+    y = x + sigma * normal(1000, 1, 6, 6, seed=1)
+    estimate, error = sure(f, y, sigma), (f(y) - x).flatten(1).square().sum(1)
+    difference = estimate - error
+    assert abs(float(difference.mean())) < 4 * float(difference.std()) / 1000**0.5
+    bias = (A - torch.eye(36)) @ x.flatten()
+    exact = float(bias @ bias + sigma**2 * (A**2).sum())
+    assert float(estimate.mean()) == pytest.approx(exact, rel=0.06)
+
+
+def test_the_psnr_of_a_projection_follows_from_its_dimension():
+    """Keeping d of D directions, all of the image's: the error is d s^2 / D, the slope 1."""
+    x = torch.zeros(200, 1, 8, 8)
+    x[:, :, :2] = uniform(200, 1, 2, 8)
+    mask = (torch.arange(8) < 2).float()[:, None]
+    found = psnr_curve(lambda y: y * mask, x, (0.05, 0.1, 0.2))
+    np.testing.assert_allclose(found.noisy, -20 * np.log10(found.sigmas), atol=0.1)
+    np.testing.assert_allclose(found.denoised - found.noisy, 10 * math.log10(4), atol=0.15)
+    assert found.slope() == pytest.approx(1, abs=0.02)
+    with pytest.raises(ValueError, match="two noise levels"):
+        found.slope(0.07)
+
+
+def test_oracle_shrinkage_is_what_monte_carlo_finds_and_falls_as_theory_says():
+    x, sigma = normal(1, 1, 8, 8).numpy(), 0.7
+    basis = torch.linalg.qr(normal(64, 64, seed=1))[0].numpy().reshape(64, 1, 8, 8)
+    c = basis.reshape(64, 64) @ x.ravel()
+    share = c**2 / (c**2 + sigma**2)
+    noise = sigma * np.random.default_rng(0).normal(size=(20_000, 64))
+    errors = ((share * (c + noise) - c) ** 2).mean()
+    assert oracle_shrinkage(x, (sigma,), basis).mse[0] == pytest.approx(errors, rel=0.01)
+    by_function = oracle_shrinkage(x, (sigma,), lambda z: z.reshape(1, 64) @ basis.reshape(64, 64).T)
+    assert by_function.mse[0] == pytest.approx(errors, rel=0.01)
+    kept = oracle_shrinkage(x, (sigma,), basis[:10]).mse[0]  # the rest is lost
+    assert kept == pytest.approx(((share * sigma**2)[:10].sum() + (c[10:] ** 2).sum()) / 64)
+    k = np.arange(1, 65537.0)
+    for alpha in (1, 3):
+        signal = (k ** (-(alpha + 1) / 2)).reshape(1, 256, 256)
+        slope = oracle_shrinkage(signal, np.geomspace(0.003, 0.1, 8), "pixel").curve().slope()
+        assert slope == pytest.approx(alpha / (alpha + 1), abs=0.03)
+
+
+def test_named_bases_are_orthonormal_and_find_what_is_theirs():
+    x = normal(2, 1, 8, 16).numpy()
+    low = [oracle_shrinkage(x, (1e-6,), basis).mse[0] for basis in ("dct", "haar", "pixel")]
+    np.testing.assert_allclose(low, 1e-12, rtol=1e-3)  # all directions count at little noise
+    block = np.zeros((1, 1, 8, 16))
+    block[..., :4, 8:] = 1.0
+    wave = np.cos(np.pi * (np.arange(16) + 0.5) * 3 / 16) * np.ones((1, 1, 8, 1))
+    for image, best in ((block, "haar"), (wave, "dct")):
+        errors = {name: oracle_shrinkage(image, (0.1,), name).mse[0] for name in ("dct", "haar", "pixel")}
+        assert min(errors, key=errors.get) == best
+    with pytest.raises(ValueError, match="powers of two"):
+        oracle_shrinkage(x[..., :6], (0.1,), "haar")
+
+
+def test_overlap_is_the_mean_squared_cosine():
+    A = np.eye(6)[:2]
+    assert subspace_overlap(A, A @ np.diag([2.0, -3, 1, 1, 1, 1])) == pytest.approx(1)
+    turned = np.array([[math.cos(0.3), 0, math.sin(0.3), 0, 0, 0], [0, 0, 0, 1, 0, 0]])
+    assert subspace_overlap(A, turned) == pytest.approx(math.cos(0.3) ** 2 / 2)
+    parameters = discs(1, 16, random_state=0).parameters
+    tangents = disc_tangents(parameters, 16)[0]
+
+    def project(y):  # the best denoiser at little noise
+        Q = torch.linalg.qr(torch.from_numpy(tangents.reshape(5, -1).T))[0]
+        return (y.flatten(1) @ Q @ Q.T).view(y.shape)
+
+    basis = jacobian_basis(project, normal(1, 16, 16))
+    assert subspace_overlap(basis.vectors[:5], tangents) == pytest.approx(1)
+    assert basis.trace == pytest.approx(5)
+
+
+def small():
+    return BiasFreeUNet(1, 4, 1)
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_training_lowers_the_error_below_that_of_doing_nothing(dtype):
+    """On images of one grey level each: averaging must be learnt, not square ones too, from a single batch up."""
+    grey = (uniform(40, 1, 1, 1) * torch.ones(40, 1, 8, 6)).numpy()
+    net = build_seeded(lambda: BFCNN(1, 8, 4), 0).to(dtype)
+    result = train_denoiser(net, grey, steps=60, batch_size=16, lr=1e-2, random_state=0)
+    assert not net.training
+    assert result.steps == 60
+    found = psnr_curve(net, grey, (0.3, 0.6))
+    assert (found.denoised > found.noisy + 2).all()
+    y = torch.from_numpy(grey).to(dtype) + 0.3
+    torch.testing.assert_close(net.denoise(y)[3:4], net.denoise(y[3:4]))  # whatever the batch
+
+
+@pytest.mark.trains
+def test_the_same_seed_trains_the_same_net_and_a_batch_of_one_will_do():
+    x = uniform(1, 1, 4, 6)
+    states = []
+    for seed in (0, 0, 1):
+        net = build_seeded(small, 0)
+        train_denoiser(net, x, steps=3, batch_size=1, random_state=seed)
+        states.append(net.last.weight.detach())
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
+@pytest.mark.trains
+def test_a_curve_compares_disjoint_pairs():
+    x = uniform(40, 1, 8, 6, seed=3)
+    seen = []
+    with pytest.warns(ConvergenceWarning):
+        found = memorization_curve(
+            small, x, uniform(10, 1, 8, 6, seed=4), (2, 20), steps=10, batch_size=8, n_samples=3, h=0.5,
+            max_steps=3, sigma_L=1e-9, on_pair=lambda n, a, b: seen.append((n, a, b)),
+        )  # fmt: skip
+    assert [n for n, _, _ in seen] == [2, 20]
+    assert found.presentations == 80
+    assert found.to_frame().n.tolist() == [2, 20]
+    for pair in found.pairs:
+        assert pair.samples.shape == (3, 3, 1, 8, 6)
+        assert pair.psnr_train.shape == pair.variance.shape == (3,)
+        assert (np.abs(pair.nearest_cosine) <= 1 + 1e-9).all()
+
+
+def test_a_pair_of_one_function_has_no_variance_and_the_same_samples():
+    net, x = Shrink(), uniform(6, 1, 4, 4)
+    pair = compare_pair(net, net, (x[:2], x[2:4]), x[4:], n_samples=4, h=0.1, beta=0.5)
+    assert not pair.variance.any()
+    np.testing.assert_allclose(pair.pair_cosine, 1)
+    a, b = (torch.from_numpy(z).flatten(1) for z in (pair.samples[0], pair.samples[2]))
+    cosines = torch.nn.functional.cosine_similarity(a[:, None], x[:2].flatten(1)[None], dim=2)
+    np.testing.assert_allclose(pair.nearest_cosine, cosines.max(1).values, atol=1e-6)
+    torch.testing.assert_close(b, x[:2].flatten(1)[cosines.argmax(1)])
+    expected = float(psnr(x[4:].flatten(0, 1), x[4:].flatten(0, 1) * 0))
+    assert pair.psnr_test.shape == (3,)
+    assert expected < 20
+
+
+class Shrink(nn.Module):
+    """The denoiser above, as a module."""
+
+    def denoise(self, y):
+        return shrink(y)
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (np.full((2, 1, 4, 4), 255, np.uint8), "got 255 to 255; divide bytes by 255"),
+        (np.full((2, 1, 4, 4), -0.1), r"intensities in \[0, 1\]"),
+        (np.where(np.arange(32).reshape(2, 1, 4, 4) == 20, np.nan, 0.5), "1 of 2 hold NaN or infinity, the first is 1"),
+        (np.ones((2, 4, 4)), r"\(n, channels, height, width\), got \(2, 4, 4\)"),
+        (np.ones((2, 1, 4, 5)), "multiples of 2, got"),
+    ],
+)  # fmt: skip
+def test_images_that_a_net_cannot_learn_from_are_refused(images, said):
+    with pytest.raises(ValueError, match=said):
+        train_denoiser(small(), images, steps=1)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            lambda: memorization_curve(small, np.ones((9, 1, 4, 4)), np.ones((1, 1, 4, 4)), [5]),
+            "twice as many",
+        ),
+        (lambda: train_denoiser(small(), np.ones((9, 1, 4, 4)), sigma_range=(1.0, 0.5)), "low <= high"),
+        (lambda: sample_blind(shrink, 1, (1, 4, 4), h=0.0), "h must be positive"),
+        (lambda: sample_blind(shrink, 1, (1, 4, 4), beta=1.5), "beta must be at least 0 and at most 1"),
+        (lambda: sample_blind(lambda y: 300 * y, 1, (1, 4, 4)), "residual exploded"),
+        (lambda: psnr_curve(shrink, np.ones((1, 1, 4, 4)), (0.0, 1.0)), "positive noise levels"),
+        (lambda: oracle_shrinkage(np.ones((1, 4, 4)), (0.1,), "fourier"), "basis must be one of"),
+        (lambda: subspace_overlap(np.ones((2, 3)), np.ones((2, 4))), "one shape"),
+    ],
+)
+def test_bad_input_is_refused(call, said):
+    with pytest.raises(ValueError, match=said):
+        call()
+
+
+def test_integer_images_within_range_are_numbers():
+    binary = (uniform(4, 1, 4, 4) < 0.5).to(torch.uint8)
+    found = [psnr_curve(shrink, x, (0.1, 0.2)).denoised for x in (binary, binary.double())]
+    np.testing.assert_array_equal(*found)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import cdist
+from scipy.stats import wasserstein_distance
 from sklearn.linear_model import LogisticRegression
 
-from lodim.metrics import TwoSample, c2st, kid, mmd_rbf, sliced_wasserstein, two_sample
+from lodim.metrics import TwoSample, c2st, kid, mmd_rbf, sliced_wasserstein, two_sample, wasserstein
 
 
 def linear_c2st(samples, reference, **options):
@@ -45,6 +46,30 @@ def test_a_shift_seen_from_all_sides():
     x = draw(50)
     found = sliced_wasserstein(x + [3.0, 0, 0], x, n_projections=4000).value
     assert found == pytest.approx(3 / np.sqrt(3), rel=0.03)
+
+
+@pytest.mark.parametrize(("d", "p"), [(3, 1), (40, 2)])
+def test_wasserstein_is_pots(d, p):
+    ot = pytest.importorskip("ot")
+    x, y = draw(60, d), draw(60, d, shift=0.3, seed=1)
+    found = wasserstein(x, y, p)
+    assert found.value == pytest.approx(ot.emd2([], [], cdist(x, y) ** p) ** (1 / p), rel=1e-9)
+    assert found.floor > 0
+
+
+def test_wasserstein_against_scipy_on_the_line_and_what_it_must_keep():
+    x, y = draw(50, 1), draw(50, 1, shift=1.0, seed=1)
+    assert wasserstein(x, y).value == pytest.approx(wasserstein_distance(x[:, 0], y[:, 0]), rel=1e-12)
+    z = draw(80, 30)
+    assert wasserstein(z[::-1].copy(), z).value == 0
+    assert wasserstein(z + 2.0, z).value == pytest.approx(
+        2 * np.sqrt(30), rel=1e-12
+    )  # the mean's shift at least
+    assert wasserstein(z, 1.3 * z, 100).value >= wasserstein(z, 1.3 * z, 1).value
+    tensor = torch.from_numpy(z).float()
+    assert wasserstein(tensor * 1.3, tensor).value == pytest.approx(wasserstein(1.3 * z, z).value, rel=1e-5)
+    with pytest.raises(ValueError, match="as many samples"):
+        wasserstein(z[:40], z)
 
 
 def gaussian(a, b, width):

@@ -77,6 +77,26 @@ def test_each_condition_matters_and_can_be_left_out(kind, name):
 
 
 @pytest.mark.parametrize("kind", NETS)
+def test_what_is_not_known_can_be_said_sample_by_sample(kind):
+    """A label of -1 is the class that means none; a vector with NaN is one left out, and gives no NaN gradient."""
+    model, (x, level, cond) = net(kind), inputs(kind)
+    for label in (torch.tensor([0, -1, 3]), torch.tensor([0, -1, 3], dtype=torch.int32)):
+        none = torch.tensor([0, 4, 3])
+        assert torch.equal(model(x, level, cond | {"label": label}), model(x, level, cond | {"label": none}))
+    for wrong in (5, -2):
+        with pytest.raises(IndexError):
+            model(x, level, cond | {"label": torch.tensor([0, wrong, 3])})
+    vector = cond["vector"].clone()
+    vector[1, 2] = torch.nan
+    out = model(x, level, cond | {"vector": vector})
+    without = model(x, level, {name: part for name, part in cond.items() if name != "vector"})
+    torch.testing.assert_close(out[1], without[1])
+    torch.testing.assert_close(out[[0, 2]], model(x, level, cond)[[0, 2]])
+    out.square().sum().backward()
+    assert all(bool(p.grad.isfinite().all()) for p in model.parameters())
+
+
+@pytest.mark.parametrize("kind", NETS)
 def test_the_order_of_a_context_does_not_matter(kind):
     model, (x, level, cond) = net(kind), inputs(kind)
     turned = cond | {"context": cond["context"][:, [3, 0, 2, 1]]}

@@ -1,6 +1,6 @@
-r"""Families of images for which the best denoiser is known: how its error falls with the noise, or how many directions.
+r"""Families of images for which the best denoiser is known, by how its error falls with the noise.
 
-A denoiser at noise :math:`\sigma` cannot do better on images of a smooth d-dimensional set than keep the d directions of
+At noise :math:`\sigma` the best on images of a smooth d-dimensional set is to keep the d directions of
 its tangent space, :math:`\mathrm{MSE} \approx d\, \sigma^2`: the PSNR rises by 1 dB a dB. Of images that are
 :math:`C^\alpha` off a contour that is :math:`C^\alpha` itself, the best error falls as
 :math:`\sigma^{2\alpha/(\alpha+1)}`: a slope of :math:`\alpha/(\alpha+1)`.
@@ -266,8 +266,8 @@ def near_duplicates(
     if images.ndim < 3:
         raise ValueError(f"images must be (n, ..., h, w), got shape {images.shape}")
     down, across = (_averaging(side, min(side, int(thumbnail))) for side in images.shape[-2:])
-    kept = np.empty((0, 0), np.float32)
-    repeated = np.zeros(len(images), bool)
+    kept: Any = np.empty((0, 0), np.float32)
+    repeated: Any = np.zeros(len(images), bool)
     for some in _blocks(len(images)):
         rows = (down @ check_numbers(images[some], "images") @ across.T).reshape(some.stop - some.start, -1)
         if not np.isfinite(rows).all():
@@ -280,8 +280,8 @@ def near_duplicates(
         # a column of its own: what has no contrast points there
         rows = np.hstack([np.where(flat, 0, rows / np.where(flat, 1, norm)), flat]).astype(np.float32)
         kept = kept if len(kept) else np.empty((0, rows.shape[1]), np.float32)
-        known = (rows @ kept.T > threshold).any(1)
-        among = rows @ rows.T > threshold
+        known: Any = (rows @ kept.T > threshold).any(1)
+        among: Any = rows @ rows.T > threshold
         new: list[int] = []
         for i in range(len(rows)):
             if not known[i] and not among[i, new].any():

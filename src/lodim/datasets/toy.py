@@ -4,12 +4,16 @@ Modes are Gaussians of one deviation with equal counts (one more or less). The g
 deviation of a coordinate, :math:`\sqrt{\mathrm{std}^2 + \mathrm{spacing}^2 (\mathrm{side}^2 - 1) / 12}` (of 5 x 5 modes
 with spacing 2 :math:`\sqrt{0.05^2 + 8}`), and so do its modes and their deviation.
 
+Singular laws sit on a set of fewer dimensions than there are columns, whose nearest points are known.
+
 Sources: S. K. Aithal and others, arXiv 2406.09358 (line, grid, shapes); M. Chen and others, arXiv 2404.07771
 (subspace); S. Liu and others, arXiv 2111.10734 (outcomes).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,13 +28,17 @@ __all__ = [
     "Modes",
     "Outcomes",
     "Shapes",
+    "SingularLaw",
     "Subspace",
     "gaussian_grid",
     "gaussian_line",
     "gaussian_ring",
     "gaussian_subspace",
+    "product_law",
     "simple_shapes",
     "simulate_outcomes",
+    "sphere_patch",
+    "uneven_circle",
 ]
 
 _LARGEST = float(np.finfo(np.float64).max)
@@ -155,6 +163,90 @@ def gaussian_subspace(
     Q, R = np.linalg.qr(rng.standard_normal((int(D), int(d))))
     basis = Q * np.sign(np.diag(R))  # without the signs LAPACK prefers some directions
     return Subspace(rng.standard_normal((int(n), int(d))) @ basis.T, basis)
+
+
+class SingularLaw(NamedTuple):
+    """Points of a set of few dimensions.
+
+    Attributes
+    ----------
+    X : ndarray, shape (n, D)
+    latent : ndarray, shape (n, d)
+        Where on the set each point is.
+    project : callable
+        From rows to the nearest points of the set.
+    """
+
+    X: Float[np.ndarray, "n D"]
+    latent: Float[np.ndarray, "n d"]
+    project: Callable[[Any], np.ndarray]
+
+    def distance(self, rows: Any) -> Float[np.ndarray, " m"]:
+        """Return how far rows, shape (m, D), are from the set."""
+        return np.linalg.norm(np.asarray(rows) - self.project(rows), axis=1)
+
+
+def _on_circle(rows: Any) -> np.ndarray:
+    plane = np.asarray(rows, dtype=float)[:, :2]
+    angle = np.arctan2(plane[:, 1], plane[:, 0])
+    return np.column_stack([np.cos(angle), np.sin(angle), np.zeros((len(plane), np.shape(rows)[1] - 2))])
+
+
+def uneven_circle(
+    n: int | np.integer, D: int | np.integer = 2, *, random_state: RandomState = None
+) -> SingularLaw:
+    """Draw points of the unit circle in the first two of D columns, most of them in two bumps.
+
+    The angle's density is .7 of a von Mises law at 0 and .3 of one at 2 pi / 3, both of concentration 4.
+    """
+    check_in_range(n, "n", low=1, integer=True)
+    check_in_range(D, "D", low=2, integer=True)
+    rng = as_generator(random_state)
+    bump = rng.random(int(n)) < 0.3
+    angle = rng.vonmises(np.where(bump, 2 * np.pi / 3, 0.0), 4.0)
+    X = np.column_stack([np.cos(angle), np.sin(angle), np.zeros((int(n), int(D) - 2))])
+    return SingularLaw(X, angle[:, None], _on_circle)
+
+
+def _on_patch(rows: Any, cosine: float) -> np.ndarray:
+    rows = np.asarray(rows, dtype=float)
+    radius, azimuth = np.hypot(rows[:, 0], rows[:, 1]), np.arctan2(rows[:, 1], rows[:, 0])
+    polar = np.minimum(np.arctan2(radius, rows[:, 2]), np.arccos(cosine))
+    return np.column_stack([np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar)])
+
+
+def sphere_patch(
+    n: int | np.integer, angle: float | int | np.floating = np.pi / 3, *, random_state: RandomState = None
+) -> SingularLaw:
+    """Draw uniform points of the unit sphere in R^3 at most ``angle`` from the pole (0, 0, 1)."""
+    check_in_range(n, "n", low=1, integer=True)
+    check_in_range(angle, "angle", low=0.0, high=np.pi)
+    rng = as_generator(random_state)
+    polar = np.arccos(rng.uniform(np.cos(angle), 1.0, int(n)))
+    azimuth = rng.uniform(-np.pi, np.pi, int(n))
+    X = np.column_stack([np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar)])
+    return SingularLaw(X, np.column_stack([polar, azimuth]), partial(_on_patch, cosine=float(np.cos(angle))))
+
+
+def _in_box(rows: Any, active: int) -> np.ndarray:
+    rows = np.asarray(rows, dtype=float)
+    return np.column_stack([rows[:, :active].clip(0, 1), np.zeros((len(rows), rows.shape[1] - active))])
+
+
+def product_law(
+    n: int | np.integer,
+    D: int | np.integer = 10,
+    active: int | np.integer = 2,
+    *,
+    random_state: RandomState = None,
+) -> SingularLaw:
+    """Draw rows of D columns, the first ``active`` of them independent squares of uniform numbers, the others 0."""
+    check_in_range(n, "n", low=1, integer=True)
+    check_in_range(active, "active", low=1, integer=True)
+    check_in_range(D, "D", low=int(active), integer=True)
+    latent = as_generator(random_state).random((int(n), int(active)))
+    X = np.column_stack([latent**2, np.zeros((int(n), int(D) - int(active)))])
+    return SingularLaw(X, latent, partial(_in_box, active=int(active)))
 
 
 class Shapes(NamedTuple):

@@ -1,3 +1,4 @@
+from .adapters import from_diffusers as from_diffusers
 from .denoiser import Denoiser as Denoiser
 from .denoiser import EmpiricalDenoiser as EmpiricalDenoiser
 from .denoiser import GaussianDenoiser as GaussianDenoiser
@@ -6,6 +7,21 @@ from .guidance import Classifier as Classifier
 from .guidance import ClassifierFree as ClassifierFree
 from .guidance import LookAheadLoss as LookAheadLoss
 from .guidance import guided as guided
+from .harmonic_denoisers import BlindSamples as BlindSamples
+from .harmonic_denoisers import Measurement as Measurement
+from .harmonic_denoisers import MemorizationCurve as MemorizationCurve
+from .harmonic_denoisers import OracleShrinkage as OracleShrinkage
+from .harmonic_denoisers import PairComparison as PairComparison
+from .harmonic_denoisers import PSNRCurve as PSNRCurve
+from .harmonic_denoisers import compare_pair as compare_pair
+from .harmonic_denoisers import memorization_curve as memorization_curve
+from .harmonic_denoisers import oracle_shrinkage as oracle_shrinkage
+from .harmonic_denoisers import psnr_curve as psnr_curve
+from .harmonic_denoisers import sample_blind as sample_blind
+from .harmonic_denoisers import solve_inverse as solve_inverse
+from .harmonic_denoisers import subspace_overlap as subspace_overlap
+from .harmonic_denoisers import sure as sure
+from .harmonic_denoisers import train_denoiser as train_denoiser
 from .jacobian import JacobianBasis as JacobianBasis
 from .jacobian import jacobian_basis as jacobian_basis
 from .jacobian import jacobian_trace as jacobian_trace
@@ -14,6 +30,10 @@ from .losses import edm_loss as edm_loss
 from .losses import flow_matching_loss as flow_matching_loss
 from .losses import ve_loss as ve_loss
 from .losses import vp_loss as vp_loss
+from .perturbed_likelihood import NoisePath as NoisePath
+from .perturbed_likelihood import NoisyDecoder as NoisyDecoder
+from .perturbed_likelihood import PerturbedLikelihoodModel as PerturbedLikelihoodModel
+from .perturbed_likelihood import perturbation_level as perturbation_level
 from .pfgmpp.model import PFGMPP as PFGMPP
 from .pfgmpp.model import EmpiricalPoissonDenoiser as EmpiricalPoissonDenoiser
 from .pfgmpp.model import PoissonKernel as PoissonKernel

@@ -66,14 +66,14 @@ class _Scores(nn.Module):
         self, x: Float[Tensor, "batch ..."], sigma: Level, cond: Condition | None = None
     ) -> Float[Tensor, "batch ..."]:
         """Return the gradient of the log density of noisy data."""
-        return (self(x, sigma, cond) - x) / as_levels(sigma, x).square()
+        return -self.eps(x, sigma, cond) / as_levels(sigma, x)
 
     def v(
         self, x: Float[Tensor, "batch ..."], sigma: Level, cond: Condition | None = None
     ) -> Float[Tensor, "batch ..."]:
         r"""Return the velocity :math:`\alpha \hat n - \sigma \hat x_0` of the variance-preserving process."""
         s, x0 = as_levels(sigma, x), self(x, sigma, cond)
-        return ((x - x0) / s - s * x0) / (1 + s.square()).sqrt()
+        return ((x - x0) / s - s * x0) / _hypot(s)
 
 
 def as_levels(sigma: Level, x: Tensor) -> Tensor:
@@ -88,6 +88,11 @@ def as_levels(sigma: Level, x: Tensor) -> Tensor:
         raise ValueError(f"sigma must be a number or one a sample ({len(x)}), got shape {tuple(sigma.shape)}")
     level = sigma.to(x.device, _wide(x.dtype)).reshape(-1).expand(len(x))
     return level.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _hypot(s: Tensor, unit: Tensor | None = None) -> Tensor:
+    """Return the root of s^2 + unit^2: levels of 1e24 occur, whose squares float32 does not hold."""
+    return torch.hypot(s, torch.ones_like(s) if unit is None else unit.to(s.dtype))
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
@@ -165,7 +170,7 @@ class Denoiser(_Scores):
         if self.precond == "blind":
             out = self.net(inner)
         else:
-            told = self.schedule.c_noise(s.reshape(-1)).to(s.dtype)
+            told = self.schedule.c_noise(s.reshape(-1)).to(_wide(inner.dtype))
             out = self.net(inner, told) if cond is None else self.net(inner, told, cond)
         if out.shape != x.shape:
             raise ValueError(
@@ -177,16 +182,15 @@ class Denoiser(_Scores):
         """Return c_skip, c_out and c_in."""
         one = torch.ones_like(s)
         if self.precond == "edm":
-            sd = self.sigma_data.to(s.dtype)
-            r2 = s.square() + sd.square()
-            return sd.square() / r2, s * sd / r2.sqrt(), r2.rsqrt()
+            sd, r = self.sigma_data.to(s.dtype), _hypot(s, self.sigma_data)
+            return (sd / r).square(), sd * (s / r), 1 / r
         if self.precond == "flow":
             return 1 / (1 + s), -s / (1 + s), 1 / (1 + s)
-        r = (1 + s.square()).sqrt()
+        r = _hypot(s)
         return {
             "eps": (one, -s, 1 / r),
             "x0": (0 * one, one, 1 / r),
-            "v": (r**-2, -s / r, 1 / r),
+            "v": ((1 / r).square(), -s / r, 1 / r),
             "ve": (one, s, one),
             "blind": (one, -one, one),
         }[self.precond]
@@ -264,6 +268,8 @@ class GaussianDenoiser(_Scores):
         super().__init__()
         if mean.numel() != len(covariance):
             raise ValueError(f"mean has {mean.numel()} numbers, but covariance is {tuple(covariance.shape)}")
+        if not torch.allclose(covariance, covariance.mT, atol=1e-6 * float(covariance.abs().max())):
+            raise ValueError("covariance must be symmetric and finite")
         values, basis = torch.linalg.eigh(covariance.detach().double())
         if values[0] < -1e-8 * values[-1].abs():
             raise ValueError(f"covariance must have no negative eigenvalue, got {float(values[0]):.3g}")

@@ -25,7 +25,14 @@ from lodim.generative.schedules import EDM, VE, Schedule, schedule_named
 from lodim.nets import SmallUNet, TimeMLP
 from lodim.randomness import RandomState, build_seeded, root_seed, torch_generator
 from lodim.training import DescentRecipe, DescentResult, ExponentialMovingAverage, descend
-from lodim.validation import check_choice, check_fraction, check_in_range, check_numbers, checked, warn
+from lodim.validation import (
+    check_choice,
+    check_in_range,
+    check_numbers,
+    check_tensor,
+    checked,
+    warn,
+)
 
 __all__ = ["Diffusion", "as_generator"]
 
@@ -112,7 +119,7 @@ class Diffusion(nn.Module):
             raise ValueError(f"data_range must be a lower and a higher number, got {data_range}")
         self.num_classes = int(check_in_range(num_classes, "num_classes", low=0, integer=True))
         self.cond_dim = int(check_in_range(cond_dim, "cond_dim", low=0, integer=True))
-        self.p_uncond = check_fraction(p_uncond, "p_uncond")
+        self.p_uncond = float(check_in_range(p_uncond, "p_uncond", low=0, high=1))
         self.schedule, self.data_range, self.kernel = schedule_named(schedule), data_range, kernel
         self.sigma_data = sigma_data
         if net is None:
@@ -148,8 +155,8 @@ class Diffusion(nn.Module):
         cond : array or mapping, optional
             As in :meth:`fit`. Of each sample it is left out with probability ``p_uncond``.
         """
-        if x.shape[1:] != self.shape:
-            raise ValueError(f"samples must have shape {self.shape}, got {tuple(x.shape[1:])}")
+        if x.shape[1:] != self.shape or not len(x):
+            raise ValueError(f"x must have shape (n, *{self.shape}), n at least 1, got {tuple(x.shape)}")
         given = self._condition(cond, len(x), x.device)
         if given and self.p_uncond:
             dropped = uniform(x, generator) < self.p_uncond
@@ -235,11 +242,7 @@ class Diffusion(nn.Module):
 
     def _samples(self, X: Any) -> Tensor:
         """Check samples and bring them to the network."""
-        rows = X.detach() if isinstance(X, Tensor) else torch.from_numpy(check_numbers(X, "X"))
-        if rows.is_complex():
-            raise ValueError(
-                "X must be real numbers, got complex ones; give real and imaginary part as coordinates"
-            )
+        rows = self._tensor(X, "X").detach()
         if rows.shape[1:] != self.shape:
             raise ValueError(
                 f"X must have shape (n, {', '.join(map(str, self.shape))}), got {tuple(rows.shape)}"
@@ -263,8 +266,16 @@ class Diffusion(nn.Module):
                 )
         if len(rows) < _FEW:
             warn(f"{len(rows)} samples: a model of so few can only repeat them", stacklevel=4)
-        device = next(self.denoiser.parameters()).device
-        return rows.to(device, torch.float32)
+        return rows
+
+    def _tensor(self, values: Any, name: str) -> Tensor:
+        """Return numbers as a tensor where the network is, in its precision, but float32 at least."""
+        center = self.denoiser.center
+        dtype = torch.promote_types(center.dtype, torch.float32)
+        if isinstance(values, Tensor):
+            return check_tensor(values, name).to(center.device, dtype)
+        array = check_numbers(values, name, dtype=np.float64 if dtype == torch.float64 else np.float32)
+        return torch.from_numpy(array if array.flags.writeable else array.copy()).to(center.device)
 
     def _scale_to(self, rows: Tensor) -> None:
         """Take the data's centre and size."""
@@ -283,7 +294,10 @@ class Diffusion(nn.Module):
         if cond is None:
             return None
         if isinstance(cond, Mapping):
-            return {name: torch.as_tensor(value).to(device) for name, value in cond.items()}
+            parts = {name: torch.as_tensor(value).to(device) for name, value in cond.items()}
+            if wrong := {name: tuple(p.shape) for name, p in parts.items() if p.shape[:1] != (n,)}:
+                raise ValueError(f"every part of cond must have {n} rows, one a sample, got shapes {wrong}")
+            return parts
         values = torch.as_tensor(cond if isinstance(cond, Tensor) else np.asarray(cond)).to(device)
         if not self.num_classes and not self.cond_dim:
             raise ValueError("the model takes no condition; build it with num_classes or cond_dim")
@@ -322,8 +336,7 @@ class Diffusion(nn.Module):
         return self._answer(self.denoiser.score, x, sigma, cond)
 
     def _answer(self, function: Callable[..., Tensor], x: Any, sigma: Any, cond: Any) -> Any:
-        device = next(self.denoiser.parameters()).device
-        rows = x if isinstance(x, Tensor) else torch.from_numpy(check_numbers(x, "x")).float().to(device)
+        rows = x if isinstance(x, Tensor) else self._tensor(x, "x")
         if rows.shape[1:] != self.shape:
             raise ValueError(f"x must have shape (n, *{self.shape}), got {tuple(rows.shape)}")
         level = (
@@ -389,12 +402,12 @@ class Diffusion(nn.Module):
             else sampler
         )
         source, sigmas = as_generator(generator), self.sigmas(steps)
-        device = next(self.denoiser.parameters()).device
+        device = self.denoiser.center.device
         given = self._condition(cond, n, device)
         bent = self._guidance(guidance, given)
         if draw in (SAMPLERS["ancestral"], SAMPLERS["exponential_integrator"]):
             options.setdefault("unit", float(self.denoiser.scale))
-        x = self.prior(n, float(sigmas[0]), source) if start is None else self._start(start, n, device)
+        x = self.prior(n, float(sigmas[0]), source) if start is None else self._start(start, n)
         was_training = self.training
         self.eval()
         try:
@@ -418,11 +431,11 @@ class Diffusion(nn.Module):
         levels = torch.full((n, *[1] * len(self.shape)), sigma, device=center.device)
         return center + self.kernel(center, levels, as_generator(generator))
 
-    def _start(self, start: Any, n: int, device: torch.device) -> Tensor:
-        x = start if isinstance(start, Tensor) else torch.from_numpy(check_numbers(start, "start")).float()
+    def _start(self, start: Any, n: int) -> Tensor:
+        x = self._tensor(start, "start")
         if x.shape != (n, *self.shape):
             raise ValueError(f"start must have shape {(n, *self.shape)}, got {tuple(x.shape)}")
-        return x.to(device)
+        return x
 
     def _guidance(self, guidance: Any, given: Condition | None) -> Any:
         if guidance is None or callable(guidance) or isinstance(guidance, Sequence):
@@ -463,14 +476,20 @@ class Diffusion(nn.Module):
         Tensor or ndarray
             X with its unknown entries drawn.
         """
-        device = next(self.denoiser.parameters()).device
-        rows = X if isinstance(X, Tensor) else torch.from_numpy(check_numbers(X, "X"))
-        rows = rows.to(device, torch.float32)
+        rows = self._tensor(X, "X")
         if rows.shape[1:] != self.shape:
             raise ValueError(f"X must have shape (n, *{self.shape}), got {tuple(rows.shape)}")
         known = (
-            ~rows.isnan() if mask is None else torch.as_tensor(mask).to(device, torch.bool).expand(rows.shape)
+            ~rows.isnan()
+            if mask is None
+            else torch.as_tensor(mask if isinstance(mask, Tensor) else np.asarray(mask)).to(rows.device)
         )
+        if known.dtype != torch.bool or known.shape not in (rows.shape, rows.shape[1:]):
+            raise ValueError(
+                f"mask must be booleans of shape {tuple(rows.shape)} or {self.shape}, got {known.dtype} of shape "
+                f"{tuple(known.shape)}"
+            )
+        known = known.expand(rows.shape)
         if not bool(rows[known].isfinite().all()):
             raise ValueError("X has NaN or infinity among its known entries; mark them False in mask")
         truth = torch.where(known, rows, 0).double()
@@ -489,8 +508,7 @@ class Diffusion(nn.Module):
             len(rows), steps=steps, sampler="pc", corrector_steps=corrector_steps, cond=cond, guidance=guidance,
             generator=generator, callback=keep_known,
         )  # fmt: skip
-        drawn = torch.as_tensor(out).to(device)
-        drawn = torch.where(known, rows.to(drawn), drawn)
+        drawn = torch.where(known, rows, torch.as_tensor(out).to(rows))
         return drawn if isinstance(X, Tensor) else drawn.cpu().numpy()
 
 

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from lodim.generative.denoiser import Condition, as_levels
-from lodim.validation import check_fraction, check_in_range, checked
+from lodim.validation import check_in_range, checked
 
 __all__ = ["Classifier", "ClassifierFree", "Guidance", "LookAheadLoss", "guided", "unconditional"]
 
@@ -73,7 +73,7 @@ class ClassifierFree:
         interval: tuple[float | int, float | int] | None = None,
     ) -> None:
         self.scale = float(check_in_range(scale, "scale"))
-        self.rescale = check_fraction(rescale, "rescale")
+        self.rescale = float(check_in_range(rescale, "rescale", low=0, high=1))
         if interval is not None and (len(interval) != 2 or not 0 <= interval[0] < interval[1]):
             raise ValueError(f"interval must be two levels, the lower one first, got {interval}")
         self.interval = interval
@@ -95,9 +95,9 @@ class ClassifierFree:
         out = none + self.scale * (some - none)
         if self.rescale:
             axes = tuple(range(1, x.ndim))
-            ratio = some.std(axes, keepdim=True) / out.std(axes, keepdim=True).clamp_min(1e-12)
+            some, bent = (part.std(axes, correction=0, keepdim=True) for part in (some, out))
             mean = out.mean(axes, keepdim=True)
-            out = out + self.rescale * (ratio - 1) * (out - mean)
+            out = out + self.rescale * (some / bent.clamp_min(1e-12) - 1) * (out - mean)
         return out
 
     def _guides(self, sigma: Any) -> bool:

@@ -140,5 +140,8 @@ def _loss(
     check_choice(reduction, ("mean", "none"), "reduction")
     levels = as_levels(sigma, x)
     x0_hat = denoiser(x + perturb(x, levels, generator), levels, cond)
-    each = weight(sigma).to(x0_hat.dtype) * (x0_hat - x).square().flatten(1).mean(1)
+    error = weight(levels.double()).sqrt().to(x0_hat.dtype) * (
+        x0_hat - x
+    )  # of unit size, where levels may be 1e24
+    each = error.square().flatten(1).mean(1)
     return each.mean() if reduction == "mean" else each

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lodim.generative.samplers import SamplerState
 from lodim.plots import COLORS, new_axes
-from lodim.validation import check_in_range, check_numbers, checked
+from lodim.validation import check_choice, check_in_range, check_numbers, checked
 
 __all__ = ["Trajectory", "plot_samples"]
 
@@ -101,6 +101,7 @@ class Trajectory:
 
     def plot(self, ax: Any = None, *, what: str = "x0_hat", value_range: Any = None) -> Any:
         """Draw the way of each sample: images a row each, from left to right; points as lines; and return the axes."""
+        check_choice(what, ("x0_hat", "x"), "what")
         if not self.x:
             raise ValueError("nothing was sampled yet: pass this object as callback")
         steps = torch.stack(self.x if what == "x" else self.x0_hat, 1)  # (samples, steps, ...)

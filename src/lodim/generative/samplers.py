@@ -8,8 +8,9 @@ In canonical coordinates :math:`x = x_0 + \sigma n` all of them follow the same 
 
 Every sampler is called ``sampler(denoiser, x, sigmas, **options)``: x is noise of the level ``sigmas[0]``, levels fall
 to 0 (:meth:`~lodim.generative.Schedule.sigmas`), and the options are those of :class:`Options`. ``denoiser`` is any
-callable of x, sigma and cond. The state is float64 and the network computes in its own precision; memory does not grow
-with the number of steps. For k steps the network is called as often as the last column says.
+callable of x, sigma and cond. The state is float64; denoiser and guidance see it in the precision of the x that was
+given. Memory does not grow with the number of steps. For k steps the network is called as often as the last column
+says.
 
 ===============================  ===========================================================================  ==========
 sampler                          source                                                                       calls
@@ -41,7 +42,7 @@ from torch import Tensor
 from lodim.generative.denoiser import Condition
 from lodim.generative.guidance import Guidance, guided
 from lodim.generative.losses import normal
-from lodim.validation import check_choice, check_fraction, check_in_range, check_numbers
+from lodim.validation import check_choice, check_in_range, check_numbers
 
 __all__ = [
     "SAMPLERS", "Options", "SamplerState", "ancestral", "ddim", "dpmpp_2m", "euler", "euler_maruyama",
@@ -60,7 +61,7 @@ class SamplerState:
     sigma, sigma_next : float
         The levels before and after it.
     x : Tensor
-        The samples at ``sigma_next``.
+        The samples at ``sigma_next``, float64.
     x0_hat : Tensor
         The (guided) denoiser's answer at ``sigma``.
     generator : torch.Generator or None
@@ -116,10 +117,10 @@ def _integrate(step: Step, denoiser: Denoise, x: Tensor, sigmas: Sigmas, options
     callbacks = (callback,) if callable(callback) else tuple(callback)
     bent = guided(denoiser, options.get("guidance"))
     wide = torch.float32 if x.device.type == "mps" else torch.float64  # which Apple's GPUs do not have
-    dtype, x = x.dtype, x.to(wide)
+    dtype, seen, x = x.dtype, torch.promote_types(x.dtype, torch.float32), x.to(wide)
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
-        return bent(x, sigma, cond).to(wide)
+        return bent(x.to(seen), sigma, cond).to(wide)
 
     def noise() -> Tensor:
         return normal(x, generator)
@@ -215,7 +216,7 @@ def ddim(
     denoiser: Denoise, x: Tensor, sigmas: Sigmas, *, eta: float | int = 0.0, **options: Unpack[Options]
 ) -> Tensor:
     """Keep the noise's direction and replace a part of it by new noise; ``eta`` 0 is :func:`euler`, 1 ancestral."""
-    check_fraction(eta, "eta")
+    check_in_range(eta, "eta", low=0, high=1)
 
     def step(
         denoise: Denoise, x: Tensor, sigma: float, following: float, noise: Any

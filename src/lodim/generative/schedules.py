@@ -94,7 +94,7 @@ class Schedule:
     @property
     def sigma_max(self) -> float:
         """The largest canonical level: that of the prior."""
-        return float(self.sigma_tilde(torch.tensor(self.t_max)))
+        return float(self.sigma_tilde(torch.tensor(self.t_max, dtype=torch.float64)))
 
     def levels(self, u: Float[Tensor, " ..."]) -> Float[Tensor, " ..."]:
         """Return canonical levels for training, from uniform numbers: times are uniform."""
@@ -250,17 +250,18 @@ class DiscreteVP(Schedule):
                 "every beta must lie between 0 and 1, both excluded, and there must be two or more"
             )
         self.betas = betas.double()
-        self._log_alpha = torch.log1p(-self.betas).cumsum(0) / 2
-        self._log_level = torch.expm1(-2 * self._log_alpha).log() / 2
+        self._log_level = torch.expm1(-torch.log1p(-self.betas).cumsum(0)).log() / 2
         self.t_max = float(len(betas) - 1)
 
     def log_alpha(self, t: Tensor) -> Tensor:
         """Logarithm of the signal's factor."""
-        return _between(t, self._log_alpha)
+        return -torch.log1p(self.level(t).square()) / 2
 
     def level(self, t: Tensor) -> Tensor:
         """Return the canonical level."""
-        return _between(t, self._log_level).exp()
+        table = self._log_level.to(t.device)
+        low = t.detach().floor().long().clamp(0, len(table) - 2)
+        return (table[low] + (t - low) * (table[low + 1] - table[low])).exp()
 
     def t_of_sigma_tilde(self, s: Tensor) -> Tensor:
         """Return the (broken) step of a canonical level."""
@@ -278,13 +279,6 @@ class DiscreteVP(Schedule):
     def c_noise(self, s: Shaped[Tensor, " batch"]) -> Shaped[Tensor, " batch"]:
         """Return the step."""
         return self.t_of_sigma_tilde(s)
-
-
-def _between(t: Tensor, table: Tensor) -> Tensor:
-    """Values of a table at broken places."""
-    table = table.to(t.device)
-    low = t.detach().floor().long().clamp(0, len(table) - 2)
-    return table[low] + (t - low) * (table[low + 1] - table[low])
 
 
 def _ordered(low: float | int, high: float | int) -> tuple[float, float]:

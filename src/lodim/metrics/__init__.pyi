@@ -26,3 +26,4 @@ from .two_sample import c2st as c2st
 from .two_sample import kid as kid
 from .two_sample import mmd_rbf as mmd_rbf
 from .two_sample import sliced_wasserstein as sliced_wasserstein
+from .two_sample import wasserstein as wasserstein

@@ -28,7 +28,7 @@ _EPSILON = 1e-5
 class BiasFreeNorm2d(nn.Module):
     """Divide each channel by its standard deviation over batch and places, and scale it; no mean is subtracted.
 
-    Scales start normal with deviation 2 / 576, within 0.025 of zero. ``momentum`` is the weight of a batch in the running
+    Scales start normal with deviation 2 / 576, within 0.025 of zero. ``momentum`` is a batch's weight in the running
     deviation, by which evaluation mode divides.
     """
 

@@ -65,7 +65,8 @@ class _Embedding(nn.Module):
             known = ~vector.isnan().any(1, keepdim=True)
             out = out + known * self.vector(torch.where(known, vector, 0))
         if self.label is not None and "label" in cond:
-            out = out + self.label(cond["label"] % self.label.num_embeddings)  # -1 is the last one
+            label, none = cond["label"], self.label.num_embeddings - 1
+            out = out + self.label(torch.where(label == -1, none, label))
         return nn.functional.silu(out)
 
 

@@ -1,0 +1,15 @@
+from .denoising import OracleShrinkage as OracleShrinkage
+from .denoising import PSNRCurve as PSNRCurve
+from .denoising import oracle_shrinkage as oracle_shrinkage
+from .denoising import psnr_curve as psnr_curve
+from .denoising import subspace_overlap as subspace_overlap
+from .denoising import sure as sure
+from .denoising import train_denoiser as train_denoiser
+from .sampling import BlindSamples as BlindSamples
+from .sampling import Measurement as Measurement
+from .sampling import MemorizationCurve as MemorizationCurve
+from .sampling import PairComparison as PairComparison
+from .sampling import compare_pair as compare_pair
+from .sampling import memorization_curve as memorization_curve
+from .sampling import sample_blind as sample_blind
+from .sampling import solve_inverse as solve_inverse
