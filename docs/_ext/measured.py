@@ -335,7 +335,7 @@ def pfgmpp():
             axes.plot(*way.T, linewidth=0.8)
         axes.plot(*ring.X.T, ".", color="black", markersize=2)
         axes.set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5), aspect="equal", title=f"D = {D:g}")
-    figure.savefig(GENERATED / "pfgmpp-lines.svg")
+    figure.savefig(GENERATED / "pfgmpp-lines.svg", bbox_inches="tight")
     plt.close(figure)
     digits = np.random.default_rng(0).permutation(_digits())[:500]
     axes = phase_profile(digits, (1, 4, 64, 2048, math.inf), n=200, random_state=0).plot()

@@ -279,7 +279,8 @@ def test_what_disturbs_nothing_changes_nothing():
 def test_rounding_leaves_so_many_values_and_half_a_step_of_error():
     one = model(64)
     rounded = _rounded(one, 3)
-    for before, after in zip(one.denoiser.net.parameters(), rounded.denoiser.net.parameters(), strict=True):
+    weights = one.denoiser.net.state_dict().values(), rounded.denoiser.net.state_dict().values()
+    for before, after in zip(*weights, strict=True):
         if before.ndim == 1:
             assert torch.equal(before, after)
         else:
@@ -321,14 +322,17 @@ def test_the_verdict_follows_the_distances():
 
 
 @pytest.mark.trains
-def test_both_claims_take_their_first_steps():
+def test_both_claims_take_their_first_steps(monkeypatch):
     found = modes.run(0, Progress(), n=120, steps=3, batch_size=16, n_exact=100)
-    assert {c.what for c in found.checks} > {
-        "near a mode, exact field, D = 1",
-        "near a mode, learnt, D = inf",
+    assert {"near a mode, exact field, D = 1", "near a mode, learnt, D = inf"} < {
+        c.what for c in found.checks
     }
-    small = {"steps": 2, "trainings": 1, "n": 260, "repeats": 1, "device": "cpu", "batch_size": 8}
+    few = np.random.default_rng(0).random((140, 64)), np.arange(140) % 3
+    monkeypatch.setattr(
+        robustness, "images", lambda data, seed, shape: (few[0].reshape(-1, *shape),) * 2 + few[1:]
+    )
+    small = {"steps": 2, "trainings": 1, "n": 130, "repeats": 1, "device": "cpu", "batch_size": 8}
     assert len(list(robustness.run(0, Progress(), **small).checks)) == 3
-    full = robustness.CLAIM.full.keywords | {"data": "digits", "shape": (1, 8, 8)}
-    full |= {"net": lambda: SmallUNet(1, 8, (1, 2), (1,)), "D": (64, INF), **small}
+    full = robustness.CLAIM.full.keywords | {"shape": (1, 8, 8), "D": (64, INF), **small}
+    full |= {"net": lambda: SmallUNet(1, 8, (1, 2), (1,))}
     assert len(list(robustness.run(0, Progress(), **full).checks)) == 2
