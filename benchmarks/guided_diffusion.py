@@ -69,7 +69,11 @@ def sampling(rounds: int) -> list[Row]:
 
 def by_hand(net: nn.Module, X: Tensor, steps: int) -> None:
     """EDM's training as one writes it down."""
-    optimizer, average, scale = torch.optim.Adam(net.parameters(), 1e-3), copy.deepcopy(net), 2 * X.std()
+    optimizer, average, scale = (
+        torch.optim.Adam(net.parameters(), 1e-3, fused=True),
+        copy.deepcopy(net),
+        2 * X.std(),
+    )
     z = (X - X.mean(0)) / scale
     for _ in range(steps):
         x = z[torch.randint(len(z), (BATCH,))]
@@ -83,8 +87,7 @@ def by_hand(net: nn.Module, X: Tensor, steps: int) -> None:
         loss.backward()
         optimizer.step()
         with torch.no_grad():
-            for a, p in zip(average.parameters(), net.parameters()):
-                a.lerp_(p, 0.01)
+            torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 0.01)
 
 
 def training(rounds: int) -> list[Row]:
