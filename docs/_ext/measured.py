@@ -333,16 +333,19 @@ def samplers():
     n, sd = 5_000, torch.logspace(math.log10(0.02), 0, 16).double()
     denoiser = GaussianDenoiser(torch.zeros(16), sd.square().diag())
     budgets, axes, rows = (6, 10, 18, 36, 72, 144), new_axes(figsize=(7, 4.2)), []
-    for i, (name, sampler) in enumerate(SAMPLERS.items()):
-        errors = []
+    labels = {name: name for name in SAMPLERS if name != "ddim"} | {
+        "euler": "euler, ddim"
+    }  # the same without noise
+    for i, (name, label) in enumerate(labels.items()):
+        sampler, errors = SAMPLERS[name], []
         for calls in budgets:
             sigmas = EDM().sigmas((calls + 1) // 2 if name in ("heun", "pc") else calls)
             x = 80 * torch.randn(n, 16, generator=torch_generator(0))
             out = sampler(denoiser, x, sigmas, generator=torch_generator(1)).double()
             errors.append(float((out.square().mean(0).sqrt() / sd - 1).square().mean().sqrt()))
-        noisy = name not in ("euler", "heun", "dpmpp_2m", "ddim")
-        axes.loglog(budgets, errors, "o--" if noisy else "o-", color=f"C{i}", label=name)
-        rows.append((f"`{name}`", *(f"{100 * e:.1f}" for e in errors)))
+        noisy = name not in ("euler", "heun", "dpmpp_2m")
+        axes.loglog(budgets, errors, "o--" if noisy else "o-", color=f"C{i}", label=label)
+        rows.append((label, *(f"{100 * e:.1f}" for e in errors)))
     floor = math.sqrt(0.5 / n)
     axes.axhline(floor, color="gray", linewidth=1, linestyle=":", label="of so many samples themselves")
     axes.set(xlabel="calls of the network", ylabel="error of the standard deviations")
