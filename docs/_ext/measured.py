@@ -391,6 +391,114 @@ PAGES = (
     pfgmpp,
 )
 MEASURED = (estimators, learning_rate, sensitivity_sampling)  # made again when the library changed
+def _saved(axes, name, alt):
+    """Keep a picture, and return the line that shows it."""
+    import matplotlib.pyplot as plt
+
+    axes.figure.savefig(GENERATED / name)
+    plt.close(axes.figure)
+    return f"![{alt}](../generated/{name})"
+
+
+def samplers():
+    """Error against network calls of every sampler, on normal data, whose best denoiser is known."""
+    import torch
+
+    from lodim.generative import EDM, EmpiricalDenoiser, GaussianDenoiser, Trajectory, heun, plot_samples
+    from lodim.generative.samplers import SAMPLERS
+    from lodim.plots import new_axes
+    from lodim.randomness import torch_generator
+
+    n, sd = 5_000, torch.logspace(math.log10(0.02), 0, 16).double()
+    denoiser = GaussianDenoiser(torch.zeros(16), sd.square().diag())
+    budgets, axes, rows = (6, 10, 18, 36, 72, 144), new_axes(figsize=(7, 4.2)), []
+    labels = {name: name for name in SAMPLERS if name != "ddim"} | {
+        "euler": "euler, ddim"
+    }  # the same without noise
+    for i, (name, label) in enumerate(labels.items()):
+        sampler, errors = SAMPLERS[name], []
+        for calls in budgets:
+            sigmas = EDM().sigmas((calls + 1) // 2 if name in ("heun", "pc") else calls)
+            x = 80 * torch.randn(n, 16, generator=torch_generator(0))
+            out = sampler(denoiser, x, sigmas, generator=torch_generator(1)).double()
+            errors.append(float((out.square().mean(0).sqrt() / sd - 1).square().mean().sqrt()))
+        noisy = name not in ("euler", "heun", "dpmpp_2m")
+        axes.loglog(budgets, errors, "o--" if noisy else "o-", color=f"C{i}", label=label)
+        rows.append((label, *(f"{100 * e:.1f}" for e in errors)))
+    floor = math.sqrt(0.5 / n)
+    axes.axhline(floor, color="gray", linewidth=1, linestyle=":", label="of so many samples themselves")
+    axes.set(xlabel="calls of the network", ylabel="error of the standard deviations")
+    axes.set_xticks(budgets, map(str, budgets), minor=False)
+    axes.minorticks_off()
+    axes.legend(fontsize=8, ncols=2)
+    alt = "errors fall with the calls: slowest for samplers of first order, fastest for heun and dpmpp_2m"
+    picture = _saved(axes, "samplers.svg", alt)
+    head = ("error in %", *(f"{calls} calls" for calls in budgets))
+
+    from sklearn.datasets import load_digits
+
+    digits = torch.from_numpy(load_digits().images[:, None] / 16)
+    seen, start = Trajectory(5), 80 * torch.randn(36, 1, 8, 8, generator=torch_generator(2))
+    out = heun(EmpiricalDenoiser(digits), start, EDM().sigmas(12), callback=seen)
+    way = _saved(seen.plot(), "trajectory.svg", "five rows: a grey average becomes one digit, step by step")
+    sheet = _saved(plot_samples(out), "grid.svg", "36 digits in a square")
+    return "\n\n".join((picture, table(head, rows), way, sheet)) + "\n"
+
+
+def inpainting():
+    """What inpainting promises, on a pair of correlation 0.8 whose first number is known to be 1.5."""
+    import torch
+    from torch import nn
+
+    from lodim.generative import Diffusion, GaussianDenoiser
+
+    class Known(nn.Module):
+        """What a network would predict for this pair: its data."""
+
+        exact = GaussianDenoiser(torch.zeros(2), torch.tensor([[1.0, 0.8], [0.8, 1.0]]))
+
+        def forward(self, x, c_noise, cond=None):
+            s = (4 * c_noise.double()).exp()
+            return self.exact(x * (1 + s.square()).sqrt()[:, None], s).to(x.dtype)
+
+    model, n, rows = Diffusion(Known(), 2, precond="x0", sigma_data=1.0), 4_000, []
+    X = torch.tensor([[1.5, math.nan]]).repeat(n, 1)
+    for steps, correct in ((50, 0), (50, 2), (100, 2), (200, 2), (200, 5)):
+        out = model.inpaint(X, steps=steps, corrector_steps=correct, generator=0)[:, 1]
+        calls = steps + correct * (steps - 1)
+        rows.append((steps, correct, calls, f"{float(out.mean()):.2f}", f"{float(out.std()):.2f}"))
+    head = ("`steps`", "`corrector_steps`", "calls", "mean (true 1.20)", "standard deviation (true 0.60)")
+    return table(head, rows)
+
+
+def guidance():
+    """What a scale buys and costs, on two classes whose conditional denoisers are known."""
+    import torch
+
+    from lodim.generative import EDM, ClassifierFree, heun
+    from lodim.randomness import torch_generator
+
+    def denoise(x, sigma, cond=None):
+        """Exact for N(-1, 0.6^2) and N(1, 0.6^2), evenly mixed; a label of -1 is the mixture."""
+        s2 = 0.36 + torch.as_tensor(sigma).reshape(-1, 1) ** 2
+        mean = torch.where(cond["label"][:, None] < 0, torch.tanh(x / s2), 1.0)
+        return mean + 0.36 / s2 * (x - mean)
+
+    n, rows = 20_000, []
+    for scale in (0, 1, 1.5, 2, 4, 8):
+        x = 80 * torch.randn(n, 1, generator=torch_generator(0), dtype=torch.float64)
+        options = {"cond": {"label": torch.ones(n).long()}, "guidance": ClassifierFree(scale)}
+        out = heun(denoise, x, EDM().sigmas(40), **options)
+        sure = torch.sigmoid(2 * out / 0.36).mean()
+        rows.append(
+            (f"{scale:g}", f"{float(sure):.3f}", f"{float(out.mean()):.2f}", f"{float(out.std()):.2f}")
+        )
+    return table(("scale", "p(class given sample)", "mean (true 1)", "standard deviation (true 0.6)"), rows)
+
+
+PAGES = (verdict, methods, entry_points, claims, benchmarks, reliability, size, comparison, difficulty)
+# made again when the library changed
+MEASURED = (estimators, learning_rate, sensitivity_sampling, samplers, inpainting, guidance)
 
 
 def _digest():

@@ -212,7 +212,7 @@ def test_a_corrector_brings_the_wrong_distribution_to_the_right_one():
 
 
 def test_predictor_and_corrector_give_the_covariance():
-    sigmas, n = geometric(20, 0.1, 200), 4000
+    sigmas, n = geometric(20, 0.1, 200), 1000
     x = (VARIANCES + 400).sqrt() * torch.randn(n, 5, generator=torch_generator(0), dtype=torch.float64)
     found = pc(gaussian(), x, sigmas, snr=0.1, generator=torch_generator(1)).var(0)
     assert bool(((found / (VARIANCES + 0.01) - 1).abs() < 0.1 + 5 * math.sqrt(2 / n)).all())
