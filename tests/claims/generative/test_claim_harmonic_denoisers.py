@@ -65,7 +65,7 @@ def test_memorisation_takes_its_first_steps(monkeypatch, scale):
 @pytest.mark.trains
 @pytest.mark.parametrize("claim", [jacobian.CLAIM.laptop, jacobian.CLAIM.full])
 def test_the_jacobians_identities_hold_before_any_training(monkeypatch, claim):
-    monkeypatch.setattr(jacobian, "digits", lambda n, pooled: blobs(8, pooled))
+    monkeypatch.setattr(jacobian, "digits", lambda n, pooled: blobs(8, pooled)[..., 2:10, 2:10])
     found = claim(0, Progress(), n=4, width=2, steps=2, batch_size=2, device="cpu")
     assert all(check.passed for check in found.checks if check.essential)
 

@@ -40,8 +40,6 @@ from lodim.validation import check_choice, check_in_range, check_numbers, checke
 __all__ = [
     "OracleShrinkage",
     "PSNRCurve",
-    "as_images",
-    "denoised",
     "oracle_shrinkage",
     "psnr_curve",
     "subspace_overlap",
@@ -69,9 +67,7 @@ def as_images(images: Any, name: str, like: nn.Module | None = None) -> Float[Te
         )
     low, high = float(x.min()), float(x.max())
     if low < -_TOLERANCE or high > 1 + _TOLERANCE:
-        raise ValueError(
-            f"{name} must have intensities in [0, 1], got {low:.4g} to {high:.4g}; divide bytes by 255"
-        )
+        raise ValueError(f"{name} must be within [0, 1], got {low:.4g} to {high:.4g}; divide bytes by 255")
     parameter = None if like is None else next(like.parameters(), None)
     x = x.detach().contiguous()  # randn_like fills in the order of memory: another layout, another noise
     return x if parameter is None else x.to(parameter)
