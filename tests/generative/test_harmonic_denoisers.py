@@ -283,7 +283,7 @@ class Shrink(nn.Module):
     ("images", "said"),
     [
         (np.full((2, 1, 4, 4), 255, np.uint8), "got 255 to 255; divide bytes by 255"),
-        (np.full((2, 1, 4, 4), -0.1), r"intensities in \[0, 1\]"),
+        (np.full((2, 1, 4, 4), -0.1), r"within \[0, 1\], got -0.1"),
         (np.where(np.arange(32).reshape(2, 1, 4, 4) == 20, np.nan, 0.5), "1 of 2 hold NaN or infinity, the first is 1"),
         (np.ones((2, 4, 4)), r"\(n, channels, height, width\), got \(2, 4, 4\)"),
         (np.ones((2, 1, 4, 5)), "multiples of 2, got"),

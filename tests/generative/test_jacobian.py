@@ -139,3 +139,11 @@ def test_what_cannot_be_differentiated_is_refused(f, y, said):
 def test_more_directions_than_there_are_is_refused():
     with pytest.raises(ValueError, match="at most 4"):
         jacobian_basis(torch.sin, torch.ones(2, 2), 5)
+
+
+def test_a_map_to_nothing_has_no_directions_and_one_that_is_not_finite_is_refused():
+    basis = jacobian_basis(torch.zeros_like, torch.ones(2, 2))
+    assert not basis.values.any()
+    assert basis.asymmetry == basis.trace == 0
+    with pytest.raises(ValueError, match="not finite at y"):
+        jacobian_basis(torch.log, -torch.ones(2, 2), 1)

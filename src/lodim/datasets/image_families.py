@@ -145,7 +145,8 @@ def discs(n: int | np.integer, size: int | np.integer = 80, *, random_state: Ran
     most = np.minimum(centre, size - centre).min(1)
     radius = rng.uniform(least, most)
     parameters = np.column_stack([centre, radius, rng.random((int(n), 2))])
-    return Discs(draw_discs(parameters, size).astype(np.float32), parameters)
+    images = [draw_discs(parameters[some], size).astype(np.float32) for some in _blocks(int(n))]
+    return Discs(np.concatenate(images), parameters)
 
 
 @checked

@@ -233,13 +233,18 @@ def jacobian_basis(
     k = size if k is None else int(check_in_range(k, "k", low=1, high=size, integer=True))
     with _ready(f, y[None]) as denoise, torch.no_grad():
         doubled, twice = denoise(2 * y[None]).double(), 2 * denoise(y[None]).double()
+        if not bool(twice.isfinite().all()):
+            raise ValueError("f is not finite at y, which may be far outside of what it was trained on")
         inhomogeneity = float((doubled - twice).norm() / twice.norm().clamp(min=1e-300))
         if k < size - 1:
             values, left, right, asymmetry = _leading(denoise, y, k, symmetric, as_generator(random_state))
             trace = math.nan
         else:
             J = jacobian(denoise, y[None], chunk=chunk)[0].double().cpu().numpy()
-            asymmetry, trace = float(np.linalg.norm(J - J.T) / np.linalg.norm(J)), float(np.trace(J))
+            asymmetry, trace = (
+                float(np.linalg.norm(J - J.T) / max(np.linalg.norm(J), 1e-300)),
+                float(np.trace(J)),
+            )
             if symmetric:
                 values, right = np.linalg.eigh((J + J.T) / 2)
                 left = right
@@ -287,7 +292,12 @@ def _leading(
     probes = rng.choice([-1.0, 1.0], (_PROBES, size))  # E|A z|^2 is the squared Frobenius norm of A
     images = [(forth(z), back(z)) for z in probes]
     difference, norm = (sum(float(v @ v) for v in side) for side in zip(*((a - b, a) for a, b in images)))
-    return values.astype(float), left.astype(float), right.astype(float), math.sqrt(difference / norm)
+    return (
+        values.astype(float),
+        left.astype(float),
+        right.astype(float),
+        math.sqrt(difference / max(norm, 1e-300)),
+    )
 
 
 def _module(f: Any) -> nn.Module | None:

@@ -35,13 +35,11 @@ from lodim.randomness import RandomState, derive_seed, root_seed, torch_generato
 from lodim.results import Result
 from lodim.training import DescentRecipe, DescentResult, descend
 from lodim.training.descent import Progress
-from lodim.validation import check_choice, check_in_range, checked
+from lodim.validation import check_choice, check_in_range, check_numbers, checked
 
 __all__ = [
     "OracleShrinkage",
     "PSNRCurve",
-    "as_images",
-    "denoised",
     "oracle_shrinkage",
     "psnr_curve",
     "subspace_overlap",
@@ -69,11 +67,10 @@ def as_images(images: Any, name: str, like: nn.Module | None = None) -> Float[Te
         )
     low, high = float(x.min()), float(x.max())
     if low < -_TOLERANCE or high > 1 + _TOLERANCE:
-        raise ValueError(
-            f"{name} must have intensities in [0, 1], got {low:.4g} to {high:.4g}; divide bytes by 255"
-        )
+        raise ValueError(f"{name} must be within [0, 1], got {low:.4g} to {high:.4g}; divide bytes by 255")
     parameter = None if like is None else next(like.parameters(), None)
-    return x.detach() if parameter is None else x.detach().to(parameter)
+    x = x.detach().contiguous()  # randn_like fills in the order of memory: another layout, another noise
+    return x if parameter is None else x.to(parameter)
 
 
 @torch.no_grad()
@@ -351,5 +348,6 @@ def subspace_overlap(A: np.ndarray, B: np.ndarray) -> float:
     """
     if A[:1].shape[1:] != B[:1].shape[1:] or not len(A) or not len(B):
         raise ValueError(f"A and B must hold vectors of one shape, got {A.shape} and {B.shape}")
-    angles = subspace_angles(A.reshape(len(A), -1).T, B.reshape(len(B), -1).T)
+    A, B = (check_numbers(vectors, name).reshape(len(vectors), -1) for vectors, name in ((A, "A"), (B, "B")))
+    angles = subspace_angles(A.T, B.T)
     return float((np.cos(angles) ** 2).mean())

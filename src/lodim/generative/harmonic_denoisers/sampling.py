@@ -487,8 +487,7 @@ def memorization_curve(
         check_in_range(size, "sizes", low=1, integer=True)
     if 2 * max(sizes, default=0) > len(pool) or not len(sizes):
         raise ValueError(
-            f"two disjoint sets of {max(sizes, default=0)} need twice as many images, got {len(pool)}; give more "
-            "images or smaller sizes"
+            f"two disjoint sets of {max(sizes, default=0)} need twice as many images, got {len(pool)}"
         )
     order = torch.from_numpy(as_generator(derive_seed(seed, "split")).permutation(len(pool)))
     pairs = []

@@ -29,8 +29,8 @@ from lodim.generative import jacobian_basis, jacobian_trace, psnr_curve, subspac
 from lodim.nets import BiasFreeUNet
 from lodim.randomness import build_seeded, derive_seed, torch_generator
 
-SIGMAS = (0.03, 0.05, 0.1, 0.2, 0.3)
-SIGMA = 0.05  # at which directions are counted
+SIGMAS, SIGMA = (0.03, 0.05, 0.1, 0.2, 0.3), 0.05  # of the curves; at which directions are counted
+N_NEW = 16  # images at which they are
 DIMENSIONS = {"ray": 1, "sines": 2, "discs": 5}
 
 
@@ -110,28 +110,29 @@ def noise_like(x: torch.Tensor, seed: int) -> torch.Tensor:
 
 def directions(setting: Setting, name: str, seed: int, found: dict[str, Any]) -> float:
     """Train on one family; return the mean trace at new images, and note the error it goes with."""
-    n, size = setting.n + 32, setting.size
+    n, size = setting.n + N_NEW, setting.size
     drawn = discs(n, size, random_state=seed)
     images = {
         "discs": lambda: drawn.images,
         "sines": lambda: sines(n, size, random_state=seed),
         "ray": lambda: ray(n, drawn.images[0].astype(float), random_state=seed),
     }[name]()
-    net = setting.trained(images[32:], seed)
-    x = torch.from_numpy(images[:32]).to(setting.device)
+    net = setting.trained(images[N_NEW:], seed)
+    x = torch.from_numpy(images[:N_NEW]).to(setting.device)
     y = x + SIGMA * noise_like(x, derive_seed(seed, "noise"))
-    trace = float(np.mean(jacobian_trace(net, y, None if size < 40 else 100).trace))
-    bases = [jacobian_basis(net, each, 5) for each in y[:8]]
+    few = size < 40  # a dense Jacobian is cheap
+    trace = float(np.mean(jacobian_trace(net, y, None if few else 100).trace))
+    bases = [jacobian_basis(net, each, None if few else 5) for each in y]
     with torch.no_grad():
         error = float((net.denoise(y) - x).square().flatten(1).sum(1).mean()) / SIGMA**2
     found[name] = {
         "dimension": DIMENSIONS[name], "trace": trace, "squared error over that of the noise in one direction": error,
-        "leading eigenvalues": np.mean([b.values for b in bases], axis=0).tolist(),
+        "leading eigenvalues": np.mean([b.values[:5] for b in bases], axis=0).tolist(),
         "asymmetry": float(np.mean([b.asymmetry for b in bases])),
     }  # fmt: skip
     if name == "discs":
-        tangents = disc_tangents(drawn.parameters[:8], size)
-        shares = [subspace_overlap(b.vectors, t) for b, t in zip(bases, tangents)]
+        tangents = disc_tangents(drawn.parameters[:N_NEW], size)
+        shares = [subspace_overlap(b.vectors[:5], t) for b, t in zip(bases, tangents)]
         found[name]["overlap"] = float(np.mean(shares))
     return trace
 
