@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+import lodim.generative as generative
 import lodim.geometry as geometry
 import lodim.landscape as landscape
 from lodim.geometry import multiparameter_persistence as persistence
@@ -636,6 +637,13 @@ ARRAYS: dict[Any, Arrays] = {
         lambda low, high: some_intervals().rescale(low, high).births,
         {"low": np.array([0.0, 1.0]), "high": np.array([3.0, 5.0])},
     ),
+    # denoisers
+    generative.estimate_dimension: Arrays(
+        lambda X: generative.estimate_dimension(
+            generative.GaussianDenoiser(torch.zeros(2), torch.eye(2)), X, 3.0
+        ).dimension,
+        _points,
+    ),
     # landscapes
     landscape.LandscapeDimension.for_classifier.__func__: Arrays(
         first_steps,
@@ -733,6 +741,11 @@ def points_optimized():
     return PointOptimization(x, x + 0.1, np.array([2.0, 1.0]))
 
 
+def denoiser_dimension():
+    X = table()[0]
+    return generative.estimate_dimension(generative.GaussianDenoiser.fit(torch.from_numpy(X)), X)
+
+
 _task = DifficultyTask(100.0, 3.0, 1.0, 0.1, 2.0)
 _bounds = {"catoni": 0.4, "best": 0.4}
 _density = np.array([-3.0, -4.0])
@@ -768,6 +781,8 @@ RESULTS: dict[Any, Callable[[], Any]] = {
         2, 1, (0.4, 0.1), (2.0, 1.1), (0.01, 0.9), {"0.5": 1, "1.0": 0}, 60
     ),
     PointOptimization: points_optimized,
+    # generative
+    generative.DenoiserDimension: denoiser_dimension,
     # landscape
     landscape.RunRecord: run,
     landscape.LandscapeResult: landscape_result,

@@ -170,7 +170,14 @@ def test_the_trace_by_probes_is_within_its_error():
     assert found.standard_error[0] > 0 == exact.standard_error[0]
     assert abs(found.pointwise - exact.pointwise).max() < 5 * found.standard_error[0]
     assert (found.n_calls, exact.n_calls) == (203, 9)
-    assert read(gaussian(), FLAT, 0.5, "flipd", chunk=7).pointwise == pytest.approx(exact.pointwise)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_few_points_at_once_read_the_same(method):
+    f = EmpiricalDenoiser(torch.from_numpy(FLAT))
+    some, all_ = (read(f, FLAT[:20] + 0.1, 0.5, method, chunk=chunk) for chunk in (3, None))
+    np.testing.assert_allclose(some.pointwise, all_.pointwise, rtol=1e-9)
+    np.testing.assert_allclose(some.error, all_.error, rtol=1e-9)
 
 
 def test_two_scales_make_two_plateaus_and_the_smaller_noise_counts():

@@ -4,13 +4,13 @@ A small diffusion model is trained on data of known dimension and read by three 
 the trace of its Jacobian at noisy points, FLIPD at the points themselves, and the normal bundle. Beside them stand
 estimators from nearest neighbours, on the same training data. Every network is trained twice, from two seeds.
 
-Ranges: the papers' own figures on spheres, planes and mixtures are within a tenth for dimensions up to 10, with networks
-trained far longer; so 15 %, set before any network was trained, and a mean error within 15 % for the claim to stand.
-(First trials, on five of these sets, then showed FLIPD to read low and the discs not to be resolved; no range was changed
-for that.) Images of 8 x 8 discs change by whole grey levels where the disc moves by a pixel: there may be no noise both
-above what a small network resolves and below their curvature, and to refuse is right too.
-Nulls: full-dimensional noise has all its coordinates; and the best linear denoiser must see the
-linear span of a curved set, not its dimension.
+Ranges: the papers' own figures on spheres, planes and mixtures are within a tenth for dimensions up to 10, with
+networks trained far longer; so 15 %, set before any network was trained, and a mean error within 15 % for the claim to
+stand. (First trials, on five of these sets, then showed FLIPD to read low and the discs not to be resolved; no range
+was changed for that.) Images of 8 x 8 discs change by whole grey levels where the disc moves by a pixel: there may be
+no noise both above what a small network resolves and below their curvature, and to refuse is right too. Nulls:
+full-dimensional noise has all its coordinates; and the best linear denoiser must see the linear span of a curved set,
+not its dimension.
 
 Sources: H. Kamkari and others, arXiv 2406.03537; J. Stanczuk and others, arXiv 2212.12611; Z. Kadkhodaie and others,
 arXiv 2310.02557.
@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from lodim.claims.result import Claim, Findings, Progress, check_between, check_that
+from lodim.claims.result import Check, Claim, Findings, Progress, check_between, check_that
 from lodim.datasets import benchmark_manifold, discs, manifold, sines
 from lodim.dimension import IntrinsicDimension
 from lodim.generative import Diffusion, GaussianDenoiser, estimate_dimension
@@ -36,6 +36,12 @@ READINGS = ("jacobian", "flipd", "normal_bundle")
 NEIGHBOURS = ("consensus", "twonn", "mle")
 HELD_OUT = 100
 SHARE = 0.15
+
+
+def plane(n: int, seed: int) -> np.ndarray:
+    """Draw from a Gaussian in a subspace of dimension 20 of 40 coordinates."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, 20)) @ np.linalg.qr(rng.normal(size=(40, 20)))[0].T
 
 
 def mixture(n: int, seed: int) -> np.ndarray:
@@ -51,6 +57,7 @@ SETS: dict[str, tuple[int | None, Draw]] = {
     "sphere S5 in 20": (5, lambda n, seed: manifold("sphere", n, 5, 20, random_state=seed).X),
     "torus T3 in 12": (3, lambda n, seed: manifold("torus", n, 3, 12, random_state=seed).X),
     "mixture in a 4-plane of 15": (4, mixture),
+    "20-plane of 40": (20, plane),
     "Mp1_Paraboloid": (3, lambda n, seed: benchmark_manifold("Mp1_Paraboloid", n, random_state=seed).X),
     "sines 8 x 8": (2, lambda n, seed: sines(n, 8, random_state=seed).reshape(n, -1)),
     "discs 8 x 8": (5, lambda n, seed: discs(n, 8, random_state=seed).images.reshape(n, -1)),
@@ -64,7 +71,7 @@ HARD = "discs 8 x 8"
 def read(train: np.ndarray, test: np.ndarray, seed: int, steps: int) -> dict[str, Any]:
     """Train a model, and return what the three readings say."""
     model = Diffusion(shape=train.shape[1], random_state=seed)
-    model.fit(train, steps=steps, batch_size=256, random_state=seed)
+    model.fit(train, steps=steps, random_state=seed)
     out = {}
     for method in READINGS:
         found = estimate_dimension(model, test, method=method, n_queries=None, random_state=seed)
@@ -80,7 +87,7 @@ def read(train: np.ndarray, test: np.ndarray, seed: int, steps: int) -> dict[str
 def run(seed: int, progress: Progress, *, n: int = 4000, steps: int = 2000) -> Findings:
     """Read networks on every set, and compare."""
     figures: dict[str, Any] = {}
-    checks = []
+    checks: list[Check] = []
     wrong: dict[str, list[float]] = {method: [] for method in (*READINGS, *NEIGHBOURS)}
     for name in progress.over(SETS):
         truth, draw = SETS[name]
@@ -89,54 +96,42 @@ def run(seed: int, progress: Progress, *, n: int = 4000, steps: int = 2000) -> F
         runs = [read(train, test, derive_seed(seed, "training", i), steps) for i in range(2)]
         near = {m: IntrinsicDimension(m, random_state=seed).fit(train).dimension_ for m in NEIGHBOURS}
         figures[name] = {"truth": truth, "networks": runs, "neighbours": near}
-        told = {m: [one[m]["dimension"] for one in runs] for m in READINGS}
         if truth is None:
             continue
+        off = {m: [abs(one[m]["dimension"] / truth - 1) for one in runs] for m in READINGS}
+        off |= {m: [abs(d / truth - 1)] for m, d in near.items()}
         for method in READINGS:
-            checks.append(
-                check_that(
-                    f"{name}: {method}, two trainings",
-                    told[method],
-                    f"within {SHARE:.0%} of {truth}" + (" or refused" if name == HARD else ""),
-                    all(
-                        abs(one[method]["dimension"] / truth - 1) <= SHARE
-                        or (name == HARD and one[method]["refused"])
-                        for one in runs
-                    ),
-                    essential=name.startswith("noise") and method == "jacobian",
-                )
-            )
-        if name != HARD and not name.startswith("noise"):
-            for method in READINGS:
-                wrong[method].append(float(np.mean([abs(d / truth - 1) for d in told[method]])))
-            for method in NEIGHBOURS:
-                wrong[method].append(abs(near[method] / truth - 1))
+            told = [one[method]["dimension"] for one in runs]
+            refused = [name == HARD and one[method]["refused"] for one in runs]
+            checks.append(check_that(
+                f"{name}: {method}, two trainings", told,
+                f"within {SHARE:.0%} of {truth}" + (" or refused" if name == HARD else ""),
+                all(d <= SHARE or no for d, no in zip(off[method], refused)),
+                essential=name.startswith("noise") and method == "jacobian",
+            ))  # fmt: skip
+        if name == "20-plane of 40":
+            checks.append(_closer(name, {m: float(np.mean(each)) for m, each in off.items()}, "mle"))
+        if truth <= 5 and name != HARD:
+            for method, each in off.items():
+                wrong[method].append(float(np.mean(each)))
         if name in CURVED:
             linear = estimate_dimension(
                 GaussianDenoiser.fit(torch.from_numpy(train)), test, random_state=seed
             )
-            span = CURVED[name]
-            checks.append(
-                check_between(
-                    f"{name}: the best linear denoiser sees the span",
-                    linear.dimension,
-                    0.9 * span,
-                    span + 0.1,
-                )
-            )
+            what, span = f"{name}: the best linear denoiser sees the span", CURVED[name]
+            checks.append(check_between(what, linear.dimension, 0.9 * span, span + 0.1))
     mean = {method: float(np.mean(each)) for method, each in wrong.items()}
-    figures["mean relative error, without discs and noise"] = mean
-    checks += [
-        check_between("mean relative error of the Jacobian's trace", mean["jacobian"], 0, SHARE),
-        *(
-            check_that(
-                f"error of the Jacobian's trace and of {other}", [mean["jacobian"], mean[other]], "smaller",
-                mean["jacobian"] < mean[other], essential=False,
-            )
-            for other in ("mle", "flipd")
-        ),
-    ]  # fmt: skip
+    figures["mean relative error, dimensions 2 to 5 without discs"] = mean
+    checks.append(check_between("mean relative error of the Jacobian's trace", mean["jacobian"], 0, SHARE))
+    checks += [_closer("dimensions 2 to 5", mean, other) for other in ("mle", "flipd")]
     return Findings(checks, figures, (NOTE,))
+
+
+def _closer(where: str, error: dict[str, float], other: str) -> Check:
+    pair = [error["jacobian"], error[other]]
+    return check_that(
+        f"{where}: error of the trace and of {other}", pair, "smaller", pair[0] < pair[1], essential=False
+    )
 
 
 NOTE = (
