@@ -199,6 +199,29 @@ def test_no_plateau_and_no_gap_are_said():
     assert "cannot tell: the largest gap" in str(read(denoiser, X, 0.03, "normal_bundle"))
 
 
+def test_a_negative_dimension_is_no_posterior_means():
+    found = read(lambda x, sigma: -x, 1e-3 * FLAT, [1.0, 2.0, 4.0], "flipd")
+    assert found.dimension < -5
+    assert "negative" in str(found)
+
+
+def test_a_reading_unlike_the_trace_is_told_so():
+    line = np.array([1.0, 0, 0, 0, 0, 0])
+    best = gaussian(line, 0.0, np.eye(6))
+
+    def bent(x, sigma):  # right at noisy points, and the identity at the data
+        near = (x[:, 1:].norm(dim=1, keepdim=True) < 0.1 * sigma).to(x)
+        return near * x + (1 - near) * best(x, sigma)
+
+    found = read(bent, normal(200, 6, seed=17) * line, 0.1, "flipd")
+    assert found.dimension == 6
+    assert "trace at noisy points" in found.estimate().note
+    assert (
+        "trace at noisy points"
+        not in read(best, normal(200, 6, seed=17) * line, 0.1, "flipd").estimate().note
+    )
+
+
 def test_conditions_go_with_their_points():
     """A class each: one of dimension 1, one of dimension 3."""
     parts = [gaussian(np.array(s), 0.0, np.eye(3)) for s in ([1.0, 0, 0], [1.0, 1, 1])]

@@ -32,8 +32,8 @@ readings of that:
 For data N(m, C), C of eigenvalues l, all of them are known at every level: :math:`\operatorname{tr} J = \sum l / (l +
 \sigma^2)`, FLIPD adds :math:`\sum \sigma^2 z^2 / (l + \sigma^2)^2` at a point with principal coordinates z, and
 :math:`v = \sigma^2 / (l + \sigma^2)`. (FLIPD's mean is :math:`\sum 1 - \sigma^4 / (l + \sigma^2)^2`: it is off by the
-fourth power of the noise where the trace is by the second.) Points of a finite set that are far apart against :math:`\sigma` have dimension
-0: so has a network that has memorised them.
+fourth power of the noise where the trace is by the second.) Points of a finite set that are far apart against
+:math:`\sigma` have dimension 0: so has a network that has memorised them. None of the readings is negative.
 
 **Which level.** Curvature and density move every reading by a term of order :math:`\sigma^2`: by half its slope over
 :math:`\log \sigma`. A network that cannot resolve a small level lets the noise pass, and reads up to D there. The
@@ -175,7 +175,9 @@ class DenoiserDimension(Result):
             found.append(
                 f"the data cannot tell: no plateau, the curve goes from {curve[0]:.3g} to {curve[-1]:.3g}"
             )
-        if self.dimension < 0.5:
+        if self.dimension < -0.5:
+            found.append("negative, which no posterior mean's can be: not learnt at these points")
+        elif self.dimension < 0.5:
             found.append(
                 "zero: points stand alone at this noise; so does what a denoiser has memorised (try points it was not "
                 "trained on)"
