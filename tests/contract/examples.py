@@ -752,6 +752,13 @@ ARRAYS: dict[Any, Arrays] = {
         lambda low, high: some_intervals().rescale(low, high).births,
         {"low": np.array([0.0, 1.0]), "high": np.array([3.0, 5.0])},
     ),
+    # denoisers
+    generative.estimate_dimension: Arrays(
+        lambda X: generative.estimate_dimension(
+            generative.GaussianDenoiser(torch.zeros(2), torch.eye(2)), X, 3.0
+        ).dimension,
+        _points,
+    ),
     # landscapes
     landscape.LandscapeDimension.for_classifier.__func__: Arrays(
         first_steps,
@@ -849,6 +856,11 @@ def points_optimized():
     return PointOptimization(x, x + 0.1, np.array([2.0, 1.0]))
 
 
+def denoiser_dimension():
+    X = table()[0]
+    return generative.estimate_dimension(generative.GaussianDenoiser.fit(torch.from_numpy(X)), X)
+
+
 _task = DifficultyTask(100.0, 3.0, 1.0, 0.1, 2.0)
 _bounds = {"catoni": 0.4, "best": 0.4}
 _density = np.array([-3.0, -4.0])
@@ -897,6 +909,7 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     # generative
     generative.Robustness: lambda: generative.Robustness("bits", (6.0, 4.0), np.array([[1.0, 2.0], [3.0, 5.0]])),
     generative.PhaseProfile: lambda: generative.phase_profile(table()[0], (16, np.inf), n=20, random_state=0),
+    generative.DenoiserDimension: denoiser_dimension,
     # landscape
     landscape.RunRecord: run,
     landscape.LandscapeResult: landscape_result,

@@ -2,6 +2,8 @@ from .adapters import from_diffusers as from_diffusers
 from .denoiser import Denoiser as Denoiser
 from .denoiser import EmpiricalDenoiser as EmpiricalDenoiser
 from .denoiser import GaussianDenoiser as GaussianDenoiser
+from .denoiser_dimension import DenoiserDimension as DenoiserDimension
+from .denoiser_dimension import estimate_dimension as estimate_dimension
 from .diffusion import Diffusion as Diffusion
 from .guidance import Classifier as Classifier
 from .guidance import ClassifierFree as ClassifierFree
