@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+import lodim.generative as generative
 import lodim.geometry as geometry
 import lodim.landscape as landscape
 from lodim.geometry import multiparameter_persistence as persistence
@@ -372,7 +373,14 @@ class Generator:
         return build_seeded(self.make, seed)
 
 
-GENERATORS: dict[Any, tuple[Generator, ...]] = {}
+def rows():
+    return torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+
+
+GENERATORS: dict[Any, tuple[Generator, ...]] = {
+    generative.Diffusion: (Generator(lambda: generative.Diffusion(shape=3), rows, False),),
+    generative.SubspaceDiffusion: (Generator(lambda: generative.SubspaceDiffusion(3, 2), rows, False),),
+}
 
 # ---------------------------------------------------------------------------------------------------- arrays
 
@@ -635,6 +643,14 @@ ARRAYS: dict[Any, Arrays] = {
     persistence.Intervals.rescale: Arrays(
         lambda low, high: some_intervals().rescale(low, high).births,
         {"low": np.array([0.0, 1.0]), "high": np.array([3.0, 5.0])},
+    ),
+    # generators
+    generative.subspace_error: Arrays(
+        lambda V, A: generative.subspace_error(V, A), {"V": whole(6, 2), "A": whole(6, 2, seed=1)}
+    ),
+    generative.off_subspace_energy: Arrays(
+        lambda samples, A, center: generative.off_subspace_energy(samples, A, center=center),
+        {"samples": whole(9, 4), "A": whole(4, 2, seed=1), "center": whole(4)},
     ),
     # landscapes
     landscape.LandscapeDimension.for_classifier.__func__: Arrays(

@@ -63,7 +63,7 @@ def test_it_is_the_cores_guidance_with_a_weight_that_follows_the_level():
 def test_the_look_ahead_keeps_the_subspace_that_the_naive_gradient_leaves():
     made = build_seeded(lambda: SubspaceDenoiser(12, 3, GaussianDenoiser(torch.zeros(3), torch.eye(3))), 0)
     g = normal(12, seed=1)
-    levels = EDM().sigmas(12)
+    levels = EDM().sigmas(40)
     x = 80 * normal(64, 12, seed=2)
     looks, naive = (RewardGuide(lambda x: x @ g, 3.0, 0.1, ahead=ahead) for ahead in (True, False))
     drawn = heun(made.double(), x, levels, guidance=looks)
@@ -74,7 +74,7 @@ def test_the_look_ahead_keeps_the_subspace_that_the_naive_gradient_leaves():
     u = made.V.mT @ g  # what the subspace sees of the reward: across it the samples are standard normal
     z = drawn @ made.V
     across = z - torch.outer(z @ u, u) / (u @ u)
-    assert float(across.square().sum(1).mean()) == pytest.approx(2, abs=1.0)
+    assert float(across.square().sum(1).mean()) == pytest.approx(2, abs=1.0)  # 4 standard errors
 
 
 def model(nu=0.1, reward="ridge", **options):
