@@ -33,7 +33,7 @@ SCALES = (0, 1, 2, 4)
 
 
 def run(
-    seed: int, progress: Progress, data: str = "digits", steps: int = 2000, hidden: int = 256, n: int = 100,
+    seed: int, progress: Progress, data: str = "digits", steps: int = 3000, hidden: int = 256, n: int = 100,
     seeds: int = 2, draws: int = 3, place: str = "cpu",
 ) -> Findings:  # fmt: skip
     """Train on one half of the images, judge with a classifier of the other; ``draws`` seeds of the noise."""
@@ -61,7 +61,9 @@ def run(
 
 
 def _checks(rows: list[dict[str, Any]]) -> list[Any]:
-    table = {name: np.array([r[name] for r in rows]) for name in ("confidence", "accuracy", "coverage", "spread")}
+    table = {
+        name: np.array([r[name] for r in rows]) for name in ("confidence", "accuracy", "coverage", "spread")
+    }
     real = np.array([r["data"] for r in rows])
     gain = table["confidence"][:, 2] - table["confidence"][:, 1]
     lost = np.diff(table["coverage"][:, 1:], axis=1)

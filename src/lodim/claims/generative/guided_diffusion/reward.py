@@ -59,7 +59,9 @@ def run(
         own = derive_seed(seed, "training", i)
         rng = as_generator(own)
         few, rest = np.split(rng.permutation(len(X)), [LABELLED])
-        base = Diffusion(TimeMLP(X.shape[1], hidden, cond_dim=1), X.shape[1], cond_dim=1, random_state=own).to(place)
+        base = Diffusion(
+            TimeMLP(X.shape[1], hidden, cond_dim=1), X.shape[1], cond_dim=1, random_state=own
+        ).to(place)
         model = RewardDirectedDiffusion(base).fit(
             torch.from_numpy(X[rest]), X[few], reward(X[few]) + NOISE * rng.normal(size=LABELLED),
             recipe=DescentRecipe(steps=steps, lr=1e-3, schedule="cosine"), random_state=own,
@@ -77,7 +79,9 @@ def run(
                 )
                 rows.append({"training": i, "draw": draw, **found.to_dict(), "energy": energies})
     floor = off_subspace_energy(X, axes, center=center)
-    return Findings(_checks(rows, targets), {"rows": rows, "targets": targets, "energy of the data": floor}, NOTES)
+    return Findings(
+        _checks(rows, targets), {"rows": rows, "targets": targets, "energy of the data": floor}, NOTES
+    )
 
 
 def _checks(rows: list[dict[str, Any]], targets: list[float]) -> list[Any]:
@@ -94,7 +98,9 @@ def _checks(rows: list[dict[str, Any]], targets: list[float]) -> list[Any]:
             check_between(f"{mode}: how far it falls behind at twice the largest reward, least", behind[:, -1].min(), 0.1, 1),
         ]  # fmt: skip
     far = np.array([r["distance"][-1] / r["data_distance"] for r in rows if r["mode"] == "conditional"])
-    checks.append(check_between("conditional: distance to the data over theirs, there", far.min(), 2, math.inf))
+    checks.append(
+        check_between("conditional: distance to the data over theirs, there", far.min(), 2, math.inf)
+    )
     gaps = []  # of energy at equal reward, by interpolation where both have it
     for ahead, naive in zip(*([r for r in rows if r["mode"] == m] for m in MODES[1:]), strict=True):
         top = min(max(ahead["predicted"]), max(naive["predicted"]))

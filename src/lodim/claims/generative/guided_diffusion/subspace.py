@@ -81,7 +81,9 @@ def run(
     """Train both models over D at the middle n, the subspace's over n at D = 64, and over n with noise across it."""
     recipe = DescentRecipe(steps=steps, lr=2e-3, schedule="cosine")
     ways = [(D, sizes[1], 0.0, kind) for D in (SMALLEST, largest) for kind in ("subspace", "plain")]
-    ways += [(MIDDLE, n, 0.0, "subspace") for n in sizes] + [(MIDDLE, n, NOISE, "subspace") for n in sizes[::2]]
+    ways += [(MIDDLE, n, 0.0, "subspace") for n in sizes] + [
+        (MIDDLE, n, NOISE, "subspace") for n in sizes[::2]
+    ]
     rows: list[dict[str, Any]] = []
     for i, (training, (D, n, noise, kind)) in enumerate((t, w) for t in range(seeds) for w in ways):
         progress(i / (seeds * len(ways)), f"{kind}, D = {D}, n = {n}")
@@ -98,7 +100,11 @@ def run(
         inside, across = problem.errors(model, own)
         drawn = model.sample(1000, generator=own)
         row = {"kind": kind, "D": D, "n": n, "d": size, "noise": noise, "training": training}
-        row |= {"error inside": inside, "error across": across, "energy": off_subspace_energy(drawn, problem.A)}
+        row |= {
+            "error inside": inside,
+            "error across": across,
+            "energy": off_subspace_energy(drawn, problem.A),
+        }
         if kind == "subspace":
             row["distance"] = subspace_error(model.subspace_, problem.A) / (2 * size)
         if noise:
