@@ -2,25 +2,23 @@ r"""Samples of high reward, for a reward known from few examples: :class:`Reward
 
 Many samples x are at hand, and for a few of them a reward y = r(x) + noise (2404.07771, section 6):
 
-1. a regression :math:`\hat r` is fitted to the few; ``"ridge"`` is :math:`\hat\theta = (X^T X + \lambda I)^{-1} X^T y`
-   of centred X and y;
-2. all samples get :math:`\tilde y = \hat r(x) + N(0, \nu^2)`;
-3. a conditional denoiser learns the law of x given :math:`\tilde y`, the condition left out now and then;
-4. it is sampled at a target a.
+1. a regression :math:`\hat r` is fitted to the few; ``"ridge"`` is :math:`\hat\theta = (X^T X + \lambda I)^{-1} X^T
+y`    of centred X and y; 2. all samples get :math:`\tilde y = \hat r(x) + N(0, \nu^2)`; 3. a conditional denoiser
+learns the law of x given :math:`\tilde y`, the condition left out now and then; 4. it is sampled at a target a.
 
 What is missed, :math:`a - \mathbb{E}\, r`, has three parts: the regression's error where the samples go, the model's
 error there, and what leaves the set the data lie on. Hence the true reward first rises with a, then stalls or falls:
 :meth:`RewardDirectedDiffusion.report` says where.
 
-A gradient can take the place of steps 2 and 3. With :math:`g = \nabla \hat r` at :math:`\hat x_0 = D(x, \sigma)` and J
-the denoiser's Jacobian, :class:`RewardGuide` answers
+A gradient can take the place of steps 2 and 3. With :math:`g = \nabla \hat r` at :math:`\hat x_0 = D(x, \sigma)` and
+J the denoiser's Jacobian, :class:`RewardGuide` answers
 
 .. math:: \hat x_0 + \lambda\, \sigma^2 J^T g\, \frac{a - \hat r(\hat x_0)}{\sigma^2\, g^T J^T g + \nu^2},
 
-the :class:`~lodim.generative.LookAheadLoss` of :math:`(a - \hat r)^2 / 2 v` at the variance v of the reward given x, since
-:math:`\sigma^2 J` is the covariance of :math:`x_0` given x. For normal data and a linear reward that is the exact
-denoiser of the data given their (noisy) reward. The push lies in the range of :math:`J^T`, the directions in which data
-vary. The naive gradient is the same with x for :math:`\hat x_0` and I for J; it leaves that range.
+the :class:`~lodim.generative.LookAheadLoss` of :math:`(a - \hat r)^2 / 2 v` at the variance v of the reward given x,
+since :math:`\sigma^2 J` is the covariance of :math:`x_0` given x. For normal data and a linear reward that is the
+exact denoiser of the data given their (noisy) reward. The push lies in the range of :math:`J^T`, the directions in
+which data vary. The naive gradient is the same with x for :math:`\hat x_0` and I for J; it leaves that range.
 
 ====================  =============================
 symbol in the paper   name here

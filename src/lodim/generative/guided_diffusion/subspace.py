@@ -1,24 +1,26 @@
 r"""A denoiser that finds the subspace its data lie in, and works there: :class:`SubspaceDenoiser`.
 
 If :math:`x_0 = c + A z` with orthonormal columns in A (D x d), noise splits into a part in the subspace, which is z's
-own noise, and a part across it, which says nothing of z. Hence, exactly (2404.07771, section 5, there in the coordinates
-of the process, here in canonical ones),
+own noise, and a part across it, which says nothing of z. Hence, exactly (2404.07771, section 5, there in the
+coordinates of the process, here in canonical ones),
 
 .. math:: \nabla \log p_\sigma(x) = A\, s_{low}(A^T (x - c), \sigma) - \frac{1}{\sigma^2} (I - A A^T)(x - c),
 
 .. math:: D(x, \sigma) = c + A\, D_{low}(A^T (x - c), \sigma),
 
-and a frame V in A's place with a network of d numbers in that of :math:`D_{low}` can represent it, whatever D. For the
-process with :math:`\alpha = e^{-t/2}, h = 1 - e^{-t}` divide x by :math:`\alpha` and take :math:`\sigma^2 = h /
+and a frame V in A's place with a network of d numbers in that of :math:`D_{low}` can represent it, whatever D. For
+the process with :math:`\alpha = e^{-t/2}, h = 1 - e^{-t}` divide x by :math:`\alpha` and take :math:`\sigma^2 = h /
 \alpha^2`; the survey's :math:`f(z, t)` is :math:`\alpha D_{low}`.
 
 With R = D(x) - x0, the loss is :math:`|(I - V V^T)(x_0 - c)|^2 + |V^T R|^2`: the residual of a principal component
 analysis, and the low model's own loss. So on data that fill a subspace V is exact as soon as d samples span it. With
-noise of variance :math:`\tau^2` across it, V is as far off as principal components are, about
+noise of variance :math:`\tau^2` across it, principal components are off by about
 
-.. math:: \mathbb{E} |V V^T - A A^T|_F^2 \approx 2 (D - d)\, \frac{\tau^2}{n} \sum_j \frac{\lambda_j + \tau^2}{\lambda_j^2}
+.. math:: \mathbb{E} |V V^T - A A^T|_F^2
+          \approx 2 (D - d)\, \frac{\tau^2}{n} \sum_j \frac{\lambda_j + \tau^2}{\lambda_j^2}
 
-for n samples of variances :math:`\lambda_j` in the subspace: it falls like 1/n, and grows with D.
+for n samples of variances :math:`\lambda_j` in the subspace: it falls like 1/n, and grows with D. The noise of a
+short descent leaves V farther off than that (``guided-diffusion/subspace`` among the claims).
 
 ==========================  ==========================================
 symbol in the paper         name here
@@ -30,9 +32,9 @@ symbol in the paper         name here
 ==========================  ==========================================
 
 Departures. V comes from a QR decomposition of free numbers, with signs that make it continuous: that needs no D x D
-matrix, and its average over the steps is orthonormal again. The number of directions, where not given, is the count of
-eigenvalues above even noise's: the participation ratio, where the search for it is said to begin, is only a lower bound,
-and what V leaves out is lost.
+matrix, and its average over the steps is orthonormal again. The number of directions, where not given, is the count
+of eigenvalues above even noise's: the participation ratio, where the search for it is said to begin, is only a lower
+bound, and what V leaves out is lost.
 """
 
 from __future__ import annotations

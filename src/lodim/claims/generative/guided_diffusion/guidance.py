@@ -1,13 +1,14 @@
 """What the scale of a guidance does to digits: surer at first, then less of what there is, and off the data.
 
-A class-conditional model of 8 x 8 digits, conditions left out for a tenth of the samples, is sampled at scales 1, 2, 4. A
-classifier that shares no sample with the model says how sure a digit is of the class asked for; coverage is the share of
-real digits (of the classifier's half) with a generated one among their three nearest; spread the variance within a class.
+A class-conditional model of 8 x 8 digits, conditions left out for a tenth of the samples, is sampled at scales 1, 2,
+4. A classifier that shares no sample with the model says how sure a digit is of the class asked for; coverage is the
+share of real digits (of the classifier's half) with a generated one among their three nearest; spread the variance
+within a class.
 
-Where the ranges come from. The survey (section 4): confidence rises and diversity falls with the scale on mixtures. At
-scale 2 confidence must be above that of scale 1 (both are means over 1000 samples; 0.02 is ten standard errors), and not
-below that of real digits. Coverage must fall from scale to scale. That large scales overshoot is expected too: at 4 the
-spread exceeds the real digits'. A scale of 0 knows no class: an accuracy near 1 in 10.
+Where the ranges come from. The survey (section 4): confidence rises and diversity falls with the scale on mixtures.
+At scale 2 confidence must be above that of scale 1 (both are means over 1000 samples; 0.02 is ten standard errors),
+and not below that of real digits. Coverage must fall from scale to scale. That large scales overshoot is expected
+too: at 4 the spread exceeds the real digits'. A scale of 0 knows no class: an accuracy near 1 in 10.
 
 Source: M. Chen and others, arXiv 2404.07771, section 4; J. Ho, T. Salimans, arXiv 2207.12598.
 """
@@ -77,7 +78,9 @@ def _checks(rows: list[dict[str, Any]]) -> list[Any]:
             "coverage at scales 1, 2, 4, mean", table["coverage"][:, 1:].mean(0).tolist(), "falls in every run",
             (lost < 0).all(),
         ),
-        check_between("spread at scale 4 over real digits', smallest", (table["spread"][:, 3] / real[:, 2]).min(), 1, math.inf),
+        check_between(
+            "spread at scale 4 over real digits', smallest", (table["spread"][:, 3] / real[:, 2]).min(), 1, math.inf
+        ),
         check_between("accuracy at scale 0, mean", table["accuracy"][:, 0].mean(), 0.05, 0.2),
         check_between("coverage at scale 1 over that of real digits by one another, mean",
                       (table["coverage"][:, 1] / real[:, 3]).mean(), 0.5, math.inf, essential=False),
@@ -85,8 +88,8 @@ def _checks(rows: list[dict[str, Any]]) -> list[Any]:
 
 
 NOTES = (
-    "Real digits are those the model was trained on; the classifier has not seen them. Their coverage is of one half of "
-    "them by the other, of fewer samples than the model's.",
+    "Real digits are those the model was trained on; the classifier has not seen them. Their coverage is of one half "
+    "of them by the other, of fewer samples than the model's.",
 )
 
 CLAIM = Claim(

@@ -1,15 +1,16 @@
 """Asked for more and more reward: digits whose left half is bright, from 200 labels.
 
-The reward of a digit is the mean intensity of its left half as a screen shows it, intensities cut to [0, 1]; 200 digits
-have it with noise, the other 1597 do not. A ridge regression labels those, and a conditional model of them is sampled at
-targets up to twice the largest reward there is; the same model without its condition is pushed by the regression's
-gradient, through the denoiser or naively. Off-subspace energy is the residual on the data's first twenty principal axes.
+The reward of a digit is the mean intensity of its left half as a screen shows it, intensities cut to [0, 1]; 200
+digits have it with noise, the other 1597 do not. A ridge regression labels those, and a conditional model of them is
+sampled at targets up to twice the largest reward there is; the same model without its condition is pushed by the
+regression's gradient, through the denoiser or naively. Off-subspace energy is the residual on the data's first twenty
+principal axes.
 
-Where the ranges come from. Within the data's range the reward must be what was asked for: 0.03 is under half a standard
-deviation (0.07) of the reward. Beyond, it must fall behind, since pixels brighter than white bring nothing: at
-twice the data's largest reward by a tenth of the scale of intensities, and the samples must be farther from all data than
-the data from one another, twice at least. The naive gradient has parts across the data's subspace, the look-ahead only
-those in which the denoiser varies: at equal reward the latter must have less energy there.
+Where the ranges come from. Within the data's range the reward must be what was asked for: 0.03 is under half a
+standard deviation (0.07) of the reward. Beyond, it must fall behind, since pixels brighter than white bring nothing:
+at twice the data's largest reward by a tenth of the scale of intensities, and the samples must be farther from all
+data than the data from one another, twice at least. The naive gradient has parts across the data's subspace, the
+look-ahead only those in which the denoiser varies: at equal reward the latter must have less energy there.
 
 Source: M. Chen and others, arXiv 2404.07771, section 6; Y. Guo and others, arXiv 2404.14743.
 """
@@ -93,9 +94,9 @@ def _checks(rows: list[dict[str, Any]], targets: list[float]) -> list[Any]:
         true = of(mode, "true")
         behind = targets - true
         checks += [
-            check_between(f"{mode}: true reward against the target within the data's range, largest difference",
-                          abs(behind[:, :2]).max(), 0, 0.03),
-            check_between(f"{mode}: how far it falls behind at twice the largest reward, least", behind[:, -1].min(), 0.1, 1),
+            check_between(f"{mode}: true reward off the target in the data's range, largest", abs(behind[:, :2]).max(),
+                          0, 0.03),
+            check_between(f"{mode}: how far it is behind at twice the largest, least", behind[:, -1].min(), 0.1, 1),
         ]  # fmt: skip
     far = np.array([r["distance"][-1] / r["data_distance"] for r in rows if r["mode"] == "conditional"])
     checks.append(
@@ -115,16 +116,16 @@ def _checks(rows: list[dict[str, Any]], targets: list[float]) -> list[Any]:
 
 
 NOTES = (
-    "The regression is linear and the reward nearly so within the data's range, so what falls behind there is the model's "
-    "part of the error; beyond it is the part of pixels that no screen shows.",
+    "The regression is linear and the reward nearly so within the data's range, so what falls behind there is the "
+    "model's part of the error; beyond it is the part of pixels that no screen shows.",
 )
 
 CLAIM = Claim(
     name="guided-diffusion/reward",
     arxiv="2404.07771",
     statement=(
-        "Asked for a reward, conditional generation delivers it within the data's range and falls behind beyond; a gradient "
-        "through the denoiser stays nearer to the data's subspace than the naive one at equal reward."
+        "Asked for a reward, conditional generation delivers it within the data's range and falls behind beyond; a "
+        "gradient through the denoiser stays nearer to the data's subspace than the naive one at equal reward."
     ),
     laptop=run,
     full=partial(run, data="mnist", steps=40_000, hidden=2048, n=2000, seeds=3, place="cuda"),
