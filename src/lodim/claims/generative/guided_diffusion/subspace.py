@@ -12,8 +12,7 @@ learns is in d numbers, so that its error cannot depend on D but by chance: the 
 tau across the subspace no method knows it exactly; principal components, the loss's own minimiser for normal data,
 are off by about 2 (D - d) tau^2 sum_j (l_j + tau^2) / l_j^2 / n, which falls like 1/n and GROWS with D. A first trial
 found a descent of 800 steps a few hundredths of the largest distance above that, whatever n: so it is only asserted
-that V is found (0.1; a random plane is at 1 - d/D) and not nearer than half of what the samples allow. Components
-themselves are beside it.
+that V is found (0.1; a random plane is at 1 - d/D), not nearer than half of what the samples allow.
 
 Source: M. Chen and others, arXiv 2404.07771, section 5.
 """
@@ -38,8 +37,7 @@ from lodim.generative import (
 from lodim.randomness import as_generator, derive_seed, torch_generator
 from lodim.training import DescentRecipe
 
-LEVELS, STD, NOISE, FRESH = (0.1, 0.3, 1.0), 0.5, 0.3, 2000
-SMALLEST, MIDDLE = 16, 64
+LEVELS, STD, NOISE, FRESH, SMALLEST, MIDDLE = (0.1, 0.3, 1.0), 0.5, 0.3, 2000, 16, 64
 
 
 class Problem:
@@ -55,8 +53,8 @@ class Problem:
 
     def draw(self, n: int, noise: float = 0.0) -> np.ndarray:
         """Samples, with noise in all of R^D."""
-        D, d = self.A.shape
-        z = self.centers[self.rng.integers(0, 3, n)] + STD * self.rng.normal(size=(n, d))
+        (D, d), mode = self.A.shape, self.rng.integers(0, 3, n)
+        z = self.centers[mode] + STD * self.rng.normal(size=(n, d))
         return (z @ self.A.T + noise * self.rng.normal(size=(n, D))).astype(np.float32)
 
     def errors(self, model: Diffusion, seed: int) -> tuple[float, float]:
@@ -134,8 +132,8 @@ def _checks(rows: list[dict[str, Any]], largest: int, sizes: tuple[int, ...]) ->
 
 
 NOTES = (
-    "Not asserted, since false: that with noise across the subspace the distance of V is a matter of d alone. Principal "
-    "components are then several times nearer to the subspace than V after so short a training.",
+    "Not asserted, since false: that with noise across the subspace V's distance is a matter of d alone. Principal "
+    "components are then several times nearer to it than V after so short a training.",
 )
 
 CLAIM = Claim(
