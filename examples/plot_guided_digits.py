@@ -22,7 +22,7 @@ from lodim.nets import TimeMLP
 
 digits = datasets.load("digits")
 X, y = (
-    np.asarray(digits.X, dtype=np.float32).reshape(-1, 64) / 16,
+    np.asarray(digits.X, dtype=np.float32).reshape(-1, 64),
     np.asarray(digits.y),
 )
 half = len(X) // 2

@@ -187,7 +187,7 @@ class RewardCurve(Result):
             best = int(np.argmax(self.true))
             rises = best == len(self.true) - 1
             end = (
-                f"  the true reward rises up to the last target, which it misses by {self.targets[-1] - self.true[-1]:.3g}"
+                f"  the true reward rises up to the last target and misses it by {self.targets[-1] - self.true[-1]:.3g}"
                 if rises
                 else f"  the true reward rises up to {self.true[best]:.3g} at target {self.targets[best]:.3g}, "
                 "no further"
