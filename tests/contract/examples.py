@@ -315,6 +315,18 @@ def filtration(fc):
     return fc.filtration
 
 
+class AtOneLevel(nn.Module):
+    """A denoiser at one level of the noise, as a layer."""
+
+    def __init__(self, denoiser):
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, x):
+        return self.denoiser(x, 0.5)
+
+
+_of_noise = {"keyword": "x", "without": {"autocast": "a denoiser answers in single precision"}}
 _parametrized = {"pickle": "torch pickles no module with parametrized weights"}
 _of_points = {
     "inputs": cloud, "keyword": "x",
@@ -372,6 +384,8 @@ LAYERS = {
         ),
     ),
     geometry.TopologicalRegularizer: (Layer(Regularized, **_of_points),),
+    generative.Denoiser: (Layer(lambda: AtOneLevel(generative.Denoiser(TimeMLP(8, 16, 1))), **_of_noise),),
+    generative.SubspaceDenoiser: (Layer(lambda: AtOneLevel(generative.SubspaceDenoiser(8, 3)), **_of_noise),),
 }  # fmt: skip
 
 # ---------------------------------------------------------------------------------------------------- generators
@@ -397,6 +411,10 @@ def noisy_dots():
     return torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
 
 
+def rows():
+    return torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+
+
 GENERATORS: dict[Any, tuple[Generator, ...]] = {
     generative.Diffusion: (
         Generator(lambda: generative.Diffusion(shape=2), lambda: torch.from_numpy(table(6, 2)[0]).float()),
@@ -406,6 +424,7 @@ GENERATORS: dict[Any, tuple[Generator, ...]] = {
     ),
     generative.NoisyDecoder: (Generator(noisy_decoder, lambda: torch.randn(6, 3)),),
     generative.PFGMPP: (Generator(lambda: generative.PFGMPP(TimeMLP(2, 16, 1), 2, 64), noisy_dots, False),),
+    generative.SubspaceDiffusion: (Generator(lambda: generative.SubspaceDiffusion(3, 2), rows, False),),
 }
 
 # ---------------------------------------------------------------------------------------------------- arrays
@@ -500,6 +519,19 @@ def first_steps(X, y, X_val, y_val):
 def stability(X):
     model = persistence_images(whole(8, 2))
     return persistence.perturbation_stability(model, [X], (0.5,), random_state=0).to_numpy()
+
+
+class Still(generative.Diffusion):
+    """Looks at its samples, and learns nothing."""
+
+    def fit(self, X, cond=None, **options):
+        self._samples(X)
+        return self
+
+
+def rewarded(X_unlab, X_lab, y_lab):
+    base = Still(TimeMLP(2, 8, 1, cond_dim=1), 2, cond_dim=1)
+    return generative.RewardDirectedDiffusion(base).fit(X_unlab, X_lab, y_lab)
 
 
 _observed = {
@@ -759,6 +791,24 @@ ARRAYS: dict[Any, Arrays] = {
         ).dimension,
         _points,
     ),
+    # generators
+    generative.RewardDirectedDiffusion.fit: Arrays(
+        lambda X_unlab, X_lab, y_lab: rewarded(X_unlab, X_lab, y_lab).reward_.coef_,
+        {"X_unlab": whole(40, 2), "X_lab": whole(9, 2, seed=1), "y_lab": whole(9)},
+    ),
+    generative.RewardDirectedDiffusion.predict: Arrays(
+        lambda X: rewarded(whole(40, 2), whole(9, 2, seed=1), whole(9)).predict(X), {"X": whole(5, 2)}
+    ),
+    generative.plot_samples: Arrays(
+        lambda samples: generative.plot_samples(samples).collections[0].get_offsets().data, {"samples": whole(9, 2)}
+    ),
+    generative.subspace_error: Arrays(
+        lambda V, A: generative.subspace_error(V, A), {"V": whole(6, 2), "A": whole(6, 2, seed=1)}
+    ),
+    generative.off_subspace_energy: Arrays(
+        lambda samples, A, center: generative.off_subspace_energy(samples, A, center=center),
+        {"samples": whole(9, 4), "A": whole(4, 2, seed=1), "center": whole(4)},
+    ),
     # landscapes
     landscape.LandscapeDimension.for_classifier.__func__: Arrays(
         first_steps,
@@ -876,6 +926,12 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     generative.BlindSamples: lambda: generative.sample_blind(halved, 2, (1, 4, 4), h=0.5, beta=1.0, keep_every=2),
     generative.PairComparison: lambda: short_curve().pairs[0],
     generative.MemorizationCurve: short_curve,
+    generative.GuidanceSweep: lambda: generative.GuidanceSweep(
+        (1.0, 2.0), (0.9, 0.95), (0.9, 1.0), (2.0, 1.5), (0.8, np.nan), (0.9, 0.9, 2.0, 0.8), 9
+    ),
+    generative.RewardCurve: lambda: generative.RewardCurve(
+        (1.0, 2.0), (1.0, 1.9), (1.0, 1.5), (0.1, 0.2), (1.0, 3.0), 0.1, 1.0, (0.0, 1.2), "conditional", 9
+    ),
     # geometry
     geometry.DimensionSummary: summary,
     geometry.Estimate: lambda: geometry.Estimate(3.0, (2.5, 3.5), 0.1, "note", 3.1),

@@ -9,6 +9,15 @@ from .guidance import Classifier as Classifier
 from .guidance import ClassifierFree as ClassifierFree
 from .guidance import LookAheadLoss as LookAheadLoss
 from .guidance import guided as guided
+from .guided_diffusion import GuidanceSweep as GuidanceSweep
+from .guided_diffusion import RewardCurve as RewardCurve
+from .guided_diffusion import RewardDirectedDiffusion as RewardDirectedDiffusion
+from .guided_diffusion import RewardGuide as RewardGuide
+from .guided_diffusion import SubspaceDenoiser as SubspaceDenoiser
+from .guided_diffusion import SubspaceDiffusion as SubspaceDiffusion
+from .guided_diffusion import guidance_sweep as guidance_sweep
+from .guided_diffusion import off_subspace_energy as off_subspace_energy
+from .guided_diffusion import subspace_error as subspace_error
 from .harmonic_denoisers import BlindSamples as BlindSamples
 from .harmonic_denoisers import Measurement as Measurement
 from .harmonic_denoisers import MemorizationCurve as MemorizationCurve

@@ -1,0 +1,9 @@
+from .reward import RewardCurve as RewardCurve
+from .reward import RewardDirectedDiffusion as RewardDirectedDiffusion
+from .reward import RewardGuide as RewardGuide
+from .subspace import SubspaceDenoiser as SubspaceDenoiser
+from .subspace import SubspaceDiffusion as SubspaceDiffusion
+from .subspace import off_subspace_energy as off_subspace_energy
+from .subspace import subspace_error as subspace_error
+from .sweep import GuidanceSweep as GuidanceSweep
+from .sweep import guidance_sweep as guidance_sweep
