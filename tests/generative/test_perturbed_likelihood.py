@@ -231,7 +231,9 @@ def test_validation_judges_by_rows_it_did_not_train_on(few_levels, monkeypatch):
 
     monkeypatch.setattr(system, "_train", watched_train)
     monkeypatch.setattr(system, "_w1", lambda a, b: judged.append(b) or w1(a, b))
-    found = model("validation").fit(X)
+    told: list[float] = []
+    found = model("validation").fit(X, progress=lambda done, text: told.append(done))
+    assert told == sorted(told)
     assert [len(part) for part in seen] == [48, 48, 48, 60]
     held = {tuple(row) for part in judged for row in part}
     assert len(held) == 12

@@ -471,7 +471,14 @@ class PerturbedLikelihoodModel(DensityMixin, BaseEstimator):
             t = perturbation_level(n, self.dimension_)
         else:
             t = float(self.perturb) / self.scale_
-        self.module_, self.training_ = train(rows, t, checkpoint=checkpoint, progress=progress)
+        final = progress
+        if self.w1_path_ is not None and progress is not None:
+            tried = len(LEVELS) / (len(LEVELS) + 1)
+
+            def final(done: float, text: str) -> None:
+                progress(tried + (1 - tried) * done, text)
+
+        self.module_, self.training_ = train(rows, t, checkpoint=checkpoint, progress=final)
         sigma = self.module_.sigma.item()
         self.perturbation_, self.sigma_ = t * self.scale_, sigma * self.scale_
         self.degenerate_ = bool(self.learn_sigma and t == 0 and sigma < 1.05 * self.module_.sigma_min)
