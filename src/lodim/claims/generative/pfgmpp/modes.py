@@ -19,6 +19,7 @@ import warnings
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from lodim.claims.result import Claim, Findings, Progress, check_between
@@ -35,6 +36,11 @@ RADIUS, STD_OF_RING = 0.2, 0.709
 def near(samples: Any) -> float:
     """Share of samples within four deviations of a mode."""
     return mode_coverage(samples, gaussian_ring(8, std=0.0, random_state=0).centers, RADIUS).inside
+
+
+def independent(n: int, seed: int) -> Any:
+    """Samples whose modes are drawn too: those of a ring by itself come in equal numbers, which lowers the floor."""
+    return gaussian_ring(16 * n, random_state=seed).X[:n]
 
 
 def exact_field(D: float | int, n: int, seed: int) -> float:
@@ -73,10 +79,8 @@ def run(
     n_exact: int = 2000,
 ) -> Findings:
     """Follow the exact fields, then train."""
-    X, fresh, other = (
-        gaussian_ring(n, random_state=derive_seed(seed, part)).X for part in ("train", "fresh", "other")
-    )
-    floor = sliced_wasserstein(other, fresh, random_state=seed).value
+    X, fresh, *others = (independent(n, derive_seed(seed, "data", part)) for part in range(6))
+    floor = float(np.mean([sliced_wasserstein(other, fresh, random_state=seed).value for other in others]))
     exact = {f"{d:g}": exact_field(d, n_exact, seed) for d in (1, 16, *LEARNT)}
     learnt = {}
     for i, d in enumerate((*LEARNT, 1)):
@@ -94,7 +98,7 @@ def run(
             ]
     notes = (
         "a learnt D = 1, with the preconditioning made for it, is a figure: networks do not learn it well",
-        "the floor is the distance between two fresh draws of the data, as large as the samples",
+        "the floor is the mean distance of four more draws of the data, as large as the samples, from the fresh one",
     )
     return Findings(checks, {"exact": exact, "learnt": learnt, "floor": floor}, notes)
 
@@ -105,5 +109,5 @@ CLAIM = Claim(
     statement="With radii matched to noise levels, a diffusion's settings serve every D: all of them reach the modes.",
     laptop=run,
     full=partial(run, n=100_000, steps=50_000, batch_size=1024, n_exact=20_000),
-    minutes=3.0,
+    minutes=4.0,
 )
