@@ -1,10 +1,10 @@
 """What the denoiser core costs beyond its network: sampling, training, memory, and diffusers' pipeline beside it.
 
 Everything runs on one thread with a SmallUNet on images of 28 x 28. *Sampling*: what each sampler does beside its
-network, against the network calls that it would make. *Training*: steps of ``Diffusion.fit``, and of ``descend``
-with a loss that takes no time, against the same steps written by hand with torch, average of the weights included. *Memory*: the
-highest resident memory of a fresh process that samples in few or in many steps. *Peer*: diffusers' DDIM pipeline and
-ours with one UNet of theirs, if installed.
+network, against the network calls that it would make. *Training*: steps of ``Diffusion.fit``, and of ``descend`` with
+a loss that takes no time, against the same steps written by hand with torch, average of the weights included.
+*Memory*: the highest resident memory of a fresh process that samples in few or in many steps. *Peer*: diffusers' DDIM
+pipeline and ours with one UNet of theirs, if installed.
 """
 
 from __future__ import annotations
