@@ -9,8 +9,8 @@ Source: M. Chae and others, 2021, arXiv 2105.04046 (their figures could not be r
 from an independent prototype, one seed, set before this was run: deviation held at sqrt(.02^2 + t^2), W1 3.552, 2.743,
 2.541, 2.415, 2.828 at t = 0, .1, .2, .4, .8; learned, 2.605 (sigma .106), 2.470, 2.478 at t = 0, .2, .4; 2.56 between
 true samples, 3.27 from the mean image. Expected of its size: 20 % less with the best t where sigma is held, 2 % where
-it is learned. A first run gave 14 % where sigma is held: the model centres and scales its rows, which the prototype did
-not. The same comparison on rows as they are was added to tell, with the same range.
+it is learned. The prototype neither centred nor scaled its rows, as the model does. A first run with scaled rows,
+held to the 20 % as well, saved 14 %: so the range is held to on rows as they are, and the scaled ones stay beside it.
 """
 
 from __future__ import annotations
@@ -132,9 +132,7 @@ def run(
         check_between("W1 from the mean image", mean_image, 3.1, 3.45, essential=False),
     ]  # fmt: skip
     if plain:
-        checks.append(
-            check_between("sigma held, rows as they are: the same", saved_as_is, 0.2, 1.0, essential=False)
-        )
+        checks.append(check_between("sigma held, rows as they are: the same", saved_as_is, 0.2, 1.0))
     figures = {"held": found[False], "learned": found[True], "as they are": plain, "floor": floor}
     notes = ("values below the distance between true samples: W1 in many dimensions rewards smooth samples",)
     return Findings(checks, figures, notes)
