@@ -389,12 +389,15 @@ class RewardDirectedDiffusion:
         check_in_range(n, "n", low=1, integer=True)
         if not len(targets):
             raise ValueError("targets must be one number or more")
-        seed, figures, index = root_seed(random_state), [], None
+        if self.reward_ is None:
+            raise ValueError("there is no regression yet: call fit first")
+        seed, index = root_seed(random_state), NeighborIndex("l2").fit(self._rows)
+        figures: list[tuple[float, ...]] = []
         for i, target in enumerate(targets):
             drawn = self.sample(
                 n, float(target), mode=mode, random_state=derive_seed(seed, "target", i), **options
             )
-            rows, index = _rows(drawn, "samples"), index or NeighborIndex("l2").fit(self._rows)
+            rows = _rows(drawn, "samples")
             truth = (
                 np.nan
                 if true_reward is None
@@ -406,10 +409,11 @@ class RewardDirectedDiffusion:
                 float(np.mean(index.kneighbors(rows, 1)[0])),
             ))  # fmt: skip
         own = NeighborGraph.from_data(self._rows, 1)
+        predicted, true, across, distance = zip(*figures, strict=True)
         return RewardCurve(
-            tuple(map(float, targets)), *map(tuple, zip(*figures)),
-            data_off_subspace=off_subspace_energy(self._rows, self.subspace_, center=self._middle),
-            data_distance=float(np.mean(own.dist)), data_range=self.data_range_, mode=mode, n=int(n),
+            tuple(map(float, targets)), predicted, true, across, distance,
+            off_subspace_energy(self._rows, self.subspace_, center=self._middle), float(np.mean(own.dist)),
+            self.data_range_, mode, int(n),
         )  # fmt: skip
 
 

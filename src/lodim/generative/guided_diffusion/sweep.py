@@ -144,7 +144,8 @@ def guidance_sweep(
         truth = check_labels(y, len(X), name="y").astype(int)
         covered = density_coverage(X[::2], X[1::2], k=_NEAREST).coverage
         data = (*_figures(X, truth, classifier, classes), covered)
-    return GuidanceSweep(tuple(map(float, scales)), *map(tuple, zip(*rows)), data=data, n=int(n))
+    confidence, accuracy, spread, coverage = zip(*rows, strict=True)
+    return GuidanceSweep(tuple(map(float, scales)), confidence, accuracy, spread, coverage, data, int(n))
 
 
 def _figures(
