@@ -241,10 +241,8 @@ def jacobian_basis(
             trace = math.nan
         else:
             J = jacobian(denoise, y[None], chunk=chunk)[0].double().cpu().numpy()
-            asymmetry, trace = (
-                float(np.linalg.norm(J - J.T) / max(np.linalg.norm(J), 1e-300)),
-                float(np.trace(J)),
-            )
+            asymmetry = float(np.linalg.norm(J - J.T)) / max(float(np.linalg.norm(J)), 1e-300)
+            trace = float(np.trace(J))
             if symmetric:
                 values, right = np.linalg.eigh((J + J.T) / 2)
                 left = right
