@@ -294,11 +294,11 @@ class Diffusion(nn.Module):
         if cond is None:
             return None
         if isinstance(cond, Mapping):
-            parts = {name: torch.as_tensor(value).to(device) for name, value in cond.items()}
+            parts = {name: _as_tensor(value, f"cond[{name!r}]").to(device) for name, value in cond.items()}
             if wrong := {name: tuple(p.shape) for name, p in parts.items() if p.shape[:1] != (n,)}:
                 raise ValueError(f"every part of cond must have {n} rows, one a sample, got shapes {wrong}")
             return parts
-        values = torch.as_tensor(cond if isinstance(cond, Tensor) else np.asarray(cond)).to(device)
+        values = _as_tensor(cond, "cond").to(device)
         if not self.num_classes and not self.cond_dim:
             raise ValueError("the model takes no condition; build it with num_classes or cond_dim")
         if self.num_classes and values.ndim < 2 and not self.cond_dim:
@@ -479,11 +479,7 @@ class Diffusion(nn.Module):
         rows = self._tensor(X, "X")
         if rows.shape[1:] != self.shape:
             raise ValueError(f"X must have shape (n, *{self.shape}), got {tuple(rows.shape)}")
-        known = (
-            ~rows.isnan()
-            if mask is None
-            else torch.as_tensor(mask if isinstance(mask, Tensor) else np.asarray(mask)).to(rows.device)
-        )
+        known = ~rows.isnan() if mask is None else _as_tensor(mask, "mask").to(rows.device)
         if known.dtype != torch.bool or known.shape not in (rows.shape, rows.shape[1:]):
             raise ValueError(
                 f"mask must be booleans of shape {tuple(rows.shape)} or {self.shape}, got {known.dtype} of shape "
@@ -520,6 +516,15 @@ class _Objective:
 
     def __call__(self, x: Tensor, index: Tensor) -> Tensor:
         return self.model.loss(x, _rows(self.given, index))
+
+
+def _as_tensor(values: Any, name: str) -> Tensor:
+    """Return an array of any layout as a tensor of truth values, whole numbers or numbers; a tensor as it is."""
+    if isinstance(values, Tensor):
+        return check_tensor(values, name)
+    kind = np.asarray(values).dtype.kind
+    dtype = {"b": np.bool_, "i": np.int64, "u": np.int64}.get(kind, np.float64)
+    return torch.from_numpy(check_numbers(values, name, dtype=dtype).copy())
 
 
 def _rows(cond: Condition | None, rows: Any) -> Condition | None:

@@ -9,8 +9,9 @@ dimensions 5, 2, 1 and not below them.
 
 Ranges: from theory. A trace below the dimension would keep less than the tangent space, which costs more error than it
 saves at noise this small; how much above it a briefly trained net stays was not known (a check beside the verdict). A
-trial of 800 steps on the families left errors 3 to 9 times the best possible, and traces of 5.8, 4.9 and 24 that were in
-no order: nets so far from their optimum say nothing of it. So they train four times as long; the checks are as they were.
+trial of 800 steps on the families left errors 3 to 9 times the best possible, and traces of 5.8, 4.9 and 24 that were
+in no order: nets so far from their optimum say nothing of it. So they train four times as long; the checks are as they
+were.
 
 Source: Z. Kadkhodaie and others, arXiv 2310.02557.
 """
