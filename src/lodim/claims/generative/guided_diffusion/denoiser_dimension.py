@@ -135,8 +135,9 @@ def _closer(where: str, error: dict[str, float], other: str) -> Check:
 
 
 NOTE = (
-    "Networks are residual nets of width 128 trained for 2,000 steps, a fraction of the papers'. Of the digits no "
-    "dimension is known: figures['digits'] shows how far the readings and the neighbours agree."
+    "Networks are residual nets of width 128 trained for 2,000 steps, a fraction of the papers': they read curved sets as "
+    "more than they are (S5 as the ball it bounds; four times the steps gave 5.2). Of the digits no dimension is known: "
+    "figures['digits'] shows how far the readings and the neighbours agree."
 )
 
 CLAIM = Claim(
