@@ -135,7 +135,7 @@ def _closer(where: str, error: dict[str, float], other: str) -> Check:
 
 
 NOTE = (
-    "Residual nets of width 128 and 2,000 steps, a fraction of the papers': they read curved sets as more than that "
+    "Residual nets of width 128 and 2,000 steps, a fraction of the papers': they read curved sets too high "
     "(S5 as its ball; four times the steps gave 5.2). The digits' dimension is not known; figures['digits'] compares."
 )
 
