@@ -11,6 +11,7 @@ from torch import nn
 
 from lodim.generative import VP, Denoiser, DiscreteVP, EmpiricalDenoiser, GaussianDenoiser
 from lodim.generative.denoiser import PRECONDITIONINGS
+from lodim.generative.jacobian import jacobian
 from lodim.nets import SmallUNet, TimeMLP
 from lodim.randomness import build_seeded, torch_generator
 
@@ -247,6 +248,18 @@ def test_an_empirical_denoiser_is_a_weighted_mean():
     assert far.dtype == torch.float32
     assert bool(far.isfinite().all())
     assert EmpiricalDenoiser(Y)(x[:0], 1.0).shape == (0, 2, 3)
+
+
+def test_an_empirical_denoisers_jacobian_is_the_posterior_covariance():
+    Y, x, s = (
+        normal(20, 3),
+        normal(4, 3, seed=1),
+        0.7,
+    )  # several points at once: torch's cdist would be wrong there
+    weights = (-torch.cdist(x, Y).square() / (2 * s**2)).softmax(1)
+    around = Y - (weights @ Y)[:, None]
+    covariance = torch.einsum("bn,bni,bnj->bij", weights, around, around)
+    torch.testing.assert_close(jacobian(lambda y: EmpiricalDenoiser(Y)(y, s), x), covariance / s**2)
 
 
 def test_a_gaussian_denoiser_is_the_best_linear_map():
