@@ -9,7 +9,7 @@ networks trained far longer; so 15 %, set before any network was trained, and a 
 stand. A first trial of 2,000 steps missed that mean (.22; spheres read towards their span, FLIPD low), and the networks
 had not reached the error that their own traces ask for: so they train four times as long here, and every range is as it
 was. Images of 8 x 8 discs change by whole grey levels where the disc moves by a pixel: there may be no noise both above
-what a small network resolves and below their curvature; that to refuse is right there was added after that trial. Nulls:
+what a small network resolves and below their curvature; that to refuse is right there was added after it. Nulls:
 full-dimensional noise has all its coordinates; and the best linear denoiser must see the linear span of a curved set,
 not its dimension.
 
