@@ -29,8 +29,10 @@ from lodim.landscape.comparison.adapters import AdapterOption, AdapterRun
 from lodim.landscape.hypercomplex import LearnedAlgebra
 from lodim.landscape.nm_sparsity import NMCheck
 from lodim.landscape.objective_landscapes.compression_sweep import CompressionPoint
+from lodim.linalg import TraceEstimate
 from lodim.nets import BiasFreeUNet, TimeMLP, mlp
 from lodim.randomness import build_seeded
+from lodim.training import DescentResult
 from lodim.validation import check_numbers
 
 # ---------------------------------------------------------------------------------------------------- estimators
@@ -405,6 +407,14 @@ class Generator:
 
 def noisy_decoder():
     return generative.NoisyDecoder(mlp([2, 8, 3]), 2, mlp([3, 8, 4]), perturbation=0.1)
+
+
+def labelled():
+    model = generative.Diffusion(TimeMLP(2, 8, 1, num_classes=3), 2, num_classes=3)
+    with torch.no_grad():
+        for i, p in enumerate(model.denoiser.parameters()):
+            p.copy_(torch.arange(p.numel()).view(p.shape).add(i).sin() / 4)
+    return model
 
 
 def noisy_dots():
@@ -785,11 +795,25 @@ ARRAYS: dict[Any, Arrays] = {
         {"low": np.array([0.0, 1.0]), "high": np.array([3.0, 5.0])},
     ),
     # denoisers
+    generative.Diffusion.fit: Arrays(
+        lambda X, cond: labelled().fit(X, cond, steps=1).denoiser(torch.ones(2, 2), 1.0).detach(),
+        {"X": whole(24, 2), "cond": np.arange(24) % 3},
+    ),
+    generative.Diffusion.loss: Arrays(
+        lambda cond: labelled().loss(torch.ones(3, 2), cond, generator=torch.Generator().manual_seed(0)).detach(),
+        {"cond": np.array([0, 2, 1])},
+    ),
+    generative.Diffusion.sample: Arrays(
+        lambda start: labelled().sample(3, cond=1, steps=2, start=start), {"start": whole(3, 2)}
+    ),
+    generative.Diffusion.inpaint: Arrays(
+        lambda X, mask: labelled().inpaint(X, mask, cond=1, steps=2, generator=0),
+        {"X": whole(3, 2), "mask": np.array([[True, False], [False, False], [True, True]])},
+        strict=("mask",),
+    ),
     generative.estimate_dimension: Arrays(
-        lambda X: generative.estimate_dimension(
-            generative.GaussianDenoiser(torch.zeros(2), torch.eye(2)), X, 3.0
-        ).dimension,
-        _points,
+        lambda X, cond: generative.estimate_dimension(labelled(), X, 3.0, cond=cond).dimension,
+        {**_points, "cond": np.arange(40) % 3},
     ),
     # generators
     generative.RewardDirectedDiffusion.fit: Arrays(
@@ -917,6 +941,8 @@ _density = np.array([-3.0, -4.0])
 
 RESULTS: dict[Any, Callable[[], Any]] = {
     # generative
+    DescentResult: lambda: DescentResult(np.array([[0.5], [0.25]]), 2, 0, 0.1, "budget"),
+    TraceEstimate: lambda: TraceEstimate((1.0, 2.0), (0.1, 0.0), 30, True),
     generative.NoisePath: lambda: generative.NoisePath(
         (0.0, 0.1), (1.0, 0.8), (0.1, 0.15), (0.2, 0.0), (0.05, 0.0), 0.5, 50
     ),

@@ -13,14 +13,14 @@ from .examples import ARRAYS
 from .finder import array_arguments, documented_arrays, flat
 
 FOUND = array_arguments(load_cards())
-TRAINING = ("memorization_curve", "optimize_points", "train_denoiser")
+TRAINING = ("Diffusion.fit", "memorization_curve", "optimize_points", "train_denoiser")
 
 
 def each():
     """One parameter for each argument of each example."""
     for thing, example in ARRAYS.items():
         for name in example.arrays:
-            marks = pytest.mark.trains if thing.__name__ in TRAINING else ()
+            marks = pytest.mark.trains if thing.__qualname__ in TRAINING else ()
             yield pytest.param(example, name, id=f"{thing.__qualname__}-{name}", marks=marks)
 
 

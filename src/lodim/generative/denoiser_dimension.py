@@ -317,6 +317,10 @@ def estimate_dimension(
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
     if not bool(rows.isfinite().all()):
         raise ValueError("X has NaN or infinity; drop or impute such rows")
+    if cond is not None and not isinstance(cond, Mapping | Tensor):
+        cond = check_numbers(cond, "cond")
+    if cond is not None and not isinstance(cond, Mapping) and len(cond) != len(rows):
+        raise ValueError(f"cond must have a row for each of the {len(rows)} points, got {len(cond)}")
     sigmas = _levels(sigma, rows)
     seed, size = root_seed(random_state), rows[0].numel()
     index = np.arange(len(rows))

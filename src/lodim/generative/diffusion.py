@@ -480,10 +480,12 @@ class Diffusion(nn.Module):
         if rows.shape[1:] != self.shape:
             raise ValueError(f"X must have shape (n, *{self.shape}), got {tuple(rows.shape)}")
         known = ~rows.isnan() if mask is None else _as_tensor(mask, "mask").to(rows.device)
+        if not known.is_floating_point() and bool(((known == 0) | (known == 1)).all()):
+            known = known.bool()
         if known.dtype != torch.bool or known.shape not in (rows.shape, rows.shape[1:]):
             raise ValueError(
-                f"mask must be booleans of shape {tuple(rows.shape)} or {self.shape}, got {known.dtype} of shape "
-                f"{tuple(known.shape)}"
+                f"mask must be booleans of shape {tuple(rows.shape)} or {self.shape}, got {known.dtype} of "
+                f"shape {tuple(known.shape)}"
             )
         known = known.expand(rows.shape)
         if not bool(rows[known].isfinite().all()):
