@@ -16,7 +16,17 @@ import pytest
 import torch
 from torch import nn
 
-from lodim.generative import EDM, VP, ClassifierFree, Diffusion, GaussianDenoiser, edm_loss, heun, vp_loss
+from lodim.generative import (
+    EDM,
+    VP,
+    ClassifierFree,
+    Diffusion,
+    GaussianDenoiser,
+    edm_loss,
+    flow_matching_loss,
+    heun,
+    vp_loss,
+)
 from lodim.nets import SmallUNet, TimeMLP
 from lodim.randomness import build_seeded, torch_generator
 from lodim.training import DescentRecipe
@@ -115,7 +125,7 @@ def test_sampling_alters_no_mode_and_no_generator():
     torch.testing.assert_close(batches, model.sample(6, start=torch.ones(6, 2)))
 
 
-@pytest.mark.parametrize("schedule", ["edm", "vp", "ve", "ddpm"])
+@pytest.mark.parametrize("schedule", ["edm", "vp", "ve", "ddpm", "flow"])
 def test_the_unit_of_the_data_does_not_matter(schedule):
     """Four times the data: four times the samples."""
     X = np.round(cloud() * 64) / 64
@@ -128,7 +138,8 @@ def test_the_unit_of_the_data_does_not_matter(schedule):
 
 def test_losses_are_the_schedules():
     x = torch.from_numpy(cloud(8)).float()
-    for schedule, loss in (("edm", edm_loss), ("vp", vp_loss), ("ve", vp_loss), ("ddpm", vp_loss)):
+    losses = {"edm": edm_loss, "vp": vp_loss, "ve": vp_loss, "ddpm": vp_loss, "flow": flow_matching_loss}
+    for schedule, loss in losses.items():
         model = awake(small(schedule=schedule))
         expected = loss(model.denoiser, x, schedule=model.schedule, generator=torch_generator(1))
         assert torch.equal(model.loss(x, generator=torch_generator(1)), expected)
@@ -139,11 +150,12 @@ def test_defaults_fit_the_shape():
     assert isinstance(Diffusion(shape=3).denoiser.net, TimeMLP)
     assert isinstance(Diffusion(shape=(3, 8, 8)).denoiser.net, SmallUNet)
     assert Diffusion(shape=(3, 8, 8), random_state=0).sample(2, steps=2, generator=0).shape == (2, 3, 8, 8)
-    assert [Diffusion(schedule=s).denoiser.precond for s in ("edm", "vp", "ve", "ddpm")] == [
+    assert [Diffusion(schedule=s).denoiser.precond for s in ("edm", "vp", "ve", "ddpm", "flow")] == [
         "edm",
         "eps",
         "ve",
         "eps",
+        "flow",
     ]
     one, again = (Diffusion(random_state=4).state_dict() for _ in range(2))
     torch.testing.assert_close(one, again, rtol=0, atol=0)

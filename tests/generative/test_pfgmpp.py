@@ -321,6 +321,7 @@ def test_the_verdict_follows_the_distances():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_both_claims_take_their_first_steps(monkeypatch):
     found = modes.run(0, Progress(), n=120, steps=3, batch_size=16, n_exact=100)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lodim.generative import EDM, VE, VP, DiscreteVP
+from lodim.generative import EDM, VE, VP, DiscreteVP, Flow
 from lodim.generative.schedules import Schedule, schedule_named
 
 SCHEDULES = {
@@ -16,6 +16,7 @@ SCHEDULES = {
     "linear": DiscreteVP(),
     "cosine": DiscreteVP(100, "cosine"),
     "quad": DiscreteVP(50, "quad"),
+    "flow": Flow(),
 }
 everyone = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 
@@ -60,9 +61,13 @@ def test_factors_levels_and_times_belong_together(schedule):
     torch.testing.assert_close(schedule.sigma(t) / schedule.alpha(t), level)
     torch.testing.assert_close(schedule.log_snr(t), 2 * (schedule.alpha(t) / schedule.sigma(t)).log())
     torch.testing.assert_close(schedule.t_of_sigma_tilde(level), t, rtol=1e-9, atol=1e-9)
-    size = schedule.alpha(t).square() + schedule.sigma(t).square()
-    preserves = isinstance(schedule, VP | DiscreteVP)
-    torch.testing.assert_close(size, torch.ones_like(t) if preserves else 1 + level.square())
+    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+    if isinstance(schedule, Flow):
+        torch.testing.assert_close(alpha + sigma, torch.ones_like(t))  # a straight line
+    else:
+        preserves = isinstance(schedule, VP | DiscreteVP)
+        size = alpha.square() + sigma.square()
+        torch.testing.assert_close(size, torch.ones_like(t) if preserves else 1 + level.square())
     assert level.dtype == torch.float64
     assert bool((level.flatten().diff() > 0).all())
 
@@ -119,7 +124,7 @@ def test_training_levels_follow_their_laws():
     logs = EDM(P_mean=-1.0, P_std=0.7).levels(u).log()
     assert float(logs.mean()) == pytest.approx(-1.0, abs=1e-6)
     assert float(logs.std()) == pytest.approx(0.7, rel=1e-3)
-    for schedule in (VP(), VE()):  # uniform times
+    for schedule in (VP(), VE(), Flow()):  # uniform times
         share = (schedule.t_of_sigma_tilde(schedule.levels(u)) - schedule.t_min) / (
             schedule.t_max - schedule.t_min
         )

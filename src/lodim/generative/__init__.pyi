@@ -69,4 +69,5 @@ from .schedules import EDM as EDM
 from .schedules import VE as VE
 from .schedules import VP as VP
 from .schedules import DiscreteVP as DiscreteVP
+from .schedules import Flow as Flow
 from .schedules import Schedule as Schedule

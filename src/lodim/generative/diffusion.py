@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from lodim.generative.denoiser import Condition, Denoiser
 from lodim.generative.guidance import ClassifierFree, Guidance
-from lodim.generative.losses import Kernel, edm_loss, gaussian, uniform, vp_loss
+from lodim.generative.losses import Kernel, edm_loss, flow_matching_loss, gaussian, uniform, vp_loss
 from lodim.generative.samplers import SAMPLERS, Callback, SamplerState
-from lodim.generative.schedules import EDM, VE, Schedule, schedule_named
+from lodim.generative.schedules import EDM, VE, Flow, Schedule, schedule_named
 from lodim.nets import SmallUNet, TimeMLP
 from lodim.randomness import RandomState, build_seeded, root_seed, torch_generator
 from lodim.training import DescentRecipe, DescentResult, ExponentialMovingAverage, descend
@@ -58,10 +58,10 @@ class Diffusion(nn.Module):
         (channels, height, width), else a :class:`~lodim.nets.TimeMLP`.
     shape : int or tuple of int
         Of one sample.
-    schedule : {"edm", "vp", "ve", "ddpm"} or Schedule
+    schedule : {"edm", "vp", "ve", "ddpm", "flow"} or Schedule
         Levels of the noise, for data of standard deviation 1/2 (``"edm"``) or about 1: :meth:`fit` scales the data.
     precond : str, optional
-        See :class:`~lodim.generative.Denoiser`; default: "edm", for ``"ve"`` "ve", else "eps".
+        See :class:`~lodim.generative.Denoiser`; default: the schedule's own, "eps" for ``"vp"`` and ``"ddpm"``.
     sigma_data : "auto" or float
         "auto": :meth:`fit` centres the data and divides them by twice their standard deviation (one number for all
         coordinates), and every answer is in their own unit again. A number: data are taken as they are, with this
@@ -125,7 +125,7 @@ class Diffusion(nn.Module):
         if net is None:
             net = build_seeded(self._default_net, root_seed(random_state))
         if precond is None:
-            own = {EDM: "edm", VE: "ve"}
+            own = {EDM: "edm", VE: "ve", Flow: "flow"}
             precond = own.get(type(self.schedule), "eps")
         unit = 0.5 if isinstance(sigma_data, str) else sigma_data
         self.denoiser = Denoiser(net, precond, unit, self.schedule, center=torch.zeros(self.shape))
@@ -161,7 +161,7 @@ class Diffusion(nn.Module):
         if given and self.p_uncond:
             dropped = uniform(x, generator) < self.p_uncond
             given = _without(given, dropped)
-        loss = edm_loss if isinstance(self.schedule, EDM) else vp_loss
+        loss = {EDM: edm_loss, Flow: flow_matching_loss}.get(type(self.schedule), vp_loss)
         return loss(
             self.denoiser, x, given, schedule=self.schedule, perturb=self.kernel, generator=generator,
             reduction=reduction,

@@ -29,7 +29,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lodim.generative.denoiser import Condition, Denoiser, as_levels
-from lodim.generative.schedules import EDM, VE, VP, DiscreteVP, Schedule
+from lodim.generative.schedules import EDM, VE, VP, DiscreteVP, Flow, Schedule
 from lodim.validation import check_choice
 
 __all__ = ["Kernel", "ddpm_loss", "edm_loss", "flow_matching_loss", "gaussian", "ve_loss", "vp_loss"]
@@ -118,14 +118,14 @@ def ddpm_loss(
 
 def flow_matching_loss(
     denoiser: Denoiser, x: Float[Tensor, "batch ..."], cond: Condition | None = None, *,
-    perturb: Kernel = gaussian, generator: torch.Generator | None = None, reduction: str = "mean",
+    schedule: Schedule | None = None, perturb: Kernel = gaussian, generator: torch.Generator | None = None,
+    reduction: str = "mean",
 ) -> Float[Tensor, " ..."]:  # fmt: skip
-    r"""Return the mean squared error of the velocity along the lines :math:`(1 - \tau) x_0 + \tau n`."""
-    tau = uniform(x, generator)
+    r"""Return the mean squared error of the velocity along the lines of ``Flow()``, whose times are uniform."""
     scale = denoiser.scale.double()
     return _loss(
-        denoiser, x, cond, scale * tau / (1 - tau), lambda s: ((s + scale) / s).square() / scale.square(), perturb,
-        generator, reduction,
+        denoiser, x, cond, _levels(schedule or Flow(), denoiser, x, generator),
+        lambda s: ((s + scale) / s).square() / scale.square(), perturb, generator, reduction,
     )  # fmt: skip
 
 

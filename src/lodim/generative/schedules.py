@@ -15,13 +15,15 @@ schedule             :math:`\alpha, \sigma`
 :class:`VE`          :math:`\alpha = 1`, :math:`\sigma = \sigma_{min} (\sigma_{max} / \sigma_{min})^t`
 :class:`EDM`         :math:`\alpha = 1`, :math:`\sigma = t`; steps even in :math:`\sigma^{1/\rho}`
 :class:`DiscreteVP`  :math:`\alpha^2 = \prod_{s \le t} (1 - \beta_s)` over whole steps t
+:class:`Flow`        :math:`\alpha = 1 - t`, :math:`\sigma = t`: straight lines from data to noise
 ===================  ==================================================================================================
 
 Everything is computed in float64 from the logarithm of :math:`\alpha`: with :math:`\beta` from 0.001 to 0.2 the product
 over a thousand steps is 1e-47, which single precision takes for zero.
 
 Sources: Y. Song and others, arXiv 2011.13456 (VP, VE); T. Karras and others, arXiv 2206.00364 (EDM, the canonical
-coordinates); J. Ho and others, arXiv 2006.11239, and A. Nichol, P. Dhariwal, arXiv 2102.09672 (whole steps).
+coordinates); J. Ho and others, arXiv 2006.11239, and A. Nichol, P. Dhariwal, arXiv 2102.09672 (whole steps);
+Y. Lipman and others, arXiv 2210.02747 (straight lines).
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from torch import Tensor
 
 from lodim.validation import check_choice, check_in_range, checked
 
-__all__ = ["EDM", "VE", "VP", "DiscreteVP", "Schedule", "schedule_named"]
+__all__ = ["EDM", "VE", "VP", "DiscreteVP", "Flow", "Schedule", "schedule_named"]
 
 
 class Schedule:
@@ -281,6 +283,33 @@ class DiscreteVP(Schedule):
         return self.t_of_sigma_tilde(s)
 
 
+@checked
+class Flow(Schedule):
+    """Straight lines :math:`(1 - t) x_0 + t n`, for t from t_min to t_max, short of pure noise."""
+
+    def __init__(self, *, t_min: float | int = 1e-3, t_max: float | int = 0.999) -> None:
+        if not 0 < t_min < t_max < 1:
+            raise ValueError(f"t_min and t_max must rise within (0, 1), got {t_min} and {t_max}")
+        self.t_min, self.t_max = float(t_min), float(t_max)
+
+    def log_alpha(self, t: Tensor) -> Tensor:
+        """Logarithm of the signal's factor."""
+        return torch.log1p(-t)
+
+    def level(self, t: Tensor) -> Tensor:
+        """Return the canonical level."""
+        return t / (1 - t)
+
+    def t_of_sigma_tilde(self, s: Tensor) -> Tensor:
+        """Return the time of a canonical level."""
+        s = torch.as_tensor(s, dtype=torch.float64)
+        return s / (1 + s)
+
+    def c_noise(self, s: Shaped[Tensor, " batch"]) -> Shaped[Tensor, " batch"]:
+        """Return 999 t."""
+        return 999 * self.t_of_sigma_tilde(s)
+
+
 def _ordered(low: float | int, high: float | int) -> tuple[float, float]:
     if not check_in_range(low, "sigma_min", low=0) > 0:
         raise ValueError(f"sigma_min must be positive, got {low}")
@@ -289,11 +318,11 @@ def _ordered(low: float | int, high: float | int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-_NAMED = {"edm": EDM, "vp": VP, "ve": VE, "ddpm": DiscreteVP}
+_NAMED = {"edm": EDM, "vp": VP, "ve": VE, "ddpm": DiscreteVP, "flow": Flow}
 
 
 def schedule_named(schedule: str | Schedule) -> Schedule:
-    """Return a schedule, or the default one of a name: "edm", "vp", "ve" or "ddpm"."""
+    """Return a schedule, or the default one of a name: "edm", "vp", "ve", "ddpm" or "flow"."""
     if isinstance(schedule, Schedule):
         return schedule
     return _NAMED[check_choice(schedule, tuple(_NAMED), "schedule")]()
