@@ -387,6 +387,9 @@ LAYERS = {
     ),
     geometry.TopologicalRegularizer: (Layer(Regularized, **_of_points),),
     generative.Denoiser: (Layer(lambda: AtOneLevel(generative.Denoiser(TimeMLP(8, 16, 1))), **_of_noise),),
+    generative.GaussianDenoiser: (
+        Layer(lambda: AtOneLevel(generative.GaussianDenoiser(torch.zeros(8), torch.eye(8))), **_of_noise),
+    ),
     generative.SubspaceDenoiser: (Layer(lambda: AtOneLevel(generative.SubspaceDenoiser(8, 3)), **_of_noise),),
 }  # fmt: skip
 

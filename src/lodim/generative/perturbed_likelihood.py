@@ -58,7 +58,7 @@ from lodim.generative.autoencoding import (
 )
 from lodim.metrics import wasserstein
 from lodim.nets import mlp
-from lodim.parallel import run_jobs
+from lodim.parallel import count_processes, run_jobs
 from lodim.randomness import RandomState, as_generator, build_seeded, derive_seed, root_seed, torch_generator
 from lodim.results import Result
 from lodim.training import DescentRecipe, descend
@@ -441,6 +441,7 @@ class PerturbedLikelihoodModel(DensityMixin, BaseEstimator):
             check_choice(self.perturb, ("validation", "theory"), "perturb")
         else:
             check_in_range(self.perturb, "perturb", low=0.0, high=_MOST)
+        count_processes(self.n_jobs)  # wrong ones are refused, whatever perturb asks for
         device = check_device(
             self.device if self.device is not None else X.device if isinstance(X, Tensor) else "cpu"
         )

@@ -142,7 +142,7 @@ NOTE = (
 
 CLAIM = Claim(
     name="guided-diffusion/denoiser-dimension",
-    arxiv="2406.03537",
+    arxiv="2404.07771",
     statement="A trained denoiser knows the dimension of its data: read off its Jacobian it is within 15 % on "
     "manifolds of dimension 2 to 5, where the best linear denoiser sees only their span.",
     laptop=run,

@@ -150,5 +150,5 @@ CLAIM = Claim(
     laptop=run,
     full=partial(run, settings=FULL, alphas=(1, 2, 3, 5), exact=True),
     full_needs=("gpu",),
-    minutes=4,
+    minutes=12,
 )
