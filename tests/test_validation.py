@@ -212,3 +212,7 @@ def test_rows_have_one_layout_in_memory():
     for given in (X, np.asfortranarray(X), X[::-1][::-1]):
         assert check_matrix(given).flags.c_contiguous
     assert check_matrix(X).base is X.base
+
+
+def test_limits_may_be_beyond_the_precision_of_a_number():
+    assert check_in_range(np.float32(0.5), "x", low=-1e300, high=1e300) == 0.5  # without a warning

@@ -81,7 +81,8 @@ def check_in_range(
     """
     if not _is_number(value, whole=integer):
         raise TypeError(f"{name} must be {'an integer' if integer else 'a number'}, got {_seen(value)}")
-    if (low is not None and value < low) or (high is not None and value > high) or value != value:
+    plain = value.item() if isinstance(value, np.generic) else value  # limits may be beyond its precision
+    if (low is not None and plain < low) or (high is not None and plain > high) or plain != plain:
         limits = " and ".join(
             text for text, bound in ((f"at least {low}", low), (f"at most {high}", high)) if bound is not None
         )

@@ -172,3 +172,8 @@ def test_singular_laws_have_the_law_they_say():
     assert kstest((1 - patch.X[:, 2]) / (1 - np.cos(1.0)), "uniform").pvalue > 1e-3  # Archimedes
     assert kstest(np.sqrt(toy.product_law(4000, 4, 1, random_state=0).X[:, 0]), "uniform").pvalue > 1e-3
     assert toy.uneven_circle(5, 7, random_state=0).X.shape == (5, 7)
+
+
+def test_rows_of_another_law_have_no_distance():
+    with pytest.raises(ValueError, match="5 columns"):
+        toy.uneven_circle(3, 5).distance(np.ones((2, 2)))

@@ -319,3 +319,47 @@ def test_integer_images_within_range_are_numbers():
     binary = (uniform(4, 1, 4, 4) < 0.5).to(torch.uint8)
     found = [psnr_curve(shrink, x, (0.1, 0.2)).denoised for x in (binary, binary.double())]
     np.testing.assert_array_equal(*found)
+
+
+def test_what_a_denoiser_does_in_place_stays_inside():
+    images, _ = discs(3, 8, random_state=0)
+    found, wanted = (
+        psnr_curve(f, images, (0.3,)) for f in (lambda y: y.clamp_(0, 1), lambda y: y.clamp(0, 1))
+    )
+    assert (found.noisy, found.denoised) == (wanted.noisy, wanted.denoised)
+    found, wanted = (
+        sample_blind(f, 2, (1, 2, 2), h=0.5, beta=0.5).images
+        for f in (lambda y: y.mul_(0.5), lambda y: y * 0.5)
+    )
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_method_is_evaluated_as_its_net():
+    images, _ = discs(3, 8, random_state=0)
+    net = BFCNN(1, 4, 3).double().train()
+    before = net.layers[3].running_sd.clone()
+    assert psnr_curve(net.denoise, images, (0.3,)).denoised == psnr_curve(net, images, (0.3,)).denoised
+    assert net.training
+    assert torch.equal(before, net.layers[3].running_sd)
+    assert sample_blind(net.bfloat16(), 1, (1, 8, 8), h=0.5, beta=1.0).images.dtype == np.float32
+
+
+def test_what_would_pass_in_silence_is_refused():
+    images = np.random.default_rng(0).random((4, 3, 5, 5))
+    one = nn.Conv2d(3, 1, 3, padding=1)
+    for use in (
+        lambda: train_denoiser(one, images, steps=1, batch_size=2),
+        lambda: sample_blind(one, 1, (3, 5, 5)),
+    ):
+        with pytest.raises(ValueError, match="must return the shape"):
+            use()
+    with pytest.raises(ValueError, match="orthonormal"):
+        oracle_shrinkage(images, (0.1,), 2 * np.eye(75).reshape(75, 3, 5, 5))
+    with pytest.raises(ValueError, match="finite"):
+        oracle_shrinkage(np.full((1, 2, 2), np.nan), (0.1,))
+    with pytest.raises(ValueError, match="nothing is spanned"):
+        subspace_overlap(np.zeros((2, 3)), np.eye(3))
+    with pytest.raises(ValueError, match="multiples of 2"):
+        Measurement.super_resolution(2).measure(torch.ones(1, 1, 5, 4))
+    with pytest.raises(ValueError, match="True and False"):
+        Measurement.inpainting(np.full((2, 2), 0.5))

@@ -147,3 +147,20 @@ def test_a_map_to_nothing_has_no_directions_and_one_that_is_not_finite_is_refuse
     assert basis.asymmetry == basis.trace == 0
     with pytest.raises(ValueError, match="not finite at y"):
         jacobian_basis(torch.log, -torch.ones(2, 2), 1)
+
+
+def test_what_f_does_in_place_stays_inside():
+    y = normal(3, 4)
+    before = y.clone()
+    torch.testing.assert_close(jacobian(lambda z: z.mul_(2), y), 2 * torch.eye(4).double().expand(3, 4, 4))
+    assert jacobian_basis(lambda z: z.relu_(), y[0]).trace == int((y[0] > 0).sum())
+    assert torch.equal(y, before)
+
+
+def test_points_may_be_numbers_and_jacobians_zero():
+    assert jacobian(torch.sin, torch.zeros(3)).tolist() == [[[1.0]]] * 3
+    assert jacobian_basis(torch.sin, torch.tensor(0.0)).values == [1.0]
+    for symmetric in (True, False):
+        found = jacobian_basis(torch.zeros_like, normal(6), 2, symmetric=symmetric)
+        assert not found.values.any()
+        np.testing.assert_array_equal(found.vectors @ found.left_vectors.T, np.eye(2))

@@ -309,3 +309,38 @@ def test_any_table_will_do(objective):
     if objective == "vae":
         wide = make(perturb="theory").set_params(latent_dim=30).fit(X)
         assert np.isfinite(wide.score_samples(X)).all()
+
+
+def test_networks_of_other_sizes_are_refused():
+    x = torch.zeros(4, 2)
+    for decoder, encoder, latent, message in (
+        (
+            nn.Linear(1, 1),
+            nn.Linear(2, 2),
+            1,
+            "must return 2|'reconstruction'",
+        ),  # would spread over both columns
+        (nn.Linear(2, 2), nn.Linear(2, 2), 2, r"2 \* latent_dim = 4"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=message):  # typed shapes are checked in tests alone
+            NoisyDecoder(decoder, latent, encoder).loss(x)
+    with pytest.raises((ValueError, TypeError), match=r"must return 2|'points'"):
+        NoisyDecoder(nn.Linear(1, 1), 1, objective="grid").loss(x)
+
+
+def test_a_deviation_may_start_below_the_floor_of_its_level():
+    X = uneven_circle(40, random_state=0).X
+    fit = partial(PerturbedLikelihoodModel, 1, 0.5, "grid", max_steps=2, random_state=0)
+    assert fit(sigma=0.1).fit(X).sigma_ > 0.25
+    with pytest.raises(ValueError, match="sigma_min = 10, got 5"):  # in the caller's unit
+        fit(sigma=5, sigma_min=10).fit(X)
+    with pytest.raises(ValueError, match="order of the data's scale"):
+        fit(sigma=1e-30).fit(X)
+    assert perturbation_level(100, 2, np.inf) == pytest.approx(0.1)
+
+
+def test_rows_far_away_have_a_density():
+    encoder = nn.Linear(2, 6)  # whose log variances leave what exponentials hold
+    found = NoisyDecoder(nn.Linear(3, 2), 3, encoder).double().log_density(1e6 * torch.eye(2).double())
+    assert found.isfinite().all()
+    assert (found < -1e9).all()

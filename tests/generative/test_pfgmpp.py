@@ -337,3 +337,46 @@ def test_both_claims_take_their_first_steps(monkeypatch):
     full = robustness.CLAIM.full.keywords | {"shape": (1, 8, 8), "D": (64, INF), **small}
     full |= {"net": lambda: SmallUNet(1, 8, (1, 2), (1,))}
     assert len(list(robustness.run(0, Progress(), **full).checks)) == 2
+
+
+def test_starts_are_bounded_whatever_is_asked_for():
+    for D, N in ((1e15, 2), (1e9, 3000)):
+        assert PoissonKernel(D).max_radius(N, 0.999) == pytest.approx(
+            PoissonKernel(INF).max_radius(N, 0.999), rel=1e-6
+        )
+    clipped = model(
+        2048, beta_clip=0.4, max_radius_quantile=0.9
+    )  # radii are all above nine tenths of the noise's
+    least = math.sqrt(2048 * 0.4 / 0.6)
+    torch.testing.assert_close(clipped.prior(20, 1.0, seeded()).norm(dim=1), torch.full((20,), least))
+    assert model(0.01).prior(200, 80.0, seeded()).isfinite().all()
+    with pytest.raises(ValueError, match=r"at least 0\.01"):
+        PoissonKernel(1e-3)
+    with pytest.raises(ValueError, match=r"from 0\.01 to 1"):
+        model(64, max_radius_quantile=1e-6)
+
+
+def test_disturbed_samplers_that_draw_noise_repeat_themselves():
+    found = [
+        noise_injection(model(INF), [0.1], lambda x: x.mean(), n=5, steps=3, sampler="ancestral").scores
+        for _ in range(2)
+    ]
+    np.testing.assert_array_equal(*found)
+
+
+def test_a_profile_says_where_it_does_not_reach_one_half():
+    Y = np.eye(5)
+    assert "above 0.002" in str(phase_profile(Y, (64,), (1e-3, 2e-3), n=20))
+    assert "below 100" in str(phase_profile(Y, (64,), (100.0, 200.0), n=20))
+    with pytest.raises(ValueError, match="all samples of Y are equal"):
+        phase_profile(np.ones((3, 2)))
+    with pytest.raises(ValueError, match="NaN"):
+        phase_profile([[0.0, np.nan], [1.0, 2.0]])
+
+
+@pytest.mark.trains
+def test_a_checkpoint_knows_its_noise(tmp_path):
+    X = gaussian_ring(50, random_state=0).X
+    model(64).fit(X, steps=10, checkpoint=tmp_path / "run")
+    with pytest.raises(ValueError, match="noise differs"):
+        model(16).fit(X, steps=10, checkpoint=tmp_path / "run")

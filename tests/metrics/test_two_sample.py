@@ -218,3 +218,10 @@ def test_complex_tensors_are_refused_as_arrays_are(distance):
     for given in (x, torch.from_numpy(x)):
         with pytest.raises(ValueError, match="real numbers"):
             distance(given, draw(20))
+
+
+def test_pairs_are_the_cheapest_beside_a_point_far_away():
+    x, y = np.random.default_rng(0).normal(size=(2, 100, 3))
+    far = np.full((1, 3), 1e11)
+    alone, beside = wasserstein(x, y).value, wasserstein(np.vstack([x, far]), np.vstack([y, far])).value
+    assert beside == pytest.approx(alone * 100 / 101, rel=1e-6)

@@ -57,7 +57,7 @@ class CAlpha(NamedTuple):
     ----------
     images : float32 ndarray, shape (n, 1, size, size)
     contours : ndarray, shape (n, size)
-        The height of the contour above the middle, in images' sizes, before it is rounded to pixels.
+        How far below the middle row the contour is, in images' sizes, before it is rounded to pixels.
     """
 
     images: Float32[np.ndarray, "n 1 size size"]

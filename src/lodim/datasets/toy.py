@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Float32, Int
 from numpy.typing import ArrayLike
 
 from ..randomness import RandomState, as_generator
-from ..validation import check_choice, check_in_range
+from ..validation import check_choice, check_in_range, check_matrix
 
 __all__ = [
     "SCENARIOS",
@@ -183,7 +183,10 @@ class SingularLaw(NamedTuple):
 
     def distance(self, rows: Any) -> Float[np.ndarray, " m"]:
         """Return how far rows, shape (m, D), are from the set."""
-        return np.linalg.norm(np.asarray(rows) - self.project(rows), axis=1)
+        found = check_matrix(rows, name="rows")
+        if found.shape[1] != self.X.shape[1]:
+            raise ValueError(f"rows must have the {self.X.shape[1]} columns of the law, got {found.shape[1]}")
+        return np.linalg.norm(found - self.project(found), axis=1)
 
 
 def _on_circle(rows: Any) -> np.ndarray:

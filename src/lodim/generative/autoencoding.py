@@ -35,8 +35,16 @@ def _log_normal(x: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor:
     return -0.5 * z.square().sum(-1) - (log_sigma + 0.5 * _LOG_2PI).expand_as(z).sum(-1)
 
 
+def _check_dim(x: Tensor, points: Tensor) -> None:
+    if points.shape[-1] != x.shape[-1]:
+        raise ValueError(
+            f"the decoder must return {x.shape[-1]} numbers a point, as x has, got {points.shape[-1]}"
+        )
+
+
 def _log_decoder(x: Tensor, mean: Tensor, sigma: Tensor | float) -> Tensor:
     """The same for one deviation of all columns: no column's own sum is needed."""
+    _check_dim(x, mean)
     sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
     constant = x.shape[-1] * (sigma.log() + 0.5 * _LOG_2PI)
     return (x - mean).square().sum(-1) * (-0.5 / sigma.square()) - constant
@@ -89,6 +97,7 @@ def grid_log_weights(
     Squared distances come from one matrix product: in single precision their error, about 1e-7 of the data's squared
     spread, must be small against ``sigma^2``.
     """
+    _check_dim(x, points)
     sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
     rate = -0.5 / sigma.square()
     centre = points.detach().mean(0)  # cancels less

@@ -229,7 +229,7 @@ class Diffusion(nn.Module):
         result = descend(
             _Objective(self, given), self.denoiser, recipe, (rows, torch.arange(len(rows))),
             seed=root_seed(random_state), ema=average, checkpoint=checkpoint, progress=progress, deadline=deadline,
-            accelerator=accelerator,
+            accelerator=accelerator, identity={"noise": self.kernel, "p_uncond": self.p_uncond, "cond": given},
         )  # fmt: skip
         self.train(was_training)
         parameters = list(self.denoiser.parameters())
@@ -284,8 +284,12 @@ class Diffusion(nn.Module):
         wide = rows.double()
         center = wide.mean(0)
         size = float((wide - center).square().mean().sqrt())
-        if not size > 1e-7 * float(wide.abs().max()):
-            raise ValueError("all samples of X are equal: there is nothing to learn a distribution from")
+        if not size > torch.finfo(rows.dtype).eps * float(wide.abs().max()):
+            told = str(rows.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"all samples of X are equal as {told} numbers: there is nothing to learn a distribution from; of data "
+                "far from zero subtract the mean first"
+            )
         self.denoiser.center.copy_(center)
         self.denoiser.scale.fill_(2 * size)
 

@@ -249,7 +249,7 @@ def jacobian_basis(
             else:
                 left, values, transposed = np.linalg.svd(J)
                 right = transposed.T
-    if inhomogeneity > _HOMOGENEOUS and _module(f) is not None:
+    if inhomogeneity > _HOMOGENEOUS and module_of(f) is not None:
         warn(
             f"the net is not homogeneous (|f(2y) - 2 f(y)| is {inhomogeneity:.2g} of |2 f(y)|): f(y) is not J(y) y, "
             "and the basis describes changes of y only; nets without additive constants (BiasFreeUNet) are homogeneous"
@@ -279,6 +279,9 @@ def _leading(
     size = y.numel()
     kind: Any = np.float64 if y.dtype == torch.float64 else np.float32  # ARPACK's tolerance follows
     start = rng.standard_normal(size).astype(kind)
+    if not (forth(start).any() or back(start).any()):  # nowhere to start from: J is zero
+        right = np.eye(size, k)
+        return np.zeros(k), right, right, 0.0
     if symmetric:
         part = LinearOperator((size, size), matvec=lambda v: (forth(v) + back(v)) / 2, dtype=kind)
         values, right = eigsh(part, k, which="LA", v0=start)
@@ -298,7 +301,7 @@ def _leading(
     )
 
 
-def _module(f: Any) -> nn.Module | None:
+def module_of(f: Any) -> nn.Module | None:
     """The module that f is, or whose method it is."""
     owner = f if isinstance(f, nn.Module) else getattr(f, "__self__", None)
     return owner if isinstance(owner, nn.Module) else None
@@ -310,21 +313,21 @@ def _ready(f: Any, y: Tensor) -> Iterator[Map]:
     check_tensor(y, "y")
     if not len(y) or not y[0].numel():
         raise ValueError(f"y must hold points, got shape {tuple(y.shape)}")
-    wrong = torch.nonzero(~y.detach().flatten(1).isfinite().all(1)).flatten().tolist()
+    wrong = torch.nonzero(~y.detach().reshape(len(y), -1).isfinite().all(1)).flatten().tolist()
     if wrong:
         raise ValueError(
             f"y holds NaN or infinity in {len(wrong)} of {len(y)} points, the first at {wrong[0]}"
         )
 
     def denoise(points: Tensor) -> Tensor:
-        out = getattr(f, "denoise", f)(points)
+        out = getattr(f, "denoise", f)(points.clone())  # which f may overwrite
         if getattr(out, "shape", None) != points.shape:
             raise ValueError(
                 f"f must return the shape it is given, {tuple(points.shape)}, got {tuple(np.shape(out))}"
             )
         return out
 
-    module = _module(f)
+    module = module_of(f)
     with evaluation_mode(nn.Identity() if module is None else module), torch.no_grad():
         yield denoise
 
@@ -355,7 +358,7 @@ def _rows(f: Map, y: Tensor, chunk: int | None) -> Iterator[tuple[int, Iterator[
             unit = torch.eye(size, dtype=y.dtype, device=y.device).view(size, 1, *y.shape[1:])
             for some in unit.split(max(1, at_once // len(points))):
                 (products,) = vmap(pull)(some.expand(-1, *points.shape))
-                yield products.flatten(2).detach()
+                yield products.detach().reshape(*products.shape[:2], size)
 
         yield start, rows()
 

@@ -73,6 +73,8 @@ _LEAST_ROWS, _MOST_HELD, _DRAWS = 20, 1000, 8
 _FINE, _IMPORTANCE = 4096, 256  # latents behind a density: a grid's, or draws of q
 _BLOCK = 2**24  # numbers held at once
 _MOST = 1e300
+_FARTHEST = 1e12  # in units of the rows: squares of more, and of its inverse, leave single precision
+_LOG_VAR = 30  # of q at the most: beyond, exponentials overflow
 
 
 @checked
@@ -91,7 +93,8 @@ def perturbation_level(
     check_in_range(n, "n", low=1, integer=True)
     for value, name in ((dimension, "dimension"), (smoothness, "smoothness"), (scale, "scale")):
         check_in_range(value, name, low=0.0)
-    return float(scale * n ** (-smoothness / (2 * (smoothness + dimension) or 1)))
+    share = 1.0 if math.isinf(smoothness) else smoothness / (smoothness + dimension or 1)
+    return float(scale * n ** (-share / 2))
 
 
 @checked
@@ -154,17 +157,17 @@ class NoisyDecoder(nn.Module):
         check_in_range(latent_dim, "latent_dim", low=1, integer=True)
         check_in_range(n_importance, "n_importance", low=1, integer=True)
         check_in_range(n_grid, "n_grid", low=2, integer=True)
-        check_in_range(perturbation, "perturbation", low=0.0, high=_MOST)
+        check_in_range(perturbation, "perturbation", low=0.0, high=_FARTHEST)
         if objective == "grid" and latent_dim > 2:
             raise ValueError(
                 f'objective "grid" needs latent_dim of 1 or 2, got {latent_dim}; use "vae" or "iwae"'
             )
         if objective != "grid" and encoder is None:
             raise ValueError(f"objective {objective!r} needs an encoder, of outputs 2 * latent_dim")
-        check_in_range(sigma_min, "sigma_min", low=0.0, high=_MOST)
-        if not check_in_range(sigma, "sigma", low=0.0, high=_MOST) > (sigma_min if learn_sigma else 0):
-            least = f"above sigma_min = {sigma_min}" if learn_sigma else "positive"
-            raise ValueError(f"sigma must be {least}, got {sigma}")
+        check_in_range(sigma_min, "sigma_min", low=0.0, high=_FARTHEST)
+        check_in_range(sigma, "sigma", low=1 / _FARTHEST, high=_FARTHEST)
+        if learn_sigma and not sigma > sigma_min:
+            raise ValueError(f"sigma must be above sigma_min = {sigma_min}, got {sigma}")
         self.decoder, self.encoder = decoder, encoder
         self.latent_dim, self.objective, self.prior = int(latent_dim), objective, prior
         self.perturbation, self.n_importance, self.n_grid = (
@@ -196,10 +199,16 @@ class NoisyDecoder(nn.Module):
         return points.reshape(*z.shape[:-1], points.shape[-1])
 
     def encode(self, x: Float[Tensor, "batch dim"]) -> tuple[Tensor, Tensor]:
-        """Mean and log variance of q(z|x), (batch, latent) each."""
+        """Mean and log variance of q(z|x), (batch, latent) each, the latter kept within 30 of zero."""
         assert self.encoder is not None
-        mean, log_var = self.encoder(x).chunk(2, dim=-1)
-        return mean, log_var
+        found = self.encoder(x)
+        if found.shape != (len(x), 2 * self.latent_dim):
+            raise ValueError(
+                f"the encoder must return 2 * latent_dim = {2 * self.latent_dim} numbers a row, got shape "
+                f"{tuple(found.shape)} for {len(x)} rows"
+            )
+        mean, log_var = found.chunk(2, dim=-1)
+        return mean, log_var.clamp(-_LOG_VAR, _LOG_VAR)
 
     def log_likelihood(
         self, x: Float[Tensor, "batch dim"], *, generator: torch.Generator | None = None
@@ -358,8 +367,9 @@ class PerturbedLikelihoodModel(DensityMixin, BaseEstimator):
         Whether the decoder's deviation is learned. Learned from a large start it acts as annealing, and perturbation
         often brings little; held at a small value is where the likelihood goes wrong without it.
     sigma : float, optional
-        Learned: where it starts (default: half the scale). Not learned: noise sigma_0 of the data themselves; the
-        deviation is ``sqrt(sigma^2 + t^2)`` (default: a hundredth of the scale).
+        Learned: where it starts (default: half the scale), but no lower than t without a ``sigma_min``. Not learned:
+        noise sigma_0 of the data themselves; the deviation is ``sqrt(sigma^2 + t^2)`` (default: a hundredth of the
+        scale).
     sigma_min : float, optional
         Floor of a learned one; default: a thousandth of the scale, or t / 2 if that is larger.
     resample : bool
@@ -471,7 +481,7 @@ class PerturbedLikelihoodModel(DensityMixin, BaseEstimator):
             self.dimension_ = float(estimate.dimension_)
             t = perturbation_level(n, self.dimension_)
         else:
-            t = float(self.perturb) / self.scale_
+            t = self._in_unit(self.perturb, "perturb")
         final = progress
         if self.w1_path_ is not None and progress is not None:
             tried = len(LEVELS) / (len(LEVELS) + 1)
@@ -495,16 +505,26 @@ class PerturbedLikelihoodModel(DensityMixin, BaseEstimator):
             )
         return self
 
+    def _in_unit(self, length: Any, name: str) -> float:
+        """A length in units of the scale."""
+        if not (length == 0 or 1 / _FARTHEST <= (found := float(length) / self.scale_) <= _FARTHEST):
+            raise ValueError(
+                f"{name} must be of the order of the data's scale, {self.scale_:.3g}, got {length}"
+            )
+        return found if length else 0.0
+
     def _settings(self, d: int) -> dict[str, Any]:
         """What a training needs, in units of the scale."""
         check_choice(self.objective, OBJECTIVES, "objective")
         check_in_range(self.latent_dim, "latent_dim", low=1, integer=True)
         lengths = {}
+        if self.learn_sigma and None not in (self.sigma, self.sigma_min) and not self.sigma > self.sigma_min:
+            raise ValueError(f"sigma must be above sigma_min = {self.sigma_min}, got {self.sigma}")
         for name in ("sigma", "sigma_min"):
             value = getattr(self, name)
             if value is not None and not check_in_range(value, name, low=0.0, high=_MOST) > 0:
                 raise ValueError(f"{name} must be positive, got {value}")
-            lengths[name] = None if value is None else float(value) / self.scale_
+            lengths[name] = None if value is None else self._in_unit(value, name)
         # every level has the networks that the same seed begins with
         return {
             **lengths,
@@ -627,10 +647,10 @@ def _train(
     s = settings
     floor = max(1e-3, t / 2) if s["sigma_min"] is None else s["sigma_min"]
     sigma = s["sigma"]
-    if sigma is None:
-        sigma = max(0.5, 2 * floor) if s["learn_sigma"] else 0.01
-    if not s["learn_sigma"]:
-        sigma = math.hypot(sigma, t)
+    if s["learn_sigma"]:
+        sigma = sigma if sigma is not None and s["sigma_min"] is not None else max(sigma or 0.5, 2 * floor)
+    else:
+        sigma = math.hypot(sigma or 0.01, t)
 
     def make(net: Any, n_in: int, n_out: int) -> nn.Module:
         return copy.deepcopy(net) if isinstance(net, nn.Module) else (net or smooth_mlp)(n_in, n_out)

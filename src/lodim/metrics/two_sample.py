@@ -54,6 +54,7 @@ __all__ = ["c2st", "kid", "mmd_rbf", "sliced_wasserstein", "wasserstein"]
 _MEDIAN_ROWS = 1000  # a median of half a million distances is known well enough
 _BLOCK = 2048
 _LARGEST_POWER = 100
+_CANCELLED = 1e-4  # of the largest distance: below, matrix products leave less than eight digits
 
 
 @checked
@@ -121,8 +122,9 @@ def wasserstein(
 
     def figure(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> float:
         distances = torch.cdist(x, y)
+        if bool((distances < _CANCELLED * distances.max()).any()):  # by products, these would pair at random
+            distances = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
         rows, columns = linear_sum_assignment((distances / (distances.max() or 1)).pow(p).cpu().numpy())
-        # once more for the pairs alone: a matrix of distances by products has lost digits near zero
         paired = torch.linalg.vector_norm(x[rows] - y[columns], dim=1)
         largest = float(paired.max()) or 1.0
         return unit * largest * float((paired / largest).pow(p).mean()) ** (1 / p)

@@ -27,7 +27,7 @@ from scipy.fft import dctn
 from scipy.linalg import subspace_angles
 from torch import Tensor, nn
 
-from lodim.generative.jacobian import jacobian_trace
+from lodim.generative.jacobian import jacobian_trace, module_of
 from lodim.linalg.precision import computable
 from lodim.metrics import psnr
 from lodim.nets.activations import evaluation_mode
@@ -49,10 +49,11 @@ __all__ = [
 
 _TOLERANCE = 1e-3  # by which an intensity may leave [0, 1]
 _AT_ONCE = 256  # images
+_ORTHONORMAL = 1e-3  # by which inner products of a basis in single precision may be off
 _FULL_BATCHES = 64  # in a pass, where the images are few
 
 
-def as_images(images: Any, name: str, like: nn.Module | None = None) -> Float[Tensor, "n channels h w"]:
+def as_images(images: Any, name: str, like: Any = None) -> Float[Tensor, "n channels h w"]:
     """Return intensities in [0, 1] as a tensor of the net's precision and on its device, or say what is wrong.
 
     Integers count as numbers: bytes are to be divided by 255 first.
@@ -68,17 +69,33 @@ def as_images(images: Any, name: str, like: nn.Module | None = None) -> Float[Te
     low, high = float(x.min()), float(x.max())
     if low < -_TOLERANCE or high > 1 + _TOLERANCE:
         raise ValueError(f"{name} must be within [0, 1], got {low:.4g} to {high:.4g}; divide bytes by 255")
-    parameter = None if like is None else next(like.parameters(), None)
+    parameter = parameter_of(like)
     x = x.detach().contiguous()  # randn_like fills in the order of memory: another layout, another noise
     return x if parameter is None else x.to(parameter)
+
+
+def parameter_of(net: Any) -> Tensor | None:
+    """Return a parameter of a net, or of that whose method it is: its precision and device are those to use."""
+    module = module_of(net)
+    return None if module is None else next(module.parameters(), None)
+
+
+def _applied(net: Any, y: Tensor) -> Tensor:
+    """Return f(y), and leave y to the caller whatever f does in place."""
+    out = getattr(net, "denoise", net)(y.clone())
+    if getattr(out, "shape", None) != y.shape:
+        raise ValueError(
+            f"the denoiser must return the shape it is given, {tuple(y.shape)}, got {tuple(np.shape(out))}"
+        )
+    return out
 
 
 @torch.no_grad()
 def denoised(net: Callable[[Tensor], Tensor], y: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
     """Return f(y), some images at a time, in evaluation mode."""
-    f = getattr(net, "denoise", net)
-    with evaluation_mode(net) if isinstance(net, nn.Module) else nullcontext():
-        return torch.cat([f(some) for some in y.split(_AT_ONCE)])
+    module = module_of(net)
+    with nullcontext() if module is None else evaluation_mode(module):
+        return torch.cat([_applied(net, some) for some in y.split(_AT_ONCE)])
 
 
 @checked
@@ -120,12 +137,11 @@ def train_denoiser(
         raise ValueError(
             f"sigma_range must be (low, high) with 0 <= low <= high, high > 0; got {sigma_range}"
         )
-    f = getattr(net, "denoise", net)
     recipe = DescentRecipe(steps=steps, lr=lr, batch_size=batch_size, schedule=schedule)
 
     def loss(clean: Tensor) -> Tensor:
         sigma = low + (high - low) * torch.rand(len(clean), 1, 1, 1, dtype=clean.dtype, device=clean.device)
-        return (f(clean + sigma * torch.randn_like(clean)) - clean).square().sum() / len(clean)
+        return (_applied(net, clean + sigma * torch.randn_like(clean)) - clean).square().sum() / len(clean)
 
     rows = batch_size * max(_FULL_BATCHES, -(-len(x) // batch_size))
     net.train()
@@ -212,7 +228,7 @@ def psnr_curve(
     ValueError
         Intensities outside [0, 1] or not finite, or a noise level that is not positive.
     """
-    x = as_images(images, "images", net if isinstance(net, nn.Module) else None)
+    x = as_images(images, "images", net)
     levels, seed = _levels(sigmas), root_seed(random_state)
     found = []
     for i, sigma in enumerate(levels.tolist()):
@@ -297,16 +313,22 @@ def oracle_shrinkage(
     Raises
     ------
     ValueError
-        Unknown basis, vectors of another shape, or sides that are no powers of two.
+        Unknown basis, vectors of another shape or not orthonormal, images that are not finite, or sides that are no
+        powers of two.
     """
     x, levels = computable(images, "images").detach().cpu().double().numpy(), _levels(sigmas)
+    if not x.size or not np.isfinite(x).all():
+        raise ValueError(f"images must be finite numbers, one image or more, got shape {x.shape}")
     size = x[0].size
     if callable(basis):
         c = np.asarray(basis(x), dtype=float).reshape(len(x), -1)
     elif isinstance(basis, np.ndarray):
         if basis.shape[1:] != x.shape[1:]:
             raise ValueError(f"a basis needs vectors of shape {x.shape[1:]}, got {basis.shape[1:]}")
-        c = x.reshape(len(x), size) @ basis.reshape(len(basis), size).T
+        vectors = basis.reshape(len(basis), size)
+        if not np.allclose(vectors @ vectors.T, np.eye(len(vectors)), atol=_ORTHONORMAL):
+            raise ValueError("a basis needs orthonormal vectors; take the Q of np.linalg.qr of yours")
+        c = x.reshape(len(x), size) @ vectors.T
     else:
         check_choice(basis, ("dct", "haar", "pixel"), "basis")
         c = dctn(x, axes=(-2, -1), norm="ortho") if basis == "dct" else _haar(x) if basis == "haar" else x
@@ -349,5 +371,7 @@ def subspace_overlap(A: np.ndarray, B: np.ndarray) -> float:
     if A[:1].shape[1:] != B[:1].shape[1:] or not len(A) or not len(B):
         raise ValueError(f"A and B must hold vectors of one shape, got {A.shape} and {B.shape}")
     A, B = (check_numbers(vectors, name).reshape(len(vectors), -1) for vectors, name in ((A, "A"), (B, "B")))
+    if not (A.any() and B.any()):
+        raise ValueError("A and B must hold a vector that is not zero; nothing is spanned")
     angles = subspace_angles(A.T, B.T)
     return float((np.cos(angles) ** 2).mean())

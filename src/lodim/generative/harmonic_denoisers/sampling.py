@@ -29,6 +29,7 @@ from lodim.generative.harmonic_denoisers.denoising import (
     as_images,
     denoised,
     noisy,
+    parameter_of,
     psnr_curve,
     train_denoiser,
 )
@@ -102,15 +103,23 @@ class Measurement:
     @classmethod
     def inpainting(cls, known: np.ndarray | Tensor) -> Measurement:
         """Pixels where ``known``, of shape (height, width) or (channels, height, width), is true."""
-        mask = torch.as_tensor(known).bool()
+        mask = torch.as_tensor(known)
+        if not bool(((mask == 0) | (mask == 1)).all()):
+            raise ValueError("known must hold True and False (or 0 and 1) only")
         return cls(lambda x: x * mask.to(x), lambda c: c * mask.to(c))
 
     @classmethod
     def super_resolution(cls, factor: int) -> Measurement:
         """Means of blocks of ``factor`` x ``factor`` pixels, times the factor."""
         check_in_range(factor, "factor", low=1, integer=True)
+
+        def measure(x: Tensor) -> Tensor:
+            if any(side % factor for side in x.shape[-2:]):
+                raise ValueError(f"height and width must be multiples of {factor}, got {tuple(x.shape[-2:])}")
+            return factor * avg_pool2d(x, factor)
+
         return cls(
-            lambda x: factor * avg_pool2d(x, factor),
+            measure,
             lambda c: interpolate(c, scale_factor=float(factor), mode="nearest") / factor,
         )
 
@@ -189,7 +198,7 @@ def sample_blind(
         Images that had not stopped after ``max_steps``.
     """
     check_in_range(n, "n", low=1, integer=True)
-    parameter = next(net.parameters(), None) if isinstance(net, nn.Module) else None
+    parameter = parameter_of(net)
     start = torch.zeros(n, *shape) + mean
     start = start.to(parameter) if parameter is not None else start
     nothing = Measurement.inpainting(torch.zeros(shape))
@@ -226,6 +235,8 @@ def solve_inverse(
 
     Other parameters, errors and warnings are those of :func:`sample_blind`.
     """
+    parameter = parameter_of(net)
+    values = values if parameter is None else values.to(parameter)
     known = measurement.back(values)
     start = torch.zeros_like(known) + mean
     start = start - measurement.back(measurement.measure(start)) + known
@@ -265,7 +276,7 @@ def _ascend(
     steps, levels, kept = torch.zeros(len(y), dtype=torch.int64), [], []
     for t in range(1, max_steps + 1):
         if keep_every is not None and (t - 1) % check_in_range(keep_every, "keep_every", low=1) == 0:
-            kept.append(y.cpu().numpy().copy())
+            kept.append(_numpy(y))
         now, x_c = y[moving], values[moving]
         towards = denoised(net, now) - now
         d = towards - M.back(M.measure(towards)) + M.back(x_c - M.measure(now))
@@ -294,7 +305,12 @@ def _ascend(
             ConvergenceWarning,
         )
     iterates = np.stack(kept) if kept else np.empty((0, *y.shape), np.float32)
-    return BlindSamples(denoised(net, y).cpu().numpy(), steps.numpy(), np.stack(levels), iterates)
+    return BlindSamples(_numpy(denoised(net, y)), steps.numpy(), np.stack(levels), iterates)
+
+
+def _numpy(y: Tensor) -> np.ndarray:
+    """A copy, of bfloat16 (which NumPy lacks) in single precision."""
+    return (y.float() if y.dtype == torch.bfloat16 else y).cpu().numpy().copy()
 
 
 @dataclass(frozen=True)

@@ -49,12 +49,17 @@ from lodim.validation import check_in_range, checked, warn
 
 __all__ = ["PFGMPP", "EmpiricalPoissonDenoiser", "NormDenoiser", "PoissonKernel"]
 
+_LEAST, _LEAST_SHARE = 0.01, 0.01
+_FARTHEST = 1e30  # radius that sampling begins within, in single precision
 _HEAVY, _LEARNABLE = 2, 4  # the kernel has a variance above the one; learnt fields work from the other on
 
 
 def _check_dimensions(D: float | int) -> float:
-    if not check_in_range(D, "D") > 0:
-        raise ValueError(f"D must be above 0 (any number, or infinity for diffusion), got {D}")
+    if not check_in_range(D, "D") >= _LEAST:
+        raise ValueError(
+            f"D must be at least {_LEAST} (any number, or infinity for diffusion), got {D}; radii of a smaller one "
+            "exceed single precision"
+        )
     return float(D)
 
 
@@ -67,7 +72,7 @@ class PoissonKernel(nn.Module):
     Parameters
     ----------
     D : float
-        Extra dimensions, any number above 0; infinity is normal noise, draw for draw. Below 0.2 radii now and then
+        Extra dimensions, any number from 0.01; infinity is normal noise, draw for draw. Below 0.2 radii now and then
         exceed single precision.
     beta_clip : float, optional
         Keep :math:`B = R^2 / (R^2 + r^2)` in [beta_clip, 1 - beta_clip].
@@ -110,14 +115,18 @@ class PoissonKernel(nn.Module):
 
     def max_radius(self, N: int, share: float | int) -> float:
         r"""Return the radius, in units of :math:`\sigma`, within which this share of the noise lies."""
+        check_in_range(share, "share", low=0)
         if share >= 1:
             return math.inf
         if math.isinf(self.D):
             return math.sqrt(2 * gammaincinv(N / 2, share))
-        rest = float(
-            betaincinv(self.D / 2, N / 2, 1 - share)
-        )  # 1 - B, which is small: B would lose its digits
-        return math.sqrt(self.D * (1 - rest) / rest)
+        # B or 1 - B, whichever is small: the other would lose its digits
+        b, rest = float(betaincinv(N / 2, self.D / 2, share)), float(betaincinv(self.D / 2, N / 2, 1 - share))
+        b, rest = (b, 1 - b) if b < 0.5 else (1 - rest, rest)
+        if self.beta_clip:
+            b = min(max(b, self.beta_clip), 1 - self.beta_clip)
+            rest = 1 - b
+        return math.sqrt(self.D) * math.sqrt(b / rest) if rest else math.inf
 
     def get_extra_state(self) -> Tensor:
         """Return D for the ``state_dict``; as a buffer it would follow the module into half precision."""
@@ -198,8 +207,8 @@ class PFGMPP(Diffusion):
     beta_clip : float, optional
         As of :class:`PoissonKernel`, while training and sampling.
     max_radius_quantile : float, optional
-        Sampling begins within the radius that this share of the noise lies in, drawn again where it does not. Default:
-        0.999 for D <= 2, else all of it.
+        Sampling begins within the radius that this share (from 0.01) of the noise lies in, drawn again where it does
+        not. Default: 0.999 for D <= 2, else all of it.
     **options
         Those of :class:`~lodim.generative.Diffusion`.
 
@@ -246,9 +255,12 @@ class PFGMPP(Diffusion):
             )
         if (
             max_radius_quantile is not None
-            and not 0 < check_in_range(max_radius_quantile, "max_radius_quantile") <= 1
+            and not _LEAST_SHARE <= check_in_range(max_radius_quantile, "max_radius_quantile") <= 1
         ):
-            raise ValueError(f"max_radius_quantile must be above 0 and at most 1, got {max_radius_quantile}")
+            raise ValueError(
+                f"max_radius_quantile must be from {_LEAST_SHARE} to 1, got {max_radius_quantile}: what lies outside "
+                "is drawn again"
+            )
         self.max_radius_quantile = max_radius_quantile
 
     @property
@@ -262,8 +274,11 @@ class PFGMPP(Diffusion):
         x = super().prior(n, sigma, source)
         share = self.max_radius_quantile or (0.999 if self.D <= _HEAVY else 1.0)
         limit = sigma * self.kernel.max_radius(math.prod(self.shape), share)  # type: ignore[attr-defined]
+        limit *= 1 + 1e-5  # radii that beta_clip has set are on it, up to rounding
+        if self.D <= _HEAVY:
+            limit = min(limit, _FARTHEST)
         while math.isfinite(limit):
-            outside = (x - self.denoiser.center).double().flatten(1).norm(dim=1) > limit
+            outside = ~((x - self.denoiser.center).double().flatten(1).norm(dim=1) <= limit)
             if not bool(outside.any()):
                 break
             x[outside] = super().prior(int(outside.sum()), sigma, source)

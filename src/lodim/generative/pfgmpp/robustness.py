@@ -132,7 +132,8 @@ def noise_injection(
 
         start = model.prior(n, highest, torch_generator(seed))
         start = start + a * highest * normal(start, source)
-        return model.sample(n, steps=steps, start=start, callback=inject, **options)
+        drawing = torch_generator(derive_seed(seed, "sampler"))  # of samplers that draw noise of their own
+        return model.sample(n, steps=steps, start=start, callback=inject, generator=drawing, **options)
 
     return _table("noise", draw, values, metric, repeats, random_state)
 
@@ -191,8 +192,8 @@ class PhaseProfile(Result):
     dimensions : tuple of str
         Values of D ("inf" is diffusion).
     tv : ndarray, shape (dimensions, levels)
-        Mean total variation between the posterior over the data and the uniform distribution: near 1 one datum is
-        left, near 0 all are.
+        Mean total variation between the posterior over the m data and the uniform distribution: near 1 - 1/m one
+        datum is left, near 0 all are.
     """
 
     sigmas: Float[np.ndarray, " levels"]
@@ -215,9 +216,15 @@ class PhaseProfile(Result):
         return ax
 
     def __str__(self) -> str:
-        half = [float(np.interp(-0.5, -row, self.sigmas)) for row in self.tv]
+        def half(row: np.ndarray) -> str:
+            if row[0] < 0.5:
+                return f"below {self.sigmas[0]:.3g}"
+            if row[-1] > 0.5:
+                return f"above {self.sigmas[-1]:.3g}"
+            return f"{np.interp(-0.5, -row, self.sigmas):.3g}"
+
         return "level at which the total variation is 1/2: " + ", ".join(
-            f"{sigma:.3g} (D={D})" for D, sigma in zip(self.dimensions, half)
+            f"{half(row)} (D={D})" for D, row in zip(self.dimensions, self.tv)
         )
 
 
@@ -244,6 +251,10 @@ def phase_profile(
     rows = torch.from_numpy(check_numbers(Y, "Y").copy())
     if rows.ndim < 2 or len(rows) < 2:
         raise ValueError(f"Y must hold two samples or more, one a row, got shape {tuple(rows.shape)}")
+    if not bool(rows.isfinite().all()):
+        raise ValueError("Y holds NaN or infinity; drop or impute these samples")
+    if bool((rows == rows[0]).all()):
+        raise ValueError("all samples of Y are equal: there is no datum to lose sight of")
     if not len(D):
         raise ValueError("D must hold one number or more")
     check_in_range(n, "n", low=1, integer=True)
