@@ -357,6 +357,8 @@ def test_what_would_pass_in_silence_is_refused():
         oracle_shrinkage(images, (0.1,), 2 * np.eye(75).reshape(75, 3, 5, 5))
     with pytest.raises(ValueError, match="finite"):
         oracle_shrinkage(np.full((1, 2, 2), np.nan), (0.1,))
+    with pytest.raises(ValueError, match="one shape"):
+        memorization_curve(lambda: BFCNN(3, 2, 2), images, images[..., :4], [1], steps=1)
     with pytest.raises(ValueError, match="nothing is spanned"):
         subspace_overlap(np.zeros((2, 3)), np.eye(3))
     with pytest.raises(ValueError, match="multiples of 2"):

@@ -321,6 +321,7 @@ class NoisePath(Result):
         ax.axvline(self.chosen, color=COLORS[1], linestyle="--", linewidth=1.2, label="chosen")
         least = min((t for t in self.t if t > 0), default=1.0)
         ax.set_xscale("symlog", linthresh=least)
+        ax.set_xlim(-least / 2, 1.5 * max(*self.t, least))
         ax.set(xlabel="perturbation t", ylabel="Wasserstein-1, held out")
         ax.legend()
         return ax

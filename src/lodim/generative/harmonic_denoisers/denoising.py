@@ -174,6 +174,8 @@ class PSNRCurve(Result):
         kept = self.sigmas <= (np.inf if sigma_max is None else sigma_max)
         if kept.sum() < 2:
             raise ValueError(f"a slope needs two noise levels, got {int(kept.sum())} up to {sigma_max}")
+        if not np.isfinite(self.denoised[kept]).all():
+            raise ValueError("a denoiser without any error has no slope: its PSNR is infinite")
         return float(np.polyfit(self.noisy[kept], self.denoised[kept], 1)[0])
 
     def to_frame(self) -> Any:

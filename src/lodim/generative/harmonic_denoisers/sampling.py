@@ -421,6 +421,7 @@ def compare_pair(
     """
     own = [as_images(x, name, net) for x, name, net in zip(train, ("train[0]", "train[1]"), (first, second))]
     unseen, seed = as_images(test, "test", first)[:n_images], root_seed(random_state)
+    _check_alike(*own, unseen)
     curves = [
         [psnr_curve(net, x[:n_images], sigmas, random_state=derive_seed(seed, "noise")) for net, x in pairs]
         for pairs in (zip((first, second), own), ((first, unseen), (second, unseen)))
@@ -444,6 +445,11 @@ def compare_pair(
         min(map(len, own)), np.asarray(sigmas, float), seen, new, np.array(variance),
         _cosine(draws[0], draws[1]), _cosine(draws[0], nearest), torch.stack([*draws, nearest]).numpy(),
     )  # fmt: skip
+
+
+def _check_alike(*sets: Tensor) -> None:
+    if len(shapes := {tuple(x.shape[1:]) for x in sets}) > 1:
+        raise ValueError(f"training and test images must have one shape, got {sorted(shapes)}")
 
 
 def _nearest(x: Float[Tensor, "n ..."], pool: Float[Tensor, "m ..."]) -> Int[Tensor, " n"]:
@@ -505,6 +511,7 @@ def memorization_curve(
         raise ValueError(
             f"two disjoint sets of {max(sizes, default=0)} need twice as many images, got {len(pool)}"
         )
+    _check_alike(pool, as_images(test, "test"))
     order = torch.from_numpy(as_generator(derive_seed(seed, "split")).permutation(len(pool)))
     pairs = []
     for size in map(int, sizes):

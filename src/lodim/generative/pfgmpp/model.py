@@ -50,7 +50,7 @@ from lodim.validation import check_in_range, checked, warn
 __all__ = ["PFGMPP", "EmpiricalPoissonDenoiser", "NormDenoiser", "PoissonKernel"]
 
 _LEAST, _LEAST_SHARE = 0.01, 0.01
-_FARTHEST = 1e30  # radius that sampling begins within, in single precision
+_FARTHEST = 1e30  # levels that sampling begins within, for single precision
 _HEAVY, _LEARNABLE = 2, 4  # the kernel has a variance above the one; learnt fields work from the other on
 
 
@@ -273,10 +273,9 @@ class PFGMPP(Diffusion):
         source = as_generator(generator)
         x = super().prior(n, sigma, source)
         share = self.max_radius_quantile or (0.999 if self.D <= _HEAVY else 1.0)
-        limit = sigma * self.kernel.max_radius(math.prod(self.shape), share)  # type: ignore[attr-defined]
-        limit *= 1 + 1e-5  # radii that beta_clip has set are on it, up to rounding
-        if self.D <= _HEAVY:
-            limit = min(limit, _FARTHEST)
+        limit = self.kernel.max_radius(math.prod(self.shape), share)  # type: ignore[attr-defined]
+        limit = min(limit, _FARTHEST) if self.D <= _HEAVY else limit
+        limit *= sigma * (1 + 1e-5)  # radii that beta_clip has set are on it, up to rounding
         while math.isfinite(limit):
             outside = ~((x - self.denoiser.center).double().flatten(1).norm(dim=1) <= limit)
             if not bool(outside.any()):
