@@ -285,3 +285,16 @@ def test_what_cannot_be_read_is_refused(changes, text):
     given = {"denoiser": gaussian(), "X": FLAT} | changes
     with pytest.raises(ValueError, match=text):
         estimate_dimension(**given)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"sigma": np.array([[0.1, 0.2]])}, "a row"),
+        ({"cond": 3}, "row for each"),
+        ({"cond": {"label": [1]}}, "row for each"),
+    ],
+)
+def test_what_is_no_row_is_refused(options, said):
+    with pytest.raises(ValueError, match=said):
+        estimate_dimension(lambda x, sigma, cond=None: x, np.eye(4), **options)

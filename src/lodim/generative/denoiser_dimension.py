@@ -317,10 +317,17 @@ def estimate_dimension(
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
     if not bool(rows.isfinite().all()):
         raise ValueError("X has NaN or infinity; drop or impute such rows")
-    if cond is not None and not isinstance(cond, Mapping | Tensor):
+    if isinstance(cond, Mapping):
+        cond = {
+            name: value if isinstance(value, Tensor) else np.asarray(value) for name, value in cond.items()
+        }
+    elif cond is not None and not isinstance(cond, Tensor):
         cond = check_numbers(cond, "cond")
-    if cond is not None and not isinstance(cond, Mapping) and len(cond) != len(rows):
-        raise ValueError(f"cond must have a row for each of the {len(rows)} points, got {len(cond)}")
+    for part in cond.values() if isinstance(cond, Mapping) else () if cond is None else (cond,):
+        if part.shape[:1] != (len(rows),):
+            raise ValueError(
+                f"cond must have a row for each of the {len(rows)} points, got shape {tuple(part.shape)}"
+            )
     sigmas = _levels(sigma, rows)
     seed, size = root_seed(random_state), rows[0].numel()
     index = np.arange(len(rows))
@@ -365,8 +372,9 @@ def _levels(sigma: Any, rows: Tensor) -> np.ndarray:
         raise ValueError("all rows of X are equal: one point has dimension 0")
     if sigma is None:
         return size * np.geomspace(0.01, 1, _LEVELS)
-    levels = np.unique(check_numbers(np.atleast_1d(sigma), "sigma"))
-    if levels.ndim != 1 or not len(levels) or not (np.isfinite(levels).all() and levels[0] > 0):
+    given = np.atleast_1d(check_numbers(sigma, "sigma"))
+    levels = np.unique(given)
+    if given.ndim != 1 or not len(levels) or not (np.isfinite(levels).all() and levels[0] > 0):
         raise ValueError(f"sigma must be positive and finite, one number or a row of them, got {sigma}")
     return levels
 

@@ -79,15 +79,15 @@ class Schedule:
 
     def drift_coef(self, t: Tensor) -> Tensor:
         r"""Return :math:`f = d \log \alpha / dt`."""
-        t = _precise(t).requires_grad_()
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
+            t = _precise(t).requires_grad_()
             value = self.log_alpha(t).sum()
             return torch.autograd.grad(value, t)[0] if value.requires_grad else torch.zeros_like(t)
 
     def diffusion2(self, t: Tensor) -> Tensor:
         r"""Return :math:`g^2 = \alpha^2\, d\tilde\sigma^2 / dt`."""
-        t = _precise(t).requires_grad_()
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
+            t = _precise(t).requires_grad_()
             squared = self.level(t).square().sum()
             return self.alpha(t).detach().square() * torch.autograd.grad(squared, t)[0]
 
