@@ -297,7 +297,8 @@ def estimate_dimension(
     Raises
     ------
     ValueError
-        No finite data, all rows equal, levels that are not positive, or a denoiser that returns another shape.
+        No finite data, all rows equal, levels that are not positive, or a denoiser that returns another shape or
+        hides its derivative.
 
     Examples
     --------
@@ -451,6 +452,7 @@ class _Reading:
         chunk = len(index)
         if method == "rank":
             J = jacobian(f, x + sigma * noise, chunk=chunk).double()
+            _check_derivative(J, trace)
             kept = torch.linalg.eigvalsh((J + J.mT) / 2) > 0.5
             return kept.sum(1).to(error), 0 * error, none, error, trace
         y = x if method == "flipd" else x + sigma * noise
@@ -459,6 +461,7 @@ class _Reading:
         dimension, se = (
             torch.tensor(part, dtype=torch.float64) for part in (told.trace, told.standard_error)
         )
+        _check_derivative(dimension, trace)
         if method == "flipd":
             with torch.no_grad():
                 dimension = dimension.to(error) + (f(x) - x).square().flatten(1).sum(1) / sigma**2
@@ -504,8 +507,18 @@ def _held(denoiser: Any) -> Tensor | None:
     return next((t for part in (denoiser.parameters(), denoiser.buffers()) for t in part), None)
 
 
+def _check_derivative(found: Tensor, trace: Tensor) -> None:
+    if not bool(found.any()) and bool((trace.abs() > 0.01).all()):
+        raise ValueError(
+            "the denoiser's answer changes with its input, and yet its derivative is 0: it must not use no_grad or "
+            "detach; or take method='normal_bundle', which needs no derivative"
+        )
+
+
 def _shaped(out: Any, x: Tensor) -> Tensor:
-    if getattr(out, "shape", None) != x.shape:
+    if not isinstance(out, Tensor):
+        raise TypeError(f"denoiser must return a tensor, got {type(out).__name__}")
+    if out.shape != x.shape:
         raise ValueError(
             f"denoiser must return the shape it is given, {tuple(x.shape)}, got {tuple(np.shape(out))}"
         )

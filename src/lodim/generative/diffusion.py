@@ -190,6 +190,8 @@ class Diffusion(nn.Module):
     ) -> Diffusion:
         """Train on samples, and keep the running average of the weights.
 
+        Another call goes on from the weights that are there; centre and size of the data are then those of its X.
+
         Parameters
         ----------
         X : array or Tensor, shape (n, *shape)
@@ -215,11 +217,11 @@ class Diffusion(nn.Module):
         UserWarning
             So few samples that the model can only repeat them.
         """
-        self._numpy = not isinstance(X, Tensor)
         rows = self._samples(X)
         given = self._condition(cond, len(rows), rows.device)
         if (given is None) and (self.num_classes or self.cond_dim) and self.p_uncond < 1:
             raise ValueError("the model was built for a condition: give cond, or build it without")
+        self._numpy = not isinstance(X, Tensor)
         self._scale_to(rows)
         if self._raw is not None:  # a run that was stopped goes on from its weights, not from their average
             _write(list(self.denoiser.parameters()), self._raw)
@@ -450,6 +452,8 @@ class Diffusion(nn.Module):
         x = self._tensor(start, "start")
         if x.shape != (n, *self.shape):
             raise ValueError(f"start must have shape {(n, *self.shape)}, got {tuple(x.shape)}")
+        if not bool(x.isfinite().all()):
+            raise ValueError("start has NaN or infinity")
         return x
 
     def _guidance(self, guidance: Any, given: Condition | None) -> Any:

@@ -143,7 +143,8 @@ class VP(Schedule):
         """Return the time of a canonical level."""
         integral = torch.log1p(torch.as_tensor(s, dtype=torch.float64).square())
         slope = self.beta_max - self.beta_min
-        return 2 * integral / (self.beta_min + (self.beta_min**2 + 2 * slope * integral).sqrt())
+        below = self.beta_min + (self.beta_min**2 + 2 * slope * integral).sqrt()
+        return 2 * integral / below.clamp_min(1e-300)  # 0 at level 0, where beta_min is 0 too
 
     def c_noise(self, s: Shaped[Tensor, " batch"]) -> Shaped[Tensor, " batch"]:
         """Return 999 t / t_max."""

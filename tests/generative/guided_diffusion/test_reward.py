@@ -223,3 +223,17 @@ def test_a_sweep_wants_classes_that_the_model_has():
             guidance_sweep(made, lambda x: np.full((len(x), 2), 0.5), n=5, **options)
     with pytest.raises(ValueError, match="scales"):
         guidance_sweep(made, lambda x: np.full((len(x), 2), 0.5), (), n=5)
+
+
+def test_what_is_asked_for_is_finite_and_one_number_a_sample():
+    X, y = data()
+    made = model().fit(X, X[:40], y[:40], steps=2)
+    for mode in ("conditional", "lookahead", "naive"):
+        with pytest.raises(ValueError, match="finite"):
+            made.sample(2, np.inf, mode=mode)
+    with pytest.raises(ValueError, match="n must be"):
+        made.sample(-1, 1.0)
+    with pytest.raises(ValueError, match="one number a sample"):
+        made.report([1.0], n=3, true_reward=lambda x: x, steps=2)
+    with pytest.raises(ValueError, match="finite"):
+        off_subspace_energy(np.full((2, 3), np.nan), np.eye(3)[:, :1])

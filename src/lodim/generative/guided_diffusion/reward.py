@@ -92,7 +92,7 @@ class RewardGuide:
         *,
         ahead: bool = True,
     ) -> None:
-        self.reward, self.target, self.ahead = reward, float(check_in_range(target, "target")), ahead
+        self.reward, self.target, self.ahead = reward, _finite(target), ahead
         self.noise = float(check_in_range(noise, "noise", low=0))
         self.scale = float(check_in_range(scale, "scale"))
 
@@ -371,7 +371,7 @@ class RewardDirectedDiffusion:
         check_choice(mode, MODES, "mode")
         if self.reward_ is None:
             raise ValueError("there is no regression yet: call fit first")
-        target = float(check_in_range(target, "target"))
+        target, n = _finite(target), int(check_in_range(n, "n", low=0, integer=True))
         if mode == "conditional":
             cond = np.full((n, 1), (target - self._mean) / self._size, dtype=np.float32)
             return self.base.sample(n, cond=cond, guidance=scale, generator=random_state, **options)
@@ -414,11 +414,16 @@ class RewardDirectedDiffusion:
                 n, float(target), mode=mode, random_state=derive_seed(seed, "target", i), **options
             )
             rows = _rows(drawn, "samples")
-            truth = (
-                np.nan
+            known = (
+                np.full(n, np.nan)
                 if true_reward is None
-                else float(np.mean(check_numbers(true_reward(drawn), "true_reward")))
+                else check_numbers(true_reward(drawn), "true_reward")
             )
+            if known.shape != (n,):
+                raise ValueError(
+                    f"true_reward must return one number a sample, shape ({n},), got {known.shape}"
+                )
+            truth = float(np.mean(known))
             figures.append((
                 float(self.predict(rows).mean()), truth,
                 off_subspace_energy(rows, self.subspace_, center=self._middle),
@@ -431,6 +436,12 @@ class RewardDirectedDiffusion:
             off_subspace_energy(self._rows, self.subspace_, center=self._middle), float(np.mean(own.dist)),
             self.data_range_, mode, int(n),
         )  # fmt: skip
+
+
+def _finite(target: float | int) -> float:
+    if not np.isfinite(check_in_range(target, "target")):
+        raise ValueError(f"target must be finite, got {target}")
+    return float(target)
 
 
 def _rows(X: Any, name: str) -> Float[np.ndarray, "n D"]:

@@ -310,6 +310,8 @@ def off_subspace_energy(samples: Any, A: Any, *, center: Any = 0.0) -> float:
     rows = rows - middle
     across = (rows - (rows @ frame) @ frame.mT).square().sum(1)
     length = rows.square().sum(1)
+    if not bool(length.isfinite().all()):
+        raise ValueError("samples and center must be finite, got NaN or infinity")
     if not bool((length > 0).any()):
         raise ValueError("samples must be one or more, not all at the centre: they have no direction")
     return float((across[length > 0] / length[length > 0]).mean())
