@@ -288,3 +288,15 @@ def test_a_gaussian_denoiser_is_the_best_linear_map():
 def test_exact_denoisers_of_nothing_are_refused(make, said):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_oracles_and_units_in_other_precisions(dtype):
+    x = torch.randn(4, 2)
+    for oracle in (GaussianDenoiser(torch.ones(2), torch.eye(2)), EmpiricalDenoiser(torch.eye(2))):
+        torch.testing.assert_close(oracle.to(dtype)(x, 0.5), oracle.double()(x, 0.5))
+    moved = Denoiser(nn.Identity(), center=1000.7, scale=1.003).to(dtype)
+    assert float(moved.center) == pytest.approx(1000.7, rel=1e-6)
+    assert float(moved.scale) == pytest.approx(1.003)
+    with pytest.raises(ValueError, match="finite"):
+        moved(x, math.inf)

@@ -285,3 +285,26 @@ def test_what_cannot_be_read_is_refused(changes, text):
     given = {"denoiser": gaussian(), "X": FLAT} | changes
     with pytest.raises(ValueError, match=text):
         estimate_dimension(**given)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"sigma": np.array([[0.1, 0.2]])}, "a row"),
+        ({"cond": 3}, "row for each"),
+        ({"cond": {"label": [1]}}, "row for each"),
+    ],
+)
+def test_what_is_no_row_is_refused(options, said):
+    with pytest.raises(ValueError, match=said):
+        estimate_dimension(lambda x, sigma, cond=None: x, np.eye(4), **options)
+
+
+def test_a_denoiser_that_hides_its_derivative_is_refused():
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    for method in ("jacobian", "flipd", "rank"):
+        with pytest.raises(ValueError, match="no_grad"):
+            estimate_dimension(torch.no_grad()(lambda x, sigma: x / 2), X, 0.5, method=method)
+    assert estimate_dimension(lambda x, sigma: x.detach() / 4, X, 0.5, method="normal_bundle").dimension == 0
+    with pytest.raises(TypeError, match="tensor"):
+        estimate_dimension(lambda x, sigma: x.detach().numpy(), X, 0.5)

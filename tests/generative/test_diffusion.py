@@ -470,3 +470,74 @@ if __name__ == "__main__":
 
     accelerator = Accelerator(cpu=True)
     torch.save(shared(accelerator), Path(sys.argv[1]) / f"result{accelerator.process_index}.pt")
+
+
+@pytest.mark.parametrize(
+    ("shift", "change", "said"),
+    [
+        (1, {}, "cond"),
+        (0, {"p_uncond": 0.5}, "p_uncond"),
+        (0, {"kernel": lambda like, s, _: s + 0 * like}, "kernel"),
+    ],
+)
+def test_a_checkpoint_of_other_conditions_or_noise_is_refused(tmp_path, shift, change, said):
+    X, y = cloud(), np.arange(64) % 3
+    small(num_classes=3).fit(X, y, steps=2, checkpoint=tmp_path / "run")
+    with pytest.raises(ValueError, match=f"another run: {said}"):
+        small(num_classes=3, **change).fit(X, (y + shift) % 3, steps=2, checkpoint=tmp_path / "run")
+
+
+def test_answers_know_no_dropout_and_each_part_keeps_its_mode():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.norm, self.drop = nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Dropout(0.5)
+
+        def forward(self, x, c_noise, cond=None):
+            return self.drop(self.norm(self.one(x)))
+
+    model = Diffusion(Net(), 2)
+    model.denoiser.net.norm.eval()
+    model.fit(cloud(), steps=2)
+    model.sample(2, steps=2)
+    assert model.training
+    assert not model.denoiser.net.norm.training
+    held = model.denoiser.net.norm.running_mean.clone()
+    np.testing.assert_array_equal(model.denoise(cloud(), 1.0), model.denoise(cloud(), 1.0))
+    assert torch.equal(held, model.denoiser.net.norm.running_mean)
+
+
+def test_conditions_by_name_may_be_of_any_number_type():
+    X, y = cloud(), np.arange(64) % 3
+    model = small(num_classes=3, p_uncond=0.5)
+    losses = [
+        model.loss(torch.from_numpy(X).float(), {"label": y.astype(kind)}, generator=torch_generator(0))
+        for kind in ("i8", "u1", "f8")
+    ]
+    assert losses[0] == losses[1] == losses[2]
+    numbers = small(cond_dim=1, p_uncond=0.5)
+    assert numbers.loss(torch.from_numpy(X).float(), {"vector": y[:, None]}).isfinite()
+    for cond in (y + np.inf, {"vector": y[:, None] + np.inf}):
+        with pytest.raises(ValueError, match="infinity"):
+            numbers.fit(X, cond, steps=2)
+    with pytest.raises(ValueError, match="from 0 to 2"):
+        model.fit(X, {"label": y + 5}, steps=2)
+
+
+def test_small_things_that_were_silent():
+    class Own(EDM):
+        pass
+
+    assert small(schedule=Own()).denoiser.precond == "edm"
+    with pytest.raises(ValueError, match="half_life"):
+        small().fit(cloud(), steps=2, half_life=0)
+    far = np.random.default_rng(0).normal(size=(40, 2)) + 1e8
+    with pytest.raises(ValueError, match="float64"):
+        small().fit(far, steps=2)
+    assert abs(small().double().fit(far, steps=2).sample(5, steps=4) - 1e8).max() < 100
+    model = small(num_classes=2).fit(cloud(), np.arange(64) % 2, steps=2)
+    one, listed = (model.sample(3, steps=2, cond=1, guidance=g, generator=0) for g in (2.0, [2.0]))
+    np.testing.assert_array_equal(one, listed)
+    X = cloud(4)
+    X[:, 1] = np.nan
+    np.testing.assert_array_equal(model.inpaint(X, steps=2)[:, 0], X[:, 0])

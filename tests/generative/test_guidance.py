@@ -13,6 +13,7 @@ from lodim.generative import (
     Denoiser,
     GaussianDenoiser,
     LookAheadLoss,
+    RewardGuide,
     euler,
     guided,
     heun,
@@ -192,3 +193,26 @@ def test_guides_may_be_networks_of_single_precision():
 def test_what_cannot_guide_is_refused(use, said):
     with pytest.raises(ValueError, match=said):
         use()
+
+
+def test_guides_differentiate_through_one_another():
+    # the denoiser of N(0, C) given u x = a is normal again, so that guides may be nested, and their order is none's
+    C = torch.diag(torch.tensor([2.0, 1.0, 0.5], dtype=torch.float64))
+    A = torch.tensor([[1.0, 0.0, 1.0], [0.5, 1.0, 0.0]], dtype=torch.float64)
+    a, nu = torch.tensor([2.0, -1.0], dtype=torch.float64), 0.3
+    K = C @ A.mT @ torch.linalg.inv(A @ C @ A.mT + nu**2 * torch.eye(2))
+    known = GaussianDenoiser(K @ a, C - K @ A @ C)
+    guides = [RewardGuide(lambda x, u=u: x @ u, float(t), nu) for u, t in zip(A, a, strict=True)]
+    x = torch.randn(5, 3, generator=torch_generator(0), dtype=torch.float64)
+    plain = GaussianDenoiser(torch.zeros(3), C)
+    for s in (0.1, 1.0, 10.0):
+        torch.testing.assert_close(guided(plain, guides)(x, s), known(x, s))
+    with torch.inference_mode():  # in which nothing is recorded
+        torch.testing.assert_close(guided(plain, guides)(x + 0, 1.0), known(x, 1.0))
+
+
+def test_conditions_of_any_number_type_can_be_absent():
+    cond = {"label": torch.tensor([1, 2], dtype=torch.uint8), "vector": torch.tensor([[1], [2]])}
+    none = unconditional(cond)
+    assert (none["label"] == -1).all()
+    assert none["vector"].isnan().all()

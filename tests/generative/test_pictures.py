@@ -71,3 +71,8 @@ def test_an_empty_trajectory_says_so():
         Trajectory().plot()
     with pytest.raises(ValueError, match="n must be"):
         Trajectory(0)
+
+
+def test_numbers_are_a_histogram():
+    ax = plot_samples(np.arange(20.0)[:, None])
+    assert sum(bar.get_height() for bar in ax.patches) == 20

@@ -322,3 +322,20 @@ def test_levels_that_do_not_fall_are_refused(sigmas):
 def test_options_out_of_range_are_refused(sampler, options, said):
     with pytest.raises((ValueError, TypeError), match=said):
         sampler(gaussian(), torch.ones(1, 5), [2.0, 1.0], **options)
+
+
+def test_an_option_that_a_sampler_does_not_have_is_refused():
+    for sampler in SAMPLERS.values():
+        with pytest.raises(TypeError, match="no option chrun"):
+            sampler(
+                GaussianDenoiser(torch.zeros(2), torch.eye(2)), torch.ones(3, 2), [1.0, 0.5, 0.0], chrun=3
+            )
+
+
+def test_whole_numbers_begin_and_arrays_come_back_from_callbacks():
+    oracle = GaussianDenoiser(torch.zeros(2), torch.eye(2))
+    x = euler(
+        oracle, torch.ones(3, 2, dtype=torch.int64), [1.0, 0.0], callback=lambda state: state.x.numpy() / 4
+    )
+    assert x.dtype == torch.float32
+    assert torch.equal(x, torch.full((3, 2), 0.125))

@@ -173,3 +173,7 @@ def test_names():
 def test_numbers_out_of_range_are_refused(make, said):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+def test_no_noise_is_at_time_zero():
+    assert VP(0, 5).t_of_sigma_tilde(torch.zeros(2)).tolist() == [0.0, 0.0]

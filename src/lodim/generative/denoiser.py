@@ -36,7 +36,7 @@ others, arXiv 2210.02747 (flow); Z. Kadkhodaie and others, arXiv 2310.02557 (bli
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -77,13 +77,14 @@ class _Scores(nn.Module):
 
 
 def as_levels(sigma: Level, x: Tensor) -> Tensor:
-    """Return one level a sample, shaped to multiply ``x``; not positive is a ValueError."""
+    """Return one level a sample, shaped to multiply ``x``; not positive or not finite is a ValueError."""
     if not isinstance(sigma, Tensor):
-        if not check_in_range(sigma, "sigma") > 0:
-            raise ValueError(f"sigma must be positive, got {sigma}")
+        if not 0 < check_in_range(sigma, "sigma") < math.inf:
+            raise ValueError(f"sigma must be positive and finite, got {sigma}")
         return torch.full((len(x), *[1] * (x.ndim - 1)), float(sigma), dtype=_wide(x.dtype), device=x.device)
-    if not torch.compiler.is_compiling() and sigma.device.type == "cpu" and not bool((sigma > 0).all()):
-        raise ValueError(f"sigma must be positive, got {float(sigma.min())}")
+    seen = not torch.compiler.is_compiling() and sigma.device.type == "cpu"
+    if seen and not bool(((sigma > 0) & (sigma < math.inf)).all()):
+        raise ValueError(f"sigma must be positive and finite, got {sigma.flatten()[:12].tolist()}")
     if sigma.numel() not in (1, len(x)):
         raise ValueError(f"sigma must be a number or one a sample ({len(x)}), got shape {tuple(sigma.shape)}")
     level = sigma.to(x.device, _wide(x.dtype)).reshape(-1).expand(len(x))
@@ -178,6 +179,15 @@ class Denoiser(_Scores):
             )
         return self.center + self.scale * (c_skip * z + c_out * out.to(z.dtype))
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Denoiser:
+        """Keep the data's centre and size in float32 at least: in half precision 1000.7 is 1000."""
+        own = {name: value for name, value in self._buffers.items() if value is not None}
+        super()._apply(fn, recurse)
+        for name, value in own.items():
+            if (now := self._buffers[name]) is not None and now.dtype in (torch.float16, torch.bfloat16):
+                self._buffers[name] = value.to(now.device, torch.float32)
+        return self
+
     def _factors(self, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return c_skip, c_out and c_in."""
         one = torch.ones_like(s)
@@ -233,7 +243,7 @@ class EmpiricalDenoiser(_Scores):
     ) -> Float[Tensor, "batch ..."]:
         """Return the posterior means."""
         levels = as_levels(sigma, x).double().reshape(-1, 1)
-        flat, rows = x.double().flatten(1), self.Y.flatten(1)
+        flat, rows = x.double().flatten(1), self.Y.double().flatten(1)
         parts = zip(
             flat.split(max(1, self.chunk // len(rows))), levels.split(max(1, self.chunk // len(rows)))
         )
@@ -244,7 +254,7 @@ class EmpiricalDenoiser(_Scores):
         self, x: Float[Tensor, "batch d"], sigma: Float[Tensor, "batch 1"]
     ) -> Float[Tensor, "batch n"]:
         """Return the posterior over the set, for flattened samples."""
-        rows = self.Y.flatten(1)
+        rows = self.Y.double().flatten(1)
         middle = rows.mean(0)
         x, rows = x.double() - middle, rows - middle  # less cancels in what follows
         # torch.cdist would do, but its gradient under vmap is wrong
@@ -292,6 +302,7 @@ class GaussianDenoiser(_Scores):
     ) -> Float[Tensor, "batch ..."]:
         """Return the posterior means."""
         s2 = as_levels(sigma, x).double().reshape(-1, 1).square()
-        own = (x.double() - self.mean).flatten(1) @ self.basis
-        back = (own * self.values / (self.values + s2)) @ self.basis.mT
+        values, basis = self.values.double(), self.basis.double()
+        own = (x.double() - self.mean).flatten(1) @ basis
+        back = (own * values / (values + s2)) @ basis.mT
         return (back.reshape(x.shape) + self.mean).to(_wide(x.dtype))

@@ -297,7 +297,8 @@ def estimate_dimension(
     Raises
     ------
     ValueError
-        No finite data, all rows equal, levels that are not positive, or a denoiser that returns another shape.
+        No finite data, all rows equal, levels that are not positive, or a denoiser that returns another shape or
+        hides its derivative.
 
     Examples
     --------
@@ -317,10 +318,17 @@ def estimate_dimension(
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
     if not bool(rows.isfinite().all()):
         raise ValueError("X has NaN or infinity; drop or impute such rows")
-    if cond is not None and not isinstance(cond, Mapping | Tensor):
+    if isinstance(cond, Mapping):
+        cond = {
+            name: value if isinstance(value, Tensor) else np.asarray(value) for name, value in cond.items()
+        }
+    elif cond is not None and not isinstance(cond, Tensor):
         cond = check_numbers(cond, "cond")
-    if cond is not None and not isinstance(cond, Mapping) and len(cond) != len(rows):
-        raise ValueError(f"cond must have a row for each of the {len(rows)} points, got {len(cond)}")
+    for part in cond.values() if isinstance(cond, Mapping) else () if cond is None else (cond,):
+        if part.shape[:1] != (len(rows),):
+            raise ValueError(
+                f"cond must have a row for each of the {len(rows)} points, got shape {tuple(part.shape)}"
+            )
     sigmas = _levels(sigma, rows)
     seed, size = root_seed(random_state), rows[0].numel()
     index = np.arange(len(rows))
@@ -365,8 +373,9 @@ def _levels(sigma: Any, rows: Tensor) -> np.ndarray:
         raise ValueError("all rows of X are equal: one point has dimension 0")
     if sigma is None:
         return size * np.geomspace(0.01, 1, _LEVELS)
-    levels = np.unique(check_numbers(np.atleast_1d(sigma), "sigma"))
-    if levels.ndim != 1 or not len(levels) or not (np.isfinite(levels).all() and levels[0] > 0):
+    given = np.atleast_1d(check_numbers(sigma, "sigma"))
+    levels = np.unique(given)
+    if given.ndim != 1 or not len(levels) or not (np.isfinite(levels).all() and levels[0] > 0):
         raise ValueError(f"sigma must be positive and finite, one number or a row of them, got {sigma}")
     return levels
 
@@ -443,6 +452,7 @@ class _Reading:
         chunk = len(index)
         if method == "rank":
             J = jacobian(f, x + sigma * noise, chunk=chunk).double()
+            _check_derivative(J, trace)
             kept = torch.linalg.eigvalsh((J + J.mT) / 2) > 0.5
             return kept.sum(1).to(error), 0 * error, none, error, trace
         y = x if method == "flipd" else x + sigma * noise
@@ -451,6 +461,7 @@ class _Reading:
         dimension, se = (
             torch.tensor(part, dtype=torch.float64) for part in (told.trace, told.standard_error)
         )
+        _check_derivative(dimension, trace)
         if method == "flipd":
             with torch.no_grad():
                 dimension = dimension.to(error) + (f(x) - x).square().flatten(1).sum(1) / sigma**2
@@ -496,8 +507,18 @@ def _held(denoiser: Any) -> Tensor | None:
     return next((t for part in (denoiser.parameters(), denoiser.buffers()) for t in part), None)
 
 
+def _check_derivative(found: Tensor, trace: Tensor) -> None:
+    if not bool(found.any()) and bool((trace.abs() > 0.01).all()):
+        raise ValueError(
+            "the denoiser's answer changes with its input, and yet its derivative is 0: it must not use no_grad or "
+            "detach; or take method='normal_bundle', which needs no derivative"
+        )
+
+
 def _shaped(out: Any, x: Tensor) -> Tensor:
-    if getattr(out, "shape", None) != x.shape:
+    if not isinstance(out, Tensor):
+        raise TypeError(f"denoiser must return a tensor, got {type(out).__name__}")
+    if out.shape != x.shape:
         raise ValueError(
             f"denoiser must return the shape it is given, {tuple(x.shape)}, got {tuple(np.shape(out))}"
         )

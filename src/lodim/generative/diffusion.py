@@ -18,11 +18,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lodim.generative.denoiser import Condition, Denoiser
-from lodim.generative.guidance import ClassifierFree, Guidance
+from lodim.generative.guidance import ClassifierFree, Guidance, unconditional
 from lodim.generative.losses import Kernel, edm_loss, flow_matching_loss, gaussian, uniform, vp_loss
 from lodim.generative.samplers import SAMPLERS, Callback, SamplerState
 from lodim.generative.schedules import EDM, VE, Flow, Schedule, schedule_named
 from lodim.nets import SmallUNet, TimeMLP
+from lodim.nets.activations import evaluation_mode
 from lodim.randomness import RandomState, build_seeded, root_seed, torch_generator
 from lodim.training import DescentRecipe, DescentResult, ExponentialMovingAverage, descend
 from lodim.validation import (
@@ -126,7 +127,7 @@ class Diffusion(nn.Module):
             net = build_seeded(self._default_net, root_seed(random_state))
         if precond is None:
             own = {EDM: "edm", VE: "ve", Flow: "flow"}
-            precond = own.get(type(self.schedule), "eps")
+            precond = next((name for kind, name in own.items() if isinstance(self.schedule, kind)), "eps")
         unit = 0.5 if isinstance(sigma_data, str) else sigma_data
         self.denoiser = Denoiser(net, precond, unit, self.schedule, center=torch.zeros(self.shape))
         self.training_, self._numpy = None, False
@@ -160,8 +161,13 @@ class Diffusion(nn.Module):
         given = self._condition(cond, len(x), x.device)
         if given and self.p_uncond:
             dropped = uniform(x, generator) < self.p_uncond
-            given = _without(given, dropped)
-        loss = {EDM: edm_loss, Flow: flow_matching_loss}.get(type(self.schedule), vp_loss)
+            nothing = unconditional(given)
+            given = dict(given) | {
+                name: torch.where(dropped.reshape(-1, *[1] * (none.ndim - 1)), none, given[name])
+                for name, none in nothing.items()
+            }
+        own = {EDM: edm_loss, Flow: flow_matching_loss}
+        loss = next((loss for kind, loss in own.items() if isinstance(self.schedule, kind)), vp_loss)
         return loss(
             self.denoiser, x, given, schedule=self.schedule, perturb=self.kernel, generator=generator,
             reduction=reduction,
@@ -184,6 +190,8 @@ class Diffusion(nn.Module):
         accelerator: Any = None,
     ) -> Diffusion:
         """Train on samples, and keep the running average of the weights.
+
+        Another call goes on from the weights that are there; centre and size of the data are then those of its X.
 
         Parameters
         ----------
@@ -210,11 +218,11 @@ class Diffusion(nn.Module):
         UserWarning
             So few samples that the model can only repeat them.
         """
-        self._numpy = not isinstance(X, Tensor)
         rows = self._samples(X)
         given = self._condition(cond, len(rows), rows.device)
         if (given is None) and (self.num_classes or self.cond_dim) and self.p_uncond < 1:
             raise ValueError("the model was built for a condition: give cond, or build it without")
+        self._numpy = not isinstance(X, Tensor)
         self._scale_to(rows)
         if self._raw is not None:  # a run that was stopped goes on from its weights, not from their average
             _write(list(self.denoiser.parameters()), self._raw)
@@ -222,16 +230,21 @@ class Diffusion(nn.Module):
         recipe = recipe or DescentRecipe(steps=steps, batch_size=batch_size, lr=lr)
         n_steps = recipe.steps or (recipe.epochs or 1) * math.ceil(len(rows) / recipe.batch_size)
         average = ExponentialMovingAverage(
-            self.denoiser, half_life or max(1, n_steps * recipe.batch_size / 20)
+            self.denoiser, max(1, n_steps * recipe.batch_size / 20) if half_life is None else half_life
         )
-        was_training = self.training
-        self.train()
-        result = descend(
-            _Objective(self, given), self.denoiser, recipe, (rows, torch.arange(len(rows))),
-            seed=root_seed(random_state), ema=average, checkpoint=checkpoint, progress=progress, deadline=deadline,
-            accelerator=accelerator, identity={"noise": self.kernel, "p_uncond": self.p_uncond, "cond": given},
-        )  # fmt: skip
-        self.train(was_training)
+        # the descent knows of the loss its code alone
+        identity = (
+            {"cond": given, "p_uncond": self.p_uncond, "kernel": self.kernel}
+            if checkpoint is not None
+            else None
+        )
+        with evaluation_mode(self):  # of which only the way back counts: each part into its own mode
+            self.train()
+            result = descend(
+                _Objective(self, given), self.denoiser, recipe, (rows, torch.arange(len(rows))),
+                seed=root_seed(random_state), ema=average, checkpoint=checkpoint, progress=progress,
+                deadline=deadline, identity=identity, accelerator=accelerator,
+            )  # fmt: skip
         parameters = list(self.denoiser.parameters())
         if result.stopped in _RESUMABLE:
             self._raw = [p.detach().clone() for p in parameters]
@@ -284,11 +297,11 @@ class Diffusion(nn.Module):
         wide = rows.double()
         center = wide.mean(0)
         size = float((wide - center).square().mean().sqrt())
-        if not size > torch.finfo(rows.dtype).eps * float(wide.abs().max()):
-            told = str(rows.dtype).removeprefix("torch.")
+        largest = float(wide.abs().max())
+        if not size > 8 * torch.finfo(rows.dtype).eps * largest:
             raise ValueError(
-                f"all samples of X are equal as {told} numbers: there is nothing to learn a distribution from; of data "
-                "far from zero subtract the mean first"
+                f"all samples of X are equal, or nearly so in {rows.dtype}: they vary by {size:.3g} about values of up "
+                f"to {largest:.3g}; subtract a constant, or take a model in float64, Diffusion(...).double()"
             )
         self.denoiser.center.copy_(center)
         self.denoiser.scale.fill_(2 * size)
@@ -301,24 +314,13 @@ class Diffusion(nn.Module):
             parts = {name: _as_tensor(value, f"cond[{name!r}]").to(device) for name, value in cond.items()}
             if wrong := {name: tuple(p.shape) for name, p in parts.items() if p.shape[:1] != (n,)}:
                 raise ValueError(f"every part of cond must have {n} rows, one a sample, got shapes {wrong}")
-            return parts
+            known = {"label": self._classes, "vector": self._numbers}
+            return {name: known[name](part, n) if name in known else part for name, part in parts.items()}
         values = _as_tensor(cond, "cond").to(device)
         if not self.num_classes and not self.cond_dim:
             raise ValueError("the model takes no condition; build it with num_classes or cond_dim")
         if self.num_classes and values.ndim < 2 and not self.cond_dim:
-            values = values.expand(n) if values.ndim == 0 else values
-            if values.is_floating_point() and not bool((values == values.round()).all()):
-                raise ValueError("classes must be whole numbers")
-            values = values.long()
-            if len(values) != n or (
-                n and not -1 <= int(values.min()) <= int(values.max()) < self.num_classes
-            ):
-                raise ValueError(
-                    f"cond must be {n} classes from 0 to {self.num_classes - 1} (-1: not known), got "
-                    f"shape {tuple(values.shape)} of {values.unique().tolist()[:12]}"
-                )
-            return {"label": values}
-        values = values.to(torch.float32)
+            return {"label": self._classes(values.expand(n) if values.ndim == 0 else values, n)}
         if values.ndim < 2:
             values = values.reshape(-1, 1) if self.cond_dim == 1 else values.reshape(1, -1)
         values = values.expand(n, -1) if len(values) == 1 else values
@@ -327,7 +329,25 @@ class Diffusion(nn.Module):
                 f"cond must have shape ({n}, {self.cond_dim}), got {tuple(values.shape)}"
                 + ("; give a mapping with vector and label" if self.num_classes else "")
             )
-        return {"vector": values}
+        return {"vector": self._numbers(values, n)}
+
+    def _classes(self, values: Tensor, n: int) -> Tensor:
+        if values.is_floating_point() and not bool((values == values.round()).all()):
+            raise ValueError("classes must be whole numbers; -1: not known")
+        values, top = values.long(), self.num_classes or math.inf
+        if values.shape != (n,) or (n and not -1 <= int(values.min()) <= int(values.max()) < top):
+            raise ValueError(
+                f"cond must be {n} classes from 0 to {top - 1} (-1: not known), got "
+                f"shape {tuple(values.shape)} of {values.unique().tolist()[:12]}"
+            )
+        return values
+
+    def _numbers(self, values: Tensor, n: int) -> Tensor:
+        if self.cond_dim and values.shape != (n, self.cond_dim):
+            raise ValueError(f"cond must have shape ({n}, {self.cond_dim}), got {tuple(values.shape)}")
+        if bool(values.isinf().any()):
+            raise ValueError("cond holds infinity; give finite numbers, or NaN for what is not known")
+        return values.to(torch.promote_types(self.denoiser.center.dtype, torch.float32))
 
     # ------------------------------------------------------------------------------------------------ use
 
@@ -343,14 +363,12 @@ class Diffusion(nn.Module):
         rows = x if isinstance(x, Tensor) else self._tensor(x, "x")
         if rows.shape[1:] != self.shape:
             raise ValueError(f"x must have shape (n, *{self.shape}), got {tuple(rows.shape)}")
-        level = (
-            sigma if isinstance(sigma, Tensor) or np.ndim(sigma) == 0 else torch.as_tensor(np.asarray(sigma))
-        )
-        level = float(level) if not isinstance(level, Tensor) else level
+        level = sigma if isinstance(sigma, Tensor) else torch.from_numpy(check_numbers(sigma, "sigma").copy())
         given = self._condition(cond, len(rows), rows.device)
         if isinstance(x, Tensor):
-            return function(rows, level, given)
-        with torch.no_grad():
+            with evaluation_mode(self):
+                return function(rows, level, given)
+        with evaluation_mode(self), torch.no_grad():
             return function(rows, level, given).cpu().numpy()
 
     def sigmas(self, steps: int) -> Float[Tensor, " steps"]:
@@ -364,7 +382,7 @@ class Diffusion(nn.Module):
         steps: int = 18,
         sampler: str | Callable[..., Tensor] = "heun",
         cond: Any = None,
-        guidance: float | int | Guidance | Sequence[Guidance] | None = None,
+        guidance: float | int | Guidance | Sequence[float | int | Guidance] | None = None,
         generator: torch.Generator | RandomState = None,
         callback: Callback | Sequence[Callback] | None = None,
         batch_size: int = 4096,
@@ -412,9 +430,7 @@ class Diffusion(nn.Module):
         if draw in (SAMPLERS["ancestral"], SAMPLERS["exponential_integrator"]):
             options.setdefault("unit", float(self.denoiser.scale))
         x = self.prior(n, float(sigmas[0]), source) if start is None else self._start(start, n)
-        was_training = self.training
-        self.eval()
-        try:
+        with evaluation_mode(self):
             parts = [
                 draw(
                     self.denoiser, x[rows], sigmas, cond=_rows(given, rows), guidance=bent, generator=source,
@@ -422,8 +438,6 @@ class Diffusion(nn.Module):
                 )
                 for rows in (slice(i, i + batch_size) for i in range(0, n, batch_size))
             ]  # fmt: skip
-        finally:
-            self.train(was_training)
         out = torch.cat(parts) if parts else x
         if self.data_range is not None:
             out = out.clamp(*self.data_range)
@@ -439,10 +453,15 @@ class Diffusion(nn.Module):
         x = self._tensor(start, "start")
         if x.shape != (n, *self.shape):
             raise ValueError(f"start must have shape {(n, *self.shape)}, got {tuple(x.shape)}")
+        if not bool(x.isfinite().all()):
+            raise ValueError("start has NaN or infinity")
         return x
 
     def _guidance(self, guidance: Any, given: Condition | None) -> Any:
-        if guidance is None or callable(guidance) or isinstance(guidance, Sequence):
+        if isinstance(guidance, Sequence):
+            several = [self._guidance(one, given) for one in guidance]
+            return [one for one in several if one is not None]
+        if guidance is None or callable(guidance):
             return guidance
         if guidance != 1 and given is None:
             raise ValueError(f"guidance={guidance} needs a condition: give cond")
@@ -460,7 +479,7 @@ class Diffusion(nn.Module):
         steps: int = 100,
         corrector_steps: int = 2,
         cond: Any = None,
-        guidance: float | int | Guidance | Sequence[Guidance] | None = None,
+        guidance: float | int | Guidance | Sequence[float | int | Guidance] | None = None,
         generator: torch.Generator | RandomState = None,
     ) -> Any:
         """Draw the unknown entries of samples given the known ones.
@@ -510,6 +529,8 @@ class Diffusion(nn.Module):
             len(rows), steps=steps, sampler="pc", corrector_steps=corrector_steps, cond=cond, guidance=guidance,
             generator=generator, callback=keep_known,
         )  # fmt: skip
+        if str(getattr(X, "dtype", "")).endswith("float64"):  # whose known entries float32 does not hold
+            rows = _as_tensor(X, "X").to(rows.device)
         drawn = torch.where(known, rows, torch.as_tensor(out).to(rows))
         return drawn if isinstance(X, Tensor) else drawn.cpu().numpy()
 
@@ -535,18 +556,6 @@ def _as_tensor(values: Any, name: str) -> Tensor:
 
 def _rows(cond: Condition | None, rows: Any) -> Condition | None:
     return None if cond is None else {name: value[rows] for name, value in cond.items()}
-
-
-def _without(cond: Condition, dropped: Tensor) -> dict[str, Tensor]:
-    """Leave out the condition of some samples."""
-    none = {"label": -1, "vector": math.nan}
-    out = dict(cond)
-    for name in none.keys() & cond.keys():
-        value = cond[name]
-        out[name] = torch.where(dropped.reshape(-1, *[1] * (value.ndim - 1)), none[name], value).to(
-            value.dtype
-        )
-    return out
 
 
 @torch.no_grad()

@@ -14,6 +14,9 @@ denoising function again: :func:`guided` puts one inside the other. In scores s,
                             lies in the range of its Jacobian, which is the data's subspace
 ==========================  ============================================================================================
 
+In a sequence of them each bends what the former made, and the look-ahead differentiates through them all: two rewards
+of normal data are both met.
+
 An absent condition is a label of -1, a vector of NaN, a context left out (:mod:`lodim.nets.denoisers`).
 
 Sources: J. Ho, T. Salimans, arXiv 2207.12598; P. Dhariwal, A. Nichol, arXiv 2105.05233; H. Chung and others, arXiv
@@ -23,7 +26,8 @@ arXiv 2305.08891 (rescaling); T. Kynkäänniemi and others, arXiv 2404.07724 (in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -48,8 +52,13 @@ def guided(denoiser: Denoise, guidance: Guidance | Sequence[Guidance] | None = N
 
 def unconditional(cond: Condition) -> dict[str, Tensor]:
     """Return the condition that says nothing, for as many samples."""
-    none = {"label": -1, "vector": float("nan")}
-    return {name: torch.full_like(value, none[name]) for name, value in cond.items() if name in none}
+    none = {"label": (-1, torch.int64), "vector": (float("nan"), torch.float32)}
+    out = {}
+    for name in none.keys() & cond.keys():
+        (value, least), given = none[name], cond[name]  # bytes have no -1, whole numbers no NaN
+        dtype = given.dtype if given.is_floating_point() else least
+        out[name] = torch.full_like(given, value, dtype=dtype)
+    return out
 
 
 @checked
@@ -123,9 +132,8 @@ class Classifier:
     def __call__(self, denoise: Denoise, x: Tensor, sigma: Any, cond: Condition | None = None) -> Tensor:
         """Return the guided answer."""
         levels = as_levels(sigma, x)
-        with torch.enable_grad():
-            at = x.detach().requires_grad_()
-            push = _gradient(self.log_prob(at, levels.reshape(-1)), at, "log_prob")
+        with differentiable(x) as (at, outer):
+            push = gradient(self.log_prob(at, levels.reshape(-1)), at, "log_prob", outer)
         return denoise(x, sigma, cond) + self.scale * levels.square() * push
 
 
@@ -147,17 +155,26 @@ class LookAheadLoss:
 
     def __call__(self, denoise: Denoise, x: Tensor, sigma: Any, cond: Condition | None = None) -> Tensor:
         """Return the guided answer."""
-        with torch.enable_grad():
-            at = x.detach().requires_grad_()
+        with differentiable(x) as (at, outer):
             x0_hat = denoise(at, sigma, cond)
-            push = _gradient(self.loss(x0_hat), at, "loss")
-        return x0_hat.detach() - self.scale * as_levels(sigma, x).square() * push
+            push = gradient(self.loss(x0_hat), at, "loss", outer)
+            out = x0_hat - self.scale * as_levels(sigma, x).square() * push
+        return out if outer else out.detach()
 
 
-def _gradient(values: Any, x: Tensor, name: str) -> Tensor:
+@contextmanager
+def differentiable(x: Tensor) -> Iterator[tuple[Tensor, bool]]:
+    """Where gradients are taken, in no_grad and inference_mode too; and whether an outer guidance takes its own."""
+    outer = torch.is_grad_enabled() and x.requires_grad
+    with torch.inference_mode(False), torch.enable_grad():
+        yield (x if outer else x.detach().clone().requires_grad_()), outer
+
+
+def gradient(values: Any, x: Tensor, name: str, outer: bool = False) -> Tensor:
+    """Return the gradient in x of numbers, one a sample; with ``outer`` to be differentiated again."""
     if not isinstance(values, Tensor) or values.shape != (len(x),):
         got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
         raise ValueError(f"{name} must return one number a sample, shape ({len(x)},), got {got}")
     if not values.requires_grad:
         raise ValueError(f"{name} does not depend on the sample in a way that can be differentiated")
-    return torch.autograd.grad(values.sum(), x)[0]
+    return torch.autograd.grad(values.sum(), x, create_graph=outer, retain_graph=True)[0]

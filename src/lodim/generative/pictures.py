@@ -20,7 +20,9 @@ __all__ = ["Trajectory", "plot_samples"]
 def plot_samples(
     samples: Any, ax: Any = None, *, n: int = 64, value_range: tuple[float | int, float | int] | None = None
 ) -> Any:
-    """Draw samples: images as a grid, points in the plane as a scatter, other rows as lines; and return the axes.
+    """Draw samples: images as a grid, points in the plane as a scatter, numbers as a histogram, other rows as lines.
+
+    Returns the axes.
 
     Parameters
     ----------
@@ -36,7 +38,9 @@ def plot_samples(
         raise ValueError(f"samples must be images or rows of numbers, one or more, got shape {values.shape}")
     if values.ndim == 2:
         ax = new_axes(ax)
-        if values.shape[1] == 2:
+        if values.shape[1] == 1:
+            ax.hist(values[:, 0], bins="auto", color=COLORS[0])
+        elif values.shape[1] == 2:
             ax.scatter(*values.T, s=4, alpha=0.4, linewidths=0, color=COLORS[0])
             ax.set_aspect("equal")
         else:

@@ -112,12 +112,17 @@ Step = Callable[[Denoise, Tensor, float, float, Callable[[], Tensor]], tuple[Ten
 def _integrate(step: Step, denoiser: Denoise, x: Tensor, sigmas: Sigmas, options: Options) -> Tensor:
     """Take a step between each two levels; the first level is that of x."""
     levels = _check_levels(sigmas)
+    if unknown := options.keys() - Options.__annotations__.keys():
+        raise TypeError(
+            f"this sampler takes no option {', '.join(sorted(unknown))}; see its docstring and Options"
+        )
     generator, cond = options.get("generator"), options.get("cond")
     callback = options.get("callback") or ()
     callbacks = (callback,) if callable(callback) else tuple(callback)
     bent = guided(denoiser, options.get("guidance"))
     wide = torch.float32 if x.device.type == "mps" else torch.float64  # which Apple's GPUs do not have
-    dtype, seen, x = x.dtype, torch.promote_types(x.dtype, torch.float32), x.to(wide)
+    seen = torch.promote_types(x.dtype, torch.float32)
+    dtype, x = x.dtype if x.is_floating_point() else seen, x.to(wide)
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         return bent(x.to(seen), sigma, cond).to(wide)
@@ -130,6 +135,7 @@ def _integrate(step: Step, denoiser: Denoise, x: Tensor, sigmas: Sigmas, options
         for call in callbacks:
             given = call(SamplerState(i, len(levels) - 1, sigma, following, x, x0_hat, generator))
             if given is not None:
+                given = torch.as_tensor(given)
                 if given.shape != x.shape:
                     raise ValueError(
                         f"the callback returned shape {tuple(given.shape)} in place of samples of {tuple(x.shape)}"
@@ -171,6 +177,8 @@ def heun(
         factor 1 + min(churn / steps, sqrt(2) - 1). 0 is deterministic. ``churn_noise`` multiplies what is added.
     """
     check_in_range(churn, "churn", low=0)
+    for value, name in ((churn_min, "churn_min"), (churn_max, "churn_max"), (churn_noise, "churn_noise")):
+        check_in_range(value, name, low=0)
     levels = _check_levels(sigmas)
     gamma = min(churn / (len(levels) - 1), math.sqrt(2) - 1)
 

@@ -81,15 +81,15 @@ class Schedule:
 
     def drift_coef(self, t: Tensor) -> Tensor:
         r"""Return :math:`f = d \log \alpha / dt`."""
-        t = _precise(t).requires_grad_()
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
+            t = _precise(t).requires_grad_()
             value = self.log_alpha(t).sum()
             return torch.autograd.grad(value, t)[0] if value.requires_grad else torch.zeros_like(t)
 
     def diffusion2(self, t: Tensor) -> Tensor:
         r"""Return :math:`g^2 = \alpha^2\, d\tilde\sigma^2 / dt`."""
-        t = _precise(t).requires_grad_()
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
+            t = _precise(t).requires_grad_()
             squared = self.level(t).square().sum()
             return self.alpha(t).detach().square() * torch.autograd.grad(squared, t)[0]
 
@@ -145,7 +145,8 @@ class VP(Schedule):
         """Return the time of a canonical level."""
         integral = torch.log1p(torch.as_tensor(s, dtype=torch.float64).square())
         slope = self.beta_max - self.beta_min
-        return 2 * integral / (self.beta_min + (self.beta_min**2 + 2 * slope * integral).sqrt())
+        below = self.beta_min + (self.beta_min**2 + 2 * slope * integral).sqrt()
+        return 2 * integral / below.clamp_min(1e-300)  # 0 at level 0, where beta_min is 0 too
 
     def c_noise(self, s: Shaped[Tensor, " batch"]) -> Shaped[Tensor, " batch"]:
         """Return 999 t / t_max."""

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import PoissonRegressor
 from sklearn.neighbors import KNeighborsRegressor
 from torch import nn
 
@@ -192,3 +193,47 @@ def test_a_sweep_has_a_row_a_scale_and_the_data():
 def test_what_does_not_fit_is_said(use, said):
     with pytest.raises((ValueError, TypeError), match=said):
         use()
+
+
+class Linear(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.drop = nn.Linear(4, 1), nn.Dropout(0.5)
+
+    def forward(self, x):
+        return self.one(self.drop(x))[:, 0]
+
+
+def test_a_gradient_is_of_what_the_regression_predicts():
+    X, y = data()
+    linked = model(reward=PoissonRegressor()).fit(X, X[:40], y[:40] - y.min(), steps=2)
+    with pytest.raises(ValueError, match="other than its coef_"):
+        linked.sample(2, 1.0, mode="lookahead", steps=2)
+    own = model(reward=Linear().double()).fit(X, X[:40], y[:40], steps=2)
+    np.testing.assert_array_equal(own.predict(X), own.predict(X))
+    assert own.sample(2, 1.0, mode="lookahead", steps=2).shape == (2, 4)
+    with pytest.raises(ValueError, match="one number a sample"):
+        model(reward=nn.Linear(4, 1)).fit(X, X[:40], y[:40], steps=2)
+
+
+def test_a_sweep_wants_classes_that_the_model_has():
+    made, X = Diffusion(shape=2, num_classes=2), np.random.default_rng(0).normal(size=(10, 2))
+    for options, said in (({"X": X, "y": np.arange(10) % 2 - 1}, "from 0 to 1"), ({"X": X}, "together")):
+        with pytest.raises(ValueError, match=said):
+            guidance_sweep(made, lambda x: np.full((len(x), 2), 0.5), n=5, **options)
+    with pytest.raises(ValueError, match="scales"):
+        guidance_sweep(made, lambda x: np.full((len(x), 2), 0.5), (), n=5)
+
+
+def test_what_is_asked_for_is_finite_and_one_number_a_sample():
+    X, y = data()
+    made = model().fit(X, X[:40], y[:40], steps=2)
+    for mode in ("conditional", "lookahead", "naive"):
+        with pytest.raises(ValueError, match="finite"):
+            made.sample(2, np.inf, mode=mode)
+    with pytest.raises(ValueError, match="n must be"):
+        made.sample(-1, 1.0)
+    with pytest.raises(ValueError, match="one number a sample"):
+        made.report([1.0], n=3, true_reward=lambda x: x, steps=2)
+    with pytest.raises(ValueError, match="finite"):
+        off_subspace_energy(np.full((2, 3), np.nan), np.eye(3)[:, :1])

@@ -154,3 +154,15 @@ def test_the_distance_of_subspaces():
 def test_what_does_not_fit_is_said(use, said):
     with pytest.raises((ValueError, TypeError), match=said):
         use()
+
+
+def test_a_model_that_finds_its_directions_keeps_its_precision_and_can_be_loaded():
+    X, _ = gaussian_subspace(60, 6, 2, random_state=0)
+    model = SubspaceDiffusion(6, random_state=0).double().fit(X, steps=2)
+    assert model.subspace_.dtype == torch.float64
+    again = SubspaceDiffusion(6)
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again.subspace_, model.subspace_)
+    half = model.to(torch.bfloat16)
+    assert np.isfinite(half.sample(3, steps=2)).all()
+    torch.testing.assert_close(half.subspace_.mT @ half.subspace_, torch.eye(2))

@@ -52,8 +52,10 @@ from torch import Tensor, nn
 from lodim.dimension.spectrum import covariance_spectrum, linear_dimension
 from lodim.generative.denoiser import Condition, as_levels
 from lodim.generative.diffusion import Diffusion
+from lodim.generative.guidance import differentiable, gradient
 from lodim.generative.guided_diffusion.subspace import off_subspace_energy
 from lodim.neighbors import NeighborGraph, NeighborIndex
+from lodim.nets.activations import evaluation_mode
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.results import Result
@@ -90,29 +92,22 @@ class RewardGuide:
         *,
         ahead: bool = True,
     ) -> None:
-        self.reward, self.target, self.ahead = reward, float(check_in_range(target, "target")), ahead
+        self.reward, self.target, self.ahead = reward, _finite(target), ahead
         self.noise = float(check_in_range(noise, "noise", low=0))
         self.scale = float(check_in_range(scale, "scale"))
 
     def __call__(self, denoise: Any, x: Tensor, sigma: Any, cond: Condition | None = None) -> Tensor:
         """Return the guided answer."""
         s2 = as_levels(sigma, x).square()
-        with torch.enable_grad():
-            at = x.detach().requires_grad_()
+        with differentiable(x) as (at, outer):
             x0_hat = denoise(at, sigma, cond)
             seen = x0_hat if self.ahead else at
             rewards = self.reward(seen)
-            if not isinstance(rewards, Tensor) or rewards.shape != (len(x),) or not rewards.requires_grad:
-                raise ValueError(
-                    f"reward must return one number a sample, shape ({len(x)},), differentiable in it; "
-                    f"got {tuple(rewards.shape) if isinstance(rewards, Tensor) else type(rewards).__name__}"
-                )
-            push = torch.autograd.grad(rewards.sum(), at, retain_graph=True)[0]
-            slope = torch.autograd.grad(rewards.sum(), seen)[0]
-        shape = s2.shape
-        variance = (s2 * slope * push).flatten(1).sum(1).clamp_min(0) + self.noise**2
-        missing = (self.target - rewards.detach()) / variance.clamp_min(1e-30)
-        return x0_hat.detach() + self.scale * s2 * push * missing.reshape(shape)
+            push, slope = (gradient(rewards, place, "reward", outer) for place in (at, seen))
+            variance = (s2 * slope * push).flatten(1).sum(1).clamp_min(0) + self.noise**2
+            missing = (self.target - rewards) / variance.clamp_min(1e-30)
+            out = x0_hat + self.scale * s2 * push * missing.reshape(s2.shape)
+        return out if outer else out.detach()
 
 
 @dataclass(frozen=True)
@@ -204,7 +199,7 @@ class RewardDirectedDiffusion:
     base : Diffusion
         Built with ``cond_dim=1`` and ``p_uncond`` above 0; trained by :meth:`fit`.
     reward : "ridge", estimator or nn.Module
-        The regression: scikit-learn's interface, or a module that is taken as it is, ``reward(x)`` with one number a
+        The regression: scikit-learn's interface, or a module that is taken as trained, ``reward(x)`` with one number a
         sample. Gradient modes need a linear one (with ``coef_``) or a module.
     nu : float
         Noise of the pseudo-labels, in standard deviations of the predicted rewards.
@@ -272,6 +267,8 @@ class RewardDirectedDiffusion:
             )
         self.reward_ = self._regression(few, y)
         predicted = self.predict(rows)
+        if not np.isfinite(predicted).all():
+            raise ValueError("the regression gives NaN or infinity for some of X_unlab")
         self._mean, self._size = float(predicted.mean()), float(predicted.std())
         if not self._size > 1e-9 * max(1e-300, float(np.abs(predicted).max())):
             raise ValueError("the regression gives all samples one reward: it has learnt nothing to aim at")
@@ -305,16 +302,26 @@ class RewardDirectedDiffusion:
         if self.reward_ is None:
             raise ValueError("there is no regression yet: call fit first")
         rows = _rows(X, "X")
-        if isinstance(self.reward_, nn.Module):
-            batch = torch.from_numpy(rows).float().reshape(len(rows), *self.base.shape)
-            return check_numbers(self.reward_(batch), "reward").astype(float).reshape(-1)
-        return np.asarray(self.reward_.predict(rows), dtype=float).reshape(-1)
+        if not isinstance(self.reward_, nn.Module):
+            return np.asarray(self.reward_.predict(rows), dtype=float).reshape(-1)
+        batch = torch.from_numpy(rows).float().reshape(len(rows), *self.base.shape)
+        values = check_numbers(self._module(batch), "reward").astype(float)
+        if values.shape != (len(rows),):
+            raise ValueError(
+                f"reward must return one number a sample, shape ({len(rows)},), got {values.shape}"
+            )
+        return values
+
+    def _module(self, x: Tensor) -> Any:
+        """The module's rewards, in its own precision and without dropout."""
+        own = next((p for p in self.reward_.parameters() if p.is_floating_point()), x)
+        with evaluation_mode(self.reward_):
+            return self.reward_(x.to(own.device, own.dtype))
 
     def _differentiable(self) -> Callable[[Tensor], Tensor]:
         """The regression as a function of tensors."""
         if isinstance(self.reward_, nn.Module):
-            kind = next((p.dtype for p in self.reward_.parameters()), torch.float32)
-            return lambda x: self.reward_(x.to(kind))
+            return self._module
         if not hasattr(self.reward_, "coef_"):
             raise ValueError(
                 f"{type(self.reward_).__name__} has no gradient; use mode='conditional', a linear estimator, or a "
@@ -322,6 +329,15 @@ class RewardDirectedDiffusion:
             )
         theta = torch.from_numpy(np.ravel(self.reward_.coef_))
         offset = float(np.ravel(self.reward_.intercept_)[0])
+        some = self._rows[:100]
+        found, linear = self.predict(some), some @ theta.numpy() + offset
+        if not np.allclose(
+            found, linear, rtol=1e-3, atol=1e-3 * self._size
+        ):  # a link or a threshold is between
+            raise ValueError(
+                f"{type(self.reward_).__name__} predicts other than its coef_ times x; use mode='conditional', a "
+                "linear estimator, or a torch module"
+            )
         return lambda x: x.flatten(1) @ theta.to(x) + offset
 
     def sample(
@@ -355,7 +371,7 @@ class RewardDirectedDiffusion:
         check_choice(mode, MODES, "mode")
         if self.reward_ is None:
             raise ValueError("there is no regression yet: call fit first")
-        target = float(check_in_range(target, "target"))
+        target, n = _finite(target), int(check_in_range(n, "n", low=0, integer=True))
         if mode == "conditional":
             cond = np.full((n, 1), (target - self._mean) / self._size, dtype=np.float32)
             return self.base.sample(n, cond=cond, guidance=scale, generator=random_state, **options)
@@ -398,11 +414,16 @@ class RewardDirectedDiffusion:
                 n, float(target), mode=mode, random_state=derive_seed(seed, "target", i), **options
             )
             rows = _rows(drawn, "samples")
-            truth = (
-                np.nan
+            known = (
+                np.full(n, np.nan)
                 if true_reward is None
-                else float(np.mean(check_numbers(true_reward(drawn), "true_reward")))
+                else check_numbers(true_reward(drawn), "true_reward")
             )
+            if known.shape != (n,):
+                raise ValueError(
+                    f"true_reward must return one number a sample, shape ({n},), got {known.shape}"
+                )
+            truth = float(np.mean(known))
             figures.append((
                 float(self.predict(rows).mean()), truth,
                 off_subspace_energy(rows, self.subspace_, center=self._middle),
@@ -415,6 +436,12 @@ class RewardDirectedDiffusion:
             off_subspace_energy(self._rows, self.subspace_, center=self._middle), float(np.mean(own.dist)),
             self.data_range_, mode, int(n),
         )  # fmt: skip
+
+
+def _finite(target: float | int) -> float:
+    if not np.isfinite(check_in_range(target, "target")):
+        raise ValueError(f"target must be finite, got {target}")
+    return float(target)
 
 
 def _rows(X: Any, name: str) -> Float[np.ndarray, "n D"]:

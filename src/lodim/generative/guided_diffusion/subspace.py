@@ -98,7 +98,8 @@ class SubspaceDenoiser(Denoiser):
     def V(self) -> Float[Tensor, "D d"]:
         """The frame: orthonormal columns that span what ``frame`` spans."""
         with full_precision(self.frame.device.type):
-            Q, R = torch.linalg.qr(self.frame)
+            wide = torch.promote_types(self.frame.dtype, torch.float32)  # QR has no half precision
+            Q, R = torch.linalg.qr(self.frame.to(wide))
             return Q * R.diagonal().sign()  # without the signs, columns would flip during the training
 
     def forward(
@@ -239,9 +240,19 @@ class SubspaceDiffusion(Diffusion):
                 raise ValueError(
                     "X has no direction whose variance exceeds that of even noise, so d cannot be found; give d"
                 )
+            dtype = next(self.denoiser.parameters()).dtype
             self._build(d)
+            self.denoiser.to(dtype)
         super().fit(X, cond, **options)
         return self
+
+    def _load_from_state_dict(self, state: Any, prefix: str, *others: Any) -> None:
+        """Take the number of directions from a saved frame where it is not known yet."""
+        frame = state.get(f"{prefix}denoiser.frame")
+        if frame is not None and not isinstance(self.denoiser, SubspaceDenoiser):
+            self._build(frame.shape[1])
+            self.denoiser.to(frame.dtype)
+        super()._load_from_state_dict(state, prefix, *others)
 
     def _scale_to(self, rows: Tensor) -> None:
         """Take the data's centre, and their size in the subspace."""
@@ -299,6 +310,8 @@ def off_subspace_energy(samples: Any, A: Any, *, center: Any = 0.0) -> float:
     rows = rows - middle
     across = (rows - (rows @ frame) @ frame.mT).square().sum(1)
     length = rows.square().sum(1)
+    if not bool(length.isfinite().all()):
+        raise ValueError("samples and center must be finite, got NaN or infinity")
     if not bool((length > 0).any()):
         raise ValueError("samples must be one or more, not all at the centre: they have no direction")
     return float((across[length > 0] / length[length > 0]).mean())

@@ -133,6 +133,13 @@ def guidance_sweep(
     if classes < 2:
         raise ValueError("model must be built with num_classes of 2 or more")
     check_in_range(n, "n", low=2, integer=True)
+    if not len(scales):
+        raise ValueError("scales must be one number or more")
+    if (X is None) != (y is None):
+        raise ValueError("give X and y together, or neither")
+    truth = None if X is None else check_labels(y, len(X), name="y").astype(int)
+    if truth is not None and (truth.min() < 0 or truth.max() >= classes):
+        raise ValueError(f"y must be classes from 0 to {classes - 1}, got {np.unique(truth).tolist()[:12]}")
     labels, seed = np.repeat(np.arange(classes), n), derive_seed(root_seed(random_state), "noise")
     rows: list[Any] = []
     for scale in scales:
@@ -140,8 +147,7 @@ def guidance_sweep(
         covered = np.nan if X is None else density_coverage(drawn, X, k=_NEAREST).coverage
         rows.append((*_figures(drawn, labels, classifier, classes), covered))
     data = None
-    if X is not None:
-        truth = check_labels(y, len(X), name="y").astype(int)
+    if truth is not None:
         covered = density_coverage(X[::2], X[1::2], k=_NEAREST).coverage
         data = (*_figures(X, truth, classifier, classes), covered)
     confidence, accuracy, spread, coverage = zip(*rows, strict=True)
