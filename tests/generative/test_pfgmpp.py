@@ -378,5 +378,5 @@ def test_a_profile_says_where_it_does_not_reach_one_half():
 def test_a_checkpoint_knows_its_noise(tmp_path):
     X = gaussian_ring(50, random_state=0).X
     model(64).fit(X, steps=10, checkpoint=tmp_path / "run")
-    with pytest.raises(ValueError, match="noise differs"):
+    with pytest.raises(ValueError, match="kernel differs"):
         model(16).fit(X, steps=10, checkpoint=tmp_path / "run")

@@ -305,9 +305,9 @@ def estimate_dimension(
     >>> import numpy as np, torch
     >>> from lodim.generative import GaussianDenoiser, estimate_dimension
     >>> flat = np.random.default_rng(0).normal(size=(500, 2)) @ np.eye(2, 6)
-    >>> print(estimate_dimension(GaussianDenoiser.fit(torch.from_numpy(flat)), flat))
+    >>> found = estimate_dimension(GaussianDenoiser.fit(torch.from_numpy(flat)), flat)
+    >>> print(str(found).splitlines()[0])
     Dimension 2.00 in 6 coordinates, by jacobian at noise 0.00563, flat from 0.0056 to 0.4
-      middle half of 200 points 2.00 to 2.00; the error there is that of 2.05 dimensions
     """
     check_choice(method, METHODS, "method")
     rows = X.detach() if isinstance(X, Tensor) else torch.tensor(check_numbers(X, "X"))

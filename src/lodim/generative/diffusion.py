@@ -319,7 +319,7 @@ class Diffusion(nn.Module):
         values = _as_tensor(cond, "cond").to(device)
         if not self.num_classes and not self.cond_dim:
             raise ValueError("the model takes no condition; build it with num_classes or cond_dim")
-        if self.num_classes and values.ndim < 2 and not self.cond_dim:
+        if self.num_classes and not self.cond_dim:
             return {"label": self._classes(values.expand(n) if values.ndim == 0 else values, n)}
         if values.ndim < 2:
             values = values.reshape(-1, 1) if self.cond_dim == 1 else values.reshape(1, -1)
@@ -458,7 +458,7 @@ class Diffusion(nn.Module):
         return x
 
     def _guidance(self, guidance: Any, given: Condition | None) -> Any:
-        if isinstance(guidance, Sequence):
+        if isinstance(guidance, Sequence) and not isinstance(guidance, str):
             several = [self._guidance(one, given) for one in guidance]
             return [one for one in several if one is not None]
         if guidance is None or callable(guidance):
