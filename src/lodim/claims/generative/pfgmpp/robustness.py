@@ -86,6 +86,7 @@ def run(
     figures = {
         "distances": found,
         "floor": distance.floor_,
+        "training images": distance(X).value,
         "classifier": features.score(X.reshape(len(X), -1), y),
     }
     return Findings(_checks(found), figures, NOTES)
