@@ -195,7 +195,7 @@ class Diffusion(nn.Module):
 
         Parameters
         ----------
-        X : array or Tensor, shape (n, *shape)
+        X : array or Tensor, shape (n, ...)
             Samples are NumPy arrays if these are.
         cond : array or Tensor, optional
             Classes, shape (n,), or numbers, shape (n, cond_dim); a class of -1 or a NaN: not known.
@@ -409,11 +409,11 @@ class Diffusion(nn.Module):
         batch_size : int
             Samples drawn at once.
         start : array or Tensor, optional
-            Noise of the highest level to begin with, shape (n, *shape), instead of new one.
+            Noise of the highest level to begin with, shape (n, ...), instead of new one.
 
         Returns
         -------
-        Tensor or ndarray, shape (n, *shape)
+        Tensor or ndarray, shape (n, ...)
             NumPy where the model was fitted to NumPy.
         """
         n = int(check_in_range(n, "n", low=0, integer=True))
@@ -490,7 +490,7 @@ class Diffusion(nn.Module):
 
         Parameters
         ----------
-        X : array or Tensor, shape (n, *shape)
+        X : array or Tensor, shape (n, ...)
         mask : array or Tensor of bool, optional
             True where X is known, of X's shape or a sample's; default: where X is not NaN.
 

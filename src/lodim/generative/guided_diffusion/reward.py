@@ -249,7 +249,7 @@ class RewardDirectedDiffusion:
 
         Parameters
         ----------
-        X_unlab, X_lab : array or Tensor, shape (n, *shape), (m, *shape)
+        X_unlab, X_lab : array or Tensor, shape (n, ...), (m, ...)
         y_lab : array or Tensor, shape (m,)
             Rewards; larger is better.
         options
@@ -297,7 +297,7 @@ class RewardDirectedDiffusion:
 
         Parameters
         ----------
-        X : array or Tensor, shape (n, *shape)
+        X : array or Tensor, shape (n, ...)
         """
         if self.reward_ is None:
             raise ValueError("there is no regression yet: call fit first")

@@ -120,7 +120,7 @@ def guidance_sweep(
     n : int
         Samples of each class and scale, at least 2.
     X, y : optional
-        Real samples that neither was trained on, shape (m, *shape), and their classes, shape (m,): the floor.
+        Real samples that neither was trained on, shape (m, ...), and their classes, shape (m,): the floor.
     options
         Of :meth:`lodim.generative.Diffusion.sample`.
 
