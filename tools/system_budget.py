@@ -60,6 +60,7 @@ REASONS = {
     "finetuning": _EARLIER,
     "flora": f"{_EARLIER}; adapters for eight kinds of layers, with their files",
     "generalization-difficulty": _EARLIER,
+    "harmonic-denoisers": "a test of two nets, a sampler with four kinds of measurement, and the best fixed basis",
     "high-dimensional-kde": _EARLIER,
     "hypercomplex": _EARLIER,
     "multiparameter-persistence": _EARLIER,
