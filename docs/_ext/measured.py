@@ -76,9 +76,12 @@ def _rows_of(record):
         target = entry.get("target") or ""
         if entry.get("met") is not None:
             target += f": {entry['achieved']:.3g}, {'met' if entry['met'] else '**missed**'}"
-        group = entry.get("group", "")
+        group = entry.get("group", "memory" if "mib" in entry else "")
         case, shown = ("" if group == shown else group), group
-        yield case, entry["name"], f"{1e3 * entry['median_s']:.3g}", f"{entry['ratio']:.3g}", target
+        if "mib" in entry:
+            yield case, entry["name"], f"{entry['mib']:.0f} MiB", "", target
+        else:
+            yield case, entry["name"], f"{1e3 * entry['median_s']:.3g}", f"{entry['ratio']:.3g}", target
 
 
 def benchmarks():
