@@ -241,7 +241,7 @@ class Diffusion(nn.Module):
         with evaluation_mode(self):  # of which only the way back counts: each part into its own mode
             self.train()
             result = descend(
-                _Objective(self, given), self.denoiser, recipe, (rows, torch.arange(len(rows))),
+                _Objective(self, given), self.denoiser, recipe, (rows, torch.arange(len(rows), device=rows.device)),
                 seed=root_seed(random_state), ema=average, checkpoint=checkpoint, progress=progress,
                 deadline=deadline, identity=identity, accelerator=accelerator,
             )  # fmt: skip
