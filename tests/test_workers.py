@@ -268,7 +268,10 @@ def wait_for(what):
 
 
 SWEEP = """
-    import os, sys, time
+    import os, signal, sys, time
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which whoever started the tests may have ignored
+
     from pathlib import Path
     from lodim.parallel import JobsInterrupted, ResultStore, run_jobs
 
@@ -360,6 +363,7 @@ def test_all_that_takes_n_jobs_is_tried_here():
                 fields = [f.target.id for f in node.body if isinstance(f, ast.AnnAssign)]
                 found |= {node.name} if "n_jobs" in fields else set()
     tried = {"profile", "run_claims", "search_shards", "from_shards", "compare", "RunOptions"}
+    tried |= {"PerturbedLikelihoodModel"}  # in tests/generative, beside what it must give
     within = {
         "measure_landscape",
         "_measure_landscape",

@@ -296,7 +296,9 @@ def weights(model):
 
 
 @pytest.mark.trains
-def test_an_interrupted_run_ends_with_the_same_bits(tmp_path):
+def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, request):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     X, recipe = cloud(), DescentRecipe(steps=24, batch_size=16, epoch_steps=4)
     whole = awake(small()).fit(X, recipe=recipe)
     assert whole.training_.stopped == "budget"
