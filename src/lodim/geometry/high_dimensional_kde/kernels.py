@@ -102,8 +102,12 @@ class CompactSums:
         found = []
         for i, j in zip(at.split(size), beside.split(size), strict=True):
             gap = self.queries[rows][i] - self.points[cols][j]
-            ratio = gap.square_().sum(1).sqrt_() / h
-            found.append(ratio.square_())
+            squared = gap.square_().sum(1)
+            # the last bit decides, and that of torch's root depends on the processor (one below NumPy's for 2.0 on some)
+            root = (
+                torch.from_numpy(np.sqrt(squared.numpy())) if squared.device.type == "cpu" else squared.sqrt()
+            )
+            found.append((root / h).square_())
         return torch.cat(found)
 
     def mirror(self, rows: slice, cols: slice, block: Tensor) -> None:
