@@ -103,7 +103,7 @@ class CompactSums:
         for i, j in zip(at.split(size), beside.split(size), strict=True):
             gap = self.queries[rows][i] - self.points[cols][j]
             squared = gap.square_().sum(1)
-            # the last bit decides, and that of torch's root depends on the processor (one below NumPy's for 2.0 on some)
+            # the last bit decides, and that of torch's root depends on the processor
             root = (
                 torch.from_numpy(np.sqrt(squared.numpy())) if squared.device.type == "cpu" else squared.sqrt()
             )
