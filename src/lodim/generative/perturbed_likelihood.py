@@ -453,6 +453,11 @@ class PerturbedLikelihoodModel(DensityMixin, BaseEstimator):
         else:
             check_in_range(self.perturb, "perturb", low=0.0, high=_MOST)
         count_processes(self.n_jobs)  # wrong ones are refused, whatever perturb asks for
+        for name in ("decoder", "encoder"):
+            if (net := getattr(self, name)) is not None and not callable(net):
+                raise TypeError(
+                    f"{name} must be a module or make(n_in, n_out), which returns one, got {type(net).__name__}"
+                )
         device = check_device(
             self.device if self.device is not None else X.device if isinstance(X, Tensor) else "cpu"
         )

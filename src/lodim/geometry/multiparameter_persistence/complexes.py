@@ -324,6 +324,8 @@ def cubical_complex(image: Any) -> FilteredComplex:
     values = as_values(image, "image")
     if values.ndim != 3:
         raise ValueError(f"image must have shape (channels, height, width), got {tuple(values.shape)}")
+    if not values.numel():
+        raise ValueError(f"image must have pixels in one channel or more, got shape {tuple(values.shape)}")
     shape = tuple(int(s) for s in values.shape[1:])
     index = np.arange(shape[0] * shape[1]).reshape(shape)
     across = np.stack([index[:, :-1].ravel(), index[:, 1:].ravel()], 1)
