@@ -240,6 +240,35 @@ def test_a_model_is_its_sampler():
     assert float(prior.std()) == pytest.approx(80, rel=5 / math.sqrt(2 * 8000))
 
 
+def test_levels_of_ones_own():
+    model = awake(small())
+    levels = model.sigmas(9)
+    whole = model.sample(5, sampler="euler", sigmas=levels, generator=0)
+    np.testing.assert_array_equal(whole, model.sample(5, sampler="euler", steps=9, generator=0))
+    half = model.sample(5, sampler="euler", sigmas=levels[:6].numpy(), generator=0)  # left with noise
+    torch.testing.assert_close(model.sample(5, sampler="euler", sigmas=levels[5:], start=half), whole)
+    bounded = awake(small(data_range=(0, 1)))
+    noisy = bounded.sample(50, sigmas=(80.0, 20.0), generator=0)
+    assert float(noisy.min()) < 0 and float(noisy.max()) > 1  # a range is the data's, not the noise's
+    with pytest.raises(ValueError, match="fall"):
+        model.sample(5, sigmas=[1.0, 2.0])
+
+
+def test_a_loss_may_know_more_of_each_sample():
+    class Weighed(Diffusion):
+        def loss(self, x, cond=None, *, weight, **options):
+            assert bool((weight == x[:, 0]).all())  # each sample keeps its own
+            seen.append(len(weight))
+            return (weight * super().loss(x, cond, reduction="none", **options)).mean()
+
+    seen, X = [], torch.from_numpy(cloud()).float()
+    model = Weighed(TimeMLP(2, 16, 1), 2)
+    model.fit(X, steps=3, batch_size=10, each={"weight": X[:, 0]})
+    assert seen == [10, 10, 10]
+    with pytest.raises(ValueError, match=r"64 rows.*\(3,\)"):
+        model.fit(X, steps=3, each={"weight": X[:3, 0]})
+
+
 def test_unknown_entries_are_drawn_given_the_known_ones():
     """Of a correlated normal pair: the conditional mean and variance, within what inpainting promises.
 

@@ -63,6 +63,15 @@ def test_a_scale_of_one_is_conditional_and_of_zero_unconditional():
     torch.testing.assert_close(ClassifierFree(3)(mixture, x, levels, labels()), expected)
 
 
+def test_what_says_nothing_may_be_said():
+    x, cond = points(), labels()
+    other = ClassifierFree(3, without=lambda cond: {"label": torch.zeros_like(cond["label"])})
+    none, some = (mixture(x, 0.7, labels(y=y)) for y in (0, 1))
+    torch.testing.assert_close(guided(mixture, other)(x, 0.7, cond), none + 3 * (some - none))
+    zero = ClassifierFree(0, without=other.without)
+    torch.testing.assert_close(guided(mixture, zero)(x, 0.7, cond), none)
+
+
 def test_scale_buys_confidence_with_diversity():
     x, cond = 80 * points(1000), labels(1000)
     confidence, variance = [], []

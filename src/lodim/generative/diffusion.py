@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lodim.generative.denoiser import Condition, Denoiser
 from lodim.generative.guidance import ClassifierFree, Guidance, unconditional
 from lodim.generative.losses import Kernel, edm_loss, flow_matching_loss, gaussian, uniform, vp_loss
-from lodim.generative.samplers import SAMPLERS, Callback, SamplerState
+from lodim.generative.samplers import SAMPLERS, Callback, SamplerState, check_levels
 from lodim.generative.schedules import EDM, VE, Flow, Schedule, schedule_named
 from lodim.nets import SmallUNet, TimeMLP
 from lodim.nets.activations import evaluation_mode
@@ -188,6 +188,7 @@ class Diffusion(nn.Module):
         progress: Callable[[float, str], Any] | None = None,
         deadline: float | None = None,
         accelerator: Any = None,
+        each: Mapping[str, Tensor] | None = None,
     ) -> Diffusion:
         """Train on samples, and keep the running average of the weights.
 
@@ -206,6 +207,8 @@ class Diffusion(nn.Module):
         checkpoint, progress, deadline, accelerator
             As in :func:`~lodim.training.descend`: Ctrl-C ends the training with what it has, and the same call goes on
             from the checkpoint.
+        each : mapping of Tensors, optional
+            Further arguments of :meth:`loss`, a row a sample: for a subclass whose loss has some.
 
         Raises
         ------
@@ -222,8 +225,11 @@ class Diffusion(nn.Module):
         given = self._condition(cond, len(rows), rows.device)
         if (given is None) and (self.num_classes or self.cond_dim) and self.p_uncond < 1:
             raise ValueError("the model was built for a condition: give cond, or build it without")
+        more = {name: value.to(rows.device) for name, value in (each or {}).items()}
+        if wrong := {name: tuple(value.shape) for name, value in more.items() if len(value) != len(rows)}:
+            raise ValueError(f"every part of each must have {len(rows)} rows, one a sample, got shapes {wrong}")
         self._numpy = not isinstance(X, Tensor)
-        self._scale_to(rows)
+        self._scale_to(rows, more)
         if self._raw is not None:  # a run that was stopped goes on from its weights, not from their average
             _write(list(self.denoiser.parameters()), self._raw)
         self._raw, self.training_ = None, None
@@ -234,14 +240,14 @@ class Diffusion(nn.Module):
         )
         # the descent knows of the loss its code alone
         identity = (
-            {"cond": given, "p_uncond": self.p_uncond, "kernel": self.kernel}
+            {"cond": given, "p_uncond": self.p_uncond, "kernel": self.kernel, "each": more}
             if checkpoint is not None
             else None
         )
         with evaluation_mode(self):  # of which only the way back counts: each part into its own mode
             self.train()
             result = descend(
-                _Objective(self, given), self.denoiser, recipe, (rows, torch.arange(len(rows), device=rows.device)),
+                _Objective(self, given, more), self.denoiser, recipe, (rows, torch.arange(len(rows), device=rows.device)),
                 seed=root_seed(random_state), ema=average, checkpoint=checkpoint, progress=progress,
                 deadline=deadline, identity=identity, accelerator=accelerator,
             )  # fmt: skip
@@ -290,8 +296,8 @@ class Diffusion(nn.Module):
         array = check_numbers(values, name, dtype=np.float64 if dtype == torch.float64 else np.float32)
         return torch.from_numpy(array if array.flags.writeable else array.copy()).to(center.device)
 
-    def _scale_to(self, rows: Tensor) -> None:
-        """Take the data's centre and size."""
+    def _scale_to(self, rows: Tensor, each: Mapping[str, Tensor]) -> None:
+        """Take the data's centre and size; ``each`` as given to :meth:`fit`."""
         if not isinstance(self.sigma_data, str):
             return
         wide = rows.double()
@@ -387,6 +393,7 @@ class Diffusion(nn.Module):
         callback: Callback | Sequence[Callback] | None = None,
         batch_size: int = 4096,
         start: Any = None,
+        sigmas: Any = None,
         **options: Any,
     ) -> Any:
         """Draw new samples.
@@ -410,6 +417,9 @@ class Diffusion(nn.Module):
             Samples drawn at once.
         start : array or Tensor, optional
             Noise of the highest level to begin with, shape (n, ...), instead of new one.
+        sigmas : array or Tensor, shape (steps + 1,), optional
+            Levels that fall, in the data's unit, instead of the schedule's ``steps``. With a last one above 0 samples
+            are left with noise of that level.
 
         Returns
         -------
@@ -423,23 +433,24 @@ class Diffusion(nn.Module):
             if isinstance(sampler, str)
             else sampler
         )
-        source, sigmas = as_generator(generator), self.sigmas(steps)
+        source = as_generator(generator)
+        levels = self.sigmas(steps) if sigmas is None else torch.from_numpy(check_levels(sigmas))
         device = self.denoiser.center.device
         given = self._condition(cond, n, device)
         bent = self._guidance(guidance, given)
         if draw in (SAMPLERS["ancestral"], SAMPLERS["exponential_integrator"]):
             options.setdefault("unit", float(self.denoiser.scale))
-        x = self.prior(n, float(sigmas[0]), source) if start is None else self._start(start, n)
+        x = self.prior(n, float(levels[0]), source) if start is None else self._start(start, n)
         with evaluation_mode(self):
             parts = [
                 draw(
-                    self.denoiser, x[rows], sigmas, cond=_rows(given, rows), guidance=bent, generator=source,
+                    self.denoiser, x[rows], levels, cond=_rows(given, rows), guidance=bent, generator=source,
                     callback=callback, **options,
                 )
                 for rows in (slice(i, i + batch_size) for i in range(0, n, batch_size))
             ]  # fmt: skip
         out = torch.cat(parts) if parts else x
-        if self.data_range is not None:
+        if self.data_range is not None and not levels[-1]:
             out = out.clamp(*self.data_range)
         return out.cpu().numpy() if self._numpy else out
 
@@ -538,11 +549,11 @@ class Diffusion(nn.Module):
 class _Objective:
     """The loss of a batch of rows and their numbers, by which conditions are found."""
 
-    def __init__(self, model: Diffusion, given: Condition | None) -> None:
-        self.model, self.given = model, given
+    def __init__(self, model: Diffusion, given: Condition | None, each: Mapping[str, Tensor]) -> None:
+        self.model, self.given, self.each = model, given, each
 
     def __call__(self, x: Tensor, index: Tensor) -> Tensor:
-        return self.model.loss(x, _rows(self.given, index))
+        return self.model.loss(x, _rows(self.given, index), **(_rows(self.each, index) or {}))
 
 
 def _as_tensor(values: Any, name: str) -> Tensor:
@@ -554,7 +565,7 @@ def _as_tensor(values: Any, name: str) -> Tensor:
     return torch.from_numpy(check_numbers(values, name, dtype=dtype).copy())
 
 
-def _rows(cond: Condition | None, rows: Any) -> Condition | None:
+def _rows(cond: Mapping[str, Tensor] | None, rows: Any) -> Condition | None:
     return None if cond is None else {name: value[rows] for name, value in cond.items()}
 
 

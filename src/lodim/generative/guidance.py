@@ -73,6 +73,8 @@ class ClassifierFree:
         In [0, 1]: how far the answer is brought back to the conditional one's standard deviation.
     interval : (float, float), optional
         Levels, in the data's unit, within which to guide; elsewhere the answer is the conditional one.
+    without : callable, optional
+        Makes of a condition the one that says nothing, of the same rows; default: :func:`unconditional`.
     """
 
     def __init__(
@@ -80,7 +82,10 @@ class ClassifierFree:
         scale: float | int,
         rescale: float | int = 0.0,
         interval: tuple[float | int, float | int] | None = None,
+        *,
+        without: Callable[[Condition], Condition] = unconditional,
     ) -> None:
+        self.without = without
         self.scale = float(check_in_range(scale, "scale"))
         self.rescale = float(check_in_range(rescale, "rescale", low=0, high=1))
         if interval is not None and (len(interval) != 2 or not 0 <= interval[0] < interval[1]):
@@ -94,8 +99,8 @@ class ClassifierFree:
         if self.scale == 1 or not self._guides(sigma):
             return denoise(x, sigma, cond)
         if self.scale == 0:
-            return denoise(x, sigma, unconditional(cond))
-        levels, without = as_levels(sigma, x).reshape(-1), unconditional(cond)
+            return denoise(x, sigma, self.without(cond))
+        levels, without = as_levels(sigma, x).reshape(-1), self.without(cond)
         if without.keys() == cond.keys():  # one call of the network for both
             both = {name: torch.cat([without[name], cond[name]]) for name in cond}
             none, some = denoise(torch.cat([x, x]), torch.cat([levels, levels]), both).chunk(2)

@@ -35,6 +35,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypedDict, Unpack
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -111,7 +112,7 @@ Step = Callable[[Denoise, Tensor, float, float, Callable[[], Tensor]], tuple[Ten
 @torch.no_grad()
 def _integrate(step: Step, denoiser: Denoise, x: Tensor, sigmas: Sigmas, options: Options) -> Tensor:
     """Take a step between each two levels; the first level is that of x."""
-    levels = _check_levels(sigmas)
+    levels = check_levels(sigmas).tolist()
     if unknown := options.keys() - Options.__annotations__.keys():
         raise TypeError(
             f"this sampler takes no option {', '.join(sorted(unknown))}; see its docstring and Options"
@@ -144,8 +145,9 @@ def _integrate(step: Step, denoiser: Denoise, x: Tensor, sigmas: Sigmas, options
     return x.to(dtype)
 
 
-def _check_levels(sigmas: Sigmas) -> list[float]:
-    levels = [float(s) for s in check_numbers(sigmas, "sigmas").ravel()]
+def check_levels(sigmas: Sigmas) -> Float[np.ndarray, " steps"]:
+    """Return a sampler's levels as numbers; others than finite ones that fall to 0 or above are a ValueError."""
+    levels = check_numbers(sigmas, "sigmas").ravel()
     falls = all(a > b for a, b in pairwise(levels))
     if len(levels) < 2 or not falls or levels[-1] < 0 or not math.isfinite(levels[0]):
         raise ValueError("sigmas must be two or more finite levels that fall, the last one 0 or above")
@@ -179,7 +181,7 @@ def heun(
     check_in_range(churn, "churn", low=0)
     for value, name in ((churn_min, "churn_min"), (churn_max, "churn_max"), (churn_noise, "churn_noise")):
         check_in_range(value, name, low=0)
-    levels = _check_levels(sigmas)
+    levels = check_levels(sigmas)
     gamma = min(churn / (len(levels) - 1), math.sqrt(2) - 1)
 
     def step(

@@ -254,9 +254,9 @@ class SubspaceDiffusion(Diffusion):
             self.denoiser.to(frame.dtype)
         super()._load_from_state_dict(state, prefix, *others)
 
-    def _scale_to(self, rows: Tensor) -> None:
+    def _scale_to(self, rows: Tensor, each: Mapping[str, Tensor]) -> None:
         """Take the data's centre, and their size in the subspace."""
-        super()._scale_to(rows)
+        super()._scale_to(rows, each)
         if isinstance(self.sigma_data, str):
             self.denoiser.scale.mul_(math.sqrt(self.shape[0] / self.intrinsic_dim_))
 
