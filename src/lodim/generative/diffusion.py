@@ -227,7 +227,9 @@ class Diffusion(nn.Module):
             raise ValueError("the model was built for a condition: give cond, or build it without")
         more = {name: value.to(rows.device) for name, value in (each or {}).items()}
         if wrong := {name: tuple(value.shape) for name, value in more.items() if len(value) != len(rows)}:
-            raise ValueError(f"every part of each must have {len(rows)} rows, one a sample, got shapes {wrong}")
+            raise ValueError(
+                f"every part of each must have {len(rows)} rows, one a sample, got shapes {wrong}"
+            )
         self._numpy = not isinstance(X, Tensor)
         self._scale_to(rows, more)
         if self._raw is not None:  # a run that was stopped goes on from its weights, not from their average
@@ -247,7 +249,8 @@ class Diffusion(nn.Module):
         with evaluation_mode(self):  # of which only the way back counts: each part into its own mode
             self.train()
             result = descend(
-                _Objective(self, given, more), self.denoiser, recipe, (rows, torch.arange(len(rows), device=rows.device)),
+                _Objective(self, given, more), self.denoiser, recipe,
+                (rows, torch.arange(len(rows), device=rows.device)),
                 seed=root_seed(random_state), ema=average, checkpoint=checkpoint, progress=progress,
                 deadline=deadline, identity=identity, accelerator=accelerator,
             )  # fmt: skip
