@@ -502,6 +502,8 @@ if __name__ == "__main__":
 
     accelerator = Accelerator(cpu=True)
     torch.save(shared(accelerator), Path(sys.argv[1]) / f"result{accelerator.process_index}.pt")
+    accelerator.wait_for_everyone()
+    accelerator.end_training()  # a group left to the interpreter's end now and then aborts there
 
 
 @pytest.mark.parametrize(

@@ -82,3 +82,5 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     found = work(folder, accelerator, accelerator.process_index)  # the second starts from other weights
     torch.save(found, folder / f"result{accelerator.process_index}.pt")
+    accelerator.wait_for_everyone()
+    accelerator.end_training()  # a group left to the interpreter's end now and then aborts there
