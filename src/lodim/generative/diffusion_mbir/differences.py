@@ -50,7 +50,7 @@ def divergence(d: Tensor, axes: Sequence[int], boundary: str = "none") -> Tensor
 
 
 def soft_threshold(d: Tensor, threshold: float, *, joint: bool = False) -> Tensor:
-    r"""Return the z that minimises :math:`t |z|_1 + |z - d|^2 / 2`; ``joint``: t times the norm along the first axis."""
+    r"""Return the z that minimises :math:`t |z|_1 + |z - d|^2 / 2`; ``joint``: t times the first axis's norm."""
     size = torch.linalg.vector_norm(d, dim=0, keepdim=True) if joint else d.abs()
     # where the size is 0 so is the answer
     return d * (1 - threshold / size.clamp_min(torch.finfo(size.dtype).tiny)).clamp_min(0)
