@@ -153,7 +153,7 @@ class ADMMTV:
         for _ in range(self.n_iter if data.numel() else 0):
             b = data + rho * self._divergence(z - w)
             solved = conjugate_gradient(product, b.reshape(-1), x.reshape(-1), tol=0, max_iter=self.cg_iters)
-            x = solved.x.reshape(shape)
+            x = solved.x.reshape(shape)  # type: ignore[assignment]  # a tensor, as b is
             d = self._gradient(x)
             old, z = z, soft_threshold(d + w, self.lam / rho, joint=self.isotropic)
             w = w + d - z

@@ -194,7 +194,7 @@ def _read(values: Any, name: str, shape: tuple[int, ...], said: str, complex_: b
     return tensor.to(tensor.dtype.to_complex()) if complex_ else tensor
 
 
-def like(result: Tensor, given: Any) -> Any:
+def like(result: Any, given: Any) -> Any:
     """Return a result as an array where an array was given."""
     return result if isinstance(given, Tensor) else result.detach().numpy()
 
@@ -214,7 +214,9 @@ class MatrixOperator(Operator):
     def __init__(
         self, matrix: Any, image_shape: Sequence[int], data_shape: Sequence[int] | None = None
     ) -> None:
-        if sparse.issparse(matrix):
+        self.matrix: Any  # a CSR array or a dense one
+        self._is_sparse = bool(sparse.issparse(matrix))
+        if self._is_sparse:
             if matrix.dtype.kind not in "biuf" or not np.isfinite(matrix.data).all():
                 raise ValueError("matrix must hold finite real numbers")
             self.matrix = sparse.csr_array(matrix)
@@ -250,15 +252,18 @@ class MatrixOperator(Operator):
     def _as_tensor(self, dtype: torch.dtype, device: torch.device, transposed: bool) -> Tensor:
         key = dtype, device, transposed
         if key not in self._on:
-            matrix = self.matrix.T if transposed else self.matrix
-            if sparse.issparse(matrix):
+            matrix: Any = self.matrix.T if transposed else self.matrix
+            if self._is_sparse:
                 matrix = matrix.tocsr()  # a second copy when transposed: columns of the first are slower
                 kind = np.int32 if matrix.nnz < 2**31 else np.int64
-                parts = (matrix.indptr.astype(kind), matrix.indices.astype(kind), matrix.data)
+                rows, columns = (
+                    torch.from_numpy(each.astype(kind)) for each in (matrix.indptr, matrix.indices)
+                )
+                values = torch.from_numpy(matrix.data)
                 with warnings.catch_warnings(), torch.inference_mode(False):  # gradients may come later
                     # such tensors are new, and nobody checks them
                     warnings.simplefilter("ignore", UserWarning)
-                    made = torch.sparse_csr_tensor(*map(torch.from_numpy, parts), size=matrix.shape)
+                    made = torch.sparse_csr_tensor(rows, columns, values, size=matrix.shape)
                     self._on[key] = made.to(device, dtype)
             else:
                 with torch.inference_mode(False):
@@ -505,7 +510,10 @@ class Inpaint(Operator):
     def _forward(self, x: Tensor) -> Tensor:
         return x * torch.from_numpy(self.mask).to(x.device)
 
-    _adjoint = _normal = _forward
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return self._forward(y)
+
+    _normal = _forward
 
     def _find_norm(self, n_steps: int = 500) -> float:
         return 1.0
@@ -597,9 +605,8 @@ def cartesian_mask(
     if kind == "poisson":
         mask = _poisson_disc(mask, rest, rng)
     elif rest:
-        likely = np.zeros(sides)
-        if kind.startswith("gaussian"):
-            likely = sum(-((6 * p / n) ** 2) / 2 for p, n in zip(positions, sides, strict=True))
+        z2 = np.sum([(6 * p / n) ** 2 for p, n in zip(positions, sides, strict=True)], axis=0)
+        likely = -z2 / 2 if kind.startswith("gaussian") else np.zeros(sides)
         # the largest of log weights plus Gumbel noise are a draw without replacement
         noisy = np.where(mask, -np.inf, likely + rng.gumbel(size=sides))
         mask.ravel()[np.argpartition(noisy.ravel(), -rest)[-rest:]] = True
@@ -614,7 +621,7 @@ def _poisson_disc(middle: np.ndarray, n: int, rng: np.random.Generator) -> np.nd
         reach = math.ceil(radius) - 1
         steps = np.arange(-reach, reach + 1)
         disc = np.hypot(*np.meshgrid(steps, steps)) < radius
-        taken, found = np.pad(middle, reach), []
+        taken, found = np.pad(middle, reach), list[tuple[int, int]]()
         for i, j in order:
             if len(found) == n:
                 break
