@@ -1,3 +1,6 @@
+from .classics import ADMMTV as ADMMTV
+from .classics import FBP as FBP
+from .classics import CGLeastSquares as CGLeastSquares
 from .operators import Blur as Blur
 from .operators import CartesianMRI as CartesianMRI
 from .operators import Inpaint as Inpaint

@@ -252,17 +252,13 @@ class MatrixOperator(Operator):
         key = dtype, device, transposed
         if key not in self._on:
             matrix = self.matrix.T if transposed else self.matrix
-            if sparse.issparse(
-                matrix
-            ):  # rows of the transposed matrix are a copy, as the other way round is slower
-                matrix = matrix.tocsr()
+            if sparse.issparse(matrix):
+                matrix = matrix.tocsr()  # a second copy when transposed: columns of the first are slower
                 kind = np.int32 if matrix.nnz < 2**31 else np.int64
                 parts = (matrix.indptr.astype(kind), matrix.indices.astype(kind), matrix.data)
-                with warnings.catch_warnings():
-                    warnings.filterwarnings("ignore", "Sparse CSR tensor support")
-                    made = torch.sparse_csr_tensor(
-                        *map(torch.from_numpy, parts), size=matrix.shape, dtype=dtype
-                    )
+                with warnings.catch_warnings():  # that such tensors are new, and that nobody checks them
+                    warnings.simplefilter("ignore", UserWarning)
+                    made = torch.sparse_csr_tensor(*map(torch.from_numpy, parts), size=matrix.shape)
             else:
                 made = torch.from_numpy(np.array(matrix))
             self._on[key] = made.to(device, dtype)

@@ -1,0 +1,56 @@
+r"""Differences along an axis of a volume, :math:`D`, with their exact adjoints, and the threshold that goes with them.
+
+At the end of the axis there is no next entry. ``boundary="none"`` lets the last difference be 0; ``"circular"`` takes
+the first entry for the next one, as the authors of arXiv 2211.10655 do, which couples the first and the last slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lodim.validation import check_choice
+
+__all__ = ["BOUNDARIES", "difference", "difference_adjoint", "divergence", "gradient", "soft_threshold"]
+
+BOUNDARIES = ("none", "circular")
+
+
+def difference(x: Tensor, axis: int = 0, boundary: str = "none") -> Tensor:
+    """Return ``x[i + 1] - x[i]`` along an axis, shaped as x."""
+    check_choice(boundary, BOUNDARIES, "boundary")
+    d = x.roll(-1, axis) - x
+    if boundary == "none" and x.shape[axis]:
+        d.select(axis, -1).zero_()
+    return d
+
+
+def difference_adjoint(d: Tensor, axis: int = 0, boundary: str = "none") -> Tensor:
+    """Return the adjoint of :func:`difference`, ``d[i - 1] - d[i]`` but for the ends."""
+    check_choice(boundary, BOUNDARIES, "boundary")
+    if boundary == "none" and d.shape[axis]:
+        d = d.clone()
+        d.select(axis, -1).zero_()  # which nobody made
+    return d.roll(1, axis) - d
+
+
+def gradient(x: Tensor, axes: Sequence[int], boundary: str = "none") -> Tensor:
+    """Return the differences along several axes, stacked along a new first one."""
+    return torch.stack([difference(x, axis, boundary) for axis in axes])
+
+
+def divergence(d: Tensor, axes: Sequence[int], boundary: str = "none") -> Tensor:
+    """Return the adjoint of :func:`gradient` (minus what physics calls the divergence)."""
+    out = torch.zeros_like(d[0])
+    for part, axis in zip(d, axes, strict=True):
+        out += difference_adjoint(part, axis, boundary)
+    return out
+
+
+def soft_threshold(d: Tensor, threshold: float, *, joint: bool = False) -> Tensor:
+    r"""Return the z that minimises :math:`t |z|_1 + |z - d|^2 / 2`; ``joint``: t times the first axis's norm."""
+    size = torch.linalg.vector_norm(d, dim=0, keepdim=True) if joint else d.abs()
+    # where the size is 0 so is the answer
+    return d * (1 - threshold / size.clamp_min(torch.finfo(size.dtype).tiny)).clamp_min(0)
