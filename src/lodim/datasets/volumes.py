@@ -81,7 +81,9 @@ def digit_volume(
     centre, (h, w), p = (np.array(pixels.shape) - 1) / 2, pixels.shape, int(pool)
     out = np.empty((len(t), 1, h // p, w // p), np.float32)
     for z, (a, s) in enumerate(zip(np.radians(angle * np.sin(t + turned)), 1 + zoom * np.sin(t + scaled))):
-        back = np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]) / s  # from places here to the image's
+        back = (
+            np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]) / s
+        )  # from places here to the image's
         moved = ndimage.affine_transform(pixels, back, centre - back @ centre, order=1)
         out[z, 0] = moved.reshape(h // p, p, w // p, p).mean((1, 3))
     return out

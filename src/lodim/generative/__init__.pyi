@@ -5,6 +5,9 @@ from .denoiser import GaussianDenoiser as GaussianDenoiser
 from .denoiser_dimension import DenoiserDimension as DenoiserDimension
 from .denoiser_dimension import estimate_dimension as estimate_dimension
 from .diffusion import Diffusion as Diffusion
+from .diffusion_mbir.classics import ADMMTV as ADMMTV
+from .diffusion_mbir.classics import FBP as FBP
+from .diffusion_mbir.classics import CGLeastSquares as CGLeastSquares
 from .diffusion_mbir.operators import Blur as Blur
 from .diffusion_mbir.operators import CartesianMRI as CartesianMRI
 from .diffusion_mbir.operators import Inpaint as Inpaint

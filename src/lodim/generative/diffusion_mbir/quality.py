@@ -90,12 +90,18 @@ def planes_of(volume: Tensor) -> dict[str, Tensor]:
 
 def as_volume(values: Any, name: str) -> Tensor:
     """A volume (Z, C, H, W) as a tensor of floating numbers; one without channels, (Z, H, W), has one."""
-    found = values.detach() if isinstance(values, Tensor) else torch.from_numpy(check_numbers(values, name).copy())
+    found = (
+        values.detach()
+        if isinstance(values, Tensor)
+        else torch.from_numpy(check_numbers(values, name).copy())
+    )
     if found.is_complex():
         raise ValueError(f"{name} must hold real numbers; give the real and the imaginary part as channels")
     found = found[:, None] if found.ndim == 3 else found
     if found.ndim != 4 or not found.numel():
-        raise ValueError(f"{name} must have shape (slices, channels, height, width), got {tuple(found.shape)}")
+        raise ValueError(
+            f"{name} must have shape (slices, channels, height, width), got {tuple(found.shape)}"
+        )
     if not bool(found.isfinite().all()):
         raise ValueError(f"{name} has NaN or infinity")
     return found.to(torch.promote_types(found.dtype, torch.float32))
@@ -217,7 +223,8 @@ class RepeatedReconstruction(Result):
     def to_frame(self) -> pd.DataFrame:
         """Return a row a figure: its mean and standard deviation over the seeds."""
         rows = [
-            (name, float(np.mean(values)), float(np.std(values, ddof=1))) for name, values in self.figures.items()
+            (name, float(np.mean(values)), float(np.std(values, ddof=1)))
+            for name, values in self.figures.items()
         ]
         return pd.DataFrame(rows, columns=["figure", "mean", "std"])
 
@@ -253,7 +260,11 @@ def plot_planes(
     height = max(len(cut) for cut in cuts)
     low, high = value_range or (float(x.min()), float(x.max()))
     padded = [
-        np.pad(cut, (((height - len(cut)) // 2, -(-(height - len(cut)) // 2)), (0, int(i < 2))), constant_values=np.nan)
+        np.pad(
+            cut,
+            (((height - len(cut)) // 2, -(-(height - len(cut)) // 2)), (0, int(i < 2))),
+            constant_values=np.nan,
+        )
         for i, cut in enumerate(cuts)
     ]
     sheet = np.concatenate(padded, 1)

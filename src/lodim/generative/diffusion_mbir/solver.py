@@ -5,12 +5,12 @@ noise to something likely; after each level all are brought together, by one ite
 
 .. math:: \min_X \tfrac12 |A X - y|^2 + \lambda |D_z X|_1,
 
-with :math:`D_z` the differences of neighbouring slices. Its variables z and w are carried from level to level, so that it
-converges while the noise falls:
+with :math:`D_z` the differences of neighbouring slices. Its variables z and w are carried from level to level, so that
+it converges while the noise falls:
 
 .. math::
-    X &\leftarrow \mathrm{CG}\left( (A^T A + \rho D_z^T D_z)\, X = A^T y + \rho D_z^T (z - w) \right) \text{ from } X \\
-    z &\leftarrow \mathrm{soft}(D_z X + w,\ \lambda / \rho), \qquad w \leftarrow w + D_z X - z.
+    z &\leftarrow \mathrm{soft}(D_z X + w,\ \lambda / \rho), \qquad w \leftarrow w + D_z X - z \\
+    X &\leftarrow \mathrm{CG}\left( (A^T A + \rho D_z^T D_z)\, X = A^T y + \rho D_z^T (z - w) \right) \text{ from } X.
 
 =================================================  =====================================================================
 symbol in the paper                                name here
@@ -30,6 +30,12 @@ Departures. Adjoints are exact and A is divided by its norm (y alike), so that `
 number of views; the authors' back-projection carries a factor of its own, and their values of both do not carry over.
 Differences end at the last slice; theirs go round to the first (``boundary="circular"``). Langevin steps are sized by
 the whole volume, not by the slices that happen to be in the network together. Default levels are 200, not 2000.
+
+And z comes before X. The paper's order, ``update_order="x_first"``, binds X to gradients of the volume one level before,
+which was noisier: with :math:`\lambda / \rho` of the size of the last noise, or a :math:`\rho` above a tenth, these are put
+in again at every level, and the volume collapses (so it does with the exact denoiser of normal slices; a warning says
+so). With z first that does not happen, and digits from three views came out 2 dB better. Of the denoised volume,
+``sampler="ddim"``, the paper's order is the better one.
 """
 
 from __future__ import annotations
@@ -48,6 +54,12 @@ from torch import Tensor, nn
 
 from lodim.generative.denoiser import Denoiser, EmpiricalDenoiser, GaussianDenoiser
 from lodim.generative.diffusion import Diffusion, as_generator
+from lodim.generative.diffusion_mbir.differences import (
+    BOUNDARIES,
+    difference,
+    difference_adjoint,
+    soft_threshold,
+)
 from lodim.generative.diffusion_mbir.operators import Operator
 from lodim.generative.diffusion_mbir.quality import Reconstruction, RepeatedReconstruction, volume_quality
 from lodim.generative.losses import gaussian, normal
@@ -61,26 +73,15 @@ from lodim.validation import check_choice, check_in_range, checked, warn
 
 __all__ = ["DiffusionMBIR"]
 
-BOUNDARIES, SAMPLERS, ORDERS = ("none", "circular"), ("pc", "ddim"), ("x_first", "z_first")
+SAMPLERS, ORDERS = ("pc", "ddim"), ("auto", "x_first", "z_first")
 _TIMES_STD, _SPAN = 40.0, 1000.0  # sigma_max over the data's deviation, and over sigma_min
-_CALM, _STRONGEST = 4.0, 0.1  # of lam / rho over sigma_min, and of rho: within these nothing was seen to collapse
+_CALM, _STRONGEST = (
+    4.0,
+    0.1,
+)  # of lam / rho over sigma_min, and of rho: within these nothing was seen to collapse
 _EVERY = 60.0  # seconds between checkpoints
 
 Progress = Callable[[float, str], Any]
-
-
-def differences(x: Tensor, boundary: str) -> Tensor:
-    """Each slice's difference to the next; of the last one 0, or that to the first."""
-    following = x.roll(-1, 0) if boundary == "circular" else torch.cat([x[1:], x[-1:]])
-    return following - x
-
-
-def differences_adjoint(p: Tensor, boundary: str) -> Tensor:
-    """The transpose of :func:`differences`."""
-    if boundary == "circular":
-        return p.roll(1, 0) - p
-    p = torch.cat([torch.zeros_like(p[:1]), p[:-1], torch.zeros_like(p[:1])])
-    return p[:-1] - p[1:]
 
 
 @checked
@@ -115,9 +116,9 @@ class DiffusionMBIR:
         "pc", the paper's: a step of the reverse equation, ``corrector_steps`` Langevin steps at a ratio of ``snr``,
         the joint update of the noisy volume. "ddim": the joint update is of the denoised volume, and of the noise a
         share ``eta`` is new; 50 levels do.
-    update_order : {"x_first", "z_first"}
-        Whether ADMM begins with X, as in the paper, or with z. With shared variables the first uses the gradients of the
-        noisier volume before; the second does not, and bears a large ``rho``.
+    update_order : {"auto", "x_first", "z_first"}
+        Whether ADMM begins with X, as in the paper, or with z. "auto": with z for "pc", with X for "ddim", the better
+        one of each.
     slice_batch : int
         Slices in the network at once. It alters the memory and, up to rounding, not the result: noise is drawn for the
         whole volume.
@@ -167,10 +168,12 @@ class DiffusionMBIR:
         sigma_min: float | int | str = "auto",
         sampler: str = "pc",
         eta: float | int = 0.85,
-        update_order: str = "x_first",
+        update_order: str = "auto",
     ) -> None:
         if not callable(denoiser):
-            raise TypeError(f"denoiser must be a Diffusion or a callable of x and sigma, got {type(denoiser).__name__}")
+            raise TypeError(
+                f"denoiser must be a Diffusion or a callable of x and sigma, got {type(denoiser).__name__}"
+            )
         if operator.complex_image:
             raise ValueError(
                 "the operator's slices are complex, and denoisers are of real ones: CartesianMRI(mask, real=True)"
@@ -198,7 +201,12 @@ class DiffusionMBIR:
         self.denoiser, self.operator = denoiser, operator
         self.lam, self.rho, self.cg_iters, self.admm_iters = lam, rho, cg_iters, admm_iters
         self.share, self.boundary, self.n_steps = share, boundary, n_steps
-        self.sigma_max, self.sigma_min, self.snr, self.corrector_steps = sigma_max, sigma_min, snr, corrector_steps
+        self.sigma_max, self.sigma_min, self.snr, self.corrector_steps = (
+            sigma_max,
+            sigma_min,
+            snr,
+            corrector_steps,
+        )
         self.slice_batch, self.final_projection, self.clip = slice_batch, final_projection, clip
         self.normalize_operator, self.sampler, self.eta, self.update_order = (
             normalize_operator, sampler, eta, update_order,
@@ -206,11 +214,15 @@ class DiffusionMBIR:
         self._denoise: Any = denoiser
         if isinstance(denoiser, Diffusion):
             if denoiser.kernel is not gaussian:
-                raise ValueError("the denoiser was trained on other noise than normal, which this sampler adds")
+                raise ValueError(
+                    "the denoiser was trained on other noise than normal, which this sampler adds"
+                )
             self._denoise = denoiser.denoiser
         shape = next((tuple(s) for s in (_shape_of(self._denoise),) if s), operator.image_shape)
         if shape != operator.image_shape:
-            raise ValueError(f"the denoiser is of slices of shape {shape}, the operator of {operator.image_shape}")
+            raise ValueError(
+                f"the denoiser is of slices of shape {shape}, the operator of {operator.image_shape}"
+            )
 
     # ------------------------------------------------------------------------------------------------ use
 
@@ -240,8 +252,8 @@ class DiffusionMBIR:
         generator : torch.Generator, int or None
             Of the noise; a seed gives the same volume again.
         callback : callable or sequence of them, optional
-            Called after every level with a :class:`~lodim.generative.SamplerState` of the whole volume, its joint update
-            done; what it returns, unless None, takes the volume's place.
+            Called after every level with a :class:`~lodim.generative.SamplerState` of the whole volume, its joint
+            update done; what it returns, unless None, takes the volume's place.
         progress : callable, optional
             ``progress(done, text)`` with done in [0, 1].
         checkpoint : path, optional
@@ -257,8 +269,8 @@ class DiffusionMBIR:
         Warns
         -----
         UserWarning
-            ``lam / rho`` below 4 ``sigma_min``, or ``rho`` above a tenth of A's squared norm, where shared variables let
-            the volume collapse.
+            With "pc", "x_first" and shared variables ``lam / rho`` below 4 ``sigma_min``, or ``rho`` above a tenth (of
+            A's squared norm): there the volume can collapse.
         """
         began = time.perf_counter()
         data = self._data(y)
@@ -293,7 +305,9 @@ class DiffusionMBIR:
         for i in range(n):
             if progress is not None:
                 progress(i / n, f"seed {i + 1} of {n}")
-            found = self.reconstruct(y, truth, generator=derive_seed(root, "volume", i), data_range=data_range)
+            found = self.reconstruct(
+                y, truth, generator=derive_seed(root, "volume", i), data_range=data_range
+            )
             if found.stopped == "interrupted":
                 raise KeyboardInterrupt
             x = torch.as_tensor(found.volume).double().cpu().numpy()
@@ -310,7 +324,9 @@ class DiffusionMBIR:
         if isinstance(top, str):
             std = _std_of(self._denoise) or float(self.operator.pinv_init(self._data(y)).std())
             if not std > 0:
-                raise ValueError("sigma_max='auto' finds nothing in y to take the data's size from: give a number")
+                raise ValueError(
+                    "sigma_max='auto' finds nothing in y to take the data's size from: give a number"
+                )
             top = _TIMES_STD * std
         low = top / _SPAN if isinstance(self.sigma_min, str) else self.sigma_min
         if not low < top:
@@ -323,7 +339,9 @@ class DiffusionMBIR:
         """Measurements as a tensor where they are to be computed."""
         if isinstance(y, Tensor):
             return self.operator.check_data(y).detach()
-        return self.operator.check_data(np.asarray(y) if not np.ma.isMaskedArray(y) else y).to(self._device("cpu"))
+        return self.operator.check_data(np.asarray(y) if not np.ma.isMaskedArray(y) else y).to(
+            self._device("cpu")
+        )
 
     def _device(self, default: Any) -> Any:
         if isinstance(self._denoise, nn.Module):
@@ -331,8 +349,15 @@ class DiffusionMBIR:
             return next((t.device for t in held), default)
         return default
 
+    @property
+    def order(self) -> str:
+        """What ADMM begins with, "x_first" or "z_first"."""
+        if self.update_order != "auto":
+            return self.update_order
+        return "z_first" if self.sampler == "pc" else "x_first"
+
     def _warn(self, sigma_end: float) -> None:
-        if not self.lam or not self.share or self.update_order == "z_first":
+        if not self.lam or not self.share or self.sampler == "ddim" or self.order == "z_first":
             return
         size = 1.0 if self.normalize_operator else self.operator.norm() ** 2
         if self.lam / self.rho < _CALM * sigma_end:
@@ -342,8 +367,8 @@ class DiffusionMBIR:
         else:
             return
         warn(
-            f"{what}: shared variables hold the gradients of noisier volumes, and a strong coupling puts them back in, "
-            "until the volume collapses. Lower rho, raise lam, or take update_order='z_first'",
+            f"{what}: with update_order='x_first' shared variables hold the gradients of noisier volumes, which a strong "
+            "coupling puts in again until the volume collapses. Lower rho, raise lam, or take update_order='z_first'",
             stacklevel=4,
         )
 
@@ -353,7 +378,9 @@ class DiffusionMBIR:
         for part in x.split(int(self.slice_batch)):
             answer = self._denoise(part.to(device), sigma)
             if answer.shape != part.shape:
-                raise ValueError(f"the denoiser made {tuple(answer.shape)} of slices of shape {tuple(part.shape)}")
+                raise ValueError(
+                    f"the denoiser made {tuple(answer.shape)} of slices of shape {tuple(part.shape)}"
+                )
             parts.append(answer.to(x))
         return torch.cat(parts)
 
@@ -393,7 +420,9 @@ class _JointUpdate:
     def __init__(self, solver: DiffusionMBIR, y: Tensor) -> None:
         self.solver, self.operator = solver, solver.operator
         norm = self.operator.norm() if solver.normalize_operator else 1.0
-        self.scale = 1 / norm**2 if norm else 1.0  # A and y are divided by the norm, so their products by its square
+        self.scale = (
+            1 / norm**2 if norm else 1.0
+        )  # A and y are divided by the norm, so their products by its square
         self.back = self.scale * self.operator.adjoint(y)
         self.z, self.w = torch.zeros_like(self.back), torch.zeros_like(self.back)
 
@@ -408,23 +437,23 @@ class _JointUpdate:
             x = flat.view(shape)
             out = self.scale * self.operator.normal(x)
             if lam:
-                out = out + rho * differences_adjoint(differences(x, s.boundary), s.boundary)
+                out = out + rho * difference_adjoint(difference(x, 0, s.boundary), 0, s.boundary)
             return out.flatten()
 
         for _ in range(s.admm_iters):
-            if lam and s.update_order == "z_first":
+            if lam and s.order == "z_first":
                 self._shrink(X, lam / rho)
-            right = self.back + rho * differences_adjoint(self.z - self.w, s.boundary) if lam else self.back
+            right = self.back + rho * difference_adjoint(self.z - self.w, 0, s.boundary) if lam else self.back
             solved = conjugate_gradient(normal, right.flatten(), X.flatten(), tol=0, max_iter=s.cg_iters)
             X = solved.x.view(shape)
-            if lam and s.update_order == "x_first":
+            if lam and s.order == "x_first":
                 self._shrink(X, lam / rho)
         return X
 
     def _shrink(self, X: Tensor, threshold: float) -> None:
         """Soften the gradients, and note what that took."""
-        gradient = differences(X, self.solver.boundary) + self.w
-        self.z = gradient.sign() * (gradient.abs() - threshold).clamp_min(0)
+        gradient = difference(X, 0, self.solver.boundary) + self.w
+        self.z = soft_threshold(gradient, threshold)
         self.w = gradient - self.z
 
 
@@ -452,7 +481,10 @@ class _Run:
         try:
             if self.i < len(self.levels) - 1:
                 levels, module = self.levels[self.i :], s._denoise
-                with evaluation_mode(module) if isinstance(module, nn.Module) else torch.no_grad(), torch.no_grad():
+                with (
+                    evaluation_mode(module) if isinstance(module, nn.Module) else torch.no_grad(),
+                    torch.no_grad(),
+                ):
                     if s.sampler == "pc":
                         pc(s._answer, self.x, levels, snr=s.snr, corrector_steps=s.corrector_steps, **options)
                     else:
@@ -515,5 +547,3 @@ class _Run:
         self.i, self.x, self.x0_hat = state["i"], state["x"], state["x0_hat"]
         self.joint.z, self.joint.w, self.drawn = state["z"], state["w"], state["drawn"]
         self.source.set_state(self.drawn.cpu())
-
-
