@@ -31,10 +31,10 @@ number of views; the authors' back-projection carries a factor of its own, and t
 Differences end at the last slice; theirs go round to the first (``boundary="circular"``). Langevin steps are sized by
 the whole volume, not by the slices that happen to be in the network together. Default levels are 200, not 2000.
 
-And z comes before X. The paper's order, ``update_order="x_first"``, binds X to gradients of the volume one level before,
-which was noisier: with :math:`\lambda / \rho` of the size of the last noise, or a :math:`\rho` above a tenth, these are put
-in again at every level, and the volume collapses (so it does with the exact denoiser of normal slices; a warning says
-so). With z first that does not happen, and digits from three views came out 2 dB better. Of the denoised volume,
+And z comes before X. The paper's order, ``update_order="x_first"``, binds X to gradients of the volume one level
+before, which was noisier. With :math:`\lambda / \rho` of the size of the last noise, or :math:`\rho` above 1/10, these
+are put in again at every level and the volume collapses (with the exact denoiser of normal slices too; a warning says
+so). With z first it does not, and digits from three views came out 2 dB better. Of the denoised volume,
 ``sampler="ddim"``, the paper's order is the better one.
 """
 
@@ -367,8 +367,9 @@ class DiffusionMBIR:
         else:
             return
         warn(
-            f"{what}: with update_order='x_first' shared variables hold the gradients of noisier volumes, which a strong "
-            "coupling puts in again until the volume collapses. Lower rho, raise lam, or take update_order='z_first'",
+            f"{what}: with update_order='x_first' shared variables hold the gradients of noisier volumes, and a strong "
+            "coupling puts them in again until the volume collapses. Lower rho, raise lam, or take "
+            "update_order='z_first'",
             stacklevel=4,
         )
 

@@ -7,10 +7,9 @@ no volume. Every method's volume is clipped to [0, 1], which pixels are known to
 Ranges, set before anything was run, from an independent prototype whose best settings of five (lam 0.005, rho 0.1, five
 steps of conjugate gradients) were then tried on fresh volumes: from three views 15.5 dB by total variation, 17.2 by the
 diffusion without coupling, 20.9 by all of it; from six 24.4, 24.9 and 26.6. So at least 3 dB above the best total
-variation (over a grid of its weight, chosen on these very volumes, in its favour) from three views and 1 dB from six, and
-0.8 dB above the diffusion without coupling. The prototype's coupling began with X, as the paper's; ours with z (see
-:mod:`lodim.generative.diffusion_mbir.solver`), and the paper's order is a line of the table. So are fifty levels of
-"ddim" and variables that are not shared.
+variation from three views, 1 dB from six, and 0.8 dB above the diffusion without coupling. The prototype's update began
+with X, as the paper's; ours with z (see :mod:`lodim.generative.diffusion_mbir.solver`), and the paper's order is a line
+of the table. So are fifty levels of "ddim", and variables that are not shared.
 
 Source: Hyungjin Chung and others, 2022, arXiv 2211.10655, table 1: 256 x 256 x 448, 8, 4 and 2 views.
 """
