@@ -419,6 +419,9 @@ def test_ctrl_c_returns_the_answer_so_far_and_a_checkpoint_goes_on_to_the_same_v
         found = solver.reconstruct(y, truth, generator=0, callback=stop_after(5), checkpoint=path)
     assert (found.steps, found.stopped) == (4, "interrupted")
     assert bool(found.volume.isfinite().all())
+    solver = few(
+        gaussian_prior(), ParallelBeam(SIZE, n_views=4), sampler=sampler
+    )  # as another process makes it
     steps = []
     again = solver.reconstruct(
         y, generator=0, checkpoint=path, callback=lambda state: steps.append((state.i, state.n_steps))
@@ -462,6 +465,29 @@ def test_several_seeds_give_mean_and_spread(prior, truth, beam):
     stack = np.stack([v.volume.numpy() for v in volumes])
     np.testing.assert_allclose(found.mean, stack.mean(0), atol=1e-6)
     np.testing.assert_allclose(found.std, stack.std(0, ddof=1), atol=1e-6)
+
+
+def test_ctrl_c_among_seeds_keeps_those_that_are_done(prior, truth, beam):
+    y, solver = beam.forward(truth), few(prior, beam)
+    begun = []
+
+    def stop(done, text):
+        begun.append(text)
+
+    original = solver.reconstruct
+    stopping = stop_after(3)
+
+    def third_is_stopped(*args, **options):
+        return original(*args, **options, callback=stopping if len(begun) == 3 else None)
+
+    solver.reconstruct = third_is_stopped
+    with pytest.warns(UserWarning, match="interrupted"):
+        found = solver.repeat(y, 4, progress=stop)
+    assert len(found.figures["residual"]) == 2
+    begun[:] = ["", ""]
+    stopping = stop_after(3)
+    with pytest.warns(UserWarning, match="interrupted"), pytest.raises(KeyboardInterrupt):
+        solver.repeat(y, 4, progress=stop)
 
 
 # ------------------------------------------------------------------------------------------------- bad input

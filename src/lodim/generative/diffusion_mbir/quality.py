@@ -26,6 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lodim.generative.diffusion_mbir.operators import Operator
 from lodim.metrics import psnr, ssim
 from lodim.plots import new_axes
 from lodim.results import Result
@@ -107,13 +108,22 @@ def as_volume(values: Any, name: str) -> Tensor:
     return found.to(torch.promote_types(found.dtype, torch.float32))
 
 
+def read_data(y: Any, operator: Operator) -> Tensor:
+    """Measurements of any kind as the operator takes them: in double precision if they are."""
+    if not isinstance(y, Tensor) and not np.iscomplexobj(y):
+        given = getattr(y, "dtype", None)
+        short = isinstance(given, np.dtype) and (given.kind in "biu" or given in (np.float16, np.float32))
+        y = check_numbers(y, "y", dtype=np.float32 if short else np.float64)
+    return operator.check_data(y).detach()
+
+
 @checked
 def volume_quality(
     volume: Any,
     truth: Any = None,
     *,
     y: Any = None,
-    operator: Any = None,
+    operator: Operator | None = None,
     data_range: float | int | np.number | None = None,
 ) -> VolumeQuality:
     """Measure a volume.
@@ -163,8 +173,10 @@ def volume_quality(
         rough = _roughness(true)
         ratio = roughness / rough if rough else (math.inf if roughness else 1.0)
     if operator is not None:
-        data = y if isinstance(y, Tensor) else torch.from_numpy(np.array(y))
-        missed = operator.forward(x) - data.to(x.device)
+        data = read_data(y, operator).to(x.device)
+        if len(data) != len(x):
+            raise ValueError(f"y is of {len(data)} slices, the volume has {len(x)}")
+        missed = operator.forward(x) - data
         residual = float(torch.linalg.vector_norm(missed) / torch.linalg.vector_norm(data).clamp_min(1e-30))
     return VolumeQuality(found_psnr, found_ssim, roughness, ratio, residual)
 

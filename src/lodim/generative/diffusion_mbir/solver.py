@@ -61,7 +61,12 @@ from lodim.generative.diffusion_mbir.differences import (
     soft_threshold,
 )
 from lodim.generative.diffusion_mbir.operators import Operator
-from lodim.generative.diffusion_mbir.quality import Reconstruction, RepeatedReconstruction, volume_quality
+from lodim.generative.diffusion_mbir.quality import (
+    Reconstruction,
+    RepeatedReconstruction,
+    read_data,
+    volume_quality,
+)
 from lodim.generative.losses import gaussian, normal
 from lodim.generative.samplers import Callback, SamplerState, ddim, pc
 from lodim.identity import content_hash
@@ -297,11 +302,13 @@ class DiffusionMBIR:
     ) -> RepeatedReconstruction:  # fmt: skip
         """Reconstruct with n seeds: the mean volume, each voxel's standard deviation, and the figures of all.
 
-        Parameters are those of :meth:`reconstruct`.
+        Ctrl-C ends it with the seeds that are done, if there are two. Parameters are those of :meth:`reconstruct`.
         """
         check_in_range(n, "n", low=2, integer=True)
         root = root_seed(random_state)
-        total, squares, figures = 0.0, 0.0, []  # type: ignore[var-annotated]
+        total: Any = 0.0
+        squares: Any = 0.0
+        figures: list[dict[str, float]] = []
         for i in range(n):
             if progress is not None:
                 progress(i / n, f"seed {i + 1} of {n}")
@@ -309,14 +316,18 @@ class DiffusionMBIR:
                 y, truth, generator=derive_seed(root, "volume", i), data_range=data_range
             )
             if found.stopped == "interrupted":
-                raise KeyboardInterrupt
+                if len(figures) < 2:
+                    raise KeyboardInterrupt
+                break
             x = torch.as_tensor(found.volume).double().cpu().numpy()
             delta = x - total
             total = total + delta / (i + 1)
             squares = squares + delta * (x - total)
             figures.append(found.quality.figures())
         table = {name: np.array([each[name] for each in figures]) for name in figures[0]}
-        return RepeatedReconstruction(np.asarray(total), np.sqrt(np.asarray(squares) / (n - 1)), table)
+        return RepeatedReconstruction(
+            np.asarray(total), np.sqrt(np.asarray(squares) / (len(figures) - 1)), table
+        )
 
     def levels(self, y: Any) -> list[float]:
         """Return the levels of the noise for measurements y, falling, without the last 0."""
@@ -337,11 +348,8 @@ class DiffusionMBIR:
 
     def _data(self, y: Any) -> Tensor:
         """Measurements as a tensor where they are to be computed."""
-        if isinstance(y, Tensor):
-            return self.operator.check_data(y).detach()
-        return self.operator.check_data(np.asarray(y) if not np.ma.isMaskedArray(y) else y).to(
-            self._device("cpu")
-        )
+        data = read_data(y, self.operator)
+        return data if isinstance(y, Tensor) else data.to(self._device("cpu"))
 
     def _device(self, default: Any) -> Any:
         if isinstance(self._denoise, nn.Module):
@@ -470,8 +478,14 @@ class _Run:
         self.progress = progress
         self.callbacks = () if callback is None else (callback,) if callable(callback) else tuple(callback)
         self.joint = _JointUpdate(solver, y)
-        self.i, self.x = 0, levels[0] * normal(self.joint.back, source)
-        self.x0_hat, self.drawn = self.joint.back * 0, source.get_state()
+        # draws in another precision are others
+        wide = self.joint.back.to(torch.float32 if y.device.type == "mps" else torch.float64)
+        self.i, self.x = 0, (levels[0] * normal(wide, source)).to(self.joint.back.dtype)
+        self.x0_hat, self.drawn, self.dual = (
+            self.joint.back * 0,
+            source.get_state(),
+            (self.joint.z, self.joint.w),
+        )
         self.path, self._written = (None if checkpoint is None else Path(checkpoint)), time.perf_counter()
         if self.path is not None:
             self._open(self.path)
@@ -515,7 +529,7 @@ class _Run:
             given = call(here)
             x = x if given is None else torch.as_tensor(given).to(x)
         self.i, self.x, self.x0_hat = done + 1, x.to(self.joint.back.dtype), x0_hat.to(self.joint.back.dtype)
-        self.drawn = self.source.get_state()
+        self.drawn, self.dual = self.source.get_state(), (self.joint.z, self.joint.w)
         if self.progress is not None:
             self.progress(self.i / (len(self.levels) - 1), f"noise {state.sigma_next:.3g}")
         if self.path is not None and time.perf_counter() - self._written > _EVERY:
@@ -525,12 +539,13 @@ class _Run:
     # ------------------------------------------------------------------------------------------------ going on
 
     def _identity(self) -> str:
+        self.solver.operator.norm()  # which it keeps
         return content_hash(self.solver, self.y, self.levels, self.seed)
 
     def _save(self, path: Path) -> None:
         state = {
             "system": "diffusion-mbir", "identity": self._identity(), "i": self.i, "x": self.x, "x0_hat": self.x0_hat,
-            "z": self.joint.z, "w": self.joint.w, "drawn": self.drawn,
+            "z": self.dual[0], "w": self.dual[1], "drawn": self.drawn,
         }  # fmt: skip
         files.write(path, state)
         self._written = time.perf_counter()
@@ -546,5 +561,6 @@ class _Run:
                 "or delete it to start again"
             )
         self.i, self.x, self.x0_hat = state["i"], state["x"], state["x0_hat"]
-        self.joint.z, self.joint.w, self.drawn = state["z"], state["w"], state["drawn"]
+        self.dual, self.drawn = (state["z"], state["w"]), state["drawn"]
+        self.joint.z, self.joint.w = self.dual
         self.source.set_state(self.drawn.cpu())
