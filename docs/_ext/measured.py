@@ -590,8 +590,9 @@ def diffusion_mbir():
         "![axial, coronal and sagittal slices of a volume and of four reconstructions; the figures are in the titles]"
         "(../generated/diffusion-mbir-volume.svg)",
         "",
-        f"A volume of {slices} slices of {size} x {size} from four views; of each an axial, coronal and sagittal slice. "
-        "The prior is a small network trained on slices of 399 other volumes. Total variation has the best of three weights.",
+        f"A volume of {slices} slices of {size} x {size} from four views, and of each an axial, a coronal and a sagittal "
+        "slice. The prior is a small network trained on slices of 399 other volumes; total variation has the best of "
+        "three weights.",
         "",
     ]
     for claim, title in (

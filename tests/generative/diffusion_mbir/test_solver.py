@@ -26,6 +26,7 @@ from lodim.generative import (
     ParallelBeam,
     Trajectory,
     cartesian_mask,
+    volume_quality,
 )
 from lodim.generative.diffusion_mbir.solver import _JointUpdate, _std_of
 from lodim.nets import TimeMLP
@@ -101,7 +102,7 @@ def test_the_joint_update_alone_converges_to_the_regularised_problems_solution(o
     rng = np.random.default_rng(0)
     operator, lam = MatrixOperator(np.eye(4) + rng.normal(size=(4, 4)) / 10, (1, 2, 2)), 0.05
     y = torch.from_numpy(rng.normal(size=(4, 4)))
-    options = {"lam": lam, "rho": 0.3, "cg_iters": 20, "admm_iters": 100, "boundary": boundary}
+    options = {"lam": lam, "rho": 0.3, "cg_iters": 12, "admm_iters": 60, "boundary": boundary}
     solver = DiffusionMBIR(lambda x, sigma: x, operator, update_order=order, **options)
     x = _JointUpdate(solver, y)(torch.zeros(4, 1, 2, 2, dtype=torch.float64))
 
@@ -122,7 +123,7 @@ def test_the_joint_update_alone_converges_to_the_regularised_problems_solution(o
 def test_a_large_weight_makes_all_slices_equal(prior, truth, beam):
     y = beam.forward(truth)
     rough = [
-        few(prior, beam, lam=lam, admm_iters=10, final_projection=False)
+        few(prior, beam, lam=lam, admm_iters=8, cg_iters=3, final_projection=False)
         .reconstruct(y, generator=0)
         .quality.z_roughness
         for lam in (0, 0.02, 100.0)
@@ -130,17 +131,14 @@ def test_a_large_weight_makes_all_slices_equal(prior, truth, beam):
     assert rough[0] > rough[1] > 10 * rough[2]
 
 
-def test_circular_boundaries_bind_the_first_slice_to_the_last(prior, beam):
-    ramp = torch.linspace(0, 1, Z)[:, None, None, None].expand(Z, 1, SIZE, SIZE).contiguous()
-    y, ends = beam.forward(ramp), {}
-    for boundary in ("none", "circular"):
-        volume = (
-            few(lambda x, s: x / (1 + s**2), beam, lam=0.2, boundary=boundary, sigma_max=10)
-            .reconstruct(y, generator=0)
-            .volume
-        )
-        ends[boundary] = float((volume[0] - volume[-1]).abs().mean())
-    assert ends["circular"] < 0.9 * ends["none"]
+@pytest.mark.parametrize(("boundary", "low", "high"), [("none", 0.2, 0.8), ("circular", 0.3, 0.7)])
+def test_a_ramp_across_slices_is_cut_at_both_ends_as_total_variation_cuts_it(boundary, low, high):
+    """Each end moves until what it was moved by sums to the weight; round the circle it is pulled from both sides."""
+    y = torch.linspace(0, 1, 6, dtype=torch.float64)[:, None].expand(6, 4)
+    options = {"lam": 0.2, "cg_iters": 10, "admm_iters": 100, "boundary": boundary}
+    solver = DiffusionMBIR(lambda x, s: x, MatrixOperator(np.eye(4), (1, 2, 2)), rho=0.5, **options)
+    x = _JointUpdate(solver, y.contiguous())(torch.zeros(6, 1, 2, 2, dtype=torch.float64))
+    torch.testing.assert_close(x, y.clamp(low, high).reshape(6, 1, 2, 2).contiguous(), rtol=0, atol=1e-4)
 
 
 def test_slices_are_permuted_with_their_measurements_where_nothing_couples_them(prior, truth, beam):
@@ -183,25 +181,19 @@ def test_everything_scales_with_the_datas_unit(prior, truth, beam):
 # ------------------------------------------------------------------------------------------------- what it is for
 
 
-@pytest.mark.parametrize("sampler", ["pc", "ddim"])
-def test_coupling_beats_no_coupling_and_total_variation_with_an_exact_prior(sampler):
+def test_coupling_beats_no_coupling_and_total_variation_with_an_exact_prior():
     size = 12
     prior, truth = gaussian_prior(size, 30), torch.from_numpy(ellipse_volume(12, size, random_state=0))
     beam = ParallelBeam(size, n_views=3)
     y, scores = beam.forward(truth), {}
-    for lam in (0, 0.005):
-        found = DiffusionMBIR(prior, beam, lam=lam, n_steps=50, sampler=sampler).reconstruct(
-            y, truth, generator=0
-        )
-        scores[lam] = found.quality.psnr["volume"]
+    for sampler, lam in itertools.product(("pc", "ddim"), (0, 0.005)):
+        found = few(prior, beam, lam=lam, n_steps=30, sampler=sampler).reconstruct(y, truth, generator=0)
+        scores[sampler, lam] = found.quality.psnr["volume"]
         assert found.quality.residual < 0.05
-    variation = max(
-        -10 * float((ADMMTV(beam, lam).reconstruct(y) - truth).square().mean().log10())
-        for lam in (3e-4, 1e-3, 3e-3)
-    )
-    peak = -20 * float(truth.max().log10())
-    assert scores[0.005] > scores[0] + 0.3
-    assert scores[0.005] > variation - peak + 2
+    classical = volume_quality(ADMMTV(beam, 1e-3, cg_iters=10).reconstruct(y), truth).psnr["volume"]
+    for sampler in ("pc", "ddim"):
+        assert scores[sampler, 0.005] > scores[sampler, 0] + 0.3
+        assert scores[sampler, 0.005] > classical + 1
 
 
 @pytest.mark.parametrize("operator", [
@@ -217,31 +209,29 @@ def test_other_physics_are_met(prior, truth, operator):
     assert float((found.volume - truth).norm()) < 0.8 * float((filled - truth).norm())
 
 
-def test_the_papers_order_collapses_where_the_warning_says_and_ours_does_not():
-    size = 12
-    prior, truth = gaussian_prior(size, 30), torch.from_numpy(ellipse_volume(12, size, random_state=0))
-    beam = ParallelBeam(size, n_views=4)
-    y, levels = beam.forward(truth), {"n_steps": 60, "sigma_max": 10, "sigma_min": 0.01}
+def test_the_papers_order_collapses_where_the_warning_says_and_ours_does_not(prior, truth, beam):
+    y, levels = beam.forward(truth), {"n_steps": 50, "sigma_max": 10, "sigma_min": 0.01}
 
     def score(**options):
-        return (
-            DiffusionMBIR(prior, beam, **levels, **options)
-            .reconstruct(y, truth, generator=0)
-            .quality.psnr["volume"]
-        )
+        found = DiffusionMBIR(prior, beam, **{**levels, **options}).reconstruct(y, truth, generator=0)
+        return found.quality.psnr["volume"]
 
     with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
+        warnings.filterwarnings("error", ".*z_first", UserWarning)
         calm = score(update_order="x_first")
-        for rho in (0.1, 1.0):
-            assert score(rho=rho) > calm - 3
-            assert score(rho=rho, sampler="ddim") > calm - 3
-        score(rho=1.0, update_order="x_first", share=False, admm_iters=2)
-    for options in ({"rho": 1.0}, {"lam": 0.0005}, {"rho": 1.0, "lam": 0.05}):
+        assert score(rho=1.0) > calm - 4
+        assert score(rho=1.0, sampler="ddim", n_steps=25) > calm - 4
+        score(rho=1.0, update_order="x_first", share=False, n_steps=2)
+        score(rho=1.0, update_order="x_first", lam=0, n_steps=2)
+    for options in ({"rho": 1.0}, {"lam": 0.0005}):
         with pytest.warns(UserWarning, match="z_first"):
-            collapsed = score(update_order="x_first", **options)
-        if "lam" not in options or options["lam"] < 0.01:
-            assert collapsed < calm - 10
+            assert score(update_order="x_first", **options) < calm - 10
+    for options in (
+        {"lam": 0.05, "rho": 1.0},
+        {"lam": 9, "rho": 0.2 * beam.norm() ** 2, "normalize_operator": False},
+    ):
+        with pytest.warns(UserWarning, match="a tenth of A's squared norm"):
+            score(update_order="x_first", n_steps=2, **options)
 
 
 def test_unshared_variables_depend_on_no_earlier_level(beam, truth):
@@ -387,12 +377,13 @@ def test_the_final_projection_only_lowers_the_residual(prior, truth, beam):
     hidden = Inpaint(
         np.arange(SIZE**2).reshape(SIZE, SIZE) % 2 == 0
     )  # where nothing was seen nothing is divided
+    seen = torch.from_numpy(hidden.mask.reshape(SIZE, SIZE))
     both = [
         few(prior, hidden, final_projection=p).reconstruct(hidden.forward(truth), generator=0).volume
         for p in (False, True)
     ]
-    torch.testing.assert_close(both[0][..., ~hidden.mask], both[1][..., ~hidden.mask])
-    torch.testing.assert_close(both[1][..., hidden.mask], truth[..., hidden.mask])
+    torch.testing.assert_close(both[0][..., ~seen], both[1][..., ~seen])
+    torch.testing.assert_close(both[1][..., seen], truth[..., seen])
 
 
 # ------------------------------------------------------------------------------------------------- long work
