@@ -19,6 +19,7 @@ from torch import nn
 import lodim.generative as generative
 import lodim.geometry as geometry
 import lodim.landscape as landscape
+from lodim.generative import diffusion_mbir as mbir
 from lodim.geometry import multiparameter_persistence as persistence
 from lodim.geometry.dataset_properties.sharpness_report import PairRecord
 from lodim.geometry.differentiable_persistence import PointOptimization
@@ -857,6 +858,15 @@ ARRAYS: dict[Any, Arrays] = {
     generative.plot_samples: Arrays(
         lambda samples: generative.plot_samples(samples).collections[0].get_offsets().data, {"samples": whole(9, 2)}
     ),
+    mbir.ParallelBeam.fbp: Arrays(mbir.ParallelBeam(4, n_views=3).fbp, {"y": whole(2, 3, 6)}, plain=True),
+    mbir.MatrixOperator: Arrays(
+        lambda matrix: mbir.MatrixOperator(matrix, (2, 3)).forward(whole(2, 1, 2, 3)), {"matrix": whole(4, 6)}
+    ),
+    mbir.CartesianMRI: Arrays(
+        lambda mask: mbir.CartesianMRI(mask).normal(whole(2, 1, 4, 5)), {"mask": whole(4, 5) > 20}
+    ),
+    mbir.Inpaint: Arrays(lambda mask: mbir.Inpaint(mask).forward(whole(2, 1, 4, 5)), {"mask": whole(4, 5) > 20}),
+    mbir.Blur: Arrays(lambda kernel: mbir.Blur(kernel, (4, 5)).forward(whole(2, 1, 4, 5)), {"kernel": whole(3, 5)}),
     generative.subspace_error: Arrays(
         lambda V, A: generative.subspace_error(V, A), {"V": whole(6, 2), "A": whole(6, 2, seed=1)}
     ),

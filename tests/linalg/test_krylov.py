@@ -257,3 +257,17 @@ def test_starts_and_masks_are_checked(x0):
             solve(grid(2), np.ma.masked_array(np.ones(4), [0, 1, 0, 0]))
     with pytest.raises(ValueError, match="x0 must be finite"):
         conjugate_gradient(torch.eye(4), torch.ones(4), torch.full((4,), torch.nan))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_fixed_number_of_steps_does_not_explode_on_a_singular_matrix(dtype):
+    """Once the residual is rounding, directions may lie where A is 0: also when started at the solution."""
+    rows = torch.from_numpy(draw((8, 20))).to(dtype)
+    projection = torch.linalg.pinv(rows) @ rows
+    for A in (projection, rows.T @ rows):
+        b = A @ torch.from_numpy(draw(20, seed=1)).to(dtype)
+        x = conjugate_gradient(A, b, tol=0, max_iter=100).x
+        least = torch.linalg.pinv(A, rtol=1e-4, hermitian=True) @ b
+        torch.testing.assert_close(x, least, rtol=0, atol=3e4 * torch.finfo(dtype).eps)
+        again = conjugate_gradient(A, b, x, tol=0, max_iter=100).x
+        torch.testing.assert_close(again, x, rtol=0, atol=3e4 * torch.finfo(dtype).eps)

@@ -211,7 +211,8 @@ def conjugate_gradient(
     preconditioner : like A, optional
         Applies an approximation of the inverse of A, symmetric positive definite too.
     tol : float
-        0 takes ``max_iter`` steps, or as many as rounding permits, and warns of nothing.
+        0 takes ``max_iter`` steps, or as many as rounding permits (for tensors until nothing else is left of the
+        residual, so that a singular A, such as a projection, does no harm), and warns of nothing.
     max_iter : int, optional
         Default: 10 n.
 
@@ -274,7 +275,10 @@ def _batched_conjugate_gradient(
     p, power = z, _inner(r, z)
     scale = _norm(r)
     norms, limit, n_matvec = [scale], _limit(max_iter, b.shape[-1]), 1 + (x0 is not None)
-    enough = scale * max(tol, 1e-3 * torch.finfo(b.dtype).eps)
+    eps = torch.finfo(b.dtype).eps
+    enough = scale * max(tol, 1e-3 * eps)
+    if not tol:  # what rounding leaves may lie where a singular A is 0, and steps along it have no limit
+        enough = 16 * eps * torch.maximum(scale, _norm(b / unit))
     while len(norms) <= limit and bool((norms[-1] > enough).any()):
         q, n_matvec = product(p), n_matvec + 1
         curvature = _inner(p, q)

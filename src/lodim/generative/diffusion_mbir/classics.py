@@ -150,10 +150,10 @@ class ADMMTV:
         x = torch.zeros_like(data)
         z = w = self._gradient(x)
         self.residuals_: list[tuple[float, float]] = []
-        for _ in range(self.n_iter):
+        for _ in range(self.n_iter if data.numel() else 0):
             b = data + rho * self._divergence(z - w)
             solved = conjugate_gradient(product, b.reshape(-1), x.reshape(-1), tol=0, max_iter=self.cg_iters)
-            x = solved.x.reshape(shape)
+            x = solved.x.reshape(shape)  # type: ignore[assignment]  # a tensor, as b is
             d = self._gradient(x)
             old, z = z, soft_threshold(d + w, self.lam / rho, joint=self.isotropic)
             w = w + d - z
@@ -163,7 +163,7 @@ class ADMMTV:
             if max(primal, dual) <= self.tol:
                 break
         else:
-            if self.tol:
+            if self.tol and data.numel():
                 warn(
                     f"ADMM stopped after {self.n_iter} iterations with relative residuals {primal:.2g} and {dual:.2g}, "
                     f"above tol={self.tol:g}; raise n_iter or cg_iters, or try another rho",

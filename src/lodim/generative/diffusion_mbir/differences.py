@@ -20,33 +20,38 @@ BOUNDARIES = ("none", "circular")
 
 def difference(x: Tensor, axis: int = 0, boundary: str = "none") -> Tensor:
     """Return ``x[i + 1] - x[i]`` along an axis, shaped as x."""
-    check_choice(boundary, BOUNDARIES, "boundary")
-    d = x.roll(-1, axis) - x
-    if boundary == "none" and x.shape[axis]:
-        d.select(axis, -1).zero_()
-    return d
+    return gradient(x, (axis,), boundary)[0]
 
 
 def difference_adjoint(d: Tensor, axis: int = 0, boundary: str = "none") -> Tensor:
     """Return the adjoint of :func:`difference`, ``d[i - 1] - d[i]`` but for the ends."""
-    check_choice(boundary, BOUNDARIES, "boundary")
-    if boundary == "none" and d.shape[axis]:
-        d = d.clone()
-        d.select(axis, -1).zero_()  # which nobody made
-    return d.roll(1, axis) - d
+    return divergence(d[None], (axis,), boundary)
 
 
 def gradient(x: Tensor, axes: Sequence[int], boundary: str = "none") -> Tensor:
     """Return the differences along several axes, stacked along a new first one."""
-    return torch.stack([difference(x, axis, boundary) for axis in axes])
+    check_choice(boundary, BOUNDARIES, "boundary")
+    d = torch.zeros((len(axes), *x.shape), dtype=x.dtype, device=x.device)
+    for part, axis in zip(d, axes, strict=True):
+        n = max(x.shape[axis] - 1, 0)
+        part.narrow(axis, 0, n).copy_(x.narrow(axis, min(1, n), n)).sub_(x.narrow(axis, 0, n))
+        if boundary == "circular" and n:
+            part.select(axis, n).copy_(x.select(axis, 0)).sub_(x.select(axis, n))
+    return d
 
 
 def divergence(d: Tensor, axes: Sequence[int], boundary: str = "none") -> Tensor:
     """Return the adjoint of :func:`gradient` (minus what physics calls the divergence)."""
-    out = torch.zeros_like(d[0])
+    check_choice(boundary, BOUNDARIES, "boundary")
+    x = torch.zeros_like(d[0])
     for part, axis in zip(d, axes, strict=True):
-        out += difference_adjoint(part, axis, boundary)
-    return out
+        n = max(part.shape[axis] - 1, 0)
+        x.narrow(axis, min(1, n), n).add_(part.narrow(axis, 0, n))
+        x.narrow(axis, 0, n).sub_(part.narrow(axis, 0, n))
+        if boundary == "circular" and n:
+            x.select(axis, 0).add_(part.select(axis, n))
+            x.select(axis, n).sub_(part.select(axis, n))
+    return x
 
 
 def soft_threshold(d: Tensor, threshold: float, *, joint: bool = False) -> Tensor:

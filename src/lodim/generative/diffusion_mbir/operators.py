@@ -170,15 +170,14 @@ def _image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
 
 def _read(values: Any, name: str, shape: tuple[int, ...], said: str, complex_: bool) -> Tensor:
     """Return an array or tensor (Z, *shape) as a dense finite tensor of single or double precision."""
-    if not isinstance(values, Tensor | np.ndarray):
-        raise TypeError(f"{name} must be an array or a tensor, got {type(values).__name__}")
-    if isinstance(values, np.ndarray):
+    if not isinstance(values, Tensor):
         check_unmasked(values, name)
-        if values.dtype.kind not in "biufc":
-            raise TypeError(f"{name} must hold numbers, got {values.dtype}")
-        double = values.dtype.kind in "fc" and values.real.dtype.itemsize >= 8
-        kinds = (np.complex64, np.complex128) if values.dtype.kind == "c" else (np.float32, np.float64)
-        array = np.ascontiguousarray(values, dtype=kinds[double])
+        if np.iscomplexobj(values):
+            double = np.asarray(values).dtype.itemsize > 8
+            array = np.ascontiguousarray(values, dtype=np.complex128 if double else np.complex64)
+        else:
+            small = np.asarray(values).dtype.kind in "biu" or np.asarray(values).dtype.itemsize < 8
+            array = check_numbers(values, name, dtype=np.float32 if small else np.float64)
         tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
     elif values.layout != torch.strided or values.is_meta:
         raise TypeError(f"{name} must be dense and hold numbers, got {values.layout} on {values.device}")
@@ -195,9 +194,9 @@ def _read(values: Any, name: str, shape: tuple[int, ...], said: str, complex_: b
     return tensor.to(tensor.dtype.to_complex()) if complex_ else tensor
 
 
-def like(result: Tensor, given: Any) -> Any:
+def like(result: Any, given: Any) -> Any:
     """Return a result as an array where an array was given."""
-    return result if isinstance(given, Tensor) else result.numpy()
+    return result if isinstance(given, Tensor) else result.detach().numpy()
 
 
 @checked
@@ -215,7 +214,9 @@ class MatrixOperator(Operator):
     def __init__(
         self, matrix: Any, image_shape: Sequence[int], data_shape: Sequence[int] | None = None
     ) -> None:
-        if sparse.issparse(matrix):
+        self.matrix: Any  # a CSR array or a dense one
+        self._is_sparse = bool(sparse.issparse(matrix))
+        if self._is_sparse:
             if matrix.dtype.kind not in "biuf" or not np.isfinite(matrix.data).all():
                 raise ValueError("matrix must hold finite real numbers")
             self.matrix = sparse.csr_array(matrix)
@@ -251,17 +252,22 @@ class MatrixOperator(Operator):
     def _as_tensor(self, dtype: torch.dtype, device: torch.device, transposed: bool) -> Tensor:
         key = dtype, device, transposed
         if key not in self._on:
-            matrix = self.matrix.T if transposed else self.matrix
-            if sparse.issparse(matrix):
+            matrix: Any = self.matrix.T if transposed else self.matrix
+            if self._is_sparse:
                 matrix = matrix.tocsr()  # a second copy when transposed: columns of the first are slower
                 kind = np.int32 if matrix.nnz < 2**31 else np.int64
-                parts = (matrix.indptr.astype(kind), matrix.indices.astype(kind), matrix.data)
-                with warnings.catch_warnings():  # that such tensors are new, and that nobody checks them
+                rows, columns = (
+                    torch.from_numpy(each.astype(kind)) for each in (matrix.indptr, matrix.indices)
+                )
+                values = torch.from_numpy(matrix.data)
+                with warnings.catch_warnings(), torch.inference_mode(False):  # gradients may come later
+                    # such tensors are new, and nobody checks them
                     warnings.simplefilter("ignore", UserWarning)
-                    made = torch.sparse_csr_tensor(*map(torch.from_numpy, parts), size=matrix.shape)
+                    made = torch.sparse_csr_tensor(rows, columns, values, size=matrix.shape)
+                    self._on[key] = made.to(device, dtype)
             else:
-                made = torch.from_numpy(np.array(matrix))
-            self._on[key] = made.to(device, dtype)
+                with torch.inference_mode(False):
+                    self._on[key] = torch.from_numpy(np.array(matrix)).to(device, dtype)
         return self._on[key]
 
 
@@ -287,6 +293,8 @@ class ParallelBeam(MatrixOperator):
     circle : bool
         Whether only the inscribed disc is there: pixels whose centre is outside count as zero.
     """
+
+    arc = 180.0  # degrees that the views stand for
 
     def __init__(
         self,
@@ -324,8 +332,8 @@ class ParallelBeam(MatrixOperator):
 
         The ramp h is that of the band-limited inverse Radon transform, sampled in space: 1/4 at 0,
         :math:`-1 / (\pi n)^2` at odd n, 0 at even ones (frequencies |f| sampled instead would lose the mean). A view
-        weighs the angle that it stands for, half of those to its neighbours on the half circle; a gap of twice the
-        median or more is a wedge that nobody saw, and counts as the median.
+        weighs the angle that it stands for, half of those to its neighbours on the half circle; for the wedge that an
+        arc of :class:`LimitedAngle` leaves out, nobody stands.
 
         Parameters
         ----------
@@ -359,8 +367,7 @@ class ParallelBeam(MatrixOperator):
         turned = np.mod(self.angles, 180)
         order = np.argsort(turned, kind="stable")
         gaps = np.diff(turned[order], append=turned[order[0]] + 180)
-        usual = np.median(gaps[gaps > 0])
-        gaps = np.where(gaps >= 2 * usual, usual, gaps)
+        gaps[gaps.argmax()] -= 180 - self.arc
         weights = np.empty(len(gaps))
         weights[order] = np.deg2rad(gaps + np.roll(gaps, 1)) / 2
         return weights
@@ -392,6 +399,7 @@ class LimitedAngle(ParallelBeam):
         check_in_range(n_views, "n_views", low=1, integer=True)
         if not check_in_range(max_angle, "max_angle", high=180) > 0:
             raise ValueError(f"max_angle must be above 0, got {max_angle}")
+        self.arc = float(max_angle)
         super().__init__(size, angles=np.arange(n_views) * max_angle / n_views, n_det=n_det, circle=circle)
 
 
@@ -408,10 +416,10 @@ def _strips(x: np.ndarray, y: np.ndarray, angle: float, n_det: int, inside: np.n
     slope = np.clip(short + long - away, 0, 2 * short) ** 2 / (8 * long * max(short, 1e-300))
     beyond = np.where(away < long - short, 0.5 - away / (2 * long), slope)
     weights = np.diff(np.where(edges > 0, 1 - beyond, beyond), axis=1)
-    bins = first.astype(int) + np.arange(3)
+    bins = first.astype(np.int32) + np.arange(3, dtype=np.int32)
     used = (weights > 0) & (bins >= 0) & (bins < n_det) & inside[:, None]
-    pixels = np.broadcast_to(np.arange(len(x))[:, None], bins.shape)
-    return sparse.csr_array((weights[used], (bins[used], pixels[used])), shape=(n_det, len(x)))
+    ends = np.concatenate([[0], np.cumsum(used.sum(1))])
+    return sparse.csc_array((weights[used], bins[used], ends), shape=(n_det, len(x))).tocsr()
 
 
 @checked
@@ -502,7 +510,10 @@ class Inpaint(Operator):
     def _forward(self, x: Tensor) -> Tensor:
         return x * torch.from_numpy(self.mask).to(x.device)
 
-    _adjoint = _normal = _forward
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return self._forward(y)
+
+    _normal = _forward
 
     def _find_norm(self, n_steps: int = 500) -> float:
         return 1.0
@@ -594,9 +605,8 @@ def cartesian_mask(
     if kind == "poisson":
         mask = _poisson_disc(mask, rest, rng)
     elif rest:
-        likely = np.zeros(sides)
-        if kind.startswith("gaussian"):
-            likely = sum(-((6 * p / n) ** 2) / 2 for p, n in zip(positions, sides, strict=True))
+        z2 = np.sum([(6 * p / n) ** 2 for p, n in zip(positions, sides, strict=True)], axis=0)
+        likely = -z2 / 2 if kind.startswith("gaussian") else np.zeros(sides)
         # the largest of log weights plus Gumbel noise are a draw without replacement
         noisy = np.where(mask, -np.inf, likely + rng.gumbel(size=sides))
         mask.ravel()[np.argpartition(noisy.ravel(), -rest)[-rest:]] = True
@@ -611,7 +621,7 @@ def _poisson_disc(middle: np.ndarray, n: int, rng: np.random.Generator) -> np.nd
         reach = math.ceil(radius) - 1
         steps = np.arange(-reach, reach + 1)
         disc = np.hypot(*np.meshgrid(steps, steps)) < radius
-        taken, found = np.pad(middle, reach), []
+        taken, found = np.pad(middle, reach), list[tuple[int, int]]()
         for i, j in order:
             if len(found) == n:
                 break
