@@ -590,8 +590,8 @@ def diffusion_mbir():
         "![axial, coronal and sagittal slices of a volume and of four reconstructions; the figures are in the titles]"
         "(../generated/diffusion-mbir-volume.svg)",
         "",
-        f"A volume of {slices} slices of {size} x {size} from four views, and of each an axial, a coronal and a sagittal "
-        "slice. The prior is a small network trained on slices of 399 other volumes; total variation has the best of "
+        f"A volume of {slices} slices of {size} x {size} from four views, by an axial, a coronal and a sagittal slice. "
+        "The prior is a small network trained on slices of 399 other volumes; total variation has the best of "
         "three weights.",
         "",
     ]
