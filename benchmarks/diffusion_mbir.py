@@ -68,7 +68,7 @@ def main() -> None:
             group=f"8 views of one slice, {size} x {size}",
             rounds=3 * rounds,
         )
-    publish("diffusion-mbir", rows, packages=("torch", "scikit-image"))
+    publish("diffusion_mbir", rows, packages=("torch", "scikit-image"))
 
 
 if __name__ == "__main__":

@@ -453,8 +453,10 @@ class _JointUpdate:
             if lam and s.order == "z_first":
                 self._shrink(X, lam / rho)
             right = self.back + rho * difference_adjoint(self.z - self.w, 0, s.boundary) if lam else self.back
-            solved = conjugate_gradient(normal, right.flatten(), X.flatten(), tol=0, max_iter=s.cg_iters)
-            X = solved.x.view(shape)
+            solved: Any = conjugate_gradient(
+                normal, right.flatten(), X.flatten(), tol=0, max_iter=s.cg_iters
+            ).x
+            X = solved.view(shape)
             if lam and s.order == "x_first":
                 self._shrink(X, lam / rho)
         return X
