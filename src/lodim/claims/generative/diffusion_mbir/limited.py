@@ -6,7 +6,7 @@ ellipsoids, which are no digits.
 
 Ranges, set before anything was run. The paper has its method far above total variation for the first two (its tables 2
 and 3: 34.9 dB of 256 pixels from the arc), and no prototype of ours measured them: at least 1 dB above the best of
-four total variations on these very volumes, and not below the diffusion without coupling. For volumes unlike the
+three total variations on these very volumes, and not below the diffusion without coupling. For volumes unlike the
 training set the paper shows a phantom that is reconstructed well, without a bar: ours is not to be below what needs no
 prior of pictures, filtered back-projection and least squares. How it compares there with total variation, made for
 volumes of few grey levels, is a figure that may differ.
@@ -89,7 +89,7 @@ def run(
 
 
 NOTES = (
-    "total variation's weight is the best of four on these very volumes, in its favour",
+    "total variation's weight is the best of three on these very volumes, in its favour",
     "the prior has seen digits alone; the ellipsoids are what it was not made for",
 )
 
