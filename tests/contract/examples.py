@@ -603,6 +603,20 @@ class _Halving(_Halves):
         return y / 2 + 0 * self.scale
 
 
+def volume_solver():
+    prior = generative.GaussianDenoiser(torch.zeros(1, 4, 4), torch.eye(16))
+    return generative.DiffusionMBIR(prior, generative.ParallelBeam(4, n_views=2), n_steps=3)
+
+
+def volume_pair():
+    return whole(12, 1, 4, 4), whole(12, 1, 4, 4, seed=1)
+
+
+def through_beams(y, truth):
+    found = volume_solver().reconstruct(y, truth, generator=0)
+    return [found.volume, *found.quality.figures().values()]
+
+
 ARRAYS: dict[Any, Arrays] = {
     # generators
     generative.PerturbedLikelihoodModel.fit: Arrays(
@@ -696,6 +710,20 @@ ARRAYS: dict[Any, Arrays] = {
         {"alphas": np.array([1.0, 2.0]), "spectrum": np.array([1.0, 2.0, 3.0])},
     ),
     # generative
+    generative.DiffusionMBIR.reconstruct: Arrays(
+        through_beams, {"y": whole(3, 2, 6), "truth": whole(3, 1, 4, 4)}
+    ),
+    generative.volume_quality: Arrays(
+        lambda volume, truth, y: list(
+            generative.volume_quality(
+                volume, truth, y=y, operator=generative.ParallelBeam(4, n_views=2)
+            ).psnr.values()
+        ),
+        {"volume": whole(3, 1, 4, 4), "truth": whole(3, 1, 4, 4, seed=1), "y": whole(3, 2, 6)},
+    ),
+    generative.plot_planes: Arrays(
+        lambda volume: generative.plot_planes(volume).images[0].get_array().compressed(), {"volume": whole(3, 1, 4, 4)}
+    ),
     generative.phase_profile: Arrays(
         lambda Y, sigmas: generative.phase_profile(Y, (16,), sigmas, n=9, random_state=0).tv,
         {"Y": whole(20, 2), "sigmas": np.array([1.0, 4.0, 20.0])},
@@ -1002,6 +1030,9 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     ),
     PointOptimization: points_optimized,
     # generative
+    generative.VolumeQuality: lambda: generative.volume_quality(*volume_pair()),
+    generative.Reconstruction: lambda: volume_solver().reconstruct(whole(3, 2, 6), generator=0),
+    generative.RepeatedReconstruction: lambda: volume_solver().repeat(whole(3, 2, 6), 2),
     generative.Robustness: lambda: generative.Robustness("bits", (6.0, 4.0), np.array([[1.0, 2.0], [3.0, 5.0]])),
     generative.PhaseProfile: lambda: generative.phase_profile(table()[0], (16, np.inf), n=20, random_state=0),
     generative.DenoiserDimension: denoiser_dimension,

@@ -31,3 +31,5 @@ from .targets import encode_target as encode_target
 from .texts import TextDataset as TextDataset
 from .texts import load_texts as load_texts
 from .texts import read_texts as read_texts
+from .volumes import digit_volume as digit_volume
+from .volumes import ellipse_volume as ellipse_volume

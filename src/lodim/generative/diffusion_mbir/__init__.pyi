@@ -9,3 +9,9 @@ from .operators import MatrixOperator as MatrixOperator
 from .operators import Operator as Operator
 from .operators import ParallelBeam as ParallelBeam
 from .operators import cartesian_mask as cartesian_mask
+from .quality import Reconstruction as Reconstruction
+from .quality import RepeatedReconstruction as RepeatedReconstruction
+from .quality import VolumeQuality as VolumeQuality
+from .quality import plot_planes as plot_planes
+from .quality import volume_quality as volume_quality
+from .solver import DiffusionMBIR as DiffusionMBIR
