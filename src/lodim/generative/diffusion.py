@@ -284,6 +284,13 @@ class Diffusion(nn.Module):
                 f"X has NaN or infinity in {int(bad.sum())} of {len(rows)} samples, the first is sample {first}; "
                 "drop or impute them"
             )
+        self._check_range(rows)
+        if len(rows) < _FEW:
+            warn(f"{len(rows)} samples: a model of so few can only repeat them", stacklevel=4)
+        return rows
+
+    def _check_range(self, rows: Tensor) -> None:
+        """Refuse samples outside ``data_range``."""
         if self.data_range is not None:
             low, high = self.data_range
             if float(rows.min()) < low or float(rows.max()) > high:
@@ -291,9 +298,6 @@ class Diffusion(nn.Module):
                     f"X lies in [{float(rows.min()):.4g}, {float(rows.max()):.4g}], outside "
                     f"data_range={self.data_range}; scale it, or give another data_range"
                 )
-        if len(rows) < _FEW:
-            warn(f"{len(rows)} samples: a model of so few can only repeat them", stacklevel=4)
-        return rows
 
     def _tensor(self, values: Any, name: str) -> Tensor:
         """Return numbers as a tensor where the network is, in its precision, but float32 at least."""
