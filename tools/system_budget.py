@@ -55,6 +55,7 @@ WHOLE = {"__init__", "_renamed", "renamed", "conftest", "import_time"}
 
 _EARLIER = "written before the guide"
 REASONS = {
+    "ambient-diffusion": "a generator, what compares its trainings, prices with intervals, noise from data, and a theory bench",
     "dataset-properties": f"{_EARLIER}; three measures of one paper, each an estimator of its own",
     "differentiable-persistence": _EARLIER,
     "finetuning": _EARLIER,

@@ -159,7 +159,7 @@ class HeteroscedasticGMM(BaseEstimator):
         self.converged_, self.n_iter_ = best["converged"], best["steps"]
         if not self.converged_:
             warn(
-                f"the likelihood still rose after {self.max_iter} steps; raise max_iter or tol, or take fewer components",
+                f"the likelihood still rose after {self.max_iter} steps; raise max_iter or tol, or take fewer of them",
                 ConvergenceWarning,
             )
         if self.subspace_ is not None:
@@ -182,7 +182,8 @@ class HeteroscedasticGMM(BaseEstimator):
         weights, means = np.bincount(start.labels_, minlength=k) / len(cleanest), start.cluster_centers_
         before, steps, converged, noise = -math.inf, 0, False, s2[:, None]
         likelihood, log_r = _joint(X, s2, weights, means, variances)
-        for steps in range(1, self.max_iter + 1):
+        while steps < self.max_iter and not converged:
+            steps += 1
             r = np.exp(log_r)
             total = r.sum(0) + 1e-300
             weights = total / n
@@ -195,9 +196,7 @@ class HeteroscedasticGMM(BaseEstimator):
                 variances[j] = np.maximum(per if wide > 1 else per.mean(), floor)
             likelihood, log_r = _joint(X, s2, weights, means, variances)
             now = float(likelihood.mean())
-            if converged := now - before < self.tol:
-                break
-            before = now
+            converged, before = now - before < self.tol, now
         return {
             "weights": weights, "means": means, "variances": variances, "steps": steps, "converged": bool(converged),
             "likelihood": float(likelihood.mean()),

@@ -49,6 +49,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -124,7 +125,9 @@ class AmbientDiffusion(Diffusion):
         **options: Any,
     ) -> None:
         if options.get("kernel", gaussian) is not gaussian:
-            raise ValueError("kernel must be normal noise, which can be completed to a higher level: leave it out")
+            raise ValueError(
+                "kernel must be normal noise, which can be completed to a higher level: leave it out"
+            )
         super().__init__(net, shape, **options)
         self.policy = check_choice(policy, POLICIES, "policy")
         self.consistency = float(check_in_range(consistency, "consistency", low=0))
@@ -133,8 +136,12 @@ class AmbientDiffusion(Diffusion):
         self.consistency_children = int(
             check_in_range(consistency_children, "consistency_children", low=1 + bool(unbiased), integer=True)
         )
-        self.consistency_steps = int(check_in_range(consistency_steps, "consistency_steps", low=1, integer=True))
-        self.consistency_batch = int(check_in_range(consistency_batch, "consistency_batch", low=1, integer=True))
+        self.consistency_steps = int(
+            check_in_range(consistency_steps, "consistency_steps", low=1, integer=True)
+        )
+        self.consistency_batch = int(
+            check_in_range(consistency_batch, "consistency_batch", low=1, integer=True)
+        )
         self.unbiased = bool(unbiased)
         self.register_buffer("floor", torch.tensor(0.0))
 
@@ -171,7 +178,9 @@ class AmbientDiffusion(Diffusion):
         each = (weight * (a * noise + rest * (x0_hat - x))).square().flatten(1).mean(1)
         if self.consistency:
             asked = slice(min(self.consistency_batch, len(x)))
-            apart = self._apart((x + noise)[asked], x0_hat[asked], sigma[asked], _rows(given, asked), generator)
+            apart = self._apart(
+                (x + noise)[asked], x0_hat[asked], sigma[asked], _rows(given, asked), generator
+            )
             share = len(x) / len(apart)  # the mean over the batch is that over the samples asked
             each = torch.cat([each[asked] + self.consistency * share * apart, each[len(apart) :]])
         return each.mean() if reduction == "mean" else each
@@ -191,27 +200,37 @@ class AmbientDiffusion(Diffusion):
         else:
             if self.policy == "reject" and bool((sigma < s).any()):
                 raise ValueError(
-                    f"in {_ROUNDS} draws no level was above a noise of {float(s.max()):.4g}; take policy='resample', or "
-                    "a schedule with higher levels"
+                    f"in {_ROUNDS} draws no level was above a noise of {float(s.max()):.4g}; take policy='resample' "
+                    "or a schedule with higher levels"
                 )
         return torch.maximum(sigma, s)
 
     def _apart(
-        self, x: Tensor, x0_hat: Tensor, sigma: Tensor, given: Condition | None, generator: torch.Generator | None
+        self,
+        x: Tensor,
+        x0_hat: Tensor,
+        sigma: Tensor,
+        given: Condition | None,
+        generator: torch.Generator | None,
     ) -> Float[Tensor, " batch"]:
         """Return how far the denoiser is from agreeing with itself at a lower level, in squares of the network's unit.
 
         ``x0_hat`` is its answer to x at ``sigma``. Gradients go through the paths.
         """
         scale, schedule, J = self.denoiser.scale, self.schedule, self.consistency_children
-        lowest, top = (schedule.share_below(level) for level in (schedule.sigmas(2)[-2].to(sigma), sigma / scale))
+        lowest, top = (
+            schedule.share_below(level) for level in (schedule.sigmas(2)[-2].to(sigma), sigma / scale)
+        )
         u = lowest + uniform(x, generator) * (top - lowest).clamp_min(0)
         ends = [sigma, torch.minimum(scale * schedule.levels(u.clamp(1e-9, 1 - 1e-9)), sigma)]
         first, last = (end.pow(1 / _RHO).repeat_interleave(J) for end in ends)
-        way = [(first + k / self.consistency_steps * (last - first)).pow(_RHO) for k in range(self.consistency_steps + 1)]
+        way = [
+            (first + k / self.consistency_steps * (last - first)).pow(_RHO)
+            for k in range(self.consistency_steps + 1)
+        ]
         children = {name: value.repeat_interleave(J, 0) for name, value in given.items()} if given else None
         y, mean = x.repeat_interleave(J, 0), x0_hat.repeat_interleave(J, 0)
-        for level, following in zip(way, way[1:], strict=False):
+        for level, following in pairwise(way):
             following = torch.minimum(following, level)
             gap = (level - following) * (level + following)
             keep, noise = as_column((following / level).square(), y), as_column(gap.sqrt(), y)
@@ -252,7 +271,14 @@ class AmbientDiffusion(Diffusion):
         return self
 
     def _identity(self) -> dict[str, Any]:
-        names = ("policy", "consistency", "consistency_children", "consistency_steps", "consistency_batch", "unbiased")
+        names = (
+            "policy",
+            "consistency",
+            "consistency_children",
+            "consistency_steps",
+            "consistency_batch",
+            "unbiased",
+        )
         return {**super()._identity(), **{name: getattr(self, name) for name in names}}
 
     def _check_range(self, rows: Tensor) -> None:
@@ -291,7 +317,13 @@ class AmbientDiffusion(Diffusion):
     # ------------------------------------------------------------------------------------------------ use
 
     def sample(
-        self, n: int, *, stop_at: float | int | None = None, steps: int = 18, sigmas: Any = None, **options: Any
+        self,
+        n: int,
+        *,
+        stop_at: float | int | None = None,
+        steps: int = 18,
+        sigmas: Any = None,
+        **options: Any,
     ) -> Any:
         """Draw new samples.
 
@@ -316,7 +348,7 @@ class AmbientDiffusion(Diffusion):
         least, floor = float(used[used > 0].min()), float(self.floor)
         if least < floor * (1 - 1e-6):
             warn(
-                f"all training samples had noise of {floor:.4g} or more, so nothing was learnt of levels below, down to "
+                f"all training samples had noise of {floor:.4g} or more, so nothing was learnt of lower levels, down to "
                 f"{least:.3g}; give stop_at={floor:.4g}, or clean samples to train on"
             )
         return super().sample(n, steps=steps, sigmas=used, **options)
@@ -349,7 +381,9 @@ def _noise_levels(noise_std: Any, n: int, device: Any) -> Float[Tensor, " n"]:
     else:
         s = torch.from_numpy(check_numbers(noise_std, "noise_std").copy()).to(device)
     if s.ndim > 1 or s.numel() not in ((1, n) if not s.ndim else (n,)):
-        raise ValueError(f"noise_std must be a number or one a sample, shape ({n},), got shape {tuple(s.shape)}")
+        raise ValueError(
+            f"noise_std must be a number or one a sample, shape ({n},), got shape {tuple(s.shape)}"
+        )
     if s.device.type == "cpu" and not bool(((s >= 0) & (s < math.inf)).all()):
         bad = s[~((s >= 0) & (s < math.inf))]
         raise ValueError(f"noise_std must be finite and at least 0, got {float(bad.reshape(-1)[0])}")
@@ -389,9 +423,8 @@ def attach_noise(
     noise = as_generator(derive_seed(seed, "noise")).standard_normal(values.shape)
     Y = values + s.reshape(-1, *[1] * (values.ndim - 1)) * noise
     if isinstance(X, Tensor):
-        return torch.from_numpy(Y).to(X.device, X.dtype if X.is_floating_point() else torch.float32), s
-    kind = getattr(X, "dtype", None)
-    return Y.astype(kind if isinstance(kind, np.dtype) and kind.kind == "f" else float), s
+        return torch.from_numpy(Y).to(X.device, torch.promote_types(X.dtype, torch.float32)), s
+    return Y.astype(np.float32 if getattr(X, "dtype", None) == np.float32 else float), s
 
 
 @dataclass(frozen=True)
@@ -457,7 +490,9 @@ def estimate_noise(X: Any) -> NoiseEstimate:
     """
     images = check_numbers(X, "X")
     if images.ndim not in (3, 4) or not len(images) or min(images.shape[-2:]) < 2 or not images.size:
-        raise ValueError(f"X must be images, shape (n, h, w) or (n, channels, h, w), got shape {images.shape}")
+        raise ValueError(
+            f"X must be images, shape (n, h, w) or (n, channels, h, w), got shape {images.shape}"
+        )
     if not np.isfinite(images).all():
         raise ValueError("X holds NaN or infinity; drop or impute these images")
     h, w = (2 * (size // 2) for size in images.shape[-2:])
