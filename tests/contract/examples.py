@@ -740,7 +740,7 @@ ARRAYS: dict[Any, Arrays] = {
     # generative
     generative.AmbientDiffusion.fit: Arrays(
         lambda X, noise_std: ambient().fit(X, noise_std, steps=1).denoiser(torch.ones(2, 2), 1.0).detach(),
-        {"X": whole(24, 2, top=20), "noise_std": np.tile([0, 1, 2], 8)},
+        {"X": whole(24, 2), "noise_std": np.tile([0, 1, 2], 8)},
     ),
     generative.AmbientDiffusion.loss: Arrays(
         lambda noise_std: (
@@ -1022,8 +1022,8 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     # generative
     generative.NoiseEstimate: lambda: generative.estimate_noise(table(3 * 64, 8)[0].reshape(3, 64, 8)),
     generative.MixtureComparison: lambda: generative.MixtureComparison(
-        ("mixture", "clean only", "noisy as clean"), *np.arange(18.0).reshape(3, 3, 2), (1.0, 2.0), (0.5, -1.0), (1.5, 5.0),
-        0.95, 0.5, 60, 1200,
+        ("mixture", "clean only", "noisy as clean"), *np.arange(18.0).reshape(3, 3, 2), (1.0, 2.0), (0.5, -1.0),
+        (1.5, 5.0), 0.95, 0.5, 60, 1200,
     ),
     generative.ScalingStudy: scaled,
     generative.PowerLaw: lambda: generative.fit_power_law(scaled(), n_bootstrap=20),

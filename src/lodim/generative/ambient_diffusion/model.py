@@ -348,8 +348,8 @@ class AmbientDiffusion(Diffusion):
         least, floor = float(used[used > 0].min()), float(self.floor)
         if least < floor * (1 - 1e-6):
             warn(
-                f"all training samples had noise of {floor:.4g} or more, so nothing was learnt of lower levels, down to "
-                f"{least:.3g}; give stop_at={floor:.4g}, or clean samples to train on"
+                f"all training samples had noise of {floor:.4g} or more, so nothing was learnt of lower levels, down "
+                f"to {least:.3g}; give stop_at={floor:.4g}, or clean samples to train on"
             )
         return super().sample(n, steps=steps, sigmas=used, **options)
 

@@ -21,10 +21,10 @@ one of data scaling with an effective number of samples; the paper brackets its 
 
 How the interval of a price is made. For a given price and p, c and b are non-negative least squares of relative errors,
 in closed form; the best p of a grid gives the profile S(price). A price is in the interval where
-:math:`S(\mathrm{price}) / S_{min} - 1` is no larger than the bootstrap's quantile of the same figure there: new tables are
-drawn about the law fitted with it, their relative errors resampled from the residuals, scaled for the parameters. So
-an interval may have no end, as where the noisy samples may be worthless, the metric does not fall, or the design moves
-both numbers together. Then no price is given. Nor is it where repeated runs contradict the law. In tables of other
+:math:`S(\mathrm{price}) / S_{min} - 1` is no larger than the bootstrap's quantile of the same figure there: new tables
+are drawn about the law fitted with it, their relative errors resampled from the residuals, scaled for the parameters.
+So an interval may have no end, as where the noisy samples may be worthless, the metric does not fall, or the design
+moves both numbers together. Then no price is given. Nor is it where repeated runs contradict the law. In tables of other
 families than the law's own (heavy tails, skewed and absolute errors, a logarithmic law, six mixtures, single runs) the
 95 % interval held the price in 95 to 99 of 100.
 
@@ -243,7 +243,8 @@ def fit_mixture(
     mean = above.mean(1)
     noise = float(np.sqrt(np.square(data.noise[noisy]).mean()) / data.rows[clean].std(0).mean())
     comparison = MixtureComparison(
-        arms, *figures, *(tuple(part.tolist()) for part in (mean, mean - half, mean + half)), float(level), noise, len(clean), len(noisy)
+        arms, *figures, *(tuple(part.tolist()) for part in (mean, mean - half, mean + half)), float(level), noise,
+        len(clean), len(noisy),
     )  # fmt: skip
     best = comparison.best
     return data.train(*_of_arm(best, clean, noisy), repeats, best == NAIVE, options), comparison

@@ -8,9 +8,9 @@ images in a small classifier's features ("fd_classifier", comparable within one 
 their own noise. A memorisation gap stands beside each: a few clean images that are repeated score well by themselves.
 
 Ranges, set before anything was run: an independent prototype had, in two runs, 1.13 and 1.14 for the mixture, 2.70
-and 2.67 clean only, 7.60 twice noisy only, 1.93 and 2.12 as if clean, 0.86 for all clean (one run), with a floor of 0.44. So
-the mixture is at least 15 % better than each of these three peers, and all clean no worse than the mixture. With noise
-of 0.4 and 1,500 steps that order was turned round (clean only 1.75, mixture 2.51): the claim is of weak noise only.
+and 2.67 clean only, 7.60 twice noisy only, 1.93 and 2.12 as if clean, 0.86 for all clean (one run), floor 0.44. So
+the mixture is at least 15 % better than each of these three peers, and all clean no worse than the mixture. With
+noise of 0.4 and 1,500 steps that order was turned round (clean only 1.75, mixture 2.51): the claim is of weak noise.
 
 Source: Giannis Daras and others, 2024, arXiv 2411.02780, section 4: CIFAR-10, CelebA and ImageNet.
 """
