@@ -429,35 +429,35 @@ def pfgmpp():
 
 
 def ambient_diffusion():
-    """Samples of a ring learnt from few clean and many noisy points, and what the recorded claims measured."""
+    """Samples of two curves learnt from few clean and many noisy points, and what the recorded claims measured."""
     import matplotlib.pyplot as plt
+    from sklearn.datasets import make_moons
 
-    from lodim.datasets.toy import gaussian_ring
     from lodim.generative import AmbientDiffusion, attach_noise
     from lodim.nets import TimeMLP
     from lodim.plots import new_axes, style
     from lodim.randomness import build_seeded
 
-    X = gaussian_ring(1260, random_state=0).X
-    Y, noise = attach_noise(X, 0.25, 1200 / 1260, random_state=0)
+    X = make_moons(1240, noise=0.02, random_state=0)[0]
+    Y, noise = attach_noise(X, 0.2, 1200 / 1240, random_state=0)
     clean = noise == 0
-    arms = {"60 clean": (Y[clean], 0), "1,260 as if clean": (Y, 0), "1,260, noise known": (Y, noise)}
+    arms = {"40 clean": (Y[clean], 0), "1,240 as if clean": (Y, 0), "1,240, noise known": (Y, noise)}
     with style():
         figure, panels = plt.subplots(1, 4, figsize=(9, 2.8), sharex=True, sharey=True, layout="constrained")
     panels[0].plot(*Y[~clean].T, ".", markersize=2, color="C7")
     panels[0].plot(*Y[clean].T, ".", markersize=4, color="black")
-    panels[0].set(title="60 clean, 1,200 noisy", xlim=(-1.8, 1.8), ylim=(-1.8, 1.8))
+    panels[0].set(title="40 clean, 1,200 noisy", xlim=(-1.7, 2.7), ylim=(-1.2, 1.7))
     for axes, (title, (rows, told)) in zip(panels[1:], arms.items(), strict=True):
-        model = AmbientDiffusion(build_seeded(lambda: TimeMLP(2, 64, 3), 0), 2).fit(rows, told, steps=2000)
+        model = AmbientDiffusion(build_seeded(lambda: TimeMLP(2, 64, 3), 0), 2).fit(rows, told, steps=4000)
         axes.plot(*model.sample(1000, generator=0).T, ".", markersize=2)
         axes.set(title=title)
     for axes in panels:
         axes.set_aspect("equal")
-    figure.savefig(GENERATED / "ambient-ring.svg", bbox_inches="tight")
+    figure.savefig(GENERATED / "ambient-curves.svg", bbox_inches="tight")
     plt.close(figure)
-    alt = "noisy points around eight clusters, and samples of three models: only the one that knows the noise is sharp"
+    alt = "noisy points around two curves, and samples of three models: only the one that knows the noise is sharp and whole"
     lines = [
-        f"![{alt}](../generated/ambient-ring.svg)",
+        f"![{alt}](../generated/ambient-curves.svg)",
         "",
         "The training points, and 1,000 samples of each model.",
         "",
@@ -605,7 +605,8 @@ PAGES = (
 )  # fmt: skip
 # made again when the library changed
 MEASURED = (
-    ambient_diffusion, denoiser_dimension, estimators, guidance, inpainting, learning_rate, samplers, sensitivity_sampling,
+    ambient_diffusion, denoiser_dimension, estimators, guidance, inpainting, learning_rate, samplers,
+    sensitivity_sampling,
 )  # fmt: skip
 
 

@@ -41,7 +41,7 @@ from sklearn.cluster import KMeans
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from lodim.generative.ambient_diffusion.model import _noise_levels
-from lodim.randomness import RandomState, derive_seed, root_seed
+from lodim.randomness import derive_seed, root_seed
 from lodim.validation import ConvergenceWarning, check_choice, check_in_range, check_matrix, warn
 
 __all__ = ["HeteroscedasticGMM"]
@@ -104,7 +104,7 @@ class HeteroscedasticGMM(BaseEstimator):
         max_iter: Any = 500,
         tol: Any = 1e-6,
         var_floor: Any = 1e-6,
-        random_state: RandomState = None,
+        random_state: Any = None,
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type

@@ -264,7 +264,7 @@ class AmbientDiffusion(Diffusion):
             As :meth:`Diffusion.fit`; noise that is negative, not finite, of another number of samples, above the
             schedule's highest level, or so strong that the size of the clean data cannot be told (give ``sigma_data``).
         """
-        n = len(X) if hasattr(X, "__len__") and getattr(X, "ndim", 1) else 1
+        n = len(X) if hasattr(X, "__len__") and getattr(X, "ndim", 1) != 0 else 1
         s = _noise_levels(noise_std, n, self.denoiser.center.device)
         each = {**options.pop("each", {}), "noise_std": s}
         super().fit(X, cond, each=each, **options)

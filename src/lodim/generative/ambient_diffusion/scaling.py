@@ -24,9 +24,9 @@ in closed form; the best p of a grid gives the profile S(price). A price is in t
 :math:`S(\mathrm{price}) / S_{min} - 1` is no larger than the bootstrap's quantile of the same figure there: new tables
 are drawn about the law fitted with it, their relative errors resampled from the residuals, scaled for the parameters.
 So an interval may have no end, as where the noisy samples may be worthless, the metric does not fall, or the design
-moves both numbers together. Then no price is given. Nor is it where repeated runs contradict the law. In tables of other
-families than the law's own (heavy tails, skewed and absolute errors, a logarithmic law, six mixtures, single runs) the
-95 % interval held the price in 95 to 99 of 100.
+moves both numbers together. Then no price is given. Nor is it where repeated runs contradict the law. Single runs of
+each mixture cannot. In 150 tables each of heavy-tailed, skewed and absolute errors, of a logarithmic law, of six
+mixtures and of single runs, families that nothing was tuned on, 95 % intervals held the price 95 to 99 times of 100.
 
 Pairs and arms are compared by t tests, by Bonferroni's rule. Where repeats hold out other clean samples each time, they
 share most of their training data, and the variance is raised after C. Nadeau, Y. Bengio, Inference for the
@@ -242,10 +242,10 @@ def fit_mixture(
     half = width * math.sqrt(1 / repeats + share)
     mean = above.mean(1)
     noise = float(np.sqrt(np.square(data.noise[noisy]).mean()) / data.rows[clean].std(0).mean())
+    worse, low, high = (tuple(part.tolist()) for part in (mean, mean - half, mean + half))
     comparison = MixtureComparison(
-        arms, *figures, *(tuple(part.tolist()) for part in (mean, mean - half, mean + half)), float(level), noise,
-        len(clean), len(noisy),
-    )  # fmt: skip
+        arms, scores, figures[1], figures[2], worse, low, high, float(level), noise, len(clean), len(noisy)
+    )
     best = comparison.best
     return data.train(*_of_arm(best, clean, noisy), repeats, best == NAIVE, options), comparison
 
@@ -372,7 +372,7 @@ class ScalingStudy(Result):
         ax = new_axes(ax)
         for n_clean, rows in self.to_frame().groupby("n_clean"):
             mean = rows.groupby("n_noisy").metric.mean()
-            ax.loglog(mean.index + n_clean, mean, "o-", label=f"{n_clean:g} clean")
+            ax.loglog(mean.index.to_numpy() + n_clean, mean, "o-", label=f"{n_clean:g} clean")
         ax.set(xlabel="clean and noisy samples", ylabel="metric")
         ax.legend()
         return ax
