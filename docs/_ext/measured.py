@@ -455,7 +455,7 @@ def ambient_diffusion():
         axes.set_aspect("equal")
     figure.savefig(GENERATED / "ambient-curves.svg", bbox_inches="tight")
     plt.close(figure)
-    alt = "noisy points around two curves, and samples of three models: only the one that knows the noise is sharp and whole"
+    alt = "noisy points around two curves, and samples of three models: the one that knows the noise is sharp and whole"
     lines = [
         f"![{alt}](../generated/ambient-curves.svg)",
         "",
