@@ -78,6 +78,11 @@ class Estimator:
     needs: tuple[str, ...] = ()
 
 
+def some_noisy():
+    X, y = table()
+    return X + np.array([[4.0, 0.0, 0.0]]) * y[:, None], y
+
+
 class Point(nn.Module):
     """A model that is nothing but its numbers."""
 
@@ -130,6 +135,12 @@ ESTIMATORS = {
     geometry.HighDimKDE: (
         Estimator(geometry.HighDimKDE(n_queries=50, random_state=0)),
         Estimator(geometry.HighDimKDE("nn", whiten="diag", random_state=0)),
+    ),
+    generative.HeteroscedasticGMM: (
+        Estimator(generative.HeteroscedasticGMM(random_state=0), some_noisy),
+        Estimator(
+            generative.HeteroscedasticGMM(2, two_stage=True, max_iter=2000, random_state=0), some_noisy
+        ),
     ),
     geometry.LpRegression: (Estimator(geometry.LpRegression(random_state=0), numbers),),
     geometry.LpSampler: (
@@ -430,6 +441,15 @@ def rows():
 
 
 GENERATORS: dict[Any, tuple[Generator, ...]] = {
+    generative.AmbientDiffusion: (
+        Generator(lambda: generative.AmbientDiffusion(TimeMLP(2, 16, 1), 2), noisy_dots),
+        Generator(
+            lambda: generative.AmbientDiffusion(
+                TimeMLP(2, 16, 1), 2, consistency=1.0, consistency_children=2, consistency_steps=2
+            ),
+            noisy_dots,
+        ),
+    ),
     generative.Diffusion: (
         Generator(lambda: generative.Diffusion(shape=2), lambda: torch.from_numpy(table(6, 2)[0]).float()),
         Generator(
@@ -541,6 +561,29 @@ class Still(generative.Diffusion):
     def fit(self, X, cond=None, **options):
         self._samples(X)
         return self
+
+
+class Unmoved(generative.AmbientDiffusion):
+    """Learns nothing, and draws the same samples always."""
+
+    def fit(self, X, noise_std, **options):
+        self._samples(X)
+        return self
+
+    def sample(self, n, **options):
+        return np.arange(2.0 * n).reshape(n, 2)
+
+
+def untrained(seed):
+    return Unmoved(TimeMLP(2, 8, 1), 2)
+
+
+def ambient():
+    model = generative.AmbientDiffusion(TimeMLP(2, 8, 1), 2, sigma_data=8.0)
+    with torch.no_grad():
+        for i, p in enumerate(model.denoiser.parameters()):
+            p.copy_(torch.arange(p.numel()).view(p.shape).add(i).sin() / 4)
+    return model
 
 
 def rewarded(X_unlab, X_lab, y_lab):
@@ -723,6 +766,33 @@ ARRAYS: dict[Any, Arrays] = {
     ),
     generative.plot_planes: Arrays(
         lambda volume: generative.plot_planes(volume).images[0].get_array().compressed(), {"volume": whole(3, 1, 4, 4)}
+    ),
+    generative.AmbientDiffusion.fit: Arrays(
+        lambda X, noise_std: ambient().fit(X, noise_std, steps=1).denoiser(torch.ones(2, 2), 1.0).detach(),
+        {"X": whole(24, 2), "noise_std": np.tile([0, 1, 2], 8)},
+    ),
+    generative.AmbientDiffusion.loss: Arrays(
+        lambda noise_std: (
+            ambient().loss(torch.ones(3, 2), None, noise_std, generator=torch.Generator().manual_seed(0)).detach()
+        ),
+        {"noise_std": np.array([0, 2, 1])},
+    ),
+    generative.HeteroscedasticGMM.fit: Arrays(
+        lambda X, noise_std: (
+            generative.HeteroscedasticGMM(random_state=0, max_iter=5, tol=1.0).fit(X, noise_std=noise_std).means_
+        ),
+        {"X": whole(40, 2), "noise_std": np.tile([0, 1], 20)},
+    ),
+    generative.attach_noise: Arrays(
+        lambda X, noise_std: np.asarray(generative.attach_noise(X, noise_std)[0]),
+        {"X": whole(9, 2), "noise_std": whole(9)},
+    ),
+    generative.estimate_noise: Arrays(lambda X: generative.estimate_noise(X), {"X": whole(3, 12, 12)}),
+    generative.fit_mixture: Arrays(
+        lambda X, noise_std, held_out: generative.fit_mixture(
+            X, noise_std, held_out, make=untrained, repeats=2, n_samples=9
+        )[1],
+        {"X": whole(40, 2), "noise_std": np.tile([0, 1], 20), "held_out": whole(9, 2, seed=1)},
     ),
     generative.phase_profile: Arrays(
         lambda Y, sigmas: generative.phase_profile(Y, (16,), sigmas, n=9, random_state=0).tv,
@@ -976,12 +1046,26 @@ def denoiser_dimension():
     return generative.estimate_dimension(generative.GaussianDenoiser.fit(torch.from_numpy(X)), X)
 
 
+def scaled():
+    clean, noisy = np.repeat([[50, 0], [100, 0], [200, 0], [50, 200], [100, 400]], 2, axis=0).T
+    metric = (0.3 + 9 / np.sqrt(clean + noisy / 4)) * np.tile([0.99, 1.01], 5)
+    return generative.ScalingStudy(clean, noisy, 0.2, metric)
+
+
 _task = DifficultyTask(100.0, 3.0, 1.0, 0.1, 2.0)
 _bounds = {"catoni": 0.4, "best": 0.4}
 _density = np.array([-3.0, -4.0])
 
 RESULTS: dict[Any, Callable[[], Any]] = {
     # generative
+    generative.NoiseEstimate: lambda: generative.estimate_noise(table(3 * 64, 8)[0].reshape(3, 64, 8)),
+    generative.MixtureComparison: lambda: generative.MixtureComparison(
+        ("mixture", "clean only", "noisy as clean"), *np.arange(18.0).reshape(3, 3, 2), (1.0, 2.0), (0.5, -1.0),
+        (1.5, 5.0), 0.95, 0.5, 60, 1200,
+    ),
+    generative.ScalingStudy: scaled,
+    generative.PowerLaw: lambda: generative.fit_power_law(scaled(), n_bootstrap=20),
+    generative.PriceBracket: lambda: generative.price_bracket(scaled()),
     DescentResult: lambda: DescentResult(np.array([[0.5], [0.25]]), 2, 0, 0.1, "budget"),
     TraceEstimate: lambda: TraceEstimate((1.0, 2.0), (0.1, 0.0), 30, True),
     generative.NoisePath: lambda: generative.NoisePath(

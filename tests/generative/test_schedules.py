@@ -177,3 +177,21 @@ def test_numbers_out_of_range_are_refused(make, said):
 
 def test_no_noise_is_at_time_zero():
     assert VP(0, 5).t_of_sigma_tilde(torch.zeros(2)).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "schedule", [EDM(), EDM(P_mean=0.3, P_std=2), VP(), VE(), Flow()], ids=["edm", "wide", "vp", "ve", "flow"]
+)
+def test_the_share_below_a_level_inverts_the_law_of_levels(schedule):
+    u = torch.linspace(0.001, 0.999, 50, dtype=torch.float64)
+    torch.testing.assert_close(schedule.share_below(schedule.levels(u)), u)
+    assert float(schedule.share_below(torch.tensor(0.0))) == 0
+    assert float(schedule.share_below(torch.tensor(1e30))) == 1
+
+
+def test_the_share_below_a_level_counts_whole_steps():
+    schedule = DiscreteVP(10)
+    levels = schedule.sigma_tilde(torch.arange(10))
+    between = (levels[3] + levels[4]) / 2
+    assert schedule.share_below(torch.stack([levels[0] / 2, between, 2 * levels[-1]])).tolist() == [0, 0.4, 1]
+    assert EDM(P_mean=0, P_std=0).share_below(torch.tensor([0.5, 1.0, 2.0])).tolist() == [0, 0.5, 1]

@@ -1,4 +1,17 @@
 from .adapters import from_diffusers as from_diffusers
+from .ambient_diffusion.mixture import HeteroscedasticGMM as HeteroscedasticGMM
+from .ambient_diffusion.model import AmbientDiffusion as AmbientDiffusion
+from .ambient_diffusion.model import NoiseEstimate as NoiseEstimate
+from .ambient_diffusion.model import attach_noise as attach_noise
+from .ambient_diffusion.model import estimate_noise as estimate_noise
+from .ambient_diffusion.scaling import MixtureComparison as MixtureComparison
+from .ambient_diffusion.scaling import PowerLaw as PowerLaw
+from .ambient_diffusion.scaling import PriceBracket as PriceBracket
+from .ambient_diffusion.scaling import ScalingStudy as ScalingStudy
+from .ambient_diffusion.scaling import fit_mixture as fit_mixture
+from .ambient_diffusion.scaling import fit_power_law as fit_power_law
+from .ambient_diffusion.scaling import price_bracket as price_bracket
+from .ambient_diffusion.scaling import scaling_study as scaling_study
 from .denoiser import Denoiser as Denoiser
 from .denoiser import EmpiricalDenoiser as EmpiricalDenoiser
 from .denoiser import GaussianDenoiser as GaussianDenoiser

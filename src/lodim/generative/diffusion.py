@@ -156,22 +156,27 @@ class Diffusion(nn.Module):
         cond : array or mapping, optional
             As in :meth:`fit`. Of each sample it is left out with probability ``p_uncond``.
         """
-        if x.shape[1:] != self.shape or not len(x):
-            raise ValueError(f"x must have shape (n, *{self.shape}), n at least 1, got {tuple(x.shape)}")
-        given = self._condition(cond, len(x), x.device)
-        if given and self.p_uncond:
-            dropped = uniform(x, generator) < self.p_uncond
-            nothing = unconditional(given)
-            given = dict(given) | {
-                name: torch.where(dropped.reshape(-1, *[1] * (none.ndim - 1)), none, given[name])
-                for name, none in nothing.items()
-            }
+        given = self._taught(x, cond, generator)
         own = {EDM: edm_loss, Flow: flow_matching_loss}
         loss = next((loss for kind, loss in own.items() if isinstance(self.schedule, kind)), vp_loss)
         return loss(
             self.denoiser, x, given, schedule=self.schedule, perturb=self.kernel, generator=generator,
             reduction=reduction,
         )  # fmt: skip
+
+    def _taught(self, x: Tensor, cond: Any, generator: torch.Generator | None) -> Condition | None:
+        """Check a batch and return its condition, left out of a share ``p_uncond`` of the samples."""
+        if x.shape[1:] != self.shape or not len(x):
+            raise ValueError(f"x must have shape (n, *{self.shape}), n at least 1, got {tuple(x.shape)}")
+        given = self._condition(cond, len(x), x.device)
+        if not given or not self.p_uncond:
+            return given
+        dropped = uniform(x, generator) < self.p_uncond
+        nothing = unconditional(given)
+        return dict(given) | {
+            name: torch.where(dropped.reshape(-1, *[1] * (none.ndim - 1)), none, given[name])
+            for name, none in nothing.items()
+        }
 
     def fit(
         self,
@@ -241,11 +246,7 @@ class Diffusion(nn.Module):
             self.denoiser, max(1, n_steps * recipe.batch_size / 20) if half_life is None else half_life
         )
         # the descent knows of the loss its code alone
-        identity = (
-            {"cond": given, "p_uncond": self.p_uncond, "kernel": self.kernel, "each": more}
-            if checkpoint is not None
-            else None
-        )
+        identity = {**self._identity(), "cond": given, "each": more} if checkpoint is not None else None
         with evaluation_mode(self):  # of which only the way back counts: each part into its own mode
             self.train()
             result = descend(
@@ -261,6 +262,10 @@ class Diffusion(nn.Module):
             _write(parameters, average.averages)
         self.training_ = result
         return self
+
+    def _identity(self) -> dict[str, Any]:
+        """Return what a loss depends on besides its rows: a checkpoint of another one is refused."""
+        return {"p_uncond": self.p_uncond, "kernel": self.kernel}
 
     def _samples(self, X: Any) -> Tensor:
         """Check samples and bring them to the network."""
@@ -279,6 +284,13 @@ class Diffusion(nn.Module):
                 f"X has NaN or infinity in {int(bad.sum())} of {len(rows)} samples, the first is sample {first}; "
                 "drop or impute them"
             )
+        self._check_range(rows)
+        if len(rows) < _FEW:
+            warn(f"{len(rows)} samples: a model of so few can only repeat them", stacklevel=4)
+        return rows
+
+    def _check_range(self, rows: Tensor) -> None:
+        """Refuse samples outside ``data_range``."""
         if self.data_range is not None:
             low, high = self.data_range
             if float(rows.min()) < low or float(rows.max()) > high:
@@ -286,9 +298,6 @@ class Diffusion(nn.Module):
                     f"X lies in [{float(rows.min()):.4g}, {float(rows.max()):.4g}], outside "
                     f"data_range={self.data_range}; scale it, or give another data_range"
                 )
-        if len(rows) < _FEW:
-            warn(f"{len(rows)} samples: a model of so few can only repeat them", stacklevel=4)
-        return rows
 
     def _tensor(self, values: Any, name: str) -> Tensor:
         """Return numbers as a tensor where the network is, in its precision, but float32 at least."""

@@ -70,10 +70,10 @@ def edm_loss(
     perturb : callable
         ``perturb(like, levels, generator)`` draws the noise.
     """
-    sd = denoiser.sigma_data.double() * denoiser.scale
+    own = schedule or EDM()
     return _loss(
-        denoiser, x, cond, _levels(schedule or EDM(), denoiser, x, generator),
-        lambda s: (s.square() + sd.square()) / (s * sd).square(), perturb, generator, reduction,
+        denoiser, x, cond, draw_levels(own, denoiser, x, generator), weights(EDM, denoiser), perturb, generator,
+        reduction,
     )  # fmt: skip
 
 
@@ -83,8 +83,8 @@ def vp_loss(
     reduction: str = "mean",
 ) -> Float[Tensor, " ..."]:  # fmt: skip
     """Return the mean squared error of the noise over uniform times of ``VP()``; see :func:`edm_loss`."""
-    levels = _levels(schedule or VP(), denoiser, x, generator)
-    return _loss(denoiser, x, cond, levels, lambda s: s**-2, perturb, generator, reduction)
+    levels = draw_levels(schedule or VP(), denoiser, x, generator)
+    return _loss(denoiser, x, cond, levels, weights(VP, denoiser), perturb, generator, reduction)
 
 
 def ve_loss(
@@ -122,14 +122,28 @@ def flow_matching_loss(
     reduction: str = "mean",
 ) -> Float[Tensor, " ..."]:  # fmt: skip
     r"""Return the mean squared error of the velocity along the lines of ``Flow()``, whose times are uniform."""
-    scale = denoiser.scale.double()
+    own = schedule or Flow()
     return _loss(
-        denoiser, x, cond, _levels(schedule or Flow(), denoiser, x, generator),
-        lambda s: ((s + scale) / s).square() / scale.square(), perturb, generator, reduction,
+        denoiser, x, cond, draw_levels(own, denoiser, x, generator), weights(Flow, denoiser), perturb, generator,
+        reduction,
     )  # fmt: skip
 
 
-def _levels(schedule: Schedule, denoiser: Denoiser, x: Tensor, generator: torch.Generator | None) -> Tensor:
+def weights(kind: type[Schedule], denoiser: Denoiser) -> Callable[[Tensor], Tensor]:
+    """Return the weight as a function of levels in the data's unit: what goes with a kind of schedule, see above."""
+    scale = denoiser.scale.double()
+    if issubclass(kind, EDM):
+        sd = denoiser.sigma_data.double() * denoiser.scale
+        return lambda s: (s.square() + sd.square()) / (s * sd).square()
+    if issubclass(kind, Flow):
+        return lambda s: ((s + scale) / s).square() / scale.square()
+    return lambda s: s**-2
+
+
+def draw_levels(
+    schedule: Schedule, denoiser: Denoiser, x: Tensor, generator: torch.Generator | None
+) -> Float[Tensor, " batch"]:
+    """Draw a level a sample by the schedule's law, in the data's unit, float64."""
     return denoiser.scale * schedule.levels(uniform(x, generator))
 
 

@@ -102,6 +102,11 @@ class Schedule:
         """Return canonical levels for training, from uniform numbers: times are uniform."""
         return self.sigma_tilde(self.t_min + (self.t_max - self.t_min) * _precise(u))
 
+    def share_below(self, s: Float[Tensor, " ..."]) -> Float[Tensor, " ..."]:
+        """Return the share of training's levels below canonical ones: the inverse of :meth:`levels`."""
+        share = (self.t_of_sigma_tilde(_precise(s)) - self.t_min) / (self.t_max - self.t_min)
+        return share.clamp(0, 1)
+
     def sigmas(self, n: int) -> Float[Tensor, " steps"]:
         """Return n + 1 canonical levels, from the largest down to 0, for n steps of a sampler."""
         check_in_range(n, "the number of steps", low=2, integer=True)
@@ -205,6 +210,11 @@ class EDM(Schedule):
         """Return canonical levels for training, from uniform numbers."""
         return (self.P_mean + self.P_std * torch.special.ndtri(_precise(u))).exp()
 
+    def share_below(self, s: Float[Tensor, " ..."]) -> Float[Tensor, " ..."]:
+        """Return the share of training's levels below canonical ones; with ``P_std=0`` a step."""
+        above_mean = _precise(s).log() - self.P_mean
+        return torch.special.ndtr((above_mean / self.P_std).nan_to_num(0.0))  # 0/0: none is below
+
     def sigmas(self, n: int) -> Float[Tensor, " steps"]:
         """Return n + 1 canonical levels, from the largest down to 0, for n steps of a sampler."""
         check_in_range(n, "the number of steps", low=2, integer=True)
@@ -278,6 +288,11 @@ class DiscreteVP(Schedule):
         """Return canonical levels for training, from uniform numbers: those of whole steps."""
         steps = (_precise(u) * len(self.betas)).long().clamp(max=len(self.betas) - 1)
         return self._log_level.to(u.device)[steps].exp()
+
+    def share_below(self, s: Float[Tensor, " ..."]) -> Float[Tensor, " ..."]:
+        """Return the share of steps whose level is below canonical ones."""
+        logs = _precise(s).log().contiguous()
+        return torch.searchsorted(self._log_level.to(logs.device), logs).double() / len(self.betas)
 
     def c_noise(self, s: Shaped[Tensor, " batch"]) -> Shaped[Tensor, " batch"]:
         """Return the step."""

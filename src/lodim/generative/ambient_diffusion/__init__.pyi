@@ -1,0 +1,13 @@
+from .mixture import HeteroscedasticGMM as HeteroscedasticGMM
+from .model import AmbientDiffusion as AmbientDiffusion
+from .model import NoiseEstimate as NoiseEstimate
+from .model import attach_noise as attach_noise
+from .model import estimate_noise as estimate_noise
+from .scaling import MixtureComparison as MixtureComparison
+from .scaling import PowerLaw as PowerLaw
+from .scaling import PriceBracket as PriceBracket
+from .scaling import ScalingStudy as ScalingStudy
+from .scaling import fit_mixture as fit_mixture
+from .scaling import fit_power_law as fit_power_law
+from .scaling import price_bracket as price_bracket
+from .scaling import scaling_study as scaling_study
