@@ -41,8 +41,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from scipy.optimize import brentq
-from scipy.stats import binomtest, norm
-from sklearn.metrics import roc_auc_score
+from scipy.stats import binomtest, norm, rankdata
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
@@ -241,10 +240,10 @@ class HallucinationDetector:
 
     def __init__(
         self,
-        window: tuple[float | int, float | int] = (0, 10),
+        window: Any = (0, 10),
         unit: str = "step",
         *,
-        candidates: Sequence[tuple[float | int, float | int]] = (),
+        candidates: Sequence[Any] = (),
     ) -> None:
         self.unit = check_choice(unit, UNITS, "unit")
         self.window = _check_window(window, unit)
@@ -393,7 +392,7 @@ class HallucinationDetector:
                 rows = rng.permutation(np.flatnonzero(labels == label))
                 judges[rows[: len(rows) // 2]] = False
         choosers = ~judges if several else judges
-        areas = np.array([roc_auc_score(labels[choosers], row[choosers]) for row in scores])
+        areas = _areas(scores[:, choosers], labels[choosers])
         best = int(areas.argmax())
         good, bad = (np.sort(scores[best][judges & (labels == label)]) for label in (False, True))
         rank = math.ceil((len(good) + 1) * (1 - alpha))
@@ -403,7 +402,7 @@ class HallucinationDetector:
                 f"choose the window, got {len(good)}: draw more, or allow more"
             )
         threshold = float(good[rank - 1])
-        auc = float(roc_auc_score(labels[judges], scores[best][judges]))
+        auc = float(_areas(scores[best : best + 1, judges], labels[judges])[0])
         removed = binomtest(int((bad > threshold).sum()), len(bad))
         exact = removed.proportion_ci(level)
         found = Calibration(
@@ -462,6 +461,13 @@ class HallucinationDetector:
         return check_numbers(X, "X", dtype=np.asarray(X).dtype)[kept]
 
 
+def _areas(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The chance, for each row, that a score of a labelled column is above one of another, ties counting half."""
+    m = int(labels.sum())
+    ranks: np.ndarray = rankdata(scores, axis=1)[:, labels].sum(1)
+    return (ranks - m * (m + 1) / 2) / (m * (len(labels) - m))
+
+
 def _area_interval(area: float, m: int, n: int, confidence: float) -> tuple[float, float]:
     """The areas that this one, of m and n scores, does not contradict: their own spread (Hanley and McNeil, 1982) judges.
 
@@ -473,8 +479,9 @@ def _area_interval(area: float, m: int, n: int, confidence: float) -> tuple[floa
         pairs = a * (1 - a) + (m - 1) * (a / (2 - a) - a * a) + (n - 1) * (2 * a * a / (1 + a) - a * a)
         return (area - a) ** 2 - z * z * pairs / (m * n)
 
-    low = 0.0 if beyond(0.0) <= 0 else brentq(beyond, 0.0, area)
-    high = 1.0 if beyond(1.0) <= 0 else brentq(beyond, area, 1.0)
+    within = min(max(area, 1e-9), 1 - 1e-9)  # at 0 and 1 the spread is nothing, and beside them more than the way there
+    low = 0.0 if beyond(0.0) <= 0 else brentq(beyond, 0.0, within)
+    high = 1.0 if beyond(1.0) <= 0 else brentq(beyond, within, 1.0)
     return float(low), float(high)
 
 
