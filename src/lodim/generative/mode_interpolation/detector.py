@@ -566,7 +566,7 @@ class FilteredSamples(Result):
             steps = self.trajectories.shape[1]
             shown = np.unique(np.linspace(0, steps - 1, _SHOWN_STEPS if images else steps).astype(int))
             seen = Trajectory(len(self.trajectories))
-            seen.x0_hat = [torch.from_numpy(self.trajectories[:, i]) for i in shown]
+            seen.x = seen.x0_hat = [torch.from_numpy(self.trajectories[:, i]) for i in shown]
             seen.plot(ax)
         elif images:
             plot_samples(self.samples, ax)
