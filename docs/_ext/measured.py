@@ -572,8 +572,9 @@ def mode_interpolation():
         figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
     left.plot(*found.samples.T, ".", color=COLORS[0], markersize=1.5, label="kept")
     left.plot(*found.rejected.T, ".", color=COLORS[1], markersize=4, label="rejected")
-    left.set(xlim=(-1.8, 1.8), ylim=(-1.8, 1.8), aspect="equal", title=f"{found.n_rejected} of {found.n_drawn} rejected")
-    left.legend(loc="upper right", frameon=True)
+    left.set(xlim=(-1.8, 1.8), ylim=(-1.8, 2.2), aspect="equal")
+    left.set_title(f"{found.n_rejected} of {found.n_drawn} rejected")
+    left.legend(loc="upper right", ncols=2)
     kept = torch.stack(seen.x0_hat, 1).numpy()[detector.keeps()[:12]]
     for ways, color, label in ((kept, COLORS[0], "kept"), (found.trajectories[worst], COLORS[1], "rejected")):
         moved = np.linalg.norm(ways - ways[:, -1:], axis=2)
@@ -586,25 +587,38 @@ def mode_interpolation():
     figure.savefig(GENERATED / "mode-interpolation.svg", bbox_inches="tight")
     plt.close(figure)
     mass = [interpolation_mass(rows, grid.centers, grid.std) for rows in (x, found.samples)]
-    alt = "clusters of kept points with rejected ones between; estimates of rejected samples move late, of others do not"
+    alt = "clusters of kept points, rejected ones between; estimates of rejected samples move late, of others do not"
     lines = [f"![{alt}](../generated/mode-interpolation.svg)", ""]
     lines += [
-        f"A small network on the grid of 25 Gaussians, 80 ancestral steps. Further than six deviations from all modes: "
-        f"{mass[0].mass:.2%} of all samples, {mass[1].mass:.2%} of those kept. The calibration says: {calibration}.", "",
+        "A small network on the grid of 25 Gaussians, 80 ancestral steps. Further than six deviations from all modes: "
+        f"{mass[0].mass:.2%} of all samples, {mass[1].mass:.2%} of those kept. The calibration: {calibration}.", "",
     ]  # fmt: skip
     claims = ROOT / "evidence" / "claims" / "mode-interpolation"
     if (claims / "grid.laptop.json").exists():
         figures = json.loads((claims / "grid.laptop.json").read_text())["figures"]
-        scores = ((name, f"{figures['areas'][name]:.3f}", f"{share:.1%}") for name, share in figures["removed"].items())
-        lines += ["40,000 samples of a network trained on 100,000 points, window and threshold from others:", ""]
+        scores = (
+            (name, f"{figures['areas'][name]:.3f}", f"{share:.1%}")
+            for name, share in figures["removed"].items()
+        )
+        lines += [
+            "40,000 samples of a network trained on 100,000 points, window and threshold from others:",
+            "",
+        ]
         lines += [table(("score", "area under the curve", "removed at 96 % kept"), scores), ""]
     if (claims / "recursion.laptop.json").exists():
         figures = json.loads((claims / "recursion.laptop.json").read_text())["figures"]
         head = ("dropped", "figure", *(f"generation {g}" for g in range(len(figures["random"]["distance"]))))
         rows = [
-            (way, name, *(f"{v:.3g}" for v in values)) for way, of in figures.items() for name, values in of.items()
+            (way, name, *(f"{v:.3g}" for v in values))
+            for way, of in figures.items()
+            for name, values in of.items()
         ]
-        lines += ["Models trained on models' samples, a fifth of which is dropped:", "", table(head, rows), ""]
+        lines += [
+            "Models trained on models' samples, a fifth of which is dropped:",
+            "",
+            table(head, rows),
+            "",
+        ]
     return "\n".join(lines)
 
 

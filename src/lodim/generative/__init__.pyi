@@ -43,10 +43,10 @@ from .losses import flow_matching_loss as flow_matching_loss
 from .losses import ve_loss as ve_loss
 from .losses import vp_loss as vp_loss
 from .mode_interpolation.detector import Calibration as Calibration
-from .mode_interpolation.detector import FilteredSamples as FilteredSamples
 from .mode_interpolation.detector import HallucinationDetector as HallucinationDetector
 from .mode_interpolation.detector import off_support as off_support
-from .mode_interpolation.detector import sample_filtered as sample_filtered
+from .mode_interpolation.filtering import FilteredSamples as FilteredSamples
+from .mode_interpolation.filtering import sample_filtered as sample_filtered
 from .mode_interpolation.interpolation import InterpolationMass as InterpolationMass
 from .mode_interpolation.interpolation import ScoreProfile as ScoreProfile
 from .mode_interpolation.interpolation import interpolation_mass as interpolation_mass

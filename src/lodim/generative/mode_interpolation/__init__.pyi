@@ -1,8 +1,8 @@
 from .detector import Calibration as Calibration
-from .detector import FilteredSamples as FilteredSamples
 from .detector import HallucinationDetector as HallucinationDetector
 from .detector import off_support as off_support
-from .detector import sample_filtered as sample_filtered
+from .filtering import FilteredSamples as FilteredSamples
+from .filtering import sample_filtered as sample_filtered
 from .interpolation import InterpolationMass as InterpolationMass
 from .interpolation import ScoreProfile as ScoreProfile
 from .interpolation import interpolation_mass as interpolation_mass

@@ -1,4 +1,4 @@
-r"""Detect samples that belong to no training mode while they are drawn, and draw others in their place.
+r"""Detect samples that belong to no training mode while they are drawn.
 
 Where the data's density has two modes with nothing between, the true denoiser jumps from one to the other. A learnt one
 is smooth: it interpolates, and now and then a sample ends in the gap. Such a sample's denoised estimate does not settle
@@ -25,16 +25,14 @@ Source: S. K. Aithal and others, arXiv 2406.09358, section 4 (interpolation) and
 Departures. Windows may be given as levels or log signal-to-noise ratios, which carry over between samplers. The
 threshold is not a quantile of all scores but of held-out samples within the support, which makes the rate of false
 alarms a guarantee (V. Vovk and others, *Algorithmic learning in a random world*, 2005; J. Lei and others, arXiv
-1604.04173). Sampling may stop a sample before its window ends: the sum of squares only grows, so what is above the
-threshold already would have been rejected anyway.
+1604.04173).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -45,23 +43,19 @@ from scipy.stats import binomtest, norm, rankdata
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from lodim.generative.diffusion import Diffusion
-from lodim.generative.pictures import Trajectory, plot_samples
-from lodim.generative.samplers import SAMPLERS, SamplerState, check_levels
+from lodim.generative.samplers import SamplerState
 from lodim.plots import COLORS, new_axes
-from lodim.randomness import RandomState, as_generator, root_seed, torch_generator
+from lodim.randomness import RandomState, as_generator
 from lodim.results import Result
 from lodim.validation import check_choice, check_in_range, check_labels, check_numbers, checked, warn
 
-__all__ = ["Calibration", "FilteredSamples", "HallucinationDetector", "off_support", "sample_filtered"]
+__all__ = ["Calibration", "HallucinationDetector", "Spread", "check_held", "is_inside", "off_support"]
 
 UNITS = ("step", "sigma", "logsnr")
 Window = tuple[float | int, float | int]
-_WITHOUT_MEMORY = {f.__name__: f for f in SAMPLERS.values()}.keys() - {"dpmpp_2m", "pc"}
-_SHOWN_STEPS = 12
 
 
-class _Spread:
+class Spread:
     """The variance of arrays that come one after the other, number by number."""
 
     def __init__(self) -> None:
@@ -70,6 +64,7 @@ class _Spread:
         self.squares: Tensor = torch.empty(0)
 
     def add(self, x: Tensor) -> None:
+        """Take one more."""
         self.count += 1
         if self.count == 1:  # a copy: the sampler, and other callbacks, go on with their own
             self.mean = x.detach().to(torch.promote_types(x.dtype, torch.float32), copy=True)
@@ -80,10 +75,11 @@ class _Spread:
         self.squares.addcmul_(away, away, value=(self.count - 1) / self.count)
 
     def score(self, count: int) -> Tensor:
-        """The variance of so many arrays, those still to come taken as the mean: it never falls."""
+        """Return the variance of so many arrays, those still to come taken as the mean: it never falls."""
         return self.squares.flatten(1).mean(1) / count
 
     def keep(self, rows: Tensor) -> None:
+        """Go on with these rows."""
         self.mean, self.squares = self.mean[rows], self.squares[rows]
 
 
@@ -100,15 +96,15 @@ def _check_window(window: Any, unit: str) -> Window:
     return (int(low), int(high)) if unit == "step" else (float(low), float(high))
 
 
-def _is_inside(window: Window, unit: str, sigma: float, left: int) -> bool:
-    """Whether a step from this level, with so many left after it, is within the window."""
+def is_inside(window: Window, unit: str, sigma: float, left: int) -> bool:
+    """Return whether a step from this level, with so many left after it, is within the window."""
     low, high = window
     if unit == "step":
         return bool(low <= left < high)
     return bool(low <= (sigma if unit == "sigma" else -2 * math.log(sigma)) <= high)
 
 
-def _check_held(window: Window, unit: str, held: int, n_steps: int) -> None:
+def check_held(window: Window, unit: str, held: int, n_steps: int) -> None:
     """Refuse a window that holds no variance of this sampler's steps."""
     if held < 2 or (unit == "step" and window[1] > n_steps):
         raise ValueError(
@@ -257,28 +253,28 @@ class HallucinationDetector:
         """Forget the record and begin another; return what a sampler takes as its callback."""
         self._watched = (self.window_,) if self.calibration_ else (self.window, *self.candidates)
         self._done: list[Tensor] = []
-        self._running: list[_Spread] | None = None
+        self._running: list[Spread] | None = None
         return self
 
     def __call__(self, state: SamplerState) -> None:
         """Note a step; the first one of a sampler's run begins a batch of rows, the last one ends it."""
         left = state.n_steps - 1 - state.i
         if state.i == 0:
-            self._running = [_Spread() for _ in self._watched]
+            self._running = [Spread() for _ in self._watched]
             if self.unit == "step":
                 for low, high in self._watched:
                     held = min(high, state.n_steps) - min(low, state.n_steps)
-                    _check_held((low, high), self.unit, int(held), state.n_steps)
+                    check_held((low, high), self.unit, int(held), state.n_steps)
         if self._running is None:
             raise ValueError(
                 "the detector has not seen this run's first step: give it to the sampler from there on"
             )
         for window, spread in zip(self._watched, self._running, strict=True):
-            if _is_inside(window, self.unit, state.sigma, left):
+            if is_inside(window, self.unit, state.sigma, left):
                 spread.add(state.x0_hat)
         if left == 0:
             for window, spread in zip(self._watched, self._running, strict=True):
-                _check_held(window, self.unit, spread.count, state.n_steps)
+                check_held(window, self.unit, spread.count, state.n_steps)
             self._done.append(torch.stack([spread.score(spread.count) for spread in self._running]).cpu())
             self._running = None
 
@@ -324,8 +320,8 @@ class HallucinationDetector:
             levels = check_numbers(sigmas, "sigmas").ravel()
             if len(levels) != T or not (levels > 0).all():
                 raise ValueError(f"sigmas must be {T} positive levels, one a step, got {len(levels)}")
-        chosen = [i for i in range(T) if _is_inside(self.window_, self.unit, float(levels[i]), T - 1 - i)]
-        _check_held(self.window_, self.unit, len(chosen), T)
+        chosen = [i for i in range(T) if is_inside(self.window_, self.unit, float(levels[i]), T - 1 - i)]
+        check_held(self.window_, self.unit, len(chosen), T)
         score = way[chosen].double().var(0, correction=0).flatten(1).mean(1)
         return score if isinstance(x0_hats, Tensor) else score.numpy()
 
@@ -469,9 +465,9 @@ def _areas(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _area_interval(area: float, m: int, n: int, confidence: float) -> tuple[float, float]:
-    """The areas that this one, of m and n scores, does not contradict: their own spread (Hanley and McNeil, 1982) judges.
+    """The areas that this one, of m and n scores, does not contradict, by their own spread (Hanley and McNeil, 1982).
 
-    At 1/2 that spread is Mann and Whitney's, so an interval above 1/2 is their test; at an area of 1 it does not vanish.
+    At 1/2 that spread is Mann and Whitney's, so an interval above 1/2 is their test; the interval of 1 is none of width 0.
     """
     z = float(norm.isf((1 - confidence) / 2))
 
@@ -479,7 +475,9 @@ def _area_interval(area: float, m: int, n: int, confidence: float) -> tuple[floa
         pairs = a * (1 - a) + (m - 1) * (a / (2 - a) - a * a) + (n - 1) * (2 * a * a / (1 + a) - a * a)
         return (area - a) ** 2 - z * z * pairs / (m * n)
 
-    within = min(max(area, 1e-9), 1 - 1e-9)  # at 0 and 1 the spread is nothing, and beside them more than the way there
+    within = min(
+        max(area, 1e-9), 1 - 1e-9
+    )  # at 0 and 1 the spread is nothing, and beside them more than the way there
     low = 0.0 if beyond(0.0) <= 0 else brentq(beyond, 0.0, within)
     high = 1.0 if beyond(1.0) <= 0 else brentq(beyond, within, 1.0)
     return float(low), float(high)
@@ -516,245 +514,3 @@ def off_support(samples: Any, data: Any, *, k: int = 5, share: float | int = 1e-
     limit = np.quantile(near.kneighbors()[0][:, -1], 1 - share)  # without a row's distance to itself
     far: np.ndarray = near.kneighbors(x.reshape(len(x), -1))[0][:, -1] > limit
     return far
-
-
-@dataclass(frozen=True)
-class FilteredSamples(Result):
-    """Samples that passed a detector, what they cost, and some that did not.
-
-    Attributes
-    ----------
-    samples : ndarray, shape (n, ...)
-    score : ndarray, shape (n,)
-    n_drawn, n_rejected : int
-        Samples begun, and those of them that were dropped.
-    evaluations : int
-        Of the network, a row each.
-    saved : float
-        Share of the evaluations that running every sample to its end would have taken, which stopping saved.
-    rejected : ndarray, shape (shown, ...)
-        Some dropped samples, run to their end.
-    rejected_score : ndarray, shape (shown,)
-        By which they were dropped, which is before their window's end where that sufficed.
-    trajectories : ndarray, shape (shown, steps, ...)
-        Their denoised estimates, from noise to data.
-    sigmas : ndarray, shape (steps,)
-        The level each estimate was made at.
-    """
-
-    samples: Float[np.ndarray, "n ..."]
-    score: Float[np.ndarray, " n"]
-    n_drawn: int
-    n_rejected: int
-    evaluations: int
-    saved: float
-    rejected: Float[np.ndarray, "shown ..."]
-    rejected_score: Float[np.ndarray, " shown"]
-    trajectories: Float[np.ndarray, "shown steps ..."]
-    sigmas: Float[np.ndarray, " steps"]
-
-    def plot(self, ax: Any = None) -> Any:
-        """Draw the ways of the dropped samples: images a row each, a dozen steps of it; points as lines over the kept.
-
-        Returns the axes.
-        """
-        ax = new_axes(ax)
-        images = self.samples.ndim > 3
-        if not images and self.samples[0].size == 2:
-            plot_samples(self.samples.reshape(len(self.samples), -1), ax)
-        if len(self.trajectories):
-            steps = self.trajectories.shape[1]
-            shown = np.unique(np.linspace(0, steps - 1, _SHOWN_STEPS if images else steps).astype(int))
-            seen = Trajectory(len(self.trajectories))
-            seen.x = seen.x0_hat = [torch.from_numpy(self.trajectories[:, i]) for i in shown]
-            seen.plot(ax)
-        elif images:
-            plot_samples(self.samples, ax)
-        return ax
-
-    def __str__(self) -> str:
-        return (
-            f"{len(self.samples)} samples kept of {self.n_drawn} drawn, {self.n_rejected} rejected "
-            f"({self.n_rejected / max(1, self.n_drawn):.2%}); {self.evaluations} evaluations, {self.saved:.1%} saved"
-        )
-
-
-@checked
-def sample_filtered(
-    model: Diffusion,
-    n: int | np.integer,
-    detector: HallucinationDetector,
-    *,
-    steps: int = 18,
-    sampler: str | Callable[..., Tensor] = "heun",
-    sigmas: Any = None,
-    cond: Any = None,
-    generator: torch.Generator | RandomState = None,
-    checks: int | None = None,
-    show: int = 8,
-    batch_size: int = 4096,
-    max_draws: int | None = None,
-    **options: Any,
-) -> FilteredSamples:
-    """Draw samples until n have passed a calibrated detector; a place whose sample is dropped is drawn again.
-
-    Dropped samples are not run to their end: at ``checks`` places within the window, its end among them, those that
-    are above the threshold are left off. They would have been dropped anyway, so the samples' law is that of filtering
-    at the end; and what is saved is at most the share of the dropped.
-
-    Parameters
-    ----------
-    model : Diffusion
-    detector : HallucinationDetector
-        With a threshold; use the sampler and levels that it was calibrated with.
-    steps, sampler, sigmas, cond, batch_size, options
-        As of :meth:`~lodim.generative.Diffusion.sample`. A condition for each sample stays with its place.
-    checks : int, optional
-        0: run all to the end. Default: 4, but 0 with "dpmpp_2m", "pc" and samplers of your own, since every check is a
-        fresh start: the first one's next step is of first order again, the second one's corrector sees other rows'
-        norms. Also 0 with a ``callback``, which would see each part as a run.
-    show : int
-        Dropped samples to keep with their ways; the batches they are found in are computed again for that, so memory
-        does not grow with the steps of all others.
-    max_draws : int, optional
-        Give up beyond; default 100 n.
-
-    Raises
-    ------
-    ValueError
-        A detector without a threshold, a window that does not fit the steps, or more than ``max_draws`` samples.
-    """
-    n = int(check_in_range(n, "n", low=0, integer=True))
-    show = int(check_in_range(show, "show", low=0, integer=True))
-    check_in_range(batch_size, "batch_size", low=1, integer=True)
-    limit = 100 * n if max_draws is None else check_in_range(max_draws, "max_draws", low=n, integer=True)
-    threshold, unit = detector.threshold_, detector.unit
-    if threshold is None:
-        raise ValueError("the detector has no threshold: calibrate it on samples of this model first")
-    levels = check_levels(model.sigmas(steps) if sigmas is None else sigmas)
-    T = len(levels) - 1
-    inside = [i for i in range(T) if _is_inside(detector.window_, unit, levels[i], T - 1 - i)]
-    _check_held(detector.window_, unit, len(inside), T)
-    callbacks = options.pop("callback", None) or ()
-    callbacks = (callbacks,) if callable(callbacks) else tuple(callbacks)
-    if checks is None:
-        name = sampler if isinstance(sampler, str) else getattr(sampler, "__name__", "")
-        checks = 4 if name in _WITHOUT_MEMORY and not callbacks else 0
-    check_in_range(checks, "checks", low=0, integer=True)
-    places = np.linspace(inside[0] + 1, inside[-1] + 1, checks + 1)[1:].astype(int)
-    parts = list(pairwise([0, *(int(b) for b in np.unique(places) if b < T), T]))
-    given = model._condition(cond, n, model.denoiser.center.device)
-    source = generator if isinstance(generator, torch.Generator) else torch_generator(root_seed(generator))
-    evaluations, begun, calls = np.zeros(len(parts), int), np.zeros(len(parts), int), 0
-
-    def count(_: Any, arguments: tuple[Any, ...]) -> None:
-        nonlocal calls
-        calls += len(arguments[0])
-
-    def advance(
-        x: Any, own: Tensor, part: tuple[int, int], source: Any, watch: Callable[[int, Tensor], None]
-    ) -> Any:
-        a, b = part
-
-        def step(state: SamplerState) -> None:
-            watch(a + state.i, state.x0_hat)
-
-        return model.sample(
-            len(own), sampler=sampler, sigmas=levels[a : b + 1], start=x, generator=source,
-            cond=None if given is None else {key: value[own.to(value.device)] for key, value in given.items()},
-            callback=[step, *callbacks], batch_size=max(1, len(own)), **options,
-        )  # fmt: skip
-
-    def draw(
-        start: Any, own: Tensor, source: Any, follow: Tensor | None = None
-    ) -> tuple[Any, Tensor, Tensor, Any]:
-        """Run a batch; return what is left, which rows those are, all rows' scores, and the ways of some rows."""
-        nonlocal calls
-        x, alive, spread = start, torch.arange(len(own)), _Spread()
-        scores, ends = torch.full((len(own),), math.nan, dtype=torch.float64), {}
-        ways = None if follow is None else np.zeros((len(follow), T, *model.shape), np.float32)
-
-        def note(i: int, rows: Tensor, x0_hat: Tensor) -> None:
-            if follow is not None and ways is not None:
-                at, of = (rows[:, None] == follow).nonzero(as_tuple=True)
-                ways[of.numpy(), i] = x0_hat[at.to(x0_hat.device)].float().cpu().numpy()
-
-        def watch(i: int, x0_hat: Tensor) -> None:
-            if i in window:
-                spread.add(x0_hat)
-            note(i, alive, x0_hat)
-
-        for s, part in enumerate(parts):
-            calls = 0
-            x = advance(x, own[alive], part, source, watch)
-            if follow is None:
-                evaluations[s] += calls
-                begun[s] += len(alive)
-            if part[1] <= inside[0]:
-                continue
-            scores[alive] = spread.score(len(inside)).double().cpu()
-            passed = scores[alive] <= threshold  # NaN does not
-            for row in () if follow is None else alive[~passed & torch.isin(alive, follow)].tolist():
-                ends[row] = (x[int((alive == row).nonzero())], part[1])
-            x, alive = x[passed.numpy() if isinstance(x, np.ndarray) else passed.to(x.device)], alive[passed]
-            spread.keep(passed.to(spread.mean.device))
-            if not len(alive):
-                break
-        if follow is None:
-            return x, alive, scores, None
-        last = []
-        for row in follow.tolist():  # on from where it was dropped
-            at, b = ends[row]
-            only = torch.tensor([row])
-            rest = torch.as_tensor(at)[None]
-            if b < T:
-                rest = advance(
-                    rest, own[only], (b, T), source, lambda i, x0_hat, only=only: note(i, only, x0_hat)
-                )
-            last.append(_array(rest)[0])
-        return np.stack(last), follow, scores, ways
-
-    window = frozenset(inside)
-    samples, score = np.zeros((n, *model.shape), np.float32), np.zeros(n)
-    shown: list[tuple[Any, np.ndarray, Any]] = []
-    waiting, n_drawn = torch.arange(n), 0
-    hook = model.denoiser.register_forward_pre_hook(count)
-    try:
-        while len(waiting):
-            if n_drawn + len(waiting) > limit:
-                raise ValueError(
-                    f"{n_drawn} samples were drawn and {n - len(waiting)} of {n} passed the threshold "
-                    f"{threshold:.4g}: was the detector calibrated with this model, sampler and levels? Or raise max_draws"
-                )
-            failed = []
-            for own in waiting.split(int(batch_size)):
-                start = model.prior(len(own), float(levels[0]), source)
-                again = torch.Generator(source.device)
-                again.set_state(source.get_state())
-                x, alive, scores, _ = draw(start, own, source)
-                if n_drawn == 0:
-                    samples = samples.astype(_array(x).dtype)
-                samples[own[alive].numpy()], score[own[alive].numpy()] = _array(x), scores[alive].numpy()
-                dropped = torch.ones(len(own), dtype=torch.bool)
-                dropped[alive] = False
-                n_drawn += len(own)
-                failed.append(own[dropped])
-                wanted = dropped.nonzero()[: show - sum(len(part[1]) for part in shown), 0]
-                if len(wanted):
-                    last, _, _, ways = draw(start, own, again, wanted)
-                    shown.append((last, scores[wanted].numpy(), ways))
-            waiting = torch.cat(failed)
-    finally:
-        hook.remove()
-    empty = (np.zeros((0, *model.shape), np.float32), np.zeros(0), np.zeros((0, T, *model.shape), np.float32))
-    rejected, rejected_score, trajectories = (np.concatenate(part) for part in zip(*(shown or [empty])))
-    whole = n_drawn * float(np.divide(evaluations, np.maximum(begun, 1)).sum())
-    total = int(evaluations.sum())
-    return FilteredSamples(
-        samples, score, n_drawn, n_drawn - n, total, 1 - total / whole if whole else 0.0, rejected, rejected_score,
-        trajectories, np.asarray(levels[:-1], dtype=float),
-    )  # fmt: skip
-
-
-def _array(x: Any) -> np.ndarray:
-    return x.cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)

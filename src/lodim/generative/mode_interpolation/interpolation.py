@@ -169,8 +169,8 @@ class InterpolationMass(Result):
     def __str__(self) -> str:
         low, high = binomtest(self.n_off, self.n).proportion_ci()
         return (
-            f"{self.mass:.3%} ({low:.3%} to {high:.3%}) of {self.n} samples away from all modes, {int(self.counts.sum())} "
-            f"of {self.n_off} between nearest neighbours"
+            f"{self.mass:.3%} ({low:.3%} to {high:.3%}) of {self.n} samples away from all modes, "
+            f"{int(self.counts.sum())} of {self.n_off} between nearest neighbours"
         )
 
 
@@ -209,9 +209,8 @@ def interpolation_mass(
     if not nearest.min() > 0:
         raise ValueError("two of the modes are equal")
     edges = np.argwhere(np.triu(between <= _EQUAL * np.maximum.outer(nearest, nearest)))
-    away = np.concatenate([
-        rows[cdist(rows, centers).min(1) > radius * std] for rows in np.array_split(x, 1 + len(x) * len(centers) // 2**24)
-    ])  # fmt: skip
+    blocks = np.array_split(x, 1 + len(x) * len(centers) // 2**24)
+    away = np.concatenate([rows[cdist(rows, centers).min(1) > radius * std] for rows in blocks])
     counts, elsewhere = np.zeros(len(edges), int), 0
     ways = centers[edges[:, 1]] - centers[edges[:, 0]]
     squares = np.square(ways).sum(1)

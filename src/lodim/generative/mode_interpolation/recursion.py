@@ -156,8 +156,8 @@ def recursive_training(
         else:
             try:
                 made = _next(
-                    model_factory, X, filter, int(surplus), watching, fit, sample, derive_seed(root, generation), progress,
-                    (generation - 1) / int(generations), 1 / int(generations),
+                    model_factory, X, filter, int(surplus), watching, fit, sample, derive_seed(root, generation),
+                    progress, (generation - 1) / int(generations), 1 / int(generations),
                 )  # fmt: skip
                 if made is None:
                     break
