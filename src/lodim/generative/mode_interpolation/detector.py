@@ -5,7 +5,8 @@ is smooth: it interpolates, and now and then a sample ends in the gap. Such a sa
 as others' do, so its variance over a window W of the reverse steps tells it apart:
 
 .. math:: \mathrm{Hal}(x) = \frac1d \sum_{j=1}^{d} \frac{1}{|W|} \sum_{i \in W}
-          \left(\hat x_{0,j}^{(i)} - \bar x_{0,j}\right)^2, \qquad \bar x_0 = \frac{1}{|W|} \sum_{i \in W} \hat x_0^{(i)}.
+          \left(\hat x_{0,j}^{(i)} - \bar x_{0,j}\right)^2, \qquad
+          \bar x_0 = \frac{1}{|W|} \sum_{i \in W} \hat x_0^{(i)}.
 
 ===============================================  =====================================================================
 symbol in the paper                              name here
@@ -245,7 +246,8 @@ class HallucinationDetector:
         self.window = _check_window(window, unit)
         others = (_check_window(other, unit) for other in candidates)
         self.candidates = tuple(dict.fromkeys(other for other in others if other != self.window))
-        self.window_, self.threshold_ = self.window, None
+        self.window_ = self.window
+        self.threshold_: float | None = None
         self.calibration_: Calibration | None = None
         self.callback()
 
@@ -467,7 +469,7 @@ def _areas(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _area_interval(area: float, m: int, n: int, confidence: float) -> tuple[float, float]:
     """The areas that this one, of m and n scores, does not contradict, by their own spread (Hanley and McNeil, 1982).
 
-    At 1/2 that spread is Mann and Whitney's, so an interval above 1/2 is their test; the interval of 1 is none of width 0.
+    At 1/2 that spread is Mann and Whitney's, so an interval above 1/2 is their test; that of 1 has a width.
     """
     z = float(norm.isf((1 - confidence) / 2))
 

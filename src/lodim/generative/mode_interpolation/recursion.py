@@ -152,7 +152,7 @@ def recursive_training(
         key = ("recursive training", model_factory, first, settings, root, generation)
         found = None if store is None else store.get(key)
         if found is not None:
-            X, figures = found.value
+            X, figures = found.value or (X, {})
         else:
             try:
                 made = _next(
@@ -217,8 +217,9 @@ def _figures(
 ) -> dict[str, float]:  # fmt: skip
     found = {}
     if distance:
-        some = (rows[: min(len(X), len(first), _COMPARED)].reshape(-1, X[0].size) for rows in (X, first))
-        found["distance"] = sliced_wasserstein(*some, random_state=derive_seed(seed, "distance")).value
+        n = min(len(X), len(first), _COMPARED)
+        a, b = (rows[:n].reshape(n, -1) for rows in (X, first))
+        found["distance"] = sliced_wasserstein(a, b, random_state=derive_seed(seed, "distance")).value
     for name, metric in metrics.items():
         value = metric(X)
         found[name] = float(getattr(value, "value", value))

@@ -1,14 +1,18 @@
 """Models that learn from models: dropping the samples that waver keeps the space between modes empty.
 
 Four generations of a small network on the grid of 25 Gaussians: each learns from 10,000 samples of the one before,
-which draws 2,500 more than it hands on and drops as many, by their variance over the window that the claim
-``mode-interpolation/grid`` found, or at random. The first generation is the same model for both.
+which draws 250 more than it hands on and drops as many (the paper's 2,500 of 100,000), by their variance over the
+window that the claim ``mode-interpolation/grid`` found, or at random. The first generation is the same model for both.
 
 Ranges, set before anything was run; nobody had measured this setting, so they say the direction with room for chance
 only. After the last generation the variance filter has at most half the share of samples between modes that random
 dropping has; that share has grown under random dropping; no mode is lost (each keeps half its share or more); and the
 sliced Wasserstein distance to the first data is no worse than random's by more than 0.02, the distance between halves
-of 10,000 such data. The price is a figure: dropped are also the flanks of the modes, which grow narrower.
+of 10,000 such data. The modes' width is a figure.
+
+A first run dropped 2,500 of 12,500, six times as many as were hallucinations: 0.3 % lay between modes after four
+generations against 16 % at random, but the least mode had 0.14 of its due (0.35 at random): it drops whole modes that
+are learnt badly. What is dropped must be about as much as there is to drop; the range stayed.
 
 Source: S. K. Aithal and others, 2024, arXiv 2406.09358, section 6: five generations, 2-D Gaussians and MNIST.
 """
@@ -58,7 +62,7 @@ def metrics_of(grid: Modes) -> dict[str, Callable[[Any], float]]:
 
 
 def run(
-    seed: int, progress: Progress, n: int = 10_000, generations: int = 4, surplus: int = 2500, steps: int = 1500,
+    seed: int, progress: Progress, n: int = 10_000, generations: int = 4, surplus: int = 250, steps: int = 1500,
     batch_size: int = 512, n_steps: int = 80, device: str = "cpu",
 ) -> Findings:  # fmt: skip
     """Run both filters from the same data and seeds."""
@@ -74,31 +78,33 @@ def run(
         )  # fmt: skip
     last = {name: {key: values[-1] for key, values in of.figures.items()} for name, of in found.items()}
     between = {name: of.figures["between modes"] for name, of in found.items()}
+    farther = found["variance"].distance[-1] - found["random"].distance[-1]
     checks = [
         check_between(
             "between modes after the last generation, variance over random",
             last["variance"]["between modes"] / max(last["random"]["between modes"], 1e-12), 0.0, 0.5,
         ),
         check_that(
-            "random: between modes after the first and the last generation", [between["random"][1], between["random"][-1]],
-            "increasing", between["random"][1] < between["random"][-1],
+            "random: between modes after the first and the last generation",
+            [between["random"][1], between["random"][-1]], "increasing", between["random"][1] < between["random"][-1],
         ),
         check_between("variance: the least mode's share of its due", last["variance"]["least mode"], 0.5, 1.0),
-        check_between(
-            "distance to the first data, variance less random", found["variance"].distance[-1] - found["random"].distance[-1],
-            -1.0, 0.02,
-        ),
+        check_between("distance to the first data, variance less random", farther, -1.0, 0.02),
     ]  # fmt: skip
     figures = {name: {"distance": list(of.distance), **of.figures} for name, of in found.items()}
     return Findings(
-        checks, figures, ("widths of modes below 1 are the filter's price: flanks are dropped too",)
+        checks,
+        figures,
+        (
+            "the least mode has 1 in the first data; at random it falls too, since every generation learns imperfectly",
+        ),
     )
 
 
 CLAIM = Claim(
     name="mode-interpolation/recursion",
     arxiv="2406.09358",
-    statement="Models trained on models' samples keep the space between modes emptier where wavering samples are dropped.",
+    statement="Models that learn from models keep the space between modes emptier where wavering samples are dropped.",
     laptop=run,
     full=partial(
         run,
