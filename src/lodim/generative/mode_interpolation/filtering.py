@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -192,7 +193,7 @@ def sample_filtered(
         ends: list[tuple[Tensor, Tensor, int]] = []
         ways = None if follow is None else np.zeros((len(follow), T, *model.shape), np.float32)
 
-        def note(i: int, rows: Tensor, x0_hat: Tensor) -> None:
+        def note(rows: Tensor, i: int, x0_hat: Tensor) -> None:
             if follow is not None and ways is not None:
                 at, of = (rows[:, None] == follow).nonzero(as_tuple=True)
                 ways[of.numpy(), i] = x0_hat[at.to(x0_hat.device)].float().cpu().numpy()
@@ -200,7 +201,7 @@ def sample_filtered(
         def watch(i: int, x0_hat: Tensor) -> None:
             if i in window:
                 spread.add(x0_hat)
-            note(i, alive, x0_hat)
+            note(alive, i, x0_hat)
 
         for s, part in enumerate(parts):
             calls = 0
@@ -222,9 +223,7 @@ def sample_filtered(
         last = np.zeros((len(follow), *model.shape), _array(x).dtype)
         for rows, at, b in ends:  # on from where they were dropped
             if len(rows) and b < T:
-                at = advance(
-                    at, own[rows], (b, T), source, lambda i, x0_hat, rows=rows: note(i, rows, x0_hat)
-                )
+                at = advance(at, own[rows], (b, T), source, partial(note, rows))
             last[torch.isin(follow, rows).numpy()] = _array(at)
         return last, follow, scores, ways
 
