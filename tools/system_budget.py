@@ -64,6 +64,7 @@ REASONS = {
     "harmonic-denoisers": "a test of two nets, a sampler with four kinds of measurement, and the best fixed basis",
     "high-dimensional-kde": _EARLIER,
     "hypercomplex": _EARLIER,
+    "mode-interpolation": "a detector with its calibration, sampling that drops early, mass between modes, recursion",
     "multiparameter-persistence": _EARLIER,
     "nm-sparsity": _EARLIER,
     "objective-landscapes": f"{_EARLIER}; the library's first and largest subject",

@@ -402,6 +402,9 @@ LAYERS = {
     generative.GaussianDenoiser: (
         Layer(lambda: AtOneLevel(generative.GaussianDenoiser(torch.zeros(8), torch.eye(8))), **_of_noise),
     ),
+    generative.MixtureDenoiser: (
+        Layer(lambda: AtOneLevel(generative.MixtureDenoiser(torch.eye(8), 0.5)), **_of_noise),
+    ),
     generative.SubspaceDenoiser: (Layer(lambda: AtOneLevel(generative.SubspaceDenoiser(8, 3)), **_of_noise),),
 }  # fmt: skip
 
@@ -599,6 +602,22 @@ _labels, _pair = np.tile([0, 1], 20), np.array([1.0, 4.0])
 _pixels, _cloud = {"image": whole(2, 4, 5)}, {"X": whole(8, 2)}
 _line, _points = {"X": whole(40, 2), "y": whole(40, seed=1)}, {"X": whole(40, 2)}
 _law, _matrix, _gudhi = {"n": np.array([10.0, 40.0])}, {"A": whole(40, 3)}, ("gudhi",)
+
+
+def watched():
+    """A detector that has seen twenty samples, of scores 0 to 19."""
+    detector = generative.HallucinationDetector((0, 2))
+    for i in range(2):
+        x = (i * 2 * torch.arange(20.0).sqrt())[:, None]
+        detector(generative.SamplerState(i, 2, 2.0 - i, 1.0 - i, x, x, None))
+    return detector
+
+
+def few_generations(data):
+    return generative.recursive_training(
+        lambda: generative.Diffusion(TimeMLP(2, 8, 1), 2), data, generations=1, surplus=2, filter="random",
+        fit={"steps": 0, "batch_size": 4}, sample={"steps": 3},
+    ).samples  # fmt: skip
 
 
 def binary(n, seed=0):
@@ -925,6 +944,30 @@ ARRAYS: dict[Any, Arrays] = {
     generative.RewardDirectedDiffusion.predict: Arrays(
         lambda X: rewarded(whole(40, 2), whole(9, 2, seed=1), whole(9)).predict(X), {"X": whole(5, 2)}
     ),
+    generative.HallucinationDetector.detect_from_trajectory: Arrays(
+        lambda x0_hats, sigmas: (
+            generative.HallucinationDetector((1, 3), "sigma").detect_from_trajectory(x0_hats, sigmas)
+        ),
+        {"x0_hats": whole(4, 3, 2), "sigmas": np.array([4.0, 3.0, 2.0, 1.0])},
+    ),
+    generative.HallucinationDetector.calibrate: Arrays(
+        lambda is_hallucination: watched().calibrate(is_hallucination, false_alarm=0.2).auc,
+        {"is_hallucination": np.arange(20) % 3 // 2},
+        strict=("is_hallucination",),
+    ),
+    generative.interpolation_mass: Arrays(
+        lambda samples, modes: generative.interpolation_mass(samples, modes, 1.0, radius=1).counts,
+        {"samples": whole(9, 2), "modes": np.array([[0.0, 0.0], [9.0, 0.0], [9.0, 20.0]])},
+    ),
+    generative.off_support: Arrays(
+        lambda samples, data: generative.off_support(samples, data, share=0.2).astype(float),
+        {"samples": whole(9, 2), "data": whole(20, 2, seed=1)},
+    ),
+    generative.recursive_training: Arrays(few_generations, {"data": whole(8, 2)}),
+    generative.score_profile: Arrays(
+        lambda a, b: generative.score_profile(lambda x, s: x / 2, a, b, 0.1, n=5).estimate,
+        {"a": np.array([1.0, 2.0]), "b": np.array([3.0, 5.0])},
+    ),
     generative.plot_samples: Arrays(
         lambda samples: generative.plot_samples(samples).collections[0].get_offsets().data, {"samples": whole(9, 2)}
     ),
@@ -1120,6 +1163,19 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     generative.Robustness: lambda: generative.Robustness("bits", (6.0, 4.0), np.array([[1.0, 2.0], [3.0, 5.0]])),
     generative.PhaseProfile: lambda: generative.phase_profile(table()[0], (16, np.inf), n=20, random_state=0),
     generative.DenoiserDimension: denoiser_dimension,
+    generative.Calibration: lambda: generative.Calibration(
+        np.array([[0.0, 10.0], [5.0, 20.0]]), np.array([0.9, 0.6]), "step", (0.0, 10.0), 0.88, (0.7, 0.95), 0.01, 0.04,
+        0.9, (0.6, 0.99), 400, 12, 0.95,
+    ),
+    generative.FilteredSamples: lambda: generative.FilteredSamples(
+        np.array([[0.5, 1.0], [1.5, 2.0]]), np.array([0.1, 0.2]), 3, 1, 50, 0.1, np.array([[0.5, 2.5]]),
+        np.array([0.9]), np.array([[[0.5, 1.5], [2.5, 0.5], [0.5, 2.5]]]), np.array([2.5, 1.5, 0.5]),
+    ),
+    generative.InterpolationMass: lambda: generative.interpolation_mass([[0.0], [0.5]], [[0.0], [1.0]], 0.01),
+    generative.ScoreProfile: lambda: generative.score_profile(lambda x, s: x, [0.0], [1.0], 0.1, n=5),
+    generative.RecursiveTraining: lambda: generative.RecursiveTraining(
+        "variance", (0.1, 0.2), {"mean": (0.5, 0.6)}, np.array([[0.5], [1.5]]), True
+    ),
     # landscape
     landscape.RunRecord: run,
     landscape.LandscapeResult: landscape_result,

@@ -19,17 +19,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 from numpy.typing import ArrayLike
+from scipy.ndimage import find_objects, label
 
 from ..randomness import RandomState, as_generator
-from ..validation import check_choice, check_in_range, check_matrix
+from ..validation import check_choice, check_in_range, check_matrix, check_numbers
 
 __all__ = [
     "SCENARIOS",
     "Modes",
     "Outcomes",
+    "ShapeCounts",
     "Shapes",
     "SingularLaw",
     "Subspace",
+    "count_shapes",
     "gaussian_grid",
     "gaussian_line",
     "gaussian_ring",
@@ -285,6 +288,67 @@ def simple_shapes(n: int | np.integer, *, random_state: RandomState = None) -> S
         places = np.argwhere(stamp)
         images[rows[:, None], top[:, None] + places[:, 0], left[:, None] + places[:, 1]] = 1.0
     return Shapes(images, present)
+
+
+class ShapeCounts(NamedTuple):
+    """What images hold, column by column.
+
+    Attributes
+    ----------
+    counts : int ndarray, shape (n, 3, 4)
+        Triangles, squares, pentagons and other things in each of the three columns.
+    hallucinated : bool ndarray, shape (n,)
+        Whether a column holds more than one thing, or one of the wrong kind: no image of :func:`simple_shapes` does.
+        An image of nothing is none either, and is told by ``counts``.
+    """
+
+    counts: Int[np.ndarray, "n 3 4"]
+    hallucinated: Bool[np.ndarray, " n"]
+
+
+def count_shapes(
+    images: Any, *, threshold: float | int = 0.5, least: int = 8, overlap: float | int = 0.7
+) -> ShapeCounts:
+    """Count the shapes in images like those of :func:`simple_shapes`, generated ones too.
+
+    A thing is a connected set of pixels of one column. Its kind is the shape that, laid on it as well as can be, shares
+    the most pixels with it.
+
+    Parameters
+    ----------
+    images : array or Tensor, shape (n, 64, 64) or (n, 1, 64, 64)
+    threshold : float
+        Pixels above it are set.
+    least : int
+        Smaller things are specks, and not counted.
+    overlap : float
+        Pixels shared over pixels of either, below which a thing is none of the three shapes.
+    """
+    from scipy.signal import correlate2d  # half a second to import, for this alone
+
+    check_in_range(threshold, "threshold")
+    check_in_range(least, "least", low=1, integer=True)
+    check_in_range(overlap, "overlap", low=0, high=1)
+    pixels = check_numbers(images, "images")
+    if pixels.ndim == 4 and pixels.shape[1] == 1:
+        pixels = pixels[:, 0]
+    if pixels.shape[1:] != (_SIZE, _SIZE):
+        raise ValueError(f"images must have shape (n, 64, 64) or (n, 1, 64, 64), got {pixels.shape}")
+    stamps = _stamps()
+    counts = np.zeros((len(pixels), 3, 4), dtype=np.int64)
+    for i, image in enumerate(pixels > threshold):
+        for column in range(3):  # neighbours of two columns may touch
+            part = image[:, column * _COLUMN : (column + 1) * _COLUMN if column < 2 else _SIZE]
+            things = label(part)[0]
+            for number, box in enumerate(find_objects(things), 1):
+                thing = (things[box] == number).astype(float)
+                if thing.sum() >= least:
+                    shared = [correlate2d(thing, stamp.astype(float)).max() for stamp in stamps]
+                    shares = [s / (thing.sum() + stamp.sum() - s) for s, stamp in zip(shared, stamps)]
+                    kind = int(np.argmax(shares)) if max(shares) >= overlap else 3
+                    counts[i, column, kind] += 1
+    wrong = counts.sum(2) - counts[:, range(3), range(3)]
+    return ShapeCounts(counts, (wrong > 0).any(1) | (counts.sum(2) > 1).any(1))
 
 
 def _stamps() -> list[np.ndarray]:

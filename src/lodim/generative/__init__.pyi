@@ -15,6 +15,7 @@ from .ambient_diffusion.scaling import scaling_study as scaling_study
 from .denoiser import Denoiser as Denoiser
 from .denoiser import EmpiricalDenoiser as EmpiricalDenoiser
 from .denoiser import GaussianDenoiser as GaussianDenoiser
+from .denoiser import MixtureDenoiser as MixtureDenoiser
 from .denoiser_dimension import DenoiserDimension as DenoiserDimension
 from .denoiser_dimension import estimate_dimension as estimate_dimension
 from .diffusion import Diffusion as Diffusion
@@ -71,6 +72,17 @@ from .losses import edm_loss as edm_loss
 from .losses import flow_matching_loss as flow_matching_loss
 from .losses import ve_loss as ve_loss
 from .losses import vp_loss as vp_loss
+from .mode_interpolation.detector import Calibration as Calibration
+from .mode_interpolation.detector import HallucinationDetector as HallucinationDetector
+from .mode_interpolation.detector import off_support as off_support
+from .mode_interpolation.filtering import FilteredSamples as FilteredSamples
+from .mode_interpolation.filtering import sample_filtered as sample_filtered
+from .mode_interpolation.interpolation import InterpolationMass as InterpolationMass
+from .mode_interpolation.interpolation import ScoreProfile as ScoreProfile
+from .mode_interpolation.interpolation import interpolation_mass as interpolation_mass
+from .mode_interpolation.interpolation import score_profile as score_profile
+from .mode_interpolation.recursion import RecursiveTraining as RecursiveTraining
+from .mode_interpolation.recursion import recursive_training as recursive_training
 from .perturbed_likelihood import NoisePath as NoisePath
 from .perturbed_likelihood import NoisyDecoder as NoisyDecoder
 from .perturbed_likelihood import PerturbedLikelihoodModel as PerturbedLikelihoodModel

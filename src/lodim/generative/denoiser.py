@@ -46,7 +46,7 @@ from torch import Tensor, nn
 from lodim.generative.schedules import Schedule
 from lodim.validation import check_choice, check_in_range, checked
 
-__all__ = ["Condition", "Denoiser", "EmpiricalDenoiser", "GaussianDenoiser", "as_levels"]
+__all__ = ["Condition", "Denoiser", "EmpiricalDenoiser", "GaussianDenoiser", "MixtureDenoiser", "as_levels"]
 
 PRECONDITIONINGS = ("edm", "eps", "x0", "v", "ve", "flow", "blind")
 Condition = Mapping[str, Tensor]
@@ -306,3 +306,33 @@ class GaussianDenoiser(_Scores):
         own = (x.double() - self.mean).flatten(1) @ basis
         back = (own * values / (values + s2)) @ basis.mT
         return (back.reshape(x.shape) + self.mean).to(_wide(x.dtype))
+
+
+@checked
+class MixtureDenoiser(_Scores):
+    r"""The exact denoiser of a mixture of equal round Gaussians, in float64.
+
+    Seen through more noise its modes are points: with :math:`\bar c` the mean of the centres' posterior at the level
+    :math:`\sqrt{s^2 + \sigma^2}`, it is :math:`(s^2 x + \sigma^2 \bar c) / (s^2 + \sigma^2)`.
+
+    Parameters
+    ----------
+    centers : Tensor, shape (m, ...)
+    std : float
+        Of every mode in each coordinate; 0 is :class:`EmpiricalDenoiser`.
+    """
+
+    def __init__(self, centers: Float[Tensor, "m ..."], std: float | int) -> None:
+        super().__init__()
+        if math.isinf(check_in_range(std, "std", low=0)):
+            raise ValueError("std must be finite")
+        self.modes, self.std = EmpiricalDenoiser(centers), float(std)
+
+    def forward(
+        self, x: Float[Tensor, "batch ..."], sigma: float | int | Shaped[Tensor, " ..."], cond: Any = None
+    ) -> Float[Tensor, "batch ..."]:
+        """Return the posterior means."""
+        s2 = as_levels(sigma, x).double().square()
+        total = s2 + self.std**2
+        means = self.modes(x.double(), total.sqrt().reshape(-1))
+        return ((self.std**2 * x.double() + s2 * means) / total).to(_wide(x.dtype))

@@ -1,0 +1,11 @@
+from .detector import Calibration as Calibration
+from .detector import HallucinationDetector as HallucinationDetector
+from .detector import off_support as off_support
+from .filtering import FilteredSamples as FilteredSamples
+from .filtering import sample_filtered as sample_filtered
+from .interpolation import InterpolationMass as InterpolationMass
+from .interpolation import ScoreProfile as ScoreProfile
+from .interpolation import interpolation_mass as interpolation_mass
+from .interpolation import score_profile as score_profile
+from .recursion import RecursiveTraining as RecursiveTraining
+from .recursion import recursive_training as recursive_training
