@@ -1,0 +1,2 @@
+from .database import Retrieval as Retrieval
+from .database import RetrievalReport as RetrievalReport
