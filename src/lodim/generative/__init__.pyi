@@ -58,6 +58,7 @@ from .pictures import Trajectory as Trajectory
 from .pictures import plot_samples as plot_samples
 from .retrieval_diffusion.database import Retrieval as Retrieval
 from .retrieval_diffusion.database import RetrievalReport as RetrievalReport
+from .retrieval_diffusion.diffusion import RetrievalDiffusion as RetrievalDiffusion
 from .samplers import SamplerState as SamplerState
 from .samplers import ancestral as ancestral
 from .samplers import ddim as ddim
