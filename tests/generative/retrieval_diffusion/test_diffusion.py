@@ -139,7 +139,7 @@ def test_guidance_of_one_is_the_conditional_and_of_zero_knows_no_neighbours():
     plain = drawn(model, guidance=1.0)
     assert torch.equal(plain, drawn(model, guidance=None))
     assert torch.equal(plain, drawn(model, guidance=np.float32(1)))
-    none = drawn(model, guidance=0.0)
+    none = drawn(model, guidance=0.0, query=-torch.ones(3))
     assert torch.allclose(none, drawn(model, guidance=0.0, query=torch.ones(3)), atol=1e-5)
     assert not torch.allclose(plain, drawn(model, guidance=1.0, query=torch.ones(3)), atol=1e-3)
 
