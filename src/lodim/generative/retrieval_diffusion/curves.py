@@ -118,7 +118,7 @@ def memory_curve(
         check_in_range(size, "sizes", low=1, high=len(index), integer=True)
     order = as_generator(derive_seed(seed, "items")).permutation(len(index))
 
-    def draw(size: int) -> Any:
+    def draw(size: int | np.integer) -> Any:
         rows = np.sort(order[:size])
         labels = None if index.labels is None else index.labels[rows]
         part = NeighborIndex(index.metric, index.backend).fit(index.vectors[rows], index.ids[rows], labels)

@@ -38,7 +38,7 @@ FORMER, LATTER = range(5), range(7, 10)
 
 def small_net(**sizes: int) -> nn.Module:
     """Return the laptop's backbone."""
-    return TimeMLP(64, 256, 3, **sizes)
+    return TimeMLP(64, **sizes)
 
 
 def large_net(**sizes: int) -> nn.Module:
