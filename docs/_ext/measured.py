@@ -453,6 +453,7 @@ def retrieval_diffusion():
     start = model.prior(36, float(model.sigmas(18)[0]), 0)
     with style():
         figure, panels = plt.subplots(1, 2, figsize=(7, 3.8), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.15)
     for axes, index, name in zip(
         panels, databases, ("0 to 6, trained on", "7 to 9, never seen"), strict=True
     ):

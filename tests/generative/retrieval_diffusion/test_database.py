@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
+from sklearn.metrics import pairwise_distances
 from torch import nn
 
 from lodim.generative import Retrieval
@@ -53,6 +54,21 @@ def test_neighbours_are_those_of_a_search_by_hand():
     cos = (Y / np.linalg.norm(Y, axis=1)[:, None]) @ (X / np.linalg.norm(X, axis=1)[:, None]).T
     assert table.shape == (10, 20)
     assert np.array_equal(table.numpy(), np.argsort(-cos, axis=1)[:, :20])
+
+
+def test_faiss_and_blocks_and_scikit_learn_agree_with_ties_by_id():
+    pytest.importorskip("faiss")
+    X = (
+        np.random.default_rng(0).integers(0, 3, (200, 4)).astype(float)
+    )  # many equal distances, many equal rows
+    Y = np.random.default_rng(1).integers(0, 3, (50, 4)) + 0.5
+    tables = [
+        Retrieval(NeighborIndex("l2", backend).fit(X), k=5).prepare(Y).numpy()
+        for backend in ("faiss", "blocked")
+    ]
+    assert np.array_equal(*tables)
+    dist = pairwise_distances(Y, X)
+    assert np.array_equal(tables[0], np.lexsort((np.arange(200) + 0 * dist, dist.round(9)))[:, :20])
 
 
 @pytest.mark.parametrize("k", [1, 3, 7])
@@ -247,6 +263,15 @@ def test_databases_of_any_number_type_and_layout(dtype):
     X = np.asfortranarray(1 + 50 * np.abs(points())).astype(dtype)
     X.setflags(write=False)
     assert Retrieval(X).prepare(X, ids=np.arange(80)).shape == (80, 20)
+
+
+def test_masked_arrays_are_refused():
+    masked = np.ma.masked_greater(points(), 2)
+    for embed in (None, lambda X: X):
+        with pytest.raises(ValueError, match="mask"):
+            Retrieval(masked, embed)
+    with pytest.raises(ValueError, match="mask"):
+        prepared()[0].context(masked)
 
 
 # ------------------------------------------------------------------------------------------------------ copies

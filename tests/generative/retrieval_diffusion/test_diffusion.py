@@ -12,6 +12,7 @@ from lodim.generative import ClassifierFree, RetrievalDiffusion, memory_curve, p
 from lodim.neighbors import NeighborIndex
 from lodim.nets import SmallUNet, TimeMLP
 from lodim.randomness import build_seeded
+from lodim.training import DescentRecipe
 
 
 def points(n=60, d=3, seed=0):
@@ -288,8 +289,8 @@ def test_neighbours_help_and_random_ones_do_not():
     for neighbours in (None, np.random.default_rng(0).integers(0, 200, (200, 4))):
         net = build_seeded(lambda: TimeMLP(2, 32, 1, context_dim=2), 0)
         model = RetrievalDiffusion(net, 2, NeighborIndex("l2").fit(X), random_state=0)
-        model.fit(X, np.arange(200), neighbours=neighbours, steps=60, batch_size=200, lr=5e-3)
-        losses.append(np.mean(model.training_.losses[-20:]))
+        model.fit(X, np.arange(200), neighbours=neighbours, steps=40, batch_size=200, lr=5e-3)
+        losses.append(np.mean(model.training_.losses[-15:]))
     assert losses[0] < 0.8 * losses[1]
 
 
@@ -303,19 +304,18 @@ def test_a_model_is_numpy_or_tensors_as_its_data_and_resumes(tmp_path):
     def model():
         return RetrievalDiffusion(net(), 3, X, p_uncond=0.2, random_state=0)
 
-    whole = model().fit(X, np.arange(60), steps=12, batch_size=16)
+    recipe = DescentRecipe(steps=12, batch_size=16, epoch_steps=3)
+    whole = model().fit(X, np.arange(60), recipe=recipe)
     assert isinstance(whole.sample(2, steps=3), np.ndarray)
     part, kept = model(), tmp_path / "run"
-    stop = [0]
 
-    def after(*_):
-        stop[0] += 1
-        if stop[0] > 3:
+    def stop(done, _):
+        if done == 0.5:
             raise KeyboardInterrupt
 
-    part.fit(X, np.arange(60), steps=12, batch_size=16, checkpoint=kept, progress=after)
+    part.fit(X, np.arange(60), recipe=recipe, checkpoint=kept, progress=stop)
     assert part.training_.stopped == "interrupted"
-    part.fit(X, np.arange(60), steps=12, batch_size=16, checkpoint=kept)
+    part.fit(X, np.arange(60), recipe=recipe, checkpoint=kept)
     assert all(torch.equal(a, b) for a, b in zip(part.denoiser.parameters(), whole.denoiser.parameters()))
     nothing = whole.denoiser.net.nothing
     assert not torch.equal(nothing, model().denoiser.net.nothing)  # the vector is trained, and averaged

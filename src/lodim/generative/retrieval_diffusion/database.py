@@ -45,7 +45,7 @@ from lodim.nets.activations import evaluation_mode
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState
 from lodim.results import Result
-from lodim.validation import check_choice, check_in_range, check_numbers, checked, warn
+from lodim.validation import check_choice, check_in_range, check_numbers, check_unmasked, checked, warn
 
 __all__ = ["Retrieval", "RetrievalReport"]
 
@@ -195,8 +195,9 @@ class Retrieval(nn.Module):
     def embed(self, X: Any) -> Float[np.ndarray, "n dim"]:
         """Return the samples' embeddings; a wrong number of them, or of their columns, is a ValueError."""
         (function,) = self._embed
+        check_unmasked(X, "X")
         if function is None:
-            return np.asarray(check_numbers(X, "X")).reshape(len(X), -1)
+            return check_numbers(X, "X").reshape(len(X), -1)
         if isinstance(function, nn.Module):
             own = next((p for p in function.parameters() if p.is_floating_point()), torch.zeros(0))
             rows = X if isinstance(X, Tensor) else torch.from_numpy(check_numbers(X, "X").copy())
@@ -207,8 +208,7 @@ class Retrieval(nn.Module):
         vectors = check_numbers(out, "what embed returned")
         if vectors.ndim != 2 or len(vectors) != len(X):
             raise ValueError(
-                f"embed must return a vector a sample, shape ({len(X)}, c), got {vectors.shape} for X of shape "
-                f"{tuple(X.shape)}"
+                f"embed must return a vector a sample, shape ({len(X)}, c), got {vectors.shape} for {len(X)} samples"
             )
         return vectors
 
@@ -438,6 +438,7 @@ class Retrieval(nn.Module):
         """
         check_choice(mode, ("prepend", "omit", "only"), "query_mode")
         k = self._check_k(self.k if k is None else k)
+        check_unmasked(query, "query")
         given = query if isinstance(query, Tensor) else torch.from_numpy(np.array(query))
         device = given.device if device is None else torch.device(device)
         given = given.detach().cpu()

@@ -42,7 +42,7 @@ from lodim.generative.losses import uniform
 from lodim.generative.retrieval_diffusion.database import Embed, Retrieval, RetrievalReport
 from lodim.nets import SmallUNet, TimeMLP
 from lodim.randomness import RandomState, build_seeded, root_seed
-from lodim.validation import check_in_range, checked
+from lodim.validation import check_in_range, check_unmasked, checked
 
 __all__ = ["RetrievalDiffusion", "WithoutContext"]
 
@@ -343,6 +343,7 @@ class RetrievalDiffusion(Diffusion):
         return samples
 
     def _asked(self, query: Any, n: int) -> Tensor:
+        check_unmasked(query, "query")
         asked = query if isinstance(query, Tensor) else torch.from_numpy(np.array(query))
         if asked.is_floating_point() and asked.ndim == 1:
             asked = asked.expand(n, -1)
