@@ -19,8 +19,11 @@ m, s                              ``top_m``, ``guidance``
 
 Source: A. Blattmann and others, arXiv 2204.11824, sections 3.2 and 3.3 (RDM).
 
-Departures. No autoencoder around it: samples are pixels, or whatever is given. Cross-attention and network are this
-library's. Where the authors draw 100 steps of DDIM, the default is 18 of Heun.
+Departures. Neighbours are left out of a tenth of the training by default, of none in the authors' code: a random vector
+says nothing among CLIP's 512 dimensions, but among few it is as good as an item, and :math:`2 D_c - D_u` lies beyond
+the data (eight clusters in the plane: median distance to the data 0.5 instead of 0.006). No autoencoder around it:
+samples are pixels, or whatever is given. Cross-attention and network are this library's. Where the authors draw 100
+steps of DDIM, the default is 18 of Heun.
 """
 
 from __future__ import annotations
@@ -110,7 +113,8 @@ class RetrievalDiffusion(Diffusion):
         Neighbours that the network is shown.
     p_uncond : float
         Share of training samples without neighbours. 0: guidance starts from a fixed random vector, as in the
-        authors' code.
+        authors' code; where embeddings have few dimensions the network takes that for content, and guidance above 1
+        leaves the data.
     nothing_norm : float, optional
         Length of the vector that stands for no neighbours; default: as drawn from the standard normal.
     normalize_context : bool
@@ -149,7 +153,7 @@ class RetrievalDiffusion(Diffusion):
         embed: Embed | None = None,
         k: int = 4,
         *,
-        p_uncond: float | int = 0.0,
+        p_uncond: float | int = 0.1,
         nothing_norm: float | int | None = None,
         normalize_context: bool = False,
         same_within: float | int | None = None,

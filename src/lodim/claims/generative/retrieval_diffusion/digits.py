@@ -5,12 +5,17 @@ sample itself left out; k = 4. A small network with cross-attention, and its pee
 and initial draws: no context, the class label, one neighbour, four random items in place of the nearest. Frechet
 distances to test images in a small classifier's features ("fd_classifier", comparable within one run only), each the
 mean of three draws; generated from pseudo-queries among all items, at guidance 1. Swaps are drawn at the authors'
-guidance of 2.
+guidance of 2, from the learnt vector of no neighbours that is the library's default.
 
 Ranges, set before anything was run; nothing was measured beforehand. (a) Less than without context, and less than with
 random items: an order, of means over two trainings. (b) Trained on all digits, then given a database of 0 to 4 alone:
 at least 0.9 of the samples are classified 0 to 4. (c) Trained on 0 to 6, embedding included, then given 7 to 9: at
 least 0.4 are classified 7 to 9, which were never trained on; after training with random items, fewer than 0.4.
+
+The first run, with the authors' fixed random vector of no neighbours in place of a learnt one, met all of them, but its
+trainings differed: 0.88 and 0.98 in (b), 0.62 and 0.96 in (c), 0.04 and 0.01 after random items. That vector is another
+for each, and samples leave the data along it where guidance is above 1; on points in the plane they leave it for good.
+So the library learns the vector, and so does this claim; ranges and all else stayed.
 
 Source: A. Blattmann and others, 2022, arXiv 2204.11824, section 4: ImageNet and OpenImages of 256 x 256 pixels.
 """
@@ -165,5 +170,5 @@ CLAIM = Claim(
     laptop=run,
     full=partial(run, **FULL),
     full_needs=("gpu", "mnist"),
-    minutes=5.0,
+    minutes=6.0,
 )
