@@ -56,8 +56,10 @@ from .pfgmpp.robustness import step_sweep as step_sweep
 from .pfgmpp.robustness import weight_rounding as weight_rounding
 from .pictures import Trajectory as Trajectory
 from .pictures import plot_samples as plot_samples
+from .retrieval_diffusion.codes import PatchCodebook as PatchCodebook
 from .retrieval_diffusion.database import Retrieval as Retrieval
 from .retrieval_diffusion.database import RetrievalReport as RetrievalReport
+from .retrieval_diffusion.transformer import RetrievalTransformer as RetrievalTransformer
 from .samplers import SamplerState as SamplerState
 from .samplers import ancestral as ancestral
 from .samplers import ddim as ddim

@@ -1,2 +1,4 @@
+from .codes import PatchCodebook as PatchCodebook
 from .database import Retrieval as Retrieval
 from .database import RetrievalReport as RetrievalReport
+from .transformer import RetrievalTransformer as RetrievalTransformer
