@@ -59,6 +59,7 @@ from .pictures import plot_samples as plot_samples
 from .retrieval_diffusion.codes import PatchCodebook as PatchCodebook
 from .retrieval_diffusion.database import Retrieval as Retrieval
 from .retrieval_diffusion.database import RetrievalReport as RetrievalReport
+from .retrieval_diffusion.diffusion import RetrievalDiffusion as RetrievalDiffusion
 from .retrieval_diffusion.transformer import RetrievalTransformer as RetrievalTransformer
 from .samplers import SamplerState as SamplerState
 from .samplers import ancestral as ancestral

@@ -28,7 +28,8 @@ for copies is ours: the paper has none.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -242,6 +243,17 @@ class Retrieval(nn.Module):
         self.index, self._real, self._threshold = new, None, None
         return self
 
+    @contextmanager
+    def using(self, index: Any) -> Iterator[Retrieval]:
+        """Use another database for a while; None: the own one. What is calibrated meanwhile is forgotten."""
+        names = ("index", "_embed", "_counted", "_real", "_threshold")
+        former = {name: getattr(self, name) for name in names}
+        try:
+            yield self if index is None else self.swap(index)
+        finally:
+            if index is not None:
+                self.__dict__.update(former)
+
     def _as_index(self, index: Any) -> NeighborIndex:
         if isinstance(index, NeighborIndex):
             if not len(index):
@@ -363,7 +375,7 @@ class Retrieval(nn.Module):
                 "queries are drawn from all of it alike; prepare(X) counts, top_m=1.0 says that this is wanted"
             )
         u = uniform(torch.empty(n), as_generator(generator)).cpu().numpy()
-        kinds = self._kinds(labels, n)
+        kinds = self.kinds(labels, n)
         out = np.empty(n, dtype=np.int64)
         for kind in {None} if kinds is None else set(kinds.tolist()):
             rows = slice(None) if kinds is None else kinds == kind
@@ -383,8 +395,8 @@ class Retrieval(nn.Module):
             out[rows] = self.index.ids[own[np.searchsorted(edges, u[rows] * edges[-1], side="right")]]
         return torch.from_numpy(out)
 
-    def _kinds(self, labels: Any, n: int) -> np.ndarray | None:
-        """Labels, one a sample, each of which the database has."""
+    def kinds(self, labels: Any, n: int) -> np.ndarray | None:
+        """Return labels, one a sample, of one for all or as many; one that the database has not is a ValueError."""
         if labels is None:
             return None
         known = self.index.labels
