@@ -44,12 +44,12 @@ def items(n=12, seed=5, labels=None):
 
 
 def model(index=None, book=None, moved=0.4, seed=0, **options):
-    retrieval = Retrieval(items() if index is None else index, sketch, k=2)
     book = codebook() if book is None else book
     net = build_seeded(
         lambda: CausalTransformer(book.n_codes + 1, book.length, 16, 2, 2, context_dim=DIM), seed
     )
-    out = RetrievalTransformer(retrieval, book, net, **options)
+    index = items() if index is None else index
+    out = RetrievalTransformer(book, index, sketch, k=2, net=net, **options)
     with torch.no_grad():  # away from the small start, so that equalities mean something
         for p in out.net.parameters():
             p.add_(torch.randn(p.shape, generator=seeded(1)) * moved)
@@ -106,6 +106,13 @@ def test_the_loss_is_the_surprise_a_token_with_the_neighbours_asked_for():
     torch.testing.assert_close(net.loss(X, ids), each.mean())
     _, nearest = net.retrieval.index.kneighbors(sketch(X), 2)
     torch.testing.assert_close(net.loss(X), net.loss(X, torch.from_numpy(nearest)))
+    more = torch.cat([ids, torch.full((3, 1), 9)], 1)  # of which the first two are shown
+    torch.testing.assert_close(net.loss(X, more), net.loss(X, ids))
+    own = model(index=Retrieval(X, sketch).index)
+    other = torch.tensor([[1, 2], [0, 2], [0, 1]])
+    torch.testing.assert_close(own.loss(X), own.loss(X, other))  # not themselves
+    with pytest.raises(ValueError, match="2 or more"):
+        net.loss(X, ids[:, :1])
 
 
 def test_neighbours_are_left_out_as_often_as_asked():
@@ -153,7 +160,7 @@ def law_of(net, context, guidance=1.0, temperature=1.0, top_k=None):
 )
 def test_samples_have_the_law_of_the_logits(options):
     net, query = model(), noise(1, DIM)
-    images = net.sample(3000, query=query, query_mode="only", generator=0, batch_size=1700, **options)
+    images = net.sample(3000, query=query[0], query_mode="only", generator=0, batch_size=1700, **options)
     expected = law_of(net, query[None], **options)
     codes = net.codebook.encode(images)
     found = np.bincount((3 * codes[:, 0] + codes[:, 1]).numpy(), minlength=9)
@@ -168,8 +175,8 @@ def test_guidance_one_is_conditional_and_zero_is_without_neighbours():
     plain = net.sample(20, **given)
     assert torch.equal(net.sample(20, guidance=1, **given), plain)
     assert not torch.equal(net.sample(20, guidance=4.0, **given), plain)
-    nothing = {"query": torch.zeros(1, DIM), "query_mode": "only", "generator": 4}
-    zero = {"query": noise(1, DIM), "query_mode": "only", "generator": 4}
+    nothing = {"query": torch.zeros(DIM), "query_mode": "only", "generator": 4}
+    zero = {"query": noise(DIM), "query_mode": "only", "generator": 4}
     assert torch.equal(net.sample(20, guidance=0.0, **zero), net.sample(20, **nothing))
     assert torch.equal(net.sample(20, guidance=3.0, **nothing), net.sample(20, **nothing))
 
@@ -198,30 +205,56 @@ def test_seeds_repeat_and_the_global_generator_is_left_alone():
 def test_another_database_makes_other_samples_and_the_same_one_the_same():
     net = model(book=long_book())
     given = {"top_m": 1.0, "generator": 0}
-    before, report = net.sample(30, return_report=True, **given)
+    before = net.sample(30, **given)
+    report = net.report_
     assert report.neighbours.shape == (30, 2)
     assert np.isin(report.neighbours, net.retrieval.index.ids).all()
-    net.retrieval.swap(items())
+    assert torch.equal(net.swap_index(items()).sample(30, **given), before)
+    other = net.sample(30, index=items(seed=6), **given)
+    assert not torch.equal(other, before)
     assert torch.equal(net.sample(30, **given), before)
-    net.retrieval.swap(items(seed=6))
-    assert not torch.equal(net.sample(30, **given), before)
+    assert torch.equal(net.swap_index(items(seed=6)).sample(30, **given), other)
     with pytest.raises(ValueError, match="built for 3"):
-        net.retrieval.swap(NeighborIndex().fit(np.ones((5, 2))))
+        net.swap_index(NeighborIndex().fit(np.ones((5, 2))))
 
 
 def test_labels_queries_and_k_choose_what_is_shown():
     net = model(index=items(labels=np.arange(12) % 2))
-    _, report = net.sample(8, labels=1, top_m=1.0, generator=0, return_report=True)
-    assert (report.neighbours[:, 0] % 2 == 1).all()  # each query is its own first neighbour
-    _, report = net.sample(3, query=torch.tensor([4]), k=5, generator=0, return_report=True)
-    assert report.neighbours.shape == (3, 5)
-    assert (report.neighbours[:, 0] == 4).all()
+    net.sample(8, labels=1, top_m=1.0, generator=0)
+    assert (net.report_.neighbours[:, 0] % 2 == 1).all()  # each query is its own first neighbour
+    net.sample(3, query=[4, 4, 5], k=5, generator=0)
+    assert net.report_.neighbours.shape == (3, 5)
+    assert net.report_.neighbours[:, 0].tolist() == [4, 4, 5]
     with pytest.raises(ValueError, match="label 7"):
         net.sample(2, labels=7, top_m=1.0)
-    with pytest.raises(ValueError, match="not both"):
-        net.sample(2, labels=1, query=torch.tensor([4]))
-    with pytest.raises(ValueError, match="one row, or 5"):
-        net.sample(5, query=torch.tensor([4, 5]))
+    with pytest.raises(ValueError, match="it or labels"):
+        net.sample(2, labels=1, query=[4, 4])
+    with pytest.raises(ValueError, match="one vector, or 5"):
+        net.sample(5, query=[4, 5])
+
+
+def test_copies_are_noted_drawn_again_or_refused():
+    """Of two items and few codes every sample is near one of them or the other."""
+    X = pictures([[0, 1], [2, 2]])
+    net = model(index=Retrieval(X, sketch, k=2).index)
+    net.sample(20, top_m=1.0, generator=0)
+    assert len(net.report_.copies) == 20
+    net.retrieval.calibrate(X, quantile=1.0)  # everything up to the distance of the two
+    given = {"top_m": 1.0, "generator": 0}
+    images = net.sample(20, **given)
+    assert net.report_.copies.any()
+    with pytest.raises(ValueError, match="as copies do"):
+        net.sample(20, copies="raise", **given)
+    net.retrieval._threshold = float(np.quantile(net.report_.distances, 0.3))
+    clean = net.sample(20, copies="redraw", **given)
+    assert net.report_.redrawn > 0
+    assert not net.report_.copies.any()
+    same = (
+        (clean == images).all((1, 2))
+        if isinstance(clean, np.ndarray)
+        else (clean == images).flatten(1).all(1)
+    )
+    assert 0 < int(same.sum()) < 20
 
 
 def test_states_copies_and_precisions_sample_alike():
@@ -247,15 +280,13 @@ def test_states_copies_and_precisions_sample_alike():
 
 def test_what_does_not_fit_is_said():
     with pytest.raises(ValueError, match="n_tokens=4"):
-        RetrievalTransformer(
-            Retrieval(items(), sketch), codebook(), CausalTransformer(3, 2, 8, 1, 2, context_dim=3)
-        )
+        RetrievalTransformer(codebook(), items(), net=CausalTransformer(3, 2, 8, 1, 2, context_dim=3))
     with pytest.raises(ValueError, match="context_dim=3"):
-        RetrievalTransformer(Retrieval(items(), sketch), codebook(), CausalTransformer(4, 2, 8, 1, 2))
+        RetrievalTransformer(codebook(), items(), net=CausalTransformer(4, 2, 8, 1, 2))
     net = model()
     with pytest.raises(ValueError, match="more than the 12 items"):
         net.sample(2, k=13, top_m=1.0)
-    with pytest.raises(ValueError, match="finite"):
+    with pytest.raises(ValueError, match="guidance"):
         net.sample(2, guidance=math.inf)
     with pytest.raises(ValueError, match="top_k"):
         net.sample(2, top_k=0, top_m=1.0)

@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -47,7 +48,7 @@ from torch import Tensor, nn
 from lodim.generative.diffusion import as_generator
 from lodim.generative.losses import uniform
 from lodim.generative.retrieval_diffusion.codes import PatchCodebook
-from lodim.generative.retrieval_diffusion.database import Retrieval
+from lodim.generative.retrieval_diffusion.database import Embed, Retrieval, RetrievalReport
 from lodim.nets import CausalTransformer, KVCache, keep_likely, sample_categorical
 from lodim.nets.activations import evaluation_mode
 from lodim.randomness import RandomState, build_seeded, root_seed
@@ -68,13 +69,14 @@ class RetrievalTransformer(nn.Module):
 
     Parameters
     ----------
-    retrieval : Retrieval
-        The database, how it is embedded, and k.
     codebook : PatchCodebook
         Fitted before :meth:`fit`.
+    index, embed, k, normalize_context, same_within
+        The database, how samples are embedded, and how many neighbours are shown: see
+        :class:`~lodim.generative.Retrieval`.
     net : CausalTransformer, optional
         With ``codebook.n_codes + 1`` tokens, the last of them the start, a length of ``codebook.length`` or more, and
-        ``context_dim=retrieval.dim``. Default: one of width 128 with four blocks.
+        as its ``context_dim`` the numbers of an embedding. Default: one of width 128 with four blocks.
     p_uncond : float
         Share of training samples whose context is put to zero.
     random_state : int, Generator or None
@@ -82,6 +84,10 @@ class RetrievalTransformer(nn.Module):
 
     Attributes
     ----------
+    retrieval : Retrieval
+        The database, its counts, and the check for copies.
+    report_ : RetrievalReport or None
+        Of the last :meth:`sample`: which items were shown, and how near the samples came to the database.
     training_ : DescentResult
         Of the last :meth:`fit`: losses (nats a token), steps, why it stopped.
 
@@ -94,24 +100,30 @@ class RetrievalTransformer(nn.Module):
     --------
     >>> X = np.random.default_rng(0).integers(0, 2, (100, 4, 4)).astype(float)
     >>> codebook = PatchCodebook((4, 4), n_codes=16).fit(X)
-    >>> model = RetrievalTransformer(Retrieval(X), codebook, random_state=0).fit(X, np.arange(100), steps=5)
+    >>> model = RetrievalTransformer(codebook, X, random_state=0).fit(X, ids=np.arange(100), steps=5)
     >>> model.sample(3, generator=0).shape
     (3, 4, 4)
     """
 
     context_unit: Tensor
+    report_: RetrievalReport | None
     training_: DescentResult | None
 
     def __init__(
         self,
-        retrieval: Retrieval,
         codebook: PatchCodebook,
-        net: CausalTransformer | None = None,
+        index: Any,
+        embed: Embed | None = None,
+        k: int | np.integer = 4,
         *,
+        net: CausalTransformer | None = None,
         p_uncond: float | int = 0.0,
+        normalize_context: bool = False,
+        same_within: float | int | None = None,
         random_state: RandomState = None,
     ) -> None:
         super().__init__()
+        retrieval = Retrieval(index, embed, k, normalize_context=normalize_context, same_within=same_within)
         self.retrieval, self.codebook = retrieval, codebook
         self.quantizer = codebook.quantizer  # so that its state and its device are the model's
         self.p_uncond = float(check_in_range(p_uncond, "p_uncond", low=0, high=1))
@@ -129,7 +141,7 @@ class RetrievalTransformer(nn.Module):
             )
         self.net = net
         self.register_buffer("context_unit", torch.ones(()))
-        self.training_, self._numpy = None, False
+        self.training_, self.report_, self._numpy = None, None, False
         self._raw: list[Tensor] | None = None
 
     # ------------------------------------------------------------------------------------------------ training
@@ -158,7 +170,7 @@ class RetrievalTransformer(nn.Module):
     def loss(
         self,
         x: Float[Tensor, "batch ..."],
-        neighbours: Int[Tensor, "batch k"] | None = None,
+        neighbours: Int[Tensor, "batch m"] | None = None,
         *,
         generator: torch.Generator | None = None,
         reduction: str = "mean",
@@ -167,19 +179,24 @@ class RetrievalTransformer(nn.Module):
 
         Parameters
         ----------
-        neighbours : int Tensor, shape (batch, k), optional
-            Ids of the items to be shown. Default: the nearest in the database, of which an image that is in it itself
-            is one: give others then. Of each image they are left out with probability ``p_uncond``.
+        neighbours : int Tensor, shape (batch, k or more), optional
+            Ids of items, the nearest first. Default: searched for, images themselves left out. Of each image they are
+            left out with probability ``p_uncond``.
         reduction : {"mean", "none"}
             One number, or one an image.
         """
         check_choice(reduction, ("mean", "none"), "reduction")
-        codes = self.codebook.encode(x)
+        retrieval, codes = self.retrieval, self.codebook.encode(x)
         if neighbours is None:
-            query = torch.from_numpy(np.asarray(self.retrieval.embed(x), dtype=np.float32))
-            context, _ = self.retrieval.context(query, mode="omit", device=codes.device)
-        else:
-            context = self.retrieval.vectors(neighbours, codes.device)
+            near = {"exclude_within": retrieval._same_within()}
+            neighbours = torch.from_numpy(
+                retrieval.index.kneighbors(retrieval.embed(x), retrieval.k, **near)[1]
+            )
+        if len(neighbours) != len(x) or neighbours.shape[1] < retrieval.k:
+            raise ValueError(
+                f"neighbours must have shape ({len(x)}, {retrieval.k} or more), got {tuple(neighbours.shape)}"
+            )
+        context = retrieval.vectors(neighbours[:, : retrieval.k], codes.device)
         each = self._surprise(codes, context, generator)
         return each.mean() if reduction == "mean" else each
 
@@ -274,12 +291,12 @@ class RetrievalTransformer(nn.Module):
         query: Any = None,
         query_mode: str = "prepend",
         labels: Any = None,
+        index: Any = None,
         copies: str = "report",
-        return_report: bool = False,
         generator: torch.Generator | RandomState = None,
         batch_size: int = 4096,
     ) -> Any:
-        """Draw new images, code after code.
+        """Draw new images, code after code; :attr:`report_` then says from what, and how near they came to it.
 
         Parameters
         ----------
@@ -287,18 +304,9 @@ class RetrievalTransformer(nn.Module):
             See :func:`lodim.nets.keep_likely`; ``top_k=1`` takes the likeliest code each time.
         guidance : float
             1: as trained, 0: without neighbours, above 1: surer of the neighbours and less diverse.
-        top_m, use_weights, labels
-            What is looked up where no ``query`` is given, see :meth:`~lodim.generative.Retrieval.queries`.
-        query : array or Tensor, optional
-            What to look up instead, one for all or one a sample: ids of items, or vectors, see
-            :meth:`~lodim.generative.Retrieval.context`.
-        k, query_mode : int, str
-            How many vectors are shown, and which, see there.
-        copies : {"report", "redraw", "raise"}
-            What is done about images that are nearly one of the database, see
-            :meth:`~lodim.generative.Retrieval.draw`.
-        return_report : bool
-            Return the :class:`~lodim.generative.RetrievalReport` as well: ids of what was shown, and nearest items.
+        top_m, use_weights, k, query, query_mode, labels, index, copies
+            What is looked up where, and what is done about copies: as in
+            :meth:`RetrievalDiffusion.sample <lodim.generative.RetrievalDiffusion.sample>`.
         generator : torch.Generator, int or None
             A seed gives the same images again.
         batch_size : int
@@ -306,48 +314,38 @@ class RetrievalTransformer(nn.Module):
 
         Returns
         -------
-        Tensor or ndarray, shape (n, ...), or a pair of it and a RetrievalReport
+        Tensor or ndarray, shape (n, ...)
             NumPy where the model was fitted to NumPy.
         """
         n = int(check_in_range(n, "n", low=0, integer=True))
-        scale = float(check_in_range(guidance, "guidance", low=-math.inf, high=math.inf))
-        check_in_range(batch_size, "batch_size", low=1, integer=True)
-        if not math.isfinite(scale):
-            raise ValueError(f"guidance must be finite, got {guidance}")
+        scale = float(check_in_range(guidance, "guidance", low=-sys.float_info.max, high=sys.float_info.max))
+        batch_size = int(check_in_range(batch_size, "batch_size", low=1, integer=True))
+        if query is not None and labels is not None:
+            raise ValueError("query says what to look up already: give it or labels")
         source, device = as_generator(generator), self.net.positions.device
-        top_k = None if top_k is None else int(top_k)
-        if query is None:
-            asked = self.retrieval.queries(
-                n, top_m=top_m, use_weights=use_weights, labels=labels, generator=source
-            )
-        elif labels is not None:
-            raise ValueError("labels choose what to look up; give them or query, not both")
-        else:
-            asked = query if isinstance(query, Tensor) else torch.from_numpy(np.array(query))
-            asked = asked.expand(n, *asked.shape[1:]) if len(asked) == 1 else asked
-            if len(asked) != n:
-                raise ValueError(f"query must have one row, or {n}, one a sample, got {len(asked)}")
+        options = {"top_k": None if top_k is None else int(top_k), "temperature": float(temperature)}
+        with self.retrieval.using(index), evaluation_mode(self):
+            asked = None if query is None else _one_a_sample(query, n)
+            kinds = self.retrieval.kinds(labels, n)
 
-        def make(rows: Tensor) -> tuple[Tensor, Tensor]:
-            context, shown = self.retrieval.context(asked[rows], k, query_mode, device=device)
-            codes = [
-                self._write(part, float(temperature), top_k, scale, source)
-                for part in context.split(int(batch_size))
-            ]
-            return self.codebook.decode(torch.cat(codes)), shown
+            def make(rows: Tensor) -> tuple[Any, Tensor]:
+                if asked is None:
+                    own = None if kinds is None else kinds[rows.numpy()]
+                    wanted = self.retrieval.queries(
+                        len(rows), top_m=top_m, use_weights=use_weights, labels=own, generator=source
+                    )
+                else:
+                    wanted = asked[rows]
+                context, shown = self.retrieval.context(wanted, k, query_mode, device=device)
+                codes = [self._write(part, scale, source, options) for part in context.split(batch_size)]
+                images = self.codebook.decode(torch.cat(codes))
+                return images.cpu().numpy() if self._numpy else images, shown
 
-        with evaluation_mode(self):
-            images, report = self.retrieval.draw(n, make, copies)
-        images = images.cpu().numpy() if self._numpy else images
-        return (images, report) if return_report else images
+            images, self.report_ = self.retrieval.draw(n, make, copies)
+        return images
 
     def _write(
-        self,
-        context: Tensor,
-        temperature: float,
-        top_k: int | None,
-        scale: float,
-        source: torch.Generator | None,
+        self, context: Tensor, scale: float, source: torch.Generator | None, options: dict[str, Any]
     ) -> Int64[Tensor, "batch tokens"]:
         """Draw codes; with guidance the batch is twice as long, its second half without neighbours."""
         shown, guides = self._shown(context, len(context)), scale != 1
@@ -360,10 +358,18 @@ class RetrievalTransformer(nn.Module):
             if guides:
                 some, none = logits.chunk(2)
                 logits = none + scale * (some - none)
-            likely = keep_likely(logits, top_k=top_k, temperature=temperature)
+            likely = keep_likely(logits, **options)
             codes.append(sample_categorical(likely, generator=source))
             new = codes[-1].repeat(2 if guides else 1)[:, None]
         return torch.stack(codes, 1)
+
+    def swap_index(self, index: Any, embed: Embed | None = None) -> RetrievalTransformer:
+        """Use another database from now on, without a change of any weight.
+
+        See :meth:`Retrieval.swap <lodim.generative.Retrieval.swap>`.
+        """
+        self.retrieval.swap(index, embed)
+        return self
 
 
 class _Objective:
@@ -374,6 +380,16 @@ class _Objective:
 
     def __call__(self, codes: Tensor, index: Tensor) -> Tensor:
         return self.model._surprise(codes, self.model.retrieval.vectors(self.table[index])).mean()
+
+
+def _one_a_sample(query: Any, n: int) -> Tensor:
+    asked = query if isinstance(query, Tensor) else torch.from_numpy(np.array(query))
+    asked = asked.expand(n, -1) if asked.is_floating_point() and asked.ndim == 1 else asked
+    if asked.shape[:1] != (n,):
+        raise ValueError(
+            f"query must be one vector, or {n} vectors or ids, one a sample, got shape {tuple(asked.shape)}"
+        )
+    return asked
 
 
 @torch.no_grad()
