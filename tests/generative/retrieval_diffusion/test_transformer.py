@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from lodim.generative import PatchCodebook, Retrieval, RetrievalTransformer
+from lodim.generative import PatchCodebook, RetrievalTransformer
 from lodim.neighbors import NeighborIndex
 from lodim.nets import CausalTransformer
 from lodim.randomness import build_seeded
@@ -108,7 +108,7 @@ def test_the_loss_is_the_surprise_a_token_with_the_neighbours_asked_for():
     torch.testing.assert_close(net.loss(X), net.loss(X, torch.from_numpy(nearest)))
     more = torch.cat([ids, torch.full((3, 1), 9)], 1)  # of which the first two are shown
     torch.testing.assert_close(net.loss(X, more), net.loss(X, ids))
-    own = model(index=Retrieval(X, sketch).index)
+    own = model(index=NeighborIndex().fit(sketch(X)))
     other = torch.tensor([[1, 2], [0, 2], [0, 1]])
     torch.testing.assert_close(own.loss(X), own.loss(X, other))  # not themselves
     with pytest.raises(ValueError, match="2 or more"):
@@ -236,7 +236,7 @@ def test_labels_queries_and_k_choose_what_is_shown():
 def test_copies_are_noted_drawn_again_or_refused():
     """Of two items and few codes every sample is near one of them or the other."""
     X = pictures([[0, 1], [2, 2]])
-    net = model(index=Retrieval(X, sketch, k=2).index)
+    net = model(index=NeighborIndex().fit(sketch(X)))
     net.sample(20, top_m=1.0, generator=0)
     assert len(net.report_.copies) == 20
     net.retrieval.calibrate(X, quantile=1.0)  # everything up to the distance of the two
@@ -336,7 +336,7 @@ def test_what_was_stopped_goes_on_to_the_same_bits(tmp_path):
                 raise KeyboardInterrupt
 
     def start():
-        return model(Retrieval(X, sketch).index, moved=0.0, p_uncond=0.2)
+        return model(NeighborIndex().fit(sketch(X)), moved=0.0, p_uncond=0.2)
 
     whole = start().fit(X, ids, steps=20, **given)
     path = tmp_path / "run"

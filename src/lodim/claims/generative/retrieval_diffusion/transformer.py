@@ -8,10 +8,10 @@ label as the only vector of its context. Judged by bits a token of 500 test imag
 Ranges, set before anything was run, by reasoning alone; nothing like it was measured before. Knowing a digit's class is
 worth at most log2(10) = 3.3 bits an image, 0.2 of a token, of which a network finds most by itself within a few tokens;
 neighbours also tell the hand. Of the 3 to 4 bits a token expected of 64 codes that makes a saving of 2 to 40 %: with
-neighbours over without, 0.6 to 0.98. Random items are independent of the image, so nothing can be gained from them, and
-overfitting to them costs: at least 0.98 of the bits without, 0.02 being what two trainings may differ by. After the swap
-to the training images of 0 to 4 at least 0.8 of the samples are classified 0 to 4 (not 0.9, as asked of diffusion: a
-code is drawn by its probability, and one odd patch in 16 spoils a digit); before it, 0.35 to 0.65.
+neighbours over without, 0.6 to 0.98. Random items are independent of the image, so nothing can be gained from them,
+and overfitting to them costs: at least 0.98 of the bits without, 0.02 being what two trainings may differ by. After the
+swap to the training images of 0 to 4 at least 0.8 of the samples are classified 0 to 4 (not 0.9, as asked of diffusion:
+a code is drawn by its probability, and one odd patch in 16 spoils a digit); before it, 0.35 to 0.65.
 
 Source: A. Blattmann and others, 2022, arXiv 2204.11824, section 4 and appendix (RARM): animals of ImageNet, 256 tokens.
 """
@@ -76,9 +76,8 @@ def run(
             ),
             own,
         )
-        label, k = kind == "class label", K if "four" in kind else 1
+        label, k, p_uncond = kind == "class label", K if "four" in kind else 1, float(kind == "nothing")
         index = classes if label else database
-        p_uncond = float(kind == "nothing")
         model = RetrievalTransformer(codebook, index, embed, k, net=net, p_uncond=p_uncond).to(device)
         table = y[:, None] if label else rng.choice(len(X), (len(X), k)) if "random" in kind else None
         return model.fit(
