@@ -424,6 +424,13 @@ def noisy_dots():
     return torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
 
 
+def retrieving():
+    X, _ = table(40, 2)
+    model = generative.RetrievalDiffusion(TimeMLP(2, 16, 1, context_dim=2), 2, X)
+    model.retrieval.prepare(X)
+    return model
+
+
 def rows():
     return torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
 
@@ -437,6 +444,7 @@ GENERATORS: dict[Any, tuple[Generator, ...]] = {
     ),
     generative.NoisyDecoder: (Generator(noisy_decoder, lambda: torch.randn(6, 3)),),
     generative.PFGMPP: (Generator(lambda: generative.PFGMPP(TimeMLP(2, 16, 1), 2, 64), noisy_dots, False),),
+    generative.RetrievalDiffusion: (Generator(retrieving, noisy_dots, False),),
     generative.SubspaceDiffusion: (Generator(lambda: generative.SubspaceDiffusion(3, 2), rows, False),),
 }
 
@@ -993,6 +1001,8 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     PointOptimization: points_optimized,
     # generative
     generative.Robustness: lambda: generative.Robustness("bits", (6.0, 4.0), np.array([[1.0, 2.0], [3.0, 5.0]])),
+    generative.RetrievalReport: lambda: retrieving().retrieval.report(table(6, 2)[0], np.zeros((6, 4), dtype=np.int64)),
+    generative.RetrievalCurve: lambda: generative.RetrievalCurve("items", (1.0, 5.0), *np.array([[0.5, 1.0]] * 4)),
     generative.PhaseProfile: lambda: generative.phase_profile(table()[0], (16, np.inf), n=20, random_state=0),
     generative.DenoiserDimension: denoiser_dimension,
     # landscape

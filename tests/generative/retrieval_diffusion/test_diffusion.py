@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lodim.generative import ClassifierFree, RetrievalDiffusion
+from lodim.generative import ClassifierFree, RetrievalDiffusion, memory_curve, proposal_curve
 from lodim.neighbors import NeighborIndex
 from lodim.nets import SmallUNet, TimeMLP
 from lodim.randomness import build_seeded
@@ -111,8 +111,11 @@ def test_the_loss_sees_the_first_k_neighbours_of_each_sample():
     assert torch.equal(seen, loss(cond={"context": context}))
     assert torch.allclose(seen, loss(neighbours=table[:, [2, 0, 1, 3]]), rtol=1e-4)
     assert not torch.allclose(seen, loss(neighbours=table.flip(1)), rtol=1e-3)
-    with pytest.raises(ValueError, match="give the samples' neighbours"):
-        model.loss(x)
+    found = model.retrieval.search(x, m=3)[1]
+    assert torch.equal(loss(), loss(neighbours=torch.from_numpy(found)))
+    assert not (found == np.arange(4)[:, None]).any()
+    with pytest.raises(ValueError, match="not both"):
+        loss(neighbours=table, cond={"context": context})
     with pytest.raises(ValueError, match="3 or more"):
         model.loss(x, neighbours=table[:, :2])
 
@@ -139,7 +142,7 @@ def test_guidance_of_one_is_the_conditional_and_of_zero_knows_no_neighbours():
     plain = drawn(model, guidance=1.0)
     assert torch.equal(plain, drawn(model, guidance=None))
     assert torch.equal(plain, drawn(model, guidance=np.float32(1)))
-    none = drawn(model, guidance=0.0)
+    none = drawn(model, guidance=0.0, query=-torch.ones(3))
     assert torch.allclose(none, drawn(model, guidance=0.0, query=torch.ones(3)), atol=1e-5)
     assert not torch.allclose(plain, drawn(model, guidance=1.0, query=torch.ones(3)), atol=1e-3)
 
@@ -280,15 +283,14 @@ def test_redrawing_takes_new_noise_and_leaves_the_others_alone():
 
 @pytest.mark.trains
 def test_neighbours_help_and_random_ones_do_not():
-    X = points(300, 2, seed=1)
+    X = points(200, 2, seed=1).astype(np.float32)
     losses = []
-    for neighbours in (None, np.random.default_rng(0).integers(0, 300, (300, 4))):
-        model = RetrievalDiffusion(
-            TimeMLP(2, 32, 1, context_dim=2), 2, NeighborIndex("l2").fit(X), random_state=0
-        )
-        model.fit(X.astype(np.float32), np.arange(300), neighbours=neighbours, steps=150, batch_size=256)
-        losses.append(np.mean(model.training_.losses[-50:]))
-    assert losses[0] < 0.7 * losses[1]
+    for neighbours in (None, np.random.default_rng(0).integers(0, 200, (200, 4))):
+        net = build_seeded(lambda: TimeMLP(2, 32, 1, context_dim=2), 0)
+        model = RetrievalDiffusion(net, 2, NeighborIndex("l2").fit(X), random_state=0)
+        model.fit(X, np.arange(200), neighbours=neighbours, steps=60, batch_size=200, lr=5e-3)
+        losses.append(np.mean(model.training_.losses[-20:]))
+    assert losses[0] < 0.8 * losses[1]
 
 
 @pytest.mark.trains
@@ -301,7 +303,7 @@ def test_a_model_is_numpy_or_tensors_as_its_data_and_resumes(tmp_path):
     def model():
         return RetrievalDiffusion(net(), 3, X, p_uncond=0.2, random_state=0)
 
-    whole = model().fit(X, np.arange(60), steps=20, batch_size=16)
+    whole = model().fit(X, np.arange(60), steps=12, batch_size=16)
     assert isinstance(whole.sample(2, steps=3), np.ndarray)
     part, kept = model(), tmp_path / "run"
     stop = [0]
@@ -311,9 +313,9 @@ def test_a_model_is_numpy_or_tensors_as_its_data_and_resumes(tmp_path):
         if stop[0] > 3:
             raise KeyboardInterrupt
 
-    part.fit(X, np.arange(60), steps=20, batch_size=16, checkpoint=kept, progress=after)
+    part.fit(X, np.arange(60), steps=12, batch_size=16, checkpoint=kept, progress=after)
     assert part.training_.stopped == "interrupted"
-    part.fit(X, np.arange(60), steps=20, batch_size=16, checkpoint=kept)
+    part.fit(X, np.arange(60), steps=12, batch_size=16, checkpoint=kept)
     assert all(torch.equal(a, b) for a, b in zip(part.denoiser.parameters(), whole.denoiser.parameters()))
     nothing = whole.denoiser.net.nothing
     assert not torch.equal(nothing, model().denoiser.net.nothing)  # the vector is trained, and averaged
@@ -397,3 +399,34 @@ def test_few_samples_are_warned_of_once():
         warnings.simplefilter("always")
         model.fit(points(5), steps=1)
     assert len([w for w in seen if "can only repeat" in str(w.message)]) == 1
+
+
+# ------------------------------------------------------------------------------------------------------ curves
+
+
+def test_curves_vary_what_is_looked_up_and_leave_the_model_as_it_was():
+    model, real = untrained(labels=np.arange(60) % 2), points(50, seed=3)
+    index = model.retrieval.index
+    by_size = memory_curve(model, real, [3, np.int64(20), 60], n=20, steps=3, guidance=1.0)
+    assert model.retrieval.index is index
+    assert by_size.values == (3, 20, 60)
+    by_share = proposal_curve(model, real, (1, 0.5, 1.0), n=20, steps=3, guidance=1.0)
+    for curve in (by_size, by_share):
+        for name in ("precision", "recall", "copies"):
+            assert ((getattr(curve, name) >= 0) & (getattr(curve, name) <= 1)).all()
+    # all of the database, in either way
+    assert by_size.distance[-1] == by_share.distance[-1]
+    assert by_size.distance[0] != by_size.distance[-1]
+    for size in (0, 61):
+        with pytest.raises(ValueError, match="sizes"):
+            memory_curve(model, real, [size])
+    with pytest.raises(ValueError, match="one value or more"):
+        proposal_curve(model, real, [])
+
+
+def test_more_of_the_database_gives_more_diverse_samples():
+    model, real = returning_items(untrained()), points(200, seed=3)
+    curve = memory_curve(model, real, [3, 60], n=60, steps=3, guidance=1.0)
+    assert curve.recall[1] > curve.recall[0]
+    narrow = proposal_curve(model, real, (1, 1.0), n=60, steps=3, guidance=1.0)
+    assert narrow.recall[1] > narrow.recall[0]

@@ -308,10 +308,7 @@ class Retrieval(nn.Module):
             Ids, the nearest first; m is 20 (but at most half the items) or k, if that is more.
         """
         if neighbours is None:
-            m = max(self.k, min(_CANDIDATES, len(self.index) // 2))
-            dist, found = self.index.kneighbors(
-                self.embed(X), m, exclude_ids=ids, exclude_within=self._same_within()
-            )
+            dist, found = self.search(X, ids, max(self.k, min(_CANDIDATES, len(self.index) // 2)))
             self._real, self._threshold = dist[:, 0], None
         else:
             found = check_numbers(neighbours, "neighbours", dtype=np.int64)
@@ -324,6 +321,18 @@ class Retrieval(nn.Module):
         at = np.searchsorted(self.index.ids, found[:, : self.k].ravel())
         self._counted = np.stack([self.index.ids, np.bincount(at, minlength=len(self.index))])
         return table
+
+    def search(self, X: Any, ids: Any = None, m: int | np.integer | None = None) -> tuple[Any, Any]:
+        """Return distances and ids, shape (n, m), of the m (default: k) items nearest to samples, without themselves.
+
+        Parameters
+        ----------
+        X, ids
+            As of :meth:`prepare`.
+        """
+        return self.index.kneighbors(
+            self.embed(X), self.k if m is None else m, exclude_ids=ids, exclude_within=self._same_within()
+        )
 
     def _same_within(self) -> float:
         if self.same_within is not None:
@@ -470,7 +479,7 @@ class Retrieval(nn.Module):
         """
         check_in_range(quantile, "quantile", low=0, high=1)
         if X is not None:
-            real = self.index.kneighbors(self.embed(X), 1, exclude_within=self._same_within())[0][:, 0]
+            real = self.search(X, m=1)[0][:, 0]
         elif self._real is not None:
             real = self._real
         elif len(self.index) < 2:

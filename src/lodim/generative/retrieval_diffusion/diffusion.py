@@ -201,12 +201,15 @@ class RetrievalDiffusion(Diffusion):
         ----------
         cond : mapping, optional
             With a ``"context"``, shape (n, k, dim), instead of neighbours.
-        neighbours : Tensor, shape (n, k or more)
+        neighbours : Tensor, shape (n, k or more), optional
             Ids of each sample's neighbours, the nearest first: rows of what
-            :meth:`Retrieval.prepare <lodim.generative.Retrieval.prepare>` returns.
+            :meth:`Retrieval.prepare <lodim.generative.Retrieval.prepare>` returns. Without them they are searched now,
+            where a sample's own id is not known.
         """
-        if (neighbours is None) == (cond is None):
-            raise ValueError("give the samples' neighbours, rows of what retrieval.prepare(X, ids) returns")
+        if neighbours is not None and cond is not None:
+            raise ValueError("give neighbours or a context in cond, not both")
+        if neighbours is None and cond is None:
+            neighbours = torch.from_numpy(self.retrieval.search(x)[1])
         if neighbours is not None:
             k = self.retrieval.k
             if neighbours.shape[1] < k or len(neighbours) != len(x):
