@@ -231,6 +231,8 @@ def test_labels_queries_and_k_choose_what_is_shown():
         net.sample(2, labels=7, top_m=1.0)
     with pytest.raises(ValueError, match="it or labels"):
         net.sample(2, labels=1, query=[4, 4])
+    with pytest.raises(ValueError, match="masked"):
+        net.sample(2, query=np.ma.masked_less([4, 5], 5))
     with pytest.raises(ValueError, match="one vector, or 5"):
         net.sample(5, query=[4, 5])
 

@@ -53,7 +53,7 @@ from lodim.nets import CausalTransformer, KVCache, keep_likely, sample_categoric
 from lodim.nets.activations import evaluation_mode
 from lodim.randomness import RandomState, build_seeded, root_seed
 from lodim.training import DescentRecipe, DescentResult, ExponentialMovingAverage, descend
-from lodim.validation import check_choice, check_in_range, checked
+from lodim.validation import check_choice, check_in_range, check_unmasked, checked
 
 __all__ = ["RetrievalTransformer"]
 
@@ -241,7 +241,7 @@ class RetrievalTransformer(nn.Module):
         ValueError
             Images that the codebook does not take, a codebook without codes, or fewer neighbours than k.
         """
-        codes = torch.as_tensor(self.codebook.encode(X))
+        codes = torch.as_tensor(self.codebook.encode(X)).to(self.net.positions.device)
         if not len(codes):
             raise ValueError("X has no images; one is the least, and hundreds are wanted")
         table = self.retrieval.prepare(X, ids, neighbours)[:, : self.retrieval.k].to(codes.device)
@@ -383,6 +383,7 @@ class _Objective:
 
 
 def _one_a_sample(query: Any, n: int) -> Tensor:
+    check_unmasked(query, "query")
     asked = query if isinstance(query, Tensor) else torch.from_numpy(np.array(query))
     asked = asked.expand(n, -1) if asked.is_floating_point() and asked.ndim == 1 else asked
     if asked.shape[:1] != (n,):
