@@ -93,73 +93,56 @@ def run(
     everything, early = np.arange(len(X)), np.flatnonzero(y < LATTER[0])
     found: dict[str, list[float]] = {}
     shares: dict[str, list[float]] = {}
-    nearness, curves = {}, {}
+    nearness: dict[str, list[float]] = {}
+    plain = {"guidance": 1.0, "top_m": 1.0}
     for training in range(trainings):
         own = derive_seed(seed, "training", training)
         draws = [derive_seed(own, "draws", repeat) for repeat in range(repeats)]
-        plain = {"guidance": 1.0, "top_m": 1.0}
-        done = iter(np.arange(6 * training, 6 * training + 6) / (6 * trainings))
-
-        progress(next(done), "no context")
+        progress(training / trainings, f"training {training + 1}, all digits")
         without = Diffusion(build_seeded(net, own), shape).to(device).fit(X, random_state=own, **fit)
-        made = {"no context": [without.sample(n, generator=d) for d in draws]}
-        progress(next(done), "class label")
-        told = Diffusion(build_seeded(partial(net, num_classes=10), own), shape, num_classes=10, p_uncond=0)
-        told.to(device).fit(X, y, random_state=own, **fit)
-        made["class label"] = [
-            told.sample(n, cond=np.random.default_rng(d).choice(y, n), generator=d) for d in draws
-        ]
-        progress(next(done), "random items")
-        blind, _ = retrieving(everything, own, nearest=False)
-        made["random items"] = [
-            blind.sample(
-                n, query=np.random.default_rng(d).choice(everything, (n, 4)), guidance=1.0, generator=d
-            )
-            for d in draws
-        ]
-        progress(next(done), "one neighbour")
-        single, _ = retrieving(everything, own, k=1)
-        made["one neighbour"] = [single.sample(n, generator=d, **plain) for d in draws]
-        progress(next(done), "four neighbours")
+        labelled = build_seeded(partial(net, num_classes=10), own)
+        told = Diffusion(labelled, shape, num_classes=10, p_uncond=0).to(device)
+        told.fit(X, y, random_state=own, **fit)
+        blind, single = retrieving(everything, own, nearest=False)[0], retrieving(everything, own, k=1)[0]
         model, embed = retrieving(everything, own)
-        made["four neighbours"] = [model.sample(n, generator=d, **plain) for d in draws]
-        for name, samples in made.items():
-            found.setdefault(name, []).append(float(np.mean([distance(s).value for s in samples])))
-            report = model.retrieval.report(samples[0], np.zeros((n, 0), dtype=np.int64))
+        for d in draws:
+            chance = np.random.default_rng(d)
+            made = {
+                "no context": without.sample(n, generator=d),
+                "class label": told.sample(n, cond=chance.choice(y, n), generator=d),
+                "random items": blind.sample(
+                    n, query=chance.choice(everything, (n, 4)), guidance=1.0, generator=d
+                ),
+                "one neighbour": single.sample(n, generator=d, **plain),
+                "four neighbours": model.sample(n, generator=d, **plain),
+            }
+            for name, samples in made.items():
+                found.setdefault(name, []).append(distance(samples).value)
+        for name, samples in (made | {"test images": test}).items():
+            report = model.retrieval.report(samples, np.zeros((len(samples), 0), dtype=np.int64))
             nearness[name] = [float(np.median(report.distances)), float(report.copies.mean())]
-        report = model.retrieval.report(test, np.zeros((len(test), 0), dtype=np.int64))
-        nearness["test images"] = [float(np.median(report.distances)), float(report.copies.mean())]
-        parts = [len(X) // share for share in (100, 30, 10, 3, 1)]
-        seen: dict[str, Any] = {
-            "features": distance.features,
-            "n": n // 2,
-            "guidance": 1.0,
-            "random_state": own,
-        }
-        last = training == trainings - 1
-        for curve in (
-            (proposal_curve(model, test, **seen), memory_curve(model, test, parts, **seen)) if last else ()
-        ):
-            curves[curve.what] = curve.to_frame().to_dict("list")
+        if training == trainings - 1:
+            seen: dict[str, Any] = {"features": distance.features, "n": n // 2, "random_state": own}
+            parts = [len(X) // share for share in (100, 30, 10, 3, 1)]
+            by_share = proposal_curve(model, test, guidance=1.0, **seen)
+            by_size = memory_curve(model, test, parts, guidance=1.0, **seen)
+        progress((training + 0.7) / trainings, f"training {training + 1}, other databases")
         shares.setdefault("0 to 4", []).append(classified(model, FORMER, embed, draws[0]))
-        progress(next(done), "unseen digits")
         for name, nearest in (("7 to 9, unseen", True), ("7 to 9, unseen, random items", False)):
             model, embed = retrieving(early, own, nearest=nearest)
             shares.setdefault(name, []).append(classified(model, LATTER, embed, draws[0]))
     mean = {name: float(np.mean(values)) for name, values in (found | shares).items()}
-    ours = mean["four neighbours"]
+    ours, over = mean["four neighbours"], "four neighbours, distance over that of "
+    unseen = "7 to 9, unseen"
     checks = [
-        check_that(
-            f"four neighbours, distance over that of {peer}", ours / mean[peer], "below 1", ours < mean[peer]
-        )
+        check_that(over + peer, ours / mean[peer], "below 1", ours < mean[peer])
         for peer in ("no context", "random items")
     ] + [
         check_between("classified 0 to 4, database of 0 to 4", mean["0 to 4"], 0.9, 1),
-        check_between(
-            "classified 7 to 9, trained on 0 to 6, database of 7 to 9", mean["7 to 9, unseen"], 0.4, 1
-        ),
-        check_between("the same after random items", mean["7 to 9, unseen, random items"], 0, 0.4),
+        check_between("classified 7 to 9, trained on 0 to 6, database of 7 to 9", mean[unseen], 0.4, 1),
+        check_between("the same after random items", mean[unseen + ", random items"], 0, 0.4),
     ]
+    curves = {curve.what: curve.to_frame().to_dict("list") for curve in (by_share, by_size)}
     figures = {
         "fd_classifier": found, "floor": distance.floor_, "training images": distance(X).value,
         "classified": shares, "nearest item: median distance, share of copies": nearness, "curves": curves,
@@ -171,23 +154,16 @@ def run(
     return Findings(checks, figures, notes)
 
 
+FULL: dict[str, Any] = {
+    "data": "mnist", "shape": (1, 28, 28), "net": large_net, "components": 50, "steps": 40_000, "batch_size": 256,
+    "lr": 2e-4, "n": 10_000, "device": "cuda",
+}  # fmt: skip
 CLAIM = Claim(
     name="retrieval-diffusion/digits",
     arxiv="2204.11824",
     statement="Looking up neighbours beats the same net without, and a database exchanged later is followed.",
     laptop=run,
-    full=partial(
-        run,
-        data="mnist",
-        shape=(1, 28, 28),
-        net=large_net,
-        components=50,
-        steps=40_000,
-        batch_size=256,
-        lr=2e-4,
-        n=10_000,
-        device="cuda",
-    ),
+    full=partial(run, **FULL),
     full_needs=("gpu", "mnist"),
     minutes=5.0,
 )
