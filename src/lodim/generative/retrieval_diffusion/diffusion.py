@@ -317,7 +317,7 @@ class RetrievalDiffusion(Diffusion):
         if query is not None and labels is not None:
             raise ValueError("query says what to look up already: give it or labels")
         source = as_generator(generator)
-        guidance = guidance.item() if isinstance(guidance, np.number) else guidance
+        guide: Any = guidance.item() if isinstance(guidance, np.number) else guidance
         with self.retrieval.using(index):
             asked = None if query is None else self._asked(query, n)
             kinds = self.retrieval.kinds(labels, n)
@@ -335,7 +335,7 @@ class RetrievalDiffusion(Diffusion):
                 context, shown = self.retrieval.context(wanted, k, query_mode)
                 begin, noise = noise, None
                 return super(RetrievalDiffusion, self).sample(
-                    len(rows), cond={"context": context}, guidance=guidance, generator=source, start=begin,
+                    len(rows), cond={"context": context}, guidance=guide, generator=source, start=begin,
                     **options,
                 ), shown  # fmt: skip
 
