@@ -31,7 +31,7 @@ from lodim.landscape.hypercomplex import LearnedAlgebra
 from lodim.landscape.nm_sparsity import NMCheck
 from lodim.landscape.objective_landscapes.compression_sweep import CompressionPoint
 from lodim.linalg import TraceEstimate
-from lodim.nets import BiasFreeUNet, TimeMLP, mlp
+from lodim.nets import BiasFreeUNet, CausalTransformer, TimeMLP, mlp
 from lodim.randomness import build_seeded
 from lodim.training import DescentResult
 from lodim.validation import check_numbers
@@ -446,6 +446,23 @@ def retrieving():
     return model
 
 
+def pictures():
+    return torch.from_numpy(whole(8, 4, 6))
+
+
+def writing():
+    codebook = generative.PatchCodebook((4, 6), n_codes=5).fit(pictures())
+    net = CausalTransformer(6, codebook.length, 8, 1, 2, context_dim=24)
+    model = generative.RetrievalTransformer(codebook, pictures(), k=2, net=net)
+    model.retrieval.prepare(pictures())
+    return model
+
+
+def shown(**options):
+    """How often each item is shown; without a step."""
+    return build_seeded(writing, 0).fit(**options, steps=0).retrieval.counts
+
+
 def rows():
     return torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
 
@@ -469,6 +486,7 @@ GENERATORS: dict[Any, tuple[Generator, ...]] = {
     generative.NoisyDecoder: (Generator(noisy_decoder, lambda: torch.randn(6, 3)),),
     generative.PFGMPP: (Generator(lambda: generative.PFGMPP(TimeMLP(2, 16, 1), 2, 64), noisy_dots, False),),
     generative.RetrievalDiffusion: (Generator(retrieving, noisy_dots, False),),
+    generative.RetrievalTransformer: (Generator(writing, pictures, False),),
     generative.SubspaceDiffusion: (Generator(lambda: generative.SubspaceDiffusion(3, 2), rows, False),),
 }
 
@@ -691,6 +709,14 @@ ARRAYS: dict[Any, Arrays] = {
     # generators
     generative.PerturbedLikelihoodModel.fit: Arrays(
         lambda X: decoder_model(1, objective="grid", max_steps=0).fit(X).sample(3), {"X": whole(40, 2)}
+    ),
+    generative.PatchCodebook.fit: Arrays(
+        lambda X: generative.PatchCodebook((4, 6), n_codes=5).fit(X).quantizer.codebook, {"X": whole(8, 4, 6)}
+    ),
+    generative.RetrievalTransformer.fit: Arrays(
+        lambda X, ids, neighbours: np.stack([shown(X=X, ids=ids), shown(X=X, neighbours=neighbours)]),
+        {"X": whole(8, 4, 6), "ids": np.arange(8)[::-1].copy(), "neighbours": np.arange(16).reshape(8, 2) % 7},
+        strict=("ids",),
     ),
     generative.PerturbedLikelihoodModel.score_samples: Arrays(
         lambda X: fitted_decoder().score_samples(X), {"X": whole(5, 2)}

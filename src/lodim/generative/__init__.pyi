@@ -98,12 +98,14 @@ from .pfgmpp.robustness import step_sweep as step_sweep
 from .pfgmpp.robustness import weight_rounding as weight_rounding
 from .pictures import Trajectory as Trajectory
 from .pictures import plot_samples as plot_samples
+from .retrieval_diffusion.codes import PatchCodebook as PatchCodebook
 from .retrieval_diffusion.curves import RetrievalCurve as RetrievalCurve
 from .retrieval_diffusion.curves import memory_curve as memory_curve
 from .retrieval_diffusion.curves import proposal_curve as proposal_curve
 from .retrieval_diffusion.database import Retrieval as Retrieval
 from .retrieval_diffusion.database import RetrievalReport as RetrievalReport
 from .retrieval_diffusion.diffusion import RetrievalDiffusion as RetrievalDiffusion
+from .retrieval_diffusion.transformer import RetrievalTransformer as RetrievalTransformer
 from .samplers import SamplerState as SamplerState
 from .samplers import ancestral as ancestral
 from .samplers import ddim as ddim

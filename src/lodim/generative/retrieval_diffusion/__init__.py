@@ -2,7 +2,9 @@
 
 ``database`` retrieves: :class:`Retrieval` holds the database, finds the neighbours to train with, draws what to look up
 when sampling, and checks samples for copies. ``diffusion`` generates with it by diffusion,
-:class:`RetrievalDiffusion`. ``curves`` measures what a smaller database, or a narrower choice from it, does to samples.
+:class:`RetrievalDiffusion`; ``transformer`` code after code, :class:`RetrievalTransformer`, with the vocabulary of
+``codes``, :class:`PatchCodebook`. ``curves`` measures what a smaller database, or a narrower choice from it, does to
+samples.
 
 Source: A. Blattmann and others, 2022, arXiv 2204.11824.
 """
