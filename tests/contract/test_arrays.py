@@ -13,7 +13,13 @@ from .examples import ARRAYS
 from .finder import array_arguments, documented_arrays, flat
 
 FOUND = array_arguments(load_cards())
-TRAINING = ("AmbientDiffusion.fit", "Diffusion.fit", "memorization_curve", "optimize_points", "train_denoiser")
+TRAINING = (
+    "AmbientDiffusion.fit",
+    "Diffusion.fit",
+    "memorization_curve",
+    "optimize_points",
+    "train_denoiser",
+)
 
 
 def each():
