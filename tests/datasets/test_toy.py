@@ -70,6 +70,33 @@ def test_shapes_have_their_pixels_and_stay_in_their_columns():
     assert [label(image)[1] for image in images[:60]] == present[:60].sum(1).tolist()
 
 
+def test_shapes_are_counted_without_a_mistake_where_they_were_drawn():
+    images, present = toy.simple_shapes(1000, random_state=2)
+    found = toy.count_shapes(images)
+    np.testing.assert_array_equal(found.counts[:, range(3), range(3)], present)
+    assert found.counts.sum() == present.sum()
+    assert not found.hallucinated.any()
+    noisy = images[:200, None] + np.random.default_rng(0).normal(0, 0.1, (200, 1, 64, 64))
+    np.testing.assert_array_equal(toy.count_shapes(noisy).counts, found.counts[:200])
+
+
+def test_wrong_shapes_are_seen():
+    images, present = toy.simple_shapes(300, random_state=3)
+    square = images[present[:, 1]][0][:, 21:42]
+    wrong = np.zeros((5, 64, 64))
+    wrong[0, :, :21] = square  # in the triangles' column
+    wrong[1, :, 21:42] = np.maximum(square, np.roll(square, 20, 0))  # two of them
+    wrong[2, 10:30, 25:28] = 1  # a bar
+    wrong[3, 10, 10:13] = 1  # a speck, which is nothing
+    found = toy.count_shapes(wrong)
+    assert found.hallucinated.tolist() == [True, True, True, False, False]
+    assert found.counts.sum((1, 2)).tolist() == [1, 2, 1, 0, 0]
+    assert found.counts[0, 0, 1] == found.counts[2, 1, 3] == 1
+    assert toy.count_shapes(wrong[:0]).counts.shape == (0, 3, 4)
+    with pytest.raises(ValueError, match="64, 64"):
+        toy.count_shapes(wrong[:, :32])
+
+
 def test_shapes_are_there_as_often_and_where_chance_has_them():
     images, present = toy.simple_shapes(7000, random_state=1)
     assert chisquare(np.bincount(present @ [1, 2, 4], minlength=8)[1:]).pvalue > 1e-3

