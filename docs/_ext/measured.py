@@ -455,11 +455,11 @@ def ambient_diffusion():
         axes.set_aspect("equal")
     figure.savefig(GENERATED / "ambient-curves.svg", bbox_inches="tight")
     plt.close(figure)
-    alt = "noisy points around two curves, and samples of three models: the one that knows the noise is sharp and whole"
+    alt = "two curves: clean points alone leave gaps, all as if clean blur; noise known they are nearly sharp"
     lines = [
         f"![{alt}](../generated/ambient-curves.svg)",
         "",
-        "The training points, and 1,000 samples of each model.",
+        "Training points and 1,000 samples of each model: clean ones alone leave gaps, noise that is known fills them.",
         "",
     ]
     folder = ROOT / "evidence" / "claims" / "ambient-diffusion"
