@@ -85,6 +85,8 @@ def test_neighbours_found_elsewhere_take_the_searchs_place():
     assert torch.equal(retrieval.prepare(X, neighbours=other.numpy()), other)
     with pytest.raises(ValueError, match="3 or more"):
         retrieval.prepare(X, neighbours=other[:, :2])
+    with pytest.raises(ValueError, match="ids of shape"):
+        retrieval.prepare(X, neighbours=other.double())
     with pytest.raises(ValueError, match="id 999 is not in the database"):
         retrieval.prepare(X, neighbours=np.full((80, 3), 999))
 
@@ -350,7 +352,13 @@ def test_databases_and_numbers_that_do_not_fit():
         Retrieval(NeighborIndex())
     with pytest.raises(ValueError, match="empty"):
         Retrieval(points(0))
+    for index in ("digits", 5):
+        with pytest.raises(TypeError, match="index must be"):
+            Retrieval(index)
     retrieval, _, _ = prepared()
+    for query in (["cat"], np.array([True]), torch.tensor([True])):
+        with pytest.raises(ValueError, match="query"):
+            retrieval.context(query)
     with pytest.raises(ValueError, match="5 numbers"):
         retrieval.context(torch.zeros(2, 4))
     with pytest.raises(ValueError, match="k=81"):

@@ -41,11 +41,20 @@ from torch import Tensor, nn
 from lodim.generative.diffusion import as_generator
 from lodim.generative.losses import uniform
 from lodim.neighbors import NeighborIndex
+from lodim.neighbors.sources import plain_array
 from lodim.nets.activations import evaluation_mode
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState
 from lodim.results import Result
-from lodim.validation import check_choice, check_in_range, check_numbers, check_unmasked, checked, warn
+from lodim.validation import (
+    check_choice,
+    check_in_range,
+    check_numbers,
+    check_tensor,
+    check_unmasked,
+    checked,
+    warn,
+)
 
 __all__ = ["Retrieval", "RetrievalReport"]
 
@@ -55,6 +64,18 @@ _CALIBRATION_ROWS = 2000
 _ROUNDS = 10
 
 Embed = Callable[[Any], Any]
+
+
+def as_query(values: Any) -> Tensor:
+    """Return what is looked up as a tensor: ids, whole numbers, or vectors."""
+    given = check_tensor(values, "query") if isinstance(values, Tensor) else plain_array(values, "query")
+    if str(given.dtype).removeprefix("torch.") == "bool" or (
+        given is not values and given.dtype.kind not in "iuf"
+    ):
+        raise ValueError(f"query must be vectors of numbers, or ids, got {given.dtype}")
+    if isinstance(given, Tensor):
+        return given
+    return torch.from_numpy(given.astype(np.float64 if given.dtype.kind == "f" else np.int64))
 
 
 @dataclass(frozen=True)
@@ -259,6 +280,10 @@ class Retrieval(nn.Module):
             if not len(index):
                 raise ValueError("the database is empty; add vectors first")
             return index
+        if isinstance(index, str) or not hasattr(index, "__len__"):
+            raise TypeError(
+                f"index must be a NeighborIndex or an array of samples, got {type(index).__name__}"
+            )
         if not len(index):
             raise ValueError("the database is empty; give one sample or more")
         return NeighborIndex().fit(self.embed(index))
@@ -311,11 +336,13 @@ class Retrieval(nn.Module):
             dist, found = self.search(X, ids, max(self.k, min(_CANDIDATES, len(self.index) // 2)))
             self._real, self._threshold = dist[:, 0], None
         else:
-            found = check_numbers(neighbours, "neighbours", dtype=np.int64)
-            if found.ndim != 2 or len(found) != len(X) or found.shape[1] < self.k:
+            found = plain_array(neighbours, "neighbours")
+            fits = found.ndim == 2 and len(found) == len(X) and found.shape[1] >= self.k
+            if not fits or found.dtype.kind not in "iu":
                 raise ValueError(
-                    f"neighbours must have shape ({len(X)}, {self.k} or more), got {found.shape}"
+                    f"neighbours must be ids of shape ({len(X)}, {self.k} or more), got {found.dtype} {found.shape}"
                 )
+            found = found.astype(np.int64)
         table = torch.tensor(found)
         self.vectors(table[:, : self.k])  # which knows unknown ids
         at = np.searchsorted(self.index.ids, found[:, : self.k].ravel())
@@ -438,8 +465,7 @@ class Retrieval(nn.Module):
         """
         check_choice(mode, ("prepend", "omit", "only"), "query_mode")
         k = self._check_k(self.k if k is None else k)
-        check_unmasked(query, "query")
-        given = query if isinstance(query, Tensor) else torch.from_numpy(np.array(query))
+        given = as_query(query)
         device = given.device if device is None else torch.device(device)
         given = given.detach().cpu()
         if not given.is_floating_point():

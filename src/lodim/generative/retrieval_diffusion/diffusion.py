@@ -42,10 +42,10 @@ from lodim.generative.denoiser import Condition
 from lodim.generative.diffusion import Diffusion, as_generator
 from lodim.generative.guidance import ClassifierFree, Guidance
 from lodim.generative.losses import uniform
-from lodim.generative.retrieval_diffusion.database import Embed, Retrieval, RetrievalReport
+from lodim.generative.retrieval_diffusion.database import Embed, Retrieval, RetrievalReport, as_query
 from lodim.nets import SmallUNet, TimeMLP
 from lodim.randomness import RandomState, build_seeded, root_seed
-from lodim.validation import check_in_range, check_unmasked, checked
+from lodim.validation import check_in_range, checked
 
 __all__ = ["RetrievalDiffusion", "WithoutContext"]
 
@@ -167,8 +167,8 @@ class RetrievalDiffusion(Diffusion):
                 f"{unknown.pop()} is for Diffusion: here the condition is what is retrieved, and labels are those of "
                 "the database, sample(labels=...)"
             )
-        if nothing_norm is not None:
-            check_in_range(nothing_norm, "nothing_norm", low=0)
+        if nothing_norm is not None and not check_in_range(nothing_norm, "nothing_norm", low=0) < math.inf:
+            raise ValueError(f"nothing_norm must be finite, got {nothing_norm}")
         retrieval = Retrieval(index, embed, k, normalize_context=normalize_context, same_within=same_within)
         dim = retrieval.dim
         if net is not None and getattr(net, "sizes", {}).get("context", dim) != dim:
@@ -347,8 +347,7 @@ class RetrievalDiffusion(Diffusion):
         return samples
 
     def _asked(self, query: Any, n: int) -> Tensor:
-        check_unmasked(query, "query")
-        asked = query if isinstance(query, Tensor) else torch.from_numpy(np.array(query))
+        asked = as_query(query)
         if asked.is_floating_point() and asked.ndim == 1:
             asked = asked.expand(n, -1)
         if asked.shape[:1] != (n,):

@@ -99,7 +99,7 @@ def run(
     found: dict[str, list[float]] = {}
     shares: dict[str, list[float]] = {}
     nearness: dict[str, list[float]] = {}
-    plain = {"guidance": 1.0, "top_m": 1.0}
+    plain: dict[str, Any] = {"guidance": 1.0, "top_m": 1.0}
     for training in range(trainings):
         own = derive_seed(seed, "training", training)
         draws = [derive_seed(own, "draws", repeat) for repeat in range(repeats)]
