@@ -959,7 +959,8 @@ ARRAYS: dict[Any, Arrays] = {
         {"cond": np.array([0, 2, 1])},
     ),
     generative.Diffusion.sample: Arrays(
-        lambda start: labelled().sample(3, cond=1, steps=2, start=start), {"start": whole(3, 2)}
+        lambda start, sigmas: labelled().sample(3, cond=1, sigmas=sigmas, start=start),
+        {"start": whole(3, 2), "sigmas": np.array([3.0, 1.0, 0.0])},
     ),
     generative.Diffusion.inpaint: Arrays(
         lambda X, mask: labelled().inpaint(X, mask, cond=1, steps=2, generator=0),

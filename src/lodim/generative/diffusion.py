@@ -565,7 +565,7 @@ class _Objective:
         self.model, self.given, self.each = model, given, each
 
     def __call__(self, x: Tensor, index: Tensor) -> Tensor:
-        return self.model.loss(x, _rows(self.given, index), **(_rows(self.each, index) or {}))
+        return self.model.loss(x, _rows(self.given, index), **{name: value[index] for name, value in self.each.items()})
 
 
 def _as_tensor(values: Any, name: str) -> Tensor:
@@ -577,7 +577,7 @@ def _as_tensor(values: Any, name: str) -> Tensor:
     return torch.from_numpy(check_numbers(values, name, dtype=dtype).copy())
 
 
-def _rows(cond: Mapping[str, Tensor] | None, rows: Any) -> Condition | None:
+def _rows(cond: Condition | None, rows: Any) -> Condition | None:
     return None if cond is None else {name: value[rows] for name, value in cond.items()}
 
 

@@ -40,6 +40,7 @@ bound, and what V leaves out is lost.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np

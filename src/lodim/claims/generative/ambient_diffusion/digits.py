@@ -126,12 +126,12 @@ def run(
         check_between(name, ratio, 0, 0.85, essential=False),
         check_between("distance of all clean over that of the mixture", mean["all clean"] / mean["mixture"], 0, 1),
     ]  # fmt: skip
-    figures = {
+    table = {
         "arms": found, "floor": distance.floor_, "training images": distance(X).value,
         "noisy images": distance(attach_noise(X, noise, share, random_state=seed)[0]).value,
         "clean images": int((s == 0).sum()), "classifier": features.score(flat(X), y),
     }  # fmt: skip
-    return Findings(checks, figures, NOTES)
+    return Findings(checks, table, NOTES)
 
 
 NOTES = (
