@@ -565,7 +565,8 @@ class _Objective:
         self.model, self.given, self.each = model, given, each
 
     def __call__(self, x: Tensor, index: Tensor) -> Tensor:
-        return self.model.loss(x, _rows(self.given, index), **{name: value[index] for name, value in self.each.items()})
+        more: dict[str, Any] = {name: value[index] for name, value in self.each.items()}
+        return self.model.loss(x, _rows(self.given, index), **more)
 
 
 def _as_tensor(values: Any, name: str) -> Tensor:
