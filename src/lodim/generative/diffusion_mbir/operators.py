@@ -219,9 +219,10 @@ class MatrixOperator(Operator):
         if self._is_sparse:
             if matrix.dtype.kind not in "biuf" or not np.isfinite(matrix.data).all():
                 raise ValueError("matrix must hold finite real numbers")
-            self.matrix = sparse.csr_array(matrix)
+            self.matrix = sparse.csr_array(matrix, dtype=np.float64, copy=True)
+            self.matrix.sum_duplicates()
         else:
-            self.matrix = check_numbers(matrix, "matrix")
+            self.matrix = check_numbers(matrix, "matrix").copy()
             if not np.isfinite(self.matrix).all():
                 raise ValueError("matrix must be finite, got NaN or infinite entries")
         if self.matrix.ndim != 2:
@@ -253,21 +254,17 @@ class MatrixOperator(Operator):
         key = dtype, device, transposed
         if key not in self._on:
             matrix: Any = self.matrix.T if transposed else self.matrix
-            if self._is_sparse:
-                matrix = matrix.tocsr()  # a second copy when transposed: columns of the first are slower
-                kind = np.int32 if matrix.nnz < 2**31 else np.int64
-                rows, columns = (
-                    torch.from_numpy(each.astype(kind)) for each in (matrix.indptr, matrix.indices)
-                )
-                values = torch.from_numpy(matrix.data)
-                with warnings.catch_warnings(), torch.inference_mode(False):  # gradients may come later
-                    # such tensors are new, and nobody checks them
-                    warnings.simplefilter("ignore", UserWarning)
-                    made = torch.sparse_csr_tensor(rows, columns, values, size=matrix.shape)
-                    self._on[key] = made.to(device, dtype)
-            else:
-                with torch.inference_mode(False):
-                    self._on[key] = torch.from_numpy(np.array(matrix)).to(device, dtype)
+            with warnings.catch_warnings(), torch.inference_mode(False):  # gradients may come later
+                warnings.simplefilter("ignore", UserWarning)  # such tensors are new, and nobody checks them
+                if self._is_sparse:
+                    matrix = matrix.tocsr()  # a second copy when transposed: columns of the first are slower
+                    kind = np.int32 if matrix.nnz < 2**31 else np.int64
+                    places = [each.astype(kind, copy=False) for each in (matrix.indptr, matrix.indices)]
+                    parts = [torch.from_numpy(each) for each in (*places, matrix.data)]
+                    made = torch.sparse_csr_tensor(parts[0], parts[1], parts[2], size=matrix.shape)
+                else:
+                    made = torch.from_numpy(np.array(matrix))
+                self._on[key] = made.to(device, dtype)
         return self._on[key]
 
 
@@ -339,7 +336,7 @@ class ParallelBeam(MatrixOperator):
         ----------
         y : array or Tensor, shape (Z, views, n_det)
         filter : {"ramp", "shepp-logan", "cosine", "hann"}
-            What tapers high frequencies: nothing, sinc, cosine, or its square at half the angle.
+            What tapers high frequencies: nothing, a sinc, a cosine, or the cosine's square.
         """
         check_choice(filter, FILTERS, "filter")
         data = self.check_data(y)
@@ -407,9 +404,8 @@ def _strips(x: np.ndarray, y: np.ndarray, angle: float, n_det: int, inside: np.n
     """Return one view's matrix (n_det, pixels): the area that each pixel shares with each bin's strip."""
     centre = x * math.cos(angle) - y * math.sin(angle) + (n_det - 1) / 2
     short, long = sorted((abs(math.cos(angle)) / 2, abs(math.sin(angle)) / 2))
-    first = np.floor(centre - short - long + 0.5)[
-        :, None
-    ]  # the shadow, at most sqrt(2) wide, is in three bins
+    # the shadow, at most sqrt(2) wide, is in three bins
+    first = np.floor(centre - short - long + 0.5)[:, None]
     edges = first - 0.5 + np.arange(4) - centre[:, None]
     away = np.abs(edges)
     # the part of the shadow's trapezoid beyond a point: a parabola on its slope, a line on its top
