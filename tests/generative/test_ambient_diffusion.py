@@ -271,6 +271,8 @@ def test_sampling_stops_at_a_level_with_the_denoisers_answer():
     )  # the schedule's own, down to its end
     with pytest.raises(ValueError, match="stop_at must lie"):
         model.sample(2, stop_at=1e9)
+    with pytest.raises((ValueError, TypeError)):  # two axes; these tests check annotations too
+        model.sample(2, sigmas=np.array([[3.0, 2.0], [1.0, 0.0]]))
     with pytest.raises(ValueError, match="not both"):
         model.sample(2, stop_at=0.3, sigmas=[3.0, 1.0, 0.0])
 

@@ -301,17 +301,7 @@ def test_a_network_of_single_precision(sampler):
 
 
 @pytest.mark.parametrize(
-    "sigmas",
-    [
-        [1.0],
-        [1.0, 2.0],
-        [1.0, 1.0],
-        [1.0, -1.0],
-        [math.inf, 1.0],
-        [1.0, math.nan],
-        [],
-        [[3.0, 2.0], [1.0, 0.0]],
-    ],
+    "sigmas", [[1.0], [1.0, 2.0], [1.0, 1.0], [1.0, -1.0], [math.inf, 1.0], [1.0, math.nan], []]
 )
 def test_levels_that_do_not_fall_are_refused(sigmas):
     with pytest.raises(ValueError, match="finite levels that fall"):
