@@ -459,7 +459,8 @@ def ambient_diffusion():
     lines = [
         f"![{alt}](../generated/ambient-curves.svg)",
         "",
-        "Training points and 1,000 samples of each model: clean ones alone leave gaps, noise that is known fills them.",
+        "Training points and 1,000 samples of each model: clean ones alone leave gaps, noise that is known fills them, "
+        "with some points astray.",
         "",
     ]
     folder = ROOT / "evidence" / "claims" / "ambient-diffusion"

@@ -271,6 +271,8 @@ def test_sampling_stops_at_a_level_with_the_denoisers_answer():
     )  # the schedule's own, down to its end
     with pytest.raises(ValueError, match="stop_at must lie"):
         model.sample(2, stop_at=1e9)
+    with pytest.raises((ValueError, TypeError)):  # two axes; these tests check annotations too
+        model.sample(2, sigmas=np.array([[3.0, 2.0], [1.0, 0.0]]))
     with pytest.raises(ValueError, match="not both"):
         model.sample(2, stop_at=0.3, sigmas=[3.0, 1.0, 0.0])
 
@@ -283,8 +285,10 @@ def test_models_of_noisy_samples_only_say_where_to_stop():
     for one in (model, again, pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
         with pytest.warns(UserWarning, match=r"give stop_at=0.3"):
             one.sample(2, generator=0)
+    odd = AmbientDiffusion(TimeMLP(2, 8, 1), 2).fit(*attach_noise(correlated(100), 0.12344), steps=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        odd.sample(2, stop_at=0.1234, generator=0)  # the four digits that the warning gives
         model.sample(2, stop_at=0.3, generator=0)
         model.sample(2, sigmas=[3.0, 1.0, 0.3], generator=0)
         model.fit(*attach_noise(correlated(100), 0.3, 0.9), steps=1)
@@ -412,6 +416,16 @@ def test_noise_that_cannot_be_told_is_doubted():
     assert all("clipped" in doubt for doubt in estimate_noise(clipped).doubts)
     assert estimate_noise(rng.normal(size=(3, 8, 8))).doubts == ("too few pixels",) * 3
     assert "cannot be told" in str(estimate_noise(fine))
+    strokes = np.kron(
+        rng.random((4, 16, 16)) < 0.2, np.ones((3, 3))
+    )  # a fifth of the image, sharp on all sides
+    edges = estimate_noise(strokes + 0.02 * rng.normal(size=strokes.shape))
+    assert edges.pooled > 0.021
+    assert all("edges" in doubt for doubt in (*edges.doubts, edges.pooled_doubt))
+    colours = np.stack([smooth()] * 3, -1)
+    with pytest.raises(ValueError, match="channels last"):
+        estimate_noise(colours)
+    assert len(estimate_noise(np.moveaxis(colours, -1, 1)).noise_std) == 6
     with pytest.raises(ValueError, match="images"):
         estimate_noise(np.zeros((5, 8)))
 
@@ -432,7 +446,7 @@ def compared(worse, low, high):
         ((-0.1, 0.2), (1.0, 1.0), "mixture", "as if clean are worse"),
         ((-0.1, -0.2), (1.0, 1.0), "mixture", "cannot tell whether mixing helps"),
         ((-3.0, 0.2), (-1.0, 1.0), "clean only", "mixing hurts: clean only"),
-        ((-3.0, -4.0), (-1.0, -2.0), "noisy as clean", "mixing hurts: noisy as clean"),
+        ((-3.0, -4.0), (-1.0, -2.0), "noisy as clean", "knowing the noise hurts: noisy as clean"),
     ],
 )
 def test_a_verdict_needs_significant_differences(low, high, best, said):
@@ -490,6 +504,10 @@ def test_a_comparison_trains_every_arm_with_the_same_seeds():
         fit_mixture(*attach_noise(correlated(60), 0.3, 0.95))
     with pytest.raises(ValueError, match="held_out must hold"):
         fit_mixture(Y, s, np.zeros((2, 2)))
+    with pytest.raises(ValueError, match="leave out checkpoint, cond"):
+        fit_mixture(Y, s, make=Told, cond=np.zeros(260), checkpoint="run.pt")
+    with pytest.raises(ValueError, match="metric of a model's samples is nan"):
+        fit_mixture(Y, s, make=Told, metric=lambda x, test: math.nan)
 
 
 @pytest.mark.trains
@@ -507,6 +525,11 @@ def test_one_call_compares_and_trains():
     assert model.sample(3, generator=0).shape == (3, 2)
     assert found.scores.shape == (3, 2)
     assert "memorisation gap" in str(found)
+    again, _ = fit_mixture(
+        torch.from_numpy(Y), torch.from_numpy(s), correlated(50, 1), repeats=2, n_samples=50, steps=1,
+        make=lambda seed: AmbientDiffusion(TimeMLP(2, 8, 1), 2),
+    )  # fmt: skip
+    assert isinstance(again.sample(3, generator=0), torch.Tensor)
 
 
 # ----------------------------------------------------------------------------------------------------- at what price
@@ -602,13 +625,18 @@ def test_tables_are_checked():
     both = ScalingStudy([10, 20] * 5, [5, 0] * 5, [0.1, 0, 0.2, 0, 0.1, 0, 0.2, 0, 0.1, 0], np.ones(10))
     with pytest.raises(ValueError, match="give noise_std"):
         fit_power_law(both)
+    with pytest.raises(ValueError, match=r"only of \[0.1, 0.2\]"):  # and not "any price fits"
+        both.at(0.3, 1)
+    small = ScalingStudy(both.n_clean, both.n_noisy, both.noise_std * 1e-9, both.metric)  # another unit
+    assert len(small.at(1e-10, 1)) == len(both.at(0.1, 1)) < len(both.metric)
     for wrong in (
         {"metric": [0.0, 1.0]},
         {"n_clean": [1, -1]},
         {"n_noisy": [1, 2, 3]},
         {"n_clean": [0, 1], "n_noisy": [0, 1]},
+        {name: [] for name in ("n_clean", "n_noisy", "noise_std", "metric")},
     ):
-        with pytest.raises(ValueError, match=r"must be|without samples"):
+        with pytest.raises(ValueError, match=r"must be|needs rows"):
             ScalingStudy(
                 **{"n_clean": [1, 2], "n_noisy": [1, 2], "noise_std": 0.1, "metric": [1.0, 2.0], **wrong}
             )
@@ -630,8 +658,29 @@ def test_a_study_trains_every_cell_of_its_design():
     assert study.n_noisy.tolist() == [0, 40, 0, 40]
     assert study.noise_std == pytest.approx([0.3] * 4)
     assert (study.metric[::2] > study.metric[1::2] + 0.4).all()
-    with pytest.raises(ValueError, match="there are 50"):
-        scaling_study(Y, s, correlated(20, 1), [(60, 0)], make=Told)
+
+
+def test_a_study_refuses_before_it_trains():
+    Y, s = attach_noise(correlated(100), 0.3, 0.5, random_state=0)
+    trained = []
+
+    def make(seed):
+        trained.append(seed)
+        return Told(seed)
+
+    for design, held_out, said in (
+        ([(60, 0)], correlated(20, 1), "there are 50"),
+        ([(10, 0), (0, 0)], correlated(20, 1), "two samples or more"),
+        ([], correlated(20, 1), "must have mixtures"),
+        ([(10, 0)], None, "give held_out"),
+        ([(10, 0)], np.full((20, 2), np.nan), "finite samples"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            scaling_study(Y, s, held_out, design, metric=lambda x, test: 1.0, make=make)
+    assert not trained
+    with pytest.raises(ValueError, match="positive metric"):
+        scaling_study(Y, s, correlated(20, 1), [(10, 0), (20, 0)], metric=lambda x, test: -1.0, make=make)
+    assert len(trained) == 1
 
 
 # --------------------------------------------------------------------------------------------------- the theory's bench
@@ -705,4 +754,24 @@ def test_mixtures_are_checked():
         HeteroscedasticGMM(3).fit(X, noise_std=s[:-1])
     with pytest.warns(ConvergenceWarning, match="max_iter"):
         HeteroscedasticGMM(3, max_iter=2, tol=0, random_state=0).fit(X, noise_std=s)
-    assert np.isfinite(HeteroscedasticGMM(2, random_state=0).fit(np.repeat(X[:2], 9, 0)).means_).all()
+    with pytest.raises(ValueError, match="rescale"):
+        HeteroscedasticGMM(2).fit(X * 1e100)
+
+
+@pytest.mark.filterwarnings("ignore:Number of distinct clusters")
+@pytest.mark.parametrize("options", [{}, {"covariance_type": "diag"}, {"two_stage": True}])
+def test_components_without_samples_stay_among_the_data(options):
+    for X in (np.repeat([[1e8, 1e8], [1e8 + 1, 1e8]], 9, 0), np.full((9, 2), 5.0)):
+        model = HeteroscedasticGMM(3, random_state=0, **options).fit(X)
+        assert math.isfinite(model.log_likelihood_)
+        np.testing.assert_array_less(np.abs(model.means_ - X[0]), 1.001)
+        assert (model.variances_ > 0).all()
+
+
+def test_mixtures_are_in_the_datas_unit_and_place():
+    X, s = clusters(300, 1.0, 0.8)
+    model = HeteroscedasticGMM(3, random_state=0).fit(X, noise_std=s)
+    for unit, place in ((2.0**20, 0), (2.0**-20, 0), (1, 2.0**20)):
+        other = HeteroscedasticGMM(3, random_state=0).fit(unit * X + place, noise_std=unit * s)
+        np.testing.assert_allclose((other.means_ - place) / unit, model.means_, rtol=1e-6)
+        np.testing.assert_allclose(other.variances_ / unit**2, model.variances_, rtol=1e-6)

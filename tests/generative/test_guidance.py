@@ -68,6 +68,9 @@ def test_what_says_nothing_may_be_said():
     other = ClassifierFree(3, without=lambda cond: {"label": torch.zeros_like(cond["label"])})
     none, some = (mixture(x, 0.7, labels(y=y)) for y in (0, 1))
     torch.testing.assert_close(guided(mixture, other)(x, 0.7, cond), none + 3 * (some - none))
+    for scale in (0, 3):  # None says nothing, too
+        nothing = ClassifierFree(scale, without=lambda cond: None)(mixture, points(), 0.5, labels())
+        torch.testing.assert_close(nothing, ClassifierFree(scale)(mixture, points(), 0.5, labels()))
     zero = ClassifierFree(0, without=other.without)
     torch.testing.assert_close(guided(mixture, zero)(x, 0.7, cond), none)
 

@@ -74,7 +74,7 @@ class ClassifierFree:
     interval : (float, float), optional
         Levels, in the data's unit, within which to guide; elsewhere the answer is the conditional one.
     without : callable, optional
-        Makes of a condition the one that says nothing, of the same rows; default: :func:`unconditional`.
+        Makes of a condition the one that says nothing, of the same rows, or None; default: :func:`unconditional`.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class ClassifierFree:
         rescale: float | int = 0.0,
         interval: tuple[float | int, float | int] | None = None,
         *,
-        without: Callable[[Condition], Condition] = unconditional,
+        without: Callable[[Condition], Condition | None] = unconditional,
     ) -> None:
         self.without = without
         self.scale = float(check_in_range(scale, "scale"))
@@ -99,8 +99,8 @@ class ClassifierFree:
         if self.scale == 1 or not self._guides(sigma):
             return denoise(x, sigma, cond)
         if self.scale == 0:
-            return denoise(x, sigma, self.without(cond))
-        levels, without = as_levels(sigma, x).reshape(-1), self.without(cond)
+            return denoise(x, sigma, self.without(cond) or None)
+        levels, without = as_levels(sigma, x).reshape(-1), self.without(cond) or {}
         if without.keys() == cond.keys():  # one call of the network for both
             both = {name: torch.cat([without[name], cond[name]]) for name in cond}
             none, some = denoise(torch.cat([x, x]), torch.cat([levels, levels]), both).chunk(2)

@@ -147,9 +147,9 @@ def _integrate(step: Step, denoiser: Denoise, x: Tensor, sigmas: Sigmas, options
 
 def check_levels(sigmas: Sigmas) -> Float[np.ndarray, " steps"]:
     """Return a sampler's levels as numbers; others than finite ones that fall to 0 or above are a ValueError."""
-    levels = check_numbers(sigmas, "sigmas").ravel()
-    falls = all(a > b for a, b in pairwise(levels))
-    if len(levels) < 2 or not falls or levels[-1] < 0 or not math.isfinite(levels[0]):
+    levels = check_numbers(sigmas, "sigmas")
+    falls = levels.ndim == 1 and all(a > b for a, b in pairwise(levels))
+    if not falls or len(levels) < 2 or levels[-1] < 0 or not math.isfinite(levels[0]):
         raise ValueError("sigmas must be two or more finite levels that fall, the last one 0 or above")
     return levels
 

@@ -128,7 +128,8 @@ class HeteroscedasticGMM(BaseEstimator):
         Raises
         ------
         ValueError
-            Bad input, fewer samples than components, or ``two_stage`` with other than spherical components.
+            Bad input, fewer samples than components, ``two_stage`` with other than spherical components, or numbers so
+            far from 1 that their squares leave double precision.
 
         Warns
         -----
@@ -147,6 +148,10 @@ class HeteroscedasticGMM(BaseEstimator):
         validate_data(self, X if hasattr(X, "columns") else data, skip_check_array=True)
         if len(data) < k:
             raise ValueError(f"{k} components need as many samples, got n_samples = {len(data)}")
+        if not 1e-60 < (size := float(np.ptp(data, axis=0).max()) or 1.0) < 1e60:
+            raise ValueError(
+                f"X spreads over {size:.3g}, whose powers leave double precision; rescale X and noise_std"
+            )
         s2 = _noise_levels(noise_std, len(data), "cpu").numpy() ** 2
         self.subspace_, inner, center = None, data, np.zeros(data.shape[1])
         if self.two_stage and k > 1:
@@ -175,7 +180,7 @@ class HeteroscedasticGMM(BaseEstimator):
         cleanest = np.argsort(s2, kind="stable")[: max(_START * k, int((s2 == s2.min()).sum()))]
         start = KMeans(k, n_init=1, random_state=seed).fit(X[cleanest])
         spread = X.var(0).mean()
-        floor = self.var_floor * spread or np.finfo(float).tiny ** 0.5
+        floor = self._floor(X)
         within = start.inertia_ / (len(cleanest) * X.shape[1]) - s2[cleanest].mean()
         wide = X.shape[1] if self.covariance_type == "diag" else 1
         variances = np.full((k, wide), max(within, 0.1 * (spread - s2.mean()), floor))
@@ -188,8 +193,10 @@ class HeteroscedasticGMM(BaseEstimator):
             total = r.sum(0) + 1e-300
             weights = total / n
             for j in range(k):
+                if total[j] <= 1e-300:  # a component has died: it stays where it was
+                    continue
                 left = r[:, j : j + 1] / (variances[j] + noise)
-                means[j] = (left * X).sum(0) / (left.sum(0) + 1e-300)
+                means[j] = (left * X).sum(0) / left.sum(0)
                 gain = variances[j] / (variances[j] + noise)
                 clean = gain * gain * np.square(X - means[j]) + gain * noise
                 per = (r[:, j] @ clean) / total[j]
@@ -204,11 +211,15 @@ class HeteroscedasticGMM(BaseEstimator):
 
     def _full_variances(self, X: Any, s2: Any, r: Any) -> Float[np.ndarray, "k 1"]:
         """Return each component's variance over all coordinates, from squares less the noise."""
-        floor, found = self.var_floor * X.var(0).mean(), []
+        floor, found = self._floor(X), []
         for j, mean in enumerate(self.means_):
-            w = r[:, j] / np.square(self.variances_[j] + s2)
+            total = self.variances_[j] + s2
+            w = r[:, j] * np.square(total.min() / total)
             found.append(w @ (np.square(X - mean).mean(1) - s2) / (w.sum() + 1e-300))
         return np.maximum(found, floor).reshape(-1, 1)
+
+    def _floor(self, X: Any) -> float:
+        return float(self.var_floor * X.var(0).mean() or np.finfo(float).tiny ** 0.5)
 
     def _log_joint(self, X: Any, s2: Any) -> tuple[Any, Any]:
         return _joint(X, s2, self.weights_, self.means_, self.variances_)

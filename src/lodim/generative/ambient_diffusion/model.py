@@ -265,8 +265,8 @@ class AmbientDiffusion(Diffusion):
             schedule's highest level, or so strong that the size of the clean data cannot be told (give ``sigma_data``).
         """
         n = len(X) if hasattr(X, "__len__") and getattr(X, "ndim", 1) != 0 else 1
-        s = _noise_levels(noise_std, n, self.denoiser.center.device)
-        each = {**options.pop("each", {}), "noise_std": s}
+        s = _noise_levels(noise_std, n, "cpu")  # where its values are checked
+        each = {**(options.pop("each", None) or {}), "noise_std": s}
         super().fit(X, cond, each=each, **options)
         return self
 
@@ -331,7 +331,8 @@ class AmbientDiffusion(Diffusion):
         ----------
         stop_at : float, optional
             The lowest level that is used, in the data's unit: the answer is the denoiser's there, a mean instead of a
-            draw. For models trained without clean samples, which know nothing below their noise.
+            draw (``"exponential_integrator"`` holds the score and comes near it). For models trained without clean
+            samples, which know nothing below their noise.
         steps, sigmas, **options
             As of :meth:`Diffusion.sample`; ``sigmas`` are your own levels, so not together with ``stop_at``.
 
@@ -346,7 +347,7 @@ class AmbientDiffusion(Diffusion):
             sigmas = self._levels_down_to(stop_at, steps)
         used = self.sigmas(steps) if sigmas is None else torch.from_numpy(check_levels(sigmas))
         least, floor = float(used[used > 0].min()), float(self.floor)
-        if least < floor * (1 - 1e-6):
+        if least < floor * (1 - 1e-3):  # the message has four digits
             warn(
                 f"all training samples had noise of {floor:.4g} or more, so nothing was learnt of lower levels, down "
                 f"to {least:.3g}; give stop_at={floor:.4g}, or clean samples to train on"
@@ -375,7 +376,10 @@ def as_column(values: Float[Tensor, " batch"], like: Tensor) -> Tensor:
 
 
 def _noise_levels(noise_std: Any, n: int, device: Any) -> Float[Tensor, " n"]:
-    """Check standard deviations, one for all or one a sample, and return them in float64."""
+    """Check standard deviations, one for all or one a sample, and return them in float64.
+
+    Values are looked at on the CPU only: elsewhere every batch would wait for them.
+    """
     if isinstance(noise_std, Tensor):
         s = check_tensor(noise_std, "noise_std").detach().to(device, torch.float64)
     else:
@@ -471,6 +475,7 @@ class NoiseEstimate(Result):
 _FLAT = "half of its details are 0: flat areas, rounding or no noise"
 _CLIPPED = "a tenth of its values sit on its least or largest one: clipped noise is not normal"
 _FEW = "too few pixels"
+_EDGES = "its largest details are too large for noise, as edges are: the figure is at best an upper bound"
 _CONTENT = "its own details are that fine: the figure is at best an upper bound"
 
 
@@ -482,16 +487,26 @@ def estimate_noise(X: Any) -> NoiseEstimate:
     adaptation by wavelet shrinkage, Biometrika 81, 1994). It assumes noise that is normal, of one level in an image and
     independent between pixels, and content that is smooth at the scale of two pixels. Such noise is as strong in
     horizontal and vertical details; where those are clearly stronger, the content is that fine and the figure an upper
-    bound. Fine texture that is equal in all directions cannot be told from noise by any of this.
+    bound. So it is where the largest details do not go with the median, as dense edges do not. Fine texture that is
+    equal in all directions cannot be told from noise by any of this.
 
     Parameters
     ----------
     X : array or Tensor, shape (n, h, w) or (n, channels, h, w)
+
+    Raises
+    ------
+    ValueError
+        Other shapes, channels last among them, or values that are not finite.
     """
     images = check_numbers(X, "X")
     if images.ndim not in (3, 4) or not len(images) or min(images.shape[-2:]) < 2 or not images.size:
         raise ValueError(
             f"X must be images, shape (n, h, w) or (n, channels, h, w), got shape {images.shape}"
+        )
+    if images.ndim == 4 and images.shape[3] <= 4 < min(images.shape[1:3]):
+        raise ValueError(
+            f"X of shape {images.shape} seems to have its channels last; move them: np.moveaxis(X, -1, 1)"
         )
     if not np.isfinite(images).all():
         raise ValueError("X holds NaN or infinity; drop or impute these images")
@@ -518,6 +533,8 @@ def _of_details(details: Float[np.ndarray, "3 m"], ends: float) -> tuple[float, 
         doubt = _FLAT
     elif ends > 0.1:
         doubt = _CLIPPED
-    elif float(np.mean(others)) > diagonal * (1.1 + 4 * relative):
+    elif float(np.mean(others)) > (most := diagonal * (1.1 + 4 * relative)):
         doubt = _CONTENT
+    elif float(np.quantile(details[0], 0.95)) / 1.96 > most:
+        doubt = _EDGES
     return float(diagonal), relative * float(diagonal), doubt

@@ -79,8 +79,8 @@ class MixtureComparison(Result):
     scores : ndarray, shape (arms, repeats)
         Of the metric: lower is better.
     gaps, copies : ndarray, shape (arms, repeats)
-        The memorisation gap of samples to the clean ones trained on, and the share of samples nearer to these than to
-        held-out ones (1/2 for new ones).
+        The memorisation gap of samples to the clean ones of the mixture, and the share of samples nearer to these than
+        to held-out ones: 1/2 for new ones, and so of "noisy only", which has not seen them.
     worse, low, high : tuple of float
         By how much each further arm's score is above the mixture's, with a confidence interval, all intervals jointly.
     level : float
@@ -112,7 +112,8 @@ class MixtureComparison(Result):
         """What follows from significant differences to the clean samples alone and to noisy ones as if clean."""
         low = dict(zip(self.arms[1:], self.low, strict=True))
         if self.best != MIXTURE:
-            return f"mixing hurts: {self.best} is better"
+            told = "knowing the noise" if self.best == NAIVE else "mixing"
+            return f"{told} hurts: {self.best} is better than the mixture"
         if low[CLEAN] > 0 and low[NAIVE] > 0:
             return "mixing helps: better than the clean samples alone and than noisy ones as if clean"
         if low[CLEAN] > 0:
@@ -197,9 +198,10 @@ def fit_mixture(
     n_samples : int
         Drawn from each model.
     level : float
-        Of all intervals jointly.
+        Of all intervals jointly, below 1.
     **options
-        Of :meth:`AmbientDiffusion.fit`.
+        Of :meth:`AmbientDiffusion.fit`, but ``cond`` and ``checkpoint``: models of several sets are compared, without
+        conditions.
 
     Returns
     -------
@@ -210,11 +212,11 @@ def fit_mixture(
     Raises
     ------
     ValueError
-        No clean or no noisy samples, or too few clean ones to hold a third out.
+        No clean or no noisy samples, too few clean ones to hold a third out, or a metric that is not finite.
     """
-    data = _Data(X, noise_std, held_out, make, metric, n_samples, random_state)
+    data = _Data(X, noise_std, held_out, make, metric, n_samples, random_state, options)
     check_in_range(repeats, "repeats", low=2, integer=True)
-    check_in_range(level, "level", low=0, high=1)
+    check_in_range(level, "level", low=0.5, high=0.999)
     clean, noisy = data.clean, data.noisy
     if not len(clean) or not len(noisy):
         raise ValueError(f"a comparison needs clean and noisy samples, got {len(clean)} and {len(noisy)}")
@@ -232,7 +234,7 @@ def fit_mixture(
         for i, arm in enumerate(arms):
             if progress is not None:
                 progress((repeat * len(arms) + i) / (1 + repeats * len(arms)), f"{arm}, repeat {repeat + 1}")
-            model = data.train(*_of_arm(arm, kept, noisy), repeat, arm == NAIVE, options)
+            model = data.train(*_of_arm(arm, kept, noisy), repeat, arm == NAIVE)
             figures[:, i, repeat] = data.judge(model, data.rows[kept], test, repeat)
     scores = figures[0]
     above = scores[1:] - scores[0]
@@ -247,7 +249,9 @@ def fit_mixture(
         arms, scores, figures[1], figures[2], worse, low, high, float(level), noise, len(clean), len(noisy)
     )
     best = comparison.best
-    return data.train(*_of_arm(best, clean, noisy), repeats, best == NAIVE, options), comparison
+    model = data.train(*_of_arm(best, clean, noisy), repeats, best == NAIVE)
+    model._numpy = not isinstance(X, torch.Tensor)
+    return model, comparison
 
 
 def _of_arm(arm: str, clean: np.ndarray, noisy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -259,8 +263,13 @@ class _Data:
 
     def __init__(
         self, X: Any, noise_std: Any, held_out: Any, make: Make | None, metric: Metric | None, n_samples: int,
-        random_state: RandomState,
+        random_state: RandomState, options: dict[str, Any],
     ) -> None:  # fmt: skip
+        if wrong := options.keys() & {"cond", "checkpoint", "each"}:
+            raise ValueError(
+                f"models of several sets of samples are compared: leave out {', '.join(sorted(wrong))}"
+            )
+        self.options = options
         self.rows = check_numbers(X, "X", dtype=np.float32)
         if self.rows.ndim < 2 or not np.isfinite(self.rows).all():
             raise ValueError("X must hold finite samples, shape (n, ...), one of two axes or more")
@@ -268,10 +277,12 @@ class _Data:
         self.clean, self.noisy = np.flatnonzero(self.noise == 0), np.flatnonzero(self.noise)
         self.held_out = None if held_out is None else check_numbers(held_out, "held_out", dtype=np.float32)
         if self.held_out is not None and (
-            self.held_out.shape[1:] != self.rows.shape[1:] or len(self.held_out) < _LEAST
+            self.held_out.shape[1:] != self.rows.shape[1:]
+            or len(self.held_out) < _LEAST
+            or not np.isfinite(self.held_out).all()
         ):
             raise ValueError(
-                f"held_out must hold {_LEAST} samples or more of shape {self.rows.shape[1:]}, got shape "
+                f"held_out must hold {_LEAST} finite samples or more of shape {self.rows.shape[1:]}, got shape "
                 f"{self.held_out.shape}"
             )
         self.n_samples = int(check_in_range(n_samples, "n_samples", low=2, integer=True))
@@ -284,9 +295,7 @@ class _Data:
         width = float(torch.pdist(flat[:1000]).median())
         return mmd_rbf(samples, test, bandwidth=width or None, n_permutations=0).value
 
-    def train(
-        self, clean: np.ndarray, noisy: np.ndarray, repeat: int, naive: bool, options: dict[str, Any]
-    ) -> AmbientDiffusion:
+    def train(self, clean: np.ndarray, noisy: np.ndarray, repeat: int, naive: bool) -> AmbientDiffusion:
         """Train a new model on these rows; the seed depends on the repeat alone."""
         rows, seed = np.concatenate([clean, noisy]), derive_seed(self.seed, "training", repeat)
         noise = np.zeros(len(rows)) if naive else self.noise[rows]
@@ -294,7 +303,7 @@ class _Data:
         limits = model.data_range
         if naive:
             model.data_range = None  # noisy values lie outside of it
-        model.fit(self.rows[rows], noise, **{"random_state": seed, **options})
+        model.fit(self.rows[rows], noise, **{"random_state": seed, **self.options})
         model.data_range = limits
         return model
 
@@ -304,9 +313,11 @@ class _Data:
         """Return score, memorisation gap and share of copies of samples from a model."""
         floor, seed = float(model.floor), derive_seed(self.seed, "samples", repeat)
         samples = model.sample(self.n_samples, stop_at=floor or None, generator=seed)
-        score = self.metric(samples, test)
+        found = self.metric(samples, test)
+        if not math.isfinite(score := float(getattr(found, "value", found))):
+            raise ValueError(f"the metric of a model's samples is {score}, which cannot be compared")
         gap = memorisation_gap(samples, trained, test, random_state=self.seed)
-        return float(getattr(score, "value", score)), gap.value, gap.share
+        return score, gap.value, gap.share
 
 
 # ---------------------------------------------------------------------------------------------------- at what price
@@ -348,8 +359,8 @@ class ScalingStudy(Result):
                 least = "positive" if name == "metric" else "at least 0"
                 raise ValueError(f"{name} must be finite and {least}, got {values[bad][0]}")
             object.__setattr__(self, name, values)
-        if not (self.n_clean + self.n_noisy > 0).all():
-            raise ValueError("a row without samples: each needs clean or noisy ones")
+        if not len(self.metric) or not (self.n_clean + self.n_noisy > 0).all():
+            raise ValueError("a study needs rows, and each of them clean or noisy samples")
 
     def at(self, noise_std: float | int | None, min_clean: float | int) -> pd.DataFrame:
         """Return the rows with this noise or none, and so many clean samples at least."""
@@ -359,7 +370,11 @@ class ScalingStudy(Result):
                 f"the table has noise of {len(levels)} strengths, {levels[:9].tolist()}: give noise_std"
             )
         wanted = noise_std if noise_std is not None else levels[0] if len(levels) else 0.0
-        kept = frame[(frame.n_noisy == 0) | np.isclose(frame.noise_std, wanted)]
+        if noise_std is not None and not np.isclose(levels, wanted, atol=0).any():
+            raise ValueError(
+                f"no row has noisy samples of noise_std={noise_std}, only of {levels[:9].tolist()}"
+            )
+        kept = frame[(frame.n_noisy == 0) | np.isclose(frame.noise_std, wanted, atol=0)]
         return kept[kept.n_clean >= check_in_range(min_clean, "min_clean", low=1)].reset_index(drop=True)
 
     def to_frame(self) -> pd.DataFrame:
@@ -392,8 +407,8 @@ def scaling_study(
     held_out: Any,
     design: Sequence[tuple[int, int]],
     *,
+    metric: Metric,
     make: Make | None = None,
-    metric: Metric | None = None,
     repeats: int = 3,
     n_samples: int = 1000,
     random_state: RandomState = 0,
@@ -407,12 +422,25 @@ def scaling_study(
     design : sequence of (int, int)
         Numbers of clean and noisy samples. Vary both, and neither in step with the other. In each repeat other ones are
         chosen, the smaller numbers among the larger.
-    X, noise_std, held_out, make, metric, n_samples, options
-        As of :func:`fit_mixture`; the metric must be positive, so give one (:class:`~lodim.metrics.FrechetDistance`).
+    metric : callable
+        As of :func:`fit_mixture`, and positive (:class:`~lodim.metrics.FrechetDistance`): its default is not.
+    X, noise_std, held_out, make, n_samples, options
+        As of :func:`fit_mixture`; held-out samples must be given.
+
+    Raises
+    ------
+    ValueError
+        Bad input, a design that asks for more samples than there are or for none, or a metric that is not positive.
     """
-    data = _Data(X, noise_std, held_out, make, metric, n_samples, random_state)
+    data = _Data(X, noise_std, held_out, make, metric, n_samples, random_state, options)
+    if data.held_out is None:
+        raise ValueError("a study judges all mixtures by the same clean samples: give held_out")
     check_in_range(repeats, "repeats", low=1, integer=True)
+    if not len(design):
+        raise ValueError("design must have mixtures, pairs of numbers of clean and noisy samples")
     for n_clean, n_noisy in design:
+        if n_clean + n_noisy < 2:
+            raise ValueError(f"a mixture needs two samples or more, got ({n_clean}, {n_noisy}) in design")
         if not 0 <= n_clean <= len(data.clean) or not 0 <= n_noisy <= len(data.noisy):
             raise ValueError(
                 f"design asks for {n_clean} clean and {n_noisy} noisy samples; there are {len(data.clean)} and "
@@ -426,9 +454,14 @@ def scaling_study(
         for i, (n_clean, n_noisy) in enumerate(design):
             if progress is not None:
                 progress((repeat + i / len(design)) / repeats, f"{n_clean} clean, {n_noisy} noisy")
-            model = data.train(clean[:n_clean], noisy[:n_noisy], repeat, False, options)
+            model = data.train(clean[:n_clean], noisy[:n_noisy], repeat, False)
             trained = data.rows[clean[:n_clean] if n_clean else noisy[:n_noisy]]
-            found.append((n_clean, n_noisy, strength, data.judge(model, trained, data.held_out, repeat)[0]))
+            score = data.judge(model, trained, data.held_out, repeat)[0]
+            if score <= 0:
+                raise ValueError(
+                    f"a law of scaling needs a positive metric, got {score:.4g}; take another one"
+                )
+            found.append((n_clean, n_noisy, strength, score))
     return ScalingStudy(*np.array(found, dtype=float).T)
 
 
@@ -496,8 +529,8 @@ class PowerLaw(Result):
         )
 
 
-_EXPONENTS = np.geomspace(0.05, 4, 45)
-_PRICES, _FURTHEST = 73, 100.0
+_GRID, _ZOOMS = (45, 31), 3  # prices and exponents
+_FURTHEST = 100.0  # beyond the table's own ratio
 
 
 @checked
@@ -572,13 +605,6 @@ def fit_power_law(
     problem = _problem(low, high, lack, level)
     price = math.nan if problem else float(prices[best])
     return PowerLaw(price, low, high, float(level), c, b, p, lack, m, problem)
-
-
-_GRID, _ZOOMS, _FURTHEST = (
-    (45, 31),
-    3,
-    100.0,
-)  # prices and exponents; how far beyond the table's own ratio prices go
 
 
 def _problem(low: float, high: float, lack_of_fit: float, level: float) -> str:
