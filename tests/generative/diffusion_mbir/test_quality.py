@@ -54,7 +54,9 @@ def test_roughness_is_the_mean_difference_across_slices():
     steps = np.arange(5.0)[:, None, None, None] * np.ones((5, 1, 3, 3))
     assert volume_quality(steps).z_roughness == pytest.approx(1)
     assert volume_quality(3 * steps, steps).roughness_ratio == pytest.approx(3)
-    assert volume_quality(steps[:1]).z_roughness == 0
+    alone = volume_quality(steps[:1], steps[:1], data_range=1)  # has no neighbour
+    assert math.isnan(alone.z_roughness)
+    assert math.isnan(alone.roughness_ratio)
     assert volume_quality(steps, 0 * steps, data_range=1).roughness_ratio == math.inf
     assert volume_quality(0 * steps, 0 * steps, data_range=1).roughness_ratio == 1
     assert volume_quality(0 * steps, 0 * steps, data_range=1).psnr["volume"] == math.inf
