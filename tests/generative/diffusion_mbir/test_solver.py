@@ -599,6 +599,9 @@ def test_the_claims_arithmetic(monkeypatch):
     images = np.kron(rng.random((40, 4, 4)), np.ones((7, 7))).reshape(40, -1)
     monkeypatch.setattr(sparse_view, "load", lambda *args, **options: type("Set", (), {"X": images}))
     monkeypatch.setattr(sparse_view, "WEIGHTS", (1e-3,))
+    monkeypatch.setattr(
+        sparse_view, "ADMMTV", lambda operator, lam, **options: ADMMTV(operator, lam, n_iter=2)
+    )
     small = {"n": 1, "n_slices": 12, "net": lambda: TimeMLP(196, 8, 1), "steps": 2, "n_steps": 2}
     for claim, options in ((sparse_view, {"views": (2,)}), (limited, {})):
         found = claim.run(0, Progress(), **small, **options)

@@ -34,7 +34,7 @@ the whole volume, not by the slices that happen to be in the network together. D
 And z comes before X. The paper's order, ``update_order="x_first"``, binds X to gradients of the volume one level
 before, which was noisier. With :math:`\lambda / \rho` of the size of the last noise, or :math:`\rho` above 1/10, these
 are put in again at every level and the volume collapses (with the exact denoiser of normal slices too; a warning says
-so). With z first it does not, and digits from three views came out 2 dB better. Of the denoised volume,
+so). With z first it does not, and digits from three views came out 1 dB better or more. Of the denoised volume,
 ``sampler="ddim"``, the paper's order is the better one.
 """
 
