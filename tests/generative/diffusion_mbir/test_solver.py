@@ -448,7 +448,7 @@ def test_ctrl_c_returns_the_answer_so_far_and_a_checkpoint_goes_on_to_the_same_v
     assert (found.steps, found.stopped) == (4, "interrupted")
     assert bool(found.volume.isfinite().all())
     solver = few(
-        gaussian_prior(), ParallelBeam(SIZE, n_views=4), sampler=sampler
+        gaussian_prior().eval(), ParallelBeam(SIZE, n_views=4), sampler=sampler
     )  # as another process makes it
     steps = []
     again = solver.reconstruct(

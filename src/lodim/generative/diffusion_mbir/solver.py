@@ -45,6 +45,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -559,7 +560,9 @@ class _Run:
         self.solver.operator.norm()  # which it keeps
         alike = copy.copy(self.solver)
         alike.slice_batch = 0  # what memory permits, and no matter of the answer
-        return content_hash(alike, self.y, self.levels, self.seed)
+        module = alike.denoiser
+        with evaluation_mode(module) if isinstance(module, nn.Module) else nullcontext():  # as it is used
+            return content_hash(alike, self.y, self.levels, self.seed)
 
     def _save(self, path: Path) -> None:
         state = {
