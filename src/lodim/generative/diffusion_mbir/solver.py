@@ -108,7 +108,8 @@ class DiffusionMBIR:
     rho : float
         Of ADMM: how strongly slices are bound to each other.
     cg_iters, admm_iters : int
-        Iterations of conjugate gradients in each of ADMM, and of ADMM after each level.
+        Iterations of conjugate gradients in each of ADMM, and of ADMM after each level. The fewer, the less of the
+        measurements' noise is met: of noisy ones take one.
     share : bool
         Whether ADMM goes on from level to level. If not, it begins anew at each, and wants more ``admm_iters``.
     boundary : {"none", "circular"}
