@@ -68,6 +68,8 @@ def test_the_residual_is_relative_and_that_of_the_operator():
     assert volume_quality(TRUTH, y=y, operator=beam).residual < 1e-6
     assert volume_quality(0 * TRUTH, y=y, operator=beam).residual == pytest.approx(1)
     assert volume_quality(3 * TRUTH, y=y, operator=beam).residual == pytest.approx(2, rel=1e-5)
+    assert volume_quality(TRUTH, y=0 * y, operator=beam).residual == math.inf
+    assert volume_quality(0 * TRUTH, y=0 * y, operator=beam).residual == 0
 
 
 def test_without_truth_or_room_figures_are_not_there():

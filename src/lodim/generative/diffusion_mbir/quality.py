@@ -172,7 +172,8 @@ def volume_quality(
         if len(data) != len(x):
             raise ValueError(f"y is of {len(data)} slices, the volume has {len(x)}")
         missed = operator.forward(x) - data
-        residual = _ratio(*(float(torch.linalg.vector_norm(part)) for part in (missed, data)), none=0.0)
+        size, left = (float(torch.linalg.vector_norm(part)) for part in (data, missed))
+        residual = _ratio(left, size, none=0.0)
     return VolumeQuality(found_psnr, found_ssim, roughness, ratio, residual)
 
 
