@@ -68,6 +68,17 @@ def test_conjugate_gradients_reach_the_dense_solution():
     np.testing.assert_allclose(CGLeastSquares(wide, 60).reconstruct(y[:, :20]), least, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_data_that_no_image_explains_give_none(dtype):
+    """What is left of them is rounding, and the matrix is singular."""
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(20, 4)) @ rng.normal(size=(4, 16))
+    y, basis = rng.normal(size=(2, 20)), np.linalg.svd(matrix)[0][:, :4]
+    y[1] -= y[1] @ basis @ basis.T
+    x = CGLeastSquares(MatrixOperator(matrix, (4, 4)), 100).reconstruct(y.astype(dtype)).reshape(2, -1)
+    np.testing.assert_allclose(x, (np.linalg.pinv(matrix, rcond=1e-9) @ y.T).T, atol=1e-5)
+
+
 def test_more_steps_fit_better_and_each_slice_is_a_system_of_its_own():
     operator, y, _ = small_problem()
     misfits = []

@@ -54,7 +54,9 @@ def test_roughness_is_the_mean_difference_across_slices():
     steps = np.arange(5.0)[:, None, None, None] * np.ones((5, 1, 3, 3))
     assert volume_quality(steps).z_roughness == pytest.approx(1)
     assert volume_quality(3 * steps, steps).roughness_ratio == pytest.approx(3)
-    assert volume_quality(steps[:1]).z_roughness == 0
+    alone = volume_quality(steps[:1], steps[:1], data_range=1)  # has no neighbour
+    assert math.isnan(alone.z_roughness)
+    assert math.isnan(alone.roughness_ratio)
     assert volume_quality(steps, 0 * steps, data_range=1).roughness_ratio == math.inf
     assert volume_quality(0 * steps, 0 * steps, data_range=1).roughness_ratio == 1
     assert volume_quality(0 * steps, 0 * steps, data_range=1).psnr["volume"] == math.inf
@@ -66,6 +68,8 @@ def test_the_residual_is_relative_and_that_of_the_operator():
     assert volume_quality(TRUTH, y=y, operator=beam).residual < 1e-6
     assert volume_quality(0 * TRUTH, y=y, operator=beam).residual == pytest.approx(1)
     assert volume_quality(3 * TRUTH, y=y, operator=beam).residual == pytest.approx(2, rel=1e-5)
+    assert volume_quality(TRUTH, y=0 * y, operator=beam).residual == math.inf
+    assert volume_quality(0 * TRUTH, y=0 * y, operator=beam).residual == 0
 
 
 def test_without_truth_or_room_figures_are_not_there():

@@ -15,6 +15,7 @@ from lodim.datasets import ellipse_volume
 from lodim.generative import (
     ADMMTV,
     PFGMPP,
+    Blur,
     CartesianMRI,
     Denoiser,
     Diffusion,
@@ -288,7 +289,8 @@ def test_a_seed_means_the_same_again_and_no_global_one_is_touched(prior, truth, 
 def test_arrays_give_arrays_in_the_precision_of_the_measurements(prior, truth, beam):
     y = beam.forward(truth)
     plain = few(prior, beam).reconstruct(y, generator=0).volume
-    for values in (y.numpy(), np.asfortranarray(y.numpy()), y.half().numpy().astype(np.float32)):
+    swapped = y.numpy().astype(">f4")
+    for values in (y.numpy(), np.asfortranarray(y.numpy()), swapped, y.half().numpy()):
         found = few(prior, beam).reconstruct(values, generator=0).volume
         assert isinstance(found, np.ndarray)
         assert found.dtype == np.float32
@@ -328,6 +330,26 @@ def test_a_trained_model_is_used_in_evaluation_mode_and_left_as_it_was(truth, be
     assert (
         few(model.double(), beam).reconstruct(beam.forward(truth), generator=0).volume.dtype == torch.float32
     )
+
+
+def test_a_plain_network_in_single_precision_takes_measurements_in_double(truth, beam):
+    """NumPy's numbers are in double where nobody says otherwise."""
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Conv2d(1, 1, 3, padding=1)
+
+        def forward(self, x, sigma):
+            return self.layer(x) / (1 + sigma)
+
+    solver = few(build_seeded(Net, 0), beam, sigma_max=4.0)
+    double, single = (
+        solver.reconstruct(beam.forward(truth).numpy().astype(dtype), generator=0).volume
+        for dtype in (np.float64, np.float32)
+    )
+    assert double.dtype == np.float64
+    np.testing.assert_allclose(double, single, atol=1e-3)
 
 
 # ------------------------------------------------------------------------------------------------- levels
@@ -386,6 +408,21 @@ def test_the_final_projection_only_lowers_the_residual(prior, truth, beam):
     torch.testing.assert_close(both[1][..., seen], truth[..., seen])
 
 
+@pytest.mark.parametrize("operator", [
+    MatrixOperator(np.random.default_rng(0).normal(size=(30, 49)), (7, 7)),  # its A^T A 1 is as often below 0
+    CartesianMRI(np.random.default_rng(0).random((7, 7)) * (np.hypot(*np.mgrid[-3:4, -3:4]) > 0) > 0.4),  # of 1 nothing
+    Blur([[0, -1, 0], [-1, 4, -1], [0, -1, 0]], (7, 7)),  # 0 but at the border
+], ids=["gaussian", "mri", "laplace"])  # fmt: skip
+def test_the_final_projection_harms_no_operator_whose_numbers_have_both_signs(operator):
+    x = torch.from_numpy(ellipse_volume(Z, 7, random_state=0))
+    y, missed = operator.forward(x), []
+    for final in (False, True):
+        found = few(gaussian_prior(7), operator, final_projection=final).reconstruct(y, x, generator=0)
+        missed.append((found.quality.residual, float((found.volume - x).norm())))
+    assert missed[1][0] <= missed[0][0] * (1 + 1e-5)
+    assert missed[1][1] < 1.1 * missed[0][1]
+
+
 # ------------------------------------------------------------------------------------------------- long work
 
 
@@ -411,7 +448,7 @@ def test_ctrl_c_returns_the_answer_so_far_and_a_checkpoint_goes_on_to_the_same_v
     assert (found.steps, found.stopped) == (4, "interrupted")
     assert bool(found.volume.isfinite().all())
     solver = few(
-        gaussian_prior(), ParallelBeam(SIZE, n_views=4), sampler=sampler
+        gaussian_prior().eval(), ParallelBeam(SIZE, n_views=4), sampler=sampler
     )  # as another process makes it
     steps = []
     again = solver.reconstruct(
@@ -423,10 +460,22 @@ def test_ctrl_c_returns_the_answer_so_far_and_a_checkpoint_goes_on_to_the_same_v
     assert torch.equal(
         solver.reconstruct(y, generator=0, checkpoint=path).volume, whole.volume
     )  # nothing left to do
+    few(prior, beam, sampler=sampler, slice_batch=2).reconstruct(
+        y, generator=0, checkpoint=path
+    )  # may go on too
     heavier = few(prior, beam, sampler=sampler, lam=0.01)
     for other, data, seed in ((solver, y + 1, 0), (solver, y, 1), (heavier, y, 0)):
         with pytest.raises(ValueError, match=r"run\.pt is of other"):
             other.reconstruct(data, generator=seed, checkpoint=path)
+
+
+def test_ctrl_c_before_any_level_has_nothing_to_return(beam, truth):
+    def stop(x, sigma):
+        raise KeyboardInterrupt
+
+    solver = few(stop, beam, sigma_max=4.0)
+    with pytest.raises(KeyboardInterrupt):
+        solver.reconstruct(beam.forward(truth))
 
 
 def test_progress_ends_at_one_and_callbacks_may_replace_the_volume(prior, truth, beam):
@@ -442,7 +491,11 @@ def test_progress_ends_at_one_and_callbacks_may_replace_the_volume(prior, truth,
 
 def test_several_seeds_give_mean_and_spread(prior, truth, beam):
     y = beam.forward(truth)
-    found = few(prior, beam).repeat(y, 3, truth, random_state=1)
+    told = []
+    found = few(prior, beam).repeat(
+        y, 3, truth, random_state=1, progress=lambda done, text: told.append(done)
+    )
+    assert told == pytest.approx([0, 1 / 3, 2 / 3, 1])
     assert found.mean.shape == found.std.shape == (Z, 1, SIZE, SIZE)
     assert len(found.figures["PSNR"]) == 3
     assert len(set(found.figures["PSNR"])) == 3

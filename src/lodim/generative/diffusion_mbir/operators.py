@@ -110,7 +110,7 @@ class Operator:
         return self._norm
 
     def pinv_init(self, y: Array) -> Array:
-        """Return a first guess at the slices: of this kind of operator the best multiple of the adjoint's answer."""
+        """Return a first guess at the slices: of this kind of operator the adjoint's answer over the squared norm."""
         x = self.adjoint(y)
         return x / self.norm() ** 2 if self.norm() else x
 

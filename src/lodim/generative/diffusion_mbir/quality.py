@@ -40,7 +40,7 @@ _WINDOW = 11  # of ssim
 
 @dataclass(frozen=True)
 class VolumeQuality(Result):
-    """A volume's figures; NaN where there is no truth or no measurement, or a plane is too small for SSIM.
+    """A volume's figures; NaN where there is no truth, no measurement, no neighbour, or too small a plane for SSIM.
 
     Attributes
     ----------
@@ -109,11 +109,7 @@ def as_volume(values: Any, name: str) -> Tensor:
 
 
 def read_data(y: Any, operator: Operator) -> Tensor:
-    """Measurements of any kind as the operator takes them: in double precision if they are."""
-    if not isinstance(y, Tensor) and not np.iscomplexobj(y):
-        given = getattr(y, "dtype", None)
-        short = isinstance(given, np.dtype) and (given.kind in "biu" or given in (np.float16, np.float32))
-        y = check_numbers(y, "y", dtype=np.float32 if short else np.float64)
+    """Measurements of any kind as the operator takes them, without their gradients."""
     return operator.check_data(y).detach()
 
 
@@ -170,19 +166,24 @@ def volume_quality(
             found_psnr[plane] = float(psnr(here, there, data_range=data_range).mean())
             if min(here.shape[-2:]) >= _WINDOW:
                 found_ssim[plane] = float(ssim(here, there, data_range=data_range).mean())
-        rough = _roughness(true)
-        ratio = roughness / rough if rough else (math.inf if roughness else 1.0)
+        ratio = _ratio(roughness, _roughness(true), none=1.0)
     if operator is not None:
         data = read_data(y, operator).to(x.device)
         if len(data) != len(x):
             raise ValueError(f"y is of {len(data)} slices, the volume has {len(x)}")
         missed = operator.forward(x) - data
-        residual = float(torch.linalg.vector_norm(missed) / torch.linalg.vector_norm(data).clamp_min(1e-30))
+        size, left = (float(torch.linalg.vector_norm(part)) for part in (data, missed))
+        residual = _ratio(left, size, none=0.0)
     return VolumeQuality(found_psnr, found_ssim, roughness, ratio, residual)
 
 
 def _roughness(x: Tensor) -> float:
-    return float(x.double().diff(dim=0).abs().mean()) if len(x) > 1 else 0.0
+    return float(x.double().diff(dim=0).abs().mean())  # NaN of one slice
+
+
+def _ratio(a: float, b: float, none: float) -> float:
+    """a / b, where both are 0 what is given for none."""
+    return a / b if b else (none if a == 0 else math.inf)
 
 
 @dataclass(frozen=True)

@@ -40,10 +40,12 @@ so). With z first it does not, and digits from three views came out 1 dB better 
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -106,7 +108,8 @@ class DiffusionMBIR:
     rho : float
         Of ADMM: how strongly slices are bound to each other.
     cg_iters, admm_iters : int
-        Iterations of conjugate gradients in each of ADMM, and of ADMM after each level.
+        Iterations of conjugate gradients in each of ADMM, and of ADMM after each level. The fewer, the less of the
+        measurements' noise is met: of noisy ones take one.
     share : bool
         Whether ADMM goes on from level to level. If not, it begins anew at each, and wants more ``admm_iters``.
     boundary : {"none", "circular"}
@@ -128,7 +131,8 @@ class DiffusionMBIR:
         Slices in the network at once. It alters the memory and, up to rounding, not the result: noise is drawn for the
         whole volume.
     final_projection : bool
-        End with :math:`X + A^T (y - A X) / A^T A 1`, for measurements with little noise.
+        End with :math:`X + A^T (y - A X) / A^T A 1`, for measurements with little noise; a shorter step where that
+        one would miss them by more, as it can if A has numbers of both signs.
     normalize_operator : bool
         Whether to divide A and y by A's norm first, so that lam and rho mean the same whatever A.
     clip : (float, float), optional
@@ -223,7 +227,7 @@ class DiffusionMBIR:
                     "the denoiser was trained on other noise than normal, which this sampler adds"
                 )
             self._denoise = denoiser.denoiser
-        shape = next((tuple(s) for s in (_shape_of(self._denoise),) if s), operator.image_shape)
+        shape = tuple(_shape_of(self._denoise)) or operator.image_shape
         if shape != operator.image_shape:
             raise ValueError(
                 f"the denoiser is of slices of shape {shape}, the operator of {operator.image_shape}"
@@ -244,8 +248,8 @@ class DiffusionMBIR:
     ) -> Reconstruction:
         """Reconstruct the volume of measurements.
 
-        Ctrl-C ends it with the denoiser's answer at the level reached, which says "interrupted"; with a ``checkpoint``
-        the same call goes on from there.
+        Ctrl-C ends it with the denoiser's answer at the level reached, which says "interrupted" (before there is one,
+        with KeyboardInterrupt); with a ``checkpoint`` the same call goes on from there.
 
         Parameters
         ----------
@@ -324,6 +328,9 @@ class DiffusionMBIR:
             total = total + delta / (i + 1)
             squares = squares + delta * (x - total)
             figures.append(found.quality.figures())
+        else:
+            if progress is not None:
+                progress(1.0, f"{n} seeds")
         table = {name: np.array([each[name] for each in figures]) for name in figures[0]}
         return RepeatedReconstruction(
             np.asarray(total), np.sqrt(np.asarray(squares) / (len(figures) - 1)), table
@@ -383,9 +390,14 @@ class DiffusionMBIR:
 
     def _answer(self, x: Tensor, sigma: float, cond: Any = None) -> Tensor:
         """Denoise a volume, a few slices in the network at a time."""
-        device, parts = self._device(x.device), []
+        device, dtype, parts = self._device(x.device), x.dtype, []
+        if isinstance(self._denoise, nn.Module) and not isinstance(
+            self._denoise, Denoiser
+        ):  # which sees to it
+            weights = (p.dtype for p in self._denoise.parameters() if p.is_floating_point())
+            dtype = next(weights, dtype)
         for part in x.split(int(self.slice_batch)):
-            answer = self._denoise(part.to(device), sigma)
+            answer = self._denoise(part.to(device, dtype), sigma)
             if answer.shape != part.shape:
                 raise ValueError(
                     f"the denoiser made {tuple(answer.shape)} of slices of shape {tuple(part.shape)}"
@@ -396,10 +408,13 @@ class DiffusionMBIR:
     def _finish(self, x: Tensor, y: Tensor) -> Tensor:
         """The step towards the measurements (step 4), and the clipping."""
         if self.final_projection:
-            size = self.operator.normal(torch.ones_like(x[:1]))
-            seen = size > 1e-6 * size.max()
-            step = self.operator.adjoint(y - self.operator.forward(x)) / torch.where(seen, size, 1)
-            x = x + torch.where(seen, step, 0)
+            size, missed = self.operator.normal(torch.ones_like(x[:1])), y - self.operator.forward(x)
+            seen = size > 1e-6 * self.operator.norm() ** 2
+            step = torch.where(seen, self.operator.adjoint(missed) / torch.where(seen, size, 1), 0)
+            made = self.operator.forward(step)
+            # where A has numbers of both signs its A^T A 1 bounds nothing: no farther than the misfit falls
+            falls, square = float((made.conj() * missed).real.sum()), float(made.abs().square().sum())
+            x = x + (min(1.0, falls / square) if square else 0.0) * step
         return x.clamp(*self.clip) if self.clip is not None else x
 
 
@@ -507,6 +522,8 @@ class _Run:
                     else:
                         ddim(s._answer, self.x, levels, eta=s.eta, **options)
         except KeyboardInterrupt:
+            if not self.i:
+                raise
             warn(
                 f"interrupted after {self.i} of {len(self.levels) - 1} levels: the volume is what the denoiser made of "
                 "the last one" + ("; the same call goes on from the checkpoint" if self.path else ""),
@@ -542,7 +559,11 @@ class _Run:
 
     def _identity(self) -> str:
         self.solver.operator.norm()  # which it keeps
-        return content_hash(self.solver, self.y, self.levels, self.seed)
+        alike = copy.copy(self.solver)
+        alike.slice_batch = 0  # what memory permits, and no matter of the answer
+        module = alike.denoiser
+        with evaluation_mode(module) if isinstance(module, nn.Module) else nullcontext():  # as it is used
+            return content_hash(alike, self.y, self.levels, self.seed)
 
     def _save(self, path: Path) -> None:
         state = {
