@@ -58,6 +58,7 @@ REASONS = {
     "ambient-diffusion": "a generator, comparisons, prices with intervals, noise from data, and a bench of theory",
     "dataset-properties": f"{_EARLIER}; three measures of one paper, each an estimator of its own",
     "differentiable-persistence": _EARLIER,
+    "diffusion-mbir": "six operators, three classical solvers and the method, each against known solutions",
     "finetuning": _EARLIER,
     "flora": f"{_EARLIER}; adapters for eight kinds of layers, with their files",
     "generalization-difficulty": _EARLIER,
@@ -69,6 +70,7 @@ REASONS = {
     "nm-sparsity": _EARLIER,
     "objective-landscapes": f"{_EARLIER}; the library's first and largest subject",
     "quantization": f"{_EARLIER}; a survey of many methods",
+    "retrieval-diffusion": "two generators, of pixels and of codes, on one database that has rules of its own",
     "sensitivity-sampling": _EARLIER,
 }
 
