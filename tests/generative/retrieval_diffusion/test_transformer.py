@@ -345,7 +345,7 @@ def test_what_was_stopped_goes_on_to_the_same_bits(tmp_path):
         weights(half.fit(X, ids, steps=20, checkpoint=tmp_path / "again", **given)), weights(whole)
     )
     with pytest.raises(ValueError, match="table"):
-        start().fit(X, ids, neighbours=np.zeros((40, 2)), steps=20, checkpoint=path, **given)
+        start().fit(X, ids, neighbours=np.zeros((40, 2), dtype=int), steps=20, checkpoint=path, **given)
 
 
 @pytest.mark.trains

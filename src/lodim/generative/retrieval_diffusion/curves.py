@@ -44,7 +44,7 @@ class RetrievalCurve(Result):
     distance : ndarray, shape (values,)
         Squared Fréchet distance to the reference.
     copies : ndarray, shape (values,)
-        Share of samples nearer to an item than real data are.
+        Share of samples nearer to an item than real data are; NaN where nothing says what is near.
     """
 
     what: str
@@ -138,6 +138,7 @@ def _curve(
     for value in values:
         made = seen(draw(value))
         both = precision_recall(made, real)
-        copies = float(model.report_.copies.mean())
+        report = model.report_
+        copies = float("nan") if np.isnan(report.threshold) else float(report.copies.mean())
         found.append((both.precision, both.recall, frechet_distance(made, real).value, copies))
     return RetrievalCurve(what, tuple(float(v) for v in values), *np.array(found).T)

@@ -53,7 +53,7 @@ from lodim.nets import CausalTransformer, KVCache, keep_likely, sample_categoric
 from lodim.nets.activations import evaluation_mode
 from lodim.randomness import RandomState, build_seeded, root_seed
 from lodim.training import DescentRecipe, DescentResult, ExponentialMovingAverage, descend
-from lodim.validation import check_choice, check_in_range, check_unmasked, checked
+from lodim.validation import check_choice, check_in_range, checked
 
 __all__ = ["RetrievalTransformer"]
 
@@ -188,10 +188,7 @@ class RetrievalTransformer(nn.Module):
         check_choice(reduction, ("mean", "none"), "reduction")
         retrieval, codes = self.retrieval, self.codebook.encode(x)
         if neighbours is None:
-            near = {"exclude_within": retrieval._same_within()}
-            neighbours = torch.from_numpy(
-                retrieval.index.kneighbors(retrieval.embed(x), retrieval.k, **near)[1]
-            )
+            neighbours = torch.from_numpy(retrieval.search(x)[1])
         if len(neighbours) != len(x) or neighbours.shape[1] < retrieval.k:
             raise ValueError(
                 f"neighbours must have shape ({len(x)}, {retrieval.k} or more), got {tuple(neighbours.shape)}"
@@ -259,14 +256,14 @@ class RetrievalTransformer(nn.Module):
             self.net, max(1, n_steps * recipe.batch_size / 20) if half_life is None else half_life
         )
         # the descent knows of the loss its code alone
-        identity = None if checkpoint is None else {"table": table, "shown": shown, "p_uncond": self.p_uncond}
+        identity = {"table": table, "p_uncond": self.p_uncond, **self.retrieval.identity()}
 
         with evaluation_mode(self):  # of which only the way back counts: each part into its own mode
             self.train()
             result = descend(
                 _Objective(self, table), self.net, recipe, (codes, torch.arange(len(codes), device=codes.device)),
                 seed=root_seed(random_state), ema=average, checkpoint=checkpoint, progress=progress, deadline=deadline,
-                identity=identity, accelerator=accelerator,
+                identity=identity if checkpoint else None, accelerator=accelerator,
             )  # fmt: skip
         if result.stopped in _RESUMABLE:
             self._raw = [p.detach().clone() for p in parameters]
@@ -320,27 +317,19 @@ class RetrievalTransformer(nn.Module):
         n = int(check_in_range(n, "n", low=0, integer=True))
         scale = float(check_in_range(guidance, "guidance", low=-sys.float_info.max, high=sys.float_info.max))
         batch_size = int(check_in_range(batch_size, "batch_size", low=1, integer=True))
-        if query is not None and labels is not None:
-            raise ValueError("query says what to look up already: give it or labels")
         source, device = as_generator(generator), self.net.positions.device
         options = {"top_k": None if top_k is None else int(top_k), "temperature": float(temperature)}
+
+        def generate(context: Tensor) -> Any:
+            codes = [self._write(part, scale, source, options) for part in context.split(batch_size)]
+            images = self.codebook.decode(torch.cat(codes))
+            return images.cpu().numpy() if self._numpy else images
+
         with self.retrieval.using(index), evaluation_mode(self):
-            asked = None if query is None else _one_a_sample(query, n)
-            kinds = self.retrieval.kinds(labels, n)
-
-            def make(rows: Tensor) -> tuple[Any, Tensor]:
-                if asked is None:
-                    own = None if kinds is None else kinds[rows.numpy()]
-                    wanted = self.retrieval.queries(
-                        len(rows), top_m=top_m, use_weights=use_weights, labels=own, generator=source
-                    )
-                else:
-                    wanted = asked[rows]
-                context, shown = self.retrieval.context(wanted, k, query_mode, device=device)
-                codes = [self._write(part, scale, source, options) for part in context.split(batch_size)]
-                images = self.codebook.decode(torch.cat(codes))
-                return images.cpu().numpy() if self._numpy else images, shown
-
+            make = self.retrieval.maker(
+                n, generate, query=query, query_mode=query_mode, labels=labels, top_m=top_m, use_weights=use_weights,
+                k=k, generator=source, device=device,
+            )  # fmt: skip
             images, self.report_ = self.retrieval.draw(n, make, copies)
         return images
 
@@ -380,17 +369,6 @@ class _Objective:
 
     def __call__(self, codes: Tensor, index: Tensor) -> Tensor:
         return self.model._surprise(codes, self.model.retrieval.vectors(self.table[index])).mean()
-
-
-def _one_a_sample(query: Any, n: int) -> Tensor:
-    check_unmasked(query, "query")
-    asked = query if isinstance(query, Tensor) else torch.from_numpy(np.array(query))
-    asked = asked.expand(n, -1) if asked.is_floating_point() and asked.ndim == 1 else asked
-    if asked.shape[:1] != (n,):
-        raise ValueError(
-            f"query must be one vector, or {n} vectors or ids, one a sample, got shape {tuple(asked.shape)}"
-        )
-    return asked
 
 
 @torch.no_grad()
