@@ -459,3 +459,13 @@ def test_a_curve_does_not_call_unjudged_samples_no_copies():
     model.swap_index(NeighborIndex().fit(np.ones((5, 3))))
     curve = proposal_curve(model, points(), (1.0,), n=10, steps=2)
     assert np.isnan(curve.copies).all()
+
+
+@pytest.mark.trains
+def test_a_fit_that_is_refused_leaves_the_counts():
+    model, X = untrained(), points(seed=3)
+    before, threshold = model.retrieval.counts, model.retrieval.calibrate()
+    with pytest.raises(ValueError, match="steps"):
+        model.fit(X, steps=-1)
+    assert np.array_equal(model.retrieval.counts, before)
+    assert model.retrieval.report(X[:1], np.zeros((1, 3), dtype=int)).threshold == threshold

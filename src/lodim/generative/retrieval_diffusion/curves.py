@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from torch import Tensor
 
 from lodim.metrics import frechet_distance, precision_recall
 from lodim.neighbors import NeighborIndex
+from lodim.neighbors.sources import plain_array
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.results import Result
@@ -134,7 +136,10 @@ def _curve(
     if not len(values):
         raise ValueError("give one value or more to vary")
     seen = features or (lambda X: X.reshape(len(X), -1))
-    real, found = seen(reference), []
+    real, found = (
+        seen(reference if isinstance(reference, Tensor) else plain_array(reference, "reference")),
+        [],
+    )
     for value in values:
         made = seen(draw(value))
         both = precision_recall(made, real)

@@ -283,13 +283,26 @@ class Retrieval(nn.Module):
     @contextmanager
     def using(self, index: Any) -> Iterator[Retrieval]:
         """Use another database for a while; None: the own one. What is calibrated meanwhile is forgotten."""
-        names = ("index", "_embed", "_known", "_counted", "_real", "_threshold")
-        former = {name: getattr(self, name) for name in names}
+        former = self._state()
         try:
             yield self if index is None else self.swap(index)
         finally:
             if index is not None:
                 self.__dict__.update(former)
+
+    @contextmanager
+    def or_as_before(self) -> Iterator[None]:
+        """Undo what was prepared or swapped meanwhile if there is an error."""
+        former = self._state()
+        try:
+            yield
+        except Exception:
+            self.__dict__.update(former)
+            raise
+
+    def _state(self) -> dict[str, Any]:
+        names = ("index", "_embed", "_known", "_counted", "_real", "_threshold")
+        return {name: getattr(self, name) for name in names}
 
     def _as_index(self, index: Any, like: NeighborIndex) -> NeighborIndex:
         if isinstance(index, NeighborIndex):

@@ -253,7 +253,8 @@ class RetrievalDiffusion(Diffusion):
         with warnings.catch_warnings():  # the other look at them warns
             warnings.simplefilter("ignore", UserWarning)
             rows = self._samples(X)
-        super().fit(rows, each={"neighbours": self.retrieval.prepare(rows, ids, neighbours)}, **options)
+        with self.retrieval.or_as_before():
+            super().fit(rows, each={"neighbours": self.retrieval.prepare(rows, ids, neighbours)}, **options)
         self._numpy = not isinstance(X, Tensor)
         return self
 

@@ -241,30 +241,37 @@ class RetrievalTransformer(nn.Module):
         codes = torch.as_tensor(self.codebook.encode(X)).to(self.net.positions.device)
         if not len(codes):
             raise ValueError("X has no images; one is the least, and hundreds are wanted")
-        table = self.retrieval.prepare(X, ids, neighbours)[:, : self.retrieval.k].to(codes.device)
-        self._numpy = not isinstance(X, Tensor)
-        shown = self.retrieval.vectors(torch.from_numpy(self.retrieval.index.ids.copy()))
-        size = float(shown.double().square().mean().sqrt())
-        self.context_unit.fill_(size or 1.0)
-        parameters = list(self.net.parameters())
-        if self._raw is not None:  # a run that was stopped goes on from its weights, not from their average
-            _put(parameters, self._raw)
-        self._raw, self.training_ = None, None
         recipe = recipe or DescentRecipe(steps=steps, batch_size=batch_size, lr=lr)
         n_steps = recipe.steps or (recipe.epochs or 1) * math.ceil(len(codes) / recipe.batch_size)
-        average = ExponentialMovingAverage(
-            self.net, max(1, n_steps * recipe.batch_size / 20) if half_life is None else half_life
-        )
-        # the descent knows of the loss its code alone
-        identity = {"table": table, "p_uncond": self.p_uncond, **self.retrieval.identity()}
-
-        with evaluation_mode(self):  # of which only the way back counts: each part into its own mode
+        parameters, unit = list(self.net.parameters()), self.context_unit.clone()
+        with (
+            self.retrieval.or_as_before(),
+            evaluation_mode(self),
+        ):  # which puts each part into its own mode again
+            table = self.retrieval.prepare(X, ids, neighbours)[:, : self.retrieval.k].to(codes.device)
+            # the descent knows of the loss its code alone
+            identity = {"table": table, "p_uncond": self.p_uncond, **self.retrieval.identity()}
+            size = float(identity["shown"].double().square().mean().sqrt())
+            self.context_unit.fill_(size or 1.0)
+            if (
+                self._raw is not None
+            ):  # a run that was stopped goes on from its weights, not from their average
+                _put(parameters, self._raw)
+            self._raw, self.training_ = None, None
+            average = ExponentialMovingAverage(
+                self.net, max(1, n_steps * recipe.batch_size / 20) if half_life is None else half_life
+            )
             self.train()
-            result = descend(
-                _Objective(self, table), self.net, recipe, (codes, torch.arange(len(codes), device=codes.device)),
-                seed=root_seed(random_state), ema=average, checkpoint=checkpoint, progress=progress, deadline=deadline,
-                identity=identity if checkpoint else None, accelerator=accelerator,
-            )  # fmt: skip
+            try:
+                result = descend(
+                    _Objective(self, table), self.net, recipe, (codes, torch.arange(len(codes), device=codes.device)),
+                    seed=root_seed(random_state), ema=average, checkpoint=checkpoint, progress=progress,
+                    deadline=deadline, identity=None if checkpoint is None else identity, accelerator=accelerator,
+                )  # fmt: skip
+            except Exception:
+                self.context_unit.copy_(unit)
+                raise
+        self._numpy = not isinstance(X, Tensor)
         if result.stopped in _RESUMABLE:
             self._raw = [p.detach().clone() for p in parameters]
         if result.steps:
@@ -318,7 +325,10 @@ class RetrievalTransformer(nn.Module):
         scale = float(check_in_range(guidance, "guidance", low=-sys.float_info.max, high=sys.float_info.max))
         batch_size = int(check_in_range(batch_size, "batch_size", low=1, integer=True))
         source, device = as_generator(generator), self.net.positions.device
-        options = {"top_k": None if top_k is None else int(top_k), "temperature": float(temperature)}
+        options = {
+            "top_k": None if top_k is None else int(check_in_range(top_k, "top_k", low=1, integer=True)),
+            "temperature": float(temperature),
+        }
 
         def generate(context: Tensor) -> Any:
             codes = [self._write(part, scale, source, options) for part in context.split(batch_size)]
