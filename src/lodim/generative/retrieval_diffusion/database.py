@@ -222,8 +222,8 @@ class Retrieval(nn.Module):
         (function,) = self._embed
         check_unmasked(X, "X")
         if function is None:
-            rows = check_numbers(X, "X")
-            return rows.reshape(len(rows), math.prod(rows.shape[1:]))
+            plain = check_numbers(X, "X")
+            return plain.reshape(len(plain), math.prod(plain.shape[1:]))
         if isinstance(function, nn.Module):
             own = next((p for p in function.parameters() if p.is_floating_point()), torch.zeros(0))
             rows = X if isinstance(X, Tensor) else torch.from_numpy(check_numbers(X, "X").copy())
