@@ -458,9 +458,18 @@ def writing():
     return model
 
 
-def shown(**options):
+def shown(make, **options):
     """How often each item is shown; without a step."""
-    return build_seeded(writing, 0).fit(**options, steps=0).retrieval.counts
+    return build_seeded(make, 0).fit(**options, steps=0).retrieval.counts
+
+
+def looked_up(**options):
+    """Samples after two steps of an untrained network."""
+    return build_seeded(retrieving, 0).sample(6, steps=2, top_m=1.0, generator=0, **options)
+
+
+def database(index=None):
+    return generative.Retrieval(whole(12, 3, seed=1) if index is None else index, k=2)
 
 
 def rows():
@@ -714,9 +723,55 @@ ARRAYS: dict[Any, Arrays] = {
         lambda X: generative.PatchCodebook((4, 6), n_codes=5).fit(X).quantizer.codebook, {"X": whole(8, 4, 6)}
     ),
     generative.RetrievalTransformer.fit: Arrays(
-        lambda X, ids, neighbours: np.stack([shown(X=X, ids=ids), shown(X=X, neighbours=neighbours)]),
+        lambda X, ids, neighbours: np.stack(
+            [shown(writing, X=X, ids=ids), shown(writing, X=X, neighbours=neighbours)]
+        ),
         {"X": whole(8, 4, 6), "ids": np.arange(8)[::-1].copy(), "neighbours": np.arange(16).reshape(8, 2) % 7},
-        strict=("ids",),
+        strict=("ids", "neighbours"),
+    ),
+    generative.RetrievalDiffusion: Arrays(
+        lambda index: generative.RetrievalDiffusion(TimeMLP(2, 8, 1, context_dim=2), 2, index).retrieval.index.vectors,
+        {"index": whole(8, 2)},
+    ),
+    generative.RetrievalDiffusion.fit: Arrays(
+        lambda X, ids, neighbours: np.stack(
+            [shown(retrieving, X=X, ids=ids), shown(retrieving, X=X, neighbours=neighbours)]
+        ),
+        {"X": whole(40, 2), "ids": np.arange(40)[::-1].copy(), "neighbours": np.arange(160).reshape(40, 4) % 37},
+        strict=("ids", "neighbours"),
+    ),
+    generative.RetrievalDiffusion.sample: Arrays(
+        lambda index, query, start: np.stack([looked_up(index=index, start=start), looked_up(query=query)]),
+        {"index": whole(8, 2), "query": np.arange(6), "start": whole(6, 2, seed=2)},
+        strict=("query",),  # other numbers are vectors
+    ),
+    generative.Retrieval: Arrays(lambda index: database(index).index.vectors, {"index": whole(8, 3)}),
+    generative.Retrieval.swap: Arrays(
+        lambda index: database().swap(index).index.vectors, {"index": whole(8, 3)}
+    ),
+    generative.Retrieval.prepare: Arrays(
+        lambda X, ids, neighbours: np.hstack(
+            [database().prepare(X, ids), database().prepare(X, neighbours=neighbours)]
+        ),
+        {"X": whole(8, 3), "ids": np.arange(8)[::-1].copy(), "neighbours": np.arange(16).reshape(8, 2) % 7},
+        strict=("ids", "neighbours"),
+    ),
+    generative.Retrieval.context: Arrays(
+        lambda query: database().context(query)[0], {"query": np.arange(6)}, strict=("query",)
+    ),
+    generative.Retrieval.maker: Arrays(
+        lambda query: database().maker(6, lambda context: context, query=query)(torch.arange(6))[0],
+        {"query": np.arange(6)},
+        strict=("query",),
+    ),
+    generative.Retrieval.calibrate: Arrays(
+        lambda X: np.array([database().calibrate(X, 0.5)]), {"X": whole(8, 3)}
+    ),
+    generative.proposal_curve: Arrays(
+        lambda reference: generative.proposal_curve(
+            build_seeded(retrieving, 0), reference, (1.0,), n=12, steps=2
+        ).precision,
+        {"reference": whole(12, 2)},
     ),
     generative.PerturbedLikelihoodModel.score_samples: Arrays(
         lambda X: fitted_decoder().score_samples(X), {"X": whole(5, 2)}

@@ -388,3 +388,102 @@ def test_copies_and_pickles_hold_the_database_and_a_state_dict_the_counts():
     assert fresh.counts is None
     fresh.load_state_dict(retrieval.state_dict())
     assert np.array_equal(fresh.counts, retrieval.counts)
+
+
+# ------------------------------------------------------------------------------------------------------ misuse
+
+
+def test_an_index_changed_in_place_is_another_database():
+    retrieval, X, _ = prepared()
+    threshold = retrieval.calibrate()
+    retrieval.index.remove(np.arange(20, 80))
+    assert len(retrieval.counts) == 20
+    assert retrieval.report(X[:1] + 1, np.zeros((1, 3), dtype=int)).threshold != threshold
+    retrieval.index.fit(X[::-1])  # the same ids for other vectors
+    assert retrieval.counts is None
+
+
+def test_neighbours_found_elsewhere_say_nothing_of_distances():
+    retrieval, X, _ = prepared()
+    before = retrieval.calibrate()
+    retrieval.prepare(10 * X[:7], neighbours=np.ones((7, 3), dtype=int))
+    fresh = Retrieval(X, k=3)
+    report = retrieval.report(X[:2], np.zeros((2, 3), dtype=int))
+    assert report.threshold == fresh.report(X[:2], np.zeros((2, 3), dtype=int)).threshold
+    assert before == pytest.approx(report.threshold)  # here samples and items are the same
+
+
+def test_samples_without_a_distance_do_not_cost_the_others():
+    retrieval, X, _ = prepared()
+    samples = np.concatenate([X[:2], np.zeros((1, 5)), np.full((1, 5), np.nan)])
+    report = retrieval.report(samples, np.zeros((4, 3), dtype=int))
+    assert report.nearest.tolist() == [0, 1, -1, -1]
+    assert np.isnan(report.distances).tolist() == [False, False, True, True]
+    assert "4 samples (2 without a distance)" in str(report)
+    report.plot()
+    assert (
+        str(retrieval.report(samples[2:], np.zeros((2, 3), dtype=int))) == "2 samples (2 without a distance)"
+    )
+
+
+def test_a_database_of_copies_of_one_item_does_not_say_what_is_near():
+    retrieval = Retrieval(NeighborIndex("l2").fit(np.ones((5, 3))), k=2)
+    assert np.isnan(retrieval.report(points(3, 3), np.zeros((3, 2), dtype=int)).threshold)
+    with pytest.raises(ValueError, match="do not say what is near"):
+        retrieval.calibrate()
+
+
+def test_what_embeds_may_write_into_what_it_gets():
+    X = points()
+    own, tensor = X.copy(), torch.tensor(X)
+
+    def shift(rows):
+        rows -= 1
+        return rows
+
+    retrieval = Retrieval(own, shift, k=2)
+    retrieval.prepare(tensor)
+    Retrieval(tensor, nn.Sequential(nn.ELU(inplace=True)), k=2)
+    assert np.array_equal(own, X)
+    assert np.array_equal(tensor.numpy(), X)
+
+
+def test_samples_in_the_databases_place_keep_its_metric():
+    index = NeighborIndex("l2", "blocked").fit(points())
+    retrieval = Retrieval(index, k=2).swap(points(20))
+    assert (retrieval.index.metric, retrieval.index.backend) == ("l2", "blocked")
+
+
+@pytest.mark.parametrize(
+    ("query", "options", "match"),
+    [
+        (np.array(["1", "2"]), {}, "numbers, or ids"),
+        (np.array([1j, 2]), {}, "numbers, or ids"),
+        (np.array([1, 2], dtype=object), {}, "numbers, or ids"),
+        (np.full((2, 5), np.nan), {"mode": "only"}, "NaN"),  # which would say: no neighbours
+        (np.full((2, 5), 1e300), {"mode": "only"}, "single precision"),
+        (np.zeros((2, 0), dtype=int), {}, "0 items"),
+        (np.ones((2, 3), dtype=int), {"k": 2}, "give no k"),
+        (np.full((2, 3), 99), {}, "99 is not in"),
+    ],
+)
+def test_queries_that_are_no_ids_or_vectors(query, options, match):
+    with pytest.raises(ValueError, match=match):
+        prepared()[0].context(query, **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_queries_of_any_precision(dtype):
+    retrieval, X, _ = prepared()
+    context, found = retrieval.context(torch.tensor(X[:4]).to(dtype))
+    assert found[:, 0].tolist() == [0, 1, 2, 3]
+    assert context.shape == (4, 3, 5)
+
+
+def test_no_samples_and_masked_labels_are_refused():
+    retrieval, X, _ = prepared(labels=np.arange(80) % 2)
+    for call in (retrieval.prepare, retrieval.calibrate):
+        with pytest.raises(ValueError, match="no samples"):
+            call(X[:0])
+    with pytest.raises(ValueError, match="masked"):
+        retrieval.queries(2, labels=np.ma.masked_equal([0, 1], 1))

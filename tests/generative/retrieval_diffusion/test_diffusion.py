@@ -430,3 +430,42 @@ def test_more_of_the_database_gives_more_diverse_samples():
     assert curve.recall[1] > curve.recall[0]
     narrow = proposal_curve(model, real, (1, 1.0), n=60, steps=3, guidance=1.0)
     assert narrow.recall[1] > narrow.recall[0]
+
+
+def test_masked_queries_are_refused_and_one_vector_serves_all():
+    model = untrained()
+    with pytest.raises(ValueError, match="masked"):
+        drawn(model, 3, query=np.ma.masked_equal([0, 1, 2], 1))
+    one = points()[0]
+    assert np.array_equal(drawn(model, 3, query=one), drawn(model, 3, query=np.tile(one, (3, 1))))
+
+
+@pytest.mark.trains
+def test_a_run_beside_another_database_is_not_gone_on_with(tmp_path):
+    def fit(scale=1.0, k=3):
+        X = points()
+        model = RetrievalDiffusion(None, 3, NeighborIndex().fit(scale * X), k=k, random_state=0)
+        return model.fit(X, np.arange(60), steps=10, batch_size=8, checkpoint=tmp_path / "run")
+
+    fit()
+    with pytest.raises(ValueError, match="shown"):  # the same neighbours by id, of another length
+        fit(2.0)
+    with pytest.raises(ValueError, match="k"):
+        fit(k=2)
+
+
+def test_a_curve_does_not_call_unjudged_samples_no_copies():
+    model = untrained()
+    model.swap_index(NeighborIndex().fit(np.ones((5, 3))))
+    curve = proposal_curve(model, points(), (1.0,), n=10, steps=2)
+    assert np.isnan(curve.copies).all()
+
+
+@pytest.mark.trains
+def test_a_fit_that_is_refused_leaves_the_counts():
+    model, X = untrained(), points(seed=3)
+    before, threshold = model.retrieval.counts, model.retrieval.calibrate()
+    with pytest.raises(ValueError, match="steps"):
+        model.fit(X, steps=-1)
+    assert np.array_equal(model.retrieval.counts, before)
+    assert model.retrieval.report(X[:1], np.zeros((1, 3), dtype=int)).threshold == threshold

@@ -344,8 +344,16 @@ def test_what_was_stopped_goes_on_to_the_same_bits(tmp_path):
     assert torch.equal(
         weights(half.fit(X, ids, steps=20, checkpoint=tmp_path / "again", **given)), weights(whole)
     )
+    before = resumed.retrieval.counts, float(resumed.context_unit)
     with pytest.raises(ValueError, match="table"):
-        start().fit(X, ids, neighbours=np.zeros((40, 2)), steps=20, checkpoint=path, **given)
+        resumed.fit(X, ids, neighbours=np.zeros((40, 2), dtype=int), steps=20, checkpoint=path, **given)
+    assert np.array_equal(resumed.retrieval.counts, before[0])
+    with pytest.raises(ValueError, match="steps"):
+        resumed.fit(2 * X[:30], steps=-1)
+    assert (float(resumed.context_unit), np.array_equal(resumed.retrieval.counts, before[0])) == (
+        before[1],
+        True,
+    )
 
 
 @pytest.mark.trains

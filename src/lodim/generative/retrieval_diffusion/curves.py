@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from torch import Tensor
 
 from lodim.metrics import frechet_distance, precision_recall
 from lodim.neighbors import NeighborIndex
+from lodim.neighbors.sources import plain_array
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.results import Result
@@ -44,7 +46,7 @@ class RetrievalCurve(Result):
     distance : ndarray, shape (values,)
         Squared Fréchet distance to the reference.
     copies : ndarray, shape (values,)
-        Share of samples nearer to an item than real data are.
+        Share of samples nearer to an item than real data are; NaN where nothing says what is near.
     """
 
     what: str
@@ -134,10 +136,14 @@ def _curve(
     if not len(values):
         raise ValueError("give one value or more to vary")
     seen = features or (lambda X: X.reshape(len(X), -1))
-    real, found = seen(reference), []
+    real, found = (
+        seen(reference if isinstance(reference, Tensor) else plain_array(reference, "reference")),
+        [],
+    )
     for value in values:
         made = seen(draw(value))
         both = precision_recall(made, real)
-        copies = float(model.report_.copies.mean())
+        report = model.report_
+        copies = float("nan") if np.isnan(report.threshold) else float(report.copies.mean())
         found.append((both.precision, both.recall, frechet_distance(made, real).value, copies))
     return RetrievalCurve(what, tuple(float(v) for v in values), *np.array(found).T)

@@ -28,8 +28,9 @@ for copies is ours: the paper has none.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,7 @@ _CANDIDATES = 20  # neighbours kept of each training sample, so that k may chang
 _SAME = 1e-6  # 1 - cos of an item and a copy of it
 _CALIBRATION_ROWS = 2000
 _ROUNDS = 10
+_NONE = np.zeros((2, 0), dtype=np.int64)  # ids, counts
 
 Embed = Callable[[Any], Any]
 
@@ -69,9 +71,7 @@ Embed = Callable[[Any], Any]
 def as_query(values: Any) -> Tensor:
     """Return what is looked up as a tensor: ids, whole numbers, or vectors."""
     given = check_tensor(values, "query") if isinstance(values, Tensor) else plain_array(values, "query")
-    if str(given.dtype).removeprefix("torch.") == "bool" or (
-        given is not values and given.dtype.kind not in "iuf"
-    ):
+    if given.dtype == torch.bool or (isinstance(given, np.ndarray) and given.dtype.kind not in "iuf"):
         raise ValueError(f"query must be vectors of numbers, or ids, got {given.dtype}")
     if isinstance(given, Tensor):
         return given
@@ -87,9 +87,9 @@ class RetrievalReport(Result):
     neighbours : int64 ndarray, shape (n, k)
         Ids of the items that the network was shown, of each sample.
     nearest : int64 ndarray, shape (n,)
-        Id of the item nearest to each sample, by its embedding.
+        Id of the item nearest to each sample, by its embedding; -1 where there is no distance.
     distances : ndarray, shape (n,)
-        To that item, in the index's metric.
+        To that item, in the index's metric; NaN of a sample that is not finite, or has no direction under ``"cosine"``.
     threshold : float
         Samples this near or nearer count as copies; NaN where nothing says what is near.
     redrawn : int
@@ -110,7 +110,7 @@ class RetrievalReport(Result):
     def plot(self, ax: Any = None) -> Any:
         """Draw the distances' histogram with the threshold, and return the axes."""
         ax = new_axes(ax)
-        ax.hist(self.distances, bins="auto", color=COLORS[0])
+        ax.hist(self.distances[np.isfinite(self.distances)], bins="auto", color=COLORS[0])
         if np.isfinite(self.threshold):
             ax.axvline(self.threshold, color=COLORS[1], linestyle="--", label="copies are left of this")
             ax.legend()
@@ -118,10 +118,12 @@ class RetrievalReport(Result):
         return ax
 
     def __str__(self) -> str:
-        n = len(self.distances)
-        if not n:
-            return "0 samples"
-        middle = f"{n} samples, median distance to the nearest item {np.median(self.distances):.3g}"
+        known = self.distances[~np.isnan(self.distances)]
+        without = len(self.distances) - len(known)
+        count = f"{len(self.distances)} samples" + (f" ({without} without a distance)" if without else "")
+        if not len(known):
+            return count
+        middle = f"{count}, median distance to the nearest item {np.median(known):.3g}"
         if np.isnan(self.threshold):
             return f"{middle}; copies not judged, see Retrieval.calibrate"
         again = f", {self.redrawn} redrawn" if self.redrawn else ""
@@ -191,10 +193,11 @@ class Retrieval(nn.Module):
             check_in_range(same_within, "same_within", low=0)
         self.same_within = same_within
         self._held: tuple[np.ndarray, Tensor, Tensor] | None = None
-        self._counted = np.zeros((2, 0), dtype=np.int64)  # ids, counts
+        self._counted = _NONE
         self._real: np.ndarray | None = None
         self._threshold: float | None = None
-        self.index = self._as_index(index)
+        self.index = self._as_index(index, NeighborIndex())
+        self._known = self.index.ids, self.index.vectors  # of which counts and distances tell
         self.k = self._check_k(k)
 
     # ------------------------------------------------------------------------------------------------ the database
@@ -207,6 +210,7 @@ class Retrieval(nn.Module):
     @property
     def counts(self) -> Int[np.ndarray, " items"] | None:
         """How often each item of the index was among a training sample's k neighbours; None where it is not known."""
+        self._notice()
         ids, counts = self._counted
         if not len(ids):
             return None
@@ -218,14 +222,15 @@ class Retrieval(nn.Module):
         (function,) = self._embed
         check_unmasked(X, "X")
         if function is None:
-            return check_numbers(X, "X").reshape(len(X), -1)
+            plain = check_numbers(X, "X")
+            return plain.reshape(len(plain), math.prod(plain.shape[1:]))
         if isinstance(function, nn.Module):
             own = next((p for p in function.parameters() if p.is_floating_point()), torch.zeros(0))
             rows = X if isinstance(X, Tensor) else torch.from_numpy(check_numbers(X, "X").copy())
             with evaluation_mode(function), torch.no_grad():
-                out = function(rows.to(own.device, own.dtype))
+                out = function(rows.to(own.device, own.dtype, copy=True))  # which may write into what it gets
         else:
-            out = function(X.detach().cpu().numpy() if isinstance(X, Tensor) else np.asarray(X))
+            out = function(np.array(X.detach().cpu() if isinstance(X, Tensor) else X))
         vectors = check_numbers(out, "what embed returned")
         if vectors.ndim != 2 or len(vectors) != len(X):
             raise ValueError(
@@ -236,19 +241,22 @@ class Retrieval(nn.Module):
     def swap(self, index: Any, embed: Embed | None = None) -> Retrieval:
         """Use another database (and another way into it) from now on; no weight changes.
 
-        Counts are kept if all its items, by id and vector, were in the former one, and forgotten otherwise.
+        Counts are kept if all its items, by id and vector, were in the former one, and forgotten otherwise. An index
+        that is changed in place is another database too.
 
         Parameters
         ----------
         index : NeighborIndex or array
-            As of the class. Its vectors must be as long as the former ones.
+            As of the class, but of samples an index with the former one's metric and options is made. Its vectors must
+            be as long as the former ones.
         embed : callable, optional
             Default: the former one.
         """
-        former, dim, way = self.index, self.dim, self._embed
+        self._notice()
+        dim, way = self.dim, self._embed
         self._embed = way if embed is None else (embed,)
         try:
-            new = self._as_index(index)
+            new = self._as_index(index, self.index)
             if new.vectors.shape[1] != dim:
                 raise ValueError(
                     f"the new database has vectors of {new.vectors.shape[1]} numbers, but the network was built for "
@@ -258,24 +266,45 @@ class Retrieval(nn.Module):
         except Exception:
             self._embed = way
             raise
-        at = np.minimum(np.searchsorted(former.ids, new.ids), len(former) - 1)
-        if not np.array_equal(former.ids[at], new.ids) or not np.array_equal(former.vectors[at], new.vectors):
-            self._counted = np.zeros((2, 0), dtype=np.int64)
         self.index, self._real, self._threshold = new, None, None
+        self._notice()
         return self
+
+    def _notice(self) -> None:
+        """Forget of another database, or one changed in place, what is not known of it."""
+        (ids, vectors), new = self._known, self.index
+        if new.vectors is vectors and new.ids is ids:
+            return
+        at = np.minimum(np.searchsorted(ids, new.ids), len(ids) - 1)
+        if not np.array_equal(ids[at], new.ids) or not np.array_equal(vectors[at], new.vectors):
+            self._counted = _NONE
+        self._known, self._real, self._threshold = (new.ids, new.vectors), None, None
 
     @contextmanager
     def using(self, index: Any) -> Iterator[Retrieval]:
         """Use another database for a while; None: the own one. What is calibrated meanwhile is forgotten."""
-        names = ("index", "_embed", "_counted", "_real", "_threshold")
-        former = {name: getattr(self, name) for name in names}
+        former = self._state()
         try:
             yield self if index is None else self.swap(index)
         finally:
             if index is not None:
                 self.__dict__.update(former)
 
-    def _as_index(self, index: Any) -> NeighborIndex:
+    @contextmanager
+    def or_as_before(self) -> Iterator[None]:
+        """Undo what was prepared or swapped meanwhile if there is an error."""
+        former = self._state()
+        try:
+            yield
+        except Exception:
+            self.__dict__.update(former)
+            raise
+
+    def _state(self) -> dict[str, Any]:
+        names = ("index", "_embed", "_known", "_counted", "_real", "_threshold")
+        return {name: getattr(self, name) for name in names}
+
+    def _as_index(self, index: Any, like: NeighborIndex) -> NeighborIndex:
         if isinstance(index, NeighborIndex):
             if not len(index):
                 raise ValueError("the database is empty; add vectors first")
@@ -286,7 +315,8 @@ class Retrieval(nn.Module):
             )
         if not len(index):
             raise ValueError("the database is empty; give one sample or more")
-        return NeighborIndex().fit(self.embed(index))
+        new = NeighborIndex(like.metric, like.backend, like.kind, n_lists=like.n_lists, n_probe=like.n_probe)
+        return new.fit(self.embed(index))
 
     def _check_k(self, k: int | np.integer, index: NeighborIndex | None = None) -> int:
         items = len(self.index if index is None else index)
@@ -325,16 +355,19 @@ class Retrieval(nn.Module):
             Each sample's own id in the database, where it is not found; one that is not there leaves out nothing.
             Copies of it are left out too, by ``same_within``, whether or not there are ids.
         neighbours : int array, shape (n, k or more), optional
-            Ids found elsewhere, the nearest first, instead of a search.
+            Ids found elsewhere, the nearest first, instead of a search; then ``ids`` say nothing.
 
         Returns
         -------
         Tensor, shape (n, m)
             Ids, the nearest first; m is 20 (but at most half the items) or k, if that is more.
         """
+        if not len(X):
+            raise ValueError("X has no samples to find neighbours of")
+        real = None
         if neighbours is None:
             dist, found = self.search(X, ids, max(self.k, min(_CANDIDATES, len(self.index) // 2)))
-            self._real, self._threshold = dist[:, 0], None
+            real = dist[:, 0]
         else:
             found = plain_array(neighbours, "neighbours")
             fits = found.ndim == 2 and len(found) == len(X) and found.shape[1] >= self.k
@@ -346,6 +379,7 @@ class Retrieval(nn.Module):
         table = torch.tensor(found)
         self.vectors(table[:, : self.k])  # which knows unknown ids
         at = np.searchsorted(self.index.ids, found[:, : self.k].ravel())
+        self._known, self._real, self._threshold = (self.index.ids, self.index.vectors), real, None
         self._counted = np.stack([self.index.ids, np.bincount(at, minlength=len(self.index))])
         return table
 
@@ -386,7 +420,7 @@ class Retrieval(nn.Module):
         Parameters
         ----------
         top_m : float or int
-            Of the items (of a label) keep those with the largest counts: a share in (0, 1], or so many.
+            Of the items (of a label) keep those with the largest counts: a share in (0, 1], or so many (at most all).
         use_weights : bool
             Draw by counts; by default all that are kept are drawn alike.
         labels : optional
@@ -438,7 +472,7 @@ class Retrieval(nn.Module):
         known = self.index.labels
         if known is None:
             raise ValueError("the database has no labels; give them to NeighborIndex.fit")
-        kinds = np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels)
+        kinds = plain_array(labels, "labels")
         if kinds.shape not in ((), (n,)):
             raise ValueError(f"labels must be one label or {n}, one a sample, got shape {kinds.shape}")
         if len(absent := np.setdiff1d(kinds, known)):
@@ -455,16 +489,16 @@ class Retrieval(nn.Module):
         Parameters
         ----------
         query : Tensor or array
-            Ids of items, shape (n,), as :meth:`queries` draws them: their neighbours, each its own first one.
-            Ids, shape (n, k): these items. Or vectors, shape (n, dim), of a sample, a text, or anything else that is
-            embedded into the same space.
+            Ids of items, shape (n,), as :meth:`queries` draws them: their neighbours, each its own first one (or an
+            item equal to it, of a smaller id). Ids, shape (n, k): these items. Or vectors, shape (n, dim), of a sample,
+            a text, or anything else that is embedded into the same space.
         k : int, optional
             Of the vectors shown; default: as many as in training.
         mode : {"prepend", "omit", "only"}
             With vectors: the vector itself and its k - 1 neighbours, its k neighbours, or the vector k times.
         """
         check_choice(mode, ("prepend", "omit", "only"), "query_mode")
-        k = self._check_k(self.k if k is None else k)
+        wide, k = k, self._check_k(self.k if k is None else k)
         given = as_query(query)
         device = given.device if device is None else torch.device(device)
         given = given.detach().cpu()
@@ -472,6 +506,11 @@ class Retrieval(nn.Module):
             if given.ndim not in (1, 2):
                 raise ValueError(f"ids to look up must have shape (n,) or (n, k), got {tuple(given.shape)}")
             if given.ndim == 2:
+                self.index.take(given.numpy())  # which knows unknown ids, whatever the device
+                if not given.shape[1] or wide not in (None, given.shape[1]):
+                    raise ValueError(
+                        f"{given.shape[1]} items a sample were named, k={k} are to be shown; give no k"
+                    )
                 return self.vectors(given.long(), device), given.long()
             if not len(given):
                 return torch.zeros(0, k, self.dim, device=device), torch.zeros(0, k, dtype=torch.int64)
@@ -482,58 +521,121 @@ class Retrieval(nn.Module):
                 f"a query has {self.dim} numbers, shape (n, {self.dim}), got {tuple(given.shape)}"
             )
         asked = given.float()
+        if not bool(asked.isfinite().all()):  # NaN would stand for no neighbours
+            raise ValueError("query has NaN or infinity, or numbers beyond single precision")
         if self.normalize_context:
             asked = nn.functional.normalize(asked)
         wanted = {"prepend": k - 1, "omit": k, "only": 0}[mode]
         found = torch.zeros(len(given), wanted, dtype=torch.int64)
         if wanted and len(given):
-            found = torch.from_numpy(self.index.kneighbors(given.numpy(), wanted)[1])
+            found = self.index.kneighbors(given, wanted)[1]
         shown = asked[:, None].expand(-1, k - wanted, -1).to(device)
         return torch.cat([shown, self.vectors(found, device)], 1), found
+
+    def maker(
+        self,
+        n: int,
+        generate: Callable[[Tensor], Any],
+        *,
+        query: Any = None,
+        query_mode: str = "prepend",
+        labels: Any = None,
+        top_m: float | int | np.number = 0.01,
+        use_weights: bool = False,
+        k: int | np.integer | None = None,
+        generator: torch.Generator | None = None,
+        device: Any = None,
+    ) -> Callable[[Tensor], tuple[Any, Tensor]]:
+        """Return what :meth:`draw` needs: a function that looks up for some of n samples, and generates them.
+
+        Parameters
+        ----------
+        generate : callable
+            ``generate(context)`` returns a sample for each row of what :meth:`context` gave.
+        query : array or Tensor, optional
+            A vector for all, shape (dim,), or one a sample, or ids, see :meth:`context`; default: those of
+            :meth:`queries`, new ones at each call.
+        """
+        if query is not None and labels is not None:
+            raise ValueError("query says what to look up already: give it or labels")
+        asked, kinds = None if query is None else as_query(query), self.kinds(labels, n)
+        if asked is not None:
+            if asked.is_floating_point() and asked.ndim == 1:
+                asked = asked.expand(n, -1)
+            if asked.shape[:1] != (n,):
+                raise ValueError(
+                    f"query must be one vector, or {n} vectors or ids, one a sample, got shape {tuple(asked.shape)}"
+                )
+
+        def make(rows: Tensor) -> tuple[Any, Tensor]:
+            if asked is None:
+                own = None if kinds is None else kinds[rows.numpy()]
+                wanted = self.queries(
+                    len(rows), top_m=top_m, use_weights=use_weights, labels=own, generator=generator
+                )
+            else:
+                wanted = asked[rows.to(asked.device)]
+            context, shown = self.context(wanted, k, query_mode, device=device)
+            return generate(context), shown
+
+        return make
 
     # ------------------------------------------------------------------------------------------------ copies
 
     def calibrate(self, X: Any = None, quantile: float | int = 0.01) -> float:
         """Set the distance at which a sample counts as a copy: a low quantile of real data's distances.
 
+        Real samples that are an item, by ``same_within``, are compared with the others. So where real data repeat one
+        another, or lie that near by themselves (angles of two or three numbers), more of them than ``quantile`` says
+        would be called copies.
+
         Parameters
         ----------
         X : array or Tensor, optional
-            Real samples. Those that are in the database are compared with the others. Default: the samples last
-            prepared, or (after a swap) up to 2000 items, each against the others.
+            Real samples. Default: the samples last prepared, or (after a swap) up to 2000 items, each against the
+            others.
         quantile : float
-            So large a share of real samples would be called copies.
+            So large a share of new real samples that are no item would be called copies.
         """
         check_in_range(quantile, "quantile", low=0, high=1)
+        self._notice()
         if X is not None:
+            if not len(X):
+                raise ValueError("X has no samples to measure distances of")
             real = self.search(X, m=1)[0][:, 0]
         elif self._real is not None:
             real = self._real
-        elif len(self.index) < 2:
-            raise ValueError(
-                "a database of one item does not say what is near; give real samples, calibrate(X)"
-            )
         else:
             some = np.unique(np.linspace(0, len(self.index) - 1, _CALIBRATION_ROWS).astype(np.int64))
-            real = self.index.kneighbors(
-                self.index.vectors[some],
-                1,
-                exclude_ids=self.index.ids[some],
-                exclude_within=self._same_within(),
-            )[0][:, 0]
+            rows, ids = self.index.vectors[some], self.index.ids[some]
+            try:
+                near = self.index.kneighbors(rows, 1, exclude_ids=ids, exclude_within=self._same_within())
+            except ValueError as error:
+                raise ValueError(
+                    f"the database's items do not say what is near ({error}); give real samples, calibrate(X)"
+                ) from error
+            real = near[0][:, 0]
         self._threshold = float(np.quantile(real, quantile))
         return self._threshold
 
     def report(self, samples: Any, neighbours: Any, redrawn: int = 0) -> RetrievalReport:
         """Return how near samples came to the database; ``neighbours`` are the ids that :meth:`context` gave."""
+        self._notice()
         shown = np.asarray(neighbours.cpu() if isinstance(neighbours, Tensor) else neighbours)
-        dist, nearest = np.zeros((len(samples), 1)), np.zeros((len(samples), 1), dtype=np.int64)
-        if len(samples):
-            dist, nearest = self.index.kneighbors(self.embed(samples), 1)
-        if self._threshold is None and (self._real is not None or len(self.index) > 1):
-            self.calibrate()
+        dist, nearest = np.full(len(samples), np.nan), np.full(len(samples), -1)
+        rows = check_numbers(samples, "samples")
+        fit = np.flatnonzero(np.isfinite(rows).all(tuple(range(1, rows.ndim))))
+        if len(fit):
+            vectors = self.embed(samples[fit])
+            if self.index.metric == "cosine":
+                fit, vectors = fit[vectors.any(1)], vectors[vectors.any(1)]
+            found, near = self.index.kneighbors(vectors, 1)
+            dist[fit], nearest[fit] = found[:, 0], near[:, 0]
+        if self._threshold is None:
+            with suppress(ValueError):  # one item, or copies of one, say of nothing whether it is near
+                self.calibrate()
         threshold = float("nan") if self._threshold is None else self._threshold
-        return RetrievalReport(shown, nearest[:, 0], dist[:, 0], threshold, redrawn)
+        return RetrievalReport(shown, nearest, dist, threshold, redrawn)
 
     def draw(
         self, n: int, make: Callable[[Tensor], tuple[Any, Tensor]], copies: str = "report"
@@ -573,6 +675,11 @@ class Retrieval(nn.Module):
         return samples, report
 
     # ------------------------------------------------------------------------------------------------ stored
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a loss depends on, for checkpoints, which another database is then refused by."""
+        ids = torch.tensor(self.index.ids)
+        return {"k": self.k, "ids": ids, "shown": self.vectors(ids)}
 
     def get_extra_state(self) -> Int[Tensor, "2 items"]:
         """Return ids and counts for the ``state_dict``."""

@@ -42,7 +42,7 @@ from lodim.generative.denoiser import Condition
 from lodim.generative.diffusion import Diffusion, as_generator
 from lodim.generative.guidance import ClassifierFree, Guidance
 from lodim.generative.losses import uniform
-from lodim.generative.retrieval_diffusion.database import Embed, Retrieval, RetrievalReport, as_query
+from lodim.generative.retrieval_diffusion.database import Embed, Retrieval, RetrievalReport
 from lodim.nets import SmallUNet, TimeMLP
 from lodim.randomness import RandomState, build_seeded, root_seed
 from lodim.validation import check_in_range, checked
@@ -239,7 +239,7 @@ class RetrievalDiffusion(Diffusion):
             Each sample's own id in the database, so that it is not shown to itself. Items equal to a sample, by
             ``same_within``, are left out without it too.
         neighbours : int array, shape (n, k or more), optional
-            Ids found elsewhere, the nearest first, instead of a search.
+            Ids found elsewhere, the nearest first, instead of a search; then ``ids`` say nothing.
         **options
             Those of :meth:`Diffusion.fit`, without ``cond`` and ``each``.
 
@@ -253,7 +253,8 @@ class RetrievalDiffusion(Diffusion):
         with warnings.catch_warnings():  # the other look at them warns
             warnings.simplefilter("ignore", UserWarning)
             rows = self._samples(X)
-        super().fit(rows, each={"neighbours": self.retrieval.prepare(rows, ids, neighbours)}, **options)
+        with self.retrieval.or_as_before():
+            super().fit(rows, each={"neighbours": self.retrieval.prepare(rows, ids, neighbours)}, **options)
         self._numpy = not isinstance(X, Tensor)
         return self
 
@@ -318,43 +319,31 @@ class RetrievalDiffusion(Diffusion):
         n = int(check_in_range(n, "n", low=0, integer=True))
         if options.pop("cond", None) is not None:
             raise ValueError("the condition is what is retrieved: give query or labels, not cond")
-        if query is not None and labels is not None:
-            raise ValueError("query says what to look up already: give it or labels")
-        source = as_generator(generator)
+        source, noise = as_generator(generator), start
         guide: Any = guidance.item() if isinstance(guidance, np.number) else guidance
+
+        def generate(context: Tensor) -> Any:
+            nonlocal noise
+            begin, noise = noise, None
+            return super(RetrievalDiffusion, self).sample(
+                len(context),
+                cond={"context": context},
+                guidance=guide,
+                generator=source,
+                start=begin,
+                **options,
+            )
+
         with self.retrieval.using(index):
-            asked = None if query is None else self._asked(query, n)
-            kinds = self.retrieval.kinds(labels, n)
-            noise = start
-
-            def make(rows: Tensor) -> tuple[Any, Tensor]:
-                nonlocal noise
-                if asked is None:
-                    own = None if kinds is None else kinds[rows.numpy()]
-                    wanted = self.retrieval.queries(
-                        len(rows), top_m=top_m, use_weights=use_weights, labels=own, generator=source
-                    )
-                else:
-                    wanted = asked[rows]
-                context, shown = self.retrieval.context(wanted, k, query_mode)
-                begin, noise = noise, None
-                return super(RetrievalDiffusion, self).sample(
-                    len(rows), cond={"context": context}, guidance=guide, generator=source, start=begin,
-                    **options,
-                ), shown  # fmt: skip
-
+            make = self.retrieval.maker(
+                n, generate, query=query, query_mode=query_mode, labels=labels, top_m=top_m, use_weights=use_weights,
+                k=k, generator=source,
+            )  # fmt: skip
             samples, self.report_ = self.retrieval.draw(n, make, copies)
         return samples
 
-    def _asked(self, query: Any, n: int) -> Tensor:
-        asked = as_query(query)
-        if asked.is_floating_point() and asked.ndim == 1:
-            asked = asked.expand(n, -1)
-        if asked.shape[:1] != (n,):
-            raise ValueError(
-                f"query must be one vector, or {n} vectors or ids, one a sample, got shape {tuple(asked.shape)}"
-            )
-        return asked
+    def _identity(self) -> dict[str, Any]:
+        return super()._identity() | self.retrieval.identity()
 
     def _guidance(self, guidance: Any, given: Condition | None) -> Any:
         if isinstance(guidance, int | float) and given is not None:

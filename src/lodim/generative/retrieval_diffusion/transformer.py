@@ -53,7 +53,7 @@ from lodim.nets import CausalTransformer, KVCache, keep_likely, sample_categoric
 from lodim.nets.activations import evaluation_mode
 from lodim.randomness import RandomState, build_seeded, root_seed
 from lodim.training import DescentRecipe, DescentResult, ExponentialMovingAverage, descend
-from lodim.validation import check_choice, check_in_range, check_unmasked, checked
+from lodim.validation import check_choice, check_in_range, checked
 
 __all__ = ["RetrievalTransformer"]
 
@@ -188,10 +188,7 @@ class RetrievalTransformer(nn.Module):
         check_choice(reduction, ("mean", "none"), "reduction")
         retrieval, codes = self.retrieval, self.codebook.encode(x)
         if neighbours is None:
-            near = {"exclude_within": retrieval._same_within()}
-            neighbours = torch.from_numpy(
-                retrieval.index.kneighbors(retrieval.embed(x), retrieval.k, **near)[1]
-            )
+            neighbours = torch.from_numpy(retrieval.search(x)[1])
         if len(neighbours) != len(x) or neighbours.shape[1] < retrieval.k:
             raise ValueError(
                 f"neighbours must have shape ({len(x)}, {retrieval.k} or more), got {tuple(neighbours.shape)}"
@@ -244,30 +241,37 @@ class RetrievalTransformer(nn.Module):
         codes = torch.as_tensor(self.codebook.encode(X)).to(self.net.positions.device)
         if not len(codes):
             raise ValueError("X has no images; one is the least, and hundreds are wanted")
-        table = self.retrieval.prepare(X, ids, neighbours)[:, : self.retrieval.k].to(codes.device)
-        self._numpy = not isinstance(X, Tensor)
-        shown = self.retrieval.vectors(torch.from_numpy(self.retrieval.index.ids.copy()))
-        size = float(shown.double().square().mean().sqrt())
-        self.context_unit.fill_(size or 1.0)
-        parameters = list(self.net.parameters())
-        if self._raw is not None:  # a run that was stopped goes on from its weights, not from their average
-            _put(parameters, self._raw)
-        self._raw, self.training_ = None, None
         recipe = recipe or DescentRecipe(steps=steps, batch_size=batch_size, lr=lr)
         n_steps = recipe.steps or (recipe.epochs or 1) * math.ceil(len(codes) / recipe.batch_size)
-        average = ExponentialMovingAverage(
-            self.net, max(1, n_steps * recipe.batch_size / 20) if half_life is None else half_life
-        )
-        # the descent knows of the loss its code alone
-        identity = None if checkpoint is None else {"table": table, "shown": shown, "p_uncond": self.p_uncond}
-
-        with evaluation_mode(self):  # of which only the way back counts: each part into its own mode
+        parameters, unit = list(self.net.parameters()), self.context_unit.clone()
+        with (
+            self.retrieval.or_as_before(),
+            evaluation_mode(self),
+        ):  # which puts each part into its own mode again
+            table = self.retrieval.prepare(X, ids, neighbours)[:, : self.retrieval.k].to(codes.device)
+            # the descent knows of the loss its code alone
+            identity = {"table": table, "p_uncond": self.p_uncond, **self.retrieval.identity()}
+            size = float(identity["shown"].double().square().mean().sqrt())
+            self.context_unit.fill_(size or 1.0)
+            if (
+                self._raw is not None
+            ):  # a run that was stopped goes on from its weights, not from their average
+                _put(parameters, self._raw)
+            self._raw, self.training_ = None, None
+            average = ExponentialMovingAverage(
+                self.net, max(1, n_steps * recipe.batch_size / 20) if half_life is None else half_life
+            )
             self.train()
-            result = descend(
-                _Objective(self, table), self.net, recipe, (codes, torch.arange(len(codes), device=codes.device)),
-                seed=root_seed(random_state), ema=average, checkpoint=checkpoint, progress=progress, deadline=deadline,
-                identity=identity, accelerator=accelerator,
-            )  # fmt: skip
+            try:
+                result = descend(
+                    _Objective(self, table), self.net, recipe, (codes, torch.arange(len(codes), device=codes.device)),
+                    seed=root_seed(random_state), ema=average, checkpoint=checkpoint, progress=progress,
+                    deadline=deadline, identity=None if checkpoint is None else identity, accelerator=accelerator,
+                )  # fmt: skip
+            except Exception:
+                self.context_unit.copy_(unit)
+                raise
+        self._numpy = not isinstance(X, Tensor)
         if result.stopped in _RESUMABLE:
             self._raw = [p.detach().clone() for p in parameters]
         if result.steps:
@@ -320,27 +324,22 @@ class RetrievalTransformer(nn.Module):
         n = int(check_in_range(n, "n", low=0, integer=True))
         scale = float(check_in_range(guidance, "guidance", low=-sys.float_info.max, high=sys.float_info.max))
         batch_size = int(check_in_range(batch_size, "batch_size", low=1, integer=True))
-        if query is not None and labels is not None:
-            raise ValueError("query says what to look up already: give it or labels")
         source, device = as_generator(generator), self.net.positions.device
-        options = {"top_k": None if top_k is None else int(top_k), "temperature": float(temperature)}
+        options = {
+            "top_k": None if top_k is None else int(check_in_range(top_k, "top_k", low=1, integer=True)),
+            "temperature": float(temperature),
+        }
+
+        def generate(context: Tensor) -> Any:
+            codes = [self._write(part, scale, source, options) for part in context.split(batch_size)]
+            images = self.codebook.decode(torch.cat(codes))
+            return images.cpu().numpy() if self._numpy else images
+
         with self.retrieval.using(index), evaluation_mode(self):
-            asked = None if query is None else _one_a_sample(query, n)
-            kinds = self.retrieval.kinds(labels, n)
-
-            def make(rows: Tensor) -> tuple[Any, Tensor]:
-                if asked is None:
-                    own = None if kinds is None else kinds[rows.numpy()]
-                    wanted = self.retrieval.queries(
-                        len(rows), top_m=top_m, use_weights=use_weights, labels=own, generator=source
-                    )
-                else:
-                    wanted = asked[rows]
-                context, shown = self.retrieval.context(wanted, k, query_mode, device=device)
-                codes = [self._write(part, scale, source, options) for part in context.split(batch_size)]
-                images = self.codebook.decode(torch.cat(codes))
-                return images.cpu().numpy() if self._numpy else images, shown
-
+            make = self.retrieval.maker(
+                n, generate, query=query, query_mode=query_mode, labels=labels, top_m=top_m, use_weights=use_weights,
+                k=k, generator=source, device=device,
+            )  # fmt: skip
             images, self.report_ = self.retrieval.draw(n, make, copies)
         return images
 
@@ -380,17 +379,6 @@ class _Objective:
 
     def __call__(self, codes: Tensor, index: Tensor) -> Tensor:
         return self.model._surprise(codes, self.model.retrieval.vectors(self.table[index])).mean()
-
-
-def _one_a_sample(query: Any, n: int) -> Tensor:
-    check_unmasked(query, "query")
-    asked = query if isinstance(query, Tensor) else torch.from_numpy(np.array(query))
-    asked = asked.expand(n, -1) if asked.is_floating_point() and asked.ndim == 1 else asked
-    if asked.shape[:1] != (n,):
-        raise ValueError(
-            f"query must be one vector, or {n} vectors or ids, one a sample, got shape {tuple(asked.shape)}"
-        )
-    return asked
 
 
 @torch.no_grad()
