@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 import pickle
 import warnings
 
@@ -13,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from lodim.claims.generative.mode_interpolation import grid as grid_claim
+from lodim.claims.generative.mode_interpolation import mnist as mnist_claim
 from lodim.claims.generative.mode_interpolation import recursion as recursion_claim
 from lodim.claims.result import Progress
 from lodim.datasets.toy import gaussian_grid, gaussian_line
@@ -689,3 +691,13 @@ def test_the_claims_run_small():
     assert len(found.checks) == 9
     found = recursion_claim.run(0, quiet, n=1000, steps=40, generations=2, surplus=100)
     assert found.checks
+
+
+@pytest.mark.trains
+@pytest.mark.slow
+@pytest.mark.skipif("LODIM_DATA" not in os.environ, reason="needs MNIST: set LODIM_DATA")
+def test_the_claim_of_digits_runs_small():
+    found = mnist_claim.run(0, Progress(), n=300, steps=10, generations=2, surplus=50, n_steps=20)
+    assert len(found.checks) == 4
+    none, random = found.figures["none"]["fd_classifier"], found.figures["random"]["fd_classifier"]
+    assert none[0] == random[0] < none[1]

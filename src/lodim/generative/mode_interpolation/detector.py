@@ -129,7 +129,7 @@ class Calibration(Result):
     auc : float
         Its area on the samples that did not choose (all of them, where there was one window).
     interval : (float, float)
-        Of ``auc``: the areas that this one does not contradict at ``confidence``.
+        Of ``auc``: the areas that this one does not contradict at ``confidence``; rough below some 20 hallucinations.
     threshold : float
     false_alarm : float
         At most this share of samples within the support is rejected, on average over calibrations: if ``n_in`` of them
@@ -206,7 +206,7 @@ class HallucinationDetector:
         In ``unit``, the lower end first.
     unit : {"step", "sigma", "logsnr"}
         "step" counts from the end: (0, 10) are the last ten steps. "sigma" is the level of the noise, in the data's
-        unit, that the denoiser sees; "logsnr" is minus twice its logarithm. Both ends belong to a window of levels.
+        unit, that a step begins at; "logsnr" is minus twice its logarithm. Both ends belong to a window of levels.
     candidates : sequence of windows
         Others that are watched in the same run, for :meth:`calibrate` to choose from.
 

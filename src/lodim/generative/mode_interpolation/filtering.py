@@ -176,7 +176,7 @@ def sample_filtered(
 
         own_options = dict(options)
         if "churn" in options:  # of which every step of a run has an equal part
-            own_options["churn"] = options["churn"] * (b - a) / T
+            own_options["churn"] = check_in_range(options["churn"], "churn", low=0) * (b - a) / T
 
         def step(state: SamplerState) -> None:
             watch(a + state.i, state.x0_hat)

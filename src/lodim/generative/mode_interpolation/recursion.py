@@ -146,8 +146,8 @@ def recursive_training(
         raise ValueError("a metric must not be named distance, which is the distance to generation 0")
     if rows_of := {"cond", "each"} & fit.keys():
         raise ValueError(
-            f"fit must not hold {', '.join(sorted(rows_of))}: what belongs to rows of the data belongs to no samples of "
-            "later generations"
+            f"fit must not hold {', '.join(sorted(rows_of))}: what belongs to rows of the data belongs to no "
+            "samples of later generations"
         )
     watching = detector or HallucinationDetector()
     root, store = root_seed(random_state), None if checkpoint is None else ResultStore(checkpoint)
