@@ -128,6 +128,9 @@ def test_constant_estimates_score_zero_and_hopping_ones_are_on_top():
     assert score[1] == score[3] == 0
     assert score.argmax() == 2
     assert 0 < score[0] < score[2]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert HallucinationDetector((0, 5)).detect_from_trajectory(way[:, :0]).shape == (0,)
 
 
 def test_large_offsets_do_not_cost_digits():
@@ -505,6 +508,7 @@ def test_bad_requests_for_samples():
     detector = calibrated()
     none = sample_filtered(smooth(), 0, detector, steps=WAY)
     assert none.samples.shape == (0, 1)
+    none.plot()
     with pytest.raises(ValueError, match="no threshold"):
         sample_filtered(smooth(), 5, HallucinationDetector())
     with pytest.raises(ValueError, match="holds"):

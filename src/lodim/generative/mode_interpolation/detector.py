@@ -324,7 +324,8 @@ class HallucinationDetector:
                 raise ValueError(f"sigmas must be {T} positive levels, one a step, got {len(levels)}")
         chosen = [i for i in range(T) if is_inside(self.window_, self.unit, float(levels[i]), T - 1 - i)]
         check_held(self.window_, self.unit, len(chosen), T)
-        score = way[chosen].double().var(0, correction=0).flatten(1).mean(1)
+        part = way[chosen].double()
+        score = (part - part.mean(0)).square().mean(0).flatten(1).mean(1)
         return score if isinstance(x0_hats, Tensor) else score.numpy()
 
     def calibrate(

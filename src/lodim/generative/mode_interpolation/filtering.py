@@ -78,7 +78,7 @@ class FilteredSamples(Result):
         """
         ax = new_axes(ax)
         images = self.samples.ndim > 3
-        if not images and self.samples[0].size == 2:
+        if not images and len(self.samples) and self.samples[0].size == 2:
             plot_samples(self.samples.reshape(len(self.samples), -1), ax)
         if len(self.trajectories):
             steps = self.trajectories.shape[1]
@@ -86,7 +86,7 @@ class FilteredSamples(Result):
             seen = Trajectory(len(self.trajectories))
             seen.x = seen.x0_hat = [torch.from_numpy(self.trajectories[:, i]) for i in shown]
             seen.plot(ax)
-        elif images:
+        elif images and len(self.samples):
             plot_samples(self.samples, ax)
         return ax
 
