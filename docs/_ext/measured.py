@@ -738,20 +738,21 @@ def mode_interpolation():
             "",
         ]
         lines += [table(("score", "area under the curve", "removed at 96 % kept"), scores), ""]
-    if (claims / "recursion.laptop.json").exists():
-        figures = json.loads((claims / "recursion.laptop.json").read_text())["figures"]
+    for claim, what in (
+        ("recursion", "Models trained on models' samples, a fifth of which is dropped: the grid."),
+        ("mnist", "The same on MNIST, averaged to 14 x 14 pixels."),
+    ):
+        if not (claims / f"{claim}.laptop.json").exists():
+            continue
+        figures = json.loads((claims / f"{claim}.laptop.json").read_text())["figures"]
         head = ("dropped", "figure", *(f"generation {g}" for g in range(len(figures["random"]["distance"]))))
         rows = [
             (way, name, *(f"{v:.3g}" for v in values))
             for way, of in figures.items()
+            if isinstance(of, dict)
             for name, values in of.items()
         ]
-        lines += [
-            "Models trained on models' samples, a fifth of which is dropped:",
-            "",
-            table(head, rows),
-            "",
-        ]
+        lines += [what, "", table(head, rows), ""]
     return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 import pickle
 import warnings
 
@@ -13,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from lodim.claims.generative.mode_interpolation import grid as grid_claim
+from lodim.claims.generative.mode_interpolation import mnist as mnist_claim
 from lodim.claims.generative.mode_interpolation import recursion as recursion_claim
 from lodim.claims.result import Progress
 from lodim.datasets.toy import gaussian_grid, gaussian_line
@@ -32,7 +34,8 @@ from lodim.generative import (
     sample_filtered,
     score_profile,
 )
-from lodim.generative.mode_interpolation.detector import _area_interval
+from lodim.generative.mode_interpolation.detector import _area_interval, _placement_variance
+from lodim.generative.mode_interpolation.recursion import _figures
 from lodim.generative.samplers import SAMPLERS
 from lodim.nets import TimeMLP
 from lodim.randomness import build_seeded
@@ -125,6 +128,9 @@ def test_constant_estimates_score_zero_and_hopping_ones_are_on_top():
     assert score[1] == score[3] == 0
     assert score.argmax() == 2
     assert 0 < score[0] < score[2]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert HallucinationDetector((0, 5)).detect_from_trajectory(way[:, :0]).shape == (0,)
 
 
 def test_large_offsets_do_not_cost_digits():
@@ -310,6 +316,27 @@ def test_intervals_cover():
     assert 0.9 < np.mean(held) < 0.995
 
 
+@pytest.mark.parametrize(("share", "area"), [(0.5, 0.5), (0.7, 0.7)])
+def test_intervals_cover_where_only_some_hallucinations_stand_out(share, area):
+    """Some score above all others and the rest below: the area varies more than that of scores of a kind."""
+    rng, held = np.random.default_rng(0), []
+    for _ in range(200):
+        bad, good = np.where(rng.random(40) < share, 9.0, -9.0) + rng.random(40), rng.random(400)
+        a = roc_auc_score(np.r_[np.ones(40), np.zeros(400)], np.r_[bad, good])
+        low, high = _area_interval(a, 40, 400, 0.95, _placement_variance(bad, good))
+        held.append(low <= area <= high)
+    assert np.mean(held) > 0.9
+
+
+def test_the_variance_that_scores_show_is_that_of_their_placements():
+    rng = np.random.default_rng(0)
+    bad, good = rng.integers(0, 9, 30) + 1.0, rng.integers(0, 9, 50) * 1.0  # with ties
+    above = (bad[:, None] > good) + 0.5 * (bad[:, None] == good)
+    expected = above.mean(1).var(ddof=1) / 30 + above.mean(0).var(ddof=1) / 50
+    assert _placement_variance(bad, good) == pytest.approx(expected)
+    assert _placement_variance(bad[:1], good[:1]) == 0
+
+
 def test_a_detector_that_cannot_tell_says_so():
     rng = np.random.default_rng(0)
     with pytest.warns(UserWarning, match=r"cannot tell.*Is the model trained"):
@@ -373,6 +400,9 @@ def test_far_from_the_data_is_what_the_data_seldom_are():
     assert off_support(fresh, grid.X, share=0.05).mean() == pytest.approx(0.05, abs=0.02)
     between = (grid.centers[0] + grid.centers[1])[None] / 2
     assert off_support(between, grid.X).tolist() == [True]
+    wide = np.random.default_rng(0).normal(size=(300, 20))  # far from the origin squares cancel
+    moved = off_support(2 * wide + 1e8, wide + 1e8, share=0.02)
+    np.testing.assert_array_equal(moved, off_support(2 * wide, wide, share=0.02))
     assert off_support(grid.X[:0], grid.X).shape == (0,)
     with pytest.raises(ValueError, match="of one shape"):
         off_support(grid.X, grid.X[:, :1])
@@ -411,6 +441,29 @@ def test_a_window_early_on_the_way_saves_the_rest_of_the_dropped():
         smooth(), 200, detector, steps=WAY, sampler="euler", generator=0, checks=1, show=0
     )
     assert found.saved == pytest.approx(found.n_rejected / found.n_drawn / 2, rel=1e-9)  # ten of twenty steps
+
+
+def test_churn_is_that_of_the_whole_run_wherever_it_is_checked():
+    detector, model = calibrated((6, 16), sampler="heun"), smooth(numpy=True)
+    seen = []
+    for checks in (0, 4):
+        levels = set()
+        hook = model.denoiser.register_forward_pre_hook(
+            lambda _, args, to=levels: to.add(round(float(args[1]), 9))
+        )
+        sample_filtered(model, 50, detector, steps=WAY, generator=0, checks=checks, churn=2, show=0)
+        hook.remove()
+        seen.append(levels)
+    assert seen[0] == seen[1]
+
+
+def test_guidance_may_call_the_denoiser_by_keywords_and_stand_in_a_list():
+    def plain(denoise, x, sigma, cond=None):
+        return denoise(x=x, sigma=sigma, cond=cond)
+
+    options = {"steps": WAY, "sampler": "ancestral", "generator": 0}
+    bare = sample_filtered(smooth(), 20, calibrated(), **options)
+    assert sample_filtered(smooth(), 20, calibrated(), guidance=[plain], **options) == bare
 
 
 @pytest.mark.parametrize(("sampler", "batch_size"), [("heun", 1000), ("ancestral", 80), ("dpmpp_2m", 80)])
@@ -455,6 +508,7 @@ def test_bad_requests_for_samples():
     detector = calibrated()
     none = sample_filtered(smooth(), 0, detector, steps=WAY)
     assert none.samples.shape == (0, 1)
+    none.plot()
     with pytest.raises(ValueError, match="no threshold"):
         sample_filtered(smooth(), 5, HallucinationDetector())
     with pytest.raises(ValueError, match="holds"):
@@ -563,13 +617,26 @@ def test_the_variance_filter_drops_the_highest_scores(monkeypatch):
     own = Diffusion.sample
 
     def spy(self, n, **options):
-        drawn["x"], drawn["score"] = own(self, n, **options), options["callback"].score_
+        drawn["x"], drawn["score"] = own(self, n, **options), options["callback"][0].score_
         return drawn["x"]
 
     monkeypatch.setattr(Diffusion, "sample", spy)
     np.testing.assert_array_equal(generations(n=1).samples, kept)
     assert len(drawn["x"]) == 100
     np.testing.assert_array_equal(kept, drawn["x"][np.sort(np.argsort(drawn["score"], kind="stable")[:60])])
+
+
+@pytest.mark.parametrize("filter", ["variance", "random"])
+def test_a_callback_of_ones_own_is_called_beside_the_detector(filter):
+    steps = []
+    generations(n=1, filter=filter, sample={"steps": 12, "callback": lambda state: steps.append(state.i)})
+    assert steps == list(range(12))
+
+
+def test_generations_are_compared_by_any_of_their_rows():
+    """Sorted data: the first rows are of one mode."""
+    rows = np.sort(np.random.default_rng(0).normal(size=(24_000, 1)), 0)
+    assert _figures(rows[::2], rows, {}, 0)["distance"] < 0.05
 
 
 @pytest.mark.trains
@@ -611,6 +678,8 @@ def test_an_interruption_keeps_what_is_done(monkeypatch):
         ({"filter": "best"}, "filter"),
         ({"n": 0}, "generations"),
         ({"filter": len}, "one number"),
+        ({"metrics": {"distance": len}}, "named distance"),
+        ({"fit": {"cond": np.zeros(60)}}, "cond: what belongs to rows of the data"),
     ):
         with pytest.raises((ValueError, TypeError), match=message):
             generations(**options)
@@ -626,3 +695,13 @@ def test_the_claims_run_small():
     assert len(found.checks) == 9
     found = recursion_claim.run(0, quiet, n=1000, steps=40, generations=2, surplus=100)
     assert found.checks
+
+
+@pytest.mark.trains
+@pytest.mark.slow
+@pytest.mark.skipif("LODIM_DATA" not in os.environ, reason="needs MNIST: set LODIM_DATA")
+def test_the_claim_of_digits_runs_small():
+    found = mnist_claim.run(0, Progress(), n=300, steps=10, generations=2, surplus=50, n_steps=20)
+    assert len(found.checks) == 4
+    none, random = found.figures["none"]["fd_classifier"], found.figures["random"]["fd_classifier"]
+    assert none[0] == random[0] < none[1]

@@ -129,7 +129,7 @@ class Calibration(Result):
     auc : float
         Its area on the samples that did not choose (all of them, where there was one window).
     interval : (float, float)
-        Of ``auc``: the areas that this one does not contradict at ``confidence``.
+        Of ``auc``: the areas that this one does not contradict at ``confidence``; rough below some 20 hallucinations.
     threshold : float
     false_alarm : float
         At most this share of samples within the support is rejected, on average over calibrations: if ``n_in`` of them
@@ -206,7 +206,7 @@ class HallucinationDetector:
         In ``unit``, the lower end first.
     unit : {"step", "sigma", "logsnr"}
         "step" counts from the end: (0, 10) are the last ten steps. "sigma" is the level of the noise, in the data's
-        unit, that the denoiser sees; "logsnr" is minus twice its logarithm. Both ends belong to a window of levels.
+        unit, that a step begins at; "logsnr" is minus twice its logarithm. Both ends belong to a window of levels.
     candidates : sequence of windows
         Others that are watched in the same run, for :meth:`calibrate` to choose from.
 
@@ -324,7 +324,8 @@ class HallucinationDetector:
                 raise ValueError(f"sigmas must be {T} positive levels, one a step, got {len(levels)}")
         chosen = [i for i in range(T) if is_inside(self.window_, self.unit, float(levels[i]), T - 1 - i)]
         check_held(self.window_, self.unit, len(chosen), T)
-        score = way[chosen].double().var(0, correction=0).flatten(1).mean(1)
+        part = way[chosen].double()
+        score = (part - part.mean(0)).square().mean(0).flatten(1).mean(1)
         return score if isinstance(x0_hats, Tensor) else score.numpy()
 
     def calibrate(
@@ -406,7 +407,8 @@ class HallucinationDetector:
         found = Calibration(
             np.array(self._watched, dtype=float), areas, self.unit,
             (float(self._watched[best][0]), float(self._watched[best][1])), auc,
-            _area_interval(auc, len(bad), len(good), level), threshold, alpha, float(removed.statistic),
+            _area_interval(auc, len(bad), len(good), level, _placement_variance(bad, good)), threshold, alpha,
+            float(removed.statistic),
             (float(exact.low), float(exact.high)), len(good), len(bad), level,
         )  # fmt: skip
         self.window_, self.threshold_, self.calibration_ = self._watched[best], threshold, found
@@ -466,16 +468,28 @@ def _areas(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return (ranks - m * (m + 1) / 2) / (m * (len(labels) - m))
 
 
-def _area_interval(area: float, m: int, n: int, confidence: float) -> tuple[float, float]:
-    """The areas that this one, of m and n scores, does not contradict, by their own spread (Hanley and McNeil, 1982).
+def _placement_variance(bad: np.ndarray, good: np.ndarray) -> float:
+    """The variance of the area that the scores themselves show (DeLong and others, 1988); of a single one, nothing."""
+    together = rankdata(np.r_[bad, good])
+    variance = 0.0
+    for own, ranks, others in ((bad, together[: len(bad)], good), (good, together[len(bad) :], bad)):
+        if len(own) > 1:
+            variance += float(((ranks - rankdata(own)) / len(others)).var(ddof=1)) / len(own)
+    return variance
 
-    At 1/2 that spread is Mann and Whitney's, so an interval above 1/2 is their test; that of 1 has a width.
+
+def _area_interval(area: float, m: int, n: int, confidence: float, least: float = 0.0) -> tuple[float, float]:
+    """The areas that this one, of m and n scores, does not contradict.
+
+    By the spread that such an area has (Hanley and McNeil, 1982): at 1/2 Mann and Whitney's, so that an interval above
+    1/2 implies their test, and that of 1 has a width. It supposes scores of a kind; where those of hallucinations are
+    of two, some high and some low, they show more, and then ``least``, the variance that they show, counts.
     """
     z = float(norm.isf((1 - confidence) / 2))
 
     def beyond(a: float) -> float:
         pairs = a * (1 - a) + (m - 1) * (a / (2 - a) - a * a) + (n - 1) * (2 * a * a / (1 + a) - a * a)
-        return (area - a) ** 2 - z * z * pairs / (m * n)
+        return (area - a) ** 2 - z * z * max(pairs / (m * n), least)
 
     within = min(
         max(area, 1e-9), 1 - 1e-9
@@ -512,7 +526,8 @@ def off_support(samples: Any, data: Any, *, k: int = 5, share: float | int = 1e-
         raise ValueError("samples and data must be finite; drop rows with NaN or infinity")
     if not len(x):
         return np.zeros(0, bool)
-    near = NearestNeighbors(n_neighbors=k).fit(y.reshape(len(y), -1))
+    middle = y.mean(0)  # without it squares of large numbers cancel
+    near = NearestNeighbors(n_neighbors=k).fit((y - middle).reshape(len(y), -1))
     limit = np.quantile(near.kneighbors()[0][:, -1], 1 - share)  # without a row's distance to itself
-    far: np.ndarray = near.kneighbors(x.reshape(len(x), -1))[0][:, -1] > limit
+    far: np.ndarray = near.kneighbors((x - middle).reshape(len(x), -1))[0][:, -1] > limit
     return far

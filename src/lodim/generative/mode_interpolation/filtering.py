@@ -78,7 +78,7 @@ class FilteredSamples(Result):
         """
         ax = new_axes(ax)
         images = self.samples.ndim > 3
-        if not images and self.samples[0].size == 2:
+        if not images and len(self.samples) and self.samples[0].size == 2:
             plot_samples(self.samples.reshape(len(self.samples), -1), ax)
         if len(self.trajectories):
             steps = self.trajectories.shape[1]
@@ -86,7 +86,7 @@ class FilteredSamples(Result):
             seen = Trajectory(len(self.trajectories))
             seen.x = seen.x0_hat = [torch.from_numpy(self.trajectories[:, i]) for i in shown]
             seen.plot(ax)
-        elif images:
+        elif images and len(self.samples):
             plot_samples(self.samples, ax)
         return ax
 
@@ -133,7 +133,7 @@ def sample_filtered(
         norms. Also 0 with a ``callback``, which would see each part as a run.
     show : int
         Dropped samples to keep with their ways; the batches they are found in are computed again for that, so memory
-        does not grow with the steps of all others.
+        does not grow with the steps of all others. A ``callback`` sees these batches twice.
     max_draws : int, optional
         Give up beyond; default 100 n.
 
@@ -165,14 +165,18 @@ def sample_filtered(
     source = generator if isinstance(generator, torch.Generator) else torch_generator(root_seed(generator))
     evaluations, begun, calls = np.zeros(len(parts), int), np.zeros(len(parts), int), 0
 
-    def count(_: Any, arguments: tuple[Any, ...]) -> None:
+    def count(_: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         nonlocal calls
-        calls += len(arguments[0])
+        calls += len(arguments[0] if arguments else named["x"])
 
     def advance(
         x: Any, own: Tensor, part: tuple[int, int], source: Any, watch: Callable[[int, Tensor], None]
     ) -> Any:
         a, b = part
+
+        own_options = dict(options)
+        if "churn" in options:  # of which every step of a run has an equal part
+            own_options["churn"] = check_in_range(options["churn"], "churn", low=0) * (b - a) / T
 
         def step(state: SamplerState) -> None:
             watch(a + state.i, state.x0_hat)
@@ -180,7 +184,7 @@ def sample_filtered(
         return model.sample(
             len(own), sampler=sampler, sigmas=levels[a : b + 1], start=x, generator=source,
             cond=None if given is None else {key: value[own.to(value.device)] for key, value in given.items()},
-            callback=[step, *callbacks], batch_size=max(1, len(own)), **options,
+            callback=[step, *callbacks], batch_size=max(1, len(own)), **own_options,
         )  # fmt: skip
 
     def draw(
@@ -231,7 +235,7 @@ def sample_filtered(
     samples, score = np.zeros((n, *model.shape), np.float32), np.zeros(n)
     shown: list[tuple[Any, np.ndarray, Any]] = []
     waiting, n_drawn = torch.arange(n), 0
-    hook = model.denoiser.register_forward_pre_hook(count)
+    hook = model.denoiser.register_forward_pre_hook(count, with_kwargs=True)
     try:
         while len(waiting):
             if n_drawn + len(waiting) > limit:

@@ -142,6 +142,13 @@ def recursive_training(
     if X.ndim < 2 or len(X) < 4:
         raise ValueError(f"data must be rows, four or more, got shape {X.shape}")
     metrics, fit, sample = metrics or {}, fit or {}, sample or {}
+    if "distance" in metrics:
+        raise ValueError("a metric must not be named distance, which is the distance to generation 0")
+    if rows_of := {"cond", "each"} & fit.keys():
+        raise ValueError(
+            f"fit must not hold {', '.join(sorted(rows_of))}: what belongs to rows of the data belongs to no "
+            "samples of later generations"
+        )
     watching = detector or HallucinationDetector()
     root, store = root_seed(random_state), None if checkpoint is None else ResultStore(checkpoint)
     order = as_generator(derive_seed(root, "halves")).permutation(len(X))
@@ -196,7 +203,8 @@ def _next(
     told(0.9, "sampling")
     options: dict[str, Any] = {"generator": derive_seed(seed, "samples"), **sample}
     if filter == "variance":
-        options["callback"] = detector.callback()
+        others = sample.get("callback") or ()
+        options["callback"] = [detector.callback(), *((others,) if callable(others) else others)]
     drawn = np.asarray(torch.as_tensor(model.sample(len(X) + surplus, **options)).cpu())
     if filter == "random":
         rank = as_generator(derive_seed(seed, "kept")).permutation(len(drawn)).astype(float)
@@ -218,9 +226,16 @@ def _figures(
     found = {}
     if distance:
         n = min(len(X), len(first), _COMPARED)
-        a, b = (rows[:n].reshape(n, -1) for rows in (X, first))
+        a, b = (_some(rows, n, seed).reshape(n, -1) for rows in (X, first))
         found["distance"] = sliced_wasserstein(a, b, random_state=derive_seed(seed, "distance")).value
     for name, metric in metrics.items():
         value = metric(X)
         found[name] = float(getattr(value, "value", value))
     return {name: float(value) for name, value in found.items()}
+
+
+def _some(rows: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """As many rows, any of them: the first ones of sorted data are of one kind."""
+    if len(rows) == n:
+        return rows
+    return rows[as_generator(derive_seed(seed, "compared")).permutation(len(rows))[:n]]
