@@ -145,7 +145,7 @@ def _integrate(step: Step, denoiser: Denoise, x: Tensor, sigmas: Sigmas, options
     return x.to(dtype)
 
 
-def check_levels(sigmas: Sigmas) -> Float[np.ndarray, " steps"]:
+def check_levels(sigmas: Any) -> Float[np.ndarray, " steps"]:
     """Return a sampler's levels as numbers; others than finite ones that fall to 0 or above are a ValueError."""
     levels = check_numbers(sigmas, "sigmas")
     falls = levels.ndim == 1 and all(a > b for a, b in pairwise(levels))

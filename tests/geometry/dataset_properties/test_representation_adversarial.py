@@ -134,7 +134,7 @@ def test_the_model_its_modes_and_gradients_stay_as_they_were():
     assert model[0].weight.grad is None
     assert torch.equal(model[2].bias.grad, torch.ones(2))
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="does not take inputs of shape"):
         adversarial_accuracy(model, X[:, :4], y, [0.1])
     assert model[0].training
 

@@ -138,7 +138,7 @@ def _uphill(model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Sign of the loss's gradient at the inputs, and the loss; no parameter's gradient is touched."""
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
-        losses = _loss(first_tensor(model(x)), y)
+        losses = _loss(_answer(model, x), y)
         (slope,) = torch.autograd.grad(losses.sum(), x)
     return slope.sign(), losses.detach()
 
@@ -226,7 +226,7 @@ def pgd(
             direction, losses = _uphill(model, moved, y)
         else:
             with torch.no_grad():
-                losses = _loss(first_tensor(model(moved)), y)
+                losses = _loss(_answer(model, moved), y)
         better = (losses > largest).view(-1, *[1] * (X.ndim - 1))
         best, largest = torch.where(better, moved, best), torch.maximum(largest, losses)
         if step < steps:
@@ -312,7 +312,7 @@ def adversarial_accuracy(
                 else:
                     attacked = x
                 with torch.no_grad():
-                    outputs = first_tensor(model(attacked))
+                    outputs = _answer(model, attacked)
                 _check_classes(outputs, t)
                 right[row, part] = _right(outputs, t).cpu().numpy()
     counts = right.sum(1).tolist()
@@ -333,6 +333,16 @@ def _sizes(eps_list: Any) -> list[float]:
     if not sizes or np.isinf(sizes[-1]):
         raise ValueError(f"eps_list must hold finite sizes, at least one, got {eps_list!r}")
     return sizes
+
+
+def _answer(model: nn.Module, x: Tensor) -> Tensor:
+    """Return the model's first tensor; an input that it does not take is a ValueError."""
+    try:
+        return first_tensor(model(x))
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ValueError(f"the model does not take inputs of shape {tuple(x.shape)}: {error}") from error
 
 
 def _as_inputs(model: nn.Module, X: Any) -> Tensor:
