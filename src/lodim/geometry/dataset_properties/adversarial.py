@@ -335,7 +335,7 @@ def _sizes(eps_list: Any) -> list[float]:
     return sizes
 
 
-def _answer(model: nn.Module, x: Tensor) -> Tensor:
+def _answer(model: Model, x: Tensor) -> Tensor:
     """Return the model's first tensor; an input that it does not take is a ValueError."""
     try:
         return first_tensor(model(x))
