@@ -327,10 +327,10 @@ class ParallelBeam(MatrixOperator):
     def fbp(self, y: Array, filter: str = "ramp") -> Array:
         r"""Return the filtered back-projection: :math:`\sum_v w_v A_v^T (h * y_v)`.
 
-        The ramp h is that of the band-limited inverse Radon transform, sampled in space: 1/4 at 0,
-        :math:`-1 / (\pi n)^2` at odd n, 0 at even ones (frequencies |f| sampled instead would lose the mean). A view
-        weighs the angle that it stands for, half of those to its neighbours on the half circle; for the wedge that an
-        arc of :class:`LimitedAngle` leaves out, nobody stands.
+        The ramp h is that of the band-limited inverse Radon transform, sampled in space: 1/4 at 0, :math:`-1 / (\pi
+        n)^2` at odd n, 0 at even ones (frequencies :math:`|f|` sampled instead would lose the mean). A view weighs the
+        angle that it stands for, half of those to its neighbours on the half circle; for the wedge that an arc of
+        :class:`LimitedAngle` leaves out, nobody stands.
 
         Parameters
         ----------
