@@ -599,6 +599,7 @@ def test_the_claims_arithmetic(monkeypatch):
     images = np.kron(rng.random((40, 4, 4)), np.ones((7, 7))).reshape(40, -1)
     monkeypatch.setattr(sparse_view, "load", lambda *args, **options: type("Set", (), {"X": images}))
     monkeypatch.setattr(sparse_view, "WEIGHTS", (1e-3,))
+    monkeypatch.setattr(sparse_view, "TRAINING", 10)
     monkeypatch.setattr(
         sparse_view, "ADMMTV", lambda operator, lam, **options: ADMMTV(operator, lam, n_iter=2)
     )

@@ -51,6 +51,7 @@ from lodim.randomness import as_generator, build_seeded, derive_seed
 from lodim.training import DescentRecipe
 
 WEIGHTS = (3e-4, 1e-3, 3e-3)  # of total variation
+TRAINING = 3750  # volumes of 16 slices
 
 
 def small_net() -> nn.Module:
@@ -70,7 +71,7 @@ def train_prior(
 ) -> Diffusion:
     """A diffusion of slices: 60,000 of 3,750 volumes of training digits."""
     X, rng = digits("train", pool)[:, 0].astype(float), as_generator(derive_seed(seed, "slices"))
-    chosen = X[rng.choice(len(X), 3750, replace=False)]
+    chosen = X[rng.choice(len(X), TRAINING, replace=False)]
     slices = torch.from_numpy(np.concatenate([digit_volume(x, 16, random_state=rng) for x in chosen]))
     model = Diffusion(build_seeded(net, derive_seed(seed, "net")), tuple(slices.shape[1:])).to(device)
     recipe = DescentRecipe(steps=steps, batch_size=128, lr=1e-3, schedule="cosine")
