@@ -39,6 +39,7 @@ __all__ = [
     "checked",
     "close_matches",
     "infer_kind",
+    "plain_array",
     "require",
 ]
 
@@ -403,6 +404,28 @@ def to_numpy(values: Any, name: str = "the tensor") -> Any:
     return (values.float() if "bfloat16" in str(values.dtype) else values).numpy()
 
 
+def plain_array(values: Any, name: str, *, rows: bool = False) -> np.ndarray:
+    """Return what an array-like or a tensor holds, whatever it is, as an array; with ``rows`` it has an axis of them.
+
+    Raises
+    ------
+    TypeError
+        A sparse matrix or tensor.
+    ValueError
+        Masked entries, entries of different length, or one thing where there should be rows of it.
+    """
+    check_unmasked(values, name)
+    try:
+        array = np.asarray(to_numpy(values, name))
+    except ValueError as error:
+        if hasattr(values, "detach"):  # which says what is wrong
+            raise
+        raise ValueError(f"{name} must be an array, its entries of one length ({error})") from error
+    if rows and not array.ndim:
+        raise ValueError(f"{name} must have rows, shape (n, ...), got {_seen(values)}")
+    return array
+
+
 def check_unmasked(values: Any, name: str) -> None:
     """Refuse masked entries, which a plain array would hold as if they were numbers."""
     if count := _count_masked(values):
@@ -434,11 +457,7 @@ def _raise_if_not_finite(array: np.ndarray, name: str, columns: Sequence[Any] | 
 
 def check_labels(y: Any, n_samples: int, *, name: str = "y") -> np.ndarray:
     """Return ``y`` as a 1-D array of ``n_samples`` entries, none of them missing or masked."""
-    check_unmasked(y, name)
-    try:
-        array = np.asarray(to_numpy(y, name))
-    except ValueError as error:
-        raise ValueError(f"{name} must be 1-D, one target a sample ({error})") from error
+    array = plain_array(y, name)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:

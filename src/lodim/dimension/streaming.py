@@ -19,7 +19,7 @@ from lodim.dimension.estimator import IntrinsicDimension
 from lodim.dimension.methods import METHODS, default_k
 from lodim.neighbors import row_blocks, stream_neighbors
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
-from lodim.validation import check_choice, check_in_range, check_matrix, check_unmasked, checked, to_numpy
+from lodim.validation import check_choice, check_in_range, check_matrix, checked, plain_array
 
 
 @checked
@@ -218,6 +218,5 @@ class StreamingDimension:
 
 def _as_array(batch: Any) -> np.ndarray:
     """A batch on the CPU, half precisions in single."""
-    check_unmasked(batch, "batch")
-    array = np.asarray(to_numpy(batch, "batch"))
+    array = plain_array(batch, "batch")
     return array.astype(np.float32) if array.dtype == np.float16 else array

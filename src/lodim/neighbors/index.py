@@ -23,8 +23,7 @@ from lodim.files import check_archive, open_whole
 from lodim.neighbors.distances import by_difference, nearest_of
 from lodim.neighbors.queries import in_own_unit, safe_scale
 from lodim.neighbors.search import cells_index, search_block, single_unit
-from lodim.neighbors.sources import plain_array
-from lodim.validation import check_choice, check_in_range, check_matrix, checked
+from lodim.validation import check_choice, check_in_range, check_matrix, checked, plain_array
 
 __all__ = ["NeighborIndex"]
 

@@ -28,10 +28,10 @@ from lodim.neighbors.distances import nearest_of
 from lodim.neighbors.duplicates import first_equal_hashes, hash_pairs
 from lodim.neighbors.queries import choose_queries, in_own_unit, safe_scale
 from lodim.neighbors.search import search_block
-from lodim.neighbors.sources import plain_array, row_blocks
+from lodim.neighbors.sources import row_blocks
 from lodim.parallel import run_jobs
 from lodim.randomness import RandomState, as_generator
-from lodim.validation import check_choice, check_in_range, check_matrix, check_unmasked, checked
+from lodim.validation import check_choice, check_in_range, check_matrix, check_unmasked, checked, plain_array
 
 __all__ = ["Shard", "graph_parts", "search_shards", "split_rows"]
 

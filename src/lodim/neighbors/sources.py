@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from lodim.validation import check_in_range, check_unmasked, checked, close_matches, require, to_numpy
+from lodim.validation import check_in_range, checked, close_matches, plain_array, require
 
-__all__ = ["plain_array", "row_blocks"]
+__all__ = ["row_blocks"]
 
 
 @checked
@@ -69,8 +69,11 @@ def _batches(source: Any, block_rows: int, columns: list[str] | None) -> Iterato
     if columns is not None:
         raise ValueError("columns=... is for Parquet files; leave columns=None")
     if hasattr(source, "detach") or hasattr(source, "to_numpy"):
-        source = plain_array(source.to_numpy() if hasattr(source, "to_numpy") else source, "the source")
+        source = plain_array(
+            source.to_numpy() if hasattr(source, "to_numpy") else source, "source", rows=True
+        )
     if isinstance(source, np.ndarray):
+        source = plain_array(source, "source", rows=True)
         for start in range(0, len(source), block_rows):
             yield _as_rows(source[start : start + block_rows])
         return
@@ -94,12 +97,6 @@ def _check_columns(columns: list[str] | None, present: list[str]) -> None:
         if name not in present:
             hint = close_matches(str(name), present) or f" It has {', '.join(map(repr, present[:20]))}."
             raise ValueError(f"the file has no column {name!r}.{hint}")
-
-
-def plain_array(values: Any, name: str) -> np.ndarray:
-    """An array or a tensor of any device as an array; masked entries are a ValueError."""
-    check_unmasked(values, name)
-    return np.asarray(to_numpy(values, name))
 
 
 def _as_rows(batch: Any) -> np.ndarray:

@@ -38,7 +38,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lodim.randomness import RandomState, as_generator
-from lodim.validation import check_choice, check_in_range, check_numbers, check_unmasked, checked
+from lodim.validation import check_choice, check_in_range, check_numbers, check_unmasked, checked, plain_array
 
 __all__ = [
     "Blur",
@@ -471,8 +471,7 @@ class CartesianMRI(Operator):
 
 
 def _mask(mask: Any, axes: tuple[int, ...]) -> np.ndarray:
-    check_unmasked(mask, "mask")
-    array = np.array(mask.detach().cpu() if isinstance(mask, Tensor) else mask)
+    array = plain_array(mask, "mask").copy()
     if array.dtype != bool:
         raise TypeError(
             f"mask must hold True where it is measured, False elsewhere, got {array.dtype}; use mask > 0"

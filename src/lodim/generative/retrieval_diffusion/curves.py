@@ -23,11 +23,10 @@ from torch import Tensor
 
 from lodim.metrics import frechet_distance, precision_recall
 from lodim.neighbors import NeighborIndex
-from lodim.neighbors.sources import plain_array
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.results import Result
-from lodim.validation import check_in_range, checked
+from lodim.validation import check_in_range, checked, plain_array
 
 __all__ = ["RetrievalCurve", "memory_curve", "proposal_curve"]
 

@@ -42,7 +42,6 @@ from torch import Tensor, nn
 from lodim.generative.diffusion import as_generator
 from lodim.generative.losses import uniform
 from lodim.neighbors import NeighborIndex
-from lodim.neighbors.sources import plain_array
 from lodim.nets.activations import evaluation_mode
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState
@@ -54,6 +53,7 @@ from lodim.validation import (
     check_tensor,
     check_unmasked,
     checked,
+    plain_array,
     warn,
 )
 

@@ -37,7 +37,7 @@ from lodim.neighbors import bootstrap
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, derive_seed, root_seed
 from lodim.results import Result
-from lodim.validation import check_in_range, check_labels, check_numbers, check_unmasked, checked, to_numpy
+from lodim.validation import check_in_range, check_labels, check_numbers, checked, plain_array
 
 
 @dataclass(frozen=True)
@@ -286,10 +286,7 @@ def sharpness_of_pairs(
 
 def _samples(values: Any, name: str) -> np.ndarray:
     """Numbers in the dtype in which they came, if torch has it too."""
-    check_unmasked(values, name)
-    if not np.ndim(to_numpy(values, name)):
-        raise ValueError(f"{name} must have an axis of samples, got one number")
-    dtype = np.asarray(to_numpy(values, name)).dtype
+    dtype = plain_array(values, name, rows=True).dtype
     found = check_numbers(
         values, name, dtype=dtype if dtype.kind in "biuf" and dtype.itemsize <= 8 else np.float64
     )

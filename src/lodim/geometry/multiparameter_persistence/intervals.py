@@ -33,7 +33,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lodim.geometry.multiparameter_persistence.complexes import as_values, at_least_single
-from lodim.validation import check_unmasked, to_numpy
+from lodim.validation import plain_array
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,8 +142,7 @@ class Intervals:
         ----------
         mask : bool array-like, shape (m,)
         """
-        check_unmasked(mask, "mask")
-        mask = np.asarray(to_numpy(mask, "mask"))
+        mask = plain_array(mask, "mask")
         if mask.shape != self.degrees.shape or mask.dtype.kind not in "biu":
             raise ValueError(
                 f"mask must hold one boolean an interval ({len(self)}), got {mask.dtype}, shape {mask.shape}"

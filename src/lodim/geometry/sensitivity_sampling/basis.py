@@ -27,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lodim.randomness import as_generator
-from lodim.validation import check_choice, check_in_range, check_matrix, check_unmasked, checked, to_numpy
+from lodim.validation import check_choice, check_in_range, check_matrix, checked, plain_array
 
 BLOCK = 16_384
 RANK_TOL = 1e-10
@@ -74,8 +74,7 @@ def row_numbers(rows: Any, n: int, name: str, device: Any) -> Tensor:
     ValueError
         Not whole numbers in one dimension, a number outside 0 to n - 1, masked entries, or a mask of another length.
     """
-    check_unmasked(rows, name)
-    at = np.asarray(to_numpy(rows, "rows"))
+    at = plain_array(rows, name)
     if at.ndim != 1:
         raise ValueError(f"{name} must be 1-D, got shape {at.shape}")
     if at.dtype == bool:

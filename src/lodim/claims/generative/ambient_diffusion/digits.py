@@ -21,7 +21,7 @@ Source: Giannis Daras and others, 2024, arXiv 2411.02780, section 4: CIFAR-10, C
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -29,35 +29,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from lodim.claims.generative.problems import images, large_net, small_net
 from lodim.claims.result import Claim, Findings, Progress, check_between
-from lodim.datasets import load
 from lodim.generative import AmbientDiffusion, GaussianDenoiser, attach_noise
 from lodim.metrics import ClassifierFeatures, FrechetDistance, memorisation_gap
-from lodim.nets import SmallUNet, TimeMLP
 from lodim.randomness import build_seeded, derive_seed
 
 PEERS = ("clean only", "noisy as clean", "noisy only, to the end")
-
-
-def small_net() -> nn.Module:
-    """Return the laptop's backbone."""
-    return TimeMLP(64, 128, 2)
-
-
-def large_net() -> nn.Module:
-    """Return the full scale's."""
-    return SmallUNet(1, 128, (1, 2, 2), (1, 2))
-
-
-def images(data: str, seed: int, shape: Sequence[int]) -> tuple[Any, Any, Any]:
-    """Training and test images, pixels in [0, 1], and the labels of the first."""
-    if data != "digits":
-        train, test = load(data, split="train"), load(data, split="test")
-        return train.X.reshape(-1, *shape), test.X.reshape(-1, *shape), np.asarray(train.y)
-    digits = load("digits")
-    order = np.random.default_rng(derive_seed(seed, "split")).permutation(len(digits.X))
-    X, y = digits.X[order].reshape(-1, *shape), np.asarray(digits.y)[order]
-    return X[:1297], X[1297:], y[:1297]
 
 
 def arms(X: Any, Y: Any, s: Any, noise: float, seed: int) -> dict[str, tuple[Any, Any, Any]]:
@@ -88,7 +66,8 @@ def run(
     batch_size: int = 128, lr: float = 1e-3, trainings: int = 2, n: int = 2000, device: str = "cpu",
 ) -> Findings:  # fmt: skip
     """Train every arm several times, and compare means."""
-    X, test, y = images(data, seed, shape)
+    split = images(data, seed, shape)
+    X, y, test = split.X, split.y, split.X_val
     flat = lambda x: x.reshape(len(x), -1)  # noqa: E731
     features = ClassifierFeatures.fit(flat(X), y, random_state=seed)
     distance = FrechetDistance(lambda x: features(flat(x)), random_state=seed).fit(test)

@@ -16,7 +16,7 @@ Source: Y. Xu and others, 2023, arXiv 2302.04265, section 5.2, figures 4 and 5, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -24,36 +24,14 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from lodim.claims.generative.problems import images, large_net, small_net
 from lodim.claims.result import Claim, Findings, Progress, check_between, check_that
-from lodim.datasets import load
 from lodim.generative import PFGMPP, noise_injection, step_sweep, weight_rounding
 from lodim.metrics import ClassifierFeatures, FrechetDistance
-from lodim.nets import SmallUNet, TimeMLP
 from lodim.randomness import build_seeded, derive_seed
 
 LAPTOP = (4, 64, 2048, math.inf)
 NOISE, BITS, STEPS = (0.0, 0.2, 0.4), (6, 4), (6,)
-
-
-def small_net() -> nn.Module:
-    """Return the laptop's backbone."""
-    return TimeMLP(64, 128, 2)
-
-
-def large_net() -> nn.Module:
-    """Return the full scale's."""
-    return SmallUNet(1, 128, (1, 2, 2), (1, 2))
-
-
-def images(data: str, seed: int, shape: Sequence[int]) -> tuple[Any, Any, Any]:
-    """Training and test images, pixels in [0, 1], and the labels of the first."""
-    if data != "digits":
-        train, test = load(data, split="train"), load(data, split="test")
-        return train.X.reshape(-1, *shape), test.X.reshape(-1, *shape), train.y
-    digits = load("digits")
-    order = np.random.default_rng(derive_seed(seed, "split")).permutation(len(digits.X))
-    X, y = digits.X[order].reshape(-1, *shape), np.asarray(digits.y)[order]
-    return X[:1297], X[1297:], y[:1297]
 
 
 def run(
@@ -62,7 +40,8 @@ def run(
     batch_size: int = 128, lr: float = 1e-3, trainings: int = 2, n: int = 2000, repeats: int = 3, device: str = "cpu",
 ) -> Findings:  # fmt: skip
     """Train every D several times, disturb each, and compare means."""
-    X, test, y = images(data, seed, shape)
+    split = images(data, seed, shape)
+    X, y, test = split.X, split.y, split.X_val
     features = ClassifierFeatures.fit(X.reshape(len(X), -1), y, random_state=seed)
     distance = FrechetDistance(lambda x: features(x.reshape(len(x), -1)), random_state=seed).fit(test)
     found: dict[str, dict[str, list[float]]] = {f"{d:g}": {} for d in D}

@@ -30,8 +30,8 @@ import numpy as np
 from sklearn.decomposition import PCA
 from torch import nn
 
+from lodim.claims.generative.problems import images
 from lodim.claims.result import Claim, Findings, Progress, check_between, check_that
-from lodim.datasets import load
 from lodim.generative import Diffusion, RetrievalDiffusion, memory_curve, proposal_curve
 from lodim.metrics import ClassifierFeatures, FrechetDistance
 from lodim.neighbors import NeighborIndex
@@ -51,24 +51,14 @@ def large_net(**sizes: int) -> nn.Module:
     return SmallUNet(1, 64, (1, 2, 2), (1, 2), **sizes)
 
 
-def images(data: str, seed: int, shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
-    """Training images with their labels and test images, pixels in [0, 1]."""
-    if data != "digits":
-        train, test = load(data, split="train"), load(data, split="test")
-        return train.X.reshape(-1, *shape), np.asarray(train.y), test.X.reshape(-1, *shape)
-    digits = load("digits")
-    order = np.random.default_rng(derive_seed(seed, "split")).permutation(len(digits.X))
-    X, y = digits.X[order].reshape(-1, *shape).astype(np.float32), np.asarray(digits.y)[order]
-    return X[:1297], y[:1297], X[1297:]
-
-
 def run(
     seed: int, progress: Progress, data: str = "digits", shape: tuple[int, ...] = (64,),
     net: Callable[..., nn.Module] = small_net, components: int = 20, steps: int = 2000, batch_size: int = 128,
     lr: float = 1e-3, trainings: int = 2, n: int = 2000, repeats: int = 3, device: str = "cpu",
 ) -> Findings:  # fmt: skip
     """Train with neighbours and without, then exchange the database."""
-    X, y, test = images(data, seed, shape)
+    split = images(data, seed, shape)
+    X, y, test = split.X.astype(np.float32), split.y, split.X_val
     features = ClassifierFeatures.fit(X.reshape(len(X), -1), y, random_state=seed)
     distance = FrechetDistance(lambda x: features(x.reshape(len(x), -1)), random_state=seed).fit(test)
     fit: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "lr": lr}
