@@ -41,6 +41,48 @@ _FEW = 20
 _RESUMABLE = ("deadline", "callback", "interrupted")
 
 
+def descend_averaged(
+    objective: Callable[[Tensor, Tensor], Tensor], net: nn.Module, rows: Tensor, recipe: DescentRecipe,
+    raw: list[Tensor] | None, half_life: float | int | None, **options: Any,
+) -> tuple[DescentResult, list[Tensor] | None]:  # fmt: skip
+    """Train a network on rows and their numbers, and leave the running average of its weights in it.
+
+    Parameters
+    ----------
+    raw : list of Tensor or None
+        Weights that a stopped run ended with: it goes on from them, not from their average.
+    half_life : float or None
+        Of the average, in samples; default: a twentieth of all.
+    **options
+        Of :func:`~lodim.training.descend`.
+
+    Returns
+    -------
+    DescentResult
+    list of Tensor or None
+        The last weights, where the run was stopped before its end.
+    """
+    parameters = list(net.parameters())
+    if raw is not None:
+        _write(parameters, raw)
+    n_steps = recipe.steps or (recipe.epochs or 1) * math.ceil(len(rows) / recipe.batch_size)
+    average = ExponentialMovingAverage(
+        net, max(1, n_steps * recipe.batch_size / 20) if half_life is None else half_life
+    )
+    numbers = torch.arange(len(rows), device=rows.device)
+    result = descend(objective, net, recipe, (rows, numbers), ema=average, **options)
+    left = [p.detach().clone() for p in parameters] if result.stopped in _RESUMABLE else None
+    if result.steps:
+        _write(parameters, average.averages)
+    return result, left
+
+
+@torch.no_grad()
+def _write(parameters: list[nn.Parameter], values: list[Tensor]) -> None:
+    for parameter, value in zip(parameters, values, strict=True):
+        parameter.copy_(value)
+
+
 def as_generator(generator: torch.Generator | RandomState) -> torch.Generator | None:
     """Return torch's generator for a seed; None stays None, torch's global one."""
     if generator is None or isinstance(generator, torch.Generator):
@@ -237,30 +279,17 @@ class Diffusion(nn.Module):
             )
         self._numpy = not isinstance(X, Tensor)
         self._scale_to(rows, more)
-        if self._raw is not None:  # a run that was stopped goes on from its weights, not from their average
-            _write(list(self.denoiser.parameters()), self._raw)
-        self._raw, self.training_ = None, None
-        recipe = recipe or DescentRecipe(steps=steps, batch_size=batch_size, lr=lr)
-        n_steps = recipe.steps or (recipe.epochs or 1) * math.ceil(len(rows) / recipe.batch_size)
-        average = ExponentialMovingAverage(
-            self.denoiser, max(1, n_steps * recipe.batch_size / 20) if half_life is None else half_life
-        )
+        raw, self._raw, self.training_ = self._raw, None, None
         # the descent knows of the loss its code alone
         identity = {**self._identity(), "cond": given, "each": more} if checkpoint is not None else None
         with evaluation_mode(self):  # of which only the way back counts: each part into its own mode
             self.train()
-            result = descend(
-                _Objective(self, given, more), self.denoiser, recipe,
-                (rows, torch.arange(len(rows), device=rows.device)),
-                seed=root_seed(random_state), ema=average, checkpoint=checkpoint, progress=progress,
-                deadline=deadline, identity=identity, accelerator=accelerator,
+            self.training_, self._raw = descend_averaged(
+                _Objective(self, given, more), self.denoiser, rows,
+                recipe or DescentRecipe(steps=steps, batch_size=batch_size, lr=lr), raw, half_life,
+                seed=root_seed(random_state), checkpoint=checkpoint, progress=progress, deadline=deadline,
+                identity=identity, accelerator=accelerator,
             )  # fmt: skip
-        parameters = list(self.denoiser.parameters())
-        if result.stopped in _RESUMABLE:
-            self._raw = [p.detach().clone() for p in parameters]
-        if result.steps:
-            _write(parameters, average.averages)
-        self.training_ = result
         return self
 
     def _identity(self) -> dict[str, Any]:
@@ -580,9 +609,3 @@ def _as_tensor(values: Any, name: str) -> Tensor:
 
 def _rows(cond: Condition | None, rows: Any) -> Condition | None:
     return None if cond is None else {name: value[rows] for name, value in cond.items()}
-
-
-@torch.no_grad()
-def _write(parameters: list[nn.Parameter], values: list[Tensor]) -> None:
-    for parameter, value in zip(parameters, values, strict=True):
-        parameter.copy_(value)

@@ -10,7 +10,8 @@ Source: S. K. Aithal and others, arXiv 2406.09358, section 5, where samples are 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -146,131 +147,170 @@ def sample_filtered(
     show = int(check_in_range(show, "show", low=0, integer=True))
     check_in_range(batch_size, "batch_size", low=1, integer=True)
     limit = 100 * n if max_draws is None else check_in_range(max_draws, "max_draws", low=n, integer=True)
-    threshold, unit = detector.threshold_, detector.unit
-    if threshold is None:
-        raise ValueError("the detector has no threshold: calibrate it on samples of this model first")
     levels = check_levels(model.sigmas(steps) if sigmas is None else sigmas)
-    T = len(levels) - 1
-    inside = [i for i in range(T) if is_inside(detector.window_, unit, levels[i], T - 1 - i)]
-    check_held(detector.window_, unit, len(inside), T)
-    callbacks = options.pop("callback", None) or ()
-    callbacks = (callbacks,) if callable(callbacks) else tuple(callbacks)
-    if checks is None:
-        name = sampler if isinstance(sampler, str) else getattr(sampler, "__name__", "")
-        checks = 4 if name in _WITHOUT_MEMORY and not callbacks else 0
-    check_in_range(checks, "checks", low=0, integer=True)
-    places = np.linspace(inside[0] + 1, inside[-1] + 1, checks + 1)[1:].astype(int)
-    parts = list(pairwise([0, *(int(b) for b in np.unique(places) if b < T), T]))
     given = model._condition(cond, n, model.denoiser.center.device)
+    run = _Run(model, detector, levels, checks, sampler, given, options)
     source = generator if isinstance(generator, torch.Generator) else torch_generator(root_seed(generator))
-    evaluations, begun, calls = np.zeros(len(parts), int), np.zeros(len(parts), int), 0
-
-    def count(_: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-        nonlocal calls
-        calls += len(arguments[0] if arguments else named["x"])
-
-    def advance(
-        x: Any, own: Tensor, part: tuple[int, int], source: Any, watch: Callable[[int, Tensor], None]
-    ) -> Any:
-        a, b = part
-
-        own_options = dict(options)
-        if "churn" in options:  # of which every step of a run has an equal part
-            own_options["churn"] = check_in_range(options["churn"], "churn", low=0) * (b - a) / T
-
-        def step(state: SamplerState) -> None:
-            watch(a + state.i, state.x0_hat)
-
-        return model.sample(
-            len(own), sampler=sampler, sigmas=levels[a : b + 1], start=x, generator=source,
-            cond=None if given is None else {key: value[own.to(value.device)] for key, value in given.items()},
-            callback=[step, *callbacks], batch_size=max(1, len(own)), **own_options,
-        )  # fmt: skip
-
-    def draw(
-        start: Any, own: Tensor, source: Any, follow: Tensor | None = None
-    ) -> tuple[Any, Tensor, Tensor, Any]:
-        """Run a batch; return what is left, which rows those are, all rows' scores, and the ways of some rows."""
-        nonlocal calls
-        x, alive, spread = start, torch.arange(len(own)), Spread()
-        scores = torch.full((len(own),), math.nan, dtype=torch.float64)
-        ends: list[tuple[Tensor, Tensor, int]] = []
-        ways = None if follow is None else np.zeros((len(follow), T, *model.shape), np.float32)
-
-        def note(rows: Tensor, i: int, x0_hat: Tensor) -> None:
-            if follow is not None and ways is not None:
-                at, of = (rows[:, None] == follow).nonzero(as_tuple=True)
-                ways[of.numpy(), i] = x0_hat[at.to(x0_hat.device)].float().cpu().numpy()
-
-        def watch(i: int, x0_hat: Tensor) -> None:
-            if i in window:
-                spread.add(x0_hat)
-            note(alive, i, x0_hat)
-
-        for s, part in enumerate(parts):
-            calls = 0
-            x = torch.as_tensor(advance(x, own[alive], part, source, watch))
-            if follow is None:
-                evaluations[s] += calls
-                begun[s] += len(alive)
-            scores[alive] = spread.score(len(inside)).double().cpu()
-            passed = scores[alive] <= threshold  # NaN does not
-            if follow is not None:
-                shown_now = ~passed & torch.isin(alive, follow)
-                ends.append((alive[shown_now], x[shown_now.to(x.device)], part[1]))
-            x, alive = x[passed.to(x.device)], alive[passed]
-            spread.keep(passed.to(spread.mean.device))
-            if not len(alive):
-                break
-        if follow is None:
-            return x, alive, scores, None
-        last = np.zeros((len(follow), *model.shape), _array(x).dtype)
-        for rows, at, b in ends:  # on from where they were dropped
-            if len(rows) and b < T:
-                at = advance(at, own[rows], (b, T), source, partial(note, rows))
-            last[torch.isin(follow, rows).numpy()] = _array(at)
-        return last, follow, scores, ways
-
-    window = frozenset(inside)
     samples, score = np.zeros((n, *model.shape), np.float32), np.zeros(n)
-    shown: list[tuple[Any, np.ndarray, Any]] = []
+    shown: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     waiting, n_drawn = torch.arange(n), 0
-    hook = model.denoiser.register_forward_pre_hook(count, with_kwargs=True)
-    try:
+    with run.counting():
         while len(waiting):
             if n_drawn + len(waiting) > limit:
                 raise ValueError(
                     f"{n_drawn} samples were drawn and {n - len(waiting)} of {n} passed the threshold "
-                    f"{threshold:.4g}: calibrate it with this model, sampler and levels, or raise max_draws"
+                    f"{run.threshold:.4g}: calibrate it with this model, sampler and levels, or raise max_draws"
                 )
             failed = []
             for own in waiting.split(int(batch_size)):
                 start = model.prior(len(own), float(levels[0]), source)
                 again = torch.Generator(source.device)
                 again.set_state(source.get_state())
-                x, alive, scores, _ = draw(start, own, source)
+                x, passed, scores = run.draw(start, own, source)
                 if n_drawn == 0:
                     samples = samples.astype(_array(x).dtype)
-                samples[own[alive].numpy()], score[own[alive].numpy()] = _array(x), scores[alive].numpy()
+                samples[own[passed].numpy()], score[own[passed].numpy()] = _array(x), scores[passed].numpy()
                 dropped = torch.ones(len(own), dtype=torch.bool)
-                dropped[alive] = False
+                dropped[passed] = False
                 n_drawn += len(own)
                 failed.append(own[dropped])
                 wanted = dropped.nonzero()[: show - sum(len(part[1]) for part in shown), 0]
                 if len(wanted):
-                    last, _, _, ways = draw(start, own, again, wanted)
+                    last, ways = run.follow(start, own, again, wanted)
                     shown.append((last, scores[wanted].numpy(), ways))
             waiting = torch.cat(failed)
-    finally:
-        hook.remove()
-    empty = (np.zeros((0, *model.shape), np.float32), np.zeros(0), np.zeros((0, T, *model.shape), np.float32))
+    empty = (
+        np.zeros((0, *model.shape), np.float32),
+        np.zeros(0),
+        np.zeros((0, run.steps, *model.shape), np.float32),
+    )
     rejected, rejected_score, trajectories = (np.concatenate(part) for part in zip(*(shown or [empty])))
-    whole = n_drawn * float(np.divide(evaluations, np.maximum(begun, 1)).sum())
-    total = int(evaluations.sum())
+    whole = n_drawn * float(np.divide(run.evaluations, np.maximum(run.begun, 1)).sum())
+    total = int(run.evaluations.sum())
     return FilteredSamples(
         samples, score, n_drawn, n_drawn - n, total, 1 - total / whole if whole else 0.0, rejected, rejected_score,
         trajectories, np.asarray(levels[:-1], dtype=float),
     )  # fmt: skip
+
+
+class _Run:
+    """A sampler's way in parts, after each of which a batch's rows above the threshold are left off.
+
+    Attributes
+    ----------
+    evaluations, begun : int array, shape (parts,)
+        Of the network and of samples in each part, of the batches of :meth:`draw`.
+    """
+
+    def __init__(
+        self, model: Diffusion, detector: HallucinationDetector, levels: Any, checks: Any, sampler: Any, given: Any,
+        options: dict[str, Any],
+    ) -> None:  # fmt: skip
+        if detector.threshold_ is None:
+            raise ValueError("the detector has no threshold: calibrate it on samples of this model first")
+        self.model, self.sampler, self.given, self.levels = model, sampler, given, levels
+        self.threshold: float = detector.threshold_
+        self.steps = T = len(levels) - 1
+        unit = detector.unit
+        self.inside = [i for i in range(T) if is_inside(detector.window_, unit, levels[i], T - 1 - i)]
+        check_held(detector.window_, unit, len(self.inside), T)
+        self.options = dict(options)
+        callbacks = self.options.pop("callback", None) or ()
+        self.callbacks = (callbacks,) if callable(callbacks) else tuple(callbacks)
+        if "churn" in options:
+            check_in_range(options["churn"], "churn", low=0)
+        if checks is None:
+            name = sampler if isinstance(sampler, str) else getattr(sampler, "__name__", "")
+            checks = 4 if name in _WITHOUT_MEMORY and not self.callbacks else 0
+        check_in_range(checks, "checks", low=0, integer=True)
+        places = np.linspace(self.inside[0] + 1, self.inside[-1] + 1, checks + 1)[1:].astype(int)
+        self.parts = list(pairwise([0, *(int(b) for b in np.unique(places) if b < T), T]))
+        self.evaluations, self.begun = np.zeros(len(self.parts), int), np.zeros(len(self.parts), int)
+        self._calls = 0
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Count what the network is given."""
+
+        def count(_: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+            self._calls += len(arguments[0] if arguments else named["x"])
+
+        hook = self.model.denoiser.register_forward_pre_hook(count, with_kwargs=True)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    def draw(self, start: Any, own: Tensor, source: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Run a batch whose samples have the places ``own``; return what is left, its row numbers, all rows' scores."""
+        scores = torch.full((len(own),), math.nan, dtype=torch.float64)
+        x, left, self._calls = start, torch.arange(len(own)), 0
+        for s, (rows, at, found, passed, _) in enumerate(self._run(start, own, source, None)):
+            self.evaluations[s] += self._calls
+            self.begun[s] += len(rows)
+            scores[rows], self._calls = found, 0
+            x, left = at[passed.to(at.device)], rows[passed]
+        return x, left, scores
+
+    def follow(self, start: Any, own: Tensor, source: Any, wanted: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Run a batch once more, and some of its dropped rows to their ends; return those ends and the ways there."""
+        ways = np.zeros((len(wanted), self.steps, *self.model.shape), np.float32)
+
+        def note(rows: Tensor, i: int, x0_hat: Tensor) -> None:
+            at, of = (rows[:, None] == wanted).nonzero(as_tuple=True)
+            ways[of.numpy(), i] = x0_hat[at.to(x0_hat.device)].float().cpu().numpy()
+
+        ends = []
+        for rows, at, _, passed, b in self._run(start, own, source, note):
+            now = ~passed & torch.isin(rows, wanted)
+            ends.append((rows[now], at[now.to(at.device)], b))
+        last = np.zeros((len(wanted), *self.model.shape), _array(ends[0][1]).dtype)
+        for rows, at, b in ends:
+            if len(rows) and b < self.steps:
+                at = self._advance(at, own[rows], (b, self.steps), source, partial(note, rows))
+            last[torch.isin(wanted, rows).numpy()] = _array(at)
+        return last, ways
+
+    def _run(
+        self, x: Any, own: Tensor, source: Any, note: Callable[[Tensor, int, Tensor], None] | None
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, int]]:
+        """Yield after each part its rows' numbers, samples and scores, which of them pass, and the step it ends at."""
+        rows, spread = torch.arange(len(own)), Spread()
+
+        def watch(i: int, x0_hat: Tensor) -> None:
+            if i in self.inside:
+                spread.add(x0_hat)
+            if note is not None:
+                note(rows, i, x0_hat)
+
+        for part in self.parts:
+            x = torch.as_tensor(self._advance(x, own[rows], part, source, watch))
+            scores = spread.score(len(self.inside)).double().cpu()
+            passed = scores <= self.threshold  # NaN does not
+            yield rows, x, scores, passed, part[1]
+            x, rows = x[passed.to(x.device)], rows[passed]
+            spread.keep(passed.to(spread.mean.device))
+            if not len(rows):
+                return
+
+    def _advance(
+        self, x: Any, own: Tensor, part: tuple[int, int], source: Any, watch: Callable[[int, Tensor], None]
+    ) -> Any:
+        """Sample on over some of the steps."""
+        a, b = part
+        options = dict(self.options)
+        if "churn" in options:  # of which every step of a run has an equal part
+            options["churn"] *= (b - a) / self.steps
+
+        def step(state: SamplerState) -> None:
+            watch(a + state.i, state.x0_hat)
+
+        given = self.given
+        return self.model.sample(
+            len(own), sampler=self.sampler, sigmas=self.levels[a : b + 1], start=x, generator=source,
+            cond=None if given is None else {key: value[own.to(value.device)] for key, value in given.items()},
+            callback=[step, *self.callbacks], batch_size=max(1, len(own)), **options,
+        )  # fmt: skip
 
 
 def _array(x: Any) -> np.ndarray:

@@ -34,7 +34,6 @@ is from whatever that gives. With ``p_uncond`` above 0 it is from the distributi
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Callable
@@ -45,19 +44,17 @@ import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 
-from lodim.generative.diffusion import as_generator
+from lodim.generative.diffusion import as_generator, descend_averaged
 from lodim.generative.losses import uniform
 from lodim.generative.retrieval_diffusion.codes import PatchCodebook
 from lodim.generative.retrieval_diffusion.database import Embed, Retrieval, RetrievalReport
 from lodim.nets import CausalTransformer, KVCache, keep_likely, sample_categorical
 from lodim.nets.activations import evaluation_mode
 from lodim.randomness import RandomState, build_seeded, root_seed
-from lodim.training import DescentRecipe, DescentResult, ExponentialMovingAverage, descend
+from lodim.training import DescentRecipe, DescentResult
 from lodim.validation import check_choice, check_in_range, checked
 
 __all__ = ["RetrievalTransformer"]
-
-_RESUMABLE = ("deadline", "callback", "interrupted")
 
 
 @checked
@@ -241,42 +238,26 @@ class RetrievalTransformer(nn.Module):
         codes = torch.as_tensor(self.codebook.encode(X)).to(self.net.positions.device)
         if not len(codes):
             raise ValueError("X has no images; one is the least, and hundreds are wanted")
-        recipe = recipe or DescentRecipe(steps=steps, batch_size=batch_size, lr=lr)
-        n_steps = recipe.steps or (recipe.epochs or 1) * math.ceil(len(codes) / recipe.batch_size)
-        parameters, unit = list(self.net.parameters()), self.context_unit.clone()
-        with (
-            self.retrieval.or_as_before(),
-            evaluation_mode(self),
-        ):  # which puts each part into its own mode again
+        unit = self.context_unit.clone()
+        with self.retrieval.or_as_before(), evaluation_mode(self):  # which gives each part its own mode again
             table = self.retrieval.prepare(X, ids, neighbours)[:, : self.retrieval.k].to(codes.device)
             # the descent knows of the loss its code alone
             identity = {"table": table, "p_uncond": self.p_uncond, **self.retrieval.identity()}
             size = float(identity["shown"].double().square().mean().sqrt())
             self.context_unit.fill_(size or 1.0)
-            if (
-                self._raw is not None
-            ):  # a run that was stopped goes on from its weights, not from their average
-                _put(parameters, self._raw)
-            self._raw, self.training_ = None, None
-            average = ExponentialMovingAverage(
-                self.net, max(1, n_steps * recipe.batch_size / 20) if half_life is None else half_life
-            )
+            raw, self._raw, self.training_ = self._raw, None, None
             self.train()
             try:
-                result = descend(
-                    _Objective(self, table), self.net, recipe, (codes, torch.arange(len(codes), device=codes.device)),
-                    seed=root_seed(random_state), ema=average, checkpoint=checkpoint, progress=progress,
-                    deadline=deadline, identity=None if checkpoint is None else identity, accelerator=accelerator,
+                self.training_, self._raw = descend_averaged(
+                    _Objective(self, table), self.net, codes,
+                    recipe or DescentRecipe(steps=steps, batch_size=batch_size, lr=lr), raw, half_life,
+                    seed=root_seed(random_state), checkpoint=checkpoint, progress=progress, deadline=deadline,
+                    identity=None if checkpoint is None else identity, accelerator=accelerator,
                 )  # fmt: skip
             except Exception:
                 self.context_unit.copy_(unit)
                 raise
         self._numpy = not isinstance(X, Tensor)
-        if result.stopped in _RESUMABLE:
-            self._raw = [p.detach().clone() for p in parameters]
-        if result.steps:
-            _put(parameters, average.averages)
-        self.training_ = result
         return self
 
     # ------------------------------------------------------------------------------------------------ sampling
@@ -379,9 +360,3 @@ class _Objective:
 
     def __call__(self, codes: Tensor, index: Tensor) -> Tensor:
         return self.model._surprise(codes, self.model.retrieval.vectors(self.table[index])).mean()
-
-
-@torch.no_grad()
-def _put(parameters: list[nn.Parameter], values: list[Tensor]) -> None:
-    for parameter, value in zip(parameters, values, strict=True):
-        parameter.copy_(value)
