@@ -44,11 +44,6 @@ def test_neighbouring_slices_are_alike():
     assert steps.max() < 0.35 * max(ends, np.abs(volume - volume[8]).mean((1, 2, 3)).max())
 
 
-def test_pooling_averages_the_same_volume():
-    fine, coarse = (digit_volume(image(), 4, pool=p, random_state=3) for p in (1, 2))
-    np.testing.assert_allclose(coarse, fine.reshape(4, 1, 14, 2, 14, 2).mean((3, 5)), atol=1e-6)
-
-
 @pytest.mark.parametrize(
     "draw",
     [
@@ -80,12 +75,11 @@ def test_the_body_has_its_density_and_voxels_hold_what_part_is_inside():
 def test_what_makes_no_volume_is_refused():
     for wrong, words in (
         (np.zeros((3, 28, 28)), "one row"),
-        (np.zeros((27, 28)), "multiples"),
         (np.full((28, 28), np.nan), "NaN"),
     ):
         with pytest.raises(ValueError, match=words):
-            digit_volume(wrong, pool=2)
-    for options in ({"n_slices": 0}, {"angle": 400}, {"zoom": 1.0}, {"pool": 0}):
+            digit_volume(wrong)
+    for options in ({"n_slices": 0}, {"angle": 400}, {"zoom": 1.0}):
         with pytest.raises(ValueError, match=next(iter(options))):
             digit_volume(image(), **options)
     for options in ({"n_slices": 0}, {"size": 2}, {"n_inside": -1}):

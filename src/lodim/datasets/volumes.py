@@ -37,7 +37,6 @@ def digit_volume(
     *,
     angle: int | float | np.number = 10.0,
     zoom: int | float | np.number = 0.12,
-    pool: int | np.integer = 1,
     random_state: RandomState = None,
 ) -> Float32[np.ndarray, "z 1 h w"]:
     r"""Stack turned and scaled copies of an image, smoothly along z.
@@ -52,40 +51,34 @@ def digit_volume(
     n_slices : int
     angle, zoom : float
         Amplitudes, in degrees and as a share of the size.
-    pool : int
-        Average over so many pixels each way, last: a digit of 28 x 28 becomes one of 14 x 14 with 2.
 
     Returns
     -------
-    ndarray, shape (n_slices, 1, h / pool, w / pool)
+    ndarray, shape (n_slices, 1, h, w)
 
     Raises
     ------
     ValueError
-        No image, one that is not finite or not a multiple of ``pool``, or amplitudes out of range.
+        No image, one that is not finite, or amplitudes out of range.
     """
     pixels = check_numbers(image, "image")
     check_in_range(n_slices, "n_slices", low=1, integer=True)
     check_in_range(angle, "angle", low=-180, high=180)
     check_in_range(zoom, "zoom", low=-0.9, high=0.9)
-    check_in_range(pool, "pool", low=1, integer=True)
-    if pixels.ndim != 2 or not pixels.size or any(side % int(pool) for side in pixels.shape):
+    if pixels.ndim != 2 or not pixels.size:
         raise ValueError(
-            f"image must be (h, w), both multiples of pool={pool}, got shape {pixels.shape}; of a set take one row, "
-            "X[i].reshape(28, 28)"
+            f"image must be (h, w), got shape {pixels.shape}; of a set take one row, X[i].reshape(28, 28)"
         )
     if not np.isfinite(pixels).all():
         raise ValueError("image has NaN or infinity")
     turned, scaled = as_generator(random_state).uniform(0, 2 * np.pi, 2)
     t = np.pi * np.linspace(0, 1, int(n_slices))
-    centre, (h, w), p = (np.array(pixels.shape) - 1) / 2, pixels.shape, int(pool)
-    out = np.empty((len(t), 1, h // p, w // p), np.float32)
+    centre = (np.array(pixels.shape) - 1) / 2
+    out = np.empty((len(t), 1, *pixels.shape), np.float32)
     for z, (a, s) in enumerate(zip(np.radians(angle * np.sin(t + turned)), 1 + zoom * np.sin(t + scaled))):
-        back = (
-            np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]) / s
-        )  # from places here to the image's
-        moved = ndimage.affine_transform(pixels, back, centre - back @ centre, order=1)
-        out[z, 0] = moved.reshape(h // p, p, w // p, p).mean((1, 3))
+        # from places here to the image's
+        back = np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]) / s
+        out[z, 0] = ndimage.affine_transform(pixels, back, centre - back @ centre, order=1)
     return out
 
 
