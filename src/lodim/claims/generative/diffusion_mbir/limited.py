@@ -1,8 +1,8 @@
 """An arc of views, few frequencies, and volumes of another kind: the same prior for all of them.
 
 The prior and the volumes are those of :mod:`lodim.claims.generative.diffusion_mbir.sparse_view`. Measured are twelve
-views within 90 of 180 degrees; half the columns of the frequencies, 15 % of all in the middle; and eight views of
-ellipsoids, which are no digits.
+views within 90 of 180 degrees; half the columns of the frequencies, 15 % of all in the middle, each volume by a mask of
+its own; and eight views of ellipsoids, which are no digits.
 
 Ranges, set before anything was run. The paper has its method far above total variation for the first two (its tables 2
 and 3: 34.9 dB of 256 pixels from the arc), and no prototype of ours measured them: at least 1 dB above the best of
@@ -18,13 +18,17 @@ leaves. On ellipsoids it came to 28.9 dB, least squares to 29.7, total variation
 connected network of digits, is not as indifferent to what it sees as the paper's convolutional one. The arc held: 21.2
 dB against 17.6 and 19.4. The ranges stay as they were set.
 
+The first records had four volumes and one mask for all, and the mask decided: total variation was 5.3 dB better with
+seed 0 and 4.4 dB worse with seed 1. Frequencies of a real image are alike in pairs, so one draw of half the columns
+may hold one of each pair, and another many pairs twice. Hence a mask a volume, and twelve volumes.
+
 Source: Hyungjin Chung and others, 2022, arXiv 2211.10655, sections 4 and 5.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -51,7 +55,7 @@ USED = ("diffusion-mbir", "without coupling", "ddim, 50 levels")
 
 
 def run(
-    seed: int, progress: Progress, n: int = 4, n_slices: int = 16, pool: int = 2,
+    seed: int, progress: Progress, n: int = 12, n_slices: int = 16, pool: int = 2,
     net: Callable[[], nn.Module] = small_net, steps: int = 2500, n_steps: int = 200, device: str = "cpu",
 ) -> Findings:  # fmt: skip
     """Train once, reconstruct what was measured in three ways."""
@@ -64,19 +68,22 @@ def run(
         )
         for i in range(n)
     ]
-    mask = cartesian_mask((size, size), "uniform1d", 2, 0.15, random_state=derive_seed(seed, "mask"))
+    masks = [
+        cartesian_mask((size, size), "uniform1d", 2, 0.15, random_state=derive_seed(seed, "mask", i))
+        for i in range(n)
+    ]
     n_det = math.ceil(1.5 * size)
-    cases: dict[str, tuple[Operator, list[Any]]] = {
-        "an arc of 90 degrees": (LimitedAngle(size, 12, 90, n_det=n_det), digits),
-        "half the frequencies": (CartesianMRI(mask), digits),
-        "ellipsoids, 8 views": (ParallelBeam(size, n_views=8, n_det=n_det), others),
+    cases: dict[str, tuple[Sequence[Operator], list[Any]]] = {
+        "an arc of 90 degrees": ([LimitedAngle(size, 12, 90, n_det=n_det)] * n, digits),
+        "half the frequencies": ([CartesianMRI(mask) for mask in masks], digits),
+        "ellipsoids, 8 views": ([ParallelBeam(size, n_views=8, n_det=n_det)] * n, others),
     }
     tables, checks = {}, []
     variants = {name: {"n_steps": n_steps, **VARIANTS[name]} for name in USED}
-    for k, (name, (operator, truths)) in enumerate(cases.items()):
+    for k, (name, (operators, truths)) in enumerate(cases.items()):
         progress((1 + k) / 4, name)
         tables[name] = table = compare(
-            operator, truths, {**peers(operator), **diffusions(model, operator, seed, variants)}
+            operators, truths, lambda own: {**peers(own), **diffusions(model, own, seed, variants)}
         )
         ours, variation = table["diffusion-mbir"]["PSNR"], best_variation(table)
         if truths is digits:
@@ -120,5 +127,5 @@ CLAIM = Claim(
     ),
     needs=("mnist",),
     full_needs=("mnist", "gpu"),
-    minutes=4.0,
+    minutes=6.0,
 )

@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -86,28 +86,34 @@ def volumes(seed: int, n: int, n_slices: int, pool: int, device: str = "cpu") ->
     return [torch.from_numpy(digit_volume(x, n_slices, random_state=rng)).to(device) for x in chosen]
 
 
+Methods = dict[str, Callable[[Tensor, int], Any]]
+
+
 def compare(
-    operator: Operator, truths: list[Tensor], methods: dict[str, Callable[[Tensor, int], Any]]
+    operators: Sequence[Operator], truths: Sequence[Tensor], methods: Callable[[Operator], Methods]
 ) -> dict[str, dict[str, float]]:
-    """Mean figures of each method, with the standard error of its PSNR."""
-    table = {}
-    for name, reconstruct in methods.items():
-        began, rows = time.perf_counter(), []
-        for i, truth in enumerate(truths):
-            y = operator.forward(truth)
+    """Mean figures of each method, with the standard error of its PSNR; a volume is measured by its operator."""
+    rows: dict[str, list[dict[str, float]]] = {}
+    for i, (operator, truth) in enumerate(zip(operators, truths, strict=True)):
+        y = operator.forward(truth)
+        for name, reconstruct in methods(operator).items():
+            began = time.perf_counter()
             found = torch.as_tensor(reconstruct(y, i))
-            rows.append(volume_quality(found, truth, y=y, operator=operator, data_range=1.0).figures())
-        row = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-        row["standard error"] = float(
-            np.std([row["PSNR"] for row in rows]) / math.sqrt(max(1, len(rows) - 1))
-        )
-        table[name] = row | {"seconds": (time.perf_counter() - began) / len(rows)}
-    return table
+            seconds = time.perf_counter() - began
+            quality = volume_quality(found, truth, y=y, operator=operator, data_range=1.0)
+            rows.setdefault(name, []).append(quality.figures() | {"seconds": seconds})
+    return {name: _mean(found) for name, found in rows.items()}
 
 
-def peers(operator: Operator) -> dict[str, Callable[[Tensor, int], Any]]:
+def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
+    deviation = float(np.std([row["PSNR"] for row in rows]))
+    means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+    return means | {"standard error": deviation / math.sqrt(max(1, len(rows) - 1))}
+
+
+def peers(operator: Operator) -> Methods:
     """Reconstructions without a learnt prior."""
-    table: dict[str, Callable[[Tensor, int], Any]] = {}
+    table: Methods = {}
     if isinstance(operator, ParallelBeam):
         table["filtered back-projection"] = lambda y, i: FBP(operator).reconstruct(y)
     table["least squares"] = lambda y, i: CGLeastSquares(operator, 20).reconstruct(y)
@@ -119,7 +125,7 @@ def peers(operator: Operator) -> dict[str, Callable[[Tensor, int], Any]]:
 
 def diffusions(
     model: Diffusion, operator: Operator, seed: int, variants: dict[str, dict[str, Any]]
-) -> dict[str, Callable[[Tensor, int], Any]]:
+) -> Methods:
     """The solver with several options."""
 
     def made(options: dict[str, Any]) -> Callable[[Tensor, int], Any]:
@@ -151,16 +157,16 @@ def run(
     progress(0, "training the prior")
     model = train_prior(seed, pool, net, steps, device)
     truths = volumes(seed, n, n_slices, pool, device)
+    variants = {name: {"n_steps": n_steps, **options} for name, options in VARIANTS.items()}
     tables, checks = {}, []
     size = 28 // pool
     for k, n_views in enumerate(views):
         progress((1 + 2 * k) / (1 + 2 * len(views)), f"{n_views} views")
         operator = ParallelBeam(size, n_views=n_views, n_det=math.ceil(1.5 * size))
-        variants = {name: {"n_steps": n_steps, **options} for name, options in VARIANTS.items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the paper's order stands near its limit
             table = compare(
-                operator, truths, {**peers(operator), **diffusions(model, operator, seed, variants)}
+                [operator] * n, truths, lambda own: {**peers(own), **diffusions(model, own, seed, variants)}
             )
         tables[f"{n_views} views"] = table
         ours = table["diffusion-mbir"]["PSNR"]
