@@ -749,7 +749,7 @@ def mode_interpolation():
         rows = [
             (way, name, *(f"{v:.3g}" for v in values))
             for way, of in figures.items()
-            if isinstance(of, dict)
+            if isinstance(of, dict) and "distance" in of
             for name, values in of.items()
         ]
         lines += [what, "", table(head, rows), ""]

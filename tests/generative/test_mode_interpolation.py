@@ -693,7 +693,7 @@ def test_the_claims_run_small():
         0, quiet, n=3000, steps=150, n_calibration=3000, n_test=2000, n_steps=60, control_steps=20
     )
     assert len(found.checks) == 9
-    found = recursion_claim.run(0, quiet, n=1000, steps=40, generations=2, surplus=100)
+    found = recursion_claim.run(0, quiet, runs=2, n=1000, steps=20, generations=2, surplus=100)
     assert found.checks
 
 
