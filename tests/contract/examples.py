@@ -1059,7 +1059,8 @@ ARRAYS: dict[Any, Arrays] = {
         {"a": np.array([1.0, 2.0]), "b": np.array([3.0, 5.0])},
     ),
     generative.plot_samples: Arrays(
-        lambda samples: generative.plot_samples(samples).collections[0].get_offsets().data, {"samples": whole(9, 2)}
+        lambda samples: [c.get_offsets().data for c in generative.plot_samples(samples).collections],
+        {"samples": whole(9, 2)},
     ),
     mbir.ParallelBeam.fbp: Arrays(mbir.ParallelBeam(4, n_views=3).fbp, {"y": whole(2, 3, 6)}, plain=True),
     mbir.MatrixOperator: Arrays(

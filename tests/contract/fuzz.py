@@ -58,7 +58,7 @@ SECONDS = (
 FINE, REFUSED = "fine", "refused"
 UNDEFINED = {  # what their documentation says is NaN or infinite at times
     "r2", "find_crossing", "fit_scaling_law", "difficulty", "embedding_distortion", "mode_coverage", "auc",
-    "keep_likely",
+    "keep_likely", "volume_quality",
 }  # fmt: skip
 PARTS = [
     "row",

@@ -337,6 +337,12 @@ def test_bad_noise_is_refused_in_words(noise, said):
         AmbientDiffusion(TimeMLP(2, 8, 1), 2).fit(correlated(60), noise, steps=1)
 
 
+@pytest.mark.parametrize("noise", [np.full(2, 1e160), torch.full((2,), 1e39, dtype=torch.float64)])
+def test_noise_beyond_the_samples_precision_is_named(noise):
+    with pytest.raises(ValueError, match=r"noise_std must be .* below 3\.403e\+38"):
+        AmbientDiffusion(TimeMLP(2, 8, 1), 2).loss(torch.ones(2, 2), None, noise)
+
+
 def test_bad_options_are_refused_in_words():
     with pytest.raises(ValueError, match="highest level"):
         AmbientDiffusion(TimeMLP(2, 8, 1), 2, sigma_data=1.0).fit(correlated(60), 81.0, steps=1)
@@ -504,6 +510,8 @@ def test_a_comparison_trains_every_arm_with_the_same_seeds():
         fit_mixture(*attach_noise(correlated(60), 0.3, 0.95))
     with pytest.raises(ValueError, match="held_out must hold"):
         fit_mixture(Y, s, np.zeros((2, 2)))
+    with pytest.raises(ValueError, match="clean samples of X are all equal"):
+        fit_mixture(np.where(s[:, None] > 0, Y, 1.0), s)
     with pytest.raises(ValueError, match="leave out checkpoint, cond"):
         fit_mixture(Y, s, make=Told, cond=np.zeros(260), checkpoint="run.pt")
     with pytest.raises(ValueError, match="metric of a model's samples is nan"):

@@ -300,6 +300,21 @@ def test_what_is_no_row_is_refused(options, said):
         estimate_dimension(lambda x, sigma, cond=None: x, np.eye(4), **options)
 
 
+@pytest.mark.parametrize(
+    ("X", "cond", "said"),
+    [
+        (torch.eye(4, device="meta"), None, "X is on the meta device"),
+        (torch.eye(4).to_sparse(), None, "X is sparse"),
+        (np.eye(4), torch.eye(4).to_sparse(), "cond is sparse"),
+        (np.eye(4), {"label": torch.eye(4).to_sparse()}, r"cond\['label'\] is sparse"),
+        (np.eye(4), {"label": [[1], [1, 2]]}, r"cond\['label'\] must be an array"),
+    ],
+)
+def test_what_holds_no_numbers_is_named(X, cond, said):
+    with pytest.raises((TypeError, ValueError), match=said):
+        estimate_dimension(lambda x, sigma, cond=None: x, X, cond=cond)
+
+
 def test_a_denoiser_that_hides_its_derivative_is_refused():
     X = np.random.default_rng(0).normal(size=(20, 3))
     for method in ("jacobian", "flipd", "rank"):

@@ -426,6 +426,7 @@ PLAIN, CLASSES, NUMBERS = {}, {"num_classes": 3}, {"cond_dim": 2}
         (CLASSES, cloud(40), {"label": torch.zeros(39)}, "40 rows"),
         (NUMBERS, cloud(40), np.zeros((40, 3)), r"shape \(40, 2\)"),
         (NUMBERS, cloud(40), np.zeros((39, 2)), r"shape \(40, 2\)"),
+        (NUMBERS, cloud(40), [[1.0], [1.0, 2.0]], "cond must be an array, its entries of one length"),
     ],
 )
 def test_data_that_cannot_be_learnt_are_refused(options, X, cond, said):

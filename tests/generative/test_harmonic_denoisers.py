@@ -307,6 +307,8 @@ def test_images_that_a_net_cannot_learn_from_are_refused(images, said):
         (lambda: sample_blind(lambda y: 300 * y, 1, (1, 4, 4)), "residual exploded"),
         (lambda: psnr_curve(shrink, np.ones((1, 1, 4, 4)), (0.0, 1.0)), "positive noise levels"),
         (lambda: oracle_shrinkage(np.ones((1, 4, 4)), (0.1,), "fourier"), "basis must be one of"),
+        (lambda: oracle_shrinkage(np.array(1.0), (0.1,)), r"images must have shape"),
+        (lambda: oracle_shrinkage(np.ones((4, 4)), (0.1,)), r"images must have shape"),
         (lambda: subspace_overlap(np.ones((2, 3)), np.ones((2, 4))), "one shape"),
     ],
 )

@@ -242,6 +242,13 @@ def test_windows_that_do_not_fit_the_sampler_are_refused(window, unit):
         detector.score_  # noqa: B018
     with pytest.raises(ValueError, match="holds"):
         detector.detect_from_trajectory(np.zeros((WAY, 3, 1)), np.geomspace(10, 0.01, WAY))
+    for way, said in (
+        (np.zeros((WAY, 3, 0)), "x0_hats must have shape"),
+        (torch.zeros(WAY, 3, 1).to_sparse(), "x0_hats is sparse"),
+        (torch.zeros(WAY, 3, 1, dtype=torch.complex64), "x0_hats must hold real"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=said):
+            detector.detect_from_trajectory(way, np.geomspace(10, 0.01, WAY))
 
 
 # ---------------------------------------------------------------------------------------------------- calibration
@@ -403,6 +410,10 @@ def test_far_from_the_data_is_what_the_data_seldom_are():
     wide = np.random.default_rng(0).normal(size=(300, 20))  # far from the origin squares cancel
     moved = off_support(2 * wide + 1e8, wide + 1e8, share=0.02)
     np.testing.assert_array_equal(moved, off_support(2 * wide, wide, share=0.02))
+    for size in (1e-200, 1e200):  # whose squares vanish or overflow
+        found = off_support(2 * size * wide, size * wide, share=0.02)
+        np.testing.assert_array_equal(found, off_support(2 * wide, wide, share=0.02))
+    assert off_support(1e300 + wide, wide).all()
     assert off_support(grid.X[:0], grid.X).shape == (0,)
     with pytest.raises(ValueError, match="of one shape"):
         off_support(grid.X, grid.X[:, :1])

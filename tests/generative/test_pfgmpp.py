@@ -297,7 +297,7 @@ def test_phases_begin_at_one_datum_and_end_at_all_of_them():
     assert (
         float(np.abs(found.tv[1] - found.tv[2]).max()) < 0.05
     )  # aligned: 2048 dimensions are many for 60 numbers
-    for bad in ([1.0, 0.5], [0.0, 1.0], []):
+    for bad in ([1.0, 0.5], [0.0, 1.0], [], [-2.0, -1.0], [1e-300, 1.0], [1.0, 1e200]):
         with pytest.raises(ValueError, match="sigmas"):
             phase_profile(Y, sigmas=bad)
 

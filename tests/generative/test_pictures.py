@@ -41,7 +41,7 @@ def test_points_and_curves():
     assert plot_samples(np.ones((9, 2)), ax) is ax
 
 
-@pytest.mark.parametrize("values", [np.zeros((0, 2)), np.zeros(3), np.zeros((2, 2, 4, 4))])
+@pytest.mark.parametrize("values", [np.zeros((0, 2)), np.zeros((2, 0)), np.zeros(3), np.zeros((2, 2, 4, 4))])
 def test_what_is_no_picture_is_refused(values):
     with pytest.raises(ValueError, match=r"one or more|1 or 3 channels"):
         plot_samples(values)

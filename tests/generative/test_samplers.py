@@ -308,6 +308,13 @@ def test_levels_that_do_not_fall_are_refused(sigmas):
         euler(gaussian(), torch.ones(1, 5), sigmas)
 
 
+@pytest.mark.parametrize("sigmas", [[1e39, 1.0, 0.0], [1.0, 1e-50, 0.0], [1.0, 1e-50]])
+def test_levels_beyond_the_samples_precision_are_refused(sigmas):
+    with pytest.raises(ValueError, match=r"sigmas from .* are beyond torch.float32"):
+        euler(gaussian(), torch.ones(1, 5), sigmas)
+    assert bool(euler(gaussian(), torch.ones(1, 5, dtype=torch.float64), sigmas).isfinite().all())
+
+
 @pytest.mark.parametrize(
     ("sampler", "options", "said"),
     [

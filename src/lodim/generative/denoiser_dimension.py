@@ -83,7 +83,7 @@ from lodim.generative.jacobian import jacobian, jacobian_trace
 from lodim.nets.activations import evaluation_mode
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed, torch_generator
 from lodim.results import Result
-from lodim.validation import check_choice, check_in_range, check_numbers, checked
+from lodim.validation import check_choice, check_in_range, check_numbers, check_tensor, checked, plain_array
 
 __all__ = ["DenoiserDimension", "estimate_dimension"]
 
@@ -310,20 +310,19 @@ def estimate_dimension(
     Dimension 2.00 in 6 coordinates, by jacobian at noise 0.00563, flat from 0.0056 to 0.4
     """
     check_choice(method, METHODS, "method")
-    rows = X.detach() if isinstance(X, Tensor) else torch.tensor(check_numbers(X, "X"))
-    if rows.ndim < 2 or len(rows) < 2 or not rows[0].numel() or rows.is_complex():
-        raise ValueError(
-            f"X must hold points, two or more of real numbers, got {rows.dtype}, {tuple(rows.shape)}"
-        )
+    rows = check_tensor(X, "X").detach() if isinstance(X, Tensor) else torch.tensor(check_numbers(X, "X"))
+    if rows.ndim < 2 or len(rows) < 2 or not rows[0].numel():
+        raise ValueError(f"X must hold points, two or more of real numbers, got shape {tuple(rows.shape)}")
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
     if not bool(rows.isfinite().all()):
         raise ValueError("X has NaN or infinity; drop or impute such rows")
     if isinstance(cond, Mapping):
         cond = {
-            name: value if isinstance(value, Tensor) else np.asarray(value) for name, value in cond.items()
+            name: (check_tensor if isinstance(part, Tensor) else plain_array)(part, f"cond[{name!r}]")
+            for name, part in cond.items()
         }
-    elif cond is not None and not isinstance(cond, Tensor):
-        cond = check_numbers(cond, "cond")
+    elif cond is not None:
+        cond = check_tensor(cond, "cond") if isinstance(cond, Tensor) else check_numbers(cond, "cond")
     for part in cond.values() if isinstance(cond, Mapping) else () if cond is None else (cond,):
         if part.shape[:1] != (len(rows),):
             raise ValueError(

@@ -32,6 +32,7 @@ from lodim.validation import (
     check_numbers,
     check_tensor,
     checked,
+    plain_array,
     warn,
 )
 
@@ -475,8 +476,8 @@ class Diffusion(nn.Module):
             else sampler
         )
         source = as_generator(generator)
-        levels = self.sigmas(steps) if sigmas is None else torch.from_numpy(check_levels(sigmas))
-        device = self.denoiser.center.device
+        device, dtype = self.denoiser.center.device, self.denoiser.center.dtype
+        levels = self.sigmas(steps) if sigmas is None else torch.from_numpy(check_levels(sigmas, dtype))
         given = self._condition(cond, n, device)
         bent = self._guidance(guidance, given)
         if draw in (SAMPLERS["ancestral"], SAMPLERS["exponential_integrator"]):
@@ -602,7 +603,7 @@ def _as_tensor(values: Any, name: str) -> Tensor:
     """Return an array of any layout as a tensor of truth values, whole numbers or numbers; a tensor as it is."""
     if isinstance(values, Tensor):
         return check_tensor(values, name)
-    kind = np.asarray(values).dtype.kind
+    kind = plain_array(values, name).dtype.kind
     dtype = {"b": np.bool_, "i": np.int64, "u": np.int64}.get(kind, np.float64)
     return torch.from_numpy(check_numbers(values, name, dtype=dtype).copy())
 

@@ -34,7 +34,7 @@ def plot_samples(
     """
     check_in_range(n, "n", low=1, integer=True)
     values = check_numbers(samples, "samples")
-    if values.ndim < 2 or not len(values):
+    if values.ndim < 2 or not values.size:
         raise ValueError(f"samples must be images or rows of numbers, one or more, got shape {values.shape}")
     if values.ndim == 2:
         ax = new_axes(ax)

@@ -112,7 +112,7 @@ Step = Callable[[Denoise, Tensor, float, float, Callable[[], Tensor]], tuple[Ten
 @torch.no_grad()
 def _integrate(step: Step, denoiser: Denoise, x: Tensor, sigmas: Sigmas, options: Options) -> Tensor:
     """Take a step between each two levels; the first level is that of x."""
-    levels = check_levels(sigmas).tolist()
+    levels = check_levels(sigmas, x.dtype).tolist()
     if unknown := options.keys() - Options.__annotations__.keys():
         raise TypeError(
             f"this sampler takes no option {', '.join(sorted(unknown))}; see its docstring and Options"
@@ -145,12 +145,21 @@ def _integrate(step: Step, denoiser: Denoise, x: Tensor, sigmas: Sigmas, options
     return x.to(dtype)
 
 
-def check_levels(sigmas: Any) -> Float[np.ndarray, " steps"]:
-    """Return a sampler's levels as numbers; others than finite ones that fall to 0 or above are a ValueError."""
+def check_levels(sigmas: Any, dtype: torch.dtype = torch.float64) -> Float[np.ndarray, " steps"]:
+    """Return a sampler's levels as numbers; others than finite ones that fall to 0 or above are a ValueError.
+
+    So are those that the denoiser, which sees samples of ``dtype`` in float32 at least, would see as infinity or 0.
+    """
     levels = check_numbers(sigmas, "sigmas")
     falls = levels.ndim == 1 and all(a > b for a, b in pairwise(levels))
     if not falls or len(levels) < 2 or levels[-1] < 0 or not math.isfinite(levels[0]):
         raise ValueError("sigmas must be two or more finite levels that fall, the last one 0 or above")
+    wide, positive = torch.promote_types(dtype, torch.float32), levels[levels > 0]
+    held = torch.from_numpy(positive).to(wide)
+    if not bool((held.isfinite() & (held > 0)).all()):
+        raise ValueError(
+            f"sigmas from {positive[0]:.3g} to {positive[-1]:.3g} are beyond {wide}; rescale the data, or take float64"
+        )
     return levels
 
 

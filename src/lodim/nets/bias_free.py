@@ -117,7 +117,8 @@ class BiasFreeUNet(nn.Module):
         """Return the noise in images; a height or width that is no multiple of ``2 ** depth`` is a ValueError."""
         if any(size % 2**self.depth for size in y.shape[2:]):
             raise ValueError(
-                f"height and width must be multiples of {2**self.depth}, got {tuple(y.shape[2:])}; pad or lower depth"
+                f"images' height and width must be multiples of {2**self.depth}, got {tuple(y.shape[2:])}; pad "
+                "or lower depth"
             )
         h, kept = y, []
         for i, block in enumerate(self.down):

@@ -469,6 +469,8 @@ def test_a_matrix_multiplies_pixels_in_order():
         MatrixOperator(WEIGHTS * np.inf, (4, 5))
     with pytest.raises(ValueError, match="finite real"):
         MatrixOperator(sparse.eye_array(20) * 1j, (4, 5))
+    with pytest.raises(ValueError, match="matrix must have rows"):
+        MatrixOperator(WEIGHTS[:0], (4, 5))
 
 
 # ---------------------------------------------------------------------------------------------------- differences

@@ -112,6 +112,39 @@ def test_what_does_not_fit_is_refused():
     operator = MatrixOperator(np.eye(4), (1, 2, 2))
     with pytest.raises(ValueError, match="shape"):
         volume_quality(TRUTH, y=np.zeros((12, 4)), operator=operator)
+    with pytest.raises(ValueError, match="y must be an array"):
+        volume_quality(TRUTH, y=[[1.0], [1.0, 2.0]], operator=operator)
+
+
+@pytest.mark.parametrize("use", [volume_quality, plot_planes, lambda volume: volume_quality(TRUTH, volume)])
+@pytest.mark.parametrize(
+    ("made", "said"), [(lambda x: x.to("meta"), "is on the meta"), (torch.Tensor.to_sparse, "sparse")]
+)
+def test_what_holds_no_numbers_is_named(use, made, said):
+    with pytest.raises((TypeError, ValueError), match=f"(volume|truth) .*{said}"):
+        use(made(torch.from_numpy(TRUTH)))
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-100, 1e100, 1e300])
+def test_figures_do_not_depend_on_the_unit_however_far(size):
+    plain, found = (volume_quality(s * noisy(), s * TRUTH.astype(float)) for s in (1.0, size))
+    for name, value in plain.figures().items():
+        if name not in ("z-roughness", "residual"):
+            assert found.figures()[name] == pytest.approx(value, rel=1e-6)
+
+
+def test_what_is_too_far_from_the_truth_is_said():
+    with pytest.warns(UserWarning, match="PSNR and SSIM are NaN"):
+        found = volume_quality(1e200 * noisy(), TRUTH)
+    assert np.isnan([*found.psnr.values(), *found.ssim.values()]).all()
+
+
+def test_residuals_of_numbers_whose_squares_overflow():
+    y, operator = np.arange(1.0, 9).reshape(2, 4), MatrixOperator(np.eye(4), (1, 2, 2))
+    plain, found = (
+        volume_quality(s * y.reshape(2, 1, 2, 2) / 2, y=s * y, operator=operator) for s in (1.0, 1e200)
+    )
+    assert found.residual == pytest.approx(plain.residual)
 
 
 def test_the_picture_shows_the_slices_that_were_asked_for():

@@ -235,5 +235,19 @@ def test_what_is_asked_for_is_finite_and_one_number_a_sample():
         made.sample(-1, 1.0)
     with pytest.raises(ValueError, match="one number a sample"):
         made.report([1.0], n=3, true_reward=lambda x: x, steps=2)
-    with pytest.raises(ValueError, match="finite"):
+    with pytest.raises(ValueError, match="NaN"):
         off_subspace_energy(np.full((2, 3), np.nan), np.eye(3)[:, :1])
+
+
+def test_what_is_no_sample_is_named():
+    X, y = data()
+    made = model()
+    for given, said in (((X[:0], X, y), "X_unlab has 0"), ((X, X[:0], y[:0]), "X_lab has 0")):
+        with pytest.raises(ValueError, match=said):
+            made.fit(*given)
+    for samples, A, said in (
+        (1.0, np.eye(3), "samples must be"), (np.ones(3), np.eye(3), "samples must be"),
+        (np.ones((0, 3)), np.eye(3), "samples has 0"), (np.ones((1, 3)), torch.eye(3, device="meta"), "A is on the"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=said):
+            off_subspace_energy(samples, A)

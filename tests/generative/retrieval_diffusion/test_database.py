@@ -355,6 +355,17 @@ def test_databases_and_numbers_that_do_not_fit():
     for index in ("digits", 5):
         with pytest.raises(TypeError, match="index must be"):
             Retrieval(index)
+    for index, said in (
+        (np.array(1.0), "index must have rows"),
+        (torch.ones(()), "index must have rows"),
+        ({1.0, 2.0}, "index must have rows"),
+        (torch.ones(9, 5, device="meta"), "index is on the meta device"),
+        (torch.ones(9, 5).to_sparse(), "index is sparse"),
+        (np.full((9, 5), np.datetime64("2020-01-01")), "index must hold numbers"),
+    ):
+        for use in (Retrieval, prepared()[0].swap):
+            with pytest.raises((TypeError, ValueError), match=said):
+                use(index)
     retrieval, _, _ = prepared()
     for query in (["cat"], np.array([True]), torch.tensor([True])):
         with pytest.raises(ValueError, match="query"):
@@ -485,5 +496,8 @@ def test_no_samples_and_masked_labels_are_refused():
     for call in (retrieval.prepare, retrieval.calibrate):
         with pytest.raises(ValueError, match="no samples"):
             call(X[:0])
+        for wrong in (3, object(), len, np.array(1.0), torch.ones(())):
+            with pytest.raises(ValueError, match="X must have rows"):
+                call(wrong)
     with pytest.raises(ValueError, match="masked"):
         retrieval.queries(2, labels=np.ma.masked_equal([0, 1], 1))

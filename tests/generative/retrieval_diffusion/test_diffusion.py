@@ -422,6 +422,13 @@ def test_curves_vary_what_is_looked_up_and_leave_the_model_as_it_was():
             memory_curve(model, real, [size])
     with pytest.raises(ValueError, match="one value or more"):
         proposal_curve(model, real, [])
+    for wrong, said in (
+        (None, "have rows"),
+        (1.0, "have rows"),
+        (torch.ones(3, 5).to_sparse(), "reference is sparse"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=said):
+            proposal_curve(model, wrong)
 
 
 def test_more_of_the_database_gives_more_diverse_samples():

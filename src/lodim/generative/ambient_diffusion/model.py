@@ -167,7 +167,8 @@ class AmbientDiffusion(Diffusion):
         """
         check_choice(reduction, ("mean", "none"), "reduction")
         given = self._taught(x, cond, generator)
-        s = _noise_levels(noise_std, len(x), x.device)
+        wide = torch.promote_types(x.dtype, torch.float32)
+        s = _noise_levels(noise_std, len(x), x.device, torch.finfo(wide).max)
         sigma = self._draw(s, x, generator)
         missing = (sigma - s) * (sigma + s)  # sigma^2 - s^2, of which nothing cancels
         levels = as_levels(sigma, x)
@@ -375,10 +376,10 @@ def as_column(values: Float[Tensor, " batch"], like: Tensor) -> Tensor:
     return values.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
 
-def _noise_levels(noise_std: Any, n: int, device: Any) -> Float[Tensor, " n"]:
+def _noise_levels(noise_std: Any, n: int, device: Any, most: float = math.inf) -> Float[Tensor, " n"]:
     """Check standard deviations, one for all or one a sample, and return them in float64.
 
-    Values are looked at on the CPU only: elsewhere every batch would wait for them.
+    They must be below ``most``. Values are looked at on the CPU only: elsewhere every batch would wait for them.
     """
     if isinstance(noise_std, Tensor):
         s = check_tensor(noise_std, "noise_std").detach().to(device, torch.float64)
@@ -388,9 +389,9 @@ def _noise_levels(noise_std: Any, n: int, device: Any) -> Float[Tensor, " n"]:
         raise ValueError(
             f"noise_std must be a number or one a sample, shape ({n},), got shape {tuple(s.shape)}"
         )
-    if s.device.type == "cpu" and not bool(((s >= 0) & (s < math.inf)).all()):
-        bad = s[~((s >= 0) & (s < math.inf))]
-        raise ValueError(f"noise_std must be finite and at least 0, got {float(bad.reshape(-1)[0])}")
+    if s.device.type == "cpu" and not bool(((s >= 0) & (s < most)).all()):
+        bad = s[~((s >= 0) & (s < most))].reshape(-1)
+        raise ValueError(f"noise_std must be at least 0, finite and below {most:.4g}, got {float(bad[0])}")
     return s.expand(n)
 
 

@@ -220,6 +220,9 @@ def fit_mixture(
     clean, noisy = data.clean, data.noisy
     if not len(clean) or not len(noisy):
         raise ValueError(f"a comparison needs clean and noisy samples, got {len(clean)} and {len(noisy)}")
+    size = data.rows[clean].std(0).mean()
+    if not size > 0:
+        raise ValueError("the clean samples of X are all equal, so that noise has no size beside them")
     n_out = 0 if data.held_out is not None else round(_HELD_OUT * len(clean))
     if data.held_out is None and n_out < _LEAST:
         raise ValueError(
@@ -243,7 +246,7 @@ def fit_mixture(
     width = stats.t.ppf(1 - (1 - level) / 2 / len(above), repeats - 1) * above.std(1, ddof=1)
     half = width * math.sqrt(1 / repeats + share)
     mean = above.mean(1)
-    noise = float(np.sqrt(np.square(data.noise[noisy]).mean()) / data.rows[clean].std(0).mean())
+    noise = float(np.sqrt(np.square(data.noise[noisy]).mean()) / size)
     worse, low, high = (tuple(part.tolist()) for part in (mean, mean - half, mean + half))
     comparison = MixtureComparison(
         arms, scores, figures[1], figures[2], worse, low, high, float(level), noise, len(clean), len(noisy)

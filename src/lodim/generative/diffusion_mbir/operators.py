@@ -38,7 +38,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lodim.randomness import RandomState, as_generator
-from lodim.validation import check_choice, check_in_range, check_numbers, check_unmasked, checked, plain_array
+from lodim.validation import check_choice, check_in_range, check_numbers, checked, plain_array
 
 __all__ = [
     "Blur",
@@ -171,12 +171,12 @@ def _image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
 def _read(values: Any, name: str, shape: tuple[int, ...], said: str, complex_: bool) -> Tensor:
     """Return an array or tensor (Z, *shape) as a dense finite tensor of single or double precision."""
     if not isinstance(values, Tensor):
-        check_unmasked(values, name)
-        if np.iscomplexobj(values):
-            double = np.asarray(values).dtype.itemsize > 8
-            array = np.ascontiguousarray(values, dtype=np.complex128 if double else np.complex64)
+        given = plain_array(values, name)
+        if np.iscomplexobj(given):
+            double = given.dtype.itemsize > 8
+            array = np.ascontiguousarray(given, dtype=np.complex128 if double else np.complex64)
         else:
-            small = np.asarray(values).dtype.kind in "biu" or np.asarray(values).dtype.itemsize < 8
+            small = given.dtype.kind in "biu" or given.dtype.itemsize < 8
             array = check_numbers(values, name, dtype=np.float32 if small else np.float64)
         tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
     elif values.layout != torch.strided or values.is_meta:
@@ -225,8 +225,8 @@ class MatrixOperator(Operator):
             self.matrix = check_numbers(matrix, "matrix").copy()
             if not np.isfinite(self.matrix).all():
                 raise ValueError("matrix must be finite, got NaN or infinite entries")
-        if self.matrix.ndim != 2:
-            raise ValueError(f"matrix must have two axes, got shape {self.matrix.shape}")
+        if self.matrix.ndim != 2 or not self.matrix.shape[0]:
+            raise ValueError(f"matrix must have rows and columns, got shape {self.matrix.shape}")
         super().__init__(image_shape, self.matrix.shape[:1] if data_shape is None else data_shape)
         shape = math.prod(self.data_shape), math.prod(self.image_shape)
         if self.matrix.shape != shape:

@@ -30,17 +30,20 @@ from lodim.generative.diffusion_mbir.operators import Operator
 from lodim.metrics import psnr, ssim
 from lodim.plots import new_axes
 from lodim.results import Result
-from lodim.validation import check_in_range, check_numbers, checked
+from lodim.validation import check_in_range, check_numbers, check_tensor, checked, warn
 
 __all__ = ["Reconstruction", "RepeatedReconstruction", "VolumeQuality", "plot_planes", "volume_quality"]
 
 PLANES = ("axial", "coronal", "sagittal")
 _WINDOW = 11  # of ssim
+_MOST = 1e70  # whose fourth powers, in ssim, are double precision
 
 
 @dataclass(frozen=True)
 class VolumeQuality(Result):
     """A volume's figures; NaN where there is no truth, no measurement, no neighbour, or too small a plane for SSIM.
+
+    PSNR and SSIM are NaN, too, where numbers are 1e70 times the data range.
 
     Attributes
     ----------
@@ -92,12 +95,10 @@ def planes_of(volume: Tensor) -> dict[str, Tensor]:
 def as_volume(values: Any, name: str) -> Tensor:
     """A volume (Z, C, H, W) as a tensor of floating numbers; one without channels, (Z, H, W), has one."""
     found = (
-        values.detach()
+        check_tensor(values, name).detach()
         if isinstance(values, Tensor)
         else torch.from_numpy(check_numbers(values, name).copy())
     )
-    if found.is_complex():
-        raise ValueError(f"{name} must hold real numbers; give the real and the imaginary part as channels")
     found = found[:, None] if found.ndim == 3 else found
     if found.ndim != 4 or not found.numel():
         raise ValueError(
@@ -155,10 +156,20 @@ def volume_quality(
                 raise ValueError("truth is of one grey, whose range is 0: give data_range")
         elif not check_in_range(data_range, "data_range") > 0:
             raise ValueError(f"data_range must be positive, got {data_range}")
-        error = float((x.double() - true.double()).square().mean())
-        found_psnr["volume"] = 10 * math.log10(float(data_range) ** 2 / error) if error else math.inf
+        largest = max(float(x.abs().max()), float(true.abs().max()))
+        if beyond := not largest < _MOST * data_range:
+            warn(
+                f"volume and truth reach {largest:.3g} in a data range of {data_range:.3g}, which is too far: "
+                "in double precision PSNR and SSIM are NaN; rescale the volume, or give data_range"
+            )
+        else:
+            unit = 1.0 if 1 / _MOST < data_range < _MOST else float(data_range)
+            error = float(((x.double() - true.double()) / unit).square().mean())
+            found_psnr["volume"] = (
+                10 * math.log10((float(data_range) / unit) ** 2 / error) if error else math.inf
+            )
         cuts = planes_of(true)
-        for plane, slices in planes_of(x).items():
+        for plane, slices in () if beyond else planes_of(x).items():
             seen = cuts[plane].flatten(1).amax(1) > cuts[plane].flatten(1).amin(1)
             if not bool(seen.any()):
                 continue
@@ -172,7 +183,8 @@ def volume_quality(
         if len(data) != len(x):
             raise ValueError(f"y is of {len(data)} slices, the volume has {len(x)}")
         missed = operator.forward(x) - data
-        size, left = (float(torch.linalg.vector_norm(part)) for part in (data, missed))
+        unit = float(data.abs().max()) if math.isinf(float(torch.linalg.vector_norm(data))) else 1.0
+        size, left = (float(torch.linalg.vector_norm(part / unit)) for part in (data, missed))
         residual = _ratio(left, size, none=0.0)
     return VolumeQuality(found_psnr, found_ssim, roughness, ratio, residual)
 

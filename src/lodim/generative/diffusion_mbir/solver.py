@@ -284,7 +284,9 @@ class DiffusionMBIR:
         began = time.perf_counter()
         data = self._data(y)
         if self.lam and len(data) < 2:
-            raise ValueError("one slice has no neighbours: give two or more, or lam=0")
+            raise ValueError(
+                f"y has {len(data)} slice(s), which have no neighbours: give two or more, or lam=0"
+            )
         levels = self.levels(data)
         self._warn(levels[-1])
         source = as_generator(generator)

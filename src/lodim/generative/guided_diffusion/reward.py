@@ -53,13 +53,13 @@ from lodim.dimension.spectrum import covariance_spectrum, linear_dimension
 from lodim.generative.denoiser import Condition, as_levels
 from lodim.generative.diffusion import Diffusion
 from lodim.generative.guidance import differentiable, gradient
-from lodim.generative.guided_diffusion.subspace import off_subspace_energy
+from lodim.generative.guided_diffusion.subspace import flat_rows, off_subspace_energy
 from lodim.neighbors import NeighborGraph, NeighborIndex
 from lodim.nets.activations import evaluation_mode
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.results import Result
-from lodim.validation import check_choice, check_in_range, check_matrix, check_numbers, checked
+from lodim.validation import check_choice, check_in_range, check_numbers, checked
 
 __all__ = ["RewardCurve", "RewardDirectedDiffusion", "RewardGuide"]
 
@@ -255,7 +255,7 @@ class RewardDirectedDiffusion:
         options
             Of :meth:`lodim.generative.Diffusion.fit`.
         """
-        rows, few = _rows(X_unlab, "X_unlab"), _rows(X_lab, "X_lab")
+        rows, few = flat_rows(X_unlab, "X_unlab"), flat_rows(X_lab, "X_lab")
         y = check_numbers(y_lab, "y_lab").astype(float)
         if y.shape != (len(few),) or not np.isfinite(y).all():
             raise ValueError(
@@ -301,7 +301,7 @@ class RewardDirectedDiffusion:
         """
         if self.reward_ is None:
             raise ValueError("there is no regression yet: call fit first")
-        rows = _rows(X, "X")
+        rows = flat_rows(X, "X")
         if not isinstance(self.reward_, nn.Module):
             return np.asarray(self.reward_.predict(rows), dtype=float).reshape(-1)
         batch = torch.from_numpy(rows).float().reshape(len(rows), *self.base.shape)
@@ -413,7 +413,7 @@ class RewardDirectedDiffusion:
             drawn = self.sample(
                 n, float(target), mode=mode, random_state=derive_seed(seed, "target", i), **options
             )
-            rows = _rows(drawn, "samples")
+            rows = flat_rows(drawn, "samples")
             known = (
                 np.full(n, np.nan)
                 if true_reward is None
@@ -442,10 +442,3 @@ def _finite(target: float | int) -> float:
     if not np.isfinite(check_in_range(target, "target")):
         raise ValueError(f"target must be finite, got {target}")
     return float(target)
-
-
-def _rows(X: Any, name: str) -> Float[np.ndarray, "n D"]:
-    values = check_numbers(X, name)
-    if values.ndim < 2:
-        raise ValueError(f"{name} must be samples in rows, got shape {values.shape}")
-    return check_matrix(values.reshape(len(values), -1), name=name)

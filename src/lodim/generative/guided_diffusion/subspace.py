@@ -302,7 +302,7 @@ def off_subspace_energy(samples: Any, A: Any, *, center: Any = 0.0) -> float:
         Sizes that do not fit, no samples, or samples that all lie at the centre.
     """
     frame = _frame(A, "A")
-    rows = torch.from_numpy(check_numbers(samples, "samples")).double().flatten(1)
+    rows = torch.from_numpy(flat_rows(samples, "samples"))
     middle = torch.from_numpy(check_numbers(center, "center")).double().reshape(-1)
     if rows.shape[1] != len(frame) or len(middle) not in (1, len(frame)):
         raise ValueError(
@@ -318,9 +318,17 @@ def off_subspace_energy(samples: Any, A: Any, *, center: Any = 0.0) -> float:
     return float((across[length > 0] / length[length > 0]).mean())
 
 
+def flat_rows(X: Any, name: str) -> Float[np.ndarray, "n D"]:
+    """Samples of any shape as finite rows, one or more."""
+    values = check_numbers(X, name)
+    if values.ndim < 2:
+        raise ValueError(f"{name} must be samples in rows, got shape {values.shape}")
+    return check_matrix(values.reshape(len(values), math.prod(values.shape[1:])), name=name)
+
+
 def _frame(A: Any, name: str) -> Float[Tensor, "D d"]:
     """Orthonormal columns with the span of A's."""
-    columns = torch.from_numpy(check_matrix(A.detach().cpu() if isinstance(A, Tensor) else A, name=name))
+    columns = torch.from_numpy(check_matrix(A, name=name))
     if columns.shape[1] > len(columns):
         raise ValueError(f"{name} must have no more columns than rows, got shape {tuple(columns.shape)}")
     Q, R = torch.linalg.qr(columns)

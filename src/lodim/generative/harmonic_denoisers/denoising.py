@@ -321,6 +321,8 @@ def oracle_shrinkage(
     x, levels = computable(images, "images").detach().cpu().double().numpy(), _levels(sigmas)
     if not x.size or not np.isfinite(x).all():
         raise ValueError(f"images must be finite numbers, one image or more, got shape {x.shape}")
+    if x.ndim < 3:
+        raise ValueError(f"images must have shape (n, ..., height, width), got {x.shape}")
     size = x[0].size
     if callable(basis):
         c = np.asarray(basis(x), dtype=float).reshape(len(x), -1)

@@ -48,7 +48,15 @@ from lodim.generative.samplers import SamplerState
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, as_generator
 from lodim.results import Result
-from lodim.validation import check_choice, check_in_range, check_labels, check_numbers, checked, warn
+from lodim.validation import (
+    check_choice,
+    check_in_range,
+    check_labels,
+    check_numbers,
+    check_tensor,
+    checked,
+    warn,
+)
 
 __all__ = ["Calibration", "HallucinationDetector", "Spread", "check_held", "is_inside", "off_support"]
 
@@ -110,7 +118,7 @@ def check_held(window: Window, unit: str, held: int, n_steps: int) -> None:
     if held < 2 or (unit == "step" and window[1] > n_steps):
         raise ValueError(
             f"the window {window} (unit {unit!r}) holds {held} of the sampler's {n_steps} steps; a variance needs two, "
-            "and a window of steps must not be longer than the sampler: move the window, or take more steps"
+            "and a window of steps must not be longer than the sampler: move the window, or take more (other sigmas)"
         )
 
 
@@ -307,12 +315,14 @@ class HallucinationDetector:
         Tensor or ndarray, shape (n,)
         """
         way = (
-            x0_hats
+            check_tensor(x0_hats, "x0_hats")
             if isinstance(x0_hats, Tensor)
             else torch.from_numpy(check_numbers(x0_hats, "x0_hats").copy())
         )
-        if way.ndim < 3:
-            raise ValueError(f"x0_hats must have shape (steps, n, ...), got {tuple(way.shape)}")
+        if way.ndim < 3 or not math.prod(way.shape[2:]):
+            raise ValueError(
+                f"x0_hats must have shape (steps, n, ...), with numbers of each sample, got {tuple(way.shape)}"
+            )
         T = len(way)
         if self.unit == "step":
             levels = np.ones(T)
@@ -527,7 +537,10 @@ def off_support(samples: Any, data: Any, *, k: int = 5, share: float | int = 1e-
     if not len(x):
         return np.zeros(0, bool)
     middle = y.mean(0)  # without it squares of large numbers cancel
-    near = NearestNeighbors(n_neighbors=k).fit((y - middle).reshape(len(y), -1))
+    x, y = x - middle, y - middle
+    unit = 2.0 ** (np.frexp(np.abs(y).max())[1] - 1)  # so that squares are doubles too, and no digit changes
+    x, y = np.clip(x / unit, -1e100, 1e100), y / unit
+    near = NearestNeighbors(n_neighbors=k).fit(y.reshape(len(y), -1))
     limit = np.quantile(near.kneighbors()[0][:, -1], 1 - share)  # without a row's distance to itself
-    far: np.ndarray = near.kneighbors((x - middle).reshape(len(x), -1))[0][:, -1] > limit
+    far: np.ndarray = near.kneighbors(x.reshape(len(x), -1))[0][:, -1] > limit
     return far

@@ -262,8 +262,11 @@ def phase_profile(
     if sigmas is None:
         sigmas = float((rows - rows.mean(0)).square().mean().sqrt()) * np.geomspace(0.01, 100, 25)
     levels = torch.from_numpy(check_numbers(sigmas, "sigmas").astype(float)).reshape(-1)
-    if not len(levels) or not bool((levels > 0).all()) or not bool((levels.diff() > 0).all()):
-        raise ValueError("sigmas must be positive levels, each above the one before")
+    squares = levels.square()
+    if not len(levels) or not bool(((squares > 0) & (squares < math.inf) & (levels > 0)).all()):
+        raise ValueError("sigmas must be positive and finite, also when squared")
+    if not bool((levels.diff() > 0).all()):
+        raise ValueError("sigmas must rise, each above the one before")
     seed = root_seed(random_state)
     tv = np.empty((len(D), len(levels)))
     for i, dimension in enumerate(D):

@@ -12,6 +12,7 @@ Source: A. Blattmann and others, arXiv 2204.11824, section 4 (precision and reca
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,14 +20,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from torch import Tensor
 
+from lodim.generative.retrieval_diffusion.database import as_rows
 from lodim.metrics import frechet_distance, precision_recall
 from lodim.neighbors import NeighborIndex
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.results import Result
-from lodim.validation import check_in_range, checked, plain_array
+from lodim.validation import check_in_range, checked
 
 __all__ = ["RetrievalCurve", "memory_curve", "proposal_curve"]
 
@@ -134,11 +135,8 @@ def _curve(
 ) -> RetrievalCurve:  # fmt: skip
     if not len(values):
         raise ValueError("give one value or more to vary")
-    seen = features or (lambda X: X.reshape(len(X), -1))
-    real, found = (
-        seen(reference if isinstance(reference, Tensor) else plain_array(reference, "reference")),
-        [],
-    )
+    seen = features or (lambda X: X.reshape(len(X), math.prod(X.shape[1:])))
+    real, found = seen(as_rows(reference, "reference")), []
     for value in values:
         made = seen(draw(value))
         both = precision_recall(made, real)

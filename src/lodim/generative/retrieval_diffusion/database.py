@@ -51,7 +51,6 @@ from lodim.validation import (
     check_in_range,
     check_numbers,
     check_tensor,
-    check_unmasked,
     checked,
     plain_array,
     warn,
@@ -76,6 +75,11 @@ def as_query(values: Any) -> Tensor:
     if isinstance(given, Tensor):
         return given
     return torch.from_numpy(given.astype(np.float64 if given.dtype.kind == "f" else np.int64))
+
+
+def as_rows(X: Any, name: str) -> Any:
+    """Return samples as an array, a tensor as it is; what has no axis of them is a ValueError."""
+    return check_tensor(X, name) if isinstance(X, Tensor) and X.ndim else plain_array(X, name, rows=True)
 
 
 @dataclass(frozen=True)
@@ -219,14 +223,17 @@ class Retrieval(nn.Module):
 
     def embed(self, X: Any) -> Float[np.ndarray, "n dim"]:
         """Return the samples' embeddings; a wrong number of them, or of their columns, is a ValueError."""
+        return self._vectors(X, "X")
+
+    def _vectors(self, X: Any, name: str) -> Float[np.ndarray, "n dim"]:
         (function,) = self._embed
-        check_unmasked(X, "X")
+        X = as_rows(X, name)
         if function is None:
-            plain = check_numbers(X, "X")
+            plain = check_numbers(X, name)
             return plain.reshape(len(plain), math.prod(plain.shape[1:]))
         if isinstance(function, nn.Module):
             own = next((p for p in function.parameters() if p.is_floating_point()), torch.zeros(0))
-            rows = X if isinstance(X, Tensor) else torch.from_numpy(check_numbers(X, "X").copy())
+            rows = X if isinstance(X, Tensor) else torch.from_numpy(check_numbers(X, name).copy())
             with evaluation_mode(function), torch.no_grad():
                 out = function(rows.to(own.device, own.dtype, copy=True))  # which may write into what it gets
         else:
@@ -313,15 +320,16 @@ class Retrieval(nn.Module):
             raise TypeError(
                 f"index must be a NeighborIndex or an array of samples, got {type(index).__name__}"
             )
-        if not len(index):
-            raise ValueError("the database is empty; give one sample or more")
+        rows = as_rows(index, "index")
+        if not len(rows):
+            raise ValueError("index is empty; give one sample or more")
         new = NeighborIndex(like.metric, like.backend, like.kind, n_lists=like.n_lists, n_probe=like.n_probe)
-        return new.fit(self.embed(index))
+        return new.fit(self._vectors(rows, "index"))
 
     def _check_k(self, k: int | np.integer, index: NeighborIndex | None = None) -> int:
         items = len(self.index if index is None else index)
         if check_in_range(k, "k", low=1, integer=True) > items:
-            raise ValueError(f"k={k} neighbours are more than the {items} items of the database; lower k")
+            raise ValueError(f"k={k} neighbours are more than the {items} items of index; lower k")
         return int(k)
 
     def vectors(self, ids: Tensor, device: Any = None) -> Float[Tensor, "... dim"]:
@@ -362,6 +370,7 @@ class Retrieval(nn.Module):
         Tensor, shape (n, m)
             Ids, the nearest first; m is 20 (but at most half the items) or k, if that is more.
         """
+        X = as_rows(X, "X")
         if not len(X):
             raise ValueError("X has no samples to find neighbours of")
         real = None
@@ -600,6 +609,7 @@ class Retrieval(nn.Module):
         check_in_range(quantile, "quantile", low=0, high=1)
         self._notice()
         if X is not None:
+            X = as_rows(X, "X")
             if not len(X):
                 raise ValueError("X has no samples to measure distances of")
             real = self.search(X, m=1)[0][:, 0]
