@@ -802,7 +802,7 @@ ARRAYS: dict[Any, Arrays] = {
     geometry.intrinsic_dimensions: Arrays(
         lambda X, y: geometry.intrinsic_dimensions(
             X, ("twonn",), y=y, scales=False, ci=None, random_state=0
-        ).estimates["twonn"].dimension,
+        ).dimension,
         {"X": whole(60, 3, top=200), "y": np.tile([0, 1], 30)},
     ),
     geometry.StreamingDimension.update: Arrays(

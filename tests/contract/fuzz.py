@@ -58,8 +58,11 @@ SECONDS = (
 FINE, REFUSED = "fine", "refused"
 UNDEFINED = {  # what their documentation says is NaN or infinite at times
     "r2", "find_crossing", "fit_scaling_law", "difficulty", "embedding_distortion", "mode_coverage", "auc",
-    "keep_likely", "volume_quality",
+    "keep_likely", "volume_quality", "kde_theory", "density_regime", "GeneralizationDifficulty",
+    "intrinsic_dimensions", "IntrinsicDimension",
 }  # fmt: skip
+NUMBER_TOO = ("n_rounds", "delta", "intrinsic_dim", "bandwidth", "baseline")  # by their documentation
+PATHS = ("X", "source")  # arguments that may be names of files
 PARTS = [
     "row",
     "column",
@@ -481,6 +484,8 @@ def inputs_of(one):
                 named = what == "list" and _is_a(
                     bad, hints.get(name, str)
                 )  # of layers, say, of which none need be
+                named |= what == "number" and name in NUMBER_TOO
+                named |= (name, what) == ("layer", "empty")  # the model itself
                 yield name, what, bad, not named
         elif value is None:
             for what, bad in NUMBERS.items():
@@ -552,10 +557,13 @@ def _raised_in(error):
 def _judge_error(error, one, name):
     """A refusal is a ``raise`` of the library's own that says which argument, or which part of it, is wrong."""
     frame, text = _raised_in(error), str(error)
+    ours = HOME in frame.filename and frame.line.startswith("raise")
+    if isinstance(error, OSError) and ours and name in PATHS:
+        return REFUSED
     head = f"{type(error).__name__}: {text[:150]!r} at {Path(frame.filename).name}:{frame.lineno}"
     if not isinstance(error, ValueError | TypeError | ImportError | NotImplementedError):
         return head
-    if not (HOME in frame.filename and frame.line.startswith("raise")) and "sklearn" not in frame.filename:
+    if not ours and "sklearn" not in frame.filename:
         return "from below: " + head
     wanted = [*one.given, *one.options, name.replace("_", " "), name.removesuffix("_list"), *PARTS]
     named = any(re.search(rf"(?<!\w){re.escape(w)}s?(?!\w)", text) for w in wanted)

@@ -193,6 +193,11 @@ def test_bad_input(vec, levels, method, message):
         quantize_codebook(vec, levels, method)
 
 
+def test_ragged_symbols_are_refused():
+    with pytest.raises(ValueError, match="symbols must be an array"):
+        message_length_bits([[1.0], [1.0, 2.0]])
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=200), st.integers(1, 40))
 def test_packed_vectors_come_back_at_their_message_length(entries, levels):

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -40,3 +41,5 @@ def test_float32_rows_and_chunks(monkeypatch):
 def test_constant_columns():
     X = np.array([[1.0, 2.0, 0.0], [1.0, 3.0, 0.0]])
     assert constant_columns(X) == (0, 2)
+    with pytest.raises(ValueError, match="X must have rows"):
+        constant_columns(X[:0])

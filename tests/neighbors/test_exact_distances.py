@@ -54,3 +54,8 @@ def test_ties_of_whole_numbers_stay_ties():
     found = pair_distances(X, np.arange(80), idx)
     differing = (X[:, None] != X[None]).sum(2)
     np.testing.assert_array_equal(found, np.sqrt(differing))
+
+
+def test_no_columns_are_refused():
+    with pytest.raises(ValueError, match="X must have columns"):
+        pair_distances(np.ones((3, 0)), np.array([0]), np.array([[1]]))

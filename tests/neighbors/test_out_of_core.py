@@ -110,6 +110,10 @@ def test_what_cannot_be_streamed_is_refused(X, tmp_path):
         stream_neighbors(loader, 3, n_queries=10)
     with pytest.raises(ValueError, match="no rows"):
         stream_neighbors([], 3)
+    with pytest.raises(TypeError, match="source must be a function that takes no argument"):
+        stream_neighbors(len, 3)
+    with pytest.raises(ValueError, match="n_queries must be at least 1"):
+        stream_neighbors(X, 3, n_queries=0)
     with pytest.raises(ValueError, match="k=700"):
         stream_neighbors(X, 700)
     bad = X.copy()

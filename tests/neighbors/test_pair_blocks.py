@@ -115,6 +115,11 @@ def test_refusals():
         MinByLabelPair(np.array([1, 0]))
     with pytest.raises(ValueError, match="positive"):
         LogSumExp([0.0])
+    with pytest.raises(ValueError, match="weights must be"):
+        LogSumExp([1.0], weights=[np.nan])
+    for wrong in ({}, "points", (X,), (X, X, X)):
+        with pytest.raises(TypeError, match="points must be a tuple of 2"):
+            CountBelow([1.0], wrong)
 
 
 @pytest.mark.parametrize("kind", ["uint8", "uint64", "bool", "float16", ">f8", ">f4", "longdouble"])

@@ -1,5 +1,6 @@
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -61,6 +62,7 @@ BAD = [
     ("mpl", ValueError, "Did you mean 'mlp'"),
     (nn.Linear(4, 3), TypeError, "already built"),
     (3, TypeError, "must be a name"),
+    (np.ones(2), TypeError, "got array"),
     (lambda a: nn.Linear(4, 3), ValueError, "asks for 1"),
     (lambda: 5, ValueError, "must return a torch.nn.Module"),
     ("no_such_package:net", ValueError, "model 'no_such_package:net': no module 'no_such_package'"),

@@ -88,7 +88,7 @@ class IntrinsicDimension(BaseEstimator):
     ----------
     dimension_pw_ : ndarray, shape (n_samples,) or (n_queries,)
         Local dimensions: of every row without ``n_queries`` (a repeated row has its twin's), else aligned with
-        ``graph_.query_idx``. None for methods without local values.
+        ``graph_.query_idx``. None for methods without local values; infinite where all distances of a point tie.
     dimension_pw_smooth_ : ndarray
         The same, averaged over neighbours (inverse mean).
     calibrated_ : Calibrated or None

@@ -95,7 +95,7 @@ class DimensionSummary(Result):
     per_class : dict of str to Estimate
         The same consensus within each class (label as text); empty without labels.
     pointwise : ndarray, shape (n_queries,)
-        Local dimension at each query point, smoothed over its neighbours.
+        Local dimension at each query point, smoothed over its neighbours; infinite where their distances tie.
     query_idx : ndarray, shape (n_queries,)
         Rows of the data the entries of ``pointwise`` belong to.
     spectrum : ndarray, shape (min(n_samples, n_features),)

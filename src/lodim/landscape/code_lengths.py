@@ -45,6 +45,7 @@ from lodim.validation import (
     check_labels,
     check_numbers,
     checked,
+    plain_array,
 )
 
 __all__ = [
@@ -216,7 +217,7 @@ def _next_layer(best: np.ndarray, sums: np.ndarray, q: int, n: int) -> tuple[np.
 
 def _counts(symbols: Any, n_symbols: int | None) -> np.ndarray:
     """Occurrences of each symbol."""
-    array = check_labels(symbols, len(symbols) if np.ndim(symbols) else 0, name="symbols")
+    array = check_labels(symbols, len(plain_array(symbols, "symbols", rows=True)), name="symbols")
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise ValueError(
             f"symbols must be a vector of integers, got shape {array.shape} and dtype {array.dtype}"

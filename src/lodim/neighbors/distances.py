@@ -96,6 +96,8 @@ def pair_distances(
     They are computed in double precision and right to 5e-12 of their size. Indices of other rows than those of X, or
     unequal numbers of them, are a ValueError.
     """
+    if not X.shape[1]:
+        raise ValueError(f"X must have columns, got shape {X.shape}")
     for name, rows in (("query_idx", query_idx), ("idx", idx)):
         if rows.dtype.kind not in "iu" or (rows.size and not 0 <= rows.min() <= rows.max() < len(X)):
             raise ValueError(f"{name} must hold indices of the {len(X)} rows of X")

@@ -76,6 +76,8 @@ def first_occurrences(X: Float[np.ndarray, "n features"]) -> Int[np.ndarray, " n
 @checked
 def constant_columns(X: Float[np.ndarray, "n features"]) -> tuple[int, ...]:
     """Return the positions of the columns that hold one value only."""
+    if not len(X):
+        raise ValueError(f"X must have rows, got shape {X.shape}")
     return tuple(int(j) for j in np.flatnonzero(X.max(axis=0) == X.min(axis=0)))
 
 

@@ -86,7 +86,7 @@ def stream_neighbors(
     k = int(check_in_range(k(len(kept)) if callable(k) else k, "k", low=1, integer=True))
     if k >= len(kept):
         raise ValueError(f"k={k} neighbours need at least {k + 1} distinct rows, got {len(kept)}; lower k")
-    queries = choose_queries(n_queries, kept, twin, as_generator(random_state))
+    queries = choose_queries(n_queries, kept, twin, as_generator(random_state), "n_queries")
     Q = np.concatenate(
         [block[local] for _, block, local in _again(source, block_rows, columns, hashes, queries)]
     )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from lodim.validation import check_in_range, to_numpy
+from lodim.validation import check_in_range, plain_array
 
 __all__ = ["choose_queries", "in_own_unit", "safe_scale"]
 
@@ -36,7 +36,11 @@ def in_own_unit(dist: Float[np.ndarray, "n_q k"], scale: int | float) -> Float[n
 
 
 def choose_queries(
-    query: Any, kept: Int[np.ndarray, " m"], twin: Int[np.ndarray, " n"], rng: np.random.Generator
+    query: Any,
+    kept: Int[np.ndarray, " m"],
+    twin: Int[np.ndarray, " n"],
+    rng: np.random.Generator,
+    name: str = "query",
 ) -> Int[np.ndarray, " n_q"]:
     """Rows to search from: all (None), so many of the distinct rows ``kept`` at random, or these.
 
@@ -45,13 +49,13 @@ def choose_queries(
     if query is None:
         return kept
     if isinstance(query, int | np.integer):
-        check_in_range(query, "query", low=1, integer=True)
+        check_in_range(query, name, low=1, integer=True)
         if query >= len(kept):
             return kept
         return np.sort(rng.choice(kept, size=int(query), replace=False))
-    rows = np.asarray(to_numpy(query, "query"))
+    rows = plain_array(query, name)
     if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows):
-        raise ValueError("query must be a count or a 1-D array of row numbers")
+        raise ValueError(f"{name} must be a count or a 1-D array of row numbers")
     if rows.min() < 0 or rows.max() >= len(twin):
-        raise ValueError(f"query has rows outside 0 ... {len(twin) - 1}")
+        raise ValueError(f"{name} has rows outside 0 ... {len(twin) - 1}")
     return np.unique(twin[rows])

@@ -196,6 +196,8 @@ class LogSumExp:
             raise ValueError(f"bandwidths must be positive, got {self.bandwidths.tolist()}")
         self.kernel = check_choice(kernel, ("gaussian", "exponential"), "kernel")
         self.weights = None if weights is None else check_numbers(weights, "weights")
+        if self.weights is not None and not (self.weights >= 0).all():
+            raise ValueError("weights must be numbers of at least 0")
 
     def start(self, n_q: int, n_r: int, device: torch.device, dtype: torch.dtype, unit: float) -> None:
         """Prepare the sums."""

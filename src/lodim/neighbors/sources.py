@@ -78,7 +78,12 @@ def _batches(source: Any, block_rows: int, columns: list[str] | None) -> Iterato
             yield _as_rows(source[start : start + block_rows])
         return
     if callable(source) and not isinstance(source, Iterable):
-        source = source()
+        try:
+            source = iter(source())
+        except TypeError as error:
+            raise TypeError(
+                f"source must be a function that takes no argument and returns an iterator of batches ({error})"
+            ) from error
     elif isinstance(source, Iterator) or not isinstance(source, Iterable):
         raise TypeError(
             "the source is read several times, so it must be an array, a path, an iterable such as a DataLoader, or a "

@@ -188,11 +188,14 @@ def watch_layers(
     """
     seen: dict[str, Tensor] = {}
     runs, left_out = dict.fromkeys(layers, 0), dict[str, int]()
+    selecting: list[str] = []
 
     def hook_for(name: str) -> Callable[..., None]:
         def hook(module: Any, inputs: Any, output: Any) -> None:
             runs[name] += 1
+            selecting.append(name)
             seen[name] = select(output).detach().clone()  # a later layer may write into it
+            selecting.pop()
 
         return hook
 
@@ -201,7 +204,14 @@ def watch_layers(
         with evaluation_mode(model):
             for number, batch in enumerate(batches_of(data, batch_size)):
                 positional, named = model_inputs(model, batch)
-                model(*positional, **named)
+                try:
+                    model(*positional, **named)
+                except torch.OutOfMemoryError:
+                    raise
+                except RuntimeError as error:
+                    if selecting:  # the caller's own error
+                        raise
+                    raise ValueError(f"the model does not take the batches of the data: {error}") from error
                 if only_single and number == 0:
                     left_out = {name: count for name, count in runs.items() if count != 1}
                     for name in left_out:

@@ -36,12 +36,13 @@ def choose_model(
     only); ``"package.module:factory"``; or a factory, called without arguments or, if it asks for two, with the numbers
     of columns and outputs. ``image_shape`` is (channels, height, width).
     """
-    if model is None or model == "mlp":
+    named = model if isinstance(model, str) else "mlp" if model is None else ""
+    if named == "mlp":
         width = _SMALL_WIDTH if n_features <= _SMALL_INPUT else _WIDTH
         return ModelChoice("mlp", partial(nets.fc, n_features, n_outputs, width=width, depth=2))
-    if model == "linear":
+    if named == "linear":
         return ModelChoice("linear", partial(nets.fc, n_features, n_outputs, depth=0))
-    if model == "lenet":
+    if named == "lenet":
         return _lenet(n_outputs, image_shape)
     if isinstance(model, str):
         if ":" not in model:

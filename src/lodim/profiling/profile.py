@@ -215,8 +215,9 @@ def profile(
     spent = reading + time.monotonic() - began
     known = _Known(dataset, seed, budget, kind_given=kind != "auto")
     tell = progress or (lambda done, text: None)
-    wanted = dataset.y is not None and not (isinstance(model, str) and model == "none")
-    if dataset.y is None and model is not None and model != "none":
+    unwanted = isinstance(model, str) and model == "none"
+    wanted = dataset.y is not None and not unwanted
+    if dataset.y is None and model is not None and not unwanted:
         raise ValueError(
             f"model {model!r} needs something to learn: give labels or targets as y, or model='none'"
         )

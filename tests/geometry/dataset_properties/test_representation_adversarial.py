@@ -163,6 +163,13 @@ def test_wrong_arguments():
         adversarial_accuracy(model, X, y, [-0.1])
     with pytest.raises(ValueError, match="finite sizes"):
         adversarial_accuracy(model, X, y, [np.inf])
+    with pytest.raises(ValueError, match=r"X must have samples, shape \(n, ...\)"):
+        adversarial_accuracy(model, 3.0, y, [0.1])
+    with pytest.raises(ValueError, match="X is on the meta device"):
+        adversarial_accuracy(model, torch.zeros(3, 2, device="meta"), y, [0.1])
+    for attack in (fgsm, pgd):
+        with pytest.raises(ValueError, match="eps must be finite in the numbers of X"):
+            attack(nn.Linear(2, 2), torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64), 1e300)
     with pytest.raises(TypeError, match="takes no steps"):
         adversarial_accuracy(model, X, y, [0.1], steps=3)
     with pytest.raises(ValueError, match="NaN"):

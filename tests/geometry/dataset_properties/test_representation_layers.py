@@ -263,6 +263,8 @@ def test_what_cannot_be_measured_is_refused(named):
         representation_id(named, data, "unused")
     with pytest.raises(ValueError, match="no batch"):
         representation_id(named, [], "wide")
+    with pytest.raises(ValueError, match="does not take the batches"):
+        representation_id(named, np.ones((9, 2)), "wide")
     with pytest.raises(ValueError, match="more than max_bytes"):
         id_profile(named, data, layers=["wide"], max_bytes=1000)
     with pytest.raises(ValueError, match="different numbers of rows"):

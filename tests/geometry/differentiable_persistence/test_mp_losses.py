@@ -81,6 +81,8 @@ def test_known_value_and_gradient(method):
 
 def test_missing_mass_goes_to_the_corner(method):
     a, b = measure(mass=1), measure(seed=1, mass=3)
+    with pytest.raises(ValueError, match="corner must hold 2 numbers"):
+        sm_distance(a, b, method, corner=[5])
     with pytest.raises(ValueError, match=r"corner="):
         sm_distance(a, b, method)
     end = torch.tensor([[5.0, 5.0]]).double()

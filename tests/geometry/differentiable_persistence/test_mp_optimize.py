@@ -51,6 +51,8 @@ def test_refusals():
         optimize_points(np.zeros((2, 2)), lambda p: p.sum() * float("nan"))
     with pytest.raises(ValueError, match="decay"):
         optimize_points(np.zeros((2, 2)), lambda p: p.sum(), decay="fast")
+    with pytest.raises(ValueError, match="clip must be positive"):
+        optimize_points(np.zeros((2, 2)), lambda p: p.sum(), clip=0)
     assert len(optimize_points(np.zeros((2, 2)), lambda p: p.sum(), 0).losses) == 1
 
 

@@ -159,6 +159,12 @@ def test_bad_tasks_are_named(change, message):
         replace(DIGITS, **change)
 
 
+@pytest.mark.parametrize("change", [{"radius": 1e300}, {"delta": 1e-300}, {"radius": 1e300, "delta": 1e-300}])
+def test_frequencies_beyond_double_precision_are_refused(change):
+    with pytest.raises(ValueError, match="delta is too far below radius"):
+        replace(DIGITS, **change).at(0.01)
+
+
 def test_an_error_of_zero_is_refused():
     with pytest.raises(ValueError, match="eps=0"):
         DIGITS.at(0.0)

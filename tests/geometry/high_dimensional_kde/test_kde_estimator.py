@@ -398,6 +398,7 @@ def test_the_border_between_the_rules():
         ({"bandwidth": 0.0}, "positive"),
         ({"kernel": "gauss"}, "gaussian"),
         ({"whiten": "pca"}, r"pca\(k\)"),
+        ({"whiten": np.ones(2)}, r"pca\(k\)"),
         ({"whiten": "pca(9)"}, "9 components"),
         ({"kernel": "tophat", "adaptive": 3}, "adaptive"),
     ],

@@ -191,6 +191,7 @@ def test_regime_map():
         ({"n": 100, "d": 5, "alpha": 0.1}, "not both"),
         ({"alpha": 0.0}, "positive"),
         ({"alpha": 0.1, "spectrum": [-1.0]}, "nonnegative"),
+        ({"n": 100, "spectrum": []}, "spectrum"),
         ({"alpha": 0.1, "spectrum": [1.0], "phi": lambda rate: 0.0}, "not both"),
         ({"alpha": 0.1, "phi": lambda rate: (0.0, 0.0)}, "no condensation"),
     ],
@@ -206,6 +207,29 @@ def test_refusals(arguments, match):
 def test_positions_that_cannot_be(position, match):
     with pytest.raises(ValueError, match=match):
         kde_theory(100, spectrum=[1.0, 2.0, 3.0], position=position)
+
+
+@pytest.mark.parametrize("position", ["3", True])
+def test_a_position_is_a_number(position):
+    with pytest.raises(TypeError, match="position must be a number"):
+        kde_theory(100, 5, position=position)
+
+
+@pytest.mark.parametrize("far", [1e16, 1e20])
+def test_positions_far_out_have_thresholds(far):
+    """There s = alpha - r lambda^2 / 2, and the nearest point is no nearer than the threshold."""
+    found = kde_theory(100, 5, position=far)
+    assert found.h_g == pytest.approx((far / (2 * found.alpha)) ** 0.25, rel=1e-6)
+    assert math.isnan(found.h_opt)
+    assert "not below" in str(found)
+
+
+@pytest.mark.parametrize("beyond", [{"alpha": 1e-200}, {"alpha": 0.1, "position": 1e200}])
+def test_what_double_precision_cannot_solve_is_refused(beyond):
+    with pytest.raises(ValueError, match="alpha is too small or position too far out"):
+        kde_theory(**beyond)
+    with pytest.raises(ValueError, match="alphas must be at least"):
+        regime_map([1e-200])
 
 
 def test_a_position_for_each_dimension():

@@ -75,6 +75,10 @@ def test_delay_embedding_takes_windows():
     with pytest.raises(ValueError, match="spans 5"):
         delay_embedding([1.0, 2.0], dimension=3, delay=2)
     assert delay_embedding(np.zeros((10, 2)), dimension=3).shape == (8, 6)
+    with pytest.raises(TypeError, match="series is sparse"):
+        delay_embedding(torch.zeros(9).to_sparse())
+    with pytest.raises(ValueError, match="series must hold real numbers"):
+        delay_embedding(torch.zeros(9, dtype=torch.complex64))
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,8 @@ def test_refusals():
         Intervals.from_lists([[[0, 0]]], [])
     with pytest.raises(ValueError, match="at least one corner"):
         Intervals.from_lists([np.empty((0, 2))], [[[0, 0]]])
+    with pytest.raises(ValueError, match=r"p columns, got \[2, 3\]"):
+        Intervals.from_lists([[[0, 0]]], [[[0, 0, 0]]])
     with pytest.raises(ValueError, match="NaN"):
         box([0, np.nan], [1, 1])
     with pytest.raises(ValueError, match="delta must be positive"):

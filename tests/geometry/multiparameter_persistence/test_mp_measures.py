@@ -250,10 +250,21 @@ def test_an_edge_with_two_grades_is_refused_and_one_grade_twice_keeps_its_gradie
     both.filtration.sum().backward()
     assert own.grad.sum() == 1
     with pytest.raises(
-        ValueError, match=r"edge \[0, 1\] is listed more than once, with the grades \[2.0\] and \[3.0\]"
+        ValueError, match=r"edges hold \[0, 1\] more than once, with the grades \[2.0\] and \[3.0\]"
     ):
         graph_complex([[0, 1], [1, 0]], values, edge_values=[[2.0], [3.0]])
     graph_complex([[0, 1], [1, 0]], values + 5, edge_values=[[2.0], [3.0]])  # the ends decide, alike
+
+
+@pytest.mark.parametrize("axis", [1.0, [[0.0, 1.0]]])
+def test_a_grid_has_one_axis_a_parameter_and_grades_a_parameter_at_least(axis):
+    fc = graph_complex([[0, 1]], np.zeros((2, 1)))
+    with pytest.raises(ValueError, match="one ascending 1-D array"):
+        hilbert_signed_measure(fc).integrate(axis)
+    with pytest.raises(ValueError, match="p at least 1"):
+        simplicial_complex([[[0], [1]]], np.zeros((2, 0)))
+    with pytest.raises(ValueError, match="p at least 1"):
+        graph_complex([[0, 1]], np.zeros((2, 0)))
 
 
 @pytest.mark.parametrize(

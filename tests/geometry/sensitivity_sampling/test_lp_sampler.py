@@ -225,6 +225,22 @@ def test_growth_has_its_shapes_and_draws():
     assert len(axes.get_legend().get_texts()) == 3
 
 
+@pytest.mark.parametrize("p", [1, 3])
+@pytest.mark.parametrize("size", [1e-300, 1e300])
+def test_the_directions_that_a_sample_lost_do_not_depend_on_the_size_of_its_weights(p, size):
+    A, idx = heavy(30, 3), [0, 5, 9, 20]
+    unit = embedding_distortion(A, idx, np.ones(4), p, random_state=0)
+    found = embedding_distortion(A, idx, np.full(4, size), p, random_state=0)
+    assert (found.n_probes, found.rank_kept) == (unit.n_probes, unit.rank_kept)
+    large = embedding_distortion(A, idx, np.full(4, 1e24), p, random_state=0)  # 1 from 0 is lost
+    assert found.extreme == pytest.approx(1.0 if size < 1 else large.extreme * (size / 1e24) ** (1 / p))
+
+
+def test_rows_of_zeros_are_kept_by_no_rule():
+    for rule in RULES:
+        assert not LpSampler(p=3.0, n_rows=5, rule=rule).fit(np.zeros((9, 2))).scores_.any()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -236,6 +252,7 @@ def test_growth_has_its_shapes_and_draws():
         ({"eps": 0.5, "rule": "uniform"}, "sample_size"),
         ({"eps": 0.5, "rule": "leverage"}, "no bound"),
         ({"n_rounds": 0}, "n_rounds"),
+        ({"eps": math.nan}, "eps"),
     ],
 )
 def test_bad_parameters_are_refused(options, message):

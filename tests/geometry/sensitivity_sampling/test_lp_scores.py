@@ -14,6 +14,8 @@ from lodim.geometry import (
     leverage_scores,
     lewis_weights,
     lp_sensitivities,
+    sample_size,
+    sensitivity_growth,
     structured_matrix,
     total_sensitivity,
 )
@@ -349,6 +351,10 @@ def test_scores_on_a_gpu_equal_those_on_the_cpu():
         (lambda A: lp_sensitivities(A, 3, rows=[0.0, 1.0]), "rows must .* whole numbers"),
         (lambda A: lp_sensitivities(A, 3, rows=[True, False]), "mask of 2 .* 30 rows"),
         (lambda A: leverage_scores(np.where(A > 1, np.nan, A)), "NaN"),
+        (lambda A: leverage_scores(torch.zeros(3, 2, device="meta")), "A is on the meta device"),
+        (lambda A: sample_size(1e-200), "eps=1e-200 too small"),
+        (lambda A: sensitivity_growth(["gauss"]), "families must be one of"),
+        (lambda A: sensitivity_growth(dims=(1,)), "dims must be at least 2"),
     ],
 )
 def test_bad_input_is_refused(call, message):

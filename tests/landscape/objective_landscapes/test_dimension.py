@@ -130,6 +130,8 @@ def test_a_number_of_runs_ends_the_search_on_any_machine(monkeypatch):
     assert [(r.d, r.seed, r.score) for r in short.curve_] == [(r.d, r.seed, r.score) for r in again.curve_]
     assert short.result_.notes == again.result_.notes
     assert any("ended with the 7 runs that were planned" in note for note in short.result_.notes)
+    single = measure(max_runs=1).fit(equations(), equations())  # a third of it is no run
+    assert any("ended with the 1 runs that were planned" in note for note in single.result_.notes)
 
 
 def test_the_floor_may_be_settled_by_the_baseline():

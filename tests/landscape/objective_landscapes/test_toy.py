@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lodim.landscape.objective_landscapes.toy import ToyCurve, toy_sum_problem
+from lodim.landscape.objective_landscapes.toy import ToyCurve, shuffle_labels, toy_sum_problem
 from lodim.sketch import make_projection
 
 
@@ -69,5 +69,9 @@ def test_bad_input():
         toy_sum_problem(10, 11)
     with pytest.raises(ValueError, match="d must be"):
         toy_sum_problem(10, 5).curve([11])
+    with pytest.raises(ValueError, match="y must be an array"):
+        shuffle_labels([[1.0], [1.0, 2.0]])
+    with pytest.raises(TypeError, match="y is sparse"):
+        shuffle_labels(torch.zeros(9).to_sparse())
     with pytest.raises(ValueError, match="D=40"):
         toy_sum_problem(40, 4).optimum(make_projection("dense", 41, 2))

@@ -153,6 +153,11 @@ def _check_pair(model: Model, X: Tensor, y: Tensor) -> None:
         )
 
 
+def _check_size(eps: Number, X: Tensor) -> None:
+    if abs(check_in_range(eps, "eps")) > torch.finfo(X.dtype).max:
+        raise ValueError(f"eps must be finite in the numbers of X, {X.dtype}, got {eps}")
+
+
 def _within(x: Tensor, bounds: Bounds) -> Tensor:
     return x if bounds is None else x.clamp(float(bounds[0]), float(bounds[1]))
 
@@ -177,8 +182,7 @@ def fgsm(
     arXiv 1412.6572, section 4.
     """
     _check_pair(model, X, y)
-    if abs(check_in_range(eps, "eps")) == float("inf"):
-        raise ValueError(f"eps must be finite, got {eps}")
+    _check_size(eps, X)
     return _within(X + float(eps) * _uphill(model, X, y)[0], bounds)
 
 
@@ -214,6 +218,8 @@ def pgd(
     """
     check_in_range(steps, "steps", low=1, integer=True)
     _check_pair(model, X, y)
+    if step_size is None or float(eps) < float("inf"):  # with steps of their own, inputs may go anywhere
+        _check_size(eps, X)
     radius = float(eps)
     stride = 2.5 * radius / int(steps) if step_size is None else float(step_size)
     moved = X.detach().clone()
@@ -295,7 +301,8 @@ def adversarial_accuracy(
     if attack == "fgsm" and options:
         raise TypeError(f"attack='fgsm' takes no {', '.join(options)}")
     sizes = _sizes(eps_list)
-    inputs, labels = _as_inputs(model, X), torch.from_numpy(_class_numbers(y, len(X)))
+    inputs = _as_inputs(model, X)
+    labels = torch.from_numpy(_class_numbers(y, len(inputs)))
     _check_bounds(inputs, bounds)
     seed = root_seed(random_state)
     right = np.zeros((len(sizes) + 1, len(labels)), dtype=bool)
@@ -347,9 +354,10 @@ def _answer(model: Model, x: Tensor) -> Tensor:
 
 def _as_inputs(model: nn.Module, X: Any) -> Tensor:
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    inputs = X.detach() if isinstance(X, Tensor) else torch.from_numpy(check_numbers(X, "X").copy())
-    if not len(inputs):
-        raise ValueError("X has no samples")
+    inputs = check_tensor(X, "X") if isinstance(X, Tensor) else torch.from_numpy(check_numbers(X, "X").copy())
+    inputs = inputs.detach()
+    if not inputs.ndim or not len(inputs):
+        raise ValueError(f"X must have samples, shape (n, ...), got shape {tuple(inputs.shape)}")
     if not torch.isfinite(inputs).all():
         raise ValueError("X has NaN or infinity; drop or impute them")
     return inputs.to(dtype)

@@ -164,10 +164,10 @@ class LabelSharpness(LabelledEstimator):
         return self
 
     def _measure(self, X: np.ndarray, codes: np.ndarray, n_classes: int) -> None:
+        seed = root_seed(self.random_state)
         if self.exact:
             draws = [np.arange(len(X))]
         else:
-            seed = root_seed(self.random_state)
             rngs = [np.random.default_rng(derive_seed(seed, "draw", i)) for i in range(self.n_repeats)]
             draws = [_balanced_draw(codes, self.m, rng) for rng in rngs]
         found = [_sharpness(X[rows], codes[rows], n_classes) for rows in draws]

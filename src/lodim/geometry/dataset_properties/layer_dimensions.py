@@ -182,7 +182,7 @@ def representation_id(
     loader : DataLoader, iterable, array or Tensor
         Batches: tensors, tuples that start with the input, or mappings of the model's arguments; or all inputs.
     layer : str
-        Name of a part of the model, or the end of one, as in :func:`lodim.nets.find_layers`.
+        Name of a part of the model, or the end of one, as in :func:`lodim.nets.find_layers`; "" for the model itself.
     method : str
         Of :class:`~lodim.geometry.IntrinsicDimension`.
     select : callable
@@ -329,6 +329,7 @@ def _measure(
     Equal seeds keep the same samples in each.
     """
     check_in_range(max_points, "max_points", low=4, integer=True)
+    check_in_range(max_bytes, "max_bytes", low=0)
     if options.get("ci") is not None:
         check_in_range(options["ci"], "ci", low=1e-6, high=1 - 1e-6)
     metrics: dict[str, StreamingDimension] = {}

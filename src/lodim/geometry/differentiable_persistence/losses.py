@@ -115,6 +115,10 @@ def _difference(mu: SignedMeasure, nu: SignedMeasure, corner: Any) -> tuple[Tens
                 "enters, e.g. the upper corner of the box of all filtration values"
             )
         end = as_values(corner, "corner").to(points)
+        if end.shape != points.shape[1:]:
+            raise ValueError(
+                f"corner must hold {points.shape[1]} numbers, one a parameter, got shape {tuple(end.shape)}"
+            )
         points = torch.cat([points, end[None]])
         weights = torch.cat([weights, weights.new_tensor([-missing])])
     return points, weights

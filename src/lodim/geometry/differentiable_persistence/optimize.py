@@ -140,8 +140,8 @@ def optimize_points(
         normal = torch.randn(points.shape, generator=generator, dtype=torch.float64)
         points.add_((noise * run.players[0].optimizer.param_groups[0]["lr"] * normal).to(points))
 
-    if clip is not None:
-        check_in_range(clip, "clip", low=0.0)
+    if clip is not None and check_in_range(clip, "clip", low=0.0) == 0:
+        raise ValueError("clip must be positive; None leaves gradients as they are")
     recipe = DescentRecipe(
         steps=int(steps),
         lr=lr,

@@ -114,7 +114,8 @@ class GeneralizationDifficulty(LabelledEstimator):
         ValueError
             Bad input, one class, or equal points with different labels.
         """
-        check_in_range(self.target_error, "target_error", low=0.0, high=1.0)
+        if check_in_range(self.target_error, "target_error", low=0.0, high=1.0) == 0:
+            raise ValueError("target_error must be above 0: no finite number of bits gives an error of zero")
         check_in_range(self.n_bootstrap, "n_bootstrap", low=0, integer=True)
         check_in_range(self.ci, "ci", low=0.0, high=1.0)
         for name in ("n_queries", "n_pairs", "k"):

@@ -55,6 +55,7 @@ from lodim.validation import check_in_range, checked
 
 Number: TypeAlias = float | int | np.integer[Any] | np.floating[Any]
 LN2, LN10 = math.log(2), math.log(10)
+_HIGHEST = 1e150  # frequency whose square is a float
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,10 @@ class TaskGeometry(Result):
                 raise ValueError(f"{name} must be a positive number, got {getattr(self, name)!r}")
         check_in_range(self.m, "m", low=1)
         if not (self.ln_outputs >= 0 and math.isfinite(self.ln_outputs)):
-            raise ValueError(f"a task has at least one output, got the logarithm {self.ln_outputs!r}")
+            raise ValueError(
+                f"ln_outputs must be finite, as n_outputs, and at least 0: a task has at least one output, "
+                f"got {self.ln_outputs!r}"
+            )
 
     def at(self, eps: Number) -> Difficulty:
         """Return the difficulty of reaching an error.
@@ -183,6 +187,10 @@ def _basis(m: Number, frequency: Number) -> tuple[float, float]:
     """Degree K of the root of K (K + m - 1) = M^2, and ln E."""
     m, frequency = float(m), float(frequency)
     root = math.hypot(m - 1, 2 * frequency)
+    if frequency > _HIGHEST:
+        raise ValueError(
+            f"delta is too far below radius: a frequency of {frequency:.3g} is beyond double precision"
+        )
     degree = 2 * frequency**2 / (root + m - 1)  # (root - (m - 1)) / 2 without its cancellation
     return degree, float(np.logaddexp(_ln_binomial(m + degree, m), _ln_binomial(m + degree - 1, m)))
 

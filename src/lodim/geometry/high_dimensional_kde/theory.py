@@ -73,12 +73,13 @@ class KDETheory(Result):
     h_g, h_clt : float
         Below ``h_g`` a few points decide; above ``h_clt`` the central limit theorem holds. In the data's unit.
     h_opt : float
-        Bandwidth of the largest expected log-likelihood.
+        Bandwidth of the largest expected log-likelihood; NaN where it is not below ``h_g`` (at unusual positions).
     u_g : float
         Typical squared distance to the nearest neighbour, over d.
     kl_per_dim : float
         Kullback-Leibler divergence from the data's law to the estimate at ``h_opt``, over d; NaN where the data's
-        entropy is not known (a ``phi`` of your own without ``entropy``) or ``h_opt`` is not below ``h_g``.
+        entropy is not known (a ``phi`` of your own without ``entropy``, a ``position`` other than 1) or ``h_opt`` is
+        NaN.
     """
 
     alpha: float
@@ -111,10 +112,10 @@ class KDETheory(Result):
     def __str__(self) -> str:
         size = "" if self.d is None else f"{self.n:.4g} points in {self.d} dimensions, "
         kl = "" if math.isnan(self.kl_per_dim) else f", KL/d = {self.kl_per_dim:.4f} there"
-        return (
-            f"{size}alpha = {self.alpha:.4g}: h_G = {self.h_g:.4g}, h_CLT = {self.h_clt:.4g}, "
-            f"best h = {self.h_opt:.4g} ({self.regime(self.h_opt)}){kl}"
-        )
+        best = f"best h = {self.h_opt:.4g} ({self.regime(self.h_opt)}){kl}"
+        if math.isnan(self.h_opt):
+            best = "best h not below h_G"
+        return f"{size}alpha = {self.alpha:.4g}: h_G = {self.h_g:.4g}, h_CLT = {self.h_clt:.4g}, {best}"
 
 
 def gaussian_phi(spectrum: Any, position: Any = 1.0) -> Callable[[float], tuple[float, float]]:
@@ -127,11 +128,7 @@ def gaussian_phi(spectrum: Any, position: Any = 1.0) -> Callable[[float], tuple[
     position : float or array-like, shape (d,)
         Squared coordinates of x along the eigenvectors, relative to the eigenvalues; 1 is typical.
     """
-    s = np.atleast_1d(check_numbers(spectrum, "spectrum"))
-    if not (np.isfinite(s).all() and (s >= 0).all() and (s > 0).any()):
-        raise ValueError(
-            f"spectrum must hold nonnegative eigenvalues, one of them positive, got {s.tolist()}"
-        )
+    s = _spectrum(spectrum)
     r = _positions(position, len(s))
 
     def phi(rate: float) -> tuple[float, float]:
@@ -143,9 +140,18 @@ def gaussian_phi(spectrum: Any, position: Any = 1.0) -> Callable[[float], tuple[
     return phi
 
 
+def _spectrum(spectrum: Any) -> np.ndarray:
+    s = np.atleast_1d(check_numbers(spectrum, "spectrum"))
+    if not (np.isfinite(s).all() and (s >= 0).all() and (s > 0).any()):
+        raise ValueError(
+            f"spectrum must hold nonnegative eigenvalues, one of them positive, got {s.tolist()}"
+        )
+    return s
+
+
 def _positions(position: Any, d: int) -> np.ndarray:
     """One squared coordinate for every eigenvalue."""
-    r = np.atleast_1d(check_numbers(position, "position"))
+    r = np.atleast_1d(_numbers(position))
     if r.ndim != 1 or len(r) not in (1, d):
         raise ValueError(
             f"position has {r.size} numbers for {d} dimensions; give one for all, or one for each dimension "
@@ -154,6 +160,13 @@ def _positions(position: Any, d: int) -> np.ndarray:
     if not (np.isfinite(r).all() and (r >= 0).all()):
         raise ValueError(f"position must be finite and nonnegative (squared coordinates), got {position}")
     return np.broadcast_to(r, (d,))
+
+
+def _numbers(position: Any) -> np.ndarray:
+    r = check_numbers(position, "position")
+    if not r.ndim:
+        check_in_range(position, "position")
+    return r
 
 
 def _with_slope(phi: Callable[[float], Any]) -> Callable[[float], tuple[float, float]]:
@@ -182,9 +195,10 @@ def _condensation_rate(
     low = high = math.log(guess)
     while entropy(low) <= 0:
         low -= 1.0
-        if low < math.log(guess * _SMALLEST):
+        if low < math.log(guess) + math.log(_SMALLEST):
             raise ValueError(
-                "phi leaves no entropy at any bandwidth: it must be about -lambda u / 2 for small lambda"
+                "no bandwidth leaves entropy: alpha is too small or position too far out for double precision, or phi "
+                "is not about -lambda u / 2 for small lambda"
             )
     while entropy(high) > 0:
         high = high + 1.0 if high >= math.log(limit) else min(high + 1.0, math.log(limit))
@@ -204,7 +218,7 @@ def _alpha(n: Any, d: Any, alpha: Any) -> float:
             raise ValueError(f"alpha must be positive and finite, got {alpha}")
         return alpha
     if n is None or d is None:
-        raise ValueError("give n and d, or alpha = log(n) / d")
+        raise ValueError("give n and d (or the spectrum), or alpha = log(n) / d")
     return math.log(check_in_range(n, "n", low=2)) / int(check_in_range(d, "d", low=1, integer=True))
 
 
@@ -257,14 +271,14 @@ KL/d = 0.0696 there
     if phi is not None and spectrum is not None:
         raise ValueError("give the spectrum of Gaussian data or a phi of your own, not both")
     if d is None and spectrum is not None:
-        d = len(np.atleast_1d(check_numbers(spectrum, "spectrum")))
-    position = check_numbers(position, "position")
+        d = len(_spectrum(spectrum))
+    position = _numbers(position)
     size = None if d is None else int(check_in_range(d, "d", low=1, integer=True))
     a = _alpha(n, size, alpha)
     s = (
         np.ones(size if size is not None and position.size > 1 else 1)
         if spectrum is None
-        else np.atleast_1d(check_numbers(spectrum, "spectrum"))
+        else _spectrum(spectrum)
     )
     if phi is None:
         function, guess = gaussian_phi(s, position), 1 / float(s.mean())
@@ -352,7 +366,7 @@ def regime_map(alphas: Any = None, spectrum: Any = None) -> RegimeMap:
     """
     grid = np.geomspace(0.02, 1.0, 80) if alphas is None else np.atleast_1d(check_numbers(alphas, "alphas"))
     found = [
-        kde_theory(alpha=float(check_in_range(a, "alphas", low=1e-300, high=1e300)), spectrum=spectrum)
+        kde_theory(alpha=float(check_in_range(a, "alphas", low=1e-20, high=1e300)), spectrum=spectrum)
         for a in grid
     ]
     columns = {name: np.array([getattr(t, name) for t in found]) for name in ("h_g", "h_clt", "h_opt")}

@@ -44,7 +44,7 @@ class Frame:
 
 def check_whiten(whiten: Any) -> int | None:
     """Return the k of ``"pca(k)"``, None for the other choices, or say what is wrong."""
-    if whiten is None or whiten in ("diag", "full"):
+    if whiten is None or (isinstance(whiten, str) and whiten in ("diag", "full")):
         return None
     found = re.fullmatch(r"pca\(([1-9]\d*)\)", whiten) if isinstance(whiten, str) else None
     if not found:

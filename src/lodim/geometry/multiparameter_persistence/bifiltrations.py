@@ -38,7 +38,7 @@ from lodim.geometry.multiparameter_persistence.complexes import (
     graph_complex,
     too_many_cells,
 )
-from lodim.validation import check_choice, check_in_range, check_numbers, checked
+from lodim.validation import check_choice, check_in_range, check_numbers, check_tensor, checked
 
 _RELATIVE_BANDWIDTH = 0.2
 _MATRIX = 25  # with a threshold, so many times more pairs than cells may be looked at
@@ -193,7 +193,10 @@ def delay_embedding(series: Any, *, dimension: int = 3, delay: int = 1, stride: 
     """
     for value, name in ((dimension, "dimension"), (delay, "delay"), (stride, "stride")):
         check_in_range(value, name, low=1, integer=True)
-    values = series if isinstance(series, Tensor) else check_numbers(series, "series")
+    if isinstance(series, Tensor):
+        values = check_tensor(series, "series", numbers=False)
+    else:
+        values = check_numbers(series, "series")
     if values.ndim not in (1, 2):
         raise ValueError(f"series must have shape (n,) or (n, n_channels), got {tuple(values.shape)}")
     length = (dimension - 1) * delay + 1

@@ -199,7 +199,7 @@ def _first_rows(cells: np.ndarray, grades: Tensor, name: str) -> np.ndarray:
     if differs.any():
         row = int(differs.argmax())
         raise ValueError(
-            f"{name} {cells[row].tolist()} is listed more than once, with the grades {values[before[row]].tolist()} "
+            f"{name} hold {cells[row].tolist()} more than once, with the grades {values[before[row]].tolist()} "
             f"and {values[row].tolist()}; keep one of them"
         )
     return np.sort(first)
@@ -229,15 +229,15 @@ def simplicial_complex(
     cells = tuple(_vertices(block, k + 1, f"simplices[{k}]") for k, block in enumerate(simplices))
     grades = as_values(filtration, "filtration")
     total = sum(len(block) for block in cells)
-    if grades.ndim != 2 or len(grades) != total:
+    if grades.ndim != 2 or len(grades) != total or not grades.shape[1]:
         raise ValueError(
-            f"filtration must have shape ({total}, p), a row a simplex; got {tuple(grades.shape)}"
+            f"filtration must have shape ({total}, p), a row a simplex, p at least 1; got {tuple(grades.shape)}"
         )
     _check_grades(grades)
     if not np.array_equal(cells[0][:, 0], np.arange(len(cells[0]))):
         raise ValueError("vertices must be 0, 1, ..., n - 1 in this order")
     parts = grades.split([len(block) for block in cells])
-    kept = [_first_rows(block, part, "simplex") for block, part in zip(cells, parts, strict=True)]
+    kept = [_first_rows(block, part, "simplices") for block, part in zip(cells, parts, strict=True)]
     cells = tuple(block[rows] for block, rows in zip(cells, kept, strict=True))
     grades = torch.cat([part[torch.from_numpy(rows)] for part, rows in zip(parts, kept, strict=True)])
     _check_monotone(cells, grades.detach().cpu().numpy())
@@ -283,8 +283,10 @@ def graph_complex(
         Edges that name no vertex, loops at a vertex, an edge with two grades, NaN.
     """
     values = as_values(vertex_values, "vertex_values")
-    if values.ndim != 2:
-        raise ValueError(f"vertex_values must have shape (n_vertices, p), got {tuple(values.shape)}")
+    if values.ndim != 2 or not values.shape[1]:
+        raise ValueError(
+            f"vertex_values must have shape (n_vertices, p), p at least 1, got {tuple(values.shape)}"
+        )
     pairs = _vertices(edges, 2, "edges")
     if len(pairs) and (pairs.min() < 0 or pairs.max() >= len(values)):
         raise ValueError(
@@ -301,7 +303,7 @@ def graph_complex(
         dtype = torch.promote_types(values.dtype, own.dtype)
         values, on_edges = values.to(dtype), torch.maximum(on_edges.to(dtype), own.to(dtype))
     _check_grades(torch.cat([values, on_edges]))
-    kept = _first_rows(pairs, on_edges, "edge")
+    kept = _first_rows(pairs, on_edges, "edges")
     pairs, on_edges = pairs[kept], on_edges[torch.from_numpy(kept)]
     grades = torch.cat([values, on_edges])
     return FilteredComplex((np.arange(len(values))[:, None], pairs), grades, max_dim, cliques)

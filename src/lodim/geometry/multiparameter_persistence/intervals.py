@@ -104,7 +104,7 @@ class Intervals:
         Raises
         ------
         ValueError
-            Different lengths, no corner, or NaN.
+            Different lengths or numbers of columns, no corner, or NaN.
         """
         if len(births) != len(deaths):
             raise ValueError(f"{len(births)} lists of births but {len(deaths)} of deaths; they must match")
@@ -115,12 +115,14 @@ class Intervals:
             tensors = [as_values(t, name) for t in lists]
             if any(t.ndim != 2 or not len(t) for t in tensors):
                 raise ValueError(f"every interval needs {name} of shape (k, p) with at least one corner")
-            flat = torch.cat(tensors)
-            if bool(flat.isnan().any()):
+            if any(bool(t.isnan().any()) for t in tensors):
                 raise ValueError(f"{name} hold NaN")
-            ends.append((flat, np.array([len(t) for t in tensors])))
+            ends.append(tensors)
+        if len(widths := {t.shape[1] for tensors in ends for t in tensors}) > 1:
+            raise ValueError(f"births and deaths must all have p columns, got {sorted(widths)}")
         degree = np.broadcast_to(np.asarray(degrees, dtype=np.int64), len(births)).copy()
-        return cls(ends[0][0], ends[1][0], ends[0][1], ends[1][1], degree)
+        n_births, n_deaths = (np.array([len(t) for t in tensors]) for tensors in ends)
+        return cls(torch.cat(ends[0]), torch.cat(ends[1]), n_births, n_deaths, degree)
 
     @classmethod
     def empty(cls, p: int = 2) -> Intervals:

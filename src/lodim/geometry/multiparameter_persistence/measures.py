@@ -206,8 +206,8 @@ def integrate(measure: SignedMeasure, grid: Any) -> Int[np.ndarray, "*grid"]:
     """
     points = measure.points.detach().cpu().numpy()
     axes = [check_numbers(axis, f"grid[{k}]", dtype=points.dtype) for k, axis in enumerate(grid)]
-    if len(axes) != points.shape[1] or any((np.diff(axis) < 0).any() for axis in axes):
-        raise ValueError(f"grid must hold one ascending array for each of {points.shape[1]} parameters")
+    if len(axes) != points.shape[1] or any(axis.ndim != 1 or (np.diff(axis) < 0).any() for axis in axes):
+        raise ValueError(f"grid must hold one ascending 1-D array for each of {points.shape[1]} parameters")
     shape = tuple(len(axis) for axis in axes)
     where = np.stack([np.searchsorted(axis, points[:, k]) for k, axis in enumerate(axes)], 1)
     inside = (where < np.array(shape)).all(1)

@@ -27,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lodim.randomness import as_generator
-from lodim.validation import check_choice, check_in_range, check_matrix, checked, plain_array
+from lodim.validation import check_choice, check_in_range, check_matrix, check_tensor, checked, plain_array
 
 BLOCK = 16_384
 RANK_TOL = 1e-10
@@ -52,7 +52,7 @@ def as_matrix(A: Any, name: str = "A") -> Tensor:
         Wrong number of axes, no rows, NaN or infinity.
     """
     if isinstance(A, Tensor) and A.ndim == 2 and A.numel() and A.device.type != "cpu":
-        matrix = A.detach().to(torch.float64)
+        matrix = check_tensor(A, name).detach().to(torch.float64)
         if not bool(torch.isfinite(matrix.sum())) and not bool(torch.isfinite(matrix).all()):
             row = int((~torch.isfinite(matrix)).any(1).nonzero()[0])
             raise ValueError(

@@ -22,6 +22,8 @@ from lodim.randomness import as_generator
 from lodim.results import Result
 from lodim.validation import check_in_range, check_numbers, checked
 
+_LARGE = 1e50  # numbers between it and its inverse have squares, and the like, that are floats
+
 
 @dataclass(frozen=True)
 class Distortion(Result):
@@ -58,6 +60,9 @@ def _extreme_directions(Q: Tensor, C: Tensor, p: float, n: int) -> Tensor:
     bound = fixed_point(Q, p).sensitivity_bounds()
     rows = Q[bound.topk(min(n, len(Q))).indices]
     rows = rows[rows.abs().amax(1) > 0]
+    largest = C.abs().max()
+    if not 1 / _LARGE < largest < _LARGE:  # directions do not depend on it
+        C = C / largest
     start = rows @ torch.linalg.inv(C.T @ C)
     start = start / (start * rows).sum(1, keepdim=True)
     return minimize(C, p, start, normals=rows).z if p >= 1 else start

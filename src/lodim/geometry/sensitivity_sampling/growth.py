@@ -135,6 +135,8 @@ def sensitivity_growth(
     ----------
     families : sequence of str
         Of :func:`structured_matrix`.
+    dims : sequence of int
+        Columns, at least 2.
     p : float
         At least 1.
     n : int
@@ -144,7 +146,9 @@ def sensitivity_growth(
     random_state : int, Generator or None
     """
     p = check_p(p, low=1.0)
-    seed, dims = root_seed(random_state), [int(check_in_range(d, "dims", low=1, integer=True)) for d in dims]
+    seed, dims = root_seed(random_state), [int(check_in_range(d, "dims", low=2, integer=True)) for d in dims]
+    for family in families:
+        check_choice(family, FAMILIES, "families")
     found = [
         [
             total_sensitivity(

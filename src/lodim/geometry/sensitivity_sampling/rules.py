@@ -64,6 +64,8 @@ def rule_scores(
         return tau ** (p / 2)
     if rule == "lewis":
         return fixed_point(Q, p).weight
+    if not bool(live.any()):
+        return live
     s = basis_sensitivities(Q, p, sensitivities, rng=rng)
     if rule == "sensitivity":
         return s
@@ -204,7 +206,9 @@ def sample_size(
             raise ValueError(f"{name} must be positive and finite, got {value}")
     try:
         complexity = _complexity(rule, p, None if S is None else float(S), int(d), n, s_max)
-    except OverflowError:
-        raise ValueError(f"p={p:g} is too large: the number of rows is beyond the range of numbers") from None
-    rows = math.ceil(c * complexity * (math.log(d) + math.log(1 / delta)) / eps**2)
+        rows = math.ceil(c * complexity * (math.log(d) + math.log(1 / delta)) / eps**2)
+    except (OverflowError, ZeroDivisionError):
+        raise ValueError(
+            f"p={p:g} is too large, or eps={eps:g} too small: the number of rows is beyond the range of numbers"
+        ) from None
     return SampleSize(max(1, rows), complexity, rule)

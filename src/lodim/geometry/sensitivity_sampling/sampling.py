@@ -158,6 +158,8 @@ class LpSampler(BaseEstimator):
         check_fraction(self.uniform_mix, "uniform_mix")
         if self.n_rows is not None:
             check_in_range(self.n_rows, "n_rows", low=1, integer=True)
+        if self.eps is not None:
+            check_in_range(self.eps, "eps", low=0.0, high=1.0)
         if not isinstance(self.n_rounds, str) or self.n_rounds != "auto":
             check_in_range(self.n_rounds, "n_rounds", low=1, integer=True)
 

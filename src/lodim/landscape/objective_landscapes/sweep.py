@@ -60,7 +60,7 @@ class Settings:
             raise ValueError("threshold must be above 0")
         check_choice(self.projection, KINDS, "projection")
         check_choice(self.scale, SCALES, "scale")
-        if self.baseline != "own":
+        if not isinstance(self.baseline, str) or self.baseline != "own":
             check_in_range(self.baseline, "baseline")
         if self.search.d_max is None or self.search.d_min > self.search.d_max:
             raise ValueError(f"d_min={self.search.d_min} is more than d_max={self.search.d_max}")
@@ -226,6 +226,8 @@ class Sweep:
     ) -> float:
         """Choose from the grid, and beyond its end while the choice lies there; ``first`` stays if none beats noise."""
         scores = measure([first, *(g for g in self.grid if g != first)])
+        if not scores:
+            raise OutOfTimeError
         best = choose_multiplier(scores, first)
         for _ in range(_EXTENSIONS if len(self.grid) > 1 else 0):
             new = next_beyond(scores, best)

@@ -47,7 +47,14 @@ from torch import Tensor
 from lodim.randomness import derive_seed, torch_generator
 from lodim.results import Result
 from lodim.sketch import RandomProjection, make_projection
-from lodim.validation import check_fraction, check_in_range, check_unmasked, checked
+from lodim.validation import (
+    check_fraction,
+    check_in_range,
+    check_tensor,
+    check_unmasked,
+    checked,
+    plain_array,
+)
 
 __all__ = ["ToyCurve", "ToySumProblem", "shuffle_labels", "shuffle_pixels", "toy_sum_problem"]
 
@@ -227,6 +234,10 @@ def shuffle_pixels(X: Any, seed: int | np.integer = 0) -> Any:
         X with fewer than two or more than four axes.
     """
     check_unmasked(X, "X")
+    if isinstance(X, torch.Tensor):
+        check_tensor(X, "X", numbers=False)
+    elif np.iscomplexobj(X):
+        raise ValueError("Complex data not supported: X must hold real numbers")
     check_in_range(seed, "seed", low=0, integer=True)
     if not isinstance(X, np.ndarray | torch.Tensor):
         raise TypeError(f"X must be an array or a tensor, got {type(X).__name__}")
@@ -236,7 +247,7 @@ def shuffle_pixels(X: Any, seed: int | np.integer = 0) -> Any:
         )
     shape = tuple(X.shape)
     kept = shape[:1] if X.ndim == 2 else shape[:-2]
-    flat = X.reshape(*kept, -1)
+    flat = X.reshape(*kept, math.prod(shape[len(kept) :]))
     order = np.random.default_rng(seed).permutation(flat.shape[-1])
     return flat[..., _like(order, X)].reshape(shape)
 
@@ -265,9 +276,11 @@ def shuffle_labels(y: Any, fraction: int | float = 1.0, seed: int | np.integer =
         Labels with several axes or complex, fraction outside [0, 1], or a single chosen sample (nothing to
         swap with).
     """
-    check_unmasked(y, "y")
     check_in_range(seed, "seed", low=0, integer=True)
-    labels = y.clone() if hasattr(y, "detach") else np.array(y)
+    if hasattr(y, "detach"):
+        labels = check_tensor(y, "y", numbers=False).clone()
+    else:
+        labels = plain_array(y, "y").copy()
     if "complex" in str(labels.dtype):
         raise ValueError("Complex data not supported: y must hold labels or real numbers")
     if labels.ndim != 1:
