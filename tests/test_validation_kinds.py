@@ -74,7 +74,7 @@ def test_it_is_refused_by_name(name):
 
 
 def test_what_is_wanted_is_said_in_words():
-    with pytest.raises(TypeError, match=r"^x must be a tuple \(each a number\) or None, got 3$"):
+    with pytest.raises(TypeError, match=r"^x must be a tuple of 2 \(each a number\) or None, got 3$"):
         check_kind(3, tuple[float | int, float | int] | None, "x")
 
 

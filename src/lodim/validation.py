@@ -114,10 +114,17 @@ def checked(function: F) -> F:
             read = {name: hints.get(name, Any) for name in {*positional, *named}}
             kinds.update({name: (_plain_classes(kind), kind) for name, kind in read.items()})
         # an argument too many or twice is Python's to name, when it makes the call
-        for name, value in (*zip(positional, args, strict=False), *options.items()):
+        for at, (name, value) in enumerate((*zip(positional, args, strict=False), *options.items())):
             plain, kind = kinds.get(name, _ANY)
             if type(value) not in plain:  # this line is what a call in a training loop costs
                 check_kind(value, kind, name)
+                if (
+                    isinstance(value, np.ndarray) and not value.ndim and int in plain
+                ):  # a number, to torch no array
+                    if at < len(args):
+                        args = (*args[:at], value[()], *args[at + 1 :])
+                    else:
+                        options[name] = value[()]
         return function(*args, **options)
 
     return call  # type: ignore[return-value]
@@ -179,23 +186,36 @@ def _is_a(value: Any, kind: Any) -> bool:
         return hasattr(value, "items")
     if isinstance(origin, type) and issubclass(origin, Iterable):
         each = parts[0] if len(set(parts) - {...}) == 1 else Any
-        listed = isinstance(value, list | tuple | str | bytes | np.ndarray) or hasattr(value, "detach")
+        listed = isinstance(value, list | tuple | str | bytes) or hasattr(value, "dtype")
         if isinstance(value, str | bytes) and not _is_a(
             value[:1], each
         ):  # bytes are no numbers, nor is an empty text
             return False
         held = isinstance(value, Iterable) and getattr(value, "ndim", 1) > 0
+        if isinstance(value, Mapping) and issubclass(origin, Sequence):  # its keys alone would be read
+            return False
+        if held and listed and _has_length(origin, parts):
+            return len(value) == len(parts) and all(map(_is_a, value, parts))
         return held and (not listed or each is Any or all(_is_a(entry, each) for entry in value))
     if getattr(kind, "__module__", "") == "torch" and kind.__name__ == "device":
         return isinstance(value, kind) or _is_number(value, whole=True)  # the number of a GPU
     return isinstance(value, kind) if isinstance(kind, type) and kind is not Any else True
 
 
+def _has_length(origin: Any, parts: tuple[Any, ...]) -> bool:
+    """Whether an annotation is a tuple of as many entries as it names."""
+    return origin is tuple and bool(parts) and ... not in parts
+
+
 def _is_number(value: Any, *, whole: bool) -> bool:
     """Whether ``value`` is a real number of any library, if need be a whole one; an array of no axes is one too."""
     if isinstance(value, Integral if whole else Real):
         return not isinstance(value, bool)
-    if getattr(value, "ndim", None) != 0 or getattr(value, "is_meta", False):
+    if (
+        getattr(value, "ndim", None) != 0
+        or getattr(value, "is_meta", False)
+        or getattr(value, "is_sparse", False)
+    ):
         return False
     return _family(value.dtype) in ("iu" if whole else "iuf")
 
@@ -250,7 +270,8 @@ def _in_words(kind: Any) -> str:
         return "callable"
     if isinstance(origin, type):
         each = f" (each {_in_words(parts[0])})" if len(set(parts) - {..., Any}) == 1 else ""
-        return f"a {origin.__name__.lower()}{each}"
+        length = f" of {len(parts)}" if _has_length(origin, parts) else ""
+        return f"a {origin.__name__.lower()}{length}{each}"
     return words.get(kind) or (
         f"a {kind.__name__}" if isinstance(kind, type) else str(kind).rpartition(".")[2]
     )
