@@ -475,7 +475,7 @@ def ssor_preconditioner(A: Any, omega: int | float = 1.0) -> linalg.LinearOperat
     def apply(r: Any) -> Any:
         return sweep(weight * diagonal * sweep(np.ravel(r)), "H")
 
-    return linalg.LinearOperator(A.shape, apply, dtype=diagonal.dtype)
+    return linalg.LinearOperator((len(diagonal),) * 2, apply, dtype=diagonal.dtype)
 
 
 def _lower(A: Any, omega: int | float) -> tuple[np.ndarray, Callable[..., Any]]:
