@@ -59,9 +59,16 @@ FINE, REFUSED = "fine", "refused"
 UNDEFINED = {  # what their documentation says is NaN or infinite at times
     "r2", "find_crossing", "fit_scaling_law", "difficulty", "embedding_distortion", "mode_coverage", "auc",
     "keep_likely", "volume_quality", "kde_theory", "density_regime", "GeneralizationDifficulty",
-    "intrinsic_dimensions", "IntrinsicDimension",
+    "intrinsic_dimensions", "IntrinsicDimension", "learning_curve_exponent", "probability_metrics", "relative_gap",
 }  # fmt: skip
-NUMBER_TOO = ("n_rounds", "delta", "intrinsic_dim", "bandwidth", "baseline")  # by their documentation
+NUMBER_TOO = (
+    "n_rounds",
+    "delta",
+    "intrinsic_dim",
+    "bandwidth",
+    "baseline",
+    "perturb",
+)  # by their documentation
 PATHS = ("X", "source")  # arguments that may be names of files
 PARTS = [
     "row",
@@ -224,6 +231,14 @@ def quant_spec(**given):
     return landscape.quantize(net().eval(), landscape.QuantRecipe(spec))(torch.ones(2, 8))
 
 
+def options_of(kind):
+    def run(**given):
+        kind(**given).check()
+
+    run.__annotations__ = typing.get_type_hints(kind)
+    return run
+
+
 def pruned(sparsity=0.5, total_steps=4, targets="all", scope="global"):
     return (
         landscape.MagnitudePruner(net(), sparsity, total_steps=total_steps, targets=targets, scope=scope)
@@ -235,7 +250,7 @@ def sparse(n=2, m=4, recipe="mdgf-exp", total_steps=4, targets="all"):
     return landscape.NMSparsifier(net(), n, m, recipe, total_steps=total_steps, targets=targets) and 0.0
 
 
-def flora(r=2, scale=1.0, dropout=0.0, target_modules="all", form="auto", random_state=0):
+def flora(r: int | list = 2, scale=1.0, dropout=0.0, target_modules="all", form="auto", random_state=0):
     return landscape.inject_flora(
         net(), r, scale, dropout, target_modules, form=form, random_state=random_state
     )(torch.ones(2, 8))
@@ -347,22 +362,18 @@ CALLS = (
     call(landscape.PHMLinear, in_features=8, out_features=6, n=2), call(landscape.PHEmbedding, num_embeddings=9,
          embedding_dim=8, n=2), call(landscape.PHMAttention, embed_dim=8, num_heads=2, n=2),
     call(landscape.PHConv2d, in_channels=8, out_channels=6, kernel_size=3, n=2),
-    call(landscape.FLoRALinear, base_layer=torch.nn.Linear(8, 6), r=2),
+    call(landscape.FLoRALinear, _free=("adapter_name",), base_layer=torch.nn.Linear(8, 6), r=2),
     call(subspace), call(quantized), call(pruned), call(sparse), call(flora), call(shared, _name="compare"),
     call(landscape.to_hypercomplex, model=net(), n=2), call(landscape.suggest_adapter, measured=10.0, model=net()),
     Call("QuantSpec", quant_spec, {}, (), call(landscape.QuantSpec).options),
-    Call("SearchOptions", lambda **given: landscape.SearchOptions(**given).check(), {}, (),
-         call(landscape.SearchOptions).options),
-    Call("RunOptions", lambda **given: landscape.RunOptions(**given).check(), {}, ("cache_dir", "ray"),
-         call(landscape.RunOptions).options),
+    Call("SearchOptions", options_of(landscape.SearchOptions), {}, (), call(landscape.SearchOptions).options),
+    Call("RunOptions", options_of(landscape.RunOptions), {}, ("cache_dir", "ray"), call(landscape.RunOptions).options),
 )  # fmt: skip
 
 
 def fit_with(example):
     """Return a function of an estimator's parameters and data."""
-    learns = not isinstance(
-        example.model, geometry.IntrinsicDimension | geometry.HighDimKDE | geometry.LpSampler
-    )
+    learns = "y : ignored" not in (example.model.fit.__doc__ or "")
     data = [part for part in example.data()[: 1 + learns] if part is not None]
 
     def run(**given):
@@ -481,9 +492,8 @@ def inputs_of(one):
                 yield name, what, bad, never and not taken and name != "random_state"
         elif isinstance(value, str):
             for what, bad in CHOICES.items():
-                named = what == "list" and _is_a(
-                    bad, hints.get(name, str)
-                )  # of layers, say, of which none need be
+                # a list of layers, say, of which none need be
+                named = what in ("list", "true") and _is_a(bad, hints.get(name, str))
                 named |= what == "number" and name in NUMBER_TOO
                 named |= (name, what) == ("layer", "empty")  # the model itself
                 yield name, what, bad, not named
@@ -492,7 +502,8 @@ def inputs_of(one):
                 yield name, what, bad, what in ("word", "object", "dict", "nan", "complex")
         elif isinstance(value, list | tuple):
             for what, bad in CHOICES.items():
-                yield name, what, bad, what not in ("empty", "array")
+                named = what == "list" and name in hints and _is_a(bad, hints[name])
+                yield name, what, bad, what not in ("empty", "array") and not named
 
 
 # ---------------------------------------------------------------------------------------------------- judging
@@ -528,11 +539,11 @@ def judge(one, name, what, bad, never, plain):
         return _judge_error(error, one, name)
     finally:
         _watch(0)
-    if isinstance(answer, torch.Tensor) and answer.is_meta:
-        return FINE  # shapes in, shapes out
+    if isinstance(answer, torch.Tensor) and (answer.is_meta or (never and answer.is_complex())):
+        return FINE  # shapes in, shapes out; complex in, complex out
     if never and not (
-        what == "complex" and np.iscomplexobj(getattr(answer, "x", 0.0))
-    ):  # solvers take such b
+        "complex" in what and np.iscomplexobj(getattr(answer, "x", answer))
+    ):  # complex in and out
         return FINE if said else f"taken silently: {answer!r}"[:160]
     found = flat(answer)
     shown = what in ("inf", "-inf", "NaN", "extreme", "huge", "missing") and is_array(

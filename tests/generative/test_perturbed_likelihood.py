@@ -283,6 +283,7 @@ def test_narrow_noise_on_a_coarse_grid_is_said():
         ({"sigma": 0.0}, rows(), "sigma must be positive"),
         ({"sigma": 0.1, "sigma_min": 0.2}, rows(), "above sigma_min"),
         ({"prior": "cauchy"}, rows(), "prior must be one of"),
+        ({"max_steps": -1}, rows(), "max_steps must be at least 0"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(options, X, message):

@@ -256,6 +256,7 @@ def test_a_real_search_closes_the_loop():
         (100, {"interval": (150, 200)}, ValueError, "does not hold"),
         (100, {"method": "dora"}, ValueError, "method must be one of"),
         (100, {"safety": -1}, ValueError, "safety"),
+        (100, {"safety": math.inf}, ValueError, "safety must be finite"),
         (100, {"target_modules": ["7"]}, ValueError, "the target '7'"),
         (100, {"kinds": ("conv9d",)}, ValueError, "Did you mean 'conv"),
         (100, {"modules_to_save": r"\d"}, ValueError, "no layer is left"),

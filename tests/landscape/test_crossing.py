@@ -178,6 +178,8 @@ def test_noise_pools_the_seeds():
 def test_bad_runs_are_refused(sizes, scores, match):
     with pytest.raises(ValueError, match=match):
         find_crossing(sizes, scores, 0.5)
+    with pytest.raises(ValueError, match="n_bootstrap must be at least 1"):
+        find_crossing([1, 2], [0.1, 0.9], 0.5, n_bootstrap=0)
 
 
 def test_unknown_estimator_lists_the_choices():

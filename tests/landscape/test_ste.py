@@ -1,5 +1,6 @@
 """Straight-through primitives: exact forwards, the gradients they promise."""
 
+import pytest
 import torch
 
 from lodim.landscape.ste import clamp_ste, mask_ste, round_ste, scale_gradient
@@ -44,3 +45,13 @@ def test_scaling_a_gradient_leaves_the_numbers():
     assert torch.equal(y, x)
     (3 * y).sum().backward()
     assert x.grad.tolist() == [0.75, 0.75]
+
+
+def test_ends_beyond_all_numbers_are_refused():
+    x = torch.ones(3)
+    for ends, name in (((1e300, 1.0), "low"), ((0.0, -1e300), "high")):
+        with pytest.raises(ValueError, match=f"{name} must be"):
+            clamp_ste(x, *ends)
+    with pytest.raises(ValueError, match="high is on the meta device"):
+        clamp_ste(x, 0.0, torch.ones((), device="meta"))
+    assert torch.equal(clamp_ste(x, -1e300, 1e300), x)

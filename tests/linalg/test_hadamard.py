@@ -117,6 +117,12 @@ def test_other_lengths_are_refused_with_the_way_out(n):
         fwht(torch.zeros(2, n))
 
 
+@pytest.mark.parametrize("dtype", [">f8", np.longdouble, np.clongdouble, ">c8"])
+def test_arrays_of_dtypes_that_torch_lacks(dtype):
+    x = np.arange(8.0)
+    assert np.array_equal(fwht(x.astype(dtype)), fwht(x))
+
+
 def test_other_things_are_refused():
     with pytest.raises(TypeError):
         fwht([1.0, 2.0])

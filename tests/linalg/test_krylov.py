@@ -196,6 +196,14 @@ def test_errors():
         conjugate_gradient(torch.eye(4), torch.ones(5))
     with pytest.raises(ValueError, match="finite"):
         conjugate_gradient(torch.eye(2), torch.tensor([1.0, torch.inf]))
+    for solve in (conjugate_gradient, gmres, minres, sor):
+        with pytest.raises(ValueError, match="A must be an array, its entries of one length"):
+            solve([[1.0], [1.0, 2.0]], b)
+    with pytest.raises(ValueError, match=r"A must return 4 entries, as b has, got shape \(\)"):
+        conjugate_gradient(len, b)
+    with pytest.raises(ValueError, match="A must be finite"):
+        sor(np.full((4, 4), np.nan), b)
+    np.testing.assert_array_equal(sor(A, b.astype(np.longdouble)).x, sor(A, b).x)
     with pytest.raises(ValueError, match="omega must lie between 0 and 2"):
         sor(A, b, omega=2.0)
     with pytest.raises(ValueError, match="row 1 has a zero on the diagonal"):

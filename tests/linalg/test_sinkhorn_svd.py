@@ -113,6 +113,7 @@ def test_precisions_and_errors_of_sinkhorn():
         ("4 nonnegative numbers, one set a matrix", (S, 1.0, np.ones((2, 4))), {}),
         ("one total", (S, 1.0, np.ones(4), np.full(4, 2.0)), {}),
         ("4 nonnegative", (S, 1.0, -np.ones(4)), {}),
+        ("sums a and b is on the meta device", (S, 1.0, torch.ones(4, device="meta")), {}),
         ("square scores", (S[:3], 1.0), {"symmetric": True}),
     ):
         with pytest.raises(ValueError, match=message):

@@ -93,6 +93,8 @@ def test_bytes_and_units_of_any_size(images):
         for unit in (1e-200, 1e200):
             assert figure(unit * x, unit * y, data_range=unit) == expected
         assert figure(x, torch.tensor(y, requires_grad=True)) == expected
+        with pytest.raises(ValueError, match="data_range=1e-300 is so far"):
+            figure(x, y, data_range=1e-300)
         with pytest.raises(ValueError, match=r"whole numbers differ by more than data_range=1\.0"):
             figure(*as_bytes)
         for bad, message in (

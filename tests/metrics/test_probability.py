@@ -33,6 +33,8 @@ def test_more_clusters_than_classes_and_errors():
         clustering_accuracy([], [])
     with pytest.raises(ValueError, match="2 entries"):
         clustering_accuracy([1, 2, 3], [1, 2])
+    with pytest.raises(ValueError, match="y_true must have rows"):
+        clustering_accuracy(3, [1])
     with pytest.raises(ValueError, match="missing"):
         clustering_accuracy([1.0, np.nan], [1, 2])
     with pytest.raises(ValueError, match="masked"):

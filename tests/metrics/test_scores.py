@@ -47,3 +47,9 @@ def test_area_of_a_constant_is_one_half_at_any_shares():
     certain = 1e4 * torch.nn.functional.one_hot(target, 4).float()  # a class that never occurs does not count
     assert auc(certain, target).item() == pytest.approx(1.0, abs=1e-12)
     assert auc(certain, torch.zeros(100, dtype=torch.int64)).isnan()
+
+
+@pytest.mark.parametrize("bad", [-1, 2, 0.5, float("nan"), float("inf")])
+def test_classes_without_a_logit_are_refused(bad):
+    with pytest.raises(ValueError, match="target must hold classes, whole numbers from 0 to 1"):
+        auc(torch.eye(2), torch.tensor([0, bad]))

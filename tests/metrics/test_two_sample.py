@@ -185,8 +185,9 @@ def test_what_is_refused(distance):
         distance(x[:, 0], x)
     with pytest.raises(ValueError, match="samples has 0 sample"):
         distance(torch.zeros(0, 3), x)
-    with pytest.raises(ValueError, match="bandwidth must be positive"):
-        mmd_rbf(x, x, bandwidth=0.0)
+    for bandwidth in (0.0, 1e-300, 1e300, np.inf):
+        with pytest.raises(ValueError, match="bandwidth must be positive"):
+            mmd_rbf(x, x, bandwidth=bandwidth)
     with pytest.raises(ValueError, match="overflow"):
         kid(1e120 * x, x)
 

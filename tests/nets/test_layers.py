@@ -90,3 +90,9 @@ def test_a_layer_in_two_places_is_replaced_once_for_both():
 def test_a_bare_layer_cannot_be_replaced():
     with pytest.raises(ValueError, match="wrap it"):
         replace_layers(nn.Linear(2, 2), lambda name, old: nn.Identity())
+
+
+@pytest.mark.parametrize("exclude", ["fc9", ["fc9"], ["fc1", "fc9"]])
+def test_excluding_what_is_not_there_is_said(exclude):
+    with pytest.warns(UserWarning, match="exclude: 'fc9' is the name of no module here"):
+        find_layers(network(), exclude=exclude)

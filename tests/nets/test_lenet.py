@@ -65,3 +65,19 @@ def test_bad_shapes_are_refused():
         lenet(layers="dense")
     with pytest.raises(ValueError, match="does not fit"):
         LocallyConnected2d(1, 1, 5, (4, 9))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: lenet(n_classes=-1), "n_classes must be at least 1"),
+        (lambda: lenet((0, 28, 28)), "image_shape must be"),
+        (lambda: LocallyConnected2d(-1, 2, 3, (6, 6)), "in_channels must be at least 1"),
+        (lambda: LocallyConnected2d(1, -1, 3, (6, 6)), "out_channels must be at least 1"),
+        (lambda: LocallyConnected2d(1, 2, 0, (6, 6)), "kernel_size must be at least 1"),
+        (lambda: LocallyConnected2d(1, 2, 3, (6,)), "size must be"),
+    ],
+)
+def test_sizes_without_a_meaning_are_refused(make, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        make()

@@ -51,3 +51,9 @@ def test_stages_that_do_not_match_are_refused(make):
         make(widths=(4, 8), depths=(1,))
     with pytest.raises(ValueError, match="widths must be at least 1"):
         make(widths=(4, 0), depths=(1, 1))
+
+
+@pytest.mark.parametrize("sizes", [(0, 3), (3, -1), (3, 3, 0)])
+def test_blocks_of_no_channels_or_stride_are_refused(sizes):
+    with pytest.raises(ValueError, match="must be at least 1"):
+        ResidualBlock(*sizes)

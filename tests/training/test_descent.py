@@ -513,6 +513,7 @@ def test_bad_losses_are_refused(loss, message):
         ({}, "steps or epochs"),
         ({"steps": 2, "epochs": 2}, "one of them"),
         ({"steps": 2, "lr": 0.0}, "lr must be positive"),
+        ({"steps": 2, "lr": 1e300}, "lr must be positive and finite"),
         ({"steps": 2, "optimizer": "adamw"}, "optimizer"),
         ({"steps": 2, "schedule": "linear"}, "schedule"),
         ({"steps": 2, "schedule": "onecycle", "warmup": 3}, "rises by itself"),

@@ -110,3 +110,9 @@ def test_results_travel_as_json_and_tabulate():
     assert "0.9000" in str(result)
     axes = result.plot()
     assert len(axes.lines) == 2
+
+
+@pytest.mark.parametrize("schedule", ["onecycle", "cosine"])
+def test_a_schedule_of_no_steps_is_refused(schedule):
+    with pytest.raises(ValueError, match="total must be at least 1"):
+        schedule_at(schedule, 0, 0)

@@ -452,6 +452,7 @@ class PerturbedLikelihoodModel(DensityMixin, BaseEstimator):
             check_choice(self.perturb, ("validation", "theory"), "perturb")
         else:
             check_in_range(self.perturb, "perturb", low=0.0, high=_MOST)
+        check_in_range(self.max_steps, "max_steps", low=0, integer=True)
         count_processes(self.n_jobs)  # wrong ones are refused, whatever perturb asks for
         for name in ("decoder", "encoder"):
             if (net := getattr(self, name)) is not None and not callable(net):
@@ -524,13 +525,13 @@ class PerturbedLikelihoodModel(DensityMixin, BaseEstimator):
         check_choice(self.objective, OBJECTIVES, "objective")
         check_in_range(self.latent_dim, "latent_dim", low=1, integer=True)
         lengths = {}
-        if self.learn_sigma and None not in (self.sigma, self.sigma_min) and not self.sigma > self.sigma_min:
-            raise ValueError(f"sigma must be above sigma_min = {self.sigma_min}, got {self.sigma}")
         for name in ("sigma", "sigma_min"):
             value = getattr(self, name)
             if value is not None and not check_in_range(value, name, low=0.0, high=_MOST) > 0:
                 raise ValueError(f"{name} must be positive, got {value}")
             lengths[name] = None if value is None else self._in_unit(value, name)
+        if self.learn_sigma and None not in (self.sigma, self.sigma_min) and not self.sigma > self.sigma_min:
+            raise ValueError(f"sigma must be above sigma_min = {self.sigma_min}, got {self.sigma}")
         # every level has the networks that the same seed begins with
         return {
             **lengths,

@@ -347,6 +347,7 @@ def find_crossing(
     """
     check_choice(estimator, ESTIMATORS, "estimator")
     check_in_range(ci, "ci", low=0.0, high=1.0)
+    check_in_range(n_bootstrap, "n_bootstrap", low=1, integer=True)
     sign = 1.0 if greater_is_better else -1.0
     level, rng = sign * threshold, as_generator(random_state)
     curve = Curve.from_runs(sizes, sign * check_numbers(scores, "scores"), level)

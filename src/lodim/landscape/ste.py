@@ -15,6 +15,7 @@ arXiv 1308.3432.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -76,7 +77,9 @@ class _ScaleGradient(torch.autograd.Function):
 
 def round_ste(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Round to the nearest integer (ties to even); the gradient passes as if nothing had been done."""
-    return _Round.apply(check_tensor(x, "x", numbers=False))
+    if check_tensor(x, "x", numbers=False).dtype is torch.bool:
+        raise TypeError("x must hold numbers, got torch.bool")
+    return _Round.apply(x)
 
 
 def clamp_ste(
@@ -84,9 +87,12 @@ def clamp_ste(
 ) -> Float[Tensor, "*out"]:
     """Clamp into a range whose ends may be trained: an entry's gradient goes to x inside, outside to the end it met."""
     check_tensor(x, "x", numbers=False)
-    for name, end in (("low", low), ("high", high)):
-        if not isinstance(end, Tensor):
-            check_in_range(end, name)
+    most = torch.finfo(x.dtype).max if x.is_floating_point() else math.inf
+    for name, end, least, largest in (("low", low, None, most), ("high", high, -most, None)):
+        if isinstance(end, Tensor):
+            check_tensor(end, name, numbers=not x.is_meta)
+        else:
+            check_in_range(end, name, low=least, high=largest)
     low, high = (torch.as_tensor(end, dtype=x.dtype, device=x.device) for end in (low, high))
     return torch.where(x < low, low, torch.where(x > high, high, x))
 

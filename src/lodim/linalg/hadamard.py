@@ -108,9 +108,9 @@ def fwht(x: Array, dim: int = -1, normalize: bool = False) -> Array:
 def _fwht_of_array(x: np.ndarray, dim: int, normalize: bool) -> np.ndarray:
     if x.dtype.kind not in "biufc":
         raise TypeError(f"x must hold numbers, got an array of dtype {x.dtype}")
-    if x.dtype.kind in "biu":
-        x = x.astype(np.float64)
-    x = np.ascontiguousarray(x) if x.flags.writeable else x.copy()  # torch shares no read-only memory
+    char = "d" if x.dtype.kind in "biu" else {"g": "d", "G": "D"}.get(x.dtype.char, x.dtype.char)
+    x = np.ascontiguousarray(x, dtype=char)  # native, and of a precision that torch has
+    x = x if x.flags.writeable else x.copy()  # torch shares no read-only memory
     return fwht(torch.from_numpy(x), dim, normalize).numpy()
 
 

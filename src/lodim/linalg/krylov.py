@@ -44,6 +44,7 @@ from lodim.validation import (
     check_numbers,
     check_unmasked,
     checked,
+    plain_array,
     to_numpy,
     warn,
 )
@@ -106,6 +107,8 @@ class _System:
             self.b = self.b.astype(np.float64)
         if isinstance(A, Tensor):
             raise TypeError(_refusal("A", A))
+        if isinstance(A, list | tuple):
+            A = plain_array(A, "A")
         if np.iscomplexobj(A):
             self.b = self.b + 0j
         self.tol, n = check_in_range(tol, "tol", low=0.0), len(self.b)
@@ -130,7 +133,14 @@ class _System:
     def operator(self, A: Any, name: str = "A") -> linalg.LinearOperator:
         n = len(self.b)
         if _is_function(A):
-            return linalg.LinearOperator((n, n), A, dtype=self.b.dtype)
+
+            def apply(x: Any) -> Any:
+                image = np.asarray(A(x))
+                if image.size != n:
+                    raise ValueError(f"{name} must return {n} entries, as b has, got shape {image.shape}")
+                return image
+
+            return linalg.LinearOperator((n, n), apply, dtype=self.b.dtype)
         try:
             check_unmasked(A, name)
             if not hasattr(A, "tocsr") and not hasattr(A, "matvec"):
@@ -345,7 +355,9 @@ def minres(
     """
     system = _System(A, b, x0, tol, max_iter)
     if np.iscomplexobj(system.b):
-        raise ValueError("minres takes real systems only; use conjugate_gradient or gmres for complex ones")
+        raise ValueError(
+            "minres takes real systems only, A and b real; use conjugate_gradient or gmres for complex ones"
+        )
     latest = np.zeros_like(system.b)
     if system.scale:
         system.note(system.r0)
@@ -463,7 +475,7 @@ def ssor_preconditioner(A: Any, omega: int | float = 1.0) -> linalg.LinearOperat
     def apply(r: Any) -> Any:
         return sweep(weight * diagonal * sweep(np.ravel(r)), "H")
 
-    return linalg.LinearOperator(A.shape, apply, dtype=diagonal.dtype)
+    return linalg.LinearOperator((len(diagonal),) * 2, apply, dtype=diagonal.dtype)
 
 
 def _lower(A: Any, omega: int | float) -> tuple[np.ndarray, Callable[..., Any]]:
@@ -478,6 +490,8 @@ def _lower(A: Any, omega: int | float) -> tuple[np.ndarray, Callable[..., Any]]:
         A = to_numpy(A, "A")
         A = A if np.iscomplexobj(A) else check_numbers(A, "A")
     matrix = scipy.sparse.csc_array(A)
+    if not np.isfinite(matrix.data).all():
+        raise ValueError("A must be finite, got NaN or infinite entries")
     diagonal = matrix.diagonal()
     if not diagonal.all():
         raise ValueError(
@@ -487,6 +501,7 @@ def _lower(A: Any, omega: int | float) -> tuple[np.ndarray, Callable[..., Any]]:
     factor: Any = linalg.splu(lower.tocsc(), permc_spec="NATURAL", diag_pivot_thresh=0.0)
 
     def solve(r: Any, trans: str = "N") -> Any:
+        r = r.astype({"g": np.float64, "G": np.complex128}.get(r.dtype.char, r.dtype), copy=False)
         if np.iscomplexobj(r) and not np.iscomplexobj(matrix):  # SuperLU takes one kind
             return factor.solve(r.real, trans) + 1j * factor.solve(r.imag, trans)
         return factor.solve(r, trans)

@@ -145,7 +145,7 @@ def _as_matrices(A: Any) -> Float[Tensor, "*batch n n"]:
     """A as a tensor of a precision that LAPACK has."""
     matrix = computable(A, "A")
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or not matrix.shape[-1]:
-        raise ValueError(f"A must be square, or a batch of squares, got shape {tuple(A.shape)}")
+        raise ValueError(f"A must be square, or a batch of squares, got shape {tuple(matrix.shape)}")
     if not bool(matrix.isfinite().all()):
         raise ValueError("A must be finite, got NaN or infinite entries")
     return matrix

@@ -127,7 +127,7 @@ def hutchinson_trace(
     if sum(sizes) != n or min(sizes) < 1:
         raise ValueError(f"blocks must be positive and sum to n={n}, got {sizes}")
     limit = int(check_in_range(n_probes, "n_probes", low=2, integer=True))
-    check_in_range(rtol, "rtol", low=0.0)
+    rtol = float(check_in_range(rtol, "rtol", low=0.0))
     device = None if device is None else check_device(device)
     generator = torch_generator(root_seed(random_state))
     values = torch.empty(limit, len(sizes), dtype=torch.float64)

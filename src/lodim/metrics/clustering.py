@@ -7,7 +7,7 @@ from typing import Any
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics.cluster import contingency_matrix
 
-from lodim.validation import check_labels, checked
+from lodim.validation import check_labels, checked, plain_array
 
 __all__ = ["clustering_accuracy"]
 
@@ -33,7 +33,7 @@ def clustering_accuracy(y_true: Any, y_pred: Any) -> float:
     >>> clustering_accuracy(["a", "a", "b", "b"], [1, 1, 0, 2])
     0.75
     """
-    classes = check_labels(y_true, len(y_true), name="y_true")
+    classes = check_labels(y_true, len(plain_array(y_true, "y_true", rows=True)), name="y_true")
     clusters = check_labels(y_pred, len(classes), name="y_pred")
     if not len(classes):
         raise ValueError("y_true is empty; accuracy needs at least one label")

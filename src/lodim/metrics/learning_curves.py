@@ -43,7 +43,7 @@ class LearningCurve(Result):
     standard_error : float
         Of the exponent; NaN for two sizes.
     low, high : float
-        Confidence interval of the exponent.
+        Confidence interval of the exponent; NaN for two sizes, infinite at level 1.
     level : float
         Its level.
     intercept : float
@@ -102,7 +102,7 @@ def learning_curve_exponent(
     different, place = np.unique(sizes[kept], return_inverse=True)
     k = len(different)
     if k < 2:
-        raise ValueError(f"a slope needs at least two different sizes, got {k}")
+        raise ValueError(f"n must hold at least two different sizes, got {k} (none below n_min counts)")
     log_n, log_error = np.log(different), np.bincount(place, np.log(errors[kept])) / np.bincount(place)
     x = log_n - log_n.mean()
     spread = float(x @ x)

@@ -54,10 +54,13 @@ def auc(logits: Any, target: Any) -> Any:
     Raises
     ------
     ValueError
-        Different numbers of samples.
+        Different numbers of samples, or classes that have no logit.
     """
     _check_scored(logits, "logits", 2, target)
-    target = target.long().expand(logits.shape[:-1])
+    given, target = target, target.long()
+    if not bool(((target == given) & (target >= 0) & (target < logits.shape[-1])).all()):
+        raise ValueError(f"target must hold classes, whole numbers from 0 to {logits.shape[-1] - 1}")
+    target = target.expand(logits.shape[:-1])
     shares = rank_shares(logits).gather(-1, target[..., None]).squeeze(-1)
     counts = torch.nn.functional.one_hot(target, logits.shape[-1]).sum(-2).double()
     sums = torch.zeros_like(counts).scatter_add_(-1, target, shares)

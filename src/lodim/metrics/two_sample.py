@@ -54,6 +54,7 @@ __all__ = ["c2st", "kid", "mmd_rbf", "sliced_wasserstein", "wasserstein"]
 _MEDIAN_ROWS = 1000  # a median of half a million distances is known well enough
 _BLOCK = 2048
 _LARGEST_POWER = 100
+_WIDEST = 1e150  # bandwidth in the data's unit, or one over it: squares of more leave double precision
 _CANCELLED = 1e-4  # of the largest distance: below, matrix products leave less than eight digits
 
 
@@ -235,8 +236,10 @@ def mmd_rbf(
     seed = root_seed(random_state)
     pooled = torch.cat([x, y])
     width = _median_distance(pooled, derive_seed(seed, "median")) if bandwidth is None else bandwidth / unit
-    if not width > 0:
-        raise ValueError(f"bandwidth must be positive, got {bandwidth}")
+    if not 1 / _WIDEST < width < _WIDEST:
+        raise ValueError(
+            f"bandwidth must be positive and not too far from the data's unit, {unit:.3g}, got {bandwidth}"
+        )
     rng = as_generator(derive_seed(seed, "permutations"))
     marked = np.zeros((len(pooled), 1 + n_permutations))
     marked[: len(x), 0] = 1

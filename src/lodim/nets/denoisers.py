@@ -265,8 +265,8 @@ class SmallUNet(nn.Module):
             check_in_range(value, name, low=1, integer=True)
         check_in_range(context_dim, "context_dim", low=0, integer=True)
         widths = [base * int(check_in_range(m, "every entry of mults", low=1, integer=True)) for m in mults]
-        for level in attn:
-            check_in_range(level, "a level of attn", low=-len(mults), high=len(mults) - 1, integer=True)
+        limits = {"low": -len(mults), "high": len(mults) - 1}
+        attn = tuple(check_in_range(i, "a level of attn", integer=True, **limits) for i in attn)
         attends = [i in attn or i - len(mults) in attn for i in range(len(mults))]
         self.channels, self.sizes = (
             channels,

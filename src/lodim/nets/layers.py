@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from lodim.nets.kinds import linear_kinds
-from lodim.validation import checked, close_matches
+from lodim.validation import checked, close_matches, warn
 
 __all__ = ["LayerFilter", "Replacement", "find_layers", "peculiarity", "replace_layers"]
 
@@ -45,6 +45,11 @@ def find_layers(
     ------
     ValueError
         Nothing matches, or an entry of a list matches nothing; the message lists the names there are.
+
+    Warns
+    -----
+    UserWarning
+        ``exclude`` names a module that is not there.
     """
     candidates = {name: layer for name, layer in module.named_modules() if isinstance(layer, kinds)}
     chosen = {
@@ -56,6 +61,10 @@ def find_layers(
         for entry in targets:
             if not any(_is_named(name, entry) for name in candidates):
                 raise ValueError(_nothing(module, f"the target {entry!r}", candidates, kinds, entry))
+    for entry in () if callable(exclude) else [exclude] if isinstance(exclude, str) else exclude:
+        asked = exclude if isinstance(exclude, str) else [entry]
+        if not any(_matches(name, layer, asked, module) for name, layer in module.named_modules()):
+            warn(f"exclude: {entry!r} is the name of no module here.{close_matches(entry, candidates)}")
     if not chosen:
         entry = targets if isinstance(targets, str) else ""
         raise ValueError(_nothing(module, f"targets={targets!r}", candidates, kinds, entry))

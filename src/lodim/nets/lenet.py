@@ -40,6 +40,11 @@ class LocallyConnected2d(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, size: tuple[int, int]) -> None:
         super().__init__()
+        sizes = {"in_channels": in_channels, "out_channels": out_channels, "kernel_size": kernel_size}
+        for name, value in sizes.items():
+            check_in_range(value, name, low=1, integer=True)
+        if len(size) != 2:
+            raise ValueError(f"size must be (height, width), got {len(size)} numbers")
         height, width = (check_in_range(s, "size", low=1, integer=True) - kernel_size + 1 for s in size)
         if min(height, width) < 1:
             raise ValueError(f"kernel_size={kernel_size} does not fit an image of size {tuple(size)}")
@@ -87,7 +92,8 @@ def lenet(
     """
     check_choice(layers, ("conv", "untied", "fc_tied", "fc"), "layers")
     shape = tuple(int(s) for s in image_shape)
-    if len(shape) != 3 or min(shape[1:]) < 16:
+    check_in_range(n_classes, "n_classes", low=1, integer=True)
+    if len(shape) != 3 or shape[0] < 1 or min(shape[1:]) < 16:
         raise ValueError(
             f"image_shape must be (channels, height, width) of at least 16x16, got {image_shape}"
         )

@@ -52,7 +52,7 @@ class TransformerEncoder(nn.Module):
         for value, name in ((width, "width"), (depth, "depth"), (heads, "heads")):
             check_in_range(value, name, low=1, integer=True)
         width, depth, heads = int(width), int(depth), int(heads)
-        hidden = round(width * check_in_range(mlp_ratio, "mlp_ratio", low=1 / width))
+        hidden = round(width * check_in_range(mlp_ratio, "mlp_ratio", low=1 / width, high=1e4))
         rate = check_fraction(float(dropout), "dropout")
         self.blocks = nn.ModuleList(Block(width, heads, hidden, rate) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
@@ -100,13 +100,16 @@ class VisionTransformer(nn.Module):
         positions: bool = True,
     ) -> None:
         super().__init__()
-        check_in_range(n_classes, "n_classes", low=1, integer=True)
-        check_in_range(patch, "patch", low=1, integer=True)
+        for name, value in {"n_classes": n_classes, "patch": patch, "width": width}.items():
+            check_in_range(value, name, low=1, integer=True)
         if len(image_shape) != 3 or any(size < 1 for size in image_shape):
             raise ValueError(f"image_shape must be (channels, height, width), got {image_shape}")
         channels, height, breadth = (int(s) for s in image_shape)
         if height % patch or breadth % patch:
-            raise ValueError(f"patches of {patch} do not divide an image of {height} x {breadth}")
+            raise ValueError(
+                f"patches of {patch} do not divide an image of {height} x {breadth}; choose another patch, or "
+                "resize to another image_shape"
+            )
         self.image_shape, self.patch = (channels, height, breadth), int(patch)
         tokens = (height // patch) * (breadth // patch)
         self.embed = nn.Linear(channels * patch**2, width)

@@ -19,6 +19,7 @@ from lodim.validation import check_choice, check_in_range, checked
 __all__ = ["DescentRecipe", "DescentResult", "EpochRecord", "FitResult", "Recipe", "Watch", "schedule_at"]
 
 ADAM_BETA2, ADAM_EPS = 0.999, 1e-8
+_LARGEST = 3e38
 
 
 @checked
@@ -149,8 +150,8 @@ class DescentRecipe:
 
 def check_lr(lr: float | int) -> float:
     """Return a learning rate that one can train with."""
-    if not check_in_range(lr, "lr", low=0.0) > 0 or math.isinf(lr):
-        raise ValueError(f"lr must be positive and finite, got {lr}")
+    if not 0 < check_in_range(lr, "lr", low=0.0) < _LARGEST:
+        raise ValueError(f"lr must be positive and finite in single precision, got {lr}")
     return float(lr)
 
 

@@ -34,6 +34,8 @@ def schedule_at(schedule: str, step: int, total: int) -> tuple[float, float]:
     check_choice(schedule, SCHEDULES, "schedule")
     if schedule == "constant":
         return 1.0, MOMENTUM
+    if total < 1:
+        raise ValueError(f"total must be at least 1, got {total}")
     if schedule == "cosine":
         return _half_cosine(1.0, 0.0, step / total), MOMENTUM
     top = _RISE * total - 1  # the step at which the rate is highest

@@ -44,6 +44,9 @@ def test_relative_gap():
     assert relative_gap(0.9, 0.8) == pytest.approx(0.5)
     assert relative_gap(0.8, 0.8) == 0
     assert math.isnan(relative_gap(1.0, 1.0))
+    for scores in ((1.1, 0.8), (0.9, 1.1), (0.9, -math.inf)):
+        with pytest.raises(ValueError, match="score must be"):
+            relative_gap(*scores)
 
 
 def test_bad_input():

@@ -96,3 +96,15 @@ def test_it_prints_tabulates_draws_and_travels():
     ax = energy.plot()
     assert [len(line.get_xdata()) for line in ax.lines[:2]] == [len(energy.ranks)] * 2
     assert math.prod(energy.shape) in ax.lines[2].get_xdata()
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e250])
+def test_updates_of_any_unit_keep_the_same_shares(unit):
+    delta = randn(6, 5, 3).double()
+    kept, far = tucker_energy(delta), tucker_energy(unit * delta)
+    assert far.kept == pytest.approx(kept.kept)
+    assert far.matrix_kept == pytest.approx(kept.matrix_kept)
+    assert far.singular_values[0] == pytest.approx([unit * s for s in kept.singular_values[0]])
+    torch.testing.assert_close(
+        from_delta(unit * delta, 2).to_tensor() / unit, from_delta(delta, 2).to_tensor()
+    )

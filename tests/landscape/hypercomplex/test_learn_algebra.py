@@ -44,4 +44,7 @@ def test_too_short_a_training_warns():
 def test_one_number_is_not_enough():
     with pytest.raises(ValueError, match="n_numbers must be at least 2"):
         learn_algebra(n_numbers=1)
+    for name, least in (("n_samples", 1), ("max_steps", 0)):
+        with pytest.raises(ValueError, match=f"{name} must be at least {least}"):
+            learn_algebra(**{name: -1})
     assert len(algebra_matrices("complex")) == 2

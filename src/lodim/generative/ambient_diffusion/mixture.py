@@ -176,7 +176,7 @@ class HeteroscedasticGMM(BaseEstimator):
 
     def _climb(self, X: Float[np.ndarray, "n d"], s2: Float[np.ndarray, " n"], seed: int) -> dict[str, Any]:
         """Raise the likelihood from one start until it stands still."""
-        k, n = self.n_components, len(X)
+        k, n = int(self.n_components), len(X)
         cleanest = np.argsort(s2, kind="stable")[: max(_START * k, int((s2 == s2.min()).sum()))]
         start = KMeans(k, n_init=1, random_state=seed).fit(X[cleanest])
         spread = X.var(0).mean()

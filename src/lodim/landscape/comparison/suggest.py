@@ -235,7 +235,10 @@ def suggest_adapter(
     check_in_range(safety, "safety", low=0.0)
     d90, limits, notes = _read(measured, interval)
     top = limits[1] if limits is not None and math.isfinite(limits[1]) else None
-    budget = max(1, math.ceil(float(safety) * (d90 if top is None else top)))
+    numbers = float(safety) * (d90 if top is None else top)
+    if math.isinf(numbers):
+        raise ValueError(f"safety must be finite, and so must its product with d90, got {safety}")
+    budget = max(1, math.ceil(numbers))
     whole = find_layers(model, modules_to_save, kinds=nn.Module) if modules_to_save else {}
     modules = [m for module in whole.values() for m in module.modules()]
     extra = {id(p): p.numel() for m in modules for p in m.parameters(recurse=False)}
@@ -297,8 +300,8 @@ def _pair(interval: Sequence[Any] | None) -> tuple[float, float] | None:
 def _checked(d90: float, limits: tuple[float, float] | None, status: str) -> float:
     if status == "not_reached" or math.isinf(d90):
         raise ValueError(
-            "d90 is infinite: no subspace that was tried solves the task, so it tells no adapter's size. Search "
-            "further up (a larger d_max), train in full, or give a number"
+            "measured d90 is infinite: no subspace that was tried solves the task, so it tells no adapter's size. "
+            "Search further up (a larger d_max), train in full, or give a number"
         )
     if status == "not_measured" or math.isnan(d90):
         raise ValueError("d90 was not measured (NaN): run the search to its end, or give a number")

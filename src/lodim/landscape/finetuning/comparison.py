@@ -124,8 +124,9 @@ def relative_gap(train_score: float, score: float) -> float:
         ``(train_score - score) / (1 - score)``: 0 without a gap, 1 where the training data are learnt perfectly; NaN
         for a score of 1.
     """
-    if math.isinf(train_score) or math.isinf(score):
-        raise ValueError(f"train_score and score must be finite, got {train_score} and {score}")
+    for name, value in {"train_score": train_score, "score": score}.items():
+        if math.isinf(check_in_range(value, name, high=1.0)):
+            raise ValueError(f"{name} must be finite, got {value}")
     return (train_score - score) / (1 - score) if score < 1 else math.nan
 
 

@@ -103,6 +103,8 @@ def from_delta(delta: Float[Tensor, "*modes"], r: RankLike, *, max_iter: int = 1
     if not array.any():
         zero = delta.new_zeros
         return TuckerForm(zero(ranks), tuple(zero(i, j) for i, j in zip(delta.shape, ranks)), 1.0)
+    unit = _unit(array)
+    array = array / unit
     with tensorly.backend_context("numpy"), warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", "Trying to compute SVD with n_eigenvecs"
@@ -117,8 +119,14 @@ def from_delta(delta: Float[Tensor, "*modes"], r: RankLike, *, max_iter: int = 1
             random_state=0,
         )
         lost = array - tensorly.tucker_to_tensor((core, factors))
-    tensors = [torch.tensor(part).to(delta.device, delta.dtype) for part in (core, *factors)]
+    tensors = [torch.tensor(part).to(delta.device, delta.dtype) for part in (unit * core, *factors)]
     return TuckerForm(tensors[0], tuple(tensors[1:]), 1 - float((lost**2).sum() / (array**2).sum()))
+
+
+def _unit(array: Any) -> float:
+    """A power of two near the largest entry where squares of it would leave double precision, else 1."""
+    largest = float(abs(array).max())
+    return 1.0 if not largest or 1e-100 < largest < 1e100 else 2.0 ** math.floor(math.log2(largest))
 
 
 @dataclass(frozen=True)
@@ -212,8 +220,9 @@ def tucker_energy(delta: Real[Tensor, "*modes"], ranks: Sequence[RankLike] | Non
     numbers = tuple(tucker_numbers(shape, r) for r in tried)
     array = delta.detach().double().cpu()
     spectra = [torch.linalg.svdvals(array.movedim(n, 0).flatten(1)) for n in range(len(shape))]
-    total = float(array.square().sum()) or 1.0
-    flat, per_rank = spectra[0].square().cumsum(0) / total, shape[0] + math.prod(shape[1:])
+    unit = _unit(array)
+    total = float((array / unit).square().sum()) or 1.0
+    flat, per_rank = (spectra[0] / unit).square().cumsum(0) / total, shape[0] + math.prod(shape[1:])
     matrix_rank = tuple(min(n // per_rank, len(flat)) for n in numbers)
     return TuckerEnergy(
         shape,

@@ -37,7 +37,7 @@ import torch
 from jaxtyping import Float, Real
 from torch import Tensor
 
-from lodim.validation import check_choice, checked
+from lodim.validation import check_choice, check_tensor, checked
 
 __all__ = ["KroneckerSum", "algebra_matrices", "kronecker_sum", "nearest_kronecker_sum", "span_residual"]
 
@@ -145,6 +145,7 @@ def nearest_kronecker_sum(
     ----------
     C. Van Loan, N. Pitsianis, 1993, Theorem 2.1.
     """
+    check_tensor(weight, "weight")
     if weight.ndim < 2 or not bool(weight.isfinite().all()):
         raise ValueError(f"weight must be finite and have at least two axes, got shape {tuple(weight.shape)}")
     o, i, *kernel = weight.shape

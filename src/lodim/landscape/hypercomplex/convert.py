@@ -216,7 +216,7 @@ def to_hypercomplex(
         return new
 
     before = _size(model)
-    done = replace_layers(model, factory, targets, kinds=kinds, exclude=exclude)
+    done = replace_layers(model, factory, lambda name, _: name in chosen, kinds=kinds)
     report = ConversionReport(n, algebra, weights, before, _size(model), tuple(rows), left)
     return Conversion(done.module, done.before, done.after, report)
 

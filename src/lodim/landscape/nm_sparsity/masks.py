@@ -108,6 +108,8 @@ def nm_mask(
     """
     check_pattern(n, m, below=False)
     axis = weight_axis(W, dim)
+    if W.dtype is torch.bool:
+        raise TypeError("W must hold numbers, whose magnitudes are compared, got torch.bool")
     if W.shape[axis] % m:
         raise ValueError(f"groups of {m} do not divide the {W.shape[axis]} weights along axis {axis}")
     out = torch.empty(W.shape, dtype=W.dtype, device=W.device) if out is None else out

@@ -212,7 +212,7 @@ def es_train(
     check_in_range(sigma, "sigma", low=1e-12)
     check_in_range(lr, "lr", low=0.0)
     check_in_range(weight_decay, "weight_decay", low=0.0)
-    search = _EvolutionStrategy(_dimension(fitness, d), int(n_pairs), sigma, lr, weight_decay)
+    search = _EvolutionStrategy(_dimension(fitness, d), int(n_pairs), sigma, lr, float(weight_decay))
     return _evolve("es", search, fitness, generations, target, n_fresh, seed, progress)
 
 

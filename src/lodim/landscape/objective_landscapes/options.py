@@ -75,9 +75,14 @@ class SearchOptions(_Options):
             raise ValueError("ci must be above 0")
         check_choice(self.estimator, ESTIMATORS, "estimator")
         if isinstance(self.sizes, str):
-            check_choice(self.sizes, ("bracket", "grid"), "search")
-        elif len(self.sizes) == 0 or min(check_in_range(d, "search", integer=True) for d in self.sizes) < 1:
-            raise ValueError("search must be 'bracket', 'grid' or a list of at least one d, each at least 1")
+            check_choice(self.sizes, ("bracket", "grid"), "search (sizes)")
+        elif (
+            len(self.sizes) == 0
+            or min(check_in_range(d, "search (sizes)", integer=True) for d in self.sizes) < 1
+        ):
+            raise ValueError(
+                "search (sizes) must be 'bracket', 'grid' or a list of at least one d, each at least 1"
+            )
         if not self.resolution > 1:
             raise ValueError(f"resolution must be above 1, got {self.resolution}")
         if len(self.lr_grid) == 0 or not min(self.lr_grid) > 0:

@@ -96,12 +96,12 @@ class QuantSpec:
         """Smallest code."""
         if not self.symmetric:
             return 0
-        return -(2 ** (self.bits - 1)) + (self.range == "restricted")
+        return -(2 ** (int(self.bits) - 1)) + (self.range == "restricted")
 
     @property
     def qmax(self) -> int:
         """Largest code."""
-        return 2 ** (self.bits - 1) - 1 if self.symmetric else 2**self.bits - 1
+        return 2 ** (int(self.bits) - self.symmetric) - 1
 
     def check_grid(self) -> None:
         """Raise ``ValueError`` if the grid has one point only (1 bit, symmetric and restricted)."""
