@@ -273,7 +273,7 @@ CALLS = (
     call(geometry.intrinsic_dimensions, X=X, methods=("twonn",), y=y, random_state=0),
     call(geometry.intrinsic_dimensions, X=X, methods="twonn", random_state=0),
     call(streamed), call(batches), call(graph), call(indexed), call(pairs), call(profiled, _free=("feature_names",)),
-    call(neighbors.estimate_search, n=1000, d=10, k=5, n_queries=100, workers=2),
+    call(neighbors.estimate_search, n=1000, d=10, k=5, n_queries=100, workers=2, rate=1e10),
     call(neighbors.search_shards, shards=[X[:20], X[20:]], queries=X[:3], k=2, n_jobs=1),
     call(neighbors.split_rows, source=X, n_shards=3),
     call(neighbors.pair_distances, X=X, query_idx=np.array([0, 1]), idx=np.array([[1, 2], [2, 3]])),

@@ -56,9 +56,13 @@ def psnr(images: Any, reference: Any, *, data_range: int | float | np.number = 1
         range, or a range that is not positive.
     """
     x, y = _checked(images, reference, data_range)
-    error, equal = (x - y).square().mean((-3, -2, -1)), (x == y).all(-1).all(-1).all(-1)
-    _check_unit(error.isfinite() & ((error > 0) | equal), data_range)
-    return _out(-10 * error.log10(), images)
+    difference, axes = x - y, (-3, -2, -1)
+    error, largest = difference.square().mean(axes), difference.abs().amax(axes)
+    scaled = (
+        (difference / largest[..., None, None, None]).square().mean(axes)
+    )  # no number is out of range for it
+    beyond = (largest > 0) & ~((error > 0) & error.isfinite())
+    return _out(torch.where(beyond, -20 * largest.log10() - 10 * scaled.log10(), -10 * error.log10()), images)
 
 
 @checked
@@ -102,7 +106,11 @@ def ssim(images: Any, reference: Any, *, data_range: int | float | np.number = 1
     c1, c2 = _K1**2, _K2**2
     likeness = (2 * mx * my + c1) * (2 * covariance + c2)
     found = (likeness / ((mx.square() + my.square() + c1) * (vx + vy + c2))).mean((-3, -2, -1))
-    _check_unit(found.isfinite(), data_range)
+    if not bool(found.isfinite().all()):
+        raise ValueError(
+            f"data_range={data_range} is so far from the images' numbers that squares leave double precision; give "
+            "their largest possible difference"
+        )
     return _out(found, images)
 
 
@@ -124,14 +132,6 @@ def _checked(
     if all(_whole(z) for z in (images, reference)) and bool(((x - y).abs() > 1).any()):
         raise ValueError(f"whole numbers differ by more than data_range={data_range}; bytes have 255")
     return (x[None], y[None]) if x.ndim == 2 else (x, y)
-
-
-def _check_unit(fine: Tensor, data_range: int | float | np.number) -> None:
-    if not bool(fine.all()):
-        raise ValueError(
-            f"data_range={data_range} is so far from the images' numbers that squares leave double precision; give "
-            "their largest possible difference"
-        )
 
 
 def _whole(images: Any) -> bool:

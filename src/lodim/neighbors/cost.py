@@ -136,7 +136,7 @@ def estimate_search(
     duplicates : {"drop", "keep"}
         Whether repeated rows are looked for.
     rate : float, optional
-        Multiply-adds a worker makes in a second; default: measured now (some seconds).
+        Multiply-adds a worker makes in a second; default: measured now (some seconds, most of them where d is 1).
     read_rate : float
         Bytes a worker reads in a second.
 

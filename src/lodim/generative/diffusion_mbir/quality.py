@@ -163,11 +163,7 @@ def volume_quality(
                 "in double precision PSNR and SSIM are NaN; rescale the volume, or give data_range"
             )
         else:
-            unit = 1.0 if 1 / _MOST < data_range < _MOST else float(data_range)
-            error = float(((x.double() - true.double()) / unit).square().mean())
-            found_psnr["volume"] = (
-                10 * math.log10((float(data_range) / unit) ** 2 / error) if error else math.inf
-            )
+            found_psnr["volume"] = float(psnr(x.flatten(0, 1), true.flatten(0, 1), data_range=data_range))
         cuts = planes_of(true)
         for plane, slices in () if beyond else planes_of(x).items():
             seen = cuts[plane].flatten(1).amax(1) > cuts[plane].flatten(1).amin(1)

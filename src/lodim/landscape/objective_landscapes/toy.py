@@ -234,13 +234,13 @@ def shuffle_pixels(X: Any, seed: int | np.integer = 0) -> Any:
         X with fewer than two or more than four axes.
     """
     check_unmasked(X, "X")
+    check_in_range(seed, "seed", low=0, integer=True)
     if isinstance(X, torch.Tensor):
         check_tensor(X, "X", numbers=False)
+    elif not isinstance(X, np.ndarray):
+        raise TypeError(f"X must be an array or a tensor, got {type(X).__name__}")
     elif np.iscomplexobj(X):
         raise ValueError("Complex data not supported: X must hold real numbers")
-    check_in_range(seed, "seed", low=0, integer=True)
-    if not isinstance(X, np.ndarray | torch.Tensor):
-        raise TypeError(f"X must be an array or a tensor, got {type(X).__name__}")
     if not 2 <= X.ndim <= 4:
         raise ValueError(
             f"X must have shape (n, pixels), (n, height, width) or (n, channels, height, width), got {X.shape}"
