@@ -9,6 +9,7 @@ from scipy import integrate, stats
 
 from lodim.claims.generative.pfgmpp import modes, robustness
 from lodim.claims.result import Progress, verdict_of
+from lodim.datasets import Split
 from lodim.datasets.toy import gaussian_ring
 from lodim.generative import (
     EDM,
@@ -328,10 +329,12 @@ def test_both_claims_take_their_first_steps(monkeypatch):
     assert {"near a mode, exact field, D = 1", "near a mode, learnt, D = inf"} < {
         c.what for c in found.checks
     }
-    few = np.random.default_rng(0).random((140, 64)), np.arange(140) % 3
-    monkeypatch.setattr(
-        robustness, "images", lambda data, seed, shape: (few[0].reshape(-1, *shape),) * 2 + few[1:]
-    )
+    X, y = np.random.default_rng(0).random((140, 64)), np.arange(140) % 3
+
+    def few(data, seed, shape):
+        return Split(X.reshape(-1, *shape), y, X.reshape(-1, *shape), y)
+
+    monkeypatch.setattr(robustness, "images", few)
     small = {"steps": 2, "trainings": 1, "n": 130, "repeats": 1, "device": "cpu", "batch_size": 8}
     assert len(list(robustness.run(0, Progress(), **small).checks)) == 3
     full = robustness.CLAIM.full.keywords | {"shape": (1, 8, 8), "D": (64, INF), **small}
