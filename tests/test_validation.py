@@ -10,6 +10,7 @@ import torch
 
 from lodim.validation import (
     check_choice,
+    check_counts,
     check_fraction,
     check_in_range,
     check_labels,
@@ -67,6 +68,14 @@ def test_no_numbers(value):
 def test_out_of_range(value, limits, message):
     with pytest.raises(ValueError, match=message):
         check_in_range(value, "k", **limits)
+
+
+def test_counts_are_refused_by_their_names():
+    check_counts(n=1, d=np.int64(3))
+    with pytest.raises(ValueError, match="d must be at least 1, got 0"):
+        check_counts(n=1, d=0)
+    with pytest.raises(TypeError, match=r"n must be an integer, got 1\.0"):
+        check_counts(n=1.0, d=0)
 
 
 def test_whole_numbers_and_fractions():

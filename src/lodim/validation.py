@@ -28,6 +28,7 @@ __all__ = [
     "MAX_CLASSES",
     "ConvergenceWarning",
     "check_choice",
+    "check_counts",
     "check_device",
     "check_fraction",
     "check_in_range",
@@ -91,6 +92,12 @@ def check_in_range(
     return value
 
 
+def check_counts(**counts: Any) -> None:
+    """Refuse those of the named numbers that are not whole, or below 1."""
+    for name, count in counts.items():
+        check_in_range(count, name, low=1, integer=True)
+
+
 def checked(function: F) -> F:
     """Refuse, whenever ``function`` (or a class) is called, an argument of another kind than its annotation says.
 
@@ -118,9 +125,8 @@ def checked(function: F) -> F:
             plain, kind = kinds.get(name, _ANY)
             if type(value) not in plain:  # this line is what a call in a training loop costs
                 check_kind(value, kind, name)
-                if (
-                    isinstance(value, np.ndarray) and not value.ndim and int in plain
-                ):  # a number, to torch no array
+                # to torch an array without axes is no number
+                if int in plain and isinstance(value, np.ndarray) and not value.ndim:
                     if at < len(args):
                         args = (*args[:at], value[()], *args[at + 1 :])
                     else:

@@ -51,23 +51,16 @@ from .examples import ARRAYS, ESTIMATORS, classifier, net, table, whole
 from .finder import flat
 
 HOME = str(Path(lodim.__file__).parent)
-SECONDS = (
-    10  # of the processor for one call, so that a busy machine changes nothing; ten times that of the clock
-)
+# of the processor for one call, so that a busy machine changes nothing; ten times that of the clock
+SECONDS = 10
 FINE, REFUSED = "fine", "refused"
 UNDEFINED = {  # what their documentation says is NaN or infinite at times
     "r2", "find_crossing", "fit_scaling_law", "difficulty", "embedding_distortion", "mode_coverage", "auc",
     "keep_likely", "volume_quality", "kde_theory", "density_regime", "GeneralizationDifficulty",
     "intrinsic_dimensions", "IntrinsicDimension", "learning_curve_exponent", "probability_metrics", "relative_gap",
 }  # fmt: skip
-NUMBER_TOO = (
-    "n_rounds",
-    "delta",
-    "intrinsic_dim",
-    "bandwidth",
-    "baseline",
-    "perturb",
-)  # by their documentation
+# choices that take a number too, by their documentation
+NUMBER_TOO = ("n_rounds", "delta", "intrinsic_dim", "bandwidth", "baseline", "perturb")
 PATHS = ("X", "source")  # arguments that may be names of files
 PARTS = [
     "row",
@@ -540,9 +533,8 @@ def judge(one, name, what, bad, never, plain):
         _watch(0)
     if isinstance(answer, torch.Tensor) and (answer.is_meta or (never and answer.is_complex())):
         return FINE  # shapes in, shapes out; complex in, complex out
-    if never and not (
-        "complex" in what and np.iscomplexobj(getattr(answer, "x", answer))
-    ):  # complex in and out
+    through = "complex" in what and np.iscomplexobj(getattr(answer, "x", answer))  # complex in and out
+    if never and not through:
         return FINE if said else f"taken silently: {answer!r}"[:160]
     found = flat(answer)
     shown = what in ("inf", "-inf", "NaN", "extreme", "huge", "missing") and is_array(

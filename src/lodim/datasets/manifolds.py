@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..randomness import RandomState, as_generator
-from ..validation import check_choice, check_in_range
+from ..validation import check_choice, check_counts, check_in_range
 from .dataset import Dataset
 
 Shape = Callable[[np.random.Generator, int, int], np.ndarray]
@@ -108,8 +108,7 @@ def manifold(
     check_choice(name, MANIFOLDS, "name")
     draw, usual, only = _SHAPES[name]
     d = usual if d is None else d
-    check_in_range(n, "n", low=1, integer=True)
-    check_in_range(d, "d", low=1, integer=True)
+    check_counts(n=n, d=d)
     check_in_range(noise, "noise", low=0)
     if only is not None and d != only:
         raise ValueError(f"{name} has dimension {only}, got d={d}")

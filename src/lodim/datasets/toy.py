@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from scipy.ndimage import find_objects, label
 
 from ..randomness import RandomState, as_generator
-from ..validation import check_choice, check_in_range, check_matrix, check_numbers
+from ..validation import check_choice, check_counts, check_in_range, check_matrix, check_numbers
 
 __all__ = [
     "SCENARIOS",
@@ -159,8 +159,7 @@ def gaussian_subspace(
     n: int | np.integer, D: int | np.integer, d: int | np.integer, *, random_state: RandomState = None
 ) -> Subspace:
     """Draw standard normal points of a random d-dimensional subspace of R^D: x = A z, with A uniform (Haar)."""
-    check_in_range(n, "n", low=1, integer=True)
-    check_in_range(d, "d", low=1, integer=True)
+    check_counts(n=n, d=d)
     check_in_range(D, "D", low=int(d), integer=True)
     rng = as_generator(random_state)
     Q, R = np.linalg.qr(rng.standard_normal((int(D), int(d))))
@@ -247,8 +246,7 @@ def product_law(
     random_state: RandomState = None,
 ) -> SingularLaw:
     """Draw rows of D columns, the first ``active`` of them independent squares of uniform numbers, the others 0."""
-    check_in_range(n, "n", low=1, integer=True)
-    check_in_range(active, "active", low=1, integer=True)
+    check_counts(n=n, active=active)
     check_in_range(D, "D", low=int(active), integer=True)
     latent = as_generator(random_state).random((int(n), int(active)))
     X = np.column_stack([latent**2, np.zeros((int(n), int(D) - int(active)))])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from lodim.linalg.precision import power_of_two
 from lodim.validation import check_matrix
 
 _ORDINARY = {"float32": (1e-12, 1e12), "float64": (1e-30, 1e30)}
@@ -33,4 +34,4 @@ def safe_unit(X: Float[np.ndarray, "n features"]) -> float:
     """A power of two near the largest extent of a column of finite floats; 1 for data of ordinary extent."""
     half = float((X.max(0).astype(np.float64) / 2 - X.min(0).astype(np.float64) / 2).max())
     low, high = _ORDINARY[str(X.dtype)]
-    return 1.0 if half == 0 or low < half < high else float(np.ldexp(1.0, int(np.frexp(half)[1]) - 1))
+    return power_of_two(half, low, high)

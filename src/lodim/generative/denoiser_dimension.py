@@ -80,6 +80,7 @@ from torch import Tensor, nn
 
 from lodim.dimension import Estimate
 from lodim.generative.jacobian import jacobian, jacobian_trace
+from lodim.linalg.precision import as_tensor
 from lodim.nets.activations import evaluation_mode
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed, torch_generator
 from lodim.results import Result
@@ -310,7 +311,7 @@ def estimate_dimension(
     Dimension 2.00 in 6 coordinates, by jacobian at noise 0.00563, flat from 0.0056 to 0.4
     """
     check_choice(method, METHODS, "method")
-    rows = check_tensor(X, "X").detach() if isinstance(X, Tensor) else torch.tensor(check_numbers(X, "X"))
+    rows = as_tensor(X, "X").detach()
     if rows.ndim < 2 or len(rows) < 2 or not rows[0].numel():
         raise ValueError(f"X must hold points, two or more of real numbers, got shape {tuple(rows.shape)}")
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))

@@ -62,7 +62,15 @@ from lodim.parallel import count_processes, run_jobs
 from lodim.randomness import RandomState, as_generator, build_seeded, derive_seed, root_seed, torch_generator
 from lodim.results import Result
 from lodim.training import DescentRecipe, descend
-from lodim.validation import check_choice, check_device, check_in_range, check_matrix, checked, warn
+from lodim.validation import (
+    check_choice,
+    check_counts,
+    check_device,
+    check_in_range,
+    check_matrix,
+    checked,
+    warn,
+)
 
 __all__ = ["NoisePath", "NoisyDecoder", "PerturbedLikelihoodModel", "perturbation_level", "smooth_mlp"]
 
@@ -154,8 +162,7 @@ class NoisyDecoder(nn.Module):
         super().__init__()
         check_choice(objective, OBJECTIVES, "objective")
         check_choice(prior, PRIORS, "prior")
-        check_in_range(latent_dim, "latent_dim", low=1, integer=True)
-        check_in_range(n_importance, "n_importance", low=1, integer=True)
+        check_counts(latent_dim=latent_dim, n_importance=n_importance)
         check_in_range(n_grid, "n_grid", low=2, integer=True)
         check_in_range(perturbation, "perturbation", low=0.0, high=_FARTHEST)
         if objective == "grid" and latent_dim > 2:

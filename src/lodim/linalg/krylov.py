@@ -37,6 +37,7 @@ from jaxtyping import Float, Inexact, Num
 from scipy.sparse import linalg
 from torch import Tensor
 
+from lodim.linalg.precision import power_of_two
 from lodim.results import Result
 from lodim.validation import (
     ConvergenceWarning,
@@ -121,7 +122,7 @@ class _System:
         r0 = self.b if x0 is None else self.b - self.product(self.x0)
         largest = float(np.abs(r0).max(initial=0.0))
         # a power of two, so exact: solvers square residuals, and squares over- and underflow
-        self.unit = 2.0 ** math.floor(math.log2(largest)) if 0 < largest < math.inf else 1.0
+        self.unit = power_of_two(largest) if largest < math.inf else 1.0
         self.r0 = (r0 / self.unit).astype(r0.dtype)
         self.scale = float(np.linalg.norm(self.r0))
         self.norms: list[float] = []

@@ -7,6 +7,7 @@ backend flag says that ordinary layers may.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -16,7 +17,30 @@ import torch
 
 from lodim.validation import check_numbers, check_tensor
 
-__all__ = ["computable", "full_precision"]
+__all__ = ["as_tensor", "computable", "full_precision", "power_of_two"]
+
+
+def as_tensor(values: Any, name: str) -> torch.Tensor:
+    """Real numbers of any shape as a tensor, in double precision; one that is a tensor already stays as it is.
+
+    Raises as :func:`~lodim.validation.check_tensor` and :func:`~lodim.validation.check_numbers` do.
+    """
+    if isinstance(values, torch.Tensor):
+        return check_tensor(values, name)
+    return torch.from_numpy(check_numbers(values, name).copy())
+
+
+def power_of_two(value: float, low: float = 1.0, high: float = 1.0) -> float:
+    """The one not above a value, so that a division by it is exact; 1 for zero, and for values that need no such unit.
+
+    Parameters
+    ----------
+    value : float
+        The largest size of numbers whose squares or products are to stay in range.
+    low, high : float
+        Between these they do anyway.
+    """
+    return math.ldexp(1.0, math.frexp(value)[1] - 1) if value and not low < value < high else 1.0
 
 
 def computable(x: Any, name: str) -> torch.Tensor:

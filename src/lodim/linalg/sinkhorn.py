@@ -26,9 +26,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lodim.linalg.precision import computable
+from lodim.linalg.precision import as_tensor, computable
 from lodim.results import Result
-from lodim.validation import ConvergenceWarning, check_in_range, check_numbers, check_tensor, checked, warn
+from lodim.validation import ConvergenceWarning, check_in_range, checked, warn
 
 __all__ = ["SinkhornPlan", "sinkhorn"]
 
@@ -160,8 +160,7 @@ def _sums(
     shape = (*kernel.shape[:-2], size)
     if given is None:
         return kernel.new_full(shape, default)
-    given = given if isinstance(given, Tensor) else torch.tensor(check_numbers(given, "the sums a and b"))
-    sums = check_tensor(given, "the sums a and b").to(kernel)
+    sums = as_tensor(given, "the sums a and b").to(kernel)
     if sums.shape[-1:] != (size,) or sums.ndim > len(shape) or not bool((sums >= 0).all()):
         raise ValueError(
             f"the sums a and b must be {size} nonnegative numbers, one set a matrix, got shape {tuple(sums.shape)}"

@@ -29,7 +29,8 @@ from sklearn.neural_network import MLPClassifier
 from torch import Tensor
 
 from lodim.linalg import StreamingMoments, psd_sqrt
-from lodim.metrics.samples import TwoSample, as_rows, halves, power_of_two
+from lodim.linalg.precision import power_of_two
+from lodim.metrics.samples import TwoSample, as_rows, halves
 from lodim.randomness import RandomState, derive_seed, root_seed
 from lodim.validation import check_in_range, check_labels, checked, warn
 

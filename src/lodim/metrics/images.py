@@ -58,9 +58,7 @@ def psnr(images: Any, reference: Any, *, data_range: int | float | np.number = 1
     x, y = _checked(images, reference, data_range)
     difference, axes = x - y, (-3, -2, -1)
     error, largest = difference.square().mean(axes), difference.abs().amax(axes)
-    scaled = (
-        (difference / largest[..., None, None, None]).square().mean(axes)
-    )  # no number is out of range for it
+    scaled = (difference / largest[..., None, None, None]).square().mean(axes)  # in range for any numbers
     beyond = (largest > 0) & ~((error > 0) & error.isfinite())
     return _out(torch.where(beyond, -20 * largest.log10() - 10 * scaled.log10(), -10 * error.log10()), images)
 

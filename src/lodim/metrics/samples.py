@@ -17,12 +17,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lodim.linalg.precision import computable
+from lodim.linalg.precision import computable, power_of_two
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.results import Result
 from lodim.validation import check_matrix
 
-__all__ = ["TwoSample", "as_pair", "as_rows", "halves", "in_own_unit", "measured", "power_of_two"]
+__all__ = ["TwoSample", "as_pair", "as_rows", "halves", "in_own_unit", "measured"]
 
 Rows = Float[Tensor, "n d"]
 
@@ -103,11 +103,6 @@ def in_own_unit(
     pooled = pooled - pooled.mean(0)
     again = power_of_two(float(pooled.abs().max()))
     return pooled[: len(x)] / again, pooled[len(x) :] / again, unit * again
-
-
-def power_of_two(value: float) -> float:
-    """The one not above a value, so that a division by it is exact; 1 for zero."""
-    return 2.0 ** math.floor(math.log2(value)) if value else 1.0
 
 
 def halves(reference: Float[Tensor, "m d"], random_state: RandomState) -> tuple[Rows, Rows]:

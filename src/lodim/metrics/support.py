@@ -32,7 +32,8 @@ from jaxtyping import Float, Int
 from scipy.special import rel_entr
 from torch import Tensor
 
-from lodim.metrics.samples import as_pair, halves, power_of_two
+from lodim.linalg.precision import power_of_two
+from lodim.metrics.samples import as_pair, halves
 from lodim.neighbors import stream_pairs
 from lodim.neighbors.distances import distances_of_pairs, product_error
 from lodim.neighbors.search import search_block

@@ -16,7 +16,7 @@ import numpy as np
 
 from lodim.neighbors.search import search_block
 from lodim.results import Result
-from lodim.validation import check_choice, check_in_range, checked
+from lodim.validation import check_choice, check_counts, check_in_range, checked
 
 __all__ = ["SearchEstimate", "estimate_search", "measure_rate"]
 
@@ -151,9 +151,7 @@ def estimate_search(
     >>> estimate_search(10**6, 100, 10, 1000, 4, rate=1e10).multiply_adds
     100000000000
     """
-    sizes = {"n": n, "d": d, "k": k, "n_queries": n_queries, "workers": workers, "block_rows": block_rows}
-    for name, value in sizes.items():
-        check_in_range(value, name, low=1, integer=True)
+    check_counts(n=n, d=d, k=k, n_queries=n_queries, workers=workers, block_rows=block_rows)
     n, d, k, m, w = int(n), int(d), int(k), int(n_queries), int(workers)
     pieces = int(check_in_range(w if shards is None else shards, "shards", low=1, high=n, integer=True))
     check_choice(duplicates, ("drop", "keep"), "duplicates")

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lodim.neighbors.distances import product_error
 from lodim.neighbors.reducers import Reducer, TopK, squared_unit
-from lodim.validation import check_device, check_in_range, check_matrix, check_tensor, checked
+from lodim.validation import check_counts, check_device, check_matrix, check_tensor, checked
 
 __all__ = ["choose_dtype", "nearest_rows", "stream_pairs"]
 
@@ -178,8 +178,7 @@ def _pass(
     device: Any,
 ) -> tuple[list[Any], Tensor, Tensor, float]:
     """The reducers' results, the squared norms of queries and references, and the unit of those."""
-    check_in_range(block_q, "block_q", low=1, integer=True)
-    check_in_range(block_r, "block_r", low=1, integer=True)
+    check_counts(block_q=block_q, block_r=block_r)
     if Y is not None and query_idx is not None:
         raise ValueError("give Y (other references) or query_idx (some rows of X against all), not both")
     if Y is not None and Y.shape[1] != X.shape[1]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from lodim.linalg.precision import power_of_two
 from lodim.validation import check_in_range, plain_array
 
 __all__ = ["choose_queries", "in_own_unit", "safe_scale"]
@@ -21,7 +22,7 @@ def safe_scale(X: Float[np.ndarray, "n features"]) -> float:
     ordinary = (1e-12, 1e12) if X.dtype == np.float32 else (1e-100, 1e100)
     if half == 0 or ordinary[0] < half < ordinary[1]:
         return 1.0
-    return float(2.0 ** min(np.floor(np.log2(half)) + 1, 1023))
+    return min(2 * power_of_two(half), 2.0**1023)
 
 
 def in_own_unit(dist: Float[np.ndarray, "n_q k"], scale: int | float) -> Float[np.ndarray, "n_q k"]:

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
+from lodim.linalg.precision import power_of_two
 from lodim.neighbors.distances import (
     ROUNDING,
     by_difference,
@@ -177,7 +178,7 @@ def _flat_candidates(Q: np.ndarray, X: np.ndarray, wanted: int) -> tuple[np.ndar
 def single_unit(*sets: Float[np.ndarray, "_ features"]) -> float:
     """A power of two near the largest entry: measured in it, nothing overflows in the single precision of faiss."""
     largest = max(float(np.abs(rows).max(initial=0)) for rows in sets)
-    return float(2.0 ** np.floor(np.log2(largest))) if largest else 1.0
+    return power_of_two(largest)
 
 
 def _kdtree(X: np.ndarray, k: int, query_idx: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

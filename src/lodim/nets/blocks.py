@@ -19,7 +19,7 @@ from __future__ import annotations
 from jaxtyping import Bool, Float
 from torch import Tensor, cat, nn
 
-from lodim.validation import check_in_range, checked
+from lodim.validation import check_counts, checked
 
 __all__ = ["START_DEVIATION", "Attention", "Block", "initialise"]
 
@@ -46,8 +46,7 @@ class Attention(nn.Module):
         self, width: int, heads: int, dropout: float = 0.0, context_width: int | None = None
     ) -> None:
         super().__init__()
-        for name, value in {"width": width, "heads": heads, "context_width": context_width or 1}.items():
-            check_in_range(value, name, low=1, integer=True)
+        check_counts(width=width, heads=heads, context_width=context_width or 1)
         if width % heads:
             raise ValueError(f"width must be a multiple of heads, got {width} and {heads}")
         self.heads, self.dropout = heads, dropout

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lodim.nets.activations import evaluation_mode
 from lodim.nets.blocks import START_DEVIATION, Block, initialise
 from lodim.nets.categorical import keep_likely, sample_categorical
-from lodim.validation import check_fraction, check_in_range, checked
+from lodim.validation import check_counts, check_fraction, check_in_range, checked
 
 __all__ = ["CausalTransformer", "KVCache"]
 
@@ -97,9 +97,7 @@ class CausalTransformer(nn.Module):
         context_dim: int = 0,
     ) -> None:
         super().__init__()
-        sizes = {"n_tokens": n_tokens, "length": length, "width": width, "depth": depth, "heads": heads}
-        for name, value in sizes.items():
-            check_in_range(value, name, low=1, integer=True)
+        check_counts(n_tokens=n_tokens, length=length, width=width, depth=depth, heads=heads)
         hidden = round(width * check_in_range(mlp_ratio, "mlp_ratio", low=1 / width, high=1e4))
         rate = check_fraction(float(dropout), "dropout")
         self.context_dim = int(check_in_range(context_dim, "context_dim", low=0, integer=True))

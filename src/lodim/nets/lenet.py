@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lodim.nets.dense import he_normal
-from lodim.validation import check_choice, check_in_range, checked
+from lodim.validation import check_choice, check_counts, check_in_range, checked
 
 __all__ = ["LocallyConnected2d", "lenet"]
 
@@ -40,9 +40,7 @@ class LocallyConnected2d(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, size: tuple[int, int]) -> None:
         super().__init__()
-        sizes = {"in_channels": in_channels, "out_channels": out_channels, "kernel_size": kernel_size}
-        for name, value in sizes.items():
-            check_in_range(value, name, low=1, integer=True)
+        check_counts(in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size)
         if len(size) != 2:
             raise ValueError(f"size must be (height, width), got {len(size)} numbers")
         height, width = (check_in_range(s, "size", low=1, integer=True) - kernel_size + 1 for s in size)

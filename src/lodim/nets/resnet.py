@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lodim.nets.dense import he_normal
-from lodim.validation import check_in_range, checked
+from lodim.validation import check_counts, check_in_range, checked
 
 __all__ = ["ResidualBlock", "resnet", "vgg"]
 
@@ -29,12 +29,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
-        for name, value in {
-            "in_channels": in_channels,
-            "out_channels": out_channels,
-            "stride": stride,
-        }.items():
-            check_in_range(value, name, low=1, integer=True)
+        check_counts(in_channels=in_channels, out_channels=out_channels, stride=stride)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
         self.norm1 = nn.BatchNorm2d(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)

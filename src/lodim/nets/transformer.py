@@ -14,7 +14,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from lodim.nets.blocks import START_DEVIATION, Attention, Block, initialise
-from lodim.validation import check_fraction, check_in_range, checked
+from lodim.validation import check_counts, check_fraction, check_in_range, checked
 
 __all__ = ["Attention", "TransformerEncoder", "VisionTransformer", "vit"]
 
@@ -49,8 +49,7 @@ class TransformerEncoder(nn.Module):
         dropout: float | int = 0.0,
     ) -> None:
         super().__init__()
-        for value, name in ((width, "width"), (depth, "depth"), (heads, "heads")):
-            check_in_range(value, name, low=1, integer=True)
+        check_counts(width=width, depth=depth, heads=heads)
         width, depth, heads = int(width), int(depth), int(heads)
         hidden = round(width * check_in_range(mlp_ratio, "mlp_ratio", low=1 / width, high=1e4))
         rate = check_fraction(float(dropout), "dropout")
@@ -100,8 +99,7 @@ class VisionTransformer(nn.Module):
         positions: bool = True,
     ) -> None:
         super().__init__()
-        for name, value in {"n_classes": n_classes, "patch": patch, "width": width}.items():
-            check_in_range(value, name, low=1, integer=True)
+        check_counts(n_classes=n_classes, patch=patch, width=width)
         if len(image_shape) != 3 or any(size < 1 for size in image_shape):
             raise ValueError(f"image_shape must be (channels, height, width), got {image_shape}")
         channels, height, breadth = (int(s) for s in image_shape)

@@ -61,10 +61,11 @@ from lodim.generative.denoiser import Condition, as_levels
 from lodim.generative.diffusion import Diffusion, _rows
 from lodim.generative.losses import gaussian, normal, uniform, weights
 from lodim.generative.samplers import check_levels
+from lodim.linalg.precision import as_tensor
 from lodim.plots import new_axes
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.results import Result
-from lodim.validation import check_choice, check_in_range, check_numbers, check_tensor, checked, warn
+from lodim.validation import check_choice, check_in_range, check_numbers, checked, warn
 
 __all__ = ["AmbientDiffusion", "NoiseEstimate", "attach_noise", "estimate_noise"]
 
@@ -381,10 +382,7 @@ def _noise_levels(noise_std: Any, n: int, device: Any, most: float = math.inf) -
 
     They must be below ``most``. Values are looked at on the CPU only: elsewhere every batch would wait for them.
     """
-    if isinstance(noise_std, Tensor):
-        s = check_tensor(noise_std, "noise_std").detach().to(device, torch.float64)
-    else:
-        s = torch.from_numpy(check_numbers(noise_std, "noise_std").copy()).to(device)
+    s = as_tensor(noise_std, "noise_std").detach().to(device, torch.float64)
     if s.ndim > 1 or s.numel() not in ((1, n) if not s.ndim else (n,)):
         raise ValueError(
             f"noise_std must be a number or one a sample, shape ({n},), got shape {tuple(s.shape)}"

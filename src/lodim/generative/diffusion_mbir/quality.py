@@ -27,10 +27,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lodim.generative.diffusion_mbir.operators import Operator
+from lodim.linalg.precision import as_tensor
 from lodim.metrics import psnr, ssim
 from lodim.plots import new_axes
 from lodim.results import Result
-from lodim.validation import check_in_range, check_numbers, check_tensor, checked, warn
+from lodim.validation import check_in_range, checked, warn
 
 __all__ = ["Reconstruction", "RepeatedReconstruction", "VolumeQuality", "plot_planes", "volume_quality"]
 
@@ -94,11 +95,7 @@ def planes_of(volume: Tensor) -> dict[str, Tensor]:
 
 def as_volume(values: Any, name: str) -> Tensor:
     """A volume (Z, C, H, W) as a tensor of floating numbers; one without channels, (Z, H, W), has one."""
-    found = (
-        check_tensor(values, name).detach()
-        if isinstance(values, Tensor)
-        else torch.from_numpy(check_numbers(values, name).copy())
-    )
+    found = as_tensor(values, name).detach()
     found = found[:, None] if found.ndim == 3 else found
     if found.ndim != 4 or not found.numel():
         raise ValueError(

@@ -45,6 +45,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from lodim.generative.samplers import SamplerState
+from lodim.linalg.precision import as_tensor, power_of_two
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, as_generator
 from lodim.results import Result
@@ -53,7 +54,6 @@ from lodim.validation import (
     check_in_range,
     check_labels,
     check_numbers,
-    check_tensor,
     checked,
     warn,
 )
@@ -314,11 +314,7 @@ class HallucinationDetector:
         -------
         Tensor or ndarray, shape (n,)
         """
-        way = (
-            check_tensor(x0_hats, "x0_hats")
-            if isinstance(x0_hats, Tensor)
-            else torch.from_numpy(check_numbers(x0_hats, "x0_hats").copy())
-        )
+        way = as_tensor(x0_hats, "x0_hats")
         if way.ndim < 3 or not math.prod(way.shape[2:]):
             raise ValueError(
                 f"x0_hats must have shape (steps, n, ...), with numbers of each sample, got {tuple(way.shape)}"
@@ -538,7 +534,7 @@ def off_support(samples: Any, data: Any, *, k: int = 5, share: float | int = 1e-
         return np.zeros(0, bool)
     middle = y.mean(0)  # without it squares of large numbers cancel
     x, y = x - middle, y - middle
-    unit = 2.0 ** (np.frexp(np.abs(y).max())[1] - 1)  # so that squares are doubles too, and no digit changes
+    unit = power_of_two(float(np.abs(y).max()))  # so that squares are doubles too, and no digit changes
     x, y = np.clip(x / unit, -1e100, 1e100), y / unit
     near = NearestNeighbors(n_neighbors=k).fit(y.reshape(len(y), -1))
     limit = np.quantile(near.kneighbors()[0][:, -1], 1 - share)  # without a row's distance to itself

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lodim.linalg.precision import as_tensor
 from lodim.nets import VectorQuantizer
 from lodim.randomness import RandomState, build_seeded
 from lodim.validation import check_in_range, check_numbers, check_tensor, checked
@@ -139,9 +140,7 @@ class PatchCodebook:
         Codes that are not whole numbers from 0 to ``n_codes - 1``, or not ``length`` an image, are a ValueError.
         """
         device, given = self._fitted().quantizer.usage.device, codes
-        if not isinstance(codes, Tensor):
-            codes = torch.from_numpy(check_numbers(codes, "codes").copy())
-        rows = check_tensor(codes, "codes").to(device)
+        rows = as_tensor(codes, "codes").to(device)
         if rows.ndim != 2 or rows.shape[1] != self.length:
             raise ValueError(f"codes must have shape (n, {self.length}), got {tuple(rows.shape)}")
         whole = rows.long()

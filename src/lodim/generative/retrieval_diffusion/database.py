@@ -41,6 +41,7 @@ from torch import Tensor, nn
 
 from lodim.generative.diffusion import as_generator
 from lodim.generative.losses import uniform
+from lodim.linalg.precision import as_tensor
 from lodim.neighbors import NeighborIndex
 from lodim.nets.activations import evaluation_mode
 from lodim.plots import COLORS, new_axes
@@ -233,7 +234,7 @@ class Retrieval(nn.Module):
             return plain.reshape(len(plain), math.prod(plain.shape[1:]))
         if isinstance(function, nn.Module):
             own = next((p for p in function.parameters() if p.is_floating_point()), torch.zeros(0))
-            rows = X if isinstance(X, Tensor) else torch.from_numpy(check_numbers(X, name).copy())
+            rows = as_tensor(X, name)
             with evaluation_mode(function), torch.no_grad():
                 out = function(rows.to(own.device, own.dtype, copy=True))  # which may write into what it gets
         else:

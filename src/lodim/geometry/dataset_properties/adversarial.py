@@ -35,6 +35,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
+from lodim.linalg.precision import as_tensor
 from lodim.nets.activations import evaluation_mode, first_tensor, model_device
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, derive_seed, root_seed, torch_generator
@@ -354,8 +355,7 @@ def _answer(model: Model, x: Tensor) -> Tensor:
 
 def _as_inputs(model: nn.Module, X: Any) -> Tensor:
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    inputs = check_tensor(X, "X") if isinstance(X, Tensor) else torch.from_numpy(check_numbers(X, "X").copy())
-    inputs = inputs.detach()
+    inputs = as_tensor(X, "X").detach()
     if not inputs.ndim or not len(inputs):
         raise ValueError(f"X must have samples, shape (n, ...), got shape {tuple(inputs.shape)}")
     if not torch.isfinite(inputs).all():

@@ -11,7 +11,7 @@ import math
 from scipy.special import gammaln
 
 from lodim.geometry.difficulty.formula import LN2, Difficulty, Number, bits_of
-from lodim.validation import check_in_range, checked
+from lodim.validation import check_counts, check_in_range, checked
 
 
 @checked
@@ -47,8 +47,7 @@ def rl_difficulty(
     >>> print(f"{rl_difficulty(6, 2).bits:.2e}")  # Reacher
     2.91e+25
     """
-    check_in_range(obs_dim, "obs_dim", low=1, integer=True)
-    check_in_range(act_dim, "act_dim", low=1, integer=True)
+    check_counts(obs_dim=obs_dim, act_dim=act_dim)
     constant = 4 * math.pi**2 / math.sqrt(6)
     return _torus_difficulty(obs_dim, n, delta, eps, math.log(act_dim), constant * act_dim)
 

@@ -163,6 +163,7 @@ def _positions(position: Any, d: int) -> np.ndarray:
 
 
 def _numbers(position: Any) -> np.ndarray:
+    """One number, which a truth value or NaN is not, or several."""
     r = check_numbers(position, "position")
     if not r.ndim:
         check_in_range(position, "position")
@@ -270,16 +271,13 @@ KL/d = 0.0696 there
     """
     if phi is not None and spectrum is not None:
         raise ValueError("give the spectrum of Gaussian data or a phi of your own, not both")
-    if d is None and spectrum is not None:
-        d = len(_spectrum(spectrum))
+    own = None if spectrum is None else _spectrum(spectrum)
+    if d is None and own is not None:
+        d = len(own)
     position = _numbers(position)
     size = None if d is None else int(check_in_range(d, "d", low=1, integer=True))
     a = _alpha(n, size, alpha)
-    s = (
-        np.ones(size if size is not None and position.size > 1 else 1)
-        if spectrum is None
-        else _spectrum(spectrum)
-    )
+    s = np.ones(size if size is not None and position.size > 1 else 1) if own is None else own
     if phi is None:
         function, guess = gaussian_phi(s, position), 1 / float(s.mean())
         if (s > 0).all() and (position == 1).all():

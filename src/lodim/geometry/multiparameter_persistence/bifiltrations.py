@@ -38,7 +38,7 @@ from lodim.geometry.multiparameter_persistence.complexes import (
     graph_complex,
     too_many_cells,
 )
-from lodim.validation import check_choice, check_in_range, check_numbers, check_tensor, checked
+from lodim.validation import check_choice, check_counts, check_in_range, check_numbers, check_tensor, checked
 
 _RELATIVE_BANDWIDTH = 0.2
 _MATRIX = 25  # with a threshold, so many times more pairs than cells may be looked at
@@ -191,8 +191,7 @@ def delay_embedding(series: Any, *, dimension: int = 3, delay: int = 1, stride: 
     ValueError
         A series shorter than one window.
     """
-    for value, name in ((dimension, "dimension"), (delay, "delay"), (stride, "stride")):
-        check_in_range(value, name, low=1, integer=True)
+    check_counts(dimension=dimension, delay=delay, stride=stride)
     if isinstance(series, Tensor):
         values = check_tensor(series, "series", numbers=False)
     else:

@@ -30,7 +30,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lodim.validation import check_numbers, check_tensor, checked
+from lodim.linalg.precision import as_tensor
+from lodim.validation import check_numbers, checked
 
 MAX_CELLS = 2_000_000
 _BLOCK = 1 << 22
@@ -45,9 +46,7 @@ def at_least_single(x: Tensor) -> Tensor:
 
 def as_values(values: Any, name: str) -> Tensor:
     """Return numbers as a tensor of single or double precision; a tensor keeps its device and gradient."""
-    if isinstance(values, Tensor):
-        return at_least_single(check_tensor(values, name))
-    return torch.from_numpy(check_numbers(values, name).copy())
+    return at_least_single(as_tensor(values, name))
 
 
 def too_many_cells(count: int) -> ValueError:

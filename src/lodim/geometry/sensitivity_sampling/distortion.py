@@ -18,11 +18,10 @@ from torch import Tensor
 from lodim.geometry.sensitivity_sampling.basis import as_matrix, norms, orthonormal_basis, row_numbers
 from lodim.geometry.sensitivity_sampling.lewis import check_p, fixed_point
 from lodim.geometry.sensitivity_sampling.newton import minimize
+from lodim.linalg.precision import power_of_two
 from lodim.randomness import as_generator
 from lodim.results import Result
 from lodim.validation import check_in_range, check_numbers, checked
-
-_LARGE = 1e50  # numbers between it and its inverse have squares, and the like, that are floats
 
 
 @dataclass(frozen=True)
@@ -60,9 +59,7 @@ def _extreme_directions(Q: Tensor, C: Tensor, p: float, n: int) -> Tensor:
     bound = fixed_point(Q, p).sensitivity_bounds()
     rows = Q[bound.topk(min(n, len(Q))).indices]
     rows = rows[rows.abs().amax(1) > 0]
-    largest = C.abs().max()
-    if not 1 / _LARGE < largest < _LARGE:  # directions do not depend on it
-        C = C / largest
+    C = C / power_of_two(float(C.abs().max()), 1e-50, 1e50)  # of which directions do not depend
     start = rows @ torch.linalg.inv(C.T @ C)
     start = start / (start * rows).sum(1, keepdim=True)
     return minimize(C, p, start, normals=rows).z if p >= 1 else start

@@ -20,6 +20,7 @@ from jaxtyping import Float, Real
 from torch import Tensor
 
 from lodim.landscape.flora.tucker import RankLike, capped_ranks, resolve_ranks, tucker_numbers, tucker_product
+from lodim.linalg.precision import power_of_two
 from lodim.plots import COLORS, new_axes
 from lodim.results import Result
 from lodim.validation import check_tensor, checked, require
@@ -103,7 +104,7 @@ def from_delta(delta: Float[Tensor, "*modes"], r: RankLike, *, max_iter: int = 1
     if not array.any():
         zero = delta.new_zeros
         return TuckerForm(zero(ranks), tuple(zero(i, j) for i, j in zip(delta.shape, ranks)), 1.0)
-    unit = _unit(array)
+    unit = power_of_two(float(np.abs(array).max()), 1e-100, 1e100)
     array = array / unit
     with tensorly.backend_context("numpy"), warnings.catch_warnings():
         warnings.filterwarnings(
@@ -121,12 +122,6 @@ def from_delta(delta: Float[Tensor, "*modes"], r: RankLike, *, max_iter: int = 1
         lost = array - tensorly.tucker_to_tensor((core, factors))
     tensors = [torch.tensor(part).to(delta.device, delta.dtype) for part in (unit * core, *factors)]
     return TuckerForm(tensors[0], tuple(tensors[1:]), 1 - float((lost**2).sum() / (array**2).sum()))
-
-
-def _unit(array: Any) -> float:
-    """A power of two near the largest entry where squares of it would leave double precision, else 1."""
-    largest = float(abs(array).max())
-    return 1.0 if not largest or 1e-100 < largest < 1e100 else 2.0 ** math.floor(math.log2(largest))
 
 
 @dataclass(frozen=True)
@@ -220,7 +215,7 @@ def tucker_energy(delta: Real[Tensor, "*modes"], ranks: Sequence[RankLike] | Non
     numbers = tuple(tucker_numbers(shape, r) for r in tried)
     array = delta.detach().double().cpu()
     spectra = [torch.linalg.svdvals(array.movedim(n, 0).flatten(1)) for n in range(len(shape))]
-    unit = _unit(array)
+    unit = power_of_two(float(array.abs().max()), 1e-100, 1e100)
     total = float((array / unit).square().sum()) or 1.0
     flat, per_rank = (spectra[0] / unit).square().cumsum(0) / total, shape[0] + math.prod(shape[1:])
     matrix_rank = tuple(min(n // per_rank, len(flat)) for n in numbers)

@@ -107,12 +107,9 @@ def learn_algebra(
     """
     true = algebra_matrices(algebra)
     n = len(true)
-    for name, value, low in (
-        ("n_numbers", n_numbers, 2),
-        ("n_samples", n_samples, 1),
-        ("max_steps", max_steps, 0),
-    ):
-        check_in_range(value, name, low=low, integer=True)
+    check_in_range(n_numbers, "n_numbers", low=2, integer=True)
+    check_in_range(n_samples, "n_samples", low=1, integer=True)
+    check_in_range(max_steps, "max_steps", low=0, integer=True)
     seed, size = root_seed(random_state), n * int(n_numbers)
     hidden = build_seeded(
         lambda: PHMLinear(size, size, n, bias=False, algebra=algebra), derive_seed(seed, "hidden")

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lodim.landscape.nm_sparsity.sparsifier import NMSparsifier
 from lodim.results import Result
-from lodim.validation import check_in_range, checked
+from lodim.validation import check_counts, checked
 
 __all__ = ["GradientNoise", "NoiseRecord", "TrainingFlops", "training_flops"]
 
@@ -150,8 +150,7 @@ def training_flops(sparsifier: NMSparsifier, batch_size: int, uses: int = 1) -> 
     uses : int
         How often a sample uses each weight: the tokens of a transformer, the output places of a convolution.
     """
-    check_in_range(batch_size, "batch_size", low=1, integer=True)
-    check_in_range(uses, "uses", low=1, integer=True)
+    check_counts(batch_size=batch_size, uses=uses)
     schedule = sparsifier.schedule
     weights = sum(mask.numel() for mask in sparsifier.masks.values())
     each = 2.0 * weights * batch_size * uses

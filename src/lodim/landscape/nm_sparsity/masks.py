@@ -36,7 +36,7 @@ from lodim.nets import find_layers
 from lodim.nets.kinds import plain_kinds, weight_axes
 from lodim.nets.layers import LayerFilter
 from lodim.results import Result
-from lodim.validation import check_choice, check_in_range, check_kind, check_tensor, checked
+from lodim.validation import check_choice, check_counts, check_kind, check_tensor, checked
 
 __all__ = ["FEED_FORWARD", "NMCheck", "apply_nm_mask", "architecture_divergence", "check_nm", "nm_mask"]
 
@@ -141,8 +141,7 @@ def apply_nm_mask(
 
 def check_pattern(n: Any, m: Any, *, below: bool = True) -> None:
     """Raise TypeError or ValueError unless n of m is a pattern (``below``: n less than m)."""
-    check_in_range(n, "n", low=1, integer=True)
-    check_in_range(m, "m", low=1, integer=True)
+    check_counts(n=n, m=m)
     if n > m or (below and n == m):
         raise ValueError(
             f"a pattern keeps fewer than m of every m weights: n must be below m, got {n}:{m}"

@@ -45,7 +45,7 @@ from typing import Any
 import numpy as np
 
 from lodim.landscape.crossing import isotonic_fit, score_of_failure
-from lodim.validation import check_in_range
+from lodim.validation import check_counts, check_in_range
 
 __all__ = [
     "Cells",
@@ -135,8 +135,7 @@ def bracket_waves(
     """
     check_in_range(d_min, "d_min", low=1, integer=True)
     check_in_range(d_max, "d_max", low=int(d_min), integer=True)
-    check_in_range(lookahead, "lookahead", low=1, integer=True)
-    check_in_range(scan_seeds, "scan_seeds", low=1, integer=True)
+    check_counts(lookahead=lookahead, scan_seeds=scan_seeds)
     if not resolution > 1:
         raise ValueError(
             f"resolution must be above 1 (the ratio of two neighbouring sizes), got {resolution}"
