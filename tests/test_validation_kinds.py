@@ -78,6 +78,20 @@ def test_what_is_wanted_is_said_in_words():
         check_kind(3, tuple[float | int, float | int] | None, "x")
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (Numbers, r"an ndarray of float numbers of shape \(n, d\)"),
+        (nn.Module, "a Module"),
+        (OSError, "an OSError"),
+        (typing.Iterable[int], r"an iterable \(each an integer\)"),
+    ],
+)
+def test_kinds_have_their_article(kind, said):
+    with pytest.raises(TypeError, match=rf"^x must be {said}, got 3$"):
+        check_kind(3, kind, "x")
+
+
 def test_a_number_without_axes_has_a_range():
     assert check_in_range(torch.tensor(0.5), "x", low=0.0, high=1.0) == 0.5
     with pytest.raises(ValueError, match="x must be at most 1"):

@@ -271,16 +271,18 @@ def _in_words(kind: Any) -> str:
         return "a number"
     if hasattr(kind, "dim_str"):
         shape = f"of shape ({', '.join(kind.dim_str.split())})"
-        return f"a {kind.array_type.__name__} of {kind.__name__.partition('[')[0].lower()} numbers {shape}"
+        return f"{_an(kind.array_type.__name__)} of {kind.__name__.partition('[')[0].lower()} numbers {shape}"
     if isinstance(origin, type) and origin.__name__ == "Callable":
         return "callable"
     if isinstance(origin, type):
         each = f" (each {_in_words(parts[0])})" if len(set(parts) - {..., Any}) == 1 else ""
         length = f" of {len(parts)}" if _has_length(origin, parts) else ""
-        return f"a {origin.__name__.lower()}{length}{each}"
-    return words.get(kind) or (
-        f"a {kind.__name__}" if isinstance(kind, type) else str(kind).rpartition(".")[2]
-    )
+        return f"{_an(origin.__name__.lower())}{length}{each}"
+    return words.get(kind) or (_an(kind.__name__) if isinstance(kind, type) else str(kind).rpartition(".")[2])
+
+
+def _an(name: str) -> str:
+    return f"{'an' if name[0] in 'AEIOaeio' or name == 'ndarray' else 'a'} {name}"
 
 
 def _seen(value: Any) -> str:

@@ -389,7 +389,8 @@ def _noise_levels(noise_std: Any, n: int, device: Any, most: float = math.inf) -
         )
     if s.device.type == "cpu" and not bool(((s >= 0) & (s < most)).all()):
         bad = s[~((s >= 0) & (s < most))].reshape(-1)
-        raise ValueError(f"noise_std must be at least 0, finite and below {most:.4g}, got {float(bad[0])}")
+        limit = "finite" if most == math.inf else f"below {most:.4g}"
+        raise ValueError(f"noise_std must be at least 0 and {limit}, got {float(bad[0])}")
     return s.expand(n)
 
 
