@@ -32,6 +32,9 @@ from . import (
     parallel as parallel,
 )
 from . import (
+    partition as partition,
+)
+from . import (
     plots as plots,
 )
 from . import (

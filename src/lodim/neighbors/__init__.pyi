@@ -1,3 +1,4 @@
+from .affinity import knn_affinity as knn_affinity
 from .cost import SearchEstimate as SearchEstimate
 from .cost import estimate_search as estimate_search
 from .distances import pair_distances as pair_distances
