@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from lodim.neighbors import knn_affinity
 from sklearn.neighbors import kneighbors_graph
+
+from lodim.neighbors import knn_affinity
 
 X = np.random.default_rng(0).normal(size=(60, 5))
 

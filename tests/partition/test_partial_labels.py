@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from lodim.partition.partial_labels import read_partial_labels
 
 
