@@ -127,11 +127,12 @@ def test_flips_lower_the_energy_until_no_single_one_does():
     np.testing.assert_array_equal(found[0, :3], [0, 1, 2])
     dense = prepared(X, codes, W.toarray()[None])
     np.testing.assert_array_equal(slk.flip(dense, cost, labels, SLK()), found)
+    least = points.energy(found, cost, 0.5)[0]
     for row in range(3, 60):
         for label in range(3):
             other = found.copy()
             other[0, row] = label
-            assert points.energy(other, cost, 0.5)[0] >= trace[-1] - 1e-12
+            assert points.energy(other, cost, 0.5)[0] >= least - 1e-12
 
 
 def test_votes_are_the_product_with_the_graph():
@@ -309,7 +310,7 @@ def test_episodes_are_many_problems_solved_like_one():
     drawn = sample_episodes(LABELS, n_shot=2, n_episodes=12, random_state=0)
     X = FEATURES[drawn.rows]
     for model in (SLK(), SLK(lam=0), *(SLK(prototype=p, lam=0.2) for p in slk.PROTOTYPES)):
-        together = episodes_module._label_by_slk(model, X, drawn.given, 5)
+        together = episodes_module.label_by_slk(model, X, drawn.given, 5)
         single = [model.fit(x, y).labels_ for x, y in zip(X, drawn.given)]
         np.testing.assert_array_equal(together, single)
 

@@ -212,19 +212,19 @@ def _label(
     """What one method says of every row of every episode."""
     n_way, given = episodes.classes.shape[1], episodes.given
     if isinstance(method, str):  # SimpleShot: the nearest mean of a class, queries one at a time
-        return _label_by_slk(SLK(lam=0, max_iter=0), X, given, n_way)
+        return label_by_slk(SLK(lam=0, max_iter=0), X, given, n_way)
     if shift:
         support, query = X[:, : episodes.n_support], X[:, episodes.n_support :]
         moved = query + (support.mean(1, keepdims=True) - query.mean(1, keepdims=True))
         X = np.concatenate([support, moved], axis=1)
     if isinstance(method, SLK):
-        return _label_by_slk(method, X, given, n_way)
+        return label_by_slk(method, X, given, n_way)
     return np.stack(
         [check_labels(method(x, y), len(y), name="what a method returns") for x, y in zip(X, given)]
     )
 
 
-def _label_by_slk(model: SLK, X: Float[np.ndarray, "b n d"], given: np.ndarray, n_way: int) -> np.ndarray:
+def label_by_slk(model: SLK, X: Float[np.ndarray, "b n d"], given: np.ndarray, n_way: int) -> np.ndarray:
     check_settings(model)
     n, scale = X.shape[1], safe_scale(X.reshape(-1, X.shape[2]))
     if model.n_neighbors >= n:
