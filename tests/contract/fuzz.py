@@ -43,6 +43,7 @@ import lodim.linalg as linalg
 import lodim.metrics as metrics
 import lodim.neighbors as neighbors
 import lodim.nets as nets
+import lodim.partition as partition
 import lodim.sketch as sketch
 import lodim.training as training
 from lodim.validation import _is_a
@@ -293,6 +294,11 @@ CALLS = (
     call(geometry.optimize_points, x=whole(8, 2), loss=lambda p: p.square().sum(), steps=2),
     call(geometry.topology_summary, X=X, random_state=0),
     call(geometry.fit_scaling_law, n=np.array([100.0, 200, 400, 800]), loss=np.array([3.0, 2, 1.5, 1])),
+    call(partition.centre_and_normalise, X=X),
+    call(partition.sample_episodes, labels=y, n_way=2, n_query=4, n_episodes=3, random_state=0),
+    call(partition.few_shot_episodes, features=X, labels=y, n_way=2, n_query=4, n_episodes=3, random_state=0),
+    call(partition.search_lambda, features=X, labels=y, grid=(0.0, 0.5), n_way=2, n_query=4, n_episodes=3,
+         random_state=0),
     call(metrics.accuracy, logits=POINTS[:, :2], target=torch.from_numpy(y)),
     call(metrics.auc, logits=POINTS[:, :2], target=torch.from_numpy(y)),
     call(metrics.r2, prediction=POINTS[:, 0], target=POINTS[:, 1]),

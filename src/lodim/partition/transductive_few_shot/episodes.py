@@ -42,6 +42,7 @@ from lodim.validation import (
     check_matrix,
     check_numbers,
     checked,
+    plain_array,
     warn,
 )
 
@@ -82,16 +83,15 @@ def centre_and_normalise(X: Any, mean: Any = None) -> Float[np.ndarray, "n d"]:
            [0. , 0. ]])
     """
     rows = _rows(X, "X")
-    base = (
-        rows.mean(0)
-        if mean is None
-        else check_matrix(np.atleast_2d(check_numbers(mean, "mean")), name="mean")
-    )
+    return _directions(rows, rows.mean(0) if mean is None else mean, "mean")
+
+
+def _directions(rows: Float[np.ndarray, "n d"], mean: Any, name: str) -> Float[np.ndarray, "n d"]:
+    base = check_matrix(np.atleast_2d(check_numbers(mean, name)), name=name)
     if base.size != rows.shape[1]:
-        raise ValueError(f"mean has {base.size} numbers but X {rows.shape[1]} columns; they must match")
-    half = (
-        rows / 2 - base.reshape(-1).astype(rows.dtype) / 2
-    )  # whose difference could be beyond the largest number
+        raise ValueError(f"{name} has {base.size} numbers but the rows {rows.shape[1]}; they must match")
+    # halves, as the difference of large numbers could be beyond the largest there is
+    half = rows / 2 - base.reshape(-1).astype(rows.dtype) / 2
     top = np.abs(half).max(1, keepdims=True)
     half /= np.where(top > 0, top, 1)
     length = np.linalg.norm(half, axis=1, keepdims=True)
@@ -176,7 +176,7 @@ def sample_episodes(
     check_counts(n_way=n_way, n_shot=n_shot, n_query=n_query, n_episodes=n_episodes)
     if dirichlet is not None and not check_in_range(dirichlet, "dirichlet", low=0, high=1e6) > 0:
         raise ValueError("dirichlet must be positive; small values give few classes nearly all queries")
-    known = check_labels(labels, len(np.atleast_1d(np.asarray(labels, dtype=object))), name="labels")
+    known = check_labels(labels, len(plain_array(labels, "labels", rows=True)), name="labels")
     classes, inverse, counts = np.unique(known, return_inverse=True, return_counts=True)
     if len(classes) < n_way:
         raise ValueError(f"n_way={n_way} classes are asked for, labels has {len(classes)}")
@@ -288,7 +288,7 @@ class FewShotAccuracy(Result):
     ----------
     names : tuple of str
     mean, ci95 : tuple of float
-        Mean accuracy, and half the width of its 95 % interval (NaN for one episode).
+        Mean accuracy, and half the width of its 95 % interval.
     per_episode : ndarray, shape (n_methods, n_episodes)
     n_way, n_shot, n_query : int
     """
@@ -338,8 +338,7 @@ class FewShotAccuracy(Result):
 
 def _interval(values: np.ndarray) -> tuple[float, float]:
     """Mean, and half the width of its 95 % interval."""
-    half = 1.96 * values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return float(values.mean()), float(half)
+    return float(values.mean()), float(1.96 * values.std(ddof=1) / math.sqrt(len(values)))
 
 
 Method = str | SLK | Callable[[np.ndarray, np.ndarray], Any]
@@ -384,7 +383,7 @@ def few_shot_episodes(
     Raises
     ------
     ValueError
-        Bad input, classes with too few rows, a method that does not return one label a row.
+        Bad input, a single episode, classes with too few rows, a method that does not return one label a row.
 
     Warns
     -----
@@ -401,7 +400,9 @@ def few_shot_episodes(
     >>> found.difference("SLK-Means", "SimpleShot").is_clear
     True
     """
-    rows = _rows(features, "features") if base_mean is None else centre_and_normalise(features, base_mean)
+    rows = _rows(features, "features")
+    rows = rows if base_mean is None else _directions(rows, base_mean, "base_mean")
+    check_in_range(n_episodes, "n_episodes", low=2, integer=True)
     check_labels(labels, len(rows), name="labels")
     named = _usual_methods() if methods is None else dict(methods)
     if not named:

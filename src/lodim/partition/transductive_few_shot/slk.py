@@ -75,7 +75,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from lodim.neighbors import knn_affinity
 from lodim.neighbors.queries import safe_scale
 from lodim.partition.partial_labels import read_partial_labels
-from lodim.randomness import derive_seed, root_seed
+from lodim.randomness import as_generator, derive_seed, root_seed
 from lodim.validation import ConvergenceWarning, check_choice, check_in_range, check_matrix, warn
 
 __all__ = ["PROTOTYPES", "SLK", "Solution", "check_settings", "in_unit", "needs_graph", "one_hot", "solve"]
@@ -481,8 +481,8 @@ class SLK(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            Bad input, neither labels nor ``n_clusters``, ``n_clusters`` other than the classes that have labelled
-            rows, fewer rows than neighbours or clusters need.
+            Bad input, neither labels nor ``n_clusters``, more of them than classes with labelled rows where there are
+            such, fewer rows than neighbours or clusters need.
 
         Warns
         -----
@@ -504,11 +504,13 @@ class SLK(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         W = knn_affinity(rows, self.n_neighbors) if needs_graph(self) else None
         start = None if given.known.any() else self._first_prototypes(rows, y)[None]
         n_classes = len(given.classes) if start is None else int(self.n_clusters)
-        if self.n_clusters not in (None, n_classes):
+        if self.n_clusters is not None and self.n_clusters > n_classes:
             raise ValueError(
                 f"n_clusters={self.n_clusters}, but y labels rows of {n_classes} class(es): where any row has a label, "
                 "every class needs one"
             )
+        if self.n_clusters is not None and self.n_clusters < n_classes:
+            warn(f"n_clusters={self.n_clusters} is not used: y labels rows of {n_classes} classes")
         edge = None if W is None else _mean_squared_edge(rows, W)
         found = solve(in_unit(self, self._scale), rows[None], given.codes[None], n_classes, W, edge, start)
         if not found.converged[0]:
@@ -528,6 +530,10 @@ class SLK(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self.sigma_ = float(found.sigma[0]) * self._scale
         self.n_iter_ = len(self.energy_) - 1
         return self
+
+    def fit_predict(self, X: Any, y: Any = None, **_: Any) -> np.ndarray:
+        """Return ``labels_`` after :meth:`fit`; a clusterer's usual form would drop y."""
+        return self.fit(X, y).labels_
 
     def predict(self, X: Any) -> np.ndarray:
         """The label of the nearest prototype, for rows that were not there.
@@ -579,6 +585,7 @@ def check_settings(model: SLK) -> None:
     check_in_range(model.max_iter, "max_iter", low=0, integer=True)
     check_in_range(model.inner_iter, "inner_iter", low=1, integer=True)
     check_in_range(model.tol, "tol", low=0)
+    as_generator(model.random_state)
 
 
 def _mean_squared_edge(rows: np.ndarray, W: csr_array) -> Float[np.ndarray, " 1"]:
