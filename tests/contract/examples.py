@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
+import lodim.datasets as datasets
 import lodim.generative as generative
 import lodim.geometry as geometry
 import lodim.landscape as landscape
@@ -76,6 +78,13 @@ class Estimator:
     tables: bool = True
     failing: dict[str, str] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
+
+
+def mixed_table():
+    X, y = table()
+    return pd.DataFrame(
+        {"number": X[:, 0], "word": np.where(y, "yes", "maybe"), "text": X[:, 1].astype(str)}
+    ), y
 
 
 def some_noisy():
@@ -174,6 +183,9 @@ ESTIMATORS = {
         ),
     ),
 }
+
+# not an entry point of a card, but under the same contract; it passes scikit-learn's checks with its own tests
+ESTIMATORS[datasets.TableEncoder] = (Estimator(datasets.TableEncoder(), mixed_table, tables=False),)
 
 # ---------------------------------------------------------------------------------------------------- layers
 
