@@ -38,12 +38,13 @@ def iris():
 
 
 def planted(n, seed=0, **options):
-    """Two strong atoms and a weak one that says the label; two auxiliary covariates."""
-    W = np.linalg.qr(np.random.default_rng(5).normal(size=(12, 3)))[0].T
-    return W, simulate_dictionary(
-        n, W, [[0.0, 0.2, 2.0]], aux_coef=[[1.0, -0.5]], intercept=0.3, code_scale=[3.0, 2.0, 1.0], noise=0.3,
-        random_state=seed, **options
+    """Two strong atoms and a weak one that says the label, and two auxiliary covariates: the atoms, and samples."""
+    unit = np.linalg.qr(np.random.default_rng(5).normal(size=(12, 3)))[0].T
+    W = unit * np.array([[3.0], [2.0], [1.0]])
+    data = simulate_dictionary(
+        n, W, [[0.0, 0.1, 2.0]], aux_coef=[[1.0, -0.5]], intercept=0.3, noise=0.3, random_state=seed, **options
     )  # fmt: skip
+    return W, data
 
 
 def problem_of(X, y, aux=None, *, xi=0.1, alpha=1.0, l1=0.0, model="filter"):
@@ -292,7 +293,7 @@ def test_with_much_reconstruction_it_is_singular_vectors_then_logistic_regressio
 
 def test_the_models_agree_where_the_data_have_that_many_dimensions():
     _, data = planted(400)
-    X = data.codes @ np.linalg.qr(np.random.default_rng(5).normal(size=(12, 3)))[0].T
+    X = data.codes @ planted(1)[0]
     proba = [
         SupervisedDictionary(3, model=model, xi=1e4, alpha=0.0).fit(X, data.y).predict_proba(X)
         for model in ("filter", "feature")
@@ -303,7 +304,7 @@ def test_the_models_agree_where_the_data_have_that_many_dimensions():
 def test_planted_coefficients_are_found():
     W, data = planted(4000)
     model = SupervisedDictionary(3, xi=1 / (2 * 0.3**2)).fit(data.X, data.y, data.aux)
-    A, truth = (model.coef_ @ model.dictionary_)[0], W.T @ [0.0, 0.2, 2.0]
+    A, truth = (model.coef_ @ model.dictionary_)[0], W.T @ [0.0, 0.1, 2.0]
     assert np.linalg.norm(A - truth) < 0.1 * np.linalg.norm(truth)
     np.testing.assert_allclose(model.aux_coef_, [[1.0, -0.5]], atol=0.15)
     np.testing.assert_allclose(model.intercept_, 0.3, atol=0.15)
@@ -464,7 +465,7 @@ def test_repeated_rows_and_columns_that_say_nothing_are_no_obstacle(model, solve
     X, y = iris
     X = np.c_[X, np.zeros(150), np.full(150, 2.0), X[:, 0]]
     X, y = np.r_[X, X], np.r_[y, y]
-    fitted = SupervisedDictionary(5, model=model, solver=solver, alpha=1e-3, xi=10).fit(X, y)
+    fitted = SupervisedDictionary(2, model=model, solver=solver, alpha=1e-3, xi=10, max_iter=2000).fit(X, y)
     assert np.isfinite(fitted.dictionary_).all()
     assert fitted.score(X, y) > 0.9
     nothing = SupervisedDictionary(2, model=model, solver=solver).fit(0 * X, y)
@@ -476,7 +477,7 @@ def test_repeated_rows_and_columns_that_say_nothing_are_no_obstacle(model, solve
 
 def test_simulated_labels_follow_the_model():
     W, data = planted(20_000, model="feature")
-    logits = data.codes @ [0.0, 0.2, 2.0] + data.aux @ [1.0, -0.5] + 0.3
+    logits = data.codes @ [0.0, 0.1, 2.0] + data.aux @ [1.0, -0.5] + 0.3
     expected = 1 / (1 + np.exp(-logits))
     for low in (0.0, 0.25, 0.5, 0.75):
         some = (expected >= low) & (expected < low + 0.25)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,7 +31,6 @@ from lodim.validation import (
     ConvergenceWarning,
     check_choice,
     check_in_range,
-    check_kind,
     check_labels,
     check_matrix,
     warn,
@@ -264,9 +262,11 @@ class SupervisedDictionary(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tra
             raise ValueError("decision 'exhaustive' is of the feature model with a finite xi")
 
     def _signs(self) -> tuple[bool, bool]:
-        check_kind(self.nonneg, Sequence[bool], "nonneg")
-        if len(self.nonneg) != 2:
-            raise ValueError(f"nonneg must be a pair (of atoms, of codes), got {len(self.nonneg)} entries")
+        pair = self.nonneg if isinstance(self.nonneg, list | tuple) else ()
+        if len(pair) != 2 or not all(isinstance(one, bool | np.bool_) for one in pair):
+            raise ValueError(
+                f"nonneg must be a pair of True or False (of atoms, of codes), got {self.nonneg!r}"[:200]
+            )
         return bool(self.nonneg[0]), bool(self.nonneg[1])
 
     def _read_labels(self, y: Any, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -275,17 +275,24 @@ class SupervisedDictionary(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tra
             raise ValueError(
                 "SupervisedDictionary requires y to be passed, but the target y is None: give class labels"
             )
-        labels = check_labels(y, n)
+        labels = plain_labels(y, n)
         if getattr(y, "ndim", 1) == 2:
             message = "A column-vector y was passed when a 1d array was expected; use y.ravel()"
             warn(message, DataConversionWarning, stacklevel=4)
-        if labels.dtype == object and (plain := np.asarray(labels.tolist())).dtype.kind in "biuf":
-            labels = plain  # numbers held as objects
         check_classification_targets(labels)
         classes, codes = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(f"y must hold at least two classes, got 1 class ({labels[0]!r})")
-        return classes, codes, compute_class_weight(self.class_weight, classes=classes, y=labels)
+        if isinstance(self.class_weight, dict) and not {*self.class_weight} & {*classes.tolist()}:
+            raise ValueError(
+                f"class_weight must name classes of y ({classes.tolist()[:5]}...), got {self.class_weight!r}"
+            )
+        weights = np.asarray(compute_class_weight(self.class_weight, classes=classes, y=labels), dtype=float)
+        if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+            raise ValueError(
+                f"class_weight must hold finite numbers from 0 up, not all 0, got {weights.tolist()}"
+            )
+        return classes, codes, weights
 
     def _choose_xi(self, X: np.ndarray) -> float:
         if self.xi != "auto":
@@ -424,12 +431,24 @@ class SupervisedDictionary(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tra
         """
         predicted = self.predict(X, aux)
         if sample_weight is not None:
-            sample_weight = check_labels(sample_weight, len(predicted), name="sample_weight")
-        return float(accuracy_score(check_labels(y, len(predicted)), predicted, sample_weight=sample_weight))
+            weights = check_labels(sample_weight, len(predicted), name="sample_weight")
+            sample_weight = check_matrix(weights[:, None], name="sample_weight")[:, 0]
+        labels = plain_labels(y, len(predicted))
+        if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+            raise ValueError("y has infinite values; drop those rows")
+        return float(accuracy_score(labels, predicted, sample_weight=sample_weight))
 
     @property
     def _n_features_out(self) -> int:
         return len(self.dictionary_)
+
+
+def plain_labels(y: Any, n: int) -> np.ndarray:
+    """Labels, numbers held as objects being numbers."""
+    labels = check_labels(y, n)
+    if labels.dtype == object and (plain := np.asarray(labels.tolist())).dtype.kind in "biuf":
+        return plain
+    return labels
 
 
 def _names(frame: Any) -> list[str] | None:

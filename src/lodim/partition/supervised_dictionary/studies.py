@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedKFold
+from sklearn.utils.multiclass import check_classification_targets
 
-from lodim.partition.supervised_dictionary.estimator import MODELS, SupervisedDictionary
+from lodim.partition.supervised_dictionary.estimator import MODELS, SupervisedDictionary, plain_labels
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, as_generator
 from lodim.results import Result
-from lodim.validation import check_choice, check_counts, check_in_range, check_labels, check_matrix, checked
+from lodim.validation import check_choice, check_counts, check_in_range, check_matrix, checked
 
 _STEPS = (0.01, 0.1, 1.0, 10.0, 100.0)
 
@@ -51,14 +52,13 @@ def simulate_dictionary(
     *,
     aux_coef: Any = None,
     intercept: float | int | np.floating = 0.0,
-    code_scale: Any = 1.0,
     noise: float | int | np.floating = 0.1,
     model: str = "filter",
     random_state: RandomState = None,
 ) -> SimulatedDictionary:
     """Draw samples of the generative model, of which ``xi = 1 / (2 noise^2)`` and ``alpha = 0`` give the likelihood.
 
-    Codes and auxiliary covariates are normal, ``X = codes @ dictionary + noise * normal``, and labels are drawn with
+    Codes and auxiliary covariates are standard normal, ``X = codes @ dictionary + noise * normal``, and labels are drawn with
     logits ``X @ dictionary.T @ coef.T`` (filter) or ``codes @ coef.T`` (feature) and those of ``aux``, which is of as
     many columns as ``aux_coef``.
 
@@ -66,12 +66,11 @@ def simulate_dictionary(
     ----------
     n_samples : int
     dictionary : array-like, shape (n_components, n_features)
+        Atoms; the longer one is, the more of the data it makes up.
     coef : array-like, shape (n_classes - 1, n_components)
     aux_coef : array-like, shape (n_classes - 1, n_aux), optional
     intercept : float
         Of every class against the first.
-    code_scale : float or array-like, shape (n_components,)
-        Standard deviations of the codes.
     noise : float
         Standard deviation.
     model : {"filter", "feature"}
@@ -79,7 +78,8 @@ def simulate_dictionary(
     """
     check_counts(n_samples=n_samples)
     check_choice(model, MODELS, "model")
-    check_in_range(noise, "noise", low=0.0)
+    check_in_range(noise, "noise", low=0.0, high=1e100)
+    check_in_range(intercept, "intercept", low=-1e100, high=1e100)
     W = check_matrix(dictionary, name="dictionary")
     beta = check_matrix(coef, name="coef")
     r = len(W)
@@ -89,12 +89,9 @@ def simulate_dictionary(
             f"coef must have a column for each of the {r} atoms and aux_coef as many rows as coef, got shapes "
             f"{beta.shape} and {Gamma.shape}"
         )
-    scale = check_matrix(np.atleast_2d(np.asarray(code_scale)), name="code_scale")
-    if scale.shape not in ((1, 1), (1, r)):
-        raise ValueError(f"code_scale must be a number or {r} of them, got shape {np.shape(code_scale)}")
     rng = as_generator(random_state)
     n = int(n_samples)
-    codes = scale * rng.standard_normal((n, r))
+    codes = rng.standard_normal((n, r))
     aux = rng.standard_normal((n, Gamma.shape[1]))
     X = codes @ W + noise * rng.standard_normal((n, W.shape[1]))
     logits = (X @ W.T if model == "filter" else codes) @ beta.T + aux @ Gamma.T + intercept
@@ -177,11 +174,15 @@ def trade_off_curve(
         Stratified, without shuffling.
     """
     data = check_matrix(X)
-    labels = check_labels(y, len(data))
+    labels = plain_labels(y, len(data))
+    check_classification_targets(labels)
     side = None if aux is None else check_matrix(aux, name="aux")
     if side is not None and len(side) != len(data):
         raise ValueError(f"aux must have as many rows as X, got {len(side)} and {len(data)}")
+    rarest = int(np.unique(labels, return_counts=True)[1].min())
     check_in_range(n_folds, "n_folds", low=2, integer=True)
+    if n_folds > rarest:
+        raise ValueError(f"n_folds must be at most the rows of the rarest class, {rarest}, got {n_folds}")
     norm = float(np.linalg.norm(data))
     if xi is None:
         if not norm:
