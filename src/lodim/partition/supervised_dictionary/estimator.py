@@ -54,8 +54,8 @@ class SupervisedDictionary(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tra
     solver : {"lpgd", "bcd"}
         Low-rank projected gradient, or block coordinate descent, which ``nonneg`` and ``l1`` need.
     xi : float or "auto"
-        Weight of the squared reconstruction error against the labels' loss. 0 (filter model): logistic regression with
-        coefficients of rank ``n_components``. ``inf``: singular vectors, then logistic regression. ``"auto"``:
+        Weight of the squared reconstruction error against the labels' loss. 0 (filter model only): logistic regression
+        with coefficients of rank ``n_components``. ``inf``: singular vectors, then logistic regression. ``"auto"``:
         1 / (2 sigma^2), sigma^2 the likeliest variance of noise about ``n_components`` singular vectors.
     alpha : float
         Weight of the squared coefficients, ``1 / (2 C)`` in scikit-learn's terms: those of X (filter model) and those
@@ -200,6 +200,11 @@ class SupervisedDictionary(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tra
         )
         if not (math.isinf(self.xi_) or math.isfinite(self.xi_ * problem.squared_norm)):
             raise ValueError(f"xi must leave the reconstruction error finite, got {self.xi_:g}; use inf")
+        if problem.unseen and not problem.is_filter:
+            raise ValueError(
+                f"xi ||X||^2 must not vanish in the feature model, got xi = {self.xi_:g} and ||X||^2 = "
+                f"{problem.squared_norm:g}: codes that need not rebuild X see nothing but the labels of the fit"
+            )
         seed, r = root_seed(self.random_state), int(self.n_components)
         if self.solver == "lpgd":
             found = lpgd(problem, r, self.max_iter, self.tol, seed)

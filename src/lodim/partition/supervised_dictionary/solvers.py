@@ -49,10 +49,11 @@ from scipy.optimize import minimize
 from lodim.linalg import randomised_svd, safe_cholesky
 
 Array = np.ndarray
+Point = tuple[Array, Array, Array]  # A, Gamma, and the directions that the projection goes on from
 
 _SMALL = 100  # sides up to which LAPACK takes the stack whole
 _EXTRA = 10  # directions beside the r that the iteration carries
-_NEGLIGIBLE = 1e-10  # share of the labels' loss below which the reconstruction only completes the atoms
+_NEGLIGIBLE = 1e-10  # of the labels' loss
 _SWEEPS = 10  # over the atoms of a block, each time that it is visited
 
 
@@ -92,6 +93,11 @@ class Problem:
     def squared_norm(self) -> float:
         """``||X||_F^2``."""
         return float(np.vdot(self.X, self.X))
+
+    @cached_property
+    def unseen(self) -> bool:
+        """Whether the reconstruction counts so little beside the labels that it only completes the atoms."""
+        return self.xi * self.squared_norm <= _NEGLIGIBLE * float(self.weight.sum())
 
     def label_loss(self, logits: Float[Array, "n kappa"]) -> tuple[float, Float[Array, "n kappa"]]:
         """Sum of the weighted losses, and its gradient in the logits."""
@@ -173,8 +179,8 @@ def falling(
         if reached > value and ahead:
             following = 1.0
             reached, point = step(now, last, 0.0)
-        if reached > value:  # by rounding
-            return now, tuple(trace), True
+        if reached > value:
+            return now, tuple(trace), reached - value <= 1e-9 * abs(value)  # by rounding
         settled = value - reached <= tol * abs(reached)
         last, now, momentum, value = now, point, following, reached
         trace.append(value)
@@ -195,14 +201,11 @@ def lpgd(problem: Problem, r: int, max_iter: int, tol: float, seed: int) -> Solu
     exact = min(rows, d) <= max(_SMALL, 2 * r)
     if exact and rows > d:
         S = np.asarray(np.linalg.qr(S, mode="r"))  # has the singular vectors of S, in few rows
-    unseen = problem.xi * problem.squared_norm <= _NEGLIGIBLE * problem.weight.sum()
+    unseen = problem.unseen
     curvature = problem.steepness + 2 * problem.alpha
     c = math.sqrt(curvature / (2 * problem.xi)) if not unseen else math.inf
-    root = np.asarray(
-        safe_cholesky(
-            problem.bound * (Z.T * problem.weight) @ Z + 2 * problem.alpha * np.diag(problem.free)
-        ).factor
-    )
+    hessian = problem.bound * (Z.T * problem.weight) @ Z + 2 * problem.alpha * np.diag(problem.free)
+    root = np.asarray(safe_cholesky(hessian).factor)
 
     def leading(A: Array, Q: Array) -> Array:
         """Right singular vectors of [c A^T; S], the r leading ones first; Q are those of the last stack."""
@@ -217,9 +220,7 @@ def lpgd(problem: Problem, r: int, max_iter: int, tol: float, seed: int) -> Solu
     def logits(A: Array, Gamma: Array) -> Array:
         return (X @ A if problem.is_filter else A) + Z @ Gamma
 
-    def step(
-        now: tuple[Array, ...], last: tuple[Array, ...], ahead: float
-    ) -> tuple[float, tuple[Array, ...]]:
+    def step(now: Point, last: Point, ahead: float) -> tuple[float, Point]:
         A, Gamma = (new + ahead * (new - old) for new, old in zip(now[:2], last[:2], strict=True))
         _, residual = problem.label_loss(logits(A, Gamma))
         slope = Z.T @ residual + 2 * problem.alpha * problem.free[:, None] * Gamma

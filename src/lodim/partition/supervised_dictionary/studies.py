@@ -58,9 +58,8 @@ def simulate_dictionary(
 ) -> SimulatedDictionary:
     """Draw samples of the generative model, of which ``xi = 1 / (2 noise^2)`` and ``alpha = 0`` give the likelihood.
 
-    Codes and auxiliary covariates are standard normal, ``X = codes @ dictionary + noise * normal``, and labels are drawn with
-    logits ``X @ dictionary.T @ coef.T`` (filter) or ``codes @ coef.T`` (feature) and those of ``aux``, which is of as
-    many columns as ``aux_coef``.
+    Codes and auxiliary covariates are standard normal, ``X = codes @ dictionary + noise * normal``, and labels have the
+    logits ``X @ dictionary.T @ coef.T`` (filter) or ``codes @ coef.T`` (feature), plus ``aux @ aux_coef.T``.
 
     Parameters
     ----------
