@@ -15,7 +15,7 @@ auxiliary coefficients, which no rank ties to the rest, step first, by Böhning'
 *Why the objective falls.* The step minimises a quadratic that touches F at the old point and lies above it. The old
 point lies in the span of the old V. So any V that keeps as much of the new stack M as the old one would,
 :math:`\|M V\|_F \ge \|M V_{old}\|_F`, gives no larger F: the projection need not be exact. A pass of subspace iteration
-from the old V keeps no less. Nesterov's extrapolation of A and Gamma, which saves nine steps in ten, breaks the
+from the old V keeps no less. Nesterov's extrapolation of A and Gamma, which saves most of the steps, breaks the
 argument: where F rises the plain step is taken instead and the momentum starts anew.
 
 **Block coordinate descent** (``bcd``) cycles through the coefficients, W and H, with constraints of sign and an l1
