@@ -1,0 +1,5 @@
+from .supervised_dictionary import SimulatedDictionary as SimulatedDictionary
+from .supervised_dictionary import SupervisedDictionary as SupervisedDictionary
+from .supervised_dictionary import TradeOffCurve as TradeOffCurve
+from .supervised_dictionary import simulate_dictionary as simulate_dictionary
+from .supervised_dictionary import trade_off_curve as trade_off_curve
