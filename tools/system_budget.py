@@ -72,6 +72,7 @@ REASONS = {
     "quantization": f"{_EARLIER}; a survey of many methods",
     "retrieval-diffusion": "two generators, of pixels and of codes, on one database that has rules of its own",
     "sensitivity-sampling": _EARLIER,
+    "supervised-dictionary": "two models, two solvers of one objective, draws of the model, and a curve over its dial",
 }
 
 

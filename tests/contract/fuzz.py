@@ -363,6 +363,8 @@ CALLS = (
     call(landscape.FLoRALinear, _free=("adapter_name",), base_layer=torch.nn.Linear(8, 6), r=2),
     call(subspace), call(quantized), call(pruned), call(sparse), call(flora), call(shared, _name="compare"),
     call(landscape.to_hypercomplex, model=net(), n=2), call(landscape.suggest_adapter, measured=10.0, model=net()),
+    call(partition.simulate_dictionary, n_samples=9, dictionary=whole(2, 4), coef=[[1.0, 0.5]], random_state=0),
+    call(partition.trade_off_curve, estimator=partition.SupervisedDictionary(2), X=X, y=y, xi=(0.1, 1.0), n_folds=2),
     Call("QuantSpec", quant_spec, {}, (), call(landscape.QuantSpec).options),
     Call("SearchOptions", options_of(landscape.SearchOptions), {}, (), call(landscape.SearchOptions).options),
     Call("RunOptions", options_of(landscape.RunOptions), {}, ("cache_dir", "ray"), call(landscape.RunOptions).options),

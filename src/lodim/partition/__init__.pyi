@@ -1,3 +1,8 @@
+from .supervised_dictionary import SimulatedDictionary as SimulatedDictionary
+from .supervised_dictionary import SupervisedDictionary as SupervisedDictionary
+from .supervised_dictionary import TradeOffCurve as TradeOffCurve
+from .supervised_dictionary import simulate_dictionary as simulate_dictionary
+from .supervised_dictionary import trade_off_curve as trade_off_curve
 from .transductive_few_shot import SLK as SLK
 from .transductive_few_shot import Episodes as Episodes
 from .transductive_few_shot import FewShotAccuracy as FewShotAccuracy
