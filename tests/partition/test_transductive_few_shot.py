@@ -251,6 +251,12 @@ def test_predict_takes_the_nearest_prototype():
     np.testing.assert_array_equal(model.predict(fresh[:1] * 1e250), model.predict(fresh[:1] * 1e5))
 
 
+def test_ties_without_a_graph_are_no_obstacle():
+    X = np.array([[-1.0], [-1.0], [0.0], [0.0], [1.0], [1.0]])
+    y = [0, -1, -1, -1, -1, 1]
+    assert SLK(lam=0, tol=0).fit(X, y).energy_[-1] <= SLK(lam=0, max_iter=0).fit(X, y).energy_[0]
+
+
 def test_without_labels_it_is_a_clusterer():
     X, y = make_blobs(200, 4, centers=5, cluster_std=0.5, random_state=1)
     model = SLK(n_clusters=5, random_state=0)

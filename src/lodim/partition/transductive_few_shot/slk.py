@@ -53,8 +53,8 @@ Departures from the paper. The graph is symmetric (the public code's is directed
 edge once, as the step needs it; with :math:`\lambda \sum_{p,q}` the step would have :math:`2 \lambda b_p`. The paper
 takes W to be positive semi-definite, which a graph without loops never is, and plain steps may alternate; loops would
 mend that too, but change F, and freeze labels where lambda is large. Labelled rows are put back in every step, not
-only at the start. Bo looks at unlabelled rows only, since a labelled one has :math:`s_{pk} = 1` and
-would always be taken. Distances are in units of ``sigma``, for means too, so that lambda means the same in any unit.
+only at the start. Bo looks at unlabelled rows, since a labelled one has :math:`s_{pk} = 1`. Distances are in units of
+``sigma``, for means too, so that lambda means the same in any unit.
 
 All is written for several problems of one size at once, axes (problem, class, row); one problem has a sparse graph.
 """
@@ -120,20 +120,33 @@ class Problems:
 
     def votes(self, S: Float[np.ndarray, "b k n"]) -> Float[np.ndarray, "b k n"]:
         """Sum of the neighbours' memberships."""
+        if self.W is None:
+            return np.zeros_like(S)
         return S @ self.W if isinstance(self.W, np.ndarray) else (self.W @ S[0].T).T[None]
+
+    def largest_of_neighbours(self, values: Int[np.ndarray, "b n"]) -> np.ndarray:
+        """For every row the largest value of a neighbour, at least 0."""
+        if self.W is None:
+            return np.zeros_like(values)
+        if isinstance(self.W, np.ndarray):
+            return np.where(self.W > 0, values[:, None], 0).max(2)
+        return (self.W > 0).multiply(values).max(axis=1).toarray()[None]
 
     def energy(self, labels: Int[np.ndarray, "b n"], cost: np.ndarray, lam: float) -> Float[np.ndarray, " b"]:
         """E of hard labels."""
         L = one_hot(labels, cost.shape[1], cost.dtype)
-        distortion = (L * cost).sum((1, 2))
-        if not lam:
-            return distortion
-        return distortion + lam / 2 * (self.degree.sum((1, 2)) - (L * self.votes(L)).sum((1, 2)))
+        cut = (self.degree.sum((1, 2)) - (L * self.votes(L)).sum((1, 2))) / 2
+        return (L * cost).sum((1, 2)) + lam * cut
 
 
 def one_hot(labels: Int[np.ndarray, "b n"], n_classes: int, dtype: Any) -> Float[np.ndarray, "b k n"]:
     """One where a row has the class, zero elsewhere; all zero for -1."""
     return (labels[:, None, :] == np.arange(n_classes)[:, None]).astype(dtype)
+
+
+def occupied(labels: Int[np.ndarray, "b n"], n_classes: int) -> Bool[np.ndarray, "b k"]:
+    """Which clusters have rows."""
+    return (labels[:, None, :] == np.arange(n_classes)[:, None]).any(2)
 
 
 # ---- labels, prototypes fixed
@@ -188,11 +201,7 @@ def flip(
         if not wants.any():
             break
         rank = np.where(wants, gain.argsort(1).argsort(1) + 1, 0)
-        if isinstance(problems.W, np.ndarray):
-            rival = (problems.W * rank[:, None]).max(2)
-        else:
-            rival = problems.W.multiply(rank).max(axis=1).toarray()[None]
-        labels = np.where(rank > rival, alone.argmin(1), labels)
+        labels = np.where(rank > problems.largest_of_neighbours(rank), alone.argmin(1), labels)
     return labels
 
 
@@ -315,7 +324,7 @@ def solve(
         if worse.any():
             new[worse] = flip(problems.take(worse), cost[worse], labels[worse], model)
             energy = problems.energy(new, cost, lam)
-        undone = ((cluster_sizes(labels, n_classes) > 0) & (cluster_sizes(new, n_classes) == 0)).any(1)
+        undone = (occupied(labels, n_classes) & ~occupied(new, n_classes)).any(1)
         rest = undone | (new == labels).all(1) | (np.abs(before - energy) <= model.tol * np.abs(before))
         for whole, part in zip(found, (new, S, M)):
             whole[at[~undone]] = part[~undone]
@@ -374,10 +383,6 @@ def _prepare(X: np.ndarray, W: Any, codes: np.ndarray, n_classes: int) -> Proble
         degree = W.sum(1)[:, None] if isinstance(W, np.ndarray) else W.sum(1)[None, None]
     pinned = one_hot(codes, n_classes, X.dtype)
     return Problems(X, squares, W, degree.astype(X.dtype), pinned, (codes < 0)[:, None])
-
-
-def cluster_sizes(labels: np.ndarray, n_classes: int) -> Int[np.ndarray, "b k"]:
-    return (labels[:, None, :] == np.arange(n_classes)[:, None]).sum(2)
 
 
 # ---- one problem
@@ -519,7 +524,7 @@ class SLK(ClusterMixin, BaseEstimator):  # type: ignore[misc]
                 "raise max_iter or inner_iter",
                 ConvergenceWarning,
             )
-        if (empty := int((cluster_sizes(found.labels, n_classes) == 0).sum())) > 0:
+        if (empty := int((~occupied(found.labels, n_classes)).sum())) > 0:
             warn(f"{empty} of {n_classes} clusters have no rows; lower lam or n_clusters", ConvergenceWarning)
         self.classes_ = given.classes if start is None else np.arange(n_classes)
         self.labels_ = self.transduction_ = self.classes_[found.labels[0]]
