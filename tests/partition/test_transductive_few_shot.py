@@ -316,7 +316,7 @@ def test_episodes_are_many_problems_solved_like_one():
     drawn = sample_episodes(LABELS, n_shot=2, n_episodes=12, random_state=0)
     X = FEATURES[drawn.rows]
     for model in (SLK(), SLK(lam=0), *(SLK(prototype=p, lam=0.2) for p in slk.PROTOTYPES)):
-        together = episodes_module.label_by_slk(model, X, drawn.given, 5)
+        together, _ = episodes_module.label_by_slk(model, X, drawn.given, 5)
         single = [model.fit(x, y).labels_ for x, y in zip(X, drawn.given)]
         np.testing.assert_array_equal(together, single)
 
@@ -380,6 +380,19 @@ def test_accuracies_differences_and_intervals():
     assert found.best == "SLK"
     with pytest.raises(ValueError, match="name must be one of"):
         found.difference("SLK", "PT-MAP")
+    with pytest.raises(TypeError, match="method"):
+        few_shot_episodes(FEATURES, LABELS, {"k": 3})
+    with pytest.raises(ValueError, match="returns has 3 entries"):
+        few_shot_episodes(FEATURES, LABELS, {"k": lambda X, y: y[:3]})
+    with pytest.warns(slk.ConvergenceWarning, match="short: .* did not converge"):
+        few_shot_episodes(FEATURES, LABELS, {"short": SLK(max_iter=1, tol=0)}, random_state=0)
+
+
+def test_batches_do_not_show_in_the_answer(monkeypatch):
+    found = [few_shot_episodes(FEATURES, LABELS, n_episodes=30, random_state=0)]
+    monkeypatch.setattr(episodes_module, "_BATCH", 50_000)
+    found.append(few_shot_episodes(FEATURES, LABELS, n_episodes=30, random_state=0))
+    assert found[0] == found[1]
 
 
 def test_a_shift_of_all_queries_is_undone():
@@ -388,7 +401,7 @@ def test_a_shift_of_all_queries_is_undone():
     X = FEATURES[drawn.rows]
     moved = X.copy()
     moved[:, 5:] += [3.0, -1.0, 0.0, 0.0, 2.0, 0.0]
-    one, other = (episodes_module._label(SLK(), x, drawn, True) for x in (X, moved))
+    one, other = (episodes_module._label(SLK(), x, drawn.given, 5, True)[0] for x in (X, moved))
     np.testing.assert_array_equal(one, other)
 
 

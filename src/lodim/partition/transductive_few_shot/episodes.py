@@ -19,13 +19,13 @@ shares: Veilleux and others 2021, arXiv 2106.12252. Many episodes are one batch 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from sklearn.base import clone
 
 from lodim.neighbors.queries import safe_scale
@@ -56,6 +56,7 @@ __all__ = [
     "search_lambda",
 ]
 
+Method = str | SLK | Callable[[np.ndarray, np.ndarray], Any]
 LAMBDAS = (0.05, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0)
 _BATCH = 400_000  # entries of the graphs of a batch, which stay in the cache
 
@@ -206,50 +207,53 @@ def sample_episodes(
 # ---- labelling
 
 
+def batches(n_episodes: int, n: int) -> Iterator[slice]:
+    """Slices of episodes of n rows that are solved together."""
+    size = max(1, _BATCH // n**2)
+    return (slice(start, start + size) for start in range(0, n_episodes, size))
+
+
 def _label(
-    method: Any, X: Float[np.ndarray, "b n d"], episodes: Episodes, shift: bool
-) -> Int[np.ndarray, "b n"]:
-    """What one method says of every row of every episode."""
-    n_way, given = episodes.classes.shape[1], episodes.given
+    method: Method, X: Float[np.ndarray, "b n d"], given: Int[np.ndarray, "b n"], n_way: int, shift: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a method says of every row of episodes, and which of these converged."""
     if isinstance(method, str):  # SimpleShot: the nearest mean of a class, queries one at a time
         return label_by_slk(SLK(lam=0, max_iter=0), X, given, n_way)
     if shift:
-        support, query = X[:, : episodes.n_support], X[:, episodes.n_support :]
+        n_support = int((given[0] >= 0).sum())
+        support, query = X[:, :n_support], X[:, n_support:]
         moved = query + (support.mean(1, keepdims=True) - query.mean(1, keepdims=True))
         X = np.concatenate([support, moved], axis=1)
     if isinstance(method, SLK):
         return label_by_slk(method, X, given, n_way)
-    return np.stack(
-        [check_labels(method(x, y), len(y), name="what a method returns") for x, y in zip(X, given)]
-    )
+    said = [check_labels(method(x, y), len(y), name="what a method returns") for x, y in zip(X, given)]
+    return np.stack(said), np.ones(len(X), dtype=bool)
 
 
-def label_by_slk(model: SLK, X: Float[np.ndarray, "b n d"], given: np.ndarray, n_way: int) -> np.ndarray:
+def label_by_slk(
+    model: SLK, X: Float[np.ndarray, "b n d"], given: Int[np.ndarray, "b n"], n_way: int
+) -> tuple[Int[np.ndarray, "b n"], Bool[np.ndarray, " b"]]:
+    """Labels of a batch, and which episodes converged."""
     check_settings(model)
     n, scale = X.shape[1], safe_scale(X.reshape(-1, X.shape[2]))
     if model.n_neighbors >= n:
         raise ValueError(f"n_neighbors={model.n_neighbors} must be below the {n} rows of an episode")
-    model, size = in_unit(model, scale), max(1, _BATCH // n**2)
-    labels, unsettled = np.empty_like(given), 0
-    for start in range(0, len(X), size):
-        part = slice(start, start + size)
-        x = X[part] if scale == 1 else X[part] / scale
-        W, edge = _graphs(x, int(model.n_neighbors)) if needs_graph(model) else (None, None)
-        found = solve(model, x, given[part], n_way, W, edge)
-        labels[part] = found.labels
-        unsettled += int((~found.converged).sum())
-    if unsettled:
-        warn(f"{unsettled} of {len(X)} episodes did not converge; raise max_iter", ConvergenceWarning)
-    return labels
+    X = X if scale == 1 else X / scale
+    W, edge = _graphs(X, int(model.n_neighbors)) if needs_graph(model) else (None, None)
+    found = solve(in_unit(model, scale), X, given, n_way, W, edge)
+    return found.labels, found.converged
 
 
 def _graphs(
     X: Float[np.ndarray, "b n d"], k: int
 ) -> tuple[Float[np.ndarray, "b n n"], Float[np.ndarray, " b"]]:
-    """Of each problem what :func:`~lodim.neighbors.knn_affinity` gives, dense, and the mean squared length of edges."""
+    """Of each problem what :func:`~lodim.neighbors.knn_affinity` gives, dense, and its mean squared edge."""
     X = X - X.mean(1, keepdims=True)
     squares = np.square(X).sum(2)
-    D = np.maximum(squares[:, :, None] + squares[:, None] - 2 * X @ X.swapaxes(1, 2), 0)
+    scales = squares[:, :, None] + squares[:, None]
+    D = scales - 2 * X @ X.swapaxes(1, 2)
+    # copies of a row are at no distance
+    D = np.where(D > 8 * np.finfo(D.dtype).eps * scales, D, 0)
     own = np.arange(X.shape[1])
     D[:, own, own] = np.inf
     W = np.zeros_like(D)
@@ -341,9 +345,6 @@ def _interval(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()), float(1.96 * values.std(ddof=1) / math.sqrt(len(values)))
 
 
-Method = str | SLK | Callable[[np.ndarray, np.ndarray], Any]
-
-
 @checked
 def few_shot_episodes(
     features: Any,
@@ -410,14 +411,29 @@ def few_shot_episodes(
     for name, method in named.items():
         if isinstance(method, str):
             check_choice(method, ("simpleshot",), f"method {name!r}")
+        elif not isinstance(method, SLK) and not callable(method):
+            raise TypeError(
+                f'method {name!r} must be an SLK, "simpleshot" or a function of X and y, got {method!r}; '
+                "for another estimator give lambda X, y: estimator.fit(X, y).transduction_"
+            )
     episodes = sample_episodes(
         labels, n_way=n_way, n_shot=n_shot, n_query=n_query, n_episodes=n_episodes, dirichlet=dirichlet,
         random_state=random_state,
     )  # fmt: skip
-    X, truth = rows[episodes.rows], episodes.codes[:, episodes.n_support :]
-    accuracy = np.stack(
-        [(_label(m, X, episodes, shift)[:, episodes.n_support :] == truth).mean(1) for m in named.values()]
-    )
+    given, n = episodes.given, episodes.rows.shape[1]
+    accuracy, unsettled = np.empty((len(named), n_episodes)), np.zeros(len(named), dtype=int)
+    for part in batches(int(n_episodes), n):
+        X, truth = rows[episodes.rows[part]], episodes.codes[part]
+        for i, method in enumerate(named.values()):
+            said, settled = _label(method, X, given[part], int(n_way), shift)
+            accuracy[i, part] = (said == truth)[:, episodes.n_support :].mean(1)
+            unsettled[i] += (~settled).sum()
+    for name, count in zip(named, unsettled):
+        if count:
+            warn(
+                f"{name}: {count} of {n_episodes} episodes did not converge; raise max_iter",
+                ConvergenceWarning,
+            )
     means, halves = zip(*map(_interval, accuracy))
     return FewShotAccuracy(tuple(named), means, halves, accuracy, int(n_way), int(n_shot), int(n_query))
 
