@@ -251,16 +251,15 @@ def _graphs(
     X = X - X.mean(1, keepdims=True)
     squares = np.square(X).sum(2)
     scales = squares[:, :, None] + squares[:, None]
-    D = scales - 2 * X @ X.swapaxes(1, 2)
-    # copies of a row are at no distance
-    D = np.where(D > 8 * np.finfo(D.dtype).eps * scales, D, 0)
+    between, rounding = scales - 2 * X @ X.swapaxes(1, 2), 8 * np.finfo(X.dtype).eps * scales
+    between = np.where(between > rounding, between, 0)  # copies of a row are at no distance
     own = np.arange(X.shape[1])
-    D[:, own, own] = np.inf
-    W = np.zeros_like(D)
-    np.put_along_axis(W, np.argpartition(D, k - 1, axis=2)[:, :, :k], 1, axis=2)
+    between[:, own, own] = np.inf
+    W = np.zeros_like(between)
+    np.put_along_axis(W, np.argpartition(between, k - 1, axis=2)[:, :, :k], 1, axis=2)
     W = np.maximum(W, W.swapaxes(1, 2))
-    D[:, own, own] = 0
-    return W, (W * D).sum((1, 2)) / W.sum((1, 2))
+    between[:, own, own] = 0
+    return W, (W * between).sum((1, 2)) / W.sum((1, 2))
 
 
 # ---- evaluating
