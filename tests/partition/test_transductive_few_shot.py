@@ -135,6 +135,13 @@ def test_flips_lower_the_energy_until_no_single_one_does():
             assert points.energy(other, cost, 0.5)[0] >= least - 1e-12
 
 
+def test_two_neighbours_that_both_gain_do_not_swap():
+    points = prepared(np.zeros((2, 1)), np.array([-1, -1]), np.array([[[0.0, 1.0], [1.0, 0.0]]]), 2)
+    for inner_iter in (50, 51):
+        found = slk.flip(points, np.zeros((1, 2, 2)), np.array([[0, 1]]), SLK(lam=1, inner_iter=inner_iter))
+        assert found[0, 0] == found[0, 1]
+
+
 def test_votes_are_the_product_with_the_graph():
     X, codes, W = problem()
     S = np.random.default_rng(0).random((1, 3, 40))
