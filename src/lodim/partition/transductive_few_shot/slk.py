@@ -183,10 +183,15 @@ def relax(
 
 def _soften(problems: Problems, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Softmax over classes and its logarithm; labelled rows at their label."""
-    logits = logits - logits.max(1, keepdims=True)
-    logits -= np.log(np.exp(logits).sum(1, keepdims=True))
-    log_S = np.where(problems.free, logits, 0)
-    return np.where(problems.free, np.exp(log_S), problems.pinned), log_S
+    log_S = logits - logits.max(1, keepdims=True)
+    S = np.exp(log_S)
+    total = S.sum(1, keepdims=True)
+    S /= total
+    log_S -= np.log(total)
+    labelled = ~problems.free
+    np.copyto(S, problems.pinned, where=labelled)
+    np.copyto(log_S, 0, where=labelled)
+    return S, log_S
 
 
 def flip(
