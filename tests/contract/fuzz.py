@@ -43,6 +43,7 @@ import lodim.linalg as linalg
 import lodim.metrics as metrics
 import lodim.neighbors as neighbors
 import lodim.nets as nets
+import lodim.partition as partition
 import lodim.sketch as sketch
 import lodim.training as training
 from lodim.validation import _is_a
@@ -293,6 +294,9 @@ CALLS = (
     call(geometry.optimize_points, x=whole(8, 2), loss=lambda p: p.square().sum(), steps=2),
     call(geometry.topology_summary, X=X, random_state=0),
     call(geometry.fit_scaling_law, n=np.array([100.0, 200, 400, 800]), loss=np.array([3.0, 2, 1.5, 1])),
+    call(partition.pca_part_init, X=X, k=3), call(partition.compactness, X=X, labels=y),
+    call(partition.repeatability, estimator=partition.PPP((2, 3)), X=X, n_runs=2, random_state=0),
+    call(partition.partition_curves, model=partition.PPP((2, 3)).fit(X), X=X, n_references=2, random_state=0),
     call(metrics.accuracy, logits=POINTS[:, :2], target=torch.from_numpy(y)),
     call(metrics.auc, logits=POINTS[:, :2], target=torch.from_numpy(y)),
     call(metrics.r2, prediction=POINTS[:, 0], target=POINTS[:, 1]),
