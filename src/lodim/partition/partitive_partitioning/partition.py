@@ -198,9 +198,10 @@ class PPP(ClusterMixin, BaseEstimator):
 
     def _check_parameters(self, n: int, n_features: int) -> None:
         check_choice(self.strategy, ("validate", "merge"), "strategy")
-        if not isinstance(self.k_range, list | tuple | np.ndarray) or len(self.k_range) != 2:
-            raise ValueError(f"k_range must be a pair, the smallest and the largest k, got {self.k_range!r}")
-        low, high = (check_in_range(k, "k_range", low=2, integer=True) for k in self.k_range)
+        pair = self.k_range
+        if not isinstance(pair, list | tuple | np.ndarray) or getattr(pair, "ndim", 1) != 1 or len(pair) != 2:
+            raise ValueError(f"k_range must be a pair, the smallest and the largest k, got {pair!r}")
+        low, high = (check_in_range(k, "k_range", low=2, integer=True) for k in pair)
         if not low <= high or (low >= n and self.strategy == "validate"):
             raise ValueError(f"k_range must rise, from less than the {n} rows of X; got {low} to {high}")
         if self.variance is not None and check_in_range(self.variance, "variance", low=0, high=1) == 0:

@@ -319,7 +319,7 @@ def partition_curves(
     Raises
     ------
     ValueError
-        A model that merges, or of equal rows, which has no partitions to compare.
+        Other rows than those of the fit; a model that merges, or of equal rows, which has no partitions to compare.
 
     Examples
     --------
@@ -336,6 +336,10 @@ def partition_curves(
             "model has no partitions over k: fit it with strategy='validate', to rows that differ"
         )
     rng, Z = as_generator(random_state), model._inward(X)
+    if len(Z) != len(model.labels_) or (model.predict(X) == model.labels_).mean() < 0.99:
+        raise ValueError(
+            "X must be the data of the fit: the model gives these rows other labels than it learnt"
+        )
     ks = tuple(model.validation_curve_)
     Z = Z[spaced(Z)]
     few = Z[_few(Z)]
