@@ -235,6 +235,15 @@ def test_what_is_degenerate_is_answered_with_a_warning():
         PPP((3, 3), max_iter=1).fit(IRIS)
 
 
+def test_a_sample_that_misses_clusters_is_no_obstacle(monkeypatch):
+    monkeypatch.setattr(partition, "SAMPLE", 20)
+    X = np.zeros((400, 2))
+    X[7:9], X[50] = [[1.0, 2.0], [1.0, 2.5]], [-30.0, 4.0]
+    model = PPP((3, 3)).fit(X)
+    assert (np.bincount(model.labels_) == [397, 2, 1]).all()
+    assert np.isfinite(model.predict_proba(X)).all()
+
+
 def test_single_rows_and_constant_columns():
     X = np.r_[np.random.default_rng(0).standard_normal((50, 2)), [[1e3, 0.0]], [[0.0, 1e3]]]
     model = PPP((3, 3), variance=None).fit(np.c_[X, np.ones(52)])

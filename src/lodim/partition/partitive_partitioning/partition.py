@@ -247,9 +247,8 @@ class PPP(ClusterMixin, BaseEstimator):
         validate_data(self, X if hasattr(X, "columns") else data, skip_check_array=True)
         order, first = canonical_order(data)
         with threadpool_limits(1), warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter(
-                "ignore", ConvergenceWarning
-            )  # of EM at every k: below is told that of the chosen
+            # EM's at every k: below is told that of the chosen
+            warnings.simplefilter("ignore", ConvergenceWarning)
             rows = data[order]
             self._frame = Frame.of(rows)
             R = self._frame.inward(rows)
@@ -261,10 +260,8 @@ class PPP(ClusterMixin, BaseEstimator):
         for warning in said:
             warn(str(warning.message), warning.category)
         if slow := [mixture.covariance_type for mixture in self._mixtures if not mixture.converged_]:
-            message = (
-                f"EM has not converged in max_iter={self.max_iter} steps for {', '.join(slow)}: raise it"
-            )
-            warn(message, ConvergenceWarning)
+            said_of = f"{', '.join(slow)} within max_iter={self.max_iter} steps"
+            warn(f"EM has not converged for {said_of}: allow more", ConvergenceWarning)
         P, of_centre = sum(each[1:], each[0]) / len(each), self._group[nearest]
         labels = of_centre if self.strategy == "validate" else P.argmax(1)
         own = P[np.arange(len(P)), labels]
@@ -303,11 +300,12 @@ class PPP(ClusterMixin, BaseEstimator):
         if len(grown) < wanted:
             reason = f"only {len(grown)} distinct rows" if len(grown) < high else f"{len(Z)} rows"
             warn(f"X has {reason}: k goes up to {len(grown)}, not {wanted}")
-        sample, best, tried = spaced(Z), -np.inf, range(min(low, len(grown)), len(grown) + 1)
+        sample, reg = spaced(Z), float(self.reg * Z.var(0).mean())
+        best, tried = -np.inf, range(min(low, len(grown)), len(grown) + 1)
         for done, k in enumerate(tried, 1):
             labels, self._partitions[k] = lloyd(Z, grown[k - 1], first)
             share = np.bincount(labels) / len(Z)
-            mixtures = self._uphold(k, Z[sample], labels[sample], share)
+            mixtures = self._uphold(k, Z[sample], labels[sample], share, reg)
             score = self.validation_curve_[k]
             # the finest of equals: groups far apart uphold every merger of theirs
             if score >= best:
@@ -320,10 +318,12 @@ class PPP(ClusterMixin, BaseEstimator):
             warn(f"no validated structure: the best agreement of k-means and mixtures is {best:.2f}")
         return nearest
 
-    def _uphold(self, k: int, S: np.ndarray, labels: np.ndarray, share: np.ndarray) -> list[GaussianMixture]:
+    def _uphold(
+        self, k: int, S: np.ndarray, labels: np.ndarray, share: np.ndarray, reg: float
+    ) -> list[GaussianMixture]:
         """Fit the mixtures that start from a partition, and note how far each stays with it."""
         families = ("tied",) if self.strategy == "merge" else self.families
-        centres, reg = self._partitions[k], float(self.reg * S.var(0).mean())
+        centres = self._partitions[k]
         numbers = {family: n_numbers(family, *centres.shape) for family in families}
         mixtures, self.family_scores_[k], self.bic_[k] = [], {}, {}
         for family, number in numbers.items():

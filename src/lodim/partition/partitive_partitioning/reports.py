@@ -249,7 +249,7 @@ class PartitionCurves(Result):
     gap, gap_se : tuple of float
         Gap statistic, and the standard error s(k) of its references.
     bic : tuple of float
-        Least of the families', smaller is better.
+        Least of the families that were tried at every k, smaller is better.
     """
 
     k: tuple[int, ...]
@@ -349,6 +349,7 @@ def partition_curves(
         labels = pairwise_distances_argmin(few, model._partitions[k])
         shown = 1 < len(np.unique(labels)) < len(few)
         silhouettes.append(float(silhouette_score(distances, labels, metric="precomputed")) if shown else 0.0)
+    kept = set.intersection(*(set(model.bic_[k]) for k in ks)) or set(model.families)
     own = np.log([_within(Z, model._partitions[k]) for k in ks])
     low, high = Z.min(0), Z.max(0)
     references = []
@@ -363,7 +364,7 @@ def partition_curves(
         tuple(silhouettes),
         tuple((logs.mean(0) - own).tolist()),
         tuple((logs.std(0) * np.sqrt(1 + 1 / n_references)).tolist()),
-        tuple(min(model.bic_[k].values()) for k in ks),
+        tuple(min(bic for family, bic in model.bic_[k].items() if family in kept) for k in ks),
     )
 
 
