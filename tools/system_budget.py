@@ -69,6 +69,7 @@ REASONS = {
     "multiparameter-persistence": _EARLIER,
     "nm-sparsity": _EARLIER,
     "objective-landscapes": f"{_EARLIER}; the library's first and largest subject",
+    "partitive-partitioning": "reports that judge any clusterer: does it repeat, is it compact, four curves over k",
     "quantization": f"{_EARLIER}; a survey of many methods",
     "retrieval-diffusion": "two generators, of pixels and of codes, on one database that has rules of its own",
     "sensitivity-sampling": _EARLIER,

@@ -285,6 +285,50 @@ def sensitivity_sampling():
     return "\n".join(lines)
 
 
+def partitive_partitioning():
+    """What four criteria say of each k for the digits, and the recorded claim's tables."""
+    import matplotlib.pyplot as plt
+    from sklearn.datasets import load_digits
+
+    from lodim.partition import PPP, partition_curves
+
+    X = load_digits().data / 16
+    axes = partition_curves(PPP().fit(X), X, random_state=0).plot()
+    axes.figure.savefig(GENERATED / "partitive-partitioning.svg")
+    plt.close(axes.figure)
+    alt = (
+        "of digits, agreement is largest at ten clusters; silhouette, gap and BIC have their own best numbers"
+    )
+    lines = [f"![{alt}](../generated/partitive-partitioning.svg)", "", "1797 digits, ten classes.", ""]
+    file = ROOT / "evidence" / "claims" / "partitive-partitioning" / "digits.laptop.json"
+    if file.exists():
+        figures = json.loads(file.read_text())["figures"]
+        head = ("method", "k", "ARI with the classes", "accuracy", "repeats over seeds", "over orders")
+        for name in ("digits", "wine", "iris"):
+            f = figures[name]
+            said = f"**{name.capitalize()}.** {f['separable']:.0%} of the rows are separable; there the index with the "
+            said += f"classes is {f['classes, separable']:.3f}, on all rows {f['classes']:.3f}."
+            numbers = ("classes", "accuracy", "repeats over seeds", "repeats over orders")
+            shown = [
+                (
+                    method,
+                    ", ".join(map(str, sorted(set(m["k"])))),
+                    *(f"{m[number]:.3f}" for number in numbers),
+                )
+                for method, m in f["methods"].items()
+            ]
+            lines += [said, "", table(head, shown)]
+        other = figures["digits, other rows"].items()
+        lines += ["Eight samples of four fifths of the digits:", ""]
+        lines += [
+            table(("method", "index of two", "k"), [(m, f"{f['index']:.3f}", f["k"]) for m, f in other])
+        ]
+        none = figures["no groups"].items()
+        lines += ["Best scores of data without groups:", ""]
+        lines += [table(("1000 rows", "score"), [(name, f"{score:.3f}") for name, score in none]), ""]
+    return "\n".join(lines)
+
+
 def denoiser_dimension():
     """The dimension of a sphere over the noise, by the exact denoiser of a sample; and the recorded claim's table."""
     import matplotlib.pyplot as plt
@@ -889,6 +933,7 @@ PAGES = (
 MEASURED = (
     ambient_diffusion, denoiser_dimension, diffusion_mbir, estimators, guidance, inpainting, learning_rate,
     mode_interpolation, retrieval_diffusion, samplers, sensitivity_sampling, supervised_dictionary,
+    mode_interpolation, partitive_partitioning, retrieval_diffusion, samplers, sensitivity_sampling,
 )  # fmt: skip
 
 

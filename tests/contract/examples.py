@@ -186,6 +186,9 @@ ESTIMATORS = {
                 2, model="feature", decision="exhaustive", alpha=0.01, random_state=0
             )
         ),
+    partition.PPP: (
+        Estimator(partition.PPP((2, 4))),
+        Estimator(partition.PPP(strategy="merge", k0=6)),
     ),
     landscape.LandscapeDimension: (
         Estimator(
@@ -572,6 +575,10 @@ def fitted_decoder():
 
 def densities():
     return geometry.HighDimKDE(9.0, random_state=0).fit(whole(40, 2))
+
+
+def ppp():
+    return partition.PPP((2, 4)).fit(whole(40, 2))
 
 
 def line():
@@ -996,6 +1003,20 @@ ARRAYS: dict[Any, Arrays] = {
         {**_matrix, "idx": np.arange(0, 40, 2), "weight": whole(20) + 1, "directions": whole(2, 3, seed=1)},
         strict=("idx",),
     ),
+    # clusters
+    partition.PPP.fit: Arrays(lambda X: partition.PPP((2, 4)).fit(X).probabilities_, _points),
+    partition.PPP.predict: Arrays(lambda X: ppp().predict(X), _points),
+    partition.PPP.predict_proba: Arrays(lambda X: ppp().predict_proba(X), _points),
+    partition.pca_part_init: Arrays(lambda X: partition.pca_part_init(X, 3), _points),
+    partition.repeatability: Arrays(
+        lambda X: partition.repeatability(partition.PPP((2, 4)), X, 2, "subsample", random_state=0).ari, _points
+    ),
+    partition.compactness: Arrays(
+        lambda X, labels: partition.compactness(X, labels).silhouette, {**_points, "labels": _labels}
+    ),
+    partition.partition_curves: Arrays(
+        lambda X: partition.partition_curves(ppp(), X, n_references=2, random_state=0).gap, _points
+    ),
     # persistence
     geometry.topology_summary: Arrays(
         lambda X: geometry.topology_summary(X, random_state=0).loop_ratios, _points, needs=_gudhi
@@ -1330,6 +1351,11 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     # partition
     partition.SimulatedDictionary: lambda: partition.simulate_dictionary(9, whole(2, 4), [[1.0, 0.0]], random_state=0),
     partition.TradeOffCurve: lambda: partition.TradeOffCurve((0.1, 1.0), (0.9, 0.8), (0.02, 0.01), (0.4, 0.3), 5),
+    partition.Compactness: lambda: partition.compactness(*table()),
+    partition.PartitionCurves: lambda: partition.partition_curves(
+        partition.PPP((2, 4)).fit(table()[0]), table()[0], n_references=2, random_state=0
+    ),
+    partition.Repeatability: lambda: partition.repeatability(partition.PPP((2, 3)), table()[0], 2, random_state=0),
     # landscape
     landscape.RunRecord: run,
     landscape.LandscapeResult: landscape_result,
