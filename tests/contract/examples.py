@@ -186,6 +186,7 @@ ESTIMATORS = {
                 2, model="feature", decision="exhaustive", alpha=0.01, random_state=0
             )
         ),
+    ),
     partition.PPP: (
         Estimator(partition.PPP((2, 4))),
         Estimator(partition.PPP(strategy="merge", k0=6)),

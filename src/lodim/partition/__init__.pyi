@@ -1,8 +1,3 @@
-from .supervised_dictionary import SimulatedDictionary as SimulatedDictionary
-from .supervised_dictionary import SupervisedDictionary as SupervisedDictionary
-from .supervised_dictionary import TradeOffCurve as TradeOffCurve
-from .supervised_dictionary import simulate_dictionary as simulate_dictionary
-from .supervised_dictionary import trade_off_curve as trade_off_curve
 from .partitive_partitioning.kmeans import pca_part_init as pca_part_init
 from .partitive_partitioning.partition import PPP as PPP
 from .partitive_partitioning.reports import Compactness as Compactness
@@ -11,3 +6,8 @@ from .partitive_partitioning.reports import Repeatability as Repeatability
 from .partitive_partitioning.reports import compactness as compactness
 from .partitive_partitioning.reports import partition_curves as partition_curves
 from .partitive_partitioning.reports import repeatability as repeatability
+from .supervised_dictionary import SimulatedDictionary as SimulatedDictionary
+from .supervised_dictionary import SupervisedDictionary as SupervisedDictionary
+from .supervised_dictionary import TradeOffCurve as TradeOffCurve
+from .supervised_dictionary import simulate_dictionary as simulate_dictionary
+from .supervised_dictionary import trade_off_curve as trade_off_curve
