@@ -258,16 +258,18 @@ def _as_levels(series: Any, known: Collection[str]) -> Any:
         return series
 
     @cache
-    def level(entry: Any, kind: type) -> Any:
+    def level(entry: Any, is_truth: bool) -> Any:
         if not abs(entry) < 2**53:
             return entry
         equal = [value for value in (entry, int(entry), float(entry), bool(entry)) if value == entry]
         # of a whole number that gaps made a float, what an unseen level is called
-        whole = int(entry) if kind is not bool and entry == int(entry) else entry
+        whole = entry if is_truth or entry != int(entry) else int(entry)
         return next((text for text in map(str, equal) if text in known), whole)
 
     numbers = int | float | np.integer | np.floating
-    found = [level(entry, type(entry)) if isinstance(entry, numbers) else entry for entry in entries]
+    found = [
+        level(entry, isinstance(entry, bool)) if isinstance(entry, numbers) else entry for entry in entries
+    ]
     return pd.Series(found, index=series.index, name=series.name, dtype=object)
 
 
