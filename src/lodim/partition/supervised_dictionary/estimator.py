@@ -370,7 +370,8 @@ class SupervisedDictionary(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tra
     def predict_proba(self, X: Any, aux: Any = None) -> Float[np.ndarray, "n_samples n_classes"]:
         """Probabilities of the classes.
 
-        With ``decision="exhaustive"`` that of a label is proportional to exp(-objective of the row with that label).
+        With ``decision="exhaustive"`` that of a label is proportional to exp(-objective of the row with that label),
+        without the weights of the classes, which would count against the class that they are to favour.
 
         Parameters
         ----------
