@@ -144,7 +144,7 @@ def repeatability(
         kind = type(estimator).__name__
         raise TypeError(f"estimator must be a clusterer with fit_predict and get_params, got {kind}")
     data, root = check_matrix(X), root_seed(random_state)
-    n, named = len(data), hasattr(X, "columns")
+    n, given = len(data), X if hasattr(X, "columns") else data
     pairwise = hasattr(estimator, "__sklearn_tags__") and estimator.__sklearn_tags__().input_tags.pairwise
     answers, asked = np.zeros((int(n_runs), n), dtype=np.int64), np.zeros((int(n_runs), n), dtype=bool)
     for run, labels in enumerate(answers):
@@ -160,9 +160,8 @@ def repeatability(
             model.set_params(
                 **{name: derive_seed(root, "model") for name, seed in drawn.items() if seed is None}
             )
-        part = _safe_indexing(X, rows) if named else data[rows]
-        if pairwise:  # rows of a matrix of distances or affinities are its columns too
-            part = data[np.ix_(rows, rows)]
+        # rows of a matrix of distances or affinities are its columns too
+        part = data[np.ix_(rows, rows)] if pairwise else _safe_indexing(given, rows)
         labels[rows], asked[run, rows] = check_labels(model.fit_predict(part), len(rows), name="labels"), True
     ari = np.ones((int(n_runs),) * 2)
     for i, j in zip(*np.triu_indices(int(n_runs), 1), strict=True):
