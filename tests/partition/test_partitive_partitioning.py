@@ -8,16 +8,26 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.spatial.transform import Rotation
-from sklearn.cluster import HDBSCAN, KMeans
+from sklearn.cluster import DBSCAN, HDBSCAN, KMeans
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_iris
-from sklearn.metrics import adjusted_rand_score, silhouette_score
+from sklearn.metrics import adjusted_rand_score, pairwise_distances, silhouette_score
 from sklearn.mixture import GaussianMixture
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import lodim.partition.partitive_partitioning.kmeans as kmeans
 import lodim.partition.partitive_partitioning.partition as partition
-from lodim.partition import PPP, Repeatability, compactness, partition_curves, pca_part_init, repeatability
+from lodim.partition import (
+    PPP,
+    PartitionCurves,
+    Repeatability,
+    compactness,
+    partition_curves,
+    pca_part_init,
+    repeatability,
+)
+from lodim.randomness import as_generator
 
 IRIS = load_iris().data
 
@@ -202,7 +212,7 @@ def test_new_rows_are_placed_as_the_old_ones_were():
         assert (model.predict(IRIS) == model.labels_).all()
         np.testing.assert_allclose(P[np.arange(150), model.labels_], model.probabilities_, rtol=1e-9)
         np.testing.assert_allclose(P.sum(1), 1)
-        assert (P >= 0).all()
+        assert ((P >= 0) & (P <= 1)).all()
         assert (pickle.loads(pickle.dumps(model)).predict(IRIS) == model.labels_).all()
         assert (model.predict(model.cluster_centers_) == np.arange(model.n_clusters_)).all()
         np.testing.assert_allclose(model.cluster_centers_[0], IRIS[model.labels_ == 0].mean(0))
@@ -229,10 +239,24 @@ def test_what_is_degenerate_is_answered_with_a_warning():
         model = PPP((5, 8)).fit(np.repeat(np.eye(3), 10, axis=0))
     assert model.n_clusters_ == 3
     assert model.validation_curve_ == {3: 1.0}
-    with pytest.warns(UserWarning, match="20 rows: k goes up to 10"):
+    with (
+        pytest.warns(UserWarning, match="20 rows: k goes up to 10"),
+        pytest.warns(UserWarning, match=r"2\.5 rows on average"),
+    ):
         PPP().fit(blobs()[0][:20])
     with pytest.warns(UserWarning, match="max_iter=1"):
         PPP((3, 3), max_iter=1).fit(IRIS)
+
+
+def test_a_partition_is_filed_under_the_number_of_clusters_it_has():
+    X = np.r_[blobs()[0], [[1e80, 0, 0]]]
+    with pytest.warns(UserWarning, match="k-means left 2 of [34] clusters"):
+        model = PPP((2, 4)).fit(X)
+    assert model.n_clusters_ == len(model._centres) == 2
+    assert set(model.validation_curve_) == {2}
+    X[-1, 0] = 1e200
+    with pytest.warns(UserWarning, match="2 distinct rows at the scale of its spread"):
+        assert PPP((2, 4)).fit(X).n_clusters_ == 2
 
 
 def test_a_sample_that_misses_clusters_is_no_obstacle(monkeypatch):
@@ -242,6 +266,9 @@ def test_a_sample_that_misses_clusters_is_no_obstacle(monkeypatch):
     model = PPP((3, 3)).fit(X)
     assert (np.bincount(model.labels_) == [397, 2, 1]).all()
     assert np.isfinite(model.predict_proba(X)).all()
+    merged = PPP(strategy="merge", k0=3).fit(X)
+    assert (np.bincount(merged.labels_) == [397, 2, 1]).all()
+    assert (merged.labels_ == model.labels_).all()
 
 
 def test_single_rows_and_constant_columns():
@@ -278,6 +305,8 @@ def test_rows_of_another_unit_and_a_missing_column_are_refused():
     assert list(model.feature_names_in_) == list("abcd")
     with pytest.raises(ValueError, match="another unit"):
         model.predict(frame * 1e120)
+    with pytest.raises(ValueError, match="another unit"):
+        PPP((2, 3), variance=None).fit(IRIS * 1e-20).predict([[1.7e308, 0, 0, 0]])
     with pytest.raises(ValueError, match="feature names"):
         model.predict(frame[list("bacd")])
 
@@ -313,6 +342,10 @@ def test_subsamples_are_compared_on_rows_in_common_and_noise_is_no_cluster():
     three = Repeatability("m", "seed", np.array([[1, 0.2, 0.4], [0.2, 1, 0.9], [0.4, 0.9, 1]]), (2, 2, 3))
     assert three.mean == pytest.approx(0.5)
     assert three.std == pytest.approx(np.std([0.2, 0.4, 0.9]))
+    D = np.abs(X[:, :1] - X[:, 0])
+    assert repeatability(DBSCAN(metric="precomputed"), D, 2, "permute", random_state=0).mean == 1
+    one = make_pipeline(ColumnTransformer([("a", "passthrough", ["a"])]), KMeans(3))
+    assert repeatability(one, pd.DataFrame(X, columns=list("abc")), 2, "subsample").n_clusters == (3, 3)
     with pytest.raises(TypeError, match="estimator must be a clusterer"):
         repeatability(StandardScaler(), X)
 
@@ -325,6 +358,7 @@ def test_compactness_is_scikit_learns_and_free_of_the_unit():
     )
     assert found.silhouette == pytest.approx(silhouette_score(X, y))
     assert tiny.davies_bouldin == pytest.approx(found.davies_bouldin)
+    assert compactness(np.r_[X, [[90.0, 0, 0]] * 2], np.r_[y, -1, -1]) == found
     with pytest.raises(ValueError, match="divide X"):
         compactness(X * 1e-200, y)
     with pytest.raises(ValueError, match="labels must name 2"):
@@ -339,3 +373,30 @@ def test_curves_agree_on_separate_groups():
     assert curves.agreement == tuple(model.validation_curve_.values())
     with pytest.raises(ValueError, match="no partitions over k"):
         partition_curves(PPP(strategy="merge", k0=9).fit(X), X)
+
+
+def test_curves_are_those_of_scikit_learn_and_of_tibshirani_by_hand():
+    X, _ = blobs(2.0, n=8)
+    model = PPP((3, 5), families=("full",), variance=None).fit(X)
+    curves = partition_curves(model, X, n_references=3, random_state=5)
+
+    def partition_of(Z, k):
+        return KMeans(k, init=pca_part_init(Z, k), n_init=1).fit_predict(Z)
+
+    def log_w(Z, k):  # half the squared distances of all pairs in a cluster, over its size
+        labels = partition_of(Z, k)
+        each = [pairwise_distances(Z[labels == j]) ** 2 for j in range(k)]
+        return np.log(sum(D.sum() / (2 * len(D)) for D in each))
+
+    rng, Z = as_generator(5), X - X.mean(0)
+    boxes = [rng.uniform(Z.min(0), Z.max(0), Z.shape) for _ in range(3)]
+    for at, k in enumerate((3, 4, 5)):
+        logs = [log_w(U, k) for U in boxes]
+        assert curves.gap[at] == pytest.approx(np.mean(logs) - log_w(X, k), abs=1e-3)
+        assert curves.gap_se[at] == pytest.approx(np.std(logs) * np.sqrt(1 + 1 / 3), abs=1e-3)
+        assert curves.silhouette[at] == pytest.approx(silhouette_score(X, partition_of(X, k)))
+        assert curves.bic[at] == model.bic_[k]["full"]
+    table = PartitionCurves(
+        (2, 3, 4), (1.0, 1.0, 0.5), (0.1, 0.3, 0.2), (0.1, 0.5, 0.55), (0.0, 0.1, 0.1), (3.0, 1.0, 2.0)
+    )
+    assert table.choices == {"agreement": 3, "silhouette": 3, "gap": 3, "bic": 3}

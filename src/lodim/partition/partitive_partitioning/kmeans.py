@@ -72,7 +72,7 @@ def principal(R: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, " r"], Flo
 
 
 def grow(Z: Float[np.ndarray, "n d"], k: int) -> list[Float[np.ndarray, "_ d"]]:
-    """Means of 1, 2, ..., k parts; of fewer where every part holds equal rows only."""
+    """Means of 1, 2, ..., k parts; of fewer where no part has a sum of squares above zero."""
     parts, means, squares = [np.arange(len(Z))], [Z.mean(0)], [1.0]
     grown = [np.array(means)]
     while len(parts) < k and max(squares) > 0:
@@ -100,7 +100,7 @@ def grow(Z: Float[np.ndarray, "n d"], k: int) -> list[Float[np.ndarray, "_ d"]]:
 def lloyd(
     Z: Float[np.ndarray, "n d"], centres: Float[np.ndarray, "k d"], first: Int[np.ndarray, " n"]
 ) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, "_ d"]]:
-    """Labels and centres of one run of k-means, equal rows together; of many rows by mini-batches."""
+    """Labels and centres of the clusters that a run of k-means leaves, equal rows together; of many by mini-batches."""
     options = {"init": centres, "n_init": 1, "random_state": 0}
     if len(Z) <= MANY:
         run: Any = KMeans(len(centres), **options).fit(Z)
@@ -118,7 +118,7 @@ def pca_part_init(X: Any, k: int | np.integer) -> Float[np.ndarray, "k features"
     ----------
     X : array-like, shape (n_samples, n_features)
     k : int
-        At most the number of distinct rows.
+        At most the number of distinct rows; squares of differences below 1e-150 of the spread are no numbers.
 
     Returns
     -------
@@ -143,5 +143,7 @@ def pca_part_init(X: Any, k: int | np.integer) -> Float[np.ndarray, "k features"
         frame = Frame.of(rows)
         grown = grow(frame.inward(rows), int(k))
     if len(grown) < k:
-        raise ValueError(f"X has only {len(grown)} distinct rows: k must be at most that, got {k}")
+        raise ValueError(
+            f"X has only {len(grown)} distinct rows at the scale of its spread: k must be at most that, got {k}"
+        )
     return frame.outward(grown[-1])

@@ -64,6 +64,7 @@ __all__ = ["PPP"]
 FAMILIES = ("spherical", "diag", "tied", "full")
 SAMPLE = 20_000  # rows that mixtures are fitted to
 _FAR = 1e100  # times the data's spread: squares are still floats
+_FEW = 5  # rows of a cluster; fewer are near their own mean wherever it is
 
 
 def spaced(Z: Float[np.ndarray, "n d"]) -> Int[np.ndarray, " m"]:
@@ -131,7 +132,7 @@ class PPP(ClusterMixin, BaseEstimator):
         Their number, in place of ``variance``.
     families : sequence of str
         Covariances of the mixtures: ``"spherical"``, ``"diag"``, ``"tied"``, ``"full"``. Where one has more numbers to
-        fit than there are rows it is left out, but for the leanest.
+        fit than there are rows it is left out, but for the leanest. ``"merge"`` takes ``"tied"``.
     tau : float
         Probability above which a row can be separable.
     strategy : {"validate", "merge"}
@@ -168,8 +169,8 @@ class PPP(ClusterMixin, BaseEstimator):
 
     Notes
     -----
-    Mixtures are fitted to 20,000 rows at most, evenly spaced along the first component. Above 100,000 rows k-means
-    takes mini-batches.
+    Mixtures are fitted to 20,000 rows, evenly spaced along the first component (and one of each cluster that these
+    miss). Above 100,000 rows k-means takes mini-batches.
 
     References
     ----------
@@ -237,8 +238,9 @@ class PPP(ClusterMixin, BaseEstimator):
         Warns
         -----
         UserWarning
-            No k scores 0.5 ("no validated structure"), or k cannot go up as far as asked: there are fewer than twice as
-            many rows, or fewer distinct ones.
+            No k scores 0.5 ("no validated structure"); the partition chosen has fewer than five rows a cluster; there
+            are fewer than twice as many rows as the largest k, or fewer distinct ones; k-means loses clusters of rows
+            whose distances are lost in rounding.
         ConvergenceWarning
             EM has not converged at the k chosen.
         """
@@ -298,24 +300,39 @@ class PPP(ClusterMixin, BaseEstimator):
             self._mixtures, self._centres, self._group = [], grown[0], np.zeros(1, dtype=np.int64)
             return np.zeros(len(Z), dtype=np.int64)
         if len(grown) < wanted:
-            reason = f"only {len(grown)} distinct rows" if len(grown) < high else f"{len(Z)} rows"
+            distinct = f"only {len(grown)} distinct rows at the scale of its spread"
+            reason = distinct if len(grown) < high else f"{len(Z)} rows"
             warn(f"X has {reason}: k goes up to {len(grown)}, not {wanted}")
         sample, reg = spaced(Z), float(self.reg * Z.var(0).mean())
         best, tried = -np.inf, range(min(low, len(grown)), len(grown) + 1)
         for done, k in enumerate(tried, 1):
-            labels, self._partitions[k] = lloyd(Z, grown[k - 1], first)
-            share = np.bincount(labels) / len(Z)
-            mixtures = self._uphold(k, Z[sample], labels[sample], share, reg)
+            labels, centres = lloyd(Z, grown[k - 1], first)
+            if len(centres) < k:
+                warn(
+                    f"k-means left {len(centres)} of {k} clusters: the others are lost in rounding, or in mini-batches"
+                )
+                k = len(centres)
+            self._partitions[k], share = centres, np.bincount(labels) / len(Z)
+            _, of_each = np.unique(labels, return_index=True)
+            missed = np.setdiff1d(np.arange(k), labels[sample])
+            seen = np.union1d(
+                sample, of_each[missed]
+            )  # without a row of its own a Gaussian drifts to the middle
+            mixtures = self._uphold(k, Z[seen], labels[seen], share, reg)
             score = self.validation_curve_[k]
             # the finest of equals: groups far apart uphold every merger of theirs
             if score >= best:
-                best, nearest, self._centres, self._mixtures = score, labels, self._partitions[k], mixtures
-                self._group = np.argsort(np.argsort(-share, kind="stable"))
+                best, nearest, self._centres, self._mixtures = score, labels, centres, mixtures
+                self._group, rows_each = np.argsort(np.argsort(-share, kind="stable")), len(Z) / k
             progress(done / len(tried), f"k = {k}: agreement {score:.3f}")
         if merge:
-            self._merge(Z[sample], nearest[sample])
+            self._merge(Z, nearest)
         elif best < 0.5:
             warn(f"no validated structure: the best agreement of k-means and mixtures is {best:.2f}")
+        elif low < wanted and rows_each < _FEW:
+            warn(
+                f"clusters have {rows_each:.1f} rows on average, which mixtures uphold wherever they are: lower k_range"
+            )
         return nearest
 
     def _uphold(
@@ -336,9 +353,9 @@ class PPP(ClusterMixin, BaseEstimator):
         self.validation_curve_[k] = float(np.mean(list(self.family_scores_[k].values())))
         return mixtures
 
-    def _merge(self, S: np.ndarray, nearest: np.ndarray) -> None:
+    def _merge(self, Z: np.ndarray, nearest: np.ndarray) -> None:
         """Merge the parts whose posteriors overlap most, until none overlap much."""
-        P = self._mixtures[0].predict_proba(S)
+        P = self._mixtures[0].predict_proba(Z)
         group = np.arange(P.shape[1])
         while True:
             own, k = P.argmax(1), P.shape[1]
@@ -358,16 +375,18 @@ class PPP(ClusterMixin, BaseEstimator):
             group[group > j] -= 1
 
     def _posteriors(self, Z: np.ndarray) -> list[np.ndarray]:
-        """Each family's posteriors of the clusters."""
+        """Each family's posteriors of the clusters; sums of them may round to more than one."""
         member = np.eye(int(self._group.max()) + 1)[self._group]
-        return [mixture.predict_proba(Z) @ member for mixture in self._mixtures] or [np.ones((len(Z), 1))]
+        each = [np.minimum(mixture.predict_proba(Z) @ member, 1.0) for mixture in self._mixtures]
+        return each or [np.ones((len(Z), 1))]
 
     def _inward(self, X: Any) -> np.ndarray:
         check_is_fitted(self, "labels_")
         data = check_matrix(X)
         validate_data(self, X if hasattr(X, "columns") else data, reset=False, skip_check_array=True)
-        Z = self._frame.inward(data) @ self.components_.T
-        if np.abs(Z).max() > _FAR:
+        with np.errstate(over="ignore", invalid="ignore"):
+            Z = self._frame.inward(data) @ self.components_.T
+        if not np.abs(Z).max() <= _FAR:  # NaN too
             raise ValueError("X is too far from the data of the fit: is it in another unit?")
         return Z
 

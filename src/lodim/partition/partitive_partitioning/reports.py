@@ -9,7 +9,8 @@ Bayesian information criterion, and the gap statistic of Tibshirani, Walther and
 
     gap(k) = mean over references of log W_ref(k) - log W(k),        W = sum of squares within clusters,
 
-whose references are uniform in the box of the principal components; it chooses the smallest k with
+whose references are uniform in the box of ``components_`` (the principal ones, unless the model leaves none out, and
+then the columns); it chooses the smallest k with
 ``gap(k) >= gap(k + 1) - s(k + 1)``, s the references' standard deviation times ``sqrt(1 + 1 / n_references)``.
 """
 
@@ -30,7 +31,9 @@ from sklearn.metrics import (
     pairwise_distances_argmin_min,
     silhouette_score,
 )
+from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
+from threadpoolctl import threadpool_limits
 
 from lodim.partition.partitive_partitioning.kmeans import Frame, canonical_order, grow, lloyd
 from lodim.partition.partitive_partitioning.partition import PPP, spaced
@@ -66,9 +69,9 @@ class Repeatability(Result):
     Attributes
     ----------
     ari : ndarray, shape (n_runs, n_runs)
-        Adjusted Rand index of every pair of runs, on the rows that both have.
+        Adjusted Rand index of every pair of runs, on the rows that both have; noise (label -1) is one more group.
     n_clusters : tuple of int
-        Of each run; noise (label -1) is none.
+        Of each run; noise is none.
     """
 
     method: str
@@ -101,7 +104,6 @@ def repeatability(
     n_runs: int | np.integer = 10,
     mode: str = "seed",
     *,
-    share: float | int | np.floating = 0.8,
     random_state: RandomState = None,
 ) -> Repeatability:
     """Ask a clusterer the same question several times, and compare its answers.
@@ -111,13 +113,12 @@ def repeatability(
     estimator : clusterer
         Any with ``fit_predict(X)``, of scikit-learn's kind (it is cloned): k-means, mixtures, pipelines.
     X : array-like, shape (n_samples, n_features)
+        A data frame reaches the estimator as one. For ``metric="precomputed"`` the square matrix.
     n_runs : int
         At least two.
     mode : {"seed", "permute", "subsample"}
         What changes from run to run: the seed (every parameter called ``random_state``), the order of the rows, or
-        which share of the rows there is.
-    share : float
-        Of the rows in each run of ``"subsample"``, from 0.5 (so that runs have rows in common) to 1.
+        which four fifths of the rows there are.
     random_state : int, Generator or None
         Of the seeds, orders and samples. Where they do not change, seeds that the estimator leaves open are one seed.
 
@@ -139,18 +140,18 @@ def repeatability(
     """
     check_choice(mode, MODES, "mode")
     check_in_range(n_runs, "n_runs", low=2, integer=True)
-    check_in_range(share, "share", low=0.5, high=1)
     if not (hasattr(estimator, "fit_predict") and hasattr(estimator, "get_params")):
         kind = type(estimator).__name__
         raise TypeError(f"estimator must be a clusterer with fit_predict and get_params, got {kind}")
     data, root = check_matrix(X), root_seed(random_state)
-    n = len(data)
-    answers = np.full((int(n_runs), n), -2, dtype=np.int64)
+    n, given = len(data), X if hasattr(X, "columns") else data
+    pairwise = hasattr(estimator, "__sklearn_tags__") and estimator.__sklearn_tags__().input_tags.pairwise
+    answers, asked = np.zeros((int(n_runs), n), dtype=np.int64), np.zeros((int(n_runs), n), dtype=bool)
     for run, labels in enumerate(answers):
         rng = np.random.default_rng(derive_seed(root, mode, run))
         rows = np.arange(n)
         if mode != "seed":
-            rows = rng.permutation(n)[: n if mode == "permute" else max(1, round(share * n))]
+            rows = rng.permutation(n)[: n if mode == "permute" else max(1, round(0.8 * n))]
         model = clone(estimator)
         drawn = {name: seed for name, seed in model.get_params().items() if name.endswith("random_state")}
         if mode == "seed":
@@ -159,12 +160,14 @@ def repeatability(
             model.set_params(
                 **{name: derive_seed(root, "model") for name, seed in drawn.items() if seed is None}
             )
-        labels[rows] = check_labels(model.fit_predict(data[rows]), len(rows), name="labels")
+        # rows of a matrix of distances or affinities are its columns too
+        part = data[np.ix_(rows, rows)] if pairwise else _safe_indexing(given, rows)
+        labels[rows], asked[run, rows] = check_labels(model.fit_predict(part), len(rows), name="labels"), True
     ari = np.ones((int(n_runs),) * 2)
     for i, j in zip(*np.triu_indices(int(n_runs), 1), strict=True):
-        both = (answers[i] > -2) & (answers[j] > -2)
+        both = asked[i] & asked[j]
         ari[i, j] = ari[j, i] = adjusted_rand_score(answers[i, both], answers[j, both])
-    counts = tuple(len(np.unique(labels[labels >= 0])) for labels in answers)
+    counts = tuple(len(np.setdiff1d(labels[rows], [-1])) for labels, rows in zip(answers, asked, strict=True))
     return Repeatability(type(estimator).__name__, mode, ari, counts)
 
 
@@ -175,7 +178,7 @@ class Compactness(Result):
     Attributes
     ----------
     n, n_clusters : int
-        Rows counted, and their clusters.
+        Rows counted (all but noise), and their clusters.
     within_sse : float
         Sum of squared distances to the clusters' means.
     silhouette : float
@@ -205,6 +208,8 @@ def compactness(X: Any, labels: Any) -> Compactness:
     ----------
     X : array-like, shape (n_samples, n_features)
     labels : array-like, shape (n_samples,)
+        Rows with label -1, which is noise, are left out.
+
     Raises
     ------
     ValueError
@@ -217,10 +222,13 @@ def compactness(X: Any, labels: Any) -> Compactness:
     4 rows in 2 clusters: SSE within 1, silhouette 0.889, Davies-Bouldin 0.111
     """
     data = check_matrix(X)
-    clusters, codes = np.unique(check_labels(labels, len(data), name="labels"), return_inverse=True)
+    labels = check_labels(labels, len(data), name="labels")
+    data = data[kept] if not (kept := labels != -1).all() else data
+    clusters, codes = np.unique(labels[kept], return_inverse=True)
     if not 1 < len(clusters) < len(data):
         raise ValueError(
-            f"labels must name 2 clusters or more, and fewer than rows; got {len(clusters)} for {len(data)} rows"
+            f"labels must name 2 clusters or more (-1 is noise), and fewer than rows; got {len(clusters)} for "
+            f"{len(data)} rows"
         )
     frame = Frame.of(data)
     R = frame.inward(data)
@@ -230,7 +238,7 @@ def compactness(X: Any, labels: Any) -> Compactness:
     if not np.isfinite(within) or (within == 0) != (squares == 0):
         raise ValueError("squares of X are beyond the range of numbers: divide X by a constant")
     few = _few(R)
-    if len(np.unique(codes[few])) < 2:
+    if not 1 < len(np.unique(codes[few])) < len(few):
         few = np.arange(len(R))
     silhouette, davies_bouldin = silhouette_score(R[few], codes[few]), davies_bouldin_score(R, codes)
     return Compactness(len(R), len(clusters), within, float(silhouette), float(davies_bouldin))
@@ -249,7 +257,7 @@ class PartitionCurves(Result):
     gap, gap_se : tuple of float
         Gap statistic, and the standard error s(k) of its references.
     bic : tuple of float
-        Least of the families that were tried at every k, smaller is better.
+        Least of the families that were tried at every k (of all, where none was), smaller is better.
     """
 
     k: tuple[int, ...]
@@ -353,10 +361,11 @@ def partition_curves(
     own = np.log([_within(Z, model._partitions[k]) for k in ks])
     low, high = Z.min(0), Z.max(0)
     references = []
-    for _ in range(n_references):
-        U = rng.uniform(low, high, Z.shape)
-        grown = grow(U, max(ks))
-        references.append([_within(U, lloyd(U, grown[k - 1], np.arange(len(U)))[1]) for k in ks])
+    with threadpool_limits(1):  # the same bits, as in the fit
+        for _ in range(n_references):
+            U = rng.uniform(low, high, Z.shape)
+            grown = grow(U, max(ks))
+            references.append([_within(U, lloyd(U, grown[k - 1], np.arange(len(U)))[1]) for k in ks])
     logs = np.log(references)
     return PartitionCurves(
         ks,
