@@ -624,7 +624,8 @@ def joined_neighbors(rows: Float[np.ndarray, "n d"], k: int) -> csr_array:
         n_pieces, piece = connected_components(graph, directed=False)
         if n_pieces == 1:
             # of 32-bit indices, which scikit-learn wants
-            return csr_array((graph.data, *map(np.int32, (graph.indices, graph.indptr))), shape=(n, n))
+            graph.indices, graph.indptr = graph.indices.astype(np.int32), graph.indptr.astype(np.int32)
+            return graph
         joints: list[tuple[float, int, int]] = []
         for c in range(n_pieces):
             here, there = np.flatnonzero(piece == c), np.flatnonzero(piece != c)

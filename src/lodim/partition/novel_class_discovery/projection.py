@@ -47,6 +47,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lodim.neighbors import n_distinct
 from lodim.partition.novel_class_discovery.clustering import (
     NCDKMeans,
     NCDSpectralClustering,
@@ -63,6 +64,8 @@ __all__ = ["PBN", "ProjectionNet", "train_projections"]
 CLUSTERERS = ("kmeans", "ncd_kmeans", "spectral", "ncd_spectral")
 _RANGE = 1e15  # spreads whose squares, summed, single precision holds
 _BLOCK = 65_536
+# units of a default layer: of two or three all may fall silent, and map every row to one point
+_NARROWEST = 8
 _TOGETHER = 1_000_000  # numbers that come out of a layer of a stack on a CPU, at most
 
 
@@ -203,9 +206,8 @@ class Layout(NamedTuple):
             raise ValueError("dropout must be below 1, at which nothing is left")
         check_counts(epochs=model.epochs)
         check_lr(model.lr)
-        hidden = (
-            [max(2, 3 * n_features // 4), max(2, n_features // 2)] if model.hidden is None else model.hidden
-        )
+        widths = [max(_NARROWEST, n_features * quarters // 4) for quarters in (3, 2)]
+        hidden = widths if model.hidden is None else model.hidden
         if not isinstance(hidden, list | tuple):
             raise TypeError(f"hidden must be a list of widths, got {hidden!r}")
         for width in hidden:
@@ -338,7 +340,7 @@ class PBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NovelClassEstimator
     Parameters
     ----------
     hidden : sequence of int, optional
-        Widths of the encoder's layers; default: 3/4 and 1/2 of the columns.
+        Widths of the encoder's layers; default: 3/4 and 1/2 of the columns, eight at least.
     latent_dim : int, optional
         Default: half of the columns, two at least.
     w : float
@@ -433,6 +435,11 @@ class PBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NovelClassEstimator
     ) -> Int[np.ndarray, " n_unlabelled"]:
         """Cluster the unlabelled rows where the encoder maps them."""
         seed, n_known = root_seed(self.random_state), int(codes.max(initial=-1)) + 1
+        if (distinct := n_distinct(z[novel])) < max(2, int(self.n_novel or 3)):
+            raise ValueError(
+                f"the encoder maps the unlabelled rows of X to {distinct} point(s), too few for novel classes; lower "
+                "lr, or widen the layers (hidden)"
+            )
         k = self._count(z[novel], seed)
         by_means, taught = self.clusterer.endswith("kmeans"), self.clusterer.startswith("ncd")
         inner: Any = NCDKMeans(k, power=1 if taught else 2) if by_means else NCDSpectralClustering(k)

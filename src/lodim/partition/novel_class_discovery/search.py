@@ -38,6 +38,7 @@ from sklearn.model_selection import ParameterSampler
 from sklearn.utils.validation import check_is_fitted
 
 from lodim.metrics import clustering_accuracy
+from lodim.neighbors import n_distinct
 from lodim.partition.novel_class_discovery.clustering import NCDSpectralClustering, NovelClassEstimator
 from lodim.partition.novel_class_discovery.projection import PBN, centred, train_projections
 from lodim.randomness import as_generator, derive_seed, root_seed
@@ -130,6 +131,18 @@ def hidden_classes(
     order = rng.permutation(n_classes)
     starts = (fold * n_classes // n_folds for fold in range(n_folds))
     return [np.sort(order[(start + np.arange(n_hidden)) % n_classes]) for start in starts]
+
+
+def _score(
+    model: Any, trained: Any, rows: np.ndarray, codes: np.ndarray, shown: np.ndarray, hidden: np.ndarray
+) -> float:
+    """Accuracy on hidden rows; NaN where a net has diverged, or maps all of them to one point or two."""
+    if trained is None:
+        return clustering_accuracy(codes[hidden], model._sort_rows(rows, shown, hidden))
+    z = trained[0].latents(rows)
+    if not np.isfinite(z).all() or n_distinct(z[hidden]) < model.n_novel:
+        return math.nan
+    return clustering_accuracy(codes[hidden], model._sort_latents(z, shown, hidden))
 
 
 class _NearOne:
@@ -310,31 +323,22 @@ class NCDSearchCV(MetaEstimatorMixin, NovelClassEstimator):
             left[shown] = np.arange(len(shown))
             parts.append((np.where(codes >= 0, left[codes], -1), np.isin(codes, hidden)))
         told = [parts[i % len(folds)] for i in range(len(models))]
-        nets: list[Any] = [None] * len(models)
-        stacked = self.stack and isinstance(models[0], PBN)
-        if stacked:
-            data = centred(data)[0]
-            part = None if progress is None else (lambda done, text: progress(0.8 * done, text))
-            labels = np.stack([shown for shown, _ in told], 1)
-            nets = train_projections(models, data, labels, progress=part, interruptible=False)
-        scores = np.empty(len(models))
-        for i, (model, (shown, hidden)) in enumerate(zip(models, told, strict=True)):
-            if stacked:
-                z = nets[i][0].latents(data)
-                if not np.isfinite(z).all():
-                    scores[i] = np.nan
-                    continue
-                clusters = model._sort_latents(z, shown, hidden)
-            else:
-                clusters = model._sort_rows(data, shown, hidden)
-            scores[i] = clustering_accuracy(codes[hidden], clusters)
+        scores, projected = np.empty(len(models)), isinstance(models[0], PBN)
+        at_once = len(models) if self.stack and projected else 1
+        inside = centred(data)[0] if projected else data
+        for start in range(0, len(models), at_once):
+            part = slice(start, start + at_once)
+            nets: list[Any] = [None] * at_once
+            if projected:
+                labels = np.stack([shown for shown, _ in told[part]], 1)
+                nets = train_projections(models[part], inside, labels, interruptible=False)
+            for i, trained in enumerate(nets, start):
+                scores[i] = _score(models[i], trained, inside, codes, *told[i])
             if progress is not None:
-                progress(
-                    (0.8 if stacked else 0.0) + (0.2 if stacked else 1.0) * i / len(models), f"trial {i}"
-                )
+                progress(min(start + at_once, len(models)) / len(models) * 0.9, f"{len(models)} trainings")
         if np.isnan(scores).any():
             warn(
-                f"{int(np.isnan(scores).sum())} of {len(scores)} trainings diverged, and count for nothing; narrow "
+                f"{int(np.isnan(scores).sum())} of {len(scores)} trainings came to nothing, and score so; narrow "
                 "param_distributions",
                 ConvergenceWarning,
                 stacklevel=4,
