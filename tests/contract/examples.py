@@ -97,7 +97,8 @@ class Unlabels:
 
     def fit(self, X, y=None, **options):
         given = None if y is None else plain_array(y, "y")
-        if given is not None and given.ndim == 1 and not np.any(given == -1):
+        plain = given is not None and given.ndim == 1 and given.dtype.kind in "biufUO"
+        if plain and not np.any(given == -1):
             y = np.where(np.arange(len(given)) % 2, given.astype(object), -1)
             if isinstance(self, partition.NCDSearchCV):  # which needs three classes
                 y = np.where(y == -1, -1, np.arange(len(y)) % 6)

@@ -124,7 +124,7 @@ class NovelClassCount(Result):
 @checked
 def estimate_n_novel(
     X: Any,
-    n_range: tuple[int, int] = (2, 30),
+    n_range: Any = (2, 30),
     *,
     index: str = "silhouette",
     random_state: RandomState = None,
@@ -155,9 +155,9 @@ def estimate_n_novel(
     >>> import numpy as np
     >>> X = np.random.default_rng(0).normal(size=(90, 2)) + np.repeat([[0, 0], [9, 0], [0, 9]], 30, axis=0)
     >>> print(estimate_n_novel(X, (2, 6), random_state=0))
-    3 classes, of 2 to 6 (silhouette 0.832)
+    3 classes, of 2 to 6 (silhouette 0.803)
     """
-    low, high = _check_range(n_range)
+    low, high = _check_range(n_range, "n_range")
     check_choice(index, INDICES, "index")
     data = check_matrix(X)
     _check_countable(data, low, "X")
@@ -186,12 +186,13 @@ def estimate_n_novel(
     return NovelClassCount(k[best], index, k, tuple(map(float, found)))
 
 
-def _check_range(n_range: Any) -> tuple[int, int]:
-    if not isinstance(n_range, tuple | list | np.ndarray) or len(n_range) != 2:
-        raise ValueError(f"n_novel_range must be two numbers, the least and the most, got {n_range!r}")
-    low, high = (check_in_range(n, "n_novel_range", low=2, integer=True) for n in n_range)
+def _check_range(n_range: Any, name: str) -> tuple[int, int]:
+    listed = isinstance(n_range, tuple | list) or (isinstance(n_range, np.ndarray) and n_range.ndim == 1)
+    if not listed or len(n_range) != 2:
+        raise ValueError(f"{name} must be two numbers, the least and the most, got {n_range!r}")
+    low, high = (check_in_range(n, name, low=2, integer=True) for n in n_range)
     if high < low:
-        raise ValueError(f"n_novel_range must be the least number and the most, got ({low}, {high})")
+        raise ValueError(f"{name} must be the least number and the most, got ({low}, {high})")
     return int(low), int(high)
 
 
@@ -276,9 +277,9 @@ class NovelClassEstimator(BaseEstimator):
         kind = labels.classes.dtype.kind
         number, plain = kind in "iuf", kind in "b" or not len(labels.classes)
         self.classes_ = labels.classes if number else labels.classes.astype(np.int64 if plain else np.str_)
-        rows = data[~labels.known]
+        rows, (fewest, _) = data[~labels.known], _check_range(self.n_novel_range, "n_novel_range")
         if self.n_novel is None:
-            _check_countable(rows, _check_range(self.n_novel_range)[0], "the unlabelled part of X")
+            _check_countable(rows, fewest, "the unlabelled part of X")
         elif check_in_range(self.n_novel, "n_novel", low=1, integer=True) > (distinct := n_distinct(rows)):
             raise ValueError(
                 f"n_novel={self.n_novel} classes need as many distinct unlabelled rows, got {distinct}"
@@ -495,7 +496,7 @@ class NCDKMeans(NovelClassEstimator):
 
     def _sort_rows(self, data: Any, codes: Any, novel: Any) -> Int[np.ndarray, " n_unlabelled"]:
         check_choice(self.update, ("novel", "known", "both"), "update")
-        check_choice(self.power, (1, 2), "power")
+        check_in_range(self.power, "power", low=1, high=2, integer=True)
         check_counts(n_init=self.n_init, max_iter=self.max_iter)
         seed = root_seed(self.random_state)
         rows = self._center(data)

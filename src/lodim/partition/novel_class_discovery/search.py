@@ -104,9 +104,17 @@ def novel_class_scores(y_true: Any, y_pred: Any, known_classes: Any) -> NovelCla
     >>> print(novel_class_scores([0, 0, 1, 1, 2, 2], [0, 0, 7, 7, 5, 0], known_classes=[0]))
     novel ACC 0.750, NMI 0.800, ARI 0.571; known balanced ACC 1.000
     """
-    true = check_labels(y_true, len(plain_array(y_true, "y_true", rows=True)), name="y_true")
-    said = check_labels(y_pred, len(true), name="y_pred")
-    known = plain_array(known_classes, "known_classes", rows=True)
+    n, n_classes = (
+        len(plain_array(values, name, rows=True))
+        for values, name in ((y_true, "y_true"), (known_classes, "known_classes"))
+    )
+    true, said = check_labels(y_true, n, name="y_true"), check_labels(y_pred, n, name="y_pred")
+    known = check_labels(known_classes, n_classes, name="known_classes")
+    for values, name in ((true, "y_true"), (said, "y_pred"), (known, "known_classes")):
+        if values.dtype.kind == "V":
+            raise TypeError(f"{name} must hold labels, one a row, got records of several fields")
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ValueError(f"{name} has infinite labels; number the classes")
     of_known = np.isin(true, known)
     if of_known.all():
         raise ValueError("y_true has no row of a novel class; there is nothing to score")
