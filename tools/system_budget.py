@@ -68,6 +68,7 @@ REASONS = {
     "mode-interpolation": "a detector with its calibration, sampling that drops early, mass between modes, recursion",
     "multiparameter-persistence": _EARLIER,
     "nm-sparsity": _EARLIER,
+    "novel-class-discovery": "nets trained as a stack, two clusterings, a search, a count, and the rival method",
     "objective-landscapes": f"{_EARLIER}; the library's first and largest subject",
     "quantization": f"{_EARLIER}; a survey of many methods",
     "retrieval-diffusion": "two generators, of pixels and of codes, on one database that has rules of its own",

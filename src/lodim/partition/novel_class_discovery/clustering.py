@@ -72,10 +72,8 @@ from lodim.validation import (
 __all__ = ["NCDKMeans", "NCDSpectralClustering", "NovelClassCount", "NovelClassEstimator", "estimate_n_novel"]
 
 INDICES = ("silhouette", "calinski_harabasz", "davies_bouldin", "elbow")
-_COUNTED, _COMPARED = (
-    10_000,
-    2_000,
-)  # rows, at most, that are clustered to count; of which distances are compared
+# rows, at most, that are clustered to count; of which distances are compared
+_COUNTED, _COMPARED = 10_000, 2_000
 _DENSE, _NEIGHBORS = 5_000, 30  # rows up to which all pairs are edges; edges of each row above
 _UNEVEN = 1e3
 
@@ -361,7 +359,7 @@ def _warn_if_uneven(data: np.ndarray, columns: Any) -> None:
     warn(
         f"standard deviations of the columns differ by more than {_UNEVEN:g}, from {spread[narrow]:.3g} (column "
         f"{names[narrow]}) to {spread[wide]:.3g} (column {names[wide]}): the widest decides alone; standardise X first",
-        stacklevel=5,
+        stacklevel=6,
     )
 
 
@@ -469,7 +467,7 @@ class NCDKMeans(NovelClassEstimator):
         How they were counted.
     cluster_centers_ : ndarray, shape (n_known + n_novel, n_features)
     inertia_ : float
-        Sum of squared distances of unlabelled rows to their centroids, in squares of the unit of X.
+        Sum of squared distances of unlabelled rows to their centroids; infinite where that is beyond double precision.
 
     References
     ----------

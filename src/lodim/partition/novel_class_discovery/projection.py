@@ -308,7 +308,8 @@ def _train_stack(
         skip_nonfinite=alone,
     )
     seed, on_step = derive_seed(layout.seed, "descent"), take_shares if before else None
-    result = descend(loss, net, recipe, (rows, labels), seed=seed, on_step=on_step, **options)
+    told = {name: [float(getattr(m, name)) for m in models] for name in ("w", "lr", "dropout")}
+    result = descend(loss, net, recipe, (rows, labels), seed=seed, on_step=on_step, identity=told, **options)
     net = net.double().eval()
     return [(net.member(i), result) for i in range(len(models))]
 

@@ -27,6 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -151,6 +152,10 @@ def _score(
     if not np.isfinite(z).all() or n_distinct(z[hidden]) < model.n_novel:
         return math.nan
     return clustering_accuracy(codes[hidden], model._sort_latents(z, shown, hidden))
+
+
+def _tell(progress: Any, first: float, share: float, done: float, text: str) -> None:
+    progress(0.9 * (first + share * done), text)
 
 
 class _NearOne:
@@ -313,6 +318,8 @@ class NCDSearchCV(MetaEstimatorMixin, NovelClassEstimator):
                 raise TypeError(
                     f"param_distributions must be a dict of lists or distributions, got {self.param_distributions!r}"
                 )
+            if taken := sorted({"n_novel", "random_state"} & self.param_distributions.keys()):
+                raise ValueError(f"param_distributions must leave {' and '.join(taken)} to the search")
             return self.param_distributions
         if isinstance(model, PBN):
             return {"lr": stats.loguniform(1e-4, 1e-2), "dropout": stats.uniform(0, 0.6), "w": _NearOne()}
@@ -339,11 +346,18 @@ class NCDSearchCV(MetaEstimatorMixin, NovelClassEstimator):
             nets: list[Any] = [None] * at_once
             if projected:
                 labels = np.stack([shown for shown, _ in told[part]], 1)
-                nets = train_projections(models[part], inside, labels, interruptible=False)
+                share = (
+                    None
+                    if progress is None
+                    else partial(_tell, progress, start / len(models), at_once / len(models))
+                )
+                nets = train_projections(models[part], inside, labels, interruptible=False, progress=share)
             for i, trained in enumerate(nets, start):
                 scores[i] = _score(models[i], trained, inside, codes, *told[i])
             if progress is not None:
-                progress(min(start + at_once, len(models)) / len(models) * 0.9, f"{len(models)} trainings")
+                progress(
+                    0.9 * (start + at_once) / len(models), f"{start + at_once} of {len(models)} trainings"
+                )
         if np.isnan(scores).any():
             warn(
                 f"{int(np.isnan(scores).sum())} of {len(scores)} trainings came to nothing, and score so; narrow "
