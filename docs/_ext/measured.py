@@ -285,6 +285,50 @@ def sensitivity_sampling():
     return "\n".join(lines)
 
 
+def partitive_partitioning():
+    """What four criteria say of each k for the digits, and the recorded claim's tables."""
+    import matplotlib.pyplot as plt
+    from sklearn.datasets import load_digits
+
+    from lodim.partition import PPP, partition_curves
+
+    X = load_digits().data / 16
+    axes = partition_curves(PPP().fit(X), X, random_state=0).plot()
+    axes.figure.savefig(GENERATED / "partitive-partitioning.svg")
+    plt.close(axes.figure)
+    alt = (
+        "of digits, agreement is largest at ten clusters; silhouette, gap and BIC have their own best numbers"
+    )
+    lines = [f"![{alt}](../generated/partitive-partitioning.svg)", "", "1797 digits, ten classes.", ""]
+    file = ROOT / "evidence" / "claims" / "partitive-partitioning" / "digits.laptop.json"
+    if file.exists():
+        figures = json.loads(file.read_text())["figures"]
+        head = ("method", "k", "ARI with the classes", "accuracy", "repeats over seeds", "over orders")
+        for name in ("digits", "wine", "iris"):
+            f = figures[name]
+            said = f"**{name.capitalize()}.** {f['separable']:.0%} of the rows are separable; there the index with the "
+            said += f"classes is {f['classes, separable']:.3f}, on all rows {f['classes']:.3f}."
+            numbers = ("classes", "accuracy", "repeats over seeds", "repeats over orders")
+            shown = [
+                (
+                    method,
+                    ", ".join(map(str, sorted(set(m["k"])))),
+                    *(f"{m[number]:.3f}" for number in numbers),
+                )
+                for method, m in f["methods"].items()
+            ]
+            lines += [said, "", table(head, shown)]
+        other = figures["digits, other rows"].items()
+        lines += ["Eight samples of four fifths of the digits:", ""]
+        lines += [
+            table(("method", "index of two", "k"), [(m, f"{f['index']:.3f}", f["k"]) for m, f in other])
+        ]
+        none = figures["no groups"].items()
+        lines += ["Best scores of data without groups:", ""]
+        lines += [table(("1000 rows", "score"), [(name, f"{score:.3f}") for name, score in none]), ""]
+    return "\n".join(lines)
+
+
 def denoiser_dimension():
     """The dimension of a sphere over the noise, by the exact denoiser of a sample; and the recorded claim's table."""
     import matplotlib.pyplot as plt
@@ -851,6 +895,61 @@ def novel_class_discovery():
     )
 
 
+def supervised_dictionary():
+    """Accuracy against reconstruction of scikit-learn's 1 and 8 over xi; and the recorded claims' tables."""
+    import matplotlib.pyplot as plt
+    from sklearn.datasets import load_digits
+
+    from lodim.partition import SupervisedDictionary, trade_off_curve
+
+    X, y = load_digits(return_X_y=True)
+    some = np.isin(y, [1, 8])
+    found = trade_off_curve(SupervisedDictionary(2, random_state=0), X[some] / 16, y[some])
+    axes = found.plot()
+    axes.set_title("Two atoms for 1 and 8, by xi")
+    axes.figure.savefig(GENERATED / "supervised-dictionary.svg")
+    plt.close(axes.figure)
+    alt = "accuracy rises with the reconstruction error as xi falls, and flattens"
+    lines = [f"![{alt}](../generated/supervised-dictionary.svg)", ""]
+    lines += ["The digits 1 and 8 of scikit-learn (8 x 8 pixels), held-out rows of five folds.", ""]
+    folder = ROOT / "evidence" / "claims" / "supervised-dictionary"
+    if (file := folder / "digits.laptop.json").exists():
+        figures = json.loads(file.read_text())["figures"]
+        accuracy, error = figures["accuracy"], figures["reconstruction error"]
+        rows = [
+            (name, f"{np.mean(values):.3f}", f"{np.mean(error[name]):.3f}" if name in error else "")
+            for name, values in accuracy.items()
+        ]
+        lines += [
+            "MNIST 4 and 9, 784 pixels, 1,000 training and 1,900 test images, means of three splits:",
+            "",
+        ]
+        lines += [
+            table(("factors, then logistic regression", "test accuracy", "share not rebuilt"), rows),
+            "",
+        ]
+    if (file := folder / "covariates.laptop.json").exists():
+        figures = json.loads(file.read_text())["figures"]
+        rows = [(name, f"{value:.3f}") for name, value in figures["tumours"].items()]
+        lines += ["breast_cancer, means over fifty folds:", "", table(("two atoms", "held out"), rows), ""]
+        names = list(figures["angles"]["0"])
+        rows = [(angle, *(f"{one[name]:.3f}" for name in names)) for angle, one in figures["angles"].items()]
+        lines += [
+            "Simulated: the label's direction at an angle to what reconstructs best, test accuracy:",
+            "",
+        ]
+        lines += [table(("degrees", *names), rows), ""]
+        recovery = figures["recovery"]
+        names = [name for name in recovery if name != "n"]
+        rows = [(n, *(f"{recovery[name][i]:.3g}" for name in names)) for i, n in enumerate(recovery["n"])]
+        lines += [
+            "Simulated: root-mean-square errors of planted coefficients (atoms: sine of the angle):",
+            "",
+        ]
+        lines += [table(("samples", *names), rows), ""]
+    return "\n".join(lines)
+
+
 PAGES = (
     verdict, methods, entry_points, claims, benchmarks, reliability, size, comparison, difficulty, pfgmpp,
     novel_class_discovery,
@@ -858,7 +957,8 @@ PAGES = (
 # made again when the library changed
 MEASURED = (
     ambient_diffusion, denoiser_dimension, diffusion_mbir, estimators, guidance, inpainting, learning_rate,
-    mode_interpolation, retrieval_diffusion, samplers, sensitivity_sampling,
+    mode_interpolation, retrieval_diffusion, samplers, sensitivity_sampling, supervised_dictionary,
+    mode_interpolation, partitive_partitioning, retrieval_diffusion, samplers, sensitivity_sampling,
 )  # fmt: skip
 
 

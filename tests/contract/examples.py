@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.base import clone
 from torch import nn
 
+import lodim.datasets as datasets
 import lodim.generative as generative
 import lodim.geometry as geometry
 import lodim.landscape as landscape
@@ -78,6 +80,13 @@ class Estimator:
     tables: bool = True
     failing: dict[str, str] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
+
+
+def mixed_table():
+    X, y = table()
+    return pd.DataFrame(
+        {"number": X[:, 0], "word": np.where(y, "yes", "maybe"), "text": X[:, 1].astype(str)}
+    ), y
 
 
 def some_noisy():
@@ -231,6 +240,21 @@ ESTIMATORS = {
         ),
         Estimator(SEARCH, some_labelled),
     ),
+    partition.SupervisedDictionary: (
+        Estimator(partition.SupervisedDictionary(random_state=0)),
+        Estimator(
+            partition.SupervisedDictionary(2, solver="bcd", nonneg=(False, True), l1=0.1, random_state=0)
+        ),
+        Estimator(
+            partition.SupervisedDictionary(
+                2, model="feature", decision="exhaustive", alpha=0.01, random_state=0
+            )
+        ),
+    ),
+    partition.PPP: (
+        Estimator(partition.PPP((2, 4))),
+        Estimator(partition.PPP(strategy="merge", k0=6)),
+    ),
     landscape.LandscapeDimension: (
         Estimator(
             landscape.LandscapeDimension(Point, turn, length, n_seeds=1, lr_grid=(0.1,), search=[1, 2, 4]),
@@ -239,6 +263,9 @@ ESTIMATORS = {
         ),
     ),
 }
+
+# not an entry point of a card, but under the same contract; it passes scikit-learn's checks with its own tests
+ESTIMATORS[datasets.TableEncoder] = (Estimator(datasets.TableEncoder(), mixed_table, tables=False),)
 
 # ---------------------------------------------------------------------------------------------------- layers
 
@@ -615,8 +642,21 @@ def densities():
     return geometry.HighDimKDE(9.0, random_state=0).fit(whole(40, 2))
 
 
+def ppp():
+    return partition.PPP((2, 4)).fit(whole(40, 2))
+
+
 def line():
     return geometry.LpRegression(n_rows=20, random_state=0).fit(whole(40, 2), whole(40, seed=1))
+
+
+def dictionary():
+    return partition.SupervisedDictionary(2, random_state=0).fit(**_sided)
+
+
+def drawn(dictionary, coef, aux_coef):
+    found = partition.simulate_dictionary(9, dictionary, coef, aux_coef=aux_coef, random_state=0)
+    return found.X, found.y
 
 
 def law():
@@ -701,6 +741,7 @@ _observed = {
 _labels, _pair = np.tile([0, 1], 20), np.array([1.0, 4.0])
 _pixels, _cloud = {"image": whole(2, 4, 5)}, {"X": whole(8, 2)}
 _line, _points = {"X": whole(40, 2), "y": whole(40, seed=1)}, {"X": whole(40, 2)}
+_sided = {"X": whole(40, 3), "y": np.tile([0, 1], 20), "aux": whole(40, 2, seed=1)}
 _law, _matrix, _gudhi = {"n": np.array([10.0, 40.0])}, {"A": whole(40, 3)}, ("gudhi",)
 
 
@@ -1005,6 +1046,30 @@ ARRAYS: dict[Any, Arrays] = {
         lambda Y, sigmas: generative.phase_profile(Y, (16,), sigmas, n=9, random_state=0).tv,
         {"Y": whole(20, 2), "sigmas": np.array([1.0, 4.0, 20.0])},
     ),
+    partition.SupervisedDictionary.fit: Arrays(
+        lambda X, y, aux: partition.SupervisedDictionary(2, random_state=0).fit(X, y, aux).coef_, _sided
+    ),
+    partition.SupervisedDictionary.transform: Arrays(lambda X: dictionary().transform(X), {"X": whole(5, 3)}),
+    partition.SupervisedDictionary.reconstruct: Arrays(lambda X: dictionary().reconstruct(X), {"X": whole(5, 3)}),
+    partition.SupervisedDictionary.predict_proba: Arrays(
+        lambda X, aux: dictionary().predict_proba(X, aux), {"X": whole(5, 3), "aux": whole(5, 2)}
+    ),
+    partition.SupervisedDictionary.predict: Arrays(
+        lambda X, aux: dictionary().predict(X, aux), {"X": whole(5, 3), "aux": whole(5, 2)}
+    ),
+    partition.SupervisedDictionary.score: Arrays(
+        lambda X, y, sample_weight, aux: dictionary().score(X, y, sample_weight, aux),
+        {**_sided, "sample_weight": whole(40) + 1},
+    ),
+    partition.simulate_dictionary: Arrays(
+        drawn, {"dictionary": whole(3, 4), "coef": whole(1, 3), "aux_coef": whole(1, 2)}
+    ),
+    partition.trade_off_curve: Arrays(
+        lambda X, y, aux: partition.trade_off_curve(
+            partition.SupervisedDictionary(2, random_state=0), X, y, aux, xi=(0.1,), n_folds=2
+        ).accuracy,
+        _sided,
+    ),
     # few rows for many
     geometry.LpRegression.fit: Arrays(lambda X, y: geometry.LpRegression(random_state=0).fit(X, y).coef_, _line),
     geometry.LpRegression.predict: Arrays(lambda X: line().predict(X), _points),
@@ -1036,6 +1101,20 @@ ARRAYS: dict[Any, Arrays] = {
         ).value,
         {**_matrix, "idx": np.arange(0, 40, 2), "weight": whole(20) + 1, "directions": whole(2, 3, seed=1)},
         strict=("idx",),
+    ),
+    # clusters
+    partition.PPP.fit: Arrays(lambda X: partition.PPP((2, 4)).fit(X).probabilities_, _points),
+    partition.PPP.predict: Arrays(lambda X: ppp().predict(X), _points),
+    partition.PPP.predict_proba: Arrays(lambda X: ppp().predict_proba(X), _points),
+    partition.pca_part_init: Arrays(lambda X: partition.pca_part_init(X, 3), _points),
+    partition.repeatability: Arrays(
+        lambda X: partition.repeatability(partition.PPP((2, 4)), X, 2, "subsample", random_state=0).ari, _points
+    ),
+    partition.compactness: Arrays(
+        lambda X, labels: partition.compactness(X, labels).silhouette, {**_points, "labels": _labels}
+    ),
+    partition.partition_curves: Arrays(
+        lambda X: partition.partition_curves(ppp(), X, n_references=2, random_state=0).gap, _points
     ),
     # persistence
     geometry.topology_summary: Arrays(
@@ -1371,6 +1450,14 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     generative.RecursiveTraining: lambda: generative.RecursiveTraining(
         "variance", (0.1, 0.2), {"mean": (0.5, 0.6)}, np.array([[0.5], [1.5]]), True
     ),
+    # partition
+    partition.SimulatedDictionary: lambda: partition.simulate_dictionary(9, whole(2, 4), [[1.0, 0.0]], random_state=0),
+    partition.TradeOffCurve: lambda: partition.TradeOffCurve((0.1, 1.0), (0.9, 0.8), (0.02, 0.01), (0.4, 0.3), 5),
+    partition.Compactness: lambda: partition.compactness(*table()),
+    partition.PartitionCurves: lambda: partition.partition_curves(
+        partition.PPP((2, 4)).fit(table()[0]), table()[0], n_references=2, random_state=0
+    ),
+    partition.Repeatability: lambda: partition.repeatability(partition.PPP((2, 3)), table()[0], 2, random_state=0),
     # landscape
     landscape.RunRecord: run,
     landscape.LandscapeResult: landscape_result,

@@ -26,6 +26,7 @@ from .named import load as load
 from .named import names as names
 from .named import summaries as summaries
 from .source import read_source as read_source
+from .table_encoder import TableEncoder as TableEncoder
 from .tables import read_table as read_table
 from .targets import encode_target as encode_target
 from .texts import TextDataset as TextDataset

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from .array_files import open_npy
-from .columns import read_target
 from .dataset import MAX_VALUES
+from .entries import read_target
 from .numerals import is_number
 from .table_files import choose_column, read_frame
 

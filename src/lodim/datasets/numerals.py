@@ -168,13 +168,15 @@ def _by_sign(body: str, exponent: str) -> tuple[str | None, str | None]:
     return (fraction, grouped_number) if points else (grouped_number, fraction)
 
 
-def from_smallest(whole: Any) -> np.ndarray:
+def from_smallest(whole: Any, smallest: int | None = None) -> np.ndarray:
     """Return whole numbers of any size as floats, counted from the smallest, so that no two of them become one.
 
-    The numbers are a sequence of Python integers or an array of an integer dtype.
+    The numbers are a sequence of Python integers or an array of an integer dtype. Where the ``smallest`` is known from
+    others, there may be fractions among them.
     """
-    smallest = min(map(int, whole))
-    return np.array([int(value) - smallest for value in whole], dtype=np.float64)
+    smallest = min(map(int, whole)) if smallest is None else smallest
+    exact = (int(value) if isinstance(value, int) or value.is_integer() else value for value in whole)
+    return np.array([value - smallest for value in exact], dtype=np.float64)
 
 
 def is_one_value(values: np.ndarray) -> bool:

@@ -291,30 +291,28 @@ class Reading:
         rank = self.ranks.get(text.casefold())
         return None if rank is None else float(rank)
 
-    def values(self, texts: list[str]) -> np.ndarray:
-        """Return different entries, stripped and none missing, as numbers; NaN where one is none.
-
-        Days for dates (from the earliest) and durations; whole numbers of more than 15 digits from the smallest.
-        """
+    def entries(self, texts: list[str]) -> list[float | int | None]:
+        """Return different entries, stripped and none missing, as :meth:`value` does."""
         simple = _SIMPLE[self.comma] if self.kind == "number" else _NEVER
-        entries = [
+        return [
             float(text.replace(",", ".")) if simple.fullmatch(text) else self.value(text) for text in texts
         ]
+
+    def origin(self, entries: list[float | int | None]) -> int:
+        """Return what entries are counted from: the earliest date, the smallest of whole numbers that are too large."""
+        present = [entry for entry in entries if entry is not None]
+        too_large = any(isinstance(entry, int) for entry in present) and all(
+            isinstance(entry, int) or entry.is_integer() for entry in present
+        )
+        return min(map(int, present)) if self.kind in ("date", "number") and too_large else 0
+
+    def numbers(self, entries: list[float | int | None], origin: int) -> np.ndarray:
+        """Return entries as numbers counted from ``origin``, NaN where one is none; of dates and durations as days."""
         known = np.array([entry is not None for entry in entries], dtype=bool)
-        numbers = np.full(len(texts), np.nan)
         present: list[Any] = [entry for entry in entries if entry is not None]
-        if (
-            present
-            and all(isinstance(entry, int) or entry.is_integer() for entry in present)
-            and any(isinstance(entry, int) for entry in present)
-        ):
-            if self.kind == "duration":
-                numbers[known] = np.array(present, dtype=np.float64) / DAY
-            else:
-                numbers[known] = from_smallest(present) / (DAY if self.kind == "date" else 1)
-        else:
-            numbers[known] = present
-        return numbers
+        numbers = np.full(len(entries), np.nan)
+        numbers[known] = from_smallest(present, origin) if origin else present
+        return numbers / DAY if self.kind in ("date", "duration") else numbers
 
 
 def decide(facts: Mapping[str, Facts], *, delimiter: str = "") -> tuple[dict[str, Reading], tuple[str, ...]]:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ..randomness import RandomState
-from .columns import encode_frame, read_target
+from .columns import encode_frame
 from .dataset import MAX_COLUMNS, MAX_ROWS, Dataset, check_width, row_limit
+from .entries import read_target
 from .labels import pick_labels
 from .layouts import number_repeated
 from .table_files import Frame, choose_column, read_frame, sample_rows

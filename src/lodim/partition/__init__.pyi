@@ -7,3 +7,16 @@ from .novel_class_discovery.search import NCDSearchCV as NCDSearchCV
 from .novel_class_discovery.search import NovelClassScores as NovelClassScores
 from .novel_class_discovery.search import novel_class_scores as novel_class_scores
 from .novel_class_discovery.tabular_ncd import TabularNCD as TabularNCD
+from .partitive_partitioning.kmeans import pca_part_init as pca_part_init
+from .partitive_partitioning.partition import PPP as PPP
+from .partitive_partitioning.reports import Compactness as Compactness
+from .partitive_partitioning.reports import PartitionCurves as PartitionCurves
+from .partitive_partitioning.reports import Repeatability as Repeatability
+from .partitive_partitioning.reports import compactness as compactness
+from .partitive_partitioning.reports import partition_curves as partition_curves
+from .partitive_partitioning.reports import repeatability as repeatability
+from .supervised_dictionary import SimulatedDictionary as SimulatedDictionary
+from .supervised_dictionary import SupervisedDictionary as SupervisedDictionary
+from .supervised_dictionary import TradeOffCurve as TradeOffCurve
+from .supervised_dictionary import simulate_dictionary as simulate_dictionary
+from .supervised_dictionary import trade_off_curve as trade_off_curve
