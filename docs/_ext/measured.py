@@ -957,8 +957,8 @@ PAGES = (
 # made again when the library changed
 MEASURED = (
     ambient_diffusion, denoiser_dimension, diffusion_mbir, estimators, guidance, inpainting, learning_rate,
-    mode_interpolation, retrieval_diffusion, samplers, sensitivity_sampling, supervised_dictionary,
     mode_interpolation, partitive_partitioning, retrieval_diffusion, samplers, sensitivity_sampling,
+    supervised_dictionary,
 )  # fmt: skip
 
 

@@ -155,6 +155,16 @@ def test_no_batch_is_left_with_one_row():
 
 
 @pytest.mark.trains
+def test_a_training_goes_on_from_its_checkpoint_and_from_no_other(tmp_path):
+    settings = {"n_novel": 3, "epochs": 3, "random_state": 0}
+    first = PBN(**settings).fit(X, y, checkpoint=tmp_path / "run")
+    again = PBN(**settings).fit(X, y, checkpoint=tmp_path / "run")
+    assert (first.labels_ == again.labels_).all()
+    with pytest.raises(ValueError, match="w differs"):
+        PBN(w=0.9, **settings).fit(X, y, checkpoint=tmp_path / "run")
+
+
+@pytest.mark.trains
 def test_known_classes_prevail_over_nuisance_for_weights_near_one_only():
     gains = []
     for seed in range(2):
@@ -295,6 +305,10 @@ def test_what_cannot_be_sorted_is_refused():
         NCDSpectralClustering(1).fit(np.ones((6, 2)), [0, 0, 0, -1, -1, -1])
     with pytest.raises(ValueError, match="needs 3"):
         NCDSearchCV(NCDKMeans(2), {"power": [1]}).fit(X, np.where(truth < 2, truth, -1))
+    with pytest.raises(ValueError, match="leave n_novel to the search"):
+        NCDSearchCV(NCDKMeans(2), {"n_novel": [2]}).fit(X, y)
+    with pytest.raises(ValueError, match="maps the unlabelled rows"):
+        PBN(n_novel=3)._sort_latents(np.ones((len(X), 2)), y, y < 0)
     with pytest.warns(UserWarning, match="standardise"):
         NCDKMeans(3, random_state=0).fit(X * [1, 1, 1e4, 1, 1], y)
 
