@@ -66,7 +66,7 @@ _RANGE = 1e15  # spreads whose squares, summed, single precision holds
 _BLOCK = 65_536
 # units of a default layer: of two or three all may fall silent, and map every row to one point
 _NARROWEST = 8
-_TOGETHER = 1_000_000  # numbers that come out of a layer of a stack on a CPU, at most
+_TOGETHER = 500_000  # numbers that come out of a layer of a stack on a CPU, at most
 
 
 class StackedLinear(nn.Module):

@@ -72,5 +72,5 @@ CLAIM = Claim(
         "known classes weigh .99 finds the novel ones far better."
     ),
     laptop=run,
-    minutes=2,
+    minutes=1,
 )
