@@ -68,6 +68,7 @@ REASONS = {
     "mode-interpolation": "a detector with its calibration, sampling that drops early, mass between modes, recursion",
     "multiparameter-persistence": _EARLIER,
     "nm-sparsity": _EARLIER,
+    "novel-class-discovery": "nets trained as a stack, two clusterings, a search, a count, and the rival method",
     "objective-landscapes": f"{_EARLIER}; the library's first and largest subject",
     "partitive-partitioning": "reports that judge any clusterer: does it repeat, is it compact, four curves over k",
     "quantization": f"{_EARLIER}; a survey of many methods",

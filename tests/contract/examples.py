@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.base import clone
 from torch import nn
 
 import lodim.datasets as datasets
@@ -37,7 +38,7 @@ from lodim.linalg import TraceEstimate
 from lodim.nets import BiasFreeUNet, CausalTransformer, TimeMLP, mlp
 from lodim.randomness import build_seeded
 from lodim.training import DescentResult
-from lodim.validation import check_numbers
+from lodim.validation import check_numbers, plain_array
 
 # ---------------------------------------------------------------------------------------------------- estimators
 
@@ -91,6 +92,49 @@ def mixed_table():
 def some_noisy():
     X, y = table()
     return X + np.array([[4.0, 0.0, 0.0]]) * y[:, None], y
+
+
+def some_labelled():
+    """A table of which rows of three classes have labels, and others none."""
+    X, _ = table()
+    rank = X[:, 0].argsort().argsort()
+    return X, np.where(rank < 36, rank // 12, -1)
+
+
+class Unlabels:
+    """Takes the labels of every other row away where all have one, as in scikit-learn's own checks."""
+
+    def fit(self, X, y=None, **options):
+        given = None if y is None else plain_array(y, "y")
+        plain = given is not None and given.ndim == 1 and given.dtype.kind in "biufUO"
+        if plain and not np.any(given == -1):
+            y = np.where(np.arange(len(given)) % 2, given.astype(object), -1)
+            if isinstance(self, partition.NCDSearchCV):  # which needs three classes
+                y = np.where(y == -1, -1, np.arange(len(y)) % 6)
+        return super().fit(X, y, **options)
+
+
+class SomePBN(Unlabels, partition.PBN):
+    pass
+
+
+class SomeTabularNCD(Unlabels, partition.TabularNCD):
+    pass
+
+
+class SomeNCDKMeans(Unlabels, partition.NCDKMeans):
+    pass
+
+
+class SomeNCDSpectralClustering(Unlabels, partition.NCDSpectralClustering):
+    pass
+
+
+class SomeNCDSearchCV(Unlabels, partition.NCDSearchCV):
+    pass
+
+
+SEARCH = SomeNCDSearchCV(partition.NCDKMeans(2), {"power": [1, 2]}, n_trials=2, random_state=0)
 
 
 class Point(nn.Module):
@@ -175,6 +219,26 @@ ESTIMATORS = {
         Estimator(decoder_model(), failing=_too_few),
         Estimator(decoder_model(1, "theory", "grid", learn_sigma=False, sigma=0.3), failing=_too_few),
         Estimator(decoder_model(3, objective="iwae"), failing=_too_few),
+    ),
+    partition.PBN: tuple(
+        Estimator(SomePBN(n_novel=2, epochs=1, clusterer=clusterer, random_state=0), some_labelled)
+        for clusterer in ("kmeans", "ncd_spectral")
+    ),
+    partition.TabularNCD: (Estimator(SomeTabularNCD(2, epochs=1, random_state=0), some_labelled),),
+    partition.NCDKMeans: (
+        Estimator(SomeNCDKMeans(2, random_state=0), some_labelled),
+        Estimator(SomeNCDKMeans(2, update="both", random_state=0), some_labelled),
+    ),
+    partition.NCDSpectralClustering: (
+        Estimator(SomeNCDSpectralClustering(2, n_components=2, random_state=0), some_labelled),
+    ),
+    partition.NCDSearchCV: (
+        Estimator(
+            partition.NCDSearchCV(partition.PBN(n_novel=2, epochs=1), n_trials=2, random_state=0),
+            some_labelled,
+            False,
+        ),
+        Estimator(SEARCH, some_labelled),
     ),
     partition.SupervisedDictionary: (
         Estimator(partition.SupervisedDictionary(random_state=0)),
@@ -708,6 +772,19 @@ def trained_denoiser(images):
     return net.last.weight.detach().numpy()
 
 
+_classes = {"X": whole(40, 3), "y": np.arange(40) // 10}
+
+
+@functools.cache
+def projection():
+    return SomePBN(n_novel=2, epochs=1, random_state=0).fit(**_classes)
+
+
+@functools.cache
+def joint_net():
+    return SomeTabularNCD(2, epochs=1, random_state=0).fit(**_classes)
+
+
 def halved(y):
     return y / 2
 
@@ -757,6 +834,27 @@ def through_beams(y, truth):
 
 
 ARRAYS: dict[Any, Arrays] = {
+    # novel classes
+    partition.PBN.fit: Arrays(
+        lambda X, y: SomePBN(n_novel=2, epochs=1, random_state=0).fit(X, y).labels_, _classes
+    ),
+    partition.PBN.transform: Arrays(lambda X: projection().transform(X), {"X": whole(8, 3)}),
+    partition.PBN.predict_known: Arrays(lambda X: projection().predict_known(X), {"X": whole(8, 3)}),
+    partition.TabularNCD.predict: Arrays(lambda X: joint_net().predict(X), {"X": whole(8, 3)}),
+    partition.TabularNCD.predict_novel: Arrays(lambda X: joint_net().predict_novel(X), {"X": whole(8, 3)}),
+    partition.NCDSearchCV.fit: Arrays(
+        lambda X, y: clone(SEARCH).fit(X, y).labels_,
+        _classes,
+    ),
+    partition.estimate_n_novel: Arrays(
+        lambda X: np.array(partition.estimate_n_novel(X, (2, 4), random_state=0).score), {"X": whole(40, 3)}
+    ),
+    partition.novel_class_scores: Arrays(
+        lambda y_true, y_pred, known_classes: [
+            partition.novel_class_scores(y_true, y_pred, known_classes).acc
+        ],
+        {"y_true": np.tile([0, 1, 2, 3], 5), "y_pred": np.tile([0, 4, 3, 3], 5), "known_classes": np.array([0, 1])},
+    ),
     # generators
     generative.PerturbedLikelihoodModel.fit: Arrays(
         lambda X: decoder_model(1, objective="grid", max_steps=0).fit(X).sample(3), {"X": whole(40, 2)}
@@ -1271,6 +1369,9 @@ _bounds = {"catoni": 0.4, "best": 0.4}
 _density = np.array([-3.0, -4.0])
 
 RESULTS: dict[Any, Callable[[], Any]] = {
+    # partition
+    partition.NovelClassCount: lambda: partition.estimate_n_novel(table()[0], (2, 4), random_state=0),
+    partition.NovelClassScores: lambda: partition.novel_class_scores([0, 1, 1, 2], [0, 4, 4, 4], [0]),
     # generative
     generative.NoiseEstimate: lambda: generative.estimate_noise(table(3 * 64, 8)[0].reshape(3, 64, 8)),
     generative.MixtureComparison: lambda: generative.MixtureComparison(

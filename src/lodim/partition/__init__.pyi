@@ -1,3 +1,12 @@
+from .novel_class_discovery.clustering import NCDKMeans as NCDKMeans
+from .novel_class_discovery.clustering import NCDSpectralClustering as NCDSpectralClustering
+from .novel_class_discovery.clustering import NovelClassCount as NovelClassCount
+from .novel_class_discovery.clustering import estimate_n_novel as estimate_n_novel
+from .novel_class_discovery.projection import PBN as PBN
+from .novel_class_discovery.search import NCDSearchCV as NCDSearchCV
+from .novel_class_discovery.search import NovelClassScores as NovelClassScores
+from .novel_class_discovery.search import novel_class_scores as novel_class_scores
+from .novel_class_discovery.tabular_ncd import TabularNCD as TabularNCD
 from .partitive_partitioning.kmeans import pca_part_init as pca_part_init
 from .partitive_partitioning.partition import PPP as PPP
 from .partitive_partitioning.reports import Compactness as Compactness
