@@ -285,6 +285,50 @@ def sensitivity_sampling():
     return "\n".join(lines)
 
 
+def partitive_partitioning():
+    """What four criteria say of each k for the digits, and the recorded claim's tables."""
+    import matplotlib.pyplot as plt
+    from sklearn.datasets import load_digits
+
+    from lodim.partition import PPP, partition_curves
+
+    X = load_digits().data / 16
+    axes = partition_curves(PPP().fit(X), X, random_state=0).plot()
+    axes.figure.savefig(GENERATED / "partitive-partitioning.svg")
+    plt.close(axes.figure)
+    alt = (
+        "of digits, agreement is largest at ten clusters; silhouette, gap and BIC have their own best numbers"
+    )
+    lines = [f"![{alt}](../generated/partitive-partitioning.svg)", "", "1797 digits, ten classes.", ""]
+    file = ROOT / "evidence" / "claims" / "partitive-partitioning" / "digits.laptop.json"
+    if file.exists():
+        figures = json.loads(file.read_text())["figures"]
+        head = ("method", "k", "ARI with the classes", "accuracy", "repeats over seeds", "over orders")
+        for name in ("digits", "wine", "iris"):
+            f = figures[name]
+            said = f"**{name.capitalize()}.** {f['separable']:.0%} of the rows are separable; there the index with the "
+            said += f"classes is {f['classes, separable']:.3f}, on all rows {f['classes']:.3f}."
+            numbers = ("classes", "accuracy", "repeats over seeds", "repeats over orders")
+            shown = [
+                (
+                    method,
+                    ", ".join(map(str, sorted(set(m["k"])))),
+                    *(f"{m[number]:.3f}" for number in numbers),
+                )
+                for method, m in f["methods"].items()
+            ]
+            lines += [said, "", table(head, shown)]
+        other = figures["digits, other rows"].items()
+        lines += ["Eight samples of four fifths of the digits:", ""]
+        lines += [
+            table(("method", "index of two", "k"), [(m, f"{f['index']:.3f}", f["k"]) for m, f in other])
+        ]
+        none = figures["no groups"].items()
+        lines += ["Best scores of data without groups:", ""]
+        lines += [table(("1000 rows", "score"), [(name, f"{score:.3f}") for name, score in none]), ""]
+    return "\n".join(lines)
+
+
 def denoiser_dimension():
     """The dimension of a sphere over the noise, by the exact denoiser of a sample; and the recorded claim's table."""
     import matplotlib.pyplot as plt
@@ -827,6 +871,30 @@ def retrieval_diffusion():
     return "\n".join(lines)
 
 
+def novel_class_discovery():
+    """The recorded claims' accuracies, side by side."""
+    found = {}
+    for name, part in (("digits", "unlabelled rows"), ("nuisance", "accuracy")):
+        file = ROOT / "evidence" / "claims" / "novel-class-discovery" / f"{name}.laptop.json"
+        if file.exists():
+            found[name] = json.loads(file.read_text())["figures"]
+            found[name]["table"] = {
+                method: f"{f['mean']:.2f} ± {f['sd']:.2f}" for method, f in found[name][part].items()
+            }
+    if len(found) < 2:
+        return "No claim has been recorded yet.\n"
+    tables = [figures["table"] for figures in found.values()]
+    methods_ = list(dict.fromkeys(name for one in tables for name in one if name != "w chosen"))
+    shown = [(name, *(one.get(name, "") for one in tables)) for name in methods_]
+    counts = ("counted in the raw space", "counted")
+    raw, latent = (", ".join(map(str, found["digits"][key])) for key in counts)
+    return (
+        "Accuracy on unlabelled rows, mean and standard deviation over seeds; five classes are known, five novel:\n\n"
+        f"{table(('method', 'digits', 'nuisance'), shown)}\n"
+        f"The number of novel digits (five), counted in the raw space: {raw}; in the latent space: {latent}.\n"
+    )
+
+
 def supervised_dictionary():
     """Accuracy against reconstruction of scikit-learn's 1 and 8 over xi; and the recorded claims' tables."""
     import matplotlib.pyplot as plt
@@ -926,19 +994,22 @@ def transductive_few_shot():
     if (file := folder / "clustering.laptop.json").exists():
         figures = json.loads(file.read_text())["figures"]["ARI and accuracy"]
         rows = [(name, f"{ari:.3f}", f"{accuracy:.3f}") for name, (ari, accuracy) in figures.items()]
-        what = "Clusters of scikit-learn's digits without labels, means of ten starts (the last three: one run):"
+        what = (
+            "Clusters of scikit-learn's digits without labels, means of ten starts (the last three: one run):"
+        )
         lines += [what, "", table(("method", "ARI", "accuracy"), rows), ""]
     return "\n".join(lines)
 
 
 PAGES = (
     verdict, methods, entry_points, claims, benchmarks, reliability, size, comparison, difficulty, pfgmpp,
+    novel_class_discovery,
 )  # fmt: skip
 # made again when the library changed
 MEASURED = (
     ambient_diffusion, denoiser_dimension, diffusion_mbir, estimators, guidance, inpainting, learning_rate,
-    mode_interpolation, retrieval_diffusion, samplers, sensitivity_sampling, supervised_dictionary,
-    transductive_few_shot,
+    mode_interpolation, partitive_partitioning, retrieval_diffusion, samplers, sensitivity_sampling,
+    supervised_dictionary, transductive_few_shot,
 )  # fmt: skip
 
 

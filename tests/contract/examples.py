@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.base import clone
 from torch import nn
 
 import lodim.datasets as datasets
@@ -37,7 +38,7 @@ from lodim.linalg import TraceEstimate
 from lodim.nets import BiasFreeUNet, CausalTransformer, TimeMLP, mlp
 from lodim.randomness import build_seeded
 from lodim.training import DescentResult
-from lodim.validation import check_numbers
+from lodim.validation import check_numbers, plain_array
 
 # ---------------------------------------------------------------------------------------------------- estimators
 
@@ -96,6 +97,49 @@ def mixed_table():
 def some_noisy():
     X, y = table()
     return X + np.array([[4.0, 0.0, 0.0]]) * y[:, None], y
+
+
+def some_labelled():
+    """A table of which rows of three classes have labels, and others none."""
+    X, _ = table()
+    rank = X[:, 0].argsort().argsort()
+    return X, np.where(rank < 36, rank // 12, -1)
+
+
+class Unlabels:
+    """Takes the labels of every other row away where all have one, as in scikit-learn's own checks."""
+
+    def fit(self, X, y=None, **options):
+        given = None if y is None else plain_array(y, "y")
+        plain = given is not None and given.ndim == 1 and given.dtype.kind in "biufUO"
+        if plain and not np.any(given == -1):
+            y = np.where(np.arange(len(given)) % 2, given.astype(object), -1)
+            if isinstance(self, partition.NCDSearchCV):  # which needs three classes
+                y = np.where(y == -1, -1, np.arange(len(y)) % 6)
+        return super().fit(X, y, **options)
+
+
+class SomePBN(Unlabels, partition.PBN):
+    pass
+
+
+class SomeTabularNCD(Unlabels, partition.TabularNCD):
+    pass
+
+
+class SomeNCDKMeans(Unlabels, partition.NCDKMeans):
+    pass
+
+
+class SomeNCDSpectralClustering(Unlabels, partition.NCDSpectralClustering):
+    pass
+
+
+class SomeNCDSearchCV(Unlabels, partition.NCDSearchCV):
+    pass
+
+
+SEARCH = SomeNCDSearchCV(partition.NCDKMeans(2), {"power": [1, 2]}, n_trials=2, random_state=0)
 
 
 class Point(nn.Module):
@@ -187,6 +231,26 @@ ESTIMATORS = {
         Estimator(partition.SLK(prototype="bo", random_state=0), few_labels),
         Estimator(partition.SLK(prototype="medoid", random_state=0), few_labels),
     ),
+    partition.PBN: tuple(
+        Estimator(SomePBN(n_novel=2, epochs=1, clusterer=clusterer, random_state=0), some_labelled)
+        for clusterer in ("kmeans", "ncd_spectral")
+    ),
+    partition.TabularNCD: (Estimator(SomeTabularNCD(2, epochs=1, random_state=0), some_labelled),),
+    partition.NCDKMeans: (
+        Estimator(SomeNCDKMeans(2, random_state=0), some_labelled),
+        Estimator(SomeNCDKMeans(2, update="both", random_state=0), some_labelled),
+    ),
+    partition.NCDSpectralClustering: (
+        Estimator(SomeNCDSpectralClustering(2, n_components=2, random_state=0), some_labelled),
+    ),
+    partition.NCDSearchCV: (
+        Estimator(
+            partition.NCDSearchCV(partition.PBN(n_novel=2, epochs=1), n_trials=2, random_state=0),
+            some_labelled,
+            False,
+        ),
+        Estimator(SEARCH, some_labelled),
+    ),
     partition.SupervisedDictionary: (
         Estimator(partition.SupervisedDictionary(random_state=0)),
         Estimator(
@@ -197,6 +261,10 @@ ESTIMATORS = {
                 2, model="feature", decision="exhaustive", alpha=0.01, random_state=0
             )
         ),
+    ),
+    partition.PPP: (
+        Estimator(partition.PPP((2, 4))),
+        Estimator(partition.PPP(strategy="merge", k0=6)),
     ),
     landscape.LandscapeDimension: (
         Estimator(
@@ -585,6 +653,10 @@ def densities():
     return geometry.HighDimKDE(9.0, random_state=0).fit(whole(40, 2))
 
 
+def ppp():
+    return partition.PPP((2, 4)).fit(whole(40, 2))
+
+
 def line():
     return geometry.LpRegression(n_rows=20, random_state=0).fit(whole(40, 2), whole(40, seed=1))
 
@@ -711,6 +783,19 @@ def trained_denoiser(images):
     return net.last.weight.detach().numpy()
 
 
+_classes = {"X": whole(40, 3), "y": np.arange(40) // 10}
+
+
+@functools.cache
+def projection():
+    return SomePBN(n_novel=2, epochs=1, random_state=0).fit(**_classes)
+
+
+@functools.cache
+def joint_net():
+    return SomeTabularNCD(2, epochs=1, random_state=0).fit(**_classes)
+
+
 def halved(y):
     return y / 2
 
@@ -802,6 +887,27 @@ ARRAYS: dict[Any, Arrays] = {
         lambda features, labels: shots(features, labels, how=partition.search_lambda, grid=(0.0, 0.5)),
         {"features": whole(40, 3), "labels": _pairs},
         strict=("labels",),
+    ),
+    # novel classes
+    partition.PBN.fit: Arrays(
+        lambda X, y: SomePBN(n_novel=2, epochs=1, random_state=0).fit(X, y).labels_, _classes
+    ),
+    partition.PBN.transform: Arrays(lambda X: projection().transform(X), {"X": whole(8, 3)}),
+    partition.PBN.predict_known: Arrays(lambda X: projection().predict_known(X), {"X": whole(8, 3)}),
+    partition.TabularNCD.predict: Arrays(lambda X: joint_net().predict(X), {"X": whole(8, 3)}),
+    partition.TabularNCD.predict_novel: Arrays(lambda X: joint_net().predict_novel(X), {"X": whole(8, 3)}),
+    partition.NCDSearchCV.fit: Arrays(
+        lambda X, y: clone(SEARCH).fit(X, y).labels_,
+        _classes,
+    ),
+    partition.estimate_n_novel: Arrays(
+        lambda X: np.array(partition.estimate_n_novel(X, (2, 4), random_state=0).score), {"X": whole(40, 3)}
+    ),
+    partition.novel_class_scores: Arrays(
+        lambda y_true, y_pred, known_classes: [
+            partition.novel_class_scores(y_true, y_pred, known_classes).acc
+        ],
+        {"y_true": np.tile([0, 1, 2, 3], 5), "y_pred": np.tile([0, 4, 3, 3], 5), "known_classes": np.array([0, 1])},
     ),
     # generators
     generative.PerturbedLikelihoodModel.fit: Arrays(
@@ -1049,6 +1155,20 @@ ARRAYS: dict[Any, Arrays] = {
         ).value,
         {**_matrix, "idx": np.arange(0, 40, 2), "weight": whole(20) + 1, "directions": whole(2, 3, seed=1)},
         strict=("idx",),
+    ),
+    # clusters
+    partition.PPP.fit: Arrays(lambda X: partition.PPP((2, 4)).fit(X).probabilities_, _points),
+    partition.PPP.predict: Arrays(lambda X: ppp().predict(X), _points),
+    partition.PPP.predict_proba: Arrays(lambda X: ppp().predict_proba(X), _points),
+    partition.pca_part_init: Arrays(lambda X: partition.pca_part_init(X, 3), _points),
+    partition.repeatability: Arrays(
+        lambda X: partition.repeatability(partition.PPP((2, 4)), X, 2, "subsample", random_state=0).ari, _points
+    ),
+    partition.compactness: Arrays(
+        lambda X, labels: partition.compactness(X, labels).silhouette, {**_points, "labels": _labels}
+    ),
+    partition.partition_curves: Arrays(
+        lambda X: partition.partition_curves(ppp(), X, n_references=2, random_state=0).gap, _points
     ),
     # persistence
     geometry.topology_summary: Arrays(
@@ -1303,6 +1423,9 @@ _bounds = {"catoni": 0.4, "best": 0.4}
 _density = np.array([-3.0, -4.0])
 
 RESULTS: dict[Any, Callable[[], Any]] = {
+    # partition
+    partition.NovelClassCount: lambda: partition.estimate_n_novel(table()[0], (2, 4), random_state=0),
+    partition.NovelClassScores: lambda: partition.novel_class_scores([0, 1, 1, 2], [0, 4, 4, 4], [0]),
     # generative
     generative.NoiseEstimate: lambda: generative.estimate_noise(table(3 * 64, 8)[0].reshape(3, 64, 8)),
     generative.MixtureComparison: lambda: generative.MixtureComparison(
@@ -1388,6 +1511,11 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     # partition
     partition.SimulatedDictionary: lambda: partition.simulate_dictionary(9, whole(2, 4), [[1.0, 0.0]], random_state=0),
     partition.TradeOffCurve: lambda: partition.TradeOffCurve((0.1, 1.0), (0.9, 0.8), (0.02, 0.01), (0.4, 0.3), 5),
+    partition.Compactness: lambda: partition.compactness(*table()),
+    partition.PartitionCurves: lambda: partition.partition_curves(
+        partition.PPP((2, 4)).fit(table()[0]), table()[0], n_references=2, random_state=0
+    ),
+    partition.Repeatability: lambda: partition.repeatability(partition.PPP((2, 3)), table()[0], 2, random_state=0),
     # landscape
     landscape.RunRecord: run,
     landscape.LandscapeResult: landscape_result,

@@ -59,6 +59,7 @@ UNDEFINED = {  # what their documentation says is NaN or infinite at times
     "r2", "find_crossing", "fit_scaling_law", "difficulty", "embedding_distortion", "mode_coverage", "auc",
     "keep_likely", "volume_quality", "kde_theory", "density_regime", "GeneralizationDifficulty",
     "intrinsic_dimensions", "IntrinsicDimension", "learning_curve_exponent", "probability_metrics", "relative_gap",
+    "novel_class_scores",
 }  # fmt: skip
 # choices that take a number too, by their documentation
 NUMBER_TOO = ("n_rounds", "delta", "intrinsic_dim", "bandwidth", "baseline", "perturb")
@@ -299,6 +300,9 @@ CALLS = (
     call(partition.few_shot_episodes, features=X, labels=y, n_way=2, n_query=4, n_episodes=3, random_state=0),
     call(partition.search_lambda, features=X, labels=y, grid=(0.0, 0.5), n_way=2, n_query=4, n_episodes=3,
          random_state=0),
+    call(partition.pca_part_init, X=X, k=3), call(partition.compactness, X=X, labels=y),
+    call(partition.repeatability, estimator=partition.PPP((2, 3)), X=X, n_runs=2, random_state=0),
+    call(partition.partition_curves, model=partition.PPP((2, 3)).fit(X), X=X, n_references=2, random_state=0),
     call(metrics.accuracy, logits=POINTS[:, :2], target=torch.from_numpy(y)),
     call(metrics.auc, logits=POINTS[:, :2], target=torch.from_numpy(y)),
     call(metrics.r2, prediction=POINTS[:, 0], target=POINTS[:, 1]),
@@ -340,6 +344,8 @@ CALLS = (
     call(nets.VisionTransformer, width=8, depth=1, heads=2), call(nets.find_layers, module=net()),
     call(nets.keep_likely, logits=POINTS), call(nets.sample_categorical, logits=POINTS),
     call(nets.tokenize, texts=["a b", "c"]),
+    call(partition.estimate_n_novel, X=X, n_range=(2, 4), random_state=0),
+    call(partition.novel_class_scores, y_true=y, y_pred=1 - y, known_classes=[0]),
     call(landscape.arithmetic_code_length, symbols=np.array([0, 1, 1, 2])),
     call(landscape.message_length_bits, symbols=np.array([0, 1, 1, 2])), call(landscape.prefix_free_bits, bits=10.0),
     call(landscape.quantize_codebook, vec=whole(9), levels=3),
@@ -385,7 +391,7 @@ def fit_with(example):
     given = dict(zip(inspect.signature(example.model.fit).parameters, data, strict=False))
     names = list(given)
     return Call(
-        type(example.model).__name__, run, given, ("cache_dir", "ray", "progress"), example.model.get_params()
+        type(example.model).__name__, run, given, ("cache_dir", "ray", "progress"), example.model.get_params(deep=False)
     )  # fmt: skip
 
 

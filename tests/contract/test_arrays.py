@@ -16,6 +16,7 @@ FOUND = array_arguments(load_cards())
 TRAINING = (
     "AmbientDiffusion.fit",
     "Diffusion.fit",
+    "PBN.fit",
     "memorization_curve",
     "optimize_points",
     "train_denoiser",

@@ -95,6 +95,33 @@ def test_the_same_entries_as_another_type(tmp_path, kind):
     np.testing.assert_allclose(TableEncoder().fit(FRAME).transform(new), X, atol=1e-9)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("levels", [[1.0, 2.0, 3.0], [1.0, 2.5, 3.0], [1, 2, 3], [True, False, 2]])
+@pytest.mark.parametrize("dtype", [float, object, "Float64", "category"])
+def test_numbers_are_the_level_that_they_equal(levels, dtype, ordered):
+    """Whatever the type in which categories of numbers come back, some of them or all."""
+    levels = np.array(levels, dtype=object)
+    categories = pd.CategoricalDtype(pd.Index(levels).infer_objects(), ordered=ordered)
+    encoder = TableEncoder().fit(pd.DataFrame({"c": pd.Series(np.tile(levels, 3), dtype=categories)}))
+    expected = encoder.transform(pd.DataFrame({"c": pd.Series(levels, dtype=categories)}))
+    assert len(np.unique(expected, axis=0)) == 3
+    for rows in ([0, 1, 2], [0, 2], [2]):
+        new = pd.Series(levels[rows].astype(float), dtype=dtype)
+        np.testing.assert_array_equal(encoder.transform(pd.DataFrame({"c": new})), expected[rows])
+
+
+def test_months_as_categories_come_back_as_months():
+    months = pd.period_range("2020-01", periods=3, freq="M")
+    encoder = TableEncoder().fit(pd.DataFrame({"c": pd.Categorical(months.repeat(2))}))
+    np.testing.assert_array_equal(encoder.transform(pd.DataFrame({"c": months})), np.eye(3))
+
+
+def test_output_names_differ_where_a_column_is_called_as_a_level():
+    frame = pd.DataFrame({"c=x": [1.0, 2, 5, 4, 3, 1], "c": list("xyzxyz")})
+    assert TableEncoder().fit(frame).get_feature_names_out().tolist() == ["c=x", "c=x.2", "c=y", "c=z"]
+
+
 def test_gaps_get_what_fit_found():
     frame = pd.DataFrame(
         {

@@ -121,6 +121,23 @@ def test_gaps_in_the_target_drop_rows(tmp_path):
     assert any("'c' is missing in 2 of 42 rows" in note for note in data.notes)
 
 
+@pytest.mark.parametrize("target", [[np.nan] * 3, pd.array([None] * 3, dtype="Int64"), ["NA"] * 3])
+@pytest.mark.parametrize("missing", ["auto", "impute", "error"])
+def test_a_target_without_any_value_is_refused(target, missing):
+    with pytest.raises(ValueError, match="'t' is missing in 3 of 3 rows"):
+        read_table(pd.DataFrame({"a": [1.0, 2.0, 3.0], "t": target}), target="t", missing=missing)
+    with pytest.raises(ValueError, match="table is empty"):
+        read_table(pd.DataFrame({"a": [], "t": target[:0]}), target="t", missing=missing)
+
+
+@pytest.mark.filterwarnings("error")
+def test_infinite_and_huge_numbers_as_a_target():
+    with pytest.raises(ValueError, match="3 values that are not finite"):
+        read_table(pd.DataFrame({"a": [1.0, 2.0, 3.0], "t": [np.inf] * 3}), target="t")
+    huge = read_table(pd.DataFrame({"a": [1.0, 2.0, 5.0, 3.0], "t": [1e300, 2e300] * 2}), target="t")
+    assert huge.classes == ["1e+300", "2e+300"]
+
+
 def test_stray_text_in_a_target_of_numbers(tmp_path):
     path = write(tmp_path / "t.csv", "a,b,c\n" + body() + "2.5,1,abc\n")
     with pytest.raises(

@@ -124,7 +124,7 @@ def test_both_solvers_end_at_the_same_stationary_point(model, cancer):
 # ------------------------------------------------------------------------------------------- the solvers
 
 
-def plainly(step, start, max_iter, tol):
+def plainly(step, start, max_iter, tol, rounding):
     """Steps without extrapolation, whether F falls or not."""
     now, trace = start, []
     for _ in range(max_iter):
@@ -225,7 +225,7 @@ def test_momentum_starts_anew_where_it_would_rise():
         x = x - 0.9 * x
         return x * x + 1, x
 
-    point, trace, settled = solvers.falling(step, 10.0, 100, 1e-9)
+    point, trace, settled = solvers.falling(step, 10.0, 100, 1e-9, 0.0)
     assert settled
     assert abs(point) < 1e-3
     assert (np.diff(trace) <= 0).all()
@@ -243,6 +243,18 @@ def test_codes_are_those_of_other_libraries(iris):
     ours = solvers.sparse_codes(X, W, nonneg=False, l1=1.0)
     value = [((X - H @ W) ** 2).sum() + np.abs(H).sum() for H in (ours, lasso)]
     assert value[0] <= value[1] * (1 + 1e-6)
+
+
+def test_codes_that_have_not_settled_are_said_to_be_so():
+    rng = np.random.default_rng(0)
+    W = rng.normal(size=5) + 0.01 * rng.normal(size=(3, 5))
+    W /= np.linalg.norm(W, axis=1, keepdims=True)
+    X = rng.normal(size=(20, 3)) @ W
+    with pytest.warns(ConvergenceWarning, match="nearly parallel"):
+        H = solvers.sparse_codes(X, W, nonneg=True, l1=0.0)
+    expected = np.array([nnls(W.T, x)[0] for x in X])
+    # that is true: they are not those of another library
+    assert np.abs(H - expected).max() > 0.1
 
 
 # ------------------------------------------------------------------------------------------- limits
@@ -396,6 +408,39 @@ def test_the_exhaustive_decision_is_the_best_label_with_its_best_code(iris):
     np.testing.assert_allclose(model.predict_proba(X[::30]), expected, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("xi", [0.01, 1.0])
+def test_exhaustive_codes_settle_also_without_a_penalty_and_row_by_row(xi, cancer):
+    X, y, _ = cancer
+    model = SupervisedDictionary(
+        3, model="feature", xi=xi, alpha=0.0, decision="exhaustive", max_iter=3000
+    ).fit(X, y)  # fmt: skip
+    probability = model.predict_proba(X[:9])
+
+    def value(h, x, label):
+        logit = float(h @ model.coef_[0] + model.intercept_[0])
+        return np.logaddexp(0, logit) - label * logit + xi * ((x - h @ model.dictionary_) ** 2).sum()
+
+    least = np.array([
+        [minimize(value, model.transform([x])[0], (x, c), tol=1e-12).fun for c in (0, 1)] for x in X[:9]
+    ])  # fmt: skip
+    expected = np.exp(least[:, :1] - least) / np.exp(least[:, :1] - least).sum(1, keepdims=True)
+    np.testing.assert_allclose(probability, expected, atol=1e-6)
+    beside = np.r_[1e8 * X[:1], X[1:9]]  # a row of another size
+    np.testing.assert_allclose(model.predict_proba(beside)[1:], probability[1:], atol=1e-9)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("solver", ["lpgd", "bcd"])
+@pytest.mark.parametrize("xi", [0.1, 10.0, 1e13, np.inf])
+def test_atoms_beyond_the_rank_of_x_are_refused_where_their_codes_would_see_labels_only(solver, xi, iris):
+    X, y = np.c_[iris[0][:, :2], iris[0][:, :2]], iris[1]
+    with pytest.raises(ValueError, match="rank of X in the feature model, got 3"):
+        SupervisedDictionary(3, model="feature", solver=solver, xi=xi).fit(X, y)
+    assert np.isfinite(SupervisedDictionary(2, model="feature", solver=solver, xi=xi).fit(X, y).coef_).all()
+    assert np.abs(SupervisedDictionary(3, solver=solver, xi=xi).fit(X, y).coef_).max() < 1e3
+
+
 def test_a_step_says_that_it_was_not_the_last(cancer):
     X, y, _ = cancer
     with pytest.warns(ConvergenceWarning, match="max_iter"):
@@ -457,6 +502,15 @@ def test_numbers_without_squares_are_refused(factor, iris):
         SupervisedDictionary().fit(factor * X, y)
     with pytest.raises(ValueError, match="aux must have entries"):
         SupervisedDictionary().fit(X, y, factor * X)
+    if factor > 1:
+        model = SupervisedDictionary().fit(X, y, X)
+        for use in (model.transform, model.reconstruct, lambda rows: model.predict_proba(rows, X)):
+            with pytest.raises(ValueError, match="X must have entries"):
+                use(factor * X)
+        with pytest.raises(ValueError, match="aux must have entries"):
+            model.predict(X, factor * X)
+        with pytest.raises(ValueError, match="finite"):
+            simulate_dictionary(5, [[factor]], [[factor]])
 
 
 @pytest.mark.parametrize("solver", ["lpgd", "bcd"])
@@ -497,5 +551,7 @@ def test_accuracy_is_paid_for_in_reconstruction():
     assert (np.diff(curve.reconstruction_error) <= 2e-3).all()
     assert curve.accuracy[0] > curve.accuracy[-1]
     assert curve.plot().has_data()
+    limits = trade_off_curve(SupervisedDictionary(1), data.X, data.y, data.aux, xi=(0.0, np.inf), n_folds=2)
+    assert type(limits).from_json(limits.to_json()).xi == (0.0, np.inf)
     with pytest.raises(ValueError, match="rows"):
         trade_off_curve(SupervisedDictionary(1), data.X, data.y, data.aux[:9])

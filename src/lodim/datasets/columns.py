@@ -184,7 +184,7 @@ def encode_alike(
     """
     log = Log()
     blocks = [
-        code.encode(read_alike(series, code.reading, log), str(name), log)
+        code.encode(read_alike(series, code.reading, log, code.known), str(name), log)
         for code, (name, series) in zip(codes, frame.items(), strict=True)
         if code.names
     ]

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -155,10 +157,15 @@ def read_column(series: Any, reading: Reading | None, log: Log) -> tuple[ColumnR
     return _read_texts(texts, ColumnReading(reading.kind, reading, are_codes), log, is_first=True)
 
 
-def read_alike(series: Any, how: ColumnReading, log: Log) -> Any:
+def read_alike(series: Any, how: ColumnReading, log: Log, known: frozenset[str] = frozenset()) -> Any:
     """Return more entries of a column as :func:`read_column` read the first, of whatever type they come.
 
     What cannot be read so is missing, and the log is told of it as stray.
+
+    Parameters
+    ----------
+    known : frozenset of str
+        The levels of a category: numbers among the entries are the level that they equal.
 
     Raises
     ------
@@ -167,10 +174,10 @@ def read_alike(series: Any, how: ColumnReading, log: Log) -> Any:
     """
     import pandas as pd
 
+    if how.kind == "category":
+        return clean_texts(_as_levels(series, known), log, how.are_codes)[0]
     series = _common_type(series)
     kind, dtype = how.kind, series.dtype
-    if kind == "category":
-        return clean_texts(_whole(series), log, how.are_codes)[0]
     if how.ranks is not None:
         return _ranks(series, how, log)
     if kind in ("number", "boolean") and (
@@ -213,11 +220,8 @@ def read_target(series: Any, reading: Reading | None, missing: str) -> tuple[np.
         elif kind in ("date", "duration"):
             values = pd.to_timedelta(values, unit="D").to_numpy()
     in_percent = reading is not None and "%" in reading.units
-    if (
-        values.dtype.kind in "iuf"
-        and not in_percent
-        and infer_kind(values[~np.isnan(values)]) == "regression"
-    ):
+    known = values[~np.isnan(values)] if values.dtype.kind in "iuf" else values[:0]
+    if len(known) and not in_percent and infer_kind(known) == "regression":
         values = without_sentinels(values, find_sentinels(values, str(series.name), log))
     return values, list(log.lines())
 
@@ -243,6 +247,30 @@ def _whole(series: Any) -> Any:
     import pandas as pd
 
     return series.convert_dtypes() if pd.api.types.is_float_dtype(series.dtype) else series
+
+
+def _as_levels(series: Any, known: Collection[str]) -> Any:
+    """Return a column with each number in it as the known level that equals it (1.0 as "1", 1 as "1.0" or "True")."""
+    import pandas as pd
+
+    entries = series.tolist()
+    if set(map(type, entries)) <= {str}:
+        return series
+
+    @cache
+    def level(entry: Any, is_truth: bool) -> Any:
+        if not abs(entry) < 2**53:
+            return entry
+        equal = [value for value in (entry, int(entry), float(entry), bool(entry)) if value == entry]
+        # of a whole number that gaps made a float, what an unseen level is called
+        whole = entry if is_truth or entry != int(entry) else int(entry)
+        return next((text for text in map(str, equal) if text in known), whole)
+
+    numbers = int | float | np.integer | np.floating
+    found = [
+        level(entry, isinstance(entry, bool)) if isinstance(entry, numbers) else entry for entry in entries
+    ]
+    return pd.Series(found, index=series.index, name=series.name, dtype=object)
 
 
 def _origin(series: Any, values: np.ndarray) -> int:
@@ -283,8 +311,11 @@ def _ranks(series: Any, how: ColumnReading, log: Log) -> np.ndarray:
     if isinstance(series.dtype, pd.CategoricalDtype) and series.dtype.categories.equals(how.ranks):
         codes = series.cat.codes.to_numpy()
     else:
-        texts = pd.Series([text.strip() for text in texts_of(_whole(series))], name=series.name)
-        codes = pd.Index(how.ranks.map(str)).get_indexer(texts)
+        ranks = how.ranks.map(str)
+        texts = pd.Series(
+            [text.strip() for text in texts_of(_as_levels(series, set(ranks)))], name=series.name
+        )
+        codes = pd.Index(ranks).get_indexer(texts)
         stray = (codes < 0) & ~texts.str.lower().isin(MISSING_WORDS).to_numpy()
         if stray.any():
             _say_stray(texts[stray], len(texts), f"ranks ({' < '.join(map(str, how.ranks))})", log)
@@ -370,7 +401,9 @@ def _read_texts(
     values = np.append(reading.numbers(entries, how.origin), np.nan)[codes]
     stray = np.isnan(values) & (codes >= 0)
     if stray.any():
-        what = {"date": "dates", "duration": "times"}.get(reading.kind, "numbers")
+        what = {"date": "dates", "duration": "times", "boolean": "true and false"}.get(
+            reading.kind, "numbers"
+        )
         _say_stray(texts[stray], len(texts), what, log)
     if reading.kind == "date" and (is_first or how.never):
         names = [

@@ -126,7 +126,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         input_features : ignored
         """
         check_is_fitted(self)
-        return np.array([name for code in self.codes_ for name in code.names], dtype=object)
+        # a column may be called as the level of another
+        return np.array(number_repeated([name for code in self.codes_ for name in code.names]), dtype=object)
 
     def _frame(self, X: Any, *, reset: bool) -> Any:
         """Return the table as a data frame; its columns are noted as scikit-learn asks, or compared with those."""

@@ -45,6 +45,10 @@ def encode_target(values: Any, *, name: str = "target", kind: str = "auto") -> T
         values = np.array(values.tolist())
     if values.dtype.kind not in "biufMm":
         values = np.array([str(v) for v in values], dtype=object)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ValueError(
+            f"target {name!r} has {int((~np.isfinite(values)).sum())} values that are not finite"
+        )
     found = infer_kind(values) if kind == "auto" else kind
     target = _classes(values, name) if found == "classification" else _numbers(values, name)
     return (
@@ -81,7 +85,7 @@ def with_kind(dataset: Dataset, kind: str) -> Dataset:
 
 
 def _classes(values: np.ndarray, name: str) -> Target:
-    whole = values.dtype.kind == "f" and np.all(values == np.round(values))
+    whole = values.dtype.kind == "f" and np.all((values == np.round(values)) & (np.abs(values) < 2**53))
     levels, codes, counts = np.unique(
         values.astype(np.int64) if whole else values, return_inverse=True, return_counts=True
     )
@@ -136,6 +140,8 @@ def attach(values: np.ndarray, name: str, missing: str) -> tuple[np.ndarray, Tar
     """
     import pandas as pd
 
+    if not len(values):
+        raise ValueError(f"target {name!r} has no rows: the table is empty")
     keep = ~np.asarray(pd.isna(values))
     n_missing = int((~keep).sum())
     if n_missing and (missing == "error" or not keep.any()):

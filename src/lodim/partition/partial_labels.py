@@ -50,6 +50,8 @@ def read_partial_labels(y: Any, n_samples: int) -> PartialLabels:
         array = array[:, 0]
     if array.ndim != 1:
         check_labels(array, n_samples)  # which says what is wrong
+    if array.dtype.kind == "V":
+        raise TypeError("y must hold labels, one a row, got records of several fields")
     missing = np.asarray(pd.isna(array), dtype=bool)
     present = array[~missing]
     as_text = present.dtype.kind in "US" or any(isinstance(label, str) for label in present)

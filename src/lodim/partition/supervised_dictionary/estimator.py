@@ -38,7 +38,7 @@ from lodim.validation import (
 
 MODELS, SOLVERS, DECISIONS = ("filter", "feature"), ("lpgd", "bcd"), ("naive", "exhaustive")
 _LARGEST = 1e100  # numbers beyond it, or below its inverse, have no squares
-_CODE_STEPS = 200
+_CODE_STEPS = 2000
 
 
 class SupervisedDictionary(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, BaseEstimator):
@@ -158,7 +158,8 @@ class SupervisedDictionary(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tra
         Raises
         ------
         ValueError
-            Bad input, one class, options that exclude each other, or numbers without squares in double precision.
+            Bad input, one class, options that exclude each other, numbers without squares in double precision, or (in
+            the feature model) more atoms than X has directions that weigh anything beside the labels.
 
         Warns
         -----
@@ -180,11 +181,7 @@ class SupervisedDictionary(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tra
         side = np.empty((n, 0)) if aux is None else check_matrix(aux, name="aux")
         self.n_aux_ = side.shape[1]
         for name, values in (("X", data), ("aux", side)):
-            largest = float(np.abs(values).max(initial=0.0))
-            if largest and not 1 / _LARGEST < largest < _LARGEST:
-                raise ValueError(
-                    f"{name} must have entries of a usual size, got up to {largest:.2g}: rescale it"
-                )
+            _check_size(values, name, 1 / _LARGEST)
         Z = self._with_constant(side if aux is not None else None, n)
         self.xi_ = self._choose_xi(data)
         one_hot = (codes[:, None] == np.arange(1, len(self.classes_))).astype(float)
@@ -200,12 +197,15 @@ class SupervisedDictionary(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tra
         )
         if not (math.isinf(self.xi_) or math.isfinite(self.xi_ * problem.squared_norm)):
             raise ValueError(f"xi must leave the reconstruction error finite, got {self.xi_:g}; use inf")
-        if problem.unseen and not problem.is_filter:
-            raise ValueError(
-                f"xi ||X||^2 must not vanish in the feature model, got xi = {self.xi_:g} and ||X||^2 = "
-                f"{problem.squared_norm:g}: codes that need not rebuild X see nothing but the labels of the fit"
-            )
         seed, r = root_seed(self.random_state), int(self.n_components)
+        if not problem.is_filter:
+            s = [float(value) for value in randomised_svd(data, r).s]
+            if s[-1] <= np.finfo(float).eps * max(n, p) * s[0] or problem.is_unseen(s[-1]):
+                raise ValueError(
+                    f"n_components must be at most the rank of X in the feature model, got {r}, and singular value "
+                    f"{r} of X is {s[-1]:.2g} (the first {s[0]:.2g}) with xi = {self.xi_:g}: codes of an atom that "
+                    "need not rebuild X see nothing but the labels of the fit"
+                )
         if self.solver == "lpgd":
             found = lpgd(problem, r, self.max_iter, self.tol, seed)
         else:
@@ -318,6 +318,7 @@ class SupervisedDictionary(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tra
         check_is_fitted(self)
         data = check_matrix(X)
         validate_data(self, X if hasattr(X, "columns") else data, reset=False, skip_check_array=True)
+        _check_size(data, "X")
         return data
 
     def _with_constant(self, aux: Any, n: int) -> np.ndarray:
@@ -332,6 +333,7 @@ class SupervisedDictionary(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tra
         if aux is None:
             return np.ones((n, 1))
         side = check_matrix(aux, name="aux")
+        _check_size(side, "aux")
         if side.shape != (n, self.n_aux_):
             raise ValueError(f"aux must have shape ({n}, {self.n_aux_}), as many rows as X, got {side.shape}")
         names = _names(aux)
@@ -368,7 +370,8 @@ class SupervisedDictionary(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tra
     def predict_proba(self, X: Any, aux: Any = None) -> Float[np.ndarray, "n_samples n_classes"]:
         """Probabilities of the classes.
 
-        With ``decision="exhaustive"`` that of a label is proportional to exp(-objective of the row with that label).
+        With ``decision="exhaustive"`` that of a label is proportional to exp(-objective of the row with that label),
+        without the weights of the classes, which would count against the class that they are to favour.
 
         Parameters
         ----------
@@ -396,13 +399,22 @@ class SupervisedDictionary(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tra
         for label in range(n_classes):
             Y = np.tile(np.arange(1, n_classes) == label, (n, 1)).astype(float)
             problem = Problem(X, Y, Z, np.ones(n), self.xi_, float(self.alpha), float(self.l1), False)
-            at = start
+            at, last, momentum = start, start.H, np.zeros((n, 1))
             for _ in range(_CODE_STEPS):
-                H = code_step(problem, at, self._signs()[1])
-                done = np.abs(H - at.H).max() <= 1e-8 * np.abs(H).max()
-                at = replace(at, H=H)
+                ahead = at.H + momentum / (momentum + 3) * (at.H - last)
+                H = code_step(problem, replace(at, H=ahead), self._signs()[1])
+                moved = H - at.H
+                done = bool((np.abs(moved).max(1) <= 1e-8 * np.abs(H).max(1)).all())
+                # each row starts anew where it went too far: where it turns back
+                turns = ((ahead - H) * moved).sum(1, keepdims=True) > 0
+                at, last, momentum = replace(at, H=H), at.H, np.where(turns, 0.0, momentum + 1)
                 if done:
                     break
+            else:
+                warn(
+                    f"codes with label {self.classes_[label]!r} still moved after {_CODE_STEPS} steps: raise alpha",
+                    ConvergenceWarning,
+                )
             logits = at.H @ at.beta
             total = np.logaddexp.reduce(np.c_[np.zeros(n), logits + Z @ Gamma], axis=1)
             loss = total - ((logits + Z @ Gamma) * Y).sum(1)
@@ -454,6 +466,13 @@ def plain_labels(y: Any, n: int) -> np.ndarray:
     if labels.dtype == object and (plain := np.asarray(labels.tolist())).dtype.kind in "biuf":
         return plain
     return labels
+
+
+def _check_size(values: np.ndarray, name: str, least: float = 0.0) -> None:
+    """Refuse numbers whose squares overflow, or all vanish."""
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest and not least < largest < _LARGEST:
+        raise ValueError(f"{name} must have entries of a usual size, got up to {largest:.2g}: rescale it")
 
 
 def _names(frame: Any) -> list[str] | None:

@@ -47,6 +47,7 @@ from scipy.linalg import solve_triangular
 from scipy.optimize import minimize
 
 from lodim.linalg import randomised_svd, safe_cholesky
+from lodim.validation import ConvergenceWarning, warn
 
 Array = np.ndarray
 Point = tuple[Array, Array, Array]  # A, Gamma, and the directions that the projection goes on from
@@ -95,9 +96,13 @@ class Problem:
         return float(np.vdot(self.X, self.X))
 
     @cached_property
-    def unseen(self) -> bool:
-        """Whether the reconstruction counts so little beside the labels that it only completes the atoms."""
-        return self.xi * self.squared_norm <= _NEGLIGIBLE * float(self.weight.sum())
+    def rounding(self) -> float:
+        """To which F is known: it has differences of numbers as large as the weighted norm of X."""
+        return 1e-14 * (self.xi if math.isfinite(self.xi) else 1.0) * self.squared_norm
+
+    def is_unseen(self, size: float) -> bool:
+        """Whether data of that norm count so little beside the labels that they only complete the atoms."""
+        return self.xi * size**2 <= _NEGLIGIBLE * float(self.weight.sum())
 
     def label_loss(self, logits: Float[Array, "n kappa"]) -> tuple[float, Float[Array, "n kappa"]]:
         """Sum of the weighted losses, and its gradient in the logits."""
@@ -163,11 +168,16 @@ def with_labels(problem: Problem, at: Solution) -> Solution:
 
 
 def falling(
-    step: Callable[[Any, Any, float], tuple[float, Any]], start: Any, max_iter: int, tol: float
+    step: Callable[[Any, Any, float], tuple[float, Any]],
+    start: Any,
+    max_iter: int,
+    tol: float,
+    rounding: float,
 ) -> tuple[Any, tuple[float, ...], bool]:
     """Repeat ``step(now, last, ahead) -> (F, next)`` with Nesterov's ``ahead``, plainly where F would rise.
 
-    Returns the last point, the values of F, which do not rise, and whether the last fall was below ``tol`` of F.
+    Returns the last point, the values of F, which do not rise, and whether the last fall was below ``tol`` of F, or
+    below ``rounding``, to which F is known.
     """
     now = last = start
     momentum, value = 1.0, math.inf
@@ -180,8 +190,8 @@ def falling(
             following = 1.0
             reached, point = step(now, last, 0.0)
         if reached > value:
-            return now, tuple(trace), reached - value <= 1e-9 * abs(value)  # by rounding
-        settled = value - reached <= tol * abs(reached)
+            return now, tuple(trace), reached - value <= 1e-9 * abs(value) + rounding
+        settled = value - reached <= tol * abs(reached) + rounding
         last, now, momentum, value = now, point, following, reached
         trace.append(value)
         if settled:
@@ -201,7 +211,7 @@ def lpgd(problem: Problem, r: int, max_iter: int, tol: float, seed: int) -> Solu
     exact = min(rows, d) <= max(_SMALL, 2 * r)
     if exact and rows > d:
         S = np.asarray(np.linalg.qr(S, mode="r"))  # has the singular vectors of S, in few rows
-    unseen = problem.unseen
+    unseen = problem.is_unseen(math.sqrt(problem.squared_norm))
     curvature = problem.steepness + 2 * problem.alpha
     c = math.sqrt(curvature / (2 * problem.xi)) if not unseen else math.inf
     hessian = problem.bound * (Z.T * problem.weight) @ Z + 2 * problem.alpha * np.diag(problem.free)
@@ -240,7 +250,9 @@ def lpgd(problem: Problem, r: int, max_iter: int, tol: float, seed: int) -> Solu
     n_start = min(r + _EXTRA, *S.shape) if supervised and not exact else r
     Q = randomised_svd(S, n_start, random_state=seed).Vt.T
     now = np.zeros((d, n_classes)), np.zeros((Z.shape[1], n_classes)), Q
-    now, trace, settled = falling(step, now, max_iter, tol) if supervised else (now, (), True)
+    now, trace, settled = (
+        falling(step, now, max_iter, tol, problem.rounding) if supervised else (now, (), True)
+    )
     A, Gamma, Q = now
     V = Q[:, :r]
     if V.shape[1] < r:  # atoms that the labels left free reconstruct what the others do not
@@ -284,8 +296,15 @@ def sparse_codes(
     X: Float[Array, "n p"], W: Float[Array, "r p"], *, nonneg: bool, l1: float
 ) -> Float[Array, "n r"]:
     """Codes of the least ``||X - H W||^2 + l1 |H|``."""
-    start = np.zeros((len(W), len(X)))
-    return descend_bound(start, -2 * W @ X.T, 2 * W @ W.T, nonneg=nonneg, l1=l1, sweeps=1000).T
+    pull, M = -2 * W @ X.T, 2 * W @ W.T
+    U = descend_bound(np.zeros((len(W), len(X))), pull, M, nonneg=nonneg, l1=l1, sweeps=1000)
+    further = descend_bound(U, pull + M @ U, M, nonneg=nonneg, l1=l1, sweeps=1)
+    if np.abs(further - U).max() > 1e-8 * np.abs(U).max():
+        warn(
+            "codes still moved after 1000 sweeps, for atoms are nearly parallel: lower n_components",
+            ConvergenceWarning,
+        )
+    return U.T
 
 
 def code_step(problem: Problem, at: Solution, nonneg: bool) -> Array:
@@ -339,7 +358,7 @@ def bcd(
         at = replace(at, H=H)
         return problem.objective(at), at
 
-    at, trace, settled = falling(cycle, at, max_iter, tol)
+    at, trace, settled = falling(cycle, at, max_iter, tol, problem.rounding)
     return replace(at, trace=trace, settled=settled)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,8 +93,13 @@ def simulate_dictionary(
     n = int(n_samples)
     codes = rng.standard_normal((n, r))
     aux = rng.standard_normal((n, Gamma.shape[1]))
-    X = codes @ W + noise * rng.standard_normal((n, W.shape[1]))
-    logits = (X @ W.T if model == "filter" else codes) @ beta.T + aux @ Gamma.T + intercept
+    with np.errstate(over="ignore", invalid="ignore"):
+        X = codes @ W + noise * rng.standard_normal((n, W.shape[1]))
+        logits = (X @ W.T if model == "filter" else codes) @ beta.T + aux @ Gamma.T + intercept
+    if not (np.isfinite(X).all() and np.isfinite(logits).all()):
+        raise ValueError(
+            "dictionary, coef and aux_coef must leave X and the logits finite: make them smaller"
+        )
     # the largest of Gumbel-perturbed logits is a draw of the softmax
     scores = np.c_[np.zeros(n), logits] + rng.gumbel(size=(n, len(beta) + 1))
     return SimulatedDictionary(X, scores.argmax(1), aux, codes)
@@ -118,6 +124,10 @@ class TradeOffCurve(Result):
     accuracy_se: tuple[float, ...]
     reconstruction_error: tuple[float, ...]
     n_folds: int
+
+    def __post_init__(self) -> None:
+        # JSON has no infinity: it reads back as NaN, which no xi is
+        object.__setattr__(self, "xi", tuple(math.inf if math.isnan(xi) else xi for xi in self.xi))
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each xi."""

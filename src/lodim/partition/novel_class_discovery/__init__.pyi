@@ -1,0 +1,9 @@
+from .clustering import NCDKMeans as NCDKMeans
+from .clustering import NCDSpectralClustering as NCDSpectralClustering
+from .clustering import NovelClassCount as NovelClassCount
+from .clustering import estimate_n_novel as estimate_n_novel
+from .projection import PBN as PBN
+from .search import NCDSearchCV as NCDSearchCV
+from .search import NovelClassScores as NovelClassScores
+from .search import novel_class_scores as novel_class_scores
+from .tabular_ncd import TabularNCD as TabularNCD
