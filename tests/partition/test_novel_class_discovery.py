@@ -133,11 +133,17 @@ def test_a_member_that_diverges_is_lost_alone():
     assert not np.isfinite(lost.latents(X)).all()
 
 
+@pytest.fixture(scope="module")
+def one_training(tmp_path_factory):
+    """Where clusterers of the same latents share their training."""
+    return tmp_path_factory.mktemp("training") / "run"
+
+
 @pytest.mark.trains
 @pytest.mark.parametrize("clusterer", ["kmeans", "ncd_kmeans", "spectral", "ncd_spectral"])
-def test_projections_find_clear_groups_by_any_clusterer(clusterer):
+def test_projections_find_clear_groups_by_any_clusterer(clusterer, one_training):
     settings = {"hidden": [16], "latent_dim": 5, "batch_size": 64, "lr": 5e-3, "random_state": 0}
-    model = PBN(n_novel=3, clusterer=clusterer, epochs=40, **settings).fit(X, y)
+    model = PBN(n_novel=3, clusterer=clusterer, epochs=40, **settings).fit(X, y, checkpoint=one_training)
     assert (model.labels_[y >= 0] == y[y >= 0]).all()
     assert clustering_accuracy(truth[y < 0], model.labels_[y < 0]) > 0.95
     assert (model.predict_known(X[y >= 0]) == y[y >= 0]).mean() > 0.95
