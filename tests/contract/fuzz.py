@@ -43,6 +43,7 @@ import lodim.linalg as linalg
 import lodim.metrics as metrics
 import lodim.neighbors as neighbors
 import lodim.nets as nets
+import lodim.partition as partition
 import lodim.sketch as sketch
 import lodim.training as training
 from lodim.validation import _is_a
@@ -58,6 +59,7 @@ UNDEFINED = {  # what their documentation says is NaN or infinite at times
     "r2", "find_crossing", "fit_scaling_law", "difficulty", "embedding_distortion", "mode_coverage", "auc",
     "keep_likely", "volume_quality", "kde_theory", "density_regime", "GeneralizationDifficulty",
     "intrinsic_dimensions", "IntrinsicDimension", "learning_curve_exponent", "probability_metrics", "relative_gap",
+    "cluster_geometry",
 }  # fmt: skip
 # choices that take a number too, by their documentation
 NUMBER_TOO = ("n_rounds", "delta", "intrinsic_dim", "bandwidth", "baseline", "perturb")
@@ -297,6 +299,10 @@ CALLS = (
     call(metrics.auc, logits=POINTS[:, :2], target=torch.from_numpy(y)),
     call(metrics.r2, prediction=POINTS[:, 0], target=POINTS[:, 1]),
     call(metrics.clustering_accuracy, y_true=y, y_pred=1 - y),
+    call(metrics.coding_rate, Z=X, eps2=0.5), call(metrics.coding_rate, Z=X, eps2=0.5, membership=np.eye(2)[y]),
+    call(metrics.rate_reduction, Z=X, membership=np.eye(2)[y], eps2=0.5),
+    call(partition.tcr_loss, first=POINTS, second=POINTS + 0.1), call(partition.mlc_loss, Z=POINTS, C=POINTS / 9),
+    call(partition.gaussian_jitter, x=POINTS), call(partition.random_affine, x=torch.from_numpy(IMAGES)[:, None]),
     call(metrics.density_coverage, samples=X, reference=X[::-1] + 0.1, random_state=0),
     call(metrics.precision_recall, samples=X, reference=X[::-1] + 0.1, random_state=0),
     call(metrics.frechet_distance, samples=X, reference=X + 0.1, random_state=0),

@@ -160,7 +160,8 @@ def _log_det(A: Float[Tensor, "*batch k k"]) -> Float[Tensor, "*batch"]:
     grown = A + torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
     if not bool(grown.detach().sum().isfinite()):
         raise ValueError("Z must be finite, and its squares over eps2 too; bring its rows to unit length")
-    return 2 * safe_cholesky(grown).factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    factor: Any = safe_cholesky(grown).factor
+    return 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 
 def _like(Z: Any, value: Tensor) -> Any:
