@@ -303,7 +303,11 @@ def subspace_affinity(X: Any, n_nonzero: int = 5) -> Any:
         left = gram - sum(weights[:, [t]] * gram[chosen[:, t]] for t in range(chosen.shape[1]))
     size = np.abs(weights).ravel()
     size[size < 1e-6] = 0.0  # rounding, once the row is explained
-    found = scipy.sparse.csr_array((size, (each.repeat(chosen.shape[1]), chosen.ravel())), shape=(n, n))
+    at = (
+        each.repeat(chosen.shape[1]).astype(np.int32),
+        chosen.ravel().astype(np.int32),
+    )  # as scikit-learn wants them
+    found = scipy.sparse.csr_array((size, at), shape=(n, n))
     return found + found.T
 
 
