@@ -258,8 +258,9 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_same_bits(tmp_path):
     model.fit(X, checkpoint=tmp_path / "run", progress=lambda done, text: seen.append(done))
     assert seen == pytest.approx([1 / 6, 2 / 6, 3 / 6, 3 / 4, 1])
     (tmp_path / "run.mlc").unlink()
-    again = small(2, tcr_epochs=3, epochs=2).fit(X, checkpoint=tmp_path / "run")
-    np.testing.assert_array_equal(again.transform(X), model.transform(X))
+    before = model.transform(X)
+    for again in (model, small(2, tcr_epochs=3, epochs=2)):  # a fitted one, too
+        np.testing.assert_array_equal(again.fit(X, checkpoint=tmp_path / "run").transform(X), before)
 
 
 def test_images_are_taken_as_images_and_keep_their_shape():

@@ -203,29 +203,30 @@ class MLC(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseE
         net, view = self.module_.train(), self._view()
         batches = math.ceil(len(rows) / self.batch_size)
         stages = 1 + bool(self.init == "tcr" and self.epochs)
+        eps2, eta, gamma = (
+            self.eps2,
+            self.train_eta,
+            self.gamma,
+        )  # a checkpoint knows its losses by what they hold
 
         def tcr(x: Tensor) -> Tensor:
             assert view is not None
-            return tcr_loss(*net.features(torch.cat([view(x), view(x)])).chunk(2), eps2=self.eps2)
+            return tcr_loss(*net.features(torch.cat([view(x), view(x)])).chunk(2), eps2=eps2)
 
         def mlc(x: Tensor) -> Tensor:
             views = [x] if view is None else [view(x), view(x)]
             Z, C = (part.unflatten(0, (len(views), -1)) for part in net(torch.cat(views)))
-            return mlc_loss(Z, C, eps2=self.eps2, eta=self.train_eta, gamma=self.gamma)
+            return mlc_loss(Z, C, eps2=eps2, eta=eta, gamma=gamma)
 
         def learn(stage: str, loss: Any, groups: Any, epochs: int, lr: float) -> DescentResult:
-            told = None
-            if progress is not None:
-                before = stages - 1 if stage == "mlc" else 0
+            def told(done: float, text: str) -> None:
+                progress(((stages - 1) * (stage == "mlc") + done) / stages, text)
 
-                def told(done: float, text: str) -> None:
-                    progress((before + done) / stages, text)
-
+            # batches of one size, with no remainder of a few rows
+            recipe = DescentRecipe(epochs=epochs, batch_size=math.ceil(len(rows) / batches), lr=lr)
             return descend(
-                loss, groups,
-                # batches of one size, with no remainder of a few rows
-                DescentRecipe(epochs=epochs, batch_size=math.ceil(len(rows) / batches), lr=lr), rows,
-                seed=derive_seed(self._seed, stage), progress=told, keep={"net": net},
+                loss, groups, recipe, rows, seed=derive_seed(self._seed, stage), keep={"net": net},
+                progress=None if progress is None else told,
                 checkpoint=None if checkpoint is None else f"{checkpoint}.{stage}",
             )  # fmt: skip
 
@@ -329,15 +330,12 @@ class MLC(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseE
             if isinstance(self.backbone, MLCNet):
                 return copy.deepcopy(self.backbone)
             given = self.init == "given"
-            backbone = copy.deepcopy(self.backbone) or default_backbone(self._shape, given)
+            own = self.backbone is None
+            backbone = default_backbone(self._shape, given) if own else copy.deepcopy(self.backbone)
             backbone.eval().to(device)
+            seen = rows if given else rows[:2]
             with torch.no_grad():
-                hidden = torch.cat(
-                    [
-                        backbone(x.to(device)).flatten(1)
-                        for x in rows[: None if given else 2].split(_EVALUATED)
-                    ]
-                )
+                hidden = torch.cat([backbone(x.to(device)).flatten(1) for x in seen.split(_EVALUATED)])
             net = MLCNet(backbone, hidden.shape[1], self.feature_dim)
             if given:
                 _project(net.feature_head, hidden)
