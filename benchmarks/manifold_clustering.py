@@ -73,9 +73,16 @@ def main() -> None:
     )  # fmt: skip
     goals = {"lodim, first stage": Target(1.5), "lodim, second stage": Target(1.5)}
     rows += compare(
-        steps(), reference="backbone", targets=goals, group=f"step, two views of {N} images", rounds=10, warmup=2
+        steps(),
+        reference="backbone",
+        targets=goals,
+        group=f"step, two views of {N} images",
+        rounds=20,
+        warmup=3,
     )
-    note = "The product that makes the matrices takes longer than their factors at any speed of this processor."
+    note = (
+        "The product that makes the matrices takes longer than their factors at any speed of this processor."
+    )
     publish("manifold_clustering", rows, packages=("torch",), notes=[note])
 
 

@@ -121,7 +121,8 @@ def safe_cholesky(A: Matrices, *, max_jitter: float = 1e-4) -> SafeCholesky:
     jitter = torch.zeros_like(unit)
     tried, share = 0.0, min(torch.finfo(matrix.dtype).eps, max_jitter)
     while True:
-        factor, failed = torch.linalg.cholesky_ex(matrix + jitter[..., None, None] * identity)
+        raised = matrix + jitter[..., None, None] * identity if tried else matrix
+        factor, failed = torch.linalg.cholesky_ex(raised)
         if not bool((failed > 0).any()):
             break
         if tried >= max_jitter:

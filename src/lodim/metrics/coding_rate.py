@@ -136,7 +136,8 @@ def _shares(membership: Any, rows: Tensor) -> Float[Tensor, "*batch n m"]:
 def _rate(Z: Float[Tensor, "*batch n d"], eps2: float) -> Float[Tensor, "*batch"]:
     n, d = Z.shape[-2:]
     with full_precision(Z.device.type):
-        return _log_det(d / (n * eps2) * (Z.mT @ Z if d <= n else Z @ Z.mT))
+        scaled = d / (n * eps2) * Z
+        return _log_det(Z.mT @ scaled if d <= n else Z @ scaled.mT)
 
 
 def _mean_rate(
@@ -156,11 +157,11 @@ def _mean_rate(
 
 
 def _log_det(A: Float[Tensor, "*batch k k"]) -> Float[Tensor, "*batch"]:
-    """log det(I + A) of positive semi-definite matrices."""
-    grown = A + torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
-    if not bool(grown.detach().sum().isfinite()):
+    """log det(I + A) of positive semi-definite matrices, which are written over."""
+    A.diagonal(dim1=-2, dim2=-1).add_(1)
+    if not bool(A.detach().sum().isfinite()):
         raise ValueError("Z must be finite, and its squares over eps2 too; bring its rows to unit length")
-    factor: Any = safe_cholesky(grown).factor
+    factor: Any = safe_cholesky(A).factor
     return 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 
