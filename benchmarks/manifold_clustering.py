@@ -3,7 +3,10 @@
 One thread. Rates: 300 rows of 32 features, each row a group, so 300 matrices of 32 x 32. "products alone" is the one
 matrix product that makes them from the memberships. Step: two views of 300 images of 14 x 14 through the default
 network; the reference is the backbone's forward and backward alone, and a step has besides the heads, both Sinkhorn
-scalings, all rates, their gradients and Adam. Run ``python benchmarks/manifold_clustering.py``.
+scalings, all rates, their gradients and Adam. Both depend on the allocator: where freed memory goes back to the system
+at once, as with glibc, page faults of temporaries cost more than the arithmetic, and the environment variables
+``MALLOC_TRIM_THRESHOLD_`` and ``MALLOC_MMAP_THRESHOLD_`` at some gigabytes keep it. Run
+``python benchmarks/manifold_clustering.py``.
 """
 
 from __future__ import annotations

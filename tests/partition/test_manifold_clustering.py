@@ -27,6 +27,7 @@ from lodim.partition import (
     subspace_affinity,
     tcr_loss,
 )
+from lodim.partition.manifold_clustering.estimator import ETAS
 from lodim.partition.manifold_clustering.subspaces import nearest_subspace, second_moments
 
 
@@ -225,7 +226,10 @@ def test_given_features_begin_as_they_are_and_a_net_with_its_heads():
     unit_X = X / np.linalg.norm(X, axis=1, keepdims=True)
     np.testing.assert_allclose(Z @ Z.T, unit_X @ unit_X.T, atol=1e-5)
     assert clustering_accuracy(y, model.labels_) == 1
-    assert small(None, init="given").fit(X).n_clusters_ == 3
+    free = small(None, init="given", eta=None).fit(X)
+    assert free.n_clusters_ == min(free.coding_lengths_, key=free.coding_lengths_.get) == 3
+    assert free.eta_ in ETAS
+    assert free.coding_lengths_[3] == pytest.approx(coding_length(free.transform(X), free.labels_))
     net = MLCNet(nn.Identity(), 8, 4)
     before = copy.deepcopy(net.state_dict())
     trained = MLC(3, net, init="given", epochs=2, random_state=0).fit(X)
