@@ -176,7 +176,7 @@ ESTIMATORS = {
             failing=_in_single_precision,
         ),
         Estimator(
-            partition.MLC(None, eta=None, init=None, n_anchors=20, epochs=0, random_state=0),
+            partition.MLC(3, eta=None, init=None, n_anchors=20, epochs=0, random_state=0),
             failing=_in_single_precision,
         ),
         Estimator(partition.MLC(3, init="given", epochs=1, random_state=0)),

@@ -44,12 +44,9 @@ def images(split: str, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def score(y: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Agreement with the classes; rows that a method leaves out (-1) are one cluster more."""
-    found = (
-        clustering_accuracy(y, labels),
-        normalized_mutual_info_score(y, labels),
-        len({*labels.tolist()} - {-1}),
-    )
-    return dict(zip(("accuracy", "information", "clusters"), map(float, found), strict=True))
+    named = {"accuracy": clustering_accuracy, "information": normalized_mutual_info_score}
+    found = len({*labels.tolist()} - {-1})
+    return {"clusters": found, **{name: float(of(y, labels)) for name, of in named.items()}}
 
 
 def outputs(model: MLC, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -119,22 +116,19 @@ def run(seed: int, progress: Progress, n: int = 6000, n_held: int = 2500, runs: 
             figures["sweep"] = {eta: {**score(y, swept[eta]), "code": codes[eta]} for eta in ETAS}
             features = {"features after the start": Z, "features after both": outputs(models[1], held)[0]}
             figures["peers"] = peers(held, y, features, seed)
-            lengths = MLC(None, epochs=0, **again).fit(held).coding_lengths_
-            figures["code lengths"] = lengths
-            figures["clusters by code"] = min(lengths, key=lambda k: lengths[k])
+            counted = MLC(None, epochs=0, **again).fit(held)
+            figures |= {"code lengths": counted.coding_lengths_, "clusters by code": counted.n_clusters_}
     start, after, _ = stages.values()
     begun, kept, sharply = (np.mean([part["accuracy"] for part in parts]) for parts in stages.values())
     gains = [b["reduction"] - a["reduction"] for a, b in zip(start, after, strict=True)]
-    information = np.mean([part["information"] for part in start])
-    sweep = figures["sweep"]
-    by_code = sweep[min(sweep, key=lambda eta: sweep[eta]["code"])]["accuracy"]
+    information, sweep = np.mean([part["information"] for part in start]), figures["sweep"]
+    by_code = min(sweep.values(), key=lambda found: found["code"])["accuracy"]
     checks = [
         check_between("accuracy after the start, mean of three runs", begun, 0.9, 1.0),
         check_between("accuracy that the second stage loses, mean of three runs", begun - kept, -1.0, 0.02),
         check_between("nats of rate reduction that it gains on held-out batches, least of three", min(gains), 0, 30),
         check_between("accuracy of k-means on pixels", figures["peers"]["k-means, pixels"]["accuracy"], 0.0, 0.56),
-        check_between("accuracy that a second stage at entropy .05 loses", begun - sharply, -1.0, 0.02,
-                      essential=False),
+        check_between("accuracy lost by a second stage at .05", begun - sharply, -1.0, 0.02, essential=False),
         check_between("mutual information after the start", information, 0.85, 0.93, essential=False),
         check_between("accuracy after the start at entropy .2", sweep[0.2]["accuracy"], 0.6, 0.82, essential=False),
         check_between("accuracy at the entropy of the shortest code", by_code, 0.9, 1.0, essential=False),
