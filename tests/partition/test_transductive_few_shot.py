@@ -170,11 +170,19 @@ def test_medoids_have_the_largest_kernel_degree_and_bo_the_largest_membership():
     kernel = np.exp(-np.square(X[:, None] - X).sum(2) / 2)
     points = prepared(X, codes, W)
     for k in range(3):
-        own, free = np.flatnonzero(labels[0] == k), np.flatnonzero(codes < 0)
+        own = np.flatnonzero(labels[0] == k)
+        free = own[codes[own] < 0]
         medoid = own[kernel[np.ix_(own, own)].sum(1).argmax()]
         np.testing.assert_array_equal(slk.move(points, X[None, :3], labels, S, "medoid")[0, k], X[medoid])
         bo = free[S[0, k, free].argmax()]
         np.testing.assert_array_equal(slk.move(points, X[None, :3], labels, S, "bo")[0, k], X[bo])
+
+
+def test_bo_never_takes_a_row_of_another_cluster():
+    X, codes, W = problem()
+    labels, S = np.where(codes == 1, 1, 0)[None], np.random.default_rng(0).random((1, 3, 40))
+    moved = slk.move(prepared(X, codes, W), X[None, :3], labels, S, "bo")
+    np.testing.assert_array_equal(moved[0, 1], X[1])
 
 
 def test_an_empty_cluster_keeps_its_prototype():
@@ -249,6 +257,30 @@ def test_two_moons_with_one_label_each():
     np.testing.assert_array_equal(SLK(prototype="mode", n_neighbors=5).fit(X, given).labels_, y)
 
 
+@pytest.mark.parametrize("prototype", slk.PROTOTYPES)
+@pytest.mark.parametrize("lam", [0, 0.3])
+def test_rows_beyond_the_reach_of_kernels_go_to_the_nearest_prototype(prototype, lam):
+    """Kernels of all classes round to the same zero there; which class has which code must not decide."""
+    X, y = make_blobs(600, 2, centers=5, cluster_std=0.5, center_box=(-8, 8), random_state=3)
+    codes = np.full(600, -1)
+    codes[[np.flatnonzero(y == c)[0] for c in range(5)]] = range(5)
+    model = SLK(prototype=prototype, lam=lam, sigma=0.05).fit(X, codes)
+    renamed = SLK(prototype=prototype, lam=lam, sigma=0.05).fit(X, np.where(codes < 0, -1, 4 - codes))
+    np.testing.assert_array_equal(4 - renamed.labels_, model.labels_)
+    if lam == 0:
+        free = codes < 0
+        np.testing.assert_array_equal(model.labels_[free], model.predict(X)[free])
+
+
+def test_a_fit_that_fails_leaves_the_model_as_it_was():
+    X, codes, _ = problem(6)
+    model = SLK().fit(X, codes)
+    before = model.predict(X)
+    with pytest.raises(ValueError, match="at least 3"):
+        model.fit(X[:2] * 1e200, [0, 1])
+    np.testing.assert_array_equal(model.predict(X), before)
+
+
 def test_predict_takes_the_nearest_prototype():
     X, codes, _ = problem(6)
     model = SLK().fit(X, codes)
@@ -256,6 +288,8 @@ def test_predict_takes_the_nearest_prototype():
     expected = np.square(fresh[:, None] - model.prototypes_).sum(2).argmin(1)
     np.testing.assert_array_equal(model.predict(fresh), expected)
     np.testing.assert_array_equal(model.predict(fresh[:1] * 1e250), model.predict(fresh[:1] * 1e5))
+    # no row has a say in another's answer
+    np.testing.assert_array_equal(model.predict(np.vstack([fresh, fresh[:1] * 1e300]))[:-1], expected)
 
 
 def test_ties_without_a_graph_are_no_obstacle():
@@ -391,6 +425,10 @@ def test_accuracies_differences_and_intervals():
         few_shot_episodes(FEATURES, LABELS, {"k": 3})
     with pytest.raises(ValueError, match="returns has 3 entries"):
         few_shot_episodes(FEATURES, LABELS, {"k": lambda X, y: y[:3]})
+    with pytest.raises(ValueError, match="numbers as y has, 0 to 4"):
+        few_shot_episodes(FEATURES, LABELS, {"k": lambda X, y: np.repeat("cat", len(y))})
+    with pytest.raises(ValueError, match="n_clusters=9"):
+        few_shot_episodes(FEATURES, LABELS, {"k": SLK(n_clusters=9)})
     with pytest.warns(slk.ConvergenceWarning, match="short: .* did not converge"):
         few_shot_episodes(FEATURES, LABELS, {"short": SLK(max_iter=1, tol=0)}, random_state=0)
 
@@ -439,5 +477,9 @@ def test_lambda_is_searched_on_the_same_episodes():
     one = few_shot_episodes(FEATURES, LABELS, models, n_episodes=40, random_state=1)
     np.testing.assert_array_equal(found.per_episode, one.per_episode)
     assert float(found.best) == grid[int(np.argmax(one.mean))]
+    close = (0.12345671, 0.12345672)
+    assert [float(name) for name in search_lambda(FEATURES, LABELS, grid=close, n_episodes=2).names] == [
+        *close
+    ]
     with pytest.raises(ValueError, match="grid"):
         search_lambda(FEATURES, LABELS, grid=(-1.0,))
