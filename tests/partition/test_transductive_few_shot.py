@@ -295,6 +295,7 @@ def test_predict_takes_the_nearest_prototype():
 def test_ties_without_a_graph_are_no_obstacle():
     X = np.array([[-1.0], [-1.0], [0.0], [0.0], [1.0], [1.0]])
     y = [0, -1, -1, -1, -1, 1]
+    assert SLK(lam=0).fit(X[:2], [0, -1]).labels_.tolist() == [0, 0]
     assert SLK(lam=0, tol=0).fit(X, y).energy_[-1] <= SLK(lam=0, max_iter=0).fit(X, y).energy_[0]
 
 
@@ -431,6 +432,17 @@ def test_accuracies_differences_and_intervals():
         few_shot_episodes(FEATURES, LABELS, {"k": SLK(n_clusters=9)})
     with pytest.warns(slk.ConvergenceWarning, match="short: .* did not converge"):
         few_shot_episodes(FEATURES, LABELS, {"short": SLK(max_iter=1, tol=0)}, random_state=0)
+
+
+def test_methods_that_change_what_they_are_given_change_nothing_else():
+    def greedy(X, y):
+        X.fill(0)
+        y.fill(0)
+        return y
+
+    options = {"n_episodes": 10, "shift": False, "random_state": 0}
+    after = few_shot_episodes(FEATURES, LABELS, {"greedy": greedy, "SLK": SLK()}, **options)
+    assert after.mean[1] == few_shot_episodes(FEATURES, LABELS, {"SLK": SLK()}, **options).mean[0]
 
 
 def test_batches_do_not_show_in_the_answer(monkeypatch):

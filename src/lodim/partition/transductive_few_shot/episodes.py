@@ -227,7 +227,10 @@ def _label(
     if isinstance(method, SLK):
         return label_by_slk(method, X, given, n_way)
     said = np.stack(
-        [check_labels(method(x, y), len(y), name="what a method returns") for x, y in zip(X, given)]
+        [
+            check_labels(method(x.copy(), y.copy()), len(y), name="what a method returns")
+            for x, y in zip(X, given)
+        ]
     )
     if said.dtype.kind not in "iuf":
         raise ValueError(f"a method must return numbers as y has, 0 to {n_way - 1}, got {said[0, 0]!r}")
@@ -240,12 +243,12 @@ def label_by_slk(
     """Labels of a batch, and which episodes converged."""
     check_settings(model)
     n, scale = X.shape[1], safe_scale(X.reshape(-1, X.shape[2]))
-    if model.n_neighbors >= n:
+    if (graph := needs_graph(model)) and model.n_neighbors >= n:
         raise ValueError(f"n_neighbors={model.n_neighbors} must be below the {n} rows of an episode")
     if model.n_clusters not in (None, n_way):
         raise ValueError(f"n_clusters={model.n_clusters}, but episodes have {n_way} classes; leave it None")
     X = X if scale == 1 else X / scale
-    W, edge = _graphs(X, int(model.n_neighbors)) if needs_graph(model) else (None, None)
+    W, edge = _graphs(X, int(model.n_neighbors)) if graph else (None, None)
     found = solve(in_unit(model, scale), X, given, n_way, W, edge)
     return found.labels, found.converged
 

@@ -420,7 +420,8 @@ class SLK(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         0 is K-means or K-modes that keeps labelled rows; above 1 neighbours decide nearly alone. At most 1e6.
         See :func:`search_lambda`.
     n_neighbors : int
-        Edges go to so many *other* rows, the row itself not counted. The paper's k = 3 counts it: 2 here.
+        Edges go to so many *other* rows, the row itself not counted. The paper's k = 3 counts it: 2 here. Means with
+        ``lam=0`` and kernels with both ``lam=0`` and a ``sigma`` ask for none.
     sigma : float, optional
         The unit of distances. Default: for means the root mean squared distance of rows from their mean, so that
         nothing depends on the unit of X; for the others that length of the graph's edges. ``sigma=1`` is the paper's
@@ -517,11 +518,11 @@ class SLK(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         scale = safe_scale(data)
         centre = (data / scale).mean(0)
         rows = data / scale - centre
-        if self.n_neighbors >= n:
+        if (graph := needs_graph(self)) and self.n_neighbors >= n:
             raise ValueError(
                 f"n_neighbors={self.n_neighbors} other rows need at least {self.n_neighbors + 1}, got n_samples = {n}"
             )
-        W = knn_affinity(rows, self.n_neighbors) if needs_graph(self) else None
+        W = knn_affinity(rows, self.n_neighbors) if graph else None
         start = None if given.known.any() else self._first_prototypes(rows, y)[None]
         n_classes = len(given.classes) if start is None else int(self.n_clusters)
         if self.n_clusters is not None and self.n_clusters > n_classes:
