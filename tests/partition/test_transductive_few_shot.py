@@ -345,6 +345,26 @@ def test_labels_that_still_change_are_warned_of():
     X, codes, _ = problem(8, n=200)
     with pytest.warns(slk.ConvergenceWarning, match="raise max_iter"):
         SLK(max_iter=1, tol=0, lam=0).fit(X, codes)
+    with pytest.warns(slk.ConvergenceWarning, match="memberships after 1 steps"):
+        SLK(inner_iter=1).fit(X, codes)
+
+
+def test_rounds_end_where_the_energy_hardly_changes():
+    X, codes, _ = problem(8, n=200)
+    trace = np.array(SLK(lam=0, tol=0).fit(X, codes).energy_)
+    change = -np.diff(trace) / np.abs(trace[:-1])
+    for tol in (0.05, 0.01, 1e-3):
+        assert SLK(lam=0, tol=tol).fit(X, codes).n_iter_ == 1 + np.flatnonzero(change <= tol)[0]
+
+
+@pytest.mark.filterwarnings("ignore:. of 5 clusters have no rows")
+@pytest.mark.parametrize("prototype", ["mean", "mode"])
+def test_a_cluster_that_has_rows_is_never_emptied(prototype):
+    for seed in (0, 1, 2, 5, 20):
+        X = np.random.default_rng(seed).normal(size=(30, 2))
+        model = SLK(5, prototype=prototype, lam=1, tol=0, random_state=seed)
+        after = model.fit(X).labels_
+        assert set(model.set_params(max_iter=0).fit(X).labels_) <= set(after)
 
 
 # ---- episodes

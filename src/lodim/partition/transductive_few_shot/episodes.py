@@ -380,7 +380,8 @@ def few_shot_episodes(
     labels : array-like, shape (n,)
     methods : mapping, optional
         By name: an :class:`SLK`, all of whose episodes are solved in batches; ``"simpleshot"``, the nearest class mean
-        without a shift of queries; or any ``function(X, y) -> labels`` of one episode, where y is -1 for queries.
+        without a shift of queries; or any ``function(X, y) -> labels`` of one episode, where y is 0 to n_way - 1,
+        and -1 for queries.
         Default: SimpleShot, K-means and K-modes (``lam=0``), SLK-Means and SLK-MS.
     n_way, n_shot, n_query, n_episodes, dirichlet
         See :func:`sample_episodes`.
@@ -395,7 +396,8 @@ def few_shot_episodes(
     Raises
     ------
     ValueError
-        Bad input, a single episode, classes with too few rows, a method that does not return one label a row.
+        Bad input, a single episode, classes with too few rows, a method that does not return one number a row, an SLK
+        whose ``n_clusters`` is not ``n_way``.
 
     Warns
     -----
