@@ -170,11 +170,19 @@ def test_medoids_have_the_largest_kernel_degree_and_bo_the_largest_membership():
     kernel = np.exp(-np.square(X[:, None] - X).sum(2) / 2)
     points = prepared(X, codes, W)
     for k in range(3):
-        own, free = np.flatnonzero(labels[0] == k), np.flatnonzero(codes < 0)
+        own = np.flatnonzero(labels[0] == k)
+        free = own[codes[own] < 0]
         medoid = own[kernel[np.ix_(own, own)].sum(1).argmax()]
         np.testing.assert_array_equal(slk.move(points, X[None, :3], labels, S, "medoid")[0, k], X[medoid])
         bo = free[S[0, k, free].argmax()]
         np.testing.assert_array_equal(slk.move(points, X[None, :3], labels, S, "bo")[0, k], X[bo])
+
+
+def test_bo_never_takes_a_row_of_another_cluster():
+    X, codes, W = problem()
+    labels, S = np.where(codes == 1, 1, 0)[None], np.random.default_rng(0).random((1, 3, 40))
+    moved = slk.move(prepared(X, codes, W), X[None, :3], labels, S, "bo")
+    np.testing.assert_array_equal(moved[0, 1], X[1])
 
 
 def test_an_empty_cluster_keeps_its_prototype():
@@ -249,6 +257,30 @@ def test_two_moons_with_one_label_each():
     np.testing.assert_array_equal(SLK(prototype="mode", n_neighbors=5).fit(X, given).labels_, y)
 
 
+@pytest.mark.parametrize("prototype", slk.PROTOTYPES)
+@pytest.mark.parametrize("lam", [0, 0.3])
+def test_rows_beyond_the_reach_of_kernels_go_to_the_nearest_prototype(prototype, lam):
+    """Kernels of all classes round to the same zero there; which class has which code must not decide."""
+    X, y = make_blobs(600, 2, centers=5, cluster_std=0.5, center_box=(-8, 8), random_state=3)
+    codes = np.full(600, -1)
+    codes[[np.flatnonzero(y == c)[0] for c in range(5)]] = range(5)
+    model = SLK(prototype=prototype, lam=lam, sigma=0.05).fit(X, codes)
+    renamed = SLK(prototype=prototype, lam=lam, sigma=0.05).fit(X, np.where(codes < 0, -1, 4 - codes))
+    np.testing.assert_array_equal(4 - renamed.labels_, model.labels_)
+    if lam == 0:
+        free = codes < 0
+        np.testing.assert_array_equal(model.labels_[free], model.predict(X)[free])
+
+
+def test_a_fit_that_fails_leaves_the_model_as_it_was():
+    X, codes, _ = problem(6)
+    model = SLK().fit(X, codes)
+    before = model.predict(X)
+    with pytest.raises(ValueError, match="at least 3"):
+        model.fit(X[:2] * 1e200, [0, 1])
+    np.testing.assert_array_equal(model.predict(X), before)
+
+
 def test_predict_takes_the_nearest_prototype():
     X, codes, _ = problem(6)
     model = SLK().fit(X, codes)
@@ -256,11 +288,14 @@ def test_predict_takes_the_nearest_prototype():
     expected = np.square(fresh[:, None] - model.prototypes_).sum(2).argmin(1)
     np.testing.assert_array_equal(model.predict(fresh), expected)
     np.testing.assert_array_equal(model.predict(fresh[:1] * 1e250), model.predict(fresh[:1] * 1e5))
+    # no row has a say in another's answer
+    np.testing.assert_array_equal(model.predict(np.vstack([fresh, fresh[:1] * 1e300]))[:-1], expected)
 
 
 def test_ties_without_a_graph_are_no_obstacle():
     X = np.array([[-1.0], [-1.0], [0.0], [0.0], [1.0], [1.0]])
     y = [0, -1, -1, -1, -1, 1]
+    assert SLK(lam=0).fit(X[:2], [0, -1]).labels_.tolist() == [0, 0]
     assert SLK(lam=0, tol=0).fit(X, y).energy_[-1] <= SLK(lam=0, max_iter=0).fit(X, y).energy_[0]
 
 
@@ -310,6 +345,26 @@ def test_labels_that_still_change_are_warned_of():
     X, codes, _ = problem(8, n=200)
     with pytest.warns(slk.ConvergenceWarning, match="raise max_iter"):
         SLK(max_iter=1, tol=0, lam=0).fit(X, codes)
+    with pytest.warns(slk.ConvergenceWarning, match="memberships after 1 steps"):
+        SLK(inner_iter=1).fit(X, codes)
+
+
+def test_rounds_end_where_the_energy_hardly_changes():
+    X, codes, _ = problem(8, n=200)
+    trace = np.array(SLK(lam=0, tol=0).fit(X, codes).energy_)
+    change = -np.diff(trace) / np.abs(trace[:-1])
+    for tol in (0.05, 0.01, 1e-3):
+        assert SLK(lam=0, tol=tol).fit(X, codes).n_iter_ == 1 + np.flatnonzero(change <= tol)[0]
+
+
+@pytest.mark.filterwarnings("ignore:. of 5 clusters have no rows")
+@pytest.mark.parametrize("prototype", ["mean", "mode"])
+def test_a_cluster_that_has_rows_is_never_emptied(prototype):
+    for seed in (0, 1, 2, 5, 20):
+        X = np.random.default_rng(seed).normal(size=(30, 2))
+        model = SLK(5, prototype=prototype, lam=1, tol=0, random_state=seed)
+        after = model.fit(X).labels_
+        assert set(model.set_params(max_iter=0).fit(X).labels_) <= set(after)
 
 
 # ---- episodes
@@ -391,8 +446,23 @@ def test_accuracies_differences_and_intervals():
         few_shot_episodes(FEATURES, LABELS, {"k": 3})
     with pytest.raises(ValueError, match="returns has 3 entries"):
         few_shot_episodes(FEATURES, LABELS, {"k": lambda X, y: y[:3]})
+    with pytest.raises(ValueError, match="numbers as y has, 0 to 4"):
+        few_shot_episodes(FEATURES, LABELS, {"k": lambda X, y: np.repeat("cat", len(y))})
+    with pytest.raises(ValueError, match="n_clusters=9"):
+        few_shot_episodes(FEATURES, LABELS, {"k": SLK(n_clusters=9)})
     with pytest.warns(slk.ConvergenceWarning, match="short: .* did not converge"):
         few_shot_episodes(FEATURES, LABELS, {"short": SLK(max_iter=1, tol=0)}, random_state=0)
+
+
+def test_methods_that_change_what_they_are_given_change_nothing_else():
+    def greedy(X, y):
+        X.fill(0)
+        y.fill(0)
+        return y
+
+    options = {"n_episodes": 10, "shift": False, "random_state": 0}
+    after = few_shot_episodes(FEATURES, LABELS, {"greedy": greedy, "SLK": SLK()}, **options)
+    assert after.mean[1] == few_shot_episodes(FEATURES, LABELS, {"SLK": SLK()}, **options).mean[0]
 
 
 def test_batches_do_not_show_in_the_answer(monkeypatch):
@@ -439,5 +509,9 @@ def test_lambda_is_searched_on_the_same_episodes():
     one = few_shot_episodes(FEATURES, LABELS, models, n_episodes=40, random_state=1)
     np.testing.assert_array_equal(found.per_episode, one.per_episode)
     assert float(found.best) == grid[int(np.argmax(one.mean))]
+    close = (0.12345671, 0.12345672)
+    assert [float(name) for name in search_lambda(FEATURES, LABELS, grid=close, n_episodes=2).names] == [
+        *close
+    ]
     with pytest.raises(ValueError, match="grid"):
         search_lambda(FEATURES, LABELS, grid=(-1.0,))

@@ -226,8 +226,15 @@ def _label(
         X = np.concatenate([support, moved], axis=1)
     if isinstance(method, SLK):
         return label_by_slk(method, X, given, n_way)
-    said = [check_labels(method(x, y), len(y), name="what a method returns") for x, y in zip(X, given)]
-    return np.stack(said), np.ones(len(X), dtype=bool)
+    said = np.stack(
+        [
+            check_labels(method(x.copy(), y.copy()), len(y), name="what a method returns")
+            for x, y in zip(X, given)
+        ]
+    )
+    if said.dtype.kind not in "iuf":
+        raise ValueError(f"a method must return numbers as y has, 0 to {n_way - 1}, got {said[0, 0]!r}")
+    return said, np.ones(len(X), dtype=bool)
 
 
 def label_by_slk(
@@ -236,10 +243,12 @@ def label_by_slk(
     """Labels of a batch, and which episodes converged."""
     check_settings(model)
     n, scale = X.shape[1], safe_scale(X.reshape(-1, X.shape[2]))
-    if model.n_neighbors >= n:
+    if (graph := needs_graph(model)) and model.n_neighbors >= n:
         raise ValueError(f"n_neighbors={model.n_neighbors} must be below the {n} rows of an episode")
+    if model.n_clusters not in (None, n_way):
+        raise ValueError(f"n_clusters={model.n_clusters}, but episodes have {n_way} classes; leave it None")
     X = X if scale == 1 else X / scale
-    W, edge = _graphs(X, int(model.n_neighbors)) if needs_graph(model) else (None, None)
+    W, edge = _graphs(X, int(model.n_neighbors)) if graph else (None, None)
     found = solve(in_unit(model, scale), X, given, n_way, W, edge)
     return found.labels, found.converged
 
@@ -247,7 +256,10 @@ def label_by_slk(
 def _graphs(
     X: Float[np.ndarray, "b n d"], k: int
 ) -> tuple[Float[np.ndarray, "b n n"], Float[np.ndarray, " b"]]:
-    """Of each problem what :func:`~lodim.neighbors.knn_affinity` gives, dense, and its mean squared edge."""
+    """Of each problem what :func:`~lodim.neighbors.knn_affinity` gives, dense, and its mean squared edge.
+
+    Of neighbours at equal distance either may have taken another one.
+    """
     X = X - X.mean(1, keepdims=True)
     squares = np.square(X).sum(2)
     scales = squares[:, :, None] + squares[:, None]
@@ -368,7 +380,8 @@ def few_shot_episodes(
     labels : array-like, shape (n,)
     methods : mapping, optional
         By name: an :class:`SLK`, all of whose episodes are solved in batches; ``"simpleshot"``, the nearest class mean
-        without a shift of queries; or any ``function(X, y) -> labels`` of one episode, where y is -1 for queries.
+        without a shift of queries; or any ``function(X, y) -> labels`` of one episode, where y is 0 to n_way - 1,
+        and -1 for queries.
         Default: SimpleShot, K-means and K-modes (``lam=0``), SLK-Means and SLK-MS.
     n_way, n_shot, n_query, n_episodes, dirichlet
         See :func:`sample_episodes`.
@@ -383,7 +396,8 @@ def few_shot_episodes(
     Raises
     ------
     ValueError
-        Bad input, a single episode, classes with too few rows, a method that does not return one label a row.
+        Bad input, a single episode, classes with too few rows, a method that does not return one number a row, an SLK
+        whose ``n_clusters`` is not ``n_way``.
 
     Warns
     -----
@@ -476,11 +490,11 @@ def search_lambda(
     >>> y = np.repeat(np.arange(6), 30)
     >>> X = np.eye(6)[y] + 0.3 * np.random.default_rng(0).normal(size=(180, 6))
     >>> search_lambda(X, y, grid=(0.0, 0.5), n_episodes=50, random_state=0).best  # round groups: neighbours add nothing
-    '0'
+    '0.0'
     """
     base = SLK() if model is None else model
     lams = [float(check_in_range(lam, "grid", low=0, high=1e6)) for lam in grid]
     if not lams:
         raise ValueError("grid is empty: give at least one lambda")
-    models = {f"{lam:g}": clone(base).set_params(lam=lam) for lam in lams}
+    models = {str(lam): clone(base).set_params(lam=lam) for lam in lams}
     return few_shot_episodes(features, labels, models, **episodes)

@@ -19,7 +19,8 @@ is the entropy, and at the corners E up to a constant. All rows move at once, by
 
 from softmax(-a); labelled rows are put back to their label after every step. Where :math:`c_p = 0` this is the paper's
 :math:`\operatorname{softmax}(\lambda b_p - a_p)`, and the steps come to rest at the same S. Then
-:math:`l_p = \arg\max s_p`.
+:math:`l_p = \arg\max s_p`. Far from all prototypes kernels round to the same zero; of equal :math:`s_{pk}` the one of
+the nearest prototype is taken, which is the largest in exact arithmetic where neighbours do not tell.
 
 **Why F falls.** The step minimises the last term's tangent, the entropy and :math:`c_p D(s_p', s_p)`, where D is the
 Kullback-Leibler divergence. With :math:`\Delta = s' - s` it changes F by :math:`-\sum_p [(1 + c_p) D(s_p, s_p') +
@@ -28,7 +29,7 @@ c_p D(s_p', s_p)] - \frac\lambda2 \langle \Delta, W \Delta \rangle`, where a div
 zero), and :math:`W + 2 (1 + 2 c) / \lambda` is diagonally dominant.
 
 **Prototypes, labels fixed.** The mean of the cluster; its mode, by mean shift from the last one; of its rows the one
-of the largest kernel degree (medoid); of the unlabelled rows the one of the largest :math:`s_{pk}` (bo).
+of the largest kernel degree (medoid); of its unlabelled rows the one of the largest :math:`s_{pk}` (bo).
 
 **Why E falls.** The rounded labels need not have a lower E than the last ones. If theirs is higher at the new
 prototypes, the last ones are taken instead, and rows that gain by another label get it, one of two neighbours at a
@@ -210,13 +211,23 @@ def flip(
     return labels
 
 
+def harden(
+    problems: Problems, S: Float[np.ndarray, "b k n"], M: Float[np.ndarray, "b k d"]
+) -> Int[np.ndarray, "b n"]:
+    """Labels of the largest memberships, of equal ones that of the nearest prototype."""
+    ties = S.max(1, keepdims=True) * (1 - 8 * np.finfo(S.dtype).eps) <= S
+    if (ties.sum(1) == 1).all():
+        return ties.argmax(1)
+    return np.where(ties, problems.distances(M), np.inf).argmin(1)
+
+
 # ---- prototypes, labels fixed
 
 
 def move(
     problems: Problems, M: np.ndarray, labels: np.ndarray, S: np.ndarray, prototype: str
 ) -> Float[np.ndarray, "b k d"]:
-    """The prototypes of hard labels, or for bo of memberships; that of an empty cluster stays."""
+    """The prototypes of hard labels; that of a cluster without rows (for bo: unlabelled ones) stays."""
     L = one_hot(labels, M.shape[1], M.dtype)
     count = L.sum(2, keepdims=True)
     if prototype == "mean":
@@ -225,10 +236,9 @@ def move(
         new = _shift_to_modes(problems, M, L)
     else:
         if prototype == "bo":
-            candidate = problems.free | ~problems.free.any(2, keepdims=True)
-            best = np.where(candidate, S, -1).argmax(2)
-        else:
-            best = np.where(L > 0, _kernel_degrees(problems, L), -1).argmax(2)
+            L = L * problems.free
+            count = L.sum(2, keepdims=True)
+        best = np.where(L > 0, S if prototype == "bo" else _kernel_degrees(problems, L), -1).argmax(2)
         new = np.take_along_axis(problems.X, best[:, :, None], axis=1)
     return np.where(count > 0, new, M)
 
@@ -315,7 +325,7 @@ def solve(
     lam, at = float(model.lam), np.arange(len(X))
     cost = problems.cost(M, model.prototype)
     S, settled = relax(problems, cost, model)
-    labels = S.argmax(1)
+    labels = harden(problems, S, M)
     energy = problems.energy(labels, cost, lam)
     found, trace = [labels.copy(), S.copy(), M.copy()], [[float(e)] for e in energy]
     converged = settled & (model.max_iter == 0)
@@ -323,7 +333,7 @@ def solve(
         M = move(problems, M, labels, S, model.prototype)
         cost = problems.cost(M, model.prototype)
         S, settled = relax(problems, cost, model)
-        new = S.argmax(1)
+        new = harden(problems, S, M)
         before, energy = energy, problems.energy(new, cost, lam)
         worse = energy > problems.energy(labels, cost, lam)
         if worse.any():
@@ -410,7 +420,8 @@ class SLK(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         0 is K-means or K-modes that keeps labelled rows; above 1 neighbours decide nearly alone. At most 1e6.
         See :func:`search_lambda`.
     n_neighbors : int
-        Edges go to so many *other* rows, the row itself not counted. The paper's k = 3 counts it: 2 here.
+        Edges go to so many *other* rows, the row itself not counted. The paper's k = 3 counts it: 2 here. Means with
+        ``lam=0`` and kernels with both ``lam=0`` and a ``sigma`` ask for none.
     sigma : float, optional
         The unit of distances. Default: for means the root mean squared distance of rows from their mean, so that
         nothing depends on the unit of X; for the others that length of the graph's edges. ``sigma=1`` is the paper's
@@ -504,14 +515,14 @@ class SLK(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         validate_data(self, X if hasattr(X, "columns") else data, skip_check_array=True)
         n = len(data)
         given = read_partial_labels(np.full(n, -1) if y is None else y, n)
-        self._scale = safe_scale(data)
-        self._centre = (data / self._scale).mean(0)
-        rows = data / self._scale - self._centre
-        if self.n_neighbors >= n:
+        scale = safe_scale(data)
+        centre = (data / scale).mean(0)
+        rows = data / scale - centre
+        if (graph := needs_graph(self)) and self.n_neighbors >= n:
             raise ValueError(
                 f"n_neighbors={self.n_neighbors} other rows need at least {self.n_neighbors + 1}, got n_samples = {n}"
             )
-        W = knn_affinity(rows, self.n_neighbors) if needs_graph(self) else None
+        W = knn_affinity(rows, self.n_neighbors) if graph else None
         start = None if given.known.any() else self._first_prototypes(rows, y)[None]
         n_classes = len(given.classes) if start is None else int(self.n_clusters)
         if self.n_clusters is not None and self.n_clusters > n_classes:
@@ -522,7 +533,7 @@ class SLK(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         if self.n_clusters is not None and self.n_clusters < n_classes:
             warn(f"n_clusters={self.n_clusters} is not used: y labels rows of {n_classes} classes")
         edge = None if W is None else _mean_squared_edge(rows, W)
-        found = solve(in_unit(self, self._scale), rows[None], given.codes[None], n_classes, W, edge, start)
+        found = solve(in_unit(self, scale), rows[None], given.codes[None], n_classes, W, edge, start)
         if not found.converged[0]:
             warn(
                 f"labels still changed after {self.max_iter} rounds (or memberships after {self.inner_iter} steps); "
@@ -534,14 +545,14 @@ class SLK(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_ = given.classes if start is None else np.arange(n_classes)
         self.labels_ = self.transduction_ = self.classes_[found.labels[0]]
         self.memberships_ = found.memberships[0].T.copy()
-        self._prototypes = found.prototypes[0]
-        self.prototypes_ = (self._prototypes + self._centre) * self._scale
+        self._scale, self._centre, self._prototypes = scale, centre, found.prototypes[0]
+        self.prototypes_ = (self._prototypes + centre) * scale
         self.energy_ = found.energy[0]
-        self.sigma_ = float(found.sigma[0]) * self._scale
+        self.sigma_ = float(found.sigma[0]) * scale
         self.n_iter_ = len(self.energy_) - 1
         return self
 
-    def fit_predict(self, X: Any, y: Any = None, **_: Any) -> np.ndarray:
+    def fit_predict(self, X: Any, y: Any = None) -> np.ndarray:
         """Return ``labels_`` after :meth:`fit`; a clusterer's usual form would drop y."""
         return self.fit(X, y).labels_
 
@@ -564,10 +575,12 @@ class SLK(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         data = check_matrix(X)
         validate_data(self, X if hasattr(X, "columns") else data, reset=False, skip_check_array=True)
-        unit = max(self._scale, safe_scale(np.concatenate([data, self.prototypes_])))  # of rows far away too
-        rows = data / unit - self._centre * (self._scale / unit)
-        points = _prepare(rows[None], None, np.full((1, len(rows)), -1), 1)
-        nearest = points.distances(self._prototypes[None] * (self._scale / unit)).argmin(1)[0]
+        # a row's own power of two, so that rows far away neither overflow nor have a say in the others
+        top = np.abs(data).max(1, keepdims=True)
+        unit = np.maximum(self._scale, np.where(top > 0, np.ldexp(1.0, np.frexp(top)[1] - 1), 0))
+        part, M = self._scale / unit, self._prototypes
+        rows = data / unit - self._centre * part
+        nearest = (np.square(M).sum(1) * part - 2 * rows @ M.T).argmin(1)
         return self.classes_[nearest]
 
     def _first_prototypes(self, rows: np.ndarray, y: Any) -> np.ndarray:
