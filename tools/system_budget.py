@@ -75,6 +75,7 @@ REASONS = {
     "retrieval-diffusion": "two generators, of pixels and of codes, on one database that has rules of its own",
     "sensitivity-sampling": _EARLIER,
     "supervised-dictionary": "two models, two solvers of one objective, draws of the model, and a curve over its dial",
+    "transductive-few-shot": "a solver of batches whose energy provably falls, an estimator, and a bench of episodes",
 }
 
 

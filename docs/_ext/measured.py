@@ -950,6 +950,57 @@ def supervised_dictionary():
     return "\n".join(lines)
 
 
+def transductive_few_shot():
+    """Two moons with one label each, by means and by modes; and the recorded claims' tables."""
+    import matplotlib.pyplot as plt
+    from sklearn.datasets import make_moons
+
+    from lodim.partition import SLK
+    from lodim.plots import COLORS, style
+
+    X, truth = make_moons(300, noise=0.06, random_state=0)
+    y = np.full(300, -1)
+    told = [np.flatnonzero(truth == c)[0] for c in (0, 1)]
+    y[told] = [0, 1]
+    with style():
+        figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+    for ax, prototype in zip(axes, ("mean", "mode")):
+        model = SLK(prototype=prototype, n_neighbors=5).fit(X, y)
+        ax.scatter(*X.T, s=12, c=np.array(COLORS)[model.labels_])
+        ax.scatter(*X[told].T, s=160, marker="*", c="black")
+        right = (model.labels_ == truth).mean()
+        ax.set(title=f'prototype="{prototype}": {right:.0%} right', xticks=[], yticks=[], aspect="equal")
+    figure.savefig(GENERATED / "transductive-few-shot.svg")
+    plt.close(figure)
+    alt = "two moons by means, cut straight, and by modes, each whole; stars are the labelled rows"
+    lines = [f"![{alt}](../generated/transductive-few-shot.svg)", ""]
+    lines += ["Two moons, the stars are labelled, five neighbours.", ""]
+    folder = ROOT / "evidence" / "claims" / "transductive-few-shot"
+    if (file := folder / "digits.laptop.json").exists():
+        figures = json.loads(file.read_text())["figures"]
+        found = figures.pop("lambda found on clothes")
+        names = list(figures["pooled, 1-shot"])
+        rows = [
+            (name, *("{:.1f} ± {:.1f}".format(*one[name]) if name in one else "" for one in figures.values()))
+            for name in names
+        ]
+        lines += [
+            "MNIST digits by features of a network that was trained on clothes, five classes an episode, accuracy in % "
+            f"(lambda found on clothes: {', '.join(f'{value:g} for {name}' for name, value in found.items())}):",
+            "",
+            table(("method", *figures), rows),
+            "",
+        ]
+    if (file := folder / "clustering.laptop.json").exists():
+        figures = json.loads(file.read_text())["figures"]["ARI and accuracy"]
+        rows = [(name, f"{ari:.3f}", f"{accuracy:.3f}") for name, (ari, accuracy) in figures.items()]
+        what = (
+            "Clusters of scikit-learn's digits without labels, means of ten starts (the last three: one run):"
+        )
+        lines += [what, "", table(("method", "ARI", "accuracy"), rows), ""]
+    return "\n".join(lines)
+
+
 PAGES = (
     verdict, methods, entry_points, claims, benchmarks, reliability, size, comparison, difficulty, pfgmpp,
     novel_class_discovery,
@@ -958,7 +1009,7 @@ PAGES = (
 MEASURED = (
     ambient_diffusion, denoiser_dimension, diffusion_mbir, estimators, guidance, inpainting, learning_rate,
     mode_interpolation, partitive_partitioning, retrieval_diffusion, samplers, sensitivity_sampling,
-    supervised_dictionary,
+    supervised_dictionary, transductive_few_shot,
 )  # fmt: skip
 
 

@@ -49,6 +49,11 @@ def table(n=60, d=3):
     return X, (X[:, 0] > np.median(X[:, 0])).astype(int)
 
 
+def few_labels():
+    X, y = table()
+    return X, np.where(np.arange(len(y)) < 12, y, -1)
+
+
 def numbers():
     X, _ = table()
     return X, X @ np.arange(1.0, 4.0) + 0.5
@@ -219,6 +224,12 @@ ESTIMATORS = {
         Estimator(decoder_model(), failing=_too_few),
         Estimator(decoder_model(1, "theory", "grid", learn_sigma=False, sigma=0.3), failing=_too_few),
         Estimator(decoder_model(3, objective="iwae"), failing=_too_few),
+    ),
+    partition.SLK: (
+        Estimator(partition.SLK(random_state=0), few_labels),
+        Estimator(partition.SLK(prototype="mode", lam=0.2, random_state=0), few_labels),
+        Estimator(partition.SLK(prototype="bo", random_state=0), few_labels),
+        Estimator(partition.SLK(prototype="medoid", random_state=0), few_labels),
     ),
     partition.PBN: tuple(
         Estimator(SomePBN(n_novel=2, epochs=1, clusterer=clusterer, random_state=0), some_labelled)
@@ -833,7 +844,50 @@ def through_beams(y, truth):
     return [found.volume, *found.quality.figures().values()]
 
 
+def spread(X=None, y=None, at=None):
+    """Labels and memberships of rows, or what is predicted of others."""
+    X, y = whole(12, 2) if X is None else X, np.arange(12) % 3 if y is None else y
+    model = partition.SLK(n_neighbors=3).fit(X, y)
+    if at is not None:
+        return model.predict(at)
+    return np.r_[np.searchsorted(model.classes_, model.labels_), np.ravel(model.prototypes_)]
+
+
+def shots(features=None, labels=None, base_mean=None, how=partition.few_shot_episodes, **options):
+    features, labels = whole(40, 3) if features is None else features, _pairs if labels is None else labels
+    found = how(
+        features, labels, n_way=2, n_query=3, n_episodes=3, base_mean=base_mean, random_state=0, **options
+    )
+    return found.per_episode
+
+
+_pairs = np.arange(40) // 10
+
+
+def few_shots():
+    return partition.few_shot_episodes(whole(40, 3), _pairs, n_way=2, n_query=3, n_episodes=3, random_state=0)
+
+
 ARRAYS: dict[Any, Arrays] = {
+    # partition
+    partition.SLK.fit: Arrays(spread, {"X": whole(12, 2), "y": np.arange(12) % 3}, strict=("y",)),
+    partition.SLK.predict: Arrays(lambda X: spread(at=X), {"X": whole(9, 2)}),
+    partition.centre_and_normalise: Arrays(
+        partition.centre_and_normalise, {"X": whole(9, 3), "mean": whole(3, seed=1)}
+    ),
+    partition.sample_episodes: Arrays(
+        lambda labels: partition.sample_episodes(labels, n_way=2, n_query=3, n_episodes=3, random_state=0).rows,
+        {"labels": _pairs},
+        strict=("labels",),
+    ),
+    partition.few_shot_episodes: Arrays(
+        shots, {"features": whole(40, 3), "labels": _pairs, "base_mean": whole(3, seed=1)}, strict=("labels",)
+    ),
+    partition.search_lambda: Arrays(
+        lambda features, labels: shots(features, labels, how=partition.search_lambda, grid=(0.0, 0.5)),
+        {"features": whole(40, 3), "labels": _pairs},
+        strict=("labels",),
+    ),
     # novel classes
     partition.PBN.fit: Arrays(
         lambda X, y: SomePBN(n_novel=2, epochs=1, random_state=0).fit(X, y).labels_, _classes
@@ -1398,6 +1452,10 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     generative.RewardCurve: lambda: generative.RewardCurve(
         (1.0, 2.0), (1.0, 1.9), (1.0, 1.5), (0.1, 0.2), (1.0, 3.0), 0.1, 1.0, (0.0, 1.2), "conditional", 9
     ),
+    # partition
+    partition.Episodes: lambda: partition.sample_episodes(_pairs, n_way=2, n_query=3, n_episodes=3, random_state=0),
+    partition.FewShotAccuracy: few_shots,
+    partition.PairedDifference: lambda: few_shots().difference("K-means", "SimpleShot"),
     # geometry
     geometry.DimensionSummary: summary,
     geometry.Estimate: lambda: geometry.Estimate(3.0, (2.5, 3.5), 0.1, "note", 3.1),

@@ -43,3 +43,7 @@ def test_constant_columns():
     assert constant_columns(X) == (0, 2)
     with pytest.raises(ValueError, match="X must have rows"):
         constant_columns(X[:0])
+
+
+def test_rows_with_nan_are_each_their_own():
+    assert first_occurrences(np.full((3, 2), np.nan)).tolist() == [0, 1, 2]

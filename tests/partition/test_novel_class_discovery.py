@@ -133,11 +133,17 @@ def test_a_member_that_diverges_is_lost_alone():
     assert not np.isfinite(lost.latents(X)).all()
 
 
+@pytest.fixture(scope="module")
+def one_training(tmp_path_factory):
+    """Where clusterers of the same latents share their training."""
+    return tmp_path_factory.mktemp("training") / "run"
+
+
 @pytest.mark.trains
 @pytest.mark.parametrize("clusterer", ["kmeans", "ncd_kmeans", "spectral", "ncd_spectral"])
-def test_projections_find_clear_groups_by_any_clusterer(clusterer):
+def test_projections_find_clear_groups_by_any_clusterer(clusterer, one_training):
     settings = {"hidden": [16], "latent_dim": 5, "batch_size": 64, "lr": 5e-3, "random_state": 0}
-    model = PBN(n_novel=3, clusterer=clusterer, epochs=40, **settings).fit(X, y)
+    model = PBN(n_novel=3, clusterer=clusterer, epochs=40, **settings).fit(X, y, checkpoint=one_training)
     assert (model.labels_[y >= 0] == y[y >= 0]).all()
     assert clustering_accuracy(truth[y < 0], model.labels_[y < 0]) > 0.95
     assert (model.predict_known(X[y >= 0]) == y[y >= 0]).mean() > 0.95
@@ -170,11 +176,12 @@ def test_known_classes_prevail_over_nuisance_for_weights_near_one_only():
     for seed in range(2):
         rows, classes = nuisance(1000, seed)
         labels = np.where(classes < 5, classes, -1)
-        novel, models = (
-            labels < 0,
-            [PBN(w=w, lr=3e-3, latent_dim=4, epochs=80, n_novel=5) for w in (0.5, 0.99)],
-        )
-        found = [model.set_params(random_state=seed).fit(rows, labels).labels_[novel] for model in models]
+        novel, settings = labels < 0, {"lr": 3e-3, "latent_dim": 4, "epochs": 80, "n_novel": 5}
+        models = [PBN(w=w, random_state=seed, **settings) for w in (0.5, 0.99)]
+        nets = train_projections(models, rows, np.stack([labels, labels], 1))
+        found = [
+            m._sort_latents(n.latents(rows), labels, novel) for m, (n, _) in zip(models, nets, strict=True)
+        ]
         found.append(KMeans(5, n_init=10, random_state=0).fit_predict(rows[novel]))
         low, high, plain = (clustering_accuracy(classes[novel], each) for each in found)
         gains.append((low - plain, high - plain))
@@ -264,6 +271,7 @@ def test_clear_groups_are_counted(index):
     found = estimate_n_novel(rows, (2, 8), index=index, random_state=0)
     assert found.n_novel == 4
     assert found.k == tuple(range(2, 9))
+    assert estimate_n_novel(rows + 1e9, (2, 8), index=index, random_state=0).n_novel == 4
     assert NCDKMeans(n_novel_range=(2, 8), random_state=0).fit(rows).n_novel_ == 4
 
 
@@ -274,6 +282,23 @@ def test_units_decide_nothing(scale):
         assert (model.fit(X * scale, y).labels_ == expected).all()
     with pytest.raises(ValueError, match="single precision"):
         PBN(n_novel=3, epochs=1).fit(X * scale, y)
+
+
+@pytest.mark.parametrize("model", [NCDKMeans(4, random_state=0), NCDSpectralClustering(4, random_state=0)])
+def test_the_fit_and_later_rows_are_told_apart_alike_however_far_some_lie(model):
+    """Squares of differences that were multiplied out would leave no digit of the other rows."""
+    for far in (np.arange(len(X)) == len(X) - 1, truth % 2 == 1):
+        rows = X + np.where(far, 1e9, 0)[:, None]
+        labels = model.fit(rows, y).labels_
+        assert (model.predict_novel(rows[y < 0]) == labels[y < 0]).all()
+        assert (model.predict(rows[y < 0]) == labels[y < 0]).all()
+
+
+def test_of_rows_far_from_all_anchors_the_direction_decides():
+    anchors = np.eye(3)
+    for far in (1e3, 1e20, 1e300):
+        assert clustering.nearest_anchor(far * anchors, anchors).tolist() == [0, 1, 2]
+    assert clustering.nearest_anchor(X, np.zeros((1, 5))).tolist() == [0] * len(X)
 
 
 # ------------------------------------------------------------------------------------------------ labels and errors
@@ -293,6 +318,34 @@ def test_novel_classes_have_names_of_their_own(labels, novel):
     assert model.novel_classes_.tolist() == novel
     assert set(model.labels_[y < 0]) == set(novel)
     assert (model.labels_[y >= 0] == given[y >= 0].astype(model.labels_.dtype)).all()
+
+
+@pytest.mark.parametrize(("precision", "last"), [(np.float16, 2048), (np.float32, 2**24)])
+def test_numbers_of_low_precision_are_counted_on_from(precision, last):
+    names = clustering.novel_names(np.array([1, last], precision), 2)
+    assert names.tolist() == [last + 1, last + 2]
+
+
+@pytest.mark.trains
+@pytest.mark.filterwarnings("ignore")
+def test_a_training_that_diverged_is_said_to_have():
+    for estimator in (PBN, TabularNCD):
+        with pytest.raises(ValueError, match="diverged"):
+            estimator(n_novel=3, lr=1e30, epochs=3, random_state=0).fit(X, y)
+    search = NCDSearchCV(TabularNCD(epochs=3), {"lr": [1e30, 1e-3]}, n_trials=2, random_state=0)
+    rates = search.fit(X, np.where(truth < 4, truth, -1)).cv_results_
+    assert [score > 0 for score in rates["mean_test_score"]] == [p["lr"] < 1 for p in rates["params"]]
+
+
+def test_a_net_refuses_rows_whose_squares_it_cannot_hold():
+    for model in (PBN(n_novel=3, epochs=1), TabularNCD(3, epochs=1)):
+        model.fit(X, y)
+        with pytest.raises(ValueError, match="single precision"):
+            model.predict(X * 1e200)
+
+
+def test_one_row_can_be_a_class():
+    assert PBN(n_novel=1, epochs=1, random_state=0).fit(X[:4], [0, 0, 1, -1]).labels_.tolist() == [0, 0, 1, 2]
 
 
 def test_what_cannot_be_sorted_is_refused():
@@ -342,6 +395,12 @@ def test_weights_near_one_are_drawn_as_often_as_others():
     assert np.mean(draws > 1 - 10**-1.5) == pytest.approx(0.5, abs=0.1)
 
 
+def test_the_default_space_fits_the_rows_of_a_fold():
+    search = NCDSearchCV(NCDSpectralClustering(2), n_trials=8, random_state=0)
+    found = search.fit(X[::6], np.where(truth < 4, truth, -1)[::6]).cv_results_
+    assert max(p["n_components"] for p in found["params"]) <= 18
+
+
 @pytest.mark.trains
 @pytest.mark.parametrize("include_novel", [False, True])
 def test_a_stacked_search_finds_what_one_after_another_finds(include_novel):
@@ -349,7 +408,7 @@ def test_a_stacked_search_finds_what_one_after_another_finds(include_novel):
     labels = np.where(classes < 5, classes, -1)
     found = [
         NCDSearchCV(
-            PBN(n_novel=2, epochs=4, batch_size=64), n_trials=3, stack=stack, include_novel=include_novel,
+            PBN(n_novel=2, epochs=4, batch_size=64), n_trials=2, stack=stack, include_novel=include_novel,
             random_state=0,
         ).fit(rows, labels)
         for stack in (True, False)
@@ -378,7 +437,7 @@ def test_pairs_are_alike_both_ways():
 
 @pytest.mark.trains
 def test_tabular_ncd_finds_clear_groups():
-    model = TabularNCD(3, [16], 5, epochs=60, batch_size=64, lr=5e-3, top_k=20.0, random_state=0).fit(X, y)
+    model = TabularNCD(3, [16], 5, epochs=40, batch_size=64, lr=5e-3, top_k=20.0, random_state=0).fit(X, y)
     assert clustering_accuracy(truth[y < 0], model.labels_[y < 0]) > 0.9
     scores = novel_class_scores(truth, model.predict(X), [0, 1, 2])
     assert scores.balanced_acc > 0.9

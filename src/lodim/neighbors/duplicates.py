@@ -68,6 +68,7 @@ def first_occurrences(X: Float[np.ndarray, "n features"]) -> Int[np.ndarray, " n
         members = order[start:end]  # ascending, because the sort is stable
         while len(members) > 1:
             same = (X[members] == X[members[0]]).all(axis=1)
+            same[0] = True  # of NaN too, which no comparison finds equal to itself
             first[members[same]] = members[0]
             members = members[~same]
     return first

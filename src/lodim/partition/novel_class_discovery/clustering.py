@@ -24,7 +24,7 @@ u                        ``n_components``
 =======================  ==================================================
 
 Source: Colin Troisemaine and others, 2023, arXiv 2311.05440. Departures: p is 1, as in the authors' code, not the 2 of
-k-means++ (``power``), because with known centroids about the square leads to worse sums of squares. Their code uses
+k-means++ (``power``); the best of ten starts hardly differs. Their code uses
 :math:`\sigma^2 = -d_{\max}^2 / \ln s`, which gives that edge the similarity :math:`\sqrt s` (``legacy_sigma=True``).
 Rows that come later take the label of the nearest centroid, or of the nearest row of a spectral clustering; the paper
 has none.
@@ -49,7 +49,6 @@ from sklearn.metrics import (
     calinski_harabasz_score,
     davies_bouldin_score,
     pairwise_distances_argmin,
-    pairwise_distances_argmin_min,
     silhouette_score,
 )
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -76,6 +75,7 @@ INDICES = ("silhouette", "calinski_harabasz", "davies_bouldin", "elbow")
 _COUNTED, _COMPARED = 10_000, 2_000
 _DENSE, _NEIGHBORS = 5_000, 30  # rows up to which all pairs are edges; edges of each row above
 _UNEVEN = 1e3
+_AT_ONCE = 10_000_000  # distances held at a time
 
 
 @dataclass(frozen=True)
@@ -162,6 +162,7 @@ def estimate_n_novel(
     seed = root_seed(random_state)
     rng = as_generator(derive_seed(seed, "rows"))
     rows = data[rng.permutation(len(data))[:_COUNTED]] / safe_scale(data)
+    rows = rows - np.median(rows, axis=0)  # the index of Davies and Bouldin loses the digits of an offset
     k = tuple(range(low, min(high, n_distinct(rows) - 1) + 1))
     few = np.arange(min(len(rows), _COMPARED))
     distances = squareform(pdist(rows[few])) if index == "silhouette" else np.empty((0, 0))
@@ -205,11 +206,13 @@ def _check_countable(rows: np.ndarray, low: int, name: str) -> None:
 def novel_names(classes: np.ndarray, k: int) -> np.ndarray:
     """Names of k novel classes that no known one has: numbers above the largest, or "novel 0", "novel 1", ..."""
     if classes.dtype.kind in "iuf":
-        last = classes.max(initial=-1)
+        last = float(
+            classes.max(initial=-1)
+        )  # half and single precision have no room for large numbers plus one
         if not np.isfinite(last) or last > 2**53:
             raise ValueError(f"y must hold labels below 2**53, after which new ones are counted, got {last}")
         return (np.floor(last) + 1 + np.arange(k)).astype(
-            classes.dtype if classes.dtype.kind == "f" else np.int64
+            np.float64 if classes.dtype.kind == "f" else np.int64
         )
     numbers = [int(m[1]) for name in classes if (m := re.fullmatch(r"novel (\d{1,9})", str(name)))]
     return np.array([f"novel {max(numbers, default=-1) + 1 + j}" for j in range(k)])
@@ -299,7 +302,8 @@ class NovelClassEstimator(BaseEstimator):
     def _center(self, data: np.ndarray) -> np.ndarray:
         """Note a unit and a middle in which distances are exact, and return the rows there."""
         self._scale = safe_scale(data)
-        self._middle = data.max(0) / self._scale / 2 + data.min(0) / self._scale / 2
+        # the median, by which a single row far away costs the others no digits
+        self._middle = np.median(data / self._scale, axis=0)
         return self._inside(data)
 
     def _inside(self, data: np.ndarray) -> np.ndarray:
@@ -328,7 +332,7 @@ class NovelClassEstimator(BaseEstimator):
             Entries of ``classes_`` and ``novel_classes_``.
         """
         rows = self._query(X)
-        return self._names[self._anchor_codes[pairwise_distances_argmin(rows, self._anchors)]]
+        return self._names[self._anchor_codes[nearest_anchor(rows, self._anchors)]]
 
     def predict_novel(self, X: Any) -> np.ndarray:
         """Name each row's class among the novel ones.
@@ -343,7 +347,21 @@ class NovelClassEstimator(BaseEstimator):
             Entries of ``novel_classes_``.
         """
         rows, novel = self._query(X), self._anchor_codes >= len(self.classes_)
-        return self._names[self._anchor_codes[novel][pairwise_distances_argmin(rows, self._anchors[novel])]]
+        return self._names[self._anchor_codes[novel][nearest_anchor(rows, self._anchors[novel])]]
+
+
+def nearest_anchor(
+    rows: Float[np.ndarray, "n d"], anchors: Float[np.ndarray, "m d"]
+) -> Int[np.ndarray, " n"]:
+    """Which anchor is nearest to each row, by squared differences as in the fit.
+
+    The square of a difference, multiplied out, would lose anchors that are close to each other and far from zero; a
+    difference loses them for a row that is far from all, which is therefore drawn nearer.
+    """
+    reach = 1e6 * (float(np.abs(anchors).max()) or 1.0)
+    rows = rows / np.maximum(np.abs(rows).max(1, keepdims=True) / reach, 1.0)
+    parts = np.array_split(rows, 1 + len(rows) * len(anchors) // _AT_ONCE)
+    return np.concatenate([cdist(part, anchors, "sqeuclidean").argmin(1) for part in parts])
 
 
 def _warn_if_uneven(data: np.ndarray, columns: Any) -> None:
@@ -628,7 +646,8 @@ def joined_neighbors(rows: Float[np.ndarray, "n d"], k: int) -> csr_array:
         joints: list[tuple[float, int, int]] = []
         for c in range(n_pieces):
             here, there = np.flatnonzero(piece == c), np.flatnonzero(piece != c)
-            nearest, distance = pairwise_distances_argmin_min(rows[here], rows[there])
+            nearest = pairwise_distances_argmin(rows[here], rows[there])
+            distance = np.linalg.norm(rows[here] - rows[there[nearest]], axis=1)
             i = int(distance.argmin())
             joints.append((max(float(distance[i]), tiny), int(here[i]), int(there[nearest[i]])))
         lengths, starts, ends = (np.array(part) for part in zip(*joints, strict=True))

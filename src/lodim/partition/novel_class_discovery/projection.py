@@ -322,13 +322,28 @@ def centred(data: Float[np.ndarray, "n d"]) -> tuple[np.ndarray, np.ndarray]:
     ValueError
         Numbers whose squares, summed, single precision does not hold.
     """
+    mean = data.mean(0)
+    return less_mean(data, mean, least=1 / _RANGE), mean
+
+
+def less_mean(data: Float[np.ndarray, "n d"], mean: np.ndarray, *, least: float = 0.0) -> np.ndarray:
+    """Rows less a mean, of which a net can take the squares."""
     largest = float(np.abs(data).max())
-    if not 1 / _RANGE < largest < _RANGE:
+    if not least <= largest < _RANGE:
         raise ValueError(
             f"X has numbers up to {largest:.3g}, whose squares leave single precision; standardise X first"
         )
-    mean = data.mean(0)
-    return data - mean, mean
+    return data - mean
+
+
+class UselessTraining(ValueError):
+    """A net has diverged, or maps too many rows to one point."""
+
+
+def check_trained(outputs: np.ndarray) -> None:
+    """Refuse what a net says whose training has diverged."""
+    if not np.isfinite(outputs).all():
+        raise UselessTraining("the training has diverged, and the encoder maps X to no numbers; lower lr")
 
 
 @dataclass(eq=False, repr=False)
@@ -435,9 +450,10 @@ class PBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NovelClassEstimator
         self, z: Float[np.ndarray, "n latent"], codes: Int[np.ndarray, " n"], novel: Any
     ) -> Int[np.ndarray, " n_unlabelled"]:
         """Cluster the unlabelled rows where the encoder maps them."""
+        check_trained(z)
         seed, n_known = root_seed(self.random_state), int(codes.max(initial=-1)) + 1
-        if (distinct := n_distinct(z[novel])) < max(2, int(self.n_novel or 3)):
-            raise ValueError(
+        if (distinct := n_distinct(z[novel])) < int(self.n_novel or 3):
+            raise UselessTraining(
                 f"the encoder maps the unlabelled rows of X to {distinct} point(s), too few for novel classes; lower "
                 "lr, or widen the layers (hidden)"
             )
@@ -458,7 +474,7 @@ class PBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NovelClassEstimator
         return clusters
 
     def _inside(self, data: np.ndarray) -> Float[np.ndarray, "n latent"]:
-        return self.module_.latents(data - self._mean)
+        return self.module_.latents(less_mean(data, self._mean))
 
     def transform(self, X: Any) -> Float[np.ndarray, "n latent"]:
         """Map rows to the latent space, where they have unit length.

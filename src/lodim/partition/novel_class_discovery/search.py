@@ -39,9 +39,13 @@ from sklearn.model_selection import ParameterSampler
 from sklearn.utils.validation import check_is_fitted
 
 from lodim.metrics import clustering_accuracy
-from lodim.neighbors import n_distinct
 from lodim.partition.novel_class_discovery.clustering import NCDSpectralClustering, NovelClassEstimator
-from lodim.partition.novel_class_discovery.projection import PBN, centred, train_projections
+from lodim.partition.novel_class_discovery.projection import (
+    PBN,
+    UselessTraining,
+    centred,
+    train_projections,
+)
 from lodim.randomness import as_generator, derive_seed, root_seed
 from lodim.results import Result
 from lodim.validation import (
@@ -145,13 +149,15 @@ def hidden_classes(
 def _score(
     model: Any, trained: Any, rows: np.ndarray, codes: np.ndarray, shown: np.ndarray, hidden: np.ndarray
 ) -> float:
-    """Accuracy on hidden rows; NaN where a net has diverged, or maps all of them to one point or two."""
-    if trained is None:
-        return clustering_accuracy(codes[hidden], model._sort_rows(rows, shown, hidden))
-    z = trained[0].latents(rows)
-    if not np.isfinite(z).all() or n_distinct(z[hidden]) < model.n_novel:
+    """Accuracy on hidden rows; NaN where the training came to nothing."""
+    try:
+        if trained is None:
+            clusters = model._sort_rows(rows, shown, hidden)
+        else:
+            clusters = model._sort_latents(trained[0].latents(rows), shown, hidden)
+    except UselessTraining:
         return math.nan
-    return clustering_accuracy(codes[hidden], model._sort_latents(z, shown, hidden))
+    return clustering_accuracy(codes[hidden], clusters)
 
 
 def _tell(progress: Any, first: float, share: float, done: float, text: str) -> None:
@@ -177,7 +183,7 @@ class NCDSearchCV(MetaEstimatorMixin, NovelClassEstimator):
     param_distributions : dict of str to list or distribution, optional
         As of scikit-learn's ``RandomizedSearchCV``. Default, for PBN: lr log-uniform from .0001 to .01, dropout
         uniform to .6, and w with 1 - w log-uniform from .001 to 1; for spectral clustering ``min_dist`` uniform from
-        .01 to .99 and ``n_components`` from 2 to 30.
+        .01 to .99 and ``n_components`` from 2 to 30, or to the rows of a fold less two.
     n_trials : int
         Settings tried.
     n_folds : int
@@ -257,7 +263,8 @@ class NCDSearchCV(MetaEstimatorMixin, NovelClassEstimator):
         seed = root_seed(self.random_state)
         n_hidden = self._check_folds(len(labels.classes))
         check_counts(n_trials=self.n_trials)
-        space = self._space(model)
+        kept = np.arange(len(data)) if self.include_novel else np.flatnonzero(labels.known)
+        space = self._space(model, len(kept))
         drawn = ParameterSampler(
             space, int(self.n_trials), random_state=derive_seed(seed, "settings") % 2**31
         )
@@ -271,7 +278,6 @@ class NCDSearchCV(MetaEstimatorMixin, NovelClassEstimator):
             for setting in settings
             for _ in folds
         ]
-        kept = np.arange(len(data)) if self.include_novel else np.flatnonzero(labels.known)
         scores = self._scores(models, data[kept], labels.codes[kept], folds, progress)
         self._note(settings, scores.reshape(len(settings), len(folds)))
         best = clone(model).set_params(**self.best_params_, **common)
@@ -312,7 +318,7 @@ class NCDSearchCV(MetaEstimatorMixin, NovelClassEstimator):
             )
         return int(n_hidden)
 
-    def _space(self, model: NovelClassEstimator) -> Any:
+    def _space(self, model: NovelClassEstimator, n: int) -> Any:
         if self.param_distributions is not None:
             if not isinstance(self.param_distributions, dict) or not self.param_distributions:
                 raise TypeError(
@@ -324,7 +330,10 @@ class NCDSearchCV(MetaEstimatorMixin, NovelClassEstimator):
         if isinstance(model, PBN):
             return {"lr": stats.loguniform(1e-4, 1e-2), "dropout": stats.uniform(0, 0.6), "w": _NearOne()}
         if isinstance(model, NCDSpectralClustering):
-            return {"min_dist": stats.uniform(0.01, 0.98), "n_components": stats.randint(2, 31)}
+            return {
+                "min_dist": stats.uniform(0.01, 0.98),
+                "n_components": stats.randint(2, max(3, min(31, n - 1))),
+            }
         raise ValueError(f"there is no default space for {type(model).__name__}; give param_distributions")
 
     def _scores(

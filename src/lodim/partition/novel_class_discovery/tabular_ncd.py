@@ -39,7 +39,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lodim.partition.novel_class_discovery.clustering import NovelClassEstimator
-from lodim.partition.novel_class_discovery.projection import Layout, StackedLayers, centred
+from lodim.partition.novel_class_discovery.projection import (
+    Layout,
+    StackedLayers,
+    centred,
+    check_trained,
+    less_mean,
+)
 from lodim.randomness import build_seeded, derive_seed, root_seed
 from lodim.training import DescentRecipe, descend
 from lodim.validation import check_counts, check_fraction, check_in_range
@@ -170,10 +176,9 @@ class TabularNCD(NovelClassEstimator):
                 return value
             p = clusters[unlabelled].softmax(1)
             together = (p @ p.T).clamp(1e-7, 1 - 1e-7)
-            pairs = F.binary_cross_entropy(
-                together, alike(z[unlabelled], float(self.top_k) / 100).float(), reduction="none"
-            )
-            upper = pairs.triu(1).sum() * 2 / (len(p) * (len(p) - 1))
+            # binary cross-entropy, which torch's own refuses to compute once the training has diverged
+            pairs = torch.where(alike(z[unlabelled], float(self.top_k) / 100), together, 1 - together).log()
+            upper = -pairs.triu(1).sum() * 2 / (len(p) * (len(p) - 1))
             return (
                 value + w2 * upper + (1 - w2) * F.mse_loss(clusters[unlabelled], clusters_there[unlabelled])
             )
@@ -189,10 +194,11 @@ class TabularNCD(NovelClassEstimator):
     def _heads(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Class and cluster of each row; the number of known classes says that it is of none."""
         _, classes, clusters = self.module_(torch.from_numpy(rows).to(self.module_.dropout))
+        check_trained(clusters.cpu().numpy())
         return classes.argmax(1).cpu().numpy(), clusters.argmax(1).cpu().numpy()
 
     def _inside(self, data: np.ndarray) -> np.ndarray:
-        return data - self._mean
+        return less_mean(data, self._mean)
 
     def predict(self, X: Any) -> np.ndarray:
         """Name each row's class, known or novel: novel where the classifier takes it for a row without a label.

@@ -1,0 +1,1 @@
+"""Claims of the system ``transductive-few-shot``."""
