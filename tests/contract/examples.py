@@ -175,6 +175,9 @@ _too_few = {
     "check_estimators_nan_inf": "it fits 10 rows, and 20 are needed",
     "check_n_features_in_after_fitting": "it fits 15 rows, and 20 are needed",
 }
+_in_single_precision = {
+    "check_methods_subset_invariance": "a network rounds by the size of a batch, and 1e-7 is asked"
+}
 _persistence = {"data": clouds, "tables": False, "needs": ("gudhi",)}
 
 ESTIMATORS = {
@@ -265,6 +268,17 @@ ESTIMATORS = {
     partition.PPP: (
         Estimator(partition.PPP((2, 4))),
         Estimator(partition.PPP(strategy="merge", k0=6)),
+    ),
+    partition.MLC: (
+        Estimator(
+            partition.MLC(3, feature_dim=8, tcr_epochs=1, epochs=0, random_state=0),
+            failing=_in_single_precision,
+        ),
+        Estimator(
+            partition.MLC(3, eta=None, init=None, n_anchors=20, epochs=0, random_state=0),
+            failing=_in_single_precision,
+        ),
+        Estimator(partition.MLC(3, init="given", epochs=1, random_state=0)),
     ),
     landscape.LandscapeDimension: (
         Estimator(
@@ -432,6 +446,17 @@ def filtration(fc):
     return fc.filtration
 
 
+class BothHeads(nn.Module):
+    """Features and codes side by side."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return torch.cat(self.net(x), -1)
+
+
 class AtOneLevel(nn.Module):
     """A denoiser at one level of the noise, as a layer."""
 
@@ -509,6 +534,12 @@ LAYERS = {
         Layer(lambda: AtOneLevel(generative.MixtureDenoiser(torch.eye(8), 0.5)), **_of_noise),
     ),
     generative.SubspaceDenoiser: (Layer(lambda: AtOneLevel(generative.SubspaceDenoiser(8, 3)), **_of_noise),),
+    partition.MLCNet: (
+        Layer(
+            lambda: BothHeads(partition.MLCNet(net(), 8, 4)), keyword="x",
+            without={"autocast": "unit length is taken in single precision"},
+        ),
+    ),
 }  # fmt: skip
 
 # ---------------------------------------------------------------------------------------------------- generators
@@ -647,6 +678,15 @@ def streamed(batch):
 @functools.cache
 def fitted_decoder():
     return decoder_model().fit(whole(40, 2))
+
+
+@functools.cache
+def clustered():
+    return partition.MLC(3, feature_dim=8, epochs=0, tcr_epochs=1, random_state=0).fit(whole(40, 2))
+
+
+def doubly_stochastic():
+    return np.eye(6)[[1, 0, 3, 2, 5, 4]]
 
 
 def densities():
@@ -910,6 +950,28 @@ ARRAYS: dict[Any, Arrays] = {
         {"y_true": np.tile([0, 1, 2, 3], 5), "y_pred": np.tile([0, 4, 3, 3], 5), "known_classes": np.array([0, 1])},
     ),
     # generators
+    partition.MLC.fit: Arrays(
+        lambda X: partition.MLC(3, init="given", epochs=0, random_state=0).fit(X).labels_, {"X": whole(40, 2)}
+    ),
+    partition.MLC.predict: Arrays(lambda X: clustered().predict(X), {"X": whole(5, 2)}),
+    partition.MLC.transform: Arrays(lambda X: clustered().transform(X), {"X": whole(5, 2)}),
+    partition.MLC.membership: Arrays(lambda X: clustered().membership(X), {"X": whole(5, 2)}),
+    partition.pairwise_membership: Arrays(
+        lambda codes: partition.pairwise_membership(codes, 0.5), {"codes": np.eye(4)[[0, 1, 2, 3, 0, 1]]}
+    ),
+    partition.spectral_labels: Arrays(
+        lambda membership: partition.spectral_labels(membership, 3, random_state=0), {"membership": doubly_stochastic()}
+    ),
+    partition.cluster_geometry: Arrays(
+        lambda Z, labels: partition.cluster_geometry(Z, labels), {"Z": whole(9, 3), "labels": np.arange(9) % 2}
+    ),
+    partition.coding_length: Arrays(
+        lambda Z, labels: partition.coding_length(Z, labels), {"Z": whole(9, 3), "labels": np.arange(9) % 2}
+    ),
+    partition.numerical_rank: Arrays(lambda Z: partition.numerical_rank(Z), {"Z": whole(9, 3)}),
+    partition.subspace_affinity: Arrays(
+        lambda X: partition.subspace_affinity(X, 2).toarray(), {"X": whole(9, 3)}
+    ),
     generative.PerturbedLikelihoodModel.fit: Arrays(
         lambda X: decoder_model(1, objective="grid", max_steps=0).fit(X).sample(3), {"X": whole(40, 2)}
     ),
@@ -1516,6 +1578,7 @@ RESULTS: dict[Any, Callable[[], Any]] = {
         partition.PPP((2, 4)).fit(table()[0]), table()[0], n_references=2, random_state=0
     ),
     partition.Repeatability: lambda: partition.repeatability(partition.PPP((2, 3)), table()[0], 2, random_state=0),
+    partition.ClusterGeometry: lambda: partition.cluster_geometry(whole(9, 3), np.arange(9) % 3),
     # landscape
     landscape.RunRecord: run,
     landscape.LandscapeResult: landscape_result,

@@ -60,6 +60,7 @@ UNDEFINED = {  # what their documentation says is NaN or infinite at times
     "keep_likely", "volume_quality", "kde_theory", "density_regime", "GeneralizationDifficulty",
     "intrinsic_dimensions", "IntrinsicDimension", "learning_curve_exponent", "probability_metrics", "relative_gap",
     "novel_class_scores",
+    "cluster_geometry",
 }  # fmt: skip
 # choices that take a number too, by their documentation
 NUMBER_TOO = ("n_rounds", "delta", "intrinsic_dim", "bandwidth", "baseline", "perturb")
@@ -307,6 +308,10 @@ CALLS = (
     call(metrics.auc, logits=POINTS[:, :2], target=torch.from_numpy(y)),
     call(metrics.r2, prediction=POINTS[:, 0], target=POINTS[:, 1]),
     call(metrics.clustering_accuracy, y_true=y, y_pred=1 - y),
+    call(metrics.coding_rate, Z=X, eps2=0.5), call(metrics.coding_rate, Z=X, eps2=0.5, membership=np.eye(2)[y]),
+    call(metrics.rate_reduction, Z=X, membership=np.eye(2)[y], eps2=0.5),
+    call(partition.tcr_loss, first=POINTS, second=POINTS + 0.1), call(partition.mlc_loss, Z=POINTS, C=POINTS / 9),
+    call(partition.gaussian_jitter, x=POINTS), call(partition.random_affine, x=torch.from_numpy(IMAGES)[:, None]),
     call(metrics.density_coverage, samples=X, reference=X[::-1] + 0.1, random_state=0),
     call(metrics.precision_recall, samples=X, reference=X[::-1] + 0.1, random_state=0),
     call(metrics.frechet_distance, samples=X, reference=X + 0.1, random_state=0),

@@ -121,7 +121,8 @@ def safe_cholesky(A: Matrices, *, max_jitter: float = 1e-4) -> SafeCholesky:
     jitter = torch.zeros_like(unit)
     tried, share = 0.0, min(torch.finfo(matrix.dtype).eps, max_jitter)
     while True:
-        factor, failed = torch.linalg.cholesky_ex(matrix + jitter[..., None, None] * identity)
+        raised = matrix + jitter[..., None, None] * identity if tried else matrix
+        factor, failed = torch.linalg.cholesky_ex(raised)
         if not bool((failed > 0).any()):
             break
         if tried >= max_jitter:
@@ -146,6 +147,7 @@ def _as_matrices(A: Any) -> Float[Tensor, "*batch n n"]:
     matrix = computable(A, "A")
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or not matrix.shape[-1]:
         raise ValueError(f"A must be square, or a batch of squares, got shape {tuple(matrix.shape)}")
-    if not bool(matrix.isfinite().all()):
+    # a finite sum says it in one cheap pass; one that overflowed says nothing
+    if not bool(matrix.detach().sum().isfinite()) and not bool(matrix.isfinite().all()):
         raise ValueError("A must be finite, got NaN or infinite entries")
     return matrix

@@ -137,7 +137,8 @@ def sinkhorn(
             v = _potential(columns, kernel.mT + u[..., None, :])
         taken += 1
         if tol is not None:
-            error = _error(_plan(kernel, u, v), rows, columns)
+            with torch.no_grad():
+                error = _error(_plan(kernel, u, v), rows, columns)
     plan = _plan(kernel, u, v)
     error = _error(plan, rows, columns)
     if not error < float("inf"):
@@ -173,6 +174,8 @@ def _potential(
 ) -> Float[Tensor, "*batch n"]:
     """What brings rows to their sums; minus infinity for an empty one, whatever its entries are (padding, say)."""
     empty = sums == 0
+    if not bool(empty.any()):
+        return sums.log() - torch.logsumexp(exponents, -1)
     kept = exponents.masked_fill(empty[..., None], 0.0)  # no gradient of a logarithm of zero
     return (sums.masked_fill(empty, 1.0).log() - torch.logsumexp(kept, -1)).masked_fill(empty, -torch.inf)
 

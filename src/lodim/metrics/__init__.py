@@ -4,6 +4,7 @@
 two samples            ``sliced_wasserstein``, ``mmd_rbf``, ``kid``, ``c2st``, ``frechet_distance``
 support of samples     ``precision_recall``, ``density_coverage``, ``mode_coverage``, ``memorisation_gap``
 clusters               ``clustering_accuracy``
+features               ``coding_rate``, ``rate_reduction``
 probabilities          ``probability_metrics``, ``reliability_curve``
 learning curves        ``learning_curve_exponent``
 images                 ``psnr``, ``ssim``

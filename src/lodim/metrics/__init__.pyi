@@ -1,4 +1,6 @@
 from .clustering import clustering_accuracy as clustering_accuracy
+from .coding_rate import coding_rate as coding_rate
+from .coding_rate import rate_reduction as rate_reduction
 from .frechet import ClassifierFeatures as ClassifierFeatures
 from .frechet import FrechetDistance as FrechetDistance
 from .frechet import frechet_distance as frechet_distance

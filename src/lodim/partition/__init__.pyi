@@ -1,3 +1,16 @@
+from .manifold_clustering import MLC as MLC
+from .manifold_clustering import ClusterGeometry as ClusterGeometry
+from .manifold_clustering import MLCNet as MLCNet
+from .manifold_clustering import cluster_geometry as cluster_geometry
+from .manifold_clustering import coding_length as coding_length
+from .manifold_clustering import gaussian_jitter as gaussian_jitter
+from .manifold_clustering import mlc_loss as mlc_loss
+from .manifold_clustering import numerical_rank as numerical_rank
+from .manifold_clustering import pairwise_membership as pairwise_membership
+from .manifold_clustering import random_affine as random_affine
+from .manifold_clustering import spectral_labels as spectral_labels
+from .manifold_clustering import subspace_affinity as subspace_affinity
+from .manifold_clustering import tcr_loss as tcr_loss
 from .novel_class_discovery.clustering import NCDKMeans as NCDKMeans
 from .novel_class_discovery.clustering import NCDSpectralClustering as NCDSpectralClustering
 from .novel_class_discovery.clustering import NovelClassCount as NovelClassCount

@@ -1,0 +1,13 @@
+from .estimator import MLC as MLC
+from .net import MLCNet as MLCNet
+from .net import gaussian_jitter as gaussian_jitter
+from .net import mlc_loss as mlc_loss
+from .net import pairwise_membership as pairwise_membership
+from .net import random_affine as random_affine
+from .net import tcr_loss as tcr_loss
+from .subspaces import ClusterGeometry as ClusterGeometry
+from .subspaces import cluster_geometry as cluster_geometry
+from .subspaces import coding_length as coding_length
+from .subspaces import numerical_rank as numerical_rank
+from .subspaces import spectral_labels as spectral_labels
+from .subspaces import subspace_affinity as subspace_affinity
