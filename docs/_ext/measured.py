@@ -950,6 +950,64 @@ def supervised_dictionary():
     return "\n".join(lines)
 
 
+def groups_null():
+    """How often ungrouped rows show groups, how often two balls do, and the picture of three."""
+    import matplotlib.pyplot as plt
+
+    from lodim.partition import groups
+
+    def sphere(rng, n):
+        x = rng.normal(size=(n, 4))
+        return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+    def sheet(rng, n):
+        turn = 1.5 * np.pi * (1 + 2 * rng.random(n))
+        return np.c_[turn * np.cos(turn), turn * np.sin(turn), 21 * rng.random(n)]
+
+    families = {
+        "one Gaussian, 2 columns": lambda rng, n: rng.normal(size=(n, 2)),
+        "one Gaussian, 10 columns": lambda rng, n: rng.normal(size=(n, 10)),
+        "a cube, 3 columns": lambda rng, n: rng.random((n, 3)),
+        "a rectangle 20 times as long as wide": lambda rng, n: rng.random((n, 2)) * [20, 1],
+        "a rolled sheet": sheet,
+        "a sphere in 4 columns": sphere,
+        "exponential, 3 columns": lambda rng, n: rng.exponential(size=(n, 3)),
+    }
+    runs, sizes = 40, (100, 400)
+
+    def share(draw, n, runs):
+        rngs = (np.random.default_rng([seed, n]) for seed in range(runs))
+        return sum(groups(draw(rng, n), n_resamples=2).n_groups > 1 for rng in rngs) / runs
+
+    rows = [(name, *(f"{share(draw, n, runs):.0%}" for n in sizes)) for name, draw in families.items()]
+    head = ("rows without groups", *(f"groups shown, {n} rows" for n in sizes))
+    lines = [f"Of {runs} samples each:", "", table(head, rows)]
+    apart = (3, 4, 5, 6, 8)
+
+    def two(d, gap):
+        return lambda rng, n: rng.normal(size=(n, d)) + gap * np.eye(1, d) * (np.arange(n) % 2)[:, None]
+
+    rows = [
+        (d, n, *(f"{share(two(d, gap), n, 10):.0%}" for gap in apart))
+        for d in (2, 5, 10)
+        for n in (200, 1000)
+    ]
+    lines += [
+        "Two balls of deviation 1, how often of ten samples they are told apart, by the distance of their centres:",
+        "",
+    ]
+    lines += [table(("columns", "rows", *(f"{gap} deviations" for gap in apart)), rows)]
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 5)) + 5 * np.eye(3, 5)[rng.integers(3, size=600)]
+    found = groups(X)
+    axes = found.plot()
+    axes.figure.savefig(GENERATED / "groups.svg", bbox_inches="tight")
+    plt.close(axes.figure)
+    alt = "three groups in a plane, rows that surely belong strong; two valleys are deeper than chance makes them"
+    said = str(found).splitlines()[0]
+    return "\n".join([*lines, f"![{alt}](../generated/groups.svg)", "", f"`{said}`", ""])
+
+
 def transductive_few_shot():
     """Two moons with one label each, by means and by modes; and the recorded claims' tables."""
     import matplotlib.pyplot as plt
@@ -1007,7 +1065,7 @@ PAGES = (
 )  # fmt: skip
 # made again when the library changed
 MEASURED = (
-    ambient_diffusion, denoiser_dimension, diffusion_mbir, estimators, guidance, inpainting, learning_rate,
+    ambient_diffusion, denoiser_dimension, diffusion_mbir, estimators, groups_null, guidance, inpainting, learning_rate,
     mode_interpolation, partitive_partitioning, retrieval_diffusion, samplers, sensitivity_sampling,
     supervised_dictionary, transductive_few_shot,
 )  # fmt: skip

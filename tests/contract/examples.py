@@ -669,6 +669,12 @@ def whole(*shape, top=40, seed=0):
     return values
 
 
+def two_parts():
+    X = whole(60, 2, top=60)
+    X[30:] += 190
+    return X
+
+
 def streamed(batch):
     model = geometry.StreamingDimension(random_state=0)
     model.update(batch)
@@ -1372,6 +1378,11 @@ ARRAYS: dict[Any, Arrays] = {
         lambda samples, A, center: generative.off_subspace_energy(samples, A, center=center),
         {"samples": whole(9, 4), "A": whole(4, 2, seed=1), "center": whole(4)},
     ),
+    # groups
+    partition.groups: Arrays(
+        lambda X, y: partition.groups(X, y, n_resamples=2),
+        {"X": two_parts(), "y": np.tile([1, 1, 2, 3], 15)},
+    ),
     # landscapes
     landscape.LandscapeDimension.for_classifier.__func__: Arrays(
         first_steps,
@@ -1579,6 +1590,11 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     ),
     partition.Repeatability: lambda: partition.repeatability(partition.PPP((2, 3)), table()[0], 2, random_state=0),
     partition.ClusterGeometry: lambda: partition.cluster_geometry(whole(9, 3), np.arange(9) % 3),
+    partition.Groups: lambda: partition.groups(
+        two_parts(), np.tile([0, 1, -1], 20), n_resamples=2, compare=True
+    ),
+    partition.Group: lambda: partition.Group(20, 12, 0.25, 0.001, 2.5, 0.95, 3, True),
+    partition.Peer: lambda: partition.Peer("HDBSCAN", 3, 0.8),
     # landscape
     landscape.RunRecord: run,
     landscape.LandscapeResult: landscape_result,

@@ -12,6 +12,7 @@ from lodim.profiling.parts import (
     DataPart,
     Density,
     DimensionAtScale,
+    FoundGroups,
     LandscapePart,
     Layer,
     MeasuredDimension,
@@ -58,6 +59,7 @@ def make_data() -> DataPart:
         participation_ratio=15.1,
         n_used=1797,
         density=Density("condensed", 1.19, 0.134, 0.375, 0.531, 1797),
+        groups=FoundGroups(8, (600, 500, 297, 200, 80, 60, 40, 20), 0.3, 596, "", "Eight groups.", 1797),
         topology=Topology(2, 1, (4.1,), (2.6, 1.3), (0.001, 1.0), 200),
     )
 

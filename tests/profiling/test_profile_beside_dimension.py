@@ -2,20 +2,25 @@
 
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 import lodim
+from lodim.datasets import read_table
 from lodim.geometry import generalization_difficulty
 from lodim.profiling.beside_dimension import (
     Clock,
     density_rows,
     difficulty_rows,
+    group_rows,
     measure_density,
     measure_difficulty,
+    measure_groups,
     measure_topology,
     with_model,
 )
@@ -55,7 +60,30 @@ def test_a_lattice_has_a_regime_and_no_threshold_to_draw():
     assert notes == []
 
 
+def test_groups_are_found_where_there_are_some_and_not_in_one_ball():
+    rng = np.random.default_rng(0)
+    ball = rng.normal(size=(600, 3))
+    one, _ = measure_groups(problem_of(ball), 0, open_clock())
+    three, notes = measure_groups(problem_of(ball + 8 * np.repeat(np.eye(3), 200, axis=0)), 0, open_clock())
+    assert (one.n_groups, one.sizes, one.clear) == (1, (600,), False)
+    assert (three.n_groups, three.sizes, three.clear) == (3, (200, 200, 200), True)
+    assert three.n_separable > 500
+    assert three.sentence.startswith("Three groups that repeat on 100 % of resamples")
+    assert notes == []
+
+
+def test_the_values_of_a_column_are_no_discovery():
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(600, 2)), columns=["a", "b"])
+    frame["kind"] = np.where(np.arange(600) % 2, "x", "y")
+    found, _ = measure_groups(replace(read_table(frame), y=None), 0, open_clock())
+    assert (found.n_groups, found.told_by, found.clear) == (2, "kind", False)
+
+
 def test_rows_follow_the_time():
+    assert group_rows(1797, 64, 1.2) == 1797
+    assert group_rows(10**6, 10, 10.0) == 5000
+    assert group_rows(10**6, 784, 0.3) < group_rows(10**6, 784, 0.6) < 5000
+    assert group_rows(5000, 64, 0.01) == 0
     assert density_rows(1797, 64, 1.0) == 1797
     assert density_rows(10**6, 10, 10.0) == 20_000
     assert density_rows(10**6, 784, 1.0) < density_rows(10**6, 784, 2.0)
@@ -73,6 +101,7 @@ def test_what_comes_too_late_is_left_out_and_said():
     density, notes = measure_density(problem_of(X), 0, late)
     assert density is None
     assert "want of time" in notes[0]
+    assert measure_groups(problem_of(X), 0, late)[0] is None
     difficulty, task, notes = measure_difficulty(problem_of(X, y), measured(0), 0, late)
     assert difficulty is None
     assert task is None

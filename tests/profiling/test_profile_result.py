@@ -78,7 +78,9 @@ def test_nan_and_infinity_become_null(change):
 
 def test_documents_without_the_later_keys_are_read(digits_profile, schema_problems):
     plain = digits_profile.to_dict()
-    del plain["difficulty"], plain["data"]["density"], plain["data"]["topology"], plain["landscape"]["layers"]
+    del plain["difficulty"], plain["landscape"]["layers"]
+    for later in ("density", "groups", "topology"):
+        del plain["data"][later]
     text = json.dumps(plain)
     assert schema_problems(text) == []
     old = Profile.from_json(text)
@@ -90,7 +92,12 @@ def test_documents_without_the_later_keys_are_read(digits_profile, schema_proble
 
 @pytest.mark.parametrize(
     ("path", "value"),
-    [("density.regime", "foggy"), ("topology.n_loops", "one"), ("topology.component_gaps", [None])],
+    [
+        ("density.regime", "foggy"),
+        ("topology.n_loops", "one"),
+        ("groups.sizes", "many"),
+        ("topology.component_gaps", [None]),
+    ],
 )
 def test_the_schema_knows_the_later_parts(digits_profile, schema_problems, path, value):
     plain = digits_profile.to_dict()

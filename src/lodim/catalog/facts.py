@@ -78,6 +78,13 @@ def _of_labels(p: Any) -> Iterator[Fact]:
     if not kind:
         yield Fact("clustering", 1.0, "there are no labels")
         yield Fact("density-estimation", 0.5, "there are no labels")
+    if (
+        (n_groups := figure(p, "data.groups.n_groups"))
+        and n_groups > 1
+        and not figure(p, "data.groups.told_by")
+    ):
+        again = f"{n_groups} groups, as many in {figure(p, 'data.groups.repeated'):.0%} of resamples"
+        yield Fact("clustering", 1.5, again)
     if kind == "regression":
         yield Fact("regression", 1.0, "the target is a number")
     if n_conflicts:

@@ -1,3 +1,7 @@
+from .grouping import groups as groups
+from .grouping_answer import Group as Group
+from .grouping_answer import Groups as Groups
+from .grouping_answer import Peer as Peer
 from .manifold_clustering import MLC as MLC
 from .manifold_clustering import ClusterGeometry as ClusterGeometry
 from .manifold_clustering import MLCNet as MLCNet

@@ -1,4 +1,4 @@
-"""Answers beside the dimension: whether densities mean anything, bits of assumptions, components and loops.
+"""Answers beside the dimension: groups, whether densities mean anything, bits of assumptions, components and loops.
 
 Each has a planned time, takes as many rows as fit into it, and is left out with a note when the clock says so. Rates
 are those of :mod:`~lodim.profiling.data_part`: what is sampled depends on the data and the time allowed only.
@@ -15,13 +15,25 @@ import numpy as np
 from lodim.datasets import Dataset
 from lodim.geometry import GeneralizationDifficulty, density_regime, provided_bias
 from lodim.neighbors import first_occurrences
+from lodim.partition import groups
+from lodim.partition.valley_null import FEWEST
 from lodim.profiling.data_part import RATE, finite, finite_interval
-from lodim.profiling.parts import AssumptionBits, DataPart, Density, LandscapePart, Topology, closed
+from lodim.profiling.parts import (
+    AssumptionBits,
+    DataPart,
+    Density,
+    FoundGroups,
+    LandscapePart,
+    Topology,
+    closed,
+)
 from lodim.randomness import derive_seed
 
 TARGET_ERROR = 0.01
 _DENSITY_QUERIES, _MOST_ROWS = 200, 20_000
 _LEAST_ROWS, _PAIRS = 1000, 200_000
+_GROUP_ROWS, _FEWEST_GROUPED, _RESAMPLES = 5000, 200, 20
+_A_TREE = 6e6  # multiply-adds that reading one row into all trees is worth
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,42 @@ def measure_density(
     return Density(
         found.regime, finite(found.n_eff), finite(found.bandwidth), *thresholds, int(found.n)
     ), notes
+
+
+def group_rows(n_samples: int, n_features: int, seconds: float | int) -> int:
+    """Return how many rows groups are looked for in within ``seconds``; 0 where not even 200 fit."""
+    affordable, a_pair = max(0.0, seconds * RATE), 2.0 * (n_features + 60.0)
+    # n A + n^2 B = affordable
+    rows = int((-_A_TREE + (_A_TREE**2 + 4 * a_pair * affordable) ** 0.5) / (2 * a_pair))
+    rows = min(n_samples, rows, _GROUP_ROWS)
+    return rows if rows >= min(n_samples, _FEWEST_GROUPED) else 0
+
+
+def measure_groups(
+    dataset: Dataset, seed: int, clock: Clock, part: DataPart | None = None
+) -> tuple[FoundGroups | None, list[str]]:
+    """Say whether valleys of the density part the rows; values in steps have no density."""
+    if part is not None and part.tied:
+        return None, []
+    n = group_rows(len(dataset.X), dataset.X.shape[1], clock.seconds)
+    if clock.late or n == 0:
+        return None, ["Groups were not looked for, for want of time."]
+    rows = _rows(len(dataset.X), n, derive_seed(seed, "group rows"))
+    few = replace(dataset, X=dataset.X[rows], y=None)
+    found = groups(few, n_resamples=_RESAMPLES, random_state=derive_seed(seed, "groups"))
+    if found.n_used < FEWEST:
+        return None, []
+    notes = [f"Groups were looked for in {n:,} of {len(dataset.X):,} rows, drawn at random."]
+    answer = FoundGroups(
+        n_groups=found.n_groups,
+        sizes=tuple(group.size for group in found.groups),
+        repeated=found.repeated,
+        n_separable=int(found.separable.sum()),
+        told_by=found.told_by if found.told_by_values else "",
+        sentence=found.verdict,
+        n=n,
+    )
+    return answer, notes * (n < len(dataset.X))
 
 
 def difficulty_rows(n_samples: int, n_features: int, seconds: float | int) -> int:

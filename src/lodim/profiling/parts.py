@@ -75,6 +75,24 @@ class Density:
 
 
 @dataclass(frozen=True)
+class FoundGroups:
+    """Groups of rows, which valleys of their density part, or that there are none (:func:`lodim.partition.groups`)."""
+
+    n_groups: int  # 1: no valley is deeper than those that ungrouped rows show
+    sizes: tuple[int, ...]  # the largest first
+    repeated: Number  # share of resamples with as many groups
+    n_separable: int  # rows that surely belong to their group
+    told_by: str  # column whose values alone make the groups, or empty
+    sentence: str  # the answer
+    n: int  # rows looked at
+
+    @property
+    def clear(self) -> bool:
+        """Whether there are groups that come again in nine of ten resamples and are no column's values."""
+        return self.n_groups > 1 and self.repeated >= 0.9 and not self.told_by
+
+
+@dataclass(frozen=True)
 class Topology:
     """Components and loops that noise does not explain, on a subsample."""
 
@@ -137,6 +155,7 @@ class DataPart:
     steps: Steps | None = None  # only where distances tie
     independent: MeasuredDimension | None = None  # were its principal components independent
     k_f_pair_holds: bool = False  # whether these classes are the closest in each of four parts of the rows
+    groups: FoundGroups | None = None
     best_score: Number | None = None  # share of the rows that the best function of the columns gets right
 
 

@@ -32,6 +32,7 @@ from lodim.validation import check_in_range, checked, require
 Progress = Callable[[float, str], Any]
 _DATA_SHARE, _ALONE_SHARE = 0.3, 0.9  # with a model, and without
 _DENSITY_SHARE, _DIFFICULTY_SHARE = 0.02, 0.03
+_GROUPS_SHARE = 0.02  # of what the data's share has beyond its plan
 _LATEST = 1.5  # budgets until the clock cuts
 _LEAST_FOR_MODEL = 0.5  # of what reading left, for the model, however slow the data
 _SLOW, _GRACE = (
@@ -321,6 +322,10 @@ def _measure_extras(known: _Known, topology: bool, tell: Callable[[str], Any]) -
     tell("judging densities")
     density, notes = beside_dimension.measure_density(dataset, seed, clock(_DENSITY_SHARE), known.data)
     known.data = replace(known.data, density=density)
+    known.notes += notes
+    tell("looking for groups")
+    found, notes = beside_dimension.measure_groups(dataset, seed, clock(_GROUPS_SHARE), known.data)
+    known.data = replace(known.data, groups=found)
     known.notes += notes
     if dataset.kind == "classification":
         tell("counting bits of assumptions")

@@ -12,7 +12,7 @@ MOST_CLASSES, MOST_LAYERS = 12, 8
 
 def verdict(p: ProfileData) -> str:
     """Return the answer in one to three sentences."""
-    parts = [_data_sentence(p), _landscape_sentence(p)]
+    parts = [_data_sentence(p), _groups_sentence(p), _landscape_sentence(p)]
     if not p.complete:
         parts.append("The run was interrupted; this is what was known by then.")
     return " ".join(part for part in parts if part)
@@ -34,6 +34,12 @@ def _data_sentence(p: ProfileData) -> str:
     if p.data is not None and p.data.steps is not None:
         return f"{wording.columns(p)}. {wording.steps_of(p.data, p.data.steps)}"
     return f"{wording.columns(p)}{';' if said.startswith('the ') else ','} {said}."
+
+
+def _groups_sentence(p: ProfileData) -> str:
+    """Clear groups; of others the table below speaks."""
+    found = p.data.groups if p.data else None
+    return found.sentence if found is not None and found.clear else ""
 
 
 def _landscape_sentence(p: ProfileData) -> str:
@@ -174,8 +180,12 @@ def _tables(p: ProfileData) -> list[str]:
 
 
 def _beside(p: ProfileData) -> list[str]:
-    """A line each on densities, bits, topology and layers."""
+    """A line each on groups, densities, bits, topology and layers."""
     lines = []
+    groups = p.data.groups if p.data else None
+    if groups is not None:
+        told = f" They are the values of {groups.told_by!r}." if groups.told_by else ""
+        lines.append(f"Groups: {groups.sentence[:1].lower()}{groups.sentence[1:]}{told}")
     density = p.data.density if p.data else None
     if density is not None:
         name, meaning = wording.REGIMES[density.regime]
