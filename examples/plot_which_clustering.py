@@ -177,6 +177,9 @@ for name, n in n_right.items():
 #   through a Gaussian as well as between moons.
 # - PPP finds round groups as k-means does, their number by what mixtures agree
 #   with, and the same at every run. A piece that is no blob it cuts too.
+# - ``groups`` asks whether a valley of the density is deeper than chance makes
+#   valleys. It invents nothing; but the rings need more points than these before
+#   their gap is certain, and in 50 columns 400 points show no valley.
 #
 # :doc:`/guide/which_clustering` says what to call for which data, and how to
 # tell groups from pieces.
