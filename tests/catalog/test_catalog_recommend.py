@@ -4,7 +4,7 @@ import pytest
 
 from lodim.catalog import find_card, load_cards, recommend
 from lodim.catalog.recommend import Problem
-from lodim.profiling.result import DataPart, Estimate, LandscapePart, Profile
+from lodim.profiling.result import DataPart, Estimate, FoundGroups, LandscapePart, Profile
 
 
 def profile(**changes):
@@ -133,6 +133,11 @@ def test_conditions_add_to_a_profile():
         ({"n_samples": 200}, "few-labels", "only 200 rows"),
         ({"n_samples": 250_000}, "matrix-sketching", "250,000 rows"),
         ({"kind": None}, "clustering", "there are no labels"),
+        (
+            {"groups": FoundGroups(3, (90, 60, 50), 0.95, 180, "", "Three groups.", 200)},
+            "clustering",
+            "3 groups, as many in 95%",
+        ),
         ({"kind": "regression"}, "regression", "the target is a number"),
         ({"n_conflicts": 3}, "calibration", "3 pairs of equal rows"),
         ({"pca95": 9, "independent": None}, "low-rank", "9 principal components hold 95 %"),
