@@ -1,5 +1,6 @@
 """Coding rates against closed forms and Jensen's inequality, in both of Sylvester's forms."""
 
+import importlib
 import math
 
 import numpy as np
@@ -35,7 +36,7 @@ def test_rows_spread_over_orthonormal_directions_have_a_closed_form(k):
 
 
 @pytest.mark.parametrize(("n", "d"), [(30, 4), (4, 30), (6, 6)])
-def test_rates_are_the_definitions_and_know_no_rotation(n, d):
+def test_rates_are_the_definitions_and_know_no_rotation(n, d, monkeypatch):
     Z = unit_rows(n, d)
     Q = np.linalg.qr(np.random.default_rng(1).normal(size=(d, d)))[0]
     gamma = doubly_stochastic(n)
@@ -46,6 +47,11 @@ def test_rates_are_the_definitions_and_know_no_rotation(n, d):
     assert rate_reduction(Z @ Q, gamma, EPS2) == pytest.approx(rate_reduction(Z, gamma, EPS2))
     several = coding_rate(np.stack([Z, 2 * Z]), EPS2, np.stack([gamma, gamma]))
     np.testing.assert_allclose(several, [coding_rate(Z, EPS2, gamma), coding_rate(2 * Z, EPS2, gamma)])
+    np.testing.assert_allclose(coding_rate(np.stack([Z, 2 * Z]), EPS2, gamma), several)
+    learned = torch.from_numpy(gamma).requires_grad_()
+    np.testing.assert_allclose(coding_rate(np.stack([Z, 2 * Z]), EPS2, learned), several)
+    monkeypatch.setattr(importlib.import_module(coding_rate.__module__), "_MOST_PAIRS", 7 * d * d)
+    np.testing.assert_allclose(coding_rate(np.stack([Z, 2 * Z]), EPS2, gamma), several)
 
 
 def test_one_group_saves_nothing_and_blocks_save_what_labels_do():
@@ -105,6 +111,7 @@ def test_precision_is_kept_where_the_session_has_less():
         ({"Z": np.full((4, 2), 1e200)}, "Z must be finite"),
         ({"membership": np.eye(3)}, "each of the 4 rows"),
         ({"membership": 2 * np.eye(4)}, "sum to 1"),
+        ({"Z": np.ones((2, 4, 2)), "membership": np.ones((3, 4, 1))}, "batches that go together"),
         ({"membership": np.c_[2 * np.ones(4), -np.ones(4)]}, "nonnegative"),
         ({"membership": np.full((4, 4), np.nan)}, "nonnegative"),
     ],

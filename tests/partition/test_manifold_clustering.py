@@ -29,6 +29,7 @@ from lodim.partition import (
 )
 from lodim.partition.manifold_clustering.estimator import ETAS
 from lodim.partition.manifold_clustering.subspaces import nearest_subspace, second_moments
+from lodim.validation import ConvergenceWarning
 
 
 def unit(*shape, seed=0):
@@ -71,6 +72,10 @@ def test_memberships_are_symmetric_and_doubly_stochastic(eta, dtype):
         assert float((matrix.sum(-1) - 1).abs().max()) < 1e-4
     signs = torch.where(unit(200, 1) > 0, 1.0, -1.0)
     torch.testing.assert_close(pairwise_membership((codes * signs).to(dtype), eta), found)
+    # and of its form: the logarithm is the scores over eta plus a number a row and one a column
+    left = found.double().log() - (codes @ codes.mT).abs() / eta
+    parts = left[:, :, :1] + left[:, :1] - left[:, :1, :1]
+    torch.testing.assert_close(left, parts, atol=1e-4, rtol=0)
 
 
 def test_entropy_goes_from_every_row_for_itself_to_all_rows_alike():
@@ -159,6 +164,7 @@ def test_planes_at_right_angles_are_measured_as_they_are():
         rate_reduction(F.normalize(torch.from_numpy(X)), np.eye(3)[y], 0.2)
     )
     assert np.isnan(cluster_geometry(X, np.zeros(90)).between)
+    assert np.isnan(cluster_geometry(X, np.arange(90)).within)
     assert numerical_rank(np.zeros((3, 2))) == 0
     assert numerical_rank(1e-200 * X) == numerical_rank(1e200 * X) == 6
 
@@ -195,6 +201,16 @@ def test_spectral_labels_at_the_ends():
     truth = np.repeat(np.arange(3), 4)
     assert clustering_accuracy(truth, spectral_labels(blocks, 3, random_state=0)) == 1
     assert clustering_accuracy(truth, spectral_labels(torch.from_numpy(blocks), 3, random_state=1)) == 1
+    assert clustering_accuracy(truth, spectral_labels(1e308 * blocks, 3, random_state=0)) == 1
+    connected = scipy.sparse.csr_array(
+        np.kron(np.eye(3), np.ones((4, 4))) + np.eye(12, k=4) + np.eye(12, k=-4) > 0
+    )
+    np.testing.assert_array_equal(
+        spectral_labels(connected, 3, random_state=0),
+        spectral_labels(connected.astype(float), 3, random_state=0),
+    )
+    with pytest.raises(ValueError, match="real numbers"):
+        spectral_labels(connected * 1j, 2)
     assert spectral_labels(blocks, 1).tolist() == [0] * 12
     assert sorted(spectral_labels(blocks, 12)) == list(range(12))
     for bad, said in ((blocks[:5], "square"), (-blocks, "nonnegative"), (np.triu(blocks), "symmetric")):
@@ -276,6 +292,8 @@ def test_images_are_taken_as_images_and_keep_their_shape():
     np.testing.assert_allclose(bright.transform(100 * X + 7), model.transform(X), atol=1e-4)
     with pytest.raises(ValueError, match=r"rows of shape \(1, 8, 6\)"):
         model.predict(X.reshape(30, 48))
+    with pytest.raises(ValueError, match="0 sample"):
+        small().fit(X[:0])
     with pytest.raises(ValueError, match="at least 4 by 4"):
         small().fit(X[..., :3])
     with pytest.raises(ValueError, match='augment="affine" needs images'):
@@ -294,11 +312,34 @@ def test_units_frames_and_anchors():
     few = small(init="given", n_anchors=40).fit(X)
     assert len(few.anchors_) == 40
     np.testing.assert_array_equal(few.labels_, few.predict(X))
-    assert np.isfinite(few.predict(0 * X)).all()
+    assert set(few.predict(0 * X)) <= {0, 1, 2}
     membership = expected.membership(X)
     np.testing.assert_allclose(membership.sum(0), 1, atol=1e-4)
-    repeated = small(init="given").fit(np.repeat(X[:2], 10, axis=0))
-    assert repeated.n_clusters_ <= 3
+
+
+@pytest.mark.parametrize("init", ["given", "tcr"])
+def test_equal_rows_are_never_parted(init):
+    """Of a membership of rank two, a third eigenvector is noise."""
+    X = np.repeat(planes()[0][:2], 10, axis=0)
+    with pytest.warns(ConvergenceWarning, match="only 2 distinct directions"):
+        model = small(init=init).fit(X)
+    assert model.n_clusters_ == 2
+    np.testing.assert_array_equal(model.labels_, model.predict(X))
+    assert clustering_accuracy(np.repeat([0, 1], 10), model.labels_) == 1
+    free = small(None, init=init).fit(X)
+    assert set(free.coding_lengths_) == {1, 2}
+
+
+def test_views_may_be_made_in_place_and_nets_train_on_from_their_units():
+    X = 50 * planes()[0] + 7
+    made = [
+        small(augment=how).fit(X).transform(X)
+        for how in (lambda x: x + torch.rand_like(x), lambda x: x.add_(torch.rand_like(x)))
+    ]
+    np.testing.assert_array_equal(*made)
+    model = small().fit(X)
+    again = small(backbone=model.module_, init=None).fit(X)
+    np.testing.assert_array_equal(again.transform(X), model.transform(X))
 
 
 @pytest.mark.parametrize(
@@ -328,5 +369,9 @@ def test_rows_that_cannot_be_told_apart_are_refused():
         small().fit(np.full((9, 2), 3.0))
     with pytest.raises(ValueError, match="1e12 times as far out"):
         small().fit(X).predict(1e14 * X)
+    bad = nn.Linear(8, 4)
+    nn.init.constant_(bad.weight, np.nan)
+    with pytest.raises(ValueError, match="backbone must give finite"):
+        small(backbone=bad, init="given").fit(X)
     with pytest.raises(TypeError, match="backbone must be a torch"):
         small(backbone=3).fit(X)

@@ -25,8 +25,10 @@ maximal coding rate reduction, arXiv 2006.08558. T. Ding and others, arXiv 2301.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -37,6 +39,7 @@ from lodim.validation import check_in_range, checked
 __all__ = ["coding_rate", "rate_reduction"]
 
 _NO_SHARE = 1e-30  # keeps square roots differentiable at 0, and groups of no rows out of the way
+_MOST_PAIRS = 2**25  # numbers z z^T at once
 _OFF = 1e-2  # by which sums of shares, which may come from an iteration, may miss one
 
 
@@ -55,7 +58,7 @@ def coding_rate(Z: Any, eps2: float | int, membership: Any = None) -> Any:
 
     Returns
     -------
-    float for an array, ndarray for a batch of arrays, differentiable Tensor, shape (...), for a tensor.
+    float for an array Z, ndarray for a batch of arrays, differentiable Tensor, shape (...), for a tensor.
 
     Raises
     ------
@@ -126,6 +129,13 @@ def _shares(membership: Any, rows: Tensor) -> Float[Tensor, "*batch n m"]:
         raise ValueError(
             f"membership must have a row of shares for each of the {n} rows of Z, got shape {tuple(shares.shape)}"
         )
+    try:
+        torch.broadcast_shapes(rows.shape[:-2], shares.shape[:-2])
+    except RuntimeError:
+        raise ValueError(
+            "Z and membership must be batches that go together, got shapes "
+            f"{tuple(rows.shape)} and {tuple(shares.shape)}"
+        ) from None
     given = shares.detach()
     if not bool((given >= 0).all() & ((given.sum(-1) - 1).abs() <= _OFF).all()):
         raise ValueError("membership must be nonnegative, with rows that sum to 1: shares of a row in groups")
@@ -139,16 +149,16 @@ def _rate(Z: Float[Tensor, "*batch n d"], eps2: float) -> Float[Tensor, "*batch"
         return _log_det(Z.mT @ scaled if d <= n else Z @ scaled.mT)
 
 
-def _mean_rate(
-    Z: Float[Tensor, "*batch n d"], eps2: float, shares: Float[Tensor, "*batch n m"]
-) -> Float[Tensor, "*batch"]:
+def _mean_rate(Z: Float[Tensor, "*#batch n d"], eps2: float, shares: Float[Tensor, "*#batch n m"]) -> Tensor:
     n, d = Z.shape[-2:]
     weight = shares.sum(-2)
     scaled = shares * (d / (eps2 * weight.clamp_min(_NO_SHARE)))[..., None, :]
     with full_precision(Z.device.type):
-        if d <= n:  # all m sums of z z^T as one product
-            pairs = (Z[..., :, None] * Z[..., None, :]).flatten(-2)
-            grams = (scaled.mT @ pairs).unflatten(-1, (d, d))
+        if d <= n:  # all m sums of z z^T as one product, of as many rows as memory holds
+            step = max(1, _MOST_PAIRS // d**2)
+            parts = zip(scaled.split(step, -2), Z.split(step, -2), strict=True)
+            sums = (s.mT @ (z[..., :, None] * z[..., None, :]).flatten(-2) for s, z in parts)
+            grams = functools.reduce(torch.add, sums).unflatten(-1, (d, d))
         else:
             weighted = (scaled.mT + _NO_SHARE).sqrt()[..., None] * Z[..., None, :, :]
             grams = weighted @ weighted.mT
@@ -167,4 +177,5 @@ def _log_det(A: Float[Tensor, "*batch k k"]) -> Float[Tensor, "*batch"]:
 def _like(Z: Any, value: Tensor) -> Any:
     if isinstance(Z, Tensor):
         return value.to(Z.dtype) if Z.dtype.is_floating_point else value
+    value = value.detach()
     return value.numpy() if value.ndim else float(value)

@@ -43,6 +43,7 @@ from lodim.partition.manifold_clustering.net import (
 )
 from lodim.partition.manifold_clustering.subspaces import (
     coding_length,
+    distinct_directions,
     groups_of,
     nearest_subspace,
     second_moments,
@@ -52,12 +53,14 @@ from lodim.partition.manifold_clustering.subspaces import (
 from lodim.randomness import as_generator, build_seeded, derive_seed, root_seed
 from lodim.training import DescentRecipe, DescentResult, descend
 from lodim.validation import (
+    ConvergenceWarning,
     check_choice,
     check_counts,
     check_device,
     check_in_range,
     check_matrix,
     plain_array,
+    warn,
 )
 
 __all__ = ["MLC"]
@@ -94,7 +97,8 @@ class MLC(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseE
     gamma : float
         Weight of the squared memberships in the loss, against rows that are clusters of their own.
     init : {"tcr", "given", None}
-        Learn features by views first; take the backbone's as they are; or begin at random weights.
+        Learn features by views first; take the backbone's as they are, of rows as they are; or neither: begin at the
+        weights there are, random ones or, to train on, an :class:`MLCNet`'s.
     augment : {"auto", "jitter", "affine"}, callable or None
         Makes a view of a batch (a tensor): noise for tables, affine maps for images, your own ``augment(batch)``, which
         may draw from torch's global generator (seeded for the time). ``"auto"``: by the kind of X, none for a table of
@@ -118,7 +122,9 @@ class MLC(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseE
     Attributes
     ----------
     labels_ : int ndarray, shape (n_samples,)
+        Of anchors by the spectrum, so that ``predict``, by the nearest subspace, may differ on some.
     n_clusters_ : int
+        Fewer than asked for, with a warning, where rows have fewer distinct directions.
     eta_ : float
     coding_lengths_ : dict of int to float
         Code length of the anchors' features at ``eta_``, for each number of clusters that was tried.
@@ -288,7 +294,9 @@ class MLC(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseE
     def _read(self, X: Any, *, reset: bool) -> Float[np.ndarray, "n ..."]:
         """Rows of numbers, or images."""
         images = getattr(X, "ndim", None) == 4
-        data = check_matrix(plain_array(X, "X").reshape(len(X), -1) if images else X, name="X")
+        data = check_matrix(
+            plain_array(X, "X").reshape(len(X), math.prod(X.shape[1:])) if images else X, name="X"
+        )
         validate_data(self, X if hasattr(X, "columns") else data, skip_check_array=True, reset=reset)
         data = data.reshape(tuple(X.shape)) if images else data
         if not reset and data.shape[1:] != self._shape:
@@ -318,7 +326,7 @@ class MLC(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseE
         make: Any = _VIEWS[kind] if isinstance(kind, str) else kind
 
         def view(x: Tensor) -> Tensor:
-            made = make(x)
+            made = make(x.clone())  # which may work in place
             if not isinstance(made, Tensor) or made.shape != x.shape:
                 raise ValueError(
                     f"augment must return a tensor of shape {tuple(x.shape)}, as its argument has"
@@ -338,6 +346,8 @@ class MLC(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseE
             seen = rows if given else rows[:2]
             with torch.no_grad():
                 hidden = torch.cat([backbone(x.to(device)).flatten(1) for x in seen.split(_EVALUATED)])
+            if not bool(hidden.isfinite().all()):
+                raise ValueError("backbone must give finite numbers, got NaN or infinite ones")
             net = MLCNet(backbone, hidden.shape[1], self.feature_dim)
             if given:
                 _project(net.feature_head, hidden)
@@ -361,6 +371,14 @@ class MLC(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseE
         else:
             self.anchors_ = np.arange(n)
         codes, features = C[self.anchors_], Z[self.anchors_]
+        distinct = distinct_directions(codes)
+        if self.n_clusters is not None and tried[-1] > distinct:
+            warn(
+                f"the rows have only {distinct} distinct directions, so there are n_clusters_={distinct} clusters, "
+                f"not n_clusters={self.n_clusters}",
+                ConvergenceWarning,
+            )
+        tried = [k for k in tried if k <= distinct] or [distinct]
         best, least = np.empty(0, dtype=int), math.inf
         for eta in ETAS if self.eta is None else (float(self.eta),):
             coordinates = spectral_coordinates(pairwise_membership(codes, eta), tried[-1], self._seed)
@@ -371,7 +389,7 @@ class MLC(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseE
                 best, least = groups[k], lengths[k]
                 self.eta_, self.coding_lengths_ = eta, lengths
         found = np.unique(best, return_inverse=True)[1]
-        self.n_clusters_ = int(found.max()) + 1  # fewer where rows repeat
+        self.n_clusters_ = int(found.max()) + 1
         self.moments_ = second_moments(features, found)
         self.labels_ = nearest_subspace(Z, self.moments_, self.eps2)
         self.labels_[self.anchors_] = found

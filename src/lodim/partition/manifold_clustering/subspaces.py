@@ -28,6 +28,7 @@ from jaxtyping import Float, Int
 from sklearn.cluster import KMeans
 from sklearn.manifold import spectral_embedding
 
+from lodim.linalg.precision import power_of_two
 from lodim.metrics import coding_rate
 from lodim.plots import new_axes
 from lodim.randomness import RandomState, derive_seed, root_seed
@@ -41,6 +42,7 @@ __all__ = [
 _BLOCK = 2048
 _RIDGE = 1e-10  # keeps equal directions solvable
 _SYMMETRY = 1e-3
+_EQUAL = 1e-6  # from one, of the cosine of rows that memberships cannot tell apart
 
 
 @dataclass(frozen=True)
@@ -156,8 +158,10 @@ def cluster_geometry(Z: Any, labels: Any, *, eps2: float | int = 0.2) -> Cluster
     sums[np.diag_indices_from(sums)] -= own
     pairs = np.outer(sizes, sizes) - np.diag(sizes)
     same = np.eye(len(clusters), dtype=bool)
-    with np.errstate(invalid="ignore"):
-        within, between = (float(sums[part].sum() / pairs[part].sum()) for part in (same, ~same))
+    within, between = (
+        float(sums[part].sum() / pairs[part].sum()) if pairs[part].any() else math.nan
+        for part in (same, ~same)
+    )
     return ClusterGeometry(
         clusters=clusters, sizes=sizes.astype(int), rank=numerical_rank(rows), within=within, between=between,
         ranks=np.array([numerical_rank(rows[codes == j]) for j in range(len(clusters))]),
@@ -209,7 +213,7 @@ def spectral_labels(
     Raises
     ------
     ValueError
-        Not square, negative or not symmetric, or more clusters than rows.
+        Not square, negative, complex or not symmetric, or more clusters than rows.
 
     Examples
     --------
@@ -220,13 +224,19 @@ def spectral_labels(
     """
     check_counts(n_clusters=n_clusters)
     sparse = scipy.sparse.issparse(membership)
+    if sparse and membership.dtype.kind not in "biuf":
+        raise ValueError(f"membership must hold real numbers, got {membership.dtype}")
     affinity: Any = (
-        scipy.sparse.csr_array(membership) if sparse else check_matrix(membership, name="membership")
+        scipy.sparse.csr_array(membership, dtype=np.float64)
+        if sparse
+        else check_matrix(membership, name="membership")
     )
     values = affinity.data if sparse else affinity
     if affinity.shape[0] != affinity.shape[1] or not np.isfinite(values).all() or (values < 0).any():
         raise ValueError(f"membership must be square, finite and nonnegative, got shape {affinity.shape}")
-    if abs(affinity - affinity.T).max() > _SYMMETRY * max(values.max(initial=0.0), 1e-300):
+    # sums of rows must neither over- nor underflow
+    affinity = affinity / power_of_two(float(values.max(initial=0.0)), 1e-100, 1e100)
+    if abs(affinity - affinity.T).max() > _SYMMETRY * affinity.max():
         raise ValueError("membership must be symmetric; take the mean of it and its transpose")
     if n_clusters > affinity.shape[0]:
         raise ValueError(f"n_clusters={n_clusters} is more than the {affinity.shape[0]} rows of membership")
@@ -328,6 +338,11 @@ def nearest_subspace(
         for M in grown
     ]
     return np.argmin(lengths, axis=0)
+
+
+def distinct_directions(codes: Float[np.ndarray, "n d"]) -> int:
+    """How many unit rows there are when equal ones, and opposite ones, count once (to single precision)."""
+    return len(np.unique((np.abs(codes @ codes.T) > 1 - _EQUAL).argmax(1)))
 
 
 def unit_rows(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
