@@ -31,8 +31,9 @@ Sources: K. Chaudhuri and S. Dasgupta 2010 (rates of convergence for the cluster
 F. Chazal, L. Guibas, S. Oudot and P. Skraba 2013 (ToMATo: merging by prominence along a neighbour graph); R. Campello,
 D. Moulavi and J. Sander 2013 (mutual reachability). Departures: the level of a part is a quantile and not its single
 densest row, whose noise grows with the sample; the dimension is that of the parts, so that a thread that grows out of
-a ball is not judged by the ball's; and a part needs a least number of rows. Only the 4 nearest neighbours carry edges:
-with more, single rows bridge valleys that few dimensions do not have.
+a ball is not judged by the ball's; and a part needs a least number of rows. A row is joined to its 6 nearest neighbours
+only, to 4 where the rows are of 4 dimensions or more from afar too: those suffice to go round a chance dip there, and
+with more of them single rows bridge real valleys.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ from lodim.partition.valley_null import chance, deep_enough, least_rows
 __all__ = ["Edges", "Neighborhoods", "Tree", "best_tree", "grow_tree", "measured_dimension"]
 
 FEW_EDGES, MORE_EDGES = 4, 6  # in many dimensions, and in few
-_MANY_DIMENSIONS = 5
+_MANY_DIMENSIONS = 4
 _SUMMIT = 0.2  # share of a part's rows that reach its level
 _FAR = 16  # pairs kept of two pieces that lists do not join
 
@@ -256,8 +257,8 @@ def best_tree(
         Instead of the measured ones.
     """
     n, columns = lists.X.shape
-    spread = measured_dimension(lists, ks[0])
-    edges = lists.edges(FEW_EDGES if spread >= _MANY_DIMENSIONS else MORE_EDGES)
+    many = measured_dimension(lists, ks[-1]) >= _MANY_DIMENSIONS
+    edges = lists.edges(FEW_EDGES if many else MORE_EDGES)
     found = []
     for k in ks:
         deep = deep_enough(n, k, len(ks), level)
