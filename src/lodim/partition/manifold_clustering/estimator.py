@@ -132,7 +132,7 @@ class MLC(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseE
         Of rows in their own units (tables: standardised columns; images: all pixels together; given: as they are).
     anchors_ : int ndarray
         Rows that were clustered by the spectrum.
-    moments_ : ndarray, shape (n_clusters_, feature_dim, feature_dim)
+    moments_ : ndarray, shape (n_clusters, feature_dim, feature_dim)
         Second moments of the clusters' features, by which ``predict`` goes.
     tcr_losses_, losses_ : ndarray
         Of every step of the two stages.
