@@ -1,6 +1,7 @@
 """Groups are parts between valleys of the density deeper than chance makes them; ungrouped rows have none."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -230,6 +231,20 @@ def test_rows_that_surely_belong_do():
 def blobs():
     X, y = gaussians(300, 3, 9.0, 3)
     return X, y, groups(X, y, n_resamples=4)
+
+
+def test_the_verdict_counts_the_groups_that_come_again(blobs):
+    found = blobs[2]
+    for clear, said in (
+        (0, "none of which come again"),
+        (1, "one of which comes again"),
+        (2, "two of which come again"),
+    ):
+        parts = [replace(g, repeated=0.95 if i < clear else 0.4) for i, g in enumerate(found.groups)]
+        assert (
+            f"Three groups in this sample, {said} in nine of ten"
+            in replace(found, groups=tuple(parts)).verdict
+        )
 
 
 @pytest.mark.parametrize("unit", [1e-200, 1e200])

@@ -151,7 +151,8 @@ class Groups(Result):
             )
         stable = f"that repeat on {_share(self.repeated)} of resamples"
         if self.n_clear < self.n_groups or self.repeated < _AGAIN:
-            stable = f"in this sample, {_count(self.n_clear)} of which come again in nine of ten resamples"
+            again = f"{_count(self.n_clear) if self.n_clear else 'none'} of which come{'s' * (self.n_clear == 1)} again"
+            stable = f"in this sample, {again} in nine of ten resamples"
         sizes = ", ".join(f"{group.size:,}" for group in self.groups[:6])
         if self.n_groups > 6:
             sizes += f" and {self.n_groups - 6} smaller"
