@@ -47,6 +47,9 @@ from . import (
     training as training,
 )
 from . import (
+    trust as trust,
+)
+from . import (
     validation as validation,
 )
 from .profiling import Profile as Profile

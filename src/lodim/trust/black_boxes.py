@@ -1,0 +1,194 @@
+"""A trained classifier as one function, rows in and probabilities out, whatever it is: :func:`read_black_box`.
+
+Explanations, calibration and attacks all ask a model the same thing. This is the one place where scikit-learn's
+classifiers, torch's modules and functions are told apart, and where what they answer is checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import nn
+
+from lodim.nets.activations import batches_of, evaluation_mode, first_tensor, model_inputs
+from lodim.validation import check_labels, check_matrix, plain_array
+
+__all__ = ["BlackBox", "read_black_box", "take_rows"]
+
+_SUM = 1e-3  # how far from one a row of probabilities may sum, single and half precision included
+
+
+@dataclass(frozen=True)
+class BlackBox:
+    """A classifier as a function.
+
+    Attributes
+    ----------
+    answer : callable
+        Rows, as the model takes them, to probabilities of shape (n, n_classes).
+    classes : ndarray, shape (n_classes,)
+        Labels in the order of the columns; 0, 1, ... of a module or function that names none.
+    module : nn.Module or None
+        What gradients are to be had from; it returns logits unless ``is_probability``.
+    """
+
+    answer: Callable[[Any], np.ndarray]
+    classes: np.ndarray
+    name: str
+    module: nn.Module | None = None
+    is_probability: bool = False
+
+    def predict_proba(self, X: Any) -> Float[np.ndarray, "n k"]:
+        """Probabilities of the classes, checked: a row each, which sums to one.
+
+        Raises
+        ------
+        ValueError
+            What the model answers is no such thing.
+        """
+        p = _as_probabilities(self.answer(X), len(X), self.name)
+        if p.shape[1] != len(self.classes):
+            raise ValueError(
+                f"{self.name} answers {p.shape[1]} classes where it answered {len(self.classes)} before"
+            )
+        return p
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Labels of the most probable classes."""
+        return self.classes[self.predict_proba(X).argmax(1)]
+
+    def class_numbers(self, y: Any, n: int) -> Int[np.ndarray, " n"]:
+        """Columns of the labels ``y``; a label that is no class of the model is a ValueError."""
+        labels = check_labels(y, n)
+        order = np.argsort(self.classes)
+        known = self.classes[order]
+        if (known.dtype.kind in "biuf") != (labels.dtype.kind in "biuf"):
+            known, labels = known.astype(str), labels.astype(str)
+        at = np.searchsorted(known, labels).clip(max=len(known) - 1)
+        if (strange := known[at] != labels).any():
+            raise ValueError(
+                f"y has the label {labels[strange][0]!r}, which is no class of {self.name}: its classes are "
+                f"{', '.join(map(repr, self.classes[:8].tolist()))}"
+            )
+        return order[at]
+
+
+def read_black_box(model: Any, X: Any, *, classes: Any = None) -> BlackBox:
+    """Take a classifier as a function, and try it on the first rows of ``X``.
+
+    Parameters
+    ----------
+    model : classifier, nn.Module or callable
+        A fitted scikit-learn classifier with ``predict_proba``. A module that returns logits (one of them: of the
+        second of two classes) or rows of probabilities; it is asked in evaluation mode, and left in its own. A
+        function from rows to probabilities, (n, n_classes) or of the second of two classes, (n,).
+    X : array-like, data frame or Tensor, shape (n, ...)
+        Rows as the model takes them.
+    classes : array-like, optional
+        Labels in the order of the model's columns, where it does not name them itself.
+
+    Raises
+    ------
+    TypeError
+        No classifier, or one without probabilities.
+    ValueError
+        Answers that are no probabilities, or classes of another number.
+    """
+    name = type(model).__name__ if not hasattr(model, "__name__") else model.__name__
+    few = take_rows(X, slice(0, 256))
+    if len(few) == 0:
+        raise ValueError("X has no rows to ask the model about")
+    module, is_probability = None, False
+    if hasattr(model, "predict_proba"):
+        answer = model.predict_proba
+    elif isinstance(model, nn.Module):
+        module = model
+        is_probability = _gives_probabilities(_outputs(model, few), name)
+        answer = _of_module(model, is_probability)
+    elif hasattr(model, "predict"):
+        raise TypeError(
+            f"{name} has predict but no predict_proba; wrap it in sklearn.calibration.CalibratedClassifierCV, or give "
+            "a function that returns rows of probabilities"
+        )
+    elif callable(model):
+        answer = model
+    else:
+        raise TypeError(
+            f"the model must be a fitted classifier, a torch module or a function, got {type(model).__name__}"
+        )
+    n_classes = _as_probabilities(answer(few), len(few), name).shape[1]
+    if classes is None:
+        classes = getattr(model, "classes_", np.arange(n_classes))
+    labels = np.asarray(plain_array(classes, "classes"))
+    if labels.shape != (n_classes,) or len(np.unique(labels)) != n_classes:
+        raise ValueError(f"classes must name the {n_classes} classes of {name}, got {labels.tolist()}")
+    return BlackBox(answer, labels, name, module, is_probability)
+
+
+def take_rows(X: Any, rows: Any) -> Any:
+    """Some rows of an array, a data frame or a tensor, as what it is."""
+    return X.iloc[rows] if hasattr(X, "iloc") else X[rows] if hasattr(X, "shape") else np.asarray(X)[rows]
+
+
+def _of_module(model: nn.Module, is_probability: bool) -> Callable[[Any], np.ndarray]:
+    def answer(X: Any) -> np.ndarray:
+        out = _outputs(model, X)
+        if is_probability:
+            return out.numpy()
+        if out.ndim == 1 or out.shape[1] == 1:
+            return torch.sigmoid(out.reshape(-1)).numpy()
+        return out.softmax(1).numpy()
+
+    return answer
+
+
+def _outputs(model: nn.Module, X: Any) -> torch.Tensor:
+    """What a module returns, in double precision, batch by batch."""
+    rows = check_matrix(X) if hasattr(X, "columns") else X if isinstance(X, torch.Tensor) else np.asarray(X)
+    found = []
+    with evaluation_mode(model), torch.no_grad():
+        for batch in batches_of(rows, 1024):
+            inputs, _ = model_inputs(model, batch)
+            found.append(first_tensor(model(*inputs)).double().cpu())
+    out = torch.cat(found)
+    if out.ndim > 2:
+        raise ValueError(f"the module must return one row of logits a sample, got shape {tuple(out.shape)}")
+    return out
+
+
+def _gives_probabilities(out: torch.Tensor, name: str) -> bool:
+    """Whether a module's outputs are probabilities already; that of one output a row cannot be told."""
+    inside = bool(((out >= 0) & (out <= 1)).all())
+    if inside and (out.ndim == 1 or out.shape[1] == 1):
+        raise ValueError(
+            f"{name} returns one number a row, all in [0, 1]: logits and probabilities cannot be told apart. Give a "
+            "function that returns the probability of the second class"
+        )
+    return inside and bool(((out.sum(1) - 1).abs() <= _SUM).all())
+
+
+def _as_probabilities(values: Any, n: int, name: str) -> Float[np.ndarray, "n k"]:
+    p = plain_array(values, f"what {name} returns").astype(np.float64)
+    if p.ndim == 2 and p.shape[1] == 1:
+        p = p[:, 0]
+    if p.ndim not in (1, 2) or len(p) != n:
+        raise ValueError(
+            f"{name} must return a row of probabilities for each of {n} rows, got shape {p.shape}"
+        )
+    if not ((p >= -_SUM) & (p <= 1 + _SUM)).all():
+        raise ValueError(
+            f"{name} must return probabilities, got values from {np.nanmin(p):.3g} to {np.nanmax(p):.3g}"
+            f"{' and NaN' if np.isnan(p).any() else ''}; take the softmax or sigmoid of logits"
+        )
+    if p.ndim == 1:
+        p = np.column_stack([1 - p, p])
+    if (off := np.abs(p.sum(1) - 1)).max() > _SUM:
+        raise ValueError(
+            f"{name} must return rows that sum to one, but row {off.argmax()} sums to {p[off.argmax()].sum():.4g}"
+        )
+    return p
