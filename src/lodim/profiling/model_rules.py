@@ -12,8 +12,9 @@ import math
 
 import numpy as np
 
+from lodim.pages.words import closed
 from lodim.profiling import wording
-from lodim.profiling.parts import Advice, ProfileData, closed, scores_by_d, wavers
+from lodim.profiling.parts import Advice, ProfileData, scores_by_d, wavers
 
 _EXACT = 0.9999  # R² above which a target is a sum of columns rather than a forecast
 _APART = 3  # runs on either side: as many stand apart in one of twenty draws where nothing differs
