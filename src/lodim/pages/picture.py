@@ -8,7 +8,7 @@ what it is compared with, 3 a second finding, 4 what is left.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lodim.pages import words
@@ -203,10 +203,11 @@ def dot_rows(
     reference: Number | None = None,
     ends: Ends | None = None,
     zero: bool = True,
+    write: Callable[[Number | None], str] = words.dimension,
 ) -> tuple[Axis, Axis, tuple[Mark, ...]]:
     """Return the axes and marks of rows of dots with intervals, the first on top, with a reference through all.
 
-    ``zero`` begins the axis at zero; logarithms have none that means anything.
+    ``zero`` begins the axis at zero; logarithms have none that means anything. ``write`` words the values.
     """
     values = [r.value for r in rows] + [e for r in rows if r.ends for e in r.ends if e is not None]
     values += [r.second for r in rows if r.second is not None]
@@ -217,9 +218,9 @@ def dot_rows(
         if (whole := closed(row.ends)) is not None:
             marks.append(Whisker(*whole, y, row.series))
         if row.second is not None:
-            tip = f"{row.name}, corrected: {row.second:.1f}"
+            tip = f"{row.name}, corrected: {write(row.second)}"
             marks.append(Dot(row.second, y, tip, row.series, 4.0, hollow=True))
-        tip = f"{row.name}: {words.dimension(row.value)} ({words.interval(row.ends)})"
+        tip = f"{row.name}: {write(row.value)} ({words.interval(row.ends, write)})"
         marks.append(Dot(row.value, y, tip, row.series, 4.4))
     names = tuple(_short(r.name) for r in rows)
     upward = Axis(-0.5, len(rows) - 0.5, ticks=heights, names=names)

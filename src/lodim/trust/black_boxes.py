@@ -99,6 +99,8 @@ def read_black_box(model: Any, X: Any, *, classes: Any = None) -> BlackBox:
     ValueError
         Answers that are no probabilities, or classes of another number.
     """
+    if isinstance(model, BlackBox):
+        return model
     name = type(model).__name__ if not hasattr(model, "__name__") else model.__name__
     few = take_rows(X, slice(0, 256))
     if len(few) == 0:
