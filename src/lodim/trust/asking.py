@@ -154,9 +154,9 @@ def report(
     skipped: dict[str, str] = {}
     complete = True
     for i, (question, ask) in enumerate(zip(QUESTIONS, (_reasons, _probabilities, _elsewhere, _fooled))):
-        if progress is not None:
-            progress(i / len(QUESTIONS), QUESTIONS[question])
         try:
+            if progress is not None and complete:
+                progress(i / len(QUESTIONS), QUESTIONS[question])
             found[question] = ask(rows) if complete else None
         except _NotPossible as why:
             skipped[question] = str(why)
@@ -164,8 +164,6 @@ def report(
             complete = False
         if not complete:
             skipped[question] = "the run was interrupted"
-    if progress is not None:
-        progress(1.0, "done")
     if rows.right.all():
         rows.notes.append("Every row is answered right. See whether the model was trained on these rows.")
     notes = (
@@ -387,18 +385,18 @@ def _elsewhere(rows: _Rows) -> Elsewhere:
     _, p, happened = _event(rows)
     split = {name: (p[at, None], happened[at].astype(float)) for name, at in zip(kept, inside)}
     meaning = invariance_test(split)
-    held = certify([[1.0]], [1.0], split, random_state=derive_seed(rows.seed, "certificate"))
+    held = certify(None, [1.0], split, form="risk", random_state=derive_seed(rows.seed, "certificate"))
     return Elsewhere(
         names=tuple(kept),
         right=tuple(_proportion(rows.right[at]) for at in inside),
         p_same=p_same,
         worse=tuple(name for name, off, up in zip(kept, differs, better) if off and not up),
         better=tuple(name for name, off, up in zip(kept, differs, better) if off and up),
-        p_meaning=float(meaning.p_value),
+        p_meaning=meaning.p_value,
         means_otherwise=tuple(kept[i] for i in meaning.differs),
-        gap=float(held.eps_hat),
-        delta=float(held.delta),
-        vacuous=bool(held.vacuous),
+        gap=held.eps,
+        delta=held.delta,
+        vacuous=held.vacuous,
         certificate=held.text(),
         not_checked=(
             "environments of another kind than these. What is said of new ones takes these as drawn at random from "

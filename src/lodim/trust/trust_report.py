@@ -149,9 +149,9 @@ class Probabilities(Result):
                 more = " They promise too much in some bins, too little in others."
         two = partial(words.number, digits=2)
         return (
-            f"Probabilities of {self.event}: {judged} ({words.chance(self.p_value)}). They are off by {two(self.ece)} "
-            f"on average (interval {two(self.low)}–{two(self.high)}, {words.plural(self.n_bins, 'bin')}, "
-            f"{words.plural(self.n, 'row')}); true ones would show {two(self.if_true)}.{more}"
+            f"Probabilities of {self.event}: {judged} ({words.chance(self.p_value)}). Their calibration error is "
+            f"{two(self.ece)} in {words.plural(self.n_bins, 'bin')} of {words.plural(self.n, 'row')}, where true ones would "
+            f"show {two(self.if_true)}; with endless rows it would be {two(self.low)}–{two(self.high)}.{more}"
         )
 
 
@@ -170,9 +170,11 @@ class Elsewhere(Result):
         Those in which it differs from the rest (Holm's correction).
     p_meaning : float
         Of the hypothesis that probabilities mean the same in all.
+    gap : float
+        What a slope of its own, of outcomes on probabilities, would gain in Brier score where it would gain most
+        (upper bound).
     delta : float
-        With 95 per cent confidence at most this share of new environments, drawn as these were, has a larger gap
-        of calibration than ``gap``.
+        With 95 per cent confidence at most this share of new environments, drawn as these were, would gain more.
     vacuous : bool
         Whether that says nothing.
     certificate : str
@@ -209,10 +211,10 @@ class Elsewhere(Result):
             where = f" in {_listed([repr(n) for n in self.means_otherwise])}" if self.means_otherwise else ""
             said += f" Its probabilities mean something else{where} ({words.chance(self.p_meaning)})."
         if self.vacuous:
-            return f"{said} So few environments say nothing of new ones."
+            return f"{said} Of new environments these certify nothing."
         return (
-            f"{said} Of new ones drawn as these were, at most {words.percent(self.delta)} have a larger gap of "
-            f"calibration than {words.number(self.gap, digits=2)} (95 % confidence)."
+            f"{said} Of new ones drawn as these were, at most {words.percent(self.delta)} would gain more than "
+            f"{words.number(self.gap, digits=2)} of Brier score by a slope of their own (95 % confidence)."
         )
 
 
