@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -245,7 +246,10 @@ def _reasons(rows: _Rows) -> Reasons:
         box, table = _flat(rows)
         groups, unit = _patches(rows.shape), "block"
     part = take_rows(table, shuffled)
-    found = feature_importance(box, part, groups=groups, random_state=derive_seed(rows.seed, "importance"))
+    asked = partial(
+        feature_importance, box, part, groups=groups, random_state=derive_seed(rows.seed, "shuffles")
+    )
+    found, skill = asked(), asked(box.classes[rows.y[shuffled]])
     order = found.ranking
     k = max(1, min(int(found.drives.sum()), len(order) // 2))
     rng = as_generator(derive_seed(rows.seed, "random sets"))
@@ -265,6 +269,7 @@ def _reasons(rows: _Rows) -> Reasons:
         low=found.low[order],
         high=found.high[order],
         drives=found.drives[order],
+        helps=skill.drives[order],
         n_rows=len(shuffled),
         k=k,
         removed=float(removed),

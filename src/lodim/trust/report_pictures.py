@@ -35,11 +35,11 @@ def _reasons(part: Reasons) -> list[Picture]:
             x,
             y,
             marks,
-            (part.unit, "change", "low", "high", "beyond noise"),
+            (part.unit, "change", "low", "high", "beyond noise", "helps"),
             tuple(
-                (name, float(score), float(low), float(high), "yes" if drives else "no")
-                for name, score, low, high, drives in zip(
-                    part.names, part.scores, part.low, part.high, part.drives
+                (name, float(score), float(low), float(high), *("yes" if told else "no" for told in both))
+                for name, score, low, high, *both in zip(
+                    part.names, part.scores, part.low, part.high, part.drives, part.helps
                 )
             ),
             (Key(1, "beyond noise (5 % family-wise)"), Key(4, "not told from noise")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,6 +46,8 @@ class Reasons(Result):
         Mean change of the probabilities when the column is shuffled, with its interval.
     drives : ndarray of bool, shape (n_columns,)
         Which are told from columns that change nothing, at a family-wise level of 5 per cent.
+    helps : ndarray of bool, shape (n_columns,)
+        Without which it is right less often than with them, at the same level.
     n_rows : int
         Rows that were shuffled.
     k : int
@@ -68,6 +70,7 @@ class Reasons(Result):
     low: Float[np.ndarray, " d"]
     high: Float[np.ndarray, " d"]
     drives: Bool[np.ndarray, " d"]
+    helps: Bool[np.ndarray, " d"]
     n_rows: int
     k: int
     removed: float
@@ -87,9 +90,11 @@ class Reasons(Result):
         if not n:
             said = f"None of {d:,} {self.unit}s is told from one that changes nothing"
         else:
-            first = [repr(name) for name, drives in zip(self.names, self.drives) if drives][:_FIRST]
+            first = [name for name, drives in zip(self.names, self.drives) if drives][:_FIRST]
             said = f"{n:,} of {words.plural(d, self.unit)} {'drives' if n == 1 else 'drive'} its answers beyond noise"
-            said += f", first {_listed(first)}" if n > 1 else f": {first[0]}"
+            said += f"{', first' if n > 1 else ':'} {_listed(first)}"
+            useful = int((self.drives & self.helps).sum())
+            said += f"; {useful or 'none'} of them {'is' if useful == 1 else 'are'} seen to help it be right"
         if self.fidelity is None:
             return said + "."
         same = f"{said}. A tree of {words.plural(len(self.rules), 'rule')} answers as it does on {self.fidelity} of "
@@ -150,8 +155,8 @@ class Probabilities(Result):
         two = partial(words.number, digits=2)
         return (
             f"Probabilities of {self.event}: {judged} ({words.chance(self.p_value)}). Their calibration error is "
-            f"{two(self.ece)} in {words.plural(self.n_bins, 'bin')} of {words.plural(self.n, 'row')}, where true ones would "
-            f"show {two(self.if_true)}; with endless rows it would be {two(self.low)}–{two(self.high)}.{more}"
+            f"{two(self.ece)} in {words.plural(self.n_bins, 'bin')} ({words.plural(self.n, 'row')}), where true ones "
+            f"would show {two(self.if_true)}; with endless rows it would be {two(self.low)}–{two(self.high)}.{more}"
         )
 
 
@@ -200,15 +205,14 @@ class Elsewhere(Result):
         least = min(range(len(self.names)), key=lambda i: self.right[i].value)
         m = words.plural(len(self.names), "environment")
         if self.p_same < LEVEL:
-            named = [f"worse in {_listed([repr(n) for n in self.worse])}"] * bool(self.worse)
-            named += [f"better in {_listed([repr(n) for n in self.better])}"] * bool(self.better)
-            told = f"it is right unequally often ({words.chance(self.p_same)}"
-            said = f"In {m} {told}{'; ' if named else ''}{', '.join(named)})"
+            named = [f"{how} in {_listed(places)}" for how, places in
+                     (("worse", self.worse), ("better", self.better)) if places]  # fmt: skip
+            said = f"In {m} it is right unequally often ({'; '.join([words.chance(self.p_same), *named])})"
         else:
             said = f"Between {m} these rows tell no difference of accuracy ({words.chance(self.p_same)})"
         said += f"; least in {self.names[least]!r}: {self.right[least]} of {words.plural(self.right[least].n, 'row')}."
         if self.p_meaning < LEVEL:
-            where = f" in {_listed([repr(n) for n in self.means_otherwise])}" if self.means_otherwise else ""
+            where = f" in {_listed(self.means_otherwise)}" if self.means_otherwise else ""
             said += f" Its probabilities mean something else{where} ({words.chance(self.p_meaning)})."
         if self.vacuous:
             return f"{said} Of new environments these certify nothing."
@@ -247,13 +251,13 @@ class Fooled(Result):
     def sentence(self) -> str:
         """The answer."""
         found = list(zip(self.sizes, self.attacked, self.noise))
-        size, right, noise = next((f for f in found if f[1].high < self.clean), found[-1])
+        size, right, noise = next((f for f in found if f[1].high < min(self.clean, f[2])), found[-1])
         said = (
             f"{words.number(size)} {self.unit} leave {right} of {words.plural(right.n, 'row')} right, "
             f"{words.percent(self.clean)} without"
         )
-        if right.high >= self.clean:
-            return f"Chosen changes of up to {said}: the attacks tried tell no loss."
+        if right.high >= min(self.clean, noise):
+            return f"Chosen changes of up to {said}: as far as these rows tell, no more than noise does."
         return f"Chosen changes of {said} and {words.percent(noise)} under noise of that size."
 
 
@@ -314,19 +318,23 @@ class TrustReport(Result):
     @property
     def verdict(self) -> str:
         """The answer in a few sentences."""
-        told = f"{self.source} is right on {self.right} of {words.plural(self.n_rows, 'row')}"
-        always = f"always answering the commonest class ({words.percent(self.majority)})"
-        if self.right.low > self.majority:
-            told += f", more often than {always}."
-        else:
-            told += f"; these rows do not tell it from {always}."
-        said = [told, *(part.sentence for _, _, part in self.sections if part is not None)]
+        said = [self._first, *(part.sentence for _, _, part in self.sections if part is not None)]
         if not self.complete:
             said.append("The run was interrupted; this is what was known by then.")
         return " ".join(said)
 
+    @property
+    def _first(self) -> str:
+        told = f"{self.source} is right on {self.right} of {words.plural(self.n_rows, 'row')}"
+        always = f"always answering the commonest class ({words.percent(self.majority)})"
+        if self.right.low > self.majority:
+            return f"{told}, more often than {always}."
+        if self.right.high < self.majority:
+            return f"{told}, less often than {always}."
+        return f"{told}; these rows do not tell it from {always}."
+
     def __str__(self) -> str:
-        blocks = [self._head]
+        blocks = ["\n".join(textwrap.wrap(self._first, 98))]
         for name, asked, part in self.sections:
             lines = [f"{asked}?", *_wrapped(part.sentence if part else f"Not asked: {self.skipped[name]}.")]
             if part is not None:
@@ -335,10 +343,6 @@ class TrustReport(Result):
         blocks.append("Notes\n" + "\n".join("\n".join(_wrapped(f"- {note}")) for note in self.notes))
         blocks.append(f"{self.source}, seed {self.seed}, {words.seconds(self.seconds)}")
         return "\n\n".join(blocks)
-
-    @property
-    def _head(self) -> str:
-        return "\n".join(textwrap.wrap(self.verdict.split(". ")[0].rstrip(".") + ".", 100))
 
     def key_figures(self) -> list[KeyFigure]:
         """Return the figures a reader looks for first."""
@@ -408,25 +412,32 @@ def _percents(low: float, high: float) -> str:
     return f"{words.percent(low).removesuffix(' %')}–{words.percent(high)}"
 
 
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def _listed(names: Sequence[str]) -> str:
+    *others, last = map(repr, names)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _tables(part: Any) -> list[str]:
     """What a section's sentence leaves out, as plain text."""
     if isinstance(part, Reasons):
-        top = list(zip(part.names, part.scores, part.low, part.high, part.drives))[:8]
+        top = list(zip(part.names, part.scores, part.low, part.high, part.drives, part.helps))[:8]
         number = words.number
         rows = [
-            (n[:40], number(s), f"{number(a)}–{number(b)}", "yes" if d else "no") for n, s, a, b, d in top
+            (
+                name[:40],
+                number(score),
+                f"{number(low)}–{number(high)}",
+                *("yes" if told else "no" for told in both),
+            )
+            for name, score, low, high, *both in top
         ]
-        lines = [words.table((part.unit, "change", "95 % interval", "beyond noise"), rows)]
+        lines = [words.table((part.unit, "change", "95 % interval", "beyond noise", "helps"), rows)]
         lines += _wrapped(
             f"Without the first {part.k} the probability of its answer falls by {number(part.removed)}, without "
             f"{part.k} random ones by {number(part.removed_random)}. Between resamples the first {part.k} overlap by "
             f"{number(part.stability)}, by {number(part.chance_stability)} were they random."
         )
-        return lines + [f"  - {rule}" for rule in part.rules[:_MOST_RULES]]
+        return [*lines, *(line for rule in part.rules[:_MOST_RULES] for line in _wrapped(f"- {rule}"))]
     if isinstance(part, Elsewhere):
         rows = [(name[:40], f"{right.n:,}", str(right)) for name, right in zip(part.names, part.right)]
         return [words.table(("environment", "rows", "right"), rows)]
