@@ -84,6 +84,12 @@ class Reasons(Result):
     not_checked: str
 
     @property
+    def short(self) -> str:
+        """The answer in a few words."""
+        n, d = int(self.drives.sum()), len(self.names)
+        return f"{n or 'None'} of {words.plural(d, self.unit)} {'drive' if n > 1 else 'drives'} its answers."
+
+    @property
     def sentence(self) -> str:
         """The answer."""
         n, d = int(self.drives.sum()), len(self.names)
@@ -140,6 +146,14 @@ class Probabilities(Result):
     observed_high: Float[np.ndarray, " b"]
     counts: Int[np.ndarray, " b"]
     not_checked: str
+
+    @property
+    def short(self) -> str:
+        """The answer in a few words."""
+        said = f"calibration error {words.number(self.ece, digits=2)}"
+        if self.p_value < LEVEL:
+            return f"Its probabilities are not true ({said}, {words.chance(self.p_value)})."
+        return f"Nothing speaks against its probabilities ({said}, true ones {words.number(self.if_true, digits=2)})."
 
     @property
     def sentence(self) -> str:
@@ -200,6 +214,14 @@ class Elsewhere(Result):
     not_checked: str
 
     @property
+    def short(self) -> str:
+        """The answer in a few words."""
+        if self.worse:
+            return f"It is worse in {_listed(self.worse)}."
+        told = "differs" if min(self.p_same, self.p_meaning) < LEVEL else "is not seen to differ"
+        return f"It {told} between {words.plural(len(self.names), 'environment')}."
+
+    @property
     def sentence(self) -> str:
         """The answer."""
         least = min(range(len(self.names)), key=lambda i: self.right[i].value)
@@ -250,15 +272,29 @@ class Fooled(Result):
     @property
     def sentence(self) -> str:
         """The answer."""
-        found = list(zip(self.sizes, self.attacked, self.noise))
-        size, right, noise = next((f for f in found if f[1].high < min(self.clean, f[2])), found[-1])
+        size, right, noise, tells = self._at
         said = (
             f"{words.number(size)} {self.unit} leave {right} of {words.plural(right.n, 'row')} right, "
             f"{words.percent(self.clean)} without"
         )
-        if right.high >= min(self.clean, noise):
+        if not tells:
             return f"Chosen changes of up to {said}: as far as these rows tell, no more than noise does."
         return f"Chosen changes of {said} and {words.percent(noise)} under noise of that size."
+
+    @property
+    def short(self) -> str:
+        """The answer in a few words."""
+        size, right, _, tells = self._at
+        if not tells:
+            return f"Chosen changes of up to {words.number(size)} {self.unit} do no more than noise."
+        return f"Chosen changes of {words.number(size)} {self.unit} leave {words.percent(right.value)} right."
+
+    @property
+    def _at(self) -> tuple[float, Proportion, float, bool]:
+        """The least size that does more than noise, else the largest, and whether it does."""
+        found = list(zip(self.sizes, self.attacked, self.noise))
+        more = [(*f, True) for f in found if f[1].high < min(self.clean, f[2])]
+        return more[0] if more else (*found[-1], False)
 
 
 QUESTIONS = {
@@ -318,7 +354,7 @@ class TrustReport(Result):
     @property
     def verdict(self) -> str:
         """The answer in a few sentences."""
-        said = [self._first, *(part.sentence for _, _, part in self.sections if part is not None)]
+        said = [self._first, *(part.short for _, _, part in self.sections if part is not None)]
         if not self.complete:
             said.append("The run was interrupted; this is what was known by then.")
         return " ".join(said)
