@@ -330,7 +330,7 @@ class InvarianceCertificate(Result):
             f"Seen: {self.violations} of {self.n_environments} violate eps; the largest is {self.eps_hat:.4g}"
             f" (upper bound {self.eps_upper:.4g})."
         )
-        return "\n".join([*lines, "It assumes that", *(f"- {each};" for each in self.assumptions)])
+        return "\n".join([*lines, "It assumes:", *(f"- {each}" for each in self.assumptions)])
 
     def __str__(self) -> str:
         return self.text()

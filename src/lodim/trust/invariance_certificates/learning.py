@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -380,7 +379,8 @@ def _descend(
         first = np.r_[Q.T @ pooled, [] if k == d else A.ravel()]
         found.append(minimize(objective, first, jac=True, method="L-BFGS-B", options={"maxiter": 2000}))
     best = min(found, key=lambda each: each.fun)
-    if not best.success and not math.isclose(best.fun, float(np.median([each.fun for each in found]))):
-        warn(f"the fit did not converge: {best.message}", ConvergenceWarning)
+    # line searches end in rounding at a minimum, where the gradient tells
+    if not best.success and np.abs(best.jac).max() > 1e-3:
+        warn(f"the fit did not converge: {best.message}", ConvergenceWarning, stacklevel=4)
     Phi, w = split(torch.from_numpy(best.x))
     return np.ascontiguousarray(Phi.numpy()), w.numpy().copy()
