@@ -5,11 +5,11 @@ Random linear models of 6 to 48 nodes, in-degree two, two nodes whose incoming w
 all columns is pooled least squares on m environments, eps is the largest gradient among them, and 500 new environments
 are asked; means over 20 models.
 
-The ranges were set before the first run. Those of the heads at m = 2 and m = 80, and of the parents of the target, are a
-prototype's and the mathematics'. A fixed head with eps the largest of 29 has coverage of exactly 0.95, as its gradient
-has a continuous distribution: of 2,000 repetitions the share lies within three standard errors, 0.015, of that (a limit of
-0.95 itself would be missed every other time). From 100 rows an environment, where the bound of each errs to the large
-side, it lies above 0.95 less three standard errors of 300 repetitions, 0.91.
+The ranges were set before the first run. Those of the heads at m = 2 and m = 80, and of the parents of the target,
+are a prototype's and the mathematics'. A fixed head with eps the largest of 29 has coverage of exactly 0.95, as its
+gradient has a continuous distribution: of 2,000 repetitions the share lies within three standard errors, 0.015, of
+that (a limit of 0.95 itself would be missed every other time). From 100 rows an environment, where the bound of each
+errs to the large side, it lies above 0.95 less three standard errors of 300 repetitions, 0.91.
 
 Source: Parulekar and others 2022, arXiv 2205.15196. The diabetes data are a look at real groups, without an expected
 figure.
@@ -151,8 +151,8 @@ CLAIM = Claim(
     name="invariance-certificates/environments",
     arxiv="2205.15196",
     statement=(
-        "How often a learnt head violates invariance in new environments falls with the number of environments seen and "
-        "hardly depends on the number of variables; 29 environments certify a tenth for a head chosen beforehand."
+        "How often a learnt head violates invariance in new environments falls with the number of environments seen "
+        "and hardly depends on the number of variables; 29 environments certify a tenth for a head chosen beforehand."
     ),
     laptop=laptop,
     minutes=1.0,
