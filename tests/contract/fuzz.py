@@ -49,7 +49,7 @@ import lodim.training as training
 import lodim.trust as trust
 from lodim.validation import _is_a
 
-from .examples import ARRAYS, ESTIMATORS, classifier, net, stacked_covariances, table, two_environments, whole
+from .examples import ARRAYS, ESTIMATORS, classifier, net, stacked_covariances, table, whole
 from .finder import flat
 
 HOME = str(Path(lodim.__file__).parent)
@@ -259,21 +259,25 @@ def shared(budget_bytes=(300, 600), methods="subspace", lr=0.001, n_seeds=1, ran
     ).dense  # fmt: skip
 
 
-def certified(Phi=np.eye(2), w=np.ones(2), covariances=stacked_covariances(), eps=None, gamma=0.05, mode="learned",
+OTHERS = X[::-1] + 0.1, 1 - y
+EYE, ONES, COVARIANCES, LINE = np.eye(3), np.ones(3), stacked_covariances(), np.diag([1.0, 2.0], -1)
+
+
+def certified(Phi=EYE[:2, :2], w=ONES[:2], covariances=COVARIANCES, eps=None, gamma=0.05, mode="learned",
               form="gradient", sites=None, in_degrees=None):  # fmt: skip
     return trust.certify(Phi, w, covariances=covariances, eps=eps, gamma=gamma, mode=mode, form=form, sites=sites,
                          in_degrees=in_degrees)  # fmt: skip
 
 
-def certified_rows(X=X, y=y, w=np.ones(3), n_boot=200, random_state=0):
-    return trust.certify(None, w, two_environments(None, X, y)[0], n_boot=n_boot, random_state=random_state)
+def certified_rows(X=X, y=y, w=ONES, n_boot=200, random_state=0):
+    return trust.certify(None, w, [(X, y), OTHERS], n_boot=n_boot, random_state=random_state)
 
 
-def tested(X=X, y=y, Phi=np.eye(3), level=0.05):
-    return trust.invariance_test(two_environments(None, X, y)[0], Phi, level=level)
+def compared(X=X, y=y, Phi=EYE, level=0.05):
+    return trust.invariance_test([(X, y), OTHERS], Phi, level=level)
 
 
-def model(B=np.diag([1.0, 2.0], -1), noise_var=np.ones(3), mixing=None, sites=(1,), kind="soft", size=None, scale=1.5,
+def model(B=LINE, noise_var=ONES, mixing=None, sites=(1,), kind="soft", size=None, scale=1.5,
           random_state=0):  # fmt: skip
     drawn = trust.LinearSEM(B, noise_var, mixing).intervene(sites, kind, random_state, size=size, scale=scale)
     return drawn.covariance()
@@ -317,7 +321,7 @@ CALLS = (
     call(geometry.optimize_points, x=whole(8, 2), loss=lambda p: p.square().sum(), steps=2),
     call(geometry.topology_summary, X=X, random_state=0),
     call(geometry.fit_scaling_law, n=np.array([100.0, 200, 400, 800]), loss=np.array([3.0, 2, 1.5, 1])),
-    call(certified, sites=(0,), in_degrees=(1,)), call(certified_rows), call(tested), call(model),
+    call(certified, sites=(0,), in_degrees=(1,)), call(certified_rows), call(compared), call(model),
     call(trust.split_environments, X=X, y=y, by=y), call(trust.random_sem, n=5, random_state=0),
     call(trust.polynomial_dimension, in_degrees=(2, 1)), call(trust.required_environments, delta=0.1),
     call(trust.required_environments, delta=0.1, mode="learned", dimension=10),

@@ -77,7 +77,7 @@ def coverage(seed: int, progress: Progress) -> tuple[float, float]:
     rng = as_generator(derive_seed(seed, "coverage"))
     sem, sites = model_and_sites(12, rng)
     w = fit_invariant(covariances=sem.intervene(sites, "soft", rng, size=20).covariance(), penalty="pooled").w
-    truth = np.sort(gradients(None, w, sem.intervene(sites, "soft", rng, size=40_000).covariance()))
+    truth: Any = np.sort(gradients(None, w, sem.intervene(sites, "soft", rng, size=40_000).covariance()))
 
     def covered(certificate: Any) -> bool:
         share = 1 - np.searchsorted(truth, certificate.eps, side="right") / len(truth)

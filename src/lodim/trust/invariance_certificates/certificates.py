@@ -16,7 +16,12 @@ from scipy.stats import beta, binom
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, as_generator
 from lodim.results import Result
-from lodim.trust.invariance_certificates.environments import Rows, read_covariances, read_environments
+from lodim.trust.invariance_certificates.environments import (
+    Rows,
+    read_covariances,
+    read_environments,
+    with_target,
+)
 from lodim.validation import (
     check_choice,
     check_counts,
@@ -24,6 +29,7 @@ from lodim.validation import (
     check_matrix,
     check_numbers,
     checked,
+    plain_array,
     warn,
 )
 
@@ -33,7 +39,7 @@ __all__ = [
     "certify",
     "measure",
     "polynomial_dimension",
-    "read_head",
+    "read_representation",
     "required_environments",
     "share_bound",
     "uniform_share_bound",
@@ -52,6 +58,7 @@ _FEW = 50  # rows below which even so it may fail more often
 _BLOCK = 4_000_000  # bootstrapped moments held at a time
 _GHOSTS = (1, 2, 4, 8, 16)  # sizes of the ghost sample, in units of m
 _SINGULAR = 1e-10
+_OVERFLOW = "X, y or covariances are so large that products overflow; divide them by their scale"
 
 
 # ---- measures
@@ -90,12 +97,17 @@ def measure(vectors: Float[np.ndarray, "*batch k"], form: str) -> Float[np.ndarr
     return squares if form == "risk" else np.sqrt(squares)
 
 
-def read_head(Phi: Any, w: Any, n_columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """Check a representation (None: all columns) and its head."""
+def read_representation(Phi: Any, n_columns: int) -> np.ndarray:
+    """Check a representation; None takes all columns."""
     matrix = np.eye(n_columns) if Phi is None else check_matrix(Phi, name="Phi")
-    head = np.atleast_1d(check_numbers(w, "w"))
     if matrix.shape[1] != n_columns:
         raise ValueError(f"Phi must have {n_columns} columns, as X has; got shape {matrix.shape}")
+    return matrix
+
+
+def _read_head(Phi: Any, w: Any, n_columns: int) -> tuple[np.ndarray, np.ndarray]:
+    matrix = read_representation(Phi, n_columns)
+    head = np.atleast_1d(check_numbers(w, "w"))
     if head.shape != (len(matrix),) or not np.isfinite(head).all():
         raise ValueError(f"w must be {len(matrix)} finite numbers, one a row of Phi; got shape {head.shape}")
     return matrix, head
@@ -139,9 +151,7 @@ def polynomial_dimension(
         n = int(n_columns)
         found.append(math.comb(n * (n + 1) // 2 + n + q, q))  # f = entries of covariances, and 1
     if in_degrees is not None:
-        degrees = [int(check_in_range(d, "in_degrees", low=0, integer=True)) for d in in_degrees]
-        if not degrees:
-            raise ValueError("in_degrees must name a site's in-degree at least")
+        degrees = _read_degrees(in_degrees)
         powers = range(q + 1) if noise else range(1)
         found.append(math.prod(sum(math.comb(d + 2 * (q - j), d) for j in powers) for d in degrees))
         if ordered:
@@ -152,6 +162,14 @@ def polynomial_dimension(
     if not found:
         raise ValueError("give in_degrees, n_columns, or both")
     return min(found)
+
+
+def _read_degrees(in_degrees: Any) -> list[int]:
+    given = plain_array(in_degrees, "in_degrees")
+    if given.ndim > 1 or not given.size:
+        raise ValueError(f"in_degrees must be whole numbers, one a site, got {in_degrees!r}"[:200])
+    degrees = [check_in_range(d, "in_degrees", low=0, integer=True) for d in np.atleast_1d(given).tolist()]
+    return [int(d) for d in degrees]
 
 
 def share_bound(violations: int, m: int, gamma: float) -> float:
@@ -238,13 +256,15 @@ def required_environments(
         )
 
     def enough(m: int) -> bool:
-        return _both_bounds(v, m, gamma, D if mode == "learned" else None, sampled, v > 0)[0] <= delta
+        return _both_bounds(v, m, float(gamma), D if mode == "learned" else None, sampled, v > 0)[0] <= float(
+            delta
+        )
 
     low, high = max(v, 1), 2 * max(v, 1)
     while not enough(high):
         low, high = high, 2 * high
         if high > 10**15:
-            raise ValueError("more than 1e15 environments would be needed")
+            raise ValueError("so small a gamma or delta needs more than 1e15 environments")
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
@@ -454,30 +474,37 @@ def certify(
         raise ValueError(f"eps must be finite, got {eps}")
     if (environments is None) == (covariances is None):
         raise ValueError("give environments, pairs (X, y), or covariances, and not both")
+    over = np.errstate(over="ignore", invalid="ignore")  # refused below
     if covariances is not None:
         cov = read_covariances(covariances)
         n_columns, names, columns = cov.shape[1] - 1, tuple(map(str, range(len(cov)))), None
-        Phi, w = read_head(Phi, w, n_columns)
-        P = _with_target(Phi)
-        vectors, singular = deviations(P @ cov @ P.T, w, form)
+        Phi, w = _read_head(Phi, w, n_columns)
+        P = with_target(Phi)
+        with over:
+            vectors, singular = deviations(P @ cov @ P.T, w, form)
         lower = upper = found = measure(vectors, form)
     else:
         rows = read_environments(environments)
         n_columns, names, columns = rows.n_columns, rows.names, rows.columns
-        Phi, w = read_head(Phi, w, n_columns)
+        Phi, w = _read_head(Phi, w, n_columns)
         if mode == "learned" and form != "gradient":
             raise ValueError(
                 "from rows, the learnt mode has a bound for form='gradient' only; give covariances for another form"
             )
-        found, lower, upper, singular = _from_rows(
-            rows, Phi, w, form, mode, int(n_boot), as_generator(random_state)
-        )
+        with over:
+            found, lower, upper, singular = _from_rows(
+                rows, Phi, w, form, mode, int(n_boot), as_generator(random_state)
+            )
+    if not np.isfinite(upper).all():
+        raise ValueError(_OVERFLOW)
     if singular:
         warn(
             "the covariance of Phi X is singular in an environment; its pseudo-inverse is taken, so that w is compared "
             "with the shortest of many minimisers. Drop rows of Phi that depend on each other",
         )
-    D, family, least_rows = None, (), None if covariances is not None else min(map(len, rows.X))
+    D: int | None = None
+    family: tuple[str, ...] = ()
+    least_rows = None if covariances is not None else min(map(len, rows.X))
     if mode == "learned":
         D, family = _family_dimension(sites, in_degrees, n_columns, columns, form, len(Phi))
     elif in_degrees is not None or sites is not None:
@@ -528,13 +555,15 @@ def _site_columns(sites: Any, n_columns: int, columns: tuple[str, ...] | None) -
     """Check sites, and return how many there are."""
     if sites is None:
         return None
-    if np.ndim(sites) == 0 and not isinstance(sites, str):
+    if isinstance(sites, str):
+        sites = [sites]
+    if isinstance(sites, int | np.integer):
         count = int(check_in_range(sites, "sites", low=1, integer=True))
         if count > n_columns:
             raise ValueError(f"sites must be at most {n_columns}, as many as X has columns; got {count}")
         return count
     at = []
-    for site in [sites] if isinstance(sites, str) else list(sites):
+    for site in plain_array(sites, "sites", rows=True).tolist():
         if isinstance(site, str):
             if site not in (columns or ()):
                 raise ValueError(f"sites has {site!r}, which is no column of X")
@@ -566,19 +595,18 @@ def _family_dimension(
         return D, (
             f"of graph and interventions nothing is assumed, so that D = {D} comes from {n_columns} columns",
         )
-    varying = np.ndim(sites) == 0 and sites is not None and not isinstance(sites, str)
+    varying = isinstance(sites, int | np.integer)
+    degrees = _read_degrees(in_degrees)
     if np.ndim(in_degrees) == 0:
-        degrees = [int(in_degrees)] * (count or 1)
+        degrees = degrees * (count or 1)
     elif varying:
         raise ValueError("in_degrees must be one bound for all sites where sites is their number")
-    else:
-        degrees = list(in_degrees)
-        if count is not None and len(degrees) != count:
-            raise ValueError(f"in_degrees must have one entry a site, {count}; got {len(degrees)}")
+    elif count is not None and len(degrees) != count:
+        raise ValueError(f"in_degrees must have one entry a site, {count}; got {len(degrees)}")
     D = polynomial_dimension(degrees, form=form, k=k)
     said = "the environments are interventions on a linear structural equation model without cycles, not on the target"
     who = (
-        f"at sites {list(sites) if not isinstance(sites, str) else sites}, the same in all"
+        f"at {sites!r}, the same in all"
         if count is not None and not varying
         else f"at the same {len(degrees)} site(s) in all, whichever they are"
     )
@@ -599,7 +627,7 @@ def _from_rows(
     rows: Rows, Phi: np.ndarray, w: np.ndarray, form: str, mode: str, n_boot: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
     """The measures and their lower and upper bounds, each at 95 %; and whether a pseudo-inverse was taken."""
-    P = _with_target(Phi)
+    P = with_target(Phi)
     taken = P if mode == "heldout" else np.eye(P.shape[1])
     least = len(taken) + 1
     found, lower, upper = (np.empty(len(rows.X)) for _ in range(3))
@@ -649,11 +677,7 @@ def _bootstrap(
             products = (Z[..., :, None] * Z[..., None, :]).reshape(len(at), n, -1)
             mean = weights @ Z
             drawn = (weights @ products).reshape(len(at), n_boot, width, width)
-            yield at, Z.swapaxes(1, 2) @ Z / n, drawn - mean[..., :, None] * mean[..., None, :]
-
-
-def _with_target(Phi: np.ndarray) -> np.ndarray:
-    """The map of (X, y) to (Phi X, y)."""
-    P = np.zeros((len(Phi) + 1, Phi.shape[1] + 1))
-    P[:-1, :-1], P[-1, -1] = Phi, 1
-    return P
+            drawn -= mean[..., :, None] * mean[..., None, :]
+            if not np.isfinite(drawn).all():
+                raise ValueError(_OVERFLOW)
+            yield at, Z.swapaxes(1, 2) @ Z / n, drawn

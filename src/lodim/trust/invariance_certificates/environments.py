@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.linalg import block_diag
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from lodim.randomness import RandomState, as_generator
@@ -22,7 +21,15 @@ from lodim.validation import (
     plain_array,
 )
 
-__all__ = ["LinearSEM", "Rows", "random_sem", "read_covariances", "read_environments", "split_environments"]
+__all__ = [
+    "LinearSEM",
+    "Rows",
+    "random_sem",
+    "read_covariances",
+    "read_environments",
+    "split_environments",
+    "with_target",
+]
 
 KINDS = ("soft", "hard", "noise")
 _NOISE = (0.25, 4.0)  # variances of noise that is intervened on, as a multiple of what they were
@@ -91,7 +98,7 @@ def read_covariances(covariances: Any) -> np.ndarray:
             f"covariances must have shape (environments, d + 1, d + 1), the target last, got {stack.shape}"
         )
     if len(stack) < 2:
-        raise ValueError(f"at least 2 environments are needed, got {len(stack)}")
+        raise ValueError(f"covariances must be those of at least 2 environments, got {len(stack)}")
     if not np.isfinite(stack).all():
         raise ValueError("covariances have NaN or infinite entries")
     scale = np.abs(stack).max()
@@ -133,11 +140,19 @@ def split_environments(X: Any, y: Any, by: Any) -> dict[str, tuple[Any, np.ndarr
     X = X.drop(columns=taken) if taken else X
     table = X if hasattr(X, "iloc") else check_matrix(X)
     labels, values = check_labels(label, len(table), name="by"), check_labels(target, len(table))
+    values = check_numbers(values, "y")
     rows = {str(each): np.flatnonzero(labels == each) for each in np.unique(labels)}
     return {
         name: (table.iloc[at] if hasattr(table, "iloc") else table[at], values[at])
         for name, at in rows.items()
     }
+
+
+def with_target(Phi: np.ndarray) -> np.ndarray:
+    """Return the map of (X, y) to (Phi X, y)."""
+    P = np.zeros((len(Phi) + 1, Phi.shape[1] + 1))
+    P[:-1, :-1], P[-1, -1] = Phi, 1
+    return P
 
 
 # ---- models that make them
@@ -236,7 +251,7 @@ class LinearSEM:
             Sites that are no nodes, or a stack that is to be stacked again.
         """
         check_choice(kind, KINDS, "kind")
-        check_in_range(scale, "scale", low=0)
+        check_in_range(scale, "scale", low=0, high=1e6)
         if self.B.ndim > 2:
             raise ValueError(
                 "this is a stack of environments already; intervene on the model that it came from"
@@ -273,7 +288,7 @@ class LinearSEM:
     def _effects(self) -> np.ndarray:
         """What a unit of each noise does to the columns of X and to y."""
         M = np.linalg.inv(np.eye(self.B.shape[-1]) - self.B)
-        return M if self.mixing is None else block_diag(self.mixing, 1.0) @ M
+        return M if self.mixing is None else with_target(self.mixing) @ M
 
 
 @checked
@@ -299,7 +314,7 @@ def random_sem(
     """
     check_in_range(n, "n", low=3, integer=True)
     check_counts(in_degree=in_degree)
-    check_in_range(scale, "scale", low=0)
+    check_in_range(scale, "scale", low=0, high=1e6)
     rng, middle = as_generator(random_state), int(n) // 2
     order = rng.permutation(int(n) - 1)
     order = np.insert(order, middle, int(n) - 1)  # the last node is the target

@@ -15,7 +15,11 @@ from scipy.stats import f as f_distribution
 
 from lodim.randomness import RandomState, as_generator
 from lodim.results import Result
-from lodim.trust.invariance_certificates.certificates import InvarianceCertificate, certify, read_head
+from lodim.trust.invariance_certificates.certificates import (
+    InvarianceCertificate,
+    certify,
+    read_representation,
+)
 from lodim.trust.invariance_certificates.environments import read_covariances, read_environments
 from lodim.validation import (
     ConvergenceWarning,
@@ -118,7 +122,7 @@ def invariance_test(
     """
     check_fraction(level, "level")
     rows = read_environments(environments)
-    matrix = read_head(Phi, np.zeros(rows.n_columns if Phi is None else len(Phi)), rows.n_columns)[0]
+    matrix = read_representation(Phi, rows.n_columns)
     for name, X in zip(rows.names, rows.X):
         if len(X) < len(matrix) + 2:
             raise ValueError(
@@ -126,6 +130,7 @@ def invariance_test(
                 "merge it with another"
             )
     X, y = np.concatenate(rows.X) @ matrix.T, np.concatenate(rows.y)
+    y = y / max(np.abs(y).max(), 1e-300)
     at = np.repeat(np.arange(len(rows.names)), [len(each) for each in rows.y])
     p = _compare(X, y, at, len(rows.names))
     order, adjusted = np.argsort(p), np.empty(len(p))
