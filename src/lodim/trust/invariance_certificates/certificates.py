@@ -18,6 +18,7 @@ from lodim.randomness import RandomState, as_generator
 from lodim.results import Result
 from lodim.trust.invariance_certificates.environments import (
     Rows,
+    project,
     read_covariances,
     read_environments,
     with_target,
@@ -481,7 +482,7 @@ def certify(
         Phi, w = _read_head(Phi, w, n_columns)
         P = with_target(Phi)
         with over:
-            vectors, singular = deviations(P @ cov @ P.T, w, form)
+            vectors, singular = deviations(project(cov, P), w, form)
         lower = upper = found = measure(vectors, form)
     else:
         rows = read_environments(environments)
@@ -633,7 +634,7 @@ def _from_rows(
     found, lower, upper = (np.empty(len(rows.X)) for _ in range(3))
     size, singular = np.linalg.norm(Phi, 2) * math.sqrt(np.square(Phi.T @ w).sum() + 1), False
     for at, cov, drawn in _bootstrap(rows, taken, least, n_boot, rng):
-        own = cov if mode == "heldout" else P @ cov @ P.T
+        own = cov if mode == "heldout" else project(cov, P)
         vectors, one = deviations(own, w, form)
         found[at], singular = measure(vectors, form), singular or one
         if mode == "learned":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +25,7 @@ from lodim.validation import (
 __all__ = [
     "LinearSEM",
     "Rows",
+    "project",
     "random_sem",
     "read_covariances",
     "read_environments",
@@ -31,6 +33,7 @@ __all__ = [
     "with_target",
 ]
 
+_BLOCK = 250_000  # entries of covariances worked on at a time
 KINDS = ("soft", "hard", "noise")
 _NOISE = (0.25, 4.0)  # variances of noise that is intervened on, as a multiple of what they were
 
@@ -99,13 +102,14 @@ def read_covariances(covariances: Any) -> np.ndarray:
         )
     if len(stack) < 2:
         raise ValueError(f"covariances must be those of at least 2 environments, got {len(stack)}")
-    if not np.isfinite(stack).all():
-        raise ValueError("covariances have NaN or infinite entries")
-    scale = np.abs(stack).max()
-    if np.abs(stack - stack.swapaxes(1, 2)).max() > 1e-8 * scale:
-        raise ValueError("covariances must be symmetric")
-    if (np.diagonal(stack, axis1=1, axis2=2) < 0).any():
-        raise ValueError("covariances have negative variances")
+    for part in np.array_split(stack, math.ceil(stack.size / _BLOCK)):  # blocks that stay in the cache
+        scale = np.abs(part).max()
+        if not np.isfinite(scale):
+            raise ValueError("covariances have NaN or infinite entries")
+        if np.abs(part - part.swapaxes(1, 2)).max() > 1e-8 * scale:
+            raise ValueError("covariances must be symmetric")
+        if (np.diagonal(part, axis1=1, axis2=2) < 0).any():
+            raise ValueError("covariances have negative variances")
     return stack
 
 
@@ -153,6 +157,18 @@ def with_target(Phi: np.ndarray) -> np.ndarray:
     P = np.zeros((len(Phi) + 1, Phi.shape[1] + 1))
     P[:-1, :-1], P[-1, -1] = Phi, 1
     return P
+
+
+def project(covariances: np.ndarray, P: np.ndarray) -> np.ndarray:
+    """Return P S P^T of every S of a stack: tall products, a block of environments at a time."""
+    found = np.empty((len(covariances), len(P), len(P)))
+    step = max(1, _BLOCK // P.shape[1] ** 2)
+    for start in range(0, len(found), step):
+        part = covariances[start : start + step]
+        half = (part.reshape(-1, P.shape[1]) @ P.T).reshape(len(part), P.shape[1], len(P))
+        tall = np.ascontiguousarray(half.swapaxes(1, 2)).reshape(-1, P.shape[1])
+        found[start : start + step] = (tall @ P.T).reshape(len(part), len(P), len(P))
+    return found
 
 
 # ---- models that make them
