@@ -1085,8 +1085,8 @@ def invariance_certificates():
         names = list(next(iter(seen.values())))
         rows = [(n, *(f"{one[name]:.3f}" for name in names)) for n, one in seen.items()]
         lines += [
-            "Share of 500 new environments in which a head learnt from m of them exceeds the largest gradient among these, "
-            "means of 20 random models:",
+            "Share of 500 new environments in which a head learnt from m others exceeds the largest gradient among "
+            "these, means of 20 random models:",
             "",
             table(("model", *names), rows),
             "",

@@ -43,7 +43,7 @@ N_FIXED, N_REPEATS, N_SAMPLED, N_ROWS = 29, 2000, 300, 100
 def model_and_sites(n: int, rng: np.random.Generator) -> tuple[LinearSEM, list[int]]:
     """A random model, and two sites with parents of which the first is downstream of the target."""
     sem = random_sem(n, 2, rng)
-    with_parents = np.flatnonzero(sem.edges.any(1)[: n - 1])
+    with_parents = np.flatnonzero(sem.edges[: n - 1].any(1))
     first = int(rng.choice(sem.descendants(n - 1)))
     return sem, [first, int(rng.choice(with_parents[with_parents != first]))]
 

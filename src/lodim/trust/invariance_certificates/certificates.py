@@ -420,9 +420,9 @@ def certify(
     \epsilon]`, so that the bound on the share of U > eps, divided by 0.95, is one on the share of g > eps. gamma is
     not split, and Pr[U >= g] of 0.9 in truth would raise delta by a nineteenth only. The same holds where eps is the
     largest U. Covered is the measure of the *environment* (as with endless rows), not of a sample of it. U is a
-    percentile of the bootstrap over rows. At 95 % it would cover too little where products of few rows are skewed (88
-    % at 60 rows in our simulations, the worst of several), so that it is read at 99 %, and covers from 94 % up there;
-    near to invariance it errs to the large side, as noise makes a length longer.
+    percentile of the bootstrap over rows. At 95 % it would cover too little, as percentiles are too short for skewed
+    products of few rows; it is read at 99 %, which covers 95 % from about 60 rows on. Near to invariance it errs to
+    the large side, as noise makes a length longer.
 
     In the learnt mode Phi and w were chosen from the same rows, and a bootstrap at (Phi, w) would miss that. There
     :math:`U = \hat g + \Vert \Phi \Vert \sqrt{\Vert \Phi^T w \Vert^2 + 1}\, \tau`, where tau bounds the error of the
@@ -618,6 +618,8 @@ def _family_dimension(
             f"at {len(degrees)} or fewer of {n_columns} sites, which may differ ({pieces} sets)",
         )
     D = min(D, polynomial_dimension(n_columns=n_columns, form=form, k=k))
+    if form != "gradient":
+        said += "; the covariance of Phi X is never singular"
     return D, (said, f"they act {who}, with in-degrees of at most {degrees}, so that D = {D}")
 
 

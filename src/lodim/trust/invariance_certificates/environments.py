@@ -281,9 +281,11 @@ class LinearSEM:
         rng, stack = as_generator(random_state), () if size is None else (int(size),)
         B, noise = (np.broadcast_to(part, (*stack, *part.shape)).copy() for part in (self.B, self.noise_var))
         if kind == "soft":
-            B[..., at, :] = np.where(self.B[at] != 0, rng.uniform(-scale, scale, (*stack, len(at), n)), 0)
+            B[..., at, :] = np.where(
+                self.B[at] != 0, rng.uniform(-float(scale), float(scale), (*stack, len(at), n)), 0
+            )
         else:
-            noise[..., at] *= np.exp(rng.uniform(*np.log(_NOISE), (*stack, len(at))))
+            noise[..., at] *= np.exp(rng.uniform(math.log(_NOISE[0]), math.log(_NOISE[1]), (*stack, len(at))))
         if kind == "hard":
             B[..., at, :] = 0
         return replace(self, B=B, noise_var=noise)
@@ -340,5 +342,5 @@ def random_sem(
         if place == middle + 1:
             before = np.r_[middle, before[before != middle]]
         parents = order[before[: int(in_degree)]]
-        B[order[place], parents] = rng.uniform(-scale, scale, len(parents))
+        B[order[place], parents] = rng.uniform(-float(scale), float(scale), len(parents))
     return LinearSEM(B, np.ones(int(n)))

@@ -95,8 +95,10 @@ def invariance_test(
 ) -> InvarianceTest:
     r"""Test that one regression of y on Phi X, with an intercept, serves all environments.
 
-    Each environment is compared with all others together. With pooled residuals e and the columns (1, Phi X) of its
-    rows, zero elsewhere, from which the pooled columns are regressed out, D, the score is :math:`s = D^T e`, and
+    Each environment is compared with all others together, so that one that is very different can show as a difference
+    of the others too: look at the smallest p-value first, and test again without it. With pooled residuals e and the
+    columns (1, Phi X) of its rows, zero elsewhere, from which the pooled columns are regressed out, D, the score is
+    :math:`s = D^T e`, and
 
     .. math:: T = s^T \Big(\sum_i \tilde e_i^2 D_i D_i^T\Big)^{-1} s, \qquad \tilde e_i^2 = e_i^2 / (1 - h_i),
 
