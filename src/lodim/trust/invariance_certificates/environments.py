@@ -59,7 +59,10 @@ class Rows:
 def read_environments(environments: Any, *, min_rows: int = 2) -> Rows:
     """Check pairs (X, y), in a sequence or by name in a mapping."""
     named = environments.items() if isinstance(environments, Mapping) else enumerate(environments)
-    names, tables, targets, columns = [], [], [], None
+    names: list[str] = []
+    tables: list[np.ndarray] = []
+    targets: list[np.ndarray] = []
+    columns: tuple[str, ...] | None = None
     for name, pair in named:
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise ValueError(
