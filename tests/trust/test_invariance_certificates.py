@@ -226,7 +226,7 @@ def test_bounds_fall_with_m_and_gamma_and_rise_with_violations_and_dimension(D):
 
 
 def test_the_learnt_bound_is_never_weaker_than_the_books():
-    for D in (1, 15, 225):
+    for D in (1, 91):
         for gamma in (0.05, 0.001):
             for delta in (0.5, 0.1):
                 m = max(4 / delta * math.log2(2 / gamma), 8 * D / delta * math.log2(13 / delta))
@@ -259,7 +259,7 @@ def test_the_plan_is_the_smallest_number_that_does():
     assert required_environments(0.1, 0.05, violations=2) == next(
         m for m in range(3, 200) if share_bound(2, m, 0.05) <= 0.1
     )
-    for D in (1, 15):
+    for D in (1, 5):
         m = required_environments(0.1, 0.05, mode="learned", dimension=D)
         assert uniform_share_bound(0, m, D, 0.05) <= 0.1 < uniform_share_bound(0, m - 1, D, 0.05)
     assert required_environments(0.1, sampled=True) > 29
@@ -400,6 +400,12 @@ def test_wrong_environments_are_named():
     ):
         with pytest.raises(ValueError, match=match):
             certify(None, ones, pairs, mode="learned", **options)
+    with pytest.raises(TypeError, match="pairs"):
+        invariance_test(3)
+    with pytest.raises(ValueError, match="overflow"):
+        certify(None, ones, [(X * 1e160, y), (X, y)])
+    with pytest.raises(ValueError, match="as at the fit"):
+        fit_invariant(pairs, penalty="pooled", random_state=0).predict(X[:, :3])
     for B in ([[0, 1], [1, 0]], [[1, 0], [0, 0]]):
         with pytest.raises(ValueError, match="cycle"):
             LinearSEM(B, [1, 1])
@@ -605,7 +611,7 @@ def test_fits_from_rows_are_those_of_their_covariances():
     _, pairs = some_environments()
     cov = [np.cov(np.column_stack(pair).T, ddof=0) for pair in pairs]
     for penalty in ("pooled", "irm"):
-        ours = fit_invariant(pairs, penalty=penalty, random_state=0)
+        ours = fit_invariant(zip(*zip(*pairs)), penalty=penalty, random_state=0)  # an iterator is enough
         np.testing.assert_allclose(ours.w, fit_invariant(covariances=cov, penalty=penalty).w)
         assert ours.certificate.mode == "learned"
         np.testing.assert_allclose(ours.predict(pairs[0][0]), pairs[0][0] @ ours.Phi.T @ ours.w)

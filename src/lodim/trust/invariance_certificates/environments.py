@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,6 +58,11 @@ class Rows:
 
 def read_environments(environments: Any, *, min_rows: int = 2) -> Rows:
     """Check pairs (X, y), in a sequence or by name in a mapping."""
+    if not isinstance(environments, Iterable) or isinstance(environments, str):
+        raise TypeError(
+            f"environments must be a sequence of pairs (X, y), or a mapping of names to them, got "
+            f"{type(environments).__name__}"
+        )
     named = environments.items() if isinstance(environments, Mapping) else enumerate(environments)
     names: list[str] = []
     tables: list[np.ndarray] = []

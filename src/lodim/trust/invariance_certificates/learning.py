@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from lodim.validation import (
     check_counts,
     check_fraction,
     check_in_range,
+    check_matrix,
     checked,
     warn,
 )
@@ -222,7 +224,10 @@ class InvariantFit(Result):
 
     def predict(self, X: Any) -> np.ndarray:
         """Return Phi^T w applied to rows, up to each environment's own intercept."""
-        return np.asarray(X, dtype=float) @ (self.Phi.T @ self.w)
+        table = check_matrix(X)
+        if table.shape[1] != self.Phi.shape[1]:
+            raise ValueError(f"X must have {self.Phi.shape[1]} columns, as at the fit; got {table.shape[1]}")
+        return table @ (self.Phi.T @ self.w)
 
 
 @checked
@@ -284,6 +289,8 @@ def fit_invariant(
         raise ValueError("give environments, pairs (X, y), or covariances, and not both")
     rows = None
     if covariances is None:
+        if isinstance(environments, Iterable) and not isinstance(environments, Mapping | str):
+            environments = list(environments)  # they are gone through more than once
         rows = read_environments(environments)
         tables = [np.column_stack([X, y]) for X, y in zip(rows.X, rows.y)]
         cov = np.stack([np.cov(Z.T, ddof=0) for Z in tables])
