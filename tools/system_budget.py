@@ -75,6 +75,7 @@ REASONS = {
     "quantization": f"{_EARLIER}; a survey of many methods",
     "retrieval-diffusion": "two generators, of pixels and of codes, on one database that has rules of its own",
     "sensitivity-sampling": _EARLIER,
+    "invariance-certificates": "two modes of three measures, models that make environments, a test, and four fits",
     "supervised-dictionary": "two models, two solvers of one objective, draws of the model, and a curve over its dial",
     "transductive-few-shot": "a solver of batches whose energy provably falls, an estimator, and a bench of episodes",
 }

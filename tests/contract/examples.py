@@ -23,6 +23,7 @@ import lodim.generative as generative
 import lodim.geometry as geometry
 import lodim.landscape as landscape
 import lodim.partition as partition
+import lodim.trust as trust
 from lodim.generative import diffusion_mbir as mbir
 from lodim.geometry import multiparameter_persistence as persistence
 from lodim.geometry.dataset_properties.sharpness_report import PairRecord
@@ -703,6 +704,15 @@ def ppp():
     return partition.PPP((2, 4)).fit(whole(40, 2))
 
 
+def two_environments(Phi=None, X=None, y=None):
+    X, y = whole(24, 2) if X is None else X, whole(24, seed=1) if y is None else y
+    return [(X[::2], y[::2]), (X[1::2], y[1::2])], Phi
+
+
+def stacked_covariances():
+    return np.array([[[3, 1, 1], [1, 4, 0], [1, 0, 5]], [[5, 2, 1], [2, 3, 1], [1, 1, 4]]], dtype=float)
+
+
 def line():
     return geometry.LpRegression(n_rows=20, random_state=0).fit(whole(40, 2), whole(40, seed=1))
 
@@ -915,6 +925,24 @@ def few_shots():
 
 
 ARRAYS: dict[Any, Arrays] = {
+    # trust
+    trust.certify: Arrays(
+        trust.certify, {"Phi": np.eye(2), "w": np.array([1.0, 2]), "covariances": stacked_covariances()}
+    ),
+    trust.invariance_test: Arrays(
+        lambda Phi: trust.invariance_test(two_environments()[0], Phi).p_values, {"Phi": np.eye(2) + 1}
+    ),
+    trust.split_environments: Arrays(
+        lambda X, y, by: [*trust.split_environments(X, y, by).values()],
+        {"X": whole(9, 2), "y": whole(9, seed=1), "by": np.arange(9) % 2},
+    ),
+    trust.LinearSEM: Arrays(
+        lambda B, noise_var, mixing: trust.LinearSEM(B, noise_var, mixing).covariance(),
+        {"B": np.tril(whole(3, 3), -1), "noise_var": np.array([1.0, 2, 3]), "mixing": whole(4, 2)},
+    ),
+    trust.fit_invariant: Arrays(
+        lambda covariances: trust.fit_invariant(covariances=covariances).w, {"covariances": stacked_covariances()}
+    ),
     # partition
     partition.SLK.fit: Arrays(spread, {"X": whole(12, 2), "y": np.arange(12) % 3}, strict=("y",)),
     partition.SLK.predict: Arrays(lambda X: spread(at=X), {"X": whole(9, 2)}),
@@ -1496,6 +1524,12 @@ _bounds = {"catoni": 0.4, "best": 0.4}
 _density = np.array([-3.0, -4.0])
 
 RESULTS: dict[Any, Callable[[], Any]] = {
+    # trust
+    trust.InvarianceCertificate: lambda: trust.certify(
+        None, [1.0, 2.0], covariances=stacked_covariances(), mode="learned"
+    ),
+    trust.InvarianceTest: lambda: trust.invariance_test(two_environments()[0]),
+    trust.InvariantFit: lambda: trust.fit_invariant(covariances=stacked_covariances()),
     # partition
     partition.NovelClassCount: lambda: partition.estimate_n_novel(table()[0], (2, 4), random_state=0),
     partition.NovelClassScores: lambda: partition.novel_class_scores([0, 1, 1, 2], [0, 4, 4, 4], [0]),

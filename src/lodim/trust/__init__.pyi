@@ -1,0 +1,11 @@
+from .invariance_certificates import InvarianceCertificate as InvarianceCertificate
+from .invariance_certificates import InvarianceTest as InvarianceTest
+from .invariance_certificates import InvariantFit as InvariantFit
+from .invariance_certificates import LinearSEM as LinearSEM
+from .invariance_certificates import certify as certify
+from .invariance_certificates import fit_invariant as fit_invariant
+from .invariance_certificates import invariance_test as invariance_test
+from .invariance_certificates import polynomial_dimension as polynomial_dimension
+from .invariance_certificates import random_sem as random_sem
+from .invariance_certificates import required_environments as required_environments
+from .invariance_certificates import split_environments as split_environments
