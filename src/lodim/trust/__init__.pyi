@@ -1,0 +1,16 @@
+from .black_box_surrogates import ConvEmbeddingClassifier as ConvEmbeddingClassifier
+from .black_box_surrogates import Counterfactual as Counterfactual
+from .black_box_surrogates import Explanation as Explanation
+from .black_box_surrogates import FeatureImportance as FeatureImportance
+from .black_box_surrogates import RankingComparison as RankingComparison
+from .black_box_surrogates import Rule as Rule
+from .black_box_surrogates import SelfAttentionClassifier as SelfAttentionClassifier
+from .black_box_surrogates import SelfAttentionNetwork as SelfAttentionNetwork
+from .black_box_surrogates import SurrogateExplainer as SurrogateExplainer
+from .black_box_surrogates import SurrogateReport as SurrogateReport
+from .black_box_surrogates import WhatIf as WhatIf
+from .black_box_surrogates import compare_rankings as compare_rankings
+from .black_box_surrogates import comprehensiveness as comprehensiveness
+from .black_box_surrogates import feature_importance as feature_importance
+from .black_box_surrogates import mean_reciprocal_rank as mean_reciprocal_rank
+from .black_box_surrogates import sufficiency as sufficiency
