@@ -92,21 +92,21 @@ class Rows:
         """Whether the model is given data frames."""
         return isinstance(self.data, pd.DataFrame)
 
-    def column(self, j: int) -> Any:
+    def column(self, j: int | np.integer) -> Any:
         """A column as it is."""
         return self.data.iloc[:, j] if self.is_frame else self.data[:, j]
 
-    def has_numbers(self, j: int) -> bool:
+    def has_numbers(self, j: int | np.integer) -> bool:
         """Whether a column can be averaged; truth values and all else that is no number cannot."""
         kind = self.column(j).dtype
         return pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind)
 
-    def moved(self, j: int, order: Int[np.ndarray, " n"]) -> Any:
+    def moved(self, j: int | np.integer, order: Int[np.ndarray, " n"]) -> Any:
         """A column in another order of the rows."""
         column = self.column(j)
         return column.take(order).reset_index(drop=True) if self.is_frame else column[order]
 
-    def baseline(self, j: int, how: str) -> Any:
+    def baseline(self, j: int | np.integer, how: str) -> Any:
         """A column of its mean or median; of what is no number, of its most frequent entry."""
         column, n = self.column(j), len(self.data)
         if self.has_numbers(j):
@@ -118,7 +118,7 @@ class Rows:
         """The rows as numbers, for what computes with the columns themselves."""
         return check_matrix(self.data)
 
-    def copies(self, changes: Sequence[Mapping[int, Any]]) -> Any:
+    def copies(self, changes: Sequence[Mapping[Any, Any]]) -> Any:
         """Copies of the table under one another, each with some columns replaced."""
         n, many = len(self.data), len(changes)
         if not self.is_frame:
@@ -134,11 +134,11 @@ class Rows:
                            else pd.concat(parts, ignore_index=True))  # fmt: skip
         return frame
 
-    def answers(self, box: BlackBox, changes: Iterable[Mapping[int, Any]]) -> Iterable[Any]:
+    def answers(self, box: BlackBox, changes: Iterable[Mapping[Any, Any]]) -> Iterable[Any]:
         """Probabilities after each change, (n, n_classes), the model being asked about many at once."""
         n, d = self.data.shape
         many = max(1, _CELLS // (n * d))
-        held: list[Mapping[int, Any]] = []
+        held: list[Mapping[Any, Any]] = []
 
         def flush() -> Iterable[Any]:
             yield from box.predict_proba(self.copies(held)).reshape(len(held), n, -1)
@@ -405,7 +405,7 @@ def _replaced(
         1 if method == "mean" and all(rows.has_numbers(j) for part in parts for j in part) else n_repeats
     )
 
-    def changes() -> Iterable[dict[int, Any]]:
+    def changes() -> Iterable[dict[Any, Any]]:
         for part in parts:
             for _ in range(repeats):
                 order = rng.permutation(n)
@@ -485,7 +485,7 @@ def mean_reciprocal_rank(scores: Sequence[Any]) -> Float[np.ndarray, " d"]:
 
 def _read_inside(
     model: Any, box: BlackBox, rows: Rows, p: Float[np.ndarray, "n c"], method: str, seed: int
-) -> Float[np.ndarray, "n d"]:
+) -> Float[np.ndarray, "m d"]:
     """What a method gives each column in each row."""
     if method == "shap":
         return _shapley(box, rows, seed)

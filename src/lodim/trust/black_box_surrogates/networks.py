@@ -15,17 +15,18 @@ code units after columns, a mistake). They are mapped back by the encoder's slop
 :math:`\sum_c a_c |\partial \text{code}_c / \partial x_j|`, all of a row divided by their sum.
 
 **Embedding.** Columns, padded by zeros to a square, are an image. A convolutional autoencoder (16, 8, 8 channels of
-3 x 3, ReLU, batch normalisation, max-pooling by two after each, and its mirror image) learns to rebuild it; a classifier
-on the code (32 channels, pooling, 512 units, dropout) learns the labels, and the encoder with it. The square's side is a
-multiple of eight, so that three poolings fit. Columns of a table have no places, and a convolution gives them some:
-``layout="correlation"`` puts columns side by side that correlate (leaves of the average linkage of one less the size of
-the correlation), ``encoder="mlp"`` needs no places.
+3 x 3, ReLU, batch normalisation, max-pooling by two after each, and its mirror image) learns to rebuild it; then a
+classifier on the code (32 channels, pooling, 512 units, dropout) learns the labels, and the encoder with it. The side
+of the square is a multiple of eight, so that three poolings fit. Columns of a table have no places, and a convolution
+gives them some: ``layout="correlation"`` puts columns side by side that correlate (leaves of the average linkage of one
+less the size of the correlation), ``encoder="mlp"`` needs no places.
 """
 
 from __future__ import annotations
 
 import copy
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -265,6 +266,7 @@ class _NetworkClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[self.predict_proba(X).argmax(1)]
 
 
+@dataclass(eq=False, repr=False)
 class SelfAttentionClassifier(_NetworkClassifier):
     """Classify by a :class:`SelfAttentionNetwork` on standardised columns, and show what it looks at.
 
@@ -297,25 +299,14 @@ class SelfAttentionClassifier(_NetworkClassifier):
     3
     """
 
-    def __init__(
-        self,
-        n_heads: Any = 2,
-        hidden: Any = 64,
-        dropout: Any = 0.1,
-        epochs: Any = 30,
-        batch_size: Any = 128,
-        lr: Any = 1e-3,
-        embedding: Any = None,
-        random_state: Any = None,
-    ) -> None:
-        self.n_heads = n_heads
-        self.hidden = hidden
-        self.dropout = dropout
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.embedding = embedding
-        self.random_state = random_state
+    n_heads: Any = 2
+    hidden: Any = 64
+    dropout: Any = 0.1
+    epochs: Any = 30
+    batch_size: Any = 128
+    lr: Any = 1e-3
+    embedding: Any = None
+    random_state: Any = None
 
     def fit(self, X: Any, y: Any) -> SelfAttentionClassifier:
         """Train the network.
@@ -381,6 +372,7 @@ class Codes(nn.Module):
         return self.scaled(self.frozen.encode(x))
 
 
+@dataclass(eq=False, repr=False)
 class ConvEmbeddingClassifier(_NetworkClassifier):
     """Embed a table's columns by an autoencoder, convolutional or not, and classify by the codes.
 
@@ -418,23 +410,13 @@ class ConvEmbeddingClassifier(_NetworkClassifier):
     (300, 5)
     """
 
-    def __init__(
-        self,
-        encoder: Any = "conv",
-        layout: Any = "given",
-        autoencoder_epochs: Any = 10,
-        epochs: Any = 30,
-        batch_size: Any = 128,
-        lr: Any = 1e-3,
-        random_state: Any = None,
-    ) -> None:
-        self.encoder = encoder
-        self.layout = layout
-        self.autoencoder_epochs = autoencoder_epochs
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.random_state = random_state
+    encoder: Any = "conv"
+    layout: Any = "given"
+    autoencoder_epochs: Any = 10
+    epochs: Any = 30
+    batch_size: Any = 128
+    lr: Any = 1e-3
+    random_state: Any = None
 
     def fit(self, X: Any, y: Any) -> ConvEmbeddingClassifier:
         """Train the autoencoder, then encoder and classifier.

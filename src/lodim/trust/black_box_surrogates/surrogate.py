@@ -249,10 +249,11 @@ class SurrogateReport(Result):
 
     def __str__(self) -> str:
         told = set(self.told_from_noise)
+        low, high = self.fidelity_interval
         lines = [
             f"{self.surrogate} on {self.k} of {self.n_columns} columns agrees with the black box in "
-            f"{self.fidelity:.1%} [{self.fidelity_interval[0]:.1%}, {self.fidelity_interval[1]:.1%}] of {self.n_rows} rows; its commonest "
-            f"answer alone would in {self.fidelity_constant:.1%}.",
+            f"{self.fidelity:.1%} [{low:.1%}, {high:.1%}] of {self.n_rows} rows; the commonest answer "
+            f"alone would in {self.fidelity_constant:.1%}."
         ]
         if self.fidelity_interval[0] <= self.fidelity_constant:
             lines.append("The surrogate cannot be told from that constant answer: its rules explain nothing.")
@@ -468,6 +469,7 @@ def compare_rankings(
 # -------------------------------------------------------------------------------------------------------- the surrogate
 
 
+@dataclass(eq=False, repr=False)
 class SurrogateExplainer(BaseEstimator):
     """Replace a black box by a small model on the few columns that it answers by.
 
@@ -522,23 +524,13 @@ class SurrogateExplainer(BaseEstimator):
     if x1 <= 5.5: 0 (66.4% of rows; right for 100% [97%, 100%] of 119 held-out rows)
     """
 
-    def __init__(
-        self,
-        black_box: Any = None,
-        k: Any = "auto",
-        surrogate: Any = "tree",
-        max_depth: Any = 5,
-        importances: Any = ("permutation", "mean"),
-        baseline: Any = "mean",
-        random_state: Any = None,
-    ) -> None:
-        self.black_box = black_box
-        self.k = k
-        self.surrogate = surrogate
-        self.max_depth = max_depth
-        self.importances = importances
-        self.baseline = baseline
-        self.random_state = random_state
+    black_box: Any = None
+    k: Any = "auto"
+    surrogate: Any = "tree"
+    max_depth: Any = 5
+    importances: Any = ("permutation", "mean")
+    baseline: Any = "mean"
+    random_state: Any = None
 
     def __sklearn_clone__(self) -> SurrogateExplainer:
         return type(self)(**self.get_params(deep=False))
@@ -695,8 +687,9 @@ class SurrogateExplainer(BaseEstimator):
     def explain(self, x: Any) -> Explanation:
         """Say which rule a row fires, by which columns, and what would change the answer.
 
-        The counterfactual takes, from the nearest row of another leaf, the fewest columns that lead there (nearest in
-        deviations). Leaves are tried in this order; the first that turns the black box too is given, or else the nearest.
+        The counterfactual takes, from the nearest row in another leaf (in deviations), the columns which that leaf asks
+        for. Leaves are tried by how many columns change, then by how far; the first that turns the black box too is
+        given, or else the first of all.
 
         Parameters
         ----------
