@@ -474,7 +474,7 @@ class SurrogateExplainer(BaseEstimator):
     """Replace a black box by a small model on the few columns that it answers by.
 
     Of the rows, 70 % rank the columns and train surrogates on the black box's answers; the others choose k and judge
-    rules. For honest figures, ask :meth:`report` with rows that were not there.
+    the tree's rules (surrogates without rules then learn from them too). For honest figures, ask :meth:`report` with rows that were not there.
 
     Parameters
     ----------
@@ -606,6 +606,8 @@ class SurrogateExplainer(BaseEstimator):
         self.tree_ = self.surrogate_ if is_tree else self._small("tree", answers)
         if not is_tree:
             self.tree_.fit(judged.grown[:, self._at], answers)
+            both = np.vstack([judged.grown, judged.held])[:, self._at], np.r_[answers, held_answers]
+            self.surrogate_.fit(*both)  # no rules of its own are to be judged
         rules, self._leaves, labels = leaf_rules(self.tree_, self._at, self._encoding, judged)
         self.rules_, self._leaf_labels = tuple(rules), np.array(labels)
         self.pruned_rules_ = tuple(prune(rules, labels, judged))
