@@ -46,9 +46,10 @@ import lodim.nets as nets
 import lodim.partition as partition
 import lodim.sketch as sketch
 import lodim.training as training
+import lodim.trust as trust
 from lodim.validation import _is_a
 
-from .examples import ARRAYS, ESTIMATORS, classifier, net, table, whole
+from .examples import ARRAYS, ESTIMATORS, classifier, net, slope, table, whole
 from .finder import flat
 
 HOME = str(Path(lodim.__file__).parent)
@@ -296,6 +297,12 @@ CALLS = (
     call(geometry.optimize_points, x=whole(8, 2), loss=lambda p: p.square().sum(), steps=2),
     call(geometry.topology_summary, X=X, random_state=0),
     call(geometry.fit_scaling_law, n=np.array([100.0, 200, 400, 800]), loss=np.array([3.0, 2, 1.5, 1])),
+    call(trust.feature_importance, model=slope, X=X, y=y, random_state=0),
+    call(trust.compare_rankings, model=slope, X=X, y=y, random_state=0),
+    call(trust.comprehensiveness, model=slope, X=X, columns=[0, 1]),
+    call(trust.sufficiency, model=slope, X=X, columns=[0, 1]),
+    call(trust.mean_reciprocal_rank, scores=[[3.0, 1.0], [1.0, 2.0]]),
+    call(trust.SelfAttentionNetwork, n_features=4, n_classes=2),
     call(partition.centre_and_normalise, X=X),
     call(partition.sample_episodes, labels=y, n_way=2, n_query=4, n_episodes=3, random_state=0),
     call(partition.few_shot_episodes, features=X, labels=y, n_way=2, n_query=4, n_episodes=3, random_state=0),

@@ -44,6 +44,7 @@ __all__ = [
     "comprehensiveness",
     "drops",
     "feature_importance",
+    "importances",
     "mean_reciprocal_rank",
     "read_columns",
     "sufficiency",
@@ -341,45 +342,65 @@ def feature_importance(
     """
     check_choice(method, METHODS, "method")
     check_counts(n_repeats=n_repeats)
+    return importances(model, X, y, [method], groups, int(n_repeats), k, classes, random_state)[method]
+
+
+def importances(
+    model: Any,
+    X: Any,
+    y: Any,
+    methods: Sequence[str],
+    groups: Any = None,
+    n_repeats: int = 5,
+    k: Any = None,
+    classes: Any = None,
+    random_state: RandomState = None,
+) -> dict[str, FeatureImportance]:
+    """What several methods say; columns are permuted once for all of them."""
     rows, seed = Rows.of(X), root_seed(random_state)
     box = read_black_box(model, rows.given, classes=classes)
     parts, names = _read_groups(groups, rows.names)
+    k = read_k(k, len(parts))
     p = box.predict_proba(rows.given)
     truth = None if y is None else box.class_numbers(y, len(p))
     target = p if truth is None else np.eye(p.shape[1])[truth]
-    k = read_k(k, len(parts))
-    replaces = method in ("permutation", "mean", "noise")
-    change, skill = _replaced(
-        rows, box, p, target, parts, method if replaces else "permutation", int(n_repeats),
-        as_generator(derive_seed(seed, "replacements")),
-    )  # fmt: skip
-    if replaces:
-        effects = change if truth is None else skill
-    else:
-        right = np.arange(len(p)) if truth is None else np.flatnonzero(p.argmax(1) == truth)
-        if not len(right):
-            raise ValueError("the model answers no row of y rightly: leave y out to rank by its own answers")
-        each = _read_inside(model, box, rows.take(right), p[right], method, derive_seed(seed, method))
-        effects = np.column_stack([np.abs(each[:, part].sum(1)) for part in parts])
-    p_values = _p_values(skill)
-    scores, half = (
-        effects.mean(0),
-        1.96 * effects.std(0, ddof=min(1, len(effects) - 1)) / math.sqrt(len(effects)),
-    )
-    return FeatureImportance(
-        names,
-        scores,
-        scores - half,
-        scores + half,
-        _holm(p_values),
-        p_values,
-        _stability(effects, k, as_generator(derive_seed(seed, "bootstraps"))),
-        chance_jaccard(len(parts), k),
-        k,
-        method,
-        len(effects),
-        truth is not None,
-    )
+    replaced: dict[str, Any] = {}
+    found = {}
+    for method in methods:
+        replaces = method in ("permutation", "mean", "noise")
+        by = method if replaces else "permutation"
+        if by not in replaced:
+            rng = as_generator(derive_seed(seed, "replacements"))
+            replaced[by] = _replaced(rows, box, p, target, parts, by, n_repeats, rng)
+        change, skill = replaced[by]
+        if replaces:
+            effects = change if truth is None else skill
+        else:
+            right = np.arange(len(p)) if truth is None else np.flatnonzero(p.argmax(1) == truth)
+            if not len(right):
+                raise ValueError(
+                    "the model answers no row of y rightly: leave y out to rank by its own answers"
+                )
+            each = _read_inside(model, box, rows.take(right), p[right], method, derive_seed(seed, method))
+            effects = np.column_stack([np.abs(each[:, part].sum(1)) for part in parts])
+        n, p_values, scores = len(effects), _p_values(skill), effects.mean(0)
+        half = 1.96 * effects.std(0, ddof=min(1, n - 1)) / math.sqrt(n)
+        rng = as_generator(derive_seed(seed, "bootstraps"))
+        found[method] = FeatureImportance(
+            names,
+            scores,
+            scores - half,
+            scores + half,
+            _holm(p_values),
+            p_values,
+            _stability(effects, k, rng),
+            chance_jaccard(len(parts), k),
+            k,
+            method,
+            n,
+            truth is not None,
+        )
+    return found
 
 
 def read_k(k: Any, d: int) -> int:

@@ -359,7 +359,7 @@ class Codes(nn.Module):
             raise TypeError(
                 f"embedding must be a fitted ConvEmbeddingClassifier, got {type(embedding).__name__}"
             )
-        codes = embedding.transform(X)
+        codes = embedding.encode(X)
         self.width, self.scaled = codes.shape[1], Standardize(codes)
         self.frozen = copy.deepcopy(embedding.module_).requires_grad_(False)
 
@@ -406,7 +406,7 @@ class ConvEmbeddingClassifier(_NetworkClassifier):
     --------
     >>> X = np.random.default_rng(0).normal(size=(300, 5))
     >>> model = ConvEmbeddingClassifier("mlp", epochs=5, random_state=0).fit(X, X[:, 3] > 0)
-    >>> model.transform(X).shape
+    >>> model.encode(X).shape
     (300, 5)
     """
 
@@ -454,7 +454,7 @@ class ConvEmbeddingClassifier(_NetworkClassifier):
         self.training_, self.module_ = (first, second), net.eval()
         return self
 
-    def transform(self, X: Any) -> np.ndarray:
+    def encode(self, X: Any) -> np.ndarray:
         """Codes of the rows, shape (n, n_codes).
 
         Parameters

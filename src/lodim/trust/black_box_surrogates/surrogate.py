@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -29,6 +29,7 @@ from lodim.trust.black_box_surrogates.importance import (
     Rows,
     drops,
     feature_importance,
+    importances,
     mean_reciprocal_rank,
     read_columns,
     read_k,
@@ -434,7 +435,8 @@ def compare_rankings(
     if not names:
         raise ValueError("methods must name one ranking or more")
     k, d = read_k(k, len(rows.names)), len(rows.names)
-    found = [feature_importance(model, X, y, method=name, k=k, random_state=seed) for name in names]
+    ranked = importances(model, X, y, names, k=k, random_state=seed)
+    found = [ranked[name] for name in names]
     box = read_black_box(model, rows.given)
     random = _random_rankings(d, derive_seed(seed, "random"))
     falls = _Falls.of(box, rows, [one.ranking for one in found] + random, k, baseline)
@@ -474,7 +476,8 @@ class SurrogateExplainer(BaseEstimator):
     """Replace a black box by a small model on the few columns that it answers by.
 
     Of the rows, 70 % rank the columns and train surrogates on the black box's answers; the others choose k and judge
-    the tree's rules (surrogates without rules then learn from them too). For honest figures, ask :meth:`report` with rows that were not there.
+    the tree's rules (surrogates without rules then learn from them too). For honest figures, ask :meth:`report` with
+    rows that were not there.
 
     Parameters
     ----------
@@ -491,6 +494,9 @@ class SurrogateExplainer(BaseEstimator):
     baseline : {"mean", "median"}
         What removed columns are replaced by in :meth:`report`.
     random_state : int, Generator or None
+    target : {"labels", "probabilities"}
+        What the surrogate learns of the black box: its answers, or how sure it is of each class (every row counts for
+        every class, by its probability). The one is best for fidelity, the other for R^2.
 
     Attributes
     ----------
@@ -531,6 +537,7 @@ class SurrogateExplainer(BaseEstimator):
     importances: Any = ("permutation", "mean")
     baseline: Any = "mean"
     random_state: Any = None
+    target: Any = "labels"
 
     def __sklearn_clone__(self) -> SurrogateExplainer:
         return type(self)(**self.get_params(deep=False))
@@ -553,6 +560,7 @@ class SurrogateExplainer(BaseEstimator):
             Options out of range, or too few rows.
         """
         check_choice(self.surrogate, SURROGATES, "surrogate")
+        check_choice(self.target, ("labels", "probabilities"), "target")
         check_choice(self.baseline, BASELINES, "baseline")
         if self.max_depth is not None:
             check_in_range(self.max_depth, "max_depth", low=1, integer=True)
@@ -575,13 +583,11 @@ class SurrogateExplainer(BaseEstimator):
         self.classes_ = box.classes
         order = as_generator(derive_seed(self._seed, "held out")).permutation(n)
         grown, held = (rows.take(np.sort(part)) for part in np.split(order, [round(0.7 * n)]))
-        answers, held_answers = (box.predict_proba(part.given).argmax(1) for part in (grown, held))
-        self.importances_: dict[str, FeatureImportance] = {
-            method: feature_importance(
-                self.black_box, grown.given, method=method, random_state=derive_seed(self._seed, method)
-            )
-            for method in methods
-        }
+        p, p_held = (box.predict_proba(part.given) for part in (grown, held))
+        held_answers = p_held.argmax(1)
+        self.importances_: dict[str, FeatureImportance] = importances(
+            self.black_box, grown.given, None, methods, random_state=derive_seed(self._seed, "importances")
+        )
         self._encoding = Encoding.of(grown)
         combined = mean_reciprocal_rank(list(self.importances_.values()))
         one_value = ~np.isin(np.arange(d), self._encoding.origin)  # columns without any number of their own
@@ -595,19 +601,20 @@ class SurrogateExplainer(BaseEstimator):
         tried = {}
         for k in sizes:
             at = self._encoding.columns_of(self.ranking_[:k])
-            tried[k] = self._small(self.surrogate, answers).fit(judged.grown[:, at], answers)
+            tried[k] = self._small(self.surrogate, judged.grown[:, at], p)
             self.fidelity_curve_[k] = float((tried[k].predict(judged.held[:, at]) == held_answers).mean())
         goal = max(self.fidelity_curve_.values()) - _PLATEAU
         self.k_ = next(k for k, fidelity in self.fidelity_curve_.items() if fidelity >= goal)
         self.columns_ = tuple(rows.names[j] for j in self.ranking_[: self.k_])
         self._at = self._encoding.columns_of(self.ranking_[: self.k_])
         self.surrogate_ = tried[self.k_]
-        is_tree = isinstance(self.surrogate_, DecisionTreeClassifier)
-        self.tree_ = self.surrogate_ if is_tree else self._small("tree", answers)
-        if not is_tree:
-            self.tree_.fit(judged.grown[:, self._at], answers)
-            both = np.vstack([judged.grown, judged.held])[:, self._at], np.r_[answers, held_answers]
-            self.surrogate_.fit(*both)  # no rules of its own are to be judged
+        self.tree_ = self.surrogate_
+        if not isinstance(
+            self.surrogate_, DecisionTreeClassifier
+        ):  # has no rules of its own that are to be judged
+            self.tree_ = self._small("tree", judged.grown[:, self._at], p)
+            both = np.vstack([judged.grown, judged.held])[:, self._at]
+            self.surrogate_ = self._small(self.surrogate, both, np.vstack([p, p_held]))
         rules, self._leaves, labels = leaf_rules(self.tree_, self._at, self._encoding, judged)
         self.rules_, self._leaf_labels = tuple(rules), np.array(labels)
         self.pruned_rules_ = tuple(prune(rules, labels, judged))
@@ -619,16 +626,24 @@ class SurrogateExplainer(BaseEstimator):
         validate_data(self, rows.data if rows.is_frame else X, reset=reset, skip_check_array=True)
         return rows
 
-    def _small(self, kind: str, answers: Int[np.ndarray, " n"]) -> Any:
-        """An untrained surrogate; of one answer only, a tree without splits."""
-        seed = derive_seed(self._seed, "surrogate")
-        if kind == "tree" or len(np.unique(answers)) < 2:
-            return DecisionTreeClassifier(max_depth=self.max_depth, random_state=seed)
-        if kind == "forest":
-            return RandomForestClassifier(200, random_state=seed)
-        if kind == "boosting":
-            return HistGradientBoostingClassifier(random_state=seed)
-        return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    def _small(self, kind: str, numbers: Float[np.ndarray, "n e"], p: Float[np.ndarray, "n c"]) -> Any:
+        """A surrogate of probabilities; where these have one answer only, a tree without splits."""
+        seed, at, labels = derive_seed(self._seed, "surrogate"), np.arange(len(p)), p.argmax(1)
+        weights: Any = None
+        if self.target == "probabilities":
+            at, labels = np.nonzero(p > 1e-3)
+            weights = p[at, labels]
+        if kind == "tree" or len(np.unique(labels)) < 2:
+            model: Any = DecisionTreeClassifier(max_depth=self.max_depth, random_state=seed)
+        elif kind == "forest":
+            model = RandomForestClassifier(200, random_state=seed)
+        elif kind == "boosting":
+            model = HistGradientBoostingClassifier(random_state=seed)
+        else:
+            scaled = StandardScaler().fit(numbers)
+            model = LogisticRegression(max_iter=2000).fit(scaled.transform(numbers)[at], labels, weights)
+            return make_pipeline(scaled, model)
+        return model.fit(numbers[at], labels, sample_weight=weights)
 
     def _numbers(self, rows: Rows) -> Float[np.ndarray, "n e"]:
         return self._encoding.numbers(rows)[:, self._at]

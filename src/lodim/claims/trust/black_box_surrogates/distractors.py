@@ -1,14 +1,14 @@
 """Real columns among 300 columns of noise: do rankings of a network find them, and does a forest on 20 stand in for it?
 
 Digits (64 columns) and breast cancer (30), standardised, seven rows in ten for training; the black box is the paper's
-self-attention network, two heads and 64 units, 30 epochs. Columns are ranked on the other rows, by the network's answers
-alone, and its surrogates are judged there.
+self-attention network, two heads and 64 units, 30 epochs. Columns are ranked on the other rows, by the network's
+answers alone, and its surrogates are judged there.
 
 The accepted ranges were set beforehand, from a prototype of our own whose details are not recorded: of the first 20
-columns real were, on digits, all (attention, permutation, gradient; by chance 18 %), on breast cancer 80 % by attention
-and 95 % by gradient (by chance 9 %); on digits removing them cost ten times as much as removing 20 random ones, and a
-forest on them agreed in 87 % (a tree in 65 %). How many columns of noise may be told from it follows from the test: more
-than one has a chance of less than 1 %, with the right labels as with shuffled ones.
+columns real were, on digits, all (attention, permutation, gradient; by chance 18 %), on breast cancer 80 % by
+attention and 95 % by gradient (by chance 9 %); on digits removing them cost ten times as much as removing 20 random
+ones, and a forest on them agreed in 87 % (a tree in 65 %). How many columns of noise may be told from it follows from
+the test: more than one has a chance of less than 1 %, with the right labels as with shuffled ones.
 
 Source: Karim and others 2022, arXiv 2208.13405.
 """

@@ -5,10 +5,10 @@ descriptions in eight sections as text features (the embedding of tables). Six r
 answers, the surrogates; all figures are of the others.
 
 The accepted ranges were set beforehand. A surrogate that says something agrees with the network more often than the
-network's commonest answer does, beyond the interval; a ranking that says something costs more to remove than nine in ten
-random ones; forests are the paper's upper reference for trees; networks of shuffled labels are told to use some column
-on one table in twenty (two of five: 2 %). The paper's R^2 of 0.86 to 0.94 is on other tables, with 0.7 our prototype's
-on tables with noise: a comparison only.
+network's commonest answer does, beyond the interval; a ranking that says something costs more to remove than nine in
+ten random ones; forests are the paper's upper reference for trees; networks of shuffled labels are told to use some
+column on one table in twenty (two of five: 2 %). The paper's R^2 of 0.86 to 0.94 is on other tables, with 0.7 our
+prototype's on tables with noise: a comparison only.
 
 Source: Karim and others 2022, arXiv 2208.13405.
 """
