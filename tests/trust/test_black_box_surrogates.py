@@ -10,6 +10,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
+from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
 from lodim.nets import mlp
@@ -291,6 +292,17 @@ def test_embeddings_classify_and_carry_attention(encoder):
     assert set(found.ranking[:2].tolist()) == {0, 1}
 
 
+@parametrize_with_checks([
+    SelfAttentionClassifier(epochs=10, lr=0.02, random_state=0),
+    ConvEmbeddingClassifier("mlp", "given", 1, 20, lr=0.01, random_state=0),
+    ConvEmbeddingClassifier("conv", "correlation", 1, 20, lr=0.01, random_state=0),
+])  # fmt: skip
+@pytest.mark.trains
+@pytest.mark.slow
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)
+
+
 def test_columns_are_laid_out_once_each_and_beside_their_like():
     x = normal(200, 4)
     X = x[:, [0, 1, 2, 3, 0, 1]] + 0.01 * normal(200, 6, 1)
@@ -456,6 +468,7 @@ def test_text_columns_of_a_fitted_pipeline_are_permuted_and_labels_are_its_own()
     assert report.accuracy_black_box == pytest.approx(np.mean(model.predict(frame) == y))
 
 
+@pytest.mark.slow  # importing and compiling shap takes a while
 def test_shapley_values_rank_a_linear_model():
     pytest.importorskip("shap")
     found = feature_importance(linear, SD * normal(120), method="shap", random_state=0)

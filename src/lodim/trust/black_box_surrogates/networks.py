@@ -36,14 +36,14 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lodim.nets import mlp
 from lodim.randomness import build_seeded, derive_seed, root_seed
 from lodim.training import DescentRecipe, descend
-from lodim.validation import check_choice, check_counts, check_in_range, check_labels, checked, plain_array
+from lodim.validation import check_choice, check_counts, check_in_range, check_labels, check_matrix, checked
 
 __all__ = ["ConvEmbeddingClassifier", "SelfAttentionClassifier", "SelfAttentionNetwork"]
 
@@ -224,15 +224,17 @@ class _NetworkClassifier(ClassifierMixin, BaseEstimator):
         data = self._rows(X, reset=True)
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(check_labels(y, len(data)), return_inverse=True)
+        labels = check_labels(column_or_1d(y, warn=True), len(data))
+        check_classification_targets(labels)
+        self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y must have two classes or more, got one class: {self.classes_.tolist()}")
         return data, codes.astype(np.int64), root_seed(self.random_state)
 
     def _rows(self, X: Any, *, reset: bool) -> Float[np.ndarray, "n d"]:
-        given = X if hasattr(X, "columns") or hasattr(X, "tocsr") else plain_array(X, "X")
-        return validate_data(self, given, reset=reset, dtype=np.float64, order="C")
+        data = check_matrix(X)
+        validate_data(self, X if hasattr(X, "columns") else data, reset=reset, skip_check_array=True)
+        return data
 
     def _descend(self, loss: Any, net: nn.Module, epochs: Any, data: tuple[Tensor, ...], seed: int) -> Any:
         n, size = len(data[0]), min(int(self.batch_size), len(data[0]))
@@ -263,7 +265,8 @@ class _NetworkClassifier(ClassifierMixin, BaseEstimator):
         ----------
         X : array-like, shape (n, d)
         """
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        p = self.predict_proba(X)
+        return self.classes_[p.argmax(1)]
 
 
 @dataclass(eq=False, repr=False)

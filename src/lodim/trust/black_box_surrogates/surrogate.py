@@ -671,7 +671,8 @@ class SurrogateExplainer(BaseEstimator):
         ----------
         X : array-like or data frame, shape (n, d)
         """
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        p = self.predict_proba(X)
+        return self.classes_[p.argmax(1)]
 
     def rules_text(self, *, pruned: bool = True) -> str:
         """The rules, one a line, the widest first.
