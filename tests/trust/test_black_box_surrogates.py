@@ -292,11 +292,18 @@ def test_embeddings_classify_and_carry_attention(encoder):
     assert set(found.ranking[:2].tolist()) == {0, 1}
 
 
-@parametrize_with_checks([
-    SelfAttentionClassifier(epochs=10, lr=0.02, random_state=0),
-    ConvEmbeddingClassifier("mlp", "given", 1, 20, lr=0.01, random_state=0),
-    ConvEmbeddingClassifier("conv", "correlation", 1, 20, lr=0.01, random_state=0),
-])  # fmt: skip
+def in_single_precision(estimator):
+    return {"check_methods_subset_invariance": "a network rounds by the size of a batch, and 1e-7 is asked"}
+
+
+@parametrize_with_checks(
+    [
+        SelfAttentionClassifier(epochs=10, lr=0.02, random_state=0),
+        ConvEmbeddingClassifier("mlp", "given", 1, 20, lr=0.01, random_state=0),
+        ConvEmbeddingClassifier("conv", "correlation", 1, 20, lr=0.01, random_state=0),
+    ],
+    expected_failed_checks=in_single_precision,
+)
 @pytest.mark.trains
 @pytest.mark.slow
 def test_scikit_learns_checks(estimator, check):

@@ -33,7 +33,7 @@ from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.results import Result
 from lodim.trust.black_box_surrogates.networks import SelfAttentionClassifier, SelfAttentionNetwork
 from lodim.trust.black_boxes import BlackBox, read_black_box
-from lodim.validation import check_choice, check_counts, check_in_range, check_matrix, checked
+from lodim.validation import check_choice, check_counts, check_in_range, check_matrix, checked, plain_array
 
 __all__ = [
     "BASELINES",
@@ -495,7 +495,9 @@ def mean_reciprocal_rank(scores: Sequence[Any]) -> Float[np.ndarray, " d"]:
         Or of :class:`FeatureImportance`.
     """
     each = [getattr(one, "scores", one) for one in scores]
-    ranks = [stats.rankdata(-check_matrix(np.atleast_2d(one), name="scores")[0]) for one in each]
+    ranks = [
+        stats.rankdata(-check_matrix(plain_array(one, "scores")[None], name="scores")[0]) for one in each
+    ]
     if not ranks or len({len(rank) for rank in ranks}) > 1:
         raise ValueError(f"scores must hold one or more of the same columns, got {[len(r) for r in ranks]}")
     return np.mean([1 / rank for rank in ranks], axis=0)

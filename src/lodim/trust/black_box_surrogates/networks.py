@@ -43,7 +43,15 @@ from torch.nn import functional as F
 from lodim.nets import mlp
 from lodim.randomness import build_seeded, derive_seed, root_seed
 from lodim.training import DescentRecipe, descend
-from lodim.validation import check_choice, check_counts, check_in_range, check_labels, check_matrix, checked
+from lodim.validation import (
+    check_choice,
+    check_counts,
+    check_in_range,
+    check_labels,
+    check_matrix,
+    checked,
+    plain_array,
+)
 
 __all__ = ["ConvEmbeddingClassifier", "SelfAttentionClassifier", "SelfAttentionNetwork"]
 
@@ -95,7 +103,7 @@ class SelfAttentionNetwork(nn.Module):
         n_classes: int,
         n_heads: int = 2,
         hidden: int = 64,
-        dropout: float = 0.1,
+        dropout: float = 0.5,
         encoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
@@ -172,7 +180,7 @@ class Embedding(nn.Module):
         if kind == "mlp":
             code = max(2, min(64, d))
             self.image: nn.Module = nn.Identity()
-            self.body: nn.Module = nn.Sequential(mlp([d, 128, code]), nn.ReLU(), nn.BatchNorm1d(code))
+            self.body: nn.Module = nn.Sequential(mlp([d, 128, code]), nn.BatchNorm1d(code))
             self.decoder: nn.Module = mlp([code, 128, d])
             self.classifier = nn.Sequential(nn.Dropout(0.25), nn.Linear(code, 512), nn.ReLU())
         else:
@@ -224,7 +232,7 @@ class _NetworkClassifier(ClassifierMixin, BaseEstimator):
         data = self._rows(X, reset=True)
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
-        labels = check_labels(column_or_1d(y, warn=True), len(data))
+        labels = check_labels(column_or_1d(plain_array(y, "y"), warn=True), len(data))
         check_classification_targets(labels)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
@@ -304,9 +312,9 @@ class SelfAttentionClassifier(_NetworkClassifier):
 
     n_heads: Any = 2
     hidden: Any = 64
-    dropout: Any = 0.1
+    dropout: Any = 0.5
     epochs: Any = 30
-    batch_size: Any = 128
+    batch_size: Any = 32
     lr: Any = 1e-3
     embedding: Any = None
     random_state: Any = None

@@ -10,6 +10,12 @@ attention and 95 % by gradient (by chance 9 %); on digits removing them cost ten
 ones, and a forest on them agreed in 87 % (a tree in 65 %). How many columns of noise may be told from it follows from
 the test: more than one has a chance of less than 1 %, with the right labels as with shuffled ones.
 
+A first run shuffled the training labels only, and 6 columns were found to carry skill. That was an error of the
+experiment: labels that still depend on the rows may be met by chance by what a network makes of other labels. All labels
+are shuffled now. It also trained with dropout 0.1 in batches of 128, and the network had learnt its rows by heart (right
+on all of them, on 86 % of the others): the defaults became 0.5, as in the paper's other network, and 32, by which
+others are answered better. The ranges are as they were.
+
 Source: Karim and others 2022, arXiv 2208.13405.
 """
 
@@ -40,29 +46,33 @@ def one(name: str, seed: int) -> dict[str, Any]:
         X, np.asarray(data.y), test_size=0.3, stratify=data.y, random_state=derive_seed(seed, "split")
     )
     at = derive_seed(seed, "model")
-    model = SelfAttentionClassifier(2, 64, epochs=30, random_state=at).fit(train, y)
+    model = SelfAttentionClassifier(2, 64, random_state=at).fit(train, y)
     relevant = range(real.shape[1])
     compared = compare_rankings(model, test, methods=METHODS, k=K, relevant=relevant, random_state=at)
-    drives = feature_importance(model, test, y_test, random_state=at).drives
-    shuffled = SelfAttentionClassifier(2, 64, epochs=30, random_state=at).fit(train, rng.permutation(y))
-    found: dict[str, Any] = {
+    drives = feature_importance(model, test, y_test, n_repeats=2, random_state=at).drives
+    mixed = rng.permutation(np.r_[y, y_test])
+    shuffled = SelfAttentionClassifier(random_state=at).fit(train, mixed[: len(y)])
+    by_chance = feature_importance(shuffled, test, mixed[len(y) :], n_repeats=2, random_state=at).drives
+    explainer = SurrogateExplainer(
+        model, k=K, surrogate="forest", importances=("attention", "permutation"), random_state=at
+    ).fit(train)
+    report = explainer.report(test, y_test)
+    names = ("fidelity", "fidelity_interval", "fidelity_constant", "r2", "accuracy_surrogate", "comprehensiveness",
+             "comprehensiveness_random", "sufficiency", "sufficiency_random", "n_rules")  # fmt: skip
+    fired = np.argmax([rule.fires(test) for rule in explainer.rules_], axis=0)
+    said = np.array([rule.label for rule in explainer.rules_])[fired]
+    return {
         "accuracy": float(model.score(test, y_test)),
         "rankings": compared.to_frame().set_index("ranking").to_dict("index"),
         "real columns told from noise": int(drives[: real.shape[1]].sum()),
         "columns of noise told from noise": int(drives[real.shape[1] :].sum()),
-        "columns told from noise, labels shuffled": int(
-            feature_importance(shuffled, test, y_test, random_state=at).drives.sum()
-        ),
+        "columns told from noise, labels shuffled": int(by_chance.sum()),
+        "forest": {name: getattr(report, name) for name in names},
+        "tree": {
+            "fidelity": float((said == model.predict(test)).mean()),
+            "accuracy": float((said == y_test).mean()),
+        },
     }
-    for kind in ("tree", "forest"):
-        explainer = SurrogateExplainer(
-            model, k=K, surrogate=kind, importances=("attention", "permutation"), random_state=at
-        ).fit(train)
-        report = explainer.report(test, y_test)
-        names = ("fidelity", "fidelity_interval", "fidelity_constant", "r2", "accuracy_surrogate", "n_rules",
-                 "comprehensiveness", "comprehensiveness_random", "sufficiency", "sufficiency_random")  # fmt: skip
-        found[kind] = {name: getattr(report, name) for name in names}
-    return found
 
 
 def laptop(seed: int, progress: Progress) -> Findings:
