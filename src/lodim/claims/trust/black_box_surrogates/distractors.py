@@ -12,9 +12,9 @@ the test: more than one has a chance of less than 1 %, with the right labels as 
 
 A first run shuffled the training labels only, and 6 columns were found to carry skill. That was an error of the
 experiment: labels that still depend on the rows may be met by chance by what a network makes of other labels. All
-labels are shuffled now. It also trained with dropout 0.1 in batches of 128, and the network had learnt its rows by heart
-(right on all of them, on 86 % of the others): the defaults became 0.5, as in the paper's other network, and 32, by
-which others are answered better. The ranges are as they were.
+labels are shuffled now. It also trained with dropout 0.1 in batches of 128, and the network had learnt its rows by
+heart (right on all of them, on 86 % of the others): the defaults became 0.5, as in the paper's other network, and 32,
+by which others are answered better. The ranges are as they were.
 
 Source: Karim and others 2022, arXiv 2208.13405.
 """
