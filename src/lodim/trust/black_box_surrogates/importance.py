@@ -155,7 +155,8 @@ class Rows:
 
 def read_columns(columns: Any, names: Sequence[str]) -> Int[np.ndarray, " k"]:
     """Numbers of columns that are named, numbered or marked by a mask; each once."""
-    wanted = np.atleast_1d(np.asarray(columns, dtype=object))
+    held = plain_array(columns, "columns") if hasattr(columns, "dtype") else columns
+    wanted = np.atleast_1d(np.asarray(held, dtype=object))
     found: list[int] = []
     if wanted.ndim == 1 and len(wanted) == len(names) and all(isinstance(c, bool | np.bool_) for c in wanted):
         return np.flatnonzero(wanted.astype(bool))
@@ -179,8 +180,8 @@ def _read_groups(groups: Any, names: Sequence[str]) -> tuple[list[Any], tuple[st
         raise TypeError(f"groups must be a dict from names to columns, got {type(groups).__name__}")
     found = {str(name): read_columns(columns, names) for name, columns in groups.items()}
     every = np.concatenate([np.empty(0, np.int64), *found.values()])
-    if len(every) != len(set(every.tolist())) or not all(map(len, found.values())):
-        raise ValueError("groups must hold a column or more each, and no column twice")
+    if not found or len(every) != len(set(every.tolist())) or not all(map(len, found.values())):
+        raise ValueError("groups must be one or more, of a column or more each, and no column twice")
     for j in sorted(set(range(len(names))) - set(every.tolist())):
         found[names[j]] = np.array([j])
     return list(found.values()), tuple(found)
@@ -486,6 +487,7 @@ def chance_jaccard(d: int, k: int) -> float:
     return float(stats.hypergeom(d, k, k).pmf(shared) @ (shared / (2 * k - shared)))
 
 
+@checked
 def mean_reciprocal_rank(scores: Sequence[Any]) -> Float[np.ndarray, " d"]:
     """Combine rankings: the mean of 1 / rank over several scores of the same columns, equal scores sharing their rank.
 

@@ -68,7 +68,10 @@ class Encoding:
 
     def numbers(self, rows: Rows) -> Float[np.ndarray, "n e"]:
         """The table as numbers."""
-        return rows.numbers() if self.encoder is None else self.encoder.transform(rows.data)
+        found = rows.numbers() if self.encoder is None else self.encoder.transform(rows.data)
+        if found.size and np.abs(found).max() > np.finfo(np.float32).max:
+            raise ValueError("X must hold numbers below 3.4e38 in size: trees compare in single precision")
+        return found
 
     def columns_of(self, originals: Any) -> Int[np.ndarray, " m"]:
         """Numbers made of some columns, in the order of these."""

@@ -576,7 +576,8 @@ class SurrogateExplainer(BaseEstimator):
         n, d = rows.data.shape
         if n < _LEAST:
             raise ValueError(f"X has {n} sample(s) (shape={(n, d)}) while a minimum of {_LEAST} is required.")
-        if self.k != "auto":
+        picks = isinstance(self.k, str) and self.k == "auto"
+        if not picks:
             check_in_range(self.k, "k", low=1, high=d, integer=True)
         self._seed = root_seed(self.random_state)
         box = read_black_box(self.black_box, rows.given)
@@ -596,7 +597,7 @@ class SurrogateExplainer(BaseEstimator):
             self._encoding.numbers(grown), self._encoding.numbers(held), held_answers, self.classes_
         )
 
-        sizes = [k for k in _SIZES if k < d] + [min(d, _SIZES[-1])] if self.k == "auto" else [int(self.k)]
+        sizes = [k for k in _SIZES if k < d] + [min(d, _SIZES[-1])] if picks else [int(self.k)]
         self.fidelity_curve_: dict[int, float] = {}
         tried = {}
         for k in sizes:
