@@ -60,7 +60,7 @@ UNDEFINED = {  # what their documentation says is NaN or infinite at times
     "r2", "find_crossing", "fit_scaling_law", "difficulty", "embedding_distortion", "mode_coverage", "auc",
     "keep_likely", "volume_quality", "kde_theory", "density_regime", "GeneralizationDifficulty",
     "intrinsic_dimensions", "IntrinsicDimension", "learning_curve_exponent", "probability_metrics", "relative_gap",
-    "novel_class_scores", "SurrogateExplainer.report()",
+    "novel_class_scores", "SurrogateExplainer.report",
     "cluster_geometry",
 }  # fmt: skip
 # choices that take a number too, by their documentation

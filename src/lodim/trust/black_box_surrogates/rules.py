@@ -70,7 +70,9 @@ class Encoding:
         """The table as numbers."""
         found = rows.numbers() if self.encoder is None else self.encoder.transform(rows.data)
         if found.size and np.abs(found).max() > np.finfo(np.float32).max:
-            raise ValueError("X must hold numbers below 3.4e38 in size: trees compare in single precision")
+            raise ValueError(
+                "every row must hold numbers below 3.4e38 in size: trees compare in single precision"
+            )
         return found
 
     def columns_of(self, originals: Any) -> Int[np.ndarray, " m"]:

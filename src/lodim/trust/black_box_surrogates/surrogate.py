@@ -230,7 +230,7 @@ class SurrogateReport(Result):
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each figure, with its interval and what proves nothing beside it."""
-        rows = [
+        rows: list[tuple[Any, ...]] = [
             ("fidelity", self.fidelity, self.fidelity_interval, self.fidelity_constant, "commonest answer"),
             ("r2", self.r2, None, 0.0, "mean answer"),
             ("comprehensiveness", self.comprehensiveness, self.comprehensiveness_interval,
@@ -262,10 +262,8 @@ class SurrogateReport(Result):
             lines.append("The data cannot tell these columns from noise: no ranking of them means anything.")
         elif len(told) < self.k:
             lines.append(f"Told from noise: {len(told)} of the {self.k} columns.")
-        if (
-            self.accuracy_black_box is not None
-            and self.accuracy_black_box_interval[0] <= self.accuracy_constant
-        ):
+        black_box, constant = self.accuracy_black_box_interval, self.accuracy_constant
+        if black_box is not None and constant is not None and black_box[0] <= constant:
             lines.append(
                 "The black box cannot be told from the commonest label: what it answers by is no knowledge."
             )
@@ -768,8 +766,8 @@ class SurrogateExplainer(BaseEstimator):
             row.names[j]: [_plain(np.asarray(row.column(j))[0]), _plain(np.asarray(value)[0])]
             for j, value in changes[best].items()
         }
-        labels = (plain_label(self.classes_[int(i)]) for i in (found[best][4], then[best]))
-        return Counterfactual(told, *labels, bool(then[best] != own))
+        tree_says, black_box_says = (plain_label(self.classes_[int(i)]) for i in (found[best][4], then[best]))
+        return Counterfactual(told, tree_says, black_box_says, bool(then[best] != own))
 
     def what_if(self, x: Any, changes: Mapping[str, Any]) -> WhatIf:
         """Answers before and after some columns of a row are set to other values.
@@ -819,7 +817,7 @@ class SurrogateExplainer(BaseEstimator):
         check_is_fitted(self)
         rows = self._rows(X, reset=False)
         box = read_black_box(self.black_box, rows.given, classes=self.classes_)
-        n, d, k = *rows.data.shape, self.k_
+        (n, d), k = rows.data.shape, self.k_
         p, numbers = box.predict_proba(rows.given), self._encoding.numbers(rows)
         q = self._spread(self.surrogate_, numbers[:, self._at])
         own, small = p.argmax(1), q.argmax(1)
