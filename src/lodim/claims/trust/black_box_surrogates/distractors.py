@@ -108,5 +108,5 @@ CLAIM = Claim(
     arxiv="2208.13405",
     statement="Attention, permutation and gradients find a network's real columns among 300 of noise.",
     laptop=laptop,
-    minutes=2.0,
+    minutes=4.0,
 )
