@@ -65,6 +65,7 @@ REASONS = {
     "harmonic-denoisers": "a test of two nets, a sampler with four kinds of measurement, and the best fixed basis",
     "high-dimensional-kde": _EARLIER,
     "hypercomplex": _EARLIER,
+    "black-box-surrogates": "seven rankings, two networks, rules, single rows; every figure beside what chance gives",
     "manifold-clustering": "tables, images and given features; the geometry of any clusters; a peer to compare with",
     "mode-interpolation": "a detector with its calibration, sampling that drops early, mass between modes, recursion",
     "multiparameter-persistence": _EARLIER,

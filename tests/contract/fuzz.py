@@ -49,7 +49,7 @@ import lodim.training as training
 import lodim.trust as trust
 from lodim.validation import _is_a
 
-from .examples import ARRAYS, ESTIMATORS, classifier, net, stacked_covariances, table, whole
+from .examples import ARRAYS, ESTIMATORS, classifier, net, slope, stacked_covariances, table, whole
 from .finder import flat
 
 HOME = str(Path(lodim.__file__).parent)
@@ -60,11 +60,11 @@ UNDEFINED = {  # what their documentation says is NaN or infinite at times
     "r2", "find_crossing", "fit_scaling_law", "difficulty", "embedding_distortion", "mode_coverage", "auc",
     "keep_likely", "volume_quality", "kde_theory", "density_regime", "GeneralizationDifficulty",
     "intrinsic_dimensions", "IntrinsicDimension", "learning_curve_exponent", "probability_metrics", "relative_gap",
-    "novel_class_scores",
+    "novel_class_scores", "SurrogateExplainer.report",
     "cluster_geometry",
 }  # fmt: skip
 # choices that take a number too, by their documentation
-NUMBER_TOO = ("n_rounds", "delta", "intrinsic_dim", "bandwidth", "baseline", "perturb")
+NUMBER_TOO = ("n_rounds", "delta", "intrinsic_dim", "bandwidth", "baseline", "perturb", "k")
 PATHS = ("X", "source")  # arguments that may be names of files
 PARTS = [
     "row",
@@ -326,6 +326,12 @@ CALLS = (
     call(trust.polynomial_dimension, in_degrees=(2, 1)), call(trust.required_environments, delta=0.1),
     call(trust.required_environments, delta=0.1, mode="learned", dimension=10),
     call(trust.fit_invariant, covariances=stacked_covariances(), random_state=0),
+    call(trust.feature_importance, model=slope, X=X, y=y, random_state=0),
+    call(trust.compare_rankings, model=slope, X=X, y=y, random_state=0),
+    call(trust.comprehensiveness, model=slope, X=X, columns=[0, 1]),
+    call(trust.sufficiency, model=slope, X=X, columns=[0, 1]),
+    call(trust.mean_reciprocal_rank, scores=[[3.0, 1.0], [1.0, 2.0]]),
+    call(trust.SelfAttentionNetwork, n_features=4, n_classes=2),
     call(partition.centre_and_normalise, X=X),
     call(partition.sample_episodes, labels=y, n_way=2, n_query=4, n_episodes=3, random_state=0),
     call(partition.few_shot_episodes, features=X, labels=y, n_way=2, n_query=4, n_episodes=3, random_state=0),

@@ -126,6 +126,8 @@ def read_black_box(model: Any, X: Any, *, classes: Any = None) -> BlackBox:
     if classes is None:
         classes = getattr(model, "classes_", np.arange(n_classes))
     labels = np.asarray(plain_array(classes, "classes"))
+    if labels.shape == (n_classes,):
+        labels = check_labels(labels, n_classes, name="classes")
     if labels.shape != (n_classes,) or len(np.unique(labels)) != n_classes:
         raise ValueError(f"classes must name the {n_classes} classes of {name}, got {labels.tolist()}")
     return BlackBox(answer, labels, name, module, is_probability)
