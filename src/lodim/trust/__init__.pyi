@@ -14,6 +14,8 @@ from .black_box_surrogates import comprehensiveness as comprehensiveness
 from .black_box_surrogates import feature_importance as feature_importance
 from .black_box_surrogates import mean_reciprocal_rank as mean_reciprocal_rank
 from .black_box_surrogates import sufficiency as sufficiency
+from .black_boxes import BlackBox as BlackBox
+from .black_boxes import read_black_box as read_black_box
 from .invariance_certificates import InvarianceCertificate as InvarianceCertificate
 from .invariance_certificates import InvarianceTest as InvarianceTest
 from .invariance_certificates import InvariantFit as InvariantFit
