@@ -1,0 +1,16 @@
+from .probability_estimation import BetaCalibration as BetaCalibration
+from .probability_estimation import Calibrated as Calibrated
+from .probability_estimation import CalibrationCheck as CalibrationCheck
+from .probability_estimation import CaPE as CaPE
+from .probability_estimation import DirichletCalibration as DirichletCalibration
+from .probability_estimation import HistogramBinning as HistogramBinning
+from .probability_estimation import IsotonicScaling as IsotonicScaling
+from .probability_estimation import MemorizationPath as MemorizationPath
+from .probability_estimation import MemorizationReport as MemorizationReport
+from .probability_estimation import PlattScaling as PlattScaling
+from .probability_estimation import ProbabilisticNet as ProbabilisticNet
+from .probability_estimation import TemperatureScaling as TemperatureScaling
+from .probability_estimation import calibration_check as calibration_check
+from .probability_estimation import empirical_probabilities as empirical_probabilities
+from .probability_estimation import simulate_memorization as simulate_memorization
+from .probability_estimation import simulate_outcomes as simulate_outcomes
