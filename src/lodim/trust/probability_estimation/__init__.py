@@ -3,7 +3,7 @@ r"""Probabilities of outcomes that are random, from networks, and what can be sa
 **Problem.** Whether it rains is uncertain even to a perfect forecaster, and the data hold yes or no only: outcomes
 :math:`y_i \sim \mathrm{Bernoulli}(p(x_i))`. A network trained by the cross-entropy
 
-.. math:: L(\theta; t) = -\frac1n \sum_i \big[ t_i \log \hat p_\theta(x_i) + (1 - t_i) \log (1 - \hat p_\theta(x_i)) \big]
+.. math:: L(\theta; t) = -\frac1n \sum_i [ t_i \log \hat p_\theta(x_i) + (1 - t_i) \log (1 - \hat p_\theta(x_i)) ]
 
 with targets t = y comes near p at first, and memorises the outcomes later: its answers go to 0 and 1.
 

@@ -10,8 +10,8 @@ by up to :math:`\sqrt{2/\pi} \sum_k w_k \sigma_k`, which is what probabilities t
 tests of the population's :math:`\theta` at the :math:`\delta` that are the hardest to tell:
 
 - from above where the bias is least, that is where all :math:`\delta_k = c\, \sigma_k` (the mean of a folded normal is
-  convex in :math:`\delta_k / \sigma_k`): the upper end is the largest :math:`c \sum_k w_k \sigma_k` at which a T as small
-  as the one seen, or as the median of true probabilities, still has probability :math:`\alpha/2`;
+  convex in :math:`\delta_k / \sigma_k`): the upper end is the largest :math:`c \sum_k w_k \sigma_k` at which a T as
+  small as the one seen, or as the median of true probabilities, still has probability :math:`\alpha/2`;
 - from below where it is largest, all of :math:`\theta` in one bin: the lower end is T less the
   :math:`1 - \alpha/2` quantile of :math:`\sum_k w_k \sigma_k |Z_k|`.
 

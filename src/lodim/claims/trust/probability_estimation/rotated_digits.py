@@ -4,11 +4,11 @@ Each MNIST image is turned by an angle in [-45, 45] degrees; the outcome is draw
 place in that range ("uniform", as the paper's ages). 5000 images train a small convolutional network, 1500 stop it,
 2500 measure the mean squared error of probabilities (MSE_p). Three seeds of images, outcomes and network.
 
-The ranges were set before the first run, from a prototype of our own, whose network is not recorded. It had an early stop
-at 0.029, 0.081 to 0.108 after 12 to 18 epochs, and after 12 epochs of fine-tuning 0.073 with outcomes and 0.045 with CaPE
-in turn, whose best epoch had 0.028. So: (a) training on at least doubles the error; (b) after equal fine-tuning the last
-epoch of CaPE has at most 0.75 of the error of outcomes alone; (c) its best epoch is no worse than the early stop, up to
-5 % on the mean. That it beats Platt scaling is not claimed: the prototype's had 0.029, ours stands beside.
+The ranges were set before the first run, from a prototype of our own, whose network is not recorded. It had an early
+stop at 0.029, 0.081 to 0.108 after 12 to 18 epochs, and after 12 epochs of fine-tuning 0.073 with outcomes and 0.045
+with CaPE in turn, whose best epoch had 0.028. So: (a) training on at least doubles the error; (b) after equal
+fine-tuning the last epoch of CaPE has at most 0.75 of the error of outcomes alone; (c) its best epoch is no worse than
+the early stop, up to 5 % on the mean. That it beats Platt scaling is not claimed: the prototype's had 0.029, ours stands beside.
 
 Source: Liu and others 2021, arXiv 2111.10734, whose faces and ResNet-18 gave 0.0220 (early stop), 0.0191 (Platt) and
 0.0185 (CaPE).
@@ -102,8 +102,8 @@ def laptop(seed: int, progress: Progress) -> Findings:
                       paper=0.0185 / 0.0220),
     )  # fmt: skip
     beside = (
-        f"Platt scaling after the early stop has MSE_p {error['platt']:.4f}, CaPE's best epoch {error['CaPE, best']:.4f}, "
-        f"the early stop itself {early:.4f}: nothing is claimed of CaPE against Platt at this scale.",
+        f"Platt scaling after the early stop has MSE_p {error['platt']:.4f}, CaPE's best epoch "
+        f"{error['CaPE, best']:.4f}, the early stop itself {early:.4f}: nothing is claimed of CaPE against Platt at this scale.",
     )
     return Findings(
         checks, {"mean of seeds": mean, "MSE_p": [{m: r[m]["mse_p"] for m in r} for r in runs]}, beside
