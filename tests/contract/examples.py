@@ -23,6 +23,7 @@ import lodim.generative as generative
 import lodim.geometry as geometry
 import lodim.landscape as landscape
 import lodim.partition as partition
+import lodim.trust as trust
 from lodim.generative import diffusion_mbir as mbir
 from lodim.geometry import multiparameter_persistence as persistence
 from lodim.geometry.dataset_properties.sharpness_report import PairRecord
@@ -140,6 +141,15 @@ class SomeNCDSearchCV(Unlabels, partition.NCDSearchCV):
 
 
 SEARCH = SomeNCDSearchCV(partition.NCDKMeans(2), {"power": [1, 2]}, n_trials=2, random_state=0)
+
+
+def log_odds():
+    return whole(60, top=100) / 25 - 2, whole(60, top=80, seed=1) % 2
+
+
+def half_sure(X):
+    """A classifier that is a function."""
+    return 1 / (1 + np.exp(-np.asarray(X)[:, 0] / 2))
 
 
 class Point(nn.Module):
@@ -280,6 +290,26 @@ ESTIMATORS = {
         ),
         Estimator(partition.MLC(3, init="given", epochs=1, random_state=0)),
     ),
+    trust.ProbabilisticNet: (
+        Estimator(trust.ProbabilisticNet(epochs=30, lr=1e-2, random_state=0)),
+        Estimator(trust.ProbabilisticNet(loss="mixup", n_members=2, epochs=20, lr=1e-2, random_state=0)),
+    ),
+    trust.CaPE: (
+        Estimator(trust.CaPE(n_bins=2, epochs=20, fine_tune_epochs=2, lr=1e-2, random_state=0)),
+        Estimator(trust.CaPE(variant="kde", epochs=20, fine_tune_epochs=2, lr=1e-2, random_state=0)),
+    ),
+    **{
+        each: (Estimator(each(), log_odds, False),)
+        for each in (
+            trust.TemperatureScaling,
+            trust.PlattScaling,
+            trust.IsotonicScaling,
+            trust.HistogramBinning,
+            trust.BetaCalibration,
+            trust.DirichletCalibration,
+        )
+    },
+    trust.Calibrated: (Estimator(trust.Calibrated(half_sure, "platt"), tables=False),),
     landscape.LandscapeDimension: (
         Estimator(
             landscape.LandscapeDimension(Point, turn, length, n_seeds=1, lr_grid=(0.1,), search=[1, 2, 4]),
@@ -914,7 +944,58 @@ def few_shots():
     return partition.few_shot_episodes(whole(40, 3), _pairs, n_way=2, n_query=3, n_episodes=3, random_state=0)
 
 
+def few_probabilities(X=None, y=None, X_val=None, y_val=None, at=None, how="predict_proba"):
+    """What a network answers that was fitted to, or is asked about, these."""
+    X, y = whole(30, 2) if X is None else X, _outcomes if y is None else y
+    model = trust.ProbabilisticNet(epochs=1, random_state=0).fit(X, y, X_val, y_val)
+    return getattr(model, how)(whole(9, 2) if at is None else at)
+
+
+def remembered(X, y, p_true):
+    model = trust.ProbabilisticNet(epochs=1, random_state=0).fit(whole(30, 2), _outcomes)
+    return model.memorization(X, y, p_true, n_bins=3)
+
+
+def tempered(X=None, y=None, at=None, how="predict_proba"):
+    X, y = whole(30, 2) / 20 if X is None else X, _outcomes if y is None else y
+    model = trust.Calibrated(half_sure_of_anything).fit(X, y)
+    return getattr(model, how)(X if at is None else at)
+
+
+def half_sure_of_anything(X):
+    return half_sure(check_numbers(X, "X"))
+
+
+_outcomes = whole(30, seed=3) % 2
+
 ARRAYS: dict[Any, Arrays] = {
+    # trust
+    trust.ProbabilisticNet.fit: Arrays(
+        few_probabilities, {"X": whole(30, 2), "y": _outcomes, "X_val": whole(20, 2), "y_val": whole(20, top=30) % 2}
+    ),
+    **{
+        getattr(trust.ProbabilisticNet, how): Arrays(
+            functools.partial(lambda how, X: few_probabilities(at=X, how=how), how), {"X": whole(9, 2)}
+        )
+        for how in ("predict_proba", "decision_function", "predict")
+    },
+    trust.ProbabilisticNet.memorization: Arrays(
+        remembered, {"X": whole(30, 2), "y": _outcomes, "p_true": _outcomes}
+    ),
+    trust.Calibrated.fit: Arrays(tempered, {"X": whole(30, 2), "y": _outcomes}),
+    trust.Calibrated.predict_proba: Arrays(lambda X: tempered(at=X), {"X": whole(9, 2)}),
+    trust.Calibrated.predict: Arrays(lambda X: tempered(at=X, how="predict"), {"X": whole(9, 2)}),
+    trust.calibration_check: Arrays(
+        lambda p_hat, y: trust.calibration_check(p_hat, y, n_bins=2, n_boot=100, random_state=0),
+        {"p_hat": whole(30, seed=4) % 2, "y": _outcomes},
+    ),
+    trust.empirical_probabilities: Arrays(
+        lambda p_hat, y: trust.empirical_probabilities(p_hat, y, variant="kde"),
+        {"p_hat": whole(30, seed=4) % 2, "y": _outcomes},
+    ),
+    trust.simulate_outcomes: Arrays(
+        lambda z: trust.simulate_outcomes(z, "sigmoid", 0)[0], {"z": whole(30, seed=4) % 2}
+    ),
     # partition
     partition.SLK.fit: Arrays(spread, {"X": whole(12, 2), "y": np.arange(12) % 3}, strict=("y",)),
     partition.SLK.predict: Arrays(lambda X: spread(at=X), {"X": whole(9, 2)}),
@@ -1496,6 +1577,12 @@ _bounds = {"catoni": 0.4, "best": 0.4}
 _density = np.array([-3.0, -4.0])
 
 RESULTS: dict[Any, Callable[[], Any]] = {
+    # trust
+    trust.CalibrationCheck: lambda: trust.calibration_check(
+        np.linspace(0, 1, 40), np.arange(40) % 2, n_bins=4, random_state=0
+    ),
+    trust.MemorizationReport: lambda: remembered(whole(30, 2), _outcomes, None),
+    trust.MemorizationPath: lambda: trust.simulate_memorization(9, 20, steps=5, random_state=0),
     # partition
     partition.NovelClassCount: lambda: partition.estimate_n_novel(table()[0], (2, 4), random_state=0),
     partition.NovelClassScores: lambda: partition.novel_class_scores([0, 1, 1, 2], [0, 4, 4, 4], [0]),

@@ -46,6 +46,7 @@ import lodim.nets as nets
 import lodim.partition as partition
 import lodim.sketch as sketch
 import lodim.training as training
+import lodim.trust as trust
 from lodim.validation import _is_a
 
 from .examples import ARRAYS, ESTIMATORS, classifier, net, table, whole
@@ -376,6 +377,10 @@ CALLS = (
     call(landscape.to_hypercomplex, model=net(), n=2), call(landscape.suggest_adapter, measured=10.0, model=net()),
     call(partition.simulate_dictionary, n_samples=9, dictionary=whole(2, 4), coef=[[1.0, 0.5]], random_state=0),
     call(partition.trade_off_curve, estimator=partition.SupervisedDictionary(2), X=X, y=y, xi=(0.1, 1.0), n_folds=2),
+    call(trust.calibration_check, p_hat=P_HAT, y=y, n_bins=4, n_boot=100, random_state=0),
+    call(trust.empirical_probabilities, p_hat=P_HAT, y=y, n_bins=4),
+    call(trust.simulate_outcomes, z=P_HAT, random_state=0),
+    call(trust.simulate_memorization, n=9, d=20, steps=5, random_state=0),
     Call("QuantSpec", quant_spec, {}, (), call(landscape.QuantSpec).options),
     Call("SearchOptions", options_of(landscape.SearchOptions), {}, (), call(landscape.SearchOptions).options),
     Call("RunOptions", options_of(landscape.RunOptions), {}, ("cache_dir", "ray"), call(landscape.RunOptions).options),

@@ -222,6 +222,14 @@ def test_cape_without_targets_is_plain_training_from_the_same_checkpoint():
 
 
 @pytest.mark.trains
+def test_the_second_stage_alone_goes_on_from_a_trained_module():
+    first = quick().fit(X, Y_X, X, Y_X)
+    tuned = quick_cape(first.modules_[0], epochs=0, fine_tune_lr=1e-12).fit(X, Y_X, X, Y_X)
+    np.testing.assert_allclose(tuned.predict_proba(X), first.predict_proba(X), atol=1e-9)
+    assert {r["stage"] for r in tuned.history_} == {"fine-tuning"}
+
+
+@pytest.mark.trains
 def test_one_bin_draws_every_probability_to_the_base_rate():
     model = CaPE(n_bins=1, target_every=1, epochs=1, fine_tune_epochs=60, fine_tune_lr=1e-2, early_stopping=False,
                  random_state=0).fit(X, Y_X)  # fmt: skip

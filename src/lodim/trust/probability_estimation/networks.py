@@ -498,11 +498,11 @@ class ProbabilisticNet(ClassifierMixin, BaseEstimator):
                 raise ValueError('strength belongs to other losses; leave it None with loss="ce"')
             check_in_range(self.strength, "strength", low=1e-6 if self.loss == "mixup" else 0, high=1e6)
         check_in_range(self.adversarial, "adversarial", low=0, high=1)
-        check_counts(n_members=self.n_members)
+        check_counts(n_members=self.n_members, epochs=self.epochs)
         self._check_common()
 
     def _check_common(self) -> None:
-        check_counts(epochs=self.epochs, batch_size=self.batch_size, patience=self.patience)
+        check_counts(batch_size=self.batch_size, patience=self.patience)
         fraction = check_in_range(self.validation_fraction, "validation_fraction", low=0, high=1)
         if fraction in (0, 1):
             raise ValueError(f"validation_fraction must lie between 0 and 1, got {fraction}")

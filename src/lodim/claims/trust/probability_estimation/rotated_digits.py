@@ -8,7 +8,8 @@ The ranges were set before the first run, from a prototype of our own, whose net
 stop at 0.029, 0.081 to 0.108 after 12 to 18 epochs, and after 12 epochs of fine-tuning 0.073 with outcomes and 0.045
 with CaPE in turn, whose best epoch had 0.028. So: (a) training on at least doubles the error; (b) after equal
 fine-tuning the last epoch of CaPE has at most 0.75 of the error of outcomes alone; (c) its best epoch is no worse than
-the early stop, up to 5 % on the mean. That it beats Platt scaling is not claimed: the prototype's had 0.029, ours stands beside.
+the early stop, up to 5 % on the mean. That it beats Platt scaling is not claimed: the prototype's had 0.029, ours
+stands beside.
 
 Source: Liu and others 2021, arXiv 2111.10734, whose faces and ResNet-18 gave 0.0220 (early stop), 0.0191 (Platt) and
 0.0185 (CaPE).
@@ -103,7 +104,8 @@ def laptop(seed: int, progress: Progress) -> Findings:
     )  # fmt: skip
     beside = (
         f"Platt scaling after the early stop has MSE_p {error['platt']:.4f}, CaPE's best epoch "
-        f"{error['CaPE, best']:.4f}, the early stop itself {early:.4f}: nothing is claimed of CaPE against Platt at this scale.",
+        f"{error['CaPE, best']:.4f}, the early stop itself {early:.4f}: nothing is claimed of CaPE "
+        "against Platt at this scale.",
     )
     return Findings(
         checks, {"mean of seeds": mean, "MSE_p": [{m: r[m]["mse_p"] for m in r} for r in runs]}, beside
