@@ -368,7 +368,7 @@ class Calibrated(ClassifierMixin, BaseEstimator):
         Fitted; it stays as it is, and clones share it. See :func:`lodim.trust.black_boxes.read_black_box`.
     method : str or estimator
         "temperature", "platt", "isotonic", "histogram", "beta", "dirichlet", or one of their classes' objects.
-    classes : array-like, optional
+    classes : sequence of labels, optional
         Labels in the order of the model's columns, where it does not name them itself.
 
     Attributes
