@@ -11,6 +11,9 @@ fine-tuning the last epoch of CaPE has at most 0.75 of the error of outcomes alo
 the early stop, up to 5 % on the mean. That it beats Platt scaling is not claimed: the prototype's had 0.029, ours
 stands beside.
 
+The network was chosen by one figure, whether plain training gets as far as memorising at all: with half the channels and
+batches of 128 it had not (600 steps, 1.04 times the early stop's error). The ranges stayed.
+
 Source: Liu and others 2021, arXiv 2111.10734, whose faces and ResNet-18 gave 0.0220 (early stop), 0.0191 (Platt) and
 0.0185 (CaPE).
 """
@@ -31,15 +34,15 @@ from lodim.metrics import probability_metrics
 from lodim.randomness import derive_seed
 from lodim.trust import Calibrated, CaPE, ProbabilisticNet, simulate_outcomes
 
-N_TRAIN, N_VAL, N_TEST, N_SEEDS, EPOCHS, TUNING = 5000, 1500, 2500, 3, 15, 12
+N_TRAIN, N_VAL, N_TEST, N_SEEDS, EPOCHS, TUNING, BATCH = 5000, 1500, 2500, 3, 15, 12, 32
 
 
 def network() -> nn.Sequential:
     """Two convolutions and a hidden layer, on 12 x 12 pixels."""
     return nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(288, 64), nn.ReLU(), nn.Linear(64, 1),
+        nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(576, 128), nn.ReLU(), nn.Linear(128, 1),
     )  # fmt: skip
 
 
@@ -64,14 +67,13 @@ def compare(scenario: str, seed: int, target_every: int = 2) -> dict[str, dict[s
     """Metrics of each method on the test images."""
     data = rotated(scenario, seed)
     (X, _, y), (X_val, _, y_val), (X_test, p, y_test) = data["train"], data["val"], data["test"]
-    first = ProbabilisticNet(network, epochs=EPOCHS, patience=EPOCHS, random_state=seed).fit(
-        X, y, X_val, y_val
-    )
+    common: dict[str, Any] = {"batch_size": BATCH, "random_state": seed}
+    first = ProbabilisticNet(network, epochs=EPOCHS, patience=EPOCHS, **common).fit(X, y, X_val, y_val)
     report = first.memorization(X_test, y_test, p)
     found = {"early stop": report.best, f"{EPOCHS} epochs": report.last}
     for name, variant in (("outcomes", None), ("CaPE", "bin")):
         tuned = CaPE(first.modules_[0], variant=variant, target_every=target_every, epochs=0,
-                     fine_tune_epochs=TUNING, random_state=seed).fit(X, y, X_val, y_val)  # fmt: skip
+                     fine_tune_epochs=TUNING, **common).fit(X, y, X_val, y_val)  # fmt: skip
         report = tuned.memorization(X_test, y_test, p)
         found |= {f"{name}, best": report.best, f"{name}, last": report.last}
     for method in ("temperature", "platt", "isotonic", "histogram", "beta"):
