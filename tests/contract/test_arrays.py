@@ -17,6 +17,7 @@ TRAINING = (
     "AmbientDiffusion.fit",
     "Diffusion.fit",
     "PBN.fit",
+    "ProbabilisticNet.fit",
     "memorization_curve",
     "optimize_points",
     "train_denoiser",

@@ -428,7 +428,8 @@ class Calibrated(ClassifierMixin, BaseEstimator):
         self._box = read_black_box(self.model, X, classes=self.classes)
         validate_data(self, X, skip_check_array=True)
         p = self._box.predict_proba(X)
-        codes = self._box.class_numbers(y, len(p))
+        labels = np.asarray(check_labels(y, len(p)).tolist())  # objects as the numbers or texts that they are
+        codes = self._box.class_numbers(labels, len(p))
         missing = np.setdiff1d(np.arange(p.shape[1]), codes)
         if len(missing):
             raise ValueError(

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
@@ -534,6 +535,9 @@ class ProbabilisticNet(ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"requires y to be passed, but the target y is None: give the outcomes {y_name} of {name}"
             )
+        if np.ndim(y) == 2 and np.shape(y)[1] == 1:
+            message = f"A column-vector {y_name} was passed when a 1d array was expected; use y.ravel()"
+            warn(message, DataConversionWarning)
         return torch.from_numpy(data), check_labels(y, len(data), name=y_name)
 
     def _samples(self, X: Any, name: str, *, reset: bool) -> np.ndarray:
@@ -553,7 +557,7 @@ class ProbabilisticNet(ClassifierMixin, BaseEstimator):
             self._shape = shape
         elif known is not None and known != shape:
             raise ValueError(f"samples of {name} have shape {shape}, those of the fit {known}")
-        return data
+        return np.require(data, requirements=["C", "W"])  # as torch takes them
 
     def _new_module(self, data: Any, seed: int) -> nn.Module:
         if self.module is None:
