@@ -11,8 +11,9 @@ fine-tuning the last epoch of CaPE has at most 0.75 of the error of outcomes alo
 the early stop, up to 5 % on the mean. That it beats Platt scaling is not claimed: the prototype's had 0.029, ours
 stands beside.
 
-The network was chosen by one figure, whether plain training gets as far as memorising at all: with half the channels and
-batches of 128 it had not (600 steps, 1.04 times the early stop's error). The ranges stayed.
+Our first two networks (pooled, on pixels in [0, 1]) had not begun to memorise after 15 epochs: seed 0 gave (a) 1.04 and
+1.59, (b) 0.96 and 0.82. The present one, on standardised pixels, was chosen by (a) alone, on a seed that is not run here
+(2.7). The ranges stayed.
 
 Source: Liu and others 2021, arXiv 2111.10734, whose faces and ResNet-18 gave 0.0220 (early stop), 0.0191 (Platt) and
 0.0185 (CaPE).
@@ -34,15 +35,14 @@ from lodim.metrics import probability_metrics
 from lodim.randomness import derive_seed
 from lodim.trust import Calibrated, CaPE, ProbabilisticNet, simulate_outcomes
 
-N_TRAIN, N_VAL, N_TEST, N_SEEDS, EPOCHS, TUNING, BATCH = 5000, 1500, 2500, 3, 15, 12, 32
+N_TRAIN, N_VAL, N_TEST, N_SEEDS, EPOCHS, TUNING, BATCH = 5000, 1500, 2500, 3, 15, 12, 50
 
 
 def network() -> nn.Sequential:
     """Two convolutions and a hidden layer, on 12 x 12 pixels."""
     return nn.Sequential(
-        nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(576, 128), nn.ReLU(), nn.Linear(128, 1),
+        nn.Conv2d(1, 32, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(),
+        nn.Flatten(), nn.Linear(1152, 256), nn.ReLU(), nn.Linear(256, 1),
     )  # fmt: skip
 
 
@@ -60,7 +60,8 @@ def rotated(scenario: str, seed: int) -> dict[str, tuple[Any, Any, Any]]:
     p, y = simulate_outcomes(z, scenario, derive_seed(seed, "outcomes"))
     ends = np.cumsum([N_TRAIN, N_VAL, N_TEST])
     parts = zip(("train", "val", "test"), (0, *ends[:-1]), ends, strict=True)
-    return {name: (small[a:b] / small.max(), p[a:b], y[a:b]) for name, a, b in parts}
+    pixels = (small - small[:N_TRAIN].mean()) / small[:N_TRAIN].std()
+    return {name: (pixels[a:b], p[a:b], y[a:b]) for name, a, b in parts}
 
 
 def compare(scenario: str, seed: int, target_every: int = 2) -> dict[str, dict[str, float]]:
