@@ -20,6 +20,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -420,13 +421,16 @@ class ProbabilisticNet(ClassifierMixin, BaseEstimator):
         self.last_modules_: list[nn.Module] = []
         self.history_: list[dict[str, Any]] = []
         self.training_: list[DescentResult] = []
-        for member in range(int(getattr(self, "n_members", 1))):
+        stages, n_members = self._stages(), int(getattr(self, "n_members", 1))
+        for member in range(n_members):
             net = self._new_module(train[0], derive_seed(seed, "module", member))
             last = copy.deepcopy(net)
-            for stage, options in self._stages().items():
+            for i, (stage, options) in enumerate(stages.items()):
                 path = None if folder is None else folder / f"{stage}-{member}.pt"
                 key = derive_seed(seed, stage, member)
-                self._descend(net, last, train, held, key, member, stage, path, progress, **options)
+                done, total = member * len(stages) + i, n_members * len(stages)
+                tell = None if progress is None else partial(_tell, progress, done / total, 1 / total)
+                self._descend(net, last, train, held, key, member, stage, path, tell, **options)
                 if self.training_[-1].stopped == "interrupted":
                     break
             self.modules_.append(net.eval())
@@ -700,6 +704,11 @@ class ProbabilisticNet(ClassifierMixin, BaseEstimator):
 
 
 _TOLD = ("loss", "strength", "adversarial", "variant", "n_bins", "bandwidth", "window", "target_every")
+
+
+def _tell(progress: Callable[[float, str], Any], start: float, share: float, done: float, text: str) -> None:
+    """Say how far the whole has come, of one descent among several."""
+    progress(start + share * done, text)
 
 
 def _pair(z: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n 2"]:
