@@ -190,6 +190,10 @@ def mmce(z: Float[Tensor, " n"], t: Float[Tensor, " n"]) -> Float[Tensor, ""]:
 class _Standardise(nn.Module):
     """Columns of a table to mean 0 and standard deviation 1, as they were in training."""
 
+    unit: Tensor
+    mean: Tensor
+    spread: Tensor
+
     def __init__(self, X: np.ndarray) -> None:
         super().__init__()
         size = np.abs(X).max(0)
