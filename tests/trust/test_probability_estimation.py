@@ -526,6 +526,13 @@ def test_scenarios(name, at_half):
     np.testing.assert_array_equal(simulate_outcomes(np.full(4000, 0.5), name, 0)[1], y)
 
 
+def test_a_seed_that_drew_the_latent_numbers_too_does_no_harm():
+    z = np.random.default_rng(0).random(4000)
+    p, y = simulate_outcomes(z, random_state=0)
+    assert abs(y.mean() - 0.5) < 0.04
+    assert calibration_check(p, y, random_state=0).p_value > 0.01
+
+
 @pytest.mark.trains
 @pytest.mark.parametrize("seed", [0, 1])
 def test_linear_models_learn_probabilities_first_and_outcomes_later(seed):

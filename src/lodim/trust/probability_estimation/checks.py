@@ -175,7 +175,7 @@ def calibration_check(
     p, outcome, kind = _of_the_event(p_hat, y)
     curve = reliability_curve(p, outcome, n_bins=int(n_bins))
     metrics = probability_metrics(p, outcome, n_bins=int(n_bins))
-    rng, alpha = as_generator(random_state), 1 - ci
+    rng, alpha = _own_generator(random_state, "calibration"), 1 - ci
     order = np.argsort(p, kind="stable")
     starts = np.concatenate([[0], np.cumsum(curve.counts)[:-1]])
     simulated = _simulated_errors(p[order], starts, int(n_boot), rng)
@@ -325,7 +325,13 @@ def simulate_outcomes(
     if latent.ndim != 1 or not ((latent >= 0) & (latent <= 1)).all():
         raise ValueError(f"z must be numbers in [0, 1], shape (n,); got shape {latent.shape}")
     p = SCENARIOS[scenario](latent)
-    return p, (as_generator(random_state).random(len(p)) < p).astype(int)
+    return p, (_own_generator(random_state, "outcomes").random(len(p)) < p).astype(int)
+
+
+def _own_generator(random_state: RandomState, part: str) -> np.random.Generator:
+    """A stream that is not the caller's with the same seed, of which the probabilities may have been drawn."""
+    as_generator(random_state)  # which refuses what is none
+    return np.random.default_rng(derive_seed(root_seed(random_state), part))
 
 
 # ---- the linear theory
