@@ -51,6 +51,7 @@ from lodim.validation import (
     check_in_range,
     check_labels,
     check_matrix,
+    check_numbers,
     checked,
     plain_array,
     warn,
@@ -114,14 +115,19 @@ def empirical_probabilities(
     check_choice(variant, VARIANTS, "variant")
     check_in_range(bandwidth, "bandwidth", low=1e-3, high=1e3)
     check_counts(window=window, n_bins=n_bins)
-    curve = reliability_curve(p_hat, y, n_bins=int(n_bins) if variant == "bin" else 1)  # which checks both
-    p, outcome = plain_array(p_hat, "p_hat").astype(float), plain_array(y, "y").astype(float).reshape(-1)
+    p = check_numbers(p_hat, "p_hat")
+    if p.ndim != 1 or not len(p) or not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"p_hat must be probabilities in [0, 1], one a sample, got shape {p.shape}")
+    outcome = check_labels(y, len(p))
+    if not np.isin(outcome, (0, 1)).all():
+        raise ValueError(f"y must be outcomes, 0 or 1, got {np.unique(outcome)[:5].tolist()}")
     order = np.argsort(p, kind="stable")
     targets = np.empty(len(p))
     if variant == "bin":
+        curve = reliability_curve(p, outcome, n_bins=int(n_bins))
         targets[order] = np.repeat(curve.observed, curve.counts)
     else:
-        targets[order] = _kernel_means(p[order], outcome[order], float(bandwidth), int(window))
+        targets[order] = _kernel_means(p[order], outcome[order].astype(float), float(bandwidth), int(window))
     return targets
 
 
@@ -136,14 +142,21 @@ def _kernel_means(
         2 * math.pi / (1 + _TAIL * s)
     )  # the period is beyond the largest difference, 1, by the kernel's reach
     wave, turn = np.ones(n, dtype=complex), np.exp(1j * base * p)
-    cumulated, sums = np.zeros((2, n + 1), dtype=complex), np.zeros((2, n))
+    cumulated, sums = np.zeros(n + 1, dtype=complex), np.zeros((2, n))
+    inside, below = np.empty(n, dtype=complex), np.empty(n, dtype=complex)
     for m in range(math.ceil(_TAIL / (s * base)) + 1):
         share = math.exp(-((m * base * s) ** 2) / 2) * (1 if m == 0 else 2)  # up to a factor that cancels
-        np.cumsum(wave, out=cumulated[0, 1:])
-        np.cumsum(wave * y, out=cumulated[1, 1:])
-        inside = cumulated.take(high, 1) - cumulated.take(low, 1)
-        sums += share * (inside * wave.conj()).real
-        wave = wave * turn
+        back = share * wave.conj()
+        for total, part in zip(sums, (wave, wave * y)):
+            np.cumsum(part, out=cumulated[1:])
+            np.take(
+                cumulated, high, out=inside, mode="clip"
+            )  # into the same memory, which is what costs here
+            np.take(cumulated, low, out=below, mode="clip")
+            inside -= below
+            inside *= back
+            total += inside.real
+        wave *= turn
     return np.clip(sums[1] / sums[0], 0, 1)  # a mean of outcomes, but for rounding
 
 
