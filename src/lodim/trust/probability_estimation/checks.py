@@ -15,8 +15,8 @@ tests of the population's :math:`\theta` at the :math:`\delta` that are the hard
 - from below where it is largest, all of :math:`\theta` in one bin: the lower end is T less the
   :math:`1 - \alpha/2` quantile of :math:`\sum_k w_k \sigma_k |Z_k|`.
 
-It is cautious in between. Gaps are taken as normal: with few rows a bin coverage is measured, not proved (the tests, and
-the documentation's table).
+It is cautious in between. Gaps are taken as normal: with few rows a bin coverage is measured, not proved (the
+tests, and the documentation's table).
 
 Source: arXiv 2111.10734 (scenarios, linear theory). The interval is our own.
 """
