@@ -64,7 +64,9 @@ def main() -> None:
     assert np.abs(kernel() - by_loop(p, event)).max() < 1e-8
     cases = {"loop over samples": lambda: by_loop(p, event), "lodim": kernel}
     group = f"kernel targets of {N_TARGETS:,} samples, 500 neighbours on each side"
-    rows += compare(cases, reference="loop over samples", targets={"lodim": Target(0.05)}, group=group, rounds=5)
+    rows += compare(
+        cases, reference="loop over samples", targets={"lodim": Target(0.05)}, group=group, rounds=5
+    )
 
     cases = {
         "the loop's targets": lambda: by_loop(p, event),
