@@ -1100,6 +1100,82 @@ def invariance_certificates():
     return "\n".join(lines)
 
 
+def probability_estimation():
+    """A reliability diagram and the linear model that memorises; and the recorded claims' tables."""
+    import matplotlib.pyplot as plt
+
+    from lodim.plots import style
+    from lodim.trust import calibration_check, simulate_memorization, simulate_outcomes
+
+    p, y = simulate_outcomes(np.random.default_rng(0).random(1500), random_state=0)
+    sure = 1 / (1 + ((1 - p) / p) ** 2)
+    check = calibration_check(sure, y, random_state=0)
+    path = simulate_memorization(random_state=0)
+    with style():
+        figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    check.plot(axes[0]).set_title("1500 probabilities that are too sure")
+    path.plot(axes[1]).set_title("A linear model, 50 rows, 400 columns")
+    figure.savefig(GENERATED / "probability-estimation.svg")
+    plt.close(figure)
+    alt = "left: a reliability curve flatter than the diagonal; right: the error of probabilities falls, then rises"
+    lines = [
+        f"![{alt}](../generated/probability-estimation.svg)",
+        "",
+        f"`{check.verdict}`",
+        "",
+        f"`{path}`",
+        "",
+    ]
+    truths = {
+        "true": lambda p: p,
+        "too sure": lambda p: p**0.5 / (p**0.5 + (1 - p) ** 0.5),
+        "0.05 too low": lambda p: np.minimum(p + 0.05, 1),
+        "wrong in a tenth": lambda p: np.where(p < 0.1, p + 0.3, p),
+    }
+    rows, many = [], (np.arange(100_000) + 0.5) / 100_000
+    for name, truth in truths.items():
+        for n in (60, 600):
+            inside, small, errors = 0, 0, []
+            for i in range(200):
+                rng = np.random.default_rng(i)
+                p = rng.random(n)
+                found = calibration_check(p, rng.random(n) < truth(p), n_boot=200, random_state=i)
+                bin_of = np.searchsorted(np.quantile(p, np.arange(1, 15) / 15), many)
+                target = np.abs(np.bincount(bin_of, many - truth(many))).sum() / len(many)
+                inside += found.interval[0] <= target + 1e-9 and target <= found.interval[1]
+                small, errors = small + (found.p_value <= 0.05), [*errors, found.ece]
+            rows.append(
+                (
+                    name,
+                    n,
+                    f"{target:.3f}",
+                    f"{np.mean(errors):.3f}",
+                    f"{inside / 200:.1%}",
+                    f"{small / 200:.1%}",
+                )
+            )
+    header = ("probabilities are", "rows", "their error", "mean ECE", "covered", "p at most 0.05")
+    lines += [
+        "Coverage of the 95 % interval and rate of small p-values, 200 draws each:",
+        "",
+        table(header, rows),
+        "",
+    ]
+    folder = ROOT / "evidence" / "claims" / "probability-estimation"
+    for name, what in (("rotated-digits", "z itself"), ("discrete", "five steps")):
+        if not (file := folder / f"{name}.laptop.json").exists():
+            continue
+        record = json.loads(file.read_text())
+        found = record["figures"]["mean of seeds"]
+        rows = [
+            (method, *(f"{of[k]:.4f}" for k in ("mse_p", "brier", "ece", "ks")))
+            for method, of in found.items()
+        ]
+        lines += [f"Rotated digits, probabilities {what}, means of seeds:", ""]
+        lines += [table(("method", "MSE_p", "Brier", "ECE", "KS"), rows), *record["notes"], ""]
+    return "\n".join(lines)
+
+
 PAGES = (
     verdict, methods, entry_points, claims, benchmarks, reliability, size, comparison, difficulty, pfgmpp,
     novel_class_discovery, invariance_certificates,
@@ -1107,8 +1183,8 @@ PAGES = (
 # made again when the library changed
 MEASURED = (
     ambient_diffusion, denoiser_dimension, diffusion_mbir, estimators, groups_null, guidance, inpainting, learning_rate,
-    mode_interpolation, partitive_partitioning, retrieval_diffusion, samplers, sensitivity_sampling,
-    supervised_dictionary, transductive_few_shot,
+    mode_interpolation, partitive_partitioning, probability_estimation, retrieval_diffusion, samplers,
+    sensitivity_sampling, supervised_dictionary, transductive_few_shot,
 )  # fmt: skip
 
 

@@ -149,6 +149,15 @@ class SomeNCDSearchCV(Unlabels, partition.NCDSearchCV):
 SEARCH = SomeNCDSearchCV(partition.NCDKMeans(2), {"power": [1, 2]}, n_trials=2, random_state=0)
 
 
+def log_odds():
+    return whole(60, top=100) / 25 - 2, whole(60, top=80, seed=1) % 2
+
+
+def half_sure(X):
+    """A classifier that is a function."""
+    return 1 / (1 + np.exp(-np.asarray(X)[:, 0] / 2))
+
+
 class Point(nn.Module):
     """A model that is nothing but its numbers."""
 
@@ -186,6 +195,8 @@ _in_single_precision = {
     "check_methods_subset_invariance": "a network rounds by the size of a batch, and 1e-7 is asked"
 }
 _persistence = {"data": clouds, "tables": False, "needs": ("gudhi",)}
+
+_one_step: dict[str, Any] = {"epochs": 1, "batch_size": 1000, "lr": 0.03, "random_state": 0}
 
 ESTIMATORS = {
     geometry.IntrinsicDimension: (
@@ -303,6 +314,25 @@ ESTIMATORS = {
         Estimator(trust.ConvEmbeddingClassifier(kind, "correlation", 1, 1, random_state=0), tables=False)
         for kind in ("mlp", "conv")
     ),  # both pass scikit-learn's checks, which want them trained, with their own tests
+    trust.ProbabilisticNet: (Estimator(trust.ProbabilisticNet(**_one_step)),),
+    trust.CaPE: (
+        Estimator(
+            trust.CaPE(n_bins=2, fine_tune_epochs=1, **{**_one_step, "epochs": 0}),
+            failing={"check_classifiers_train": "one step towards the means of two bins learns little"},
+        ),
+    ),
+    **{
+        each: (Estimator(each(), log_odds, False),)
+        for each in (
+            trust.TemperatureScaling,
+            trust.PlattScaling,
+            trust.IsotonicScaling,
+            trust.HistogramBinning,
+            trust.BetaCalibration,
+            trust.DirichletCalibration,
+        )
+    },
+    trust.Calibrated: (Estimator(trust.Calibrated(half_sure, "platt"), tables=False),),
     landscape.LandscapeDimension: (
         Estimator(
             landscape.LandscapeDimension(Point, turn, length, n_seeds=1, lr_grid=(0.1,), search=[1, 2, 4]),
@@ -968,6 +998,32 @@ def few_shots():
     return partition.few_shot_episodes(whole(40, 3), _pairs, n_way=2, n_query=3, n_episodes=3, random_state=0)
 
 
+def few_probabilities(X, y, X_val, y_val):
+    model = trust.ProbabilisticNet(epochs=1, random_state=0).fit(X, y, X_val, y_val)
+    return model.predict_proba(whole(9, 2))
+
+
+@functools.cache
+def probabilities():
+    return trust.ProbabilisticNet(epochs=1, random_state=0).fit(whole(30, 2), _outcomes)
+
+
+def remembered(X, y, p_true):
+    return probabilities().memorization(X, y, p_true, n_bins=3)
+
+
+def tempered(X=None, y=None, at=None, how="predict_proba"):
+    X, y = whole(30, 2) / 20 if X is None else X, _outcomes if y is None else y
+    model = trust.Calibrated(half_sure_of_anything).fit(X, y)
+    return getattr(model, how)(X if at is None else at)
+
+
+def half_sure_of_anything(X):
+    return half_sure(check_numbers(X, "X"))
+
+
+_outcomes = whole(30, seed=3) % 2
+
 ARRAYS: dict[Any, Arrays] = {
     # trust
     trust.certify: Arrays(
@@ -1024,6 +1080,32 @@ ARRAYS: dict[Any, Arrays] = {
         {"X": whole(40, 2), "y": np.arange(40) % 2}, strict=("y",),
     ),
     trust.ConvEmbeddingClassifier.encode: Arrays(lambda X: embedded().encode(X), {"X": whole(5, 2)}),
+    trust.ProbabilisticNet.fit: Arrays(
+        few_probabilities, {"X": whole(30, 2), "y": _outcomes, "X_val": whole(20, 2), "y_val": whole(20, top=30) % 2}
+    ),
+    **{
+        getattr(trust.ProbabilisticNet, how): Arrays(
+            functools.partial(lambda how, X: getattr(probabilities(), how)(X), how), {"X": whole(9, 2)}
+        )
+        for how in ("predict_proba", "decision_function", "predict")
+    },
+    trust.ProbabilisticNet.memorization: Arrays(
+        remembered, {"X": whole(30, 2), "y": _outcomes, "p_true": _outcomes}
+    ),
+    trust.Calibrated.fit: Arrays(tempered, {"X": whole(30, 2), "y": _outcomes}),
+    trust.Calibrated.predict_proba: Arrays(lambda X: tempered(at=X), {"X": whole(9, 2)}),
+    trust.Calibrated.predict: Arrays(lambda X: tempered(at=X, how="predict"), {"X": whole(9, 2)}),
+    trust.calibration_check: Arrays(
+        lambda p_hat, y: trust.calibration_check(p_hat, y, n_bins=2, n_boot=100, random_state=0),
+        {"p_hat": whole(30, seed=4) % 2, "y": _outcomes},
+    ),
+    trust.empirical_probabilities: Arrays(
+        lambda p_hat, y: trust.empirical_probabilities(p_hat, y, variant="kde"),
+        {"p_hat": whole(30, seed=4) % 2, "y": _outcomes},
+    ),
+    trust.simulate_outcomes: Arrays(
+        lambda z: trust.simulate_outcomes(z, "sigmoid", 0)[0], {"z": whole(30, seed=4) % 2}
+    ),
     # partition
     partition.SLK.fit: Arrays(spread, {"X": whole(12, 2), "y": np.arange(12) % 3}, strict=("y",)),
     partition.SLK.predict: Arrays(lambda X: spread(at=X), {"X": whole(9, 2)}),
@@ -1618,6 +1700,11 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     trust.Counterfactual: lambda: explained().explain(table()[0][0]).counterfactual,
     trust.Rule: lambda: explained().rules_[0],
     trust.WhatIf: lambda: explained().what_if(table()[0][0], {"x0": 1.5}),
+    trust.CalibrationCheck: lambda: trust.calibration_check(
+        np.linspace(0, 1, 40), np.arange(40) % 2, n_bins=4, random_state=0
+    ),
+    trust.MemorizationReport: lambda: remembered(whole(30, 2), _outcomes, None),
+    trust.MemorizationPath: lambda: trust.simulate_memorization(9, 20, steps=5, random_state=0),
     # partition
     partition.NovelClassCount: lambda: partition.estimate_n_novel(table()[0], (2, 4), random_state=0),
     partition.NovelClassScores: lambda: partition.novel_class_scores([0, 1, 1, 2], [0, 4, 4, 4], [0]),

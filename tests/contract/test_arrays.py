@@ -20,6 +20,7 @@ TRAINING = (
     "Diffusion.fit",
     "PBN.fit",
     "SelfAttentionClassifier.fit",
+    "ProbabilisticNet.fit",
     "memorization_curve",
     "optimize_points",
     "train_denoiser",

@@ -1,0 +1,16 @@
+from .calibrators import BetaCalibration as BetaCalibration
+from .calibrators import Calibrated as Calibrated
+from .calibrators import DirichletCalibration as DirichletCalibration
+from .calibrators import HistogramBinning as HistogramBinning
+from .calibrators import IsotonicScaling as IsotonicScaling
+from .calibrators import PlattScaling as PlattScaling
+from .calibrators import TemperatureScaling as TemperatureScaling
+from .checks import CalibrationCheck as CalibrationCheck
+from .checks import MemorizationPath as MemorizationPath
+from .checks import calibration_check as calibration_check
+from .checks import simulate_memorization as simulate_memorization
+from .checks import simulate_outcomes as simulate_outcomes
+from .networks import CaPE as CaPE
+from .networks import MemorizationReport as MemorizationReport
+from .networks import ProbabilisticNet as ProbabilisticNet
+from .networks import empirical_probabilities as empirical_probabilities
