@@ -345,8 +345,8 @@ def random_search(
     """Return the worst that random changes found, from answers alone; masked gradients do not hinder it.
 
     A square of every image (a random set of columns of a table), smaller and smaller, is set to ``eps`` with random
-    signs and kept where the right class's probability falls behind. In the Euclidean norm noise on the square is added and
-    the whole change scaled to ``eps``. A sample that is wrong is asked about no more.
+    signs and kept where the right class's probability falls behind. In the Euclidean norm noise on the square is added
+    and the whole change scaled to ``eps``. A sample that is wrong is asked about no more.
 
     Parameters
     ----------
