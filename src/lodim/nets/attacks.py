@@ -265,7 +265,7 @@ def confined(
     if not moved.numel():
         return moved
     if bounds is not None:
-        low, high = (torch.tensor(float(end)).to(moved.dtype) for end in bounds)
+        low, high = (torch.tensor(float(end), dtype=moved.dtype, device=moved.device) for end in bounds)
         assert not bool(((moved < low) | (moved > high)).any()), "an attack left the bounds"
     if radius < math.inf:
         size = (moved.double() - X.double()).flatten(1).norm(p, dim=1)

@@ -521,8 +521,8 @@ def code_stability(model: LQVAE, X: Any, radii: Any = (0.01, 0.03, 0.1, 0.3, 1.0
     least quotient is compared with the radius. **Proof:** :math:`L_j`, the product of the layers' operator norms,
     with the last layer's row of that latent. A convolution with zero padding is a part of a circular one on the padded
     image, whose norm is the largest singular value of its transfer matrices over all frequencies. **Local estimate:**
-    the norm of :math:`\nabla \mu_j` at the image, which may grow on the way. Both are computed in double precision. A change of
-    largest entry r has a Euclidean size of up to r times the root of the number of pixels.
+    the norm of :math:`\nabla \mu_j` at the image, which may grow on the way. Both are computed in double precision. A
+    change of largest entry r has a Euclidean size of up to r times the root of the number of pixels.
 
     Parameters
     ----------
