@@ -23,6 +23,7 @@ import lodim.generative as generative
 import lodim.geometry as geometry
 import lodim.landscape as landscape
 import lodim.partition as partition
+import lodim.trust as trust
 from lodim.generative import diffusion_mbir as mbir
 from lodim.geometry import multiparameter_persistence as persistence
 from lodim.geometry.dataset_properties.sharpness_report import PairRecord
@@ -610,7 +611,22 @@ def rows():
     return torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
 
 
+def filtering(**options):
+    encoder = nn.Sequential(nn.Flatten(), mlp([16, 8, 16]))
+    decoder = nn.Sequential(mlp([8, 8, 16]), nn.Tanh(), nn.Unflatten(1, (1, 4, 4)))
+    return trust.LQVAE(encoder, decoder, 8, image_shape=(1, 4, 4), **options)
+
+
+def light(n=3, seed=0):
+    """Images on [0, 1]."""
+    return torch.rand(n, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
+
+
 GENERATORS: dict[Any, tuple[Generator, ...]] = {
+    trust.LQVAE: (
+        Generator(lambda: filtering(n_bits=2), light, False),
+        Generator(lambda: filtering(n_bits=None, lambda_gp=0, noise_scale=1.0), light, False),
+    ),
     generative.AmbientDiffusion: (
         Generator(lambda: generative.AmbientDiffusion(TimeMLP(2, 16, 1), 2), noisy_dots),
         Generator(
@@ -912,6 +928,24 @@ _pairs = np.arange(40) // 10
 
 def few_shots():
     return partition.few_shot_episodes(whole(40, 3), _pairs, n_way=2, n_query=3, n_episodes=3, random_state=0)
+
+
+_black_white = np.random.default_rng(0).integers(0, 2, (4, 1, 4, 4)).astype(float)
+
+
+def undecided(X):
+    """Probabilities of two classes, whatever the rows are held in."""
+    first = plain_array(X, "X").astype(float).reshape(len(X), -1)[:, 0]
+    p = 1 / (1 + np.exp(np.cos(first)))
+    return np.c_[1 - p, p]
+
+
+def reported(X, y):
+    net = classifier()
+    return trust.robustness_report(
+        net, {"the same": net}, X, y, eps=1.0, bounds=None, n_steps=2, n_restarts=1, n_queries=3, substitute=net,
+        random_state=0,
+    )  # fmt: skip
 
 
 ARRAYS: dict[Any, Arrays] = {
@@ -1378,6 +1412,34 @@ ARRAYS: dict[Any, Arrays] = {
         lambda samples, A, center: generative.off_subspace_energy(samples, A, center=center),
         {"samples": whole(9, 4), "A": whole(4, 2, seed=1), "center": whole(4)},
     ),
+    # filters and attacks
+    trust.LQVAE.fit: Arrays(lambda x: build_seeded(filtering, 0).fit(x, 2, random_state=0).losses, {"x": _black_white}),
+    trust.LQVAE.fit_code_prior: Arrays(
+        lambda x: build_seeded(filtering, 0).fit_code_prior(x).code_prior, {"x": _black_white}
+    ),
+    trust.code_stability: Arrays(
+        lambda X, radii: trust.code_stability(build_seeded(filtering, 0), X, radii).estimated,
+        {"X": _black_white, "radii": np.array([0.0, 1.0, 2.0])},
+    ),
+    trust.random_search: Arrays(
+        lambda X, y: plain_array(trust.random_search(undecided, X, y, 1.0, n_queries=4, random_state=0), "found"),
+        {"X": whole(8, 3), "y": np.tile([0, 1], 4)},
+    ),
+    trust.robust_accuracy: Arrays(
+        lambda X, y, eps, classes: trust.robust_accuracy(
+            classifier(), X, y, eps, n_steps=2, n_queries=3, classes=classes, random_state=0
+        ),
+        {"X": whole(12, 3), "y": np.tile([3, 5], 6), "eps": np.array([1.0, 2.0]), "classes": np.array([3, 5])},
+    ),
+    trust.robustness_report: Arrays(
+        lambda X, y: reported(X, y).accuracy, {"X": whole(12, 3), "y": np.tile([0, 1], 6)}, ("y",)
+    ),
+    trust.adversarial_training: Arrays(
+        lambda X, y: trust.adversarial_training(
+            classifier(), X, y, eps=1.0, epochs=1, bounds=None, random_state=0
+        ).losses,
+        {"X": whole(12, 3), "y": np.tile([0, 1], 6)}, ("y",),
+    ),
     # groups
     partition.groups: Arrays(
         lambda X, y: partition.groups(X, y, n_resamples=2),
@@ -1496,6 +1558,12 @@ _bounds = {"catoni": 0.4, "best": 0.4}
 _density = np.array([-3.0, -4.0])
 
 RESULTS: dict[Any, Callable[[], Any]] = {
+    # trust
+    trust.CodeStability: lambda: trust.code_stability(build_seeded(filtering, 0), light()),
+    trust.RobustAccuracy: lambda: trust.robust_accuracy(
+        classifier(), table()[0], table()[1], (0.1, 0.2), n_steps=2, n_queries=3, random_state=0
+    ),
+    trust.RobustnessReport: lambda: reported(*table()),
     # partition
     partition.NovelClassCount: lambda: partition.estimate_n_novel(table()[0], (2, 4), random_state=0),
     partition.NovelClassScores: lambda: partition.novel_class_scores([0, 1, 1, 2], [0, 4, 4, 4], [0]),

@@ -15,6 +15,8 @@ from .finder import array_arguments, documented_arrays, flat
 FOUND = array_arguments(load_cards())
 TRAINING = (
     "AmbientDiffusion.fit",
+    "LQVAE.fit",
+    "adversarial_training",
     "Diffusion.fit",
     "PBN.fit",
     "memorization_curve",

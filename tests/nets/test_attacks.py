@@ -1,4 +1,4 @@
-"""Projected gradient steps in two norms, with restarts; that of the largest norm from the input is tested in geometry."""
+"""Projected gradient steps in two norms, with restarts; closed forms in the largest norm are tested in geometry."""
 
 import math
 
@@ -91,7 +91,8 @@ def test_what_leaves_the_ball_or_the_bounds_is_caught():
 
 
 @pytest.mark.parametrize(
-    ("options", "said"), [({"norm": 1}, "norm must be"), ({"loss": "hinge"}, "loss"), ({"bounds": (0.2, 1)}, "bounds")]
+    ("options", "said"),
+    [({"norm": 1}, "norm must be"), ({"loss": "hinge"}, "loss"), ({"bounds": (0.2, 1)}, "bounds")],
 )
 def test_what_is_refused(options, said):
     with pytest.raises(ValueError, match=said):

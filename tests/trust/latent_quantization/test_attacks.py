@@ -9,7 +9,17 @@ from torch import nn
 
 from lodim.nets import mlp
 from lodim.randomness import build_seeded
-from lodim.trust import bpda, cw_l2, deepfool, fgsm, pgd, random_noise, random_search, straight_through, transfer
+from lodim.trust import (
+    bpda,
+    cw_l2,
+    deepfool,
+    fgsm,
+    pgd,
+    random_noise,
+    random_search,
+    straight_through,
+    transfer,
+)
 
 ATTACKS = {
     "fgsm": lambda f, x, y, **k: fgsm(f, x, y, 0.2, **k),
@@ -19,7 +29,9 @@ ATTACKS = {
     "cw_l2": lambda f, x, y, **k: cw_l2(f, x, y, steps=4, binary_steps=2, lr=0.5, c=10, eps=0.2, **k),
     "deepfool": lambda f, x, y, **k: deepfool(f, x, y, norm="inf", eps=0.2, **k),
     "noise": lambda f, x, y, **k: random_noise(x, 0.2, random_state=0, **k),
-    "search": lambda f, x, y, **k: random_search(probabilities(f), x, y, 0.2, n_queries=20, random_state=0, **k),
+    "search": lambda f, x, y, **k: random_search(
+        probabilities(f), x, y, 0.2, n_queries=20, random_state=0, **k
+    ),
 }
 
 
@@ -164,7 +176,9 @@ def test_the_gradient_is_let_through_and_the_switch_put_back():
     assert not part.straight_through
     through = bpda(model, x, y, 0.4, bounds=(0, 1), random_state=0)
     assert not part.straight_through
-    assert (right(model, through) != y).sum() > (right(model, pgd(model, x, y, 0.4, bounds=(0, 1))) != y).sum()
+    assert (right(model, through) != y).sum() > (
+        right(model, pgd(model, x, y, 0.4, bounds=(0, 1))) != y
+    ).sum()
     with straight_through(net()) as found:
         assert not found
 
@@ -183,7 +197,8 @@ def test_agrees_with_torchattacks():
     assert (right(model, ours) != y).sum() >= (right(model, theirs) != y).sum()
     theirs = oracle.DeepFool(model, steps=50)(x, y)
     ours = deepfool(model, x, y, bounds=(0, 1))
-    torch.testing.assert_close((ours - x).flatten(1).norm(dim=1), (theirs - x).flatten(1).norm(dim=1), rtol=0.02, atol=1e-3)
+    sizes = [(moved - x).flatten(1).norm(dim=1) for moved in (ours, theirs)]
+    torch.testing.assert_close(*sizes, rtol=0.02, atol=1e-3)
     theirs = oracle.CW(model, c=10, steps=200, lr=0.02)(x, y)
     ours = cw_l2(model, x, y, steps=100)
     broken = (right(model, theirs) != y) & (right(model, ours) != y)

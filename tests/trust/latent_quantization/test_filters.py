@@ -106,7 +106,10 @@ def test_who_learns_from_which_loss():
     losses = model.losses(images())
     assert touched(losses["gp"], parts) == {"encoder"}
     assert touched(losses["kl"], parts) == {"encoder"}
-    assert touched(losses["encoder"], parts) == {"encoder", "soft"}  # whose player takes the encoder's part alone
+    assert touched(losses["encoder"], parts) == {
+        "encoder",
+        "soft",
+    }  # whose player takes the encoder's part alone
     assert touched(losses["soft"], parts) == {"soft"}
     assert touched(losses["hard"], parts) == {"hard"}
 
@@ -117,7 +120,11 @@ def test_one_loss_has_every_players_gradient():
     whole = model.loss(x)
     torch.manual_seed(0)
     each = model.losses(x)
-    for part, name in ((model.encoder, "encoder"), (model.soft_decoder, "soft"), (model.hard_decoder, "hard")):
+    for part, name in (
+        (model.encoder, "encoder"),
+        (model.soft_decoder, "soft"),
+        (model.hard_decoder, "hard"),
+    ):
         weights = list(part.parameters())
         expected = torch.autograd.grad(each[name], weights, retain_graph=True)
         found = torch.autograd.grad(whole, weights, retain_graph=True)
@@ -184,7 +191,9 @@ def linear(latent=4, seed=0):
 
     def make():
         encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 2 * latent))
-        return LQVAE(encoder, nn.Sequential(nn.Linear(latent, 64), nn.Unflatten(1, SHAPE)), latent, image_shape=SHAPE)
+        return LQVAE(
+            encoder, nn.Sequential(nn.Linear(latent, 64), nn.Unflatten(1, SHAPE)), latent, image_shape=SHAPE
+        )
 
     return build_seeded(make, seed).double()
 
@@ -243,7 +252,7 @@ def test_an_encoder_of_unknown_layers_has_no_proof():
         (lambda: dense().filter(2 * images()), r"on \[0, 1\].*from"),
         (lambda: dense().filter(images() - 0.5), r"on \[0, 1\]"),
         (lambda: dense().filter(images().expand(-1, 3, -1, -1)), r"shape \(n, 1, 8, 8\), got \(6, 3, 8, 8\)"),
-        (lambda: dense().fit((255 * images()).to(torch.uint8)), "divide by 255"),
+        (lambda: dense().fit((255 * images()).to(torch.uint8)), "divide bytes by 255"),
         (lambda: LQVAE(image_shape=(1, 30, 30)), "multiples of 4"),
         (lambda: LQVAE(tau=0.0), "tau must be positive"),
         (lambda: LQVAE(lipschitz_mode="rows"), "lipschitz_mode"),

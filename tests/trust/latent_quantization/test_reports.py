@@ -40,7 +40,7 @@ def signed_margins(x, y):
 @pytest.mark.parametrize(("norm", "dual"), [("inf", 1), (2, 2)])
 def test_a_linear_model_in_closed_form(norm, dual):
     x, y = labelled()
-    away = signed_margins(x, y) / float(line().weight.norm(dual))
+    away = signed_margins(x, y) / line().weight.norm(dual).item()
     eps = [0.0, 0.1, 0.3]
     found = robust_accuracy(line(), x, y, eps, norm=norm, n_queries=5, random_state=0)
     expected = tuple(float((away > e).mean()) for e in eps)
@@ -56,12 +56,16 @@ def test_the_worst_is_the_worst_of_all_and_falls_with_the_size():
     model = build_seeded(lambda: mlp([6, 16, 3]), 0)
     x, _ = labelled()
     y = model(torch.from_numpy(x).float()).argmax(1).numpy()
-    found = robust_accuracy(model, x, y, [0.3, 0.02, 0.1], n_steps=5, n_restarts=1, n_queries=30, random_state=0)
+    found = robust_accuracy(
+        model, x, y, [0.3, 0.02, 0.1], n_steps=5, n_restarts=1, n_queries=30, random_state=0
+    )
     assert found.eps == (0.02, 0.1, 0.3)
     assert found.accuracy == tuple(sorted(found.accuracy, reverse=True))
     for each in (*found.attacks.values(), found.noise):
         assert all(a <= b for a, b in zip(found.accuracy, each))
-    again = robust_accuracy(model, x, y, [0.3, 0.02, 0.1], n_steps=5, n_restarts=1, n_queries=30, random_state=0)
+    again = robust_accuracy(
+        model, x, y, [0.3, 0.02, 0.1], n_steps=5, n_restarts=1, n_queries=30, random_state=0
+    )
     assert again == found
 
 
@@ -114,7 +118,9 @@ class Chance(nn.Module):
 def test_masked_gradients_are_found_out():
     x, y = labelled()
     masked, honest = (
-        robust_accuracy(nn.Sequential(part, line()), x, y, 0.3, n_steps=5, n_queries=60, random_state=0)
+        robust_accuracy(
+            nn.Sequential(part, line()), x, y, 0.3, n_steps=5, n_restarts=1, n_queries=60, random_state=0
+        )
         for part in (Rounded(), Honest())
     )
     said = " ".join(masked.warnings)
@@ -133,7 +139,7 @@ def test_chance_is_averaged_where_it_is_there():
     many = robust_accuracy(Chance(), x, y, 0.1, n_steps=3, n_restarts=1, n_queries=3, n_eot=8, random_state=0)
     assert many.warnings == ()
     away = signed_margins(x, y)
-    sure = float((away - 0.1 * float(line().weight.norm(1)) > 0.05).mean())
+    sure = float((away - 0.1 * line().weight.norm(1).item() > 0.05).mean())
     assert sure <= many.accuracy[0] <= float((away > -0.05).mean())
 
 
@@ -159,19 +165,33 @@ def test_a_report_has_every_threat_for_every_defence():
         base[1].bias.sub_(base[1].weight.sum() / 2)
     defences = {"nothing": defend(base, nn.Identity()), "masked": defend(base, Rounded())}
     found = robustness_report(
-        base, defences, x, y, eps=0.15, n_steps=5, n_restarts=1, n_queries=60, random_state=0
+        base, defences, x, y, eps=0.15, n_steps=5, n_restarts=1, n_queries=60, substitute=base, random_state=0
     )
     frame = found.to_frame()
     assert list(frame.columns) == ["none", "nothing", "masked"]
     assert frame["none"].equals(frame["nothing"])  # the identity defends from nothing
     assert frame.loc["static grey-box", "none"] == frame.loc["adaptive white-box", "none"]
     assert frame.loc["adaptive white-box", "masked"] == frame.loc["none", "masked"]
+    assert frame.loc["black-box transfer", "none"] == pytest.approx(
+        frame.loc["adaptive white-box", "none"], abs=0.02
+    )
     assert (frame.loc["worst of all"] <= frame.min()).all()
     said = [text for text in found.warnings if text.startswith("masked:")]
     assert any("static grey-box breaks" in text for text in said)
     assert not any(text.startswith("no") for text in found.warnings)
     with pytest.raises(ValueError, match='"none"'):
         robustness_report(base, {"none": base}, x, y, eps=0.1)
+
+
+@pytest.mark.trains
+def test_without_a_substitute_one_is_trained_on_the_models_answers():
+    x, y = labelled()
+    base = nn.Sequential(nn.Flatten(), line())
+    found = robustness_report(
+        base, {}, x, y, eps=0.3, bounds=None, n_steps=3, n_restarts=1, n_queries=2, random_state=0
+    )
+    frame = found.to_frame()["none"]
+    assert frame["adaptive white-box"] <= frame["black-box transfer"] < frame["random noise"]
 
 
 def test_a_filter_is_attacked_through_its_rounding():
@@ -181,7 +201,9 @@ def test_a_filter_is_attacked_through_its_rounding():
     x = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     model = defend(net, filter_)
     y = model(x).argmax(1).numpy()
-    found = robust_accuracy(model, x, y, 0.3, bounds=(0, 1), n_steps=3, n_restarts=1, n_queries=3, random_state=0)
+    found = robust_accuracy(
+        model, x, y, 0.3, bounds=(0, 1), n_steps=3, n_restarts=1, n_queries=3, random_state=0
+    )
     assert not any("gradient is zero" in text for text in found.warnings)
     assert not filter_.straight_through
     assert not any(p.grad is not None for p in model.parameters())
@@ -199,7 +221,9 @@ def test_training_on_attacks_prefers_what_they_cannot_flip(attack):
     accuracy = {}
     for eps in (0.0, 0.3):
         model = build_seeded(lambda: nn.Linear(31, 2), 0)
-        adversarial_training(model, x, y, eps=eps, attack=attack, bounds=None, epochs=10, lr=0.05, random_state=0)
+        adversarial_training(
+            model, x, y, eps=eps, attack=attack, bounds=None, epochs=10, lr=0.05, random_state=0
+        )
         assert not model.training
         accuracy[eps] = robust_accuracy(model, x, y, 0.3, n_queries=2, random_state=0)
     assert accuracy[0.0].clean > 0.95
@@ -224,7 +248,7 @@ def test_the_four_classifiers_take_images_of_any_size(kind):
         ({"bounds": (0, 1)}, "outside bounds"),
         ({"norm": 3}, "norm must be"),
         ({"n_queries": 0}, "n_queries"),
-        ({"X": np.full((60, 6), np.nan)}, "NaN"),
+        ({"X": np.full((60, 6), np.inf)}, "infin|NaN"),
     ],
 )
 def test_what_is_refused(options, said):

@@ -39,6 +39,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from lodim.linalg.precision import as_tensor
 from lodim.nets.attacks import (
     Bounds,
     Model,
@@ -62,7 +63,7 @@ from lodim.nets.attacks import (
 )
 from lodim.randomness import RandomState, as_generator, root_seed, torch_generator
 from lodim.training import DescentRecipe, descend
-from lodim.validation import check_in_range, checked
+from lodim.validation import check_in_range, check_labels, checked
 
 __all__ = [
     "bpda",
@@ -367,11 +368,11 @@ def random_search(
     """
     check_in_range(n_queries, "n_queries", low=1, integer=True)
     as_given = isinstance(X, Tensor)
-    start = X.detach().cpu() if as_given else torch.from_numpy(np.array(X))
+    start = as_tensor(X, "X").detach().cpu()
     start = start if start.is_floating_point() else start.double()
-    labels = np.asarray(y.cpu() if isinstance(y, Tensor) else y).astype(np.int64)
-    if len(labels) != len(start):
-        raise ValueError(f"y has {len(labels)} entries but X has {len(start)} rows; they must match")
+    if not start.ndim or not len(start):
+        raise ValueError(f"X must have samples, shape (n, ...), got shape {tuple(start.shape)}")
+    labels = check_labels(y, len(start)).astype(np.int64)
     check_size(eps, start)
     check_bounds(start, bounds)
     p, rng = norm_of(norm), as_generator(root_seed(random_state))
@@ -398,7 +399,7 @@ def random_search(
         best[left[best_yet]] = moved[best_yet]
         score[left], least[left] = np.minimum(found, score[left]), np.minimum(found, least[left])
     best = confined(best, start, eps, norm=p, bounds=bounds)
-    return best.to(X) if as_given else best.numpy()
+    return best.to(X.device) if as_given else best.numpy()
 
 
 def _propose(

@@ -217,7 +217,8 @@ class LQVAE(nn.Module):
             low, high = x.detach().aminmax()
             if not (low >= 0 and high <= 1):
                 raise ValueError(
-                    f"images must be on [0, 1], got values from {float(low):.4g} to {float(high):.4g}"
+                    f"images must be on [0, 1], got values from {float(low):.4g} to {float(high):.4g}; "
+                    "divide bytes by 255"
                 )
         return 2 * x - 1
 
@@ -360,8 +361,7 @@ class LQVAE(nn.Module):
 
     def _images(self, x: Any) -> Tensor:
         weight = next((p for p in self.parameters() if p.is_floating_point()), torch.zeros(()))
-        images = as_tensor(x, "x") if isinstance(x, Tensor) else torch.from_numpy(check_numbers(x, "x"))
-        images = images.detach().to(weight.dtype) if images.is_floating_point() else images
+        images = as_tensor(x, "x").detach().to(weight.dtype)
         if not images.ndim or not len(images):
             raise ValueError(
                 f"x must hold images, shape (n, {str(self.image_shape)[1:]}, got {tuple(images.shape)}"

@@ -279,16 +279,15 @@ class _Target:
 
     @classmethod
     def read(cls, model: Any, X: Any, y: Any, classes: Any, bounds: Bounds, n_eot: int, seed: int) -> _Target:
-        box = read_black_box(model, X, classes=classes)
-        net = _Logits(model) if box.is_probability else box.module
-        if net is not None:
+        if isinstance(model, nn.Module):
+            dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
             rows = as_tensor(check_matrix(X) if hasattr(X, "columns") else X, "X").detach()
-            dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
-            rows = rows.to(model_device(net), dtype)
-        elif isinstance(X, Tensor):
-            rows = X.detach()
+            rows = rows.to(model_device(model), dtype)
+            box = read_black_box(model, rows, classes=classes)
         else:
-            rows = torch.from_numpy(check_matrix(X) if hasattr(X, "columns") else check_numbers(X, "X"))
+            box = read_black_box(model, X, classes=classes)
+            rows = as_tensor(check_matrix(X) if hasattr(X, "columns") else X, "X").detach()
+        net = _Logits(model) if box.is_probability else box.module
         if not torch.isfinite(rows).all():
             raise ValueError("X has NaN or infinity; drop or impute them")
         check_bounds(rows, bounds)
