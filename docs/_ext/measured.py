@@ -1119,8 +1119,8 @@ PAGES = (
 # made again when the library changed
 MEASURED = (
     ambient_diffusion, denoiser_dimension, diffusion_mbir, estimators, groups_null, guidance, inpainting, learning_rate,
-    latent_quantization, mode_interpolation, partitive_partitioning, retrieval_diffusion, samplers, sensitivity_sampling,
-    supervised_dictionary, transductive_few_shot,
+    latent_quantization, mode_interpolation, partitive_partitioning, retrieval_diffusion, samplers,
+    sensitivity_sampling, supervised_dictionary, transductive_few_shot,
 )  # fmt: skip
 
 
