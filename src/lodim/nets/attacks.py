@@ -322,5 +322,7 @@ def check_classes(outputs: Tensor, y: Tensor) -> None:
             f"the model must return one row of logits a sample, got shape {tuple(outputs.shape)}"
         )
     known = 2 if is_binary(outputs) else outputs.shape[1]
-    if int(y.max()) >= known:
+    if len(y) and int(y.min()) < 0:
+        raise ValueError(f"y must hold class numbers 0, 1, ..., got {int(y.min())}")
+    if len(y) and int(y.max()) >= known:
         raise ValueError(f"y holds class {int(y.max())} but the model's outputs are {known} classes")

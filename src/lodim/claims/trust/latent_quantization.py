@@ -154,8 +154,8 @@ NOTES = (
     "Every accuracy under attack is an upper bound; the adaptive attack is projected gradient steps with a soft "
     "gradient through the rounding, without restarts.",
     "The transferred attack's net is dense, of another seed than the classifier.",
-    "The classifier, a net with dropout trained on 10,000 images, withstands more at .1 than the prototype's (.176 left): "
-    "at seed 0 .357, outside the range, which stayed; the check compares the classifier, not the filter.",
+    "The classifier, a net with dropout trained on 10,000 images, withstands more at .1 than the prototype's (.176 "
+    "left): at seed 0 .357, outside the range, which stayed; the check compares the classifier, not the filter.",
     "The first trial had dense filters of one hidden layer, which lost a quarter of the accuracy on clean images; the "
     "ranges, which are of convolutional ones, stayed.",
 )

@@ -372,7 +372,7 @@ def random_search(
     start = start if start.is_floating_point() else start.double()
     if not start.ndim or not len(start):
         raise ValueError(f"X must have samples, shape (n, ...), got shape {tuple(start.shape)}")
-    labels = check_labels(y, len(start)).astype(np.int64)
+    labels = class_numbers(y, len(start))
     check_size(eps, start)
     check_bounds(start, bounds)
     p, rng = norm_of(norm), as_generator(root_seed(random_state))
@@ -381,6 +381,11 @@ def random_search(
         """Logarithm of the right class's probability over the largest other one; below zero where wrong."""
         asked = x.to(X.device) if as_given else x.numpy()
         logs = np.log(np.maximum(np.asarray(predict_proba(asked), dtype=np.float64), 1e-300))
+        if logs.shape[:1] != (len(rows),) or logs.ndim != 2 or labels.max() >= logs.shape[1]:
+            raise ValueError(
+                f"predict_proba must return a column for each class up to y's {labels.max()}, for {len(rows)} rows, got "
+                f"shape {logs.shape}"
+            )
         own = np.arange(logs.shape[1]) == labels[rows, None]
         return logs[own] - np.where(own, -np.inf, logs).max(1)
 
@@ -430,6 +435,19 @@ def _propose(
     drawn = eps * drawn / rows_of(drawn.flatten(1).norm(dim=1).clamp(min=1e-30), x)
     whole = change + drawn
     return eps * whole / rows_of(whole.flatten(1).norm(dim=1).clamp(min=1e-30), x)
+
+
+def class_numbers(y: Any, n: int) -> Int[np.ndarray, " n"]:
+    """Labels as whole numbers from 0; others are a ValueError."""
+    labels = check_labels(y, n)
+    if labels.dtype.kind not in "biuf" or not np.all(np.isfinite(labels) & (labels >= 0) & (labels % 1 == 0)):
+        raise ValueError(
+            f"y must hold class numbers 0, 1, ..., got {labels.dtype} labels such as {labels[0]!r}; encode them "
+            "(numpy.unique(y, return_inverse=True))"
+        )
+    if labels.max() > np.iinfo(np.int64).max // 2:
+        raise ValueError(f"y must hold class numbers 0, 1, ..., got {labels.max()}")
+    return labels.astype(np.int64)
 
 
 def is_random(model: nn.Module, x: Tensor) -> bool:

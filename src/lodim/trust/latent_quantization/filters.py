@@ -143,8 +143,10 @@ class LQVAE(nn.Module):
     ) -> None:
         super().__init__()
         check_counts(latent_dim=latent_dim, width=width)
-        if len(image_shape) != 3 or min(image_shape) < 1:
-            raise ValueError(f"image_shape must be (channels, height, width), got {image_shape}")
+        if not isinstance(image_shape, tuple | list) or len(image_shape) != 3:
+            raise ValueError(f"image_shape must be (channels, height, width), got {image_shape!r:.80}")
+        for side in image_shape:
+            check_in_range(side, "image_shape", low=1, integer=True)
         if n_bits is not None:
             check_in_range(n_bits, "n_bits", low=1, high=7, integer=True)
         self.latent_dim, self.image_shape, self.n_bits = int(latent_dim), tuple(map(int, image_shape)), n_bits
@@ -461,7 +463,8 @@ def _divisible(shape: tuple[int, ...]) -> tuple[int, int, int]:
 def _start(layer: nn.Module) -> None:
     if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
         nn.init.normal_(layer.weight, std=0.02)
-        nn.init.zeros_(layer.bias)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
 # ---- how far a code is from another

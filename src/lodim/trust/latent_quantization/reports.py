@@ -46,13 +46,14 @@ from lodim.trust.latent_quantization.attacks import (
     Norm,
     Number,
     bpda,
+    class_numbers,
     is_random,
     random_noise,
     random_search,
     straight_through,
     transfer,
 )
-from lodim.validation import check_choice, check_in_range, check_labels, check_matrix, check_numbers, checked
+from lodim.validation import check_choice, check_counts, check_in_range, check_matrix, check_numbers, checked
 
 __all__ = [
     "RobustAccuracy", "RobustnessReport", "adversarial_training", "benchmark_classifier", "defend", "robust_accuracy",
@@ -223,9 +224,9 @@ def robust_accuracy(
                 before["gradient"], size, steps=n_steps, restarts=n_restarts,
                 random_state=derive_seed(seed, "gradient", size), **settings,
             )  # fmt: skip
-        for name, rows in found.items():
-            hits[name].append(rows)
-            before[name] = rows
+        for name, kept in found.items():
+            hits[name].append(kept)
+            before[name] = kept
     warnings = list(target.doubts(bounds, p, n_steps, seed))
     if hits["gradient"]:
         missed = max(float((g & ~s).mean()) for g, s in zip(hits["gradient"], hits["search"]))
@@ -509,12 +510,13 @@ def robustness_report(
             substitute,
         ),
     }  # fmt: skip
-    static = [
-        _in_parts(alone, lambda x, t, s, loss=loss: bpda(
+
+    def steps_on(loss: str) -> Callable[[Tensor, Tensor, int], Tensor]:
+        return lambda x, t, s: bpda(
             bare, x, t, size, loss=loss, steps=n_steps, restarts=n_restarts, random_state=s, **settings
-        ), seed, bare)
-        for loss in ("cross_entropy", "margin")
-    ]  # fmt: skip
+        )
+
+    static = [_in_parts(alone, steps_on(loss), seed, bare) for loss in ("cross_entropy", "margin")]
     if p == math.inf:
         static.append(_in_parts(alone, lambda x, t, s: fgsm(bare, x, t, size, bounds=bounds), seed, bare))
     columns, warnings = [], []
@@ -613,7 +615,10 @@ def benchmark_classifier(
         Channels of the first layer of A; all others in proportion.
     """
     check_choice(kind, tuple("ABCD"), "kind")
-    check_in_range(width, "width", low=1, integer=True)
+    if not isinstance(image_shape, tuple | list) or len(image_shape) != 3:
+        raise ValueError(f"image_shape must be (channels, height, width), got {image_shape!r:.80}")
+    channels, height, across = image_shape
+    check_counts(width=width, n_classes=n_classes, channels=channels, height=height, width_of_images=across)
     c, wide = image_shape[0], 2 * width
     convolutions: dict[str, list[nn.Module]] = {
         "A": [nn.Conv2d(c, width, 5, padding=2), nn.ReLU(), nn.Conv2d(width, width, 5, 2, 2), nn.ReLU()],
@@ -682,7 +687,9 @@ def adversarial_training(
     weight = next(model.parameters())
     inputs = as_tensor(X, "X").detach().to(weight.dtype)
     check_bounds(inputs, bounds)
-    labels = torch.from_numpy(check_labels(y, len(inputs)).astype(np.int64))
+    if not inputs.ndim or not len(inputs):
+        raise ValueError(f"X must have samples, shape (n, ...), got shape {tuple(inputs.shape)}")
+    labels = torch.from_numpy(class_numbers(y, len(inputs)))
     with torch.no_grad(), evaluation_mode(model):
         check_classes(answer_of(model, inputs[:2].to(weight.device)), labels)
 
