@@ -129,7 +129,7 @@ def test_masked_gradients_are_found_out():
     assert "where any change is allowed" in said
     assert masked.attacks["gradient"][0] == masked.clean > masked.accuracy[0]
     assert honest.warnings == ()
-    assert honest.attacks["gradient"][0] < masked.attacks["search"][0]
+    assert honest.attacks["gradient"][0] <= masked.attacks["search"][0]
 
 
 def test_chance_is_averaged_where_it_is_there():
@@ -248,7 +248,7 @@ def test_the_four_classifiers_take_images_of_any_size(kind):
         ({"bounds": (0, 1)}, "outside bounds"),
         ({"norm": 3}, "norm must be"),
         ({"n_queries": 0}, "n_queries"),
-        ({"X": np.full((60, 6), np.inf)}, "infin|NaN"),
+        ({"X": np.full((60, 6), np.nan)}, "NaN or infinity"),
     ],
 )
 def test_what_is_refused(options, said):

@@ -383,8 +383,8 @@ def random_search(
         logs = np.log(np.maximum(np.asarray(predict_proba(asked), dtype=np.float64), 1e-300))
         if logs.shape[:1] != (len(rows),) or logs.ndim != 2 or labels.max() >= logs.shape[1]:
             raise ValueError(
-                f"predict_proba must return a column for each class up to y's {labels.max()}, for {len(rows)} rows, got "
-                f"shape {logs.shape}"
+                f"predict_proba must return a column for each class up to y's {labels.max()}, for {len(rows)} rows, "
+                f"got shape {logs.shape}"
             )
         own = np.arange(logs.shape[1]) == labels[rows, None]
         return logs[own] - np.where(own, -np.inf, logs).max(1)

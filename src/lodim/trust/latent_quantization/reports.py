@@ -283,15 +283,13 @@ class _Target:
         if isinstance(model, nn.Module):
             dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
             rows = as_tensor(check_matrix(X) if hasattr(X, "columns") else X, "X").detach()
-            rows = rows.to(model_device(model), dtype)
+            rows = _finite(rows).to(model_device(model), dtype)
             box = read_black_box(model, rows, classes=classes)
         else:
             box = read_black_box(model, X, classes=classes)
             rows = as_tensor(check_matrix(X) if hasattr(X, "columns") else X, "X").detach()
         net = _Logits(model) if box.is_probability else box.module
-        if not torch.isfinite(rows).all():
-            raise ValueError("X has NaN or infinity; drop or impute them")
-        check_bounds(rows, bounds)
+        check_bounds(_finite(rows), bounds)
         labels = torch.from_numpy(box.class_numbers(y, len(rows)))
         if net is None:
 
@@ -708,6 +706,12 @@ def adversarial_training(
     done = descend(loss, model, recipe, (inputs, labels), seed=seed, **options)
     model.eval()
     return done
+
+
+def _finite(rows: Tensor) -> Tensor:
+    if not torch.isfinite(rows).all():
+        raise ValueError("X has NaN or infinity; drop or impute them")
+    return rows
 
 
 def _sizes(eps: Any) -> list[float]:
