@@ -63,7 +63,7 @@ from lodim.nets.attacks import (
 )
 from lodim.randomness import RandomState, as_generator, root_seed, torch_generator
 from lodim.training import DescentRecipe, descend
-from lodim.validation import check_in_range, check_labels, checked
+from lodim.validation import check_in_range, check_labels, check_tensor, checked
 
 __all__ = [
     "bpda",
@@ -166,6 +166,8 @@ def random_noise(
     random_state: RandomState = None,
 ) -> Tensor:
     """Return inputs changed by ``eps`` in every entry with random signs, or by a random direction of that length."""
+    if check_tensor(X, "X").ndim < 2:
+        raise ValueError(f"X must have samples and entries, shape (n, ...), got shape {tuple(X.shape)}")
     check_size(eps, X)
     check_bounds(X, bounds)
     p, draws = norm_of(norm), torch_generator(root_seed(random_state))
@@ -285,7 +287,7 @@ def deepfool(
         Points farther off are brought back to this distance.
     """
     check_in_range(steps, "steps", low=1, integer=True)
-    check_in_range(overshoot, "overshoot", low=0)
+    check_in_range(overshoot, "overshoot", low=0, high=1)
     check_pair(model, X, y)
     check_bounds(X, bounds)
     p = norm_of(norm)
@@ -370,7 +372,7 @@ def random_search(
     as_given = isinstance(X, Tensor)
     start = as_tensor(X, "X").detach().cpu()
     start = start if start.is_floating_point() else start.double()
-    if not start.ndim or not len(start):
+    if not start.ndim or not start.numel():
         raise ValueError(f"X must have samples, shape (n, ...), got shape {tuple(start.shape)}")
     labels = class_numbers(y, len(start))
     check_size(eps, start)

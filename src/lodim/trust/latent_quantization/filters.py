@@ -361,12 +361,12 @@ class LQVAE(nn.Module):
             self.fit_code_prior(images)
         return done
 
-    def _images(self, x: Any) -> Tensor:
+    def _images(self, x: Any, name: str = "x") -> Tensor:
         weight = next((p for p in self.parameters() if p.is_floating_point()), torch.zeros(()))
-        images = as_tensor(x, "x").detach().to(weight.dtype)
+        images = as_tensor(x, name).detach().to(weight.dtype)
         if not images.ndim or not len(images):
             raise ValueError(
-                f"x must hold images, shape (n, {str(self.image_shape)[1:]}, got {tuple(images.shape)}"
+                f"{name} must hold images, shape (n, {str(self.image_shape)[1:]}, got {tuple(images.shape)}"
             )
         self._scaled(images)  # refuses what is none
         return images
@@ -544,7 +544,7 @@ def code_stability(model: LQVAE, X: Any, radii: Any = (0.01, 0.03, 0.1, 0.3, 1.0
     sizes = sorted(
         {float(check_in_range(r, "radii", low=0)) for r in np.ravel(check_numbers(radii, "radii")).tolist()}
     )
-    images = model._images(X)
+    images = model._images(X, "X")
     exact = copy.deepcopy(model).double().eval()
     bounds = _latent_bounds(exact)
     proven, estimated = [], []
