@@ -447,7 +447,7 @@ def class_numbers(y: Any, n: int) -> Int[np.ndarray, " n"]:
             f"y must hold class numbers 0, 1, ..., got {labels.dtype} labels such as {labels[0]!r}; encode them "
             "(numpy.unique(y, return_inverse=True))"
         )
-    if labels.max() > np.iinfo(np.int64).max // 2:
+    if float(labels.max()) > 2.0**62:
         raise ValueError(f"y must hold class numbers 0, 1, ..., got {labels.max()}")
     return labels.astype(np.int64)
 
