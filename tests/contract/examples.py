@@ -1423,7 +1423,7 @@ ARRAYS: dict[Any, Arrays] = {
     ),
     trust.random_search: Arrays(
         lambda X, y: plain_array(trust.random_search(undecided, X, y, 1.0, n_queries=4, random_state=0), "found"),
-        {"X": whole(8, 3), "y": np.tile([0, 1], 4)},
+        {"X": whole(8, 3), "y": np.tile([0, 1], 4)}, ("y",),
     ),
     trust.robust_accuracy: Arrays(
         lambda X, y, eps, classes: trust.robust_accuracy(
