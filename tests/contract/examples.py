@@ -667,7 +667,22 @@ def rows():
     return torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
 
 
+def filtering(**options):
+    encoder = nn.Sequential(nn.Flatten(), mlp([16, 8, 16]))
+    decoder = nn.Sequential(mlp([8, 8, 16]), nn.Tanh(), nn.Unflatten(1, (1, 4, 4)))
+    return trust.LQVAE(encoder, decoder, 8, image_shape=(1, 4, 4), **options)
+
+
+def light(n=3, seed=0):
+    """Images on [0, 1]."""
+    return torch.rand(n, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
+
+
 GENERATORS: dict[Any, tuple[Generator, ...]] = {
+    trust.LQVAE: (
+        Generator(lambda: filtering(n_bits=2), light, False),
+        Generator(lambda: filtering(n_bits=None, lambda_gp=0, noise_scale=1.0), light, False),
+    ),
     generative.AmbientDiffusion: (
         Generator(lambda: generative.AmbientDiffusion(TimeMLP(2, 16, 1), 2), noisy_dots),
         Generator(
@@ -1023,6 +1038,24 @@ def half_sure_of_anything(X):
 
 
 _outcomes = whole(30, seed=3) % 2
+
+_black_white = np.random.default_rng(0).integers(0, 2, (4, 1, 4, 4)).astype(float)
+
+
+def undecided(X):
+    """Probabilities of two classes, whatever the rows are held in."""
+    first = plain_array(X, "X").astype(float).reshape(len(X), -1)[:, 0]
+    p = 1 / (1 + np.exp(np.cos(first)))
+    return np.c_[1 - p, p]
+
+
+def reported(X, y):
+    net = classifier()
+    return trust.robustness_report(
+        net, {"the same": net}, X, y, eps=1.0, bounds=None, n_steps=2, n_restarts=1, n_queries=3, substitute=net,
+        random_state=0,
+    )  # fmt: skip
+
 
 ARRAYS: dict[Any, Arrays] = {
     # trust
@@ -1569,6 +1602,34 @@ ARRAYS: dict[Any, Arrays] = {
         lambda samples, A, center: generative.off_subspace_energy(samples, A, center=center),
         {"samples": whole(9, 4), "A": whole(4, 2, seed=1), "center": whole(4)},
     ),
+    # filters and attacks
+    trust.LQVAE.fit: Arrays(lambda x: build_seeded(filtering, 0).fit(x, 2, random_state=0).losses, {"x": _black_white}),
+    trust.LQVAE.fit_code_prior: Arrays(
+        lambda x: build_seeded(filtering, 0).fit_code_prior(x).code_prior, {"x": _black_white}
+    ),
+    trust.code_stability: Arrays(
+        lambda X, radii: trust.code_stability(build_seeded(filtering, 0), X, radii).estimated,
+        {"X": _black_white, "radii": np.array([0.0, 1.0, 2.0])},
+    ),
+    trust.random_search: Arrays(
+        lambda X, y: plain_array(trust.random_search(undecided, X, y, 1.0, n_queries=4, random_state=0), "found"),
+        {"X": whole(8, 3), "y": np.tile([0, 1], 4)}, ("y",),
+    ),
+    trust.robust_accuracy: Arrays(
+        lambda X, y, eps, classes: trust.robust_accuracy(
+            classifier(), X, y, eps, n_steps=2, n_queries=3, classes=classes, random_state=0
+        ),
+        {"X": whole(12, 3), "y": np.tile([3, 5], 6), "eps": np.array([1.0, 2.0]), "classes": np.array([3, 5])},
+    ),
+    trust.robustness_report: Arrays(
+        lambda X, y: reported(X, y).accuracy, {"X": whole(12, 3), "y": np.tile([0, 1], 6)}, ("y",)
+    ),
+    trust.adversarial_training: Arrays(
+        lambda X, y: trust.adversarial_training(
+            classifier(), X, y, eps=1.0, epochs=1, bounds=None, random_state=0
+        ).losses,
+        {"X": whole(12, 3), "y": np.tile([0, 1], 6)}, ("y",),
+    ),
     # groups
     partition.groups: Arrays(
         lambda X, y: partition.groups(X, y, n_resamples=2),
@@ -1705,6 +1766,11 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     ),
     trust.MemorizationReport: lambda: remembered(whole(30, 2), _outcomes, None),
     trust.MemorizationPath: lambda: trust.simulate_memorization(9, 20, steps=5, random_state=0),
+    trust.CodeStability: lambda: trust.code_stability(build_seeded(filtering, 0), light()),
+    trust.RobustAccuracy: lambda: trust.robust_accuracy(
+        classifier(), table()[0], table()[1], (0.1, 0.2), n_steps=2, n_queries=3, random_state=0
+    ),
+    trust.RobustnessReport: lambda: reported(*table()),
     # partition
     partition.NovelClassCount: lambda: partition.estimate_n_novel(table()[0], (2, 4), random_state=0),
     partition.NovelClassScores: lambda: partition.novel_class_scores([0, 1, 1, 2], [0, 4, 4, 4], [0]),

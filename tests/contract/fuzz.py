@@ -49,7 +49,19 @@ import lodim.training as training
 import lodim.trust as trust
 from lodim.validation import _is_a
 
-from .examples import ARRAYS, ESTIMATORS, classifier, net, slope, stacked_covariances, table, whole
+from .examples import (
+    ARRAYS,
+    ESTIMATORS,
+    classifier,
+    filtering,
+    light,
+    net,
+    slope,
+    stacked_covariances,
+    table,
+    undecided,
+    whole,
+)
 from .finder import flat
 
 HOME = str(Path(lodim.__file__).parent)
@@ -314,6 +326,21 @@ CALLS = (
          random_state=0),
     call(geometry.fgsm, model=classifier(), X=POINTS, y=torch.from_numpy(y), eps=0.1),
     call(geometry.pgd, model=classifier(), X=POINTS, y=torch.from_numpy(y), eps=0.1),
+    call(trust.bpda, model=classifier(), X=POINTS, y=torch.from_numpy(y), eps=0.1, steps=3),
+    call(trust.transfer, substitute=classifier(), X=POINTS, y=torch.from_numpy(y), eps=0.1, steps=3),
+    call(trust.cw_l2, model=classifier(), X=POINTS, y=torch.from_numpy(y), bounds=(-9, 9), steps=3, binary_steps=2),
+    call(trust.deepfool, model=classifier(), X=POINTS, y=torch.from_numpy(y), steps=3),
+    call(trust.random_noise, X=POINTS, eps=0.1, random_state=0),
+    call(trust.random_search, predict_proba=undecided, X=X, y=y, eps=0.1, n_queries=4, random_state=0),
+    call(trust.robust_accuracy, model=classifier(), X=X, y=y, eps=(0.1, 0.2), n_steps=2, n_queries=3, random_state=0),
+    call(trust.robustness_report, classifier=classifier(), defences={"same": classifier()}, X=X, y=y, eps=0.1,
+         bounds=None, n_steps=2, n_restarts=1, n_queries=3, substitute=classifier(), random_state=0),
+    call(trust.adversarial_training, model=classifier(), X=X, y=y, eps=0.1, bounds=None, attack_steps=2, epochs=1,
+         random_state=0),
+    call(trust.benchmark_classifier, kind="D", image_shape=(1, 4, 4), width=2),
+    call(trust.LQVAE, latent_dim=4, image_shape=(1, 4, 4), width=2),
+    call(trust.LQVAE.fit, _name="LQVAE.fit", self=filtering(), x=light(), steps=2, random_state=0),
+    call(trust.code_stability, model=filtering(), X=light()),
     call(difficulty), call(geometry.cartpole_difficulty, n_observations=4),
     call(geometry.rl_difficulty, obs_dim=4, act_dim=2),
     call(geometry.id_profile, model=classifier(), loader=[POINTS], max_points=40, random_state=0),

@@ -17,6 +17,8 @@ TRAINING = (
     "AmbientDiffusion.fit",
     "ConvEmbeddingClassifier.encode",
     "ConvEmbeddingClassifier.fit",
+    "LQVAE.fit",
+    "adversarial_training",
     "Diffusion.fit",
     "PBN.fit",
     "SelfAttentionClassifier.fit",

@@ -1,3 +1,4 @@
+from .asking import report as report
 from .black_box_surrogates import ConvEmbeddingClassifier as ConvEmbeddingClassifier
 from .black_box_surrogates import Counterfactual as Counterfactual
 from .black_box_surrogates import Explanation as Explanation
@@ -27,6 +28,25 @@ from .invariance_certificates import polynomial_dimension as polynomial_dimensio
 from .invariance_certificates import random_sem as random_sem
 from .invariance_certificates import required_environments as required_environments
 from .invariance_certificates import split_environments as split_environments
+from .latent_quantization.attacks import bpda as bpda
+from .latent_quantization.attacks import cw_l2 as cw_l2
+from .latent_quantization.attacks import deepfool as deepfool
+from .latent_quantization.attacks import fgsm as fgsm
+from .latent_quantization.attacks import pgd as pgd
+from .latent_quantization.attacks import random_noise as random_noise
+from .latent_quantization.attacks import random_search as random_search
+from .latent_quantization.attacks import straight_through as straight_through
+from .latent_quantization.attacks import transfer as transfer
+from .latent_quantization.filters import LQVAE as LQVAE
+from .latent_quantization.filters import CodeStability as CodeStability
+from .latent_quantization.filters import code_stability as code_stability
+from .latent_quantization.reports import RobustAccuracy as RobustAccuracy
+from .latent_quantization.reports import RobustnessReport as RobustnessReport
+from .latent_quantization.reports import adversarial_training as adversarial_training
+from .latent_quantization.reports import benchmark_classifier as benchmark_classifier
+from .latent_quantization.reports import defend as defend
+from .latent_quantization.reports import robust_accuracy as robust_accuracy
+from .latent_quantization.reports import robustness_report as robustness_report
 from .probability_estimation import BetaCalibration as BetaCalibration
 from .probability_estimation import Calibrated as Calibrated
 from .probability_estimation import CalibrationCheck as CalibrationCheck
@@ -43,3 +63,4 @@ from .probability_estimation import calibration_check as calibration_check
 from .probability_estimation import empirical_probabilities as empirical_probabilities
 from .probability_estimation import simulate_memorization as simulate_memorization
 from .probability_estimation import simulate_outcomes as simulate_outcomes
+from .trust_report import TrustReport as TrustReport

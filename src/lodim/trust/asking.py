@@ -26,21 +26,13 @@ from lodim.linalg.precision import as_tensor
 from lodim.metrics import holm
 from lodim.nets.activations import first_tensor
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
+from lodim.trust.answers import LEVEL, Elsewhere, Fooled, Probabilities, Proportion, Reasons
 from lodim.trust.black_box_surrogates import SurrogateExplainer, comprehensiveness, feature_importance
 from lodim.trust.black_boxes import BlackBox, read_black_box, take_rows
 from lodim.trust.invariance_certificates import certify, invariance_test
 from lodim.trust.latent_quantization import robust_accuracy
 from lodim.trust.probability_estimation import calibration_check
-from lodim.trust.trust_report import (
-    LEVEL,
-    QUESTIONS,
-    Elsewhere,
-    Fooled,
-    Probabilities,
-    Proportion,
-    Reasons,
-    TrustReport,
-)
+from lodim.trust.trust_report import QUESTIONS, TrustReport
 from lodim.validation import check_in_range, check_labels, checked, plain_array
 
 _LEAST, _LEAST_EACH = 20, 20  # rows of the whole, and of an environment
@@ -296,7 +288,7 @@ def _flat(rows: _Rows) -> tuple[BlackBox, Any]:
     values = rows.X.detach().cpu().numpy() if isinstance(rows.X, Tensor) else rows.X
     dtype, of_tensors = values.dtype, isinstance(rows.X, Tensor)
 
-    def answer(Z: np.ndarray) -> np.ndarray:
+    def answer(Z: Any) -> np.ndarray:
         images = np.ascontiguousarray(Z, dtype=dtype).reshape(len(Z), *shape)
         return box.answer(torch.from_numpy(images) if of_tensors else images)
 
@@ -512,7 +504,7 @@ def _in_units(rows: _Rows, shift: Tensor, scale: Tensor) -> Any:
     columns = rows.X.columns if isinstance(rows.X, pd.DataFrame) else None
     low, step = shift.numpy(), scale.numpy()
 
-    def answer(z: np.ndarray) -> np.ndarray:
+    def answer(z: Any) -> np.ndarray:
         values = low + step * np.asarray(z, dtype=np.float64)
         return box.answer(values if columns is None else pd.DataFrame(values, columns=columns))
 

@@ -101,6 +101,8 @@ def read_black_box(model: Any, X: Any, *, classes: Any = None) -> BlackBox:
     if isinstance(model, BlackBox):
         return model
     name = type(model).__name__ if not hasattr(model, "__name__") else model.__name__
+    if not isinstance(X, list | tuple) and np.ndim(X) == 0:
+        raise ValueError(f"X must have rows, shape (n, ...), got {X!r:.80}")
     few = take_rows(X, slice(0, 256))
     if len(few) == 0:
         raise ValueError("X has no rows to ask the model about")
@@ -125,9 +127,8 @@ def read_black_box(model: Any, X: Any, *, classes: Any = None) -> BlackBox:
     n_classes = _as_probabilities(answer(few), len(few), name).shape[1]
     if classes is None:
         classes = getattr(model, "classes_", np.arange(n_classes))
-    labels = np.asarray(plain_array(classes, "classes"))
-    if labels.shape == (n_classes,):
-        labels = check_labels(labels, n_classes, name="classes")
+    labels = plain_array(classes, "classes", rows=True)
+    labels = check_labels(labels, len(labels), name="classes")
     if labels.shape != (n_classes,) or len(np.unique(labels)) != n_classes:
         raise ValueError(f"classes must name the {n_classes} classes of {name}, got {labels.tolist()}")
     return BlackBox(answer, labels, name, module, is_probability)
@@ -157,7 +158,13 @@ def _outputs(model: nn.Module, X: Any) -> torch.Tensor:
     with evaluation_mode(model), torch.no_grad():
         for batch in batches_of(rows, 1024):
             inputs, _ = model_inputs(model, batch)
-            found.append(first_tensor(model(*inputs)).double().cpu())
+            try:
+                found.append(first_tensor(model(*inputs)).double().cpu())
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                shape = tuple(batch.shape[1:])
+                raise ValueError(f"the model does not take X, rows of shape {shape}: {error}") from error
     out = torch.cat(found)
     if out.ndim > 2:
         raise ValueError(f"the module must return one row of logits a sample, got shape {tuple(out.shape)}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from lodim.pages import words
 from lodim.pages.picture import Dot, Key, Line, Mark, Picture, Row, dot_rows, linear_axis
-from lodim.trust.trust_report import Elsewhere, Fooled, Probabilities, Reasons
+from lodim.trust.answers import Elsewhere, Fooled, Probabilities, Reasons
 
 _MOST = 15  # rows of one picture
 

@@ -25,35 +25,33 @@ answers with the step of the largest loss of each sample, not the last one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from lodim.linalg.precision import as_tensor
-from lodim.nets.activations import evaluation_mode, first_tensor, model_device
+from lodim.nets.activations import evaluation_mode, model_device
+from lodim.nets.attacks import Bounds, Number, answer_of, check_bounds, check_classes, fgsm, is_right, pgd
 from lodim.plots import COLORS, new_axes
-from lodim.randomness import RandomState, derive_seed, root_seed, torch_generator
+from lodim.randomness import RandomState, derive_seed, root_seed
 from lodim.results import Result
 from lodim.validation import (
     check_choice,
     check_in_range,
     check_labels,
     check_numbers,
-    check_tensor,
     check_unmasked,
     checked,
 )
 
+__all__ = ["AdversarialAccuracy", "Bounds", "Number", "adversarial_accuracy", "fgsm", "pgd"]
+
 ATTACKS = ("fgsm", "pgd")
-Model = nn.Module | Callable[[Tensor], Any]
-Number = int | float | np.number
-Bounds = tuple[Number, Number] | None
 
 
 @dataclass(frozen=True)
@@ -114,131 +112,6 @@ class AdversarialAccuracy(Result):
             for e, a, (low, high) in zip(self.eps, self.accuracy, self.intervals)
         ]
         return "\n".join([head, *lines])
-
-
-def _loss(outputs: Tensor, y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """Cross-entropy of each sample in double precision; one column of outputs is the logit of class 1."""
-    logits = outputs.double()
-    if _is_binary(logits):
-        signed = torch.where(y == 1, logits.reshape(-1), -logits.reshape(-1))
-        return nn.functional.softplus(-signed)
-    return nn.functional.cross_entropy(logits, y.long(), reduction="none")
-
-
-def _is_binary(outputs: Tensor) -> bool:
-    return outputs.ndim == 1 or outputs.shape[1] == 1
-
-
-def _right(outputs: Tensor, y: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
-    if _is_binary(outputs):
-        return (outputs.reshape(-1) > 0).long() == y
-    return outputs.argmax(1) == y
-
-
-def _uphill(model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Sign of the loss's gradient at the inputs, and the loss; no parameter's gradient is touched."""
-    with torch.enable_grad():
-        x = x.detach().requires_grad_(True)
-        losses = _loss(_answer(model, x), y)
-        (slope,) = torch.autograd.grad(losses.sum(), x)
-    return slope.sign(), losses.detach()
-
-
-def _check_pair(model: Model, X: Tensor, y: Tensor) -> None:
-    if len(check_tensor(X, "X")) != len(check_tensor(y, "y")):
-        raise ValueError(f"y has {len(y)} entries but X has {len(X)} rows; they must match")
-    weight = next((p for p in getattr(model, "parameters", tuple)() if p.is_floating_point()), None)
-    if weight is not None and weight.dtype != X.dtype:
-        raise ValueError(
-            f"X is {X.dtype} but the model's numbers are {weight.dtype}; use X.to({weight.dtype})"
-        )
-
-
-def _check_size(eps: Number, X: Tensor) -> None:
-    if abs(check_in_range(eps, "eps")) > torch.finfo(X.dtype).max:
-        raise ValueError(f"eps must be finite in the numbers of X, {X.dtype}, got {eps}")
-
-
-def _within(x: Tensor, bounds: Bounds) -> Tensor:
-    return x if bounds is None else x.clamp(float(bounds[0]), float(bounds[1]))
-
-
-@checked
-def fgsm(
-    model: Model, X: Float[Tensor, "n ..."], y: Int[Tensor, " n"], eps: Number, *, bounds: Bounds = None
-) -> Tensor:
-    """Return the inputs moved by ``eps`` in every entry, uphill in the loss.
-
-    Parameters
-    ----------
-    model : nn.Module or callable
-        Returns logits (n, n_classes), or one logit a sample. Used in the mode it is in.
-    y : Tensor, shape (n,)
-        Class numbers.
-    bounds : (float, float), optional
-        Least and largest value that an entry may take.
-
-    References
-    ----------
-    arXiv 1412.6572, section 4.
-    """
-    _check_pair(model, X, y)
-    _check_size(eps, X)
-    return _within(X + float(eps) * _uphill(model, X, y)[0], bounds)
-
-
-@checked
-def pgd(
-    model: Model,
-    X: Tensor,
-    y: Int[Tensor, " n"],
-    eps: Number,
-    *,
-    bounds: Bounds = None,
-    steps: int | np.integer = 10,
-    step_size: Number | None = None,
-    random_start: bool = False,
-    random_state: RandomState = None,
-) -> Tensor:
-    """Return inputs within ``eps`` of the given ones, uphill in the loss by projected gradient steps.
-
-    Parameters
-    ----------
-    model, X, y, eps, bounds
-        As in :func:`fgsm`.
-    step_size : float, optional
-        Default ``2.5 eps / steps``: enough to reach any point of the ball.
-    random_start : bool
-        Begin at a uniformly random point of the ball.
-    random_state : int, Generator or None
-        Draws it.
-
-    References
-    ----------
-    arXiv 1706.06083, section 2.1.
-    """
-    check_in_range(steps, "steps", low=1, integer=True)
-    _check_pair(model, X, y)
-    if step_size is None or float(eps) < float("inf"):  # with steps of their own, inputs may go anywhere
-        _check_size(eps, X)
-    radius = float(eps)
-    stride = 2.5 * radius / int(steps) if step_size is None else float(step_size)
-    moved = X.detach().clone()
-    if random_start:
-        drawn = torch.rand(X.shape, generator=torch_generator(root_seed(random_state)), dtype=X.dtype)
-        moved = _within(X + radius * (2 * drawn.to(X.device) - 1), bounds)
-    best, largest = moved, torch.full((len(X),), -torch.inf, dtype=torch.float64, device=X.device)
-    for step in range(int(steps) + 1):
-        if step < steps:
-            direction, losses = _uphill(model, moved, y)
-        else:
-            with torch.no_grad():
-                losses = _loss(_answer(model, moved), y)
-        better = (losses > largest).view(-1, *[1] * (X.ndim - 1))
-        best, largest = torch.where(better, moved, best), torch.maximum(largest, losses)
-        if step < steps:
-            moved = _within(X + (moved + stride * direction - X).clamp(-radius, radius), bounds)
-    return best
 
 
 @checked
@@ -304,7 +177,7 @@ def adversarial_accuracy(
     sizes = _sizes(eps_list)
     inputs = _as_inputs(model, X)
     labels = torch.from_numpy(_class_numbers(y, len(inputs)))
-    _check_bounds(inputs, bounds)
+    check_bounds(inputs, bounds)
     seed = root_seed(random_state)
     right = np.zeros((len(sizes) + 1, len(labels)), dtype=bool)
     with evaluation_mode(model):
@@ -320,9 +193,9 @@ def adversarial_accuracy(
                 else:
                     attacked = x
                 with torch.no_grad():
-                    outputs = _answer(model, attacked)
-                _check_classes(outputs, t)
-                right[row, part] = _right(outputs, t).cpu().numpy()
+                    outputs = answer_of(model, attacked)
+                check_classes(outputs, t)
+                right[row, part] = is_right(outputs, t).cpu().numpy()
     counts = right.sum(1).tolist()
     tests = [binomtest(k, len(labels)).proportion_ci(ci, method="wilson") for k in counts[1:]]
     intervals = tuple((float(test.low), float(test.high)) for test in tests)
@@ -343,16 +216,6 @@ def _sizes(eps_list: Any) -> list[float]:
     return sizes
 
 
-def _answer(model: Model, x: Tensor) -> Tensor:
-    """Return the model's first tensor; an input that it does not take is a ValueError."""
-    try:
-        return first_tensor(model(x))
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        raise ValueError(f"the model does not take inputs of shape {tuple(x.shape)}: {error}") from error
-
-
 def _as_inputs(model: nn.Module, X: Any) -> Tensor:
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     inputs = as_tensor(X, "X").detach()
@@ -371,28 +234,3 @@ def _class_numbers(y: Any, n: int) -> Int[np.ndarray, " n"]:
             f"{labels[0]!r}; encode them (numpy.unique(y, return_inverse=True))"
         )
     return labels.astype(np.int64)
-
-
-def _check_bounds(X: Tensor, bounds: Bounds) -> None:
-    if bounds is None:
-        return
-    if not isinstance(bounds, list | tuple) or len(bounds) != 2:
-        raise ValueError(f"bounds must be (least, largest), got {bounds}")
-    low, high = (float(check_in_range(end, "bounds")) for end in bounds)
-    if not low < high:
-        raise ValueError(f"bounds must be (least, largest), got {bounds}")
-    if float(X.min()) < low or float(X.max()) > high:
-        raise ValueError(
-            f"X goes from {float(X.min()):.4g} to {float(X.max()):.4g}, outside bounds {bounds}; give the range "
-            "of X as the model takes it"
-        )
-
-
-def _check_classes(outputs: Tensor, y: Tensor) -> None:
-    if outputs.ndim > 2:
-        raise ValueError(
-            f"the model must return one row of logits a sample, got shape {tuple(outputs.shape)}"
-        )
-    known = 2 if _is_binary(outputs) else outputs.shape[1]
-    if int(y.max()) >= known:
-        raise ValueError(f"y holds class {int(y.max())} but the model's outputs are {known} classes")
