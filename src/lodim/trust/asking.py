@@ -252,7 +252,7 @@ def _reasons(rows: _Rows) -> Reasons:
         comprehensiveness(box, part, columns(rng.choice(len(order), k, replace=False)))
         for _ in range(_RANDOM_SETS)
     ]
-    fidelity, guess, rules = None, 0.0, ()
+    fidelity, guess, rules = None, 0.0, tuple[str, ...]()
     if unit == "column" and len(rows.y) >= 4 * _LEAST:
         fidelity, guess, rules = _tree(rows)
     return Reasons(
@@ -408,7 +408,7 @@ def _unequal(hits: Int[np.ndarray, "m 2"], seed: int) -> tuple[float, Bool[np.nd
         return 1.0, np.zeros(len(hits), dtype=bool)
     by_chance = PermutationMethod(n_resamples=1999, rng=as_generator(seed))
     p = chi2_contingency(hits, correction=False, method=by_chance).pvalue
-    each = [fisher_exact([own, hits.sum(0) - own]).pvalue for own in hits]
+    each = [fisher_exact(np.array([own, hits.sum(0) - own])).pvalue for own in hits]
     return float(p), holm(each) < LEVEL
 
 
@@ -417,6 +417,9 @@ def _unequal(hits: Int[np.ndarray, "m 2"], seed: int) -> tuple[float, Bool[np.nd
 
 class _InUnits(nn.Module):
     """A module of rows in units of its own: a step of one is a standard deviation, or the whole range."""
+
+    shift: Tensor
+    scale: Tensor
 
     def __init__(self, module: nn.Module, shift: Tensor, scale: Tensor, is_probability: bool) -> None:
         super().__init__()
