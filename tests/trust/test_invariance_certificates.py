@@ -539,12 +539,16 @@ def test_few_rows_keep_the_level_and_a_steep_difference_is_seen(n, m, d):
         assert np.mean(seen[4]) > 0.5
 
 
+@pytest.mark.filterwarnings("error")
 def test_levels_and_scales_of_columns_do_not_hide_a_difference():
     _, pairs = some_environments(m=3)
     plain = invariance_test(pairs).p_values
     assert plain.min() < 0.5
     far = [(X * [1e-200, 1e200, 1, 1], y + 1e10) for X, y in pairs]
     np.testing.assert_allclose(invariance_test(far).p_values, plain, rtol=1e-3)
+    # a column that is constant in one environment and the sum of the others elsewhere, all columns twice
+    odd = [(np.column_stack([X, X.sum(1) if i else np.full(80, 0.7)]), y) for i, (X, y) in enumerate(pairs)]
+    assert np.isfinite(invariance_test([(X.repeat(2, axis=1), y) for X, y in odd]).p_values).all()
     with pytest.raises(ValueError, match="overflow"):
         invariance_test([(X * 1e300, y) for X, y in pairs], np.full((1, 4), 1e200))
 

@@ -176,10 +176,10 @@ def _compare(X: np.ndarray, y: np.ndarray, at: np.ndarray, m: int) -> np.ndarray
         kept = spread * (1 - spread) > _SPREAD  # else it has no spread within, or none outside
         if not kept.any():
             continue
-        own = U @ turn[:, kept]
-        D = np.where(inside[:, None], own, 0) - own * spread[kept]
+        own, spread = U @ turn[:, kept], spread[kept]
+        D = np.where(inside[:, None], own, 0) - own * spread
         s = own[inside].T @ e[inside]
-        Q = D / np.sqrt(spread * (1 - spread))[kept]  # orthonormal
+        Q = D / np.sqrt(spread * (1 - spread))  # orthonormal
         apart, room = e - Q @ (Q.T @ e), 1 - leverage - np.square(Q).sum(1)
         variances = np.where(room > 1e-6, np.square(apart / np.maximum(room, 1e-6)), 0)
         variances = np.where(room < _ROOM, np.maximum(variances, squares), variances)
