@@ -36,6 +36,7 @@ from lodim.validation import (
 
 __all__ = [
     "FORMS",
+    "OVERFLOW",
     "InvarianceCertificate",
     "certify",
     "measure",
@@ -59,7 +60,7 @@ _FEW = 50  # rows below which even so it may fail more often
 _BLOCK = 4_000_000  # bootstrapped moments held at a time
 _GHOSTS = (1, 2, 4, 8, 16)  # sizes of the ghost sample, in units of m
 _SINGULAR = 1e-10
-_OVERFLOW = "X, y or covariances are so large that products overflow; divide them by their scale"
+OVERFLOW = "X, y or covariances are so large that products overflow; divide them by their scale"
 
 
 # ---- measures
@@ -228,7 +229,7 @@ def required_environments(
     mode : {"heldout", "learned"}
         Whether (Phi, w) is chosen without these environments, or from them.
     violations : int
-        How many of the environments are expected to exceed an eps that is given.
+        How many of the environments are expected to exceed an eps that is given; 0 for ``eps=None``.
     dimension : int, optional
         D of :func:`polynomial_dimension`, for the learnt mode.
     sampled : bool
@@ -285,6 +286,11 @@ def _both_bounds(
     return max(learned, heldout), heldout
 
 
+def _percent(bound: float) -> str:
+    """Rounded up, as a bound that is rounded down is none."""
+    return f"{math.ceil(bound * 1000) / 10:g}%"
+
+
 def _check_open(value: Any, name: str) -> None:
     if not 0 < check_in_range(value, name, low=0, high=1) < 1:
         raise ValueError(f"{name} must lie between 0 and 1, got {value}")
@@ -339,17 +345,19 @@ class InvarianceCertificate(Result):
 
     def text(self) -> str:
         """Say what is certified, and list the assumptions."""
-        sure, how = f"{1 - self.gamma:.4g}", {"heldout": "held out", "learned": "learnt"}[self.mode]
+        sure, how = f"{1 - self.gamma:.12g}", {"heldout": "held out", "learned": "learnt"}[self.mode]
         what = f"the {FORMS[self.form]} is above eps = {self.eps:.4g}"
         lines = [f"Certificate of invariance ({how}), from {self.n_environments} environments"]
         if self.vacuous:
             lines.append(f"VACUOUS: nothing is known about the share of new environments in which {what}.")
         else:
             lines.append(
-                f"With probability {sure}, {what} in at most {self.delta:.1%} of new environments of this family."
+                f"With probability {sure}, {what} in at most {_percent(self.delta)} of new environments of this family."
             )
         if self.mode == "learned":
-            lines.append(f"Had Phi and w been chosen without these environments: {self.delta_heldout:.1%}.")
+            lines.append(
+                f"Had Phi and w been chosen without these environments: {_percent(self.delta_heldout)}."
+            )
         lines.append(
             f"Seen: {self.violations} of {self.n_environments} violate eps; the largest is {self.eps_hat:.4g}"
             f" (upper bound {self.eps_upper:.4g})."
@@ -381,7 +389,9 @@ class InvarianceCertificate(Result):
             np.arange(len(order)), middle, np.maximum([middle - low, high - middle], 0), fmt="o", color=COLORS[0]
         )  # fmt: skip
         ax.axhline(self.eps, color=COLORS[1], linestyle="--", label="eps")
-        ax.set(xlabel="environment, sorted", ylabel=self.form, title=f"at most {self.delta:.0%} above eps")
+        ax.set(
+            xlabel="environment, sorted", ylabel=self.form, title=f"at most {_percent(self.delta)} above eps"
+        )
         ax.legend()
         return ax
 
@@ -451,8 +461,9 @@ def certify(
     sites : sequence of int or str, int, optional
         Learnt mode: columns of X that are intervened on; or how many at most, where each environment may have other
         ones. None with ``in_degrees``: unknown, the same in all environments.
-    in_degrees : sequence of int, or int, optional
-        Bounds on the number of parents of each site. None: no model at all, D from the number of columns.
+    in_degrees : sequence of int, or int with ``sites``, optional
+        Bounds on the number of parents of each site, hidden ones and the constant of second moments counted. None: no
+        model at all, D from the number of columns.
     n_boot : int
         Resamples of the rows.
     random_state : int, Generator or None
@@ -497,7 +508,7 @@ def certify(
                 rows, Phi, w, form, mode, int(n_boot), as_generator(random_state)
             )
     if not np.isfinite(upper).all():
-        raise ValueError(_OVERFLOW)
+        raise ValueError(OVERFLOW)
     if singular:
         warn(
             "the covariance of Phi X is singular in an environment; its pseudo-inverse is taken, so that w is compared "
@@ -599,7 +610,11 @@ def _family_dimension(
     varying = isinstance(sites, int | np.integer)
     degrees = _read_degrees(in_degrees)
     if np.ndim(in_degrees) == 0:
-        degrees = degrees * (count or 1)
+        if count is None:
+            raise ValueError(
+                f"in_degrees={in_degrees} does not say how many sites there are; give one bound a site, or sites"
+            )
+        degrees = degrees * count
     elif varying:
         raise ValueError("in_degrees must be one bound for all sites where sites is their number")
     elif count is not None and len(degrees) != count:
@@ -662,25 +677,31 @@ def _bootstrap(
     Environments of one size share the resamples' weights, which do not depend on the data, so that one product does for
     all; given the weights, the bounds of different environments are independent still.
     """
-    counts = np.array([len(X) for X in rows.X])
-    if (few := counts < least).any():
+    sizes = np.array([len(X) for X in rows.X])
+    if (few := sizes < least).any():
         raise ValueError(
-            f"environment {rows.names[few.argmax()]} has {counts[few.argmax()]} rows where at least {least} are needed "
+            f"environment {rows.names[few.argmax()]} has {sizes[few.argmax()]} rows where at least {least} are needed "
             "for its covariance; leave it out, or merge it with another"
         )
     width = len(taken)
-    for n in np.unique(counts):
-        weights = rng.multinomial(n, np.full(n, 1 / n), size=n_boot) / n
-        alike = np.flatnonzero(counts == n)
+    for n in np.unique(sizes):
+        counts = np.empty((n_boot, n), np.uint16)
+        for each in counts:
+            each[:] = rng.multinomial(n, np.full(n, 1 / n))
+        alike = np.flatnonzero(sizes == n)
         step = max(1, _BLOCK // (width**2 * max(n_boot, n)))
         for start in range(0, len(alike), step):
             at = alike[start : start + step]
             Z = np.stack([np.column_stack([rows.X[i], rows.y[i]]) for i in at])
             Z = (Z - Z.mean(1, keepdims=True)) @ taken.T
-            products = (Z[..., :, None] * Z[..., None, :]).reshape(len(at), n, -1)
-            mean = weights @ Z
-            drawn = (weights @ products).reshape(len(at), n_boot, width, width)
+            mean, drawn = np.zeros((len(at), n_boot, width)), np.zeros((len(at), n_boot, width, width))
+            many = max(1, _BLOCK // width**2)
+            for part in (slice(low, low + many) for low in range(0, n, many)):
+                weights, some = counts[:, part] / n, Z[:, part]
+                mean += weights @ some
+                products = (some[..., :, None] * some[..., None, :]).reshape(*some.shape[:2], -1)
+                drawn += (weights @ products).reshape(drawn.shape)
             drawn -= mean[..., :, None] * mean[..., None, :]
             if not np.isfinite(drawn).all():
-                raise ValueError(_OVERFLOW)
+                raise ValueError(OVERFLOW)
             yield at, Z.swapaxes(1, 2) @ Z / n, drawn

@@ -116,8 +116,14 @@ def read_covariances(covariances: Any) -> np.ndarray:
             raise ValueError("covariances have NaN or infinite entries")
         if np.abs(part - part.swapaxes(1, 2)).max() > 1e-8 * scale:
             raise ValueError("covariances must be symmetric")
-        if (np.diagonal(part, axis1=1, axis2=2) < 0).any():
-            raise ValueError("covariances have negative variances")
+        try:
+            np.linalg.cholesky(
+                part + 1e-8 * max(scale, 1e-300) * np.eye(part.shape[1])
+            )  # rounding may be negative
+        except np.linalg.LinAlgError:
+            raise ValueError(
+                "covariances must not have negative eigenvalues: no variables have these"
+            ) from None
     return stack
 
 
@@ -148,6 +154,8 @@ def split_environments(X: Any, y: Any, by: Any) -> dict[str, tuple[Any, np.ndarr
         if isinstance(given, str) and given not in getattr(X, "columns", ()):
             raise ValueError(f"{name} is {given!r}, which is no column of X; give the labels themselves")
     taken = [given for given in (y, by) if isinstance(given, str)]
+    if len(taken) == 2 and y == by:
+        raise ValueError(f"y and by are the same column, {y!r}")
     target, label = (X[given].to_numpy() if isinstance(given, str) else given for given in (y, by))
     X = X.drop(columns=taken) if taken else X
     table = X if hasattr(X, "iloc") else check_matrix(X)

@@ -17,6 +17,7 @@ from scipy.stats import f as f_distribution
 from lodim.randomness import RandomState, as_generator
 from lodim.results import Result
 from lodim.trust.invariance_certificates.certificates import (
+    OVERFLOW,
     InvarianceCertificate,
     certify,
     read_representation,
@@ -39,6 +40,7 @@ PENALTIES = ("pooled", "irm", "minimax", "subset")
 _SPREAD = (
     1e-8  # of a direction within and outside of an environment, as a share, below which it cannot differ
 )
+_ROOM = 0.5  # 1 - h below which a row's residual from regressions apart says too little of its variance
 _EXACT = 1e-9  # residuals, relative to y, that are rounding
 _POWER = 8  # the power mean that stands for the maximum
 
@@ -102,9 +104,12 @@ def invariance_test(
     columns (1, Phi X) of its rows, zero elsewhere, from which the pooled columns are regressed out, D, the score is
     :math:`s = D^T e`, and
 
-    .. math:: T = s^T \Big(\sum_i \tilde e_i^2 D_i D_i^T\Big)^{-1} s, \qquad \tilde e_i^2 = e_i^2 / (1 - h_i),
+    .. math:: T = s^T \Big(\sum_i \tilde e_i^2 D_i D_i^T\Big)^{-1} s, \qquad \tilde e_i = a_i / (1 - h_i),
 
-    is asymptotically :math:`\chi^2_q` whatever the variances of the errors. T / q is compared with the F distribution
+    is asymptotically :math:`\chi^2_q` whatever the variances of the errors. Residuals a and leverages h are those of
+    two regressions, the environment's and that of the others: residuals of the pooled one grow with a difference, and
+    hide it where rows are few. Of rows with h above a half, which the regressions follow, the larger of both kinds
+    (pooled: :math:`e_i^2 / (1 - h_i)`) is taken. T / q is compared with the F distribution
     of q and nu degrees of freedom, where nu, Kish's effective number of the rows' contributions, is small where few
     rows decide. Where y has two values (0 and 1, say) their variance follows from the mean, p (1 - p), which is the
     better estimate for rare ones but needs the regression to be the probability; the larger of both tests' values is
@@ -133,8 +138,11 @@ def invariance_test(
                 f"environment {name} has {len(X)} rows where at least {len(matrix) + 2} are needed; leave it out, or "
                 "merge it with another"
             )
-    X, y = np.concatenate(rows.X) @ matrix.T, np.concatenate(rows.y)
-    y = y / max(np.abs(y).max(), 1e-300)
+    with np.errstate(over="ignore", invalid="ignore"):
+        X, y = np.concatenate(rows.X) @ matrix.T, np.concatenate(rows.y)
+    if not np.isfinite(X).all():
+        raise ValueError(OVERFLOW)
+    X, y = (each / np.maximum(np.abs(each).max(0), 1e-300) for each in (X, y))
     at = np.repeat(np.arange(len(rows.names)), [len(each) for each in rows.y])
     p = _compare(X, y, at, len(rows.names))
     order, adjusted = np.argsort(p), np.empty(len(p))
@@ -153,9 +161,11 @@ def _compare(X: np.ndarray, y: np.ndarray, at: np.ndarray, m: int) -> np.ndarray
     U = U[:, values > 1e-10 * values[0]]
     fit = U @ (U.T @ y)
     e = y - fit
-    if np.abs(e).max() <= _EXACT * np.abs(y).max():
+    # what is rounding goes by the spread of y, and by its digits where that is small beside its level
+    if np.abs(e).max() <= _EXACT * np.ptp(y) + 64 * np.finfo(float).eps:
         return np.ones(m)  # one regression holds exactly
-    squares = e**2 / np.maximum(1 - np.square(U).sum(1), 1e-8)
+    leverage = np.square(U).sum(1)
+    squares = e**2 / np.maximum(1 - leverage, 1e-8)
     levels = np.unique(y)
     share = (fit - levels[0]) / np.ptp(levels)
     known = np.maximum(share * (1 - share), 1e-3) * np.ptp(levels) ** 2 if len(levels) == 2 else None
@@ -163,13 +173,17 @@ def _compare(X: np.ndarray, y: np.ndarray, at: np.ndarray, m: int) -> np.ndarray
     for i in range(m):
         inside = at == i
         spread, turn = np.linalg.eigh(U[inside].T @ U[inside])
-        turn = turn[:, spread * (1 - spread) > _SPREAD]  # else it has no spread within, or none outside
-        if not turn.shape[1]:
+        kept = spread * (1 - spread) > _SPREAD  # else it has no spread within, or none outside
+        if not kept.any():
             continue
-        own = U @ turn
-        D = np.where(inside[:, None], own, 0) - own * (spread[spread * (1 - spread) > _SPREAD])
+        own, spread = U @ turn[:, kept], spread[kept]
+        D = np.where(inside[:, None], own, 0) - own * spread
         s = own[inside].T @ e[inside]
-        p[i] = _score_p(s, D, squares, True)
+        Q = D / np.sqrt(spread * (1 - spread))  # orthonormal
+        apart, room = e - Q @ (Q.T @ e), 1 - leverage - np.square(Q).sum(1)
+        variances = np.where(room > 1e-6, np.square(apart / np.maximum(room, 1e-6)), 0)
+        variances = np.where(room < _ROOM, np.maximum(variances, squares), variances)
+        p[i] = _score_p(s, D, variances, True)
         if known is not None:
             p[i] = max(p[i], _score_p(s, D, known, False))
     return p
@@ -281,6 +295,8 @@ def fit_invariant(
         The best start did not converge.
     """
     check_choice(penalty, PENALTIES, "penalty")
+    if "mode" in options:
+        raise ValueError("a fit is certified in the learnt mode; for another give its Phi and w to certify")
     check_in_range(strength, "strength", low=0)
     check_fraction(level, "level")
     check_in_range(tol, "tol", low=0)
