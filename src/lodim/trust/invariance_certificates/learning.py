@@ -14,6 +14,7 @@ from scipy.optimize import minimize
 from scipy.stats import chi2
 from scipy.stats import f as f_distribution
 
+from lodim.metrics import holm
 from lodim.randomness import RandomState, as_generator
 from lodim.results import Result
 from lodim.trust.invariance_certificates.certificates import (
@@ -145,10 +146,7 @@ def invariance_test(
     X, y = (each / np.maximum(np.abs(each).max(0), 1e-300) for each in (X, y))
     at = np.repeat(np.arange(len(rows.names)), [len(each) for each in rows.y])
     p = _compare(X, y, at, len(rows.names))
-    order, adjusted = np.argsort(p), np.empty(len(p))
-    # of two environments each against the other is one test, not two
-    steps = np.arange(len(p), 0, -1) if len(p) > 2 else np.ones(2)
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * steps), 1)
+    adjusted = holm(p) if len(p) > 2 else p  # of two environments each against the other is one test, not two
     differs = tuple(int(i) for i in np.flatnonzero(adjusted <= level))
     return InvarianceTest(rows.names, p, adjusted, differs, float(adjusted.min()), float(level))
 
