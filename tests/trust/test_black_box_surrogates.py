@@ -277,7 +277,7 @@ def test_attention_finds_the_column_with_the_labels():
     assert found.drives[7]
     np.testing.assert_allclose(model.attention(X).sum(1), 1, atol=1e-6)
     probed = feature_importance(
-        lambda X: 1 / (1 + np.exp(-5 * X[:, 3])), X[:150], method="attention", random_state=0
+        lambda X: 1 / (1 + np.exp(-5 * X[:, 3])), X[:100, :5], method="attention", random_state=0
     )
     assert probed.ranking[0] == 3  # of a network trained on the answers
 
@@ -372,7 +372,9 @@ def test_thresholds_between_neighbours_in_single_precision_are_those_of_the_tree
     low = np.nextafter(np.float32(1000), np.float32(2000))
     high = np.nextafter(low, np.float32(2000))
     X = np.where(normal(100, 1) > 0, low, high).astype(float)
-    model = SurrogateExplainer(lambda X: X[:, 0] >= high, k=1, importances="permutation", random_state=0).fit(X)
+    model = SurrogateExplainer(lambda X: X[:, 0] >= high, k=1, importances="permutation", random_state=0).fit(
+        X
+    )
     assert len(model.rules_) == 2
     said = np.array([rule.label for rule in model.rules_])[
         np.argmax([rule.fires(X) for rule in model.rules_], axis=0)

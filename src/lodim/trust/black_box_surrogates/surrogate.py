@@ -88,9 +88,8 @@ class Counterfactual(Result):
 
     def __str__(self) -> str:
         still = "" if self.flips_black_box else "still "
-        return (
-            f"with {_changed(self.changes)} the black box {still}answers {self.black_box_label}, the tree {self.label}"
-        )
+        says = f"the black box {still}answers {self.black_box_label}, the tree {self.label}"
+        return f"with {_changed(self.changes)} {says}"
 
 
 @dataclass(frozen=True)
@@ -551,7 +550,7 @@ class SurrogateExplainer(BaseEstimator):
     >>> X = np.random.default_rng(0).integers(0, 9, size=(600, 4)).astype(float)
     >>> model = SurrogateExplainer(lambda X: (X[:, 1] > 5).astype(float), random_state=0).fit(X)
     >>> print(model.rules_text().splitlines()[0])
-    if x1 <= 5.5: 0 (66.4% of rows; right for 100% [97%, 100%] of 119 held-out rows)
+    if x1 <= 5.5: 0 (66.4% of rows; right for 100% [97%, 100%] of 60 held-out rows)
     """
 
     black_box: Any = None
@@ -729,8 +728,8 @@ class SurrogateExplainer(BaseEstimator):
     def explain(self, x: Any) -> Explanation:
         """Say which rule a row fires, by which columns, and what would change the answer.
 
-        The counterfactual takes, from the nearest row (in deviations) in a leaf of another answer, the columns which that
-        leaf asks for; leaves are tried by how many columns change, then by how far. If the black box follows none, it
+        The counterfactual takes, from the nearest row (in deviations) in a leaf of another answer, the columns which
+        that leaf asks for; leaves are tried by how many columns change, then by how far. If the black box follows none, it
         takes columns of a near row that the black box itself answers otherwise: the first of the ranking, as few as
         turn it, none of which can be left out. All values are those of rows.
 
@@ -793,7 +792,10 @@ class SurrogateExplainer(BaseEstimator):
         says = int(box.predict_proba(then).argmax(1)[0])
         tree = self._tree_says(Rows.of(then, row.names))
         return Counterfactual(
-            _told(row, change), plain_label(self.classes_[tree]), plain_label(self.classes_[says]), says != own
+            _told(row, change),
+            plain_label(self.classes_[tree]),
+            plain_label(self.classes_[says]),
+            says != own,
         )
 
     def _tree_says(self, row: Rows) -> int:
@@ -812,7 +814,9 @@ class SurrogateExplainer(BaseEstimator):
             for m in [size for size in _SIZES if size < d] + [d]
             for donor in others
         ]
-        turning = (change for change, p in zip(tried, row.answers(box, tried), strict=True) if p[0].argmax() != own)
+        turning = (
+            change for change, p in zip(tried, row.answers(box, tried), strict=True) if p[0].argmax() != own
+        )
         change = next(turning, None)
         if change is None:
             return None
@@ -849,7 +853,7 @@ class SurrogateExplainer(BaseEstimator):
                 change[j] = [float(check_in_range(value, f"changes[{name!r}]"))]
             elif pd.api.types.is_bool_dtype(kind):
                 check_kind(value, bool, f"changes[{name!r}]")
-            elif kind != object:
+            elif not pd.api.types.is_object_dtype(kind):
                 change[j] = _as_kind(value, kind, f"changes[{name!r}]")
         both = row.copies([{}, change])
         rows = Rows.of(both, row.names)
