@@ -199,7 +199,8 @@ class FeatureImportance(Result):
     names : tuple of str
         Of the columns, or of their groups.
     scores, low, high : ndarray, shape (d,)
-        Mean effect over the rows, and its 95 % interval, each column's for itself (normal, over the rows).
+        Mean effect over the rows, and its 95 % interval, each column's for itself (normal, over the rows;
+        where columns are permuted a row counts by what it suffers and by what its value does to others).
     drives : ndarray of bool, shape (d,)
         Whether replacing the column takes skill, see :mod:`.importance`: one-sided t tests over the rows, Holm's
         correction for all columns at 5 %.

@@ -19,7 +19,6 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.results import Result
 from lodim.trust.black_box_surrogates.importance import (
@@ -269,23 +268,6 @@ class SurrogateReport(Result):
             )
         return "\n".join([*lines, self.to_frame().to_string(index=False, float_format="{:.3g}".format)])
 
-    def plot(self, ax: Any = None) -> Any:
-        """Each figure with its interval, and what proves nothing as a cross.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
-        ax, table = new_axes(ax), self.to_frame()[::-1]
-        at = np.arange(len(table))
-        ax.hlines(at, table["low"], table["high"], color=COLORS[0])
-        ax.plot(table["value"], at, "o", color=COLORS[0], label="surrogate")
-        ax.plot(table["beside"], at, "x", color=COLORS[1], label="random or constant")
-        ax.set_yticks(at, table["figure"])
-        ax.set_title(f"{self.surrogate} on {self.k} columns")
-        ax.legend()
-        return ax
-
 
 @dataclass(frozen=True)
 class RankingComparison(Result):
@@ -328,23 +310,6 @@ class RankingComparison(Result):
         none = "The data cannot tell any column from noise.\n" if not self.n_driving else ""
         head = f"first {self.k} of {self.n_columns} columns, {self.n_driving} of all told from noise"
         return f"{none}{head}\n{self.to_frame().to_string(index=False, float_format='{:.3g}'.format)}"
-
-    def plot(self, ax: Any = None) -> Any:
-        """Comprehensiveness over sufficiency, a point for each ranking; the upper left is best.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
-        ax = new_axes(ax)
-        for i, name in enumerate(self.methods):
-            ax.plot(
-                self.sufficiency[i], self.comprehensiveness[i], "o", label=name, color=COLORS[i % len(COLORS)]
-            )
-        ax.set_xlabel("fall with the first k only (sufficiency)")
-        ax.set_ylabel("fall without the first k (comprehensiveness)")
-        ax.legend()
-        return ax
 
 
 def _changed(changes: Mapping[str, list[Any]]) -> str:
@@ -550,7 +515,7 @@ class SurrogateExplainer(BaseEstimator):
     >>> X = np.random.default_rng(0).integers(0, 9, size=(600, 4)).astype(float)
     >>> model = SurrogateExplainer(lambda X: (X[:, 1] > 5).astype(float), random_state=0).fit(X)
     >>> print(model.rules_text().splitlines()[0])
-    if x1 <= 5.5: 0 (66.4% of rows; right for 100% [97%, 100%] of 60 held-out rows)
+    if x1 <= 5.5: 0 (60.7% of rows; right for 100% [94%, 100%] of 60 held-out rows)
     """
 
     black_box: Any = None
@@ -729,8 +694,8 @@ class SurrogateExplainer(BaseEstimator):
         """Say which rule a row fires, by which columns, and what would change the answer.
 
         The counterfactual takes, from the nearest row (in deviations) in a leaf of another answer, the columns which
-        that leaf asks for; leaves are tried by how many columns change, then by how far. If the black box follows none, it
-        takes columns of a near row that the black box itself answers otherwise: the first of the ranking, as few as
+        that leaf asks for; leaves are tried by how many columns change, then by how far. If the black box follows none,
+        it takes columns of a near row that the black box itself answers otherwise: the first of the ranking, as few as
         turn it, none of which can be left out. All values are those of rows.
 
         Parameters
