@@ -277,7 +277,7 @@ def test_attention_finds_the_column_with_the_labels():
     assert found.drives[7]
     np.testing.assert_allclose(model.attention(X).sum(1), 1, atol=1e-6)
     probed = feature_importance(
-        lambda X: 1 / (1 + np.exp(-5 * X[:, 3])), X[:100, :5], method="attention", random_state=0
+        lambda X: 1 / (1 + np.exp(-5 * X[:, 3])), X[:150], method="attention", random_state=0
     )
     assert probed.ranking[0] == 3  # of a network trained on the answers
 
