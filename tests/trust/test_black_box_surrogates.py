@@ -29,7 +29,7 @@ from lodim.trust import (
 )
 from lodim.trust.black_box_surrogates import importance, networks
 from lodim.trust.black_box_surrogates.importance import Rows, chance_jaccard, read_columns
-from lodim.trust.black_box_surrogates.rules import Condition, Judged, prune, wilson
+from lodim.trust.black_box_surrogates.rules import Condition, Judged, prune, said, wilson
 from lodim.trust.black_boxes import read_black_box
 
 W = np.array([0.5, -2.0, 0.0, 1.0, 3.0])
@@ -93,7 +93,7 @@ def test_skill_of_own_answers_is_that_of_sobol():
     box = read_black_box(lambda X: 0.5 + X @ a, X)
     p = box.predict_proba(X)
     parts = [np.array([j]) for j in range(3)]
-    _, skill = importance._replaced(rows, box, p, p, parts, "permutation", 5, np.random.default_rng(1))
+    _, skill = importance._replaced(rows, box, p, p, parts, "permutation", 5, np.random.default_rng(1), False)
     error = skill.std(0) / math.sqrt(4000)
     assert (np.abs(skill.mean(0) - 2 * a**2 / 3) <= 4 * error + 1e-15).all()
 
@@ -112,8 +112,8 @@ def test_random_labels_are_told_from_noise_one_time_in_twenty():
     rng = np.random.default_rng(1)
     wrong = 0
     for seed in range(60):
-        X, y = rng.normal(size=(160, 12)), rng.random(160) < 0.3
-        weights = rng.normal(size=12)
+        X, y = rng.normal(size=(80, 6)), rng.random(80) < 0.3
+        weights = rng.normal(size=6)
         found = feature_importance(
             lambda X, w=weights: 1 / (1 + np.exp(-X @ w)), X, y, n_repeats=1, random_state=seed
         )
@@ -122,13 +122,14 @@ def test_random_labels_are_told_from_noise_one_time_in_twenty():
 
 
 def test_intervals_cover():
-    X = normal(20_000)
-    truth = feature_importance(linear, X, n_repeats=1, random_state=0).scores
+    """Of the columns that are used: each permuted value changes other rows' answers, which rows alone do not show."""
+    X = normal(8_000)
+    truth = feature_importance(linear, X, n_repeats=2, random_state=0).scores
     inside = []
     for seed in range(40):
-        found = feature_importance(linear, X[seed * 300 : (seed + 1) * 300], n_repeats=1, random_state=seed)
-        inside.append((found.low <= truth) & (truth <= found.high))
-    assert 0.88 <= np.mean(inside) <= 1
+        found = feature_importance(linear, X[seed * 100 : (seed + 1) * 100], random_state=seed)
+        inside.append(((found.low <= truth) & (truth <= found.high))[[0, 1, 3, 4]])
+    assert 0.9 <= np.mean(inside) <= 1
 
 
 def test_wilson_covers():
@@ -242,11 +243,12 @@ def test_integrated_gradients_sum_to_the_change_of_the_answer():
 
 def test_attention_sums_to_one_and_uniform_attention_is_none():
     net = build_seeded(lambda: SelfAttentionNetwork(7, 3, dropout=0.0), 0)
-    x = torch.randn(9, 7, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(net.attention(x).sum(1), torch.ones(9))
+    x = torch.from_numpy(normal(9, 7)).float()
+    np.testing.assert_allclose(net.attention(x).sum(1).detach(), 1, rtol=1e-5)
     for head in net.heads:
         nn.init.zeros_(head.weight), nn.init.zeros_(head.bias)
-    torch.testing.assert_close(net(x), net.output(nn.functional.selu(net.dense(x))))  # thanks to the factor d
+    plain = net.output(nn.functional.selu(net.dense(x)))  # thanks to the factor d
+    np.testing.assert_allclose(net(x).detach(), plain.detach(), rtol=1e-4, atol=1e-6)
 
 
 def test_attention_over_codes_is_mapped_back_by_the_encoders_slope():
@@ -255,10 +257,10 @@ def test_attention_over_codes_is_mapped_back_by_the_encoders_slope():
     with torch.no_grad():
         encoder.weight[:, 4] = 0
     net = build_seeded(lambda: SelfAttentionNetwork(3, 2, encoder=encoder), 0)
-    x = torch.randn(80, 5, generator=torch.Generator().manual_seed(0))
+    x = torch.from_numpy(normal(80)).float()
     found = net.attention(x)
-    expected = net.weights(encoder(x)) @ encoder.weight.abs()
-    torch.testing.assert_close(found, expected / expected.sum(1, keepdim=True))
+    expected = (net.weights(encoder(x)) @ encoder.weight.abs()).detach()
+    np.testing.assert_allclose(found, expected / expected.sum(1, keepdim=True), rtol=1e-4)
     assert not found[:, 4].any()
 
 
@@ -266,7 +268,10 @@ def test_attention_over_codes_is_mapped_back_by_the_encoders_slope():
 def test_attention_finds_the_column_with_the_labels():
     X = normal(300, 12)
     y = np.where(X[:, 7] > 0, "up", "down")
-    model = SelfAttentionClassifier(random_state=0, epochs=10, lr=1e-2).fit(X, y)
+    far = X + 1e8 * (np.arange(12) == 7)  # single precision knows multiples of eight there
+    model = SelfAttentionClassifier(random_state=0, epochs=6, lr=1e-2).fit(far, y)
+    assert model.score(far, y) > 0.9
+    model = SelfAttentionClassifier(random_state=0, epochs=6, lr=1e-2).fit(X, y)
     found = feature_importance(model, X, y, method="attention", k=1, random_state=0)
     assert found.ranking[0] == 7
     assert found.drives[7]
@@ -280,15 +285,15 @@ def test_attention_finds_the_column_with_the_labels():
 @pytest.mark.trains
 @pytest.mark.parametrize("encoder", ["conv", "mlp"])
 def test_embeddings_classify_and_carry_attention(encoder):
-    X = normal(300, 10)
+    X = normal(200, 10)
     y = X[:, 0] + X[:, 1] > 0
-    model = ConvEmbeddingClassifier(encoder, "correlation", 2, 15, lr=5e-3, random_state=0).fit(X, y)
+    model = ConvEmbeddingClassifier(encoder, "correlation", 1, 15, 64, lr=5e-3, random_state=0).fit(X, y)
     assert model.score(X, y) > 0.85
-    on_codes = SelfAttentionClassifier(embedding=model, epochs=3, random_state=0).fit(X, y)
+    on_codes = SelfAttentionClassifier(embedding=model, epochs=1, random_state=0).fit(X, y)
     weights = on_codes.attention(X[:9])
     assert weights.shape == (9, 10)
     np.testing.assert_allclose(weights.sum(1), 1, atol=1e-6)
-    found = feature_importance(model, X, method="gradient", k=2, random_state=0)
+    found = feature_importance(model, X, method="gradient", k=2, n_repeats=1, random_state=0)
     assert set(found.ranking[:2].tolist()) == {0, 1}
 
 
@@ -363,6 +368,44 @@ def test_every_row_fires_one_rule_which_says_what_the_tree_says():
     assert len(model.pruned_rules_) <= len(model.rules_)
 
 
+def test_thresholds_between_neighbours_in_single_precision_are_those_of_the_tree():
+    low = np.nextafter(np.float32(1000), np.float32(2000))
+    high = np.nextafter(low, np.float32(2000))
+    X = np.where(normal(100, 1) > 0, low, high).astype(float)
+    model = SurrogateExplainer(lambda X: X[:, 0] >= high, k=1, importances="permutation", random_state=0).fit(
+        X
+    )
+    assert len(model.rules_) == 2
+    said = np.array([rule.label for rule in model.rules_])[
+        np.argmax([rule.fires(X) for rule in model.rules_], axis=0)
+    ]
+    np.testing.assert_array_equal(said, model.predict(X))
+
+
+def test_pruned_rules_are_judged_by_rows_that_did_not_choose_them():
+    """A black box that is hard to imitate: what is said of the shorter rules is no better than what they do."""
+    better = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        weights = rng.normal(size=(4, 4))
+        model = SurrogateExplainer(
+            lambda X, w=weights: np.sin(3 * X @ w).sum(1) > 0, 4, importances="mean", random_state=seed
+        ).fit(rng.normal(size=(150, 4)))
+        new = rng.normal(size=(1000, 4))
+        truth = model.black_box(new)
+        for rule in model.pruned_rules_:
+            if rule.n_held and (fires := rule.fires(new)).any():
+                better.append(rule.confidence - (truth[fires] == rule.label).mean())
+    assert abs(np.mean(better)) < 3 * np.std(better) / math.sqrt(len(better))
+
+
+def test_values_are_written_so_that_they_can_be_told_apart():
+    assert said(20230252.5) == "20230252.5"
+    assert said(1 / 3) == "0.333333"
+    assert said(41250.37) == "41250.4"
+    assert said("red") == "red"
+
+
 def test_pruning_drops_what_held_out_rows_do_not_ask_for():
     """Beside a condition that decides, one that does not; a rule that held-out rows never fire is left alone."""
     grown = grid()
@@ -370,17 +413,18 @@ def test_pruning_drops_what_held_out_rows_do_not_ask_for():
     decides, idle = Condition("x0", 0, low=4.5), Condition("x1", 1, high=6.5)
     rule = judged.rule([decides, idle], 1)
     assert rule.confidence == 1
-    (pruned,) = prune([rule, judged.rule([decides], 1)], [1, 1], judged)
+    (pruned,) = prune([rule, judged.rule([decides], 1)], [1, 1], judged, judged)
     assert pruned.conditions == (decides,)
     assert pruned.support == int((grown[:, 0] > 4.5).sum()) > rule.support
     never = judged.rule([decides, Condition("x1", 1, low=99.0)], 1)
     assert math.isnan(never.confidence)
-    assert prune([never], [1], judged) == [never]
+    (left,) = prune([never], [1], judged, judged)
+    assert left.conditions == never.conditions
     assert str(Condition("x1", 1, 2.5, 6.5)) == "2.5 < x1 <= 6.5"
 
 
 def test_contributions_lead_from_root_to_leaf_and_counterfactuals_turn_both(explainer):
-    for x in grid(12, seed=2):
+    for x in grid(6, seed=2):
         found = explainer.explain(x)
         assert found.agrees
         assert found.base + sum(found.contributions.values()) == pytest.approx(found.probability)
@@ -398,13 +442,37 @@ def test_contributions_lead_from_root_to_leaf_and_counterfactuals_turn_both(expl
         np.testing.assert_array_equal(then.surrogate[1], explainer.predict_proba(moved[None])[0])
 
 
+def test_counterfactuals_turn_a_black_box_that_does_not_follow_its_tree():
+    """Half of what decides is outside the tree: columns of a real row of another answer do it, as few as turn it."""
+    X = normal(200, 6)
+
+    def model(X):
+        return (X.sum(1) > 0).astype(float)
+
+    for k, surrogate in ((1, "tree"), (6, "logistic")):
+        explainer = SurrogateExplainer(model, k, surrogate, 1, "permutation", random_state=0).fit(X)
+        for x in normal(6, 6, 1):
+            found = explainer.explain(x).counterfactual
+            moved = x.copy()
+            for name, (_, after) in found.changes.items():
+                moved[int(name[1])] = after
+                assert after in X[:, int(name[1])]
+            assert found.flips_black_box
+            assert model(moved[None])[0] == found.black_box_label != model(x[None])[0]
+            assert explainer.tree_.predict(moved[explainer.ranking_[:k]][None])[0] == found.label
+            for name in found.changes if len(found.changes) > k else ():
+                less = moved.copy()
+                less[int(name[1])] = x[int(name[1])]
+                assert model(less[None])[0] == model(x[None])[0]  # no change can be left out
+
+
 def test_a_counterfactual_that_the_black_box_does_not_follow_says_so(explainer):
     x = np.array([2.0, 0, 0, 0])
     kept = SurrogateExplainer(planted, random_state=0).fit(grid())
     kept.black_box = lambda X: np.tile([1.0, 0.0, 0.0], (len(X), 1))
     found = kept.explain(x).counterfactual
     assert not found.flips_black_box
-    assert "does not follow" in str(found)
+    assert "still answers 0" in str(found)
 
 
 def test_a_black_box_of_one_answer_explains_nothing():
@@ -426,16 +494,16 @@ def test_a_black_box_of_one_answer_explains_nothing():
 
 @pytest.mark.parametrize("surrogate", ["forest", "boosting", "logistic"])
 def test_other_surrogates_have_a_tree_beside(surrogate):
-    X = normal(300)
+    X = normal(150)
     model = SurrogateExplainer(
         linear, k=4, surrogate=surrogate, importances="permutation", random_state=0
     ).fit(X)
-    assert model.report(normal(300, seed=1)).fidelity > 0.8
+    assert model.report(normal(60, seed=1)).fidelity > 0.8
     assert model.predict_proba(X).sum(1) == pytest.approx(1)
     assert model.rules_
 
 
-def mixed(n=400, seed=0):
+def mixed(n=250, seed=0):
     rng = np.random.default_rng(seed)
     frame = pd.DataFrame({
         "age": rng.integers(20, 60, n),
@@ -473,6 +541,35 @@ def test_text_columns_of_a_fitted_pipeline_are_permuted_and_labels_are_its_own()
     assert set(np.array(found.names)[found.drives]) == {"age", "colour"}
     report = SurrogateExplainer(model, random_state=0).fit(frame).report(frame, y)
     assert report.accuracy_black_box == pytest.approx(np.mean(model.predict(frame) == y))
+
+
+def test_a_black_box_is_given_columns_of_the_kinds_it_has_learnt():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({
+        "job": pd.Categorical(rng.choice(["clerk", "cook", "judge"], 80)),
+        "since": pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 99, 80), "D"),
+        "children": pd.array(rng.integers(0, 4, 80), dtype="Int64"),
+        "owns": rng.random(80) < 0.5,
+    })  # fmt: skip
+
+    def model(X):
+        assert X.dtypes[["job", "since", "owns"]].eq(frame.dtypes[["job", "since", "owns"]]).all()
+        assert str(X["children"].dtype) in ("Int64", "Float64")
+        return ((X["job"] == "cook") | X["owns"]).to_numpy(float)
+
+    for method in ("permutation", "mean", "noise"):
+        drives = feature_importance(model, frame, method=method, random_state=0).drives
+        assert drives.tolist() == [True, False, False, True]
+    explainer = SurrogateExplainer(model, random_state=0).fit(frame)
+    row = pd.DataFrame({"job": ["clerk"], "since": ["2020-02-01"], "children": [1], "owns": [False]})
+    assert set(explainer.explain(row).counterfactual.changes) <= {"job", "owns"}
+    assert explainer.what_if(row, {"job": "cook", "since": "2020-03-01"}).black_box[1, 1] == 1
+    with pytest.raises(ValueError, match="a column of category, got 'pilot'"):
+        explainer.what_if(row, {"job": "pilot"})
+    with pytest.raises(TypeError, match="owns"):
+        explainer.what_if(row, {"owns": "no"})
+    with pytest.raises(ValueError, match="should match"):
+        explainer.explain(frame.iloc[0].drop("job"))
 
 
 @pytest.mark.slow  # importing and compiling shap takes a while

@@ -23,8 +23,8 @@ Source: Md. Rezaul Karim and others, 2022, arXiv 2208.13405 (DeepExplainHidim).
 Departures from the paper, which shows rankings without their noise. Every ranking stands beside a random one, a test of
 each column against noise, and the agreement of its first k between bootstraps beside that of k random columns; every
 share has an interval. Attention ranks by the weights of rows, never by the diagonal of its matrix, and weights of codes
-are not taken for weights of columns (:mod:`.networks`). Rules are pruned on held-out rows. A counterfactual is asked of
-the black box itself, and another is tried where it does not agree.
+are not taken for weights of columns (:mod:`.networks`). Rules are pruned by some held-out rows and judged by others. A
+counterfactual is asked of the black box itself; where that follows no leaf, a row that it answers otherwise is taken.
 """
 
 import lazy_loader as _lazy

@@ -15,6 +15,7 @@ rows, however the model uses the column; with :math:`t = p` and independent colu
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -131,8 +132,7 @@ class Rows:
         frame = pd.concat([self.data] * many, ignore_index=True)
         for j in {j for change in changes for j in change}:
             parts = [pd.Series(change[j]) if j in change else self.column(j) for change in changes]
-            frame.isetitem(j, pd.concat(parts, ignore_index=True).to_numpy() if self.has_numbers(j)
-                           else pd.concat(parts, ignore_index=True))  # fmt: skip
+            frame.isetitem(j, pd.concat(parts, ignore_index=True))
         return frame
 
     def answers(self, box: BlackBox, changes: Iterable[Mapping[Any, Any]]) -> Iterable[Any]:
@@ -199,7 +199,8 @@ class FeatureImportance(Result):
     names : tuple of str
         Of the columns, or of their groups.
     scores, low, high : ndarray, shape (d,)
-        Mean effect over the rows, and its 95 % interval, each column's for itself (normal, over the rows).
+        Mean effect over the rows, and its 95 % interval, each column's for itself (normal, over the rows;
+        where columns are permuted a row counts by what it suffers and by what its value does to others).
     drives : ndarray of bool, shape (d,)
         Whether replacing the column takes skill, see :mod:`.importance`: one-sided t tests over the rows, Holm's
         correction for all columns at 5 %.
@@ -372,11 +373,9 @@ def importances(
         by = method if replaces else "permutation"
         if by not in replaced:
             rng = as_generator(derive_seed(seed, "replacements"))
-            replaced[by] = _replaced(rows, box, p, target, parts, by, n_repeats, rng)
-        change, skill = replaced[by]
-        if replaces:
-            effects = change if truth is None else skill
-        else:
+            replaced[by] = _replaced(rows, box, p, target, parts, by, n_repeats, rng, truth is not None)
+        effects, skill = replaced[by]
+        if not replaces:
             right = np.arange(len(p)) if truth is None else np.flatnonzero(p.argmax(1) == truth)
             if not len(right):
                 raise ValueError(
@@ -420,9 +419,16 @@ def _replaced(
     method: str,
     n_repeats: int,
     rng: np.random.Generator,
+    by_skill: bool,
 ) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
-    """Change and skill, row by row, when each part is replaced; means over the repeats."""
+    """What each row adds to the mean effect (skill or change) of each part's replacement, and the skill of each row.
+
+    A row counts twice where columns are permuted: it is changed, and its value changes another. With e and g the means
+    over r repeats of what it suffers and gives, the mean effect's variance is that of (e + g) less 1/r of that of a
+    single effect, over n; that of e alone is too small by up to four. What is returned first has this variance.
+    """
     n = len(p)
+    orders: deque[Any] = deque()
     repeats = (
         1 if method == "mean" and all(rows.has_numbers(j) for part in parts for j in part) else n_repeats
     )
@@ -432,8 +438,10 @@ def _replaced(
             for _ in range(repeats):
                 order = rng.permutation(n)
                 change = {}
+                permuted = [j for j in part if method == "permutation" or not rows.has_numbers(j)]
+                orders.append(order if permuted else None)
                 for j in part:
-                    if method == "permutation" or not rows.has_numbers(j):
+                    if j in permuted:
                         change[j] = rows.moved(j, order)
                     elif method == "mean":
                         change[j] = rows.baseline(j, "mean")
@@ -443,13 +451,24 @@ def _replaced(
                 yield change
 
     aim = target - target.mean(0)
-    change, skill = np.zeros((2, n, len(parts)))
+    effect, given, skill = np.zeros((3, n, len(parts)))
+    single = np.zeros(len(parts))
     for i, after in enumerate(rows.answers(box, changes())):
+        part, order = i // repeats, orders.popleft()
         moved = p - after
         moved[np.abs(moved) < _ROUNDING] = 0
-        change[:, i // repeats] += np.abs(moved).sum(1) / repeats
-        skill[:, i // repeats] += np.einsum("nc,nc->n", aim, moved - moved.mean(0)) / repeats
-    return change, skill
+        gain = np.einsum("nc,nc->n", aim, moved - moved.mean(0)) / repeats
+        each = gain if by_skill else np.abs(moved).sum(1) / repeats
+        skill[:, part] += gain
+        effect[:, part] += each
+        if order is not None:
+            given[order, part] += each
+            single[part] += repeats * each.var()
+    both = effect + given
+    with np.errstate(divide="ignore", invalid="ignore"):
+        less = np.sqrt(np.maximum(both.var(0) - single / repeats, effect.var(0)) / both.var(0))
+    mean = effect.mean(0)
+    return mean + np.nan_to_num(less, posinf=0.0) * (both - both.mean(0)), skill
 
 
 def _p_values(skill: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " d"]:

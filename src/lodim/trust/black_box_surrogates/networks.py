@@ -57,7 +57,7 @@ __all__ = ["ConvEmbeddingClassifier", "SelfAttentionClassifier", "SelfAttentionN
 
 
 class Standardize(nn.Module):
-    """Columns less their mean, over their deviation (a constant column is left at zero)."""
+    """Columns less their mean, in double precision, over their deviation (a constant column is left at zero)."""
 
     mean: Tensor
     scale: Tensor
@@ -66,12 +66,12 @@ class Standardize(nn.Module):
         super().__init__()
         mean, deviation = X.mean(0), X.std(0)
         moves = deviation > 1e-12 * np.abs(X).max(0)
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float64))
         scale = np.divide(1, deviation, where=moves, out=np.zeros_like(deviation))
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x - self.mean) * self.scale
+        return (x - self.mean).to(self.scale.dtype) * self.scale
 
 
 @checked
@@ -93,8 +93,8 @@ class SelfAttentionNetwork(nn.Module):
     Examples
     --------
     >>> net = SelfAttentionNetwork(6, 2)
-    >>> net(torch.zeros(3, 6)).shape, net.attention(torch.zeros(3, 6)).sum(1).tolist()
-    (torch.Size([3, 2]), [1.0, 1.0, 1.0])
+    >>> net(torch.zeros(3, 6)).shape, round(float(net.attention(torch.zeros(1, 6)).sum()), 3)
+    (torch.Size([3, 2]), 1.0)
     """
 
     def __init__(
@@ -141,11 +141,13 @@ class SelfAttentionNetwork(nn.Module):
         if isinstance(self.encoder, nn.Identity | Standardize):
             return self.weights(self.encoder(x))
 
-        def weighed(row: Tensor) -> Tensor:
-            slope = torch.func.jacrev(lambda at: self.encoder(at[None])[0])(row)
-            return self.weights(self.encoder(row[None])[0]) @ slope.abs()
-
-        found = torch.cat([torch.func.vmap(weighed)(part) for part in x.split(64)])
+        with torch.enable_grad():
+            at = x.detach().requires_grad_()
+            code = self.encoder(at)
+            weights, found = self.weights(code).detach(), torch.zeros_like(x)
+            for c in range(code.shape[1]):
+                (slope,) = torch.autograd.grad(code[:, c].sum(), at, retain_graph=True)
+                found += weights[:, c, None] * slope.abs()
         return found / found.sum(1, keepdim=True)
 
 
@@ -254,7 +256,7 @@ class _NetworkClassifier(ClassifierMixin, BaseEstimator):
     @torch.no_grad()
     def _in_batches(self, answer: Any, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        rows = torch.tensor(self._rows(X, reset=False), dtype=torch.float32)
+        rows = torch.tensor(self._rows(X, reset=False), dtype=torch.float64)
         return torch.cat([answer(part) for part in rows.split(4096)]).double().numpy()
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -344,7 +346,7 @@ class SelfAttentionClassifier(_NetworkClassifier):
             ),
             derive_seed(seed, "weights"),
         )
-        rows = torch.tensor(data, dtype=torch.float32), torch.from_numpy(codes)
+        rows = torch.tensor(data, dtype=torch.float64), torch.from_numpy(codes)
         self.training_ = self._descend(
             lambda x, t: F.cross_entropy(net(x), t), net, self.epochs, rows, derive_seed(seed, "order")
         )
@@ -451,7 +453,7 @@ class ConvEmbeddingClassifier(_NetworkClassifier):
             lambda: Embedding(data, self.order_, len(self.classes_), self.encoder),
             derive_seed(seed, "weights"),
         )
-        rows, labels = torch.tensor(data, dtype=torch.float32), torch.from_numpy(codes)
+        rows, labels = torch.tensor(data, dtype=torch.float64), torch.from_numpy(codes)
         first = self._descend(
             net.rebuilding_loss, net, self.autoencoder_epochs, (rows,), derive_seed(seed, "autoencoder")
         )

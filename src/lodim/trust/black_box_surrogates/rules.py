@@ -1,7 +1,8 @@
 """Rules of a decision tree in words: one a leaf, the tree's thresholds merged for each column, and shorter ones.
 
 Leaves cut the table into pieces, so that every row fires one rule. A pruned rule leaves out conditions as long as its
-share of right rows among held-out ones does not fall; pruned rules overlap, and need not cover every row.
+share of right rows does not fall, among half of the held-out ones; what is said of it is of the other half, for a share
+that was chosen by is too good. Pruned rules overlap, and need not cover every row.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from lodim.datasets import TableEncoder
 from lodim.results import Result
 from lodim.trust.black_box_surrogates.importance import Rows
 
-__all__ = ["Condition", "Encoding", "Rule", "leaf_rules", "plain_label", "prune", "wilson"]
+__all__ = ["Condition", "Encoding", "Rule", "leaf_rules", "plain_label", "prune", "said", "wilson"]
 
 Label = int | float | str | bool
 
@@ -31,6 +32,11 @@ def wilson(hits: Any, n: Any) -> tuple[float, float]:
         return 0.0, 1.0
     found = binomtest(int(hits), int(n)).proportion_ci(method="wilson")
     return float(found.low), float(found.high)
+
+
+def said(value: Any) -> str:
+    """A value in words: six digits, and every one before the point."""
+    return f"{value:.{6 if abs(value) < 1e5 else 10}g}" if isinstance(value, float) else str(value)
 
 
 def plain_label(label: Any) -> Label:
@@ -101,14 +107,14 @@ class Condition(Result):
     def __str__(self) -> str:
         if self.level is not None:
             return f"{self.column} is {'' if self.low is not None else 'not '}{self.level}"
-        low, high = (None if side is None else f"{side:.6g}" for side in (self.low, self.high))
+        low, high = (None if side is None else said(side) for side in (self.low, self.high))
         if low is None:
             return f"{self.column} <= {high}"
         return f"{self.column} > {low}" if high is None else f"{low} < {self.column} <= {high}"
 
     def holds(self, numbers: Float[np.ndarray, "n e"]) -> Bool[np.ndarray, " n"]:
         """In which rows it does, as a tree compares: in single precision."""
-        values = numbers[:, self.number].astype(np.float32)
+        values = numbers[:, self.number].astype(np.float32).astype(np.float64)  # thresholds lie between
         low, high = -math.inf if self.low is None else self.low, math.inf if self.high is None else self.high
         return (values > low) & (values <= high)
 
@@ -202,18 +208,19 @@ def leaf_rules(
     return [one[0] for one in found], [one[1] for one in found], [one[2] for one in found]
 
 
-def prune(rules: Sequence[Rule], labels: Sequence[int], judged: Judged) -> list[Rule]:
-    """Leave out conditions without which the held-out confidence is no lower; equal rules once, the widest first."""
+def prune(rules: Sequence[Rule], labels: Sequence[int], chooses: Judged, judges: Judged) -> list[Rule]:
+    """Leave out conditions without which confidence is no lower on some rows, and judge by others; the widest first."""
     found: dict[tuple[Any, ...], Rule] = {}
-    for rule, label in zip(rules, labels, strict=True):
+    for leaf, label in zip(rules, labels, strict=True):
+        rule = chooses.rule(leaf.conditions, label)
         while rule.conditions and rule.n_held:
             shorter = [
-                judged.rule([c for c in rule.conditions if c is not left_out], label)
+                chooses.rule([c for c in rule.conditions if c is not left_out], label)
                 for left_out in rule.conditions
             ]
             best = max(shorter, key=lambda one: (one.confidence, one.support))
             if best.confidence < rule.confidence:
                 break
             rule = best
-        found[(frozenset(map(str, rule.conditions)), label)] = rule
+        found[(frozenset(rule.conditions), label)] = judges.rule(rule.conditions, label)
     return sorted(found.values(), key=lambda rule: -rule.support)

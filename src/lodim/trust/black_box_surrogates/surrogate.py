@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.results import Result
 from lodim.trust.black_box_surrogates.importance import (
@@ -42,6 +41,7 @@ from lodim.trust.black_box_surrogates.rules import (
     leaf_rules,
     plain_label,
     prune,
+    said,
     wilson,
 )
 from lodim.trust.black_boxes import read_black_box
@@ -59,14 +59,14 @@ __all__ = [
 
 SURROGATES = ("tree", "forest", "boosting", "logistic")
 _SIZES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100)
-_PLATEAU, _LEAST, _N_RANDOM = 0.01, 10, 20
+_PLATEAU, _LEAST, _N_RANDOM, _DONORS = 0.01, 10, 20, 5
 
 # ------------------------------------------------------------------------------------------------------- the results
 
 
 @dataclass(frozen=True)
 class Counterfactual(Result):
-    """The nearest row found that would be answered otherwise.
+    """The nearest row found that the black box answers otherwise, if one was found.
 
     Attributes
     ----------
@@ -86,9 +86,9 @@ class Counterfactual(Result):
     flips_black_box: bool
 
     def __str__(self) -> str:
-        said = ", ".join(f"{name} {_said(a)} -> {_said(b)}" for name, (a, b) in self.changes.items())
-        also = "also answers" if self.flips_black_box else "does not follow: it answers"
-        return f"with {said} the tree answers {self.label}; the black box {also} {self.black_box_label}"
+        still = "" if self.flips_black_box else "still "
+        says = f"the black box {still}answers {self.black_box_label}, the tree {self.label}"
+        return f"with {_changed(self.changes)} {says}"
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Explanation(Result):
         By column, how far the splits on the row's path moved the probability of ``label``, from ``base``, the root's,
         to ``probability``, the leaf's: they sum to the difference.
     counterfactual : Counterfactual or None
-        None where the tree has one answer only.
+        None where neither has another answer on the rows that it was fitted with.
     agrees : bool
         Whether the black box gives the row the same label; if it does not, the rule does not explain its answer.
     """
@@ -127,7 +127,7 @@ class Explanation(Result):
         ]
         if not self.agrees:
             lines.append(f"The black box answers {self.black_box_label}: this does not explain its answer.")
-        lines.append(str(self.counterfactual) if self.counterfactual else "The tree has no other answer.")
+        lines.append(str(self.counterfactual) if self.counterfactual else "No row is answered otherwise.")
         return "\n".join(lines)
 
 
@@ -141,8 +141,7 @@ class WhatIf(Result):
     surrogate: np.ndarray
 
     def __str__(self) -> str:
-        said = ", ".join(f"{name} {_said(a)} -> {_said(b)}" for name, (a, b) in self.changes.items())
-        lines = [f"if {said}:"]
+        lines = [f"if {_changed(self.changes)}:"]
         for name, p in (("black box", self.black_box), ("surrogate", self.surrogate)):
             before, after = p.argmax(1)
             lines.append(
@@ -269,23 +268,6 @@ class SurrogateReport(Result):
             )
         return "\n".join([*lines, self.to_frame().to_string(index=False, float_format="{:.3g}".format)])
 
-    def plot(self, ax: Any = None) -> Any:
-        """Each figure with its interval, and what proves nothing as a cross.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
-        ax, table = new_axes(ax), self.to_frame()[::-1]
-        at = np.arange(len(table))
-        ax.hlines(at, table["low"], table["high"], color=COLORS[0])
-        ax.plot(table["value"], at, "o", color=COLORS[0], label="surrogate")
-        ax.plot(table["beside"], at, "x", color=COLORS[1], label="random or constant")
-        ax.set_yticks(at, table["figure"])
-        ax.set_title(f"{self.surrogate} on {self.k} columns")
-        ax.legend()
-        return ax
-
 
 @dataclass(frozen=True)
 class RankingComparison(Result):
@@ -329,26 +311,28 @@ class RankingComparison(Result):
         head = f"first {self.k} of {self.n_columns} columns, {self.n_driving} of all told from noise"
         return f"{none}{head}\n{self.to_frame().to_string(index=False, float_format='{:.3g}'.format)}"
 
-    def plot(self, ax: Any = None) -> Any:
-        """Comprehensiveness over sufficiency, a point for each ranking; the upper left is best.
 
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        """
-        ax = new_axes(ax)
-        for i, name in enumerate(self.methods):
-            ax.plot(
-                self.sufficiency[i], self.comprehensiveness[i], "o", label=name, color=COLORS[i % len(COLORS)]
-            )
-        ax.set_xlabel("fall with the first k only (sufficiency)")
-        ax.set_ylabel("fall without the first k (comprehensiveness)")
-        ax.legend()
-        return ax
+def _changed(changes: Mapping[str, list[Any]]) -> str:
+    return ", ".join(f"{name} {said(before)} -> {said(after)}" for name, (before, after) in changes.items())
 
 
-def _said(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _as_kind(value: Any, kind: Any, name: str) -> Any:
+    """One value as a column of that type has it; a ValueError where none is equal to it."""
+    try:
+        held = pd.Series([value], dtype=object).astype(kind)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a value of a column of {kind}, got {value!r}") from error
+    if held.isna()[0] and not pd.isna(value):
+        raise ValueError(f"{name} must be a value of a column of {kind}, got {value!r}")
+    return held
+
+
+def _told(row: Rows, change: Mapping[int, Any]) -> dict[str, list[Any]]:
+    """Columns by name, with their values before and after."""
+    return {
+        row.names[j]: [_plain(np.asarray(row.column(j))[0]), _plain(np.asarray(value)[0])]
+        for j, value in change.items()
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -377,6 +361,14 @@ class _Falls:
             for only in (False, True)
         )
         return cls(without[:, -1], kept[:, -1], without.mean((1, 2)), kept.mean((1, 2)))
+
+
+def _read_methods(methods: Any, name: str) -> list[str]:
+    check_kind(methods, Sequence[str], name)
+    found = [check_choice(one, METHODS, name) for one in ([methods] if isinstance(methods, str) else methods)]
+    if not found:
+        raise ValueError(f"{name} must name one or more of {METHODS}")
+    return found
 
 
 def _random_rankings(d: int, seed: int) -> list[Any]:
@@ -429,9 +421,7 @@ def compare_rankings(
     (('permutation', 'mean', 'random'), (1.0, 1.0))
     """
     rows, seed = Rows.of(X), root_seed(random_state)
-    names = [check_choice(method, METHODS, "methods") for method in methods]
-    if not names:
-        raise ValueError("methods must name one ranking or more")
+    names = _read_methods(methods, "methods")
     k, d = read_k(k, len(rows.names)), len(rows.names)
     ranked = importances(model, X, y, names, k=k, random_state=seed)
     found = [ranked[name] for name in names]
@@ -525,7 +515,7 @@ class SurrogateExplainer(BaseEstimator):
     >>> X = np.random.default_rng(0).integers(0, 9, size=(600, 4)).astype(float)
     >>> model = SurrogateExplainer(lambda X: (X[:, 1] > 5).astype(float), random_state=0).fit(X)
     >>> print(model.rules_text().splitlines()[0])
-    if x1 <= 5.5: 0 (66.4% of rows; right for 100% [97%, 100%] of 119 held-out rows)
+    if x1 <= 5.5: 0 (60.7% of rows; right for 100% [94%, 100%] of 60 held-out rows)
     """
 
     black_box: Any = None
@@ -562,12 +552,7 @@ class SurrogateExplainer(BaseEstimator):
         check_choice(self.baseline, BASELINES, "baseline")
         if self.max_depth is not None:
             check_in_range(self.max_depth, "max_depth", low=1, integer=True)
-        check_kind(self.importances, Sequence[str], "importances")
-        methods = [self.importances] if isinstance(self.importances, str) else list(self.importances)
-        if not methods:
-            raise ValueError(f"importances must name one or more of {METHODS}")
-        for method in methods:
-            check_choice(method, METHODS, "importances")
+        methods = _read_methods(self.importances, "importances")
         if self.black_box is None:
             raise ValueError("black_box must be the classifier to be explained, got None")
         rows = self._rows(X, reset=True)
@@ -616,8 +601,11 @@ class SurrogateExplainer(BaseEstimator):
             self.surrogate_ = self._small(self.surrogate, both, np.vstack([p, p_held]))
         rules, self._leaves, labels = leaf_rules(self.tree_, self._at, self._encoding, judged)
         self.rules_, self._leaf_labels = tuple(rules), np.array(labels)
-        self.pruned_rules_ = tuple(prune(rules, labels, judged))
-        self._grown, self._leaf_of = grown, self.tree_.apply(judged.grown[:, self._at])
+        halves = np.array_split(as_generator(derive_seed(self._seed, "pruning")).permutation(n - len(p)), 2)
+        pair = [replace(judged, held=judged.held[half], answers=held_answers[half]) for half in halves]
+        self.pruned_rules_ = tuple(prune(rules, labels, *pair))
+        self._grown, self._answers = grown, p.argmax(1)
+        self._leaf_of = self.tree_.apply(judged.grown[:, self._at])
         return self
 
     def _rows(self, X: Any, *, reset: bool) -> Rows:
@@ -690,8 +678,8 @@ class SurrogateExplainer(BaseEstimator):
         """A row: an array of one axis, a series, or a table of one row."""
         if isinstance(x, pd.Series):
             x = x.to_frame().T
-            if self._grown.is_frame:
-                x = x[list(self._grown.data.columns)].astype(self._grown.data.dtypes)
+            if self._grown.is_frame and set(x.columns) == set(self._grown.data.columns):
+                x = x[list(self._grown.data.columns)]
         elif not hasattr(x, "columns"):
             x = np.atleast_2d(check_numbers(x, "x"))
             if self._grown.is_frame and x.shape[1] == self._grown.data.shape[1]:
@@ -699,14 +687,16 @@ class SurrogateExplainer(BaseEstimator):
         row = self._rows(x, reset=False)
         if len(row.data) != 1:
             raise ValueError(f"x must be one row, got {len(row.data)}")
-        return Rows(row.data, self._grown.names, self._grown.is_tensor)
+        data = row.data.astype(self._grown.data.dtypes) if self._grown.is_frame and row.is_frame else row.data
+        return Rows(data, self._grown.names, self._grown.is_tensor)
 
     def explain(self, x: Any) -> Explanation:
         """Say which rule a row fires, by which columns, and what would change the answer.
 
-        The counterfactual takes, from the nearest row in another leaf (in deviations), the columns which that leaf asks
-        for. Leaves are tried by how many columns change, then by how far; the first that turns the black box too is
-        given, or else the first of all.
+        The counterfactual takes, from the nearest row (in deviations) in a leaf of another answer, the columns which
+        that leaf asks for; leaves are tried by how many columns change, then by how far. If the black box follows none,
+        it takes columns of a near row that the black box itself answers otherwise: the first of the ranking, as few as
+        turn it, none of which can be left out. All values are those of rows.
 
         Parameters
         ----------
@@ -730,7 +720,7 @@ class SurrogateExplainer(BaseEstimator):
         return Explanation(
             self.rules_[which],
             contributions,
-            self._counterfactual(row, label, own, box),
+            self._counterfactual(row, own, box),
             plain_label(self.classes_[label]),
             plain_label(self.classes_[own]),
             own == label,
@@ -738,36 +728,72 @@ class SurrogateExplainer(BaseEstimator):
             float(p[-1]),
         )
 
-    def _counterfactual(self, row: Rows, label: int, own: int, box: Any) -> Counterfactual | None:
-        found = []
+    def _counterfactual(self, row: Rows, own: int, box: Any) -> Counterfactual | None:
         whole, mine = self._encoding.numbers(self._grown), self._encoding.numbers(row)[0]
         scale = whole.std(0)
         scale[scale == 0] = 1
+        away = np.abs(whole - mine) / scale
+        found: list[tuple[int, float, int, list[int]]] = []
         for leaf, rule, other in zip(self._leaves, self.rules_, self._leaf_labels, strict=True):
-            if other == label:
-                continue
             broken = {
                 int(self._encoding.origin[c.number]) for c in rule.conditions if not c.holds(mine[None])[0]
             }
+            if other == own or not broken:
+                continue
             inside = np.flatnonzero(self._leaf_of == leaf)
-            at = self._encoding.columns_of(sorted(broken))
-            far = (np.abs(whole[inside][:, at] - mine[at]) / scale[at]).sum(1)
-            donor = int(inside[far.argmin()])
-            found.append((len(broken), far.min(), donor, sorted(broken), int(other)))
-        if not found:
-            return None
-        found.sort(key=lambda one: one[:3])
-        changes = [
-            {j: self._grown.moved(j, np.array([donor])) for j in broken} for _, _, donor, broken, _ in found
+            turned = inside[self._answers[inside] != own]
+            inside = turned if len(turned) else inside
+            far = away[inside][:, self._encoding.columns_of(sorted(broken))].sum(1)
+            at = int(far.argmin())
+            found.append((len(broken), float(far[at]), int(inside[at]), sorted(broken)))
+        tried = [self._taken(donor, broken) for _, _, donor, broken in sorted(found)]
+        turns = [int(p[0].argmax()) != own for p in row.answers(box, tried)]
+        change = tried[turns.index(True)] if any(turns) else self._fewest(row, own, box, away.sum(1))
+        if change is None:
+            if not tried:
+                return None
+            change = tried[0]
+        then = row.copies([change])
+        says = int(box.predict_proba(then).argmax(1)[0])
+        tree = self._tree_says(Rows.of(then, row.names))
+        return Counterfactual(
+            _told(row, change),
+            plain_label(self.classes_[tree]),
+            plain_label(self.classes_[says]),
+            says != own,
+        )
+
+    def _tree_says(self, row: Rows) -> int:
+        return int(self.tree_.predict(self._numbers(row))[0])
+
+    def _taken(self, donor: int, columns: Any) -> dict[int, Any]:
+        return {int(j): self._grown.moved(j, np.array([donor])) for j in columns}
+
+    def _fewest(self, row: Rows, own: int, box: Any, away: Float[np.ndarray, " n"]) -> dict[int, Any] | None:
+        """Columns of a near row of another answer that turn the black box, none of which can be left out."""
+        others = np.flatnonzero(self._answers != own)
+        others = others[np.argsort(away[others], kind="stable")[:_DONORS]].tolist()
+        d = len(self.ranking_)
+        tried = [
+            self._taken(donor, self.ranking_[:m])
+            for m in [size for size in _SIZES if size < d] + [d]
+            for donor in others
         ]
-        then = np.array([p[0].argmax() for p in row.answers(box, changes)])
-        best = int((then != own).argmax())  # the first, or the nearest of all where none turns it
-        told = {
-            row.names[j]: [_plain(np.asarray(row.column(j))[0]), _plain(np.asarray(value)[0])]
-            for j, value in changes[best].items()
-        }
-        tree_says, black_box_says = (plain_label(self.classes_[int(i)]) for i in (found[best][4], then[best]))
-        return Counterfactual(told, tree_says, black_box_says, bool(then[best] != own))
+        turning = (
+            change for change, p in zip(tried, row.answers(box, tried), strict=True) if p[0].argmax() != own
+        )
+        change = next(turning, None)
+        if change is None:
+            return None
+        size = len(change)
+        while size > 1:  # leave out halves, quarters, ..., and last single columns
+            size = -(-size // 2)
+            columns = list(change)[::-1]
+            for at in range(0, len(columns), size):
+                less = {j: value for j, value in change.items() if j not in columns[at : at + size]}
+                if less and next(iter(row.answers(box, [less])))[0].argmax() != own:
+                    change = less
+        return change
 
     def what_if(self, x: Any, changes: Mapping[str, Any]) -> WhatIf:
         """Answers before and after some columns of a row are set to other values.
@@ -786,18 +812,20 @@ class SurrogateExplainer(BaseEstimator):
         change: dict[int, Any] = {}
         for name, value in changes.items():
             j = int(read_columns([name], row.names)[0])
-            change[j] = (
-                [float(check_in_range(value, f"changes[{name!r}]"))] if row.has_numbers(j) else [value]
-            )
+            kind = row.column(j).dtype
+            change[j] = [value]
+            if row.has_numbers(j):
+                change[j] = [float(check_in_range(value, f"changes[{name!r}]"))]
+            elif pd.api.types.is_bool_dtype(kind):
+                check_kind(value, bool, f"changes[{name!r}]")
+            elif not pd.api.types.is_object_dtype(kind):
+                change[j] = _as_kind(value, kind, f"changes[{name!r}]")
         both = row.copies([{}, change])
         rows = Rows.of(both, row.names)
         box = read_black_box(self.black_box, both, classes=self.classes_)
         return WhatIf(
             tuple(map(plain_label, self.classes_)),
-            {
-                row.names[j]: [_plain(np.asarray(row.column(j))[0]), _plain(value[0])]
-                for j, value in change.items()
-            },
+            _told(row, change),
             box.predict_proba(both),
             self._spread(self.surrogate_, self._numbers(rows)),
         )
