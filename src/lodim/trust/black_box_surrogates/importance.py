@@ -23,11 +23,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy import stats
 from torch import Tensor, nn
 
 from lodim.extras import require
+from lodim.metrics import holm
 from lodim.nets.activations import evaluation_mode, first_tensor, model_inputs
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
@@ -391,7 +392,7 @@ def importances(
             scores,
             scores - half,
             scores + half,
-            _holm(p_values),
+            holm(p_values) <= LEVEL,
             p_values,
             _stability(effects, k, rng),
             chance_jaccard(len(parts), k),
@@ -477,15 +478,6 @@ def _p_values(skill: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " d"]:
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(deviation > _ROUNDING**2, skill.mean(0) / deviation * math.sqrt(n), 0.0)
     return np.where(t > 0, stats.t.sf(t, max(1, n - 1)), 1.0)
-
-
-def _holm(p: Float[np.ndarray, " d"]) -> Bool[np.ndarray, " d"]:
-    """Which of several hypotheses fall, all together at 5 % (Holm 1979)."""
-    order = np.argsort(p)
-    falls = np.cumprod(p[order] * np.arange(len(p), 0, -1) <= LEVEL).astype(bool)
-    told = np.zeros(len(p), dtype=bool)
-    told[order] = falls
-    return told
 
 
 def _stability(effects: Float[np.ndarray, "n d"], k: int, rng: np.random.Generator) -> float:
