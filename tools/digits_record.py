@@ -15,11 +15,11 @@ import textwrap
 from pathlib import Path
 
 from lodim.files import open_whole, write_whole
+from lodim.pages.figures import figure_of
 from lodim.profiling import Profile, wording
 from lodim.profiling.data_pictures import across_scales
 from lodim.profiling.model_pictures import score_against_d
 from lodim.profiling.pictures import pictures
-from lodim.profiling.render_matplotlib import figure_of
 from lodim.profiling.text import recipe
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -65,6 +65,7 @@ REASONS = {
     "harmonic-denoisers": "a test of two nets, a sampler with four kinds of measurement, and the best fixed basis",
     "high-dimensional-kde": _EARLIER,
     "hypercomplex": _EARLIER,
+    "black-box-surrogates": "seven rankings, two networks, rules, single rows; every figure beside what chance gives",
     "manifold-clustering": "tables, images and given features; the geometry of any clusters; a peer to compare with",
     "mode-interpolation": "a detector with its calibration, sampling that drops early, mass between modes, recursion",
     "multiparameter-persistence": _EARLIER,
@@ -75,6 +76,7 @@ REASONS = {
     "quantization": f"{_EARLIER}; a survey of many methods",
     "retrieval-diffusion": "two generators, of pixels and of codes, on one database that has rules of its own",
     "sensitivity-sampling": _EARLIER,
+    "invariance-certificates": "two modes of three measures, models that make environments, a test, and four fits",
     "supervised-dictionary": "two models, two solvers of one objective, draws of the model, and a curve over its dial",
     "transductive-few-shot": "a solver of batches whose energy provably falls, an estimator, and a bench of episodes",
 }

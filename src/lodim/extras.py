@@ -7,6 +7,7 @@ stands in ``pyproject.toml``.
 from __future__ import annotations
 
 import importlib
+import platform
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib import metadata
@@ -14,7 +15,9 @@ from types import ModuleType
 
 from packaging.requirements import Requirement
 
-__all__ = ["distributions", "extras", "missing", "require"]
+__all__ = ["distributions", "extras", "missing", "require", "versions"]
+
+FOUNDATION = ("lodim", "numpy", "scipy", "scikit-learn", "torch")
 
 
 def _brought(distribution: str, extra: str) -> Iterator[str]:
@@ -79,3 +82,14 @@ def require(module: str, extra: str) -> ModuleType:
         raise ImportError(
             f"this needs {module.split('.')[0]!r}, which is not installed: pip install 'lodim[{extra}]'"
         ) from error
+
+
+def versions(packages: tuple[str, ...] = FOUNDATION) -> dict[str, str]:
+    """Return the versions of Python and of the installed ones among ``packages``, which are distribution names."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -4,7 +4,7 @@ import pytest
 
 from lodim.catalog import find_card, load_cards, recommend
 from lodim.catalog.recommend import Problem
-from lodim.profiling.result import DataPart, Estimate, FoundGroups, LandscapePart, Profile
+from lodim.profiling.result import Advice, DataPart, Estimate, FoundGroups, LandscapePart, Profile
 
 
 def profile(**changes):
@@ -120,6 +120,17 @@ def test_a_profile_as_json_says_the_same():
     assert recommend(one.to_dict()) == recommend(one)
 
 
+def test_groups_that_do_not_repeat_say_nothing():
+    import dataclasses
+
+    from lodim.catalog.facts import facts_of
+
+    base = profile()
+    shy = FoundGroups(3, (90, 60, 50), 0.6, 180, "", "Three groups.", 200)
+    changed = dataclasses.replace(base, data=dataclasses.replace(base.data, groups=shy))
+    assert facts_of(changed) == facts_of(base)
+
+
 def test_conditions_add_to_a_profile():
     found = recommend(profile(), 56, gpu=False, data_kinds=["tabular"])
     assert found.problem.data_kinds == ("tabular",)
@@ -147,6 +158,11 @@ def test_conditions_add_to_a_profile():
             "the largest class has 900 rows, the smallest 90",
         ),
         ({"dimension": 7.0, "n_samples": 1000}, "data-difficulty", "1,000 rows are few for 7 dimensions"),
+        (
+            {"advice": (Advice("", {"score": "accuracy", "baseline_score": 0.8}, "probabilities"),)},
+            "calibration",
+            "reaches accuracy 0.80",
+        ),
     ],
 )
 def test_each_figure_speaks_for_its_tag(changes, tag, said):

@@ -107,6 +107,12 @@ def some_labelled():
     return X, np.where(rank < 36, rank // 12, -1)
 
 
+def slope(X):
+    """A black box of any table: the probability of the second class rises in the first column."""
+    first = np.asarray(X.iloc[:, 0] if hasattr(X, "iloc") else X[:, 0], dtype=float)
+    return 1 / (1 + np.exp(-first / (np.abs(first).max() or 1)))
+
+
 class Unlabels:
     """Takes the labels of every other row away where all have one, as in scikit-learn's own checks."""
 
@@ -311,6 +317,22 @@ ESTIMATORS = {
         )
     },
     trust.Calibrated: (Estimator(trust.Calibrated(half_sure, "platt"), tables=False),),
+    trust.SurrogateExplainer: (
+        Estimator(trust.SurrogateExplainer(slope, random_state=0)),
+        Estimator(
+            trust.SurrogateExplainer(
+                slope, 1, "logistic", None, "mean", target="probabilities", random_state=0
+            )
+        ),
+        Estimator(trust.SurrogateExplainer(slope, random_state=0), lambda: (mixed_table()[0], None), False),
+    ),
+    trust.SelfAttentionClassifier: (
+        Estimator(trust.SelfAttentionClassifier(epochs=1, random_state=0), tables=False),
+    ),
+    trust.ConvEmbeddingClassifier: tuple(
+        Estimator(trust.ConvEmbeddingClassifier(kind, "correlation", 1, 1, random_state=0), tables=False)
+        for kind in ("mlp", "conv")
+    ),  # both pass scikit-learn's checks, which want them trained, with their own tests
     landscape.LandscapeDimension: (
         Estimator(
             landscape.LandscapeDimension(Point, turn, length, n_seeds=1, lr_grid=(0.1,), search=[1, 2, 4]),
@@ -565,6 +587,10 @@ LAYERS = {
         Layer(lambda: AtOneLevel(generative.MixtureDenoiser(torch.eye(8), 0.5)), **_of_noise),
     ),
     generative.SubspaceDenoiser: (Layer(lambda: AtOneLevel(generative.SubspaceDenoiser(8, 3)), **_of_noise),),
+    trust.SelfAttentionNetwork: (
+        Layer(lambda: trust.SelfAttentionNetwork(8, 3), keyword="x"),
+        Layer(lambda: trust.SelfAttentionNetwork(6, 3, 1, encoder=nn.Linear(8, 6)), keyword="x"),
+    ),
     partition.MLCNet: (
         Layer(
             lambda: BothHeads(partition.MLCNet(net(), 8, 4)), keyword="x",
@@ -730,8 +756,35 @@ def densities():
     return geometry.HighDimKDE(9.0, random_state=0).fit(whole(40, 2))
 
 
+@functools.cache
+def explained():
+    return trust.SurrogateExplainer(slope, random_state=0).fit(table()[0])
+
+
+@functools.cache
+def attentive():
+    return trust.SelfAttentionClassifier(epochs=1, random_state=0).fit(whole(40, 2), np.arange(40) % 2)
+
+
+@functools.cache
+def embedded():
+    return trust.ConvEmbeddingClassifier("mlp", epochs=1, random_state=0).fit(whole(40, 2), np.arange(40) % 2)
+
+
+_asked = {"X": whole(12, 3), "y": np.arange(12) % 2}
+
+
 def ppp():
     return partition.PPP((2, 4)).fit(whole(40, 2))
+
+
+def two_environments(Phi=None, X=None, y=None):
+    X, y = whole(24, 2) if X is None else X, whole(24, seed=1) if y is None else y
+    return [(X[::2], y[::2]), (X[1::2], y[1::2])], Phi
+
+
+def stacked_covariances():
+    return np.array([[[3, 1, 1], [1, 4, 0], [1, 0, 5]], [[5, 2, 1], [2, 3, 1], [1, 1, 4]]], dtype=float)
 
 
 def line():
@@ -999,6 +1052,60 @@ ARRAYS: dict[Any, Arrays] = {
     trust.simulate_outcomes: Arrays(
         lambda z: trust.simulate_outcomes(z, "sigmoid", 0)[0], {"z": whole(30, seed=4) % 2}
     ),
+    trust.certify: Arrays(
+        trust.certify, {"Phi": np.eye(2), "w": np.array([1.0, 2]), "covariances": stacked_covariances()}
+    ),
+    trust.invariance_test: Arrays(
+        lambda Phi: trust.invariance_test(two_environments()[0], Phi).p_values, {"Phi": np.eye(2) + 1}
+    ),
+    trust.split_environments: Arrays(
+        lambda X, y, by: [*trust.split_environments(X, y, by).values()],
+        {"X": whole(9, 2), "y": whole(9, seed=1), "by": np.arange(9) % 2},
+    ),
+    trust.LinearSEM: Arrays(
+        lambda B, noise_var, mixing: trust.LinearSEM(B, noise_var, mixing).covariance(),
+        {"B": np.tril(whole(3, 3), -1), "noise_var": np.array([1.0, 2, 3]), "mixing": whole(4, 2)},
+    ),
+    trust.fit_invariant: Arrays(
+        lambda covariances: trust.fit_invariant(covariances=covariances).w, {"covariances": stacked_covariances()}
+    ),
+    trust.feature_importance: Arrays(
+        lambda X, y, classes: trust.feature_importance(slope, X, y, classes=classes, random_state=0).scores,
+        {**_asked, "classes": np.array([1, 0])}, strict=("y", "classes"),
+    ),
+    trust.compare_rankings: Arrays(
+        lambda X, y: trust.compare_rankings(slope, X, y, random_state=0).comprehensiveness, _asked, strict=("y",)
+    ),
+    trust.comprehensiveness: Arrays(lambda X: trust.comprehensiveness(slope, X, [0, 2]), {"X": whole(12, 3)}),
+    trust.sufficiency: Arrays(lambda X: trust.sufficiency(slope, X, [1, 2]), {"X": whole(12, 3)}),
+    trust.mean_reciprocal_rank: Arrays(
+        lambda scores: trust.mean_reciprocal_rank([scores, np.arange(5.0)]), {"scores": whole(5)}
+    ),
+    trust.SurrogateExplainer.fit: Arrays(
+        lambda X: trust.SurrogateExplainer(slope, random_state=0).fit(X).predict_proba(whole(40, 2)),
+        {"X": whole(40, 2)},
+    ),
+    trust.SurrogateExplainer.predict: Arrays(lambda X: explained().predict(X), {"X": whole(9, 3)}),
+    trust.SurrogateExplainer.predict_proba: Arrays(lambda X: explained().predict_proba(X), {"X": whole(9, 3)}),
+    trust.SurrogateExplainer.explain: Arrays(
+        lambda x: list(explained().explain(x).contributions.values()), {"x": whole(3)}
+    ),
+    trust.SurrogateExplainer.what_if: Arrays(
+        lambda x: explained().what_if(x, {"x1": 2.0}).black_box, {"x": whole(3)}
+    ),
+    trust.SurrogateExplainer.report: Arrays(
+        lambda X, y: [explained().report(X, y).r2, explained().report(X, y).accuracy_surrogate], _asked, strict=("y",)
+    ),
+    trust.SelfAttentionClassifier.fit: Arrays(
+        lambda X, y: trust.SelfAttentionClassifier(epochs=1, random_state=0).fit(X, y).predict_proba(whole(5, 2)),
+        {"X": whole(40, 2), "y": np.arange(40) % 2}, strict=("y",),
+    ),
+    trust.SelfAttentionClassifier.attention: Arrays(lambda X: attentive().attention(X), {"X": whole(5, 2)}),
+    trust.ConvEmbeddingClassifier.fit: Arrays(
+        lambda X, y: trust.ConvEmbeddingClassifier("mlp", "given", 1, 1, random_state=0).fit(X, y).encode(whole(5, 2)),
+        {"X": whole(40, 2), "y": np.arange(40) % 2}, strict=("y",),
+    ),
+    trust.ConvEmbeddingClassifier.encode: Arrays(lambda X: embedded().encode(X), {"X": whole(5, 2)}),
     # partition
     partition.SLK.fit: Arrays(spread, {"X": whole(12, 2), "y": np.arange(12) % 3}, strict=("y",)),
     partition.SLK.predict: Arrays(lambda X: spread(at=X), {"X": whole(9, 2)}),
@@ -1586,6 +1693,18 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     ),
     trust.MemorizationReport: lambda: remembered(whole(30, 2), _outcomes, None),
     trust.MemorizationPath: lambda: trust.simulate_memorization(9, 20, steps=5, random_state=0),
+    trust.InvarianceCertificate: lambda: trust.certify(
+        None, [1.0, 2.0], covariances=stacked_covariances(), mode="learned"
+    ),
+    trust.InvarianceTest: lambda: trust.invariance_test(two_environments()[0]),
+    trust.InvariantFit: lambda: trust.fit_invariant(covariances=stacked_covariances()),
+    trust.FeatureImportance: lambda: trust.feature_importance(slope, table()[0], random_state=0),
+    trust.RankingComparison: lambda: trust.compare_rankings(slope, table()[0], relevant=[0], random_state=0),
+    trust.SurrogateReport: lambda: explained().report(*table()),
+    trust.Explanation: lambda: explained().explain(table()[0][0]),
+    trust.Counterfactual: lambda: explained().explain(table()[0][0]).counterfactual,
+    trust.Rule: lambda: explained().rules_[0],
+    trust.WhatIf: lambda: explained().what_if(table()[0][0], {"x0": 1.5}),
     # partition
     partition.NovelClassCount: lambda: partition.estimate_n_novel(table()[0], (2, 4), random_state=0),
     partition.NovelClassScores: lambda: partition.novel_class_scores([0, 1, 1, 2], [0, 4, 4, 4], [0]),

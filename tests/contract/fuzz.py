@@ -49,7 +49,7 @@ import lodim.training as training
 import lodim.trust as trust
 from lodim.validation import _is_a
 
-from .examples import ARRAYS, ESTIMATORS, classifier, net, table, whole
+from .examples import ARRAYS, ESTIMATORS, classifier, net, slope, stacked_covariances, table, whole
 from .finder import flat
 
 HOME = str(Path(lodim.__file__).parent)
@@ -60,11 +60,11 @@ UNDEFINED = {  # what their documentation says is NaN or infinite at times
     "r2", "find_crossing", "fit_scaling_law", "difficulty", "embedding_distortion", "mode_coverage", "auc",
     "keep_likely", "volume_quality", "kde_theory", "density_regime", "GeneralizationDifficulty",
     "intrinsic_dimensions", "IntrinsicDimension", "learning_curve_exponent", "probability_metrics", "relative_gap",
-    "novel_class_scores",
+    "novel_class_scores", "SurrogateExplainer.report",
     "cluster_geometry",
 }  # fmt: skip
 # choices that take a number too, by their documentation
-NUMBER_TOO = ("n_rounds", "delta", "intrinsic_dim", "bandwidth", "baseline", "perturb")
+NUMBER_TOO = ("n_rounds", "delta", "intrinsic_dim", "bandwidth", "baseline", "perturb", "k")
 PATHS = ("X", "source")  # arguments that may be names of files
 PARTS = [
     "row",
@@ -259,6 +259,30 @@ def shared(budget_bytes=(300, 600), methods="subspace", lr=0.001, n_seeds=1, ran
     ).dense  # fmt: skip
 
 
+OTHERS = X[::-1] + 0.1, 1 - y
+EYE, ONES, COVARIANCES, LINE = np.eye(3), np.ones(3), stacked_covariances(), np.diag([1.0, 2.0], -1)
+
+
+def certified(Phi=EYE[:2, :2], w=ONES[:2], covariances=COVARIANCES, eps=None, gamma=0.05, mode="learned",
+              form="gradient", sites=None, in_degrees=None):  # fmt: skip
+    return trust.certify(Phi, w, covariances=covariances, eps=eps, gamma=gamma, mode=mode, form=form, sites=sites,
+                         in_degrees=in_degrees)  # fmt: skip
+
+
+def certified_rows(X=X, y=y, w=ONES, n_boot=200, random_state=0):
+    return trust.certify(None, w, [(X, y), OTHERS], n_boot=n_boot, random_state=random_state)
+
+
+def compared(X=X, y=y, Phi=EYE, level=0.05):
+    return trust.invariance_test([(X, y), OTHERS], Phi, level=level)
+
+
+def model(B=LINE, noise_var=ONES, mixing=None, sites=(1,), kind="soft", size=None, scale=1.5,
+          random_state=0):  # fmt: skip
+    drawn = trust.LinearSEM(B, noise_var, mixing).intervene(sites, kind, random_state, size=size, scale=scale)
+    return drawn.covariance()
+
+
 WEIGHT = POINTS[:8, :2].repeat(1, 2)
 
 
@@ -297,6 +321,17 @@ CALLS = (
     call(geometry.optimize_points, x=whole(8, 2), loss=lambda p: p.square().sum(), steps=2),
     call(geometry.topology_summary, X=X, random_state=0),
     call(geometry.fit_scaling_law, n=np.array([100.0, 200, 400, 800]), loss=np.array([3.0, 2, 1.5, 1])),
+    call(certified, sites=(0,), in_degrees=(1,)), call(certified_rows), call(compared), call(model),
+    call(trust.split_environments, X=X, y=y, by=y), call(trust.random_sem, n=5, random_state=0),
+    call(trust.polynomial_dimension, in_degrees=(2, 1)), call(trust.required_environments, delta=0.1),
+    call(trust.required_environments, delta=0.1, mode="learned", dimension=10),
+    call(trust.fit_invariant, covariances=stacked_covariances(), random_state=0),
+    call(trust.feature_importance, model=slope, X=X, y=y, random_state=0),
+    call(trust.compare_rankings, model=slope, X=X, y=y, random_state=0),
+    call(trust.comprehensiveness, model=slope, X=X, columns=[0, 1]),
+    call(trust.sufficiency, model=slope, X=X, columns=[0, 1]),
+    call(trust.mean_reciprocal_rank, scores=[[3.0, 1.0], [1.0, 2.0]]),
+    call(trust.SelfAttentionNetwork, n_features=4, n_classes=2),
     call(partition.centre_and_normalise, X=X),
     call(partition.sample_episodes, labels=y, n_way=2, n_query=4, n_episodes=3, random_state=0),
     call(partition.few_shot_episodes, features=X, labels=y, n_way=2, n_query=4, n_episodes=3, random_state=0),

@@ -15,9 +15,12 @@ from .finder import array_arguments, documented_arrays, flat
 FOUND = array_arguments(load_cards())
 TRAINING = (
     "AmbientDiffusion.fit",
+    "ConvEmbeddingClassifier.encode",
+    "ConvEmbeddingClassifier.fit",
     "Diffusion.fit",
     "PBN.fit",
     "ProbabilisticNet.fit",
+    "SelfAttentionClassifier.fit",
     "memorization_curve",
     "optimize_points",
     "train_denoiser",

@@ -79,6 +79,12 @@ CASES = [
     ("adapter_size", {}, ("160", "8,970", "rank 1", "330")),
     ("compression", {}, ("420", "35,880", "0.879")),
     (
+        "probabilities",
+        {"landscape": {"baseline_score": 0.88, "n_told": 360}},
+        ("12 % of 360", "lodim.trust.report("),
+    ),
+    ("probabilities", {"landscape": {"score_name": "AUC", "baseline_score": 0.97}}, ("AUC 0.970",)),
+    (
         "direct_falls_short",
         {
             "landscape": {
@@ -189,6 +195,10 @@ SILENT = [
         {"landscape": {"linear_score": 0.965, "linear_gain": -0.05, "linear_p": 1e-6, "n_direct": 9}},
     ),
     ("not_reached", {}),
+    ("probabilities", {}),
+    # 0.12 less two standard errors of 30 rows is below zero
+    ("probabilities", {"landscape": {"baseline_score": 0.88, "n_told": 30}}),
+    ("probabilities", {"kind": "regression", "landscape": {"baseline_score": 0.6, "score_name": "R²"}}),
     ("column_scales", {"data": {"scale_ratio": 3100.0}}),  # pixels share one scale
     ("linear_suffices", {}),
     ("adapter_size", {"landscape": {"baseline_score": 0.15}}),

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lodim.profiling import render_matplotlib, wording
-from lodim.profiling.picture import (
+from lodim.pages import figures
+from lodim.pages.picture import (
     Across,
     Axis,
     Band,
@@ -23,7 +23,8 @@ from lodim.profiling.picture import (
     linear_axis,
     log_axis,
 )
-from lodim.profiling.render_svg import svg
+from lodim.pages.svg import svg
+from lodim.profiling import wording
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -115,7 +116,7 @@ def test_both_renderers_draw_every_mark():
     ax = Figure().add_subplot()
     legend = (Key(1, "seen"), Key(4, "hollow", hollow=True))
     axes = Axis(0.1, 10, "x", log=True, ticks=(1, 10)), Axis(0, 1, "y", ticks=(0, 1), names=("no", "yes"))
-    render_matplotlib.draw(ax, Picture("k", "t", "d", *axes, EVERY_MARK, (), (), legend))
+    figures.draw(ax, Picture("k", "t", "d", *axes, EVERY_MARK, (), (), legend))
     assert (ax.get_xscale(), ax.get_xlim(), ax.get_ylim()) == ("log", (0.1, 10), (0, 1))
     assert [t.get_text() for t in ax.get_yticklabels()] == ["no", "yes"]
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["seen", "hollow"]

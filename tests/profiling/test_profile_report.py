@@ -8,11 +8,12 @@ from urllib.parse import unquote
 
 import pytest
 
+from lodim.pages.page import csv_link
+from lodim.pages.svg import svg
 from lodim.profiling.advice import advise
 from lodim.profiling.parts import Layer, MeasuredDimension
 from lodim.profiling.pictures import pictures
-from lodim.profiling.render_svg import svg
-from lodim.profiling.report import command, csv_link, key_figures, shares
+from lodim.profiling.report import command, key_figures, shares
 
 
 def picture(p, key):
@@ -212,7 +213,7 @@ def test_contrast_is_readable():
     """WCAG contrast of text against its background, light and dark."""
     from importlib.resources import files
 
-    css = (files("lodim.profiling") / "templates" / "report.css").read_text(encoding="utf-8")
+    css = (files("lodim.pages") / "templates" / "page.css").read_text(encoding="utf-8")
     light, dark = (dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block)) for block in css.split("@media")[:2])
 
     def luminance(colour):

@@ -1,7 +1,483 @@
 """What must hold of black-box-surrogates whatever the data: identities, invariances, limits."""
 
-import lodim.trust.black_box_surrogates as system
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from torch import nn
+
+from lodim.nets import mlp
+from lodim.randomness import build_seeded
+from lodim.trust import (
+    ConvEmbeddingClassifier,
+    Explanation,
+    SelfAttentionClassifier,
+    SelfAttentionNetwork,
+    SurrogateExplainer,
+    compare_rankings,
+    comprehensiveness,
+    feature_importance,
+    mean_reciprocal_rank,
+    sufficiency,
+)
+from lodim.trust.black_box_surrogates import importance, networks
+from lodim.trust.black_box_surrogates.importance import Rows, chance_jaccard, read_columns
+from lodim.trust.black_box_surrogates.rules import Condition, Judged, prune, wilson
+from lodim.trust.black_boxes import read_black_box
+
+W = np.array([0.5, -2.0, 0.0, 1.0, 3.0])
+SD = np.array([1.0, 3.0, 1.0, 1.0, 0.1])  # |w| sd: 0.5, 6, 0, 1, 0.3
 
 
-def test_the_module_names_its_source():
-    assert "2208.13405" in system.__doc__
+def normal(n=400, d=5, seed=0):
+    return np.random.default_rng(seed).normal(size=(n, d))
+
+
+def linear(X):
+    return 1 / (1 + np.exp(-np.asarray(X, float) @ W / 3))
+
+
+def constant(X):
+    return np.full((len(X), 2), 0.5)
+
+
+def logits():
+    """The same model as a module: one logit, of the second class."""
+    net = nn.Linear(5, 1).double()
+    with torch.no_grad():
+        net.weight.copy_(torch.from_numpy(W / 3)[None])
+        net.bias.zero_()
+    return net
+
+
+def grid(n=600, d=4, seed=0):
+    return np.random.default_rng(seed).integers(0, 10, (n, d)).astype(float)
+
+
+def planted(X):
+    """A tree: x0 at most 4: class 0; else x2 above 6: class 2, at most 6: class 1."""
+    X = np.asarray(X, float)
+    return np.eye(3)[np.where(X[:, 0] <= 4, 0, np.where(X[:, 2] > 6, 2, 1))]
+
+
+# ---- importances
+
+
+@pytest.mark.parametrize("method", ["permutation", "mean", "noise", "gradient", "integrated"])
+def test_a_linear_model_is_ranked_by_weight_times_deviation(method):
+    found = feature_importance(logits(), SD * normal(), method=method, random_state=0)
+    assert found.ranking.tolist() == [1, 3, 0, 4, 2]
+    assert found.scores[2] == found.low[2] == found.high[2] == 0
+    assert found.drives[[1, 3]].all()
+    assert not found.drives[2]
+
+
+def test_a_function_and_a_module_of_the_same_answers_score_alike():
+    X = SD * normal()
+    one, other = (feature_importance(model, X, random_state=0) for model in (linear, logits()))
+    np.testing.assert_allclose(one.scores, other.scores, atol=1e-9)
+
+
+def test_skill_of_own_answers_is_that_of_sobol():
+    """p = 1/2 + a . x with independent columns: half the mean squared change is 2 a^2 var(x), two classes together."""
+    a = np.array([0.3, 0.1, 0.0])
+    X = np.random.default_rng(0).uniform(-1, 1, (4000, 3))
+    rows = Rows.of(X)
+    box = read_black_box(lambda X: 0.5 + X @ a, X)
+    p = box.predict_proba(X)
+    parts = [np.array([j]) for j in range(3)]
+    _, skill = importance._replaced(rows, box, p, p, parts, "permutation", 5, np.random.default_rng(1))
+    error = skill.std(0) / math.sqrt(4000)
+    assert (np.abs(skill.mean(0) - 2 * a**2 / 3) <= 4 * error + 1e-15).all()
+
+
+@pytest.mark.parametrize("y", [None, np.arange(400) % 2])
+def test_a_model_that_uses_nothing_gets_no_ranking(y):
+    found = feature_importance(constant, normal(d=40), y, k=5, random_state=0)
+    assert not found.drives.any()
+    assert not found.scores.any()
+    assert abs(found.stability - found.chance_stability) < 0.1  # ties are broken at random
+    assert "cannot tell any of these 40" in str(found)
+
+
+def test_random_labels_are_told_from_noise_one_time_in_twenty():
+    """The model does use its columns, but other rows' labels do not depend on them."""
+    rng = np.random.default_rng(1)
+    wrong = 0
+    for seed in range(60):
+        X, y = rng.normal(size=(160, 12)), rng.random(160) < 0.3
+        weights = rng.normal(size=12)
+        found = feature_importance(
+            lambda X, w=weights: 1 / (1 + np.exp(-X @ w)), X, y, n_repeats=1, random_state=seed
+        )
+        wrong += found.drives.any()
+    assert wrong <= 8  # one in twenty: more than 8 of 60 has a chance of 0.3 %
+
+
+def test_intervals_cover():
+    X = normal(20_000)
+    truth = feature_importance(linear, X, n_repeats=1, random_state=0).scores
+    inside = []
+    for seed in range(40):
+        found = feature_importance(linear, X[seed * 300 : (seed + 1) * 300], n_repeats=1, random_state=seed)
+        inside.append((found.low <= truth) & (truth <= found.high))
+    assert 0.88 <= np.mean(inside) <= 1
+
+
+def test_wilson_covers():
+    n = 40
+    ends = np.array([wilson(hits, n) for hits in range(n + 1)])
+    for p in (0.02, 0.3, 0.5, 0.9):
+        drawn = np.random.default_rng(0).binomial(n, p, 4000)
+        assert 0.9 <= np.mean((ends[drawn, 0] <= p) & (p <= ends[drawn, 1])) <= 1
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_the_jaccard_index_of_chance():
+    rng = np.random.default_rng(0)
+    one, other = (rng.permuted(np.tile(np.arange(12) < 5, (4000, 1)), axis=1) for _ in range(2))
+    seen = ((one & other).sum(1) / (one | other).sum(1)).mean()
+    assert chance_jaccard(12, 5) == pytest.approx(seen, abs=0.01)
+    assert chance_jaccard(7, 7) == pytest.approx(1)
+
+
+def test_duplicates_share_the_importance_of_their_group():
+    x = normal(d=2)
+    X = np.c_[x[:, 0], x[:, 0], x[:, 1]]
+
+    def model(X):
+        return 1 / (1 + np.exp(-(X[:, 0] + X[:, 1])))
+
+    found = feature_importance(model, X, groups={"pair": [0, 1]}, random_state=0)
+    assert found.names == ("pair", "x2")
+    assert found.drives.tolist() == [True, False]
+    alone = feature_importance(model, X, random_state=0).scores
+    single = feature_importance(lambda X: 1 / (1 + np.exp(-2 * X[:, 0])), x, random_state=0).scores[0]
+    assert found.scores[0] == pytest.approx(single, rel=0.1)  # as of the one column that it is
+    assert max(alone[:2]) < 0.7 * found.scores[0]
+    with pytest.raises(ValueError, match="no column twice"):
+        feature_importance(model, X, groups={"a": [0], "b": [0]})
+
+
+def test_how_many_copies_are_asked_about_at_once_changes_nothing(monkeypatch):
+    X, y = normal(), normal()[:, 0] > 0
+    expected = feature_importance(linear, X, y, random_state=0)
+    monkeypatch.setattr(importance, "_CELLS", 1)
+    assert feature_importance(linear, X, y, random_state=0) == expected
+
+
+def test_a_data_frame_is_ranked_as_its_numbers():
+    X = SD * normal()
+    frame = pd.DataFrame(X, columns=list("abcde"))
+    one, other = (feature_importance(linear, Z, random_state=0) for Z in (X, frame))
+    np.testing.assert_allclose(one.scores, other.scores, atol=1e-12)
+    assert other.to_frame()["name"].tolist() == list("bdaec")
+
+
+def test_what_cannot_be_ranked_is_said():
+    X = normal()
+    with pytest.raises(ValueError, match="k must be at least 1 and at most 5"):
+        feature_importance(linear, X, k=6)
+    with pytest.raises(ValueError, match="sum to one"):
+        feature_importance(lambda X: np.full((len(X), 2), 0.4), X)
+    with pytest.raises(TypeError, match="gradients are had from torch modules"):
+        feature_importance(linear, X, method="gradient")
+    with pytest.raises(ValueError, match="no class of"):
+        feature_importance(linear, X, np.full(400, 7))
+    with pytest.raises(ValueError, match="'f'"):
+        read_columns(["f"], "abcde")
+
+
+def test_ranks_are_combined_by_the_mean_of_reciprocals():
+    found = mean_reciprocal_rank([[3.0, 2.0, 1.0], [1.0, 3.0, 3.0]])
+    np.testing.assert_allclose(found, [(1 + 1 / 3) / 2, (1 / 2 + 2 / 3) / 2, (1 / 3 + 2 / 3) / 2])
+
+
+# ---- falls
+
+
+def test_falls_of_all_and_of_none():
+    X = SD * normal()
+    p = read_black_box(linear, X).predict_proba(X)
+    top = p.argmax(1)
+    at_mean = read_black_box(linear, X).predict_proba(np.tile(X.mean(0), (400, 1)))
+    rows = np.arange(400)
+    assert comprehensiveness(linear, X, range(5)) == pytest.approx((p[rows, top] - at_mean[rows, top]).mean())
+    assert sufficiency(linear, X, range(5)) == 0 == comprehensiveness(linear, X, [])
+    assert comprehensiveness(linear, X, [1, 4]) == pytest.approx(sufficiency(linear, X, [0, 2, 3]))
+    mask = np.array([False, True, False, False, True])
+    assert comprehensiveness(linear, X, mask) == comprehensiveness(linear, X, [1, 4])
+
+
+def test_a_random_ranking_stands_beside():
+    found = compare_rankings(linear, SD * normal(), k=1, relevant=[1], random_state=0)
+    assert found.precision == (1.0, 1.0, 0.2)
+    assert found.comprehensiveness[0] > 2 * found.comprehensiveness[2]
+    every = compare_rankings(linear, SD * normal(), k=5, methods=["mean"], random_state=0)
+    assert every.comprehensiveness[0] == pytest.approx(
+        every.comprehensiveness[1]
+    )  # of all columns there is one set
+    assert every.stability == pytest.approx((1, 1))
+
+
+# ---- networks
+
+
+def test_integrated_gradients_sum_to_the_change_of_the_answer():
+    net = build_seeded(lambda: mlp([5, 16, 3], "tanh"), 0)
+    X = normal(50)
+    box, rows = read_black_box(net, X), Rows.of(X)
+    p = box.predict_proba(X)
+    found = importance._read_inside(net, box, rows, p, "integrated", 0)
+    base = box.predict_proba(X.mean(0, keepdims=True))[0]
+    np.testing.assert_allclose(found.sum(1), p.max(1) - base[p.argmax(1)], atol=2e-3)
+
+
+def test_attention_sums_to_one_and_uniform_attention_is_none():
+    net = build_seeded(lambda: SelfAttentionNetwork(7, 3, dropout=0.0), 0)
+    x = torch.randn(9, 7, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(net.attention(x).sum(1), torch.ones(9))
+    for head in net.heads:
+        nn.init.zeros_(head.weight), nn.init.zeros_(head.bias)
+    torch.testing.assert_close(net(x), net.output(nn.functional.selu(net.dense(x))))  # thanks to the factor d
+
+
+def test_attention_over_codes_is_mapped_back_by_the_encoders_slope():
+    """A linear code: |d code / d x| is its matrix; columns that no code reads get nothing."""
+    encoder = nn.Linear(5, 3)
+    with torch.no_grad():
+        encoder.weight[:, 4] = 0
+    net = build_seeded(lambda: SelfAttentionNetwork(3, 2, encoder=encoder), 0)
+    x = torch.randn(80, 5, generator=torch.Generator().manual_seed(0))
+    found = net.attention(x)
+    expected = net.weights(encoder(x)) @ encoder.weight.abs()
+    torch.testing.assert_close(found, expected / expected.sum(1, keepdim=True))
+    assert not found[:, 4].any()
+
+
+@pytest.mark.trains
+def test_attention_finds_the_column_with_the_labels():
+    X = normal(300, 12)
+    y = np.where(X[:, 7] > 0, "up", "down")
+    model = SelfAttentionClassifier(random_state=0, epochs=10, lr=1e-2).fit(X, y)
+    found = feature_importance(model, X, y, method="attention", k=1, random_state=0)
+    assert found.ranking[0] == 7
+    assert found.drives[7]
+    np.testing.assert_allclose(model.attention(X).sum(1), 1, atol=1e-6)
+    probed = feature_importance(
+        lambda X: 1 / (1 + np.exp(-5 * X[:, 3])), X[:150], method="attention", random_state=0
+    )
+    assert probed.ranking[0] == 3  # of a network trained on the answers
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("encoder", ["conv", "mlp"])
+def test_embeddings_classify_and_carry_attention(encoder):
+    X = normal(300, 10)
+    y = X[:, 0] + X[:, 1] > 0
+    model = ConvEmbeddingClassifier(encoder, "correlation", 2, 15, lr=5e-3, random_state=0).fit(X, y)
+    assert model.score(X, y) > 0.85
+    on_codes = SelfAttentionClassifier(embedding=model, epochs=3, random_state=0).fit(X, y)
+    weights = on_codes.attention(X[:9])
+    assert weights.shape == (9, 10)
+    np.testing.assert_allclose(weights.sum(1), 1, atol=1e-6)
+    found = feature_importance(model, X, method="gradient", k=2, random_state=0)
+    assert set(found.ranking[:2].tolist()) == {0, 1}
+
+
+def in_single_precision(estimator):
+    return {"check_methods_subset_invariance": "a network rounds by the size of a batch, and 1e-7 is asked"}
+
+
+@parametrize_with_checks(
+    [
+        SelfAttentionClassifier(epochs=10, lr=0.02, random_state=0),
+        ConvEmbeddingClassifier("mlp", "given", 1, 20, lr=0.01, random_state=0),
+        ConvEmbeddingClassifier("conv", "correlation", 1, 20, lr=0.01, random_state=0),
+    ],
+    expected_failed_checks=in_single_precision,
+)
+@pytest.mark.trains
+@pytest.mark.slow
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)
+
+
+def test_columns_are_laid_out_once_each_and_beside_their_like():
+    x = normal(200, 4)
+    X = x[:, [0, 1, 2, 3, 0, 1]] + 0.01 * normal(200, 6, 1)
+    order = networks.correlation_order(X)
+    assert sorted(order) == list(range(6))
+    place = np.argsort(order)
+    assert abs(place[0] - place[4]) == abs(place[1] - place[5]) == 1
+    image = networks.ColumnsAsImage(order)(torch.arange(1.0, 7.0)[None])
+    assert image.shape == (1, 1, 8, 8)
+    assert sorted(image.flatten().tolist())[-6:] == [1, 2, 3, 4, 5, 6]
+    assert image.sum() == 21
+
+
+# ---- the surrogate
+
+
+@pytest.fixture(scope="module")
+def explainer():
+    return SurrogateExplainer(planted, random_state=0).fit(grid())
+
+
+def test_a_planted_tree_is_recovered(explainer):
+    assert set(explainer.columns_) == {"x0", "x2"}
+    said = {(frozenset(map(str, rule.conditions)), rule.label) for rule in explainer.rules_}
+    assert said == {
+        (frozenset({"x0 <= 4.5"}), 0),
+        (frozenset({"x0 > 4.5", "x2 <= 6.5"}), 1),
+        (frozenset({"x0 > 4.5", "x2 > 6.5"}), 2),
+    }
+    report = explainer.report(grid(seed=1), planted(grid(seed=1)).argmax(1))
+    assert report.fidelity == report.accuracy_surrogate == report.r2 == 1
+    assert set(report.told_from_noise) == {"x0", "x2"}
+    assert report.n_rules == 3
+    assert report.sufficiency == 0
+    assert report.comprehensiveness > report.comprehensiveness_random
+
+
+def test_every_row_fires_one_rule_which_says_what_the_tree_says():
+    X = np.random.default_rng(0).normal(size=(500, 4))
+    model = SurrogateExplainer(
+        lambda X: 1 / (1 + np.exp(-4 * np.sin(2 * X[:, 0]) * X[:, 1])), k=2, random_state=0
+    )
+    model.fit(X)
+    fires = np.array([rule.fires(X) for rule in model.rules_])
+    assert (fires.sum(0) == 1).all()
+    assert sum(rule.support for rule in model.rules_) == 350
+    said = np.array([rule.label for rule in model.rules_])[fires.argmax(0)]
+    np.testing.assert_array_equal(said, model.predict(X))
+    for rule in model.rules_:
+        assert len({c.number for c in rule.conditions}) == len(rule.conditions)  # thresholds are merged
+    assert len(model.pruned_rules_) <= len(model.rules_)
+
+
+def test_pruning_drops_what_held_out_rows_do_not_ask_for():
+    """Beside a condition that decides, one that does not; a rule that held-out rows never fire is left alone."""
+    grown = grid()
+    judged = Judged(grown, grown, (grown[:, 0] > 4.5).astype(int), np.array(["no", "yes"]))
+    decides, idle = Condition("x0", 0, low=4.5), Condition("x1", 1, high=6.5)
+    rule = judged.rule([decides, idle], 1)
+    assert rule.confidence == 1
+    (pruned,) = prune([rule, judged.rule([decides], 1)], [1, 1], judged)
+    assert pruned.conditions == (decides,)
+    assert pruned.support == int((grown[:, 0] > 4.5).sum()) > rule.support
+    never = judged.rule([decides, Condition("x1", 1, low=99.0)], 1)
+    assert math.isnan(never.confidence)
+    assert prune([never], [1], judged) == [never]
+    assert str(Condition("x1", 1, 2.5, 6.5)) == "2.5 < x1 <= 6.5"
+
+
+def test_contributions_lead_from_root_to_leaf_and_counterfactuals_turn_both(explainer):
+    for x in grid(12, seed=2):
+        found = explainer.explain(x)
+        assert found.agrees
+        assert found.base + sum(found.contributions.values()) == pytest.approx(found.probability)
+        other = found.counterfactual
+        assert other.flips_black_box
+        moved = x.copy()
+        for name, (before, after) in other.changes.items():
+            assert moved[int(name[1])] == before
+            moved[int(name[1])] = after
+        assert explainer.predict(moved[None])[0] == other.label != found.label
+        assert planted(moved[None]).argmax() == other.black_box_label
+        assert Explanation.from_json(found.to_json()) == found
+        then = explainer.what_if(x, {name: after for name, (_, after) in other.changes.items()})
+        assert then.classes[then.black_box[1].argmax()] == other.black_box_label
+        np.testing.assert_array_equal(then.surrogate[1], explainer.predict_proba(moved[None])[0])
+
+
+def test_a_counterfactual_that_the_black_box_does_not_follow_says_so(explainer):
+    x = np.array([2.0, 0, 0, 0])
+    kept = SurrogateExplainer(planted, random_state=0).fit(grid())
+    kept.black_box = lambda X: np.tile([1.0, 0.0, 0.0], (len(X), 1))
+    found = kept.explain(x).counterfactual
+    assert not found.flips_black_box
+    assert "does not follow" in str(found)
+
+
+def test_a_black_box_of_one_answer_explains_nothing():
+    X = normal(200)
+    for surrogate in ("tree", "logistic"):
+        model = SurrogateExplainer(constant, surrogate=surrogate, random_state=0).fit(X)
+        assert model.k_ == 1
+        found = model.explain(X[0])
+        assert found.counterfactual is None
+        assert found.contributions == {}
+        report = model.report(X, np.arange(200) % 2)
+        said = str(report)
+        assert report.told_from_noise == ()
+        assert math.isnan(report.r2)
+        assert "cannot tell these columns from noise" in said
+        assert "its rules explain nothing" in said
+        assert "no knowledge" in said
+
+
+@pytest.mark.parametrize("surrogate", ["forest", "boosting", "logistic"])
+def test_other_surrogates_have_a_tree_beside(surrogate):
+    X = normal(300)
+    model = SurrogateExplainer(
+        linear, k=4, surrogate=surrogate, importances="permutation", random_state=0
+    ).fit(X)
+    assert model.report(normal(300, seed=1)).fidelity > 0.8
+    assert model.predict_proba(X).sum(1) == pytest.approx(1)
+    assert model.rules_
+
+
+def mixed(n=400, seed=0):
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({
+        "age": rng.integers(20, 60, n),
+        "colour": rng.choice(["red", "green", "blue"], n),
+        "noise": rng.normal(size=n),
+        "member": rng.random(n) < 0.5,
+    })  # fmt: skip
+    return frame, np.where((frame["colour"] == "red") & (frame["age"] > 40), "yes", "no")
+
+
+def test_a_pipeline_on_a_mixed_table():
+    frame, _ = mixed()
+
+    def model(X):
+        return ((X["colour"] == "red") & (X["age"] > 40)).to_numpy(float)
+
+    found = feature_importance(model, frame, random_state=0)
+    assert found.drives.tolist() == [True, True, False, False]
+    explainer = SurrogateExplainer(model, random_state=0).fit(frame)
+    assert set(explainer.columns_) == {"age", "colour"}
+    assert "colour is red" in explainer.rules_text()
+    row = frame[frame["colour"].eq("red") & frame["age"].gt(40)].iloc[0]
+    found = explainer.explain(row)
+    assert found.label == 1
+    assert found.counterfactual.flips_black_box
+    assert explainer.what_if(row, {"colour": "blue"}).black_box[1, 0] == 1
+    assert explainer.report(mixed(seed=1)[0]).fidelity > 0.97
+
+
+def test_text_columns_of_a_fitted_pipeline_are_permuted_and_labels_are_its_own():
+    frame, y = mixed()
+    steps = make_column_transformer((OneHotEncoder(), ["colour"]), remainder="passthrough")
+    model = make_pipeline(steps, LogisticRegression(max_iter=2000)).fit(frame, y)
+    found = feature_importance(model, frame, y, method="mean", random_state=0)
+    assert set(np.array(found.names)[found.drives]) == {"age", "colour"}
+    report = SurrogateExplainer(model, random_state=0).fit(frame).report(frame, y)
+    assert report.accuracy_black_box == pytest.approx(np.mean(model.predict(frame) == y))
+
+
+@pytest.mark.slow  # importing and compiling shap takes a while
+def test_shapley_values_rank_a_linear_model():
+    pytest.importorskip("shap")
+    found = feature_importance(linear, SD * normal(120), method="shap", random_state=0)
+    assert found.ranking.tolist() == [1, 3, 0, 4, 2]
+    assert found.n_rows == 64

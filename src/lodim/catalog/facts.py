@@ -13,6 +13,7 @@ from typing import Any
 __all__ = ["Fact", "facts_of", "figure", "is_profile", "measured_by"]
 
 FEW_ROWS, MANY_ROWS = 500, 100_000
+AGAIN = 0.9  # share of the resamples in which groups must come again
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def _of_labels(p: Any) -> Iterator[Fact]:
     if (
         (n_groups := figure(p, "data.groups.n_groups"))
         and n_groups > 1
+        and figure(p, "data.groups.repeated") >= AGAIN
         and not figure(p, "data.groups.told_by")
     ):
         again = f"{n_groups} groups, as many in {figure(p, 'data.groups.repeated'):.0%} of resamples"
@@ -110,6 +112,11 @@ def _of_model(p: Any) -> Iterator[Fact]:
     gap = max((seen - unseen for seen, unseen in scores if None not in (seen, unseen)), default=0.0)
     if gap >= 0.1:
         yield Fact("generalization", 1.0, f"training scores exceed validation scores by up to {gap:.2f}")
+    for advice in figure(p, "advice") or ():
+        if figure(advice, "rule") == "probabilities":
+            reached = f"{figure(advice, 'because.score')} {figure(advice, 'because.baseline_score'):.2f}"
+            yield Fact("calibration", 1.0, f"a model reaches {reached}: its answers are no certainties")
+            yield Fact("explainability", 0.5, f"a model reaches {reached}: see what drives it")
 
 
 def facts_of(profile: Any) -> tuple[Fact, ...]:

@@ -1,17 +1,16 @@
-"""What a figure was measured on: processor, memory, GPU and versions; never a host, a user or a path."""
+"""What a figure was measured on: processor, memory and GPU; never a host, a user or a path."""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-__all__ = ["describe_machine", "source_revision", "versions"]
+from lodim.extras import versions as versions
 
-PACKAGES = ("lodim", "numpy", "scipy", "scikit-learn", "torch")
+__all__ = ["describe_machine", "source_revision", "versions"]
 
 
 def _processor() -> str:
@@ -43,17 +42,6 @@ def describe_machine() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": f"{platform.system()} {platform.machine()}",
     }
-
-
-def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
-    """Return the versions of Python and of the installed ones among ``packages``, which are distribution names."""
-    found = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def source_revision() -> str | None:

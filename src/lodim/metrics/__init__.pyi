@@ -8,6 +8,7 @@ from .images import psnr as psnr
 from .images import ssim as ssim
 from .learning_curves import LearningCurve as LearningCurve
 from .learning_curves import learning_curve_exponent as learning_curve_exponent
+from .multiple import holm as holm
 from .probability import ProbabilityMetrics as ProbabilityMetrics
 from .probability import ReliabilityCurve as ReliabilityCurve
 from .probability import probability_metrics as probability_metrics

@@ -29,6 +29,7 @@ RULES: tuple[Callable[[ProfileData], Advice | None], ...] = (
     data_rules.linear_or_curved,
     data_rules.class_outlier,
     model_rules.compression,
+    model_rules.probabilities,
     data_rules.scale_dependence,
     data_rules.sharpest_pair,
     data_rules.constant_columns,

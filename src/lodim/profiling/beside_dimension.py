@@ -15,18 +15,11 @@ import numpy as np
 from lodim.datasets import Dataset
 from lodim.geometry import GeneralizationDifficulty, density_regime, provided_bias
 from lodim.neighbors import first_occurrences
+from lodim.pages.words import closed
 from lodim.partition import groups
 from lodim.partition.valley_null import FEWEST
 from lodim.profiling.data_part import RATE, finite, finite_interval
-from lodim.profiling.parts import (
-    AssumptionBits,
-    DataPart,
-    Density,
-    FoundGroups,
-    LandscapePart,
-    Topology,
-    closed,
-)
+from lodim.profiling.parts import AssumptionBits, DataPart, Density, FoundGroups, LandscapePart, Topology
 from lodim.randomness import derive_seed
 
 TARGET_ERROR = 0.01

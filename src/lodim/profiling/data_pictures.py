@@ -4,16 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lodim.profiling import wording
-from lodim.profiling.parts import (
-    DataPart,
-    Density,
-    DimensionAtScale,
-    MeasuredDimension,
-    ProfileData,
-    closed,
-)
-from lodim.profiling.picture import (
+from lodim.pages.picture import (
     Across,
     Axis,
     Band,
@@ -29,6 +20,9 @@ from lodim.profiling.picture import (
     linear_axis,
     log_axis,
 )
+from lodim.pages.words import closed
+from lodim.profiling import wording
+from lodim.profiling.parts import DataPart, Density, DimensionAtScale, MeasuredDimension, ProfileData
 
 MOST_CLASSES = 24
 

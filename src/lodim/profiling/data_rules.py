@@ -14,8 +14,9 @@ import re
 import numpy as np
 from scipy.stats import norm
 
+from lodim.pages.words import Ends, closed
 from lodim.profiling import wording
-from lodim.profiling.parts import Advice, Ends, ProfileData, closed
+from lodim.profiling.parts import Advice, ProfileData
 
 __all__ = [
     "class_outlier",

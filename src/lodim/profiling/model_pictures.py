@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from lodim.profiling import wording
-from lodim.profiling.parts import LandscapePart, ProfileData, scores_by_d, wavers
-from lodim.profiling.picture import (
+from lodim.pages.picture import (
     Across,
     Axis,
     Dot,
@@ -19,6 +17,8 @@ from lodim.profiling.picture import (
     linear_axis,
     log_axis,
 )
+from lodim.profiling import wording
+from lodim.profiling.parts import LandscapePart, ProfileData, scores_by_d, wavers
 
 MOST_LAYERS = 24
 

@@ -12,10 +12,12 @@ import math
 
 import numpy as np
 
+from lodim.pages.words import closed
 from lodim.profiling import wording
-from lodim.profiling.parts import Advice, ProfileData, closed, scores_by_d, wavers
+from lodim.profiling.parts import Advice, ProfileData, scores_by_d, wavers
 
 _EXACT = 0.9999  # R² above which a target is a sum of columns rather than a forecast
+_ERRS = 0.05  # share of new rows, from which on answers are no certainties
 _APART = 3  # runs on either side: as many stand apart in one of twenty draws where nothing differs
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "memorising",
     "narrow_layers",
     "not_reached",
+    "probabilities",
     "unsolved",
     "weak_regression",
 ]
@@ -270,6 +273,31 @@ def memorising(p: ProfileData) -> Advice | None:
 
 def _target(p: ProfileData) -> str:
     return repr(p.target_name) if p.target_name else "the target"
+
+
+def probabilities(p: ProfileData) -> Advice | None:
+    """A classifier that errs often enough for its probabilities to decide what to do with an answer."""
+    part = p.landscape
+    if part is None or part.unsolved or p.kind != "classification" or part.baseline_score is None:
+        return None
+    errs, n = 1 - part.baseline_score, max(1, part.n_told or part.n_val)
+    who = wording.model(part.model)
+    if part.score_name == "accuracy":
+        if errs - 2 * math.sqrt(errs * (1 - errs) / n) < _ERRS:  # two standard errors
+            return None
+        said = (
+            f"{wording.sentence(who)} errs on {wording.percent(errs)} of {wording.plural(n, 'held-out row')}"
+        )
+    else:
+        said = f"One class is much the commonest, and {who} has AUC {wording.score(part.baseline_score)}"
+    return Advice(
+        f"{said}: what to do with an answer depends on how probable it is. Before you rely on such a model, "
+        "lodim.trust.report(model, X, y) says whether its probabilities are true, which columns drive it and what "
+        "fools it.",
+        {"baseline_score": part.baseline_score, "score": part.score_name, "n": n},
+        "probabilities",
+        0.58,
+    )
 
 
 def narrow_layers(p: ProfileData) -> Advice | None:

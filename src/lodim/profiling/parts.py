@@ -9,20 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from lodim.pages.words import Interval, Number
 from lodim.results import Result
 
 SCHEMA = 1
 LEVEL = 0.01  # a p-value below it counts
-Number = float | int
-Interval = tuple[Number | None, Number | None]
-Ends = tuple[Number, Number]
-
-
-def closed(ends: Interval | None) -> Ends | None:
-    """Return an interval whose two ends are known, else None."""
-    if ends is None or ends[0] is None or ends[1] is None:
-        return None
-    return ends[0], ends[1]
 
 
 @dataclass(frozen=True)

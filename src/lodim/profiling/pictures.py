@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from lodim.pages.picture import Picture
 from lodim.profiling import data_pictures, model_pictures
 from lodim.profiling.parts import ProfileData
-from lodim.profiling.picture import Picture
 
 Maker = Callable[[ProfileData], Picture | None]
 OF_DATA: tuple[Maker, ...] = (

@@ -11,15 +11,14 @@ what would run beyond one and a half times the budget, and a note says so too. T
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from lodim.datasets import Dataset
+from lodim.extras import versions
 from lodim.parallel import count_processes, run_jobs
 from lodim.profiling import wording
 from lodim.profiling.advice import advise
@@ -40,7 +39,6 @@ _SLOW, _GRACE = (
     2.0,
 )  # budgets and seconds that reading may take beyond its plan, before it is planned for as it was
 _LEAST_LEFT = 0.1  # budgets left however slow the reading
-_LIBRARIES = ("lodim", "numpy", "scipy", "scikit-learn", "torch")
 
 
 class ProfileInterrupted(KeyboardInterrupt):
@@ -97,17 +95,6 @@ class _Known:
 
 def _sentence(note: str) -> str:
     return wording.sentence(note).rstrip(".") + "."
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries a profile rests on."""
-    found = {}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # run from a source tree that is not installed
-            continue
-    return {**found, "python": platform.python_version()}
 
 
 @checked

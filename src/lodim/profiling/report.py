@@ -5,44 +5,16 @@ Everything that comes from the data (names of files, columns and classes) is esc
 
 from __future__ import annotations
 
-import csv
-import io
 import shlex
-from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import Any
-from urllib.parse import quote
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
-from markupsafe import Markup
-
+from lodim.pages.page import KeyFigure, Share, page
 from lodim.profiling import wording
 from lodim.profiling.parts import ProfileData, wavers
-from lodim.profiling.picture import Picture
 from lodim.profiling.pictures import OF_DATA, OF_MODEL, pictures
-from lodim.profiling.render_svg import svg
 from lodim.profiling.text import recipe, verdict
 
 _TABLES = (".csv", ".tsv", ".parquet", ".xlsx", ".ods", ".txt", ".gz")
-
-
-@dataclass(frozen=True)
-class KeyFigure:
-    """A figure of the strip under the verdict."""
-
-    label: str
-    value: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Share:
-    """A bar: how much of what is there is needed."""
-
-    label: str
-    words: str
-    share: float
 
 
 def key_figures(p: ProfileData) -> list[KeyFigure]:
@@ -122,44 +94,6 @@ def command(p: ProfileData) -> str:
     return " ".join([*words, *["--topology"] * shape])
 
 
-@cache
-def _environment() -> Environment:
-    folder = files("lodim.profiling") / "templates"
-    environment = Environment(
-        loader=FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    drawn = lambda picture: Markup(svg(picture))  # noqa: E731 - the renderer escapes what it draws
-    environment.filters |= {"tidy": _tidy, "cell": _cell, "csv_link": csv_link, "svg": drawn}
-    return environment
-
-
-def _tidy(text: str) -> str:
-    """Keep intervals and percentages on one line: word joiners around the dash, a fixed space before the sign."""
-    return text.replace("–", "\u2060–\u2060").replace(" %", "\u00a0%")
-
-
-def csv_link(picture: Picture) -> str:
-    """Return the numbers behind a picture as a ``data:`` link to a CSV file."""
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(picture.header)
-    writer.writerows(picture.rows)
-    return "data:text/csv;charset=utf-8," + quote(out.getvalue())
-
-
-def _cell(value: object) -> str:
-    """A number of a table as people read it."""
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return wording.number(value, digits=4)
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
 def _context(p: ProfileData) -> dict[str, Any]:
     return {
         "p": p,
@@ -167,6 +101,7 @@ def _context(p: ProfileData) -> dict[str, Any]:
         "verdict": verdict(p),
         "figures": key_figures(p),
         "shares": shares(p),
+        "advice": [advice.text for advice in p.advice],
         "data_pictures": pictures(p, OF_DATA),
         "model_pictures": pictures(p, OF_MODEL),
         "command": command(p),
@@ -176,10 +111,9 @@ def _context(p: ProfileData) -> dict[str, Any]:
 
 def render(p: ProfileData) -> str:
     """Return the report as one HTML page."""
-    style = Markup((files("lodim.profiling") / "templates" / "report.css").read_text(encoding="utf-8"))
-    return _environment().get_template("report.html.j2").render(**_context(p), style=style)
+    return page("lodim.profiling", "report.html.j2", **_context(p))
 
 
 def render_fragment(p: ProfileData) -> str:
     """Return verdict, figures and advice as a piece of HTML for a notebook."""
-    return _environment().get_template("fragment.html.j2").render(**_context(p))
+    return page("lodim.profiling", "fragment.html.j2", **_context(p))

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lodim.files import write_whole
-from lodim.profiling import render_matplotlib, report, text
+from lodim.pages import figures
+from lodim.profiling import report, text
 from lodim.profiling.parts import (
     SCHEMA,
     Advice,
@@ -113,7 +114,7 @@ class Profile(ProfileData):
 
     def plot(self) -> Any:
         """Draw the report's pictures and return the matplotlib figure; nothing to draw is a ValueError."""
-        return render_matplotlib.figure_of(pictures(self))
+        return figures.figure_of(pictures(self))
 
     def save_json(self, path: str | Path) -> None:
         """Write :meth:`to_json`'s text to a file."""

@@ -64,16 +64,15 @@ class BlackBox:
 
     def class_numbers(self, y: Any, n: int) -> Int[np.ndarray, " n"]:
         """Columns of the labels ``y``; a label that is no class of the model is a ValueError."""
-        labels = check_labels(y, n)
-        order = np.argsort(self.classes)
-        known = self.classes[order]
+        known, labels = self.classes, check_labels(y, n)
         if (known.dtype.kind in "biuf") != (labels.dtype.kind in "biuf"):
             known, labels = known.astype(str), labels.astype(str)
-        at = np.searchsorted(known, labels).clip(max=len(known) - 1)
-        if (strange := known[at] != labels).any():
+        order = np.argsort(known)
+        at = np.searchsorted(known[order], labels).clip(max=len(known) - 1)
+        if (strange := known[order][at] != labels).any():
             raise ValueError(
-                f"y has the label {labels[strange][0]!r}, which is no class of {self.name}: its classes are "
-                f"{', '.join(map(repr, self.classes[:8].tolist()))}"
+                f"y has the label {str(labels[strange][0])!r}, which is no class of {self.name}: its classes are "
+                f"{', '.join(repr(str(label)) for label in known[:8])}"
             )
         return order[at]
 
@@ -99,6 +98,8 @@ def read_black_box(model: Any, X: Any, *, classes: Any = None) -> BlackBox:
     ValueError
         Answers that are no probabilities, or classes of another number.
     """
+    if isinstance(model, BlackBox):
+        return model
     name = type(model).__name__ if not hasattr(model, "__name__") else model.__name__
     few = take_rows(X, slice(0, 256))
     if len(few) == 0:
@@ -125,6 +126,8 @@ def read_black_box(model: Any, X: Any, *, classes: Any = None) -> BlackBox:
     if classes is None:
         classes = getattr(model, "classes_", np.arange(n_classes))
     labels = np.asarray(plain_array(classes, "classes"))
+    if labels.shape == (n_classes,):
+        labels = check_labels(labels, n_classes, name="classes")
     if labels.shape != (n_classes,) or len(np.unique(labels)) != n_classes:
         raise ValueError(f"classes must name the {n_classes} classes of {name}, got {labels.tolist()}")
     return BlackBox(answer, labels, name, module, is_probability)
@@ -181,9 +184,9 @@ def _as_probabilities(values: Any, n: int, name: str) -> Float[np.ndarray, "n k"
             f"{name} must return a row of probabilities for each of {n} rows, got shape {p.shape}"
         )
     if not ((p >= -_SUM) & (p <= 1 + _SUM)).all():
+        seen = "NaN" if np.isnan(p).any() else f"values from {p.min():.3g} to {p.max():.3g}"
         raise ValueError(
-            f"{name} must return probabilities, got values from {np.nanmin(p):.3g} to {np.nanmax(p):.3g}"
-            f"{' and NaN' if np.isnan(p).any() else ''}; take the softmax or sigmoid of logits"
+            f"{name} must return probabilities, got {seen}; take the softmax or sigmoid of logits"
         )
     if p.ndim == 1:
         p = np.column_stack([1 - p, p])

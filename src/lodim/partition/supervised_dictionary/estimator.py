@@ -287,7 +287,7 @@ class SupervisedDictionary(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tra
         check_classification_targets(labels)
         classes, codes = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
-            raise ValueError(f"y must hold at least two classes, got 1 class ({labels[0]!r})")
+            raise ValueError(f"y must hold at least two classes, got 1 class ({labels[0]})")
         if isinstance(self.class_weight, dict) and not {*self.class_weight} & {*classes.tolist()}:
             raise ValueError(
                 f"class_weight must name classes of y ({classes.tolist()[:5]}...), got {self.class_weight!r}"

@@ -149,8 +149,11 @@ class TradeOffCurve(Result):
         ax.errorbar(
             self.reconstruction_error, self.accuracy, self.accuracy_se, marker="o", color=COLORS[0], capsize=2
         )
-        for xi, error, accuracy in zip(self.xi, self.reconstruction_error, self.accuracy, strict=True):
-            ax.annotate(f"{xi:.2g}", (error, accuracy), textcoords="offset points", xytext=(4, 4), fontsize=8)
+        for i, (xi, error, accuracy) in enumerate(
+            zip(self.xi, self.reconstruction_error, self.accuracy, strict=True)
+        ):
+            beside = (4, 4) if i % 2 else (4, -11)  # neighbours lie close, their labels on either side
+            ax.annotate(f"{xi:.2g}", (error, accuracy), textcoords="offset points", xytext=beside, fontsize=8)
         ax.set_xlabel("reconstruction error (share of squared norm), held-out rows")
         ax.set_ylabel("accuracy")
         ax.set_title("Labels against reconstruction, by xi")

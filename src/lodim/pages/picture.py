@@ -1,18 +1,18 @@
-"""What a picture of a profile shows, apart from how it is drawn: axes, marks, a sentence, and the numbers behind it.
+"""What a picture of a report shows, apart from how it is drawn: axes, marks, a sentence, and the numbers behind it.
 
-:mod:`~lodim.profiling.render_svg` draws a :class:`Picture` for the report, :mod:`~lodim.profiling.render_matplotlib`
-for papers and notebooks. Marks lie in data units; what lies outside an axis is drawn at its edge. Colours are numbers
-of series: 1 the finding, 2 what it is compared with, 3 a second finding, 4 what is left.
+:mod:`~lodim.pages.svg` draws a :class:`Picture` for the report, :mod:`~lodim.pages.figures` for papers and notebooks.
+Marks lie in data units; what lies outside an axis is drawn at its edge. Colours are numbers of series: 1 the finding, 2
+what it is compared with, 3 a second finding, 4 what is left.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lodim.profiling import wording
-from lodim.profiling.parts import Ends, Interval, Number, closed
+from lodim.pages import words
+from lodim.pages.words import Ends, Interval, Number, closed
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Axis:
     @property
     def labelled(self) -> list[tuple[Number, str]]:
         """The ticks with their words."""
-        words = self.names or [wording.number(tick, digits=4) for tick in self.ticks]
-        return list(zip(self.ticks, words))
+        named = self.names or [words.number(tick, digits=4) for tick in self.ticks]
+        return list(zip(self.ticks, named))
 
 
 def linear_axis(
@@ -172,7 +172,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of a profile."""
+    """One picture of a report."""
 
     key: str  # its id in the page and the name of its CSV
     title: str
@@ -203,10 +203,11 @@ def dot_rows(
     reference: Number | None = None,
     ends: Ends | None = None,
     zero: bool = True,
+    write: Callable[[Number | None], str] = words.dimension,
 ) -> tuple[Axis, Axis, tuple[Mark, ...]]:
     """Return the axes and marks of rows of dots with intervals, the first on top, with a reference through all.
 
-    ``zero`` begins the axis at zero; logarithms have none that means anything.
+    ``zero`` begins the axis at zero; logarithms have none that means anything. ``write`` words the values.
     """
     values = [r.value for r in rows] + [e for r in rows if r.ends for e in r.ends if e is not None]
     values += [r.second for r in rows if r.second is not None]
@@ -217,9 +218,9 @@ def dot_rows(
         if (whole := closed(row.ends)) is not None:
             marks.append(Whisker(*whole, y, row.series))
         if row.second is not None:
-            tip = f"{row.name}, corrected: {row.second:.1f}"
+            tip = f"{row.name}, corrected: {write(row.second)}"
             marks.append(Dot(row.second, y, tip, row.series, 4.0, hollow=True))
-        tip = f"{row.name}: {wording.dimension(row.value)} ({wording.interval(row.ends)})"
+        tip = f"{row.name}: {write(row.value)} ({words.interval(row.ends, write)})"
         marks.append(Dot(row.value, y, tip, row.series, 4.4))
     names = tuple(_short(r.name) for r in rows)
     upward = Axis(-0.5, len(rows) - 0.5, ticks=heights, names=names)

@@ -1,6 +1,6 @@
 """Pictures as inline SVG: small and quiet, in the page's colours (dark mode included), without a script.
 
-Colours, line styles and text sizes come from CSS classes (see ``templates/report.css``): ``s1``..``s4`` are series,
+Colours, line styles and text sizes come from CSS classes (see ``templates/page.css``): ``s1``..``s4`` are series,
 ``rule`` the grid. Every picture is one ``<svg role="img">`` with a ``<title>`` and a ``<desc>``, and its marks carry
 native tooltips. Coordinates are those of a 420-unit wide canvas: legible on a phone.
 """
@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from lodim.profiling.parts import Number
-from lodim.profiling.picture import Across, Band, Bar, Dot, Line, Mark, Picture, Upright, Whisker
+from lodim.pages.picture import Across, Band, Bar, Dot, Line, Mark, Picture, Upright, Whisker
+from lodim.pages.words import Number
 
 _WIDTH, _RIGHT, _MARGIN, _BOTTOM = 420.0, 406.0, 46.0, 42.0
 _ROW, _CHARACTER = 25.0, 7.4  # height of a row, width of a letter of its name

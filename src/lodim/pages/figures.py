@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lodim import plots
-from lodim.profiling.picture import Across, Band, Bar, Dot, Line, Mark, Picture, Upright, Whisker
+from lodim.pages.picture import Across, Band, Bar, Dot, Line, Mark, Picture, Upright, Whisker
 
 _COLORS = dict(zip((1, 2, 3, 4), plots.COLORS))
 _WIDTH, _ROW = 5.2, 0.26  # inches: of a picture, and of a row with a name
@@ -18,7 +18,7 @@ def figure_of(pictures: Sequence[Picture]) -> Any:
     from matplotlib.figure import Figure
 
     if not pictures:
-        raise ValueError("this profile holds nothing to draw (was it interrupted?)")
+        raise ValueError("there is nothing to draw (was the run interrupted?)")
     columns = min(2, len(pictures))
     lines = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
     heights = [max(map(_height, line)) for line in lines]

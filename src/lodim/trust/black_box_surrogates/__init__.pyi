@@ -1,0 +1,17 @@
+from .importance import FeatureImportance as FeatureImportance
+from .importance import comprehensiveness as comprehensiveness
+from .importance import feature_importance as feature_importance
+from .importance import mean_reciprocal_rank as mean_reciprocal_rank
+from .importance import sufficiency as sufficiency
+from .networks import ConvEmbeddingClassifier as ConvEmbeddingClassifier
+from .networks import SelfAttentionClassifier as SelfAttentionClassifier
+from .networks import SelfAttentionNetwork as SelfAttentionNetwork
+from .rules import Condition as Condition
+from .rules import Rule as Rule
+from .surrogate import Counterfactual as Counterfactual
+from .surrogate import Explanation as Explanation
+from .surrogate import RankingComparison as RankingComparison
+from .surrogate import SurrogateExplainer as SurrogateExplainer
+from .surrogate import SurrogateReport as SurrogateReport
+from .surrogate import WhatIf as WhatIf
+from .surrogate import compare_rankings as compare_rankings

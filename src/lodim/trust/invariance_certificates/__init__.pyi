@@ -1,0 +1,11 @@
+from .certificates import InvarianceCertificate as InvarianceCertificate
+from .certificates import certify as certify
+from .certificates import polynomial_dimension as polynomial_dimension
+from .certificates import required_environments as required_environments
+from .environments import LinearSEM as LinearSEM
+from .environments import random_sem as random_sem
+from .environments import split_environments as split_environments
+from .learning import InvarianceTest as InvarianceTest
+from .learning import InvariantFit as InvariantFit
+from .learning import fit_invariant as fit_invariant
+from .learning import invariance_test as invariance_test
