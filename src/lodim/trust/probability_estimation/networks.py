@@ -11,7 +11,7 @@ The losses of a sample with log-odds z, prediction p = sigmoid(z) and target t i
   predictions, of weight 1 - confidence, and wrong ones, of weight confidence. Both weights are shares of the batch, so
   that it vanishes in expectation where confidences are true; the paper's reweighted form does not.
 
-``n_members`` and ``adversarial`` make the deep ensembles of Lakshminarayanan, Pritzel and Blundell (2017).
+``n_members`` makes the deep ensembles of Lakshminarayanan, Pritzel and Blundell (2017).
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from lodim.randomness import as_generator, build_seeded, derive_seed, root_seed
 from lodim.results import Result
 from lodim.training import DescentRecipe, DescentResult, descend
 from lodim.training.threads import threads_for
+from lodim.trust.black_boxes import plain_labels
 from lodim.validation import (
     ConvergenceWarning,
     check_choice,
@@ -289,9 +290,6 @@ class ProbabilisticNet(ClassifierMixin, BaseEstimator):
         (0.2). Not of "ce".
     n_members : int
         Networks of a deep ensemble, whose probabilities are averaged.
-    adversarial : float
-        Train on every sample moved in the direction of the steepest rise of its loss as well, by this share of each
-        column's range; 0.01 in the paper of ensembles.
     optimizer : {"adam", "sgd"} or callable
         As in :class:`lodim.training.DescentRecipe`, e.g.
         ``partial(torch.optim.SGD, momentum=0.9, weight_decay=5e-4)``.
@@ -335,7 +333,6 @@ class ProbabilisticNet(ClassifierMixin, BaseEstimator):
         loss: Any = "ce",
         strength: Any = None,
         n_members: Any = 1,
-        adversarial: Any = 0.0,
         optimizer: Any = "adam",
         lr: Any = 1e-3,
         batch_size: Any = 128,
@@ -350,7 +347,6 @@ class ProbabilisticNet(ClassifierMixin, BaseEstimator):
         self.loss = loss
         self.strength = strength
         self.n_members = n_members
-        self.adversarial = adversarial
         self.optimizer = optimizer
         self.lr = lr
         self.batch_size = batch_size
@@ -415,7 +411,7 @@ class ProbabilisticNet(ClassifierMixin, BaseEstimator):
             )
         if len(self.classes_) < 2:
             raise ValueError(
-                f"y has one class only, {self.classes_[0]!r}; probabilities need outcomes of both kinds"
+                f"y has one class only, {str(self.classes_[0])!r}; probabilities need outcomes of both kinds"
             )
         seed, rows = root_seed(self.random_state), np.arange(len(labels))
         held: tuple[Any, np.ndarray] | None = None
@@ -423,7 +419,7 @@ class ProbabilisticNet(ClassifierMixin, BaseEstimator):
             val, val_labels = self._read(X_val, y_val, "X_val", "y_val", reset=False)
             strange = val_labels[~np.isin(val_labels, self.classes_)]
             if len(strange):
-                raise ValueError(f"y_val has the label {strange[0]!r}, which y has not")
+                raise ValueError(f"y_val has the label {str(strange[0])!r}, which y has not")
             held = _take(val, np.arange(len(val_labels))), np.searchsorted(self.classes_, val_labels)
         elif y_val is not None:
             raise ValueError("y_val needs X_val")
@@ -501,7 +497,9 @@ class ProbabilisticNet(ClassifierMixin, BaseEstimator):
         """
         _, labels = self._read(X, y, "X", "y", reset=False)
         if len(strange := labels[~np.isin(labels, self.classes_)]):
-            raise ValueError(f"y has the label {strange[0]!r}, which is none of {self.classes_.tolist()}")
+            raise ValueError(
+                f"y has the label {str(strange[0])!r}, which is none of {self.classes_.tolist()}"
+            )
         outcome = (labels == self.classes_[1]).astype(int)
         both = [_pair(self._log_odds(X, name))[:, 1] for name in ("modules_", "last_modules_")]
         best, last = (probability_metrics(p, outcome, p_true, n_bins=int(n_bins)) for p in both)
@@ -519,7 +517,6 @@ class ProbabilisticNet(ClassifierMixin, BaseEstimator):
             if self.loss == "ce":
                 raise ValueError('strength belongs to other losses; leave it None with loss="ce"')
             check_in_range(self.strength, "strength", low=1e-6 if self.loss == "mixup" else 0, high=1e6)
-        check_in_range(self.adversarial, "adversarial", low=0, high=1)
         check_counts(n_members=self.n_members, epochs=self.epochs)
         self._check_common()
 
@@ -550,16 +547,17 @@ class ProbabilisticNet(ClassifierMixin, BaseEstimator):
             n = len(X)  # type: ignore[arg-type]
             if y is None:
                 y = [plain_array(X[i][1], y_name).item() for i in range(n)]
-            return X, check_labels(y, n, name=y_name)
+            return X, plain_labels(y, n, name=y_name)
         data = self._samples(X, name, reset=reset)
         if y is None:
             raise ValueError(
                 f"requires y to be passed, but the target y is None: give the outcomes {y_name} of {name}"
             )
-        if np.ndim(y) == 2 and np.shape(y)[1] == 1:
+        labels = plain_labels(y, len(data), name=y_name)
+        if plain_array(y, y_name).ndim == 2:
             message = f"A column-vector {y_name} was passed when a 1d array was expected; use y.ravel()"
             warn(message, DataConversionWarning)
-        return torch.from_numpy(data), check_labels(y, len(data), name=y_name)
+        return torch.from_numpy(data), labels
 
     def _samples(self, X: Any, name: str, *, reset: bool) -> np.ndarray:
         words = isinstance(self.module, nn.Module) and any(
@@ -628,28 +626,15 @@ class ProbabilisticNet(ClassifierMixin, BaseEstimator):
         name = getattr(self, "loss", "ce")
         strength = LOSSES[name] if getattr(self, "strength", None) is None else self.strength
         memory = _Memory(outcome.clone().to(model_device(net)))
-        step = (
-            getattr(self, "adversarial", 0.0) * _ranges(data, net)
-            if getattr(self, "adversarial", 0.0)
-            else None
-        )
 
-        def objective(x: Tensor, t: Tensor) -> Tensor:
+        def loss(x: Tensor, at: Tensor) -> Tensor:
+            x, t = _as_input(net, x), memory.targets[at]
             if name == "mixup":
                 share = torch.distributions.Beta(float(strength), float(strength)).sample().to(x)
                 other = torch.randperm(len(x), device=x.device)
                 x, t = x.lerp(x[other], 1 - share), t.lerp(t[other], (1 - share).to(t))
             z = log_odds(net(x))
             return loss_of(name, z, t.to(z), strength)
-
-        def loss(x: Tensor, at: Tensor) -> Tensor:
-            x, t = _as_input(net, x), memory.targets[at]
-            if step is None:
-                return objective(x, t)
-            x = x.detach().requires_grad_()
-            value = objective(x, t)
-            (slope,) = torch.autograd.grad(value, x, retain_graph=True)
-            return (value + objective(x.detach() + step * slope.sign(), t)) / 2
 
         def aim(epoch: int) -> str:
             towards = "outcomes" if retarget is None else retarget(epoch)
@@ -720,7 +705,7 @@ class ProbabilisticNet(ClassifierMixin, BaseEstimator):
         return (logits[0] if len(logits) == 1 else event - other).numpy()
 
 
-_TOLD = ("loss", "strength", "adversarial", "variant", "n_bins", "bandwidth", "window", "target_every")
+_TOLD = ("loss", "strength", "variant", "n_bins", "bandwidth", "window", "target_every")
 
 
 def _tell(progress: Callable[[float, str], Any], start: float, share: float, done: float, text: str) -> None:
@@ -749,13 +734,6 @@ def _hold_out(codes: Int[np.ndarray, " n"], fraction: float, seed: int) -> Int[n
         count = min(max(round(fraction * len(rows)), 1), len(rows) - 1)
         found.append(rng.permutation(rows)[:count])
     return np.sort(np.concatenate(found))
-
-
-def _ranges(data: Any, net: nn.Module) -> Tensor:
-    """Of each input over the training samples."""
-    if isinstance(data, Dataset):
-        raise ValueError("adversarial needs the samples in an array, to know their ranges")
-    return _as_input(net, data.amax(0) - data.amin(0))
 
 
 class CaPE(ProbabilisticNet):
