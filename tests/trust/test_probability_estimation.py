@@ -233,7 +233,7 @@ def test_the_second_stage_alone_goes_on_from_a_trained_module():
 
 @pytest.mark.trains
 def test_one_bin_draws_every_probability_to_the_base_rate():
-    model = CaPE(n_bins=1, target_every=1, epochs=1, fine_tune_epochs=30, fine_tune_lr=1.5e-2, early_stopping=False,
+    model = CaPE(n_bins=1, target_every=1, epochs=1, fine_tune_epochs=60, fine_tune_lr=1e-2, early_stopping=False,
                  random_state=0).fit(X, Y_X)  # fmt: skip
     np.testing.assert_allclose(model.predict_proba(X)[:, 1], Y_X.mean(), atol=0.05)
 
