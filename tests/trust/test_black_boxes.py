@@ -86,6 +86,15 @@ def test_labels_are_found_in_any_order_and_kind():
         numbers.class_numbers([0, 2], 2)
 
 
+@pytest.mark.parametrize("known", [[0, 1], [0.0, 1.0], [False, True]], ids=str)
+@pytest.mark.parametrize("given", [[1, 0], [1.0, 0.0], [True, False], [np.float32(1), np.int8(0)]], ids=str)
+def test_numbers_in_an_array_of_objects_are_numbers(known, given):
+    for classes in (known, np.array(known, dtype=object)):
+        box = read_black_box(lambda rows: np.full(len(rows), 0.5), X, classes=classes)
+        assert box.class_numbers(np.array(given, dtype=object), 2).tolist() == [1, 0]
+        assert box.class_numbers(given, 2).tolist() == [1, 0]
+
+
 def test_answers_are_checked_at_every_call():
     calls = []
 

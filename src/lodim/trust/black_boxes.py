@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import nn
 from lodim.nets.activations import batches_of, evaluation_mode, first_tensor, model_inputs
 from lodim.validation import check_labels, check_matrix, plain_array
 
-__all__ = ["BlackBox", "read_black_box", "take_rows"]
+__all__ = ["BlackBox", "plain_labels", "read_black_box", "take_rows"]
 
 _SUM = 1e-3  # how far from one a row of probabilities may sum, single and half precision included
 
@@ -64,7 +65,7 @@ class BlackBox:
 
     def class_numbers(self, y: Any, n: int) -> Int[np.ndarray, " n"]:
         """Columns of the labels ``y``; a label that is no class of the model is a ValueError."""
-        known, labels = self.classes, check_labels(y, n)
+        known, labels = _without_objects(self.classes), plain_labels(y, n)
         if (known.dtype.kind in "biuf") != (labels.dtype.kind in "biuf"):
             known, labels = known.astype(str), labels.astype(str)
         order = np.argsort(known)
@@ -132,6 +133,17 @@ def read_black_box(model: Any, X: Any, *, classes: Any = None) -> BlackBox:
     if labels.shape != (n_classes,) or len(np.unique(labels)) != n_classes:
         raise ValueError(f"classes must name the {n_classes} classes of {name}, got {labels.tolist()}")
     return BlackBox(answer, labels, name, module, is_probability)
+
+
+def plain_labels(y: Any, n: int, *, name: str = "y") -> np.ndarray:
+    """Labels of n rows, checked; numbers that stand in an array of objects as the numbers they are."""
+    return _without_objects(check_labels(y, n, name=name))
+
+
+def _without_objects(labels: np.ndarray) -> np.ndarray:
+    if labels.dtype.kind != "O" or not all(isinstance(each, Number | np.bool_) for each in labels):
+        return labels
+    return np.asarray(labels.tolist())
 
 
 def take_rows(X: Any, rows: Any) -> Any:

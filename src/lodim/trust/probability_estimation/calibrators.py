@@ -7,7 +7,7 @@ name                  probability                               source
 ====================  ========================================  =============================================
 temperature           sigmoid(z / T), T > 0                     Guo, Pleiss, Sun, Weinberger 2017
 platt                 sigmoid(a z + b)                          Platt 1999, with his targets
-isotonic              the rising step function nearest to y     Zadrozny, Elkan 2002
+isotonic              the rising function nearest to y          Zadrozny, Elkan 2002
 histogram             mean outcome of the bin of z              Zadrozny, Elkan 2001; bins of equal counts
 beta                  logit = a log p - b log(1 - p) + c        Kull, Silva Filho, Flach 2017; a, b >= 0
 dirichlet             softmax(W log p + b)                      Kull and others 2019, penalised off the diagonal
@@ -25,19 +25,18 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import minimize, minimize_scalar
-from scipy.special import expit, log_expit, log_softmax, logit, softmax
+from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from lodim.trust.black_boxes import read_black_box
+from lodim.trust.black_boxes import plain_labels, read_black_box
 from lodim.validation import (
     ConvergenceWarning,
     check_choice,
     check_counts,
     check_in_range,
-    check_labels,
     check_numbers,
     warn,
 )
@@ -52,7 +51,7 @@ __all__ = [
     "TemperatureScaling",
 ]
 
-_LOG_T = 7.0  # temperatures from e^-7 to e^7
+_LOG_T = 7.0  # temperatures from e^-7 to e^7, in units of the logits' spread
 
 
 class _Scaling(ClassifierMixin, BaseEstimator):
@@ -76,7 +75,7 @@ class _Scaling(ClassifierMixin, BaseEstimator):
             Logits that are not finite, one class, classes of another number than the logits'.
         """
         rows = self._rows(logits)
-        self.classes_, codes = np.unique(check_labels(y, len(rows)), return_inverse=True)
+        self.classes_, codes = np.unique(plain_labels(y, len(rows)), return_inverse=True)
         n_classes = max(2, rows.shape[1])
         if len(self.classes_) != n_classes:
             raise ValueError(
@@ -172,16 +171,19 @@ class TemperatureScaling(_Scaling):
 
     def _fit_map(self, z: Any, t: Int[np.ndarray, " n"]) -> float:
         logits = _all(z)
-        # in units of their spread, so that any scale of logits will do; a constant needs none
-        unit = float(np.abs(logits - logits.mean(1, keepdims=True)).max()) or 1.0
-        scaled = logits / unit
+        # in units of a usual row's spread, so that any scale of logits will do; a constant needs none
+        spread = np.abs(logits - logits.mean(1, keepdims=True)).max(1)
+        unit = float(np.median(spread[spread > 0])) if spread.any() else 1.0
+        scaled, high = logits / unit, _LOG_T + math.log(max(float(spread.max()) / unit, 1.0))
 
         def loss(log_t: float) -> float:
             return -float(log_softmax(scaled * math.exp(-log_t), axis=1)[np.arange(len(t)), t].mean())
 
-        found = minimize_scalar(loss, bounds=(-_LOG_T, _LOG_T), method="bounded", options={"xatol": 1e-9})
-        if min(abs(found.x - end) for end in (-_LOG_T, _LOG_T)) < 1e-3:
-            reason = "order the classes perfectly" if found.x < 0 else "say nothing of the classes"
+        found = minimize_scalar(loss, bounds=(-_LOG_T, high), method="bounded", options={"xatol": 1e-9})
+        if min(abs(found.x - end) for end in (-_LOG_T, high)) < 1e-3:
+            reason = (
+                "order the classes perfectly" if found.x < 0 else "say nothing of the classes, or the reverse"
+            )
             warn(f"the temperature ran to the end of its range: the logits {reason}", ConvergenceWarning)
         self.temperature_ = math.exp(found.x) * unit
         return self.temperature_
@@ -198,7 +200,8 @@ def _logistic(features: Float[np.ndarray, "n d"], t: Int[np.ndarray, " n"]) -> A
     both, labels = np.concatenate([features, features]), np.repeat([1, 0], len(t))
     scale = np.abs(features).max(0)
     scale[scale == 0] = 1.0
-    model = LogisticRegression(C=np.inf, max_iter=1000, tol=1e-8, solver="newton-cholesky")
+    # the penalty is nothing but what decides among equals: constant columns, or two that are one
+    model = LogisticRegression(C=1e9, max_iter=1000, tol=1e-8, solver="newton-cholesky")
     model.fit(both / scale, labels, sample_weight=np.concatenate([target, 1 - target]))
     return model.coef_[0] / scale, float(model.intercept_[0])
 
@@ -240,8 +243,7 @@ class BetaCalibration(_Scaling):
             coef = np.zeros(2)
             coef[keep] = max(one[0], 0.0)
             if one[0] < 0:
-                share = (t.sum() + 1) / (len(t) + 2)
-                offset = float(logit(share))
+                offset = _logistic(np.zeros((len(t), 1)), t)[1]
         return coef, offset
 
     def _features(self, z: Any) -> Float[np.ndarray, "n 2"]:
@@ -253,7 +255,7 @@ class BetaCalibration(_Scaling):
 
 
 class IsotonicScaling(_Scaling):
-    """The rising step function of the logits nearest to the outcomes; needs a thousand rows or so.
+    """The rising function of the logits nearest to the outcomes: steps, joined by lines; needs a thousand rows or so.
 
     Attributes
     ----------
@@ -338,7 +340,9 @@ class DirichletCalibration(_Scaling):
             return float(-(log_p * hot).sum() / n + (weight * A**2).sum()), (slope + 2 * weight * A).ravel()
 
         start = np.column_stack([np.eye(k) * scale, np.zeros(k)]).ravel()
-        found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000, "gtol": 1e-7})
+        found = minimize(
+            loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 5000, "gtol": 1e-7, "ftol": 1e-14}
+        )
         if not found.success:
             warn(f"the map was not found to the full precision: {found.message}", ConvergenceWarning)
         A = found.x.reshape(k, k + 1)
@@ -378,8 +382,7 @@ class Calibrated(ClassifierMixin, BaseEstimator):
     calibrator_ : estimator
         The map, from logarithms of the model's probabilities.
     floor_ : float
-        Probabilities of 0 and 1 have no logarithms of odds: they count as half the smallest distance from 0 or 1 that
-        occurred otherwise in the fit.
+        Zero has no logarithm: probabilities below count as this, half the smallest positive one of the fit.
 
     Examples
     --------
@@ -428,16 +431,14 @@ class Calibrated(ClassifierMixin, BaseEstimator):
         self._box = read_black_box(self.model, X, classes=self.classes)
         validate_data(self, X, skip_check_array=True)
         p = self._box.predict_proba(X)
-        labels = np.asarray(check_labels(y, len(p)).tolist())  # objects as the numbers or texts that they are
-        codes = self._box.class_numbers(labels, len(p))
+        codes = self._box.class_numbers(y, len(p))
         missing = np.setdiff1d(np.arange(p.shape[1]), codes)
         if len(missing):
             raise ValueError(
-                f"y has no row of the class {self._box.classes[missing[0]]!r}; calibrate on rows of every class"
+                f"y has no row of the class {str(self._box.classes[missing[0]])!r}; calibrate on rows of every class"
             )
         self.classes_ = self._box.classes
-        inside = np.minimum(p, 1 - p)
-        inside = inside[inside > 0]
+        inside = p[(p > 0) & (p < 1)]
         self.floor_ = float(inside.min() / 2) if len(inside) else 1e-3
         self.calibrator_ = calibrator.fit(self._logits(p), codes)
         return self
@@ -464,5 +465,5 @@ class Calibrated(ClassifierMixin, BaseEstimator):
         return self.classes_[p.argmax(1)]
 
     def _logits(self, p: Float[np.ndarray, "n k"]) -> np.ndarray:
-        inside = np.clip(p, self.floor_, 1 - self.floor_)
-        return logit(inside[:, 1]) if p.shape[1] == 2 else np.log(inside)
+        logs = np.log(np.maximum(p, self.floor_))  # of both columns, for 1 - p is exact in its own only
+        return logs[:, 1] - logs[:, 0] if p.shape[1] == 2 else logs

@@ -214,7 +214,7 @@ def _of_the_event(p_hat: Any, y: Any) -> tuple[Float[np.ndarray, " n"], Int[np.n
         known = np.isin(labels, np.arange(p.shape[1]))
         if not known.all():
             raise ValueError(
-                f"y must be numbers of the columns of p_hat, 0 to {p.shape[1] - 1}, got {labels[~known][0]!r}"
+                f"y must be numbers of the columns of p_hat, 0 to {p.shape[1] - 1}, got {str(labels[~known][0])!r}"
             )
         if p.shape[1] > 2:
             return p.max(1), (p.argmax(1) == labels.astype(int)).astype(int), "top label"
@@ -250,9 +250,10 @@ def _spread(
     mean = np.add.reduceat(rest, starts) / counts
     seen = np.add.reduceat((rest - np.repeat(mean, counts)) ** 2, starts)
     said = np.add.reduceat(p * (1 - p), starts) / counts
-    # as if two more residuals had the variance that p says, and two the largest that there is: a bin of one kind of
-    # outcomes must not seem certain
-    return np.sqrt((seen + 2 * said + 0.25) / (counts + 2) / counts)
+    # as if two more residuals had the variance that p says, and some squares besides: a bin of one kind of outcomes
+    # must not seem certain, and it alone, holding all rows, leaves a share of 3.7 / n at 97.5 %
+    more = 0.25 + 2 * counts / counts.sum()
+    return np.sqrt(np.minimum((seen + 2 * said + more) / (counts + 2), 0.25) / counts)
 
 
 def _invert(

@@ -43,6 +43,7 @@ from lodim.randomness import as_generator, build_seeded, derive_seed, root_seed
 from lodim.results import Result
 from lodim.training import DescentRecipe, DescentResult, descend
 from lodim.training.threads import threads_for
+from lodim.trust.black_boxes import plain_labels
 from lodim.validation import (
     ConvergenceWarning,
     check_choice,
@@ -415,7 +416,7 @@ class ProbabilisticNet(ClassifierMixin, BaseEstimator):
             )
         if len(self.classes_) < 2:
             raise ValueError(
-                f"y has one class only, {self.classes_[0]!r}; probabilities need outcomes of both kinds"
+                f"y has one class only, {str(self.classes_[0])!r}; probabilities need outcomes of both kinds"
             )
         seed, rows = root_seed(self.random_state), np.arange(len(labels))
         held: tuple[Any, np.ndarray] | None = None
@@ -423,7 +424,7 @@ class ProbabilisticNet(ClassifierMixin, BaseEstimator):
             val, val_labels = self._read(X_val, y_val, "X_val", "y_val", reset=False)
             strange = val_labels[~np.isin(val_labels, self.classes_)]
             if len(strange):
-                raise ValueError(f"y_val has the label {strange[0]!r}, which y has not")
+                raise ValueError(f"y_val has the label {str(strange[0])!r}, which y has not")
             held = _take(val, np.arange(len(val_labels))), np.searchsorted(self.classes_, val_labels)
         elif y_val is not None:
             raise ValueError("y_val needs X_val")
@@ -501,7 +502,9 @@ class ProbabilisticNet(ClassifierMixin, BaseEstimator):
         """
         _, labels = self._read(X, y, "X", "y", reset=False)
         if len(strange := labels[~np.isin(labels, self.classes_)]):
-            raise ValueError(f"y has the label {strange[0]!r}, which is none of {self.classes_.tolist()}")
+            raise ValueError(
+                f"y has the label {str(strange[0])!r}, which is none of {self.classes_.tolist()}"
+            )
         outcome = (labels == self.classes_[1]).astype(int)
         both = [_pair(self._log_odds(X, name))[:, 1] for name in ("modules_", "last_modules_")]
         best, last = (probability_metrics(p, outcome, p_true, n_bins=int(n_bins)) for p in both)
@@ -550,16 +553,17 @@ class ProbabilisticNet(ClassifierMixin, BaseEstimator):
             n = len(X)  # type: ignore[arg-type]
             if y is None:
                 y = [plain_array(X[i][1], y_name).item() for i in range(n)]
-            return X, check_labels(y, n, name=y_name)
+            return X, plain_labels(y, n, name=y_name)
         data = self._samples(X, name, reset=reset)
         if y is None:
             raise ValueError(
                 f"requires y to be passed, but the target y is None: give the outcomes {y_name} of {name}"
             )
-        if np.ndim(y) == 2 and np.shape(y)[1] == 1:
+        labels = plain_labels(y, len(data), name=y_name)
+        if plain_array(y, y_name).ndim == 2:
             message = f"A column-vector {y_name} was passed when a 1d array was expected; use y.ravel()"
             warn(message, DataConversionWarning)
-        return torch.from_numpy(data), check_labels(y, len(data), name=y_name)
+        return torch.from_numpy(data), labels
 
     def _samples(self, X: Any, name: str, *, reset: bool) -> np.ndarray:
         words = isinstance(self.module, nn.Module) and any(
@@ -628,11 +632,8 @@ class ProbabilisticNet(ClassifierMixin, BaseEstimator):
         name = getattr(self, "loss", "ce")
         strength = LOSSES[name] if getattr(self, "strength", None) is None else self.strength
         memory = _Memory(outcome.clone().to(model_device(net)))
-        step = (
-            getattr(self, "adversarial", 0.0) * _ranges(data, net)
-            if getattr(self, "adversarial", 0.0)
-            else None
-        )
+        share = float(getattr(self, "adversarial", 0.0))
+        step = share * _ranges(data, net) if share else None
 
         def objective(x: Tensor, t: Tensor) -> Tensor:
             if name == "mixup":
