@@ -153,6 +153,17 @@ def test_the_search_only_lowers_the_margin_and_asks_no_more_than_allowed(norm, s
     assert np.array_equal(arrays, moved.numpy())
 
 
+def test_the_search_goes_on_from_a_tie_which_is_no_error():
+    """Near zero the first class is likely, farther off it ties and wins; only one corner is wrong."""
+
+    def answer(x):
+        first = np.where(x.min(1) > 0.5, 0.2, np.where(np.abs(x).max(1) < 0.5, 0.9, 0.5))
+        return np.c_[first, 1 - first]
+
+    moved = random_search(answer, np.zeros((30, 2)), np.zeros(30), 1.0, n_queries=60, random_state=0)
+    assert (moved == 1).all()
+
+
 class Rounded(nn.Module):
     """Rounds its inputs, with a gradient where it is asked for one."""
 

@@ -132,6 +132,27 @@ def test_masked_gradients_are_found_out():
     assert honest.attacks["gradient"][0] <= masked.attacks["search"][0]
 
 
+def test_sizes_of_another_scale_and_models_of_one_answer_are_named():
+    x, y = labelled()
+    tiny = robust_accuracy(line(), 255 * x, y, 8 / 255, n_queries=2, random_state=0)
+    assert "on the scale of X" in tiny.warnings[0]
+    same = nn.Linear(6, 2)
+    with torch.no_grad():
+        same.weight.zero_()
+    constant = robust_accuracy(same, x, np.full(60, int(same.bias[1] > same.bias[0])), 0.3, n_queries=2)
+    assert constant.accuracy == (1.0,)
+    assert "the model answers one class" in constant.warnings[-1]
+
+
+def test_chance_leaves_torchs_own_as_it_was():
+    x, y = labelled()
+    few = {"n_steps": 1, "n_restarts": 1, "n_queries": 2, "random_state": 0}
+    before = torch.get_rng_state()
+    robust_accuracy(Chance(), x, y, 0.1, **few)
+    robustness_report(Chance(), {}, x, y, eps=0.1, bounds=None, substitute=Chance(), **few)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_chance_is_averaged_where_it_is_there():
     x, y = labelled()
     once = robust_accuracy(Chance(), x, y, 0.1, n_steps=3, n_restarts=1, n_queries=3, random_state=0)

@@ -237,6 +237,8 @@ def cw_l2(
     with torch.no_grad():
         outputs = answer_of(model, X)
         check_classes(outputs, y)
+        if not len(X):
+            return best
         nearest[margins(outputs, y) > float(confidence)] = 0.0  # wrong without being touched
     for _ in range(int(binary_steps)):
         w, met = start.clone().requires_grad_(), torch.zeros(len(X), dtype=torch.bool, device=X.device)
@@ -325,7 +327,6 @@ def _brought_near(moved: Tensor, X: Tensor, eps: Number | None, p: float, bounds
     """Changes shortened to ``eps``, if there is one."""
     if eps is None:
         return confined(moved, X, math.inf, norm=p, bounds=bounds)
-    check_in_range(eps, "eps", low=0)
     check_size(eps, X)
     return confined(within(X + into_ball(moved - X, float(eps), p), bounds), X, eps, norm=p, bounds=bounds)
 
@@ -395,13 +396,13 @@ def random_search(
     least = behind(start, everyone)  # of the best point; score is that of the present change
     score, change = np.full(len(start), np.inf), torch.zeros_like(start)
     for query in range(int(n_queries) - 1):
-        left = everyone[least > 0]
+        left = everyone[least >= 0]  # a tie is no error: the first class wins it
         if not len(left) or not float(eps):
             break
         share = _FIRST_SHARE / 2 ** np.searchsorted(_HALVED, query / int(n_queries)) if query else 1.0
         moved = within(start[left] + _propose(start[left], change[left], float(eps), p, share, rng), bounds)
         found = behind(moved, left)
-        better, best_yet = found < score[left], found < least[left]
+        better, best_yet = found <= score[left], found < least[left]  # over plateaus the search drifts
         change[left[better]] = (moved - start[left])[better]
         best[left[best_yet]] = moved[best_yet]
         score[left], least[left] = np.minimum(found, score[left]), np.minimum(found, least[left])
