@@ -65,6 +65,7 @@ REASONS = {
     "harmonic-denoisers": "a test of two nets, a sampler with four kinds of measurement, and the best fixed basis",
     "high-dimensional-kde": _EARLIER,
     "hypercomplex": _EARLIER,
+    "latent-quantization": "a filter with proofs of its code, eight attacks, and two reports that doubt themselves",
     "manifold-clustering": "tables, images and given features; the geometry of any clusters; a peer to compare with",
     "mode-interpolation": "a detector with its calibration, sampling that drops early, mass between modes, recursion",
     "multiparameter-persistence": _EARLIER,

@@ -208,7 +208,7 @@ def uphill(
     *,
     only_loss: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss's gradient, each sample's loss and whether it errs, by the mean margin; no parameter's gradient changes."""
+    """The loss's gradient, each sample's loss and whether it errs by its margin; parameters' gradients stay."""
     value = losses_of if loss == "cross_entropy" else margins
     slope, total = torch.zeros_like(x), torch.zeros(len(x), dtype=torch.float64, device=x.device)
     behind = torch.zeros_like(total)

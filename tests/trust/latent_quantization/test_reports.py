@@ -243,10 +243,22 @@ def test_training_on_attacks_prefers_what_they_cannot_flip(attack):
     for eps in (0.0, 0.3):
         model = build_seeded(lambda: nn.Linear(31, 2), 0)
         adversarial_training(
-            model, x, y, eps=eps, attack=attack, bounds=None, epochs=10, lr=0.05, random_state=0
+            model,
+            x,
+            y,
+            eps=eps,
+            attack=attack,
+            bounds=None,
+            epochs=10,
+            batch_size=200,
+            attack_steps=2,
+            lr=0.1,
+            random_state=0,
         )
         assert not model.training
-        accuracy[eps] = robust_accuracy(model, x, y, 0.3, n_queries=2, random_state=0)
+        accuracy[eps] = robust_accuracy(
+            model, x, y, 0.3, n_steps=5, n_restarts=1, n_queries=2, random_state=0
+        )
     assert accuracy[0.0].clean > 0.95
     assert accuracy[0.3].accuracy[0] > 0.8 > 0.5 > accuracy[0.0].accuracy[0]
 

@@ -357,8 +357,8 @@ class _Target:
         span = float(self.rows.max()) - float(self.rows.min())
         if 0 < size < _TINY * span:
             yield (
-                f"eps {size:.3g} is next to nothing for X, which spans {span:.3g}: is it on the scale of X, and are all "
-                "columns on one?"
+                f"eps {size:.3g} is next to nothing for X, which spans {span:.3g}: is it on the scale of X, and "
+                "are all columns on one?"
             )
         if self.net is None:
             yield (
