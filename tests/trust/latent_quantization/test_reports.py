@@ -57,14 +57,14 @@ def test_the_worst_is_the_worst_of_all_and_falls_with_the_size():
     x, _ = labelled()
     y = model(torch.from_numpy(x).float()).argmax(1).numpy()
     found = robust_accuracy(
-        model, x, y, [0.3, 0.02, 0.1], n_steps=5, n_restarts=1, n_queries=30, random_state=0
+        model, x, y, [0.3, 0.02, 0.1], n_steps=3, n_restarts=1, n_queries=10, random_state=0
     )
     assert found.eps == (0.02, 0.1, 0.3)
     assert found.accuracy == tuple(sorted(found.accuracy, reverse=True))
     for each in (*found.attacks.values(), found.noise):
         assert all(a <= b for a, b in zip(found.accuracy, each))
     again = robust_accuracy(
-        model, x, y, [0.3, 0.02, 0.1], n_steps=5, n_restarts=1, n_queries=30, random_state=0
+        model, x, y, [0.3, 0.02, 0.1], n_steps=3, n_restarts=1, n_queries=10, random_state=0
     )
     assert again == found
 
@@ -186,7 +186,7 @@ def test_a_report_has_every_threat_for_every_defence():
         base[1].bias.sub_(base[1].weight.sum() / 2)
     defences = {"nothing": defend(base, nn.Identity()), "masked": defend(base, Rounded())}
     found = robustness_report(
-        base, defences, x, y, eps=0.15, n_steps=5, n_restarts=1, n_queries=60, substitute=base, random_state=0
+        base, defences, x, y, eps=0.15, n_steps=5, n_restarts=1, n_queries=30, substitute=base, random_state=0
     )
     frame = found.to_frame()
     assert list(frame.columns) == ["none", "nothing", "masked"]

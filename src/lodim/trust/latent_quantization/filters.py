@@ -568,25 +568,25 @@ def code_stability(model: LQVAE, X: Any, radii: Any = (0.01, 0.03, 0.1, 0.3, 1.0
     )
 
 
+_KNOWN = (nn.Linear, nn.Conv2d, nn.LeakyReLU, nn.ReLU, nn.Tanh, nn.Flatten, nn.Identity, nn.Dropout)
+
+
 def _latent_bounds(model: LQVAE) -> Float[Tensor, " k"] | None:
     """Lipschitz constant of each mean, for images on [0, 1]; None where a layer is of no known kind."""
     bound, size = 2.0, model.image_shape[1:]
     layers = _layers(model.encoder)
-    if type(layers[-1]) is not nn.Linear:
-        return None
+    if not isinstance(layers[-1], nn.Linear) or any(type(layer) not in _KNOWN for layer in layers):
+        return None  # what is derived from a known layer may do anything
     for layer in layers[:-1]:
-        kind = type(layer)  # what is derived from it may do anything
-        if kind is nn.Linear:
+        if isinstance(layer, nn.Linear):
             bound *= float(torch.linalg.matrix_norm(layer.weight.detach(), 2))
-        elif kind is nn.Conv2d:
+        elif isinstance(layer, nn.Conv2d):
             known = _circular_norm(layer, size)
             if known is None:
                 return None
             bound, size = bound * known[0], known[1]
-        elif kind is nn.LeakyReLU:
+        elif isinstance(layer, nn.LeakyReLU):
             bound *= max(1.0, abs(layer.negative_slope))
-        elif kind not in (nn.ReLU, nn.Tanh, nn.Flatten, nn.Identity, nn.Dropout):
-            return None
     return bound * layers[-1].weight.detach()[: model.latent_dim].norm(dim=1)
 
 
