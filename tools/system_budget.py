@@ -66,6 +66,7 @@ REASONS = {
     "high-dimensional-kde": _EARLIER,
     "hypercomplex": _EARLIER,
     "black-box-surrogates": "seven rankings, two networks, rules, single rows; every figure beside what chance gives",
+    "latent-quantization": "a filter with proofs of its code, eight attacks, and two reports that doubt themselves",
     "manifold-clustering": "tables, images and given features; the geometry of any clusters; a peer to compare with",
     "mode-interpolation": "a detector with its calibration, sampling that drops early, mass between modes, recursion",
     "multiparameter-persistence": _EARLIER,

@@ -58,7 +58,9 @@ def test_restarts_only_add_and_stay_in_the_ball(norm, loss):
     for moved in (one, more):
         assert float(moved.min()) >= 0 <= 1 - float(moved.max())
         assert float((moved - x).norm(2 if norm == 2 else math.inf, dim=1).max()) <= 0.2 * (1 + 1e-12)
-    assert (value(model(more), y) >= value(model(one), y)).all()
+    errs = [~is_right(model(moved), y) for moved in (one, more)]
+    assert (errs[1] >= errs[0]).all()
+    assert (value(model(more), y) >= value(model(one), y))[errs[0] == errs[1]].all()
     assert value(model(more), y).sum() > value(model(one), y).sum()
 
 
@@ -67,6 +69,17 @@ def test_the_margin_is_positive_exactly_where_the_model_errs(columns):
     outputs = torch.from_numpy(np.random.default_rng(0).normal(size=(50, columns)))
     y = torch.arange(50) % max(columns, 2)
     assert torch.equal(margins(outputs, y) > 0, ~is_right(outputs, y))
+
+
+def test_an_error_that_was_met_is_kept_though_the_loss_grows_further_on():
+    """At 1 the second class wins with cross-entropy .80; at 2 the model is right again, with .92."""
+    at = torch.tensor([[0.6, 0.39, 0.01], [0.45, 0.54, 0.01], [0.4, 0.3, 0.3]]).double().log()
+
+    def model(x):
+        return torch.where(x < 1, at[0] + (at[1] - at[0]) * x, at[1] + (at[2] - at[1]) * (x - 1))
+
+    x, y = torch.zeros(1, 1).double(), torch.zeros(1).long()
+    assert pgd(model, x, y, 2.0, steps=2, step_size=1.0).item() == 1
 
 
 def test_averaged_passes_of_a_sure_model_are_one_pass():
@@ -92,8 +105,18 @@ def test_what_leaves_the_ball_or_the_bounds_is_caught():
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"norm": 1}, "norm must be"), ({"loss": "hinge"}, "loss"), ({"bounds": (0.2, 1)}, "bounds")],
+    [
+        ({"norm": 1}, "norm must be"),
+        ({"loss": "hinge"}, "loss"),
+        ({"bounds": (0.2, 1)}, "bounds"),
+        ({"eps": -0.1}, "eps"),
+        ({"step_size": -0.1}, "step_size"),
+        ({"step_size": math.inf}, "step_size"),
+        ({"y": torch.full((20,), -100)}, "got -100"),  # which the cross-entropy would leave out
+        ({"y": torch.full((20,), 3)}, "holds class 3"),
+    ],
 )
 def test_what_is_refused(options, said):
+    x, y = points()
     with pytest.raises(ValueError, match=said):
-        pgd(net(), *points(), 0.1, **options)
+        pgd(net(), **{"X": x, "y": y, "eps": 0.1, **options})

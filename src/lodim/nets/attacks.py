@@ -21,7 +21,8 @@ Sources: Goodfellow and others 2014, arXiv 1412.6572; Madry and others 2017, arX
 
 Departures. The gradient of a cross-entropy vanishes in single precision where a model is sure, and the attack with it;
 logits are therefore taken to double precision first. The first start is the input itself unless told otherwise, and the
-answer is each sample's step of the largest loss, not the last one.
+answer is not the last step but each sample's error of the largest loss, or where none was met the step of the largest
+loss: among three classes or more the largest cross-entropy may be where the model is still right.
 """
 
 from __future__ import annotations
@@ -132,19 +133,23 @@ def pgd(
     if step_size is None or float(eps) < float("inf"):  # with steps of their own, inputs may go anywhere
         check_size(eps, X)
     radius = float(eps)
+    if step_size is not None and check_in_range(step_size, "step_size", low=0) == math.inf:
+        raise ValueError("step_size must be finite")
     stride = 2.5 * radius / int(steps) if step_size is None else float(step_size)
     draws = torch_generator(root_seed(random_state)) if random_start or restarts > 1 else None
     best = X.detach().clone()
     largest = torch.full((len(X),), -torch.inf, dtype=torch.float64, device=X.device)
+    broken = torch.zeros_like(largest, dtype=torch.bool)
     for restart in range(int(restarts)):
         moved = X.detach().clone()
         if draws is not None and (random_start or restart):
             moved = within(X + random_step(X, radius, p, draws), bounds)
             best = moved if random_start and not restart else best
         for step in range(int(steps) + 1):
-            slope, losses = uphill(model, moved, y, loss, int(n_eot), only_loss=step == steps)
-            better = rows_of(losses > largest, X)
-            best, largest = torch.where(better, moved, best), torch.maximum(largest, losses)
+            slope, losses, errs = uphill(model, moved, y, loss, int(n_eot), only_loss=step == steps)
+            better = torch.where(errs == broken, losses > largest, errs)
+            best, largest = torch.where(rows_of(better, X), moved, best), torch.where(better, losses, largest)
+            broken = broken | errs
             if step < steps:
                 direction = slope.sign() if p == math.inf else _unit(slope)
                 moved = within(X + into_ball(moved + stride * direction - X, radius, p), bounds)
@@ -202,18 +207,22 @@ def uphill(
     n_eot: int = 1,
     *,
     only_loss: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """The loss's gradient at the inputs, and each sample's loss; no parameter's gradient is touched."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss's gradient, each sample's loss and whether it errs by its margin; parameters' gradients stay."""
     value = losses_of if loss == "cross_entropy" else margins
     slope, total = torch.zeros_like(x), torch.zeros(len(x), dtype=torch.float64, device=x.device)
+    behind = torch.zeros_like(total)
     for _ in range(n_eot):
         with torch.set_grad_enabled(not only_loss):
             x = x.detach().requires_grad_(not only_loss)
-            losses = value(answer_of(model, x), y)
+            outputs = answer_of(model, x)
+            check_classes(outputs, y)
+            losses = value(outputs, y)
         if not only_loss:
             slope = slope + torch.autograd.grad(losses.sum(), x)[0] / n_eot
         total = total + losses.detach() / n_eot
-    return slope, total
+        behind = behind + margins(outputs.detach(), y) / n_eot
+    return slope, total, behind > 0
 
 
 # ---- where an attack may go
@@ -294,8 +303,8 @@ def check_pair(model: Model, X: Tensor, y: Tensor) -> None:
 
 
 def check_size(eps: Number, X: Tensor) -> None:
-    """Refuse sizes that are infinite in the precision of the inputs."""
-    if abs(check_in_range(eps, "eps")) > torch.finfo(X.dtype).max:
+    """Refuse sizes below zero, and those that are infinite in the precision of the inputs."""
+    if check_in_range(eps, "eps", low=0) > torch.finfo(X.dtype).max:
         raise ValueError(f"eps must be finite in the numbers of X, {X.dtype}, got {eps}")
 
 

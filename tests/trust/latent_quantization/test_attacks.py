@@ -26,8 +26,8 @@ ATTACKS = {
     "pgd": lambda f, x, y, **k: pgd(f, x, y, 0.2, **k),
     "bpda": lambda f, x, y, **k: bpda(f, x, y, 0.2, random_state=0, **k),
     "transfer": lambda f, x, y, **k: transfer(f, x, y, 0.2, random_state=0, **k),
-    "cw_l2": lambda f, x, y, **k: cw_l2(f, x, y, steps=4, binary_steps=2, lr=0.5, c=10, eps=0.2, **k),
-    "deepfool": lambda f, x, y, **k: deepfool(f, x, y, norm="inf", eps=0.2, **k),
+    "cw_l2": lambda f, x, y, **k: cw_l2(f, x, y, steps=4, binary_steps=2, lr=0.5, c=10, **k),
+    "deepfool": lambda f, x, y, **k: deepfool(f, x, y, norm="inf", **k),
     "noise": lambda f, x, y, **k: random_noise(x, 0.2, random_state=0, **k),
     "search": lambda f, x, y, **k: random_search(
         probabilities(f), x, y, 0.2, n_queries=20, random_state=0, **k
@@ -60,8 +60,8 @@ def test_every_attack_stays_where_it_may(name):
     assert moved.dtype == x.dtype
     assert float(moved.min()) >= 0.1
     assert float(moved.max()) <= 0.9
-    p = 2 if name == "cw_l2" else math.inf
-    assert float((moved - x).norm(p, dim=1).max()) <= 0.2 * (1 + 1e-9)
+    if name not in ("cw_l2", "deepfool"):  # which have no ball
+        assert float((moved - x).abs().max()) <= 0.2 * (1 + 1e-9)
     assert not torch.equal(moved, x)
 
 
@@ -87,7 +87,7 @@ def test_carlini_and_wagner_find_nearly_the_nearest_error():
     nearest = gaps.masked_fill(gaps.isnan(), math.inf).amin(1)
     near = nearest < 0.3  # of the others the nearest error may be out of bounds
     assert near.sum() >= 3
-    moved = cw_l2(model, x, y, steps=80, binary_steps=7, lr=0.05)
+    moved = cw_l2(model, x, y, steps=60, binary_steps=6, lr=0.05)
     found = (moved - x).norm(dim=1)[near]
     assert (right(model, moved) != y)[near].all()
     assert (found >= nearest[near] * (1 - 1e-9)).all()
@@ -98,7 +98,7 @@ def test_carlini_and_wagner_find_nearly_the_nearest_error():
 def test_least_changes_are_smaller_than_what_projected_steps_need():
     model, x = net(), points()
     y = right(model, x)
-    small = cw_l2(model, x, y, steps=60)
+    small = cw_l2(model, x, y, steps=30, binary_steps=5)
     errs = right(model, small) != y
     assert errs.sum() > 10
     steps = pgd(model, x, y, 0.6, norm=2, bounds=(0, 1), loss="margin")
@@ -151,6 +151,17 @@ def test_the_search_only_lowers_the_margin_and_asks_no_more_than_allowed(norm, s
         bounds=(0, 1), random_state=0,
     )  # fmt: skip
     assert np.array_equal(arrays, moved.numpy())
+
+
+def test_the_search_goes_on_from_a_tie_which_is_no_error():
+    """Near zero the first class is likely, farther off it ties and wins; only one corner is wrong."""
+
+    def answer(x):
+        first = np.where(x.min(1) > 0.5, 0.2, np.where(np.abs(x).max(1) < 0.5, 0.9, 0.5))
+        return np.c_[first, 1 - first]
+
+    moved = random_search(answer, np.zeros((30, 2)), np.zeros(30), 1.0, n_queries=60, random_state=0)
+    assert (moved == 1).all()
 
 
 class Rounded(nn.Module):

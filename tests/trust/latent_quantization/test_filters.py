@@ -238,6 +238,43 @@ def test_a_convolutions_bound_holds_and_is_close(stride, padding):
     assert stride > 1 or bound < 1.3 * exact
 
 
+def test_a_layer_that_comes_twice_counts_twice():
+    twice = nn.Linear(64, 64, bias=False)
+    with torch.no_grad():
+        twice.weight.copy_(3 * torch.eye(64))
+    head, other = nn.Linear(64, 8), nn.Linear(64, 8)
+    with torch.no_grad():
+        other.weight.copy_(9 * head.weight)
+        other.bias.copy_(head.bias)
+    decoder = nn.Sequential(nn.Linear(4, 64), nn.Unflatten(1, SHAPE))
+    x, radii = images(20), np.geomspace(1e-4, 0.1, 9)
+    found = [
+        code_stability(
+            LQVAE(nn.Sequential(nn.Flatten(), *layers), decoder, 4, image_shape=SHAPE), x, radii
+        ).proven
+        for layers in ((nn.Sequential(twice, twice), head), (other,))
+    ]
+    assert found[0] == found[1]
+    assert 0 < found[0][4] < 1
+
+
+class Ten(nn.Sequential):
+    def forward(self, x):
+        return 10 * super().forward(x)
+
+
+def test_what_is_derived_from_a_known_layer_has_no_proof():
+    decoder = nn.Sequential(nn.Linear(4, 64), nn.Unflatten(1, SHAPE))
+    for encoder in (
+        Ten(nn.Flatten(), nn.Linear(64, 8)),
+        nn.Sequential(nn.Flatten(), Ten(nn.Identity()), nn.Linear(64, 8)),
+        nn.Sequential(
+            nn.Flatten(), nn.utils.parametrizations.weight_norm(nn.Linear(64, 64)), nn.Linear(64, 8)
+        ),
+    ):
+        assert code_stability(LQVAE(encoder, decoder, 4, image_shape=SHAPE), images(5), [0.1]).proven is None
+
+
 def test_an_encoder_of_unknown_layers_has_no_proof():
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.GELU(), nn.Linear(8, 8))
     model = LQVAE(encoder, nn.Sequential(nn.Linear(4, 64), nn.Unflatten(1, SHAPE)), 4, image_shape=SHAPE)

@@ -57,14 +57,14 @@ def test_the_worst_is_the_worst_of_all_and_falls_with_the_size():
     x, _ = labelled()
     y = model(torch.from_numpy(x).float()).argmax(1).numpy()
     found = robust_accuracy(
-        model, x, y, [0.3, 0.02, 0.1], n_steps=5, n_restarts=1, n_queries=30, random_state=0
+        model, x, y, [0.3, 0.02, 0.1], n_steps=3, n_restarts=1, n_queries=10, random_state=0
     )
     assert found.eps == (0.02, 0.1, 0.3)
     assert found.accuracy == tuple(sorted(found.accuracy, reverse=True))
     for each in (*found.attacks.values(), found.noise):
         assert all(a <= b for a, b in zip(found.accuracy, each))
     again = robust_accuracy(
-        model, x, y, [0.3, 0.02, 0.1], n_steps=5, n_restarts=1, n_queries=30, random_state=0
+        model, x, y, [0.3, 0.02, 0.1], n_steps=3, n_restarts=1, n_queries=10, random_state=0
     )
     assert again == found
 
@@ -132,6 +132,27 @@ def test_masked_gradients_are_found_out():
     assert honest.attacks["gradient"][0] <= masked.attacks["search"][0]
 
 
+def test_sizes_of_another_scale_and_models_of_one_answer_are_named():
+    x, y = labelled()
+    tiny = robust_accuracy(line(), 255 * x, y, 8 / 255, n_queries=2, random_state=0)
+    assert "on the scale of X" in tiny.warnings[0]
+    same = nn.Linear(6, 2)
+    with torch.no_grad():
+        same.weight.zero_()
+    constant = robust_accuracy(same, x, np.full(60, int(same.bias[1] > same.bias[0])), 0.3, n_queries=2)
+    assert constant.accuracy == (1.0,)
+    assert "the model answers one class" in constant.warnings[-1]
+
+
+def test_chance_leaves_torchs_own_as_it_was():
+    x, y = labelled()
+    few = {"n_steps": 1, "n_restarts": 1, "n_queries": 2, "random_state": 0}
+    before = torch.get_rng_state()
+    robust_accuracy(Chance(), x, y, 0.1, **few)
+    robustness_report(Chance(), {}, x, y, eps=0.1, bounds=None, substitute=Chance(), **few)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_chance_is_averaged_where_it_is_there():
     x, y = labelled()
     once = robust_accuracy(Chance(), x, y, 0.1, n_steps=3, n_restarts=1, n_queries=3, random_state=0)
@@ -165,7 +186,7 @@ def test_a_report_has_every_threat_for_every_defence():
         base[1].bias.sub_(base[1].weight.sum() / 2)
     defences = {"nothing": defend(base, nn.Identity()), "masked": defend(base, Rounded())}
     found = robustness_report(
-        base, defences, x, y, eps=0.15, n_steps=5, n_restarts=1, n_queries=60, substitute=base, random_state=0
+        base, defences, x, y, eps=0.15, n_steps=5, n_restarts=1, n_queries=30, substitute=base, random_state=0
     )
     frame = found.to_frame()
     assert list(frame.columns) == ["none", "nothing", "masked"]
@@ -222,10 +243,22 @@ def test_training_on_attacks_prefers_what_they_cannot_flip(attack):
     for eps in (0.0, 0.3):
         model = build_seeded(lambda: nn.Linear(31, 2), 0)
         adversarial_training(
-            model, x, y, eps=eps, attack=attack, bounds=None, epochs=10, lr=0.05, random_state=0
+            model,
+            x,
+            y,
+            eps=eps,
+            attack=attack,
+            bounds=None,
+            epochs=10,
+            batch_size=200,
+            attack_steps=2,
+            lr=0.1,
+            random_state=0,
         )
         assert not model.training
-        accuracy[eps] = robust_accuracy(model, x, y, 0.3, n_queries=2, random_state=0)
+        accuracy[eps] = robust_accuracy(
+            model, x, y, 0.3, n_steps=5, n_restarts=1, n_queries=2, random_state=0
+        )
     assert accuracy[0.0].clean > 0.95
     assert accuracy[0.3].accuracy[0] > 0.8 > 0.5 > accuracy[0.0].accuracy[0]
 

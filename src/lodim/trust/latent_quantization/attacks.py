@@ -19,8 +19,10 @@ C&W minimises, over w with :math:`x' = \mathrm{mid} + \mathrm{half} \tanh w` ins
 
 and DeepFool steps along :math:`w_j = \nabla z_j - \nabla z_y` of the class with least :math:`|z_j - z_y| / \|w_j\|`.
 
-Every attack keeps its results within the bounds and the ball, which is asserted, and answers with the worst point it
-met of each sample. All take logits (n, n_classes), or one logit a sample, and work on all samples at once.
+Every attack keeps its results within the bounds and, where it has one, the ball, which is asserted, and answers with
+the worst point it met of each sample. Least changes have no ball: compare their lengths with a size, for a change that
+is shortened to it is an error no more. All take logits (n, n_classes), or one logit a sample, and work on all samples
+at once.
 
 Sources: arXiv 1412.6572 (gradient sign), 1706.06083 (projected steps), 1608.04644 (C&W), 1511.04599 (DeepFool),
 1802.00420 (backward pass differentiable approximation, expectation over transformation), 1912.00049 (square attack, of
@@ -52,7 +54,6 @@ from lodim.nets.attacks import (
     check_size,
     confined,
     fgsm,
-    into_ball,
     is_binary,
     margins,
     norm_of,
@@ -200,7 +201,6 @@ def cw_l2(
     lr: Number = 0.05,
     c: Number = 1.0,
     confidence: Number = 0.0,
-    eps: Number | None = None,
 ) -> Tensor:
     """Return the nearest errors found, in Euclidean distance; inputs of which none was found come back as they were.
 
@@ -218,8 +218,6 @@ def cw_l2(
         The first.
     confidence : float
         Margin that an error must have.
-    eps : float, optional
-        Points farther off are brought back to this distance.
     """
     for name, count in (("steps", steps), ("binary_steps", binary_steps)):
         check_in_range(count, name, low=1, integer=True)
@@ -237,6 +235,8 @@ def cw_l2(
     with torch.no_grad():
         outputs = answer_of(model, X)
         check_classes(outputs, y)
+        if not len(X):
+            return best
         nearest[margins(outputs, y) > float(confidence)] = 0.0  # wrong without being touched
     for _ in range(int(binary_steps)):
         w, met = start.clone().requires_grad_(), torch.zeros(len(X), dtype=torch.bool, device=X.device)
@@ -256,7 +256,7 @@ def cw_l2(
             objective()  # where the last step arrived
         most, least = torch.where(met, weight, most), torch.where(met, least, weight)
         weight = torch.where(most < torch.inf, (least + most) / 2, 10 * weight)
-    return _brought_near(best, X, eps, 2.0, bounds)
+    return confined(best, X, math.inf, norm=2, bounds=bounds)
 
 
 @checked
@@ -269,7 +269,6 @@ def deepfool(
     bounds: Bounds = None,
     steps: int | np.integer = 50,
     overshoot: Number = 0.02,
-    eps: Number | None = None,
 ) -> Tensor:
     """Return inputs just beyond the nearest boundary of the linearised model.
 
@@ -283,8 +282,6 @@ def deepfool(
         At most; a sample stops where it is wrong.
     overshoot : float
         Share by which the change is stretched, to cross the boundary.
-    eps : float, optional
-        Points farther off are brought back to this distance.
     """
     check_in_range(steps, "steps", low=1, integer=True)
     check_in_range(overshoot, "overshoot", low=0, high=1)
@@ -318,16 +315,7 @@ def deepfool(
         change = torch.where(reach.isfinite()[:, None], reach[:, None] * step, 0)
         total[left] = total[left] + change.view_as(x).to(X.dtype)
         moved[left] = within(X[left] + (1 + float(overshoot)) * total[left], bounds)
-    return _brought_near(moved, X, eps, p, bounds)
-
-
-def _brought_near(moved: Tensor, X: Tensor, eps: Number | None, p: float, bounds: Bounds) -> Tensor:
-    """Changes shortened to ``eps``, if there is one."""
-    if eps is None:
-        return confined(moved, X, math.inf, norm=p, bounds=bounds)
-    check_in_range(eps, "eps", low=0)
-    check_size(eps, X)
-    return confined(within(X + into_ball(moved - X, float(eps), p), bounds), X, eps, norm=p, bounds=bounds)
+    return confined(moved, X, math.inf, norm=p, bounds=bounds)
 
 
 # ---- without gradients
@@ -395,13 +383,13 @@ def random_search(
     least = behind(start, everyone)  # of the best point; score is that of the present change
     score, change = np.full(len(start), np.inf), torch.zeros_like(start)
     for query in range(int(n_queries) - 1):
-        left = everyone[least > 0]
+        left = everyone[least >= 0]  # a tie is no error: the first class wins it
         if not len(left) or not float(eps):
             break
         share = _FIRST_SHARE / 2 ** np.searchsorted(_HALVED, query / int(n_queries)) if query else 1.0
         moved = within(start[left] + _propose(start[left], change[left], float(eps), p, share, rng), bounds)
         found = behind(moved, left)
-        better, best_yet = found < score[left], found < least[left]
+        better, best_yet = found <= score[left], found < least[left]  # over plateaus the search drifts
         change[left[better]] = (moved - start[left])[better]
         best[left[best_yet]] = moved[best_yet]
         score[left], least[left] = np.minimum(found, score[left]), np.minimum(found, least[left])

@@ -568,12 +568,15 @@ def code_stability(model: LQVAE, X: Any, radii: Any = (0.01, 0.03, 0.1, 0.3, 1.0
     )
 
 
+_KNOWN = (nn.Linear, nn.Conv2d, nn.LeakyReLU, nn.ReLU, nn.Tanh, nn.Flatten, nn.Identity, nn.Dropout)
+
+
 def _latent_bounds(model: LQVAE) -> Float[Tensor, " k"] | None:
     """Lipschitz constant of each mean, for images on [0, 1]; None where a layer is of no known kind."""
     bound, size = 2.0, model.image_shape[1:]
-    layers = [layer for layer in model.encoder.modules() if not isinstance(layer, nn.Sequential)]
-    if not isinstance(model.encoder, nn.Sequential) or not layers or not isinstance(layers[-1], nn.Linear):
-        return None
+    layers = _layers(model.encoder)
+    if not isinstance(layers[-1], nn.Linear) or any(type(layer) not in _KNOWN for layer in layers):
+        return None  # what is derived from a known layer may do anything
     for layer in layers[:-1]:
         if isinstance(layer, nn.Linear):
             bound *= float(torch.linalg.matrix_norm(layer.weight.detach(), 2))
@@ -584,9 +587,14 @@ def _latent_bounds(model: LQVAE) -> Float[Tensor, " k"] | None:
             bound, size = bound * known[0], known[1]
         elif isinstance(layer, nn.LeakyReLU):
             bound *= max(1.0, abs(layer.negative_slope))
-        elif not isinstance(layer, nn.ReLU | nn.Tanh | nn.Flatten | nn.Identity | nn.Dropout):
-            return None
     return bound * layers[-1].weight.detach()[: model.latent_dim].norm(dim=1)
+
+
+def _layers(net: nn.Module) -> list[nn.Module]:
+    """Layers in the order in which they are applied, one that comes twice twice; a part of another kind is one."""
+    if type(net) is not nn.Sequential or not len(net):
+        return [net]
+    return [layer for part in net for layer in _layers(part)]
 
 
 def _circular_norm(layer: nn.Conv2d, size: tuple[int, ...]) -> tuple[float, tuple[int, ...]] | None:

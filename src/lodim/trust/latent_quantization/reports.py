@@ -66,6 +66,7 @@ THREATS = (
 _BATCH = 256
 _FEW = 0.01  # share of samples below which a difference between attacks is no sign
 _UNBOUNDED = 0.05  # accuracy that may be left where any change is allowed
+_TINY = 1e-3  # share of the range of X below which a size is likely meant for another scale
 Hits = Bool[np.ndarray, " n"]
 
 
@@ -227,7 +228,7 @@ def robust_accuracy(
         for name, kept in found.items():
             hits[name].append(kept)
             before[name] = kept
-    warnings = list(target.doubts(bounds, p, n_steps, seed))
+    warnings = list(target.doubts(sizes[-1], bounds, p, n_steps, seed))
     if hits["gradient"]:
         missed = max(float((g & ~s).mean()) for g, s in zip(hits["gradient"], hits["search"]))
         if missed > _FEW:
@@ -284,7 +285,8 @@ class _Target:
             dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
             rows = as_tensor(check_matrix(X) if hasattr(X, "columns") else X, "X").detach()
             rows = _finite(rows).to(model_device(model), dtype)
-            box = read_black_box(model, rows, classes=classes)
+            with forked_torch_rng(seed, rows.device):
+                box = read_black_box(model, rows, classes=classes)
         else:
             box = read_black_box(model, X, classes=classes)
             rows = as_tensor(check_matrix(X) if hasattr(X, "columns") else X, "X").detach()
@@ -348,8 +350,16 @@ class _Target:
             alive[part] = self.ask(moved).argmax(1) == t.cpu().numpy()
         return alive
 
-    def doubts(self, bounds: Bounds, p: float, n_steps: int | np.integer, seed: int) -> Iterable[str]:
-        """Signs that a gradient attack on this model says little."""
+    def doubts(
+        self, size: float, bounds: Bounds, p: float, n_steps: int | np.integer, seed: int
+    ) -> Iterable[str]:
+        """Signs that attacks on this model, of at most this size, say little."""
+        span = float(self.rows.max()) - float(self.rows.min())
+        if 0 < size < _TINY * span:
+            yield (
+                f"eps {size:.3g} is next to nothing for X, which spans {span:.3g}: is it on the scale of X, and "
+                "are all columns on one?"
+            )
         if self.net is None:
             yield (
                 "the model is a function without gradients: only searches were possible, and a gradient attack (of the "
@@ -360,12 +370,14 @@ class _Target:
             yield "the model answers by chance: give n_eot above 1, or its gradients are noise"
         x, t = self.rows[:_BATCH], self.labels[:_BATCH]
         with evaluation_mode(self.net), straight_through(self.net), forked_torch_rng(seed, x.device):
-            slope, _ = uphill(self.net, x, t, "margin", self.passes)
+            slope, _, _ = uphill(self.net, x, t, "margin", self.passes)
         flat = float((slope.flatten(1) == 0).all(1).double().mean())
         if flat > _FEW:
             yield f"the gradient is zero at {flat:.0%} of the samples: there is nothing that an attack could follow"
         left = self.unbounded(bounds, p, n_steps, seed)
-        if left > _UNBOUNDED:
+        if left > _UNBOUNDED and len(set(self.ask(x).argmax(1))) == 1:
+            yield "the model answers one class: there may be nothing that an attack could find"
+        elif left > _UNBOUNDED:
             yield (
                 f"accuracy is {left:.2f} where any change is allowed, which should leave next to nothing: the gradient "
                 "attack fails, not the adversary"
@@ -511,8 +523,9 @@ def robustness_report(
 
     def steps_on(loss: str) -> Callable[[Tensor, Tensor, int], Tensor]:
         return lambda x, t, s: bpda(
-            bare, x, t, size, loss=loss, steps=n_steps, restarts=n_restarts, random_state=s, **settings
-        )
+            bare, x, t, size, loss=loss, steps=n_steps, restarts=n_restarts, n_eot=alone.passes, random_state=s,
+            **settings,
+        )  # fmt: skip
 
     static = [_in_parts(alone, steps_on(loss), seed, bare) for loss in ("cross_entropy", "margin")]
     if p == math.inf:
@@ -533,7 +546,7 @@ def robustness_report(
             random_state=derive_seed(seed, "adaptive"),
             **settings,
         )
-        warnings += [f"{name}: {text}" for text in target.doubts(bounds, p, n_steps, seed)]
+        warnings += [f"{name}: {text}" for text in target.doubts(size, bounds, p, n_steps, seed)]
         for threat in ("score-based search", "black-box transfer", "static grey-box"):
             missed = float((adaptive & ~hits[threat]).mean())
             if missed > _FEW:
@@ -562,7 +575,7 @@ def _in_parts(
 ) -> Tensor:
     """What an attack makes of all rows, in batches."""
     moved = []
-    with evaluation_mode(net):
+    with evaluation_mode(net), forked_torch_rng(derive_seed(seed, "parts"), target.rows.device):
         for start in range(0, len(target.rows), _BATCH):
             part = slice(start, start + _BATCH)
             moved.append(attack(target.rows[part], target.labels[part], derive_seed(seed, "part", start)))
