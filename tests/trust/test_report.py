@@ -30,8 +30,8 @@ PLACES = np.repeat(["north", "south", "east", "west"], N // 4)
 
 REASONS = Reasons(
     names=("a", "b"), scores=np.ones(2), low=np.ones(2), high=np.ones(2), drives=np.ones(2, bool),
-    helps=np.ones(2, bool), n_rows=9, k=1, removed=0.1, removed_random=0.2, k_overlap=2, stability=1.0, chance_stability=0.5,
-    fidelity=None, guess=0.0, rules=(), unit="column", not_checked="",
+    helps=np.ones(2, bool), n_rows=9, k=1, removed=0.1, removed_random=0.2, k_overlap=2,
+    stability=1.0, chance_stability=0.5, fidelity=None, guess=0.0, rules=(), unit="column", not_checked="",
 )  # fmt: skip
 
 
