@@ -73,12 +73,25 @@ def test_rows_get_the_precision_of_the_module(dtype):
     ).shape == (1, 2)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("classes", [2, 3, 100])
+def test_probabilities_of_half_precision_are_no_logits(dtype, classes):
+    torch.manual_seed(0)
+    linear = nn.Linear(3, classes)
+    linear.weight.data *= 4
+    model = nn.Sequential(linear, nn.Softmax(1)).to(dtype)
+    rows = torch.from_numpy(X).to(dtype)
+    box = read_black_box(model, rows)
+    assert box.is_probability
+    assert box.predict_proba(rows) == pytest.approx(model(rows).detach().double().numpy(), abs=4e-3)
+
+
 def test_labels_are_found_in_any_order_and_kind():
     box = read_black_box(lambda rows: np.full((len(rows), 3), 1 / 3), X, classes=["c", "a", "b"])
     assert box.class_numbers(["a", "b", "c"], 3).tolist() == [1, 2, 0]
     numbers = read_black_box(lambda rows: np.full(len(rows), 0.5), X)
     assert numbers.class_numbers([True, False, 1, 0.0], 4).tolist() == [1, 0, 1, 0]
-    with pytest.raises(ValueError, match="'d', which is no class"):
+    with pytest.raises(ValueError, match=r"'d', which is no class of the function.*say classes="):
         box.class_numbers(["a", "d"], 2)
     tens = read_black_box(lambda rows: np.full((len(rows), 3), 1 / 3), X, classes=[1, 2, 10])
     assert tens.class_numbers(["10", "1", "2"], 3).tolist() == [2, 0, 1]  # as text they sort otherwise

@@ -222,10 +222,6 @@ def dot_rows(
             marks.append(Dot(row.second, y, tip, row.series, 4.0, hollow=True))
         tip = f"{row.name}: {write(row.value)} ({words.interval(row.ends, write)})"
         marks.append(Dot(row.value, y, tip, row.series, 4.4))
-    names = tuple(_short(r.name) for r in rows)
+    names = tuple(words.short(r.name, 21) for r in rows)
     upward = Axis(-0.5, len(rows) - 0.5, ticks=heights, names=names)
     return linear_axis(values, label, zero=zero), upward, tuple(marks)
-
-
-def _short(name: str, most: int = 21) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"

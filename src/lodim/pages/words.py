@@ -85,6 +85,14 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def short(name: str, most: int) -> str:
+    """Return a name that is at most so long: of a longer one its beginning and its end, by which names differ."""
+    if len(name) <= most:
+        return name
+    tail = (most - 1) // 2
+    return f"{name[: most - 1 - tail]}…{name[-tail:]}"
+
+
 def plural(count: int | float, noun: str, nouns: str | None = None) -> str:
     """Return the count with the noun in the right number, e.g. ``1 column`` and ``64 columns``."""
     return f"{count:,.0f} {noun if count == 1 else nouns or noun + 's'}"

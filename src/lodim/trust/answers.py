@@ -48,12 +48,12 @@ class Reasons(Result):
     n_rows : int
         Rows that were shuffled.
     k : int
-        Columns that the removal and the stability speak of.
+        Columns that the removal speaks of.
     removed, removed_random : float
         Fall of the probability of the answer when the first k columns are put to their mean, and when k random ones
         are.
     stability, chance_stability : float
-        Overlap (Jaccard) of the first k between resamples, and what rankings at random would have.
+        Overlap (Jaccard) of the first ``k_overlap`` between resamples, and what rankings at random would have.
     fidelity : Proportion or None
         Rows that the tree answers as the model does, rows it was not grown on; None where there is no tree.
     guess : float
@@ -72,6 +72,7 @@ class Reasons(Result):
     k: int
     removed: float
     removed_random: float
+    k_overlap: int
     stability: float
     chance_stability: float
     fidelity: Proportion | None
@@ -91,13 +92,18 @@ class Reasons(Result):
         """The answer."""
         n, d = int(self.drives.sum()), len(self.names)
         if not n:
-            said = f"None of {d:,} {self.unit}s is told from one that changes nothing"
+            said = f"None of {words.plural(d, self.unit)} is told from one that changes nothing"
         else:
             first = [name for name, drives in zip(self.names, self.drives) if drives][:_FIRST]
             said = f"{n:,} of {words.plural(d, self.unit)} {'drives' if n == 1 else 'drive'} its answers beyond noise"
             said += f"{', first' if n > 1 else ':'} {_listed(first)}"
             useful = int((self.drives & self.helps).sum())
-            said += f"; {useful or 'none'} of them {'is' if useful == 1 else 'are'} seen to help it be right"
+            if n == 1:
+                said += f"; it is {'' if useful else 'not '}seen to help it be right"
+            else:
+                said += (
+                    f"; {useful or 'none'} of them {'is' if useful == 1 else 'are'} seen to help it be right"
+                )
         if self.fidelity is None:
             return said + "."
         same = f"{said}. A tree of {words.plural(len(self.rules), 'rule')} answers as it does on {self.fidelity} of "
@@ -108,6 +114,19 @@ class Reasons(Result):
                 + f", which always saying its commonest answer ({words.percent(self.guess)}) may reach too."
             )
         return same + "."
+
+    @property
+    def compared(self) -> str:
+        """What random columns would do, and random rankings."""
+        first, overlapping = (
+            f"first {self.unit}" if k == 1 else f"first {k} {self.unit}s" for k in (self.k, self.k_overlap)
+        )
+        beside = "a random one" if self.k == 1 else "as many random ones"
+        return (
+            f"Without the {first} the probability of its answer falls by {words.number(self.removed)}, without "
+            f"{beside} by {words.number(self.removed_random)}. The overlap of the {overlapping} of two resamples is "
+            f"{words.percent(self.stability)}, {words.percent(self.chance_stability)} were rankings random."
+        )
 
 
 @dataclass(frozen=True)
@@ -147,10 +166,16 @@ class Probabilities(Result):
     @property
     def short(self) -> str:
         """The answer in a few words."""
-        said = f"calibration error {words.number(self.ece, digits=2)}"
+        bins = words.plural(self.n_bins, "bin")
+        said = f"calibration error {words.number(self.ece, digits=2)} in {bins}, {self.ends}"
         if self.p_value < LEVEL:
             return f"Its probabilities are not true ({said}, {words.chance(self.p_value)})."
-        return f"Nothing speaks against its probabilities ({said}, true ones {words.number(self.if_true, digits=2)})."
+        return f"Nothing speaks against its probabilities ({said}; true ones {words.number(self.if_true, digits=2)})."
+
+    @property
+    def ends(self) -> str:
+        """The interval of the calibration error that endless rows would show."""
+        return words.interval((self.low, self.high), partial(words.number, digits=2))
 
     @property
     def sentence(self) -> str:
@@ -167,7 +192,7 @@ class Probabilities(Result):
         return (
             f"Probabilities of {self.event}: {judged} ({words.chance(self.p_value)}). Their calibration error is "
             f"{two(self.ece)} in {words.plural(self.n_bins, 'bin')} ({words.plural(self.n, 'row')}), where true ones "
-            f"would show {two(self.if_true)}; with endless rows it would be {two(self.low)}–{two(self.high)}.{more}"
+            f"would show {two(self.if_true)}; with endless rows it would be {self.ends}.{more}"
         )
 
 
@@ -181,14 +206,16 @@ class Elsewhere(Result):
     right : tuple of Proportion
         Accuracy in each.
     p_same : float
-        Of the hypothesis that accuracy is the same in all.
+        Of the hypothesis that accuracy is the same in all (Holm's correction with ``p_meaning``).
     worse, better : tuple of str
-        Those in which it differs from the rest (Holm's correction).
+        Those in which it differs from the rest (Holm's correction); none where ``p_same`` tells no difference.
     p_meaning : float
         Of the hypothesis that probabilities mean the same in all.
     gap : float
         What a slope of its own, of outcomes on probabilities, would gain in Brier score where it would gain most
         (upper bound).
+    brier : float
+        Brier score of all rows together, beside which to read ``gap``.
     delta : float
         With 95 per cent confidence at most this share of new environments, drawn as these were, would gain more.
     vacuous : bool
@@ -205,6 +232,7 @@ class Elsewhere(Result):
     p_meaning: float
     means_otherwise: tuple[str, ...]
     gap: float
+    brier: float
     delta: float
     vacuous: bool
     certificate: str
@@ -234,10 +262,16 @@ class Elsewhere(Result):
             where = f" in {_listed(self.means_otherwise)}" if self.means_otherwise else ""
             said += f" Its probabilities mean something else{where} ({words.chance(self.p_meaning)})."
         if self.vacuous:
-            return f"{said} Of new environments these certify nothing."
+            return f"{said} Of new environments these certify nothing: the certificate is vacuous."
+        beside = (
+            "; here it loses"
+            if self.gap < self.brier
+            else ": that says little, for here it loses no more than"
+        )
         return (
             f"{said} Of new ones drawn as these were, at most {words.percent(self.delta)} would gain more than "
-            f"{words.number(self.gap, digits=2)} of Brier score by a slope of their own (95 % confidence)."
+            f"{words.number(self.gap, digits=2)} of Brier score by a slope of their own (95 % confidence)"
+            f"{beside} {words.number(self.brier, digits=2)}."
         )
 
 
@@ -305,6 +339,8 @@ def percents(low: float, high: float) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
+    if len(names) > _FIRST + 1:
+        return f"{', '.join(map(repr, names[:_FIRST]))} and {len(names) - _FIRST:,} more"
     *others, last = map(repr, names)
     return f"{', '.join(others)} and {last}" if others else last
 
@@ -316,7 +352,7 @@ def tables(part: Any) -> list[str]:
         number = words.number
         rows = [
             (
-                name[:40],
+                words.short(name, 40),
                 number(score),
                 f"{number(low)}–{number(high)}",
                 *("yes" if told else "no" for told in both),
@@ -324,15 +360,16 @@ def tables(part: Any) -> list[str]:
             for name, score, low, high, *both in top
         ]
         lines = [words.table((part.unit, "change", "95 % interval", "beyond noise", "helps"), rows)]
-        lines += wrapped(
-            f"Without the first {part.k} the probability of its answer falls by {number(part.removed)}, without "
-            f"{part.k} random ones by {number(part.removed_random)}. Between resamples the first {part.k} overlap by "
-            f"{number(part.stability)}, by {number(part.chance_stability)} were they random."
-        )
-        return [*lines, *(line for rule in part.rules[:MOST_RULES] for line in wrapped(f"- {rule}"))]
+        lines += wrapped(part.compared)
+        lines += (line for rule in part.rules[:MOST_RULES] for line in wrapped(f"- {rule}"))
+        more = len(part.rules) - MOST_RULES
+        return [*lines, *wrapped(f"And {words.plural(more, 'more rule')}.")] if more > 0 else lines
     if isinstance(part, Elsewhere):
-        rows = [(name[:40], f"{right.n:,}", str(right)) for name, right in zip(part.names, part.right)]
-        return [words.table(("environment", "rows", "right"), rows)]
+        rows = [
+            (words.short(name, 40), f"{right.n:,}", str(right)) for name, right in zip(part.names, part.right)
+        ]
+        certified = (line for text in part.certificate.splitlines() for line in wrapped(text))
+        return [words.table(("environment", "rows", "right"), rows), *certified]
     if isinstance(part, Fooled):
         header = ("attack", *(f"{words.number(size)}" for size in part.sizes))
         table = [
@@ -341,5 +378,8 @@ def tables(part: Any) -> list[str]:
             ("random noise", part.noise),
         ]
         rows = [(name, *(words.score(v) for v in values)) for name, values in table]
-        return [words.table(header, rows), *(line for w in part.warnings for line in wrapped(w))]
+        return [
+            words.table(header, rows),
+            *(line for w in part.warnings for line in wrapped(words.sentence(w) + ".")),
+        ]
     return []

@@ -73,7 +73,8 @@ class BlackBox:
         if (strange := known[order][at] != labels).any():
             raise ValueError(
                 f"y has the label {str(labels[strange][0])!r}, which is no class of {self.name}: its classes are "
-                f"{', '.join(repr(str(label)) for label in known[:8])}"
+                f"{', '.join(repr(str(label)) for label in known[:8])}{'' if len(known) <= 8 else ', ...'}. Where the "
+                "model names none, say classes=, in the order of its outputs"
             )
         return order[at]
 
@@ -101,7 +102,9 @@ def read_black_box(model: Any, X: Any, *, classes: Any = None) -> BlackBox:
     """
     if isinstance(model, BlackBox):
         return model
-    name = type(model).__name__ if not hasattr(model, "__name__") else model.__name__
+    name = getattr(model, "__name__", type(model).__name__)
+    if name == "<lambda>":
+        name = "the function"
     if not isinstance(X, list | tuple) and np.ndim(X) == 0:
         raise ValueError(f"X must have rows, shape (n, ...), got {X!r:.80}")
     few = take_rows(X, slice(0, 256))
@@ -112,7 +115,8 @@ def read_black_box(model: Any, X: Any, *, classes: Any = None) -> BlackBox:
         answer = model.predict_proba
     elif isinstance(model, nn.Module):
         module = model
-        is_probability = _gives_probabilities(_outputs(model, few), name)
+        out, unit = _outputs(model, few)
+        is_probability = _gives_probabilities(out, name, max(_SUM, unit))
         answer = _of_module(model, is_probability)
     elif hasattr(model, "predict"):
         raise TypeError(
@@ -153,9 +157,9 @@ def take_rows(X: Any, rows: Any) -> Any:
 
 def _of_module(model: nn.Module, is_probability: bool) -> Callable[[Any], np.ndarray]:
     def answer(X: Any) -> np.ndarray:
-        out = _outputs(model, X)
-        if is_probability:
-            return out.numpy()
+        out, _ = _outputs(model, X)
+        if is_probability:  # those of half precision sum to one only so far
+            return (out / out.sum(1, keepdim=True)).numpy()
         if out.ndim == 1 or out.shape[1] == 1:
             return torch.sigmoid(out.reshape(-1)).numpy()
         return out.softmax(1).numpy()
@@ -163,27 +167,30 @@ def _of_module(model: nn.Module, is_probability: bool) -> Callable[[Any], np.nda
     return answer
 
 
-def _outputs(model: nn.Module, X: Any) -> torch.Tensor:
-    """What a module returns, in double precision, batch by batch."""
+def _outputs(model: nn.Module, X: Any) -> tuple[torch.Tensor, float]:
+    """What a module returns, batch by batch, in double precision, and the rounding unit of its own."""
     rows = check_matrix(X) if hasattr(X, "columns") else X if isinstance(X, torch.Tensor) else np.asarray(X)
-    found = []
+    found, unit = [], 0.0
     with evaluation_mode(model), torch.no_grad():
         for batch in batches_of(rows, 1024):
             inputs, _ = model_inputs(model, batch)
             try:
-                found.append(first_tensor(model(*inputs)).double().cpu())
+                said = first_tensor(model(*inputs))
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
                 shape = tuple(batch.shape[1:])
                 raise ValueError(f"the model does not take X, rows of shape {shape}: {error}") from error
+            if said.is_floating_point():
+                unit = torch.finfo(said.dtype).eps
+            found.append(said.double().cpu())
     out = torch.cat(found)
     if out.ndim > 2:
         raise ValueError(f"the module must return one row of logits a sample, got shape {tuple(out.shape)}")
-    return out
+    return out, unit
 
 
-def _gives_probabilities(out: torch.Tensor, name: str) -> bool:
+def _gives_probabilities(out: torch.Tensor, name: str, off: float) -> bool:
     """Whether a module's outputs are probabilities already; that of one output a row cannot be told."""
     inside = bool(((out >= 0) & (out <= 1)).all())
     if inside and (out.ndim == 1 or out.shape[1] == 1):
@@ -191,7 +198,7 @@ def _gives_probabilities(out: torch.Tensor, name: str) -> bool:
             f"{name} returns one number a row, all in [0, 1]: logits and probabilities cannot be told apart. Give a "
             "function that returns the probability of the second class"
         )
-    return inside and bool(((out.sum(1) - 1).abs() <= _SUM).all())
+    return inside and bool(((out.sum(1) - 1).abs() <= off).all())
 
 
 def _as_probabilities(values: Any, n: int, name: str) -> Float[np.ndarray, "n k"]:

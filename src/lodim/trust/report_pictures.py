@@ -31,7 +31,8 @@ def _reasons(part: Reasons) -> list[Picture]:
         Picture(
             "importance",
             f"What shuffling one {part.unit} changes",
-            f"{int(part.drives.sum()):,} of {words.plural(len(part.names), part.unit)} told from noise.{more}",
+            f"{int(part.drives.sum()):,} of {words.plural(len(part.names), part.unit)} told from noise.{more} "
+            f"{part.compared}",
             x,
             y,
             marks,
@@ -81,22 +82,35 @@ def _probabilities(part: Probabilities) -> list[Picture]:
 
 def _elsewhere(part: Elsewhere) -> list[Picture]:
     rows = [
-        Row(name, right.value, (right.low, right.high), 2 if name in part.worse else 1)
+        Row(
+            name,
+            right.value,
+            (right.low, right.high),
+            2 if name in part.worse else 3 if name in part.better else 1,
+        )
         for name, right in zip(part.names, part.right)
     ]
     shown = sorted(rows, key=lambda row: row.value)[:_MOST]
     x, y, marks = dot_rows(shown, "accuracy", zero=False, write=words.score)
+    more = f" Shown are {_MOST} of them." if len(rows) > _MOST else ""
+    keys = {
+        1: "not told from the rest",
+        2: "worse than the rest (Holm, 5 %)",
+        3: "better than the rest (Holm, 5 %)",
+    }
     return [
         Picture(
             "environments",
             "Accuracy by environment",
-            f"{words.plural(len(rows), 'environment')}, the worst on top; intervals of 95 % each.",
+            f"{words.plural(len(rows), 'environment')}, the worst on top; intervals of 95 % each.{more}",
             x,
             y,
             marks,
             ("environment", "accuracy", "low", "high", "rows"),
             tuple((n, r.value, r.low, r.high, r.n) for n, r in zip(part.names, part.right)),
-            (Key(1, "not told from the rest"), Key(2, "worse than the rest (Holm, 5 %)")),
+            tuple(
+                Key(series, said) for series, said in keys.items() if any(r.series == series for r in shown)
+            ),
         )
     ]
 

@@ -13,6 +13,7 @@ from lodim.pages import figures, words
 from lodim.pages.page import KeyFigure, page
 from lodim.results import Result
 from lodim.trust.answers import (
+    LEVEL,
     MOST_RULES,
     Elsewhere,
     Fooled,
@@ -47,6 +48,8 @@ class TrustReport(Result):
         Accuracy on the rows.
     majority : float
         Of always answering the rows' commonest class.
+    p_majority : float
+        Of the hypothesis that this is right as often (McNemar's exact test, corrected for the choice of the class).
     reasons, probabilities, elsewhere, fooled
         The sections; None where not asked or not possible, for which ``skipped`` has the reason.
     skipped : dict of str to str
@@ -63,6 +66,7 @@ class TrustReport(Result):
     classes: tuple[str, ...]
     right: Proportion
     majority: float
+    p_majority: float
     reasons: Reasons | None
     probabilities: Probabilities | None
     elsewhere: Elsewhere | None
@@ -89,12 +93,11 @@ class TrustReport(Result):
 
     @property
     def _first(self) -> str:
-        told = f"{self.source} is right on {self.right} of {words.plural(self.n_rows, 'row')}"
+        source = words.sentence(self.source) if self.source.startswith("the ") else self.source
+        told = f"{source} is right on {self.right} of {words.plural(self.n_rows, 'row')}"
         always = f"always answering the commonest class ({words.percent(self.majority)})"
-        if self.right.low > self.majority:
-            return f"{told}, more often than {always}."
-        if self.right.high < self.majority:
-            return f"{told}, less often than {always}."
+        if self.p_majority < LEVEL:
+            return f"{told}, {'more' if self.right.value > self.majority else 'less'} often than {always}."
         return f"{told}; these rows do not tell it from {always}."
 
     def __str__(self) -> str:
@@ -125,7 +128,8 @@ class TrustReport(Result):
                 note = percents(r.fidelity.low, r.fidelity.high)
                 found.append(KeyFigure("answers a tree repeats", words.percent(r.fidelity.value), note))
         if (q := self.probabilities) is not None:
-            note = f"true ones would show {words.number(q.if_true, digits=2)}"
+            true = words.number(q.if_true, digits=2)
+            note = f"{words.plural(q.n_bins, 'bin')}; {q.ends}; true ones would show {true}"
             found.append(KeyFigure("calibration error", words.number(q.ece, digits=2), note))
         if (e := self.elsewhere) is not None:
             worst = min(e.right, key=lambda right: right.value)
