@@ -19,8 +19,12 @@ from lodim.trust import report
 
 X, y = load_breast_cancer(return_X_y=True, as_frame=True)
 y = np.where(y == 0, "malignant", "benign")
-X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.5, random_state=0, stratify=y)
-forest = RandomForestClassifier(200, random_state=0, n_jobs=1).fit(X_train, y_train)
+X_train, X_test, y_train, y_test = train_test_split(
+    X, y, test_size=0.5, random_state=0, stratify=y
+)
+forest = RandomForestClassifier(200, random_state=0, n_jobs=1).fit(
+    X_train, y_train
+)
 
 # %%
 # The rows must be such as the model was not trained on: nothing in the report can
@@ -29,9 +33,14 @@ forest = RandomForestClassifier(200, random_state=0, n_jobs=1).fit(X_train, y_tr
 # differ in what is frequent there.
 
 size = np.array(["smallest", "small", "large", "largest"])[
-    np.searchsorted(np.quantile(X_test["mean radius"], [0.25, 0.5, 0.75]), X_test["mean radius"])
+    np.searchsorted(
+        np.quantile(X_test["mean radius"], [0.25, 0.5, 0.75]),
+        X_test["mean radius"],
+    )
 ]
-answer = report(forest, X_test, y_test, environments=size, name="the forest", random_state=0)
+answer = report(
+    forest, X_test, y_test, environments=size, name="the forest", random_state=0
+)
 print(answer)
 
 # %%
@@ -50,5 +59,7 @@ plt.show()
 # on shuffled labels.
 
 rng = np.random.default_rng(0)
-guesser = RandomForestClassifier(200, random_state=0).fit(X_train, rng.permutation(y_train))
+guesser = RandomForestClassifier(200, random_state=0).fit(
+    X_train, rng.permutation(y_train)
+)
 print(report(guesser, X_test, y_test, name="a guesser", random_state=0).verdict)

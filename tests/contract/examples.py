@@ -1754,6 +1754,9 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     ),
     trust.InvarianceTest: lambda: trust.invariance_test(two_environments()[0]),
     trust.InvariantFit: lambda: trust.fit_invariant(covariances=stacked_covariances()),
+    trust.TrustReport: lambda: trust.report(
+        slope, *table(), environments=np.arange(60) % 2, eps=0.5, random_state=0
+    ),
     trust.FeatureImportance: lambda: trust.feature_importance(slope, table()[0], random_state=0),
     trust.RankingComparison: lambda: trust.compare_rankings(slope, table()[0], relevant=[0], random_state=0),
     trust.SurrogateReport: lambda: explained().report(*table()),

@@ -385,6 +385,7 @@ CALLS = (
     call(metrics.memorisation_gap, samples=X, train=X + 0.1, test=X - 0.1, random_state=0),
     call(metrics.mode_coverage, samples=X, modes=X[:3], radius=1.0),
     call(metrics.learning_curve_exponent, n=np.array([10.0, 20, 40, 80]), error=np.array([0.5, 0.4, 0.3, 0.2])),
+    call(metrics.holm, p_values=P_HAT),
     call(metrics.probability_metrics, p_hat=P_HAT, y=y), call(metrics.reliability_curve, p_hat=P_HAT, y=y),
     call(metrics.psnr, images=IMAGES, reference=IMAGES + 0.1), call(metrics.ssim, images=IMAGES, reference=IMAGES),
     call(linalg.conjugate_gradient, A=SPD, b=np.ones(3)), call(linalg.gmres, A=SPD, b=np.ones(3)),
