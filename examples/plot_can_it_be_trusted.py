@@ -8,13 +8,11 @@ mean, of the next hospital, nor of what fools it. One call asks all four.
 """
 
 # %%
-import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import train_test_split
 
-from lodim.plots import style
 from lodim.trust import report
 
 X, y = load_breast_cancer(return_X_y=True, as_frame=True)
@@ -47,9 +45,7 @@ print(answer)
 # The same as a page for others: ``answer.to_html("trust.html")``. The pictures are
 # drawn from the same numbers.
 
-with style():
-    answer.plot()
-plt.show()
+figure = answer.plot()
 
 # %%
 # The null
