@@ -1,5 +1,6 @@
 """Sphinx configuration. Builds without a network: nothing is fetched, mathematics is rendered as MathML."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -79,3 +80,12 @@ html_theme_options = {
     "pygments_light_style": "tango",
     "pygments_dark_style": "monokai",
 }
+
+
+def _without_foreign_labels(app, what, name, obj, options, lines):
+    """Methods inherited from scikit-learn point to labels of its own pages; their words stay, the links go."""
+    lines[:] = [re.sub(r":ref:`([^`<]*?) <[^`>]*>`", r"\1", line) for line in lines]
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", _without_foreign_labels, priority=0)

@@ -20,9 +20,7 @@ y = np.where(y == 0, "malignant", "benign")
 X_train, X_test, y_train, y_test = train_test_split(
     X, y, test_size=0.5, random_state=0, stratify=y
 )
-forest = RandomForestClassifier(200, random_state=0, n_jobs=1).fit(
-    X_train, y_train
-)
+forest = RandomForestClassifier(50, random_state=0).fit(X_train, y_train)
 
 # %%
 # The rows must be such as the model was not trained on: nothing in the report can
@@ -55,7 +53,7 @@ figure = answer.plot()
 # on shuffled labels.
 
 rng = np.random.default_rng(0)
-guesser = RandomForestClassifier(200, random_state=0).fit(
+guesser = RandomForestClassifier(50, random_state=0).fit(
     X_train, rng.permutation(y_train)
 )
 print(report(guesser, X_test, y_test, name="a guesser", random_state=0).verdict)
