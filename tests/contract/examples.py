@@ -107,10 +107,18 @@ def some_labelled():
     return X, np.where(rank < 36, rank // 12, -1)
 
 
-def slope(X):
+class Slope:
     """A black box of any table: the probability of the second class rises in the first column."""
-    first = np.asarray(X.iloc[:, 0] if hasattr(X, "iloc") else X[:, 0], dtype=float)
-    return 1 / (1 + np.exp(-first / (np.abs(first).max() or 1)))
+
+    def __call__(self, X):
+        first = np.asarray(X.iloc[:, 0] if hasattr(X, "iloc") else X[:, 0], dtype=float)
+        return 1 / (1 + np.exp(-first / (np.abs(first).max() or 1)))
+
+    def __repr__(self):
+        return "slope"  # without an address: tests are named by it, and workers must agree on their names
+
+
+slope = Slope()
 
 
 class Unlabels:
