@@ -43,7 +43,7 @@ print(answer)
 # The same as a page for others: ``answer.to_html("trust.html")``. The pictures are
 # drawn from the same numbers.
 
-figure = answer.plot()
+figure = answer.figure()
 
 # %%
 # The null

@@ -794,6 +794,10 @@ def embedded():
     return trust.ConvEmbeddingClassifier("mlp", epochs=1, random_state=0).fit(whole(40, 2), np.arange(40) % 2)
 
 
+def answering(how):
+    return lambda X: getattr(probabilities(), how)(X)
+
+
 _asked = {"X": whole(12, 3), "y": np.arange(12) % 2}
 
 
@@ -1084,6 +1088,17 @@ ARRAYS: dict[Any, Arrays] = {
     trust.fit_invariant: Arrays(
         lambda covariances: trust.fit_invariant(covariances=covariances).w, {"covariances": stacked_covariances()}
     ),
+    trust.report: Arrays(
+        lambda X, y, classes, environments: trust.report(
+            undecided, X, y, environments, classes=classes, eps=0.5, random_state=0
+        ).reasons.scores,
+        {"X": whole(40, 3), "y": np.arange(40) % 2, "classes": np.arange(2), "environments": np.arange(40) // 20},
+        strict=("y", "classes", "environments"),
+    ),
+    trust.read_black_box: Arrays(
+        lambda X, classes: trust.read_black_box(undecided, X, classes=classes).predict_proba(whole(5, 3)),
+        {"X": whole(12, 3), "classes": np.arange(2)}, strict=("classes",),
+    ),
     trust.feature_importance: Arrays(
         lambda X, y, classes: trust.feature_importance(slope, X, y, classes=classes, random_state=0).scores,
         {**_asked, "classes": np.array([1, 0])}, strict=("y", "classes"),
@@ -1126,7 +1141,7 @@ ARRAYS: dict[Any, Arrays] = {
     ),
     **{
         getattr(trust.ProbabilisticNet, how): Arrays(
-            functools.partial(lambda how, X: getattr(probabilities(), how)(X), how), {"X": whole(9, 2)}
+            answering(how), {"X": whole(9, 2)}
         )
         for how in ("predict_proba", "decision_function", "predict")
     },

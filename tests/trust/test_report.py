@@ -235,7 +235,7 @@ def test_it_travels_as_json_and_stands_on_a_page(answer, tmp_path):
     assert page.count("<svg") == 4
     assert "<script" not in page
     assert answer._repr_html_().count("<tr>") == len(answer.key_figures())
-    assert len(answer.plot().axes) == 4
+    assert len(answer.figure().axes) == 4
 
 
 def test_names_from_the_data_are_escaped():

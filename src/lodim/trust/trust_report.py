@@ -165,6 +165,6 @@ class TrustReport(Result):
             "most_rules": MOST_RULES,
         }
 
-    def plot(self) -> Any:
+    def figure(self) -> Any:
         """Draw the report's pictures and return the matplotlib figure; nothing to draw is a ValueError."""
         return figures.figure_of([picture for group in self.pictures().values() for picture in group])
