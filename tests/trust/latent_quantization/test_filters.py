@@ -159,13 +159,13 @@ def test_without_penalty_and_rounding_it_is_an_autoencoder():
 def test_training_rebuilds_images_from_bits(bits):
     two = torch.zeros(40, *SHAPE)
     two[::2, :, :4], two[1::2, :, :, 4:] = 1, 1
-    encoder = nn.Sequential(nn.Flatten(), mlp([64, 16, 8]))
-    decoder = nn.Sequential(mlp([4, 16, 64]), nn.Tanh(), nn.Unflatten(1, SHAPE))
-    model = LQVAE(encoder, decoder, 4, image_shape=SHAPE, n_bits=bits)
+    encoder = build_seeded(lambda: nn.Sequential(nn.Flatten(), mlp([64, 16, 32])), 0)
+    decoder = build_seeded(lambda: nn.Sequential(mlp([16, 16, 64]), nn.Tanh(), nn.Unflatten(1, SHAPE)), 1)
+    model = LQVAE(encoder, decoder, 16, image_shape=SHAPE, n_bits=bits)
     with torch.no_grad():
         before = (model.filter(two) - two).square().mean()
-    done = model.fit(two, 60, batch_size=20, lr=5e-3, random_state=0)
-    assert done.losses.shape == (60, 3)
+    done = model.fit(two, 300, batch_size=20, lr=5e-3, random_state=0)
+    assert done.losses.shape == (300, 3)
     with torch.no_grad():
         assert (model.filter(two) - two).square().mean() < before / 3
     counts = (model.encode_bits(two) == 1).double().mean(0)
