@@ -147,6 +147,7 @@ def test_labels(given):
         ([0, 1], "y has 2 entries but X has 3 rows"),
         (np.zeros((3, 2)), r"y must be 1-D .* got shape \(3, 2\)"),
         ([0, np.nan, 1], "y has 1 missing values, the first at 1"),
+        ([0, 1, -np.inf], "y has 1 infinite values, the first at 2"),
         (np.array(["a", None, None], dtype=object), "y has 2 missing values, the first at 1"),
         (pd.Series([1, None, 3], dtype="Int64"), "y has 1 missing values, the first at 1"),
         (

@@ -485,7 +485,7 @@ def _raise_if_not_finite(array: np.ndarray, name: str, columns: Sequence[Any] | 
 
 
 def check_labels(y: Any, n_samples: int, *, name: str = "y") -> np.ndarray:
-    """Return ``y`` as a 1-D array of ``n_samples`` entries, none of them missing or masked."""
+    """Return ``y`` as a 1-D array of ``n_samples`` entries, none of them missing, masked or infinite."""
     array = plain_array(y, name)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
@@ -497,6 +497,10 @@ def check_labels(y: Any, n_samples: int, *, name: str = "y") -> np.ndarray:
     if missing.any():
         raise ValueError(
             f"{name} has {int(missing.sum())} missing values, the first at {int(missing.argmax())}"
+        )
+    if array.dtype.kind == "f" and (endless := np.isinf(array)).any():
+        raise ValueError(
+            f"{name} has {int(endless.sum())} infinite values, the first at {int(endless.argmax())}"
         )
     if array.dtype.kind in "OV":
         try:

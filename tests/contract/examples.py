@@ -1041,12 +1041,8 @@ def remembered(X, y, p_true):
 
 def tempered(X=None, y=None, at=None, how="predict_proba"):
     X, y = whole(30, 2) / 20 if X is None else X, _outcomes if y is None else y
-    model = trust.Calibrated(half_sure_of_anything).fit(X, y)
+    model = trust.Calibrated(undecided).fit(X, y)
     return getattr(model, how)(X if at is None else at)
-
-
-def half_sure_of_anything(X):
-    return half_sure(check_numbers(X, "X"))
 
 
 _outcomes = whole(30, seed=3) % 2
@@ -1054,9 +1050,16 @@ _outcomes = whole(30, seed=3) % 2
 _black_white = np.random.default_rng(0).integers(0, 2, (4, 1, 4, 4)).astype(float)
 
 
+def answered_for(X, y, classes, environments):
+    found = trust.report(undecided, X, y, environments, classes=classes, eps=0.5, random_state=0)
+    return found.right.value if found.reasons is None else found.reasons.scores
+
+
 def undecided(X):
     """Probabilities of two classes, whatever the rows are held in."""
-    first = plain_array(X, "X").astype(float).reshape(len(X), -1)[:, 0]
+    first = check_numbers(X, "X")
+    while first.ndim > 1:
+        first = first[:, 0]
     p = 1 / (1 + np.exp(np.cos(first)))
     return np.c_[1 - p, p]
 
@@ -1089,9 +1092,7 @@ ARRAYS: dict[Any, Arrays] = {
         lambda covariances: trust.fit_invariant(covariances=covariances).w, {"covariances": stacked_covariances()}
     ),
     trust.report: Arrays(
-        lambda X, y, classes, environments: trust.report(
-            undecided, X, y, environments, classes=classes, eps=0.5, random_state=0
-        ).reasons.scores,
+        answered_for,
         {"X": whole(40, 3), "y": np.arange(40) % 2, "classes": np.arange(2), "environments": np.arange(40) // 20},
         strict=("y", "classes", "environments"),
     ),

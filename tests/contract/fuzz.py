@@ -67,12 +67,13 @@ from .finder import flat
 HOME = str(Path(lodim.__file__).parent)
 # of the processor for one call, so that a busy machine changes nothing; ten times that of the clock
 SECONDS = 10
+MANY = 2  # of those for a number so large that no answer is due
 FINE, REFUSED = "fine", "refused"
 UNDEFINED = {  # what their documentation says is NaN or infinite at times
     "r2", "find_crossing", "fit_scaling_law", "difficulty", "embedding_distortion", "mode_coverage", "auc",
     "keep_likely", "volume_quality", "kde_theory", "density_regime", "GeneralizationDifficulty",
     "intrinsic_dimensions", "IntrinsicDimension", "learning_curve_exponent", "probability_metrics", "relative_gap",
-    "novel_class_scores", "SurrogateExplainer.report",
+    "novel_class_scores", "SurrogateExplainer.report", "ProbabilisticNet.memorization",
     "cluster_geometry",
 }  # fmt: skip
 # choices that take a number too, by their documentation
@@ -604,7 +605,7 @@ def _watch(seconds):
 def judge(one, name, what, bad, never, plain):
     """Return the outcome of a call with one argument changed: ``FINE``, ``REFUSED``, or what is wrong and how."""
     given = {**{k: copy.deepcopy(v) for k, v in one.given.items()}, name: bad}
-    _watch(SECONDS)
+    _watch(MANY if what == "many" else SECONDS)
     try:
         with warnings.catch_warnings(record=True) as said, np.errstate(all="ignore"):
             warnings.simplefilter("always")

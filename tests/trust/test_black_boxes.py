@@ -141,6 +141,40 @@ def test_what_is_no_classifier_is_refused(model, error, said):
         read_black_box(lambda rows: np.full(len(rows), 0.5), X[:0])
 
 
+@pytest.mark.parametrize(
+    ("rows", "error", "said"),
+    [
+        (X[:0], ValueError, "no rows"),
+        (X[:, :0], ValueError, "no columns"),
+        ([[1.0], [1.0, 2.0]], ValueError, "X must be an array"),
+        ({"a": [1.0]}, ValueError, "X must have rows"),
+        (3, ValueError, "X must have rows"),
+        (torch.eye(3).to_sparse(), TypeError, "X is sparse"),
+    ],
+)
+def test_rows_that_are_none_are_refused_before_the_model_is_asked(rows, error, said):
+    def never(rows):
+        raise AssertionError("asked")
+
+    with pytest.raises(error, match=said):
+        read_black_box(never, rows)
+
+
+def test_lists_of_rows_come_to_the_model_as_an_array_each_time():
+    box = read_black_box(lambda rows: 1 / (1 + np.exp(-rows[:, 0])), X.tolist())
+    assert np.array_equal(box.predict_proba(X.tolist()), box.predict_proba(X))
+
+
+def test_a_row_without_an_answer_is_named():
+    box = read_black_box(lambda rows: np.exp(-(rows[:, 0] ** 2)), X)
+    with pytest.raises(ValueError, match="NaN to row 2 of X"):
+        box.predict_proba(np.r_[X[:2], np.full((1, 3), np.nan)])
+
+
+def test_no_rows_have_no_answers():
+    assert read_black_box(lambda rows: np.full(len(rows), 0.5), X).predict_proba(X[:0]).shape == (0, 2)
+
+
 def test_rows_are_taken_from_what_they_stand_in():
     frame = pd.DataFrame(X)
     assert take_rows(frame, [3, 1]).equals(frame.iloc[[3, 1]])

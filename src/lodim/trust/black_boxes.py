@@ -17,9 +17,9 @@ from jaxtyping import Float, Int
 from torch import nn
 
 from lodim.nets.activations import batches_of, evaluation_mode, first_tensor, model_inputs
-from lodim.validation import check_labels, check_matrix, plain_array
+from lodim.validation import check_labels, check_matrix, check_tensor, plain_array
 
-__all__ = ["BlackBox", "plain_labels", "read_black_box", "take_rows"]
+__all__ = ["BlackBox", "check_rows", "plain_labels", "read_black_box", "take_rows"]
 
 _SUM = 1e-3  # how far from one a row of probabilities may sum, single and half precision included
 
@@ -52,6 +52,7 @@ class BlackBox:
         ValueError
             What the model answers is no such thing.
         """
+        X = check_rows(X)
         p = _as_probabilities(self.answer(X), len(X), self.name)
         if p.shape[1] != len(self.classes):
             raise ValueError(
@@ -105,11 +106,9 @@ def read_black_box(model: Any, X: Any, *, classes: Any = None) -> BlackBox:
     name = getattr(model, "__name__", type(model).__name__)
     if name == "<lambda>":
         name = "the function"
-    if not isinstance(X, list | tuple) and np.ndim(X) == 0:
-        raise ValueError(f"X must have rows, shape (n, ...), got {X!r:.80}")
     few = take_rows(X, slice(0, 256))
-    if len(few) == 0:
-        raise ValueError("X has no rows to ask the model about")
+    if 0 in np.shape(few):
+        raise ValueError(f"X has no {'columns' if len(few) else 'rows'} to ask the model about")
     module, is_probability = None, False
     if hasattr(model, "predict_proba"):
         answer = model.predict_proba
@@ -150,9 +149,21 @@ def _without_objects(labels: np.ndarray) -> np.ndarray:
     return np.asarray(labels.tolist())
 
 
+def check_rows(X: Any) -> Any:
+    """Rows for a model, as what they are, lists as an array; what holds no rows is refused."""
+    if isinstance(X, torch.Tensor):
+        check_tensor(X, "X")
+    elif not hasattr(X, "shape"):
+        return plain_array(X, "X", rows=True)
+    if not np.ndim(X):
+        raise ValueError(f"X must have rows, shape (n, ...), got {X!r:.80}")
+    return X
+
+
 def take_rows(X: Any, rows: Any) -> Any:
     """Some rows of an array, a data frame or a tensor, as what it is."""
-    return X.iloc[rows] if hasattr(X, "iloc") else X[rows] if hasattr(X, "shape") else np.asarray(X)[rows]
+    X = check_rows(X)
+    return X.iloc[rows] if hasattr(X, "iloc") else X[rows]
 
 
 def _of_module(model: nn.Module, is_probability: bool) -> Callable[[Any], np.ndarray]:
@@ -209,14 +220,19 @@ def _as_probabilities(values: Any, n: int, name: str) -> Float[np.ndarray, "n k"
         raise ValueError(
             f"{name} must return a row of probabilities for each of {n} rows, got shape {p.shape}"
         )
-    if not ((p >= -_SUM) & (p <= 1 + _SUM)).all():
-        seen = "NaN" if np.isnan(p).any() else f"values from {p.min():.3g} to {p.max():.3g}"
+    if len(none := np.argwhere(np.isnan(p))):
         raise ValueError(
-            f"{name} must return probabilities, got {seen}; take the softmax or sigmoid of logits"
+            f"{name} answers NaN to row {none[0, 0]} of X; look whether that row is finite, and of a size that the "
+            "model was trained on"
+        )
+    if not ((p >= -_SUM) & (p <= 1 + _SUM)).all():
+        raise ValueError(
+            f"{name} must return probabilities, got values from {p.min():.3g} to {p.max():.3g}; take the softmax or "
+            "sigmoid of logits"
         )
     if p.ndim == 1:
         p = np.column_stack([1 - p, p])
-    if (off := np.abs(p.sum(1) - 1)).max() > _SUM:
+    if (off := np.abs(p.sum(1) - 1)).max(initial=0) > _SUM:
         raise ValueError(
             f"{name} must return rows that sum to one, but row {off.argmax()} sums to {p[off.argmax()].sum():.4g}"
         )

@@ -149,6 +149,7 @@ class LQVAE(nn.Module):
             check_in_range(side, "image_shape", low=1, integer=True)
         if n_bits is not None:
             check_in_range(n_bits, "n_bits", low=1, high=7, integer=True)
+        width = int(width)
         self.latent_dim, self.image_shape, self.n_bits = int(latent_dim), tuple(map(int, image_shape)), n_bits
         self.tau, self.slope = (_positive(v, n) for v, n in ((tau, "tau"), (slope, "slope")))
         self.lipschitz_target = float(check_in_range(lipschitz_target, "lipschitz_target", low=0))
@@ -309,6 +310,7 @@ class LQVAE(nn.Module):
         (slope,) = torch.autograd.grad(mean, scaled, along, create_graph=True)
         return (self.lipschitz_target - (slope.flatten(1).square().sum(1) + 1e-12).sqrt()).square().mean()
 
+    @checked
     def fit(
         self,
         x: Any,
@@ -331,6 +333,7 @@ class LQVAE(nn.Module):
         **options
             Of :func:`lodim.training.descend`: ``progress``, ``checkpoint``, ``deadline``, ...
         """
+        check_counts(batch_size=batch_size)
         images = self._images(x)
 
         def of(decoder: nn.Module, code: Any) -> Any:

@@ -31,7 +31,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from lodim.trust.black_boxes import plain_labels, read_black_box
+from lodim.trust.black_boxes import check_rows, plain_labels, read_black_box
 from lodim.validation import (
     ConvergenceWarning,
     check_choice,
@@ -428,6 +428,7 @@ class Calibrated(ClassifierMixin, BaseEstimator):
             raise TypeError(
                 f"method must be one of {', '.join(METHODS)} or such an object, got {self.method!r}"
             )
+        X = check_rows(X)
         self._box = read_black_box(self.model, X, classes=self.classes)
         validate_data(self, X, skip_check_array=True)
         p = self._box.predict_proba(X)
@@ -451,6 +452,7 @@ class Calibrated(ClassifierMixin, BaseEstimator):
         X : array-like, data frame or Tensor, shape (n, ...)
         """
         check_is_fitted(self)
+        X = check_rows(X)
         validate_data(self, X, skip_check_array=True, reset=False)
         return self.calibrator_.predict_proba(self._logits(self._box.predict_proba(X)))
 

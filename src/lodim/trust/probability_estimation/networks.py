@@ -492,6 +492,8 @@ class ProbabilisticNet(ClassifierMixin, BaseEstimator):
     ) -> MemorizationReport:
         """What the epochs after the best one did to the probabilities of new samples.
 
+        The area under the curve is NaN where ``y`` holds one outcome only.
+
         Parameters
         ----------
         X : array-like, data frame, Tensor or torch Dataset, shape (n, ...)
