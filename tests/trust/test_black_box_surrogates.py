@@ -93,7 +93,9 @@ def test_skill_of_own_answers_is_that_of_sobol():
     box = read_black_box(lambda X: 0.5 + X @ a, X)
     p = box.predict_proba(X)
     parts = [np.array([j]) for j in range(3)]
-    _, skill = importance._replaced(rows, box, p, p, parts, "permutation", 5, np.random.default_rng(1), False)
+    _, (skill,) = importance._replaced(
+        rows, box, p, [None], parts, "permutation", 5, np.random.default_rng(1)
+    )
     error = skill.std(0) / math.sqrt(4000)
     assert (np.abs(skill.mean(0) - 2 * a**2 / 3) <= 4 * error + 1e-15).all()
 

@@ -18,6 +18,7 @@ from torch import nn
 
 from lodim.trust import TrustReport, asking, feature_importance, report
 from lodim.trust.answers import Reasons, _listed
+from lodim.trust.trust_report import QUESTIONS
 
 rng = np.random.default_rng(0)
 N = 400
@@ -213,6 +214,17 @@ def test_ctrl_c_keeps_what_is_known():
     assert found.fooled is None
     assert "interrupted" in found.verdict
     found.to_html()
+
+
+def test_progress_comes_while_columns_are_shuffled_and_never_goes_back():
+    said = []
+    report(true_law, X[:100], Y[:100], **QUICK, progress=lambda done, text: said.append((done, text)))
+    shares, texts = zip(*said, strict=True)
+    assert list(shares) == sorted(shares)
+    assert shares[0] == 0
+    assert shares[-1] <= 1
+    assert list(dict.fromkeys(texts)) == list(QUESTIONS.values())
+    assert len(set(shares[: texts.count(texts[0])])) > X.shape[1]
 
 
 def test_the_same_seed_gives_the_same_report_and_another_does_not():

@@ -14,9 +14,10 @@ rows, however the model uses the column; with :math:`t = p` and independent colu
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -345,37 +346,38 @@ def feature_importance(
     """
     check_choice(method, METHODS, "method")
     check_counts(n_repeats=n_repeats)
-    return importances(model, X, y, [method], groups, int(n_repeats), k, classes, random_state)[method]
+    (found,) = importances(model, X, [y], [method], groups, int(n_repeats), k, classes, random_state)
+    return found[method]
 
 
 def importances(
     model: Any,
     X: Any,
-    y: Any,
+    truths: Sequence[Any],
     methods: Sequence[str],
     groups: Any = None,
     n_repeats: int = 5,
     k: Any = None,
     classes: Any = None,
     random_state: RandomState = None,
-) -> dict[str, FeatureImportance]:
-    """What several methods say; columns are permuted once for all of them."""
+    progress: Callable[[float], Any] | None = None,
+) -> list[dict[str, FeatureImportance]]:
+    """What several methods say of each truth (None: the model's own answers); columns are permuted once for all."""
     rows, seed = Rows.of(X), root_seed(random_state)
     box = read_black_box(model, rows.given, classes=classes)
     parts, names = _read_groups(groups, rows.names)
     k = read_k(k, len(parts))
     p = box.predict_proba(rows.given)
-    truth = None if y is None else box.class_numbers(y, len(p))
-    target = p if truth is None else np.eye(p.shape[1])[truth]
+    known = [None if y is None else box.class_numbers(y, len(p)) for y in truths]
     replaced: dict[str, Any] = {}
-    found = {}
-    for method in methods:
+    found: list[dict[str, FeatureImportance]] = [{} for _ in truths]
+    for method, (at, truth) in itertools.product(methods, enumerate(known)):
         replaces = method in ("permutation", "mean", "noise")
         by = method if replaces else "permutation"
         if by not in replaced:
             rng = as_generator(derive_seed(seed, "replacements"))
-            replaced[by] = _replaced(rows, box, p, target, parts, by, n_repeats, rng, truth is not None)
-        effects, skill = replaced[by]
+            replaced[by] = _replaced(rows, box, p, known, parts, by, n_repeats, rng, progress)
+        effects, skill = (each[at] for each in replaced[by])
         if not replaces:
             right = np.arange(len(p)) if truth is None else np.flatnonzero(p.argmax(1) == truth)
             if not len(right):
@@ -387,7 +389,7 @@ def importances(
         n, p_values, scores = len(effects), _p_values(skill), effects.mean(0)
         half = 1.96 * effects.std(0, ddof=min(1, n - 1)) / math.sqrt(n)
         rng = as_generator(derive_seed(seed, "bootstraps"))
-        found[method] = FeatureImportance(
+        found[at][method] = FeatureImportance(
             names,
             scores,
             scores - half,
@@ -415,14 +417,16 @@ def _replaced(
     rows: Rows,
     box: BlackBox,
     p: Float[np.ndarray, "n c"],
-    target: Float[np.ndarray, "n c"],
+    truths: Sequence[Int[np.ndarray, " n"] | None],
     parts: Sequence[Any],
     method: str,
     n_repeats: int,
     rng: np.random.Generator,
-    by_skill: bool,
-) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
-    """What each row adds to the mean effect (skill or change) of each part's replacement, and the skill of each row.
+    progress: Callable[[float], Any] | None = None,
+) -> tuple[Float[np.ndarray, "t n d"], Float[np.ndarray, "t n d"]]:
+    """What each row adds to the mean effect of each part's replacement, and the skill of each row, by each truth.
+
+    The effect is a loss of skill, or where the truth is None the change of the answers.
 
     A row counts twice where columns are permuted: it is changed, and its value changes another. With e and g the means
     over r repeats of what it suffers and gives, the mean effect's variance is that of (e + g) less 1/r of that of a
@@ -451,25 +455,30 @@ def _replaced(
                         change[j] = column + np.nanstd(column) * rng.standard_normal(n)
                 yield change
 
-    aim = target - target.mean(0)
-    effect, given, skill = np.zeros((3, n, len(parts)))
-    single = np.zeros(len(parts))
-    for i, after in enumerate(rows.answers(box, changes())):
-        part, order = i // repeats, orders.popleft()
+    targets = [p if truth is None else np.eye(p.shape[1])[truth] for truth in truths]
+    aims = [target - target.mean(0) for target in targets]
+    effect, given, skill = np.zeros((3, len(truths), n, len(parts)))
+    single = np.zeros((len(truths), 1, len(parts)))
+    for i, after in enumerate(rows.answers(box, changes()), 1):
+        part, order = (i - 1) // repeats, orders.popleft()
         moved = p - after
         moved[np.abs(moved) < _ROUNDING] = 0
-        gain = np.einsum("nc,nc->n", aim, moved - moved.mean(0)) / repeats
-        each = gain if by_skill else np.abs(moved).sum(1) / repeats
-        skill[:, part] += gain
-        effect[:, part] += each
-        if order is not None:
-            given[order, part] += each
-            single[part] += repeats * each.var()
+        for t, (truth, aim) in enumerate(zip(truths, aims, strict=True)):
+            gain = np.einsum("nc,nc->n", aim, moved - moved.mean(0)) / repeats
+            each = np.abs(moved).sum(1) / repeats if truth is None else gain
+            skill[t, :, part] += gain
+            effect[t, :, part] += each
+            if order is not None:
+                given[t, order, part] += each
+                single[t, 0, part] += repeats * each.var()
+        if progress is not None:
+            progress(i / (repeats * len(parts)))
     both = effect + given
+    variance, least = both.var(1, keepdims=True), effect.var(1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
-        less = np.sqrt(np.maximum(both.var(0) - single / repeats, effect.var(0)) / both.var(0))
-    mean = effect.mean(0)
-    return mean + np.nan_to_num(less, posinf=0.0) * (both - both.mean(0)), skill
+        less = np.sqrt(np.maximum(variance - single / repeats, least) / variance)
+    mean = effect.mean(1, keepdims=True)
+    return mean + np.nan_to_num(less, posinf=0.0) * (both - both.mean(1, keepdims=True)), skill
 
 
 def _p_values(skill: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " d"]:

@@ -423,7 +423,7 @@ def compare_rankings(
     rows, seed = Rows.of(X), root_seed(random_state)
     names = _read_methods(methods, "methods")
     k, d = read_k(k, len(rows.names)), len(rows.names)
-    ranked = importances(model, X, y, names, k=k, random_state=seed)
+    (ranked,) = importances(model, X, [y], names, k=k, random_state=seed)
     found = [ranked[name] for name in names]
     box = read_black_box(model, rows.given)
     random = _random_rankings(d, derive_seed(seed, "random"))
@@ -569,9 +569,10 @@ class SurrogateExplainer(BaseEstimator):
         grown, held = (rows.take(np.sort(part)) for part in np.split(order, [round(0.7 * n)]))
         p, p_held = (box.predict_proba(part.given) for part in (grown, held))
         held_answers = p_held.argmax(1)
-        self.importances_: dict[str, FeatureImportance] = importances(
-            self.black_box, grown.given, None, methods, random_state=derive_seed(self._seed, "importances")
+        (found,) = importances(
+            self.black_box, grown.given, [None], methods, random_state=derive_seed(self._seed, "importances")
         )
+        self.importances_: dict[str, FeatureImportance] = found
         self._encoding = Encoding.of(grown)
         combined = mean_reciprocal_rank(list(self.importances_.values()))
         one_value = ~np.isin(np.arange(d), self._encoding.origin)  # columns without any number of their own
