@@ -29,10 +29,10 @@ profile: $(VENV)/.core  ## the main job: how few dimensions do the digits need?
 	$(BIN)/lodim profile digits --budget 45s --html digits-profile.html --json digits-profile.json
 
 test: $(VENV)/.test     ## the fast tests
-	$(BIN)/python -m pytest -q -m "not slow" -n 2
+	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist worksteal
 
 test-all: $(VENV)/.dev  ## every test that this machine can run, slow ones too
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 lint: $(VENV)/.dev      ## style
 	$(BIN)/ruff check .

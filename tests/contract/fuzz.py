@@ -589,12 +589,16 @@ def inputs_of(one):
 # ---------------------------------------------------------------------------------------------------- judging
 
 
-class TooLong(BaseException):
-    """One call took longer than ``SECONDS``."""
+class TooLong(KeyboardInterrupt):
+    """One call took longer than ``SECONDS``: it is stopped as by Ctrl-C, since a job's other errors are its outcome."""
+
+
+LATE = []  # what stopped the present call, which may have answered with what was done so far
 
 
 def _stop(*_):
-    raise TooLong
+    LATE.append(TooLong())
+    raise LATE[-1]
 
 
 def _watch(seconds):
@@ -605,20 +609,26 @@ def _watch(seconds):
 def judge(one, name, what, bad, never, plain):
     """Return the outcome of a call with one argument changed: ``FINE``, ``REFUSED``, or what is wrong and how."""
     given = {**{k: copy.deepcopy(v) for k, v in one.given.items()}, name: bad}
+    LATE.clear()
     _watch(MANY if what == "many" else SECONDS)
     try:
         with warnings.catch_warnings(record=True) as said, np.errstate(all="ignore"):
             warnings.simplefilter("always")
             answer = one.function(**given)
             _watch(0)
-    except TooLong:
-        return FINE if what == "many" else f"does not return within {SECONDS} s"  # much was asked for
+    except KeyboardInterrupt:
+        if not LATE:
+            raise
     except MemoryError as error:
         return REFUSED if HOME in _raised_in(error).filename else f"MemoryError: {error}"
     except Exception as error:
-        return _judge_error(error, one, name)
+        if not LATE:
+            return _judge_error(error, one, name)
     finally:
         _watch(0)
+    if LATE:
+        torch.set_grad_enabled(True)  # it may have been stopped between a no_grad and its block
+        return FINE if what == "many" else f"does not return within {SECONDS} s"  # much was asked for
     if isinstance(answer, torch.Tensor) and (answer.is_meta or (never and answer.is_complex())):
         return FINE  # shapes in, shapes out; complex in, complex out
     through = "complex" in what and np.iscomplexobj(getattr(answer, "x", answer))  # complex in and out
