@@ -380,8 +380,6 @@ class LpRegression(RegressorMixin, BaseEstimator):
         """
         predicted = self.predict(X)
         target = check_labels(y, len(predicted))
-        if target.dtype.kind == "f" and not np.isfinite(target).all():
-            raise ValueError("y has infinite values; drop or impute them")
         if sample_weight is not None:
             sample_weight = check_labels(sample_weight, len(predicted), name="sample_weight")
         return float(r2_score(target, predicted, sample_weight=sample_weight))

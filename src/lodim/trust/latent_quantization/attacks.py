@@ -430,7 +430,7 @@ def _propose(
 def class_numbers(y: Any, n: int) -> Int[np.ndarray, " n"]:
     """Labels as whole numbers from 0; others are a ValueError."""
     labels = check_labels(y, n)
-    if labels.dtype.kind not in "biuf" or not np.all(np.isfinite(labels) & (labels >= 0) & (labels % 1 == 0)):
+    if labels.dtype.kind not in "biuf" or not np.all((labels >= 0) & (labels % 1 == 0)):
         raise ValueError(
             f"y must hold class numbers 0, 1, ..., got {labels.dtype} labels such as {labels[0]!r}; encode them "
             "(numpy.unique(y, return_inverse=True))"
