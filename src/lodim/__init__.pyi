@@ -41,6 +41,9 @@ from . import (
     profiling as profiling,
 )
 from . import (
+    representation as representation,
+)
+from . import (
     sketch as sketch,
 )
 from . import (

@@ -1,12 +1,14 @@
 """Finding a module's layers by name and exchanging them: :func:`find_layers`, :func:`replace_layers`.
 
 Names are chosen as in the PEFT library: a list holds names or their last parts (``"fc1"`` finds
-``"blocks.0.fc1"``), a string is a regular expression for the whole name, ``"all"`` stands for every layer of the kinds
-in question and ``"all-linear"`` for the linear ones, a language model's output layer left out.
+``"blocks.0.fc1"``), also with wildcards (``"blocks.*.fc1"``), a string is a regular expression for the whole name,
+``"all"`` stands for every layer of the kinds in question and ``"all-linear"`` for the linear ones, a language model's
+output layer left out.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -145,7 +147,9 @@ def peculiarity(layer: nn.Module, kind: type[nn.Module]) -> str | None:
 
 
 def _is_named(name: str, entry: str) -> bool:
-    return name == entry or name.endswith("." + entry)
+    return fnmatch.fnmatchcase(name, entry) or fnmatch.fnmatchcase(
+        name, "*." + entry
+    )  # no name holds a wildcard
 
 
 def _matches(name: str, layer: nn.Module, targets: LayerFilter, module: nn.Module) -> bool:

@@ -1,0 +1,226 @@
+"""What layers say of the same inputs, as matrices of rows and units: :func:`collect`.
+
+A unit is a channel, wherever it stands in an image, or a feature of a token. So a map of C channels, H x W large, is
+H W rows of C units for each image (``reduce="channels"``), or one row of their means (``"mean"``), or one row of C H W
+units, each at its place (``"flatten"``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lodim.nets import find_layers
+from lodim.nets.activations import outline, watch_layers
+from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
+from lodim.validation import check_choice, check_counts, check_in_range, checked
+
+__all__ = ["REDUCTIONS", "Activations", "choose_layers", "collect", "unit_rows"]
+
+REDUCTIONS = ("channels", "mean", "flatten")
+_CHANNELS_FIRST = (
+    nn.modules.conv._ConvNd,
+    nn.modules.batchnorm._NormBase,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Activations(Mapping[str, np.ndarray]):
+    """Matrices of rows and units by the layers' names, and which sample each row is of.
+
+    Attributes
+    ----------
+    units : dict of str to ndarray, shape (n_rows, n_units)
+    samples : dict of str to ndarray, shape (n_rows,)
+        Number of the sample, in the order of the data. Rows of one sample depend on each other.
+    labels : ndarray, shape (n_samples,), or None
+        What the batches held beside the inputs.
+    """
+
+    units: dict[str, np.ndarray]
+    samples: dict[str, np.ndarray]
+    labels: np.ndarray | None = field(default=None)
+
+    def __getitem__(self, layer: str) -> np.ndarray:
+        return self.units[layer]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.units)
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def labels_of(self, layer: str) -> np.ndarray:
+        """Return the label of each row, shape (n_rows,).
+
+        Raises
+        ------
+        ValueError
+            The batches held no labels.
+        """
+        if self.labels is None:
+            raise ValueError("the batches held no labels: let the loader yield pairs (inputs, labels)")
+        return self.labels[self.samples[layer]]
+
+
+def choose_layers(model: nn.Module, layers: Any = None) -> dict[str, nn.Module]:
+    """Return the layers that names stand for; None: those a reader would name (:func:`lodim.nets.activations.outline`).
+
+    A name may be the last parts of one, and hold wildcards: ``"layer*.conv1"``.
+    """
+    if layers is None:
+        return outline(model)
+    names = [layers] if isinstance(layers, str) else list(layers)
+    return find_layers(model, names, kinds=nn.Module)
+
+
+def unit_rows(
+    output: Tensor,
+    layer: nn.Module,
+    reduce: str = "channels",
+    *,
+    unit_axis: int | np.integer | None = None,
+    positions: int | np.integer | None = None,
+    seed: int = 0,
+) -> Tensor:
+    """Return a batch of a layer's outputs as rows of units; all rows of a sample stand together.
+
+    Parameters
+    ----------
+    output : Tensor, shape (n, ...)
+    layer : nn.Module
+        Whose output it is. Units are along axis 1 of an image (four axes or more) and of what convolutions, their norms
+        and pools return; along the last axis otherwise, as in transformers.
+    reduce : {"channels", "mean", "flatten"}
+    unit_axis : int, optional
+        Where the units are, in place of that rule.
+    positions : int, optional
+        At most so many places of each sample, the same ones in all samples, drawn with the seed.
+    """
+    if output.ndim == 0:
+        raise ValueError("the layer returned one number, not one row a sample")
+    if output.ndim <= 2 or reduce == "flatten":
+        return output.reshape(len(output), -1)
+    first = output.ndim >= 4 or isinstance(layer, _CHANNELS_FIRST)
+    axis = (1 if first else -1) if unit_axis is None else int(unit_axis)
+    if not -output.ndim < axis < output.ndim or axis == 0:
+        raise ValueError(
+            f"unit_axis must be one of 1 to {output.ndim - 1} for an output of shape {tuple(output.shape)}"
+        )
+    placed = output.movedim(axis, -1).flatten(1, -2)  # samples, places, units
+    if reduce == "mean":
+        return placed.mean(1)
+    if positions is not None and positions < placed.shape[1]:
+        drawn = np.sort(as_generator(seed).choice(placed.shape[1], int(positions), replace=False))
+        placed = placed[:, torch.from_numpy(drawn).to(placed.device)]
+    return placed.flatten(0, 1)
+
+
+@checked
+def collect(
+    model: nn.Module,
+    layers: Any,
+    data: Any,
+    *,
+    reduce: str = "channels",
+    max_positions: int | np.integer | None = None,
+    unit_axis: int | np.integer | Mapping[str, int] | None = None,
+    dtype: Any = None,
+    batch_size: int | np.integer = 256,
+    random_state: RandomState = None,
+) -> Activations:
+    """Run a model over data and keep what some of its layers return.
+
+    The model computes in evaluation mode, without gradients, on its own device; its modes come back and the hooks go
+    whatever happens. All rows are held: for data that are too large for that, :func:`lodim.representation.compare`
+    streams.
+
+    Parameters
+    ----------
+    model : nn.Module
+    layers : str, sequence of str, or None
+        Names, or last parts of names, wildcards allowed; None: all that a reader would name.
+    data : array, Tensor or iterable of batches
+        Of a pair (inputs, labels) the inputs go in and the labels are kept; a mapping is given as keyword arguments,
+        but for ``labels``, which are kept as well.
+    reduce : {"channels", "mean", "flatten"}
+        What is a row of an image or of a sequence.
+    max_positions : int, optional
+        At most so many places of each sample. With the same ``random_state`` and batches, two models whose maps have
+        the same size are seen at the same places.
+    unit_axis : int or mapping of layer names to int, optional
+        Where the units are in outputs of three axes or more; see :func:`unit_rows`.
+    dtype : NumPy dtype, optional
+        Of the matrices; None: the layer's own, half precision as float32.
+    batch_size : int
+        Of an array or tensor.
+    random_state : int, Generator or None
+
+    Raises
+    ------
+    ValueError
+        No such layer, one that does not run exactly once a batch, no batch, labels that are not one a sample.
+    """
+    check_choice(reduce, REDUCTIONS, "reduce")
+    if max_positions is not None:
+        check_counts(max_positions=max_positions)
+    check_in_range(batch_size, "batch_size", low=1, integer=True)
+    chosen, seed = choose_layers(model, layers), root_seed(random_state)
+    axes = unit_axis if isinstance(unit_axis, Mapping) else dict.fromkeys(chosen, unit_axis)
+    if unknown := set(axes) - set(chosen):
+        raise ValueError(
+            f"unit_axis names {sorted(unknown)}, which are not among the layers {sorted(chosen)}"
+        )
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in chosen}
+    owners: dict[str, list[np.ndarray]] = {name: [] for name in chosen}
+    labels: list[np.ndarray] = []
+    count, number = 0, 0
+
+    def keep(batch: Any, outputs: dict[str, Tensor]) -> None:
+        nonlocal count, number
+        size = 0
+        for name, output in outputs.items():
+            rows = unit_rows(
+                output, chosen[name], reduce, unit_axis=axes.get(name), positions=max_positions,
+                seed=derive_seed(seed, number),
+            )  # fmt: skip
+            size = len(output)
+            rows = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
+            matrix = rows.cpu().numpy()
+            parts[name].append(matrix if dtype is None else matrix.astype(dtype))
+            owners[name].append(np.repeat(np.arange(count, count + size), len(rows) // max(size, 1)))
+        told = labels_of(batch, size)
+        if told is not None:
+            labels.append(told)
+        count, number = count + size, number + 1
+
+    left_out = watch_layers(model, data, chosen, keep, batch_size=batch_size, only_single=layers is None)
+    kept = [name for name in chosen if name not in left_out]
+    return Activations(
+        {name: np.concatenate(parts[name]) for name in kept},
+        {name: np.concatenate(owners[name]) for name in kept},
+        np.concatenate(labels) if len(labels) == number else None,
+    )
+
+
+def labels_of(batch: Any, size: int) -> np.ndarray | None:
+    """Return the labels that a batch holds beside its inputs, one a sample; None where it holds none."""
+    if isinstance(batch, Mapping):
+        told = batch.get("labels")
+    else:
+        told = batch[1] if isinstance(batch, tuple | list) and len(batch) > 1 else None
+    if told is None:
+        return None
+    labels = np.asarray(told.detach().cpu() if isinstance(told, Tensor) else told)
+    if labels.shape != (size,):
+        raise ValueError(f"labels must be one a sample ({size}), got shape {labels.shape}")
+    return labels
