@@ -29,7 +29,9 @@ from torch import Tensor
 from lodim.linalg.precision import computable
 from lodim.validation import check_labels, checked
 
-__all__ = ["ClassMoments", "StreamingMoments"]
+__all__ = ["ClassMoments", "CrossMoments", "StreamingMoments"]
+
+_ROWS = 8192  # whose products are computed at once
 
 
 @checked
@@ -133,6 +135,114 @@ def _alike(part: Any, like: Any) -> Any:
     if isinstance(like, Tensor):
         return torch.as_tensor(part).to(like.device)
     return part.cpu().numpy() if isinstance(part, Tensor) else part
+
+
+@checked
+class CrossMoments:
+    """Count, means, variances and cross-scatter of two matrices with the same rows; no square block is formed.
+
+    Sums are kept in double precision. The products of a few thousand rows are computed in the precision in which they
+    come (half precision in single), after their mean has been taken off.
+
+    Attributes
+    ----------
+    count : int
+    means : pair of arrays or Tensors, shapes (p,) and (q,)
+        None before the first row, as the others.
+    squares : pair of arrays or Tensors, shapes (p,) and (q,)
+        Sums of squared deviations.
+    cross : array or Tensor, shape (p, q)
+        Sum of products of deviations from the means.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.means: Any = None
+        self.squares: Any = None
+        self.cross: Any = None
+
+    def update(self, X: Any, Y: Any) -> CrossMoments:
+        """Take in rows of both, shapes (n, p) and (n, q); none at all is no error.
+
+        Raises
+        ------
+        ValueError
+            No matrices, another number of rows in X than in Y, other columns than before, or values that are masked,
+            complex or not finite.
+        """
+        first, second = computable(X, "X").detach(), computable(Y, "Y").detach()
+        for name, matrix in (("X", first), ("Y", second)):
+            if matrix.ndim != 2:
+                raise ValueError(f"{name} must be 2-D (rows are samples), got shape {tuple(matrix.shape)}")
+        if len(first) != len(second):
+            raise ValueError(
+                f"X and Y must have the same rows, got shapes {tuple(first.shape)} and {tuple(second.shape)}; rows are "
+                "samples: is one of them transposed?"
+            )
+        whole, arrays = CrossMoments(), not isinstance(X, Tensor) and not isinstance(Y, Tensor)
+        for start in range(0, len(first), _ROWS):
+            whole._join(_cross_of(first[start : start + _ROWS], second[start : start + _ROWS], arrays))
+        return self.merge(whole)
+
+    def merge(self, other: CrossMoments) -> CrossMoments:
+        """Take in what another has seen; returns itself.
+
+        Raises
+        ------
+        ValueError
+            Different numbers of columns, or products that overflow.
+        """
+        if self.count and other.count and self.cross.shape != other.cross.shape:
+            raise ValueError(
+                f"moments of {tuple(other.cross.shape)} columns cannot join those of {tuple(self.cross.shape)}"
+            )
+        for part in (other.cross, *other.squares) if other.count else ():
+            _check_finite(part)
+        return self._join(other)
+
+    def _join(self, other: CrossMoments) -> CrossMoments:
+        if not other.count:
+            return self
+        if not self.count:
+            self.__dict__.update(other.__dict__)
+            return self
+        theirs = [_alike(part, self.cross) for part in (*other.means, *other.squares, other.cross)]
+        total = self.count + other.count
+        weight, share = self.count * (other.count / total), other.count / total
+        x, y = (mean - ours for mean, ours in zip(theirs[:2], self.means))
+        self.means = (self.means[0] + share * x, self.means[1] + share * y)
+        self.squares = tuple(a + b + weight * d * d for a, b, d in zip(self.squares, theirs[2:4], (x, y)))
+        self.cross = self.cross + theirs[4] + weight * (x[:, None] * y)
+        self.count = total
+        return self
+
+    def correlation(self) -> Any:
+        """Return correlations, shape (p, q); 0 where a column is constant.
+
+        Raises
+        ------
+        ValueError
+            No rows so far.
+        """
+        if not self.count:
+            raise ValueError("no rows so far: give some to update first")
+        a, b = (part**0.5 for part in self.squares)
+        return self.cross / (a + (a == 0))[:, None] / (b + (b == 0)) * ((a > 0)[:, None] & (b > 0))
+
+
+def _cross_of(X: Tensor, Y: Tensor, arrays: bool) -> CrossMoments:
+    part, n = CrossMoments(), len(X)
+    coarse = [rows.mean(0) for rows in (X, Y)]
+    away = [rows - mean for rows, mean in zip((X, Y), coarse)]
+    rest = [rows.mean(0).double() for rows in away]  # what the means' rounding left
+    common = torch.promote_types(X.dtype, Y.dtype)
+    found = [mean.double() + r for mean, r in zip(coarse, rest)]
+    found += [rows.square().sum(0).double() - n * r * r for rows, r in zip(away, rest)]
+    found += [(away[0].to(common).T @ away[1].to(common)).double() - n * rest[0][:, None] * rest[1]]
+    if arrays:
+        found = [one.cpu().numpy() for one in found]
+    part.count, part.means, part.squares, part.cross = n, tuple(found[:2]), tuple(found[2:4]), found[4]
+    return part
 
 
 @checked
