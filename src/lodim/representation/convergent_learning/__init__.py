@@ -12,6 +12,6 @@ Source: Yixuan Li and others, 2015, arXiv 1511.07543.
 Departures from the paper: which, and why.
 """
 
-from __future__ import annotations
+import lazy_loader as _lazy
 
-__all__: list[str] = []
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

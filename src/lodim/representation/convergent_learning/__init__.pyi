@@ -1,0 +1,17 @@
+from .similarity import NullCalibration as NullCalibration
+from .similarity import cca as cca
+from .similarity import cka as cka
+from .similarity import linear_cka as linear_cka
+from .similarity import linear_regression_r2 as linear_regression_r2
+from .similarity import mean_cca as mean_cca
+from .similarity import minibatch_cka as minibatch_cka
+from .similarity import mutual_knn as mutual_knn
+from .similarity import null_calibrate as null_calibrate
+from .similarity import pairwise as pairwise
+from .similarity import permutation_distance as permutation_distance
+from .similarity import procrustes_distance as procrustes_distance
+from .similarity import pwcca as pwcca
+from .similarity import rbf_cka as rbf_cka
+from .similarity import rsa as rsa
+from .similarity import soft_matching as soft_matching
+from .similarity import svcca as svcca

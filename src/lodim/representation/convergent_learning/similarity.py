@@ -1,0 +1,479 @@
+r"""How alike two representations of the same inputs are: one number from two matrices with the same rows.
+
+X of shape (n, p) and Y of shape (n, q) hold what two networks (or layers) say of n inputs; below they are centred,
+:math:`K = X X^\top` and :math:`L = Y Y^\top`. What a measure is blind to is what it takes two networks to share:
+
+==============================  ===========  ==========  =========  =========  ===========================
+measure                         permutation  orthogonal  scale      each unit  invertible maps
+                                of units     maps        of all     scaled
+==============================  ===========  ==========  =========  =========  ===========================
+``cka``, ``linear_cka``         yes          yes         yes        no         no
+``rbf_cka``                     yes          yes         yes        no         no
+``procrustes_distance``         yes          yes         yes        no         no
+``rsa`` ("euclidean")           yes          yes         yes        no         no
+``rsa`` ("correlation")         yes          no          yes        no         no
+``mutual_knn``                  yes          yes         yes        no         no
+``cca``, ``mean_cca``           yes          yes         yes        yes        yes
+``svcca``                       yes          yes         yes        no         no
+``pwcca``                       yes          of Y only   yes        of Y only  of Y only
+``linear_regression_r2``        yes          yes         yes        of X only  of X only
+``permutation_distance``        yes          no          yes        yes        no
+``soft_matching``               yes          no          yes        yes        no
+==============================  ===========  ==========  =========  =========  ===========================
+
+All but ``rsa`` ("correlation") are blind to constants added to units. ``linear_regression_r2`` and ``pwcca`` are not
+symmetric.
+
+With fewer rows than units some measures say "alike" of anything: CCA is 1 when n <= min(p, q) + 1, biased CKA grows to
+1. :func:`null_calibrate` shows what chance gives; debiased CKA has 0 there.
+
+Sources: Li and others, arXiv 1511.07543 (one-to-one matching); S. Kornblith and others, arXiv 1905.00414 (CKA);
+L. Song and others, JMLR 13 (2012), equation 5 (unbiased HSIC); T. Nguyen, M. Raghu, S. Kornblith, arXiv 2010.15327
+(minibatches); M. Raghu and others, arXiv 1706.05806 (SVCCA); A. Morcos, M. Raghu, S. Bengio, arXiv 1806.05759 (PWCCA);
+A. Williams and others, arXiv 2110.14739 (Procrustes); N. Kriegeskorte, M. Mur, P. Bandettini (2008; RSA); M. Huh and
+others, arXiv 2405.07987 (mutual neighbours); M. Khosla, A. Williams, arXiv 2311.09466 (soft matching).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy import sparse, stats
+from scipy.optimize import linear_sum_assignment, linprog
+from scipy.spatial.distance import pdist, squareform
+from sklearn.neighbors import NearestNeighbors
+
+from lodim.randomness import RandomState, as_generator
+from lodim.results import Result
+from lodim.validation import check_choice, check_counts, check_in_range, check_matrix, checked
+
+_RANK = 1e-6  # singular values below this share of the largest are rounding
+_MOST_COPIES = 4096  # units after copying, for which an assignment is the fastest transport
+
+Matrix = Float[np.ndarray, "n p"]
+
+
+def read_pair(X: Any, Y: Any, least: int = 2) -> tuple[Matrix, Matrix]:
+    """Check two representations of the same inputs and return them centred, in double precision."""
+    found = []
+    for name, matrix in (("X", X), ("Y", Y)):
+        if np.ndim(matrix) > 2:
+            raise ValueError(
+                f"{name} must be 2-D (rows are samples, columns units), got shape {tuple(np.shape(matrix))}; "
+                "lodim.representation.collect makes matrices of a layer's outputs"
+            )
+        rows = check_matrix(matrix, name=name)
+        found.append(rows - rows.mean(0))
+    if len(found[0]) != len(found[1]):
+        raise ValueError(
+            f"X and Y must have the same rows, got shapes {found[0].shape} and {found[1].shape}; rows are samples: is "
+            "one of them transposed?"
+        )
+    if len(found[0]) < least:
+        raise ValueError(f"this measure needs at least {least} rows, got {len(found[0])}")
+    for name, matrix, given in (("X", found[0], X), ("Y", found[1], Y)):
+        size = np.abs(np.asarray(given, dtype=float)).max(initial=0.0)
+        if not np.abs(matrix).max() > 1e-14 * size:
+            raise ValueError(f"all rows of {name} are alike: there is nothing to compare")
+    return found[0], found[1]
+
+
+# ---- inner products of kernels
+
+
+def _hsic(X: Matrix, Y: Matrix) -> float:
+    """|X'Y|_F^2 = <K, L>, by whichever side is smaller."""
+    n = len(X)
+    if X.shape[1] * Y.shape[1] <= n * n:
+        return float(np.square(X.T @ Y).sum())
+    return float(np.vdot(X @ X.T, Y @ Y.T))
+
+
+def _unbiased(X: Matrix, Y: Matrix) -> float:
+    r"""HSIC_1 for linear kernels, without a kernel where units are fewer than rows.
+
+    With zero diagonals, :math:`\tilde K 1 = X (X^\top 1) - k` where k is the diagonal of K.
+    """
+    n = len(X)
+    k, l = np.square(X).sum(1), np.square(Y).sum(1)
+    of_rows = X @ X.sum(0) - k, Y @ Y.sum(0) - l
+    return _hsic_1(_hsic(X, Y) - k @ l, *of_rows, n)
+
+
+def _hsic_1(trace: float, k: np.ndarray, l: np.ndarray, n: int) -> float:
+    pairs = k.sum() * l.sum() / ((n - 1) * (n - 2)) - 2 * (k @ l) / (n - 2)
+    return float(trace + pairs) / (n * (n - 3))
+
+
+@checked
+def cka(X: Any, Y: Any, *, debiased: bool = True) -> float:
+    """Centred kernel alignment with linear kernels; debiased, its mean is 0 for unrelated representations.
+
+    Parameters
+    ----------
+    X, Y : array-like, shapes (n, p) and (n, q)
+    debiased : bool
+        With unbiased estimates of the three inner products (n >= 4), so that the ratio may fall below 0; or the biased
+        ratio, in [0, 1], which grows with the number of units over rows.
+
+    Raises
+    ------
+    ValueError
+        Different numbers of rows, fewer than 4 (2), a representation that is constant, values that are not finite.
+    """
+    x, y = read_pair(X, Y, 4 if debiased else 2)
+    inner = _unbiased if debiased else _hsic
+    return inner(x, y) / math.sqrt(inner(x, x) * inner(y, y))
+
+
+@checked
+def linear_cka(X: Any, Y: Any) -> float:
+    """Centred kernel alignment as first published, biased: ``cka(X, Y, debiased=False)``."""
+    return cka(X, Y, debiased=False)
+
+
+@checked
+def rbf_cka(X: Any, Y: Any, *, bandwidth: float | int = 0.5, debiased: bool = False) -> float:
+    """Centred kernel alignment with Gaussian kernels, whose width is a share of the median distance between rows.
+
+    Parameters
+    ----------
+    bandwidth : float
+        sigma over the median distance, in exp(-d^2 / (2 sigma^2)); large ones approach linear CKA.
+    """
+    if not check_in_range(bandwidth, "bandwidth", low=0.0) > 0:
+        raise ValueError(f"bandwidth must be positive, got {bandwidth}")
+    kernels = []
+    for name, rows in zip("XY", read_pair(X, Y, 4 if debiased else 2)):
+        squares = pdist(rows, "sqeuclidean")
+        middle = float(np.median(squares))
+        if not middle > 0:
+            raise ValueError(
+                f"more than half of the pairs of rows of {name} are duplicates: no median distance"
+            )
+        kernels.append(squareform(np.exp(-squares / (2 * bandwidth**2 * middle))))
+    K, L = kernels
+    n = len(K)
+    if debiased:
+
+        def inner(A: np.ndarray, B: np.ndarray) -> float:
+            return _hsic_1(float(np.vdot(A, B)), A.sum(1), B.sum(1), n)
+    else:
+        for kernel in kernels:
+            np.fill_diagonal(kernel, 1.0)
+            kernel -= kernel.mean(0)
+            kernel -= kernel.mean(1)[:, None]
+
+        def inner(A: np.ndarray, B: np.ndarray) -> float:
+            return float(np.vdot(A, B))
+
+    return inner(K, L) / math.sqrt(inner(K, K) * inner(L, L))
+
+
+@checked
+def minibatch_cka(batches: Iterable[tuple[Any, Any]]) -> float:
+    """Debiased CKA of representations that come in batches: unbiased inner products are summed, divided once.
+
+    Parameters
+    ----------
+    batches : iterable of pairs (X, Y)
+        At least 4 rows each; the same for one batch as :func:`cka`.
+    """
+    sums, count = np.zeros(3), 0
+    for X, Y in batches:
+        x, y = read_pair(X, Y, 4)
+        sums += [_unbiased(x, y), _unbiased(x, x), _unbiased(y, y)]
+        count += 1
+    if not count:
+        raise ValueError("batches hold no batch")
+    return float(sums[0] / math.sqrt(sums[1] * sums[2]))
+
+
+# ---- subspaces
+
+
+def _basis(X: Matrix, variance: float = 1.0) -> tuple[Matrix, np.ndarray]:
+    """Orthonormal columns of the leading directions, and how far rows spread along them."""
+    U, s, _ = np.linalg.svd(X, full_matrices=False)
+    kept = int((s > _RANK * s[0]).sum())
+    if variance < 1:
+        share = np.cumsum(s**2) / np.square(s).sum()
+        kept = min(kept, int(np.searchsorted(share, variance - 1e-12)) + 1)
+    return U[:, :kept], s[:kept]
+
+
+@checked
+def cca(X: Any, Y: Any) -> Float[np.ndarray, " r"]:
+    """Canonical correlations in falling order, as many as the smaller rank.
+
+    By orthonormal bases of both, never by inverse roots of covariances, so that dependent units do no harm.
+
+    Parameters
+    ----------
+    X, Y : array-like, shapes (n, p) and (n, q)
+    """
+    x, y = read_pair(X, Y)
+    return np.clip(np.linalg.svd(_basis(x)[0].T @ _basis(y)[0], compute_uv=False), 0, 1)
+
+
+@checked
+def mean_cca(X: Any, Y: Any) -> float:
+    """Mean of the canonical correlations."""
+    return float(cca(X, Y).mean())
+
+
+@checked
+def svcca(X: Any, Y: Any, *, variance: float | int = 0.99) -> float:
+    """Mean canonical correlation of the leading principal components of both.
+
+    Parameters
+    ----------
+    variance : float
+        Share of each representation's variance that its components keep, in (0, 1].
+    """
+    if not check_in_range(variance, "variance", high=1.0) > 0:
+        raise ValueError(f"variance must be in (0, 1], got {variance}")
+    x, y = read_pair(X, Y)
+    return float(
+        np.clip(
+            np.linalg.svd(_basis(x, variance)[0].T @ _basis(y, variance)[0], compute_uv=False), 0, 1
+        ).mean()
+    )
+
+
+@checked
+def pwcca(X: Any, Y: Any) -> float:
+    r"""Canonical correlations weighted by how much of X their directions carry: not symmetric.
+
+    Weights are :math:`\sum_j |\langle h_i, x_j \rangle|`, with h the canonical variates of X and x its units.
+    """
+    x, y = read_pair(X, Y)
+    basis = _basis(x)[0]
+    left, found, _ = np.linalg.svd(basis.T @ _basis(y)[0], full_matrices=False)
+    weights = np.abs((basis @ left).T @ x).sum(1)
+    return float(np.clip(found, 0, 1) @ weights / weights.sum())
+
+
+@checked
+def linear_regression_r2(X: Any, Y: Any) -> float:
+    """Share of Y's variance that linear maps of X explain on these very rows: not symmetric, 1 where p >= n - 1."""
+    x, y = read_pair(X, Y)
+    return float(min(np.square(_basis(x)[0].T @ y).sum() / np.square(y).sum(), 1.0))
+
+
+@checked
+def procrustes_distance(X: Any, Y: Any, *, kind: str = "angular") -> float:
+    r"""Distance after the best rotation, of matrices brought to unit Frobenius norm; a metric.
+
+    With the nuclear norm :math:`\rho = \Vert X^\top Y \Vert_*`, arccos(rho), in radians and at most pi / 2, or
+    "euclidean" :math:`\sqrt{2 - 2 \rho}`.
+    """
+    check_choice(kind, ("angular", "euclidean"), "kind")
+    x, y = (rows / np.linalg.norm(rows) for rows in read_pair(X, Y))
+    if min(x.shape[1], y.shape[1]) > len(x):  # the same inner products in fewer columns
+        x, y = (np.linalg.qr(rows.T, mode="r").T for rows in (x, y))
+    rho = min(float(np.linalg.svd(x.T @ y, compute_uv=False).sum()), 1.0)
+    return math.acos(rho) if kind == "angular" else math.sqrt(2 - 2 * rho)
+
+
+# ---- neighbourhoods
+
+
+@checked
+def rsa(X: Any, Y: Any, *, dissimilarity: str = "correlation", compare: str = "pearson") -> float:
+    """Correlation of the dissimilarities between all pairs of rows, in one representation and in the other.
+
+    Parameters
+    ----------
+    dissimilarity : {"correlation", "euclidean"}
+        Of two rows: one less the correlation of their units (of the units as they are, not centred), or the distance.
+    compare : {"pearson", "spearman", "kendall"}
+    """
+    check_choice(dissimilarity, ("correlation", "euclidean"), "dissimilarity")
+    check_choice(compare, ("pearson", "spearman", "kendall"), "compare")
+    centred = read_pair(X, Y, 3)
+    rows = (
+        centred
+        if dissimilarity == "euclidean"
+        else tuple(check_matrix(m, name=n) for n, m in (("X", X), ("Y", Y)))
+    )
+    found = []
+    for name, matrix in zip("XY", rows):
+        between = pdist(matrix, dissimilarity)
+        if not np.isfinite(between).all():
+            raise ValueError(
+                f"a row of {name} has the same value in all units: it has no correlation with others"
+            )
+        if not np.ptp(between) > 0:
+            raise ValueError(f"all pairs of rows of {name} are equally far apart: nothing to correlate")
+        found.append(between)
+    how = {"pearson": stats.pearsonr, "spearman": stats.spearmanr, "kendall": stats.kendalltau}[compare]
+    return float(how(*found).statistic)
+
+
+@checked
+def mutual_knn(X: Any, Y: Any, *, k: int | np.integer = 10) -> float:
+    """Share of each row's k nearest rows that are the same in both representations, the mean over rows.
+
+    Unrelated representations share k / (n - 1).
+    """
+    check_counts(k=k)
+    x, y = read_pair(X, Y)
+    n, k = len(x), int(k)
+    if k >= n:
+        raise ValueError(f"k must be smaller than the number of rows ({n}), got {k}")
+    near = [NearestNeighbors(n_neighbors=k).fit(rows).kneighbors(return_distance=False) for rows in (x, y)]
+    both = np.sort(np.concatenate(near, axis=1), axis=1)
+    return float((both[:, 1:] == both[:, :-1]).sum() / (n * k))
+
+
+# ---- units
+
+
+def _correlations(X: Matrix, Y: Matrix) -> Float[np.ndarray, "p q"]:
+    unit = []
+    for rows in (X, Y):
+        length = np.linalg.norm(rows, axis=0)
+        alive = length > _RANK * np.median(length[length > 0])
+        unit.append(np.where(alive, rows / np.where(alive, length, 1.0), 0.0))
+    return unit[0].T @ unit[1]
+
+
+@checked
+def permutation_distance(X: Any, Y: Any) -> float:
+    r"""Distance after the best one-to-one pairing of units, each scaled to variance 1; a metric where p = q.
+
+    :math:`\sqrt{2 - 2 c}` with c the mean correlation over the pairs of the best assignment; units that are left over
+    (p != q) do not count.
+    """
+    found = _correlations(*read_pair(X, Y))
+    best = found[linear_sum_assignment(found, maximize=True)].mean()
+    return math.sqrt(max(2 - 2 * float(best), 0.0))
+
+
+@checked
+def soft_matching(X: Any, Y: Any) -> float:
+    r"""As :func:`permutation_distance` where a unit may be shared out: every unit of both counts, whatever p and q.
+
+    The best transport between masses of 1 / p on the units of X and 1 / q on those of Y; a metric for all p and q.
+    """
+    found = _correlations(*read_pair(X, Y))
+    p, q = found.shape
+    copies = math.lcm(p, q)
+    if copies <= _MOST_COPIES:  # then some best transport is an assignment of copies (Birkhoff)
+        found = found.repeat(copies // p, 0).repeat(copies // q, 1)
+        best = float(found[linear_sum_assignment(found, maximize=True)].mean())
+    else:
+        sums = sparse.vstack(
+            [sparse.kron(sparse.eye(p), np.ones((1, q))), sparse.kron(np.ones((1, p)), sparse.eye(q))],
+            format="csr",
+        )
+        answer = linprog(
+            -found.ravel(), A_eq=sums, b_eq=np.r_[np.full(p, 1 / p), np.full(q, 1 / q)], method="highs"
+        )
+        if not answer.success:
+            raise RuntimeError(f"the transport between units was not found: {answer.message}")
+        best = -float(answer.fun)
+    return math.sqrt(max(2 - 2 * best, 0.0))
+
+
+# ---- many, and chance
+
+_SYMMETRIC = (cka, linear_cka, rbf_cka, mean_cca, svcca, procrustes_distance, rsa, mutual_knn, soft_matching,
+              permutation_distance)  # fmt: skip
+
+
+@checked
+def pairwise(representations: Mapping[str, Any] | Sequence[Any], metric: Callable[[Any, Any], Any]) -> Any:
+    """Return a data frame of the metric between all of several representations of the same rows.
+
+    Parameters
+    ----------
+    representations : mapping of names to matrices, or sequence of matrices
+    metric : callable
+        ``metric(X, Y) -> float``; the symmetric ones of this module are asked once for a pair.
+    """
+    import pandas as pd
+
+    named = representations if isinstance(representations, Mapping) else dict(enumerate(representations))
+    names = list(named)
+    table = pd.DataFrame(np.nan, names, names)
+    for i, a in enumerate(names):
+        for j, b in enumerate(names):
+            mirrored = j < i and metric in _SYMMETRIC
+            table.iloc[i, j] = table.iloc[j, i] if mirrored else float(metric(named[a], named[b]))
+    return table
+
+
+@dataclass(frozen=True)
+class NullCalibration(Result):
+    """A score beside what it is when the rows of one side are shuffled.
+
+    Attributes
+    ----------
+    score : float
+    null_mean, null_std : float
+        Over shuffles.
+    p_value : float
+        Share of shuffles (the score itself counted) that come as close as the score; at least 1 / (n + 1).
+    n_permutations : int
+    """
+
+    score: float
+    null_mean: float
+    null_std: float
+    p_value: float
+    n_permutations: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.score:.3g} (shuffled {self.null_mean:.3g}, sd {self.null_std:.2g}; p = {self.p_value:.2g} of "
+            f"{self.n_permutations} shuffles)"
+        )
+
+
+@checked
+def null_calibrate(
+    metric: Callable[[Any, Any], Any],
+    X: Any,
+    Y: Any,
+    *,
+    n_permutations: int | np.integer = 200,
+    rows_of_sample: int | np.integer = 1,
+    random_state: RandomState = None,
+) -> NullCalibration:
+    """Set a score beside those of shuffled rows: what the sizes of the matrices alone bring about.
+
+    Whether large or small is close is read from ``metric(X, X)``.
+
+    Parameters
+    ----------
+    metric : callable
+        ``metric(X, Y) -> float``.
+    X, Y : array-like, shapes (n, p) and (n, q)
+    n_permutations : int
+    rows_of_sample : int
+        So many rows that follow each other are of one sample (the places of an image) and stay together.
+    random_state : int, Generator or None
+    """
+    check_counts(n_permutations=n_permutations, rows_of_sample=rows_of_sample)
+    x, y = (check_matrix(matrix, name=name) for name, matrix in (("X", X), ("Y", Y)))
+    read_pair(x, y)
+    n, each = len(x), int(rows_of_sample)
+    if n % each:
+        raise ValueError(f"{n} rows are not samples of {each} rows each")
+    score, itself, rng = float(metric(x, y)), float(metric(x, x)), as_generator(random_state)
+    blocks = np.arange(n).reshape(-1, each)
+    null = np.array(
+        [float(metric(x, y[rng.permutation(blocks).ravel()])) for _ in range(int(n_permutations))]
+    )
+    sign = 1.0 if itself >= null.mean() else -1.0
+    as_close = int((sign * null >= sign * score - 1e-12 * abs(score)).sum())
+    return NullCalibration(
+        score, float(null.mean()), float(null.std()), (1 + as_close) / (1 + len(null)), int(n_permutations)
+    )
