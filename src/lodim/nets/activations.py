@@ -124,18 +124,19 @@ def the_layer(model: nn.Module, name: str) -> tuple[str, nn.Module]:
 def outline(model: nn.Module) -> dict[str, nn.Module]:
     """Return the layers a reader would name: the module's children, sequences of layers opened.
 
-    What is no sequence (a residual block, an attention block) is one layer, unless it holds a list of layers itself.
+    What is no sequence (a residual block, an attention block) is one layer, unless it holds a list of layers itself, or,
+    as the encoder inside a classifier, somewhere within; that is not asked of what stands in a sequence.
     Left out is what does nothing when a module is evaluated (dropout, flattening), and a layer that stands in several
     places.
     """
     places = [id(layer) for _, layer in model.named_modules(remove_duplicate=False)]
     found: dict[str, nn.Module] = {}
 
-    def walk(module: nn.Module, prefix: str) -> None:
+    def walk(module: nn.Module, prefix: str, stacked: bool = False) -> None:
         for name, child in module.named_children():
-            full = f"{prefix}{name}"
-            if isinstance(child, _SEQUENCES) or any(isinstance(c, nn.ModuleList) for c in child.children()):
-                walk(child, full + ".")
+            full, within = f"{prefix}{name}", child.children() if stacked else child.modules()
+            if isinstance(child, _SEQUENCES) or any(isinstance(part, nn.ModuleList) for part in within):
+                walk(child, full + ".", stacked or isinstance(child, _SEQUENCES))
             elif not isinstance(child, _NOTHING) and places.count(id(child)) == 1:
                 found[full] = child
 

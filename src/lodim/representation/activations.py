@@ -20,7 +20,7 @@ from lodim.nets.activations import outline, watch_layers
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.validation import check_choice, check_counts, check_in_range, checked
 
-__all__ = ["REDUCTIONS", "Activations", "choose_layers", "collect", "unit_rows"]
+__all__ = ["REDUCTIONS", "Activations", "choose_layers", "collect", "is_map", "placed_units", "unit_rows"]
 
 REDUCTIONS = ("channels", "mean", "flatten")
 _CHANNELS_FIRST = (
@@ -83,6 +83,29 @@ def choose_layers(model: nn.Module, layers: Any = None) -> dict[str, nn.Module]:
     return find_layers(model, names, kinds=nn.Module)
 
 
+def placed_units(output: Tensor, layer: nn.Module, unit_axis: int | np.integer | None = None) -> Tensor:
+    """Return a batch of a layer's outputs with its units last: samples, places along any number of axes, units.
+
+    Units are along axis 1 of an image (four axes or more) and of what convolutions, their norms and pools return; along
+    the last axis otherwise, as in transformers; or where ``unit_axis`` says.
+    """
+    if output.ndim == 0:
+        raise ValueError("the layer returned one number, not one row a sample")
+    if output.ndim <= 2:
+        return output.reshape(len(output), -1)
+    axis = (1 if is_map(output, layer) else -1) if unit_axis is None else int(unit_axis)
+    if not -output.ndim < axis < output.ndim or axis == 0:
+        raise ValueError(
+            f"unit_axis must be one of 1 to {output.ndim - 1} for an output of shape {tuple(output.shape)}"
+        )
+    return output.movedim(axis, -1)
+
+
+def is_map(output: Tensor, layer: nn.Module) -> bool:
+    """Whether an output of three axes or more has its units first, as images have, or last, as sequences have."""
+    return output.ndim >= 4 or (output.ndim == 3 and isinstance(layer, _CHANNELS_FIRST))
+
+
 def unit_rows(
     output: Tensor,
     layer: nn.Module,
@@ -98,25 +121,16 @@ def unit_rows(
     ----------
     output : Tensor, shape (n, ...)
     layer : nn.Module
-        Whose output it is. Units are along axis 1 of an image (four axes or more) and of what convolutions, their norms
-        and pools return; along the last axis otherwise, as in transformers.
+        Whose output it is; see :func:`placed_units`.
     reduce : {"channels", "mean", "flatten"}
     unit_axis : int, optional
-        Where the units are, in place of that rule.
     positions : int, optional
         At most so many places of each sample, the same ones in all samples, drawn with the seed.
     """
-    if output.ndim == 0:
-        raise ValueError("the layer returned one number, not one row a sample")
-    if output.ndim <= 2 or reduce == "flatten":
+    placed = placed_units(output, layer, unit_axis)
+    if placed.ndim == 2 or reduce == "flatten":
         return output.reshape(len(output), -1)
-    first = output.ndim >= 4 or isinstance(layer, _CHANNELS_FIRST)
-    axis = (1 if first else -1) if unit_axis is None else int(unit_axis)
-    if not -output.ndim < axis < output.ndim or axis == 0:
-        raise ValueError(
-            f"unit_axis must be one of 1 to {output.ndim - 1} for an output of shape {tuple(output.shape)}"
-        )
-    placed = output.movedim(axis, -1).flatten(1, -2)  # samples, places, units
+    placed = placed.flatten(1, -2)  # samples, places, units
     if reduce == "mean":
         return placed.mean(1)
     if positions is not None and positions < placed.shape[1]:

@@ -36,6 +36,7 @@ others, arXiv 2405.07987 (mutual neighbours); M. Khosla, A. Williams, arXiv 2311
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,7 +54,6 @@ from lodim.results import Result
 from lodim.validation import check_choice, check_counts, check_in_range, check_matrix, checked
 
 _RANK = 1e-6  # singular values below this share of the largest are rounding
-_MOST_COPIES = 4096  # units after copying, for which an assignment is the fastest transport
 
 Matrix = Float[np.ndarray, "n p"]
 
@@ -362,24 +362,29 @@ def soft_matching(X: Any, Y: Any) -> float:
 
     The best transport between masses of 1 / p on the units of X and 1 / q on those of Y; a metric for all p and q.
     """
-    found = _correlations(*read_pair(X, Y))
-    p, q = found.shape
-    copies = math.lcm(p, q)
-    if copies <= _MOST_COPIES:  # then some best transport is an assignment of copies (Birkhoff)
-        found = found.repeat(copies // p, 0).repeat(copies // q, 1)
-        best = float(found[linear_sum_assignment(found, maximize=True)].mean())
-    else:
-        sums = sparse.vstack(
-            [sparse.kron(sparse.eye(p), np.ones((1, q))), sparse.kron(np.ones((1, p)), sparse.eye(q))],
-            format="csr",
-        )
-        answer = linprog(
-            -found.ravel(), A_eq=sums, b_eq=np.r_[np.full(p, 1 / p), np.full(q, 1 / q)], method="highs"
-        )
-        if not answer.success:
-            raise RuntimeError(f"the transport between units was not found: {answer.message}")
-        best = -float(answer.fun)
+    best = best_transport(_correlations(*read_pair(X, Y)))
     return math.sqrt(max(2 - 2 * best, 0.0))
+
+
+def best_transport(scores: np.ndarray) -> float:
+    """Return the largest mean score of a plan that takes 1 / p from each row of scores, (p, q), and 1 / q to each column."""
+    p, q = scores.shape
+    if max(p, q) % min(p, q) == 0:  # then some best plan is an assignment of copies (Birkhoff)
+        scores = scores.repeat(max(q // p, 1), 0).repeat(max(p // q, 1), 1)
+        return float(scores[linear_sum_assignment(scores, maximize=True)].mean())
+    if importlib.util.find_spec("ot") is not None:  # the same linear programme, solved faster
+        import ot
+
+        return -float(ot.emd2(np.full(p, 1 / p), np.full(q, 1 / q), -scores, numItermax=10_000_000))
+    sums = sparse.vstack(
+        [sparse.kron(sparse.eye(p), np.ones((1, q))), sparse.kron(np.ones((1, p)), sparse.eye(q))], format="csr"
+    )
+    answer = linprog(
+        -scores.ravel(), A_eq=sums, b_eq=np.r_[np.full(p, 1 / p), np.full(q, 1 / q)], method="highs"
+    )
+    if not answer.success:
+        raise RuntimeError(f"the transport between units was not found: {answer.message}")
+    return -float(answer.fun)
 
 
 # ---- many, and chance

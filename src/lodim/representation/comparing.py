@@ -1,0 +1,537 @@
+"""Two models beside each other, layer by layer: :func:`compare`.
+
+The models run in step, batch by batch, and no batch is kept. What passes by is summed up exactly where it can be:
+debiased CKA as its unbiased inner products (by batches, divided once), correlations of units as cross moments. A uniform
+sample of the samples is kept for what needs them at once: neighbours, rotations, the intrinsic dimension, and the same
+measures with one model's samples shuffled, which is what chance shows.
+
+Shuffled samples are a weak null: two untrained networks pass it, since they see the same inputs. So model a is also
+compared with b whose weights stand in random order, tensor by tensor: the same architecture, sizes of weights and data.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lodim.dimension import IntrinsicDimension
+from lodim.linalg import CrossMoments
+from lodim.nets import find_layers
+from lodim.nets.activations import batches_of, model_inputs, outline, watch_layers
+from lodim.randomness import RandomState, as_generator, derive_seed, root_seed, torch_generator
+from lodim.representation.activations import is_map, placed_units
+from lodim.representation.comparison import MEASURES, Comparison, LayerPair
+from lodim.representation.convergent_learning.matching import dead_units, match_units
+from lodim.representation.convergent_learning.similarity import best_transport
+from lodim.training.descent import Progress
+from lodim.validation import check_choice, check_counts, check_in_range, checked
+
+__all__ = ["compare"]
+
+_CHUNK = 256  # samples whose inner products are computed at once
+_LEAST = 32  # samples that are waited for, where batches are smaller
+_ROWS = 2000  # rows, at about which units are matched in shuffled samples
+_A, _B, _S = "a", "b", "scrambled"
+Views = dict[tuple[str, str], Tensor]
+
+
+@checked
+def compare(
+    model_a: nn.Module,
+    model_b: nn.Module,
+    loader: Any,
+    layers: Any = None,
+    *,
+    loader_b: Any = None,
+    reduce: str = "auto",
+    max_positions: int | np.integer = 16,
+    max_points: int | np.integer = 500,
+    n_shuffles: int | np.integer = 99,
+    k: int | np.integer = 10,
+    scrambled: bool = True,
+    batch_size: int | np.integer = 256,
+    progress: Progress | None = None,
+    random_state: RandomState = None,
+) -> Comparison:
+    """Say how alike two models' layers are on the same inputs, and what chance and the architecture alone would show.
+
+    Any two modules, of one architecture or of two; they run in evaluation mode, without gradients, each on its device,
+    and are left as they were. One pass over the data; of a run that is interrupted (Ctrl-C) what is known by then comes
+    back.
+
+    Parameters
+    ----------
+    model_a, model_b : nn.Module
+    loader : DataLoader, iterable, array or Tensor
+        Batches for both models: tensors, tuples that start with the input, or mappings of the model's arguments. A
+        loader may shuffle: it is read once.
+    layers : str, sequence of str, or mapping, optional
+        Names (or last parts of names, wildcards allowed) of layers in both models; or a mapping of a's to b's, such as
+        ``{"encoder.layer.*": "blocks.*"}``, whose layers are paired in order. None: all that a reader would name. Layers
+        are paired by name where both models have the same, else by relative depth.
+    loader_b : optional
+        Batches for model b, where it takes others (another tokeniser, another size of image): the same samples in the
+        same order.
+    reduce : {"auto", "places", "mean"}
+        What a sample is in a layer that returns one row of units for each of several places: the rows at some places,
+        or the mean over all places. "auto": places of maps, means of sequences, which leave out what the batch's
+        ``attention_mask`` leaves out.
+    max_positions : int
+        At most so many places of a map, on a grid.
+    max_points : int
+        Samples kept. Memory is this many times the sizes of the layers at these places.
+    n_shuffles : int
+        p-values are at least 1 / (n_shuffles + 1); 0: no chance, no p-values.
+    k : int
+        Nearest samples that are compared.
+    scrambled : bool
+        Whether to compare with a copy of b whose weights are in random order as well.
+    batch_size : int
+        Of an array or tensor.
+    progress : callable, optional
+        ``progress(share, text)`` now and then.
+    random_state : int, Generator or None
+        Draws the samples kept, the shuffles and the order of weights.
+
+    Raises
+    ------
+    ValueError
+        No such layer, one that does not run exactly once a batch, fewer than 4 samples, other samples from
+        ``loader_b``, maps whose sizes change, values that are not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lodim.nets import mlp
+    >>> from lodim.representation import compare
+    >>> data = torch.rand(300, 8, generator=torch.Generator().manual_seed(0))
+    >>> model = mlp([8, 16, 4])
+    >>> found = compare(model, model, data, n_shuffles=19, random_state=0)
+    >>> round(found.pairs[0].scores["one_to_one"], 6)
+    1.0
+    """
+    check_choice(reduce, ("auto", "places", "mean"), "reduce")
+    check_counts(max_positions=max_positions, k=k)
+    check_in_range(max_points, "max_points", low=12, integer=True)
+    check_in_range(n_shuffles, "n_shuffles", low=0, integer=True)
+    check_in_range(batch_size, "batch_size", low=1, integer=True)
+    seed = root_seed(random_state)
+    models = {_A: _plain(model_a), _B: _plain(model_b)}
+    if {id(part) for part in models[_A].modules()} & {id(part) for part in models[_B].modules()}:
+        models[_B] = copy.deepcopy(models[_B])  # hooks of a shared part could not tell whose output it is
+    chosen, wanted = _choose(models, layers)
+    if scrambled:
+        models[_S], chosen[_S] = _scrambled(models[_B], derive_seed(seed, "scrambled")), {}
+        chosen[_S] = {name: models[_S].get_submodule(name) for name in chosen[_B]}
+    gathering = _Gathering(chosen, wanted, reduce, int(max_positions), int(max_points), derive_seed(seed, "kept"))
+    complete, left_out = True, dict[str, int]()
+    try:
+        left_out = watch_layers(
+            _SideBySide(models),
+            _together(loader, loader_b, int(batch_size), progress),
+            {f"{side}.{name}": layer for side, found in chosen.items() for name, layer in found.items()},
+            gathering.visit,
+            only_single=layers is None,
+        )
+    except KeyboardInterrupt:
+        complete = False
+    gathering.flush()
+    notes = []
+    if left_out:
+        names = ", ".join(repr(name) for name in left_out if not name.startswith(_S))
+        notes.append(f"Left out are layers that do not run exactly once a batch: {names}.")
+    return gathering.answer(int(n_shuffles), int(k), notes, complete, progress, derive_seed(seed, "shuffles"))
+
+
+# ---- running the models in step
+
+
+class _SideBySide(nn.Module):
+    def __init__(self, models: dict[str, nn.Module]) -> None:
+        super().__init__()
+        self.models = nn.ModuleDict(models)
+
+    def forward(self, **batches: Any) -> None:
+        for side, model in self.models.items():
+            positional, named = model_inputs(model, batches[_A if side == _A else _B])
+            model(*positional, **named)
+
+
+def _together(first: Any, second: Any, size: int, progress: Progress | None) -> Iterator[dict[str, Any]]:
+    """Batches of both; the same batch for both models where there is one loader."""
+    total = math.ceil(len(first) / size) if isinstance(first, Tensor | np.ndarray) else getattr(first, "__len__", lambda: 0)()
+    ahead, other = batches_of(first, size), None if second is None else batches_of(second, size)
+    end = object()
+    for number, batch in enumerate(ahead):
+        beside = batch if other is None else next(other, end)
+        if beside is end:
+            raise ValueError(f"loader_b ends after {number} batches, and loader goes on: they must hold the same samples")
+        yield {_A: batch, _B: beside}
+        if progress is not None:
+            progress((number + 1) / total if total else 0.0, f"{number + 1} batches have passed")
+    if other is not None and next(other, end) is not end:
+        raise ValueError("loader_b goes on after the end of loader: they must hold the same samples")
+
+
+def _plain(model: nn.Module) -> nn.Module:
+    """A model without the wrappers of torch.compile and DataParallel, through which hooks do not see."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if inner is None and isinstance(model, nn.DataParallel):
+            inner = model.module
+        if inner is None:
+            return model
+        model = inner
+
+
+def _scrambled(model: nn.Module, seed: int) -> nn.Module:
+    copied, rng = copy.deepcopy(model), as_generator(seed)
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            order = torch.from_numpy(rng.permutation(parameter.numel())).to(parameter.device)
+            parameter.copy_(parameter.flatten()[order].view(parameter.shape))
+    return copied
+
+
+def _choose(
+    models: Mapping[str, nn.Module], layers: Any
+) -> tuple[dict[str, dict[str, nn.Module]], list[tuple[str, str]] | None]:
+    """Layers of each model by name, and their pairs where these are told."""
+    if layers is None:
+        return {side: outline(model) for side, model in models.items()}, None
+    if isinstance(layers, Mapping):
+        found: dict[str, dict[str, nn.Module]] = {_A: {}, _B: {}}
+        pairs: list[tuple[str, str]] = []
+        for entries in layers.items():
+            sides = [find_layers(models[side], [entry], kinds=nn.Module) for side, entry in zip((_A, _B), entries)]
+            if len(sides[0]) != len(sides[1]):
+                raise ValueError(
+                    f"{entries[0]!r} stands for {len(sides[0])} layers of model_a and {entries[1]!r} for {len(sides[1])} of "
+                    "model_b: there must be as many"
+                )
+            pairs += zip(*sides)
+            for side, some in zip((_A, _B), sides):
+                found[side].update(some)
+        if not pairs:
+            raise ValueError("layers is empty: give names, or None for the models' outlines")
+        return found, pairs
+    names = [layers] if isinstance(layers, str) else list(layers)
+    if not names:
+        raise ValueError("layers is empty: give names, or None for the models' outlines")
+    return {side: find_layers(model, names, kinds=nn.Module) for side, model in models.items()}, None
+
+
+def _pairs(a: list[str], b: list[str]) -> list[tuple[str, str]]:
+    """By name where both have the same names, else by relative depth: each layer of the longer list once."""
+    if set(a) == set(b):
+        return [(name, name) for name in a]
+    most = max(len(a), len(b))
+    at = np.linspace(0, 1, most)
+    return [(a[round(t * (len(a) - 1))], b[round(t * (len(b) - 1))]) for t in at]
+
+
+# ---- what a layer says of a batch
+
+
+def _view(output: Tensor, layer: nn.Module, reduce: str, mask: Any, most: int) -> Tensor:
+    """A batch of a layer's outputs as samples, places, units."""
+    if output.is_complex():
+        raise ValueError("complex activations have no order to compare; give a layer that returns real numbers")
+    if not output.is_floating_point() or output.dtype in (torch.float16, torch.bfloat16):
+        output = output.float()
+    placed = placed_units(output, layer)
+    if placed.ndim == 2:
+        return placed[:, None]
+    if reduce == "mean" or (reduce == "auto" and not is_map(output, layer)):
+        if isinstance(mask, Tensor) and mask.shape == placed.shape[:-1]:
+            weight = mask.to(placed)[..., None]
+            return (weight * placed).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
+        return placed.flatten(1, -2).mean(1, keepdim=True)
+    each = max(int(most ** (1 / (placed.ndim - 2)) + 1e-9), 1)
+    for axis, size in enumerate(placed.shape[1:-1], start=1):
+        if size > each:
+            middle = ((torch.arange(each) + 0.5) * size / each).long()
+            placed = placed.index_select(axis, middle.to(placed.device))
+    return placed.flatten(1, -2)
+
+
+def _alike_rows(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Units of two layers at the same places, as samples, places, units; means where the places differ."""
+    if a.shape[1] != b.shape[1]:
+        a, b = a.mean(1, keepdim=True), b.mean(1, keepdim=True)
+    return a, b
+
+
+def _inner_products(views: list[Tensor]) -> Tensor:
+    """Unbiased HSIC of linear kernels, shape (L, L): Song and others (2012), equation 5. It needs 4 samples."""
+    n, grams = len(views[0]), []
+    for view in views:
+        rows = view.flatten(1)
+        rows = rows - rows.mean(0)
+        grams.append((rows @ rows.T).double().cpu().fill_diagonal_(0))
+    K = torch.stack(grams)
+    sums = K.sum(2)
+    totals, flat = sums.sum(1), K.flatten(1)
+    found = flat @ flat.T + totals[:, None] * totals / ((n - 1) * (n - 2)) - 2 * (sums @ sums.T) / (n - 2)
+    return found / (n * (n - 3))
+
+
+class _Gathering:
+    """What is summed up and kept while the batches pass by."""
+
+    def __init__(
+        self, chosen: dict[str, dict[str, nn.Module]], pairs: list[tuple[str, str]] | None, reduce: str, most: int,
+        points: int, seed: int,
+    ) -> None:  # fmt: skip
+        self.chosen, self.pairs, self.reduce, self.most, self.points = chosen, pairs, reduce, most, points
+        self.rng = as_generator(seed)
+        self.keys: list[tuple[str, str]] = []
+        self.overflown: set[str] = set()
+        self.waiting: list[Views] = []
+        self.kept: Views = {}
+        self.order = np.empty(0)
+        self.n_samples = 0
+
+    def _start(self, names: list[str]) -> None:
+        self.keys = [tuple(name.split(".", 1)) for name in names]  # type: ignore[misc]
+        ran = {side: [name for s, name in self.keys if s == side] for side in (_A, _B)}
+        if not ran[_A] or not ran[_B]:
+            raise ValueError("no layer of one of the models runs exactly once a batch: name layers that do")
+        self.pairs = _pairs(ran[_A], ran[_B]) if self.pairs is None else self.pairs
+        self.products = torch.zeros(len(self.keys), len(self.keys), dtype=torch.float64)
+        self.moments = {
+            (side, i): CrossMoments() for side in (_B, _S) if side in self.chosen for i in range(len(self.pairs))
+        }
+
+    def visit(self, batch: Any, outputs: dict[str, Tensor]) -> None:
+        if not self.keys:
+            self._start(list(outputs))
+        views: Views = {}
+        for side, name in self.keys:
+            given = batch[_A if side == _A else _B]
+            mask = given.get("attention_mask") if isinstance(given, Mapping) else None
+            output = outputs[f"{side}.{name}"]
+            mask = mask.to(output.device) if isinstance(mask, Tensor) else None
+            view = _view(output, self.chosen[side][name], self.reduce, mask, self.most)
+            if not torch.isfinite(view).all():
+                if side != _S:
+                    raise ValueError(f"layer {name!r} of model_{side} returns values that are not finite")
+                self.overflown.add(name)
+                view = torch.zeros_like(view)
+            views[side, name] = view
+        sizes = {len(view) for view in views.values()}
+        if len(sizes) > 1:
+            raise ValueError(
+                f"the layers return {sorted(sizes)} rows for one batch: samples must be along axis 0 of every output, and "
+                "both loaders must hold the same samples"
+            )
+        self.waiting.append(views)
+        if sum(len(next(iter(v.values()))) for v in self.waiting) >= _LEAST:
+            self.flush()
+
+    def flush(self) -> None:
+        """Take in what waits: cut into chunks, samples of small batches together."""
+        if not self.waiting:
+            return
+        try:
+            whole = {key: torch.cat([views[key] for views in self.waiting]) for key in self.keys}
+        except RuntimeError as error:
+            raise ValueError(f"the layers' outputs change their size from batch to batch; reduce='mean' allows that: {error}") from None
+        self.waiting = []
+        n = len(whole[self.keys[0]])
+        parts = {key: view.tensor_split(math.ceil(n / _CHUNK)) for key, view in whole.items()}
+        for chunk in zip(*parts.values()):
+            if len(chunk[0]) >= 4:
+                self.products += len(chunk[0]) * _inner_products(list(chunk))
+        for (side, i), moments in self.moments.items():
+            a, b = self.pairs[i]  # type: ignore[index]
+            moments.update(*(rows.flatten(0, 1) for rows in self._on_one_device(whole[_A, a], whole[side, b])))
+        self._keep(whole, n)
+        self.n_samples += n
+
+    @staticmethod
+    def _on_one_device(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        return _alike_rows(a, b.to(a.device))
+
+    def _keep(self, views: Views, n: int) -> None:
+        """Samples with the smallest of random keys, a uniform sample of all so far."""
+        keys = np.concatenate([self.order, self.rng.random(n)])
+        chosen = np.sort(np.argsort(keys, kind="stable")[: self.points])
+        old = chosen[chosen < len(self.order)]
+        new = torch.from_numpy(chosen[len(old) :] - len(self.order))
+        if len(new):
+            for key, view in views.items():
+                fresh = view[new.to(view.device)].cpu()
+                self.kept[key] = torch.cat([self.kept[key][torch.from_numpy(old)], fresh]) if len(old) else fresh
+            self.order = keys[chosen]
+
+    # ---- answers
+
+    def answer(
+        self, n_shuffles: int, k: int, notes: list[str], complete: bool, progress: Progress | None, seed: int
+    ) -> Comparison:
+        n = len(self.order)
+        if n < 4:
+            raise ValueError(f"a comparison needs at least 4 samples, got {n}")
+        assert self.pairs is not None
+        if k >= n:
+            notes.append(f"Neighbours are {n - 1}, since {n} samples were kept: all share them.")
+        k, pairs, rng = min(k, n - 1), self.pairs, as_generator(seed)
+        diagonal = self.products.diagonal()
+        size = torch.where(diagonal > 0, diagonal, math.nan).sqrt()
+        alike = (self.products / size[:, None] / size).numpy()
+        place = {key: i for i, key in enumerate(self.keys)}
+        kept = [_Kept(self.kept[_A, a], self.kept[_B, b], k) for a, b in pairs]
+        observed, draws = [one.scores() for one in kept], []
+        try:
+            for number in range(n_shuffles):
+                order = rng.permutation(n)
+                draws.append([one.scores(order) for one in kept])
+                if progress is not None:
+                    progress((number + 1) / n_shuffles, f"shuffle {number + 1} of {n_shuffles}")
+        except KeyboardInterrupt:
+            complete = False
+        shuffled, p_values, adjusted = _chance(observed, draws)
+        found = []
+        for i, (a, b) in enumerate(pairs):
+            scores = {"cka": alike[place[_A, a], place[_B, b]].item(), **_matched(self.moments[_B, i])}
+            scores |= {m: observed[i][m] for m in ("procrustes", "neighbours")}
+            beside = {}
+            if (_S, b) in place and b not in self.overflown:
+                same = _Kept(self.kept[_A, a], self.kept[_S, b], k)
+                beside = {"cka": alike[place[_A, a], place[_S, b]].item(), **_matched(self.moments[_S, i])}
+                beside |= {m: same.scores()[m] for m in ("procrustes", "neighbours")}
+            rows, other = _alike_rows(self.kept[_A, a], self.kept[_B, b])
+            of_a, of_b = (_dimension(self.kept[side, name], seed) for side, name in ((_A, a), (_B, b)))
+            dead = [int(part.sum()) for part in dead_units(self.moments[_B, i])]
+            remarks = [f"{name}: {one[2]}" for name, one in (("a", of_a), ("b", of_b)) if one[2]]
+            if b in self.overflown:
+                remarks.append("with scrambled weights the model's values are not finite")
+            found.append(
+                LayerPair(
+                    a, b, rows.shape[2], other.shape[2], dead[0], dead[1], rows.shape[1],
+                    {m: scores[m] for m in MEASURES}, shuffled[i], p_values[i], adjusted[i],
+                    {m: beside[m] for m in MEASURES if m in beside}, of_a[0], of_b[0], of_a[1], of_b[1], "; ".join(remarks),
+                )
+            )  # fmt: skip
+        layers = {side: [i for i, (s, _) in enumerate(self.keys) if s == side] for side in (_A, _B)}
+        names = {side: tuple(self.keys[i][1] for i in rows) for side, rows in layers.items()}
+        return Comparison(
+            names[_A], names[_B], alike[np.ix_(layers[_A], layers[_B])], tuple(found), self.n_samples, n, len(draws), k,
+            tuple(notes), complete,
+        )  # fmt: skip
+
+
+def _matched(moments: CrossMoments) -> dict[str, float]:
+    """Means of the correlations of units with their partners."""
+    table = _array(moments.correlation())
+    return _matchings(table, *dead_units(moments))
+
+
+def _matchings(table: np.ndarray, dead_a: np.ndarray, dead_b: np.ndarray) -> dict[str, float]:
+    if dead_a.all() or dead_b.all():
+        return dict.fromkeys(("one_to_one", "semi", "soft"), math.nan)
+    found = {
+        method: match_units(table, method=method, dead_a=dead_a, dead_b=dead_b).mean for method in ("one_to_one", "semi")
+    }
+    live = table[np.ix_(~dead_a, ~dead_b)]
+    square = live.shape[0] == live.shape[1]  # then a best plan shares out no unit
+    return {**found, "soft": found["one_to_one"] if square else best_transport(live)}
+
+
+def _array(values: Any) -> np.ndarray:
+    return values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+class _Kept:
+    """All measures of two layers on the samples kept, in true and in shuffled order of b's."""
+
+    def __init__(self, a: Tensor, b: Tensor, k: int) -> None:
+        self.n, self.k = len(a), k
+        flat = [part.flatten(1).double() for part in (a, b)]
+        self.flat = [part - part.mean(0) for part in flat]
+        self.grams = [(part @ part.T).numpy() for part in self.flat]
+        self.kernels = [gram - np.diag(np.diag(gram)) for gram in self.grams]
+        self.itself = math.prod(_hsic(kernel, kernel) for kernel in self.kernels)
+        self.near = [_neighbours(gram, k) for gram in self.grams]
+        self.factors = [_factor(gram) for gram in self.grams]
+        rows = _alike_rows(a, b)
+        every = math.ceil(self.n * rows[0].shape[1] / _ROWS)
+        rows = tuple(part[:, every // 2 :: every] for part in rows)
+        moments = CrossMoments().update(*(part.flatten(0, 1) for part in rows))
+        self.dead, self.units = dead_units(moments), []
+        for part, mean, square in zip(rows, moments.means, moments.squares):
+            scaled = (part - mean) / torch.where(square > 0, square, math.inf).sqrt()
+            self.units.append(scaled.to(part.dtype).numpy())
+
+    def scores(self, order: np.ndarray | None = None) -> dict[str, float]:
+        order = np.arange(self.n) if order is None else order
+        both = np.ix_(order, order)
+        inner = _hsic(self.kernels[0], self.kernels[1][both])
+        cka = inner / math.sqrt(self.itself) if self.itself > 0 else math.nan
+        x, y = self.factors
+        size = np.linalg.norm(x) * np.linalg.norm(y)
+        procrustes = np.linalg.svd(x.T @ y[order], compute_uv=False).sum() / size if size > 0 else math.nan
+        near = float(np.vdot(self.near[0], self.near[1][both])) / (self.n * self.k)
+        a, b = self.units
+        table = np.tensordot(a, b[order], axes=((0, 1), (0, 1)))
+        return {"cka": cka, "procrustes": float(procrustes), "neighbours": near, **_matchings(table, *self.dead)}
+
+
+def _hsic(K: np.ndarray, L: np.ndarray) -> float:
+    n, k, l = len(K), K.sum(1), L.sum(1)
+    return float(np.vdot(K, L) + k.sum() * l.sum() / ((n - 1) * (n - 2)) - 2 * (k @ l) / (n - 2))
+
+
+def _factor(gram: np.ndarray) -> np.ndarray:
+    """Rows with these inner products, in as few columns as they need."""
+    values, vectors = np.linalg.eigh(gram)
+    large = values > 1e-12 * max(values[-1], 0.0)
+    return vectors[:, large] * np.sqrt(values[large])
+
+
+def _neighbours(gram: np.ndarray, k: int) -> np.ndarray:
+    size = np.diag(gram)
+    apart = size[:, None] + size - 2 * gram
+    np.fill_diagonal(apart, np.inf)
+    near = np.zeros_like(gram)
+    np.put_along_axis(near, np.argsort(apart, axis=1, kind="stable")[:, :k], 1.0, 1)
+    return near
+
+
+def _dimension(view: Tensor, seed: int) -> tuple[float, tuple[float, float] | None, str]:
+    rows = view.flatten(1).numpy()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            model = IntrinsicDimension("twonn", ci=0.95, random_state=seed).fit(rows)
+        except ValueError as error:
+            return math.nan, None, f"no dimension: {error}"
+    return float(model.dimension_), model.ci_, "; ".join(str(one.message) for one in told)
+
+
+def _chance(
+    observed: list[dict[str, float]], draws: list[list[dict[str, float]]]
+) -> tuple[list[dict[str, float]], list[dict[str, float]], list[dict[str, float]]]:
+    """Means of shuffled scores, p-values, and p-values adjusted by the maximum over all measures of all pairs."""
+    if not draws:
+        nothing: list[dict[str, float]] = [{} for _ in observed]
+        return nothing, nothing, nothing
+    values = np.array([[[pair[m] for m in MEASURES] for pair in draw] for draw in [observed, *draws]])
+    close = values >= values[0] - 1e-12 * np.abs(values[0])
+    p_values = np.where(np.isfinite(values[0]), close.mean(0), math.nan)
+    spread = values.std(0)
+    z = (values - values.mean(0)) / np.where(spread > 0, spread, math.inf)
+    largest = np.where(np.isfinite(z), z, -math.inf).max((1, 2))
+    adjusted = (largest[:, None, None] >= z[0] - 1e-12 * np.abs(z[0])).mean(0)
+    adjusted = np.where(np.isfinite(values[0]), adjusted, math.nan)
+    return tuple(
+        [dict(zip(MEASURES, map(float, row))) for row in table] for table in (values[1:].mean(0), p_values, adjusted)
+    )  # type: ignore[return-value]
