@@ -29,7 +29,7 @@ from lodim.randomness import RandomState, as_generator, derive_seed, root_seed, 
 from lodim.representation.activations import is_map, placed_units
 from lodim.representation.comparison import MEASURES, Comparison, LayerPair
 from lodim.representation.convergent_learning.matching import dead_units, match_units
-from lodim.representation.convergent_learning.similarity import best_transport
+from lodim.representation.convergent_learning.similarity import best_transport, near_shares
 from lodim.training.descent import Progress
 from lodim.validation import check_choice, check_counts, check_in_range, checked
 
@@ -460,7 +460,7 @@ class _Kept:
         self.grams = [(part @ part.T).numpy() for part in self.flat]
         self.kernels = [gram - np.diag(np.diag(gram)) for gram in self.grams]
         self.itself = math.prod(_hsic(kernel, kernel) for kernel in self.kernels)
-        self.near = [_neighbours(gram, k) for gram in self.grams]
+        self.near = [near_shares(part.numpy(), 0, self.n, k) for part in self.flat]
         self.factors = [_factor(gram) for gram in self.grams]
         rows = _alike_rows(a, b)
         every = math.ceil(self.n * rows[0].shape[1] / _ROWS)
@@ -495,15 +495,6 @@ def _factor(gram: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(gram)
     large = values > 1e-12 * max(values[-1], 0.0)
     return vectors[:, large] * np.sqrt(values[large])
-
-
-def _neighbours(gram: np.ndarray, k: int) -> np.ndarray:
-    size = np.diag(gram)
-    apart = size[:, None] + size - 2 * gram
-    np.fill_diagonal(apart, np.inf)
-    near = np.zeros_like(gram)
-    np.put_along_axis(near, np.argsort(apart, axis=1, kind="stable")[:, :k], 1.0, 1)
-    return near
 
 
 def _dimension(view: Tensor, seed: int) -> tuple[float, tuple[float, float] | None, str]:
