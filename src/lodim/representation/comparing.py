@@ -410,7 +410,7 @@ class _Gathering:
                 beside |= {m: same.scores()[m] for m in ("procrustes", "neighbours")}
             rows, other = _alike_rows(self.kept[_A, a], self.kept[_B, b])
             of_a, of_b = (_dimension(self.kept[side, name], seed) for side, name in ((_A, a), (_B, b)))
-            dead = [int(part.sum()) for part in dead_units(self.moments[_B, i])]
+            dead = [int(part.sum()) for part in _dead(self.moments[_B, i])]
             remarks = [f"{name}: {one[2]}" for name, one in (("a", of_a), ("b", of_b)) if one[2]]
             if b in self.overflown:
                 remarks.append("with scrambled weights the model's values are not finite")
@@ -432,7 +432,7 @@ class _Gathering:
 def _matched(moments: CrossMoments) -> dict[str, float]:
     """Means of the correlations of units with their partners."""
     table = _array(moments.correlation())
-    return _matchings(table, *dead_units(moments))
+    return _matchings(table, *_dead(moments))
 
 
 def _matchings(table: np.ndarray, dead_a: np.ndarray, dead_b: np.ndarray) -> dict[str, float]:
@@ -444,6 +444,13 @@ def _matchings(table: np.ndarray, dead_a: np.ndarray, dead_b: np.ndarray) -> dic
     live = table[np.ix_(~dead_a, ~dead_b)]
     square = live.shape[0] == live.shape[1]  # then a best plan shares out no unit
     return {**found, "soft": found["one_to_one"] if square else best_transport(live)}
+
+
+def _dead(moments: CrossMoments) -> list[np.ndarray]:
+    return [
+        dead_units(_array(mean), np.sqrt(_array(squares) / moments.count))
+        for mean, squares in zip(moments.means, moments.squares)
+    ]
 
 
 def _array(values: Any) -> np.ndarray:
@@ -466,7 +473,7 @@ class _Kept:
         every = math.ceil(self.n * rows[0].shape[1] / _ROWS)
         rows = tuple(part[:, every // 2 :: every] for part in rows)
         moments = CrossMoments().update(*(part.flatten(0, 1) for part in rows))
-        self.dead, self.units = dead_units(moments), []
+        self.dead, self.units = _dead(moments), []
         for part, mean, square in zip(rows, moments.means, moments.squares):
             scaled = (part - mean) / torch.where(square > 0, square, math.inf).sqrt()
             self.units.append(scaled.to(part.dtype).numpy())
