@@ -188,7 +188,7 @@ def test_no_batch_is_an_error(data):
 
 def test_masked_entries_are_refused():
     images = IMAGES.numpy()
-    with pytest.raises(ValueError, match="data has .* masked entries"):
+    with pytest.raises(ValueError, match=r"data has .* masked entries"):
         collect(NET, "conv", np.ma.masked_array(images, images > 1))
 
 

@@ -56,7 +56,7 @@ _RANK = 1e-6  # singular values below this share of the largest are rounding
 _ALIKE = 1e-12  # what differs by less than this share is equal but for rounding
 _TIED = 1e-13  # of squared lengths: rounding of squared distances
 _AT_ONCE = 2**22  # distances that are held at once
-_MOST_COPIES = 4096  # units after copying, for which an assignment is the fastest transport
+_MOST_COPIES = 512  # units after copying, for which an assignment is the fastest transport
 
 Matrix = Float[np.ndarray, "n _"]
 
@@ -426,7 +426,7 @@ def soft_matching(X: Any, Y: Any) -> float:
     found = _correlations(*_read_pair(X, Y))
     p, q = found.shape
     copies = math.lcm(p, q)
-    if copies <= _MOST_COPIES:  # then some best transport is an assignment of copies (Birkhoff)
+    if copies <= max(_MOST_COPIES, p, q):  # then some best transport is an assignment of copies (Birkhoff)
         found = found.repeat(copies // p, 0).repeat(copies // q, 1)
         best = float(found[linear_sum_assignment(found, maximize=True)].mean())
     else:
