@@ -23,6 +23,7 @@ import lodim.generative as generative
 import lodim.geometry as geometry
 import lodim.landscape as landscape
 import lodim.partition as partition
+import lodim.representation as representation
 import lodim.trust as trust
 from lodim.generative import diffusion_mbir as mbir
 from lodim.geometry import multiparameter_persistence as persistence
@@ -1073,6 +1074,38 @@ def reported(X, y):
 
 
 ARRAYS: dict[Any, Arrays] = {
+    # representation
+    **{
+        measure: Arrays(measure, {"X": whole(14, 3), "Y": whole(14, 4, seed=1)})
+        for measure in (
+            representation.cka,
+            representation.linear_cka,
+            representation.rbf_cka,
+            representation.cca,
+            representation.mean_cca,
+            representation.svcca,
+            representation.pwcca,
+            representation.procrustes_distance,
+            representation.linear_regression_r2,
+            representation.rsa,
+            representation.mutual_knn,
+            representation.soft_matching,
+            representation.permutation_distance,
+        )
+    },
+    representation.minibatch_cka: Arrays(
+        lambda X, Y: representation.minibatch_cka([(X, Y)]), {"X": whole(14, 3), "Y": whole(14, 4, seed=1)}
+    ),
+    representation.pairwise: Arrays(
+        lambda X, Y: representation.pairwise([X, Y], representation.pwcca).to_numpy(),
+        {"X": whole(14, 3), "Y": whole(14, 4, seed=1)},
+    ),
+    representation.null_calibrate: Arrays(
+        lambda X, Y: representation.null_calibrate(
+            representation.cka, X, Y, n_permutations=3, random_state=0
+        ),
+        {"X": whole(14, 3), "Y": whole(14, 4, seed=1)},
+    ),
     # trust
     trust.certify: Arrays(
         trust.certify, {"Phi": np.eye(2), "w": np.array([1.0, 2]), "covariances": stacked_covariances()}
@@ -1772,6 +1805,10 @@ _bounds = {"catoni": 0.4, "best": 0.4}
 _density = np.array([-3.0, -4.0])
 
 RESULTS: dict[Any, Callable[[], Any]] = {
+    # representation
+    representation.NullCalibration: lambda: representation.null_calibrate(
+        representation.cka, table()[0], table()[0][:, :2] ** 2, n_permutations=9, random_state=0
+    ),
     # trust
     trust.InvarianceCertificate: lambda: trust.certify(
         None, [1.0, 2.0], covariances=stacked_covariances(), mode="learned"

@@ -44,6 +44,7 @@ import lodim.metrics as metrics
 import lodim.neighbors as neighbors
 import lodim.nets as nets
 import lodim.partition as partition
+import lodim.representation as representation
 import lodim.sketch as sketch
 import lodim.training as training
 import lodim.trust as trust
@@ -166,6 +167,21 @@ def descended(steps=2, lr=0.01, optimizer="adam", schedule="constant", warmup=0,
         steps=steps, lr=lr, optimizer=optimizer, schedule=schedule, warmup=warmup, grad_clip=grad_clip
     )
     return training.descend(lambda *_: x.square().sum(), [x], recipe).losses
+
+
+OTHER = np.c_[X[:, :2] ** 2, X[:, 2]] + 0.5 * X[::-1]
+
+
+def crossed(X=X, Y=OTHER):
+    return linalg.CrossMoments().update(X, Y).correlation()
+
+
+def in_batches(X=X, Y=OTHER):
+    return representation.minibatch_cka([(X, Y), (X, Y)])
+
+
+def beside(X=X, Y=OTHER):
+    return representation.pairwise([X, Y], representation.cka).to_numpy()
 
 
 def projected(kind="cyclic", D=20, d=4, seed=0, scale="column"):
@@ -392,6 +408,15 @@ CALLS = (
     call(linalg.conjugate_gradient, A=SPD, b=np.ones(3)), call(linalg.gmres, A=SPD, b=np.ones(3)),
     call(linalg.minres, A=SPD, b=np.ones(3)), call(linalg.sor, A=SPD, b=np.ones(3)),
     call(linalg.psd_sqrt, A=SPD), call(linalg.safe_cholesky, A=SPD), call(linalg.randomised_svd, A=X, rank=2),
+    call(crossed), call(in_batches), call(beside), *(
+        call(getattr(representation, name), X=X, Y=OTHER)
+        for name in (
+            "cka", "linear_cka", "rbf_cka", "cca", "mean_cca", "svcca", "pwcca", "procrustes_distance",
+            "linear_regression_r2", "rsa", "mutual_knn", "soft_matching", "permutation_distance",
+        )
+    ),
+    call(representation.null_calibrate, metric=representation.cka, X=X, Y=OTHER, n_permutations=3, random_state=0),
+    call(representation.collect, _free=("unit_axis",), model=classifier(), layers=["0"], data=POINTS, random_state=0),
     call(linalg.sinkhorn, scores=SPD, eta=1.0), call(linalg.fwht, x=np.ones(8)),
     call(linalg.hutchinson_trace, product=lambda v: 2 * v, n=5, n_probes=10),
     call(projected), *(

@@ -186,6 +186,12 @@ def test_no_batch_is_an_error(data):
         collect(NET, "conv", data)
 
 
+def test_masked_entries_are_refused():
+    images = IMAGES.numpy()
+    with pytest.raises(ValueError, match=r"data has .* masked entries"):
+        collect(NET, "conv", np.ma.masked_array(images, images > 1))
+
+
 def test_precision_of_the_matrices():
     half = build_seeded(lambda: nn.Sequential(nn.Linear(4, 3)), 0).bfloat16()
     x = torch.ones(2, 4, dtype=torch.bfloat16)
@@ -197,6 +203,21 @@ def test_precision_of_the_matrices():
         collect(NET.double(), "conv", IMAGES.numpy())["conv"].dtype == np.float64
     )  # what comes goes in as the model's
     NET.float()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"dtype": "int32"}, "dtype must be a floating-point type"),
+        ({"dtype": {}}, "dtype must be a floating-point type"),
+        ({"layers": 3}, "layers must be a name, several names or None, got 3"),
+        ({"data": np.array(["a", "b"])}, "data must hold numbers"),
+        ({"data": IMAGES.to_sparse()}, "data is sparse"),
+    ],
+)
+def test_arguments_of_the_wrong_kind(options, words):
+    with pytest.raises(TypeError, match=words):
+        collect(NET, **{"layers": "conv", "data": IMAGES, **options})
 
 
 def test_units_are_where_the_kind_of_layer_has_them():

@@ -281,6 +281,29 @@ def test_rsa_is_the_correlation_of_dissimilarities(compare, oracle):
     assert found == pytest.approx(oracle(pdist(X), pdist(Y)).statistic, abs=1e-10)
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [("pearson", "corr"), ("spearman", "spearman"), ("kendall", "kendall")]
+)
+def test_rsa_of_rsatoolbox(ours, theirs):
+    peer = pytest.importorskip("rsatoolbox")
+    rdms = [peer.rdm.calc_rdm(peer.data.Dataset(m), method="correlation") for m in (X, Y)]
+    due = float(np.squeeze(peer.rdm.compare(*rdms, method=theirs)))
+    assert sim.rsa(X, Y, compare=ours) == pytest.approx(due, abs=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_angles_of_netrep(alpha):
+    peer = pytest.importorskip("netrep.metrics")
+    other = Y @ RNG.normal(size=(5, 6)) + Z
+    if alpha:
+        found = sim.procrustes_distance(X, other)
+    else:
+        found = np.arccos(sim.mean_cca(X, other))
+    due = peer.LinearMetric(alpha=alpha, score_method="angular").fit_score(X, other)
+    assert found == pytest.approx(due, abs=1e-6)
+    assert np.arccos(sim.linear_cka(X, other)) == pytest.approx(peer.LinearCKA().score(X, other), abs=1e-6)
+
+
 # ---- units
 
 

@@ -7,7 +7,7 @@ units, each at its place (``"flatten"``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lodim.nets import find_layers
 from lodim.nets.activations import outline, watch_layers
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
-from lodim.validation import check_choice, check_counts, check_in_range, checked
+from lodim.validation import check_choice, check_counts, check_in_range, check_tensor, checked
 
 __all__ = ["REDUCTIONS", "Activations", "choose_layers", "collect", "is_map", "placed_units", "unit_rows"]
 
@@ -79,7 +79,10 @@ def choose_layers(model: nn.Module, layers: Any = None) -> dict[str, nn.Module]:
     """
     if layers is None:
         return outline(model)
-    names = [layers] if isinstance(layers, str) else list(layers)
+    given = [layers] if isinstance(layers, str) else layers
+    names = list(given) if isinstance(given, Iterable) else [given]
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"layers must be a name, several names or None, got {layers!r}")
     return find_layers(model, names, kinds=nn.Module)
 
 
@@ -189,6 +192,13 @@ def collect(
     if max_positions is not None:
         check_counts(max_positions=max_positions)
     check_in_range(batch_size, "batch_size", low=1, integer=True)
+    kind = None if dtype is None else _floating(dtype)
+    if isinstance(data, Tensor):
+        check_tensor(data, "data")
+    elif np.ma.is_masked(data):
+        raise ValueError(f"data has {np.ma.count_masked(data)} masked entries: fill or drop them")
+    elif isinstance(data, np.ndarray) and data.dtype.kind not in "fiub":
+        raise TypeError(f"data must hold numbers, got dtype {data.dtype}")
     chosen, seed = choose_layers(model, layers), root_seed(random_state)
     axes = unit_axis if isinstance(unit_axis, Mapping) else dict.fromkeys(chosen, unit_axis)
     if unknown := set(axes) - set(chosen):
@@ -211,7 +221,7 @@ def collect(
             size = len(output)
             rows = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
             matrix = rows.cpu().numpy()
-            parts[name].append(matrix if dtype is None else matrix.astype(dtype))
+            parts[name].append(matrix if kind is None else matrix.astype(kind))
             owners[name].append(np.repeat(np.arange(count, count + size), len(rows) // max(size, 1)))
         told = labels_of(batch, size)
         if told is not None:
@@ -229,6 +239,16 @@ def collect(
         {name: np.concatenate(owners[name]) for name in kept},
         np.concatenate(labels) if labels else None,
     )
+
+
+def _floating(dtype: Any) -> np.dtype:
+    try:
+        found = np.dtype(dtype)
+    except (TypeError, ValueError):
+        found = None
+    if found is None or found.kind != "f":
+        raise TypeError(f"dtype must be a floating-point type of NumPy, got {dtype!r}")
+    return found
 
 
 def labels_of(batch: Any, size: int) -> np.ndarray | None:
