@@ -21,6 +21,7 @@ from lodim.randomness import build_seeded
 from lodim.representation import (
     cka,
     collect,
+    compare,
     linear_cka,
     linear_regression_r2,
     mean_cca,
@@ -39,15 +40,15 @@ X_train, X_val, y_train, y_val = train_test_split(
     random_state=0,
     stratify=y,
 )
-layers, seen = ["1", "3", "5", "6"], []  # after each ReLU, and the scores
+layers, nets = ["1", "3", "5", "6"], []  # after each ReLU, and the scores
 names = ["first", "second", "third", "scores"]
 for seed in (0, 1):
     net = build_seeded(lambda: mlp([64, 64, 64, 64, 10]), seed)
     task = Task.from_arrays(X_train, y_train, X_val, y_val)
     result = fit(net, task, Recipe(epochs=15), lr=2e-3, seed=seed)
     print(f"seed {seed}: {result.score:.3f} of the validation images")
-    seen.append(collect(net, layers, X_val))
-a, b = seen
+    nets.append(net)
+a, b = (collect(net, layers, X_val) for net in nets)
 
 # %%
 # Layer beside layer. The measure overlooks rotations of the units, so it asks
@@ -110,3 +111,10 @@ for metric in (
         metric, a["5"], b["5"], n_permutations=20, random_state=0
     )
     print(f"{metric.__name__:22s}{found}")
+
+# %%
+# All of it in one call, with what shuffled samples and scrambled weights show.
+
+found = compare(*nets, X_val, layers, random_state=0)
+print(found)
+found.plot()

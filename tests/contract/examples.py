@@ -1743,6 +1743,10 @@ def classifier():
     return build_seeded(lambda: mlp([3, 8, 2]), 0)
 
 
+def compared():
+    return representation.compare(classifier(), classifier(), table()[0], n_shuffles=9, k=5, random_state=0)
+
+
 def layer_profile():
     return geometry.id_profile(classifier(), torch.from_numpy(table()[0]).float().split(20), max_points=60)
 
@@ -1806,6 +1810,8 @@ _density = np.array([-3.0, -4.0])
 
 RESULTS: dict[Any, Callable[[], Any]] = {
     # representation
+    representation.Comparison: lambda: compared(),
+    representation.LayerPair: lambda: compared().pairs[0],
     representation.NullCalibration: lambda: representation.null_calibrate(
         representation.cka, table()[0], table()[0][:, :2] ** 2, n_permutations=9, random_state=0
     ),

@@ -416,6 +416,16 @@ CALLS = (
         )
     ),
     call(representation.null_calibrate, metric=representation.cka, X=X, Y=OTHER, n_permutations=3, random_state=0),
+    call(
+        representation.compare,
+        _free=("progress",),
+        model_a=classifier(),
+        model_b=classifier(),
+        loader=POINTS,
+        n_shuffles=3,
+        k=3,
+        random_state=0,
+    ),
     call(representation.collect, _free=("unit_axis",), model=classifier(), layers=["0"], data=POINTS, random_state=0),
     call(linalg.sinkhorn, scores=SPD, eta=1.0), call(linalg.fwht, x=np.ones(8)),
     call(linalg.hutchinson_trace, product=lambda v: 2 * v, n=5, n_probes=10),

@@ -17,3 +17,6 @@ from .convergent_learning.similarity import rbf_cka as rbf_cka
 from .convergent_learning.similarity import rsa as rsa
 from .convergent_learning.similarity import soft_matching as soft_matching
 from .convergent_learning.similarity import svcca as svcca
+from .comparing import compare as compare
+from .comparison import Comparison as Comparison
+from .comparison import LayerPair as LayerPair

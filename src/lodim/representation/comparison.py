@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lodim.pages import words
-from lodim.plots import COLORS, new_axes
+from lodim.plots import COLORS, new_axes, style
 from lodim.results import Result
 
 __all__ = ["MEASURES", "Comparison", "LayerPair"]
@@ -202,7 +202,6 @@ class Comparison(Result):
             None: a figure of its own, with the CKA of all pairs of layers beside it (:meth:`plot_cka`).
         """
         if ax is None:
-            from lodim.plots import style
             import matplotlib.pyplot as plt
 
             with style():
@@ -211,20 +210,20 @@ class Comparison(Result):
         places = np.arange(len(self.pairs))
         for color, (measure, label) in zip(COLORS, MEASURES.items()):
             mark = "s--" if measure == "soft" else "o-"  # where it is the one-to-one matching, both are seen
-            for beside, style_, options in (
+            for beside, drawn, options in (
                 ("scores", mark, {"label": label, "markersize": 3.5 if measure == "soft" else 5.5}),
                 ("shuffled", "x", {"alpha": 0.6}),
                 ("scrambled", ":", {"linewidth": 1.0}),
             ):
                 values = [getattr(pair, beside).get(measure, math.nan) for pair in self.pairs]
-                ax.plot(places, values, style_, color=color, **options)
+                ax.plot(places, values, drawn, color=color, **options)
         ax.plot([], [], "x", color=COLORS[-1], label="samples shuffled")
         if any(p.scrambled for p in self.pairs):
             ax.plot([], [], ":", color=COLORS[-1], label="weights scrambled")
         names = [words.short(p.name, 24) for p in self.pairs]
-        ax.set_xticks(places, names, rotation=0 if max(map(len, names)) * len(names) < 60 else 90)
-        ax.set(ylabel="likeness (1: the same)", title="layers of a and b")
-        ax.legend(fontsize=8)
+        ax.set_xticks(places, names, rotation=0 if sum(map(len, names)) < 60 else 90)
+        ax.set(ylabel="likeness (1: the same)", ylim=(None, 1.03), xlabel="layers of a and b")
+        ax.legend(fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(-0.02, 1.0))
         return ax
 
     def plot_cka(self, ax: Any = None) -> Any:
