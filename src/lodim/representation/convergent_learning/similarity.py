@@ -21,8 +21,8 @@ measure                         permutation  orthogonal  scale      each unit  i
 ``soft_matching``               yes          no          yes        yes        no
 ==============================  ===========  ==========  =========  =========  ===========================
 
-All but ``rsa`` ("correlation") are blind to constants added to units. ``linear_regression_r2`` and ``pwcca`` are not
-symmetric.
+All but ``rsa`` ("correlation") are blind to constants added to units. A unit is scaled by a positive number: those that
+pair units tell one from its negative. ``linear_regression_r2`` and ``pwcca`` are not symmetric.
 
 With fewer rows than units some measures say "alike" of anything: CCA is 1 when n <= min(p, q) + 1, biased CKA grows to
 1. :func:`null_calibrate` shows what chance gives; debiased CKA has 0 there.
