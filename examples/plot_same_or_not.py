@@ -52,15 +52,17 @@ a, b = (collect(net, layers, X_val) for net in nets)
 
 # %%
 # Layer beside layer. The measure overlooks rotations of the units, so it asks
-# for the same geometry, not for the same neurons. Each layer should be most
-# like its counterpart.
+# for the same geometry, not for the same neurons. In a network as small as this
+# layers that follow each other differ little, and a layer is about as like the
+# neighbours of its counterpart as like the counterpart itself.
 
 grid = np.array([[cka(a[i], b[j]) for j in layers] for i in layers])
 with style():
     fig, (left, right) = plt.subplots(
         1, 2, figsize=(7.2, 3.4), layout="constrained"
     )
-    mesh = left.imshow(grid, cmap="Blues", vmin=0, vmax=1)
+    mesh = left.imshow(grid, cmap="Blues", vmin=0.5, vmax=1)
+    left.grid(False)
     for (i, j), value in np.ndenumerate(grid):
         left.text(
             j,
@@ -68,7 +70,7 @@ with style():
             f"{value:.2f}",
             ha="center",
             va="center",
-            color="white" if value > 0.6 else "black",
+            color="white" if value > 0.75 else "black",
         )
     left.set_xticks(range(4), names)
     left.set_yticks(range(4), names)
@@ -92,11 +94,13 @@ with style():
         ]
         right.plot(rows, chance, ".-", label=name)
     right.set_xscale("log")
+    right.set_xticks(rows, rows)
+    right.minorticks_off()
     right.set(xlabel="rows", title="two kinds of noise, 64 units each")
     right.legend()
 
 # %%
-# The third layer, by other measures, each with what shuffled rows show. Asked
+# The third hidden layer, by other measures, each with what shuffled rows show. Asked
 # is another thing each time, so these numbers do not compete.
 
 for metric in (

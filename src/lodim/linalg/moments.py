@@ -242,7 +242,7 @@ def _cross_of(X: Tensor, Y: Tensor, arrays: bool) -> CrossMoments:
     away = [rows - mean for rows, mean in zip((X, Y), coarse)]
     rest = [rows.mean(0).double() for rows in away]  # what the means' rounding left
     common = torch.promote_types(X.dtype, Y.dtype)
-    found = [mean.double() + r for mean, r in zip(coarse, rest)]
+    found: list[Any] = [mean.double() + r for mean, r in zip(coarse, rest)]
     found += [rows.square().sum(0).double() - n * r * r for rows, r in zip(away, rest)]
     found += [(away[0].to(common).T @ away[1].to(common)).double() - n * rest[0][:, None] * rest[1]]
     if arrays:

@@ -21,8 +21,8 @@ measure                         permutation  orthogonal  scale      each unit  i
 ``soft_matching``               yes          no          yes        yes        no
 ==============================  ===========  ==========  =========  =========  ===========================
 
-All but ``rsa`` ("correlation") are blind to constants added to units. ``linear_regression_r2`` and ``pwcca`` are not
-symmetric.
+All but ``rsa`` ("correlation") are blind to constants added to units. A unit is scaled by a positive number: those that
+pair units tell one from its negative. ``linear_regression_r2`` and ``pwcca`` are not symmetric.
 
 With fewer rows than units some measures say "alike" of anything: CCA is 1 when n <= min(p, q) + 1, biased CKA grows to
 1. :func:`null_calibrate` shows what chance gives; debiased CKA has 0 there.
@@ -315,7 +315,7 @@ def procrustes_distance(X: Any, Y: Any, *, kind: str = "angular") -> float:
     check_choice(kind, ("angular", "euclidean"), "kind")
     x, y = (rows / np.linalg.norm(rows) for rows in _read_pair(X, Y))
     if min(x.shape[1], y.shape[1]) > len(x):  # the same inner products in fewer columns
-        x, y = (np.linalg.qr(rows.T, mode="r").T for rows in (x, y))
+        x, y = (np.linalg.qr(rows.T).R.T for rows in (x, y))
     rho = min(float(np.linalg.svd(x.T @ y, compute_uv=False).sum()), 1.0)
     return math.acos(rho) if kind == "angular" else math.sqrt(2 - 2 * rho)
 
@@ -335,7 +335,7 @@ def rsa(X: Any, Y: Any, *, dissimilarity: str = "correlation", compare: str = "p
     """
     check_choice(dissimilarity, ("correlation", "euclidean"), "dissimilarity")
     check_choice(compare, ("pearson", "spearman", "kendall"), "compare")
-    rows = _read_pair(X, Y, 3)
+    rows: Sequence[np.ndarray] = _read_pair(X, Y, 3)
     if dissimilarity == "correlation":
         rows = tuple(check_matrix(matrix, name=name) for name, matrix in (("X", X), ("Y", Y)))
     found = []
@@ -347,12 +347,16 @@ def rsa(X: Any, Y: Any, *, dissimilarity: str = "correlation", compare: str = "p
                 raise ValueError(
                     f"a row of {name} has the same value in all units: it has no correlation with others"
                 )
-        between = pdist(matrix, dissimilarity)
+        between = pdist(matrix, "correlation" if dissimilarity == "correlation" else "euclidean")
         if not np.ptp(between) > _ALIKE * (1 if dissimilarity == "correlation" else between.max()):
             raise ValueError(f"all pairs of rows of {name} are equally far apart: nothing to correlate")
         found.append(between)
-    how = {"pearson": stats.pearsonr, "spearman": stats.spearmanr, "kendall": stats.kendalltau}[compare]
-    return float(how(*found).statistic)
+    how: Mapping[str, Callable[..., Any]] = {
+        "pearson": stats.pearsonr,
+        "spearman": stats.spearmanr,
+        "kendall": stats.kendalltau,
+    }
+    return float(how[compare](*found).statistic)
 
 
 @checked
@@ -440,7 +444,7 @@ def best_transport(scores: np.ndarray) -> float:
     sums = sparse.vstack(
         [sparse.kron(sparse.eye(p), np.ones((1, q))), sparse.kron(np.ones((1, p)), sparse.eye(q))], format="csr"
     )
-    answer = linprog(
+    answer: Any = linprog(
         -scores.ravel(), A_eq=sums, b_eq=np.r_[np.full(p, 1 / p), np.full(q, 1 / q)], method="highs"
     )
     if not answer.success:
@@ -468,14 +472,15 @@ def pairwise(representations: Mapping[str, Any] | Sequence[Any], metric: Callabl
 
     if not len(representations):
         raise ValueError("representations are none: nothing to compare")
-    named = representations if isinstance(representations, Mapping) else dict(enumerate(representations))
-    names = list(named)
-    table = pd.DataFrame(np.nan, names, names)
-    for i, a in enumerate(names):
-        for j, b in enumerate(names):
-            mirrored = j < i and metric in _SYMMETRIC
-            table.iloc[i, j] = table.iloc[j, i] if mirrored else _score(metric, named[a], named[b])
-    return table
+    named: Mapping[Any, Any] = (
+        representations if isinstance(representations, Mapping) else dict(enumerate(representations))
+    )
+    matrices = list(named.values())
+    found = np.empty((len(matrices), len(matrices)))
+    for i, a in enumerate(matrices):
+        for j, b in enumerate(matrices):
+            found[i, j] = found[j, i] if j < i and metric in _SYMMETRIC else _score(metric, a, b)
+    return pd.DataFrame(found, list(named), list(named))
 
 
 def _score(metric: Callable[[Any, Any], Any], X: Any, Y: Any) -> float:
