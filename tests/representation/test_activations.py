@@ -222,10 +222,30 @@ def test_arguments_of_the_wrong_kind(options, words):
 
 def test_units_are_where_the_kind_of_layer_has_them():
     x = torch.arange(24.0).reshape(2, 3, 4)
-    assert unit_rows(x, nn.Linear(4, 4)).shape == (6, 4)
-    assert unit_rows(x, nn.Conv1d(3, 3, 1)).shape == (8, 3)
-    assert unit_rows(x, nn.BatchNorm1d(3)).shape == (8, 3)
-    assert unit_rows(x[..., None], nn.ReLU()).shape == (8, 3)
-    np.testing.assert_array_equal(unit_rows(x, nn.Linear(4, 4), "mean"), x.mean(1))
+    assert unit_rows(x, nn.Linear(4, 4))[0].shape == (6, 4)
+    assert unit_rows(x, nn.Conv1d(3, 3, 1))[0].shape == (8, 3)
+    assert unit_rows(x, nn.BatchNorm1d(3))[0].shape == (8, 3)
+    assert unit_rows(x[..., None], nn.ReLU())[0].shape == (8, 3)
+    np.testing.assert_array_equal(unit_rows(x, nn.Linear(4, 4), "mean")[0], x.mean(1))
     with pytest.raises(ValueError, match="one number"):
         unit_rows(torch.tensor(1.0), nn.Linear(4, 4))
+
+
+def test_tokens_that_the_attention_mask_leaves_out_are_no_rows():
+    class Tagger(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Embedding(9, 4)
+
+        def forward(self, input_ids, attention_mask):
+            return self.embed(input_ids)
+
+    model, ids = Tagger(), torch.arange(8).reshape(2, 4)
+    mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0]])
+    batch = {"input_ids": ids, "attention_mask": mask}
+    table = model.embed.weight.detach().numpy()
+    found = collect(model, "embed", [batch, batch])
+    np.testing.assert_array_equal(found["embed"], table[[0, 1, 4, 5, 6] * 2])
+    np.testing.assert_array_equal(found.samples["embed"], [0, 0, 1, 1, 1, 2, 2, 3, 3, 3])
+    means = collect(model, "embed", [batch], reduce="mean")["embed"]
+    np.testing.assert_allclose(means, [table[:2].mean(0), table[4:7].mean(0)], rtol=1e-6)

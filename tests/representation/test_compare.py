@@ -8,7 +8,15 @@ import torch
 from torch import nn
 
 from lodim.nets import lenet, mlp
-from lodim.representation import cka, collect, compare, minibatch_cka, mutual_knn, permutation_distance, procrustes_distance
+from lodim.representation import (
+    cka,
+    collect,
+    compare,
+    minibatch_cka,
+    mutual_knn,
+    permutation_distance,
+    procrustes_distance,
+)
 from lodim.representation.comparing import _chance, _pairs
 from lodim.representation.comparison import MEASURES, Comparison
 
@@ -53,7 +61,9 @@ def test_units_in_another_order_are_the_same_units():
 
 def test_a_rotated_layer_is_the_same_space_of_other_units():
     a = nn.Sequential(nn.Linear(8, 8, dtype=torch.float64))
-    rotation = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64))[0]
+    rotation = torch.linalg.qr(
+        torch.randn(8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    )[0]
     b = copy.deepcopy(a)
     with torch.no_grad():
         b[0].weight.copy_(rotation @ a[0].weight)
@@ -68,7 +78,9 @@ def test_it_says_what_the_measures_say_of_collected_activations():
     X, Y = (collect(model, None, DATA) for model in (a, b))
     for pair in found.pairs:
         x, y = X[pair.layer_a], Y[pair.layer_b]
-        assert pair.scores["cka"] == pytest.approx(minibatch_cka([(x[:64], y[:64]), (x[64:], y[64:])]), abs=1e-10)
+        assert pair.scores["cka"] == pytest.approx(
+            minibatch_cka([(x[:64], y[:64]), (x[64:], y[64:])]), abs=1e-10
+        )
         assert pair.scores["one_to_one"] == pytest.approx(1 - permutation_distance(x, y) ** 2 / 2, abs=1e-10)
         assert pair.scores["procrustes"] == pytest.approx(np.cos(procrustes_distance(x, y)), abs=1e-8)
         assert pair.scores["neighbours"] == pytest.approx(mutual_knn(x, y, k=7), abs=1e-12)
@@ -134,7 +146,10 @@ def test_layers_by_name_wildcard_and_pair():
     assert [(pair.layer_a, pair.layer_b) for pair in told.pairs] == [("2", "0"), ("4", "2")]
     assert told.cka.shape == (2, 2)
     wrapped = nn.Sequential(nn.ModuleDict({"one": nn.Identity()})["one"], a)
-    assert [pair.layer_a for pair in compare(wrapped, wrapped, DATA, "1.[02]", **FAST).pairs] == ["1.0", "1.2"]
+    assert [pair.layer_a for pair in compare(wrapped, wrapped, DATA, "1.[02]", **FAST).pairs] == [
+        "1.0",
+        "1.2",
+    ]
     with pytest.raises(ValueError, match="no_such"):
         compare(a, b, DATA, "no_such", **FAST)
     with pytest.raises(ValueError, match="must be as many"):
@@ -197,14 +212,29 @@ def test_what_the_attention_mask_leaves_out_does_not_count():
 def test_a_hugging_face_model():
     transformers = pytest.importorskip("transformers", reason="needs the extra `lm`")
     config = transformers.BertConfig(
-        vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=20, num_labels=3
+        vocab_size=40,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=20,
+        num_labels=3,
     )
     torch.manual_seed(0)
     a, b = (transformers.BertForSequenceClassification(config) for _ in range(2))
     ids = torch.randint(0, 40, (20, 7), generator=torch.Generator().manual_seed(0))
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.zeros(20, dtype=torch.long)}
+    batch = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "labels": torch.zeros(20, dtype=torch.long),
+    }
     names = [pair.name for pair in compare(a, b, [batch], **FAST).pairs]
-    assert names == ["bert.embeddings", "bert.encoder.layer.0", "bert.encoder.layer.1", "bert.pooler", "classifier"]
+    assert names == [
+        "bert.embeddings",
+        "bert.encoder.layer.0",
+        "bert.encoder.layer.1",
+        "bert.pooler",
+        "classifier",
+    ]
     assert len(compare(a, b, [batch], "layer.*.attention", **FAST).pairs) == 2
 
 
@@ -264,7 +294,14 @@ def test_what_was_known_when_it_was_interrupted_comes_back():
 
 def test_progress_and_no_shuffles():
     told = []
-    found = compare(net(0), net(1), DATA, n_shuffles=0, progress=lambda share, text: told.append((share, text)), batch_size=64)
+    found = compare(
+        net(0),
+        net(1),
+        DATA,
+        n_shuffles=0,
+        progress=lambda share, text: told.append((share, text)),
+        batch_size=64,
+    )
     assert [share for share, _ in told] == [0.5, 1.0]
     assert found.pairs[0].p_values == {} and "nothing is said of chance" in found.verdict
 

@@ -20,7 +20,17 @@ from lodim.nets.activations import outline, watch_layers
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.validation import check_choice, check_counts, check_in_range, check_tensor, checked
 
-__all__ = ["REDUCTIONS", "Activations", "choose_layers", "collect", "is_map", "placed_units", "unit_rows"]
+__all__ = [
+    "REDUCTIONS",
+    "Activations",
+    "attended",
+    "choose_layers",
+    "collect",
+    "is_map",
+    "masked_mean",
+    "placed_units",
+    "unit_rows",
+]
 
 REDUCTIONS = ("channels", "mean", "flatten")
 _CHANNELS_FIRST = (
@@ -116,9 +126,10 @@ def unit_rows(
     *,
     unit_axis: int | np.integer | None = None,
     positions: int | np.integer | None = None,
+    mask: Tensor | None = None,
     seed: int = 0,
-) -> Tensor:
-    """Return a batch of a layer's outputs as rows of units; all rows of a sample stand together.
+) -> tuple[Tensor, Tensor]:
+    """Return a batch of a layer's outputs as rows of units, and each row's sample; rows of a sample stand together.
 
     Parameters
     ----------
@@ -129,17 +140,40 @@ def unit_rows(
     unit_axis : int, optional
     positions : int, optional
         At most so many places of each sample, the same ones in all samples, drawn with the seed.
+    mask : Tensor of bool, shape (n, places), optional
+        Places that count (:func:`attended`); the others are no rows and in no mean.
     """
     placed = placed_units(output, layer, unit_axis)
+    samples = torch.arange(len(output), device=output.device)
     if placed.ndim == 2 or reduce == "flatten":
-        return output.reshape(len(output), -1)
+        return output.reshape(len(output), -1), samples
     placed = placed.flatten(1, -2)  # samples, places, units
     if reduce == "mean":
-        return placed.mean(1)
+        return masked_mean(placed, mask), samples
     if positions is not None and positions < placed.shape[1]:
         drawn = np.sort(as_generator(seed).choice(placed.shape[1], int(positions), replace=False))
-        placed = placed[:, torch.from_numpy(drawn).to(placed.device)]
-    return placed.flatten(0, 1)
+        at = torch.from_numpy(drawn).to(placed.device)
+        placed, mask = placed[:, at], None if mask is None else mask[:, at]
+    samples = samples[:, None].expand(placed.shape[:2])
+    if mask is not None:
+        return placed[mask], samples[mask]
+    return placed.flatten(0, 1), samples.flatten()
+
+
+def attended(batch: Any, output: Tensor) -> Tensor | None:
+    """Return which tokens of a sequence a batch's ``attention_mask`` counts, if it has one of the output's shape."""
+    mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
+    if isinstance(mask, Tensor) and output.ndim == 3 and mask.shape == output.shape[:2]:
+        return mask.to(output.device).bool()
+    return None
+
+
+def masked_mean(placed: Tensor, mask: Tensor | None) -> Tensor:
+    """Return means over places, shape (n, units), of those that count; 0 where none does."""
+    if mask is None:
+        return placed.mean(1)
+    weight = mask.to(placed)[..., None]
+    return (weight * placed).sum(1) / weight.sum(1).clamp_min(1)
 
 
 @checked
@@ -167,8 +201,8 @@ def collect(
     layers : str, sequence of str, or None
         Names, or last parts of names, wildcards allowed; None: all that a reader would name.
     data : array, Tensor or iterable of batches
-        Of a pair (inputs, labels) the inputs go in and the labels are kept; a mapping is given as keyword arguments,
-        but for ``labels``, which are kept as well.
+        Of a pair (inputs, labels) the inputs go in and the labels are kept. A mapping is given as keyword arguments;
+        its ``labels`` are kept as well, and tokens that its ``attention_mask`` leaves out are no rows.
     reduce : {"channels", "mean", "flatten"}
         What is a row of an image or of a sequence.
     max_positions : int, optional
@@ -214,15 +248,15 @@ def collect(
         nonlocal count, number
         size = 0
         for name, output in outputs.items():
-            rows = unit_rows(
+            rows, samples = unit_rows(
                 output, chosen[name], reduce, unit_axis=axes.get(name), positions=max_positions,
-                seed=derive_seed(seed, number),
+                mask=attended(batch, output), seed=derive_seed(seed, number),
             )  # fmt: skip
             size = len(output)
             rows = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
             matrix = rows.cpu().numpy()
             parts[name].append(matrix if kind is None else matrix.astype(kind))
-            owners[name].append(np.repeat(np.arange(count, count + size), len(rows) // max(size, 1)))
+            owners[name].append(count + samples.cpu().numpy())
         told = labels_of(batch, size)
         if told is not None:
             labels.append(told)

@@ -26,7 +26,7 @@ from lodim.linalg import CrossMoments
 from lodim.nets import find_layers
 from lodim.nets.activations import batches_of, model_inputs, outline, watch_layers
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed, torch_generator
-from lodim.representation.activations import is_map, placed_units
+from lodim.representation.activations import attended, is_map, masked_mean, placed_units
 from lodim.representation.comparison import MEASURES, Comparison, LayerPair
 from lodim.representation.convergent_learning.matching import dead_units, match_units
 from lodim.representation.convergent_learning.similarity import best_transport, near_shares
@@ -130,7 +130,9 @@ def compare(
     if scrambled:
         models[_S], chosen[_S] = _scrambled(models[_B], derive_seed(seed, "scrambled")), {}
         chosen[_S] = {name: models[_S].get_submodule(name) for name in chosen[_B]}
-    gathering = _Gathering(chosen, wanted, reduce, int(max_positions), int(max_points), derive_seed(seed, "kept"))
+    gathering = _Gathering(
+        chosen, wanted, reduce, int(max_positions), int(max_points), derive_seed(seed, "kept")
+    )
     complete, left_out = True, dict[str, int]()
     try:
         left_out = watch_layers(
@@ -166,13 +168,19 @@ class _SideBySide(nn.Module):
 
 def _together(first: Any, second: Any, size: int, progress: Progress | None) -> Iterator[dict[str, Any]]:
     """Batches of both; the same batch for both models where there is one loader."""
-    total = math.ceil(len(first) / size) if isinstance(first, Tensor | np.ndarray) else getattr(first, "__len__", lambda: 0)()
+    total = (
+        math.ceil(len(first) / size)
+        if isinstance(first, Tensor | np.ndarray)
+        else getattr(first, "__len__", lambda: 0)()
+    )
     ahead, other = batches_of(first, size), None if second is None else batches_of(second, size)
     end = object()
     for number, batch in enumerate(ahead):
         beside = batch if other is None else next(other, end)
         if beside is end:
-            raise ValueError(f"loader_b ends after {number} batches, and loader goes on: they must hold the same samples")
+            raise ValueError(
+                f"loader_b ends after {number} batches, and loader goes on: they must hold the same samples"
+            )
         yield {_A: batch, _B: beside}
         if progress is not None:
             progress((number + 1) / total if total else 0.0, f"{number + 1} batches have passed")
@@ -210,7 +218,9 @@ def _choose(
         found: dict[str, dict[str, nn.Module]] = {_A: {}, _B: {}}
         pairs: list[tuple[str, str]] = []
         for entries in layers.items():
-            sides = [find_layers(models[side], [entry], kinds=nn.Module) for side, entry in zip((_A, _B), entries)]
+            sides = [
+                find_layers(models[side], [entry], kinds=nn.Module) for side, entry in zip((_A, _B), entries)
+            ]
             if len(sides[0]) != len(sides[1]):
                 raise ValueError(
                     f"{entries[0]!r} stands for {len(sides[0])} layers of model_a and {entries[1]!r} for {len(sides[1])} of "
@@ -240,20 +250,19 @@ def _pairs(a: list[str], b: list[str]) -> list[tuple[str, str]]:
 # ---- what a layer says of a batch
 
 
-def _view(output: Tensor, layer: nn.Module, reduce: str, mask: Any, most: int) -> Tensor:
+def _view(output: Tensor, layer: nn.Module, reduce: str, mask: Tensor | None, most: int) -> Tensor:
     """A batch of a layer's outputs as samples, places, units."""
     if output.is_complex():
-        raise ValueError("complex activations have no order to compare; give a layer that returns real numbers")
+        raise ValueError(
+            "complex activations have no order to compare; give a layer that returns real numbers"
+        )
     if not output.is_floating_point() or output.dtype in (torch.float16, torch.bfloat16):
         output = output.float()
     placed = placed_units(output, layer)
     if placed.ndim == 2:
         return placed[:, None]
     if reduce == "mean" or (reduce == "auto" and not is_map(output, layer)):
-        if isinstance(mask, Tensor) and mask.shape == placed.shape[:-1]:
-            weight = mask.to(placed)[..., None]
-            return (weight * placed).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
-        return placed.flatten(1, -2).mean(1, keepdim=True)
+        return masked_mean(placed.flatten(1, -2), mask)[:, None]
     each = max(int(most ** (1 / (placed.ndim - 2)) + 1e-9), 1)
     for axis, size in enumerate(placed.shape[1:-1], start=1):
         if size > each:
@@ -307,7 +316,10 @@ class _Gathering:
         self.pairs = _pairs(ran[_A], ran[_B]) if self.pairs is None else self.pairs
         self.products = torch.zeros(len(self.keys), len(self.keys), dtype=torch.float64)
         self.moments = {
-            (side, i): CrossMoments() for side in (_B, _S) if side in self.chosen for i in range(len(self.pairs))
+            (side, i): CrossMoments()
+            for side in (_B, _S)
+            if side in self.chosen
+            for i in range(len(self.pairs))
         }
 
     def visit(self, batch: Any, outputs: dict[str, Tensor]) -> None:
@@ -315,10 +327,8 @@ class _Gathering:
             self._start(list(outputs))
         views: Views = {}
         for side, name in self.keys:
-            given = batch[_A if side == _A else _B]
-            mask = given.get("attention_mask") if isinstance(given, Mapping) else None
             output = outputs[f"{side}.{name}"]
-            mask = mask.to(output.device) if isinstance(mask, Tensor) else None
+            mask = attended(batch[_A if side == _A else _B], output)
             view = _view(output, self.chosen[side][name], self.reduce, mask, self.most)
             if not torch.isfinite(view).all():
                 if side != _S:
@@ -343,7 +353,9 @@ class _Gathering:
         try:
             whole = {key: torch.cat([views[key] for views in self.waiting]) for key in self.keys}
         except RuntimeError as error:
-            raise ValueError(f"the layers' outputs change their size from batch to batch; reduce='mean' allows that: {error}") from None
+            raise ValueError(
+                f"the layers' outputs change their size from batch to batch; reduce='mean' allows that: {error}"
+            ) from None
         self.waiting = []
         n = len(whole[self.keys[0]])
         parts = {key: view.tensor_split(math.ceil(n / _CHUNK)) for key, view in whole.items()}
@@ -352,7 +364,9 @@ class _Gathering:
                 self.products += len(chunk[0]) * _inner_products(list(chunk))
         for (side, i), moments in self.moments.items():
             a, b = self.pairs[i]  # type: ignore[index]
-            moments.update(*(rows.flatten(0, 1) for rows in self._on_one_device(whole[_A, a], whole[side, b])))
+            moments.update(
+                *(rows.flatten(0, 1) for rows in self._on_one_device(whole[_A, a], whole[side, b]))
+            )
         self._keep(whole, n)
         self.n_samples += n
 
@@ -369,7 +383,9 @@ class _Gathering:
         if len(new):
             for key, view in views.items():
                 fresh = view[new.to(view.device)].cpu()
-                self.kept[key] = torch.cat([self.kept[key][torch.from_numpy(old)], fresh]) if len(old) else fresh
+                self.kept[key] = (
+                    torch.cat([self.kept[key][torch.from_numpy(old)], fresh]) if len(old) else fresh
+                )
             self.order = keys[chosen]
 
     # ---- answers
@@ -439,7 +455,8 @@ def _matchings(table: np.ndarray, dead_a: np.ndarray, dead_b: np.ndarray) -> dic
     if dead_a.all() or dead_b.all():
         return dict.fromkeys(("one_to_one", "semi", "soft"), math.nan)
     found = {
-        method: match_units(table, method=method, dead_a=dead_a, dead_b=dead_b).mean for method in ("one_to_one", "semi")
+        method: match_units(table, method=method, dead_a=dead_a, dead_b=dead_b).mean
+        for method in ("one_to_one", "semi")
     }
     live = table[np.ix_(~dead_a, ~dead_b)]
     square = live.shape[0] == live.shape[1]  # then a best plan shares out no unit
@@ -489,7 +506,12 @@ class _Kept:
         near = float(np.vdot(self.near[0], self.near[1][both])) / (self.n * self.k)
         a, b = self.units
         table = np.tensordot(a, b[order], axes=((0, 1), (0, 1)))
-        return {"cka": cka, "procrustes": float(procrustes), "neighbours": near, **_matchings(table, *self.dead)}
+        return {
+            "cka": cka,
+            "procrustes": float(procrustes),
+            "neighbours": near,
+            **_matchings(table, *self.dead),
+        }
 
 
 def _hsic(K: np.ndarray, L: np.ndarray) -> float:
@@ -531,5 +553,6 @@ def _chance(
     adjusted = (largest[:, None, None] >= z[0] - 1e-12 * np.abs(z[0])).mean(0)
     adjusted = np.where(np.isfinite(values[0]), adjusted, math.nan)
     return tuple(
-        [dict(zip(MEASURES, map(float, row))) for row in table] for table in (values[1:].mean(0), p_values, adjusted)
+        [dict(zip(MEASURES, map(float, row))) for row in table]
+        for table in (values[1:].mean(0), p_values, adjusted)
     )  # type: ignore[return-value]

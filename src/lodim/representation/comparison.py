@@ -134,7 +134,9 @@ class Comparison(Result):
         elif not unclear:
             said = [f"Each of {count} is told from shuffled samples by some measure."]
         elif len(unclear) == len(self.pairs):
-            said = [f"None of {count} is told from shuffled samples: the data cannot tell the models from unrelated ones."]
+            said = [
+                f"None of {count} is told from shuffled samples: the data cannot tell the models from unrelated ones."
+            ]
         else:
             said = [f"Of {count} the data do not tell from shuffled samples: {', '.join(unclear)}."]
         related = [p for p in self.pairs if p.told("cka")]
@@ -229,7 +231,9 @@ class Comparison(Result):
     def plot_cka(self, ax: Any = None) -> Any:
         """Draw the debiased CKA of all layers of a with all layers of b, the pairs of the table framed."""
         ax = new_axes(ax)
-        image = ax.imshow(np.clip(self.cka, 0, 1), vmin=0, vmax=1, cmap="cividis", origin="lower", aspect="auto")
+        image = ax.imshow(
+            np.clip(self.cka, 0, 1), vmin=0, vmax=1, cmap="cividis", origin="lower", aspect="auto"
+        )
         ax.grid(False)
         for axis, names in ((ax.xaxis, self.layers_b), (ax.yaxis, self.layers_a)):
             axis.set_ticks(range(len(names)), [words.short(name, 24) for name in names])

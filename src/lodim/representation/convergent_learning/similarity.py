@@ -442,7 +442,8 @@ def best_transport(scores: np.ndarray) -> float:
 
         return -float(ot.emd2(np.full(p, 1 / p), np.full(q, 1 / q), -scores, numItermax=10_000_000))
     sums = sparse.vstack(
-        [sparse.kron(sparse.eye(p), np.ones((1, q))), sparse.kron(np.ones((1, p)), sparse.eye(q))], format="csr"
+        [sparse.kron(sparse.eye(p), np.ones((1, q))), sparse.kron(np.ones((1, p)), sparse.eye(q))],
+        format="csr",
     )
     answer: Any = linprog(
         -scores.ravel(), A_eq=sums, b_eq=np.r_[np.full(p, 1 / p), np.full(q, 1 / q)], method="highs"
