@@ -1,5 +1,8 @@
 from .activations import Activations as Activations
 from .activations import collect as collect
+from .comparing import compare as compare
+from .comparison import Comparison as Comparison
+from .comparison import LayerPair as LayerPair
 from .convergent_learning.similarity import NullCalibration as NullCalibration
 from .convergent_learning.similarity import cca as cca
 from .convergent_learning.similarity import cka as cka
@@ -17,6 +20,3 @@ from .convergent_learning.similarity import rbf_cka as rbf_cka
 from .convergent_learning.similarity import rsa as rsa
 from .convergent_learning.similarity import soft_matching as soft_matching
 from .convergent_learning.similarity import svcca as svcca
-from .comparing import compare as compare
-from .comparison import Comparison as Comparison
-from .comparison import LayerPair as LayerPair

@@ -25,7 +25,7 @@ from lodim.dimension import IntrinsicDimension
 from lodim.linalg import CrossMoments
 from lodim.nets import find_layers
 from lodim.nets.activations import batches_of, model_inputs, outline, watch_layers
-from lodim.randomness import RandomState, as_generator, derive_seed, root_seed, torch_generator
+from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.representation.activations import attended, is_map, masked_mean, placed_units
 from lodim.representation.comparison import MEASURES, Comparison, LayerPair
 from lodim.representation.convergent_learning.matching import dead_units, match_units
