@@ -206,8 +206,8 @@ def test_what_the_attention_mask_leaves_out_does_not_count():
     one, other = (compare(Tokens(0), Tokens(1), batches, **FAST) for batches in (short, padded))
     for a, b in zip(one.pairs, other.pairs):
         assert a.scores == pytest.approx(b.scores, abs=1e-5)
+    batches = [{"input_ids": ids[:, :n]} for n in (6, 3)]
     with pytest.raises(ValueError, match="reduce='mean' allows"):
-        batches = [{"input_ids": ids[:, :n]} for n in (6, 3)]
         compare(Tokens(0), Tokens(1), batches, "first", reduce="places", **FAST)
 
 

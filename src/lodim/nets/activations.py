@@ -124,8 +124,8 @@ def the_layer(model: nn.Module, name: str) -> tuple[str, nn.Module]:
 def outline(model: nn.Module) -> dict[str, nn.Module]:
     """Return the layers a reader would name: the module's children, sequences of layers opened.
 
-    What is no sequence (a residual block, an attention block) is one layer, unless it holds a list of layers itself or, as
-    the encoder inside a classifier, somewhere within; that is not asked of what stands in a sequence.
+    What is no sequence (a residual block, an attention block) is one layer, unless it holds a list of layers itself or,
+    as the encoder inside a classifier, somewhere within; that is not asked of what stands in a sequence.
     Left out is what does nothing when a module is evaluated (dropout, flattening), and a layer that stands in several
     places.
     """

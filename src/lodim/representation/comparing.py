@@ -1,9 +1,9 @@
 """Two models beside each other, layer by layer: :func:`compare`.
 
 The models run in step, batch by batch, and no batch is kept. What passes by is summed up exactly where it can be:
-debiased CKA as its unbiased inner products (by batches, divided once), correlations of units as cross moments. A uniform
-sample of the samples is kept for what needs them at once: neighbours, rotations, the intrinsic dimension, and the same
-measures with one model's samples shuffled, which is what chance shows.
+debiased CKA as its unbiased inner products (by batches, divided once), correlations of units as cross moments. A
+uniform sample of the samples is kept for what needs them at once: neighbours, rotations, the intrinsic dimension, and
+the same measures with one model's samples shuffled, which is what chance shows.
 
 Shuffled samples are a weak null: two untrained networks pass it, since they see the same inputs. So model a is also
 compared with b whose weights stand in random order, tensor by tensor: the same architecture, sizes of weights and data.
@@ -74,8 +74,8 @@ def compare(
         loader may shuffle: it is read once.
     layers : str, sequence of str, or mapping, optional
         Names (or last parts of names, wildcards allowed) of layers in both models; or a mapping of a's to b's, such as
-        ``{"encoder.layer.*": "blocks.*"}``, whose layers are paired in order. None: all that a reader would name. Layers
-        are paired by name where both models have the same, else by relative depth.
+        ``{"encoder.layer.*": "blocks.*"}``, whose layers are paired in order. None: all that a reader would name.
+        Layers are paired by name where both models have the same, else by relative depth.
     loader_b : optional
         Batches for model b, where it takes others (another tokeniser, another size of image): the same samples in the
         same order.
@@ -223,8 +223,8 @@ def _choose(
             ]
             if len(sides[0]) != len(sides[1]):
                 raise ValueError(
-                    f"{entries[0]!r} stands for {len(sides[0])} layers of model_a and {entries[1]!r} for {len(sides[1])} of "
-                    "model_b: there must be as many"
+                    f"{entries[0]!r} stands for {len(sides[0])} layers of model_a, {entries[1]!r} for {len(sides[1])} "
+                    "of model_b: there must be as many"
                 )
             pairs += zip(*sides)
             for side, some in zip((_A, _B), sides):
@@ -339,8 +339,8 @@ class _Gathering:
         sizes = {len(view) for view in views.values()}
         if len(sizes) > 1:
             raise ValueError(
-                f"the layers return {sorted(sizes)} rows for one batch: samples must be along axis 0 of every output, and "
-                "both loaders must hold the same samples"
+                f"the layers return {sorted(sizes)} rows for one batch: samples must be along axis 0 of every output, "
+                "and both loaders must hold the same samples"
             )
         self.waiting.append(views)
         if sum(len(next(iter(v.values()))) for v in self.waiting) >= _LEAST:
@@ -434,7 +434,8 @@ class _Gathering:
                 LayerPair(
                     a, b, rows.shape[2], other.shape[2], dead[0], dead[1], rows.shape[1],
                     {m: scores[m] for m in MEASURES}, shuffled[i], p_values[i], adjusted[i],
-                    {m: beside[m] for m in MEASURES if m in beside}, of_a[0], of_b[0], of_a[1], of_b[1], "; ".join(remarks),
+                    {m: beside[m] for m in MEASURES if m in beside}, of_a[0], of_b[0], of_a[1], of_b[1],
+                    "; ".join(remarks),
                 )
             )  # fmt: skip
         layers = {side: [i for i, (s, _) in enumerate(self.keys) if s == side] for side in (_A, _B)}
@@ -488,7 +489,7 @@ class _Kept:
         self.factors = [_factor(gram) for gram in self.grams]
         rows = _alike_rows(a, b)
         every = math.ceil(self.n * rows[0].shape[1] / _ROWS)
-        rows = tuple(part[:, every // 2 :: every] for part in rows)
+        rows = rows[0][:, every // 2 :: every], rows[1][:, every // 2 :: every]
         moments = CrossMoments().update(*(part.flatten(0, 1) for part in rows))
         self.dead, self.units = _dead(moments), []
         for part, mean, square in zip(rows, moments.means, moments.squares):

@@ -151,8 +151,8 @@ class Comparison(Result):
             ahead = sum(p.scores["cka"] > p.scrambled["cka"] for p in compared)
             gap = float(np.median([p.scores["cka"] - p.scrambled["cka"] for p in compared]))
             said.append(
-                f"It is higher than with b's weights scrambled in {ahead} of {len(compared)}, by {_score(gap)} in the median: "
-                "the rest is the architecture's and the data's."
+                f"It is higher than with b's weights scrambled in {ahead} of {len(compared)}, by {_score(gap)} in the "
+                "median: the rest is the architecture's and the data's."
             )
         if not self.complete:
             said.append("The run was interrupted; this is what was known by then.")
@@ -187,7 +187,8 @@ class Comparison(Result):
                     rows.append([name, *(_score(beside.get(m, math.nan)) for m in MEASURES), ""])
         lines = textwrap.wrap(self.verdict, 98)
         lines += ["", words.table(header, rows), ""]
-        seen = f"{words.plural(self.n_samples, 'sample')}, {self.n_kept:,} of them kept for shuffles, Procrustes, neighbours and dimension"
+        kept = f"{self.n_kept:,} of them kept for shuffles, Procrustes, neighbours and dimension"
+        seen = f"{words.plural(self.n_samples, 'sample')}, {kept}"
         told = "; ? marks what is not told from chance" if self.n_shuffles else ""
         lines += textwrap.wrap(f"{seen}; {words.plural(self.n_shuffles, 'shuffle')}{told}", 98)
         notes = [*self.notes, *(f"{pair.name}: {pair.note}" for pair in self.pairs if pair.note)]
@@ -246,7 +247,9 @@ class Comparison(Result):
         if self.cka.size <= 64:
             for i, j in np.ndindex(self.cka.shape):
                 shade = "black" if self.cka[i, j] > 0.55 else "white"
-                ax.text(j, i, _score(self.cka[i, j]), ha="center", va="center", color=shade, fontsize=8)
+                ax.text(
+                    j, i, _score(float(self.cka[i, j])), ha="center", va="center", color=shade, fontsize=8
+                )
         ax.figure.colorbar(image, ax=ax, label="debiased CKA")
         ax.set(xlabel="layers of b", ylabel="layers of a", title="all pairs of layers")
         return ax

@@ -432,7 +432,7 @@ def soft_matching(X: Any, Y: Any) -> float:
 
 
 def best_transport(scores: np.ndarray) -> float:
-    """Return the largest mean score of a plan that takes 1 / p from each row of scores, (p, q), and 1 / q to each column."""
+    """Return the largest mean score of a plan that takes 1 / p from each row of scores, 1 / q to each column."""
     p, q = scores.shape
     if max(p, q) % min(p, q) == 0:  # then some best plan is an assignment of copies (Birkhoff)
         scores = scores.repeat(max(q // p, 1), 0).repeat(max(p // q, 1), 1)
