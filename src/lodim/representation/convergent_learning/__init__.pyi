@@ -1,3 +1,5 @@
+from .matching import Matching as Matching
+from .matching import match_units as match_units
 from .similarity import NullCalibration as NullCalibration
 from .similarity import cca as cca
 from .similarity import cka as cka
