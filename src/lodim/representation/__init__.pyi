@@ -1,0 +1,9 @@
+from .convergent_learning import Consensus as Consensus
+from .convergent_learning import Matching as Matching
+from .convergent_learning import TopActivating as TopActivating
+from .convergent_learning import UnitMatcher as UnitMatcher
+from .convergent_learning import apply_matching as apply_matching
+from .convergent_learning import consensus_units as consensus_units
+from .convergent_learning import match_units as match_units
+from .convergent_learning import mutual_information as mutual_information
+from .convergent_learning import top_activating as top_activating

@@ -1,5 +1,12 @@
+from .matching import Consensus as Consensus
 from .matching import Matching as Matching
+from .matching import TopActivating as TopActivating
+from .matching import UnitMatcher as UnitMatcher
+from .matching import apply_matching as apply_matching
+from .matching import consensus_units as consensus_units
 from .matching import match_units as match_units
+from .matching import mutual_information as mutual_information
+from .matching import top_activating as top_activating
 from .similarity import NullCalibration as NullCalibration
 from .similarity import cca as cca
 from .similarity import cka as cka

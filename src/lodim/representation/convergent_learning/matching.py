@@ -10,22 +10,56 @@ Where the two differ, several units of a are like one unit of b. Within one net 
 
 A unit that (almost) never varies is dead. Its correlation is 0 by definition, it has no partner and counts in no mean,
 unless ``include_dead=True``: a third of a layer may be dead, and a mean over it says more of that than of the match.
+
+**Mutual information** of two units is that of their bins, :math:`\sum_{kl} p_{kl} \log (p_{kl} / p_k p_l)` in nats.
+Zeros of a rectified unit are a bin of their own, the rest is cut at quantiles. Of unrelated units it is
+:math:`(B_i - 1)(B_j - 1) / 2n` on average (n rows, B occupied bins), which is subtracted.
 """
 
 from __future__ import annotations
 
+import copy
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
+from scipy.special import entr
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
 
+from lodim.linalg import CrossMoments
+from lodim.nets.activations import batches_of, the_layer, watch_layers
+from lodim.nets.layers import peculiarity
 from lodim.plots import COLORS, new_axes
+from lodim.randomness import RandomState, derive_seed, root_seed
+from lodim.representation.activations import REDUCTIONS, unit_rows
 from lodim.results import Result
-from lodim.validation import check_choice, check_matrix, checked, plain_array
+from lodim.validation import check_choice, check_counts, check_in_range, check_matrix, checked, plain_array
 
-__all__ = ["METHODS", "Matching", "match_units"]
+__all__ = [
+    "METHODS",
+    "SCORES",
+    "Consensus",
+    "Matching",
+    "TopActivating",
+    "UnitMatcher",
+    "apply_matching",
+    "consensus_units",
+    "match_units",
+    "mutual_information",
+    "read_rows",
+    "top_activating",
+]
+
+SCORES = ("correlation", "abs_correlation", "mutual_information")
+_CELLS = 16_000_000  # of tables held at a time
+_ZERO = 1e-6  # of a unit's largest value: what a rectified unit says at rest
 
 METHODS = ("one_to_one", "semi")
 
@@ -55,7 +89,8 @@ class Matching(Result):
     def __str__(self) -> str:
         dead, left = int((~self.live).sum()), int((self.live & (self.match < 0)).sum())
         rest = "".join(f", {count} {what}" for count, what in ((dead, "dead"), (left, "left over")) if count)
-        return f"{int((self.match >= 0).sum())} of {len(self.match)} units matched ({self.method}){rest}; mean score {self.mean:.3g}"
+        matched = f"{int((self.match >= 0).sum())} of {len(self.match)} units matched ({self.method})"
+        return f"{matched}{rest}; mean score {self.mean:.3g}"
 
     def to_frame(self) -> Any:
         """Return one row a unit of a, the best matched first."""
@@ -126,3 +161,605 @@ def match_units(
     alive = np.zeros(len(table), dtype=bool)
     alive[a] = True
     return Matching(match, found, float(found[a].mean()), method, alive)
+
+
+# ---- scores of all pairs
+
+
+def read_rows(X: Any, Y: Any, least: int = 2) -> tuple[Float[np.ndarray, "n p"], Float[np.ndarray, "n q"]]:
+    """Check two matrices with the same rows; a single unit of Y may have one axis."""
+    found = []
+    for name, matrix in (("X", X), ("Y", Y)):
+        axes = np.ndim(matrix)
+        if axes > 2:
+            raise ValueError(
+                f"{name} must be 2-D (rows are samples, columns units), got shape {tuple(np.shape(matrix))}; "
+                "lodim.representation.collect makes matrices of a layer's outputs"
+            )
+        if name == "Y" and axes == 1:
+            matrix = plain_array(matrix, name)[:, None]
+        found.append(check_matrix(matrix, name=name, min_rows=least))
+    x, y = found
+    if len(x) != len(y):
+        raise ValueError(
+            f"X and Y must have the same rows, got shapes {x.shape} and {y.shape}; rows are samples: did you transpose "
+            "one?"
+        )
+    return x, y
+
+
+def _codes(X: Float[np.ndarray, "n p"], n_bins: int) -> Int[np.ndarray, "n p"]:
+    """The bin of each value: of a unit that is never negative and often zero the zeros, then equal counts.
+
+    Equal values are never parted, so that a unit may have fewer bins.
+    """
+    codes = np.empty(X.shape, dtype=np.intp)
+    for unit, values in enumerate(X.T):
+        rest = _ZERO * values.max()
+        at_rest = (values <= rest) if values.min() >= 0 else np.zeros(len(values), dtype=bool)
+        moving = values[~at_rest]
+        parts = n_bins - bool(at_rest.any())
+        edges = np.quantile(moving, np.arange(1, parts) / parts) if len(moving) else np.empty(0)
+        cut = np.searchsorted(np.unique(edges), values, side="right") + at_rest.any()
+        codes[:, unit] = np.where(at_rest, 0, cut)
+    return codes
+
+
+def _one_hot(codes: Int[np.ndarray, "n p"], n_bins: int) -> Float[np.ndarray, "n pb"]:
+    n, p = codes.shape
+    table = np.zeros((n, p * n_bins), dtype=np.float32)
+    table[np.arange(n)[:, None], np.arange(p) * n_bins + codes] = 1
+    return table
+
+
+@checked
+def mutual_information(
+    X: Any, Y: Any, *, n_bins: int | np.integer = 10, bias_correction: str | None = "miller_madow"
+) -> Float[np.ndarray, "p q"]:
+    """Mutual information of every unit of X with every unit of Y, in nats.
+
+    All joint histograms are one product of indicator matrices, by blocks.
+
+    Parameters
+    ----------
+    X, Y : array-like, shapes (n, p) and (n, q)
+    n_bins : int
+        For each unit, at least 2; the zeros of a rectified unit are one of them.
+    bias_correction : {"miller_madow", None}
+        Subtract what unrelated units have on average, which may leave less than 0. It takes rows to be independent.
+    """
+    check_in_range(n_bins, "n_bins", low=2, integer=True)
+    check_choice(bias_correction, ("miller_madow", None), "bias_correction")
+    x, y = read_rows(X, Y)
+    bins, n = int(n_bins), len(x)
+    a, b = _codes(x, bins), _codes(y, bins)
+    p, q = a.shape[1], b.shape[1]
+    found = np.empty((p, q))
+    units = max(1, _CELLS // (q * bins * bins))
+    rows = max(1, _CELLS // ((min(units, p) + q) * bins))
+    for first in range(0, p, units):
+        some = slice(first, first + units)
+        joint = np.zeros((min(units, p - first) * bins, q * bins))
+        for start in range(0, n, rows):  # counts below 2^24 are exact in single precision
+            part = slice(start, start + rows)
+            joint += _one_hot(a[part, some], bins).T @ _one_hot(b[part], bins)
+        shares = joint.reshape(-1, bins, q, bins) / n
+        of_a, of_b = shares.sum(3), shares.sum(1)
+        found[some] = entr(of_a).sum(1) + entr(of_b).sum(2) - entr(shares).sum((1, 3))
+        if bias_correction is not None:
+            found[some] -= ((of_a > 0).sum(1) - 1) * ((of_b > 0).sum(2) - 1) / (2 * n)
+    return found
+
+
+def _dead(moments: CrossMoments, eps: float) -> list[Bool[np.ndarray, " p"]]:
+    """Units of each side whose deviation is below eps of the typical one, or is the rounding of their mean."""
+    found = []
+    for mean, squares in zip(moments.means, moments.squares):
+        deviation = np.sqrt(np.maximum(_numpy(squares), 0) / moments.count)
+        moving = deviation[deviation > 0]
+        typical = np.median(moving) if len(moving) else math.inf
+        found.append(deviation <= np.maximum(eps * typical, 1e-14 * np.abs(_numpy(mean))))
+    return found
+
+
+def _numpy(values: Any) -> np.ndarray:
+    return values.cpu().numpy() if isinstance(values, Tensor) else values
+
+
+# ---- the estimator
+
+
+class UnitMatcher(BaseEstimator):
+    """Match the units of two nets (or of one with itself) by what they say of the same inputs.
+
+    Parameters
+    ----------
+    score : {"correlation", "abs_correlation", "mutual_information"} or callable
+        How close two units are; ``score(X, Y)`` returns all pairs, shape (p, q), larger is closer.
+    method : {"one_to_one", "semi"}
+        See :func:`match_units`.
+    include_dead : bool
+        Whether dead units take part, with score 0.
+    n_bins : int
+        For mutual information.
+    eps : float
+        A unit whose standard deviation is below this share of the layer's median is dead.
+
+    Attributes
+    ----------
+    matching_ : Matching
+    match_ : ndarray of int, shape (p,)
+        Unit of Y for each unit of X, -1 without one.
+    match_score_ : ndarray, shape (p,)
+    mean_score_ : float
+        Over live units of X.
+    random_score_ : float
+        Its expected value for pairs drawn at random, one to one.
+    semi_match_, semi_score_ : ndarray, shape (p,)
+        The best partner whether or not another unit has it too.
+    score_matrix_ : ndarray, shape (p, q)
+        0 for dead units.
+    dead_a_, dead_b_ : ndarray of bool, shapes (p,) and (q,)
+    n_features_in_ : int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lodim.representation import UnitMatcher
+    >>> X = np.random.default_rng(0).normal(size=(100, 3))
+    >>> UnitMatcher().fit(X, 5 * X[:, [2, 0, 1]] + 1).match_
+    array([1, 2, 0])
+    """
+
+    def __init__(
+        self,
+        score: Any = "correlation",
+        method: str = "one_to_one",
+        include_dead: bool = False,
+        n_bins: int = 10,
+        eps: float = 1e-8,
+    ) -> None:
+        self.score = score
+        self.method = method
+        self.include_dead = include_dead
+        self.n_bins = n_bins
+        self.eps = eps
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.single_output = False
+        tags.target_tags.multi_output = True
+        return tags
+
+    def fit(self, X: Any, Y: Any = None) -> UnitMatcher:
+        """Match the units of X with those of Y.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, p)
+        Y : array-like, shape (n, q), optional
+            None: with the other units of X itself, which says how redundant one net is.
+
+        Raises
+        ------
+        ValueError
+            Bad input, different numbers of rows (is one transposed?), a net without a live unit.
+        """
+        self._check_options()
+        within = Y is None
+        x, y = read_rows(X, X if within else Y)
+        validate_data(self, X if hasattr(X, "columns") else x, skip_check_array=True)
+        moments = CrossMoments().update(x, y)
+        if not self._needs_rows():
+            scores = self._of_correlations(moments)
+        elif not callable(self.score):
+            scores = mutual_information(x, y, n_bins=self.n_bins)
+        else:
+            scores = check_matrix(self.score(x, y), name="what score returns")
+            if scores.shape != (x.shape[1], y.shape[1]):
+                raise ValueError(
+                    f"score must return all pairs, shape {(x.shape[1], y.shape[1])}, got {scores.shape}"
+                )
+        return self._keep(scores, moments, within)
+
+    @checked
+    def fit_moments(self, moments: CrossMoments, *, within: bool = False) -> UnitMatcher:
+        """As :meth:`fit`, from moments gathered in one pass.
+
+        Parameters
+        ----------
+        moments : CrossMoments
+        within : bool
+            Both sides are the same net.
+
+        Raises
+        ------
+        ValueError
+            No rows, or a score that needs the rows themselves.
+        """
+        self._check_options()
+        if self._needs_rows():
+            raise ValueError(
+                f"score must be a correlation to be found from moments, got {self.score!r}: fit the rows"
+            )
+        if moments.count < 2:
+            raise ValueError(f"moments must be of two rows or more, got {moments.count}")
+        self.n_features_in_ = int(moments.cross.shape[0])
+        if hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        return self._keep(self._of_correlations(moments), moments, within)
+
+    @checked
+    def fit_models(
+        self,
+        model_a: nn.Module,
+        model_b: nn.Module,
+        layer_a: str,
+        layer_b: str,
+        loader: Any,
+        *,
+        reduce: str = "channels",
+        max_positions: int | np.integer | None = None,
+        batch_size: int | np.integer = 256,
+        random_state: RandomState = None,
+    ) -> UnitMatcher:
+        """Match the units of a layer of each of two models on the same inputs; correlations need no activations kept.
+
+        Parameters
+        ----------
+        model_a, model_b : nn.Module
+        layer_a, layer_b : str
+            Names, or last parts of names.
+        loader : array, Tensor or iterable of batches
+            Gone through once: both models get each batch.
+        reduce : {"channels", "mean", "flatten"}
+            What a row is; see :func:`lodim.representation.collect`.
+        max_positions : int, optional
+            At most so many places of an image, the same in both models.
+        batch_size : int
+            Of an array or tensor.
+        random_state : int, Generator or None
+            Draws the places.
+
+        Raises
+        ------
+        ValueError
+            No such layer, no batch, layers with different numbers of rows.
+        """
+        self._check_options()
+        check_choice(reduce, REDUCTIONS, "reduce")
+        check_counts(batch_size=batch_size)
+        if max_positions is not None:
+            check_counts(max_positions=max_positions)
+        rows_only, seed = self._needs_rows(), root_seed(random_state)
+        sides = ((model_a, layer_a), (model_b, layer_b))
+        moments, kept = CrossMoments(), ([], [])  # type: ignore[var-annotated]
+        for number, batch in enumerate(batches_of(loader, batch_size)):
+            pair = [
+                _rows_of(model, name, batch, reduce, max_positions, derive_seed(seed, number))
+                for model, name in sides
+            ]
+            if rows_only:
+                for store, rows in zip(kept, pair):
+                    store.append(rows.cpu().double().numpy())
+            else:
+                moments.update(pair[0], pair[1].to(pair[0].device))
+        if not moments.count and not kept[0]:
+            raise ValueError("loader holds no batch")
+        return self.fit(*map(np.concatenate, kept)) if rows_only else self.fit_moments(moments)
+
+    def align(self, Y: Any) -> tuple[Any, Bool[np.ndarray, " p"]]:
+        """Return columns of Y in the order of X's units, and which of these have a partner; columns of others are 0.
+
+        Parameters
+        ----------
+        Y : array-like or Tensor, shape (m, q)
+        """
+        check_is_fitted(self)
+        values = Y if isinstance(Y, Tensor) else check_matrix(Y, name="Y")
+        q = self.score_matrix_.shape[1]
+        if values.ndim != 2 or values.shape[1] != q:
+            raise ValueError(f"Y must have the {q} units it had in fit, got shape {tuple(values.shape)}")
+        has = self.match_ >= 0
+        order, mask = np.where(has, self.match_, 0), has.astype(float)
+        if isinstance(values, Tensor):
+            factor = torch.from_numpy(mask).to(values)
+            return values[:, torch.from_numpy(order).to(values.device)] * factor, has
+        return values[:, order] * mask, has
+
+    def _check_options(self) -> None:
+        if not callable(self.score):
+            check_choice(self.score, SCORES, "score")
+        check_choice(self.method, METHODS, "method")
+        check_in_range(self.n_bins, "n_bins", low=2, integer=True)
+        check_in_range(self.eps, "eps", low=0.0, high=1.0)
+
+    def _needs_rows(self) -> bool:
+        return callable(self.score) or self.score == "mutual_information"
+
+    def _of_correlations(self, moments: CrossMoments) -> Float[np.ndarray, "p q"]:
+        found = np.nan_to_num(_numpy(moments.correlation()))
+        return np.abs(found) if self.score == "abs_correlation" else found
+
+    def _keep(self, scores: np.ndarray, moments: CrossMoments, within: bool) -> UnitMatcher:
+        self.dead_a_, self.dead_b_ = dead = _dead(moments, float(self.eps))
+        scores[dead[0]] = 0
+        scores[:, dead[1]] = 0
+        masks = (None, None) if self.include_dead else dead
+        found = {
+            method: match_units(scores, method=method, dead_a=masks[0], dead_b=masks[1], within=within)
+            for method in METHODS
+        }
+        self.score_matrix_, self.matching_ = scores, found[self.method]
+        self.match_, self.match_score_ = self.matching_.match, self.matching_.scores
+        self.mean_score_ = self.matching_.mean
+        self.semi_match_, self.semi_score_ = found["semi"].match, found["semi"].scores
+        a, b = (np.ones(len(d), dtype=bool) if self.include_dead else ~d for d in dead)
+        allowed = np.outer(a, b) & ~(np.eye(len(a), dtype=bool) if within else False)
+        share = min(1.0, b.sum() / a.sum())  # of a's units that have a partner
+        self.random_score_ = float(scores[allowed].mean() * share)
+        return self
+
+
+def _rows_of(
+    model: nn.Module, name: str, batch: Any, reduce: str, positions: Any, seed: int
+) -> Float[Tensor, "n p"]:
+    full, layer = the_layer(model, name)
+    found: list[Tensor] = []
+
+    def keep(_: Any, outputs: dict[str, Tensor]) -> None:
+        found.append(unit_rows(outputs[full], layer, reduce, positions=positions, seed=seed))
+
+    watch_layers(model, [batch], {full: layer}, keep)
+    return found[0]
+
+
+# ---- what a matching is good for
+
+
+@checked
+def apply_matching(
+    model: nn.Module, match: Any, layer: str, next_layer: str | Sequence[str], *, between: Sequence[str] = ()
+) -> nn.Module:
+    """Return a copy of a model whose units stand in the order of another's; it computes the same function.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Net b.
+    match : array-like of int, shape (p,)
+        ``UnitMatcher.match_``: which unit of b goes to place i. Places without a partner (-1) get the units that are
+        left, in their order.
+    layer : str
+        The linear or convolutional layer whose units are meant.
+    next_layer : str or sequence of str
+        All layers that read them, linear or convolutional; behind a flattened map a linear one reads each unit at
+        several places.
+    between : sequence of str
+        Layers in between with parameters for each unit (batch norm, layer norm, PReLU). What else is in between must
+        treat all units alike.
+
+    Raises
+    ------
+    TypeError
+        Layers of other kinds.
+    ValueError
+        No such layer, as many units as b does not have, a unit twice.
+    """
+    copied = copy.deepcopy(model)
+    name, first = the_layer(copied, layer)
+    readers = [next_layer] if isinstance(next_layer, str) else list(next_layer)
+    after = [the_layer(copied, reader) for reader in readers]
+    for full, part in ((name, first), *after):
+        _check_layer(full, part)
+    p = len(first.weight)  # type: ignore[arg-type]
+    order = _complete(match, p)
+    norms = [the_layer(copied, one) for one in between]
+    parts: list[Tensor] = [first.weight, *([] if first.bias is None else [first.bias])]  # type: ignore[list-item]
+    for full, norm in norms:
+        if not isinstance(norm, nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.PReLU):
+            raise TypeError(
+                f"between names {full!r}, a {type(norm).__name__}: batch norm, instance norm, layer norm and PReLU are "
+                "known"
+            )
+        parts += [t for t in (*norm.parameters(), *norm.buffers()) if t.shape == (p,)]
+    with torch.no_grad():
+        for tensor in parts:
+            tensor.copy_(tensor[order.to(tensor.device)])
+        for full, reader in after:
+            weight: Any = reader.weight
+            if weight.shape[1] % p:
+                raise ValueError(
+                    f"layer {full!r} reads {weight.shape[1]} inputs, which are not {p} units of {name!r}"
+                )
+            places = weight.reshape(len(weight), p, -1)
+            weight.copy_(places[:, order.to(weight.device)].reshape(weight.shape))
+    return copied
+
+
+def _check_layer(name: str, layer: nn.Module) -> None:
+    kinds: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    kind = next((kind for kind in kinds if isinstance(layer, kind)), None)
+    if kind is None:
+        raise TypeError(f"layer {name!r} must be linear or convolutional, got a {type(layer).__name__}")
+    if getattr(layer, "groups", 1) != 1:
+        raise TypeError(f"layer {name!r} has groups of units, which a permutation would mix")
+    if (odd := peculiarity(layer, kind)) is not None:
+        raise TypeError(f"layer {name!r} {odd}: its weight cannot be permuted in place")
+
+
+def _complete(match: Any, p: int) -> Int[Tensor, " p"]:
+    order = plain_array(match, "match").copy()
+    if order.shape != (p,) or order.dtype.kind not in "iu":
+        raise ValueError(f"match must be {p} integers, one a unit, got {order.dtype} of shape {order.shape}")
+    given = order[order >= 0]
+    if len(np.unique(given)) != len(given) or (order < -1).any() or (order >= p).any():
+        raise ValueError(f"match must name units 0 to {p - 1}, none twice (-1: none); match one to one")
+    order[order < 0] = np.setdiff1d(np.arange(p), given)
+    return torch.from_numpy(order.astype(np.int64))
+
+
+@dataclass(frozen=True)
+class TopActivating(Result):
+    """The samples on which matched units say most.
+
+    Attributes
+    ----------
+    units_a, units_b : ndarray of int, shape (m,)
+        The m matched pairs.
+    top_a, top_b : ndarray of int, shape (m, k)
+        Numbers of samples, largest activation first.
+    overlap : ndarray, shape (m,)
+        Share of the k samples that both have; k / n_samples on average by chance.
+    n_samples : int
+    """
+
+    units_a: Int[np.ndarray, " m"]
+    units_b: Int[np.ndarray, " m"]
+    top_a: Int[np.ndarray, "m k"]
+    top_b: Int[np.ndarray, "m k"]
+    overlap: Float[np.ndarray, " m"]
+    n_samples: int
+
+    def __str__(self) -> str:
+        k = self.top_a.shape[1]
+        return (
+            f"{len(self.overlap)} pairs share {self.overlap.mean():.0%} of their top {k} samples "
+            f"(by chance {k / self.n_samples:.2g})"
+        )
+
+    def to_frame(self) -> Any:
+        """Return one row a pair."""
+        import pandas as pd
+
+        return pd.DataFrame({"unit_a": self.units_a, "unit_b": self.units_b, "overlap": self.overlap})
+
+
+@checked
+def top_activating(
+    X: Any, Y: Any, match: Any, *, k: int | np.integer = 9, samples: Any = None
+) -> TopActivating:
+    """Return for each matched pair the samples with the largest activations: what the two units respond to.
+
+    Parameters
+    ----------
+    X, Y : array-like, shapes (n, p) and (n, q)
+    match : array-like of int, shape (p,)
+        ``UnitMatcher.match_``.
+    k : int
+    samples : array-like of int, shape (n,), optional
+        Number of the sample that each row is of (``Activations.samples``): its largest row counts. None: a row a
+        sample.
+    """
+    import pandas as pd
+
+    x, y = read_rows(X, Y, 1)
+    partner = plain_array(match, "match")
+    if partner.shape != (x.shape[1],) or partner.dtype.kind not in "iu":
+        raise ValueError(
+            f"match must be {x.shape[1]} integers, one a unit of X, got {partner.dtype} of shape {partner.shape}"
+        )
+    if partner.max() >= y.shape[1] or partner.min() < -1 or not (partner >= 0).any():
+        raise ValueError(
+            f"match must name units of Y, 0 to {y.shape[1] - 1}, or -1 for none, and at least one"
+        )
+    owner = np.arange(len(x)) if samples is None else plain_array(samples, "samples")
+    if owner.shape != (len(x),) or owner.dtype.kind not in "iu":
+        raise ValueError(
+            f"samples must be {len(x)} integers, one a row, got {owner.dtype} of shape {owner.shape}"
+        )
+    a = np.flatnonzero(partner >= 0)
+    numbers = np.unique(owner)
+    check_in_range(k, "k", low=1, high=len(numbers), integer=True)
+    top = []
+    for values in (x[:, a], y[:, partner[a]]):
+        largest = pd.DataFrame(values).groupby(owner).max().to_numpy()
+        top.append(numbers[np.argsort(-largest, axis=0, kind="stable")[: int(k)].T])
+    overlap = np.array([len(np.intersect1d(*pair)) / int(k) for pair in zip(*top)])
+    return TopActivating(a, partner[a], top[0], top[1], overlap, len(numbers))
+
+
+@dataclass(frozen=True)
+class Consensus(Result):
+    """Units that several nets have in common.
+
+    Attributes
+    ----------
+    names : tuple of str
+    reference : str
+        The net that is matched best by the others, whose units the columns below are.
+    units : ndarray of int, shape (n_nets, p)
+        Partner in each net, -1 without one.
+    agreement : ndarray, shape (p,)
+        Least correlation among all pairs of these units; 0 where a net has none.
+    similarity : ndarray, shape (n_nets, n_nets)
+        Mean one-to-one correlation of each two nets.
+    """
+
+    names: tuple[str, ...]
+    reference: str
+    units: Int[np.ndarray, "nets p"]
+    agreement: Float[np.ndarray, " p"]
+    similarity: Float[np.ndarray, "nets nets"]
+
+    def __str__(self) -> str:
+        count = int((self.agreement > 0.5).sum())
+        return (
+            f"{count} of {len(self.agreement)} units of {self.reference} have partners in all {len(self.names)} nets "
+            "that correlate above 0.5 with each other"
+        )
+
+    def to_frame(self) -> Any:
+        """Return one row a unit of the reference: its partners and how far they agree, the best first."""
+        import pandas as pd
+
+        table = pd.DataFrame(self.units.T, columns=list(self.names)).assign(agreement=self.agreement)
+        return table.sort_values("agreement", ascending=False, kind="stable", ignore_index=True)
+
+
+@checked
+def consensus_units(representations: Mapping[str, Any] | Sequence[Any]) -> Consensus:
+    """Match three nets or more, and find the units that all of them have.
+
+    All are matched one to one with the net that has the largest sum of mean correlations with the others. A unit's
+    partners need not agree among each other; how far they do is its agreement.
+
+    Parameters
+    ----------
+    representations : mapping of names to matrices, or sequence of matrices
+        Shapes (n, p_k), the same rows.
+    """
+    named = representations if isinstance(representations, Mapping) else dict(enumerate(representations))
+    names, matrices = [str(name) for name in named], list(named.values())
+    count = len(names)
+    if count < 3:
+        raise ValueError(f"representations must be of three nets or more, got {count}; UnitMatcher takes two")
+    fitted = {(i, j): UnitMatcher().fit(matrices[i], matrices[j]) for i, j in _pairs(count)}
+    similarity = np.eye(count)
+    for (i, j), found in fitted.items():
+        # of as many pairs as there can be: the same from either side
+        partners = found.match_ >= 0
+        similarity[i, j] = similarity[j, i] = found.match_score_[partners].mean()
+    reference = int(similarity.sum(0).argmax())
+    p = np.shape(matrices[reference])[1]
+    units = np.full((count, p), -1)
+    for k in range(count):
+        if k == reference:
+            units[k] = np.arange(p)
+        elif reference < k:
+            units[k] = fitted[reference, k].match_
+        else:
+            match = fitted[k, reference].match_
+            units[k, match[match >= 0]] = np.flatnonzero(match >= 0)
+    agreement = np.full(p, np.inf)
+    for i, j in _pairs(count):
+        both = (units[i] >= 0) & (units[j] >= 0)
+        found = np.zeros(p)
+        found[both] = fitted[i, j].score_matrix_[units[i][both], units[j][both]]
+        agreement = np.minimum(agreement, found)
+    complete = (units >= 0).all(0)
+    return Consensus(tuple(names), names[reference], units, np.where(complete, agreement, 0.0), similarity)
+
+
+def _pairs(count: int) -> Iterator[tuple[int, int]]:
+    return ((i, j) for i in range(count) for j in range(i + 1, count))
