@@ -6,6 +6,7 @@ from .krylov import minres as minres
 from .krylov import sor as sor
 from .krylov import ssor_preconditioner as ssor_preconditioner
 from .moments import ClassMoments as ClassMoments
+from .moments import CrossMoments as CrossMoments
 from .moments import StreamingMoments as StreamingMoments
 from .precision import full_precision as full_precision
 from .psd import SafeCholesky as SafeCholesky

@@ -142,7 +142,8 @@ class CrossMoments:
     """Count, means, variances and cross-scatter of two matrices with the same rows; no square block is formed.
 
     Sums are kept in double precision. The products of a few thousand rows are computed in the precision in which they
-    come (half precision in single), after their mean has been taken off.
+    come (half precision in single), after their mean has been taken off. Of tensors the moments are on the device of
+    the first batch, and in a batch that of X; arrays alone make arrays.
 
     Attributes
     ----------
@@ -179,6 +180,8 @@ class CrossMoments:
                 f"X and Y must have the same rows, got shapes {tuple(first.shape)} and {tuple(second.shape)}; rows are "
                 "samples: is one of them transposed?"
             )
+        home = first.device if isinstance(X, Tensor) else second.device
+        first, second = first.to(home), second.to(home)
         whole, arrays = CrossMoments(), not isinstance(X, Tensor) and not isinstance(Y, Tensor)
         for start in range(0, len(first), _ROWS):
             whole._join(_cross_of(first[start : start + _ROWS], second[start : start + _ROWS], arrays))
@@ -196,9 +199,11 @@ class CrossMoments:
             raise ValueError(
                 f"moments of {tuple(other.cross.shape)} columns cannot join those of {tuple(self.cross.shape)}"
             )
-        for part in (other.cross, *other.squares) if other.count else ():
+        joined = CrossMoments()._join(self)._join(other)
+        for part in (joined.cross, *joined.squares) if joined.count else ():
             _check_finite(part)
-        return self._join(other)
+        self.__dict__.update(joined.__dict__)
+        return self
 
     def _join(self, other: CrossMoments) -> CrossMoments:
         if not other.count:
@@ -211,13 +216,14 @@ class CrossMoments:
         weight, share = self.count * (other.count / total), other.count / total
         x, y = (mean - ours for mean, ours in zip(theirs[:2], self.means))
         self.means = (self.means[0] + share * x, self.means[1] + share * y)
-        self.squares = tuple(a + b + weight * d * d for a, b, d in zip(self.squares, theirs[2:4], (x, y)))
-        self.cross = self.cross + theirs[4] + weight * (x[:, None] * y)
+        with np.errstate(over="ignore", invalid="ignore"):  # told by merge
+            self.squares = tuple(a + b + weight * d * d for a, b, d in zip(self.squares, theirs[2:4], (x, y)))
+            self.cross = self.cross + theirs[4] + weight * (x[:, None] * y)
         self.count = total
         return self
 
     def correlation(self) -> Any:
-        """Return correlations, shape (p, q); 0 where a column is constant.
+        """Return correlations, shape (p, q); 0 where a column is constant, or so nearly that its squares underflow.
 
         Raises
         ------
