@@ -1,3 +1,12 @@
+from .clusters import CoClusterer as CoClusterer
+from .clusters import CoClusters as CoClusters
+from .clusters import principal_angles as principal_angles
+from .clusters import subspace_dimension as subspace_dimension
+from .mapping import MappingComparison as MappingComparison
+from .mapping import SparsePredictor as SparsePredictor
+from .mapping import StitchingTest as StitchingTest
+from .mapping import compare_mappings as compare_mappings
+from .mapping import stitching_test as stitching_test
 from .matching import Consensus as Consensus
 from .matching import Matching as Matching
 from .matching import TopActivating as TopActivating

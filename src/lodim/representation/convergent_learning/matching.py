@@ -51,8 +51,11 @@ __all__ = [
     "UnitMatcher",
     "apply_matching",
     "consensus_units",
+    "dead_units",
+    "layer_outputs",
     "match_units",
     "mutual_information",
+    "paired_rows",
     "read_rows",
     "top_activating",
 ]
@@ -251,15 +254,16 @@ def mutual_information(
     return found
 
 
-def _dead(moments: CrossMoments, eps: float) -> list[Bool[np.ndarray, " p"]]:
-    """Units of each side whose deviation is below eps of the typical one, or is the rounding of their mean."""
-    found = []
-    for mean, squares in zip(moments.means, moments.squares):
-        deviation = np.sqrt(np.maximum(_numpy(squares), 0) / moments.count)
-        moving = deviation[deviation > 0]
-        typical = np.median(moving) if len(moving) else math.inf
-        found.append(deviation <= np.maximum(eps * typical, 1e-14 * np.abs(_numpy(mean))))
-    return found
+def dead_units(
+    mean: Float[np.ndarray, " p"], deviation: Float[np.ndarray, " p"], eps: float = 1e-8
+) -> Bool[np.ndarray, " p"]:
+    """Which units have a standard deviation below eps of the layer's median, or within the rounding of their mean.
+
+    The median is of those that are not exactly constant.
+    """
+    moving = deviation[deviation > 0]
+    typical = np.median(moving) if len(moving) else math.inf
+    return deviation <= np.maximum(eps * typical, 1e-14 * np.abs(mean))
 
 
 def _numpy(values: Any) -> np.ndarray:
@@ -431,22 +435,22 @@ class UnitMatcher(BaseEstimator):
         check_counts(batch_size=batch_size)
         if max_positions is not None:
             check_counts(max_positions=max_positions)
-        rows_only, seed = self._needs_rows(), root_seed(random_state)
-        sides = ((model_a, layer_a), (model_b, layer_b))
-        moments, kept = CrossMoments(), ([], [])  # type: ignore[var-annotated]
-        for number, batch in enumerate(batches_of(loader, batch_size)):
-            pair = [
-                _rows_of(model, name, batch, reduce, max_positions, derive_seed(seed, number))
-                for model, name in sides
-            ]
-            if rows_only:
-                for store, rows in zip(kept, pair):
-                    store.append(rows.cpu().double().numpy())
-            else:
-                moments.update(pair[0], pair[1].to(pair[0].device))
-        if not moments.count and not kept[0]:
-            raise ValueError("loader holds no batch")
-        return self.fit(*map(np.concatenate, kept)) if rows_only else self.fit_moments(moments)
+        pairs = paired_rows(
+            (model_a, model_b),
+            (layer_a, layer_b),
+            loader,
+            reduce,
+            max_positions,
+            batch_size,
+            root_seed(random_state),
+        )
+        if self._needs_rows():
+            x, y = (np.concatenate([_numpy(part.double()) for part in side]) for side in zip(*pairs))
+            return self.fit(x, y)
+        moments = CrossMoments()
+        for x, y in pairs:
+            moments.update(x, y)
+        return self.fit_moments(moments)
 
     def align(self, Y: Any) -> tuple[Any, Bool[np.ndarray, " p"]]:
         """Return columns of Y in the order of X's units, and which of these have a partner; columns of others are 0.
@@ -482,9 +486,12 @@ class UnitMatcher(BaseEstimator):
         return np.abs(found) if self.score == "abs_correlation" else found
 
     def _keep(self, scores: np.ndarray, moments: CrossMoments, within: bool) -> UnitMatcher:
-        self.dead_a_, self.dead_b_ = dead = _dead(moments, float(self.eps))
-        scores[dead[0]] = 0
-        scores[:, dead[1]] = 0
+        deviations = [np.sqrt(np.maximum(_numpy(part), 0) / moments.count) for part in moments.squares]
+        self.dead_a_, self.dead_b_ = dead = [
+            dead_units(_numpy(mean), deviation, float(self.eps))
+            for mean, deviation in zip(moments.means, deviations)
+        ]
+        scores = np.where(dead[0][:, None] | dead[1], 0.0, scores)
         masks = (None, None) if self.include_dead else dead
         found = {
             method: match_units(scores, method=method, dead_a=masks[0], dead_b=masks[1], within=within)
@@ -501,17 +508,40 @@ class UnitMatcher(BaseEstimator):
         return self
 
 
-def _rows_of(
-    model: nn.Module, name: str, batch: Any, reduce: str, positions: Any, seed: int
-) -> Float[Tensor, "n p"]:
-    full, layer = the_layer(model, name)
-    found: list[Tensor] = []
+def paired_rows(
+    models: Sequence[nn.Module],
+    layers: Sequence[str],
+    loader: Any,
+    reduce: str,
+    positions: int | np.integer | None,
+    batch_size: int | np.integer,
+    seed: int,
+) -> Iterator[list[Tensor]]:
+    """Give each batch to both models, and yield what their layers say of it as rows of units.
 
-    def keep(_: Any, outputs: dict[str, Tensor]) -> None:
-        found.append(unit_rows(outputs[full], layer, reduce, positions=positions, seed=seed))
+    Raises
+    ------
+    ValueError
+        No such layer, no batch.
+    """
+    number = -1
+    for number, batch in enumerate(batches_of(loader, batch_size)):
+        drawn = derive_seed(seed, number)
+        rows = []
+        for model, name in zip(models, layers):
+            full, layer = the_layer(model, name)
+            output = layer_outputs(model, batch, {full: layer})[full]
+            rows.append(unit_rows(output, layer, reduce, positions=positions, seed=drawn))
+        yield rows
+    if number < 0:
+        raise ValueError("the loader holds no batch")
 
-    watch_layers(model, [batch], {full: layer}, keep)
-    return found[0]
+
+def layer_outputs(model: nn.Module, batch: Any, layers: dict[str, nn.Module]) -> dict[str, Tensor]:
+    """What some layers of a model return on one batch."""
+    found: dict[str, Tensor] = {}
+    watch_layers(model, [batch], layers, lambda _, outputs: found.update(outputs))
+    return found
 
 
 # ---- what a matching is good for
