@@ -138,7 +138,7 @@ class SparsePredictor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             )
         X_train, Y_train = np.asfortranarray(xs[train]), np.asfortranarray(ys[train])
         n, p, q = len(train), x.shape[1], y.shape[1]
-        gram, products = X_train.T @ X_train, X_train.T @ Y_train
+        gram, products = np.ascontiguousarray(X_train.T @ X_train), X_train.T @ Y_train
         self.alphas_ = self._path(products / n)
         full = np.linalg.lstsq(X_train, Y_train, rcond=None)[0].T
         self.coefs_ = np.zeros((len(self.alphas_), q, p))
@@ -147,7 +147,7 @@ class SparsePredictor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         penalised = self.alphas_[self.alphas_ > 0]
         for unit in np.flatnonzero(~dead) if len(penalised) else []:
             _, path, _, rounds = lasso_path(
-                X_train, Y_train[:, unit], alphas=penalised, precompute=gram, Xy=products[:, unit],
+                X_train, Y_train[:, unit], alphas=penalised, precompute=gram, Xy=products[:, unit].copy(),
                 max_iter=int(self.max_iter), return_n_iter=True, check_input=False,
             )  # fmt: skip
             self.coefs_[: len(penalised), unit] = path.T
