@@ -1,3 +1,5 @@
+from .activations import Activations as Activations
+from .activations import collect as collect
 from .convergent_learning import CoClusterer as CoClusterer
 from .convergent_learning import CoClusters as CoClusters
 from .convergent_learning import Consensus as Consensus
