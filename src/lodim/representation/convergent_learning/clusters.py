@@ -11,6 +11,7 @@ both, though units do not pair.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,6 @@ from lodim.linalg import CrossMoments
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, derive_seed, root_seed
 from lodim.representation.convergent_learning.matching import dead_units, read_rows
-from lodim.representation.convergent_learning.similarity import read_pair
 from lodim.results import Result
 from lodim.validation import check_choice, check_in_range, check_matrix, checked
 
@@ -230,8 +230,9 @@ def principal_angles(X: Any, Y: Any, *, variance: float | int = 1.0) -> Float[np
     if not check_in_range(variance, "variance", high=1.0) > 0:
         raise ValueError(f"variance must be in (0, 1], got {variance}")
     bases = []
-    for rows in read_pair(X, Y):
-        basis, spread, _ = np.linalg.svd(rows, full_matrices=False)
+    for name, rows in zip("XY", read_rows(X, Y)):
+        basis, spread, _ = np.linalg.svd(rows - rows.mean(0), full_matrices=False)
+        _check_spread(spread, rows, name)
         bases.append(basis[:, : _leading(spread, variance)])
     return subspace_angles(*bases)[::-1].copy()
 
@@ -250,9 +251,13 @@ def subspace_dimension(X: Any, *, variance: float | int = 0.9) -> int:
         raise ValueError(f"variance must be in (0, 1], got {variance}")
     rows = check_matrix(X, min_rows=2)
     spread = np.linalg.svd(rows - rows.mean(0), compute_uv=False)
-    if not spread[0] > 1e-14 * np.abs(rows).max():
-        raise ValueError("all rows of X are alike: they span nothing")
+    _check_spread(spread, rows, "X")
     return _leading(spread, variance)
+
+
+def _check_spread(spread: np.ndarray, rows: np.ndarray, name: str) -> None:
+    if not spread[0] > 1e-14 * math.sqrt(len(rows)) * np.abs(rows).max():
+        raise ValueError(f"all rows of {name} are alike: they span nothing")
 
 
 def _leading(spread: Float[np.ndarray, " r"], variance: float) -> int:

@@ -502,7 +502,9 @@ class UnitMatcher(BaseEstimator):
         self.mean_score_ = self.matching_.mean
         self.semi_match_, self.semi_score_ = found["semi"].match, found["semi"].scores
         a, b = (np.ones(len(d), dtype=bool) if self.include_dead else ~d for d in dead)
-        allowed = np.outer(a, b) & ~(np.eye(len(a), dtype=bool) if within else False)
+        allowed = np.outer(a, b)
+        if within:
+            np.fill_diagonal(allowed, False)
         share = min(1.0, b.sum() / a.sum())  # of a's units that have a partner
         self.random_score_ = float(scores[allowed].mean() * share)
         return self
