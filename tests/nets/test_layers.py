@@ -50,6 +50,35 @@ def test_a_suffix_ends_at_a_dot():
         find_layers(network(), ["c1"])
 
 
+@pytest.mark.parametrize(
+    ("targets", "names"),
+    [
+        (["a.fc*"], ["a.fc1", "a.fc2"]),
+        (["*.fc1"], ["a.fc1", "b.fc1"]),
+        (["f?2"], ["a.fc2", "b.fc2"]),
+        (["fc?"], ["a.fc1", "a.fc2", "b.fc1", "b.fc2"]),
+        (["[bh]*"], ["b.fc1", "b.fc2", "head"]),
+        (["a.fc1", "h*"], ["a.fc1", "head"]),
+        (["A.fc*"], []),  # as it is written, on all systems
+    ],
+)
+def test_wildcards_in_names(targets, names):
+    if names:
+        assert list(find_layers(network(), targets)) == names
+    else:
+        with pytest.raises(ValueError, match="matches no Linear"):
+            find_layers(network(), targets)
+
+
+def test_wildcards_name_what_is_left_out_and_each_must_find_something():
+    assert list(find_layers(network(), exclude=["*.fc?"])) == ["head"]
+    assert list(find_layers(network(), ["*"], kinds=nn.Conv1d)) == ["a.conv", "b.conv"]
+    with pytest.raises(ValueError, match=r"the target 'c.fc\*' matches no Linear"):
+        find_layers(network(), ["a.fc*", "c.fc*"])
+    with pytest.warns(UserWarning, match=r"exclude: 'c.\*' is the name of no module"):
+        find_layers(network(), exclude=["c.*"])
+
+
 def test_all_linear_leaves_out_the_output_layer_of_a_language_model():
     net = network()
     net.get_output_embeddings = lambda: net["head"]

@@ -168,7 +168,8 @@ def collect(
     Raises
     ------
     ValueError
-        No such layer, one that does not run exactly once a batch, no batch, labels that are not one a sample.
+        No such layer, one that does not run exactly once a batch, no batch, labels that are not one a sample or come
+        with some batches only.
     """
     check_choice(reduce, REDUCTIONS, "reduce")
     if max_positions is not None:
@@ -204,11 +205,15 @@ def collect(
         count, number = count + size, number + 1
 
     left_out = watch_layers(model, data, chosen, keep, batch_size=batch_size, only_single=layers is None)
+    if labels and len(labels) < number:
+        raise ValueError(
+            f"some batches hold labels and others none ({len(labels)} of {number} do): give all of them, or inputs only"
+        )
     kept = [name for name in chosen if name not in left_out]
     return Activations(
         {name: np.concatenate(parts[name]) for name in kept},
         {name: np.concatenate(owners[name]) for name in kept},
-        np.concatenate(labels) if len(labels) == number else None,
+        np.concatenate(labels) if labels else None,
     )
 
 

@@ -46,29 +46,36 @@ from jaxtyping import Float
 from scipy import sparse, stats
 from scipy.optimize import linear_sum_assignment, linprog
 from scipy.spatial.distance import pdist, squareform
-from sklearn.neighbors import NearestNeighbors
 
+from lodim.linalg.precision import power_of_two
 from lodim.randomness import RandomState, as_generator
 from lodim.results import Result
 from lodim.validation import check_choice, check_counts, check_in_range, check_matrix, checked
 
 _RANK = 1e-6  # singular values below this share of the largest are rounding
+_ALIKE = 1e-12  # what differs by less than this share is equal but for rounding
+_TIED = 1e-13  # of squared lengths: rounding of squared distances
+_AT_ONCE = 2**22  # distances that are held at once
 _MOST_COPIES = 4096  # units after copying, for which an assignment is the fastest transport
 
-Matrix = Float[np.ndarray, "n p"]
+Matrix = Float[np.ndarray, "n _"]
 
 
 def read_pair(X: Any, Y: Any, least: int = 2) -> tuple[Matrix, Matrix]:
     """Check two representations of the same inputs and return them centred, in double precision."""
-    found = []
+    given, found = [], []
     for name, matrix in (("X", X), ("Y", Y)):
-        if np.ndim(matrix) > 2:
+        if (getattr(matrix, "ndim", 0) or 0) > 2:
             raise ValueError(
                 f"{name} must be 2-D (rows are samples, columns units), got shape {tuple(np.shape(matrix))}; "
                 "lodim.representation.collect makes matrices of a layer's outputs"
             )
         rows = check_matrix(matrix, name=name)
-        found.append(rows - rows.mean(0))
+        given.append(rows)
+        with np.errstate(over="ignore", invalid="ignore"):
+            found.append(rows - rows.mean(0))
+        if not np.isfinite(found[-1]).all():
+            raise ValueError(f"{name} is too large: the mean over its rows overflows")
     if len(found[0]) != len(found[1]):
         raise ValueError(
             f"X and Y must have the same rows, got shapes {found[0].shape} and {found[1].shape}; rows are samples: is "
@@ -76,14 +83,30 @@ def read_pair(X: Any, Y: Any, least: int = 2) -> tuple[Matrix, Matrix]:
         )
     if len(found[0]) < least:
         raise ValueError(f"this measure needs at least {least} rows, got {len(found[0])}")
-    for name, matrix, given in (("X", found[0], X), ("Y", found[1], Y)):
-        size = np.abs(np.asarray(given, dtype=float)).max(initial=0.0)
-        if not np.abs(matrix).max() > 1e-14 * size:
+    for name, rows, matrix in zip("XY", given, found):
+        if not np.abs(matrix).max() > 1e-14 * np.abs(rows).max():
             raise ValueError(f"all rows of {name} are alike: there is nothing to compare")
     return found[0], found[1]
 
 
+def _read_pair(X: Any, Y: Any, least: int = 2) -> tuple[Matrix, Matrix]:
+    """As :func:`read_pair`, each to about unit size, exactly: squares and their squares stay in range."""
+    x, y = read_pair(X, Y, least)
+    return x / power_of_two(float(np.abs(x).max())), y / power_of_two(float(np.abs(y).max()))
+
+
 # ---- inner products of kernels
+
+
+def _cosine(
+    inner: Callable[[np.ndarray, np.ndarray], float], x: np.ndarray, y: np.ndarray, whole: Sequence[float]
+) -> float:
+    """<x, y> over the lengths of both, which are rounding when they are below a share of ``whole``."""
+    lengths = inner(x, x), inner(y, y)
+    for name, length, size in zip("XY", lengths, whole):
+        if not length > _ALIKE * size:
+            raise ValueError(f"all rows of {name} are equally alike for this kernel: nothing to compare")
+    return inner(x, y) / math.sqrt(lengths[0] * lengths[1])
 
 
 def _hsic(X: Matrix, Y: Matrix) -> float:
@@ -124,11 +147,11 @@ def cka(X: Any, Y: Any, *, debiased: bool = True) -> float:
     Raises
     ------
     ValueError
-        Different numbers of rows, fewer than 4 (2), a representation that is constant, values that are not finite.
+        Different numbers of rows, fewer than 4 (2), values that are not finite, a representation that is constant; if
+        debiased, also one whose rows are all equally far apart.
     """
-    x, y = read_pair(X, Y, 4 if debiased else 2)
-    inner = _unbiased if debiased else _hsic
-    return inner(x, y) / math.sqrt(inner(x, x) * inner(y, y))
+    x, y = _read_pair(X, Y, 4 if debiased else 2)
+    return _cosine(_unbiased if debiased else _hsic, x, y, [_hsic(m, m) / len(m) ** 2 for m in (x, y)])
 
 
 @checked
@@ -149,16 +172,21 @@ def rbf_cka(X: Any, Y: Any, *, bandwidth: float | int = 0.5, debiased: bool = Fa
     if not check_in_range(bandwidth, "bandwidth", low=0.0) > 0:
         raise ValueError(f"bandwidth must be positive, got {bandwidth}")
     kernels = []
-    for name, rows in zip("XY", read_pair(X, Y, 4 if debiased else 2)):
+    for name, rows in zip("XY", _read_pair(X, Y, 4 if debiased else 2)):
         squares = pdist(rows, "sqeuclidean")
         middle = float(np.median(squares))
         if not middle > 0:
             raise ValueError(
                 f"more than half of the pairs of rows of {name} are duplicates: no median distance"
             )
-        kernels.append(squareform(np.exp(-squares / (2 * bandwidth**2 * middle))))
+        with np.errstate(over="ignore"):  # far apart, for a narrow kernel
+            kernels.append(squareform(np.exp(-np.square(np.sqrt(squares / middle) / bandwidth) / 2)))
     K, L = kernels
     n = len(K)
+    share = (
+        1 / n**2 if debiased else _ALIKE
+    )  # centring each entry leaves less rounding than a difference of sums
+    whole = [share * float(np.vdot(kernel, kernel)) for kernel in kernels]
     if debiased:
 
         def inner(A: np.ndarray, B: np.ndarray) -> float:
@@ -172,7 +200,7 @@ def rbf_cka(X: Any, Y: Any, *, bandwidth: float | int = 0.5, debiased: bool = Fa
         def inner(A: np.ndarray, B: np.ndarray) -> float:
             return float(np.vdot(A, B))
 
-    return inner(K, L) / math.sqrt(inner(K, K) * inner(L, L))
+    return _cosine(inner, K, L, whole)
 
 
 @checked
@@ -183,21 +211,35 @@ def minibatch_cka(batches: Iterable[tuple[Any, Any]]) -> float:
     ----------
     batches : iterable of pairs (X, Y)
         At least 4 rows each; the same for one batch as :func:`cka`.
+
+    Raises
+    ------
+    ValueError
+        No batch, other units than in the first one, or as :func:`cka` says of each.
     """
-    sums, count = np.zeros(3), 0
+    sums, whole, units = np.zeros(3), np.zeros(2), None
     for X, Y in batches:
         x, y = read_pair(X, Y, 4)
-        sums += [_unbiased(x, y), _unbiased(x, x), _unbiased(y, y)]
-        count += 1
-    if not count:
+        if units not in (None, (x.shape[1], y.shape[1])):
+            raise ValueError(f"a batch has {x.shape[1]} and {y.shape[1]} units, the first had {units}")
+        units = x.shape[1], y.shape[1]
+        with np.errstate(over="ignore", invalid="ignore"):
+            sums += [_unbiased(x, y), _unbiased(x, x), _unbiased(y, y)]
+            whole += [_hsic(m, m) / len(m) ** 2 for m in (x, y)]
+    if units is None:
         raise ValueError("batches hold no batch")
-    return float(sums[0] / math.sqrt(sums[1] * sums[2]))
+    if not (np.isfinite(sums).all() and np.isfinite(whole).all()):
+        raise ValueError("batches hold values so large that their fourth powers overflow: scale them")
+    for name, length, size in zip("XY", sums[1:], whole):
+        if not length > _ALIKE * size:
+            raise ValueError(f"in all batches the rows of {name} are equally alike: nothing to compare")
+    return float(sums[0] / math.sqrt(sums[1]) / math.sqrt(sums[2]))
 
 
 # ---- subspaces
 
 
-def _basis(X: Matrix, variance: float = 1.0) -> tuple[Matrix, np.ndarray]:
+def _basis(X: Matrix, variance: float | int = 1.0) -> tuple[Matrix, np.ndarray]:
     """Orthonormal columns of the leading directions, and how far rows spread along them."""
     U, s, _ = np.linalg.svd(X, full_matrices=False)
     kept = int((s > _RANK * s[0]).sum())
@@ -217,7 +259,7 @@ def cca(X: Any, Y: Any) -> Float[np.ndarray, " r"]:
     ----------
     X, Y : array-like, shapes (n, p) and (n, q)
     """
-    x, y = read_pair(X, Y)
+    x, y = _read_pair(X, Y)
     return np.clip(np.linalg.svd(_basis(x)[0].T @ _basis(y)[0], compute_uv=False), 0, 1)
 
 
@@ -238,12 +280,9 @@ def svcca(X: Any, Y: Any, *, variance: float | int = 0.99) -> float:
     """
     if not check_in_range(variance, "variance", high=1.0) > 0:
         raise ValueError(f"variance must be in (0, 1], got {variance}")
-    x, y = read_pair(X, Y)
-    return float(
-        np.clip(
-            np.linalg.svd(_basis(x, variance)[0].T @ _basis(y, variance)[0], compute_uv=False), 0, 1
-        ).mean()
-    )
+    x, y = _read_pair(X, Y)
+    found = np.linalg.svd(_basis(x, variance)[0].T @ _basis(y, variance)[0], compute_uv=False)
+    return float(np.clip(found, 0, 1).mean())
 
 
 @checked
@@ -252,7 +291,7 @@ def pwcca(X: Any, Y: Any) -> float:
 
     Weights are :math:`\sum_j |\langle h_i, x_j \rangle|`, with h the canonical variates of X and x its units.
     """
-    x, y = read_pair(X, Y)
+    x, y = _read_pair(X, Y)
     basis = _basis(x)[0]
     left, found, _ = np.linalg.svd(basis.T @ _basis(y)[0], full_matrices=False)
     weights = np.abs((basis @ left).T @ x).sum(1)
@@ -262,7 +301,7 @@ def pwcca(X: Any, Y: Any) -> float:
 @checked
 def linear_regression_r2(X: Any, Y: Any) -> float:
     """Share of Y's variance that linear maps of X explain on these very rows: not symmetric, 1 where p >= n - 1."""
-    x, y = read_pair(X, Y)
+    x, y = _read_pair(X, Y)
     return float(min(np.square(_basis(x)[0].T @ y).sum() / np.square(y).sum(), 1.0))
 
 
@@ -274,7 +313,7 @@ def procrustes_distance(X: Any, Y: Any, *, kind: str = "angular") -> float:
     "euclidean" :math:`\sqrt{2 - 2 \rho}`.
     """
     check_choice(kind, ("angular", "euclidean"), "kind")
-    x, y = (rows / np.linalg.norm(rows) for rows in read_pair(X, Y))
+    x, y = (rows / np.linalg.norm(rows) for rows in _read_pair(X, Y))
     if min(x.shape[1], y.shape[1]) > len(x):  # the same inner products in fewer columns
         x, y = (np.linalg.qr(rows.T, mode="r").T for rows in (x, y))
     rho = min(float(np.linalg.svd(x.T @ y, compute_uv=False).sum()), 1.0)
@@ -296,20 +335,20 @@ def rsa(X: Any, Y: Any, *, dissimilarity: str = "correlation", compare: str = "p
     """
     check_choice(dissimilarity, ("correlation", "euclidean"), "dissimilarity")
     check_choice(compare, ("pearson", "spearman", "kendall"), "compare")
-    centred = read_pair(X, Y, 3)
-    rows = (
-        centred
-        if dissimilarity == "euclidean"
-        else tuple(check_matrix(m, name=n) for n, m in (("X", X), ("Y", Y)))
-    )
+    rows = _read_pair(X, Y, 3)
+    if dissimilarity == "correlation":
+        rows = tuple(check_matrix(matrix, name=name) for name, matrix in (("X", X), ("Y", Y)))
     found = []
     for name, matrix in zip("XY", rows):
+        if dissimilarity == "correlation":
+            matrix = matrix / power_of_two(float(np.abs(matrix).max()))
+            spread = np.abs(matrix - matrix.mean(1)[:, None]).max(1)
+            if not (spread > 1e-14 * np.abs(matrix).max(1)).all():
+                raise ValueError(
+                    f"a row of {name} has the same value in all units: it has no correlation with others"
+                )
         between = pdist(matrix, dissimilarity)
-        if not np.isfinite(between).all():
-            raise ValueError(
-                f"a row of {name} has the same value in all units: it has no correlation with others"
-            )
-        if not np.ptp(between) > 0:
+        if not np.ptp(between) > _ALIKE * (1 if dissimilarity == "correlation" else between.max()):
             raise ValueError(f"all pairs of rows of {name} are equally far apart: nothing to correlate")
         found.append(between)
     how = {"pearson": stats.pearsonr, "spearman": stats.spearmanr, "kendall": stats.kendalltau}[compare]
@@ -320,28 +359,49 @@ def rsa(X: Any, Y: Any, *, dissimilarity: str = "correlation", compare: str = "p
 def mutual_knn(X: Any, Y: Any, *, k: int | np.integer = 10) -> float:
     """Share of each row's k nearest rows that are the same in both representations, the mean over rows.
 
-    Unrelated representations share k / (n - 1).
+    Unrelated representations share k / (n - 1). Where several rows are equally far and not all are among the k nearest
+    (duplicates, a few discrete values), each is so with the same probability, in both representations independently,
+    and the share is the expected one: their order says nothing, and a representation with such ties shares less than 1
+    with itself.
     """
     check_counts(k=k)
-    x, y = read_pair(X, Y)
+    x, y = _read_pair(X, Y)
     n, k = len(x), int(k)
     if k >= n:
         raise ValueError(f"k must be smaller than the number of rows ({n}), got {k}")
-    near = [NearestNeighbors(n_neighbors=k).fit(rows).kneighbors(return_distance=False) for rows in (x, y)]
-    both = np.sort(np.concatenate(near, axis=1), axis=1)
-    return float((both[:, 1:] == both[:, :-1]).sum() / (n * k))
+    at_once = max(1, _AT_ONCE // n)
+    shared = sum(
+        float(np.vdot(_near(x, start, start + at_once, k), _near(y, start, start + at_once, k)))
+        for start in range(0, n, at_once)
+    )
+    return shared / (n * k)
+
+
+def _near(X: Matrix, start: int, stop: int, k: int) -> Float[np.ndarray, "b n"]:
+    """Probability of each row to be among the k nearest of the rows from start to stop."""
+    length = np.square(X).sum(1)
+    sizes = length[start:stop, None] + length
+    squares = sizes - 2 * (X[start:stop] @ X.T)
+    own = np.arange(len(squares))
+    squares[own, start + own] = np.inf
+    away = squares - np.partition(squares, k - 1, axis=1)[:, k - 1 : k]
+    rounding = _TIED * sizes
+    nearer, tied = away < -rounding, np.abs(away) <= rounding
+    left = (k - nearer.sum(1)) / tied.sum(1)
+    return nearer + left[:, None] * tied
 
 
 # ---- units
 
 
-def _correlations(X: Matrix, Y: Matrix) -> Float[np.ndarray, "p q"]:
+def _correlations(X: Matrix, Y: Matrix) -> Float[np.ndarray, "a b"]:
+    """Of units that are alive; those that hardly vary correlate with nothing, not even themselves."""
     unit = []
     for rows in (X, Y):
         length = np.linalg.norm(rows, axis=0)
         alive = length > _RANK * np.median(length[length > 0])
-        unit.append(np.where(alive, rows / np.where(alive, length, 1.0), 0.0))
-    return unit[0].T @ unit[1]
+        unit.append(rows[:, alive] / length[alive])
+    return np.clip(unit[0].T @ unit[1], -1, 1)
 
 
 @checked
@@ -349,9 +409,9 @@ def permutation_distance(X: Any, Y: Any) -> float:
     r"""Distance after the best one-to-one pairing of units, each scaled to variance 1; a metric where p = q.
 
     :math:`\sqrt{2 - 2 c}` with c the mean correlation over the pairs of the best assignment; units that are left over
-    (p != q) do not count.
+    (p != q) do not count, nor do those that are constant.
     """
-    found = _correlations(*read_pair(X, Y))
+    found = _correlations(*_read_pair(X, Y))
     best = found[linear_sum_assignment(found, maximize=True)].mean()
     return math.sqrt(max(2 - 2 * float(best), 0.0))
 
@@ -360,9 +420,10 @@ def permutation_distance(X: Any, Y: Any) -> float:
 def soft_matching(X: Any, Y: Any) -> float:
     r"""As :func:`permutation_distance` where a unit may be shared out: every unit of both counts, whatever p and q.
 
-    The best transport between masses of 1 / p on the units of X and 1 / q on those of Y; a metric for all p and q.
+    The best transport between masses of 1 / p on the units of X and 1 / q on those of Y (constant ones left out); a
+    metric for all p and q.
     """
-    found = _correlations(*read_pair(X, Y))
+    found = _correlations(*_read_pair(X, Y))
     p, q = found.shape
     copies = math.lcm(p, q)
     if copies <= _MOST_COPIES:  # then some best transport is an assignment of copies (Birkhoff)
@@ -400,14 +461,23 @@ def pairwise(representations: Mapping[str, Any] | Sequence[Any], metric: Callabl
     """
     import pandas as pd
 
+    if not len(representations):
+        raise ValueError("representations are none: nothing to compare")
     named = representations if isinstance(representations, Mapping) else dict(enumerate(representations))
     names = list(named)
     table = pd.DataFrame(np.nan, names, names)
     for i, a in enumerate(names):
         for j, b in enumerate(names):
             mirrored = j < i and metric in _SYMMETRIC
-            table.iloc[i, j] = table.iloc[j, i] if mirrored else float(metric(named[a], named[b]))
+            table.iloc[i, j] = table.iloc[j, i] if mirrored else _score(metric, named[a], named[b])
     return table
+
+
+def _score(metric: Callable[[Any, Any], Any], X: Any, Y: Any) -> float:
+    value = metric(X, Y)
+    if np.ndim(value) or not math.isfinite(value):
+        raise ValueError(f"metric must return one finite number, got {value!r}")
+    return float(value)
 
 
 @dataclass(frozen=True)
@@ -467,10 +537,10 @@ def null_calibrate(
     n, each = len(x), int(rows_of_sample)
     if n % each:
         raise ValueError(f"{n} rows are not samples of {each} rows each")
-    score, itself, rng = float(metric(x, y)), float(metric(x, x)), as_generator(random_state)
+    score, itself, rng = _score(metric, x, y), _score(metric, x, x), as_generator(random_state)
     blocks = np.arange(n).reshape(-1, each)
     null = np.array(
-        [float(metric(x, y[rng.permutation(blocks).ravel()])) for _ in range(int(n_permutations))]
+        [_score(metric, x, y[rng.permutation(blocks).ravel()]) for _ in range(int(n_permutations))]
     )
     sign = 1.0 if itself >= null.mean() else -1.0
     as_close = int((sign * null >= sign * score - 1e-12 * abs(score)).sum())
