@@ -551,14 +551,18 @@ def layer_outputs(model: nn.Module, batch: Any, layers: dict[str, nn.Module]) ->
 
 @checked
 def apply_matching(
-    model: nn.Module, match: Any, layer: str, next_layer: str | Sequence[str], *, between: Sequence[str] = ()
+    model_b: nn.Module,
+    match: Any,
+    layer: str,
+    next_layer: str | Sequence[str],
+    *,
+    between: Sequence[str] = (),
 ) -> nn.Module:
     """Return a copy of a model whose units stand in the order of another's; it computes the same function.
 
     Parameters
     ----------
-    model : nn.Module
-        Net b.
+    model_b : nn.Module
     match : array-like of int, shape (p,)
         ``UnitMatcher.match_``: which unit of b goes to place i. Places without a partner (-1) get the units that are
         left, in their order.
@@ -578,7 +582,7 @@ def apply_matching(
     ValueError
         No such layer, as many units as b does not have, a unit twice.
     """
-    copied = copy.deepcopy(model)
+    copied = copy.deepcopy(model_b)
     name, first = the_layer(copied, layer)
     readers = [next_layer] if isinstance(next_layer, str) else list(next_layer)
     after = [the_layer(copied, reader) for reader in readers]
