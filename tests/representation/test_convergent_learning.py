@@ -249,11 +249,13 @@ def convolutional(norm=True):
 
 
 def a_pair():
+    """Two nets whose norm and PReLU have other parameters for each unit, and no unit at rest."""
     nets = [build_seeded(convolutional, seed).eval() for seed in (0, 1)]
-    for net in nets:
+    for seed, net in enumerate(nets):
+        draw = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            for tensor in (*net[1].parameters(), net[1].running_mean, net[5].weight):
-                tensor.add_(torch.rand_like(tensor))
+            for tensor in (net[1].weight, net[1].bias, net[1].running_mean, net[5].weight, net[7].bias):
+                tensor.add_(torch.rand(tensor.shape, generator=draw))
     return nets
 
 
@@ -268,12 +270,16 @@ def pictures(n=40):
 def test_units_in_anothers_order_compute_the_same(layer, watched, after, between):
     a, b = a_pair()
     x = pictures()
-    match = UnitMatcher(include_dead=True).fit_models(a, b, watched, watched, x).match_
+    found = UnitMatcher().fit_models(a, b, watched, watched, x)
+    match = found.match_
     assert match.tolist() != sorted(match)
     moved = apply_matching(b, match, layer, after, between=between)
     torch.testing.assert_close(moved(x), b(x), atol=1e-5, rtol=1e-5)
-    again = UnitMatcher(include_dead=True).fit_models(a, moved, watched, watched, x)
-    np.testing.assert_array_equal(again.match_, np.arange(len(match)))
+    again = UnitMatcher().fit_models(a, moved, watched, watched, x)
+    live = match >= 0
+    assert live.sum() > 2
+    np.testing.assert_array_equal(again.match_[live], np.flatnonzero(live))
+    assert again.mean_score_ == pytest.approx(found.mean_score_, abs=1e-5)
     assert not torch.equal(moved.get_submodule(layer).weight, b.get_submodule(layer).weight)
 
 
@@ -333,11 +339,8 @@ def test_a_net_stitched_to_itself_is_itself():
     moved = apply_matching(b, ORDER, "7", "9")
     found = stitching_test(moved, b, "8", "8", x, [(x, own)], mapping="one_to_one")
     assert found.accuracy == 1
-    most = np.bincount(own).max() / len(own)
-    assert found.accuracy_constant <= most < 1  # one answer to all
-    nothing = SparsePredictor([1e9], test_size=0.025, random_state=0)  # one row: nearly the mean of all
-    found = stitching_test(a, b, "8", "8", x, [(x, own)], mapping=nothing)
-    assert found.accuracy == pytest.approx(found.accuracy_constant, abs=0.1)
+    assert found.accuracy_constant in np.bincount(own, minlength=3) / len(own)  # one answer to all
+    assert found.accuracy_constant < 1
     with pytest.raises(ValueError, match="labels"):
         stitching_test(a, b, "8", "8", x, [x])
     with pytest.raises(ValueError, match="'one_to_one' or None"):
