@@ -1674,6 +1674,10 @@ ARRAYS: dict[Any, Arrays] = {
         {"X": whole(12, 3), "y": np.tile([0, 1], 6)}, ("y",),
     ),
     # two nets
+    representation.UnitMatcher.fit: Arrays(
+        lambda X, Y: representation.UnitMatcher().fit(X, Y).score_matrix_,
+        {"X": whole(12, 3), "Y": whole(12, 2, seed=1)},
+    ),
     representation.UnitMatcher.align: Arrays(
         lambda Y: representation.UnitMatcher().fit(*two_nets()).align(Y)[0], {"Y": whole(9, 4)}
     ),
@@ -1703,7 +1707,7 @@ ARRAYS: dict[Any, Arrays] = {
         ("match", "samples"),
     ),
     representation.consensus_units: Arrays(
-        lambda X, Y: representation.consensus_units([X, Y, X[::-1]]).similarity,
+        lambda X, Y: representation.consensus_units([X, Y, X]).similarity,
         {"X": whole(12, 3), "Y": whole(12, 2, seed=1)},
     ),
     representation.compare_mappings: Arrays(

@@ -178,7 +178,7 @@ def test_errors_name_what_came():
         UnitMatcher().fit(X, X.T)
     with pytest.raises(ValueError, match="collect"):
         UnitMatcher().fit(X.reshape(300, 3, 2, 1), X)
-    with pytest.raises(ValueError, match="score must be one of"):
+    with pytest.raises(ValueError, match="similarity must be one of"):
         UnitMatcher("correlations").fit(X, X)
     with pytest.raises(ValueError, match="dead_b must be 3 truth values"):
         match_units(np.ones((2, 3)), dead_b=[True, False])

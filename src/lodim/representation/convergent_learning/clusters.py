@@ -25,10 +25,10 @@ from sklearn.utils.validation import validate_data
 
 from lodim.linalg import CrossMoments
 from lodim.plots import COLORS, new_axes
-from lodim.randomness import RandomState, derive_seed, root_seed
+from lodim.randomness import derive_seed, root_seed
 from lodim.representation.convergent_learning.matching import dead_units, read_rows
 from lodim.results import Result
-from lodim.validation import check_choice, check_in_range, check_matrix, checked
+from lodim.validation import check_choice, check_in_range, check_kind, check_matrix, checked
 
 __all__ = ["CoClusterer", "CoClusters", "principal_angles", "subspace_dimension"]
 
@@ -110,10 +110,10 @@ class CoClusterer(BaseEstimator):
 
     def __init__(
         self,
-        n_clusters: int | None = None,
-        affinity: str = "abs",
-        hierarchical: bool = False,
-        random_state: RandomState = None,
+        n_clusters: Any = None,
+        affinity: Any = "abs",
+        hierarchical: Any = False,
+        random_state: Any = None,
     ) -> None:
         self.n_clusters = n_clusters
         self.affinity = affinity
@@ -136,10 +136,11 @@ class CoClusterer(BaseEstimator):
             Bad input, different numbers of rows, fewer live units than clusters.
         """
         check_choice(self.affinity, ("abs", "positive"), "affinity")
+        check_kind(self.hierarchical, bool, "hierarchical")
         if self.n_clusters is not None:
             check_in_range(self.n_clusters, "n_clusters", low=1, integer=True)
         if Y is None:
-            raise ValueError("requires y to be passed, but the target Y is None")
+            raise ValueError("requires y to be passed, but the target y is None")
         x, y = read_rows(X, Y)
         validate_data(self, X if hasattr(X, "columns") else x, skip_check_array=True)
         dead = np.concatenate([dead_units(rows.mean(0), rows.std(0)) for rows in (x, y)])

@@ -37,7 +37,15 @@ from lodim.representation.convergent_learning.matching import (
     read_rows,
 )
 from lodim.results import Result
-from lodim.validation import check_counts, check_in_range, check_matrix, check_numbers, checked, plain_array
+from lodim.validation import (
+    check_counts,
+    check_in_range,
+    check_kind,
+    check_matrix,
+    check_numbers,
+    checked,
+    plain_array,
+)
 
 __all__ = ["MappingComparison", "SparsePredictor", "StitchingTest", "compare_mappings", "stitching_test"]
 
@@ -80,6 +88,8 @@ class SparsePredictor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         The penalty that predicts held-out rows best, over all units.
     coef_, intercept_ : ndarray, shapes (q, p) and (q,)
         Its map, between units as they came.
+    n_iter_ : int
+        Most rounds of coordinate descent.
     converged_ : ndarray of bool, shape (q,)
     n_features_in_ : int
     """
@@ -87,11 +97,11 @@ class SparsePredictor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def __init__(
         self,
         alphas: Any = None,
-        standardize: bool = True,
-        n_alphas: int = 20,
-        test_size: float = 0.5,
-        max_iter: int = 2000,
-        random_state: RandomState = None,
+        standardize: Any = True,
+        n_alphas: Any = 20,
+        test_size: Any = 0.5,
+        max_iter: Any = 2000,
+        random_state: Any = None,
     ) -> None:
         self.alphas = alphas
         self.standardize = standardize
@@ -121,13 +131,14 @@ class SparsePredictor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             Coordinate descent was not at an end after ``max_iter`` rounds.
         """
         check_counts(n_alphas=self.n_alphas, max_iter=self.max_iter)
+        check_kind(self.standardize, bool, "standardize")
         if not 0 < check_in_range(self.test_size, "test_size", low=0.0, high=1.0) < 1:
             raise ValueError(f"test_size must be between 0 and 1, got {self.test_size}")
         if Y is None:
-            raise ValueError("requires y to be passed, but the target Y is None")
+            raise ValueError("requires y to be passed, but the target y is None")
         x, y = read_rows(X, Y, 4)
         validate_data(self, X if hasattr(X, "columns") else x, skip_check_array=True)
-        self._one_axis = np.ndim(Y) == 1
+        self._one_axis = plain_array(Y, "Y").ndim == 1
         train, test = self._split(len(x), groups)
         (xs, x_mean, x_scale, _), (ys, y_mean, y_scale, dead) = (
             _scaled(rows, train, bool(self.standardize)) for rows in (x, y)
@@ -143,7 +154,7 @@ class SparsePredictor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         full = np.linalg.lstsq(X_train, Y_train, rcond=None)[0].T
         self.coefs_ = np.zeros((len(self.alphas_), q, p))
         self.coefs_[self.alphas_ == 0] = full
-        self.converged_ = np.ones(q, dtype=bool)
+        self.converged_, self.n_iter_ = np.ones(q, dtype=bool), 1
         penalised = self.alphas_[self.alphas_ > 0]
         for unit in np.flatnonzero(~dead) if len(penalised) else []:
             _, path, _, rounds = lasso_path(
@@ -152,6 +163,7 @@ class SparsePredictor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             )  # fmt: skip
             self.coefs_[: len(penalised), unit] = path.T
             self.converged_[unit] = max(rounds) < self.max_iter
+            self.n_iter_ = max(self.n_iter_, *(int(each) for each in rounds))
         lengths = np.sqrt(np.diag(gram))
         correlation = np.abs(products) / np.where(lengths > 0, lengths, 1)[:, None]
         self.single_ = correlation.argmax(0)

@@ -40,11 +40,20 @@ from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, derive_seed, root_seed
 from lodim.representation.activations import REDUCTIONS, unit_rows
 from lodim.results import Result
-from lodim.validation import check_choice, check_counts, check_in_range, check_matrix, checked, plain_array
+from lodim.validation import (
+    check_choice,
+    check_counts,
+    check_in_range,
+    check_kind,
+    check_matrix,
+    check_tensor,
+    checked,
+    plain_array,
+)
 
 __all__ = [
     "METHODS",
-    "SCORES",
+    "SIMILARITIES",
     "Consensus",
     "Matching",
     "TopActivating",
@@ -60,7 +69,7 @@ __all__ = [
     "top_activating",
 ]
 
-SCORES = ("correlation", "abs_correlation", "mutual_information")
+SIMILARITIES = ("correlation", "abs_correlation", "mutual_information")
 _CELLS = 16_000_000  # of tables held at a time
 _ZERO = 1e-6  # of a unit's largest value: what a rectified unit says at rest
 
@@ -173,7 +182,7 @@ def read_rows(X: Any, Y: Any, least: int = 2) -> tuple[Float[np.ndarray, "n p"],
     """Check two matrices with the same rows; a single unit of Y may have one axis."""
     found = []
     for name, matrix in (("X", X), ("Y", Y)):
-        axes = np.ndim(matrix)
+        axes = plain_array(matrix, name).ndim
         if axes > 2:
             raise ValueError(
                 f"{name} must be 2-D (rows are samples, columns units), got shape {tuple(np.shape(matrix))}; "
@@ -278,8 +287,8 @@ class UnitMatcher(BaseEstimator):
 
     Parameters
     ----------
-    score : {"correlation", "abs_correlation", "mutual_information"} or callable
-        How close two units are; ``score(X, Y)`` returns all pairs, shape (p, q), larger is closer.
+    similarity : {"correlation", "abs_correlation", "mutual_information"} or callable
+        How close two units are; ``similarity(X, Y)`` returns all pairs, shape (p, q), larger is closer.
     method : {"one_to_one", "semi"}
         See :func:`match_units`.
     include_dead : bool
@@ -317,13 +326,13 @@ class UnitMatcher(BaseEstimator):
 
     def __init__(
         self,
-        score: Any = "correlation",
-        method: str = "one_to_one",
-        include_dead: bool = False,
-        n_bins: int = 10,
-        eps: float = 1e-8,
+        similarity: Any = "correlation",
+        method: Any = "one_to_one",
+        include_dead: Any = False,
+        n_bins: Any = 10,
+        eps: Any = 1e-8,
     ) -> None:
-        self.score = score
+        self.similarity = similarity
         self.method = method
         self.include_dead = include_dead
         self.n_bins = n_bins
@@ -356,13 +365,13 @@ class UnitMatcher(BaseEstimator):
         moments = CrossMoments().update(x, y)
         if not self._needs_rows():
             scores = self._of_correlations(moments)
-        elif not callable(self.score):
+        elif not callable(self.similarity):
             scores = mutual_information(x, y, n_bins=self.n_bins)
         else:
-            scores = check_matrix(self.score(x, y), name="what score returns")
+            scores = check_matrix(self.similarity(x, y), name="what similarity returns")
             if scores.shape != (x.shape[1], y.shape[1]):
                 raise ValueError(
-                    f"score must return all pairs, shape {(x.shape[1], y.shape[1])}, got {scores.shape}"
+                    f"similarity must return all pairs, shape {(x.shape[1], y.shape[1])}, got {scores.shape}"
                 )
         return self._keep(scores, moments, within)
 
@@ -379,12 +388,12 @@ class UnitMatcher(BaseEstimator):
         Raises
         ------
         ValueError
-            No rows, or a score that needs the rows themselves.
+            No rows, or a similarity that needs the rows themselves.
         """
         self._check_options()
         if self._needs_rows():
             raise ValueError(
-                f"score must be a correlation to be found from moments, got {self.score!r}: fit the rows"
+                f"similarity must be a correlation to be found from moments, got {self.similarity!r}: fit the rows"
             )
         if moments.count < 2:
             raise ValueError(f"moments must be of two rows or more, got {moments.count}")
@@ -460,7 +469,7 @@ class UnitMatcher(BaseEstimator):
         Y : array-like or Tensor, shape (m, q)
         """
         check_is_fitted(self)
-        values = Y if isinstance(Y, Tensor) else check_matrix(Y, name="Y")
+        values = check_tensor(Y, "Y") if isinstance(Y, Tensor) else check_matrix(Y, name="Y")
         q = self.score_matrix_.shape[1]
         if values.ndim != 2 or values.shape[1] != q:
             raise ValueError(f"Y must have the {q} units it had in fit, got shape {tuple(values.shape)}")
@@ -472,18 +481,19 @@ class UnitMatcher(BaseEstimator):
         return values[:, order] * mask, has
 
     def _check_options(self) -> None:
-        if not callable(self.score):
-            check_choice(self.score, SCORES, "score")
+        if not callable(self.similarity):
+            check_choice(self.similarity, SIMILARITIES, "similarity")
         check_choice(self.method, METHODS, "method")
+        check_kind(self.include_dead, bool, "include_dead")
         check_in_range(self.n_bins, "n_bins", low=2, integer=True)
         check_in_range(self.eps, "eps", low=0.0, high=1.0)
 
     def _needs_rows(self) -> bool:
-        return callable(self.score) or self.score == "mutual_information"
+        return callable(self.similarity) or self.similarity == "mutual_information"
 
     def _of_correlations(self, moments: CrossMoments) -> Float[np.ndarray, "p q"]:
         found = np.nan_to_num(_numpy(moments.correlation()))
-        return np.abs(found) if self.score == "abs_correlation" else found
+        return np.abs(found) if self.similarity == "abs_correlation" else found
 
     def _keep(self, scores: np.ndarray, moments: CrossMoments, within: bool) -> UnitMatcher:
         deviations = [np.sqrt(np.maximum(_numpy(part), 0) / moments.count) for part in moments.squares]
@@ -492,6 +502,9 @@ class UnitMatcher(BaseEstimator):
             for mean, deviation in zip(moments.means, deviations)
         ]
         scores = np.where(dead[0][:, None] | dead[1], 0.0, scores)
+        for name, mask in zip("XX" if within else "XY", dead):
+            if mask.all():
+                raise ValueError(f"{name} has no unit that varies: all {len(mask)} are dead")
         masks = (None, None) if self.include_dead else dead
         found = {
             method: match_units(scores, method=method, dead_a=masks[0], dead_b=masks[1], within=within)
@@ -704,8 +717,9 @@ def top_activating(
         raise ValueError(
             f"samples must be {len(x)} integers, one a row, got {owner.dtype} of shape {owner.shape}"
         )
+    partner = partner.astype(np.int64)
     a = np.flatnonzero(partner >= 0)
-    numbers = np.unique(owner)
+    numbers = np.unique(owner).astype(np.int64)
     check_in_range(k, "k", low=1, high=len(numbers), integer=True)
     top = []
     for values in (x[:, a], y[:, partner[a]]):
