@@ -143,9 +143,13 @@ class CoClusterer(BaseEstimator):
             raise ValueError("requires y to be passed, but the target y is None")
         x, y = read_rows(X, Y)
         validate_data(self, X if hasattr(X, "columns") else x, skip_check_array=True)
-        dead = np.concatenate([dead_units(rows.mean(0), rows.std(0)) for rows in (x, y)])
+        apart = [dead_units(rows.mean(0), rows.std(0)) for rows in (x, y)]
+        for name, each in zip("XY", apart):
+            if each.all():
+                raise ValueError(f"{name} has no unit that varies over the rows: all {len(each)} are dead")
+        dead = np.concatenate(apart)
         both = np.hstack([x, y])[:, ~dead]
-        found = CrossMoments().update(both, both).correlation() if both.size else np.empty((0, 0))
+        found = CrossMoments().update(both, both).correlation()
         W = np.abs(found) if self.affinity == "abs" else np.maximum(found, 0)
         np.fill_diagonal(W, 0)
         linked = W.sum(1) > 0

@@ -41,6 +41,7 @@ from lodim.validation import (
     check_counts,
     check_in_range,
     check_kind,
+    check_labels,
     check_matrix,
     check_numbers,
     checked,
@@ -140,6 +141,11 @@ class SparsePredictor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         validate_data(self, X if hasattr(X, "columns") else x, skip_check_array=True)
         self._one_axis = plain_array(Y, "Y").ndim == 1
         train, test = self._split(len(x), groups)
+        if min(len(train), len(test)) < 2:
+            raise ValueError(
+                f"test_size={self.test_size} leaves {len(train)} rows to fit and {len(test)} to judge: two each are "
+                f"needed, got n_samples = {len(x)}"
+            )
         (xs, x_mean, x_scale, _), (ys, y_mean, y_scale, dead) = (
             _scaled(rows, train, bool(self.standardize)) for rows in (x, y)
         )
@@ -195,10 +201,8 @@ class SparsePredictor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         seed = root_seed(self.random_state) % 2**32
         if groups is None:
             return next(ShuffleSplit(1, test_size=self.test_size, random_state=seed).split(np.empty(n)))
-        owner = plain_array(groups, "groups")
-        if owner.shape != (n,):
-            raise ValueError(f"groups must be one a row ({n}), got shape {owner.shape}")
-        if len(np.unique(owner)) < 2:
+        owner = pd.factorize(check_labels(groups, n, name="groups"))[0]
+        if not owner.any():
             raise ValueError("groups must be two or more: rows of one group are not parted")
         cut = GroupShuffleSplit(1, test_size=self.test_size, random_state=seed)
         return next(cut.split(np.empty(n), groups=owner))

@@ -504,7 +504,7 @@ class UnitMatcher(BaseEstimator):
         scores = np.where(dead[0][:, None] | dead[1], 0.0, scores)
         for name, mask in zip("XX" if within else "XY", dead):
             if mask.all():
-                raise ValueError(f"{name} has no unit that varies: all {len(mask)} are dead")
+                raise ValueError(f"{name} has no unit that varies over the rows: all {len(mask)} are dead")
         masks = (None, None) if self.include_dead else dead
         found = {
             method: match_units(scores, method=method, dead_a=masks[0], dead_b=masks[1], within=within)
@@ -539,6 +539,8 @@ def paired_rows(
     ValueError
         No such layer, no batch.
     """
+    if not all(layers):
+        raise ValueError(f"a layer is given by its name, got layer names {tuple(layers)}")
     number = -1
     for number, batch in enumerate(batches_of(loader, batch_size)):
         drawn = derive_seed(seed, number)
