@@ -46,7 +46,7 @@ def main() -> None:
     )
     del X, Y
 
-    A, B = layers(10_000, 32, 32, float)
+    A, B = layers(10_000, 64, 64, float)
 
     def pair_by_pair() -> np.ndarray:
         """Ten bins of equal counts: the edges found once for each unit, as fast as the loop can be."""
@@ -63,7 +63,7 @@ def main() -> None:
     assert np.corrcoef(pair_by_pair().ravel(), mutual_information(A, B).ravel())[0, 1] > 0.99
     cases = {"np.histogram2d by pairs": pair_by_pair, "mutual_information": lambda: mutual_information(A, B)}
     goal = {"mutual_information": Target(0.1)}
-    group = "mutual information, 32 x 32 units, 10,000 rows"
+    group = "mutual information, 64 x 64 units, 10,000 rows"
     rows += compare(cases, reference="np.histogram2d by pairs", targets=goal, group=group, rounds=3, warmup=0)
 
     C, D = layers(10_000, 128, 16, float)

@@ -109,7 +109,15 @@ def laptop(seed: int, progress: Progress) -> Findings:
     held = [(task.X_val[i : i + 500], task.y_val[i : i + 500]) for i in range(5000, 10_000, 500)]
     stitched = {
         how or "least squares": stitching_test(
-            *nets, "relu2", "relu2", rest, held, mapping=how, max_positions=PLACES, random_state=seed
+            nets[0],
+            nets[1],
+            "relu2",
+            "relu2",
+            rest,
+            held,
+            mapping=how,
+            max_positions=PLACES,
+            random_state=seed,
         )
         for how in (None, "one_to_one")
     }
@@ -146,7 +154,8 @@ def laptop(seed: int, progress: Progress) -> Findings:
     # of whole images, rather than of places: one row an image
     whole = [collect(net, ["relu2"], images, reduce="flatten")["relu2"] for net in nets]
     figures = {
-        "cka_of_images_relu2": linear_cka(*whole), "accuracy": accuracy, "layers": found, "clusters": clusters.clusters_.to_dict(),
+        "cka_of_images_relu2": linear_cka(*whole), "accuracy": accuracy, "layers": found,
+        "clusters": clusters.clusters_.to_dict(),
         "stitching": {how: each.to_dict() for how, each in stitched.items()},
     }  # fmt: skip
     notes = ("The paper has four AlexNets of ImageNet; these are two small nets of MNIST.",)

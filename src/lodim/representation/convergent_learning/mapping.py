@@ -187,7 +187,8 @@ class SparsePredictor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.alpha_ = float(self.alphas_[best])
         coef = self.coefs_[best] * y_scale[:, None] / x_scale
         intercept = y_mean - coef @ x_mean
-        self.coef_, self.intercept_ = (coef[0], float(intercept[0])) if self._one_axis else (coef, intercept)
+        self.coef_: np.ndarray = coef[0] if self._one_axis else coef
+        self.intercept_: Any = float(intercept[0]) if self._one_axis else intercept
         return self
 
     def predict(self, X: Any) -> Float[np.ndarray, "*shape"]:

@@ -206,7 +206,7 @@ def _codes(X: Float[np.ndarray, "n p"], n_bins: int) -> Int[np.ndarray, "n p"]:
     Equal values are never parted, so that a unit may have fewer bins.
     """
     codes = np.empty(X.shape, dtype=np.intp)
-    for unit, values in enumerate(X.T):
+    for unit, values in enumerate(np.ascontiguousarray(X.T)):
         rest = _ZERO * values.max()
         at_rest = (values <= rest) if values.min() >= 0 else np.zeros(len(values), dtype=bool)
         moving = values[~at_rest]
@@ -457,8 +457,8 @@ class UnitMatcher(BaseEstimator):
             x, y = (np.concatenate([_numpy(part.double()) for part in side]) for side in zip(*pairs))
             return self.fit(x, y)
         moments = CrossMoments()
-        for x, y in pairs:
-            moments.update(x, y)
+        for rows_a, rows_b in pairs:
+            moments.update(rows_a, rows_b)
         return self.fit_moments(moments)
 
     def align(self, Y: Any) -> tuple[Any, Bool[np.ndarray, " p"]]:
@@ -806,9 +806,9 @@ def consensus_units(representations: Mapping[str, Any] | Sequence[Any]) -> Conse
     agreement = np.full(p, np.inf)
     for i, j in _pairs(count):
         both = (units[i] >= 0) & (units[j] >= 0)
-        found = np.zeros(p)
-        found[both] = fitted[i, j].score_matrix_[units[i][both], units[j][both]]
-        agreement = np.minimum(agreement, found)
+        correlation = np.zeros(p)
+        correlation[both] = fitted[i, j].score_matrix_[units[i][both], units[j][both]]
+        agreement = np.minimum(agreement, correlation)
     complete = (units >= 0).all(0)
     return Consensus(tuple(names), names[reference], units, np.where(complete, agreement, 0.0), similarity)
 
