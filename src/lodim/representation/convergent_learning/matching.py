@@ -719,9 +719,9 @@ def top_activating(
         raise ValueError(
             f"samples must be {len(x)} integers, one a row, got {owner.dtype} of shape {owner.shape}"
         )
-    partner = partner.astype(np.int64)
+    partner, owner = partner.astype(np.int64), owner.astype(np.int64)
     a = np.flatnonzero(partner >= 0)
-    numbers = np.unique(owner).astype(np.int64)
+    numbers = np.unique(owner)
     check_in_range(k, "k", low=1, high=len(numbers), integer=True)
     top = []
     for values in (x[:, a], y[:, partner[a]]):
