@@ -55,6 +55,7 @@ WHOLE = {"__init__", "_renamed", "renamed", "conftest", "import_time"}
 
 _EARLIER = "written before the guide"
 REASONS = {
+    "convergent-learning": "the toolbox of similarity measures is a third of it, each measure with its source and shapes",
     "ambient-diffusion": "a generator, comparisons, prices with intervals, noise from data, and a bench of theory",
     "dataset-properties": f"{_EARLIER}; three measures of one paper, each an estimator of its own",
     "differentiable-persistence": _EARLIER,

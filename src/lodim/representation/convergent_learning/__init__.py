@@ -17,8 +17,8 @@ spectral clustering            ``CoClusterer``
 
 Source: Yixuan Li and others, 2015, arXiv 1511.07543.
 
-Departures from the paper. Mutual information is corrected in its own unit, and by the bins that are occupied. Zeros of a
-unit are what is below a millionth of its largest value, so that its scale does not matter; units that take both signs
+Departures from the paper. Mutual information is corrected in its own unit, and by the bins that are occupied. Zeros of
+a unit are what is below a millionth of its largest value, so that its scale does not matter; units that take both signs
 have no bin of zeros. Sparse maps are found by coordinate descent on one Gram matrix rather than by gradient steps, and
 judged on rows not seen. Dead units are left out of all means.
 """
