@@ -56,6 +56,7 @@ WHOLE = {"__init__", "_renamed", "renamed", "conftest", "import_time"}
 _EARLIER = "written before the guide"
 REASONS = {
     "ambient-diffusion": "a generator, comparisons, prices with intervals, noise from data, and a bench of theory",
+    "convergent-learning": "a third of it is the toolbox of similarities, each measure with its source",
     "dataset-properties": f"{_EARLIER}; three measures of one paper, each an estimator of its own",
     "differentiable-persistence": _EARLIER,
     "diffusion-mbir": "six operators, three classical solvers and the method, each against known solutions",

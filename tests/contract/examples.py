@@ -61,6 +61,12 @@ def numbers():
     return X, X @ np.arange(1.0, 4.0) + 0.5
 
 
+def two_nets():
+    """What two nets say of the same rows."""
+    X, _ = table()
+    return X, np.tanh(X @ np.random.default_rng(1).normal(size=(3, 4)))
+
+
 def clouds():
     rng = np.random.default_rng(0)
     return [rng.normal(size=(15, 2)) for _ in range(4)], None
@@ -208,6 +214,18 @@ _persistence = {"data": clouds, "tables": False, "needs": ("gudhi",)}
 _one_step: dict[str, Any] = {"epochs": 1, "batch_size": 1000, "lr": 0.03, "random_state": 0}
 
 ESTIMATORS = {
+    representation.UnitMatcher: (
+        Estimator(representation.UnitMatcher(), two_nets),
+        Estimator(representation.UnitMatcher("mutual_information", "semi", n_bins=4), two_nets),
+    ),
+    representation.SparsePredictor: (
+        Estimator(representation.SparsePredictor(n_alphas=4, random_state=0), two_nets),
+        Estimator(representation.SparsePredictor([0.1, 0.0], standardize=False, random_state=0), numbers),
+    ),
+    representation.CoClusterer: (
+        Estimator(representation.CoClusterer(2, random_state=0), two_nets),
+        Estimator(representation.CoClusterer(2, hierarchical=True, random_state=0), two_nets),
+    ),
     geometry.IntrinsicDimension: (
         Estimator(geometry.IntrinsicDimension(random_state=0)),
         Estimator(geometry.IntrinsicDimension("mle", random_state=0)),
@@ -1687,6 +1705,53 @@ ARRAYS: dict[Any, Arrays] = {
         ).losses,
         {"X": whole(12, 3), "y": np.tile([0, 1], 6)}, ("y",),
     ),
+    # two nets
+    representation.UnitMatcher.fit: Arrays(
+        lambda X, Y: representation.UnitMatcher().fit(X, Y).score_matrix_,
+        {"X": whole(12, 3), "Y": whole(12, 2, seed=1)},
+    ),
+    representation.UnitMatcher.align: Arrays(
+        lambda Y: representation.UnitMatcher().fit(*two_nets()).align(Y)[0], {"Y": whole(9, 4)}
+    ),
+    representation.SparsePredictor.fit: Arrays(
+        lambda X, Y, groups: representation.SparsePredictor([1.0], random_state=0).fit(X, Y, groups).r2_,
+        {"X": whole(12, 3), "Y": whole(12, 2, seed=1), "groups": np.arange(12) // 2},
+    ),
+    representation.SparsePredictor: Arrays(
+        lambda alphas: representation.SparsePredictor(alphas, random_state=0).fit(*two_nets()).r2_,
+        {"alphas": np.array([2.0, 1.0])},
+    ),
+    representation.match_units: Arrays(
+        lambda scores, dead_a, dead_b: representation.match_units(scores, dead_a=dead_a, dead_b=dead_b).scores,
+        {"scores": whole(3, 2), "dead_a": np.array([True, False, False]), "dead_b": np.array([False, False])},
+        ("dead_a", "dead_b"),
+    ),
+    representation.mutual_information: Arrays(
+        lambda X, Y: representation.mutual_information(X, Y, n_bins=3), {"X": whole(12, 3), "Y": whole(12, 2, seed=1)}
+    ),
+    representation.apply_matching: Arrays(
+        lambda match: representation.apply_matching(classifier(), match, "0", "2")[0].weight.detach(),
+        {"match": np.arange(8)[::-1].copy()}, ("match",),
+    ),
+    representation.top_activating: Arrays(
+        lambda X, Y, match, samples: representation.top_activating(X, Y, match, k=2, samples=samples).top_a,
+        {"X": whole(12, 3), "Y": whole(12, 2, seed=1), "match": np.array([1, 0, 0]), "samples": np.arange(12) // 2},
+        ("match", "samples"),
+    ),
+    representation.consensus_units: Arrays(
+        lambda X, Y: representation.consensus_units([X, Y, X]).similarity,
+        {"X": whole(12, 3), "Y": whole(12, 2, seed=1)},
+    ),
+    representation.compare_mappings: Arrays(
+        lambda X, Y, groups: representation.compare_mappings(X, Y, groups=groups, random_state=0),
+        {"X": whole(12, 3), "Y": whole(12, 2, seed=1), "groups": np.arange(12) // 2},
+    ),
+    representation.principal_angles: Arrays(
+        lambda X, Y: representation.principal_angles(X, Y), {"X": whole(12, 3), "Y": whole(12, 2, seed=1)}
+    ),
+    representation.subspace_dimension: Arrays(
+        lambda X: float(representation.subspace_dimension(X)), {"X": whole(12, 3)}
+    ),
     # groups
     partition.groups: Arrays(
         lambda X, y: partition.groups(X, y, n_resamples=2),
@@ -1841,6 +1906,13 @@ RESULTS: dict[Any, Callable[[], Any]] = {
         classifier(), table()[0], table()[1], (0.1, 0.2), n_steps=2, n_queries=3, random_state=0
     ),
     trust.RobustnessReport: lambda: reported(*table()),
+    # representation
+    representation.Matching: lambda: representation.UnitMatcher().fit(*two_nets()).matching_,
+    representation.TopActivating: lambda: representation.top_activating(*two_nets(), [1, -1, 0], k=3),
+    representation.Consensus: lambda: representation.consensus_units([*two_nets(), two_nets()[0] ** 3]),
+    representation.MappingComparison: lambda: representation.compare_mappings(*two_nets(), random_state=0),
+    representation.CoClusters: lambda: representation.CoClusterer(2, random_state=0).fit(*two_nets()).clusters_,
+    representation.StitchingTest: lambda: representation.StitchingTest(0.9, 0.95, 0.96, 0.1, 500, "least squares"),
     # partition
     partition.NovelClassCount: lambda: partition.estimate_n_novel(table()[0], (2, 4), random_state=0),
     partition.NovelClassScores: lambda: partition.novel_class_scores([0, 1, 1, 2], [0, 4, 4, 4], [0]),

@@ -60,6 +60,7 @@ from .examples import (
     slope,
     stacked_covariances,
     table,
+    two_nets,
     undecided,
     whole,
 )
@@ -142,6 +143,7 @@ def call(function, _free=(), _name="", **given):
 
 X, y = table(40)
 POINTS = torch.from_numpy(X).float()
+NETS = two_nets()
 SPD = np.diag([1.0, 2.0, 3.0]) + 0.1
 IMAGES = np.random.default_rng(0).random((2, 16, 16))
 P_HAT = np.linspace(0.05, 0.95, 40)
@@ -384,6 +386,18 @@ CALLS = (
     call(partition.pca_part_init, X=X, k=3), call(partition.compactness, X=X, labels=y),
     call(partition.repeatability, estimator=partition.PPP((2, 3)), X=X, n_runs=2, random_state=0),
     call(partition.partition_curves, model=partition.PPP((2, 3)).fit(X), X=X, n_references=2, random_state=0),
+    call(representation.match_units, scores=whole(3, 4)),
+    call(representation.mutual_information, X=NETS[0], Y=NETS[1], n_bins=4),
+    call(representation.apply_matching, model_b=classifier(), match=np.arange(8)[::-1].copy(), layer="0",
+         next_layer="2"),
+    call(representation.top_activating, X=NETS[0], Y=NETS[1], match=np.array([1, -1, 0]), k=3),
+    call(representation.consensus_units, representations=[*NETS, NETS[0] ** 3]),
+    call(representation.compare_mappings, X=NETS[0], Y=NETS[1], random_state=0),
+    call(representation.principal_angles, X=NETS[0], Y=NETS[1]), call(representation.subspace_dimension, X=X),
+    call(representation.stitching_test, model_a=classifier(), model_b=classifier(), layer_a="1", layer_b="1",
+         train=[POINTS], test=[(POINTS, torch.from_numpy(y))], random_state=0),
+    call(representation.UnitMatcher.fit_models, _name="UnitMatcher.fit_models", self=representation.UnitMatcher(),
+         model_a=classifier(), model_b=classifier(), layer_a="1", layer_b="1", loader=[POINTS], random_state=0),
     call(metrics.accuracy, logits=POINTS[:, :2], target=torch.from_numpy(y)),
     call(metrics.auc, logits=POINTS[:, :2], target=torch.from_numpy(y)),
     call(metrics.r2, prediction=POINTS[:, 0], target=POINTS[:, 1]),
