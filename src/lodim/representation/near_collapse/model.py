@@ -30,7 +30,9 @@ from lodim.validation import (
     warn,
 )
 
-Matrix = Float[np.ndarray, "rows columns"]
+Features = Float[np.ndarray, "N d"]
+Weights = Float[np.ndarray, "K d"]
+Targets = Float[np.ndarray, "N K"]
 Number = float | int | np.number
 
 SOLVERS = ("alternating", "anderson")
@@ -46,45 +48,45 @@ _SIZE = 4000  # rows of a response matrix, which is then 128 MB
 class Objective:
     """N f without its link to H0, as functions of H; rows may be turned, those of H and Y alike."""
 
-    Y: Matrix
+    Y: Targets
     n: float  # rows a class
     lam_w: float
     lam_h: float
 
-    def classifier(self, H: Matrix) -> Matrix:
+    def classifier(self, H: Features) -> Weights:
         """W*(H), through the smaller of H'H and H H'."""
         ridge = self.n * self.lam_w
         if H.shape[0] < H.shape[1]:
             return _solve(H @ H.T, ridge, self.Y).T @ H
         return _solve(H.T @ H, ridge, H.T @ self.Y).T
 
-    def loss(self, H: Matrix, W: Matrix) -> float:
+    def loss(self, H: Features, W: Weights) -> float:
         """N f for beta = 0."""
         fit = np.square(H @ W.T - self.Y).sum()
         return float(fit + self.n * self.lam_w * np.square(W).sum() + self.lam_h * np.square(H).sum()) / 2
 
-    def gradient(self, H: Matrix, W: Matrix) -> Matrix:
+    def gradient(self, H: Features, W: Weights) -> Features:
         """N grad L(H), given W*(H), at which the derivative by W is zero."""
         return (H @ W.T - self.Y) @ W + self.lam_h * H
 
-    def features(self, W: Matrix, H0: Matrix, beta: float) -> Matrix:
+    def features(self, W: Weights, H0: Features, beta: float) -> Features:
         """The best H, by an inverse of K rows."""
         A, c = self.Y @ W + beta * H0, self.lam_h + beta
         return (A - (A @ W.T) @ np.linalg.solve(W @ W.T + c * np.eye(len(W)), W)) / c
 
-    def curvature(self, H: Matrix, W: Matrix) -> Callable[[Matrix], Matrix]:
+    def curvature(self, H: Features, W: Weights) -> Callable[[Features], Features]:
         """V -> N hess L(H)[V], given W*(H), in O(N d K + d^2 K)."""
         E = H @ W.T - self.Y
         factor = _factor(H.T @ H, self.n * self.lam_w)
 
-        def product(V: Matrix) -> Matrix:
+        def product(V: Features) -> Features:
             dW = -cho_solve(factor, V.T @ E + H.T @ (V @ W.T)).T
             return (V @ W.T + H @ dW.T) @ W + E @ dW + self.lam_h * V
 
         return product
 
 
-def _factor(gram: Matrix, ridge: float) -> Any:
+def _factor(gram: Float[np.ndarray, "p p"], ridge: float) -> Any:
     try:
         return cho_factor(gram + ridge * np.eye(len(gram)), lower=True)
     except LinAlgError as error:
@@ -93,22 +95,24 @@ def _factor(gram: Matrix, ridge: float) -> Any:
         ) from error
 
 
-def _solve(gram: Matrix, ridge: float, right: Matrix) -> Matrix:
+def _solve(
+    gram: Float[np.ndarray, "p p"], ridge: float, right: Float[np.ndarray, "p q"]
+) -> Float[np.ndarray, "p q"]:
     return cho_solve(_factor(gram, ridge), right)
 
 
-def compress(H0: Matrix, Y: Matrix) -> tuple[Matrix, Matrix]:
+def compress(H0: Features, Y: Targets) -> tuple[Float[np.ndarray, "p d"], Float[np.ndarray, "p K"]]:
     """C0 and Y_c of at most K + d rows, with H0 = U C0 and Y = U Y_c for some U with orthonormal columns."""
     R = qr(np.c_[Y, H0], mode="r", check_finite=False)[0][: sum(H0.shape[1:] + Y.shape[1:])]
     return R[:, Y.shape[1] :], R[:, : Y.shape[1]]
 
 
 def solve(
-    problem: Objective, H0: Matrix, beta: float, solver: str, tol: float, max_iter: int
-) -> tuple[Matrix, list[float], bool]:
+    problem: Objective, H0: Features, beta: float, solver: str, tol: float, max_iter: int
+) -> tuple[Weights, list[float], bool]:
     """W, of which H is ``problem.features(W, H0, beta)``; N f at the start and after each round; whether it settled."""
 
-    def value(H: Matrix, W: Matrix) -> float:
+    def value(H: Features, W: Weights) -> float:
         return problem.loss(H, W) + beta / 2 * float(np.square(H - H0).sum())
 
     H, W = H0, problem.classifier(H0)
@@ -144,7 +148,7 @@ def check_lambdas(lam_w: Any, lam_h: Any, beta: Any = 1.0) -> None:
             raise ValueError(f"{name} must be positive, got {value}")
 
 
-def read_features(X: Any, y: Any, name: str = "X") -> tuple[Matrix, np.ndarray, Matrix, ClassGeometry]:
+def read_features(X: Any, y: Any, name: str = "X") -> tuple[Features, np.ndarray, Targets, ClassGeometry]:
     """Features, classes, one-hot labels and the geometry of classes, of which the means must differ."""
     H = check_matrix(X, name=name, min_rows=2)
     if y is None:
@@ -226,7 +230,7 @@ def collapsed_minimizer(
     frame = np.linalg.qr(as_generator(random_state).standard_normal((d, K)))[0].T
     means = math.sqrt((1 - c) / ratio) * frame
     labels = np.repeat(np.arange(K), n)
-    problem = Objective(np.eye(K)[labels], n, float(lam_w), float(lam_h))
+    problem = Objective(np.eye(K)[labels], float(n), float(lam_w), float(lam_h))
     H, W = means[labels], ratio * means
     return CollapsedMinimizer(H, labels, W, problem.loss(H, W) / len(H))
 
@@ -437,7 +441,7 @@ class NearCollapseModel(BaseEstimator):
         self._problem, self._beta = whole, float(self.beta)
         return self
 
-    def linear_response(self, dH0: Any, *, exact: bool = True, tol: Number = 1e-10) -> Matrix:
+    def linear_response(self, dH0: Any, *, exact: bool = True, tol: Number = 1e-10) -> Features:
         """How the features change with those given, to first order (theorem 4.1), by conjugate gradients.
 
         Parameters
@@ -473,7 +477,9 @@ class NearCollapseModel(BaseEstimator):
 
         return conjugate_gradient(operator, V.ravel(), tol=tol).x.reshape(V.shape)
 
-    def response_matrix(self, *, exact: bool = True, max_size: int | np.integer = _SIZE) -> Matrix:
+    def response_matrix(
+        self, *, exact: bool = True, max_size: int | np.integer = _SIZE
+    ) -> Float[np.ndarray, "m m"]:
         """The response as a matrix of ``n_samples * n_features`` rows, entry (i, a) of the features at ``i d + a``.
 
         Parameters

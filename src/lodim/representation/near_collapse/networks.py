@@ -170,7 +170,8 @@ def greedy_train(
     """Train a network in place one layer at a time, from the input on, and tell how features collapse with depth.
 
     Each layer learns with a linear classifier of its own, which is dropped when the next layer's turn comes; the last
-    one learns with the model's. Layers below are frozen, as the model has it.
+    one learns with the model's. Those of their own begin as torch begins ``nn.Linear``, so to compare depths let the
+    model's begin so too. Layers below are frozen.
 
     Parameters
     ----------

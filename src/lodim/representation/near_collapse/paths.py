@@ -29,6 +29,7 @@ from lodim.validation import (
     check_choice,
     check_counts,
     check_in_range,
+    check_matrix,
     check_numbers,
     checked,
     warn,
@@ -306,12 +307,13 @@ def estimate_beta(H0: Any, H: Any, y: Any, lam_w: Number, lam_h: Number | None =
         Bad input, layers that say the same (beta is infinite, or nothing was learnt).
     """
     check_lambdas(lam_w, 0.0 if lam_h is None else lam_h)
-    first, _, _, before = read_features(H0, y, "H0")
     last, classes, Y, after = read_features(H, y, "H")
+    first = check_matrix(H0, name="H0")
     if len(first) != len(last):
         raise ValueError(
             f"H0 and H have shapes {first.shape} and {last.shape}; rows are samples: did you transpose one?"
         )
+    first, _, _, before = read_features(first, y, "H0")
     width = max(first.shape[1], last.shape[1])
     first, last = (np.pad(rows, ((0, 0), (0, width - rows.shape[1]))) for rows in (first, last))
     left, _, right = np.linalg.svd(first.T @ last)
