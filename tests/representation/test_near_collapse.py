@@ -339,9 +339,9 @@ def test_what_cannot_be_split_is_refused():
 
 
 def blobs():
-    rng = np.random.default_rng(0)
+    """Three classes along three of twelve columns, noise in all."""
     y = np.arange(240) % 3
-    return (1.5 * np.eye(3)[y] + 0.5 * rng.normal(size=(240, 3))) @ rng.normal(size=(3, 6)), np.array(
+    return 1.5 * np.eye(3, 12)[y] + 0.5 * np.random.default_rng(0).normal(size=(240, 12)), np.array(
         list("xyz")
     )[y]
 
@@ -350,7 +350,7 @@ def blobs():
 @pytest.mark.parametrize("loss", ["mse", "ce"])
 def test_layers_are_trained_one_after_the_other(loss):
     X, y = blobs()
-    nets = [build_seeded(lambda depth=depth: mlp([6, *[16] * depth, 3]), 0) for depth in (2, 3)]
+    nets = [build_seeded(lambda depth=depth: mlp([12, *[16] * depth, 3]), 0) for depth in (2, 3)]
     nets[1][0].load_state_dict(nets[0][0].state_dict())
     with torch.no_grad():
         untrained = nc1(nets[0][:2](torch.tensor(X, dtype=torch.float32)).numpy(), y)
