@@ -17,6 +17,7 @@ Source: Tirer, Huang and Niles-Weed 2022, arXiv 2210.16658, sections 3 and 5.
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ def images(seed: int) -> tuple[Tensor, Tensor]:
 def net(widths: list[int], bias: bool = True) -> nn.Sequential:
     """As torch initialises it."""
     parts: list[nn.Module] = []
-    for n_in, n_out in zip(widths[:-2], widths[1:-1], strict=True):
+    for n_in, n_out in pairwise(widths[:-1]):
         parts += [nn.Linear(n_in, n_out), nn.ReLU()]
     return nn.Sequential(*parts, nn.Linear(widths[-2], widths[-1], bias=bias))
 

@@ -114,9 +114,10 @@ def laptop(seed: int, progress: Progress) -> Findings:
             checks.append(
                 check_that(f"{name}, lambda_H = {lam_h}", ends, f"{said} throughout", monotone(values, sign))
             )
+    rising = sorted(ratios) == ratios and ratios[-1] < 1
     third = (1 - ratios[-2]) / (1 - ratios[-1])
     checks += [
-        check_that("NC1 after one layer over before", ratios, "below 1, rising with beta", sorted(ratios) == ratios and ratios[-1] < 1),
+        check_that("NC1 after one layer over before", ratios, "below 1, rising with beta", rising),
         check_between("the same for beta = 1", ratios[0], 0.90, 0.98, essential=False),
         check_between("1 - ratio, beta = 100 over 300", third, 2.8, 3.2),
         check_that("NC1 over five layers", layers.tolist(), "falls", (np.diff(layers) < 0).all()),
