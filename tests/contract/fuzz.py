@@ -44,6 +44,7 @@ import lodim.metrics as metrics
 import lodim.neighbors as neighbors
 import lodim.nets as nets
 import lodim.partition as partition
+import lodim.representation as representation
 import lodim.sketch as sketch
 import lodim.training as training
 import lodim.trust as trust
@@ -441,6 +442,16 @@ CALLS = (
     call(landscape.to_hypercomplex, model=net(), n=2), call(landscape.suggest_adapter, measured=10.0, model=net()),
     call(partition.simulate_dictionary, n_samples=9, dictionary=whole(2, 4), coef=[[1.0, 0.5]], random_state=0),
     call(partition.trade_off_curve, estimator=partition.SupervisedDictionary(2), X=X, y=y, xi=(0.1, 1.0), n_folds=2),
+    call(representation.central_path, X=X, y=y, lam_w=0.2, lam_h=0.1, t=[0.0, 0.5]),
+    call(representation.depth_profile, X=X, y=y, lam_w=0.2, lam_h=0.1, beta=5.0, n_layers=2),
+    call(representation.estimate_beta, H0=X, H=X[::-1], y=y, lam_w=0.2, lam_h=0.1),
+    call(representation.collapsed_minimizer, n_classes=2, n_per_class=3, n_features=4, lam_w=0.2, lam_h=0.1,
+         random_state=0),
+    call(representation.collapsed_spectrum, n_classes=2, n_per_class=3, n_features=4, lam_w=0.2, lam_h=0.1, beta=5.0),
+    call(representation.to_ufm_lambdas, lam_w=0.2, lam_h=0.1, n_classes=2, n_per_class=3),
+    call(representation.split_weight_decay, model=nets.mlp([3, 4, 2]), last_layer="2", wd_features=0.1,
+         wd_classifier=0.1),
+    call(representation.greedy_train, model=nets.mlp([3, 4, 2]), X=X, y=y, epochs=1, random_state=0),
     call(trust.calibration_check, p_hat=P_HAT, y=y, n_bins=4, n_boot=100, random_state=0),
     call(trust.empirical_probabilities, p_hat=P_HAT, y=y, n_bins=4),
     call(trust.simulate_outcomes, z=P_HAT, random_state=0),

@@ -371,7 +371,7 @@ class NearCollapseModel(BaseEstimator):
         lam_w: Any = 0.05,
         lam_h: Any = 0.01,
         beta: Any = 10.0,
-        solver: str = "alternating",
+        solver: Any = "alternating",
         tol: Any = 1e-12,
         max_iter: Any = 5000,
     ):
