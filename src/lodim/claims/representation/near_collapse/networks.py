@@ -37,7 +37,7 @@ N_SEEDS = 3
 
 def images(seed: int) -> tuple[Tensor, Tensor]:
     """Standardised as a whole, with the same number of each class."""
-    data: Any = load("fashion-mnist", split="train")
+    data: Any = load("fashion_mnist", split="train")
     rng, y = as_generator(derive_seed(seed, "images")), np.asarray(data.y).astype(int)
     rows = np.concatenate([rng.choice(np.flatnonzero(y == k), 1000, replace=False) for k in range(10)])
     X = torch.from_numpy(np.asarray(data.X[rows], dtype=np.float32))
@@ -121,6 +121,6 @@ CLAIM = Claim(
         "feature layers moves that variability more than the classifier's does."
     ),
     laptop=laptop,
-    needs=("fashion-mnist",),
+    needs=("fashion_mnist",),
     minutes=6,
 )
