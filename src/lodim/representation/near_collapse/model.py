@@ -116,7 +116,7 @@ def solve(
         return problem.loss(H, W) + beta / 2 * float(np.square(H - H0).sum())
 
     H, W = H0, problem.classifier(H0)
-    values, moves, images = [value(H, W)], [], []
+    values, moves, images = [value(H, W)], list[np.ndarray](), list[np.ndarray]()
     for _ in range(max_iter):
         image = problem.features(W, H0, beta)
         move = image - H
@@ -475,7 +475,8 @@ class NearCollapseModel(BaseEstimator):
             U = v.reshape(V.shape)
             return (hessian(U) / beta + U).ravel()
 
-        return conjugate_gradient(operator, V.ravel(), tol=tol).x.reshape(V.shape)
+        x: Any = conjugate_gradient(operator, V.ravel(), tol=float(tol)).x
+        return x.reshape(V.shape)
 
     def response_matrix(
         self, *, exact: bool = True, max_size: int | np.integer = _SIZE

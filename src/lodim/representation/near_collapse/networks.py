@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -237,7 +238,7 @@ def greedy_train(
         width = _answers(stage, rows[:1]).flatten(1).shape[1]
         head: nn.Module = own_head
         if at < last:
-            fresh = build_seeded(lambda width=width: nn.Linear(width, K), derive_seed(seed, "head", at))
+            fresh = build_seeded(partial(nn.Linear, width, K), derive_seed(seed, "head", at))
             head = nn.Sequential(nn.Flatten(), fresh).to(rows)
         net = nn.ModuleDict({"features": stage, "classifier": head})
 

@@ -124,11 +124,9 @@ class CollapsePath(Result):
 
 def _path(steps: Sequence[tuple[float, ClassGeometry, float]], **given: Any) -> CollapsePath:
     t, found, loss = zip(*steps, strict=True)
-    return CollapsePath(
-        np.array(t), *(np.array([getattr(each, name)() for each in found]) for name in ("nc1_trace", "nc1")),
-        *(np.array([getattr(each, name) for each in found]) for name in ("trace_within", "trace_between")),
-        np.array(loss), **given,
-    )  # fmt: skip
+    figures = [(each.nc1_trace(), each.nc1(), each.trace_within, each.trace_between) for each in found]
+    trace, nc1, within, between = np.array(figures).T
+    return CollapsePath(np.array(t), trace, nc1, within, between, np.array(loss), **given)
 
 
 @checked
