@@ -417,8 +417,9 @@ def test_data_that_say_nothing():
         collapsed_minimizer(3, 4, 5, 2.0, 0.5)
     with pytest.raises(ValueError, match="not large"):
         collapsed_spectrum(3, 4, 5, 0.1, 0.5, 0.5)
-    with pytest.raises(ValueError, match="rising times"):
-        central_path(H0, y, LAM_W, LAM_H, [1.0, 0.5])
+    for t in ([1.0, 0.5], [0.0], [], [-1.0, 1.0]):
+        with pytest.raises(ValueError, match="rising times"):
+            central_path(H0, y, LAM_W, LAM_H, t)
     with pytest.warns(ConvergenceWarning, match="after 2 rounds"):
         assert not fit(H0, y, 0.1, max_iter=2).converged_
     with pytest.raises(ValueError, match="features' shape"):

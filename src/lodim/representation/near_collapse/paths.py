@@ -144,7 +144,7 @@ def central_path(X: Any, y: Any, lam_w: Number, lam_h: Number, t: Any = (0.0, 1.
     lam_w, lam_h : float
         Positive, and at least 0.
     t : array-like, shape (n_steps,)
-        Rising times from 0 on, at which the path is told.
+        Rising times from 0 on, at which the path is told; the last is above 0.
 
     Raises
     ------
@@ -153,14 +153,9 @@ def central_path(X: Any, y: Any, lam_w: Number, lam_h: Number, t: Any = (0.0, 1.
     """
     check_lambdas(lam_w, lam_h)
     times = check_numbers(t, "t").reshape(-1)
-    if (
-        not len(times)
-        or not np.isfinite(times).all()
-        or times[0] < 0
-        or (np.diff(times) <= 0).any()
-        or times[-1] > 1e6
-    ):
-        raise ValueError("t must hold rising times from 0 to 1e6")
+    rising = len(times) and np.isfinite(times).all() and times[0] >= 0 and (np.diff(times) > 0).all()
+    if not rising or not 0 < times[-1] <= 1e6:
+        raise ValueError("t must hold rising times from 0 on, the last of them positive and at most 1e6")
     H0, classes, Y, _ = read_features(X, y)
     U, R = qr(np.c_[Y, H0], mode="economic", check_finite=False)  # as compress, and back to all rows by U
     C0 = R[:, len(classes) :]
