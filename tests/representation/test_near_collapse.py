@@ -227,7 +227,7 @@ def test_theorem_on_the_central_path():
     """Section 3, on twenty random features."""
     for seed in range(20):
         H0, y = features(seed, apart=0.5)
-        path = central_path(H0, y, LAM_W, (0.0, 0.1)[seed % 2], np.linspace(0, 2, 5))
+        path = central_path(H0, y, LAM_W, (0.0, 0.1)[seed % 2], np.linspace(0, 1, 4))
         assert (np.diff(path.nc1_trace) < 0).all()
         assert (np.diff(path.scaled_within) < 1e-7 * path.scaled_within[0]).all()
         assert (np.diff(path.scaled_between) > 0).all()
@@ -294,14 +294,17 @@ def test_layers_that_know_nothing_of_each_other_do_not_tell_beta():
         assert "cannot tell" in str(found)
 
 
-def test_standard_errors_are_those_of_noise():
-    """H0 plus noise: the estimates scatter about as they say."""
+def test_noise_makes_beta_less_certain_but_not_smaller():
+    """H0 plus noise: the estimates scatter about as they say, around the truth."""
     H0, y = features(21, n=40)
     H = fit(H0, y, 12.0).features_
     rng = np.random.default_rng(0)
-    found = [estimate_beta(H0 + 1e-4 * rng.normal(size=H0.shape), H, y, LAM_W, LAM_H) for _ in range(40)]
-    scatter = np.std([each.beta for each in found])
-    assert 0.6 < scatter / np.mean([each.standard_error for each in found]) < 1.5
+    found = [estimate_beta(H0 + 1e-3 * rng.normal(size=H0.shape), H, y, LAM_W, LAM_H) for _ in range(40)]
+    change, error = (
+        np.array([getattr(each, name) for each in found]) for name in ("change", "standard_error")
+    )
+    assert 0.6 < change.std() / error.mean() < 1.5
+    assert abs(change.mean() - 1 / 12) < 4 * error.mean() / np.sqrt(40)
 
 
 def test_layers_that_say_the_same_are_refused():
@@ -310,6 +313,10 @@ def test_layers_that_say_the_same_are_refused():
         estimate_beta(H[:, ::-1], H, y, LAM_W)
     with pytest.raises(ValueError, match="transpose"):
         estimate_beta(np.r_[H, H], H, y, LAM_W)
+    plain = collapsed_minimizer(K, N_EACH, D, LAM_W, LAM_H, random_state=0)
+    for lam_h in (LAM_H, None):
+        with pytest.raises(ValueError, match="at rest"):
+            estimate_beta(H, plain.features, plain.labels, LAM_W, lam_h)
 
 
 # ---- networks
@@ -354,7 +361,7 @@ def test_layers_are_trained_one_after_the_other(loss):
     nets[1][0].load_state_dict(nets[0][0].state_dict())
     with torch.no_grad():
         untrained = nc1(nets[0][:2](torch.tensor(X, dtype=torch.float32)).numpy(), y)
-    options = {"loss": loss, "epochs": 15, "lr": 0.01, "batch_size": 40, "random_state": 0}
+    options = {"loss": loss, "epochs": 10, "lr": 0.01, "batch_size": 40, "random_state": 0}
     short, long = (greedy_train(net, X, y, **options) for net in nets)
     # the first layer knows nothing of how many follow, and is not touched afterwards
     assert torch.equal(nets[0][0].weight, nets[1][0].weight)

@@ -240,20 +240,22 @@ class BetaEstimate(Result):
 
     Attributes
     ----------
-    beta, standard_error : float
-        Standard error over rows, whatever the distribution of what the model leaves.
+    beta : float
+        1 / change; NaN where change is not positive.
+    change, standard_error : float
+        1 / beta and its standard error over rows, whatever the distribution of what the model leaves.
     lam_h : float
         As given, or fitted with beta.
     share : float
-        Of the pull that targets have on the features, the share that the model accounts for: 1 - residual / total, of
-        squares. Below 0 where it makes things worse.
+        Of the way between the layers' features, in squares, the share that the model accounts for.
     nc1_before, nc1_after : float
         By traces.
     identified : bool
-        Whether beta is two standard errors above zero and accounts for at least half of the pull.
+        Whether change is two standard errors above zero, lam_h not below it, and the share at least a half.
     """
 
     beta: float
+    change: float
     standard_error: float
     lam_h: float
     share: float
@@ -262,22 +264,28 @@ class BetaEstimate(Result):
     identified: bool
 
     def __str__(self) -> str:
-        figures = f"beta = {self.beta:.4g} +- {self.standard_error:.2g}"
+        figures = f"1 / beta = {self.change:.4g} +- {self.standard_error:.2g}"
+        accounts = f"{max(self.share, 0.0):.0%} of the way between the layers"
         if self.identified:
-            return f"{figures} accounts for {self.share:.0%} of the pull between the layers"
-        little = f"{max(self.share, 0.0):.0%} of the pull between the layers"
-        return f"the data cannot tell beta: {figures} would account for {little}"
+            return f"beta = {self.beta:.4g} ({figures}) accounts for {accounts}"
+        return f"the data cannot tell beta: {figures} would account for {accounts}"
 
 
 @checked
 def estimate_beta(H0: Any, H: Any, y: Any, lam_w: Number, lam_h: Number | None = None) -> BetaEstimate:
     r"""Estimate beta from what two adjacent layers say of the same inputs.
 
-    If H is the model's answer to H0, the pull of targets is balanced by the link, :math:`(H W^\top - Y) W = \beta
-    (H_0 - H) - \lambda_H H` with :math:`W = W^*(H)`: least squares over all entries. The layers may have units of
-    their own, in other numbers: the smaller one is filled up with zeros, and H0 turned to be nearest to H. Since
-    :math:`\beta H^\top H_0 = (\lambda_H + \beta) H^\top H - n \lambda_W W^\top W` is symmetric, and positive where
-    :math:`\lambda_W (\lambda_H + \beta) \ge 1` or H is not small, this undoes whatever turned the model's features.
+    If H is the model's answer to H0, the pull of targets is balanced by the link:
+
+    .. math:: H_0 - H = \frac1\beta \big((H W^\top - Y) W + \lambda_H H\big), \qquad W = W^*(H),
+
+    which is a regression of the way between the layers on the pull, by least squares over all entries; so what else a
+    layer does to its input, if it has nothing to do with the pull, makes beta less certain but not too small.
+
+    The layers may have units of their own, in other numbers: the smaller one is filled up with zeros, and H0 turned to
+    be nearest to H. Since :math:`\beta H^\top H_0 = (\lambda_H + \beta) H^\top H - n \lambda_W W^\top W` is symmetric,
+    and positive where :math:`\lambda_W (\lambda_H + \beta) \ge 1` or H is not small, this undoes whatever turned the
+    model's features.
 
     Parameters
     ----------
@@ -297,7 +305,7 @@ def estimate_beta(H0: Any, H: Any, y: Any, lam_w: Number, lam_h: Number | None =
     Raises
     ------
     ValueError
-        Bad input, layers that say the same (beta is infinite, or nothing was learnt).
+        Bad input, layers that say the same (no finite beta), features at rest (any beta).
     """
     check_lambdas(lam_w, 0.0 if lam_h is None else lam_h)
     last, classes, Y, after = read_features(H, y, "H")
@@ -314,18 +322,19 @@ def estimate_beta(H0: Any, H: Any, y: Any, lam_w: Number, lam_h: Number | None =
     if np.linalg.norm(turned - last) <= 1e-10 * np.linalg.norm(last):
         raise ValueError("H0 and H are the same up to a rotation: no finite beta, the layer changed nothing")
     problem = Objective(Y, len(last) / len(classes), float(lam_w), 0.0)
-    pull = problem.gradient(last, problem.classifier(last))
-    target = pull if lam_h is None else pull + float(lam_h) * last
-    columns = np.stack([turned - last, -last] if lam_h is None else [turned - last])
+    way, pull = turned - last, problem.gradient(last, problem.classifier(last))
+    columns = np.stack([pull, last] if lam_h is None else [pull + float(lam_h) * last])
     normal = np.einsum("aij,bij->ab", columns, columns)
-    if np.linalg.cond(normal) > 1e12:
-        raise ValueError("H is H0 scaled: beta and lam_h cannot be told apart, give lam_h")
-    fitted = np.linalg.solve(normal, np.einsum("aij,ij->a", columns, target))
-    rest = target - np.tensordot(fitted, columns, 1)
+    apart = np.linalg.det(normal) / np.prod([np.square(each).sum() for each in (pull, last)[: len(normal)]])
+    if not apart > 1e-16:
+        raise ValueError("H is at rest, its pull being its decay: any beta would do")
+    fitted = np.linalg.solve(normal, np.einsum("aij,ij->a", columns, way))
+    rest = way - np.tensordot(fitted, columns, 1)
     scores = np.einsum("aij,ij->ai", columns, rest)
     error = math.sqrt(np.linalg.solve(normal, np.linalg.solve(normal, scores @ scores.T).T)[0, 0])
-    share = 1 - float(np.square(rest).sum() / np.square(target).sum())
-    beta = float(fitted[0])
-    decay = float(fitted[1]) if lam_h is None else float(lam_h)
-    known = beta > 2 * error and share >= _LEAST_SHARE and decay >= 0
-    return BetaEstimate(beta, error, decay, share, before.nc1_trace(), after.nc1_trace(), bool(known))
+    share = 1 - float(np.square(rest).sum() / np.square(way).sum())
+    change = float(fitted[0])
+    beta = 1 / change if change > 0 else math.nan
+    decay = float(fitted[1]) * beta if lam_h is None else float(lam_h)
+    known = change > 2 * error and share >= _LEAST_SHARE and decay >= 0
+    return BetaEstimate(beta, change, error, decay, share, before.nc1_trace(), after.nc1_trace(), bool(known))
