@@ -384,6 +384,10 @@ def test_any_sequence_can_be_trained_and_keeps_its_mode():
     assert not any(part.training for part in net.modules())
     with pytest.raises(ValueError, match="2 outputs but y has 3 classes"):
         greedy_train(net, rng.normal(size=(12, 1, 6, 6)), np.arange(12) % 3)
+    with pytest.raises(ValueError, match="does not take samples"):
+        greedy_train(mlp([4, 2, 2]), np.eye(3), [0, 1, 0])
+    with pytest.warns(UserWarning, match="not defined"):
+        assert np.isnan(greedy_train(mlp([3, 2, 2]), np.ones((4, 3)), [0, 1, 0, 1], epochs=1).nc1).all()
     with pytest.raises(ValueError, match="at least two parts"):
         greedy_train(nn.Sequential(nn.Linear(3, 2)), np.eye(3), [0, 1, 0])
 

@@ -203,6 +203,8 @@ def greedy_train(
     -----
     ConvergenceWarning
         A stage diverged; the stages after it are not trained.
+    UserWarning
+        NC1 is not defined in some layer.
     """
     check_choice(loss, LOSSES, "loss")
     check_counts(epochs=epochs, batch_size=batch_size)
@@ -217,20 +219,23 @@ def greedy_train(
     modes = [(part, part.training) for part in model.modules()]
     seed, last, K = root_seed(random_state), len(stages) - 2, len(classes)
     head_name, own_head = stages.pop()
-    if (n_outputs := _answers(model, rows[:1]).shape[-1]) != K:
+    try:
+        n_outputs = _answers(model, rows[:1]).shape[-1]
+    except (RuntimeError, IndexError) as error:
+        raise ValueError(
+            f"model does not take samples of X, of shape {tuple(rows.shape[1:])}: {error}"
+        ) from error
+    if n_outputs != K:
         raise ValueError(f"model has {n_outputs} outputs but y has {K} classes")
     onehot = torch.eye(K, dtype=rows.dtype, device=rows.device)
     told: dict[str, list[Any]] = {name: [] for name in ("layers", "nc1", "nc1_trace", "accuracy", "loss")}
 
     def tell(name: str, accuracy: float, value: float) -> None:
         found = class_geometry(rows.flatten(1).cpu().numpy(), codes)
-        figures = (
-            name,
-            *(v if math.isfinite(v) else math.nan for v in (found.nc1(), found.nc1_trace())),
-            accuracy,
-            value,
-        )
-        for each, figure in zip(told.values(), figures, strict=True):
+        pair = [each if math.isfinite(each) else math.nan for each in (found.nc1(), found.nc1_trace())]
+        if math.isnan(pair[0]):
+            warn(f"all class means are one after {name!r}: NC1 is not defined there", stacklevel=4)
+        for each, figure in zip(told.values(), (name, *pair, accuracy, value), strict=True):
             each.append(figure)
 
     tell("input", math.nan, math.nan)
