@@ -19,7 +19,8 @@ CLAIM = Claim(
     name="convergent-learning/headline",
     arxiv="1511.07543",
     statement=(
-        "Match the units of two trained networks and say what they share: neurons, subspaces, or neither."
+        "Match the units of two trained networks and say what they share: neurons, subspaces, or "
+        "neither."
     ),
     laptop=laptop,
 )
