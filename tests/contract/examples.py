@@ -325,6 +325,10 @@ ESTIMATORS = {
         ),
         Estimator(partition.MLC(3, init="given", epochs=1, random_state=0)),
     ),
+    representation.NearCollapseModel: (
+        Estimator(representation.NearCollapseModel()),
+        Estimator(representation.NearCollapseModel(0.2, 0.1, 1.0, "anderson")),
+    ),
     trust.SurrogateExplainer: (
         Estimator(trust.SurrogateExplainer(slope, random_state=0)),
         Estimator(
@@ -1091,6 +1095,8 @@ def reported(X, y):
     )  # fmt: skip
 
 
+_classed = {"X": whole(12, 3, top=12), "y": np.arange(12) % 2}
+
 ARRAYS: dict[Any, Arrays] = {
     # representation
     **{
@@ -1490,6 +1496,28 @@ ARRAYS: dict[Any, Arrays] = {
             partition.SupervisedDictionary(2, random_state=0), X, y, aux, xi=(0.1,), n_folds=2
         ).accuracy,
         _sided,
+    ),
+    representation.NearCollapseModel.fit: Arrays(
+        lambda X, y: representation.NearCollapseModel().fit(X, y).features_, _classed
+    ),
+    representation.NearCollapseModel.linear_response: Arrays(
+        lambda dH0: representation.NearCollapseModel().fit(**_classed).linear_response(dH0), {"dH0": whole(12, 3)}
+    ),
+    representation.central_path: Arrays(
+        lambda X, y, t: representation.central_path(X, y, 0.2, 0.1, t).nc1_trace, {**_classed, "t": np.arange(3.0)}
+    ),
+    representation.depth_profile: Arrays(
+        lambda X, y: representation.depth_profile(X, y, 0.2, 0.1, 5.0, 2).nc1_trace, _classed
+    ),
+    representation.estimate_beta: Arrays(
+        lambda H0, H, y: representation.estimate_beta(H0, H, y, 0.2).beta,
+        {"H0": _classed["X"], "H": whole(12, 3, seed=1, top=12), "y": _classed["y"]},
+    ),
+    representation.greedy_train: Arrays(
+        lambda X, y: representation.greedy_train(
+            build_seeded(lambda: mlp([3, 4, 2]), 0), X, y, epochs=1, random_state=0
+        ).nc1_trace[1:],
+        _classed,
     ),
     # few rows for many
     geometry.LpRegression.fit: Arrays(lambda X, y: geometry.LpRegression(random_state=0).fit(X, y).coef_, _line),
@@ -2039,6 +2067,16 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     NMCheck: lambda: landscape.check_nm(build_seeded(net, 0), 2, 4, "all"),
     landscape.TuckerEnergy: lambda: landscape.TuckerEnergy(
         (6, 5, 3), ((1, 1, 1), (2, 2, 2)), (15, 36), (0.6, 0.9), (1, 2), (0.5, 0.8), ((2.0, 1.0), (1.5,), (1.0, 0.1))
+    ),
+    # representation
+    representation.CollapsedMinimizer: lambda: representation.collapsed_minimizer(2, 3, 3, 0.2, 0.1, random_state=0),
+    representation.BlockSpectrum: lambda: representation.collapsed_spectrum(2, 3, 3, 0.2, 0.1, 5.0),
+    representation.CollapsePath: lambda: representation.depth_profile(*table(), 0.2, 0.1, 5.0, 2),
+    representation.BetaEstimate: lambda: representation.estimate_beta(
+        table()[0], whole(60, 3, top=60) / 60, table()[1], 0.2
+    ),
+    representation.GreedyTraining: lambda: representation.greedy_train(
+        build_seeded(lambda: mlp([3, 4, 2]), 0), *table(), epochs=1, random_state=0
     ),
     LearnedAlgebra: lambda: LearnedAlgebra("complex", np.ones((2, 2, 2)), 0.1, (0.5, 0.1), 0.2, 0.9, 2),
 }  # fmt: skip

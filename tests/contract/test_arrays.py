@@ -19,6 +19,7 @@ TRAINING = (
     "ConvEmbeddingClassifier.fit",
     "LQVAE.fit",
     "adversarial_training",
+    "greedy_train",
     "Diffusion.fit",
     "PBN.fit",
     "SelfAttentionClassifier.fit",

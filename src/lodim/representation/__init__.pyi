@@ -38,3 +38,17 @@ from .convergent_learning.similarity import rbf_cka as rbf_cka
 from .convergent_learning.similarity import rsa as rsa
 from .convergent_learning.similarity import soft_matching as soft_matching
 from .convergent_learning.similarity import svcca as svcca
+from .near_collapse import BetaEstimate as BetaEstimate
+from .near_collapse import BlockSpectrum as BlockSpectrum
+from .near_collapse import CollapsedMinimizer as CollapsedMinimizer
+from .near_collapse import CollapsePath as CollapsePath
+from .near_collapse import GreedyTraining as GreedyTraining
+from .near_collapse import NearCollapseModel as NearCollapseModel
+from .near_collapse import central_path as central_path
+from .near_collapse import collapsed_minimizer as collapsed_minimizer
+from .near_collapse import collapsed_spectrum as collapsed_spectrum
+from .near_collapse import depth_profile as depth_profile
+from .near_collapse import estimate_beta as estimate_beta
+from .near_collapse import greedy_train as greedy_train
+from .near_collapse import split_weight_decay as split_weight_decay
+from .near_collapse import to_ufm_lambdas as to_ufm_lambdas

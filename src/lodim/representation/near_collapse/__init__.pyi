@@ -1,0 +1,14 @@
+from .model import BlockSpectrum as BlockSpectrum
+from .model import CollapsedMinimizer as CollapsedMinimizer
+from .model import NearCollapseModel as NearCollapseModel
+from .model import collapsed_minimizer as collapsed_minimizer
+from .model import collapsed_spectrum as collapsed_spectrum
+from .model import to_ufm_lambdas as to_ufm_lambdas
+from .networks import GreedyTraining as GreedyTraining
+from .networks import greedy_train as greedy_train
+from .networks import split_weight_decay as split_weight_decay
+from .paths import BetaEstimate as BetaEstimate
+from .paths import CollapsePath as CollapsePath
+from .paths import central_path as central_path
+from .paths import depth_profile as depth_profile
+from .paths import estimate_beta as estimate_beta
