@@ -192,8 +192,10 @@ def _fingerprints(inputs: Any) -> list[int]:
 def _shuffled(
     labels: np.ndarray, prints: np.ndarray, n: int, rng: np.random.Generator
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Labels dealt anew to the different inputs, and how many of those each class has."""
-    _, first, owner = np.unique(prints, return_index=True, return_inverse=True)
+    """Labels dealt anew to the different inputs of each class, and how many of those each class has."""
+    pairs = np.stack([prints, labels], axis=1)
+    _, first, owner = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+    owner = owner.reshape(-1)
     own = labels[first]
     return [rng.permutation(own)[owner] for _ in range(n)], np.bincount(own, minlength=labels.max() + 1)
 

@@ -32,30 +32,24 @@ def test_descent_from_noise_reaches_the_closed_form(settings):
 
 
 @pytest.mark.trains
-def test_a_small_class_is_caught_at_zero_and_the_start_decides():
-    settings = {"n_per_class": (200, 100, 20, 3), "dims": [6] * 3, "lam_w": 2e-3, "lam_h": 1e-4, "random_state": 0}
-    caught = DeepLinearUFM(**settings).fit()
+def test_the_start_decides_whether_descent_is_caught_at_zero():
+    settings = {"n_per_class": (40, 3), "dims": [4] * 3, "lam_w": 5e-3, "lam_h": 1e-3, "random_state": 0}
+    caught = DeepLinearUFM(**settings, scale=0.05).fit()
     assert caught.target.alive.all()
-    assert caught.basin_[-1] == "trapped"
+    assert "trapped" in caught.basin_
     assert caught.loss_ > caught.target.loss * 1.1
-    near = DeepLinearUFM(**settings, init="minimizer_perturbed", scale=0.01).fit()
-    assert near.basin_ == ("alive",) * 4
-    assert near.loss_ == pytest.approx(near.target.loss, rel=1e-9)
-
-
-@pytest.mark.trains
-def test_continuation_of_decay_keeps_what_a_plain_start_loses():
-    settings = {"n_per_class": (100, 5), "dims": [5] * 2, "lam_w": 3e-3, "lam_h": 1e-4, "random_state": 0}
-    warm = DeepLinearUFM(**settings, init="warm").fit()
-    assert warm.loss_ == pytest.approx(warm.target.loss, rel=1e-8)
+    for start in ("minimizer_perturbed", "warm"):
+        found = DeepLinearUFM(**settings, init=start, scale=0.05).fit()
+        assert found.basin_ == ("alive", "alive")
+        assert found.loss_ == pytest.approx(found.target.loss, rel=1e-9)
 
 
 @pytest.mark.trains
 def test_gradient_descent_too():
-    ufm = DeepLinearUFM([10, 10], [4], 1e-2, 1e-2, random_state=0)
-    ufm.fit("sgd", max_iter=1500, lr=0.5)
+    ufm = DeepLinearUFM([10, 10], [4], 0.1, 0.1, random_state=0)
+    ufm.fit("sgd", max_iter=200, lr=0.5)
     assert ufm.loss_ == pytest.approx(ufm.target.loss, rel=1e-6)
-    assert len(ufm.history_) == ufm.n_iter_ == 1500
+    assert len(ufm.history_) == ufm.n_iter_ == 200
 
 
 @pytest.mark.trains
