@@ -197,7 +197,9 @@ def watch_layers(
         def hook(module: Any, given: Any, output: Any) -> None:
             runs[name] += 1
             selecting.append(name)
-            seen[name] = select(given if inputs else output).detach().clone()  # a later layer may write into it
+            seen[name] = (
+                select(given if inputs else output).detach().clone()
+            )  # a later layer may write into it
             selecting.pop()
 
         return hook

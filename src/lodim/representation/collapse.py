@@ -176,7 +176,9 @@ class Gathering:
                 said = (block @ self._weights.T + self._logits).argmax(1)
                 self.disagreements += int((said != nearest).sum())
             block -= self._offsets[places]
-            self._scatter += np.bincount(places, np.einsum("nd,nd->n", block, block), minlength=len(self._scatter))
+            self._scatter += np.bincount(
+                places, np.einsum("nd,nd->n", block, block), minlength=len(self._scatter)
+            )
             self._within += np.square(block @ self._directions.T).sum(0)
             self._seen += len(part)
 

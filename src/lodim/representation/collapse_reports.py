@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float, Int
 from scipy.stats import spearmanr
 from torch import nn
@@ -27,7 +26,7 @@ from lodim.representation.collapse import CollapseMetrics, Gathering, gathered_m
 from lodim.representation.heads import Head, LabelledBatches, find_head, walk
 from lodim.representation.neural_collapse.minimiser import UFMSolution, predict_geometry
 from lodim.results import Result
-from lodim.validation import check_in_range, checked
+from lodim.validation import check_in_range, check_numbers, checked, to_numpy
 
 __all__ = ["CollapseReport", "LayerCollapse", "collapse_report"]
 
@@ -84,7 +83,9 @@ class LayerCollapse(Result):
         for i, name in enumerate(self.verdicts):
             ax.plot(self.null[name], [i] * len(self.null[name]), "|", color="0.6", markersize=12)
             ax.plot([getattr(self.metrics, name)], [i], "o", color=COLORS[0])
-        ax.set(xscale="log", yticks=range(len(self.verdicts)), yticklabels=list(self.verdicts), title=self.layer)
+        ax.set(
+            xscale="log", yticks=range(len(self.verdicts)), yticklabels=list(self.verdicts), title=self.layer
+        )
         return ax
 
     def __str__(self) -> str:
@@ -149,21 +150,28 @@ class CollapseReport(Result):
             )
             low, high = ([float(f(n)) if n else np.nan for n in nulls] for f in (np.min, np.max))
             ax.fill_between(places, low, high, color=color, alpha=0.15, linewidth=0)
-        ax.set(yscale="log", xticks=places, xticklabels=[layer.layer for layer in self.layers], ylabel="0 is collapse")
+        ax.set(
+            yscale="log",
+            xticks=places,
+            xticklabels=[layer.layer for layer in self.layers],
+            ylabel="0 is collapse",
+        )
         ax.legend(title="bands: shuffled labels")
         return ax
 
     def __str__(self) -> str:
         last = self.layers[-1]
         lines = [
-            f"Before {last.layer!r}, within-class variability: {self.verdict} (NC1 {last.metrics.nc1:.3g}; with shuffled "
-            f"labels {_lowest(last.null['nc1']):.3g} at least). {self.n_rows} rows, {len(self.class_counts)} classes, "
+            f"Before {last.layer!r}, variability within classes: {self.verdict} (NC1 {last.metrics.nc1:.3g}; with "
+            f"shuffled labels {_lowest(last.null['nc1']):.3g} at least). {self.n_rows} rows, {len(self.class_counts)} classes, "
             f"accuracy {self.accuracy:.3f}.",
             self.to_frame().to_string(index=False, float_format="{:.3g}".format),
         ]
         if self.predicted is not None:
             rank = (
-                "" if np.isnan(self.predicted_correlation) else f", rank correlation {self.predicted_correlation:.2f}"
+                ""
+                if np.isnan(self.predicted_correlation)
+                else f", rank correlation {self.predicted_correlation:.2f}"
             )
             lines.append(f"Classifier against free features: distance {self.predicted_distance:.3g}{rank}.")
         return "\n".join([*lines, *self.notes])
@@ -185,15 +193,17 @@ def _verdict(value: float, null: Sequence[float], limit: float) -> str:
 def _fingerprints(inputs: Any) -> list[int]:
     """A number for each input of a batch; copies have the same."""
     parts = list(inputs.values()) if isinstance(inputs, dict) else [inputs]
-    arrays = [np.asarray(p.detach().cpu() if isinstance(p, torch.Tensor) else p) for p in parts if hasattr(p, "__len__")]
-    return [hash(b"".join(np.ascontiguousarray(a[i]).tobytes() for a in arrays)) for i in range(len(arrays[0]))]
+    arrays = [np.asarray(to_numpy(p)) for p in parts if hasattr(p, "__len__")]
+    return [
+        hash(b"".join(np.ascontiguousarray(a[i]).tobytes() for a in arrays)) for i in range(len(arrays[0]))
+    ]
 
 
 def _shuffled(
     labels: np.ndarray, prints: np.ndarray, n: int, rng: np.random.Generator
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Labels dealt anew to the different inputs of each class, and how many of those each class has."""
-    pairs = np.stack([prints, labels], axis=1)
+    pairs = np.stack([pd.factorize(prints)[0], labels], axis=1)  # in an order that no process changes
     _, first, owner = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
     owner = owner.reshape(-1)
     own = labels[first]
@@ -259,7 +269,9 @@ def collapse_report(
         seen.extend(_fingerprints(inputs))
     labels = np.concatenate(told) if told else np.zeros(0, dtype=np.int64)
     if len(np.unique(labels)) < 2:
-        raise ValueError(f"the labels hold {len(np.unique(labels))} class: collapse is a matter of at least two")
+        raise ValueError(
+            f"the labels hold {len(np.unique(labels))} class: collapse is a matter of at least two"
+        )
     deals, distinct = _shuffled(labels, np.array(seen), int(n_null), rng)
     maps, K = head.classifiers(), head.n_classes
     gathered: dict[str, list[Gathering]] = {}
@@ -267,7 +279,11 @@ def collapse_report(
         W, b = maps.get(name, (None, None)) if name not in others else (None, None)
         gathered[name] = [Gathering(K, W=W, b=b) for _ in range(1 + len(deals))]
     squares, right, codes = 0.0, 0, [labels, *deals]
-    start, first_layer, last_layer = dict.fromkeys(gathered, 0), next(iter(head.layers)), list(head.layers)[-1]
+    start, first_layer, last_layer = (
+        dict.fromkeys(gathered, 0),
+        next(iter(head.layers)),
+        list(head.layers)[-1],
+    )
 
     def visit(second: bool) -> Any:
         start.update(dict.fromkeys(start, 0))
@@ -276,7 +292,9 @@ def collapse_report(
             nonlocal squares, right
             at = slice(start[name], start[name] + len(rows))
             if not np.array_equal(labels[at], now):
-                raise ValueError("the loader yields other labels in another pass: give one with a fixed order")
+                raise ValueError(
+                    "the loader yields other labels in another pass: give one with a fixed order"
+                )
             start[name] = at.stop
             for gathering, dealt in zip(gathered[name], codes):
                 (gathering.second if second else gathering.first)(rows, dealt[at])
@@ -309,7 +327,16 @@ def collapse_report(
             W = maps[first_layer][0]
             distance, correlation = _compare(W, predicted)
     return CollapseReport(
-        found, len(labels), counts, distinct, right / len(labels), int(n_null), predicted, distance, correlation, notes
+        found,
+        len(labels),
+        counts,
+        distinct,
+        right / len(labels),
+        int(n_null),
+        predicted,
+        distance,
+        correlation,
+        notes,
     )
 
 
@@ -317,7 +344,10 @@ def _judged(name: str, part: str, gathered: list[Gathering], few: bool) -> Layer
     observed, *nulls = [gathered_metrics(one) for one in gathered]
     judged = [m for m in LIMITS if part == "head" or m in ("nc1", "nc2")]
     null = {m: tuple(float(getattr(one, m)) for one in nulls) for m in judged}
-    verdicts = {m: UNKNOWN if few and m != "nc4" else _verdict(getattr(observed, m), null[m], LIMITS[m]) for m in judged}
+    verdicts = {
+        m: UNKNOWN if few and m != "nc4" else _verdict(getattr(observed, m), null[m], LIMITS[m])
+        for m in judged
+    }
     return LayerCollapse(name, part, int(gathered[0].geometry().means.shape[1]), observed, null, verdicts)
 
 
@@ -325,17 +355,21 @@ def _notes(counts: np.ndarray, distinct: np.ndarray, n: int, n_null: int) -> tup
     notes = []
     if alone := int((distinct < 2).sum()):
         notes.append(
-            f"{alone} of {len(counts)} classes have one different input only: they scatter by 0 whatever the network is."
+            f"{alone} of {len(counts)} classes have one different input only, which scatters by 0 in any network."
         )
     if int(distinct.sum()) < n:
-        notes.append(f"{n - int(distinct.sum())} of {n} rows are copies of another input; shuffling keeps them together.")
+        notes.append(
+            f"{n - int(distinct.sum())} of {n} rows are copies of another; shuffling keeps them together."
+        )
     if counts.max() > 1.5 * counts.min():
         notes.append(
-            f"Classes have {counts.min()} to {counts.max()} rows: with squared error means and classifier are then not "
-            "of one length, so that NC2 and NC3 (against a simplex) need not fall; give weight_decay for the prediction."
+            f"Classes have {counts.min()} to {counts.max()} rows: with squared error, means and rows of W are then not "
+            "of one length, and NC2 and NC3 (against a simplex) need not fall; give weight_decay for the prediction."
         )
     if n_null < 19:
-        notes.append(f"With {n_null} shufflings, chance alone is below all of them in one case of {n_null + 1}.")
+        notes.append(
+            f"With {n_null} shufflings, chance alone is below all of them in one case of {n_null + 1}."
+        )
     return tuple(notes)
 
 
@@ -343,20 +377,26 @@ def _predict(
     head: Head, counts: np.ndarray, weight_decay: Any, feature_decay: Any, criterion: str, squares: float
 ) -> tuple[UFMSolution | None, tuple[str, ...]]:
     notes: tuple[str, ...] = ()
-    decay = np.atleast_1d(np.asarray(weight_decay, dtype=float))
+    decay = np.atleast_1d(check_numbers(weight_decay, "weight_decay"))
     layers = list(head.layers.values())
     decay = np.repeat(decay, len(layers)) if len(decay) == 1 else decay
     if len(decay) != len(layers):
-        raise ValueError(f"weight_decay must be a number or one for each of the head's layers {list(head.layers)}")
+        raise ValueError(
+            f"weight_decay must be a number or one for each of the head's layers {list(head.layers)}"
+        )
     first: Any = layers[0].weight
     if len(counts) < head.n_classes:
-        return None, (f"No prediction: {head.n_classes - len(counts)} of the classifier's classes have no rows here.",)
+        return None, (
+            f"No prediction: {head.n_classes - len(counts)} of the classifier's classes have no rows here.",
+        )
     if feature_decay is None:
         weights = float(first.detach().double().square().sum())
         if not squares * weights > 0:
             return None, ("No prediction: the features or the head's first layer are all zero.",)
         feature_decay = float(decay[0] * weights / squares)
-        notes = (f"The features act as if they had a decay of {feature_decay:.3g}, found from the balance of the head.",)
+        notes = (
+            f"The features act as if they had a decay of {feature_decay:.3g}: the head's balance says so.",
+        )
     widths = [layer.weight.shape for layer in layers]
     try:
         predicted = predict_geometry(

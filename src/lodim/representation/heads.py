@@ -28,10 +28,15 @@ class LabelledBatches:
 
     def __init__(self, loader: Any) -> None:
         if isinstance(loader, Iterator):
-            raise ValueError("the loader is gone through several times: give a data loader or a list, no generator")
+            raise ValueError(
+                "the loader is gone through several times: give a data loader or a list, no generator"
+            )
         if isinstance(loader, DataLoader) and isinstance(loader.sampler, RandomSampler):
             loader = DataLoader(
-                loader.dataset, loader.batch_size, collate_fn=loader.collate_fn, num_workers=loader.num_workers
+                loader.dataset,
+                loader.batch_size,
+                collate_fn=loader.collate_fn,
+                num_workers=loader.num_workers,
             )
         self.loader, self.labels = loader, np.zeros(0, dtype=np.int64)
 
@@ -47,7 +52,9 @@ class LabelledBatches:
             if labels is None:
                 raise ValueError("the batches hold no labels: let the loader yield pairs (inputs, labels)")
             if labels.dtype.kind not in "iu" or (labels < 0).any():
-                raise ValueError(f"labels must be whole numbers from 0 on, places among the outputs; got {labels!r}")
+                raise ValueError(
+                    f"labels must be whole numbers from 0 on, places among the outputs; got {labels!r}"
+                )
             self.labels = labels.astype(np.int64)
             if len(labels):
                 yield inputs
@@ -90,7 +97,9 @@ def find_head(
     if layers is not None:
         chosen = dict(the_layer(model, name) for name in layers)
         if classifier is not None and the_layer(model, classifier)[0] != list(chosen)[-1]:
-            raise ValueError(f"the last of layer_names must be the classifier {classifier!r}, got {list(chosen)}")
+            raise ValueError(
+                f"the last of layer_names must be the classifier {classifier!r}, got {list(chosen)}"
+            )
         for name, layer in chosen.items():
             _check_linear(name, layer)
         return Head(chosen)

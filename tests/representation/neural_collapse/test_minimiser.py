@@ -66,7 +66,9 @@ def test_lengths_are_those_of_what_is_constructed(case):
     sol = problem(case).target
     point = sol.construct(1)
     P = np.linalg.multi_dot(point.weights[::-1]) if len(point.weights) > 1 else point.weights[0]
-    means = np.stack([point.features[:, point.labels == k].mean(1) for k in range(len(sol.n_per_class))], axis=1)
+    means = np.stack(
+        [point.features[:, point.labels == k].mean(1) for k in range(len(sol.n_per_class))], axis=1
+    )
     np.testing.assert_allclose(P @ P.T, sol.classifier_gram, atol=1e-10)
     np.testing.assert_allclose(means.T @ means, sol.mean_gram, atol=1e-10)
     np.testing.assert_allclose(P @ means + point.bias[:, None], sol.logits, atol=1e-10)
@@ -89,7 +91,9 @@ def test_each_singular_value_alone_minimises_fit_and_quasi_norm(case):
         best = grid[share(grid, n).argmin()]
         if best:
             step = grid[1]
-            best = minimize_scalar(share, (best - step, best, best + step), args=(n,), options={"xtol": 1e-12}).x
+            best = minimize_scalar(
+                share, (best - step, best, best + step), args=(n,), options={"xtol": 1e-12}
+            ).x
         assert q * np.sqrt(n) == pytest.approx(best, abs=1e-6)
         total += share(best, n)
     assert sol.loss == pytest.approx(total, rel=1e-10)
@@ -210,4 +214,6 @@ def test_any_rotation_of_the_hidden_spaces_has_the_same_loss():
     point = ufm.target.construct(0)
     Q = ortho_group.rvs(5, random_state=0)
     parts = [Q @ point.features, point.weights[0] @ Q.T, *point.weights[1:], point.bias]
-    assert float(value(ufm, [torch.from_numpy(p) for p in parts])) == pytest.approx(ufm.target.loss, rel=1e-12)
+    assert float(value(ufm, [torch.from_numpy(p) for p in parts])) == pytest.approx(
+        ufm.target.loss, rel=1e-12
+    )

@@ -81,7 +81,9 @@ def test_the_monitor_sees_each_linear_layer_with_its_partial_product():
     rng = torch.Generator().manual_seed(0)
     y = torch.arange(60) % 3
     X = torch.randn(60, 4, generator=rng) + 3 * nn.functional.one_hot(y, 4)
-    net = build_seeded(lambda: nn.Sequential(*mlp([4, 16, 8]), nn.ReLU(), nn.Linear(8, 6), nn.Linear(6, 3)), 0)
+    net = build_seeded(
+        lambda: nn.Sequential(*mlp([4, 16, 8]), nn.ReLU(), nn.Linear(8, 6), nn.Linear(6, 3)), 0
+    )
     monitor = CollapseMonitor(net, None, None, [(X[:35], y[:35]), (X[35:], y[35:])])
     loss = nn.CrossEntropyLoss()
     descend(lambda a, t: loss(net(a), t), net, DescentRecipe(epochs=10, lr=0.01), (X, y), on_epoch=monitor)

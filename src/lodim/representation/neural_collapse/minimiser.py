@@ -217,7 +217,9 @@ def living_shares(
         rhs = ratio - np.log(M)
         top = np.log((M - 1) / (M + 1))
         alive = (1 - 1 / M) * top - 2 * np.log1p(np.exp(top)) > rhs  # there are roots
-        u = np.where(alive, np.maximum(-rhs / (1 + 1 / M), top + 1e-3), 0.0)  # above the larger one, or near the top
+        u = np.where(
+            alive, np.maximum(-rhs / (1 + 1 / M), top + 1e-3), 0.0
+        )  # above the larger one, or near the top
         for _ in range(_ROUNDS):
             sigmoid = 1 / (1 + np.exp(-u))
             step = ((1 - 1 / M) * u - 2 * np.logaddexp(0, u) - rhs) / (1 - 1 / M - 2 * sigmoid)
@@ -318,7 +320,9 @@ def ufm_minimizer(
         raise ValueError(f"dims must have one width for each of the {M} layers in lam_w, got {len(widths)}")
     for name, value in (*(("lam_w", one) for one in decay), ("lam_h", lam_h)):
         if not 0 < float(check_in_range(value, name)) < np.inf:
-            raise ValueError(f"{name} must be positive and finite, got {value}: without decay nothing is smallest")
+            raise ValueError(
+                f"{name} must be positive and finite, got {value}: without decay nothing is smallest"
+            )
     c = float(np.exp(np.log(lam_h) + np.log(decay).sum()))
     if not c > 0:
         raise ValueError("lam_h times all of lam_w is too small for double precision: give larger ones")
@@ -326,7 +330,9 @@ def ufm_minimizer(
     threshold, simplex_only = np.nan, False
     if loss == "ce":
         if not balanced:
-            raise NotImplementedError("unequal classes have no closed form with loss='ce'; loss='mse' has one")
+            raise NotImplementedError(
+                "unequal classes have no closed form with loss='ce'; loss='mse' has one"
+            )
         if rank < K - 1:
             raise ValueError(f"loss='ce' needs layers of at least K - 1 = {K - 1} units, got dims={widths}")
         directions, effective = helmert(K, full=True).T, np.r_[0.0, np.full(K - 1, float(counts[0]))]
@@ -362,9 +368,18 @@ def ufm_minimizer(
 def _counts(n_per_class: Any) -> np.ndarray:
     counts = check_numbers(n_per_class, "n_per_class")
     if counts.ndim != 1 or len(counts) < 2:
-        raise ValueError(f"n_per_class must have one number for each of at least two classes, got shape {counts.shape}")
-    if not np.isfinite(counts).all() or (counts != np.round(counts)).any() or (counts < 1).any() or counts.max() > 1e15:
-        raise ValueError(f"n_per_class must be whole numbers from 1 on (no class without samples), got {n_per_class!r}")
+        raise ValueError(
+            f"n_per_class must have one number for each of at least two classes, got shape {counts.shape}"
+        )
+    if (
+        not np.isfinite(counts).all()
+        or (counts != np.round(counts)).any()
+        or (counts < 1).any()
+        or counts.max() > 1e15
+    ):
+        raise ValueError(
+            f"n_per_class must be whole numbers from 1 on (no class without samples), got {n_per_class!r}"
+        )
     return counts.astype(np.int64)
 
 
@@ -402,5 +417,10 @@ def predict_geometry(
     scale = len(counts) / 2 if criterion == "mse_mean" else 1.0
     dims = None if width is None else [int(width)] * len(decay)
     return ufm_minimizer(
-        counts, decay * scale, feature_decay * scale, dims=dims, loss="ce" if criterion == "ce" else "mse", bias=bias
+        counts,
+        decay * scale,
+        feature_decay * scale,
+        dims=dims,
+        loss="ce" if criterion == "ce" else "mse",
+        bias=bias,
     )

@@ -185,7 +185,14 @@ class DeepLinearUFM:
 
         first = np.concatenate([t.detach().reshape(-1).numpy() for t in free])
         tol = 1e-11 if decay == 1 else 1e-6  # on the way it need not be exact
-        options = {"maxcor": 20, "gtol": tol, "ftol": 0.0, "maxiter": rounds, "maxfun": 3 * rounds, "maxls": 50}
+        options = {
+            "maxcor": 20,
+            "gtol": tol,
+            "ftol": 0.0,
+            "maxiter": rounds,
+            "maxfun": 3 * rounds,
+            "maxls": 50,
+        }
         found = minimize(
             value_and_slope, first, jac=True, method="L-BFGS-B", options=options,
             callback=lambda intermediate_result: history.append(float(intermediate_result.fun)),
@@ -281,7 +288,9 @@ class CollapseMonitor:
         ax, table = new_axes(ax), self.to_frame()
         check_choice(metric, [c for c in table.columns if c not in ("call", "layer")], "metric")
         for i, (name, part) in enumerate(table.groupby("layer", sort=False)):
-            ax.plot(part["call"], part[metric], marker=".", color=COLORS[i % len(COLORS)], label=f"before {name}")
+            ax.plot(
+                part["call"], part[metric], marker=".", color=COLORS[i % len(COLORS)], label=f"before {name}"
+            )
         ax.set(xlabel="measurement", ylabel=metric, yscale="log")
         ax.legend()
         return ax

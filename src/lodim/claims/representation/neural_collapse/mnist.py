@@ -14,6 +14,7 @@ Source: Dang and others 2023, arXiv 2301.00437.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -45,9 +46,7 @@ def network(n_layers: int) -> nn.Sequential:
     """A body that ends in ReLU, and a linear head."""
     body = [*mlp([784, 512, 512, WIDTH]), nn.ReLU()]
     widths = [WIDTH] * n_layers + [10]
-    return nn.Sequential(
-        nn.Sequential(*body), *(nn.Linear(a, b, bias=False) for a, b in zip(widths, widths[1:]))
-    )
+    return nn.Sequential(nn.Sequential(*body), *(nn.Linear(a, b, bias=False) for a, b in pairwise(widths)))
 
 
 def trained(
@@ -102,7 +101,10 @@ def laptop(seed: int, progress: Progress, epochs: tuple[int, int] = (300, 100)) 
         figures[layers] = {
             "report": found.to_frame().to_dict("list"),
             "accuracy": found.accuracy,
-            "lengths of rows": [np.linalg.norm(product, axis=1).tolist(), found.predicted.classifier_norms.tolist()],
+            "lengths of rows": [
+                np.linalg.norm(product, axis=1).tolist(),
+                found.predicted.classifier_norms.tolist(),
+            ],
             "lengths of means": [np.linalg.norm(means, axis=1).tolist(), found.predicted.mean_norms.tolist()],
             "NC1 every 20 epochs": {name: part["nc1"].tolist() for name, part in table.groupby("layer")},
         }

@@ -65,7 +65,9 @@ def laptop(seed: int, progress: Progress) -> Findings:
         progress(0.9 * i / len(CASES), name)
         ufm = found[name] = descent(seed, name, settings)
         target: Any = ufm.target
-        means = np.stack([ufm.features_[:, ufm.labels == k].mean(1) for k in range(len(ufm.n_per_class))], axis=1)
+        means = np.stack(
+            [ufm.features_[:, ufm.labels == k].mean(1) for k in range(len(ufm.n_per_class))], axis=1
+        )
         pairs = (ufm.product_ @ ufm.product_.T, target.classifier_gram), (means.T @ means, target.mean_gram)
         errors = [float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs]
         worst = max(m.nc1 for m in ufm.metrics("orthogonal" if ufm.loss == "mse" and not ufm.bias else "etf"))
@@ -81,17 +83,29 @@ def laptop(seed: int, progress: Progress) -> Findings:
     for name, h, w in (("balanced, one layer", 0.1394, 6.9711), ("balanced, three layers", 0.0530, 18.6528)):
         lengths = figures[name]
         checks += [
-            check_between(f"{name}: squared length of means", lengths["means, squared lengths"][0], h - 1e-4, h + 1e-4),
+            check_between(
+                f"{name}: squared length of means", lengths["means, squared lengths"][0], h - 1e-4, h + 1e-4
+            ),
             check_between(f"{name}: of rows", lengths["classifier, squared lengths"][0], w - 1e-3, w + 1e-3),
         ]
     values = figures["unequal decay, two layers"]["singular values of the logits"]
     for value, wanted in zip(values, (7.69895, 5.42439, 3.09860)):
         checks.append(check_between("unequal decay: singular value", value, wanted - 1e-4, wanted + 1e-4))
     dead = np.abs(found["minority collapse"].product_[3]).max()
-    checks.append(check_between("minority collapse: largest weight of the class of one", float(dead), 0, 1e-6))
-    trapped = descent(seed, "trap", {"n_per_class": (200, 100, 20, 3), "dims": [D] * 3, "lam_w": 2e-3, "lam_h": 1e-4})
-    checks.append(check_that("a class of three is at zero after descent from noise", trapped.basin_[3] == "trapped"))
-    settings = {**CASES["cross-entropy, three layers, from its neighbourhood"][0], "init": "random", "scale": 0.1}
+    checks.append(
+        check_between("minority collapse: largest weight of the class of one", float(dead), 0, 1e-6)
+    )
+    trapped = descent(
+        seed, "trap", {"n_per_class": (200, 100, 20, 3), "dims": [D] * 3, "lam_w": 2e-3, "lam_h": 1e-4}
+    )
+    checks.append(
+        check_that("a class of three is at zero after descent from noise", trapped.basin_[3] == "trapped")
+    )
+    settings = {
+        **CASES["cross-entropy, three layers, from its neighbourhood"][0],
+        "init": "random",
+        "scale": 0.1,
+    }
     low = descent(seed, "low rank", settings)
     simplex = low.target.loss if low.target else np.nan
     checks.append(
