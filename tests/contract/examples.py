@@ -23,6 +23,7 @@ import lodim.generative as generative
 import lodim.geometry as geometry
 import lodim.landscape as landscape
 import lodim.partition as partition
+import lodim.representation as representation
 import lodim.trust as trust
 from lodim.generative import diffusion_mbir as mbir
 from lodim.geometry import multiparameter_persistence as persistence
@@ -1072,7 +1073,28 @@ def reported(X, y):
     )  # fmt: skip
 
 
+_frames = {"features": whole(12, 3), "labels": np.arange(12) % 3}
+
 ARRAYS: dict[Any, Arrays] = {
+    # representation
+    representation.frame_distance: Arrays(
+        representation.frame_distance, {"vectors": whole(3, 4), "frame": np.array([1.0, 2, 3])}
+    ),
+    representation.nc3: Arrays(
+        lambda W, frame: representation.nc3(**_frames, W=W, frame=frame),
+        {"W": whole(3, 3), "frame": np.array([1.0, 2, 3])},
+    ),
+    representation.nc4: Arrays(
+        lambda W, b: representation.nc4(**_frames, W=W, b=b), {"W": whole(3, 3), "b": np.array([1.0, 2, 3])}
+    ),
+    representation.ufm_minimizer: Arrays(
+        lambda n_per_class, lam_w: representation.ufm_minimizer(n_per_class, lam_w, 0.001).classifier_norms,
+        {"n_per_class": np.array([30, 20, 10]), "lam_w": np.array([1.0, 2])},
+    ),
+    representation.predict_geometry: Arrays(
+        lambda n_per_class, weight_decay: representation.predict_geometry(n_per_class, weight_decay, 1e-4).mean_norms,
+        {"n_per_class": np.array([30, 20, 10]), "weight_decay": np.array([1.0, 2])},
+    ),
     # trust
     trust.certify: Arrays(
         trust.certify, {"Phi": np.eye(2), "w": np.array([1.0, 2]), "covariances": stacked_covariances()}
@@ -1710,6 +1732,12 @@ def classifier():
     return build_seeded(lambda: mlp([3, 8, 2]), 0)
 
 
+def collapse():
+    X, y = table()
+    batch = torch.from_numpy(X).float(), torch.from_numpy(y)
+    return representation.collapse_report(classifier(), [batch], weight_decay=0.01, n_null=2, random_state=0)
+
+
 def layer_profile():
     return geometry.id_profile(classifier(), torch.from_numpy(table()[0]).float().split(20), max_points=60)
 
@@ -1831,6 +1859,11 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     partition.Episodes: lambda: partition.sample_episodes(_pairs, n_way=2, n_query=3, n_episodes=3, random_state=0),
     partition.FewShotAccuracy: few_shots,
     partition.PairedDifference: lambda: few_shots().difference("K-means", "SimpleShot"),
+    # representation
+    representation.UFMSolution: lambda: representation.ufm_minimizer([30, 20, 1], [0.01, 0.02], 0.001, bias=True),
+    representation.CollapseMetrics: lambda: representation.CollapseMetrics(*np.arange(9.0) / 9, np.nan),
+    representation.CollapseReport: collapse,
+    representation.LayerCollapse: lambda: collapse().layers[-1],
     # geometry
     geometry.DimensionSummary: summary,
     geometry.Estimate: lambda: geometry.Estimate(3.0, (2.5, 3.5), 0.1, "note", 3.1),

@@ -161,10 +161,11 @@ class CollapseReport(Result):
 
     def __str__(self) -> str:
         last = self.layers[-1]
+        value, chance = last.metrics.nc1, _lowest(last.null["nc1"])
         lines = [
-            f"Before {last.layer!r}, variability within classes: {self.verdict} (NC1 {last.metrics.nc1:.3g}; with "
-            f"shuffled labels {_lowest(last.null['nc1']):.3g} at least). {self.n_rows} rows, {len(self.class_counts)} classes, "
-            f"accuracy {self.accuracy:.3f}.",
+            f"Before {last.layer!r}, variability within classes: {self.verdict} (NC1 {value:.3g}; with shuffled labels "
+            f"{chance:.3g} at least). {self.n_rows} rows, {len(self.class_counts)} classes, accuracy "
+            f"{self.accuracy:.3f}.",
             self.to_frame().to_string(index=False, float_format="{:.3g}".format),
         ]
         if self.predicted is not None:

@@ -307,25 +307,36 @@ def ufm_minimizer(
         With "ce": a polygon in the plane beats the simplex (see ``simplex_only``).
     """
     check_choice(loss, LOSSES, "loss")
-    counts = _counts(n_per_class)
-    decay = np.atleast_1d(check_numbers(lam_w, "lam_w"))
     widths = [check_in_range(d, "dims", low=1, integer=True) for d in dims] if dims is not None else None
+    return _minimizer(_counts(n_per_class), *_decay(lam_w, lam_h, "lam_w", "lam_h"), widths, loss, bool(bias))
+
+
+def _decay(lam_w: Any, lam_h: Any, name_w: str, name_h: str) -> tuple[np.ndarray, float]:
+    decay = np.atleast_1d(check_numbers(lam_w, name_w))
     if decay.ndim != 1 or not len(decay):
-        raise ValueError(f"lam_w must be a number or one a layer, got shape {decay.shape}")
+        raise ValueError(f"{name_w} must be a number or one a layer, got shape {decay.shape}")
+    for name, value in (*((name_w, float(one)) for one in decay), (name_h, float(lam_h))):
+        if not 0 < check_in_range(value, name) < np.inf:
+            raise ValueError(
+                f"{name} must be positive and finite, got {value}: without decay nothing is smallest"
+            )
+    if not np.exp(np.log(lam_h) + np.log(decay).sum()) > 0:
+        raise ValueError(
+            f"{name_h} times all of {name_w} is too small for double precision: give larger ones"
+        )
+    return decay, float(lam_h)
+
+
+def _minimizer(
+    counts: np.ndarray, decay: np.ndarray, lam_h: float, widths: list[int] | None, loss: str, bias: bool
+) -> UFMSolution:
     if len(decay) == 1 and widths:
         decay = np.repeat(decay, len(widths))
     K, N, M = len(counts), int(counts.sum()), len(decay)
     widths = [K] * M if widths is None else widths
     if len(widths) != M:
         raise ValueError(f"dims must have one width for each of the {M} layers in lam_w, got {len(widths)}")
-    for name, value in (*(("lam_w", one) for one in decay), ("lam_h", lam_h)):
-        if not 0 < float(check_in_range(value, name)) < np.inf:
-            raise ValueError(
-                f"{name} must be positive and finite, got {value}: without decay nothing is smallest"
-            )
     c = float(np.exp(np.log(lam_h) + np.log(decay).sum()))
-    if not c > 0:
-        raise ValueError("lam_h times all of lam_w is too small for double precision: give larger ones")
     rank, balanced = min(K, *widths), bool((counts == counts[0]).all())
     threshold, simplex_only = np.nan, False
     if loss == "ce":
@@ -360,7 +371,7 @@ def ufm_minimizer(
         shares[order], phi[order] = living_shares(effective[order], M, beta)
         value = float(phi.sum() / (2 * N))
     return UFMSolution(
-        counts, decay, float(lam_h), tuple(int(d) for d in widths), loss, bool(bias), directions, effective, shares, b,
+        counts, decay, lam_h, tuple(int(d) for d in widths), loss, bool(bias), directions, effective, shares, b,
         float(threshold), value, bool(simplex_only),
     )  # fmt: skip
 
@@ -413,14 +424,12 @@ def predict_geometry(
         Whether the last layer has one.
     """
     check_choice(criterion, ("mse", "mse_mean", "ce"), "criterion")
-    counts, decay = _counts(n_per_class), np.atleast_1d(check_numbers(weight_decay, "weight_decay"))
+    counts = _counts(n_per_class)
+    decay, lam_h = _decay(weight_decay, feature_decay, "weight_decay", "feature_decay")
+    if width is not None:
+        check_in_range(width, "width", low=1, integer=True)
     scale = len(counts) / 2 if criterion == "mse_mean" else 1.0
     dims = None if width is None else [int(width)] * len(decay)
-    return ufm_minimizer(
-        counts,
-        decay * scale,
-        feature_decay * scale,
-        dims=dims,
-        loss="ce" if criterion == "ce" else "mse",
-        bias=bias,
+    return _minimizer(
+        counts, decay * scale, lam_h * scale, dims, "ce" if criterion == "ce" else "mse", bool(bias)
     )

@@ -1,6 +1,6 @@
 """Unequal classes of MNIST: does a network's head end in the lengths that are predicted from decay and class sizes?
 
-500, 450, ..., 50 images of the ten digits; three layers of 512, 512 and 64 ReLU units, behind them one or three linear
+500, 450, ..., 50 images of the ten digits; three layers of 256, 256 and 64 ReLU units, behind them one or three linear
 layers without bias. Half the squared error; decay of the head's weights and of the features (the paper's "feature
 decay"), none elsewhere. Adam, then gradient descent with momentum, both with rates that end in zero.
 
@@ -44,7 +44,7 @@ def images(seed: int) -> tuple[Tensor, Tensor]:
 
 def network(n_layers: int) -> nn.Sequential:
     """A body that ends in ReLU, and a linear head."""
-    body = [*mlp([784, 512, 512, WIDTH]), nn.ReLU()]
+    body = [*mlp([784, 256, 256, WIDTH]), nn.ReLU()]
     widths = [WIDTH] * n_layers + [10]
     return nn.Sequential(nn.Sequential(*body), *(nn.Linear(a, b, bias=False) for a, b in pairwise(widths)))
 
@@ -78,7 +78,7 @@ def trained(
     return net, monitor
 
 
-def laptop(seed: int, progress: Progress, epochs: tuple[int, int] = (300, 100)) -> Findings:
+def laptop(seed: int, progress: Progress, epochs: tuple[int, int] = (200, 60)) -> Findings:
     """Train with one and with three linear layers."""
     X, y = images(seed)
     checks, figures = [], {}
