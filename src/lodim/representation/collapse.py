@@ -158,7 +158,7 @@ class Gathering:
         self._middle = middle
         _, strengths, directions = np.linalg.svd(self._offsets - middle, full_matrices=False)
         rounding = np.finfo(float).eps * max(np.linalg.norm(self._origin), np.finfo(float).tiny)
-        kept = strengths > max(_RANK * strengths[0], 8 * rounding)
+        kept = strengths > max(_RANK * strengths[0], 8 * rounding, 1e-150)  # their squares must not vanish
         self._strengths, self._directions = strengths[kept], directions[kept]
         self._scatter, self._within = np.zeros(len(n)), np.zeros(len(self._strengths))
         if self.W is not None:
@@ -286,14 +286,15 @@ def cdnv(features: Any, labels: Any) -> float:
     return class_geometry(features, labels).cdnv()
 
 
-def _frame(frame: Any, K: int) -> tuple[np.ndarray, bool]:
+def read_frame(frame: Any, K: int) -> tuple[np.ndarray, bool]:
     """Gram matrix of unit Frobenius norm, and whether the frame's vectors have the sum zero."""
     if isinstance(frame, str):
         check_choice(frame, ("etf", "orthogonal"), "frame")
         if frame == "etf":
             return (np.eye(K) - 1 / K) / np.sqrt(K - 1), True
         return np.eye(K) / np.sqrt(K), False
-    squares = np.square(check_numbers(frame, "frame"))
+    with np.errstate(over="ignore"):
+        squares = np.square(check_numbers(frame, "frame"))
     if squares.shape != (K,) or not 0 < squares.sum() < np.inf:
         raise ValueError(
             f"frame must be 'etf', 'orthogonal' or the lengths of {K} vectors, not all zero; got {frame!r}"
@@ -318,7 +319,7 @@ def frame_distance(vectors: Any, frame: Any = "etf") -> float:
         Fewer than two vectors, all of them zero, or lengths that do not fit.
     """
     V = check_matrix(vectors, name="vectors", min_rows=2)
-    target, _ = _frame(frame, len(V))
+    target, _ = read_frame(frame, len(V))
     gram = V @ V.T
     if not (size := np.linalg.norm(gram)) > 0:
         raise ValueError("vectors are all zero: they make no frame")
@@ -329,7 +330,7 @@ def frame_distance(vectors: Any, frame: Any = "etf") -> float:
 def nc2(features: Any, labels: Any, frame: Any = "etf") -> float:
     """Distance of the class means from a frame (:func:`frame_distance`); centred for "etf", as they are otherwise."""
     found = class_geometry(features, labels)
-    return frame_distance(found.centered if _frame(frame, len(found.counts))[1] else found.means, frame)
+    return frame_distance(found.centered if read_frame(frame, len(found.counts))[1] else found.means, frame)
 
 
 @checked
@@ -348,7 +349,7 @@ def nc3(features: Any, labels: Any, W: Any, frame: Any = "etf") -> float:
 
 
 def _duality(found: ClassGeometry, weights: np.ndarray, frame: Any) -> float:
-    target, centred = _frame(frame, len(found.counts))
+    target, centred = read_frame(frame, len(found.counts))
     product = weights @ (found.centered if centred else found.means).T
     if not (size := np.linalg.norm(product)) > 0:
         raise ValueError("W maps all class means to zero")
@@ -366,7 +367,7 @@ def nc3_angle(features: Any, labels: Any, W: Any, frame: Any = "etf") -> float:
 
 
 def _misalignment(found: ClassGeometry, weights: np.ndarray, frame: Any) -> float:
-    centred = _frame(frame, len(found.counts))[1]
+    centred = read_frame(frame, len(found.counts))[1]
     rows, means = (weights - weights.mean(0), found.centered) if centred else (weights, found.means)
     lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(means, axis=1)
     if not lengths.all():
@@ -487,7 +488,7 @@ def gathered_metrics(gathering: Gathering, frame: Any = "etf") -> CollapseMetric
     """Return the metrics of what two passes gathered."""
     found = gathering.geometry()
     K, W = len(found.counts), None if gathering.W is None else gathering.W[gathering.present]
-    centred = _frame(frame, K)[1]
+    centred = read_frame(frame, K)[1]
 
     def told(function: Callable[..., float], *args: Any) -> float:
         try:
@@ -545,7 +546,7 @@ def report(features: Any, labels: Any, W: Any = None, b: Any = None, frame: Any 
     """
     rows, classes, codes = _read(features, labels)
     K = len(classes)
-    _frame(frame, K)
+    read_frame(frame, K)
     if W is None:
         if b is not None:
             raise ValueError("b without W is no classifier: give both")

@@ -24,9 +24,9 @@ from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, as_generator
 from lodim.representation.collapse import CollapseMetrics, Gathering, gathered_metrics
 from lodim.representation.heads import Head, LabelledBatches, find_head, walk
-from lodim.representation.neural_collapse.minimiser import UFMSolution, predict_geometry
+from lodim.representation.neural_collapse.minimiser import CRITERIA, UFMSolution, predict_geometry
 from lodim.results import Result
-from lodim.validation import check_in_range, check_numbers, checked, to_numpy
+from lodim.validation import check_choice, check_in_range, check_numbers, checked, to_numpy
 
 __all__ = ["CollapseReport", "LayerCollapse", "collapse_report"]
 
@@ -260,6 +260,7 @@ def collapse_report(
         finite, or a loader that yields other rows in another pass.
     """
     check_in_range(n_null, "n_null", low=1, integer=True)
+    check_choice(criterion, CRITERIA, "criterion")
     rng, batches = as_generator(random_state), LabelledBatches(loader)
     head = find_head(model, loader, classifier)
     names = [] if layers is None else [layers] if isinstance(layers, str) else list(layers)

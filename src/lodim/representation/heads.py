@@ -31,7 +31,7 @@ class LabelledBatches:
             raise ValueError(
                 "the loader is gone through several times: give a data loader or a list, no generator"
             )
-        if isinstance(loader, DataLoader) and isinstance(loader.sampler, RandomSampler):
+        if isinstance(loader, DataLoader) and isinstance(loader.sampler, RandomSampler) and loader.batch_size:
             loader = DataLoader(
                 loader.dataset,
                 loader.batch_size,
@@ -48,6 +48,11 @@ class LabelledBatches:
                 sized = next((v for v in inputs.values() if hasattr(v, "__len__")), ())
             else:
                 sized = inputs
+            if not hasattr(sized, "__len__"):
+                raise TypeError(
+                    "the loader must yield pairs (inputs, labels) or mappings with 'labels', got a "
+                    f"{type(batch).__name__}"
+                )
             labels = labels_of(batch, len(sized))
             if labels is None:
                 raise ValueError("the batches hold no labels: let the loader yield pairs (inputs, labels)")

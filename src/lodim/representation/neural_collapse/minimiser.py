@@ -22,7 +22,7 @@ from lodim.validation import check_choice, check_in_range, check_numbers, checke
 
 __all__ = ["UFMPoint", "UFMSolution", "predict_geometry", "ufm_minimizer"]
 
-LOSSES = ("mse", "ce")
+LOSSES, CRITERIA = ("mse", "ce"), ("mse", "mse_mean", "ce")
 _ROUNDS = 200  # Newton's steps; a dozen are common
 
 
@@ -423,7 +423,7 @@ def predict_geometry(
     bias : bool
         Whether the last layer has one.
     """
-    check_choice(criterion, ("mse", "mse_mean", "ce"), "criterion")
+    check_choice(criterion, CRITERIA, "criterion")
     counts = _counts(n_per_class)
     decay, lam_h = _decay(weight_decay, feature_decay, "weight_decay", "feature_decay")
     if width is not None:

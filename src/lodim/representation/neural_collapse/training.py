@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
-from lodim.representation.collapse import CollapseMetrics, metrics_of
+from lodim.representation.collapse import CollapseMetrics, metrics_of, read_frame
 from lodim.representation.heads import Head, find_head, geometries
 from lodim.representation.neural_collapse.minimiser import UFMPoint, UFMSolution, ufm_minimizer
 from lodim.training import DescentRecipe, descend
@@ -267,6 +267,7 @@ class CollapseMonitor:
     ) -> None:
         self.model, self.loader, self.frame = model, loader, frame
         self.head: Head = find_head(model, loader, classifier, layer_names)
+        read_frame(frame, self.head.n_classes)
         self.history: list[Mapping[str, CollapseMetrics]] = []
 
     def __call__(self, run: Any = None) -> Mapping[str, CollapseMetrics]:
