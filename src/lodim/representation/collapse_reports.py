@@ -380,7 +380,7 @@ def _predict(
 ) -> tuple[UFMSolution | None, tuple[str, ...]]:
     notes: tuple[str, ...] = ()
     decay = np.atleast_1d(check_numbers(weight_decay, "weight_decay"))
-    layers = list(head.layers.values())
+    layers: list[Any] = list(head.layers.values())
     decay = np.repeat(decay, len(layers)) if len(decay) == 1 else decay
     if len(decay) != len(layers):
         raise ValueError(

@@ -141,8 +141,11 @@ class DeepLinearUFM:
                 def loss(tensors: list[Tensor] = tensors, decay: float = float(decay)) -> Tensor:
                     return self.objective(tensors[1:-1], tensors[0], tensors[-1], decay)
 
+                def note(run: Any) -> None:
+                    history.append(run.loss.item())
+
                 recipe = DescentRecipe(steps=rounds, lr=float(lr), optimizer="sgd")
-                descend(loss, free, recipe, on_step=lambda run: history.append(float(run.loss)))
+                descend(loss, free, recipe, on_step=note)
         value = self.objective(tensors[1:-1], tensors[0], tensors[-1])
         rest = max(float(g.abs().max()) for g in torch.autograd.grad(value, free))
         if rest > 1e-6:
@@ -193,7 +196,8 @@ class DeepLinearUFM:
             "maxfun": 3 * rounds,
             "maxls": 50,
         }
-        found = minimize(
+        lbfgs: Any = minimize  # its stubs do not know maxls, nor callbacks by keyword
+        found = lbfgs(
             value_and_slope, first, jac=True, method="L-BFGS-B", options=options,
             callback=lambda intermediate_result: history.append(float(intermediate_result.fun)),
         )  # fmt: skip

@@ -56,14 +56,14 @@ def trained(
     net = build_seeded(lambda: network(n_layers), derive_seed(seed, "weights", n_layers))
     monitor = CollapseMonitor(net, None, None, [(X, y)], frame="orthogonal")
     targets = nn.functional.one_hot(y, 10).float()
-    head = list(net)[1:]
+    head: list[Any] = list(net)[1:]
 
     def loss(x: Tensor, target: Tensor) -> Tensor:
         features = net[0](x)
         out = features
         for layer in head:
             out = layer(out)
-        decay: Any = sum(layer.weight.square().sum() for layer in head)  # type: ignore[union-attr, operator]
+        decay = torch.stack([layer.weight.square().sum() for layer in head]).sum()
         per_row = (out - target).square().sum(1) + FEATURE_DECAY * len(X) * features.square().sum(1)
         return per_row.mean() / 2 + WEIGHT_DECAY / 2 * decay
 
@@ -96,7 +96,8 @@ def laptop(seed: int, progress: Progress, epochs: tuple[int, int] = (200, 60)) -
             check_between(f"{layers}: classifier from the predicted frame", found.predicted_distance, 0, 0.2),
             check_between(f"{layers}: rank correlation of lengths", found.predicted_correlation, 0.9, 1),
         ]
-        product = np.linalg.multi_dot([np.eye(10), *(m.weight.detach().numpy() for m in list(net)[:0:-1])])
+        head: list[Any] = list(net)[:0:-1]
+        product = np.linalg.multi_dot([np.eye(10), *(layer.weight.detach().numpy() for layer in head)])
         table = monitor.to_frame()
         figures[layers] = {
             "report": found.to_frame().to_dict("list"),
