@@ -17,7 +17,7 @@ from _harness import Target, compare, publish
 from lodim.representation import nc1, ufm_minimizer
 from lodim.representation.collapse import class_geometry, report
 
-K, D, N_FEW, N_MANY = 10, 512, 1000, 50_000
+K, D, N_FEW, N_MANY = 10, 1024, 1000, 50_000
 
 
 def one_by_one(X: np.ndarray, y: np.ndarray) -> float:
@@ -41,7 +41,7 @@ def main() -> None:
     goal = {"nc1": Target(0.02, "outer products, row by row")}
     cases = {"outer products, row by row": lambda: one_by_one(X, y), "nc1": lambda: nc1(X, y)}
     rows = compare(
-        cases, reference="outer products, row by row", targets=goal, group=f"{N_FEW:,} rows of {D}", rounds=5
+        cases, reference="outer products, row by row", targets=goal, group=f"{N_FEW:,} rows of {D}", rounds=3
     )
 
     y = np.arange(N_MANY) % K

@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.sparse import csc_array
 
 from lodim.results import Result
 from lodim.validation import check_choice, check_labels, check_matrix, check_numbers, checked
@@ -57,7 +58,7 @@ __all__ = [
 ]
 
 _RANK = 1e-7  # singular values of the centred means below this share of the largest are rounding
-_BLOCK = 4096  # rows in double precision at once
+_BLOCK = 1 << 18  # numbers in double precision at once, which a cache holds
 Batches = Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]
 
 
@@ -144,7 +145,8 @@ class Gathering:
             if self._sums is None:
                 self._origin, self._sums = block.mean(0), np.zeros((len(self.counts), block.shape[1]))
             self.counts += np.bincount(part, minlength=len(self.counts))
-            self._sums += _by_class(block - self._origin, part, len(self.counts))
+            block -= self._origin
+            self._sums += _by_class(block, part, len(self.counts))
 
     def turn(self) -> None:
         """End the first pass."""
@@ -219,16 +221,15 @@ def geometry_of(batches: Batches, classes: np.ndarray, global_mean: str = "sampl
 
 
 def _blocks(rows: np.ndarray, codes: np.ndarray) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-    for start in range(0, len(rows), _BLOCK):
-        yield rows[start : start + _BLOCK].astype(np.float64), codes[start : start + _BLOCK]
+    step = max(64, _BLOCK // max(1, rows.shape[1]))
+    for start in range(0, len(rows), step):
+        yield rows[start : start + step].astype(np.float64), codes[start : start + step]
 
 
 def _by_class(rows: np.ndarray, codes: np.ndarray, K: int) -> np.ndarray:
-    order = np.argsort(codes, kind="stable")
-    present, first = np.unique(codes[order], return_index=True)
-    sums = np.zeros((K, rows.shape[1]))
-    sums[present] = np.add.reduceat(rows[order], first)
-    return sums
+    """Sums of the rows of each class; the sparse product goes through the rows once and copies nothing."""
+    n = len(codes)
+    return csc_array((np.ones(n), codes, np.arange(n + 1)), shape=(K, n)) @ rows
 
 
 @checked
