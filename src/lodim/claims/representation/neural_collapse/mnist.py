@@ -7,8 +7,8 @@ decay"), none elsewhere. Adam, then gradient descent with momentum, both with ra
 Accepted, set before the first run: NC1 below .1 at every linear layer, class means and classifier within .2 of the
 predicted orthogonal frame of unequal lengths (both Gram matrices of unit norm), Spearman correlation above .9 between
 predicted and measured lengths of the classifier's rows. The paper's figures could not be re-read; its networks and
-images are larger. Shorter trainings were not enough with one layer: after 200 and 60 epochs class means were at .315 from
-the frame, after 300 and 100 at .235, their lengths within 4 % of the predicted ones, while the angles were still
+images are larger. Shorter trainings were not enough with one layer: after 200 and 60 epochs class means were at .315
+from the frame, after 300 and 100 at .235, their lengths within 4 % of the predicted ones, while the angles were still
 opening. So the training was made longer; the range is the first one.
 
 Source: Dang and others 2023, arXiv 2301.00437.
