@@ -1065,6 +1065,31 @@ def groups_null():
     return "\n".join([*lines, f"![{alt}](../generated/groups.svg)", "", f"`{said}`", ""])
 
 
+def neural_collapse():
+    """Lengths that are predicted for classes of several sizes, and the recorded claim's on MNIST."""
+    import matplotlib.pyplot as plt
+
+    from lodim.representation import ufm_minimizer
+
+    axes = ufm_minimizer(list(range(500, 0, -50)), [5e-4] * 3, 1e-5).plot()
+    axes.figure.savefig(GENERATED / "neural-collapse.svg")
+    plt.close(axes.figure)
+    alt = "rows of the classifier are longer, class means shorter, the more samples a class has"
+    lines = [f"![{alt}](../generated/neural-collapse.svg)", ""]
+    lines += ["Three linear layers, squared error, ten classes of 50 to 500 samples.", ""]
+    file = ROOT / "evidence" / "claims" / "neural-collapse" / "mnist.laptop.json"
+    if file.exists():
+        for name, found in json.loads(file.read_text())["figures"].items():
+            head = ("samples", "row, measured", "predicted", "class mean, measured", "predicted")
+            lengths = zip(range(500, 0, -50), *found["lengths of rows"], *found["lengths of means"])
+            lines += [
+                f"MNIST, {name}:",
+                "",
+                table(head, [(n, *(f"{v:.3f}" for v in each)) for n, *each in lengths]),
+            ]
+    return "\n".join(lines)
+
+
 def transductive_few_shot():
     """Two moons with one label each, by means and by modes; and the recorded claims' tables."""
     import matplotlib.pyplot as plt
@@ -1241,7 +1266,7 @@ PAGES = (
 MEASURED = (
     ambient_diffusion, denoiser_dimension, diffusion_mbir, estimators, groups_null, guidance, inpainting, learning_rate,
     latent_quantization, mode_interpolation, partitive_partitioning, probability_estimation, retrieval_diffusion,
-    samplers, sensitivity_sampling, supervised_dictionary, transductive_few_shot,
+    neural_collapse, samplers, sensitivity_sampling, supervised_dictionary, transductive_few_shot,
 )  # fmt: skip
 
 

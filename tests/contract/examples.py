@@ -1096,6 +1096,7 @@ def reported(X, y):
 
 
 _classed = {"X": whole(12, 3, top=12), "y": np.arange(12) % 2}
+_frames = {"features": whole(12, 3), "labels": np.arange(12) % 3}
 
 ARRAYS: dict[Any, Arrays] = {
     # representation
@@ -1129,6 +1130,24 @@ ARRAYS: dict[Any, Arrays] = {
             representation.cka, X, Y, n_permutations=3, random_state=0
         ),
         {"X": whole(14, 3), "Y": whole(14, 4, seed=1)},
+    ),
+    representation.frame_distance: Arrays(
+        representation.frame_distance, {"vectors": whole(3, 4), "frame": np.array([1.0, 2, 3])}
+    ),
+    representation.nc3: Arrays(
+        lambda W, frame: representation.nc3(**_frames, W=W, frame=frame),
+        {"W": whole(3, 3), "frame": np.array([1.0, 2, 3])},
+    ),
+    representation.nc4: Arrays(
+        lambda W, b: representation.nc4(**_frames, W=W, b=b), {"W": whole(3, 3), "b": np.array([1.0, 2, 3])}
+    ),
+    representation.ufm_minimizer: Arrays(
+        lambda n_per_class, lam_w: representation.ufm_minimizer(n_per_class, lam_w, 0.001).classifier_norms,
+        {"n_per_class": np.array([30, 20, 10]), "lam_w": np.array([1.0, 2])},
+    ),
+    representation.predict_geometry: Arrays(
+        lambda n_per_class, weight_decay: representation.predict_geometry(n_per_class, weight_decay, 1e-4).mean_norms,
+        {"n_per_class": np.array([30, 20, 10]), "weight_decay": np.array([1.0, 2])},
     ),
     # trust
     trust.certify: Arrays(
@@ -1840,6 +1859,12 @@ def compared():
     return representation.compare(classifier(), classifier(), table()[0], n_shuffles=9, k=5, random_state=0)
 
 
+def collapse():
+    X, y = table()
+    batch = torch.from_numpy(X).float(), torch.from_numpy(y)
+    return representation.collapse_report(classifier(), [batch], weight_decay=0.01, n_null=2, random_state=0)
+
+
 def layer_profile():
     return geometry.id_profile(classifier(), torch.from_numpy(table()[0]).float().split(20), max_points=60)
 
@@ -1974,6 +1999,11 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     partition.Episodes: lambda: partition.sample_episodes(_pairs, n_way=2, n_query=3, n_episodes=3, random_state=0),
     partition.FewShotAccuracy: few_shots,
     partition.PairedDifference: lambda: few_shots().difference("K-means", "SimpleShot"),
+    # representation
+    representation.UFMSolution: lambda: representation.ufm_minimizer([30, 20, 1], [0.01, 0.02], 0.001, bias=True),
+    representation.CollapseMetrics: lambda: representation.CollapseMetrics(*np.arange(9.0) / 9, np.nan),
+    representation.CollapseReport: collapse,
+    representation.LayerCollapse: lambda: collapse().layers[-1],
     # geometry
     geometry.DimensionSummary: summary,
     geometry.Estimate: lambda: geometry.Estimate(3.0, (2.5, 3.5), 0.1, "note", 3.1),

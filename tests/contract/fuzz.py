@@ -76,7 +76,7 @@ UNDEFINED = {  # what their documentation says is NaN or infinite at times
     "keep_likely", "volume_quality", "kde_theory", "density_regime", "GeneralizationDifficulty",
     "intrinsic_dimensions", "IntrinsicDimension", "learning_curve_exponent", "probability_metrics", "relative_gap",
     "novel_class_scores", "SurrogateExplainer.report", "ProbabilisticNet.memorization",
-    "cluster_geometry",
+    "cluster_geometry", "nc1", "nc1_trace", "cdnv", "collapse_report",
 }  # fmt: skip
 # choices that take a number too, by their documentation
 NUMBER_TOO = ("n_rounds", "delta", "intrinsic_dim", "bandwidth", "baseline", "perturb", "k")
@@ -378,6 +378,21 @@ CALLS = (
     call(trust.sufficiency, model=slope, X=X, columns=[0, 1]),
     call(trust.mean_reciprocal_rank, scores=[[3.0, 1.0], [1.0, 2.0]]),
     call(trust.SelfAttentionNetwork, n_features=4, n_classes=2),
+    *(call(each, features=X, labels=y, _free=("frame",)) for each in (
+        representation.nc1, representation.nc1_trace, representation.nc2, representation.cdnv
+    )),
+    *(call(each, features=X, labels=y, W=whole(2, X.shape[1]), _free=("frame",)) for each in (
+        representation.nc3, representation.nc3_angle, representation.nc4
+    )),
+    call(representation.frame_distance, vectors=whole(3, 4)), call(representation.equinorm, vectors=whole(3, 4)),
+    call(representation.equiangularity, vectors=whole(3, 4) + 1),
+    call(representation.ufm_minimizer, n_per_class=[30, 20, 10], lam_w=[0.1, 0.2], lam_h=0.001),
+    call(representation.predict_geometry, n_per_class=[30, 20, 10], weight_decay=[0.1, 0.2], feature_decay=0.001),
+    call(representation.DeepLinearUFM, n_per_class=[5, 4], dims=[3], lam_w=[0.1], lam_h=0.001, random_state=0),
+    call(representation.collapse_report, model=classifier(), loader=[(POINTS, torch.from_numpy(y))], n_null=2,
+         random_state=0),
+    call(representation.CollapseMonitor, _free=("frame",), model=classifier(), layer_names=None, classifier=None,
+         loader=[(POINTS, torch.from_numpy(y))]),
     call(partition.centre_and_normalise, X=X),
     call(partition.sample_episodes, labels=y, n_way=2, n_query=4, n_episodes=3, random_state=0),
     call(partition.few_shot_episodes, features=X, labels=y, n_way=2, n_query=4, n_episodes=3, random_state=0),

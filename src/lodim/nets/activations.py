@@ -155,8 +155,9 @@ def watch_layers(
     select: Callable[[Any], Tensor] = first_tensor,
     batch_size: int | np.integer = _BATCH,
     only_single: bool = False,
+    inputs: bool = False,
 ) -> dict[str, int]:
-    """Run a module over data and hand over what the layers return, batch by batch.
+    """Run a module over data and hand over what the layers return, or are given, batch by batch.
 
     Parameters
     ----------
@@ -176,6 +177,8 @@ def watch_layers(
     only_single : bool
         Leave out layers that do not run exactly once in the first batch (one activation module used twice, a part that
         ``forward`` does not use), rather than raise.
+    inputs : bool
+        Hand over what the layers are given by position (``select`` sees the tuple) in place of what they return.
 
     Returns
     -------
@@ -192,10 +195,12 @@ def watch_layers(
     selecting: list[str] = []
 
     def hook_for(name: str) -> Callable[..., None]:
-        def hook(module: Any, inputs: Any, output: Any) -> None:
+        def hook(module: Any, given: Any, output: Any) -> None:
             runs[name] += 1
             selecting.append(name)
-            seen[name] = select(output).detach().clone()  # a later layer may write into it
+            seen[name] = (
+                select(given if inputs else output).detach().clone()
+            )  # a later layer may write into it
             selecting.pop()
 
         return hook

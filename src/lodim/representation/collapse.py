@@ -27,30 +27,38 @@ variance).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.sparse import csc_array
 
+from lodim.results import Result
 from lodim.validation import check_choice, check_labels, check_matrix, check_numbers, checked
 
 __all__ = [
     "ClassGeometry",
+    "CollapseMetrics",
+    "Gathering",
     "cdnv",
     "class_geometry",
     "equiangularity",
     "equinorm",
     "frame_distance",
+    "geometry_of",
+    "metrics_of",
     "nc1",
     "nc1_trace",
     "nc2",
     "nc3",
+    "nc3_angle",
     "nc4",
+    "report",
 ]
 
 _RANK = 1e-7  # singular values of the centred means below this share of the largest are rounding
-_BLOCK = 4096  # rows in double precision at once
+_BLOCK = 1 << 18  # numbers in double precision at once, which a cache holds
 Batches = Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]
 
 
@@ -113,6 +121,84 @@ class ClassGeometry:
         return float(np.mean(spread / apart)) if apart.all() else np.inf
 
 
+class Gathering:
+    """A :class:`ClassGeometry` from two passes over batches: :meth:`first` for each, :meth:`turn`, :meth:`second`.
+
+    Parameters
+    ----------
+    n_codes : int
+        Codes of classes are from 0 up to this; those that no row has are left out.
+    global_mean : {"samples", "classes"}
+    W, b : ndarray, shapes (n_codes, d) and (n_codes,), optional
+        A classifier, whose disagreements with the nearest class mean are counted.
+    """
+
+    def __init__(self, n_codes: int, global_mean: str = "samples", W: Any = None, b: Any = None) -> None:
+        self.global_mean, self.W, self.b = global_mean, W, b
+        self.counts = np.zeros(n_codes, dtype=np.int64)
+        self._sums: Any = None
+        self._seen, self.disagreements = 0, 0
+
+    def first(self, rows: np.ndarray, codes: np.ndarray) -> None:
+        """Take in finite features, shape (n, d), and codes, shape (n,), for the means."""
+        for block, part in _blocks(rows, codes):
+            if self._sums is None:
+                self._origin, self._sums = block.mean(0), np.zeros((len(self.counts), block.shape[1]))
+            self.counts += np.bincount(part, minlength=len(self.counts))
+            block -= self._origin
+            self._sums += _by_class(block, part, len(self.counts))
+
+    def turn(self) -> None:
+        """End the first pass."""
+        self.present = np.flatnonzero(self.counts)
+        if len(self.present) < 2:
+            raise ValueError(f"labels hold {len(self.present)} class: collapse is a matter of at least two")
+        self._place = np.cumsum(self.counts > 0) - 1  # of a code among those present
+        n = self.counts[self.present]
+        self._offsets = self._sums[self.present] / n[:, None]
+        middle = self._offsets.mean(0) if self.global_mean == "classes" else n @ self._offsets / n.sum()
+        self._middle = middle
+        _, strengths, directions = np.linalg.svd(self._offsets - middle, full_matrices=False)
+        rounding = np.finfo(float).eps * max(np.linalg.norm(self._origin), np.finfo(float).tiny)
+        kept = strengths > max(_RANK * strengths[0], 8 * rounding, 1e-150)  # their squares must not vanish
+        self._strengths, self._directions = strengths[kept], directions[kept]
+        self._scatter, self._within = np.zeros(len(n)), np.zeros(len(self._strengths))
+        if self.W is not None:
+            self._weights = self.W[self.present]
+            self._logits = self._weights @ self._origin + (0 if self.b is None else self.b[self.present])
+            self._squares = np.square(self._offsets).sum(1) / 2
+
+    def second(self, rows: np.ndarray, codes: np.ndarray) -> None:
+        """Take in the same rows again, in any order and batches, for the scatter around the means."""
+        for block, part in _blocks(rows, codes):
+            places = self._place[part]
+            block -= self._origin
+            if self.W is not None:
+                nearest = (block @ self._offsets.T - self._squares).argmax(1)
+                said = (block @ self._weights.T + self._logits).argmax(1)
+                self.disagreements += int((said != nearest).sum())
+            block -= self._offsets[places]
+            self._scatter += np.bincount(
+                places, np.einsum("nd,nd->n", block, block), minlength=len(self._scatter)
+            )
+            self._within += np.square(block @ self._directions.T).sum(0)
+            self._seen += len(part)
+
+    def geometry(self, classes: np.ndarray | None = None) -> ClassGeometry:
+        """Return what was found; ``classes`` are the labels of the codes, or the codes themselves."""
+        n = self.counts[self.present]
+        if self._seen != n.sum():
+            raise ValueError(
+                f"the second pass has {self._seen} rows where the first had {n.sum()}: give batches that can be gone "
+                "through twice (a list or a data loader, no generator)"
+            )
+        names = self.present if classes is None else classes[self.present]
+        return ClassGeometry(
+            names, n, self._origin + self._offsets, self._origin + self._middle, self._scatter / n,
+            self._strengths, self._within / n.sum(),
+        )  # fmt: skip
+
+
 def geometry_of(batches: Batches, classes: np.ndarray, global_mean: str = "samples") -> ClassGeometry:
     """As :func:`class_geometry`, of features that come in batches, asked for twice: ``batches()`` begins a pass.
 
@@ -121,43 +207,29 @@ def geometry_of(batches: Batches, classes: np.ndarray, global_mean: str = "sampl
     batches : callable
         Returns an iterable of pairs: finite features, shape (n, d), and codes, shape (n,), places in ``classes``.
     """
-    K = len(classes)
-    counts, sums, origin = np.zeros(K, dtype=np.int64), None, None
-    for rows, codes in _blocks(batches):
-        if sums is None:
-            origin, sums = rows.mean(0), np.zeros((K, rows.shape[1]))
-        np.add.at(counts, codes, 1)
-        sums += _by_class(rows - origin, codes, K)
-    if sums is None or not counts.all():
-        raise ValueError(f"every class needs a row, got {dict(zip(classes.tolist(), counts.tolist()))}")
-    offsets = sums / counts[:, None]
-    middle = offsets.mean(0) if global_mean == "classes" else counts @ offsets / counts.sum()
-    centered = offsets - middle
-    _, strengths, directions = np.linalg.svd(centered, full_matrices=False)
-    kept = strengths > _RANK * max(strengths[0], np.finfo(float).tiny)
-    strengths, directions = strengths[kept], directions[kept]
-    scatter, within = np.zeros(K), np.zeros(len(strengths))
-    for rows, codes in _blocks(batches):
-        deviation = rows - origin - offsets[codes]
-        scatter += np.bincount(codes, np.square(deviation).sum(1), minlength=K)
-        within += np.square(deviation @ directions.T).sum(0)
-    return ClassGeometry(
-        classes, counts, origin + offsets, origin + middle, scatter / counts, strengths, within / counts.sum()
-    )
-
-
-def _blocks(batches: Batches) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    gathering = Gathering(len(classes), global_mean)
     for rows, codes in batches():
-        for start in range(0, len(rows), _BLOCK):
-            yield rows[start : start + _BLOCK].astype(np.float64), codes[start : start + _BLOCK]
+        gathering.first(rows, codes)
+    if not gathering.counts.all():
+        raise ValueError(
+            f"every class needs a row, got {dict(zip(np.asarray(classes).tolist(), gathering.counts.tolist()))}"
+        )
+    gathering.turn()
+    for rows, codes in batches():
+        gathering.second(rows, codes)
+    return gathering.geometry(np.asarray(classes))
+
+
+def _blocks(rows: np.ndarray, codes: np.ndarray) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    step = max(64, _BLOCK // max(1, rows.shape[1]))
+    for start in range(0, len(rows), step):
+        yield rows[start : start + step].astype(np.float64), codes[start : start + step]
 
 
 def _by_class(rows: np.ndarray, codes: np.ndarray, K: int) -> np.ndarray:
-    order = np.argsort(codes, kind="stable")
-    present, first = np.unique(codes[order], return_index=True)
-    sums = np.zeros((K, rows.shape[1]))
-    sums[present] = np.add.reduceat(rows[order], first)
-    return sums
+    """Sums of the rows of each class; the sparse product goes through the rows once and copies nothing."""
+    n = len(codes)
+    return csc_array((np.ones(n), codes, np.arange(n + 1)), shape=(K, n)) @ rows
 
 
 @checked
@@ -179,12 +251,18 @@ def class_geometry(features: Any, labels: Any, *, global_mean: str = "samples") 
         One class only, shapes that do not fit, numbers that are not finite.
     """
     check_choice(global_mean, ("samples", "classes"), "global_mean")
-    dtype = np.float32 if getattr(features, "dtype", None) == np.float32 else np.float64
-    rows = check_matrix(features, name="features", dtype=dtype)
+    rows, classes, codes = _read(features, labels)
+    return geometry_of(lambda: [(rows, codes)], classes, global_mean)
+
+
+def _read(features: Any, labels: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, in single precision where they come so, sorted labels and their codes."""
+    single = str(getattr(features, "dtype", "")) in ("float32", "torch.float32", "float16", "torch.float16")
+    rows = check_matrix(features, name="features", dtype=np.float32 if single else np.float64)
     classes, codes = np.unique(check_labels(labels, len(rows), name="labels"), return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"labels hold one class only, {classes[0]!r}: collapse is a matter of at least two")
-    return geometry_of(lambda: [(rows, codes)], classes, global_mean)
+    return rows, classes, codes
 
 
 @checked
@@ -209,14 +287,15 @@ def cdnv(features: Any, labels: Any) -> float:
     return class_geometry(features, labels).cdnv()
 
 
-def _frame(frame: Any, K: int) -> tuple[np.ndarray, bool]:
+def read_frame(frame: Any, K: int) -> tuple[np.ndarray, bool]:
     """Gram matrix of unit Frobenius norm, and whether the frame's vectors have the sum zero."""
     if isinstance(frame, str):
         check_choice(frame, ("etf", "orthogonal"), "frame")
         if frame == "etf":
             return (np.eye(K) - 1 / K) / np.sqrt(K - 1), True
         return np.eye(K) / np.sqrt(K), False
-    squares = np.square(check_numbers(frame, "frame"))
+    with np.errstate(over="ignore"):
+        squares = np.square(check_numbers(frame, "frame"))
     if squares.shape != (K,) or not 0 < squares.sum() < np.inf:
         raise ValueError(
             f"frame must be 'etf', 'orthogonal' or the lengths of {K} vectors, not all zero; got {frame!r}"
@@ -241,7 +320,7 @@ def frame_distance(vectors: Any, frame: Any = "etf") -> float:
         Fewer than two vectors, all of them zero, or lengths that do not fit.
     """
     V = check_matrix(vectors, name="vectors", min_rows=2)
-    target, _ = _frame(frame, len(V))
+    target, _ = read_frame(frame, len(V))
     gram = V @ V.T
     if not (size := np.linalg.norm(gram)) > 0:
         raise ValueError("vectors are all zero: they make no frame")
@@ -252,7 +331,7 @@ def frame_distance(vectors: Any, frame: Any = "etf") -> float:
 def nc2(features: Any, labels: Any, frame: Any = "etf") -> float:
     """Distance of the class means from a frame (:func:`frame_distance`); centred for "etf", as they are otherwise."""
     found = class_geometry(features, labels)
-    return frame_distance(found.centered if _frame(frame, len(found.counts))[1] else found.means, frame)
+    return frame_distance(found.centered if read_frame(frame, len(found.counts))[1] else found.means, frame)
 
 
 @checked
@@ -267,8 +346,11 @@ def nc3(features: Any, labels: Any, W: Any, frame: Any = "etf") -> float:
         With an array: the square roots of the logits predicted for each class's own mean.
     """
     found = class_geometry(features, labels)
-    weights = _classifier(W, found)
-    target, centred = _frame(frame, len(found.counts))
+    return _duality(found, _classifier(W, found), frame)
+
+
+def _duality(found: ClassGeometry, weights: np.ndarray, frame: Any) -> float:
+    target, centred = read_frame(frame, len(found.counts))
     product = weights @ (found.centered if centred else found.means).T
     if not (size := np.linalg.norm(product)) > 0:
         raise ValueError("W maps all class means to zero")
@@ -276,27 +358,52 @@ def nc3(features: Any, labels: Any, W: Any, frame: Any = "etf") -> float:
 
 
 @checked
-def nc4(features: Any, labels: Any, W: Any, b: Any = None) -> float:
-    """Share of rows for which the classifier and the nearest class mean disagree."""
+def nc3_angle(features: Any, labels: Any, W: Any, frame: Any = "etf") -> float:
+    """One less the cosine between a class's row of W and its mean, averaged over classes; 0 where all are aligned.
+
+    With "etf" both are centred, over classes the rows and by the global mean the means. Parameters as :func:`nc3`.
+    """
     found = class_geometry(features, labels)
-    weights = _classifier(W, found)
-    rows = check_matrix(features, name="features") - found.center
-    bias = np.zeros(len(weights)) if b is None else check_numbers(b, "b")
-    if bias.shape != (len(weights),):
-        raise ValueError(f"b must have one entry a class ({len(weights)}), got shape {bias.shape}")
-    means = found.centered
-    nearest = (rows @ means.T - np.square(means).sum(1) / 2).argmax(1)
-    return float(np.mean((rows @ weights.T + (weights @ found.center + bias)).argmax(1) != nearest))
+    return _misalignment(found, _classifier(W, found), frame)
+
+
+def _misalignment(found: ClassGeometry, weights: np.ndarray, frame: Any) -> float:
+    centred = read_frame(frame, len(found.counts))[1]
+    rows, means = (weights - weights.mean(0), found.centered) if centred else (weights, found.means)
+    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(means, axis=1)
+    if not lengths.all():
+        raise ValueError(f"class {found.classes[lengths.argmin()]!r} has a row of W or a mean of length zero")
+    return float(1 - np.mean(np.einsum("kd,kd->k", rows, means) / lengths))
+
+
+@checked
+def nc4(features: Any, labels: Any, W: Any, b: Any = None) -> float:
+    """Share of rows for which the classifier and the nearest class mean disagree.
+
+    Parameters
+    ----------
+    W : array-like, shape (K, d)
+        Classifier, rows in the order of the sorted labels.
+    b : array-like, shape (K,), optional
+    """
+    return report(features, labels, W, b).nc4
 
 
 def _classifier(W: Any, found: ClassGeometry) -> np.ndarray:
+    return _read_classifier(W, None, len(found.counts), found.means.shape[1])[0]
+
+
+def _read_classifier(W: Any, b: Any, K: int, d: int) -> tuple[np.ndarray, np.ndarray]:
     weights = check_matrix(W, name="W")
-    if weights.shape != found.means.shape:
+    if weights.shape != (K, d):
         raise ValueError(
-            f"W must have a row for each of the {len(found.counts)} classes and a column for each of the "
-            f"{found.means.shape[1]} features; got shape {weights.shape}"
+            f"W must have a row for each of the {K} classes and a column for each of the {d} features; got shape "
+            f"{weights.shape}"
         )
-    return weights
+    bias = np.zeros(K) if b is None else check_numbers(b, "b")
+    if bias.shape != (K,) or not np.isfinite(bias).all():
+        raise ValueError(f"b must have one finite entry a class ({K}), got {b!r}")
+    return weights, bias
 
 
 @checked
@@ -323,3 +430,127 @@ def equiangularity(vectors: Any) -> float:
         raise ValueError(f"vector {int(lengths[:, 0].argmin())} is zero: it has no direction")
     cosines = (V / lengths) @ (V / lengths).T
     return float(np.abs(cosines[np.triu_indices(len(V), 1)] + 1 / (len(V) - 1)).mean())
+
+
+@dataclass(frozen=True, eq=False)
+class CollapseMetrics(Result):
+    """All metrics of one layer's features; NaN where one is not defined, as without a classifier or at one mean.
+
+    Attributes
+    ----------
+    nc1, nc1_trace, cdnv : float
+        Variability within classes over that between them.
+    nc2, nc2_classifier : float
+        Distance from the frame, of the class means and of the classifier's rows (centred for "etf").
+    nc3, nc3_angle : float
+        Distance from self-duality.
+    nc4 : float
+        Share of rows where classifier and nearest class mean disagree.
+    equinorm, equiangularity : float
+        Of the centred class means.
+    """
+
+    nc1: float
+    nc1_trace: float
+    cdnv: float
+    nc2: float
+    nc2_classifier: float
+    nc3: float
+    nc3_angle: float
+    nc4: float
+    equinorm: float
+    equiangularity: float
+
+    def named(self) -> dict[str, float]:
+        """Return the metrics by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def to_frame(self) -> Any:
+        """Return one row."""
+        import pandas as pd
+
+        return pd.DataFrame([self.named()])
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the metrics as bars on a logarithmic scale; returns the axes."""
+        from lodim.plots import COLORS, new_axes
+
+        ax, shown = new_axes(ax), {k: v for k, v in self.named().items() if np.isfinite(v) and v > 0}
+        ax.barh(list(shown), list(shown.values()), color=COLORS[0])
+        ax.set(xscale="log", xlabel="0 is full collapse")
+        ax.invert_yaxis()
+        return ax
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:15s} {value:.4g}" for name, value in self.named().items())
+
+
+def gathered_metrics(gathering: Gathering, frame: Any = "etf") -> CollapseMetrics:
+    """Return the metrics of what two passes gathered."""
+    found = gathering.geometry()
+    K, W = len(found.counts), None if gathering.W is None else gathering.W[gathering.present]
+    centred = read_frame(frame, K)[1]
+
+    def told(function: Callable[..., float], *args: Any) -> float:
+        try:
+            return function(*args)
+        except ValueError:  # vectors of length zero
+            return np.nan
+
+    apart = len(found.strengths) > 0
+    means = found.centered if apart else np.zeros_like(found.centered)
+    return CollapseMetrics(
+        found.nc1(),
+        found.nc1_trace(),
+        found.cdnv() if apart else np.inf,
+        told(frame_distance, means if centred else found.means, frame),
+        np.nan if W is None else told(frame_distance, W - W.mean(0) if centred else W, frame),
+        np.nan if W is None or not apart else told(_duality, found, W, frame),
+        np.nan if W is None or not apart else told(_misalignment, found, W, frame),
+        np.nan if W is None else gathering.disagreements / int(found.counts.sum()),
+        told(equinorm, means),
+        told(equiangularity, means),
+    )
+
+
+def metrics_of(batches: Iterable[Any], W: Any = None, b: Any = None, frame: Any = "etf") -> CollapseMetrics:
+    """As :func:`report`, of batches (features, codes from 0 to K - 1) that can be gone through twice."""
+    n_codes = 1 + max(int(codes.max()) for _, codes in batches) if W is None else len(W)
+    gathering = Gathering(n_codes, W=W, b=b)
+    for rows, codes in batches:
+        gathering.first(rows, codes)
+    gathering.turn()
+    for rows, codes in batches:
+        gathering.second(rows, codes)
+    return gathered_metrics(gathering, frame)
+
+
+@checked
+def report(features: Any, labels: Any, W: Any = None, b: Any = None, frame: Any = "etf") -> CollapseMetrics:
+    """Return all metrics, in two passes over the features.
+
+    Parameters
+    ----------
+    features : array-like, shape (N, d)
+    labels : array-like, shape (N,)
+        Of any kind; at least two classes.
+    W : array-like, shape (K, d), optional
+        Classifier, rows in the order of the sorted labels.
+    b : array-like, shape (K,), optional
+    frame : {"etf", "orthogonal"} or array-like, shape (K,)
+        As in :func:`frame_distance`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`class_geometry`, or a classifier of another shape.
+    """
+    rows, classes, codes = _read(features, labels)
+    K = len(classes)
+    read_frame(frame, K)
+    if W is None:
+        if b is not None:
+            raise ValueError("b without W is no classifier: give both")
+        return metrics_of([(rows, codes)], frame=frame)
+    weights, bias = _read_classifier(W, b, K, rows.shape[1])
+    return metrics_of([(rows, codes)], weights, bias, frame)
