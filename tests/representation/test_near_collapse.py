@@ -307,6 +307,28 @@ def test_noise_makes_beta_less_certain_but_not_smaller():
     assert abs(change.mean() - 1 / 12) < 4 * error.mean() / np.sqrt(40)
 
 
+@pytest.mark.parametrize(("spread", "lam_w", "apart"), [(0.02, 0.2, 0.3), (0.1, 0.6, 0.3), (0.05, 0.2, 0.0)])
+def test_class_means_that_agree_do_not_tell_beta(spread, lam_w, apart):
+    """Rows that have nothing to do with each other, about means in the same directions or about none."""
+    y, rng = np.repeat(np.arange(3), 20), np.random.default_rng(0)
+    H0 = apart * np.eye(3, 6)[y] + spread * rng.normal(size=(60, 6))
+    H = 0.9 * np.eye(3, 6)[y] + spread * rng.normal(size=(60, 6))
+    found = estimate_beta(H0, H, y, lam_w, 0.01)
+    assert found.share > 0.5
+    assert found.change > 2 * found.standard_error
+    assert not found.related
+    assert not found.identified
+    assert "differ otherwise" in str(found)
+
+
+def test_more_units_than_rows_fit_any_rows_and_do_not_tell_beta():
+    y, rng = np.repeat(np.arange(3), 8), np.random.default_rng(0)
+    H0, H = (a * np.eye(3, 100)[y] + 0.02 * rng.normal(size=(24, 100)) for a in (0.3, 0.9))
+    found = estimate_beta(H0, H, y, 0.2, 0.01)
+    assert not found.related
+    assert not found.identified
+
+
 def test_layers_that_say_the_same_are_refused():
     H, y = features(22)
     with pytest.raises(ValueError, match="changed nothing"):
@@ -339,8 +361,11 @@ def test_what_cannot_be_split_is_refused():
     tied[0].weight = tied[1].weight
     with pytest.raises(ValueError, match="cannot have two"):
         split_weight_decay(tied, "1", 0.1, 0.1)
-    with pytest.raises(ValueError, match="nothing to train before"):
-        split_weight_decay(nn.Sequential(nn.Linear(3, 3)), "0", 0.1, 0.1)
+    for part in ("0", ""):
+        with pytest.raises(ValueError, match="nothing to train before"):
+            split_weight_decay(nn.Sequential(nn.Linear(3, 3)), part, 0.1, 0.1)
+    tied[0].weight.requires_grad_(False)  # and then it has none
+    assert [len(group["params"]) for group in split_weight_decay(tied, "1", 0.1, 0.2)] == [1, 1]
     with pytest.raises(ValueError, match="wd_features"):
         split_weight_decay(mlp([2, 2, 2]), "2", -1.0, 0.1)
 
@@ -390,6 +415,49 @@ def test_any_sequence_can_be_trained_and_keeps_its_mode():
         assert np.isnan(greedy_train(mlp([3, 2, 2]), np.ones((4, 3)), [0, 1, 0, 1], epochs=1).nc1).all()
     with pytest.raises(ValueError, match="at least two parts"):
         greedy_train(nn.Sequential(nn.Linear(3, 2)), np.eye(3), [0, 1, 0])
+
+
+def test_parts_that_cannot_be_trained_one_by_one_are_refused():
+    """Before any is touched."""
+    X, y = np.random.default_rng(0).normal(size=(12, 4)), np.arange(12) % 2
+    twice = nn.Linear(4, 4)
+    tied = mlp([4, 4, 4, 2])
+    tied[2].weight = tied[0].weight
+    frozen = mlp([4, 4, 4, 2])
+    frozen[2].requires_grad_(False)
+    for model, said in (
+        (nn.Sequential(twice, nn.ReLU(), twice, nn.Linear(4, 2)), "'2' shares a weight with '0'"),
+        (tied, "'2' shares a weight with '0'"),
+        (frozen, "'2' is frozen"),
+    ):
+        before = [p.detach().clone() for p in model.parameters()]
+        with pytest.raises(ValueError, match=said):
+            greedy_train(model, X, y, epochs=1)
+        assert all(torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))
+    maps = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 3))
+    with pytest.raises(ValueError, match="2 x 2 x 2 outputs"):
+        greedy_train(maps, np.ones((4, 1, 6, 6)), [0, 1, 0, 1])
+
+
+def test_a_batch_of_one_under_a_norm_is_refused_before_training():
+    X, y = np.random.default_rng(0).normal(size=(13, 4)), np.arange(13) % 2
+    net = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    for size in (1, 12):
+        with pytest.raises(ValueError, match="a batch of one of 13 rows"):
+            greedy_train(net, X, y, batch_size=size)
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+    assert len(greedy_train(mlp([4, 4, 2]), X, y, batch_size=12, epochs=1).nc1) == 2
+
+
+def test_the_mode_comes_back_from_an_error_and_no_finite_step_is_said():
+    X, y = np.random.default_rng(0).normal(size=(12, 4)), np.arange(12) % 2
+    net = mlp([4, 4, 4, 2]).eval()
+    with pytest.raises(ValueError, match="wd_features"):
+        greedy_train(net, X, y, wd_features=-1.0)
+    assert not any(part.training for part in net.modules())
+    with pytest.warns(ConvergenceWarning, match="layer 0 diverged"):
+        assert greedy_train(net, 1e30 * X, y, epochs=1).layers == ("input",)
 
 
 # ---- what is said of bad input

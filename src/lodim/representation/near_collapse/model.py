@@ -253,7 +253,7 @@ def _check_collapse(K: Any, n: Any, d: Any, lam_w: Any, lam_h: Any) -> tuple[int
 
 @dataclass(frozen=True)
 class BlockSpectrum(Result):
-    """Singular values of the blocks of the response: what a class's rows do to themselves, and to other classes.
+    """Singular values of the blocks of F, the response for large beta, within classes and between them.
 
     Attributes
     ----------
@@ -261,13 +261,10 @@ class BlockSpectrum(Result):
         Of each block within a class, falling.
     inter : ndarray, shape (n_pairs, 2)
         The largest two of each block between two classes k < l.
-    exact : bool
-        Whether of the response itself or of its form for large beta, the paper's F.
     """
 
     intra: np.ndarray
     inter: np.ndarray
-    exact: bool
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each class: its largest and smallest singular value."""
@@ -276,7 +273,7 @@ class BlockSpectrum(Result):
     def __str__(self) -> str:
         within = f"within classes {self.intra.min():.6g} to {self.intra.max():.6g}"
         between = f"between classes at most {self.inter[:, 0].max():.3g} (next {self.inter[:, 1].max():.2g})"
-        return f"response {'itself' if self.exact else 'for large beta'}: {within}, {between}"
+        return f"response for large beta: {within}, {between}"
 
     def plot(self, ax: Any = None) -> Any:
         """Singular values within each class, in falling order.
@@ -316,7 +313,7 @@ def collapsed_spectrum(
         raise ValueError(f"beta={beta} is not large beside {beta * (1 - min(levels)):.4g}: F is no response")
     times = (d - K, 1, K - 1, (n - 1) * (d - K), (n - 1) * K)
     intra = np.sort(np.repeat(levels, times))[::-1]
-    return BlockSpectrum(np.tile(intra, (K, 1)), np.tile([cross, 0.0], (K * (K - 1) // 2, 1)), False)
+    return BlockSpectrum(np.tile(intra, (K, 1)), np.tile([cross, 0.0], (K * (K - 1) // 2, 1)))
 
 
 # ---- the estimator
@@ -478,30 +475,25 @@ class NearCollapseModel(BaseEstimator):
         x: Any = conjugate_gradient(operator, V.ravel(), tol=float(tol)).x
         return x.reshape(V.shape)
 
-    def response_matrix(
-        self, *, exact: bool = True, max_size: int | np.integer = _SIZE
-    ) -> Float[np.ndarray, "m m"]:
+    def response_matrix(self, *, exact: bool = True) -> Float[np.ndarray, "m m"]:
         """The response as a matrix of ``n_samples * n_features`` rows, entry (i, a) of the features at ``i d + a``.
 
         Parameters
         ----------
         exact : bool
             Or the form for large beta, the paper's F.
-        max_size : int
-            Largest number of rows; the matrix has its square of entries.
 
         Raises
         ------
         ValueError
-            More rows than ``max_size``.
+            More than 4000 rows, or 128 MB.
         """
         check_is_fitted(self)
-        check_counts(max_size=max_size)
         shape = self.features_.shape
         size = shape[0] * shape[1]
-        if size > max_size:
+        if size > _SIZE:
             raise ValueError(
-                f"the matrix would have {size} x {size} entries ({8e-9 * size**2:.3g} GB), and max_size is {max_size}; "
+                f"the matrix would have {size} x {size} entries ({8e-9 * size**2:.3g} GB), of at most {_SIZE} rows; "
                 "linear_response needs none"
             )
         beta, hessian = self._beta, self._problem.curvature(self.features_, self.classifier_)
@@ -511,15 +503,8 @@ class NearCollapseModel(BaseEstimator):
         F = (F + F.T) / 2
         return np.linalg.inv(np.eye(size) + F) if exact else np.eye(size) - F
 
-    def block_spectrum(self, *, exact: bool = False, max_size: int | np.integer = _SIZE) -> BlockSpectrum:
-        """Singular values of the response's blocks within and between classes (theorem 4.2).
-
-        Parameters
-        ----------
-        exact : bool
-            Of the response itself, not of its form for large beta, of which the theorem speaks.
-        max_size : int
-            As of :meth:`response_matrix`.
+    def block_spectrum(self) -> BlockSpectrum:
+        """Singular values of F's blocks within and between classes, F being the response for large beta (theorem 4.2).
 
         Raises
         ------
@@ -533,11 +518,11 @@ class NearCollapseModel(BaseEstimator):
                 f"theorem 4.2 is of classes of equal size, got {counts.min()} to {counts.max()} rows"
             )
         K, d = self.classifier_.shape
-        F = self.response_matrix(exact=exact, max_size=max_size).reshape(*self.features_.shape * 2)
+        F = self.response_matrix(exact=False).reshape(*self.features_.shape * 2)
         rows = [np.flatnonzero(self._problem.Y[:, k]) for k in range(K)]
 
         def values(k: int, l: int) -> np.ndarray:
             return np.linalg.svd(F[rows[k]][:, :, rows[l]].reshape(counts[k] * d, -1), compute_uv=False)
 
         inter = [np.append(values(k, l), 0.0)[:2] for k in range(K) for l in range(k + 1, K)]
-        return BlockSpectrum(np.array([values(k, k) for k in range(K)]), np.array(inter), exact)
+        return BlockSpectrum(np.array([values(k, k) for k in range(K)]), np.array(inter))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,8 +39,9 @@ LOSSES = ("mse", "ce")
 def split_weight_decay(
     model: nn.Module, last_layer: str, wd_features: Number, wd_classifier: Number
 ) -> list[dict[str, Any]]:
-    """Parameter groups for an optimiser, with one weight decay for the classifier and one for all before it.
+    """Parameter groups for an optimiser, with one weight decay for the classifier and one for all else.
 
+    Biases and the parameters of norms decay with the part that they are in, as with ``weight_decay`` of an optimiser.
     The first is the features' regularisation of the model, the second the classifier's; the theory says that the first
     is what decides on collapse.
 
@@ -67,7 +69,10 @@ def split_weight_decay(
     name, layer = the_layer(model, last_layer)
     own = {id(p) for p in layer.parameters()}
     names = dict(model.named_parameters(remove_duplicate=False))
-    shared = [each for each, p in names.items() if id(p) in own and not each.startswith(f"{name}.")]
+    inside = f"{name}." if name else ""
+    shared = [
+        each for each, p in names.items() if id(p) in own and p.requires_grad and not each.startswith(inside)
+    ]
     if shared:
         raise ValueError(f"{shared[0]} is a weight of {name!r} too: it cannot have two weight decays")
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -128,10 +133,12 @@ class GreedyTraining(Result):
 
 
 def _stages(model: nn.Sequential) -> list[tuple[str, nn.Sequential]]:
-    """Cut a sequence behind which each part begins that has parameters, the first one keeping what is before it."""
+    """Cut a sequence where each part begins that has parameters, the first one keeping what is before it."""
     stages: list[tuple[str, list[nn.Module]]] = []
     before: list[nn.Module] = []
-    for name, part in model.named_children():
+    for name, part in model._modules.items():  # named_children leaves out what stands in two places
+        if part is None:
+            continue
         if any(True for _ in part.parameters()):
             stages.append((name, [*before, part]))
             before = []
@@ -143,6 +150,16 @@ def _stages(model: nn.Sequential) -> list[tuple[str, nn.Sequential]]:
         raise ValueError(
             f"model must have at least two parts with parameters, features and classifier; got {len(stages)}"
         )
+    owner: dict[int, str] = {}
+    for name, parts in stages:
+        own = {id(p) for part in parts for p in part.parameters() if p.requires_grad}
+        if not own:
+            raise ValueError(f"{name!r} is frozen: every part with parameters must have some to train")
+        if taken := own & owner.keys():
+            raise ValueError(
+                f"{name!r} shares a weight with {owner[taken.pop()]!r}: one cannot be trained with the other frozen"
+            )
+        owner |= dict.fromkeys(own, name)
     return [(name, nn.Sequential(*parts)) for name, parts in stages]
 
 
@@ -162,7 +179,6 @@ def greedy_train(
     epochs: int | np.integer = 10,
     lr: Number = 1e-3,
     batch_size: int | np.integer = 128,
-    optimizer: str = "adam",
     wd_features: Number = 5e-4,
     wd_classifier: Number = 5e-4,
     random_state: RandomState = None,
@@ -171,8 +187,8 @@ def greedy_train(
     """Train a network in place one layer at a time, from the input on, and tell how features collapse with depth.
 
     Each layer learns with a linear classifier of its own, which is dropped when the next layer's turn comes; the last
-    one learns with the model's. Those of their own begin as torch begins ``nn.Linear``, so to compare depths let the
-    model's begin so too. Layers below are frozen.
+    one learns with the model's. The model comes back in the mode that it had, also from an error. Those of their own
+    begin as torch begins ``nn.Linear``, so to compare depths let the model's begin so too. Layers below are frozen.
 
     Parameters
     ----------
@@ -185,8 +201,8 @@ def greedy_train(
         Classes.
     loss : {"mse", "ce"}
         Half the squared distance to one-hot targets, summed over classes, as in the theory; or cross-entropy.
-    epochs, lr, batch_size, optimizer
-        Of every stage, see :class:`lodim.training.DescentRecipe`.
+    epochs, lr, batch_size
+        Of every stage, by Adam.
     wd_features, wd_classifier : float
         As of :func:`split_weight_decay`.
     random_state : int, Generator or None
@@ -197,7 +213,8 @@ def greedy_train(
     Raises
     ------
     ValueError
-        Bad input, one class, a model without features or with another number of outputs.
+        Bad input, one class, a model without features or with another number of outputs, a part that is frozen or
+        shares a weight with an earlier one, a batch of one row where there is a norm over batches.
 
     Warns
     -----
@@ -215,18 +232,27 @@ def greedy_train(
         raise ValueError(f"X must hold finite samples, one a row, got shape {tuple(rows.shape)}")
     classes, codes = np.unique(check_labels(y, len(rows)), return_inverse=True)
     target = torch.from_numpy(codes).to(rows.device)
-    recipe = DescentRecipe(epochs=int(epochs), lr=float(lr), batch_size=int(batch_size), optimizer=optimizer)
+    recipe = DescentRecipe(epochs=int(epochs), lr=float(lr), batch_size=int(batch_size))
     modes = [(part, part.training) for part in model.modules()]
     seed, last, K = root_seed(random_state), len(stages) - 2, len(classes)
     head_name, own_head = stages.pop()
     try:
-        n_outputs = _answers(model, rows[:1]).shape[-1]
+        shape = tuple(_answers(model, rows[:1]).shape[1:])
     except (RuntimeError, IndexError) as error:
         raise ValueError(
             f"model does not take samples of X, of shape {tuple(rows.shape[1:])}: {error}"
         ) from error
-    if n_outputs != K:
-        raise ValueError(f"model has {n_outputs} outputs but y has {K} classes")
+    if shape != (K,):
+        raise ValueError(f"model has {' x '.join(map(str, shape))} outputs but y has {K} classes")
+    if (len(rows) - 1) % int(batch_size) == 0:
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                copy.deepcopy(model).train()(rows[:1].clone())
+        except ValueError as error:
+            raise ValueError(
+                f"batch_size={batch_size} leaves a batch of one of {len(rows)} rows, which a norm over "
+                "batches does not take: choose another"
+            ) from error
     onehot = torch.eye(K, dtype=rows.dtype, device=rows.device)
     told: dict[str, list[Any]] = {name: [] for name in ("layers", "nc1", "nc1_trace", "accuracy", "loss")}
 
@@ -239,34 +265,36 @@ def greedy_train(
             each.append(figure)
 
     tell("input", math.nan, math.nan)
-    for at, (name, stage) in enumerate(stages):
-        width = _answers(stage, rows[:1]).flatten(1).shape[1]
-        head: nn.Module = own_head
-        if at < last:
-            fresh = build_seeded(partial(nn.Linear, width, K), derive_seed(seed, "head", at))
-            head = nn.Sequential(nn.Flatten(), fresh).to(rows)
-        net = nn.ModuleDict({"features": stage, "classifier": head})
+    try:
+        for at, (name, stage) in enumerate(stages):
+            width = _answers(stage, rows[:1]).flatten(1).shape[1]
+            head: nn.Module = own_head
+            if at < last:
+                fresh = build_seeded(partial(nn.Linear, width, K), derive_seed(seed, "head", at))
+                head = nn.Sequential(nn.Flatten(), fresh).to(rows)
+            net = nn.ModuleDict({"features": stage, "classifier": head})
 
-        def objective(x: Tensor, labels: Tensor, stage: Any = stage, head: Any = head) -> Tensor:
-            out = head(stage(x))
-            if loss == "ce":
-                return nn.functional.cross_entropy(out, labels)
-            return (out - onehot[labels]).square().sum(1).mean() / 2
+            def objective(x: Tensor, labels: Tensor, stage: Any = stage, head: Any = head) -> Tensor:
+                out = head(stage(x))
+                if loss == "ce":
+                    return nn.functional.cross_entropy(out, labels)
+                return (out - onehot[labels]).square().sum(1).mean() / 2
 
-        def note(done: float, text: str, at: int = at) -> None:
-            if progress is not None:
-                progress((at + done) / len(stages), f"layer {at + 1} of {len(stages)}, {text}")
+            def note(done: float, text: str, at: int = at) -> None:
+                if progress is not None:
+                    progress((at + done) / len(stages), f"layer {at + 1} of {len(stages)}, {text}")
 
-        net.train()
-        groups = split_weight_decay(net, "classifier", wd_features, wd_classifier)
-        run = descend(objective, groups, recipe, (rows, target), seed=derive_seed(seed, "order", at), progress=note,
-                      interruptible=False)  # fmt: skip
-        if run.stopped == "diverged":
-            warn(f"layer {name} diverged at lr={lr:.3g}; use a smaller one", ConvergenceWarning)
-            break
-        rows = _answers(stage, rows)
-        right = float((_answers(head, rows).argmax(-1) == target).float().mean())
-        tell(name if at < last else f"{name} and {head_name}", right, run.loss)
-    for part, mode in modes:
-        part.training = mode
+            net.train()
+            groups = split_weight_decay(net, "classifier", wd_features, wd_classifier)
+            run = descend(objective, groups, recipe, (rows, target), seed=derive_seed(seed, "order", at), progress=note,
+                          interruptible=False)  # fmt: skip
+            if run.stopped == "diverged" or not math.isfinite(run.loss):  # no step in the last epoch
+                warn(f"layer {name} diverged at lr={lr:.3g}; use a smaller one", ConvergenceWarning)
+                break
+            rows = _answers(stage, rows)
+            right = float((_answers(head, rows).argmax(-1) == target).float().mean())
+            tell(name if at < last else f"{name} and {head_name}", right, run.loss)
+    finally:
+        for part, mode in modes:
+            part.training = mode
     return GreedyTraining(**{name: tuple(values) for name, values in told.items()})

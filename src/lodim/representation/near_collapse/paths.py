@@ -28,15 +28,16 @@ from lodim.validation import (
     ConvergenceWarning,
     check_choice,
     check_counts,
-    check_in_range,
     check_matrix,
     check_numbers,
     checked,
     warn,
 )
 
+_TOL, _ROUNDS = 1e-12, 5000  # of every layer's solver
 _RTOL, _ATOL = 1e-8, 1e-10  # of the flow, the second beside the features' root mean square
-_LEAST_SHARE = 0.5  # of what a layer does that a beta must account for
+_LEAST_SHARE = 0.5  # of what a layer does that a beta must account for, and of deviations that it must keep
+_SHUFFLES = 19  # of rows within classes, none of which may be as like
 
 
 @dataclass(frozen=True)
@@ -188,8 +189,6 @@ def depth_profile(
     n_layers: int | np.integer = 5,
     *,
     solver: str = "alternating",
-    tol: Number = 1e-12,
-    max_iter: int | np.integer = 5000,
 ) -> CollapsePath:
     """Variability layer by layer, each layer's features being those that the next one is held to.
 
@@ -199,33 +198,32 @@ def depth_profile(
     ----------
     X : array-like, shape (n_samples, n_features)
     y : array-like, shape (n_samples,)
-    lam_w, lam_h, beta, solver, tol, max_iter
+    lam_w, lam_h, beta, solver
         As of :class:`NearCollapseModel`.
     n_layers : int
 
     Warns
     -----
     ConvergenceWarning
-        In some layer ``max_iter`` rounds were not enough.
+        In some layer 5000 rounds were not enough.
     """
     check_lambdas(lam_w, lam_h, beta)
     check_choice(solver, SOLVERS, "solver")
-    check_in_range(tol, "tol", low=0.0)
-    check_counts(n_layers=n_layers, max_iter=max_iter)
+    check_counts(n_layers=n_layers)
     H, classes, Y, geometry = read_features(X, y)
     C, Yc = compress(H, Y)
     problem, whole = (Objective(each, len(H) / len(classes), float(lam_w), float(lam_h)) for each in (Yc, Y))
     steps = [(0.0, geometry, problem.loss(C, problem.classifier(C)) / len(H))]
     unfinished = []
     for layer in range(1, int(n_layers) + 1):
-        W, _, done = solve(problem, C, float(beta), solver, float(tol), int(max_iter))
+        W, _, done = solve(problem, C, float(beta), solver, _TOL, _ROUNDS)
         unfinished += [] if done else [layer]
         C, H = problem.features(W, C, float(beta)), whole.features(W, H, float(beta))
         loss = problem.loss(C, problem.classifier(C)) / len(H)
         steps.append((layer / float(beta), class_geometry(H, Y.argmax(1)), loss))
     if unfinished:
         warn(
-            f"layers {unfinished} took more than max_iter={max_iter} rounds; raise it or tol",
+            f'features still moved after {_ROUNDS} rounds in layers {unfinished}; take solver="anderson"',
             ConvergenceWarning,
         )
     return _path(steps, lam_h=float(lam_h), features=H, beta=float(beta), converged=not unfinished)
@@ -250,8 +248,12 @@ class BetaEstimate(Result):
         Of the way between the layers' features, in squares, the share that the model accounts for.
     nc1_before, nc1_after : float
         By traces.
+    related : bool
+        Whether rows of a class differ in H as they do in H0: the squared cosine of both sets of deviations, turned, is
+        at least a half, and above that of rows shuffled within classes, 19 times. Class means alone, which nearly
+        always agree, tell nothing of a link.
     identified : bool
-        Whether change is two standard errors above zero, lam_h not below it, and the share at least a half.
+        Whether so, change is two standard errors above zero, lam_h not below it, and the share at least a half.
     """
 
     beta: float
@@ -261,6 +263,7 @@ class BetaEstimate(Result):
     share: float
     nc1_before: float
     nc1_after: float
+    related: bool
     identified: bool
 
     def __str__(self) -> str:
@@ -268,7 +271,28 @@ class BetaEstimate(Result):
         accounts = f"{max(self.share, 0.0):.0%} of the way between the layers"
         if self.identified:
             return f"beta = {self.beta:.4g} ({figures}) accounts for {accounts}"
-        return f"the data cannot tell beta: {figures} would account for {accounts}"
+        unlike = "" if self.related else "; rows of a class differ otherwise than in H0"
+        return f"the data cannot tell beta: {figures} would account for {accounts}{unlike}"
+
+
+def _related(first: np.ndarray, last: np.ndarray, Y: np.ndarray) -> bool:
+    codes = Y.argmax(1)
+    before, after = (rows - (Y / Y.sum(0)) @ (Y.T @ rows) for rows in (first, last))
+    rng, sorted_rows = np.random.default_rng(0), np.argsort(codes, kind="stable")
+
+    def alike(rows: np.ndarray) -> float:
+        return float(np.linalg.svd(before.T @ rows, compute_uv=False).sum())
+
+    def shuffled() -> np.ndarray:
+        rows = np.empty_like(after)
+        rows[sorted_rows] = after[np.lexsort((rng.random(len(codes)), codes))]
+        return rows
+
+    found, largest = alike(after), float(np.linalg.norm(before) * np.linalg.norm(after))
+    spread = min(np.linalg.norm(before) / np.linalg.norm(first), np.linalg.norm(after) / np.linalg.norm(last))
+    if spread < 1e-10 or found**2 < _LEAST_SHARE * largest**2:
+        return False
+    return all(alike(shuffled()) < found for _ in range(_SHUFFLES))
 
 
 @checked
@@ -280,7 +304,8 @@ def estimate_beta(H0: Any, H: Any, y: Any, lam_w: Number, lam_h: Number | None =
     .. math:: H_0 - H = \frac1\beta \big((H W^\top - Y) W + \lambda_H H\big), \qquad W = W^*(H),
 
     which is a regression of the way between the layers on the pull, by least squares over all entries; so what else a
-    layer does to its input, if it has nothing to do with the pull, makes beta less certain but not too small.
+    layer does to its input, if it has nothing to do with the pull, makes beta less certain but not too small. Noise of
+    H itself is in the pull too, and makes 1 / beta too small where it is large beside the way.
 
     The layers may have units of their own, in other numbers: the smaller one is filled up with zeros, and H0 turned to
     be nearest to H. Since :math:`\beta H^\top H_0 = (\lambda_H + \beta) H^\top H - n \lambda_W W^\top W` is symmetric,
@@ -336,5 +361,8 @@ def estimate_beta(H0: Any, H: Any, y: Any, lam_w: Number, lam_h: Number | None =
     change = float(fitted[0])
     beta = 1 / change if change > 0 else math.nan
     decay = float(fitted[1]) * beta if lam_h is None else float(lam_h)
-    known = change > 2 * error and share >= _LEAST_SHARE and decay >= 0
-    return BetaEstimate(beta, change, error, decay, share, before.nc1_trace(), after.nc1_trace(), bool(known))
+    related = _related(first, last, Y)
+    known = bool(related and change > 2 * error and share >= _LEAST_SHARE and decay >= 0)
+    return BetaEstimate(
+        beta, change, error, decay, share, before.nc1_trace(), after.nc1_trace(), related, known
+    )
