@@ -283,7 +283,10 @@ def nc1_trace(features: Any, labels: Any, *, global_mean: str = "samples") -> fl
 
 @checked
 def cdnv(features: Any, labels: Any) -> float:
-    """Class-distance normalised variance: (var_k + var_l) / (2 |mu_k - mu_l|^2), the mean over pairs of classes."""
+    """Class-distance normalised variance: mean variance of two classes over the squared distance of their means.
+
+    The mean over pairs of classes.
+    """
     return class_geometry(features, labels).cdnv()
 
 
@@ -417,7 +420,7 @@ def equinorm(vectors: Any) -> float:
 
 @checked
 def equiangularity(vectors: Any) -> float:
-    """Mean over pairs of |cos + 1 / (K - 1)|; 0 where vectors, shape (K, d), point as those of a simplex.
+    """Mean over pairs of vectors of the absolute value of cos + 1 / (K - 1); 0 where vectors, shape (K, d), point as those of a simplex.
 
     Raises
     ------
