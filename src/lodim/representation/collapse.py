@@ -420,7 +420,7 @@ def equinorm(vectors: Any) -> float:
 
 @checked
 def equiangularity(vectors: Any) -> float:
-    """Mean over pairs of vectors of the absolute value of cos + 1 / (K - 1); 0 where vectors, shape (K, d), point as those of a simplex.
+    """How far the cosines between vectors, shape (K, d), are from those of a simplex, -1 / (K - 1): mean of the distance.
 
     Raises
     ------
