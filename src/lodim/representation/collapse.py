@@ -420,7 +420,7 @@ def equinorm(vectors: Any) -> float:
 
 @checked
 def equiangularity(vectors: Any) -> float:
-    """How far the cosines between vectors, shape (K, d), are from those of a simplex, -1 / (K - 1): mean of the distance.
+    """Mean distance of the cosines between vectors, shape (K, d), from those of a simplex, -1 / (K - 1).
 
     Raises
     ------
