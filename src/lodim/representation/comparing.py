@@ -380,11 +380,11 @@ class _Gathering:
 
     def visit(self, batch: Any, outputs: dict[str, Tensor]) -> None:
         if not self.keys:
-            sizes = {side: _rows(batch[_A if side == _A else _B]) for side in self.chosen}
+            given = {side: _rows(batch[_A if side == _A else _B]) for side in self.chosen}
             if self.any_layer:  # tables of positions and the like, which are the same for all samples
                 self.odd = [
                     name for name, output in outputs.items()
-                    if output.ndim == 0 or len(output) != (sizes[name.split(".", 1)[0]] or len(output))
+                    if output.ndim == 0 or len(output) != (given[name.split(".", 1)[0]] or len(output))
                 ]  # fmt: skip
             self._start([name for name in outputs if name not in self.odd])
         views: Views = {}
@@ -442,7 +442,7 @@ class _Gathering:
                     "the layers' outputs change their size from batch to batch; reduce='mean' allows that: "
                     f"{error}"
                 ) from None
-            steps = [partial(self._keep, whole), partial(self._add_products, whole)]
+            steps: list[Callable[[], None]] = [partial(self._keep, whole), partial(self._add_products, whole)]
             steps += [partial(self._add_moments, whole, *key) for key in self.moments]
             self.waiting, self.steps = [], steps
         while self.steps:
