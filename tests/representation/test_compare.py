@@ -1,6 +1,7 @@
 """Two models beside each other: identities, streams, chance, and what people bring."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -107,7 +108,7 @@ def test_what_is_kept_is_a_uniform_sample():
     for seed in range(300):
         gathering = _Gathering({}, None, "auto", 1, 20, seed)
         for start in range(0, 60, 12):
-            gathering._keep({("a", "x"): torch.arange(start, start + 12.0)[:, None, None]}, 12)
+            gathering._keep({("a", "x"): torch.arange(start, start + 12.0)[:, None, None]})
         counts[gathering.kept["a", "x"].long().flatten().numpy()] += 1
     assert counts.sum() == 300 * 20
     assert abs(counts - 100).max() < 4.5 * np.sqrt(300 * (1 / 3) * (2 / 3))
@@ -366,3 +367,128 @@ def test_the_answer_prints_draws_and_travels():
     assert found.plot(ax=ax) is ax
     assert found.plot_cka(ax=plt.subplots()[1]).get_xlabel() == "layers of b"
     plt.close("all")
+
+
+def test_tables_of_positions_and_layers_without_a_tensor_are_left_out():
+    class Positions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.place, self.first, self.log = nn.Embedding(6, 8), nn.Linear(8, 5), Silent()
+
+        def forward(self, x):
+            self.log(x)
+            return self.first(x + self.place(torch.arange(6)[None]))
+
+    class Silent(nn.Module):
+        def forward(self, x):
+            return None
+
+    data = torch.rand(40, 6, 8, generator=torch.Generator().manual_seed(0))
+    found = compare(Positions(), Positions(), data, **FAST)
+    assert [pair.name for pair in found.pairs] == ["first"]
+    assert "'a.place'" in found.notes[0]
+    assert "'b.log'" in found.notes[0]
+    with pytest.raises(TypeError, match="a NoneType: it cannot be compared"):
+        compare(Positions(), Positions(), data, "log", **FAST)
+    with pytest.raises(ValueError, match="along axis 0"):
+        compare(Positions(), Positions(), data, ["place", "first"], **FAST)
+
+
+def test_equal_samples_are_a_constant_layer_whatever_their_rounding():
+    torch.manual_seed(0)
+    a, b = mlp([5, 6, 4]), mlp([5, 6, 4])
+    found = compare(
+        a, b, torch.rand(1, 5).repeat(40, 1), **FAST
+    )  # products of matrices round rows differently
+    for pair in found.pairs:
+        assert np.isnan([pair.scores[m] for m in MEASURES if m != "neighbours"]).all()
+        assert not any(pair.told(m) for m in MEASURES)
+        assert "rounding" in pair.note
+    assert np.isnan(found.cka).all()
+
+
+def test_measures_that_no_shuffle_changes_are_not_told_by_their_rounding():
+    rng = np.random.default_rng(0)
+    steady = lambda: 0.9 + 1e-16 * rng.integers(-3, 3)  # noqa: E731
+    draws = [[{m: steady() for m in MEASURES}] for _ in range(19)]
+    adjusted = _chance([dict.fromkeys(MEASURES, 0.9 + 1e-15)], draws)[2]
+    assert set(adjusted[0].values()) == {1.0}
+
+
+@pytest.mark.parametrize("scale", [1e-24, 1e-12, 1e12, 1e22])
+def test_units_of_any_size_in_single_precision(scale):
+    torch.manual_seed(0)
+    a = nn.Sequential(nn.Linear(8, 5, bias=False))
+    b = copy.deepcopy(a)
+    with torch.no_grad():
+        b[0].weight.mul_(scale)
+    found = compare(a, b, DATA.float(), scrambled=False, **FAST)
+    assert found.pairs[0].scores == pytest.approx(dict.fromkeys(MEASURES, 1.0), abs=1e-5)
+
+
+def test_weights_that_a_norm_computes_and_layers_without_shapes():
+    with pytest.warns(FutureWarning):
+        normed = nn.Sequential(nn.utils.weight_norm(nn.Linear(8, 5)))
+    normed(DATA.float())
+    assert compare(normed, normed, DATA.float(), **FAST).pairs[0].scores["cka"] == pytest.approx(
+        1.0, abs=1e-5
+    )
+    with pytest.raises(ValueError, match="model_b has parameters whose shapes"):
+        compare(normed, nn.Sequential(nn.LazyLinear(5)), DATA.float(), **FAST)
+
+
+def test_verdicts_are_true_where_little_is_known():
+    few = compare(net(0), net(0), DATA, n_shuffles=18, random_state=0)
+    assert "After 18 shuffles nothing can be told" in few.verdict
+    assert "?" not in str(few)
+    found = compare(net(0), net(0), DATA, **FAST)
+    worse = dataclasses.replace(
+        found,
+        pairs=tuple(dataclasses.replace(p, scrambled=dict.fromkeys(MEASURES, 2.0)) for p in found.pairs),
+    )
+    assert "in 0 of 3, and not in the median" in worse.verdict
+
+
+def test_an_interruption_within_the_sums_leaves_all_with_the_same_samples(monkeypatch):
+    from lodim.linalg import CrossMoments
+
+    calls, update = [], CrossMoments.update
+
+    def interrupted(self, X, Y):
+        calls.append(len(X))
+        if len(calls) == 9:  # in the second batch: six moments a batch
+            raise KeyboardInterrupt
+        return update(self, X, Y)
+
+    monkeypatch.setattr(CrossMoments, "update", interrupted)
+    found = compare(net(0), net(1), DATA, batch_size=32, **FAST)
+    monkeypatch.undo()
+    assert (found.n_samples, found.n_kept, found.complete) == (64, 64, False)
+    whole = compare(net(0), net(1), DATA[:64], batch_size=32, **FAST)
+    for one, other in zip(found.pairs, whole.pairs):
+        assert one.scores == pytest.approx(other.scores, abs=1e-9)
+
+    def at_once():
+        raise KeyboardInterrupt
+        yield
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(net(0), net(1), at_once(), **FAST)
+
+
+def test_data_sorted_by_class_are_noted():
+    generator = torch.Generator().manual_seed(0)
+    shift = 5 * torch.eye(8, dtype=torch.float64)[:4].repeat_interleave(256, 0)
+    data = 0.1 * torch.rand(1024, 8, generator=generator, dtype=torch.float64) + shift
+    a, b = (nn.Sequential(nn.Linear(8, 6, dtype=torch.float64)) for _ in range(2))
+    with torch.no_grad():
+        for linear, at in ((a[0], 3), (b[0], 6)):  # the classes alike, the rest not
+            linear.weight.zero_()
+            linear.weight[:4, :4] = torch.eye(4)
+            linear.weight[4, at] = linear.weight[5, 7 if at == 6 else 4] = 100.0 if at == 6 else 50.0
+    sorted_, mixed = (
+        compare(a, b, rows, max_points=200, scrambled=False, n_shuffles=0, random_state=0)
+        for rows in (data, data[torch.randperm(1024, generator=generator)])
+    )
+    assert "the data are sorted" in sorted_.pairs[0].note
+    assert "the data are sorted" not in mixed.pairs[0].note

@@ -14,17 +14,19 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from lodim.dimension import IntrinsicDimension
 from lodim.linalg import CrossMoments
 from lodim.nets import find_layers
-from lodim.nets.activations import batches_of, model_inputs, outline, watch_layers
+from lodim.nets.activations import batches_of, first_tensor, model_inputs, outline, watch_layers
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.representation.activations import attended, is_map, masked_mean, placed_units
 from lodim.representation.comparison import MEASURES, Comparison, LayerPair
@@ -37,6 +39,11 @@ __all__ = ["compare"]
 
 _CHUNK = 256  # samples whose inner products are computed at once
 _LEAST = 32  # samples that are waited for, where batches are smaller
+_ROUNDING = 16  # so many units of rounding of the largest value, and a layer is constant
+_SORTED = (
+    0.15  # so far are CKA of the batches and of the samples kept apart only where batches differ in kind
+)
+_SAFE = 1e-8  # below it, or above its inverse, single precision has no room for products of products
 _ROWS = 2000  # rows, at about which units are matched in shuffled samples
 _A, _B, _S = "a", "b", "scrambled"
 Views = dict[tuple[str, str], Tensor]
@@ -71,7 +78,8 @@ def compare(
     model_a, model_b : nn.Module
     loader : DataLoader, iterable, array or Tensor
         Batches for both models: tensors, tuples that start with the input, or mappings of the model's arguments. A
-        loader may shuffle: it is read once.
+        loader may shuffle, since it is read once, and should where the data are sorted: CKA compares samples with those
+        a few hundred around them, so that of data sorted by class it shows likeness within classes. A note says so.
     layers : str, sequence of str, or mapping, optional
         Names (or last parts of names, wildcards allowed) of layers in both models; or a mapping of a's to b's, such as
         ``{"encoder.layer.*": "blocks.*"}``, whose layers are paired in order. None: all that a reader would name.
@@ -124,14 +132,19 @@ def compare(
     check_in_range(batch_size, "batch_size", low=1, integer=True)
     seed = root_seed(random_state)
     models = {_A: _plain(model_a), _B: _plain(model_b)}
+    for side, model in models.items():
+        if any(is_lazy(parameter) for parameter in model.parameters()):
+            raise ValueError(
+                f"model_{side} has parameters whose shapes its first batch decides: run it once before"
+            )
     if {id(part) for part in models[_A].modules()} & {id(part) for part in models[_B].modules()}:
-        models[_B] = copy.deepcopy(models[_B])  # hooks of a shared part could not tell whose output it is
+        models[_B] = _copied(models[_B])  # hooks of a shared part could not tell whose output it is
     chosen, wanted = _choose(models, layers)
     if scrambled:
         models[_S], chosen[_S] = _scrambled(models[_B], derive_seed(seed, "scrambled")), {}
         chosen[_S] = {name: models[_S].get_submodule(name) for name in chosen[_B]}
     gathering = _Gathering(
-        chosen, wanted, reduce, int(max_positions), int(max_points), derive_seed(seed, "kept")
+        chosen, wanted, reduce, int(max_positions), int(max_points), derive_seed(seed, "kept"), layers is None
     )
     complete, left_out = True, dict[str, int]()
     try:
@@ -140,11 +153,14 @@ def compare(
             _together(loader, loader_b, int(batch_size), progress),
             {f"{side}.{name}": layer for side, found in chosen.items() for name, layer in found.items()},
             gathering.visit,
+            select=gathering.select,
             only_single=layers is None,
         )
     except KeyboardInterrupt:
         complete = False
     gathering.flush()
+    if not complete and gathering.n_samples < 4:
+        raise KeyboardInterrupt  # nothing is known
     notes = []
     if left_out:
         names = ", ".join(repr(name) for name in left_out if not name.startswith(_S))
@@ -199,8 +215,16 @@ def _plain(model: nn.Module) -> nn.Module:
         model = inner
 
 
+def _copied(model: nn.Module) -> nn.Module:
+    """A copy; what was computed with gradients and is set anew in each run (the weights of norms) is detached."""
+    computed = (value for part in model.modules() for value in vars(part).values())
+    return copy.deepcopy(
+        model, {id(t): t.detach() for t in computed if isinstance(t, Tensor) and not t.is_leaf}
+    )
+
+
 def _scrambled(model: nn.Module, seed: int) -> nn.Module:
-    copied, rng = copy.deepcopy(model), as_generator(seed)
+    copied, rng = _copied(model), as_generator(seed)
     with torch.no_grad():
         for parameter in copied.parameters():
             order = torch.from_numpy(rng.permutation(parameter.numel())).to(parameter.device)
@@ -292,21 +316,53 @@ def _inner_products(views: list[Tensor]) -> Tensor:
     return found / (n * (n - 3))
 
 
+def _rows(batch: Any) -> int:
+    """Samples of a batch as its model's inputs have them; 0 where that cannot be told."""
+    parts = (
+        list(batch.values())
+        if isinstance(batch, Mapping)
+        else batch
+        if isinstance(batch, tuple | list)
+        else [batch]
+    )
+    return next((len(part) for part in parts if isinstance(part, Tensor | np.ndarray) and part.ndim), 0)
+
+
+def _size(views: Views) -> int:
+    return len(next(iter(views.values())))
+
+
 class _Gathering:
     """What is summed up and kept while the batches pass by."""
 
     def __init__(
         self, chosen: dict[str, dict[str, nn.Module]], pairs: list[tuple[str, str]] | None, reduce: str, most: int,
-        points: int, seed: int,
+        points: int, seed: int, any_layer: bool = False,
     ) -> None:  # fmt: skip
+        self.any_layer = any_layer
         self.chosen, self.pairs, self.reduce, self.most, self.points = chosen, pairs, reduce, most, points
         self.rng = as_generator(seed)
         self.keys: list[tuple[str, str]] = []
         self.overflown: set[str] = set()
         self.waiting: list[Views] = []
+        self.steps: list[Callable[[], None]] = []
         self.kept: Views = {}
         self.order = np.empty(0)
         self.n_samples = 0
+        self.odd: list[str] = []
+        self.first: Views = {}
+        self.sizes: dict[tuple[str, str], tuple[float, float]] = {}
+
+    def select(self, output: Any) -> Tensor:
+        """The tensor of a layer's output; of layers that were not asked for by name an empty one where it has none."""
+        try:
+            return first_tensor(output)
+        except TypeError:
+            if self.any_layer:
+                return torch.empty(0)
+            raise TypeError(
+                f"a layer returns no tensor of numbers, but a {type(output).__name__}: it cannot be compared"
+            ) from None
 
     def _start(self, names: list[str]) -> None:
         self.keys = [tuple(name.split(".", 1)) for name in names]  # type: ignore[misc]
@@ -324,7 +380,13 @@ class _Gathering:
 
     def visit(self, batch: Any, outputs: dict[str, Tensor]) -> None:
         if not self.keys:
-            self._start(list(outputs))
+            given = {side: _rows(batch[_A if side == _A else _B]) for side in self.chosen}
+            if self.any_layer:  # tables of positions and the like, which are the same for all samples
+                self.odd = [
+                    name for name, output in outputs.items()
+                    if output.ndim == 0 or len(output) != (given[name.split(".", 1)[0]] or len(output))
+                ]  # fmt: skip
+            self._start([name for name in outputs if name not in self.odd])
         views: Views = {}
         for side, name in self.keys:
             output = outputs[f"{side}.{name}"]
@@ -335,7 +397,9 @@ class _Gathering:
                     raise ValueError(f"layer {name!r} of model_{side} returns values that are not finite")
                 self.overflown.add(name)
                 view = torch.zeros_like(view)
-            views[side, name] = view
+            self._measure((side, name), view, output.dtype)
+            largest = float(view.abs().max()) if view.numel() else 1.0
+            views[side, name] = view if _SAFE < largest < 1 / _SAFE else view.double()
         sizes = {len(view) for view in views.values()}
         if len(sizes) > 1:
             raise ValueError(
@@ -343,50 +407,78 @@ class _Gathering:
                 "and both loaders must hold the same samples"
             )
         self.waiting.append(views)
-        if sum(len(next(iter(v.values()))) for v in self.waiting) >= _LEAST:
+        if sum(map(_size, self.waiting)) >= _LEAST:
             self.flush()
 
-    def flush(self) -> None:
-        """Take in what waits: cut into chunks, samples of small batches together."""
-        if not self.waiting:
-            return
-        try:
-            whole = {key: torch.cat([views[key] for views in self.waiting]) for key in self.keys}
-        except RuntimeError as error:
-            raise ValueError(
-                f"the layers' outputs change their size from batch to batch; reduce='mean' allows that: {error}"
-            ) from None
-        self.waiting = []
-        n = len(whole[self.keys[0]])
-        parts = {key: view.tensor_split(math.ceil(n / _CHUNK)) for key, view in whole.items()}
-        for chunk in zip(*parts.values()):
-            if len(chunk[0]) >= 4:
-                self.products += len(chunk[0]) * _inner_products(list(chunk))
+    def _measure(self, key: tuple[str, str], view: Tensor, dtype: torch.dtype) -> None:
+        """How large a layer's values are, and how far from those of the first sample: is it more than rounding?"""
+        first = self.first.setdefault(key, view[:1].clone())
+        if len(view) and view.numel() and first.shape[1:] == view.shape[1:]:
+            own = torch.finfo(dtype).eps if dtype.is_floating_point else 0.0
+            least = max(own, _ROUNDING * torch.finfo(view.dtype).eps) * float(view.abs().max())
+            far, size = self.sizes.get(key, (0.0, 0.0))
+            self.sizes[key] = max(far, float((view - first).abs().max())), max(size, least)
+
+    def _constant(self) -> set[tuple[str, str]]:
+        """Take what layers vary by rounding alone out of all sums."""
+        found = {key for key, (far, least) in self.sizes.items() if far <= least}
+        for i, key in enumerate(self.keys):
+            if key in found:
+                self.kept[key] = torch.zeros_like(self.kept[key])
+                self.products[i] = self.products[:, i] = 0
         for (side, i), moments in self.moments.items():
             a, b = self.pairs[i]  # type: ignore[index]
-            moments.update(
-                *(rows.flatten(0, 1) for rows in self._on_one_device(whole[_A, a], whole[side, b]))
-            )
-        self._keep(whole, n)
-        self.n_samples += n
+            gone = (_A, a) in found, (side, b) in found
+            moments.squares = tuple(part * (not none) for part, none in zip(moments.squares, gone))
+        return found
+
+    def flush(self) -> None:
+        """Take in what waits, small batches together; go on where an interruption left off."""
+        if self.waiting:
+            try:
+                whole = {key: torch.cat([views[key] for views in self.waiting]) for key in self.keys}
+            except RuntimeError as error:
+                raise ValueError(
+                    "the layers' outputs change their size from batch to batch; reduce='mean' allows that: "
+                    f"{error}"
+                ) from None
+            steps: list[Callable[[], None]] = [partial(self._keep, whole), partial(self._add_products, whole)]
+            steps += [partial(self._add_moments, whole, *key) for key in self.moments]
+            self.waiting, self.steps = [], steps
+        while self.steps:
+            self.steps[-1]()
+            self.steps.pop()
+
+    def _add_products(self, whole: Views) -> None:
+        """Inner products of chunks."""
+        found = torch.zeros_like(self.products)
+        parts = [view.tensor_split(math.ceil(len(view) / _CHUNK)) for view in whole.values()]
+        for chunk in zip(*parts):
+            if len(chunk[0]) >= 4:
+                found += len(chunk[0]) * _inner_products(list(chunk))
+        self.products = self.products + found
+
+    def _add_moments(self, whole: Views, side: str, i: int) -> None:
+        a, b = self.pairs[i]  # type: ignore[index]
+        rows = self._on_one_device(whole[_A, a], whole[side, b])
+        self.moments[side, i].update(*(part.flatten(0, 1) for part in rows))
 
     @staticmethod
     def _on_one_device(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         return _alike_rows(a, b.to(a.device))
 
-    def _keep(self, views: Views, n: int) -> None:
+    def _keep(self, views: Views) -> None:
         """Samples with the smallest of random keys, a uniform sample of all so far."""
+        n = _size(views)
         keys = np.concatenate([self.order, self.rng.random(n)])
         chosen = np.sort(np.argsort(keys, kind="stable")[: self.points])
-        old = chosen[chosen < len(self.order)]
+        old = torch.from_numpy(chosen[chosen < len(self.order)])
         new = torch.from_numpy(chosen[len(old) :] - len(self.order))
-        if len(new):
-            for key, view in views.items():
-                fresh = view[new.to(view.device)].cpu()
-                self.kept[key] = (
-                    torch.cat([self.kept[key][torch.from_numpy(old)], fresh]) if len(old) else fresh
-                )
-            self.order = keys[chosen]
+        kept = dict(self.kept)
+        for key, view in views.items() if len(new) else ():
+            fresh = view[new.to(view.device)].cpu()
+            kept[key] = torch.cat([kept[key][old], fresh]) if len(old) else fresh
+        self.kept, self.order, self.n_samples = kept, keys[chosen], self.n_samples + n
 
     # ---- answers
 
@@ -400,6 +492,10 @@ class _Gathering:
         if k >= n:
             notes.append(f"Neighbours are {n - 1}, since {n} samples were kept: all share them.")
         k, pairs, rng = min(k, n - 1), self.pairs, as_generator(seed)
+        constant = self._constant()
+        if self.odd:
+            odd = ", ".join(repr(name) for name in self.odd if not name.startswith(_S))
+            notes.append(f"Left out are layers that do not return one row of numbers a sample: {odd}.")
         diagonal = self.products.diagonal()
         size = torch.where(diagonal > 0, diagonal, math.nan).sqrt()
         alike = (self.products / size[:, None] / size).numpy()
@@ -426,8 +522,19 @@ class _Gathering:
                 beside |= {m: same.scores()[m] for m in ("procrustes", "neighbours")}
             rows, other = _alike_rows(self.kept[_A, a], self.kept[_B, b])
             of_a, of_b = (_dimension(self.kept[side, name], seed) for side, name in ((_A, a), (_B, b)))
-            dead = [int(part.sum()) for part in _dead(self.moments[_B, i])]
             remarks = [f"{name}: {one[2]}" for name, one in (("a", of_a), ("b", of_b)) if one[2]]
+            whole = observed[i]["cka"]
+            if n >= 100 and self.n_samples > _CHUNK and abs(scores["cka"] - whole) > _SORTED:
+                remarks.append(
+                    f"CKA is {whole:.2f} on the samples kept: the data are sorted, and each batch holds some kinds of "
+                    "samples only; shuffle them"
+                )
+            dead = [int(part.sum()) for part in _dead(self.moments[_B, i])]
+            remarks += [
+                f"{side}: varies by no more than rounding"
+                for side, name in ((_A, a), (_B, b))
+                if (side, name) in constant
+            ]
             if b in self.overflown:
                 remarks.append("with scrambled weights the model's values are not finite")
             found.append(
@@ -549,7 +656,8 @@ def _chance(
     close = values >= values[0] - 1e-12 * np.abs(values[0])
     p_values = np.where(np.isfinite(values[0]), close.mean(0), math.nan)
     spread = values.std(0)
-    z = (values - values.mean(0)) / np.where(spread > 0, spread, math.inf)
+    steady = spread <= 1e-12 * np.abs(values).max(0)  # the same in all orders, but for rounding
+    z = (values - values.mean(0)) / np.where(steady, math.inf, spread)
     largest = np.where(np.isfinite(z), z, -math.inf).max((1, 2))
     adjusted = (largest[:, None, None] >= z[0] - 1e-12 * np.abs(z[0])).mean(0)
     adjusted = np.where(np.isfinite(values[0]), adjusted, math.nan)

@@ -125,12 +125,20 @@ class Comparison(Result):
     complete: bool = True
 
     @property
+    def _enough(self) -> bool:
+        """Whether the smallest p-value there can be is small enough."""
+        return 1 / (self.n_shuffles + 1) <= LEVEL
+
+    @property
     def verdict(self) -> str:
         """What the figures say, in a few sentences."""
         unclear = [p.name for p in self.pairs if not any(p.told(m) for m in MEASURES)]
         count = words.plural(len(self.pairs), "pair of layers", "pairs of layers")
         if not self.n_shuffles:
             said = ["No shuffle was made, so that nothing is said of chance."]
+        elif not self._enough:
+            count = words.plural(self.n_shuffles, "shuffle")
+            said = [f"After {count} nothing can be told from chance at 5 %: that takes 19 at least."]
         elif not unclear:
             said = [f"Each of {count} is told from shuffled samples by some measure."]
         elif len(unclear) == len(self.pairs):
@@ -150,10 +158,12 @@ class Comparison(Result):
         if compared:
             ahead = sum(p.scores["cka"] > p.scrambled["cka"] for p in compared)
             gap = float(np.median([p.scores["cka"] - p.scrambled["cka"] for p in compared]))
-            said.append(
-                f"It is higher than with b's weights scrambled in {ahead} of {len(compared)}, by {_score(gap)} in the "
-                "median: the rest is the architecture's and the data's."
+            rest = (
+                f"by {_score(gap)} in the median: the rest is the architecture's and the data's."
+                if round(gap, 2) > 0
+                else "and not in the median: the architecture and the data alone bring about as much."
             )
+            said.append(f"It is higher than with b's weights scrambled in {ahead} of {len(compared)}, {rest}")
         if not self.complete:
             said.append("The run was interrupted; this is what was known by then.")
         return " ".join(said)
@@ -178,7 +188,8 @@ class Comparison(Result):
         header = ["layer", *MEASURES.values(), "dimension"]
         rows = []
         for pair in self.pairs:
-            marks = ("" if pair.told(m) or not self.n_shuffles else "?" for m in MEASURES)
+            doubt = {m for m, p in pair.adjusted.items() if p > LEVEL and self._enough}
+            marks = ("?" if m in doubt else "" for m in MEASURES)
             scores = (_score(pair.scores.get(m, math.nan)) + mark for m, mark in zip(MEASURES, marks))
             dimension = f"{words.dimension(pair.dimension_a)} | {words.dimension(pair.dimension_b)}"
             rows.append([words.short(pair.name, 40), *scores, dimension])
@@ -189,7 +200,7 @@ class Comparison(Result):
         lines += ["", words.table(header, rows), ""]
         kept = f"{self.n_kept:,} of them kept for shuffles, Procrustes, neighbours and dimension"
         seen = f"{words.plural(self.n_samples, 'sample')}, {kept}"
-        told = "; ? marks what is not told from chance" if self.n_shuffles else ""
+        told = "; ? marks what is not told from chance" if self._enough else ""
         lines += textwrap.wrap(f"{seen}; {words.plural(self.n_shuffles, 'shuffle')}{told}", 98)
         notes = [*self.notes, *(f"{pair.name}: {pair.note}" for pair in self.pairs if pair.note)]
         for note in notes:
