@@ -40,9 +40,7 @@ __all__ = ["compare"]
 _CHUNK = 256  # samples whose inner products are computed at once
 _LEAST = 32  # samples that are waited for, where batches are smaller
 _ROUNDING = 16  # so many units of rounding of the largest value, and a layer is constant
-_SORTED = (
-    0.15  # so far are CKA of the batches and of the samples kept apart only where batches differ in kind
-)
+_SORTED = 0.15  # so far apart CKA of the batches and of the samples kept are where batches differ in kind
 _SAFE = 1e-8  # below it, or above its inverse, single precision has no room for products of products
 _ROWS = 2000  # rows, at about which units are matched in shuffled samples
 _A, _B, _S = "a", "b", "scrambled"
@@ -318,13 +316,8 @@ def _inner_products(views: list[Tensor]) -> Tensor:
 
 def _rows(batch: Any) -> int:
     """Samples of a batch as its model's inputs have them; 0 where that cannot be told."""
-    parts = (
-        list(batch.values())
-        if isinstance(batch, Mapping)
-        else batch
-        if isinstance(batch, tuple | list)
-        else [batch]
-    )
+    parts: Any = batch if isinstance(batch, tuple | list) else [batch]
+    parts = batch.values() if isinstance(batch, Mapping) else parts
     return next((len(part) for part in parts if isinstance(part, Tensor | np.ndarray) and part.ndim), 0)
 
 
@@ -526,8 +519,8 @@ class _Gathering:
             whole = observed[i]["cka"]
             if n >= 100 and self.n_samples > _CHUNK and abs(scores["cka"] - whole) > _SORTED:
                 remarks.append(
-                    f"CKA is {whole:.2f} on the samples kept: the data are sorted, and each batch holds some kinds of "
-                    "samples only; shuffle them"
+                    f"CKA is {whole:.2f} on the samples kept, which are of all batches; is each batch of some kinds of "
+                    "samples only? then shuffle them"
                 )
             dead = [int(part.sum()) for part in _dead(self.moments[_B, i])]
             remarks += [
