@@ -490,5 +490,5 @@ def test_data_sorted_by_class_are_noted():
         compare(a, b, rows, max_points=200, scrambled=False, n_shuffles=0, random_state=0)
         for rows in (data, data[torch.randperm(1024, generator=generator)])
     )
-    assert "the data are sorted" in sorted_.pairs[0].note
-    assert "the data are sorted" not in mixed.pairs[0].note
+    assert "is each batch of some kinds" in sorted_.pairs[0].note
+    assert "is each batch of some kinds" not in mixed.pairs[0].note
