@@ -474,8 +474,8 @@ def test_units_of_all_nets_are_told_from_those_of_some():
     assert (smaller.agreement > 0.99).sum() == 2
     with pytest.raises(ValueError, match="three nets"):
         consensus_units([shared, shared])
-    with pytest.raises(ValueError, match=r"representations\[1\]"):
-        consensus_units([shared, [["n"], ["m"]], shared])
+    with pytest.raises(TypeError, match="representations"):
+        consensus_units("abc")
 
 
 # ---- maps

@@ -886,9 +886,10 @@ def consensus_units(representations: Mapping[str, Any] | Sequence[Any]) -> Conse
     representations : mapping of names to matrices, or sequence of matrices
         Shapes (n, p_k), the same rows.
     """
+    if isinstance(representations, str):
+        raise TypeError(f"representations must be matrices, got {representations!r}")
     named = representations if isinstance(representations, Mapping) else dict(enumerate(representations))
-    names = [str(name) for name in named]
-    matrices = [_read_units(matrix, f"representations[{name!r}]") for name, matrix in named.items()]
+    names, matrices = [str(name) for name in named], list(named.values())
     count = len(names)
     if count < 3:
         raise ValueError(f"representations must be of three nets or more, got {count}; UnitMatcher takes two")
