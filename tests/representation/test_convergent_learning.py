@@ -310,6 +310,91 @@ def test_what_cannot_be_permuted_is_refused():
         apply_matching(b, [1, 0, 2, 3, 4], "0", "7")
 
 
+class Wired(nn.Module):
+    """Layers a, b of as many units as inputs, and a head h; ``wiring(self, x)`` is the forward."""
+
+    def __init__(self, wiring):
+        super().__init__()
+        self.a, self.b, self.h = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+        self.norm = nn.LayerNorm(6)
+        self.wiring = wiring
+
+    def forward(self, x):
+        return self.wiring(self, x)
+
+
+@pytest.mark.parametrize(
+    ("wiring", "layer", "after", "message"),
+    [
+        (lambda n, x: n.h(n.a(x) + n.b(n.a(x))), "a", ["b", "h"], "runs 2 times"),
+        (lambda n, x: n.h(x + n.b(x)), "b", "h", "'add' puts the units"),
+        (lambda n, x: n.h(n.a(x) * n.b(x).sigmoid()), "a", "h", "'mul' puts the units"),
+        (lambda n, x: n.h(n.norm(n.a(x))), "a", "h", "'norm', a LayerNorm"),
+        (lambda n, x: (lambda y: n.h(y.relu()) + n.b(y).sum())(n.a(x)), "a", "h", "'b', a Linear"),
+        (lambda n, x: n.h(torch.cat(n.a(x).chunk(2, 1)[::-1], 1)), "a", "h", "'chunk' puts the units"),
+        (lambda n, x: n.a(x), "a", "h", "returns the units"),
+        (lambda n, x: n.h(n.b(n.a(x))), "a", "h", "'b', a Linear"),
+        (lambda n, x: n.b(n.a(x)) + n.h(x).sum(), "a", ["b", "h"], "'h' does not read"),
+    ],
+)
+def test_what_else_reads_the_units_is_refused(wiring, layer, after, message):
+    with pytest.raises(ValueError, match=message):
+        apply_matching(Wired(wiring), ORDER, layer, after)
+
+
+def test_shapes_of_the_input_are_no_units_and_what_cannot_be_traced_is_believed():
+    x = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    for wiring in (
+        lambda n, x: n.h(n.norm(n.a(x).relu().view(x.size(0), x.shape[1]))),
+        lambda n, x: n.h(n.norm(n.a(x))) if x.sum() < 1e9 else x,
+    ):
+        net = Wired(wiring)
+        nn.init.normal_(net.norm.weight, generator=torch.Generator().manual_seed(1))
+        moved = apply_matching(net, ORDER, "a", "h", between=["norm"])
+        torch.testing.assert_close(moved(x), net(x), atol=1e-5, rtol=1e-5)
+        assert not torch.equal(moved.a.weight, net.a.weight)
+
+
+def test_a_layer_is_permuted_once_and_none_that_shares_its_weight():
+    net = Wired(lambda n, x: n.h(n.norm(n.a(x))))
+    with pytest.raises(ValueError, match="once"):
+        apply_matching(net, ORDER, "a", ["h", "h"], between=["norm"])
+    with pytest.raises(ValueError, match="once"):
+        apply_matching(net, ORDER, "a", "h", between=["norm", "norm"])
+    net = Wired(lambda n, x: n.h(n.b(n.a(x))))
+    net.b.weight = net.a.weight
+    with pytest.raises(ValueError, match="'b' shares a weight"):
+        apply_matching(net, ORDER, "b", "h")
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.LayerNorm([6, 3, 3]), nn.Sequential(nn.Flatten(), nn.BatchNorm1d(54)), nn.GroupNorm(1, 6)]
+)
+def test_norms_of_places_move_with_their_unit(norm):
+    net = nn.Sequential(nn.Conv2d(1, 6, 2, bias=False), norm, nn.Flatten(), nn.Linear(54, 2)).eval()
+    draw = torch.Generator().manual_seed(0)
+    for tensor in norm.parameters():
+        nn.init.normal_(tensor, generator=draw)
+    x = torch.randn(5, 1, 4, 4, generator=draw)
+    named = "1.1" if isinstance(norm, nn.Sequential) else "1"
+    moved = apply_matching(net, ORDER, "0", "3", between=[named])
+    torch.testing.assert_close(moved(x), net(x), atol=1e-5, rtol=1e-5)
+
+
+def test_norms_and_readers_of_something_else_are_refused():
+    tokens = nn.Sequential(nn.Linear(3, 6), nn.Flatten(), nn.Linear(24, 2))  # of one token after the other
+    with pytest.raises(ValueError, match="24 inputs"):
+        apply_matching(tokens, ORDER, "0", "2")
+    with pytest.raises(ValueError, match=r"shape \(3, 3\)"):
+        apply_matching(
+            nn.Sequential(nn.Conv2d(1, 6, 2), nn.LayerNorm([3, 3]), nn.Conv2d(6, 1, 1)),
+            ORDER,
+            "0",
+            "2",
+            between=["1"],
+        )
+
+
 def test_models_are_matched_as_their_collected_rows_are():
     a, b = a_pair()
     x = pictures()
@@ -347,6 +432,13 @@ def test_a_net_stitched_to_itself_is_itself():
         stitching_test(a, b, "8", "8", x, [(x, own)], mapping="semi")
 
 
+def test_layers_that_work_in_place_can_be_stitched_in_double_precision():
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=True), nn.Linear(4, 2)).double()
+    x = torch.randn(40, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = stitching_test(net, net, "0", "0", x, [(x, net(x).argmax(1))])
+    assert found.accuracy == found.accuracy_b == 1
+
+
 def test_the_samples_of_a_pair_are_those_of_its_largest_rows():
     X = np.array([[0.0, 5.0], [9.0, 1.0], [3.0, 2.0], [8.0, 7.0]])
     found = top_activating(X, X[:, ::-1], [1, 0], k=2)
@@ -359,6 +451,8 @@ def test_the_samples_of_a_pair_are_those_of_its_largest_rows():
     assert by_sample.overlap == 0
     with pytest.raises(ValueError, match="0 to 1"):
         top_activating(X, X, [2, 0], k=1)
+    with pytest.raises(ValueError, match="different samples, 1, got 2"):
+        top_activating(X, X, [1, 0], k=2, samples=[3, 3, 3, 3])
 
 
 def test_units_of_all_nets_are_told_from_those_of_some():
@@ -380,6 +474,8 @@ def test_units_of_all_nets_are_told_from_those_of_some():
     assert (smaller.agreement > 0.99).sum() == 2
     with pytest.raises(ValueError, match="three nets"):
         consensus_units([shared, shared])
+    with pytest.raises(TypeError, match="representations"):
+        consensus_units("abc")
 
 
 # ---- maps
@@ -456,6 +552,21 @@ def test_rows_of_a_group_stay_together_and_dead_units_are_not_judged():
         model.fit(X, np.ones((300, 2)))
 
 
+def test_small_units_are_judged_as_they_are():
+    X = np.random.default_rng(0).normal(size=(80, 3))
+    model = SparsePredictor([0.0], standardize=False, random_state=0).fit(X, X[:, :2] * 1e-13)
+    np.testing.assert_allclose(model.r2_, 1)
+
+
+def test_groups_of_any_byte_order_are_the_same():
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    groups = np.arange(40) // 4
+    same, swapped = (
+        SparsePredictor(random_state=0).fit(X, X, given).r2_ for given in (groups, groups.astype(">i8"))
+    )
+    np.testing.assert_array_equal(same, swapped)
+
+
 def test_a_path_cut_short_says_so():
     X = rectified(p=30)
     with pytest.warns(ConvergenceWarning):
@@ -510,6 +621,16 @@ def test_signs_matter_to_positive_affinity_only_and_dead_units_to_none():
     assert positive.labels_a_[0] == positive.labels_a_[1]
     with pytest.raises(ValueError, match="live units"):
         CoClusterer(30).fit(X, Y)
+
+
+@pytest.mark.parametrize("n_clusters", [2, 3, 4])
+@pytest.mark.parametrize("hierarchical", [False, True])
+def test_parts_without_a_link_are_not_parted_first(n_clusters, hierarchical):
+    X = np.kron(np.eye(4), np.ones((6, 2)))  # four pairs of units, each at odds with the others
+    found = CoClusterer(n_clusters, affinity="positive", hierarchical=hierarchical, random_state=0).fit(X, X)
+    assert found.n_clusters_ == n_clusters
+    np.testing.assert_array_equal(found.labels_a_[::2], found.labels_a_[1::2])
+    np.testing.assert_array_equal(found.labels_a_, found.labels_b_)
 
 
 def test_angles_are_those_of_canonical_correlations():

@@ -196,7 +196,9 @@ def _laplacian(W: Float[np.ndarray, "m m"]) -> tuple[np.ndarray, np.ndarray]:
 
 def _part(vectors: Float[np.ndarray, "m m"], k: int, seed: int) -> Int[np.ndarray, " m"]:
     rows = vectors[:, :k]
-    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    # a part of the graph in which all these vectors vanish stays at 0
+    rows = rows / np.where(lengths > 1e-8, lengths, np.inf)
     labels = KMeans(k, n_init=10, random_state=seed).fit(rows).labels_
     # numbered by their first unit: k-means numbers them as it started
     order = np.unique(labels, return_index=True)[1].argsort().argsort()

@@ -178,8 +178,10 @@ class SparsePredictor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         squares = np.diag(gram)[self.single_]
         single[at] = products[self.single_, np.arange(q)] / np.where(squares > 0, squares, 1)
         X_test, Y_test = xs[test], ys[test]
-        self.r2_ = np.stack([_r2(X_test, Y_test, weights, dead) for weights in self.coefs_])
-        self.r2_single_, self.r2_full_ = (_r2(X_test, Y_test, weights, dead) for weights in (single, full))
+        # what varies less than this on the rows held out is constant there
+        least = np.where(dead, np.inf, 1e-24 * np.square(Y_train).mean(0))
+        self.r2_ = np.stack([_r2(X_test, Y_test, weights, least) for weights in self.coefs_])
+        self.r2_single_, self.r2_full_ = (_r2(X_test, Y_test, weights, least) for weights in (single, full))
         self.n_nonzero_ = np.count_nonzero(self.coefs_, axis=2)
         seen = np.isfinite(self.r2_[0])
         # of equal ones the sparsest
@@ -202,7 +204,8 @@ class SparsePredictor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         seed = root_seed(self.random_state) % 2**32
         if groups is None:
             return next(ShuffleSplit(1, test_size=self.test_size, random_state=seed).split(np.empty(n)))
-        owner = pd.factorize(check_labels(groups, n, name="groups"))[0]
+        named = check_labels(groups, n, name="groups")
+        owner = pd.factorize(named.astype(named.dtype.newbyteorder("=")))[0]
         if not owner.any():
             raise ValueError("groups must be two or more: rows of one group are not parted")
         cut = GroupShuffleSplit(1, test_size=self.test_size, random_state=seed)
@@ -226,9 +229,9 @@ def _scaled(rows: np.ndarray, train: np.ndarray, standardize: bool) -> tuple[np.
     return (rows - mean) / scale * ~dead, mean, scale, dead
 
 
-def _r2(X: np.ndarray, Y: np.ndarray, weights: np.ndarray, dead: np.ndarray) -> Float[np.ndarray, " q"]:
+def _r2(X: np.ndarray, Y: np.ndarray, weights: np.ndarray, least: np.ndarray) -> Float[np.ndarray, " q"]:
     rest, whole = np.square(Y - X @ weights.T).sum(0), np.square(Y - Y.mean(0)).sum(0)
-    known = ~dead & (whole > 1e-24 * len(Y))
+    known = whole > least * len(Y)
     return np.where(known, 1 - rest / np.where(known, whole, 1), np.nan)
 
 
@@ -447,7 +450,9 @@ def stitching_test(
             raise ValueError(
                 f"layer_a has places of another shape than layer_b: mapped {tuple(mapped.shape)}, not {tuple(shape)}"
             )
-        constant = torch.from_numpy(Y.mean(0)).expand(*mapped.movedim(axis, -1).shape).movedim(-1, axis)
+        constant = (
+            torch.from_numpy(Y.mean(0)).expand(*mapped.movedim(axis, -1).shape).movedim(-1, axis).clone()
+        )
         answers = [a[""], b[""]]
         for told in (mapped, constant):
             said.said = told.to(b[name_b])

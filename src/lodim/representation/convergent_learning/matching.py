@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.special import entr
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from lodim.linalg import CrossMoments
 from lodim.nets.activations import batches_of, the_layer, watch_layers
@@ -180,24 +181,23 @@ def match_units(
 
 def read_rows(X: Any, Y: Any, least: int = 2) -> tuple[Float[np.ndarray, "n p"], Float[np.ndarray, "n q"]]:
     """Check two matrices with the same rows; a single unit of Y may have one axis."""
-    found = []
-    for name, matrix in (("X", X), ("Y", Y)):
-        axes = plain_array(matrix, name).ndim
-        if axes > 2:
-            raise ValueError(
-                f"{name} must be 2-D (rows are samples, columns units), got shape {tuple(np.shape(matrix))}; "
-                "lodim.representation.collect makes matrices of a layer's outputs"
-            )
-        if name == "Y" and axes == 1:
-            matrix = plain_array(matrix, name)[:, None]
-        found.append(check_matrix(matrix, name=name, min_rows=least))
-    x, y = found
+    x = _read_units(X, "X", least)
+    y = _read_units(plain_array(Y, "Y")[:, None] if plain_array(Y, "Y").ndim == 1 else Y, "Y", least)
     if len(x) != len(y):
         raise ValueError(
             f"X and Y must have the same rows, got shapes {x.shape} and {y.shape}; rows are samples: did you transpose "
             "one?"
         )
     return x, y
+
+
+def _read_units(matrix: Any, name: str, least: int = 2) -> Float[np.ndarray, "n p"]:
+    if plain_array(matrix, name).ndim > 2:
+        raise ValueError(
+            f"{name} must be 2-D (rows are samples, columns units), got shape {tuple(np.shape(matrix))}; "
+            "lodim.representation.collect makes matrices of a layer's outputs"
+        )
+    return check_matrix(matrix, name=name, min_rows=least)
 
 
 def _codes(X: Float[np.ndarray, "n p"], n_bins: int) -> Int[np.ndarray, "n p"]:
@@ -540,7 +540,7 @@ def paired_rows(
         No such layer, no batch.
     """
     if not all(layers):
-        raise ValueError(f"a layer is given by its name, got layer names {tuple(layers)}")
+        raise ValueError(f"layer_a and layer_b must be names of layers, got {tuple(layers)}")
     number = -1
     for number, batch in enumerate(batches_of(loader, batch_size)):
         drawn = derive_seed(seed, number)
@@ -596,7 +596,9 @@ def apply_matching(
     TypeError
         Layers of other kinds.
     ValueError
-        No such layer, as many units as b does not have, a unit twice.
+        No such layer, or one named twice; as many units as b does not have, a unit twice; weights that are shared.
+        Something else that reads the units, where ``torch.fx`` can trace the model: where it cannot, what you name is
+        taken to be all there is.
     """
     copied = copy.deepcopy(model_b)
     name, first = the_layer(copied, layer)
@@ -607,26 +609,127 @@ def apply_matching(
     p = len(first.weight)  # type: ignore[arg-type]
     order = _complete(match, p)
     norms = [the_layer(copied, one) for one in between]
-    parts: list[Tensor] = [first.weight, *([] if first.bias is None else [first.bias])]  # type: ignore[list-item]
+    full_names = [name, *(full for full, _ in (*after, *norms))]
+    if len(set(full_names)) < len(full_names):
+        raise ValueError(f"layer, next_layer and between must name each layer once, got {full_names}")
+    places: list[tuple[str, Tensor, int]] = [(name, first.weight, 0)]  # type: ignore[list-item]
+    if first.bias is not None:
+        places.append((name, first.bias, 0))  # type: ignore[arg-type]
+    is_linear = isinstance(first, nn.Linear)
+    axes: int = first.weight.ndim  # type: ignore[assignment]
     for full, norm in norms:
-        if not isinstance(norm, nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.PReLU):
-            raise TypeError(
-                f"between names {full!r}, a {type(norm).__name__}: batch norm, instance norm, layer norm and PReLU are "
-                "known"
+        places += [(full, tensor, 0) for tensor in _of_norm(full, norm, p, is_linear, axes)]
+    for full, reader in after:
+        weight: Any = reader.weight
+        # only a flattened map has a unit at several places, one after the other
+        if weight.shape[1] % p or (weight.shape[1] != p and (is_linear or not isinstance(reader, nn.Linear))):
+            raise ValueError(
+                f"next_layer {full!r} reads {weight.shape[1]} inputs, which are not {p} units of {name!r}"
             )
-        parts += [t for t in (*norm.parameters(), *norm.buffers()) if t.shape == (p,)]
+        places.append((full, weight, 1))
+    owners = Counter(id(t) for _, t in copied.named_parameters(remove_duplicate=False))
+    owners.update(id(t) for _, t in copied.named_buffers(remove_duplicate=False))
+    for full, tensor, _ in places:
+        if owners[id(tensor)] > 1:
+            raise ValueError(
+                f"layer {full!r} shares a weight with another one, which a permutation would change too"
+            )
+    _check_path(copy.deepcopy(model_b), name, [full for full, _ in after], [full for full, _ in norms])
     with torch.no_grad():
-        for tensor in parts:
-            tensor.copy_(tensor[order.to(tensor.device)])
-        for full, reader in after:
-            weight: Any = reader.weight
-            if weight.shape[1] % p:
-                raise ValueError(
-                    f"layer {full!r} reads {weight.shape[1]} inputs, which are not {p} units of {name!r}"
-                )
-            places = weight.reshape(len(weight), p, -1)
-            weight.copy_(places[:, order.to(weight.device)].reshape(weight.shape))
+        for _, tensor, axis in places:
+            by_unit = tensor.reshape(*tensor.shape[:axis], p, -1)
+            tensor.copy_(by_unit.index_select(axis, order.to(tensor.device)).reshape(tensor.shape))
     return copied
+
+
+def _of_norm(name: str, norm: nn.Module, p: int, is_linear: bool, axes: int) -> list[Tensor]:
+    """What a norm holds for each unit, or for each unit's places in a row."""
+    if not (
+        isinstance(norm, nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.PReLU)
+        or (isinstance(norm, nn.GroupNorm) and norm.num_groups in (1, p))
+    ):
+        raise TypeError(
+            f"between names {name!r}, a {type(norm).__name__}: batch norm, instance norm, layer norm and PReLU are "
+            "known, and group norm of one group or of one unit a group"
+        )
+    held = [t for t in (*norm.parameters(), *norm.buffers()) if t.numel() > 1]
+    for tensor in held:
+        fits = tensor.shape == (p,)
+        if not is_linear and isinstance(norm, nn.LayerNorm):
+            fits |= tensor.ndim == axes - 1 and tensor.shape[0] == p
+        elif not is_linear:
+            fits |= tensor.ndim == 1 and len(tensor) % p == 0
+        if not fits:
+            raise ValueError(
+                f"between names {name!r} with parameters of shape {tuple(tensor.shape)}, not one for each of {p} units"
+            )
+    return held
+
+
+_MIXING = (nn.GroupNorm, nn.LocalResponseNorm, nn.ChannelShuffle, nn.PixelShuffle, nn.PixelUnshuffle, nn.GLU)
+_MIXING_CALLS = frozenset(
+    ("chunk", "split", "tensor_split", "roll", "flip", "cumsum", "glu", "group_norm", "local_response_norm")
+    + ("channel_shuffle", "native_channel_shuffle", "pixel_shuffle", "pixel_unshuffle")
+)
+_SIZES = frozenset(("size", "dim", "numel", "shape", "ndim", "dtype", "device"))
+
+
+def _check_path(model: nn.Module, name: str, readers: Sequence[str], between: Sequence[str]) -> None:
+    """Refuse what a permutation of a layer's units would change, as far as ``torch.fx`` can trace the model."""
+    try:
+        graph = fx.Tracer().trace(model)
+    except Exception:  # fx passes on whatever the forward raised at a proxy
+        return
+    modules = dict(model.named_modules())
+    calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
+    if name not in calls:  # within a part that is not opened
+        return
+    for one in (name, *readers, *between):
+        if calls[one] > 1:
+            raise ValueError(
+                f"layer {one!r} runs {calls[one]} times in a forward: its units have no single reader"
+            )
+    units: set[fx.Node] = set()  # what holds the units of the layer
+    sizes: set[fx.Node] = set()  # what is no tensor
+    reached = set()
+    for node in graph.nodes:
+        target = str(node.target)
+        inputs = set(node.all_input_nodes) - sizes
+        if node.op == "call_module" and target == name:
+            units.add(node)
+            continue
+        asked = node.args[1] if node.target is getattr else target
+        if asked in _SIZES or (node.all_input_nodes and not inputs):
+            sizes.add(node)
+            continue
+        if units.isdisjoint(inputs):
+            continue
+        if node.op == "output":
+            raise ValueError(f"the model returns the units of {name!r}, whose order would be another")
+        if node.op == "call_module":
+            if any(f"{one}.".startswith(f"{target}.") for one in readers):
+                reached.add(target)
+                continue
+            part = modules[target]
+            held = any(tensor.numel() > 1 for tensor in (*part.parameters(), *part.buffers()))
+            if target not in between and (
+                held or (isinstance(part, _MIXING) and getattr(part, "num_groups", 0) != 1)
+            ):
+                raise ValueError(
+                    f"{target!r}, a {type(part).__name__}, reads the units of {name!r} too and is named neither in "
+                    "next_layer nor in between"
+                )
+            reached.add(target)
+        called = getattr(node.target, "__name__", target)
+        if called in _MIXING_CALLS or not inputs <= units:
+            raise ValueError(
+                f"{called!r} puts the units of {name!r} together with others (a skip connection, a gate, a "
+                "concatenation): they cannot be permuted by themselves"
+            )
+        units.add(node)
+    for one in (*readers, *between):
+        if one in calls and one not in reached:
+            raise ValueError(f"layer {one!r} does not read the units of {name!r}")
 
 
 def _check_layer(name: str, layer: nn.Module) -> None:
@@ -723,7 +826,8 @@ def top_activating(
     partner, owner = partner.astype(np.int64), owner.astype(np.int64)
     a = np.flatnonzero(partner >= 0)
     numbers = np.unique(owner)
-    check_in_range(k, "k", low=1, high=len(numbers), integer=True)
+    if check_in_range(k, "k", low=1, integer=True) > len(numbers):
+        raise ValueError(f"k must be at most the number of different samples, {len(numbers)}, got {k}")
     top = []
     for values in (x[:, a], y[:, partner[a]]):
         largest = pd.DataFrame(values).groupby(owner).max().to_numpy()
@@ -782,6 +886,8 @@ def consensus_units(representations: Mapping[str, Any] | Sequence[Any]) -> Conse
     representations : mapping of names to matrices, or sequence of matrices
         Shapes (n, p_k), the same rows.
     """
+    if isinstance(representations, str):
+        raise TypeError(f"representations must be matrices, got {representations!r}")
     named = representations if isinstance(representations, Mapping) else dict(enumerate(representations))
     names, matrices = [str(name) for name in named], list(named.values())
     count = len(names)
