@@ -1265,8 +1265,8 @@ PAGES = (
 # made again when the library changed
 MEASURED = (
     ambient_diffusion, denoiser_dimension, diffusion_mbir, estimators, groups_null, guidance, inpainting, learning_rate,
-    latent_quantization, mode_interpolation, partitive_partitioning, probability_estimation, retrieval_diffusion,
-    neural_collapse, samplers, sensitivity_sampling, supervised_dictionary, transductive_few_shot,
+    latent_quantization, mode_interpolation, neural_collapse, partitive_partitioning, probability_estimation,
+    retrieval_diffusion, samplers, sensitivity_sampling, supervised_dictionary, transductive_few_shot,
 )  # fmt: skip
 
 

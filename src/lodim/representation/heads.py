@@ -155,9 +155,9 @@ def walk(
     """Call ``visit(name, rows, labels)`` with what each layer of the head is given and what other layers return."""
 
     def hand(layers: Mapping[str, nn.Module]) -> Callable[[Any, dict[str, Tensor]], None]:
-        def each(_: Any, seen: dict[str, Tensor]) -> None:
+        def each(batch: Any, seen: dict[str, Tensor]) -> None:
             for name, values in seen.items():
-                rows = unit_rows(values, layers[name], "mean")
+                rows, _ = unit_rows(values, layers[name], "mean", mask=attended(batch, values))
                 if len(rows) != len(batches.labels):
                     raise ValueError(f"layer {name!r} has {len(rows)} rows for {len(batches.labels)} labels")
                 matrix = rows.float().cpu().numpy() if rows.dtype != torch.float64 else rows.cpu().numpy()
