@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, RandomSampler
 
 from lodim.nets.activations import batches_of, the_layer, watch_layers
 from lodim.nets.kinds import linear_kinds, weight_axes
-from lodim.representation.activations import labels_of, unit_rows
+from lodim.representation.activations import attended, labels_of, unit_rows
 from lodim.representation.collapse import CollapseMetrics, Gathering, gathered_metrics
 
 __all__ = ["Head", "LabelledBatches", "find_head", "geometries", "walk"]
