@@ -159,3 +159,21 @@ def test_nc4_counts_disagreements():
 def test_bad_input(call, words):
     with pytest.raises(ValueError, match=words):
         call(*clouds())
+
+
+def test_nc4_without_a_classifier():
+    with pytest.raises(ValueError, match="W must be"):
+        nc4(np.eye(4), [0, 0, 1, 1], None)
+
+
+def test_class_distances_are_those_of_all_pairs_written_out():
+    rng = np.random.default_rng(0)
+    y = np.arange(40) % 5
+    X = rng.normal(size=(40, 3))
+    groups = [X[y == k] for k in range(5)]
+    pairs = [
+        (a.var(0).sum() + b.var(0).sum()) / 2 / np.square(a.mean(0) - b.mean(0)).sum()
+        for i, a in enumerate(groups)
+        for b in groups[i + 1 :]
+    ]
+    assert cdnv(X, y) == pytest.approx(np.mean(pairs))

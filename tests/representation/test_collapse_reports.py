@@ -10,6 +10,7 @@ from lodim.nets import mlp
 from lodim.randomness import build_seeded
 from lodim.representation import collapse_report, ufm_minimizer
 from lodim.representation.collapse import report
+from lodim.representation.collapse_reports import _verdict
 
 
 class Free(nn.Module):
@@ -185,3 +186,46 @@ def test_a_model_without_a_linear_head():
         collapse_report(nn.Sequential(nn.ReLU()), [(X, y)])
     with pytest.raises(ValueError, match="linear layers"):
         collapse_report(nn.Sequential(nn.ReLU(), nn.Linear(12, 3)), [(X, y)], classifier="0")
+
+
+def test_a_relu_that_lets_the_first_batch_by_ends_the_head():
+    X = torch.rand(30, 10, generator=torch.Generator().manual_seed(0))
+    model = nn.Sequential(nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 3))
+    with torch.no_grad():
+        model[0].weight[:, 0] = -3
+        model[0].bias.fill_(2)
+    X[0, 0] = 0  # all units of the first row are positive
+    assert (model[0](X[:1]) > 0).all()
+    assert (model[0](X) < 0).any()
+    found = collapse_report(model, [(X[i : i + 1], [i % 3]) for i in range(30)], random_state=0, n_null=1)
+    assert [layer.layer for layer in found.layers] == ["2"]
+
+
+def test_a_layer_of_the_head_asked_for_once_more():
+    with pytest.raises(ValueError, match="measured anyway"):
+        collapse_report(net(), [noise()], layers="2")
+
+
+@pytest.mark.parametrize("hidden", [(), (2,)])
+def test_features_narrower_than_the_classes(hidden):
+    X, y = noise(120, 10, 6)
+    torch.manual_seed(0)
+    model = mlp([10, 2, 6]) if not hidden else nn.Sequential(nn.Linear(10, 2), nn.Linear(2, 6))
+    options = {"weight_decay": 1e-5, "feature_decay": 1e-6, "n_null": 1, "random_state": 0}
+    found = collapse_report(model, [(X, y)], **options)
+    assert np.linalg.matrix_rank(found.predicted.classifier_gram) <= 2
+    found = collapse_report(model, [(X, y)], criterion="ce", **options)
+    assert found.predicted is None
+    assert "K - 1" in " ".join(found.notes)
+
+
+def test_classes_apart_in_the_inputs_of_an_untrained_network():
+    X, y = noise()
+    found = collapse_report(net(), [(X + 8 * nn.functional.one_hot(y, 20), y)], random_state=0)
+    assert found.verdict == "collapsed"
+    assert "untrained" in " ".join(found.notes)
+
+
+def test_just_below_a_limit_that_chance_is_just_above():
+    assert _verdict(0.19, [0.21, 0.5], 0.2) == "better than chance"
+    assert _verdict(0.1, [0.21, 0.5], 0.2) == "collapsed"

@@ -115,10 +115,13 @@ class ClassGeometry:
 
     def cdnv(self) -> float:
         """Class-distance normalised variance, the mean over pairs of classes; infinite where two means are one."""
-        first, second = np.triu_indices(len(self.counts), 1)
-        apart = np.square(self.means[first] - self.means[second]).sum(1)
-        spread = (self.scatter[first] + self.scatter[second]) / 2
-        return float(np.mean(spread / apart)) if apart.all() else np.inf
+        K, total = len(self.counts), 0.0
+        for k in range(K - 1):  # all pairs at once would be K^2 d numbers
+            apart = np.square(self.means[k + 1 :] - self.means[k]).sum(1)
+            if not apart.all():
+                return np.inf
+            total += float(((self.scatter[k + 1 :] + self.scatter[k]) / 2 / apart).sum())
+        return total / (K * (K - 1) / 2)
 
 
 class Gathering:
@@ -389,6 +392,8 @@ def nc4(features: Any, labels: Any, W: Any, b: Any = None) -> float:
         Classifier, rows in the order of the sorted labels.
     b : array-like, shape (K,), optional
     """
+    if W is None:
+        raise ValueError("W must be a classifier, a row for each class; got None")
     return report(features, labels, W, b).nc4
 
 

@@ -49,8 +49,8 @@ class LayerCollapse(Result):
     null : dict of str to tuple of float
         NC1 to NC4 of each shuffling.
     verdicts : dict of str to str
-        Of NC1 to NC4: "collapsed", "better than chance" (below all shufflings but above the limit, as classes that
-        differ are in any network, trained or not), "no", or "the data cannot tell".
+        Of NC1 to NC4: "collapsed", "better than chance" (below all shufflings but above the limit or half of what
+        they show, as classes that differ are in any network, trained or not), "no", or "the data cannot tell".
     """
 
     layer: str
@@ -188,7 +188,9 @@ def _verdict(value: float, null: Sequence[float], limit: float) -> str:
         return UNKNOWN
     if value > limit:
         return PARTLY if value < lowest else NO
-    return COLLAPSED if value < (lowest if lowest > limit else lowest / _NEAR) else UNKNOWN
+    if lowest > limit:  # where chance is just above the limit, to be just below it says nothing
+        return COLLAPSED if value < lowest / 2 else PARTLY
+    return COLLAPSED if value < lowest / _NEAR else UNKNOWN
 
 
 def _fingerprints(inputs: Any) -> list[int]:
@@ -265,6 +267,8 @@ def collapse_report(
     head = find_head(model, loader, classifier)
     names = [] if layers is None else [layers] if isinstance(layers, str) else list(layers)
     others = dict(the_layer(model, name) for name in names)
+    if twice := [name for name in others if name in head.layers]:
+        raise ValueError(f"layers must be others than those of the head, measured anyway; got {twice}")
     told, seen = [], []
     for inputs in batches:
         told.append(batches.labels)
@@ -321,6 +325,12 @@ def collapse_report(
         for name, each in gathered.items()
     )
     notes = _notes(counts, distinct, len(labels), int(n_null))
+    last = found[-1].verdicts
+    if last["nc1"] == COLLAPSED and last["nc4"] in (NO, PARTLY):
+        notes += (
+            "The classifier does not decide as the nearest class mean does (NC4): classes may lie apart in the inputs "
+            "already, as they then do in an untrained network.",
+        )
     predicted, distance, correlation = None, np.nan, np.nan
     if weight_decay is not None:
         predicted, more = _predict(head, counts, weight_decay, feature_decay, criterion, squares)
@@ -400,9 +410,11 @@ def _predict(
             f"The features act as if they had a decay of {feature_decay:.3g}: the head's balance says so.",
         )
     widths = [layer.weight.shape for layer in layers]
+    if criterion == "ce" and min(min(s) for s in widths) < len(counts) - 1:
+        return None, ("No prediction: with cross-entropy the simplex needs layers of K - 1 units at least.",)
     try:
         predicted = predict_geometry(
-            counts, decay, feature_decay, width=int(min(min(s) for s in widths)) if len(widths) > 1 else None,
+            counts, decay, feature_decay, width=int(min(min(s) for s in widths)),
             criterion=criterion, bias=getattr(layers[-1], "bias", None) is not None,
         )  # fmt: skip
     except NotImplementedError as error:

@@ -136,8 +136,23 @@ def find_head(
         )
     found = [last]
     while before := [n for n in told if n not in found and torch.equal(told[n], given[found[0]])]:
+        if not _passes_on(model, batch, linear[before[-1]], found[0], linear[found[0]], told[before[-1]]):
+            break
         found.insert(0, before[-1])
     return Head({name: linear[name] for name in found})
+
+
+def _passes_on(
+    model: nn.Module, batch: Any, layer: nn.Module, name: str, after: nn.Module, told: Tensor
+) -> bool:
+    """Whether the next layer is given the same where this one returns other numbers: a ReLU lets positive ones by."""
+    other, seen = -1000 * told, dict[str, Tensor]()
+    handle = layer.register_forward_hook(lambda *_: other)
+    try:
+        watch_layers(model, [batch], {name: after}, lambda _, given: seen.update(given), inputs=True)
+    finally:
+        handle.remove()
+    return torch.equal(seen[name], other)
 
 
 def _check_linear(name: str, layer: nn.Module) -> None:
