@@ -21,7 +21,7 @@ from torch import nn
 
 from lodim.nets.activations import the_layer
 from lodim.plots import COLORS, new_axes
-from lodim.randomness import RandomState, as_generator
+from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.representation.collapse import CollapseMetrics, Gathering, gathered_metrics
 from lodim.representation.heads import Head, LabelledBatches, find_head, walk
 from lodim.representation.neural_collapse.minimiser import CRITERIA, UFMSolution, predict_geometry
@@ -263,7 +263,8 @@ def collapse_report(
     """
     check_in_range(n_null, "n_null", low=1, integer=True)
     check_choice(criterion, CRITERIA, "criterion")
-    rng, batches = as_generator(random_state), LabelledBatches(loader)
+    rng = as_generator(derive_seed(root_seed(random_state), "shuffling"))  # not what drew the caller's labels
+    batches = LabelledBatches(loader)
     head = find_head(model, loader, classifier)
     names = [] if layers is None else [layers] if isinstance(layers, str) else list(layers)
     others = dict(the_layer(model, name) for name in names)

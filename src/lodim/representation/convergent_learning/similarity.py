@@ -49,7 +49,7 @@ from scipy.optimize import linear_sum_assignment, linprog
 from scipy.spatial.distance import pdist, squareform
 
 from lodim.linalg.precision import power_of_two
-from lodim.randomness import RandomState, as_generator
+from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.results import Result
 from lodim.validation import check_choice, check_counts, check_in_range, check_matrix, checked
 
@@ -548,7 +548,8 @@ def null_calibrate(
     n, each = len(x), int(rows_of_sample)
     if n % each:
         raise ValueError(f"{n} rows are not samples of {each} rows each")
-    score, itself, rng = _score(metric, x, y), _score(metric, x, x), as_generator(random_state)
+    score, itself = _score(metric, x, y), _score(metric, x, x)
+    rng = as_generator(derive_seed(root_seed(random_state), "shuffles"))  # not what drew the caller's rows
     blocks = np.arange(n).reshape(-1, each)
     null = np.array(
         [_score(metric, x, y[rng.permutation(blocks).ravel()]) for _ in range(int(n_permutations))]
