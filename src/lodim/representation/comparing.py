@@ -31,7 +31,7 @@ from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.representation.activations import attended, is_map, masked_mean, placed_units
 from lodim.representation.comparison import MEASURES, Comparison, LayerPair
 from lodim.representation.convergent_learning.matching import dead_units, match_units
-from lodim.representation.convergent_learning.similarity import best_transport, near_shares
+from lodim.representation.convergent_learning.similarity import best_transport, hsic_1, near_shares
 from lodim.training.descent import Progress
 from lodim.validation import check_choice, check_counts, check_in_range, checked
 
@@ -584,7 +584,9 @@ class _Kept:
         self.flat = [part - part.mean(0) for part in flat]
         self.grams = [(part @ part.T).numpy() for part in self.flat]
         self.kernels = [gram - np.diag(np.diag(gram)) for gram in self.grams]
-        self.itself = math.prod(_hsic(kernel, kernel) for kernel in self.kernels)
+        self.itself = math.prod(
+            hsic_1(float(np.vdot(K, K)), K.sum(1), K.sum(1), self.n) for K in self.kernels
+        )
         self.near = [near_shares(part.numpy(), 0, self.n, k) for part in self.flat]
         self.factors = [_factor(gram) for gram in self.grams]
         rows = _alike_rows(a, b)
@@ -599,7 +601,8 @@ class _Kept:
     def scores(self, order: np.ndarray | None = None) -> dict[str, float]:
         order = np.arange(self.n) if order is None else order
         both = np.ix_(order, order)
-        inner = _hsic(self.kernels[0], self.kernels[1][both])
+        K, L = self.kernels[0], self.kernels[1][both]
+        inner = hsic_1(float(np.vdot(K, L)), K.sum(1), L.sum(1), self.n)
         cka = inner / math.sqrt(self.itself) if self.itself > 0 else math.nan
         x, y = self.factors
         size = np.linalg.norm(x) * np.linalg.norm(y)
@@ -613,11 +616,6 @@ class _Kept:
             "neighbours": near,
             **_matchings(table, *self.dead),
         }
-
-
-def _hsic(K: np.ndarray, L: np.ndarray) -> float:
-    n, k, l = len(K), K.sum(1), L.sum(1)
-    return float(np.vdot(K, L) + k.sum() * l.sum() / ((n - 1) * (n - 2)) - 2 * (k @ l) / (n - 2))
 
 
 def _factor(gram: np.ndarray) -> np.ndarray:

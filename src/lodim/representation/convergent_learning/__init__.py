@@ -2,6 +2,7 @@ r"""Whether two networks learn the same: unit by unit, few units for one, or sub
 
 Nets a and b of p and q units see the same n inputs; X (n, p) and Y (n, q) are what they say. Each part of the question
 has a file, with its equations: :mod:`.matching` (one unit for one unit, by correlation or mutual information),
+:mod:`.aligning` (weights in the order of another net's units),
 :mod:`.mapping` (few units for one: the Lasso; and stitching), :mod:`.clusters` (groups of units of both nets), and
 :mod:`.similarity` (one number for two representations, with what chance gives).
 

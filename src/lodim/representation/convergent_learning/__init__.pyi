@@ -1,3 +1,4 @@
+from .aligning import apply_matching as apply_matching
 from .clusters import CoClusterer as CoClusterer
 from .clusters import CoClusters as CoClusters
 from .clusters import principal_angles as principal_angles
@@ -11,7 +12,6 @@ from .matching import Consensus as Consensus
 from .matching import Matching as Matching
 from .matching import TopActivating as TopActivating
 from .matching import UnitMatcher as UnitMatcher
-from .matching import apply_matching as apply_matching
 from .matching import consensus_units as consensus_units
 from .matching import match_units as match_units
 from .matching import mutual_information as mutual_information

@@ -125,10 +125,11 @@ def _unbiased(X: Matrix, Y: Matrix) -> float:
     n = len(X)
     k, l = np.square(X).sum(1), np.square(Y).sum(1)
     of_rows = X @ X.sum(0) - k, Y @ Y.sum(0) - l
-    return _hsic_1(_hsic(X, Y) - k @ l, *of_rows, n)
+    return hsic_1(_hsic(X, Y) - k @ l, *of_rows, n)
 
 
-def _hsic_1(trace: float, k: np.ndarray, l: np.ndarray, n: int) -> float:
+def hsic_1(trace: float, k: np.ndarray, l: np.ndarray, n: int) -> float:
+    """Unbiased HSIC (Song and others, equation 5) from tr(KL) and the sums of rows of both, diagonals taken out."""
     pairs = k.sum() * l.sum() / ((n - 1) * (n - 2)) - 2 * (k @ l) / (n - 2)
     return float(trace + pairs) / (n * (n - 3))
 
@@ -190,7 +191,7 @@ def rbf_cka(X: Any, Y: Any, *, bandwidth: float | int = 0.5, debiased: bool = Fa
     if debiased:
 
         def inner(A: np.ndarray, B: np.ndarray) -> float:
-            return _hsic_1(float(np.vdot(A, B)), A.sum(1), B.sum(1), n)
+            return hsic_1(float(np.vdot(A, B)), A.sum(1), B.sum(1), n)
     else:
         for kernel in kernels:
             np.fill_diagonal(kernel, 1.0)
