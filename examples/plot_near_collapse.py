@@ -52,9 +52,7 @@ with style():
         path = central_path(H0, y, lam_w, lam_h, np.linspace(0, 60, 31))
         label = f"lam_w = {lam_w}, lam_h = {lam_h}"
         ax.plot(path.t, path.nc1_trace, color=COLORS[i], label=label)
-    ax.set(
-        xlabel="t", ylabel="variability within / between classes", yscale="log"
-    )
+    ax.set(xlabel="t", ylabel="variability within / between classes")
     ax.legend()
 plt.show()
 

@@ -76,6 +76,7 @@ class CoClusters(Result):
         ax.bar(at, self.counts_a, color=COLORS[0], label="units of a")
         ax.bar(at, -self.counts_b, color=COLORS[1], label="units of b (downwards)")
         ax.axhline(0, color="black", lw=0.8)
+        ax.yaxis.set_major_formatter(lambda count, _: f"{abs(count):g}")
         ax.set(xlabel="cluster", ylabel="units")
         ax.legend()
         return ax

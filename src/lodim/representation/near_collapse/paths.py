@@ -118,7 +118,8 @@ class CollapsePath(Result):
             "o-" if layers else "-",
             color=COLORS[0],
         )
-        ax.set(xlabel="layer" if layers else "t", ylabel="variability within / between classes", yscale="log")
+        scale = "log" if self.nc1_trace.max() > 10 * self.nc1_trace.min() else "linear"
+        ax.set(xlabel="layer" if layers else "t", ylabel="variability within / between classes", yscale=scale)
         ax.set_title("Through layers" if layers else "Along the central path")
         return ax
 
