@@ -76,7 +76,7 @@ UNDEFINED = {  # what their documentation says is NaN or infinite at times
     "keep_likely", "volume_quality", "kde_theory", "density_regime", "GeneralizationDifficulty",
     "intrinsic_dimensions", "IntrinsicDimension", "learning_curve_exponent", "probability_metrics", "relative_gap",
     "novel_class_scores", "SurrogateExplainer.report", "ProbabilisticNet.memorization",
-    "cluster_geometry", "nc1", "nc1_trace", "cdnv", "collapse_report",
+    "cluster_geometry", "nc1", "nc1_trace", "cdnv", "collapse_report", "compare",
 }  # fmt: skip
 # choices that take a number too, by their documentation
 NUMBER_TOO = ("n_rounds", "delta", "intrinsic_dim", "bandwidth", "baseline", "perturb", "k")

@@ -7,7 +7,7 @@ units, each at its place (``"flatten"``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ __all__ = [
     "REDUCTIONS",
     "Activations",
     "attended",
+    "check_data",
     "choose_layers",
     "collect",
     "is_map",
@@ -89,11 +90,27 @@ def choose_layers(model: nn.Module, layers: Any = None) -> dict[str, nn.Module]:
     """
     if layers is None:
         return outline(model)
-    given = [layers] if isinstance(layers, str) else layers
-    names = list(given) if isinstance(given, Iterable) else [given]
+    try:
+        names = [layers] if isinstance(layers, str) else list(layers)
+    except TypeError:
+        names = [None]
     if not all(isinstance(name, str) for name in names):
         raise TypeError(f"layers must be a name, several names or None, got {layers!r}")
+    if not names:
+        raise ValueError("layers is empty: give names, or None for all that a reader would name")
     return find_layers(model, names, kinds=nn.Module)
+
+
+def check_data(data: Any, name: str) -> None:
+    """Refuse arrays and tensors that hold no numbers a model could be given, and single numbers."""
+    if isinstance(data, Tensor):
+        check_tensor(data, name)
+    elif np.ma.is_masked(data):
+        raise ValueError(f"{name} has {np.ma.count_masked(data)} masked entries: fill or drop them")
+    elif isinstance(data, np.ndarray | np.generic) and data.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold numbers, got dtype {data.dtype}")
+    if isinstance(data, Tensor | np.ndarray | np.generic) and data.ndim == 0:
+        raise ValueError(f"{name} must hold samples along axis 0, got the single number {data!r}")
 
 
 def placed_units(output: Tensor, layer: nn.Module, unit_axis: int | np.integer | None = None) -> Tensor:
@@ -227,12 +244,7 @@ def collect(
         check_counts(max_positions=max_positions)
     check_in_range(batch_size, "batch_size", low=1, integer=True)
     kind = None if dtype is None else _floating(dtype)
-    if isinstance(data, Tensor):
-        check_tensor(data, "data")
-    elif np.ma.is_masked(data):
-        raise ValueError(f"data has {np.ma.count_masked(data)} masked entries: fill or drop them")
-    elif isinstance(data, np.ndarray) and data.dtype.kind not in "fiub":
-        raise TypeError(f"data must hold numbers, got dtype {data.dtype}")
+    check_data(data, "data")
     chosen, seed = choose_layers(model, layers), root_seed(random_state)
     axes = unit_axis if isinstance(unit_axis, Mapping) else dict.fromkeys(chosen, unit_axis)
     if unknown := set(axes) - set(chosen):

@@ -26,9 +26,16 @@ from torch.nn.parameter import is_lazy
 from lodim.dimension import IntrinsicDimension
 from lodim.linalg import CrossMoments
 from lodim.nets import find_layers
-from lodim.nets.activations import batches_of, first_tensor, model_inputs, outline, watch_layers
+from lodim.nets.activations import batches_of, first_tensor, model_inputs, watch_layers
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
-from lodim.representation.activations import attended, is_map, masked_mean, placed_units
+from lodim.representation.activations import (
+    attended,
+    check_data,
+    choose_layers,
+    is_map,
+    masked_mean,
+    placed_units,
+)
 from lodim.representation.comparison import MEASURES, Comparison, LayerPair
 from lodim.representation.convergent_learning.matching import dead_units, match_units
 from lodim.representation.convergent_learning.similarity import best_transport, hsic_1, near_shares
@@ -128,6 +135,8 @@ def compare(
     check_in_range(max_points, "max_points", low=12, integer=True)
     check_in_range(n_shuffles, "n_shuffles", low=0, integer=True)
     check_in_range(batch_size, "batch_size", low=1, integer=True)
+    for data, name in ((loader, "loader"), (loader_b, "loader_b")):
+        check_data(data, name)
     seed = root_seed(random_state)
     models = {_A: _plain(model_a), _B: _plain(model_b)}
     for side, model in models.items():
@@ -234,12 +243,12 @@ def _choose(
     models: Mapping[str, nn.Module], layers: Any
 ) -> tuple[dict[str, dict[str, nn.Module]], list[tuple[str, str]] | None]:
     """Layers of each model by name, and their pairs where these are told."""
-    if layers is None:
-        return {side: outline(model) for side, model in models.items()}, None
     if isinstance(layers, Mapping):
         found: dict[str, dict[str, nn.Module]] = {_A: {}, _B: {}}
         pairs: list[tuple[str, str]] = []
         for entries in layers.items():
+            if not all(isinstance(entry, str) for entry in entries):
+                raise TypeError(f"layers must map names to names, got {entries[0]!r}: {entries[1]!r}")
             sides = [
                 find_layers(models[side], [entry], kinds=nn.Module) for side, entry in zip((_A, _B), entries)
             ]
@@ -252,12 +261,9 @@ def _choose(
             for side, some in zip((_A, _B), sides):
                 found[side].update(some)
         if not pairs:
-            raise ValueError("layers is empty: give names, or None for the models' outlines")
+            raise ValueError("layers is empty: give names, or None for all that a reader would name")
         return found, pairs
-    names = [layers] if isinstance(layers, str) else list(layers)
-    if not names:
-        raise ValueError("layers is empty: give names, or None for the models' outlines")
-    return {side: find_layers(model, names, kinds=nn.Module) for side, model in models.items()}, None
+    return {side: choose_layers(model, layers) for side, model in models.items()}, None
 
 
 def _pairs(a: list[str], b: list[str]) -> list[tuple[str, str]]:

@@ -79,7 +79,7 @@ def split_weight_decay(
     parts = [[p for p in trained if id(p) not in own], [p for p in trained if id(p) in own]]
     if not all(parts):
         raise ValueError(
-            f"nothing to train {'in' if parts[0] else 'before'} {name!r}: there is nothing to split"
+            f"nothing to train {'in' if parts[0] else 'before'} last_layer {name!r}: there is nothing to split"
         )
     return [
         {"params": part, "weight_decay": float(decay)}
