@@ -45,7 +45,7 @@ plt.show()
 # the classifier's (lam_w) does a little, doubling the features' own (lam_h) more.
 
 with style():
-    _, ax = plt.subplots(layout="constrained")
+    ax = plt.figure(layout="constrained").subplots()
     for i, (lam_w, lam_h) in enumerate(
         [(0.05, 0.01), (0.1, 0.01), (0.05, 0.02)]
     ):

@@ -58,9 +58,8 @@ a, b = (collect(net, layers, X_val) for net in nets)
 
 grid = np.array([[cka(a[i], b[j]) for j in layers] for i in layers])
 with style():
-    fig, (left, right) = plt.subplots(
-        1, 2, figsize=(7.2, 3.4), layout="constrained"
-    )
+    figure_size = {"figsize": (7.2, 3.4), "layout": "constrained"}
+    left, right = plt.figure(**figure_size).subplots(1, 2)
     mesh = left.imshow(grid, cmap="Blues", vmin=0.5, vmax=1)
     left.grid(False)
     for (i, j), value in np.ndenumerate(grid):

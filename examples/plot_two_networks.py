@@ -51,7 +51,7 @@ of_a, of_b = (collect(net, layers, task.X_val) for net in (a, b))
 # Each unit with its best partner, and one to one. Where the two lines part, several
 # units of one net are like one unit of the other.
 
-figure, axes = plt.subplots(1, len(layers), figsize=(8, 3), sharey=True)
+axes = plt.figure(figsize=(8, 3)).subplots(1, len(layers), sharey=True)
 for layer, ax in zip(layers, axes):
     found = UnitMatcher().fit(of_a[layer], of_b[layer])
     print(
@@ -76,7 +76,7 @@ first = UnitMatcher().fit(of_a[layers[0]], of_b[layers[0]])
 shown = top_activating(of_a[layers[0]], of_b[layers[0]], first.match_, k=8)
 print(shown)
 best = int(first.match_score_[shown.units_a].argmax())
-figure, axes = plt.subplots(2, 8, figsize=(8, 2.2))
+axes = plt.figure(figsize=(8, 2.2)).subplots(2, 8)
 for row, top, name in zip(axes, (shown.top_a[best], shown.top_b[best]), "ab"):
     for ax, sample in zip(row, top):
         ax.imshow(X[1200 + sample].reshape(8, 8), cmap="gray_r")
