@@ -71,7 +71,7 @@ REASONS = {
     "manifold-clustering": "tables, images and given features; the geometry of any clusters; a peer to compare with",
     "mode-interpolation": "a detector with its calibration, sampling that drops early, mass between modes, recursion",
     "multiparameter-persistence": _EARLIER,
-    "near-collapse": "a solver, a flow, a response with its spectrum, and training by layers, each with what it refuses",
+    "near-collapse": "a solver, a flow, a response with its spectrum, training by layers, each with what it refuses",
     "nm-sparsity": _EARLIER,
     "novel-class-discovery": "nets trained as a stack, two clusterings, a search, a count, and the rival method",
     "objective-landscapes": f"{_EARLIER}; the library's first and largest subject",
