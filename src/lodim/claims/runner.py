@@ -64,8 +64,10 @@ def find_claim(name: str) -> Claim:
             warn(f"the claim {name!r} is called {claim.name!r} now", FutureWarning)
             return claim
     if name not in claims:
+        systems = dict.fromkeys(one.split("/")[0] for one in claims)
         raise ValueError(
-            f"no claim is called {name!r}.{close_matches(name, claims)} There are: {', '.join(claims)}"
+            f"no claim is called {name!r}.{close_matches(name, claims)} `lodim claims list` lists them; there are "
+            f"claims of {', '.join(systems)}"
         )
     return claims[name]
 
