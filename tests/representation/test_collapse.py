@@ -15,7 +15,7 @@ from lodim.representation import (
     nc3_angle,
     nc4,
 )
-from lodim.representation.collapse import class_geometry, geometry_of, report
+from lodim.representation.collapse import Gathering, class_geometry, gather, report
 
 
 def simplex(K, d, seed=0):
@@ -93,7 +93,7 @@ def test_any_cut_into_batches_gives_the_whole():
             part = order[start : start + size]
             yield X[part], y[part]
 
-    parts = geometry_of(batches, np.arange(4))
+    parts = gather(Gathering(4), list(batches())).geometry(np.arange(4))
     for name in ("means", "center", "scatter", "strengths", "within"):
         np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=1e-10)
 
@@ -102,7 +102,7 @@ def test_a_generator_that_ends_is_found_out():
     X, y = clouds()
     once = iter([(X, y)])
     with pytest.raises(ValueError, match="through twice"):
-        geometry_of(lambda: once, np.arange(4))
+        gather(Gathering(4), once).geometry(np.arange(4))
 
 
 def test_single_precision_in_2048_dimensions_far_from_zero():

@@ -46,7 +46,7 @@ __all__ = [
     "equiangularity",
     "equinorm",
     "frame_distance",
-    "geometry_of",
+    "gather",
     "metrics_of",
     "nc1",
     "nc1_trace",
@@ -59,7 +59,6 @@ __all__ = [
 
 _RANK = 1e-7  # singular values of the centred means below this share of the largest are rounding
 _BLOCK = 1 << 18  # numbers in double precision at once, which a cache holds
-Batches = Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,25 +201,14 @@ class Gathering:
         )  # fmt: skip
 
 
-def geometry_of(batches: Batches, classes: np.ndarray, global_mean: str = "samples") -> ClassGeometry:
-    """As :func:`class_geometry`, of features that come in batches, asked for twice: ``batches()`` begins a pass.
-
-    Parameters
-    ----------
-    batches : callable
-        Returns an iterable of pairs: finite features, shape (n, d), and codes, shape (n,), places in ``classes``.
-    """
-    gathering = Gathering(len(classes), global_mean)
-    for rows, codes in batches():
+def gather(gathering: Gathering, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Gathering:
+    """Go twice through batches of finite features, shape (n, d), and codes, shape (n,); returns the gathering."""
+    for rows, codes in batches:
         gathering.first(rows, codes)
-    if not gathering.counts.all():
-        raise ValueError(
-            f"every class needs a row, got {dict(zip(np.asarray(classes).tolist(), gathering.counts.tolist()))}"
-        )
     gathering.turn()
-    for rows, codes in batches():
+    for rows, codes in batches:
         gathering.second(rows, codes)
-    return gathering.geometry(np.asarray(classes))
+    return gathering
 
 
 def _blocks(rows: np.ndarray, codes: np.ndarray) -> Iterable[tuple[np.ndarray, np.ndarray]]:
@@ -255,7 +243,7 @@ def class_geometry(features: Any, labels: Any, *, global_mean: str = "samples") 
     """
     check_choice(global_mean, ("samples", "classes"), "global_mean")
     rows, classes, codes = _read(features, labels)
-    return geometry_of(lambda: [(rows, codes)], classes, global_mean)
+    return gather(Gathering(len(classes), global_mean), [(rows, codes)]).geometry(classes)
 
 
 def _read(features: Any, labels: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -524,13 +512,7 @@ def gathered_metrics(gathering: Gathering, frame: Any = "etf") -> CollapseMetric
 def metrics_of(batches: Iterable[Any], W: Any = None, b: Any = None, frame: Any = "etf") -> CollapseMetrics:
     """As :func:`report`, of batches (features, codes from 0 to K - 1) that can be gone through twice."""
     n_codes = 1 + max(int(codes.max()) for _, codes in batches) if W is None else len(W)
-    gathering = Gathering(n_codes, W=W, b=b)
-    for rows, codes in batches:
-        gathering.first(rows, codes)
-    gathering.turn()
-    for rows, codes in batches:
-        gathering.second(rows, codes)
-    return gathered_metrics(gathering, frame)
+    return gathered_metrics(gather(Gathering(n_codes, W=W, b=b), batches), frame)
 
 
 @checked

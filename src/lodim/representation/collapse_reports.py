@@ -283,7 +283,7 @@ def collapse_report(
     maps, K = head.classifiers(), head.n_classes
     gathered: dict[str, list[Gathering]] = {}
     for name in (*others, *head.layers):
-        W, b = maps.get(name, (None, None)) if name not in others else (None, None)
+        W, b = maps.get(name, (None, None))  # others than the head's have no classifier
         gathered[name] = [Gathering(K, W=W, b=b) for _ in range(1 + len(deals))]
     squares, right, codes = 0.0, 0, [labels, *deals]
     start, first_layer, last_layer = (

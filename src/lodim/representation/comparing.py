@@ -37,10 +37,10 @@ from lodim.representation.activations import (
     placed_units,
 )
 from lodim.representation.comparison import MEASURES, Comparison, LayerPair
-from lodim.representation.convergent_learning.matching import dead_units, match_units
+from lodim.representation.convergent_learning.matching import dead_sides, match_units
 from lodim.representation.convergent_learning.similarity import best_transport, hsic_1, near_shares
 from lodim.training.descent import Progress
-from lodim.validation import check_choice, check_counts, check_in_range, checked
+from lodim.validation import check_choice, check_counts, check_in_range, checked, to_numpy
 
 __all__ = ["compare"]
 
@@ -499,36 +499,35 @@ class _Gathering:
         size = torch.where(diagonal > 0, diagonal, math.nan).sqrt()
         alike = (self.products / size[:, None] / size).numpy()
         place = {key: i for i, key in enumerate(self.keys)}
-        kept = [_Kept(self.kept[_A, a], self.kept[_B, b], k) for a, b in pairs]
-        observed, draws = [one.scores() for one in kept], []
+        own = {key: _Layer(view, k) for key, view in self.kept.items()}
+        beside = [_Beside(own[_A, a], own[_B, b], k) for a, b in pairs]
+        observed, draws = [one.scores() for one in beside], []
         try:
             for number in range(n_shuffles):
                 order = rng.permutation(n)
-                draws.append([one.scores(order) for one in kept])
+                draws.append([one.scores(order) for one in beside])
                 if progress is not None:
                     progress((number + 1) / n_shuffles, f"shuffle {number + 1} of {n_shuffles}")
         except KeyboardInterrupt:
             complete = False
         shuffled, p_values, adjusted = _chance(observed, draws)
+        dimensions = {key: _dimension(self.kept[key], seed) for key in own if key[0] != _S}
         found = []
         for i, (a, b) in enumerate(pairs):
-            scores = {"cka": alike[place[_A, a], place[_B, b]].item(), **_matched(self.moments[_B, i])}
-            scores |= {m: observed[i][m] for m in ("procrustes", "neighbours")}
-            beside = {}
+            scores = self._scores(_B, i, alike[place[_A, a], place[_B, b]].item(), observed[i])
+            scrambled: dict[str, float] = {}
             if (_S, b) in place and b not in self.overflown:
-                same = _Kept(self.kept[_A, a], self.kept[_S, b], k)
-                beside = {"cka": alike[place[_A, a], place[_S, b]].item(), **_matched(self.moments[_S, i])}
-                beside |= {m: same.scores()[m] for m in ("procrustes", "neighbours")}
+                others = _Beside(own[_A, a], own[_S, b], k).scores()
+                scrambled = self._scores(_S, i, alike[place[_A, a], place[_S, b]].item(), others)
             rows, other = _alike_rows(self.kept[_A, a], self.kept[_B, b])
-            of_a, of_b = (_dimension(self.kept[side, name], seed) for side, name in ((_A, a), (_B, b)))
-            remarks = [f"{name}: {one[2]}" for name, one in (("a", of_a), ("b", of_b)) if one[2]]
+            of_a, of_b = dimensions[_A, a], dimensions[_B, b]
+            remarks = [f"{side}: {one[2]}" for side, one in ((_A, of_a), (_B, of_b)) if one[2]]
             whole = observed[i]["cka"]
             if n >= 100 and self.n_samples > _CHUNK and abs(scores["cka"] - whole) > _SORTED:
                 remarks.append(
                     f"CKA is {whole:.2f} on the samples kept, which are of all batches; is each batch of some kinds of "
                     "samples only? then shuffle them"
                 )
-            dead = [int(part.sum()) for part in _dead(self.moments[_B, i])]
             remarks += [
                 f"{side}: varies by no more than rounding"
                 for side, name in ((_A, a), (_B, b))
@@ -536,12 +535,11 @@ class _Gathering:
             ]
             if b in self.overflown:
                 remarks.append("with scrambled weights the model's values are not finite")
+            dead = [int(part.sum()) for part in dead_sides(self.moments[_B, i])]
             found.append(
                 LayerPair(
-                    a, b, rows.shape[2], other.shape[2], dead[0], dead[1], rows.shape[1],
-                    {m: scores[m] for m in MEASURES}, shuffled[i], p_values[i], adjusted[i],
-                    {m: beside[m] for m in MEASURES if m in beside}, of_a[0], of_b[0], of_a[1], of_b[1],
-                    "; ".join(remarks),
+                    a, b, rows.shape[2], other.shape[2], dead[0], dead[1], rows.shape[1], scores, shuffled[i],
+                    p_values[i], adjusted[i], scrambled, of_a[0], of_b[0], of_a[1], of_b[1], "; ".join(remarks),
                 )
             )  # fmt: skip
         layers = {side: [i for i, (s, _) in enumerate(self.keys) if s == side] for side in (_A, _B)}
@@ -551,11 +549,11 @@ class _Gathering:
             tuple(notes), complete,
         )  # fmt: skip
 
-
-def _matched(moments: CrossMoments) -> dict[str, float]:
-    """Means of the correlations of units with their partners."""
-    table = _array(moments.correlation())
-    return _matchings(table, *_dead(moments))
+    def _scores(self, side: str, pair: int, cka: float, kept: Mapping[str, float]) -> dict[str, float]:
+        """CKA and matchings of all samples, beside the measures that were found on those kept."""
+        moments = self.moments[side, pair]
+        found = {**kept, "cka": cka, **_matchings(to_numpy(moments.correlation()), *dead_sides(moments))}
+        return {measure: found[measure] for measure in MEASURES}
 
 
 def _matchings(table: np.ndarray, dead_a: np.ndarray, dead_b: np.ndarray) -> dict[str, float]:
@@ -570,56 +568,48 @@ def _matchings(table: np.ndarray, dead_a: np.ndarray, dead_b: np.ndarray) -> dic
     return {**found, "soft": found["one_to_one"] if square else best_transport(live)}
 
 
-def _dead(moments: CrossMoments) -> list[np.ndarray]:
-    return [
-        dead_units(_array(mean), np.sqrt(_array(squares) / moments.count))
-        for mean, squares in zip(moments.means, moments.squares)
-    ]
+class _Layer:
+    """What the samples kept of one layer say by themselves."""
+
+    def __init__(self, view: Tensor, k: int) -> None:
+        self.view = view
+        rows = view.flatten(1).double()
+        rows = rows - rows.mean(0)
+        gram = (rows @ rows.T).numpy()
+        self.kernel = gram - np.diag(np.diag(gram))
+        self.sums = self.kernel.sum(1)
+        self.itself = hsic_1(float(np.vdot(self.kernel, self.kernel)), self.sums, self.sums, len(gram))
+        self.near = near_shares(rows.numpy(), 0, len(gram), k)
+        self.factor = _factor(gram)
+        self.size = np.linalg.norm(self.factor)
 
 
-def _array(values: Any) -> np.ndarray:
-    return values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-
-
-class _Kept:
+class _Beside:
     """All measures of two layers on the samples kept, in true and in shuffled order of b's."""
 
-    def __init__(self, a: Tensor, b: Tensor, k: int) -> None:
-        self.n, self.k = len(a), k
-        flat = [part.flatten(1).double() for part in (a, b)]
-        self.flat = [part - part.mean(0) for part in flat]
-        self.grams = [(part @ part.T).numpy() for part in self.flat]
-        self.kernels = [gram - np.diag(np.diag(gram)) for gram in self.grams]
-        self.itself = math.prod(
-            hsic_1(float(np.vdot(K, K)), K.sum(1), K.sum(1), self.n) for K in self.kernels
-        )
-        self.near = [near_shares(part.numpy(), 0, self.n, k) for part in self.flat]
-        self.factors = [_factor(gram) for gram in self.grams]
-        rows = _alike_rows(a, b)
+    def __init__(self, a: _Layer, b: _Layer, k: int) -> None:
+        self.a, self.b, self.k, self.n = a, b, k, len(a.view)
+        rows = _alike_rows(a.view, b.view)
         every = math.ceil(self.n * rows[0].shape[1] / _ROWS)
         rows = rows[0][:, every // 2 :: every], rows[1][:, every // 2 :: every]
         moments = CrossMoments().update(*(part.flatten(0, 1) for part in rows))
-        self.dead, self.units = _dead(moments), []
+        self.dead, self.units = dead_sides(moments), []
         for part, mean, square in zip(rows, moments.means, moments.squares):
             scaled = (part - mean) / torch.where(square > 0, square, math.inf).sqrt()
             self.units.append(scaled.to(part.dtype).numpy())
 
     def scores(self, order: np.ndarray | None = None) -> dict[str, float]:
         order = np.arange(self.n) if order is None else order
-        both = np.ix_(order, order)
-        K, L = self.kernels[0], self.kernels[1][both]
-        inner = hsic_1(float(np.vdot(K, L)), K.sum(1), L.sum(1), self.n)
-        cka = inner / math.sqrt(self.itself) if self.itself > 0 else math.nan
-        x, y = self.factors
-        size = np.linalg.norm(x) * np.linalg.norm(y)
-        procrustes = np.linalg.svd(x.T @ y[order], compute_uv=False).sum() / size if size > 0 else math.nan
-        near = float(np.vdot(self.near[0], self.near[1][both])) / (self.n * self.k)
-        a, b = self.units
-        table = np.tensordot(a, b[order], axes=((0, 1), (0, 1)))
+        a, b, both = self.a, self.b, np.ix_(order, order)
+        inner = hsic_1(float(np.vdot(a.kernel, b.kernel[both])), a.sums, b.sums[order], self.n)
+        known, size = min(a.itself, b.itself) > 0, a.size * b.size
+        turned = np.linalg.svd(a.factor.T @ b.factor[order], compute_uv=False).sum() if size > 0 else math.nan
+        units, others = self.units
+        table = np.tensordot(units, others[order], axes=((0, 1), (0, 1)))
         return {
-            "cka": cka,
-            "procrustes": float(procrustes),
-            "neighbours": near,
+            "cka": inner / math.sqrt(a.itself * b.itself) if known else math.nan,
+            "procrustes": float(turned / size) if size > 0 else math.nan,
+            "neighbours": float(np.vdot(a.near, b.near[both])) / (self.n * self.k),
             **_matchings(table, *self.dead),
         }
 

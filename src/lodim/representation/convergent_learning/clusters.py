@@ -27,12 +27,12 @@ from lodim.linalg import CrossMoments
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import derive_seed, root_seed
 from lodim.representation.convergent_learning.matching import dead_units, read_rows
+from lodim.representation.convergent_learning.similarity import leading
 from lodim.results import Result
 from lodim.validation import check_choice, check_in_range, check_kind, check_matrix, checked
 
 __all__ = ["CoClusterer", "CoClusters", "principal_angles", "subspace_dimension"]
 
-_RANK = 1e-6  # singular values below this share of the largest are rounding
 _MOST = 20  # clusters where none are asked for
 
 
@@ -241,7 +241,7 @@ def principal_angles(X: Any, Y: Any, *, variance: float | int = 1.0) -> Float[np
     for name, rows in zip("XY", read_rows(X, Y)):
         basis, spread, _ = np.linalg.svd(rows - rows.mean(0), full_matrices=False)
         _check_spread(spread, rows, name)
-        bases.append(basis[:, : _leading(spread, variance)])
+        bases.append(basis[:, : leading(spread, variance)])
     return subspace_angles(*bases)[::-1].copy()
 
 
@@ -260,15 +260,9 @@ def subspace_dimension(X: Any, *, variance: float | int = 0.9) -> int:
     rows = check_matrix(X, min_rows=2)
     spread = np.linalg.svd(rows - rows.mean(0), compute_uv=False)
     _check_spread(spread, rows, "X")
-    return _leading(spread, variance)
+    return leading(spread, variance)
 
 
 def _check_spread(spread: np.ndarray, rows: np.ndarray, name: str) -> None:
     if not spread[0] > 1e-14 * math.sqrt(len(rows)) * np.abs(rows).max():
         raise ValueError(f"all rows of {name} are alike: they span nothing")
-
-
-def _leading(spread: Float[np.ndarray, " r"], variance: float) -> int:
-    kept = int((spread > _RANK * spread[0]).sum())
-    share = np.cumsum(spread**2) / np.square(spread).sum()
-    return min(kept, int(np.searchsorted(share, variance - 1e-12)) + 1)

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from lodim.nets.activations import batches_of, the_layer
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, root_seed
-from lodim.representation.activations import is_map, labels_of
+from lodim.representation.activations import is_map, labels_of, placed_units
 from lodim.representation.convergent_learning.matching import (
     UnitMatcher,
     dead_units,
@@ -443,8 +443,8 @@ def stitching_test(
         labels = labels_of(batch, len(a[""]))
         if labels is None:
             raise ValueError("test holds no labels: let it yield pairs (inputs, labels)")
-        shape, axis = b[name_b].shape, _axis(b[name_b], part_b)
-        placed = a[name_a].movedim(_axis(a[name_a], part_a), -1).double().cpu()
+        shape, axis = b[name_b].shape, 1 if is_map(b[name_b], part_b) else -1
+        placed = placed_units(a[name_a], part_a).double().cpu()
         mapped = (placed @ torch.from_numpy(weight).T + torch.from_numpy(bias)).movedim(-1, axis)
         if mapped.shape != shape:
             raise ValueError(
@@ -467,19 +467,8 @@ def stitching_test(
     if not count:
         raise ValueError("test holds no batch")
     of_a, of_b, of_both, of_none = (float(hit) for hit in hits / count)
-    label = (
-        "least squares"
-        if mapping is None
-        else mapping
-        if isinstance(mapping, str)
-        else type(mapping).__name__
-    )
-    return StitchingTest(of_both, of_a, of_b, of_none, count, label)
-
-
-def _axis(output: Tensor, layer: nn.Module) -> int:
-    """Where the units are, by the rule of ``unit_rows``."""
-    return 1 if is_map(output, layer) else -1
+    label = mapping if isinstance(mapping, str) else type(mapping).__name__
+    return StitchingTest(of_both, of_a, of_b, of_none, count, "least squares" if mapping is None else label)
 
 
 def _fit_map(mapping: Any, X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -37,6 +37,7 @@ from lodim.nets.activations import batches_of, the_layer, watch_layers
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, derive_seed, root_seed
 from lodim.representation.activations import REDUCTIONS, attended, unit_rows
+from lodim.representation.convergent_learning.similarity import read_units
 from lodim.results import Result
 from lodim.validation import (
     check_choice,
@@ -47,6 +48,7 @@ from lodim.validation import (
     check_tensor,
     checked,
     plain_array,
+    to_numpy,
 )
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     "TopActivating",
     "UnitMatcher",
     "consensus_units",
+    "dead_sides",
     "dead_units",
     "layer_outputs",
     "match_units",
@@ -177,23 +180,14 @@ def match_units(
 
 def read_rows(X: Any, Y: Any, least: int = 2) -> tuple[Float[np.ndarray, "n p"], Float[np.ndarray, "n q"]]:
     """Check two matrices with the same rows; a single unit of Y may have one axis."""
-    x = _read_units(X, "X", least)
-    y = _read_units(plain_array(Y, "Y")[:, None] if plain_array(Y, "Y").ndim == 1 else Y, "Y", least)
+    x = read_units(X, "X", least)
+    y = read_units(plain_array(Y, "Y")[:, None] if plain_array(Y, "Y").ndim == 1 else Y, "Y", least)
     if len(x) != len(y):
         raise ValueError(
             f"X and Y must have the same rows, got shapes {x.shape} and {y.shape}; rows are samples: did you transpose "
             "one?"
         )
     return x, y
-
-
-def _read_units(matrix: Any, name: str, least: int = 2) -> Float[np.ndarray, "n p"]:
-    if plain_array(matrix, name).ndim > 2:
-        raise ValueError(
-            f"{name} must be 2-D (rows are samples, columns units), got shape {tuple(np.shape(matrix))}; "
-            "lodim.representation.collect makes matrices of a layer's outputs"
-        )
-    return check_matrix(matrix, name=name, min_rows=least)
 
 
 def _codes(X: Float[np.ndarray, "n p"], n_bins: int) -> Int[np.ndarray, "n p"]:
@@ -271,8 +265,12 @@ def dead_units(
     return deviation <= np.maximum(eps * typical, 1e-14 * np.abs(mean))
 
 
-def _numpy(values: Any) -> np.ndarray:
-    return values.cpu().numpy() if isinstance(values, Tensor) else values
+def dead_sides(moments: CrossMoments, eps: float = 1e-8) -> list[Bool[np.ndarray, " p"]]:
+    """:func:`dead_units` of both sides."""
+    return [
+        dead_units(to_numpy(mean), np.sqrt(np.maximum(to_numpy(squares), 0) / moments.count), eps)
+        for mean, squares in zip(moments.means, moments.squares)
+    ]
 
 
 # ---- the estimator
@@ -450,7 +448,7 @@ class UnitMatcher(BaseEstimator):
             root_seed(random_state),
         )
         if self._needs_rows():
-            x, y = (np.concatenate([_numpy(part.double()) for part in side]) for side in zip(*pairs))
+            x, y = (np.concatenate([to_numpy(part.double()) for part in side]) for side in zip(*pairs))
             return self.fit(x, y)
         moments = CrossMoments()
         for rows_a, rows_b in pairs:
@@ -488,15 +486,11 @@ class UnitMatcher(BaseEstimator):
         return callable(self.similarity) or self.similarity == "mutual_information"
 
     def _of_correlations(self, moments: CrossMoments) -> Float[np.ndarray, "p q"]:
-        found = np.nan_to_num(_numpy(moments.correlation()))
+        found = np.nan_to_num(to_numpy(moments.correlation()))
         return np.abs(found) if self.similarity == "abs_correlation" else found
 
     def _keep(self, scores: np.ndarray, moments: CrossMoments, within: bool) -> UnitMatcher:
-        deviations = [np.sqrt(np.maximum(_numpy(part), 0) / moments.count) for part in moments.squares]
-        self.dead_a_, self.dead_b_ = dead = [
-            dead_units(_numpy(mean), deviation, float(self.eps))
-            for mean, deviation in zip(moments.means, deviations)
-        ]
+        self.dead_a_, self.dead_b_ = dead = dead_sides(moments, float(self.eps))
         scores = np.where(dead[0][:, None] | dead[1], 0.0, scores)
         for name, mask in zip("XX" if within else "XY", dead):
             if mask.all():
@@ -537,12 +531,12 @@ def paired_rows(
     """
     if not all(layers):
         raise ValueError(f"layer_a and layer_b must be names of layers, got {tuple(layers)}")
+    sides = [(model, *the_layer(model, name)) for model, name in zip(models, layers)]
     number = -1
     for number, batch in enumerate(batches_of(loader, batch_size)):
         drawn = derive_seed(seed, number)
         rows = []
-        for model, name in zip(models, layers):
-            full, layer = the_layer(model, name)
+        for model, full, layer in sides:
             output = layer_outputs(model, batch, {full: layer})[full]
             mask = attended(batch, output)
             rows.append(unit_rows(output, layer, reduce, positions=positions, mask=mask, seed=drawn)[0])

@@ -51,7 +51,7 @@ from scipy.spatial.distance import pdist, squareform
 from lodim.linalg.precision import power_of_two
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.results import Result
-from lodim.validation import check_choice, check_counts, check_in_range, check_matrix, checked
+from lodim.validation import check_choice, check_counts, check_in_range, check_matrix, checked, plain_array
 
 _RANK = 1e-6  # singular values below this share of the largest are rounding
 _ALIKE = 1e-12  # what differs by less than this share is equal but for rounding
@@ -61,16 +61,21 @@ _AT_ONCE = 2**22  # distances that are held at once
 Matrix = Float[np.ndarray, "n _"]
 
 
+def read_units(matrix: Any, name: str, least: int = 1) -> Matrix:
+    """Check a matrix of samples and units, and return it in double precision."""
+    if (getattr(matrix, "ndim", 0) or np.ndim(plain_array(matrix, name))) > 2:
+        raise ValueError(
+            f"{name} must be 2-D (rows are samples, columns units), got shape {tuple(np.shape(matrix))}; "
+            "lodim.representation.collect makes matrices of a layer's outputs"
+        )
+    return check_matrix(matrix, name=name, min_rows=least)
+
+
 def read_pair(X: Any, Y: Any, least: int = 2) -> tuple[Matrix, Matrix]:
     """Check two representations of the same inputs and return them centred, in double precision."""
     given, found = [], []
     for name, matrix in (("X", X), ("Y", Y)):
-        if (getattr(matrix, "ndim", 0) or 0) > 2:
-            raise ValueError(
-                f"{name} must be 2-D (rows are samples, columns units), got shape {tuple(np.shape(matrix))}; "
-                "lodim.representation.collect makes matrices of a layer's outputs"
-            )
-        rows = check_matrix(matrix, name=name)
+        rows = read_units(matrix, name)
         given.append(rows)
         with np.errstate(over="ignore", invalid="ignore"):
             found.append(rows - rows.mean(0))
@@ -240,14 +245,19 @@ def minibatch_cka(batches: Iterable[tuple[Any, Any]]) -> float:
 # ---- subspaces
 
 
-def _basis(X: Matrix, variance: float | int = 1.0) -> tuple[Matrix, np.ndarray]:
-    """Orthonormal columns of the leading directions, and how far rows spread along them."""
-    U, s, _ = np.linalg.svd(X, full_matrices=False)
-    kept = int((s > _RANK * s[0]).sum())
+def leading(spread: Float[np.ndarray, " r"], variance: float | int) -> int:
+    """How many singular values, in falling order, are no rounding and hold this share of the variance."""
+    kept = int((spread > _RANK * spread[0]).sum())
     if variance < 1:
-        share = np.cumsum(s**2) / np.square(s).sum()
+        share = np.cumsum(spread**2) / np.square(spread).sum()
         kept = min(kept, int(np.searchsorted(share, variance - 1e-12)) + 1)
-    return U[:, :kept], s[:kept]
+    return kept
+
+
+def _basis(X: Matrix, variance: float | int = 1.0) -> Matrix:
+    """Orthonormal columns of the leading directions."""
+    U, s, _ = np.linalg.svd(X, full_matrices=False)
+    return U[:, : leading(s, variance)]
 
 
 @checked
@@ -261,7 +271,7 @@ def cca(X: Any, Y: Any) -> Float[np.ndarray, " r"]:
     X, Y : array-like, shapes (n, p) and (n, q)
     """
     x, y = _read_pair(X, Y)
-    return np.clip(np.linalg.svd(_basis(x)[0].T @ _basis(y)[0], compute_uv=False), 0, 1)
+    return np.clip(np.linalg.svd(_basis(x).T @ _basis(y), compute_uv=False), 0, 1)
 
 
 @checked
@@ -282,7 +292,7 @@ def svcca(X: Any, Y: Any, *, variance: float | int = 0.99) -> float:
     if not check_in_range(variance, "variance", high=1.0) > 0:
         raise ValueError(f"variance must be in (0, 1], got {variance}")
     x, y = _read_pair(X, Y)
-    found = np.linalg.svd(_basis(x, variance)[0].T @ _basis(y, variance)[0], compute_uv=False)
+    found = np.linalg.svd(_basis(x, variance).T @ _basis(y, variance), compute_uv=False)
     return float(np.clip(found, 0, 1).mean())
 
 
@@ -293,8 +303,8 @@ def pwcca(X: Any, Y: Any) -> float:
     Weights are :math:`\sum_j |\langle h_i, x_j \rangle|`, with h the canonical variates of X and x its units.
     """
     x, y = _read_pair(X, Y)
-    basis = _basis(x)[0]
-    left, found, _ = np.linalg.svd(basis.T @ _basis(y)[0], full_matrices=False)
+    basis = _basis(x)
+    left, found, _ = np.linalg.svd(basis.T @ _basis(y), full_matrices=False)
     weights = np.abs((basis @ left).T @ x).sum(1)
     return float(np.clip(found, 0, 1) @ weights / weights.sum())
 
@@ -303,7 +313,7 @@ def pwcca(X: Any, Y: Any) -> float:
 def linear_regression_r2(X: Any, Y: Any) -> float:
     """Share of Y's variance that linear maps of X explain on these very rows: not symmetric, 1 where p >= n - 1."""
     x, y = _read_pair(X, Y)
-    return float(min(np.square(_basis(x)[0].T @ y).sum() / np.square(y).sum(), 1.0))
+    return float(min(np.square(_basis(x).T @ y).sum() / np.square(y).sum(), 1.0))
 
 
 @checked

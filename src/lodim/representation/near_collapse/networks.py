@@ -169,6 +169,27 @@ def _answers(part: nn.Module, rows: Tensor) -> Tensor:
         return torch.cat([part(batch.clone()) for batch in batches_of(rows, 2048)])
 
 
+def _check_taken(model: nn.Module, rows: Tensor, n_classes: int, batch_size: int) -> None:
+    """Refuse, before anything is trained, rows, classes and a last batch that the model does not take."""
+    try:
+        shape = tuple(_answers(model, rows[:1]).shape[1:])
+    except (RuntimeError, IndexError) as error:
+        raise ValueError(
+            f"model does not take samples of X, of shape {tuple(rows.shape[1:])}: {error}"
+        ) from error
+    if shape != (n_classes,):
+        raise ValueError(f"model has {' x '.join(map(str, shape))} outputs but y has {n_classes} classes")
+    if (len(rows) - 1) % batch_size == 0:
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                copy.deepcopy(model).train()(rows[:1].clone())
+        except ValueError as error:
+            raise ValueError(
+                f"batch_size={batch_size} leaves a batch of one of {len(rows)} rows, which a norm over "
+                "batches does not take: choose another"
+            ) from error
+
+
 @checked
 def greedy_train(
     model: nn.Sequential,
@@ -236,23 +257,7 @@ def greedy_train(
     modes = [(part, part.training) for part in model.modules()]
     seed, last, K = root_seed(random_state), len(stages) - 2, len(classes)
     head_name, own_head = stages.pop()
-    try:
-        shape = tuple(_answers(model, rows[:1]).shape[1:])
-    except (RuntimeError, IndexError) as error:
-        raise ValueError(
-            f"model does not take samples of X, of shape {tuple(rows.shape[1:])}: {error}"
-        ) from error
-    if shape != (K,):
-        raise ValueError(f"model has {' x '.join(map(str, shape))} outputs but y has {K} classes")
-    if (len(rows) - 1) % int(batch_size) == 0:
-        try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                copy.deepcopy(model).train()(rows[:1].clone())
-        except ValueError as error:
-            raise ValueError(
-                f"batch_size={batch_size} leaves a batch of one of {len(rows)} rows, which a norm over "
-                "batches does not take: choose another"
-            ) from error
+    _check_taken(model, rows, K, int(batch_size))
     onehot = torch.eye(K, dtype=rows.dtype, device=rows.device)
     told: dict[str, list[Any]] = {name: [] for name in ("layers", "nc1", "nc1_trace", "accuracy", "loss")}
 
