@@ -45,7 +45,7 @@ layers: $(VENV)/.dev    ## imports point downwards only
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.dev      ## the documentation, examples included, warnings as errors
-	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/sphinx-build -W --keep-going -q -j auto -b html docs docs/_build/html
 
 claims: $(VENV)/.dev    ## run every claim at laptop scale and record what came out
 	$(BIN)/lodim claims run --scale laptop

@@ -57,6 +57,7 @@ sphinx_gallery_conf = {
     "backreferences_dir": None,
     "capture_repr": (),
     "abort_on_example_error": True,
+    "parallel": True,  # as many as sphinx-build's -j
     "image_scrapers": ("matplotlib", "figures"),
 }
 

@@ -1278,17 +1278,25 @@ def _digest():
     return hasher.hexdigest()
 
 
+def _page(name):
+    return globals()[name]()
+
+
 def write_pages(app):
+    from lodim.parallel import run_jobs
+
     GENERATED.mkdir(exist_ok=True)
     stamp, digest = GENERATED / "measured.digest", _digest()
     fresh = stamp.exists() and stamp.read_text() == digest
-    for page in (*PAGES, *MEASURED):
-        path = GENERATED / f"{page.__name__}.md"
-        if page in MEASURED and fresh and path.exists():
-            continue
-        text = page()
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+    names = {page.__name__: GENERATED / f"{page.__name__}.md" for page in (*PAGES, *MEASURED)}
+    measured = {page.__name__ for page in MEASURED}
+    jobs = [name for name, path in names.items() if not (name in measured and fresh and path.exists())]
+    for name, outcome in zip(jobs, run_jobs(_page, jobs, n_jobs=-1)):
+        if outcome.error is not None:
+            raise RuntimeError(f"{name}: {outcome.error}")
+        text = outcome.value
+        if not names[name].exists() or names[name].read_text(encoding="utf-8") != text:
+            names[name].write_text(text, encoding="utf-8")
     stamp.write_text(digest)
 
 
