@@ -1,0 +1,16 @@
+from .predictors import JointMixtureClassifier as JointMixtureClassifier
+from .predictors import PretrainedClassifier as PretrainedClassifier
+from .predictors import PretrainedRegressor as PretrainedRegressor
+from .predictors import supervised_baselines as supervised_baselines
+from .pretrainers import ContrastivePretrainer as ContrastivePretrainer
+from .pretrainers import FactorPretrainer as FactorPretrainer
+from .pretrainers import MixturePretrainer as MixturePretrainer
+from .pretrainers import posterior_of as posterior_of
+from .surfaces import ExcessRisk as ExcessRisk
+from .surfaces import FactorModel as FactorModel
+from .surfaces import LearningSurface as LearningSurface
+from .surfaces import MixtureModel as MixtureModel
+from .surfaces import PairModel as PairModel
+from .surfaces import informativeness as informativeness
+from .surfaces import learning_surface as learning_surface
+from .surfaces import predict_excess_risk as predict_excess_risk
