@@ -88,3 +88,5 @@ from .pretraining_advantage import learning_surface as learning_surface
 from .pretraining_advantage import posterior_of as posterior_of
 from .pretraining_advantage import predict_excess_risk as predict_excess_risk
 from .pretraining_advantage import supervised_baselines as supervised_baselines
+from .pretraining_gains import PretrainingGain as PretrainingGain
+from .pretraining_gains import pretraining_gain as pretraining_gain
