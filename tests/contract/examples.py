@@ -1538,6 +1538,10 @@ ARRAYS: dict[Any, Arrays] = {
         ).nc1_trace[1:],
         _classed,
     ),
+    representation.pretraining_gain: Arrays(
+        lambda X_unlabelled, X, y: gained(X_unlabelled, X, y).error,
+        {"X_unlabelled": whole(12, 3, seed=1), "X": whole(30, 3), "y": whole(30, seed=2)},
+    ),
     # few rows for many
     geometry.LpRegression.fit: Arrays(lambda X, y: geometry.LpRegression(random_state=0).fit(X, y).coef_, _line),
     geometry.LpRegression.predict: Arrays(lambda X: line().predict(X), _points),
@@ -1865,6 +1869,13 @@ def collapse():
     return representation.collapse_report(classifier(), [batch], weight_decay=0.01, n_null=2, random_state=0)
 
 
+def gained(X_unlabelled, X, y):
+    predictor = representation.PretrainedRegressor(representation.FactorPretrainer(1))
+    return representation.pretraining_gain(
+        X_unlabelled, X, y, predictor=predictor, n_labels=[8, 20], n_repeats=5, random_state=0
+    )
+
+
 def layer_profile():
     return geometry.id_profile(classifier(), torch.from_numpy(table()[0]).float().split(20), max_points=60)
 
@@ -2003,6 +2014,7 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     representation.UFMSolution: lambda: representation.ufm_minimizer([30, 20, 1], [0.01, 0.02], 0.001, bias=True),
     representation.CollapseMetrics: lambda: representation.CollapseMetrics(*np.arange(9.0) / 9, np.nan),
     representation.CollapseReport: collapse,
+    representation.PretrainingGain: lambda: gained(whole(12, 3, seed=1), whole(30, 3), whole(30, seed=2)),
     representation.LayerCollapse: lambda: collapse().layers[-1],
     # geometry
     geometry.DimensionSummary: summary,

@@ -76,7 +76,7 @@ UNDEFINED = {  # what their documentation says is NaN or infinite at times
     "keep_likely", "volume_quality", "kde_theory", "density_regime", "GeneralizationDifficulty",
     "intrinsic_dimensions", "IntrinsicDimension", "learning_curve_exponent", "probability_metrics", "relative_gap",
     "novel_class_scores", "SurrogateExplainer.report", "ProbabilisticNet.memorization",
-    "cluster_geometry", "nc1", "nc1_trace", "cdnv", "collapse_report", "compare",
+    "cluster_geometry", "nc1", "nc1_trace", "cdnv", "collapse_report", "compare", "pretraining_gain",
 }  # fmt: skip
 # choices that take a number too, by their documentation
 NUMBER_TOO = ("n_rounds", "delta", "intrinsic_dim", "bandwidth", "baseline", "perturb", "k")
@@ -515,6 +515,8 @@ CALLS = (
     call(representation.split_weight_decay, model=nets.mlp([3, 4, 2]), last_layer="2", wd_features=0.1,
          wd_classifier=0.1),
     call(representation.greedy_train, model=nets.mlp([3, 4, 2]), X=X, y=y, epochs=1, random_state=0),
+    call(representation.pretraining_gain, X_unlabelled=X + 0.5, X=X, y=y, n_labels=[8, 20], n_repeats=5, random_state=0,
+         predictor=representation.PretrainedClassifier(representation.MixturePretrainer(2, random_state=0))),
     call(trust.calibration_check, p_hat=P_HAT, y=y, n_bins=4, n_boot=100, random_state=0),
     call(trust.empirical_probabilities, p_hat=P_HAT, y=y, n_bins=4),
     call(trust.simulate_outcomes, z=P_HAT, random_state=0),
