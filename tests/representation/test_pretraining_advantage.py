@@ -373,5 +373,5 @@ def test_what_does_not_fit_together_is_told():
         PretrainedRegressor(FactorPretrainer(), RidgeCV()).fit(
             np.random.default_rng(0).normal(size=(90, 3)), np.ones(90)
         )
-    with pytest.raises(ValueError, match="leave no row"):
+    with pytest.raises(ValueError, match="leave no two rows"):
         predict_excess_risk(MODEL, 0, 10, use_labelled_inputs=False)

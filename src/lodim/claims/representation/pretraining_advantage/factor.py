@@ -1,8 +1,8 @@
 """The factor model, where everything can be computed: what pretraining gains, how fast, and when it loses.
 
 100 columns, 5 factors with loadings of standard deviation 0.25, noise 1, noise of y 0.3. 50 repeats, all of one model,
-the excess risk by the squared distance from E[y | x] on 2,000 new rows. The formula for the excess risk is to be within a quarter
-of the mean at every m and n; while it was derived, one model of seed 0 had been looked at. Around figures of an
+the excess risk by the squared distance from E[y | x] on 2,000 new rows. The formula for it is to be within a quarter of
+the mean at every m and n; while it was derived, one model of seed 0 had been looked at. Around figures of an
 independent prototype (15 repeats): at n = 50 0.158 without unlabelled rows, 0.018 with 1,000; least squares 0.27; at
 n = 1,000 least squares 0.027. The part that unlabelled rows cost is the variance of E[y | x] that the estimated
 subspace loses, by the true covariance; classical asymptotics say that it falls as 1 / m (the prototype: 1.02).
@@ -98,7 +98,8 @@ def laptop(seed: int, progress: Progress) -> Findings:
                    all(0.75 <= ratio <= 1.25 for ratio in ratios.values())),
         check_between("excess, m=0, n=50", means["pretrained, m=0, n=50"][0], 0.09, 0.22, essential=False),
         check_between("excess, m=1,000, n=50", best, 0.015, 0.05, essential=False),
-        check_between("least squares over pretrained, m=1,000, n=50", means["least squares, n=50"][0] / best, 4, np.inf),
+        check_between("least squares over pretrained, m=1,000, n=50",
+                      means["least squares, n=50"][0] / best, 4, np.inf),
         check_between("tuned ridge over pretrained, m=1,000, n=50", means["ridge, n=50"][0] / best, 2, np.inf),
         check_between("least squares over pretrained, m=1,000, n=1,000",
                       means["least squares, n=1000"][0] / means["pretrained, m=1000, n=1000"][0], 4, np.inf),
@@ -124,8 +125,8 @@ CLAIM = Claim(
     arxiv="2303.01566",
     statement=(
         "In a factor model 1,000 unlabelled rows make 50 labels worth several times what they are to ridge regression, "
-        "what the subspace loses falls as 1 / m, a formula tells the risk within a quarter, and the gain is a loss where "
-        "y depends on what no factor has."
+        "what the subspace loses falls as 1 / m, a formula tells the risk within a quarter, and the gain is a loss "
+        "where y depends on what no factor has."
     ),
     laptop=laptop,
     minutes=1.0,

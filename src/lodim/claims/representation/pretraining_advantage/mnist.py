@@ -6,8 +6,8 @@ logistic regression on pixels with its C chosen on the test digits, which favour
 with ten repeats, before any run of this: for m = 12,000 accuracies 0.607, 0.726, 0.777, 0.809 at n = 20, 50, 100, 500,
 pixels 0.448, 0.565, 0.681, 0.812. Where the lines cross is the result; at n <= 50 the gain is to be 0.08 or more.
 
-*Control*: compression alone. PCA to 30 columns, learnt from 12,000 images, and tuned logistic regression do not beat it on
-pixels at n = 30 (prototype: 0.443 to 0.505).
+*Control*: compression alone. PCA to 30 columns, learnt from 12,000 images, and tuned logistic regression do not beat
+it on pixels at n = 30 (prototype: 0.443 to 0.505).
 
 Source: Ge, Tang, Fan and Jin 2023, arXiv 2303.01566; the paper has no experiment.
 """
@@ -111,8 +111,8 @@ CLAIM = Claim(
     name="pretraining-advantage/mnist",
     arxiv="2303.01566",
     statement=(
-        "With 12,000 unlabelled digits a mixture and a table beat logistic regression on pixels by 8 points or more at 20 "
-        "and 50 labels and no longer at 500; compression by PCA does not."
+        "With 12,000 unlabelled digits a mixture and a table beat logistic regression on pixels by 8 points or more at "
+        "20 and 50 labels and no longer at 500; compression by PCA does not."
     ),
     laptop=laptop,
     needs=("mnist",),
