@@ -325,6 +325,23 @@ ESTIMATORS = {
         ),
         Estimator(partition.MLC(3, init="given", epochs=1, random_state=0)),
     ),
+    representation.FactorPretrainer: (
+        Estimator(representation.FactorPretrainer()),
+        Estimator(representation.FactorPretrainer("parallel", random_state=0)),
+        Estimator(representation.FactorPretrainer(1, "diagonal")),
+    ),
+    representation.MixturePretrainer: (
+        Estimator(representation.MixturePretrainer(random_state=0)),
+        Estimator(representation.MixturePretrainer(2, "diag", random_state=0)),
+    ),
+    representation.ContrastivePretrainer: (
+        Estimator(representation.ContrastivePretrainer(2, (4,), steps=1, random_state=0)),
+    ),
+    representation.PretrainedRegressor: (Estimator(representation.PretrainedRegressor(), numbers),),
+    representation.PretrainedClassifier: (Estimator(representation.PretrainedClassifier()),),
+    representation.JointMixtureClassifier: (
+        Estimator(representation.JointMixtureClassifier(3, random_state=0)),
+    ),
     representation.NearCollapseModel: (
         Estimator(representation.NearCollapseModel()),
         Estimator(representation.NearCollapseModel(0.2, 0.1, 1.0, "anderson")),
@@ -1542,6 +1559,44 @@ ARRAYS: dict[Any, Arrays] = {
         lambda X_unlabelled, X, y: gained(X_unlabelled, X, y).error,
         {"X_unlabelled": whole(12, 3, seed=1), "X": whole(30, 3), "y": whole(30, seed=2)},
     ),
+    representation.ContrastivePretrainer.fit: Arrays(
+        lambda X, partners, similar: (
+            representation.ContrastivePretrainer(2, (), steps=1, random_state=0)
+            .fit(X, partners=partners, similar=similar)
+            .loss_
+        ),
+        {"X": _classed["X"], "partners": whole(12, 3, seed=1), "similar": _classed["y"]},
+    ),
+    representation.PretrainedRegressor.fit: Arrays(
+        lambda X, y, X_unlabelled: (
+            representation.PretrainedRegressor(representation.FactorPretrainer(2))
+            .fit(X, y, X_unlabelled)
+            .predict(_classed["X"])
+        ),
+        {**_classed, "X_unlabelled": whole(12, 3, seed=1)},
+    ),
+    representation.JointMixtureClassifier.fit: Arrays(
+        lambda X, y, X_unlabelled: (
+            representation.JointMixtureClassifier(2, "diag", reg_covar=1.0, random_state=0)
+            .fit(X, y, X_unlabelled)
+            .predict_proba(_classed["X"])
+        ),
+        {**_classed, "X_unlabelled": whole(12, 3, seed=1)},
+    ),
+    representation.learning_surface: Arrays(
+        lambda X_pool, y_pool, X_test, y_test: (
+            representation.learning_surface(
+                representation.PretrainedRegressor(representation.FactorPretrainer(1)),
+                representation.supervised_baselines(False)["least squares"],
+                X_pool, y_pool, X_test, y_test, [0, 3], [4], n_repeats=2, random_state=0,
+            ).pretrained
+        ),
+        {"X_pool": whole(12, 3), "y_pool": whole(12, seed=2), "X_test": whole(5, 3, seed=1), "y_test": whole(5)},
+    ),
+    representation.informativeness: Arrays(
+        lambda X: representation.informativeness(representation.FactorPretrainer(1), X, random_state=0),
+        {"X": whole(14, 3)},
+    ),
     # few rows for many
     geometry.LpRegression.fit: Arrays(lambda X, y: geometry.LpRegression(random_state=0).fit(X, y).coef_, _line),
     geometry.LpRegression.predict: Arrays(lambda X: line().predict(X), _points),
@@ -2119,6 +2174,16 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     ),
     representation.GreedyTraining: lambda: representation.greedy_train(
         build_seeded(lambda: mlp([3, 4, 2]), 0), *table(), epochs=1, random_state=0
+    ),
+    representation.FactorModel: lambda: representation.FactorModel.random(4, 2, random_state=0),
+    representation.MixtureModel: lambda: representation.MixtureModel.random(4, 3, 2, random_state=0),
+    representation.PairModel: lambda: representation.PairModel.random(4, 2, random_state=0),
+    representation.ExcessRisk: lambda: representation.predict_excess_risk(
+        representation.FactorModel.random(4, 2, random_state=0), 9, 12
+    ),
+    representation.LearningSurface: lambda: representation.LearningSurface(
+        (0, 50), (5, 20), np.array([[[0.5, 0.4], [0.3, 0.3]], [[0.3, 0.2], [0.2, 0.3]]]),
+        np.array([[0.4, 0.5], [0.2, 0.1]]), "error",
     ),
     LearnedAlgebra: lambda: LearnedAlgebra("complex", np.ones((2, 2, 2)), 0.1, (0.5, 0.1), 0.2, 0.9, 2),
 }  # fmt: skip

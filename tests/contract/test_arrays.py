@@ -15,6 +15,7 @@ from .finder import array_arguments, documented_arrays, flat
 FOUND = array_arguments(load_cards())
 TRAINING = (
     "AmbientDiffusion.fit",
+    "ContrastivePretrainer.fit",
     "ConvEmbeddingClassifier.encode",
     "ConvEmbeddingClassifier.fit",
     "LQVAE.fit",

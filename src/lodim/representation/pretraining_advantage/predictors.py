@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
+from sklearn.exceptions import DataConversionWarning
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeCV
 from sklearn.mixture import GaussianMixture
 from sklearn.pipeline import make_pipeline
@@ -40,6 +40,7 @@ from lodim.validation import (
     check_labels,
     check_matrix,
     check_numbers,
+    plain_array,
     warn,
 )
 
@@ -131,7 +132,7 @@ class TunedLogistic(ClassifierMixin, BaseEstimator):
     classes_ : ndarray
     """
 
-    def __init__(self, Cs: Sequence[float] = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0), n_folds: int = 3) -> None:
+    def __init__(self, Cs: Any = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0), n_folds: Any = 3) -> None:
         self.Cs = Cs
         self.n_folds = n_folds
 
@@ -220,6 +221,14 @@ def read_labelled(X: Any, y: Any, classification: bool, name: str) -> tuple[np.n
             f"{name} requires y to be passed, but the target y is None: give one for each row of X"
         )
     target = check_labels(y, len(rows))
+    if plain_array(y, "y").ndim == 2:
+        warn(
+            "A column-vector y was passed when a 1d array was expected: its one column is taken",
+            DataConversionWarning,
+            stacklevel=4,
+        )
+    if target.dtype == object and (plain := np.asarray(target.tolist())).dtype.kind in "biuf":
+        target = plain  # numbers held as objects
     if classification:
         check_classification_targets(target)
         return rows, target
@@ -244,7 +253,7 @@ class _Pretrained(BaseEstimator):
 
     _classification = False
 
-    def __init__(self, pretrainer: Any = None, head: Any = None, use_labelled_inputs: bool = True) -> None:
+    def __init__(self, pretrainer: Any = None, head: Any = None, use_labelled_inputs: Any = True) -> None:
         self.pretrainer = pretrainer
         self.head = head
         self.use_labelled_inputs = use_labelled_inputs
@@ -347,6 +356,11 @@ class PretrainedClassifier(ClassifierMixin, _Pretrained):
 
     _classification = True
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.poor_score = True  # where groups of rows are not the classes, little is learnt
+        return tags
+
     @available_if(lambda self: hasattr(getattr(self, "head_", self.head) or TableHead, "predict_proba"))
     def predict_proba(self, X: Any) -> Float[np.ndarray, "n c"]:
         """Probabilities of classes, in the order of ``classes_``."""
@@ -380,15 +394,16 @@ class JointMixtureClassifier(ClassifierMixin, BaseEstimator):
     log_likelihood_ : list of float
         Mean over rows, with the smoothing's share, before each round.
     converged_ : bool
+    n_iter_ : int
     """
 
     def __init__(
         self,
-        n_components: int = 2,
-        covariance_type: str = "full",
-        reg_covar: float = 1e-6,
-        tol: float = 1e-4,
-        max_iter: int = 200,
+        n_components: Any = 2,
+        covariance_type: Any = "full",
+        reg_covar: Any = 1e-6,
+        tol: Any = 1e-4,
+        max_iter: Any = 200,
         random_state: Any = None,
     ) -> None:
         self.n_components = n_components
@@ -443,6 +458,7 @@ class JointMixtureClassifier(ClassifierMixin, BaseEstimator):
                 break
             model = _likeliest_mixture(rows, shares, self.covariance_type, float(self.reg_covar))
             table = soft_table(shares[:n], codes, n_classes)
+        self.n_iter_ = len(self.log_likelihood_)
         if not self.converged_:
             warn(
                 f"the likelihood still rose after {self.max_iter} rounds: raise max_iter or tol",

@@ -11,7 +11,7 @@ with a variance of its own for each column scikit-learn's ``FactorAnalysis`` fin
 .. math:: E[z | x] = (I + B^\top \Psi^{-1} B)^{-1} B^\top \Psi^{-1} (x - \mu).
 
 **How many.** "bic" minimises :math:`-2 \log L + k \log m` with k free numbers; "parallel" counts the leading
-eigenvalues above those of tables with shuffled columns (Horn 1965). Both may find none.
+eigenvalues above those of 20 tables with shuffled columns (Horn 1965). Both may find none.
 
 **Mixture** of Gaussians: scikit-learn's. **Contrast**: an encoder f with the logistic loss of pairs,
 :math:`-\log \operatorname{sigmoid}(\pm f(x)^\top f(x'))`; of alike pairs +.
@@ -20,7 +20,7 @@ eigenvalues above those of tables with shuffled columns (Horn 1965). Both may fi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ __all__ = ["ContrastivePretrainer", "FactorPretrainer", "MixturePretrainer", "is
 Rows = Float[np.ndarray, "n d"]
 NOISES, COVARIANCES = ("isotropic", "diagonal"), ("full", "diag")
 _ROWS = 4096  # whose products are computed at once
-_N_SHUFFLED, _QUANTILE = 20, 0.95
+_N_SHUFFLED = 20  # where columns have nothing in common, the first eigenvalue is above all in one of 21 cases
 _PROBABILITIES = 1e-6  # how far the sum of a row of them may be from one
 
 
@@ -121,7 +121,8 @@ class FactorPretrainer(_Density):
         likelihood of few rows in many columns grows without structure.
     noise : {"isotropic", "diagonal"}
         One variance of noise for all columns, by one eigendecomposition of the smaller of the covariance and the Gram
-        matrix; or one for each column, by EM, which also makes the unit of a column irrelevant.
+        matrix; or one for each column, by EM, which also makes the unit of a column irrelevant. Constant columns do not
+        count in the first: no noise would have made them. In the second they are refused.
     random_state : int, Generator or None
         Shuffles columns for "parallel".
 
@@ -136,9 +137,7 @@ class FactorPretrainer(_Density):
         Zero where rows lie exactly in so many directions.
     """
 
-    def __init__(
-        self, n_components: str | int = "bic", noise: str = "isotropic", random_state: Any = None
-    ) -> None:
+    def __init__(self, n_components: Any = "bic", noise: Any = "isotropic", random_state: Any = None) -> None:
         self.n_components = n_components
         self.noise = noise
         self.random_state = random_state
@@ -169,6 +168,16 @@ class FactorPretrainer(_Density):
         return self
 
     def _fit_isotropic(self, rows: Rows, wanted: str | int) -> None:
+        varies = np.ptp(rows, axis=0) > 0
+        if varies.any() and not varies.all():
+            self._fit_isotropic(
+                rows[:, varies], wanted if isinstance(wanted, str) else min(wanted, varies.sum())
+            )
+            mean, loadings = rows[0].copy(), np.zeros((len(varies), self.loadings_.shape[1]))
+            mean[varies], loadings[varies] = self.mean_, self.loadings_
+            self.mean_, self.loadings_ = mean, loadings
+            self.noise_variance_ = np.full(len(varies), self.noise_variance_[0])
+            return
         n, d = rows.shape
         mean, total, values, vectors = _principal(rows, wanted if isinstance(wanted, int) else None)
         left = np.maximum(total - np.r_[0.0, np.cumsum(values)], 0)
@@ -301,7 +310,7 @@ def _above_chance(rows: Rows, values: np.ndarray, random_state: Any) -> int:
         shuffled -= rows.mean(0)
         square = shuffled @ shuffled.T if rows.shape[0] < rows.shape[1] else shuffled.T @ shuffled
         chance.append(eigh(square / len(rows), eigvals_only=True, check_finite=False)[::-1])
-    above = values > np.quantile(chance, _QUANTILE, axis=0) * (1 + 1e-9)
+    above = values > np.max(chance, axis=0) * (1 + 1e-9)
     return min(int(np.argmin(np.r_[above, False])), rows.shape[1] - 1)
 
 
@@ -334,12 +343,12 @@ class MixturePretrainer(_Density):
 
     def __init__(
         self,
-        n_components: str | int = "bic",
-        covariance_type: str = "full",
-        max_components: int = 10,
-        reg_covar: float = 1e-6,
-        n_init: int = 1,
-        max_iter: int = 200,
+        n_components: Any = "bic",
+        covariance_type: Any = "full",
+        max_components: Any = 10,
+        reg_covar: Any = 1e-6,
+        n_init: Any = 1,
+        max_iter: Any = 200,
         random_state: Any = None,
     ) -> None:
         self.n_components = n_components
@@ -428,13 +437,13 @@ class ContrastivePretrainer(_Pretrainer):
 
     def __init__(
         self,
-        n_components: int = 8,
-        hidden: Sequence[int] = (64,),
-        encoder: Callable[[int, int], nn.Module] | None = None,
-        view: float | Callable[..., Any] = 0.5,
-        steps: int = 500,
-        batch_size: int = 128,
-        lr: float = 0.01,
+        n_components: Any = 8,
+        hidden: Any = (64,),
+        encoder: Any = None,
+        view: Any = 0.5,
+        steps: Any = 500,
+        batch_size: Any = 128,
+        lr: Any = 0.01,
         random_state: Any = None,
     ) -> None:
         self.n_components = n_components

@@ -12,7 +12,7 @@ a random direction across. Classical asymptotics (d fixed) give :math:`s_i^2 \ap
 
 .. math:: \frac{A\, d\, r}{N}: \qquad \frac{d - r}{N} \sum_{i \le r} \frac{\beta_i^2 \sigma^4}{\lambda_i \ell_i} .
 
-For few rows that is not enough: where d / N is no small number, :math:`\gamma = (d - r) / N`, eigenvectors obey (Paul
+For few rows that is not enough: where d / N is no small number, :math:`\gamma = (d - r) / (N - 1)`, eigenvectors obey (Paul
 2007; Benaych-Georges and Nadakuditi 2012)
 
 .. math:: c_i^2 = \frac{1 - \gamma \sigma^4 / \lambda_i^2}{1 + \gamma \sigma^2 / \lambda_i}, \qquad
@@ -320,8 +320,8 @@ def predict_excess_risk(
     if not model.noise > 0:
         raise ValueError("the noise of the model must be positive: without it two rows tell the factors")
     total = m + n * use_labelled_inputs
-    if not total:
-        raise ValueError("m=0 and use_labelled_inputs=False leave no row to pretrain on")
+    if total < 2:
+        raise ValueError(f"m={m} and use_labelled_inputs=False leave no two rows to pretrain on")
     (d, r), s2, risk = model.loadings.shape, model.noise**2, model.bayes_risk
     lam, beta = model.principal()
     level = lam + s2
@@ -332,7 +332,7 @@ def predict_excess_risk(
         """Of the risk by a fit to that many columns, where ``columns`` counts them by their share of variance."""
         return mean + (1 + mean) * columns / (free - count - 1) if free - count - 1 > 0 else math.inf
 
-    gamma = (d - r) / total
+    gamma = (d - r) / (total - 1)  # the pretrainer takes the mean off, which costs one row
     seen = lam**2 > gamma * s2**2
     safe = np.where(seen, lam, 1.0)
     kept = np.where(seen, 1 - gamma * s2**2 / safe**2, 0.0)
