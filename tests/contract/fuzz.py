@@ -35,6 +35,7 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.base import clone
+from sklearn.linear_model import LinearRegression
 
 import lodim
 import lodim.geometry as geometry
@@ -516,7 +517,7 @@ CALLS = (
          wd_classifier=0.1),
     call(representation.greedy_train, model=nets.mlp([3, 4, 2]), X=X, y=y, epochs=1, random_state=0),
     call(representation.pretraining_gain, X_unlabelled=X + 0.5, X=X, y=y, n_labels=[8, 20], n_repeats=5, random_state=0,
-         predictor=representation.PretrainedClassifier(representation.MixturePretrainer(2, random_state=0))),
+         predictor=representation.PretrainedRegressor(representation.FactorPretrainer(1)), baseline=LinearRegression()),
     call(representation.predict_excess_risk, model=representation.FactorModel.random(6, 2, random_state=0), m=20, n=12),
     call(representation.FactorModel.random, _name="FactorModel.random", n_features=6, n_components=2, random_state=0),
     call(representation.MixtureModel.random, _name="MixtureModel.random", n_features=6, n_components=2, n_classes=2,

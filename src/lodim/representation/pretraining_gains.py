@@ -300,6 +300,8 @@ def pretraining_gain(
             raise ValueError(f"a predictor could not learn from the rows of a deal:\n{one.error}")
     losses = np.array([one.value[0] for one in outcomes])
     tested = np.array([one.value[1] for one in outcomes])
+    if np.isinf(losses).any() or np.isnan(losses[:, :2]).any():
+        raise ValueError("squared errors are not finite: numbers in y or X are too large; scale them")
     constant, r = _constant(target, classification), int(features.shape[1])
     return _answer(losses, tested, sizes, n, level, notes, constant, r, len(extra))
 
@@ -359,7 +361,7 @@ def _grid(given: Any, most: int, n_classes: int) -> np.ndarray:
         sizes = np.round(most / _STEP**steps).astype(int)
         return np.unique(sizes[sizes >= fewest])
     sizes = np.asarray(plain_array(given, "n_labels"))
-    if sizes.ndim != 1 or len(np.unique(sizes)) < 2 or sizes.dtype.kind not in "iu":
+    if sizes.ndim != 1 or sizes.dtype.kind not in "iu" or len(np.unique(sizes)) < 2:
         raise ValueError(f"n_labels must be two different whole numbers at least, got {given!r}")
     if sizes.min() < 2 or sizes.max() > most:
         raise ValueError(
