@@ -213,15 +213,17 @@ def supervised_baselines(classification: bool) -> dict[str, Any]:
 # ---- both phases
 
 
-def read_labelled(X: Any, y: Any, classification: bool, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Rows, at least two, and their targets."""
-    rows = check_matrix(X, min_rows=2)
+def read_labelled(
+    X: Any, y: Any, classification: bool, name: str, names: tuple[str, str] = ("X", "y")
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows, at least two, and their targets; ``names`` are the arguments'."""
+    rows = check_matrix(X, name=names[0], min_rows=2)
     if y is None:
         raise ValueError(
             f"{name} requires y to be passed, but the target y is None: give one for each row of X"
         )
-    target = check_labels(y, len(rows))
-    if plain_array(y, "y").ndim == 2:
+    target = check_labels(y, len(rows), name=names[1])
+    if plain_array(y, names[1]).ndim == 2:
         warn(
             "A column-vector y was passed when a 1d array was expected: its one column is taken",
             DataConversionWarning,
@@ -232,7 +234,7 @@ def read_labelled(X: Any, y: Any, classification: bool, name: str) -> tuple[np.n
     if classification:
         check_classification_targets(target)
         return rows, target
-    return rows, check_numbers(target, "y")
+    return rows, check_numbers(target, names[1])
 
 
 def read_unlabelled(X_unlabelled: Any, rows: np.ndarray) -> np.ndarray:
@@ -282,6 +284,9 @@ class _Pretrained(BaseEstimator):
         start = self.pretrainer
         if start is None:
             start = MixturePretrainer(random_state=0) if self._classification else FactorPretrainer()
+        for name, part in (("pretrainer", start), ("head", self.head)):
+            if part is not None and not hasattr(part, "fit"):
+                raise TypeError(f"{name} must be an estimator with fit, got a {type(part).__name__}")
         self.pretrainer_ = clone(start).fit(inputs)
         features, of_components = posterior_of(self.pretrainer_, rows)
         self.n_components_ = features.shape[1]

@@ -43,6 +43,7 @@ __all__ = ["ContrastivePretrainer", "FactorPretrainer", "MixturePretrainer", "is
 
 Rows = Float[np.ndarray, "n d"]
 NOISES, COVARIANCES = ("isotropic", "diagonal"), ("full", "diag")
+_LARGEST = 1e100
 _ROWS = 4096  # whose products are computed at once
 _N_SHUFFLED = 20  # where columns have nothing in common, the first eigenvalue is above all in one of 21 cases
 _PROBABILITIES = 1e-6  # how far the sum of a row of them may be from one
@@ -54,10 +55,22 @@ _PROBABILITIES = 1e-6  # how far the sum of a row of them may be from one
 class _Pretrainer(BaseEstimator):
     """Reads tables."""
 
-    def _read(self, X: Any, *, fitting: bool = False) -> Rows:
+    def _read(self, X: Any, *, fitting: bool = False, y: Any = None) -> Rows:
         rows = check_matrix(X, min_rows=2 if fitting else 1)
+        if y is not None:
+            check_labels(y, len(rows))
+        check_size(rows, "X")
         validate_data(self, X if hasattr(X, "columns") else rows, reset=fitting, skip_check_array=True)
         return rows
+
+
+def check_size(rows: Rows, name: str) -> None:
+    """Refuse rows whose squares overflow, or all vanish."""
+    largest = float(np.abs(rows).max())
+    if largest and not 1 / _LARGEST < largest < _LARGEST:
+        raise ValueError(
+            f"{name} has entries up to {largest:.2g}, and their squares are no numbers: scale it"
+        )
 
 
 class _Density(_Pretrainer):
@@ -143,7 +156,7 @@ class FactorPretrainer(_Density):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> FactorPretrainer:
-        """Learn from rows alone; y is ignored.
+        """Learn from rows alone; y is not used.
 
         Raises
         ------
@@ -151,7 +164,8 @@ class FactorPretrainer(_Density):
             Bad input, fewer than two rows, or more factors than rows or columns.
         """
         check_choice(self.noise, NOISES, "noise")
-        rows = self._read(X, fitting=True)
+        as_generator(self.random_state)
+        rows = self._read(X, fitting=True, y=y)
         wanted = _read_count(self.n_components, ("bic", "parallel"), rows.shape)
         if self.noise == "isotropic":
             self._fit_isotropic(rows, wanted)
@@ -360,7 +374,7 @@ class MixturePretrainer(_Density):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> MixturePretrainer:
-        """Learn from rows alone; y is ignored.
+        """Learn from rows alone; y is not used.
 
         Raises
         ------
@@ -370,7 +384,7 @@ class MixturePretrainer(_Density):
         check_choice(self.covariance_type, COVARIANCES, "covariance_type")
         check_counts(max_components=self.max_components, n_init=self.n_init, max_iter=self.max_iter)
         check_in_range(self.reg_covar, "reg_covar", low=0.0)
-        rows = self._read(X, fitting=True)
+        rows = self._read(X, fitting=True, y=y)
         n, d = rows.shape
         wanted = _read_count(self.n_components, ("bic",), (n, n))
         if isinstance(wanted, int):
@@ -456,7 +470,7 @@ class ContrastivePretrainer(_Pretrainer):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None, partners: Any = None, similar: Any = None) -> ContrastivePretrainer:
-        """Learn from views of rows, or from pairs; y is ignored.
+        """Learn from views of rows, or from pairs; y is not used.
 
         Parameters
         ----------
@@ -472,7 +486,7 @@ class ContrastivePretrainer(_Pretrainer):
             Bad input, fewer than two rows, or pairs that do not fit together.
         """
         check_counts(n_components=self.n_components, steps=self.steps, batch_size=self.batch_size)
-        rows = self._read(X, fitting=True)
+        rows = self._read(X, fitting=True, y=y)
         pairs = _read_pairs(rows, partners, similar)
         self._centre, spread = rows.mean(0), rows.std(0)
         self._spread = np.where(spread > 1e-12 * np.abs(rows).max(0), spread, 1.0)

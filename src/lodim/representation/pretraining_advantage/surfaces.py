@@ -12,8 +12,8 @@ a random direction across. Classical asymptotics (d fixed) give :math:`s_i^2 \ap
 
 .. math:: \frac{A\, d\, r}{N}: \qquad \frac{d - r}{N} \sum_{i \le r} \frac{\beta_i^2 \sigma^4}{\lambda_i \ell_i} .
 
-For few rows that is not enough: where d / N is no small number, :math:`\gamma = (d - r) / (N - 1)`, eigenvectors obey (Paul
-2007; Benaych-Georges and Nadakuditi 2012)
+For few rows that is not enough: where d / N is no small number, :math:`\gamma = (d - r) / (N - 1)`, eigenvectors obey
+(Paul 2007; Benaych-Georges and Nadakuditi 2012)
 
 .. math:: c_i^2 = \frac{1 - \gamma \sigma^4 / \lambda_i^2}{1 + \gamma \sigma^2 / \lambda_i}, \qquad
           q_i^2 = \frac{1 - \gamma \sigma^4 / \lambda_i^2}{1 + \sigma^2 / \lambda_i}, \qquad
@@ -36,7 +36,8 @@ has not seen the labelled rows, :math:`a_i = b_i`, :math:`\hat\ell_i = v_i`, :ma
 N is infinite in that factor.
 
 **Where it holds**: Gaussian factors and noise of one variance, r known, :math:`n > r + 2`; d and N large in any
-proportion, factors that are equal or well apart. The first term falls as 1/N, the second as 1/N^2.
+proportion, factors that are equal or well apart. Terms of order r / N are left out: where N is but ten times r and
+below d, the formula comes out low, in the claim by some quarter. The first term falls as 1/N, the second as 1/N^2.
 
 **Supervised** least squares: :math:`\sigma_*^2 [(1 + \frac1n) \frac{n - 2}{n - d - 2} - 1]` for n > d + 2; none has a
 mean next to n = d; below it, that of the least norm, by the deterministic equivalent (Hastie and others 2022) with
@@ -61,7 +62,7 @@ from sklearn.base import clone, is_classifier
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.representation.pretraining_advantage.predictors import read_labelled
-from lodim.representation.pretraining_advantage.pretrainers import posterior_of
+from lodim.representation.pretraining_advantage.pretrainers import check_size, posterior_of
 from lodim.results import Result
 from lodim.validation import check_counts, check_in_range, check_labels, check_matrix, check_numbers, checked
 
@@ -533,8 +534,10 @@ def learning_surface(
     check_counts(n_repeats=n_repeats)
     m_grid, n_grid = _read_grid(m_grid, "m_grid", 0), _read_grid(n_grid, "n_grid", 2)
     classes = is_classifier(predictor)
-    X, y = read_labelled(X_pool, y_pool, classes, "learning_surface")
+    X, y = read_labelled(X_pool, y_pool, classes, "learning_surface", ("X_pool", "y_pool"))
     test = check_matrix(X_test, name="X_test")
+    check_size(X, "X_pool")
+    check_size(test, "X_test")
     if test.shape[1] != X.shape[1]:
         raise ValueError(f"X_test must have the columns of X_pool, got shapes {test.shape} and {X.shape}")
     truth = check_labels(y_test, len(test), name="y_test")
