@@ -152,9 +152,8 @@ class PretrainingGain(Result):
         n, height = int(self.n_labels[self.headline]), float(self.error[self.headline])
         worth = self.worth[self.headline]
         end = n + worth if math.isfinite(worth) else int(self.n_labels[-1])
-        if end != n:
+        if self.verdict == GAIN:
             ax.annotate("", (end, height), (n, height), arrowprops={"arrowstyle": "->", "color": "0.3"})
-        ax.axhline(self.constant, color="0.6", linestyle=":", linewidth=1)
         ax.set(xscale="log", xlabel="labelled rows", ylabel="error", title=self._told(self.headline))
         ax.set_xticks(self.n_labels, [str(n) for n in self.n_labels])
         ax.set_xticks([], minor=True)
@@ -169,7 +168,8 @@ class PretrainingGain(Result):
         if self.verdicts[i] == NONE:
             return beside + ("worth none" if high <= 0 else f"worth {high:.0f} at most")
         mean = f"more than {most:.0f}" if math.isnan(worth) else f"{worth:.0f} more"
-        return beside + f"worth {mean} ({low:.0f} to {'beyond' if math.isnan(high) else f'{high:.0f}'})"
+        upto = f"more than {most:.0f}" if math.isnan(high) else f"{high:.0f}"
+        return beside + f"worth {mean} ({low:.0f} to {upto})"
 
     def __str__(self) -> str:
         i = self.headline
