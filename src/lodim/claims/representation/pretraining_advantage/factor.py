@@ -54,7 +54,8 @@ def laptop(seed: int, progress: Progress) -> Findings:
 
     means: dict[str, list[float]] = {}  # mean, standard error, formula
     for m, n in progress.part(0.0, 0.6).over(CELLS):
-        each, peers = [], {name: [] for name in ("ridge", "least squares")}
+        each: list[float] = []
+        peers: dict[str, list[float]] = {name: [] for name in ("ridge", "least squares")}
         for i in range(N_REPEATS):
             X, y = model.sample(m + n, derive_seed(seed, "rows", m, n, i))
             each.append(excess(ours.fit(X[:n], y[:n], X[n:])))
