@@ -72,3 +72,15 @@ from .neural_collapse import UFMPoint as UFMPoint
 from .neural_collapse import UFMSolution as UFMSolution
 from .neural_collapse import predict_geometry as predict_geometry
 from .neural_collapse import ufm_minimizer as ufm_minimizer
+from .wide_cnn_kernels import HierarchicalKernel as HierarchicalKernel
+from .wide_cnn_kernels import HierarchicalKernelClassifier as HierarchicalKernelClassifier
+from .wide_cnn_kernels import HierarchicalKernelRegressor as HierarchicalKernelRegressor
+from .wide_cnn_kernels import KernelSpectrum as KernelSpectrum
+from .wide_cnn_kernels import TeacherStudentCurve as TeacherStudentCurve
+from .wide_cnn_kernels import circle_eigenvalues as circle_eigenvalues
+from .wide_cnn_kernels import finite_width_kernel as finite_width_kernel
+from .wide_cnn_kernels import kernel_spectrum as kernel_spectrum
+from .wide_cnn_kernels import predicted_exponent as predicted_exponent
+from .wide_cnn_kernels import sample_grf as sample_grf
+from .wide_cnn_kernels import sample_sphere_product as sample_sphere_product
+from .wide_cnn_kernels import teacher_student_curve as teacher_student_curve
