@@ -213,8 +213,8 @@ class HierarchicalKernel:
         if self.image_shape is None:
             if d % joined:
                 raise ValueError(
-                    f"filter_sizes={self.filter_sizes} join {joined} numbers, which do not divide the {d} features of X: "
-                    "pad rows with zeros (and normalize=False), or take other filters"
+                    f"filter_sizes={self.filter_sizes} join {joined} numbers, which do not divide the {d} features of "
+                    "X: pad rows with zeros (and normalize=False), or take other filters"
                 )
             return (*sizes, d // joined)
         channels, height, width = self._image(d)
@@ -272,8 +272,8 @@ class HierarchicalKernel:
         if self.normalize and empty.any():
             position, row = (int(i) for i in np.argwhere(empty)[0])
             raise ValueError(
-                f"{name} has {int(empty.sum())} patches of zeros, the first in row {row}, patch {position}: they have no "
-                "direction. Take normalize=False, where they count for nothing"
+                f"{name} has {int(empty.sum())} patches of zeros, the first in row {row}, patch {position}: they have "
+                "no direction. Take normalize=False, where they count for nothing"
             )
         cut /= np.where(empty, 1, top)[:, :, None]  # no square overflows
         norms = np.sqrt(np.square(cut).sum(2))

@@ -6,8 +6,8 @@ With the mean :math:`\bar y` taken out, since networks without biases have no co
 .. math:: f(x) = \bar y + k(x, X)\, (K + \mu I)^{-1} (y - \bar y).
 
 Through m landmarks Z (Nystrom), :math:`K \approx \Phi \Phi^\top` with :math:`\Phi = k(X, Z) L^{-\top}` and
-:math:`L L^\top = k(Z, Z)`, and the same estimate is :math:`k(x, Z) L^{-\top} (\Phi^\top \Phi + \mu I)^{-1} \Phi^\top (y -
-\bar y)`: memory of m^2 numbers and time of n m^2, and equal to the exact one where the landmarks are all rows.
+:math:`L L^\top = k(Z, Z)`, and the same estimate is
+:math:`\bar y + k(x, Z) L^{-\top} (\Phi^\top \Phi + \mu I)^{-1} \Phi^\top (y - \bar y)`: memory of m^2 numbers and time of n m^2, and equal to the exact one where the landmarks are all rows.
 
 References
 ----------
@@ -179,8 +179,10 @@ class HierarchicalKernelRegressor(RegressorMixin, _KernelMachine):  # type: igno
     >>> from lodim.representation import HierarchicalKernel, HierarchicalKernelRegressor
     >>> X = np.random.default_rng(0).normal(size=(300, 8))
     >>> y = X[:, 0] * X[:, 1] + X[:, 4] * X[:, 5]  # local: of pairs next to each other
-    >>> local, full = (HierarchicalKernelRegressor(HierarchicalKernel(sizes, normalize=False)) for sizes in ((2,), None))
-    >>> bool(local.fit(X[:200], y[:200]).score(X[200:], y[200:]) > 0.9 > full.fit(X[:200], y[:200]).score(X[200:], y[200:]))
+    >>> kernels = HierarchicalKernel((2,), normalize=False), HierarchicalKernel(normalize=False)
+    >>> models = [HierarchicalKernelRegressor(kernel).fit(X[:200], y[:200]) for kernel in kernels]
+    >>> local, full = (model.score(X[200:], y[200:]) for model in models)
+    >>> bool(local > 0.9 > full)
     True
     """
 
@@ -220,7 +222,7 @@ class HierarchicalKernelRegressor(RegressorMixin, _KernelMachine):  # type: igno
             self.dual_coef_, self.intercept_ = self.dual_coef_[:, 0], float(self.intercept_[0])
         return self
 
-    def predict(self, X: Any) -> Float[np.ndarray, "n *q"]:
+    def predict(self, X: Any) -> Float[np.ndarray, "n ..."]:
         """Return values in the form that y had.
 
         Parameters
@@ -300,7 +302,7 @@ class HierarchicalKernelClassifier(ClassifierMixin, _KernelMachine):  # type: ig
         self.classes_ = classes
         return self
 
-    def decision_function(self, X: Any) -> Float[np.ndarray, "n *classes"]:
+    def decision_function(self, X: Any) -> Float[np.ndarray, "n ..."]:
         """Return values whose largest is the class; for two classes the second's beyond the first's. No probabilities.
 
         Parameters

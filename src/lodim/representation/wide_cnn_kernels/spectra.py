@@ -88,8 +88,11 @@ class KernelSpectrum(Result):
         return pd.DataFrame({"rank": np.arange(1, len(self.eigenvalues) + 1), "eigenvalue": self.eigenvalues})
 
     def __str__(self) -> str:
-        shown = ", ".join(f"{value:.3g}" for value in self.eigenvalues[:5])
-        return f"{len(self.eigenvalues)} eigenvalues on {self.n_samples} rows: {shown}{', ...' if len(self.eigenvalues) > 5 else ''}"
+        few = self.eigenvalues[:5]
+        shown = ", ".join(f"{value:.3g}" for value in few) + (
+            ", ..." if len(few) < len(self.eigenvalues) else ""
+        )
+        return f"{len(self.eigenvalues)} eigenvalues on {self.n_samples} rows: {shown}"
 
     def plot(self, ax: Any = None) -> Any:
         """Eigenvalue by rank, both logarithmic.
@@ -257,8 +260,8 @@ class TeacherStudentCurve(Result):
     sizes : ndarray, shape (n_sizes,)
         Training samples, rising.
     errors : ndarray, shape (n_repeats, n_sizes)
-        Squared error on the test rows over the targets' mean square, a mean over targets; each repeat has data and
-        targets of its own, which its sizes share.
+        Squared error on the test rows as a share of the targets' variance there, which is 1 - R^2 (both summed over
+        targets first); each repeat has rows and targets of its own, which its sizes share.
     predicted : float
         The exponent for many samples (:func:`predicted_exponent`); NaN where none is known.
     condition : float
@@ -355,7 +358,8 @@ def teacher_student_curve(
     UserWarning
         The student's matrix is near-singular.
     """
-    check_counts(d=d, n_test=n_test, n_targets=n_targets, n_repeats=n_repeats)
+    check_counts(d=d, n_targets=n_targets, n_repeats=n_repeats)
+    check_in_range(n_test, "n_test", low=2, integer=True)
     for size in sizes:
         check_in_range(size, "sizes", low=2, integer=True)
     if not len(sizes):
@@ -381,9 +385,10 @@ def teacher_student_curve(
         L, _, found = factorise(K, float(ridge) * float(np.diag(K).mean()))
         condition = max(condition, found)
         across, truth = student(X[most:], X[:most]), targets[most:]
+        spread = np.square(truth - truth.mean(0)).sum()
         for place, n in enumerate(ns):
             fitted = across[:, :n] @ cho_solve((L[:n, :n], True), targets[:n])
-            errors[repeat, place] = np.square(fitted - truth).sum() / np.square(truth).sum()
+            errors[repeat, place] = np.square(fitted - truth).sum() / spread
     return TeacherStudentCurve(ns, errors, predicted, condition)
 
 

@@ -65,7 +65,7 @@ def laptop(seed: int, progress: Progress) -> Findings:
 CLAIM = Claim(
     name="wide-cnn-kernels/fashion",
     arxiv="2208.01003",
-    statement="On images of clothes, kernels of local patches and of hierarchies are not worse than the fully connected one.",
+    statement="On images of clothes, local and hierarchical kernels are not worse than the fully connected one.",
     laptop=laptop,
     needs=("fashion_mnist",),
     minutes=1.0,
