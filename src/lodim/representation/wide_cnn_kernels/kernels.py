@@ -170,7 +170,7 @@ class HierarchicalKernel:
         check_choice(self.kind, KINDS, "kind")
         check_counts(block_size=self.block_size)
         if self.depth is not None:
-            check_in_range(self.depth, "depth", low=len(self.filter_sizes or (1,)), high=1000, integer=True)
+            check_in_range(self.depth, "depth", low=len(self.filter_sizes or (1,)), high=200, integer=True)
         try:
             known = np.dtype(self.dtype) in (np.float32, np.float64)
         except TypeError:
@@ -205,6 +205,7 @@ class HierarchicalKernel:
         ValueError
             Filters do not divide rows of ``n_features`` numbers.
         """
+        check_counts(n_features=n_features)
         d = int(n_features)
         if self.filter_sizes is None:
             return (d, *(1,) * (self.n_layers - 1), 1)

@@ -7,7 +7,8 @@ With the mean :math:`\bar y` taken out, since networks without biases have no co
 
 Through m landmarks Z (Nystrom), :math:`K \approx \Phi \Phi^\top` with :math:`\Phi = k(X, Z) L^{-\top}` and
 :math:`L L^\top = k(Z, Z)`, and the same estimate is
-:math:`\bar y + k(x, Z) L^{-\top} (\Phi^\top \Phi + \mu I)^{-1} \Phi^\top (y - \bar y)`: memory of m^2 numbers and time of n m^2, and equal to the exact one where the landmarks are all rows.
+:math:`\bar y + k(x, Z) L^{-\top} (\Phi^\top \Phi + \mu I)^{-1} \Phi^\top (y - \bar y)`: memory of m^2 numbers and
+time of n m^2, and equal to the exact one where the landmarks are all rows.
 
 References
 ----------
@@ -24,6 +25,7 @@ from jaxtyping import Float
 from scipy.linalg import cho_solve, solve_triangular
 from scipy.linalg.lapack import dpocon
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -210,13 +212,12 @@ class HierarchicalKernelRegressor(RegressorMixin, _KernelMachine):  # type: igno
                 "this requires y to be passed, but the target y is None: give a number for each row"
             )
         targets = check_numbers(y, "y")
-        if targets.ndim == 1:
+        if flat := targets.ndim == 1:
             targets = check_labels(targets, len(data))[:, None]
         else:
             targets = check_matrix(targets, name="y")
             if len(targets) != len(data):
                 raise ValueError(f"y has {len(targets)} rows, X has {len(data)}: they must agree")
-        flat = np.ndim(y) == 1
         self._solve(data, targets)
         if flat:
             self.dual_coef_, self.intercept_ = self.dual_coef_[:, 0], float(self.intercept_[0])
@@ -294,6 +295,11 @@ class HierarchicalKernelClassifier(ClassifierMixin, _KernelMachine):  # type: ig
                 "this requires y to be passed, but the target y is None: give a class for each row"
             )
         labels = check_labels(y, len(data))
+        if labels.dtype == object and (plain := np.asarray(labels.tolist())).dtype.kind in "biuf":
+            labels = plain  # numbers held as objects
+        if getattr(y, "ndim", 1) == 2:
+            message = "A column-vector y was passed when a 1d array was expected; use y.ravel()"
+            warn(message, DataConversionWarning)
         check_classification_targets(labels)
         classes, codes = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
