@@ -247,7 +247,9 @@ class HierarchicalKernel:
     def patches(
         self, X: Any, name: str = "X"
     ) -> tuple[Float[np.ndarray, "positions n size"], Float[np.ndarray, "positions n"]]:
-        """Directions of the patches and their lengths, in the order that layers join them; zero for one of zeros.
+        """Directions of patches and their lengths as the kernel takes them (1 under ``normalize=True``, or that of x).
+
+        They stand in the order that layers join them; a patch of zeros has neither.
 
         Parameters
         ----------
@@ -258,7 +260,8 @@ class HierarchicalKernel:
         Raises
         ------
         ValueError
-            Bad input, filters that do not divide it, or patches of zeros under ``normalize=True``.
+            Bad input, filters that do not divide it, patches of zeros under ``normalize=True``, or else numbers whose
+            products are beyond the range of ``dtype``.
         """
         values = check_matrix(X, name=name)
         n, d = values.shape
@@ -279,8 +282,16 @@ class HierarchicalKernel:
         cut /= np.where(empty, 1, top)[:, :, None]  # no square overflows
         norms = np.sqrt(np.square(cut).sum(2))
         cut /= np.where(empty, 1, norms)[:, :, None]
-        with np.errstate(over="ignore"):  # which _read refuses
-            return cut, norms * top
+        if self.normalize:
+            return cut, np.ones_like(norms)
+        limit = math.sqrt(float(np.finfo(self.dtype).max)) / 1e3
+        scale = float(top.max())
+        if scale and not 1 / limit <= scale <= limit:
+            raise ValueError(
+                f"{name} has entries of up to {scale:.2g}, of which products are beyond the range of "
+                f"{np.dtype(self.dtype)}: scale it"
+            )
+        return cut, norms * top
 
     def _read(self, X: Any, name: str, n_features: int | None = None) -> _Rows:
         directions, lengths = self.patches(X, name)
@@ -288,19 +299,13 @@ class HierarchicalKernel:
         if n_features is not None and positions * size != n_features:
             raise ValueError(f"{name} has {positions * size} features, X has {n_features}: they must agree")
         dtype = np.dtype(self.dtype)
-        eps, top = float(np.finfo(dtype).eps), float(np.finfo(dtype).max)
-        directions *= math.sqrt(1 + _UNITS * eps)
+        directions *= math.sqrt(1 + _UNITS * float(np.finfo(dtype).eps))
         unit = torch.tensor(
             directions.astype(dtype, copy=False)
         )  # where torch aligns it: products round by that
         if self.normalize:
             return _Rows(unit, None, None)
-        scale, limit = float(lengths.max()), math.sqrt(top) / 1e3
-        if scale and not 1 / limit <= scale <= limit:
-            raise ValueError(
-                f"{name} has patches of length {scale:.2g}, of which products are beyond the range of {dtype}: scale it"
-            )
-        scale = scale or 1.0
+        scale = float(lengths.max()) or 1.0
         levels = [lengths / scale]
         weights = []
         for fan in self.fans(positions * size)[1:]:

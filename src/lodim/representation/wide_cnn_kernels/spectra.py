@@ -368,7 +368,7 @@ def teacher_student_curve(
         raise ValueError("ridge must be finite, got inf")
     if teacher.filter_sizes is None:
         raise ValueError("the teacher needs filter_sizes, whose first says of which patches rows are drawn")
-    ns = np.unique(np.asarray(sizes, dtype=int))
+    ns = np.unique([int(size) for size in sizes])
     teacher.fans(d), student.fans(d)
     try:
         predicted = predicted_exponent(teacher, student)
@@ -421,8 +421,7 @@ def finite_width_kernel(
     if kernel.kind != "nngp":
         raise ValueError(f"kernel must be of kind 'nngp', the limit of random networks, got {kernel.kind!r}")
     patches, lengths = kernel.patches(X)
-    if not kernel.normalize:
-        patches *= lengths[:, :, None]
+    patches *= lengths[:, :, None]
     start = patches @ patches.swapaxes(1, 2)
     n, fans = patches.shape[1], kernel.fans(patches.shape[0] * patches.shape[2])
     rng = as_generator(random_state)
