@@ -209,7 +209,7 @@ class HierarchicalKernel:
         d = int(n_features)
         if self.filter_sizes is None:
             return (d, *(1,) * (self.n_layers - 1), 1)
-        sizes = (*self.filter_sizes, *(1,) * (self.n_layers - len(self.filter_sizes)))
+        sizes = [*map(int, self.filter_sizes), *[1] * (self.n_layers - len(self.filter_sizes))]
         joined = math.prod(sizes)
         if self.image_shape is None:
             if d % joined:
