@@ -52,7 +52,7 @@ def factorise(K: Float[np.ndarray, "n n"], ridge: float) -> tuple[Float[np.ndarr
     found = safe_cholesky(A)
     jitter = float(found.jitter)
     norm = float(np.abs(A).sum(0).max()) + jitter
-    share, _ = dpocon(found.factor.T, norm)  # C's lower triangle is Fortran's upper one
+    share, _ = dpocon(np.asarray(found.factor).T, norm)  # C's lower triangle is Fortran's upper one
     condition = 1 / share if share > 0 else math.inf
     if jitter or condition > 1 / (len(A) * np.finfo(np.float64).eps):
         added = f"; {jitter:.2g} was added to its diagonal" if jitter else ""
@@ -61,7 +61,7 @@ def factorise(K: Float[np.ndarray, "n n"], ridge: float) -> tuple[Float[np.ndarr
             "more rows than the kernel has directions. Answers may follow rounding; raise ridge",
             stacklevel=4,
         )
-    return found.factor, jitter, condition
+    return np.asarray(found.factor), jitter, condition
 
 
 class _KernelMachine(BaseEstimator):  # type: ignore[misc]
