@@ -1,8 +1,8 @@
 r"""The kernel: how columns fall into patches, and the recursion over layers for a block of pairs of rows.
 
 The recursion runs depth first. A meta-patch of layer l is averaged while its parts come in, so that one block of sums
-for each layer is all that is held. Of a block of 256 x 256 pairs everything stays in the processor's outer
-cache, and the arc cosine is most of the work: :math:`k_0` and :math:`k_1` share it, as they do :math:`\sqrt{1 - t^2}`. What is
+for each layer is all that is held. Of a block of 256 x 256 pairs everything stays in the processor's outer cache, and
+the arc cosine is most of the work: :math:`k_0` and :math:`k_1` share it, as they do :math:`\sqrt{1 - t^2}`. What is
 carried is :math:`u = -t`, for :math:`\pi - \arccos t = \arccos u`, and sums are pi times their value until a layer is
 done.
 
