@@ -19,7 +19,8 @@ CLAIM = Claim(
     name="pretraining-advantage/headline",
     arxiv="2303.01566",
     statement=(
-        "When does fitting unlabelled data first beat supervised learning, and how many labels does it save?"
+        "When does fitting unlabelled data first beat supervised learning, and how many labels does it "
+        "save?"
     ),
     laptop=laptop,
 )
