@@ -83,6 +83,7 @@ REASONS = {
     "invariance-certificates": "two modes of three measures, models that make environments, a test, and four fits",
     "supervised-dictionary": "two models, two solvers of one objective, draws of the model, and a curve over its dial",
     "transductive-few-shot": "a solver of batches whose energy provably falls, an estimator, and a bench of episodes",
+    "wide-cnn-kernels": "a kernel by blocks, regression exact and by landmarks, spectra, curves, finite networks",
 }
 
 

@@ -342,6 +342,27 @@ ESTIMATORS = {
     representation.JointMixtureClassifier: (
         Estimator(representation.JointMixtureClassifier(3, random_state=0)),
     ),
+    representation.HierarchicalKernelRegressor: (
+        Estimator(representation.HierarchicalKernelRegressor(), numbers),
+        Estimator(
+            representation.HierarchicalKernelRegressor(
+                representation.HierarchicalKernel(depth=1, kind="nngp", normalize=False, block_size=16),
+                ridge=0.01,
+                n_landmarks=7,
+                random_state=0,
+            ),
+            numbers,
+            failing={"check_regressors_train": "seven landmarks say little of its ten columns"},
+        ),
+    ),
+    representation.HierarchicalKernelClassifier: (
+        Estimator(representation.HierarchicalKernelClassifier()),
+        Estimator(
+            representation.HierarchicalKernelClassifier(
+                representation.HierarchicalKernel((1,), normalize=False), ridge=0.1
+            )
+        ),
+    ),
     representation.NearCollapseModel: (
         Estimator(representation.NearCollapseModel()),
         Estimator(representation.NearCollapseModel(0.2, 0.1, 1.0, "anderson")),
@@ -1113,6 +1134,8 @@ def reported(X, y):
 
 
 _classed = {"X": whole(12, 3, top=12), "y": np.arange(12) % 2}
+PATCHED = representation.HierarchicalKernel((2,), normalize=False)
+_patched = {"X": whole(12, 4), "Y": whole(9, 4, seed=1)}
 _frames = {"features": whole(12, 3), "labels": np.arange(12) % 3}
 
 ARRAYS: dict[Any, Arrays] = {
@@ -1548,6 +1571,42 @@ ARRAYS: dict[Any, Arrays] = {
     representation.estimate_beta: Arrays(
         lambda H0, H, y: representation.estimate_beta(H0, H, y, 0.2).beta,
         {"H0": _classed["X"], "H": whole(12, 3, seed=1, top=12), "y": _classed["y"]},
+    ),
+    representation.HierarchicalKernel.__call__: Arrays(lambda X, Y: PATCHED(X, Y), _patched),
+    representation.HierarchicalKernel.diag: Arrays(lambda X: PATCHED.diag(X), {"X": whole(12, 4)}),
+    representation.HierarchicalKernel.patches: Arrays(
+        lambda X: np.concatenate([part.ravel() for part in PATCHED.patches(X)]), {"X": whole(12, 4)}
+    ),
+    representation.HierarchicalKernelRegressor.fit: Arrays(
+        lambda X, y: representation.HierarchicalKernelRegressor(PATCHED).fit(X, y).dual_coef_,
+        {"X": whole(12, 4), "y": np.stack([whole(12), whole(12, seed=1)], axis=1)},
+    ),
+    representation.HierarchicalKernelRegressor.predict: Arrays(
+        lambda X: representation.HierarchicalKernelRegressor().fit(whole(12, 4), whole(12)).predict(X),
+        {"X": whole(9, 4, seed=1)},
+    ),
+    representation.HierarchicalKernelClassifier.fit: Arrays(
+        lambda X, y: representation.HierarchicalKernelClassifier().fit(X, y).dual_coef_, _classed
+    ),
+    representation.HierarchicalKernelClassifier.predict: Arrays(
+        lambda X: representation.HierarchicalKernelClassifier().fit(**_classed).predict(X),
+        {"X": whole(9, 3, seed=1)},
+    ),
+    representation.HierarchicalKernelClassifier.decision_function: Arrays(
+        lambda X: representation.HierarchicalKernelClassifier().fit(**_classed).decision_function(X),
+        {"X": whole(9, 3, seed=1)},
+    ),
+    representation.kernel_spectrum: Arrays(
+        lambda X: representation.kernel_spectrum(X, PATCHED), {"X": whole(12, 4)}
+    ),
+    representation.sample_grf: Arrays(
+        lambda K: representation.sample_grf(K, 2, 0), {"K": np.diag([2.0, 3.0, 4.0]) + 1}
+    ),
+    representation.finite_width_kernel: Arrays(
+        lambda X: representation.finite_width_kernel(
+            X, representation.HierarchicalKernel((2,), kind="nngp", normalize=False), 3, random_state=0
+        ),
+        {"X": whole(5, 4)},
     ),
     representation.greedy_train: Arrays(
         lambda X, y: representation.greedy_train(
@@ -2171,6 +2230,10 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     representation.CollapsePath: lambda: representation.depth_profile(*table(), 0.2, 0.1, 5.0, 2),
     representation.BetaEstimate: lambda: representation.estimate_beta(
         table()[0], whole(60, 3, top=60) / 60, table()[1], 0.2
+    ),
+    representation.KernelSpectrum: lambda: representation.kernel_spectrum(whole(12, 4), PATCHED),
+    representation.TeacherStudentCurve: lambda: representation.teacher_student_curve(
+        representation.HierarchicalKernel((2,)), PATCHED, (4, 8), d=4, n_test=9, n_repeats=2, random_state=0
     ),
     representation.GreedyTraining: lambda: representation.greedy_train(
         build_seeded(lambda: mlp([3, 4, 2]), 0), *table(), epochs=1, random_state=0

@@ -54,6 +54,7 @@ from lodim.validation import _is_a
 from .examples import (
     ARRAYS,
     ESTIMATORS,
+    PATCHED,
     classifier,
     filtering,
     light,
@@ -293,6 +294,7 @@ def shared(budget_bytes=(300, 600), methods="subspace", lr=0.001, n_seeds=1, ran
 
 
 OTHERS = X[::-1] + 0.1, 1 - y
+SPHERES = representation.HierarchicalKernel((2,))
 EYE, ONES, COVARIANCES, LINE = np.eye(3), np.ones(3), stacked_covariances(), np.diag([1.0, 2.0], -1)
 
 
@@ -513,6 +515,18 @@ CALLS = (
     call(representation.collapsed_minimizer, n_classes=2, n_per_class=3, n_features=4, lam_w=0.2, lam_h=0.1,
          random_state=0),
     call(representation.collapsed_spectrum, n_classes=2, n_per_class=3, n_features=4, lam_w=0.2, lam_h=0.1, beta=5.0),
+    call(representation.HierarchicalKernel, filter_sizes=(2, 2), depth=3, image_shape=(4, 8)),
+    call(PATCHED.__call__, _name="HierarchicalKernel()", X=whole(9, 4), Y=whole(5, 4, seed=1)),
+    call(PATCHED.diag, X=whole(9, 4)), call(PATCHED.fans, n_features=4),
+    call(representation.kernel_spectrum, X=whole(9, 4), kernel=PATCHED, k=3),
+    call(representation.circle_eigenvalues, kernel=SPHERES, n_frequencies=3, n_points=20),
+    call(representation.predicted_exponent, teacher=SPHERES, student=SPHERES),
+    call(representation.sample_sphere_product, n=5, d=6, s1=3, random_state=0),
+    call(representation.sample_grf, K=SPD, random_state=0),
+    call(representation.teacher_student_curve, teacher=SPHERES, student=SPHERES, sizes=(5, 9), d=4, n_test=7,
+         random_state=0),
+    call(representation.finite_width_kernel, X=whole(5, 4), kernel=representation.HierarchicalKernel((2,), kind="nngp",
+         normalize=False), width=3, random_state=0),
     call(representation.to_ufm_lambdas, lam_w=0.2, lam_h=0.1, n_classes=2, n_per_class=3),
     call(representation.split_weight_decay, model=nets.mlp([3, 4, 2]), last_layer="2", wd_features=0.1,
          wd_classifier=0.1),

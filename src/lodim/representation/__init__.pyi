@@ -90,3 +90,15 @@ from .pretraining_advantage import predict_excess_risk as predict_excess_risk
 from .pretraining_advantage import supervised_baselines as supervised_baselines
 from .pretraining_gains import PretrainingGain as PretrainingGain
 from .pretraining_gains import pretraining_gain as pretraining_gain
+from .wide_cnn_kernels import HierarchicalKernel as HierarchicalKernel
+from .wide_cnn_kernels import HierarchicalKernelClassifier as HierarchicalKernelClassifier
+from .wide_cnn_kernels import HierarchicalKernelRegressor as HierarchicalKernelRegressor
+from .wide_cnn_kernels import KernelSpectrum as KernelSpectrum
+from .wide_cnn_kernels import TeacherStudentCurve as TeacherStudentCurve
+from .wide_cnn_kernels import circle_eigenvalues as circle_eigenvalues
+from .wide_cnn_kernels import finite_width_kernel as finite_width_kernel
+from .wide_cnn_kernels import kernel_spectrum as kernel_spectrum
+from .wide_cnn_kernels import predicted_exponent as predicted_exponent
+from .wide_cnn_kernels import sample_grf as sample_grf
+from .wide_cnn_kernels import sample_sphere_product as sample_sphere_product
+from .wide_cnn_kernels import teacher_student_curve as teacher_student_curve

@@ -1,0 +1,1 @@
+"""Claims of the system ``wide-cnn-kernels``."""

@@ -1,0 +1,12 @@
+from .kernels import HierarchicalKernel as HierarchicalKernel
+from .regression import HierarchicalKernelClassifier as HierarchicalKernelClassifier
+from .regression import HierarchicalKernelRegressor as HierarchicalKernelRegressor
+from .spectra import KernelSpectrum as KernelSpectrum
+from .spectra import TeacherStudentCurve as TeacherStudentCurve
+from .spectra import circle_eigenvalues as circle_eigenvalues
+from .spectra import finite_width_kernel as finite_width_kernel
+from .spectra import kernel_spectrum as kernel_spectrum
+from .spectra import predicted_exponent as predicted_exponent
+from .spectra import sample_grf as sample_grf
+from .spectra import sample_sphere_product as sample_sphere_product
+from .spectra import teacher_student_curve as teacher_student_curve
