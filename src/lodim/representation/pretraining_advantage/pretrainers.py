@@ -33,7 +33,6 @@ from sklearn.mixture import GaussianMixture
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
-from lodim.linalg import StreamingMoments
 from lodim.nets import mlp
 from lodim.randomness import as_generator, build_seeded, derive_seed, root_seed
 from lodim.training import DescentRecipe, descend
@@ -44,7 +43,8 @@ __all__ = ["ContrastivePretrainer", "FactorPretrainer", "MixturePretrainer", "is
 Rows = Float[np.ndarray, "n d"]
 NOISES, COVARIANCES = ("isotropic", "diagonal"), ("full", "diag")
 _LARGEST = 1e100
-_ROWS = 4096  # whose products are computed at once
+_ROWS = 2048  # whose products are computed at once
+_FIRST = 100  # in which columns that vary mostly do
 _N_SHUFFLED = 20  # where columns have nothing in common, the first eigenvalue is above all in one of 21 cases
 _PROBABILITIES = 1e-6  # how far the sum of a row of them may be from one
 
@@ -66,7 +66,7 @@ class _Pretrainer(BaseEstimator):
 
 def check_size(rows: Rows, name: str) -> None:
     """Refuse rows whose squares overflow, or all vanish."""
-    largest = float(np.abs(rows).max())
+    largest = max(float(rows.max()), -float(rows.min()))
     if largest and not 1 / _LARGEST < largest < _LARGEST:
         raise ValueError(
             f"{name} has entries up to {largest:.2g}, and their squares are no numbers: scale it"
@@ -182,7 +182,9 @@ class FactorPretrainer(_Density):
         return self
 
     def _fit_isotropic(self, rows: Rows, wanted: str | int) -> None:
-        varies = np.ptp(rows, axis=0) > 0
+        varies = (rows[:_FIRST] != rows[0]).any(0)
+        if not varies.all():
+            varies = np.ptp(rows, axis=0) > 0
         if varies.any() and not varies.all():
             self._fit_isotropic(
                 rows[:, varies], wanted if isinstance(wanted, str) else min(wanted, varies.sum())
@@ -293,16 +295,16 @@ def _read_count(n_components: Any, words: tuple[str, ...], shape: tuple[int, int
 
 def _principal(rows: Rows, r: int | None = None) -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
     """Mean, total variance, the leading eigenvalues of the covariance (falling) and its eigenvectors, in rows."""
-    n, d = rows.shape
+    (n, d), mean = rows.shape, rows.mean(0)
     if n >= d:
-        moments = StreamingMoments()
+        square = np.zeros((d, d))
         for start in range(0, n, _ROWS):
-            moments.update(rows[start : start + _ROWS])
-        mean, square = moments.mean, moments.covariance()
+            away = rows[start : start + _ROWS] - mean
+            square += away.T @ away
     else:
-        mean = rows.mean(0)
         away = rows - mean
-        square = away @ away.T / n
+        square = away @ away.T
+    square /= n
     total, size = float(np.trace(square)), len(square)
     kept = None if r is None else [size - r, size - 1]
     values, vectors = eigh(square, subset_by_index=kept, overwrite_a=True, check_finite=False)
