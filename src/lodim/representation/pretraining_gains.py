@@ -298,8 +298,9 @@ def pretraining_gain(
     for one in outcomes:
         if one.error is not None:
             raise ValueError(f"a predictor could not learn from the rows of a deal:\n{one.error}")
-    losses = np.array([one.value[0] for one in outcomes])
-    tested = np.array([one.value[1] for one in outcomes])
+    losses, tested = (
+        np.array(each) for each in zip(*(one.value for one in outcomes if one.value is not None))
+    )
     if np.isinf(losses).any() or np.isnan(losses[:, :2]).any():
         raise ValueError("squared errors are not finite: numbers in y or X are too large; scale them")
     constant, r = _constant(target, classification), int(features.shape[1])
@@ -511,10 +512,10 @@ def _answer(
         notes.append(
             f"No predictor has less error than the best constant ({constant:.3g}): nothing is learnt here."
         )
+    worth, low, high = (np.where(np.isfinite(each), each, np.nan) for each in (worth, low, high))
     return PretrainingGain(
         sizes, int(np.abs(np.log(sizes / (sizes[-1] / 4))).argmin()), means.mean(0), errors,
-        float(stats.t.ppf((1 + level) / 2, J - 1)) * se,
-        *(np.where(np.isfinite(each), each, np.nan) for each in (worth, low, high)),
+        float(stats.t.ppf((1 + level) / 2, J - 1)) * se, worth, low, high,
         verdicts, constant, n_components, n_unlabelled, n, tested.shape[1], J, level, tuple(notes),
     )  # fmt: skip
 

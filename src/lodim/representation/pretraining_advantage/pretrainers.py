@@ -150,6 +150,10 @@ class FactorPretrainer(_Density):
         Zero where rows lie exactly in so many directions.
     """
 
+    mean_: np.ndarray
+    loadings_: np.ndarray
+    noise_variance_: np.ndarray
+
     def __init__(self, n_components: Any = "bic", noise: Any = "isotropic", random_state: Any = None) -> None:
         self.n_components = n_components
         self.noise = noise

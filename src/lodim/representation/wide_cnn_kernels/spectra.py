@@ -282,7 +282,9 @@ class TeacherStudentCurve(Result):
             Fewer than two sizes are left.
         """
         sizes = np.broadcast_to(self.sizes, self.errors.shape)
-        return learning_curve_exponent(sizes.ravel(), self.errors.ravel(), n_min)
+        return learning_curve_exponent(
+            sizes.ravel(), self.errors.ravel(), None if n_min is None else float(n_min)
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each size."""
