@@ -76,6 +76,7 @@ REASONS = {
     "novel-class-discovery": "nets trained as a stack, two clusterings, a search, a count, and the rival method",
     "objective-landscapes": f"{_EARLIER}; the library's first and largest subject",
     "partitive-partitioning": "reports that judge any clusterer: does it repeat, is it compact, four curves over k",
+    "pretraining-advantage": "three models of x, three simulators, joint EM, and the derivation of the excess risk",
     "probability-estimation": "two trained estimators, four losses, six calibrators, a test with an interval, a theory",
     "quantization": f"{_EARLIER}; a survey of many methods",
     "retrieval-diffusion": "two generators, of pixels and of codes, on one database that has rules of its own",
