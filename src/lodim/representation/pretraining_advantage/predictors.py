@@ -1,12 +1,13 @@
 r"""Phase two: small predictors on what a pretrainer infers, and what they are to be compared with.
 
-**Table.** With K components and C classes, :math:`\psi(c | k)` is a table, by soft counts with Laplace smoothing,
+**Table.** With K components and C classes the prediction is :math:`p(c | x) = \sum_k p(k | x)\, \psi(c | k)`, and the
+table is the likeliest, with Laplace smoothing, by EM. From soft counts, :math:`r_{jk} = p(k | x_j)`, the rounds are
 
-.. math:: \psi(c | k) = \frac{\alpha + \sum_{j : y_j = c} p(k | x_j)}{C \alpha + \sum_j p(k | x_j)}, \qquad
-          \alpha = 0.05 / C, \qquad p(c | x) = \sum_k p(k | x)\, \psi(c | k).
+.. math:: \psi(c | k) = \frac{\alpha + \sum_{j : y_j = c} r_{jk}}{C \alpha + \sum_j r_{jk}}, \qquad
+          r_{jk} \propto p(k | x_j)\, \psi(y_j | k), \qquad \alpha = 0.05 / C .
 
-Where components overlap, soft counts shrink the table towards the classes' shares, however many the labels: they are
-then not the likeliest table, which the joint EM finds.
+Soft counts alone, without rounds, would shrink the table towards the classes' shares where components overlap, however
+many the labels. Where each row is of one component both are the same.
 
 **Joint EM.** Labels may also help to find the components. In :math:`p(x, y) = \sum_k \pi_k N(x; \mu_k, \Sigma_k)
 \psi(y | k)` a labelled row belongs to k with probability :math:`\propto p(k | x)\, \psi(y | k)`, an unlabelled one with
@@ -61,6 +62,7 @@ __all__ = [
 
 Features = Float[np.ndarray, "n r"]
 _SMOOTHING = 0.05  # in all classes together
+_ROUNDS, _STILL = 200, 1e-4  # of the table's EM
 
 
 # ---- heads
@@ -101,6 +103,11 @@ class TableHead(ClassifierMixin, BaseEstimator):
             )
         self.classes_, codes = np.unique(y, return_inverse=True)
         self.table_ = soft_table(shares, codes, len(self.classes_))
+        for _ in range(_ROUNDS):
+            before, joint = self.table_, shares * self.table_[:, codes].T
+            self.table_ = soft_table(joint / joint.sum(1, keepdims=True), codes, len(self.classes_))
+            if np.abs(self.table_ - before).max() < _STILL:
+                break
         return self
 
     def predict_proba(self, X: Any) -> Float[np.ndarray, "n c"]:
