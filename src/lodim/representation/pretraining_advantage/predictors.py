@@ -1,9 +1,13 @@
 r"""Phase two: small predictors on what a pretrainer infers, and what they are to be compared with.
 
-**Table.** With K components and C classes, :math:`\psi(c | k)` is a table, by soft counts with Laplace smoothing,
+**Table.** With K components and C classes the prediction is :math:`p(c | x) = \sum_k p(k | x)\, \psi(c | k)`, and the
+table is the likeliest, with Laplace smoothing, by EM. From soft counts, :math:`r_{jk} = p(k | x_j)`, the rounds are
 
-.. math:: \psi(c | k) = \frac{\alpha + \sum_{j : y_j = c} p(k | x_j)}{C \alpha + \sum_j p(k | x_j)}, \qquad
-          \alpha = 0.05 / C, \qquad p(c | x) = \sum_k p(k | x)\, \psi(c | k).
+.. math:: \psi(c | k) = \frac{\alpha + \sum_{j : y_j = c} r_{jk}}{C \alpha + \sum_j r_{jk}}, \qquad
+          r_{jk} \propto p(k | x_j)\, \psi(y_j | k), \qquad \alpha = 0.05 / C .
+
+Soft counts alone, without rounds, would shrink the table towards the classes' shares where components overlap, however
+many the labels. Where each row is of one component both are the same.
 
 **Joint EM.** Labels may also help to find the components. In :math:`p(x, y) = \sum_k \pi_k N(x; \mu_k, \Sigma_k)
 \psi(y | k)` a labelled row belongs to k with probability :math:`\propto p(k | x)\, \psi(y | k)`, an unlabelled one with
@@ -31,6 +35,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from lodim.representation.pretraining_advantage.pretrainers import (
     FactorPretrainer,
     MixturePretrainer,
+    check_columns,
     is_table,
     posterior_of,
 )
@@ -57,6 +62,7 @@ __all__ = [
 
 Features = Float[np.ndarray, "n r"]
 _SMOOTHING = 0.05  # in all classes together
+_ROUNDS, _STILL = 200, 1e-4  # of the table's EM
 
 
 # ---- heads
@@ -75,6 +81,7 @@ class LeastNormHead(RegressorMixin, BaseEstimator):
 
     def predict(self, X: Any) -> Float[np.ndarray, " n"]:
         """Numbers."""
+        check_is_fitted(self)
         return np.asarray(X, dtype=float) @ self.coef_ + self.intercept_
 
 
@@ -96,15 +103,22 @@ class TableHead(ClassifierMixin, BaseEstimator):
             )
         self.classes_, codes = np.unique(y, return_inverse=True)
         self.table_ = soft_table(shares, codes, len(self.classes_))
+        for _ in range(_ROUNDS):
+            before, joint = self.table_, shares * self.table_[:, codes].T
+            self.table_ = soft_table(joint / joint.sum(1, keepdims=True), codes, len(self.classes_))
+            if np.abs(self.table_ - before).max() < _STILL:
+                break
         return self
 
     def predict_proba(self, X: Any) -> Float[np.ndarray, "n c"]:
         """Probabilities of classes."""
+        check_is_fitted(self)
         return np.asarray(X, dtype=float) @ self.table_
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class."""
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        places = self.predict_proba(X).argmax(1)
+        return self.classes_[places]
 
 
 def soft_table(shares: Features, codes: Int[np.ndarray, " n"], n_classes: int) -> Float[np.ndarray, "r c"]:
@@ -139,6 +153,8 @@ class TunedLogistic(ClassifierMixin, BaseEstimator):
     def fit(self, X: Any, y: Any) -> TunedLogistic:
         """Learn from features and classes."""
         check_in_range(self.n_folds, "n_folds", low=2, integer=True)
+        if not len(self.Cs):
+            raise ValueError("Cs must hold at least one number")
         features = check_numbers(X, "X")
         self.classes_, codes, counts = np.unique(
             check_labels(y, len(features)), return_inverse=True, return_counts=True
@@ -173,6 +189,7 @@ class TunedLogistic(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: Any) -> Float[np.ndarray, "n c"]:
         """Probabilities of classes."""
+        check_is_fitted(self)
         features = check_numbers(X, "X")
         if self._model is None:
             return np.tile(self._shares, (len(features), 1))
@@ -180,7 +197,8 @@ class TunedLogistic(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class."""
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        places = self.predict_proba(X).argmax(1)
+        return self.classes_[places]
 
 
 def _logistic(C: float) -> Any:
@@ -237,10 +255,11 @@ def read_labelled(
     return rows, check_numbers(target, names[1])
 
 
-def read_unlabelled(X_unlabelled: Any, rows: np.ndarray) -> np.ndarray:
-    """Rows without labels, maybe none."""
+def read_unlabelled(X_unlabelled: Any, rows: np.ndarray, X: Any = None) -> np.ndarray:
+    """Rows without labels, maybe none; if X is a data frame, with its columns."""
     if X_unlabelled is None:
         return rows[:0]
+    check_columns(X, X_unlabelled, ("X", "X_unlabelled"))
     extra = check_matrix(X_unlabelled, name="X_unlabelled", min_rows=0)
     if extra.shape[1] != rows.shape[1]:
         raise ValueError(
@@ -277,7 +296,7 @@ class _Pretrained(BaseEstimator):
         """
         rows, target = read_labelled(X, y, self._classification, type(self).__name__)
         validate_data(self, X if hasattr(X, "columns") else rows, skip_check_array=True)
-        extra = read_unlabelled(X_unlabelled, rows)
+        extra = read_unlabelled(X_unlabelled, rows, X)
         if not self.use_labelled_inputs and not len(extra):
             raise ValueError("use_labelled_inputs=False leaves no row to pretrain on: give X_unlabelled")
         inputs = np.concatenate([rows, extra]) if self.use_labelled_inputs else extra
@@ -386,7 +405,7 @@ class JointMixtureClassifier(ClassifierMixin, BaseEstimator):
     reg_covar : float
         Added to variances.
     tol : float
-        EM stops when the mean log-likelihood of a row rises by less.
+        EM stops when the mean log-likelihood of a row changes by less.
     max_iter : int
     random_state : int, Generator or None
         Starts the mixture, which is first fitted to all rows without labels.
@@ -397,7 +416,8 @@ class JointMixtureClassifier(ClassifierMixin, BaseEstimator):
     table_ : ndarray, shape (n_components, n_classes)
     classes_ : ndarray
     log_likelihood_ : list of float
-        Mean over rows, with the smoothing's share, before each round.
+        Mean over rows, with the smoothing's share, before each round: never falls, but for what ``reg_covar`` adds to
+        variances after each.
     converged_ : bool
     n_iter_ : int
     """
@@ -435,7 +455,7 @@ class JointMixtureClassifier(ClassifierMixin, BaseEstimator):
         check_in_range(self.tol, "tol", low=0.0)
         rows, target = read_labelled(X, y, True, type(self).__name__)
         validate_data(self, X if hasattr(X, "columns") else rows, skip_check_array=True)
-        rows, n = np.concatenate([rows, read_unlabelled(X_unlabelled, rows)]), len(rows)
+        rows, n = np.concatenate([rows, read_unlabelled(X_unlabelled, rows, X)]), len(rows)
         start = MixturePretrainer(
             self.n_components,
             self.covariance_type,

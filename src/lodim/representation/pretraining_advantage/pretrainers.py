@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.linalg import eigh
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.decomposition import FactorAnalysis
 from sklearn.mixture import GaussianMixture
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -36,7 +36,7 @@ from torch import nn
 from lodim.nets import mlp
 from lodim.randomness import as_generator, build_seeded, derive_seed, root_seed
 from lodim.training import DescentRecipe, descend
-from lodim.validation import check_choice, check_counts, check_in_range, check_labels, check_matrix
+from lodim.validation import check_choice, check_counts, check_in_range, check_labels, check_matrix, warn
 
 __all__ = ["ContrastivePretrainer", "FactorPretrainer", "MixturePretrainer", "is_table", "posterior_of"]
 
@@ -46,6 +46,7 @@ _LARGEST = 1e100
 _ROWS = 2048  # whose products are computed at once
 _FIRST = 100  # in which columns that vary mostly do
 _N_SHUFFLED = 20  # where columns have nothing in common, the first eigenvalue is above all in one of 21 cases
+_PATIENCE = 3  # numbers of groups in a row that do not lower the BIC, after which no more are tried
 _PROBABILITIES = 1e-6  # how far the sum of a row of them may be from one
 
 
@@ -71,6 +72,26 @@ def check_size(rows: Rows, name: str) -> None:
         raise ValueError(
             f"{name} has entries up to {largest:.2g}, and their squares are no numbers: scale it"
         )
+
+
+def check_columns(X: Any, other: Any, names: tuple[str, str]) -> None:
+    """Refuse two data frames whose columns have other names, or another order."""
+    one, two = (list(getattr(table, "columns", ())) for table in (X, other))
+    if one and two and one != two:
+        raise ValueError(
+            f"{names[1]} must have the columns of {names[0]} in their order, got {two[:5]} and {one[:5]}"
+        )
+
+
+class _Transformer(TransformerMixin):
+    """Also a step of scikit-learn's pipelines."""
+
+    def transform(self, X: Any) -> np.ndarray:
+        """The same as ``posterior``, by the name that scikit-learn's pipelines know."""
+        return self.posterior(X)
+
+    def posterior(self, X: Any) -> np.ndarray:
+        raise NotImplementedError
 
 
 class _Density(_Pretrainer):
@@ -124,7 +145,7 @@ def is_table(features: Float[np.ndarray, "n r"]) -> bool:
 # ---- factors
 
 
-class FactorPretrainer(_Density):
+class FactorPretrainer(_Transformer, _Density):
     """Factors behind the columns, by maximum likelihood.
 
     Parameters
@@ -343,11 +364,13 @@ class MixturePretrainer(_Density):
     Parameters
     ----------
     n_components : "bic" or int
-        "bic" tries all numbers up to ``max_components``, as far as each group has rows for its covariance on average.
+        "bic" tries rising numbers up to ``max_components``, as far as each group has rows for its covariance on
+        average, and stops where three in a row have not lowered the BIC.
     covariance_type : {"full", "diag"}
     max_components : int
     reg_covar : float
-        Added to variances: in squared units of X, so small beside those of its columns.
+        Added to variances: in squared units of X, so small beside those of its columns; a warning tells where it is
+        larger.
     n_init : int
         Starts, of which the likeliest counts.
     max_iter : int
@@ -392,6 +415,14 @@ class MixturePretrainer(_Density):
         check_in_range(self.reg_covar, "reg_covar", low=0.0)
         rows = self._read(X, fitting=True, y=y)
         n, d = rows.shape
+        spread = rows.var(0)
+        small = (spread > (1e-12 * np.abs(rows).max(0)) ** 2) & (spread < self.reg_covar)  # not constant
+        if small.any():
+            column = int(small.argmax())
+            warn(
+                f"reg_covar={self.reg_covar} is larger than the variance of column {column} of X, "
+                f"{spread[column]:.2g}, and blurs its groups: scale X, or lower reg_covar"
+            )
         wanted = _read_count(self.n_components, ("bic",), (n, n))
         if isinstance(wanted, int):
             tried: Sequence[int] = [wanted]
@@ -400,7 +431,10 @@ class MixturePretrainer(_Density):
             tried = range(1, max(1, min(self.max_components, n // each)) + 1)
         seed = derive_seed(root_seed(self.random_state), "mixture")
         self.bic_: dict[int, float] = {}
+        best = 0
         for k in tried:
+            if best and k - best > _PATIENCE:
+                break
             model = GaussianMixture(
                 k,
                 covariance_type=self.covariance_type,
@@ -410,8 +444,8 @@ class MixturePretrainer(_Density):
                 random_state=seed,
             ).fit(rows)
             self.bic_[k] = float(model.bic(rows))
-            if self.bic_[k] <= min(self.bic_.values()):
-                self.mixture_ = model
+            if not best or self.bic_[k] < self.bic_[best]:
+                self.mixture_, best = model, k
         self.n_components_ = int(self.mixture_.n_components)
         return self
 
@@ -419,6 +453,10 @@ class MixturePretrainer(_Density):
         """Probabilities of the groups, shape (n_samples, n_components)."""
         check_is_fitted(self)
         return np.asarray(self.mixture_.predict_proba(self._read(X)))
+
+    def predict_proba(self, X: Any) -> Float[np.ndarray, "n r"]:
+        """The same as :meth:`posterior`, by the name that scikit-learn's pipelines know."""
+        return self.posterior(X)
 
     def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:
         """Log-likelihood of each row."""
@@ -429,7 +467,7 @@ class MixturePretrainer(_Density):
 # ---- contrast
 
 
-class ContrastivePretrainer(_Pretrainer):
+class ContrastivePretrainer(_Transformer, _Pretrainer):
     """An encoder f that tells alike pairs from others by sigmoid(f(x)'f(x')).
 
     Parameters
@@ -493,6 +531,9 @@ class ContrastivePretrainer(_Pretrainer):
         """
         check_counts(n_components=self.n_components, steps=self.steps, batch_size=self.batch_size)
         rows = self._read(X, fitting=True, y=y)
+        if not callable(self.view):
+            check_in_range(self.view, "view", low=0.0)
+        check_columns(X, partners, ("X", "partners"))
         pairs = _read_pairs(rows, partners, similar)
         self._centre, spread = rows.mean(0), rows.std(0)
         self._spread = np.where(spread > 1e-12 * np.abs(rows).max(0), spread, 1.0)

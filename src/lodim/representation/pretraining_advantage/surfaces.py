@@ -57,12 +57,13 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.optimize import brentq
 from scipy.special import expit
+from scipy.stats import t as student
 from sklearn.base import clone, is_classifier
 
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.representation.pretraining_advantage.predictors import read_labelled
-from lodim.representation.pretraining_advantage.pretrainers import check_size, posterior_of
+from lodim.representation.pretraining_advantage.pretrainers import check_columns, check_size, posterior_of
 from lodim.results import Result
 from lodim.validation import check_counts, check_in_range, check_labels, check_matrix, check_numbers, checked
 
@@ -404,13 +405,16 @@ class LearningSurface(Result):
 
         Columns: ``m``; ``n``, where the mean difference of risks changes its sign, between two of the grid by a line in
         log n; ``verdict``: "crosses", or "ahead" or "behind" at every n, or "the data cannot tell" where nowhere the
-        difference is two standard errors from zero; in all but the first n is NaN.
+        difference is clear; in all but the first n is NaN. Clear is what repeats without a difference show, at any of
+        the n, in one case of twenty (Student's t, Bonferroni). All repeats share the pool and the test rows.
         """
         rows = []
+        freedom = self.supervised.shape[1] - 1  # 0 makes the errors NaN, and nothing clear
+        critical = float(student.isf(0.05 / (2 * len(self.n)), max(freedom, 1)))
         for m, risk in zip(self.m, self.pretrained):
             difference = self.supervised - risk
             mean, error = difference.mean(1), _standard_error(difference)
-            clear = np.abs(mean) > 2 * error
+            clear = np.abs(mean) > critical * error
             at, verdict = math.nan, "ahead" if mean[0] > 0 else "behind"
             turns = np.flatnonzero((mean[:-1] > 0) & (mean[1:] <= 0))
             if not clear.any():
@@ -536,6 +540,7 @@ def learning_surface(
     classes = is_classifier(predictor)
     X, y = read_labelled(X_pool, y_pool, classes, "learning_surface", ("X_pool", "y_pool"))
     test = check_matrix(X_test, name="X_test")
+    check_columns(X_pool, X_test, ("X_pool", "X_test"))
     check_size(X, "X_pool")
     check_size(test, "X_test")
     if test.shape[1] != X.shape[1]:
