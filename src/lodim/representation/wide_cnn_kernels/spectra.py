@@ -291,7 +291,8 @@ class TeacherStudentCurve(Result):
             Fewer than two sizes are left.
         """
         sizes = np.broadcast_to(self.sizes, self.errors.shape)
-        return learning_curve_exponent(sizes.ravel(), self.errors.ravel(), n_min)
+        least = None if n_min is None else float(n_min)
+        return learning_curve_exponent(sizes.ravel(), self.errors.ravel(), least)
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each size."""
