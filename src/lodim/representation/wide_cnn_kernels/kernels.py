@@ -177,6 +177,7 @@ class HierarchicalKernel:
             known = False
         if not known or self.dtype is None:  # which NumPy reads as float64
             raise ValueError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
+        object.__setattr__(self, "dtype", np.dtype(self.dtype).name)  # np.float32 makes the same kernel
         if self.image_shape is not None:
             if len(self.image_shape) not in (2, 3):
                 raise ValueError(
@@ -305,7 +306,8 @@ class HierarchicalKernel:
         )  # where torch aligns it: products round by that
         if self.normalize:
             return _Rows(unit, None, None)
-        scale = float(lengths.max()) or 1.0
+        scale = lengths.max(0)  # of each row, so that squares of short ones do not vanish
+        scale[scale == 0] = 1
         levels = [lengths / scale]
         weights = []
         for fan in self.fans(positions * size)[1:]:

@@ -39,17 +39,32 @@ __all__ = ["HierarchicalKernelClassifier", "HierarchicalKernelRegressor", "facto
 _ROWS = 4096  # of a kernel matrix that are held at a time
 
 
-def factorise(K: Float[np.ndarray, "n n"], ridge: float) -> tuple[Float[np.ndarray, "n n"], float, float]:
+def factorise(
+    K: Float[np.ndarray, "n n"], ridge: float, cure: str = "raise ridge"
+) -> tuple[Float[np.ndarray, "n n"], float, float]:
     """The Cholesky factor of K + ridge, what was added for rounding, and the condition number; said where singular.
 
     Parameters
     ----------
     ridge : float
         Added to the diagonal.
+    cure : str
+        What helps, for messages.
+
+    Raises
+    ------
+    ValueError
+        Eigenvalues too far below zero, which single precision makes.
     """
     A = np.array(K, dtype=np.float64)
     A.flat[:: len(A) + 1] += ridge
-    found = safe_cholesky(A)
+    try:
+        found = safe_cholesky(A)
+    except ValueError as error:
+        raise ValueError(
+            "rounding has made eigenvalues of the kernel matrix negative, beyond a share of 1e-4 of its diagonal: "
+            f"{cure}, or take a kernel of dtype='float64'"
+        ) from error
     jitter = float(found.jitter)
     norm = float(np.abs(A).sum(0).max()) + jitter
     share, _ = dpocon(np.asarray(found.factor).T, norm)  # C's lower triangle is Fortran's upper one
@@ -58,7 +73,7 @@ def factorise(K: Float[np.ndarray, "n n"], ridge: float) -> tuple[Float[np.ndarr
         added = f"; {jitter:.2g} was added to its diagonal" if jitter else ""
         warn(
             f"the kernel matrix is near-singular, of condition {condition:.2g}{added}: equal or nearly equal rows, or "
-            "more rows than the kernel has directions. Answers may follow rounding; raise ridge",
+            f"more rows than the kernel has directions. Answers may follow rounding; {cure}",
             stacklevel=4,
         )
     return np.asarray(found.factor), jitter, condition
@@ -111,7 +126,7 @@ class _KernelMachine(BaseEstimator):  # type: ignore[misc]
             raise ValueError(
                 f"n_landmarks={m} are drawn from the rows of X, which are n_samples = {n}: take fewer"
             )
-        self.intercept_ = targets.mean(0)
+        self.kernel_, self.intercept_ = kernel, targets.mean(0)
         rest = targets - self.intercept_
         diagonal = kernel.diag(data).astype(np.float64)
         if not diagonal.any():
@@ -123,7 +138,7 @@ class _KernelMachine(BaseEstimator):  # type: ignore[misc]
             self.dual_coef_ = cho_solve((L, True), rest)
             return
         self.X_fit_ = data[np.sort(as_generator(self.random_state).choice(n, m, replace=False))]
-        L, self.jitter_, _ = factorise(kernel(self.X_fit_), 0.0)
+        L, self.jitter_, _ = factorise(kernel(self.X_fit_), 0.0, "take fewer landmarks")
         gram, right = np.zeros((m, m)), np.zeros((m, rest.shape[1]))
         for start in range(0, n, _ROWS):
             part = slice(start, start + _ROWS)
@@ -135,7 +150,7 @@ class _KernelMachine(BaseEstimator):  # type: ignore[misc]
 
     def _values(self, X: Any) -> Float[np.ndarray, "n q"]:
         check_is_fitted(self)
-        data, kernel = self._read(X, reset=False), self._options()
+        data, kernel = self._read(X, reset=False), self.kernel_
         coef = self.dual_coef_.reshape(len(self.X_fit_), -1)
         parts = [
             kernel(data[start : start + _ROWS], self.X_fit_) @ coef for start in range(0, len(data), _ROWS)
@@ -165,6 +180,8 @@ class HierarchicalKernelRegressor(RegressorMixin, _KernelMachine):  # type: igno
         Rows of the fit, or the landmarks.
     intercept_ : float or ndarray, shape (n_outputs,)
         Mean of y.
+    kernel_ : HierarchicalKernel
+        That of the fit, whatever is set later.
     jitter_ : float
         Added to the diagonal for rounding; 0 where nothing had to be.
     condition_ : float
@@ -253,7 +270,7 @@ class HierarchicalKernelClassifier(ClassifierMixin, _KernelMachine):  # type: ig
     dual_coef_ : ndarray, shape (n_fit, n_classes)
     intercept_ : ndarray, shape (n_classes,)
         Share of each class.
-    X_fit_, jitter_, condition_, n_features_in_
+    X_fit_, kernel_, jitter_, condition_, n_features_in_
         As in :class:`HierarchicalKernelRegressor`.
 
     References

@@ -180,13 +180,22 @@ def predicted_exponent(teacher: HierarchicalKernel, student: HierarchicalKernel)
     ------
     ValueError
         No filter sizes; a student that does not see the teacher's meta-patches: its filters must begin with the
-        teacher's.
+        teacher's. A student of one layer on a teacher of more: it lacks odd harmonics, and its error does not vanish.
     """
     d_m, d_L = effective_dimension(teacher), effective_dimension(student)
-    shallow, deep = tuple(teacher.filter_sizes or ()), tuple(student.filter_sizes or ())
+    shallow, deep = (  # layers of 1 join nothing
+        (k.filter_sizes[0], *(s for s in k.filter_sizes[1:] if s > 1))
+        for k in (teacher, student)
+        if k.filter_sizes
+    )
     if deep[: len(shallow)] != shallow:
         raise ValueError(
             f"the student's filter_sizes must begin with the teacher's {shallow}, got {deep}: no exponent is known"
+        )
+    if student.n_layers == 1 < teacher.n_layers:
+        raise ValueError(
+            "the student has one layer, which lacks odd harmonics that a teacher of more layers has: its error does "
+            "not vanish; give it depth=2"
         )
     two_nu = 2 * student.smoothness
     return 2 * teacher.smoothness / (two_nu + d_m) * (1 + two_nu / d_L)
@@ -282,9 +291,8 @@ class TeacherStudentCurve(Result):
             Fewer than two sizes are left.
         """
         sizes = np.broadcast_to(self.sizes, self.errors.shape)
-        return learning_curve_exponent(
-            sizes.ravel(), self.errors.ravel(), None if n_min is None else float(n_min)
-        )
+        least = None if n_min is None else float(n_min)
+        return learning_curve_exponent(sizes.ravel(), self.errors.ravel(), least)
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each size."""
@@ -353,7 +361,7 @@ def teacher_student_curve(
     Raises
     ------
     ValueError
-        Filters that do not divide d, a teacher without filters.
+        Filters that do not divide d, a teacher without filters or of images.
 
     Warns
     -----
@@ -368,8 +376,10 @@ def teacher_student_curve(
         raise ValueError("sizes must hold at least one number of training samples")
     if math.isinf(check_in_range(ridge, "ridge", low=0)):
         raise ValueError("ridge must be finite, got inf")
-    if teacher.filter_sizes is None:
-        raise ValueError("the teacher needs filter_sizes, whose first says of which patches rows are drawn")
+    if teacher.filter_sizes is None or teacher.image_shape is not None:
+        raise ValueError(
+            "the teacher needs filter_sizes, whose first says of which patches rows are drawn, and no image_shape"
+        )
     ns = np.unique([int(size) for size in sizes])
     teacher.fans(d), student.fans(d)
     try:
@@ -427,11 +437,11 @@ def finite_width_kernel(
     start = patches @ patches.swapaxes(1, 2)
     n, fans = patches.shape[1], kernel.fans(patches.shape[0] * patches.shape[2])
     rng = as_generator(random_state)
-    drawn = np.empty((int(n_draws), n, n))
+    drawn, first = np.empty((int(n_draws), n, n)), psd_sqrt(start)
     for draw in drawn:
         K = start
         for fan in fans[1:]:
-            features = psd_sqrt(K) @ rng.standard_normal((len(K), n, int(width)))
+            features = (first if K is start else psd_sqrt(K)) @ rng.standard_normal((len(K), n, int(width)))
             np.maximum(features, 0, out=features)
             K = 2 / int(width) * features @ features.swapaxes(1, 2)  # half of the square is lost to the ReLU
             K = K.reshape(-1, fan, n, n).mean(1)
