@@ -170,10 +170,14 @@ def test_copies_change_nothing(gain):
     assert "80 of the unlabelled rows" in inside.notes[0]
 
 
-def test_frames_and_processes(gain):
+def test_frames(gain):
     frame = pd.DataFrame(X, columns=[f"column {i}" for i in range(30)])
-    again = pretraining_gain(frame[:-80], frame[-80:], pd.Series(TARGET), n_jobs=2, **FAST)
-    assert again == gain
+    assert pretraining_gain(frame[:-80], frame[-80:], pd.Series(TARGET), **FAST) == gain
+
+
+@pytest.mark.slow  # two processes that import
+def test_processes(gain):
+    assert pretraining_gain(EXTRA, ROWS, TARGET, n_jobs=2, **FAST) == gain
 
 
 def test_few_rows_for_the_pretrainer_are_said():
@@ -280,12 +284,10 @@ class Nothing(LinearRegression):
     ],
 )
 def test_a_rival_that_fails_is_named(baseline, y, words):
-    kind = PretrainedClassifier if y.dtype.kind == "i" else PretrainedRegressor
-    asked = {
-        **FAST,
-        "baseline": baseline,
-        "predictor": kind(PCA(2), Ridge() if kind is PretrainedRegressor else LogisticRegression()),
-    }
+    predictor = PretrainedRegressor(PCA(2))
+    if y.dtype.kind == "i":
+        predictor = PretrainedClassifier(PCA(2), LogisticRegression())
+    asked = {**FAST, "baseline": baseline, "predictor": predictor}
     with pytest.raises(ValueError, match=words):
         pretraining_gain(EXTRA[:, :5], ROWS[:, :5], y, **asked)
 
