@@ -6,8 +6,10 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, RidgeCV
+from sklearn.neighbors import KNeighborsRegressor
 from sklearn.preprocessing import FunctionTransformer
 
 from lodim.parallel import JobsInterrupted
@@ -26,7 +28,12 @@ from lodim.representation.pretraining_gains import _as_good, _Curve
 MODEL = FactorModel.random(30, 2, scale=0.5, random_state=0)
 X, Y = MODEL.sample(580, random_state=1)
 EXTRA, ROWS, TARGET = X[:-80], X[-80:], Y[-80:]
-FAST = {"n_repeats": 8, "random_state": 0}
+FAST = {
+    "n_repeats": 8,
+    "random_state": 0,
+    "n_labels": [15, 30, 60],
+    "baseline": RidgeCV(np.logspace(-2, 3, 6)),
+}
 NAMES = np.array(["sparrow", "finch", "wren"])
 
 
@@ -82,7 +89,9 @@ def test_the_variance_is_that_of_the_formula():
 
 def test_what_is_the_baseline_itself_is_worth_nothing():
     itself = PretrainedRegressor(FunctionTransformer(), LinearRegression())
-    found = pretraining_gain(EXTRA, ROWS, TARGET, predictor=itself, baseline=LinearRegression(), **FAST)
+    found = pretraining_gain(
+        EXTRA, ROWS, TARGET, predictor=itself, **{**FAST, "baseline": LinearRegression()}
+    )
     np.testing.assert_allclose(found.error, found.rivals["supervised"])
     assert (found.low <= 0).all()
     assert "gain" not in found.verdicts
@@ -121,7 +130,8 @@ def test_where_nothing_is_found_they_are_worth_none():
 
 def test_random_labels_seldom_gain():
     rng = np.random.default_rng(0)
-    verdicts = [pretraining_gain(EXTRA, ROWS, rng.standard_normal(80), **FAST).verdict for _ in range(20)]
+    quick = {**FAST, "n_labels": [15, 60], "baseline": Ridge(), "n_repeats": 5}
+    verdicts = [pretraining_gain(EXTRA, ROWS, rng.standard_normal(80), **quick).verdict for _ in range(20)]
     assert verdicts.count("gain") <= 1  # at 2.5 % each, more in one of 40 seeds at most
 
 
@@ -142,6 +152,7 @@ def test_classes_by_name():
         inputs[:60],
         NAMES[classes[:60]],
         predictor=PretrainedClassifier(MixturePretrainer(3, random_state=0)),
+        baseline=LogisticRegression(),
         n_labels=[8, 16, 40],
         n_repeats=5,
         random_state=0,
@@ -160,10 +171,14 @@ def test_copies_change_nothing(gain):
     assert "80 of the unlabelled rows" in inside.notes[0]
 
 
-def test_frames_and_processes(gain):
+def test_frames(gain):
     frame = pd.DataFrame(X, columns=[f"column {i}" for i in range(30)])
-    again = pretraining_gain(frame[:-80], frame[-80:], pd.Series(TARGET), n_jobs=2, **FAST)
-    assert again == gain
+    assert pretraining_gain(frame[:-80], frame[-80:], pd.Series(TARGET), **FAST) == gain
+
+
+@pytest.mark.slow  # two processes that import
+def test_processes(gain):
+    assert pretraining_gain(EXTRA, ROWS, TARGET, n_jobs=2, **FAST) == gain
 
 
 def test_few_rows_for_the_pretrainer_are_said():
@@ -173,7 +188,7 @@ def test_few_rows_for_the_pretrainer_are_said():
     assert np.isfinite(alone[found.n_labels >= 20]).all()
     assert "cannot learn from 15 rows" in " ".join(found.notes)
     only = pretraining_gain(
-        EXTRA, ROWS, TARGET, predictor=PretrainedRegressor(PCA(25)), n_labels=[10, 20], **FAST
+        EXTRA, ROWS, TARGET, predictor=PretrainedRegressor(PCA(25)), **{**FAST, "n_labels": [10, 20]}
     )
     assert list(only.rivals) == ["supervised"]
 
@@ -206,7 +221,7 @@ def test_an_interrupted_run_says_what_it_knows():
         ({"n_labels": [10]}, "two different whole numbers"),
         ({"n_labels": [10, 70]}, "between 2 and 60"),
         ({"n_repeats": 3}, "n_repeats"),
-        ({"y": np.where(np.arange(80) < 1, np.nan, TARGET)}, "NaN|finite"),
+        ({"y": np.where(np.arange(80) < 1, np.nan, TARGET)}, "missing values"),
     ],
 )
 def test_bad_input_is_explained(given, words):
@@ -218,3 +233,67 @@ def test_bad_input_is_explained(given, words):
 def test_a_predictor_must_say_what_y_is():
     with pytest.raises(TypeError, match="PretrainedClassifier"):
         pretraining_gain(EXTRA, ROWS, TARGET, predictor=LinearRegression())
+
+
+def test_many_columns_and_classes_by_default():
+    """The mixture has directions of them, fewer where rows are few."""
+    rng = np.random.default_rng(0)
+    classes = rng.integers(0, 2, 300)
+    inputs = 10 * rng.standard_normal((3, 30))[classes] + rng.standard_normal((300, 30))
+    asked = {"n_labels": [10, 30], "n_repeats": 5, "baseline": LogisticRegression(), "random_state": 0}
+    found = pretraining_gain(inputs[50:], inputs[:50], NAMES[classes[:50]], **asked)
+    assert found.error.max() < 0.3
+    assert np.isfinite(found.rivals["labelled rows alone"]).all()
+
+
+def test_what_draws_is_seeded():
+    predictor = PretrainedRegressor(KMeans(8, n_init=1))
+    first, second = (pretraining_gain(EXTRA, ROWS, TARGET, predictor=predictor, **FAST) for _ in range(2))
+    assert first == second
+    assert predictor.pretrainer.random_state is None
+
+
+def test_few_values_agree_by_chance():
+    """Rows of few columns with few values are not copies: without them both classes would be as frequent everywhere."""
+    rng = np.random.default_rng(0)
+    inputs = rng.integers(0, 2, (500, 4)).astype(float)
+    y = (inputs[:, 0] > 0) ^ (rng.random(500) < 0.1)
+    asked = {"n_labels": [40, 75], "n_repeats": 5, "baseline": LogisticRegression(), "random_state": 0}
+    asked["predictor"] = PretrainedClassifier(PCA(2), LogisticRegression())
+    found = pretraining_gain(inputs[100:], inputs[:100], y[:100], **asked)
+    assert (found.n_rows, found.n_unlabelled) == (100, 400)
+    assert found.rivals["supervised"][-1] < 0.25
+
+
+class Column(LinearRegression):
+    def predict(self, X):
+        return super().predict(X)[:, None]
+
+
+class Nothing(LinearRegression):
+    def predict(self, X):
+        return super().predict(X) * np.nan
+
+
+@pytest.mark.parametrize(
+    ("baseline", "y", "words"),
+    [
+        (KNeighborsRegressor(20), TARGET, "KNeighborsRegressor fails with 15 rows"),
+        (Column(), TARGET, "shape"),
+        (Nothing(), TARGET, "Nothing predicts NaN"),
+        (LinearRegression(), (TARGET > 0).astype(int), "no class"),
+    ],
+)
+def test_a_rival_that_fails_is_named(baseline, y, words):
+    predictor = PretrainedRegressor(PCA(2))
+    if y.dtype.kind == "i":
+        predictor = PretrainedClassifier(PCA(2), LogisticRegression())
+    asked = {**FAST, "baseline": baseline, "predictor": predictor}
+    with pytest.raises(ValueError, match=words):
+        pretraining_gain(EXTRA[:, :5], ROWS[:, :5], y, **asked)
+
+
+def test_columns_in_another_order_are_refused():
+    frame = pd.DataFrame(X)
+    with pytest.raises(ValueError, match="same order"):
+        pretraining_gain(frame[frame.columns[::-1]], frame[-80:], TARGET, **FAST)

@@ -38,9 +38,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 from scipy import stats
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.decomposition import PCA
-from sklearn.pipeline import make_pipeline
 from sklearn.utils.multiclass import type_of_target
 
 from lodim.parallel import JobsInterrupted, run_jobs
@@ -208,9 +207,10 @@ def pretraining_gain(
     Parameters
     ----------
     X_unlabelled : array-like, shape (m, n_features)
-        Rows that are in X too are left out.
+        Rows that are in X too are left out, unless so few values make chance copies likely. Columns as in X.
     X : array-like, shape (n_samples, n_features)
-        Labelled rows, 24 at least, drawn alike. Copies count once.
+        Labelled rows, 24 at least, drawn alike and apart: not several of one patient. Copies count once, unless columns
+        have so few values that rows agree by chance.
     y : array-like, shape (n_samples,)
         Classes, or numbers.
     predictor : PretrainedClassifier or PretrainedRegressor, optional
@@ -231,7 +231,7 @@ def pretraining_gain(
     progress : callable, optional
         ``progress(share, text)`` after each deal.
     random_state : int, Generator or None
-        Deals rows.
+        Deals rows, and seeds what has a ``random_state`` of None.
 
     Raises
     ------
@@ -256,6 +256,11 @@ def pretraining_gain(
     if target.ndim != 1:
         raise ValueError(f"y must have one value for each row, got shape {target.shape}")
     extra = read_unlabelled(X_unlabelled, rows)
+    names = [
+        [str(name) for name in table.columns] for table in (X_unlabelled, X) if hasattr(table, "columns")
+    ]
+    if len(names) == 2 and names[0] != names[1]:
+        raise ValueError("X_unlabelled and X must have the same columns in the same order")
     notes: list[str] = []
     rows, target, extra = _apart(rows, target, extra, notes)
     n = len(rows)
@@ -267,7 +272,8 @@ def pretraining_gain(
         raise ValueError(f"y holds one value only, {target[0]!r}: there is nothing to learn")
     n_test = max(2, round(test_share * n))
     sizes = _grid(n_labels, n - n_test, len(np.unique(target)) if classification else 1)
-    start, head = _phases(predictor, classification, rows.shape[1])
+    seed = root_seed(random_state)
+    start, head = (_seeded(each, seed) for each in _phases(predictor, classification, rows.shape[1]))
     pretrainer = clone(start).fit(extra)
     features, is_table = posterior_of(pretrainer, rows)
     if not features.shape[1]:
@@ -278,7 +284,7 @@ def pretraining_gain(
         baseline = supervised_baselines(classification)["logistic" if classification else "ridge"]
     work = _Deals(
         rows, target, features, _head(head, features, is_table, classification),
-        baseline, start, head, classification, sizes, n_test, root_seed(random_state),
+        _seeded(baseline, seed), start, head, classification, sizes, n_test, seed,
     )  # fmt: skip
     done = 0
 
@@ -338,7 +344,15 @@ def _has_classes(y: Any, predictor: Any) -> bool:
 def _apart(
     rows: np.ndarray, target: np.ndarray, extra: np.ndarray, notes: list[str]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Without copies among the labelled rows, which would be learnt from and tested on, or among the others."""
+    """Without copies among the labelled rows, which would be learnt from and tested on, or among the others.
+
+    Where independent columns would agree in a pair of rows by chance, copies are rows like others: without them, rows
+    and classes would not be as frequent as they are.
+    """
+    n = len(rows)
+    shares = [np.unique(column, return_counts=True)[1] / n for column in rows.T]
+    if n * (n - 1) / 2 * np.prod([share @ share for share in shares]) >= 1:
+        return rows, target, extra
     seen = pd.DataFrame(rows).assign(target=target).duplicated().to_numpy()
     if seen.any():
         notes.append(f"{int(seen.sum())} labelled rows are copies of another and are left out.")
@@ -379,7 +393,32 @@ def _phases(predictor: Any, classification: bool, d: int) -> tuple[Any, Any]:
     if not classification:
         return FactorPretrainer(), head
     mixture = MixturePretrainer(max_components=_DIRECTIONS, random_state=0)
-    return (mixture if d <= _DIRECTIONS else make_pipeline(PCA(_DIRECTIONS), mixture)), head
+    return (mixture if d <= _DIRECTIONS else _ReducedMixture(mixture)), head
+
+
+class _ReducedMixture(BaseEstimator):
+    """A mixture in leading directions, of which few rows have fewer."""
+
+    def __init__(self, mixture: Any = None) -> None:
+        self.mixture = mixture
+
+    def fit(self, X: np.ndarray) -> Any:
+        self.directions_ = PCA(min(_DIRECTIONS, len(X) - 1), random_state=0).fit(X)
+        self.mixture_ = clone(self.mixture).fit(self.directions_.transform(X))
+        return self
+
+    def posterior(self, X: np.ndarray) -> np.ndarray:
+        return np.asarray(self.mixture_.posterior(self.directions_.transform(X)))
+
+
+def _seeded(model: Any, seed: int) -> Any:
+    """A copy of which no part draws from the global generator."""
+    if model is None:
+        return None
+    model = clone(model)
+    free = [name for name, value in model.get_params().items() if value is None]
+    parts = {name: derive_seed(seed, name) for name in free if name.split("__")[-1] == "random_state"}
+    return model.set_params(**parts)
 
 
 def _head(head: Any, features: np.ndarray, is_table: bool, classification: bool) -> Any:
@@ -434,7 +473,18 @@ class _Deals:
         if len(np.unique(known)) == 1:  # which many classifiers refuse
             said = np.full(len(test), known[0], dtype=known.dtype)
         else:
-            said = clone(model).fit(inputs, known).predict(new)
+            try:
+                said = np.asarray(clone(model).fit(inputs, known).predict(new))
+            except Exception as error:
+                raise ValueError(
+                    f"{type(model).__name__} fails with {len(own)} rows (n_labels says how many): {error}"
+                ) from error
+        if said.shape != truth.shape:
+            raise ValueError(f"{type(model).__name__} must predict shape {truth.shape}, got {said.shape}")
+        if self.classification and not np.isin(said, known).all():
+            raise ValueError(f"{type(model).__name__} predicts what is no class: is it a regressor?")
+        if not self.classification and np.isnan(said.astype(float)).any():
+            raise ValueError(f"{type(model).__name__} predicts NaN")
         if self.classification:
             return (said != truth).astype(float)
         return np.asarray((said - truth.astype(float)) ** 2)
