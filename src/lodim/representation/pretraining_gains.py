@@ -255,12 +255,7 @@ def pretraining_gain(
     target = np.asarray(target)
     if target.ndim != 1:
         raise ValueError(f"y must have one value for each row, got shape {target.shape}")
-    extra = read_unlabelled(X_unlabelled, rows)
-    names = [
-        [str(name) for name in table.columns] for table in (X_unlabelled, X) if hasattr(table, "columns")
-    ]
-    if len(names) == 2 and names[0] != names[1]:
-        raise ValueError("X_unlabelled and X must have the same columns in the same order")
+    extra = read_unlabelled(X_unlabelled, rows, X)
     notes: list[str] = []
     rows, target, extra = _apart(rows, target, extra, notes)
     n = len(rows)
