@@ -295,5 +295,5 @@ def test_a_rival_that_fails_is_named(baseline, y, words):
 
 def test_columns_in_another_order_are_refused():
     frame = pd.DataFrame(X)
-    with pytest.raises(ValueError, match="same order"):
+    with pytest.raises(ValueError, match="in their order"):
         pretraining_gain(frame[frame.columns[::-1]], frame[-80:], TARGET, **FAST)
