@@ -20,7 +20,7 @@ eigenvalues above those of 20 tables with shuffled columns (Horn 1965). Both may
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,15 @@ from torch import nn
 from lodim.nets import mlp
 from lodim.randomness import as_generator, build_seeded, derive_seed, root_seed
 from lodim.training import DescentRecipe, descend
-from lodim.validation import check_choice, check_counts, check_in_range, check_labels, check_matrix, warn
+from lodim.validation import (
+    check_choice,
+    check_counts,
+    check_in_range,
+    check_kind,
+    check_labels,
+    check_matrix,
+    warn,
+)
 
 __all__ = ["ContrastivePretrainer", "FactorPretrainer", "MixturePretrainer", "is_table", "posterior_of"]
 
@@ -532,7 +540,11 @@ class ContrastivePretrainer(_Transformer, _Pretrainer):
         check_counts(n_components=self.n_components, steps=self.steps, batch_size=self.batch_size)
         rows = self._read(X, fitting=True, y=y)
         if not callable(self.view):
-            check_in_range(self.view, "view", low=0.0)
+            check_in_range(self.view, "view", low=0.0, high=1e6)
+        check_kind(self.hidden, Sequence[int], "hidden")
+        check_kind(self.encoder, Callable[..., Any] | None, "encoder")
+        hidden = {f"hidden[{i}]": width for i, width in enumerate(self.hidden)}
+        check_counts(**hidden)
         check_columns(X, partners, ("X", "partners"))
         pairs = _read_pairs(rows, partners, similar)
         self._centre, spread = rows.mean(0), rows.std(0)
@@ -540,7 +552,7 @@ class ContrastivePretrainer(_Transformer, _Pretrainer):
         seed = root_seed(self.random_state)
         n_features, n_components = rows.shape[1], int(self.n_components)
         widths = [n_features, *map(int, self.hidden), n_components]
-        make = self.encoder or (lambda n_in, n_out: mlp(widths))
+        make = self.encoder if self.encoder is not None else lambda n_in, n_out: mlp(widths)
         net = build_seeded(lambda: make(n_features, n_components), derive_seed(seed, "weights")).double()
 
         def of_views(x: torch.Tensor) -> torch.Tensor:
