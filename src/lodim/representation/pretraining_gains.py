@@ -241,9 +241,9 @@ def pretraining_gain(
     Examples
     --------
     >>> from lodim.representation import FactorModel, pretraining_gain
-    >>> model = FactorModel.random(20, 2, random_state=0)
-    >>> X, y = model.sample(2000, random_state=1)
-    >>> found = pretraining_gain(X[:-100], X[-100:], y[-100:], random_state=0)
+    >>> model = FactorModel.random(n_features=100, n_components=5, random_state=0)
+    >>> X, y = model.sample(2200, random_state=1)
+    >>> found = pretraining_gain(X[200:], X[:200], y[:200], random_state=0)
     >>> found.verdict
     'gain'
     """
