@@ -99,3 +99,40 @@ def test_what_lies_elsewhere_is_named(root, new_system, paths, monkeypatch):
     assert paths.misplaced(root, [begun]) == [
         "koopman: the module is where it belongs, so that its exception can go"
     ]
+
+
+@pytest.fixture
+def tests_due(monkeypatch):
+    return tool("tests_due", monkeypatch)
+
+
+SOME = [
+    "tests/geometry/koopman/test_modes.py",
+    "tests/geometry/test_s4d.py",
+    "tests/geometry/test_shared.py",
+    "tests/landscape/test_flora.py",
+    "tests/test_parallel.py",
+    "tests/contract/test_fuzz.py",
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "near"),
+    [
+        ("tests/landscape/test_flora.py", SOME[3:4]),  # itself
+        ("src/lodim/geometry/koopman/modes.py", SOME[:1]),  # of the same system
+        ("src/lodim/geometry/s4d.py", SOME[1:2]),
+        ("src/lodim/geometry/_common.py", SOME[:3]),  # of no system: the room
+        ("src/lodim/parallel/jobs.py", SOME[4:5]),  # a room with one file of tests
+        ("tests/contract/examples.py", SOME[5:]),
+        ("docs/geometry/koopman.md", []),
+    ],
+)
+def test_tests_near_a_change_are_due(tests_due, path, near):
+    assert [test for test in SOME if tests_due.is_near(test, {path}, SOME)] == near
+
+
+def test_every_test_has_its_turn_and_without_history_all_are_due(tests_due):
+    turns = [tests_due.due(SOME, SOME, set(), turn, 8) for turn in range(100, 108)]
+    assert sorted(test for turn in turns for test in turn) == sorted(SOME)
+    assert tests_due.due(SOME, SOME, None, 0, 8) == SOME
