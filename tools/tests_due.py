@@ -6,9 +6,9 @@
 Tests of kinds that cost much run in full while a machine idles (``make test-all``). A run of the continuous integration
 takes those that a change is likeliest to break: files that hold the marker (or a conftest above them does) and were
 changed themselves, or lie in the tests' folder of a source file that was, where the source file's system (the second
-part of its path) is named in their path or in no test's. Changed is what the commits of the half day before the last one touched: a session's work, however
-it was cut. Of the others the commit's number chooses an eighth, so that each runs at least every eighth commit, and
-which ones run is settled by the commit alone. Where there is no history, all are due.
+part of its path) is named in their path or in no test's. Changed is what the commits of the half day before the last
+one touched: a session's work, however it was cut. Of the others the commit's number chooses an eighth, so that each
+runs at least every eighth commit, and which ones run is settled by the commit alone. Without history all are due.
 """
 
 from __future__ import annotations
