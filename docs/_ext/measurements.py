@@ -469,7 +469,7 @@ def pfgmpp(save):
         seen = Trajectory(60)
         heun(EmpiricalPoissonDenoiser(Y, D), start.double(), EDM().sigmas(60), callback=seen)
         for way in torch.stack(seen.x, 1).numpy():
-            axes.plot(*way.T, linewidth=0.8)
+            axes.plot(*way.T, linewidth=0.8, rasterized=True)
         axes.plot(*ring.X.T, ".", color="black", markersize=2)
         axes.set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5), aspect="equal", title=f"D = {D:g}")
     lines = [
