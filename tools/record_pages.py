@@ -84,7 +84,7 @@ def measure(name: str) -> tuple[str, dict[str, bytes], dict[str, Any]]:
     def save(figure: Any, alt: str, part: str = "") -> str:
         file, drawn = f"{name}{'-' * bool(part)}{part}.svg", io.BytesIO()
         with mpl.rc_context({"svg.hashsalt": "lodim"}):  # the same drawing is the same file
-            figure.savefig(drawn, format="svg", dpi=160, bbox_inches="tight", metadata={"Date": None})
+            figure.savefig(drawn, format="svg", dpi=120, bbox_inches="tight", metadata={"Date": None})
         plt.close(figure)
         pictures[file] = drawn.getvalue()
         return f"![{alt}]({file})"

@@ -469,8 +469,8 @@ def pfgmpp(save):
         seen = Trajectory(60)
         heun(EmpiricalPoissonDenoiser(Y, D), start.double(), EDM().sigmas(60), callback=seen)
         for way in torch.stack(seen.x, 1).numpy():
-            axes.plot(*way.T, linewidth=0.8, rasterized=True)
-        axes.plot(*ring.X.T, ".", color="black", markersize=2)
+            axes.plot(*way[np.abs(way).max(1) < 4].T, linewidth=0.8)  # the rest is out of sight
+        axes.plot(*ring.X.T, ".", color="black", markersize=2, rasterized=True)
         axes.set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5), aspect="equal", title=f"D = {D:g}")
     lines = [
         save(figure, "lines from far noise end on eight clusters, for each of three D", "lines"),
