@@ -464,9 +464,9 @@ def pfgmpp(save):
         figure, panels = plt.subplots(1, 3, figsize=(9, 3.2), sharex=True, sharey=True, layout="constrained")
     for axes, D in zip(panels, (1, 64, math.inf), strict=True):
         start = PoissonKernel(D)(
-            torch.zeros(60, 2), torch.full((60, 1), 80.0), torch.Generator().manual_seed(1)
+            torch.zeros(30, 2), torch.full((30, 1), 80.0), torch.Generator().manual_seed(1)
         )
-        seen = Trajectory(60)
+        seen = Trajectory(30)
         heun(EmpiricalPoissonDenoiser(Y, D), start.double(), EDM().sigmas(60), callback=seen)
         for way in torch.stack(seen.x, 1).numpy():
             axes.plot(*way[np.abs(way).max(1) < 4].T, linewidth=0.8)  # the rest is out of sight
@@ -475,7 +475,7 @@ def pfgmpp(save):
     lines = [
         save(figure, "lines from far noise end on eight clusters, for each of three D", "lines"),
         "",
-        "The last stretch of sixty lines from noise to 400 samples, along their exact field.",
+        "The last stretch of thirty lines from noise to 400 samples, along their exact field.",
         "",
     ]
     digits = np.random.default_rng(0).permutation(load_digits().data / 16)[:500]
