@@ -399,7 +399,7 @@ def mode_interpolation(save):
     with style():
         figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
     left.plot(*found.samples.T, ".", color=COLORS[0], markersize=1.5, label="kept", rasterized=True)
-    left.plot(*found.rejected.T, ".", color=COLORS[1], markersize=4, label="rejected")
+    left.plot(*found.rejected.T, ".", color=COLORS[1], markersize=4, label="rejected", rasterized=True)
     left.set(xlim=(-1.8, 1.8), ylim=(-1.8, 2.2), aspect="equal")
     left.set_title(f"{found.n_rejected} of {found.n_drawn} rejected")
     left.legend(loc="upper right", ncols=2)
@@ -464,18 +464,18 @@ def pfgmpp(save):
         figure, panels = plt.subplots(1, 3, figsize=(9, 3.2), sharex=True, sharey=True, layout="constrained")
     for axes, D in zip(panels, (1, 64, math.inf), strict=True):
         start = PoissonKernel(D)(
-            torch.zeros(30, 2), torch.full((30, 1), 80.0), torch.Generator().manual_seed(1)
+            torch.zeros(25, 2), torch.full((25, 1), 80.0), torch.Generator().manual_seed(1)
         )
         seen = Trajectory(30)
         heun(EmpiricalPoissonDenoiser(Y, D), start.double(), EDM().sigmas(60), callback=seen)
         for way in torch.stack(seen.x, 1).numpy():
-            axes.plot(*way[np.abs(way).max(1) < 4].T, linewidth=0.8)  # the rest is out of sight
+            axes.plot(*way[np.abs(way).max(1) < 3].T, linewidth=0.8)  # the rest is out of sight
         axes.plot(*ring.X.T, ".", color="black", markersize=2, rasterized=True)
         axes.set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5), aspect="equal", title=f"D = {D:g}")
     lines = [
         save(figure, "lines from far noise end on eight clusters, for each of three D", "lines"),
         "",
-        "The last stretch of thirty lines from noise to 400 samples, along their exact field.",
+        "The last stretch of 25 lines from noise to 400 samples, along their exact field.",
         "",
     ]
     digits = np.random.default_rng(0).permutation(load_digits().data / 16)[:500]
