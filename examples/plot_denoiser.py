@@ -13,6 +13,7 @@ samples tell that they draw from the same noise.
 import matplotlib.pyplot as plt
 import torch
 from sklearn.datasets import load_digits
+from torch import nn
 
 from lodim.datasets import discs
 from lodim.generative import (
@@ -20,19 +21,32 @@ from lodim.generative import (
     memorization_curve,
     train_denoiser,
 )
-from lodim.nets import BiasFreeUNet
 from lodim.plots import style
 from lodim.randomness import build_seeded
 
-images, _ = discs(2000, 16, random_state=0)
-net = build_seeded(lambda: BiasFreeUNet(1, 16, 2), 0)
+
+def small_net(side):
+    """Three layers without biases, so that a brighter image is denoised alike."""
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(side**2, 256, bias=False),
+        nn.ReLU(),
+        nn.Linear(256, 256, bias=False),
+        nn.ReLU(),
+        nn.Linear(256, side**2, bias=False),
+        nn.Unflatten(1, (1, side, side)),
+    )
+
+
+images, _ = discs(4000, 16, random_state=0)
+net = build_seeded(lambda: small_net(16), 0)
 train_denoiser(
     net,
     images[10:],
     sigma_range=(0, 0.5),
-    steps=400,
-    batch_size=32,
-    lr=2e-3,
+    steps=800,
+    batch_size=64,
+    lr=1e-3,
     random_state=0,
 )
 clean = torch.from_numpy(images[0])
@@ -42,10 +56,10 @@ basis = jacobian_basis(net, noisy)
 ax = basis.plot()
 
 # %%
-# The noisy image, what the denoiser makes of it, and the leading eigenvectors: they follow the disc's border, and are
-# what is left when it moves, grows or changes its brightness.
+# The noisy image, what the denoiser makes of it, and the leading eigenvectors. The first is like the noisy image; those
+# after it are smooth, as large as the disc: what is left when it changes its brightness or moves.
 
-shown = [noisy[0], net.denoise(noisy[None])[0, 0].detach()]
+shown = [noisy[0], net(noisy[None])[0, 0].detach()]
 shown += [*basis.vectors[:6, 0]]
 names = [
     "noisy",
@@ -63,15 +77,15 @@ with style():
 # Memorising or generalising: two nets on disjoint sets of handwritten digits (8 x 8 pixels), in equally many steps.
 
 X = load_digits().data.reshape(-1, 1, 8, 8) / 16
+
 curve = memorization_curve(
-    lambda: BiasFreeUNet(1, 12, 1),
+    lambda: small_net(8),
     X[200:],
     X[:200],
     [5, 50, 700],
-    steps=400,
+    steps=300,
     batch_size=32,
-    lr=2e-3,
-    n_samples=16,
+    n_samples=8,
     h=0.1,
     beta=0.3,
     mean=float(X.mean()),

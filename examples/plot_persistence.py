@@ -66,7 +66,7 @@ def loss(x):
     return topology / (high - low) + (x.abs() - 1.3).clamp(min=0).square().sum()
 
 
-result = optimize_points(points, loss, 150, 0.2, optimizer="sgd")
+result = optimize_points(points, loss, 40, 0.5, optimizer="sgd")
 print(result)
 with style():
     ax = result.plot()

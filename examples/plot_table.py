@@ -22,7 +22,7 @@ from lodim.plots import COLORS, mark_value, style
 
 table = load_breast_cancer(as_frame=True)
 X = StandardScaler().fit_transform(table.data)
-answer = lodim.profile(X, table.target, model="mlp", budget=20, random_state=0)
+answer = lodim.profile(X, table.target, model="mlp", budget=8, random_state=0)
 print(answer)
 
 # %%

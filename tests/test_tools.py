@@ -1,6 +1,8 @@
 """The tools that begin a system and check its paths, on a folder laid out like the project."""
 
 import importlib.util
+import json
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +11,8 @@ import pytest
 
 from lodim.catalog import AREAS, find_card
 
-TOOLS = Path(__file__).resolve().parents[1] / "tools"
+ROOT = Path(__file__).resolve().parents[1]
+TOOLS = ROOT / "tools"
 
 
 def tool(name, patch):
@@ -136,3 +139,66 @@ def test_every_test_has_its_turn_and_without_history_all_are_due(tests_due):
     turns = [tests_due.due(SOME, SOME, set(), turn, 8) for turn in range(100, 108)]
     assert sorted(test for turn in turns for test in turn) == sorted(SOME)
     assert tests_due.due(SOME, SOME, None, 0, 8) == SOME
+
+
+@pytest.fixture
+def pages(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "_ext"))
+    return tool("record_pages", monkeypatch)
+
+
+def test_every_page_that_shows_a_measurement_has_its_record(pages):
+    import measured
+
+    included = {
+        name
+        for file in (ROOT / "docs").rglob("*.md")
+        for name in re.findall(r"\{include\} (?:\.\./)*generated/(\w+)\.md", file.read_text(encoding="utf-8"))
+    }
+    names = set(pages.measurements.MEASUREMENTS)
+    assert {page.__name__ for page in measured.BELOW} <= names
+    assert included == names | {page.__name__ for page in measured.PAGES}
+    assert {file.stem for file in pages.PAGES.glob("*.json")} == names
+    for name in names:
+        record = json.loads((pages.PAGES / f"{name}.json").read_text(encoding="utf-8"))
+        assert record["content"] == pages.content_digest(pages.PAGES, name, record["pictures"]), name
+        text = (pages.PAGES / f"{name}.md").read_text(encoding="utf-8")
+        assert re.findall(r"!\[[^\]]*\]\(([^)]*)\)", text) == record["pictures"]
+        sizes = [(pages.PAGES / picture).stat().st_size for picture in record["pictures"]]
+        assert max(sizes, default=0) <= pages.MOST_BYTES
+
+
+def test_a_measurement_is_stale_when_its_source_or_what_it_loaded_has_changed(pages, tmp_path, monkeypatch):
+    def first(save):
+        return save(one_line(), "a line", "line")
+
+    def one_line():
+        from lodim.plots import new_axes
+
+        axes = new_axes()
+        axes.plot([0, 1])
+        return axes.figure
+
+    monkeypatch.setattr(pages.measurements, "MEASUREMENTS", {"first": first})
+    assert pages.stale(tmp_path, ["first"]) == ["first"]  # no record yet
+    text, pictures, record = pages.measure("first")
+    pages.write(tmp_path, "first", text, pictures, record | {"pictures": ["first-line.svg"]})
+    assert (tmp_path / "first.md").read_text() == "![a line](first-line.svg)\n"
+    assert b"<svg" in (tmp_path / "first-line.svg").read_bytes()
+    assert pages.measure("first")[1] == pictures  # the same drawing, byte by byte
+    assert pages.stale(tmp_path, ["first"]) == []
+    assert record["source"] != pages.source_digest("first", ["lodim.plots"])
+    monkeypatch.setattr(pages.measurements, "MEASUREMENTS", {"first": lambda save: ""})
+    assert pages.stale(tmp_path, ["first"]) == ["first"]
+    pages.write(tmp_path, "first", "", {}, record | {"pictures": []})
+    assert not (tmp_path / "first-line.svg").exists()
+    with pytest.raises(ValueError, match="rasterise"):
+        pages.write(tmp_path, "first", "", {"first.svg": b"-" * 200_000}, record)
+
+
+def test_a_build_without_a_record_names_the_command(pages, tmp_path, monkeypatch):
+    import measured
+
+    monkeypatch.setattr(measured, "RECORDED", tmp_path)
+    with pytest.raises(RuntimeError, match=r"python tools/record_pages.py guidance"):
+        measured.recorded("guidance")
