@@ -58,7 +58,7 @@ sphinx_gallery_conf = {
     "capture_repr": (),
     "abort_on_example_error": True,
     "parallel": True,  # as many as sphinx-build's -j
-    "image_scrapers": ("matplotlib", "figures"),
+    "image_scrapers": ("figures", "matplotlib"),
 }
 
 html_theme = "pydata_sphinx_theme"

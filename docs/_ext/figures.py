@@ -12,9 +12,11 @@ def scrape(block, block_vars, gallery_conf):
     """Save, once, every figure that a name of the example holds and that no pyplot window manages."""
     paths = []
     for value in list(block_vars["example_globals"].values()):
-        if not isinstance(value, Figure) or value.canvas.manager is not None or hasattr(value, "_in_gallery"):
+        if not isinstance(value, Figure) or hasattr(value, "_in_gallery"):
             continue
         value._in_gallery = True
+        if value.canvas.manager is not None:  # pyplot's, which the scraper of matplotlib saves after this one and closes
+            continue
         path = next(block_vars["image_path_iterator"])
         value.savefig(path, dpi=120)
         paths.append(path)
