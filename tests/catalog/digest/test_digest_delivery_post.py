@@ -421,7 +421,7 @@ def test_logs_hold_no_addresses_and_no_links(ready, caplog):
     assert ANN not in json.dumps(ready.rows("SELECT * FROM delivery"))
 
 
-@pytest.mark.parametrize("n_readers", [20, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_readers", [20, pytest.param(101, marks=pytest.mark.slow)])  # 100 at once
 def test_many_mails_go_over_one_connection(site, monday, n_readers):
     at = stamp(site.clock.at)
     with site.papers.store.writing() as connection:
