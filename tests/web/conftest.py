@@ -32,6 +32,25 @@ def _no_proxy():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _quick():
+    """One thread with an event loop for all clients: else each request starts its own. And what is kept of an address
+    is hashed in no time: at its real cost, that takes longer than all else.
+    """
+    try:
+        from anyio.from_thread import start_blocking_portal
+        from starlette.testclient import TestClient
+
+        from lodim.catalog.digest import suppression
+    except ImportError:  # then what needs it is skipped
+        yield
+        return
+    with start_blocking_portal() as portal, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TestClient, "portal", portal)
+        patch.setitem(suppression._COST, "n", 2)
+        yield
+
+
 class Clock:
     def __init__(self):
         self.now = START

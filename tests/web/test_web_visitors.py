@@ -15,7 +15,7 @@ from lodim.catalog.feed.store import VISITORS, Store
 from lodim.web.meaning import Meaning
 from lodim.web.subscriptions import subscribers_of
 
-MANY = 60  # more than there are threads for requests
+MANY = 45  # more than there are threads for requests
 
 
 def wait_until(true):

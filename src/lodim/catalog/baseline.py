@@ -13,7 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -104,6 +104,7 @@ def claim_records() -> dict[str, ClaimRecord]:
     return {entry["name"]: ClaimRecord.from_dict(entry) for entry in json.loads(text)["claims"]}
 
 
+@cache
 def public(entry_point: str) -> bool:
     """Return whether a dotted name is public: its package imports and lists it. Packages load lazily, so this costs no
     heavy import; that every listed name also loads is tested.

@@ -56,7 +56,7 @@ def _http(request: Request, error: Any) -> Response:
 def _methods(request: Request) -> list[str]:
     """Return what an address answers to: by itself a route tells of its own method only."""
     found = {"OPTIONS"}
-    for route in (*request.app.state.routes, *request.app.routes):
+    for route in request.app.routes:
         if route.matches(request.scope)[0] is not Match.NONE:
             found |= set(getattr(route, "methods", None) or ())
     return sorted(found | ({"HEAD"} if "GET" in found else set()))

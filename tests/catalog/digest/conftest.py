@@ -162,6 +162,15 @@ class Site:
         self.papers.close()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _quick_hashes():
+    """What is kept of an address is hashed in no time: at its real cost, that takes longer than all else."""
+    suppression = pytest.importorskip("lodim.catalog.digest.suppression", reason="needs the extra 'web'")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(suppression._COST, "n", 2)
+        yield
+
+
 @pytest.fixture
 def clock():
     """Return a clock on a Sunday noon."""

@@ -19,25 +19,33 @@ from lodim.catalog.digest.subscribers import Subscribers
 from lodim.catalog.feed.store import PAPERS, Store
 
 ANN = "ann@example.org"
-SHORT, HELD = 0.02, 0.3  # seconds: of an ordinary writer's patience, and of the other's transaction
+SHORT = 0.02  # seconds: of an ordinary writer's patience
 
 
 @contextmanager
-def another_writing(path, seconds=HELD, let_go=None):
-    """Let another connection hold the lock from now on for some time, or until it is told to let go."""
-    has, other = threading.Event(), Store(path)
+def another_writing(path):
+    """Let another connection hold the lock from now on, until it is told to let go."""
+    has, let_go, other = threading.Event(), threading.Event(), Store(path)
 
     def write():
         with other.writing():
             has.set()
-            (let_go or threading.Event()).wait(seconds)
+            let_go.wait(120)
 
     worker = threading.Thread(target=write)
     worker.start()
-    assert has.wait(10)
-    yield
-    worker.join()
-    other.close()
+    assert has.wait(120)
+    try:
+        yield let_go
+    finally:
+        let_go.set()
+        worker.join()
+        other.close()
+
+
+def soon(let_go):
+    """Let go when an ordinary writer would have given up."""
+    threading.Timer(3 * SHORT, let_go.set).start()
 
 
 @pytest.fixture
@@ -88,9 +96,10 @@ WRITERS = {
 @pytest.mark.parametrize("name", WRITERS)
 def test_who_records_a_wish_or_a_mail_outlasts_a_long_writer(site, path, name):
     work = WRITERS[name](site, site.join(ANN))
-    with another_writing(path):
+    with another_writing(path) as let_go:
         with pytest.raises(TimeoutError, match="another process"), site.papers.store.writing():
             raise AssertionError("both write")
+        soon(let_go)
         work()
 
 
@@ -99,19 +108,19 @@ def test_a_lock_while_the_mail_goes_out_sends_it_once(site, path, monday, monkey
     site.clock.at = monday - timedelta(hours=2)
     site.take((1, "First", 7))
     site.clock.at = monday
-    hand_over, opened = post_module._hand_over, []
+    hand_over = post_module._hand_over
+    with ExitStack() as stack:
 
-    def held(line, texts, subscriber):
-        outcome = hand_over(line, texts, subscriber)
-        opened.append(another_writing(path))
-        opened[-1].__enter__()  # the server has the mail, and now the database is busy
-        return outcome
+        def held(line, texts, subscriber):
+            outcome = hand_over(line, texts, subscriber)
+            soon(
+                stack.enter_context(another_writing(path))
+            )  # the server has the mail, and now the database is busy
+            return outcome
 
-    monkeypatch.setattr(post_module, "_hand_over", held)
-    assert site.post.run() == Report(queued=1, sent=1)
+        monkeypatch.setattr(post_module, "_hand_over", held)
+        assert site.post.run() == Report(queued=1, sent=1)
     assert site.rows("SELECT state FROM delivery") == [("sent",)]
-    for lock in opened:
-        lock.__exit__(None, None, None)
     site.clock.pass_by(minutes=20)
     assert site.post.run() == Report()
     assert len([mail for mail in site.server.to(ANN) if "confirm" not in mail["Subject"]]) == 1
@@ -176,12 +185,12 @@ def test_a_stop_does_not_wait_for_long_to_report_a_mail(due, path, monkeypatch, 
     pytest.importorskip("apscheduler", reason="needs the extra 'web'")
     from lodim.catalog.digest.background import start_scheduler
 
-    hand_over, handed, let_go = post_module._hand_over, threading.Event(), threading.Event()
+    hand_over, handed = post_module._hand_over, threading.Event()
     with ExitStack() as stack, monkeypatch.context() as patch:
 
         def held(*given):
             outcome = hand_over(*given)
-            stack.enter_context(another_writing(path, 120, let_go))
+            stack.enter_context(another_writing(path))
             handed.set()
             return outcome
 
@@ -189,7 +198,6 @@ def test_a_stop_does_not_wait_for_long_to_report_a_mail(due, path, monkeypatch, 
         running = start_scheduler(due.papers, due.settings, secret=due.subscribers.secret, now=due.clock)
         assert handed.wait(120)
         running.stop(within=0.01)
-        let_go.set()
     assert [r.getMessage() for r in caplog.records if "it will be sent again" in r.getMessage()] == [
         "delivery 1 was sent, but this was not written down in time: it will be sent again"
     ]

@@ -11,7 +11,9 @@ pytest.importorskip("sqlalchemy", reason="needs the extra 'web'")
 from lodim.catalog.feed import Catalog
 from lodim.catalog.feed import store as store_module
 
-N_FILES, N_PAPERS = 6, 20
+N_FILES, N_PAPERS = 6, 10
+# Processes that begin at once where they can: one that is made anew has to load the library first.
+BEGIN = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
 
 
 def taking_in(place, folder, first, go, told):
@@ -43,7 +45,7 @@ def write_files(folder):
 
 def test_two_processes_take_the_same_files_in_at_once(place, tmp_path):
     write_files(tmp_path)
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context(BEGIN)
     go, told = context.Event(), context.Queue()
     workers = [context.Process(target=taking_in, args=(place, tmp_path, first, go, told)) for first in (0, 3)]
     for worker in workers:
@@ -54,7 +56,7 @@ def test_two_processes_take_the_same_files_in_at_once(place, tmp_path):
         while any(worker.is_alive() for worker in workers) and told.qsize() < 2:
             seen.append(len(papers))
             papers.papers("trending")
-            time.sleep(0.01)
+            time.sleep(0.03)
         reports = [told.get(timeout=240) for _ in workers]
         for worker in workers:
             worker.join(120)
@@ -101,7 +103,7 @@ def test_two_open_a_new_catalogue_at_once(fresh, request, tmp_path):
         made = request.getfixturevalue("postgresql").database()
     else:
         made = fresh()
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context(BEGIN)
     go, told = context.Event(), context.Queue()
     write_files(tmp_path)
     with made as place:

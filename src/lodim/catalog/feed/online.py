@@ -17,6 +17,7 @@ import ssl
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
@@ -107,8 +108,13 @@ class Fetcher:
     ) -> None:
         self.store, self.hosts, self.ports = store, {host.lower() for host in hosts}, set(ports)
         self._resolver, self._permit, self._clock, self._sleep = resolver, permit, clock, sleep
-        self._context = context or ssl.create_default_context()
+        self._given = context
         self._agent = f"lodim/{__version__} ({contact})"
+
+    @cached_property
+    def _context(self) -> ssl.SSLContext:
+        """What servers are checked with: the system's certificates take long to read, so not before there is one."""
+        return self._given or ssl.create_default_context()
 
     def fetch(self, url: str) -> Reply | None:
         """Return what is at an address, or None if it has not changed since the last time. Raises a ValueError for an
