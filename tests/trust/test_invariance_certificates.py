@@ -531,7 +531,9 @@ def test_few_rows_keep_the_level_and_a_steep_difference_is_seen(n, m, d):
     seen = {0: [], 4: []}
     for draw in range(60):
         for slope, found in seen.items():
-            if slope and (draw >= 20 or n <= 5 * d):  # with fewer no estimate of the variances tells it from them
+            if slope and (
+                draw >= 20 or n <= 5 * d
+            ):  # with fewer no estimate of the variances tells it from them
                 continue
             X = rng.normal(size=(m, n, d))
             y = X.sum(2) + rng.normal(size=(m, n))
