@@ -470,7 +470,10 @@ def _unequal(hits: Int[np.ndarray, "m 2"], seed: int) -> tuple[float, Bool[np.nd
     where = np.repeat(np.arange(len(hits)), sizes)
     right = np.tile([True, False], len(hits)).repeat(hits.ravel())
     counts = np.array(
-        [hits[:, 0], *(np.bincount(rng.permuted(where)[right], minlength=len(hits)) for _ in range(_PERMUTED))]
+        [
+            hits[:, 0],
+            *(np.bincount(rng.permuted(where)[right], minlength=len(hits)) for _ in range(_PERMUTED)),
+        ]
     )
     away = np.square(counts - sizes * right.mean()) / sizes  # Pearson's, but for a factor
     statistic = away.sum(1)
