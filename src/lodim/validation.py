@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd  # scikit-learn has loaded it anyway
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_array
 
 from lodim.extras import require
 
@@ -340,7 +339,7 @@ def check_matrix(
             )
     _raise_if_not_finite(array, name, columns)
     # rows of one layout in memory: sums in another order round otherwise, and the same data would answer otherwise
-    return check_array(array, dtype=dtype, order="C", ensure_min_samples=min_rows)
+    return np.asarray(array, dtype=dtype, order="C")
 
 
 def check_numbers(values: Any, name: str, *, dtype: Any = np.float64) -> np.ndarray:

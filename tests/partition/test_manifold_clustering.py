@@ -27,7 +27,7 @@ from lodim.partition import (
     subspace_affinity,
     tcr_loss,
 )
-from lodim.partition.manifold_clustering.estimator import ETAS
+from lodim.partition.manifold_clustering import estimator
 from lodim.partition.manifold_clustering.subspaces import nearest_subspace, second_moments
 from lodim.validation import ConvergenceWarning
 
@@ -104,7 +104,7 @@ def test_losses_are_their_parts():
 
 def test_loss_gradients():
     Z, C = unit(2, 5, 3).requires_grad_(), unit(2, 5, 3, seed=1).requires_grad_()
-    assert torch.autograd.gradcheck(lambda Z, C: mlc_loss(Z, C, eta=0.3), (Z, C))
+    assert torch.autograd.gradcheck(lambda Z, C: mlc_loss(Z, C, eta=0.3), (Z, C), fast_mode=True)
     assert torch.autograd.gradcheck(tcr_loss, (Z[0], Z[1]))
 
 
@@ -235,7 +235,8 @@ def test_after_the_start_codes_are_features_exactly():
     assert len(model.losses_) == 0
 
 
-def test_given_features_begin_as_they_are_and_a_net_with_its_heads():
+def test_given_features_begin_as_they_are_and_a_net_with_its_heads(monkeypatch):
+    monkeypatch.setattr(estimator, "MOST_CLUSTERS", 6)
     X, y = planes()
     model = small(init="given").fit(X)
     Z = model.transform(X)
@@ -244,7 +245,7 @@ def test_given_features_begin_as_they_are_and_a_net_with_its_heads():
     assert clustering_accuracy(y, model.labels_) == 1
     free = small(None, init="given", eta=None).fit(X)
     assert free.n_clusters_ == min(free.coding_lengths_, key=free.coding_lengths_.get) == 3
-    assert free.eta_ in ETAS
+    assert free.eta_ in estimator.ETAS
     assert free.coding_lengths_[3] == pytest.approx(coding_length(free.transform(X), free.labels_))
     net = MLCNet(nn.Identity(), 8, 4)
     before = copy.deepcopy(net.state_dict())
@@ -255,14 +256,13 @@ def test_given_features_begin_as_they_are_and_a_net_with_its_heads():
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("seed", [0, 1])
-def test_two_curved_sheets_come_apart_and_new_rows_find_theirs(seed):
-    (X, y), (fresh, fresh_y) = arcs(400, seed), arcs(300, seed + 10)
-    model = MLC(2, random_state=seed).fit(X)
+def test_two_curved_sheets_come_apart_and_new_rows_find_theirs():
+    (X, y), (fresh, fresh_y) = arcs(200), arcs(200, 10)
+    model = MLC(2, random_state=0).fit(X)
     assert clustering_accuracy(y, model.labels_) == 1
     assert clustering_accuracy(fresh_y, model.predict(fresh)) == 1
     assert clustering_accuracy(y, KMeans(2, n_init=10, random_state=0).fit_predict(X)) < 0.7
-    start = MLC(2, epochs=0, random_state=seed).fit(X)
+    start = MLC(2, epochs=0, random_state=0).fit(X)
 
     def saved(model):
         return rate_reduction(model.transform(X), pairwise_membership(model._of(X)[1], model.train_eta), 0.2)

@@ -47,12 +47,12 @@ def relaxed_energy(S, cost, W, codes, lam):
 @pytest.mark.parametrize("lam", LAMBDAS)
 @pytest.mark.parametrize("prototype", ["mean", "mode"])
 def test_the_relaxed_energy_never_rises(lam, prototype):
-    for seed in range(3):
+    for seed in range(2):
         X, codes, W = problem(seed)
         points = prepared(X, codes, W)
         cost = points.cost(X[None, :3], prototype)
         trace = []
-        for steps in range(1, 25):
+        for steps in range(1, 17):
             S, _ = slk.relax(points, cost, SLK(lam=lam, inner_iter=steps))
             trace.append(relaxed_energy(S[0], cost[0], W.toarray(), codes, lam))
         assert (np.diff(trace) <= 1e-10).all()
@@ -101,7 +101,7 @@ def test_the_energy_is_distortion_plus_lambda_for_every_edge_cut(prototype):
 
 @pytest.mark.parametrize("prototype", ["mean", "mode"])
 def test_energy_never_rises_over_rounds_nor_when_prototypes_move(prototype):
-    for seed in range(8):
+    for seed in range(4):
         X, codes, W = problem(seed, n=60, d=2)
         model = SLK(prototype=prototype, lam=0.3, tol=0, random_state=seed)
         for trace in (model.fit(X, codes).energy_, model.set_params(n_clusters=4).fit(X).energy_):
@@ -375,7 +375,7 @@ FEATURES = np.eye(6)[np.arange(240) // 40] + 0.35 * np.random.default_rng(0).nor
 
 
 def test_episodes_are_many_problems_solved_like_one():
-    drawn = sample_episodes(LABELS, n_shot=2, n_episodes=12, random_state=0)
+    drawn = sample_episodes(LABELS, n_shot=2, n_episodes=5, random_state=0)
     X = FEATURES[drawn.rows]
     for model in (SLK(), SLK(lam=0), *(SLK(prototype=p, lam=0.2) for p in slk.PROTOTYPES)):
         together, _ = episodes_module.label_by_slk(model, X, drawn.given, 5)
@@ -428,15 +428,15 @@ def test_accuracies_differences_and_intervals():
         return np.square(X[:, None] - means).sum(2).argmin(1)
 
     methods = {"SimpleShot": "simpleshot", "nearest": nearest, "SLK": SLK()}
-    found = few_shot_episodes(FEATURES, LABELS, methods, n_episodes=80, shift=False, random_state=0)
+    found = few_shot_episodes(FEATURES, LABELS, methods, n_episodes=40, shift=False, random_state=0)
     simple, same, ours = found.per_episode
     np.testing.assert_array_equal(simple, same)
-    half = 1.96 * ours.std(ddof=1) / np.sqrt(80)
+    half = 1.96 * ours.std(ddof=1) / np.sqrt(40)
     np.testing.assert_allclose((found.mean[2], found.ci95[2]), (ours.mean(), half))
     gain = found.difference("SLK", "SimpleShot")
     difference = ours - simple
     np.testing.assert_allclose(
-        (gain.mean, gain.ci95), (difference.mean(), 1.96 * difference.std(ddof=1) / np.sqrt(80))
+        (gain.mean, gain.ci95), (difference.mean(), 1.96 * difference.std(ddof=1) / np.sqrt(40))
     )
     assert gain.is_clear
     assert found.best == "SLK"
@@ -451,7 +451,7 @@ def test_accuracies_differences_and_intervals():
     with pytest.raises(ValueError, match="n_clusters=9"):
         few_shot_episodes(FEATURES, LABELS, {"k": SLK(n_clusters=9)})
     with pytest.warns(slk.ConvergenceWarning, match="short: .* did not converge"):
-        few_shot_episodes(FEATURES, LABELS, {"short": SLK(max_iter=1, tol=0)}, random_state=0)
+        few_shot_episodes(FEATURES, LABELS, {"short": SLK(max_iter=1, tol=0)}, n_episodes=9, random_state=0)
 
 
 def test_methods_that_change_what_they_are_given_change_nothing_else():
@@ -504,9 +504,9 @@ def test_single_precision_gives_nearly_the_same_accuracy():
 
 def test_lambda_is_searched_on_the_same_episodes():
     grid = (0.0, 0.3, 1.0)
-    found = search_lambda(FEATURES, LABELS, SLK(prototype="mode"), grid, n_episodes=40, random_state=1)
+    found = search_lambda(FEATURES, LABELS, SLK(prototype="mode"), grid, n_episodes=20, random_state=1)
     models = {str(lam): SLK(prototype="mode", lam=lam) for lam in grid}
-    one = few_shot_episodes(FEATURES, LABELS, models, n_episodes=40, random_state=1)
+    one = few_shot_episodes(FEATURES, LABELS, models, n_episodes=20, random_state=1)
     np.testing.assert_array_equal(found.per_episode, one.per_episode)
     assert float(found.best) == grid[int(np.argmax(one.mean))]
     close = (0.12345671, 0.12345672)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binomtest
+from scipy.stats import f as f_distribution
 
 from lodim.trust import (
     LinearSEM,
@@ -155,20 +156,20 @@ def test_covariances_and_measures_span_no_more_dimensions_than_said(n_sites, in_
     f = 1
     for _ in range(n_sites):
         f = (in_degree + 1) * f + 1
-    stack = sem.intervene(sites, "soft", 1, size=700)
-    noisy = sem.intervene(sites, "noise", 2, size=700)
+    stack = sem.intervene(sites, "soft", 1, size=300)
+    noisy = sem.intervene(sites, "noise", 2, size=300)
     cov = LinearSEM(stack.B, noisy.noise_var).covariance()
     n, rng = cov.shape[1], np.random.default_rng(0)
     entries = cov[:, *np.triu_indices(n)]
-    found = rank(np.column_stack([np.ones(700), entries]))
+    found = rank(np.column_stack([np.ones(300), entries]))
     assert found == f if n_sites * in_degree < 4 else found <= f  # covariances with few nodes are tied
+    D = polynomial_dimension([in_degree] * n_sites)
     measures = []
-    for _ in range(120):
+    for _ in range(D + 20):
         Phi, w = rng.normal(size=(2, n - 1)), rng.normal(size=2)
         measures.append(np.square(certify(Phi, w, covariances=cov).eps_per_env))
-    D = polynomial_dimension([in_degree] * n_sites)
     assert f * (f + 1) // 2 == D
-    assert rank(np.column_stack([np.ones(700), *measures])) <= D
+    assert rank(np.column_stack([np.ones(300), *measures])) <= D
 
 
 def line_of(sem, site, parent, weights, noise=None):
@@ -507,7 +508,7 @@ def test_the_statistic_is_the_robust_score_of_its_definition():
         T = s @ np.linalg.solve(V, s)
         kish = np.einsum("ij,jk,ik->i", parts, np.linalg.inv(V), parts)
         nu = 25 / np.square(kish).sum()
-        p = learning.f_distribution.sf(T / 5, 5, nu)
+        p = f_distribution.sf(T / 5, 5, nu)
         assert found.p_values[i] == pytest.approx(p, rel=1e-6)
 
 
@@ -528,15 +529,18 @@ def test_it_depends_on_the_columns_span_only_and_holm_is_holms():
 def test_few_rows_keep_the_level_and_a_steep_difference_is_seen(n, m, d):
     rng = np.random.default_rng(n)
     seen = {0: [], 4: []}
-    for _ in range(100):
+    for draw in range(60):
         for slope, found in seen.items():
+            if slope and (
+                draw >= 20 or n <= 5 * d
+            ):  # with fewer no estimate of the variances tells it from them
+                continue
             X = rng.normal(size=(m, n, d))
             y = X.sum(2) + rng.normal(size=(m, n))
             y[0] += slope * X[0, :, 0]
             found.append(invariance_test(list(zip(X, y))).p_value <= 0.05)
-    assert np.mean(seen[0]) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 100)
-    if n > 5 * d:  # with fewer no estimate of the variances tells it from them
-        assert np.mean(seen[4]) > 0.5
+    assert np.mean(seen[0]) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 60)
+    assert not seen[4] or np.mean(seen[4]) > 0.5
 
 
 @pytest.mark.filterwarnings("error")
@@ -587,8 +591,11 @@ def outcomes(rng, family, n, m):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", [(2, 2), (0.3, 0.3), (1, 20), (8, 1), (0.5, 6)])
-@pytest.mark.parametrize(("n", "m"), [(40, 3), (150, 6), (1000, 2)])
+@pytest.mark.parametrize(
+    ("family", "n", "m"),
+    [(family, 40, 3) for family in [(2, 2), (0.3, 0.3), (1, 20), (8, 1), (0.5, 6)]]
+    + [(family, n, m) for family in [(2, 2), (1, 20)] for n, m in [(150, 6), (1000, 2)]],
+)
 def test_it_holds_its_level_on_outcomes_of_two_values(family, n, m):
     """Families that it was not built with; 600 repetitions, three standard errors above 5 %."""
     rng = np.random.default_rng(7)

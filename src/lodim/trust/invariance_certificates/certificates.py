@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy.special import gammaln, logsumexp
+from scipy.special import gammaln
 from scipy.stats import beta, binom
 
 from lodim.plots import COLORS, new_axes
@@ -199,7 +199,8 @@ def uniform_share_bound(violations: int, m: int, dimension: int, gamma: float) -
 def _log_split(v: int, m: int, t: int, total: int) -> float:
     """Log probability that m of ``total``, of which t + v are marked, have at most v of the marked."""
     i = np.arange(v + 1)
-    return float(logsumexp(_log_choose(t + v, i) + _log_choose(total - t - v, m - i)) - _log_choose(total, m))
+    ways = np.logaddexp.reduce(_log_choose(t + v, i) + _log_choose(total - t - v, m - i))
+    return float(ways - _log_choose(total, m))
 
 
 def _log_choose(n: Any, k: Any) -> Any:

@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.optimize import minimize
-from scipy.stats import chi2
-from scipy.stats import f as f_distribution
+from scipy.special import chdtrc, fdtrc
 
 from lodim.metrics import holm
 from lodim.randomness import RandomState, as_generator
@@ -196,9 +195,9 @@ def _score_p(s: np.ndarray, D: np.ndarray, variances: np.ndarray, estimated: boo
     half = vectors[:, kept] / np.sqrt(values[kept])
     q, T = int(kept.sum()), float(np.square(s @ half).sum())
     if not estimated:
-        return float(chi2.sf(T, q))
+        return float(chdtrc(q, T))
     shares = np.square(D @ half).sum(1) * variances  # they sum to q
-    return float(f_distribution.sf(T / q, q, max(q * q / np.square(shares).sum(), 1.0)))
+    return float(fdtrc(q, max(q * q / np.square(shares).sum(), 1.0), T / q))
 
 
 # ---- fits
