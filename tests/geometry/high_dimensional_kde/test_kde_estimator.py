@@ -323,7 +323,7 @@ def test_measured_threshold_is_where_the_shares_say():
     shares = np.array([share(one) for one in h])
     assert shares[0] > 0.7
     assert shares[-1] < 0.3
-    inside = (0.3 < shares) & (shares < 0.7)
+    inside = (shares > 0.3) & (shares < 0.7)
     expected = math.sqrt(np.median(h[inside] ** 2 / (1 - shares[inside])))
     assert kde.h_g_ == pytest.approx(expected, rel=0.02)
 

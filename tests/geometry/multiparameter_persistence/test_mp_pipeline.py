@@ -294,7 +294,7 @@ NULLS = {
 def test_clouds_have_no_loops(name):
     """120 clouds, level 0.05: 12 or more that show a loop would be a rate above it (probability 0.02)."""
     false = 0
-    for n in (100, 200, 300):
+    for n in (80, 120, 240):
         clouds = (NULLS[name](np.random.default_rng(seed), n) for seed in range(40))
         false += sum(topology_summary(cloud, random_state=s).n_loops > 0 for s, cloud in enumerate(clouds))
     assert false < 12
