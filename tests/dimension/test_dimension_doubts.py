@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from lodim.dimension import danco as danco_module
 from lodim.dimension.danco import danco
 from lodim.dimension.doubts import doubts_about
 from lodim.dimension.methods import METHODS, fewest_points
@@ -70,7 +71,7 @@ def test_tied_distances_leave_the_consensus_its_bound():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_too_few_distinct_points_for_the_own_k_are_counted(method):
+def test_too_few_distinct_points_for_the_own_k_are_counted(method, rough_balls):
     least = fewest_points(method)
     points = np.random.default_rng(1).normal(size=(least, 3))
     model, _ = fitted(points, method)  # enough
@@ -106,8 +107,16 @@ def test_danco_where_all_angles_are_alike():
         danco((1.0, 0.0, 1.0), 1000, 2)
 
 
+@pytest.fixture
+def rough_balls(monkeypatch):
+    """The balls of DANCo, of which none are shipped for so few points, by a hundredth of the draws."""
+    monkeypatch.setattr(danco_module, "_DRAWS", 32)
+    for name in ("_balls", "ball_statistics"):  # nothing rough is kept
+        monkeypatch.setattr(danco_module, name, getattr(danco_module, name).__wrapped__)
+
+
 @pytest.mark.parametrize("n", [7, 13, 22])
-def test_all_methods_that_fit(n):
+def test_all_methods_that_fit(n, rough_balls):
     found = intrinsic_dimensions(np.random.default_rng(0).normal(size=(n, 3)), "all", ci=None, random_state=0)
     assert set(found.estimates) == {m for m in METHODS[:-1] if fewest_points(m) <= n}
     assert any("too few for" in text for text in found.warnings) == (n < 22)
@@ -155,20 +164,16 @@ def test_empty_batches_change_nothing():
         metric.update(np.float64(3))
 
 
-UNITS = (-560, -90, 300, 1000)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_the_unit_does_not_matter(method):
+@pytest.mark.parametrize("method", ["twonn", "mle", "mom"])
+def test_the_unit_is_that_of_the_distances(method):
     """Powers of two, 1e-169 to 1e301: no digit of the data changes, so none of the answer may beyond rounding."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(60, 2)) @ rng.normal(size=(2, 4))
     plain, _ = fitted(X, method)
-    for exponent in UNITS:
+    for exponent in (-560, -90, 300, 1000):
         model, _ = fitted(np.ldexp(X, exponent), method)
         assert model.dimension_ == pytest.approx(plain.dimension_, rel=1e-9), exponent
-        if model.graph_ is not None:
-            np.testing.assert_allclose(np.ldexp(model.graph_.dist, -exponent), plain.graph_.dist, rtol=1e-12)
+        np.testing.assert_allclose(np.ldexp(model.graph_.dist, -exponent), plain.graph_.dist, rtol=1e-12)
 
 
 def test_the_unit_does_not_matter_to_a_survey():
@@ -207,14 +212,11 @@ def test_what_a_difficulty_takes_for_the_dimension_is_said_in_full():
 @pytest.mark.parametrize("d", [1, 2, 3, 5])
 def test_gaussian_points_are_not_doubted(method, d):
     for n in (40, 100, 300):
-        for seed in range(2):
-            X = np.random.default_rng([seed, n, d]).normal(size=(n, d))
-            model, said = fitted(X, method)
-            assert not any("number of columns" in text or "lattice" in text for text in said), (
-                n,
-                seed,
-                model.dimension_,
-            )
+        model, said = fitted(np.random.default_rng([0, n, d]).normal(size=(n, d)), method)
+        assert not any("number of columns" in text or "lattice" in text for text in said), (
+            n,
+            model.dimension_,
+        )
 
 
 def test_many_gaussian_planes_are_not_doubted_by_nearest_neighbours():

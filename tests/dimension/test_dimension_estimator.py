@@ -10,7 +10,6 @@ from lodim.geometry import IntrinsicDimension
 from lodim.neighbors import NeighborGraph
 
 NEIGHBOUR_METHODS = (*GRAPH_METHODS, "tle", "consensus")
-SUBSAMPLED = ("geomle", "knn", "ph")
 
 
 def shape_of(name, d, n=1000):
@@ -31,7 +30,7 @@ def turned(X, width=30, seed=0):
 
 
 @pytest.mark.parametrize("shape", ["ball", "cube", "gauss", "sphere"])
-@pytest.mark.parametrize("d", [1, 2, 3, 5, 8, 12, 16, 20])
+@pytest.mark.parametrize("d", [1, 3, 8, 20])
 def test_consensus_on_known_manifolds(shape, d):
     X = turned(shape_of(shape, d))
     found = IntrinsicDimension("consensus").fit(X).dimension_
@@ -39,38 +38,11 @@ def test_consensus_on_known_manifolds(shape, d):
 
 
 @pytest.mark.parametrize("method", NEIGHBOUR_METHODS)
-@pytest.mark.parametrize("d", [1, 2, 4])
+@pytest.mark.parametrize("d", [1, 4])
 def test_every_estimator_finds_a_small_cube(method, d):
     found = IntrinsicDimension(method).fit(shape_of("cube", d, 2000)).dimension_
     # the inverse mean of (k-2)/sum is low by 18/19; wide neighbourhoods (mom) and their pairs (tle) see the boundary
     assert found == pytest.approx(d, rel=0.15 if method in ("mom", "tle", "mle_unbiased") else 0.1)
-
-
-@pytest.mark.parametrize("method", [m for m in METHODS if m != "fishers"])
-def test_invariances(method):
-    X = shape_of("gauss", 5, 600)
-    plain = IntrinsicDimension(method, random_state=0).fit(X).dimension_
-    rng = np.random.default_rng(1)
-    q, _ = np.linalg.qr(rng.normal(size=(5, 5)))
-    changed = {
-        "rotation": X @ q,
-        "translation": X + 1000.0,
-        "scale": X * 1e-3,
-        "padding": np.hstack([X, np.zeros((600, 20))]),
-        "permutation": X[rng.permutation(600)],
-    }
-    for what, Z in changed.items():
-        rel = 0.1 if what == "permutation" and method in SUBSAMPLED else 1e-6  # then other points are drawn
-        assert IntrinsicDimension(method, random_state=0).fit(Z).dimension_ == pytest.approx(
-            plain, rel=rel
-        ), what
-
-
-def test_fisher_invariances():
-    X = shape_of("gauss", 5, 600)
-    plain = IntrinsicDimension("fishers").fit(X).dimension_
-    for Z in (X + 1000.0, X * 1e-3, np.hstack([X, np.zeros((600, 20))]), X[::-1].copy()):
-        assert IntrinsicDimension("fishers").fit(Z).dimension_ == pytest.approx(plain, rel=1e-6)
 
 
 @pytest.mark.parametrize("method", NEIGHBOUR_METHODS)

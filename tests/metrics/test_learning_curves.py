@@ -48,9 +48,9 @@ def counted_errors(rng):
 @pytest.mark.parametrize("family", [equal_noise, growing_noise, shared_draws, counted_errors])
 def test_intervals_cover_as_often_as_they_say(family):
     rng = np.random.default_rng(5)
-    found = [learning_curve_exponent(*family(rng)) for _ in range(600)]
+    found = [learning_curve_exponent(*family(rng)) for _ in range(300)]
     covered = np.mean([f.low <= 0.4 <= f.high for f in found])
-    assert 0.95 - 3 * math.sqrt(0.95 * 0.05 / 600) <= covered < 0.995
+    assert 0.95 - 3 * math.sqrt(0.95 * 0.05 / 300) <= covered < 0.995
 
 
 def test_few_sizes_and_errors():

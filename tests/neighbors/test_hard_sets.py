@@ -30,9 +30,9 @@ def tiny_beside_one():
 
 PLAIN = np.random.default_rng(0).normal(size=(90, 20))
 SETS = {
-    "clusters": clusters(784, 1e-7),
-    "clusters off centre": clusters(784, 1e-7, 1e3),
-    "clusters in single": clusters(784, 1e-5).astype(np.float32),
+    "clusters": clusters(100, 1e-7),
+    "clusters off centre": clusters(100, 1e-7, 1e3),
+    "clusters in single": clusters(100, 1e-5).astype(np.float32),
     "one far point": with_one_far(),
     "one far point in single": with_one_far(1e7).astype(np.float32),
     "tiny beside one": tiny_beside_one(),

@@ -87,11 +87,11 @@ def test_tiny_and_huge_units(X):
 
 
 def test_memory_stays_bounded(tmp_path):
-    """Twenty megabytes in blocks of half a megabyte."""
+    """Twelve megabytes in blocks of half a megabyte."""
     path = tmp_path / "x.npy"
-    data = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(20_000, 256))
+    data = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(12_000, 256))
     rng = np.random.default_rng(0)
-    for start in range(0, 20_000, 4000):
+    for start in range(0, 12_000, 4000):
         data[start : start + 4000] = rng.normal(size=(4000, 256))
     data.flush()
     del data

@@ -94,6 +94,7 @@ def neighbour_concentration(
     return Concentration(log_ratios(graph.dist, 1, k + 1), nu, eta, k)
 
 
+@lru_cache(maxsize=1024)  # the data's own is asked for at every step of a search
 def concentration(eta: int | float) -> float:
     """Concentration tau of the von Mises law with mean resultant length ``I_1(tau)/I_0(tau) = eta``; infinite at 1."""
     if eta >= 1:

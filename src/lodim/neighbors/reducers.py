@@ -273,11 +273,10 @@ def _doubling_chains(rates: np.ndarray, longest: int) -> list[tuple[float, list[
     while left:
         chain = [left.pop(0)]
         while len(chain) <= longest:
-            match = [i for i in left if np.isclose(rates[i], 2 * rates[chain[-1]], rtol=1e-12, atol=0)]
-            if not match:
+            match = np.flatnonzero(np.isclose(rates[left], 2 * rates[chain[-1]], rtol=1e-12, atol=0))
+            if not len(match):
                 break
-            left.remove(match[0])
-            chain.append(match[0])
+            chain.append(left.pop(match[0]))
         chains.append((float(rates[chain[0]]), [int(i) for i in chain]))
     return sorted(chains)
 

@@ -44,16 +44,16 @@ def test_gradient_is_that_of_central_differences(function, invariant, degree):
     if degree:
         pytest.importorskip("gudhi")
     layer, agree = SignedMeasureLayer(invariant, degree), []
-    for seed in range(6):
+    for seed in range(4):
         rips = FunctionRips(function=function, bandwidth=0.5 if seed % 2 else None)
 
         def value(x, rips=rips):
             return wave(layer(rips(x)))
 
-        x = cloud(9, seed)
+        x = cloud(8, seed)
         exact, numeric = autograd(value, x), central(value, x)
         agree.append(float((exact - numeric).norm() / exact.norm().clamp(min=1e-12)))
-    assert np.mean(np.array(agree) < 1e-6) >= 0.95, agree
+    assert max(agree) < 1e-6, agree
 
 
 def test_gradient_reaches_graphs_images_and_learned_functions():

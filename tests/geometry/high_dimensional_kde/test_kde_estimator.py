@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.neighbors import KernelDensity
 
 from lodim.geometry import HighDimKDE, density_regime, kde_theory
+from lodim.geometry.high_dimensional_kde import bandwidth
 from lodim.geometry.high_dimensional_kde.bandwidth import maximise
 from lodim.geometry.high_dimensional_kde.kernels import KERNELS, log_norm
 from lodim.neighbors import LogSumExp, stream_pairs
@@ -141,13 +142,11 @@ def test_rules():
 def test_every_kernel_has_a_likelihood_bandwidth(kernel, rule):
     X, Q = cloud(200, 2)
     kde = HighDimKDE(rule, kernel, random_state=0).fit(X)
-    near = [HighDimKDE(kde.bandwidth_ * f, kernel, random_state=0).fit(X) for f in (0.8, 1.0, 1.25)]
     if rule == "loo":
         h = kde.bandwidth_ * np.array([0.8, 1.0, 1.25])
         from lodim.geometry.high_dimensional_kde.bandwidth import leave_one_out
 
         assert leave_one_out(kde._points, h).argmax() == 1
-    assert len({k.bandwidth_ for k in near}) == 3
     assert kde.score_samples(Q).shape == (40,)
 
 
@@ -302,7 +301,7 @@ LOW_DIMENSIONAL = {
 @pytest.mark.parametrize("name", LOW_DIMENSIONAL)
 def test_few_dimensions_are_far_from_condensation(name):
     """Far points are no reason to begin the search above the threshold, which the bulk of the points decides."""
-    for seed in range(3):
+    for seed in range(2):
         found = density_regime(LOW_DIMENSIONAL[name](np.random.default_rng(seed)), random_state=seed)
         assert found.regime == "clt"
         assert 0 < found.h_g < found.bandwidth / math.sqrt(2)
@@ -320,8 +319,12 @@ def test_measured_threshold_is_where_the_shares_say():
         logs = -squares / (2 * h**2)
         return np.exp(2 * (logs - logsumexp(logs, axis=1, keepdims=True))).sum(1).mean()
 
-    inside = [h for h in np.geomspace(kde.h_g_ / 30, kde.h_g_ * 30, 200) if 0.3 < share(h) < 0.7]
-    expected = math.sqrt(np.median([h**2 / (1 - share(h)) for h in inside]))
+    h = np.geomspace(kde.h_g_ / 15, kde.h_g_ * 3, 100)
+    shares = np.array([share(one) for one in h])
+    assert shares[0] > 0.7
+    assert shares[-1] < 0.3
+    inside = (shares > 0.3) & (shares < 0.7)
+    expected = math.sqrt(np.median(h[inside] ** 2 / (1 - shares[inside])))
     assert kde.h_g_ == pytest.approx(expected, rel=0.02)
 
 
@@ -376,19 +379,15 @@ def test_a_regime_needs_two_distinct_rows(X):
 
 def test_many_rows_take_the_nearest_neighbour_rule(monkeypatch):
     X, _ = cloud()
+    assert bandwidth.MOST_FOR_LOO == 200_000
+    monkeypatch.setattr(bandwidth, "MOST_FOR_LOO", len(X))
     few = HighDimKDE(random_state=0).fit(X)
     assert (few.rule_, few.bandwidth_) == ("loo", HighDimKDE("loo", random_state=0).fit(X).bandwidth_)
-    monkeypatch.setattr("lodim.geometry.high_dimensional_kde.bandwidth.MOST_FOR_LOO", len(X) - 1)
+    monkeypatch.setattr(bandwidth, "MOST_FOR_LOO", len(X) - 1)
     many = HighDimKDE(random_state=0).fit(X)
     assert (many.rule_, many.bandwidth_) == ("nn", many.curves_.h_nn)
     assert HighDimKDE("loo", random_state=0).fit(X).rule_ == "loo"
     assert HighDimKDE(0.5).fit(X).rule_ is None
-
-
-def test_the_border_between_the_rules():
-    X = np.random.default_rng(0).normal(size=(200_001, 2))
-    assert HighDimKDE(n_queries=20, random_state=0).fit(X).rule_ == "nn"
-    assert HighDimKDE(n_queries=20, random_state=0).fit(X[:-1]).rule_ == "loo"
 
 
 @pytest.mark.parametrize(
@@ -450,9 +449,9 @@ def test_cuda_agrees_with_the_processor():
 @pytest.mark.parametrize(("d", "jitter"), [(2, 1e-13), (5, 0.0), (5, 1e-10), (5, 1e-8), (20, 1e-13)])
 def test_rows_that_repeat_up_to_rounding_do_not_decide_the_bandwidth(d, jitter):
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(500, d))
-    again = X[:100] + jitter * rng.normal(size=(100, d)) if jitter else X[:100] * 3.3 / 3.3
-    plain, kde = (HighDimKDE(n_queries=600, random_state=0).fit(Y) for Y in (X, np.r_[X, again]))
+    X = rng.normal(size=(250, d))
+    again = X[:50] + jitter * rng.normal(size=(50, d)) if jitter else X[:50] * 3.3 / 3.3
+    plain, kde = (HighDimKDE(n_queries=300, random_state=0).fit(Y) for Y in (X, np.r_[X, again]))
     assert np.isfinite(kde.curves_.loo).all()
     assert 0.5 * plain.bandwidth_ < kde.bandwidth_ <= 1.01 * plain.bandwidth_
     squares = cdist(kde._points.rows, kde._points.rows, "sqeuclidean")
@@ -474,8 +473,10 @@ def test_a_value_that_is_no_number_is_no_maximum():
 
 
 @pytest.mark.parametrize("kernel", ["tophat", "epanechnikov"])
-@pytest.mark.parametrize(("d", "side"), [(1, 20), (2, 9), (3, 5)])
-@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8])
+@pytest.mark.parametrize(
+    ("d", "side", "dtype"),
+    [(1, 20, np.uint8), (2, 9, np.float32), (3, 5, np.float64), (3, 5, np.float32)],
+)
 def test_points_on_the_border_of_a_bounded_kernel_are_outside(kernel, d, side, dtype):
     """On a grid many points are at distance h exactly, where rounding of products would decide."""
     grid = np.stack(np.meshgrid(*[np.arange(side)] * d), -1).reshape(-1, d).astype(dtype)

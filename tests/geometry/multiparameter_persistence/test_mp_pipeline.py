@@ -260,7 +260,7 @@ def ring(rng, n, noise=0.0, centre=(0.0, 0.0), *, even=False):
 
 
 @pytest.mark.parametrize("even", [True, False])
-@pytest.mark.parametrize("noise", [0.0, 1e-3, 0.01, 0.03, 0.1])
+@pytest.mark.parametrize("noise", [0.0, 0.01, 0.1])
 def test_a_circle_is_one_loop(even, noise):
     """A single bar cannot be judged by its own median."""
     for seed in range(2):
@@ -269,7 +269,7 @@ def test_a_circle_is_one_loop(even, noise):
 
 
 @pytest.mark.parametrize("even", [True, False])
-@pytest.mark.parametrize("noise", [0.0, 0.02, 0.05])
+@pytest.mark.parametrize("noise", [0.0, 0.05])
 @pytest.mark.parametrize("apart", [2.0, 5.0])
 def test_two_circles_and_a_figure_eight_are_two_loops(even, noise, apart):
     for seed in range(2):
@@ -294,7 +294,7 @@ NULLS = {
 def test_clouds_have_no_loops(name):
     """120 clouds, level 0.05: 12 or more that show a loop would be a rate above it (probability 0.02)."""
     false = 0
-    for n in (100, 200, 500):
+    for n in (80, 120, 240):
         clouds = (NULLS[name](np.random.default_rng(seed), n) for seed in range(40))
         false += sum(topology_summary(cloud, random_state=s).n_loops > 0 for s, cloud in enumerate(clouds))
     assert false < 12

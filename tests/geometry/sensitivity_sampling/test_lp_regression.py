@@ -178,7 +178,7 @@ def test_an_unsolved_program_is_left_to_newton(monkeypatch):
     assert found.gap_ < 1e-5
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.sampled_from([1.0, 1.5, 3.0]),
     st.floats(-14, 14),

@@ -55,7 +55,7 @@ def test_every_rule_is_unbiased(rule, p):
     terms = np.abs(A @ x) ** p
     sampler = LpSampler(p=p, n_rows=60, rule=rule, random_state=0).fit(A)
     totals = []
-    for draw in range(150):
+    for draw in range(60):
         idx, weight = sampler.sample(draw)
         assert 7 not in idx
         totals.append(weight @ terms[idx])
@@ -161,7 +161,7 @@ def test_a_stream_gives_an_unbiased_embedding(rule):
     errors = []
     for seed in range(12):
         sampler = LpSampler(p=1, n_rows=400, rule=rule, random_state=seed)
-        for block in np.array_split(A, 7):
+        for block in np.array_split(A, 4):
             sampler.partial_fit(block)
         idx, weight = sampler.sample()
         assert len(set(idx.tolist())) == len(idx)

@@ -132,7 +132,7 @@ def test_exact_sensitivities_match_another_solver(p):
 
 @pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0, 4.0])
 def test_lewis_weights_bound_exact_sensitivities(p):
-    A = heavy()
+    A = heavy(100)
     s = lp_sensitivities(A, p, "exact")
     w = lewis_weights(A, p, max_iter=60, tol=1e-9)
     limit = w * (1 + 1e-8) * (1 if p <= 2 else 5 ** (p / 2 - 1))
@@ -364,12 +364,12 @@ def test_bad_input_is_refused(call, message):
 
 def by_directions(A, p):
     """Total sensitivity of a matrix of two columns: the best direction for each row, of very many."""
-    angle = np.linspace(0, np.pi, 20_001)
+    angle = np.linspace(0, np.pi, 4001)
     share = np.abs(A @ np.stack([np.cos(angle), np.sin(angle)])) ** p
     return (share / share.sum(0)).max(1).sum()
 
 
-@pytest.mark.parametrize("p", [1.0, 1.5, 3.0, 4.5])
+@pytest.mark.parametrize("p", [1.0, 4.5])
 def test_the_error_of_a_total_holds_where_maximisers_are_sought_on_a_sample(p):
     """Two columns, where few rows make the samples crude; the total is known from all directions.
 

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 from torch import nn
 
 from lodim.geometry.dataset_properties.adversarial import Bounds, Number, adversarial_accuracy
@@ -209,7 +209,7 @@ def _correlate(
         x, y = np.repeat(k_f, times), np.repeat(values, times)
         if not len(x) or np.ptp(x) == 0 or np.ptp(y) == 0:
             return math.nan  # a resample of one pair only
-        return float(spearmanr(x, y).statistic)
+        return float(np.corrcoef(rankdata([x, y], axis=1))[1, 0])  # spearmanr finds p-values too
 
     draws = bootstrap(resampled, n_units, n_resamples, seed)
     draws = draws[np.isfinite(draws)]
