@@ -836,6 +836,7 @@ def doubly_stochastic():
     return np.eye(6)[[1, 0, 3, 2, 5, 4]]
 
 
+@functools.cache
 def densities():
     return geometry.HighDimKDE(9.0, random_state=0).fit(whole(40, 2))
 
@@ -843,6 +844,10 @@ def densities():
 @functools.cache
 def explained():
     return trust.SurrogateExplainer(slope, random_state=0).fit(table()[0])
+
+
+def reread(report):
+    return [report.r2, report.accuracy_surrogate]
 
 
 @functools.cache
@@ -862,8 +867,13 @@ def answering(how):
 _asked = {"X": whole(12, 3), "y": np.arange(12) % 2}
 
 
+def few_parts():
+    return partition.PPP((2, 3), families=("spherical", "full"), max_iter=4)
+
+
+@functools.cache
 def ppp():
-    return partition.PPP((2, 4)).fit(whole(40, 2))
+    return few_parts().fit(whole(40, 2))
 
 
 def two_environments(Phi=None, X=None, y=None):
@@ -875,10 +885,12 @@ def stacked_covariances():
     return np.array([[[3, 1, 1], [1, 4, 0], [1, 0, 5]], [[5, 2, 1], [2, 3, 1], [1, 1, 4]]], dtype=float)
 
 
+@functools.cache
 def line():
     return geometry.LpRegression(n_rows=20, random_state=0).fit(whole(40, 2), whole(40, seed=1))
 
 
+@functools.cache
 def dictionary():
     return partition.SupervisedDictionary(2, random_state=0).fit(**_sided)
 
@@ -1241,7 +1253,7 @@ ARRAYS: dict[Any, Arrays] = {
         lambda x: explained().what_if(x, {"x1": 2.0}).black_box, {"x": whole(3)}
     ),
     trust.SurrogateExplainer.report: Arrays(
-        lambda X, y: [explained().report(X, y).r2, explained().report(X, y).accuracy_surrogate], _asked, strict=("y",)
+        lambda X, y: reread(explained().report(X, y)), _asked, strict=("y",)
     ),
     trust.SelfAttentionClassifier.fit: Arrays(
         lambda X, y: trust.SelfAttentionClassifier(epochs=1, random_state=0).fit(X, y).predict_proba(whole(5, 2)),
@@ -1689,12 +1701,12 @@ ARRAYS: dict[Any, Arrays] = {
         strict=("idx",),
     ),
     # clusters
-    partition.PPP.fit: Arrays(lambda X: partition.PPP((2, 4)).fit(X).probabilities_, _points),
+    partition.PPP.fit: Arrays(lambda X: few_parts().fit(X).probabilities_, _points),
     partition.PPP.predict: Arrays(lambda X: ppp().predict(X), _points),
     partition.PPP.predict_proba: Arrays(lambda X: ppp().predict_proba(X), _points),
     partition.pca_part_init: Arrays(lambda X: partition.pca_part_init(X, 3), _points),
     partition.repeatability: Arrays(
-        lambda X: partition.repeatability(partition.PPP((2, 4)), X, 2, "subsample", random_state=0).ari, _points
+        lambda X: partition.repeatability(few_parts(), X, 2, "subsample", random_state=0).ari, _points
     ),
     partition.compactness: Arrays(
         lambda X, labels: partition.compactness(X, labels).silhouette, {**_points, "labels": _labels}

@@ -3,6 +3,8 @@
 Held to this is every argument that is documented as an array, of whatever the cards' modules export.
 """
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -31,52 +33,73 @@ TRAINING = (
 )
 
 
-def each():
-    """One parameter for each argument of each example."""
+def each(*, argument):
+    """One parameter for each example, or for each argument of each."""
     for thing, example in ARRAYS.items():
-        for name in example.arrays:
-            marks = pytest.mark.trains if thing.__qualname__ in TRAINING else ()
-            yield pytest.param(example, name, id=f"{thing.__qualname__}-{name}", marks=marks)
+        marks = pytest.mark.trains if thing.__qualname__ in TRAINING else ()
+        for name in example.arrays if argument else [None]:
+            given, end = ((thing, name), f"-{name}") if argument else ((thing,), "")
+            yield pytest.param(*given, id=thing.__qualname__ + end, marks=marks)
 
 
-arguments = pytest.mark.parametrize(("example", "name"), list(each()))
+arguments = pytest.mark.parametrize(("thing", "name"), list(each(argument=True)))
+examples = pytest.mark.parametrize("thing", list(each(argument=False)))
 
 
-def ready(example):
-    for library in example.needs:
+@functools.cache
+def plain(thing):
+    """What an example answers, as it stands."""
+    found = flat(ARRAYS[thing].call(**ARRAYS[thing].arrays))
+    found.flags.writeable = False
+    return found
+
+
+def ready(thing):
+    for library in ARRAYS[thing].needs:
         pytest.importorskip(library)
-    return flat(example.call(**example.arrays))
+    return ARRAYS[thing], plain(thing)
 
 
 def layouts(values):
-    """The same numbers in other places, orders and hands."""
-    yield "backwards", values[::-1].copy()[::-1]
-    yield "last axis backwards", np.ascontiguousarray(values[..., ::-1])[..., ::-1]
+    """The same numbers in other places, orders and hands; masked where nothing is."""
+    axes = tuple({0, values.ndim - 1})
+    yield "backwards", np.flip(np.flip(values, axes).copy(), axes)
     yield "columns first", np.asfortranarray(values)
-    yield "every other", np.repeat(values, 2, axis=-1)[..., ::2]
     fixed = values.copy()
     fixed.flags.writeable = False
     yield "read-only", fixed
     yield "bytes swapped", values.astype(values.dtype.newbyteorder())
     record = np.zeros(values.shape, dtype=[("odd", "u1"), ("value", values.dtype)])
     record["value"] = values
-    yield "field of a record", record["value"]
+    yield "field of a record, with gaps and off the even addresses", record["value"]
 
 
-def dtypes(values, *, strict, plain):
-    """The same numbers in other dtypes that hold them."""
-    kinds = ["u1", "i2", "i8", "u8"] if strict else ["u1", "i2", "i8", "f2", "f4", "g", "O"]
-    for kind in kinds:
-        yield kind, values.astype(kind)
-    if plain:
-        return
-    yield "list", values.tolist()
-    for kind in (
-        torch.uint8,
-        torch.int64,
-        *(() if strict else (torch.float16, torch.bfloat16, torch.float64)),
-    ):
-        yield str(kind), torch.tensor(values).to(kind)
+# A float beside one that is wider or none, so that arguments of one call differ (``dtypes``). Other whole numbers than
+# these can do less harm: a short one runs over first, one of 64 bits is not what indices and masks are taken for.
+KINDS = ("f4", "list", "f2", "i8", torch.bfloat16, torch.float64, "O", torch.uint8, "g", "u1")
+STRICT = ("u1", "list", "i2", torch.int64, "u8", torch.uint8, "i8")
+
+
+def given_as(values, kind):
+    if kind == "list":
+        return values.tolist()
+    return torch.tensor(values).to(kind) if isinstance(kind, torch.dtype) else values.astype(kind)
+
+
+def dtypes(example):
+    """Yield all arrays of an example in dtypes that hold their numbers: each in each, beside another's in another."""
+    kinds = {
+        name: [
+            k
+            for k in (STRICT if name in example.strict else KINDS)
+            if not example.plain or (k != "list" and isinstance(k, str))
+        ]
+        for name, values in example.arrays.items()
+        if values.dtype != bool
+    }
+    for turn in range(max(map(len, kinds.values()), default=0)):
+        chosen = {name: some[(turn + i) % len(some)] for i, (name, some) in enumerate(kinds.items())}
+        yield chosen, {name: given_as(example.arrays[name], kind) for name, kind in chosen.items()}
 
 
 def test_every_array_argument_has_an_example():
@@ -112,33 +135,39 @@ def test_arrays_are_found_in_docstrings():
     assert documented_arrays(len) == set()
 
 
+@examples
+def test_a_mask_of_none_is_not_refused(thing):
+    example, expected = ready(thing)
+    whole = {k: np.ma.masked_array(v, mask=np.zeros(v.shape, dtype=bool)) for k, v in example.arrays.items()}
+    np.testing.assert_array_equal(flat(example.call(**whole)), expected)
+
+
 @arguments
-def test_masked_entries_are_refused_and_a_mask_of_none_is_not(example, name):
-    expected, values = ready(example), example.arrays[name]
-    whole = np.ma.masked_array(values, mask=np.zeros(values.shape, dtype=bool))
-    np.testing.assert_array_equal(flat(example.call(**{**example.arrays, name: whole})), expected)
+def test_masked_entries_are_refused(thing, name):
+    example, _ = ready(thing)
+    values = example.arrays[name]
     mask = np.zeros(values.shape, dtype=bool)
     mask.flat[-1] = True
     with pytest.raises(ValueError, match="masked"):
         example.call(**{**example.arrays, name: np.ma.masked_array(values, mask=mask)})
 
 
-@arguments
-def test_any_layout_of_the_same_numbers_gives_the_same_answer(example, name):
-    expected = ready(example)
+@examples
+def test_any_layout_of_the_same_numbers_gives_the_same_answer(thing):
+    """Of all arguments at once: what one needs, another cannot make up for."""
+    example, expected = ready(thing)
     assert len(expected)
-    for how, values in layouts(example.arrays[name]):
-        found = flat(example.call(**{**example.arrays, name: values}))
-        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12, err_msg=how)
+    for changed in zip(*map(layouts, example.arrays.values()), strict=True):
+        given = {name: values for name, (_, values) in zip(example.arrays, changed, strict=True)}
+        found = flat(example.call(**given))
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12, err_msg=changed[0][0])
 
 
-@arguments
+@examples
 @pytest.mark.filterwarnings("ignore:.*half precision")
-def test_any_dtype_that_holds_the_numbers_gives_the_same_answer(example, name):
+def test_any_dtype_that_holds_the_numbers_gives_the_same_answer(thing):
     """To single precision, in which half precision is computed."""
-    expected, values = ready(example), example.arrays[name]
-    if values.dtype == bool:
-        return
-    for kind, given in dtypes(values, strict=name in example.strict, plain=example.plain):
-        found = flat(example.call(**{**example.arrays, name: given}))
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5, err_msg=kind)
+    example, expected = ready(thing)
+    for kinds, given in dtypes(example):
+        found = flat(example.call(**{**example.arrays, **given}))
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5, err_msg=str(kinds))

@@ -269,15 +269,16 @@ class LogSumExp:
 
 def _doubling_chains(rates: np.ndarray, longest: int) -> list[tuple[float, list[int]]]:
     """Group rates r, 2r, 4r, ...: ``(r, positions of the rates)``, each group at most ``longest`` doublings long."""
-    left, chains = list(np.argsort(rates, kind="stable")), []
+    left, chains, found = np.argsort(rates, kind="stable").tolist(), [], rates.tolist()
     while left:
         chain = [left.pop(0)]
         while len(chain) <= longest:
-            match = np.flatnonzero(np.isclose(rates[left], 2 * rates[chain[-1]], rtol=1e-12, atol=0))
-            if not len(match):
+            match = [i for i in left if math.isclose(found[i], 2 * found[chain[-1]], rel_tol=1e-12)]
+            if not match:
                 break
-            chain.append(left.pop(match[0]))
-        chains.append((float(rates[chain[0]]), [int(i) for i in chain]))
+            left.remove(match[0])
+            chain.append(match[0])
+        chains.append((found[chain[0]], chain))
     return sorted(chains)
 
 

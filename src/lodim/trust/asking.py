@@ -37,7 +37,8 @@ from lodim.trust.trust_report import QUESTIONS, TrustReport
 from lodim.validation import check_in_range, check_labels, checked, plain_array
 
 _LEAST, _LEAST_EACH = 20, 20  # rows of the whole, and of an environment
-_SHUFFLED, _GROWN, _ATTACKED, _RANDOM_SETS, _PERMUTED = 1000, 4000, 200, 10, 1999
+_SHUFFLED, _GROWN, _ATTACKED, _RANDOM_SETS = 1000, 4000, 200, 10
+_DEALS = 1999  # of right answers over environments, by chance
 _PATCHES = 8  # along an edge of an image
 _DEVIATIONS, _RANGES = (0.1, 0.25, 0.5), (0.01, 0.03, 0.1)
 Progress = Callable[[float, str], Any]
@@ -466,18 +467,11 @@ def _unequal(hits: Int[np.ndarray, "m 2"], seed: int) -> tuple[float, Bool[np.nd
     """Chance that environments of one accuracy differ as much, and which differ from the rest (Holm)."""
     if not hits.sum(0).all():  # all right or all wrong
         return 1.0, np.zeros(len(hits), dtype=bool)
-    rng, sizes = as_generator(seed), hits.sum(1)
-    where = np.repeat(np.arange(len(hits)), sizes)
-    right = np.tile([True, False], len(hits)).repeat(hits.ravel())
-    counts = np.array(
-        [
-            hits[:, 0],
-            *(np.bincount(rng.permuted(where)[right], minlength=len(hits)) for _ in range(_PERMUTED)),
-        ]
-    )
-    away = np.square(counts - sizes * right.mean()) / sizes  # Pearson's, but for a factor
-    statistic = away.sum(1)
-    p = (statistic >= statistic[0] * (1 - 1e-9)).mean()
+    n, right = hits.sum(1), int(hits[:, 0].sum())
+    by_chance = as_generator(seed).multivariate_hypergeometric(n, right, size=_DEALS, method="marginals")
+    expected = n * right / n.sum()
+    lack = ((np.vstack([hits[:, 0], by_chance]) - expected) ** 2 / expected).sum(1)  # chi-square, but for a factor
+    p = np.mean(lack >= lack[0] * (1 - 1e-12))
     each = [fisher_exact(np.array([own, hits.sum(0) - own])).pvalue for own in hits]
     return float(p), holm(each) < LEVEL
 
