@@ -10,6 +10,9 @@ import os
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
+import functools  # noqa: E402
+
+import jaxtyping._decorator  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 from torch.optim.optimizer import register_optimizer_step_post_hook  # noqa: E402
@@ -30,6 +33,24 @@ def _plain_text():
         for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
             patch.delenv(name, raising=False)
         yield
+
+
+def _once(make):
+    """Make the same thing for equal arguments, where they can be compared by their hash."""
+    kept = functools.cache(make)
+
+    def call(*args, **options):
+        try:
+            return kept(*args, **options)
+        except TypeError:
+            return make(*args, **options)
+
+    return call
+
+
+# A function inside a function is made at every call of that: what checks its annotations is written and compiled once.
+for _name in ("_make_fn_with_signature", "_apply_typechecker"):
+    setattr(jaxtyping._decorator, _name, _once(getattr(jaxtyping._decorator, _name)))
 
 
 _MANY = 10  # steps

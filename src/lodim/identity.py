@@ -99,6 +99,7 @@ class _Hasher:
         self.open: dict[int, int] = {}
         self.storages: dict[tuple[int, int], int] = {}
 
+    @typing.no_type_check  # nor by what checks annotations at run time: it is called for every part of every thing
     def digest(self, value: Any) -> bytes:
         if type(value) in _PLAIN:
             plain = value if isinstance(value, bytes | bytearray) else repr(value).encode()
@@ -403,6 +404,7 @@ class _Raw(bytes):
     """A digest that stands for itself."""
 
 
+@typing.no_type_check
 def _hash(kind: str, *parts: Any) -> bytes:
     found = hashlib.blake2b(f"{kind}\0{len(parts)}\0".encode(), digest_size=16)
     for part in parts:

@@ -14,11 +14,21 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Subset, TensorDataset, WeightedRandomSampler
 
+from lodim.files import DamagedFileError
 from lodim.identity import UnidentifiableError
 from lodim.landscape import SubspaceModule
 from lodim.nets import mlp
 from lodim.randomness import build_seeded, torch_generator
-from lodim.training import DescentRecipe, ExponentialMovingAverage, Player, Recipe, Task, descend, fit
+from lodim.training import (
+    DescentRecipe,
+    ExponentialMovingAverage,
+    Player,
+    Recipe,
+    Task,
+    checkpoint,
+    descend,
+    fit,
+)
 
 X = torch.randn(24, 3, generator=torch_generator(0))
 Y = X[:, :1] * X[:, 1:2]
@@ -61,6 +71,14 @@ def fitted(path, model=None, of=None, **options):
     return fit(classifier() if model is None else model, of or task(), checkpoint=path, **options)
 
 
+@pytest.fixture(scope="module")
+def a_fit(tmp_path_factory):
+    """The checkpoint of a fit that has ended."""
+    path = tmp_path_factory.mktemp("fit") / "run.pt"
+    fitted(path)
+    return path
+
+
 FIRST = task()
 SHUFFLED = FIRST.y.numpy()[np.random.default_rng(1).permutation(24)]
 
@@ -90,21 +108,23 @@ SHUFFLED = FIRST.y.numpy()[np.random.default_rng(1).permutation(24)]
         ({"record_scores": True}, "score differs"),
     ],
 )
-def test_fit_refuses_the_checkpoint_of_another_run_and_says_what_differs(options, names, tmp_path):
-    path = tmp_path / "run.pt"
-    fitted(path)
-    before = path.read_bytes()
+def test_fit_refuses_the_checkpoint_of_another_run_and_says_what_differs(options, names, a_fit):
+    before = a_fit.read_bytes()
     with pytest.raises(ValueError, match=rf"run\.pt belongs to another run: .*{names}"):
-        fitted(path, **options)
-    assert path.read_bytes() == before
-    assert fitted(path).steps == 2
+        fitted(a_fit, **options)
+    assert a_fit.read_bytes() == before
 
 
-def test_how_a_task_is_scored_counts(tmp_path):
-    fitted(tmp_path / "run.pt")
+def test_what_has_been_refused_to_others_is_still_the_runs_own(a_fit):
+    with pytest.raises(ValueError, match="another run"):
+        fitted(a_fit, seed=1)
+    assert fitted(a_fit).steps == 2
+
+
+def test_how_a_task_is_scored_counts(a_fit):
     by_area = Task(FIRST.X, FIRST.y, FIRST.X_val, FIRST.y_val, n_outputs=2, score_by="auc")
     with pytest.raises(ValueError, match="score_by"):
-        fitted(tmp_path / "run.pt", of=by_area)
+        fitted(a_fit, of=by_area)
 
 
 def test_numbers_of_numpy_and_of_python_are_the_same_numbers(tmp_path):
@@ -137,6 +157,15 @@ def scaled(change=lambda model: None):
     return model
 
 
+@pytest.fixture(scope="module")
+def a_run(tmp_path_factory):
+    """The checkpoint of a run of the model ``scaled`` that has ended, which it takes up itself."""
+    path = tmp_path_factory.mktemp("scaled") / "run.pt"
+    expected = run(path, scaled())
+    assert torch.equal(run(path, scaled()), expected)
+    return path
+
+
 @pytest.mark.parametrize(
     ("change", "names"),
     [
@@ -149,19 +178,15 @@ def scaled(change=lambda model: None):
         (lambda m: m.inner[0].weight.data.mul_(2), "the parameters differs"),
     ],
 )
-def test_another_model_is_refused(change, names, tmp_path):
-    path = tmp_path / "run.pt"
-    expected = run(path, scaled())
-    assert torch.equal(run(path, scaled()), expected)
+def test_another_model_is_refused(change, names, a_run):
     with pytest.raises(ValueError, match=names):
-        run(path, scaled(change))
+        run(a_run, scaled(change))
 
 
-def test_an_edited_forward_is_refused(tmp_path, monkeypatch):
-    run(tmp_path / "run.pt", scaled())
+def test_an_edited_forward_is_refused(a_run, monkeypatch):
     monkeypatch.setattr(Scaled, "forward", lambda self, x: self.inner(x).tanh())
     with pytest.raises(ValueError, match="model differs"):
-        run(tmp_path / "run.pt", scaled())
+        run(a_run, scaled())
 
 
 def test_weights_that_are_one_are_not_two_that_are_equal(tmp_path):
@@ -407,16 +432,19 @@ def sound(tmp_path_factory):
     return path.read_bytes(), expected
 
 
-@pytest.mark.trains
 def test_a_flipped_bit_is_never_resumed_from(sound, tmp_path):
     content, expected = sound
     choose, path = random.Random(0), tmp_path / "run.pt"
     last = 8 * len(content)
     seal_and_magic = [*range(last - 8 * 46, last, 9), *range(0, 8 * 32, 7)]
-    for bit in [*seal_and_magic, *(choose.randrange(last) for _ in range(70))]:
+    for count, bit in enumerate([*seal_and_magic, *(choose.randrange(last) for _ in range(70))]):
         flipped = bytearray(content)
         flipped[bit // 8] ^= 1 << bit % 8
         path.write_bytes(flipped)
+        with pytest.raises(DamagedFileError):
+            checkpoint.read(path, torch.device("cpu"))
+        if count % 25:
+            continue
         found, said = outcome(path)
         assert torch.equal(found, expected)
         (kept,) = tmp_path.glob("*.damaged")

@@ -442,7 +442,10 @@ def test_direct_model_is_the_best_of_the_direct_runs(vectorize):
         score = float(r2(found.direct_model()(found.task.X_val), found.task.y_val))
     assert score == pytest.approx(max(t.record.score for t in found._sweep.direct), abs=2e-4)
     assert sum(bool(t.buffers) for t in found._sweep.direct) == 1
-    given = regressor(**few, baseline=0.5).fit()
+
+
+def test_there_is_no_direct_model_where_the_baseline_was_given():
+    given = measure(baseline=1.0, search=[RANK]).fit(equations(), equations())
     with pytest.raises(ValueError, match="baseline was given"):
         given.direct_model()
 

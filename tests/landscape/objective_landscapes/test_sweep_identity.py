@@ -219,27 +219,30 @@ def in_threes(monkeypatch):
     monkeypatch.setattr(trials_module, "replicas_at_once", lambda model, D, device: 3)
 
 
+@pytest.fixture(scope="module", params=["auto", False])
+def alone(request):
+    """The search as one process makes it, in threes or run by run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trials_module, "replicas_at_once", lambda model, D, device: 3)
+        return lenses(vectorize=request.param).fit()
+
+
 @pytest.mark.trains
-@pytest.mark.parametrize("vectorize", ["auto", False])
-def test_the_answer_is_that_of_any_number_of_workers(vectorize, in_threes):
-    alone = lenses(vectorize=vectorize).fit()
+def test_the_answer_is_that_of_any_number_of_workers(alone, in_threes):
     assert len(alone.curve_) > 3
     with parallel_config("threading"):
-        assert told(lenses(vectorize=vectorize, n_jobs=2).fit()) == told(alone)
+        assert told(lenses(vectorize=alone.vectorize, n_jobs=2).fit()) == told(alone)
 
 
 @pytest.mark.trains
 @pytest.mark.slow
-@pytest.mark.parametrize("vectorize", ["auto", False])
 @pytest.mark.parametrize("n_jobs", [2, 3])
-def test_processes_give_the_answer_of_one(vectorize, n_jobs, in_threes):
-    alone, many = (lenses(vectorize=vectorize, n_jobs=n).fit() for n in (1, n_jobs))
-    assert told(many) == told(alone)
+def test_processes_give_the_answer_of_one(alone, n_jobs, in_threes):
+    assert told(lenses(vectorize=alone.vectorize, n_jobs=n_jobs).fit()) == told(alone)
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("vectorize", ["auto", False])
-def test_a_cluster_gives_the_answer_of_one(vectorize, in_threes, monkeypatch):
+def test_a_cluster_gives_the_answer_of_one(alone, in_threes, monkeypatch):
     """Without Ray: what would travel there and back does."""
     asked = []
 
@@ -247,9 +250,8 @@ def test_a_cluster_gives_the_answer_of_one(vectorize, in_threes, monkeypatch):
         asked.append(ray)
         return run_jobs(lambda job: pickle.loads(dumps((function, job)))[0](job), jobs, **options)
 
-    alone = lenses(vectorize=vectorize).fit()
     monkeypatch.setattr(trials_module, "run_jobs", far)
-    assert told(lenses(vectorize=vectorize, ray="auto").fit()) == told(alone)
+    assert told(lenses(vectorize=alone.vectorize, ray="auto").fit()) == told(alone)
     assert set(asked) == {"auto"}
 
 
@@ -287,15 +289,14 @@ def test_rounding_that_follows_the_threads_is_told_of(monkeypatch):
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("vectorize", ["auto", False])
-def test_stored_runs_serve_any_number_of_workers(vectorize, tmp_path, in_threes):
-    alone = lenses(vectorize=vectorize, cache_dir=tmp_path).fit()
+def test_stored_runs_serve_any_number_of_workers(alone, tmp_path, in_threes):
+    stored = lenses(vectorize=alone.vectorize, cache_dir=tmp_path).fit()
     files = sorted(tmp_path.iterdir())
     with parallel_config("threading"):
-        again = lenses(vectorize=vectorize, cache_dir=tmp_path, n_jobs=2).fit()
+        again = lenses(vectorize=alone.vectorize, cache_dir=tmp_path, n_jobs=2).fit()
     assert sorted(tmp_path.iterdir()) == files
-    assert again.result_.curve == alone.result_.curve
-    assert told(again) == told(alone) == told(lenses(vectorize=vectorize).fit())
+    assert again.result_.curve == stored.result_.curve
+    assert told(again) == told(stored) == told(alone)
 
 
 @pytest.mark.trains
@@ -307,8 +308,7 @@ def test_a_store_of_another_search_does_not_change_the_answer(tmp_path):
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("vectorize", ["auto", False])
-def test_an_interrupted_search_ends_with_the_answer_of_a_whole_one(vectorize, tmp_path, in_threes):
+def test_an_interrupted_search_ends_with_the_answer_of_a_whole_one(alone, tmp_path, in_threes):
     calls = []
 
     def stop(done, text):
@@ -316,10 +316,9 @@ def test_an_interrupted_search_ends_with_the_answer_of_a_whole_one(vectorize, tm
         if len(calls) == 6:
             raise KeyboardInterrupt
 
-    cut = lenses(vectorize=vectorize, cache_dir=tmp_path, progress=stop)
+    cut = lenses(vectorize=alone.vectorize, cache_dir=tmp_path, progress=stop)
     with pytest.raises(KeyboardInterrupt):
         cut.fit()
     assert len(list(tmp_path.iterdir())) > 0
-    whole = lenses(vectorize=vectorize).fit()
-    assert len(cut.direct_runs()) + len(cut.result_.curve) < len(whole.direct_runs()) + len(whole.curve_)
-    assert told(lenses(vectorize=vectorize, cache_dir=tmp_path).fit()) == told(whole)
+    assert len(cut.direct_runs()) + len(cut.result_.curve) < len(alone.direct_runs()) + len(alone.curve_)
+    assert told(lenses(vectorize=alone.vectorize, cache_dir=tmp_path).fit()) == told(alone)
