@@ -10,12 +10,44 @@ import os
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
-import functools  # noqa: E402
+import inspect  # noqa: E402
+import re  # noqa: E402
+import typing  # noqa: E402
 
-import jaxtyping._decorator  # noqa: E402
+import beartype  # noqa: E402
+import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 from torch.optim.optimizer import register_optimizer_step_post_hook  # noqa: E402
+
+_shaped = jaxtyping.jaxtyped
+_plain = beartype.beartype(conf=beartype.BeartypeConf(violation_type=jaxtyping.TypeCheckError))
+
+
+def _is_shape(kind):
+    return getattr(kind, "__module__", "").startswith("jaxtyping") or any(
+        map(_is_shape, typing.get_args(kind))
+    )
+
+
+def _checked(fn=None, *, typechecker):
+    """Check annotations as jaxtyping does, whose binding of shapes at every call is left out where none is named.
+
+    It would take a third of the suite's time. A function inside a function that names no shape is left to mypy: it
+    would be written anew at every call of the outer one.
+    """
+    if fn is None:
+        return lambda fn: _checked(fn, typechecker=typechecker)
+    if inspect.isfunction(fn):
+        words = {word for note in fn.__annotations__.values() for word in re.findall(r"\w+", str(note))}
+        if not any(_is_shape(fn.__globals__.get(word)) for word in words):
+            return fn if "<locals>" in fn.__qualname__ or not words else _plain(fn)
+    return _shaped(fn, typechecker=typechecker)
+
+
+jaxtyping.jaxtyped = (
+    _checked  # what the hook of its option --jaxtyping-packages writes into modules on import
+)
 
 # A busy machine may take long over any single example; and what passed here has to pass elsewhere.
 settings.register_profile(
@@ -33,24 +65,6 @@ def _plain_text():
         for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
             patch.delenv(name, raising=False)
         yield
-
-
-def _once(make):
-    """Make the same thing for equal arguments, where they can be compared by their hash."""
-    kept = functools.cache(make)
-
-    def call(*args, **options):
-        try:
-            return kept(*args, **options)
-        except TypeError:
-            return make(*args, **options)
-
-    return call
-
-
-# A function inside a function is made at every call of that: what checks its annotations is written and compiled once.
-for _name in ("_make_fn_with_signature", "_apply_typechecker"):
-    setattr(jaxtyping._decorator, _name, _once(getattr(jaxtyping._decorator, _name)))
 
 
 _MANY = 10  # steps

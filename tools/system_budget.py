@@ -51,7 +51,7 @@ SIZES = {
 FOLDERS = {"generalization-difficulty": "difficulty"}
 
 # Files beside the rooms: they are about the library as a whole
-WHOLE = {"__init__", "_renamed", "renamed", "conftest", "import_time"}
+WHOLE = {"__init__", "_renamed", "renamed", "conftest", "import_time", "annotations"}
 
 _EARLIER = "written before the guide"
 REASONS = {
