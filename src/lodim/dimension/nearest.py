@@ -72,28 +72,28 @@ def twonn_fit(l: Float[np.ndarray, " n"], discard: int | float = 0.1) -> float:
     return _reciprocal(float(x @ x), float(x @ y))
 
 
-def _score_terms(l: np.ndarray, d: int | float) -> tuple[np.ndarray, np.ndarray]:
-    """``x / (1 - e^{-x})`` and ``(x/2 / sinh(x/2))^2`` at x = d l, both 1 at zero."""
-    x = np.maximum(d * l, 1e-300)
-    first = x / -np.expm1(-x)
-    return first, first**2 * np.exp(-x)
-
-
 def gride(l: Float[np.ndarray, " n"], n1: int, n2: int) -> tuple[float, float]:
     """Gride's maximum-likelihood dimension and its standard error ``1 / sqrt(-score')``."""
-    n, total = len(l), float(l.sum())
+    n, total, between = len(l), float(l.sum()), n2 - n1 - 1
     if total <= 0:
         return math.inf, math.inf
+
+    # The derivative of the log-likelihood by log d; a resampled interval asks for it thousands of times.
+    score = lambda log_d: (  # noqa: E731
+        n + between * float(_limited(math.exp(log_d) * l).sum()) - (n2 - 1) * math.exp(log_d) * total
+    )
     middle = math.log(n / total)
-    d = math.exp(brentq(_gride_score, middle - 15, middle + 15, args=(l, total, n1, n2), xtol=1e-13))
-    information = (n + (n2 - n1 - 1) * float(_score_terms(l, d)[1].sum())) / d**2
+    d = math.exp(brentq(score, middle - 15, middle + 15, xtol=1e-13))
+    x = d * l
+    information = (n + between * float((_limited(x) ** 2 * np.exp(-x)).sum())) / d**2  # (x/2 / sinh(x/2))^2
     return d, information**-0.5
 
 
-def _gride_score(log_d: float, l: np.ndarray, total: float, n1: int, n2: int) -> float:
-    """Derivative of Gride's log-likelihood by ``log d``."""
-    d = math.exp(log_d)
-    return len(l) + (n2 - n1 - 1) * float(_score_terms(l, d)[0].sum()) - (n2 - 1) * d * total
+def _limited(x: np.ndarray) -> np.ndarray:
+    """``x / (1 - e^{-x})``, 1 at zero."""
+    x = np.maximum(x, 1e-300)
+    limited: np.ndarray = x / -np.expm1(-x)
+    return limited
 
 
 def gride_pointwise(l: Float[np.ndarray, " n"], n1: int, n2: int) -> Float[np.ndarray, " n"]:
