@@ -209,7 +209,7 @@ def _correlate(
         x, y = np.repeat(k_f, times), np.repeat(values, times)
         if not len(x) or np.ptp(x) == 0 or np.ptp(y) == 0:
             return math.nan  # a resample of one pair only
-        return float(np.corrcoef(rankdata([x, y], axis=1))[1, 0])  # spearmanr finds p-values too
+        return float(np.asarray(np.corrcoef(rankdata(x), rankdata(y)))[1, 0])  # spearmanr finds p-values too
 
     draws = bootstrap(resampled, n_units, n_resamples, seed)
     draws = draws[np.isfinite(draws)]
