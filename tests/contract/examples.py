@@ -161,7 +161,7 @@ class SomeNCDSearchCV(Unlabels, partition.NCDSearchCV):
     pass
 
 
-SEARCH = SomeNCDSearchCV(partition.NCDKMeans(2), {"power": [1, 2]}, n_trials=2, random_state=0)
+SEARCH = SomeNCDSearchCV(partition.NCDKMeans(2, n_init=2), {"power": [1, 2]}, n_trials=2, random_state=0)
 
 
 def log_odds():
@@ -300,18 +300,20 @@ ESTIMATORS = {
         Estimator(SEARCH, some_labelled),
     ),
     partition.SupervisedDictionary: (
-        Estimator(partition.SupervisedDictionary(random_state=0)),
+        Estimator(partition.SupervisedDictionary(tol=0.01, random_state=0)),
         Estimator(
-            partition.SupervisedDictionary(2, solver="bcd", nonneg=(False, True), l1=0.1, random_state=0)
+            partition.SupervisedDictionary(
+                2, solver="bcd", nonneg=(False, True), l1=0.1, tol=0.01, random_state=0
+            )
         ),
         Estimator(
             partition.SupervisedDictionary(
-                2, model="feature", decision="exhaustive", alpha=0.01, random_state=0
+                2, model="feature", decision="exhaustive", alpha=0.01, tol=0.01, random_state=0
             )
         ),
     ),
     partition.PPP: (
-        Estimator(partition.PPP((2, 4))),
+        Estimator(partition.PPP((2, 3), max_iter=20)),
         Estimator(partition.PPP(strategy="merge", k0=6)),
     ),
     partition.MLC: (
