@@ -80,7 +80,7 @@ def intervals():
     return persistence.FiberedDecomposition(3).fit_transform(complexes()[0]), None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Estimator:
     """An estimator, and what it is fitted to.
 
@@ -2264,5 +2264,12 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     ),
     LearnedAlgebra: lambda: LearnedAlgebra("complex", np.ones((2, 2, 2)), 0.1, (0.5, 0.1), 0.2, 0.9, 2),
 }  # fmt: skip
+
+
+@functools.cache
+def result_of(thing):
+    """Return an instance of a class of results, which those share who only read it."""
+    return RESULTS[thing]()
+
 
 EXAMPLES = {"estimators": ESTIMATORS, "layers": LAYERS, "generators": GENERATORS, "results": RESULTS}
