@@ -80,7 +80,7 @@ def intervals():
     return persistence.FiberedDecomposition(3).fit_transform(complexes()[0]), None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Estimator:
     """An estimator, and what it is fitted to.
 
@@ -161,7 +161,7 @@ class SomeNCDSearchCV(Unlabels, partition.NCDSearchCV):
     pass
 
 
-SEARCH = SomeNCDSearchCV(partition.NCDKMeans(2), {"power": [1, 2]}, n_trials=2, random_state=0)
+SEARCH = SomeNCDSearchCV(partition.NCDKMeans(2, n_init=2), {"power": [1, 2]}, n_trials=2, random_state=0)
 
 
 def log_odds():
@@ -300,18 +300,20 @@ ESTIMATORS = {
         Estimator(SEARCH, some_labelled),
     ),
     partition.SupervisedDictionary: (
-        Estimator(partition.SupervisedDictionary(random_state=0)),
+        Estimator(partition.SupervisedDictionary(tol=0.01, random_state=0)),
         Estimator(
-            partition.SupervisedDictionary(2, solver="bcd", nonneg=(False, True), l1=0.1, random_state=0)
+            partition.SupervisedDictionary(
+                2, solver="bcd", nonneg=(False, True), l1=0.1, tol=0.01, random_state=0
+            )
         ),
         Estimator(
             partition.SupervisedDictionary(
-                2, model="feature", decision="exhaustive", alpha=0.01, random_state=0
+                2, model="feature", decision="exhaustive", alpha=0.01, tol=0.01, random_state=0
             )
         ),
     ),
     partition.PPP: (
-        Estimator(partition.PPP((2, 4))),
+        Estimator(partition.PPP((2, 3), max_iter=20)),
         Estimator(partition.PPP(strategy="merge", k0=6)),
     ),
     partition.MLC: (
@@ -2262,5 +2264,12 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     ),
     LearnedAlgebra: lambda: LearnedAlgebra("complex", np.ones((2, 2, 2)), 0.1, (0.5, 0.1), 0.2, 0.9, 2),
 }  # fmt: skip
+
+
+@functools.cache
+def result_of(thing):
+    """Return an instance of a class of results, which those share who only read it."""
+    return RESULTS[thing]()
+
 
 EXAMPLES = {"estimators": ESTIMATORS, "layers": LAYERS, "generators": GENERATORS, "results": RESULTS}

@@ -35,7 +35,7 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.base import clone
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import lodim
 import lodim.geometry as geometry
@@ -71,7 +71,7 @@ from .finder import flat
 HOME = str(Path(lodim.__file__).parent)
 # of the processor for one call, so that a busy machine changes nothing; ten times that of the clock
 SECONDS = 10
-MANY = 2  # of those for a number so large that no answer is due
+MANY = 0.4  # of those for a number so large that no answer is due
 FINE, REFUSED = "fine", "refused"
 UNDEFINED = {  # what their documentation says is NaN or infinite at times
     "r2", "find_crossing", "fit_scaling_law", "difficulty", "embedding_distortion", "mode_coverage", "auc",
@@ -83,6 +83,10 @@ UNDEFINED = {  # what their documentation says is NaN or infinite at times
 }  # fmt: skip
 # choices that take a number too, by their documentation
 NUMBER_TOO = ("n_rounds", "delta", "intrinsic_dim", "bandwidth", "baseline", "perturb", "k", "n_components")
+GIGABYTES = {  # sizes of what is made in one call that nothing stops; many of these are just that many
+    "MLC.feature_dim", "PHConv2d.kernel_size", "ResidualBlock.out_channels", "SmallUNet.base", "UnitMatcher.n_bins",
+    "benchmark_classifier.width", "mutual_information.n_bins",
+}  # fmt: skip
 PATHS = ("X", "source")  # arguments that may be names of files
 PARTS = [
     "row",
@@ -179,6 +183,14 @@ OTHER = np.c_[X[:, :2] ** 2, X[:, 2]] + 0.5 * X[::-1]
 
 def crossed(X=X, Y=OTHER):
     return linalg.CrossMoments().update(X, Y).correlation()
+
+
+def told_apart(samples=X, reference=X + 0.1, classifier=None, n_permutations=0, random_state=0):
+    """By a classifier that learns in less time than the network."""
+    classifier = LogisticRegression() if classifier is None else classifier
+    return metrics.c2st(
+        samples, reference, classifier=classifier, n_permutations=n_permutations, random_state=random_state
+    )
 
 
 def in_batches(X=X, Y=OTHER):
@@ -431,7 +443,7 @@ CALLS = (
     call(metrics.kid, samples=X, reference=X + 0.1, random_state=0),
     call(metrics.mmd_rbf, samples=X, reference=X + 0.1, n_permutations=3, random_state=0),
     call(metrics.sliced_wasserstein, samples=X, reference=X + 0.1, n_projections=5, random_state=0),
-    call(metrics.c2st, samples=X, reference=X + 0.1, random_state=0),
+    call(told_apart, _name="c2st"),
     call(metrics.memorisation_gap, samples=X, train=X + 0.1, test=X - 0.1, random_state=0),
     call(metrics.mode_coverage, samples=X, modes=X[:3], radius=1.0),
     call(metrics.learning_curve_exponent, n=np.array([10.0, 20, 40, 80]), error=np.array([0.5, 0.4, 0.3, 0.2])),
@@ -575,11 +587,17 @@ def read_back(result, text):
 
 
 def calls():
-    """Return all calls: those above, estimators on their examples, and what the contract of arrays names."""
-    fits = [
-        fit_with(e) for several in ESTIMATORS.values() for e in several if e.tables or e.data()[0] is None
+    """Return all calls: those above, estimators on their examples, and what else the contract of arrays names."""
+    examples = [e for several in ESTIMATORS.values() for e in several if e.tables or e.data()[0] is None]
+    fits = [fit_with(e) for e in examples]
+    above = [(one.function, one.given) for one in CALLS]
+    above += [(type(e.model).fit, one.given) for e, one in zip(examples, fits, strict=True)]
+    arrays = [
+        Call(f"{t.__qualname__}()", e.call, dict(e.arrays))
+        for t, e in ARRAYS.items()
+        if not e.plain
+        and not any(t is function and e.arrays.keys() <= given.keys() for function, given in above)
     ]
-    arrays = [Call(f"{t.__qualname__}()", e.call, dict(e.arrays)) for t, e in ARRAYS.items() if not e.plain]
     return [*CALLS, *fits, *arrays]
 
 
@@ -668,6 +686,8 @@ def inputs_of(one):
             for what, bad in NUMBERS.items():
                 if (name, what) == ("n_jobs", "negative"):
                     continue  # as many processes as there are processors: tests/test_workers.py
+                if what == "many" and f"{one.name}.{name}" in GIGABYTES:
+                    continue
                 never = what in NO_NUMBER or (whole and what in ("fraction", "numpy"))
                 taken = what != "nan" and hint not in ("", Any) and _is_a(bad, hint)  # by its annotation
                 yield name, what, bad, never and not taken and name != "random_state"

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
-from .examples import RESULTS
+from .examples import RESULTS, result_of
 
 mpl.use("Agg")
 
@@ -16,7 +16,7 @@ mpl.use("Agg")
 @pytest.fixture(scope="module", params=list(RESULTS), ids=lambda thing: thing.__name__)
 def result(request):
     """One instance of the class, which the tests below share."""
-    return RESULTS[request.param]()
+    return result_of(request.param)
 
 
 def test_it_travels_as_json(result):

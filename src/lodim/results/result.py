@@ -9,8 +9,10 @@ null, and a field annotated ``float`` reads null back as NaN (so results that ca
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
+import types
 import typing
 from html import escape
 from typing import Any, TypeVar
@@ -20,6 +22,7 @@ import numpy as np
 __all__ = ["Result", "to_plain"]
 
 _LEAVES: dict[Any, Any] = {int: int, float: (int, float), str: str, bool: bool}
+_hints = functools.cache(typing.get_type_hints)  # which compiles every annotation anew
 R = TypeVar("R", bound="Result")  # not Self: run-time type checkers accept Self only in classes they decorate
 
 
@@ -50,7 +53,7 @@ def to_plain(value: Any) -> Any:
 def _from_plain(annotation: Any, value: Any) -> Any:
     """Rebuild one field from plain data, guided by its annotation."""
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Union or str(origin) == "<class 'types.UnionType'>":
+    if origin in (typing.Union, types.UnionType):
         if value is None:
             return None
         wrong: list[Exception] = []
@@ -65,7 +68,7 @@ def _from_plain(annotation: Any, value: Any) -> Any:
     if origin is dict and value is not None and not isinstance(value, dict):
         raise TypeError(f"expected an object, got {value!r}")
     if isinstance(annotation, type) and dataclasses.is_dataclass(annotation) and isinstance(value, dict):
-        hints = typing.get_type_hints(annotation)
+        hints = _hints(annotation)
         held = {}
         for name in (f.name for f in dataclasses.fields(annotation) if f.name in value):
             try:
