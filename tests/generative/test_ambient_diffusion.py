@@ -252,8 +252,8 @@ def test_noisy_samples_teach_the_clean_spread():
     X = np.random.default_rng(0).normal(size=(1500, 2)) * [1.0, 0.25]
     Y, s = attach_noise(X, 0.4, 0.9, random_state=0)
     told, naive = (AmbientDiffusion(TimeMLP(2, 32, 2), 2, random_state=0) for _ in range(2))
-    told.fit(Y, s, steps=250)
-    naive.fit(Y, 0, steps=250)
+    told.fit(Y, s, steps=200)
+    naive.fit(Y, 0, steps=200)
     spread = [m.sample(1000, steps=12, generator=0).std(0)[1] for m in (told, naive)]
     assert abs(spread[0] - 0.25) < 0.5 * abs(spread[1] - 0.25)
 
