@@ -333,7 +333,8 @@ def test_a_trained_model_is_used_in_evaluation_mode_and_left_as_it_was(truth, be
             fewest(model, beam).reconstruct(beam.forward(truth), generator=0).volume, found.volume
         )
     assert (
-        fewest(model.double(), beam).reconstruct(beam.forward(truth), generator=0).volume.dtype == torch.float32
+        fewest(model.double(), beam).reconstruct(beam.forward(truth), generator=0).volume.dtype
+        == torch.float32
     )
 
 
@@ -384,9 +385,7 @@ def test_automatic_levels_follow_the_deviation_of_what_the_denoiser_knows(prior,
 
 def test_the_last_step_adds_no_noise_and_clipping_is_the_last(prior, truth, beam):
     y, seen = beam.forward(truth), Trajectory(Z)
-    found = (
-        few(prior, beam, final_projection=False).reconstruct(y, generator=0, callback=seen).volume
-    )
+    found = few(prior, beam, final_projection=False).reconstruct(y, generator=0, callback=seen).volume
     assert seen.sigmas[-1] == 0
     assert len(seen.sigmas) == 12
     torch.testing.assert_close(seen.x[-1], found)
