@@ -467,7 +467,7 @@ def test_churn_is_that_of_the_whole_run_wherever_it_is_checked():
         hook = model.denoiser.register_forward_pre_hook(
             lambda _, args, to=levels: to.add(round(float(args[1]), 9))
         )
-        sample_filtered(model, 10, detector, steps=WAY, generator=0, checks=checks, churn=2, show=0)
+        sample_filtered(model, 50, detector, steps=WAY, generator=0, checks=checks, churn=2, show=0)
         hook.remove()
         seen.append(levels)
     assert seen[0] == seen[1]
