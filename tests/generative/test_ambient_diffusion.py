@@ -249,12 +249,12 @@ def test_noise_that_hides_the_data_is_refused():
 
 @pytest.mark.trains
 def test_noisy_samples_teach_the_clean_spread():
-    X = np.random.default_rng(0).normal(size=(3000, 2)) * [1.0, 0.25]
+    X = np.random.default_rng(0).normal(size=(1500, 2)) * [1.0, 0.25]
     Y, s = attach_noise(X, 0.4, 0.9, random_state=0)
     told, naive = (AmbientDiffusion(TimeMLP(2, 32, 2), 2, random_state=0) for _ in range(2))
-    told.fit(Y, s, steps=400)
-    naive.fit(Y, 0, steps=400)
-    spread = [m.sample(2000, generator=0).std(0)[1] for m in (told, naive)]
+    told.fit(Y, s, steps=200)
+    naive.fit(Y, 0, steps=200)
+    spread = [m.sample(1000, steps=12, generator=0).std(0)[1] for m in (told, naive)]
     assert abs(spread[0] - 0.25) < 0.5 * abs(spread[1] - 0.25)
 
 
@@ -527,14 +527,14 @@ def test_one_call_compares_and_trains():
         correlated(50, 1),
         make=lambda seed: AmbientDiffusion(TimeMLP(2, 8, 1), 2),
         repeats=2,
-        n_samples=50,
+        n_samples=20,
         steps=10,
     )
     assert model.sample(3, generator=0).shape == (3, 2)
     assert found.scores.shape == (3, 2)
     assert "memorisation gap" in str(found)
     again, _ = fit_mixture(
-        torch.from_numpy(Y), torch.from_numpy(s), correlated(50, 1), repeats=2, n_samples=50, steps=1,
+        torch.from_numpy(Y), torch.from_numpy(s), correlated(50, 1), repeats=2, n_samples=20, steps=1,
         make=lambda seed: AmbientDiffusion(TimeMLP(2, 8, 1), 2),
     )  # fmt: skip
     assert isinstance(again.sample(3, generator=0), torch.Tensor)

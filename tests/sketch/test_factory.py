@@ -23,7 +23,7 @@ def double(kind, D, d, **options):
     return make_projection(kind, D, d, dtype=torch.float64, **options)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     kind=st.sampled_from(EVERY),
     size=st.integers(1, 150).flatmap(lambda D: st.tuples(st.just(D), st.integers(1, D))),
@@ -53,9 +53,9 @@ def test_adjointness_in_single_precision(kind):
 
 @pytest.mark.parametrize("kind", EVERY)
 def test_the_gradient_is_the_adjoint_to_every_order(kind):
-    projection = double(kind, 13, 3, scale="row", seed=1)
-    v, g = numbers(2, 3).requires_grad_(), numbers(2, 13).requires_grad_()
-    w = numbers(2, 13, seed=5)
+    projection = double(kind, 7, 2, scale="row", seed=1)
+    v, g = numbers(2, 2).requires_grad_(), numbers(2, 7).requires_grad_()
+    w = numbers(2, 7, seed=5)
     (gradient,) = torch.autograd.grad((projection(v) * w).sum(), v)
     torch.testing.assert_close(gradient, projection.adjoint(w))
     assert torch.autograd.gradcheck(projection, v, check_forward_ad=True)
@@ -126,7 +126,7 @@ FEW[0] = FEW[12] = 1.0
 @pytest.mark.parametrize("kind", EVERY)
 def test_moments_of_isotropic_sketches(kind):
     """Over seeds: E[P P^T] = I, E||P P^T g||^2 is bounded, and inner products survive, for whatever vectors."""
-    D, d, n = 96, 12, 300
+    D, d, n = 96, 12, 150
     samples = torch.stack([double(kind, D, d, scale="isotropic", seed=s).matrix() for s in range(n)])
 
     # unbiased entry by entry: every mean lies within sampling error
@@ -158,7 +158,7 @@ def test_fixed_groups_can_be_hit_by_an_adversary():
     g[0] = g[d] = 1.0
     lengths = {
         kind: torch.stack(
-            [double(kind, D, d, scale="isotropic", seed=s).adjoint(g).square().sum() for s in range(200)]
+            [double(kind, D, d, scale="isotropic", seed=s).adjoint(g).square().sum() for s in range(100)]
         )
         for kind in ("cyclic", "countsketch")
     }

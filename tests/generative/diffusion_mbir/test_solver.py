@@ -60,6 +60,11 @@ def few(prior, operator, **options):
     return DiffusionMBIR(prior, operator, **{"n_steps": 12, **options})
 
 
+def fewest(prior, operator, **options):
+    """Where the volume need not be good: what must be equal is equal after any number of steps."""
+    return few(prior, operator, **{"n_steps": 4, **options})
+
+
 def invertible(seed=0):
     rng = np.random.default_rng(seed)
     return MatrixOperator(np.eye(9) + 0.3 * rng.normal(size=(9, 9)) / 3, (1, 3, 3))
@@ -75,7 +80,7 @@ def test_full_data_without_coupling_give_the_least_squares_solution(sampler):
         torch.randn(4, 1, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)),
     )
     denoiser = GaussianDenoiser(torch.zeros(1, 3, 3), torch.eye(9))
-    solver = few(denoiser, operator, lam=0, cg_iters=40, sampler=sampler)
+    solver = fewest(denoiser, operator, lam=0, cg_iters=40, sampler=sampler)
     found = solver.reconstruct(operator.forward(x), generator=0)
     torch.testing.assert_close(found.volume, x, rtol=0, atol=1e-6)
     assert found.quality.residual < 1e-6
@@ -86,7 +91,7 @@ def test_more_measurements_than_pixels_are_met_in_the_least_squares_sense():
     matrix = np.concatenate([np.eye(9), rng.normal(size=(5, 9)) / 3])
     operator = MatrixOperator(matrix, (1, 3, 3))
     y = rng.normal(size=(2, 14))  # of no volume
-    solver = few(
+    solver = fewest(
         GaussianDenoiser(torch.zeros(1, 3, 3), torch.eye(9)),
         operator,
         lam=0,
@@ -124,7 +129,7 @@ def test_the_joint_update_alone_converges_to_the_regularised_problems_solution(o
 def test_a_large_weight_makes_all_slices_equal(prior, truth, beam):
     y = beam.forward(truth)
     rough = [
-        few(prior, beam, lam=lam, admm_iters=8, cg_iters=3, final_projection=False)
+        few(prior, beam, lam=lam, admm_iters=8 if lam else 1, cg_iters=3, final_projection=False)
         .reconstruct(y, generator=0)
         .quality.z_roughness
         for lam in (0, 0.02, 100.0)
@@ -145,7 +150,7 @@ def test_a_ramp_across_slices_is_cut_at_both_ends_as_total_variation_cuts_it(bou
 def test_slices_are_permuted_with_their_measurements_where_nothing_couples_them(prior, truth, beam):
     """Without coupling a slice knows of the others by the Langevin steps' size alone, which "ddim" has not."""
     order = torch.tensor([3, 0, 5, 1, 4, 2])
-    solver = few(prior, beam, lam=0, sampler="ddim", eta=0, cg_iters=30)
+    solver = fewest(prior, beam, lam=0, sampler="ddim", eta=0, cg_iters=30)
     one = solver.reconstruct(beam.forward(truth.double()), generator=0).volume
     other = solver.reconstruct(beam.forward(truth.double())[order], generator=0).volume
     far = (other[torch.argsort(order)] - one).abs().max()  # the noise is another, what was measured the same
@@ -158,8 +163,8 @@ def test_slices_are_permuted_with_their_measurements_where_nothing_couples_them(
 def test_measurements_and_operator_in_another_unit_change_nothing(prior, truth, beam):
     small = MatrixOperator(beam.matrix / 1000, (1, SIZE, SIZE), beam.data_shape)
     x = truth.double()
-    one = few(prior, beam).reconstruct(beam.forward(x), generator=0).volume
-    other = few(prior, small).reconstruct(small.forward(x), generator=0).volume
+    one = fewest(prior, beam).reconstruct(beam.forward(x), generator=0).volume
+    other = fewest(prior, small).reconstruct(small.forward(x), generator=0).volume
     torch.testing.assert_close(one, other, rtol=0, atol=1e-7)
     plain = few(prior, small, normalize_operator=False, final_projection=False).reconstruct(
         small.forward(x), generator=0
@@ -173,8 +178,8 @@ def test_everything_scales_with_the_datas_unit(prior, truth, beam):
         * torch.from_numpy(np.concatenate([ellipse_volume(16, SIZE, random_state=i) for i in range(1, 12)]))
     )
     x = truth.double()
-    one = few(prior, beam).reconstruct(beam.forward(x), x, generator=0)
-    other = few(large, beam, lam=5.0).reconstruct(beam.forward(1000 * x), 1000 * x, generator=0)
+    one = fewest(prior, beam).reconstruct(beam.forward(x), x, generator=0)
+    other = fewest(large, beam, lam=5.0).reconstruct(beam.forward(1000 * x), 1000 * x, generator=0)
     torch.testing.assert_close(1000 * one.volume, other.volume, rtol=0, atol=1e-2)
     assert one.quality.psnr["volume"] == pytest.approx(other.quality.psnr["volume"], abs=1e-3)
 
@@ -188,7 +193,7 @@ def test_coupling_beats_no_coupling_and_total_variation_with_an_exact_prior():
     beam = ParallelBeam(size, n_views=3)
     y, scores = beam.forward(truth), {}
     for sampler, lam in itertools.product(("pc", "ddim"), (0, 0.005)):
-        found = few(prior, beam, lam=lam, n_steps=30, sampler=sampler).reconstruct(y, truth, generator=0)
+        found = few(prior, beam, lam=lam, n_steps=20, sampler=sampler).reconstruct(y, truth, generator=0)
         scores[sampler, lam] = found.quality.psnr["volume"]
         assert found.quality.residual < 0.05
     classical = volume_quality(ADMMTV(beam, 1e-3, cg_iters=10).reconstruct(y), truth).psnr["volume"]
@@ -203,7 +208,7 @@ def test_coupling_beats_no_coupling_and_total_variation_with_an_exact_prior():
 ], ids=["mri", "inpaint"])  # fmt: skip
 def test_other_physics_are_met(prior, truth, operator):
     y = operator.forward(truth)
-    found = few(prior, operator, n_steps=40).reconstruct(y, truth, generator=0)
+    found = few(prior, operator, n_steps=20).reconstruct(y, truth, generator=0)
     assert found.volume.dtype == torch.float32
     assert found.quality.residual < 0.02
     filled = operator.pinv_init(y)
@@ -211,7 +216,7 @@ def test_other_physics_are_met(prior, truth, operator):
 
 
 def test_the_papers_order_collapses_where_the_warning_says_and_ours_does_not(prior, truth, beam):
-    y, levels = beam.forward(truth), {"n_steps": 50, "sigma_max": 10, "sigma_min": 0.01}
+    y, levels = beam.forward(truth), {"n_steps": 25, "sigma_max": 10, "sigma_min": 0.01}
 
     def score(**options):
         found = DiffusionMBIR(prior, beam, **{**levels, **options}).reconstruct(y, truth, generator=0)
@@ -221,7 +226,7 @@ def test_the_papers_order_collapses_where_the_warning_says_and_ours_does_not(pri
         warnings.filterwarnings("error", ".*z_first", UserWarning)
         calm = score(update_order="x_first")
         assert score(rho=1.0) > calm - 4
-        assert score(rho=1.0, sampler="ddim", n_steps=25) > calm - 4
+        assert score(rho=1.0, sampler="ddim") > calm - 4
         score(rho=1.0, update_order="x_first", share=False, n_steps=2)
         score(rho=1.0, update_order="x_first", lam=0, n_steps=2)
     for options in ({"rho": 1.0}, {"lam": 0.0005}):
@@ -265,7 +270,7 @@ def test_slice_batches_alter_nothing_but_rounding(truth, beam):
     found = {}
     for size in (1, 4, 100):
         seen.clear()
-        found[size] = few(Noted(), beam, slice_batch=size, sigma_max=4.0).reconstruct(
+        found[size] = fewest(Noted(), beam, slice_batch=size, sigma_max=4.0).reconstruct(
             beam.forward(truth.double()), generator=3
         )
         assert max(seen) == min(size, Z)
@@ -275,7 +280,7 @@ def test_slice_batches_alter_nothing_but_rounding(truth, beam):
 
 def test_a_seed_means_the_same_again_and_no_global_one_is_touched(prior, truth, beam):
     y, before = beam.forward(truth), torch.get_rng_state()
-    solver = few(prior, beam)
+    solver = fewest(prior, beam)
     one, again, other = (solver.reconstruct(y, generator=g).volume for g in (5, 5, 6))
     drawn = solver.reconstruct(y, generator=torch.Generator().manual_seed(5)).volume
     fresh = solver.reconstruct(y).volume
@@ -288,28 +293,28 @@ def test_a_seed_means_the_same_again_and_no_global_one_is_touched(prior, truth, 
 
 def test_arrays_give_arrays_in_the_precision_of_the_measurements(prior, truth, beam):
     y = beam.forward(truth)
-    plain = few(prior, beam).reconstruct(y, generator=0).volume
+    plain = fewest(prior, beam).reconstruct(y, generator=0).volume
     swapped = y.numpy().astype(">f4")
     for values in (y.numpy(), np.asfortranarray(y.numpy()), swapped, y.half().numpy()):
-        found = few(prior, beam).reconstruct(values, generator=0).volume
+        found = fewest(prior, beam).reconstruct(values, generator=0).volume
         assert isinstance(found, np.ndarray)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, plain.numpy(), atol=0.02)
     fixed = y.numpy().copy()
     fixed.flags.writeable = False
     np.testing.assert_allclose(
-        few(prior, beam).reconstruct(fixed, generator=0).volume, plain.numpy(), atol=1e-6
+        fewest(prior, beam).reconstruct(fixed, generator=0).volume, plain.numpy(), atol=1e-6
     )
-    double = few(prior, beam).reconstruct(y.double().numpy(), generator=0).volume
+    double = fewest(prior, beam).reconstruct(y.double().numpy(), generator=0).volume
     assert double.dtype == np.float64
     whole = beam.forward(torch.ones(Z, 1, SIZE, SIZE)).round().int().numpy()
-    assert np.isfinite(few(prior, beam).reconstruct(whole, generator=0).volume).all()
+    assert np.isfinite(fewest(prior, beam).reconstruct(whole, generator=0).volume).all()
     with pytest.raises(ValueError, match="masked"):
-        few(prior, beam).reconstruct(np.ma.masked_less(y.numpy(), 0.1), generator=0)
+        fewest(prior, beam).reconstruct(np.ma.masked_less(y.numpy(), 0.1), generator=0)
 
 
 def test_copies_and_pickles_reconstruct_the_same(prior, truth, beam):
-    y, solver = beam.forward(truth), few(prior, beam)
+    y, solver = beam.forward(truth), fewest(prior, beam)
     expected = solver.reconstruct(y, generator=0).volume
     for other in (copy.deepcopy(solver), pickle.loads(pickle.dumps(solver))):
         assert torch.equal(other.reconstruct(y, generator=0).volume, expected)
@@ -318,17 +323,18 @@ def test_copies_and_pickles_reconstruct_the_same(prior, truth, beam):
 def test_a_trained_model_is_used_in_evaluation_mode_and_left_as_it_was(truth, beam):
     model = Diffusion(build_seeded(lambda: TimeMLP(SIZE**2, 16, 1), 0), (1, SIZE, SIZE)).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    found = few(model, beam).reconstruct(beam.forward(truth).requires_grad_(), generator=0)
+    found = fewest(model, beam).reconstruct(beam.forward(truth).requires_grad_(), generator=0)
     assert model.training
     assert model.denoiser.training
     assert not found.volume.requires_grad
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     with torch.inference_mode():
         assert torch.equal(
-            few(model, beam).reconstruct(beam.forward(truth), generator=0).volume, found.volume
+            fewest(model, beam).reconstruct(beam.forward(truth), generator=0).volume, found.volume
         )
     assert (
-        few(model.double(), beam).reconstruct(beam.forward(truth), generator=0).volume.dtype == torch.float32
+        fewest(model.double(), beam).reconstruct(beam.forward(truth), generator=0).volume.dtype
+        == torch.float32
     )
 
 
@@ -343,7 +349,7 @@ def test_a_plain_network_in_single_precision_takes_measurements_in_double(truth,
         def forward(self, x, sigma):
             return self.layer(x) / (1 + sigma)
 
-    solver = few(build_seeded(Net, 0), beam, sigma_max=4.0)
+    solver = fewest(build_seeded(Net, 0), beam, sigma_max=4.0)
     double, single = (
         solver.reconstruct(beam.forward(truth).numpy().astype(dtype), generator=0).volume
         for dtype in (np.float64, np.float32)
@@ -379,13 +385,11 @@ def test_automatic_levels_follow_the_deviation_of_what_the_denoiser_knows(prior,
 
 def test_the_last_step_adds_no_noise_and_clipping_is_the_last(prior, truth, beam):
     y, seen = beam.forward(truth), Trajectory(Z)
-    found = (
-        few(prior, beam, final_projection=False, n_steps=30).reconstruct(y, generator=0, callback=seen).volume
-    )
+    found = few(prior, beam, final_projection=False).reconstruct(y, generator=0, callback=seen).volume
     assert seen.sigmas[-1] == 0
-    assert len(seen.sigmas) == 30
+    assert len(seen.sigmas) == 12
     torch.testing.assert_close(seen.x[-1], found)
-    clipped = few(prior, beam, clip=(0.2, 0.4)).reconstruct(y, generator=0).volume
+    clipped = fewest(prior, beam, clip=(0.2, 0.4)).reconstruct(y, generator=0).volume
     assert float(clipped.min()) == pytest.approx(0.2)
     assert float(clipped.max()) == pytest.approx(0.4)
 
@@ -393,7 +397,7 @@ def test_the_last_step_adds_no_noise_and_clipping_is_the_last(prior, truth, beam
 def test_the_final_projection_only_lowers_the_residual(prior, truth, beam):
     y = beam.forward(truth)
     without, projected = (
-        few(prior, beam, final_projection=p).reconstruct(y, generator=0) for p in (False, True)
+        fewest(prior, beam, final_projection=p).reconstruct(y, generator=0) for p in (False, True)
     )
     assert projected.quality.residual < without.quality.residual
     hidden = Inpaint(
@@ -401,7 +405,7 @@ def test_the_final_projection_only_lowers_the_residual(prior, truth, beam):
     )  # where nothing was seen nothing is divided
     seen = torch.from_numpy(hidden.mask.reshape(SIZE, SIZE))
     both = [
-        few(prior, hidden, final_projection=p).reconstruct(hidden.forward(truth), generator=0).volume
+        fewest(prior, hidden, final_projection=p).reconstruct(hidden.forward(truth), generator=0).volume
         for p in (False, True)
     ]
     torch.testing.assert_close(both[0][..., ~seen], both[1][..., ~seen])
@@ -417,7 +421,7 @@ def test_the_final_projection_harms_no_operator_whose_numbers_have_both_signs(op
     x = torch.from_numpy(ellipse_volume(Z, 7, random_state=0))
     y, missed = operator.forward(x), []
     for final in (False, True):
-        found = few(gaussian_prior(7), operator, final_projection=final).reconstruct(y, x, generator=0)
+        found = fewest(gaussian_prior(7), operator, final_projection=final).reconstruct(y, x, generator=0)
         missed.append((found.quality.residual, float((found.volume - x).norm())))
     assert missed[1][0] <= missed[0][0] * (1 + 1e-5)
     assert missed[1][1] < 1.1 * missed[0][1]
@@ -483,7 +487,7 @@ def test_progress_ends_at_one_and_callbacks_may_replace_the_volume(prior, truth,
     few(prior, beam).reconstruct(y, generator=0, progress=lambda done, text: told.append((done, text)))
     assert [round(done * 12) for done, _ in told] == list(range(1, 13))
     assert told[-1][1] == "noise 0"
-    held = few(prior, beam, final_projection=False).reconstruct(
+    held = fewest(prior, beam, final_projection=False).reconstruct(
         y, generator=0, callback=lambda state: 0 * state.x + 7
     )
     assert bool((held.volume == 7).all())
@@ -492,7 +496,7 @@ def test_progress_ends_at_one_and_callbacks_may_replace_the_volume(prior, truth,
 def test_several_seeds_give_mean_and_spread(prior, truth, beam):
     y = beam.forward(truth)
     told = []
-    found = few(prior, beam).repeat(
+    found = fewest(prior, beam).repeat(
         y, 3, truth, random_state=1, progress=lambda done, text: told.append(done)
     )
     assert told == pytest.approx([0, 1 / 3, 2 / 3, 1])
@@ -502,7 +506,7 @@ def test_several_seeds_give_mean_and_spread(prior, truth, beam):
     frame = found.to_frame().set_index("figure")
     assert frame.loc["PSNR", "mean"] == pytest.approx(found.figures["PSNR"].mean())
     volumes = []
-    solver = few(prior, beam)
+    solver = fewest(prior, beam)
     original = solver.reconstruct
     solver.reconstruct = lambda *a, **k: volumes.append(original(*a, **k)) or volumes[-1]
     solver.repeat(y, 3, random_state=1)
@@ -512,7 +516,7 @@ def test_several_seeds_give_mean_and_spread(prior, truth, beam):
 
 
 def test_ctrl_c_among_seeds_keeps_those_that_are_done(prior, truth, beam):
-    y, solver = beam.forward(truth), few(prior, beam)
+    y, solver = beam.forward(truth), fewest(prior, beam)
     begun = []
 
     def stop(done, text):
@@ -556,7 +560,7 @@ def test_options_out_of_range_are_refused(prior, beam, options, error, words):
 
 
 def test_measurements_that_do_not_fit_are_refused(prior, truth, beam):
-    y, solver = beam.forward(truth), few(prior, beam)
+    y, solver = beam.forward(truth), fewest(prior, beam)
     for wrong, words in (
         (y[..., :-1], "shape"),
         (y[0], "shape"),
@@ -569,7 +573,7 @@ def test_measurements_that_do_not_fit_are_refused(prior, truth, beam):
         solver.reconstruct(y[:1])
     with pytest.raises(ValueError, match="no neighbours"):
         solver.reconstruct(y[:0])
-    assert few(prior, beam, lam=0).reconstruct(y[:1], generator=0).volume.shape == (1, 1, SIZE, SIZE)
+    assert fewest(prior, beam, lam=0).reconstruct(y[:1], generator=0).volume.shape == (1, 1, SIZE, SIZE)
     with pytest.raises(ValueError, match="truth has shape"):
         solver.reconstruct(y, truth[:-1], generator=0)
 
@@ -600,6 +604,7 @@ def test_the_claims_arithmetic(monkeypatch):
     monkeypatch.setattr(sparse_view, "load", lambda *args, **options: type("Set", (), {"X": images}))
     monkeypatch.setattr(sparse_view, "WEIGHTS", (1e-3,))
     monkeypatch.setattr(sparse_view, "TRAINING", 10)
+    monkeypatch.setitem(sparse_view.VARIANTS["ddim, 50 levels"], "n_steps", 2)
     monkeypatch.setattr(
         sparse_view, "ADMMTV", lambda operator, lam, **options: ADMMTV(operator, lam, n_iter=2)
     )
