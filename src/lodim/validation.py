@@ -18,10 +18,11 @@ from numbers import Integral, Real
 from typing import Any, TypeVar
 
 import numpy as np
-import pandas as pd  # scikit-learn has loaded it anyway
-from sklearn.exceptions import ConvergenceWarning
 
 from lodim.extras import require
+
+if typing.TYPE_CHECKING:  # seconds to load, and most of what is checked here needs it for nothing
+    from sklearn.exceptions import ConvergenceWarning
 
 __all__ = [
     "MAX_CLASSES",
@@ -45,6 +46,14 @@ __all__ = [
 
 MAX_CLASSES = 20
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ConvergenceWarning":
+        from sklearn.exceptions import ConvergenceWarning
+
+        return ConvergenceWarning
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def close_matches(name: str, known: Iterable[Any]) -> str:
@@ -492,6 +501,8 @@ def check_labels(y: Any, n_samples: int, *, name: str = "y") -> np.ndarray:
         raise ValueError(f"{name} must be 1-D (one target a sample), got shape {array.shape}")
     if array.dtype.kind == "c":
         raise ValueError(f"Complex data not supported: {name} must hold labels or real numbers")
+    import pandas as pd
+
     missing = np.asarray(pd.isna(array))
     if missing.any():
         raise ValueError(
