@@ -24,52 +24,66 @@ HEAVY = {
 }
 
 
-def loaded_by(code):
-    """Return the top-level modules that a fresh interpreter has loaded after running ``code``."""
-    report = (
-        "\nimport sys, json; print('\\n' + json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
-    )
-    done = subprocess.run([sys.executable, "-c", code + report], capture_output=True, text=True, check=True)
-    return set(json.loads(done.stdout.splitlines()[-1]))
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import lodim",
-        "import lodim; lodim.__version__; dir(lodim)",
-        "import lodim.cli",
-        "import lodim; lodim.datasets; lodim.geometry; lodim.landscape; lodim.claims; lodim.profiling; lodim.nets",
-    ],
+IMPORTS = (
+    "import lodim",
+    "lodim.__version__; dir(lodim)",
+    "import lodim.cli",
+    "lodim.datasets; lodim.geometry; lodim.landscape; lodim.claims; lodim.profiling; lodim.nets",
 )
-def test_importing_loads_nothing_heavy(code):
-    loaded = loaded_by(code)
-    assert "lodim" in loaded
-    assert not loaded & HEAVY
+HELP = ("--help", "--version", "profile --help", "claims --help")
+FIRST_HEAVY = "import lodim.randomness"
+LISTING = "from lodim.datasets import summaries; summaries()"
+
+ANSWERS = """
+import json, shlex, sys
+
+def report():
+    print("\\n" + json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
+
+for words in sys.argv[1:]:
+    kind, _, what = words.partition(":")
+    if kind == "lodim":
+        from lodim.cli import main
+
+        sys.argv = ["lodim", *shlex.split(what)]
+        try:
+            main()
+        except SystemExit:
+            pass
+    else:
+        exec(what)
+    report()
+"""
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["profile", "--help"], ["claims", "--help"]]
-)
-def test_help_loads_nothing_heavy(arguments):
-    code = (
-        f"import sys; sys.argv = ['lodim', *{arguments!r}]\n"
-        "from lodim.cli import main\n"
-        "try: main()\n"
-        "except SystemExit: pass"
-    )
-    loaded = loaded_by(code)
-    assert "typer" in loaded
-    assert not loaded & HEAVY
+@pytest.fixture(scope="module")
+def loaded():
+    """The top-level modules that one fresh interpreter has loaded after each step: what a step loads stays loaded."""
+    steps = [f"run:{code}" for code in IMPORTS] + [f"lodim:{words}" for words in HELP]
+    steps += [f"run:{LISTING}", f"run:{FIRST_HEAVY}"]
+    done = subprocess.run([sys.executable, "-c", ANSWERS, *steps], capture_output=True, text=True, check=True)
+    reports = [set(json.loads(line)) for line in done.stdout.splitlines() if line.startswith('["')]
+    return dict(zip((*IMPORTS, *HELP, LISTING, FIRST_HEAVY), reports, strict=True))
 
 
-def test_listing_the_data_sets_needs_no_torch():
-    loaded = loaded_by("from lodim.datasets import summaries; summaries()")
-    assert not loaded & {"torch", "matplotlib"}
+@pytest.mark.parametrize("code", IMPORTS)
+def test_importing_loads_nothing_heavy(loaded, code):
+    assert "lodim" in loaded[code]
+    assert not loaded[code] & HEAVY
 
 
-def test_the_check_can_fail():
-    assert "numpy" in loaded_by("import lodim.randomness") & HEAVY
+@pytest.mark.parametrize("words", HELP)
+def test_help_loads_nothing_heavy(loaded, words):
+    assert "typer" in loaded[words]
+    assert not loaded[words] & HEAVY
+
+
+def test_listing_the_data_sets_needs_no_torch(loaded):
+    assert not loaded[LISTING] & {"torch", "matplotlib"}
+
+
+def test_the_check_can_fail(loaded):
+    assert "numpy" in loaded[FIRST_HEAVY] & HEAVY
 
 
 def test_everything_promised_can_be_loaded():

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 import lodim
-from lodim.cli import app
+from lodim.cli import app, main
 from lodim.cli.errors import reported
 from lodim.cli.options import check_apart, check_folder, check_input, check_output
 
@@ -118,7 +118,6 @@ def test_letters_that_standard_output_does_not_have_are_escaped():
     ("line", "code", "said"),
     [
         ("papers ingest - <&-", 2, "standard input, which is closed"),
-        ("recommend --profile - <&-", 2, "standard input, which is closed"),
         ("datasets > /dev/full", 3, "No space left on device"),
         ("methods --json | head -1", 0, ""),
     ],
@@ -132,6 +131,15 @@ def test_a_shell_that_closes_or_ends_what_a_command_reads_or_writes(line, code, 
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+def test_any_command_that_reads_a_closed_input_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", None)  # as Python has it then
+    monkeypatch.setattr(sys, "argv", ["lodim", "recommend", "--profile", "-"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    assert "standard input, which is closed" in capsys.readouterr().err
 
 
 def test_a_profile_nested_without_end_is_no_profile():

@@ -171,7 +171,7 @@ def test_categories_written_out_are_no_bend():
     """Corners of a simplex are of many pieces, but no answer beside a table of three columns has twelve dimensions."""
     rng = RNG(0)
     frame = pd.DataFrame(
-        {"u": rng.random(1500), "v": rng.random(1500), "c": rng.choice(list("abcdefghijkl"), 1500)}
+        {"u": rng.random(800), "v": rng.random(800), "c": rng.choice(list("abcdefghijkl"), 800)}
     )
     p = profile_of(frame)
     assert p.data.dimension is not None
