@@ -26,7 +26,6 @@ from ..validation import check_in_range, check_numbers, checked
 
 __all__ = ["digit_volume", "ellipse_volume"]
 
-_INSIDE = 4  # ellipsoids at least, within the large one
 _SUBPIXELS = 3  # along each axis of a voxel
 
 
