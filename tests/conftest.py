@@ -45,9 +45,8 @@ def _checked(fn=None, *, typechecker):
     return _shaped(fn, typechecker=typechecker)
 
 
-jaxtyping.jaxtyped = (
-    _checked  # what the hook of its option --jaxtyping-packages writes into modules on import
-)
+# What the hook of its option --jaxtyping-packages writes into modules on import
+jaxtyping.jaxtyped = _checked
 
 # A busy machine may take long over any single example; and what passed here has to pass elsewhere.
 settings.register_profile(

@@ -15,9 +15,8 @@ def scrape(block, block_vars, gallery_conf):
         if not isinstance(value, Figure) or hasattr(value, "_in_gallery"):
             continue
         value._in_gallery = True
-        if (
-            value.canvas.manager is not None
-        ):  # pyplot's: matplotlib's scraper saves and closes it after this one
+        # pyplot's own: matplotlib's scraper saves and closes it after this one
+        if value.canvas.manager is not None:
             continue
         path = next(block_vars["image_path_iterator"])
         value.savefig(path, dpi=120)

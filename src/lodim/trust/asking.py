@@ -470,9 +470,8 @@ def _unequal(hits: Int[np.ndarray, "m 2"], seed: int) -> tuple[float, Bool[np.nd
     n, right = hits.sum(1), int(hits[:, 0].sum())
     by_chance = as_generator(seed).multivariate_hypergeometric(n, right, size=_DEALS, method="marginals")
     expected = n * right / n.sum()
-    lack = ((np.vstack([hits[:, 0], by_chance]) - expected) ** 2 / expected).sum(
-        1
-    )  # chi-square, but for a factor
+    # chi-square, but for a factor
+    lack = ((np.vstack([hits[:, 0], by_chance]) - expected) ** 2 / expected).sum(1)
     p = np.mean(lack >= lack[0] * (1 - 1e-12))
     each = [fisher_exact(np.array([own, hits.sum(0) - own])).pvalue for own in hits]
     return float(p), holm(each) < LEVEL

@@ -113,9 +113,8 @@ def test_a_lock_while_the_mail_goes_out_sends_it_once(site, path, monday, monkey
 
         def held(line, texts, subscriber):
             outcome = hand_over(line, texts, subscriber)
-            soon(
-                stack.enter_context(another_writing(path))
-            )  # the server has the mail, and now the database is busy
+            # the server has the mail, and now the database is busy
+            soon(stack.enter_context(another_writing(path)))
             return outcome
 
         monkeypatch.setattr(post_module, "_hand_over", held)
