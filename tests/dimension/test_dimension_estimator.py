@@ -45,6 +45,16 @@ def test_every_estimator_finds_a_small_cube(method, d):
     assert found == pytest.approx(d, rel=0.15 if method in ("mom", "tle", "mle_unbiased") else 0.1)
 
 
+@pytest.mark.parametrize("method", ["geomle", "knn", "ph"])
+def test_the_order_of_rows_draws_other_points_of_the_same_set(method):
+    X = shape_of("gauss", 5, 600)
+    plain, other = (
+        IntrinsicDimension(method, random_state=0).fit(Z).dimension_
+        for Z in (X, X[np.random.default_rng(1).permutation(600)])
+    )
+    assert other == pytest.approx(plain, rel=0.1)
+
+
 @pytest.mark.parametrize("method", NEIGHBOUR_METHODS)
 def test_appended_duplicates_change_nothing(method):
     X = shape_of("cube", 3, 500)

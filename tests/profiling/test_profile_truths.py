@@ -88,10 +88,10 @@ def test_bent_and_flat_clouds_are_told_apart(shape, may):
 @pytest.mark.slow
 def test_flat_clouds_are_seldom_called_bent():
     """Two intervals of nominal 95 % that do not meet: by chance in less than 1 %. Of 240 flat tables (normal, uniform
-    and Student's law, equal and decaying spectra, with noise) 0 were called bent; P(more than 4 of 100 at 1 %) < 0.004.
+    and Student's law, equal and decaying spectra, with noise) 0 were called bent; P(more than 7 of 240 at 1 %) < 0.005.
     """
     rng, fired = np.random.default_rng(0), 0
-    for i in range(100):
+    for i in range(240):
         D, n = int(rng.integers(5, 25)), 250
         decay = np.arange(1, D + 1) ** -rng.uniform(0, 1.5)
         X = (
@@ -101,7 +101,7 @@ def test_flat_clouds_are_seldom_called_bent():
             rng.standard_t(5, size=(n, D)) @ rng.normal(size=(D, D)),
         )[i % 4]
         fired += measured(X, seed=i).data.independent is not None
-    assert fired <= 4
+    assert fired <= 7
 
 
 def test_alike_classes_have_no_closest_pair():
@@ -153,8 +153,8 @@ def alike_classes(n_tables, seed=0):
 
 @pytest.mark.slow
 def test_alike_classes_seldom_stand_apart():
-    """Bonferroni over the classes: 5 % of the tables, were the intervals exact; more than 10 of 80 has p < 0.003."""
-    assert alike_classes(80) <= 10
+    """Bonferroni over the classes: 5 % of the tables, were the intervals exact; more than 20 of 200 has p < 0.002."""
+    assert alike_classes(200) <= 20
 
 
 def test_alike_classes_do_not_stand_apart_in_a_few_tables():
@@ -193,10 +193,10 @@ def one_scale(n_tables, seed=0):
 
 @pytest.mark.slow
 def test_clouds_of_one_scale_seldom_change_with_it():
-    """4 and 0 of 150 when it was measured (seed 0); at 5 % more than 10 of 80 have a probability below 0.003."""
-    changes, disagree = one_scale(80)
-    assert changes <= 10
-    assert disagree <= 10
+    """4 and 0 of 150 when it was measured (seed 0); at 5 % more than 16 of 150 have a probability below 0.002."""
+    changes, disagree = one_scale(150)
+    assert changes <= 16
+    assert disagree <= 16
 
 
 def test_a_few_clouds_of_one_scale_do_not_change_with_it():
