@@ -591,11 +591,8 @@ def outcomes(rng, family, n, m):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("family", "n", "m"),
-    [(family, 40, 3) for family in [(2, 2), (0.3, 0.3), (1, 20), (8, 1), (0.5, 6)]]
-    + [(family, n, m) for family in [(2, 2), (1, 20)] for n, m in [(150, 6), (1000, 2)]],
-)
+@pytest.mark.parametrize("family", [(2, 2), (0.3, 0.3), (1, 20), (8, 1), (0.5, 6)])
+@pytest.mark.parametrize(("n", "m"), [(40, 3), (150, 6), (1000, 2)])
 def test_it_holds_its_level_on_outcomes_of_two_values(family, n, m):
     """Families that it was not built with; 600 repetitions, three standard errors above 5 %."""
     rng = np.random.default_rng(7)
