@@ -31,7 +31,7 @@ def one_after_the_other(
     make: Make, task: Task, recipe: Recipe, dims: tuple[int, ...], lr: float
 ) -> list[FitResult]:
     return [
-        fit(SubspaceModule(build_seeded(make, seed), d, seed=seed), task, recipe, lr=lr, seed=seed)
+        fit(SubspaceModule(build_seeded(make, seed), d, seed=seed), task, recipe, lr=lr, random_state=seed)
         for d in dims
         for seed in SEEDS
     ]
@@ -51,7 +51,7 @@ def as_one(make: Make, task: Task, recipe: Recipe, dims: tuple[int, ...], lr: fl
 
 def directly(make: Make, task: Task, recipe: Recipe, runs: int) -> None:
     for seed in range(runs):
-        fit(build_seeded(make, seed), task, recipe, lr=1e-3, seed=seed)
+        fit(build_seeded(make, seed), task, recipe, lr=1e-3, random_state=seed)
 
 
 def measure(

@@ -44,7 +44,7 @@ result = fit(
     Task.from_arrays(X_train, y_train, X_val, y_val),
     Recipe(epochs=30),
     lr=1e-3,
-    seed=0,
+    random_state=0,
 )
 print(f"validation accuracy {result.score:.3f}")
 

@@ -101,7 +101,9 @@ search.plot()
 task = Task.from_arrays(X, y, X_val, y_val)
 d = int(search.d_int_)
 subspace = SubspaceModule(build_seeded(make_model, 0), d, seed=0)
-trained = fit(subspace, task, recipe, lr=0.01 * subspace.lr_factor, seed=0)
+trained = fit(
+    subspace, task, recipe, lr=0.01 * subspace.lr_factor, random_state=0
+)
 
 
 def accuracy(module, inputs, labels):

@@ -45,7 +45,7 @@ names = ["first", "second", "third", "scores"]
 for seed in (0, 1):
     net = build_seeded(lambda: mlp([64, 64, 64, 64, 10]), seed)
     task = Task.from_arrays(X_train, y_train, X_val, y_val)
-    result = fit(net, task, Recipe(epochs=15), lr=2e-3, seed=seed)
+    result = fit(net, task, Recipe(epochs=15), lr=2e-3, random_state=seed)
     print(f"seed {seed}: {result.score:.3f} of the validation images")
     nets.append(net)
 a, b = (collect(net, layers, X_val) for net in nets)

@@ -33,7 +33,9 @@ task = Task.from_arrays(X[:1200] / 16, y[:1200], X[1200:] / 16, y[1200:])
 
 def trained(seed: int) -> nn.Module:
     net = build_seeded(lambda: mlp([64, 32, 32, 10]), seed)
-    found = fit(net, task, Recipe(epochs=30, batch_size=64), lr=3e-3, seed=seed)
+    found = fit(
+        net, task, Recipe(epochs=30, batch_size=64), lr=3e-3, random_state=seed
+    )
     print(f"seed {seed}: accuracy {found.score:.3f}")
     return net
 

@@ -314,7 +314,7 @@ def learning_rate(save):
         scores = []
         for seed in (0, 1):
             model = SubspaceModule(build_seeded(lambda: fc(64, 10, width=64, depth=2), seed), d, seed=seed)
-            scores.append(fit(model, task, Recipe(), lr=lr, seed=seed).score)
+            scores.append(fit(model, task, Recipe(), lr=lr, random_state=seed).score)
         D = sum(p.numel() for p in fc(64, 10, width=64, depth=2).parameters())
         rows.append((f"{lr:g}", f"{lr / math.sqrt(D / d):.1g}", f"{np.mean(scores):.3f}"))
     head = ("Adam's rate for v", "divided by √(D/d)", f"accuracy at d = {d}")

@@ -13,6 +13,7 @@ import lodim.claims
 from lodim.claims import Claim, ClaimResult, find_claim, list_claims, run_claim, run_claims
 from lodim.claims.machine import describe_machine, source_revision, versions
 from lodim.claims.runner import evidence_path
+from lodim.results.records import read_other_seeds, read_records
 
 PREAMBLE = """
 from lodim.claims.result import Claim, ClaimSkipped, Findings, check_between, check_that
@@ -72,8 +73,8 @@ def test_a_run_is_recorded_with_its_circumstances(workshop, tmp_path):
     result = run_claim("test-topic/good", seed=3, out=tmp_path, progress=lambda done, text: seen.append(text))
     assert result.verdict == "holds"
     assert seen == ["counted"]
-    path = evidence_path("test-topic/good", "laptop", tmp_path)
-    assert path == tmp_path / "claims" / "test-topic" / "good.laptop.json"
+    path = evidence_path("test-topic/good", "laptop", tmp_path, 3)
+    assert path == tmp_path / "seeds" / "test-topic" / "good.laptop.3.json"
     record = json.loads(path.read_text())
     assert ClaimResult.from_dict(record).to_dict() == result.to_dict()
     assert record["command"] == "lodim claims run test-topic/good --scale laptop --seed 3"
@@ -83,10 +84,13 @@ def test_a_run_is_recorded_with_its_circumstances(workshop, tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_the_checks_decide(workshop, tmp_path):
+def test_the_checks_decide_and_another_seed_lies_beside_the_record(workshop, tmp_path):
     workshop("zz_good", GOOD)
-    assert run_claim("test-topic/good", seed=2, out=tmp_path).verdict == "fails"
-    assert json.loads(evidence_path("test-topic/good", "laptop", tmp_path).read_text())["verdict"] == "fails"
+    found = {seed: run_claim("test-topic/good", seed=seed, out=tmp_path).verdict for seed in (0, 2, 3)}
+    assert found == {0: "fails", 2: "fails", 3: "holds"}
+    assert [(r.name, r.seed, r.verdict) for r in read_records(tmp_path)] == [("test-topic/good", 0, "fails")]
+    others = [(r.name, r.seed, r.verdict) for r in read_other_seeds(tmp_path)]
+    assert others == [("test-topic/good", 2, "fails"), ("test-topic/good", 3, "holds")]
 
 
 def test_nothing_is_recorded_on_request(workshop, tmp_path, monkeypatch):
@@ -176,7 +180,7 @@ def test_a_claim_that_leaves_its_process_is_a_recorded_error_and_the_others_go_o
     assert [r.verdict for r in results] == ["error", "holds"]
     assert results[0].message == "SystemExit: could not read .../file.bin"
     assert heard == results
-    record = json.loads(evidence_path("test-topic/leaves", "laptop", tmp_path).read_text())
+    record = json.loads(evidence_path("test-topic/leaves", "laptop", tmp_path, 3).read_text())
     assert record["verdict"] == "error"
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from lodim.claims import Check, Claim, ClaimResult, claims_table, evidence_page, read_evidence, update_tables
 from lodim.claims.table import BEGIN, END
+from lodim.results.records import evidence_path
 
 
 def record(root, name="topic/one", verdict="holds", **changes):
@@ -25,7 +26,7 @@ def record(root, name="topic/one", verdict="holds", **changes):
         "versions": {"python": "3.11"},
     }
     result = ClaimResult(**(fields | changes))
-    path = root / "evidence" / "claims" / f"{name}.laptop.json"
+    path = evidence_path(name, "laptop", root / "evidence", result.seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(result.to_json())
     return result
@@ -97,7 +98,7 @@ def test_areas_are_counted_and_systems_linked(project):
     update_tables(project)
     row = (project / "README.md").read_text().splitlines()[5]
     assert row.startswith("| `geometry`: Geometry of a data set |")
-    assert row.endswith("| other, [topic](docs/geometry/topic.md) | 1 | 0 | 1 | 1 |")
+    assert row.endswith("| other, [topic](docs/geometry/topic.md) | 1 | 0 | 1 | 1 | 0 of 0 |")
 
 
 @pytest.mark.parametrize("text", [BEGIN, END, f"{END}\n{BEGIN}", f"{BEGIN}{BEGIN}{END}"])
@@ -122,3 +123,15 @@ def test_an_error_shows_its_message(project):
     record(project, verdict="error", checks=(), message="ValueError: too small")
     page = evidence_page(project / "evidence")
     assert "> ValueError: too small" in page
+
+
+def test_what_another_seed_said_is_shown(project):
+    record(project)
+    record(project, "topic/two", verdict="fails")
+    record(project, seed=1)
+    record(project, "topic/two", verdict="holds", seed=1)
+    update_tables(project)
+    assert (project / "README.md").read_text().splitlines()[5].endswith("| 1 | 0 | 1 | 1 | 1 of 2 |")
+    page = evidence_page(project / "evidence")
+    assert page.count("### topic/") == 2
+    assert "\nSeed 1: holds (other: 0.5 (expected more)).\n" in page

@@ -166,7 +166,13 @@ def fitted(lr=0.01, seed=0, epochs=1, batch_size=20, optimizer="adam", schedule=
         epochs, batch_size, optimizer, schedule, weight_decay, penalty, grad_clip, patience
     )
     return training.fit(
-        classifier(), task(), recipe, lr=lr, seed=seed, early_stop_score=early_stop_score, score_on=score_on
+        classifier(),
+        task(),
+        recipe,
+        lr=lr,
+        random_state=seed,
+        early_stop_score=early_stop_score,
+        score_on=score_on,
     )
 
 

@@ -168,7 +168,7 @@ from lodim.generative import Denoiser, DiscreteVP, VP
 from lodim.nets import TimeMLP
 
 torch.manual_seed(0)
-net = TimeMLP(3, 16, 1, num_classes=2)
+net = TimeMLP(3, 16, 1, n_classes=2)
 torch.nn.init.normal_(net.last.weight)
 inputs = torch.randn(3, 3), torch.tensor([0.5, 1.0, 2.0]), {"label": torch.tensor([0, 1, -1])}
 for schedule in (None, VP(), DiscreteVP()):

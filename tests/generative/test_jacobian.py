@@ -35,7 +35,7 @@ def test_a_linear_map_is_its_own_jacobian(chunk):
     torch.testing.assert_close(jacobian(linear(A), y, chunk=chunk), A.expand(4, 6, 6))
     found = jacobian_trace(linear(A), y, chunk=chunk)
     np.testing.assert_allclose(found.trace, [float(A.trace())] * 4)
-    assert found.standard_error == (0.0,) * 4
+    assert found.se == (0.0,) * 4
 
 
 def test_each_point_has_its_own_jacobian():
@@ -49,7 +49,7 @@ def test_each_point_has_its_own_jacobian():
 def test_probes_are_within_their_error_of_the_trace():
     A, y = normal(30, 30) + 5 * torch.eye(30), normal(5, 30)
     found = jacobian_trace(linear(A), y, 200, chunk=2, random_state=3)
-    wrong = (np.array(found.trace) - float(A.trace())) / np.array(found.standard_error)
+    wrong = (np.array(found.trace) - float(A.trace())) / np.array(found.se)
     assert np.abs(wrong).max() < 5
     assert len(set(found.trace)) == 5  # each block of points draws its own
     assert found == jacobian_trace(linear(A), y, 200, chunk=2, random_state=3)

@@ -294,7 +294,7 @@ def test_callbacks_see_every_step_and_may_replace_the_samples(sampler):
 
 @every_sampler
 def test_a_network_of_single_precision(sampler):
-    model = Denoiser(TimeMLP(5, 16, 1, num_classes=3))
+    model = Denoiser(TimeMLP(5, 16, 1, n_classes=3))
     out = sampler(model, 80 * torch.ones(2, 5), EDM().sigmas(4), cond={"label": torch.tensor([0, 2])})
     assert out.dtype == torch.float32
     assert bool(out.isfinite().all())

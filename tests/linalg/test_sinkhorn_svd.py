@@ -17,13 +17,13 @@ def draw(*shape, seed=0):
 def test_square_plans_are_doubly_stochastic(symmetric):
     S = draw(2, 9, 9)
     S = S + S.swapaxes(1, 2)
-    found = sinkhorn(S, 1.0, symmetric=symmetric, tol=1e-9, n_iter=2000)
+    found = sinkhorn(S, 1.0, symmetric=symmetric, tol=1e-9, max_iter=2000)
     assert found.converged
     np.testing.assert_allclose(found.plan.sum(-1), 1, atol=1e-8)
     np.testing.assert_allclose(found.plan.sum(-2), 1, atol=1e-8)
     np.testing.assert_allclose(found.plan, found.plan.swapaxes(1, 2), atol=1e-7 * (not symmetric))
     np.testing.assert_allclose(found.plan, np.exp(S + found.u[..., None] + found.v[..., None, :]), rtol=1e-10)
-    np.testing.assert_allclose(sinkhorn(S[1], 1.0, tol=1e-9, n_iter=2000).plan, found.plan[1], atol=1e-7)
+    np.testing.assert_allclose(sinkhorn(S[1], 1.0, tol=1e-9, max_iter=2000).plan, found.plan[1], atol=1e-7)
 
 
 def test_limits_of_the_entropy():
@@ -37,7 +37,7 @@ def test_limits_of_the_entropy():
 def test_plans_are_pots():
     ot = pytest.importorskip("ot")
     cost, a, b = draw(5, 8) ** 2, np.full(5, 0.2), np.random.default_rng(1).dirichlet(np.ones(8))
-    found = sinkhorn(-cost, 0.5, a, b, tol=1e-11, n_iter=5000)
+    found = sinkhorn(-cost, 0.5, a, b, tol=1e-11, max_iter=5000)
     expected = ot.sinkhorn(a, b, cost, 0.5, method="sinkhorn_log", stopThr=1e-12, numItermax=5000)
     np.testing.assert_allclose(found.plan, expected, atol=1e-9)
     assert SinkhornPlan.from_json(found.to_json()) == found
@@ -47,10 +47,10 @@ def test_plans_are_pots():
 def test_forbidden_entries_and_empty_marginals():
     S = draw(4, 4)
     S[0, :2] = -np.inf
-    found = sinkhorn(S, 1.0, tol=1e-6, n_iter=2000)
+    found = sinkhorn(S, 1.0, tol=1e-6, max_iter=2000)
     assert (found.plan[0, :2] == 0).all()
     a = np.array([0.5, 0, 0.25, 0.25])
-    plan = sinkhorn(draw(4, 4), 1.0, a, a, tol=1e-8, n_iter=1000).plan
+    plan = sinkhorn(draw(4, 4), 1.0, a, a, tol=1e-8, max_iter=1000).plan
     assert (plan[1] == 0).all()
     np.testing.assert_allclose(plan.sum(0), a, atol=1e-7)
     S[0] = -np.inf
@@ -65,9 +65,9 @@ def test_padding_is_as_if_it_were_not_there(symmetric):
     kept = torch.arange(5) != 2
     a = kept.double().requires_grad_()
     padded = torch.where(kept[:, None] & kept, S, -torch.inf)
-    options = {"b": None if symmetric else a, "symmetric": symmetric, "tol": 1e-9, "n_iter": 2000}
+    options = {"b": None if symmetric else a, "symmetric": symmetric, "tol": 1e-9, "max_iter": 2000}
     found = sinkhorn(padded, 1.0, a, **options)
-    alone = sinkhorn(S[kept][:, kept], 1.0, symmetric=symmetric, tol=1e-9, n_iter=2000)
+    alone = sinkhorn(S[kept][:, kept], 1.0, symmetric=symmetric, tol=1e-9, max_iter=2000)
     torch.testing.assert_close(found.plan[kept][:, kept], alone.plan)
     assert found.plan.sum().item() == pytest.approx(4)
     for slope in torch.autograd.grad(found.plan.square().sum(), (S, a)):
@@ -81,17 +81,17 @@ def test_gradients(symmetric):
 
     def value(S):
         S = S + S.mT if symmetric else S
-        return (sinkhorn(S, 0.7, tol=None, n_iter=30, symmetric=symmetric).plan * weight).sum()
+        return (sinkhorn(S, 0.7, tol=None, max_iter=30, symmetric=symmetric).plan * weight).sum()
 
     assert torch.autograd.gradcheck(value, (S,))
 
 
 def test_what_stays_off_is_said_and_fixed_iterations_are_silent(recwarn):
     S = 50 * draw(20, 20)
-    assert not sinkhorn(S, 1.0, tol=None, n_iter=2).converged
+    assert not sinkhorn(S, 1.0, tol=None, max_iter=2).converged
     assert not recwarn.list
     with pytest.warns(ConvergenceWarning, match="marginals are off by"):
-        found = sinkhorn(S, 1.0, n_iter=2)
+        found = sinkhorn(S, 1.0, max_iter=2)
     assert found.error > 1e-4
     assert found.n_iter == 2
 

@@ -39,14 +39,14 @@ def test_standard_error_is_the_theory_s():
     off = A - torch.diag(A.diagonal())
     expected = math.sqrt(2 * float(off.square().sum()) / 2000)
     found = estimate(A, n_probes=2000, rtol=0.0)
-    assert found.standard_error[0] == pytest.approx(expected, rel=0.06)  # a variance from 2,000 draws
+    assert found.se[0] == pytest.approx(expected, rel=0.06)  # a variance from 2,000 draws
     assert abs(found.trace[0] - float(A.trace())) < 4 * expected
 
 
 def test_the_estimate_is_unbiased_and_its_error_honest():
     A = wishart(20)
     found = [estimate(A, n_probes=30, rtol=0.0, random_state=s) for s in range(100)]
-    z = np.array([(f.trace[0] - float(A.trace())) / f.standard_error[0] for f in found])
+    z = np.array([(f.trace[0] - float(A.trace())) / f.se[0] for f in found])
     assert abs(z.mean()) < 4 / math.sqrt(100)
     assert 0.85 < z.std() < 1.3
 
@@ -56,7 +56,7 @@ def test_blocks_are_the_blocks_and_sum_to_the_whole():
     whole = estimate(A, n_probes=500, rtol=0.0, random_state=3)
     found = estimate(A, n_probes=500, rtol=0.0, random_state=3, blocks=sizes)
     assert sum(found.trace) == pytest.approx(whole.trace[0], rel=1e-12)
-    for part, error, block in zip(found.trace, found.standard_error, A.diagonal().split(sizes), strict=True):
+    for part, error, block in zip(found.trace, found.se, A.diagonal().split(sizes), strict=True):
         assert abs(part - float(block.sum())) < 4 * error
 
 
@@ -65,7 +65,7 @@ def test_it_stops_at_the_tolerance():
     found = estimate(A, n_probes=1000)
     assert found.converged
     assert 10 <= found.n_probes < 100
-    assert found.standard_error[0] <= 0.05 * found.trace[0]
+    assert found.se[0] <= 0.05 * found.trace[0]
 
 
 def test_what_cannot_converge_warns_and_says_so():

@@ -20,7 +20,7 @@ def unit_rows(n, d, seed=0):
 
 def doubly_stochastic(n, eta=0.2, seed=0):
     scores = np.random.default_rng(seed).uniform(size=(n, n))
-    return sinkhorn(scores + scores.T, eta, symmetric=True, n_iter=500, tol=1e-7).plan
+    return sinkhorn(scores + scores.T, eta, symmetric=True, max_iter=500, tol=1e-7).plan
 
 
 def by_definition(Z, eps2):

@@ -15,7 +15,7 @@ def test_a_power_law_is_found_exactly():
     found = learning_curve_exponent(SIZES, 3 * SIZES**-0.7)
     assert found.exponent == pytest.approx(0.7)
     assert found.intercept == pytest.approx(math.log(3))
-    assert found.standard_error < 1e-12
+    assert found.se < 1e-12
     assert LearningCurve.from_json(found.to_json()) == found
     assert str(found).startswith("error ~ n^(-0.7)")
 
@@ -56,7 +56,7 @@ def test_intervals_cover_as_often_as_they_say(family):
 def test_few_sizes_and_errors():
     two = learning_curve_exponent([10, 100], [1, 0.1])
     assert two.exponent == pytest.approx(1)
-    assert math.isnan(two.standard_error)
+    assert math.isnan(two.se)
     tensors = torch.tensor([10.0, 100]).bfloat16(), torch.tensor([1, 0.1], requires_grad=True)
     assert learning_curve_exponent(*tensors).exponent == pytest.approx(1)
     with pytest.raises(ValueError, match="masked"):

@@ -9,7 +9,7 @@ import torch
 from lodim.nets import SmallUNet, TimeMLP
 from lodim.randomness import build_seeded
 
-SIZES = {"cond_dim": 3, "num_classes": 4, "context_dim": 5}
+SIZES = {"cond_dim": 3, "n_classes": 4, "context_dim": 5}
 NETS = {
     "mlp": (lambda **o: TimeMLP(6, 32, 2, **(SIZES | o)), (6,)),
     "unet": (lambda **o: SmallUNet(2, 8, (1, 2), (0, -1), **(SIZES | o)), (2, 7, 10)),
@@ -71,7 +71,7 @@ def test_each_condition_matters_and_can_be_left_out(kind, name):
     without = {key: part for key, part in cond.items() if key != name}
     for other in (changed, without):
         assert not torch.allclose(model(x, level, other), whole, atol=1e-5)
-    plain = build_seeded(lambda: NETS[kind][0](cond_dim=0, num_classes=0, context_dim=0), 0)
+    plain = build_seeded(lambda: NETS[kind][0](cond_dim=0, n_classes=0, context_dim=0), 0)
     with pytest.raises(ValueError, match=f"cond has a {name}"):
         plain(x, level, {name: cond[name]})
 

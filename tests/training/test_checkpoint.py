@@ -99,7 +99,10 @@ SHUFFLED = FIRST.y.numpy()[np.random.default_rng(1).permutation(24)]
             {"early_stop_score": 0.9, "of": task(y=SHUFFLED)},
             r"early_stop_score \(.*\) and y of the data differ;",
         ),
-        ({"lr": 0.02, "seed": 5}, r"lr \(0.01 there, 0.02 here\) and seed \(0 there, 5 here\) differ"),
+        (
+            {"lr": 0.02, "random_state": 5},
+            r"lr \(0.01 there, 0.02 here\) and seed \(0 there, 5 here\) differ",
+        ),
         ({"recipe": Recipe(epochs=3)}, r"epochs \(2 there, 3 here\)"),
         ({"recipe": Recipe(epochs=2, weight_decay=0.1)}, r"weight_decay \(0 there, 0.1 here\)"),
         ({"recipe": Recipe(epochs=2, optimizer="sgd")}, "optimizer differs"),
@@ -117,7 +120,7 @@ def test_fit_refuses_the_checkpoint_of_another_run_and_says_what_differs(options
 
 def test_what_has_been_refused_to_others_is_still_the_runs_own(a_fit):
     with pytest.raises(ValueError, match="another run"):
-        fitted(a_fit, seed=1)
+        fitted(a_fit, random_state=1)
     assert fitted(a_fit).steps == 2
 
 
@@ -134,9 +137,9 @@ def test_numbers_of_numpy_and_of_python_are_the_same_numbers(tmp_path):
     with pytest.raises(ValueError, match="another run"):
         run(path, recipe=DescentRecipe(steps=3, lr=0.25))
     path.unlink()
-    run(path, seed=2**62)
+    run(path, random_state=2**62)
     with pytest.raises(ValueError, match="seed"):
-        run(path, seed=2**62 + 1)
+        run(path, random_state=2**62 + 1)
 
 
 class Scaled(nn.Module):

@@ -329,7 +329,7 @@ def test_seven_steps_and_seven_more_are_fourteen(data, tmp_path, default_interru
             if run.step == until:
                 ctrl_c(run)
 
-        options = {"ema": it.averages, "keep": {"kept": it.kept}, "seed": 3, "on_step": on_step}
+        options = {"ema": it.averages, "keep": {"kept": it.kept}, "random_state": 3, "on_step": on_step}
         result = descend(it.players, None, recipe, resumable(data), checkpoint=path, **options)
         averages = torch.cat([t.reshape(-1) for e in it.averages for t in e.averages])
         return result, torch.cat([vector(it.a, it.b, it.kept), averages])
@@ -395,7 +395,7 @@ def test_checkpoints_of_other_runs_and_unwritable_places_are_refused(tmp_path):
         {"recipe": DescentRecipe(steps=3, optimizer=momentum)},
         {"recipe": DescentRecipe(steps=2, optimizer=partial(torch.optim.SGD, momentum=0.8))},
         {"recipe": DescentRecipe(steps=2, optimizer=momentum, schedule=lambda step: 1.0)},
-        {"seed": 1},
+        {"random_state": 1},
         {"data": (X, 2 * Y)},
         {"data": (X, Y.flip(0))},
         {"identity": "another loss"},

@@ -73,13 +73,13 @@ def test_every_replica_equals_its_own_fit(blobs64, recipe):
     model, baseline = direct(7, 0.01)
     together = fit_replicas(make_model(), spec, [*replicas, baseline], blobs64, recipe, record_scores=True)
     for (result, v), module, replica in zip(together, modules, replicas, strict=False):
-        alone = fit(module, blobs64, recipe, lr=replica.lr, seed=replica.seed, record_scores=True)
+        alone = fit(module, blobs64, recipe, lr=replica.lr, random_state=replica.seed, record_scores=True)
         torch.testing.assert_close(v, module.v.detach(), rtol=1e-9, atol=1e-11)
         assert (result.score, result.train_score) == (alone.score, alone.train_score)
         assert (result.steps, result.stopped, result.lr) == (alone.steps, alone.stopped, alone.lr)
         assert result.loss == pytest.approx(alone.loss, rel=1e-9)
         assert [r.score for r in result.history] == [r.score for r in alone.history]
-    alone = fit(model, blobs64, recipe, lr=0.01, seed=7)
+    alone = fit(model, blobs64, recipe, lr=0.01, random_state=7)
     torch.testing.assert_close(baseline.theta0 + together[-1][1], spec.flatten(model), rtol=1e-9, atol=1e-11)
     assert together[-1][0].score == alone.score
 
@@ -104,7 +104,7 @@ def test_a_regression_of_replicas(curve):
     for (result, v), module, replica in zip(
         fit_replicas(factory(), spec, replicas, curve, recipe), modules, replicas
     ):
-        alone = fit(module, curve, recipe, lr=replica.lr, seed=replica.seed)
+        alone = fit(module, curve, recipe, lr=replica.lr, random_state=replica.seed)
         torch.testing.assert_close(v, module.v.detach(), rtol=1e-9, atol=1e-11)
         assert result.score == pytest.approx(alone.score, rel=1e-9)
 
@@ -121,7 +121,7 @@ def test_convolutions_of_replicas():
     recipe = Recipe(epochs=2, batch_size=16)
     together = fit_replicas(factory(), spec, replicas, task, recipe, chunk_size=2)
     for (result, v), module, replica in zip(together, modules, replicas, strict=True):
-        alone = fit(module, task, recipe, lr=replica.lr, seed=replica.seed)
+        alone = fit(module, task, recipe, lr=replica.lr, random_state=replica.seed)
         torch.testing.assert_close(v, module.v.detach(), rtol=1e-8, atol=1e-10)
         assert result.score == alone.score
 
@@ -143,13 +143,13 @@ def test_early_stops_leave_the_others_undisturbed(blobs64):
         blobs64,
         recipe,
         early_stop_score=reach,
-        callback=lambda *a: finished.append(a[0]),
+        on_done=lambda *a: finished.append(a[0]),
     )
     reasons = [result.stopped for result, _ in together]
     assert {"early_stop", "budget"} == set(reasons)
     assert sorted(finished) == [0, 1, 2, 3]
     for (result, v), module, replica in zip(together, modules, replicas, strict=True):
-        alone = fit(module, blobs64, recipe, lr=replica.lr, seed=replica.seed, early_stop_score=reach)
+        alone = fit(module, blobs64, recipe, lr=replica.lr, random_state=replica.seed, early_stop_score=reach)
         assert (result.stopped, result.steps, result.score) == (alone.stopped, alone.steps, alone.score)
         torch.testing.assert_close(v, module.v.detach(), rtol=1e-8, atol=1e-10)
 
@@ -168,7 +168,7 @@ def test_one_replica_may_diverge_alone(curve):
     assert math.isnan(first.score)
     assert second.stopped == "budget"
     alone, module = direct(1, 0.01, factory)[1], direct(1, 0.01, factory)[0]
-    fit(module, curve, recipe, lr=0.01, seed=1)
+    fit(module, curve, recipe, lr=0.01, random_state=1)
     torch.testing.assert_close(alone.theta0 + v, spec.flatten(module), rtol=1e-9, atol=1e-11)
 
 
@@ -191,13 +191,13 @@ def test_v_need_not_start_at_zero_and_nothing_given_is_changed(blobs64):
     ((_, v),) = fit_replicas(base, spec, [moved], blobs64, Recipe(epochs=2, batch_size=32))
     with torch.no_grad():
         module.v.copy_(start)
-    fit(module, blobs64, Recipe(epochs=2, batch_size=32), lr=replica.lr, seed=replica.seed)
+    fit(module, blobs64, Recipe(epochs=2, batch_size=32), lr=replica.lr, random_state=replica.seed)
     torch.testing.assert_close(v, module.v.detach(), rtol=1e-9, atol=1e-11)
     assert torch.equal(moved.v0, start)
     assert torch.equal(spec.flatten(base), before)
 
 
-def test_what_the_callback_keeps_survives_an_interrupt(blobs64):
+def test_what_the_on_done_keeps_survives_an_interrupt(blobs64):
     spec, replicas, _ = sweep()
     kept = []
 
@@ -208,7 +208,7 @@ def test_what_the_callback_keeps_survives_an_interrupt(blobs64):
     with pytest.raises(KeyboardInterrupt):
         fit_replicas(
             make_model(), spec, replicas, blobs64, Recipe(epochs=1), chunk_size=1, progress=interrupt,
-            callback=lambda *a: kept.append(a),
+            on_done=lambda *a: kept.append(a),
         )  # fmt: skip
     assert len(kept) == 1
 

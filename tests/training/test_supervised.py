@@ -33,7 +33,7 @@ def vector(model):
 def test_fit_is_the_textbook_loop(blobs64, optimizer):
     recipe = Recipe(epochs=3, batch_size=32, optimizer=optimizer, weight_decay=0.1, grad_clip=0.5)
     model, oracle = small(), small()
-    result = fit(model, blobs64, recipe, lr=0.01, seed=4)
+    result = fit(model, blobs64, recipe, lr=0.01, random_state=4)
     # torch's own optimiser, scheduler and weight decay; the decay comes before clipping here, so it is in the loss
     make = torch.optim.Adam if optimizer == "adam" else torch.optim.SGD
     stepper = make(oracle.parameters(), lr=0.01, **({} if optimizer == "adam" else {"momentum": 0.9}))
@@ -69,7 +69,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(blobs):
     runs = []
     for seed in (0, 0, 1):
         model = small(dtype=torch.float32)
-        fit(model, blobs, Recipe(epochs=2, batch_size=32), lr=0.01, seed=seed)
+        fit(model, blobs, Recipe(epochs=2, batch_size=32), lr=0.01, random_state=seed)
         runs.append(vector(model))
         torch.rand(3)  # the global generator must not matter
     assert torch.equal(runs[0], runs[1])
@@ -175,23 +175,25 @@ class Stop(Exception):
 def test_a_resumed_run_ends_with_the_same_bits(blobs, tmp_path, patience):
     recipe, path = Recipe(epochs=6, batch_size=32, patience=patience), tmp_path / "deep" / "run.pt"
     whole = noisy()
-    expected = fit(whole, blobs, recipe, lr=0.01, seed=2)
+    expected = fit(whole, blobs, recipe, lr=0.01, random_state=2)
 
     def kill(done, text):
         if done >= 0.5:
             raise Stop
 
     with pytest.raises(Stop):
-        fit(noisy(), blobs, recipe, lr=0.01, seed=2, progress=kill, checkpoint=path)
+        fit(noisy(), blobs, recipe, lr=0.01, random_state=2, progress=kill, checkpoint=path)
     seen, resumed = [], noisy()
-    result = fit(resumed, blobs, recipe, lr=0.01, seed=2, progress=lambda *a: seen.append(a), checkpoint=path)
+    result = fit(
+        resumed, blobs, recipe, lr=0.01, random_state=2, progress=lambda *a: seen.append(a), checkpoint=path
+    )
     assert len(seen) == 3
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
     assert (result.score, result.loss, result.steps) == (expected.score, expected.loss, expected.steps)
     assert [r.loss for r in result.history] == [r.loss for r in expected.history]
     again = noisy()
-    fit(again, blobs, recipe, lr=0.01, seed=2, progress=lambda *a: seen.append(a), checkpoint=path)
+    fit(again, blobs, recipe, lr=0.01, random_state=2, progress=lambda *a: seen.append(a), checkpoint=path)
     assert len(seen) == 3  # a finished run is only read
     assert torch.equal(vector(again), vector(whole))
     assert [p.name for p in path.parent.iterdir()] == ["run.pt"]
@@ -268,3 +270,14 @@ def test_every_part_is_left_in_the_mode_in_which_it_came(blobs64):
     model[1].eval()
     fit(model, blobs64, Recipe(epochs=1), lr=1e-3)
     assert [module.training for module in model.modules()] == [True, True, False, True]
+
+
+def test_a_generator_gives_the_seed_and_none_gives_another_each_time(blobs):
+    def weights(random_state):
+        model = small()
+        fit(model, blobs, Recipe(epochs=1, batch_size=32), lr=0.01, random_state=random_state)
+        return vector(model)
+
+    first, again = (weights(np.random.default_rng(3)) for _ in range(2))
+    assert torch.equal(first, again)
+    assert not torch.equal(weights(None), weights(None))

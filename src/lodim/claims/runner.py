@@ -1,8 +1,9 @@
 """Finding claims and running them: :func:`list_claims`, :func:`run_claim`, :func:`run_claims`.
 
 There is no register of claims: every module below ``lodim.claims`` that defines ``CLAIM`` is one. A run that completes
-(or breaks) is written to ``<out>/claims/<name>.<scale>.json``; one that cannot start for want of data or of an extra
-leaves the record of an earlier run alone.
+(or breaks) is written to ``<out>/claims/<name>.<scale>.json``, one of a seed other than 0 to
+``<out>/seeds/<name>.<scale>.<seed>.json``; a run that cannot start for want of data or of an extra leaves the record of
+an earlier one alone.
 """
 
 from __future__ import annotations
@@ -32,18 +33,24 @@ from lodim.validation import check_choice, check_in_range, close_matches, warn
 __all__ = ["claims_by_area", "evidence_path", "find_claim", "list_claims", "run_claim", "run_claims"]
 
 
-def claims_by_area() -> dict[str, list[Claim]]:
-    """Return the ``CLAIM`` of each module below :mod:`lodim.claims`, by area; two of one name are a ValueError."""
+def claims_by_area(system: str | None = None) -> dict[str, list[Claim]]:
+    """Return the ``CLAIM`` of each module below :mod:`lodim.claims`, by area; two of one name are a ValueError.
+
+    With ``system``, a slug, only that system's modules are imported.
+    """
     found: dict[str, list[Claim]] = {}
     place: dict[str, str] = {}
     for info in pkgutil.walk_packages(lodim.claims.__path__, "lodim.claims."):
+        parts = info.name.split(".")
+        if system is not None and (len(parts) < 4 or parts[3] != system.replace("-", "_")):
+            continue
         claim = getattr(importlib.import_module(info.name), "CLAIM", None)
         if not isinstance(claim, Claim):
             continue
         if claim.name in place:
             raise ValueError(f"two claims are called {claim.name!r}; one of them is in {info.name}")
         place[claim.name] = info.name
-        found.setdefault(info.name.split(".")[2], []).append(claim)
+        found.setdefault(parts[2], []).append(claim)
     return {area: sorted(claims, key=lambda claim: claim.name) for area, claims in found.items()}
 
 
@@ -58,6 +65,9 @@ def find_claim(name: str) -> Claim:
 
     The ValueError of an unknown name lists what exists.
     """
+    of_system = itertools.chain.from_iterable(claims_by_area(name.partition("/")[0]).values())
+    if found := [claim for claim in of_system if claim.name == name]:
+        return found[0]  # without importing all others
     claims = {claim.name: claim for claim in list_claims()}
     for claim in claims.values():
         if name in claim.formerly:
@@ -172,7 +182,7 @@ def _recorded(
         **went,
     )
     if out is not None and result.verdict != "skipped":
-        path = evidence_path(claim.name, scale, out)
+        path = evidence_path(claim.name, scale, out, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, result.to_json() + "\n")
     return result

@@ -15,7 +15,15 @@ from pathlib import Path
 
 from lodim.claims.runner import claims_by_area, list_claims
 from lodim.files import write_whole
-from lodim.results.records import SCALES, Check, ClaimResult, format_expected, format_value, read_records
+from lodim.results.records import (
+    SCALES,
+    Check,
+    ClaimResult,
+    format_expected,
+    format_value,
+    read_other_seeds,
+    read_records,
+)
 
 __all__ = ["BEGIN", "END", "areas_table", "claims_table", "evidence_page", "read_evidence", "update_tables"]
 
@@ -61,8 +69,19 @@ def _machine_line(result: ClaimResult) -> str:
     return f"{where}; " + ", ".join(f"{name} {version}" for name, version in libraries.items())
 
 
-def _claim_section(result: ClaimResult) -> list[str]:
-    """Return one claim's part of the evidence page, as lines."""
+def _seed_line(result: ClaimResult) -> str:
+    """Return what the run of another seed said: its verdict, and each check that did not pass."""
+    missed = [
+        f"{check.what}: {format_value(check.ours)} (expected {format_expected(check.expected)})"
+        for check in result.checks
+        if not check.passed
+    ]
+    why = "; ".join(missed) or result.message
+    return f"Seed {result.seed}: {result.verdict}{f' ({why})' if why else ''}."
+
+
+def _claim_section(result: ClaimResult, others: Sequence[ClaimResult] = ()) -> list[str]:
+    """Return one claim's part of the evidence page, as lines; ``others`` are its runs with other seeds."""
     arxiv = f"[arXiv {result.arxiv}](https://arxiv.org/abs/{result.arxiv})"
     lines = [
         f"### {result.name}, {result.scale} scale: {result.verdict}",
@@ -82,6 +101,7 @@ def _claim_section(result: ClaimResult) -> list[str]:
             )
         lines.append("")
     lines += [f"- {note}" for note in result.notes] + ([""] if result.notes else [])
+    lines += [line for other in others for line in (_seed_line(other), "")]
     commit = f", revision {result.commit}" if result.commit else ""
     lines += [
         f"`{result.command}`: {result.seconds:.0f} s on {result.recorded}{commit}.",
@@ -97,8 +117,10 @@ def evidence_page(out: str | os.PathLike[str] = "evidence") -> str:
     if not results:
         return "No claim has been recorded yet.\n"
     lines = [claims_table(results, _unrecorded(results)), ""]
+    others = read_other_seeds(out)
     for result in results:
-        lines += _claim_section(result)
+        same = [other for other in others if (other.name, other.scale) == (result.name, result.scale)]
+        lines += _claim_section(result, same)
     return "\n".join(lines)
 
 
@@ -115,15 +137,22 @@ def _fill(text: str, table: str, path: Path) -> str:
     return f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
 
 
-def areas_table(results: Sequence[ClaimResult], docs: Path | None = None) -> str:
+def areas_table(
+    results: Sequence[ClaimResult], docs: Path | None = None, others: Sequence[ClaimResult] = ()
+) -> str:
     """Return one row an area: its systems, and how many of their claims hold, differ, fail, or were not run.
 
-    A system links to ``<area>/<system>.md`` where that exists in ``docs``, the documentation's folder.
+    A system links to ``<area>/<system>.md`` where that exists in ``docs``, the documentation's folder. The last column
+    says how many of the claims that were also run with another seed (``others``) got the same verdict there.
     """
     verdicts = {result.name: result.verdict for result in results if result.scale == SCALES[0]}
+    again: dict[str, list[str]] = {}
+    for other in others:
+        if other.scale == SCALES[0]:
+            again.setdefault(other.name, []).append(other.verdict)
     lines = [
-        _row("area", "systems", "claims: hold", "differ", "fail", "not run"),
-        "|---|---|--:|--:|--:|--:|",
+        _row("area", "systems", "claims: hold", "differ", "fail", "not run", "same at another seed"),
+        "|---|---|--:|--:|--:|--:|--:|",
     ]
     for area, claims in sorted(claims_by_area().items()):
         said = Counter(verdicts.get(claim.name, "not run") for claim in claims)
@@ -131,7 +160,9 @@ def areas_table(results: Sequence[ClaimResult], docs: Path | None = None) -> str
         shown = ", ".join(_linked(system, docs, f"{area}/{system}.md") for system in systems)
         counts = (said["holds"], said["differs"], said["fails"] + said["error"], said["not run"])
         meaning = (importlib.import_module(f"lodim.{area}").__doc__ or area).splitlines()[0].partition(":")[0]
-        lines.append(_row(f"`{area}`: {meaning}", shown, *map(str, counts)))
+        tried = [claim.name for claim in claims if claim.name in again]
+        same = sum(set(again[name]) == {verdicts.get(name)} for name in tried)
+        lines.append(_row(f"`{area}`: {meaning}", shown, *map(str, counts), f"{same} of {len(tried)}"))
     return "\n".join(lines)
 
 
@@ -148,7 +179,9 @@ def update_tables(root: str | os.PathLike[str] = ".", check: bool = False) -> li
     folder = Path(root)
     path = folder / "README.md"
     text = path.read_text(encoding="utf-8")
-    filled = _fill(text, areas_table(read_evidence(folder / "evidence"), folder / "docs"), path)
+    evidence = folder / "evidence"
+    table = areas_table(read_records(evidence), folder / "docs", read_other_seeds(evidence))
+    filled = _fill(text, table, path)
     if filled == text:
         return []
     if not check:

@@ -52,7 +52,12 @@ def run(
         list[str] | None, typer.Argument(metavar="NAME...", help="Which claims; all by default.")
     ] = None,
     scale: Annotated[str, typer.Option(metavar="laptop|full", help="How large an experiment.")] = "laptop",
-    seed: Annotated[int, typer.Option(metavar="N", min=0)] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, help="Runs of seeds other than 0 are recorded beside, under seeds/."
+        ),
+    ] = 0,
     jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Processes.")] = 1,
     ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Ray cluster, or 'auto'.")] = None,
     fast: Annotated[bool, typer.Option("--fast", help="Without names: only the quick ones.")] = False,

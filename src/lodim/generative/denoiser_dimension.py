@@ -458,9 +458,7 @@ class _Reading:
         y = x if method == "flipd" else x + sigma * noise
         seed = derive_seed(self.seed, "probes", int(part[0]))
         told = jacobian_trace(f, y, self.n_probes, chunk=chunk, random_state=seed)
-        dimension, se = (
-            torch.tensor(part, dtype=torch.float64) for part in (told.trace, told.standard_error)
-        )
+        dimension, se = (torch.tensor(part, dtype=torch.float64) for part in (told.trace, told.se))
         _check_derivative(dimension, trace)
         if method == "flipd":
             with torch.no_grad():

@@ -179,8 +179,8 @@ class Diffusion(nn.Module):
     def _default_net(self) -> nn.Module:
         classes, numbers = self.num_classes, self.cond_dim
         if len(self.shape) == 3:
-            return SmallUNet(self.shape[0], num_classes=classes, cond_dim=numbers)
-        return TimeMLP(math.prod(self.shape), num_classes=classes, cond_dim=numbers)
+            return SmallUNet(self.shape[0], n_classes=classes, cond_dim=numbers)
+        return TimeMLP(math.prod(self.shape), n_classes=classes, cond_dim=numbers)
 
     # ------------------------------------------------------------------------------------------------ training
 

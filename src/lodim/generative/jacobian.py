@@ -186,7 +186,7 @@ def jacobian_trace(
             parts.append(part)
     return TraceEstimate(
         tuple(t for part in parts for t in part.trace),
-        tuple(s for part in parts for s in part.standard_error),
+        tuple(s for part in parts for s in part.se),
         int(n_probes), True,
     )  # fmt: skip
 

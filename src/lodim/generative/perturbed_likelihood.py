@@ -684,7 +684,7 @@ def _train(
         rows = rows + t * as_generator(derive_seed(seed, "perturbation")).standard_normal(rows.shape)
     data = torch.tensor(rows, dtype=dtype, device=device)
     result = descend(
-        module.to(dtype).loss, module, s["recipe"], data, seed=derive_seed(seed, "descent"), **options
+        module.to(dtype).loss, module, s["recipe"], data, random_state=derive_seed(seed, "descent"), **options
     )
     return module.double().eval(), result
 

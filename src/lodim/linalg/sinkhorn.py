@@ -68,7 +68,7 @@ def sinkhorn(
     a: Any = None,
     b: Any = None,
     *,
-    n_iter: int = 50,
+    max_iter: int = 50,
     tol: int | float | None = 1e-4,
     symmetric: bool = False,
 ) -> SinkhornPlan:
@@ -82,7 +82,7 @@ def sinkhorn(
         Entropy's weight, in the unit of the scores.
     a, b : array or Tensor, shape (..., n), (..., m), optional
         Sums, with one total; zeros are allowed. Default: ones, and ``n / m``, which makes a square P doubly stochastic.
-    n_iter : int
+    max_iter : int
         Most iterations.
     tol : float or None
         Marginal error at which to stop. None: take all iterations and check nothing, as in the forward pass of a layer.
@@ -113,7 +113,7 @@ def sinkhorn(
     """
     if not eta > 0:
         raise ValueError(f"eta must be positive, got {eta}")
-    check_in_range(n_iter, "n_iter", low=1, integer=True)
+    check_in_range(max_iter, "max_iter", low=1, integer=True)
     kernel = computable(scores, "scores") / eta
     if kernel.ndim < 2 or not kernel.numel() or not bool((kernel < torch.inf).all()):
         raise ValueError(
@@ -129,7 +129,7 @@ def sinkhorn(
         raise ValueError("a and b must have one total; normalise them, or give both")
     u, v = torch.zeros_like(rows), torch.zeros_like(columns)
     taken, error = 0, float("inf")
-    while taken < n_iter and not (tol is not None and error <= tol):
+    while taken < max_iter and not (tol is not None and error <= tol):
         if symmetric:
             u = v = (u + _potential(rows, kernel + u[..., None, :])) / 2
         else:
@@ -146,7 +146,7 @@ def sinkhorn(
     converged = tol is not None and error <= tol
     if tol is not None and not converged:
         warn(
-            f"marginals are off by {error:.2g} after {taken} iterations (asked for: {tol:g}); raise n_iter or eta",
+            f"marginals are off by {error:.2g} after {taken} iterations (asked for: {tol:g}); raise max_iter or eta",
             ConvergenceWarning,
         )
     if isinstance(scores, Tensor):

@@ -51,7 +51,7 @@ class TraceEstimate(Result):
     ----------
     trace : tuple of float
         One for each block; a single one where no blocks were asked for.
-    standard_error : tuple of float
+    se : tuple of float
         Standard deviation of the probes' values over the root of their number.
     n_probes : int
         Products that were taken.
@@ -60,12 +60,12 @@ class TraceEstimate(Result):
     """
 
     trace: tuple[float, ...]
-    standard_error: tuple[float, ...]
+    se: tuple[float, ...]
     n_probes: int
     converged: bool
 
     def __str__(self) -> str:
-        values = ", ".join(f"{t:.4g} ± {s:.2g}" for t, s in zip(self.trace, self.standard_error))
+        values = ", ".join(f"{t:.4g} ± {s:.2g}" for t, s in zip(self.trace, self.se))
         return f"trace {values} from {self.n_probes} probes{'' if self.converged else ' (not converged)'}"
 
 

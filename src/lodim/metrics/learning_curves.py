@@ -40,12 +40,12 @@ class LearningCurve(Result):
     ----------
     exponent : float
         b; positive where errors fall.
-    standard_error : float
+    se : float
         Of the exponent; NaN for two sizes.
     low, high : float
-        Confidence interval of the exponent; NaN for two sizes, infinite at level 1.
-    level : float
-        Its level.
+        Confidence interval of the exponent; NaN for two sizes, infinite where ci is 1.
+    ci : float
+        Its coverage.
     intercept : float
         ``log c``.
     n_sizes : int
@@ -53,23 +53,23 @@ class LearningCurve(Result):
     """
 
     exponent: float
-    standard_error: float
+    se: float
     low: float
     high: float
-    level: float
+    ci: float
     intercept: float
     n_sizes: int
 
     def __str__(self) -> str:
         return (
-            f"error ~ n^({-self.exponent:.3g}) (se {self.standard_error:.2g}, {self.level:.0%} interval {self.low:.3g} "
+            f"error ~ n^({-self.exponent:.3g}) (se {self.se:.2g}, {self.ci:.0%} interval {self.low:.3g} "
             f"to {self.high:.3g}, {self.n_sizes} sizes)"
         )
 
 
 @checked
 def learning_curve_exponent(
-    n: Any, error: Any, n_min: int | float | None = None, *, level: float = 0.95
+    n: Any, error: Any, n_min: int | float | None = None, *, ci: float = 0.95
 ) -> LearningCurve:
     """Fit ``log error = log c - b log n``.
 
@@ -87,7 +87,7 @@ def learning_curve_exponent(
     ValueError
         Numbers that are masked or not positive and finite, different lengths, or fewer than two sizes.
     """
-    check_in_range(level, "level", low=0.0, high=1.0)
+    check_in_range(ci, "ci", low=0.0, high=1.0)
     sizes, errors = (
         computable(values, name).detach().double().cpu().numpy()
         for values, name in ((n, "n"), (error, "error"))
@@ -113,6 +113,6 @@ def learning_curve_exponent(
     if k > 2:
         leverage = 1 / k + x**2 / spread
         se = math.sqrt(float(np.sum((x * residual / (1 - leverage)) ** 2))) / spread
-        half = float(stats.t.ppf((1 + level) / 2, k - 2)) * se
+        half = float(stats.t.ppf((1 + ci) / 2, k - 2)) * se
         low, high = b - half, b + half
-    return LearningCurve(b, se, low, high, level, intercept, k)
+    return LearningCurve(b, se, low, high, ci, intercept, k)

@@ -6,7 +6,7 @@ enters each residual block as a scale and a shift of the normalised features (Fi
 with any of
 
 * ``"vector"``: (batch, cond_dim) numbers, added to the noise level's embedding; a row with NaN means "nothing known";
-* ``"label"``: (batch,) classes, likewise; ``num_classes``, or -1, means "none of them", as for guidance without a
+* ``"label"``: (batch,) classes, likewise; ``n_classes``, or -1, means "none of them", as for guidance without a
   classifier;
 * ``"context"``: (batch, others, context_dim), a set of vectors attended to in every block (cross-attention, no order).
 
@@ -42,16 +42,16 @@ Condition = Mapping[str, Tensor]
 class _Embedding(nn.Module):
     """The noise level, a vector and a label as one vector."""
 
-    def __init__(self, size: int, width: int, cond_dim: int, num_classes: int) -> None:
+    def __init__(self, size: int, width: int, cond_dim: int, n_classes: int) -> None:
         super().__init__()
         check_in_range(cond_dim, "cond_dim", low=0, integer=True)
-        check_in_range(num_classes, "num_classes", low=0, integer=True)
+        check_in_range(n_classes, "n_classes", low=0, integer=True)
         self.n_frequencies = int(check_in_range(size, "time_embed", low=2, integer=True)) // 2
         self.level = nn.Sequential(
             nn.Linear(2 * self.n_frequencies, width), nn.SiLU(), nn.Linear(width, width)
         )
         self.vector = nn.Linear(cond_dim, width) if cond_dim else None
-        self.label = nn.Embedding(num_classes + 1, width) if num_classes else None
+        self.label = nn.Embedding(n_classes + 1, width) if n_classes else None
 
     def forward(self, c_noise: Tensor, cond: Condition) -> Tensor:
         own = next(self.level.parameters()).dtype
@@ -76,7 +76,7 @@ def _check_condition(cond: Condition | None, sizes: Mapping[str, int]) -> Condit
         if name not in sizes:
             raise ValueError(f"cond has vector, label, context, not {name!r}.{close_matches(name, sizes)}")
         if not sizes[name]:
-            option = {"vector": "cond_dim", "label": "num_classes", "context": "context_dim"}[name]
+            option = {"vector": "cond_dim", "label": "n_classes", "context": "context_dim"}[name]
             raise ValueError(f"cond has a {name}, but the net was built with {option}=0")
     return cond or {}
 
@@ -122,7 +122,7 @@ class TimeMLP(nn.Module):
         Residual blocks.
     time_embed : int
         Sines and cosines of the noise level.
-    cond_dim, num_classes, context_dim : int
+    cond_dim, n_classes, context_dim : int
         Numbers of ``cond["vector"]``, classes of ``cond["label"]``, numbers of a vector of ``cond["context"]``, or 0.
 
     Raises
@@ -144,7 +144,7 @@ class TimeMLP(nn.Module):
         time_embed: int = _TIME_EMBED,
         cond_dim: int = 0,
         *,
-        num_classes: int = 0,
+        n_classes: int = 0,
         context_dim: int = 0,
     ) -> None:
         super().__init__()
@@ -152,8 +152,8 @@ class TimeMLP(nn.Module):
         check_in_range(depth, "depth", low=0, integer=True)
         check_in_range(context_dim, "context_dim", low=0, integer=True)
         width = max(128, 2 * dim) if hidden is None else check_in_range(hidden, "hidden", low=1, integer=True)
-        self.dim, self.sizes = dim, {"vector": cond_dim, "label": num_classes, "context": context_dim}
-        self.embed = _Embedding(time_embed, width, cond_dim, num_classes)
+        self.dim, self.sizes = dim, {"vector": cond_dim, "label": n_classes, "context": context_dim}
+        self.embed = _Embedding(time_embed, width, cond_dim, n_classes)
         self.first = nn.Linear(dim, width)
         self.blocks = nn.ModuleList(_TimeBlock(width, context_dim) for _ in range(depth))
         self.last = _zeroed(nn.Linear(width, dim))
@@ -227,7 +227,7 @@ class SmallUNet(nn.Module):
         Channels of each level over ``base``, the finest first.
     attn : tuple of int
         Levels with self-attention; 0 is the finest, -1 the coarsest, whose middle block has it too.
-    cond_dim, num_classes, context_dim : int
+    cond_dim, n_classes, context_dim : int
         Numbers of ``cond["vector"]``, classes of ``cond["label"]``, numbers of a vector of ``cond["context"]``, or 0.
     heads : int
         Of the attention, as far as they divide the channels.
@@ -251,7 +251,7 @@ class SmallUNet(nn.Module):
         attn: tuple[int, ...] = (-1,),
         cond_dim: int = 0,
         context_dim: int = 0,
-        num_classes: int = 0,
+        n_classes: int = 0,
         *,
         heads: int = 4,
     ) -> None:
@@ -270,9 +270,9 @@ class SmallUNet(nn.Module):
         attends = [i in attn or i - len(mults) in attn for i in range(len(mults))]
         self.channels, self.sizes = (
             channels,
-            {"vector": cond_dim, "label": num_classes, "context": context_dim},
+            {"vector": cond_dim, "label": n_classes, "context": context_dim},
         )
-        self.embed = _Embedding(_TIME_EMBED, 4 * base, cond_dim, num_classes)
+        self.embed = _Embedding(_TIME_EMBED, 4 * base, cond_dim, n_classes)
 
         def block(n_in: int, n_out: int, attention: bool) -> _ResBlock:
             return _ResBlock(n_in, n_out, 4 * base, attention, context_dim, heads)

@@ -1,7 +1,8 @@
 """Records of claims: what a run found, how it is kept under ``evidence/claims/``, how it is read again.
 
 A record is named by its file, ``<system>/<claim>.<scale>.json``: a claim that gets another name moves its record with
-it, and what was written inside stays as it was.
+it, and what was written inside stays as it was. The run of seed 0 is the record; those of other seeds lie under
+``evidence/seeds/`` and say whether the verdict is one of chance.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ __all__ = [
     "evidence_path",
     "format_expected",
     "format_value",
+    "read_other_seeds",
     "read_record",
     "read_records",
     "verdict_of",
@@ -157,8 +159,10 @@ def verdict_of(checks: tuple[Check, ...]) -> str:
     return "fails" if any(check.essential and not check.passed for check in checks) else "differs"
 
 
-def evidence_path(name: str, scale: str, out: str | os.PathLike[str] = "evidence") -> Path:
-    """Return the file in the evidence folder that records claim ``name`` at ``scale``."""
+def evidence_path(name: str, scale: str, out: str | os.PathLike[str] = "evidence", seed: int = 0) -> Path:
+    """Return the file in the evidence folder that records claim ``name`` at ``scale``, run with ``seed``."""
+    if seed:
+        return Path(out) / "seeds" / f"{name}.{scale}.{seed}.json"
     return Path(out) / "claims" / f"{name}.{scale}.json"
 
 
@@ -171,19 +175,27 @@ def read_record(path: Path, name: str) -> ClaimResult:
     return replace(result, name=name, command=result.command.replace(result.name, name))
 
 
+def _read(folder: Path, suffixes: int) -> list[ClaimResult]:
+    """Return the records in a folder, whose files are called ``<name>`` and so many suffixes."""
+
+    def found() -> Iterator[ClaimResult]:
+        for path in folder.rglob("*.json"):
+            yield read_record(path, path.relative_to(folder).as_posix().rsplit(".", suffixes)[0])
+
+    return sorted(found(), key=lambda result: (result.name, result.scale, result.seed))
+
+
 def read_records(out: str | os.PathLike[str] = "evidence") -> list[ClaimResult]:
     """Return every claim recorded in the evidence folder, by name and scale; one that does not exist holds none.
 
     A file that holds no record is a ValueError, KeyError or TypeError.
     """
-    folder = Path(out) / "claims"
+    return _read(Path(out) / "claims", 2)
 
-    def found() -> Iterator[ClaimResult]:
-        for path in folder.rglob("*.json"):
-            name, _, _scale = path.relative_to(folder).as_posix().removesuffix(".json").rpartition(".")
-            yield read_record(path, name)
 
-    return sorted(found(), key=lambda result: (result.name, result.scale))
+def read_other_seeds(out: str | os.PathLike[str] = "evidence") -> list[ClaimResult]:
+    """Return the recorded runs of seeds other than 0, as :func:`read_records` does."""
+    return _read(Path(out) / "seeds", 3)
 
 
 def format_value(value: Any) -> str:

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from lodim.files import DamagedFileError
-from lodim.randomness import derive_seed, forked_torch_rng
+from lodim.randomness import RandomState, derive_seed, forked_torch_rng, root_seed
 from lodim.training import checkpoint as files
 from lodim.training import origin
 from lodim.training.data import Batches
@@ -54,7 +54,7 @@ def descend(
     recipe: DescentRecipe,
     data: Any = None,
     *,
-    seed: int = 0,
+    random_state: RandomState = 0,
     ema: ExponentialMovingAverage | Sequence[ExponentialMovingAverage] = (),
     score: Callable[[], float] | None = None,
     early_stop_score: float | int | None = None,
@@ -80,10 +80,11 @@ def descend(
         Of what is given, that which requires a gradient. A module with ``param_groups(1.0)`` has its rates in
         proportion to those. Modules are left in the mode, training or evaluation, in which they are.
     data : Tensor, tuple or dict of tensors, Dataset, DataLoader, iterable, or None
-        Tensors and data sets are shuffled by the seed in every pass and cut into batches; a loader or another
+        Tensors and data sets are shuffled anew in every pass and cut into batches; a loader or another
         iterable (a list too) yields batches. Batches are brought to the device of the first parameter.
-    seed : int
-        Of the order of the data and of all draws from torch's generators (dropout, loaders).
+    random_state : int, Generator or None
+        Of the order of the data and of all draws from torch's generators (dropout, loaders). A checkpoint is of the run
+        whose seed it was, so None, or a generator that has gone on, begins another run.
     ema : ExponentialMovingAverage, or several
         Updated after every step that was not skipped.
     score : callable, optional
@@ -141,14 +142,16 @@ def descend(
             raise TypeError(
                 f"keep[{name!r}] must have state_dict and load_state_dict, got {type(value).__name__}"
             )
-    run = DescentRun(players, recipe, data, seed, Processes(accelerator))
+    processes = Processes(accelerator)
+    seed = processes.gather(root_seed(random_state))[0]  # without an int each would draw another
+    run = DescentRun(players, recipe, data, seed, processes)
     run.watch = Watch(recipe.patience, early_stop_score)
     run.emas = [ema] if isinstance(ema, ExponentialMovingAverage) else list(ema)
     run.score, run.on_step, run.on_epoch = score, on_step, on_epoch
     if score is None and recipe.patience is not None:
         run.score = lambda: -run.mean_loss
     run.deadline, run.progress, run.keep = deadline, progress, dict(keep or {})
-    own = derive_seed(int(seed), "layers", *([run.processes.rank] if run.processes.rank else []))
+    own = derive_seed(seed, "layers", *([run.processes.rank] if run.processes.rank else []))
     with forked_torch_rng(own, run.device), torch.enable_grad(), _interrupts() as run.interrupts:
         if checkpoint is not None:
             run.open(Path(checkpoint), early_stop_score, identity)
@@ -201,7 +204,7 @@ class DescentRun:
     def __init__(
         self, players: list[Player], recipe: DescentRecipe, data: Any, seed: int, processes: Processes
     ) -> None:
-        self.recipe, self.seed, self.processes = recipe, int(seed), processes
+        self.recipe, self.seed, self.processes = recipe, seed, processes
         self.players = [Moving(player, recipe, len(players) == 1) for player in players]
         self.device = self.players[0].parameters[0].device
         rank, world = processes.rank, processes.count

@@ -82,7 +82,7 @@ def fit_replicas(
     deadline: float | None = None,
     score_on: str = "val",
     progress: Progress | None = None,
-    callback: Finished | None = None,
+    on_done: Finished | None = None,
     chunk_size: int | None = None,
     record_scores: bool = False,
 ) -> list[tuple[FitResult, Tensor]]:
@@ -96,8 +96,8 @@ def fit_replicas(
         Which parameters the replicas' weights stand for.
     task, recipe, early_stop_score, deadline, score_on, progress, record_scores
         As for :func:`~lodim.training.fit`.
-    callback : callable, optional
-        ``callback(index, result, v)`` when a replica has finished; what it keeps survives an interruption.
+    on_done : callable, optional
+        ``on_done(index, result, v)`` when a replica has finished; what it keeps survives an interruption.
     chunk_size : int, optional
         Replicas trained together; by default as many as fit in memory and still gain from it.
 
@@ -120,8 +120,8 @@ def fit_replicas(
 
     def finish(index: int, result: FitResult, v: Tensor) -> None:
         results[index] = (result, v)
-        if callback is not None:
-            callback(index, result, v)
+        if on_done is not None:
+            on_done(index, result, v)
 
     for start in range(0, len(order), chunk_size):
         chunk = {index: replicas[index] for index in order[start : start + chunk_size]}

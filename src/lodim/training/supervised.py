@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lodim.randomness import RandomState
 from lodim.training.descent import Progress, descend
 from lodim.training.recipe import DescentRecipe, FitResult, Recipe, check_autocast
 from lodim.training.task import Task
@@ -36,7 +37,7 @@ def fit(
     recipe: Recipe = Recipe(),  # noqa: B008 (frozen)
     *,
     lr: float,
-    seed: int = 0,
+    random_state: RandomState = 0,
     early_stop_score: float | None = None,
     deadline: float | None = None,
     score_on: str = "val",
@@ -56,8 +57,8 @@ def fit(
     lr : float
         Highest learning rate, of all trained parameters; where a module has groups with rates of their own
         (``module.param_groups(1.0)``), of the first group, the others in proportion.
-    seed : int
-        Of the order of the data and of random layers.
+    random_state : int, Generator or None
+        Of the order of the data and of random layers; as for :func:`descend`.
     early_stop_score : float, optional
         The run ends after the first epoch whose score reaches it.
     deadline : float, optional
@@ -138,7 +139,7 @@ def fit(
                 model,
                 how,
                 _Rows(task.X, task.y),
-                seed=seed,
+                random_state=random_state,
                 score=(lambda: score(score_on)) if wants_score else None,
                 early_stop_score=early_stop_score,
                 on_step=None if on_step is None else lambda run: on_step(),

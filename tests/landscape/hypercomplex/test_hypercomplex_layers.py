@@ -386,5 +386,5 @@ def test_replicas_train_as_single_networks_do():
     trained = fit_replicas(model, spec, replicas, task, recipe)
     for seed, (_, v) in enumerate(trained):
         single = build_seeded(make, seed)
-        fit(single, task, recipe, lr=0.01, seed=seed)
+        fit(single, task, recipe, lr=0.01, random_state=seed)
         torch.testing.assert_close(starts[seed] + v, spec.flatten(single), rtol=1e-3, atol=1e-4)

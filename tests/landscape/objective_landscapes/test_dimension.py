@@ -401,7 +401,7 @@ def test_the_curve_can_be_remade_by_hand(measured):
     torch.manual_seed(record.seed)
     module = SubspaceModule(mlp([6, 12, 1]), record.d, seed=record.seed)
     task = Task.from_arrays(*regression_data(), kind="regression")
-    result = fit(module, task, RECIPE, lr=record.lr, seed=record.seed)
+    result = fit(module, task, RECIPE, lr=record.lr, random_state=record.seed)
     assert result.score == pytest.approx(record.score, abs=2e-4)
 
 

@@ -136,7 +136,7 @@ def compare(
         numbers = num_trainable(model) - numbers_of_head
         found[name] = (
             numbers,
-            fit(model, task, recipe, lr=rates[name], seed=derive_seed(seed, "order")).score,
+            fit(model, task, recipe, lr=rates[name], random_state=derive_seed(seed, "order")).score,
         )
     return found
 
@@ -201,7 +201,7 @@ def _start(seed: int, stage: str, i: int, *, pooled: bool) -> Start:
     """Return a network trained on digits, the clothing to adapt it to, and the seed of both."""
     own = derive_seed(seed, stage, i)
     base = build_seeded(lambda: ConvNet(pooled), own)
-    fit(base, _images("mnist", 6000, 4000, own), RECIPE, lr=LR, seed=own)
+    fit(base, _images("mnist", 6000, 4000, own), RECIPE, lr=LR, random_state=own)
     return base, _images("fashion_mnist", 6000, 4000, own), own
 
 

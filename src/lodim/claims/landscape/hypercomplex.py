@@ -199,7 +199,7 @@ def train_residual(make: Factory, task: Task, epochs: int, seed: int, device: st
     recipe = Recipe(epochs=epochs, batch_size=128, optimizer="sgd", schedule="cosine", weight_decay=5e-4)
     autocast = torch.bfloat16 if device == "cuda" else None
     model = build_seeded(make, seed).to(device)
-    return fit(model, task, recipe, lr=0.1, seed=seed, autocast=autocast).score
+    return fit(model, task, recipe, lr=0.1, random_state=seed, autocast=autocast).score
 
 
 def _size(model: nn.Module) -> int:

@@ -113,7 +113,13 @@ def train(
     )
     order = derive_seed(seed, "order")
     result = fit(
-        model, task, setting.recipe, lr=setting.lr, seed=order, progress=progress, on_step=sparsifier.step
+        model,
+        task,
+        setting.recipe,
+        lr=setting.lr,
+        random_state=order,
+        progress=progress,
+        on_step=sparsifier.step,
     )
     return result.score, sparsifier.finalize().exact
 

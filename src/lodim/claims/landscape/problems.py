@@ -105,7 +105,9 @@ def train_in_subspace(
     """
     model = build_seeded(make_model, derive_seed(seed, "origin"))
     subspace = SubspaceModule(model, d, projection=projection, seed=derive_seed(seed, "directions"))
-    return fit(subspace, task, recipe, lr=lr, seed=derive_seed(seed, "order"), score_on=score_on).score
+    return fit(
+        subspace, task, recipe, lr=lr, random_state=derive_seed(seed, "order"), score_on=score_on
+    ).score
 
 
 def direct_score(
@@ -113,7 +115,7 @@ def direct_score(
 ) -> float:
     """Return the mean score of training all weights directly, a run for each seed."""
     return float(
-        np.mean([fit(build_seeded(make_model, s), task, recipe, lr=lr, seed=s).score for s in seeds])
+        np.mean([fit(build_seeded(make_model, s), task, recipe, lr=lr, random_state=s).score for s in seeds])
     )
 
 

@@ -96,7 +96,7 @@ def in_training(model: nn.Module, task: Task, epochs: int, seed: int) -> dict[st
     size = size_report(packed)
     longer = build_seeded(make_model, 0)
     longer.load_state_dict(model.state_dict())
-    score = fit(longer, task, Recipe(epochs=epochs), lr=LR, seed=seed).score
+    score = fit(longer, task, Recipe(epochs=epochs), lr=LR, random_state=seed).score
     return {
         "W2 trained": accuracy(packed, task),
         "float trained on": score,
@@ -132,7 +132,7 @@ def make_deep() -> nn.Module:
 def deep_mixing(task: Task, epochs: int, seed: int) -> dict[str, Any]:
     """Compare bits chosen by the Hessian at 3 bits a weight with 3 bits everywhere, in seven layers."""
     model = build_seeded(make_deep, derive_seed(seed, "deep"))
-    found: dict[str, Any] = {"float": fit(model, task, Recipe(epochs=epochs), lr=LR, seed=seed).score}
+    found: dict[str, Any] = {"float": fit(model, task, Recipe(epochs=epochs), lr=LR, random_state=seed).score}
     for observer in ("mse", "minmax"):
         spec = QuantSpec(3, granularity="tensor", observer=observer)
         probed = (task.X[:PROBED], task.y[:PROBED])
@@ -157,7 +157,7 @@ def run(seed: int, progress: Progress, full: bool = False) -> Findings:
         model = build_seeded(make_model, derive_seed(own, "network"))
         share = progress.part(i / N_SEEDS, (i + 0.5) / N_SEEDS)
         figures: dict[str, Any] = {
-            "float": fit(model, task, Recipe(epochs=epochs), lr=LR, seed=own, progress=share).score
+            "float": fit(model, task, Recipe(epochs=epochs), lr=LR, random_state=own, progress=share).score
         }
         figures |= after_training(model, task) | in_training(model, task, epochs, own)
         figures |= {"mixed": mixing(model, task, own), "deep": deep_mixing(task, epochs, own)}

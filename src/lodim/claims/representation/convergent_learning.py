@@ -99,7 +99,7 @@ def laptop(seed: int, progress: Progress) -> Findings:
         recipe = Recipe(epochs=2, batch_size=128, schedule="constant")
         part = progress.part(0.4 * i, 0.4 * i + 0.4)
         order = derive_seed(seed, "order", i)
-        accuracy.append(fit(net, task, recipe, lr=1e-3, seed=order, progress=part).score)
+        accuracy.append(fit(net, task, recipe, lr=1e-3, random_state=order, progress=part).score)
         nets.append(net)
     images, layers = task.X_val[:N_IMAGES], list(MEASURED)
     a, b = (collect(net, layers, images, max_positions=PLACES, random_state=seed) for net in nets)

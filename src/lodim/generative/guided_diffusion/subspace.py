@@ -211,7 +211,7 @@ class SubspaceDiffusion(Diffusion):
         D, read = self.shape[0], self.denoiser
 
         def make() -> SubspaceDenoiser:
-            own = net or TimeMLP(d, num_classes=self.num_classes, cond_dim=self.cond_dim)
+            own = net or TimeMLP(d, n_classes=self.num_classes, cond_dim=self.cond_dim)
             low = Denoiser(own, read.precond, float(read.sigma_data), self.schedule)
             return SubspaceDenoiser(D, d, low)
 

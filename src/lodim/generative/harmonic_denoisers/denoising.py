@@ -147,7 +147,7 @@ def train_denoiser(
     net.train()
     result = descend(
         loss, net, recipe, x[torch.arange(rows, device=x.device) % len(x)],
-        seed=derive_seed(root_seed(random_state), "train"), checkpoint=checkpoint, progress=progress,
+        random_state=derive_seed(root_seed(random_state), "train"), checkpoint=checkpoint, progress=progress,
         identity={"sigma_range": [low, high]},
     )  # fmt: skip
     net.eval()

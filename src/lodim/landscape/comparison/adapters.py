@@ -345,7 +345,7 @@ def _best(
         for seed in seeds:
             model = make(seed)
             factor = model.lr_factor if isinstance(model, SubspaceModule) else 1.0
-            scores.append(float(fit(model, task, recipe, lr=float(lr) * factor, seed=seed).score))
+            scores.append(float(fit(model, task, recipe, lr=float(lr) * factor, random_state=seed).score))
         mean = float(np.mean(scores))
         runs.append(AdapterRun(budget, method, _trained(model), mean, tuple(scores), float(lr)))
     return max(runs, key=lambda run: run.score)

@@ -119,7 +119,7 @@ class Workbench:
         epochs is for fine-tuning.
         """
         lr, order = self.rate(lr_factor), derive_seed(self.seed, "order")
-        return fit(module, self.task, self.shortened(share), lr=lr, seed=order, on_step=on_step)
+        return fit(module, self.task, self.shortened(share), lr=lr, random_state=order, on_step=on_step)
 
     def rate(self, factor: float) -> float:
         """Return the learning rate of direct training, times the way's multiplier and a factor."""

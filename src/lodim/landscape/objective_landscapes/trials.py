@@ -145,7 +145,7 @@ class Setup:
                 self.task,
                 self.recipe,
                 lr=trial.lr,
-                seed=trial.seed,
+                random_state=trial.seed,
                 early_stop_score=self.early_stop_score,
                 deadline=self._deadline(started),
                 score_on=self.score_on,

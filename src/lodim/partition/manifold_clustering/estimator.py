@@ -233,7 +233,7 @@ class MLC(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseE
             # batches of one size, with no remainder of a few rows
             recipe = DescentRecipe(epochs=epochs, batch_size=math.ceil(len(rows) / batches), lr=lr)
             return descend(
-                loss, groups, recipe, rows, seed=derive_seed(self._seed, stage), keep={"net": net},
+                loss, groups, recipe, rows, random_state=derive_seed(self._seed, stage), keep={"net": net},
                 progress=None if progress is None else told,
                 checkpoint=None if checkpoint is None else f"{checkpoint}.{stage}",
             )  # fmt: skip

@@ -146,7 +146,7 @@ def pairwise_membership(codes: Any, eta: float | int = 0.05) -> Any:
     if not bool(scores.detach().sum().isfinite()):
         raise ValueError("codes must be finite rows of about unit length")
     tol = _ROW_ERROR * rows.shape[-2]
-    plan: Any = sinkhorn(scores, eta, n_iter=_MOST_ITERATIONS, tol=tol, symmetric=True).plan
+    plan: Any = sinkhorn(scores, eta, max_iter=_MOST_ITERATIONS, tol=tol, symmetric=True).plan
     return plan if isinstance(codes, Tensor) else plan.numpy()
 
 

@@ -309,7 +309,9 @@ def _train_stack(
     )
     seed, on_step = derive_seed(layout.seed, "descent"), take_shares if before else None
     told = {name: [float(getattr(m, name)) for m in models] for name in ("w", "lr", "dropout")}
-    result = descend(loss, net, recipe, (rows, labels), seed=seed, on_step=on_step, identity=told, **options)
+    result = descend(
+        loss, net, recipe, (rows, labels), random_state=seed, on_step=on_step, identity=told, **options
+    )
     net = net.double().eval()
     return [(net.member(i), result) for i in range(len(models))]
 

@@ -186,7 +186,9 @@ class TabularNCD(NovelClassEstimator):
         recipe = DescentRecipe(
             epochs=layout.epochs, lr=self.lr, batch_size=layout.batch_size, optimizer=torch.optim.AdamW
         )
-        self.training_ = descend(loss, net, recipe, (x, target, near), seed=derive_seed(seed, "descent"))
+        self.training_ = descend(
+            loss, net, recipe, (x, target, near), random_state=derive_seed(seed, "descent")
+        )
         self.module_ = net.double().eval()
         return self._heads(rows[novel])[1]
 

@@ -291,8 +291,15 @@ def greedy_train(
 
             net.train()
             groups = split_weight_decay(net, "classifier", wd_features, wd_classifier)
-            run = descend(objective, groups, recipe, (rows, target), seed=derive_seed(seed, "order", at), progress=note,
-                          interruptible=False)  # fmt: skip
+            run = descend(
+                objective,
+                groups,
+                recipe,
+                (rows, target),
+                random_state=derive_seed(seed, "order", at),
+                progress=note,
+                interruptible=False,
+            )
             if run.stopped == "diverged" or not math.isfinite(run.loss):  # no step in the last epoch
                 warn(f"layer {name} diverged at lr={lr:.3g}; use a smaller one", ConvergenceWarning)
                 break

@@ -575,7 +575,7 @@ class ContrastivePretrainer(_Transformer, _Pretrainer):
             net,
             recipe,
             data,
-            seed=derive_seed(seed, "descent"),
+            random_state=derive_seed(seed, "descent"),
             interruptible=False,
         )
         self.encoder_, self.loss_ = net.eval(), float(told.history[-1].loss)

@@ -251,7 +251,7 @@ class _NetworkClassifier(ClassifierMixin, BaseEstimator):
         while n % size == 1 and size < n:  # batch normalisation cannot do with one row
             size += 1
         recipe = DescentRecipe(epochs=int(epochs), lr=self.lr, batch_size=size)
-        return descend(loss, net, recipe, data, seed=seed)
+        return descend(loss, net, recipe, data, random_state=seed)
 
     @torch.no_grad()
     def _in_batches(self, answer: Any, X: Any) -> np.ndarray:

@@ -251,7 +251,9 @@ def cw_l2(
             met |= found
             return (size + weight * (float(confidence) - gap).clamp(min=0)).sum()
 
-        descend(objective, [w], DescentRecipe(steps=int(steps), lr=float(lr)), seed=0, interruptible=False)
+        descend(
+            objective, [w], DescentRecipe(steps=int(steps), lr=float(lr)), random_state=0, interruptible=False
+        )
         with torch.no_grad():
             objective()  # where the last step arrived
         most, least = torch.where(met, weight, most), torch.where(met, least, weight)

@@ -358,7 +358,7 @@ class LQVAE(nn.Module):
         )
         seed = root_seed(random_state)
         self.train()
-        done = descend(players, None, recipe, self._scaled(images), seed=seed, **options)
+        done = descend(players, None, recipe, self._scaled(images), random_state=seed, **options)
         self.eval()
         if self.n_bits is not None:
             self.fit_code_prior(images)

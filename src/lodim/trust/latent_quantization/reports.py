@@ -593,7 +593,7 @@ def _imitate(target: _Target, seed: int) -> nn.Module:
     net.to(target.rows)
     recipe = DescentRecipe(steps=300, lr=2e-3, batch_size=64, schedule="onecycle")
     data = (target.rows, said.argmax(1).to(target.rows.device))
-    descend(lambda x, t: nn.functional.cross_entropy(net(x), t), net, recipe, data, seed=seed)
+    descend(lambda x, t: nn.functional.cross_entropy(net(x), t), net, recipe, data, random_state=seed)
     return net.eval()
 
 
@@ -716,7 +716,7 @@ def adversarial_training(
 
     recipe = DescentRecipe(epochs=int(epochs), lr=float(lr), batch_size=int(batch_size), schedule="onecycle")
     model.train()
-    done = descend(loss, model, recipe, (inputs, labels), seed=seed, **options)
+    done = descend(loss, model, recipe, (inputs, labels), random_state=seed, **options)
     model.eval()
     return done
 

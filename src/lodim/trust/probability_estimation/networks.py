@@ -697,7 +697,7 @@ class ProbabilisticNet(ClassifierMixin, BaseEstimator):
             settings |= {"X_val": held[0], "y_val": held[1]}
         with threads_for(sum(p.numel() for p in first.parameters()), model_device(net)):
             result = descend(
-                loss, net, recipe, rows, seed=seed, score=None if held is None else score, on_epoch=on_epoch,
+                loss, net, recipe, rows, random_state=seed, score=None if held is None else score, on_epoch=on_epoch,
                 checkpoint=path, keep={"memory": memory}, identity=settings, progress=progress,
             )  # fmt: skip
         if memory.last:

@@ -69,7 +69,9 @@ def as_they_are(train: Any, held: Any, t: float, seed: int, steps: int) -> dict[
         )
 
     model = build_seeded(build, derive_seed(seed, "networks"))
-    descend(model.loss, model, DescentRecipe(steps=steps, lr=1e-3), torch.from_numpy(train), seed=seed)
+    descend(
+        model.loss, model, DescentRecipe(steps=steps, lr=1e-3), torch.from_numpy(train), random_state=seed
+    )
     drawn = model.sample(len(held), generator=torch_generator(seed)).detach().numpy()
     return {
         "t": t,

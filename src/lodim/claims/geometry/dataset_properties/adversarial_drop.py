@@ -46,7 +46,7 @@ def trained(
     """Return a LeNet trained on images of 28 x 28."""
     model = build_seeded(partial(lenet, (1, 28, 28), n_classes), seed)
     task = Task.from_arrays(X, y, X[:1], y[:1], kind="classification")
-    fit(model, task, Recipe(epochs=epochs, batch_size=64), lr=RATE, seed=seed)
+    fit(model, task, Recipe(epochs=epochs, batch_size=64), lr=RATE, random_state=seed)
     return model
 
 

@@ -96,7 +96,7 @@ def _curves(
     for lr in FULL_LRS:
         progress(0.0, f"full fine-tuning at {lr:g}")
         model = build_seeded(make, order).to(task.device)
-        full = max(full, fit(model, task, recipe, lr=lr, seed=order).score)
+        full = max(full, fit(model, task, recipe, lr=lr, random_state=order).score)
     found = {}
     for j, (way, said) in enumerate(WAYS.items()):
         half = progress.part(0.1 + 0.45 * j, 0.1 + 0.45 * (j + 1))

@@ -90,7 +90,7 @@ def pretrained(width: int, task: Task, epochs: int, seed: int) -> nn.Sequential:
     model = build_seeded(lambda: network(width), derive_seed(seed, "weights"))
     if epochs:
         recipe = Recipe(epochs=epochs)
-        fit(model, task, recipe, lr=1e-3, seed=derive_seed(seed, "pre-training"))
+        fit(model, task, recipe, lr=1e-3, random_state=derive_seed(seed, "pre-training"))
     return model
 
 

@@ -43,7 +43,7 @@ def run(seed: int, progress: Progress, full: bool = False) -> Findings:
         build_seeded(make_model, origin), D_SUBSPACE, seed=derive_seed(seed, "directions")
     )
     share, order = progress.part(0.0, 0.4), derive_seed(seed, "order")
-    fit(subspace, task, recipe, lr=0.1, seed=order, progress=share)
+    fit(subspace, task, recipe, lr=0.1, random_state=order, progress=share)
     plain = compress_sweep(subspace, make_model, origin, task, levels=LEVELS)
     tuner = partial(_finetune, task=task, epochs=20 if full else 10, seed=derive_seed(seed, "tuning"))
     tuned = compress_sweep(subspace, make_model, origin, task, levels=LEVELS, finetune=tuner)
@@ -53,7 +53,7 @@ def run(seed: int, progress: Progress, full: bool = False) -> Findings:
 
 def _finetune(module: nn.Module, task: Task, epochs: int, seed: int) -> None:
     """Train rounded coordinates and codebook through the rounding."""
-    fit(module, task, Recipe(epochs=epochs), lr=0.05, seed=seed)
+    fit(module, task, Recipe(epochs=epochs), lr=0.05, random_state=seed)
 
 
 def _checks(

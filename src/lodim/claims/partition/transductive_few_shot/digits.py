@@ -57,7 +57,7 @@ def network(seed: int, X: Tensor, y: Any) -> nn.Sequential:
     net = build_seeded(lenet, derive_seed(seed, "weights"))
     smoothed, recipe = nn.CrossEntropyLoss(label_smoothing=0.1), DescentRecipe(epochs=3, schedule="onecycle")
     data = X, torch.from_numpy(y.astype(np.int64))
-    descend(lambda x, t: smoothed(net(x), t), net, recipe, data, seed=derive_seed(seed, "training"))
+    descend(lambda x, t: smoothed(net(x), t), net, recipe, data, random_state=derive_seed(seed, "training"))
     return net.eval()
 
 

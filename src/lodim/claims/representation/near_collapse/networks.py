@@ -63,7 +63,7 @@ def variability(X: Tensor, y: Tensor, loss: str, features: float, classifier: fl
 
     recipe = DescentRecipe(steps=2000, lr=0.05, batch_size=128, optimizer="sgd", schedule="cosine")
     groups = split_weight_decay(model, "4", features, classifier)
-    descend(objective, groups, recipe, (X, y), seed=derive_seed(seed, "order"), interruptible=False)
+    descend(objective, groups, recipe, (X, y), random_state=derive_seed(seed, "order"), interruptible=False)
     with torch.no_grad():
         return nc1(model[:4](X).numpy(), y.numpy())
 

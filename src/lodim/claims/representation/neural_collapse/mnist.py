@@ -76,7 +76,7 @@ def trained(
     for stage, (optimizer, lr, n) in enumerate((("adam", 1e-3, epochs[0]), ("sgd", 1e-2, epochs[1]))):
         recipe = DescentRecipe(epochs=n, lr=lr, optimizer=optimizer, schedule="cosine")
         seeded = derive_seed(seed, "training", n_layers, stage)
-        descend(loss, net, recipe, (X, targets), seed=seeded, on_epoch=watch, progress=progress)
+        descend(loss, net, recipe, (X, targets), random_state=seeded, on_epoch=watch, progress=progress)
     return net, monitor
 
 

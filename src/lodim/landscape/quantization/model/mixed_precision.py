@@ -173,7 +173,7 @@ def hessian_trace(
             dtype=first.dtype,
             device=first.device,
         )
-    estimate = found.trace, found.standard_error, found.n_probes, found.converged
+    estimate = found.trace, found.se, found.n_probes, found.converged
     return HessianTrace(tuple(weights), tuple(sizes), *estimate)
 
 

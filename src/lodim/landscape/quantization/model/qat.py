@@ -84,7 +84,7 @@ def finetune_quantized(
     total = recipe.n_steps(task.n_train)
     run.warm_until, run.norm_until = math.ceil(warm_up * total), total - math.floor(freeze_norm * total)
     try:
-        return fit(run, task, recipe, lr=lr, seed=seed, progress=progress)
+        return fit(run, task, recipe, lr=lr, random_state=seed, progress=progress)
     finally:
         run.settle()
 
