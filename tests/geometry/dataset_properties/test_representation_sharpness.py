@@ -33,7 +33,7 @@ def test_independent_quantities_have_an_interval_around_zero():
     rng = np.random.default_rng(0)
     inside = 0
     for seed in range(20):
-        report = sharpness_report(records(rng.normal(size=40).tolist()), n_resamples=200, random_state=seed)
+        report = sharpness_report(records(rng.normal(size=40).tolist()), n_bootstrap=200, random_state=seed)
         low, high = report.error.interval
         inside += low < 0 < high
     assert inside >= 16  # of 19 expected

@@ -21,7 +21,7 @@ def test_components_are_drawn_together():
     loss = TopologicalLoss(SignedMeasureLayer("hilbert", 0), hilbert_volume(([0, 0], [3, 6])))
     before = x.clone()
     seen = []
-    run = optimize_points(x, loss, steps=20, lr=0.1, callback=lambda *record: seen.append(record[0]))
+    run = optimize_points(x, loss, steps=20, lr=0.1, on_step=lambda *record: seen.append(record[0]))
     assert torch.equal(x, before)
     assert run.losses[-1] < 0.9 * run.losses[0]
 
@@ -41,7 +41,9 @@ def test_noise_is_seeded_and_clipping_bounds_nothing_else():
     def square(p):
         return p.square().sum()
 
-    runs = [optimize_points(x, square, 5, noise=1.0, clip=0.1, seed=s, decay="1/k") for s in (0, 0, 1)]
+    runs = [
+        optimize_points(x, square, 5, noise=1.0, clip=0.1, random_state=s, decay="1/k") for s in (0, 0, 1)
+    ]
     np.testing.assert_array_equal(runs[0].points, runs[1].points)
     assert (runs[0].points != runs[2].points).any()
 

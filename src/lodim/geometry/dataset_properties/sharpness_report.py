@@ -141,7 +141,7 @@ def sharpness_report(
     records: Sequence[PairRecord],
     *,
     ci: float = 0.95,
-    n_resamples: int | np.integer = 1000,
+    n_bootstrap: int | np.integer = 1000,
     random_state: RandomState = None,
 ) -> SharpnessReport:
     """Correlate label sharpness with test error and with adversarial drop.
@@ -183,7 +183,7 @@ def sharpness_report(
         if any(value is None for value in given):
             raise ValueError(f"some records have no {what}; give all or none")
         drawn = derive_seed(seed, what)
-        found[what] = _correlate(k_f, np.array(given, dtype=np.float64), members, ci, int(n_resamples), drawn)
+        found[what] = _correlate(k_f, np.array(given, dtype=np.float64), members, ci, int(n_bootstrap), drawn)
     if not any(found.values()):
         raise ValueError("the records have neither error nor drop to correlate label sharpness with")
     return SharpnessReport(found["error"], found["drop"], records, "classes" if as_classes else "data sets")
@@ -196,7 +196,7 @@ def _members(pairs: Sequence[Any]) -> np.ndarray:
 
 
 def _correlate(
-    k_f: np.ndarray, values: np.ndarray, members: np.ndarray, ci: float, n_resamples: int, seed: int
+    k_f: np.ndarray, values: np.ndarray, members: np.ndarray, ci: float, n_bootstrap: int, seed: int
 ) -> Correlation:
     if not (np.isfinite(k_f).all() and np.isfinite(values).all()):
         raise ValueError("records must hold finite numbers")
@@ -211,7 +211,7 @@ def _correlate(
             return math.nan  # a resample of one pair only
         return float(np.asarray(np.corrcoef(rankdata(x), rankdata(y)))[1, 0])  # spearmanr finds p-values too
 
-    draws = bootstrap(resampled, n_units, n_resamples, seed)
+    draws = bootstrap(resampled, n_units, n_bootstrap, seed)
     draws = draws[np.isfinite(draws)]
     low, high = np.quantile(draws, [(1 - ci) / 2, (1 + ci) / 2])
     value = float(spearmanr(k_f, values).statistic)

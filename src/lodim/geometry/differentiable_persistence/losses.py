@@ -40,7 +40,7 @@ from lodim.geometry.differentiable_persistence.layer import SignedMeasureLayer
 from lodim.geometry.multiparameter_persistence.bifiltrations import FunctionRips
 from lodim.geometry.multiparameter_persistence.complexes import FilteredComplex, as_values, at_least_single
 from lodim.geometry.multiparameter_persistence.measures import SignedMeasure, corners
-from lodim.randomness import torch_generator
+from lodim.randomness import RandomState, root_seed, torch_generator
 from lodim.validation import ConvergenceWarning, check_choice, check_in_range, checked, require, warn
 
 Functional = Callable[[SignedMeasure], Tensor]
@@ -124,13 +124,13 @@ def _difference(mu: SignedMeasure, nu: SignedMeasure, corner: Any) -> tuple[Tens
     return points, weights
 
 
-def _directions(p: int, n_proj: int, seed: int) -> Tensor:
+def _directions(p: int, n_proj: int, random_state: RandomState) -> Tensor:
     if p == 1:
         return torch.ones(1, 1, dtype=torch.float64)
     if p == 2:
         angle = (torch.arange(n_proj, dtype=torch.float64) + 0.5) * (np.pi / n_proj)
         return torch.stack([angle.cos(), angle.sin()], 1)
-    draws = torch.randn(n_proj, p, dtype=torch.float64, generator=torch_generator(seed))
+    draws = torch.randn(n_proj, p, dtype=torch.float64, generator=torch_generator(root_seed(random_state)))
     return draws / draws.norm(dim=1, keepdim=True)
 
 
@@ -142,7 +142,7 @@ def sm_distance(
     n_proj: int = 50,
     *,
     corner: Any = None,
-    seed: int = 0,
+    random_state: RandomState = 0,
 ) -> Float[Tensor, ""]:
     """Transport distance of two signed measures, differentiable in their points.
 
@@ -154,8 +154,9 @@ def sm_distance(
         Directions; evenly spaced for two parameters, random for more.
     corner : array-like, shape (p,), optional
         Where mass that one of them lacks is put. Required if the masses differ.
-    seed : int
-        Draws the directions in three and more parameters.
+    random_state : int, Generator or None
+        Draws the directions in three and more parameters; the same ones in every call by default, so that distances
+        can be compared.
 
     Raises
     ------
@@ -169,7 +170,7 @@ def sm_distance(
     points, weights = _difference(mu, nu, corner)
     if method == "exact":
         return _exact(points, weights)
-    along = _directions(points.shape[1], n_proj, seed).to(points)
+    along = _directions(points.shape[1], n_proj, random_state).to(points)
     with torch.autocast(points.device.type, enabled=False):  # half precision ties positions
         position, order = (along @ points.T).sort(1)
     cumulated = weights[order].cumsum(1)[:, :-1]

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lodim.geometry.multiparameter_persistence.complexes import as_values
 from lodim.plots import COLORS, new_axes
-from lodim.randomness import derive_seed, torch_generator
+from lodim.randomness import RandomState, derive_seed, root_seed, torch_generator
 from lodim.results import Result
 from lodim.training import DescentRecipe, DescentRun, descend
 from lodim.validation import check_choice, check_in_range, checked
@@ -81,8 +81,8 @@ def optimize_points(
     decay: str = "sqrt",
     clip: int | float | None = None,
     noise: int | float = 0.0,
-    seed: int = 0,
-    callback: Callable[[int, Tensor, float], None] | None = None,
+    random_state: RandomState = None,
+    on_step: Callable[[int, Tensor, float], None] | None = None,
 ) -> PointOptimization:
     """Minimise a loss of points.
 
@@ -102,10 +102,10 @@ def optimize_points(
         Largest norm of the gradient.
     noise : float
         Standard deviation of normal noise added to the points, in units of the current step.
-    seed : int
+    random_state : int, Generator or None
         Draws the noise.
-    callback : callable, optional
-        ``callback(step, points, loss)`` before every step.
+    on_step : callable, optional
+        ``on_step(step, points, loss)`` before every step.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def optimize_points(
     start = as_values(x, "x").detach().clone()
     points = start.clone().requires_grad_(True)
     power = {"sqrt": 0.5, "1/k": 1.0, "none": 0.0}[decay]
-    generator, losses = torch_generator(derive_seed(seed, "noise")), []
+    generator, losses = torch_generator(derive_seed(root_seed(random_state), "noise")), []
 
     def noted(points: Tensor) -> Tensor:
         value = loss(points)
@@ -129,10 +129,10 @@ def optimize_points(
             )
         return value
 
-    def call_back_and_descend() -> Tensor:
+    def value_before_step() -> Tensor:
         value = noted(points)
-        if callback is not None:
-            callback(len(losses) - 1, points.detach(), losses[-1])
+        if on_step is not None:
+            on_step(len(losses) - 1, points.detach(), losses[-1])
         return value
 
     @torch.no_grad()
@@ -150,7 +150,7 @@ def optimize_points(
         grad_clip=clip,
         skip_nonfinite=False,
     )
-    descend(call_back_and_descend, [points], recipe, on_step=kick if noise else None, interruptible=False)
+    descend(value_before_step, [points], recipe, on_step=kick if noise else None, interruptible=False)
     noted(points)
     arrays = [t.detach().cpu().double().numpy() for t in (start, points)]
     return PointOptimization(arrays[0], arrays[1], np.array(losses))

@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int, Num
+from jaxtyping import Int
 from torch import Tensor
 
 from lodim.geometry.multiparameter_persistence.complexes import FilteredComplex, as_values, at_least_single
@@ -216,14 +216,6 @@ def integrate(measure: SignedMeasure, grid: Any) -> Int[np.ndarray, "*grid"]:
     for k in range(len(axes)):
         cells = cells.cumsum(k)
     return cells.round().astype(np.int64)
-
-
-def moebius_inversion(values: Num[np.ndarray, "*grid"]) -> Num[np.ndarray, "*grid"]:
-    """Return the weights whose cumulative sums over all axes are ``values``."""
-    weights = np.asarray(values)
-    for k in range(weights.ndim):
-        weights = np.diff(weights, axis=k, prepend=0)
-    return weights
 
 
 @checked

@@ -58,7 +58,7 @@ class TopologySummary(Result):
         Largest distance to the k nearest neighbours that a slice keeps, in medians: number of loops.
     n_used : int
         Points of the subsample.
-    alpha : float
+    level : float
         Level of the test for loops.
     """
 
@@ -69,7 +69,7 @@ class TopologySummary(Result):
     loop_p_values: tuple[float, ...]
     loops_by_slice: dict[str, int]
     n_used: int
-    alpha: float = 0.05
+    level: float = 0.05
 
     def to_frame(self) -> Any:
         """Return the number of loops on every slice as a data frame."""
@@ -141,7 +141,7 @@ def _loops(distance: np.ndarray) -> np.ndarray:
 
 @checked
 def topology_summary(
-    X: Any, *, max_points: int = 200, alpha: float = 0.05, mass: float = 0.05, random_state: Any = None
+    X: Any, *, max_points: int = 200, level: float = 0.05, mass: float = 0.05, random_state: Any = None
 ) -> TopologySummary:
     """Count components and loops beyond noise.
 
@@ -150,7 +150,7 @@ def topology_summary(
     X : array-like, shape (n, n_features)
     max_points : int
         Size of the random subsample; time grows with its cube.
-    alpha : float
+    level : float
         Level of the test for loops.
     mass : float
         Share of the points that a point's density is judged by.
@@ -167,7 +167,7 @@ def topology_summary(
     data = check_matrix(X, min_rows=20)
     check_in_range(max_points, "max_points", low=20, integer=True)
     check_fraction(mass, "mass")
-    check_fraction(alpha, "alpha")
+    check_fraction(level, "level")
     rng = as_generator(random_state)
     rows = rng.choice(len(data), size=min(len(data), max_points), replace=False)
     distance = cdist(data[rows], data[rows])
@@ -181,12 +181,12 @@ def topology_summary(
         kept = np.flatnonzero(spread <= factor * np.median(spread))
         bars = _loops(distance[np.ix_(kept, kept)])
         values = loop_p_values(bars)
-        counts[f"{factor:g}"] = int((values < alpha).sum())
+        counts[f"{factor:g}"] = int((values < level).sum())
         if factor == _WITHIN[1]:
             longest = np.argsort(values, kind="stable")[:5]
             p_values = [float(v) for v in values[longest]]
             ratios = [float(r) for r in bars[longest, 1] / bars[longest, 0]]
     n_loops = int(np.median(list(counts.values())))
     return TopologySummary(
-        n_components, n_loops, tuple(gaps), tuple(ratios), tuple(p_values), counts, len(rows), alpha
+        n_components, n_loops, tuple(gaps), tuple(ratios), tuple(p_values), counts, len(rows), level
     )

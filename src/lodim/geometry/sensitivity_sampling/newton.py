@@ -43,7 +43,7 @@ class Minimum:
     z: Float[Tensor, "n_problems r"]
     value: Tensor
     decrement: float
-    n_steps: int
+    n_iter: int
 
 
 def _levels(p: float) -> list[float]:
@@ -129,14 +129,14 @@ def _parts_inside(C: Tensor, inside: Tensor) -> Tensor:
 
 
 def _descend(
-    D: Tensor, first: Tensor, p: float, levels: Sequence[float], max_steps: int
+    D: Tensor, first: Tensor, p: float, levels: Sequence[float], max_iter: int
 ) -> tuple[Tensor, Tensor, int]:
     """Minimise ``||first_k + D_k w||_p^p`` for every k: w, squared decrements over objectives, and the steps taken."""
-    w, ratio, n_steps = first.new_zeros(len(D), D.shape[2]), first.new_zeros(len(D)), 0
+    w, ratio, n_iter = first.new_zeros(len(D), D.shape[2]), first.new_zeros(len(D)), 0
     for level in levels:
         eps = first.new_full((len(D), 1), level)
         tol = _FINAL if level == levels[-1] else 1e-3
-        for _ in range(max_steps):
+        for _ in range(max_iter):
             r = first + (D @ w[..., None])[..., 0]
             value, g, h = _derivatives(r, eps, p)
             step, slope = _step(D, g, h)
@@ -146,10 +146,10 @@ def _descend(
             length = _search(r, (D @ step[..., None])[..., 0], eps, p, value, slope)
             length = torch.where(ratio > tol, length, torch.zeros_like(length))
             w = w + length[:, None] * step
-            n_steps += 1
+            n_iter += 1
             if not bool(length.any()):
                 break
-    return w, ratio, n_steps
+    return w, ratio, n_iter
 
 
 def minimize(
@@ -159,7 +159,7 @@ def minimize(
     *,
     target: Float[Tensor, " m"] | None = None,
     normals: Float[Tensor, "n_problems r"] | None = None,
-    max_steps: int = 60,
+    max_iter: int = 60,
 ) -> Minimum:
     """Minimise ``||C z - target||_p^p`` from ``start``, subject to ``<normals_k, z> = <normals_k, start_k>``.
 
@@ -175,14 +175,14 @@ def minimize(
     size = torch.where(size > 0, size, torch.ones_like(size))
     size = size * ((first / size).abs() ** p).mean(1, keepdim=True) ** (1 / p)
     first_scaled = first / size  # of order one, so that no power overflows
-    w, decrement, n_steps = _descend(D, first_scaled, p, _levels(p), max_steps)
+    w, decrement, n_iter = _descend(D, first_scaled, p, _levels(p), max_iter)
     stuck = decrement > _STUCK
     if p > 2 and bool(stuck.any()):
-        w[stuck], decrement[stuck], more = _descend(D[stuck], first_scaled[stuck], p, _FROM_AFAR, max_steps)
-        n_steps += more
+        w[stuck], decrement[stuck], more = _descend(D[stuck], first_scaled[stuck], p, _FROM_AFAR, max_iter)
+        n_iter += more
     z = start + size * (w if inside is None else (inside @ w[..., None])[..., 0])
     r = z @ C.T if target is None else z @ C.T - target
-    return Minimum(z, _power_sum(r, p), float(decrement.max()), n_steps)
+    return Minimum(z, _power_sum(r, p), float(decrement.max()), n_iter)
 
 
 def _power_sum(r: Tensor, p: float) -> Tensor:
@@ -190,7 +190,7 @@ def _power_sum(r: Tensor, p: float) -> Tensor:
 
 
 def median_by_steps(
-    Q: Tensor, r: Tensor, levels: Sequence[float], *, max_steps: int = 12, tol: float = 1e-9
+    Q: Tensor, r: Tensor, levels: Sequence[float], *, max_iter: int = 12, tol: float = 1e-9
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Primal-dual Newton steps for ``min ||r - Q z||_1``, many rows: yields (z, dual) after every level of smoothing.
 
@@ -205,7 +205,7 @@ def median_by_steps(
     z, dual, r = Q.new_zeros(Q.shape[1]), None, r / size
     for level in levels:
         eps = r.new_tensor(level)
-        for _ in range(max_steps):
+        for _ in range(max_iter):
             t = (r * r + eps * eps).sqrt()
             value = t.sum()
             dual = r / t if dual is None else dual

@@ -22,14 +22,14 @@ from lodim.randomness import derive_seed
 DATA = ("mnist", "fashion_mnist")
 
 
-def sharpness_of_pairs(name: str, seed: int, *, repeats: int = 20) -> dict[tuple[int, int], float]:
-    """K_F of every pair of classes of a data set of images of :mod:`lodim.datasets`, the mean of ``repeats`` draws."""
+def sharpness_of_pairs(name: str, seed: int, *, n_repeats: int = 20) -> dict[tuple[int, int], float]:
+    """K_F of every pair of classes of a data set of images of :mod:`lodim.datasets`, mean of ``n_repeats`` draws."""
     train = load(name, split="train")
     assert train.y is not None
     found = {}
     for b, a in combinations(range(10), 2):
         rows = np.flatnonzero((train.y == a) | (train.y == b))
-        model = LabelSharpness(m=1000, n_repeats=repeats, random_state=derive_seed(seed, name, a, b))
+        model = LabelSharpness(m=1000, n_repeats=n_repeats, random_state=derive_seed(seed, name, a, b))
         found[a, b] = model.fit(train.X[rows], train.y[rows]).k_f_
     return found
 

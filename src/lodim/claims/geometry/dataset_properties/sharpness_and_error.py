@@ -49,7 +49,7 @@ def run(seed: int, progress: Progress) -> Findings:
     """Correlate over the pairs of both data sets."""
     found: dict[str, np.ndarray] = {}
     for name in progress.over(DATA):
-        sharpness, errors = sharpness_of_pairs(name, seed, repeats=3), errors_of_pairs(name, seed)
+        sharpness, errors = sharpness_of_pairs(name, seed, n_repeats=3), errors_of_pairs(name, seed)
         found[name] = np.array([[a, b, k, errors[a, b]] for (a, b), k in sharpness.items()])
     checks = tuple(
         check_between(f"rank correlation over the 45 pairs of {name}", _rank(rows), 0.45, 1.0)
