@@ -53,7 +53,7 @@ def test_the_relaxed_energy_never_rises(lam, prototype):
         cost = points.cost(X[None, :3], prototype)
         trace = []
         for steps in range(1, 17):
-            S, _ = slk.relax(points, cost, SLK(lam=lam, inner_iter=steps))
+            S, _ = slk.relax(points, cost, SLK(lam=lam, max_inner_iter=steps))
             trace.append(relaxed_energy(S[0], cost[0], W.toarray(), codes, lam))
         assert (np.diff(trace) <= 1e-10).all()
         assert trace[-1] < trace[0]
@@ -79,7 +79,7 @@ def test_memberships_settle_where_plain_steps_would(lam, monkeypatch):
     X, codes, W = problem()
     points = prepared(X, codes, W)
     cost = points.cost(X[None, :3], "mean")
-    S, settled = slk.relax(points, cost, SLK(lam=lam, inner_iter=5000))
+    S, settled = slk.relax(points, cost, SLK(lam=lam, max_inner_iter=5000))
     assert settled.all()
     np.testing.assert_allclose(S.sum(1), 1)
     again = softmax(lam * S[0] @ W.toarray() - cost[0], axis=0)
@@ -119,7 +119,8 @@ def test_flips_lower_the_energy_until_no_single_one_does():
     labels[0, :3] = [0, 1, 2]
     cost = points.cost(X[None, :3], "mean")
     trace = [
-        points.energy(slk.flip(points, cost, labels, SLK(inner_iter=i)), cost, 0.5)[0] for i in range(1, 9)
+        points.energy(slk.flip(points, cost, labels, SLK(max_inner_iter=i)), cost, 0.5)[0]
+        for i in range(1, 9)
     ]
     assert trace[0] < points.energy(labels, cost, 0.5)[0]
     assert (np.diff(trace) <= 1e-12).all()
@@ -137,8 +138,10 @@ def test_flips_lower_the_energy_until_no_single_one_does():
 
 def test_two_neighbours_that_both_gain_do_not_swap():
     points = prepared(np.zeros((2, 1)), np.array([-1, -1]), np.array([[[0.0, 1.0], [1.0, 0.0]]]), 2)
-    for inner_iter in (50, 51):
-        found = slk.flip(points, np.zeros((1, 2, 2)), np.array([[0, 1]]), SLK(lam=1, inner_iter=inner_iter))
+    for max_inner_iter in (50, 51):
+        found = slk.flip(
+            points, np.zeros((1, 2, 2)), np.array([[0, 1]]), SLK(lam=1, max_inner_iter=max_inner_iter)
+        )
         assert found[0, 0] == found[0, 1]
 
 
@@ -346,7 +349,7 @@ def test_labels_that_still_change_are_warned_of():
     with pytest.warns(slk.ConvergenceWarning, match="raise max_iter"):
         SLK(max_iter=1, tol=0, lam=0).fit(X, codes)
     with pytest.warns(slk.ConvergenceWarning, match="memberships after 1 steps"):
-        SLK(inner_iter=1).fit(X, codes)
+        SLK(max_inner_iter=1).fit(X, codes)
 
 
 def test_rounds_end_where_the_energy_hardly_changes():

@@ -122,7 +122,7 @@ class NovelClassCount(Result):
 @checked
 def estimate_n_novel(
     X: Any,
-    n_range: Any = (2, 30),
+    n_novel_range: Any = (2, 30),
     *,
     index: str = "silhouette",
     random_state: RandomState = None,
@@ -136,7 +136,7 @@ def estimate_n_novel(
     ----------
     X : array-like, shape (n_samples, n_features)
         Unlabelled rows.
-    n_range : (int, int)
+    n_novel_range : (int, int)
         Numbers tried, both included; never more than the distinct rows less one.
     index : {"silhouette", "calinski_harabasz", "davies_bouldin", "elbow"}
         The elbow is the number at which the sum of squared distances lies furthest below the straight line between
@@ -155,7 +155,7 @@ def estimate_n_novel(
     >>> print(estimate_n_novel(X, (2, 6), random_state=0))
     3 classes, of 2 to 6 (silhouette 0.803)
     """
-    low, high = _check_range(n_range, "n_range")
+    low, high = _check_range(n_novel_range, "n_novel_range")
     check_choice(index, INDICES, "index")
     data = check_matrix(X)
     _check_countable(data, low, "X")

@@ -17,7 +17,7 @@ symbol in the paper            name here
 =============================  =====================================
 :math:`w_1, w_2`               ``w1``, ``w2``
 top k % of the batch           ``top_k``
-k neighbours, SMOTE            ``k_neighbors``
+k neighbours, SMOTE            ``n_neighbors``
 =============================  =====================================
 
 Source: Colin Troisemaine and others, A Method for Discovering Novel Classes in Tabular Data, 2022, arXiv 2209.05217, as
@@ -109,7 +109,7 @@ class TabularNCD(NovelClassEstimator):
         Weights, in [0, 1], of telling classes apart and of similar pairs, each against consistency.
     top_k : float
         Percentage of the unlabelled rows of a batch that count as similar to a row.
-    k_neighbors : int
+    n_neighbors : int
         Rows towards one of which a row is moved to ask for consistency.
 
     Attributes
@@ -137,7 +137,7 @@ class TabularNCD(NovelClassEstimator):
     w1: Any = 0.5
     w2: Any = 0.8
     top_k: Any = 0.7
-    k_neighbors: Any = 10
+    n_neighbors: Any = 10
     lr: Any = 1e-3
     dropout: Any = 0.1
     epochs: Any = 200
@@ -152,7 +152,7 @@ class TabularNCD(NovelClassEstimator):
         for name in ("w1", "w2"):
             check_fraction(getattr(self, name), name)
         check_in_range(self.top_k, "top_k", low=0, high=100)
-        check_counts(k_neighbors=self.k_neighbors)
+        check_counts(n_neighbors=self.n_neighbors)
         seed, n_known = root_seed(self.random_state), int(codes.max(initial=-1)) + 1
         layout = Layout.of(self, *data.shape)
         rows, self._mean = centred(data)
@@ -162,7 +162,7 @@ class TabularNCD(NovelClassEstimator):
         net = build_seeded(build, derive_seed(seed, "network")).to(layout.device)
         x = torch.tensor(rows, dtype=torch.float32, device=layout.device)
         target = torch.tensor(np.where(codes >= 0, codes, n_known), device=layout.device)
-        near = torch.tensor(neighbors_of_kind(rows, codes >= 0, int(self.k_neighbors)), device=layout.device)
+        near = torch.tensor(neighbors_of_kind(rows, codes >= 0, int(self.n_neighbors)), device=layout.device)
         w1, w2 = float(self.w1), float(self.w2)
 
         def loss(x_: Tensor, y: Tensor, near_: Tensor) -> Tensor:

@@ -111,24 +111,24 @@ def lloyd(
 
 
 @checked
-def pca_part_init(X: Any, k: int | np.integer) -> Float[np.ndarray, "k features"]:
+def pca_part_init(X: Any, n_clusters: int | np.integer) -> Float[np.ndarray, "n_clusters features"]:
     """Centres to start k-means from, the same for the rows in any order.
 
     Parameters
     ----------
     X : array-like, shape (n_samples, n_features)
-    k : int
+    n_clusters : int
         At most the number of distinct rows; squares of differences below 1e-150 of the spread are no numbers.
 
     Returns
     -------
-    ndarray, shape (k, n_features)
-        For ``sklearn.cluster.KMeans(k, init=centres, n_init=1)``.
+    ndarray, shape (n_clusters, n_features)
+        For ``sklearn.cluster.KMeans(n_clusters, init=centres, n_init=1)``.
 
     Raises
     ------
     ValueError
-        Fewer than k distinct rows.
+        Fewer distinct rows than clusters.
 
     Examples
     --------
@@ -137,13 +137,14 @@ def pca_part_init(X: Any, k: int | np.integer) -> Float[np.ndarray, "k features"
     [[0.5], [9.5]]
     """
     data = check_matrix(X)
-    check_counts(k=k)
+    check_counts(n_clusters=n_clusters)
     rows = data[canonical_order(data)[0]]
     with threadpool_limits(1):
         frame = Frame.of(rows)
-        grown = grow(frame.inward(rows), int(k))
-    if len(grown) < k:
+        grown = grow(frame.inward(rows), int(n_clusters))
+    if len(grown) < n_clusters:
         raise ValueError(
-            f"X has only {len(grown)} distinct rows at the scale of its spread: k must be at most that, got {k}"
+            f"X has only {len(grown)} distinct rows at the scale of its spread: n_clusters must be at most that, got "
+            f"{n_clusters}"
         )
     return frame.outward(grown[-1])

@@ -68,7 +68,7 @@ class Repeatability(Result):
 
     Attributes
     ----------
-    ari : ndarray, shape (n_runs, n_runs)
+    ari : ndarray, shape (n_repeats, n_repeats)
         Adjusted Rand index of every pair of runs, on the rows that both have; noise (label -1) is one more group.
     n_clusters : tuple of int
         Of each run; noise is none.
@@ -101,7 +101,7 @@ class Repeatability(Result):
 def repeatability(
     estimator: Any,
     X: Any,
-    n_runs: int | np.integer = 10,
+    n_repeats: int | np.integer = 10,
     mode: str = "seed",
     *,
     random_state: RandomState = None,
@@ -114,7 +114,7 @@ def repeatability(
         Any with ``fit_predict(X)``, of scikit-learn's kind (it is cloned): k-means, mixtures, pipelines.
     X : array-like, shape (n_samples, n_features)
         A data frame reaches the estimator as one. For ``metric="precomputed"`` the square matrix.
-    n_runs : int
+    n_repeats : int
         At least two.
     mode : {"seed", "permute", "subsample"}
         What changes from run to run: the seed (every parameter called ``random_state``), the order of the rows, or
@@ -139,14 +139,14 @@ def repeatability(
     True
     """
     check_choice(mode, MODES, "mode")
-    check_in_range(n_runs, "n_runs", low=2, integer=True)
+    check_in_range(n_repeats, "n_repeats", low=2, integer=True)
     if not (hasattr(estimator, "fit_predict") and hasattr(estimator, "get_params")):
         kind = type(estimator).__name__
         raise TypeError(f"estimator must be a clusterer with fit_predict and get_params, got {kind}")
     data, root = check_matrix(X), root_seed(random_state)
     n, given = len(data), X if hasattr(X, "columns") else data
     pairwise = hasattr(estimator, "__sklearn_tags__") and estimator.__sklearn_tags__().input_tags.pairwise
-    answers, asked = np.zeros((int(n_runs), n), dtype=np.int64), np.zeros((int(n_runs), n), dtype=bool)
+    answers, asked = np.zeros((int(n_repeats), n), dtype=np.int64), np.zeros((int(n_repeats), n), dtype=bool)
     for run, labels in enumerate(answers):
         rng = np.random.default_rng(derive_seed(root, mode, run))
         rows = np.arange(n)
@@ -163,8 +163,8 @@ def repeatability(
         # rows of a matrix of distances or affinities are its columns too
         part = data[np.ix_(rows, rows)] if pairwise else _safe_indexing(given, rows)
         labels[rows], asked[run, rows] = check_labels(model.fit_predict(part), len(rows), name="labels"), True
-    ari = np.ones((int(n_runs),) * 2)
-    for i, j in zip(*np.triu_indices(int(n_runs), 1), strict=True):
+    ari = np.ones((int(n_repeats),) * 2)
+    for i, j in zip(*np.triu_indices(int(n_repeats), 1), strict=True):
         both = asked[i] & asked[j]
         ari[i, j] = ari[j, i] = adjusted_rand_score(answers[i, both], answers[j, both])
     counts = tuple(len(np.setdiff1d(labels[rows], [-1])) for labels, rows in zip(answers, asked, strict=True))

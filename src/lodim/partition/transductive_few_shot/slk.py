@@ -156,7 +156,7 @@ def occupied(labels: Int[np.ndarray, "b n"], n_classes: int) -> Bool[np.ndarray,
 def relax(
     problems: Problems, cost: Float[np.ndarray, "b k n"], model: SLK
 ) -> tuple[Float[np.ndarray, "b k n"], Bool[np.ndarray, " b"]]:
-    """Minimise F over memberships; the second answer is which problems settled within ``inner_iter`` steps."""
+    """Minimise F over memberships; the second answer is which problems settled within ``max_inner_iter`` steps."""
     lam, found, settled = float(model.lam), np.empty_like(cost), np.ones(len(cost), dtype=bool)
     S, log_S = _soften(problems, -cost)
     if not lam:
@@ -164,7 +164,7 @@ def relax(
     at, before = np.arange(len(cost)), np.full(len(cost), np.inf)
     damping = np.maximum(lam / 2 * problems.degree - 1, 0) / 2
     tol = max(_INNER_TOL, 4 * float(np.finfo(cost.dtype).eps))
-    for _ in range(model.inner_iter):
+    for _ in range(model.max_inner_iter):
         votes = problems.votes(S)
         energy = (S * (log_S + cost - lam / 2 * votes)).sum((1, 2))
         # F can be near zero: a row's share of a change counts beside the relative change
@@ -199,7 +199,7 @@ def flip(
     problems: Problems, cost: Float[np.ndarray, "b k n"], labels: Int[np.ndarray, "b n"], model: SLK
 ) -> Int[np.ndarray, "b n"]:
     """Lower E from labels on: rows get their best one, of neighbours that would gain the one that gains most."""
-    for _ in range(model.inner_iter):
+    for _ in range(model.max_inner_iter):
         alone = cost - model.lam * problems.votes(one_hot(labels, cost.shape[1], cost.dtype))
         own = np.take_along_axis(alone, labels[:, None], axis=1)
         gain = np.where(problems.free, own - alone.min(1, keepdims=True), 0)[:, 0]
@@ -429,7 +429,7 @@ class SLK(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     max_iter : int
         Rounds of new prototypes and labels. 0 keeps the first prototypes, the means of the labelled rows:
         LaplacianShot without its change of them, or with ``lam=0`` the nearest class mean.
-    inner_iter : int
+    max_inner_iter : int
         Steps of the memberships in a round.
     tol : float
         Relative change of the energy below which rounds end.
@@ -476,7 +476,7 @@ class SLK(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         n_neighbors: Any = 2,
         sigma: Any = None,
         max_iter: Any = 100,
-        inner_iter: Any = 600,
+        max_inner_iter: Any = 600,
         tol: Any = 1e-4,
         random_state: Any = None,
     ) -> None:
@@ -486,7 +486,7 @@ class SLK(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self.n_neighbors = n_neighbors
         self.sigma = sigma
         self.max_iter = max_iter
-        self.inner_iter = inner_iter
+        self.max_inner_iter = max_inner_iter
         self.tol = tol
         self.random_state = random_state
 
@@ -536,8 +536,8 @@ class SLK(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         found = solve(in_unit(self, scale), rows[None], given.codes[None], n_classes, W, edge, start)
         if not found.converged[0]:
             warn(
-                f"labels still changed after {self.max_iter} rounds (or memberships after {self.inner_iter} steps); "
-                "raise max_iter or inner_iter",
+                f"labels still changed after {self.max_iter} rounds (or memberships after {self.max_inner_iter} "
+                "steps); raise max_iter or max_inner_iter",
                 ConvergenceWarning,
             )
         if (empty := int((~occupied(found.labels, n_classes)).sum())) > 0:
@@ -606,7 +606,7 @@ def check_settings(model: SLK) -> None:
     if model.sigma is not None and not 0 < check_in_range(model.sigma, "sigma", low=0) < math.inf:
         raise ValueError(f"sigma must be positive and finite, got {model.sigma}")
     check_in_range(model.max_iter, "max_iter", low=0, integer=True)
-    check_in_range(model.inner_iter, "inner_iter", low=1, integer=True)
+    check_in_range(model.max_inner_iter, "max_inner_iter", low=1, integer=True)
     check_in_range(model.tol, "tol", low=0)
     as_generator(model.random_state)
 
