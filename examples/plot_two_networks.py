@@ -75,7 +75,7 @@ for layer, ax in zip(layers, axes):
 # The best pair, and the digits to which both respond most.
 
 first = UnitMatcher().fit(of_a[layers[0]], of_b[layers[0]])
-shown = top_activating(of_a[layers[0]], of_b[layers[0]], first.match_, k=8)
+shown = top_activating(of_a[layers[0]], of_b[layers[0]], first.match_, n_top=8)
 print(shown)
 best = int(first.match_score_[shown.units_a].argmax())
 axes = plt.figure(figsize=(8, 2.2)).subplots(2, 8)

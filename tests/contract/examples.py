@@ -1913,7 +1913,7 @@ ARRAYS: dict[Any, Arrays] = {
         {"match": np.arange(8)[::-1].copy()}, ("match",),
     ),
     representation.top_activating: Arrays(
-        lambda X, Y, match, samples: representation.top_activating(X, Y, match, k=2, samples=samples).top_a,
+        lambda X, Y, match, samples: representation.top_activating(X, Y, match, n_top=2, samples=samples).top_a,
         {"X": whole(12, 3), "Y": whole(12, 2, seed=1), "match": np.array([1, 0, 0]), "samples": np.arange(12) // 2},
         ("match", "samples"),
     ),
@@ -1988,7 +1988,9 @@ def classifier():
 
 
 def compared():
-    return representation.compare(classifier(), classifier(), table()[0], n_shuffles=9, k=5, random_state=0)
+    return representation.compare(
+        classifier(), classifier(), table()[0], n_shuffles=9, n_neighbors=5, random_state=0
+    )
 
 
 def collapse():
@@ -2100,7 +2102,7 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     trust.RobustnessReport: lambda: reported(*table()),
     # representation
     representation.Matching: lambda: representation.UnitMatcher().fit(*two_nets()).matching_,
-    representation.TopActivating: lambda: representation.top_activating(*two_nets(), [1, -1, 0], k=3),
+    representation.TopActivating: lambda: representation.top_activating(*two_nets(), [1, -1, 0], n_top=3),
     representation.Consensus: lambda: representation.consensus_units([*two_nets(), two_nets()[0] ** 3]),
     representation.MappingComparison: lambda: representation.compare_mappings(*two_nets(), random_state=0),
     representation.CoClusters: lambda: representation.CoClusterer(2, random_state=0).fit(*two_nets()).clusters_,

@@ -77,7 +77,7 @@ def test_a_rotated_layer_is_the_same_space_of_other_units():
 
 def test_it_says_what_the_measures_say_of_collected_activations():
     a, b = net(0), net(1)
-    found = compare(a, b, DATA, batch_size=64, max_points=200, k=7, **BARE)
+    found = compare(a, b, DATA, batch_size=64, max_points=200, n_neighbors=7, **BARE)
     X, Y = (collect(model, None, DATA) for model in (a, b))
     for pair in found.pairs:
         x, y = X[pair.layer_a], Y[pair.layer_b]
@@ -86,7 +86,7 @@ def test_it_says_what_the_measures_say_of_collected_activations():
         )
         assert pair.scores["one_to_one"] == pytest.approx(1 - permutation_distance(x, y) ** 2 / 2, abs=1e-10)
         assert pair.scores["procrustes"] == pytest.approx(np.cos(procrustes_distance(x, y)), abs=1e-8)
-        assert pair.scores["neighbours"] == pytest.approx(mutual_knn(x, y, k=7), abs=1e-12)
+        assert pair.scores["neighbours"] == pytest.approx(mutual_knn(x, y, n_neighbors=7), abs=1e-12)
     assert found.cka[0, 2] == pytest.approx(cka(X["0"], Y["2"]), abs=0.02)
 
 
@@ -121,7 +121,9 @@ def test_unrelated_inputs_are_told_apart_from_chance_at_the_stated_rate():
     below, single = 0, []
     for seed in range(120):
         x, y = (torch.from_numpy(generator.normal(size=(40, 8))) for _ in range(2))
-        found = compare(net(0), net(1), x, loader_b=y, n_shuffles=19, scrambled=False, k=5, random_state=seed)
+        found = compare(
+            net(0), net(1), x, loader_b=y, n_shuffles=19, scrambled=False, n_neighbors=5, random_state=seed
+        )
         below += min(min(pair.adjusted.values()) for pair in found.pairs) <= 0.05
         single.append(found.pairs[0].p_values["cka"])
     assert below <= 14  # 6 expected; above with a chance of .002

@@ -441,18 +441,18 @@ def test_layers_that_work_in_place_can_be_stitched_in_double_precision():
 
 def test_the_samples_of_a_pair_are_those_of_its_largest_rows():
     X = np.array([[0.0, 5.0], [9.0, 1.0], [3.0, 2.0], [8.0, 7.0]])
-    found = top_activating(X, X[:, ::-1], [1, 0], k=2)
+    found = top_activating(X, X[:, ::-1], [1, 0], n_top=2)
     np.testing.assert_array_equal(found.top_a, [[1, 3], [3, 0]])
     np.testing.assert_array_equal(found.top_b, found.top_a)
     np.testing.assert_array_equal(found.overlap, [1, 1])
-    by_sample = top_activating(X, X, [-1, 0], k=1, samples=[4, 4, 6, 6])
+    by_sample = top_activating(X, X, [-1, 0], n_top=1, samples=[4, 4, 6, 6])
     np.testing.assert_array_equal(by_sample.top_a, [[6]])
     np.testing.assert_array_equal(by_sample.top_b, [[4]])
     assert by_sample.overlap == 0
     with pytest.raises(ValueError, match="0 to 1"):
-        top_activating(X, X, [2, 0], k=1)
+        top_activating(X, X, [2, 0], n_top=1)
     with pytest.raises(ValueError, match="different samples, 1, got 2"):
-        top_activating(X, X, [1, 0], k=2, samples=[3, 3, 3, 3])
+        top_activating(X, X, [1, 0], n_top=2, samples=[3, 3, 3, 3])
 
 
 def test_units_of_all_nets_are_told_from_those_of_some():

@@ -300,9 +300,7 @@ def test_noise_makes_beta_less_certain_but_not_smaller():
     H = fit(H0, y, 12.0).features_
     rng = np.random.default_rng(0)
     found = [estimate_beta(H0 + 1e-3 * rng.normal(size=H0.shape), H, y, LAM_W, LAM_H) for _ in range(40)]
-    change, error = (
-        np.array([getattr(each, name) for each in found]) for name in ("change", "standard_error")
-    )
+    change, error = (np.array([getattr(each, name) for each in found]) for name in ("change", "se"))
     assert 0.6 < change.std() / error.mean() < 1.5
     assert abs(change.mean() - 1 / 12) < 4 * error.mean() / np.sqrt(40)
 
@@ -315,7 +313,7 @@ def test_class_means_that_agree_do_not_tell_beta(spread, lam_w, apart):
     H = 0.9 * np.eye(3, 6)[y] + spread * rng.normal(size=(60, 6))
     found = estimate_beta(H0, H, y, lam_w, 0.01)
     assert found.share > 0.5
-    assert found.change > 2 * found.standard_error
+    assert found.change > 2 * found.se
     assert not found.related
     assert not found.identified
     assert "differ otherwise" in str(found)

@@ -29,7 +29,7 @@ BLIND = {  # whose row of the module's table: in which forms
         partial(sim.rsa, dissimilarity="euclidean", compare=how) for how in ("pearson", "spearman", "kendall")
     ],
     'rsa ("correlation")': [sim.rsa],
-    "mutual_knn": [partial(sim.mutual_knn, k=5)],
+    "mutual_knn": [partial(sim.mutual_knn, n_neighbors=5)],
     "cca": [sim.cca, sim.mean_cca],
     "svcca": [partial(sim.svcca, variance=0.8)],
     "pwcca": [sim.pwcca],
@@ -346,14 +346,14 @@ def test_neighbours_are_those_of_a_sorted_list():
         np.fill_diagonal(distance, np.inf)
         near.append([set(row) for row in np.argsort(distance, axis=1)[:, :7]])
     due = np.mean([len(a & b) / 7 for a, b in zip(*near)])
-    assert sim.mutual_knn(X, Y, k=7) == pytest.approx(due, abs=1e-12)
-    assert sim.mutual_knn(X, Y, k=39) == pytest.approx(1, abs=1e-12)  # all are neighbours of all
+    assert sim.mutual_knn(X, Y, n_neighbors=7) == pytest.approx(due, abs=1e-12)
+    assert sim.mutual_knn(X, Y, n_neighbors=39) == pytest.approx(1, abs=1e-12)  # all are neighbours of all
 
 
 def test_blocks_of_rows_change_nothing(monkeypatch):
-    plain = sim.mutual_knn(X, Y, k=3)
+    plain = sim.mutual_knn(X, Y, n_neighbors=3)
     monkeypatch.setattr(sim, "_AT_ONCE", 40 * 7)
-    assert sim.mutual_knn(X, Y, k=3) == pytest.approx(plain, abs=1e-12)
+    assert sim.mutual_knn(X, Y, n_neighbors=3) == pytest.approx(plain, abs=1e-12)
 
 
 def test_among_ties_the_order_of_rows_says_nothing():
@@ -361,14 +361,16 @@ def test_among_ties_the_order_of_rows_says_nothing():
     chance, few = 5 / 59, np.repeat(np.eye(3), 20, axis=0)
     unrelated = np.tile(np.repeat(np.eye(2), 5, axis=0), (6, 1))
     due = 9 * (5 / 19) * (5 / 29) / 5  # 9 others are of both one's classes
-    assert sim.mutual_knn(few, unrelated, k=5) == pytest.approx(due, abs=1e-12)
+    assert sim.mutual_knn(few, unrelated, n_neighbors=5) == pytest.approx(due, abs=1e-12)
     rows = rng.permutation(60)
-    assert sim.mutual_knn(few[rows], unrelated[rows], k=5) == pytest.approx(
-        sim.mutual_knn(few, unrelated, k=5), abs=1e-12
+    assert sim.mutual_knn(few[rows], unrelated[rows], n_neighbors=5) == pytest.approx(
+        sim.mutual_knn(few, unrelated, n_neighbors=5), abs=1e-12
     )
-    found = [sim.mutual_knn(few, unrelated[rng.permutation(60)], k=5) for _ in range(200)]
+    found = [sim.mutual_knn(few, unrelated[rng.permutation(60)], n_neighbors=5) for _ in range(200)]
     assert np.mean(found) == pytest.approx(chance, abs=4 * np.std(found) / np.sqrt(200))
-    assert sim.mutual_knn(few, few, k=5) == pytest.approx(5 / 19, abs=1e-12)  # of 19 duplicates any five
+    assert sim.mutual_knn(few, few, n_neighbors=5) == pytest.approx(
+        5 / 19, abs=1e-12
+    )  # of 19 duplicates any five
 
 
 def test_ties_count_as_on_average_over_their_random_breaking():
@@ -376,10 +378,12 @@ def test_ties_count_as_on_average_over_their_random_breaking():
     x, y = rng.integers(0, 3, (25, 2)).astype(float), rng.integers(0, 3, (25, 2)).astype(float)
     y += x
     found = [
-        sim.mutual_knn(x + 1e-5 * rng.normal(size=x.shape), y + 1e-5 * rng.normal(size=y.shape), k=4)
+        sim.mutual_knn(
+            x + 1e-5 * rng.normal(size=x.shape), y + 1e-5 * rng.normal(size=y.shape), n_neighbors=4
+        )
         for _ in range(400)
     ]
-    assert sim.mutual_knn(x, y, k=4) == pytest.approx(np.mean(found), abs=0.02)
+    assert sim.mutual_knn(x, y, n_neighbors=4) == pytest.approx(np.mean(found), abs=0.02)
 
 
 # ---- chance
@@ -509,8 +513,8 @@ def test_equally_distant_rows_and_other_ends():
         sim.rbf_cka(X, Y, bandwidth=0)
     with pytest.raises(ValueError, match="variance must be in"):
         sim.svcca(X, Y, variance=0)
-    with pytest.raises(ValueError, match="k must be smaller than the number of rows"):
-        sim.mutual_knn(X, Y, k=40)
+    with pytest.raises(ValueError, match="n_neighbors must be smaller than the number of rows"):
+        sim.mutual_knn(X, Y, n_neighbors=40)
     with pytest.raises(ValueError, match="40 rows are not samples of 7 rows"):
         sim.null_calibrate(sim.cka, X, Y, rows_of_sample=7)
     for metric in (lambda x, y: np.nan, sim.cca):

@@ -66,7 +66,7 @@ def compare(
     max_positions: int | np.integer = 16,
     max_points: int | np.integer = 500,
     n_shuffles: int | np.integer = 99,
-    k: int | np.integer = 10,
+    n_neighbors: int | np.integer = 10,
     scrambled: bool = True,
     batch_size: int | np.integer = 256,
     progress: Progress | None = None,
@@ -102,7 +102,7 @@ def compare(
         Samples kept. Memory is this many times the sizes of the layers at these places.
     n_shuffles : int
         p-values are at least 1 / (n_shuffles + 1); 0: no chance, no p-values.
-    k : int
+    n_neighbors : int
         Nearest samples that are compared.
     scrambled : bool
         Whether to compare with a copy of b whose weights are in random order as well.
@@ -131,7 +131,7 @@ def compare(
     1.0
     """
     check_choice(reduce, ("auto", "places", "mean"), "reduce")
-    check_counts(max_positions=max_positions, k=k)
+    check_counts(max_positions=max_positions, n_neighbors=n_neighbors)
     check_in_range(max_points, "max_points", low=12, integer=True)
     check_in_range(n_shuffles, "n_shuffles", low=0, integer=True)
     check_in_range(batch_size, "batch_size", low=1, integer=True)
@@ -172,7 +172,9 @@ def compare(
     if left_out:
         names = ", ".join(repr(name) for name in left_out if not name.startswith(_S))
         notes.append(f"Left out are layers that do not run exactly once a batch: {names}.")
-    return gathering.answer(int(n_shuffles), int(k), notes, complete, progress, derive_seed(seed, "shuffles"))
+    return gathering.answer(
+        int(n_shuffles), int(n_neighbors), notes, complete, progress, derive_seed(seed, "shuffles")
+    )
 
 
 # ---- running the models in step

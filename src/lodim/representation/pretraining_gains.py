@@ -99,7 +99,8 @@ class PretrainingGain(Result):
     n_components : int
         What the unlabelled rows have shown.
     n_unlabelled, n_rows, n_test, n_repeats : int
-    level : float
+    ci : float
+        Coverage of the intervals, such as 0.95.
     notes : tuple of str
     """
 
@@ -118,7 +119,7 @@ class PretrainingGain(Result):
     n_rows: int
     n_test: int
     n_repeats: int
-    level: float
+    ci: float
     notes: tuple[str, ...]
 
     @property
@@ -176,7 +177,7 @@ class PretrainingGain(Result):
             f"{self._told(i)}. {self.n_unlabelled} unlabelled rows, {self.n_components} components; error "
             f"{self.error[i]:.3g}, without them "
             + ", ".join(f"{errors[i]:.3g} ({name})" for name, errors in self.rivals.items())
-            + f"; intervals of {self.level:.0%}.",
+            + f"; intervals of {self.ci:.0%}.",
             self.to_frame().to_string(index=False, float_format="{:.3g}".format, na_rep="beyond"),
         ]
         return "\n".join([*lines, *self.notes])
@@ -193,7 +194,7 @@ def pretraining_gain(
     n_labels: Sequence[int] | np.ndarray | None = None,
     n_repeats: int | np.integer = 50,
     test_share: float = 0.25,
-    level: float = 0.95,
+    ci: float = 0.95,
     n_jobs: int = 1,
     progress: Progress | None = None,
     random_state: RandomState = None,
@@ -225,7 +226,8 @@ def pretraining_gain(
         Deals, 5 at least.
     test_share : float
         Of the labelled rows, to test on.
-    level : float
+    ci : float
+        Coverage of the intervals, such as 0.95.
     n_jobs : int
         Processes; see :func:`lodim.parallel.run_jobs`.
     progress : callable, optional
@@ -249,7 +251,7 @@ def pretraining_gain(
     """
     check_in_range(n_repeats, "n_repeats", low=_SOME, integer=True)
     check_in_range(test_share, "test_share", low=0.05, high=0.6)
-    check_in_range(level, "level", low=0.5, high=0.999)
+    check_in_range(ci, "ci", low=0.5, high=0.999)
     classification = _has_classes(y, predictor)
     rows, target = read_labelled(X, y, classification, "pretraining_gain")
     target = np.asarray(target)
@@ -305,7 +307,7 @@ def pretraining_gain(
     if np.isinf(losses).any() or np.isnan(losses[:, :2]).any():
         raise ValueError("squared errors are not finite: numbers in y or X are too large; scale them")
     constant, r = _constant(target, classification), int(features.shape[1])
-    return _answer(losses, tested, sizes, n, level, notes, constant, r, len(extra))
+    return _answer(losses, tested, sizes, n, ci, notes, constant, r, len(extra))
 
 
 # ---- what is given
@@ -524,7 +526,7 @@ def _answer(
     tested: Int[np.ndarray, "J t"],
     sizes: Int[np.ndarray, " S"],
     n: int,
-    level: float,
+    ci: float,
     notes: list[str],
     constant: float,
     n_components: int,
@@ -540,7 +542,7 @@ def _answer(
         if len(known) < S:
             fewer = sizes[~np.isin(sizes, known)].max()
             notes.append(f"The pretrainer cannot learn from {fewer} rows: {name} is no rival there.")
-    t = float(stats.t.ppf(1 - (1 - level) / (2 * len(rivals)), J - 1))
+    t = float(stats.t.ppf(1 - (1 - ci) / (2 * len(rivals)), J - 1))
     worth, low, high = (np.empty(S) for _ in range(3))
     for i, size in enumerate(sizes):
         found = [_as_good(curve, own, int(size), t) for curve in rivals.values()]
@@ -560,8 +562,8 @@ def _answer(
     worth, low, high = (np.where(np.isfinite(each), each, np.nan) for each in (worth, low, high))
     return PretrainingGain(
         sizes, int(np.abs(np.log(sizes / (sizes[-1] / 4))).argmin()), means.mean(0), errors,
-        float(stats.t.ppf((1 + level) / 2, J - 1)) * se, worth, low, high,
-        verdicts, constant, n_components, n_unlabelled, n, tested.shape[1], J, level, tuple(notes),
+        float(stats.t.ppf((1 + ci) / 2, J - 1)) * se, worth, low, high,
+        verdicts, constant, n_components, n_unlabelled, n, tested.shape[1], J, ci, tuple(notes),
     )  # fmt: skip
 
 

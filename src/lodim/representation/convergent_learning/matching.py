@@ -593,7 +593,7 @@ class TopActivating(Result):
 
 @checked
 def top_activating(
-    X: Any, Y: Any, match: Any, *, k: int | np.integer = 9, samples: Any = None
+    X: Any, Y: Any, match: Any, *, n_top: int | np.integer = 9, samples: Any = None
 ) -> TopActivating:
     """Return for each matched pair the samples with the largest activations: what the two units respond to.
 
@@ -602,7 +602,8 @@ def top_activating(
     X, Y : array-like, shapes (n, p) and (n, q)
     match : array-like of int, shape (p,)
         ``UnitMatcher.match_``.
-    k : int
+    n_top : int
+        Samples for each unit.
     samples : array-like of int, shape (n,), optional
         Number of the sample that each row is of (``Activations.samples``): its largest row counts. None: a row a
         sample.
@@ -627,13 +628,15 @@ def top_activating(
     partner, owner = partner.astype(np.int64), owner.astype(np.int64)
     a = np.flatnonzero(partner >= 0)
     numbers = np.unique(owner)
-    if check_in_range(k, "k", low=1, integer=True) > len(numbers):
-        raise ValueError(f"k must be at most the number of different samples, {len(numbers)}, got {k}")
+    if check_in_range(n_top, "n_top", low=1, integer=True) > len(numbers):
+        raise ValueError(
+            f"n_top must be at most the number of different samples, {len(numbers)}, got {n_top}"
+        )
     top = []
     for values in (x[:, a], y[:, partner[a]]):
         largest = pd.DataFrame(values).groupby(owner).max().to_numpy()
-        top.append(numbers[np.argsort(-largest, axis=0, kind="stable")[: int(k)].T])
-    overlap = np.array([len(np.intersect1d(*pair)) / int(k) for pair in zip(*top)])
+        top.append(numbers[np.argsort(-largest, axis=0, kind="stable")[: int(n_top)].T])
+    overlap = np.array([len(np.intersect1d(*pair)) / int(n_top) for pair in zip(*top)])
     return TopActivating(a, partner[a], top[0], top[1], overlap, len(numbers))
 
 

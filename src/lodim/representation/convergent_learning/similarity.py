@@ -371,19 +371,19 @@ def rsa(X: Any, Y: Any, *, dissimilarity: str = "correlation", compare: str = "p
 
 
 @checked
-def mutual_knn(X: Any, Y: Any, *, k: int | np.integer = 10) -> float:
-    """Share of each row's k nearest rows that are the same in both representations, the mean over rows.
+def mutual_knn(X: Any, Y: Any, *, n_neighbors: int | np.integer = 10) -> float:
+    """Share of each row's nearest rows that are the same in both representations, the mean over rows.
 
-    Unrelated representations share k / (n - 1). Where several rows are equally far and not all are among the k nearest
-    (duplicates, a few discrete values), each is so with the same probability, in both representations independently,
-    and the share is the expected one: their order says nothing, and a representation with such ties shares less than 1
-    with itself.
+    Unrelated representations share ``n_neighbors / (n - 1)``. Where several rows are equally far and not all are among
+    the nearest (duplicates, a few discrete values), each is so with the same probability, in both representations
+    independently, and the share is the expected one: their order says nothing, and a representation with such ties
+    shares less than 1 with itself.
     """
-    check_counts(k=k)
+    check_counts(n_neighbors=n_neighbors)
     x, y = _read_pair(X, Y)
-    n, k = len(x), int(k)
+    n, k = len(x), int(n_neighbors)
     if k >= n:
-        raise ValueError(f"k must be smaller than the number of rows ({n}), got {k}")
+        raise ValueError(f"n_neighbors must be smaller than the number of rows ({n}), got {k}")
     at_once = max(1, _AT_ONCE // n)
     shared = sum(
         float(np.vdot(near_shares(x, start, start + at_once, k), near_shares(y, start, start + at_once, k)))

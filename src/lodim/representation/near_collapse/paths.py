@@ -241,7 +241,7 @@ class BetaEstimate(Result):
     ----------
     beta : float
         1 / change; NaN where change is not positive.
-    change, standard_error : float
+    change, se : float
         1 / beta and its standard error over rows, whatever the distribution of what the model leaves.
     lam_h : float
         As given, or fitted with beta.
@@ -259,7 +259,7 @@ class BetaEstimate(Result):
 
     beta: float
     change: float
-    standard_error: float
+    se: float
     lam_h: float
     share: float
     nc1_before: float
@@ -268,7 +268,7 @@ class BetaEstimate(Result):
     identified: bool
 
     def __str__(self) -> str:
-        figures = f"1 / beta = {self.change:.4g} +- {self.standard_error:.2g}"
+        figures = f"1 / beta = {self.change:.4g} +- {self.se:.2g}"
         accounts = f"{max(self.share, 0.0):.0%} of the way between the layers"
         if self.identified:
             return f"beta = {self.beta:.4g} ({figures}) accounts for {accounts}"

@@ -109,13 +109,13 @@ class KernelSpectrum(Result):
 
 
 @checked
-def kernel_spectrum(X: Any, kernel: HierarchicalKernel, k: Whole | None = None) -> KernelSpectrum:
+def kernel_spectrum(X: Any, kernel: HierarchicalKernel, n_eigenvalues: Whole | None = None) -> KernelSpectrum:
     """Estimate the spectrum of a kernel on the distribution of rows.
 
     Parameters
     ----------
     X : array-like, shape (n_samples, n_features)
-    k : int, optional
+    n_eigenvalues : int, optional
         Only so many of the largest eigenvalues. Default: all.
 
     Raises
@@ -125,7 +125,11 @@ def kernel_spectrum(X: Any, kernel: HierarchicalKernel, k: Whole | None = None) 
     """
     K = kernel(X).astype(np.float64)
     n = len(K)
-    k = n if k is None else int(check_in_range(k, "k", low=1, high=n, integer=True))
+    k = (
+        n
+        if n_eigenvalues is None
+        else int(check_in_range(n_eigenvalues, "n_eigenvalues", low=1, high=n, integer=True))
+    )
     values = eigvalsh(K, subset_by_index=(n - k, n - 1), overwrite_a=True, check_finite=False)
     return KernelSpectrum(values[::-1] / n, n)
 
@@ -298,7 +302,7 @@ class TeacherStudentCurve(Result):
         """One row for each size."""
         several = len(self.errors) > 1
         spread = self.errors.std(0, ddof=1) / math.sqrt(len(self.errors)) if several else np.nan
-        return pd.DataFrame({"n": self.sizes, "error": self.errors.mean(0), "standard_error": spread})
+        return pd.DataFrame({"n": self.sizes, "error": self.errors.mean(0), "se": spread})
 
     def __str__(self) -> str:
         means = ", ".join(f"{n}: {error:.3g}" for n, error in zip(self.sizes, self.errors.mean(0)))
