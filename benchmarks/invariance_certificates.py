@@ -59,7 +59,7 @@ def main() -> None:
         return upper
 
     def bootstrap() -> np.ndarray:
-        return certify(few, w[:3], pairs, n_boot=N_BOOT, random_state=0).upper_per_env
+        return certify(few, w[:3], pairs, n_bootstrap=N_BOOT, random_state=0).upper_per_env
 
     # other resamples, so that only the middle of the environments agrees
     assert abs(np.median(bootstrap() / resample()) - 1) < 0.05

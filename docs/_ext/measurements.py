@@ -523,7 +523,7 @@ def probability_estimation(save):
             for i in range(200):
                 rng = np.random.default_rng(i)
                 p = rng.random(n)
-                found = calibration_check(p, rng.random(n) < truth(p), n_boot=200, random_state=i)
+                found = calibration_check(p, rng.random(n) < truth(p), n_bootstrap=200, random_state=i)
                 bin_of = np.searchsorted(np.quantile(p, np.arange(1, 15) / 15), many)
                 target = np.abs(np.bincount(bin_of, many - truth(many))).sum() / len(many)
                 inside += found.interval[0] <= target + 1e-9 and target <= found.interval[1]

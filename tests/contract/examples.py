@@ -1142,7 +1142,7 @@ def undecided(X):
 def reported(X, y):
     net = classifier()
     return trust.robustness_report(
-        net, {"the same": net}, X, y, eps=1.0, bounds=None, n_steps=2, n_restarts=1, n_queries=3, substitute=net,
+        net, {"the same": net}, X, y, eps=1.0, bounds=None, steps=2, n_restarts=1, n_queries=3, substitute=net,
         random_state=0,
     )  # fmt: skip
 
@@ -1283,7 +1283,7 @@ ARRAYS: dict[Any, Arrays] = {
     trust.Calibrated.predict_proba: Arrays(lambda X: tempered(at=X), {"X": whole(9, 2)}),
     trust.Calibrated.predict: Arrays(lambda X: tempered(at=X, how="predict"), {"X": whole(9, 2)}),
     trust.calibration_check: Arrays(
-        lambda p_hat, y: trust.calibration_check(p_hat, y, n_bins=2, n_boot=100, random_state=0),
+        lambda p_hat, y: trust.calibration_check(p_hat, y, n_bins=2, n_bootstrap=100, random_state=0),
         {"p_hat": whole(30, seed=4) % 2, "y": _outcomes},
     ),
     trust.empirical_probabilities: Arrays(
@@ -1871,7 +1871,7 @@ ARRAYS: dict[Any, Arrays] = {
     ),
     trust.robust_accuracy: Arrays(
         lambda X, y, eps, classes: trust.robust_accuracy(
-            classifier(), X, y, eps, n_steps=2, n_queries=3, classes=classes, random_state=0
+            classifier(), X, y, eps, steps=2, n_queries=3, classes=classes, random_state=0
         ),
         {"X": whole(12, 3), "y": np.tile([3, 5], 6), "eps": np.array([1.0, 2.0]), "classes": np.array([3, 5])},
     ),
@@ -2097,7 +2097,7 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     trust.MemorizationPath: lambda: trust.simulate_memorization(9, 20, steps=5, random_state=0),
     trust.CodeStability: lambda: trust.code_stability(build_seeded(filtering, 0), light()),
     trust.RobustAccuracy: lambda: trust.robust_accuracy(
-        classifier(), table()[0], table()[1], (0.1, 0.2), n_steps=2, n_queries=3, random_state=0
+        classifier(), table()[0], table()[1], (0.1, 0.2), steps=2, n_queries=3, random_state=0
     ),
     trust.RobustnessReport: lambda: reported(*table()),
     # representation

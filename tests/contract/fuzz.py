@@ -322,8 +322,8 @@ def certified(Phi=EYE[:2, :2], w=ONES[:2], covariances=COVARIANCES, eps=None, ga
                          in_degrees=in_degrees)  # fmt: skip
 
 
-def certified_rows(X=X, y=y, w=ONES, n_boot=200, random_state=0):
-    return trust.certify(None, w, [(X, y), OTHERS], n_boot=n_boot, random_state=random_state)
+def certified_rows(X=X, y=y, w=ONES, n_bootstrap=200, random_state=0):
+    return trust.certify(None, w, [(X, y), OTHERS], n_bootstrap=n_bootstrap, random_state=random_state)
 
 
 def compared(X=X, y=y, Phi=EYE, level=0.05):
@@ -370,12 +370,12 @@ CALLS = (
     call(trust.bpda, model=classifier(), X=POINTS, y=torch.from_numpy(y), eps=0.1, steps=3),
     call(trust.transfer, substitute=classifier(), X=POINTS, y=torch.from_numpy(y), eps=0.1, steps=3),
     call(trust.cw_l2, model=classifier(), X=POINTS, y=torch.from_numpy(y), bounds=(-9, 9), steps=3, binary_steps=2),
-    call(trust.deepfool, model=classifier(), X=POINTS, y=torch.from_numpy(y), steps=3),
+    call(trust.deepfool, model=classifier(), X=POINTS, y=torch.from_numpy(y), max_iter=3),
     call(trust.random_noise, X=POINTS, eps=0.1, random_state=0),
     call(trust.random_search, predict_proba=undecided, X=X, y=y, eps=0.1, n_queries=4, random_state=0),
-    call(trust.robust_accuracy, model=classifier(), X=X, y=y, eps=(0.1, 0.2), n_steps=2, n_queries=3, random_state=0),
+    call(trust.robust_accuracy, model=classifier(), X=X, y=y, eps=(0.1, 0.2), steps=2, n_queries=3, random_state=0),
     call(trust.robustness_report, classifier=classifier(), defences={"same": classifier()}, X=X, y=y, eps=0.1,
-         bounds=None, n_steps=2, n_restarts=1, n_queries=3, substitute=classifier(), random_state=0),
+         bounds=None, steps=2, n_restarts=1, n_queries=3, substitute=classifier(), random_state=0),
     call(trust.adversarial_training, model=classifier(), X=X, y=y, eps=0.1, bounds=None, attack_steps=2, epochs=1,
          random_state=0),
     call(trust.benchmark_classifier, kind="D", image_shape=(1, 4, 4), width=2),
@@ -560,7 +560,7 @@ CALLS = (
     call(representation.learning_surface, predictor=representation.PretrainedRegressor(
          representation.FactorPretrainer(1)), baseline=representation.supervised_baselines(False)["least squares"],
          X_pool=X, y_pool=y, X_test=X, y_test=y, m_grid=[0, 5], n_grid=[4, 8], n_repeats=2, random_state=0),
-    call(trust.calibration_check, p_hat=P_HAT, y=y, n_bins=4, n_boot=100, random_state=0),
+    call(trust.calibration_check, p_hat=P_HAT, y=y, n_bins=4, n_bootstrap=100, random_state=0),
     call(trust.empirical_probabilities, p_hat=P_HAT, y=y, n_bins=4),
     call(trust.simulate_outcomes, z=P_HAT, random_state=0),
     call(trust.simulate_memorization, n=9, d=20, steps=5, random_state=0),

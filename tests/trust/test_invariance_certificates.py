@@ -459,7 +459,7 @@ def test_the_learnt_bound_from_rows_covers_heads_fitted_to_the_same_rows():
     covered = []
     for i, pair in enumerate(rows_of(stack, 60)):
         w = np.linalg.lstsq(pair[0] - pair[0].mean(0), pair[1] - pair[1].mean(), rcond=None)[0]
-        found = certify(None, w, [pair, pair], mode="learned", n_boot=100, random_state=i)
+        found = certify(None, w, [pair, pair], mode="learned", n_bootstrap=100, random_state=i)
         exact = certify(None, w, covariances=stack.covariance()[[i, i]]).eps_hat
         assert found.eps_hat < 1e-9  # in the sample each head is perfect
         covered.append(found.eps_upper >= exact)

@@ -581,7 +581,7 @@ def test_the_interval_covers_the_population_s_error(name, n):
         rng = np.random.default_rng(i)
         p = draw(rng, n)
         found = calibration_check(
-            p, (rng.random(n) < truth(p)).astype(int), n_boot=400, n_bins=10, random_state=i
+            p, (rng.random(n) < truth(p)).astype(int), n_bootstrap=400, n_bins=10, random_state=i
         )
         bin_of = np.searchsorted(np.quantile(p, np.arange(1, 10) / 10), many)
         target = np.abs(np.bincount(bin_of, gap, minlength=10)).sum() / len(many)

@@ -57,14 +57,14 @@ def test_the_worst_is_the_worst_of_all_and_falls_with_the_size():
     x, _ = labelled()
     y = model(torch.from_numpy(x).float()).argmax(1).numpy()
     found = robust_accuracy(
-        model, x, y, [0.3, 0.02, 0.1], n_steps=3, n_restarts=1, n_queries=10, random_state=0
+        model, x, y, [0.3, 0.02, 0.1], steps=3, n_restarts=1, n_queries=10, random_state=0
     )
     assert found.eps == (0.02, 0.1, 0.3)
     assert found.accuracy == tuple(sorted(found.accuracy, reverse=True))
     for each in (*found.attacks.values(), found.noise):
         assert all(a <= b for a, b in zip(found.accuracy, each))
     again = robust_accuracy(
-        model, x, y, [0.3, 0.02, 0.1], n_steps=3, n_restarts=1, n_queries=10, random_state=0
+        model, x, y, [0.3, 0.02, 0.1], steps=3, n_restarts=1, n_queries=10, random_state=0
     )
     assert again == found
 
@@ -119,7 +119,7 @@ def test_masked_gradients_are_found_out():
     x, y = labelled()
     masked, honest = (
         robust_accuracy(
-            nn.Sequential(part, line()), x, y, 0.3, n_steps=5, n_restarts=1, n_queries=60, random_state=0
+            nn.Sequential(part, line()), x, y, 0.3, steps=5, n_restarts=1, n_queries=60, random_state=0
         )
         for part in (Rounded(), Honest())
     )
@@ -146,7 +146,7 @@ def test_sizes_of_another_scale_and_models_of_one_answer_are_named():
 
 def test_chance_leaves_torchs_own_as_it_was():
     x, y = labelled()
-    few = {"n_steps": 1, "n_restarts": 1, "n_queries": 2, "random_state": 0}
+    few = {"steps": 1, "n_restarts": 1, "n_queries": 2, "random_state": 0}
     before = torch.get_rng_state()
     robust_accuracy(Chance(), x, y, 0.1, **few)
     robustness_report(Chance(), {}, x, y, eps=0.1, bounds=None, substitute=Chance(), **few)
@@ -155,9 +155,9 @@ def test_chance_leaves_torchs_own_as_it_was():
 
 def test_chance_is_averaged_where_it_is_there():
     x, y = labelled()
-    once = robust_accuracy(Chance(), x, y, 0.1, n_steps=3, n_restarts=1, n_queries=3, random_state=0)
+    once = robust_accuracy(Chance(), x, y, 0.1, steps=3, n_restarts=1, n_queries=3, random_state=0)
     assert "n_eot above 1" in once.warnings[0]
-    many = robust_accuracy(Chance(), x, y, 0.1, n_steps=3, n_restarts=1, n_queries=3, n_eot=8, random_state=0)
+    many = robust_accuracy(Chance(), x, y, 0.1, steps=3, n_restarts=1, n_queries=3, n_eot=8, random_state=0)
     assert many.warnings == ()
     away = signed_margins(x, y)
     sure = float((away - 0.1 * line().weight.norm(1).item() > 0.05).mean())
@@ -186,7 +186,7 @@ def test_a_report_has_every_threat_for_every_defence():
         base[1].bias.sub_(base[1].weight.sum() / 2)
     defences = {"nothing": defend(base, nn.Identity()), "masked": defend(base, Rounded())}
     found = robustness_report(
-        base, defences, x, y, eps=0.15, n_steps=5, n_restarts=1, n_queries=30, substitute=base, random_state=0
+        base, defences, x, y, eps=0.15, steps=5, n_restarts=1, n_queries=30, substitute=base, random_state=0
     )
     frame = found.to_frame()
     assert list(frame.columns) == ["none", "nothing", "masked"]
@@ -209,7 +209,7 @@ def test_without_a_substitute_one_is_trained_on_the_models_answers():
     x, y = labelled()
     base = nn.Sequential(nn.Flatten(), line())
     found = robustness_report(
-        base, {}, x, y, eps=0.3, bounds=None, n_steps=3, n_restarts=1, n_queries=2, random_state=0
+        base, {}, x, y, eps=0.3, bounds=None, steps=3, n_restarts=1, n_queries=2, random_state=0
     )
     frame = found.to_frame()["none"]
     assert frame["adaptive white-box"] <= frame["black-box transfer"] < frame["random noise"]
@@ -223,7 +223,7 @@ def test_a_filter_is_attacked_through_its_rounding():
     model = defend(net, filter_)
     y = model(x).argmax(1).numpy()
     found = robust_accuracy(
-        model, x, y, 0.3, bounds=(0, 1), n_steps=3, n_restarts=1, n_queries=3, random_state=0
+        model, x, y, 0.3, bounds=(0, 1), steps=3, n_restarts=1, n_queries=3, random_state=0
     )
     assert not any("gradient is zero" in text for text in found.warnings)
     assert not filter_.straight_through
@@ -256,9 +256,7 @@ def test_training_on_attacks_prefers_what_they_cannot_flip(attack):
             random_state=0,
         )
         assert not model.training
-        accuracy[eps] = robust_accuracy(
-            model, x, y, 0.3, n_steps=5, n_restarts=1, n_queries=2, random_state=0
-        )
+        accuracy[eps] = robust_accuracy(model, x, y, 0.3, steps=5, n_restarts=1, n_queries=2, random_state=0)
     assert accuracy[0.0].clean > 0.95
     assert accuracy[0.3].accuracy[0] > 0.8 > 0.5 > accuracy[0.0].accuracy[0]
 

@@ -72,8 +72,8 @@ def images(split: str, n: int, seed: int) -> tuple[Tensor, np.ndarray]:
 
 def run(
     seed: int, progress: Progress, *, kinds: str = "A", n_train: int = 20_000, n_test: int = 300, width: int = 8,
-    epochs: int = 3, steps: int = 1000, lr: float = 1e-3, whole: bool = False, n_steps: int = 10, n_queries: int = 60,
-    device: str = "cpu",
+    epochs: int = 3, steps: int = 1000, lr: float = 1e-3, whole: bool = False, attack_steps: int = 10,
+    n_queries: int = 60, device: str = "cpu",
 ) -> Findings:  # fmt: skip
     """Train filters and classifiers, attack them all."""
     X, y = images("train", n_train, seed)
@@ -107,13 +107,13 @@ def run(
         defences["trained on attacks"] = classifier(kind, "attacked", 0.1)
         for eps in SIZES:
             report = robustness_report(
-                net, defences, x, y_test, eps=eps, n_steps=n_steps, n_restarts=1, n_queries=n_queries,
+                net, defences, x, y_test, eps=eps, steps=attack_steps, n_restarts=1, n_queries=n_queries,
                 substitute=substitute, random_state=seed,
             )  # fmt: skip
             moved = {
                 "one step": fgsm(net, x, t, eps, bounds=(0, 1)),
                 "projected steps": pgd(net, x, t, eps, bounds=(0, 1)),
-                "transferred": transfer(substitute, x, t, eps, bounds=(0, 1), steps=n_steps),
+                "transferred": transfer(substitute, x, t, eps, bounds=(0, 1), steps=attack_steps),
             }
             each = {
                 attack: {name: float((model(m).argmax(1) == t).double().mean()) for name, model in
@@ -169,7 +169,7 @@ CLAIM = Claim(
     laptop=run,
     full=partial(
         run, kinds="ABCD", n_train=50_000, n_test=1000, width=64, epochs=5, steps=10_000, lr=3e-4, whole=True,
-        n_steps=40, n_queries=1000, device="cuda",
+        attack_steps=40, n_queries=1000, device="cuda",
     ),
     needs=("mnist",),
     full_needs=("gpu",),

@@ -410,7 +410,7 @@ def certify(
     form: str = "gradient",
     sites: Sequence[Any] | np.ndarray | int | None = None,
     in_degrees: Sequence[int] | np.ndarray | int | None = None,
-    n_boot: int | np.integer = 200,
+    n_bootstrap: int | np.integer = 200,
     random_state: RandomState = None,
 ) -> InvarianceCertificate:
     r"""Bound the share of future environments in which a representation and its head are not invariant up to eps.
@@ -465,7 +465,7 @@ def certify(
     in_degrees : sequence of int, or int with ``sites``, optional
         Bounds on the number of parents of each site, hidden ones and the constant of second moments counted. None: no
         model at all, D from the number of columns.
-    n_boot : int
+    n_bootstrap : int
         Resamples of the rows.
     random_state : int, Generator or None
 
@@ -482,7 +482,7 @@ def certify(
     check_choice(mode, MODES, "mode")
     check_choice(form, tuple(FORMS), "form")
     _check_open(gamma, "gamma")
-    check_in_range(n_boot, "n_boot", low=100, integer=True)
+    check_in_range(n_bootstrap, "n_bootstrap", low=100, integer=True)
     if eps is not None and not 0 <= check_in_range(eps, "eps", low=0) < math.inf:
         raise ValueError(f"eps must be finite, got {eps}")
     if (environments is None) == (covariances is None):
@@ -506,7 +506,7 @@ def certify(
             )
         with over:
             found, lower, upper, singular = _from_rows(
-                rows, Phi, w, form, mode, int(n_boot), as_generator(random_state)
+                rows, Phi, w, form, mode, int(n_bootstrap), as_generator(random_state)
             )
     if not np.isfinite(upper).all():
         raise ValueError(OVERFLOW)
@@ -643,7 +643,13 @@ def _family_dimension(
 
 
 def _from_rows(
-    rows: Rows, Phi: np.ndarray, w: np.ndarray, form: str, mode: str, n_boot: int, rng: np.random.Generator
+    rows: Rows,
+    Phi: np.ndarray,
+    w: np.ndarray,
+    form: str,
+    mode: str,
+    n_bootstrap: int,
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
     """The measures and their lower and upper bounds, each at 95 %; and whether a pseudo-inverse was taken."""
     P = with_target(Phi)
@@ -651,7 +657,7 @@ def _from_rows(
     least = len(taken) + 1
     found, lower, upper = (np.empty(len(rows.X)) for _ in range(3))
     size, singular = np.linalg.norm(Phi, 2) * math.sqrt(np.square(Phi.T @ w).sum() + 1), False
-    for at, cov, drawn in _bootstrap(rows, taken, least, n_boot, rng):
+    for at, cov, drawn in _bootstrap(rows, taken, least, n_bootstrap, rng):
         own = cov if mode == "heldout" else project(cov, P)
         vectors, one = deviations(own, w, form)
         found[at], singular = measure(vectors, form), singular or one
@@ -671,9 +677,9 @@ def _from_rows(
 
 
 def _bootstrap(
-    rows: Rows, taken: np.ndarray, least: int, n_boot: int, rng: np.random.Generator
+    rows: Rows, taken: np.ndarray, least: int, n_bootstrap: int, rng: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Numbers of environments with as many rows, their covariances, and those of ``n_boot`` resamples.
+    """Numbers of environments with as many rows, their covariances, and those of ``n_bootstrap`` resamples.
 
     Environments of one size share the resamples' weights, which do not depend on the data, so that one product does for
     all; given the weights, the bounds of different environments are independent still.
@@ -686,16 +692,19 @@ def _bootstrap(
         )
     width = len(taken)
     for n in np.unique(sizes):
-        counts = np.empty((n_boot, n), np.uint16)
+        counts = np.empty((n_bootstrap, n), np.uint16)
         for each in counts:
             each[:] = rng.multinomial(n, np.full(n, 1 / n))
         alike = np.flatnonzero(sizes == n)
-        step = max(1, _BLOCK // (width**2 * max(n_boot, n)))
+        step = max(1, _BLOCK // (width**2 * max(n_bootstrap, n)))
         for start in range(0, len(alike), step):
             at = alike[start : start + step]
             Z = np.stack([np.column_stack([rows.X[i], rows.y[i]]) for i in at])
             Z = (Z - Z.mean(1, keepdims=True)) @ taken.T
-            mean, drawn = np.zeros((len(at), n_boot, width)), np.zeros((len(at), n_boot, width, width))
+            mean, drawn = (
+                np.zeros((len(at), n_bootstrap, width)),
+                np.zeros((len(at), n_bootstrap, width, width)),
+            )
             many = max(1, _BLOCK // width**2)
             for part in (slice(low, low + many) for low in range(0, n, many)):
                 weights, some = counts[:, part] / n, Z[:, part]

@@ -251,7 +251,7 @@ def fit_invariant(
     strength: float | int | np.floating = 10.0,
     level: float | np.floating = 0.05,
     tol: float | np.floating = 1e-8,
-    n_starts: int | np.integer = 4,
+    n_restarts: int | np.integer = 4,
     random_state: RandomState = None,
     **options: Any,
 ) -> InvariantFit:
@@ -275,11 +275,11 @@ def fit_invariant(
     covariances : array-like, shape (m, d + 1, d + 1), optional
         Instead of environments.
     strength, level, tol : float
-    n_starts : int
+    n_restarts : int
         Random starts where k is below d.
     random_state : int, Generator or None
     **options
-        To :func:`certify`: ``eps``, ``gamma``, ``sites``, ``in_degrees``, ``n_boot``.
+        To :func:`certify`: ``eps``, ``gamma``, ``sites``, ``in_degrees``, ``n_bootstrap``.
 
     Raises
     ------
@@ -297,7 +297,7 @@ def fit_invariant(
     check_in_range(strength, "strength", low=0)
     check_fraction(level, "level")
     check_in_range(tol, "tol", low=0)
-    check_counts(n_starts=n_starts)
+    check_counts(n_restarts=n_restarts)
     if (environments is None) == (covariances is None):
         raise ValueError("give environments, pairs (X, y), or covariances, and not both")
     rows = None
@@ -326,7 +326,7 @@ def fit_invariant(
         A = S.mean(0) + c * (S @ S).mean(0)
         Phi, w = np.eye(d), np.linalg.pinv(A) @ (s + c * (S @ s[..., None])[..., 0]).mean(0)
     else:
-        Phi, w = _descend(cov, k, penalty, float(strength), int(n_starts), rng)
+        Phi, w = _descend(cov, k, penalty, float(strength), int(n_restarts), rng)
     head = np.append(Phi.T @ w, -1.0)
     given = {"covariances": cov} if rows is None else {"environments": environments}
     certificate = certify(Phi, w, **given, mode="learned", random_state=rng, **options)
@@ -370,7 +370,7 @@ def _search(
 
 
 def _descend(
-    cov: np.ndarray, k: int, penalty: str, strength: float, n_starts: int, rng: np.random.Generator
+    cov: np.ndarray, k: int, penalty: str, strength: float, n_restarts: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Minimise over Phi, as the orthonormal factor of a free matrix, and w, by L-BFGS from several starts."""
     stack = torch.from_numpy(cov)
@@ -398,7 +398,7 @@ def _descend(
 
     pooled = np.linalg.pinv(cov.mean(0)[:-1, :-1]) @ cov.mean(0)[:-1, -1]
     found: list[Any] = []
-    for start in range(n_starts if k < d else 1):
+    for start in range(n_restarts if k < d else 1):
         A = rng.normal(size=(d, k))
         if start == 0:
             A[:, 0] = pooled

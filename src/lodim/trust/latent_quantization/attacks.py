@@ -112,7 +112,7 @@ def bpda(
     bounds: Bounds = None,
     steps: int | np.integer = 20,
     step_size: Number | None = None,
-    restarts: int | np.integer = 1,
+    n_restarts: int | np.integer = 1,
     n_eot: int | np.integer = 1,
     loss: str = "margin",
     random_state: RandomState = None,
@@ -123,12 +123,14 @@ def bpda(
     ----------
     model : nn.Module
         The whole: filter and classifier. Parts with an attribute ``straight_through`` are asked for a gradient.
-    X, y, eps, norm, bounds, steps, step_size, restarts, n_eot, loss, random_state
+    X, y, eps, norm, bounds, steps, step_size, n_eot, loss, random_state
         As in :func:`pgd`; ``n_eot`` passes are averaged where the defence answers by chance.
+    n_restarts : int
+        Starts; of all their steps each sample's worst is returned.
     """
     with straight_through(model):
         return pgd(
-            model, X, y, eps, norm=norm, bounds=bounds, steps=steps, step_size=step_size, restarts=restarts,
+            model, X, y, eps, norm=norm, bounds=bounds, steps=steps, step_size=step_size, restarts=n_restarts,
             n_eot=n_eot, loss=loss, random_state=random_state,
         )  # fmt: skip
 
@@ -269,7 +271,7 @@ def deepfool(
     *,
     norm: Norm = 2,
     bounds: Bounds = None,
-    steps: int | np.integer = 50,
+    max_iter: int | np.integer = 50,
     overshoot: Number = 0.02,
 ) -> Tensor:
     """Return inputs just beyond the nearest boundary of the linearised model.
@@ -280,12 +282,12 @@ def deepfool(
         As in :func:`fgsm`.
     norm : {2, "inf"}
         In which the boundary is near.
-    steps : int
+    max_iter : int
         At most; a sample stops where it is wrong.
     overshoot : float
         Share by which the change is stretched, to cross the boundary.
     """
-    check_in_range(steps, "steps", low=1, integer=True)
+    check_in_range(max_iter, "max_iter", low=1, integer=True)
     check_in_range(overshoot, "overshoot", low=0, high=1)
     check_pair(model, X, y)
     check_bounds(X, bounds)
@@ -293,7 +295,7 @@ def deepfool(
     total, moved = torch.zeros_like(X), X.detach().clone()
     with torch.no_grad():
         check_classes(answer_of(model, X), y)
-    for _ in range(int(steps)):
+    for _ in range(int(max_iter)):
         with torch.no_grad():
             left = (margins(answer_of(model, moved), y) <= 0).nonzero()[:, 0]
         if not len(left):

@@ -145,7 +145,7 @@ def robust_accuracy(
     *,
     norm: Norm = "inf",
     bounds: Bounds = None,
-    n_steps: int | np.integer = 20,
+    steps: int | np.integer = 20,
     n_restarts: int | np.integer = 2,
     n_eot: int | np.integer = 1,
     n_queries: int | np.integer = 200,
@@ -170,7 +170,7 @@ def robust_accuracy(
         Largest change of an entry, or Euclidean.
     bounds : (float, float), optional
         Values that an entry can take.
-    n_steps, n_restarts : int
+    steps, n_restarts : int
         Of projected gradient steps, for each loss.
     n_eot : int
         Passes that are averaged where two passes of a module differ; its answer is the mean of their probabilities.
@@ -198,7 +198,7 @@ def robust_accuracy(
     """
     sizes = _sizes(eps)
     for name, count in (
-        ("n_steps", n_steps),
+        ("steps", steps),
         ("n_restarts", n_restarts),
         ("n_eot", n_eot),
         ("n_queries", n_queries),
@@ -222,13 +222,13 @@ def robust_accuracy(
         )
         if target.net is not None:
             found["gradient"] = before["gradient"] & target.by_gradient(
-                before["gradient"], size, steps=n_steps, restarts=n_restarts,
+                before["gradient"], size, steps=steps, n_restarts=n_restarts,
                 random_state=derive_seed(seed, "gradient", size), **settings,
             )  # fmt: skip
         for name, kept in found.items():
             hits[name].append(kept)
             before[name] = kept
-    warnings = list(target.doubts(sizes[-1], bounds, p, n_steps, seed))
+    warnings = list(target.doubts(sizes[-1], bounds, p, steps, seed))
     if hits["gradient"]:
         missed = max(float((g & ~s).mean()) for g, s in zip(hits["gradient"], hits["search"]))
         if missed > _FEW:
@@ -351,7 +351,7 @@ class _Target:
         return alive
 
     def doubts(
-        self, size: float, bounds: Bounds, p: float, n_steps: int | np.integer, seed: int
+        self, size: float, bounds: Bounds, p: float, steps: int | np.integer, seed: int
     ) -> Iterable[str]:
         """Signs that attacks on this model, of at most this size, say little."""
         span = float(self.rows.max()) - float(self.rows.min())
@@ -374,7 +374,7 @@ class _Target:
         flat = float((slope.flatten(1) == 0).all(1).double().mean())
         if flat > _FEW:
             yield f"the gradient is zero at {flat:.0%} of the samples: there is nothing that an attack could follow"
-        left = self.unbounded(bounds, p, n_steps, seed)
+        left = self.unbounded(bounds, p, steps, seed)
         if left > _UNBOUNDED and len(set(self.ask(x).argmax(1))) == 1:
             yield "the model answers one class: there may be nothing that an attack could find"
         elif left > _UNBOUNDED:
@@ -383,14 +383,14 @@ class _Target:
                 "attack fails, not the adversary"
             )
 
-    def unbounded(self, bounds: Bounds, p: float, n_steps: int | np.integer, seed: int) -> float:
+    def unbounded(self, bounds: Bounds, p: float, steps: int | np.integer, seed: int) -> float:
         """Accuracy under gradient steps that may go anywhere."""
         low, high = (float(self.rows.min()), float(self.rows.max())) if bounds is None else map(float, bounds)
         reach = max(high - low, 1e-6) * (1 if bounds is not None else 10)
         size = reach if p == math.inf else reach * math.sqrt(self.rows[0].numel())
         few = np.arange(len(self.rows)) < _BATCH
         alive = self.by_gradient(
-            few, size, norm=p, bounds=bounds, steps=n_steps, restarts=1, random_state=derive_seed(seed, "unbounded")
+            few, size, norm=p, bounds=bounds, steps=steps, n_restarts=1, random_state=derive_seed(seed, "unbounded")
         )  # fmt: skip
         return float(alive.sum() / few.sum())
 
@@ -466,7 +466,7 @@ def robustness_report(
     *,
     eps: Number,
     norm: Norm = "inf",
-    n_steps: int | np.integer = 20,
+    steps: int | np.integer = 20,
     n_restarts: int | np.integer = 2,
     n_eot: int | np.integer = 1,
     n_queries: int | np.integer = 200,
@@ -486,7 +486,7 @@ def robustness_report(
     y : array-like, shape (n,)
         Class numbers.
     eps : float
-    norm, bounds, n_steps, n_restarts, n_eot, n_queries
+    norm, bounds, steps, n_restarts, n_eot, n_queries
         As in :func:`robust_accuracy`.
     substitute : nn.Module, optional
         The transferring adversary's model. Without one a small net is trained on these rows and the classifier's
@@ -495,7 +495,7 @@ def robustness_report(
     """
     p, seed, size = norm_of(norm), root_seed(random_state), float(check_in_range(eps, "eps", low=0))
     for name, count in (
-        ("n_steps", n_steps),
+        ("steps", steps),
         ("n_restarts", n_restarts),
         ("n_eot", n_eot),
         ("n_queries", n_queries),
@@ -516,14 +516,14 @@ def robustness_report(
     points = {
         "random noise": random_noise(alone.rows, size, random_state=derive_seed(seed, "noise"), **settings),
         "black-box transfer": _in_parts(
-            alone, lambda x, t, s: transfer(substitute, x, t, size, steps=n_steps, random_state=s, **settings), seed,
+            alone, lambda x, t, s: transfer(substitute, x, t, size, steps=steps, random_state=s, **settings), seed,
             substitute,
         ),
     }  # fmt: skip
 
     def steps_on(loss: str) -> Callable[[Tensor, Tensor, int], Tensor]:
         return lambda x, t, s: bpda(
-            bare, x, t, size, loss=loss, steps=n_steps, restarts=n_restarts, n_eot=alone.passes, random_state=s,
+            bare, x, t, size, loss=loss, steps=steps, n_restarts=n_restarts, n_eot=alone.passes, random_state=s,
             **settings,
         )  # fmt: skip
 
@@ -541,12 +541,12 @@ def robustness_report(
         hits["adaptive white-box"] = adaptive = target.by_gradient(
             clean,
             size,
-            steps=n_steps,
-            restarts=n_restarts,
+            steps=steps,
+            n_restarts=n_restarts,
             random_state=derive_seed(seed, "adaptive"),
             **settings,
         )
-        warnings += [f"{name}: {text}" for text in target.doubts(size, bounds, p, n_steps, seed)]
+        warnings += [f"{name}: {text}" for text in target.doubts(size, bounds, p, steps, seed)]
         for threat in ("score-based search", "black-box transfer", "static grey-box"):
             missed = float((adaptive & ~hits[threat]).mean())
             if missed > _FEW:

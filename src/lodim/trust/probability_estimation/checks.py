@@ -144,7 +144,7 @@ def calibration_check(
     y: Any,
     *,
     n_bins: int | np.integer = 15,
-    n_boot: int | np.integer = 1000,
+    n_bootstrap: int | np.integer = 1000,
     ci: float = 0.95,
     random_state: RandomState = None,
 ) -> CalibrationCheck:
@@ -159,7 +159,7 @@ def calibration_check(
         Outcomes, 0 or 1; with several classes the numbers of the right columns.
     n_bins : int
         Of equal counts; at most n.
-    n_boot : int
+    n_bootstrap : int
         Simulations, from 100.
     ci : float
         Rate of the intervals, in (0, 1).
@@ -170,7 +170,7 @@ def calibration_check(
         Probabilities outside [0, 1] or rows that do not sum to one, outcomes that are none, fewer rows than bins.
     """
     check_counts(n_bins=n_bins)
-    check_in_range(n_boot, "n_boot", low=100, integer=True)
+    check_in_range(n_bootstrap, "n_bootstrap", low=100, integer=True)
     if not 0 < check_in_range(ci, "ci", low=0, high=1) < 1:
         raise ValueError(f"ci must lie between 0 and 1, got {ci}")
     p, outcome, kind = _of_the_event(p_hat, y)
@@ -179,7 +179,7 @@ def calibration_check(
     rng, alpha = _own_generator(random_state, "calibration"), 1 - ci
     order = np.argsort(p, kind="stable")
     starts = np.concatenate([[0], np.cumsum(curve.counts)[:-1]])
-    simulated = _simulated_errors(p[order], starts, int(n_boot), rng)
+    simulated = _simulated_errors(p[order], starts, int(n_bootstrap), rng)
     happened = np.rint(curve.observed * curve.counts)
     low, high = _clopper_pearson(happened, curve.counts, alpha)
     # the share of simulations as large; rounding must not part what is equal
@@ -187,9 +187,9 @@ def calibration_check(
     sigma = _spread(p[order], outcome[order].astype(float), starts, curve.counts)
     return CalibrationCheck(
         ece=metrics.ece,
-        interval=_invert(metrics.ece, curve.counts / len(p), sigma, alpha, int(n_boot), rng),
+        interval=_invert(metrics.ece, curve.counts / len(p), sigma, alpha, int(n_bootstrap), rng),
         ece_if_true=float(simulated.mean()),
-        p_value=(1 + as_large) / (int(n_boot) + 1),
+        p_value=(1 + as_large) / (int(n_bootstrap) + 1),
         ks=metrics.ks,
         brier=metrics.brier,
         n=len(p),
@@ -227,13 +227,13 @@ def _of_the_event(p_hat: Any, y: Any) -> tuple[Float[np.ndarray, " n"], Int[np.n
 
 
 def _simulated_errors(
-    p: Float[np.ndarray, " n"], starts: Int[np.ndarray, " k"], n_boot: int, rng: np.random.Generator
+    p: Float[np.ndarray, " n"], starts: Int[np.ndarray, " k"], n_bootstrap: int, rng: np.random.Generator
 ) -> Float[np.ndarray, " b"]:
     """Calibration errors of outcomes drawn from p, which is sorted."""
     size, found = max(1, _BLOCK // len(p)), []
     expected = np.add.reduceat(p, starts)
-    for done in range(0, n_boot, size):
-        drawn = rng.random((min(size, n_boot - done), len(p)), dtype=np.float32) < p.astype(np.float32)
+    for done in range(0, n_bootstrap, size):
+        drawn = rng.random((min(size, n_bootstrap - done), len(p)), dtype=np.float32) < p.astype(np.float32)
         happened = np.add.reduceat(drawn, starts, axis=1, dtype=np.int32)
         found.append(np.abs(expected - happened).sum(1) / len(p))
     return np.concatenate(found)
@@ -261,11 +261,11 @@ def _invert(
     share: Float[np.ndarray, " k"],
     sigma: Float[np.ndarray, " k"],
     alpha: float,
-    n_boot: int,
+    n_bootstrap: int,
     rng: np.random.Generator,
 ) -> tuple[float, float]:
     """The interval of the module's text."""
-    weight, noise = share * sigma, rng.standard_normal((n_boot, len(share)))
+    weight, noise = share * sigma, rng.standard_normal((n_bootstrap, len(share)))
     if not weight.any():
         return error, error
 
