@@ -116,7 +116,7 @@ folder = Path(tempfile.mkdtemp())
 rows = []
 for levels in (3, 5, 7, 11, 16, 32):
     message = CompressedModel.from_subspace(
-        subspace, make_model, theta0_seed=0, levels=levels
+        subspace, make_model, theta0_seed=0, n_levels=levels
     )
     message.save(folder / f"{levels}.lodim")
     network = CompressedModel.load(

@@ -2021,7 +2021,7 @@ def run(d=4, score=0.8):
 def landscape_result():
     return landscape.LandscapeResult(
         n_parameters=60, status="found", d_int90=5.5, interval=(4.0, 8.0), bound=np.nan, d_int100=9.0,
-        baseline_score=0.9, baseline_seeds=(0.9, 0.91), threshold_score=0.81, threshold=0.9, score_name="accuracy",
+        baseline_score=0.9, baseline_scores=(0.9, 0.91), threshold_score=0.81, threshold=0.9, score_name="accuracy",
         greater_is_better=True, estimator="isotonic", ci_method="bootstrap", ci=0.95, compression_ratio=11.0,
         curve=(run(2, 0.5), run(4, 0.8), run(8, 0.9)), lr_multiplier=3.0, lr_direct=0.1, projection="cyclic",
         scale="column", seconds=3.0, seed=0, notes=("a note",),
@@ -2044,7 +2044,7 @@ def sparsity_stats():
 
 
 def evolved():
-    return landscape.es_train(lambda v: -float(v @ v), 4, n_pairs=2, generations=2, seed=0)
+    return landscape.es_train(lambda v: -float(v @ v), 4, n_pairs=2, generations=2, random_state=0)
 
 
 def points_optimized():

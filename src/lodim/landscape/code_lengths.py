@@ -83,18 +83,18 @@ class Quantized:
 
 @checked
 def quantize_codebook(
-    vec: Any, levels: int, method: str = "kmeans", *, weights: np.ndarray | None = None
+    vec: Any, n_levels: int, method: str = "kmeans", *, weights: np.ndarray | None = None
 ) -> Quantized:
-    """Round a vector to at most ``levels`` values chosen for it.
+    """Round a vector to at most ``n_levels`` values chosen for it.
 
     Parameters
     ----------
     vec : array-like, shape (d,)
         Finite numbers within half precision's range.
-    levels : int
+    n_levels : int
         Most codebook values. Fewer come back where fewer are used (few distinct entries, or empty bins).
     method : {"kmeans", "uniform"}
-        ``"kmeans"``: the exact least-squares codebook, O(levels d log d). ``"uniform"``: equal bins from the least to
+        ``"kmeans"``: the exact least-squares codebook, O(n_levels d log d). ``"uniform"``: equal bins from the least to
         the largest entry, each represented by its members' mean.
     weights : ndarray, shape (d,), optional
         Positive: what a squared error at each entry counts (its second derivative in the loss, say); 1 if not given.
@@ -107,19 +107,20 @@ def quantize_codebook(
     Raises
     ------
     ValueError
-        Empty or non-finite vector, entries beyond 65504, ``levels`` below 1, unknown method, weights that are not
+        Empty or non-finite vector, entries beyond 65504, ``n_levels`` below 1, unknown method, weights that are not
         positive numbers, one an entry.
     """
     vec = _as_vector(vec)
-    check_in_range(levels, "levels", low=1, integer=True)
+    check_in_range(n_levels, "n_levels", low=1, integer=True)
     check_choice(method, ("kmeans", "uniform"), "method")
     values, inverse = np.unique(vec, return_inverse=True)
     mass = np.bincount(inverse, _positive(weights, len(vec)))
     if method == "kmeans":
-        first = _kmeans_starts(values, mass, min(int(levels), len(values)))
+        first = _kmeans_starts(values, mass, min(int(n_levels), len(values)))
     else:
         low, high = values[0], values[-1]
-        bins = np.minimum(((values - low) / max(high - low, 1e-300) * levels).astype(np.int64), levels - 1)
+        bins = ((values - low) / max(high - low, 1e-300) * n_levels).astype(np.int64)
+        bins = np.minimum(bins, n_levels - 1)
         first = np.flatnonzero(np.diff(bins, prepend=-1))
     centres = np.add.reduceat(values * mass, first) / np.add.reduceat(mass, first)
     return round_to_codebook(vec, centres)

@@ -338,7 +338,7 @@ def _filled(base: LandscapePart, search: _Search) -> tuple[LandscapePart, list[s
             for r in sorted(result.kept, key=lambda r: (r.d, r.seed))
         ),
         score_floor=search.floor,
-        baseline_runs=tuple(s for s in map(finite, result.baseline_seeds) if s is not None),
+        baseline_runs=tuple(s for s in map(finite, result.baseline_scores) if s is not None),
     )
     notes = [
         f"ATTENTION, {note}; on another machine or day the same seed may answer otherwise"

@@ -75,7 +75,7 @@ def test_gaps_are_those_of_full_fine_tuning(compared):
     for r, gap in zip(compared.results, compared.relative_gaps):
         assert math.isfinite(gap)
         assert gap <= 1
-        assert len(r.baseline_seeds) == 2
+        assert len(r.baseline_scores) == 2
 
 
 def test_a_module_is_copied_and_stays_as_it_was():

@@ -42,7 +42,7 @@ def compressed(subspace=None, make_model=make_mlp, **options):
     return CompressedModel.from_subspace(subspace or trained(), make_model, SEED, **options)
 
 
-@pytest.mark.parametrize("options", [{"levels": 5}, {"levels": None}, {"levels": None, "dtype": "float16"}])
+@pytest.mark.parametrize("options", [{"n_levels": 5}, {"n_levels": None}, {"n_levels": None, "dtype": "float16"}])
 @pytest.mark.parametrize("make_model", [make_mlp, make_batch_norm])
 def test_files_load_to_identical_logits(tmp_path, make_model, options):
     model = compressed(trained(make_model), make_model, architecture={"net": "small"}, **options)
@@ -58,7 +58,7 @@ def test_files_load_to_identical_logits(tmp_path, make_model, options):
 @pytest.mark.parametrize("make_model", [make_mlp, make_batch_norm])
 def test_single_precision_coordinates_give_the_trained_network(make_model):
     subspace = trained(make_model)
-    exact = compressed(subspace, make_model, levels=None)
+    exact = compressed(subspace, make_model, n_levels=None)
     torch.testing.assert_close(exact.to_module()(X), subspace(X), rtol=1e-5, atol=1e-5)
 
 
@@ -69,7 +69,7 @@ def test_tied_weights():
         return model
 
     subspace = trained(make_model, d=20)
-    model = compressed(subspace, make_model, levels=None)
+    model = compressed(subspace, make_model, n_levels=None)
     assert model.D == 36 + 6 + 6
     assert model.extras == {}
     module = CompressedModel.from_bytes(model.to_bytes(), make_model).to_module()
@@ -87,7 +87,7 @@ def test_other_precisions(dtype, levels):
     with torch.no_grad():
         subspace.theta_d.copy_(torch.randn(30, generator=torch.Generator().manual_seed(5)))
         subspace(X.to(dtype))
-    model = compressed(subspace.eval(), make_model, levels=levels)
+    model = compressed(subspace.eval(), make_model, n_levels=levels)
     loaded = CompressedModel.from_bytes(model.to_bytes(), make_model).to_module()
     assert torch.equal(loaded(X.to(dtype)), model.to_module()(X.to(dtype)))
     assert loaded(X.to(dtype)).dtype == dtype
@@ -99,7 +99,7 @@ def test_more_levels_come_closer():
     subspace = trained()
     with torch.no_grad():
         gaps = [
-            (compressed(subspace, levels=levels).to_module()(X) - subspace(X)).abs().mean().item()
+            (compressed(subspace, n_levels=levels).to_module()(X) - subspace(X)).abs().mean().item()
             for levels in (2, 6, 30)
         ]
     assert gaps[0] > gaps[1] > gaps[2]
@@ -108,25 +108,25 @@ def test_more_levels_come_closer():
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"dense_orthonormal"}))
 def test_every_projection_is_regenerated(kind):
     subspace = trained(projection=kind, scale="row")
-    model = CompressedModel.from_bytes(compressed(subspace, levels=None).to_bytes(), make_mlp)
+    model = CompressedModel.from_bytes(compressed(subspace, n_levels=None).to_bytes(), make_mlp)
     torch.testing.assert_close(model.to_module()(X), subspace(X), rtol=1e-4, atol=1e-4)
 
 
 def test_message_length_is_what_the_file_holds():
-    model = compressed(trained(d=100), levels=7)
+    model = compressed(trained(d=100), n_levels=7)
     codes, levels = model.quantized.codes, len(model.quantized.codebook)
     assert model.message_bits == math.ceil(arithmetic_code_length(codes)) + levels * (16 + 7)
     assert model.n_bits == model.message_bits + 64
     assert model.ratio == pytest.approx(32 * model.D / model.n_bits)
     header = model.n_bytes - math.ceil(model.message_bits / 8)
     assert 0 < header < 350
-    assert compressed(trained(d=100), levels=None).message_bits == 3200
-    assert compressed(trained(d=100), levels=None, dtype="float16").message_bits == 1600
+    assert compressed(trained(d=100), n_levels=None).message_bits == 3200
+    assert compressed(trained(d=100), n_levels=None, dtype="float16").message_bits == 1600
 
 
 def test_batch_statistics_are_stored_and_counted():
-    model = compressed(trained(make_batch_norm), make_batch_norm, levels=4)
-    plain = compressed(trained(make_mlp), make_mlp, levels=4)
+    model = compressed(trained(make_batch_norm), make_batch_norm, n_levels=4)
+    plain = compressed(trained(make_mlp), make_mlp, n_levels=4)
     assert sorted(model.extras) == ["1.num_batches_tracked", "1.running_mean", "1.running_var"]
     assert plain.extras == {}
     coded = model.message_bits - 8 * sum(a.nbytes for a in model.extras.values())
@@ -137,7 +137,7 @@ def test_batch_statistics_are_stored_and_counted():
 
 
 def test_the_bound_is_of_the_prefix_free_message():
-    model = compressed(levels=4)
+    model = compressed(n_levels=4)
     expected = compression_bound(
         0.1, prefix_free_bits(model.message_bits), 5000, kind="occam", selection_bits=3
     )
@@ -167,8 +167,8 @@ def test_fine_tuning_wins_back_what_rounding_lost():
             tuner.step()
 
     before = subspace.theta_d.detach().clone()
-    plain = compressed(subspace, levels=3)
-    tuned = compressed(subspace, levels=3, finetune=finetune)
+    plain = compressed(subspace, n_levels=3)
+    tuned = compressed(subspace, n_levels=3, finetune=finetune)
     with torch.no_grad():
         assert loss_of(tuned.to_module()) < loss_of(plain.to_module())
     assert torch.equal(subspace.theta_d, before)
@@ -177,7 +177,7 @@ def test_fine_tuning_wins_back_what_rounding_lost():
 
 def test_a_subset_of_the_parameters():
     subspace = trained(params=lambda name, p: name.endswith("weight"))
-    model = CompressedModel.from_bytes(compressed(subspace, levels=None).to_bytes(), make_mlp)
+    model = CompressedModel.from_bytes(compressed(subspace, n_levels=None).to_bytes(), make_mlp)
     assert model.parameters == ("0.weight", "2.weight")
     assert compressed().parameters is None
     torch.testing.assert_close(model.to_module()(X), subspace(X), rtol=1e-5, atol=1e-5)
@@ -238,7 +238,7 @@ def test_directly_trained_parameters_are_stored_and_counted():
     subspace = trained(train_directly=["4"], make_model=lambda: mlp([6, 16, 16, 3]))
     with torch.no_grad():
         subspace.module[4].weight.add_(0.5)
-    model = compressed(subspace, lambda: mlp([6, 16, 16, 3]), levels=None)
+    model = compressed(subspace, lambda: mlp([6, 16, 16, 3]), n_levels=None)
     assert list(model.extras) == ["4.weight"]
     assert model.message_bits == 32 * (30 + 48)
     torch.testing.assert_close(model.to_module()(X), subspace(X), rtol=1e-5, atol=1e-5)
@@ -251,11 +251,11 @@ def test_coordinates_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="65504"):
         compressed(subspace)
     with pytest.raises(ValueError, match="float16"):
-        compressed(subspace, levels=None, dtype="float16")
+        compressed(subspace, n_levels=None, dtype="float16")
     with pytest.raises(ValueError, match="dtype"):
-        compressed(levels=None, dtype="float8")
+        compressed(n_levels=None, dtype="float8")
 
 
 def test_it_says_what_it_is():
-    text = str(compressed(levels=4))
+    text = str(compressed(n_levels=4))
     assert "163 weights from 30 numbers (4 levels)" in text

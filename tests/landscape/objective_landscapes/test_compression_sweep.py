@@ -45,7 +45,7 @@ def test_points_measure_the_compressed_models(problem, sweep):
     subspace, task = problem
     assert [p.levels for p in sweep.points] == [3, 7, 16]
     for point in sweep.points:
-        model = CompressedModel.from_subspace(subspace, make_model, 1, levels=point.levels)
+        model = CompressedModel.from_subspace(subspace, make_model, 1, n_levels=point.levels)
         hits = (model.to_module()(task.X_val).argmax(1) == task.y_val).double().mean().item()
         assert point.score == pytest.approx(hits)
         assert point.message_bits == model.message_bits

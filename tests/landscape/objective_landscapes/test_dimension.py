@@ -90,7 +90,7 @@ def test_success_probability_and_a_given_baseline():
         equations(), equations()
     )
     assert found.d_int_ == RANK
-    assert found.result_.baseline_seeds == ()
+    assert found.result_.baseline_scores == ()
     assert all(r.d < D for r in found.curve_)
 
 

@@ -39,7 +39,7 @@ def test_only_the_order_of_fitness_matters(method):
 
 @pytest.mark.parametrize("method", ["es", "cem"])
 def test_the_seed_decides(method):
-    one, again, other = (trained(method, generations=5, seed=s) for s in (1, 1, 2))
+    one, again, other = (trained(method, generations=5, random_state=s) for s in (1, 1, 2))
     np.testing.assert_array_equal(one.mean, again.mean)
     np.testing.assert_array_equal(one.best, again.best)
     assert (one.mean != other.mean).all()

@@ -279,16 +279,6 @@ def test_restarts_leave_any_single_subspace():
     assert losses[-1] < 0.05 * losses[0]
 
 
-def test_burn_in_starts_where_direct_training_came_to():
-    def burn_in(model):
-        with torch.no_grad():
-            model[0].weight.add_(1)
-
-    subspace = SubspaceModule.from_burn_in(net(), 8, burn_in, seed=2)
-    torch.testing.assert_close(subspace.theta0[:60].reshape(10, 6), net()[0].weight.detach() + 1)
-    assert "theta0" in subspace.state_dict()
-
-
 def test_a_trajectory_gives_its_leading_directions():
     rng = torch.Generator().manual_seed(0)
     base = net()

@@ -84,7 +84,7 @@ def test_only_the_search_changes_the_statistics():
 @pytest.mark.parametrize("train", [es_train, cem_train])
 def test_searches_are_deterministic(train):
     one, again = (
-        train(PolicySearch("CartPole-v1", 3, max_episode_steps=40, seed=1), generations=2, seed=5)
+        train(PolicySearch("CartPole-v1", 3, max_episode_steps=40, seed=1), generations=2, random_state=5)
         for _ in range(2)
     )
     np.testing.assert_array_equal(one.mean, again.mean)
@@ -106,7 +106,7 @@ def test_cem_balances_the_pole_in_sixteen_dimensions():
     scores = []
     for seed in range(4):
         policies = PolicySearch("CartPole-v1", 16, max_episode_steps=200, seed=seed)
-        scores.append(cem_train(policies, generations=40, target=195, seed=seed).score)
+        scores.append(cem_train(policies, generations=40, target=195, random_state=seed).score)
     assert np.median(scores) > 175.5
 
 

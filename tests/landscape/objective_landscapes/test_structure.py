@@ -337,7 +337,7 @@ def test_the_search_counts_the_factors_and_both_ways_of_training_agree():
     model = many.model_at(12)
     assert (model.n_trainable, model.projection.m) == (12, M)
     assert fit_score(model) == pytest.approx(max(r.score for r in many.curve_ if r.d == 12))
-    assert [r.score for r in one.direct_] == list(one.result_.baseline_seeds)
+    assert [r.score for r in one.direct_] == list(one.result_.baseline_scores)
 
 
 def fit_score(model):

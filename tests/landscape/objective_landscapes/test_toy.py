@@ -46,7 +46,7 @@ def test_the_optimum_has_no_gradient_in_the_subspace(d):
 
 
 def test_the_curve_reports_itself():
-    curve = toy_sum_problem(40, 4).curve([2, 4, 6, 4], n_seeds=2, seed=3)
+    curve = toy_sum_problem(40, 4).curve([2, 4, 6, 4], n_seeds=2, random_state=3)
     assert curve.dims == (2, 4, 6)
     assert list(curve.to_frame().columns) == ["d", "replica", "performance"]
     assert len(curve.to_frame()) == 6
@@ -54,7 +54,7 @@ def test_the_curve_reports_itself():
     back = ToyCurve.from_json(curve.to_json())
     np.testing.assert_array_equal(back.performance, curve.performance)
     assert curve.plot().get_xlabel() == "subspace dimension d"
-    again = toy_sum_problem(40, 4).curve([4], n_seeds=2, seed=3)
+    again = toy_sum_problem(40, 4).curve([4], n_seeds=2, random_state=3)
     np.testing.assert_array_equal(again.performance[0], curve.performance[1])
 
 

@@ -12,7 +12,7 @@ IMAGES = np.random.default_rng(0).normal(size=(5, 3, 4, 6)).astype(np.float32)
 @pytest.mark.parametrize("shape", [(15, 24), (15, 4, 6), (5, 3, 4, 6)])
 def test_all_images_get_the_same_permutation(shape):
     X = IMAGES.reshape(shape)
-    shuffled = shuffle_pixels(X, seed=3)
+    shuffled = shuffle_pixels(X, random_state=3)
     assert shuffled.shape == shape
     assert shuffled.dtype == X.dtype
     before, after = X.reshape(15, 24), shuffled.reshape(15, 24)
@@ -28,35 +28,37 @@ def test_the_seed_fixes_the_permutation_of_any_split():
 
 
 def test_tensors_and_arrays_agree():
-    tensor = shuffle_pixels(torch.from_numpy(IMAGES), seed=4)
+    tensor = shuffle_pixels(torch.from_numpy(IMAGES), random_state=4)
     assert isinstance(tensor, torch.Tensor)
-    np.testing.assert_array_equal(tensor, shuffle_pixels(IMAGES, seed=4))
+    np.testing.assert_array_equal(tensor, shuffle_pixels(IMAGES, random_state=4))
     y = np.arange(50)
-    labels = shuffle_labels(torch.from_numpy(y), 0.4, seed=4)
+    labels = shuffle_labels(torch.from_numpy(y), 0.4, random_state=4)
     assert isinstance(labels, torch.Tensor)
-    np.testing.assert_array_equal(labels, shuffle_labels(y, 0.4, seed=4))
+    np.testing.assert_array_equal(labels, shuffle_labels(y, 0.4, random_state=4))
     np.testing.assert_array_equal(y, np.arange(50))  # the input is left alone
 
 
 @pytest.mark.parametrize(("fraction", "count"), [(0.0, 0), (0.1, 20), (0.503, 101), (1.0, 200)])
 def test_exactly_that_many_labels_move(fraction, count):
     y = np.arange(200)  # all different: a sample keeps its label only if it was not chosen
-    shuffled = shuffle_labels(y, fraction, seed=1)
+    shuffled = shuffle_labels(y, fraction, random_state=1)
     assert (shuffled != y).sum() == count
     np.testing.assert_array_equal(np.sort(shuffled), y)
 
 
 def test_chosen_samples_are_nested_and_fixed():
     y = np.arange(200)
-    few, many = shuffle_labels(y, 0.2, seed=1) != y, shuffle_labels(y, 0.6, seed=1) != y
+    few, many = shuffle_labels(y, 0.2, random_state=1) != y, shuffle_labels(y, 0.6, random_state=1) != y
     assert (many | ~few).all()
-    np.testing.assert_array_equal(shuffle_labels(y, 0.2, seed=1), shuffle_labels(y, 0.2, seed=1))
-    assert (shuffle_labels(y, 0.2, seed=2) != shuffle_labels(y, 0.2, seed=1)).any()
+    np.testing.assert_array_equal(
+        shuffle_labels(y, 0.2, random_state=1), shuffle_labels(y, 0.2, random_state=1)
+    )
+    assert (shuffle_labels(y, 0.2, random_state=2) != shuffle_labels(y, 0.2, random_state=1)).any()
 
 
 def test_fully_shuffled_labels_are_independent_of_the_old():
     y = np.repeat(np.arange(10), 2000)
-    assert (shuffle_labels(y, 1.0, seed=0) == y).mean() == pytest.approx(0.1, abs=0.01)
+    assert (shuffle_labels(y, 1.0, random_state=0) == y).mean() == pytest.approx(0.1, abs=0.01)
 
 
 def test_text_labels():

@@ -148,9 +148,9 @@ class TaskVector:
         mu = self.numbers[self.d - len(groups) :].astype(float)
         return dict(zip(groups, (1 + self.structure["rate"] * mu).tolist()))
 
-    def rounded(self, levels: int = 16, method: str = "kmeans") -> TaskVector:
+    def rounded(self, n_levels: int = 16, method: str = "kmeans") -> TaskVector:
         """Return the task with its numbers rounded to a codebook, see :func:`~lodim.landscape.quantize_codebook`."""
-        quantized = quantize_codebook(self.numbers, levels, method)
+        quantized = quantize_codebook(self.numbers, n_levels, method)
         return replace(self, numbers=quantized.values.astype(np.float32), quantized=quantized)
 
     def bound(

@@ -43,7 +43,7 @@ def summarise(sweep: Sweep) -> LandscapeResult:
         bound=bound,
         d_int100=d_int100,
         baseline_score=sweep.baseline_score,
-        baseline_seeds=tuple(sweep.baseline_scores),
+        baseline_scores=tuple(sweep.baseline_scores),
         threshold_score=sweep.threshold_score,
         threshold=s.threshold,
         score_name=s.score_name,

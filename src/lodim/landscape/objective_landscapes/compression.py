@@ -177,7 +177,7 @@ class CompressedModel:
         make_model: Callable[[], nn.Module],
         theta0_seed: int,
         *,
-        levels: int | None = 16,
+        n_levels: int | None = 16,
         method: str = "kmeans",
         dtype: str = "float32",
         finetune: Callable[[nn.Module], Any] | None = None,
@@ -193,7 +193,7 @@ class CompressedModel:
             Makes the network, taking no arguments.
         theta0_seed : int
             The seed of its initialisation.
-        levels : int or None
+        n_levels : int or None
             Size of the codebook; None stores v as it is.
         method : {"kmeans", "uniform"}
             How the codebook starts, see :func:`~lodim.landscape.code_lengths.quantize_codebook`.
@@ -216,8 +216,8 @@ class CompressedModel:
         spec = _matching_spec(fresh, subspace.spec)
         _check_origin(subspace, spec, fresh, theta0_seed)
         quantized = raw = None
-        if levels is not None:
-            quantized = quantize_codebook(subspace.theta_d, levels, method)
+        if n_levels is not None:
+            quantized = quantize_codebook(subspace.theta_d, n_levels, method)
             if finetune is not None:
                 tuned = QuantizedSubspace(subspace, quantized.codebook)
                 finetune(tuned)

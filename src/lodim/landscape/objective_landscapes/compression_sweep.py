@@ -173,7 +173,7 @@ def compress_sweep(
     points = []
     for size in sizes:
         model = CompressedModel.from_subspace(
-            subspace, make_model, theta0_seed, levels=size, method=method, finetune=finetune
+            subspace, make_model, theta0_seed, n_levels=size, method=method, finetune=finetune
         )
         points.append(_measure(model, size, task, delta, paid))
     return CompressionSweep(

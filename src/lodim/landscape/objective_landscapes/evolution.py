@@ -41,7 +41,7 @@ import torch
 from scipy.stats import rankdata
 
 from lodim.landscape.objective_landscapes.policy import PolicySearch
-from lodim.randomness import derive_seed
+from lodim.randomness import RandomState, derive_seed, root_seed
 from lodim.results import Result
 from lodim.validation import check_fraction, check_in_range, checked
 
@@ -177,7 +177,7 @@ def es_train(
     generations: int = 100,
     target: int | float | None = None,
     n_fresh: int = 10,
-    seed: int = 0,
+    random_state: RandomState = 0,
     progress: Callable[[float, str], None] | None = None,
 ) -> EvolutionResult:
     """Maximise a fitness over d numbers by an evolution strategy (the module's first equation).
@@ -198,8 +198,8 @@ def es_train(
         Stop as soon as the mean reaches this score on fresh evaluations.
     n_fresh : int
         Fresh episodes of a :class:`PolicySearch` that a score averages.
-    seed : int
-        The same seed gives the same result.
+    random_state : int, numpy.random.Generator or None
+        The same int gives the same result.
     progress : callable, optional
         ``progress(done, text)`` with done in [0, 1].
 
@@ -213,7 +213,7 @@ def es_train(
     check_in_range(lr, "lr", low=0.0)
     check_in_range(weight_decay, "weight_decay", low=0.0)
     search = _EvolutionStrategy(_dimension(fitness, d), int(n_pairs), sigma, lr, float(weight_decay))
-    return _evolve("es", search, fitness, generations, target, n_fresh, seed, progress)
+    return _evolve("es", search, fitness, generations, target, n_fresh, root_seed(random_state), progress)
 
 
 @checked
@@ -229,14 +229,14 @@ def cem_train(
     generations: int = 40,
     target: int | float | None = None,
     n_fresh: int = 10,
-    seed: int = 0,
+    random_state: RandomState = 0,
     progress: Callable[[float, str], None] | None = None,
 ) -> EvolutionResult:
     """Maximise a fitness over d numbers by the cross-entropy method with a decaying noise floor.
 
     Parameters
     ----------
-    fitness, d, generations, target, n_fresh, seed, progress
+    fitness, d, generations, target, n_fresh, random_state, progress
         As in :func:`es_train`.
     population : int
         Candidates a generation.
@@ -258,7 +258,7 @@ def cem_train(
     check_in_range(noise, "noise", low=0.0)
     check_fraction(noise_decay, "noise_decay")
     search = _CrossEntropy(_dimension(fitness, d), int(population), n_elite, sd, noise, noise_decay)
-    return _evolve("cem", search, fitness, generations, target, n_fresh, seed, progress)
+    return _evolve("cem", search, fitness, generations, target, n_fresh, root_seed(random_state), progress)
 
 
 def _dimension(fitness: Fitness | PolicySearch, d: int | None) -> int:
@@ -317,7 +317,7 @@ def _evolve(
 def _scores(fitness: Fitness | PolicySearch, population: np.ndarray, seed: int) -> np.ndarray:
     """Fitness of every candidate, finite."""
     if isinstance(fitness, PolicySearch):
-        seeds = [derive_seed(seed, "episode", i) for i in range(fitness.episodes)]
+        seeds = [derive_seed(seed, "episode", i) for i in range(fitness.n_episodes)]
         scores = fitness.evaluate(population, seeds, learning=True)
     else:
         scores = np.array([float(fitness(v)) for v in population])

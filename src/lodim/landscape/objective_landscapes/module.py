@@ -22,8 +22,9 @@ One map covers all parameters together, so a unit step of v moves the weights by
 gradient of v is shorter than that of the weights by about :math:`\sqrt{d/D}`, and v has to travel as far as the weights
 would: learning rates must grow by :math:`\sqrt{D/d}`, which :meth:`SubspaceModule.param_groups` does.
 
-Beyond the paper: an origin after some direct steps and a basis from a recorded training run, both of B. Larsen and
-others, How many degrees of freedom do we need to train deep networks, arXiv 2107.05802; subspaces redrawn on the way.
+Beyond the paper: an origin after some direct steps (train the module before it is wrapped, and say ``save_theta0=True``)
+and a basis from a recorded training run, both of B. Larsen and others, How many degrees of freedom do we need to train
+deep networks, arXiv 2107.05802; subspaces redrawn on the way.
 
 References
 ----------
@@ -307,22 +308,6 @@ class SubspaceModule(nn.Module):
                 P.seed = int(seed)
             P.reseed(0 if seed is not None else P.round + 1)
         return self
-
-    @classmethod
-    def from_burn_in(
-        cls, module: nn.Module, d: int, burn_in: Callable[[nn.Module], Any], **options: Any
-    ) -> SubspaceModule:
-        """Make a random subspace through the point that some direct training reaches (arXiv 2107.05802, Section 3).
-
-        Parameters
-        ----------
-        burn_in : callable
-            Trains the module it is given in place, e.g. ``lambda m: fit(m, task, Recipe(epochs=1), lr=1e-3)``.
-        **options
-            Of :class:`SubspaceModule`. The origin is saved with the state unless ``save_theta0=False``.
-        """
-        burn_in(module)
-        return cls(module, d, **{"save_theta0": True, **options})
 
     @classmethod
     def from_trajectory(

@@ -56,12 +56,12 @@ class PolicySearch:
         Random map from d to D, see :func:`lodim.sketch.make_projection`.
     max_episode_steps : int, optional
         Cuts episodes; the environment's own limit if not given.
-    episodes : int
+    n_episodes : int
         Episodes an evaluation in the search.
     normalize_observations : bool
         Standardise observations by the running mean and standard deviation of all that the search has seen.
     seed : int
-        Determines theta0 and P.
+        Of theta0 and P: with the environment it is what a found v means, so keep both together.
     **env_options
         Passed to ``gymnasium.make``.
 
@@ -90,14 +90,14 @@ class PolicySearch:
         projection: str = "dense",
         scale: str = "row",
         max_episode_steps: int | None = None,
-        episodes: int = 1,
+        n_episodes: int = 1,
         normalize_observations: bool = False,
         seed: int = 0,
         **env_options: Any,
     ) -> None:
         self._gymnasium = require("gymnasium", "rl")
         self.env_id, self.d, self.seed = env_id, int(d), int(seed)
-        self.episodes = int(check_in_range(episodes, "episodes", low=1, integer=True))
+        self.n_episodes = int(check_in_range(n_episodes, "n_episodes", low=1, integer=True))
         self.normalize_observations = normalize_observations
         self._options = {"max_episode_steps": max_episode_steps, "disable_env_checker": True, **env_options}
         self._envs: list[Any] = [self._gymnasium.make(env_id, **self._options)]

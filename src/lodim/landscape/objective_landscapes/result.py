@@ -77,7 +77,7 @@ class LandscapeResult(Result):
         The same for the whole baseline score; unstable, since it moves with the baseline's noise.
     baseline_score : float
         Score of direct training (mean over seeds), or the one that was given.
-    baseline_seeds : tuple of float
+    baseline_scores : tuple of float
         Scores of the direct runs.
     threshold_score : float
         The score to be reached.
@@ -108,7 +108,7 @@ class LandscapeResult(Result):
     bound: float
     d_int100: float
     baseline_score: float
-    baseline_seeds: tuple[float, ...]
+    baseline_scores: tuple[float, ...]
     threshold_score: float
     threshold: float
     score_name: str
@@ -191,9 +191,9 @@ class LandscapeResult(Result):
             sd = "" if math.isnan(row.sd) else f"{row.sd:.4f}"
             lines.append(f"{row.d:>10,}  {row.mean:>10.4f}  {sd:>7}  {row.n:>3}  {row.lr:>9.3g}{mark}")
         direct = f"{self.n_parameters:>10,}  {self.baseline_score:>10.4f}  "
-        seeds = self.baseline_seeds
-        sd = f"{np.std(seeds, ddof=1):.4f}" if len(seeds) > 1 else ""
-        lines.append(f"{direct}{sd:>7}  {len(seeds):>3}  {self.lr_direct:>9.3g} direct training")
+        scores = self.baseline_scores
+        sd = f"{np.std(scores, ddof=1):.4f}" if len(scores) > 1 else ""
+        lines.append(f"{direct}{sd:>7}  {len(scores):>3}  {self.lr_direct:>9.3g} direct training")
         if self.status == "found":
             lines += ["", f"interval: {self.ci:.0%}, {self.ci_method}"]
         lines += [f"note: {note}" for note in self.notes]

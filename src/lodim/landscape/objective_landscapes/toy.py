@@ -44,7 +44,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lodim.randomness import derive_seed, torch_generator
+from lodim.randomness import RandomState, as_generator, derive_seed, root_seed, torch_generator
 from lodim.results import Result
 from lodim.sketch import RandomProjection, make_projection
 from lodim.validation import (
@@ -74,7 +74,7 @@ class ToyCurve(Result):
     """
 
     D: int
-    groups: int
+    n_groups: int
     dims: tuple[int, ...]
     performance: np.ndarray
     threshold: float
@@ -115,29 +115,29 @@ class ToyCurve(Result):
 
     def __str__(self) -> str:
         return (
-            f"toy problem of D={self.D} parameters in {self.groups} groups: intrinsic dimension {self.d_int:g} "
+            f"toy problem of D={self.D} parameters in {self.n_groups} groups: intrinsic dimension {self.d_int:g} "
             f"({self.performance.shape[1]} random subspaces for each of {len(self.dims)} dimensions)"
         )
 
 
 @dataclass(frozen=True)
 class ToySumProblem:
-    """Make ``groups`` sums of D parameters equal 1, 2, ..., groups, which is the intrinsic dimension."""
+    """Make ``n_groups`` sums of D parameters equal 1, 2, ..., n_groups, which is the intrinsic dimension."""
 
     D: int
-    groups: int
+    n_groups: int
 
-    def rows(self) -> Float[Tensor, "groups D"]:
+    def rows(self) -> Float[Tensor, "n_groups D"]:
         """The matrix A of the sums, float64."""
-        return torch.eye(self.groups, dtype=torch.float64).repeat_interleave(self.D // self.groups, dim=1)
+        return torch.eye(self.n_groups, dtype=torch.float64).repeat_interleave(self.D // self.n_groups, dim=1)
 
-    def targets(self) -> Float[Tensor, " groups"]:
-        """The right-hand side c = (1, ..., groups), float64."""
-        return torch.arange(1, self.groups + 1, dtype=torch.float64)
+    def targets(self) -> Float[Tensor, " n_groups"]:
+        """The right-hand side c = (1, ..., n_groups), float64."""
+        return torch.arange(1, self.n_groups + 1, dtype=torch.float64)
 
     def loss(self, theta: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch"]:
         """Sum of squared misses of the targets; differentiable."""
-        sums = theta.unflatten(-1, (self.groups, -1)).sum(-1)
+        sums = theta.unflatten(-1, (self.n_groups, -1)).sum(-1)
         return ((sums - self.targets().to(theta)) ** 2).sum(-1)
 
     def performance(self, theta: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch"]:
@@ -164,7 +164,7 @@ class ToySumProblem:
         n_seeds: int = 5,
         projection: str = "dense",
         threshold: float = 0.9,
-        seed: int = 0,
+        random_state: RandomState = 0,
     ) -> ToyCurve:
         """Best performance in random subspaces of several dimensions.
 
@@ -172,7 +172,7 @@ class ToySumProblem:
         ``threshold`` counts as solved. For ``projection`` see :func:`lodim.sketch.make_projection`.
         """
         dims = tuple(sorted({int(check_in_range(d, "d", low=1, high=self.D, integer=True)) for d in dims}))
-        scores = np.empty((len(dims), n_seeds))
+        scores, seed = np.empty((len(dims), n_seeds)), root_seed(random_state)
         for i, d in enumerate(dims):
             for j in range(n_seeds):
                 generator = torch_generator(derive_seed(seed, "theta0", d, j))
@@ -181,18 +181,18 @@ class ToySumProblem:
                     projection, self.D, d, seed=derive_seed(seed, "P", d, j), dtype=torch.float64
                 )
                 scores[i, j] = self.performance(theta0 + P(self.optimum(P, theta0)))
-        return ToyCurve(self.D, self.groups, dims, scores, threshold)
+        return ToyCurve(self.D, self.n_groups, dims, scores, threshold)
 
 
 @checked
-def toy_sum_problem(D: int = 1000, groups: int = 10) -> ToySumProblem:
+def toy_sum_problem(D: int = 1000, n_groups: int = 10) -> ToySumProblem:
     """The toy problem of known intrinsic dimension.
 
     Parameters
     ----------
     D : int
-        Number of parameters, a multiple of ``groups``.
-    groups : int
+        Number of parameters, a multiple of ``n_groups``.
+    n_groups : int
         Number of sums to be met; the intrinsic dimension.
 
     Raises
@@ -206,22 +206,22 @@ def toy_sum_problem(D: int = 1000, groups: int = 10) -> ToySumProblem:
     10.0
     """
     check_in_range(D, "D", low=1, integer=True)
-    check_in_range(groups, "groups", low=1, high=D, integer=True)
-    if D % groups:
-        raise ValueError(f"D={D} parameters do not split into {groups} equal groups; choose a multiple")
-    return ToySumProblem(int(D), int(groups))
+    check_in_range(n_groups, "n_groups", low=1, high=D, integer=True)
+    if D % n_groups:
+        raise ValueError(f"D={D} parameters do not split into {n_groups} equal groups; choose a multiple")
+    return ToySumProblem(int(D), int(n_groups))
 
 
 @checked
-def shuffle_pixels(X: Any, seed: int | np.integer = 0) -> Any:
+def shuffle_pixels(X: Any, random_state: RandomState = 0) -> Any:
     """Permute the pixels of every image by one fixed permutation.
 
     Parameters
     ----------
     X : ndarray or Tensor, shape (n, n_pixels), (n, height, width) or (n, channels, height, width)
         Pixels are the columns, or the positions of the last two axes (channels move together).
-    seed : int
-        Determines the permutation: training and test images take the same.
+    random_state : int, numpy.random.Generator or None
+        Determines the permutation: give the same int for training and test images.
 
     Returns
     -------
@@ -234,7 +234,6 @@ def shuffle_pixels(X: Any, seed: int | np.integer = 0) -> Any:
         X with fewer than two or more than four axes.
     """
     check_unmasked(X, "X")
-    check_in_range(seed, "seed", low=0, integer=True)
     if isinstance(X, torch.Tensor):
         check_tensor(X, "X", numbers=False)
     elif not isinstance(X, np.ndarray):
@@ -248,12 +247,12 @@ def shuffle_pixels(X: Any, seed: int | np.integer = 0) -> Any:
     shape = tuple(X.shape)
     kept = shape[:1] if X.ndim == 2 else shape[:-2]
     flat = X.reshape(*kept, math.prod(shape[len(kept) :]))
-    order = np.random.default_rng(seed).permutation(flat.shape[-1])
+    order = as_generator(random_state).permutation(flat.shape[-1])
     return flat[..., _like(order, X)].reshape(shape)
 
 
 @checked
-def shuffle_labels(y: Any, fraction: int | float = 1.0, seed: int | np.integer = 0) -> Any:
+def shuffle_labels(y: Any, fraction: int | float = 1.0, random_state: RandomState = 0) -> Any:
     """Give a fixed random part of the samples each other's labels.
 
     Parameters
@@ -262,7 +261,7 @@ def shuffle_labels(y: Any, fraction: int | float = 1.0, seed: int | np.integer =
     fraction : float
         ``round(fraction * n)`` samples are chosen, and each gets the label of another of them. The samples chosen
         for a smaller fraction are among those for a larger one.
-    seed : int
+    random_state : int, numpy.random.Generator or None
         Determines which and how.
 
     Returns
@@ -276,7 +275,6 @@ def shuffle_labels(y: Any, fraction: int | float = 1.0, seed: int | np.integer =
         Labels with several axes or complex, fraction outside [0, 1], or a single chosen sample (nothing to
         swap with).
     """
-    check_in_range(seed, "seed", low=0, integer=True)
     if hasattr(y, "detach"):
         labels = check_tensor(y, "y", numbers=False).clone()
     else:
@@ -290,7 +288,7 @@ def shuffle_labels(y: Any, fraction: int | float = 1.0, seed: int | np.integer =
         raise ValueError(
             f"fraction {fraction} of {len(labels)} samples is one, which has nothing to swap with"
         )
-    chosen = np.random.default_rng(seed).permutation(len(labels))[:n_chosen]
+    chosen = as_generator(random_state).permutation(len(labels))[:n_chosen]
     labels[_like(chosen, labels)] = labels[_like(np.roll(chosen, 1), labels)]
     return labels
 

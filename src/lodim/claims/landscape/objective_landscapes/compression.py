@@ -47,7 +47,7 @@ def run(seed: int, progress: Progress, full: bool = False) -> Findings:
     plain = compress_sweep(subspace, make_model, origin, task, levels=LEVELS)
     tuner = partial(_finetune, task=task, epochs=20 if full else 10, seed=derive_seed(seed, "tuning"))
     tuned = compress_sweep(subspace, make_model, origin, task, levels=LEVELS, finetune=tuner)
-    saved = CompressedModel.from_subspace(subspace, make_model, origin, levels=16)
+    saved = CompressedModel.from_subspace(subspace, make_model, origin, n_levels=16)
     return Findings(_checks(plain, tuned, saved, task, full), _figures(plain, tuned, saved), NOTES)
 
 

@@ -47,7 +47,7 @@ def memorise(
 
 def _labelled(problem: problems.Samples, random: bool, seed: int) -> Task:
     """The problem with its labels or with shuffled ones; nothing but the training set is scored."""
-    y = shuffle_labels(problem.y, seed=derive_seed(seed, "labels")) if random else problem.y
+    y = shuffle_labels(problem.y, random_state=derive_seed(seed, "labels")) if random else problem.y
     return Task.from_arrays(problem.X, y, problem.X, y)
 
 

@@ -60,15 +60,15 @@ def run(seed: int, progress: Progress) -> Findings:
 
 
 def _cartpole(d: int, seed: int) -> float:
-    policies = PolicySearch("CartPole-v1", d, max_episode_steps=200, episodes=3, seed=seed)
-    return cem_train(policies, generations=40, target=CARTPOLE_GOAL, seed=seed).score
+    policies = PolicySearch("CartPole-v1", d, max_episode_steps=200, n_episodes=3, seed=seed)
+    return cem_train(policies, generations=40, target=CARTPOLE_GOAL, random_state=seed).score
 
 
 def _pendulum(d: int, seed: int) -> float:
     policies = PolicySearch(
         "InvertedPendulum-v5", d, max_episode_steps=500, normalize_observations=True, seed=seed
     )
-    return es_train(policies, generations=100, target=0.95 * PENDULUM_GOAL, seed=seed).score
+    return es_train(policies, generations=100, target=0.95 * PENDULUM_GOAL, random_state=seed).score
 
 
 def _scores(
