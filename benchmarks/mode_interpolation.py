@@ -25,7 +25,7 @@ def held(model: Diffusion, n: int, steps: int) -> float:
         own = sum(s.mean.numel() + s.squares.numel() for s in detector._running or [])
         most[0] = max(most[0], own)
 
-    x = model.sample(n, steps=steps, sampler="ancestral", callback=[detector.callback(), weigh])
+    x = model.sample(n, steps=steps, sampler="ancestral", on_step=[detector.record(), weigh])
     return most[0] / x.numel()
 
 
@@ -45,7 +45,7 @@ def main() -> None:
         detector = HallucinationDetector((0, steps))
 
         def draw(make=None, model=model, n=n, steps=steps) -> None:
-            model.sample(n, steps=steps, sampler="ancestral", generator=0, callback=make() if make else None)
+            model.sample(n, steps=steps, sampler="ancestral", generator=0, on_step=make() if make else None)
 
         def keep() -> object:
             way: list[torch.Tensor] = []
@@ -54,7 +54,7 @@ def main() -> None:
         rows += compare(
             {
                 "sampling": draw,
-                "sampling, watched": lambda draw=draw, detector=detector: draw(detector.callback),
+                "sampling, watched": lambda draw=draw, detector=detector: draw(detector.record),
                 "sampling, whole way kept": lambda draw=draw, keep=keep: draw(keep),
             },
             reference="sampling",

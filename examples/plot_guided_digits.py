@@ -34,11 +34,11 @@ half = len(X) // 2
 # Trained on one half of the digits. From the noise on the left to the digit on the right: what the denoiser takes the
 # sample for, level by level.
 
-net = build_seeded(lambda: TimeMLP(64, 128, num_classes=10), 0)
-model = Diffusion(net, 64, num_classes=10, random_state=0)
+net = build_seeded(lambda: TimeMLP(64, 128, n_classes=10), 0)
+model = Diffusion(net, 64, n_classes=10, random_state=0)
 model.fit(X[:half], y[:half], steps=450)
 seen = Trajectory(5)
-model.sample(5, cond=[0, 2, 3, 5, 8], guidance=1.5, generator=0, callback=seen)
+model.sample(5, cond=[0, 2, 3, 5, 8], guidance=1.5, generator=0, on_step=seen)
 seen.x0_hat = [x.reshape(-1, 8, 8)[:, None] for x in seen.x0_hat]
 ax = seen.plot(value_range=(0, 1))
 

@@ -391,7 +391,7 @@ def mode_interpolation(save):
     model.fit(grid.X, steps=1500, batch_size=512)
     detector, seen = HallucinationDetector((0, 0.1), "sigma"), Trajectory(12)
     options = {"sampler": "ancestral", "sigmas": np.append(np.geomspace(10, 0.005, 80), 0.0)}
-    x = model.sample(10_000, generator=0, callback=[detector.callback(), seen], batch_size=10_000, **options)
+    x = model.sample(10_000, generator=0, on_step=[detector.record(), seen], batch_size=10_000, **options)
     gaps = np.linalg.norm(x[:, None] - grid.centers, axis=2).min(1) / grid.std
     calibration = detector.calibrate(gaps > 6)
     found = sample_filtered(model, 5000, detector, generator=1, show=400, batch_size=5000, **options)
@@ -467,7 +467,7 @@ def pfgmpp(save):
             torch.zeros(25, 2), torch.full((25, 1), 80.0), torch.Generator().manual_seed(1)
         )
         seen = Trajectory(30)
-        heun(EmpiricalPoissonDenoiser(Y, D), start.double(), EDM().sigmas(60), callback=seen)
+        heun(EmpiricalPoissonDenoiser(Y, D), start.double(), EDM().sigmas(60), on_step=seen)
         for way in torch.stack(seen.x, 1).numpy():
             axes.plot(*way[np.abs(way).max(1) < 3].T, linewidth=0.8)  # the rest is out of sight
         axes.plot(*ring.X.T, ".", color="black", markersize=2, rasterized=True)
@@ -629,7 +629,7 @@ def samplers(save):
 
     digits = torch.from_numpy(load_digits().images[:, None] / 16)
     seen, start = Trajectory(5), 80 * torch.randn(36, 1, 8, 8, generator=torch_generator(2))
-    out = heun(EmpiricalDenoiser(digits), start, EDM().sigmas(12), callback=seen)
+    out = heun(EmpiricalDenoiser(digits), start, EDM().sigmas(12), on_step=seen)
     way = save(seen.plot().figure, "five rows: a grey average becomes one digit, step by step", "trajectory")
     sheet = save(plot_samples(out).figure, "36 digits in a square", "grid")
     return "\n\n".join((picture, table(head, rows), way, sheet)) + "\n"

@@ -690,7 +690,7 @@ def noisy_decoder():
 
 
 def labelled():
-    model = generative.Diffusion(TimeMLP(2, 8, 1, num_classes=3), 2, num_classes=3)
+    model = generative.Diffusion(TimeMLP(2, 8, 1, n_classes=3), 2, n_classes=3)
     with torch.no_grad():
         for i, p in enumerate(model.denoiser.parameters()):
             p.copy_(torch.arange(p.numel()).view(p.shape).add(i).sin() / 4)

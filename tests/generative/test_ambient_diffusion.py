@@ -218,7 +218,7 @@ def test_the_squared_mean_of_children_is_biased_and_the_product_is_not():
 
 
 def test_consistency_teaches_through_the_paths():
-    model = small(consistency=1.0, consistency_children=2, consistency_steps=2, unbiased=True, num_classes=0)
+    model = small(consistency=1.0, consistency_children=2, consistency_steps=2, unbiased=True, n_classes=0)
     model.loss(samples(4), None, 0.1, generator=torch_generator(0)).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.denoiser.parameters())
 
@@ -261,7 +261,7 @@ def test_noisy_samples_teach_the_clean_spread():
 def test_sampling_stops_at_a_level_with_the_denoisers_answer():
     model = small()
     seen = []
-    out = model.sample(5, stop_at=0.3, steps=6, sampler="euler", generator=0, callback=seen.append)
+    out = model.sample(5, stop_at=0.3, steps=6, sampler="euler", generator=0, on_step=seen.append)
     assert [state.sigma_next for state in seen][-2:] == [pytest.approx(0.3), 0]
     assert len(seen) == 6
     torch.testing.assert_close(out, seen[-1].x0_hat.float())
@@ -309,7 +309,7 @@ def test_noise_may_leave_the_data_range_but_clean_samples_may_not():
 def test_conditions_go_with_their_samples():
     Y, s = attach_noise(correlated(60), 0.2, 0.5)
     model = AmbientDiffusion(
-        TimeMLP(2, 8, 1, num_classes=3), 2, num_classes=3, consistency=0.5, consistency_children=2,
+        TimeMLP(2, 8, 1, n_classes=3), 2, n_classes=3, consistency=0.5, consistency_children=2,
         consistency_steps=2,
     )  # fmt: skip
     model.fit(Y, s, np.arange(60) % 3, steps=2, batch_size=20)

@@ -167,8 +167,8 @@ def test_error_and_trace_are_one_for_the_best_denoiser_and_the_error_bounds_othe
 def test_the_trace_by_probes_is_within_its_error():
     found = read(gaussian(), FLAT, 0.5, "flipd", n_probes=200)
     exact = read(gaussian(), FLAT, 0.5, "flipd")
-    assert found.standard_error[0] > 0 == exact.standard_error[0]
-    assert abs(found.pointwise - exact.pointwise).max() < 5 * found.standard_error[0]
+    assert found.se[0] > 0 == exact.se[0]
+    assert abs(found.pointwise - exact.pointwise).max() < 5 * found.se[0]
     assert (found.n_calls, exact.n_calls) == (203, 9)
 
 

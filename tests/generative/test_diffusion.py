@@ -40,7 +40,7 @@ def small(**options):
     d = options.get("shape", 2)
     net = build_seeded(
         lambda: TimeMLP(
-            d, 16, 1, num_classes=options.get("num_classes", 0), cond_dim=options.get("cond_dim", 0)
+            d, 16, 1, n_classes=options.get("n_classes", 0), cond_dim=options.get("cond_dim", 0)
         ),
         0,
     )
@@ -192,7 +192,7 @@ def test_classes_and_numbers_reach_the_network():
             return self.last(x[..., :1]).expand(x.shape)
 
     X, y = cloud(30), np.arange(30) % 3
-    model = Diffusion(Net(), 2, num_classes=3, p_uncond=0.0).fit(X, y, steps=2, batch_size=30)
+    model = Diffusion(Net(), 2, n_classes=3, p_uncond=0.0).fit(X, y, steps=2, batch_size=30)
     assert sorted(seen[-1]["label"].tolist()) == sorted(y.tolist())
     model.sample(4, cond=2)
     assert seen[-1]["label"].tolist() == [2] * 4
@@ -208,7 +208,7 @@ def test_classes_and_numbers_reach_the_network():
 
 def test_conditions_are_left_out_as_often_as_said():
     seen = []
-    model = small(num_classes=3, p_uncond=0.3)
+    model = small(n_classes=3, p_uncond=0.3)
     model.denoiser.net.register_forward_pre_hook(lambda net, args: seen.append(args[2]["label"]))
     model.loss(torch.zeros(4000, 2), torch.ones(4000).long(), generator=torch_generator(0))
     share = float((seen[0] == -1).double().mean())
@@ -216,7 +216,7 @@ def test_conditions_are_left_out_as_often_as_said():
 
 
 def test_guidance_by_number_is_classifier_free():
-    model = awake(small(num_classes=3))
+    model = awake(small(n_classes=3))
     cond = torch.tensor([0, 1, 2, 1])
     found = model.sample(4, cond=cond, guidance=2.5, generator=0)
     assert torch.equal(found, model.sample(4, cond=cond, guidance=ClassifierFree(2.5), generator=0))
@@ -396,7 +396,7 @@ def test_two_processes_train_one_model(tmp_path):
 
 # ------------------------------------------------------------------------------------------------ bad input
 
-PLAIN, CLASSES, NUMBERS = {}, {"num_classes": 3}, {"cond_dim": 2}
+PLAIN, CLASSES, NUMBERS = {}, {"n_classes": 3}, {"cond_dim": 2}
 
 
 @pytest.mark.parametrize(
@@ -454,7 +454,7 @@ def test_data_that_cannot_be_learnt_are_refused(options, X, cond, said):
         (lambda m: m.inpaint(np.zeros((3, 2)), np.ones((2, 2), bool)), "mask must be booleans"),
         (lambda m: m.inpaint(np.zeros((3, 2)), np.ones((3, 2))), "mask must be booleans"),
         (lambda m: m.inpaint(np.full((3, 2), np.nan), np.ones(2, bool)), "among its known entries"),
-        (lambda m: small(num_classes=2, p_uncond=0).sample(2, cond=1, guidance=3), "p_uncond above 0"),
+        (lambda m: small(n_classes=2, p_uncond=0).sample(2, cond=1, guidance=3), "p_uncond above 0"),
     ],
 )
 def test_what_cannot_be_sampled_is_refused(use, said):
@@ -472,7 +472,7 @@ def test_what_cannot_be_sampled_is_refused(use, said):
         ({"sigma_data": -1.0}, "sigma_data must be positive"),
         ({"p_uncond": 1.5}, "p_uncond"),
         ({"data_range": (1, 0)}, "data_range"),
-        ({"num_classes": -1}, "num_classes"),
+        ({"n_classes": -1}, "n_classes"),
     ],
 )
 def test_models_that_cannot_be_are_refused(options, said):
@@ -517,9 +517,9 @@ if __name__ == "__main__":
 )
 def test_a_checkpoint_of_other_conditions_or_noise_is_refused(tmp_path, shift, change, said):
     X, y = cloud(), np.arange(64) % 3
-    small(num_classes=3).fit(X, y, steps=2, checkpoint=tmp_path / "run")
+    small(n_classes=3).fit(X, y, steps=2, checkpoint=tmp_path / "run")
     with pytest.raises(ValueError, match=f"another run: {said}"):
-        small(num_classes=3, **change).fit(X, (y + shift) % 3, steps=2, checkpoint=tmp_path / "run")
+        small(n_classes=3, **change).fit(X, (y + shift) % 3, steps=2, checkpoint=tmp_path / "run")
 
 
 def test_answers_know_no_dropout_and_each_part_keeps_its_mode():
@@ -544,7 +544,7 @@ def test_answers_know_no_dropout_and_each_part_keeps_its_mode():
 
 def test_conditions_by_name_may_be_of_any_number_type():
     X, y = cloud(), np.arange(64) % 3
-    model = small(num_classes=3, p_uncond=0.5)
+    model = small(n_classes=3, p_uncond=0.5)
     losses = [
         model.loss(torch.from_numpy(X).float(), {"label": y.astype(kind)}, generator=torch_generator(0))
         for kind in ("i8", "u1", "f8")
@@ -570,7 +570,7 @@ def test_small_things_that_were_silent():
     with pytest.raises(ValueError, match="float64"):
         small().fit(far, steps=2)
     assert abs(small().double().fit(far, steps=2).sample(5, steps=4) - 1e8).max() < 100
-    model = small(num_classes=2).fit(cloud(), np.arange(64) % 2, steps=2)
+    model = small(n_classes=2).fit(cloud(), np.arange(64) % 2, steps=2)
     one, listed = (model.sample(3, steps=2, cond=1, guidance=g, generator=0) for g in (2.0, [2.0]))
     np.testing.assert_array_equal(one, listed)
     X = cloud(4)

@@ -52,16 +52,16 @@ def test_samples_of_the_gaussians_denoiser_have_its_covariance():
     assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 0.3  # as of 300 independent normals
     assert not rows[:, 32:].any()
     hasty = sample_blind(shrink, 300, (1, 8, 8), sigma_0=10.0, sigma_L=0.03, beta=0.5, h=0.03, growing=True)
-    assert hasty.steps.max() < drawn.steps.min() / 3
+    assert hasty.n_iter.max() < drawn.n_iter.min() / 3
     assert hasty.images.reshape(300, 64)[:, :32].var() < 0.95  # what large steps cost
 
 
 def test_the_same_noise_gives_the_same_sample_and_images_stop_by_themselves():
     drawn, again = (sample_blind(shrink, 6, (1, 8, 8), h=0.1, beta=0.5, keep_every=10) for _ in range(2))
     assert drawn == again
-    assert len(set(drawn.steps.tolist())) > 1
+    assert len(set(drawn.n_iter.tolist())) > 1
     assert drawn.sigmas.shape[1] == 6
-    assert np.isfinite(drawn.sigmas).sum(0).tolist() == (drawn.steps + 1).tolist()
+    assert np.isfinite(drawn.sigmas).sum(0).tolist() == (drawn.n_iter + 1).tolist()
     assert len(drawn.iterates) == -(-len(drawn.sigmas) // 10)
     assert float(np.nanmin(drawn.sigmas[:-1])) < 0.05
     assert not np.array_equal(
@@ -75,7 +75,7 @@ def test_without_added_noise_each_step_shrinks_the_residual_by_its_size():
     ratio = drawn.sigmas[1:] / drawn.sigmas[:-1]
     np.testing.assert_allclose(ratio[np.isfinite(ratio)], 0.9, rtol=1e-5)
     expected = np.ceil(np.log(0.05 / drawn.sigmas[0]) / np.log(0.9))
-    np.testing.assert_array_equal(drawn.steps, expected)
+    np.testing.assert_array_equal(drawn.n_iter, expected)
     assert not drawn.images.any()
 
 
@@ -247,7 +247,7 @@ def test_a_curve_compares_disjoint_pairs():
     with pytest.warns(ConvergenceWarning):
         found = memorization_curve(
             small, x, uniform(10, 1, 8, 6, seed=4), (2, 20), steps=10, batch_size=8, n_samples=3, h=0.5,
-            max_steps=3, sigma_L=1e-9, on_pair=lambda n, a, b: seen.append((n, a, b)),
+            max_iter=3, sigma_L=1e-9, on_pair=lambda n, a, b: seen.append((n, a, b)),
         )  # fmt: skip
     assert [n for n, _, _ in seen] == [2, 20]
     assert found.presentations == 80

@@ -68,13 +68,13 @@ def smooth(width=0.6, numpy=False, **options):
 def stored(sampler, x, sigmas, denoiser, **options):
     """A sampler's answer and all its estimates."""
     way = []
-    out = sampler(denoiser, x, sigmas, callback=lambda state: way.append(state.x0_hat.clone()), **options)
+    out = sampler(denoiser, x, sigmas, on_step=lambda state: way.append(state.x0_hat.clone()), **options)
     return out, torch.stack(way)
 
 
 def run(detector, n=400, batch_size=4096, sampler="ancestral", seed=0, **options):
     return smooth().sample(
-        n, steps=WAY, sampler=sampler, generator=seeded(seed), batch_size=batch_size, callback=detector.callback(),
+        n, steps=WAY, sampler=sampler, generator=seeded(seed), batch_size=batch_size, on_step=detector.record(),
         **options,
     )  # fmt: skip
 
@@ -110,7 +110,7 @@ def test_the_streamed_variance_is_the_stored_one_for_every_sampler(name):
         ),
     ):
         detector = HallucinationDetector(window, unit)
-        SAMPLERS[name](model.denoiser, x, sigmas, generator=seeded(1), callback=detector.callback())
+        SAMPLERS[name](model.denoiser, x, sigmas, generator=seeded(1), on_step=detector.record())
         expected = way[steps].var(0, correction=0).mean(1).numpy()
         np.testing.assert_allclose(detector.score_, expected, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(
@@ -147,7 +147,7 @@ def test_large_offsets_do_not_cost_digits():
         lambda x, *_: torch.full_like(x, next(shaken)),
         torch.zeros(2, 3).double(),
         sigmas,
-        callback=detector.callback(),
+        on_step=detector.record(),
     )
     np.testing.assert_allclose(detector.score_, 0.25e-6, rtol=1e-5)
 
@@ -159,22 +159,22 @@ def test_neither_batches_nor_their_order_matter_nor_other_windows():
     )
     model, start = smooth(), 80 * torch.randn(50, 1, generator=seeded())
     for detector, size in ((whole, 50), (split, 7)):
-        model.sample(50, start=start, batch_size=size, callback=detector.callback())
+        model.sample(50, start=start, batch_size=size, on_step=detector.record())
     np.testing.assert_allclose(split.score_, whole.score_, rtol=1e-5)
     assert split.scores_.shape == (3, 50)
     np.testing.assert_array_equal(split.scores_[0], split.score_)
-    model.sample(3, callback=whole)  # goes on
+    model.sample(3, on_step=whole)  # goes on
     assert whole.score_.shape == (53,)
-    model.sample(3, callback=whole.callback())  # begins anew
+    model.sample(3, on_step=whole.record())  # begins anew
     assert whole.score_.shape == (3,)
 
 
 def test_doubled_batches_of_guidance_are_no_rows_and_samples_are_not_touched():
-    net = build_seeded(lambda: TimeMLP(1, 8, 1, num_classes=2), 0)
-    model = Diffusion(net, 1, num_classes=2, sigma_data=1.0)
+    net = build_seeded(lambda: TimeMLP(1, 8, 1, n_classes=2), 0)
+    model = Diffusion(net, 1, n_classes=2, sigma_data=1.0)
     detector = HallucinationDetector()
     options = {"cond": [0, 1, 1], "guidance": ClassifierFree(2.0), "generator": 0}
-    watched = model.sample(3, callback=detector.callback(), **options)
+    watched = model.sample(3, on_step=detector.record(), **options)
     assert detector.score_.shape == (3,)
     assert torch.equal(watched, model.sample(3, **options))
 
@@ -186,8 +186,8 @@ def test_callbacks_that_write_into_their_state_do_not_reach_the_statistic():
     x, sigmas = 80 * torch.randn(5, 1, generator=seeded()), EDM().sigmas(WAY)
     alone, beside = HallucinationDetector(), HallucinationDetector()
     denoise = smooth().denoiser
-    heun(denoise, x, sigmas, callback=alone.callback())
-    heun(denoise, x, sigmas, callback=[beside.callback(), spoil])
+    heun(denoise, x, sigmas, on_step=alone.record())
+    heun(denoise, x, sigmas, on_step=[beside.record(), spoil])
     np.testing.assert_array_equal(alone.score_[0] > 0, beside.score_[0] > 0)
     assert (beside.score_ > 0).all()
 
@@ -200,7 +200,7 @@ def test_what_it_holds_does_not_grow_with_the_steps():
             if state.i == state.n_steps - 2:
                 seen.append(sum(s.mean.numel() + s.squares.numel() for s in detector._running))
 
-        smooth().sample(20, steps=steps, callback=[detector.callback(), weigh])
+        smooth().sample(20, steps=steps, on_step=[detector.record(), weigh])
         return seen
 
     assert held(5) == held(50) == [40]
@@ -218,11 +218,11 @@ def test_copies_and_pickles_go_on_alone():
 @pytest.mark.parametrize("precision", [torch.float16, torch.float32, torch.float64])
 def test_every_precision_of_model_and_estimates(precision):
     detector = HallucinationDetector((0, 5))
-    smooth().to(precision).sample(4, callback=detector.callback(), generator=0)
+    smooth().to(precision).sample(4, on_step=detector.record(), generator=0)
     assert detector.score_.dtype == np.float64
     assert np.isfinite(detector.score_).all()
     with torch.inference_mode():
-        smooth().sample(4, callback=detector.callback())
+        smooth().sample(4, on_step=detector.record())
     assert detector.detect_from_trajectory(torch.rand(6, 3, 2).to(precision)).dtype == torch.float64
 
 
@@ -433,7 +433,9 @@ def test_far_from_the_data_is_what_the_data_seldom_are():
 def test_stopping_early_drops_the_same_samples_and_changes_no_other(sampler):
     detector, model = calibrated((6, 16), sampler=sampler), smooth(numpy=True)
     found = [
-        sample_filtered(model, 100, detector, steps=WAY, sampler=sampler, generator=3, checks=checks, show=4)
+        sample_filtered(
+            model, 100, detector, steps=WAY, sampler=sampler, generator=3, n_checks=checks, show=4
+        )
         for checks in (0, 1, 5)
     ]
     assert found[0].n_rejected > 0
@@ -454,7 +456,7 @@ def test_a_window_early_on_the_way_saves_the_rest_of_the_dropped():
     run(detector, 1000, sampler="euler")
     detector.calibrate(detector.score_ > np.quantile(detector.score_, 0.5), false_alarm=0.01)
     found = sample_filtered(
-        smooth(), 200, detector, steps=WAY, sampler="euler", generator=0, checks=1, show=0
+        smooth(), 200, detector, steps=WAY, sampler="euler", generator=0, n_checks=1, show=0
     )
     assert found.saved == pytest.approx(found.n_rejected / found.n_drawn / 2, rel=1e-9)  # ten of twenty steps
 
@@ -467,7 +469,7 @@ def test_churn_is_that_of_the_whole_run_wherever_it_is_checked():
         hook = model.denoiser.register_forward_pre_hook(
             lambda _, args, to=levels: to.add(round(float(args[1]), 9))
         )
-        sample_filtered(model, 50, detector, steps=WAY, generator=0, checks=checks, churn=2, show=0)
+        sample_filtered(model, 50, detector, steps=WAY, generator=0, n_checks=checks, churn=2, show=0)
         hook.remove()
         seen.append(levels)
     assert seen[0] == seen[1]
@@ -507,10 +509,10 @@ def test_conditions_stay_with_their_places():
         def forward(self, x, c_noise, cond=None):
             return Smooth().forward(x, c_noise) + 10 * cond["label"][:, None]
 
-    model = Diffusion(Told(), 1, precond="x0", sigma_data=1.0, num_classes=3)
+    model = Diffusion(Told(), 1, precond="x0", sigma_data=1.0, n_classes=3)
     detector = HallucinationDetector((0, 8))
     labels = np.arange(300) % 3
-    x = model.sample(300, steps=WAY, cond=labels, sampler="euler", generator=0, callback=detector.callback())
+    x = model.sample(300, steps=WAY, cond=labels, sampler="euler", generator=0, on_step=detector.record())
     detector.calibrate(detector.score_ > np.quantile(detector.score_, 0.9), false_alarm=0.1)
     found = sample_filtered(
         model, 300, detector, cond=labels, steps=WAY, sampler="euler", generator=1, batch_size=100
@@ -531,7 +533,7 @@ def test_bad_requests_for_samples():
         sample_filtered(smooth(), 5, detector, steps=6)
     detector.threshold_ = -1.0
     with pytest.raises(ValueError, match="0 of 5 passed"):
-        sample_filtered(smooth(), 5, detector, steps=WAY, max_draws=12, checks=0)
+        sample_filtered(smooth(), 5, detector, steps=WAY, max_draws=12, n_checks=0)
     assert not smooth().denoiser._forward_pre_hooks
 
 
@@ -568,7 +570,7 @@ def test_a_discrete_schedule_that_underflows_gives_no_nan():
     x = float(sigmas[0]) * torch.randn(50, 2, generator=seeded(), dtype=torch.float64)
     detector = HallucinationDetector((0, 10))
     exact = MixtureDenoiser(torch.from_numpy(grid.centers), grid.std)
-    out = ancestral(exact, x, sigmas, generator=seeded(1), callback=detector.callback())
+    out = ancestral(exact, x, sigmas, generator=seeded(1), on_step=detector.record())
     assert bool(out.isfinite().all())
     assert np.isfinite(detector.score_).all()
 
@@ -633,7 +635,7 @@ def test_the_variance_filter_drops_the_highest_scores(monkeypatch):
     own = Diffusion.sample
 
     def spy(self, n, **options):
-        drawn["x"], drawn["score"] = own(self, n, **options), options["callback"][0].score_
+        drawn["x"], drawn["score"] = own(self, n, **options), options["on_step"][0].score_
         return drawn["x"]
 
     monkeypatch.setattr(Diffusion, "sample", spy)
@@ -645,7 +647,7 @@ def test_the_variance_filter_drops_the_highest_scores(monkeypatch):
 @pytest.mark.parametrize("filter", ["variance", "random"])
 def test_a_callback_of_ones_own_is_called_beside_the_detector(filter):
     steps = []
-    generations(n=1, filter=filter, sample={"steps": 12, "callback": lambda state: steps.append(state.i)})
+    generations(n=1, filter=filter, sample={"steps": 12, "on_step": lambda state: steps.append(state.i)})
     assert steps == list(range(12))
 
 

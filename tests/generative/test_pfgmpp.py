@@ -196,7 +196,7 @@ def test_losses_and_samples_are_numbers(D, sampler):
 
 def test_classes_and_images_are_taken():
     for D in (1, 64):
-        one = PFGMPP(None, (1, 8, 8), D, num_classes=3, random_state=0)
+        one = PFGMPP(None, (1, 8, 8), D, n_classes=3, random_state=0)
         assert isinstance(one.denoiser.net, SmallUNet)
         x, y = torch.rand(6, 1, 8, 8, generator=seeded()), [0, 1, 2, 0, 1, -1]
         one.loss(x, np.array(y), generator=seeded()).backward()
@@ -335,7 +335,7 @@ def test_both_claims_take_their_first_steps(monkeypatch):
         return Split(X.reshape(-1, *shape), y, X.reshape(-1, *shape), y)
 
     monkeypatch.setattr(robustness, "images", few)
-    small = {"steps": 2, "trainings": 1, "n": 130, "repeats": 1, "device": "cpu", "batch_size": 8}
+    small = {"steps": 2, "trainings": 1, "n": 130, "n_repeats": 1, "device": "cpu", "batch_size": 8}
     assert len(list(robustness.run(0, Progress(), **small).checks)) == 3
     full = robustness.CLAIM.full.keywords | {"shape": (1, 8, 8), "D": (64, INF), **small}
     full |= {"net": lambda: SmallUNet(1, 8, (1, 2), (1,))}

@@ -51,7 +51,7 @@ def test_what_is_no_picture_is_refused(values):
 def test_a_trajectory_keeps_the_first_samples(shape):
     seen, Y = Trajectory(2), torch.ones(3, *shape)
     sigmas = EDM().sigmas(5)
-    out = heun(EmpiricalDenoiser(Y), 80 * torch.ones(6, *shape), sigmas, callback=seen)
+    out = heun(EmpiricalDenoiser(Y), 80 * torch.ones(6, *shape), sigmas, on_step=seen)
     for _ in range(2):
         assert seen.sigmas == sigmas[1:].tolist()
         assert len(seen.x) == len(seen.x0_hat) == 5
@@ -63,11 +63,11 @@ def test_a_trajectory_keeps_the_first_samples(shape):
                 assert ax.images[0].get_array().shape[:2] == (9, 24)  # a row a sample, a column a step
             else:
                 assert len(ax.lines) == 4
-        heun(EmpiricalDenoiser(Y), 80 * torch.ones(6, *shape), sigmas, callback=seen)  # begins anew
+        heun(EmpiricalDenoiser(Y), 80 * torch.ones(6, *shape), sigmas, on_step=seen)  # begins anew
 
 
 def test_an_empty_trajectory_says_so():
-    with pytest.raises(ValueError, match="as callback"):
+    with pytest.raises(ValueError, match="as on_step"):
         Trajectory().plot()
     with pytest.raises(ValueError, match="n must be"):
         Trajectory(0)

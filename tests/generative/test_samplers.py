@@ -280,7 +280,7 @@ def test_callbacks_see_every_step_and_may_replace_the_samples(sampler):
     states = []
     sigmas = EDM().sigmas(5)
     x = 80 * torch.ones(2, 5)
-    out = sampler(gaussian(), x, sigmas, callback=[states.append, lambda state: 0 * state.x + 7])
+    out = sampler(gaussian(), x, sigmas, on_step=[states.append, lambda state: 0 * state.x + 7])
     assert bool((out == 7).all())
     assert [state.i for state in states] == [0, 1, 2, 3, 4]
     assert [state.sigma for state in states] == sigmas[:-1].tolist()
@@ -288,8 +288,8 @@ def test_callbacks_see_every_step_and_may_replace_the_samples(sampler):
     assert {state.n_steps for state in states} == {5}
     assert all(state.x.shape == state.x0_hat.shape == (2, 5) for state in states)
     torch.testing.assert_close(states[0].x0_hat, gaussian()(x.double(), 80.0))
-    with pytest.raises(ValueError, match="callback returned shape"):
-        sampler(gaussian(), x, sigmas, callback=lambda state: state.x[:1])
+    with pytest.raises(ValueError, match="on_step returned shape"):
+        sampler(gaussian(), x, sigmas, on_step=lambda state: state.x[:1])
 
 
 @every_sampler
@@ -342,7 +342,7 @@ def test_an_option_that_a_sampler_does_not_have_is_refused():
 def test_whole_numbers_begin_and_arrays_come_back_from_callbacks():
     oracle = GaussianDenoiser(torch.zeros(2), torch.eye(2))
     x = euler(
-        oracle, torch.ones(3, 2, dtype=torch.int64), [1.0, 0.0], callback=lambda state: state.x.numpy() / 4
+        oracle, torch.ones(3, 2, dtype=torch.int64), [1.0, 0.0], on_step=lambda state: state.x.numpy() / 4
     )
     assert x.dtype == torch.float32
     assert torch.equal(x, torch.full((3, 2), 0.125))

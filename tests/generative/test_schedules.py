@@ -28,27 +28,13 @@ def inside(schedule, n=7):
     )
 
 
-def slope(function, t, h=1e-4):
-    return (function(t + h) - function(t - h)) / (2 * h)
-
-
-@everyone
-def test_drift_and_diffusion_are_what_the_factors_imply(schedule):
-    """f = d log alpha / dt and g^2 = d sigma^2 / dt - 2 f sigma^2: then the mean and the variance are the process's."""
-    t = inside(schedule)
-    f, g2 = schedule.drift_coef(t), schedule.diffusion2(t)
-    torch.testing.assert_close(f, slope(lambda t: schedule.alpha(t).log(), t), rtol=1e-6, atol=1e-9)
-    implied = slope(lambda t: schedule.sigma(t).square(), t) - 2 * f * schedule.sigma(t).square()
-    torch.testing.assert_close(g2, implied, rtol=1e-5, atol=1e-9)
-
-
-def test_drift_and_diffusion_in_closed_form():
+def test_factors_in_closed_form():
     t = inside(VP())
-    beta = 0.1 + t * 19.9
-    torch.testing.assert_close(VP().drift_coef(t), -beta / 2)
-    torch.testing.assert_close(VP().diffusion2(t), beta)
-    torch.testing.assert_close(VE().diffusion2(t), 2 * VE().sigma(t).square() * math.log(5000))
-    torch.testing.assert_close(EDM().diffusion2(t), 2 * t)
+    integral = 0.1 * t + 19.9 * t.square() / 2  # of beta
+    torch.testing.assert_close(VP().alpha(t), (-integral / 2).exp())
+    torch.testing.assert_close(VP().sigma(t), (1 - (-integral).exp()).sqrt())
+    torch.testing.assert_close(VE().sigma(t), 0.01 * (t * math.log(5000)).exp())
+    torch.testing.assert_close(EDM().sigma(t), t)
     ou = VP(1, 1, t_max=5.0)  # dX = -X / 2 dt + dW
     torch.testing.assert_close(ou.alpha(t), (-t / 2).exp())
     torch.testing.assert_close(ou.sigma(t), (1 - (-t).exp()).sqrt())
@@ -59,7 +45,6 @@ def test_factors_levels_and_times_belong_together(schedule):
     t = inside(schedule, 40).reshape(4, 10)
     level = schedule.sigma_tilde(t)
     torch.testing.assert_close(schedule.sigma(t) / schedule.alpha(t), level)
-    torch.testing.assert_close(schedule.log_snr(t), 2 * (schedule.alpha(t) / schedule.sigma(t)).log())
     torch.testing.assert_close(schedule.t_of_sigma_tilde(level), t, rtol=1e-9, atol=1e-9)
     alpha, sigma = schedule.alpha(t), schedule.sigma(t)
     if isinstance(schedule, Flow):

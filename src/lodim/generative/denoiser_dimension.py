@@ -122,7 +122,7 @@ class DenoiserDimension(Result):
         The dimension at every level and point.
     query_idx : ndarray, shape (n_queries,)
         Rows of the data that points are.
-    standard_error : ndarray, shape (levels,)
+    se : ndarray, shape (levels,)
         Of one point's trace by its probes (root mean square over points); 0 where it is exact.
     error, trace : ndarray, shape (levels,)
         Mean squared error over the noise's, and mean trace by Stein's identity: equal for the best denoiser.
@@ -144,7 +144,7 @@ class DenoiserDimension(Result):
     sigmas: Float[np.ndarray, " levels"]
     profile: Float[np.ndarray, "levels n_queries"]
     query_idx: Int[np.ndarray, " n_queries"]
-    standard_error: Float[np.ndarray, " levels"]
+    se: Float[np.ndarray, " levels"]
     error: Float[np.ndarray, " levels"]
     trace: Float[np.ndarray, " levels"]
     learnt: Bool[np.ndarray, " levels"]
@@ -219,7 +219,7 @@ class DenoiserDimension(Result):
 
         low, middle, high = np.quantile(self.profile, (0.25, 0.5, 0.75), axis=1)
         columns = {
-            "sigma": self.sigmas, "dimension": middle, "low": low, "high": high, "se": self.standard_error,
+            "sigma": self.sigmas, "dimension": middle, "low": low, "high": high, "se": self.se,
             "error": self.error, "trace": self.trace, "learnt": self.learnt, "gap": self.gap,
         }  # fmt: skip
         return pd.DataFrame(columns)

@@ -110,7 +110,7 @@ class Diffusion(nn.Module):
         "auto": :meth:`fit` centres the data and divides them by twice their standard deviation (one number for all
         coordinates), and every answer is in their own unit again. A number: data are taken as they are, with this
         standard deviation.
-    num_classes, cond_dim : int
+    n_classes, cond_dim : int
         Classes, or numbers, of a condition that samples come with.
     p_uncond : float
         Share of training samples whose condition is left out, for guidance without a classifier.
@@ -146,7 +146,7 @@ class Diffusion(nn.Module):
         schedule: str | Schedule = "edm",
         precond: str | None = None,
         sigma_data: float | int | str = "auto",
-        num_classes: int = 0,
+        n_classes: int = 0,
         cond_dim: int = 0,
         p_uncond: float | int = 0.1,
         data_range: tuple[float | int, float | int] | None = None,
@@ -161,7 +161,7 @@ class Diffusion(nn.Module):
             check_choice(sigma_data, ("auto",), "sigma_data")
         if data_range is not None and not (len(data_range) == 2 and data_range[0] < data_range[1]):
             raise ValueError(f"data_range must be a lower and a higher number, got {data_range}")
-        self.num_classes = int(check_in_range(num_classes, "num_classes", low=0, integer=True))
+        self.n_classes = int(check_in_range(n_classes, "n_classes", low=0, integer=True))
         self.cond_dim = int(check_in_range(cond_dim, "cond_dim", low=0, integer=True))
         self.p_uncond = float(check_in_range(p_uncond, "p_uncond", low=0, high=1))
         self.schedule, self.data_range, self.kernel = schedule_named(schedule), data_range, kernel
@@ -177,7 +177,7 @@ class Diffusion(nn.Module):
         self._raw: list[Tensor] | None = None
 
     def _default_net(self) -> nn.Module:
-        classes, numbers = self.num_classes, self.cond_dim
+        classes, numbers = self.n_classes, self.cond_dim
         if len(self.shape) == 3:
             return SmallUNet(self.shape[0], n_classes=classes, cond_dim=numbers)
         return TimeMLP(math.prod(self.shape), n_classes=classes, cond_dim=numbers)
@@ -271,7 +271,7 @@ class Diffusion(nn.Module):
         """
         rows = self._samples(X)
         given = self._condition(cond, len(rows), rows.device)
-        if (given is None) and (self.num_classes or self.cond_dim) and self.p_uncond < 1:
+        if (given is None) and (self.n_classes or self.cond_dim) and self.p_uncond < 1:
             raise ValueError("the model was built for a condition: give cond, or build it without")
         more = {name: value.to(rows.device) for name, value in (each or {}).items()}
         if wrong := {name: tuple(value.shape) for name, value in more.items() if len(value) != len(rows)}:
@@ -365,24 +365,24 @@ class Diffusion(nn.Module):
             known = {"label": self._classes, "vector": self._numbers}
             return {name: known[name](part, n) if name in known else part for name, part in parts.items()}
         values = _as_tensor(cond, "cond").to(device)
-        if not self.num_classes and not self.cond_dim:
-            raise ValueError("the model takes no condition; build it with num_classes or cond_dim")
-        if self.num_classes and not self.cond_dim:
+        if not self.n_classes and not self.cond_dim:
+            raise ValueError("the model takes no condition; build it with n_classes or cond_dim")
+        if self.n_classes and not self.cond_dim:
             return {"label": self._classes(values.expand(n) if values.ndim == 0 else values, n)}
         if values.ndim < 2:
             values = values.reshape(-1, 1) if self.cond_dim == 1 else values.reshape(1, -1)
         values = values.expand(n, -1) if len(values) == 1 else values
-        if self.num_classes or values.shape != (n, self.cond_dim):
+        if self.n_classes or values.shape != (n, self.cond_dim):
             raise ValueError(
                 f"cond must have shape ({n}, {self.cond_dim}), got {tuple(values.shape)}"
-                + ("; give a mapping with vector and label" if self.num_classes else "")
+                + ("; give a mapping with vector and label" if self.n_classes else "")
             )
         return {"vector": self._numbers(values, n)}
 
     def _classes(self, values: Tensor, n: int) -> Tensor:
         if values.is_floating_point() and not bool((values == values.round()).all()):
             raise ValueError("classes must be whole numbers; -1: not known")
-        values, top = values.long(), self.num_classes or math.inf
+        values, top = values.long(), self.n_classes or math.inf
         if values.shape != (n,) or (n and not -1 <= int(values.min()) <= int(values.max()) < top):
             raise ValueError(
                 f"cond must be {n} classes from 0 to {top - 1} (-1: not known), got "
@@ -432,7 +432,7 @@ class Diffusion(nn.Module):
         cond: Any = None,
         guidance: float | int | Guidance | Sequence[float | int | Guidance] | None = None,
         generator: torch.Generator | RandomState = None,
-        callback: Callback | Sequence[Callback] | None = None,
+        on_step: Callback | Sequence[Callback] | None = None,
         batch_size: int = 4096,
         start: Any = None,
         sigmas: Any = None,
@@ -453,7 +453,7 @@ class Diffusion(nn.Module):
             :mod:`lodim.generative.guidance`.
         generator : torch.Generator, int or None
             A seed gives the same samples again.
-        callback : callable or sequence of them, optional
+        on_step : callable or sequence of them, optional
             See :class:`~lodim.generative.samplers.Options`; called batch by batch.
         batch_size : int
             Samples drawn at once.
@@ -487,7 +487,7 @@ class Diffusion(nn.Module):
             parts = [
                 draw(
                     self.denoiser, x[rows], levels, cond=_rows(given, rows), guidance=bent, generator=source,
-                    callback=callback, **options,
+                    on_step=on_step, **options,
                 )
                 for rows in (slice(i, i + batch_size) for i in range(0, n, batch_size))
             ]  # fmt: skip
@@ -580,7 +580,7 @@ class Diffusion(nn.Module):
 
         out = self.sample(
             len(rows), steps=steps, sampler="pc", corrector_steps=corrector_steps, cond=cond, guidance=guidance,
-            generator=generator, callback=keep_known,
+            generator=generator, on_step=keep_known,
         )  # fmt: skip
         if str(getattr(X, "dtype", "")).endswith("float64"):  # whose known entries float32 does not hold
             rows = _as_tensor(X, "X").to(rows.device)

@@ -84,7 +84,7 @@ class Trajectory:
     --------
     >>> from lodim.generative import EDM, GaussianDenoiser, euler
     >>> seen = Trajectory(3)
-    >>> x = euler(GaussianDenoiser(torch.zeros(2), torch.eye(2)), 80 * torch.ones(5, 2), EDM().sigmas(6), callback=seen)
+    >>> x = euler(GaussianDenoiser(torch.zeros(2), torch.eye(2)), 80 * torch.ones(5, 2), EDM().sigmas(6), on_step=seen)
     >>> len(seen.x), seen.x[-1].shape
     (6, torch.Size([3, 2]))
     """
@@ -107,7 +107,7 @@ class Trajectory:
         """Draw the way of each sample: images a row each, from left to right; points as lines; and return the axes."""
         check_choice(what, ("x0_hat", "x"), "what")
         if not self.x:
-            raise ValueError("nothing was sampled yet: pass this object as callback")
+            raise ValueError("nothing was sampled yet: pass this object as on_step")
         steps = torch.stack(self.x if what == "x" else self.x0_hat, 1)  # (samples, steps, ...)
         if steps.ndim >= 4:
             return _tile(steps.flatten(0, 1).numpy(), ax, steps.shape[1], value_range)

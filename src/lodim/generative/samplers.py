@@ -53,7 +53,7 @@ __all__ = [
 
 @dataclass
 class SamplerState:
-    """Where a sampler stands after a step, as its callback sees it.
+    """Where a sampler stands after a step, as ``on_step`` sees it.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class Options(TypedDict, total=False):
         See :mod:`lodim.generative.guidance`.
     generator : torch.Generator, optional
         Of the noise; default: torch's global one.
-    callback : callable or sequence of them, optional
+    on_step : callable or sequence of them, optional
         Called with a :class:`SamplerState` after every step. What it returns, unless None, takes the place of the
         samples: that is how data consistency, inpainting, statistics and pictures are done.
     """
@@ -100,7 +100,7 @@ class Options(TypedDict, total=False):
     cond: Condition | None
     guidance: Guidance | Sequence[Guidance] | None
     generator: torch.Generator | None
-    callback: Callback | Sequence[Callback] | None
+    on_step: Callback | Sequence[Callback] | None
 
 
 Denoise = Callable[..., Tensor]
@@ -118,8 +118,8 @@ def _integrate(step: Step, denoiser: Denoise, x: Tensor, sigmas: Sigmas, options
             f"this sampler takes no option {', '.join(sorted(unknown))}; see its docstring and Options"
         )
     generator, cond = options.get("generator"), options.get("cond")
-    callback = options.get("callback") or ()
-    callbacks = (callback,) if callable(callback) else tuple(callback)
+    on_step = options.get("on_step") or ()
+    calls = (on_step,) if callable(on_step) else tuple(on_step)
     bent = guided(denoiser, options.get("guidance"))
     wide = torch.float32 if x.device.type == "mps" else torch.float64  # which Apple's GPUs do not have
     seen = torch.promote_types(x.dtype, torch.float32)
@@ -133,13 +133,13 @@ def _integrate(step: Step, denoiser: Denoise, x: Tensor, sigmas: Sigmas, options
 
     for i, (sigma, following) in enumerate(pairwise(levels)):
         x, x0_hat = step(denoise, x, sigma, following, noise)
-        for call in callbacks:
+        for call in calls:
             given = call(SamplerState(i, len(levels) - 1, sigma, following, x, x0_hat, generator))
             if given is not None:
                 given = torch.as_tensor(given)
                 if given.shape != x.shape:
                     raise ValueError(
-                        f"the callback returned shape {tuple(given.shape)} in place of samples of {tuple(x.shape)}"
+                        f"on_step returned shape {tuple(given.shape)} in place of samples of {tuple(x.shape)}"
                     )
                 x = given.to(x)
     return x.to(dtype)

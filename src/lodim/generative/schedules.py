@@ -56,7 +56,7 @@ class Schedule:
         return torch.zeros_like(t)
 
     def level(self, t: Tensor) -> Tensor:
-        """Return the canonical level of float64 times, differentiably."""
+        """Return the canonical level of float64 times."""
         return torch.expm1(-2 * self.log_alpha(t)).sqrt()
 
     def sigma_tilde(self, t: Tensor) -> Tensor:
@@ -74,24 +74,6 @@ class Schedule:
     def sigma(self, t: Tensor) -> Tensor:
         """Return the noise's factor."""
         return self.alpha(t) * self.sigma_tilde(t)
-
-    def log_snr(self, t: Tensor) -> Tensor:
-        r"""Return :math:`\log \alpha^2 / \sigma^2`."""
-        return -2 * self.sigma_tilde(t).log()
-
-    def drift_coef(self, t: Tensor) -> Tensor:
-        r"""Return :math:`f = d \log \alpha / dt`."""
-        with torch.inference_mode(False), torch.enable_grad():
-            t = _precise(t).requires_grad_()
-            value = self.log_alpha(t).sum()
-            return torch.autograd.grad(value, t)[0] if value.requires_grad else torch.zeros_like(t)
-
-    def diffusion2(self, t: Tensor) -> Tensor:
-        r"""Return :math:`g^2 = \alpha^2\, d\tilde\sigma^2 / dt`."""
-        with torch.inference_mode(False), torch.enable_grad():
-            t = _precise(t).requires_grad_()
-            squared = self.level(t).square().sum()
-            return self.alpha(t).detach().square() * torch.autograd.grad(squared, t)[0]
 
     @property
     def sigma_max(self) -> float:

@@ -165,7 +165,7 @@ def test_guidance_makes_a_mixture_surer_and_less_diverse():
 
 def test_a_sweep_has_a_row_a_scale_and_the_data():
     X, y = data()
-    made = Diffusion(shape=4, num_classes=2, random_state=0).fit(X, (y > 3).astype(int), steps=2)
+    made = Diffusion(shape=4, n_classes=2, random_state=0).fit(X, (y > 3).astype(int), steps=2)
     found = guidance_sweep(
         made, lambda x: np.full((len(x), 2), 0.5), (0, 1, 3), 10, X=X, y=(y > 3).astype(int)
     )
@@ -187,7 +187,7 @@ def test_a_sweep_has_a_row_a_scale_and_the_data():
         (lambda: model().fit(data()[0], data()[0][:9, :3], np.ones(9)), "X_lab must have 4"),
         (lambda: model().fit(data()[0], data()[0][:9], np.ones(9)), "nothing to aim at"),
         (lambda: RewardGuide(lambda x: x, 1.0, 0.1)(lambda x, s, c: x, torch.ones(3, 2), 1.0), "one number"),
-        (lambda: guidance_sweep(Diffusion(shape=2), lambda x: x), "num_classes"),
+        (lambda: guidance_sweep(Diffusion(shape=2), lambda x: x), "n_classes"),
     ],
 )
 def test_what_does_not_fit_is_said(use, said):
@@ -217,7 +217,7 @@ def test_a_gradient_is_of_what_the_regression_predicts():
 
 
 def test_a_sweep_wants_classes_that_the_model_has():
-    made, X = Diffusion(shape=2, num_classes=2), np.random.default_rng(0).normal(size=(10, 2))
+    made, X = Diffusion(shape=2, n_classes=2), np.random.default_rng(0).normal(size=(10, 2))
     for options, said in (({"X": X, "y": np.arange(10) % 2 - 1}, "from 0 to 1"), ({"X": X}, "together")):
         with pytest.raises(ValueError, match=said):
             guidance_sweep(made, lambda x: np.full((len(x), 2), 0.5), n=5, **options)

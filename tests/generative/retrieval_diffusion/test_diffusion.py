@@ -373,7 +373,7 @@ def test_what_does_not_fit_is_said():
     with pytest.raises(ValueError, match="context_dim=3"):
         RetrievalDiffusion(TimeMLP(3, 8, 1), 3, X)
     with pytest.raises(ValueError, match="labels are those of"):
-        RetrievalDiffusion(None, 3, X, num_classes=3)
+        RetrievalDiffusion(None, 3, X, n_classes=3)
     with pytest.raises(ValueError, match="k=61"):
         RetrievalDiffusion(None, 3, X, k=61)
     model = RetrievalDiffusion(TimeMLP(3, 8, 1, context_dim=3), 3, X)

@@ -511,7 +511,7 @@ class _Run:
 
     def __call__(self) -> Tensor:
         s = self.solver
-        options: dict[str, Any] = {"generator": self.source, "callback": self._after}
+        options: dict[str, Any] = {"generator": self.source, "on_step": self._after}
         try:
             if self.i < len(self.levels) - 1:
                 levels, module = self.levels[self.i :], s._denoise

@@ -161,7 +161,7 @@ class SubspaceDiffusion(Diffusion):
         would have (:mod:`lodim.dimension`, rule ``"MP"``), when they come.
     net : nn.Module, optional
         The backbone, for vectors of d numbers; default: a :class:`~lodim.nets.TimeMLP`.
-    schedule, precond, sigma_data, num_classes, cond_dim, p_uncond, data_range, kernel
+    schedule, precond, sigma_data, n_classes, cond_dim, p_uncond, data_range, kernel
         As of :class:`~lodim.generative.Diffusion`; levels are in units of the data's deviation in the subspace, so that
         they do not depend on D.
     random_state : int, Generator or None
@@ -211,7 +211,7 @@ class SubspaceDiffusion(Diffusion):
         D, read = self.shape[0], self.denoiser
 
         def make() -> SubspaceDenoiser:
-            own = net or TimeMLP(d, n_classes=self.num_classes, cond_dim=self.cond_dim)
+            own = net or TimeMLP(d, n_classes=self.n_classes, cond_dim=self.cond_dim)
             low = Denoiser(own, read.precond, float(read.sigma_data), self.schedule)
             return SubspaceDenoiser(D, d, low)
 

@@ -111,7 +111,7 @@ def guidance_sweep(
     Parameters
     ----------
     model : Diffusion
-        Trained with ``num_classes`` and ``p_uncond`` above 0.
+        Trained with ``n_classes`` and ``p_uncond`` above 0.
     classifier : estimator or callable
         ``predict_proba(X)`` of flattened samples, or ``classifier(samples)``: probabilities, shape (n, classes). It
         should not be what guides.
@@ -129,9 +129,9 @@ def guidance_sweep(
     ValueError
         A model without classes, or probabilities of another shape.
     """
-    classes = model.num_classes
+    classes = model.n_classes
     if classes < 2:
-        raise ValueError("model must be built with num_classes of 2 or more")
+        raise ValueError("model must be built with n_classes of 2 or more")
     check_in_range(n, "n", low=2, integer=True)
     if not len(scales):
         raise ValueError("scales must be one number or more")

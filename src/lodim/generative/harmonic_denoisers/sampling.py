@@ -59,8 +59,8 @@ class BlindSamples(Result):
     Attributes
     ----------
     images : ndarray, shape (n, channels, height, width)
-    steps : int ndarray, shape (n,)
-        That each image took.
+    n_iter : int ndarray, shape (n,)
+        Steps that each image took.
     sigmas : ndarray, shape (steps, n)
         Noise level found before every step; NaN once an image has stopped.
     iterates : ndarray, shape (kept, n, channels, height, width)
@@ -68,7 +68,7 @@ class BlindSamples(Result):
     """
 
     images: Float[np.ndarray, "n channels height width"]
-    steps: Int[np.ndarray, " n"]
+    n_iter: Int[np.ndarray, " n"]
     sigmas: Float[np.ndarray, "steps n"]
     iterates: Float[np.ndarray, "kept n channels height width"]
 
@@ -82,7 +82,7 @@ class BlindSamples(Result):
         return ax
 
     def __str__(self) -> str:
-        return f"{len(self.images)} images after {self.steps.min()} to {self.steps.max()} steps"
+        return f"{len(self.images)} images after {self.n_iter.min()} to {self.n_iter.max()} steps"
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def sample_blind(
     beta: float | int = 0.1,
     growing: bool = False,
     mean: float | int | Tensor = 0.0,
-    max_steps: int = 10_000,
+    max_iter: int = 10_000,
     keep_every: int | None = None,
     random_state: RandomState = 0,
 ) -> BlindSamples:
@@ -195,7 +195,7 @@ def sample_blind(
     Warns
     -----
     ConvergenceWarning
-        Images that had not stopped after ``max_steps``.
+        Images that had not stopped after ``max_iter``.
     """
     check_in_range(n, "n", low=1, integer=True)
     parameter = parameter_of(net)
@@ -203,7 +203,7 @@ def sample_blind(
     start = start.to(parameter) if parameter is not None else start
     nothing = Measurement.inpainting(torch.zeros(shape))
     return _ascend(
-        net, start, nothing, nothing.measure(start), sigma_0, sigma_L, h, beta, growing, max_steps, keep_every,
+        net, start, nothing, nothing.measure(start), sigma_0, sigma_L, h, beta, growing, max_iter, keep_every,
         random_state,
     )  # fmt: skip
 
@@ -220,7 +220,7 @@ def solve_inverse(
     beta: float | int = 0.1,
     growing: bool = False,
     mean: float | int | Tensor = 0.0,
-    max_steps: int = 10_000,
+    max_iter: int = 10_000,
     keep_every: int | None = None,
     random_state: RandomState = 0,
 ) -> BlindSamples:
@@ -250,7 +250,7 @@ def solve_inverse(
         h,
         beta,
         growing,
-        max_steps,
+        max_iter,
         keep_every,
         random_state,
     )
@@ -258,14 +258,14 @@ def solve_inverse(
 
 def _ascend(
     net: Callable[..., Any], start: Float[Tensor, "n ..."], M: Measurement, values: Float[Tensor, "n ..."],
-    sigma_0: float, sigma_L: float, h_0: float, beta: float, growing: bool, max_steps: int,
+    sigma_0: float, sigma_L: float, h_0: float, beta: float, growing: bool, max_iter: int,
     keep_every: int | None, random_state: RandomState,
 ) -> BlindSamples:  # fmt: skip
     """The loop that both share."""
     for value, name in ((sigma_0, "sigma_0"), (sigma_L, "sigma_L"), (h_0, "h"), (beta, "beta")):
         if not check_in_range(value, name, low=0, high=1 if name in ("h", "beta") else None) > 0:
             raise ValueError(f"{name} must be positive, got {value}")
-    check_in_range(max_steps, "max_steps", low=1, integer=True)
+    check_in_range(max_iter, "max_iter", low=1, integer=True)
     draws = torch_generator(derive_seed(root_seed(random_state), "noise"))
 
     def noise() -> Tensor:  # for all images, so that each has its own whatever the others do
@@ -274,7 +274,7 @@ def _ascend(
     y = start + sigma_0 * noise()
     moving = torch.ones(len(y), dtype=torch.bool, device=y.device)
     steps, levels, kept = torch.zeros(len(y), dtype=torch.int64), [], []
-    for t in range(1, max_steps + 1):
+    for t in range(1, max_iter + 1):
         if keep_every is not None and (t - 1) % check_in_range(keep_every, "keep_every", low=1) == 0:
             kept.append(_numpy(y))
         now, x_c = y[moving], values[moving]
@@ -300,8 +300,8 @@ def _ascend(
         y[moving] = now[going] + h * d[going] + gamma.view(-1, *[1] * (y.ndim - 1)) * z[moving]
     else:
         warn(
-            f"{int(moving.sum())} of {len(y)} images still have noise above {sigma_L} after {max_steps} steps; raise "
-            "max_steps, h or sigma_L",
+            f"{int(moving.sum())} of {len(y)} images still have noise above {sigma_L} after {max_iter} steps; raise "
+            "max_iter, h or sigma_L",
             ConvergenceWarning,
         )
     iterates = np.stack(kept) if kept else np.empty((0, *y.shape), np.float32)

@@ -137,7 +137,7 @@ class Calibration(Result):
     auc : float
         Its area on the samples that did not choose (all of them, where there was one window).
     interval : (float, float)
-        Of ``auc``: the areas that this one does not contradict at ``confidence``; rough below some 20 hallucinations.
+        Of ``auc``: the areas that this one does not contradict at ``ci``; rough below some 20 hallucinations.
     threshold : float
     false_alarm : float
         At most this share of samples within the support is rejected, on average over calibrations: if ``n_in`` of them
@@ -145,10 +145,10 @@ class Calibration(Result):
     removed : float
         Share of the hallucinations above the threshold, on samples that did not choose.
     removed_interval : (float, float)
-        Clopper and Pearson's, at ``confidence``.
+        Clopper and Pearson's, at ``ci``.
     n_in, n_out : int
         Samples within the support and hallucinations that ``auc``, ``threshold`` and ``removed`` rest on.
-    confidence : float
+    ci : float
     """
 
     windows: Float[np.ndarray, "windows 2"]
@@ -163,7 +163,7 @@ class Calibration(Result):
     removed_interval: tuple[float, float]
     n_in: int
     n_out: int
-    confidence: float
+    ci: float
 
     @property
     def tells(self) -> bool:
@@ -206,7 +206,7 @@ class Calibration(Result):
 class HallucinationDetector:
     """The variance of each sample's denoised estimate over a window of the reverse steps, kept by a sampler's callback.
 
-    ``callback()`` begins a record and is what a sampler takes; batches are joined in the order in which they are drawn.
+    ``record()`` begins a record and is what a sampler takes; batches are joined in the order in which they are drawn.
 
     Parameters
     ----------
@@ -221,7 +221,7 @@ class HallucinationDetector:
     Attributes
     ----------
     score_ : ndarray, shape (n,)
-        Of the samples drawn since ``callback()``: the higher, the likelier between modes. In the data's unit, squared.
+        Of the samples drawn since ``record()``: the higher, the likelier between modes. In the data's unit, squared.
     scores_ : ndarray, shape (windows, n)
         Of ``window`` and the candidates.
     calibration_ : Calibration or None
@@ -238,7 +238,7 @@ class HallucinationDetector:
     >>> from lodim.generative import EDM, MixtureDenoiser, euler
     >>> detector = HallucinationDetector((0, 4))
     >>> exact = MixtureDenoiser(torch.tensor([[-1.0], [1.0]]), 0.05)
-    >>> x = euler(exact, 80 * torch.ones(3, 1), EDM().sigmas(18), callback=detector.callback())
+    >>> x = euler(exact, 80 * torch.ones(3, 1), EDM().sigmas(18), on_step=detector.record())
     >>> detector.score_.shape
     (3,)
     """
@@ -257,10 +257,10 @@ class HallucinationDetector:
         self.window_ = self.window
         self.threshold_: float | None = None
         self.calibration_: Calibration | None = None
-        self.callback()
+        self.record()
 
-    def callback(self) -> HallucinationDetector:
-        """Forget the record and begin another; return what a sampler takes as its callback."""
+    def record(self) -> HallucinationDetector:
+        """Forget the record and begin another; return what a sampler takes as ``on_step``."""
         self._watched = (self.window_,) if self.calibration_ else (self.window, *self.candidates)
         self._done: list[Tensor] = []
         self._running: list[Spread] | None = None
@@ -292,7 +292,7 @@ class HallucinationDetector:
     def scores_(self) -> Float[np.ndarray, "windows n"]:
         """Scores of all windows watched, a row a window."""
         if not self._done:
-            raise ValueError("nothing was sampled yet: give the sampler callback=detector.callback()")
+            raise ValueError("nothing was sampled yet: give the sampler on_step=detector.record()")
         return torch.cat(self._done, 1).double().numpy()
 
     @property
@@ -339,7 +339,7 @@ class HallucinationDetector:
         is_hallucination: Any,
         *,
         false_alarm: float | int = 0.04,
-        confidence: float | int = 0.95,
+        ci: float | int = 0.95,
         random_state: RandomState = 0,
     ) -> Calibration:
         """Choose window and threshold by the samples of the record, whose labels are known.
@@ -355,7 +355,7 @@ class HallucinationDetector:
             :func:`off_support`.
         false_alarm : float
             Share of samples within the support that may be rejected.
-        confidence : float
+        ci : float
             Of the intervals.
 
         Raises
@@ -370,8 +370,8 @@ class HallucinationDetector:
             samples are bad everywhere.
         """
         alpha = float(check_in_range(false_alarm, "false_alarm"))
-        level = float(check_in_range(confidence, "confidence"))
-        for value, name in ((alpha, "false_alarm"), (level, "confidence")):
+        coverage = float(check_in_range(ci, "ci"))
+        for value, name in ((alpha, "false_alarm"), (coverage, "ci")):
             if not 0 < value < 1:
                 raise ValueError(f"{name} must be above 0 and below 1, got {value}")
         scores = self.scores_
@@ -409,13 +409,13 @@ class HallucinationDetector:
         threshold = float(good[rank - 1])
         auc = float(_areas(scores[best : best + 1, judges], labels[judges])[0])
         removed = binomtest(int((bad > threshold).sum()), len(bad))
-        exact = removed.proportion_ci(level)
+        exact = removed.proportion_ci(coverage)
         found = Calibration(
             np.array(self._watched, dtype=float), areas, self.unit,
             (float(self._watched[best][0]), float(self._watched[best][1])), auc,
-            _area_interval(auc, len(bad), len(good), level, _placement_variance(bad, good)), threshold, alpha,
+            _area_interval(auc, len(bad), len(good), coverage, _placement_variance(bad, good)), threshold, alpha,
             float(removed.statistic),
-            (float(exact.low), float(exact.high)), len(good), len(bad), level,
+            (float(exact.low), float(exact.high)), len(good), len(bad), coverage,
         )  # fmt: skip
         self.window_, self.threshold_, self.calibration_ = self._watched[best], threshold, found
         if not found.tells:
@@ -459,7 +459,7 @@ class HallucinationDetector:
         kept = self.keeps(keep_fraction=keep_fraction, threshold=threshold)
         if len(X) != len(kept):
             raise ValueError(
-                f"X has {len(X)} rows, but {len(kept)} samples were watched: begin a record with detector.callback() "
+                f"X has {len(X)} rows, but {len(kept)} samples were watched: begin a record with detector.record() "
                 "for every draw"
             )
         if isinstance(X, Tensor):
@@ -484,14 +484,14 @@ def _placement_variance(bad: np.ndarray, good: np.ndarray) -> float:
     return variance
 
 
-def _area_interval(area: float, m: int, n: int, confidence: float, least: float = 0.0) -> tuple[float, float]:
+def _area_interval(area: float, m: int, n: int, ci: float, least: float = 0.0) -> tuple[float, float]:
     """The areas that this one, of m and n scores, does not contradict.
 
     By the spread that such an area has (Hanley and McNeil, 1982): at 1/2 Mann and Whitney's, so that an interval above
     1/2 implies their test, and that of 1 has a width. It supposes scores of a kind; where those of hallucinations are
     of two, some high and some low, they show more, and then ``least``, the variance that they show, counts.
     """
-    z = float(norm.isf((1 - confidence) / 2))
+    z = float(norm.isf((1 - ci) / 2))
 
     def beyond(a: float) -> float:
         pairs = a * (1 - a) + (m - 1) * (a / (2 - a) - a * a) + (n - 1) * (2 * a * a / (1 + a) - a * a)

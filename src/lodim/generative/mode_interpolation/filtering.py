@@ -109,7 +109,7 @@ def sample_filtered(
     sigmas: Any = None,
     cond: Any = None,
     generator: torch.Generator | RandomState = None,
-    checks: int | None = None,
+    n_checks: int | None = None,
     show: int = 8,
     batch_size: int = 4096,
     max_draws: int | None = None,
@@ -117,7 +117,7 @@ def sample_filtered(
 ) -> FilteredSamples:
     """Draw samples until n have passed a calibrated detector; a place whose sample is dropped is drawn again.
 
-    Dropped samples are not run to their end: at ``checks`` places within the window, its end among them, those that
+    Dropped samples are not run to their end: at ``n_checks`` places within the window, its end among them, those that
     are above the threshold are left off. They would have been dropped anyway, so the samples' law is that of filtering
     at the end; and what is saved is at most the share of the dropped.
 
@@ -128,13 +128,13 @@ def sample_filtered(
         With a threshold; use the sampler and levels that it was calibrated with.
     steps, sampler, sigmas, cond, batch_size, options
         As of :meth:`~lodim.generative.Diffusion.sample`. A condition for each sample stays with its place.
-    checks : int, optional
+    n_checks : int, optional
         0: run all to the end. Default: 4, but 0 with "dpmpp_2m", "pc" and samplers of your own, since every check is a
         fresh start: the first one's next step is of first order again, the second one's corrector sees other rows'
-        norms. Also 0 with a ``callback``, which would see each part as a run.
+        norms. Also 0 with a ``on_step``, which would see each part as a run.
     show : int
         Dropped samples to keep with their ways; the batches they are found in are computed again for that, so memory
-        does not grow with the steps of all others. A ``callback`` sees these batches twice.
+        does not grow with the steps of all others. A ``on_step`` sees these batches twice.
     max_draws : int, optional
         Give up beyond; default 100 n.
 
@@ -149,7 +149,7 @@ def sample_filtered(
     limit = 100 * n if max_draws is None else check_in_range(max_draws, "max_draws", low=n, integer=True)
     levels = check_levels(model.sigmas(steps) if sigmas is None else sigmas)
     given = model._condition(cond, n, model.denoiser.center.device)
-    run = _Run(model, detector, levels, checks, sampler, given, options)
+    run = _Run(model, detector, levels, n_checks, sampler, given, options)
     source = generator if isinstance(generator, torch.Generator) else torch_generator(root_seed(generator))
     samples, score = np.zeros((n, *model.shape), np.float32), np.zeros(n)
     shown: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
@@ -203,7 +203,7 @@ class _Run:
     """
 
     def __init__(
-        self, model: Diffusion, detector: HallucinationDetector, levels: Any, checks: Any, sampler: Any, given: Any,
+        self, model: Diffusion, detector: HallucinationDetector, levels: Any, n_checks: Any, sampler: Any, given: Any,
         options: dict[str, Any],
     ) -> None:  # fmt: skip
         if detector.threshold_ is None:
@@ -215,15 +215,15 @@ class _Run:
         self.inside = [i for i in range(T) if is_inside(detector.window_, unit, levels[i], T - 1 - i)]
         check_held(detector.window_, unit, len(self.inside), T)
         self.options = dict(options)
-        callbacks = self.options.pop("callback", None) or ()
-        self.callbacks = (callbacks,) if callable(callbacks) else tuple(callbacks)
+        on_step = self.options.pop("on_step", None) or ()
+        self.calls = (on_step,) if callable(on_step) else tuple(on_step)
         if "churn" in options:
             check_in_range(options["churn"], "churn", low=0)
-        if checks is None:
+        if n_checks is None:
             name = sampler if isinstance(sampler, str) else getattr(sampler, "__name__", "")
-            checks = 4 if name in _WITHOUT_MEMORY and not self.callbacks else 0
-        check_in_range(checks, "checks", low=0, integer=True)
-        places = np.linspace(self.inside[0] + 1, self.inside[-1] + 1, checks + 1)[1:].astype(int)
+            n_checks = 4 if name in _WITHOUT_MEMORY and not self.calls else 0
+        check_in_range(n_checks, "n_checks", low=0, integer=True)
+        places = np.linspace(self.inside[0] + 1, self.inside[-1] + 1, n_checks + 1)[1:].astype(int)
         self.parts = list(pairwise([0, *(int(b) for b in np.unique(places) if b < T), T]))
         self.evaluations, self.begun = np.zeros(len(self.parts), int), np.zeros(len(self.parts), int)
         self._calls = 0
@@ -309,7 +309,7 @@ class _Run:
         return self.model.sample(
             len(own), sampler=self.sampler, sigmas=self.levels[a : b + 1], start=x, generator=source,
             cond=None if given is None else {key: value[own.to(value.device)] for key, value in given.items()},
-            callback=[step, *self.callbacks], batch_size=max(1, len(own)), **options,
+            on_step=[step, *self.calls], batch_size=max(1, len(own)), **options,
         )  # fmt: skip
 
 

@@ -203,8 +203,8 @@ def _next(
     told(0.9, "sampling")
     options: dict[str, Any] = {"generator": derive_seed(seed, "samples"), **sample}
     if filter == "variance":
-        others = sample.get("callback") or ()
-        options["callback"] = [detector.callback(), *((others,) if callable(others) else others)]
+        others = sample.get("on_step") or ()
+        options["on_step"] = [detector.record(), *((others,) if callable(others) else others)]
     drawn = np.asarray(torch.as_tensor(model.sample(len(X) + surplus, **options)).cpu())
     if filter == "random":
         rank = as_generator(derive_seed(seed, "kept")).permutation(len(drawn)).astype(float)

@@ -87,15 +87,15 @@ class Robustness(Result):
 
 
 def _table(
-    what: str, draw: Callable[[Any, int], Any], values: Sequence[Any], metric: Metric, repeats: int,
+    what: str, draw: Callable[[Any, int], Any], values: Sequence[Any], metric: Metric, n_repeats: int,
     random_state: RandomState,
 ) -> Robustness:  # fmt: skip
     """Score samples ``draw(value, seed)`` of every value and repeat; the seeds are the same for all values."""
     if not len(values):
         raise ValueError("values must hold one number or more")
-    check_in_range(repeats, "repeats", low=1, integer=True)
+    check_in_range(n_repeats, "n_repeats", low=1, integer=True)
     root = root_seed(random_state)
-    seeds = [derive_seed(root, "robustness", repeat) for repeat in range(repeats)]
+    seeds = [derive_seed(root, "robustness", repeat) for repeat in range(n_repeats)]
     found = [[metric(draw(value, seed)) for seed in seeds] for value in values]
     scores = [[float(getattr(score, "value", score)) for score in row] for row in found]
     return Robustness(what, tuple(float(v) for v in values), np.array(scores))
@@ -104,7 +104,7 @@ def _table(
 @checked
 def noise_injection(
     model: Diffusion, values: Sequence[float | int], metric: Metric, *, n: int = 2000, steps: int = 18,
-    repeats: int = 3, random_state: RandomState = 0, **options: Any,
+    n_repeats: int = 3, random_state: RandomState = 0, **options: Any,
 ) -> Robustness:  # fmt: skip
     """Score samples whose way was disturbed by noise of a times the level before every step.
 
@@ -116,7 +116,7 @@ def noise_injection(
         Of a; 0 disturbs nothing.
     metric : callable
         Of samples: a number, or an object with a ``value`` such as :class:`~lodim.metrics.FrechetDistance` returns.
-    n, repeats : int
+    n, n_repeats : int
         Samples of a draw, and draws.
     **options
         Of :meth:`~lodim.generative.Diffusion.sample`.
@@ -133,15 +133,15 @@ def noise_injection(
         start = model.prior(n, highest, torch_generator(seed))
         start = start + a * highest * normal(start, source)
         drawing = torch_generator(derive_seed(seed, "sampler"))  # of samplers that draw noise of their own
-        return model.sample(n, steps=steps, start=start, callback=inject, generator=drawing, **options)
+        return model.sample(n, steps=steps, start=start, on_step=inject, generator=drawing, **options)
 
-    return _table("noise", draw, values, metric, repeats, random_state)
+    return _table("noise", draw, values, metric, n_repeats, random_state)
 
 
 @checked
 def weight_rounding(
     model: Diffusion, values: Sequence[int], metric: Metric, *, n: int = 2000, steps: int = 18,
-    repeats: int = 3, random_state: RandomState = 0, **options: Any,
+    n_repeats: int = 3, random_state: RandomState = 0, **options: Any,
 ) -> Robustness:  # fmt: skip
     """Score samples of copies of the model with weights of so many bits; see :func:`noise_injection`.
 
@@ -151,7 +151,7 @@ def weight_rounding(
     def draw(bits: int, seed: int) -> Any:
         return _rounded(model, bits).sample(n, steps=steps, generator=seed, **options)
 
-    return _table("bits", draw, values, metric, repeats, random_state)
+    return _table("bits", draw, values, metric, n_repeats, random_state)
 
 
 @torch.no_grad()
@@ -170,7 +170,7 @@ def _rounded(model: Diffusion, bits: int) -> Diffusion:
 
 @checked
 def step_sweep(
-    model: Diffusion, values: Sequence[int], metric: Metric, *, n: int = 2000, repeats: int = 3,
+    model: Diffusion, values: Sequence[int], metric: Metric, *, n: int = 2000, n_repeats: int = 3,
     random_state: RandomState = 0, **options: Any,
 ) -> Robustness:  # fmt: skip
     """Score samples made in so many steps; see :func:`noise_injection`."""
@@ -178,7 +178,7 @@ def step_sweep(
     def draw(steps: int, seed: int) -> Any:
         return model.sample(n, steps=steps, generator=seed, **options)
 
-    return _table("steps", draw, values, metric, repeats, random_state)
+    return _table("steps", draw, values, metric, n_repeats, random_state)
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,7 @@ class RetrievalDiffusion(Diffusion):
     ) -> None:
         if index is None:
             raise ValueError("index is missing: give a NeighborIndex of embeddings, or samples")
-        if unknown := {"num_classes", "cond_dim"} & options.keys():
+        if unknown := {"n_classes", "cond_dim"} & options.keys():
             raise ValueError(
                 f"{unknown.pop()} is for Diffusion: here the condition is what is retrieved, and labels are those of "
                 "the database, sample(labels=...)"

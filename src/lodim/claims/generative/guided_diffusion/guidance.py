@@ -50,7 +50,7 @@ def run(
         one, other = order[: len(X) // 2], order[len(X) // 2 :]
         judge = MLPClassifier((64,), max_iter=300, random_state=own % 2**31).fit(X[other], y[other])
         model = Diffusion(
-            TimeMLP(X.shape[1], hidden, num_classes=10), X.shape[1], num_classes=10, random_state=own
+            TimeMLP(X.shape[1], hidden, n_classes=10), X.shape[1], n_classes=10, random_state=own
         ).to(place)
         recipe = DescentRecipe(steps=steps, lr=1e-3, schedule="cosine")
         model.fit(torch.from_numpy(X[one]), y[one], recipe=recipe, random_state=own)

@@ -69,7 +69,7 @@ def undertrained(grid: Modes, steps: int, seed: int, n: int) -> dict[str, float]
     model.fit(grid.X, steps=steps, batch_size=512, random_state=derive_seed(seed, "control"))
     detector = HallucinationDetector((0, 10))
     x = model.sample(
-        n, steps=100, sampler="ancestral", variance="large", generator=seed, callback=detector.callback()
+        n, steps=100, sampler="ancestral", variance="large", generator=seed, on_step=detector.record()
     )
     off = off_modes(x, grid)
     with warnings.catch_warnings():
@@ -92,13 +92,11 @@ def run(
     options: dict[str, Any] = {"sampler": "ancestral", "sigmas": levels(n_steps)}
     progress(0.3, "calibration")
     seeds = {name: derive_seed(seed, name) for name in ("calibration", "test", "random")}
-    x = model.sample(n_calibration, generator=seeds["calibration"], callback=detector.callback(), **options)
+    x = model.sample(n_calibration, generator=seeds["calibration"], on_step=detector.record(), **options)
     rate = float(off_modes(x, grid).mean())
     found = detector.calibrate(off_modes(x, grid), false_alarm=1 - KEPT, random_state=seed)
     progress(0.5, "fresh samples")
-    x = model.sample(
-        n_test, generator=seeds["test"], callback=[detector.callback(), last.callback()], **options
-    )
+    x = model.sample(n_test, generator=seeds["test"], on_step=[detector.record(), last.record()], **options)
     off, kept = off_modes(x, grid), detector.keeps()
     distance = NearestNeighbors(n_neighbors=5).fit(grid.X).kneighbors(x)[0][:, -1]
     scores = {

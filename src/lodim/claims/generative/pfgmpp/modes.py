@@ -62,7 +62,7 @@ def learnt_field(
         model = PFGMPP(net, 2, D, sigma_data=STD_OF_RING)
     model.fit(X, steps=steps, batch_size=batch_size, random_state=derive_seed(seed, "training"))
     samples = model.sample(len(fresh), generator=derive_seed(seed, "samples"))
-    disturbed = noise_injection(model, (0.5,), near, n=len(fresh), repeats=1, random_state=seed)
+    disturbed = noise_injection(model, (0.5,), near, n=len(fresh), n_repeats=1, random_state=seed)
     return {
         "near": near(samples),
         "sliced_wasserstein": sliced_wasserstein(samples, fresh, random_state=seed).value,

@@ -37,7 +37,7 @@ NOISE, BITS, STEPS = (0.0, 0.2, 0.4), (6, 4), (6,)
 def run(
     seed: int, progress: Progress, data: str = "digits", shape: tuple[int, ...] = (64,),
     net: Callable[[], nn.Module] = small_net, D: tuple[float | int, ...] = LAPTOP, steps: int = 2000,
-    batch_size: int = 128, lr: float = 1e-3, trainings: int = 2, n: int = 2000, repeats: int = 3, device: str = "cpu",
+    batch_size: int = 128, lr: float = 1e-3, trainings: int = 2, n: int = 2000, n_repeats: int = 3, device: str = "cpu",
 ) -> Findings:  # fmt: skip
     """Train every D several times, disturb each, and compare means."""
     split = images(data, seed, shape)
@@ -52,7 +52,7 @@ def run(
         model.fit(X, steps=steps, batch_size=batch_size, lr=lr, random_state=own)
         more: dict[str, Any] = {
             "n": n,
-            "repeats": repeats,
+            "n_repeats": n_repeats,
             "random_state": derive_seed(seed, "draws", training),
         }
         for table in (

@@ -95,8 +95,8 @@ def run(
         draws = [derive_seed(own, "draws", repeat) for repeat in range(repeats)]
         progress(training / trainings, f"training {training + 1}, all digits")
         without = Diffusion(build_seeded(net, own), shape).to(device).fit(X, random_state=own, **fit)
-        labelled = build_seeded(partial(net, num_classes=10), own)
-        told = Diffusion(labelled, shape, num_classes=10, p_uncond=0).to(device)
+        labelled = build_seeded(partial(net, n_classes=10), own)
+        told = Diffusion(labelled, shape, n_classes=10, p_uncond=0).to(device)
         told.fit(X, y, random_state=own, **fit)
         blind, single = retrieving(everything, own, nearest=False)[0], retrieving(everything, own, k=1)[0]
         model, embed = retrieving(everything, own)
