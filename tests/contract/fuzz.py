@@ -270,8 +270,8 @@ def profiled(X=X, y=None, model=None, budget=1.0, random_state=0, n_jobs=1, kind
     return found.data.dimension
 
 
-def quantized(recipe="w8", mode="fake", seed=0):
-    return landscape.quantize(net().eval(), recipe, mode=mode, seed=seed)(torch.ones(2, 8))
+def quantized(recipe="w8", mode="fake", random_state=0):
+    return landscape.quantize(net().eval(), recipe, mode=mode, random_state=random_state)(torch.ones(2, 8))
 
 
 def quant_spec(**given):

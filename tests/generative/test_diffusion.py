@@ -39,9 +39,7 @@ def cloud(n=64, d=2, seed=0):
 def small(**options):
     d = options.get("shape", 2)
     net = build_seeded(
-        lambda: TimeMLP(
-            d, 16, 1, n_classes=options.get("n_classes", 0), cond_dim=options.get("cond_dim", 0)
-        ),
+        lambda: TimeMLP(d, 16, 1, n_classes=options.get("n_classes", 0), cond_dim=options.get("cond_dim", 0)),
         0,
     )
     return Diffusion(net, **({"shape": d} | options))

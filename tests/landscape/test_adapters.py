@@ -13,7 +13,7 @@ from torch import nn
 
 from lodim.landscape import SubspaceModule, suggest_adapter
 from lodim.landscape.comparison.suggest import METHODS, AdapterSuggestion
-from lodim.landscape.flora import FLoRALayer, num_trainable, tucker_numbers
+from lodim.landscape.flora import FLoRALayer, n_trainable, tucker_numbers
 from lodim.nets import fc
 from lodim.randomness import build_seeded
 
@@ -135,7 +135,7 @@ def test_applied_it_computes_the_same_until_it_is_trained():
     found = suggest_adapter(500, model)
     assert found.apply(model) is model
     assert any(isinstance(layer, FLoRALayer) for layer in model.modules())
-    assert num_trainable(model) == found.n_trained
+    assert n_trainable(model) == found.n_trained
     assert torch.equal(model(x), out)
 
 
@@ -177,7 +177,7 @@ def test_language_models_are_suggested_for_without_their_output_layer():
     found = suggest_adapter(200, model)
     assert not any("decoder" in name for name in found.option("flora").ranks)
     adapted = found.apply(model, "flora")
-    assert num_trainable(adapted) == found.option("flora").n_trained
+    assert n_trainable(adapted) == found.option("flora").n_trained
     assert torch.equal(adapted(tokens).logits, out)
 
 

@@ -18,7 +18,7 @@ from lodim.claims.landscape.flora import (
     laptop_ways,
 )
 from lodim.claims.result import Progress
-from lodim.landscape.flora import num_trainable, tucker_numbers
+from lodim.landscape.flora import n_trainable, tucker_numbers
 from lodim.randomness import build_seeded
 from lodim.training import Recipe, Task
 
@@ -38,7 +38,7 @@ def test_every_way_starts_at_the_base_and_trains_the_numbers_it_says():
             model = way(build_seeded(ConvNet, 0), 0)
         torch.testing.assert_close(model(x), base(x), msg=name)
         assert all(not p.requires_grad for n, p in model.named_parameters() if "first" in n), name
-    numbers = {name: num_trainable(way(ConvNet(), 0)) - 650 for name, way in laptop_ways().items()}
+    numbers = {name: n_trainable(way(ConvNet(), 0)) - 650 for name, way in laptop_ways().items()}
     assert (
         numbers["FLoRA"] == tucker_numbers((64, 32, 3, 3), flora.RANKS) == numbers["random subspace"] == 3858
     )

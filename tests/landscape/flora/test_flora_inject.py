@@ -19,7 +19,7 @@ from lodim.landscape.flora import (
     inject_flora,
     load_flora_state_dict,
     merge_adapter,
-    num_trainable,
+    n_trainable,
     remove_flora,
     set_adapter,
     tucker_numbers,
@@ -101,7 +101,7 @@ def test_kinds_get_their_classes_and_only_the_adapters_are_trained():
     assert isinstance(model.fc, FLoRALinear)
     shapes = [(6, 2, 3, 3), (8, 3, 3, 3), (12, 72)]
     adapters = sum(tucker_numbers(s, (2,) * len(s)) for s in shapes)
-    assert num_trainable(model) == adapters + 12 * 3 + 3
+    assert n_trainable(model) == adapters + 12 * 3 + 3
     for name, p in model.named_parameters():
         assert p.requires_grad == ("flora_" in name or "modules_to_save" in name), name
 
@@ -266,7 +266,7 @@ def test_a_layer_in_two_places_is_adapted_once():
     model = nn.Sequential(shared, nn.ReLU(), shared)
     inject_flora(model, r=2)
     assert model[0] is model[2]
-    assert num_trainable(model) == 4 + 20
+    assert n_trainable(model) == 4 + 20
     inject_flora(model, r=1, adapter_name="b")
     assert model[0] is model[2]
     remove_flora(model, merge=False)
@@ -318,11 +318,11 @@ def test_the_state_holds_the_adapters_only_and_loads_into_a_fresh_model():
         "flora_core.default", "flora_factors.default.0", "flora_factors.default.1",
     }  # fmt: skip
     assert not any("base_layer" in key for key in state)
-    assert sum(t.numel() for t in state.values()) == num_trainable(model)
+    assert sum(t.numel() for t in state.values()) == n_trainable(model)
     assert set(state) <= set(model.state_dict())
     file = io.BytesIO()
     torch.save(state, file)
-    assert file.tell() < 4 * num_trainable(model) + 1500 * len(state)
+    assert file.tell() < 4 * n_trainable(model) + 1500 * len(state)
     file.seek(0)
     config = json.loads(json.dumps(flora_config(model)))
     fresh = inject_flora(net(), **config)

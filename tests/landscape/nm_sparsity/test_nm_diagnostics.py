@@ -98,7 +98,7 @@ def test_operations(recipe, options, ratio):
     if recipe == "sdgf-stepwise":  # 3:4, 2:4, 1:4 over eight steps: 3, 3 and 2 of them
         ratio = (3 * (6 / 4 + 1) + 3 * 2 + 4 * (2 / 4 + 1)) / 30
     _, sparsifier = sparsified(recipe, **options)
-    found = training_flops(sparsifier, batch_size=32, uses=5)
+    found = training_flops(sparsifier, batch_size=32, n_uses=5)
     assert found.dense == 6 * 256 * 32 * 5 * 10
     assert found.ratio == pytest.approx(ratio)
     assert found.inference == (1 if recipe == "dense" else 0.25)

@@ -42,7 +42,9 @@ def compressed(subspace=None, make_model=make_mlp, **options):
     return CompressedModel.from_subspace(subspace or trained(), make_model, SEED, **options)
 
 
-@pytest.mark.parametrize("options", [{"n_levels": 5}, {"n_levels": None}, {"n_levels": None, "dtype": "float16"}])
+@pytest.mark.parametrize(
+    "options", [{"n_levels": 5}, {"n_levels": None}, {"n_levels": None, "dtype": "float16"}]
+)
 @pytest.mark.parametrize("make_model", [make_mlp, make_batch_norm])
 def test_files_load_to_identical_logits(tmp_path, make_model, options):
     model = compressed(trained(make_model), make_model, architecture={"net": "small"}, **options)

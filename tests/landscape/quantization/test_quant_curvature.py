@@ -38,7 +38,7 @@ def dense_blocks(model, data):
 def test_traces_are_the_blocks_():
     model, data = problem()
     found = hessian_trace(model, None, data, n_probes=400, rtol=0.0)
-    for name, trace, error in zip(found.layers, found.trace, found.standard_error, strict=True):
+    for name, trace, error in zip(found.layers, found.trace, found.se, strict=True):
         exact = float(dense_blocks(model, data)[name].trace())
         assert abs(trace - exact) < 4 * error < 0.3 * abs(exact)
         assert found.mean[name] == trace / model.get_submodule(name).weight.numel()
@@ -61,8 +61,10 @@ def test_a_quadratic_s_trace_within_five_percent_at_100_probes():
 
 def test_batches_add_up():
     model, (x, y) = problem()
-    whole = hessian_trace(model, None, (x, y), n_probes=12, rtol=0.0, seed=3)
-    parts = hessian_trace(model, None, [(x[:7], y[:7]), (x[7:], y[7:])], n_probes=12, rtol=0.0, seed=3)
+    whole = hessian_trace(model, None, (x, y), n_probes=12, rtol=0.0, random_state=3)
+    parts = hessian_trace(
+        model, None, [(x[:7], y[:7]), (x[7:], y[7:])], n_probes=12, rtol=0.0, random_state=3
+    )
     assert parts.trace == pytest.approx(whole.trace, rel=1e-9)
 
 
@@ -97,7 +99,7 @@ def test_attention_has_a_second_derivative():
 
     model = build_seeded(Attending, 0)
     found = hessian_trace(model, None, (torch.randn(6, 5, 8), torch.arange(6) % 3), n_probes=5, rtol=0.0)
-    assert all(error > 0 for error in found.standard_error)
+    assert all(error > 0 for error in found.se)
 
 
 def test_too_few_probes_warn():

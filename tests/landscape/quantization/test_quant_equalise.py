@@ -137,7 +137,7 @@ def test_ranges_agree_after_equalisation():
 
 
 def test_a_chain_settles_at_a_fixed_point():
-    model = equalise(stretched(build_seeded(lambda: mlp([6, 20, 20, 3]), 0)), sweeps=100)
+    model = equalise(stretched(build_seeded(lambda: mlp([6, 20, 20, 3]), 0)), max_iter=100)
     for a, b in ((0, 2), (2, 4)):
         torch.testing.assert_close(
             model[a].weight.abs().amax(1), model[b].weight.abs().amax(0), rtol=1e-3, atol=0

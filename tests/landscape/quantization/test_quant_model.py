@@ -164,8 +164,10 @@ def test_scores_by_function_and_by_task():
 def test_the_same_seed_gives_the_same_model():
     spec = QuantSpec(3, rounding="stochastic")
     x = normal(9, 24)
-    assert torch.equal(quantize(model(), spec, seed=3)(x), quantize(model(), spec, seed=3)(x))
-    assert not torch.equal(quantize(model(), spec, seed=3)(x), quantize(model(), spec, seed=4)(x))
+    assert torch.equal(quantize(model(), spec, random_state=3)(x), quantize(model(), spec, random_state=3)(x))
+    assert not torch.equal(
+        quantize(model(), spec, random_state=3)(x), quantize(model(), spec, random_state=4)(x)
+    )
 
 
 def test_no_global_draw():

@@ -46,12 +46,12 @@ def accuracy(model, task):
 TWO_BITS = QuantRecipe(QuantSpec(2, granularity="tensor"))
 
 
-@pytest.mark.parametrize("steps", ["learnt", "follow", "fixed"])
-def test_training_recovers_what_two_bits_lost(trained, steps):
+@pytest.mark.parametrize("scales", ["learnt", "follow", "fixed"])
+def test_training_recovers_what_two_bits_lost(trained, scales):
     model, task = trained
     model_q = prepare(model, TWO_BITS)
     before = accuracy(model_q, task)
-    result = finetune_quantized(model_q, task, Recipe(epochs=10, batch_size=64), lr=4e-2, steps=steps)
+    result = finetune_quantized(model_q, task, Recipe(epochs=10, batch_size=64), lr=4e-2, scales=scales)
     exact = accuracy(model, task)
     assert before < exact - 0.05
     assert result.score > before + (exact - before) / 2  # five seeds: three quarters come back, or more
@@ -62,11 +62,11 @@ def test_training_recovers_what_two_bits_lost(trained, steps):
         assert torch.equal(packed(task.X_val), model_q.eval()(task.X_val))
 
 
-@pytest.mark.parametrize("steps", ["learnt", "fixed"])
-def test_inputs_are_trained_and_frozen_again(trained, steps):
+@pytest.mark.parametrize("scales", ["learnt", "fixed"])
+def test_inputs_are_trained_and_frozen_again(trained, scales):
     model, task = trained
     model_q = prepare(model, QuantRecipe(QuantSpec(4), INPUTS))
-    finetune_quantized(model_q, task, Recipe(epochs=2), lr=2e-3, steps=steps)
+    finetune_quantized(model_q, task, Recipe(epochs=2), lr=2e-3, scales=scales)
     start = calibrate(prepare(model, QuantRecipe(QuantSpec(4), INPUTS)), task.X[:1024])
     for name, layer in quant_layers(model_q).items():
         grid = layer.activation_quantizer
@@ -74,7 +74,7 @@ def test_inputs_are_trained_and_frozen_again(trained, steps):
         assert grid.mode == "frozen"
         first = start.get_submodule(name).activation_quantizer
         first.freeze()
-        assert steps == "fixed" or not torch.equal(grid.scale, first.scale)
+        assert scales == "fixed" or not torch.equal(grid.scale, first.scale)
     assert accuracy(convert(model_q), task) > accuracy(model, task) - 0.05
 
 
@@ -91,7 +91,7 @@ def test_uncalibrated_inputs_are_observed_while_warming_up(trained):
     model_q = prepare(model, QuantRecipe(QuantSpec(4), INPUTS))
     layer = model_q.get_submodule("0")
     layer.activation_quantizer = Watching(INPUTS)
-    finetune_quantized(model_q, task, Recipe(epochs=5, batch_size=100), lr=1e-3, steps="fixed", warm_up=0.25)
+    finetune_quantized(model_q, task, Recipe(epochs=5, batch_size=100), lr=1e-3, scales="fixed", warm_up=0.25)
     assert seen == ["observing"] * 5 + ["frozen"] * 15
 
 
@@ -107,7 +107,7 @@ def test_following_ends_with_the_warm_up(trained):
         original(w)
 
     grid.refresh = refresh
-    finetune_quantized(model_q, task, Recipe(epochs=5, batch_size=100), lr=1e-3, steps="follow", warm_up=0.5)
+    finetune_quantized(model_q, task, Recipe(epochs=5, batch_size=100), lr=1e-3, scales="follow", warm_up=0.5)
     assert counts["n"] == 10
 
 
@@ -137,7 +137,8 @@ def test_weight_decay_spares_the_steps(trained):
 def test_the_same_seed_gives_the_same_model(trained):
     model, task = trained
     scores = [
-        finetune_quantized(prepare(model, TWO_BITS), task, Recipe(epochs=1), seed=s).loss for s in (3, 3, 4)
+        finetune_quantized(prepare(model, TWO_BITS), task, Recipe(epochs=1), random_state=s).loss
+        for s in (3, 3, 4)
     ]
     assert scores[0] == scores[1] != scores[2]
 
@@ -149,5 +150,5 @@ def test_errors_say_what_to_do(trained):
     for mode in ("fake", "packed"):
         with pytest.raises(ValueError, match="converted"):
             finetune_quantized(convert(prepare(model, TWO_BITS), mode), task)
-    with pytest.raises(ValueError, match="steps must be"):
-        finetune_quantized(prepare(model, TWO_BITS), task, steps="learned")
+    with pytest.raises(ValueError, match="scales must be"):
+        finetune_quantized(prepare(model, TWO_BITS), task, scales="learned")

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from lodim.claims.landscape import problems
 from lodim.claims.result import Check, Claim, Findings, Progress, check_between
 from lodim.landscape import SubspaceModule, inject_flora
-from lodim.landscape.flora import num_trainable
+from lodim.landscape.flora import n_trainable
 from lodim.randomness import build_seeded, derive_seed, forked_torch_rng
 from lodim.training import Recipe, Task, fit
 from lodim.validation import require
@@ -133,7 +133,7 @@ def compare(
     for name, way in ways.items():
         with forked_torch_rng(derive_seed(seed, "factors")):
             model = way(copy.deepcopy(base), derive_seed(seed, "factors"))
-        numbers = num_trainable(model) - numbers_of_head
+        numbers = n_trainable(model) - numbers_of_head
         found[name] = (
             numbers,
             fit(model, task, recipe, lr=rates[name], random_state=derive_seed(seed, "order")).score,

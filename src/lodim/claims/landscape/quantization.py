@@ -91,7 +91,7 @@ def after_training(model: nn.Module, task: Task) -> dict[str, float]:
 def in_training(model: nn.Module, task: Task, epochs: int, seed: int) -> dict[str, float]:
     """Train 2-bit weights by channel from the trained network, and the float network as long."""
     prepared = prepare(model, QuantSpec(2, observer="mse"))
-    finetune_quantized(prepared, task, Recipe(epochs=epochs), lr=LR, seed=seed)
+    finetune_quantized(prepared, task, Recipe(epochs=epochs), lr=LR, random_state=seed)
     packed = convert(prepared, "packed")
     size = size_report(packed)
     longer = build_seeded(make_model, 0)

@@ -261,9 +261,11 @@ def _plan_codes(origin: Origin, budget: int) -> str:
 def _spend_codes(bench: Workbench, setting: str) -> Stored:
     """A grid of few bits with learnt steps, or codes of one or two bits with fixed ones."""
     module = prepare(bench.dense, _code_recipes()[setting])
-    steps = "learnt" if setting.endswith("bits") else "fixed"
+    scales = "learnt" if setting.endswith("bits") else "fixed"
     tuning, order = bench.shortened(TUNING_SHARE), derive_seed(bench.seed, "order")
-    finetune_quantized(module, bench.task, tuning, lr=bench.rate(TUNING_RATE), steps=steps, seed=order)
+    finetune_quantized(
+        module, bench.task, tuning, lr=bench.rate(TUNING_RATE), scales=scales, random_state=order
+    )
     return _store_codes(module, setting, bench.origin)
 
 

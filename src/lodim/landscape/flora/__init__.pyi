@@ -7,7 +7,7 @@ from .inject import delete_adapter as delete_adapter
 from .inject import disable_adapter as disable_adapter
 from .inject import inject_flora as inject_flora
 from .inject import merge_adapter as merge_adapter
-from .inject import num_trainable as num_trainable
+from .inject import n_trainable as n_trainable
 from .inject import remove_flora as remove_flora
 from .inject import set_adapter as set_adapter
 from .inject import unmerge_adapter as unmerge_adapter

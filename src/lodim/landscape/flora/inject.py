@@ -28,7 +28,7 @@ __all__ = [
     "disable_adapter",
     "inject_flora",
     "merge_adapter",
-    "num_trainable",
+    "n_trainable",
     "remove_flora",
     "set_adapter",
     "unmerge_adapter",
@@ -142,7 +142,7 @@ def inject_flora(
     --------
     >>> from torch import nn
     >>> net = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 3))
-    >>> num_trainable(inject_flora(net, r=4, target_modules=["0"], modules_to_save=["2"]))
+    >>> n_trainable(inject_flora(net, r=4, target_modules=["0"], modules_to_save=["2"]))
     309
     """
     check_adapter_name(adapter_name)
@@ -277,7 +277,7 @@ def remove_flora(model: nn.Module, *, merge: bool) -> nn.Module:
     return model
 
 
-def num_trainable(model: nn.Module) -> int:
+def n_trainable(model: nn.Module) -> int:
     """Return how many numbers training changes."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 

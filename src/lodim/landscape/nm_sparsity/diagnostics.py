@@ -140,20 +140,20 @@ class TrainingFlops(Result):
 
 
 @checked
-def training_flops(sparsifier: NMSparsifier, batch_size: int, uses: int = 1) -> TrainingFlops:
+def training_flops(sparsifier: NMSparsifier, batch_size: int, n_uses: int = 1) -> TrainingFlops:
     """Estimate what a sparsifier's whole schedule costs in its layers.
 
     Parameters
     ----------
     batch_size : int
         Samples a step.
-    uses : int
+    n_uses : int
         How often a sample uses each weight: the tokens of a transformer, the output places of a convolution.
     """
-    check_counts(batch_size=batch_size, uses=uses)
+    check_counts(batch_size=batch_size, n_uses=n_uses)
     schedule = sparsifier.schedule
     weights = sum(mask.numel() for mask in sparsifier.masks.values())
-    each = 2.0 * weights * batch_size * uses
+    each = 2.0 * weights * batch_size * n_uses
     total = 0.0
     for step in range(schedule.total_steps):
         phase = schedule.at(step)

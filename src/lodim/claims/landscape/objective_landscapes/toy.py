@@ -19,7 +19,9 @@ def run(seed: int, progress: Progress) -> Findings:
     """Find the transition for ten groups of a hundred, and for five groups and twice the parameters."""
     ten = toy_sum_problem(1000, 10).curve(range(1, 21), n_seeds=5, random_state=seed)
     others = {
-        f"D={D}, {groups} groups": toy_sum_problem(D, groups).curve(range(1, 2 * groups + 1), random_state=seed).d_int
+        f"D={D}, {groups} groups": toy_sum_problem(D, groups)
+        .curve(range(1, 2 * groups + 1), random_state=seed)
+        .d_int
         for D, groups in ((1000, 5), (2000, 10))
     }
     mean = dict(zip(ten.dims, ten.performance.mean(1).tolist(), strict=True))

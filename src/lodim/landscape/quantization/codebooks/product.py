@@ -104,7 +104,7 @@ def refine_for_outputs(
     gram: Float[Tensor, "i i"],
     codewords: Float[Tensor, "k g"],
     indices: Int[Tensor, "o m"],
-    n_iterations: int = 5,
+    steps: int = 5,
 ) -> tuple[Float[Tensor, "k g"], Int[Tensor, "o m"], list[float]]:
     """Lower the output error of codewords and codes with respect to a target, alternately.
 
@@ -112,12 +112,12 @@ def refine_for_outputs(
     -------
     codewords, indices
     errors : list of float
-        :func:`output_error` at the start and after each half iteration; it never rises.
+        :func:`output_error` at the start and after each half step; it never rises.
     """
     wanted, h, book = target.double(), gram.double().to(target.device), codewords.double()
     indices = indices.clone()
     errors = [output_error(_rows(book, indices) - wanted, h)]
-    for _ in range(n_iterations):
+    for _ in range(steps):
         _choose_indices(wanted, h, book, indices)
         errors.append(output_error(_rows(book, indices) - wanted, h))
         book = _solve_codewords(wanted, h, book, indices)
@@ -258,7 +258,7 @@ class ProductSpec:
         more to what all the others leave).
     weighting : {"none", "outputs"}
         ``"outputs"`` lowers the layer's output error on calibration data, ``"none"`` the weights' own.
-    n_iterations : int
+    steps : int
         Of the alternation for ``"outputs"``.
     codeword_bits : {16, 32}
         Codewords are rounded to half precision, or kept in single.
@@ -271,7 +271,7 @@ class ProductSpec:
     n_codewords: int = 256
     n_books: int = 1
     weighting: str = "none"
-    n_iterations: int = 5
+    steps: int = 5
     codeword_bits: int = 16
     seed: int = 0
     backend: str = "auto"
@@ -279,7 +279,7 @@ class ProductSpec:
     def __post_init__(self) -> None:
         for name in ("group_size", "n_codewords", "n_books"):
             check_in_range(getattr(self, name), name, low=1, integer=True)
-        check_in_range(self.n_iterations, "n_iterations", low=0, integer=True)
+        check_in_range(self.steps, "steps", low=0, integer=True)
         check_choice(self.weighting, ("none", "outputs"), "weighting")
         if self.codeword_bits not in (16, 32):
             raise ValueError(f"codeword_bits must be 16 or 32, got {self.codeword_bits}")
@@ -306,7 +306,7 @@ class ProductSpec:
         if self.n_books > 1 and h is not None and self.weighting == "outputs":
             for stage in range(self.n_books):  # once more, each knowing what all the others give
                 others = _total(parts[:stage] + parts[stage + 1 :], rows)
-                book, index, _ = refine_for_outputs(rows - others, h, *parts[stage], self.n_iterations)
+                book, index, _ = refine_for_outputs(rows - others, h, *parts[stage], self.steps)
                 parts[stage] = self._stored(book), index
         books, indices = [book for book, _ in parts], [index for _, index in parts]
         width = max(len(book) for book in books)
@@ -319,7 +319,7 @@ class ProductSpec:
         book, flat = fit_codewords(vectors, self.n_codewords, seed=self.seed + stage, backend=self.backend)
         index = flat.reshape(len(rows), -1)
         if h is not None and self.weighting == "outputs":
-            book, index, _ = refine_for_outputs(rows, h, book, index, self.n_iterations)
+            book, index, _ = refine_for_outputs(rows, h, book, index, self.steps)
         return self._stored(book), index
 
     def _stored(self, book: Tensor) -> Tensor:

@@ -57,21 +57,21 @@ class StreamingHistogram:
 
     Parameters
     ----------
-    bins : int
+    n_bins : int
         A power of two; they cover [-R, R) with a power of two for R, so at least a quarter of them hold [0, max abs].
 
     Attributes
     ----------
-    counts : Tensor of int64, shape (n_blocks, bins)
+    counts : Tensor of int64, shape (n_blocks, n_bins)
     exponent : Tensor of int64, shape (n_blocks,)
         R is two to this power.
     """
 
-    def __init__(self, n_blocks: int, bins: int = BINS) -> None:
-        if bins < 4 or bins & (bins - 1):
-            raise ValueError(f"bins must be a power of two and at least 4, got {bins}")
-        self.bins = bins
-        self.counts = torch.zeros(n_blocks, bins, dtype=torch.int64)
+    def __init__(self, n_blocks: int, n_bins: int = BINS) -> None:
+        if n_bins < 4 or n_bins & (n_bins - 1):
+            raise ValueError(f"n_bins must be a power of two and at least 4, got {n_bins}")
+        self.n_bins = n_bins
+        self.counts = torch.zeros(n_blocks, n_bins, dtype=torch.int64)
         self.exponent = torch.full((n_blocks,), -100, dtype=torch.int64)
         self._reach = 2.0**-100  # every block's R is at least this: numbers below need no wider bins
 
@@ -79,12 +79,12 @@ class StreamingHistogram:
     def width(self) -> Float[Tensor, " n_blocks"]:
         """Width of a bin of each block."""
         power = ((self.exponent + 1023) << 52).view(torch.float64)  # 2**exponent, exact
-        return power * (2 / self.bins)
+        return power * (2 / self.n_bins)
 
     @property
     def centres(self) -> Float[Tensor, "n_blocks bins"]:
         """Middles of the bins."""
-        return (self._indices() - self.bins // 2 + 0.5) * self.width[:, None]
+        return (self._indices() - self.n_bins // 2 + 0.5) * self.width[:, None]
 
     def update(
         self,
@@ -113,20 +113,20 @@ class StreamingHistogram:
             self._widen(torch.where(largest > 0, torch.maximum(self.exponent, needed), self.exponent))
             self._reach = 2.0 ** int(self.exponent.min())
         per_unit = self.width.reciprocal().to(blocks.dtype)  # a power of two: as exact as dividing
-        inside = (blocks * per_unit[:, None]).floor_().int().add_(self.bins // 2)
+        inside = (blocks * per_unit[:, None]).floor_().int().add_(self.n_bins // 2)
         if len(blocks) > 1:
-            inside = inside + self.bins * torch.arange(len(blocks), device=blocks.device)[:, None]
+            inside = inside + self.n_bins * torch.arange(len(blocks), device=blocks.device)[:, None]
         flat = inside.flatten() if mask is None else inside[mask]
         self.counts += torch.bincount(flat, minlength=self.counts.numel()).reshape(self.counts.shape)
 
     def _indices(self) -> Int[Tensor, " bins"]:
-        return torch.arange(self.bins, device=self.counts.device)
+        return torch.arange(self.n_bins, device=self.counts.device)
 
     def _widen(self, exponent: Tensor) -> None:
         doublings = (exponent - self.exponent).clamp(max=62)
         if bool((doublings == 0).all()):
             return
-        middle = self.bins // 2
+        middle = self.n_bins // 2
         target = ((self._indices() - middle) >> doublings[:, None]) + middle
         self.counts = torch.zeros_like(self.counts).scatter_add_(1, target, self.counts)
         self.exponent = exponent
@@ -139,12 +139,12 @@ class StreamingHistogram:
         at = torch.searchsorted(below, wanted).clamp(max=counts.shape[1] - 1)
         inside = counts.gather(1, at).double()
         missing = (wanted - (below.gather(1, at) - inside)) / inside.clamp(min=1)
-        start = at - (0 if magnitude else self.bins // 2)
+        start = at - (0 if magnitude else self.n_bins // 2)
         return (start + missing)[:, 0] * self.width
 
     def magnitudes(self) -> Int[Tensor, "n_blocks half"]:
         """Return the counts of absolute values, half as many bins: [k w, (k+1) w) joined with its mirror image."""
-        middle = self.bins // 2
+        middle = self.n_bins // 2
         return self.counts[:, middle:] + self.counts[:, :middle].flip(1)
 
 

@@ -97,7 +97,7 @@ class HessianTrace(Result):
     layers: tuple[str, ...]
     sizes: tuple[int, ...]
     trace: tuple[float, ...]
-    standard_error: tuple[float, ...]
+    se: tuple[float, ...]
     n_probes: int
     converged: bool
 
@@ -112,7 +112,7 @@ class HessianTrace(Result):
 
         columns = {"layer": self.layers, "weights": self.sizes, "trace": self.trace}
         return pd.DataFrame(
-            {**columns, "standard error": self.standard_error, "mean eigenvalue": tuple(self.mean.values())}
+            {**columns, "standard error": self.se, "mean eigenvalue": tuple(self.mean.values())}
         )
 
     def __str__(self) -> str:
@@ -126,7 +126,7 @@ def hessian_trace(
     loss: Loss | None,
     data: Any,
     n_probes: int = 200,
-    seed: RandomState = 0,
+    random_state: RandomState = 0,
     *,
     layers: LayerFilter = "all",
     rtol: float = 0.05,
@@ -143,7 +143,7 @@ def hessian_trace(
         Some hundreds of samples are usually enough. One batch is fastest: its graph is kept over all probes.
     n_probes : int
         Most products of the Hessian with a vector.
-    seed : int, Generator or None
+    random_state : int, Generator or None
         Of the probes.
     layers : "all", str, sequence of str or callable
         See :func:`lodim.nets.find_layers`.
@@ -169,7 +169,7 @@ def hessian_trace(
             blocks=sizes,
             n_probes=n_probes,
             rtol=rtol,
-            random_state=seed,
+            random_state=random_state,
             dtype=first.dtype,
             device=first.device,
         )

@@ -44,7 +44,7 @@ from lodim.landscape.quantization.spec import QuantRecipe, as_recipe, matches
 from lodim.nets.activations import batches_of, evaluation_mode
 from lodim.nets.kinds import owner_of
 from lodim.nets.layers import peculiarity, replace_layers
-from lodim.randomness import derive_seed
+from lodim.randomness import RandomState, derive_seed, root_seed
 from lodim.validation import check_choice, checked, close_matches, warn
 
 __all__ = ["calibrate", "convert", "prepare", "quant_layers", "ready"]
@@ -58,7 +58,12 @@ def quant_layers(model: nn.Module) -> dict[str, QuantLayer]:
 
 @checked
 def prepare(
-    model: Any, recipe: Any, *, qat: bool = False, calibration: Any = None, seed: int = 0
+    model: Any,
+    recipe: Any,
+    *,
+    qat: bool = False,
+    calibration: Any = None,
+    random_state: RandomState = 0,
 ) -> nn.Module:
     """Return a copy of a model with quantised layers in place of float ones, their weights' ranges chosen.
 
@@ -72,7 +77,7 @@ def prepare(
         For training: the weights' ranges follow the weights.
     calibration : Tensor, array or iterable, optional
         Inputs for codebooks that are fitted to them, and to see what a batch normalisation acts on.
-    seed : int
+    random_state : int, Generator or None
         Of stochastic rounding.
 
     Raises
@@ -90,7 +95,7 @@ def prepare(
     """
     recipe, calibration = as_recipe(recipe), held(calibration)
     reference = ready(plain_copy(model), recipe, calibration)
-    return wrap(reference, recipe, qat=qat, calibration=calibration, seed=seed)
+    return wrap(reference, recipe, qat=qat, calibration=calibration, seed=root_seed(random_state))
 
 
 def plain_copy(model: Any) -> nn.Module:
@@ -135,7 +140,7 @@ def ready(model: nn.Module, recipe: QuantRecipe, calibration: Any = None) -> nn.
 def wrap(
     reference: nn.Module, recipe: QuantRecipe, *, qat: bool = False, calibration: Any = None, seed: int = 0
 ) -> nn.Module:
-    """Return a copy of the reference with quantised layers; the options are those of :func:`prepare`."""
+    """Return a copy of the reference with quantised layers; options as of :func:`prepare`, its seed drawn."""
     model = copy.deepcopy(reference)
     chosen, names = _chosen_layers(model, recipe), weight_names(model)
     made: dict[

@@ -20,6 +20,7 @@ from lodim.landscape.quantization.grid.fake import ActivationQuantizer, AffineWe
 from lodim.landscape.quantization.grid.learnt_steps import LearntInputStep, LearntStep
 from lodim.landscape.quantization.model.preparation import calibrate, quant_layers
 from lodim.landscape.quantization.rounding.equalise import BATCH_NORMS
+from lodim.randomness import RandomState, root_seed
 from lodim.training import FitResult, Recipe, Task, fit
 from lodim.training.descent import Progress
 from lodim.validation import check_choice, check_fraction, checked
@@ -36,10 +37,10 @@ def finetune_quantized(
     recipe: Recipe = Recipe(epochs=5),  # noqa: B008 (frozen)
     *,
     lr: float = 1e-3,
-    steps: str = "learnt",
+    scales: str = "learnt",
     warm_up: float = 0.1,
     freeze_norm: float = 0.2,
-    seed: int = 0,
+    random_state: RandomState = 0,
     progress: Progress | None = None,
 ) -> FitResult:
     """Train a quantised model with its grid in the forward pass, in place; scores are those of the quantised model.
@@ -53,12 +54,12 @@ def finetune_quantized(
         observed during the warm-up, or, if they are to be trained, calibrated on the first training samples.
     recipe : Recipe
         Of :func:`lodim.training.fit`. Weight decay acts on the weights, not on steps.
-    steps : {"learnt", "follow", "fixed"}
-        Steps of weights and calibrated inputs trained (LSQ); those of weights chosen again from the weights at every
+    scales : {"learnt", "follow", "fixed"}
+        Scales of weights and calibrated inputs trained (LSQ); those of weights chosen again from the weights at every
         step of the warm-up; or all kept.
     warm_up, freeze_norm : float
         Shares of the steps: before ranges are fixed; at the end, with batch normalisation's statistics fixed.
-    seed : int
+    random_state : int, Generator or None
         Of the order of the data.
 
     Raises
@@ -73,18 +74,18 @@ def finetune_quantized(
         raise ValueError(
             "the model was converted and its weights are fixed; train what prepare(model, recipe) returns"
         )
-    check_choice(steps, ("fixed", "follow", "learnt"), "steps")
+    check_choice(scales, ("fixed", "follow", "learnt"), "scales")
     for share, name in ((warm_up, "warm_up"), (freeze_norm, "freeze_norm")):
         check_fraction(share, name)
     inputs = [layer.activation_quantizer for layer in layers.values()]
     observing = [grid for grid in inputs if isinstance(grid, ActivationQuantizer) and not grid.is_calibrated]
-    if steps == "learnt" and observing:
+    if scales == "learnt" and observing:
         calibrate(model_q, task.X[:_CALIBRATION_SAMPLES])
-    run = _QuantTraining(model_q, list(layers.values()), steps)
+    run = _QuantTraining(model_q, list(layers.values()), scales)
     total = recipe.n_steps(task.n_train)
     run.warm_until, run.norm_until = math.ceil(warm_up * total), total - math.floor(freeze_norm * total)
     try:
-        return fit(run, task, recipe, lr=lr, random_state=seed, progress=progress)
+        return fit(run, task, recipe, lr=lr, random_state=random_state, progress=progress)
     finally:
         run.settle()
 
@@ -98,7 +99,7 @@ class _QuantTraining(nn.Module):
 
     count: Tensor
 
-    def __init__(self, model: nn.Module, layers: list[QuantLayer], steps: str) -> None:
+    def __init__(self, model: nn.Module, layers: list[QuantLayer], scales: str) -> None:
         super().__init__()
         self.model, self._layers = model, layers
         self._modes = [(module, module.training) for module in model.modules()]
@@ -108,12 +109,12 @@ class _QuantTraining(nn.Module):
         for layer in layers:
             grid = layer.weight_quantizer
             if isinstance(grid, AffineWeight):
-                grid.follow = steps == "follow"
-                if steps == "learnt":
+                grid.follow = scales == "follow"
+                if scales == "learnt":
                     if grid not in trained:
                         trained[grid] = LearntStep(layer.layer.weight, grid)
                     layer.weight_quantizer = trained[grid]
-            layer.activation_quantizer = _trained_input(layer.activation_quantizer, steps)
+            layer.activation_quantizer = _trained_input(layer.activation_quantizer, scales)
         self.to(next(model.parameters()).device)
 
     def train(self, mode: bool = True) -> _QuantTraining:
@@ -169,9 +170,9 @@ class _QuantTraining(nn.Module):
                 layer.activation_quantizer = layer.activation_quantizer.settled().train(layer.training)
 
 
-def _trained_input(grid: Any, steps: str) -> nn.Module | None:
+def _trained_input(grid: Any, scales: str) -> nn.Module | None:
     """Return what stands for a layer's input quantiser during training."""
     if not isinstance(grid, ActivationQuantizer) or not grid.is_calibrated:
         return grid
     grid.freeze()  # which leaves dynamic ones alone
-    return LearntInputStep(grid) if steps == "learnt" and grid.mode == "frozen" else grid
+    return LearntInputStep(grid) if scales == "learnt" and grid.mode == "frozen" else grid

@@ -57,6 +57,7 @@ from lodim.landscape.quantization.rounding.adaround import adaround
 from lodim.landscape.quantization.rounding.bias_correction import correct_bias
 from lodim.landscape.quantization.rounding.equalise import FoldedNorm, fold_batch_norm
 from lodim.landscape.quantization.spec import QuantRecipe, QuantSpec, as_recipe
+from lodim.randomness import RandomState, root_seed
 from lodim.training import Task
 from lodim.validation import checked
 
@@ -274,7 +275,7 @@ def quantize(
     *,
     n_batches: int | None = None,
     mode: str = "fake",
-    seed: int = 0,
+    random_state: RandomState = 0,
 ) -> QuantizedModel:
     """Quantise a model after training.
 
@@ -292,7 +293,7 @@ def quantize(
         How many batches of an iterable at most.
     mode : {"fake", "packed", "integer"}
         See :func:`convert`.
-    seed : int
+    random_state : int, Generator or None
         Of stochastic and learnt rounding.
 
     Raises
@@ -310,7 +311,7 @@ def quantize(
     UserWarning
         Once, listing the layers that hold weights and stay in floating point, and why.
     """
-    recipe, calibration = as_recipe(recipe), held(calibration, n_batches)
+    recipe, calibration, seed = as_recipe(recipe), held(calibration, n_batches), root_seed(random_state)
     original = plain_copy(model).eval()
     reference = ready(original, recipe, calibration).eval()
     prepared = wrap(reference, recipe, calibration=calibration, seed=seed)

@@ -350,7 +350,7 @@ def _fold(layer: Any, norm: Any) -> None:
 
 @checked
 def equalise(
-    model: nn.Module, pairs: str | Sequence[tuple[str, str]] = "auto", *, sweeps: int = 20
+    model: nn.Module, pairs: str | Sequence[tuple[str, str]] = "auto", *, max_iter: int = 20
 ) -> nn.Module:
     """Return a copy that computes the same, its channels' weight ranges balanced between consecutive layers.
 
@@ -361,7 +361,7 @@ def equalise(
     pairs : "auto" or sequence of (str, str)
         Names of consecutive layers; "auto" finds all pairs with only positively homogeneous operations between. Pairs
         that are named are taken at their word.
-    sweeps : int
+    max_iter : int
         Most passes over the pairs; chains of layers need several.
 
     Raises
@@ -369,13 +369,13 @@ def equalise(
     ValueError
         The model cannot be traced, or a named pair does not fit together.
     """
-    check_in_range(sweeps, "sweeps", low=1, integer=True)
+    check_in_range(max_iter, "max_iter", low=1, integer=True)
     if isinstance(pairs, str) and pairs != "auto":
         raise ValueError(f"pairs must be 'auto' or a list of (first, second) names, got {pairs!r}")
     balanced = copy.deepcopy(model)
     links = find_links(balanced) if isinstance(pairs, str) else [Link(*pair) for pair in pairs]
     layers = [(_layer(balanced, link.first), _layer(balanced, link.second)) for link in links]
-    for _ in range(sweeps):
+    for _ in range(max_iter):
         moved = [_equalise_pair(first, second) for first, second in layers]
         if max(moved, default=0.0) < _STILL:
             break
