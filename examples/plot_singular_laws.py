@@ -27,7 +27,7 @@ warnings.filterwarnings("ignore", message=".*spacing of the grid")
 figure, axes = plt.subplots(2, 3, figsize=(9, 5), layout="constrained")
 bins = np.linspace(-np.pi, np.pi, 60)
 for column, t in zip(axes.T, (0.0, 0.1, 0.4)):
-    model = PerturbedLikelihoodModel(1, t, "grid", max_steps=450, **held)
+    model = PerturbedLikelihoodModel(1, t, "grid", steps=450, **held)
     model.fit(law.X)
     drawn = model.sample(400)
     off, w1 = law.distance(drawn).mean(), wasserstein(drawn, fresh).value
@@ -46,9 +46,9 @@ axes[1, 0].legend()
 # Never by the likelihood: it grows as the noise shrinks. Held-out clean rows can
 # say, and they also say when they cannot tell.
 
-model = PerturbedLikelihoodModel(
-    1, "validation", "grid", max_steps=80, **held
-).fit(law.X)
+model = PerturbedLikelihoodModel(1, "validation", "grid", steps=80, **held).fit(
+    law.X
+)
 print(model.w1_path_)
 axes = model.w1_path_.plot()
 
@@ -60,7 +60,7 @@ axes = model.w1_path_.plot()
 # training and anneals by itself.
 
 for t in (0.0, 0.1):
-    model = PerturbedLikelihoodModel(1, t, "grid", max_steps=300, **small)
+    model = PerturbedLikelihoodModel(1, t, "grid", steps=300, **small)
     model.fit(law.X)
     print(t, model.sigma_, wasserstein(model.sample(400), fresh))
 
@@ -74,7 +74,7 @@ for t in (0.0, 0.1):
 for draw in (sphere_patch, product_law):
     law = draw(400, random_state=0)
     model = PerturbedLikelihoodModel(
-        2, "theory", max_steps=250, random_state=0
+        2, "theory", steps=250, random_state=0
     ).fit(law.X)
     drawn = model.sample(400)
     print(draw.__name__, model.dimension_, model.perturbation_)

@@ -198,7 +198,7 @@ def length(model, data):
 
 def decoder_model(latent_dim=2, perturb=0.1, objective="vae", **options):
     return generative.PerturbedLikelihoodModel(
-        latent_dim, perturb, objective, **{"n_grid": 16, "max_steps": 1, "random_state": 0, **options}
+        latent_dim, perturb, objective, **{"n_grid": 16, "steps": 1, "random_state": 0, **options}
     )
 
 
@@ -1064,7 +1064,7 @@ class _Halving(_Halves):
 
 def volume_solver():
     prior = generative.GaussianDenoiser(torch.zeros(1, 4, 4), torch.eye(16))
-    return generative.DiffusionMBIR(prior, generative.ParallelBeam(4, n_views=2), n_steps=3)
+    return generative.DiffusionMBIR(prior, generative.ParallelBeam(4, n_views=2), steps=3)
 
 
 def volume_pair():
@@ -1357,7 +1357,7 @@ ARRAYS: dict[Any, Arrays] = {
         lambda X: partition.subspace_affinity(X, 2).toarray(), {"X": whole(9, 3)}
     ),
     generative.PerturbedLikelihoodModel.fit: Arrays(
-        lambda X: decoder_model(1, objective="grid", max_steps=0).fit(X).sample(3), {"X": whole(40, 2)}
+        lambda X: decoder_model(1, objective="grid", steps=0).fit(X).sample(3), {"X": whole(40, 2)}
     ),
     generative.PatchCodebook.fit: Arrays(
         lambda X: generative.PatchCodebook((4, 6), n_codes=5).fit(X).quantizer.codebook, {"X": whole(8, 4, 6)}

@@ -404,7 +404,7 @@ def test_noise_of_smooth_images_is_measured():
     noise = np.geomspace(0.02, 0.5, 6)
     Y, _ = attach_noise(smooth(), noise)
     found = estimate_noise(Y)
-    np.testing.assert_array_less(np.abs(found.noise_std - noise), 4 * found.standard_error + 0.002)
+    np.testing.assert_array_less(np.abs(found.noise_std - noise), 4 * found.se + 0.002)
     assert not any(found.doubts[1:])
     same = estimate_noise(attach_noise(smooth(), 0.1)[0][:, None])
     assert same.pooled == pytest.approx(0.1, rel=0.05)
@@ -488,7 +488,7 @@ def test_a_comparison_trains_every_arm_with_the_same_seeds():
         s,
         make=Told,
         metric=lambda x, test: x.mean(),
-        repeats=4,
+        n_repeats=4,
         n_samples=50,
         noisy_only=True,
         random_state=0,
@@ -499,10 +499,10 @@ def test_a_comparison_trains_every_arm_with_the_same_seeds():
     assert "mixing helps" in found.verdict
     assert (found.n_clean, found.n_noisy) == (60, 200)
     assert (
-        fit_mixture(Y, s, make=Told, metric=lambda x, test: -x.mean(), repeats=4, n_samples=50)[1].best
+        fit_mixture(Y, s, make=Told, metric=lambda x, test: -x.mean(), n_repeats=4, n_samples=50)[1].best
         == "clean only"
     )
-    _, luck = fit_mixture(Y, s, make=Told, metric=lambda x, test: test[0, 0], repeats=3, n_samples=50)
+    _, luck = fit_mixture(Y, s, make=Told, metric=lambda x, test: test[0, 0], n_repeats=3, n_samples=50)
     assert "cannot tell" in luck.verdict
     with pytest.raises(ValueError, match="clean and noisy"):
         fit_mixture(Y, 0.1 + s)
@@ -526,7 +526,7 @@ def test_one_call_compares_and_trains():
         s,
         correlated(50, 1),
         make=lambda seed: AmbientDiffusion(TimeMLP(2, 8, 1), 2),
-        repeats=2,
+        n_repeats=2,
         n_samples=20,
         steps=10,
     )
@@ -534,7 +534,7 @@ def test_one_call_compares_and_trains():
     assert found.scores.shape == (3, 2)
     assert "memorisation gap" in str(found)
     again, _ = fit_mixture(
-        torch.from_numpy(Y), torch.from_numpy(s), correlated(50, 1), repeats=2, n_samples=20, steps=1,
+        torch.from_numpy(Y), torch.from_numpy(s), correlated(50, 1), n_repeats=2, n_samples=20, steps=1,
         make=lambda seed: AmbientDiffusion(TimeMLP(2, 8, 1), 2),
     )  # fmt: skip
     assert isinstance(again.sample(3, generator=0), torch.Tensor)
@@ -659,7 +659,7 @@ def test_a_study_trains_every_cell_of_its_design():
         [(10, 0), (20, 40)],
         make=Told,
         metric=lambda x, test: 2 + x.mean(),
-        repeats=2,
+        n_repeats=2,
         n_samples=9,
     )
     assert study.n_clean.tolist() == [10, 20, 10, 20]

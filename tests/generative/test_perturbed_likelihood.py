@@ -50,7 +50,7 @@ def exact_posterior(net, x):
 
 def model(perturb=0.2, objective="grid", **options):
     return PerturbedLikelihoodModel(
-        1, perturb, objective, **{"max_steps": 3, "n_grid": 32, "random_state": 0, **options}
+        1, perturb, objective, **{"steps": 3, "n_grid": 32, "random_state": 0, **options}
     )
 
 
@@ -133,7 +133,7 @@ def test_many_latents_are_scored_by_a_bound_that_is_near():
 def test_a_linear_model_learns_the_sum_of_both_noises(t):
     X = np.random.default_rng(0).normal(size=(2000, 1)) @ [[1.0, 2.0, -1.0]]
     X += 0.3 * np.random.default_rng(1).normal(size=X.shape)
-    found = model(t, decoder=LINE, max_steps=300, lr=2e-2, n_grid=64).fit(X)
+    found = model(t, decoder=LINE, steps=300, lr=2e-2, n_grid=64).fit(X)
     assert found.sigma_**2 == pytest.approx(0.3**2 + t**2, rel=0.1)
     assert not found.degenerate_
 
@@ -146,7 +146,7 @@ def test_exact_data_let_the_likelihood_run_away_and_noise_holds_it():
         "decoder": LINE,
         "prior": "uniform",
         "sigma_min": 0.2,
-        "max_steps": 300,
+        "steps": 300,
         "lr": 2e-2,
         "n_grid": 64,
     }
@@ -283,7 +283,7 @@ def test_narrow_noise_on_a_coarse_grid_is_said():
         ({"sigma": 0.0}, rows(), "sigma must be positive"),
         ({"sigma": 0.1, "sigma_min": 0.2}, rows(), "above sigma_min"),
         ({"prior": "cauchy"}, rows(), "prior must be one of"),
-        ({"max_steps": -1}, rows(), "max_steps must be at least 0"),
+        ({"steps": -1}, rows(), "steps must be at least 0"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(options, X, message):
@@ -331,7 +331,7 @@ def test_networks_of_other_sizes_are_refused():
 
 def test_a_deviation_may_start_below_the_floor_of_its_level():
     X = uneven_circle(40, random_state=0).X
-    fit = partial(PerturbedLikelihoodModel, 1, 0.5, "grid", max_steps=2, random_state=0)
+    fit = partial(PerturbedLikelihoodModel, 1, 0.5, "grid", steps=2, random_state=0)
     assert fit(sigma=0.1).fit(X).sigma_ > 0.25
     with pytest.raises(ValueError, match="sigma_min = 10, got 5"):  # in the caller's unit
         fit(sigma=5, sigma_min=10).fit(X)

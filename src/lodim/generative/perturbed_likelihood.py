@@ -382,7 +382,7 @@ class PerturbedLikelihoodModel(DensityMixin, BaseEstimator):
         Floor of a learned one; default: a thousandth of the scale, or t / 2 if that is larger.
     resample : bool
         Fresh noise for every batch, or one perturbed copy of the data.
-    max_steps, batch_size, lr
+    steps, batch_size, lr
         Of Adam.
     n_jobs : int
         Processes for the levels of ``"validation"``.
@@ -413,7 +413,7 @@ class PerturbedLikelihoodModel(DensityMixin, BaseEstimator):
     >>> from lodim.datasets.toy import uneven_circle
     >>> from lodim.generative import PerturbedLikelihoodModel
     >>> X = uneven_circle(200, random_state=0).X
-    >>> model = PerturbedLikelihoodModel(1, "theory", "grid", max_steps=20, random_state=0).fit(X)
+    >>> model = PerturbedLikelihoodModel(1, "theory", "grid", steps=20, random_state=0).fit(X)
     >>> model.sample(5).shape
     (5, 2)
     """
@@ -430,7 +430,7 @@ class PerturbedLikelihoodModel(DensityMixin, BaseEstimator):
     sigma: Any = None
     sigma_min: Any = None
     resample: Any = True
-    max_steps: Any = 2000
+    steps: Any = 2000
     batch_size: Any = 128
     lr: Any = 2e-3
     n_jobs: Any = 1
@@ -459,7 +459,7 @@ class PerturbedLikelihoodModel(DensityMixin, BaseEstimator):
             check_choice(self.perturb, ("validation", "theory"), "perturb")
         else:
             check_in_range(self.perturb, "perturb", low=0.0, high=_MOST)
-        check_in_range(self.max_steps, "max_steps", low=0, integer=True)
+        check_in_range(self.steps, "steps", low=0, integer=True)
         count_processes(self.n_jobs)  # wrong ones are refused, whatever perturb asks for
         for name in ("decoder", "encoder"):
             if (net := getattr(self, name)) is not None and not callable(net):
@@ -545,7 +545,7 @@ class PerturbedLikelihoodModel(DensityMixin, BaseEstimator):
             "d": d, "latent_dim": int(self.latent_dim), "objective": self.objective, "prior": self.prior,
             "n_importance": self.n_importance, "n_grid": self.n_grid, "learn_sigma": bool(self.learn_sigma),
             "decoder": self.decoder, "encoder": self.encoder, "resample": bool(self.resample),
-            "recipe": DescentRecipe(steps=self.max_steps, batch_size=self.batch_size, lr=self.lr),
+            "recipe": DescentRecipe(steps=self.steps, batch_size=self.batch_size, lr=self.lr),
         }  # fmt: skip
 
     def _validate(self, rows: np.ndarray, train: Callable[..., Any], progress: Any) -> NoisePath:

@@ -27,7 +27,7 @@ def test_images_take_their_first_steps_with_both_kinds_of_network(monkeypatch):
         return np.random.default_rng(seed).random((n, (28 // pool) ** 2)).astype(np.float32)
 
     monkeypatch.setattr(images, "images", drawn)
-    small = {"n": 30, "n_held": 10, "max_steps": 1, "levels": ((0.0, 0.1), (0.0, 0.1))}
+    small = {"n": 30, "n_held": 10, "steps": 1, "levels": ((0.0, 0.1), (0.0, 0.1))}
     once = {**small, "seeds_held": 1, "seeds_learned": 1}
     found = images.CLAIM.full(0, Progress(), **once, n_importance=2)
     assert len(found.checks) == 5

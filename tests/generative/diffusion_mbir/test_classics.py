@@ -92,7 +92,7 @@ def test_more_steps_fit_better_and_each_slice_is_a_system_of_its_own():
 def test_total_variation_is_solved_to_the_dual_optimum():
     operator, y, A = small_problem()
     lam, b, D = 0.02, y.ravel(), dense_gradient()
-    solver = ADMMTV(operator, lam, 0.2, n_iter=80, cg_iters=8)
+    solver = ADMMTV(operator, lam, 0.2, max_iter=80, cg_steps=8)
     x = solver.reconstruct(y)
     found = solver.objective(x, y)
     # the dual is a least squares problem in a box
@@ -106,7 +106,7 @@ def test_total_variation_is_solved_to_the_dual_optimum():
 def test_isotropic_total_variation_too():
     operator, y, A = small_problem()
     lam, b, D = 0.02, y.ravel(), dense_gradient()
-    solver = ADMMTV(operator, lam, 0.2, isotropic=True, n_iter=80, cg_iters=8)
+    solver = ADMMTV(operator, lam, 0.2, isotropic=True, max_iter=80, cg_steps=8)
     x = solver.reconstruct(y)
     found = solver.objective(x, y)
     # lengths rounded off at 0, by repeated weighting, give a feasible dual point
@@ -123,9 +123,9 @@ def test_isotropic_total_variation_too():
 def test_limits_of_the_weight():
     operator, y, _ = small_problem()
     least = np.linalg.lstsq(operator.matrix, y.T, rcond=None)[0].T.reshape(SHAPE)
-    x = ADMMTV(operator, 0, 1e-3, n_iter=10, cg_iters=30).reconstruct(y)
+    x = ADMMTV(operator, 0, 1e-3, max_iter=10, cg_steps=30).reconstruct(y)
     np.testing.assert_allclose(x, least, atol=1e-3)
-    flat = ADMMTV(operator, 10.0, 10.0, n_iter=40).reconstruct(y)
+    flat = ADMMTV(operator, 10.0, 10.0, max_iter=40).reconstruct(y)
     column = operator.matrix.sum(1)
     np.testing.assert_allclose(flat, (y @ column).sum() / (3 * column @ column), atol=1e-3)
 
@@ -134,7 +134,7 @@ def test_limits_of_the_weight():
 def test_the_answer_does_not_depend_on_the_operators_unit(isotropic):
     operator, y, _ = small_problem()
     scaled = MatrixOperator(1000 * operator.matrix, (6, 6))
-    one, other = (ADMMTV(each, 0.02, 0.1, isotropic=isotropic, n_iter=5) for each in (operator, scaled))
+    one, other = (ADMMTV(each, 0.02, 0.1, isotropic=isotropic, max_iter=5) for each in (operator, scaled))
     np.testing.assert_allclose(one.reconstruct(y), other.reconstruct(1000 * y), atol=1e-9)
     assert one.objective(phantom(6)[:3], y) == pytest.approx(other.objective(phantom(6)[:3], 1000 * y))
 
@@ -155,7 +155,7 @@ def test_slices_are_coupled_by_total_variation():
     """Noise that differs from slice to slice is averaged away along them."""
     clean = np.repeat(phantom(12)[2:3], 4, axis=0)
     noisy = clean + 0.2 * np.random.default_rng(0).normal(size=clean.shape)
-    solver = ADMMTV(Inpaint(np.ones((12, 12), dtype=bool)), 0.1, 0.5, n_iter=20, cg_iters=4)
+    solver = ADMMTV(Inpaint(np.ones((12, 12), dtype=bool)), 0.1, 0.5, max_iter=20, cg_steps=4)
     together = solver.reconstruct(noisy)
     alone = np.concatenate([solver.reconstruct(each[None]) for each in noisy])
     errors = [np.linalg.norm(x - clean) for x in (together, alone, noisy)]
@@ -169,7 +169,7 @@ def test_complex_slices_are_solved_as_such():
     operator = CartesianMRI(mask, real=False)
     x = torch.zeros(3, 1, 8, 8, dtype=torch.complex128)
     x[:, :, 2:6, 2:5] = 1 + 1j
-    found = ADMMTV(operator, 1e-3, 0.02, n_iter=30, cg_iters=5).reconstruct(operator.forward(x))
+    found = ADMMTV(operator, 1e-3, 0.02, max_iter=30, cg_steps=5).reconstruct(operator.forward(x))
     assert found.dtype == torch.complex128
     assert float((found - x).norm()) < 0.5 * float((operator.pinv_init(operator.forward(x)) - x).norm())
     filled = CGLeastSquares(operator, 5).reconstruct(operator.forward(x))
@@ -178,18 +178,20 @@ def test_complex_slices_are_solved_as_such():
 
 def test_iterations_that_did_not_converge_warn_where_asked():
     operator, y, _ = small_problem()
-    solver = ADMMTV(operator, 0.02, 0.2, n_iter=100, tol=1e-3)
+    solver = ADMMTV(operator, 0.02, 0.2, max_iter=100, tol=1e-3)
     solver.reconstruct(y)
     assert len(solver.residuals_) < 100
     assert max(solver.residuals_[-1]) <= 1e-3
-    with pytest.warns(ConvergenceWarning, match="raise n_iter"):
-        ADMMTV(operator, 0.02, 0.1, n_iter=3, tol=1e-3).reconstruct(y)
+    with pytest.warns(ConvergenceWarning, match="raise max_iter"):
+        ADMMTV(operator, 0.02, 0.1, max_iter=3, tol=1e-3).reconstruct(y)
 
 
 @pytest.mark.parametrize("solver", [FBP, CGLeastSquares, ADMMTV])
 def test_kinds_and_dtypes_are_kept_and_wrong_data_named(solver):
     operator = ParallelBeam(8, n_views=5)
-    make = partial(solver, operator, **({} if solver is FBP else {"n_iter": 5}))
+    make = partial(
+        solver, operator, **{FBP: {}, CGLeastSquares: {"steps": 5}, ADMMTV: {"max_iter": 5}}[solver]
+    )
     y = operator.forward(
         torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     )
@@ -213,7 +215,7 @@ def test_wrong_settings_are_named():
         ADMMTV(operator, 0.1, 0)
     with pytest.raises(ValueError, match="lam must be at least 0"):
         ADMMTV(operator, -1)
-    with pytest.raises(ValueError, match="n_iter must be at least 1"):
+    with pytest.raises(ValueError, match="steps must be at least 1"):
         CGLeastSquares(operator, 0)
     with pytest.raises(ValueError, match="filter must be one of"):
         FBP(operator, "box")

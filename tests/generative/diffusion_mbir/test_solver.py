@@ -57,12 +57,12 @@ def beam():
 
 
 def few(prior, operator, **options):
-    return DiffusionMBIR(prior, operator, **{"n_steps": 12, **options})
+    return DiffusionMBIR(prior, operator, **{"steps": 12, **options})
 
 
 def fewest(prior, operator, **options):
     """Where the volume need not be good: what must be equal is equal after any number of steps."""
-    return few(prior, operator, **{"n_steps": 4, **options})
+    return few(prior, operator, **{"steps": 4, **options})
 
 
 def invertible(seed=0):
@@ -80,7 +80,7 @@ def test_full_data_without_coupling_give_the_least_squares_solution(sampler):
         torch.randn(4, 1, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)),
     )
     denoiser = GaussianDenoiser(torch.zeros(1, 3, 3), torch.eye(9))
-    solver = fewest(denoiser, operator, lam=0, cg_iters=40, sampler=sampler)
+    solver = fewest(denoiser, operator, lam=0, cg_steps=40, sampler=sampler)
     found = solver.reconstruct(operator.forward(x), generator=0)
     torch.testing.assert_close(found.volume, x, rtol=0, atol=1e-6)
     assert found.quality.residual < 1e-6
@@ -95,7 +95,7 @@ def test_more_measurements_than_pixels_are_met_in_the_least_squares_sense():
         GaussianDenoiser(torch.zeros(1, 3, 3), torch.eye(9)),
         operator,
         lam=0,
-        cg_iters=40,
+        cg_steps=40,
         final_projection=False,
     )
     expected = np.linalg.lstsq(matrix, y.T, rcond=None)[0].T.reshape(2, 1, 3, 3)
@@ -108,7 +108,7 @@ def test_the_joint_update_alone_converges_to_the_regularised_problems_solution(o
     rng = np.random.default_rng(0)
     operator, lam = MatrixOperator(np.eye(4) + rng.normal(size=(4, 4)) / 10, (1, 2, 2)), 0.05
     y = torch.from_numpy(rng.normal(size=(4, 4)))
-    options = {"lam": lam, "rho": 0.3, "cg_iters": 12, "admm_iters": 60, "boundary": boundary}
+    options = {"lam": lam, "rho": 0.3, "cg_steps": 12, "admm_steps": 60, "boundary": boundary}
     solver = DiffusionMBIR(lambda x, sigma: x, operator, update_order=order, **options)
     x = _JointUpdate(solver, y)(torch.zeros(4, 1, 2, 2, dtype=torch.float64))
 
@@ -129,7 +129,7 @@ def test_the_joint_update_alone_converges_to_the_regularised_problems_solution(o
 def test_a_large_weight_makes_all_slices_equal(prior, truth, beam):
     y = beam.forward(truth)
     rough = [
-        few(prior, beam, lam=lam, admm_iters=8 if lam else 1, cg_iters=3, final_projection=False)
+        few(prior, beam, lam=lam, admm_steps=8 if lam else 1, cg_steps=3, final_projection=False)
         .reconstruct(y, generator=0)
         .quality.z_roughness
         for lam in (0, 0.02, 100.0)
@@ -141,7 +141,7 @@ def test_a_large_weight_makes_all_slices_equal(prior, truth, beam):
 def test_a_ramp_across_slices_is_cut_at_both_ends_as_total_variation_cuts_it(boundary, low, high):
     """Each end moves until what it was moved by sums to the weight; round the circle it is pulled from both sides."""
     y = torch.linspace(0, 1, 6, dtype=torch.float64)[:, None].expand(6, 4)
-    options = {"lam": 0.2, "cg_iters": 10, "admm_iters": 100, "boundary": boundary}
+    options = {"lam": 0.2, "cg_steps": 10, "admm_steps": 100, "boundary": boundary}
     solver = DiffusionMBIR(lambda x, s: x, MatrixOperator(np.eye(4), (1, 2, 2)), rho=0.5, **options)
     x = _JointUpdate(solver, y.contiguous())(torch.zeros(6, 1, 2, 2, dtype=torch.float64))
     torch.testing.assert_close(x, y.clamp(low, high).reshape(6, 1, 2, 2).contiguous(), rtol=0, atol=1e-4)
@@ -150,7 +150,7 @@ def test_a_ramp_across_slices_is_cut_at_both_ends_as_total_variation_cuts_it(bou
 def test_slices_are_permuted_with_their_measurements_where_nothing_couples_them(prior, truth, beam):
     """Without coupling a slice knows of the others by the Langevin steps' size alone, which "ddim" has not."""
     order = torch.tensor([3, 0, 5, 1, 4, 2])
-    solver = fewest(prior, beam, lam=0, sampler="ddim", eta=0, cg_iters=30)
+    solver = fewest(prior, beam, lam=0, sampler="ddim", eta=0, cg_steps=30)
     one = solver.reconstruct(beam.forward(truth.double()), generator=0).volume
     other = solver.reconstruct(beam.forward(truth.double())[order], generator=0).volume
     far = (other[torch.argsort(order)] - one).abs().max()  # the noise is another, what was measured the same
@@ -193,10 +193,10 @@ def test_coupling_beats_no_coupling_and_total_variation_with_an_exact_prior():
     beam = ParallelBeam(size, n_views=3)
     y, scores = beam.forward(truth), {}
     for sampler, lam in itertools.product(("pc", "ddim"), (0, 0.005)):
-        found = few(prior, beam, lam=lam, n_steps=20, sampler=sampler).reconstruct(y, truth, generator=0)
+        found = few(prior, beam, lam=lam, steps=20, sampler=sampler).reconstruct(y, truth, generator=0)
         scores[sampler, lam] = found.quality.psnr["volume"]
         assert found.quality.residual < 0.05
-    classical = volume_quality(ADMMTV(beam, 1e-3, cg_iters=10).reconstruct(y), truth).psnr["volume"]
+    classical = volume_quality(ADMMTV(beam, 1e-3, cg_steps=10).reconstruct(y), truth).psnr["volume"]
     for sampler in ("pc", "ddim"):
         assert scores[sampler, 0.005] > scores[sampler, 0] + 0.3
         assert scores[sampler, 0.005] > classical + 1
@@ -208,7 +208,7 @@ def test_coupling_beats_no_coupling_and_total_variation_with_an_exact_prior():
 ], ids=["mri", "inpaint"])  # fmt: skip
 def test_other_physics_are_met(prior, truth, operator):
     y = operator.forward(truth)
-    found = few(prior, operator, n_steps=20).reconstruct(y, truth, generator=0)
+    found = few(prior, operator, steps=20).reconstruct(y, truth, generator=0)
     assert found.volume.dtype == torch.float32
     assert found.quality.residual < 0.02
     filled = operator.pinv_init(y)
@@ -216,7 +216,7 @@ def test_other_physics_are_met(prior, truth, operator):
 
 
 def test_the_papers_order_collapses_where_the_warning_says_and_ours_does_not(prior, truth, beam):
-    y, levels = beam.forward(truth), {"n_steps": 25, "sigma_max": 10, "sigma_min": 0.01}
+    y, levels = beam.forward(truth), {"steps": 25, "sigma_max": 10, "sigma_min": 0.01}
 
     def score(**options):
         found = DiffusionMBIR(prior, beam, **{**levels, **options}).reconstruct(y, truth, generator=0)
@@ -227,8 +227,8 @@ def test_the_papers_order_collapses_where_the_warning_says_and_ours_does_not(pri
         calm = score(update_order="x_first")
         assert score(rho=1.0) > calm - 4
         assert score(rho=1.0, sampler="ddim") > calm - 4
-        score(rho=1.0, update_order="x_first", share=False, n_steps=2)
-        score(rho=1.0, update_order="x_first", lam=0, n_steps=2)
+        score(rho=1.0, update_order="x_first", share=False, steps=2)
+        score(rho=1.0, update_order="x_first", lam=0, steps=2)
     for options in ({"rho": 1.0}, {"lam": 0.0005}):
         with pytest.warns(UserWarning, match="z_first"):
             assert score(update_order="x_first", **options) < calm - 10
@@ -237,12 +237,12 @@ def test_the_papers_order_collapses_where_the_warning_says_and_ours_does_not(pri
         {"lam": 9, "rho": 0.2 * beam.norm() ** 2, "normalize_operator": False},
     ):
         with pytest.warns(UserWarning, match="a tenth of A's squared norm"):
-            score(update_order="x_first", n_steps=2, **options)
+            score(update_order="x_first", steps=2, **options)
 
 
 def test_unshared_variables_depend_on_no_earlier_level(beam, truth):
     y = beam.forward(truth.double())
-    solver = DiffusionMBIR(lambda x, s: x, beam, share=False, admm_iters=3)
+    solver = DiffusionMBIR(lambda x, s: x, beam, share=False, admm_steps=3)
     joint = _JointUpdate(solver, y)
     first = joint(truth.double())
     joint(10 + 0 * first)
@@ -385,7 +385,7 @@ def test_automatic_levels_follow_the_deviation_of_what_the_denoiser_knows(prior,
 
 def test_the_last_step_adds_no_noise_and_clipping_is_the_last(prior, truth, beam):
     y, seen = beam.forward(truth), Trajectory(Z)
-    found = few(prior, beam, final_projection=False).reconstruct(y, generator=0, callback=seen).volume
+    found = few(prior, beam, final_projection=False).reconstruct(y, generator=0, on_step=seen).volume
     assert seen.sigmas[-1] == 0
     assert len(seen.sigmas) == 12
     torch.testing.assert_close(seen.x[-1], found)
@@ -448,7 +448,7 @@ def test_ctrl_c_returns_the_answer_so_far_and_a_checkpoint_goes_on_to_the_same_v
     whole = solver.reconstruct(y, generator=0)
     assert (whole.steps, whole.stopped) == (12, "finished")
     with pytest.warns(UserWarning, match="interrupted after 4 of 12"):
-        found = solver.reconstruct(y, truth, generator=0, callback=stop_after(5), checkpoint=path)
+        found = solver.reconstruct(y, truth, generator=0, on_step=stop_after(5), checkpoint=path)
     assert (found.steps, found.stopped) == (4, "interrupted")
     assert bool(found.volume.isfinite().all())
     solver = few(
@@ -456,7 +456,7 @@ def test_ctrl_c_returns_the_answer_so_far_and_a_checkpoint_goes_on_to_the_same_v
     )  # as another process makes it
     steps = []
     again = solver.reconstruct(
-        y, generator=0, checkpoint=path, callback=lambda state: steps.append((state.i, state.n_steps))
+        y, generator=0, checkpoint=path, on_step=lambda state: steps.append((state.i, state.n_steps))
     )
     assert steps == [(i, 12) for i in range(4, 12)]
     assert torch.equal(again.volume, whole.volume)
@@ -488,7 +488,7 @@ def test_progress_ends_at_one_and_callbacks_may_replace_the_volume(prior, truth,
     assert [round(done * 12) for done, _ in told] == list(range(1, 13))
     assert told[-1][1] == "noise 0"
     held = fewest(prior, beam, final_projection=False).reconstruct(
-        y, generator=0, callback=lambda state: 0 * state.x + 7
+        y, generator=0, on_step=lambda state: 0 * state.x + 7
     )
     assert bool((held.volume == 7).all())
 
@@ -526,7 +526,7 @@ def test_ctrl_c_among_seeds_keeps_those_that_are_done(prior, truth, beam):
     stopping = stop_after(3)
 
     def third_is_stopped(*args, **options):
-        return original(*args, **options, callback=stopping if len(begun) == 3 else None)
+        return original(*args, **options, on_step=stopping if len(begun) == 3 else None)
 
     solver.reconstruct = third_is_stopped
     with pytest.warns(UserWarning, match="interrupted"):
@@ -544,9 +544,9 @@ def test_ctrl_c_among_seeds_keeps_those_that_are_done(prior, truth, beam):
 @pytest.mark.parametrize(("options", "error", "words"), [
     ({"rho": 0}, ValueError, "rho must be positive"), ({"rho": -1}, ValueError, "rho"),
     ({"lam": -1}, ValueError, "lam"), ({"lam": float("nan")}, ValueError, "lam"),
-    ({"lam": float("inf")}, ValueError, "lam must be finite"), ({"cg_iters": 0}, ValueError, "cg_iters"),
-    ({"admm_iters": 0}, ValueError, "admm_iters"), ({"slice_batch": 0}, ValueError, "slice_batch"),
-    ({"n_steps": 1}, ValueError, "n_steps"), ({"n_steps": 2.5}, TypeError, "n_steps"), ({"eta": 2}, ValueError, "eta"),
+    ({"lam": float("inf")}, ValueError, "lam must be finite"), ({"cg_steps": 0}, ValueError, "cg_steps"),
+    ({"admm_steps": 0}, ValueError, "admm_steps"), ({"slice_batch": 0}, ValueError, "slice_batch"),
+    ({"steps": 1}, ValueError, "steps"), ({"steps": 2.5}, TypeError, "steps"), ({"eta": 2}, ValueError, "eta"),
     ({"sigma_max": 0}, ValueError, "sigma_max"), ({"sigma_max": "large"}, ValueError, "auto"),
     ({"boundary": "open"}, ValueError, "circular"), ({"sampler": "heun"}, ValueError, "ddim"),
     ({"update_order": "y"}, ValueError, "z_first"), ({"clip": (1, 0)}, ValueError, "clip"),
@@ -604,11 +604,11 @@ def test_the_claims_arithmetic(monkeypatch):
     monkeypatch.setattr(sparse_view, "load", lambda *args, **options: type("Set", (), {"X": images}))
     monkeypatch.setattr(sparse_view, "WEIGHTS", (1e-3,))
     monkeypatch.setattr(sparse_view, "TRAINING", 10)
-    monkeypatch.setitem(sparse_view.VARIANTS["ddim, 50 levels"], "n_steps", 2)
+    monkeypatch.setitem(sparse_view.VARIANTS["ddim, 50 levels"], "steps", 2)
     monkeypatch.setattr(
-        sparse_view, "ADMMTV", lambda operator, lam, **options: ADMMTV(operator, lam, n_iter=2)
+        sparse_view, "ADMMTV", lambda operator, lam, **options: ADMMTV(operator, lam, max_iter=2)
     )
-    small = {"n": 1, "n_slices": 12, "net": lambda: TimeMLP(196, 8, 1), "steps": 2, "n_steps": 2}
+    small = {"n": 1, "n_slices": 12, "net": lambda: TimeMLP(196, 8, 1), "steps": 2, "levels": 2}
     for claim, options in ((sparse_view, {"views": (2,)}), (limited, {})):
         found = claim.run(0, Progress(), **small, **options)
         assert found.checks

@@ -317,7 +317,7 @@ def test_copies_are_drawn_again_or_refused():
     retrieval.calibrate(quantile=0)
     samples, report = retrieval.draw(10, make, copies="redraw")
     assert asked == [list(range(10)), [4], [4]]
-    assert report.redrawn == 2
+    assert report.n_redrawn == 2
     assert not report.copies.any()
     assert np.array_equal(samples, X[200:210])
     assert np.array_equal(report.distances, retrieval.report(samples, report.neighbours).distances)

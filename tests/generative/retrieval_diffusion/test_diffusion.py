@@ -274,7 +274,7 @@ def test_redrawing_takes_new_noise_and_leaves_the_others_alone():
     flagged = model.report_.copies
     assert 0 < flagged.sum() < 40  # else the test says nothing
     after = drawn(model, n=40, copies="redraw", start=None)
-    assert model.report_.redrawn >= flagged.sum()
+    assert model.report_.n_redrawn >= flagged.sum()
     assert not model.report_.copies.any()
     assert torch.equal(after[~flagged], before[~flagged])
 

@@ -245,7 +245,7 @@ def test_copies_are_noted_drawn_again_or_refused():
     with pytest.raises(ValueError, match="as copies do"):
         net.sample(30, copies="raise", **given)
     clean = net.sample(30, copies="redraw", **given)
-    assert net.report_.redrawn >= 6
+    assert net.report_.n_redrawn >= 6
     assert net.report_.distances.min() > near
     same = (clean == images).flatten(1).all(1)
     assert 0 < int(same.sum()) <= 24  # what was no copy stays

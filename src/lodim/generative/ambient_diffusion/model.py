@@ -439,7 +439,7 @@ class NoiseEstimate(Result):
     ----------
     noise_std : ndarray, shape (n,)
         Of each image, in its unit.
-    standard_error : ndarray, shape (n,)
+    se : ndarray, shape (n,)
         If all of the finest details are noise.
     doubts : tuple of str
         For each image why the figure is not to be trusted; empty where nothing speaks against it.
@@ -449,7 +449,7 @@ class NoiseEstimate(Result):
     """
 
     noise_std: Float[np.ndarray, " n"]
-    standard_error: Float[np.ndarray, " n"]
+    se: Float[np.ndarray, " n"]
     doubts: tuple[str, ...]
     pooled: float
     pooled_doubt: str

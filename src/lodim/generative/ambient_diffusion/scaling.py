@@ -76,27 +76,27 @@ class MixtureComparison(Result):
     ----------
     arms : tuple of str
         "mixture" first.
-    scores : ndarray, shape (arms, repeats)
+    scores : ndarray, shape (arms, n_repeats)
         Of the metric: lower is better.
-    gaps, copies : ndarray, shape (arms, repeats)
+    gaps, copies : ndarray, shape (arms, n_repeats)
         The memorisation gap of samples to the clean ones of the mixture, and the share of samples nearer to these than
         to held-out ones: 1/2 for new ones, and so of "noisy only", which has not seen them.
     worse, low, high : tuple of float
         By how much each further arm's score is above the mixture's, with a confidence interval, all intervals jointly.
-    level : float
+    ci : float
     noise : float
         Of the noisy samples, root mean square, over the standard deviation of the clean ones.
     n_clean, n_noisy : int
     """
 
     arms: tuple[str, ...]
-    scores: Float[np.ndarray, "arms repeats"]
-    gaps: Float[np.ndarray, "arms repeats"]
-    copies: Float[np.ndarray, "arms repeats"]
+    scores: Float[np.ndarray, "arms n_repeats"]
+    gaps: Float[np.ndarray, "arms n_repeats"]
+    copies: Float[np.ndarray, "arms n_repeats"]
     worse: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
-    level: float
+    ci: float
     noise: float
     n_clean: int
     n_noisy: int
@@ -155,7 +155,7 @@ class MixtureComparison(Result):
             rows[i] += f", worse by {worse:.3g} ({low:.3g} to {high:.3g})"
         head = (
             f"{self.verdict} ({self.n_clean} clean, {self.n_noisy} noisy samples, noise {self.noise:.2g} of the data's "
-            f"deviation, {self.scores.shape[1]} repeats, {self.level:.0%} intervals)"
+            f"deviation, {self.scores.shape[1]} repeats, {self.ci:.0%} intervals)"
         )
         return "\n  ".join([head, *rows])
 
@@ -169,9 +169,9 @@ def fit_mixture(
     make: Make | None = None,
     metric: Metric | None = None,
     noisy_only: bool = False,
-    repeats: int = 5,
+    n_repeats: int = 5,
     n_samples: int = 1000,
-    level: float = 0.95,
+    ci: float = 0.95,
     random_state: RandomState = 0,
     progress: Callable[[float, str], Any] | None = None,
     **options: Any,
@@ -193,11 +193,11 @@ def fit_mixture(
         unbiased :func:`~lodim.metrics.mmd_rbf` of one bandwidth. For images one of features says more.
     noisy_only : bool
         Train on the noisy samples alone, too (and sample down to their noise only).
-    repeats : int
+    n_repeats : int
         Trainings of each kind, at least 2; the same seeds for all kinds.
     n_samples : int
         Drawn from each model.
-    level : float
+    ci : float
         Of all intervals jointly, below 1.
     **options
         Of :meth:`AmbientDiffusion.fit`, but ``cond`` and ``checkpoint``: models of several sets are compared, without
@@ -215,8 +215,8 @@ def fit_mixture(
         No clean or no noisy samples, too few clean ones to hold a third out, or a metric that is not finite.
     """
     data = _Data(X, noise_std, held_out, make, metric, n_samples, random_state, options)
-    check_in_range(repeats, "repeats", low=2, integer=True)
-    check_in_range(level, "level", low=0.5, high=0.999)
+    check_in_range(n_repeats, "n_repeats", low=2, integer=True)
+    check_in_range(ci, "ci", low=0.5, high=0.999)
     clean, noisy = data.clean, data.noisy
     if not len(clean) or not len(noisy):
         raise ValueError(f"a comparison needs clean and noisy samples, got {len(clean)} and {len(noisy)}")
@@ -229,30 +229,32 @@ def fit_mixture(
             f"{len(clean)} clean samples are too few to hold a third of them out ({_LEAST} at least); give held_out"
         )
     arms = (MIXTURE, CLEAN, NAIVE, *((NOISY,) if noisy_only else ()))
-    figures = np.empty((3, len(arms), repeats))
-    for repeat in range(repeats):
+    figures = np.empty((3, len(arms), n_repeats))
+    for repeat in range(n_repeats):
         order = as_generator(derive_seed(data.seed, "held out", repeat)).permutation(clean)
         out, kept = order[:n_out], np.sort(order[n_out:])
         test = data.held_out if n_out == 0 else data.rows[out]
         for i, arm in enumerate(arms):
             if progress is not None:
-                progress((repeat * len(arms) + i) / (1 + repeats * len(arms)), f"{arm}, repeat {repeat + 1}")
+                progress(
+                    (repeat * len(arms) + i) / (1 + n_repeats * len(arms)), f"{arm}, repeat {repeat + 1}"
+                )
             model = data.train(*_of_arm(arm, kept, noisy), repeat, arm == NAIVE)
             figures[:, i, repeat] = data.judge(model, data.rows[kept], test, repeat)
     scores = figures[0]
     above = scores[1:] - scores[0]
     # trainings that share data: see the module's docstring
     share = n_out / (len(clean) - n_out)
-    width = stats.t.ppf(1 - (1 - level) / 2 / len(above), repeats - 1) * above.std(1, ddof=1)
-    half = width * math.sqrt(1 / repeats + share)
+    width = stats.t.ppf(1 - (1 - ci) / 2 / len(above), n_repeats - 1) * above.std(1, ddof=1)
+    half = width * math.sqrt(1 / n_repeats + share)
     mean = above.mean(1)
     noise = float(np.sqrt(np.square(data.noise[noisy]).mean()) / size)
     worse, low, high = (tuple(part.tolist()) for part in (mean, mean - half, mean + half))
     comparison = MixtureComparison(
-        arms, scores, figures[1], figures[2], worse, low, high, float(level), noise, len(clean), len(noisy)
+        arms, scores, figures[1], figures[2], worse, low, high, float(ci), noise, len(clean), len(noisy)
     )
     best = comparison.best
-    model = data.train(*_of_arm(best, clean, noisy), repeats, best == NAIVE)
+    model = data.train(*_of_arm(best, clean, noisy), n_repeats, best == NAIVE)
     model._numpy = not isinstance(X, torch.Tensor)
     return model, comparison
 
@@ -412,7 +414,7 @@ def scaling_study(
     *,
     metric: Metric,
     make: Make | None = None,
-    repeats: int = 3,
+    n_repeats: int = 3,
     n_samples: int = 1000,
     random_state: RandomState = 0,
     progress: Callable[[float, str], Any] | None = None,
@@ -438,7 +440,7 @@ def scaling_study(
     data = _Data(X, noise_std, held_out, make, metric, n_samples, random_state, options)
     if data.held_out is None:
         raise ValueError("a study judges all mixtures by the same clean samples: give held_out")
-    check_in_range(repeats, "repeats", low=1, integer=True)
+    check_in_range(n_repeats, "n_repeats", low=1, integer=True)
     if not len(design):
         raise ValueError("design must have mixtures, pairs of numbers of clean and noisy samples")
     for n_clean, n_noisy in design:
@@ -451,12 +453,12 @@ def scaling_study(
             )
     strength = float(np.sqrt(np.square(data.noise[data.noisy]).mean())) if len(data.noisy) else 0.0
     found = []
-    for repeat in range(repeats):
+    for repeat in range(n_repeats):
         rng = as_generator(derive_seed(data.seed, "design", repeat))
         clean, noisy = rng.permutation(data.clean), rng.permutation(data.noisy)
         for i, (n_clean, n_noisy) in enumerate(design):
             if progress is not None:
-                progress((repeat + i / len(design)) / repeats, f"{n_clean} clean, {n_noisy} noisy")
+                progress((repeat + i / len(design)) / n_repeats, f"{n_clean} clean, {n_noisy} noisy")
             model = data.train(clean[:n_clean], noisy[:n_noisy], repeat, False)
             trained = data.rows[clean[:n_clean] if n_clean else noisy[:n_noisy]]
             score = data.judge(model, trained, data.held_out, repeat)[0]
@@ -478,7 +480,7 @@ class PowerLaw(Result):
         Noisy samples that one clean sample is worth; NaN where the table does not identify it.
     low, high : float
         Its confidence interval; NaN where it has no such end (the price may be as small, or as large, as you like).
-    level : float
+    ci : float
     c, b, p : float
         Of the best law; n counted in samples.
     lack_of_fit : float
@@ -491,7 +493,7 @@ class PowerLaw(Result):
     price: float
     low: float
     high: float
-    level: float
+    ci: float
     c: float
     b: float
     p: float
@@ -527,7 +529,7 @@ class PowerLaw(Result):
             of = f"({self.n_rows} trainings)"
             return f"the price of a clean sample in noisy ones is unidentified: {self.problem} {of}"
         return (
-            f"a clean sample is worth {self.price:.3g} noisy ones ({self.level:.0%} interval {self.low:.3g} to "
+            f"a clean sample is worth {self.price:.3g} noisy ones ({self.ci:.0%} interval {self.low:.3g} to "
             f"{self.high:.3g}; {law}, {self.n_rows} trainings)"
         )
 
@@ -542,7 +544,7 @@ def fit_power_law(
     *,
     noise_std: float | int | None = None,
     min_clean: float | int = 1,
-    level: float = 0.95,
+    ci: float = 0.95,
     n_bootstrap: int = 200,
     random_state: RandomState = 0,
 ) -> PowerLaw:
@@ -564,7 +566,7 @@ def fit_power_law(
     ValueError
         Fewer than 5 such rows, or than 4 different mixtures.
     """
-    check_in_range(level, "level", low=0.5, high=0.999)
+    check_in_range(ci, "ci", low=0.5, high=0.999)
     check_in_range(n_bootstrap, "n_bootstrap", low=20, integer=True)
     rows = study.at(noise_std, min_clean)
     m, cells = len(rows), rows.groupby(["n_clean", "n_noisy"])
@@ -598,19 +600,19 @@ def fit_power_law(
         tables = law * np.maximum(1 + (errors - errors.mean())[draws], 0.01)
         drawn = np.array([table.sizes(price, exponents, tables)[0].min(0) for price in prices])
         ratio = drawn[i] / np.maximum(drawn.min(0), 1e-300)
-        return bool(profile[i] <= max(profile[best], 1e-300) * np.quantile(ratio, level, method="higher"))
+        return bool(profile[i] <= max(profile[best], 1e-300) * np.quantile(ratio, ci, method="higher"))
 
     refused = [_first_refused(holds, best, end) for end in (0, len(prices) - 1)]
     low, high = (math.nan if at is None else float(prices[at]) for at in refused)
     _, c, b, p = table.law(prices[best], exponents)
     fitted = table.law(prices[best], exponents)[0]
     lack = _lack_of_fit(y / fitted, rows.groupby(["n_clean", "n_noisy"]).ngroup().to_numpy())
-    problem = _problem(low, high, lack, level)
+    problem = _problem(low, high, lack, ci)
     price = math.nan if problem else float(prices[best])
-    return PowerLaw(price, low, high, float(level), c, b, p, lack, m, problem)
+    return PowerLaw(price, low, high, float(ci), c, b, p, lack, m, problem)
 
 
-def _problem(low: float, high: float, lack_of_fit: float, level: float) -> str:
+def _problem(low: float, high: float, lack_of_fit: float, ci: float) -> str:
     """Say why a table gives no price, or nothing."""
     if lack_of_fit < 0.01:
         return f"runs of one size contradict the law (p = {lack_of_fit:.1g})"
@@ -694,7 +696,7 @@ class PriceBracket(Result):
         NaN if none did.
     high : float
         The smallest at which it made it significantly better; NaN if none did.
-    level : float
+    ci : float
         Of all comparisons jointly.
     noise : float
         Relative standard deviation of a run.
@@ -704,7 +706,7 @@ class PriceBracket(Result):
 
     low: float
     high: float
-    level: float
+    ci: float
     noise: float
     n_pairs: int
 
@@ -720,7 +722,7 @@ class PriceBracket(Result):
         return ax
 
     def __str__(self) -> str:
-        of = f"({self.n_pairs} pairs of mixtures, {self.level:.0%} jointly, a run varies by {self.noise:.1%})"
+        of = f"({self.n_pairs} pairs of mixtures, {self.ci:.0%} jointly, a run varies by {self.noise:.1%})"
         if self.low >= self.high:
             return f"no one price: {self.low:.3g} noisy for a clean sample were too few, {self.high:.3g} enough {of}"
         if not math.isnan(self.low) and not math.isnan(self.high):
@@ -737,7 +739,7 @@ def price_bracket(
     *,
     noise_std: float | int | None = None,
     min_clean: float | int = 1,
-    level: float = 0.95,
+    ci: float = 0.95,
 ) -> PriceBracket:
     """Bracket the price by pairs of mixtures, without a law; runs of one size say how large a difference is luck.
 
@@ -749,7 +751,7 @@ def price_bracket(
     ValueError
         Fewer than 5 rows, no mixture with two runs, or no pair to compare.
     """
-    check_in_range(level, "level", low=0.5, high=0.999)
+    check_in_range(ci, "ci", low=0.5, high=0.999)
     rows = study.at(noise_std, min_clean)
     cells = (
         rows.assign(log=np.log(rows.metric)).groupby(["n_clean", "n_noisy"]).log.agg(["mean", "count", "var"])
@@ -771,7 +773,7 @@ def price_bracket(
         raise ValueError(
             "no mixture has fewer clean and more noisy samples than another: there is nothing to compare"
         )
-    quantile = float(stats.t.ppf(1 - (1 - level) / 2 / len(pairs), freedom))
+    quantile = float(stats.t.ppf(1 - (1 - ci) / 2 / len(pairs), freedom))
     low, high = math.nan, math.nan
     for ratio, with_noisy, with_clean in pairs:
         above = with_noisy["mean"] - with_clean["mean"]
@@ -780,4 +782,4 @@ def price_bracket(
             low = float(np.fmax(low, ratio))
         elif above < -luck:
             high = float(np.fmin(high, ratio))
-    return PriceBracket(low, high, float(level), sd, len(pairs))
+    return PriceBracket(low, high, float(ci), sd, len(pairs))

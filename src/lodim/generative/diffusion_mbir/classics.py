@@ -62,13 +62,13 @@ class CGLeastSquares:
     Parameters
     ----------
     operator : Operator
-    n_iter : int
-        Steps, or as many as rounding permits.
+    steps : int
+        So many, or as many as rounding permits.
     """
 
-    def __init__(self, operator: Operator, n_iter: int | np.integer = 20) -> None:
+    def __init__(self, operator: Operator, steps: int | np.integer = 20) -> None:
         self.operator = operator
-        self.n_iter = int(check_in_range(n_iter, "n_iter", low=1, integer=True))
+        self.steps = int(check_in_range(steps, "steps", low=1, integer=True))
 
     def reconstruct(self, y: Array) -> Array:
         """Return slices (Z, C, H, W) from measurements (Z, ...)."""
@@ -82,7 +82,7 @@ class CGLeastSquares:
         def product(x: Tensor) -> Tensor:
             return self.operator.normal(x.reshape(b.shape)).flatten(1)
 
-        x = conjugate_gradient(product, b.flatten(1), tol=0, max_iter=self.n_iter).x
+        x = conjugate_gradient(product, b.flatten(1), tol=0, max_iter=self.steps).x
         return like(x.reshape(b.shape), y)
 
 
@@ -99,11 +99,11 @@ class ADMMTV:
         Penalty :math:`\rho`: it alters the way, not the solution.
     isotropic : bool
         The length of the three differences of a pixel, in place of their absolute values' sum.
-    n_iter, cg_iters : int
-        Outer iterations, and steps of conjugate gradients in each.
+    max_iter, cg_steps : int
+        Outer iterations at most, and steps of conjugate gradients in each.
     tol : float
         Stop once :math:`|D x - z|` and :math:`\rho |D^T(z - z_{old})|` are at most this, relative to the sizes of
-        their parts; 0 takes ``n_iter`` iterations and warns of nothing.
+        their parts; 0 takes ``max_iter`` iterations and warns of nothing.
     boundary : {"none", "circular"}
         See :mod:`~lodim.generative.diffusion_mbir.differences`.
 
@@ -120,8 +120,8 @@ class ADMMTV:
         rho: float | int = 0.1,
         *,
         isotropic: bool = False,
-        n_iter: int | np.integer = 30,
-        cg_iters: int | np.integer = 20,
+        max_iter: int | np.integer = 30,
+        cg_steps: int | np.integer = 20,
         tol: float | int = 0.0,
         boundary: str = "none",
     ) -> None:
@@ -129,8 +129,8 @@ class ADMMTV:
         self.lam, self.rho = float(check_in_range(lam, "lam", low=0)), float(check_in_range(rho, "rho"))
         if not 0 < self.rho < float("inf") or self.lam == float("inf"):
             raise ValueError(f"rho must be above 0 and, as lam, finite, got rho={rho} and lam={lam}")
-        self.n_iter = int(check_in_range(n_iter, "n_iter", low=1, integer=True))
-        self.cg_iters = int(check_in_range(cg_iters, "cg_iters", low=1, integer=True))
+        self.max_iter = int(check_in_range(max_iter, "max_iter", low=1, integer=True))
+        self.cg_steps = int(check_in_range(cg_steps, "cg_steps", low=1, integer=True))
         self.tol = check_in_range(tol, "tol", low=0)
         self.boundary = check_choice(boundary, ("none", "circular"), "boundary")
 
@@ -155,9 +155,9 @@ class ADMMTV:
         x = torch.zeros_like(data)
         z = w = self._gradient(x)
         self.residuals_: list[tuple[float, float]] = []
-        for _ in range(self.n_iter if data.numel() else 0):
+        for _ in range(self.max_iter if data.numel() else 0):
             b = data + rho * self._divergence(z - w)
-            solved = conjugate_gradient(product, b.reshape(-1), x.reshape(-1), tol=0, max_iter=self.cg_iters)
+            solved = conjugate_gradient(product, b.reshape(-1), x.reshape(-1), tol=0, max_iter=self.cg_steps)
             x = solved.x.reshape(shape)  # type: ignore[assignment]  # a tensor, as b is
             d = self._gradient(x)
             old, z = z, soft_threshold(d + w, self.lam / rho, joint=self.isotropic)
@@ -170,8 +170,8 @@ class ADMMTV:
         else:
             if self.tol and data.numel():
                 warn(
-                    f"ADMM stopped after {self.n_iter} iterations with relative residuals {primal:.2g} and {dual:.2g}, "
-                    f"above tol={self.tol:g}; raise n_iter or cg_iters, or try another rho",
+                    f"ADMM stopped after {self.max_iter} iterations with relative residuals {primal:.2g} and "
+                    f"{dual:.2g}, above tol={self.tol:g}; raise max_iter or cg_steps, or try another rho",
                     ConvergenceWarning,
                 )
         return like(x, y)

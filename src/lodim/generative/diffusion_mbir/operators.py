@@ -146,13 +146,13 @@ class Operator:
             out[start : start + size] = function(slices[start : start + size])
         return out
 
-    def _find_norm(self, n_steps: int = 500) -> float:
+    def _find_norm(self, steps: int = 500) -> float:
         """Power iteration on the normal matrix, until ten steps change nothing that matters."""
         dtype = torch.complex128 if self.complex_image else torch.float64
         # entries above 0: a matrix of such entries has a leading vector of such entries
         v = torch.rand((1, *self.image_shape), dtype=dtype, generator=torch.Generator().manual_seed(0))
         found: list[float] = []
-        for _ in range(n_steps):
+        for _ in range(steps):
             size = float(torch.linalg.vector_norm(v))
             found.append(size)
             if not size or (len(found) > 20 and abs(size - found[-10]) <= 1e-10 * size):
@@ -460,7 +460,7 @@ class CartesianMRI(Operator):
     def _mask_on(self, device: torch.device) -> Tensor:
         return torch.from_numpy(self.mask).to(device)
 
-    def _find_norm(self, n_steps: int = 500) -> float:
+    def _find_norm(self, steps: int = 500) -> float:
         if not self.real:
             return 1.0
         # a real slice has each frequency and its opposite alike: of the pair one, both or none is measured
@@ -510,7 +510,7 @@ class Inpaint(Operator):
 
     _normal = _forward
 
-    def _find_norm(self, n_steps: int = 500) -> float:
+    def _find_norm(self, steps: int = 500) -> float:
         return 1.0
 
 

@@ -17,8 +17,8 @@ symbol in the paper                                name here
 =================================================  =====================================================================
 A, y                                               ``operator``, ``y``
 :math:`\lambda, \rho`                              ``lam``, ``rho``
-N, :math:`\sigma_{max}, \sigma_{min}`              ``n_steps``, ``sigma_max``, ``sigma_min``
-K, M (iterations of ADMM, of CG)                   ``admm_iters``, ``cg_iters``
+N, :math:`\sigma_{max}, \sigma_{min}`              ``steps``, ``sigma_max``, ``sigma_min``
+K, M (iterations of ADMM, of CG)                   ``admm_steps``, ``cg_steps``
 r (of the corrector)                               ``snr``
 variable sharing (algorithm 3; 2 is without)       ``share=True``
 =================================================  =====================================================================
@@ -107,14 +107,14 @@ class DiffusionMBIR:
         take 0.005 R.
     rho : float
         Of ADMM: how strongly slices are bound to each other.
-    cg_iters, admm_iters : int
+    cg_steps, admm_steps : int
         Iterations of conjugate gradients in each of ADMM, and of ADMM after each level. The fewer, the less of the
         measurements' noise is met: of noisy ones take one.
     share : bool
-        Whether ADMM goes on from level to level. If not, it begins anew at each, and wants more ``admm_iters``.
+        Whether ADMM goes on from level to level. If not, it begins anew at each, and wants more ``admm_steps``.
     boundary : {"none", "circular"}
         Whether the last slice is bound to the first.
-    n_steps : int
+    steps : int
         Levels of the noise, geometric, before the last step to none.
     sigma_max, sigma_min : "auto" or float
         "auto": 40 times the standard deviation of what the denoiser was trained on, where it tells that (a Diffusion,
@@ -150,7 +150,7 @@ class DiffusionMBIR:
     >>> truth = torch.from_numpy(ellipse_volume(8, 16, random_state=0))
     >>> beam = ParallelBeam(16, n_views=6)
     >>> prior = GaussianDenoiser.fit(torch.from_numpy(ellipse_volume(200, 16, random_state=1)))
-    >>> found = DiffusionMBIR(prior, beam, n_steps=10).reconstruct(beam.forward(truth), truth, generator=0)
+    >>> found = DiffusionMBIR(prior, beam, steps=10).reconstruct(beam.forward(truth), truth, generator=0)
     >>> found.volume.shape
     torch.Size([8, 1, 16, 16])
     """
@@ -161,11 +161,11 @@ class DiffusionMBIR:
         operator: Operator,
         lam: float | int = 0.005,
         rho: float | int = 0.1,
-        cg_iters: int = 5,
-        admm_iters: int = 1,
+        cg_steps: int = 5,
+        admm_steps: int = 1,
         share: bool = True,
         boundary: str = "none",
-        n_steps: int = 200,
+        steps: int = 200,
         sigma_max: float | int | str = "auto",
         snr: float | int = 0.16,
         corrector_steps: int = 1,
@@ -192,9 +192,9 @@ class DiffusionMBIR:
                 raise ValueError(f"{name} must be finite, got {value}")
         if not 0 < check_in_range(rho, "rho") < math.inf:
             raise ValueError(f"rho must be positive and finite, got {rho}")
-        for count, name in ((cg_iters, "cg_iters"), (admm_iters, "admm_iters"), (slice_batch, "slice_batch")):
+        for count, name in ((cg_steps, "cg_steps"), (admm_steps, "admm_steps"), (slice_batch, "slice_batch")):
             check_in_range(count, name, low=1, integer=True)
-        check_in_range(n_steps, "n_steps", low=2, integer=True)
+        check_in_range(steps, "steps", low=2, integer=True)
         check_in_range(corrector_steps, "corrector_steps", low=0, integer=True)
         check_in_range(eta, "eta", low=0, high=1)
         for level, name in ((sigma_max, "sigma_max"), (sigma_min, "sigma_min")):
@@ -208,8 +208,8 @@ class DiffusionMBIR:
         if clip is not None and not (len(clip) == 2 and clip[0] < clip[1]):
             raise ValueError(f"clip must be a lower and a higher number, got {clip}")
         self.denoiser, self.operator = denoiser, operator
-        self.lam, self.rho, self.cg_iters, self.admm_iters = lam, rho, cg_iters, admm_iters
-        self.share, self.boundary, self.n_steps = share, boundary, n_steps
+        self.lam, self.rho, self.cg_steps, self.admm_steps = lam, rho, cg_steps, admm_steps
+        self.share, self.boundary, self.steps = share, boundary, steps
         self.sigma_max, self.sigma_min, self.snr, self.corrector_steps = (
             sigma_max,
             sigma_min,
@@ -241,7 +241,7 @@ class DiffusionMBIR:
         truth: Any = None,
         *,
         generator: torch.Generator | RandomState = None,
-        callback: Callback | Sequence[Callback] | None = None,
+        on_step: Callback | Sequence[Callback] | None = None,
         progress: Progress | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         data_range: float | int | np.number | None = None,
@@ -260,7 +260,7 @@ class DiffusionMBIR:
             To compare with, in the result's ``quality``; ``data_range`` as in :func:`volume_quality`.
         generator : torch.Generator, int or None
             Of the noise; a seed gives the same volume again.
-        callback : callable or sequence of them, optional
+        on_step : callable or sequence of them, optional
             Called after every level with a :class:`~lodim.generative.SamplerState` of the whole volume, its joint
             update done; what it returns, unless None, takes the volume's place.
         progress : callable, optional
@@ -292,7 +292,7 @@ class DiffusionMBIR:
         source = as_generator(generator)
         seed = None if source is None else source.initial_seed()
         source = torch_generator(root_seed(None)) if source is None else source
-        run = _Run(self, data, source, seed, [*levels, 0.0], callback, progress, checkpoint)
+        run = _Run(self, data, source, seed, [*levels, 0.0], on_step, progress, checkpoint)
         volume = run()
         finished = run.i == len(levels)
         if finished:
@@ -303,21 +303,21 @@ class DiffusionMBIR:
         return Reconstruction(out, quality, run.i, stopped, time.perf_counter() - began)
 
     def repeat(
-        self, y: Any, n: int = 5, truth: Any = None, *, random_state: RandomState = 0, progress: Progress | None = None,
-        data_range: float | int | np.number | None = None,
+        self, y: Any, n_repeats: int = 5, truth: Any = None, *, random_state: RandomState = 0,
+        progress: Progress | None = None, data_range: float | int | np.number | None = None,
     ) -> RepeatedReconstruction:  # fmt: skip
-        """Reconstruct with n seeds: the mean volume, each voxel's standard deviation, and the figures of all.
+        """Reconstruct with several seeds: the mean volume, each voxel's standard deviation, and the figures of all.
 
         Ctrl-C ends it with the seeds that are done, if there are two. Parameters are those of :meth:`reconstruct`.
         """
-        check_in_range(n, "n", low=2, integer=True)
+        check_in_range(n_repeats, "n_repeats", low=2, integer=True)
         root = root_seed(random_state)
         total: Any = 0.0
         squares: Any = 0.0
         figures: list[dict[str, float]] = []
-        for i in range(n):
+        for i in range(n_repeats):
             if progress is not None:
-                progress(i / n, f"seed {i + 1} of {n}")
+                progress(i / n_repeats, f"seed {i + 1} of {n_repeats}")
             found = self.reconstruct(
                 y, truth, generator=derive_seed(root, "volume", i), data_range=data_range
             )
@@ -332,7 +332,7 @@ class DiffusionMBIR:
             figures.append(found.quality.figures())
         else:
             if progress is not None:
-                progress(1.0, f"{n} seeds")
+                progress(1.0, f"{n_repeats} seeds")
         table = {name: np.array([each[name] for each in figures]) for name in figures[0]}
         return RepeatedReconstruction(
             np.asarray(total), np.sqrt(np.asarray(squares) / (len(figures) - 1)), table
@@ -351,7 +351,7 @@ class DiffusionMBIR:
         low = top / _SPAN if isinstance(self.sigma_min, str) else self.sigma_min
         if not low < top:
             raise ValueError(f"sigma_min={low:.4g} must be below sigma_max={top:.4g}")
-        return [float(s) for s in np.geomspace(top, low, int(self.n_steps))]
+        return [float(s) for s in np.geomspace(top, low, int(self.steps))]
 
     # ------------------------------------------------------------------------------------------------ the pieces
 
@@ -466,12 +466,12 @@ class _JointUpdate:
                 out = out + rho * difference_adjoint(difference(x, 0, s.boundary), 0, s.boundary)
             return out.flatten()
 
-        for _ in range(s.admm_iters):
+        for _ in range(s.admm_steps):
             if lam and s.order == "z_first":
                 self._shrink(X, lam / rho)
             right = self.back + rho * difference_adjoint(self.z - self.w, 0, s.boundary) if lam else self.back
             solved: Any = conjugate_gradient(
-                normal, right.flatten(), X.flatten(), tol=0, max_iter=s.cg_iters
+                normal, right.flatten(), X.flatten(), tol=0, max_iter=s.cg_steps
             ).x
             X = solved.view(shape)
             if lam and s.order == "x_first":
@@ -486,16 +486,16 @@ class _JointUpdate:
 
 
 class _Run:
-    """One reconstruction as a sampler with the joint update as callback, with what it needs to go on later."""
+    """One reconstruction as a sampler with the joint update after each step, with what it needs to go on later."""
 
     def __init__(
         self, solver: DiffusionMBIR, y: Tensor, source: torch.Generator, seed: int | None, levels: list[float],
-        callback: Callback | Sequence[Callback] | None, progress: Progress | None,
+        on_step: Callback | Sequence[Callback] | None, progress: Progress | None,
         checkpoint: str | os.PathLike[str] | None,
     ) -> None:  # fmt: skip
         self.solver, self.y, self.source, self.seed, self.levels = solver, y, source, seed, levels
         self.progress = progress
-        self.callbacks = () if callback is None else (callback,) if callable(callback) else tuple(callback)
+        self.calls = () if on_step is None else (on_step,) if callable(on_step) else tuple(on_step)
         self.joint = _JointUpdate(solver, y)
         # draws in another precision are others
         wide = self.joint.back.to(torch.float32 if y.device.type == "mps" else torch.float64)
@@ -543,7 +543,7 @@ class _Run:
         else:  # of the denoised volume; the noise in x stays
             x0_hat = self.joint(state.x0_hat)
             x = state.x + (x0_hat - state.x0_hat)
-        for call in self.callbacks:
+        for call in self.calls:
             here = SamplerState(
                 done, len(self.levels) - 1, state.sigma, state.sigma_next, x, x0_hat, state.generator
             )

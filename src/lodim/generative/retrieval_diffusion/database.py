@@ -97,7 +97,7 @@ class RetrievalReport(Result):
         To that item, in the index's metric; NaN of a sample that is not finite, or has no direction under ``"cosine"``.
     threshold : float
         Samples this near or nearer count as copies; NaN where nothing says what is near.
-    redrawn : int
+    n_redrawn : int
         Samples that were drawn again because they were copies.
     """
 
@@ -105,7 +105,7 @@ class RetrievalReport(Result):
     nearest: Int[np.ndarray, " n"]
     distances: Float[np.ndarray, " n"]
     threshold: float
-    redrawn: int = 0
+    n_redrawn: int = 0
 
     @property
     def copies(self) -> Bool[np.ndarray, " n"]:
@@ -131,7 +131,7 @@ class RetrievalReport(Result):
         middle = f"{count}, median distance to the nearest item {np.median(known):.3g}"
         if np.isnan(self.threshold):
             return f"{middle}; copies not judged, see Retrieval.calibrate"
-        again = f", {self.redrawn} redrawn" if self.redrawn else ""
+        again = f", {self.n_redrawn} redrawn" if self.n_redrawn else ""
         return (
             f"{middle}; {int(self.copies.sum())} within {self.threshold:.3g}, which counts as a copy{again}"
         )
@@ -629,7 +629,7 @@ class Retrieval(nn.Module):
         self._threshold = float(np.quantile(real, quantile))
         return self._threshold
 
-    def report(self, samples: Any, neighbours: Any, redrawn: int = 0) -> RetrievalReport:
+    def report(self, samples: Any, neighbours: Any, n_redrawn: int = 0) -> RetrievalReport:
         """Return how near samples came to the database; ``neighbours`` are the ids that :meth:`context` gave."""
         self._notice()
         shown = np.asarray(neighbours.cpu() if isinstance(neighbours, Tensor) else neighbours)
@@ -646,7 +646,7 @@ class Retrieval(nn.Module):
             with suppress(ValueError):  # one item, or copies of one, say of nothing whether it is near
                 self.calibrate()
         threshold = float("nan") if self._threshold is None else self._threshold
-        return RetrievalReport(shown, nearest, dist, threshold, redrawn)
+        return RetrievalReport(shown, nearest, dist, threshold, n_redrawn)
 
     def draw(
         self, n: int, make: Callable[[Tensor], tuple[Any, Tensor]], copies: str = "report"
@@ -663,7 +663,7 @@ class Retrieval(nn.Module):
         """
         check_choice(copies, ("report", "redraw", "raise"), "copies")
         samples, neighbours = make(torch.arange(n))
-        report, redrawn = self.report(samples, neighbours), 0
+        report, n_redrawn = self.report(samples, neighbours), 0
         if copies != "report" and n and np.isnan(report.threshold):
             raise ValueError("what counts as a copy is not known; give real samples, calibrate(X)")
         for _ in range(_ROUNDS if copies == "redraw" else 0):
@@ -672,11 +672,13 @@ class Retrieval(nn.Module):
                 break
             again, shown = make(torch.from_numpy(rows))
             samples[rows], neighbours[rows] = again, shown
-            redrawn += len(rows)
+            n_redrawn += len(rows)
             part = self.report(again, shown)
             nearest, distances = report.nearest.copy(), report.distances.copy()
             nearest[rows], distances[rows] = part.nearest, part.distances
-            report = RetrievalReport(neighbours.cpu().numpy(), nearest, distances, report.threshold, redrawn)
+            report = RetrievalReport(
+                neighbours.cpu().numpy(), nearest, distances, report.threshold, n_redrawn
+            )
         if copies != "report" and (left := int(report.copies.sum())):
             raise ValueError(
                 f"{left} of {n} samples lie within {report.threshold:.3g} of an item of the database, as copies do"

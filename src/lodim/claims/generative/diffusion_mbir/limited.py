@@ -56,7 +56,7 @@ USED = ("diffusion-mbir", "without coupling", "ddim, 50 levels")
 
 def run(
     seed: int, progress: Progress, n: int = 12, n_slices: int = 16, pool: int = 2,
-    net: Callable[[], nn.Module] = small_net, steps: int = 2500, n_steps: int = 200, device: str = "cpu",
+    net: Callable[[], nn.Module] = small_net, steps: int = 2500, levels: int = 200, device: str = "cpu",
 ) -> Findings:  # fmt: skip
     """Train once, reconstruct what was measured in three ways."""
     progress(0, "training the prior")
@@ -79,7 +79,7 @@ def run(
         "ellipsoids, 8 views": ([ParallelBeam(size, n_views=8, n_det=n_det)] * n, others),
     }
     tables, checks = {}, []
-    variants = {name: {"n_steps": n_steps, **VARIANTS[name]} for name in USED}
+    variants = {name: {"steps": levels, **VARIANTS[name]} for name in USED}
     for k, (name, (operators, truths)) in enumerate(cases.items()):
         progress((1 + k) / 4, name)
         tables[name] = table = compare(
@@ -122,7 +122,7 @@ CLAIM = Claim(
         pool=1,
         net=partial(SmallUNet, 1, 64),
         steps=100_000,
-        n_steps=500,
+        levels=500,
         device="cuda",
     ),
     needs=("mnist",),

@@ -118,7 +118,7 @@ def peers(operator: Operator) -> Methods:
         table["filtered back-projection"] = lambda y, i: FBP(operator).reconstruct(y)
     table["least squares"] = lambda y, i: CGLeastSquares(operator, 20).reconstruct(y)
     for lam in WEIGHTS:
-        solver = ADMMTV(operator, lam, n_iter=60, cg_iters=10)
+        solver = ADMMTV(operator, lam, max_iter=60, cg_steps=10)
         table[f"total variation {lam:g}"] = lambda y, i, solver=solver: solver.reconstruct(y)  # type: ignore[misc]
     return table
 
@@ -139,8 +139,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "diffusion-mbir": {},
     "without coupling": {"lam": 0},
     "the paper's order": {"update_order": "x_first"},
-    "not shared": {"share": False, "admm_iters": 3},
-    "ddim, 50 levels": {"sampler": "ddim", "n_steps": 50},
+    "not shared": {"share": False, "admm_steps": 3},
+    "ddim, 50 levels": {"sampler": "ddim", "steps": 50},
 }
 
 
@@ -151,13 +151,13 @@ def best_variation(table: dict[str, dict[str, float]]) -> float:
 
 def run(
     seed: int, progress: Progress, views: tuple[int, ...] = (3, 6), n: int = 12, n_slices: int = 16, pool: int = 2,
-    net: Callable[[], nn.Module] = small_net, steps: int = 2500, n_steps: int = 200, device: str = "cpu",
+    net: Callable[[], nn.Module] = small_net, steps: int = 2500, levels: int = 200, device: str = "cpu",
 ) -> Findings:  # fmt: skip
     """Train once, reconstruct all volumes with all methods."""
     progress(0, "training the prior")
     model = train_prior(seed, pool, net, steps, device)
     truths = volumes(seed, n, n_slices, pool, device)
-    variants = {name: {"n_steps": n_steps, **options} for name, options in VARIANTS.items()}
+    variants = {name: {"steps": levels, **options} for name, options in VARIANTS.items()}
     tables, checks = {}, []
     size = 28 // pool
     for k, n_views in enumerate(views):
@@ -194,7 +194,7 @@ CLAIM = Claim(
     ),
     laptop=run,
     full=partial(run, views=(4, 8), n=16, n_slices=64, pool=1, net=partial(SmallUNet, 1, 64), steps=100_000,
-                 n_steps=500, device="cuda"),
+                 levels=500, device="cuda"),
     needs=("mnist",),
     full_needs=("mnist", "gpu"),
     minutes=5.0,

@@ -59,7 +59,7 @@ def one_case(name: str, seed: int, n: int, n_fresh: int, steps: int) -> dict[str
     found: dict[str, Any] = {"floor": wasserstein(other, fresh).value, "w1": [], "sigma": []}
     for t in levels:
         model = PerturbedLikelihoodModel(
-            perturb=t, sigma=START, max_steps=steps, random_state=seed, **options
+            perturb=t, sigma=START, steps=steps, random_state=seed, **options
         ).fit(train)
         found["w1"].append(wasserstein(model.sample(n_fresh), fresh).value)
         found["sigma"].append(model.sigma_)

@@ -32,7 +32,7 @@ def fitted(X: Any, seed: int, steps: int, n_grid: int, **options: Any) -> Pertur
     """Train on all points in every step, the decoder's deviation held."""
     model = PerturbedLikelihoodModel(
         1, objective="grid", n_grid=n_grid, decoder=partial(smooth_mlp, width=64, activation="tanh"),
-        learn_sigma=False, max_steps=steps, batch_size=len(X), random_state=seed, **{"sigma": NOISE, **options},
+        learn_sigma=False, steps=steps, batch_size=len(X), random_state=seed, **{"sigma": NOISE, **options},
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*spacing of the grid")  # at t = 0, which is the point

@@ -108,7 +108,7 @@ def run(
     **options: Any,
 ) -> Findings:
     """Measure all levels; ``options`` are the model's."""
-    options = {"max_steps": 1500, "decoder": net, "encoder": net, **options}
+    options = {"steps": 1500, "decoder": net, "encoder": net, **options}
     held, other = np.split(images("test", 2 * n_held, pool, seed), 2)  # no image in both
     train = images("train", n, pool, seed)
     jobs = [(False, seed + i, t) for i in range(seeds_held) for t in levels[0]]
@@ -117,7 +117,7 @@ def run(
     for k, (learn, each, t) in enumerate(jobs):
         progress(0.8 * k / len(jobs), f"sigma {'learned' if learn else 'held'}, t = {t:g}, seed {each}")
         found[learn].append(one_fit(train, held, t, learn, each, options))
-    plain = [as_they_are(train, held, t, seed, options["max_steps"]) for t in raw]
+    plain = [as_they_are(train, held, t, seed, options["steps"]) for t in raw]
     fixed, free, as_is = (
         np.reshape([r["w1"] for r in part], (-1, len(ts))).mean(0) if ts else np.ones(2)
         for part, ts in ((found[False], levels[0]), (found[True], levels[1]), (plain, raw))
@@ -147,7 +147,7 @@ CLAIM = Claim(
     laptop=run,
     full=partial(
         run, n=60_000, n_held=3000, pool=1, seeds_held=5, seeds_learned=5, levels=(FULL_LEVELS, FULL_LEVELS), raw=(),
-        net=conv, objective="iwae", n_importance=50, max_steps=50_000,
+        net=conv, objective="iwae", n_importance=50, steps=50_000,
     ),
     full_needs=("gpu",),
     needs=("mnist",),

@@ -54,7 +54,7 @@ def large_net(**sizes: int) -> nn.Module:
 def run(
     seed: int, progress: Progress, data: str = "digits", shape: tuple[int, ...] = (64,),
     net: Callable[..., nn.Module] = small_net, components: int = 20, steps: int = 2000, batch_size: int = 128,
-    lr: float = 1e-3, trainings: int = 2, n: int = 2000, repeats: int = 3, device: str = "cpu",
+    lr: float = 1e-3, trainings: int = 2, n: int = 2000, n_repeats: int = 3, device: str = "cpu",
 ) -> Findings:  # fmt: skip
     """Train with neighbours and without, then exchange the database."""
     split = images(data, seed, shape)
@@ -92,7 +92,7 @@ def run(
     plain: dict[str, Any] = {"guidance": 1.0, "top_m": 1.0}
     for training in range(trainings):
         own = derive_seed(seed, "training", training)
-        draws = [derive_seed(own, "draws", repeat) for repeat in range(repeats)]
+        draws = [derive_seed(own, "draws", repeat) for repeat in range(n_repeats)]
         progress(training / trainings, f"training {training + 1}, all digits")
         without = Diffusion(build_seeded(net, own), shape).to(device).fit(X, random_state=own, **fit)
         labelled = build_seeded(partial(net, n_classes=10), own)
