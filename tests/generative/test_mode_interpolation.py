@@ -197,7 +197,7 @@ def test_what_it_holds_does_not_grow_with_the_steps():
         detector, seen = HallucinationDetector((0, steps)), []
 
         def weigh(state):
-            if state.i == state.n_steps - 2:
+            if state.i == state.steps - 2:
                 seen.append(sum(s.mean.numel() + s.squares.numel() for s in detector._running))
 
         smooth().sample(20, steps=steps, on_step=[detector.record(), weigh])

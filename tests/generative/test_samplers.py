@@ -285,7 +285,7 @@ def test_callbacks_see_every_step_and_may_replace_the_samples(sampler):
     assert [state.i for state in states] == [0, 1, 2, 3, 4]
     assert [state.sigma for state in states] == sigmas[:-1].tolist()
     assert [state.sigma_next for state in states] == sigmas[1:].tolist()
-    assert {state.n_steps for state in states} == {5}
+    assert {state.steps for state in states} == {5}
     assert all(state.x.shape == state.x0_hat.shape == (2, 5) for state in states)
     torch.testing.assert_close(states[0].x0_hat, gaussian()(x.double(), 80.0))
     with pytest.raises(ValueError, match="on_step returned shape"):

@@ -33,7 +33,7 @@ def test_one_step_of_the_radius_is_the_gradient_sign_method(bounds):
 @pytest.mark.parametrize("norm", ["inf", 2])
 def test_no_size_no_change(norm):
     model, (x, y) = net(), points()
-    assert torch.equal(pgd(model, x, y, 0.0, norm=norm, restarts=2, random_state=0), x)
+    assert torch.equal(pgd(model, x, y, 0.0, norm=norm, n_restarts=2, random_state=0), x)
 
 
 @pytest.mark.parametrize("eps", [1e-3, 0.3])
@@ -53,7 +53,8 @@ def test_restarts_only_add_and_stay_in_the_ball(norm, loss):
     model, (x, y) = net(), points()
     value = losses_of if loss == "cross_entropy" else margins
     one, more = (
-        pgd(model, x, y, 0.2, norm=norm, bounds=(0, 1), restarts=r, loss=loss, random_state=0) for r in (1, 4)
+        pgd(model, x, y, 0.2, norm=norm, bounds=(0, 1), n_restarts=r, loss=loss, random_state=0)
+        for r in (1, 4)
     )
     for moved in (one, more):
         assert float(moved.min()) >= 0 <= 1 - float(moved.max())

@@ -79,7 +79,7 @@ def intrinsic_dimensions(
     ci: float | None = 0.95,
     scales: bool = True,
     backend: str = "auto",
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
     deadline: int | float | None = None,
 ) -> DimensionSummary:
     """Estimate a data set's dimension by several methods on one neighbour graph.

@@ -57,7 +57,7 @@ class SamplerState:
 
     Attributes
     ----------
-    i, n_steps : int
+    i, steps : int
         The step, from 0, of so many.
     sigma, sigma_next : float
         The levels before and after it.
@@ -70,7 +70,7 @@ class SamplerState:
     """
 
     i: int
-    n_steps: int
+    steps: int
     sigma: float
     sigma_next: float
     x: Tensor

@@ -91,7 +91,7 @@ def pgd(
     step_size: Number | None = None,
     random_start: bool = False,
     norm: Norm = "inf",
-    restarts: int | np.integer = 1,
+    n_restarts: int | np.integer = 1,
     loss: str = "cross_entropy",
     n_eot: int | np.integer = 1,
     random_state: RandomState = None,
@@ -108,7 +108,7 @@ def pgd(
         Begin at a random point of the ball. The restarts after the first always do.
     norm : {"inf", 2}
         Whose ball: of the largest change of an entry, or the Euclidean one.
-    restarts : int
+    n_restarts : int
         Runs; of all their steps each sample's worst is returned.
     loss : {"cross_entropy", "margin"}
         What is raised. The margin, the largest wrong logit less the right one, is above zero exactly where the model
@@ -124,7 +124,7 @@ def pgd(
     arXiv 1706.06083, section 2.1; expectation over transformation: arXiv 1707.07397.
     """
     check_in_range(steps, "steps", low=1, integer=True)
-    check_in_range(restarts, "restarts", low=1, integer=True)
+    check_in_range(n_restarts, "n_restarts", low=1, integer=True)
     check_in_range(n_eot, "n_eot", low=1, integer=True)
     check_choice(loss, LOSSES, "loss")
     check_pair(model, X, y)
@@ -136,11 +136,11 @@ def pgd(
     if step_size is not None and check_in_range(step_size, "step_size", low=0) == math.inf:
         raise ValueError("step_size must be finite")
     stride = 2.5 * radius / int(steps) if step_size is None else float(step_size)
-    draws = torch_generator(root_seed(random_state)) if random_start or restarts > 1 else None
+    draws = torch_generator(root_seed(random_state)) if random_start or n_restarts > 1 else None
     best = X.detach().clone()
     largest = torch.full((len(X),), -torch.inf, dtype=torch.float64, device=X.device)
     broken = torch.zeros_like(largest, dtype=torch.bool)
-    for restart in range(int(restarts)):
+    for restart in range(int(n_restarts)):
         moved = X.detach().clone()
         if draws is not None and (random_start or restart):
             moved = within(X + random_step(X, radius, p, draws), bounds)

@@ -224,7 +224,7 @@ def collapse_report(
     feature_decay: float | int | None = None,
     criterion: str = "mse",
     n_null: int | np.integer = 19,
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
 ) -> CollapseReport:
     """Say how far a classifier has collapsed on some data, at every linear layer of its head.
 

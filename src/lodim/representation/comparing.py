@@ -70,7 +70,7 @@ def compare(
     scrambled: bool = True,
     batch_size: int | np.integer = 256,
     progress: Progress | None = None,
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
 ) -> Comparison:
     """Say how alike two models' layers are on the same inputs, and what chance and the architecture alone would show.
 

@@ -197,7 +197,7 @@ def pretraining_gain(
     ci: float = 0.95,
     n_jobs: int = 1,
     progress: Progress | None = None,
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
 ) -> PretrainingGain:
     """Say how many labels rows without labels are worth, with an interval; or that they are worth none.
 

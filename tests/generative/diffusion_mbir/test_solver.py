@@ -456,7 +456,7 @@ def test_ctrl_c_returns_the_answer_so_far_and_a_checkpoint_goes_on_to_the_same_v
     )  # as another process makes it
     steps = []
     again = solver.reconstruct(
-        y, generator=0, checkpoint=path, on_step=lambda state: steps.append((state.i, state.n_steps))
+        y, generator=0, checkpoint=path, on_step=lambda state: steps.append((state.i, state.steps))
     )
     assert steps == [(i, 12) for i in range(4, 12)]
     assert torch.equal(again.volume, whole.volume)

@@ -537,7 +537,7 @@ class _Run:
 
     def _after(self, state: SamplerState) -> Tensor:
         """Join the slices, after each level."""
-        done = len(self.levels) - 1 - state.n_steps + state.i  # of a run that goes on the sampler counts anew
+        done = len(self.levels) - 1 - state.steps + state.i  # of a run that goes on the sampler counts anew
         if self.solver.sampler == "pc":
             x, x0_hat = self.joint(state.x), state.x0_hat
         else:  # of the denoised volume; the noise in x stays

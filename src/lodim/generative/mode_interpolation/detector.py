@@ -268,13 +268,13 @@ class HallucinationDetector:
 
     def __call__(self, state: SamplerState) -> None:
         """Note a step; the first one of a sampler's run begins a batch of rows, the last one ends it."""
-        left = state.n_steps - 1 - state.i
+        left = state.steps - 1 - state.i
         if state.i == 0:
             self._running = [Spread() for _ in self._watched]
             if self.unit == "step":
                 for low, high in self._watched:
-                    held = min(high, state.n_steps) - min(low, state.n_steps)
-                    check_held((low, high), self.unit, int(held), state.n_steps)
+                    held = min(high, state.steps) - min(low, state.steps)
+                    check_held((low, high), self.unit, int(held), state.steps)
         if self._running is None:
             raise ValueError(
                 "the detector has not seen this run's first step: give it to the sampler from there on"
@@ -284,7 +284,7 @@ class HallucinationDetector:
                 spread.add(state.x0_hat)
         if left == 0:
             for window, spread in zip(self._watched, self._running, strict=True):
-                check_held(window, self.unit, spread.count, state.n_steps)
+                check_held(window, self.unit, spread.count, state.steps)
             self._done.append(torch.stack([spread.score(spread.count) for spread in self._running]).cpu())
             self._running = None
 

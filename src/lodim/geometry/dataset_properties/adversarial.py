@@ -125,7 +125,7 @@ def adversarial_accuracy(
     *,
     batch_size: int | np.integer = 256,
     ci: float = 0.95,
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
     **options: Any,
 ) -> AdversarialAccuracy:
     """Measure a classifier's accuracy under attacks of several sizes.

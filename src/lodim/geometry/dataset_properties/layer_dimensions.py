@@ -170,7 +170,7 @@ def representation_id(
     select: Callable[[Any], Tensor] = first_tensor,
     max_points: int | np.integer = 2000,
     ci: float | None = 0.95,
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
     **parameters: Any,
 ) -> LayerDimension:
     """Estimate the intrinsic dimension of a layer's output over some data.
@@ -241,7 +241,7 @@ def id_profile(
     max_points: int | np.integer = 2000,
     max_bytes: int | float | np.number = 4 * 2**30,
     ci: float | None = 0.95,
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
     **parameters: Any,
 ) -> IdProfile:
     """Estimate the intrinsic dimension of the input and of several layers' outputs in one pass over the data.

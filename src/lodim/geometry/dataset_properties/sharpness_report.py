@@ -142,7 +142,7 @@ def sharpness_report(
     *,
     ci: float = 0.95,
     n_bootstrap: int | np.integer = 1000,
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
 ) -> SharpnessReport:
     """Correlate label sharpness with test error and with adversarial drop.
 

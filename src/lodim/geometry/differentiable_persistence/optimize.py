@@ -81,7 +81,7 @@ def optimize_points(
     decay: str = "sqrt",
     clip: int | float | None = None,
     noise: int | float = 0.0,
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
     on_step: Callable[[int, Tensor, float], None] | None = None,
 ) -> PointOptimization:
     """Minimise a loss of points.

@@ -85,7 +85,7 @@ def class_margin(
     n_pairs: int = 4_000_000,
     k: int = 2000,
     n_bootstrap: int = 0,
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
 ) -> ClassMargin:
     """Estimate the distance between classes.
 

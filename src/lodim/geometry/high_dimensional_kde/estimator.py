@@ -392,7 +392,7 @@ class HighDimKDE(DensityMixin, BaseEstimator):
             steps *= points.scales[chosen, None]
         return self._frame.outward(points.rows.cpu().numpy()[chosen] + steps)
 
-    def kl_to(self, other: Any, n: Any = 2000, random_state: RandomState = None) -> Divergence:
+    def kl_to(self, other: Any, n: Any = 2000, random_state: RandomState = 0) -> Divergence:
         """Kullback-Leibler divergence from this estimate to another density, by sampling from this one.
 
         Parameters

@@ -141,7 +141,7 @@ def _loops(distance: np.ndarray) -> np.ndarray:
 
 @checked
 def topology_summary(
-    X: Any, *, max_points: int = 200, level: float = 0.05, mass: float = 0.05, random_state: Any = None
+    X: Any, *, max_points: int = 200, level: float = 0.05, mass: float = 0.05, random_state: Any = 0
 ) -> TopologySummary:
     """Count components and loops beyond noise.
 

@@ -85,7 +85,7 @@ def embedding_distortion(
     n_gaussian: int = 100,
     n_extreme: int = 20,
     directions: Any = None,
-    random_state: Any = None,
+    random_state: Any = 0,
 ) -> Distortion:
     """Measure how far ``||S A x||_p`` of a sample is from ``||A x||_p``, over probes.
 

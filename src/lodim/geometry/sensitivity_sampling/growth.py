@@ -127,7 +127,7 @@ def sensitivity_growth(
     *,
     n: int = 4000,
     n_rows: int = 100,
-    random_state: Any = None,
+    random_state: Any = 0,
 ) -> SensitivityGrowth:
     """Total sensitivities of structured matrices against their largest possible value.
 

@@ -22,7 +22,7 @@ One map covers all parameters together, so a unit step of v moves the weights by
 gradient of v is shorter than that of the weights by about :math:`\sqrt{d/D}`, and v has to travel as far as the weights
 would: learning rates must grow by :math:`\sqrt{D/d}`, which :meth:`SubspaceModule.param_groups` does.
 
-Beyond the paper: an origin after some direct steps (train the module before it is wrapped, and say ``save_theta0=True``)
+Beyond the paper: an origin after some direct steps (train the module first, then wrap it with ``save_theta0=True``)
 and a basis from a recorded training run, both of B. Larsen and others, How many degrees of freedom do we need to train
 deep networks, arXiv 2107.05802; subspaces redrawn on the way.
 

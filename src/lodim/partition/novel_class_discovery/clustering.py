@@ -125,7 +125,7 @@ def estimate_n_novel(
     n_novel_range: Any = (2, 30),
     *,
     index: str = "silhouette",
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
 ) -> NovelClassCount:
     """Count clusters: k-means for every number of a range, judged by an index of validity.
 

@@ -104,7 +104,7 @@ def repeatability(
     n_repeats: int | np.integer = 10,
     mode: str = "seed",
     *,
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
 ) -> Repeatability:
     """Ask a clusterer the same question several times, and compare its answers.
 
@@ -309,7 +309,7 @@ class PartitionCurves(Result):
 
 @checked
 def partition_curves(
-    model: PPP, X: Any, *, n_references: int | np.integer = 10, random_state: RandomState = None
+    model: PPP, X: Any, *, n_references: int | np.integer = 10, random_state: RandomState = 0
 ) -> PartitionCurves:
     """Put agreement, silhouette, gap and BIC of a fitted model's partitions side by side.
 

@@ -369,7 +369,7 @@ def few_shot_episodes(
     base_mean: Any = None,
     shift: bool = True,
     dirichlet: float | int | np.floating | None = None,
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
 ) -> FewShotAccuracy:
     """Measure methods on few-shot episodes, all on the same ones.
 

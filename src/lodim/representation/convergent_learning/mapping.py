@@ -301,7 +301,7 @@ def compare_mappings(
     alpha: float | int = 0.1,
     groups: Any = None,
     test_size: float = 0.5,
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
 ) -> MappingComparison:
     """Predict units of each net from one, from few and from all units of the other.
 
@@ -387,7 +387,7 @@ def stitching_test(
     mapping: Any = None,
     max_positions: int | np.integer | None = None,
     batch_size: int | np.integer = 256,
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
 ) -> StitchingTest:
     """Feed a layer of net a, mapped to the units of a layer of net b, into what follows that layer in b.
 

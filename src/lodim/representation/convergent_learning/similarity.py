@@ -537,7 +537,7 @@ def null_calibrate(
     *,
     n_permutations: int | np.integer = 200,
     rows_of_sample: int | np.integer = 1,
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
 ) -> NullCalibration:
     """Set a score beside those of shuffled rows: what the sizes of the matrices alone bring about.
 

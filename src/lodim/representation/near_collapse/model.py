@@ -213,7 +213,7 @@ def collapsed_minimizer(
     lam_w: Number,
     lam_h: Number,
     *,
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
 ) -> CollapsedMinimizer:
     r"""Collapsed features: each class one point, the points orthogonal, in directions drawn at random.
 

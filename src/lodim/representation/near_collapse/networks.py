@@ -202,7 +202,7 @@ def greedy_train(
     batch_size: int | np.integer = 128,
     wd_features: Number = 5e-4,
     wd_classifier: Number = 5e-4,
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
     progress: Callable[[float, str], Any] | None = None,
 ) -> GreedyTraining:
     """Train a network in place one layer at a time, from the input on, and tell how features collapse with depth.

@@ -507,7 +507,7 @@ def learning_surface(
     n_grid: Sequence[Count],
     *,
     n_repeats: Count = 5,
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
 ) -> LearningSurface:
     """Measure the risk of a pretrained predictor and of a supervised one over numbers of unlabelled and labelled rows.
 

@@ -342,7 +342,7 @@ def teacher_student_curve(
     n_targets: Whole = 4,
     n_repeats: Whole = 3,
     ridge: Number = 0.0,
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
 ) -> TeacherStudentCurve:
     """Measure how the student's test error falls with samples, on Gaussian random fields of the teacher.
 

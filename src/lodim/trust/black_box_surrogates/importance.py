@@ -293,7 +293,7 @@ def feature_importance(
     n_repeats: int = 5,
     k: int | None = None,
     classes: Any = None,
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
 ) -> FeatureImportance:
     """Rank the columns by what a model's answers depend on, and say which are told from noise.
 

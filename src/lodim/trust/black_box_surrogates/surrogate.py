@@ -397,7 +397,7 @@ def compare_rankings(
     k: int | None = None,
     relevant: Any = None,
     baseline: str = "mean",
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
 ) -> RankingComparison:
     """Hold rankings of the columns against each other and against a random one.
 

@@ -411,7 +411,7 @@ def certify(
     sites: Sequence[Any] | np.ndarray | int | None = None,
     in_degrees: Sequence[int] | np.ndarray | int | None = None,
     n_bootstrap: int | np.integer = 200,
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
 ) -> InvarianceCertificate:
     r"""Bound the share of future environments in which a representation and its head are not invariant up to eps.
 

@@ -252,7 +252,7 @@ def fit_invariant(
     level: float | np.floating = 0.05,
     tol: float | np.floating = 1e-8,
     n_restarts: int | np.integer = 4,
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
     **options: Any,
 ) -> InvariantFit:
     r"""Learn a representation and its head from environments, and certify them in the learnt mode.

@@ -130,7 +130,7 @@ def bpda(
     """
     with straight_through(model):
         return pgd(
-            model, X, y, eps, norm=norm, bounds=bounds, steps=steps, step_size=step_size, restarts=n_restarts,
+            model, X, y, eps, norm=norm, bounds=bounds, steps=steps, step_size=step_size, n_restarts=n_restarts,
             n_eot=n_eot, loss=loss, random_state=random_state,
         )  # fmt: skip
 

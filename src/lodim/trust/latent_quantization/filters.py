@@ -318,7 +318,7 @@ class LQVAE(nn.Module):
         *,
         batch_size: int | np.integer = 64,
         lr: Number = 3e-4,
-        random_state: RandomState = None,
+        random_state: RandomState = 0,
         **options: Any,
     ) -> DescentResult:
         """Train the three players in turn, and count the training images' codes.

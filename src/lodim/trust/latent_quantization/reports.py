@@ -150,7 +150,7 @@ def robust_accuracy(
     n_eot: int | np.integer = 1,
     n_queries: int | np.integer = 200,
     classes: Any = None,
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
 ) -> RobustAccuracy:
     """Measure any classifier's accuracy under the attacks that its kind allows.
 
@@ -472,7 +472,7 @@ def robustness_report(
     n_queries: int | np.integer = 200,
     bounds: Bounds = (0, 1),
     substitute: nn.Module | None = None,
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
 ) -> RobustnessReport:
     """Compare defences under every threat model, never only under that which they were built for.
 
@@ -663,7 +663,7 @@ def adversarial_training(
     epochs: int | np.integer = 5,
     batch_size: int | np.integer = 64,
     lr: Number = 1e-3,
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
     **options: Any,
 ) -> DescentResult:
     r"""Train a classifier in place on what attacks make of every batch.

@@ -146,7 +146,7 @@ def calibration_check(
     n_bins: int | np.integer = 15,
     n_bootstrap: int | np.integer = 1000,
     ci: float = 0.95,
-    random_state: RandomState = None,
+    random_state: RandomState = 0,
 ) -> CalibrationCheck:
     """Ask outcomes whether probabilities are true: an error with an interval, and a test.
 

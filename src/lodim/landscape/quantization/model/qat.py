@@ -20,7 +20,7 @@ from lodim.landscape.quantization.grid.fake import ActivationQuantizer, AffineWe
 from lodim.landscape.quantization.grid.learnt_steps import LearntInputStep, LearntStep
 from lodim.landscape.quantization.model.preparation import calibrate, quant_layers
 from lodim.landscape.quantization.rounding.equalise import BATCH_NORMS
-from lodim.randomness import RandomState, root_seed
+from lodim.randomness import RandomState
 from lodim.training import FitResult, Recipe, Task, fit
 from lodim.training.descent import Progress
 from lodim.validation import check_choice, check_fraction, checked
