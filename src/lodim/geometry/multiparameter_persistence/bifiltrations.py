@@ -33,6 +33,7 @@ from lodim.geometry.multiparameter_persistence.complexes import (
     MAX_CELLS,
     FilteredComplex,
     as_values,
+    at_least_single,
     cubical_complex,
     graph_complex,
     too_many_cells,
