@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE, TESTS = ROOT / "src" / "lodim", ROOT / "tests"
 
 # size: lines of source, seconds of fast tests, files, tests' lines as a share of the source
-GUIDE = {"S": (400, 4, 1), "M": (900, 8, 3), "L": (1800, 12, 6)}
+GUIDE = {"S": (400, 2, 1), "M": (900, 4, 3), "L": (1800, 6, 6)}
 TEST_SHARE = 0.7
 
 _SMALL = "barron-solver partitive-partitioning perturb-then-diagonalize transductive-few-shot"
@@ -53,34 +53,33 @@ FOLDERS = {"generalization-difficulty": "difficulty"}
 # Files beside the rooms: they are about the library as a whole
 WHOLE = {"__init__", "_renamed", "renamed", "conftest", "import_time", "annotations"}
 
-_EARLIER = "written before the guide"
 REASONS = {
     "ambient-diffusion": "a generator, comparisons, prices with intervals, noise from data, and a bench of theory",
     "convergent-learning": "a third of it is the toolbox of similarities, each measure with its source",
-    "dataset-properties": f"{_EARLIER}; three measures of one paper, each an estimator of its own",
-    "differentiable-persistence": _EARLIER,
+    "dataset-properties": "three measures of one paper, each an estimator of its own",
+    "differentiable-persistence": "a layer, losses and a descent on points, a file each",
     "diffusion-mbir": "six operators, three classical solvers and the method, each against known solutions",
-    "finetuning": _EARLIER,
-    "flora": f"{_EARLIER}; adapters for eight kinds of layers, with their files",
-    "generalization-difficulty": _EARLIER,
+    "finetuning": "task vectors are files, each kind of damage to which is tested",
+    "flora": "adapters for eight kinds of layers, put in and taken out of any model, with their files",
+    "generalization-difficulty": "one formula for labels and for policies, and what it is fed with from data",
     "harmonic-denoisers": "a test of two nets, a sampler with four kinds of measurement, and the best fixed basis",
-    "high-dimensional-kde": _EARLIER,
-    "hypercomplex": _EARLIER,
+    "high-dimensional-kde": "the three regimes: theory, measured exponents, five bandwidths, a verdict that can say no",
+    "hypercomplex": "dense, convolutional and embedding layers, a converter, algebras learnt from products",
     "black-box-surrogates": "seven rankings, two networks, rules, single rows; every figure beside what chance gives",
     "latent-quantization": "a filter with proofs of its code, eight attacks, and two reports that doubt themselves",
     "manifold-clustering": "tables, images and given features; the geometry of any clusters; a peer to compare with",
     "mode-interpolation": "a detector with its calibration, sampling that drops early, mass between modes, recursion",
-    "multiparameter-persistence": _EARLIER,
+    "multiparameter-persistence": "four kinds of data, three descriptors, two decompositions, a pipeline",
     "near-collapse": "a solver, a flow, a response with its spectrum, training by layers, each with what it refuses",
-    "nm-sparsity": _EARLIER,
+    "nm-sparsity": "masks, their schedules and recipes, a sparsifier that resumes, storage, and the unstructured rival",
     "novel-class-discovery": "nets trained as a stack, two clusterings, a search, a count, and the rival method",
-    "objective-landscapes": f"{_EARLIER}; the library's first and largest subject",
+    "objective-landscapes": "seven ways to draw a subspace, searches and clocks, evolution, messages, bounds",
     "partitive-partitioning": "reports that judge any clusterer: does it repeat, is it compact, four curves over k",
     "pretraining-advantage": "three models of x, three simulators, joint EM, and the derivation of the excess risk",
     "probability-estimation": "two trained estimators, four losses, six calibrators, a test with an interval, a theory",
-    "quantization": f"{_EARLIER}; a survey of many methods",
+    "quantization": "a survey: grids, codebooks, five roundings, integer execution, bits for each layer",
     "retrieval-diffusion": "two generators, of pixels and of codes, on one database that has rules of its own",
-    "sensitivity-sampling": _EARLIER,
+    "sensitivity-sampling": "scores for every p, five rules, streams, a solver of its own, and certificates",
     "invariance-certificates": "two modes of three measures, models that make environments, a test, and four fits",
     "supervised-dictionary": "two models, two solvers of one objective, draws of the model, and a curve over its dial",
     "transductive-few-shot": "a solver of batches whose energy provably falls, an estimator, and a bench of episodes",
