@@ -198,6 +198,13 @@ def test_ragged_symbols_are_refused():
         message_length_bits([[1.0], [1.0, 2.0]])
 
 
+def test_sizes_below_zero_are_refused():
+    with pytest.raises(ValueError, match="n_symbols must be at least 0"):
+        arithmetic_code_length([], -3)
+    with pytest.raises(ValueError, match="codebook_bits must be at least 0"):
+        message_length_bits([0, 1], codebook_bits=-5)
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=200), st.integers(1, 40))
 def test_packed_vectors_come_back_at_their_message_length(entries, levels):

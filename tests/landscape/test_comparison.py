@@ -572,3 +572,18 @@ def test_bad_input(options, message):
 def test_arguments_of_another_kind(check, value, message):
     with pytest.raises(TypeError, match=message):
         check(value)
+
+
+def test_a_maker_that_returns_one_model_for_ever_is_refused():
+    net = make_model()
+    with pytest.raises(ValueError, match="new module at each call"):
+        compare(lambda: net, blobs(), ["subspace"], 100, **BRIEF)
+
+
+def test_the_picture_shows_the_scores_however_wide_their_intervals(every):
+    twice = tuple(replace(s, seed=1, score=s.score - 0.2) for s in every.spendings)
+    wide = replace(every, spendings=every.spendings + twice)
+    low, high = wide.plot().get_ylim()
+    scores = [*wide.dense, *(s.score for s in wide.spendings)]
+    assert min(scores) - 0.2 < low < min(scores)
+    assert max(scores) < high < max(scores) + 0.2

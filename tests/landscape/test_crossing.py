@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sklearn.isotonic import isotonic_regression
 
 from lodim.landscape.crossing import Crossing, Curve, find_crossing, isotonic_fit
+from lodim.landscape.objective_landscapes.size_search import bracket_of
 
 
 def logistic_runs(rng, sizes, steepness, n_seeds, *, middle=200.0, sd=0.02):
@@ -185,3 +186,23 @@ def test_bad_runs_are_refused(sizes, scores, match):
 def test_unknown_estimator_lists_the_choices():
     with pytest.raises(ValueError, match=r"isotonic.*Did you mean"):
         find_crossing([1, 2], [0, 1], 0.5, estimator="isotonik")
+
+
+@given(score=st.floats(0.01, 1.0), n=st.integers(2, 9), below=st.integers(0, 3), repeats=st.integers(1, 3))
+def test_equal_scores_at_the_threshold_reach_it_whatever_rounding_does(score, n, below, repeats):
+    sizes = np.repeat(2.0 ** np.arange(below + n), repeats)
+    scores = np.repeat([*np.linspace(0, score / 2, below), *[score] * n], repeats)
+    found = find_crossing(sizes, scores, score)
+    if below:
+        assert (found.status, found.value) == ("found", pytest.approx(2.0**below))
+    else:
+        assert (found.status, found.bound) == ("below_min", 1.0)
+    by_size = {int(d): [s for at, s in zip(sizes, scores) if at == d] for d in sizes}
+    assert bracket_of(by_size, score) == (2 ** (below - 1) if below else None, 2**below)
+
+
+def test_settings_out_of_range_are_refused():
+    with pytest.raises(ValueError, match="threshold_se"):
+        find_crossing([1, 2], [0.1, 0.9], 0.5, threshold_se=-0.1)
+    with pytest.raises(ValueError, match="ci must be above 0"):
+        find_crossing([1, 2], [0.1, 0.9], 0.5, ci=0.0)

@@ -127,10 +127,18 @@ def quantize_codebook(
 
 
 def round_to_codebook(vec: np.ndarray, values: np.ndarray) -> Quantized:
-    """Round a vector to given values, themselves rounded to half precision first; unused ones are dropped."""
-    codebook = np.unique(np.asarray(values).astype(np.float16))
+    """Round a vector to given values, themselves rounded to half precision first; unused ones are dropped.
+
+    ValueError where one that is used does not fit it, or where the vector or the values are not finite.
+    """
+    with np.errstate(over="ignore"):  # said just below
+        codebook = np.unique(np.asarray(values).astype(np.float16))
     codes = nearest_codes(vec, codebook)
     used = np.unique(codes)
+    if not (np.isfinite(vec).all() and np.isfinite(codebook[used]).all()):
+        raise ValueError(
+            "the numbers, or their codebook in half precision (up to 65504), are NaN or infinite"
+        )
     return Quantized(np.searchsorted(used, codes), codebook[used])
 
 
@@ -224,7 +232,8 @@ def _counts(symbols: Any, n_symbols: int | None) -> np.ndarray:
             f"symbols must be a vector of integers, got shape {array.shape} and dtype {array.dtype}"
         )
     array = array.astype(np.int64)
-    n = int(array.max(initial=-1)) + 1 if n_symbols is None else int(n_symbols)
+    least = int(array.max(initial=-1)) + 1
+    n = least if n_symbols is None else int(check_in_range(n_symbols, "n_symbols", low=0, integer=True))
     if array.size and (array.min() < 0 or array.max() >= n):
         raise ValueError(f"symbols must lie in 0..{n - 1}, got {array.min()}..{array.max()}")
     return np.bincount(array, minlength=n)
@@ -267,6 +276,7 @@ def message_length_bits(symbols: Any, n_symbols: int | None = None, *, codebook_
     int
         Not prefix-free: see :func:`prefix_free_bits`.
     """
+    check_in_range(codebook_bits, "codebook_bits", low=0, integer=True)
     counts = _counts(symbols, n_symbols)
     d = int(counts.sum())
     count_bits, _ = _count_bits(len(counts), d)

@@ -57,6 +57,7 @@ __all__ = ["Crossing", "find_crossing"]
 ESTIMATORS = ("isotonic", "first_crossing", "success_probability")
 
 _PRIOR_DOF = 4.0  # weight of the pooled variance against a size's own
+_SLACK = 1e-12  # what rounding takes off the mean of equal scores, as a share of the threshold
 _SHAPE_SD = 0.5  # how uncertain the curve's shape between two sizes is: sd in units of |line - cubic|
 _MAX_BLOCK = 4_000_000  # numbers in one block of bootstrap averages
 
@@ -202,6 +203,11 @@ def isotonic_fit(
     return fits.reshape(values.shape)
 
 
+def reachable(threshold: Any) -> Any:
+    """Return what an isotonic fit must reach: the threshold, less than which a mean of equal scores may come out."""
+    return threshold - _SLACK * np.maximum(1.0, np.abs(threshold))
+
+
 def _first_reach(
     x: Float[np.ndarray, " m"],
     fits: Float[np.ndarray, "b m"],
@@ -212,7 +218,7 @@ def _first_reach(
 
     ``towards_line`` moves each crossing that many times the way from the cubic's to the straight line's.
     """
-    reached = fits >= threshold[:, None]
+    reached = fits >= reachable(threshold)[:, None]
     at = reached.argmax(axis=1)
     crossing = np.where(reached.any(axis=1), -np.inf, np.inf)
     rows = np.flatnonzero(at > 0)
@@ -346,7 +352,9 @@ def find_crossing(
     27.36...
     """
     check_choice(estimator, ESTIMATORS, "estimator")
-    check_in_range(ci, "ci", low=0.0, high=1.0)
+    if check_in_range(ci, "ci", low=0.0, high=1.0) == 0:
+        raise ValueError("ci must be above 0")
+    check_in_range(threshold_se, "threshold_se", low=0.0)
     check_in_range(n_bootstrap, "n_bootstrap", low=1, integer=True)
     sign = 1.0 if greater_is_better else -1.0
     level, rng = sign * threshold, as_generator(random_state)

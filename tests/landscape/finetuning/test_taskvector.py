@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import io
 
 import numpy as np
 import pytest
@@ -173,7 +174,7 @@ def test_a_moved_origin_is_another_base():
 
 def test_given_directions_have_no_seed():
     points = [torch.randn(114) for _ in range(4)]
-    with pytest.raises(ValueError, match="not drawn from a seed"):
+    with pytest.raises(ValueError, match="made again from their seed"):
         TaskVector.from_subspace(SubspaceModule.from_trajectory(base(), points, 2))
 
 
@@ -201,3 +202,29 @@ def test_double_precision_is_kept(tmp_path):
     wanted = subspace.theta().detach()
     with again.on(base):
         assert torch.equal(nn.utils.parameters_to_vector(base.parameters()), wanted)
+
+
+@pytest.mark.parametrize("n_outputs", [1, 5])
+def test_another_head_is_refused_before_anything_changes(n_outputs):
+    vector, other = TaskVector.from_subspace(trained(train_directly=["2"])), base()
+    other[2] = nn.Linear(10, n_outputs)
+    before = bits(other)
+    with pytest.raises(ValueError, match="give it the head"):
+        vector.apply(other)
+    assert same(bits(other), before)
+    with pytest.raises(ValueError, match="no task vector is on"):
+        vector.remove(other)
+
+
+@pytest.mark.parametrize("header", [b"{}", b"[]", b'{"D": 3}'])
+def test_archives_of_other_programs_are_refused(header):
+    buffer = io.BytesIO()
+    np.savez(buffer, header=np.frombuffer(header, np.uint8), numbers=np.ones(3))
+    with pytest.raises(ValueError, match="no task vector of lodim"):
+        TaskVector.from_bytes(buffer.getvalue())
+
+
+def test_numbers_in_half_precision_travel():
+    halved = trained().to(torch.bfloat16)
+    vector = TaskVector.from_bytes(TaskVector.from_subspace(halved).to_bytes())
+    np.testing.assert_array_equal(vector.numbers, halved.theta_d.detach().float().numpy())

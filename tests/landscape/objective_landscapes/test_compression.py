@@ -232,7 +232,7 @@ def test_an_origin_that_no_seed_gives_is_refused():
 def test_directions_that_no_seed_gives_are_refused():
     subspace = trained()
     subspace.projection = nn.Linear(30, 163, bias=False)
-    with pytest.raises(ValueError, match="Linear is not drawn from a seed"):
+    with pytest.raises(ValueError, match="made again from their seed, not a Linear"):
         compressed(subspace)
 
 
@@ -261,3 +261,30 @@ def test_coordinates_that_do_not_fit_are_refused():
 def test_it_says_what_it_is():
     text = str(compressed(n_levels=4))
     assert "163 weights from 30 numbers (4 levels)" in text
+
+
+def test_what_would_be_ignored_or_could_not_be_written_is_refused():
+    with pytest.raises(ValueError, match="give n_levels"):
+        compressed(n_levels=None, finetune=lambda rounded: None)
+    with pytest.raises(TypeError, match="architecture must be JSON data"):
+        compressed(architecture={"sizes": np.ones(3)})
+    with pytest.raises(ValueError, match="TaskVector keeps"):
+        compressed(trained(said="layer"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e6])
+@pytest.mark.parametrize("where", ["codebook", "theta_d"])
+def test_fine_tuning_that_diverged_is_not_rounded_over(value, where):
+    def finetune(rounded):
+        with torch.no_grad():
+            numbers = rounded.codebook if where == "codebook" else rounded.subspace.theta_d
+            numbers.fill_(value if where == "codebook" else float("nan"))
+
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        compressed(n_levels=4, finetune=finetune)
+
+
+def test_a_maker_that_returns_the_trained_module_is_refused():
+    subspace = trained()
+    with pytest.raises(ValueError, match="same weights again"):
+        compressed(subspace, lambda: subspace.module)

@@ -8,7 +8,11 @@ import torch
 
 from lodim.landscape.objective_landscapes.bounds import BOUND_KINDS, compression_bound
 from lodim.landscape.objective_landscapes.compression import CompressedModel
-from lodim.landscape.objective_landscapes.compression_sweep import CompressionSweep, compress_sweep
+from lodim.landscape.objective_landscapes.compression_sweep import (
+    CompressionSweep,
+    compress_sweep,
+    full_score,
+)
 from lodim.landscape.objective_landscapes.module import SubspaceModule
 from lodim.nets import mlp
 from lodim.randomness import build_seeded
@@ -109,3 +113,13 @@ def test_regression_has_scores_but_no_bounds():
 def test_bad_input(problem):
     with pytest.raises(ValueError, match="levels"):
         compress_sweep(problem[0], make_model, 1, problem[1], levels=())
+    with pytest.raises(TypeError, match="levels"):
+        compress_sweep(problem[0], make_model, 1, problem[1], levels=(2.7,))
+
+
+def test_scores_leave_every_parts_mode(problem):
+    _, task = problem
+    net = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 2)).train()
+    net[1].eval()
+    full_score(net, task, task.X, task.y)
+    assert [part.training for part in net] == [True, False, True]

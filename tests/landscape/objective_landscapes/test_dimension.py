@@ -340,7 +340,7 @@ def test_score_floor_moves_the_threshold():
     found = measure(score_fn=shifted, score_floor=-21.0).fit(equations(), equations())
     assert found.threshold_score_ == pytest.approx(-21 + 0.9 * 42)
     assert found.d_int_ == RANK
-    assert "0.9 of the way to 21.000" in found.report()
+    assert "0.9 of the way from -21.000 to 21.000" in found.report()
 
 
 # Built-in training
@@ -627,3 +627,46 @@ def test_digits_need_few_dimensions_and_a_wider_net_hardly_more():
     assert 0.6 < found[100].d_int_ / found[64].d_int_ < 1.7
     low, high = found[64].d_int_ci_
     assert low < found[64].d_int_ < high
+
+
+def quick(make_model, **options):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(90, 4)).astype(np.float32)
+    y = (X @ rng.normal(size=(4, 3))).argmax(1)
+    fixed = {"recipe": Recipe(epochs=2), "n_seeds": 1, "lr_grid": (10.0,), "search": [2, 5]}
+    return LandscapeDimension.for_classifier(
+        make_model, X[:60], y[:60], X[60:], y[60:], **{**fixed, **options}
+    )
+
+
+def test_a_maker_that_returns_one_module_for_ever_is_refused():
+    net = mlp([4, 8, 3])
+    for vectorize in ("auto", False):
+        with pytest.raises(ValueError, match="new module at each call"):
+            quick(lambda: net, vectorize=vectorize).fit()
+    with pytest.raises(TypeError, match=r"make_model must be a function .* got a Sequential"):
+        quick(net).fit()
+
+
+def test_a_floor_that_losses_do_not_have_is_refused():
+    for floor in (2.3, "majority", lambda: 2.3):
+        with pytest.raises(ValueError, match="score_floor is not used"):
+            measure(greater_is_better=False, score_floor=floor).fit(equations(), equations())
+
+
+def test_the_verdict_says_where_the_way_begins():
+    told = quick(lambda: mlp([4, 8, 3]), baseline=0.9, score_floor=0.3, threshold=0.5).fit().result_.verdict()
+    assert "threshold 0.600 = 0.5 of the way from 0.300 to 0.900" in told
+
+
+def test_sizes_may_be_an_array():
+    found = quick(lambda: mlp([4, 8, 3]), search=np.array([5, 2])).fit()
+    assert sorted({r.d for r in found.curve_}) == [2, 5]
+
+
+def test_direct_training_in_bfloat16_is_kept():
+    found = quick(lambda: mlp([4, 8, 3]).bfloat16(), vectorize=False)
+    trial = Trial(None, 0, 1e-2)
+    trainer, _ = found._prepare(None, None)
+    (kept,) = trainer.job.one([trial])
+    assert trainer.rebuild(kept)[0].weight.dtype == torch.bfloat16

@@ -112,3 +112,19 @@ def test_bad_input():
         cem_train(bowl, 4, generations=0)
     with pytest.raises(ValueError, match="must be finite"):
         cem_train(lambda v: float("nan"), 4)
+    with pytest.raises(ValueError, match="elite must be above 0"):
+        cem_train(bowl, 4, elite=0.0)
+    with pytest.raises(ValueError, match="n_fresh"):
+        es_train(bowl, 4, n_fresh=0)
+    with pytest.raises(TypeError, match="fitness must return one number, got None"):
+        es_train(lambda v: None, 4)
+
+
+def test_a_fitness_may_write_on_what_it_is_given():
+    def scribbler(v):
+        score = bowl(v)
+        v[:] = 99.0
+        return score
+
+    options = {"generations": 3, "random_state": 1}
+    np.testing.assert_array_equal(cem_train(scribbler, 4, **options).mean, cem_train(bowl, 4, **options).mean)

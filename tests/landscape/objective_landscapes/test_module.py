@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from lodim.landscape import Subspace, SubspaceModule
+from lodim.landscape.objective_landscapes import bases
 from lodim.nets import flat_spec, lenet, linear, mlp
 from lodim.randomness import build_seeded
 from lodim.sketch import KINDS, RandomProjection, make_projection
@@ -304,7 +306,7 @@ def test_a_trajectory_of_state_dicts_travels_in_the_state():
     again = SubspaceModule.from_trajectory(net(), [net(seed).state_dict() for seed in (0, 7, 8)], 2)
     again.load_state_dict(subspace.state_dict())
     torch.testing.assert_close(again(x), subspace(x))
-    with pytest.raises(ValueError, match="given, not drawn"):
+    with pytest.raises(ValueError, match="Basis cannot be drawn anew"):
         subspace.move_origin()
 
 
@@ -467,3 +469,54 @@ def test_a_map_of_ones_own_will_do():
         SubspaceModule(net(), 8, projection="srht", seed=5),
     )
     torch.testing.assert_close(moved(subspace).theta(), moved(other).theta())
+
+
+@pytest.mark.parametrize("name", ["embedding", "head", "head.weight"])
+def test_a_tied_weight_is_trained_directly_by_any_of_its_names(name):
+    class Deeper(LanguageModel):
+        def __init__(self):
+            super().__init__()
+            self.middle = nn.Linear(5, 5)
+
+    subspace = SubspaceModule(Deeper(), 7, train_directly=[name])
+    assert (subspace.D, subspace.n_trainable) == (30, 7 + 55)
+
+
+@pytest.mark.parametrize(
+    "options", [{"per_tensor": True}, {"projection": "given"}, {"projection": "given", "said": "layer"}]
+)
+def test_an_origin_stays_where_new_directions_cannot_be_drawn(options):
+    if "projection" in options:
+        given = make_projection("dense", 114, 8).matrix()
+        options = {**options, "projection": bases.Basis(given)}
+    subspace = moved(SubspaceModule(net(), 8 + 2 * ("said" in options), **options))
+    before, v = subspace.theta0.clone(), subspace.theta_d.detach().clone()
+    with pytest.raises(ValueError, match="cannot be drawn anew; use re_init=False"):
+        subspace.move_origin()
+    assert torch.equal(subspace.theta0, before)
+    assert torch.equal(subspace.theta_d.detach(), v)
+    assert not subspace.save_theta0
+    reached = subspace.theta().detach()
+    torch.testing.assert_close(subspace.move_origin(re_init=False).theta0, reached)
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@pytest.mark.parametrize("options", [{}, {"said": "tensor"}, {"train_directly": ["2"]}])
+def test_copies_and_pickles_hold_the_weights_once(again, options):
+    deep = build_seeded(lambda: mlp([6, 40, 40, 40, 40, 4]), 0)
+    subspace, x = moved(SubspaceModule(deep, 12, **options)), torch.randn(3, 6)
+    one = again(subspace)
+    assert torch.equal(one(x), subspace(x))
+    storage = {p.untyped_storage().data_ptr() for p in one.module.parameters() if not p.requires_grad}
+    assert storage == {one.theta0.untyped_storage().data_ptr()}
+    assert not storage & {p.untyped_storage().data_ptr() for p in subspace.module.parameters()}
+    assert one.recompute.module is one.module
+    with torch.no_grad():
+        one.theta_d.add_(1)
+    assert not torch.equal(one(x), subspace(x))
+    assert len(pickle.dumps(subspace)) < 1.5 * len(pickle.dumps(subspace.materialize()))
+
+
+def test_a_copy_of_tied_weights_stays_tied():
+    one = copy.deepcopy(SubspaceModule(LanguageModel(), 5))
+    assert one.module.head.weight is one.module.embedding.weight

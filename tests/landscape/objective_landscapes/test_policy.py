@@ -1,5 +1,6 @@
 """Policies over gymnasium environments; skipped without the extra ``rl``."""
 
+import pickle
 import sys
 
 import numpy as np
@@ -73,6 +74,13 @@ def test_running_observation_statistics():
     np.testing.assert_allclose(search.observation_sd, seen.std(0), rtol=1e-6)
 
 
+def test_a_constant_observation_gains_no_spread_by_updates():
+    search = PolicySearch("CartPole-v1", 4, normalize_observations=True)
+    for _ in range(200):
+        search._update_statistics(np.ones((3, 4)))
+    np.testing.assert_allclose(search.observation_sd, 1e-4, rtol=1e-6)
+
+
 def test_only_the_search_changes_the_statistics():
     search = PolicySearch("CartPole-v1", 4, normalize_observations=True)
     search.evaluate(np.zeros((1, 4)), [0])
@@ -117,3 +125,52 @@ def test_bad_input():
         PolicySearch("FrozenLake-v1", 4)
     with pytest.raises(ValueError, match="d="):
         cem_train(PolicySearch("CartPole-v1", 4), 5)
+    with pytest.raises(ValueError, match="population of shape"):
+        PolicySearch("CartPole-v1", 4).evaluate(np.zeros(4), [0])
+    with pytest.raises(ValueError, match="0 seeds"):
+        PolicySearch("CartPole-v1", 4).evaluate(np.zeros((1, 4)), [])
+
+
+@pytest.fixture
+def env_of():
+    """Register an environment with certain actions, which rewards each by itself; return its name."""
+    gymnasium, name = pytest.importorskip("gymnasium"), "LodimOwn-v0"
+
+    class Env(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(-1, 1, (3,))
+
+        def __init__(self, actions):
+            self.action_space = actions
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return self.np_random.normal(size=3).astype(np.float32), {}
+
+        def step(self, action):
+            assert self.action_space.contains(action)
+            return np.zeros(3, np.float32), float(np.sum(action)), True, False, {}
+
+    gymnasium.register(name, Env)
+    yield name, gymnasium.spaces
+    del gymnasium.registry[name]
+
+
+def test_choices_are_counted_from_where_their_space_starts(env_of):
+    name, spaces = env_of
+    search = PolicySearch(name, 4, actions=spaces.Discrete(3, start=-1))
+    outputs = search.outputs(np.eye(4), np.zeros((4, 3)))
+    assert search._actions(outputs) == (outputs.argmax(1) - 1).tolist()
+    assert set(search.evaluate(np.eye(4), [0])) <= {-1.0, 0.0, 1.0}
+
+
+def test_several_choices_at_once_are_refused(env_of):
+    name, spaces = env_of
+    for actions in (spaces.MultiBinary(3), spaces.MultiDiscrete([2, 3])):
+        with pytest.raises(ValueError, match="actions must be"):
+            PolicySearch(name, 4, actions=actions)
+
+
+def test_a_search_travels_to_other_processes():
+    search = PolicySearch("CartPole-v1", 4, max_episode_steps=20)
+    again = pickle.loads(pickle.dumps(search))
+    np.testing.assert_array_equal(again.evaluate(np.eye(4), [0]), search.evaluate(np.eye(4), [0]))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lodim.landscape.objective_landscapes.toy import ToyCurve, shuffle_labels, toy_sum_problem
+from lodim.landscape.objective_landscapes.toy import ToyCurve, ToySumProblem, shuffle_labels, toy_sum_problem
 from lodim.sketch import make_projection
 
 
@@ -69,6 +69,15 @@ def test_bad_input():
         toy_sum_problem(10, 11)
     with pytest.raises(ValueError, match="d must be"):
         toy_sum_problem(10, 5).curve([11])
+    for options, named in (
+        ({"n_seeds": 0}, "n_seeds"),
+        ({"threshold": 2.0}, "threshold"),
+        ({"dims": []}, "dims"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            toy_sum_problem(10, 5).curve(**options)
+    with pytest.raises(ValueError, match="equal groups"):
+        ToySumProblem(10, 3)
     with pytest.raises(ValueError, match="y must be an array"):
         shuffle_labels([[1.0], [1.0, 2.0]])
     with pytest.raises(TypeError, match="y is sparse"):

@@ -45,6 +45,7 @@ from lodim.landscape.flora.inject import inject_flora
 from lodim.landscape.flora.layer_kinds import KINDS
 from lodim.landscape.flora.state import exactly
 from lodim.landscape.flora.tucker import capped_ranks, tucker_numbers
+from lodim.landscape.objective_landscapes.bases import refuse_shared
 from lodim.landscape.objective_landscapes.module import SubspaceModule
 from lodim.landscape.objective_landscapes.structure import Grouping
 from lodim.nets import find_layers, flat_spec
@@ -279,7 +280,7 @@ def compare_adapters(
     Parameters
     ----------
     make_model : callable
-        ``make_model() -> nn.Module``, with the pre-trained weights.
+        ``make_model() -> nn.Module``, a new one at each call, with the pre-trained weights.
     adapters : mapping of str to peft.PeftConfig, optional
         By default LoRA of rank 1 and VeRA on all linear layers but the head, which they train directly.
     lrs : sequence of float
@@ -296,9 +297,10 @@ def compare_adapters(
     """
     peft: Any = require("peft", "lm")
     check_in_range(n_seeds, "n_seeds", low=1, integer=True)
-    head = head or head_name(make_model(), task.n_outputs)
+    refuse_shared(make_model(), first := make_model())
+    head = head or head_name(first, task.n_outputs)
     if adapters is None:
-        names = [name for name in find_layers(make_model(), kinds=nn.Linear) if name != head]
+        names = [name for name in find_layers(first, kinds=nn.Linear) if name != head]
         common = {"target_modules": names, "modules_to_save": [head]}
         adapters = {
             "LoRA r=1": peft.LoraConfig(r=1, lora_alpha=2, **common),

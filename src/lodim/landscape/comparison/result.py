@@ -38,7 +38,8 @@ class Spending(Result):
     score, train_score : float
         Of the model rebuilt from those bytes.
     lr : float
-        Learning rate.
+        Learning rate as for direct training: the one given times the multiplier chosen for the way (subspaces scale it
+        by ``sqrt(D/d)`` besides).
     seconds : float
         Of training and packing.
     """
@@ -129,7 +130,10 @@ class Comparison(Result):
         return max(group, key=lambda s: s.score)
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw mean score against bytes (logarithmic), with intervals over seeds; return the axes."""
+        """Draw mean score against bytes (logarithmic), with intervals over seeds; return the axes.
+
+        The picture shows the range of the scores; intervals of few seeds may reach beyond it.
+        """
         ax = new_axes(ax, figsize=(7.2, 4.4))
         if self.dense:
             mean, low, high = mean_and_interval(self.dense, self.ci)
@@ -153,6 +157,12 @@ class Comparison(Result):
                 capsize=2,
                 label=way,
             )
+        scores = [
+            score for score in (*self.dense, *(s.score for s in self.spendings)) if math.isfinite(score)
+        ]
+        if scores:
+            margin = 0.1 * (max(scores) - min(scores)) or 0.1
+            ax.set_ylim(min(scores) - margin, max(scores) + margin)
         ax.set_xscale("log")
         ax.set(xlabel="bytes kept, given the program and the origin", ylabel=self.score_name)
         ax.legend(fontsize=8, ncols=2)

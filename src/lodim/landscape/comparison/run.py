@@ -41,10 +41,11 @@ from lodim.landscape.comparison.bench import (
 )
 from lodim.landscape.comparison.result import Comparison, Spending
 from lodim.landscape.comparison.ways import WAYS, Way
+from lodim.landscape.objective_landscapes.bases import refuse_shared
 from lodim.landscape.objective_landscapes.size_search import next_beyond
 from lodim.landscape.objective_landscapes.trials import content_of
 from lodim.parallel import Outcome, ResultStore, run_jobs
-from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
+from lodim.randomness import RandomState, as_generator, build_seeded, derive_seed, root_seed
 from lodim.training import Recipe, Task
 from lodim.validation import check_choice, check_in_range, checked
 
@@ -81,7 +82,7 @@ def compare(
     ----------
     model : nn.Module or callable
         A pre-trained model, which is then the origin that everybody has; or ``model() -> nn.Module`` with a random
-        initialisation, which a seed makes again.
+        initialisation, a new module at each call, which a seed makes again.
     data : Task, or (X, y, X_val, y_val)
     methods : str, or sequence of str, optional
         Names in :data:`~lodim.landscape.WAYS`, by default all whose libraries are installed; or a mapping of names to
@@ -145,6 +146,8 @@ def compare(
         raise ValueError(f"lr_grid must hold positive multipliers, got {lr_grid}")
     check_choice(tune, ("setting", "way"), "tune")
     task = _place(as_task(data), model, device)
+    if not isinstance(model, nn.Module):
+        refuse_shared(build_seeded(model, 0), build_seeded(model, 0))
     race = _Race(model, task, recipe or Recipe(), float(lr), root_seed(random_state), ways)
     runner = _Runner(race, n_jobs, ray, None if cache_dir is None else ResultStore(cache_dir), progress)
     if cache_dir is not None:

@@ -47,7 +47,12 @@ from lodim.landscape.code_lengths import (
     quantize_codebook,
     unpack_quantized,
 )
-from lodim.landscape.objective_landscapes.bases import describe_projection, kept_outside, refuse_quantised
+from lodim.landscape.objective_landscapes.bases import (
+    describe_projection,
+    kept_outside,
+    refuse_quantised,
+    to_array,
+)
 from lodim.landscape.objective_landscapes.bounds import compression_bound
 from lodim.landscape.objective_landscapes.module import SubspaceModule
 from lodim.landscape.objective_landscapes.structure import StructureAware
@@ -109,14 +114,14 @@ class TaskVector:
         saved = subspace.module.state_dict()  # buffers that are not saved are constants
         outside = {n: value for n, value in kept_outside(subspace.module).items() if n in saved}
         return cls(
-            numbers=subspace.theta_d.detach().cpu().numpy().copy(),
+            numbers=to_array(subspace.theta_d),
             D=spec.numel,
             base=_digest(subspace.theta0),
             layout_hash=spec.layout_hash,
             parameters=tuple(spec.names),
             projection=describe_projection(P),
             structure=structure,
-            outside={name: _array(value) for name, value in outside.items()},
+            outside={name: to_array(value) for name, value in outside.items()},
         )
 
     # Size
@@ -235,6 +240,13 @@ class TaskVector:
                 f"the model has other shapes ({spec.numel:,} weights) than the one trained ({self.D:,} weights): it is "
                 "another architecture"
             )
+        state = model.state_dict()
+        for name, array in self.outside.items():
+            if tuple(state[name].shape) != array.shape:
+                raise ValueError(
+                    f"{name!r} has shape {tuple(state[name].shape)} in the model and {array.shape} in the task vector; "
+                    "give it the head (or buffers) that the task was trained with"
+                )
         return spec
 
     def _theta(self, theta0: Float[Tensor, " D"], spec: FlatSpec) -> Float[Tensor, " D"]:
@@ -288,16 +300,15 @@ class TaskVector:
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
-            header = json.loads(arrays.pop("header").tobytes())
-        except Exception as error:  # whatever a damaged archive makes the readers raise
+            header, quantized = json.loads(arrays.pop("header").tobytes()), None
+            if "message" in arrays:
+                quantized = unpack_quantized(arrays["message"].tobytes(), header["levels"], header["d"])
+            numbers = arrays["numbers"] if quantized is None else quantized.values.astype(np.float32)
+            plain = {name: header[name] for name in _PLAIN} | {"parameters": tuple(header["parameters"])}
+        except (
+            Exception
+        ) as error:  # whatever a damaged archive, or another program's, makes the readers raise
             raise ValueError(f"this is no task vector of lodim, or a damaged one ({error})") from error
-        quantized = None
-        if "message" in arrays:
-            quantized = unpack_quantized(arrays["message"].tobytes(), header["levels"], header["d"])
-            numbers = quantized.values.astype(np.float32)
-        else:
-            numbers = arrays["numbers"]
-        plain = {name: header[name] for name in _PLAIN} | {"parameters": tuple(header["parameters"])}
         outside = {k.removeprefix("outside:"): a for k, a in arrays.items() if k.startswith("outside:")}
         return cls(numbers, **plain, outside=outside, quantized=quantized)
 
@@ -326,11 +337,6 @@ def _digest(theta: Tensor) -> str:
     """A hash of a vector's bits."""
     raw = theta.detach().cpu().contiguous().view(torch.uint8).numpy()
     return hashlib.blake2b(raw.tobytes(), digest_size=12).hexdigest()
-
-
-def _array(value: Tensor) -> np.ndarray:
-    plain = value.float() if value.dtype == torch.bfloat16 else value
-    return plain.detach().cpu().numpy().copy()
 
 
 @torch.no_grad()

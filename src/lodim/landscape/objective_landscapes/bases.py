@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -36,7 +37,9 @@ __all__ = [
     "kept_outside",
     "rate_factor",
     "refuse_quantised",
+    "refuse_shared",
     "structured_projection",
+    "to_array",
     "trajectory_basis",
 ]
 
@@ -147,7 +150,10 @@ def describe_projection(P: nn.Module) -> dict[str, Any]:
     """Return what :func:`lodim.sketch.make_projection` needs to draw the same map again; ValueError for a given one."""
     if not isinstance(P, RandomProjection) or P.kind not in KINDS:
         raise ValueError(
-            f"a {type(P).__name__} is not drawn from a seed; only projections of lodim.sketch compress to one"
+            "a TaskVector keeps the factors of structure-aware directions (said=), nothing else here does"
+            if isinstance(P, StructureAware)
+            else f"only the projections of lodim.sketch are made again from their seed, not a {type(P).__name__}: "
+            "build the subspace with projection= one of their kinds, without per_tensor or a given basis"
         )
     common = set(inspect.signature(RandomProjection.__init__).parameters)
     own = [
@@ -194,16 +200,20 @@ def structured_projection(said: Grouping, said_lr: float, spec: FlatSpec, d: int
 
 
 def direct_names(module: nn.Module, wanted: Sequence[str]) -> set[str]:
-    """Return the parameters that names of parameters or modules stand for; ValueError if one matches nothing."""
+    """Return the parameters that names of parameters or modules stand for; ValueError if one matches nothing.
+
+    A tied parameter may be meant by any of its names, and is returned by the one of ``named_parameters``.
+    """
     if isinstance(wanted, str):
         wanted = [wanted]
-    names = [name for name, _ in module.named_parameters()]
+    own = {id(p): name for name, p in module.named_parameters()}
+    aliases = {name: own[id(p)] for name, p in module.named_parameters(remove_duplicate=False)}
     found = set()
     for want in wanted:
-        matches = {name for name in names if name == want or name.startswith(want + ".")}
+        matches = {own for name, own in aliases.items() if name == want or name.startswith(want + ".")}
         if not matches:
             raise ValueError(
-                f"train_directly names {want!r}, but the module has no such parameter or module: {names}"
+                f"train_directly names {want!r}, but the module has no such parameter or module: {list(aliases)}"
             )
         found |= matches
     return found
@@ -233,6 +243,21 @@ def rate_factor(scale: str, n_weights: int, n_directions: int) -> float:
 def kept_outside(module: nn.Module) -> dict[str, Tensor]:
     """Return what training a subspace's network changes besides v: its buffers, and directly trained parameters."""
     return dict(module.named_buffers()) | {n: p for n, p in module.named_parameters() if p.requires_grad}
+
+
+def to_array(tensor: Tensor) -> np.ndarray:
+    """Return a copy as an array; bfloat16, which NumPy lacks, in single precision, which holds it exactly."""
+    plain = tensor.detach().float() if tensor.dtype == torch.bfloat16 else tensor.detach()
+    return plain.cpu().numpy().copy()
+
+
+def refuse_shared(module: nn.Module, other: nn.Module) -> None:
+    """Raise ValueError if two modules that should have been made one after the other have a parameter in common."""
+    if {id(p) for p in module.parameters()} & {id(p) for p in other.parameters()}:
+        raise ValueError(
+            "the function that makes the model returned the same weights again: what trains one run would train the "
+            "next one too. It must make a new module at each call, for a given one: lambda: copy.deepcopy(module)"
+        )
 
 
 def refuse_quantised(module: nn.Module) -> None:
@@ -324,7 +349,7 @@ def _compare(saved: dict[str, Any], own: dict[str, Any], *, has_origin: bool) ->
     if not has_origin and not math.isclose(saved["origin"], own["origin"], rel_tol=1e-5, abs_tol=1e-6):
         raise ValueError(
             "the saved subspace started from another origin theta0 than this module has; initialise the module with "
-            "the same seed, or save with save_theta0=True"
+            "the same seed and in the same precision, or save with save_theta0=True"
         )
 
 

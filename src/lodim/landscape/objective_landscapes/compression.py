@@ -66,7 +66,7 @@ from lodim.landscape.code_lengths import (
     round_to_codebook,
     unpack_quantized,
 )
-from lodim.landscape.objective_landscapes.bases import describe_projection
+from lodim.landscape.objective_landscapes.bases import describe_projection, refuse_shared, to_array
 from lodim.landscape.objective_landscapes.bounds import compression_bound
 from lodim.landscape.objective_landscapes.module import SubspaceModule
 from lodim.nets import FlatSpec, flat_spec
@@ -116,8 +116,7 @@ class QuantizedSubspace(nn.Module):
 
     def rounded(self) -> Quantized:
         """The coordinates under the codebook rounded to half precision: what a message can hold."""
-        v, codebook = (x.detach().cpu().float().numpy() for x in (self.subspace.theta_d, self.codebook))
-        return round_to_codebook(v, codebook)
+        return round_to_codebook(to_array(self.subspace.theta_d), to_array(self.codebook))
 
 
 _MAGIC = b"lodim\x00cm\x01"
@@ -208,11 +207,23 @@ class CompressedModel:
         Raises
         ------
         ValueError
-            If the seed does not regenerate the subspace's origin (moved, pre-trained or another seed), or v does
-            not fit the precision asked for.
+            If the seed does not regenerate the subspace's origin (moved, pre-trained or another seed), v (or what
+            ``finetune`` made of it) does not fit the precision asked for, directions are structure-aware or given, or
+            ``finetune`` comes without ``n_levels``.
+        TypeError
+            If ``architecture`` is no JSON data.
         """
         check_choice(dtype, ("float32", "float16"), "dtype")
+        if n_levels is None and finetune is not None:
+            raise ValueError(
+                "finetune trains through the rounding to a codebook; give n_levels, or leave it out"
+            )
+        try:  # now, not when the file is written
+            json.dumps(architecture, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"architecture must be JSON data: {error}") from error
         fresh = build_seeded(make_model, theta0_seed)
+        refuse_shared(subspace.module, fresh)
         spec = _matching_spec(fresh, subspace.spec)
         _check_origin(subspace, spec, fresh, theta0_seed)
         quantized = raw = None
@@ -224,7 +235,7 @@ class CompressedModel:
                 subspace, quantized = tuned.subspace, tuned.rounded()
         else:
             with np.errstate(over="ignore"):  # said properly just below
-                raw = subspace.theta_d.detach().cpu().float().numpy().astype(dtype)
+                raw = to_array(subspace.theta_d).astype(dtype)
             if not np.isfinite(raw).all():
                 raise ValueError(f"theta_d does not fit {dtype}; use dtype='float32' or a codebook")
         model = cls(
@@ -444,7 +455,7 @@ def _changed_extras(module: nn.Module, fresh: nn.Module, spec: FlatSpec) -> dict
     """State outside the subspace that differs from the fresh network's."""
     inside, before = set(spec.names), fresh.state_dict()
     return {
-        name: (value.float() if value.dtype == torch.bfloat16 else value).detach().cpu().numpy().copy()
+        name: to_array(value)
         for name, value in module.state_dict().items()
         if name not in inside and not torch.equal(value.cpu(), before[name].cpu())
     }

@@ -30,9 +30,10 @@ from lodim.landscape.code_lengths import arithmetic_code_length, prefix_free_bit
 from lodim.landscape.objective_landscapes.bounds import BOUND_KINDS, compression_bound
 from lodim.landscape.objective_landscapes.compression import CompressedModel
 from lodim.landscape.objective_landscapes.module import SubspaceModule
+from lodim.nets.activations import evaluation_mode
 from lodim.results import Result
 from lodim.training import Task
-from lodim.validation import checked
+from lodim.validation import check_in_range, checked
 
 __all__ = ["CompressionPoint", "CompressionSweep", "compress_sweep", "full_score"]
 
@@ -166,7 +167,7 @@ def compress_sweep(
         log2 of what else was chosen on the training data (d, seeds, learning rates); log2 of the number of codebook
         sizes is added here.
     """
-    sizes = sorted({int(size) for size in levels})
+    sizes = sorted({int(check_in_range(size, "levels", low=1, integer=True)) for size in levels})
     if not sizes:
         raise ValueError("levels must name at least one codebook size")
     paid = float(selection_bits) + math.log2(len(sizes))
@@ -213,11 +214,8 @@ def _measure(model: CompressedModel, size: int, task: Task, delta: float, paid: 
 
 
 def full_score(module: nn.Module, task: Task, X: torch.Tensor, y: torch.Tensor, batch: int = 4096) -> float:
-    """Return the task's score on all of (X, y), in evaluation mode; the module's mode is restored."""
-    mode, first = module.training, next(module.parameters(), X)
-    device = first.device
-    module.eval()
-    with torch.no_grad():
+    """Return the task's score on all of (X, y), in evaluation mode; every part's own mode is restored."""
+    device = next(module.parameters(), X).device
+    with torch.no_grad(), evaluation_mode(module):
         outputs = torch.cat([module(part.to(device)) for part in X.split(batch)])
-    module.train(mode)
     return float(task.score(outputs, y.to(device)))

@@ -45,6 +45,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from torch import nn
 
@@ -79,7 +80,7 @@ class LandscapeDimension(BaseEstimator):
     Parameters
     ----------
     make_model : callable
-        ``make_model() -> nn.Module`` with its ordinary random initialisation.
+        ``make_model() -> nn.Module``, a new one at each call, with its ordinary random initialisation.
     fit_fn : callable, optional
         Your own training, ``fit_fn(module, train, *, lr, seed)``, which trains ``module.parameters()`` in place (and
         may return its number of steps). By default :func:`lodim.training.fit`.
@@ -107,7 +108,8 @@ class LandscapeDimension(BaseEstimator):
     score_on : {"val", "train"}
         "train" counts memorisation, as for shuffled labels.
     greater_is_better : bool
-        False for positive losses of your own ``score_fn``: the threshold is ``baseline / threshold``.
+        False for positive losses of your own ``score_fn``: the threshold is ``baseline / threshold``, and there is no
+        ``score_floor``.
     search : SearchOptions, {"bracket", "grid"} or sequence of int
         Which sizes and learning rates are tried.
     run : RunOptions
@@ -168,7 +170,7 @@ class LandscapeDimension(BaseEstimator):
         lr: float | int = 1e-3,
         score_on: str = "val",
         greater_is_better: bool = True,
-        search: SearchOptions | str | Sequence[int] = _SEARCH,
+        search: SearchOptions | str | Sequence[int] | np.ndarray = _SEARCH,
         run: RunOptions = _RUN,
         random_state: RandomState = 0,
         **options: Any,
@@ -367,6 +369,16 @@ class LandscapeDimension(BaseEstimator):
             )
         if self.fit_fn is None and not self.greater_is_better:
             raise ValueError("greater_is_better=False needs a score_fn of your own: accuracy and R^2 grow")
+        if not self.greater_is_better and (callable(self.score_floor) or self.score_floor != 0):
+            raise ValueError(
+                "score_floor is not used with greater_is_better=False, where the threshold is baseline / threshold; "
+                "return minus the loss as the score to count from a floor"
+            )
+        if isinstance(self.make_model, nn.Module):
+            raise TypeError(
+                f"make_model must be a function that makes a module, got a {type(self.make_model).__name__}; give "
+                "lambda: copy.deepcopy(model) to start every run at this one's weights"
+            )
         task = self.task
         if self.fit_fn is None and task is None:
             if train is None or val is None:

@@ -185,7 +185,7 @@ def es_train(
     Parameters
     ----------
     fitness : callable or PolicySearch
-        ``fitness(v) -> float`` for v of shape (d,), larger is better; or an environment.
+        ``fitness(v) -> float`` for v of shape (d,), its own copy; larger is better. Or an environment.
     d : int, optional
         Needed for a callable; a :class:`PolicySearch` knows it.
     n_pairs : int
@@ -199,7 +199,8 @@ def es_train(
     n_fresh : int
         Fresh episodes of a :class:`PolicySearch` that a score averages.
     random_state : int, numpy.random.Generator or None
-        The same int gives the same result.
+        The same int gives the same result, of a :class:`PolicySearch` that is new: one that standardises observations
+        goes on from those it has met.
     progress : callable, optional
         ``progress(done, text)`` with done in [0, 1].
 
@@ -241,7 +242,7 @@ def cem_train(
     population : int
         Candidates a generation.
     elite : float
-        Share of them that the distribution is refitted to.
+        Share of them that the distribution is refitted to, one candidate at least.
     sd : float
         Initial standard deviation, in units of v (row scale); how far it explores decides what it can find.
     noise, noise_decay : float
@@ -253,7 +254,11 @@ def cem_train(
         A parameter out of range, or a fitness that is not finite.
     """
     check_in_range(population, "population", low=2, integer=True)
-    n_elite = max(1, round(check_fraction(elite, "elite") * population))
+    if check_fraction(elite, "elite") == 0:
+        raise ValueError(
+            "elite must be above 0: the distribution is refitted to that share of the candidates"
+        )
+    n_elite = max(1, round(elite * population))
     check_in_range(sd, "sd", low=1e-12)
     check_in_range(noise, "noise", low=0.0)
     check_fraction(noise_decay, "noise_decay")
@@ -284,6 +289,7 @@ def _evolve(
 ) -> EvolutionResult:
     """Ask, evaluate, tell; stop when the mean is good enough on evaluations that the search never saw."""
     check_in_range(generations, "generations", low=1, integer=True)
+    check_in_range(n_fresh, "n_fresh", low=1, integer=True)
     start, rng = time.perf_counter(), np.random.default_rng(derive_seed(seed, method))
     best, average, stopped = [], [], "budget"
     for generation in range(generations):
@@ -320,7 +326,7 @@ def _scores(fitness: Fitness | PolicySearch, population: np.ndarray, seed: int) 
         seeds = [derive_seed(seed, "episode", i) for i in range(fitness.n_episodes)]
         scores = fitness.evaluate(population, seeds, learning=True)
     else:
-        scores = np.array([float(fitness(v)) for v in population])
+        scores = np.array([_number(fitness(v.copy())) for v in population])
     if not np.isfinite(scores).all():
         where = int(np.flatnonzero(~np.isfinite(scores))[0])
         raise ValueError(f"the fitness of {population[where]} is {scores[where]}; it must be finite")
@@ -332,4 +338,12 @@ def _fresh_score(fitness: Fitness | PolicySearch, mean: np.ndarray, n_fresh: int
     if isinstance(fitness, PolicySearch):
         seeds = [derive_seed(seed, "episode", i) for i in range(n_fresh)]
         return float(fitness.evaluate(mean[None], seeds)[0])
-    return float(fitness(mean))
+    return _number(fitness(mean.copy()))
+
+
+def _number(score: Any) -> float:
+    """What a fitness returned, if it is one number."""
+    try:
+        return float(score)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"fitness must return one number, got {score!r}") from error

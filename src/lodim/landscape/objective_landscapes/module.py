@@ -295,15 +295,16 @@ class SubspaceModule(nn.Module):
         Raises
         ------
         ValueError
-            ``re_init`` for a map that was not drawn from a seed.
+            ``re_init`` for a map that cannot be drawn anew: a given one, or one of ``per_tensor``. Nothing moves then.
         """
+        P = self.projection
+        drawn = P.projection if isinstance(P, StructureAware) else P
+        if re_init and not hasattr(drawn, "reseed"):  # before anything has moved
+            raise ValueError(f"a {type(drawn).__name__} cannot be drawn anew; use re_init=False")
         self.theta0.copy_(self.theta())
         self.theta_d.zero_()
         self.save_theta0 = True
         if re_init:
-            P = self.projection
-            if not hasattr(P, "reseed"):
-                raise ValueError("the directions were given, not drawn from a seed; use re_init=False")
             if seed is not None:
                 P.seed = int(seed)
             P.reseed(0 if seed is not None else P.round + 1)
@@ -360,6 +361,19 @@ class SubspaceModule(nn.Module):
         parameters = dict(self.module.named_parameters())
         for name, view in self.spec.unflatten(self.theta0).items():
             parameters[name].data = view
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The D numbers once: parameters inside the subspace are views of theta0, each of which would take it along."""
+        inside = [p for name, p in self.module.named_parameters() if name in set(self.spec.names)]
+        empty = {id(p): nn.Parameter(p.data.new_empty(0), requires_grad=False) for p in inside}
+        state = super().__getstate__() | {"recompute": None}
+        state["_modules"] = state["_modules"] | {"module": copy.deepcopy(self.module, empty)}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.recompute = Recompute(self.module)
+        self._link()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SubspaceModule:
         super()._apply(fn, recurse)

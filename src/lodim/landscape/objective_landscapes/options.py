@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import torch
 
 from lodim.landscape.crossing import ESTIMATORS
@@ -54,7 +55,7 @@ class SearchOptions(_Options):
         Nominal coverage of the interval.
     """
 
-    sizes: str | Sequence[int] = "bracket"
+    sizes: str | Sequence[int] | np.ndarray = "bracket"
     n_seeds: int = 3
     d_min: int = 1
     d_max: int | None = None
@@ -100,7 +101,7 @@ class RunOptions(_Options):
         Whether the runs of a wave are trained as one: the same runs, with the same scores up to rounding.
     early_stop : bool
         End a run as soon as its score reaches the threshold (after any epoch). Cheaper, but scores above the
-        threshold are then cut short, so the crossing is read from less.
+        threshold are then cut short, so the crossing is read from less. A ``fit_fn`` of your own is not stopped.
     n_jobs : int
         Local processes. The answer is that of one, to the bit: which runs are made, and which are trained as one, does
         not depend on it. So it spreads what is left: runs that cannot be trained as one (or shall not be, with

@@ -59,7 +59,8 @@ class PolicySearch:
     n_episodes : int
         Episodes an evaluation in the search.
     normalize_observations : bool
-        Standardise observations by the running mean and standard deviation of all that the search has seen.
+        Standardise observations by the running mean and standard deviation of all that the search has seen; they are
+        part of a found policy, so keep ``observation_mean`` and ``observation_sd`` with it.
     seed : int
         Of theta0 and P: with the environment it is what a found v means, so keep both together.
     **env_options
@@ -95,15 +96,15 @@ class PolicySearch:
         seed: int = 0,
         **env_options: Any,
     ) -> None:
-        self._gymnasium = require("gymnasium", "rl")
         self.env_id, self.d, self.seed = env_id, int(d), int(seed)
         self.n_episodes = int(check_in_range(n_episodes, "n_episodes", low=1, integer=True))
         self.normalize_observations = normalize_observations
         self._options = {"max_episode_steps": max_episode_steps, "disable_env_checker": True, **env_options}
-        self._envs: list[Any] = [self._gymnasium.make(env_id, **self._options)]
+        self._envs: list[Any] = []
+        self._more_envs(1)
         n_in, n_actions = _space_sizes(self._envs[0])
         self._action_space = self._envs[0].action_space
-        self._discrete = hasattr(self._action_space, "n")
+        self._discrete = _is_choice(self._action_space)
         if n_outputs is None:
             n_outputs = 2 if n_actions == 1 else n_actions
         if n_outputs != n_actions and (self._discrete or n_outputs != 2 * n_actions):
@@ -120,7 +121,7 @@ class PolicySearch:
             projection, self.D, self.d, seed=derive_seed(self.seed, "projection"), scale=scale
         )
         self.observation_mean, self.observation_sd = np.zeros(n_in), np.ones(n_in)
-        self._n_observed = 0
+        self._observed_variance, self._n_observed = np.zeros(n_in), 0
 
     def theta(self, v: Any) -> torch.Tensor:
         """Return the weights theta0 + P v, shape (..., D), of v, shape (..., d)."""
@@ -144,6 +145,11 @@ class PolicySearch:
             Whether the observations count for the running normalisation.
         """
         population = check_numbers(population, "population")
+        if population.ndim != 2 or 0 in (len(population), len(episode_seeds)):
+            raise ValueError(
+                f"evaluate needs a population of shape (n, d={self.d}) and the seed of at least one episode, got shape "
+                f"{population.shape} and {len(episode_seeds)} seeds"
+            )
         repeated = np.repeat(population, len(episode_seeds), axis=0)
         rewards, observed = self._rollout(self._layers(repeated), list(episode_seeds) * len(population))
         if learning and self.normalize_observations:
@@ -152,8 +158,7 @@ class PolicySearch:
 
     def _rollout(self, layers: list[np.ndarray], seeds: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """One episode a row of the layers; returns rewards and all observations met."""
-        while len(self._envs) < len(seeds):
-            self._envs.append(self._gymnasium.make(self.env_id, **self._options))
+        self._more_envs(len(seeds))
         envs = self._envs[: len(seeds)]
         observations = np.stack([env.reset(seed=s)[0] for env, s in zip(envs, seeds, strict=True)])
         rewards, alive, met = np.zeros(len(envs)), np.arange(len(envs)), [observations]
@@ -167,10 +172,15 @@ class PolicySearch:
             met.append(observations)
         return rewards, np.concatenate(met)
 
+    def _more_envs(self, n: int) -> None:
+        """Have at least n environments."""
+        gymnasium: Any = require("gymnasium", "rl")
+        self._envs += [gymnasium.make(self.env_id, **self._options) for _ in range(n - len(self._envs))]
+
     def _actions(self, outputs: np.ndarray) -> Any:
         """Actions from the network's outputs."""
         if self._discrete:
-            return outputs.argmax(1).tolist()
+            return (self._action_space.start + outputs.argmax(1)).tolist()
         if self._paired:
             outputs = outputs[:, 1::2] - outputs[:, ::2]
         low, high = self._action_space.low, self._action_space.high
@@ -188,10 +198,10 @@ class PolicySearch:
         n_old, n_new = self._n_observed, len(observed)
         share = n_new / (n_old + n_new)
         step = observed.mean(0) - self.observation_mean
-        old_variance = self.observation_sd**2 if n_old else np.zeros_like(self.observation_sd)
-        variance = (1 - share) * old_variance + share * observed.var(0) + share * (1 - share) * step**2
+        within = (1 - share) * self._observed_variance + share * observed.var(0)
+        self._observed_variance = within + share * (1 - share) * step**2
         self.observation_mean = self.observation_mean + share * step
-        self.observation_sd = np.sqrt(variance + 1e-8)
+        self.observation_sd = np.sqrt(self._observed_variance + 1e-8)
         self._n_observed += n_new
 
 
@@ -200,7 +210,7 @@ def _space_sizes(env: Any) -> tuple[int, int]:
     observation, action = env.observation_space, env.action_space
     if observation.shape is None or len(observation.shape) != 1:
         raise ValueError(f"observations must be vectors, got {observation}; flatten them with a wrapper")
-    if hasattr(action, "n"):
+    if _is_choice(action):
         return observation.shape[0], int(action.n)
     if (
         not hasattr(action, "low")
@@ -209,6 +219,11 @@ def _space_sizes(env: Any) -> tuple[int, int]:
     ):
         raise ValueError(f"actions must be discrete or a bounded vector, got {action}")
     return observation.shape[0], action.shape[0]
+
+
+def _is_choice(space: Any) -> bool:
+    """Whether an action is one of n in a row; several yes-or-no ones have an ``n`` too, several choices a ``start``."""
+    return hasattr(space, "n") and hasattr(space, "start")
 
 
 def _forward(layers: list[np.ndarray], x: np.ndarray) -> np.ndarray:

@@ -151,8 +151,10 @@ class LandscapeResult(Result):
         share, base = f"{self.threshold:g}", f"{self.baseline_score:.3f}"
         if not self.greater_is_better:
             return f"{base} / {share}"
-        plain = math.isclose(self.threshold_score, self.threshold * self.baseline_score, abs_tol=1e-12)
-        return f"{share} x {base}" if plain else f"{share} of the way to {base}"
+        beyond = self.threshold_score - self.threshold * self.baseline_score
+        if math.isclose(beyond, 0.0, abs_tol=1e-12):
+            return f"{share} x {base}"
+        return f"{share} of the way from {beyond / (1 - self.threshold):.3f} to {base}"
 
     def to_frame(self) -> Any:
         """Return the runs as a data frame, one row a run."""

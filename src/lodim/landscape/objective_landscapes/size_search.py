@@ -44,7 +44,7 @@ from typing import Any
 
 import numpy as np
 
-from lodim.landscape.crossing import isotonic_fit, score_of_failure
+from lodim.landscape.crossing import isotonic_fit, reachable, score_of_failure
 from lodim.validation import check_counts, check_in_range
 
 __all__ = [
@@ -81,7 +81,7 @@ def bracket_of(
     failure = score_of_failure(every, sign * threshold)
     means = np.array([np.where(np.isfinite(s), s, failure).mean() for s in scores])
     fit = isotonic_fit(means, np.array([float(len(s)) for s in scores]))
-    passed = np.flatnonzero(fit >= sign * threshold)
+    passed = np.flatnonzero(fit >= reachable(sign * threshold))
     if len(passed) == 0:
         return sizes[-1], None
     first = int(passed[0])

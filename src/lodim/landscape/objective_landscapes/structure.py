@@ -133,9 +133,7 @@ class StructureAware(nn.Module):
         self.projection.seed = value
 
     def reseed(self, round: int) -> StructureAware:
-        """Draw another P, see :meth:`lodim.sketch.RandomProjection.reseed`; ValueError if P was given, not drawn."""
-        if not hasattr(self.projection, "reseed"):
-            raise ValueError("the directions were given, not drawn from a seed; use re_init=False")
+        """Draw another P, see :meth:`lodim.sketch.RandomProjection.reseed`."""
         self.projection.reseed(round)
         return self
 

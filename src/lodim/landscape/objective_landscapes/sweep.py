@@ -278,8 +278,9 @@ class Sweep:
     def _plan(self) -> Any:
         s = self.settings.search
         assert s.d_max is not None
-        if s.sizes != "bracket":
-            sizes = grid_sizes(s.d_min, s.d_max) if s.sizes == "grid" else sorted(int(d) for d in s.sizes)
+        if not isinstance(s.sizes, str) or s.sizes == "grid":  # sizes of one's own may be an array
+            own = grid_sizes(s.d_min, s.d_max) if isinstance(s.sizes, str) else s.sizes
+            sizes = sorted(int(d) for d in own)
             return grid_waves(sizes, s.n_seeds, self.scores(self.multiplier))
         task = self.trainer.job.task
         cheap = self.trainer.D <= _SMALL or (task is not None and task.device.type == "cuda")

@@ -127,6 +127,14 @@ class ToySumProblem:
     D: int
     n_groups: int
 
+    def __post_init__(self) -> None:
+        check_in_range(self.D, "D", low=1, integer=True)
+        check_in_range(self.n_groups, "n_groups", low=1, high=self.D, integer=True)
+        if self.D % self.n_groups:
+            raise ValueError(
+                f"D={self.D} parameters do not split into {self.n_groups} equal groups; choose a multiple"
+            )
+
     def rows(self) -> Float[Tensor, "n_groups D"]:
         """The matrix A of the sums, float64."""
         return torch.eye(self.n_groups, dtype=torch.float64).repeat_interleave(self.D // self.n_groups, dim=1)
@@ -157,13 +165,14 @@ class ToySumProblem:
             wanted = wanted - rows @ theta0.double()
         return torch.linalg.lstsq(projection.adjoint(rows), wanted, driver="gelsd").solution
 
+    @checked
     def curve(
         self,
         dims: Sequence[int] = tuple(range(1, 21)),
         *,
         n_seeds: int = 5,
         projection: str = "dense",
-        threshold: float = 0.9,
+        threshold: float | int = 0.9,
         random_state: RandomState = 0,
     ) -> ToyCurve:
         """Best performance in random subspaces of several dimensions.
@@ -171,7 +180,11 @@ class ToySumProblem:
         Each of the ``n_seeds`` subspaces of a dimension has its own origin theta0 ~ N(0, I); a mean performance of
         ``threshold`` counts as solved. For ``projection`` see :func:`lodim.sketch.make_projection`.
         """
+        check_in_range(n_seeds, "n_seeds", low=1, integer=True)
+        check_fraction(threshold, "threshold")
         dims = tuple(sorted({int(check_in_range(d, "d", low=1, high=self.D, integer=True)) for d in dims}))
+        if not dims:
+            raise ValueError("dims must name at least one dimension")
         scores, seed = np.empty((len(dims), n_seeds)), root_seed(random_state)
         for i, d in enumerate(dims):
             for j in range(n_seeds):
@@ -205,10 +218,6 @@ def toy_sum_problem(D: int = 1000, n_groups: int = 10) -> ToySumProblem:
     >>> toy_sum_problem(1000, 10).curve(range(8, 13), n_seeds=3).d_int
     10.0
     """
-    check_in_range(D, "D", low=1, integer=True)
-    check_in_range(n_groups, "n_groups", low=1, high=D, integer=True)
-    if D % n_groups:
-        raise ValueError(f"D={D} parameters do not split into {n_groups} equal groups; choose a multiple")
     return ToySumProblem(int(D), int(n_groups))
 
 

@@ -27,7 +27,9 @@ from lodim.landscape.objective_landscapes.bases import (
     fixed_numbers,
     kept_outside,
     rate_factor,
+    refuse_shared,
     structured_projection,
+    to_array,
 )
 from lodim.landscape.objective_landscapes.module import SubspaceModule
 from lodim.landscape.objective_landscapes.options import RunOptions
@@ -155,9 +157,9 @@ class Setup:
             record = _record(trial, result, _trained_size(module))
         else:
             record = self._by_user(module, trial, started)
-        v = module.theta_d.detach().cpu().numpy().copy() if isinstance(module, SubspaceModule) else None
+        v = to_array(module.theta_d) if isinstance(module, SubspaceModule) else None
         kept = kept_outside(_base(module) if isinstance(module, SubspaceModule) else module)
-        return [Trained(record, v, {name: b.detach().cpu().numpy().copy() for name, b in kept.items()})]
+        return [Trained(record, v, {name: to_array(b) for name, b in kept.items()})]
 
     def together(self, trials: Sequence[Trial], progress: Progress | None = None) -> list[Trained | None]:
         """Make the runs of a group as one vectorised run; None for those that the deadline cut off."""
@@ -183,8 +185,8 @@ class Setup:
         for trial, replica, (result, v) in zip(trials, replicas, results, strict=True):
             record = _record(trial, result, spec.numel if trial.d is None else trial.d)
             weights = spec.unflatten(replica.theta0 + v) if trial.d is None else {}
-            kept = {name: w.detach().cpu().numpy().copy() for name, w in weights.items()}
-            trained = Trained(record, None if trial.d is None else v.detach().cpu().numpy().copy(), kept)
+            kept = {name: to_array(w) for name, w in weights.items()}
+            trained = Trained(record, None if trial.d is None else to_array(v), kept)
             found.append(None if result.stopped == "deadline" else trained)
         return found
 
@@ -271,6 +273,7 @@ class Trainer:
     def __init__(self, job: Setup, run: RunOptions):
         self.job = job
         self.model = build_seeded(job.make_model, 0)
+        refuse_shared(self.model, build_seeded(job.make_model, 0))
         self.spec = flat_spec(self.model)
         self.D = self.spec.numel
         self.n_direct, self.fixed = fixed_numbers(self.model, self.spec, job.train_directly, job.said)
