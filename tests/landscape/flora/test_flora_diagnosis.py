@@ -108,3 +108,8 @@ def test_updates_of_any_unit_keep_the_same_shares(unit):
     torch.testing.assert_close(
         from_delta(unit * delta, 2).to_tensor() / unit, from_delta(delta, 2).to_tensor()
     )
+
+
+def test_of_an_update_of_zeros_all_is_kept_in_every_form():
+    found = tucker_energy(torch.zeros(4, 4, 3))
+    assert set(found.kept) == set(found.matrix_kept) == {1.0}

@@ -462,3 +462,17 @@ def test_quantised_layers_are_refused_with_what_to_do():
             inject_flora(quantised, 2, target_modules="all")
         with pytest.raises(TypeError, match="quantised"):
             inject_flora(quantised, 2, target_modules="all", kinds=("linear",))
+
+
+@pytest.mark.parametrize("first", ["adapts", "trains"])
+def test_a_layer_is_adapted_or_trained_as_a_whole(first):
+    ways = {
+        "adapts": {"target_modules": ["0", "2"]},
+        "trains": {"target_modules": ["0"], "modules_to_save": ["2"]},
+    }
+    net = build_seeded(lambda: nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)), 0)
+    inject_flora(net, 2, adapter_name="a", **ways.pop(first))
+    before = {name: p.requires_grad for name, p in net.named_parameters()}
+    with pytest.raises(ValueError, match=r"'2' is .* by another adapter"):
+        inject_flora(net, 2, adapter_name="b", **ways.popitem()[1])
+    assert {name: p.requires_grad for name, p in net.named_parameters()} == before

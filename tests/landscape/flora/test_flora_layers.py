@@ -394,3 +394,19 @@ def test_attentions_own_projection_can_be_parametrized():
     torch.testing.assert_close(attention(x, x, x)[0], before)
     attention(x, x, x)[0].sum().backward()
     assert update.core.grad.abs().sum() > 0
+
+
+class Named(nn.Linear):
+    """A layer with a forward of its own, whose input has another name."""
+
+    def forward(self, tokens, *, twice=False):
+        return super().forward(tokens) * (1 + twice)
+
+
+def test_arguments_are_the_base_layers_own():
+    x = torch.randn(2, 4)
+    layer = FLoRALayer(Named(4, 3), 2)
+    torch.testing.assert_close(layer(tokens=x, twice=True), layer.base_layer(x, twice=True))
+    for made in (layer, FLoRALinear(nn.Linear(4, 3), 2)):
+        with pytest.raises(TypeError, match="missing 1 required"):
+            made()

@@ -388,3 +388,17 @@ def test_replicas_train_as_single_networks_do():
         single = build_seeded(make, seed)
         fit(single, task, recipe, lr=0.01, random_state=seed)
         torch.testing.assert_close(starts[seed] + v, spec.flatten(single), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.int16, torch.float32])
+def test_ids_are_of_the_kinds_that_torch_takes(dtype):
+    with pytest.raises(TypeError, match="int32 or int64"):
+        PHEmbedding(8, 4, 2)(torch.tensor([0, 1]).to(dtype))
+
+
+@pytest.mark.parametrize("given", [{"stride": 0}, {"dilation": 0}, {"padding": -1}, {"kernel_size": 0}])
+def test_a_convolution_that_cannot_run_is_not_made(given):
+    with pytest.raises(ValueError, match=f"{next(iter(given))} must be at least"):
+        PHConv2d(4, 4, **{"kernel_size": 3, "n": 2, **given})
+    with pytest.raises(ValueError, match="dropout"):
+        PHMAttention(8, 2, 2, dropout=2.0)

@@ -118,3 +118,9 @@ def test_the_residual_depends_on_the_span_only():
     assert span_residual(mixed, Q) < 1e-12
     without_k = Q[:3]
     assert span_residual(without_k, Q) == pytest.approx(1.0)
+
+
+def test_the_nearest_sum_to_whole_numbers_is_not_cut_to_whole_numbers():
+    weight = torch.arange(16).reshape(4, 4)
+    near = nearest_kronecker_sum(weight, 2)
+    torch.testing.assert_close(kronecker_sum(near.A, near.F), weight.float(), atol=1e-5, rtol=0)

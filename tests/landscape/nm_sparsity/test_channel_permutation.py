@@ -67,3 +67,9 @@ def test_bad_arguments_are_refused():
         permute_channels(nn.Linear(3, 4), nn.Linear(5, 2), np.arange(5))
     with pytest.raises(ValueError, match="each of the 4 channels once"):
         permute_channels(nn.Linear(3, 4), nn.Linear(4, 2), np.array([0, 1, 2, 2]))
+
+
+@pytest.mark.parametrize("W", [torch.full((3, 8), torch.nan), torch.empty(0, 8)])
+def test_weights_that_have_no_order_are_refused(W):
+    with pytest.raises(ValueError, match="all finite"):
+        channel_permutation(W)

@@ -59,9 +59,10 @@ def test_equal_weights_are_cut_to_the_number_wanted():
 @pytest.mark.trains
 def test_training_through_it_and_updates_every_so_often():
     net, p = pruner(update_every=4)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
     kept = []
     for _ in range(10):
+        optimizer.zero_grad()
         net(torch.randn(8, 20)).square().sum().backward()
         optimizer.step()
         p.step()
@@ -91,3 +92,11 @@ def test_zero_sparsity_cuts_nothing_and_early_finalizing_warns():
 def test_bad_arguments_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         pruner(**options)
+
+
+def test_a_training_that_diverged_is_no_training():
+    _, p = pruner(update_every=1)
+    with torch.no_grad():
+        p.layers["2"].parametrizations.weight.original[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="diverged"):
+        p.step()

@@ -65,3 +65,10 @@ def test_semi_structured_multiplies_alike():
         before = net(x)
         assert to_semi_structured(net, ["0"]) == ("0",)
         torch.testing.assert_close(net(x), before, rtol=1e-2, atol=1e-2)
+
+
+def test_a_row_alone_is_stored_and_nothing_is_refused():
+    row = torch.tensor([0.0, 0, -2, 0, 5, 0, 0, 0])
+    assert torch.equal(decompress(compress(row, 1, 4, dim=0)), row)
+    with pytest.raises(ValueError, match="holds no weight"):
+        compress(torch.empty(0, 4), 1, 4)

@@ -166,3 +166,29 @@ def test_divergence_counts_changed_bits():
         architecture_divergence(one, {"a": one["a"]})
     with pytest.raises(ValueError, match=r"shapes \(4,\) and \(2,\)"):
         architecture_divergence(one, {"a": torch.ones(2), "b": torch.ones(4)})
+
+
+@pytest.mark.parametrize(
+    ("row", "n", "kept"),
+    [([0, 1, 2, 3], 3, [0, 1, 1, 1]), ([255, 0, 1, 0], 2, [1, 0, 1, 0])],
+)
+def test_whole_numbers_without_a_sign_have_masks(row, n, kept):
+    assert nm_mask(torch.tensor([row], dtype=torch.uint8), n, 4).tolist() == [kept]
+
+
+def test_the_least_whole_number_is_the_largest():
+    assert nm_mask(torch.tensor([[3, -128, 2, 1]], dtype=torch.int8), 1, 4).tolist() == [[0, 1, 0, 0]]
+
+
+@pytest.mark.parametrize("row", [[1.0, -3.0, 2.0, 0.5], [1.0, 1.0, 1.0, 0.0]])
+def test_a_row_alone_has_a_mask(row):
+    row = torch.tensor(row)
+    assert torch.equal(nm_mask(row, 2, 4, dim=0), nm_mask(row[None], 2, 4)[0])
+
+
+def test_layers_of_other_names_than_a_transformers_are_named():
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
+    with pytest.raises(ValueError, match="which are the default; give targets, 'all' or some of '0', '2'"):
+        check_nm(model, 2, 4)
+    with pytest.raises(ValueError, match="there are no masks"):
+        architecture_divergence({}, {})

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lodim.landscape import NMSparsifier, check_nm, nm_mask
+from lodim.landscape import MagnitudePruner, NMSparsifier, check_nm, nm_mask
 from lodim.landscape.nm_sparsity import RECIPES
 from lodim.nets import fc, mlp, vit
 from lodim.randomness import build_seeded
@@ -419,3 +419,15 @@ def test_layers_that_do_not_divide_may_be_left_dense():
         NMSparsifier(
             build_seeded(lambda: fc(10, 2), 0), 1, 7, targets="all", total_steps=5, indivisible="skip"
         )
+
+
+def test_weights_that_are_nan_leave_the_model_as_it_was():
+    net = network()
+    net[0].weight.data[0, 0] = math.nan
+    for make in (
+        lambda: NMSparsifier(net, 2, 4, "ste", total_steps=4, targets="all", dense_frac=0),
+        lambda: MagnitudePruner(net, 0.5, total_steps=4, targets="all"),
+    ):
+        with pytest.raises(ValueError, match="'0' holds NaN"):
+            make()
+    assert not any(hasattr(layer, "parametrizations") for layer in net)

@@ -151,3 +151,18 @@ def test_an_integer_only_model_says_what_it_is_not():
     for ask in (lambda: chip.size, chip.report, lambda: chip.save("nowhere")):
         with pytest.raises(ValueError, match="simulation"):
             ask()
+
+
+@pytest.mark.parametrize("kind", [CodebookSpec, BinarySpec, TernarySpec])
+@pytest.mark.parametrize(
+    "given", [{"granularity": "row"}, {"granularity": "group"}, {"group_size": 4},
+              {"granularity": "group", "group_size": 0}],
+)  # fmt: skip
+def test_rows_that_cannot_be_are_refused_at_once(kind, given):
+    with pytest.raises(ValueError, match=r"granularity|group_size"):
+        kind(**given)
+
+
+def test_an_unknown_backend_is_refused_at_once():
+    with pytest.raises(ValueError, match="backend"):
+        ProductSpec(backend="fais")

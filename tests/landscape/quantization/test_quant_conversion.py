@@ -369,3 +369,21 @@ def test_arrays_calibrate_as_tensors_do():
         assert given.report().output_sqnr == pytest.approx(wanted.report().output_sqnr)
     batches = quantize(model, STATIC, [part.numpy() for part in x.split(10)])
     assert torch.equal(batches(x), quantize(model, STATIC, x.split(10))(x))
+
+
+def test_calibration_data_may_be_one_mapping():
+    model, x = network(), normal(20, 12)
+    given = quantize(model, "w8a8", {"input": x})
+    assert torch.equal(given(x), quantize(model, "w8a8", [x])(x))
+    prepared = calibrate(prepare(model, "w8a8"), {"input": x})
+    assert torch.equal(convert(prepared)(x), given(x))
+
+
+@pytest.mark.parametrize("n_batches", [0, -1])
+def test_no_batches_are_refused(n_batches):
+    with pytest.raises(ValueError, match="n_batches"):
+        quantize(network(), "w8a8", [normal(4, 12)], n_batches=n_batches)
+    with pytest.raises(ValueError, match="n_batches"):
+        calibrate(prepare(network(), "w8a8"), [normal(4, 12)], n_batches)
+    with pytest.raises(TypeError, match="batches of them, got 3"):
+        quantize(network(), "w8a8", 3)

@@ -306,3 +306,32 @@ def test_a_weight_made_from_others_is_neither_folded_nor_equalised():
 def test_what_cannot_be_traced_names_the_option():
     with pytest.raises(ValueError, match=r"QuantRecipe\(fold_bn=False\)"):
         quantize(Branching(), "w8")
+
+
+class Peeking(nn.Module):
+    """A forward that calls its layers and reads some of their numbers itself."""
+
+    def __init__(self, peek):
+        super().__init__()
+        self.conv, self.norm, self.out, self.peek = (
+            nn.Conv2d(2, 6, 3),
+            nn.BatchNorm2d(6),
+            nn.Conv2d(6, 3, 1),
+            peek,
+        )
+
+    def forward(self, x):
+        return self.out(torch.relu(self.norm(self.conv(x)))), self.peek(self, x)
+
+
+@pytest.mark.parametrize(
+    "peek",
+    [lambda net, x: F.conv2d(x, net.conv.weight), lambda net, x: net.norm.weight.sum(),
+     lambda net, x: net.conv.bias.sum()],
+)  # fmt: skip
+def test_what_the_forward_reads_itself_is_neither_folded_nor_equalised(peek):
+    model = live_norms(build_seeded(lambda: Peeking(peek), 0)).eval()
+    x = torch.randn(2, 2, 6, 6)
+    for changed in (fold_batch_norm(model), equalise(fold_batch_norm(model))):
+        for ours, theirs in zip(changed(x), model(x), strict=True):
+            torch.testing.assert_close(ours, theirs)

@@ -105,3 +105,17 @@ def test_bad_input():
         gptq_round(weight, torch.zeros(3, 3), grid)
     with pytest.raises(ValueError, match="damping"):
         gptq_round(weight, torch.eye(3), grid, damping=-1.0)
+
+
+def test_what_cannot_be_rounded_says_why():
+    weight, grid = normal(3, 4), AffineWeight(normal(3, 4), QuantSpec(4))
+    dead = torch.diag(torch.tensor([1.0, 0.0, 2.0, 3.0]))
+    assert gptq_round(weight, dead, grid).isfinite().all()
+    with pytest.raises(ValueError, match=r"singular.*damping"):
+        gptq_round(weight, dead, grid, damping=0.0)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        gptq_round(weight, dead * torch.nan, grid)
+    prepared = prepare(nn.Sequential(nn.Linear(4, 3)), QuantSpec(4))
+    for model in (nn.Sequential(nn.Linear(4, 3)), convert(prepared)):
+        with pytest.raises(ValueError, match="still to be rounded"):
+            gptq(model, normal(8, 4))

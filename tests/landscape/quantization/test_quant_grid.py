@@ -236,3 +236,19 @@ def test_finer_blocks_never_cost_more_in_the_worst_case():
         )
     ]
     assert steps == sorted(steps, reverse=True)
+
+
+def test_a_range_wider_than_single_precision_has_a_scale():
+    spec = QuantSpec(8, symmetric=False, granularity="tensor")
+    ends = torch.tensor([-3e38, 3e38])
+    scale, zero = choose_qparams(ends[:1], ends[1:], spec)
+    assert float(scale) == pytest.approx(6e38 / 255)
+    assert (fake_quantize(ends, scale, zero, spec) - ends).abs().max() <= scale
+
+
+def test_nan_has_no_code():
+    with pytest.raises(ValueError, match="NaN"):
+        quantize_affine(
+            torch.tensor([0.0, torch.nan]), torch.ones(1), torch.zeros(1, dtype=torch.int32),
+            QuantSpec(granularity="tensor"),
+        )  # fmt: skip

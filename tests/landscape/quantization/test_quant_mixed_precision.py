@@ -160,3 +160,41 @@ def test_a_shared_weight_counts_once():
     net[2].weight = net[0].weight
     found = sensitivity(net, torch.randn(9, 4), bits=(2,), method="kl")
     assert found.layers == ("0",)
+
+
+def small_problem():
+    rng = np.random.default_rng(0)
+    return build_seeded(lambda: mlp([6, 8, 3]), 0), rng.normal(size=(30, 6)), rng.integers(0, 3, 30)
+
+
+@pytest.mark.parametrize("method", ["hessian", "loss", "kl"])
+def test_arrays_are_data_too(method):
+    model, X, y = small_problem()
+    tensors = torch.tensor(X, dtype=torch.float32), torch.tensor(y)
+    found, same = (sensitivity(model, data, method=method, n_probes=3) for data in ((X, y), tensors))
+    assert found.omega == same.omega
+    assert method != "kl" or sensitivity(model, X, method="kl").omega == found.omega
+
+
+@pytest.mark.parametrize("method", ["hessian", "loss"])
+def test_what_is_no_loss_is_refused(method):
+    model, X, y = small_problem()
+    for loss, message in (
+        (lambda output, target: None, "got None"),
+        (nn.CrossEntropyLoss(reduction="none"), r"one number.*\(30,\)"),
+        (lambda output, target: output.sum() * torch.nan, "not finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            sensitivity(model, (X, y), method=method, loss=loss)
+    for rows in (0, 5):
+        with pytest.raises(ValueError, match="a target for each input"):
+            sensitivity(model, (X[:rows], y[: rows // 2]), method=method)
+
+
+def test_costs_without_a_number_are_refused():
+    found = random_table(0)
+    costs = {name: dict.fromkeys(found.bits, float("nan")) for name in found.layers}
+    with pytest.raises(ValueError, match="finite"):
+        assign_bits(found, 4, costs=costs)
+    with pytest.raises(ValueError, match="time_limit"):
+        assign_bits(found, 8, time_limit=0)

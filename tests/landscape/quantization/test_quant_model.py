@@ -190,3 +190,22 @@ def test_half_precision_weights_stay_half():
     assert quantised(x).dtype == torch.bfloat16
     assert torch.equal(quantised.to_packed()(x), quantised(x))
     assert quantised.size.float_bytes == 2 * sum(p.numel() for p in net.parameters())
+
+
+def test_a_cast_model_is_still_compared_with_the_float_one():
+    x = normal(40, 24)
+    before, small = quantize(model(), "w4", x), quantize(model(), "w4", x).double()
+    assert small.report().output_sqnr == pytest.approx(before.report().output_sqnr, rel=1e-4)
+    assert small.report(x.double()).output_sqnr == small.report().output_sqnr
+
+
+def test_an_integer_model_does_not_pack():
+    with pytest.raises(ValueError, match="the model it was made from"):
+        quantize(model(), "w8a8", normal(40, 24), mode="integer").to_packed()
+
+
+def test_a_report_without_data_prints_no_empty_column():
+    printed = str(quantize(model(), "w4").report())
+    assert "weight_dB" in printed
+    assert "NaN" not in printed
+    assert "output" not in printed

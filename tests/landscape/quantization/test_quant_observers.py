@@ -16,6 +16,7 @@ from lodim.landscape.quantization import (
     clip_range,
     fake_quantize,
     to_blocks,
+    weight_qparams,
 )
 from lodim.landscape.quantization.spec import OBSERVERS
 from lodim.randomness import torch_generator
@@ -178,3 +179,12 @@ def test_an_observer_without_data_and_one_too_fine():
         RangeObserver(QuantSpec(granularity="tensor")).range()
     with pytest.raises(ValueError, match="too coarse for 12 bits"):
         RangeObserver(QuantSpec(12, granularity="tensor", observer="mse"))
+
+
+@pytest.mark.parametrize("observer", ["mse", "norm"])
+@pytest.mark.parametrize("exponent", [-110, -70, 70, 110])
+def test_the_range_of_least_error_follows_the_unit_of_the_numbers(observer, exponent):
+    x, spec = normal(3, 60), QuantSpec(3, observer=observer)
+    here, there = (weight_qparams(x * 2.0**k, spec)[0] for k in (0, exponent))
+    assert torch.equal(there, here * 2.0**exponent)
+    assert (here < x.abs().amax(1) / spec.qmax).all()

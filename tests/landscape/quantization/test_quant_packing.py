@@ -131,3 +131,10 @@ def test_scales_keep_their_precision():
     assert layer.weight_quantizer.scale.dtype == torch.float32
     assert layer.activation_quantizer.scale.dtype == torch.float32
     assert prepared(torch.randn(2, 16).half()).dtype == torch.float16
+
+
+def test_only_integers_are_packed():
+    with pytest.raises(TypeError, match="integers"):
+        pack(torch.tensor([1.5]), 2)
+    with pytest.raises(ValueError, match="count"):
+        unpack(torch.empty(0, dtype=torch.uint8), 3, -1)

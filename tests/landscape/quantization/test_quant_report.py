@@ -99,3 +99,8 @@ def test_looking_at_a_model_leaves_every_part_in_its_own_mode(look):
     look(net, normal(1, 4))
     assert [part.training for part in net] == [True, False, True]
     assert net.training
+
+
+def test_tensors_of_other_shapes_are_not_compared():
+    with pytest.raises(ValueError, match="cannot be compared"):
+        sqnr_db(torch.ones(4), torch.ones(4, 1))

@@ -140,3 +140,14 @@ def test_static_ranges_are_noticed_in_overrides_too():
     assert PRESETS["w8a8"].is_static
     assert not PRESETS["w8a8-dynamic"].is_static
     assert QuantRecipe(overrides={"fc": QuantRecipe(activations=inputs)}).is_static
+
+
+@pytest.mark.parametrize("given", [{"skip": ["*.0"]}, {"overrides": {"*": None}}])
+def test_patterns_that_are_no_regular_expressions_say_so(given):
+    with pytest.raises(ValueError, match=r"no regular expression.*'\.\*'"):
+        QuantRecipe(**given)
+
+
+def test_learnt_rounding_is_asked_for_or_given_options():
+    with pytest.raises(TypeError, match="True or a mapping"):
+        QuantRecipe(adaround="yes")

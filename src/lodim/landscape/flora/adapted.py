@@ -187,6 +187,10 @@ class FLoRALayer(nn.Module):
         """Run the adapted layer on what the base layer takes; its input may be named."""
         if self._is_plainly_base():
             return self.base_layer(*args, **kwargs)
+        if not self._plain:
+            return functional_call(self.base_layer, {"weight": self.weight}, args, kwargs)
+        if not args and self._input_name not in kwargs:
+            return self.base_layer(**kwargs)  # which says what is missing
         x, args = (args[0], args[1:]) if args else (kwargs.pop(self._input_name), ())
         wet = self.training and any(self.dropout[name] for name in self.active)
         if not wet and self.uses(x) == "materialize":

@@ -135,7 +135,7 @@ class TuckerEnergy(Result):
     numbers : tuple of int
         In core and factors, each.
     kept : tuple of float
-        Share of the squared norm, each.
+        Share of the squared norm, each; 1 of an update of zeros.
     matrix_rank : tuple of int
         Largest rank of the flattened weight's product of two thin matrices with at most as many numbers; 0 where not
         even rank 1 has room.
@@ -216,8 +216,8 @@ def tucker_energy(delta: Real[Tensor, "*modes"], ranks: Sequence[RankLike] | Non
     array = delta.detach().double().cpu()
     spectra = [torch.linalg.svdvals(array.movedim(n, 0).flatten(1)) for n in range(len(shape))]
     unit = power_of_two(float(array.abs().max()), 1e-100, 1e100)
-    total = float((array / unit).square().sum()) or 1.0
-    flat, per_rank = (spectra[0] / unit).square().cumsum(0) / total, shape[0] + math.prod(shape[1:])
+    energy = float((array / unit).square().sum())
+    flat, per_rank = (spectra[0] / unit).square().cumsum(0) / (energy or 1.0), shape[0] + math.prod(shape[1:])
     matrix_rank = tuple(min(n // per_rank, len(flat)) for n in numbers)
     return TuckerEnergy(
         shape,
@@ -225,6 +225,6 @@ def tucker_energy(delta: Real[Tensor, "*modes"], ranks: Sequence[RankLike] | Non
         numbers,
         kept,
         matrix_rank,
-        tuple(float(flat[r - 1]) if r else 0.0 for r in matrix_rank),
+        tuple(float(flat[r - 1]) if r else 0.0 for r in matrix_rank) if energy else (1.0,) * len(tried),
         tuple(tuple(spectrum.tolist()) for spectrum in spectra),
     )

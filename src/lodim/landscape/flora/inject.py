@@ -134,7 +134,8 @@ def inject_flora(
     ------
     ValueError
         Nothing matches (the message lists what there is), ranks that do not fit, no rank for a layer, a layer that
-        has an adapter of this name. The model is as before.
+        has an adapter of this name, or that one adapter is to adapt and another to train as a whole. The model is as
+        before.
     TypeError
         A layer that cannot be adapted.
 
@@ -155,6 +156,13 @@ def inject_flora(
         ranks = {name: _ranks_of(name, layer, r) for name, layer in chosen.items()}
         before = {name: p.requires_grad for name, p in model.named_parameters()}
         _warn_of_tied(model, chosen)
+    for name in (*chosen, *saved):
+        other = TrainedCopies if name in chosen else FLoRALayer
+        if isinstance(wrappers.get(name), other):
+            raise ValueError(
+                f"{name!r} is {'trained as a whole' if name in chosen else 'adapted'} by another adapter and cannot be "
+                f"{'adapted' if name in chosen else 'trained as a whole'} too; leave it out, or remove_flora first"
+            )
     taken = [name for name in (*chosen, *saved) if _has(wrappers.get(name), adapter_name)]
     if taken:
         raise ValueError(

@@ -136,6 +136,11 @@ def nearest_kronecker_sum(
     A : Tensor, optional
         Keep these matrices and choose the best F only.
 
+    Returns
+    -------
+    KroneckerSum
+        In the weight's precision; torch's default one for whole numbers.
+
     Raises
     ------
     ValueError
@@ -165,7 +170,8 @@ def nearest_kronecker_sum(
     size = torch.linalg.norm(R)
     error = float(missed / size) if size > 0 else 0.0
     F = rows.reshape(n, o // n, i // n, *kernel)
-    return KroneckerSum(A.to(weight.dtype), F.to(weight.dtype), error)
+    dtype = weight.dtype if weight.is_floating_point() else torch.get_default_dtype()
+    return KroneckerSum(A.to(dtype), F.to(dtype), error)
 
 
 @checked

@@ -42,8 +42,9 @@ def _per_axis(value: Any, rank: int, name: str) -> tuple[int, ...]:
     sizes = (int(value),) * rank if one else tuple(int(size) for size in value)  # type: ignore[arg-type,union-attr]
     if len(sizes) != rank:
         raise ValueError(f"{name} must be one number or {rank}, got {value!r}")
-    if name == "kernel_size" and min(sizes) < 1:
-        raise ValueError(f"kernel_size must be at least 1, got {value!r}")
+    least = 0 if "padding" in name else 1
+    if min(sizes) < least:
+        raise ValueError(f"{name} must be at least {least}, got {value!r}")
     return sizes
 
 

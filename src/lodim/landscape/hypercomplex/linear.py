@@ -31,11 +31,11 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from lodim.landscape.hypercomplex.formed import HypercomplexLayer, check_sizes, is_traced
-from lodim.validation import check_in_range, checked
+from lodim.validation import check_fraction, check_in_range, checked
 
 __all__ = ["PHEmbedding", "PHMAttention", "PHMLinear"]
 
@@ -182,19 +182,23 @@ class PHEmbedding(HypercomplexLayer):
         kept = torch.arange(self.num_embeddings, device=weight.device) != self.padding_idx
         return weight * kept[:, None]
 
-    def forward(self, input: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch d"]:
+    def forward(self, input: Shaped[Tensor, "*batch"]) -> Float[Tensor, "*batch d"]:
         """Look entries up.
 
         Parameters
         ----------
-        input : integer Tensor
+        input : Tensor of int32 or int64
             From 0 to ``num_embeddings`` - 1.
 
         Raises
         ------
+        TypeError
+            Numbers of another kind.
         IndexError
             An id outside the table (looked at on a CPU and outside of vmap and tracing).
         """
+        if input.dtype not in (torch.int32, torch.int64):
+            raise TypeError(f"ids must be int32 or int64, got {input.dtype}")
         if input.device.type == "cpu" and input.numel() and not is_traced(input):
             low, high = input.aminmax()
             if low < 0 or high >= self.num_embeddings:
@@ -243,6 +247,7 @@ class PHMAttention(nn.Module):
     ) -> None:
         super().__init__()
         check_in_range(embed_dim, "embed_dim", low=1, integer=True)
+        check_fraction(dropout, "dropout")
         if num_heads < 1 or embed_dim % num_heads:
             raise ValueError(f"embed_dim={embed_dim} must be a multiple of num_heads={num_heads}")
         self.embed_dim, self.num_heads, self.dropout = embed_dim, num_heads, dropout

@@ -154,6 +154,10 @@ class MagnitudePruner:
 
 def _largest(magnitude: Float[Tensor, " d"], sparsity: float | int) -> Float[Tensor, " d"]:
     """Ones at the entries left when the given share of least ones is cut (of equals, the last ones first)."""
+    if bool(magnitude.isnan().any()):
+        raise ValueError(
+            "the weights hold NaN, of which no magnitude is the largest; the training has diverged"
+        )
     cut = round(sparsity * magnitude.numel())
     mask = torch.ones_like(magnitude)
     if cut:

@@ -23,13 +23,14 @@ arXiv 2402.04744, Section 2. Departure: the tournament in place of a sort.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Real, Shaped
 from torch import Tensor, nn
 
 from lodim.nets import find_layers
@@ -51,6 +52,13 @@ def sparse_layers(
     model: nn.Module, targets: LayerFilter = FEED_FORWARD, exclude: LayerFilter = ()
 ) -> dict[str, nn.Module]:
     """Return the linear and convolutional layers that ``targets`` chooses (:func:`lodim.nets.find_layers`)."""
+    if targets == FEED_FORWARD:
+        every = find_layers(model, "all", kinds=plain_kinds(), exclude=exclude)
+        if not any(re.fullmatch(FEED_FORWARD, name) for name in every):
+            raise ValueError(
+                "no layer is called as the feed-forward layers of a transformer usually are, which are the default; "
+                f"give targets, 'all' or some of {', '.join(map(repr, list(every)[:20]))}"
+            )
     return find_layers(model, targets, kinds=plain_kinds(), exclude=exclude)
 
 
@@ -80,14 +88,14 @@ _LONGEST_LIST = 16  # beyond, torch.topk is the faster
 
 @torch.no_grad()
 def nm_mask(
-    W: Float[Tensor, "*shape"], n: int, m: int, dim: str | int = "in", *, out: Tensor | None = None
-) -> Float[Tensor, "*shape"]:
+    W: Real[Tensor, "*shape"], n: int, m: int, dim: str | int = "in", *, out: Tensor | None = None
+) -> Real[Tensor, "*shape"]:
     """Return ones where a weight is kept and zeros elsewhere, in the weight's dtype.
 
     Parameters
     ----------
     W : Tensor, shape (out, in, ...)
-        A linear layer's or a convolution's weight.
+        A linear layer's or a convolution's weight, or any other tensor of real numbers.
     n, m : int
         Exactly n of every m consecutive weights are kept: those of largest magnitude, the first of equals.
     dim : {"in", "out"} or int
@@ -112,6 +120,9 @@ def nm_mask(
         raise TypeError("W must hold numbers, whose magnitudes are compared, got torch.bool")
     if W.shape[axis] % m:
         raise ValueError(f"groups of {m} do not divide the {W.shape[axis]} weights along axis {axis}")
+    if not W.is_floating_point():  # whole numbers have no room for signs, or for the size of their least
+        mask = nm_mask(W.double(), n, m, axis).to(W.dtype)
+        return mask if out is None else out.copy_(mask)
     out = torch.empty(W.shape, dtype=W.dtype, device=W.device) if out is None else out
     if n == m:
         return out.fill_(1)
@@ -220,7 +231,7 @@ def _count(mask: Tensor) -> int:
     """Number of ones: rows are summed in the mask's own dtype (exact below 2^24), then as whole numbers."""
     if mask.dtype in (torch.float16, torch.bfloat16):
         mask = mask.float()
-    return int(mask.flatten(1).sum(1).sum(dtype=torch.float64))
+    return int(mask.reshape(-1, mask.shape[-1]).sum(1).sum(dtype=torch.float64))
 
 
 @dataclass(frozen=True)
@@ -269,8 +280,9 @@ class NMCheck(Result):
         ax = new_axes(ax)
         ax.barh(self.layers, self.density, color=COLORS[0])
         ax.axvline(self.n / self.m, color=COLORS[1], linestyle="--", label=f"{self.n}:{self.m}")
-        ax.set(xlabel="share of non-zero weights")
-        ax.legend()
+        ax.set(xlabel="share of non-zero weights", ylabel="layer")
+        ax.invert_yaxis()
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1))
         return ax
 
     def __str__(self) -> str:
@@ -324,6 +336,8 @@ def check_weights(weights: Mapping[str, tuple[Any, int]], n: int, m: int) -> NMC
     """Count the non-zero entries in every group of some tensors, each with its groups' axis, which m must divide."""
     counts = {}
     for name, (weight, axis) in weights.items():
+        if not weight.numel():
+            raise ValueError(f"{name!r} holds no weight (shape {tuple(weight.shape)})")
         if weight.shape[axis] % m:
             size = weight.shape[axis]
             raise ValueError(f"groups of {m} do not divide the {size} weights of {name!r} along axis {axis}")
@@ -369,5 +383,7 @@ def architecture_divergence(masks: Mapping[str, Tensor], reference: Mapping[str,
             raise ValueError(
                 f"masks of {name!r}: shapes {tuple(mask.shape)} and {tuple(reference[name].shape)}"
             )
+    if not any(mask.numel() for mask in masks.values()):
+        raise ValueError("there are no masks to compare")
     changed = sum(int((mask.bool() != reference[name].bool()).sum()) for name, mask in masks.items())
     return changed / sum(mask.numel() for mask in masks.values())

@@ -123,8 +123,8 @@ def attach(
 ) -> dict[str, MaskedWeight]:
     """Put a :class:`MaskedWeight` on each layer's weight; the trained tensors stay the same objects.
 
-    ValueError for a weight that is parametrized already, not yet shaped (lazy), or shared with something outside
-    ``layers``.
+    ValueError for a weight that is parametrized already, not yet shaped (lazy), NaN, or shared with something outside
+    ``layers``; the model is as before.
     """
     for name, layer in layers.items():
         if parametrize.is_parametrized(layer, "weight"):
@@ -133,6 +133,8 @@ def attach(
             raise ValueError(
                 f"the weight of {name!r} has no shape yet; run one forward through the model first"
             )
+        if bool(layer.weight.isnan().any()):
+            raise ValueError(f"the weight of {name!r} holds NaN, of which no magnitude is the largest")
     _refuse_shared(model, layers)
     masked = {}
     for name, layer in layers.items():

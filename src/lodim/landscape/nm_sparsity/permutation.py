@@ -67,12 +67,14 @@ def channel_permutation(
     Raises
     ------
     ValueError
-        m does not divide the input channels, or n is not below m.
+        m does not divide the input channels, n is not below m, or W is empty or not finite.
     """
     check_pattern(n, m)
     check_in_range(max_swaps, "max_swaps", low=0, integer=True)
     if W.shape[1] % m:
         raise ValueError(f"groups of {m} do not divide {W.shape[1]} input channels")
+    if not W.numel() or not bool(W.isfinite().all()):
+        raise ValueError(f"W must hold weights, all finite; got shape {tuple(W.shape)}")
     columns = W.detach().abs().double().T.contiguous()
     total = float(columns.sum())
     order = torch.arange(len(columns), device=W.device)
@@ -133,7 +135,7 @@ def permute_channels(before: nn.Linear, after: nn.Linear, order: np.ndarray) -> 
         raise ValueError(f"{before.out_features} outputs do not meet {after.in_features} inputs")
     if sorted(np.asarray(order).tolist()) != list(range(after.in_features)):
         raise ValueError(f"order must hold each of the {after.in_features} channels once")
-    index = torch.as_tensor(np.asarray(order), device=before.weight.device)
+    index = torch.as_tensor(np.asarray(order, dtype=np.int64), device=before.weight.device)
     before.weight.copy_(before.weight[index])
     if before.bias is not None:
         before.bias.copy_(before.bias[index])

@@ -95,7 +95,8 @@ class SparsityStats(Result):
 
         ax, frame = new_axes(ax), self.to_frame()
         ax.barh(frame.layer, frame.sad, color=COLORS[0])
-        ax.set(xlabel="share of mask bits changed since the reference")
+        ax.set(xlabel="share of mask bits changed since the reference", ylabel="layer")
+        ax.invert_yaxis()
         return ax
 
     def __str__(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from lodim.landscape.quantization.grid.fake import ActivationQuantizer
 from lodim.nets.activations import batches_of, evaluation_mode, model_inputs
-from lodim.validation import checked
+from lodim.validation import check_counts, checked
 
 __all__ = ["held", "input_gram", "layer_inputs", "layer_means", "output_error", "run_batch"]
 
@@ -28,9 +28,18 @@ _CHUNK = 2**24  # unfolded input numbers held at a time
 
 
 def held(data: Any, n_batches: int | None = None) -> Any:
-    """Return data that can be read several times: a tensor or an array as it is, else a list of (at most n) batches."""
+    """Return data that can be read several times: a tensor or an array as it is, else a list of (at most n) batches.
+
+    A mapping is one batch.
+    """
+    if n_batches is not None:
+        check_counts(n_batches=n_batches)
     if data is None or isinstance(data, Tensor | np.ndarray):
         return data
+    if isinstance(data, Mapping):
+        return [data]
+    if not isinstance(data, Iterable):
+        raise TypeError(f"the data must be a tensor, an array or batches of them, got {data!r}")
     return list(itertools.islice(data, n_batches))
 
 

@@ -156,6 +156,10 @@ class QuantRecipe:
     def __post_init__(self) -> None:
         if isinstance(self.skip, str):
             raise TypeError(f"skip must be a sequence of names, got the string {self.skip!r}")
+        for pattern in (*self.skip, *self.overrides):
+            _check_pattern(pattern)
+        if not isinstance(self.adaround, bool | Mapping | None):
+            raise TypeError(f"adaround must be True or a mapping of its options, got {self.adaround!r}")
         if self.weights is not None and self.weights.granularity == "token":
             raise ValueError(
                 "granularity='token' is for activations; weights take 'tensor', 'channel' or 'group'"
@@ -201,6 +205,16 @@ def _check_activations(spec: QuantSpec, dynamic: bool) -> None:
         raise ValueError(
             "axis 0 of activations is the batch; give axis=1 for a convolution's channels or axis=-1 for features"
         )
+
+
+def _check_pattern(pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(
+            f"{pattern!r} is no regular expression ({error}); layers are named whole, by the last parts of their "
+            "names, or by one, in which '.*' stands for anything"
+        ) from None
 
 
 def matches(name: str, pattern: str) -> bool:

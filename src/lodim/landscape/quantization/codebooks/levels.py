@@ -67,15 +67,25 @@ def as_rows(
 
     A group is ``group_size`` neighbouring weights of one channel, whose length it must divide.
     """
-    check_choice(granularity, ("tensor", "channel", "group"), "granularity")
+    _check_rows(granularity, group_size)
     if granularity == "tensor":
         return weight.reshape(1, -1)
     if granularity == "channel":
         return weight.reshape(len(weight), -1)
     n = weight.numel() // max(len(weight), 1)
-    if group_size is None or group_size < 1 or n % group_size:
+    if group_size is None or n % group_size:
         raise ValueError(f"group_size must divide a channel's {n} weights, got {group_size}")
     return weight.reshape(-1, group_size)
+
+
+def _check_rows(granularity: str, group_size: int | None) -> None:
+    check_choice(granularity, ("tensor", "channel", "group"), "granularity")
+    if (granularity == "group") != (group_size is not None):
+        raise ValueError(
+            f"group_size goes with granularity='group', and only with it; got {granularity!r} and {group_size}"
+        )
+    if group_size is not None:
+        check_in_range(group_size, "group_size", low=1, integer=True)
 
 
 def nearest_level(
@@ -168,6 +178,7 @@ class CodebookSpec:
     def __post_init__(self) -> None:
         check_in_range(self.bits, "bits", low=1, high=_MOST_BITS, integer=True)
         check_choice(self.weighting, ("none", "inputs"), "weighting")
+        _check_rows(self.granularity, self.group_size)
 
     @property
     def needs_inputs(self) -> bool:
@@ -283,7 +294,7 @@ class BinarySpec:
     needs_inputs = False
 
     def __post_init__(self) -> None:
-        check_choice(self.granularity, ("tensor", "channel", "group"), "granularity")
+        _check_rows(self.granularity, self.group_size)
 
     def quantizer(
         self, weight: Float[Tensor, "*shape"], gram: Float[Tensor, "i i"] | None = None
@@ -304,7 +315,7 @@ class TernarySpec:
 
     def __post_init__(self) -> None:
         check_in_range(self.threshold, "threshold", low=0.0)
-        check_choice(self.granularity, ("tensor", "channel", "group"), "granularity")
+        _check_rows(self.granularity, self.group_size)
 
     def quantizer(
         self, weight: Float[Tensor, "*shape"], gram: Float[Tensor, "i i"] | None = None

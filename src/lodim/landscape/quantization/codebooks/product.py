@@ -51,6 +51,7 @@ from lodim.validation import check_choice, check_in_range, checked, require
 __all__ = ["ProductQuantizer", "ProductSpec", "codeword_parameters", "product_bits", "refine_for_outputs"]
 
 _CG_STEPS = 25
+_BACKENDS = ("auto", "faiss", "sklearn")
 
 
 @checked
@@ -66,7 +67,6 @@ def fit_codewords(
 
     The backend is "faiss", "sklearn", or "auto": faiss if it is installed.
     """
-    check_choice(backend, ("auto", "faiss", "sklearn"), "backend")
     distinct, indices = vectors.unique(dim=0, return_inverse=True)
     if len(distinct) <= n_codewords:
         return distinct, indices
@@ -281,6 +281,7 @@ class ProductSpec:
             check_in_range(getattr(self, name), name, low=1, integer=True)
         check_in_range(self.steps, "steps", low=0, integer=True)
         check_choice(self.weighting, ("none", "outputs"), "weighting")
+        check_choice(self.backend, _BACKENDS, "backend")
         if self.codeword_bits not in (16, 32):
             raise ValueError(f"codeword_bits must be 16 or 32, got {self.codeword_bits}")
 

@@ -145,7 +145,8 @@ def choose_qparams(
         raise ValueError("the range of a quantiser must be finite; the data hold NaN or infinity")
     low, high = low.to(dtype).clamp(max=0), high.to(dtype).clamp(min=0)
     if not spec.symmetric:
-        scale = _usable((high - low) / (spec.qmax - spec.qmin))
+        width = high.double() - low.double()  # which may be beyond single precision
+        scale = _usable((width / (spec.qmax - spec.qmin)).to(dtype))
         return scale, (spec.qmin - low / scale).round().clamp(spec.qmin, spec.qmax).int()
     largest = torch.maximum(-low, high)
     steps = spec.qmax if spec.range == "restricted" else (spec.qmax - spec.qmin) / 2
@@ -164,8 +165,10 @@ def quantize_affine(
     *,
     generator: torch.Generator | None = None,
 ) -> Int[Tensor, "*shape"]:
-    """Return the codes of a tensor, int32; the generator is that of stochastic rounding."""
+    """Return the codes of a tensor, int32; the generator is that of stochastic rounding, and NaN a ValueError."""
     with torch.no_grad():
+        if bool(x.isnan().any()):
+            raise ValueError("NaN has no code; look for where the numbers to be quantised come from")
         blocks = to_blocks(_computing(x, scale), spec)
         codes = _codes(blocks, scale[:, None], zero_point[:, None], spec, generator)
     return from_blocks(codes.int(), x.shape, spec)

@@ -221,9 +221,17 @@ def _raise_if_not_finite(low: Tensor, high: Tensor) -> None:
 def _least_error_range(
     points: Tensor, weights: Tensor, low: Tensor, high: Tensor, spec: QuantSpec
 ) -> tuple[Tensor, Tensor]:
-    """``mse`` and ``norm``: from weighted points."""
+    """``mse`` and ``norm``: from weighted points, in units in which no power of an error leaves single precision."""
     power = 2.0 if spec.observer == "mse" else float(spec.p)
     spec = replace(spec, rounding="nearest")
+    exponent = torch.frexp(torch.maximum(-low, high))[1].clamp(
+        -126, 126
+    )  # powers of two that have an inverse
+    points, low, high = (
+        torch.ldexp(points, -exponent[:, None]),
+        torch.ldexp(low, -exponent),
+        torch.ldexp(high, -exponent),
+    )
 
     def error(shrink: Tensor) -> Tensor:
         scale, zero_point = choose_qparams(low * shrink, high * shrink, spec)
@@ -231,7 +239,7 @@ def _least_error_range(
         return ((points - rounded).abs().pow(power) * weights).sum(1)
 
     shrink = _least(error, torch.ones_like(low))
-    return low * shrink, high * shrink
+    return torch.ldexp(low * shrink, exponent), torch.ldexp(high * shrink, exponent)
 
 
 def _least(error: Callable[[Tensor], Tensor], ones: Tensor) -> Tensor:

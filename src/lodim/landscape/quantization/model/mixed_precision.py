@@ -58,28 +58,43 @@ from lodim.nets.layers import LayerFilter
 from lodim.randomness import RandomState
 from lodim.results import Result
 from lodim.training import Task
-from lodim.validation import check_choice, checked
+from lodim.validation import check_choice, check_in_range, checked
 
 __all__ = ["BitAssignment", "HessianTrace", "Sensitivity", "assign_bits", "hessian_trace", "sensitivity"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def labelled_batches(data: Any) -> list[tuple[Tensor, Tensor]]:
-    """Return all inputs and targets (of a task, the training set) as one batch, or an iterable's pairs as a list."""
+def labelled_batches(data: Any, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
+    """Return all inputs and targets (of a task, the training set) as one batch, or an iterable's pairs as a list.
+
+    Arrays become tensors, those of floating point of this precision.
+    """
     if isinstance(data, Task):
         return [(data.X, data.y)]
     pairs = [data] if _is_pair(data) else list(data) if isinstance(data, Iterable) else []
     if not pairs or not all(_is_pair(pair) for pair in pairs):
         raise TypeError(
-            "data must be (inputs, targets), a Task, or an iterable of such pairs with at least one"
+            "data must be (inputs, targets), tensors or arrays, a Task, or an iterable of such pairs with at least one"
         )
-    return [tuple(pair) for pair in pairs]
+    if any(len(x) != len(y) for x, y in pairs) or not sum(len(x) for x, _ in pairs):
+        shown = ", ".join(f"{len(x)} and {len(y)}" for x, y in pairs[:3])
+        raise ValueError(f"data must hold a target for each input, and at least one; got {shown}")
+    return [(_as_tensor(x, dtype), _as_tensor(y, dtype)) for x, y in pairs]
+
+
+def _as_tensor(part: Any, dtype: torch.dtype) -> Tensor:
+    if isinstance(part, Tensor):
+        return part
+    tensor = torch.from_numpy(np.require(part, requirements=["C", "W"]))
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
 def _is_pair(data: Any) -> bool:
     return (
-        isinstance(data, list | tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)
+        isinstance(data, list | tuple)
+        and len(data) == 2
+        and all(isinstance(part, Tensor | np.ndarray) and part.ndim > 0 for part in data)
     )
 
 
@@ -88,6 +103,19 @@ def default_loss(output: Tensor, target: Tensor) -> Float[Tensor, ""]:
     if not target.is_floating_point():
         return nn.functional.cross_entropy(output, target)
     return nn.functional.mse_loss(output.reshape(target.shape), target)
+
+
+def _mean_of(loss: Loss, output: Tensor, target: Any) -> Float[Tensor, ""]:
+    """What a loss gave, if it is one finite number."""
+    value = loss(output, target)
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        what = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise ValueError(
+            f"loss(output, target) must return one number, the mean over the samples; got {what}"
+        )
+    if not bool(value.isfinite()):
+        raise ValueError("the loss is not finite on these data")
+    return value.reshape(())
 
 
 @dataclass(frozen=True)
@@ -139,8 +167,9 @@ def hessian_trace(
         Taken in evaluation mode, and not changed.
     loss : callable, optional
         ``loss(output, target)``, a mean over samples; None: see :func:`default_loss`.
-    data : (Tensor, Tensor), Task or iterable of (Tensor, Tensor)
-        Some hundreds of samples are usually enough. One batch is fastest: its graph is kept over all probes.
+    data : (inputs, targets), Task or iterable of (inputs, targets)
+        Tensors or arrays. Some hundreds of samples are usually enough. One batch is fastest: its graph is kept over
+        all probes.
     n_probes : int
         Most products of the Hessian with a vector.
     random_state : int, Generator or None
@@ -161,8 +190,8 @@ def hessian_trace(
     """
     weights = quantizable_weights(model, layers)
     sizes = [w.numel() for w in weights.values()]
-    with _hessian(model, loss or default_loss, labelled_batches(data), weights) as product:
-        first = next(iter(weights.values()))
+    first = next(iter(weights.values()))
+    with _hessian(model, loss or default_loss, labelled_batches(data, first.dtype), weights) as product:
         found = hutchinson_trace(
             product,
             sum(sizes),
@@ -203,7 +232,7 @@ def _hessian(
     def gradient(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
         x, y = (part.to(device) for part in batch)
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
-            value = loss(functional_call(model, leaves, (x,)), y) * (len(y) / total)
+            value = _mean_of(loss, functional_call(model, leaves, (x,)), y) * (len(y) / total)
             return torch.autograd.grad(value, parameters, create_graph=True, materialize_grads=True)
 
     def product(z: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -245,7 +274,9 @@ class Sensitivity(Result):
         """Return a data frame, one row a layer, one column a number of bits."""
         import pandas as pd
 
-        return pd.DataFrame(np.array(self.omega), index=list(self.layers), columns=list(self.bits))
+        return pd.DataFrame(
+            np.array(self.omega), index=list(self.layers), columns=pd.Index(self.bits, name="bits")
+        )
 
     def __str__(self) -> str:
         return self.to_frame().to_string(float_format="{:.4g}".format)
@@ -270,8 +301,8 @@ def sensitivity(
     ----------
     model : nn.Module
         Taken in evaluation mode, and not changed.
-    data : (Tensor, Tensor), Task or iterable of (Tensor, Tensor)
-        Inputs and targets; "kl" needs no targets and takes a tensor of inputs, too.
+    data : (inputs, targets), Task or iterable of (inputs, targets)
+        Tensors or arrays; "kl" needs no targets and takes inputs alone, too.
     method : {"hessian", "loss", "kl"}
         Squared rounding error times the mean eigenvalue of the layer's Hessian; or, measured with that layer alone
         rounded, the change of the loss, or the mean divergence of the outputs' class probabilities from the float
@@ -310,12 +341,14 @@ def _measured(
     model: nn.Module, data: Any, rounded: dict[str, list[Tensor]], method: str, loss: Loss
 ) -> tuple[tuple[float, ...], ...]:
     """Change of the loss, or divergence of the outputs, with one layer rounded at a time."""
-    device = next(iter(rounded.values()))[0].device
+    device, dtype = (getattr(next(iter(rounded.values()))[0], name) for name in ("device", "dtype"))
     batches: Any
-    if method == "kl" and isinstance(data, Tensor):
-        batches = [(x.to(device), None) for x in batches_of(data)]
+    if method == "kl" and isinstance(data, Tensor | np.ndarray):
+        if not len(data):
+            raise ValueError("data hold no sample")
+        batches = [(_as_tensor(x, dtype).to(device), None) for x in batches_of(data)]
     else:
-        batches = [(x.to(device), y.to(device)) for x, y in labelled_batches(data)]
+        batches = [(x.to(device), y.to(device)) for x, y in labelled_batches(data, dtype)]
     with evaluation_mode(model):
         references = [model(x) for x, _ in batches]
 
@@ -323,7 +356,7 @@ def _measured(
             total = 0.0
             for (x, y), reference in zip(batches, references):
                 output = functional_call(model, weights, (x,)) if weights else reference
-                each = loss(output, y) if method == "loss" else _divergence(reference, output)
+                each = _mean_of(loss, output, y) if method == "loss" else _divergence(reference, output)
                 total += float(each) * len(x)
             return total / sum(len(x) for x, _ in batches)
 
@@ -382,7 +415,7 @@ def assign_bits(
     Raises
     ------
     ValueError
-        Even the cheapest choices pass the budget; or a choice or cost is missing.
+        Even the cheapest choices pass the budget; a choice or cost is missing, or a number is not finite.
     RuntimeError
         The programme was not solved in time.
     """
@@ -391,9 +424,17 @@ def assign_bits(
         raise ValueError(f"choices must be among the measured bits {sensitivities.bits}, got {options}")
     omega = np.array(sensitivities.omega)[:, [sensitivities.bits.index(b) for b in options]]
     cost = _cost_table(sensitivities, options, costs)
+    if not (np.isfinite(omega).all() and np.isfinite(cost).all()):
+        raise ValueError("sensitivities and costs must be finite")
+    if not check_in_range(time_limit, "time_limit", low=0) > 0:
+        raise ValueError("time_limit must be positive")
     least = float(cost.min(axis=1).sum())
     if least > budget * (1 + _ROUNDING):
-        raise ValueError(f"the cheapest choices cost {least:.6g}, more than the budget of {budget:.6g}")
+        unit = " bits a weight" if costs is None else ""
+        raise ValueError(
+            f"the cheapest choices cost {least:.6g}{unit}, more than the budget of {budget:.6g}; raise it, or measure "
+            "sensitivities at fewer bits"
+        )
     picked = _solve_programme(omega, cost, budget, time_limit)
     rows = np.arange(len(omega))
     bits = {name: options[j] for name, j in zip(sensitivities.layers, picked)}

@@ -12,7 +12,7 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor, nn
 
 from lodim.landscape.quantization.grid.fake import keeping_precision
@@ -32,9 +32,11 @@ def packed_bytes(count: int, bits: int) -> int:
     return math.ceil(count * bits / 8)
 
 
-def pack(codes: Int[Tensor, "*shape"] | UInt8[Tensor, "*shape"], bits: int) -> UInt8[Tensor, " bytes"]:
-    """Return codes of 1 to 16 bits as bytes; ValueError for one out of range."""
+def pack(codes: Shaped[Tensor, "*shape"], bits: int) -> UInt8[Tensor, " bytes"]:
+    """Return whole codes of 1 to 16 bits as bytes; ValueError for one out of range, TypeError for other numbers."""
     check_in_range(bits, "bits", low=1, high=16, integer=True)
+    if codes.is_floating_point():
+        raise TypeError(f"codes are integers, got {codes.dtype}")
     flat = codes.reshape(-1)
     if flat.numel():
         low, high = torch.aminmax(flat)
@@ -57,6 +59,7 @@ def pack(codes: Int[Tensor, "*shape"] | UInt8[Tensor, "*shape"], bits: int) -> U
 def unpack(packed: UInt8[Tensor, " bytes"], bits: int, count: int) -> Int[Tensor, " count"]:
     """Return the codes that :func:`pack` packed; ValueError for another number of bytes than so many take."""
     check_in_range(bits, "bits", low=1, high=16, integer=True)
+    check_in_range(count, "count", low=0, integer=True)
     if packed.numel() != packed_bytes(count, bits):
         raise ValueError(
             f"{count} codes of {bits} bits take {packed_bytes(count, bits)} bytes, got {packed.numel()}"

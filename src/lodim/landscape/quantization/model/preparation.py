@@ -45,7 +45,7 @@ from lodim.nets.activations import batches_of, evaluation_mode
 from lodim.nets.kinds import owner_of
 from lodim.nets.layers import peculiarity, replace_layers
 from lodim.randomness import RandomState, derive_seed, root_seed
-from lodim.validation import check_choice, checked, close_matches, warn
+from lodim.validation import check_choice, check_counts, checked, close_matches, warn
 
 __all__ = ["calibrate", "convert", "prepare", "quant_layers", "ready"]
 
@@ -259,7 +259,7 @@ def calibrate(model: nn.Module, data: Any, n_batches: int | None = None) -> nn.M
         Inputs, or batches of them. A batch is a tensor or an array, a mapping of arguments by name, or a tuple or list
         whose first entry is the input.
     n_batches : int, optional
-        How many batches at most.
+        How many batches at most, all by default.
 
     Returns
     -------
@@ -272,7 +272,9 @@ def calibrate(model: nn.Module, data: Any, n_batches: int | None = None) -> nn.M
         No batch, or NaN or infinity in a layer's input, naming the layer.
     """
     layers = quant_layers(model)
-    seen = 0
+    if n_batches is not None:
+        check_counts(n_batches=n_batches)
+    data, seen = [data] if isinstance(data, Mapping) else data, 0
     with evaluation_mode(model), torch.no_grad(), _float_weights(layers), _naming_layers(layers):
         for batch in itertools.islice(batches_of(data), n_batches):
             run_batch(model, batch)

@@ -14,7 +14,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -119,6 +119,16 @@ class QuantizedModel(nn.Module):
         """Return the model's output for what the original model takes."""
         return self.module(*args, **kwargs)
 
+    def _apply(self, fn: Any, recurse: bool = True) -> QuantizedModel:
+        """Move or cast, the float model and the sample for reports with it."""
+        reference, sample, original = self._beside
+        for module in {reference, original} - {None}:
+            cast(nn.Module, module)._apply(fn)
+        if isinstance(sample, Tensor):
+            sample = fn(sample)
+        self._beside = reference, sample, original
+        return super()._apply(fn, recurse)
+
     @property
     def float_model(self) -> nn.Module | None:
         """The float model, normalisations folded and layers equalised as the recipe says; None after :meth:`load`."""
@@ -157,7 +167,10 @@ class QuantizedModel(nn.Module):
         self._refuse_integer()
         reference, sample, original = self._beside
         if reference is None or original is None:
-            raise RuntimeError("a report compares with the float model, which a saved file does not hold")
+            raise RuntimeError(
+                "a report compares with the float model, which a saved file does not hold; ask the model that quantize "
+                "returned, or score both models yourself"
+            )
         data = sample if data is None else data
         size = size_report(self.module, example)
         exact = None if data is None else model_output(original, data)
@@ -168,6 +181,7 @@ class QuantizedModel(nn.Module):
 
     def to_packed(self) -> QuantizedModel:
         """Return the model with its weights as packed codes; its outputs are the same bit for bit."""
+        self._refuse_integer()
         return QuantizedModel(convert(self.module, "packed"), self.recipe, "packed", *self._beside)
 
     def save(self, path: str | os.PathLike[str]) -> None:

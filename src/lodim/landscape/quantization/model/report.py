@@ -256,7 +256,14 @@ def _macs(layer: Any, output: Tensor) -> int:
 
 
 def sqnr_db(exact: Tensor, rounded: Tensor) -> float:
-    """Return the signal-to-quantisation-noise ratio in decibels; infinite if nothing was lost."""
+    """Return the signal-to-quantisation-noise ratio in decibels; infinite if nothing was lost.
+
+    ValueError for tensors of different shapes.
+    """
+    if exact.shape != rounded.shape:
+        raise ValueError(
+            f"tensors of shapes {tuple(exact.shape)} and {tuple(rounded.shape)} cannot be compared"
+        )
     exact, rounded = exact.detach().double(), rounded.detach().double()
     signal, noise = float(exact.square().sum()), float((exact - rounded).square().sum())
     if noise == 0:
@@ -328,9 +335,9 @@ class QuantReport(Result):
             label = "model output, this layer alone quantised"
             ax.plot(frame.output_sqnr, places, "s", color=COLORS[1], label=label)
         labels = [f"{name} ({bits} bit)" for name, bits in zip(frame.name, frame.bits, strict=True)]
-        ax.set(yticks=places, yticklabels=labels, xlabel="signal to quantisation noise in dB")
+        ax.set(yticks=places, yticklabels=labels, xlabel="signal to quantisation noise in dB", ylabel="layer")
         ax.invert_yaxis()
-        ax.legend()
+        ax.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1), fontsize="small")
         return ax
 
     def __str__(self) -> str:
@@ -339,8 +346,13 @@ class QuantReport(Result):
             lines.append(f"score {self.score:.4f} instead of {self.float_score:.4f}")
         if not math.isnan(self.output_sqnr):
             worst = self.most_sensitive
-            lines.append(f"output at {self.output_sqnr:.1f} dB; most sensitive layer: {worst!r}")
-        return "\n".join([*lines, self.to_frame().to_string(index=False, float_format="{:.1f}".format)])
+            lines.append(
+                f"output at {self.output_sqnr:.1f} dB of signal to quantisation noise; most sensitive layer: {worst!r}"
+            )
+        table = self.to_frame().rename(columns=lambda name: name.replace("sqnr", "dB"))
+        if math.isnan(self.output_sqnr):
+            table = table.drop(columns="output_dB")
+        return "\n".join([*lines, table.to_string(index=False, float_format="{:.1f}".format)])
 
 
 def model_output(model: nn.Module, data: Any) -> Tensor:

@@ -166,6 +166,7 @@ def adaround(
     """
     check_in_range(steps, "steps", low=1, integer=True)
     check_fraction(warm_start, "warm_start")
+    check_in_range(penalty, "penalty", low=0.0)
     seed = root_seed(random_state)
     data = held(data)
     recipe = DescentRecipe(

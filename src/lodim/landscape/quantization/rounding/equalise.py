@@ -114,8 +114,8 @@ def trace_graph(model: nn.Module) -> fx.Graph:
 def find_links(model: nn.Module, readers: tuple[type[nn.Module], ...] = PLAIN) -> list[Link]:
     """Return every linear or convolutional layer that one layer of the kinds ``readers`` alone reads, in their order.
 
-    Layers that are called more than once, share their weight with another, compute it from other parameters, or have a
-    forward or hooks of their own are left out.
+    Layers that are called more than once, share their weight with another, compute it from other parameters, have a
+    forward or hooks of their own, or whose numbers the model's forward reads itself are left out.
 
     Raises
     ------
@@ -125,13 +125,16 @@ def find_links(model: nn.Module, readers: tuple[type[nn.Module], ...] = PLAIN) -
     modules = dict(model.named_modules())
     graph = trace_graph(model)
     calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
     owners = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
 
     def usable(name: Any) -> bool:
         layer = modules[name]
         kind = next((kind for kind in PLAIN if isinstance(layer, kind)), type(layer))
         plain = not layer._forward_hooks if kind not in PLAIN else peculiarity(layer, kind) is None
-        return plain and calls[name] == 1 and owners[id(getattr(layer, "weight", None))] < 2
+        return (
+            plain and calls[name] == 1 and name not in read and owners[id(getattr(layer, "weight", None))] < 2
+        )
 
     links = []
     for node in graph.nodes:

@@ -64,7 +64,7 @@ def gptq_round(
     Raises
     ------
     ValueError
-        Negative damping, or inputs that are all zero.
+        Negative damping, inputs that are all zero or not finite, or H singular for want of damping.
     """
     check_in_range(damping, "damping", low=0.0)
     spec = grid.spec
@@ -72,12 +72,20 @@ def gptq_round(
     scale, zero = (_spread(t, weight, spec).double() for t in (grid.scale, grid.zero_point))
     h = gram.double().to(w.device)
     power = h.diagonal()
+    if not bool(h.isfinite().all()):
+        raise ValueError("the layer's inputs hold NaN or infinity")
     if not bool(power.sum() > 0):
         raise ValueError("the layer's inputs are all zero; nothing says which weights matter")
     h = h + torch.eye(len(h), device=h.device, dtype=h.dtype) * damping * power.mean()
     turn = power.argsort(descending=True, stable=True) if order else torch.arange(len(h), device=h.device)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(h[turn][:, turn]))
-    upper = torch.linalg.cholesky(inverse, upper=True)
+    try:
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(h[turn][:, turn]))
+        upper = torch.linalg.cholesky(inverse, upper=True)
+    except torch.linalg.LinAlgError:
+        raise ValueError(
+            "the second moments of the layer's inputs are singular: some input follows from the others; "
+            f"raise damping, {damping:g} here"
+        ) from None
     left, rounded = w[:, turn].clone(), torch.empty_like(w)
     for j, column in enumerate(turn.tolist()):
         steps = (left[:, j] / scale[:, column]).round() + zero[:, column]
@@ -113,6 +121,12 @@ def gptq(
     -------
     dict of str to (float, float)
         Output error of nearest rounding and of this, for each layer rounded: mean squares summed over outputs.
+
+    Raises
+    ------
+    ValueError
+        No layer to round: a model that is not prepared, converted already, or without such layers; or as
+        :func:`gptq_round`.
     """
     errors = {}
     for name, layer in model.named_modules():
@@ -129,4 +143,9 @@ def gptq(
         weight.data.copy_(rounded)
         after = [output_error((w - before).flatten(1), gram) for w in (nearest, rounded)]
         errors[name] = (after[0], after[1])
+    if not errors:
+        raise ValueError(
+            "no linear or convolutional layer has weights on an affine grid that are still to be rounded: take what "
+            "prepare(model, recipe) returns"
+        )
     return errors
