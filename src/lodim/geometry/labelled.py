@@ -33,5 +33,7 @@ class LabelledEstimator(BaseEstimator):
         check_classification_targets(labels)
         classes = np.unique(labels)
         if len(classes) < 2:
-            raise ValueError(f"classes are compared: y must hold at least two, got 1 class ({labels[0]!r})")
+            raise ValueError(
+                f"classes are compared: y must hold at least two, got 1 class ({labels[:1].tolist()[0]!r})"
+            )
         return data, labels, classes

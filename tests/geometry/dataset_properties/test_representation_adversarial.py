@@ -170,6 +170,12 @@ def test_wrong_arguments():
     for attack in (fgsm, pgd):
         with pytest.raises(ValueError, match="eps must be finite in the numbers of X"):
             attack(nn.Linear(2, 2), torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64), 1e300)
+    with pytest.raises(TypeError, match="takes no norm="):
+        adversarial_accuracy(model, X, y, [0.1], "pgd", norm=2)
+    broken = nn.Linear(X.shape[1], 2).double()
+    nn.init.constant_(broken.weight, np.nan)
+    with pytest.raises(ValueError, match="model returns NaN"):  # whose largest entry would be class 0
+        adversarial_accuracy(broken, X, y, [0.1])
     with pytest.raises(TypeError, match="takes no steps"):
         adversarial_accuracy(model, X, y, [0.1], steps=3)
     with pytest.raises(ValueError, match="NaN"):

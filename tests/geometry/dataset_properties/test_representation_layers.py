@@ -209,6 +209,12 @@ def test_numpy_arrays_are_taken_too(named):
     )
 
 
+def test_a_batch_of_no_rows_adds_none(named):
+    data = cube(200, 8)
+    found = [id_profile(named, batches, random_state=0) for batches in ([data], [data, data[:0]])]
+    assert found[0] == found[1]
+
+
 def test_the_profile_reads_tabulates_draws_and_travels(named):
     profile = id_profile(named, cube(200, 8), random_state=0)
     frame = profile.to_frame()

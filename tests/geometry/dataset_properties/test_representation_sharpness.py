@@ -114,7 +114,41 @@ def test_the_seed_decides_and_pairs_can_be_chosen(line):
     assert [one.name for one in first] == [(4, 2), (0, 1)]
 
 
+def test_pairs_are_named_by_labels_of_any_number(line):
+    X, y = line
+    options = {"n_train": 40, "eps": 0.1, "random_state": 5}
+    plain, numpy = (
+        sharpness_of_pairs((X, y), (X, y), nearest_mean, pairs=[pair], **options)
+        for pair in ((0, 1), tuple(y[[0, 120]]))
+    )
+    assert plain == numpy
+    for pair, message in (((0, 9), "pairs holds 9"), ((1, 1), "two classes")):
+        with pytest.raises(ValueError, match=message):
+            sharpness_of_pairs((X, y), (X, y), nearest_mean, pairs=[pair], **options)
+    with pytest.raises(ValueError, match="test has no samples of 1"):
+        sharpness_of_pairs((X, y), (X[:120], y[:120]), nearest_mean, pairs=[(0, 1)], **options)
+    with pytest.raises(ValueError, match="n_train must be at least 2"):
+        sharpness_of_pairs((X, y), (X, y), nearest_mean, n_train=1)
+
+
+def test_resamples_without_a_correlation_are_counted():
+    """Of eight classes a draw seldom holds both of two pairs that share none."""
+    apart = records([1.0, 3.0, 2.0, 4.0], names=[(0, 1), (2, 3), (4, 5), (6, 7)])
+    with pytest.warns(UserWarning, match="resamples hold no two different records"):
+        sharpness_report(apart, random_state=0)
+    with pytest.warns(UserWarning, match="1 of 1 resamples"):
+        found = sharpness_report(apart, n_bootstrap=1, random_state=4).error
+    assert np.isnan([*found.interval, found.positive]).all()
+
+
+def test_a_pair_travels_as_a_pair():
+    one = PairRecord((0, 1), 0.5)
+    assert PairRecord.from_json(one.to_json()) == one
+
+
 def test_wrong_records(line):
+    with pytest.raises(ValueError, match="n_bootstrap must be at least 1"):
+        sharpness_report(records([1.0, 2.0, 3.0, 4.0]), n_bootstrap=0)
     with pytest.raises(ValueError, match="at least 4"):
         sharpness_report(records([1.0, 2.0, 3.0]))
     with pytest.raises(ValueError, match="some records have no error"):

@@ -36,6 +36,12 @@ def test_plain_power_law():
     assert law.n_for_loss(0.1) == pytest.approx(30**4)
     assert fit_scaling_law(n, 3 * n**-0.25, d=8).exponent == pytest.approx(2)
     assert "R^2 1.000" in str(law)
+    assert "log(N)," in str(law)  # no dimension was given
+    assert "log(N)/d," in str(fit_scaling_law(n, 3 * n**-0.25, d=8))
+    assert "+ 0.25 " in str(fit_scaling_law(n, 3 * n**0.25))
+    assert "- 0.5 log K_F" in str(
+        fit_scaling_law(n, n**-0.25 * np.array([1, 2, 2, 1]) ** -0.5, k_f=[1, 2, 2, 1])
+    )
 
 
 @pytest.mark.parametrize("d", [None, 1.0, 10, 23.5, np.full(5, 7.0)])

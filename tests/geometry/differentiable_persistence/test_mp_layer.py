@@ -142,7 +142,31 @@ def test_lists_caching_and_boxes():
     torch.testing.assert_close(two.points[:, 0], 3 * one.points[:, 0])
 
 
+def test_what_is_kept_of_a_graph_is_not_that_of_its_cliques():
+    """Both have the same listed cells and grades, but a triangle without its inside is a loop."""
+    pytest.importorskip("gudhi")
+    edges, grades = [[0, 1], [1, 2], [0, 2]], [[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]
+    layer = SignedMeasureLayer("hilbert", 1)
+    masses = [layer(graph_complex(edges, grades, cliques=filled)).mass for filled in (True, False, True)]
+    assert masses == [0, 1, 0]
+
+
+def test_points_are_taken_as_arrays_too():
+    x = cloud()
+    assert torch.equal(FunctionRips()(x.numpy()).filtration, FunctionRips()(x).filtration)
+
+
 def test_refusals():
+    fc = FunctionRips()(cloud())
+    for box in (([0], [1]), ([0, 0, 0], [1, 1, 1])):
+        with pytest.raises(ValueError, match="points have 2"):
+            SignedMeasureLayer("hilbert", 0, box=box)(fc)
+    with pytest.raises(ValueError, match="points have 1"):
+        SignedMeasureLayer("hilbert", 0, box=([0, 0], [1, 1]))(FunctionRips(function="none")(cloud()))
+    with pytest.raises(TypeError, match="FilteredComplex"):
+        SignedMeasureLayer("hilbert", 0)(cloud())
+    with pytest.raises(ValueError, match="threshold must be positive"):
+        RipsDiagram(threshold=0)
     with pytest.raises(ValueError, match="Did you mean 'hilbert'"):
         SignedMeasureLayer("hilber")
     with pytest.raises(ValueError, match="backend 'torch'"):

@@ -10,7 +10,9 @@ from lodim.geometry.differentiable_persistence import (
     TopologicalLoss,
     TopologicalRegularizer,
     hilbert_volume,
+    linear,
     sm_distance,
+    tapered,
     to_zero,
 )
 from lodim.geometry.differentiable_persistence.losses import _directions
@@ -81,8 +83,10 @@ def test_known_value_and_gradient(method):
 
 def test_missing_mass_goes_to_the_corner(method):
     a, b = measure(mass=1), measure(seed=1, mass=3)
-    with pytest.raises(ValueError, match="corner must hold 2 numbers"):
+    with pytest.raises(ValueError, match="corner must hold 2 finite numbers"):
         sm_distance(a, b, method, corner=[5])
+    with pytest.raises(ValueError, match="corner must hold 2 finite numbers"):
+        sm_distance(a, b, method, corner=[5, np.nan])
     with pytest.raises(ValueError, match=r"corner="):
         sm_distance(a, b, method)
     end = torch.tensor([[5.0, 5.0]]).double()
@@ -118,6 +122,35 @@ def test_functionals_by_hand():
     assert float(hilbert_volume(([0, 0], [2, 1]))(mu)) == pytest.approx(integral, abs=0.02)
     with pytest.raises(ValueError, match="lower corner"):
         to_zero(([1, 1], [0, 0]))
+
+
+def test_what_callables_return_is_one_number_a_point_or_one_in_all():
+    """A column would be paired with every weight, and the sum be that of all pairs."""
+    mu = SignedMeasure(torch.tensor([[0.0, 2.0], [1.0, 0.5]]), torch.tensor([1.0, -1.0]))
+    assert float(linear(lambda x: x[:, 1])(mu)) == 1.5
+    for phi in (lambda x: x[:, 1:], lambda x: x, lambda x: None):
+        with pytest.raises(ValueError, match="one number a point"):
+            linear(phi)(mu)
+    layer = SignedMeasureLayer("hilbert", 0)
+    for functional in (lambda m: m.points[:, 0], lambda m: 1.0, lambda m: None):
+        with pytest.raises(ValueError, match="functional must return a scalar tensor"):
+            TopologicalLoss(layer, functional)(torch.eye(3))
+    with pytest.raises(TypeError, match="FilteredComplex"):
+        TopologicalLoss(layer, to_zero(([0, 0], [3, 3])), filtration=lambda x: x)(torch.eye(3))
+    for width, threshold in ((0.0, 1.0), (0.1, 0.0)):
+        with pytest.raises(ValueError, match="must be positive"):
+            tapered(lambda x: x[:, 0], threshold, width=width)
+
+
+@pytest.mark.filterwarnings("error")
+def test_regulariser_pairs_a_batch_with_its_image_however_small():
+    regularizer = TopologicalRegularizer()
+    with pytest.raises(ValueError, match="6 samples and its image z 3"):
+        regularizer(torch.zeros(6, 2), torch.zeros(3, 1))
+    for n in (0, 1):
+        assert float(regularizer(torch.zeros(n, 2), torch.zeros(n, 1))) == 0
+    numbers = torch.arange(4.0)
+    assert float(regularizer(numbers, numbers[:, None])) == 0
 
 
 def test_loss_of_a_list_is_the_mean():

@@ -48,9 +48,36 @@ def test_noise_is_seeded_and_clipping_bounds_nothing_else():
     assert (runs[0].points != runs[2].points).any()
 
 
+def test_on_step_is_given_copies():
+    """So that a path can be collected, and nothing that is written into them moves the points."""
+    path = []
+
+    def keep(step, points, loss):
+        path.append(points)
+        if step:
+            path[step - 1].zero_()
+
+    run = optimize_points(np.ones((2, 1)), lambda p: p.square().sum(), steps=4, on_step=keep)
+    plain = optimize_points(np.ones((2, 1)), lambda p: p.square().sum(), steps=4)
+    np.testing.assert_array_equal(run.points, plain.points)
+    assert float(path[-1].square().sum()) == run.losses[-2]
+    assert run.plot() is not None  # of one coordinate
+
+
 def test_refusals():
-    with pytest.raises(ValueError, match="loss is nan at step 0"):
+    with pytest.raises(ValueError, match="loss is nan at x itself"):
         optimize_points(np.zeros((2, 2)), lambda p: p.sum() * float("nan"))
+    for loss in (lambda p: None, lambda p: 1.0, lambda p: p.sum(1), lambda p: p.sum() * 1j):
+        with pytest.raises(ValueError, match="loss must return a scalar tensor"):
+            optimize_points(np.zeros((2, 2)), loss)
+    with pytest.raises(ValueError, match="row 0"):
+        optimize_points([[np.nan]], lambda p: p.sum())
+    with pytest.raises(ValueError, match="n_points, n_features"):
+        optimize_points(np.zeros(2), lambda p: p.sum())
+    with pytest.raises(ValueError, match="must hold points"):
+        optimize_points(np.zeros((0, 2)), lambda p: p.sum())
+    with pytest.raises(ValueError, match="noise must be at least 0"):
+        optimize_points(np.zeros((2, 2)), lambda p: p.sum(), noise=-1)
     with pytest.raises(ValueError, match="decay"):
         optimize_points(np.zeros((2, 2)), lambda p: p.sum(), decay="fast")
     with pytest.raises(ValueError, match="clip must be positive"):

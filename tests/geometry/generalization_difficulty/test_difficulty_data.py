@@ -7,6 +7,8 @@ import pytest
 from scipy.spatial.distance import cdist
 from sklearn.base import clone
 from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
 
 from lodim.datasets import load
 from lodim.geometry import GeneralizationDifficulty, IntrinsicDimension, class_margin
@@ -180,6 +182,12 @@ def test_what_cannot_be_measured_is_said():
         GeneralizationDifficulty(delta="evtt").fit(X, y)
     with pytest.raises(ValueError, match="y is None"):
         GeneralizationDifficulty().fit(X, None)
+    with pytest.raises(ValueError, match="n_bootstrap must be at least 0"):
+        class_margin(X, y, n_pairs=4000, k=10, n_bootstrap=-1)
+    with pytest.raises(TypeError, match="or an IntrinsicDimension, got PCA"):
+        GeneralizationDifficulty(intrinsic_dim=PCA()).fit(X, y)
+    with pytest.raises(NotFittedError):
+        GeneralizationDifficulty().provided_bias(0.1)
 
 
 @pytest.mark.slow
@@ -214,3 +222,7 @@ def test_a_dimensions_interval_is_carried_through_whole():
     assert outside.interval_[0] <= outside.log10_bits_ <= outside.interval_[1]
     with pytest.raises(ValueError, match="dimension_interval"):
         GeneralizationDifficulty(intrinsic_dim=4.0, dimension_interval=(0.5, 6.0), **options).fit(X, y)
+    with pytest.raises(ValueError, match="must be ascending"):
+        GeneralizationDifficulty(intrinsic_dim=4.0, dimension_interval=(6.0, 3.0), **options).fit(X, y)
+    with pytest.raises(ValueError, match="has its own"):
+        GeneralizationDifficulty(dimension_interval=(3.0, 6.0), **options).fit(X, y)

@@ -165,6 +165,13 @@ def test_frequencies_beyond_double_precision_are_refused(change):
         replace(DIGITS, **change).at(0.01)
 
 
+def test_a_sweep_varies_one_thing():
+    with pytest.raises(TypeError, match=r"values that it takes|Iterable"):  # or what checks annotations
+        difficulty_sweep(DIGITS, at_eps=0.1, n=3)
+    with pytest.raises(ValueError, match="leave it out"):
+        difficulty_sweep(DIGITS, at_eps=0.1, eps=[0.1])
+
+
 def test_an_error_of_zero_is_refused():
     with pytest.raises(ValueError, match="eps=0"):
         DIGITS.at(0.0)

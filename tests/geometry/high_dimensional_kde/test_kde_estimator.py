@@ -1,6 +1,7 @@
 """The estimator against direct sums, scikit-learn, autograd and its own identities."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -266,6 +267,28 @@ def test_divergence_to_another():
     assert abs(found.value - 2.5) < 4 * found.se
     assert one.kl_to(one).value == 0
     assert one.kl_to(other.score_samples, n=50, random_state=1).n == 50
+
+
+def test_a_divergence_needs_one_log_density_a_row_of_the_same_unit():
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    kde = HighDimKDE("nn").fit(X)
+    for other in (
+        lambda rows: 0.0,
+        lambda rows: np.zeros((len(rows), 1)),
+        lambda rows: np.full(len(rows), np.nan),
+    ):
+        with pytest.raises(ValueError, match=r"must be \(20,\) numbers"):
+            kde.kl_to(other, n=20)
+    plane = HighDimKDE("nn", whiten="pca(2)").fit(X)
+    other_plane = HighDimKDE("nn", whiten="pca(2)").fit(X[:, ::-1] * [1, 5, 9])
+    for one, other in ((kde, plane), (plane, kde), (plane, other_plane)):
+        with pytest.raises(ValueError, match="same plane"):
+            one.kl_to(other)
+    assert plane.kl_to(HighDimKDE(1.0, whiten="pca(2)").fit(X)).value > 0
+    assert HighDimKDE("nn", whiten="full").fit(X).kl_to(kde, random_state=0).n == 2000
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert kde.kl_to(HighDimKDE(0.1, kernel="tophat").fit(X)).value == math.inf
 
 
 def test_regime_of_a_data_set():

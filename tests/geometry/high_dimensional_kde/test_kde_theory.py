@@ -194,11 +194,32 @@ def test_regime_map():
         ({"n": 100, "spectrum": []}, "spectrum"),
         ({"alpha": 0.1, "spectrum": [1.0], "phi": lambda rate: 0.0}, "not both"),
         ({"alpha": 0.1, "phi": lambda rate: (0.0, 0.0)}, "no condensation"),
+        ({"alpha": 0.1, "phi": lambda rate: math.nan}, "phi.* must be a number, got nan"),
+        ({"alpha": 0.1, "phi": lambda rate: (0.0, math.nan)}, "phi.* must be a number, got nan"),
+        ({"n": 100, "d": 7, "spectrum": [1.0, 2.0]}, "2 eigenvalues for d=7"),
     ],
 )
 def test_refusals(arguments, match):
     with pytest.raises(ValueError, match=match):
         kde_theory(**arguments)
+
+
+@pytest.mark.parametrize("phi", [lambda rate: None, lambda rate: [-0.1, -0.1], lambda rate: (1.0, 2.0, 3.0)])
+def test_phi_is_a_number_or_a_pair(phi):
+    with pytest.raises(TypeError, match=r"phi\(lambda\) must be a number"):
+        kde_theory(alpha=0.1, phi=phi)
+
+
+def test_one_eigenvalue_is_that_of_all_dimensions():
+    assert kde_theory(100, 7, [2.0]).h_g == pytest.approx(kde_theory(100, 7, [2.0] * 7).h_g)
+
+
+@pytest.mark.parametrize("squares", [np.ones(3), np.full((200, 50), np.nan), np.full((200, 50), -1.0), 1.0])
+def test_a_sampler_returns_squared_distances(squares):
+    with pytest.raises(ValueError, match="squared distances of shape"):
+        density_fluctuations(1.0, 50, 3, n_sets=200, sampler=lambda rng, m, n: squares)
+    with pytest.raises(ValueError, match="finite"):
+        density_fluctuations(math.inf, 50, 3, n_sets=200)
 
 
 @pytest.mark.parametrize(

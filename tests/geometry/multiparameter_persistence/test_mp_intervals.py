@@ -210,6 +210,12 @@ def test_refusals():
         box([0, np.nan], [1, 1])
     with pytest.raises(ValueError, match="delta must be positive"):
         CandidateRepresentation(delta=0).fit([])
+    with pytest.raises(ValueError, match="delta must be positive"):
+        interval_images(box([0, 0], [1, 1]), (torch.zeros(2), torch.zeros(2)), delta=0.0)
+    with pytest.raises(ValueError, match="q must be positive"):
+        CandidateRepresentation(op="lq", q=0).fit([])
+    with pytest.raises(ValueError, match="degrees must be a tuple"):
+        CandidateRepresentation(degrees=0).fit([box([0, 0], [1, 1])])
     with pytest.raises(ValueError, match="infinite weight_power"):
         combine(torch.zeros(1, 2, 2), torch.ones(1), "sum", np.inf)
     assert str(box([0, 0], [1, 1])) == "1 intervals: 1 of degree 0"

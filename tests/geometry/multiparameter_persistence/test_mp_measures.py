@@ -263,6 +263,11 @@ def test_a_grid_has_one_axis_a_parameter_and_grades_a_parameter_at_least(axis):
         hilbert_signed_measure(fc).integrate(axis)
     with pytest.raises(ValueError, match="p at least 1"):
         simplicial_complex([[[0], [1]]], np.zeros((2, 0)))
+    with pytest.raises(ValueError, match="vertices first, got none"):
+        simplicial_complex([], np.zeros((0, 2)))
+    for grid in ((), (3, 4)):
+        with pytest.raises(ValueError, match="one a parameter"):
+            hilbert_signed_measure(fc, grid=grid)
     with pytest.raises(ValueError, match="p at least 1"):
         graph_complex([[0, 1]], np.zeros((2, 0)))
 

@@ -341,6 +341,27 @@ def test_no_objects(method):
     assert model.set_params(flatten=False).transform([]).shape == (0, 2, 5, 5)
 
 
+@pytest.mark.parametrize("degrees", [1, (), "01"])
+def test_degrees_are_a_tuple(degrees):
+    for model in (
+        MultiparameterPersistence(method="hilbert", degrees=degrees),
+        PersistenceImage(degrees=degrees),
+        FiberedDecomposition(degrees=degrees),
+    ):
+        pytest.importorskip("gudhi")
+        with pytest.raises(ValueError, match="degrees must be a tuple"):
+            model.fit([circle()])
+
+
+def test_sizes_of_perturbations_are_positive():
+    model = MultiparameterPersistence(method="hilbert", degrees=(0,), resolution=3).fit([circle()])
+    for sizes in ([0], [-1.0], [np.nan]):
+        with pytest.raises(ValueError, match="sizes must be"):
+            perturbation_stability(model, [circle()], sizes)
+    with pytest.raises(ValueError, match="no object"):
+        perturbation_stability(model, [])
+
+
 def test_columns_first_are_the_same_points():
     """Bindings that read memory in order, whatever the strides, once made other clouds of them."""
     pytest.importorskip("gudhi")

@@ -183,6 +183,16 @@ def test_one_block_of_a_stream_is_a_plain_sample():
     assert np.array_equal(weight, np.ones(20))
 
 
+def test_a_draw_is_a_whole_number_and_a_stream_has_one():
+    sampler = LpSampler(p=1, n_rows=5, random_state=0).fit(heavy(50))
+    assert np.array_equal(sampler.sample(np.int64(3))[0], sampler.sample(3)[0])
+    for draw in (1.5, "x"):
+        with pytest.raises(TypeError, match="draw must be an integer"):
+            sampler.sample(draw)
+    with pytest.raises(ValueError, match="one draw, got draw=1"):
+        LpSampler(p=1, n_rows=5).partial_fit(heavy(50)).sample(1)
+
+
 def test_sample_sizes_follow_the_table():
     S, d, n = 9.0, 16, 10**6
     wanted = {
@@ -203,7 +213,7 @@ def test_sample_sizes_follow_the_table():
     assert sample_size(0.5, 0.1, "lewis", d=d, c=2).rows == pytest.approx(
         2 * sample_size(0.5, 0.1, d=d).rows, abs=1
     )
-    assert "authoritative" in str(found)
+    assert "embedding_distortion" in str(found)
 
 
 def test_at_two_all_rules_but_the_uniform_agree():
@@ -223,6 +233,7 @@ def test_growth_has_its_shapes_and_draws():
     assert flat.S[6] < 11 + 3 * flat.se[6] + 2
     axes = found.plot()
     assert len(axes.get_legend().get_texts()) == 3
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["9", "36"]
 
 
 @pytest.mark.parametrize("p", [1, 3])
@@ -253,6 +264,7 @@ def test_rows_of_zeros_are_kept_by_no_rule():
         ({"eps": 0.5, "rule": "leverage"}, "no bound"),
         ({"n_rounds": 0}, "n_rounds"),
         ({"eps": math.nan}, "eps"),
+        ({"eps": 0.5, "n_rows": 10}, "not both"),
     ],
 )
 def test_bad_parameters_are_refused(options, message):

@@ -149,12 +149,13 @@ def adversarial_accuracy(
     random_state : int, Generator or None
         Draws PGD's start where ``random_start``.
     **options
-        ``steps``, ``step_size``, ``random_start`` of :func:`pgd`.
+        Of :func:`pgd`, such as ``steps``, ``step_size``, ``random_start``; not ``norm``, as sizes are those of entries.
 
     Raises
     ------
     ValueError
-        Bad sizes, labels that are no classes of the model, inputs outside the bounds, an unknown attack.
+        Bad sizes, labels that are no classes of the model, inputs outside the bounds, an unknown attack, or a model
+        that returns NaN.
 
     References
     ----------
@@ -174,6 +175,10 @@ def adversarial_accuracy(
     check_in_range(ci, "ci", low=1e-6, high=1 - 1e-6)
     if attack == "fgsm" and options:
         raise TypeError(f"attack='fgsm' takes no {', '.join(options)}")
+    if "norm" in options:
+        raise TypeError(
+            "sizes are largest changes of an entry, which takes no norm=; for another ball call pgd itself"
+        )
     sizes = _sizes(eps_list)
     inputs = _as_inputs(model, X)
     labels = torch.from_numpy(_class_numbers(y, len(inputs)))
@@ -195,6 +200,10 @@ def adversarial_accuracy(
                 with torch.no_grad():
                     outputs = answer_of(model, attacked)
                 check_classes(outputs, t)
+                if bool(outputs.isnan().any()):
+                    raise ValueError(
+                        "the model returns NaN, which is no answer; look at its weights and its inputs"
+                    )
                 right[row, part] = is_right(outputs, t).cpu().numpy()
     counts = right.sum(1).tolist()
     tests = [binomtest(k, len(labels)).proportion_ci(ci, method="wilson") for k in counts[1:]]
@@ -231,6 +240,6 @@ def _class_numbers(y: Any, n: int) -> Int[np.ndarray, " n"]:
     if labels.dtype.kind not in "biu" or int(labels.min()) < 0:
         raise ValueError(
             f"y must be class numbers 0, 1, ... in the order of the model's outputs, got {labels.dtype} labels such as "
-            f"{labels[0]!r}; encode them (numpy.unique(y, return_inverse=True))"
+            f"{labels[:1].tolist()[0]!r}; encode them (numpy.unique(y, return_inverse=True))"
         )
     return labels.astype(np.int64)

@@ -390,7 +390,7 @@ def _update(metric: StreamingDimension, name: str, values: Any) -> None:
             f"the layer {name!r} gave a single number; samples must be along axis 0 (see select=)"
         )
     try:
-        metric.update(values.reshape(len(values), -1))
+        metric.update(values.reshape(len(values), math.prod(values.shape[1:])))  # of no rows too
     except ValueError as error:
         raise ValueError(f"layer {name!r}: {error}") from error
 

@@ -124,9 +124,11 @@ class ScalingLaw(Result):
         return dims, np.asarray(self.intercept + self.sharpness * np.log(sharp))
 
     def __str__(self) -> str:
-        tail = f" + {self.sharpness:.3g} log K_F" if self.sharpness is not None else ""
+        minus, plus = "-" if self.exponent >= 0 else "+", "+" if (self.sharpness or 0) >= 0 else "-"
+        tail = f" {plus} {abs(self.sharpness):.3g} log K_F" if self.sharpness is not None else ""
         return (
-            f"log loss = {self.intercept:.3g} - {self.exponent:.3g} (se {self.se['exponent']:.2g}) log(N)/d{tail}, "
+            f"log loss = {self.intercept:.3g} {minus} {abs(self.exponent):.3g} (se {self.se['exponent']:.2g}) "
+            f"log(N){'' if self.d == () else '/d'}{tail}, "
             f"R^2 {self.r2:.3f} on {self.n_observations} observations"
         )
 

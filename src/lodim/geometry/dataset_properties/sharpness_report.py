@@ -37,7 +37,7 @@ from lodim.neighbors import bootstrap
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, derive_seed, root_seed
 from lodim.results import Result
-from lodim.validation import check_in_range, check_labels, check_numbers, checked, plain_array
+from lodim.validation import check_in_range, check_labels, check_numbers, checked, plain_array, warn
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,10 @@ class PairRecord(Result):
     k_f: float
     error: float | None = None
     drop: float | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.name, list):  # as JSON has pairs
+            object.__setattr__(self, "name", tuple(self.name))
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,9 @@ def sharpness_report(
     records : sequence of PairRecord
         At least four. If every name is a pair of classes, the bootstrap draws classes; else it draws records.
     ci : float
-        Level of the intervals.
+        Coverage of the intervals.
+    n_bootstrap : int
+        Resamples that the intervals are made of.
     random_state : int, Generator or None
         Draws the resamples.
 
@@ -159,6 +165,12 @@ def sharpness_report(
     ------
     ValueError
         Too few records, a quantity that only some have, or one that does not vary.
+
+    Warns
+    -----
+    UserWarning
+        More than a tenth of the resamples hold fewer than two different records, so that the interval says little: too
+        few pairs share their classes.
 
     Examples
     --------
@@ -168,6 +180,7 @@ def sharpness_report(
     1.0
     """
     check_in_range(ci, "ci", low=1e-6, high=1 - 1e-6)
+    check_in_range(n_bootstrap, "n_bootstrap", low=1, integer=True)
     records = tuple(records)
     if len(records) < 4:
         raise ValueError(f"a rank correlation needs at least 4 records, got {len(records)}")
@@ -212,10 +225,16 @@ def _correlate(
         return float(np.asarray(np.corrcoef(rankdata(x), rankdata(y)))[1, 0])  # spearmanr finds p-values too
 
     draws = bootstrap(resampled, n_units, n_bootstrap, seed)
-    draws = draws[np.isfinite(draws)]
-    low, high = np.quantile(draws, [(1 - ci) / 2, (1 + ci) / 2])
+    known = draws[np.isfinite(draws)]
+    if len(known) < 0.9 * len(draws):
+        warn(
+            f"{len(draws) - len(known)} of {len(draws)} resamples hold no two different records, so that the interval "
+            "of the rest says little: take more pairs, which share their classes"
+        )
+    low, high = np.quantile(known, [(1 - ci) / 2, (1 + ci) / 2]) if len(known) else (math.nan, math.nan)
     value = float(spearmanr(k_f, values).statistic)
-    return Correlation(value, (float(low), float(high)), float((draws > 0).mean()), len(k_f))
+    positive = float((known > 0).mean()) if len(known) else math.nan
+    return Correlation(value, (float(low), float(high)), positive, len(k_f))
 
 
 @checked
@@ -246,7 +265,7 @@ def sharpness_of_pairs(
     pairs : sequence of pairs, optional
         Of labels; default: all.
     n_train : int, optional
-        Training samples of a pair, half of each class, drawn at random; None: all.
+        Training samples of a pair, half of each class, drawn at random, at least 2; None: all.
     n_repeats : int
         Draws of 1,000 samples that the label sharpness is averaged over.
     random_state : int, Generator or None
@@ -257,15 +276,23 @@ def sharpness_of_pairs(
     Raises
     ------
     ValueError
-        Labels or shapes that do not fit, NaN, fewer samples of a class than asked for, or what the parts raise.
+        Labels or shapes that do not fit, pairs of classes that are not there, NaN, fewer samples of a class than asked
+        for, or what the parts raise.
     """
+    if n_train is not None:
+        check_in_range(n_train, "n_train", low=2, integer=True)
     X, X_test = _samples(train[0], "train[0]"), _samples(test[0], "test[0]")
     if X_test.shape[1:] != X.shape[1:]:
         raise ValueError(
             f"test has samples of shape {X_test.shape[1:]}, but train of {X.shape[1:]}; they must match"
         )
     y, y_test = check_labels(train[1], len(X)), check_labels(test[1], len(X_test), name="y_test")
-    chosen = list(combinations(np.unique(y).tolist(), 2)) if pairs is None else list(pairs)
+    classes = np.unique(y).tolist()
+    chosen = list(combinations(classes, 2)) if pairs is None else [_known(pair, classes) for pair in pairs]
+    if missing := {label for pair in chosen for label in pair} - set(np.unique(y_test).tolist()):
+        raise ValueError(
+            f"test has no samples of {', '.join(map(repr, sorted(missing)))}; every class needs some"
+        )
     seed, found = root_seed(random_state), []
     for step, (a, b) in enumerate(chosen):
         of_pair = derive_seed(seed, "pair", a, b)
@@ -282,6 +309,16 @@ def sharpness_of_pairs(
         if progress is not None:
             progress((step + 1) / len(chosen), f"{a} and {b}")
     return tuple(found)
+
+
+def _known(pair: tuple[Any, Any], classes: list[Any]) -> tuple[Any, Any]:
+    """The labels of a pair as those of the training set, whatever kind of number they were given as."""
+    for label in pair:
+        if label not in classes:
+            raise ValueError(f"pairs holds {label!r}, and the classes are {', '.join(map(repr, classes))}")
+    if pair[0] == pair[1]:
+        raise ValueError(f"a pair is of two classes, got {pair!r}")
+    return classes[classes.index(pair[0])], classes[classes.index(pair[1])]
 
 
 def _samples(values: Any, name: str) -> np.ndarray:

@@ -101,6 +101,11 @@ class SignedMeasureLayer(torch.nn.Module):
             A degree that the complex was not built for.
         """
         if not isinstance(fc, FilteredComplex):
+            if not isinstance(fc, list | tuple):
+                raise TypeError(
+                    "the layer takes a FilteredComplex, such as FunctionRips()(points), or a list of them, got "
+                    f"a {type(fc).__name__}"
+                )
             return [self(one) for one in fc]
         if self.invariant != "euler":
             check_degree(fc, self.degree)
@@ -115,8 +120,10 @@ class SignedMeasureLayer(torch.nn.Module):
 
     def _combinatorics(self, fc: FilteredComplex, ranked: RankedFiltration) -> tuple[np.ndarray, np.ndarray]:
         if self._last is not None:
-            cells, ranks, found = self._last
-            same = len(cells) == len(fc.cells) and all(map(np.array_equal, cells, fc.cells))
+            cells, flag, ranks, found = self._last
+            same = (
+                flag == fc.flag and len(cells) == len(fc.cells) and all(map(np.array_equal, cells, fc.cells))
+            )
             if same and np.array_equal(ranks, ranked.ranks):
                 return found
         if self.invariant == "euler":
@@ -125,7 +132,7 @@ class SignedMeasureLayer(torch.nn.Module):
             found = hilbert_ranks(fc, ranked, self.degree)
         else:
             found = multipers_rank(fc, ranked, self.degree)
-        self._last = (fc.cells, ranked.ranks, found)
+        self._last = (fc.cells, fc.flag, ranked.ranks, found)
         return found
 
     def _look_up_pairs(self, fc: FilteredComplex, ranked: RankedFiltration, ranks: np.ndarray) -> Tensor:
@@ -139,7 +146,9 @@ class SignedMeasureLayer(torch.nn.Module):
     def _finish(self, points: Tensor, weights: Tensor) -> SignedMeasure:
         if self._corners is not None:
             low, high = (corner.to(points) for corner in self._corners)
-            copies = points.shape[1] // len(low)
+            copies, rest = divmod(points.shape[1], len(low))
+            if rest or copies != (2 if self.invariant == "rank" else 1):
+                raise ValueError(f"box has corners of {len(low)} numbers, but points have {points.shape[1]}")
             points = points.clamp(low.repeat(copies), high.repeat(copies))
         finite = points.detach().isfinite().all(1)
         return SignedMeasure(points[finite], weights[finite])
@@ -158,6 +167,8 @@ class RipsDiagram(torch.nn.Module):
     def __init__(self, degree: Any = 1, threshold: Any = None):
         super().__init__()
         self.degree = check_in_range(degree, "degree", low=0, integer=True)
+        if threshold is not None and not check_in_range(threshold, "threshold", low=0) > 0:
+            raise ValueError(f"threshold must be positive, got {threshold}")
         self.threshold = threshold
 
     def forward(self, x: Float[Tensor, "n_points n_features"]) -> Float[Tensor, "bars 2"]:

@@ -55,7 +55,29 @@ def linear(phi: Function) -> Functional:
     phi : callable
         ``phi(points (m, p)) -> (m,)``, differentiable.
     """
-    return lambda measure: (measure.weights * phi(measure.points)).sum()
+
+    def functional(measure: SignedMeasure) -> Tensor:
+        values = phi(measure.points)
+        if not isinstance(values, Tensor) or values.shape != measure.weights.shape:
+            raise ValueError(
+                f"phi must return a tensor of one number a point, shape (m,), got {_seen(values)}"
+            )
+        return (measure.weights * values).sum()
+
+    return functional
+
+
+def _seen(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{value.dtype} of shape {tuple(value.shape)}"
+    return f"a {type(value).__name__}"
+
+
+def scalar(value: Any, name: str) -> Tensor:
+    """Return what a callable gave, if it is a tensor of one real number and no axes."""
+    if not isinstance(value, Tensor) or value.ndim or value.is_complex():
+        raise ValueError(f"{name} must return a scalar tensor, got {_seen(value)}")
+    return value
 
 
 def tapered(phi: Function, threshold: float, *, width: float = 0.1, parameter: int = 0) -> Function:
@@ -68,6 +90,9 @@ def tapered(phi: Function, threshold: float, *, width: float = 0.1, parameter: i
     width : float
         Share of the threshold over which it falls.
     """
+    for value, name in ((threshold, "threshold"), (width, "width")):
+        if not check_in_range(value, name, low=0) > 0:
+            raise ValueError(f"{name} must be positive, got {value}")
     return lambda x: phi(x) * ((threshold - x[:, parameter]) / (width * threshold)).clamp(0, 1)
 
 
@@ -115,9 +140,9 @@ def _difference(mu: SignedMeasure, nu: SignedMeasure, corner: Any) -> tuple[Tens
                 "enters, e.g. the upper corner of the box of all filtration values"
             )
         end = as_values(corner, "corner").to(points)
-        if end.shape != points.shape[1:]:
+        if end.shape != points.shape[1:] or not bool(end.isfinite().all()):
             raise ValueError(
-                f"corner must hold {points.shape[1]} numbers, one a parameter, got shape {tuple(end.shape)}"
+                f"corner must hold {points.shape[1]} finite numbers, one a parameter, got {end.tolist()}"
             )
         points = torch.cat([points, end[None]])
         weights = torch.cat([weights, weights.new_tensor([-missing])])
@@ -223,17 +248,19 @@ class TopologicalLoss(torch.nn.Module):
         self.layer, self.functional, self.weight = layer, functional, weight
         self.filtration = FunctionRips() if filtration is None else filtration
 
-    def forward(self, x: Tensor | FilteredComplex | list[Any]) -> Tensor:
+    def forward(self, x: Any) -> Tensor:
         """Return the loss; the mean of it over a list.
 
         Parameters
         ----------
-        x : Tensor, shape (n_points, n_features), FilteredComplex, or list of them
+        x : Tensor or array, shape (n_points, n_features), FilteredComplex, or list of them
         """
-        if isinstance(x, list):
+        if isinstance(x, list | tuple):
+            if not x:
+                raise ValueError("the loss is a mean over a list, which must hold something")
             return torch.stack([self(one) for one in x]).mean()
         fc = x if isinstance(x, FilteredComplex) else self.filtration(x)
-        return self.weight * self.functional(self.layer(fc))
+        return self.weight * scalar(self.functional(self.layer(fc)), "functional")
 
 
 @checked
@@ -270,8 +297,8 @@ class TopologicalRegularizer(torch.nn.Module):
         self.filtration = FunctionRips(max_dim=max(1, degree)) if filtration is None else filtration
 
     def _measure(self, x: Tensor) -> SignedMeasure:
-        x = at_least_single(x.flatten(1))
-        if self.scale != "none":
+        x = at_least_single(x.flatten(1) if x.ndim > 1 else x[:, None])
+        if self.scale != "none" and len(x) > 1:
             unit = (2 * x.var(0).sum()).sqrt() if self.scale == "rms" else _nearest(x)
             x = x / unit if float(unit.detach()) > 0 else x
         return self.layer(self.filtration(x))
@@ -286,6 +313,8 @@ class TopologicalRegularizer(torch.nn.Module):
         z : Tensor, shape (n, ...)
             Its image.
         """
+        if len(x) != len(z):
+            raise ValueError(f"x holds {len(x)} samples and its image z {len(z)}; they must match")
         mu, nu = self._measure(x), self._measure(z)
         ends = torch.cat([mu.points.detach(), nu.points.detach().to(mu.points)])
         corner = ends.amax(0).cpu().numpy() if len(ends) else None

@@ -19,7 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lodim.geometry.multiparameter_persistence.complexes import as_values
+from lodim.geometry.differentiable_persistence.losses import scalar
+from lodim.geometry.multiparameter_persistence.bifiltrations import checked_points
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, derive_seed, root_seed, torch_generator
 from lodim.results import Result
@@ -47,7 +48,7 @@ class PointOptimization(Result):
         return np.linalg.norm(self.points - self.start, axis=1)
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the first two coordinates before and after.
+        """Draw the first two coordinates (of one, against zero) before and after.
 
         Parameters
         ----------
@@ -55,6 +56,7 @@ class PointOptimization(Result):
         """
         ax = new_axes(ax, figsize=(4.4, 4.2))
         both = np.stack([self.start[:, :2], self.points[:, :2]], 1)
+        both = np.pad(both, ((0, 0), (0, 0), (0, 2 - both.shape[2])))
         for path in both:
             ax.plot(*path.T, color=COLORS[6], linewidth=0.7, alpha=0.6, zorder=1)
         ax.scatter(*both[:, 0].T, s=14, color=COLORS[5], label="before")
@@ -105,34 +107,40 @@ def optimize_points(
     random_state : int, Generator or None
         Draws the noise.
     on_step : callable, optional
-        ``on_step(step, points, loss)`` before every step.
+        ``on_step(step, points, loss)`` before every step, with a copy of the points.
 
     Raises
     ------
     ValueError
-        If the loss becomes NaN or infinite.
+        Points that are not finite, a loss that is no scalar tensor, or one that becomes NaN or infinite.
     """
     check_in_range(steps, "steps", low=0, integer=True)
     check_choice(optimizer, ("adam", "sgd"), "optimizer")
     check_choice(decay, ("sqrt", "1/k", "none"), "decay")
-    start = as_values(x, "x").detach().clone()
+    check_in_range(noise, "noise", low=0)
+    start = checked_points(x).detach().clone()
+    if not start.numel():
+        raise ValueError(f"x must hold points, got shape {tuple(start.shape)}")
     points = start.clone().requires_grad_(True)
     power = {"sqrt": 0.5, "1/k": 1.0, "none": 0.0}[decay]
     generator, losses = torch_generator(derive_seed(root_seed(random_state), "noise")), []
 
     def noted(points: Tensor) -> Tensor:
-        value = loss(points)
+        value = scalar(loss(points), "loss")
         losses.append(float(value.detach()))
         if not np.isfinite(losses[-1]):
-            raise ValueError(
-                f"the loss is {losses[-1]} at step {len(losses) - 1}; lower lr or clip the gradient"
+            where = (
+                f"after {len(losses) - 1} steps; lower lr or clip the gradient"
+                if losses[1:]
+                else "at x itself"
             )
+            raise ValueError(f"the loss is {losses[-1]} {where}")
         return value
 
     def value_before_step() -> Tensor:
         value = noted(points)
         if on_step is not None:
-            on_step(len(losses) - 1, points.detach(), losses[-1])
+            on_step(len(losses) - 1, points.detach().clone(), losses[-1])
         return value
 
     @torch.no_grad()

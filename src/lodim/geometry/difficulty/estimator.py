@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
+from sklearn.utils.validation import check_is_fitted
 
 from lodim.dimension import IntrinsicDimension
 from lodim.geometry.difficulty.formula import Difficulty, TaskGeometry, provided_bias
@@ -42,8 +43,8 @@ class GeneralizationDifficulty(LabelledEstimator):
     target_error : float
         Wanted test error.
     intrinsic_dim : "mle5", float, or IntrinsicDimension
-        ``"mle5"`` is the paper's: maximum likelihood with five neighbours. A number is taken as it is. Any other
-        estimator is fitted.
+        ``"mle5"`` is the paper's: maximum likelihood with five neighbours. A number is taken as it is. An
+        :class:`~lodim.geometry.IntrinsicDimension` is fitted.
     delta : {"evt", "exact", "sample"} or float
         Distance between classes, see :func:`class_margin`.
     n_pairs, k : int
@@ -57,7 +58,8 @@ class GeneralizationDifficulty(LabelledEstimator):
     ci : float
         Coverage of the interval.
     dimension_interval : pair of float, optional
-        Interval of a dimension given as a number; it should hold the number, or is stretched to.
+        Interval, ascending, of a dimension given as a number, which it should hold, or is stretched to. An estimated
+        dimension has its own.
     random_state : int, Generator or None
 
     Attributes
@@ -135,6 +137,10 @@ class GeneralizationDifficulty(LabelledEstimator):
         ends = [float(check_in_range(end, "dimension_interval", low=1)) for end in interval]
         if len(ends) not in (0, 2):
             raise ValueError(f"dimension_interval must be a pair of numbers, got {len(ends)} of them")
+        if ends and ends[0] > ends[1]:
+            raise ValueError(f"dimension_interval must be ascending, got {interval}")
+        if ends and isinstance(self.intrinsic_dim, str | BaseEstimator):
+            raise ValueError("dimension_interval is that of a number: an estimated intrinsic_dim has its own")
         if not isinstance(self.intrinsic_dim, str | BaseEstimator):
             given = float(check_in_range(self.intrinsic_dim, "intrinsic_dim", low=1))
             if ends:
@@ -151,11 +157,14 @@ class GeneralizationDifficulty(LabelledEstimator):
             model = IntrinsicDimension("mle", k=K_NEIGHBOURS, n_queries=n_queries, random_state=seed)
         else:
             model = clone(self.intrinsic_dim)
+            if not isinstance(model, IntrinsicDimension):
+                raise TypeError(
+                    f"intrinsic_dim must be 'mle5', a number or an IntrinsicDimension, got {model!r}"
+                )
         model.fit(X)
         rng, local = np.random.default_rng(derive_seed(seed, "replicates")), model.dimension_pw_
         if model.method != "mle" or local is None:
-            interval = getattr(model, "ci_", None)
-            self._ends = None if interval is None else (float(interval[0]), float(interval[1]))
+            self._ends = None if model.ci_ is None else (float(model.ci_[0]), float(model.ci_[1]))
             return np.full(1 + self.n_bootstrap, model.dimension_)
         inverse = 1 / local[local > 0]
         draws = rng.integers(0, len(inverse), (self.n_bootstrap, len(inverse)))
@@ -212,4 +221,5 @@ class GeneralizationDifficulty(LabelledEstimator):
         model_error : float
             Positive.
         """
+        check_is_fitted(self, "task_")
         return provided_bias(self.task_, model_error)

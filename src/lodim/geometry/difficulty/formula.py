@@ -410,6 +410,10 @@ def difficulty_sweep(
     if len(values) != 1 or next(iter(values)) not in names:
         raise ValueError(f"vary one of {', '.join(names)}, got {', '.join(values) or 'none'}")
     ((name, given),) = values.items()
+    if not isinstance(given, Iterable):
+        raise TypeError(f"{name} must hold the values that it takes, such as [{given!r}], got {given!r}")
+    if name == "eps" and at_eps is not None:
+        raise ValueError("at_eps is the error while something else varies; where eps does, leave it out")
     steps = list(given)
     wanted = task.eps if at_eps is None and isinstance(task, Difficulty) else at_eps
     if wanted is None and name != "eps":

@@ -111,11 +111,12 @@ def class_margin(
     check_choice(method, METHODS, "method")
     check_in_range(n_pairs, "n_pairs", low=20, integer=True)
     check_in_range(k, "k", low=2, high=max(2, n_pairs // 10), integer=True)
+    check_in_range(n_bootstrap, "n_bootstrap", low=0, integer=True)
     data = check_matrix(X)
     classes, codes = np.unique(check_labels(y, len(data)), return_inverse=True)
     if len(classes) < 2:
         raise ValueError(
-            f"a margin lies between classes: y must hold at least two, got 1 class ({classes[0]!r})"
+            f"a margin lies between classes: y must hold at least two, got 1 class ({classes[:1].tolist()[0]!r})"
         )
     if method == "exact":
         return _exact(data, codes)

@@ -398,15 +398,31 @@ class HighDimKDE(DensityMixin, BaseEstimator):
         Parameters
         ----------
         other : object or callable
-            With ``score_samples``, or itself a function from rows to log densities.
+            With ``score_samples``, or itself a function from rows (m, n_features) to log densities (m,).
         n : int
             Samples.
+
+        Raises
+        ------
+        ValueError
+            Log densities of another shape, or NaN; or one of two estimates is on a plane, of ``whiten="pca(k)"``, that
+            is not the other's: such densities have no common unit.
         """
         check_in_range(n, "n", low=2, integer=True)
         drawn = self.sample(n, random_state)
         theirs = check_numbers(getattr(other, "score_samples", other)(drawn), "the other's log densities")
+        if theirs.shape != (n,) or np.isnan(theirs).any():
+            raise ValueError(
+                f"the other's log densities must be ({n},) numbers, got shape {theirs.shape} or NaN"
+            )
+        if isinstance(other, HighDimKDE) and not self._frame.shares_volume(other._frame):
+            raise ValueError(
+                "a density on a plane (whiten='pca(k)') has a divergence only from one on the same plane: project the "
+                "rows yourself and fit both to what comes out"
+            )
         gaps = self.score_samples(drawn) - theirs
-        return Divergence(float(gaps.mean()), float(gaps.std(ddof=1) / math.sqrt(n)), int(n))
+        with np.errstate(invalid="ignore"):  # infinite where the other has no density at some sample
+            return Divergence(float(gaps.mean()), float(gaps.std(ddof=1) / math.sqrt(n)), int(n))
 
 
 def _check_weights(sample_weight: Any, n: int) -> np.ndarray:

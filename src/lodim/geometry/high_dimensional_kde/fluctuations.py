@@ -28,7 +28,7 @@ from lodim.geometry.high_dimensional_kde.regime import hill_index
 from lodim.geometry.high_dimensional_kde.theory import kde_theory, regime_of
 from lodim.randomness import RandomState, as_generator
 from lodim.results import Result
-from lodim.validation import check_in_range
+from lodim.validation import check_in_range, check_numbers
 
 _CHUNK = 1 << 22
 _TAIL = 0.05
@@ -118,17 +118,22 @@ def density_fluctuations(
     expected : float, optional
         Index to compare with; default that of unit Gaussian data.
     """
-    if not check_in_range(bandwidth, "bandwidth", low=0) > 0:
-        raise ValueError(f"bandwidth must be positive, got {bandwidth}")
+    if not 0 < check_in_range(bandwidth, "bandwidth", low=0) < math.inf:
+        raise ValueError(f"bandwidth must be positive and finite, got {bandwidth}")
     check_in_range(n, "n", low=2, integer=True)
     check_in_range(n_sets, "n_sets", low=200, integer=True)
     rng, logs = as_generator(random_state), []
     step = max(1, _CHUNK // n)
     for start in range(0, n_sets, step):
         m = min(step, n_sets - start)
-        squares = (
-            rng.noncentral_chisquare(d, d, size=(m, n)) if sampler is None else np.asarray(sampler(rng, m, n))
-        )
+        if sampler is None:
+            squares = rng.noncentral_chisquare(d, d, size=(m, n))
+        else:
+            squares = check_numbers(sampler(rng, m, n), "what sampler returns")
+            if squares.shape != (m, n) or not (squares >= 0).all():
+                raise ValueError(
+                    f"sampler must return squared distances of shape {(m, n)}, got shape {squares.shape}"
+                )
         logs.append(logsumexp(-squares / (2 * bandwidth**2), axis=1) - np.log(n))
     values = np.sort(np.concatenate(logs))
     excess = np.exp(values - values[-1]) - np.exp(np.median(values) - values[-1])

@@ -175,10 +175,14 @@ def _with_slope(phi: Callable[[float], Any]) -> Callable[[float], tuple[float, f
 
     def both(rate: float) -> tuple[float, float]:
         found = phi(rate)
-        if isinstance(found, tuple):
-            return float(found[0]), float(found[1])
-        rise = float(phi(rate * math.exp(_STEP))) - float(phi(rate * math.exp(-_STEP)))
-        return float(found), rise / (2 * _STEP * rate)
+        if isinstance(found, tuple) and len(found) == 2:
+            value, slope = (float(check_in_range(part, "phi(lambda) and its derivative")) for part in found)
+            return value, slope
+        at, up, down = (
+            float(check_in_range(value, "phi(lambda)"))
+            for value in (found, phi(rate * math.exp(_STEP)), phi(rate * math.exp(-_STEP)))
+        )
+        return at, (up - down) / (2 * _STEP * rate)
 
     return both
 
@@ -272,8 +276,12 @@ KL/d = 0.0696 there
     if phi is not None and spectrum is not None:
         raise ValueError("give the spectrum of Gaussian data or a phi of your own, not both")
     own = None if spectrum is None else _spectrum(spectrum)
-    if d is None and own is not None:
-        d = len(own)
+    if own is not None:
+        d = len(own) if d is None else d
+        if len(own) not in (1, d):
+            raise ValueError(
+                f"spectrum has {len(own)} eigenvalues for d={d}; give one for each dimension, or one for all"
+            )
     position = _numbers(position)
     size = None if d is None else int(check_in_range(d, "d", low=1, integer=True))
     a = _alpha(n, size, alpha)

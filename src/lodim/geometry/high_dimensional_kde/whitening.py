@@ -37,6 +37,13 @@ class Frame:
         """Return the old coordinates of rows."""
         return Z if self.back is None else Z @ self.back + self.centre
 
+    def shares_volume(self, other: Frame) -> bool:
+        """Whether densities are per unit of the same volume: of the whole space, or of one plane in it."""
+        flat = [frame.into is not None and np.ptp(frame.into.shape) > 0 for frame in (self, other)]
+        if not any(flat):
+            return True
+        return all(flat) and np.allclose(self.into @ self.back, other.into @ other.back)  # projections
+
     def gradient_outward(self, G: Float[Tensor, "n k"]) -> Float[Tensor, "n features"]:
         """Return gradients with respect to the new coordinates as those with respect to the old."""
         return G if self.into is None else G @ torch.as_tensor(self.into.T.copy(), device=G.device)

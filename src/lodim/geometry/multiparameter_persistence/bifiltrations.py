@@ -33,7 +33,6 @@ from lodim.geometry.multiparameter_persistence.complexes import (
     MAX_CELLS,
     FilteredComplex,
     as_values,
-    at_least_single,
     cubical_complex,
     graph_complex,
     too_many_cells,
@@ -110,12 +109,12 @@ class FunctionRips(torch.nn.Module):
         self.max_dim = check_in_range(max_dim, "max_dim", low=0, integer=True)
         self.mass = mass
 
-    def forward(self, x: Tensor) -> FilteredComplex:
+    def forward(self, x: Any) -> FilteredComplex:
         """Build the complex.
 
         Parameters
         ----------
-        x : Tensor, shape (n_points, n_features)
+        x : Tensor or array-like, shape (n_points, n_features)
             May be empty; equal points are allowed. Half precision is computed in single, whole numbers in double.
 
         Raises
@@ -123,7 +122,8 @@ class FunctionRips(torch.nn.Module):
         ValueError
             Not two axes, NaN or infinity, or more edges than fit.
         """
-        x, n = checked_points(x), len(x)
+        x = checked_points(x)
+        n = len(x)
         if n * (n + 1) // 2 > MAX_CELLS * (1 if self.threshold is None else _MATRIX):
             raise too_many_cells(n * (n + 1) // 2)  # before the matrix of distances is made
         distance = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
@@ -162,17 +162,15 @@ class FunctionRips(torch.nn.Module):
 
 def checked_points(x: Any) -> Tensor:
     """Return finite points in single or double precision, in which distances are computed."""
-    if not isinstance(x, Tensor) or x.ndim != 2:
-        shape = tuple(x.shape) if hasattr(x, "shape") else type(x).__name__
+    x = as_values(x, "points")
+    if x.ndim != 2:
         raise ValueError(
-            f"points must be a tensor of shape (n_points, n_features), got {shape}; pass batches as a list"
+            f"points must have shape (n_points, n_features), got {tuple(x.shape)}; pass batches as a list"
         )
-    if x.is_complex():
-        raise ValueError(f"points must be real numbers, got {x.dtype}")
     bad = ~x.isfinite().all(1)
     if bool(bad.any()):
         raise ValueError(f"points hold NaN or infinity, the first in row {int(bad.nonzero()[0])}")
-    return at_least_single(x)
+    return x
 
 
 @checked

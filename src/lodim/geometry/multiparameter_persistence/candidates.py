@@ -45,6 +45,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from lodim.geometry.multiparameter_persistence.intervals import Boxes, Intervals
+from lodim.geometry.multiparameter_persistence.ranks import check_degrees
 from lodim.validation import check_choice, check_in_range, checked
 
 PHI = ("local_weight", "volume", "rectangle", "landscape", "gaussian", "exponential", "linear")
@@ -104,6 +105,8 @@ def interval_images(
         Half side of the box R, or bandwidth of the distance kernels.
     """
     check_choice(phi, PHI, "phi")
+    if not check_in_range(delta, "delta", low=0) > 0:
+        raise ValueError(f"delta must be positive, got {delta}")
     boxes = _strips(intervals) if phi == "volume" else intervals.boxes()
     counts = torch.bincount(boxes.owner, minlength=len(intervals))
     ends = counts.cumsum(0)
@@ -254,14 +257,15 @@ class CandidateRepresentation(TransformerMixin, BaseEstimator):
         check_in_range(self.resolution, "resolution", low=1, integer=True)
         check_in_range(self.quantile, "quantile", low=0, high=0.49)
         check_in_range(self.k, "k", low=1, integer=True)
-        if not check_in_range(self.delta, "delta", low=0) > 0:
-            raise ValueError(f"delta must be positive, got {self.delta}")
+        for value, name in ((self.delta, "delta"), (self.q, "q")):
+            if not check_in_range(value, name, low=0) > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
         if not len(X):
             raise ValueError(
                 "fit needs at least one object's decomposition, got none: its ranges are learned"
             )
         boxes = []
-        for degree in self.degrees:
+        for degree in check_degrees(self.degrees):
             parts = [intervals.select(intervals.degrees == degree) for intervals in X]
             corners = torch.cat([end.detach().cpu() for part in parts for end in (part.births, part.deaths)])
             ends = corners.double().numpy()

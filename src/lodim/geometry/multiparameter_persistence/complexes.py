@@ -225,6 +225,8 @@ def simplicial_complex(
         Grades that are NaN, or lower than those of a face; a face that is not listed; a simplex with two grades;
         wrong shapes.
     """
+    if not len(simplices):
+        raise ValueError("simplices must hold one array a dimension, the vertices first, got none")
     cells = tuple(_vertices(block, k + 1, f"simplices[{k}]") for k, block in enumerate(simplices))
     grades = as_values(filtration, "filtration")
     total = sum(len(block) for block in cells)

@@ -23,7 +23,7 @@ from lodim.geometry.multiparameter_persistence.collapse import collapse_edges
 from lodim.geometry.multiparameter_persistence.complexes import FilteredComplex
 from lodim.geometry.multiparameter_persistence.intervals import Intervals
 from lodim.geometry.multiparameter_persistence.mma import Decomposition, to_unit_box
-from lodim.geometry.multiparameter_persistence.ranks import check_bifiltration
+from lodim.geometry.multiparameter_persistence.ranks import check_bifiltration, check_degrees
 from lodim.validation import check_in_range, require
 
 
@@ -77,6 +77,7 @@ class FiberedDecomposition(Decomposition):
 
     def _check(self) -> None:
         check_in_range(self.n_lines, "n_lines", low=1, integer=True)
+        check_degrees(self.degrees)
 
     def _decompose(self, fc: FilteredComplex) -> Intervals:
         check_bifiltration(fc, self.degrees)

@@ -25,7 +25,7 @@ from lodim.geometry.multiparameter_persistence.collapse import collapse_edges
 from lodim.geometry.multiparameter_persistence.complexes import FilteredComplex
 from lodim.geometry.multiparameter_persistence.intervals import Intervals
 from lodim.geometry.multiparameter_persistence.multipers_bridge import require_multipers, simplex_tree
-from lodim.geometry.multiparameter_persistence.ranks import check_bifiltration
+from lodim.geometry.multiparameter_persistence.ranks import check_bifiltration, check_degrees
 from lodim.validation import check_in_range
 
 _SMALLEST_ERROR = 1e-3  # below, the number of lines grows past what multipers' recursion survives
@@ -104,6 +104,7 @@ class MMADecomposition(Decomposition):
 
     def _check(self) -> None:
         check_in_range(self.max_error, "max_error", low=_SMALLEST_ERROR, high=1)
+        check_degrees(self.degrees)
         require_multipers()
 
     def _decompose(self, fc: FilteredComplex) -> Intervals:

@@ -28,6 +28,7 @@ from lodim.geometry.multiparameter_persistence.fibered import FiberedDecompositi
 from lodim.geometry.multiparameter_persistence.measure_image import SignedMeasureImage
 from lodim.geometry.multiparameter_persistence.measures import SignedMeasure, hilbert_signed_measure
 from lodim.geometry.multiparameter_persistence.mma import MMADecomposition
+from lodim.geometry.multiparameter_persistence.ranks import check_degrees
 from lodim.randomness import as_generator
 from lodim.validation import check_choice, check_in_range, check_numbers, checked, require
 
@@ -140,14 +141,13 @@ class MultiparameterPersistence(TransformerMixin, BaseEstimator):
         X : list of objects
         """
         check_choice(self.method, ("mma", "fibered", "hilbert"), "method")
-        filtration = Bifiltration(
-            self.kind, self.density, self.bandwidth, self.threshold, max(1, *self.degrees)
-        )
+        degrees = check_degrees(self.degrees)
+        filtration = Bifiltration(self.kind, self.density, self.bandwidth, self.threshold, max(1, *degrees))
         complexes = filtration.fit_transform(X)
         if self.method == "mma":
-            return MMADecomposition(self.max_error, tuple(self.degrees)).fit_transform(complexes)
+            return MMADecomposition(self.max_error, degrees).fit_transform(complexes)
         if self.method == "fibered":
-            return FiberedDecomposition(self.n_lines, tuple(self.degrees)).fit_transform(complexes)
+            return FiberedDecomposition(self.n_lines, degrees).fit_transform(complexes)
         return self._representation().measures(complexes)
 
     def _representation(self) -> Any:
@@ -235,18 +235,17 @@ class PersistenceImage(TransformerMixin, BaseEstimator):
     def _bars(self, X: Any) -> list[list[np.ndarray]]:
         ripser = require("gudhi.sklearn.rips_persistence", "topology").RipsPersistence
         check_in_range(self.resolution, "resolution", low=1, integer=True)
+        degrees = check_degrees(self.degrees)
         clouds = [
             np.ascontiguousarray(check_numbers(cloud, f"object {place}")) for place, cloud in enumerate(X)
         ]
         for place, cloud in enumerate(clouds):
             if cloud.size and (cloud.ndim != 2 or not np.isfinite(cloud).all()):
                 raise ValueError(f"object {place} must be a finite array (n_points, n_features)")
-        model = ripser(homology_dimensions=list(self.degrees), input_type="point cloud", num_collapses=0)
+        model = ripser(homology_dimensions=list(degrees), input_type="point cloud", num_collapses=0)
         found = []
         for cloud in clouds:
-            diagrams = (
-                model.fit_transform([cloud])[0] if len(cloud) else [np.empty((0, 2))] * len(self.degrees)
-            )
+            diagrams = model.fit_transform([cloud])[0] if len(cloud) else [np.empty((0, 2))] * len(degrees)
             finite = [bars[np.isfinite(bars[:, 1])] for bars in diagrams]
             found.append([np.c_[bars[:, 0], bars[:, 1] - bars[:, 0]] for bars in finite])
         return found
@@ -296,7 +295,7 @@ def perturbation_stability(
     model : fitted transformer
     X : list of array-like, shapes (n_i, d)
     sizes : sequence of float
-        Values of t.
+        Values of t, positive.
     random_state : int, Generator or None
 
     Returns
@@ -305,6 +304,11 @@ def perturbation_stability(
         ``size``, ``change`` (largest over objects of the sup-norm change) and ``ratio``, change over size, which
         stability bounds.
     """
+    sizes = np.atleast_1d(check_numbers(sizes, "sizes"))
+    if not (np.isfinite(sizes) & (sizes > 0)).all():
+        raise ValueError(f"sizes must be positive numbers, got {sizes}")
+    if not len(X):
+        raise ValueError("X holds no object to move")
     rng, rows = as_generator(random_state), []
     base = model.transform(X)
     for size in sizes:

@@ -54,7 +54,11 @@ def rank_filtration(fc: FilteredComplex, grid: Any = None) -> RankedFiltration:
     ranks = np.full(values.shape, -1, dtype=np.int64)
     cells_of = []
     rows = np.flatnonzero(kept)
-    limits = grid if isinstance(grid, tuple | list) else [grid] * values.shape[1]
+    limits = list(grid) if isinstance(grid, tuple | list | np.ndarray) else [grid] * values.shape[1]
+    if len(limits) != values.shape[1]:
+        raise ValueError(
+            f"grid must be a number or {values.shape[1]} of them, one a parameter, got {len(limits)}"
+        )
     for k, limit in enumerate(limits):
         _, first, rank = np.unique(values[rows, k], return_index=True, return_inverse=True)
         cells = rows[first]
@@ -64,6 +68,15 @@ def rank_filtration(fc: FilteredComplex, grid: Any = None) -> RankedFiltration:
         ranks[rows, k] = rank
         cells_of.append(cells)
     return RankedFiltration(ranks, tuple(cells_of), kept)
+
+
+def check_degrees(degrees: Any) -> tuple[int, ...]:
+    """Return the degrees of homology that an estimator is to find."""
+    if isinstance(degrees, str) or not isinstance(degrees, Iterable) or not (found := tuple(degrees)):
+        raise ValueError(
+            f"degrees must be a tuple of at least one degree of homology, such as (0, 1), got {degrees!r}"
+        )
+    return tuple(int(check_in_range(k, "degrees", low=0, integer=True)) for k in found)
 
 
 def check_degree(fc: FilteredComplex, degree: int) -> None:

@@ -101,8 +101,6 @@ class SensitivityGrowth(Result):
         ----------
         ax : matplotlib.axes.Axes, optional
         """
-        from matplotlib.ticker import NullFormatter
-
         ax = new_axes(ax)
         for name, S, se in zip(self.names, self.S, self.se):
             ax.errorbar(self.largest, S, yerr=1.96 * np.asarray(se), marker="o", label=name)
@@ -111,7 +109,8 @@ class SensitivityGrowth(Result):
         ax.set(
             xscale="log", yscale="log", xlabel=power, ylabel="total sensitivity S", title=f"p = {self.p:g}"
         )
-        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.set_xticks(self.largest, [f"{value:.4g}" for value in self.largest])
+        ax.set_xticks([], minor=True)
         ax.legend()
         return ax
 

@@ -126,8 +126,8 @@ def fixed_point(Q: Float[Tensor, "n r"], p: float, max_iter: int = 30, tol: floa
     weight[live], ratio[live] = u.exp(), c
     if not residual <= tol:
         warn(
-            f"Lewis weights for p={p:g} left a residual of {residual:.2g} after {max_iter} iterations (tol={tol:g}); "
-            "raise max_iter. Bounds made from them stay valid",
+            f"Lewis weights for p={p:g} left a residual of {residual:.2g} after {max_iter} iterations (tol={tol:g}; "
+            "lewis_weights takes more). Bounds made from them stay valid",
             ConvergenceWarning,
         )
     return LewisWeights(weight, ratio, residual, step, p)

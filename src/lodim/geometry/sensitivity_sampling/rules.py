@@ -109,7 +109,8 @@ class SampleSize(Result):
     complexity: float
     rule: str
     note: str = (
-        "rule of thumb: constants are unknown and logarithms dropped; the certificate is authoritative"
+        "rule of thumb: constants are unknown and logarithms dropped; measure with embedding_distortion, or gap_ of "
+        "LpRegression"
     )
 
     def __int__(self) -> int:

@@ -71,7 +71,7 @@ class LpSampler(BaseEstimator):
         Rows kept, in expectation. All where A has no more (zero rows apart). ``20 r log(r + 1)`` when neither this nor
         ``eps`` is given, r the rank.
     eps : float, optional
-        Have :func:`sample_size` choose.
+        Have :func:`sample_size` choose instead.
     rule : {"lewis", "sensitivity", "leverage", "root_leverage", "combined", "augmented", "uniform"}
         See :mod:`lodim.geometry.sensitivity_sampling.rules`.
     uniform_mix : float
@@ -160,6 +160,8 @@ class LpSampler(BaseEstimator):
             check_in_range(self.n_rows, "n_rows", low=1, integer=True)
         if self.eps is not None:
             check_in_range(self.eps, "eps", low=0.0, high=1.0)
+            if self.n_rows is not None:
+                raise ValueError("give n_rows or eps, which chooses n_rows, not both")
         if not isinstance(self.n_rounds, str) or self.n_rounds != "auto":
             check_in_range(self.n_rounds, "n_rounds", low=1, integer=True)
 
@@ -225,13 +227,13 @@ class LpSampler(BaseEstimator):
         heavy = tau > (0.5 if self._p >= 2 else 1 - _ALONE)
         return tau.topk(min(int(heavy.sum()), m - 1)).indices
 
-    def sample(self, draw: int = 0) -> tuple[Any, Any]:
+    def sample(self, draw: Any = 0) -> tuple[Any, Any]:
         """Draw the rows.
 
         Parameters
         ----------
         draw : int
-            The same number gives the same rows, another independent ones.
+            The same number gives the same rows, another independent ones. Of a stream there is one draw, number 0.
 
         Returns
         -------
@@ -244,10 +246,17 @@ class LpSampler(BaseEstimator):
         ------
         NotFittedError
             No rows were seen.
+        ValueError
+            Another draw of a stream.
         """
+        draw = int(check_in_range(draw, "draw", low=0, integer=True))
         if not hasattr(self, "_basis"):
             raise NotFittedError("this LpSampler has seen no rows yet: call fit or partial_fit first")
         if self._stream is not None:
+            if draw:
+                raise ValueError(
+                    f"a stream is drawn as it passes: sample() gives its one draw, got draw={draw}"
+                )
             idx, weight = self._stream.sample()
             return self._out(idx), self._out(weight)
         Q = self._basis.Q
@@ -268,7 +277,8 @@ class LpSampler(BaseEstimator):
         """Take in one more block of rows of a matrix that never lies in memory whole.
 
         Blocks are sampled, and samples of equal age merged and sampled again, so that a coreset of every row seen stays
-        at O(log(number of blocks)) samples; :meth:`sample` then gives positions in the stream.
+        at O(log(number of blocks)) samples; :meth:`sample` then gives positions in the stream. After :meth:`fit` a new
+        stream begins.
 
         Parameters
         ----------
