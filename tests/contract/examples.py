@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from sklearn.base import clone
 from torch import nn
 
@@ -1837,7 +1838,9 @@ ARRAYS: dict[Any, Arrays] = {
         {"a": np.array([1.0, 2.0]), "b": np.array([3.0, 5.0])},
     ),
     generative.plot_samples: Arrays(
-        lambda samples: [c.get_offsets().data for c in generative.plot_samples(samples).collections],
+        lambda samples: [
+            c.get_offsets().data for c in generative.plot_samples(samples, Figure().subplots()).collections
+        ],
         {"samples": whole(9, 2)},
     ),
     mbir.ParallelBeam.fbp: Arrays(mbir.ParallelBeam(4, n_views=3).fbp, {"y": whole(2, 3, 6)}, plain=True),

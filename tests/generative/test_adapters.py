@@ -209,3 +209,38 @@ def test_networks_of_the_library():
         assert bool(out.isfinite().all())
     with pytest.raises(ValueError, match="needs a context"):
         denoiser(x, 1.0)
+
+
+def test_a_scheduler_s_settings_may_be_a_mapping_or_none():
+    betas = torch.linspace(1e-4, 0.02, 50)
+    told = SimpleNamespace(betas=betas, config={"prediction_type": "v_prediction"})
+    assert from_diffusers(nn.Identity(), told).precond == "v"
+    assert from_diffusers(nn.Identity(), SimpleNamespace(betas=betas)).precond == "eps"
+
+
+def test_a_last_step_of_pure_noise_is_left_out():
+    betas = torch.linspace(1e-4, 0.02, 50, dtype=torch.float64)
+    plain = from_diffusers(nn.Identity(), SimpleNamespace(betas=betas[:-1])).schedule.sigmas(7)
+    betas[-1] = 1
+    for given in ({"betas": betas}, {"alphas_cumprod": (1 - betas).cumprod(0)}):
+        found = from_diffusers(nn.Identity(), SimpleNamespace(**given)).schedule.sigmas(7)
+        torch.testing.assert_close(found, plain, rtol=1e-10, atol=0)
+
+
+def test_a_network_s_answer_may_be_a_mapping_and_must_be_a_tensor():
+    class Answers(nn.Module):
+        def __init__(self, out):
+            super().__init__()
+            self.out = out
+
+        def forward(self, sample, timestep):
+            return self.out(sample)
+
+    x = normal(2, 1, 4, 4)
+    as_mapping, plain = (
+        from_diffusers(Answers(out))(x, 1.0) for out in (lambda x: {"sample": x}, lambda x: x)
+    )
+    torch.testing.assert_close(as_mapping, plain)
+    for out in (lambda x: None, lambda x: {"pixels": x}):
+        with pytest.raises(TypeError, match=r"tensor as \.sample"):
+            from_diffusers(Answers(out))(x, 1.0)

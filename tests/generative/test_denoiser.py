@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lodim.generative import VP, Denoiser, DiscreteVP, EmpiricalDenoiser, GaussianDenoiser
+from lodim.generative import VP, Denoiser, DiscreteVP, EmpiricalDenoiser, GaussianDenoiser, MixtureDenoiser
 from lodim.generative.denoiser import PRECONDITIONINGS
 from lodim.generative.jacobian import jacobian
 from lodim.nets import SmallUNet, TimeMLP
@@ -225,7 +225,7 @@ def test_numbers_out_of_range_are_refused(options, said):
 
 
 def test_a_net_that_returns_another_shape_is_refused():
-    with pytest.raises(ValueError, match=r"returned shape \(3, 4\) for samples of shape \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"the net must return .*\(3, 2\), got shape \(3, 4\)"):
         Denoiser(nn.Linear(2, 4), "blind")(torch.zeros(3, 2), 1.0)
 
 
@@ -300,3 +300,28 @@ def test_oracles_and_units_in_other_precisions(dtype):
     assert float(moved.scale) == pytest.approx(1.003)
     with pytest.raises(ValueError, match="finite"):
         moved(x, math.inf)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_oracles_keep_their_data_in_half_precision(dtype):
+    Y, x = torch.tensor([[1000.7, 2.0], [1000.7, 2.0]]), torch.tensor([[1000.7, 2.0]])
+    for oracle in (EmpiricalDenoiser(Y), MixtureDenoiser(Y[:1], 0.1), GaussianDenoiser(Y[0], torch.eye(2))):
+        torch.testing.assert_close(oracle.to(dtype)(x, 0.1), x, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: GaussianDenoiser(torch.zeros(2), torch.full((2, 2), math.nan)),
+        lambda: GaussianDenoiser(torch.tensor([0.0, math.inf]), torch.eye(2)),
+        lambda: GaussianDenoiser.fit(torch.full((3, 2), math.nan)),
+    ],
+)
+def test_normal_laws_that_are_not_finite_are_refused(make):
+    with pytest.raises(ValueError, match="must be finite"):
+        make()
+
+
+def test_the_normal_law_of_no_samples_is_refused():
+    with pytest.raises(ValueError, match="one sample or more"):
+        GaussianDenoiser.fit(torch.zeros(0, 2))

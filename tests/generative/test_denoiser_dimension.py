@@ -323,3 +323,9 @@ def test_a_denoiser_that_hides_its_derivative_is_refused():
     assert estimate_dimension(lambda x, sigma: x.detach() / 4, X, 0.5, method="normal_bundle").dimension == 0
     with pytest.raises(TypeError, match="tensor"):
         estimate_dimension(lambda x, sigma: x.detach().numpy(), X, 0.5)
+
+
+@pytest.mark.parametrize("chunk", [0, -1])
+def test_a_chunk_holds_a_point(chunk):
+    with pytest.raises(ValueError, match="chunk must be at least 1"):
+        estimate_dimension(gaussian(), FLAT, chunk=chunk)

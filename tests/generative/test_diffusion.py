@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from lodim.generative import (
     heun,
     vp_loss,
 )
+from lodim.generative.samplers import ancestral, exponential_integrator
 from lodim.nets import SmallUNet, TimeMLP
 from lodim.randomness import build_seeded, torch_generator
 from lodim.training import DescentRecipe
@@ -484,7 +486,7 @@ def test_few_samples_are_warned_of():
 
 
 def test_a_net_of_another_shape_is_refused():
-    with pytest.raises(ValueError, match="the net returned shape"):
+    with pytest.raises(ValueError, match="the net must return the shape"):
         Diffusion(Wider(), 2, schedule=VP()).fit(cloud(), steps=1)
 
 
@@ -574,3 +576,34 @@ def test_small_things_that_were_silent():
     X = cloud(4)
     X[:, 1] = np.nan
     np.testing.assert_array_equal(model.inpaint(X, steps=2)[:, 0], X[:, 0])
+
+
+def test_a_partial_of_a_sampler_knows_the_data_s_unit():
+    model = awake(small(schedule="vp")).fit(30 * cloud(), steps=1)
+    options = {"steps": 6, "generator": 0}
+    for sampler, own in ((ancestral, {"variance": "large"}), (exponential_integrator, {})):
+        named = model.sample(5, sampler=sampler.__name__, **own, **options)
+        np.testing.assert_array_equal(model.sample(5, sampler=partial(sampler, **own), **options), named)
+        other = model.sample(5, sampler=partial(sampler, unit=1.0, **own), **options)
+        assert not np.allclose(other, named)  # one's own unit is kept
+
+
+def test_samples_that_are_not_finite_are_warned_of_and_not_of_another_shape():
+    model = small()
+    with pytest.warns(UserWarning, match="2 of 3 samples have NaN or infinity"):
+        model.sample(
+            3, on_step=lambda state: state.x.masked_fill(torch.tensor([[True], [False], [True]]), math.nan)
+        )
+    with pytest.raises(ValueError, match="sampler must return the shape"):
+        model.sample(3, sampler=lambda denoiser, x, sigmas, **options: x[:1])
+
+
+def test_a_class_without_samples_is_warned_of():
+    X, signs = cloud(), np.repeat([-1, 1], 32)
+    with pytest.warns(UserWarning, match=r"no sample is of class \[0\]; .* -1 means not known"):
+        small(n_classes=2).fit(X, signs, steps=1)
+    with pytest.warns(UserWarning, match=r"no sample is of class \[0\]"):
+        small(n_classes=4).fit(X, np.arange(64) % 3 + 1, steps=1)  # numbered from 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        small(n_classes=2).fit(X, np.arange(64) % 2, steps=1)

@@ -228,3 +228,11 @@ def test_conditions_of_any_number_type_can_be_absent():
     none = unconditional(cond)
     assert (none["label"] == -1).all()
     assert none["vector"].isnan().all()
+
+
+@pytest.mark.parametrize(
+    "kind", [ClassifierFree, lambda s: Classifier(torch.sum, s), lambda s: LookAheadLoss(torch.sum, s)]
+)
+def test_an_infinite_scale_is_refused(kind):
+    with pytest.raises(ValueError, match="scale must be finite"):
+        kind(math.inf)

@@ -305,7 +305,7 @@ def test_images_that_a_net_cannot_learn_from_are_refused(images, said):
         (lambda: sample_blind(shrink, 1, (1, 4, 4), h=0.0), "h must be positive"),
         (lambda: sample_blind(shrink, 1, (1, 4, 4), beta=1.5), "beta must be at least 0 and at most 1"),
         (lambda: sample_blind(lambda y: 300 * y, 1, (1, 4, 4)), "residual exploded"),
-        (lambda: psnr_curve(shrink, np.ones((1, 1, 4, 4)), (0.0, 1.0)), "positive noise levels"),
+        (lambda: psnr_curve(shrink, np.ones((1, 1, 4, 4)), (0.0, 1.0)), "positive and finite"),
         (lambda: oracle_shrinkage(np.ones((1, 4, 4)), (0.1,), "fourier"), "basis must be one of"),
         (lambda: oracle_shrinkage(np.array(1.0), (0.1,)), r"images must have shape"),
         (lambda: oracle_shrinkage(np.ones((4, 4)), (0.1,)), r"images must have shape"),
@@ -367,3 +367,57 @@ def test_what_would_pass_in_silence_is_refused():
         Measurement.super_resolution(2).measure(torch.ones(1, 1, 5, 4))
     with pytest.raises(ValueError, match="True and False"):
         Measurement.inpainting(np.full((2, 2), 0.5))
+
+
+def test_one_noise_level_may_be_a_number():
+    assert psnr_curve(torch.zeros_like, images_of_noise(), 0.1).sigmas.tolist() == [0.1]
+
+
+@pytest.mark.parametrize(
+    "basis",
+    [
+        lambda x: 5 * x,
+        lambda x: x / 5,
+        lambda x: np.concatenate([x, x], 1),
+        lambda x: x[:1],
+        lambda x: x * np.nan,
+    ],
+)
+def test_a_function_that_is_no_orthonormal_basis_is_refused(basis):
+    with pytest.raises(ValueError, match="basis"):
+        oracle_shrinkage(images_of_noise(), (0.1,), basis)
+
+
+def test_coefficients_that_a_function_leaves_out_count_as_lost():
+    x = images_of_noise()
+    found = oracle_shrinkage(x, (0.1,), lambda x: x[..., :4]).mse
+    half = oracle_shrinkage(x[..., :4], (0.1,), "pixel").mse
+    np.testing.assert_allclose(found, (half + (x[..., 4:] ** 2).mean()) / 2)
+
+
+def test_nets_that_share_weights_are_not_compared_as_two():
+    net = BiasFreeUNet(1, 4, 1)
+    with pytest.raises(ValueError, match="fresh net"):
+        memorization_curve(lambda: net, images_of_noise(), images_of_noise(), [2], steps=1)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: sample_blind(torch.zeros_like, 1, ()), "shape must be"),
+        (lambda: sample_blind(torch.zeros_like, 1, (1, 0, 4)), "shape must be"),
+        (lambda: sure(torch.zeros_like, torch.zeros(1, 2), math.inf), "finite"),
+        (lambda: train_denoiser(BiasFreeUNet(1, 4, 1), images_of_noise(), sigma_range=(0, math.inf)), "finite"),
+        (lambda: compare_pair(*[BiasFreeUNet(1, 4, 1)] * 2, (images_of_noise(),) * 2, images_of_noise(), n_images=-3),
+         "n_images"),
+        *((lambda values=values: solve_inverse(torch.zeros_like, Measurement.inpainting(np.eye(4)), values), "values")
+          for values in (torch.zeros(0, 1, 4, 4), torch.full((1, 1, 4, 4), math.nan))),
+    ],
+)  # fmt: skip
+def test_what_would_end_in_nan_is_refused(call, said):
+    with pytest.raises(ValueError, match=said):
+        call()
+
+
+def images_of_noise():
+    return np.random.default_rng(0).uniform(size=(6, 1, 8, 8))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from lodim.generative import jacobian_basis, jacobian_trace
+from lodim.generative import EmpiricalDenoiser, jacobian_basis, jacobian_trace, sure
 from lodim.generative.jacobian import jacobian
 from lodim.nets import BiasFreeNorm2d, BiasFreeUNet
 from lodim.randomness import build_seeded, torch_generator
@@ -164,3 +164,20 @@ def test_points_may_be_numbers_and_jacobians_zero():
         found = jacobian_basis(torch.zeros_like, normal(6), 2, symmetric=symmetric)
         assert not found.values.any()
         np.testing.assert_array_equal(found.vectors @ found.left_vectors.T, np.eye(2))
+
+
+@pytest.mark.parametrize("n", [3, 20])
+def test_an_f_that_hides_its_derivative_is_refused_everywhere(n):
+    """Its trace would be 0, and an estimated risk far too low."""
+    y = torch.randn(2, n, generator=torch_generator(0))
+    for f in (torch.no_grad()(lambda y: y / 2), lambda y: y.detach() - y.detach().mean()):
+        for call in (
+            lambda f: jacobian(f, y), lambda f: jacobian_trace(f, y), lambda f: jacobian_trace(f, y, 4),
+            lambda f: jacobian_basis(f, y[0]), lambda f: jacobian_basis(f, y[0], 2), lambda f: sure(f, y, 0.1),
+        ):  # fmt: skip
+            with pytest.raises(ValueError, match="no_grad or detach"):
+                call(f)
+    for f in (torch.zeros_like, lambda y: 0 * y + 3.0):  # whose derivative is 0
+        assert jacobian_trace(f, y).trace == (0.0, 0.0)
+    exact = EmpiricalDenoiser(100 * torch.eye(n))  # so is that of what has one datum left
+    assert jacobian_trace(lambda y: exact(y, 1e-3), 100 * torch.eye(n)[:2]).trace == (0.0, 0.0)

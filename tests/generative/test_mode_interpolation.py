@@ -723,3 +723,37 @@ def test_the_claim_of_digits_runs_small():
     assert len(found.checks) == 4
     none, random = found.figures["none"]["fd_classifier"], found.figures["random"]["fd_classifier"]
     assert none[0] == random[0] < none[1]
+
+
+def test_a_model_that_was_trained_is_no_generation():
+    data, kept = gaussian_line(60, [-1.0, 1.0], random_state=0).X, tiny()
+    options = {
+        "generations": 2,
+        "surplus": 4,
+        "filter": "random",
+        "fit": {"steps": 1},
+        "sample": {"steps": 3},
+    }
+    for factory in (lambda: kept, lambda: None):
+        with pytest.raises(ValueError, match="fresh Diffusion each time"):
+            recursive_training(factory, data, **options)
+    with pytest.raises(TypeError, match=r"metrics\['spread'\]"):
+        recursive_training(tiny, data, metrics={"spread": lambda x: None}, **options)
+
+
+def test_equal_data_have_no_distance_to_judge_by():
+    with pytest.warns(UserWarning, match="drop duplicates"):
+        off_support(np.ones((2, 1)), np.repeat([[-1.0], [1.0]], 50, 0))
+
+
+@pytest.mark.parametrize(
+    ("denoiser", "b", "said"),
+    [
+        (lambda x, s: x[:2], [1.0], "must return the shape"),
+        (lambda x, s: x * math.nan, [1.0], "answers NaN"),
+        (lambda x, s: x, [math.inf], "finite"),
+    ],
+)
+def test_a_profile_of_nothing_is_refused(denoiser, b, said):
+    with pytest.raises(ValueError, match=said):
+        score_profile(denoiser, [-1.0], b, 0.5)

@@ -1,6 +1,7 @@
 """What must hold of PFGM++ whatever the data: the kernel's law, its limits, and that field lines end at the charges."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from lodim.generative import (
     weight_rounding,
 )
 from lodim.generative.pfgmpp.robustness import _rounded
+from lodim.generative.samplers import ddim, euler_maruyama, pc
 from lodim.metrics import mode_coverage
 from lodim.nets import SmallUNet, TimeMLP
 from lodim.randomness import build_seeded
@@ -383,3 +385,24 @@ def test_a_checkpoint_knows_its_noise(tmp_path):
     model(64).fit(X, steps=10, checkpoint=tmp_path / "run")
     with pytest.raises(ValueError, match="kernel differs"):
         model(16).fit(X, steps=10, checkpoint=tmp_path / "run")
+
+
+def test_samplers_that_draw_noise_are_refused_as_functions_and_partials_too():
+    for sampler in (pc, euler_maruyama, partial(heun, churn=5), partial(partial(ddim, eta=0.5), eta=0.5)):
+        with pytest.raises(ValueError, match="adds noise on its way"):
+            model(64).sample(2, sampler=sampler)
+        assert len(model(INF).sample(2, sampler=sampler, steps=3)) == 2
+    assert len(model(64).sample(2, sampler=partial(heun, churn=0.0), steps=3)) == 2
+
+
+def test_weights_that_are_computed_are_not_silently_left_as_they_were():
+    one = model(INF)
+    torch.nn.utils.parametrizations.weight_norm(one.denoiser.net.last)
+    with pytest.raises(ValueError, match="remove_parametrizations"):
+        weight_rounding(one, (2,), mean_size, n=3, steps=3)
+
+
+@pytest.mark.parametrize("metric", [lambda x: None, lambda x: x], ids=["nothing", "many"])
+def test_a_metric_that_is_no_number_is_refused(metric):
+    with pytest.raises((TypeError, ValueError), match="metric"):
+        step_sweep(model(INF), (3,), metric, n=4)

@@ -76,3 +76,14 @@ def test_an_empty_trajectory_says_so():
 def test_numbers_are_a_histogram():
     ax = plot_samples(np.arange(20.0)[:, None])
     assert sum(bar.get_height() for bar in ax.patches) == 20
+
+
+def test_nan_stays_blank_and_sets_no_scale():
+    images = np.linspace(0, 1, 9).reshape(1, 3, 3)
+    images[0, 1, 1] = np.nan
+    shown = plot_samples(images).images[0].get_array()
+    np.testing.assert_allclose(np.asarray(shown)[[0, 2], [0, 2]], [0, 1])
+    for bad, options in ((np.full((1, 3, 3), np.nan), {}), (np.ones((1, 3, 3)), {"value_range": (1, 0)})):
+        with pytest.raises(ValueError, match=r"NaN or infinity only|value_range"):
+            plot_samples(bad, **options)
+    plt.close("all")

@@ -346,3 +346,18 @@ def test_whole_numbers_begin_and_arrays_come_back_from_callbacks():
     )
     assert x.dtype == torch.float32
     assert torch.equal(x, torch.full((3, 2), 0.125))
+
+
+@pytest.mark.parametrize(
+    "made",
+    [lambda x: x[:1], lambda x: None, lambda x: x.numpy()],
+    ids=["another shape", "nothing", "an array"],
+)
+def test_a_denoiser_or_guide_that_answers_with_something_else_is_refused(made):
+    x, sigmas = torch.ones(3, 2), [1.0, 0.5, 0.0]
+    for denoiser, guidance in (
+        (lambda x, s, c: made(x), None),
+        (gaussian(torch.ones(2)), lambda d, x, s, c: made(x)),
+    ):
+        with pytest.raises((TypeError, ValueError), match="denoiser and guidance must return"):
+            heun(denoiser, x, sigmas, guidance=guidance)

@@ -180,3 +180,17 @@ def test_the_share_below_a_level_counts_whole_steps():
     between = (levels[3] + levels[4]) / 2
     assert schedule.share_below(torch.stack([levels[0] / 2, between, 2 * levels[-1]])).tolist() == [0, 0.4, 1]
     assert EDM(P_mean=0, P_std=0).share_below(torch.tensor([0.5, 1.0, 2.0])).tolist() == [0, 0.5, 1]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: VP(0.1, math.inf),
+        lambda: VP(t_max=math.inf),
+        lambda: EDM(rho=math.inf),
+        lambda: EDM(P_mean=math.inf),
+    ],
+)
+def test_infinite_settings_are_refused(make):
+    with pytest.raises(ValueError, match="finite"):
+        make()

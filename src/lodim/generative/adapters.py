@@ -17,6 +17,8 @@ Only names that such networks and schedulers have are used; diffusers itself is 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -51,7 +53,8 @@ def from_diffusers(
         Called with noisy samples, steps and, where given, those two; its answer has them as ``.sample``. Of twice as
         many channels, the second half (a learned variance) is left out.
     scheduler : optional
-        Any of diffusers' with ``betas`` and ``config.prediction_type``; default: a thousand linear steps and noise.
+        Any of diffusers' with ``betas`` and ``config.prediction_type``; default: a thousand linear steps and noise. A
+        last step without any signal (``rescale_betas_zero_snr``) is left out: sampling begins at the one before.
     null_label : int, optional
         The class that stands for "none": what a label of -1 is turned into.
     null_context : Tensor, shape (others, context_dim), optional
@@ -84,10 +87,13 @@ def from_diffusers(
             raise ValueError(
                 f"{type(scheduler).__name__} has neither betas nor alphas_cumprod; give a variance-preserving scheduler"
             )
-        kind = check_choice(
-            getattr(scheduler.config, "prediction_type", kind), tuple(_PRECOND), "prediction_type"
-        )
-        schedule = DiscreteVP(betas=torch.as_tensor(betas).detach().cpu().double())
+        config = getattr(scheduler, "config", scheduler)
+        get = config.get if isinstance(config, Mapping) else partial(getattr, config)
+        kind = check_choice(get("prediction_type", kind), tuple(_PRECOND), "prediction_type")
+        betas = torch.as_tensor(betas).detach().cpu().double()
+        if betas[-1] >= 1:  # without any signal, as "zero terminal SNR" has it: that step has no level
+            betas = betas[:-1]
+        schedule = DiscreteVP(betas=betas)
     return Denoiser(_Net(unet, null_label, null_context), _PRECOND[kind], schedule=schedule)
 
 
@@ -121,6 +127,10 @@ class _Net(nn.Module):
         elif self.needs_context:
             raise ValueError("the network needs a context: give cond with one, or null_context")
         out = self.unet(x, c_noise, **given)
+        if isinstance(out, Mapping) and not hasattr(out, "sample"):
+            out = out.get("sample")
         out = out.sample if hasattr(out, "sample") else out[0] if isinstance(out, tuple) else out
+        if not isinstance(out, Tensor):
+            raise TypeError(f"the network must answer with a tensor as .sample, got {type(out).__name__}")
         channels = x.shape[1]
         return out[:, :channels] if out.shape[1] == 2 * channels else out

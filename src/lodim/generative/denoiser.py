@@ -46,7 +46,9 @@ from torch import Tensor, nn
 from lodim.generative.schedules import Schedule
 from lodim.validation import check_choice, check_in_range, checked
 
-__all__ = ["Condition", "Denoiser", "EmpiricalDenoiser", "GaussianDenoiser", "MixtureDenoiser", "as_levels"]
+__all__ = [
+    "Condition", "Denoiser", "EmpiricalDenoiser", "GaussianDenoiser", "MixtureDenoiser", "as_levels", "of_shape",
+]  # fmt: skip
 
 PRECONDITIONINGS = ("edm", "eps", "x0", "v", "ve", "flow", "blind")
 Condition = Mapping[str, Tensor]
@@ -75,6 +77,15 @@ class _Scores(nn.Module):
         s, x0 = as_levels(sigma, x), self(x, sigma, cond)
         return ((x - x0) / s - s * x0) / _hypot(s)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _Scores:
+        """Keep what is known of the data in float32 at least: in half precision 1000.7 is 1000."""
+        own = {name: value for name, value in self._buffers.items() if value is not None}
+        super()._apply(fn, recurse)
+        for name, value in own.items():
+            if (now := self._buffers[name]) is not None and now.dtype in (torch.float16, torch.bfloat16):
+                self._buffers[name] = value.to(now.device, torch.float32)
+        return self
+
 
 def as_levels(sigma: Level, x: Tensor) -> Tensor:
     """Return one level a sample, shaped to multiply ``x``; not positive or not finite is a ValueError."""
@@ -89,6 +100,17 @@ def as_levels(sigma: Level, x: Tensor) -> Tensor:
         raise ValueError(f"sigma must be a number or one a sample ({len(x)}), got shape {tuple(sigma.shape)}")
     level = sigma.to(x.device, _wide(x.dtype)).reshape(-1).expand(len(x))
     return level.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def of_shape(out: Any, x: Tensor, name: str = "the denoiser") -> Tensor:
+    """Return what a caller's function made of samples, if it is a tensor of their shape."""
+    if not isinstance(out, Tensor):
+        raise TypeError(f"{name} must return a tensor, got {type(out).__name__}")
+    if out.shape != x.shape:
+        raise ValueError(
+            f"{name} must return the shape it is given, {tuple(x.shape)}, got shape {tuple(out.shape)}"
+        )
+    return out
 
 
 def _hypot(s: Tensor, unit: Tensor | None = None) -> Tensor:
@@ -173,20 +195,8 @@ class Denoiser(_Scores):
         else:
             told = self.schedule.c_noise(s.reshape(-1)).to(_wide(inner.dtype))
             out = self.net(inner, told) if cond is None else self.net(inner, told, cond)
-        if out.shape != x.shape:
-            raise ValueError(
-                f"the net returned shape {tuple(out.shape)} for samples of shape {tuple(x.shape)}; they must be equal"
-            )
+        of_shape(out, x, "the net")
         return self.center + self.scale * (c_skip * z + c_out * out.to(z.dtype))
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Denoiser:
-        """Keep the data's centre and size in float32 at least: in half precision 1000.7 is 1000."""
-        own = {name: value for name, value in self._buffers.items() if value is not None}
-        super()._apply(fn, recurse)
-        for name, value in own.items():
-            if (now := self._buffers[name]) is not None and now.dtype in (torch.float16, torch.bfloat16):
-                self._buffers[name] = value.to(now.device, torch.float32)
-        return self
 
     def _factors(self, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return c_skip, c_out and c_in."""
@@ -281,8 +291,10 @@ class GaussianDenoiser(_Scores):
         super().__init__()
         if mean.numel() != len(covariance):
             raise ValueError(f"mean has {mean.numel()} numbers, but covariance is {tuple(covariance.shape)}")
+        if not (mean.isfinite().all() and covariance.isfinite().all()):
+            raise ValueError("mean and covariance must be finite, got NaN or infinity")
         if not torch.allclose(covariance, covariance.mT, atol=1e-6 * float(covariance.abs().max())):
-            raise ValueError("covariance must be symmetric and finite")
+            raise ValueError("covariance must be symmetric")
         values, basis = torch.linalg.eigh(covariance.detach().double())
         if values[0] < -1e-8 * values[-1].abs():
             raise ValueError(f"covariance must have no negative eigenvalue, got {float(values[0]):.3g}")
@@ -293,6 +305,8 @@ class GaussianDenoiser(_Scores):
     @classmethod
     def fit(cls, Y: Float[Tensor, "n ..."]) -> GaussianDenoiser:
         """Take mean and covariance of samples."""
+        if not len(Y):
+            raise ValueError("Y must have one sample or more")
         rows = Y.detach().double().flatten(1)
         centered = rows - rows.mean(0)
         return cls(rows.mean(0).reshape(Y.shape[1:]), centered.mT @ centered / len(rows))

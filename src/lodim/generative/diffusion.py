@@ -17,10 +17,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lodim.generative.denoiser import Condition, Denoiser
+from lodim.generative.denoiser import Condition, Denoiser, of_shape
 from lodim.generative.guidance import ClassifierFree, Guidance, unconditional
 from lodim.generative.losses import Kernel, edm_loss, flow_matching_loss, gaussian, uniform, vp_loss
-from lodim.generative.samplers import SAMPLERS, Callback, SamplerState, check_levels
+from lodim.generative.samplers import (
+    SAMPLERS,
+    Callback,
+    SamplerState,
+    ancestral,
+    check_levels,
+    exponential_integrator,
+    unwrapped,
+)
 from lodim.generative.schedules import EDM, VE, Flow, Schedule, schedule_named
 from lodim.nets import SmallUNet, TimeMLP
 from lodim.nets.activations import evaluation_mode
@@ -36,7 +44,7 @@ from lodim.validation import (
     warn,
 )
 
-__all__ = ["Diffusion", "as_generator"]
+__all__ = ["Diffusion", "as_generator", "figure_of"]
 
 _FEW = 20
 _RESUMABLE = ("deadline", "callback", "interrupted")
@@ -89,6 +97,15 @@ def as_generator(generator: torch.Generator | RandomState) -> torch.Generator | 
     if generator is None or isinstance(generator, torch.Generator):
         return generator
     return torch_generator(root_seed(generator))
+
+
+def figure_of(metric: Callable[[Any], Any], samples: Any, name: str = "metric") -> float:
+    """Return a metric of samples: the number that it returns, or the ``value`` of an object."""
+    found = metric(samples)
+    value = check_numbers(getattr(found, "value", found), f"what {name} returns")
+    if value.size != 1:
+        raise ValueError(f"{name} must return one number, got shape {value.shape}")
+    return float(value.item())
 
 
 @checked
@@ -267,7 +284,7 @@ class Diffusion(nn.Module):
         Warns
         -----
         UserWarning
-            So few samples that the model can only repeat them.
+            So few samples that the model can only repeat them; a class without any.
         """
         rows = self._samples(X)
         given = self._condition(cond, len(rows), rows.device)
@@ -278,6 +295,13 @@ class Diffusion(nn.Module):
             raise ValueError(
                 f"every part of each must have {len(rows)} rows, one a sample, got shapes {wrong}"
             )
+        if given is not None and "label" in given and self.n_classes:
+            seen = set(given["label"].unique().tolist())
+            if missing := sorted(set(range(self.n_classes)) - seen):
+                warn(
+                    f"no sample is of class {missing[:12]}; classes are numbered from 0, and -1 means not known",
+                    stacklevel=3,
+                )
         self._numpy = not isinstance(X, Tensor)
         self._scale_to(rows, more)
         raw, self._raw, self.training_ = self._raw, None, None
@@ -467,6 +491,11 @@ class Diffusion(nn.Module):
         -------
         Tensor or ndarray, shape (n, ...)
             NumPy where the model was fitted to NumPy.
+
+        Warns
+        -----
+        UserWarning
+            Samples that are not finite.
         """
         n = int(check_in_range(n, "n", low=0, integer=True))
         check_in_range(batch_size, "batch_size", low=1, integer=True)
@@ -480,7 +509,9 @@ class Diffusion(nn.Module):
         levels = self.sigmas(steps) if sigmas is None else torch.from_numpy(check_levels(sigmas, dtype))
         given = self._condition(cond, n, device)
         bent = self._guidance(guidance, given)
-        if draw in (SAMPLERS["ancestral"], SAMPLERS["exponential_integrator"]):
+        if unwrapped(draw) in (ancestral, exponential_integrator) and "unit" not in getattr(
+            draw, "keywords", ()
+        ):
             options.setdefault("unit", float(self.denoiser.scale))
         x = self.prior(n, float(levels[0]), source) if start is None else self._start(start, n)
         with evaluation_mode(self):
@@ -491,7 +522,11 @@ class Diffusion(nn.Module):
                 )
                 for rows in (slice(i, i + batch_size) for i in range(0, n, batch_size))
             ]  # fmt: skip
+        for part, first in zip(parts, range(0, n, batch_size), strict=True):
+            of_shape(part, x[first : first + batch_size], "sampler")
         out = torch.cat(parts) if parts else x
+        if broken := int((~out.isfinite()).flatten(1).any(1).sum()):
+            warn(f"{broken} of {n} samples have NaN or infinity: has the training, or a guide, gone astray?")
         if self.data_range is not None and not levels[-1]:
             out = out.clamp(*self.data_range)
         return out.cpu().numpy() if self._numpy else out

@@ -26,6 +26,7 @@ arXiv 2305.08891 (rescaling); T. Kynkäänniemi and others, arXiv 2404.07724 (in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -86,7 +87,7 @@ class ClassifierFree:
         without: Callable[[Condition], Condition | None] = unconditional,
     ) -> None:
         self.without = without
-        self.scale = float(check_in_range(scale, "scale"))
+        self.scale = finite(scale)
         self.rescale = float(check_in_range(rescale, "rescale", low=0, high=1))
         if interval is not None and (len(interval) != 2 or not 0 <= interval[0] < interval[1]):
             raise ValueError(f"interval must be two levels, the lower one first, got {interval}")
@@ -132,7 +133,7 @@ class Classifier:
     """
 
     def __init__(self, log_prob: Callable[..., Any], scale: float | int = 1.0) -> None:
-        self.log_prob, self.scale = log_prob, float(check_in_range(scale, "scale"))
+        self.log_prob, self.scale = log_prob, finite(scale)
 
     def __call__(self, denoise: Denoise, x: Tensor, sigma: Any, cond: Condition | None = None) -> Tensor:
         """Return the guided answer."""
@@ -156,7 +157,7 @@ class LookAheadLoss:
     """
 
     def __init__(self, loss: Callable[..., Any], scale: float | int = 1.0) -> None:
-        self.loss, self.scale = loss, float(check_in_range(scale, "scale"))
+        self.loss, self.scale = loss, finite(scale)
 
     def __call__(self, denoise: Denoise, x: Tensor, sigma: Any, cond: Condition | None = None) -> Tensor:
         """Return the guided answer."""
@@ -165,6 +166,13 @@ class LookAheadLoss:
             push = gradient(self.loss(x0_hat), at, "loss", outer)
             out = x0_hat - self.scale * as_levels(sigma, x).square() * push
         return out if outer else out.detach()
+
+
+def finite(value: float | int, name: str = "scale") -> float:
+    """Return a number as a float; infinity and NaN are a ValueError."""
+    if math.isinf(check_in_range(value, name)):
+        raise ValueError(f"{name} must be finite, got {value}")
+    return float(value)
 
 
 @contextmanager

@@ -43,9 +43,10 @@ from scipy.sparse.linalg import LinearOperator, eigsh, svds
 from torch import Tensor, nn
 from torch.func import jvp, vjp, vmap
 
+from lodim.generative.denoiser import of_shape
 from lodim.linalg import TraceEstimate, hutchinson_trace
 from lodim.nets.activations import evaluation_mode
-from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
+from lodim.randomness import RandomState, as_generator, derive_seed, root_seed, torch_generator
 from lodim.results import Result
 from lodim.validation import check_in_range, check_tensor, checked, warn
 
@@ -130,7 +131,7 @@ def jacobian(
     Raises
     ------
     ValueError
-        No points, values that are not finite, or an f that returns another shape.
+        No points, values that are not finite, or an f that returns another shape or hides its derivative.
     """
     with _ready(f, y) as denoise:
         blocks = [torch.cat([*rows]).movedim(1, 0) for _, rows in _rows(denoise, y, chunk)]
@@ -266,7 +267,8 @@ def _leading(
     f: Map, y: Tensor, k: int, symmetric: bool, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Values, left and right vectors in columns, asymmetry; from products with J and J' only."""
-    pull = vjp(f, y[None])[1]
+    there, pull = vjp(f, y[None])
+    _check_derivative(f, y[None], there, pull)
 
     def forth(v: Any) -> np.ndarray:
         z = torch.from_numpy(np.asarray(v).ravel()).to(y).view(1, *y.shape)
@@ -320,12 +322,9 @@ def _ready(f: Any, y: Tensor) -> Iterator[Map]:
         )
 
     def denoise(points: Tensor) -> Tensor:
-        out = getattr(f, "denoise", f)(points.clone())  # which f may overwrite
-        if getattr(out, "shape", None) != points.shape:
-            raise ValueError(
-                f"f must return the shape it is given, {tuple(points.shape)}, got {tuple(np.shape(out))}"
-            )
-        return out
+        return of_shape(
+            getattr(f, "denoise", f)(points.clone()), points, "f"
+        )  # a copy, which f may overwrite
 
     module = module_of(f)
     with evaluation_mode(nn.Identity() if module is None else module), torch.no_grad():
@@ -345,7 +344,19 @@ def _pullbacks(f: Map, y: Tensor, at_once: int) -> Iterator[tuple[int, Tensor, A
         values, pull = vjp(f, points)[:2]
         if not bool(values.isfinite().all()):
             raise ValueError("f is not finite at some points; y may be far outside of what it was trained on")
+        if start == 0:
+            _check_derivative(f, points, values, pull)
         yield start, points, pull
+
+
+def _check_derivative(f: Map, points: Tensor, values: Tensor, pull: Any) -> None:
+    """Refuse an f that hides its derivative: what a short step changes, pulled back, is not nothing."""
+    signs = torch.randn(points.shape, generator=torch_generator(0)).sign().to(points)
+    change = f(points + 1e-4 * points.square().mean().sqrt() * signs) - values
+    if bool(change.any()) and not bool(pull(change)[0].any()):
+        raise ValueError(
+            "f changes with its input, and yet its derivative is 0: it must not use no_grad or detach"
+        )
 
 
 def _rows(f: Map, y: Tensor, chunk: int | None) -> Iterator[tuple[int, Iterator[Tensor]]]:

@@ -30,7 +30,7 @@ def plot_samples(
     n : int
         At most so many images or lines, the first ones.
     value_range : (float, float), optional
-        Shown black and white; by default the samples' own smallest and largest number.
+        Shown black and white; by default the samples' own smallest and largest number. NaN stays blank.
     """
     check_in_range(n, "n", low=1, integer=True)
     values = check_numbers(samples, "samples")
@@ -56,7 +56,14 @@ def _tile(values: np.ndarray, ax: Any, columns: int, value_range: Any) -> Any:
     channels, height, width = images.shape[1:]
     if channels not in (1, 3):
         raise ValueError(f"images have 1 or 3 channels, got shape {values.shape}")
-    low, high = value_range or (images.min(), images.max())
+    if value_range is None:
+        finite = images[np.isfinite(images)]
+        if not finite.size:
+            raise ValueError("the images hold NaN or infinity only")
+        value_range = (finite.min(), finite.max())
+    elif not value_range[0] < value_range[1]:
+        raise ValueError(f"value_range must be a lower and a higher number, got {value_range}")
+    low, high = value_range
     rows = math.ceil(len(images) / columns)
     sheet = np.ones((rows * (height + 1) - 1, columns * (width + 1) - 1, channels))
     for i, image in enumerate(images):

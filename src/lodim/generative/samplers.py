@@ -40,10 +40,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lodim.generative.denoiser import Condition
+from lodim.generative.denoiser import Condition, of_shape
 from lodim.generative.guidance import Guidance, guided
 from lodim.generative.losses import normal
-from lodim.validation import check_choice, check_in_range, check_numbers
+from lodim.validation import check_choice, check_in_range, check_numbers, check_tensor
 
 __all__ = [
     "SAMPLERS", "Options", "SamplerState", "ancestral", "ddim", "dpmpp_2m", "euler", "euler_maruyama",
@@ -112,7 +112,7 @@ Step = Callable[[Denoise, Tensor, float, float, Callable[[], Tensor]], tuple[Ten
 @torch.no_grad()
 def _integrate(step: Step, denoiser: Denoise, x: Tensor, sigmas: Sigmas, options: Options) -> Tensor:
     """Take a step between each two levels; the first level is that of x."""
-    levels = check_levels(sigmas, x.dtype).tolist()
+    levels = check_levels(sigmas, check_tensor(x, "x").dtype).tolist()
     if unknown := options.keys() - Options.__annotations__.keys():
         raise TypeError(
             f"this sampler takes no option {', '.join(sorted(unknown))}; see its docstring and Options"
@@ -126,7 +126,7 @@ def _integrate(step: Step, denoiser: Denoise, x: Tensor, sigmas: Sigmas, options
     dtype, x = x.dtype if x.is_floating_point() else seen, x.to(wide)
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
-        return bent(x.to(seen), sigma, cond).to(wide)
+        return of_shape(bent(x.to(seen), sigma, cond), x, "denoiser and guidance").to(wide)
 
     def noise() -> Tensor:
         return normal(x, generator)
@@ -354,6 +354,11 @@ def pc(
         return x, x0
 
     return _integrate(step, denoiser, x, sigmas, options)
+
+
+def unwrapped(sampler: Any) -> Any:
+    """Return the function of which a sampler may be a partial."""
+    return getattr(sampler, "func", sampler)
 
 
 SAMPLERS: dict[str, Callable[..., Tensor]] = {

@@ -118,10 +118,10 @@ class VP(Schedule):
     ) -> None:
         check_in_range(beta_min, "beta_min", low=0)
         check_in_range(beta_max, "beta_max", low=beta_min)
-        if not 0 < t_min < t_max:
-            raise ValueError(f"t_min must lie between 0 and t_max={t_max}, got {t_min}")
-        if beta_max == 0:
-            raise ValueError("beta_max must be positive: without it nothing is diffused")
+        if not 0 < t_min < t_max < math.inf:
+            raise ValueError(f"t_min must lie between 0 and a finite t_max, got {t_min} and {t_max}")
+        if not 0 < beta_max < math.inf:
+            raise ValueError(f"beta_max must be positive and finite, got {beta_max}")
         self.beta_min, self.beta_max, self.t_min, self.t_max = beta_min, beta_max, t_min, t_max
 
     def log_alpha(self, t: Tensor) -> Tensor:
@@ -179,6 +179,9 @@ class EDM(Schedule):
         self.rho = float(check_in_range(rho, "rho", low=1))
         self.P_mean = float(check_in_range(P_mean, "P_mean"))
         self.P_std = float(check_in_range(P_std, "P_std", low=0))
+        for value, name in ((self.rho, "rho"), (self.P_mean, "P_mean"), (self.P_std, "P_std")):
+            if math.isinf(value):
+                raise ValueError(f"{name} must be finite, got {value}")
 
     def level(self, t: Tensor) -> Tensor:
         """Return the canonical level: t itself."""

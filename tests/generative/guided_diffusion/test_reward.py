@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import PoissonRegressor
+from sklearn.linear_model import LogisticRegression, PoissonRegressor
 from sklearn.neighbors import KNeighborsRegressor
 from torch import nn
 
@@ -251,3 +251,25 @@ def test_what_is_no_sample_is_named():
     ):  # fmt: skip
         with pytest.raises(ValueError, match=said):
             off_subspace_energy(samples, A)
+
+
+def test_a_sweep_is_judged_by_the_model_s_own_classes():
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    y = (X[:, 0] > 0).astype(int)
+    made = Diffusion(shape=2, n_classes=2, random_state=0)
+    judge = LogisticRegression().fit(X, y)
+    for labels in (y + 1, np.array(["no", "yes"])[y]):  # whose columns would be taken for others
+        with pytest.raises(ValueError, match="classifier must have classes 0 to 1"):
+            guidance_sweep(made, LogisticRegression().fit(X, labels), (1,), n=2, steps=2)
+    for labels in (y + 0.5, np.array(["0", "1"])[y]):
+        with pytest.raises(ValueError, match="y must be classes from 0 to 1"):
+            guidance_sweep(made, judge, (1,), n=2, steps=2, X=X, y=labels)
+    for value in (7.0, np.nan):
+        with pytest.raises(ValueError, match="must give probabilities"):
+            guidance_sweep(made, lambda x, value=value: np.full((len(x), 2), value), (1,), n=2, steps=2)
+
+
+def test_one_labelled_sample_is_no_regression():
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    with pytest.raises(ValueError, match="two or more"):
+        RewardDirectedDiffusion(Diffusion(shape=2, cond_dim=1)).fit(X, X[:1], X[:1, 0])

@@ -52,7 +52,7 @@ from torch import Tensor, nn
 from lodim.dimension.spectrum import covariance_spectrum, linear_dimension
 from lodim.generative.denoiser import Condition, as_levels
 from lodim.generative.diffusion import Diffusion
-from lodim.generative.guidance import differentiable, gradient
+from lodim.generative.guidance import differentiable, finite, gradient
 from lodim.generative.guided_diffusion.subspace import flat_rows, off_subspace_energy
 from lodim.neighbors import NeighborGraph, NeighborIndex
 from lodim.nets.activations import evaluation_mode
@@ -92,9 +92,9 @@ class RewardGuide:
         *,
         ahead: bool = True,
     ) -> None:
-        self.reward, self.target, self.ahead = reward, _finite(target), ahead
-        self.noise = float(check_in_range(noise, "noise", low=0))
-        self.scale = float(check_in_range(scale, "scale"))
+        self.reward, self.target, self.ahead = reward, finite(target, "target"), ahead
+        self.noise = finite(check_in_range(noise, "noise", low=0), "noise")
+        self.scale = finite(scale)
 
     def __call__(self, denoise: Any, x: Tensor, sigma: Any, cond: Condition | None = None) -> Tensor:
         """Return the guided answer."""
@@ -208,7 +208,7 @@ class RewardDirectedDiffusion:
     ----------
     reward_ : estimator or nn.Module
     subspace_ : ndarray, shape (D, k)
-        Principal directions of the unlabelled samples above even noise.
+        Principal directions of the unlabelled samples above even noise, one at least.
     data_range_ : tuple of float
         Of the predicted rewards of the unlabelled samples.
 
@@ -239,7 +239,7 @@ class RewardDirectedDiffusion:
                 f"reward must be 'ridge', an estimator or a torch module, got {type(reward).__name__}"
             )
         self.base, self.reward = base, reward
-        self.nu = float(check_in_range(nu, "nu", low=0))
+        self.nu = finite(check_in_range(nu, "nu", low=0), "nu")
         self.reward_: Any = None
 
     def fit(
@@ -261,6 +261,8 @@ class RewardDirectedDiffusion:
             raise ValueError(
                 f"y_lab must be {len(few)} finite numbers, one a row of X_lab, got shape {y.shape}"
             )
+        if len(few) < 2:
+            raise ValueError("X_lab has 1 sample; a regression needs two or more")
         if few.shape[1] != rows.shape[1]:
             raise ValueError(
                 f"X_lab must have {rows.shape[1]} numbers a sample as X_unlab has, got {few.shape[1]}"
@@ -361,7 +363,7 @@ class RewardDirectedDiffusion:
         scale : float
             Of the guidance: of :class:`~lodim.generative.ClassifierFree`, or of :class:`RewardGuide`.
         options
-            Of :meth:`lodim.generative.Diffusion.sample`.
+            Of :meth:`lodim.generative.Diffusion.sample`, but for its ``cond``, ``guidance`` and ``generator``.
 
         Raises
         ------
@@ -371,7 +373,7 @@ class RewardDirectedDiffusion:
         check_choice(mode, MODES, "mode")
         if self.reward_ is None:
             raise ValueError("there is no regression yet: call fit first")
-        target, n = _finite(target), int(check_in_range(n, "n", low=0, integer=True))
+        target, n = finite(target, "target"), int(check_in_range(n, "n", low=0, integer=True))
         if mode == "conditional":
             cond = np.full((n, 1), (target - self._mean) / self._size, dtype=np.float32)
             return self.base.sample(n, cond=cond, guidance=scale, generator=random_state, **options)
@@ -436,9 +438,3 @@ class RewardDirectedDiffusion:
             off_subspace_energy(self._rows, self.subspace_, center=self._middle), float(np.mean(own.dist)),
             self.data_range_, mode, int(n),
         )  # fmt: skip
-
-
-def _finite(target: float | int) -> float:
-    if not np.isfinite(check_in_range(target, "target")):
-        raise ValueError(f"target must be finite, got {target}")
-    return float(target)

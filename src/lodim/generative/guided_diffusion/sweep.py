@@ -113,8 +113,8 @@ def guidance_sweep(
     model : Diffusion
         Trained with ``n_classes`` and ``p_uncond`` above 0.
     classifier : estimator or callable
-        ``predict_proba(X)`` of flattened samples, or ``classifier(samples)``: probabilities, shape (n, classes). It
-        should not be what guides.
+        ``predict_proba(X)`` of flattened samples, fitted to the model's classes 0, 1, ...; or ``classifier(samples)``:
+        probabilities, shape (n, classes). It should not be what guides.
     scales : sequence of float
         See :class:`~lodim.generative.ClassifierFree`.
     n : int
@@ -127,7 +127,7 @@ def guidance_sweep(
     Raises
     ------
     ValueError
-        A model without classes, or probabilities of another shape.
+        A model without classes, a classifier or ``y`` of others, or answers that are no probabilities.
     """
     classes = model.n_classes
     if classes < 2:
@@ -137,9 +137,18 @@ def guidance_sweep(
         raise ValueError("scales must be one number or more")
     if (X is None) != (y is None):
         raise ValueError("give X and y together, or neither")
-    truth = None if X is None else check_labels(y, len(X), name="y").astype(int)
-    if truth is not None and (truth.min() < 0 or truth.max() >= classes):
-        raise ValueError(f"y must be classes from 0 to {classes - 1}, got {np.unique(truth).tolist()[:12]}")
+    truth = None if X is None else check_labels(y, len(X), name="y")
+    if truth is not None:
+        if not np.isin(truth, np.arange(classes)).all():
+            raise ValueError(
+                f"y must be classes from 0 to {classes - 1}, got {np.unique(truth).tolist()[:12]}"
+            )
+        truth = truth.astype(int)
+    known = getattr(classifier, "classes_", np.arange(classes))
+    if not np.array_equal(known, np.arange(classes)):
+        raise ValueError(
+            f"classifier must have classes 0 to {classes - 1} as the model has, got {known[:12]}"
+        )
     labels, seed = np.repeat(np.arange(classes), n), derive_seed(root_seed(random_state), "noise")
     rows: list[Any] = []
     for scale in scales:
@@ -163,6 +172,10 @@ def _figures(
     if found.shape != (len(labels), classes):
         raise ValueError(
             f"classifier must give probabilities of shape {(len(labels), classes)}, got {found.shape}"
+        )
+    if not (np.all(found >= 0) and np.allclose(found.sum(1), 1, atol=1e-3)):
+        raise ValueError(
+            "classifier must give probabilities, of sum 1 in each row; take the softmax of logits"
         )
     right = found[np.arange(len(labels)), labels]
     spread = [flat[labels == k].var(0).sum() for k in np.unique(labels)]

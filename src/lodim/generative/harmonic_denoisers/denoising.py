@@ -27,6 +27,7 @@ from scipy.fft import dctn
 from scipy.linalg import subspace_angles
 from torch import Tensor, nn
 
+from lodim.generative.denoiser import of_shape
 from lodim.generative.jacobian import jacobian_trace, module_of
 from lodim.linalg.precision import computable
 from lodim.metrics import psnr
@@ -82,12 +83,7 @@ def parameter_of(net: Any) -> Tensor | None:
 
 def _applied(net: Any, y: Tensor) -> Tensor:
     """Return f(y), and leave y to the caller whatever f does in place."""
-    out = getattr(net, "denoise", net)(y.clone())
-    if getattr(out, "shape", None) != y.shape:
-        raise ValueError(
-            f"the denoiser must return the shape it is given, {tuple(y.shape)}, got {tuple(np.shape(out))}"
-        )
-    return out
+    return of_shape(getattr(net, "denoise", net)(y.clone()), y)
 
 
 @torch.no_grad()
@@ -133,9 +129,9 @@ def train_denoiser(
     """
     x = as_images(images, "images", net)
     low, high = (float(check_in_range(s, "sigma_range", low=0)) for s in sigma_range)
-    if not low <= high or high == 0:
+    if not low <= high or not 0 < high < np.inf:
         raise ValueError(
-            f"sigma_range must be (low, high) with 0 <= low <= high, high > 0; got {sigma_range}"
+            f"sigma_range must be (low, high) with 0 <= low <= high, 0 < high and finite; got {sigma_range}"
         )
     recipe = DescentRecipe(steps=steps, lr=lr, batch_size=batch_size, schedule=schedule)
 
@@ -241,9 +237,9 @@ def psnr_curve(
 
 
 def _levels(sigmas: Any) -> Float[np.ndarray, " n_sigmas"]:
-    levels = np.asarray(sigmas, dtype=float)
+    levels = np.atleast_1d(np.asarray(sigmas, dtype=float))
     if levels.ndim != 1 or not len(levels) or not ((levels > 0) & np.isfinite(levels)).all():
-        raise ValueError(f"sigmas must be positive noise levels, got {sigmas!r}")
+        raise ValueError(f"sigmas must be positive and finite, one number or a row of them, got {sigmas!r}")
     return levels
 
 
@@ -268,6 +264,8 @@ def sure(
         Standard deviation of the noise in y.
     """
     sigma = float(check_in_range(sigma, "sigma", low=0))
+    if np.isinf(sigma):
+        raise ValueError("sigma must be finite")
     found = jacobian_trace(net, y, n_probes, random_state=random_state).trace
     trace = torch.tensor(found, dtype=torch.float64, device=y.device)
     residual = (y - denoised(net, y)).double().flatten(1).square().sum(1)
@@ -325,7 +323,19 @@ def oracle_shrinkage(
         raise ValueError(f"images must have shape (n, ..., height, width), got {x.shape}")
     size = x[0].size
     if callable(basis):
-        c = np.asarray(basis(x), dtype=float).reshape(len(x), -1)
+        c = check_numbers(basis(x), "what basis returns").astype(float)
+        if c.shape[:1] != (len(x),):
+            raise ValueError(
+                f"basis must return coefficients for each of {len(x)} images, got shape {c.shape}"
+            )
+        c = c.reshape(len(x), -1)
+        ratio = (c**2).sum() / max((x**2).sum(), 1e-300)  # 1; less where coefficients are left out
+        least = 1 - _ORTHONORMAL if c.shape[1] == size and x.any() else 0.0
+        if c.shape[1] > size or not least <= ratio <= 1 + _ORTHONORMAL:
+            raise ValueError(
+                f"a basis needs orthonormal vectors, {size} at most: the {c.shape[1]} coefficients of an image have "
+                f"{ratio:.4g} of its sum of squares"
+            )
     elif isinstance(basis, np.ndarray):
         if basis.shape[1:] != x.shape[1:]:
             raise ValueError(f"a basis needs vectors of shape {x.shape[1:]}, got {basis.shape[1:]}")

@@ -198,6 +198,8 @@ def sample_blind(
         Images that had not stopped after ``max_iter``.
     """
     check_in_range(n, "n", low=1, integer=True)
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"shape must be (channels, height, width), got {shape}")
     parameter = parameter_of(net)
     start = torch.zeros(n, *shape) + mean
     start = start.to(parameter) if parameter is not None else start
@@ -235,6 +237,8 @@ def solve_inverse(
 
     Other parameters, errors and warnings are those of :func:`sample_blind`.
     """
+    if not len(values) or not bool(values.isfinite().all()):
+        raise ValueError("values must be measurements of one image or more, all finite")
     parameter = parameter_of(net)
     values = values if parameter is None else values.to(parameter)
     known = measurement.back(values)
@@ -420,6 +424,7 @@ def compare_pair(
         Of :func:`sample_blind`.
     """
     own = [as_images(x, name, net) for x, name, net in zip(train, ("train[0]", "train[1]"), (first, second))]
+    check_in_range(n_images, "n_images", low=1, integer=True)
     unseen, seed = as_images(test, "test", first)[:n_images], root_seed(random_state)
     _check_alike(*own, unseen)
     curves = [
@@ -427,7 +432,7 @@ def compare_pair(
         for pairs in (zip((first, second), own), ((first, unseen), (second, unseen)))
     ]
     variance = []
-    for i, sigma in enumerate(sigmas):
+    for i, sigma in enumerate(curves[0][0].sigmas):
         y = noisy(unseen, float(sigma), seed, "variance", i)
         f1, f2 = denoised(first, y), denoised(second, y.to(own[1])).to(y)
         variance.append(float((f1 - f2).square().sum() / (f1 - unseen).square().sum()))
@@ -442,7 +447,7 @@ def compare_pair(
     nearest = pool[_nearest(draws[0], pool)]
     seen, new = (np.mean([curve.denoised for curve in side], axis=0) for side in curves)
     return PairComparison(
-        min(map(len, own)), np.asarray(sigmas, float), seen, new, np.array(variance),
+        min(map(len, own)), curves[0][0].sigmas, seen, new, np.array(variance),
         _cosine(draws[0], draws[1]), _cosine(draws[0], nearest), torch.stack([*draws, nearest]).numpy(),
     )  # fmt: skip
 
@@ -525,6 +530,8 @@ def memorization_curve(
             )  # fmt: skip
             nets.append(net)
         first, second = nets
+        if {*map(id, first.parameters())} & {*map(id, second.parameters())}:
+            raise ValueError("make_net must return a fresh net each time: two of its nets share weights")
         pair = compare_pair(first, second, (halves[0], halves[1]), test, random_state=seed, **comparison)
         pairs.append(pair)
         if on_pair is not None:

@@ -519,6 +519,11 @@ def off_support(samples: Any, data: Any, *, k: int = 5, share: float | int = 1e-
     k : int
     share : float
         Of the data themselves that lie as far out.
+
+    Warns
+    -----
+    UserWarning
+        So many duplicates among the data that their distances are 0.
     """
     x, y = (check_numbers(rows, name) for rows, name in ((samples, "samples"), (data, "data")))
     check_in_range(k, "k", low=1, integer=True)
@@ -538,5 +543,10 @@ def off_support(samples: Any, data: Any, *, k: int = 5, share: float | int = 1e-
     x, y = np.clip(x / unit, -1e100, 1e100), y / unit
     near = NearestNeighbors(n_neighbors=k).fit(y.reshape(len(y), -1))
     limit = np.quantile(near.kneighbors()[0][:, -1], 1 - share)  # without a row's distance to itself
+    if limit == 0:
+        warn(
+            f"more than {share:.2g} of the data have {k} equals or more, so every sample off them counts as far; drop "
+            "duplicates, or take a larger k"
+        )
     far: np.ndarray = near.kneighbors(x.reshape(len(x), -1))[0][:, -1] > limit
     return far

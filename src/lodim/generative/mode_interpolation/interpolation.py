@@ -27,6 +27,7 @@ from jaxtyping import Float, Int
 from scipy.spatial.distance import cdist
 from scipy.stats import binomtest
 
+from lodim.generative.denoiser import of_shape
 from lodim.generative.diffusion import Diffusion
 from lodim.nets.activations import evaluation_mode
 from lodim.plots import COLORS, new_axes
@@ -105,10 +106,13 @@ def score_profile(
     """
     start, end = (torch.from_numpy(check_numbers(point, name).copy()) for point, name in ((a, "a"), (b, "b")))
     check_in_range(n, "n", low=2, integer=True)
-    if start.shape != end.shape or not bool((start != end).any()):
+    if start.shape != end.shape or not start.ndim or not bool((start != end).any()):
         raise ValueError(
-            f"a and b must be two different points of one shape, got {tuple(start.shape)} and {tuple(end.shape)}"
+            "a and b must be two different points of a sample's shape, got "
+            f"{tuple(start.shape)} and {tuple(end.shape)}"
         )
+    if not bool((start.isfinite() & end.isfinite()).all()):
+        raise ValueError("a and b must be finite")
     way, t = end - start, torch.linspace(0, 1, int(n), dtype=torch.float64)
     x = start + t.reshape(-1, *[1] * start.ndim) * way
 
@@ -120,6 +124,8 @@ def score_profile(
         else:
             with torch.no_grad():
                 out = denoise(x, sigma)
+        if not bool(of_shape(out, x).isfinite().all()):
+            raise ValueError("the denoiser answers NaN or infinity on the way from a to b")
         share = ((out.cpu().double() - start) * way).flatten(1).sum(1) / way.square().sum()
         return share.numpy()
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from lodim.generative.diffusion import Diffusion
+from lodim.generative.diffusion import Diffusion, figure_of
 from lodim.generative.mode_interpolation.detector import HallucinationDetector
 from lodim.metrics import sliced_wasserstein
 from lodim.parallel import ResultStore
@@ -195,6 +195,10 @@ def _next(
             progress(before + share * done, text)
 
     model = build_seeded(make, derive_seed(seed, "model"))
+    if not isinstance(model, Diffusion) or model.training_ is not None:
+        raise ValueError(
+            "model_factory must return a fresh Diffusion each time, one that was not trained yet"
+        )
     model.fit(
         X, **{"random_state": derive_seed(seed, "training"), "progress": lambda d, t: told(0.9 * d, t), **fit}
     )
@@ -229,8 +233,7 @@ def _figures(
         a, b = (_some(rows, n, seed).reshape(n, -1) for rows in (X, first))
         found["distance"] = sliced_wasserstein(a, b, random_state=derive_seed(seed, "distance")).value
     for name, metric in metrics.items():
-        value = metric(X)
-        found[name] = float(getattr(value, "value", value))
+        found[name] = figure_of(metric, X, f"metrics[{name!r}]")
     return {name: float(value) for name, value in found.items()}
 
 

@@ -44,6 +44,7 @@ from torch import Tensor, nn
 from lodim.generative.denoiser import Condition, Denoiser, EmpiricalDenoiser, as_levels
 from lodim.generative.diffusion import Diffusion, as_generator
 from lodim.generative.losses import gaussian, normal
+from lodim.generative.samplers import unwrapped
 from lodim.randomness import RandomState
 from lodim.validation import check_in_range, checked, warn
 
@@ -292,10 +293,14 @@ class PFGMPP(Diffusion):
             Samplers that draw noise on their way ("ancestral", "euler_maruyama", "exponential_integrator", "pc", and
             so :meth:`inpaint`; ``churn``, ``eta``): they solve a diffusion's equation, so they need ``D=float("inf")``.
         """
-        drawing = sampler in ("ancestral", "euler_maruyama", "exponential_integrator", "pc")
-        if math.isfinite(self.D) and (drawing or options.get("churn") or options.get("eta")):
+        name, own = sampler, {}
+        if callable(sampler):
+            name, own = getattr(unwrapped(sampler), "__name__", ""), getattr(sampler, "keywords", {})
+        drawing = name in ("ancestral", "euler_maruyama", "exponential_integrator", "pc")
+        own = {**own, **options}
+        if math.isfinite(self.D) and (drawing or own.get("churn") or own.get("eta")):
             raise ValueError(
-                f"sampler={sampler!r} adds noise on its way, which is right for D=float('inf') only; with D={self.D:g} "
+                f"sampler={name!r} adds noise on its way, which is right for D=float('inf') only; with D={self.D:g} "
                 "take 'heun', 'dpmpp_2m', 'ddim' or 'euler', without churn and eta"
             )
         return super().sample(n, sampler=sampler, **options)

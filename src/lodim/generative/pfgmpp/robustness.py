@@ -32,7 +32,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from lodim.generative.diffusion import Diffusion
+from lodim.generative.diffusion import Diffusion, figure_of
 from lodim.generative.losses import normal
 from lodim.generative.pfgmpp.model import EmpiricalPoissonDenoiser, PoissonKernel
 from lodim.generative.samplers import SamplerState
@@ -96,8 +96,7 @@ def _table(
     check_in_range(n_repeats, "n_repeats", low=1, integer=True)
     root = root_seed(random_state)
     seeds = [derive_seed(root, "robustness", repeat) for repeat in range(n_repeats)]
-    found = [[metric(draw(value, seed)) for seed in seeds] for value in values]
-    scores = [[float(getattr(score, "value", score)) for score in row] for row in found]
+    scores = [[figure_of(metric, draw(value, seed)) for seed in seeds] for value in values]
     return Robustness(what, tuple(float(v) for v in values), np.array(scores))
 
 
@@ -164,7 +163,13 @@ def _rounded(model: Diffusion, bits: int) -> Diffusion:
             step = ((high - low) / (2**bits - 1)).clamp_min(
                 1e-30
             )  # of equal entries there is nothing to round
-            layer.weight.copy_(low + step * ((layer.weight - low) / step).round())
+            rounded = low + step * ((layer.weight - low) / step).round()
+            layer.weight.copy_(rounded)
+            if not torch.equal(layer.weight, rounded):
+                raise ValueError(
+                    f"a {type(layer).__name__}'s weight is computed from others (weight norm or so) and cannot be "
+                    "rounded; torch.nn.utils.parametrize.remove_parametrizations makes it one of its own"
+                )
     return model
 
 
