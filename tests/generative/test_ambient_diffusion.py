@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -514,8 +515,26 @@ def test_a_comparison_trains_every_arm_with_the_same_seeds():
         fit_mixture(np.where(s[:, None] > 0, Y, 1.0), s)
     with pytest.raises(ValueError, match="leave out checkpoint, cond"):
         fit_mixture(Y, s, make=Told, cond=np.zeros(260), checkpoint="run.pt")
-    with pytest.raises(ValueError, match="metric of a model's samples is nan"):
+    with pytest.raises(ValueError, match="must be a finite number, got nan"):
         fit_mixture(Y, s, make=Told, metric=lambda x, test: math.nan)
+
+
+def test_metrics_and_models_of_another_kind_are_named():
+    Y, s = attach_noise(correlated(100), 0.3, 0.5, random_state=0)
+    for metric, said in (
+        (lambda x, test: None, "the metric must hold numbers, got None"),
+        (lambda x, test: "low", "the metric must hold numbers"),
+        (lambda x, test: x, "must be a finite number"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=said):
+            fit_mixture(Y, s, make=Told, metric=metric, n_samples=9)
+    told = fit_mixture(Y, s, make=Told, metric=lambda x, test: torch.tensor(1.0), n_repeats=2, n_samples=9)[1]
+    assert told.worse == (0, 0)
+    with pytest.raises(ValueError, match="new AmbientDiffusion, untrained, got NoneType"):
+        fit_mixture(Y, s, make=lambda seed: None)
+    one = AmbientDiffusion(TimeMLP(2, 8, 1), 2)  # which would go on with what it learnt from the arm before
+    with pytest.raises(ValueError, match="got one that is trained"):
+        fit_mixture(Y, s, make=lambda seed: one, n_samples=9, steps=1)
 
 
 @pytest.mark.trains
@@ -533,6 +552,8 @@ def test_one_call_compares_and_trains():
     assert model.sample(3, generator=0).shape == (3, 2)
     assert found.scores.shape == (3, 2)
     assert "memorisation gap" in str(found)
+    rows = [label.get_text() for label in found.plot().get_yticklabels()]
+    assert rows[0] == f"mixture\n{found.copies[0].mean():.0%} nearer to training"
     again, _ = fit_mixture(
         torch.from_numpy(Y), torch.from_numpy(s), correlated(50, 1), n_repeats=2, n_samples=20, steps=1,
         make=lambda seed: AmbientDiffusion(TimeMLP(2, 8, 1), 2),
@@ -582,6 +603,7 @@ def test_a_price_that_is_not_identified_is_not_printed(study, said):
     assert math.isnan(law.price)
     assert said in str(law)
     assert "unidentified" in str(law)
+    assert said in law.plot().get_title()
     with pytest.raises(ValueError, match="not identified"):
         law.predict(100, 100)
 
@@ -617,6 +639,13 @@ def test_a_bracket_says_what_pairs_say():
     found = price_bracket(ScalingStudy(clean, noisy, 0.1, metric))
     assert (found.low, found.high) == (1.5, 4.0)
     assert "between 1.5 and 4 noisy" in str(found)
+    for known, low, high in ((found, 1.5, 4.0), (replace(found, high=math.nan), 1.5, 15.0),
+                             (replace(found, low=math.nan), 0.4, 4.0)):  # fmt: skip
+        line, *ends = known.plot().lines
+        assert line.get_xdata() == pytest.approx([low, high])
+        arrows = [end.get_marker() in "<>" for end in ends]
+        assert arrows == [math.isnan(known.low), math.isnan(known.high)]
+    assert not replace(found, low=math.nan, high=math.nan).plot().lines
     wild = price_bracket(ScalingStudy(clean, noisy, 0.1, np.random.default_rng(0).permutation(metric)))
     assert "unidentified" in str(wild)
     with pytest.raises(ValueError, match="two runs"):
@@ -758,6 +787,8 @@ def test_mixtures_are_checked():
         HeteroscedasticGMM(3).fit(X[:2])
     with pytest.raises(ValueError, match="spherical"):
         HeteroscedasticGMM(3, two_stage=True, covariance_type="diag").fit(X)
+    with pytest.raises(TypeError, match="two_stage must be True or False"):
+        HeteroscedasticGMM(3, two_stage="no").fit(X)
     with pytest.raises(ValueError, match="one a sample"):
         HeteroscedasticGMM(3).fit(X, noise_std=s[:-1])
     with pytest.warns(ConvergenceWarning, match="max_iter"):

@@ -291,6 +291,12 @@ def test_what_cannot_be_fitted_is_refused(options, X, message):
         model().set_params(**options).fit(X)
 
 
+@pytest.mark.parametrize("name", ["learn_sigma", "resample"])
+def test_a_word_is_no_truth_value(name):
+    with pytest.raises(TypeError, match=f"{name} must be True or False"):
+        model().set_params(**{name: "no"}).fit(rows())
+
+
 @pytest.mark.trains
 @pytest.mark.parametrize("objective", ["grid", "vae"])
 def test_any_table_will_do(objective):

@@ -67,6 +67,7 @@ from lodim.validation import (
     check_counts,
     check_device,
     check_in_range,
+    check_kind,
     check_matrix,
     checked,
     warn,
@@ -531,6 +532,8 @@ class PerturbedLikelihoodModel(DensityMixin, BaseEstimator):
         """What a training needs, in units of the scale."""
         check_choice(self.objective, OBJECTIVES, "objective")
         check_in_range(self.latent_dim, "latent_dim", low=1, integer=True)
+        for name in ("learn_sigma", "resample"):
+            check_kind(getattr(self, name), bool | np.bool_, name)
         lengths = {}
         for name in ("sigma", "sigma_min"):
             value = getattr(self, name)

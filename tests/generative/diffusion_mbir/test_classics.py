@@ -209,6 +209,22 @@ def test_kinds_and_dtypes_are_kept_and_wrong_data_named(solver):
         make().reconstruct(y * torch.nan)
 
 
+@pytest.mark.parametrize("isotropic", [False, True])
+def test_gradients_of_the_measurements_flow_through(isotropic):
+    operator, draw = ParallelBeam(6, n_views=4), torch.Generator().manual_seed(0)
+    x, weights = torch.rand(2, 3, 1, 6, 6, generator=draw, dtype=torch.float64)
+    y = operator.forward(x).requires_grad_()
+    way = torch.rand(y.shape, generator=draw, dtype=torch.float64)
+    solver = ADMMTV(operator, 0.02, 0.2, isotropic=isotropic, max_iter=6, cg_steps=30)
+
+    def value(data):
+        return (weights * solver.reconstruct(data)).sum()
+
+    (gradient,) = torch.autograd.grad(value(y), y)
+    slope = (value(y.detach() + 1e-6 * way) - value(y.detach() - 1e-6 * way)) / 2e-6
+    assert float((gradient * way).sum()) == pytest.approx(float(slope), rel=1e-6)
+
+
 def test_wrong_settings_are_named():
     operator = ParallelBeam(8, n_views=5)
     with pytest.raises(ValueError, match="rho must be above 0"):

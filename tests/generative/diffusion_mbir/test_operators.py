@@ -452,6 +452,24 @@ def test_missing_pixels_are_a_projection():
     assert torch.equal(seen[:, :, MASK], x[:, :, MASK])
 
 
+def test_own_operators_are_told_what_they_lack():
+    class Half(Operator):
+        def _forward(self, x):
+            return x[..., : self.kept]
+
+    half = Half((8, 8), (1, 8, 4))
+    half.kept = 4
+    x = np.ones((2, 1, 8, 8))
+    assert half.forward(x).shape == (2, 1, 8, 4)
+    with pytest.raises(NotImplementedError, match="Half needs _adjoint"):
+        half.adjoint(half.forward(x))
+    half.kept = 1  # which numbers would be spread from
+    with pytest.raises(ValueError, match=r"Half._forward must return shape \(2, 1, 8, 4\)"):
+        half.forward(x)
+    with pytest.raises(ValueError, match=r"got \(2, 8, 8\); x\[:, None\] has"):
+        half.forward(x[:, 0])
+
+
 def test_a_matrix_multiplies_pixels_in_order():
     x = RNG.normal(size=(3, 1, 4, 5))
     expected = x.reshape(3, 20) @ WEIGHTS.T

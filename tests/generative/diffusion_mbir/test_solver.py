@@ -574,8 +574,22 @@ def test_measurements_that_do_not_fit_are_refused(prior, truth, beam):
     with pytest.raises(ValueError, match="no neighbours"):
         solver.reconstruct(y[:0])
     assert fewest(prior, beam, lam=0).reconstruct(y[:1], generator=0).volume.shape == (1, 1, SIZE, SIZE)
-    with pytest.raises(ValueError, match="truth has shape"):
-        solver.reconstruct(y, truth[:-1], generator=0)
+
+
+def test_a_truth_that_does_not_fit_is_refused_before_the_work(truth, beam):
+    asked = []
+    solver = fewest(lambda x, s: asked.append(s) or 0 * x, beam)
+    y = beam.forward(truth)
+    for wrong, data_range, words in (
+        (truth[:-1], None, "truth has shape"),
+        (0 * truth, None, "one grey"),
+        (truth, -1, "data_range"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            solver.reconstruct(y, wrong, generator=0, data_range=data_range)
+    assert not asked
+    mask = CartesianMRI(np.ones((SIZE, SIZE), bool))  # whose measurements are complex
+    assert fewest(lambda x, s: 0 * x, mask).reconstruct(mask.forward(truth), truth, generator=0).steps == 4
 
 
 def test_denoisers_that_do_not_fit_are_refused(beam, truth):
@@ -593,6 +607,11 @@ def test_denoisers_that_do_not_fit_are_refused(beam, truth):
         DiffusionMBIR(gaussian_prior(), CartesianMRI(np.ones((SIZE, SIZE), bool), real=False))
     with pytest.raises(ValueError, match="the denoiser made"):
         few(lambda x, s: x[..., :-1], beam).reconstruct(beam.forward(truth), generator=0)
+    for answer, words in ((None, "got None"), (np.ones(3), "got an array"), (0.0, "got 0.0")):
+        with pytest.raises(TypeError, match=f"what the denoiser returns must be a tensor, {words}"):
+            few(lambda x, s, answer=answer: answer, beam).reconstruct(beam.forward(truth), generator=0)
+    with pytest.raises(ValueError, match=r"answer to noise of .* has NaN"):
+        few(lambda x, s: x * float("nan"), beam).reconstruct(beam.forward(truth), generator=0)
 
 
 # ------------------------------------------------------------------------------------------------- claims

@@ -48,6 +48,15 @@ def test_copies_under_other_ids_and_multiples_are_left_out():
     assert bool((keep[:, :3] % 30 == torch.arange(30)[:, None]).all())
 
 
+def test_a_database_full_of_copies_has_neighbours_as_long_as_k_are_left():
+    X = np.concatenate([np.ones((45, 2)), points(5, 2) + 5])
+    table = Retrieval(NeighborIndex("l2").fit(X), k=3).prepare(X, ids=np.arange(50))
+    assert table.shape == (50, 3)
+    assert int(table[:45].min()) >= 45
+    with pytest.raises(ValueError, match="only 5 neighbours"):
+        Retrieval(NeighborIndex("l2").fit(X), k=6).prepare(X, ids=np.arange(50))
+
+
 def test_neighbours_are_those_of_a_search_by_hand():
     X, Y = points(40), points(10, seed=1)
     table = Retrieval(X, k=4).prepare(Y)
@@ -367,6 +376,13 @@ def test_databases_and_numbers_that_do_not_fit():
             with pytest.raises((TypeError, ValueError), match=said):
                 use(index)
     retrieval, _, _ = prepared()
+    for use, name in ((Retrieval, "index"), (retrieval.prepare, "X"), (retrieval.calibrate, "X")):
+        with pytest.raises(ValueError, match=f"{name} has NaN or infinity in 1 of 5 rows"):
+            use(np.where(np.arange(5)[:, None] == 2, np.nan, points(5)))
+    with pytest.raises(ValueError, match="what embed returned has NaN or infinity in 5 of 5 rows"):
+        Retrieval(points(5), lambda X: X * np.nan)
+    listed = retrieval.report(points(3).tolist(), [[0, 1, 2]] * 3)
+    assert np.array_equal(listed.distances, retrieval.report(points(3), torch.zeros(3, 3).long()).distances)
     for query in (["cat"], np.array([True]), torch.tensor([True])):
         with pytest.raises(ValueError, match="query"):
             retrieval.context(query)

@@ -417,9 +417,13 @@ def test_curves_vary_what_is_looked_up_and_leave_the_model_as_it_was():
     # all of the database, in either way
     assert by_size.distance[-1] == by_share.distance[-1]
     assert by_size.distance[0] != by_size.distance[-1]
-    for size in (0, 61):
+    model.report_ = None
+    for size in (0, 2, 61):  # 3 are shown
         with pytest.raises(ValueError, match="sizes"):
-            memory_curve(model, real, [size])
+            memory_curve(model, real, [60, size])
+    with pytest.raises(ValueError, match="top_m must be at least 0 and at most 1"):
+        proposal_curve(model, real, [1.0, 2.0])
+    assert model.report_ is None  # nothing was drawn
     with pytest.raises(ValueError, match="one value or more"):
         proposal_curve(model, real, [])
     for wrong, said in (

@@ -42,7 +42,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from lodim.generative.ambient_diffusion.model import _noise_levels
 from lodim.randomness import derive_seed, root_seed
-from lodim.validation import ConvergenceWarning, check_choice, check_in_range, check_matrix, warn
+from lodim.validation import ConvergenceWarning, check_choice, check_in_range, check_kind, check_matrix, warn
 
 __all__ = ["HeteroscedasticGMM"]
 
@@ -142,6 +142,7 @@ class HeteroscedasticGMM(BaseEstimator):
             check_in_range(getattr(self, name), name, low=1, integer=True)
         for name in ("tol", "var_floor"):
             check_in_range(getattr(self, name), name, low=0)
+        check_kind(self.two_stage, bool | np.bool_, "two_stage")
         if self.two_stage and self.covariance_type != "spherical":
             raise ValueError("two_stage finds the means' directions for spherical components only")
         data = check_matrix(X)

@@ -49,7 +49,7 @@ from scipy import stats
 
 from lodim.generative.ambient_diffusion.model import AmbientDiffusion, _noise_levels
 from lodim.metrics import memorisation_gap, mmd_rbf
-from lodim.plots import new_axes
+from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.results import Result
 from lodim.validation import check_in_range, check_numbers, checked
@@ -135,14 +135,11 @@ class MixtureComparison(Result):
     def plot(self, ax: Any = None) -> Any:
         """Draw every repeat's score, an arm a row; and return the axes."""
         ax = new_axes(ax)
-        for i, (arm, row) in enumerate(zip(self.arms, self.scores, strict=True)):
-            ax.plot(
-                row,
-                np.full(len(row), -i),
-                "o",
-                label=f"{arm}: {self.copies[i].mean():.0%} nearer to training",
-            )
-        ax.set_yticks(-np.arange(len(self.arms)), self.arms)
+        for i, row in enumerate(self.scores):
+            ax.plot(row, np.full(len(row), -i), "o")
+        shares = self.copies.mean(1)
+        rows = [f"{arm}\n{near:.0%} nearer to training" for arm, near in zip(self.arms, shares, strict=True)]
+        ax.set_yticks(-np.arange(len(self.arms)), rows)
         ax.set(xlabel="score (lower is better)", title=f"{self.n_clean} clean, {self.n_noisy} noisy samples")
         return ax
 
@@ -305,6 +302,9 @@ class _Data:
         rows, seed = np.concatenate([clean, noisy]), derive_seed(self.seed, "training", repeat)
         noise = np.zeros(len(rows)) if naive else self.noise[rows]
         model = self.make(seed)
+        if not isinstance(model, AmbientDiffusion) or model.training_ is not None:
+            what = "one that is trained" if isinstance(model, AmbientDiffusion) else type(model).__name__
+            raise ValueError(f"make(seed) must build a new AmbientDiffusion, untrained, got {what}")
         limits = model.data_range
         if naive:
             model.data_range = None  # noisy values lie outside of it
@@ -319,10 +319,11 @@ class _Data:
         floor, seed = float(model.floor), derive_seed(self.seed, "samples", repeat)
         samples = model.sample(self.n_samples, stop_at=floor or None, generator=seed)
         found = self.metric(samples, test)
-        if not math.isfinite(score := float(getattr(found, "value", found))):
-            raise ValueError(f"the metric of a model's samples is {score}, which cannot be compared")
+        score = check_numbers(getattr(found, "value", found), "the metric")
+        if score.size != 1 or not np.isfinite(score).all():
+            raise ValueError(f"the metric of a model's samples must be a finite number, got {score}")
         gap = memorisation_gap(samples, trained, test, random_state=self.seed)
-        return score, gap.value, gap.share
+        return float(score.item()), gap.value, gap.share
 
 
 # ---------------------------------------------------------------------------------------------------- at what price
@@ -520,7 +521,11 @@ class PowerLaw(Result):
         ax = new_axes(ax)
         n = np.geomspace(10, 1e4, 60)
         ax.loglog(n, self.c + self.b * n**-self.p)
-        ax.set(xlabel="effective number of samples", ylabel="metric")
+        title = f"price {self.price:.3g} ({self.low:.3g} to {self.high:.3g})"
+        ax.set(
+            xlabel="effective number of samples: clean ones + noisy ones / price", ylabel="metric",
+            title=title if self.identified else f"no price: {self.problem}",
+        )  # fmt: skip
         return ax
 
     def __str__(self) -> str:
@@ -711,13 +716,18 @@ class PriceBracket(Result):
     n_pairs: int
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the bracket, without an end where there is none; and return the axes."""
+        """Draw the bracket on an axis of logarithms, an arrow where it has no end; and return the axes."""
         ax = new_axes(ax)
-        if not (math.isnan(self.low) and math.isnan(self.high)):
-            ends = np.nan_to_num([self.low, self.high], nan=0.0)
-            ax.plot(ends if ends[1] else [self.low, 10 * self.low], [0, 0], "|-")
+        low, high = self.low, self.high
+        if math.isnan(low) and math.isnan(high):
+            ax.set(title="no pair of mixtures differs significantly", xticks=[])
         else:
-            ax.axvspan(0, 1, alpha=0.2)
+            ends = np.array([high / 10 if math.isnan(low) else low, 10 * low if math.isnan(high) else high])
+            ax.semilogx(ends, [0, 0], color=COLORS[0])
+            for end, known, arrow in zip(ends, ~np.isnan([low, high]), "<>", strict=True):
+                ax.plot(end, 0, "|" if known else arrow, color=COLORS[0], markersize=14 if known else 8)
+            if low >= high:
+                ax.set(title="no one price: too few at the right end, enough at the left one")
         ax.set(xlabel="noisy samples that a clean one is worth", yticks=[])
         return ax
 

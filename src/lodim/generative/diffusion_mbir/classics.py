@@ -187,6 +187,6 @@ class ADMMTV:
 
 
 def _relative(error: Tensor, *parts: Tensor) -> float:
-    scale = max(float(torch.linalg.vector_norm(part)) for part in parts)
-    size = float(torch.linalg.vector_norm(error))
+    size, *sizes = (float(torch.linalg.vector_norm(part.detach())) for part in (error, *parts))
+    scale = max(sizes)
     return size / scale if scale else size

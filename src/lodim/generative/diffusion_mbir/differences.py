@@ -31,13 +31,13 @@ def difference_adjoint(d: Tensor, axis: int = 0, boundary: str = "none") -> Tens
 def gradient(x: Tensor, axes: Sequence[int], boundary: str = "none") -> Tensor:
     """Return the differences along several axes, stacked along a new first one."""
     check_choice(boundary, BOUNDARIES, "boundary")
-    d = torch.zeros((len(axes), *x.shape), dtype=x.dtype, device=x.device)
-    for part, axis in zip(d, axes, strict=True):
-        n = max(x.shape[axis] - 1, 0)
-        part.narrow(axis, 0, n).copy_(x.narrow(axis, min(1, n), n)).sub_(x.narrow(axis, 0, n))
-        if boundary == "circular" and n:
-            part.select(axis, n).copy_(x.select(axis, 0)).sub_(x.select(axis, n))
-    return d
+
+    def along(axis: int) -> Tensor:
+        n = x.shape[axis]
+        following = x.narrow(axis, 0 if boundary == "circular" else max(n - 1, 0), min(n, 1))
+        return x.diff(dim=axis, append=following)
+
+    return torch.stack([along(axis) for axis in axes])
 
 
 def divergence(d: Tensor, axes: Sequence[int], boundary: str = "none") -> Tensor:

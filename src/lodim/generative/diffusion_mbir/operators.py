@@ -127,10 +127,14 @@ class Operator:
         return f"{type(self).__name__}({self.image_shape} -> {self.data_shape})"
 
     def _forward(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} needs _forward, from (z, C, H, W) to (z, *data_shape)"
+        )
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} needs _adjoint, from (z, *data_shape) to (z, C, H, W)"
+        )
 
     def _normal(self, x: Tensor) -> Tensor:
         return self._adjoint(self._forward(x))
@@ -143,7 +147,15 @@ class Operator:
         out = torch.empty((len(slices), *shape), dtype=dtype, device=slices.device)
         size = max(1, 2**20 // max(math.prod(self.image_shape), math.prod(self.data_shape)))
         for start in range(0, len(slices), size):
-            out[start : start + size] = function(slices[start : start + size])
+            part = slices[start : start + size]
+            answer = function(part)
+            if answer.shape != (len(part), *shape):  # which assignment would spread
+                name = getattr(function, "__name__", "the operator")
+                raise ValueError(
+                    f"{type(self).__name__}.{name} must return shape {(len(part), *shape)} of {tuple(part.shape)}, got "
+                    f"{tuple(answer.shape)}"
+                )
+            out[start : start + size] = answer
         return out
 
     def _find_norm(self, steps: int = 500) -> float:
@@ -186,7 +198,10 @@ def _read(values: Any, name: str, shape: tuple[int, ...], said: str, complex_: b
         kind = torch.float64 if double else torch.float32
         tensor = values.to(kind.to_complex() if values.is_complex() else kind)
     if tuple(tensor.shape[1:]) != shape or tensor.ndim != len(shape) + 1:
-        raise ValueError(f"{name} must have shape {said} = (Z, {str(shape)[1:]}, got {tuple(tensor.shape)}")
+        hint = f"; {name}[:, None] has" if shape[0] == 1 and tensor.shape[1:] == shape[1:] else ""
+        raise ValueError(
+            f"{name} must have shape {said} = (Z, {str(shape)[1:]}, got {tuple(tensor.shape)}{hint}"
+        )
     if tensor.is_complex() and not complex_:
         raise ValueError(f"{name} must be real for this operator, got {tensor.dtype}; take its real part")
     if not bool(tensor.detach().sum().isfinite()) and not bool(tensor.isfinite().all()):  # sums may overflow

@@ -76,7 +76,7 @@ from lodim.linalg import conjugate_gradient
 from lodim.nets.activations import evaluation_mode
 from lodim.randomness import RandomState, derive_seed, root_seed, torch_generator
 from lodim.training import checkpoint as files
-from lodim.validation import check_choice, check_in_range, checked, warn
+from lodim.validation import check_choice, check_in_range, check_tensor, checked, warn
 
 __all__ = ["DiffusionMBIR"]
 
@@ -289,6 +289,9 @@ class DiffusionMBIR:
             )
         levels = self.levels(data)
         self._warn(levels[-1])
+        if truth is not None:  # what is wrong with it is said now, not when the volume is there
+            nothing = torch.zeros(len(data), *self.operator.image_shape, dtype=torch.float64)
+            volume_quality(nothing, truth, data_range=data_range)
         source = as_generator(generator)
         seed = None if source is None else source.initial_seed()
         source = torch_generator(root_seed(None)) if source is None else source
@@ -400,10 +403,13 @@ class DiffusionMBIR:
             dtype = next(weights, dtype)
         for part in x.split(int(self.slice_batch)):
             answer = self._denoise(part.to(device, dtype), sigma)
+            check_tensor(answer, "what the denoiser returns")
             if answer.shape != part.shape:
                 raise ValueError(
                     f"the denoiser made {tuple(answer.shape)} of slices of shape {tuple(part.shape)}"
                 )
+            if not bool(answer.isfinite().all()):
+                raise ValueError(f"the denoiser's answer to noise of {sigma:.3g} has NaN or infinity")
             parts.append(answer.to(x))
         return torch.cat(parts)
 

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from lodim.generative.retrieval_diffusion.database import as_rows
+from lodim.generative.retrieval_diffusion.database import as_rows, check_share
 from lodim.metrics import frechet_distance, precision_recall
 from lodim.neighbors import NeighborIndex
 from lodim.plots import COLORS, new_axes
@@ -95,6 +95,8 @@ def proposal_curve(
         Further ones of the model's ``sample``.
     """
     seed = root_seed(random_state)
+    for m in top_m:
+        check_share(m)
     return _curve(
         "top_m", top_m, reference, features, model,
         lambda m: model.sample(n, top_m=m, generator=derive_seed(seed, "draws"), **options),
@@ -116,8 +118,9 @@ def memory_curve(
         As of :func:`proposal_curve`; here ``top_m`` is 1.0 unless given.
     """
     seed, index = root_seed(random_state), model.retrieval.index
+    shown = options.get("k") or model.retrieval.k
     for size in sizes:
-        check_in_range(size, "sizes", low=1, high=len(index), integer=True)
+        check_in_range(size, "sizes", low=shown, high=len(index), integer=True)
     order = as_generator(derive_seed(seed, "items")).permutation(len(index))
 
     def draw(size: int | np.integer) -> Any:

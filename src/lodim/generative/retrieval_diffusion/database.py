@@ -83,6 +83,21 @@ def as_rows(X: Any, name: str) -> Any:
     return check_tensor(X, name) if isinstance(X, Tensor) and X.ndim else plain_array(X, name, rows=True)
 
 
+def check_share(top_m: float | int | np.number) -> bool:
+    """Return whether it is a number of items; one that is neither that nor a share is a ValueError."""
+    whole = isinstance(top_m, int | np.integer)
+    check_in_range(top_m, "top_m", low=1 if whole else 0, high=None if whole else 1, integer=whole)
+    if not top_m:
+        raise ValueError("top_m must be a share in (0, 1] or a number of items from 1, got 0")
+    return whole
+
+
+def _finite(vectors: np.ndarray, name: str) -> np.ndarray:
+    if bad := int((~np.isfinite(vectors).all(1)).sum()):
+        raise ValueError(f"{name} has NaN or infinity in {bad} of {len(vectors)} rows")
+    return vectors
+
+
 @dataclass(frozen=True)
 class RetrievalReport(Result):
     """What samples were made from, and how near they came to the database.
@@ -231,7 +246,7 @@ class Retrieval(nn.Module):
         X = as_rows(X, name)
         if function is None:
             plain = check_numbers(X, name)
-            return plain.reshape(len(plain), math.prod(plain.shape[1:]))
+            return _finite(plain.reshape(len(plain), math.prod(plain.shape[1:])), name)
         if isinstance(function, nn.Module):
             own = next((p for p in function.parameters() if p.is_floating_point()), torch.zeros(0))
             rows = as_tensor(X, name)
@@ -244,7 +259,7 @@ class Retrieval(nn.Module):
             raise ValueError(
                 f"embed must return a vector a sample, shape ({len(X)}, c), got {vectors.shape} for {len(X)} samples"
             )
-        return vectors
+        return _finite(vectors, "what embed returned")
 
     def swap(self, index: Any, embed: Embed | None = None) -> Retrieval:
         """Use another database (and another way into it) from now on; no weight changes.
@@ -369,14 +384,18 @@ class Retrieval(nn.Module):
         Returns
         -------
         Tensor, shape (n, m)
-            Ids, the nearest first; m is 20 (but at most half the items) or k, if that is more.
+            Ids, the nearest first; m is 20 (but at most half the items) or k, if that is more, or if so many are not
+            left of the items beside a sample's copies.
         """
         X = as_rows(X, "X")
         if not len(X):
             raise ValueError("X has no samples to find neighbours of")
         real = None
         if neighbours is None:
-            dist, found = self.search(X, ids, max(self.k, min(_CANDIDATES, len(self.index) // 2)))
+            try:
+                dist, found = self.search(X, ids, max(self.k, min(_CANDIDATES, len(self.index) // 2)))
+            except ValueError:  # copies of a sample may leave fewer candidates, and k are enough
+                dist, found = self.search(X, ids)
             real = dist[:, 0]
         else:
             found = plain_array(neighbours, "neighbours")
@@ -444,11 +463,7 @@ class Retrieval(nn.Module):
             The counts are not known, after a swap: all items (of a label) are drawn alike.
         """
         n = int(check_in_range(n, "n", low=0, integer=True))
-        whole = isinstance(top_m, int | np.integer)
-        check_in_range(top_m, "top_m", low=1 if whole else 0, high=None if whole else 1, integer=whole)
-        if not top_m:
-            raise ValueError("top_m must be a share in (0, 1] or a number of items from 1, got 0")
-        counts = self.counts
+        whole, counts = check_share(top_m), self.counts
         if counts is None and (use_weights or top_m != 1.0 or whole):
             warn(
                 "how often items of this database were neighbours is not known (it was swapped, or never prepared): "
@@ -632,7 +647,7 @@ class Retrieval(nn.Module):
     def report(self, samples: Any, neighbours: Any, n_redrawn: int = 0) -> RetrievalReport:
         """Return how near samples came to the database; ``neighbours`` are the ids that :meth:`context` gave."""
         self._notice()
-        shown = np.asarray(neighbours.cpu() if isinstance(neighbours, Tensor) else neighbours)
+        shown, samples = plain_array(neighbours, "neighbours"), as_rows(samples, "samples")
         dist, nearest = np.full(len(samples), np.nan), np.full(len(samples), -1)
         rows = check_numbers(samples, "samples")
         fit = np.flatnonzero(np.isfinite(rows).all(tuple(range(1, rows.ndim))))
