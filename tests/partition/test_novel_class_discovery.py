@@ -152,6 +152,20 @@ def test_projections_find_clear_groups_by_any_clusterer(clusterer, one_training)
     np.testing.assert_allclose(np.linalg.norm(model.transform(X), axis=1), 1)
 
 
+@pytest.fixture
+def double_by_default():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("kind", [PBN, TabularNCD])
+def test_another_default_precision_of_torch_is_no_obstacle(kind, double_by_default):
+    model = kind(3, epochs=1, random_state=0).fit(X, y)
+    assert set(model.labels_[y < 0]) <= {3, 4, 5}
+    train_projections([PBN(lr=lr, epochs=1) for lr in (1e-3, 2e-3)], X, np.c_[y, y])
+
+
 def test_no_batch_is_left_with_one_row():
     """It would have no variance; 65 rows in batches of 16 leave one."""
     labels = np.where(truth[:65] > 0, -1, 0)
@@ -372,6 +386,12 @@ def test_scores_do_not_depend_on_names():
     assert first == again
     assert novel_class_scores(truth, np.zeros_like(truth), [0]).acc == 0
     assert novel_class_scores(truth, truth, [0]).balanced_acc == 1
+    with pytest.raises(TypeError, match="y_true and known_classes must both"):
+        novel_class_scores(truth, said, ["0", "1"])
+    with pytest.raises(TypeError, match="y_pred and known_classes must both"):
+        novel_class_scores(truth, said.astype(str), [0, 1])
+    only_novel = novel_class_scores(truth[truth > 2].astype(str), said[truth > 2] + 3, ["0", "1", "2"])
+    assert only_novel.n_known_rows == 0
 
 
 # ------------------------------------------------------------------------------------------------ the search
