@@ -204,11 +204,15 @@ def test_known_classes_prevail_over_nuisance_for_weights_near_one_only():
 def test_without_known_classes_it_is_k_means_from_the_same_seeds():
     start = clustering.draw_seeds(X, None, 4, 2, as_generator(derive_seed(7, "start", 0)))
     expected = KMeans(4, init=start, n_init=1, tol=0).fit(X)
-    found, labels, inertia = clustering.place_centroids(X, None, 4, 7, power=2, n_init=1)
+    found, labels, inertia, n_iter = clustering.place_centroids(X, None, 4, 7, power=2, n_init=1)
     np.testing.assert_allclose(found, expected.cluster_centers_)
     assert inertia == pytest.approx(expected.inertia_)
     assert (labels == expected.labels_).all()
-    assert NCDKMeans(4, random_state=0).fit(X).labels_.max() == 3
+    assert n_iter == expected.n_iter_ - 1  # which counts the step that finds nothing to move
+    model = NCDKMeans(4, random_state=0).fit(X)
+    assert model.labels_.max() == 3
+    with pytest.warns(UserWarning, match=f"still moved after max_iter={model.n_iter_} steps"):
+        NCDKMeans(4, max_iter=model.n_iter_, random_state=0).fit(X)
 
 
 @pytest.mark.parametrize(("update", "still"), [("novel", True), ("both", False), ("known", False)])
@@ -230,7 +234,7 @@ def test_seeds_keep_away_from_known_centroids():
 
 def test_a_centroid_without_rows_keeps_its_place():
     centroids = np.array([[0.0], [100.0]])
-    assert clustering.move_centroids(np.array([[1.0], [2.0]]), centroids, 10)
+    assert clustering.move_centroids(np.array([[1.0], [2.0]]), centroids, 10) == (1, True)
     assert centroids.ravel().tolist() == [1.5, 100.0]
 
 

@@ -15,7 +15,8 @@ from lodim.results import Result
 
 _AGAIN = 0.9  # of the resamples, from which on a group is clear
 _NO_GROUP = "#B8B8B8"
-_MARKERS = "o^sDv"  # one after the other where groups are more than colours
+_HUES = COLORS[:-1]  # the last is grey, as rows in no group are
+_MARKERS = "o^sDv"  # one after the other where groups are more than hues
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -198,14 +199,16 @@ class Groups(Result):
         labels, sure = self.labels[self.rows], self.separable[self.rows]
         x, y = self.coordinates.T
         for g in range(-1, self.n_groups):
-            color = _NO_GROUP if g < 0 else COLORS[g % len(COLORS)]
-            marker = _MARKERS[max(g, 0) // len(COLORS) % len(_MARKERS)]
+            color = _NO_GROUP if g < 0 else _HUES[g % len(_HUES)]
+            marker = _MARKERS[max(g, 0) // len(_HUES) % len(_MARKERS)]
             for strong in (False, True):
                 some = (labels == g) & (sure == strong)
                 alpha = 0.85 if strong else 0.3 if self.n_groups > 1 else 0.5
                 name = f"{g}: {self.groups[g].size:,} rows" if strong and g >= 0 else None
-                ax.scatter(x[some], y[some], 9, color, marker, alpha=alpha, linewidths=0, label=name)
-        if 1 < self.n_groups <= 2 * len(COLORS):
+                ax.scatter(
+                    x[some], y[some], s=9, color=color, marker=marker, alpha=alpha, linewidths=0, label=name
+                )
+        if 1 < self.n_groups <= 2 * len(_HUES):
             ax.legend(loc="best", markerscale=1.6, title="group")
         ax.set(xticks=[], yticks=[], title=textwrap.fill(self.verdict.partition(":")[0], 60))
         bars = ax.inset_axes((1.08, 0.0, 0.36, 1.0))
