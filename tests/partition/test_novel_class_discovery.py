@@ -360,6 +360,14 @@ def test_a_net_refuses_rows_whose_squares_it_cannot_hold():
             model.predict(X * 1e200)
 
 
+def test_rows_that_are_all_zero_are_rows_that_are_all_equal():
+    for model in (PBN(1, epochs=1, random_state=0), TabularNCD(1, epochs=1, random_state=0)):
+        labels = [
+            model.fit(np.full((6, 3), value), [0, 0, 1, -1, -1, -1]).labels_.tolist() for value in (0.0, 1.0)
+        ]
+        assert labels == [[0, 0, 1, 2, 2, 2]] * 2
+
+
 def test_one_row_can_be_a_class():
     assert PBN(n_novel=1, epochs=1, random_state=0).fit(X[:4], [0, 0, 1, -1]).labels_.tolist() == [0, 0, 1, 2]
 

@@ -71,7 +71,7 @@ def groups(
     ----------
     X : array-like, shape (n_samples, n_features), pandas.DataFrame, str, Path, or lodim.datasets.Dataset
         Distances of an array are measured in its own units: bring columns to one scale first. A data frame, or the
-        name of a data set or file, is read as a table (columns scaled, categories encoded).
+        name of a data set or file, is read as a table (columns scaled, categories encoded), a Dataset as it is.
     y : array-like, shape (n_samples,), optional
         Classes, of which some rows may have none (-1, or NaN and None). They are compared with the groups, never used
         to find them. A Dataset brings its own.

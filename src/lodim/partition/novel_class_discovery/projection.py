@@ -327,7 +327,7 @@ def centred(data: Float[np.ndarray, "n d"]) -> tuple[np.ndarray, np.ndarray]:
 def less_mean(data: Float[np.ndarray, "n d"], mean: np.ndarray, *, least: float = 0.0) -> np.ndarray:
     """Rows less a mean, of which a net can take the squares."""
     largest = float(np.abs(data).max())
-    if not least <= largest < _RANGE:
+    if largest and not least <= largest < _RANGE:
         raise ValueError(
             f"X has numbers up to {largest:.3g}, whose squares leave single precision; standardise X first"
         )
