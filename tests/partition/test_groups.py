@@ -332,8 +332,11 @@ def test_steps_few_rows_and_equal_rows_show_nothing():
     assert groups(lattice, n_resamples=2).n_groups == 1
     corners = np.random.default_rng(0).integers(0, 2, size=(300, 8)).astype(float)
     assert groups(corners, n_resamples=2).n_groups == 1
+    (only,) = groups(lattice, n_resamples=2).groups
+    assert (only.remaining, only.chance) == (1, 1)  # nothing parts it from anything
     with pytest.warns(UserWarning, match="12 different rows are too few"):
         few = groups(np.eye(12), [0, 1] * 6)
+    assert "too few different rows" in few.verdict
     assert (few.n_groups, few.n_resamples) == (1, 0)
     assert f"{FEWEST} are needed" in str(few)
     with pytest.warns(UserWarning, match="1 different rows"):
@@ -349,6 +352,16 @@ def test_a_constant_column_and_single_precision_change_nothing(blobs):
     assert adjusted_rand_score(groups(wide, n_resamples=2).labels, found.labels) > 0.99
 
 
+def test_no_two_groups_of_a_picture_look_alike():
+    X = np.random.default_rng(0).normal(size=(9, 60, 2)) + 30 * np.arange(9)[:, None, None]
+    found = groups(X.reshape(-1, 2), n_resamples=2)
+    ax = found.plot()
+    drawn = {tuple(dots.get_facecolor()[0][:3]) + (len(dots.get_paths()[0].vertices),)
+             for dots in ax.collections if len(dots.get_offsets())}  # fmt: skip
+    assert len(drawn) == found.n_groups == 9
+    assert len(ax.get_legend().get_texts()) == 9
+
+
 def test_the_least_group_and_the_scales():
     assert scales(FEWEST) == (6,)
     assert scales(5000) == (12, 24, 48, 96)
@@ -360,7 +373,7 @@ def test_the_least_group_and_the_scales():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dimension": "many"}, "dimension"),
+        ({"dimension": "many"}, "dimension must be 'auto' or a positive number"),
         ({"dimension": 0}, "dimension"),
         ({"level": 0.0}, "level"),
         ({"n_resamples": 1}, "n_resamples"),

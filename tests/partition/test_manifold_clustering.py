@@ -1,6 +1,7 @@
 """What memberships, losses and subspaces must be whatever the data; and curved sheets that come apart."""
 
 import copy
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -220,6 +221,22 @@ def test_spectral_labels_at_the_ends():
         spectral_labels(blocks, 13)
 
 
+def test_pieces_that_nothing_joins_are_groups_and_more_than_asked_for_is_said():
+    apart = scipy.sparse.csr_array(np.kron(np.eye(3), np.ones((4, 4))))
+    apart.indices, apart.indptr = apart.indices.astype(np.int64), apart.indptr.astype(np.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for affinity in (apart, apart.toarray()):
+            assert (
+                clustering_accuracy(np.repeat(range(3), 4), spectral_labels(affinity, 3, random_state=0)) == 1
+            )
+    assert apart.indices.dtype == np.int64
+    with pytest.warns(
+        ConvergenceWarning, match="nothing joins 3 pieces of the affinity, more than the 2 clusters"
+    ):
+        spectral_labels(apart, 2, random_state=0)
+
+
 # ---------------------------------------------------------------------------------------------- the clusterer
 
 
@@ -292,6 +309,8 @@ def test_images_are_taken_as_images_and_keep_their_shape():
     np.testing.assert_allclose(bright.transform(100 * X + 7), model.transform(X), atol=1e-4)
     with pytest.raises(ValueError, match=r"rows of shape \(1, 8, 6\)"):
         model.predict(X.reshape(30, 48))
+    with pytest.raises(ValueError, match="images of one channel are"):
+        small().fit(X[:, 0])
     with pytest.raises(ValueError, match="0 sample"):
         small().fit(X[:0])
     with pytest.raises(ValueError, match="at least 4 by 4"):
@@ -342,6 +361,27 @@ def test_views_may_be_made_in_place_and_nets_train_on_from_their_units():
     np.testing.assert_array_equal(again.transform(X), model.transform(X))
 
 
+@pytest.fixture
+def double_by_default():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def test_views_may_be_of_another_precision():
+    X, _ = planes()
+    views = small(augment=lambda x: gaussian_jitter(x).double()).fit(X)
+    np.testing.assert_array_equal(views.transform(X), small().fit(X).transform(X))
+
+
+def test_so_may_nets_and_what_torch_makes_by_default(double_by_default):
+    X, _ = planes()
+    nets = nn.Linear(8, 4), MLCNet(nn.Linear(8, 4), 4, 8)
+    for net in (None, *nets):
+        assert np.isfinite(small(backbone=net).fit(X).transform(X)).all()
+    assert all(p.dtype == torch.float64 for net in nets for p in net.parameters())
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -356,6 +396,7 @@ def test_views_may_be_made_in_place_and_nets_train_on_from_their_units():
         ({"init": "tcl"}, "Did you mean 'tcr'"),
         ({"augment": "affin"}, "Did you mean 'affine'"),
         ({"augment": lambda x: x[:1]}, "augment must return a tensor of shape"),
+        ({"augment": lambda x: x * np.nan}, "augment must return finite numbers"),
     ],
 )
 def test_what_cannot_be_done_is_said(options, said):

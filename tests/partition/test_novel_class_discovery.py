@@ -152,6 +152,20 @@ def test_projections_find_clear_groups_by_any_clusterer(clusterer, one_training)
     np.testing.assert_allclose(np.linalg.norm(model.transform(X), axis=1), 1)
 
 
+@pytest.fixture
+def double_by_default():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("kind", [PBN, TabularNCD])
+def test_another_default_precision_of_torch_is_no_obstacle(kind, double_by_default):
+    model = kind(3, epochs=1, random_state=0).fit(X, y)
+    assert set(model.labels_[y < 0]) <= {3, 4, 5}
+    train_projections([PBN(lr=lr, epochs=1) for lr in (1e-3, 2e-3)], X, np.c_[y, y])
+
+
 def test_no_batch_is_left_with_one_row():
     """It would have no variance; 65 rows in batches of 16 leave one."""
     labels = np.where(truth[:65] > 0, -1, 0)
@@ -190,11 +204,15 @@ def test_known_classes_prevail_over_nuisance_for_weights_near_one_only():
 def test_without_known_classes_it_is_k_means_from_the_same_seeds():
     start = clustering.draw_seeds(X, None, 4, 2, as_generator(derive_seed(7, "start", 0)))
     expected = KMeans(4, init=start, n_init=1, tol=0).fit(X)
-    found, labels, inertia = clustering.place_centroids(X, None, 4, 7, power=2, n_init=1)
+    found, labels, inertia, n_iter = clustering.place_centroids(X, None, 4, 7, power=2, n_init=1)
     np.testing.assert_allclose(found, expected.cluster_centers_)
     assert inertia == pytest.approx(expected.inertia_)
     assert (labels == expected.labels_).all()
-    assert NCDKMeans(4, random_state=0).fit(X).labels_.max() == 3
+    assert n_iter == expected.n_iter_ - 1  # which counts the step that finds nothing to move
+    model = NCDKMeans(4, random_state=0).fit(X)
+    assert model.labels_.max() == 3
+    with pytest.warns(UserWarning, match=f"still moved after max_iter={model.n_iter_} steps"):
+        NCDKMeans(4, max_iter=model.n_iter_, random_state=0).fit(X)
 
 
 @pytest.mark.parametrize(("update", "still"), [("novel", True), ("both", False), ("known", False)])
@@ -216,7 +234,7 @@ def test_seeds_keep_away_from_known_centroids():
 
 def test_a_centroid_without_rows_keeps_its_place():
     centroids = np.array([[0.0], [100.0]])
-    assert clustering.move_centroids(np.array([[1.0], [2.0]]), centroids, 10)
+    assert clustering.move_centroids(np.array([[1.0], [2.0]]), centroids, 10) == (1, True)
     assert centroids.ravel().tolist() == [1.5, 100.0]
 
 
@@ -342,6 +360,14 @@ def test_a_net_refuses_rows_whose_squares_it_cannot_hold():
             model.predict(X * 1e200)
 
 
+def test_rows_that_are_all_zero_are_rows_that_are_all_equal():
+    for model in (PBN(1, epochs=1, random_state=0), TabularNCD(1, epochs=1, random_state=0)):
+        labels = [
+            model.fit(np.full((6, 3), value), [0, 0, 1, -1, -1, -1]).labels_.tolist() for value in (0.0, 1.0)
+        ]
+        assert labels == [[0, 0, 1, 2, 2, 2]] * 2
+
+
 def test_one_row_can_be_a_class():
     assert PBN(n_novel=1, epochs=1, random_state=0).fit(X[:4], [0, 0, 1, -1]).labels_.tolist() == [0, 0, 1, 2]
 
@@ -372,6 +398,12 @@ def test_scores_do_not_depend_on_names():
     assert first == again
     assert novel_class_scores(truth, np.zeros_like(truth), [0]).acc == 0
     assert novel_class_scores(truth, truth, [0]).balanced_acc == 1
+    with pytest.raises(TypeError, match="y_true and known_classes must both"):
+        novel_class_scores(truth, said, ["0", "1"])
+    with pytest.raises(TypeError, match="y_pred and known_classes must both"):
+        novel_class_scores(truth, said.astype(str), [0, 1])
+    only_novel = novel_class_scores(truth[truth > 2].astype(str), said[truth > 2] + 3, ["0", "1", "2"])
+    assert only_novel.n_known_rows == 0
 
 
 # ------------------------------------------------------------------------------------------------ the search

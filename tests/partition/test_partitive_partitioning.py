@@ -350,6 +350,26 @@ def test_subsamples_are_compared_on_rows_in_common_and_noise_is_no_cluster():
         repeatability(StandardScaler(), X)
 
 
+class Named(KMeans):
+    """k-means whose clusters have names of any kind."""
+
+    names = (0, 1, 2)
+
+    def fit_predict(self, X, y=None, sample_weight=None):
+        return np.array(self.names)[super().fit_predict(X)]
+
+
+@pytest.mark.parametrize("names", [(0.2, 0.4, 0.6), ("a", "b", "c"), (True, False, True), ("-1", "a", "b")])
+def test_clusters_may_have_any_names(names, monkeypatch):
+    X, _ = blobs(3.0)
+    expected = repeatability(Named(3, n_init=1), X, 4, random_state=0)
+    monkeypatch.setattr(Named, "names", names)
+    found = repeatability(Named(3, n_init=1), X, 4, random_state=0)
+    if len(set(names)) == 3:
+        np.testing.assert_array_equal(found.ari, expected.ari)
+    assert found.n_clusters == (len(set(names) - {"-1"}),) * 4
+
+
 def test_compactness_is_scikit_learns_and_free_of_the_unit():
     X, y = blobs(2.0)
     found, tiny = compactness(X, y), compactness(X * 1e-140, y)
@@ -358,7 +378,8 @@ def test_compactness_is_scikit_learns_and_free_of_the_unit():
     )
     assert found.silhouette == pytest.approx(silhouette_score(X, y))
     assert tiny.davies_bouldin == pytest.approx(found.davies_bouldin)
-    assert compactness(np.r_[X, [[90.0, 0, 0]] * 2], np.r_[y, -1, -1]) == found
+    for noisy in (np.r_[y, -1, -1], np.r_[y, -1, -1].astype(str)):
+        assert compactness(np.r_[X, [[90.0, 0, 0]] * 2], noisy) == found
     with pytest.raises(ValueError, match="divide X"):
         compactness(X * 1e-200, y)
     with pytest.raises(ValueError, match="labels must name 2"):
@@ -373,6 +394,18 @@ def test_curves_agree_on_separate_groups():
     assert curves.agreement == tuple(model.validation_curve_.values())
     with pytest.raises(ValueError, match="no partitions over k"):
         partition_curves(PPP(strategy="merge", k0=9).fit(X), X)
+
+
+def test_a_curve_is_finite_where_every_row_is_at_a_centre():
+    X = np.repeat([[0.0, 0.0], [1.0, 0.0], [5.0, 5.0]], [10, 10, 3], axis=0)
+    with pytest.warns(UserWarning, match="only 3 distinct rows"):
+        model = PPP((2, 6)).fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = partition_curves(model, X, random_state=0)
+    assert np.isfinite(found.gap).all()
+    assert found.choices["gap"] == 3
+    assert type(found).from_json(found.to_json()).choices == found.choices
 
 
 def test_curves_are_those_of_scikit_learn_and_of_tibshirani_by_hand():

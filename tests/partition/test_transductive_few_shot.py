@@ -447,8 +447,14 @@ def test_accuracies_differences_and_intervals():
         found.difference("SLK", "PT-MAP")
     with pytest.raises(TypeError, match="method"):
         few_shot_episodes(FEATURES, LABELS, {"k": 3})
-    with pytest.raises(ValueError, match="returns has 3 entries"):
+    with pytest.raises(TypeError, match="method 'k' must be an SLK"):
+        few_shot_episodes(FEATURES, LABELS, {"k": SLK})  # the class, which could be called
+    with pytest.raises(ValueError, match="method 'k' returns must be 1-D"):
+        few_shot_episodes(FEATURES, LABELS, {"k": lambda X, y: None})
+    with pytest.raises(ValueError, match="method 'k' returns has 3 entries"):
         few_shot_episodes(FEATURES, LABELS, {"k": lambda X, y: y[:3]})
+    with pytest.raises(TypeError, match="3"):
+        few_shot_episodes(FEATURES, LABELS, {3: SLK()})
     with pytest.raises(ValueError, match="numbers as y has, 0 to 4"):
         few_shot_episodes(FEATURES, LABELS, {"k": lambda X, y: np.repeat("cat", len(y))})
     with pytest.raises(ValueError, match="n_clusters=9"):
@@ -481,7 +487,7 @@ def test_a_shift_of_all_queries_is_undone():
     X = FEATURES[drawn.rows]
     moved = X.copy()
     moved[:, 5:] += [3.0, -1.0, 0.0, 0.0, 2.0, 0.0]
-    one, other = (episodes_module._label(SLK(), x, drawn.given, 5, True)[0] for x in (X, moved))
+    one, other = (episodes_module._label("SLK", SLK(), x, drawn.given, 5, True)[0] for x in (X, moved))
     np.testing.assert_array_equal(one, other)
 
 

@@ -43,7 +43,7 @@ from lodim.partition.grouping_answer import Group, Groups, Peer
 from lodim.partition.partial_labels import PartialLabels, read_partial_labels
 from lodim.partition.valley_null import FEWEST, chance, deep_enough, least_rows, scales
 from lodim.randomness import RandomState, derive_seed, root_seed
-from lodim.validation import check_choice, check_in_range, check_matrix, checked, warn
+from lodim.validation import check_in_range, check_matrix, checked, warn
 
 __all__ = ["groups"]
 
@@ -71,7 +71,7 @@ def groups(
     ----------
     X : array-like, shape (n_samples, n_features), pandas.DataFrame, str, Path, or lodim.datasets.Dataset
         Distances of an array are measured in its own units: bring columns to one scale first. A data frame, or the
-        name of a data set or file, is read as a table (columns scaled, categories encoded).
+        name of a data set or file, is read as a table (columns scaled, categories encoded), a Dataset as it is.
     y : array-like, shape (n_samples,), optional
         Classes, of which some rows may have none (-1, or NaN and None). They are compared with the groups, never used
         to find them. A Dataset brings its own.
@@ -105,8 +105,8 @@ def groups(
     >>> groups(ball).n_groups, groups(np.vstack([ball, other])).n_groups
     (1, 2)
     """
-    if isinstance(dimension, str):
-        check_choice(dimension, ("auto",), "dimension")
+    if isinstance(dimension, str) and dimension != "auto":
+        raise ValueError(f"dimension must be 'auto' or a positive number, got {dimension!r}")
     given = None if isinstance(dimension, str) else float(check_in_range(dimension, "dimension", low=1e-3))
     check_in_range(level, "level", low=1e-6, high=0.5)
     check_in_range(n_resamples, "n_resamples", low=2, high=10_000, integer=True)
@@ -191,11 +191,12 @@ def _measured(
     labels = np.where((with_own > 0) & (in_own < _HALF * with_own), -1, labels)
     united = (labels[lists.idx[:, :k]] == labels[:, None]).all(1)
     separable = (labels >= 0) & (often >= _SURE) & united & (n_groups > 1)
-    p = np.array([chance(depth, n, k, len(ks)) for depth in tree.part_depths])
+    deep = tree.part_depths if n_groups > 1 else np.zeros(1)  # nothing parts an only group from others
+    p = np.array([chance(depth, n, k, len(ks)) for depth in deep])
     members = [labels == g for g in range(n_groups)]
     parts = tuple(
         Group(int(m.sum()), int(separable[m].sum()), math.exp(-depth), float(c), float(d), float(share))
-        for m, depth, c, d, share in zip(members, tree.part_depths, p, tree.part_dims, back / n_resamples)
+        for m, depth, c, d, share in zip(members, deep, p, tree.part_dims, back / n_resamples)
     )
     deepest = chance(float(tree.depths[0]), n, k, len(ks)) if len(tree.depths) else 1.0
     return Groups(

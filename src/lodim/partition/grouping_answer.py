@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from lodim.results import Result
 
 _AGAIN = 0.9  # of the resamples, from which on a group is clear
 _NO_GROUP = "#B8B8B8"
+_HUES = COLORS[:-1]  # the last is grey, as rows in no group are
+_MARKERS = "o^sDv"  # one after the other where groups are more than hues
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -143,6 +146,8 @@ class Groups(Result):
     def verdict(self) -> str:
         """The answer in one sentence."""
         if self.n_groups == 1:
+            if self.k == 0:
+                return "No groups that the data can show: there are too few different rows."
             if not len(self.depths):
                 return f"No groups that the data can show: no valley parts {self.least} rows or more from the rest."
             return (
@@ -194,22 +199,30 @@ class Groups(Result):
         labels, sure = self.labels[self.rows], self.separable[self.rows]
         x, y = self.coordinates.T
         for g in range(-1, self.n_groups):
-            color = _NO_GROUP if g < 0 else COLORS[g % len(COLORS)]
+            color = _NO_GROUP if g < 0 else _HUES[g % len(_HUES)]
+            marker = _MARKERS[max(g, 0) // len(_HUES) % len(_MARKERS)]
             for strong in (False, True):
                 some = (labels == g) & (sure == strong)
                 alpha = 0.85 if strong else 0.3 if self.n_groups > 1 else 0.5
                 name = f"{g}: {self.groups[g].size:,} rows" if strong and g >= 0 else None
-                ax.scatter(x[some], y[some], s=9, color=color, alpha=alpha, linewidths=0, label=name)
-        if 1 < self.n_groups <= len(COLORS):
+                ax.scatter(
+                    x[some], y[some], s=9, color=color, marker=marker, alpha=alpha, linewidths=0, label=name
+                )
+        if 1 < self.n_groups <= 2 * len(_HUES):
             ax.legend(loc="best", markerscale=1.6, title="group")
-        ax.set(xticks=[], yticks=[], title=self.verdict.partition(":")[0])
+        ax.set(xticks=[], yticks=[], title=textwrap.fill(self.verdict.partition(":")[0], 60))
         bars = ax.inset_axes((1.08, 0.0, 0.36, 1.0))
         shown = self.depths[:12]
         bars.barh(
             range(len(shown)), shown, color=[COLORS[0] if d >= self.threshold else _NO_GROUP for d in shown]
         )
         bars.axvline(self.threshold, color=COLORS[1], linestyle="--", linewidth=1.4)
-        bars.set(yticks=[], xlabel="depth of valleys, nats", title="against chance", ylim=(11.6, -0.6))
+        bars.set(
+            yticks=[],
+            xlabel="depth of valleys, nats\ndashed: what parts groups",
+            title="against chance",
+            ylim=(11.6, -0.6),
+        )
         return ax
 
 

@@ -83,8 +83,8 @@ class MLC(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseE
     n_clusters : int or None
         None: of 1 to 20 the one at which the features' code is shortest, which counts flat pieces.
     backbone : nn.Module, optional
-        From a batch to numbers, copied, with the weights that it has; an :class:`MLCNet` comes with its heads. Default:
-        two layers of 256 for tables, two convolutions and a layer of 256 for images.
+        From a batch to numbers, copied (in single precision), with the weights that it has; an :class:`MLCNet` comes
+        with its heads. Default: two layers of 256 for tables, two convolutions and a layer of 256 for images.
     feature_dim : int
         d, for all clusters' subspaces together.
     eps2 : float
@@ -293,6 +293,11 @@ class MLC(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseE
 
     def _read(self, X: Any, *, reset: bool) -> Float[np.ndarray, "n ..."]:
         """Rows of numbers, or images."""
+        if getattr(X, "ndim", None) == 3:
+            raise ValueError(
+                f"X must be rows of numbers, 2-D, or images, (n, channels, height, width), got shape {tuple(X.shape)}; "
+                "images of one channel are X[:, None]"
+            )
         images = getattr(X, "ndim", None) == 4
         data = check_matrix(
             plain_array(X, "X").reshape(len(X), math.prod(X.shape[1:])) if images else X, name="X"
@@ -331,24 +336,26 @@ class MLC(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseE
                 raise ValueError(
                     f"augment must return a tensor of shape {tuple(x.shape)}, as its argument has"
                 )
-            return made
+            if not bool(made.isfinite().all()):
+                raise ValueError("augment must return finite numbers, got NaN or infinite ones")
+            return made.to(x)
 
         return view
 
     def _build(self, rows: Tensor, device: torch.device) -> MLCNet:
         def build() -> MLCNet:
             if isinstance(self.backbone, MLCNet):
-                return copy.deepcopy(self.backbone)
+                return copy.deepcopy(self.backbone).float()
             given = self.init == "given"
             own = self.backbone is None
             backbone = default_backbone(self._shape, given) if own else copy.deepcopy(self.backbone)
-            backbone.eval().to(device)
+            backbone.eval().to(device, torch.float32)  # as rows are, whatever torch's default is
             seen = rows if given else rows[:2]
             with torch.no_grad():
                 hidden = torch.cat([backbone(x.to(device)).flatten(1) for x in seen.split(_EVALUATED)])
             if not bool(hidden.isfinite().all()):
                 raise ValueError("backbone must give finite numbers, got NaN or infinite ones")
-            net = MLCNet(backbone, hidden.shape[1], self.feature_dim)
+            net = MLCNet(backbone, hidden.shape[1], self.feature_dim).float()
             if given:
                 _project(net.feature_head, hidden)
             return net

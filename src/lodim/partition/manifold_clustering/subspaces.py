@@ -19,12 +19,14 @@ affinity; T. Ding and others, arXiv 2301.01805.
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 from jaxtyping import Float, Int
+from scipy.sparse.csgraph import connected_components
 from sklearn.cluster import KMeans
 from sklearn.manifold import spectral_embedding
 
@@ -33,7 +35,15 @@ from lodim.metrics import coding_rate
 from lodim.plots import new_axes
 from lodim.randomness import RandomState, derive_seed, root_seed
 from lodim.results import Result
-from lodim.validation import check_counts, check_in_range, check_labels, check_matrix, checked
+from lodim.validation import (
+    ConvergenceWarning,
+    check_counts,
+    check_in_range,
+    check_labels,
+    check_matrix,
+    checked,
+    warn,
+)
 
 __all__ = [
     "ClusterGeometry", "cluster_geometry", "coding_length", "numerical_rank", "spectral_labels", "subspace_affinity",
@@ -215,6 +225,11 @@ def spectral_labels(
     ValueError
         Not square, negative, complex or not symmetric, or more clusters than rows.
 
+    Warns
+    -----
+    ConvergenceWarning
+        More pieces that no affinity joins than clusters.
+
     Examples
     --------
     >>> import numpy as np
@@ -234,6 +249,10 @@ def spectral_labels(
     values = affinity.data if sparse else affinity
     if affinity.shape[0] != affinity.shape[1] or not np.isfinite(values).all() or (values < 0).any():
         raise ValueError(f"membership must be square, finite and nonnegative, got shape {affinity.shape}")
+    if sparse:
+        affinity.indices, affinity.indptr = (
+            part.astype(np.int32) for part in (affinity.indices, affinity.indptr)
+        )
     # sums of rows must neither over- nor underflow
     affinity = affinity / power_of_two(float(values.max(initial=0.0)), 1e-100, 1e100)
     if abs(affinity - affinity.T).max() > _SYMMETRY * affinity.max():
@@ -249,10 +268,22 @@ def spectral_coordinates(affinity: Any, n_clusters: int, seed: int) -> Float[np.
     n = affinity.shape[0]
     if min(n_clusters, n - 1) < 2:
         return np.ones((n, 1))
-    return spectral_embedding(
-        affinity, n_components=min(n_clusters, n - 1), drop_first=False,
-        random_state=derive_seed(seed, "embedding"),
-    )  # fmt: skip
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = spectral_embedding(
+            affinity, n_components=min(n_clusters, n - 1), drop_first=False,
+            random_state=derive_seed(seed, "embedding"),
+        )  # fmt: skip
+    for warning in said:
+        if "not fully connected" not in str(warning.message):
+            warn(str(warning.message), warning.category)
+        elif (n_pieces := connected_components(affinity, directed=False)[0]) > n_clusters:
+            warn(
+                f"nothing joins {n_pieces} pieces of the affinity, more than the {n_clusters} clusters: which of them "
+                "go together is left to chance",
+                ConvergenceWarning,
+            )
+    return found
 
 
 def groups_of(coordinates: Float[np.ndarray, "n k"], n_clusters: int, seed: int) -> Int[np.ndarray, " n"]:

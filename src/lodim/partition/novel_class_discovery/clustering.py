@@ -396,24 +396,25 @@ def place_centroids(
     power: int = 2,
     n_init: int = 10,
     max_iter: int = 300,
-) -> tuple[Float[np.ndarray, "c d"], Int[np.ndarray, " n"], float]:
-    """NCD k-means: known centroids and k new ones below them, the new one of each row, and the sum of squares."""
+) -> tuple[Float[np.ndarray, "c d"], Int[np.ndarray, " n"], float, int]:
+    """NCD k-means: known centroids and k new ones below them, the new one of each row, sum of squares, and steps."""
     n_known = 0 if known is None else len(known)
     moving = {"novel": slice(n_known, None), "known": slice(n_known), "both": slice(None)}[update]
-    best: tuple[np.ndarray, np.ndarray, float] | None = None
+    best: tuple[np.ndarray, np.ndarray, float, int] | None = None
     unfinished = 0
     for start in range(n_init):
         rng = as_generator(derive_seed(seed, "start", start))
         novel = draw_seeds(rows, known, k, power, rng)
         centroids = novel if known is None else np.vstack((known, novel))
-        unfinished += not move_centroids(rows, centroids[moving], max_iter)
+        n_iter, settled = move_centroids(rows, centroids[moving], max_iter)
+        unfinished += not settled
         squares = cdist(rows, centroids[n_known:], "sqeuclidean")
         inertia = float(squares.min(1).sum())
         if best is None or inertia < best[2]:
-            best = centroids, squares.argmin(1), inertia
+            best = centroids, squares.argmin(1), inertia, n_iter
     if unfinished:
         warn(
-            f"{unfinished} of {n_init} starts still moved after {max_iter} steps; raise max_iter",
+            f"{unfinished} of {n_init} starts of k-means still moved after max_iter={max_iter} steps",
             ConvergenceWarning,
             stacklevel=6,
         )
@@ -435,23 +436,23 @@ def draw_seeds(
     return rows[chosen]
 
 
-def move_centroids(rows: np.ndarray, centroids: Float[np.ndarray, "k d"], max_iter: int) -> bool:
-    """Lloyd's steps, in place, until no row changes its centroid; whether that was reached.
+def move_centroids(rows: np.ndarray, centroids: Float[np.ndarray, "k d"], max_iter: int) -> tuple[int, bool]:
+    """Lloyd's steps, in place, until no row changes its centroid; how many, and whether that was reached.
 
     A centroid without rows stays where it is.
     """
     before = None
-    for _ in range(max_iter):
+    for n_iter in range(max_iter):
         nearest = cdist(rows, centroids, "sqeuclidean").argmin(1)
         if before is not None and np.array_equal(nearest, before):
-            return True
+            return n_iter, True
         before, counts = nearest, np.bincount(nearest, minlength=len(centroids))
         member = csr_array(
             (np.ones(len(rows)), (nearest, np.arange(len(rows)))), shape=(len(centroids), len(rows))
         )
         filled = counts > 0
         centroids[filled] = (member @ rows)[filled] / counts[filled, None]
-    return False
+    return max_iter, False
 
 
 @dataclass(eq=False, repr=False)
@@ -486,6 +487,8 @@ class NCDKMeans(NovelClassEstimator):
     cluster_centers_ : ndarray, shape (n_known + n_novel, n_features)
     inertia_ : float
         Sum of squared distances of unlabelled rows to their centroids; infinite where that is beyond double precision.
+    n_iter_ : int
+        Steps of the start that was best.
 
     References
     ----------
@@ -523,7 +526,7 @@ class NCDKMeans(NovelClassEstimator):
             update=self.update if known is not None else "novel",
             power=int(self.power), n_init=int(self.n_init), max_iter=int(self.max_iter),
         )  # fmt: skip
-        self._anchors, clusters, inertia = found
+        self._anchors, clusters, inertia, self.n_iter_ = found
         self._anchor_codes = np.arange(len(self._anchors))
         self.cluster_centers_ = (self._anchors + self._middle) * self._scale
         self.inertia_ = float(inertia * self._scale * self._scale)

@@ -120,7 +120,7 @@ class StackedLayers(nn.Module):
         for linear, norm in zip(self.linear, self.norm, strict=False):
             x = norm(linear(x).relu())
             if drops:
-                draws = torch.rand(x.shape[1:], device=x.device)
+                draws = torch.rand(x.shape[1:], dtype=x.dtype, device=x.device)
                 x = x * ((draws >= dropout) / (1 - dropout))
         return self.linear[-1](x)
 
@@ -272,16 +272,14 @@ def _train_stack(
         return ProjectionNet(data.shape[1], layout.hidden, layout.latent_dim, n_classes, dropout)
 
     seed, device = derive_seed(layout.seed, "network"), layout.device
-    net = ProjectionNet.stack([build_seeded(partial(build, float(m.dropout)), seed) for m in models]).to(
-        device
-    )
-    rows = torch.tensor(data, dtype=torch.float32, device=device)
-    labels, w = (
-        torch.tensor(codes, device=device),
-        torch.tensor([float(m.w) for m in models], device=device),
-    )
+    nets = [build_seeded(partial(build, float(m.dropout)), seed) for m in models]
+    single: Any = {"dtype": torch.float32, "device": device}  # whatever torch's default is
+    net = ProjectionNet.stack(nets).to(**single)
+    rows, labels = torch.tensor(data, **single), torch.tensor(codes, device=device)
     rates = [float(m.lr) for m in models]
-    share = torch.tensor([rate / max(rates) for rate in rates], device=device)
+    w, share = (
+        torch.tensor(v, **single) for v in ([float(m.w) for m in models], [r / max(rates) for r in rates])
+    )
     alone = len(models) == 1
 
     def loss(x: Tensor, y: Tensor) -> Tensor:
@@ -331,7 +329,7 @@ def centred(data: Float[np.ndarray, "n d"]) -> tuple[np.ndarray, np.ndarray]:
 def less_mean(data: Float[np.ndarray, "n d"], mean: np.ndarray, *, least: float = 0.0) -> np.ndarray:
     """Rows less a mean, of which a net can take the squares."""
     largest = float(np.abs(data).max())
-    if not least <= largest < _RANGE:
+    if largest and not least <= largest < _RANGE:
         raise ValueError(
             f"X has numbers up to {largest:.3g}, whose squares leave single precision; standardise X first"
         )
@@ -357,6 +355,8 @@ class PBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NovelClassEstimator
 
     Parameters
     ----------
+    n_novel : int, optional
+        Novel classes; counted by silhouettes in the latent space unless given.
     hidden : sequence of int, optional
         Widths of the encoder's layers; default: 3/4 and 1/2 of the columns, eight at least.
     latent_dim : int, optional
@@ -366,8 +366,6 @@ class PBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NovelClassEstimator
         the classes teach comes through for w near 1 only. At 1: the classifier alone, the paper's baseline.
     lr, dropout, epochs, batch_size
         Of AdamW and the net.
-    n_novel : int, optional
-        Novel classes; counted by silhouettes in the latent space unless given.
     n_novel_range : (int, int)
         Numbers tried to count them.
     clusterer : {"kmeans", "ncd_kmeans", "spectral", "ncd_spectral"}
@@ -407,6 +405,7 @@ class PBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NovelClassEstimator
     (120, 2)
     """
 
+    n_novel: Any = None
     hidden: Any = None
     latent_dim: Any = None
     w: Any = 0.5
@@ -414,7 +413,6 @@ class PBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NovelClassEstimator
     dropout: Any = 0.1
     epochs: Any = 200
     batch_size: Any = 512
-    n_novel: Any = None
     n_novel_range: Any = (2, 30)
     clusterer: Any = "kmeans"
     device: Any = None

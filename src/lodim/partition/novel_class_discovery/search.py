@@ -119,6 +119,11 @@ def novel_class_scores(y_true: Any, y_pred: Any, known_classes: Any) -> NovelCla
         if values.dtype.kind == "V":
             raise TypeError(f"{name} must hold labels, one a row, got records of several fields")
     of_known = np.isin(true, known)
+    for values, name, counts in ((true, "y_true", len(known)), (said, "y_pred", of_known.any())):
+        if counts and _are_texts(values) != _are_texts(known):
+            raise TypeError(
+                f"{name} and known_classes must both be texts or both numbers, or no label is a known one"
+            )
     if of_known.all():
         raise ValueError("y_true has no row of a novel class; there is nothing to score")
     rows, answers = true[~of_known], said[~of_known]
@@ -133,6 +138,10 @@ def novel_class_scores(y_true: Any, y_pred: Any, known_classes: Any) -> NovelCla
         len(rows),
         int(of_known.sum()),
     )
+
+
+def _are_texts(labels: np.ndarray) -> bool:
+    return labels.dtype.kind in "US" or any(isinstance(label, str) for label in labels.tolist())
 
 
 def hidden_classes(

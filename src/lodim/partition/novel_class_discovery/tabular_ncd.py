@@ -159,7 +159,7 @@ class TabularNCD(NovelClassEstimator):
         k = self._count(rows[novel], seed)
         widths = [rows.shape[1], *layout.hidden, layout.latent_dim]
         build = partial(JointNet, widths, n_known, k, float(self.dropout))
-        net = build_seeded(build, derive_seed(seed, "network")).to(layout.device)
+        net = build_seeded(build, derive_seed(seed, "network")).to(layout.device, torch.float32)
         x = torch.tensor(rows, dtype=torch.float32, device=layout.device)
         target = torch.tensor(np.where(codes >= 0, codes, n_known), device=layout.device)
         near = torch.tensor(neighbors_of_kind(rows, codes >= 0, int(self.n_neighbors)), device=layout.device)
@@ -168,7 +168,7 @@ class TabularNCD(NovelClassEstimator):
         def loss(x_: Tensor, y: Tensor, near_: Tensor) -> Tensor:
             draw = torch.randint(near_.shape[1], (len(x_), 1), device=x_.device)
             there = x[near_.gather(1, draw)[:, 0]]
-            moved = x_ + torch.rand(len(x_), 1, device=x_.device) * (there - x_)
+            moved = x_ + torch.rand(len(x_), 1, dtype=x_.dtype, device=x_.device) * (there - x_)
             (z, classes, clusters), (_, classes_there, clusters_there) = net(x_), net(moved)
             value = w1 * F.cross_entropy(classes, y) + (1 - w1) * F.mse_loss(classes, classes_there)
             unlabelled = y == n_known

@@ -35,6 +35,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
+from lodim.partition.partial_labels import read_partial_labels
 from lodim.partition.partitive_partitioning.kmeans import Frame, canonical_order, grow, lloyd
 from lodim.partition.partitive_partitioning.partition import PPP, spaced
 from lodim.plots import COLORS, new_axes
@@ -95,6 +96,11 @@ class Repeatability(Result):
             f"{self.method}, {self.mode}: mean ARI of {len(self.ari)} runs {self.mean:.3f} (sd {self.std:.3f}, least "
             f"{self.ari.min():.3f}); clusters: {ks}"
         )
+
+
+def _codes(labels: Any, n: int) -> np.ndarray:
+    """Clusters from 0, whatever they are called, and -1 for noise."""
+    return read_partial_labels(check_labels(labels, n, name="labels"), n).codes
 
 
 @checked
@@ -162,7 +168,7 @@ def repeatability(
             )
         # rows of a matrix of distances or affinities are its columns too
         part = data[np.ix_(rows, rows)] if pairwise else _safe_indexing(given, rows)
-        labels[rows], asked[run, rows] = check_labels(model.fit_predict(part), len(rows), name="labels"), True
+        labels[rows], asked[run, rows] = _codes(model.fit_predict(part), len(rows)), True
     ari = np.ones((int(n_repeats),) * 2)
     for i, j in zip(*np.triu_indices(int(n_repeats), 1), strict=True):
         both = asked[i] & asked[j]
@@ -222,17 +228,17 @@ def compactness(X: Any, labels: Any) -> Compactness:
     4 rows in 2 clusters: SSE within 1, silhouette 0.889, Davies-Bouldin 0.111
     """
     data = check_matrix(X)
-    labels = check_labels(labels, len(data), name="labels")
-    data = data[kept] if not (kept := labels != -1).all() else data
-    clusters, codes = np.unique(labels[kept], return_inverse=True)
-    if not 1 < len(clusters) < len(data):
+    codes = _codes(labels, len(data))
+    data, codes = data[codes >= 0], codes[codes >= 0]
+    n_clusters = int(codes.max(initial=-1)) + 1
+    if not 1 < n_clusters < len(data):
         raise ValueError(
-            f"labels must name 2 clusters or more (-1 is noise), and fewer than rows; got {len(clusters)} for "
+            f"labels must name 2 clusters or more (-1 is noise), and fewer than rows; got {n_clusters} for "
             f"{len(data)} rows"
         )
     frame = Frame.of(data)
     R = frame.inward(data)
-    means = np.array([R[codes == j].mean(0) for j in range(len(clusters))])
+    means = np.array([R[codes == j].mean(0) for j in range(n_clusters)])
     squares = float(np.square(R - means[codes]).sum())
     within = squares * frame.unit * frame.unit
     if not np.isfinite(within) or (within == 0) != (squares == 0):
@@ -241,7 +247,7 @@ def compactness(X: Any, labels: Any) -> Compactness:
     if not 1 < len(np.unique(codes[few])) < len(few):
         few = np.arange(len(R))
     silhouette, davies_bouldin = silhouette_score(R[few], codes[few]), davies_bouldin_score(R, codes)
-    return Compactness(len(R), len(clusters), within, float(silhouette), float(davies_bouldin))
+    return Compactness(len(R), n_clusters, within, float(silhouette), float(davies_bouldin))
 
 
 @dataclass(frozen=True)
@@ -254,6 +260,7 @@ class PartitionCurves(Result):
     agreement : tuple of float
         Of k-means and the mixtures: the score of :class:`PPP`.
     silhouette : tuple of float
+        In the components that the model keeps, as the gap is, so that :func:`compactness` of all columns differs.
     gap, gap_se : tuple of float
         Gap statistic, and the standard error s(k) of its references.
     bic : tuple of float
@@ -378,5 +385,6 @@ def partition_curves(
 
 
 def _within(Z: Float[np.ndarray, "n d"], centres: Float[np.ndarray, "k d"]) -> float:
-    """Sum of squared distances to the nearest centre."""
-    return float(np.square(pairwise_distances_argmin_min(Z, centres)[1]).sum())
+    """Sum of squared distances to the nearest centre; rounding's where every row is at one, for it has a logarithm."""
+    least = np.finfo(np.float64).eps ** 2 * float(np.square(Z).sum())
+    return max(least, float(np.square(pairwise_distances_argmin_min(Z, centres)[1]).sum()))

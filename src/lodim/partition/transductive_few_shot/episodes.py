@@ -214,7 +214,12 @@ def batches(n_episodes: int, n: int) -> Iterator[slice]:
 
 
 def _label(
-    method: Method, X: Float[np.ndarray, "b n d"], given: Int[np.ndarray, "b n"], n_way: int, shift: bool
+    name: str,
+    method: Method,
+    X: Float[np.ndarray, "b n d"],
+    given: Int[np.ndarray, "b n"],
+    n_way: int,
+    shift: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """What a method says of every row of episodes, and which of these converged."""
     if isinstance(method, str):  # SimpleShot: the nearest mean of a class, queries one at a time
@@ -228,12 +233,14 @@ def _label(
         return label_by_slk(method, X, given, n_way)
     said = np.stack(
         [
-            check_labels(method(x.copy(), y.copy()), len(y), name="what a method returns")
+            check_labels(method(x.copy(), y.copy()), len(y), name=f"what method {name!r} returns")
             for x, y in zip(X, given)
         ]
     )
     if said.dtype.kind not in "iuf":
-        raise ValueError(f"a method must return numbers as y has, 0 to {n_way - 1}, got {said[0, 0]!r}")
+        raise ValueError(
+            f"method {name!r} must return numbers as y has, 0 to {n_way - 1}, got {said[0, 0]!r}"
+        )
     return said, np.ones(len(X), dtype=bool)
 
 
@@ -382,7 +389,7 @@ def few_shot_episodes(
         By name: an :class:`SLK`, all of whose episodes are solved in batches; ``"simpleshot"``, the nearest class mean
         without a shift of queries; or any ``function(X, y) -> labels`` of one episode, where y is 0 to n_way - 1,
         and -1 for queries.
-        Default: SimpleShot, K-means and K-modes (``lam=0``), SLK-Means and SLK-MS.
+        Default: SimpleShot, K-means and K-modes (``lam=0``), SLK-Means and SLK-MS (``prototype="mode"``: mean shift).
     n_way, n_shot, n_query, n_episodes, dirichlet
         See :func:`sample_episodes`.
     base_mean : array-like, shape (n_features,), optional
@@ -422,12 +429,14 @@ def few_shot_episodes(
     if not named:
         raise ValueError("methods is empty: give at least one, by its name")
     for name, method in named.items():
+        if not isinstance(name, str):
+            raise TypeError(f"names of methods must be texts, got {name!r}")
         if isinstance(method, str):
             check_choice(method, ("simpleshot",), f"method {name!r}")
-        elif not isinstance(method, SLK) and not callable(method):
+        elif not isinstance(method, SLK) and (isinstance(method, type) or not callable(method)):
             raise TypeError(
                 f'method {name!r} must be an SLK, "simpleshot" or a function of X and y, got {method!r}; '
-                "for another estimator give lambda X, y: estimator.fit(X, y).transduction_"
+                "for a classifier give lambda X, y: classifier.fit(X[y >= 0], y[y >= 0]).predict(X)"
             )
     episodes = sample_episodes(
         labels, n_way=n_way, n_shot=n_shot, n_query=n_query, n_episodes=n_episodes, dirichlet=dirichlet,
@@ -437,8 +446,8 @@ def few_shot_episodes(
     accuracy, unsettled = np.empty((len(named), n_episodes)), np.zeros(len(named), dtype=int)
     for part in batches(int(n_episodes), n):
         X, truth = rows[episodes.rows[part]], episodes.codes[part]
-        for i, method in enumerate(named.values()):
-            said, settled = _label(method, X, given[part], int(n_way), shift)
+        for i, (name, method) in enumerate(named.items()):
+            said, settled = _label(name, method, X, given[part], int(n_way), shift)
             accuracy[i, part] = (said == truth)[:, episodes.n_support :].mean(1)
             unsettled[i] += (~settled).sum()
     for name, count in zip(named, unsettled):
