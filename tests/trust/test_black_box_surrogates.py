@@ -1,6 +1,7 @@
 """What must hold of black-box-surrogates whatever the data: identities, invariances, limits."""
 
 import math
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -300,24 +301,38 @@ def test_embeddings_classify_and_carry_attention(encoder):
     assert set(found.ranking[:2].tolist()) == {0, 1}
 
 
-def in_single_precision(estimator):
-    return {"check_methods_subset_invariance": "a network rounds by the size of a batch, and 1e-7 is asked"}
-
-
 @parametrize_with_checks(
     [
         SelfAttentionClassifier(epochs=10, lr=0.02, random_state=0),
         ConvEmbeddingClassifier("mlp", "given", 1, 20, lr=0.01, random_state=0),
         ConvEmbeddingClassifier("conv", "correlation", 1, 20, lr=0.01, random_state=0),
-    ],
-    expected_failed_checks=in_single_precision,
+    ]
 )
 @pytest.mark.trains
 @pytest.mark.slow
 def test_scikit_learns_checks(estimator, check):
-    """Trained only where the check asks for what was learnt."""
+    """Trained only where the check asks for what was learnt; one epoch's small logits round within its 1e-7."""
     learnt = check.func.__name__ in ("check_classifiers_train", "check_classifiers_classes")
     check(estimator if learnt else clone(estimator).set_params(epochs=1))
+
+
+@pytest.mark.parametrize("method", ["gradient", "integrated"])
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_gradients_are_had_where_the_caller_has_switched_them_off(method, off):
+    net, X = logits(), normal(50)
+    expected = feature_importance(net, X, method=method, random_state=0).scores
+    with off():
+        assert (feature_importance(net, X, method=method, random_state=0).scores == expected).all()
+
+
+def test_a_value_of_no_category_is_refused_with_the_categories():
+    frame = pd.DataFrame({"size": normal(60, 1)[:, 0], "kind": pd.Categorical(["a", "b", "c"] * 20)})
+    model = SurrogateExplainer(lambda X: (X["kind"] == "a").astype(float), random_state=0).fit(frame)
+    assert model.what_if(frame.iloc[0], {"kind": "b"}).changes == {"kind": ["a", "b"]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match=r"\['a', 'b', 'c'\]"):
+            model.what_if(frame.iloc[0], {"kind": "z"})
 
 
 def test_columns_are_laid_out_once_each_and_beside_their_like():

@@ -50,7 +50,7 @@ def test_one_classifier_in_four_forms_answers_alike():
     for name, form in forms.items():
         box = read_black_box(form, X, classes=None if name == "scikit-learn" else ["down", "up"])
         assert box.predict_proba(X) == pytest.approx(expected, abs=1e-12), name
-        assert (box.predict(X) == model.predict(X)).all()
+        assert (box.classes[box.predict_proba(X).argmax(1)] == model.predict(X)).all()
         assert read_black_box(box, X) is box
 
 
@@ -180,3 +180,10 @@ def test_rows_are_taken_from_what_they_stand_in():
     assert take_rows(frame, [3, 1]).equals(frame.iloc[[3, 1]])
     assert (take_rows(X.tolist(), slice(0, 2)) == X[:2]).all()
     assert torch.equal(take_rows(torch.from_numpy(X), [0]), torch.from_numpy(X[:1]))
+
+
+def test_answers_that_are_no_numbers_are_told_whose_they_are():
+    with pytest.raises(ValueError, match="what the function returns"):
+        read_black_box(lambda rows: np.full(len(rows), "up"), X)
+    with pytest.raises(ValueError, match="sigmoid"):
+        read_black_box(nn.Sequential(nn.Linear(3, 1), nn.Sigmoid()), X.astype(np.float32))

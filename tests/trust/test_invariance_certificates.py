@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.stats import binomtest
 from scipy.stats import f as f_distribution
 
@@ -209,6 +210,8 @@ def test_the_held_out_bound_is_clopper_and_pearsons():
         known = binomtest(v, m, alternative="less").proportion_ci(1 - gamma, "exact").high
         assert share_bound(v, m, gamma) == pytest.approx(known)
     assert share_bound(0, 29, 0.05) == pytest.approx(1 - 0.05 ** (1 / 29))
+    for m, gamma in ((29, 1e-14), (500, 1e-16), (10**6, 1e-20)):  # where 1 - gamma has rounded
+        assert share_bound(0, m, gamma) == pytest.approx(-math.expm1(math.log(gamma) / m), rel=1e-9)
 
 
 @pytest.mark.parametrize("D", [1, 5, 91])
@@ -326,10 +329,10 @@ def test_the_learnt_mode_brings_the_held_out_bound_and_says_when_it_is_vacuous()
     learnt = certify(None, np.ones(4), covariances=cov, mode="learned", in_degrees=(2, 2))
     held = certify(None, np.ones(4), covariances=cov)
     assert learnt.vacuous
-    assert "VACUOUS" in learnt.text()
-    assert "9.9%" in learnt.text()  # 9.814, rounded up
+    assert "VACUOUS" in str(learnt)
+    assert "9.9%" in str(learnt)  # 9.814, rounded up
     assert learnt.delta_heldout == held.delta == held.delta_heldout == pytest.approx(1 - 0.05 ** (1 / 29))
-    assert "VACUOUS" not in held.text()
+    assert "VACUOUS" not in str(held)
     many = np.repeat(cov, 20, axis=0)
     enough = certify(None, np.ones(4), covariances=many, mode="learned", in_degrees=(1,))
     assert held.delta > enough.delta_heldout
@@ -434,7 +437,7 @@ def test_many_rows_are_taken_in_blocks(monkeypatch):
 
 def test_printed_bounds_are_not_below_the_bounds():
     cov = random_sem(4, 2, 0).intervene([0], "soft", 0, size=29).covariance()
-    text = certify(None, np.ones(3), covariances=cov, gamma=1e-7).text()
+    text = str(certify(None, np.ones(3), covariances=cov, gamma=1e-7))
     assert "42.7%" in text  # 0.42638
     assert "0.9999999," in text
 
@@ -677,3 +680,18 @@ def test_fits_from_rows_are_those_of_their_covariances():
         np.testing.assert_allclose(ours.w, fit_invariant(covariances=cov, penalty=penalty).w)
         assert ours.certificate.mode == "learned"
         np.testing.assert_allclose(ours.predict(pairs[0][0]), pairs[0][0] @ ours.Phi.T @ ours.w)
+
+
+def test_a_fit_takes_its_gradients_where_its_caller_has_switched_them_off():
+    _, pairs = some_environments()
+    expected = fit_invariant(pairs, 1, "minimax", n_restarts=1, random_state=0)
+    for off in (torch.no_grad, torch.inference_mode):
+        with off():
+            found = fit_invariant(pairs, 1, "minimax", n_restarts=1, random_state=0)
+            assert not torch.is_grad_enabled()
+        assert (found.w == expected.w).all()
+
+
+def test_a_table_where_pairs_are_asked_for_is_told_what_splits_it():
+    with pytest.raises(ValueError, match="split_environments"):
+        certify(None, [1.0], pd.DataFrame({"a": [1.0, 2.0]}))

@@ -37,6 +37,7 @@ from lodim.trust import (
     simulate_outcomes,
 )
 from lodim.trust.probability_estimation.networks import loss_of, mmce
+from lodim.validation import ConvergenceWarning
 
 RNG = np.random.default_rng(0)
 P = RNG.random(600)
@@ -374,6 +375,34 @@ def test_several_classes_give_rows_that_sum_to_one(make):
     np.testing.assert_allclose(found.sum(1), 1)
     too_sure = np.exp(3 * logits) / np.exp(3 * logits).sum(1, keepdims=True)
     assert np.mean((found - p) ** 2) < np.mean((too_sure - p) ** 2) / 4
+
+
+@pytest.mark.parametrize(("z", "y", "said"), [
+    ([0.0, 1.0], [0, 1], "perfectly"),  # the loss is flat long before its range ends
+    ([-5.0, -4.0, 5.0], [0, 0, 1], "perfectly"),
+    ([0.0, 0.0, 0.0], [0, 1, 1], "nothing"),
+    ([3.0, 2.0, 1.0], [0, 0, 1], "reverse"),
+])  # fmt: skip
+def test_a_temperature_without_a_best_value_is_told(z, y, said):
+    with pytest.warns(ConvergenceWarning, match=said):
+        TemperatureScaling().fit(z, y)
+
+
+def test_probabilities_are_not_taken_for_logits():
+    rows = np.column_stack([1 - P, P])
+    with pytest.raises(ValueError, match="logarithms"):
+        PlattScaling().fit(rows, Y)
+    model = PlattScaling().fit(np.log(np.clip(rows, 1e-9, 1)), Y)
+    with pytest.raises(ValueError, match="logarithms"):
+        model.predict_proba(rows)
+
+
+def test_labels_that_are_no_outcomes_are_told_how_to_become_some():
+    words = np.where(Y, "rain", "dry")
+    with pytest.raises(ValueError, match="y == 'rain'"):
+        calibration_check(P, words)
+    with pytest.raises(ValueError, match="return_inverse"):
+        calibration_check(np.column_stack([1 - P, P]), words)
 
 
 def test_temperature_is_that_of_the_least_loss_and_keeps_the_order():

@@ -455,7 +455,7 @@ def _elsewhere(rows: _Rows) -> Elsewhere:
         brier=float(np.mean((p - happened) ** 2)),
         delta=held.delta,
         vacuous=held.vacuous,
-        certificate=held.text(),
+        certificate=str(held),
         not_checked=(
             "environments of another kind than these. What is said of new ones takes these as drawn at random from "
             "them all; hospitals that volunteered, or the years before a change, are not."

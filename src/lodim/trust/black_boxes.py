@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import nn
 
 from lodim.nets.activations import batches_of, evaluation_mode, first_tensor, model_inputs
-from lodim.validation import check_labels, check_matrix, check_tensor, plain_array
+from lodim.validation import check_labels, check_matrix, check_numbers, check_tensor, plain_array
 
 __all__ = ["BlackBox", "check_rows", "plain_labels", "read_black_box", "take_rows"]
 
@@ -59,10 +59,6 @@ class BlackBox:
                 f"{self.name} answers {p.shape[1]} classes where it answered {len(self.classes)} before"
             )
         return p
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Labels of the most probable classes."""
-        return self.classes[self.predict_proba(X).argmax(1)]
 
     def class_numbers(self, y: Any, n: int) -> Int[np.ndarray, " n"]:
         """Columns of the labels ``y``; a label that is no class of the model is a ValueError."""
@@ -206,14 +202,14 @@ def _gives_probabilities(out: torch.Tensor, name: str, off: float) -> bool:
     inside = bool(((out >= 0) & (out <= 1)).all())
     if inside and (out.ndim == 1 or out.shape[1] == 1):
         raise ValueError(
-            f"{name} returns one number a row, all in [0, 1]: logits and probabilities cannot be told apart. Give a "
-            "function that returns the probability of the second class"
+            f"{name} returns one number a row, all in [0, 1]: logits and probabilities cannot be told apart. Leave out "
+            "its last sigmoid, or give a function that returns the probability of the second class"
         )
     return inside and bool(((out.sum(1) - 1).abs() <= off).all())
 
 
 def _as_probabilities(values: Any, n: int, name: str) -> Float[np.ndarray, "n k"]:
-    p = plain_array(values, f"what {name} returns").astype(np.float64)
+    p = check_numbers(values, f"what {name} returns")
     if p.ndim == 2 and p.shape[1] == 1:
         p = p[:, 0]
     if p.ndim not in (1, 2) or len(p) != n:

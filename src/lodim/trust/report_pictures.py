@@ -43,7 +43,11 @@ def _reasons(part: Reasons) -> list[Picture]:
                     part.names, part.scores, part.low, part.high, part.drives, part.helps
                 )
             ),
-            (Key(1, "beyond noise (5 % family-wise)"), Key(4, "not told from noise")),
+            tuple(
+                Key(series, said)
+                for series, said in ((1, "beyond noise (5 % family-wise)"), (4, "not told from noise"))
+                if any(row.series == series for row in rows)
+            ),
         )
     ]
 

@@ -216,3 +216,11 @@ def test_agrees_with_torchattacks():
     assert (right(model, ours) != y).sum() >= (right(model, theirs) != y).sum()
     sizes = [(moved - x).flatten(1).norm(dim=1)[broken] for moved in (ours, theirs)]
     assert sizes[0].mean() <= 1.02 * sizes[1].mean()
+
+
+@pytest.mark.parametrize("name", ["cw_l2", "deepfool", "noise", "search"])
+def test_nothing_reaches_the_gradient_of_the_inputs(name):
+    model, x = net(), points()
+    y, leaf = right(model, x), x.clone().requires_grad_()
+    assert not ATTACKS[name](model, leaf, y, bounds=(0, 1)).requires_grad
+    assert leaf.grad is None

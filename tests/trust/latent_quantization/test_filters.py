@@ -299,3 +299,25 @@ def test_an_encoder_of_unknown_layers_has_no_proof():
 def test_what_is_refused(act, said):
     with pytest.raises(ValueError, match=said):
         act()
+
+
+def test_what_is_no_image_is_told_what_it_is():
+    model = dense()
+    for ask in (model, model.filter, model.encode, model.encode_bits, model.losses):
+        with pytest.raises(TypeError, match="Tensor"):
+            ask(images().numpy())
+    with pytest.raises(ValueError, match="NaN"):
+        model(torch.full((1, *SHAPE), math.nan, dtype=torch.float64))
+    model.soft_decoder = nn.Sequential(
+        nn.Linear(5, 1), nn.Unflatten(1, (1, 1, 1))
+    )  # which would be spread over all
+    with pytest.raises(ValueError, match="decoder"):
+        model.double().loss(images())
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_code_stability_takes_its_gradients_where_they_are_switched_off(off):
+    model, x = dense(), images().numpy()
+    expected = code_stability(model, x)
+    with off():
+        assert code_stability(model, x) == expected

@@ -574,6 +574,7 @@ def module_of(model: Any, box: BlackBox, X: Float[np.ndarray, "n d"]) -> nn.Modu
     )
 
 
+@torch.inference_mode(False)
 def _slope(
     net: nn.Module, X: Any, answered: Tensor, method: str, is_probability: bool
 ) -> Float[np.ndarray, "n d"]:

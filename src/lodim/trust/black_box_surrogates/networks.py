@@ -93,7 +93,7 @@ class SelfAttentionNetwork(nn.Module):
     Examples
     --------
     >>> net = SelfAttentionNetwork(6, 2)
-    >>> net(torch.zeros(3, 6)).shape, round(float(net.attention(torch.zeros(1, 6)).sum()), 3)
+    >>> net(torch.zeros(3, 6)).shape, round(net.attention(torch.zeros(1, 6)).sum().item(), 3)
     (torch.Size([3, 2]), 1.0)
     """
 

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import binomtest
 
 from lodim.datasets import TableEncoder
+from lodim.pages.words import plural
 from lodim.results import Result
 from lodim.trust.black_box_surrogates.importance import Rows
 
@@ -147,8 +148,8 @@ class Rule(Result):
     def __str__(self) -> str:
         when = " and ".join(map(str, self.conditions)) or "always"
         known = (
-            f"right for {self.confidence:.0%} [{self.confidence_low:.0%}, {self.confidence_high:.0%}] of "
-            f"{self.n_held} held-out rows"
+            f"the black box agrees on {self.confidence:.0%} [{self.confidence_low:.0%}, {self.confidence_high:.0%}] of "
+            f"{plural(self.n_held, 'held-out row')}"
             if self.n_held
             else "no held-out row fires it"
         )

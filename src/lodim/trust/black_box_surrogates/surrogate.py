@@ -309,7 +309,8 @@ class RankingComparison(Result):
     def __str__(self) -> str:
         none = "The data cannot tell any column from noise.\n" if not self.n_driving else ""
         head = f"first {self.k} of {self.n_columns} columns, {self.n_driving} of all told from noise"
-        return f"{none}{head}\n{self.to_frame().to_string(index=False, float_format='{:.3g}'.format)}"
+        table = self.to_frame().dropna(axis=1, how="all")
+        return f"{none}{head}\n{table.to_string(index=False, float_format='{:.3g}'.format)}"
 
 
 def _changed(changes: Mapping[str, list[Any]]) -> str:
@@ -319,9 +320,11 @@ def _changed(changes: Mapping[str, list[Any]]) -> str:
 def _as_kind(value: Any, kind: Any, name: str) -> Any:
     """One value as a column of that type has it; a ValueError where none is equal to it."""
     try:
+        if isinstance(kind, pd.CategoricalDtype) and not pd.isna(value) and value not in kind.categories:
+            raise ValueError(f"the categories are {kind.categories.tolist()[:8]}")
         held = pd.Series([value], dtype=object).astype(kind)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be a value of a column of {kind}, got {value!r}") from error
+        raise ValueError(f"{name} must be a value of a column of {kind}, got {value!r}: {error}") from error
     if held.isna()[0] and not pd.isna(value):
         raise ValueError(f"{name} must be a value of a column of {kind}, got {value!r}")
     return held
@@ -361,6 +364,35 @@ class _Falls:
             for only in (False, True)
         )
         return cls(without[:, -1], kept[:, -1], without.mean((1, 2)), kept.mean((1, 2)))
+
+    def beside_random(self) -> dict[str, Any]:
+        """What a report says of the first ranking, and of the others as random ones."""
+        found: dict[str, Any] = {}
+        for name, falls, areas in (
+            ("comprehensiveness", self.without, self.area_without),
+            ("sufficiency", self.kept, self.area_kept),
+        ):
+            others = falls[1:].mean(1)
+            found |= {
+                name: float(falls[0].mean()),
+                f"{name}_interval": _mean_interval(falls[0]),
+                f"{name}_random": float(others.mean()),
+                f"{name}_random_interval": _nine_in_ten(others),
+                f"area_{name}": float(areas[0]),
+                f"area_{name}_random": float(areas[1:].mean()),
+            }
+        return found
+
+
+def _against_truth(who: str, labels: np.ndarray, truth: np.ndarray | None) -> dict[str, Any]:
+    """What a report says of the answers' truth; None where that is not known."""
+    names = (f"accuracy_{who}", f"accuracy_{who}_interval", f"f1_{who}", f"mcc_{who}")
+    if truth is None:
+        return dict.fromkeys(names)
+    right = labels == truth
+    f1 = float(f1_score(truth, labels, average="macro", zero_division=0.0))
+    values = float(right.mean()), wilson(right.sum(), len(right)), f1, float(matthews_corrcoef(truth, labels))
+    return dict(zip(names, values, strict=True))
 
 
 def _read_methods(methods: Any, name: str) -> list[str]:
@@ -515,7 +547,7 @@ class SurrogateExplainer(BaseEstimator):
     >>> X = np.random.default_rng(0).integers(0, 9, size=(600, 4)).astype(float)
     >>> model = SurrogateExplainer(lambda X: (X[:, 1] > 5).astype(float), random_state=0).fit(X)
     >>> print(model.rules_text().splitlines()[0])
-    if x1 <= 5.5: 0 (60.7% of rows; right for 100% [94%, 100%] of 60 held-out rows)
+    if x1 <= 5.5: 0 (60.7% of rows; the black box agrees on 100% [94%, 100%] of 60 held-out rows)
     """
 
     black_box: Any = None
@@ -863,22 +895,9 @@ class SurrogateExplainer(BaseEstimator):
             k,
             self.baseline,
         )
-        random_without, random_kept = falls.without[1:].mean(1), falls.kept[1:].mean(1)
-        against = [
-            (None, None, None, None)
-            if truth is None
-            else (
-                float((labels == truth).mean()),
-                wilson((labels == truth).sum(), n),
-                float(f1_score(truth, labels, average="macro", zero_division=0.0)),
-                float(matthews_corrcoef(truth, labels)),
-            )
-            for labels in (own, small)
-        ]
         spread = float(np.square(p - p.mean(0)).sum())
         lengths = [[len(rule.conditions) for rule in rules] for rules in (self.rules_, self.pruned_rules_)]
         agree, top = own == small, float(p.max(1).mean())
-        without, kept = float(falls.without[0].mean()), float(falls.kept[0].mean())
         return SurrogateReport(
             fidelity=float(agree.mean()),
             fidelity_interval=wilson(agree.sum(), n),
@@ -886,33 +905,16 @@ class SurrogateExplainer(BaseEstimator):
             r2=1 - float(np.square(p - q).sum()) / spread if spread > 1e-12 * n else math.nan,
             mae=float(np.abs(p - q).mean()),
             rmse=float(np.sqrt(np.square(p - q).mean())),
-            accuracy_black_box=against[0][0],
-            accuracy_black_box_interval=against[0][1],
-            accuracy_surrogate=against[1][0],
-            accuracy_surrogate_interval=against[1][1],
+            **_against_truth("black_box", own, truth),
+            **_against_truth("surrogate", small, truth),
             accuracy_constant=None if truth is None else float(np.bincount(truth).max() / n),
-            f1_black_box=against[0][2],
-            f1_surrogate=against[1][2],
-            mcc_black_box=against[0][3],
-            mcc_surrogate=against[1][3],
             columns=self.columns_,
             k=k,
             n_columns=d,
             n_rows=n,
-            comprehensiveness=without,
-            comprehensiveness_interval=_mean_interval(falls.without[0]),
-            comprehensiveness_random=float(random_without.mean()),
-            comprehensiveness_random_interval=_nine_in_ten(random_without),
-            sufficiency=kept,
-            sufficiency_interval=_mean_interval(falls.kept[0]),
-            sufficiency_random=float(random_kept.mean()),
-            sufficiency_random_interval=_nine_in_ten(random_kept),
-            area_comprehensiveness=float(falls.area_without[0]),
-            area_comprehensiveness_random=float(falls.area_without[1:].mean()),
-            area_sufficiency=float(falls.area_kept[0]),
-            area_sufficiency_random=float(falls.area_kept[1:].mean()),
-            share_lost=without / top,
-            share_kept=1 - kept / top,
+            **falls.beside_random(),
+            share_lost=float(falls.without[0].mean()) / top,
+            share_kept=1 - float(falls.kept[0].mean()) / top,
             surrogate=self.surrogate,
             n_rules=len(self.rules_),
             mean_length=float(np.mean(lengths[0])),

@@ -176,7 +176,8 @@ def _read_degrees(in_degrees: Any) -> list[int]:
 
 def share_bound(violations: int, m: int, gamma: float) -> float:
     """Clopper and Pearson's upper bound on a share of which ``violations`` were seen in m independent draws."""
-    return 1.0 if violations >= m else float(beta.ppf(1 - gamma, violations + 1, m - violations))
+    # from above: 1 - gamma rounds, and a bound that is rounded down is none
+    return 1.0 if violations >= m else float(beta.isf(gamma, violations + 1, m - violations))
 
 
 def uniform_share_bound(violations: int, m: int, dimension: int, gamma: float) -> float:
@@ -281,7 +282,7 @@ def _both_bounds(
     heldout = min(1.0, share_bound(v, m, gamma) / (1 - MISS if sampled else 1))
     if dimension is None:
         return heldout, heldout
-    missed = int(binom.ppf(1 - gamma / 2, m, MISS)) if sampled else 0
+    missed = int(binom.isf(gamma / 2, m, MISS)) if sampled else 0
     split = gamma / (2 if sampled else 1) / (m + 1 if eps_given else 1)
     learned = uniform_share_bound(v + missed, m, dimension, split) if v + missed < m else 1.0
     return max(learned, heldout), heldout
@@ -344,8 +345,7 @@ class InvarianceCertificate(Result):
         """Whether nothing is certified, delta being 1."""
         return self.delta >= 1
 
-    def text(self) -> str:
-        """Say what is certified, and list the assumptions."""
+    def __str__(self) -> str:
         sure, how = f"{1 - self.gamma:.12g}", {"heldout": "held out", "learned": "learnt"}[self.mode]
         what = f"the {FORMS[self.form]} is above eps = {self.eps:.4g}"
         lines = [f"Certificate of invariance ({how}), from {self.n_environments} environments"]
@@ -364,9 +364,6 @@ class InvarianceCertificate(Result):
             f" (upper bound {self.eps_upper:.4g})."
         )
         return "\n".join([*lines, "It assumes:", *(f"- {each}" for each in self.assumptions)])
-
-    def __str__(self) -> str:
-        return self.text()
 
     def to_frame(self) -> pd.DataFrame:
         """Return the environments, one a row."""
@@ -391,8 +388,11 @@ class InvarianceCertificate(Result):
         )  # fmt: skip
         ax.axhline(self.eps, color=COLORS[1], linestyle="--", label="eps")
         ax.set(
-            xlabel="environment, sorted", ylabel=self.form, title=f"at most {_percent(self.delta)} above eps"
+            xlabel="environment, sorted",
+            ylabel=FORMS[self.form],
+            title=f"at most {_percent(self.delta)} of new environments are above eps",
         )
+        ax.xaxis.get_major_locator().set_params(integer=True)
         ax.legend()
         return ax
 

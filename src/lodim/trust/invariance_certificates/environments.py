@@ -71,7 +71,8 @@ def read_environments(environments: Any, *, min_rows: int = 2) -> Rows:
     for name, pair in named:
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise ValueError(
-                f"environments must be pairs (X, y), one an environment; environment {name} is none"
+                f"environments must be pairs (X, y), one an environment; environment {name} is none. "
+                "split_environments makes them of one table"
             )
         X = check_matrix(pair[0], name=f"X of environment {name}")
         y = check_numbers(check_labels(pair[1], len(X), name=f"y of environment {name}"), "y")
@@ -111,10 +112,10 @@ def read_covariances(covariances: Any) -> np.ndarray:
     if len(stack) < 2:
         raise ValueError(f"covariances must be those of at least 2 environments, got {len(stack)}")
     for part in np.array_split(stack, math.ceil(stack.size / _BLOCK)):  # blocks that stay in the cache
-        scale = np.abs(part).max()
+        scale = np.maximum(part.max(), -part.min())
         if not np.isfinite(scale):
             raise ValueError("covariances have NaN or infinite entries")
-        if np.abs(part - part.swapaxes(1, 2)).max() > 1e-8 * scale:
+        if (part - part.swapaxes(1, 2)).max() > 1e-8 * scale:  # each difference is there with both signs
             raise ValueError("covariances must be symmetric")
         try:
             np.linalg.cholesky(
@@ -138,7 +139,7 @@ def split_environments(X: Any, y: Any, by: Any) -> dict[str, tuple[Any, np.ndarr
         The target, or the name of its column, which is taken out of X.
     by : array-like, shape (n,), or str
         Label of each row's environment, or the name of its column. That column is taken out of X, since it is
-        constant in each environment.
+        constant in each environment. Bin numbers first (``pandas.qcut``): each value is an environment.
 
     Returns
     -------

@@ -369,6 +369,7 @@ def _search(
     return Phi, w, subset, tuple(each[1] for each in found)
 
 
+@torch.inference_mode(False)
 def _descend(
     cov: np.ndarray, k: int, penalty: str, strength: float, n_restarts: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:

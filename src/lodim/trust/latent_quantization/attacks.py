@@ -171,6 +171,7 @@ def random_noise(
     """Return inputs changed by ``eps`` in every entry with random signs, or by a random direction of that length."""
     if check_tensor(X, "X").ndim < 2:
         raise ValueError(f"X must have samples and entries, shape (n, ...), got shape {tuple(X.shape)}")
+    X = X.detach()
     check_size(eps, X)
     check_bounds(X, bounds)
     p, draws = norm_of(norm), torch_generator(root_seed(random_state))
@@ -227,13 +228,14 @@ def cw_l2(
         raise ValueError(f"c must be positive and finite, got {c}")
     check_in_range(confidence, "confidence", low=0)
     check_pair(model, X, y)
+    X = X.detach()
     check_bounds(X, bounds)
     low, high = (float(end) for end in bounds)
     mid, half = (low + high) / 2, (high - low) / 2
     start = ((X - mid) / half).double().clamp(-1 + 1e-6, 1 - 1e-6).atanh().to(X.dtype)
     weight = torch.full((len(X),), float(c), dtype=torch.float64, device=X.device)
     least, most = torch.zeros_like(weight), torch.full_like(weight, torch.inf)
-    best, nearest = X.detach().clone(), torch.full_like(weight, torch.inf)
+    best, nearest = X.clone(), torch.full_like(weight, torch.inf)
     with torch.no_grad():
         outputs = answer_of(model, X)
         check_classes(outputs, y)
@@ -290,9 +292,10 @@ def deepfool(
     check_in_range(max_iter, "max_iter", low=1, integer=True)
     check_in_range(overshoot, "overshoot", low=0, high=1)
     check_pair(model, X, y)
+    X = X.detach()
     check_bounds(X, bounds)
     p = norm_of(norm)
-    total, moved = torch.zeros_like(X), X.detach().clone()
+    total, moved = torch.zeros_like(X), X.clone()
     with torch.no_grad():
         check_classes(answer_of(model, X), y)
     for _ in range(int(max_iter)):

@@ -212,12 +212,16 @@ class LQVAE(nn.Module):
 
     def _scaled(self, x: Tensor) -> Tensor:
         """Images of the right shape and range, on [-1, 1]."""
+        if not isinstance(x, Tensor):
+            raise TypeError(f"images must be a Tensor, got {type(x).__name__}; use torch.as_tensor(images)")
         if tuple(x.shape[1:]) != self.image_shape:
             raise ValueError(f"images must have shape (n, {str(self.image_shape)[1:]}, got {tuple(x.shape)}")
         if not x.is_floating_point():
             raise ValueError(f"images must be floating-point numbers on [0, 1], got {x.dtype}; divide by 255")
         if not torch.compiler.is_compiling() and x.numel():
             low, high = x.detach().aminmax()
+            if low.isnan():
+                raise ValueError("images must be on [0, 1], but have NaN; drop or impute those")
             if not (low >= 0 and high <= 1):
                 raise ValueError(
                     f"images must be on [0, 1], got values from {float(low):.4g} to {float(high):.4g}; "
@@ -290,7 +294,12 @@ class LQVAE(nn.Module):
         return mean + self.noise_scale * (logvar / 2).exp() * torch.randn_like(mean)
 
     def _reconstruction(self, decoder: nn.Module, code: Tensor, scaled: Tensor) -> Tensor:
-        return self.lambda_rec * (decoder(code) - scaled).square().mean()
+        rebuilt = decoder(code)
+        if rebuilt.shape != scaled.shape:
+            raise ValueError(
+                f"the decoder must return images of shape {tuple(scaled.shape)}, got {tuple(rebuilt.shape)}"
+            )
+        return self.lambda_rec * (rebuilt - scaled).square().mean()
 
     def _penalty(self, mean: Tensor, scaled: Tensor) -> Tensor:
         """GP: squared distance of the Jacobian's norm from the target."""
@@ -520,6 +529,7 @@ class CodeStability(Result):
 
 
 @checked
+@torch.inference_mode(False)
 def code_stability(model: LQVAE, X: Any, radii: Any = (0.01, 0.03, 0.1, 0.3, 1.0)) -> CodeStability:
     r"""Measure of how many images no bit of the code can flip.
 

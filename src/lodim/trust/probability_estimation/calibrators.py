@@ -131,6 +131,8 @@ class _Scaling(ClassifierMixin, BaseEstimator):
             raise ValueError(f"logits must have shape (n,) or (n, n_classes), got {rows.shape}")
         if not (np.abs(rows) < 1e100).all():
             raise ValueError("logits must be finite; of probabilities 0 and 1 they are not: use Calibrated")
+        if rows.shape[1] > 1 and (rows >= 0).all() and np.abs(rows.sum(1) - 1).max() < 1e-6:
+            raise ValueError("logits has rows of probabilities; give their logarithms, or use Calibrated")
         return rows
 
     def _fit_map(self, z: Any, t: Int[np.ndarray, " n"]) -> Any:
@@ -180,11 +182,15 @@ class TemperatureScaling(_Scaling):
             return -float(log_softmax(scaled * math.exp(-log_t), axis=1)[np.arange(len(t)), t].mean())
 
         found = minimize_scalar(loss, bounds=(-_LOG_T, high), method="bounded", options={"xatol": 1e-9})
-        if min(abs(found.x - end) for end in (-_LOG_T, high)) < 1e-3:
-            reason = (
-                "order the classes perfectly" if found.x < 0 else "say nothing of the classes, or the reverse"
-            )
-            warn(f"the temperature ran to the end of its range: the logits {reason}", ConvergenceWarning)
+        for end, reason in (
+            (high, "say nothing of the classes, or the reverse"),
+            (-_LOG_T, "order the classes perfectly"),
+        ):
+            if (
+                abs(found.x - end) < 1e-3 or loss(end) <= found.fun
+            ):  # a loss that is flat there stops it before
+                warn(f"the temperature has no best value: the logits {reason}", ConvergenceWarning)
+                break
         self.temperature_ = math.exp(found.x) * unit
         return self.temperature_
 

@@ -214,7 +214,8 @@ def _of_the_event(p_hat: Any, y: Any) -> tuple[Float[np.ndarray, " n"], Int[np.n
         known = np.isin(labels, np.arange(p.shape[1]))
         if not known.all():
             raise ValueError(
-                f"y must be numbers of the columns of p_hat, 0 to {p.shape[1] - 1}, got {str(labels[~known][0])!r}"
+                f"y must be numbers of the columns of p_hat, 0 to {p.shape[1] - 1}, got {str(labels[~known][0])!r}; of "
+                "sorted labels they are numpy.unique(y, return_inverse=True)[1]"
             )
         if p.shape[1] > 2:
             return p.max(1), (p.argmax(1) == labels.astype(int)).astype(int), "top label"
@@ -222,7 +223,10 @@ def _of_the_event(p_hat: Any, y: Any) -> tuple[Float[np.ndarray, " n"], Int[np.n
             raise ValueError("p_hat of one column must have shape (n,)")
         p = p[:, 1]
     if not np.isin(labels, (0, 1)).all():
-        raise ValueError(f"y must be outcomes, 0 or 1, got {np.unique(labels)[:5].tolist()}")
+        kinds = np.unique(labels)[:5].tolist()
+        raise ValueError(
+            f"y must be outcomes, 0 or 1, got {kinds}; give y == {kinds[-1]!r}, or what the event is"
+        )
     return p, labels.astype(int), "event"
 
 
