@@ -1,6 +1,7 @@
 """What is collected of a model's layers: rows, units, places, labels; and that the model is left as it was."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -249,3 +250,18 @@ def test_tokens_that_the_attention_mask_leaves_out_are_no_rows():
     np.testing.assert_array_equal(found.samples["embed"], [0, 0, 1, 1, 1, 2, 2, 3, 3, 3])
     means = collect(model, "embed", [batch], reduce="mean")["embed"]
     np.testing.assert_allclose(means, [table[:2].mean(0), table[4:7].mean(0)], rtol=1e-6)
+
+
+def test_a_batch_without_samples_adds_no_row():
+    batches = [IMAGES[:0], IMAGES[:4], IMAGES[4:4], IMAGES[4:]]
+    for reduce in ("channels", "mean", "flatten"):
+        found, whole = (collect(NET, ["conv", "head"], data, reduce=reduce) for data in (batches, IMAGES))
+        for name in whole:
+            np.testing.assert_allclose(found[name], whole[name], atol=1e-6)
+            np.testing.assert_array_equal(found.samples[name], whole.samples[name])
+
+
+def test_activations_print_as_shapes_and_data_frames_are_refused():
+    assert repr(collect(NET, "head", IMAGES)) == "Activations of 1 layers as rows x units: 'head': 10 x 3"
+    with pytest.raises(TypeError, match=r"data is a data frame.*to_numpy"):
+        collect(NET, "head", pd.DataFrame(np.ones((4, 2))))

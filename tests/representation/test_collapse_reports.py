@@ -229,3 +229,17 @@ def test_classes_apart_in_the_inputs_of_an_untrained_network():
 def test_just_below_a_limit_that_chance_is_just_above():
     assert _verdict(0.19, [0.21, 0.5], 0.2) == "better than chance"
     assert _verdict(0.1, [0.21, 0.5], 0.2) == "collapsed"
+
+
+def test_what_is_printed_has_limits_and_no_advice_already_taken():
+    model, X, y = collapsed()
+    found = collapse_report(model, [(X, y)], weight_decay=1e-3, n_null=3, random_state=0)
+    assert dict(zip(found.to_frame().metric, found.to_frame().limit))["nc1"] == 0.1
+    assert not any("give weight_decay" in note for note in found.notes)
+    bare = collapse_report(model, [(X, y)], n_null=3, random_state=0)
+    assert any("give weight_decay" in note for note in bare.notes)
+    assert len(bare.layers[-1].plot().get_xlabel())
+    one = collapse_report(Free(np.eye(3, 12)), [(X, y)], n_null=3, random_state=0)
+    assert len(one.plot().collections) == 3  # a mark for each metric's null, also of one layer
+    with pytest.raises(ValueError, match=r"got \[-1, 0, 1\]"):
+        collapse_report(model, [(X, y - 1)])

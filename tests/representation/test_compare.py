@@ -496,3 +496,20 @@ def test_data_sorted_by_class_are_noted():
     )
     assert "is each batch of some kinds" in sorted_.pairs[0].note
     assert "is each batch of some kinds" not in mixed.pairs[0].note
+
+
+def test_batches_without_samples_change_nothing():
+    a, b = net(0), net(1)
+    whole = compare(a, b, DATA, **BARE)
+    parts = compare(a, b, [DATA[:0], DATA[:50], DATA[50:50], DATA[50:]], **BARE)
+    assert parts.n_samples == whole.n_samples
+    assert parts.pairs[0].scores["soft"] == pytest.approx(whole.pairs[0].scores["soft"], abs=1e-9)
+
+
+def test_no_likeness_is_above_one():
+    for seed in range(4):
+        model = net(seed).float()
+        for pair in compare(model, model, DATA[:20].float(), **BARE).pairs:
+            assert all(
+                pair.scores[each] <= 1 for each in MEASURES if each != "cka"
+            )  # a ratio of unbiased estimates

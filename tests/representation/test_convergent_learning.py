@@ -652,3 +652,40 @@ def test_the_dimension_is_that_of_the_variance():
     np.testing.assert_allclose(principal_angles(rows, Q[:, :1], variance=0.5), 0, atol=1e-7)
     with pytest.raises(ValueError, match="span nothing"):
         subspace_dimension(np.ones((5, 2)))
+
+
+def test_stitching_takes_labels_that_are_places_and_linear_maps_only():
+    from sklearn.neighbors import KNeighborsRegressor
+
+    a, b = (
+        build_seeded(lambda: nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), i) for i in (0, 1)
+    )
+    data = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
+    for labels, words in ((np.array(["cat"] * 12), "whole numbers"), (torch.full((12,), 3), "no output")):
+        with pytest.raises(ValueError, match=words):
+            stitching_test(a, b, "1", "1", data, [(data, labels)])
+    with pytest.raises(TypeError, match="coef_"):
+        stitching_test(a, b, "1", "1", data, [(data, torch.zeros(12).long())], mapping=KNeighborsRegressor(2))
+    labels = torch.arange(12) % 3
+    found = stitching_test(a, b, "1", "1", [data, data[:0]], [(data, labels), (data[:0], labels[:0])])
+    assert found == stitching_test(a, b, "1", "1", data, [(data, labels)])
+
+
+def test_descent_that_does_not_end_is_told_once():
+    with pytest.warns(ConvergenceWarning, match="of 6 units") as told:
+        model = SparsePredictor(max_iter=1, random_state=0).fit(units(), units(seed=1) + units())
+    assert len(told) == 1
+    assert not model.converged_.all()
+
+
+def test_sorted_units_cannot_be_permuted():
+    class Sorted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.last(torch.sort(self.first(x), 1).values)
+
+    with pytest.raises(ValueError, match="sort"):
+        apply_matching(Sorted(), ORDER, "first", "last")

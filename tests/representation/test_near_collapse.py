@@ -501,3 +501,16 @@ def test_data_that_say_nothing():
         assert not fit(H0, y, 0.1, max_iter=2).converged_
     with pytest.raises(ValueError, match="features' shape"):
         fit(H0, y).linear_response(H0[1:])
+
+
+@pytest.mark.filterwarnings("error")
+def test_layers_are_trained_on_rows_that_may_not_be_written():
+    H0, y = features()
+    rows = H0.copy()
+    rows.setflags(write=False)
+    told = [
+        greedy_train(build_seeded(lambda: mlp([D, 6, K]), 0).double(), each, y, epochs=1, random_state=0)
+        for each in (H0, rows)
+    ]
+    assert told[0].loss[1:] == told[1].loss[1:]
+    np.testing.assert_array_equal(rows, H0)

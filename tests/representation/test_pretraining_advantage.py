@@ -33,6 +33,7 @@ from lodim.representation import (
     supervised_baselines,
 )
 from lodim.representation.pretraining_advantage import predictors
+from lodim.validation import ConvergenceWarning
 
 MODEL = FactorModel.random(12, 2, scale=0.8, random_state=0)
 
@@ -457,3 +458,35 @@ def test_what_does_not_fit_together_is_told():
         )
     with pytest.raises(ValueError, match="leave no two rows"):
         predict_excess_risk(MODEL, 0, 10, use_labelled_inputs=False)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_the_penalty_is_chosen_where_probabilities_round_to_zero():
+    """An outlier on the wrong side has a finite loss for each C; the sum of losses by logs of odds decides."""
+    rng = np.random.default_rng(0)
+    rows, classes = rng.normal(size=(18, 2)), np.arange(18) % 2
+    rows[:, 0] += 3 * classes
+    rows[0, 0] = 1e5
+    chosen = predictors.TunedLogistic().fit(rows, classes)
+    losses = []
+    for C in chosen.Cs:
+        loss = 0.0
+        for fold in range(3):
+            held = np.arange(18) // 2 % 3 == fold
+            model = predictors.TunedLogistic((C,)).fit(rows[~held], classes[~held])
+            odds = model._model.decision_function(rows[held])
+            loss += np.logaddexp(0, np.where(classes[held] == 1, -odds, odds)).sum()
+        losses.append(loss)
+    assert np.isfinite(losses).all()
+    assert chosen.Cs[int(np.argmin(losses))] == chosen.C_
+
+
+def test_encoders_and_views_that_return_other_things_are_named():
+    X = MODEL.sample(20, 0)[0]
+    with pytest.raises(TypeError, match="what encoder returns"):
+        ContrastivePretrainer(2, encoder=lambda n, r: None, steps=2).fit(X)
+    for view in (lambda x: None, lambda x: x[:, :2]):
+        with pytest.raises(ValueError, match="view must return"):
+            ContrastivePretrainer(2, view=view, steps=2).fit(X)
+    with pytest.warns(ConvergenceWarning, match="finite loss"):
+        ContrastivePretrainer(2, view=lambda x: x * math.nan, steps=2, random_state=0).fit(X)

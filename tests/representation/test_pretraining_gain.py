@@ -297,3 +297,12 @@ def test_columns_in_another_order_are_refused():
     frame = pd.DataFrame(X)
     with pytest.raises(ValueError, match="in their order"):
         pretraining_gain(frame[frame.columns[::-1]], frame[-80:], TARGET, **FAST)
+
+
+def test_a_rival_that_cannot_learn_is_not_printed_as_beyond(gain):
+    missing = dataclasses.replace(gain, rivals={"supervised": np.full(len(gain.n_labels), np.nan)})
+    for line in str(missing).split("\n")[2:]:
+        if line.strip()[:2].isdigit():
+            assert line.split()[2] == "-"
+    unbounded = dataclasses.replace(gain, high=np.full(len(gain.n_labels), np.nan))
+    assert "beyond" in str(unbounded).split("\n")[2]

@@ -520,3 +520,37 @@ def test_equally_distant_rows_and_other_ends():
     for metric in (lambda x, y: np.nan, sim.cca):
         with pytest.raises(ValueError, match="metric must return one finite number"):
             sim.null_calibrate(metric, X, Y)
+
+
+@pytest.mark.parametrize("how", ["spearman", "kendall"])
+def test_rounding_makes_no_order_among_equal_dissimilarities(how):
+    """Rows that are one row scaled and shifted correlate with 1: their distances are equal, whatever the last bit."""
+    rng = np.random.default_rng(0)
+    base, others = rng.normal(size=9), rng.normal(size=(2, 9))
+    shifted = np.vstack([[base * (i + 1) + i for i in range(10)], others])
+    copies = np.vstack([[base] * 10, others])
+    beside = rng.normal(size=(12, 9))
+    due = sim.rsa(copies, beside, compare=how)
+    for _ in range(3):
+        assert sim.rsa(shifted[:, rng.permutation(9)], beside, compare=how) == pytest.approx(due, abs=1e-12)
+
+
+def test_units_are_dead_where_the_matcher_calls_them_so():
+    """A unit a ten millionth as large as the others still says something."""
+    from lodim.representation import UnitMatcher
+
+    small = np.c_[X, 1e-7 * Z[:, :1]]
+    other = np.c_[X, 1e-7 * Z[:, 1:2]]
+    matched = UnitMatcher().fit(small, other)
+    assert not matched.dead_a_.any()
+    assert sim.permutation_distance(small, other) == pytest.approx(np.sqrt(2 - 2 * matched.mean_score_))
+    dead = np.c_[X, 1e8 + 1e-9 * Z[:, :1]]  # within the rounding of its mean
+    assert sim.permutation_distance(dead, X) == pytest.approx(0, abs=1e-7)
+
+
+@pytest.mark.parametrize("value", [None, "near", 1 + 2j])
+def test_a_metric_that_returns_no_number_is_named(value):
+    with pytest.raises(ValueError, match="one finite number"):
+        sim.null_calibrate(lambda X, Y: value, X, Y, n_permutations=2)
+    with pytest.raises(ValueError, match="one finite number"):
+        sim.pairwise([X, Y], lambda X, Y: value)

@@ -25,6 +25,7 @@ __all__ = [
     "Activations",
     "attended",
     "check_data",
+    "check_places",
     "choose_layers",
     "collect",
     "is_map",
@@ -44,7 +45,7 @@ _CHANNELS_FIRST = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Activations(Mapping[str, np.ndarray]):
     """Matrices of rows and units by the layers' names, and which sample each row is of.
 
@@ -60,6 +61,12 @@ class Activations(Mapping[str, np.ndarray]):
     units: dict[str, np.ndarray]
     samples: dict[str, np.ndarray]
     labels: np.ndarray | None = field(default=None)
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(
+            f"{name!r}: {' x '.join(map(str, rows.shape))}" for name, rows in self.units.items()
+        )
+        return f"Activations of {len(self)} layers as rows x units: {shapes}"
 
     def __getitem__(self, layer: str) -> np.ndarray:
         return self.units[layer]
@@ -102,7 +109,11 @@ def choose_layers(model: nn.Module, layers: Any = None) -> dict[str, nn.Module]:
 
 
 def check_data(data: Any, name: str) -> None:
-    """Refuse arrays and tensors that hold no numbers a model could be given, and single numbers."""
+    """Refuse arrays and tensors that hold no numbers a model could be given, single numbers, and data frames."""
+    if hasattr(data, "columns"):
+        raise TypeError(
+            f"{name} is a data frame, and models take arrays: give {name}.to_numpy(dtype='float32')"
+        )
     if isinstance(data, Tensor):
         check_tensor(data, name)
     elif np.ma.is_masked(data):
@@ -122,7 +133,7 @@ def placed_units(output: Tensor, layer: nn.Module, unit_axis: int | np.integer |
     if output.ndim == 0:
         raise ValueError("the layer returned one number, not one row a sample")
     if output.ndim <= 2:
-        return output.reshape(len(output), -1)
+        return output if output.ndim == 2 else output[:, None]
     axis = (1 if is_map(output, layer) else -1) if unit_axis is None else int(unit_axis)
     if not -output.ndim < axis < output.ndim or axis == 0:
         raise ValueError(
@@ -163,7 +174,7 @@ def unit_rows(
     placed = placed_units(output, layer, unit_axis)
     samples = torch.arange(len(output), device=output.device)
     if placed.ndim == 2 or reduce == "flatten":
-        return output.reshape(len(output), -1), samples
+        return (placed if placed.ndim == 2 else output.flatten(1)), samples
     placed = placed.flatten(1, -2)  # samples, places, units
     if reduce == "mean":
         return masked_mean(placed, mask), samples
@@ -309,3 +320,13 @@ def labels_of(batch: Any, size: int) -> np.ndarray | None:
     if labels.shape != (size,):
         raise ValueError(f"labels must be one a sample ({size}), got shape {labels.shape}")
     return labels
+
+
+def check_places(labels: np.ndarray) -> np.ndarray:
+    """Refuse labels that are no places among a classifier's outputs."""
+    if labels.dtype.kind not in "iu" or (labels < 0).any():
+        raise ValueError(
+            "labels must be whole numbers from 0 on, places among the outputs; got "
+            f"{np.unique(labels)[:5].tolist()} of dtype {labels.dtype}"
+        )
+    return labels.astype(np.int64)

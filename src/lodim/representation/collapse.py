@@ -252,7 +252,9 @@ def _read(features: Any, labels: Any) -> tuple[np.ndarray, np.ndarray, np.ndarra
     rows = check_matrix(features, name="features", dtype=np.float32 if single else np.float64)
     classes, codes = np.unique(check_labels(labels, len(rows), name="labels"), return_inverse=True)
     if len(classes) < 2:
-        raise ValueError(f"labels hold one class only, {classes[0]!r}: collapse is a matter of at least two")
+        raise ValueError(
+            f"labels hold one class only, {classes.tolist()[0]!r}: collapse is a matter of at least two"
+        )
     return rows, classes, codes
 
 
@@ -366,7 +368,9 @@ def _misalignment(found: ClassGeometry, weights: np.ndarray, frame: Any) -> floa
     rows, means = (weights - weights.mean(0), found.centered) if centred else (weights, found.means)
     lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(means, axis=1)
     if not lengths.all():
-        raise ValueError(f"class {found.classes[lengths.argmin()]!r} has a row of W or a mean of length zero")
+        raise ValueError(
+            f"class {found.classes.tolist()[lengths.argmin()]!r} has a row of W or a mean of length zero"
+        )
     return float(1 - np.mean(np.einsum("kd,kd->k", rows, means) / lengths))
 
 

@@ -9,7 +9,7 @@ its limit where no shuffling comes near.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +61,7 @@ class LayerCollapse(Result):
     verdicts: dict[str, str]
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a row for each metric with a null: value, lowest and median of the null, verdict."""
+        """Return a row for each metric with a null: value, limit of "collapsed", the null, verdict."""
         rows = []
         for name, verdict in self.verdicts.items():
             null = self.null[name]
@@ -70,6 +70,7 @@ class LayerCollapse(Result):
                     "layer": self.layer,
                     "metric": name,
                     "value": getattr(self.metrics, name),
+                    "limit": LIMITS[name],
                     "null_lowest": _lowest(null),
                     "null_median": float(np.median(null)) if null else np.nan,
                     "verdict": verdict,
@@ -78,14 +79,19 @@ class LayerCollapse(Result):
         return pd.DataFrame(rows)
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw metrics and nulls on a logarithmic scale; returns the axes."""
+        """Draw metrics, and with shuffled labels in grey, on a logarithmic scale; returns the axes."""
         ax = new_axes(ax)
         for i, name in enumerate(self.verdicts):
             ax.plot(self.null[name], [i] * len(self.null[name]), "|", color="0.6", markersize=12)
             ax.plot([getattr(self.metrics, name)], [i], "o", color=COLORS[0])
         ax.set(
-            xscale="log", yticks=range(len(self.verdicts)), yticklabels=list(self.verdicts), title=self.layer
+            xscale="log",
+            xlabel="0 is collapse; grey: shuffled labels",
+            yticks=range(len(self.verdicts)),
+            yticklabels=list(self.verdicts),
+            title=f"before {self.layer}" if self.part == "head" else self.layer,
         )
+        ax.invert_yaxis()
         return ax
 
     def __str__(self) -> str:
@@ -149,7 +155,10 @@ class CollapseReport(Result):
                 label=name,
             )
             low, high = ([float(f(n)) if n else np.nan for n in nulls] for f in (np.min, np.max))
-            ax.fill_between(places, low, high, color=color, alpha=0.15, linewidth=0)
+            if len(self.layers) > 1:
+                ax.fill_between(places, low, high, color=color, alpha=0.15, linewidth=0)
+            else:  # a band of one layer has no width
+                ax.vlines(places, low, high, color=color, alpha=0.3, linewidth=8)
         ax.set(
             yscale="log",
             xticks=places,
@@ -280,52 +289,15 @@ def collapse_report(
             f"the labels hold {len(np.unique(labels))} class: collapse is a matter of at least two"
         )
     deals, distinct = _shuffled(labels, np.array(seen), int(n_null), rng)
-    maps, K = head.classifiers(), head.n_classes
-    gathered: dict[str, list[Gathering]] = {}
-    for name in (*others, *head.layers):
-        W, b = maps.get(name, (None, None))  # others than the head's have no classifier
-        gathered[name] = [Gathering(K, W=W, b=b) for _ in range(1 + len(deals))]
-    squares, right, codes = 0.0, 0, [labels, *deals]
-    start, first_layer, last_layer = (
-        dict.fromkeys(gathered, 0),
-        next(iter(head.layers)),
-        list(head.layers)[-1],
-    )
-
-    def visit(second: bool) -> Any:
-        start.update(dict.fromkeys(start, 0))
-
-        def each(name: str, rows: np.ndarray, now: np.ndarray) -> None:
-            nonlocal squares, right
-            at = slice(start[name], start[name] + len(rows))
-            if not np.array_equal(labels[at], now):
-                raise ValueError(
-                    "the loader yields other labels in another pass: give one with a fixed order"
-                )
-            start[name] = at.stop
-            for gathering, dealt in zip(gathered[name], codes):
-                (gathering.second if second else gathering.first)(rows, dealt[at])
-            if not second and name == first_layer:
-                squares += float(np.square(rows.astype(np.float64)).sum())
-            if not second and name == last_layer:
-                W, b = maps[name]
-                right += int(((rows @ W.T + b).argmax(1) == now).sum())
-
-        return each
-
-    walk(model, batches, head, visit(False), others)
-    for gathering in (one for each in gathered.values() for one in each):
-        gathering.turn()
-    walk(model, batches, head, visit(True), others)
-
-    counts = np.bincount(labels, minlength=K)
+    gathered, squares, right = _gather(model, batches, head, others, [labels, *deals])
+    counts = np.bincount(labels, minlength=head.n_classes)
     distinct, counts = distinct[counts[: len(distinct)] > 0], counts[counts > 0]
     few = distinct < 2
     found = tuple(
         _judged(name, "before" if name in others else "head", each, bool(few.mean() > 0.5))
         for name, each in gathered.items()
     )
-    notes = _notes(counts, distinct, len(labels), int(n_null))
+    notes = _notes(counts, distinct, len(labels), int(n_null), weight_decay is None)
     last = found[-1].verdicts
     if last["nc1"] == COLLAPSED and last["nc4"] in (NO, PARTLY):
         notes += (
@@ -337,7 +309,7 @@ def collapse_report(
         predicted, more = _predict(head, counts, weight_decay, feature_decay, criterion, squares)
         notes += more
         if predicted is not None:
-            W = maps[first_layer][0]
+            W, _ = next(iter(head.classifiers().values()))
             distance, correlation = _compare(W, predicted)
     return CollapseReport(
         found,
@@ -353,6 +325,49 @@ def collapse_report(
     )
 
 
+def _gather(
+    model: nn.Module,
+    batches: LabelledBatches,
+    head: Head,
+    others: Mapping[str, nn.Module],
+    codes: Sequence[np.ndarray],
+) -> tuple[dict[str, list[Gathering]], float, int]:
+    """What two passes tell of each layer with each labelling, the true one first; squares of features; rows right."""
+    maps, labels = head.classifiers(), codes[0]
+    gathered: dict[str, list[Gathering]] = {}
+    for name in (*others, *maps):
+        W, b = maps.get(name, (None, None))  # others than the head's have no classifier
+        gathered[name] = [Gathering(head.n_classes, W=W, b=b) for _ in codes]
+    squares, right, start = 0.0, 0, dict.fromkeys(gathered, 0)
+
+    def visit(second: bool) -> Any:
+        start.update(dict.fromkeys(start, 0))
+
+        def each(name: str, rows: np.ndarray, now: np.ndarray) -> None:
+            nonlocal squares, right
+            at = slice(start[name], start[name] + len(rows))
+            if not np.array_equal(labels[at], now):
+                raise ValueError(
+                    "the loader yields other labels in another pass: give one with a fixed order"
+                )
+            start[name] = at.stop
+            for gathering, dealt in zip(gathered[name], codes):
+                (gathering.second if second else gathering.first)(rows, dealt[at])
+            if not second and name == next(iter(maps)):
+                squares += float(np.square(rows.astype(np.float64)).sum())
+            if not second and name == list(maps)[-1]:
+                W, b = maps[name]
+                right += int(((rows @ W.T + b).argmax(1) == now).sum())
+
+        return each
+
+    walk(model, batches, head, visit(False), others)
+    for gathering in (one for each in gathered.values() for one in each):
+        gathering.turn()
+    walk(model, batches, head, visit(True), others)
+    return gathered, squares, right
+
+
 def _judged(name: str, part: str, gathered: list[Gathering], few: bool) -> LayerCollapse:
     observed, *nulls = [gathered_metrics(one) for one in gathered]
     judged = [m for m in LIMITS if part == "head" or m in ("nc1", "nc2")]
@@ -364,7 +379,7 @@ def _judged(name: str, part: str, gathered: list[Gathering], few: bool) -> Layer
     return LayerCollapse(name, part, int(gathered[0].geometry().means.shape[1]), observed, null, verdicts)
 
 
-def _notes(counts: np.ndarray, distinct: np.ndarray, n: int, n_null: int) -> tuple[str, ...]:
+def _notes(counts: np.ndarray, distinct: np.ndarray, n: int, n_null: int, advise: bool) -> tuple[str, ...]:
     notes = []
     if alone := int((distinct < 2).sum()):
         notes.append(
@@ -376,8 +391,9 @@ def _notes(counts: np.ndarray, distinct: np.ndarray, n: int, n_null: int) -> tup
         )
     if counts.max() > 1.5 * counts.min():
         notes.append(
-            f"Classes have {counts.min()} to {counts.max()} rows: with squared error, means and rows of W are then not "
-            "of one length, and NC2 and NC3 (against a simplex) need not fall; give weight_decay for the prediction."
+            f"Classes have {counts.min()} to {counts.max()} rows: means and rows of W are then not of one length, and "
+            "NC2 and NC3 (against a simplex) need not fall"
+            + ("; give weight_decay for the prediction." if advise else ".")
         )
     if n_null < 19:
         notes.append(

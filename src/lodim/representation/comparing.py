@@ -380,6 +380,8 @@ class _Gathering:
         }
 
     def visit(self, batch: Any, outputs: dict[str, Tensor]) -> None:
+        if not any(output.ndim and len(output) for output in outputs.values()):
+            return  # no sample
         if not self.keys:
             given = {side: _rows(batch[_A if side == _A else _B]) for side in self.chosen}
             if self.any_layer:  # tables of positions and the like, which are the same for all samples
@@ -559,6 +561,7 @@ class _Gathering:
 
 
 def _matchings(table: np.ndarray, dead_a: np.ndarray, dead_b: np.ndarray) -> dict[str, float]:
+    table = np.clip(table, -1, 1)  # sums in single precision are off by rounding
     if dead_a.all() or dead_b.all():
         return dict.fromkeys(("one_to_one", "semi", "soft"), math.nan)
     found = {
@@ -610,7 +613,7 @@ class _Beside:
         table = np.tensordot(units, others[order], axes=((0, 1), (0, 1)))
         return {
             "cka": inner / math.sqrt(a.itself * b.itself) if known else math.nan,
-            "procrustes": float(turned / size) if size > 0 else math.nan,
+            "procrustes": min(float(turned / size), 1.0) if size > 0 else math.nan,
             "neighbours": float(np.vdot(a.near, b.near[both])) / (self.n * self.k),
             **_matchings(table, *self.dead),
         }

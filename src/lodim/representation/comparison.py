@@ -185,7 +185,7 @@ class Comparison(Result):
         return pd.DataFrame(rows, columns=names.split())
 
     def __str__(self) -> str:
-        header = ["layer", *MEASURES.values(), "dimension"]
+        header = ["layer", *MEASURES.values(), "dimension a | b"]
         rows = []
         for pair in self.pairs:
             doubt = {m for m, p in pair.adjusted.items() if p > LEVEL and self._enough}
@@ -201,6 +201,7 @@ class Comparison(Result):
         kept = f"{self.n_kept:,} of them kept for shuffles, Procrustes, neighbours and dimension"
         seen = f"{words.plural(self.n_samples, 'sample')}, {kept}"
         told = "; ? marks what is not told from chance" if self._enough else ""
+        told += ". 1 is the same in all measures; the dimension is the intrinsic one (TwoNN)."
         lines += textwrap.wrap(f"{seen}; {words.plural(self.n_shuffles, 'shuffle')}{told}", 98)
         notes = [*self.notes, *(f"{pair.name}: {pair.note}" for pair in self.pairs if pair.note)]
         for note in notes:

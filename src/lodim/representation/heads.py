@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, RandomSampler
 
 from lodim.nets.activations import batches_of, the_layer, watch_layers
 from lodim.nets.kinds import linear_kinds, weight_axes
-from lodim.representation.activations import attended, labels_of, unit_rows
+from lodim.representation.activations import attended, check_places, labels_of, unit_rows
 from lodim.representation.collapse import CollapseMetrics, Gathering, gathered_metrics
 
 __all__ = ["Head", "LabelledBatches", "find_head", "geometries", "walk"]
@@ -56,11 +56,7 @@ class LabelledBatches:
             labels = labels_of(batch, len(sized))
             if labels is None:
                 raise ValueError("the batches hold no labels: let the loader yield pairs (inputs, labels)")
-            if labels.dtype.kind not in "iu" or (labels < 0).any():
-                raise ValueError(
-                    f"labels must be whole numbers from 0 on, places among the outputs; got {labels!r}"
-                )
-            self.labels = labels.astype(np.int64)
+            self.labels = check_places(labels)
             if len(labels):
                 yield inputs
 

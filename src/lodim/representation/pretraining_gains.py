@@ -172,13 +172,15 @@ class PretrainingGain(Result):
         return beside + f"worth {mean} ({low:.0f} to {upto})"
 
     def __str__(self) -> str:
-        i = self.headline
+        i, table = self.headline, self.to_frame()
+        for name in ("worth", "high"):
+            table[name] = ["beyond" if math.isnan(each) else f"{each:.3g}" for each in table[name]]
         lines = [
             f"{self._told(i)}. {self.n_unlabelled} unlabelled rows, {self.n_components} components; error "
             f"{self.error[i]:.3g}, without them "
             + ", ".join(f"{errors[i]:.3g} ({name})" for name, errors in self.rivals.items())
             + f"; intervals of {self.ci:.0%}.",
-            self.to_frame().to_string(index=False, float_format="{:.3g}".format, na_rep="beyond"),
+            table.to_string(index=False, float_format="{:.3g}".format, na_rep="-"),
         ]
         return "\n".join([*lines, *self.notes])
 
@@ -266,7 +268,7 @@ def pretraining_gain(
     if len(extra) < 2:
         raise ValueError(f"X_unlabelled must have two rows at least that are not in X, got {len(extra)}")
     if len(np.unique(target)) < 2:
-        raise ValueError(f"y holds one value only, {target[0]!r}: there is nothing to learn")
+        raise ValueError(f"y holds one value only, {target.tolist()[0]!r}: there is nothing to learn")
     n_test = max(2, round(test_share * n))
     sizes = _grid(n_labels, n - n_test, len(np.unique(target)) if classification else 1)
     seed = root_seed(random_state)

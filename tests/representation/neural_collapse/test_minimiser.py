@@ -201,7 +201,7 @@ def test_bad_numbers(arguments, error, words):
 
 
 def test_what_has_no_closed_form():
-    with pytest.raises(NotImplementedError, match="mse"):
+    with pytest.raises(NotImplementedError, match="squared error"):
         ufm_minimizer([5, 4], 1e-3, 1e-3, loss="ce")
     with pytest.raises(ValueError, match="K - 1"):
         ufm_minimizer([5] * 4, 1e-3, 1e-3, dims=[2], loss="ce")

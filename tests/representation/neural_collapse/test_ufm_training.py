@@ -109,3 +109,18 @@ def test_dims_are_asked_for():
     with pytest.raises(ValueError, match="init must be"):
         DeepLinearUFM([5, 5], [4], 1e-3, 1e-3, init="zero")
     assert ufm_minimizer([5, 5], 1e-3, 1e-3).dims == (2,)
+
+
+def test_what_has_not_been_run_says_so():
+    from sklearn.exceptions import NotFittedError
+
+    ufm = DeepLinearUFM([4, 4], [3], 1e-2, 1e-2)
+    assert "not fitted" in repr(ufm)
+    with pytest.raises(NotFittedError, match="fit"):
+        ufm.metrics()
+    with pytest.raises(NotFittedError, match="fit"):
+        _ = ufm.product_
+    data = torch.randn(6, 4), torch.arange(6) % 2
+    monitor = CollapseMonitor(mlp([4, 3, 2]), None, None, [data])
+    with pytest.raises(ValueError, match="nothing has been measured"):
+        monitor.plot()

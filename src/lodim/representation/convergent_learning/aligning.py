@@ -52,7 +52,7 @@ def apply_matching(
     ValueError
         No such layer, or one named twice; as many units as b does not have, a unit twice; weights that are shared.
         Something else that reads the units, where ``torch.fx`` can trace the model: where it cannot, what you name is
-        taken to be all there is.
+        taken to be all there is. Slices of units and reshapes that part them pass unseen: compare both outputs once.
     """
     copied = copy.deepcopy(model_b)
     name, first = the_layer(copied, layer)
@@ -123,7 +123,15 @@ def _of_norm(name: str, norm: nn.Module, p: int, is_linear: bool, axes: int) -> 
 _MIXING = (nn.GroupNorm, nn.LocalResponseNorm, nn.ChannelShuffle, nn.PixelShuffle, nn.PixelUnshuffle, nn.GLU)
 _MIXING_CALLS = frozenset(
     ("chunk", "split", "tensor_split", "roll", "flip", "cumsum", "glu", "group_norm", "local_response_norm")
-    + ("channel_shuffle", "native_channel_shuffle", "pixel_shuffle", "pixel_unshuffle")
+    + (
+        "channel_shuffle",
+        "native_channel_shuffle",
+        "pixel_shuffle",
+        "pixel_unshuffle",
+        "sort",
+        "msort",
+        "topk",
+    )
 )
 _SIZES = frozenset(("size", "dim", "numel", "shape", "ndim", "dtype", "device"))
 

@@ -26,8 +26,8 @@ from sklearn.utils.validation import validate_data
 from lodim.linalg import CrossMoments
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import derive_seed, root_seed
-from lodim.representation.convergent_learning.matching import dead_units, read_rows
-from lodim.representation.convergent_learning.similarity import leading
+from lodim.representation.convergent_learning.matching import read_rows
+from lodim.representation.convergent_learning.similarity import dead_units, leading
 from lodim.results import Result
 from lodim.validation import check_choice, check_in_range, check_kind, check_matrix, checked
 
@@ -76,6 +76,7 @@ class CoClusters(Result):
         ax.bar(at, self.counts_a, color=COLORS[0], label="units of a")
         ax.bar(at, -self.counts_b, color=COLORS[1], label="units of b (downwards)")
         ax.axhline(0, color="black", lw=0.8)
+        ax.set_xticks(at)
         ax.yaxis.set_major_formatter(lambda count, _: f"{abs(count):g}")
         ax.set(xlabel="cluster", ylabel="units")
         ax.legend()

@@ -12,6 +12,7 @@ map has not seen: 1 is perfect, 0 what the mean of the unit predicts.
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,16 +29,17 @@ from torch import Tensor, nn
 from lodim.nets.activations import batches_of, the_layer
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, root_seed
-from lodim.representation.activations import is_map, labels_of, placed_units
+from lodim.representation.activations import check_places, is_map, labels_of, placed_units
 from lodim.representation.convergent_learning.matching import (
     UnitMatcher,
-    dead_units,
     layer_outputs,
     paired_rows,
     read_rows,
 )
+from lodim.representation.convergent_learning.similarity import dead_units
 from lodim.results import Result
 from lodim.validation import (
+    ConvergenceWarning,
     check_counts,
     check_in_range,
     check_kind,
@@ -46,6 +48,7 @@ from lodim.validation import (
     check_numbers,
     checked,
     plain_array,
+    warn,
 )
 
 __all__ = ["MappingComparison", "SparsePredictor", "StitchingTest", "compare_mappings", "stitching_test"]
@@ -163,13 +166,20 @@ class SparsePredictor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.converged_, self.n_iter_ = np.ones(q, dtype=bool), 1
         penalised = self.alphas_[self.alphas_ > 0]
         for unit in np.flatnonzero(~dead) if len(penalised) else []:
-            _, path, _, rounds = lasso_path(
-                X_train, Y_train[:, unit], alphas=penalised, precompute=gram, Xy=products[:, unit].copy(),
-                max_iter=int(self.max_iter), return_n_iter=True, check_input=False,
-            )  # fmt: skip
+            with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):  # one is told for all
+                _, path, _, rounds = lasso_path(
+                    X_train, Y_train[:, unit], alphas=penalised, precompute=gram, Xy=products[:, unit].copy(),
+                    max_iter=int(self.max_iter), return_n_iter=True, check_input=False,
+                )  # fmt: skip
             self.coefs_[: len(penalised), unit] = path.T
             self.converged_[unit] = max(rounds) < self.max_iter
             self.n_iter_ = max(self.n_iter_, *(int(each) for each in rounds))
+        if not self.converged_.all():
+            warn(
+                f"coordinate descent was not at an end after {self.max_iter} rounds for {(~self.converged_).sum()} of "
+                f"{q} units: raise max_iter",
+                ConvergenceWarning,
+            )
         lengths = np.sqrt(np.diag(gram))
         correlation = np.abs(products) / np.where(lengths > 0, lengths, 1)[:, None]
         self.single_ = correlation.argmax(0)
@@ -443,6 +453,7 @@ def stitching_test(
         labels = labels_of(batch, len(a[""]))
         if labels is None:
             raise ValueError("test holds no labels: let it yield pairs (inputs, labels)")
+        labels = check_places(labels)
         shape, axis = b[name_b].shape, 1 if is_map(b[name_b], part_b) else -1
         placed = placed_units(a[name_a], part_a).double().cpu()
         mapped = (placed @ torch.from_numpy(weight).T + torch.from_numpy(bias)).movedim(-1, axis)
@@ -462,6 +473,8 @@ def stitching_test(
                 raise ValueError(
                     f"a model must return a row of logits a sample, got shape {tuple(logits.shape)}"
                 )
+            if len(labels) and labels.max() >= logits.shape[1]:
+                raise ValueError(f"label {labels.max()} has no output: a model has {logits.shape[1]}")
             hits[at] += (logits.argmax(1).cpu().numpy() == labels).sum()
         count += len(labels)
     if not count:
@@ -476,6 +489,10 @@ def _fit_map(mapping: Any, X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np
     if not isinstance(mapping, str):
         model = LinearRegression() if mapping is None else clone(mapping)
         model.fit(X, Y)
+        if not (hasattr(model, "coef_") and hasattr(model, "intercept_")):
+            raise TypeError(
+                f"mapping must be a linear regressor, with coef_ and intercept_; {type(model).__name__} has none"
+            )
         return np.asarray(model.coef_, dtype=float), np.asarray(model.intercept_, dtype=float)
     found = UnitMatcher().fit(Y, X)  # a partner for each unit of b
     weight = np.zeros((Y.shape[1], X.shape[1]))

@@ -18,7 +18,6 @@ Zeros of a rectified unit are a bin of their own, the rest is cut at quantiles. 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +36,7 @@ from lodim.nets.activations import batches_of, the_layer, watch_layers
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, derive_seed, root_seed
 from lodim.representation.activations import REDUCTIONS, attended, unit_rows
-from lodim.representation.convergent_learning.similarity import read_units
+from lodim.representation.convergent_learning.similarity import dead_units, read_units
 from lodim.results import Result
 from lodim.validation import (
     check_choice,
@@ -60,7 +59,6 @@ __all__ = [
     "UnitMatcher",
     "consensus_units",
     "dead_sides",
-    "dead_units",
     "layer_outputs",
     "match_units",
     "mutual_information",
@@ -251,18 +249,6 @@ def mutual_information(
         if bias_correction is not None:
             found[some] -= ((of_a > 0).sum(1) - 1) * ((of_b > 0).sum(2) - 1) / (2 * n)
     return found
-
-
-def dead_units(
-    mean: Float[np.ndarray, " p"], deviation: Float[np.ndarray, " p"], eps: float = 1e-8
-) -> Bool[np.ndarray, " p"]:
-    """Which units have a standard deviation below eps of the layer's median, or within the rounding of their mean.
-
-    The median is of those that are not exactly constant.
-    """
-    moving = deviation[deviation > 0]
-    typical = np.median(moving) if len(moving) else math.inf
-    return deviation <= np.maximum(eps * typical, 1e-14 * np.abs(mean))
 
 
 def dead_sides(moments: CrossMoments, eps: float = 1e-8) -> list[Bool[np.ndarray, " p"]]:
@@ -486,7 +472,7 @@ class UnitMatcher(BaseEstimator):
         return callable(self.similarity) or self.similarity == "mutual_information"
 
     def _of_correlations(self, moments: CrossMoments) -> Float[np.ndarray, "p q"]:
-        found = np.nan_to_num(to_numpy(moments.correlation()))
+        found = np.clip(np.nan_to_num(to_numpy(moments.correlation())), -1, 1)
         return np.abs(found) if self.similarity == "abs_correlation" else found
 
     def _keep(self, scores: np.ndarray, moments: CrossMoments, within: bool) -> UnitMatcher:

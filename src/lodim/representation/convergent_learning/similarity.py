@@ -43,7 +43,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from scipy import sparse, stats
 from scipy.optimize import linear_sum_assignment, linprog
 from scipy.spatial.distance import pdist, squareform
@@ -359,15 +359,24 @@ def rsa(X: Any, Y: Any, *, dissimilarity: str = "correlation", compare: str = "p
                     f"a row of {name} has the same value in all units: it has no correlation with others"
                 )
         between = pdist(matrix, "correlation" if dissimilarity == "correlation" else "euclidean")
-        if not np.ptp(between) > _ALIKE * (1 if dissimilarity == "correlation" else between.max()):
+        rounding = _ALIKE * (1 if dissimilarity == "correlation" else between.max())
+        if not np.ptp(between) > rounding:
             raise ValueError(f"all pairs of rows of {name} are equally far apart: nothing to correlate")
-        found.append(between)
+        found.append(between if compare == "pearson" else _ranked(between, rounding))
     how: Mapping[str, Callable[..., Any]] = {
         "pearson": stats.pearsonr,
         "spearman": stats.spearmanr,
         "kendall": stats.kendalltau,
     }
     return float(how[compare](*found).statistic)
+
+
+def _ranked(values: Float[np.ndarray, " m"], rounding: float) -> Int[np.ndarray, " m"]:
+    """The place of each value among the different ones, from 0; rounding makes no order."""
+    order = np.argsort(values)
+    places = np.empty(len(values), dtype=np.intp)
+    places[order] = np.r_[0, np.cumsum(np.diff(values[order]) > rounding)]
+    return places
 
 
 @checked
@@ -409,13 +418,28 @@ def near_shares(X: Matrix, start: int, stop: int, k: int) -> Float[np.ndarray, "
 # ---- units
 
 
-def _correlations(X: Matrix, Y: Matrix) -> Float[np.ndarray, "a b"]:
-    """Of units that are alive; those that hardly vary correlate with nothing, not even themselves."""
+def dead_units(
+    mean: Float[np.ndarray, " p"], deviation: Float[np.ndarray, " p"], eps: float = 1e-8
+) -> Bool[np.ndarray, " p"]:
+    """Which units have a standard deviation below eps of the layer's median, or within the rounding of their mean.
+
+    The median is of those that are not exactly constant.
+    """
+    moving = deviation[deviation > 0]
+    typical = np.median(moving) if len(moving) else math.inf
+    return deviation <= np.maximum(eps * typical, 1e-14 * np.abs(mean))
+
+
+def _correlations(X: Any, Y: Any) -> Float[np.ndarray, "a b"]:
+    """Of units that are alive; those that are dead correlate with nothing, not even themselves."""
     unit = []
-    for rows in (X, Y):
-        length = np.linalg.norm(rows, axis=0)
-        alive = length > _RANK * np.median(length[length > 0])
-        unit.append(rows[:, alive] / length[alive])
+    for name, given, rows in zip("XY", (X, Y), read_pair(X, Y)):
+        size = power_of_two(float(np.abs(rows).max()))  # squares stay in range
+        deviation = np.sqrt(np.square(rows / size).mean(0))
+        alive = ~dead_units(read_units(given, name).mean(0) / size, deviation)
+        if not alive.any():
+            raise ValueError(f"{name} has no unit that varies over the rows by more than rounding")
+        unit.append(rows[:, alive] / (size * deviation[alive] * math.sqrt(len(rows))))
     return np.clip(unit[0].T @ unit[1], -1, 1)
 
 
@@ -424,9 +448,9 @@ def permutation_distance(X: Any, Y: Any) -> float:
     r"""Distance after the best one-to-one pairing of units, each scaled to variance 1; a metric where p = q.
 
     :math:`\sqrt{2 - 2 c}` with c the mean correlation over the pairs of the best assignment; units that are left over
-    (p != q) do not count, nor do those that are constant.
+    (p != q) do not count, nor do those that are dead (:class:`UnitMatcher`).
     """
-    found = _correlations(*_read_pair(X, Y))
+    found = _correlations(X, Y)
     best = found[linear_sum_assignment(found, maximize=True)].mean()
     return math.sqrt(max(2 - 2 * float(best), 0.0))
 
@@ -435,10 +459,10 @@ def permutation_distance(X: Any, Y: Any) -> float:
 def soft_matching(X: Any, Y: Any) -> float:
     r"""As :func:`permutation_distance` where a unit may be shared out: every unit of both counts, whatever p and q.
 
-    The best transport between masses of 1 / p on the units of X and 1 / q on those of Y (constant ones left out); a
+    The best transport between masses of 1 / p on the units of X and 1 / q on those of Y (dead ones left out); a
     metric for all p and q.
     """
-    best = best_transport(_correlations(*_read_pair(X, Y)))
+    best = best_transport(_correlations(X, Y))
     return math.sqrt(max(2 - 2 * best, 0.0))
 
 
@@ -497,9 +521,13 @@ def pairwise(representations: Mapping[str, Any] | Sequence[Any], metric: Callabl
 
 def _score(metric: Callable[[Any, Any], Any], X: Any, Y: Any) -> float:
     value = metric(X, Y)
-    if np.ndim(value) or not math.isfinite(value):
+    try:
+        score = math.nan if np.ndim(value) else float(value)
+    except (TypeError, ValueError):  # None, words
+        score = math.nan
+    if not math.isfinite(score):
         raise ValueError(f"metric must return one finite number, got {value!r}")
-    return float(value)
+    return score
 
 
 @dataclass(frozen=True)

@@ -248,7 +248,7 @@ def greedy_train(
     check_counts(epochs=epochs, batch_size=batch_size)
     stages = _stages(model)
     weight = next(model.parameters())
-    rows = torch.as_tensor(check_numbers(X, "X"), dtype=weight.dtype, device=weight.device)
+    rows = torch.tensor(check_numbers(X, "X"), dtype=weight.dtype, device=weight.device)
     if rows.ndim < 2 or not len(rows) or not torch.isfinite(rows).all():
         raise ValueError(f"X must hold finite samples, one a row, got shape {tuple(rows.shape)}")
     classes, codes = np.unique(check_labels(y, len(rows)), return_inverse=True)

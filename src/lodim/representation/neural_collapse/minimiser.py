@@ -342,10 +342,10 @@ def _minimizer(
     if loss == "ce":
         if not balanced:
             raise NotImplementedError(
-                "unequal classes have no closed form with loss='ce'; loss='mse' has one"
+                "unequal classes have no closed form with cross-entropy; with squared error they have one"
             )
         if rank < K - 1:
-            raise ValueError(f"loss='ce' needs layers of at least K - 1 = {K - 1} units, got dims={widths}")
+            raise ValueError(f"cross-entropy needs layers of at least K - 1 = {K - 1} units, got {widths}")
         directions, effective = helmert(K, full=True).T, np.r_[0.0, np.full(K - 1, float(counts[0]))]
         tau = simplex_tau(K, float(counts[0]), M, c)
         shares, b = np.where(effective > 0, tau, 0.0), np.zeros(K)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.optimize import minimize
+from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,7 +17,7 @@ from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.representation.collapse import CollapseMetrics, metrics_of, read_frame
 from lodim.representation.heads import Head, find_head, geometries
-from lodim.representation.neural_collapse.minimiser import UFMPoint, UFMSolution, ufm_minimizer
+from lodim.representation.neural_collapse.minimiser import UFMSolution, ufm_minimizer
 from lodim.training import DescentRecipe, descend
 from lodim.validation import ConvergenceWarning, check_choice, check_counts, check_in_range, checked, warn
 
@@ -203,9 +204,22 @@ class DeepLinearUFM:
         )  # fmt: skip
         put(found.x)
 
+    def __repr__(self) -> str:
+        found = (
+            f"loss {self.loss_:.6g}, classes {', '.join(self.basin_)}"
+            if hasattr(self, "basin_")
+            else "not fitted"
+        )
+        return f"DeepLinearUFM of {len(self.n_per_class)} classes, {len(self.dims)} linear layers: {found}"
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "weights_"):
+            raise NotFittedError("this DeepLinearUFM has not descended yet: call fit() first")
+
     @property
     def product_(self) -> np.ndarray:
         """P = W_M ... W_1, shape (K, d_0)."""
+        self._check_fitted()
         P = self.weights_[0]
         for W in self.weights_[1:]:
             P = W @ P
@@ -222,6 +236,7 @@ class DeepLinearUFM:
 
     def metrics(self, frame: Any = "etf") -> tuple[CollapseMetrics, ...]:
         """Metrics at every linear layer: features W_(m-1) ... W_1 H with the classifier W_M ... W_m, from m = 1."""
+        self._check_fitted()
         found, H, P = [], self.features_, [self.weights_[-1]]
         for W in self.weights_[-2::-1]:
             P.append(P[-1] @ W)
@@ -229,11 +244,6 @@ class DeepLinearUFM:
             found.append(metrics_of([(H.T, self.labels)], classifier, self.bias_, frame))
             H = W @ H
         return tuple(found)
-
-    @property
-    def point_(self) -> UFMPoint:
-        """What was found, as :meth:`UFMSolution.construct` gives it."""
-        return UFMPoint(tuple(self.weights_), self.features_, self.labels, self.bias_)
 
 
 @checked
@@ -290,6 +300,10 @@ class CollapseMonitor:
 
     def plot(self, metric: str = "nc1", ax: Any = None) -> Any:
         """Draw a metric over the calls, a line a layer; returns the axes."""
+        if not self.history:
+            raise ValueError(
+                "nothing has been measured yet: call the monitor, or give it to descend as on_epoch"
+            )
         ax, table = new_axes(ax), self.to_frame()
         check_choice(metric, [c for c in table.columns if c not in ("call", "layer")], "metric")
         for i, (name, part) in enumerate(table.groupby("layer", sort=False)):

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.special import logsumexp
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.exceptions import DataConversionWarning
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeCV
@@ -183,8 +184,13 @@ class TunedLogistic(ClassifierMixin, BaseEstimator):
                 for part in range(n_folds):
                     held = fold == part
                     model = _logistic(C).fit(features[~held], codes[~held])
-                    logs = model.predict_log_proba(features[held])
-                    losses[i] -= logs[np.arange(len(logs)), codes[held]].sum()
+                    logits = model.decision_function(
+                        features[held]
+                    )  # logs of rounded probabilities are infinite
+                    logits = np.c_[np.zeros(len(logits)), logits] if logits.ndim == 1 else logits
+                    losses[i] += (
+                        logsumexp(logits, axis=1) - logits[np.arange(len(logits)), codes[held]]
+                    ).sum()
         return float(self.Cs[int(losses.argmin())])
 
     def predict_proba(self, X: Any) -> Float[np.ndarray, "n c"]:

@@ -37,6 +37,7 @@ from lodim.nets import mlp
 from lodim.randomness import as_generator, build_seeded, derive_seed, root_seed
 from lodim.training import DescentRecipe, descend
 from lodim.validation import (
+    ConvergenceWarning,
     check_choice,
     check_counts,
     check_in_range,
@@ -535,7 +536,12 @@ class ContrastivePretrainer(_Transformer, _Pretrainer):
         Raises
         ------
         ValueError
-            Bad input, fewer than two rows, or pairs that do not fit together.
+            Bad input, fewer than two rows, pairs that do not fit together, or a view of another shape.
+
+        Warns
+        -----
+        ConvergenceWarning
+            The last losses were not finite.
         """
         check_counts(n_components=self.n_components, steps=self.steps, batch_size=self.batch_size)
         rows = self._read(X, fitting=True, y=y)
@@ -553,7 +559,9 @@ class ContrastivePretrainer(_Transformer, _Pretrainer):
         n_features, n_components = rows.shape[1], int(self.n_components)
         widths = [n_features, *map(int, self.hidden), n_components]
         make = self.encoder if self.encoder is not None else lambda n_in, n_out: mlp(widths)
-        net = build_seeded(lambda: make(n_features, n_components), derive_seed(seed, "weights")).double()
+        net = build_seeded(lambda: make(n_features, n_components), derive_seed(seed, "weights"))
+        check_kind(net, nn.Module, "what encoder returns")
+        net = net.double()
 
         def of_views(x: torch.Tensor) -> torch.Tensor:
             first, second = net(self._look(x)), net(self._look(x))
@@ -579,13 +587,25 @@ class ContrastivePretrainer(_Transformer, _Pretrainer):
             interruptible=False,
         )
         self.encoder_, self.loss_ = net.eval(), float(told.history[-1].loss)
+        if not math.isfinite(self.loss_):
+            warn(
+                "no step of the last pass had a finite loss: scale X, or look at encoder and view",
+                ConvergenceWarning,
+            )
         return self
 
     def _standard(self, rows: Rows) -> torch.Tensor:
         return torch.from_numpy((rows - self._centre) / self._spread)
 
     def _look(self, x: torch.Tensor) -> torch.Tensor:
-        return self.view(x) if callable(self.view) else x + float(self.view) * torch.randn_like(x)
+        if not callable(self.view):
+            return x + float(self.view) * torch.randn_like(x)
+        seen = self.view(x)
+        if not isinstance(seen, torch.Tensor) or seen.shape != x.shape:
+            raise ValueError(
+                f"view must return a tensor of the shape it gets, {tuple(x.shape)}, got {tuple(np.shape(seen))}"
+            )
+        return seen
 
     @torch.no_grad()
     def posterior(self, X: Any) -> Float[np.ndarray, "n r"]:

@@ -319,7 +319,7 @@ class HierarchicalKernelClassifier(ClassifierMixin, _KernelMachine):  # type: ig
         check_classification_targets(labels)
         classes, codes = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
-            raise ValueError(f"y must have at least two classes, got one class: {classes[0]!r}")
+            raise ValueError(f"y must have at least two classes, got one class: {classes.tolist()[0]!r}")
         self._solve(data, np.eye(len(classes))[codes])
         self.classes_ = classes
         return self
