@@ -293,7 +293,8 @@ class PFGMPP(Diffusion):
             Samplers that draw noise on their way ("ancestral", "euler_maruyama", "exponential_integrator", "pc", and
             so :meth:`inpaint`; ``churn``, ``eta``): they solve a diffusion's equation, so they need ``D=float("inf")``.
         """
-        name, own = sampler, {}
+        name: Any = sampler
+        own: dict[str, Any] = {}
         if callable(sampler):
             name, own = getattr(unwrapped(sampler), "__name__", ""), getattr(sampler, "keywords", {})
         drawing = name in ("ancestral", "euler_maruyama", "exponential_integrator", "pc")

@@ -39,10 +39,13 @@ class Frame:
 
     def shares_volume(self, other: Frame) -> bool:
         """Whether densities are per unit of the same volume: of the whole space, or of one plane in it."""
-        flat = [frame.into is not None and np.ptp(frame.into.shape) > 0 for frame in (self, other)]
-        if not any(flat):
-            return True
-        return all(flat) and np.allclose(self.into @ self.back, other.into @ other.back)  # projections
+        planes = [
+            None if frame.into is None or frame.back is None or np.ptp(frame.into.shape) == 0
+            else frame.into @ frame.back  # the projection to it
+            for frame in (self, other)
+        ]  # fmt: skip
+        mine, theirs = planes
+        return mine is theirs if mine is None or theirs is None else np.allclose(mine, theirs)
 
     def gradient_outward(self, G: Float[Tensor, "n k"]) -> Float[Tensor, "n features"]:
         """Return gradients with respect to the new coordinates as those with respect to the old."""
