@@ -139,7 +139,7 @@ def attach(
     _refuse_shared(model, layers)
     masked = {}
     for name, layer in layers.items():
-        weight: Any = layer.weight
+        weight = layer.weight
         masked[name] = MaskedWeight(weight, backward, lambda_w, decays)
         parametrize.register_parametrization(layer, "weight", masked[name])
     return masked
