@@ -336,6 +336,7 @@ def check_matrix(
         raise ValueError(
             f"{name} must be 2-D (rows are samples, columns features), got shape {array.shape}. "
             f"Reshape your data: {name}.reshape(-1, 1) for one feature, {name}.reshape(1, -1) for one sample"
+            + (f" ({name}.to_frame() of a Series)" if hasattr(X, "to_frame") else "")
         )
     if array.ndim != 2:
         raise ValueError(

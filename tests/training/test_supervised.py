@@ -272,6 +272,16 @@ def test_every_part_is_left_in_the_mode_in_which_it_came(blobs64):
     assert [module.training for module in model.modules()] == [True, True, False, True]
 
 
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_it_trains_where_the_caller_has_switched_gradients_off(blobs, off):
+    model, other = small(), small()
+    fit(model, blobs, Recipe(epochs=1, batch_size=32), lr=0.01)
+    with off():
+        result = fit(other, blobs, Recipe(epochs=1, batch_size=32), lr=0.01)
+    assert torch.equal(vector(model), vector(other))
+    assert "stopped" not in str(result)
+
+
 def test_a_generator_gives_the_seed_and_none_gives_another_each_time(blobs):
     def weights(random_state):
         model = small()

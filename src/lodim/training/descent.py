@@ -35,7 +35,7 @@ from lodim.training.data import Batches
 from lodim.training.ema import ExponentialMovingAverage
 from lodim.training.players import Moving, Player
 from lodim.training.processes import Processes
-from lodim.training.recipe import DescentRecipe, DescentResult, EpochRecord, Watch
+from lodim.training.recipe import DescentRecipe, DescentResult, EpochRecord, Watch, ended
 from lodim.training.schedules import Rates
 from lodim.validation import ConvergenceWarning, check_in_range, checked, warn
 
@@ -152,7 +152,10 @@ def descend(
         run.score = lambda: -run.mean_loss
     run.deadline, run.progress, run.keep = deadline, progress, dict(keep or {})
     own = derive_seed(seed, "layers", *([run.processes.rank] if run.processes.rank else []))
-    with forked_torch_rng(own, run.device), torch.enable_grad(), _interrupts() as run.interrupts:
+    with (
+        forked_torch_rng(own, run.device), torch.inference_mode(False), torch.enable_grad(),
+        _interrupts() as run.interrupts,
+    ):  # fmt: skip
         if checkpoint is not None:
             run.open(Path(checkpoint), early_stop_score, identity)
         try:
@@ -267,7 +270,7 @@ class DescentRun:
             if self.epoch_steps is None:
                 self._close_epoch()
         if self.progress is not None and self.stopped in (*_RESUMABLE, "exhausted"):
-            self.progress(1.0, f"{self.step} steps, stopped by {self.stopped}")
+            self.progress(1.0, f"{self.step} steps{ended(self.stopped)}")
 
     def _wish(self) -> str | None:
         """Why the run should end here; all processes agree."""

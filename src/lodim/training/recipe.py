@@ -165,6 +165,11 @@ def check_optimizer(make: Any) -> None:
         check_choice(make, ("adam", "sgd"), "optimizer")
 
 
+def ended(stopped: str) -> str:
+    """Return what a result says of an end that was not the planned one."""
+    return "" if stopped == "budget" else f", stopped by {stopped}"
+
+
 def check_autocast(dtype: torch.dtype | None) -> None:
     """Refuse precisions that need their losses scaled."""
     if dtype not in (None, torch.bfloat16):
@@ -233,7 +238,7 @@ class FitResult(Result):
     def __str__(self) -> str:
         return (
             f"score {self.score:.4f} (training {self.train_score:.4f}) after {self.steps} steps at lr {self.lr:.3g} "
-            f"in {self.seconds:.1f} s, stopped by {self.stopped}"
+            f"in {self.seconds:.1f} s{ended(self.stopped)}"
         )
 
 
@@ -290,7 +295,7 @@ class DescentResult(Result):
     def __str__(self) -> str:
         skipped = f", {self.skipped} of them skipped" if self.skipped else ""
         steps = f"{self.steps} steps{skipped} in {self.seconds:.1f} s"
-        return f"loss {self.loss:.4g} after {steps}, stopped by {self.stopped}"
+        return f"loss {self.loss:.4g} after {steps}{ended(self.stopped)}"
 
 
 @dataclass

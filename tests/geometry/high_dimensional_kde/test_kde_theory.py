@@ -210,6 +210,12 @@ def test_phi_is_a_number_or_a_pair(phi):
         kde_theory(alpha=0.1, phi=phi)
 
 
+def test_the_number_of_points_goes_with_alpha():
+    assert kde_theory(alpha=0.5, d=10).n == pytest.approx(math.exp(5))
+    assert kde_theory(alpha=0.5, d=1500).n == math.inf  # beyond the largest float
+    assert kde_theory(alpha=0.5).n is None
+
+
 def test_one_eigenvalue_is_that_of_all_dimensions():
     assert kde_theory(100, 7, [2.0]).h_g == pytest.approx(kde_theory(100, 7, [2.0] * 7).h_g)
 

@@ -51,14 +51,13 @@ _SHARES = (0.3, 0.7)  # the range of Y2 in which the threshold is measured
 
 @dataclass(frozen=True)
 class Points:
-    """The points of an estimate in the coordinates it works in, with their weights.
+    """The points of an estimate in the coordinates it works in, with their weights (ones where all are alike).
 
     ``queries`` are the rows to try bandwidths on, and ``scales`` (n,) factors of the bandwidth at every point.
     """
 
     rows: Float[Tensor, "n d"]
     weights: Float[np.ndarray, " n"]
-    uniform: bool
     kernel: str
     block_size: int
     queries: np.ndarray
@@ -68,6 +67,11 @@ class Points:
     def d(self) -> int:
         """Dimensions."""
         return self.rows.shape[1]
+
+    @property
+    def own_weights(self) -> np.ndarray | None:
+        """The weights, None where they are ones: sums without them are faster."""
+        return None if (self.weights == 1).all() else self.weights
 
     @property
     def n_effective(self) -> float:
@@ -156,10 +160,14 @@ def leave_one_out(points: Points, bandwidths: Float[np.ndarray, " n_h"]) -> Floa
     """Mean log density of the queries, each without itself, at every bandwidth."""
     sums = log_sums(
         points.queries, points.rows, bandwidths, kernel=points.kernel, scales=points.scales,
-        weights=None if points.uniform else points.weights, block_size=points.block_size,
+        weights=points.own_weights, block_size=points.block_size,
     ).cpu().numpy()  # fmt: skip
-    w = np.ones(len(points.rows)) if points.uniform else points.weights
-    return _log_density(points, sums, bandwidths, w.sum() - w[points.queries])
+    return _log_density(points, sums, bandwidths, _weight_of_others(points))
+
+
+def _weight_of_others(points: Points) -> np.ndarray:
+    """Of all points but the query itself, for every query."""
+    return points.weights.sum() - points.weights[points.queries]
 
 
 def _log_density(points: Points, sums: np.ndarray, bandwidths: np.ndarray, total: np.ndarray) -> np.ndarray:
@@ -211,19 +219,19 @@ def survey(points: Points) -> Curves:
     power = tail_power(points.kernel)
     if power is None or points.scales is not None:
         return Curves(grid, leave_one_out(points, grid), np.full(len(grid), np.nan), h_nn)
-    w = np.ones(len(points.rows)) if points.uniform else points.weights
-    columns = None if points.uniform else np.stack([w, w**2], 1)
+    w = points.own_weights
+    columns = None if w is None else np.stack([w, w**2], 1)
     reducer = LogSumExp(grid, kernel=points.kernel, weights=columns)
     (sums,) = stream_pairs(
         points.rows, reducers=[reducer], query_idx=points.queries, block_q=points.block_size,
-        block_r=points.block_size, dtype=pass_dtype(points.rows, len(points.queries), len(w), grid[0]),
+        block_r=points.block_size, dtype=pass_dtype(points.rows, len(points.queries), len(points.rows), grid[0]),
     )  # fmt: skip
     found = sums.cpu().numpy()
-    first, second = (found, found) if points.uniform else (found[..., 0], found[..., 1])
+    first, second = (found, found) if w is None else (found[..., 0], found[..., 1])
     shift = 4 // power  # grid steps from h to the squared kernel's bandwidth
     y2 = np.full(len(grid), np.nan)
     y2[shift:] = points.mean_over_queries(np.exp(second[:, :-shift] - 2 * first[:, shift:]))
-    return Curves(grid, _log_density(points, first, grid, w.sum() - w[points.queries]), y2, h_nn)
+    return Curves(grid, _log_density(points, first, grid, _weight_of_others(points)), y2, h_nn)
 
 
 def maximise(curve: Callable[[np.ndarray], np.ndarray], grid: np.ndarray, values: np.ndarray) -> float:

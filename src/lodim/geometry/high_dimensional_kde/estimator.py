@@ -185,10 +185,9 @@ class HighDimKDE(DensityMixin, BaseEstimator):
         inside = torch.tensor(self._frame.inward(rows), device=self._device)
         rng = np.random.default_rng(derive_seed(self._seed, "queries"))
         drawn = rng.choice(len(rows), size=min(self.n_queries, len(rows)), replace=False)
-        uniform = bool((weights == weights[0]).all())
         scales = None if self.adaptive is None else _local_scales(inside, int(self.adaptive))
         self._points = rules.Points(
-            inside, weights, uniform, self.kernel, int(self.block_size), np.sort(drawn), scales
+            inside, weights, self.kernel, int(self.block_size), np.sort(drawn), scales
         )
         self.alpha_ = math.log(len(rows)) / inside.shape[1]
         self._choose_bandwidth()
@@ -275,10 +274,8 @@ class HighDimKDE(DensityMixin, BaseEstimator):
         points = self._points
         sums = log_sums(
             queries, points.rows, [self.bandwidth_], kernel=self.kernel, scales=points.scales,
-            weights=None if points.uniform else points.weights, block_size=points.block_size,
+            weights=points.own_weights, block_size=points.block_size,
         )[:, 0]  # fmt: skip
-        if points.uniform:
-            sums = sums + math.log(points.weights[0])
         return _like(X, sums + self._log_constant())
 
     def score(self, X: Any, y: Any = None) -> float:
@@ -437,11 +434,12 @@ def _check_weights(sample_weight: Any, n: int) -> np.ndarray:
 
 
 def _merge(data: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct rows of positive weight, and their summed weights."""
+    """The distinct rows of positive weight, and their summed weights (ones where all are alike)."""
     twin = first_occurrences(data)
     total = np.bincount(twin, weights, minlength=len(data))
     kept = total > 0
-    return (data if kept.all() else data[kept]), total[kept]
+    total = total[kept]
+    return (data if kept.all() else data[kept]), np.ones(len(total)) if np.ptp(total) == 0 else total
 
 
 def _local_scales(rows: Tensor, k: int) -> np.ndarray:

@@ -41,6 +41,7 @@ at fixed alpha. At tens of dimensions thresholds measured on data lie above thes
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +55,7 @@ from lodim.validation import check_in_range, check_numbers, checked
 
 REGIMES = ("condensed", "stable", "clt")
 _STEP = 1e-4  # of log(lambda), for the derivative of a phi that comes without one
+_LARGEST_EXPONENT = math.log(sys.float_info.max)
 _SMALLEST, _LARGEST = 1e-12, 1e12  # rates, in units of the first guess
 
 
@@ -298,14 +300,9 @@ KL/d = 0.0696 there
     kl = math.nan
     if entropy is not None and h_opt == h_opt:
         kl = a + 0.5 * math.log(2 * math.pi * u) + 0.5 - entropy
-    count = (
-        None
-        if n is None and size is None
-        else float(n)
-        if n is not None
-        else math.exp(min(700.0, a * (size or 1)))
-    )
-    return KDETheory(a, h_g, math.sqrt(2) * h_g, h_opt, u, kl, size, count)
+    if n is None and size is not None:
+        n = np.exp(a * size) if a * size < _LARGEST_EXPONENT else math.inf
+    return KDETheory(a, h_g, math.sqrt(2) * h_g, h_opt, u, kl, size, None if n is None else float(n))
 
 
 @dataclass(frozen=True)

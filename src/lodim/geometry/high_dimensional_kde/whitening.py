@@ -37,15 +37,19 @@ class Frame:
         """Return the old coordinates of rows."""
         return Z if self.back is None else Z @ self.back + self.centre
 
+    @property
+    def plane(self) -> np.ndarray | None:
+        """Projection onto the plane of the components kept; None where none is left out."""
+        if self.into is None or self.back is None or self.into.shape[0] == self.into.shape[1]:
+            return None
+        return self.into @ self.back
+
     def shares_volume(self, other: Frame) -> bool:
         """Whether densities are per unit of the same volume: of the whole space, or of one plane in it."""
-        planes = [
-            None if frame.into is None or frame.back is None or np.ptp(frame.into.shape) == 0
-            else frame.into @ frame.back  # the projection to it
-            for frame in (self, other)
-        ]  # fmt: skip
-        mine, theirs = planes
-        return mine is theirs if mine is None or theirs is None else np.allclose(mine, theirs)
+        mine, theirs = self.plane, other.plane
+        if mine is None or theirs is None:
+            return mine is theirs
+        return np.allclose(mine, theirs)
 
     def gradient_outward(self, G: Float[Tensor, "n k"]) -> Float[Tensor, "n features"]:
         """Return gradients with respect to the new coordinates as those with respect to the old."""
