@@ -421,3 +421,24 @@ def test_what_would_end_in_nan_is_refused(call, said):
 
 def images_of_noise():
     return np.random.default_rng(0).uniform(size=(6, 1, 8, 8))
+
+
+def test_nets_that_hardly_denoise_are_not_said_to_agree():
+    """Their samples are alike because both are the noise they began with."""
+    x = images_of_noise()
+    nets = [lambda y, a=a: a * y for a in (0.98, 0.99)]
+    with pytest.warns(UserWarning, match="nothing but that noise"):
+        idle = compare_pair(*map(Applied, nets), (x, x), x, n_samples=2, h=0.5, beta=1.0)
+    assert idle.pair_cosine.min() > 0.99
+    assert "hardly denoise" in str(idle)
+    good = compare_pair(*[Applied(lambda y: 0.5 + 0 * y)] * 2, (x, x), x, n_samples=2, h=0.5, beta=1.0)
+    assert "hardly denoise" not in str(good)
+
+
+class Applied(nn.Module):
+    def __init__(self, f):
+        super().__init__()
+        self.f = f
+
+    def forward(self, y):
+        return self.f(y)

@@ -105,8 +105,11 @@ class Options(TypedDict, total=False):
 
 Denoise = Callable[..., Tensor]
 Sigmas = Float[Tensor, " steps"] | Iterable[float]
-# a step of a sampler: denoise(x, sigma) -> x0_hat, x, sigma, sigma_next, noise() -> the new x and the x0_hat used
-Step = Callable[[Denoise, Tensor, float, float, Callable[[], Tensor]], tuple[Tensor, Tensor]]
+Noise = Callable[[], Tensor]
+Moved = tuple[Tensor, Tensor]  # the new x, and the x0_hat that led there
+Step = Callable[
+    [Denoise, Tensor, float, float, Noise], Moved
+]  # of denoise(x, sigma), x, sigma, sigma_next, noise()
 
 
 @torch.no_grad()
@@ -166,9 +169,7 @@ def check_levels(sigmas: Any, dtype: torch.dtype = torch.float64) -> Float[np.nd
 def euler(denoiser: Denoise, x: Tensor, sigmas: Sigmas, **options: Unpack[Options]) -> Tensor:
     """Follow the noise's direction: first order."""
 
-    def step(
-        denoise: Denoise, x: Tensor, sigma: float, following: float, noise: Any
-    ) -> tuple[Tensor, Tensor]:
+    def step(denoise: Denoise, x: Tensor, sigma: float, following: float, noise: Noise) -> Moved:
         x0 = denoise(x, sigma)
         return x0 + following / sigma * (x - x0), x0
 
@@ -193,9 +194,7 @@ def heun(
     levels = check_levels(sigmas)
     gamma = min(churn / (len(levels) - 1), math.sqrt(2) - 1)
 
-    def step(
-        denoise: Denoise, x: Tensor, sigma: float, following: float, noise: Any
-    ) -> tuple[Tensor, Tensor]:
+    def step(denoise: Denoise, x: Tensor, sigma: float, following: float, noise: Noise) -> Moved:
         if gamma and churn_min <= sigma <= churn_max:
             risen = sigma * (1 + gamma)
             x, sigma = x + churn_noise * math.sqrt(risen**2 - sigma**2) * noise(), risen
@@ -214,9 +213,7 @@ def dpmpp_2m(denoiser: Denoise, x: Tensor, sigmas: Sigmas, **options: Unpack[Opt
     """Extrapolate the denoiser's answers in the logarithm of the level: second order at one call a step."""
     former: list[tuple[float, Tensor]] = []  # the last step's width, and its answer
 
-    def step(
-        denoise: Denoise, x: Tensor, sigma: float, following: float, noise: Any
-    ) -> tuple[Tensor, Tensor]:
+    def step(denoise: Denoise, x: Tensor, sigma: float, following: float, noise: Noise) -> Moved:
         x0 = denoise(x, sigma)
         if following == 0:
             return x0, x0
@@ -237,9 +234,7 @@ def ddim(
     """Keep the noise's direction and replace a part of it by new noise; ``eta`` 0 is :func:`euler`, 1 ancestral."""
     check_in_range(eta, "eta", low=0, high=1)
 
-    def step(
-        denoise: Denoise, x: Tensor, sigma: float, following: float, noise: Any
-    ) -> tuple[Tensor, Tensor]:
+    def step(denoise: Denoise, x: Tensor, sigma: float, following: float, noise: Noise) -> Moved:
         x0 = denoise(x, sigma)
         fresh = eta * following * math.sqrt(1 - (following / sigma) ** 2)
         kept = math.sqrt(following**2 - fresh**2)
@@ -266,9 +261,7 @@ def ancestral(
     check_choice(variance, ("small", "large"), "variance")
     unit2 = _square(unit)
 
-    def step(
-        denoise: Denoise, x: Tensor, sigma: float, following: float, noise: Any
-    ) -> tuple[Tensor, Tensor]:
+    def step(denoise: Denoise, x: Tensor, sigma: float, following: float, noise: Noise) -> Moved:
         x0 = denoise(x, sigma)
         mean = x0 + (following / sigma) ** 2 * (x - x0)
         left = 1 - (following / sigma) ** 2
@@ -284,9 +277,7 @@ def ancestral(
 def euler_maruyama(denoiser: Denoise, x: Tensor, sigmas: Sigmas, **options: Unpack[Options]) -> Tensor:
     r"""Step the reverse stochastic equation by :math:`\sigma^2 - \sigma'^2`; the last step adds no noise."""
 
-    def step(
-        denoise: Denoise, x: Tensor, sigma: float, following: float, noise: Any
-    ) -> tuple[Tensor, Tensor]:
+    def step(denoise: Denoise, x: Tensor, sigma: float, following: float, noise: Noise) -> Moved:
         x0 = denoise(x, sigma)
         span = sigma**2 - following**2
         x = x + span / sigma**2 * (x0 - x)
@@ -305,9 +296,7 @@ def exponential_integrator(
     """
     unit2 = _square(unit)
 
-    def step(
-        denoise: Denoise, x: Tensor, sigma: float, following: float, noise: Any
-    ) -> tuple[Tensor, Tensor]:
+    def step(denoise: Denoise, x: Tensor, sigma: float, following: float, noise: Noise) -> Moved:
         x0 = denoise(x, sigma)
         h = math.log1p(sigma**2 / unit2) - math.log1p(following**2 / unit2)
         grown = (unit2 + sigma**2) / sigma**2
@@ -337,9 +326,7 @@ def pc(
     check_in_range(snr, "snr", low=0)
     check_in_range(corrector_steps, "corrector_steps", low=0, integer=True)
 
-    def step(
-        denoise: Denoise, x: Tensor, sigma: float, following: float, noise: Any
-    ) -> tuple[Tensor, Tensor]:
+    def step(denoise: Denoise, x: Tensor, sigma: float, following: float, noise: Noise) -> Moved:
         x0 = denoise(x, sigma)
         span = sigma**2 - following**2
         x = x + span / sigma**2 * (x0 - x)

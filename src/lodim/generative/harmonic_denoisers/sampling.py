@@ -50,6 +50,7 @@ __all__ = [
 ]
 
 _DIVERGED = 100  # times the first noise level
+_DENOISES = 3.0  # decibels that a trained net gains at much noise: half the error
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,8 @@ def sample_blind(
     -----
     ConvergenceWarning
         Images that had not stopped after ``max_iter``.
+    UserWarning
+        Images that stop before their first step.
     """
     check_in_range(n, "n", low=1, integer=True)
     if len(shape) != 3 or min(shape) < 1:
@@ -294,6 +297,11 @@ def _ascend(
         level[moving.cpu()] = sigma.float().cpu()
         levels.append(level.numpy())
         going = sigma >= sigma_L
+        if t == 1 and not bool(going.all()):
+            warn(
+                f"the net finds noise below sigma_L in {int((~going).sum())} of {len(y)} images that begin with "
+                f"sigma_0={sigma_0}, so they are nothing but that noise; is it trained, and up to sigma_0?"
+            )
         z = noise()
         moving[moving.clone()] = going
         if not bool(going.any()):
@@ -351,10 +359,18 @@ class PairComparison(Result):
         return float((self.psnr_train - self.psnr_test).mean())
 
     def __str__(self) -> str:
-        return (
+        told = (
             f"N = {self.n}: training images denoised {self.gap:.2f} dB better, samples alike to "
             f"{self.pair_cosine.mean():.3f}, to the nearest training image to {self.nearest_cosine.mean():.3f}"
         )
+        worst = int(self.sigmas.argmax())
+        gained = self.psnr_test[worst] + 20 * np.log10(self.sigmas[worst])
+        if gained < _DENOISES:
+            told += (
+                f"\n  ! the nets hardly denoise ({gained:.1f} dB gained at noise {self.sigmas[worst]:.2g}), so their "
+                "samples are alike as the noise is that both began with: train them longer"
+            )
+        return told
 
 
 @dataclass(frozen=True)

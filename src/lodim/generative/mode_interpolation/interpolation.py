@@ -36,6 +36,7 @@ from lodim.validation import check_in_range, check_numbers, checked
 
 __all__ = ["InterpolationMass", "ScoreProfile", "interpolation_mass", "score_profile"]
 
+_NAMED = 30  # edges, at most, whose modes a picture says
 _EQUAL, _ASIDE = 1.01, 0.25  # distances that count as equal; how far beside an edge, in its length, is on it
 
 
@@ -169,7 +170,10 @@ class InterpolationMass(Result):
         ax = new_axes(ax)
         order = np.argsort(-self.counts, kind="stable")
         ax.bar(range(len(order)), self.counts[order], color=COLORS[0])
-        ax.set(xlabel="edges between nearest modes", ylabel="samples", title=str(self))
+        if len(order) <= _NAMED:
+            ax.set_xticks(range(len(order)), [f"{a} to {b}" for a, b in self.edges[order]], rotation=90)
+        title = f"{self.mass:.2%} of {self.n} samples away from all modes"
+        ax.set(xlabel="edges between nearest modes", ylabel="samples", title=title)
         return ax
 
     def __str__(self) -> str:

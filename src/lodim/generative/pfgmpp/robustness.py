@@ -228,7 +228,7 @@ class PhaseProfile(Result):
                 return f"above {self.sigmas[-1]:.3g}"
             return f"{np.interp(-0.5, -row, self.sigmas):.3g}"
 
-        return "level at which the total variation is 1/2: " + ", ".join(
+        return "noise at which a sample has half lost sight of its datum (total variation 1/2): " + ", ".join(
             f"{half(row)} (D={D})" for D, row in zip(self.dimensions, self.tv)
         )
 
