@@ -74,7 +74,6 @@ from lodim.generative.diffusion_mbir.operators import Operator
 from lodim.generative.diffusion_mbir.quality import (
     Reconstruction,
     RepeatedReconstruction,
-    read_data,
     volume_quality,
 )
 from lodim.generative.losses import gaussian, normal
@@ -360,7 +359,7 @@ class DiffusionMBIR:
 
     def _data(self, y: Any) -> Tensor:
         """Measurements as a tensor where they are to be computed."""
-        data = read_data(y, self.operator)
+        data = self.operator.check_data(y).detach()
         return data if isinstance(y, Tensor) else data.to(self._device("cpu"))
 
     def _device(self, default: Any) -> Any:
