@@ -371,6 +371,7 @@ def test_databases_and_numbers_that_do_not_fit():
         (torch.ones(9, 5, device="meta"), "index is on the meta device"),
         (torch.ones(9, 5).to_sparse(), "index is sparse"),
         (np.full((9, 5), np.datetime64("2020-01-01")), "index must hold numbers"),
+        (np.eye(9, 5), r'row 5 of index is zero .* give NeighborIndex\("l2"\)'),
     ):
         for use in (Retrieval, prepared()[0].swap):
             with pytest.raises((TypeError, ValueError), match=said):

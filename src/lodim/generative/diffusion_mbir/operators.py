@@ -114,13 +114,13 @@ class Operator:
         x = self.adjoint(y)
         return x / self.norm() ** 2 if self.norm() else x
 
-    def check_images(self, x: Any, name: str = "x") -> Tensor:
+    def check_images(self, x: Any) -> Tensor:
         """Return slices as a tensor of single or double precision, or say what is wrong with them."""
-        return _read(x, name, self.image_shape, "(Z, C, H, W)", self.complex_image)
+        return _read(x, "x", self.image_shape, "(Z, C, H, W)", self.complex_image)
 
-    def check_data(self, y: Any, name: str = "y") -> Tensor:
+    def check_data(self, y: Any) -> Tensor:
         """Return measurements as a tensor of single or double precision, or say what is wrong with them."""
-        return _read(y, name, self.data_shape, "(Z, *data_shape)", self.complex_data)
+        return _read(y, "y", self.data_shape, "(Z, *data_shape)", self.complex_data)
 
     def __repr__(self) -> str:
         """Return the class with both shapes."""

@@ -106,11 +106,6 @@ def as_volume(values: Any, name: str) -> Tensor:
     return found.to(torch.promote_types(found.dtype, torch.float32))
 
 
-def read_data(y: Any, operator: Operator) -> Tensor:
-    """Measurements of any kind as the operator takes them, without their gradients."""
-    return operator.check_data(y).detach()
-
-
 @checked
 def volume_quality(
     volume: Any,
@@ -172,7 +167,7 @@ def volume_quality(
                 found_ssim[plane] = float(ssim(here, there, data_range=data_range).mean())
         ratio = _ratio(roughness, _roughness(true), none=1.0)
     if operator is not None:
-        data = read_data(y, operator).to(x.device)
+        data = operator.check_data(y).detach().to(x.device)
         if len(data) != len(x):
             raise ValueError(f"y is of {len(data)} slices, the volume has {len(x)}")
         missed = operator.forward(x) - data

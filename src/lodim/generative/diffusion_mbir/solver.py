@@ -12,6 +12,13 @@ it converges while the noise falls:
     z &\leftarrow \mathrm{soft}(D_z X + w,\ \lambda / \rho), \qquad w \leftarrow w + D_z X - z \\
     X &\leftarrow \mathrm{CG}\left( (A^T A + \rho D_z^T D_z)\, X = A^T y + \rho D_z^T (z - w) \right) \text{ from } X.
 
+In the order of the work:
+
+1. ``_Run``: noise of the highest level, then a sampler down the levels, which can stop and go on;
+2. ``_answer``: at each level the denoiser, on a few slices at a time;
+3. ``_JointUpdate``: after each level the iteration above, of the whole volume;
+4. ``_finish``: at the end a step towards the measurements, and the clipping.
+
 =================================================  =====================================================================
 symbol in the paper                                name here
 =================================================  =====================================================================
@@ -46,6 +53,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -66,7 +74,6 @@ from lodim.generative.diffusion_mbir.operators import Operator
 from lodim.generative.diffusion_mbir.quality import (
     Reconstruction,
     RepeatedReconstruction,
-    read_data,
     volume_quality,
 )
 from lodim.generative.losses import gaussian, normal
@@ -82,10 +89,8 @@ __all__ = ["DiffusionMBIR"]
 
 SAMPLERS, ORDERS = ("pc", "ddim"), ("auto", "x_first", "z_first")
 _TIMES_STD, _SPAN = 40.0, 1000.0  # sigma_max over the data's deviation, and over sigma_min
-_CALM, _STRONGEST = (
-    4.0,
-    0.1,
-)  # of lam / rho over sigma_min, and of rho: within these nothing was seen to collapse
+# of lam / rho over sigma_min, and of rho: within these nothing was seen to collapse
+_CALM, _STRONGEST = 4.0, 0.1
 _EVERY = 60.0  # seconds between checkpoints
 
 Progress = Callable[[float, str], Any]
@@ -210,16 +215,10 @@ class DiffusionMBIR:
         self.denoiser, self.operator = denoiser, operator
         self.lam, self.rho, self.cg_steps, self.admm_steps = lam, rho, cg_steps, admm_steps
         self.share, self.boundary, self.steps = share, boundary, steps
-        self.sigma_max, self.sigma_min, self.snr, self.corrector_steps = (
-            sigma_max,
-            sigma_min,
-            snr,
-            corrector_steps,
-        )
+        self.sigma_max, self.sigma_min, self.normalize_operator = sigma_max, sigma_min, normalize_operator
+        self.sampler, self.snr, self.corrector_steps, self.eta = sampler, snr, corrector_steps, eta
         self.slice_batch, self.final_projection, self.clip = slice_batch, final_projection, clip
-        self.normalize_operator, self.sampler, self.eta, self.update_order = (
-            normalize_operator, sampler, eta, update_order,
-        )  # fmt: skip
+        self.update_order = update_order
         self._denoise: Any = denoiser
         if isinstance(denoiser, Diffusion):
             if denoiser.kernel is not gaussian:
@@ -360,7 +359,7 @@ class DiffusionMBIR:
 
     def _data(self, y: Any) -> Tensor:
         """Measurements as a tensor where they are to be computed."""
-        data = read_data(y, self.operator)
+        data = self.operator.check_data(y).detach()
         return data if isinstance(y, Tensor) else data.to(self._device("cpu"))
 
     def _device(self, default: Any) -> Any:
@@ -396,9 +395,8 @@ class DiffusionMBIR:
     def _answer(self, x: Tensor, sigma: float, cond: Any = None) -> Tensor:
         """Denoise a volume, a few slices in the network at a time."""
         device, dtype, parts = self._device(x.device), x.dtype, []
-        if isinstance(self._denoise, nn.Module) and not isinstance(
-            self._denoise, Denoiser
-        ):  # which sees to it
+        # a Denoiser sees to it itself
+        if isinstance(self._denoise, nn.Module) and not isinstance(self._denoise, Denoiser):
             weights = (p.dtype for p in self._denoise.parameters() if p.is_floating_point())
             dtype = next(weights, dtype)
         for part in x.split(int(self.slice_batch)):
@@ -452,9 +450,8 @@ class _JointUpdate:
     def __init__(self, solver: DiffusionMBIR, y: Tensor) -> None:
         self.solver, self.operator = solver, solver.operator
         norm = self.operator.norm() if solver.normalize_operator else 1.0
-        self.scale = (
-            1 / norm**2 if norm else 1.0
-        )  # A and y are divided by the norm, so their products by its square
+        # A and y are divided by the norm, so their products by its square
+        self.scale = 1 / norm**2 if norm else 1.0
         self.back = self.scale * self.operator.adjoint(y)
         self.z, self.w = torch.zeros_like(self.back), torch.zeros_like(self.back)
 
@@ -506,11 +503,8 @@ class _Run:
         # draws in another precision are others
         wide = self.joint.back.to(torch.float32 if y.device.type == "mps" else torch.float64)
         self.i, self.x = 0, (levels[0] * normal(wide, source)).to(self.joint.back.dtype)
-        self.x0_hat, self.drawn, self.dual = (
-            self.joint.back * 0,
-            source.get_state(),
-            (self.joint.z, self.joint.w),
-        )
+        self.x0_hat, self.drawn = self.joint.back * 0, source.get_state()
+        self.dual = self.joint.z, self.joint.w
         self.path, self._written = (None if checkpoint is None else Path(checkpoint)), time.perf_counter()
         if self.path is not None:
             self._open(self.path)
@@ -522,7 +516,7 @@ class _Run:
             if self.i < len(self.levels) - 1:
                 levels, module = self.levels[self.i :], s._denoise
                 with (
-                    evaluation_mode(module) if isinstance(module, nn.Module) else torch.no_grad(),
+                    evaluation_mode(module) if isinstance(module, nn.Module) else nullcontext(),
                     torch.no_grad(),
                 ):
                     if s.sampler == "pc":
@@ -550,9 +544,7 @@ class _Run:
             x0_hat = self.joint(state.x0_hat)
             x = state.x + (x0_hat - state.x0_hat)
         for call in self.calls:
-            here = SamplerState(
-                done, len(self.levels) - 1, state.sigma, state.sigma_next, x, x0_hat, state.generator
-            )
+            here = replace(state, i=done, n_steps=len(self.levels) - 1, x=x, x0_hat=x0_hat)
             given = call(here)
             x = x if given is None else torch.as_tensor(given).to(x)
         self.i, self.x, self.x0_hat = done + 1, x.to(self.joint.back.dtype), x0_hat.to(self.joint.back.dtype)

@@ -340,7 +340,13 @@ class Retrieval(nn.Module):
         if not len(rows):
             raise ValueError("index is empty; give one sample or more")
         new = NeighborIndex(like.metric, like.backend, like.kind, n_lists=like.n_lists, n_probe=like.n_probe)
-        return new.fit(self._vectors(rows, "index"))
+        vectors = self._vectors(rows, "index")
+        if like.metric == "cosine" and (zero := np.flatnonzero(~vectors.any(1))).size:
+            raise ValueError(
+                f"the embedding of row {zero[0]} of index is zero and has no direction, by which items are compared; "
+                'give NeighborIndex("l2").fit(embeddings)'
+            )
+        return new.fit(vectors)
 
     def _check_k(self, k: int | np.integer, index: NeighborIndex | None = None) -> int:
         items = len(self.index if index is None else index)
