@@ -306,3 +306,12 @@ def test_a_rival_that_cannot_learn_is_not_printed_as_beyond(gain):
             assert line.split()[2] == "-"
     unbounded = dataclasses.replace(gain, high=np.full(len(gain.n_labels), np.nan))
     assert "beyond" in str(unbounded).split("\n")[2]
+
+
+def test_copies_are_found_when_one_table_came_in_single_precision():
+    tables = [X[-60:], X[-60:].astype(np.float32)]
+    for extra, rows in (tables, tables[::-1]):
+        unlabelled = np.r_[EXTRA[:20].astype(extra.dtype), extra]
+        found = pretraining_gain(unlabelled, rows, Y[-60:], **{**FAST, "n_labels": [15, 30]})
+        assert any(note.startswith("60 of the unlabelled") for note in found.notes)
+        assert found.n_unlabelled == 20

@@ -183,7 +183,9 @@ class CollapseReport(Result):
                 if np.isnan(self.predicted_correlation)
                 else f", rank correlation {self.predicted_correlation:.2f}"
             )
-            lines.append(f"Classifier against free features: distance {self.predicted_distance:.3g}{rank}.")
+            lines.append(
+                f"Classifier against free features: distance {self.predicted_distance:.3g} (0: the same){rank}."
+            )
         return "\n".join([*lines, *self.notes])
 
 

@@ -463,12 +463,8 @@ class _Gathering:
 
     def _add_moments(self, whole: Views, side: str, i: int) -> None:
         a, b = self.pairs[i]  # type: ignore[index]
-        rows = self._on_one_device(whole[_A, a], whole[side, b])
+        rows = _alike_rows(whole[_A, a], whole[side, b].to(whole[_A, a].device))
         self.moments[side, i].update(*(part.flatten(0, 1) for part in rows))
-
-    @staticmethod
-    def _on_one_device(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        return _alike_rows(a, b.to(a.device))
 
     def _keep(self, views: Views) -> None:
         """Samples with the smallest of random keys, a uniform sample of all so far."""
@@ -525,20 +521,7 @@ class _Gathering:
                 scrambled = self._scores(_S, i, alike[place[_A, a], place[_S, b]].item(), others)
             rows, other = _alike_rows(self.kept[_A, a], self.kept[_B, b])
             of_a, of_b = dimensions[_A, a], dimensions[_B, b]
-            remarks = [f"{side}: {one[2]}" for side, one in ((_A, of_a), (_B, of_b)) if one[2]]
-            whole = observed[i]["cka"]
-            if n >= 100 and self.n_samples > _CHUNK and abs(scores["cka"] - whole) > _SORTED:
-                remarks.append(
-                    f"CKA is {whole:.2f} on the samples kept, which are of all batches; is each batch of some kinds of "
-                    "samples only? then shuffle them"
-                )
-            remarks += [
-                f"{side}: varies by no more than rounding"
-                for side, name in ((_A, a), (_B, b))
-                if (side, name) in constant
-            ]
-            if b in self.overflown:
-                remarks.append("with scrambled weights the model's values are not finite")
+            remarks = self._remarks(a, b, of_a[2], of_b[2], scores["cka"], observed[i]["cka"], constant)
             dead = [int(part.sum()) for part in dead_sides(self.moments[_B, i])]
             found.append(
                 LayerPair(
@@ -552,6 +535,30 @@ class _Gathering:
             names[_A], names[_B], alike[np.ix_(layers[_A], layers[_B])], tuple(found), self.n_samples, n, len(draws), k,
             tuple(notes), complete,
         )  # fmt: skip
+
+    def _remarks(
+        self,
+        a: str,
+        b: str,
+        of_a: str,
+        of_b: str,
+        cka: float,
+        cka_kept: float,
+        constant: set[tuple[str, str]],
+    ) -> list[str]:
+        """What a reader of a pair's figures should know."""
+        remarks = [f"{side}: {text}" for side, text in ((_A, of_a), (_B, of_b)) if text]
+        if len(self.order) >= 100 and self.n_samples > _CHUNK and abs(cka - cka_kept) > _SORTED:
+            remarks.append(
+                f"CKA is {cka_kept:.2f} on the samples kept, which are of all batches; is each batch of some kinds of "
+                "samples only? then shuffle them"
+            )
+        for key in ((_A, a), (_B, b)):
+            if key in constant:
+                remarks.append(f"{key[0]}: varies by no more than rounding")
+        if b in self.overflown:
+            remarks.append("with scrambled weights the model's values are not finite")
+        return remarks
 
     def _scores(self, side: str, pair: int, cka: float, kept: Mapping[str, float]) -> dict[str, float]:
         """CKA and matchings of all samples, beside the measures that were found on those kept."""

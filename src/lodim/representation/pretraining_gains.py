@@ -356,8 +356,14 @@ def _apart(
     if seen.any():
         notes.append(f"{int(seen.sum())} labelled rows are copies of another and are left out.")
         rows, target = rows[~seen], target[~seen]
-    known = {row.tobytes() for row in np.ascontiguousarray(rows + 0.0)}
-    there = np.array([row.tobytes() in known for row in np.ascontiguousarray(extra + 0.0)], dtype=bool)
+    with np.errstate(over="ignore"):
+        single = [part.astype(np.float32) for part in (rows, extra)]
+    if not any(
+        np.array_equal(*pair) for pair in zip((rows, extra), single)
+    ):  # else one came in that precision
+        single = [rows, extra]
+    known = {row.tobytes() for row in np.ascontiguousarray(single[0] + 0.0)}
+    there = np.array([row.tobytes() in known for row in np.ascontiguousarray(single[1] + 0.0)], dtype=bool)
     if there.any():
         notes.append(f"{int(there.sum())} of the unlabelled rows are labelled rows and are left out.")
     return rows, target, extra[~there]

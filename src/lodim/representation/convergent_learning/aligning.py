@@ -202,7 +202,7 @@ def _check_layer(name: str, layer: nn.Module) -> None:
     if getattr(layer, "groups", 1) != 1:
         raise TypeError(f"layer {name!r} has groups of units, which a permutation would mix")
     if (odd := peculiarity(layer, kind)) is not None:
-        raise TypeError(f"layer {name!r} {odd}: its weight cannot be permuted in place")
+        raise TypeError(f"layer {name!r}: {odd}; its weight cannot be permuted in place")
 
 
 def _complete(match: Any, p: int) -> Int[Tensor, " p"]:

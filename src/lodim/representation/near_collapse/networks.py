@@ -127,6 +127,7 @@ class GreedyTraining(Result):
         ax = new_axes(ax)
         for name, color, label in (("nc1", COLORS[0], "NC1"), ("nc1_trace", COLORS[1], "NC1 by traces")):
             ax.plot(getattr(self, name), "o-", color=color, label=label)
+        ax.set_xticks(range(len(self.layers)), self.layers)
         ax.set(xlabel="layers trained", ylabel="variability within classes", yscale="log")
         ax.legend()
         return ax

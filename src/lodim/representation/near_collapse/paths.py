@@ -120,6 +120,8 @@ class CollapsePath(Result):
         )
         scale = "log" if self.nc1_trace.max() > 10 * self.nc1_trace.min() else "linear"
         ax.set(xlabel="layer" if layers else "t", ylabel="variability within / between classes", yscale=scale)
+        if layers:
+            ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set_title("Through layers" if layers else "Along the central path")
         return ax
 
