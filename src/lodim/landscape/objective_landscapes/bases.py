@@ -152,8 +152,8 @@ def describe_projection(P: nn.Module) -> dict[str, Any]:
         raise ValueError(
             "a TaskVector keeps the factors of structure-aware directions (said=), nothing else here does"
             if isinstance(P, StructureAware)
-            else f"only the projections of lodim.sketch are made again from their seed, not a {type(P).__name__}: "
-            "build the subspace with projection= one of their kinds, without per_tensor or a given basis"
+            else f"only projections of lodim.sketch are made again from their seed, not a {type(P).__name__}: build "
+            "the subspace with projection= one of their kinds, without per_tensor or a given basis"
         )
     common = set(inspect.signature(RandomProjection.__init__).parameters)
     own = [
