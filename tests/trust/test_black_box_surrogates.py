@@ -335,6 +335,17 @@ def test_a_value_of_no_category_is_refused_with_the_categories():
             model.what_if(frame.iloc[0], {"kind": "z"})
 
 
+def test_clones_sit_on_the_same_fitted_embedding():
+    X = normal(40, 3)
+    labels = X[:, 0] > 0
+    embedding = ConvEmbeddingClassifier("mlp", autoencoder_epochs=1, epochs=1, random_state=0).fit(X, labels)
+    model = clone(SelfAttentionClassifier(embedding=embedding, epochs=1, random_state=0))
+    assert model.embedding is embedding
+    assert model.fit(X, labels).attention(X).shape == X.shape
+    with pytest.raises(TypeError, match="not fitted"):
+        SelfAttentionClassifier(embedding=ConvEmbeddingClassifier()).fit(X, labels)
+
+
 def test_columns_are_laid_out_once_each_and_beside_their_like():
     x = normal(200, 4)
     X = x[:, [0, 1, 2, 3, 0, 1]] + 0.01 * normal(200, 6, 1)

@@ -405,6 +405,14 @@ def test_labels_that_are_no_outcomes_are_told_how_to_become_some():
         calibration_check(np.column_stack([1 - P, P]), words)
 
 
+def test_a_check_says_its_rate_and_its_numbers_as_they_are():
+    found = calibration_check(np.full(50, 0.5), np.arange(50) % 2, ci=0.9999, random_state=0)
+    assert "50 rows in 1 bin: " in str(found)
+    assert "99.99% interval" in str(found)
+    with pytest.raises(ValueError, match="ravel"):
+        calibration_check(P[:, None], Y)
+
+
 def test_temperature_is_that_of_the_least_loss_and_keeps_the_order():
     z, y, _ = drawn(20_000, offset=0.0)
     model = TemperatureScaling().fit(z, y)

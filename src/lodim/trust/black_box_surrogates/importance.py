@@ -545,8 +545,7 @@ def _read_inside(
             return np.full(X.shape, 1 / X.shape[1])
         return SelfAttentionClassifier(random_state=seed).fit(X, answered).attention(X)
     net = module_of(model, box, X[:64])
-    answered = torch.from_numpy(p.argmax(1))
-    mean = X.mean(0)
+    answered, mean = p.argmax(1), X.mean(0)
     found = np.empty(X.shape)
     with evaluation_mode(net):
         for start in range(0, len(X), 256):
@@ -576,7 +575,7 @@ def module_of(model: Any, box: BlackBox, X: Float[np.ndarray, "n d"]) -> nn.Modu
 
 @torch.inference_mode(False)
 def _slope(
-    net: nn.Module, X: Any, answered: Tensor, method: str, is_probability: bool
+    net: nn.Module, X: Any, answered: Int[np.ndarray, " n"], method: str, is_probability: bool
 ) -> Float[np.ndarray, "n d"]:
     """Gradient of the answered class's logit or probability in every row."""
     inputs = model_inputs(net, np.ascontiguousarray(X))[0]
@@ -586,7 +585,7 @@ def _slope(
         out = torch.stack([-out.reshape(-1) / 2, out.reshape(-1) / 2], 1)
     if method == "integrated":
         out = out if is_probability else out.softmax(1)
-    at = answered.to(out.device)[:, None]
+    at = torch.from_numpy(answered).to(out.device)[:, None]
     (slope,) = torch.autograd.grad(out.gather(1, at).sum(), x)
     return slope.double().cpu().numpy()
 

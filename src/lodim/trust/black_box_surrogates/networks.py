@@ -290,7 +290,7 @@ class SelfAttentionClassifier(_NetworkClassifier):
     epochs, batch_size, lr
         Of Adam on the cross-entropy.
     embedding : ConvEmbeddingClassifier, optional
-        A fitted one on whose codes the network sits.
+        A fitted one on whose codes the network sits; clones share it.
     random_state : int, Generator or None
 
     Attributes
@@ -320,6 +320,9 @@ class SelfAttentionClassifier(_NetworkClassifier):
     lr: Any = 1e-3
     embedding: Any = None
     random_state: Any = None
+
+    def __sklearn_clone__(self) -> SelfAttentionClassifier:
+        return type(self)(**self.get_params(deep=False))  # the embedding stays fitted
 
     def fit(self, X: Any, y: Any) -> SelfAttentionClassifier:
         """Train the network.
@@ -369,9 +372,12 @@ class Codes(nn.Module):
     def __init__(self, embedding: Any, X: Float[np.ndarray, "n d"]) -> None:
         super().__init__()
         if not isinstance(getattr(embedding, "module_", None), Embedding):
-            raise TypeError(
-                f"embedding must be a fitted ConvEmbeddingClassifier, got {type(embedding).__name__}"
+            found = (
+                "one not fitted"
+                if isinstance(embedding, ConvEmbeddingClassifier)
+                else type(embedding).__name__
             )
+            raise TypeError(f"embedding must be a fitted ConvEmbeddingClassifier, got {found}")
         codes = embedding.encode(X)
         self.width, self.scaled = codes.shape[1], Standardize(codes)
         self.frozen = copy.deepcopy(embedding.module_).requires_grad_(False)

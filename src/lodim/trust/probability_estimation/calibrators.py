@@ -167,6 +167,10 @@ class TemperatureScaling(_Scaling):
     ----------
     temperature_ : float
     classes_ : ndarray
+
+    References
+    ----------
+    Guo et al. 2017, arXiv 1706.04599.
     """
 
     _all_at_once = True
@@ -220,6 +224,10 @@ class PlattScaling(_Scaling):
     maps_ : list of (coefficients, intercept)
         One, or one a class of more than two.
     classes_ : ndarray
+
+    References
+    ----------
+    Platt, Probabilistic outputs for support vector machines, 1999.
     """
 
     def _fit_map(self, z: Any, t: Int[np.ndarray, " n"]) -> Any:
@@ -236,8 +244,12 @@ class BetaCalibration(_Scaling):
     Attributes
     ----------
     maps_ : list of (coefficients, intercept)
-        a, b and c of the table above.
+        (a, b) and c: log-odds a log p - b log(1 - p) + c.
     classes_ : ndarray
+
+    References
+    ----------
+    Kull, Silva Filho, Flach, Beta calibration, 2017.
     """
 
     def _fit_map(self, z: Any, t: Int[np.ndarray, " n"]) -> Any:
@@ -267,6 +279,10 @@ class IsotonicScaling(_Scaling):
     ----------
     maps_ : list of IsotonicRegression
     classes_ : ndarray
+
+    References
+    ----------
+    Zadrozny, Elkan, Transforming classifier scores into accurate multiclass probability estimates, 2002.
     """
 
     def _fit_map(self, z: Any, t: Int[np.ndarray, " n"]) -> Any:
@@ -288,6 +304,11 @@ class HistogramBinning(_Scaling):
     ----------
     maps_ : list of (inner edges, mean outcomes)
     classes_ : ndarray
+
+    References
+    ----------
+    Zadrozny, Elkan, Obtaining calibrated probability estimates from decision trees and naive Bayesian
+    classifiers, 2001.
     """
 
     def __init__(self, n_bins: Any = 15):
@@ -321,6 +342,10 @@ class DirichletCalibration(_Scaling):
     ----------
     maps_ : list of (W, b)
     classes_ : ndarray
+
+    References
+    ----------
+    Kull et al. 2019, arXiv 1910.12656.
     """
 
     _all_at_once = True

@@ -37,6 +37,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as cross_entrop
 
 from lodim.linalg.precision import computable
 from lodim.metrics import ReliabilityCurve, probability_metrics, reliability_curve
+from lodim.pages.words import plural
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.results import Result
 from lodim.training import DescentRecipe, descend
@@ -124,7 +125,7 @@ class CalibrationCheck(Result):
         ax.plot([0, 1], [0, 1], color=COLORS[6], linestyle="--", linewidth=1, label="true")
         bars = [curve.observed - self.low, self.high - curve.observed]
         ax.errorbar(curve.predicted, curve.observed, bars, color=COLORS[0], marker="o", capsize=2,
-                    label=f"{self.n_bins} bins, {self.ci:.0%} each")  # fmt: skip
+                    label=f"{plural(self.n_bins, 'bin')}, {100 * self.ci:.10g}% each")  # fmt: skip
         names = {"event": ("predicted probability", "share of events")}
         x, y = names.get(self.kind, ("confidence", "share right"))
         ax.set(xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
@@ -133,7 +134,8 @@ class CalibrationCheck(Result):
 
     def __str__(self) -> str:
         return (
-            f"{self.verdict}\n{self.n} rows in {self.n_bins} bins: ECE {self.ece:.4f}, {self.ci:.0%} interval "
+            f"{self.verdict}\n{plural(self.n, 'row')} in {plural(self.n_bins, 'bin')}: ECE {self.ece:.4f}, "
+            f"{100 * self.ci:.10g}% interval "
             f"{self.interval[0]:.4f} to {self.interval[1]:.4f}, KS {self.ks:.4f}, Brier {self.brier:.4f}"
         )
 
@@ -209,6 +211,8 @@ def _of_the_event(p_hat: Any, y: Any) -> tuple[Float[np.ndarray, " n"], Int[np.n
         raise ValueError(f"p_hat must have shape (n,) or (n, n_classes), got {p.shape}")
     labels = check_labels(y, len(p))
     if p.ndim == 2:
+        if p.shape[1] == 1:
+            raise ValueError("p_hat of one column must have shape (n,); use p_hat.ravel()")
         if not ((p >= 0) & (p <= 1)).all() or np.abs(p.sum(1) - 1).max() > 1e-3:
             raise ValueError("rows of p_hat must be probabilities that sum to one")
         known = np.isin(labels, np.arange(p.shape[1]))
@@ -219,8 +223,6 @@ def _of_the_event(p_hat: Any, y: Any) -> tuple[Float[np.ndarray, " n"], Int[np.n
             )
         if p.shape[1] > 2:
             return p.max(1), (p.argmax(1) == labels.astype(int)).astype(int), "top label"
-        if p.shape[1] == 1:
-            raise ValueError("p_hat of one column must have shape (n,)")
         p = p[:, 1]
     if not np.isin(labels, (0, 1)).all():
         kinds = np.unique(labels)[:5].tolist()
