@@ -116,3 +116,11 @@ def test_a_learnt_input_step_counts_one_sample_s_features():
         learnt.step.grad, by_number.sum().reshape(1) / math.sqrt(7 * 15), rtol=1e-4, atol=1e-5
     )
     torch.testing.assert_close(learnt.settled()(x), learnt(x))
+
+
+def test_of_a_stochastic_grid_codes_are_the_forwards_and_the_seed_stays():
+    weight = torch.linspace(-2, 3, 120).sin().reshape(4, 30)
+    grid = AffineWeight(weight, QuantSpec(3, rounding="stochastic"), seed=7)
+    learnt = LearntStep(weight, grid)
+    assert torch.equal(learnt.decode(learnt.codes(weight)), learnt(weight))
+    assert learnt.settled().seed == 7

@@ -22,6 +22,7 @@ quantization, arXiv 1902.08153, equations 3 to 5.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
@@ -88,7 +89,7 @@ class LearntStep(nn.Module):
 
     def __init__(self, weight: Float[Tensor, " ..."], grid: AffineWeight) -> None:
         super().__init__()
-        self.spec = grid.spec
+        self.spec, self.seed = grid.spec, grid.seed
         self.register_buffer("zero_point", grid.zero_point.clone())
         self.step = nn.Parameter(_first_steps(weight.detach(), grid))
         self.gradient_factor = step_gradient_factor(weight.numel() // len(self.step), self.spec.qmax)
@@ -109,8 +110,9 @@ class LearntStep(nn.Module):
         return _clip_and_round(weight, step, self.zero_point, self.spec)
 
     def codes(self, weight: Float[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
-        """Return the weight's codes."""
-        return quantize_affine(weight, self.scale, self.zero_point, self.spec)
+        """Return the weight's codes, to nearest as the forward rounds."""
+        nearest = replace(self.spec, rounding="nearest")
+        return quantize_affine(weight, self.scale, self.zero_point, nearest)
 
     def decode(self, codes: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return the weight that codes stand for."""
@@ -122,7 +124,7 @@ class LearntStep(nn.Module):
 
     def settled(self) -> AffineWeight:
         """Return the fixed grid with the present steps."""
-        fixed = AffineWeight(self.step.new_zeros(1), QuantSpec(granularity="tensor"))
+        fixed = AffineWeight(self.step.new_zeros(1), QuantSpec(granularity="tensor"), seed=self.seed)
         fixed.spec, fixed.scale, fixed.zero_point = self.spec, self.scale.clone(), self.zero_point.clone()
         return fixed
 

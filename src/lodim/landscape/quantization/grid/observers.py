@@ -15,15 +15,12 @@ observer            range
                     quantised form
 ==================  ================================================================================================
 
-Batches are kept as a :class:`~lodim.landscape.quantization.StreamingHistogram`, so how the numbers were split into
-batches leaves no trace.
+Batches are kept as a :class:`~lodim.landscape.quantization.StreamingHistogram`. Its bins are :math:`[k w, (k+1) w)`
+with a power of two for w; when a number falls outside, w doubles and pairs of bins merge, which is exact. Nothing is
+ever dropped, and how the numbers were split into batches leaves no trace.
 
 Sources: A. Gholami et al., arXiv 2103.13630, Section 3.2 (calibration); S. Migacz, 8-bit inference with TensorRT, 2017
 (``entropy``).
-
-Of that histogram the bins are :math:`[k w, (k+1) w)` with a power of two for w; when a number falls outside, w doubles
-and pairs of bins merge, which is exact. Nothing is ever dropped, and how the numbers were split into batches leaves no
-trace.
 """
 
 from __future__ import annotations
