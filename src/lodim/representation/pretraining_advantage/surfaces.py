@@ -285,7 +285,8 @@ class ExcessRisk(Result):
     def __str__(self) -> str:
         return (
             f"m = {self.m}, n = {self.n}: squared error over the Bayes risk of {self.bayes_risk:.3g}: "
-            f"{self.pretrained:.3g} pretrained, {self.oracle:.3g} with the factors known, {self.supervised:.3g} supervised"
+            f"{self.pretrained:.3g} pretrained, {self.oracle:.3g} with the factors known, {self.supervised:.3g} "
+            "supervised"
         )
 
 
