@@ -48,6 +48,7 @@ def test_derived_seeds_depend_on_the_key_alone():
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**31 for seed in seeds)
     assert derive_seed(np.int64(3), "a") == derive_seed(3, "a")
+    assert derive_seed(3, "a", np.int64(1), np.str_("b")) == derive_seed(3, "a", 1, "b")
 
 
 def test_derived_seeds_are_uniform():

@@ -82,8 +82,10 @@ def derive_seed(seed: int | np.integer, *key: object) -> int:
     seed : int
         Root seed.
     *key : object
-        What the seed is for, e.g. ``derive_seed(0, "projection", d, replica)``; compared by ``repr``.
+        What the seed is for, e.g. ``derive_seed(0, "projection", d, replica)``; compared by ``repr``, a NumPy number as
+        the plain one.
     """
+    key = tuple(part.item() if isinstance(part, np.generic) else part for part in key)
     digest = hashlib.blake2b(repr((int(seed), key)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 33
 

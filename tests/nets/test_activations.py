@@ -79,3 +79,11 @@ def test_a_read_only_batch_is_copied():
     given.zero_()
     assert not named
     assert batch.min() == 1
+
+
+def test_a_choice_that_is_no_tensor_is_named():
+    model = nn.Sequential(nn.Linear(6, 2))
+    with pytest.raises(TypeError, match="what select returns of layer 'it'"):
+        watch_layers(
+            model, torch.rand(4, 6), {"it": model[0]}, lambda batch, outputs: None, select=lambda output: None
+        )

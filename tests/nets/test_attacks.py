@@ -121,3 +121,13 @@ def test_what_is_refused(options, said):
     x, y = points()
     with pytest.raises(ValueError, match=said):
         pgd(net(), **{"X": x, "y": y, "eps": 0.1, **options})
+
+
+def test_models_that_answer_wrongly_are_told_so():
+    x, y = torch.ones(3, 2), torch.tensor([0, 1, 0])
+    with pytest.raises(ValueError, match=r"returned shape \(1, 2\) for 3 samples"):
+        fgsm(lambda x: x[:1], x, y, 0.1)
+    with pytest.raises(ValueError, match="hides the gradient"):
+        fgsm(lambda x: x.detach(), x, y, 0.1)
+    assert not is_right(torch.full((3, 2), torch.nan), y).any()
+    assert not is_right(torch.full((3, 1), torch.nan), y).any()

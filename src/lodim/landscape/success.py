@@ -8,31 +8,21 @@ modelled as a rising logistic curve,
 whose crossing of 1/2 is :math:`e^a`. The likelihood carries Jeffreys' penalty (half the log-determinant of the
 information; D. Firth, "Bias reduction of maximum likelihood estimates", 1993), so that it has a maximum also when
 failures and successes separate. The interval holds every crossing that the likelihood-ratio test, at its profile over
-the slopes, does not refute. :func:`wilson_interval` gives the interval of each share.
+the slopes, does not refute.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 from scipy.special import log_expit
 
-__all__ = ["logistic_crossing", "wilson_interval"]
+__all__ = ["logistic_crossing"]
 
 _CROSSINGS, _SLOPES = 801, 90
-
-
-def wilson_interval(successes: Any, trials: Any, *, ci: float = 0.95) -> tuple[Any, Any]:
-    """Wilson's interval of a share: its low and high ends."""
-    k, n = np.asarray(successes, dtype=float), np.asarray(trials, dtype=float)
-    z = float(stats.norm.ppf((1 + ci) / 2))
-    centre = (k + z**2 / 2) / (n + z**2)
-    half = z / (n + z**2) * np.sqrt(k * (n - k) / n + z**2 / 4)
-    return centre - half, centre + half
 
 
 def _profile_likelihood(

@@ -9,6 +9,7 @@ probabilities          ``probability_metrics``, ``reliability_curve``
 learning curves        ``learning_curve_exponent``
 images                 ``psnr``, ``ssim``
 predictions            ``accuracy``, ``auc``, ``r2``
+shares                 ``wilson_interval``
 several tests          ``holm``
 =====================  =====================================================================================
 """

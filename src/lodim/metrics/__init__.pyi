@@ -17,6 +17,7 @@ from .samples import TwoSample as TwoSample
 from .scores import accuracy as accuracy
 from .scores import auc as auc
 from .scores import r2 as r2
+from .shares import wilson_interval as wilson_interval
 from .support import DensityCoverage as DensityCoverage
 from .support import MemorisationGap as MemorisationGap
 from .support import ModeCoverage as ModeCoverage

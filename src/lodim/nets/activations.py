@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lodim.nets.layers import find_layers
-from lodim.validation import checked
+from lodim.validation import check_kind, checked
 
 __all__ = [
     "batches_of",
@@ -198,9 +198,9 @@ def watch_layers(
         def hook(module: Any, given: Any, output: Any) -> None:
             runs[name] += 1
             selecting.append(name)
-            seen[name] = (
-                select(given if inputs else output).detach().clone()
-            )  # a later layer may write into it
+            chosen = select(given if inputs else output)
+            check_kind(chosen, Tensor, f"what select returns of layer {name!r}")
+            seen[name] = chosen.detach().clone()  # a later layer may write into it
             selecting.pop()
 
         return hook

@@ -175,10 +175,11 @@ def is_binary(outputs: Tensor) -> bool:
 
 
 def is_right(outputs: Tensor, y: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
-    """Whether the largest logit is the label's."""
+    """Whether the largest logit is the label's; NaN is never right."""
     if is_binary(outputs):
-        return (outputs.reshape(-1) > 0).long() == y
-    return outputs.argmax(1) == y
+        logits = outputs.reshape(-1)
+        return ((logits > 0).long() == y) & ~logits.isnan()
+    return (outputs.argmax(1) == y) & ~outputs.isnan().any(1)
 
 
 def losses_of(outputs: Tensor, y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -219,6 +220,11 @@ def uphill(
             check_classes(outputs, y)
             losses = value(outputs, y)
         if not only_loss:
+            if len(x) and not losses.requires_grad:
+                raise ValueError(
+                    "the model hides the gradient to its inputs (no_grad, detach, whole numbers inside?); attack it by "
+                    "what needs none, as lodim.trust.random_search"
+                )
             slope = slope + torch.autograd.grad(losses.sum(), x)[0] / n_eot
         total = total + losses.detach() / n_eot
         behind = behind + margins(outputs.detach(), y) / n_eot
@@ -330,6 +336,8 @@ def check_classes(outputs: Tensor, y: Tensor) -> None:
         raise ValueError(
             f"the model must return one row of logits a sample, got shape {tuple(outputs.shape)}"
         )
+    if not outputs.ndim or len(outputs) != len(y):
+        raise ValueError(f"the model returned shape {tuple(outputs.shape)} for {len(y)} samples")
     known = 2 if is_binary(outputs) else outputs.shape[1]
     if len(y) and int(y.min()) < 0:
         raise ValueError(f"y must hold class numbers 0, 1, ..., got {int(y.min())}")

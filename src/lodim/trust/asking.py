@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from lodim.extras import versions
 from lodim.linalg.precision import as_tensor
-from lodim.metrics import holm
+from lodim.metrics import holm, wilson_interval
 from lodim.nets.activations import first_tensor
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.trust.answers import LEVEL, Elsewhere, Fooled, Probabilities, Proportion, Reasons
@@ -593,5 +593,4 @@ def _like_majority(rows: _Rows) -> float:
 
 
 def _proportion(right: Bool[np.ndarray, " n"]) -> Proportion:
-    ends = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
-    return Proportion(float(right.mean()), float(ends.low), float(ends.high), len(right))
+    return Proportion(float(right.mean()), *wilson_interval(right.sum(), len(right)), len(right))

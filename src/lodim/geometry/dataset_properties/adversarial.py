@@ -31,10 +31,10 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Int
-from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from lodim.linalg.precision import as_tensor
+from lodim.metrics import wilson_interval
 from lodim.nets.activations import evaluation_mode, model_device
 from lodim.nets.attacks import Bounds, Number, answer_of, check_bounds, check_classes, fgsm, is_right, pgd
 from lodim.plots import COLORS, new_axes
@@ -206,8 +206,7 @@ def adversarial_accuracy(
                     )
                 right[row, part] = is_right(outputs, t).cpu().numpy()
     counts = right.sum(1).tolist()
-    tests = [binomtest(k, len(labels)).proportion_ci(ci, method="wilson") for k in counts[1:]]
-    intervals = tuple((float(test.low), float(test.high)) for test in tests)
+    intervals = tuple(wilson_interval(k, len(labels), ci=ci) for k in counts[1:])
     shares = [k / len(labels) for k in counts]
     return AdversarialAccuracy(tuple(sizes), tuple(shares[1:]), intervals, shares[0], attack, len(labels))
 

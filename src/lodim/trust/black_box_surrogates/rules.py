@@ -15,24 +15,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
-from scipy.stats import binomtest
 
 from lodim.datasets import TableEncoder
+from lodim.metrics import wilson_interval
 from lodim.pages.words import plural
 from lodim.results import Result
 from lodim.trust.black_box_surrogates.importance import Rows
 
-__all__ = ["Condition", "Encoding", "Rule", "leaf_rules", "plain_label", "prune", "said", "wilson"]
+__all__ = ["Condition", "Encoding", "Rule", "leaf_rules", "plain_label", "prune", "said"]
 
 Label = int | float | str | bool
-
-
-def wilson(hits: Any, n: Any) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927); of no trials [0, 1]."""
-    if not n:
-        return 0.0, 1.0
-    found = binomtest(int(hits), int(n)).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
 
 
 def said(value: Any) -> str:
@@ -179,7 +171,9 @@ class Judged:
         support, held = int(bare.fires(self.grown).sum()), bare.fires(self.held)
         n, hits = int(held.sum()), int((self.answers[held] == label).sum())
         share = hits / n if n else math.nan
-        return Rule(bare.conditions, plain, support, support / len(self.grown), share, *wilson(hits, n), n)
+        return Rule(
+            bare.conditions, plain, support, support / len(self.grown), share, *wilson_interval(hits, n), n
+        )
 
 
 def leaf_rules(

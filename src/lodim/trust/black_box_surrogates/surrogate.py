@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from lodim.metrics import wilson_interval
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.results import Result
 from lodim.trust.black_box_surrogates.importance import (
@@ -42,7 +43,6 @@ from lodim.trust.black_box_surrogates.rules import (
     plain_label,
     prune,
     said,
-    wilson,
 )
 from lodim.trust.black_boxes import read_black_box
 from lodim.validation import check_choice, check_in_range, check_kind, check_numbers, checked
@@ -391,7 +391,12 @@ def _against_truth(who: str, labels: np.ndarray, truth: np.ndarray | None) -> di
         return dict.fromkeys(names)
     right = labels == truth
     f1 = float(f1_score(truth, labels, average="macro", zero_division=0.0))
-    values = float(right.mean()), wilson(right.sum(), len(right)), f1, float(matthews_corrcoef(truth, labels))
+    values = (
+        float(right.mean()),
+        wilson_interval(right.sum(), len(right)),
+        f1,
+        float(matthews_corrcoef(truth, labels)),
+    )
     return dict(zip(names, values, strict=True))
 
 
@@ -900,7 +905,7 @@ class SurrogateExplainer(BaseEstimator):
         agree, top = own == small, float(p.max(1).mean())
         return SurrogateReport(
             fidelity=float(agree.mean()),
-            fidelity_interval=wilson(agree.sum(), n),
+            fidelity_interval=wilson_interval(agree.sum(), n),
             fidelity_constant=float(np.bincount(own).max() / n),
             r2=1 - float(np.square(p - q).sum()) / spread if spread > 1e-12 * n else math.nan,
             mae=float(np.abs(p - q).mean()),

@@ -29,10 +29,10 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from lodim.linalg.precision import as_tensor
+from lodim.metrics import wilson_interval
 from lodim.nets import mlp
 from lodim.nets.activations import batches_of, evaluation_mode, model_device
 from lodim.nets.attacks import answer_of, check_bounds, check_classes, fgsm, losses_of, norm_of, pgd, uphill
@@ -245,7 +245,7 @@ def robust_accuracy(
         tuple(sizes),
         float(clean.mean()),
         tuple(float(rows.mean()) for rows in worst),
-        tuple(_wilson(rows) for rows in worst),
+        tuple(wilson_interval(rows.sum(), len(rows)) for rows in worst),
         tuple(float(rows.mean()) for rows in hits["noise"]),
         {n: tuple(float(r.mean()) for r in hits[n]) for n in ("gradient", "search") if hits[n]},
         len(clean),
@@ -556,7 +556,7 @@ def robustness_report(
                 )
         columns.append([hits[threat] for threat in THREATS])
     found = np.array(columns)  # defences, threats, samples
-    spread = np.array([[_wilson(rows) for rows in column] for column in found])
+    spread = np.array([[wilson_interval(rows.sum(), len(rows)) for rows in column] for column in found])
     return RobustnessReport(
         THREATS,
         tuple(targets),
@@ -733,11 +733,6 @@ def _sizes(eps: Any) -> list[float]:
     if not sizes or math.isinf(sizes[-1]):
         raise ValueError(f"eps must hold finite sizes, at least one, got {eps!r}")
     return sizes
-
-
-def _wilson(rows: Hits) -> tuple[float, float]:
-    found = binomtest(int(rows.sum()), len(rows)).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
 
 
 def _norm_in_words(norm: str) -> str:
