@@ -181,3 +181,9 @@ def test_an_f_that_hides_its_derivative_is_refused_everywhere(n):
         assert jacobian_trace(f, y).trace == (0.0, 0.0)
     exact = EmpiricalDenoiser(100 * torch.eye(n))  # so is that of what has one datum left
     assert jacobian_trace(lambda y: exact(y, 1e-3), 100 * torch.eye(n)[:2]).trace == (0.0, 0.0)
+
+
+def test_a_compiled_net_is_differentiated_as_it_was():
+    net, y = nn.Linear(3, 3), torch.ones(2, 3)
+    compiled = torch.compile(net, backend="eager")
+    assert jacobian_trace(compiled, y).trace == jacobian_trace(net, y).trace

@@ -88,7 +88,7 @@ def from_diffusers(
                 f"{type(scheduler).__name__} has neither betas nor alphas_cumprod; give a variance-preserving scheduler"
             )
         config = getattr(scheduler, "config", scheduler)
-        get = config.get if isinstance(config, Mapping) else partial(getattr, config)
+        get: Any = config.get if isinstance(config, Mapping) else partial(getattr, config)
         kind = check_choice(get("prediction_type", kind), tuple(_PRECOND), "prediction_type")
         betas = torch.as_tensor(betas).detach().cpu().double()
         if betas[-1] >= 1:  # without any signal, as "zero terminal SNR" has it: that step has no level

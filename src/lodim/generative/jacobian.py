@@ -326,6 +326,7 @@ def _ready(f: Any, y: Tensor) -> Iterator[Map]:
             getattr(f, "denoise", f)(points.clone()), points, "f"
         )  # a copy, which f may overwrite
 
+    f = getattr(f, "_orig_mod", f)  # torch.func does not go through what is compiled
     module = module_of(f)
     with evaluation_mode(nn.Identity() if module is None else module), torch.no_grad():
         yield denoise

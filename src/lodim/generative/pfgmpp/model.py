@@ -293,12 +293,9 @@ class PFGMPP(Diffusion):
             Samplers that draw noise on their way ("ancestral", "euler_maruyama", "exponential_integrator", "pc", and
             so :meth:`inpaint`; ``churn``, ``eta``): they solve a diffusion's equation, so they need ``D=float("inf")``.
         """
-        name: Any = sampler
-        own: dict[str, Any] = {}
-        if callable(sampler):
-            name, own = getattr(unwrapped(sampler), "__name__", ""), getattr(sampler, "keywords", {})
+        name: Any = getattr(unwrapped(sampler), "__name__", sampler)
         drawing = name in ("ancestral", "euler_maruyama", "exponential_integrator", "pc")
-        own = {**own, **options}
+        own = {**getattr(sampler, "keywords", {}), **options}
         if math.isfinite(self.D) and (drawing or own.get("churn") or own.get("eta")):
             raise ValueError(
                 f"sampler={name!r} adds noise on its way, which is right for D=float('inf') only; with D={self.D:g} "
