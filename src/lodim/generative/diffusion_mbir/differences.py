@@ -20,7 +20,10 @@ BOUNDARIES = ("none", "circular")
 
 def difference(x: Tensor, axis: int = 0, boundary: str = "none") -> Tensor:
     """Return ``x[i + 1] - x[i]`` along an axis, shaped as x."""
-    return gradient(x, (axis,), boundary)[0]
+    check_choice(boundary, BOUNDARIES, "boundary")
+    n = x.shape[axis]
+    following = x.narrow(axis, 0 if boundary == "circular" else max(n - 1, 0), min(n, 1))
+    return x.diff(dim=axis, append=following)
 
 
 def difference_adjoint(d: Tensor, axis: int = 0, boundary: str = "none") -> Tensor:
@@ -30,14 +33,7 @@ def difference_adjoint(d: Tensor, axis: int = 0, boundary: str = "none") -> Tens
 
 def gradient(x: Tensor, axes: Sequence[int], boundary: str = "none") -> Tensor:
     """Return the differences along several axes, stacked along a new first one."""
-    check_choice(boundary, BOUNDARIES, "boundary")
-
-    def along(axis: int) -> Tensor:
-        n = x.shape[axis]
-        following = x.narrow(axis, 0 if boundary == "circular" else max(n - 1, 0), min(n, 1))
-        return x.diff(dim=axis, append=following)
-
-    return torch.stack([along(axis) for axis in axes])
+    return torch.stack([difference(x, axis, boundary) for axis in axes])
 
 
 def divergence(d: Tensor, axes: Sequence[int], boundary: str = "none") -> Tensor:

@@ -92,12 +92,6 @@ def check_share(top_m: float | int | np.number) -> bool:
     return whole
 
 
-def _finite(vectors: np.ndarray, name: str) -> np.ndarray:
-    if bad := int((~np.isfinite(vectors).all(1)).sum()):
-        raise ValueError(f"{name} has NaN or infinity in {bad} of {len(vectors)} rows")
-    return vectors
-
-
 @dataclass(frozen=True)
 class RetrievalReport(Result):
     """What samples were made from, and how near they came to the database.
@@ -243,23 +237,25 @@ class Retrieval(nn.Module):
 
     def _vectors(self, X: Any, name: str) -> Float[np.ndarray, "n dim"]:
         (function,) = self._embed
-        X = as_rows(X, name)
+        X, said = as_rows(X, name), "what embed returned"
         if function is None:
-            plain = check_numbers(X, name)
-            return _finite(plain.reshape(len(plain), math.prod(plain.shape[1:])), name)
-        if isinstance(function, nn.Module):
+            out, said = check_numbers(X, name), name
+            out = out.reshape(len(out), math.prod(out.shape[1:]))
+        elif isinstance(function, nn.Module):
             own = next((p for p in function.parameters() if p.is_floating_point()), torch.zeros(0))
             rows = as_tensor(X, name)
             with evaluation_mode(function), torch.no_grad():
                 out = function(rows.to(own.device, own.dtype, copy=True))  # which may write into what it gets
         else:
             out = function(np.array(X.detach().cpu() if isinstance(X, Tensor) else X))
-        vectors = check_numbers(out, "what embed returned")
+        vectors = check_numbers(out, said)
         if vectors.ndim != 2 or len(vectors) != len(X):
             raise ValueError(
                 f"embed must return a vector a sample, shape ({len(X)}, c), got {vectors.shape} for {len(X)} samples"
             )
-        return _finite(vectors, "what embed returned")
+        if bad := int((~np.isfinite(vectors).all(1)).sum()):
+            raise ValueError(f"{said} has NaN or infinity in {bad} of {len(vectors)} rows")
+        return vectors
 
     def swap(self, index: Any, embed: Embed | None = None) -> Retrieval:
         """Use another database (and another way into it) from now on; no weight changes.
