@@ -389,7 +389,7 @@ class InvarianceCertificate(Result):
         ax.axhline(self.eps, color=COLORS[1], linestyle="--", label="eps")
         ax.set(
             xlabel="environment, sorted",
-            ylabel=FORMS[self.form],
+            ylabel=self.form,
             title=f"at most {_percent(self.delta)} of new environments are above eps",
         )
         ax.xaxis.get_major_locator().set_params(integer=True)
