@@ -131,3 +131,17 @@ def test_models_that_answer_wrongly_are_told_so():
         fgsm(lambda x: x.detach(), x, y, 0.1)
     assert not is_right(torch.full((3, 2), torch.nan), y).any()
     assert not is_right(torch.full((3, 1), torch.nan), y).any()
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("attack", [fgsm, pgd])
+def test_gradients_are_taken_whatever_the_caller_has_switched_off_and_none_are_left(attack, off):
+    model, (x, y) = net(), points()
+    expected = attack(model, x, y, 0.1)
+    with off():
+        torch.testing.assert_close(attack(model, x.clone(), y, 0.1), expected, rtol=0, atol=0)
+    given = x.clone().requires_grad_()
+    found = attack(model, given, y, 0.1)
+    assert torch.equal(found, expected)
+    assert not found.requires_grad
+    assert given.grad is None

@@ -72,6 +72,7 @@ def fgsm(
     ----------
     arXiv 1412.6572, section 4.
     """
+    X = X.detach()
     check_pair(model, X, y)
     check_size(eps, X)
     check_bounds(X, bounds)
@@ -127,6 +128,7 @@ def pgd(
     check_in_range(n_restarts, "n_restarts", low=1, integer=True)
     check_in_range(n_eot, "n_eot", low=1, integer=True)
     check_choice(loss, LOSSES, "loss")
+    X = X.detach()
     check_pair(model, X, y)
     check_bounds(X, bounds)
     p = norm_of(norm)
@@ -214,18 +216,18 @@ def uphill(
     slope, total = torch.zeros_like(x), torch.zeros(len(x), dtype=torch.float64, device=x.device)
     behind = torch.zeros_like(total)
     for _ in range(n_eot):
-        with torch.set_grad_enabled(not only_loss):
-            x = x.detach().requires_grad_(not only_loss)
+        with torch.inference_mode(False), torch.set_grad_enabled(not only_loss):
+            x = (x.clone() if x.is_inference() else x.detach()).requires_grad_(not only_loss)
             outputs = answer_of(model, x)
             check_classes(outputs, y)
             losses = value(outputs, y)
-        if not only_loss:
-            if len(x) and not losses.requires_grad:
-                raise ValueError(
-                    "the model hides the gradient to its inputs (no_grad, detach, whole numbers inside?); attack it by "
-                    "what needs none, as lodim.trust.random_search"
-                )
-            slope = slope + torch.autograd.grad(losses.sum(), x)[0] / n_eot
+            if not only_loss:
+                if len(x) and not losses.requires_grad:
+                    raise ValueError(
+                        "the model hides the gradient to its inputs (no_grad, detach, whole numbers?); attack it by "
+                        "what needs none, as lodim.trust.random_search"
+                    )
+                slope = slope + torch.autograd.grad(losses.sum(), x)[0] / n_eot
         total = total + losses.detach() / n_eot
         behind = behind + margins(outputs.detach(), y) / n_eot
     return slope, total, behind > 0
