@@ -133,7 +133,7 @@ def attach(
             raise ValueError(
                 f"the weight of {name!r} has no shape yet; run one forward through the model first"
             )
-        if bool(layer.weight.isnan().any()):
+        if bool(torch.isnan(layer.weight).any()):
             raise ValueError(f"the weight of {name!r} holds NaN, of which no magnitude is the largest")
     _refuse_shared(model, layers)
     masked = {}
