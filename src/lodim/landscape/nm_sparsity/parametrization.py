@@ -19,7 +19,7 @@ structured sparse neural networks from scratch", arXiv 2102.04010, Equation 7.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -133,7 +133,7 @@ def attach(
             raise ValueError(
                 f"the weight of {name!r} has no shape yet; run one forward through the model first"
             )
-        if bool(torch.isnan(layer.weight).any()):
+        if bool(cast(Tensor, layer.weight).isnan().any()):
             raise ValueError(f"the weight of {name!r} holds NaN, of which no magnitude is the largest")
     _refuse_shared(model, layers)
     masked = {}
