@@ -48,6 +48,8 @@ def test_derived_seeds_depend_on_the_key_alone():
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**31 for seed in seeds)
     assert derive_seed(np.int64(3), "a") == derive_seed(3, "a")
+    with pytest.raises(ValueError, match="at least 0"):
+        root_seed(-1)
     assert derive_seed(3, "a", np.int64(1), np.str_("b")) == derive_seed(3, "a", 1, "b")
 
 

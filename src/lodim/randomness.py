@@ -69,9 +69,8 @@ def as_generator(random_state: RandomState = None) -> np.random.Generator:
 
 def root_seed(random_state: RandomState = None) -> int:
     """One 32-bit root seed: the int itself, or a draw from the generator (or from fresh entropy)."""
-    if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
-        return int(random_state)
-    return int(as_generator(random_state).integers(2**31))
+    generator = as_generator(random_state)
+    return int(random_state) if isinstance(random_state, int | np.integer) else int(generator.integers(2**31))
 
 
 def derive_seed(seed: int | np.integer, *key: object) -> int:

@@ -272,6 +272,14 @@ def test_every_part_is_left_in_the_mode_in_which_it_came(blobs64):
     assert [module.training for module in model.modules()] == [True, True, False, True]
 
 
+def test_a_run_without_one_finite_step_has_diverged():
+    start = torch.ones(2, requires_grad=True)
+    with pytest.warns(ConvergenceWarning, match="no step had a finite loss"):
+        result = descend(lambda: start.sum() * math.nan, [start], DescentRecipe(steps=3))
+    assert (result.stopped, result.skipped) == ("diverged", 3)
+    assert "stopped by diverged" in str(result)
+
+
 @pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
 def test_it_trains_where_the_caller_has_switched_gradients_off(blobs, off):
     model, other = small(), small()

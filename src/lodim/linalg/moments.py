@@ -242,7 +242,8 @@ class CrossMoments:
         if not self.count:
             raise ValueError("no rows so far: give some to update first")
         a, b = (part**0.5 for part in self.squares)
-        return self.cross / (a + (a == 0))[:, None] / (b + (b == 0)) * ((a > 0)[:, None] & (b > 0))
+        found = self.cross / (a + (a == 0))[:, None] / (b + (b == 0)) * ((a > 0)[:, None] & (b > 0))
+        return found.clip(-1, 1)  # in single precision sums are off by rounding
 
 
 def _cross_of(X: Tensor, Y: Tensor) -> CrossMoments:

@@ -53,10 +53,14 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def batches_of(data: Any, batch_size: int | np.integer = _BATCH) -> Iterator[Any]:
-    """Yield batches: slices of an array or tensor, or what a data loader or another iterable yields."""
+    """Yield batches: slices of an array or tensor, one mapping of a model's arguments, or what a data loader or another
+    iterable yields.
+    """
     if isinstance(data, Tensor | np.ndarray):
         for start in range(0, len(data), int(batch_size)):
             yield data[start : start + int(batch_size)]
+    elif isinstance(data, Mapping):
+        yield data
     elif isinstance(data, Iterable) or hasattr(data, "__getitem__"):
         yield from data
     else:

@@ -395,6 +395,9 @@ class DescentRun:
             self.best = copy.deepcopy([player.state() for player in self.players])
         if self.stopped is None and self.share_done >= 1:
             self.stopped = "budget"
+            if 0 < self.step == self.skipped:  # fewer than it takes to give up
+                self.stopped = "diverged"
+                warn("no step had a finite loss and gradient", ConvergenceWarning, stacklevel=6)
         if self.on_epoch is not None:
             self.on_epoch(self)
         self._consistent = True

@@ -31,7 +31,7 @@ __all__ = ["Task"]
 
 
 @checked
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Task:
     """Training and validation data as tensors, ready for :func:`~lodim.training.fit`.
 
@@ -64,6 +64,10 @@ class Task:
     target_mean: float = 0.0
     target_scale: float = 1.0
     score_by: str | None = None
+
+    def __repr__(self) -> str:
+        rows = f"{len(self.X):,} + {len(self.X_val):,} rows of shape {tuple(self.X.shape[1:])}"
+        return f"Task({self.kind} of {rows}, n_outputs={self.n_outputs})"
 
     def __post_init__(self) -> None:
         usual = ("accuracy", "auc") if self.kind == "classification" else ("r2",)

@@ -19,7 +19,7 @@ structured sparse neural networks from scratch", arXiv 2102.04010, Equation 7.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -133,13 +133,12 @@ def attach(
             raise ValueError(
                 f"the weight of {name!r} has no shape yet; run one forward through the model first"
             )
-        weight: Any = layer.weight
-        if bool(weight.isnan().any()):
+        if bool(cast(Tensor, layer.weight).isnan().any()):
             raise ValueError(f"the weight of {name!r} holds NaN, of which no magnitude is the largest")
     _refuse_shared(model, layers)
     masked = {}
     for name, layer in layers.items():
-        weight = layer.weight
+        weight: Any = layer.weight
         masked[name] = MaskedWeight(weight, backward, lambda_w, decays)
         parametrize.register_parametrization(layer, "weight", masked[name])
     return masked
