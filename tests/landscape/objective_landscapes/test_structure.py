@@ -220,7 +220,7 @@ def test_given_directions_can_be_scaled_but_not_redrawn():
     basis = said.projection
     scaled = SubspaceModule(net(), 3 + M, said="tensor", projection=basis)
     assert scaled.n_trainable == 7
-    with pytest.raises(ValueError, match="given, not drawn"):
+    with pytest.raises(ValueError, match="cannot be drawn anew"):
         scaled.move_origin()
 
 
