@@ -14,7 +14,7 @@ from torch import nn
 
 from lodim.nets import flat_spec, linear, mlp
 from lodim.randomness import build_seeded
-from lodim.training import FitResult, Recipe, fit
+from lodim.training import DescentRecipe, FitResult, Recipe, descend, fit
 from lodim.training.order import epoch_order
 from lodim.validation import ConvergenceWarning
 
