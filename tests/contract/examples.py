@@ -1437,6 +1437,9 @@ ARRAYS: dict[Any, Arrays] = {
         generative.subspace_overlap, {"A": whole(2, 5), "B": whole(2, 5, seed=1)}, plain=True
     ),
     # the dimension of data, labels
+    geometry.FunctionRips.forward: Arrays(
+        lambda x: geometry.FunctionRips()(x).filtration, {"x": whole(8, 2)}
+    ),
     geometry.IntrinsicDimension.fit: Arrays(
         lambda X: geometry.IntrinsicDimension(random_state=0).fit(X).dimension_, {"X": whole(60, 3, top=200)}
     ),

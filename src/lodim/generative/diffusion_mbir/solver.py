@@ -544,7 +544,7 @@ class _Run:
             x0_hat = self.joint(state.x0_hat)
             x = state.x + (x0_hat - state.x0_hat)
         for call in self.calls:
-            here = replace(state, i=done, n_steps=len(self.levels) - 1, x=x, x0_hat=x0_hat)
+            here = replace(state, i=done, steps=len(self.levels) - 1, x=x, x0_hat=x0_hat)
             given = call(here)
             x = x if given is None else torch.as_tensor(given).to(x)
         self.i, self.x, self.x0_hat = done + 1, x.to(self.joint.back.dtype), x0_hat.to(self.joint.back.dtype)

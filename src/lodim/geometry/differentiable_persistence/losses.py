@@ -253,7 +253,7 @@ class TopologicalLoss(torch.nn.Module):
 
         Parameters
         ----------
-        x : Tensor or array, shape (n_points, n_features), FilteredComplex, or list of them
+        x : Tensor, shape (n_points, n_features), FilteredComplex, or list of them
         """
         if isinstance(x, list | tuple):
             if not x:
