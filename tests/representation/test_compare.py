@@ -510,6 +510,5 @@ def test_no_likeness_is_above_one():
     for seed in range(4):
         model = net(seed).float()
         for pair in compare(model, model, DATA[:20].float(), **BARE).pairs:
-            assert all(
-                pair.scores[each] <= 1 for each in MEASURES if each != "cka"
-            )  # a ratio of unbiased estimates
+            # CKA is a ratio of unbiased estimates
+            assert all(pair.scores[each] <= 1 for each in MEASURES if each != "cka")

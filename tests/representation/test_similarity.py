@@ -368,9 +368,8 @@ def test_among_ties_the_order_of_rows_says_nothing():
     )
     found = [sim.mutual_knn(few, unrelated[rng.permutation(60)], n_neighbors=5) for _ in range(200)]
     assert np.mean(found) == pytest.approx(chance, abs=4 * np.std(found) / np.sqrt(200))
-    assert sim.mutual_knn(few, few, n_neighbors=5) == pytest.approx(
-        5 / 19, abs=1e-12
-    )  # of 19 duplicates any five
+    # of 19 duplicates any five
+    assert sim.mutual_knn(few, few, n_neighbors=5) == pytest.approx(5 / 19, abs=1e-12)
 
 
 def test_ties_count_as_on_average_over_their_random_breaking():

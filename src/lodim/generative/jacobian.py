@@ -322,9 +322,8 @@ def _ready(f: Any, y: Tensor) -> Iterator[Map]:
         )
 
     def denoise(points: Tensor) -> Tensor:
-        return of_shape(
-            getattr(f, "denoise", f)(points.clone()), points, "f"
-        )  # a copy, which f may overwrite
+        copy = points.clone()  # which f may overwrite
+        return of_shape(getattr(f, "denoise", f)(copy), points, "f")
 
     f = getattr(f, "_orig_mod", f)  # torch.func does not go through what is compiled
     module = module_of(f)

@@ -107,9 +107,8 @@ Denoise = Callable[..., Tensor]
 Sigmas = Float[Tensor, " steps"] | Iterable[float]
 Noise = Callable[[], Tensor]
 Moved = tuple[Tensor, Tensor]  # the new x, and the x0_hat that led there
-Step = Callable[
-    [Denoise, Tensor, float, float, Noise], Moved
-]  # of denoise(x, sigma), x, sigma, sigma_next, noise()
+# of denoise(x, sigma), x, sigma, sigma_next, noise()
+Step = Callable[[Denoise, Tensor, float, float, Noise], Moved]
 
 
 @torch.no_grad()

@@ -358,9 +358,8 @@ def _apart(
         rows, target = rows[~seen], target[~seen]
     with np.errstate(over="ignore"):
         single = [part.astype(np.float32) for part in (rows, extra)]
-    if not any(
-        np.array_equal(*pair) for pair in zip((rows, extra), single)
-    ):  # else one came in that precision
+    # else one came in that precision
+    if not any(np.array_equal(*pair) for pair in zip((rows, extra), single)):
         single = [rows, extra]
     known = {row.tobytes() for row in np.ascontiguousarray(single[0] + 0.0)}
     there = np.array([row.tobytes() in known for row in np.ascontiguousarray(single[1] + 0.0)], dtype=bool)

@@ -308,9 +308,8 @@ def test_what_is_no_image_is_told_what_it_is():
             ask(images().numpy())
     with pytest.raises(ValueError, match="NaN"):
         model(torch.full((1, *SHAPE), math.nan, dtype=torch.float64))
-    model.soft_decoder = nn.Sequential(
-        nn.Linear(5, 1), nn.Unflatten(1, (1, 1, 1))
-    )  # which would be spread over all
+    # one pixel, which would be spread over all
+    model.soft_decoder = nn.Sequential(nn.Linear(5, 1), nn.Unflatten(1, (1, 1, 1)))
     with pytest.raises(ValueError, match="decoder"):
         model.double().loss(images())
 

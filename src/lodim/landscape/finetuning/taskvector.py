@@ -305,9 +305,8 @@ class TaskVector:
                 quantized = unpack_quantized(arrays["message"].tobytes(), header["levels"], header["d"])
             numbers = arrays["numbers"] if quantized is None else quantized.values.astype(np.float32)
             plain = {name: header[name] for name in _PLAIN} | {"parameters": tuple(header["parameters"])}
-        except (
-            Exception
-        ) as error:  # whatever a damaged archive, or another program's, makes the readers raise
+        # whatever a damaged archive, or another program's, makes the readers raise
+        except Exception as error:
             raise ValueError(f"this is no task vector of lodim, or a damaged one ({error})") from error
         outside = {k.removeprefix("outside:"): a for k, a in arrays.items() if k.startswith("outside:")}
         return cls(numbers, **plain, outside=outside, quantized=quantized)

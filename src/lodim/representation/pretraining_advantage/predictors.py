@@ -184,9 +184,8 @@ class TunedLogistic(ClassifierMixin, BaseEstimator):
                 for part in range(n_folds):
                     held = fold == part
                     model = _logistic(C).fit(features[~held], codes[~held])
-                    logits = model.decision_function(
-                        features[held]
-                    )  # logs of rounded probabilities are infinite
+                    # of logits, as logs of rounded probabilities are infinite
+                    logits = model.decision_function(features[held])
                     logits = np.c_[np.zeros(len(logits)), logits] if logits.ndim == 1 else logits
                     losses[i] += (
                         logsumexp(logits, axis=1) - logits[np.arange(len(logits)), codes[held]]

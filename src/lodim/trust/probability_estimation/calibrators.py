@@ -190,9 +190,8 @@ class TemperatureScaling(_Scaling):
             (high, "say nothing of the classes, or the reverse"),
             (-_LOG_T, "order the classes perfectly"),
         ):
-            if (
-                abs(found.x - end) < 1e-3 or loss(end) <= found.fun
-            ):  # a loss that is flat there stops it before
+            # a loss that is flat there stops it before
+            if abs(found.x - end) < 1e-3 or loss(end) <= found.fun:
                 warn(f"the temperature has no best value: the logits {reason}", ConvergenceWarning)
                 break
         self.temperature_ = math.exp(found.x) * unit

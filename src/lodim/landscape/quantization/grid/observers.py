@@ -221,9 +221,8 @@ def _least_error_range(
     """``mse`` and ``norm``: from weighted points, in units in which no power of an error leaves single precision."""
     power = 2.0 if spec.observer == "mse" else float(spec.p)
     spec = replace(spec, rounding="nearest")
-    exponent = torch.frexp(torch.maximum(-low, high))[1].clamp(
-        -126, 126
-    )  # powers of two that have an inverse
+    # powers of two that have an inverse
+    exponent = torch.frexp(torch.maximum(-low, high))[1].clamp(-126, 126)
     points, low, high = (
         torch.ldexp(points, -exponent[:, None]),
         torch.ldexp(low, -exponent),
