@@ -474,7 +474,7 @@ CALLS = (
         model_b=classifier(),
         loader=POINTS,
         n_shuffles=3,
-        k=3,
+        n_neighbors=3,
         random_state=0,
     ),
     call(representation.collect, _free=("unit_axis",), model=classifier(), layers=["0"], data=POINTS, random_state=0),

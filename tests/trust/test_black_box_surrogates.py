@@ -15,6 +15,7 @@ from sklearn.preprocessing import OneHotEncoder
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
+from lodim.metrics import wilson_interval
 from lodim.nets import mlp
 from lodim.randomness import build_seeded
 from lodim.trust import (
@@ -31,7 +32,7 @@ from lodim.trust import (
 )
 from lodim.trust.black_box_surrogates import importance, networks
 from lodim.trust.black_box_surrogates.importance import Rows, chance_jaccard, read_columns
-from lodim.trust.black_box_surrogates.rules import Condition, Judged, prune, said, wilson
+from lodim.trust.black_box_surrogates.rules import Condition, Judged, prune, said
 from lodim.trust.black_boxes import read_black_box
 
 W = np.array([0.5, -2.0, 0.0, 1.0, 3.0])
@@ -138,11 +139,11 @@ def test_intervals_cover():
 
 def test_wilson_covers():
     n = 40
-    ends = np.array([wilson(hits, n) for hits in range(n + 1)])
+    ends = np.array([wilson_interval(hits, n) for hits in range(n + 1)])
     for p in (0.02, 0.3, 0.5, 0.9):
         drawn = np.random.default_rng(0).binomial(n, p, 4000)
         assert 0.9 <= np.mean((ends[drawn, 0] <= p) & (p <= ends[drawn, 1])) <= 1
-    assert wilson(0, 0) == (0.0, 1.0)
+    assert wilson_interval(0, 0) == (0.0, 1.0)
 
 
 def test_the_jaccard_index_of_chance():

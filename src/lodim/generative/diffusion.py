@@ -312,7 +312,7 @@ class Diffusion(nn.Module):
             self.training_, self._raw = descend_averaged(
                 _Objective(self, given, more), self.denoiser, rows,
                 recipe or DescentRecipe(steps=steps, batch_size=batch_size, lr=lr), raw, half_life,
-                seed=root_seed(random_state), checkpoint=checkpoint, progress=progress, deadline=deadline,
+                random_state=random_state, checkpoint=checkpoint, progress=progress, deadline=deadline,
                 identity=identity, accelerator=accelerator,
             )  # fmt: skip
         return self

@@ -219,6 +219,8 @@ def uphill(
         with torch.inference_mode(False), torch.set_grad_enabled(not only_loss):
             x = (x.clone() if x.is_inference() else x.detach()).requires_grad_(not only_loss)
             outputs = answer_of(model, x)
+            if outputs.shape[:1] != y.shape:
+                raise ValueError(f"the model returned shape {tuple(outputs.shape)} for {len(y)} samples")
             check_classes(outputs, y)
             losses = value(outputs, y)
             if not only_loss:
@@ -338,8 +340,6 @@ def check_classes(outputs: Tensor, y: Tensor) -> None:
         raise ValueError(
             f"the model must return one row of logits a sample, got shape {tuple(outputs.shape)}"
         )
-    if not outputs.ndim or len(outputs) != len(y):
-        raise ValueError(f"the model returned shape {tuple(outputs.shape)} for {len(y)} samples")
     known = 2 if is_binary(outputs) else outputs.shape[1]
     if len(y) and int(y.min()) < 0:
         raise ValueError(f"y must hold class numbers 0, 1, ..., got {int(y.min())}")

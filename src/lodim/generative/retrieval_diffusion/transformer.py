@@ -251,7 +251,7 @@ class RetrievalTransformer(nn.Module):
                 self.training_, self._raw = descend_averaged(
                     _Objective(self, table), self.net, codes,
                     recipe or DescentRecipe(steps=steps, batch_size=batch_size, lr=lr), raw, half_life,
-                    seed=root_seed(random_state), checkpoint=checkpoint, progress=progress, deadline=deadline,
+                    random_state=random_state, checkpoint=checkpoint, progress=progress, deadline=deadline,
                     identity=None if checkpoint is None else identity, accelerator=accelerator,
                 )  # fmt: skip
             except Exception:
