@@ -140,7 +140,7 @@ def diffusion_mbir(save):
         "truth": truth,
         "filtered back-projection": FBP(beam).reconstruct(y),
         "total variation": max(
-            (ADMMTV(beam, lam, n_iter=60).reconstruct(y) for lam in (3e-4, 1e-3, 3e-3)),
+            (ADMMTV(beam, lam, max_iter=60).reconstruct(y) for lam in (3e-4, 1e-3, 3e-3)),
             key=lambda x: volume_quality(x, truth).psnr["volume"],
         ),
         "slices alone": DiffusionMBIR(model, beam, lam=0).reconstruct(y, generator=0).volume,
