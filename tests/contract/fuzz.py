@@ -160,7 +160,7 @@ def task(X=X, y=y, X_val=X, y_val=y, kind="auto", score_by=None):
     return training.Task.from_arrays(X, y, X_val, y_val, kind=kind, score_by=score_by)
 
 
-def fitted(lr=0.01, seed=0, epochs=1, batch_size=20, optimizer="adam", schedule="onecycle", weight_decay=0.0,
+def fitted(lr=0.01, random_state=0, epochs=1, batch_size=20, optimizer="adam", schedule="onecycle", weight_decay=0.0,
            grad_clip=None, patience=None, early_stop_score=None, score_on="val", penalty="theta"):  # fmt: skip
     recipe = training.Recipe(
         epochs, batch_size, optimizer, schedule, weight_decay, penalty, grad_clip, patience
@@ -170,7 +170,7 @@ def fitted(lr=0.01, seed=0, epochs=1, batch_size=20, optimizer="adam", schedule=
         task(),
         recipe,
         lr=lr,
-        random_state=seed,
+        random_state=random_state,
         early_stop_score=early_stop_score,
         score_on=score_on,
     )
@@ -420,7 +420,7 @@ CALLS = (
     call(partition.few_shot_episodes, features=X, labels=y, n_way=2, n_query=4, n_episodes=3, random_state=0),
     call(partition.search_lambda, features=X, labels=y, grid=(0.0, 0.5), n_way=2, n_query=4, n_episodes=3,
          random_state=0),
-    call(partition.pca_part_init, X=X, k=3), call(partition.compactness, X=X, labels=y),
+    call(partition.pca_part_init, X=X, n_clusters=3), call(partition.compactness, X=X, labels=y),
     call(partition.repeatability, estimator=partition.PPP((2, 3)), X=X, n_repeats=2, random_state=0),
     call(partition.partition_curves, model=partition.PPP((2, 3)).fit(X), X=X, n_references=2, random_state=0),
     call(representation.match_units, scores=whole(3, 4)),

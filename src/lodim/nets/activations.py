@@ -59,7 +59,7 @@ def batches_of(data: Any, batch_size: int | np.integer = _BATCH) -> Iterator[Any
     if isinstance(data, Tensor | np.ndarray):
         for start in range(0, len(data), int(batch_size)):
             yield data[start : start + int(batch_size)]
-    elif isinstance(data, Mapping):
+    elif isinstance(data, Mapping) and data:
         yield data
     elif isinstance(data, Iterable) or hasattr(data, "__getitem__"):
         yield from data

@@ -231,7 +231,7 @@ def _count(mask: Tensor) -> int:
     """Number of ones: rows are summed in the mask's own dtype (exact below 2^24), then as whole numbers."""
     if mask.dtype in (torch.float16, torch.bfloat16):
         mask = mask.float()
-    return int(mask.reshape(-1, mask.shape[-1]).sum(1).sum(dtype=torch.float64))
+    return int(mask.reshape(-1, mask.shape[-1]).sum(1).sum(dtype=torch.float64)) if mask.numel() else 0
 
 
 @dataclass(frozen=True)

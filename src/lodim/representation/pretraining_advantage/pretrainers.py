@@ -421,7 +421,8 @@ class MixturePretrainer(_Density):
         """
         check_choice(self.covariance_type, COVARIANCES, "covariance_type")
         check_counts(max_components=self.max_components, n_init=self.n_init, max_iter=self.max_iter)
-        check_in_range(self.reg_covar, "reg_covar", low=0.0)
+        if math.isinf(check_in_range(self.reg_covar, "reg_covar", low=0.0)):
+            raise ValueError("reg_covar must be finite, got infinity")
         rows = self._read(X, fitting=True, y=y)
         n, d = rows.shape
         spread = rows.var(0)

@@ -380,6 +380,8 @@ class LQVAE(nn.Module):
             raise ValueError(
                 f"{name} must hold images, shape (n, {str(self.image_shape)[1:]}, got {tuple(images.shape)}"
             )
+        if bool(images.isnan().any()):
+            raise ValueError(f"{name} must hold images on [0, 1], but has NaN; drop or impute those")
         self._scaled(images)  # refuses what is none
         return images
 
