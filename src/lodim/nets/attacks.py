@@ -139,11 +139,11 @@ def pgd(
         raise ValueError("step_size must be finite")
     stride = 2.5 * radius / int(steps) if step_size is None else float(step_size)
     draws = torch_generator(root_seed(random_state)) if random_start or n_restarts > 1 else None
-    best = X.detach().clone()
+    best = X.clone()
     largest = torch.full((len(X),), -torch.inf, dtype=torch.float64, device=X.device)
     broken = torch.zeros_like(largest, dtype=torch.bool)
     for restart in range(int(n_restarts)):
-        moved = X.detach().clone()
+        moved = X.clone()
         if draws is not None and (random_start or restart):
             moved = within(X + random_step(X, radius, p, draws), bounds)
             best = moved if random_start and not restart else best

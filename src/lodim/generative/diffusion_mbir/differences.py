@@ -20,10 +20,7 @@ BOUNDARIES = ("none", "circular")
 
 def difference(x: Tensor, axis: int = 0, boundary: str = "none") -> Tensor:
     """Return ``x[i + 1] - x[i]`` along an axis, shaped as x."""
-    check_choice(boundary, BOUNDARIES, "boundary")
-    n = x.shape[axis]
-    following = x.narrow(axis, 0 if boundary == "circular" else max(n - 1, 0), min(n, 1))
-    return x.diff(dim=axis, append=following)
+    return gradient(x, (axis,), boundary)[0]
 
 
 def difference_adjoint(d: Tensor, axis: int = 0, boundary: str = "none") -> Tensor:
@@ -33,7 +30,15 @@ def difference_adjoint(d: Tensor, axis: int = 0, boundary: str = "none") -> Tens
 
 def gradient(x: Tensor, axes: Sequence[int], boundary: str = "none") -> Tensor:
     """Return the differences along several axes, stacked along a new first one."""
-    return torch.stack([difference(x, axis, boundary) for axis in axes])
+    check_choice(boundary, BOUNDARIES, "boundary")
+    d = torch.zeros((len(axes), *x.shape), dtype=x.dtype, device=x.device)
+    for i, axis in enumerate(axes):
+        part = d[i]  # of parts that d is iterated into, autograd lets none be written to
+        n = max(x.shape[axis] - 1, 0)
+        part.narrow(axis, 0, n).copy_(x.narrow(axis, min(1, n), n)).sub_(x.narrow(axis, 0, n))
+        if boundary == "circular" and n:
+            part.select(axis, n).copy_(x.select(axis, 0)).sub_(x.select(axis, n))
+    return d
 
 
 def divergence(d: Tensor, axes: Sequence[int], boundary: str = "none") -> Tensor:

@@ -288,9 +288,8 @@ class SupervisedDictionary(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tra
         classes, codes = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(f"y must hold at least two classes, got 1 class ({labels[0]})")
-        balanced = isinstance(self.class_weight, str) and self.class_weight == "balanced"
-        if not balanced and not isinstance(self.class_weight, dict | None):
-            raise ValueError(f"class_weight must be a dict, 'balanced' or None, got {self.class_weight!r}")
+        if not isinstance(self.class_weight, dict | None):
+            check_choice(self.class_weight, ("balanced",), "class_weight, unless a dict or None,")
         if isinstance(self.class_weight, dict) and not {*self.class_weight} & {*classes.tolist()}:
             raise ValueError(
                 f"class_weight must name classes of y ({classes.tolist()[:5]}...), got {self.class_weight!r}"

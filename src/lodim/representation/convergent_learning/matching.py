@@ -472,7 +472,7 @@ class UnitMatcher(BaseEstimator):
         return callable(self.similarity) or self.similarity == "mutual_information"
 
     def _of_correlations(self, moments: CrossMoments) -> Float[np.ndarray, "p q"]:
-        found = np.clip(np.nan_to_num(to_numpy(moments.correlation())), -1, 1)
+        found = np.nan_to_num(to_numpy(moments.correlation()))
         return np.abs(found) if self.similarity == "abs_correlation" else found
 
     def _keep(self, scores: np.ndarray, moments: CrossMoments, within: bool) -> UnitMatcher:

@@ -210,8 +210,8 @@ class LQVAE(nn.Module):
         mean, logvar = out.chunk(2, dim=1)
         return mean, logvar
 
-    def _scaled(self, x: Tensor) -> Tensor:
-        """Images of the right shape and range, on [-1, 1]."""
+    def _scaled(self, x: Tensor, name: str = "images") -> Tensor:
+        """Images of the right shape and range, on [-1, 1]; NaN is said of what the caller knows them by."""
         if not isinstance(x, Tensor):
             raise TypeError(f"images must be a Tensor, got {type(x).__name__}; use torch.as_tensor(images)")
         if tuple(x.shape[1:]) != self.image_shape:
@@ -221,7 +221,7 @@ class LQVAE(nn.Module):
         if not torch.compiler.is_compiling() and x.numel():
             low, high = x.detach().aminmax()
             if low.isnan():
-                raise ValueError("images must be on [0, 1], but have NaN; drop or impute those")
+                raise ValueError(f"{name} must be on [0, 1], but have NaN; drop or impute those")
             if not (low >= 0 and high <= 1):
                 raise ValueError(
                     f"images must be on [0, 1], got values from {float(low):.4g} to {float(high):.4g}; "
@@ -380,9 +380,7 @@ class LQVAE(nn.Module):
             raise ValueError(
                 f"{name} must hold images, shape (n, {str(self.image_shape)[1:]}, got {tuple(images.shape)}"
             )
-        if bool(images.isnan().any()):
-            raise ValueError(f"{name} must hold images on [0, 1], but has NaN; drop or impute those")
-        self._scaled(images)  # refuses what is none
+        self._scaled(images, name)  # refuses what is none
         return images
 
     # ---- samples

@@ -274,7 +274,7 @@ def calibrate(model: nn.Module, data: Any, n_batches: int | None = None) -> nn.M
     layers = quant_layers(model)
     if n_batches is not None:
         check_counts(n_batches=n_batches)
-    data, seen = [data] if isinstance(data, Mapping) else data, 0
+    seen = 0
     with evaluation_mode(model), torch.no_grad(), _float_weights(layers), _naming_layers(layers):
         for batch in itertools.islice(batches_of(data), n_batches):
             run_batch(model, batch)
