@@ -20,6 +20,7 @@ from sklearn.base import clone
 from torch import nn
 
 import lodim.datasets as datasets
+import lodim.discrete as discrete
 import lodim.generative as generative
 import lodim.geometry as geometry
 import lodim.landscape as landscape
@@ -38,7 +39,7 @@ from lodim.landscape.hypercomplex import LearnedAlgebra
 from lodim.landscape.nm_sparsity import NMCheck
 from lodim.landscape.objective_landscapes.compression_sweep import CompressionPoint
 from lodim.linalg import TraceEstimate
-from lodim.nets import BiasFreeUNet, CausalTransformer, TimeMLP, mlp
+from lodim.nets import BiasFreeUNet, CausalTransformer, DilatedConvNet, TimeMLP, mlp
 from lodim.randomness import build_seeded
 from lodim.training import DescentResult
 from lodim.validation import check_numbers, plain_array
@@ -745,12 +746,25 @@ def filtering(**options):
     return trust.LQVAE(encoder, decoder, 8, image_shape=(1, 4, 4), **options)
 
 
+def tokens(n, length=3, seed=0):
+    """Of two kinds."""
+    return torch.randint(2, (n, length), generator=torch.Generator().manual_seed(seed))
+
+
 def light(n=3, seed=0):
     """Images on [0, 1]."""
     return torch.rand(n, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
 
 
 GENERATORS: dict[Any, tuple[Generator, ...]] = {
+    discrete.MaskedDiffusion: (
+        Generator(lambda: discrete.MaskedDiffusion([2, 4, 3]), lambda: tokens(6), False),
+        Generator(
+            lambda: discrete.MaskedDiffusion(3, 5, DilatedConvNet(4, 5, width=8), schedule="cosine"),
+            lambda: tokens(6, 5),
+            False,
+        ),
+    ),
     trust.LQVAE: (
         Generator(lambda: filtering(n_bits=2), light, False),
         Generator(lambda: filtering(n_bits=None, lambda_gp=0, noise_scale=1.0), light, False),

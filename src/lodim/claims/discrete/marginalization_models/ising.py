@@ -1,0 +1,106 @@
+"""Every marginal of a 4 x 4 lattice of spins, learnt from its energy alone, against enumeration.
+
+Two heads on one residual network of 128 numbers and two blocks, 5,000 steps of 256 chains towards the energy with
+coupling 0.1 and bias 0.2 (every edge counted twice). All 65,536 states are enumerated, and 2,000 partial ones are
+asked: subsets of a uniform size from 1 to 15, states of the true law.
+
+Ranges, set before anything was run, from an independent prototype with 4,934 steps: total mass 1.003, mean error 0.048
+nats, Pearson 0.9996, divergence 0.0091, and 0.0129 for the conditionals alone along one order. The last, with the
+mean error of five random chains, is a figure here: the baselines that need sixteen calls.
+
+Source: S. Liu, P. Ramadge, R. Adams, 2023, arXiv 2310.12920, section 5.3: 10 x 10 and 30 x 30 lattices.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lodim.claims.result import Claim, Findings, Progress, check_between
+from lodim.discrete.marginalization_models import IsingModel, MarginalizationModel, fit_energy
+from lodim.discrete.masked_diffusion import MaskedDiffusion
+from lodim.nets import ResidualMLP
+from lodim.randomness import build_seeded, derive_seed, torch_generator
+
+QUERIES = 2000
+
+
+def tied(lattice: IsingModel, width: int, depth: int, seed: int) -> MarginalizationModel:
+    """Two heads on one residual network."""
+    net = build_seeded(lambda: ResidualMLP(3, lattice.n_sites, 2, width, depth), derive_seed(seed, "net"))
+    conditional = MaskedDiffusion(2, lattice.n_sites, net)
+    return MarginalizationModel(conditional=conditional, tie=True, random_state=derive_seed(seed, "heads"))
+
+
+def queries(lattice: IsingModel, seed: int) -> tuple[Tensor, Tensor]:
+    """States of the true law, and which of their spins are observed: subsets of a uniform size."""
+    draws, (_, probs) = torch_generator(derive_seed(seed, "queries")), lattice.exact()
+    x = lattice.states[torch.multinomial(torch.from_numpy(probs), QUERIES, True, generator=draws)]
+    sizes = torch.randint(1, lattice.n_sites, (QUERIES, 1), generator=draws)
+    ranks = torch.rand(x.shape, generator=draws).argsort(1).argsort(1)
+    return x, ranks < sizes
+
+
+def divergence(log_q: Tensor, log_p: Tensor) -> float:
+    """KL of q from p over all states."""
+    return float((log_q.exp() * (log_q - log_p)).sum())
+
+
+def run(
+    seed: int, progress: Progress, width: int = 128, depth: int = 2, steps: int = 5000, batch_size: int = 256,
+    lr: float = 1e-3,
+) -> Findings:  # fmt: skip
+    """Train towards the energy, then ask."""
+    lattice = IsingModel((4, 4), sigma=0.1, bias=0.2)
+    model = tied(lattice, width, depth, seed)
+    training = fit_energy(
+        model, lattice.log_f, steps=steps, batch_size=batch_size, lr=lr, random_state=derive_seed(seed, "training"),
+        progress=progress.part(0.0, 0.95),
+    )  # fmt: skip
+    log_z, probs = lattice.exact()
+    log_p = torch.from_numpy(probs).log()
+    log_q = model.log_prob(lattice.states).double()
+    x, observed = queries(lattice, seed)
+    truth, found = lattice.exact_log_marginal(x, observed), model.log_prob(x, observed).double()
+    progress(0.97, "chains, to compare")
+    draws = torch_generator(derive_seed(seed, "chains"))
+    chains = model.log_prob_orders(x, observed, n_orders=5, generator=draws).double()
+    with torch.no_grad():
+        rows = model.conditional.log_prob(lattice.states, torch.arange(lattice.n_sites))
+    error = (found - truth).abs()
+    pearson = float(np.corrcoef(found, truth)[0, 1])
+    figures: dict[str, Any] = {
+        "log Z": log_z,
+        "free energy, end of training": float(np.nanmean(training.losses[-100:])),
+        "largest error": float(error.max()),
+        "log p of nothing": float(model.log_prob(torch.full((1, lattice.n_sites), 2))),
+        "KL, conditionals along the rows": divergence(rows.double(), log_p),
+        "mean |error|, five random chains": float((chains - truth).abs().mean()),
+        "consistency": str(model.consistency_report(x[:500])),
+        "seconds": training.seconds,
+    }
+    checks = (
+        check_between("Pearson, one call and exact log-marginals", pearson, 0.995, 1),
+        check_between("mean |error| of a log-marginal, nats", error.mean(), 0, 0.10),
+        check_between("mass of all states", log_q.exp().sum(), 0.97, 1.03),
+        check_between(
+            "KL of the one-call law from the true one, nats", divergence(log_q, log_p), -0.03, 0.03
+        ),
+    )
+    notes = (
+        "the divergence of a law whose mass is not quite 1 may fall below 0, by as much as the mass falls short of it",
+        "the offset is that of independent spins; r is centred and not divided by its deviation",
+    )
+    return Findings(checks, figures, notes)
+
+
+CLAIM = Claim(
+    name="marginalization-models/ising",
+    arxiv="2310.12920",
+    statement="Trained from an energy alone, one call gives any marginal of a lattice of spins as enumeration does.",
+    laptop=run,
+    minutes=4.0,
+)

@@ -1,0 +1,291 @@
+"""The bound in its two forms, the chain rule, and what a prompt or a table may hold."""
+
+import copy
+import itertools
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import beta
+from torch import nn
+
+from lodim.discrete import CosineSchedule, MaskedDiffusion, PowerSchedule
+from lodim.discrete.masking import hidden, random_orders
+from lodim.nets import BidirectionalTransformer, DilatedConvNet, ResidualMLP
+from lodim.randomness import build_seeded
+
+ORDERS = torch.tensor([*itertools.permutations(range(4))])
+
+
+class Table(nn.Module):
+    """Conditionals read off a joint law of ``length`` tokens; with noise, of no joint law."""
+
+    def __init__(self, joint, noise=0.0, seed=0):
+        super().__init__()
+        v, length = joint.shape[0], joint.ndim
+        draws = torch.Generator().manual_seed(seed)
+        states = itertools.product(range(v + 1), repeat=length)
+        logits = torch.empty(*[v + 1] * length, length, v, dtype=torch.float64)
+        for state in states:
+            held = tuple(slice(None) if s == v else s for s in state)
+            part = joint[held]
+            left = [place for place in range(length) if state[place] == v]
+            for place in range(length):
+                if place in left:
+                    others = [i for i, other in enumerate(left) if other != place]
+                    law = part.sum(others) if others else part
+                    logits[(*state, place)] = (law / law.sum()).log()
+                else:
+                    logits[(*state, place)] = 0.0
+        logits += noise * torch.randn(logits.shape, generator=draws, dtype=torch.float64)
+        self.register_buffer("logits", logits)
+
+    def forward(self, x, t=None, y=None):
+        return self.logits[tuple(x.T)]
+
+
+def law(v=3, length=4, seed=0):
+    joint = torch.rand([v] * length, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) ** 3
+    return joint / joint.sum()
+
+
+def every(v=3, length=4):
+    return torch.tensor([*itertools.product(range(v), repeat=length)])
+
+
+def exact_nelbo(model, x):
+    """The bound by all subsets: sum over n of the mean over sets of n hidden places, over n."""
+    total = torch.zeros(len(x), dtype=torch.float64)
+    length = x.shape[1]
+    for n in range(1, length + 1):
+        sets = [*itertools.combinations(range(length), n)]
+        for places in sets:
+            noisy = x.clone()
+            noisy[:, places] = model.mask_id
+            found = model.log_probs(noisy).gather(-1, x[..., None])[..., 0]
+            total -= found[:, places].sum(1) / n / len(sets)
+    return total
+
+
+def test_all_orders_agree_where_the_conditionals_are_those_of_a_law():
+    joint = law()
+    model, x = MaskedDiffusion(3, 4, Table(joint)), every()
+    along = torch.stack([model.log_prob(x, order) for order in ORDERS])
+    expected = joint.flatten().log()
+    assert torch.allclose(along, expected.expand_as(along).to(along), atol=1e-6)
+    assert torch.allclose(exact_nelbo(model, x), -expected, atol=1e-10)
+
+
+def test_the_bound_is_the_mean_over_orders_and_jensen_holds():
+    model, x = MaskedDiffusion(3, 4, Table(law(), noise=0.7)), every()
+    along = torch.stack([model.log_prob(x, order.expand(len(x), -1)) for order in ORDERS]).double()
+    assert torch.allclose(along.mean(0), -exact_nelbo(model, x), atol=1e-6)
+    assert bool((along.logsumexp(0) - math.log(24) >= along.mean(0) - 1e-9).all())
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", PowerSchedule(2.0)])
+def test_both_forms_estimate_the_same_bound(schedule):
+    model, x = MaskedDiffusion(3, 4, Table(law(), noise=0.7), schedule=schedule), every()[::9]
+    draws = torch.Generator().manual_seed(1)
+    exact = exact_nelbo(model, x)
+    for form in ("count", "time"):
+        found = torch.stack([model.nelbo(x, n_samples=40, form=form, generator=draws) for _ in range(40)])
+        z = (found.mean(0) - exact) / (found.std(0) / math.sqrt(40))
+        assert float(z.square().mean()) < 2.5  # chi-square of 9 over 9: above with a chance of 0.8 per cent
+
+
+def test_a_uniform_network_costs_log_v_a_token_whatever_is_hidden():
+    model = MaskedDiffusion(5, 7, Table(torch.full((5, 5), 1 / 25.0)))
+    model.backbone.forward = lambda x, t=None, y=None: torch.zeros(*x.shape, 5)
+    x = torch.randint(5, (6, 7))
+    for n in (1, 3):
+        assert torch.allclose(model.nelbo(x, n_samples=n), torch.full((6,), 7 * math.log(5)), atol=1e-4)
+    assert float(model.loss(x)) == pytest.approx(math.log(5), rel=1e-5)
+
+
+def test_what_is_given_is_certain_and_tokens_a_place_lacks_are_impossible():
+    model = MaskedDiffusion([2, 4, 3], random_state=0)
+    found = model.log_probs(torch.tensor([[1, 4, 4], [4, 3, 4]])).exp()
+    assert torch.allclose(found.sum(-1), torch.ones(2, 3))
+    assert found[0, 0].tolist() == [0, 1, 0, 0]
+    assert found[1, 1].tolist() == [0, 0, 0, 1]
+    assert found[1, 0, 2:].tolist() == [0, 0]
+    assert found[1, 2, 3].item() == 0
+
+
+def test_cells_that_are_not_known_count_for_nothing():
+    model, x = MaskedDiffusion(3, 4, Table(law(), noise=0.7)), every()
+    observed = torch.tensor([True, False, True, False]).expand_as(x)
+    other = torch.where(observed, x, torch.randint(3, x.shape))
+    bounds = [
+        model.nelbo(rows, observed=observed, generator=torch.Generator().manual_seed(2))
+        for rows in (x, other)
+    ]
+    assert torch.equal(*bounds)
+    joint = law()
+    true = MaskedDiffusion(3, 4, Table(joint))
+    pair = joint.sum((1, 3)).log()[x[:, 0], x[:, 2]]
+    masked = torch.where(observed, x, 3)
+    assert torch.allclose(true.log_prob(masked).double(), pair, atol=1e-6)
+    draws = torch.Generator().manual_seed(3)
+    many = torch.stack([true.nelbo(x, n_samples=8, observed=observed, generator=draws) for _ in range(40)])
+    assert float((many.mean(0) + pair).abs().max()) < 5 * float(many.std(0).max()) / math.sqrt(40)
+    nothing = torch.zeros_like(observed)
+    assert float(model.loss(x, observed=nothing)) == 0
+
+
+def test_marginalising_time_never_makes_the_bound_worse():
+    torch.manual_seed(0)
+    net = DilatedConvNet(4, 6, width=16, time_conditioning=True)
+    nn.init.normal_(net.head.weight)  # an answer that hangs on the time
+    nn.init.normal_(net.given.time[2].weight, std=3)
+    model = MaskedDiffusion(3, 6, net, schedule="cosine", objective="time", time_conditioning=True)
+    average, x = model.time_marginalised(8), torch.randint(3, (30, 6))
+    noisy = x.masked_fill(torch.rand(x.shape) < 0.5, 3)
+    n = (noisy == 3).sum(1).clamp(min=1)
+    times = [
+        model.schedule.time(torch.from_numpy(beta.ppf((i + 0.5) / 8, n, 7 - n))) for i in range(8)
+    ]  # fmt: skip
+    answers = torch.stack([model.log_probs(noisy, t) for t in times]).gather(
+        -1, x.expand(8, -1, -1)[..., None]
+    )
+    better = (average.log_probs(noisy).gather(-1, x[..., None]) - answers.mean(0)).detach()
+    assert float(better.min()) > -1e-5
+    assert float(better.max()) > 0.01
+    assert not average.time_conditioning
+    assert model.time_conditioning
+    with pytest.raises(ValueError, match="knows no time"):
+        average.time_marginalised()
+    with pytest.raises(ValueError, match='form="time"'):
+        model.nelbo(x)
+
+
+@pytest.mark.parametrize("schedule", [PowerSchedule(), PowerSchedule(0.5), CosineSchedule()])
+def test_schedules_are_inverted_and_their_weight_is_a_derivative(schedule):
+    t = torch.linspace(0.02, 0.98, 30, dtype=torch.float64).requires_grad_()
+    share = schedule.share(t)
+    (slope,) = torch.autograd.grad(share.log().sum(), t)
+    assert torch.allclose(schedule.time(share), t)
+    assert torch.allclose(schedule.weight(t), slope)
+    ends = schedule.share(torch.tensor([0.0, 1.0], dtype=torch.float64))
+    assert torch.allclose(ends, torch.tensor([0.0, 1.0], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("schedule", [PowerSchedule(2.0), CosineSchedule()])
+def test_given_how_many_are_hidden_the_share_has_a_beta_law(schedule):
+    """The bound's weight of n hidden ones is 1 / n, and their mean share n / (L + 1): that of Beta(n, L - n + 1)."""
+    t, length = np.polynomial.legendre.leggauss(400), 6
+    at, weights = torch.from_numpy((t[0] + 1) / 2), torch.from_numpy(t[1] / 2)
+    share = schedule.share(at)
+    for n in range(1, length + 1):
+        density = math.comb(length, n) * share**n * (1 - share) ** (length - n) * schedule.weight(at)
+        assert float((weights * density).sum()) == pytest.approx(1 / n, rel=1e-3)
+        assert float((weights * density * share).sum()) == pytest.approx(1 / (length + 1), rel=1e-3)
+
+
+def test_orders_are_uniform_and_put_the_unknown_first():
+    known = torch.tensor([True, True, False, True]).expand(6000, -1)
+    ranks = random_orders(known, torch.Generator().manual_seed(0))
+    assert bool((ranks[:, 2] == 0).all())
+    codes = (ranks[:, [0, 1, 3]] * torch.tensor([1, 4, 16])).sum(1).unique(return_counts=True)[1]
+    assert len(codes) == 6
+    assert float(((codes - 1000) ** 2 / 1000).sum()) < 20.5  # chi-square of 5: one in a thousand
+    assert hidden(ranks[:1], 3).tolist() == [[True, True, False, True]]
+    blocks = random_orders(torch.ones(50, 6, dtype=torch.bool), block_size=2)
+    assert bool((blocks[:, :2] < 2).all())
+    assert bool((blocks[:, 4:] >= 4).all())
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("backbone", [ResidualMLP, DilatedConvNet, BidirectionalTransformer])
+def test_training_finds_a_law_and_sampling_follows_it(backbone):
+    words = torch.tensor([[0, 0, 1], [1, 0, 0], [2, 1, 2]])
+    X = words[torch.randint(3, (300,), generator=torch.Generator().manual_seed(0))]
+    torch.manual_seed(0)
+    model = MaskedDiffusion(3, 3, backbone(4, 3, width=32)).fit(X, steps=150, lr=5e-3)
+    drawn = model.sample(200, generator=0)
+    among = (drawn[:, None] == words).all(-1).any(1)
+    assert float(among.float().mean()) > 0.97
+    assert isinstance(drawn, torch.Tensor)
+    bound = -model.score_samples(X).mean()
+    assert bound < math.log(3) + 0.15
+
+
+@pytest.mark.trains
+def test_classes_steer_what_is_drawn():
+    y = np.arange(200) % 2
+    X = np.repeat(y[:, None], 4, 1)
+    model = MaskedDiffusion(2, 4, ResidualMLP(3, 4, width=32, n_classes=2), n_classes=2)
+    model.fit(X, y, steps=200, lr=3e-3)
+    drawn = model.sample(20, y=np.arange(20) % 2, generator=0)
+    assert isinstance(drawn, np.ndarray)
+    assert (drawn == (np.arange(20) % 2)[:, None]).mean() > 0.97
+    with pytest.raises(ValueError, match="classes from 0 to 1"):
+        model.sample(2, y=2)
+    with pytest.raises(ValueError, match="n_classes=0"):
+        MaskedDiffusion(2, 4).sample(2, y=0)
+
+
+@pytest.mark.trains
+def test_held_out_rows_choose_the_weights():
+    draws = torch.Generator().manual_seed(0)
+    X, held = (torch.randint(2, (n, 8), generator=draws) for n in (20, 100))
+    kept, last = (
+        MaskedDiffusion([2] * 8, backbone=build_seeded(lambda: ResidualMLP(3, 8, width=64, depth=1), 0)).fit(
+            X, steps=60, lr=3e-2, **more
+        )
+        for more in ({"X_val": held}, {})
+    )
+    assert kept._score(held) > last._score(held) + 0.02
+    assert kept.training_.stopped == last.training_.stopped == "budget"
+
+
+def test_bad_input_is_named():
+    model = MaskedDiffusion(3, 4, random_state=0)
+    x = torch.tensor([[0, 1, 2, 1]])
+    for wrong, said in (
+        (torch.tensor([[0, 1, 5, 1]]), "tokens from 0 to 2, .* got 5 in row 0 at place 2"),
+        (x[:, :3], r"shape \(n, 4\) with one row at least, got \(1, 3\)"),
+        (x[:0], "one row at least"),
+        (torch.tensor([[0, 1, 3, 1]]), "holds the mask, 3"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            model.loss(wrong)
+    with pytest.raises(ValueError, match="knows no time"):
+        model.log_probs(x, torch.ones(1))
+    with pytest.raises(ValueError, match="places 0 to 3 once"):
+        model.log_prob(x, torch.tensor([0, 1, 1, 2]))
+    with pytest.raises(ValueError, match="length must say"):
+        MaskedDiffusion(3)
+    with pytest.raises(ValueError, match="length is 5, but"):
+        MaskedDiffusion([2, 2], 5)
+    with pytest.raises(ValueError, match="counts know no time"):
+        MaskedDiffusion(3, 4, time_conditioning=True)
+    with pytest.raises(RuntimeError, match="fit it"):
+        MaskedDiffusion().sample(3)
+    with pytest.raises(ValueError, match="whole numbers"):
+        model.fit(np.ones((5, 4)) / 2)
+    with pytest.raises(TypeError, match="whole numbers"):
+        model.sample(prompt=[["a", "b", "c", "d"]])
+    with pytest.raises(ValueError, match="one for each token but the mask"):
+        MaskedDiffusion(3, 4, BidirectionalTransformer(4, 4, 4)).loss(x)
+    nothing = MaskedDiffusion(3, 4)
+    with (
+        pytest.warns(UserWarning, match="left out"),
+        pytest.raises(ValueError, match="nothing to learn from"),
+    ):
+        nothing.fit(np.full((2, 4), np.nan))
+
+
+def test_state_copies_and_precision():
+    model = MaskedDiffusion([2, 3, 2], random_state=0)
+    other = MaskedDiffusion([2, 3, 2], random_state=1)
+    other.load_state_dict(model.state_dict())
+    x = torch.tensor([[1, 3, 0]])
+    for twin in (other, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(twin.log_probs(x), model.log_probs(x))
+        assert torch.equal(twin.sample(5, generator=3), model.sample(5, generator=3))
+    assert model.to(torch.bfloat16).log_probs(x).dtype == torch.float32
+    assert model.double().log_probs(x).dtype == torch.float64

@@ -1,0 +1,187 @@
+"""Samplers against a law that can be enumerated, and what of a prompt, a budget and a block must hold."""
+
+import functools
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import kstest
+
+from lodim.discrete import MaskedDiffusion, Unmasking
+from lodim.discrete.masked_diffusion import hitting_shares
+
+N = 20_000
+
+
+def noisy_model(v=3, length=3, seed=0):
+    """Conditionals of no joint law: what is sampled hangs on the order."""
+    draws = torch.Generator().manual_seed(seed)
+    table = 1.5 * torch.randn(*[v + 1] * length, length, v, generator=draws, dtype=torch.float64)
+    net = torch.nn.Identity()
+    net.forward = lambda x, t=None, y=None: table[tuple(x.T)]
+    return MaskedDiffusion(v, length, net)
+
+
+def reverse_law(model):
+    """The law of the reverse process: the mean over all orders of the chain rule."""
+    x = torch.tensor([*itertools.product(range(model.n_tokens), repeat=model.length)])
+    orders = [*itertools.permutations(range(model.length))]
+    return sum(model.log_prob(x, torch.tensor(o)).double().exp() for o in orders) / len(orders)
+
+
+def frequencies(tokens, v):
+    tokens = torch.from_numpy(tokens)
+    codes = (tokens * v ** torch.arange(tokens.shape[1]).flip(0)).sum(1)
+    return torch.bincount(codes, minlength=v ** tokens.shape[1]).double()
+
+
+def chi_square(counts, law):
+    return float(((counts - counts.sum() * law) ** 2 / (counts.sum() * law)).sum())
+
+
+def test_first_hitting_is_exact_and_fewer_calls_are_not():
+    model = noisy_model()
+    law = reverse_law(model)
+    assert float(law.sum()) == pytest.approx(1)
+    exact = model.unmask(N, generator=0, batch_size=N)
+    assert exact.nfe == 3
+    assert chi_square(frequencies(exact.tokens, 3), law) < 54.1  # 26 degrees: one in a thousand
+    hasty = model.unmask(N, generator=0, steps=1, batch_size=N)
+    assert hasty.nfe == 1
+    assert chi_square(frequencies(hasty.tokens, 3), law) > 500
+
+
+@pytest.mark.parametrize("two_stage", [True, False])
+def test_ancestral_approaches_the_same_law(two_stage):
+    model = noisy_model()
+    law = reverse_law(model)
+    options = {"sampler": "ancestral", "two_stage": two_stage, "generator": 0, "batch_size": N}
+    far = chi_square(frequencies(model.unmask(N, steps=4, **options).tokens, 3), law)
+    near = chi_square(frequencies(model.unmask(N, steps=256, **options).tokens, 3), law)
+    assert near < 54.1 + 0.02 * far  # what N equal steps leave falls with N squared in chi-square
+    assert far > 300
+
+
+def test_shares_fall_as_sorted_uniform_numbers_do():
+    shares = hitting_shares(torch.full((4000,), 5), 8, torch.Generator().manual_seed(0))
+    assert bool((shares[:, :5].diff(dim=1) < 0).all())
+    assert bool((shares[:, 5:] == 0).all())
+    for k in range(5):  # the k-th largest of 5
+        assert kstest(shares[:, k].numpy(), "beta", args=(5 - k, k + 1)).pvalue > 0.001
+
+
+@pytest.mark.parametrize("n", [1, 64])
+def test_a_call_a_place_whatever_the_batch(n):
+    model = MaskedDiffusion([3] * 7, random_state=0)
+    found = model.unmask(n, generator=0)
+    assert found.nfe == 7
+    assert (found.tokens < 3).all()
+    assert (np.sort(found.ranks, 1) == np.arange(7)).all()
+    by_rank = np.take_along_axis(found.times, found.ranks.argsort(1), 1)
+    assert (np.diff(by_rank, axis=1) < 0).all()
+
+
+def test_a_budget_is_kept_and_too_much_of_it_is_said():
+    model = MaskedDiffusion([3] * 7, random_state=0)
+    found = model.unmask(9, steps=3, generator=0)
+    assert found.nfe == 3
+    assert sorted(np.bincount(found.ranks[0]).tolist()) == [2, 2, 3]
+    with pytest.warns(UserWarning, match="more than the 7 places"):
+        assert model.unmask(9, steps=12, generator=0).nfe == 7
+    calls = [model.unmask(1, sampler="ancestral", steps=500, cache=c, generator=0).nfe for c in (True, False)]
+    assert calls[0] <= 7
+    assert calls[1] == 500
+
+
+def test_prompts_stay_and_rows_may_have_prompts_of_their_own():
+    model = MaskedDiffusion([3] * 4, random_state=0)
+    prompt = np.array([[3, 1, 3, 3], [0, 1, 2, 0], [3, 3, 3, 3]])
+    for options in ({}, {"steps": 2}, {"sampler": "ancestral", "steps": 9}, {"block_size": 2}):
+        found = model.unmask(prompt=prompt, generator=0, **options)
+        given = prompt != 3
+        assert (found.tokens[given] == prompt[given]).all()
+        assert ((found.ranks < 0) == given).all()
+        assert (np.isnan(found.times) == given).all()
+        assert (found.tokens < 3).all()
+    assert model.sample(5, prompt=prompt[:1], generator=0)[:, 1].tolist() == [1] * 5
+    with pytest.raises(ValueError, match="3 prompts"):
+        model.sample(5, prompt=prompt)
+    assert model.sample(0).shape == (0, 4)
+
+
+def test_blocks_go_from_left_to_right():
+    found = MaskedDiffusion([3] * 6, random_state=0).unmask(40, block_size=2, generator=0)
+    assert (found.ranks[:, :2] < 2).all()
+    assert (found.ranks[:, 4:] >= 4).all()
+    assert len({tuple(row) for row in found.ranks.tolist()}) == 8
+    with pytest.raises(ValueError, match="block_size is of first hitting"):
+        MaskedDiffusion([3] * 6).sample(sampler="ancestral", block_size=2)
+
+
+def test_second_order_moves_answers_along_a_line():
+    """Logits linear in time: extrapolated, they are those of each place's own moment."""
+    slope = torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64)
+    offset = torch.tensor([1.0, 0.5, 0.0], dtype=torch.float64)
+    net = torch.nn.Identity()
+
+    def forward(x, t):
+        z = (offset + slope * t[:, None]).log_softmax(-1)
+        return z[:, None].expand(*x.shape, 3)
+
+    net.forward = forward
+    model = MaskedDiffusion(3, 40, net, objective="time", time_conditioning=True)
+    found = {o: model.unmask(1500, steps=4, order=o, generator=0, batch_size=1500) for o in (1, 2)}
+    late = found[1].ranks == 3  # the last call speaks for ten places
+    times = found[1].times[late]
+    middle = (offset + slope * torch.from_numpy(times)[:, None]).softmax(-1).mean(0)
+    shares = {
+        o: torch.from_numpy(np.bincount(f.tokens[late], minlength=3)).double() for o, f in found.items()
+    }
+    n = late.sum()
+    error = {o: float((share / n - middle).abs().max()) for o, share in shares.items()}
+    assert error[2] < 4 * 0.5 / math.sqrt(n)
+    assert error[1] > 2 * error[2]
+
+
+def test_temperature_top_p_and_reproducibility():
+    model = MaskedDiffusion([3] * 4, random_state=0)
+    cold = model.sample(30, temperature=1e-3, top_p=0.9, generator=0)
+    assert torch.equal(cold, model.sample(30, temperature=1e-3, top_p=0.9, generator=0))
+    assert not torch.equal(model.sample(30, generator=0), model.sample(30, generator=1))
+    whole, parts = (model.sample(30, temperature=1e-4, generator=2, batch_size=b) for b in (30, 7))
+    assert whole.shape == parts.shape
+    steps = []
+    model.sample(2, on_step=lambda x: steps.append(int((x == 3).sum())), generator=0)
+    assert steps == [6, 4, 2, 0]
+
+
+def test_the_record_of_an_unmasking_is_drawn_and_kept():
+    found = MaskedDiffusion([3] * 4, random_state=0).unmask(2, generator=0)
+    ax = found.plot(texts=[list("abcd")] * 2)
+    assert len(ax.texts) == 8
+    assert ax.get_xlabel() == "place"
+    assert str(found) == "2 sequences of 4 tokens in 4 calls"
+    again = Unmasking.from_json(found.to_json())
+    assert again == found
+
+
+@functools.cache
+def zipf_model():
+    """Every place has the same law of 400 tokens, whatever else is there."""
+    logits = -1.1 * torch.arange(1, 401).log()
+    net = torch.nn.Identity()
+    net.forward = lambda x, t=None, y=None: logits.expand(*x.shape, -1)
+    return MaskedDiffusion(400, 16, net)
+
+
+def test_coarse_numbers_sharpen_the_draws_of_small_steps():
+    """Beside the mask a token has a mass of 1 / steps: eleven bits cannot tell the rare ones from nothing."""
+    options = {"sampler": "ancestral", "steps": 64, "batch_size": 300, "generator": 0}
+    exact = zipf_model().unmask(300, **options).tokens
+    coarse = zipf_model().unmask(300, two_stage=False, dtype=torch.float16, **options).tokens
+    rare = [(tokens >= 100).mean() for tokens in (exact, coarse)]
+    p = torch.softmax(-1.1 * torch.arange(1, 401).log(), 0)[100:].sum()
+    assert abs(rare[0] - float(p)) < 4 * math.sqrt(float(p) / 4800)
+    assert rare[1] < 0.5 * rare[0]
