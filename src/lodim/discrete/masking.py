@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
-from lodim.validation import plain_array
+from lodim.validation import check_tensor, plain_array
 
 __all__ = [
     "as_tokens",
@@ -43,7 +43,7 @@ def as_tokens(x: Any, mask_id: int, name: str = "x") -> Int64[Tensor, "n length"
         Numbers that are not whole, or that have another shape.
     """
     if isinstance(x, Tensor):
-        numbers = x
+        numbers = check_tensor(x, name)
     else:
         array = plain_array(x, name)
         if array.dtype.kind not in "iufb":
@@ -54,7 +54,8 @@ def as_tokens(x: Any, mask_id: int, name: str = "x") -> Int64[Tensor, "n length"
                     f"{name} must hold whole numbers, with None, NaN or {mask_id} where nothing is known "
                     f"({error})"
                 ) from error
-        numbers = torch.from_numpy(np.array(array))  # a copy: one may be read-only
+        # a copy in one of torch's own dtypes and orders
+        numbers = torch.from_numpy(np.array(array, np.float64 if array.dtype.kind == "f" else np.int64))
     if numbers.ndim != 2:
         raise ValueError(
             f"{name} must have shape (n, length), got {tuple(numbers.shape)}; one row is [[...]]"

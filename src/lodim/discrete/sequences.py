@@ -18,14 +18,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int64
-from torch import Tensor, from_numpy
+from torch import Tensor, float32, from_numpy, promote_types
 
 from lodim.results import Result
-from lodim.validation import check_counts, check_in_range, check_kind, checked, plain_array
+from lodim.validation import check_counts, check_in_range, check_kind, check_numbers, checked, plain_array
 
 __all__ = [
     "GenerativePerplexity",
@@ -35,8 +35,6 @@ __all__ = [
     "generative_perplexity",
     "sequence_entropy",
 ]
-
-V = TypeVar("V", float, np.ndarray, Tensor)
 
 
 @runtime_checkable
@@ -132,23 +130,27 @@ def _looked_up(
     return np.where(known[at] == keys, counts[at], 0)
 
 
-def _sequences(values: Any, n_tokens: int | None = None) -> Int64[np.ndarray, "n length"]:
+def _sequences(
+    values: Any, n_tokens: int | None = None, name: str = "sequences"
+) -> Int64[np.ndarray, "n length"]:
     """Tokens as an array; texts as numbers of their characters."""
-    if len(values) and all(isinstance(text, str) for text in values):
+    x = plain_array(values, name, rows=True)
+    if x.dtype.kind == "U" and x.ndim == 1 and x.size:
         if n_tokens is not None:
-            raise ValueError("sequences must hold tokens, not texts: a vocabulary's encode(texts) makes them")
-        if len({len(text) for text in values}) > 1:
-            raise ValueError("samples must be texts of one length")
-        values = [[ord(character) for character in text] for text in values]
-    x = plain_array(values, "sequences", rows=True)
+            raise ValueError(
+                "sequences, and samples, must hold tokens here, not texts: a vocabulary's encode(texts) makes them"
+            )
+        if len({len(text) for text in x}) > 1:
+            raise ValueError(f"{name} must be texts of one length")
+        x = np.array([[ord(character) for character in text] for text in x])
     if x.ndim != 2 or not x.size or x.dtype.kind not in "iu":
         raise ValueError(
-            f"sequences must be whole numbers of shape (n, length), at least one of them, got {x.dtype} of shape "
+            f"{name} must be whole numbers of shape (n, length), at least one of them, got {x.dtype} of shape "
             f"{x.shape}" + ("; a single one is x[None]" if x.ndim == 1 else "")
         )
     if n_tokens is not None and not 0 <= x.min() <= x.max() < n_tokens:
         raise ValueError(
-            f"sequences must hold tokens from 0 to {n_tokens - 1}, got {x.min()} to {x.max()}"
+            f"{name} must hold tokens from 0 to {n_tokens - 1}, got {x.min()} to {x.max()}"
             + ("; places that are still hidden cannot be scored" if x.max() == n_tokens else "")
         )
     return x.astype(np.int64)
@@ -205,7 +207,7 @@ def generative_perplexity(samples: Any, scorer: Any) -> GenerativePerplexity:
     perplexity 4 (se 0) at entropy 0 nats (se 0); 3 sequences of 4 tokens
     """
     check_kind(scorer, SequenceScorer, "scorer")
-    x = _sequences(samples)
+    x = _sequences(samples, name="samples")
     logs = plain_array(scorer.score_samples(samples), "the scores").astype(np.float64)
     if logs.shape != (len(x),) or not np.isfinite(logs).all():
         raise ValueError(
@@ -236,7 +238,7 @@ def sequence_entropy(samples: Any) -> float:
     >>> round(sequence_entropy(["abab", "aaaa"]), 4)  # half of log 2
     0.3466
     """
-    return float(_entropies(_sequences(samples)).mean())
+    return float(_entropies(_sequences(samples, name="samples")).mean())
 
 
 def _entropies(x: Int64[np.ndarray, "n length"]) -> Float[np.ndarray, " n"]:
@@ -253,7 +255,7 @@ def _se(values: Float[np.ndarray, " n"]) -> float:
 
 
 @checked
-def bits_per_dim(log_prob: V, n_dims: int) -> V:
+def bits_per_dim(log_prob: Any, n_dims: int) -> Any:
     """Return the bits a token, or a pixel, that log-probabilities in nats amount to.
 
     Parameters
@@ -269,4 +271,7 @@ def bits_per_dim(log_prob: V, n_dims: int) -> V:
     array([1. , 0.5])
     """
     check_counts(n_dims=n_dims)
-    return -log_prob / (n_dims * math.log(2))
+    if isinstance(log_prob, Tensor):  # half precision in single
+        return -log_prob.to(promote_types(log_prob.dtype, float32)) / (n_dims * math.log(2))
+    bits = -check_numbers(log_prob, "log_prob") / (n_dims * math.log(2))
+    return bits if bits.ndim else float(bits)

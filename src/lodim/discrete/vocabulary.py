@@ -444,7 +444,7 @@ class Columns:
 
         Parameters
         ----------
-        X : pandas.DataFrame or ndarray, shape (n, length)
+        X : pandas.DataFrame, or a table of objects or strings, shape (n, length)
             As in :meth:`of`; columns of a frame may be in any order.
         partial : ignored
             A row may always have gaps, even nothing else.

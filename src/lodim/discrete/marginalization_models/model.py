@@ -71,7 +71,7 @@ from lodim.nets.activations import evaluation_mode
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, build_seeded, derive_seed, root_seed, torch_draws, torch_generator
 from lodim.results import Result
-from lodim.validation import check_choice, check_counts, check_in_range, checked
+from lodim.validation import check_choice, check_counts, check_in_range, check_tensor, checked, plain_array
 
 __all__ = ["ConsistencyReport", "MarginalizationModel"]
 
@@ -615,12 +615,13 @@ def hide(tokens: Int64[Tensor, "n length"], observed: Any, mask_id: int) -> Int6
     """Return tokens with the mask where ``observed`` is False."""
     if observed is None:
         return tokens
-    seen = torch.as_tensor(observed, device=tokens.device)
-    if seen.dtype != torch.bool or seen.shape[-1:] != tokens.shape[1:] or seen.shape not in (
-        tokens.shape, tokens.shape[1:],
-    ):  # fmt: skip
+    is_tensor = isinstance(observed, Tensor)
+    seen = check_tensor(observed, "observed") if is_tensor else plain_array(observed, "observed")
+    shape, whole = tuple(seen.shape), tuple(tokens.shape)
+    if seen.dtype not in (torch.bool, np.bool_) or shape not in (whole, whole[1:]):
         raise ValueError(
-            f"observed must be true or false with shape {tuple(tokens.shape)} or {tuple(tokens.shape[1:])}, got "
-            f"{seen.dtype} with {tuple(seen.shape)}"
+            f"observed must be true or false with shape {whole} or {whole[1:]}, got {seen.dtype} with {shape}"
         )
-    return torch.where(seen, tokens, mask_id)
+    return torch.where(
+        (seen if is_tensor else torch.from_numpy(seen.copy())).to(tokens.device), tokens, mask_id
+    )

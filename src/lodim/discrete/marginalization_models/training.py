@@ -134,7 +134,7 @@ def fit_mle(
     net = model.conditional
     numbers = isinstance(X, Tensor) or (isinstance(X, np.ndarray) and X.dtype.kind in "iuf")
     rows = X if model.vocabulary is None or numbers else model.vocabulary.encode(X)
-    rows, _ = model._partial(rows)
+    rows, _ = model._partial(rows, name="X")
     if conditional_steps is None:
         conditional_steps = 0 if net.training_ is not None else steps
     if conditional_steps:

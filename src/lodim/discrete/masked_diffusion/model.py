@@ -61,7 +61,15 @@ from lodim.nets import BidirectionalTransformer, ResidualMLP, keep_likely
 from lodim.nets.activations import evaluation_mode
 from lodim.randomness import RandomState, build_seeded, root_seed, torch_draws, torch_generator
 from lodim.training import DescentRecipe, DescentResult, descend
-from lodim.validation import check_choice, check_counts, check_in_range, checked, plain_array, warn
+from lodim.validation import (
+    check_choice,
+    check_counts,
+    check_in_range,
+    check_tensor,
+    checked,
+    plain_array,
+    warn,
+)
 
 __all__ = ["AnyOrderAutoregressive", "MaskedDiffusion"]
 
@@ -456,7 +464,8 @@ class MaskedDiffusion(nn.Module):
         labels = self._labels(y, len(rows))
         rows, labels = rows[full], None if labels is None else labels[full]
         self._numpy = self.vocabulary is None and not isinstance(X, Tensor)
-        there = torch.nn.functional.one_hot(rows, self.n_tokens + 1)[..., :-1].bool().any(0)
+        counts = torch.zeros(self.length, self.n_tokens + 1, dtype=torch.int64, device=rows.device)
+        there = counts.scatter_add(1, rows.T, torch.ones_like(rows.T))[:, :-1] > 0
         self.seen.copy_(there | self.seen if self.training_ is not None else there)
         recipe = recipe or DescentRecipe(steps=steps, batch_size=batch_size, lr=lr, schedule="cosine")
         if X_val is not None:
@@ -506,7 +515,8 @@ class MaskedDiffusion(nn.Module):
             return None
         if not self.n_classes:
             raise ValueError("y was given, but the model was built with n_classes=0")
-        column = y.reshape(-1, 1) if isinstance(y, Tensor) else plain_array(y, "y").reshape(-1, 1)
+        values = check_tensor(y, "y") if isinstance(y, Tensor) else plain_array(y, "y")
+        column = values.reshape(-1, 1)
         labels = as_tokens(column, -1, "y")[:, 0].to(self.sizes.device)
         labels = labels.expand(n) if len(labels) == 1 else labels
         if labels.shape != (n,) or not -1 <= int(labels.min()) <= int(labels.max()) < self.n_classes:
