@@ -615,13 +615,14 @@ def hide(tokens: Int64[Tensor, "n length"], observed: Any, mask_id: int) -> Int6
     """Return tokens with the mask where ``observed`` is False."""
     if observed is None:
         return tokens
-    is_tensor = isinstance(observed, Tensor)
-    seen = check_tensor(observed, "observed") if is_tensor else plain_array(observed, "observed")
+    seen: Any = observed
+    if isinstance(observed, Tensor):
+        check_tensor(observed, "observed")
+    else:
+        seen = plain_array(observed, "observed").copy()
     shape, whole = tuple(seen.shape), tuple(tokens.shape)
     if seen.dtype not in (torch.bool, np.bool_) or shape not in (whole, whole[1:]):
         raise ValueError(
             f"observed must be true or false with shape {whole} or {whole[1:]}, got {seen.dtype} with {shape}"
         )
-    return torch.where(
-        (seen if is_tensor else torch.from_numpy(seen.copy())).to(tokens.device), tokens, mask_id
-    )
+    return torch.where(torch.as_tensor(seen, device=tokens.device), tokens, mask_id)
