@@ -334,9 +334,11 @@ def test_layers_that_say_the_same_are_refused():
     with pytest.raises(ValueError, match="transpose"):
         estimate_beta(np.r_[H, H], H, y, LAM_W)
     plain = collapsed_minimizer(K, N_EACH, D, LAM_W, LAM_H, random_state=0)
-    for lam_h in (LAM_H, None):
-        with pytest.raises(ValueError, match="at rest"):
-            estimate_beta(H, plain.features, plain.labels, LAM_W, lam_h)
+    for seed in range(8):  # however it is turned, and so rounded
+        turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(D, D)))[0]
+        for lam_h in (LAM_H, None):
+            with pytest.raises(ValueError, match="at rest"):
+                estimate_beta(H, plain.features @ turn, plain.labels, LAM_W, lam_h)
 
 
 # ---- networks

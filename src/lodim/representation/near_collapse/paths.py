@@ -353,8 +353,9 @@ def estimate_beta(H0: Any, H: Any, y: Any, lam_w: Number, lam_h: Number | None =
     way, pull = turned - last, problem.gradient(last, problem.classifier(last))
     columns = np.stack([pull, last] if lam_h is None else [pull + float(lam_h) * last])
     normal = np.einsum("aij,bij->ab", columns, columns)
-    apart = np.linalg.det(normal) / np.prod([np.square(each).sum() for each in (pull, last)[: len(normal)]])
-    if not apart > 1e-16:
+    # what of the pull is no decay: not by the determinant, which rounds by as much as is looked for
+    left_over = columns[0] if lam_h is not None else pull - (pull * last).sum() / np.square(last).sum() * last
+    if not np.linalg.norm(left_over) > 1e-8 * np.linalg.norm(pull):
         raise ValueError("H is at rest, its pull being its decay: any beta would do")
     fitted = np.linalg.solve(normal, np.einsum("aij,ij->a", columns, way))
     rest = way - np.tensordot(fitted, columns, 1)
