@@ -22,8 +22,8 @@ __all__ = [
     "hidden",
     "random_orders",
     "ranks_along",
+    "stratified",
     "stratified_counts",
-    "stratified_times",
     "uniform",
 ]
 
@@ -44,25 +44,34 @@ def as_tokens(x: Any, mask_id: int, name: str = "x") -> Int64[Tensor, "n length"
     """
     if isinstance(x, Tensor):
         numbers = check_tensor(x, name)
+        numbers = (
+            numbers.double() if numbers.is_floating_point() else numbers
+        )  # halves have no room for tokens
     else:
+        # what is masked in NumPy is not known either
+        x = x.astype(np.float64).filled(np.nan) if isinstance(x, np.ma.MaskedArray) else x
         array = plain_array(x, name)
-        if array.dtype.kind not in "iufb":
-            try:
-                array = array.astype(np.float64)
-            except (TypeError, ValueError) as error:
-                raise TypeError(
-                    f"{name} must hold whole numbers, with None, NaN or {mask_id} where nothing is known "
-                    f"({error})"
-                ) from error
-        # a copy in one of torch's own dtypes and orders
-        numbers = torch.from_numpy(np.array(array, np.float64 if array.dtype.kind == "f" else np.int64))
+        try:
+            texts = array.dtype.kind == "O" and any(isinstance(v, str | bytes) for v in array.flat)
+            if texts or array.dtype.kind in "SUcmM":
+                raise TypeError(f"got {'texts' if texts else array.dtype}")
+            whole = array.dtype.kind in "ib" or (array.dtype.kind == "u" and array.dtype.itemsize < 8)
+            # a copy in one of torch's own dtypes and orders
+            numbers = torch.from_numpy(np.array(array, np.int64 if whole else np.float64))
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"{name} must hold whole numbers, with None, NaN or {mask_id} where nothing is known ({error})"
+            ) from error
     if numbers.ndim != 2:
         raise ValueError(
             f"{name} must have shape (n, length), got {tuple(numbers.shape)}; one row is [[...]]"
         )
     if numbers.is_floating_point():
         numbers = torch.where(numbers.isnan(), mask_id, numbers)
-        if bool((numbers != numbers.round()).any()):
+        if (
+            bool((numbers != numbers.round()).any())
+            or float(numbers.abs().max() if len(numbers) else 0) > 2**53
+        ):
             raise ValueError(f"{name} must hold whole numbers, or NaN where nothing is known")
     return numbers.to(torch.int64)
 
@@ -128,15 +137,13 @@ def stratified_counts(
     most: Int[Tensor, " n"], generator: torch.Generator | None = None
 ) -> Int64[Tensor, " n"]:
     """Return numbers from 1 to ``most``, each of them uniform, the batch together even over the range."""
-    shares = stratified_times(most, generator, low=0.0)
+    shares = stratified(most, generator)
     return torch.minimum((shares * most).long() + 1, most.long())
 
 
-def stratified_times(
-    like: Tensor, generator: torch.Generator | None = None, *, low: float = 1e-4
-) -> Float[Tensor, " n"]:
-    """Return a number in [low, 1) for each row of ``like``: one uniform offset, then even steps."""
+def stratified(like: Tensor, generator: torch.Generator | None = None) -> Float[Tensor, " n"]:
+    """Return a number in [0, 1) for each row of ``like``: one uniform offset, then even steps."""
     n = len(like)
     offset = uniform(1, like=like, generator=generator)
     steps = torch.arange(n, dtype=torch.float64, device=like.device) / max(n, 1)
-    return low + (1 - low) * ((offset + steps) % 1.0)
+    return (offset + steps) % 1.0

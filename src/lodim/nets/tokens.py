@@ -67,13 +67,53 @@ class _Given(nn.Module):
         return label if out is None else out + label
 
 
-def _check_tokens(tokens: Tensor, length: int) -> None:
-    if tokens.ndim != 2 or tokens.shape[1] != length:
-        raise ValueError(f"tokens must have shape (n, {length}), got {tuple(tokens.shape)}")
+@checked
+class _TokenNet(nn.Module):
+    """What all of them have: sizes, the check of tokens, what a time and a class add, and a last layer."""
+
+    head: nn.Module
+
+    def __init__(
+        self,
+        n_tokens: int,
+        length: int,
+        n_out: int | None,
+        width: int,
+        time_conditioning: bool,
+        n_classes: int,
+    ) -> None:
+        super().__init__()
+        n_out = max(1, n_tokens - 1) if n_out is None else n_out
+        check_counts(n_tokens=n_tokens, length=length, n_out=n_out, width=width)
+        self.n_tokens, self.length, self.n_out, self.width = map(int, (n_tokens, length, n_out, width))
+        self.given = _Given(self.width, time_conditioning, n_classes)
+
+    def features(
+        self,
+        tokens: Int[Tensor, "batch length"],
+        t: Float[Tensor, " batch"] | None = None,
+        y: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, "batch *length width"]:
+        """Return what the last layer reads: a vector of each token, of a :class:`ResidualMLP` one of each sequence."""
+        if tokens.ndim != 2 or tokens.shape[1] != self.length:
+            raise ValueError(f"tokens must have shape (n, {self.length}), got {tuple(tokens.shape)}")
+        return self._read(tokens, self.given(len(tokens), t, y))
+
+    def _read(self, tokens: Tensor, given: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "batch length"],
+        t: Float[Tensor, " batch"] | None = None,
+        y: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, "batch length n_out"]:
+        """Return the logits of each place; see :mod:`lodim.nets.tokens`."""
+        return self.head(self.features(tokens, t, y))
 
 
 @checked
-class BidirectionalTransformer(nn.Module):
+class BidirectionalTransformer(_TokenNet):
     """A pre-norm Transformer in which every token sees all others, at learnt positions.
 
     Parameters
@@ -115,38 +155,18 @@ class BidirectionalTransformer(nn.Module):
         time_conditioning: bool = False,
         n_classes: int = 0,
     ) -> None:
-        super().__init__()
-        n_out = max(1, n_tokens - 1) if n_out is None else n_out
-        check_counts(n_tokens=n_tokens, length=length, n_out=n_out, width=width)
-        self.length, self.width = int(length), int(width)
+        super().__init__(n_tokens, length, n_out, width, time_conditioning, n_classes)
         self.embed = nn.Embedding(n_tokens, width)
         self.positions = nn.Parameter(torch.empty(length, width))
-        self.given = _Given(width, time_conditioning, n_classes)
         self.encoder = TransformerEncoder(width, depth, heads, dropout=dropout)
-        self.head = nn.Linear(width, n_out)
+        self.head = nn.Linear(width, self.n_out)
         initialise(self.head)
         for table in (self.embed.weight, self.positions):
             nn.init.normal_(table, std=START_DEVIATION)
 
-    def features(
-        self,
-        tokens: Int[Tensor, "batch length"],
-        t: Float[Tensor, " batch"] | None = None,
-        y: Int[Tensor, " batch"] | None = None,
-    ) -> Float[Tensor, "batch length width"]:
-        """Return a vector of each token, as the last layer reads it."""
-        _check_tokens(tokens, self.length)
-        x, given = self.embed(tokens) + self.positions, self.given(len(tokens), t, y)
+    def _read(self, tokens: Tensor, given: Tensor | None) -> Tensor:
+        x = self.embed(tokens) + self.positions
         return self.encoder(x if given is None else x + given[:, None])
-
-    def forward(
-        self,
-        tokens: Int[Tensor, "batch length"],
-        t: Float[Tensor, " batch"] | None = None,
-        y: Int[Tensor, " batch"] | None = None,
-    ) -> Float[Tensor, "batch length n_out"]:
-        """Return the logits of each place; see :mod:`lodim.nets.tokens`."""
-        return self.head(self.features(tokens, t, y))
 
 
 class _DilatedBlock(nn.Module):
@@ -161,7 +181,7 @@ class _DilatedBlock(nn.Module):
 
 
 @checked
-class DilatedConvNet(nn.Module):
+class DilatedConvNet(_TokenNet):
     """Residual convolutions along the sequence whose taps stand ever further apart.
 
     They reach ``(kernel - 1) * sum(dilations) // 2`` places to either side; a block's normalisation sees all places.
@@ -200,44 +220,25 @@ class DilatedConvNet(nn.Module):
         time_conditioning: bool = False,
         n_classes: int = 0,
     ) -> None:
-        super().__init__()
-        n_out = max(1, n_tokens - 1) if n_out is None else n_out
-        check_counts(n_tokens=n_tokens, length=length, n_out=n_out, width=width, kernel=kernel)
+        super().__init__(n_tokens, length, n_out, width, time_conditioning, n_classes)
+        check_counts(kernel=kernel)
         if kernel % 2 == 0 or not len(dilations) or min(dilations) < 1:
             raise ValueError(
                 f"kernel must be odd and dilations positive, got {kernel} and {tuple(dilations)}"
             )
-        self.length, self.width = int(length), int(width)
         self.embed = nn.Embedding(n_tokens, width)
         self.positions = nn.Parameter(torch.zeros(length, width))
-        self.given = _Given(width, time_conditioning, n_classes)
         self.blocks = nn.ModuleList(_DilatedBlock(width, kernel, int(d)) for d in dilations)
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, n_out)
+        self.head = nn.Linear(width, self.n_out)
         initialise(self.head)
 
-    def features(
-        self,
-        tokens: Int[Tensor, "batch length"],
-        t: Float[Tensor, " batch"] | None = None,
-        y: Int[Tensor, " batch"] | None = None,
-    ) -> Float[Tensor, "batch length width"]:
-        """Return a vector of each token, as the last layer reads it."""
-        _check_tokens(tokens, self.length)
-        x, given = self.embed(tokens) + self.positions, self.given(len(tokens), t, y)
+    def _read(self, tokens: Tensor, given: Tensor | None) -> Tensor:
+        x = self.embed(tokens) + self.positions
         x = (x if given is None else x + given[:, None]).mT
         for block in self.blocks:
             x = block(x)
         return self.norm(x.mT)
-
-    def forward(
-        self,
-        tokens: Int[Tensor, "batch length"],
-        t: Float[Tensor, " batch"] | None = None,
-        y: Int[Tensor, " batch"] | None = None,
-    ) -> Float[Tensor, "batch length n_out"]:
-        """Return the logits of each place; see :mod:`lodim.nets.tokens`."""
-        return self.head(self.features(tokens, t, y))
 
 
 class _ResidualBlock(nn.Module):
@@ -253,7 +254,7 @@ class _ResidualBlock(nn.Module):
 
 
 @checked
-class ResidualMLP(nn.Module):
+class ResidualMLP(_TokenNet):
     """Tokens as one-hot vectors side by side, then residual fully connected blocks, which start as the identity.
 
     Parameters
@@ -292,47 +293,22 @@ class ResidualMLP(nn.Module):
         time_conditioning: bool = False,
         n_classes: int = 0,
     ) -> None:
-        super().__init__()
-        n_out = max(1, n_tokens - 1) if n_out is None else n_out
-        check_counts(n_tokens=n_tokens, length=length, n_out=n_out, width=width)
+        super().__init__(n_tokens, length, n_out, width, time_conditioning, n_classes)
         check_in_range(depth, "depth", low=0, integer=True)
         rate = check_fraction(float(dropout), "dropout")
-        self.length, self.width, self.n_tokens, self.n_out = (
-            int(length),
-            int(width),
-            int(n_tokens),
-            int(n_out),
-        )
         # one row for each token at each place: what a linear layer does to one-hot vectors, without making them
         self.embed = nn.Embedding(length * n_tokens, width)
         nn.init.normal_(self.embed.weight, std=1 / math.sqrt(length))
         self.register_buffer("places", n_tokens * torch.arange(length), persistent=False)
-        self.given = _Given(width, time_conditioning, n_classes)
         self.blocks = nn.ModuleList(_ResidualBlock(width, rate) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, length * n_out)
-        initialise(self.head)
+        last = nn.Linear(width, length * self.n_out)
+        initialise(last)
+        self.head = nn.Sequential(last, nn.Unflatten(1, (self.length, self.n_out)))
 
-    def features(
-        self,
-        tokens: Int[Tensor, "batch length"],
-        t: Float[Tensor, " batch"] | None = None,
-        y: Int[Tensor, " batch"] | None = None,
-    ) -> Float[Tensor, "batch width"]:
-        """Return one vector of each sequence, as the last layer reads it."""
-        _check_tokens(tokens, self.length)
+    def _read(self, tokens: Tensor, given: Tensor | None) -> Tensor:
         x = nn.functional.embedding_bag(tokens + self.places, self.embed.weight, mode="sum")
-        given = self.given(len(tokens), t, y)
         x = x if given is None else x + given
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
-
-    def forward(
-        self,
-        tokens: Int[Tensor, "batch length"],
-        t: Float[Tensor, " batch"] | None = None,
-        y: Int[Tensor, " batch"] | None = None,
-    ) -> Float[Tensor, "batch length n_out"]:
-        """Return the logits of each place; see :mod:`lodim.nets.tokens`."""
-        return self.head(self.features(tokens, t, y)).unflatten(1, (self.length, self.n_out))

@@ -116,7 +116,7 @@ def test_blocks_go_from_left_to_right():
     assert (found.ranks[:, :2] < 2).all()
     assert (found.ranks[:, 4:] >= 4).all()
     assert len({tuple(row) for row in found.ranks.tolist()}) == 8
-    with pytest.raises(ValueError, match="block_size is of first hitting"):
+    with pytest.raises(ValueError, match="block_size are of first hitting"):
         MaskedDiffusion([3] * 6).sample(sampler="ancestral", block_size=2)
 
 

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from lodim.discrete import MaskedDiffusion
 from lodim.nets import ResidualMLP
@@ -59,6 +60,18 @@ class TestImputation:
             filled = model.sample(prompt=gaps, generator=0)
             # a law that is learnt to 1 % of mass: 2 of 200 expected, 8 are four standard errors above
             assert (filled[hidden] != frame[hidden]).sum() <= 8
+
+    def test_the_likeliest_value_needs_no_draws(self, model):
+        frame = survey(100, seed=7)
+        gaps = frame.assign(age=None, coin=None, land=None)
+        state = torch.get_rng_state()
+        filled = model.impute(gaps[gaps.columns[::-1]])
+        assert (state == torch.get_rng_state()).all()
+        assert filled.equals(model.impute(gaps, batch_size=7))
+        # what one column says of the other is certain, and a coin that falls so once in five tosses is never likeliest
+        assert filled.drop(columns="coin").equals(frame.drop(columns="coin"))
+        assert not filled["coin"].any()
+        assert model.impute(frame).equals(frame)
 
     def test_what_is_independent_follows_its_column(self, model):
         share = survey()["coin"].mean()

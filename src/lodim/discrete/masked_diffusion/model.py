@@ -5,7 +5,7 @@ the real tokens at every hidden place; a place that is not hidden keeps its toke
 
 .. math::
 
-    \int_0^1 w_t\, \mathrm{E} \sum_{l\ \text{hidden}} -\log \mu(x_t, t)[l, x_l]\, dt
+    \int_0^1 \frac{s_t'}{s_t}\, \mathrm{E} \sum_{l\ \text{hidden}} -\log \mu(x_t, t)[l, x_l]\, dt
     \;=\; \sum_{n=1}^{L} \frac{1}{n}\, \mathrm{E} \sum_{l\ \text{hidden},\ n\ \text{of them}} -\log \mu(x)[l, x_l],
 
 the *time form* and, for a network that knows no time, the *count form*: the number of hidden tokens is binomial given
@@ -15,7 +15,8 @@ So masked diffusion, a masked language model with these weights and an any-order
 and one class. Cells that are not known stay hidden and are never asked for: the bound is then that of the known ones.
 
 Given n hidden tokens the share s has law Beta(n, L - n + 1). The normalised geometric mean of a network's answers over
-that law never has a worse bound (:meth:`MaskedDiffusion.time_marginalised`), so time is left out by default.
+that law never has a worse bound on complete sequences (:meth:`MaskedDiffusion.time_marginalised`), so time is left out
+by default.
 
 ===========================  ==============================================
 symbol in the paper          name here
@@ -53,7 +54,7 @@ from lodim.discrete.masking import (
     hidden,
     random_orders,
     ranks_along,
-    stratified_times,
+    stratified,
     uniform,
 )
 from lodim.discrete.vocabulary import Columns, Vocabulary, codec_of
@@ -75,6 +76,9 @@ __all__ = ["AnyOrderAutoregressive", "MaskedDiffusion"]
 
 OBJECTIVES = ("count", "time")
 SAMPLERS = ("first_hitting", "ancestral")
+LEAST_SHARE = 1e-4  # of the time form: of what is below, a ten-thousandth of the bound, nothing is drawn
+MOST_TOKENS = 2**20  # of a vocabulary that is learnt from numbers
+ROWS = 4096  # of one call of the network
 
 
 @checked
@@ -128,6 +132,7 @@ class MaskedDiffusion(nn.Module):
     training_: DescentResult | None
     sizes: Tensor
     seen: Tensor
+    seen_unlabelled: Tensor
 
     def __init__(
         self,
@@ -151,7 +156,7 @@ class MaskedDiffusion(nn.Module):
         self.vocabulary: Vocabulary | Columns | None = None
         self.backbone: nn.Module | None = backbone
         self.training_, self._numpy, self._seed = None, False, root_seed(random_state)
-        self._length = length
+        self._length, self._counted = length, False
         if vocabulary is not None:
             self._build(vocabulary)
 
@@ -170,7 +175,9 @@ class MaskedDiffusion(nn.Module):
         self.vocabulary, self.length, self.n_tokens = codec, int(length), max(each)
         self.mask_id, self._uneven, self._alike = self.n_tokens, min(each) < max(each), not many
         self.register_buffer("sizes", torch.tensor(each))
-        self.register_buffer("seen", torch.ones(self.length, self.n_tokens, dtype=torch.bool))
+        # what training has seen: tokens at each place, and sequences without a class
+        self.register_buffer("seen", torch.zeros(self.length, self.n_tokens, dtype=torch.bool))
+        self.register_buffer("seen_unlabelled", torch.tensor(False))
         if self.backbone is None:
             kind: Any = ResidualMLP if many else BidirectionalTransformer
             make = partial(
@@ -201,6 +208,8 @@ class MaskedDiffusion(nn.Module):
             Classes; -1: not known.
         """
         x = self._tokens(x, "x")
+        if t is not None and (t.shape != (len(x),) or not bool(((t >= 0) & (t <= 1)).all())):
+            raise ValueError(f"t must be {len(x)} times from 0 to 1, got {t.detach().cpu().numpy()}")
         found = self._logits(x, t, y).log_softmax(-1)
         copied = torch.full_like(found, -torch.inf).scatter(-1, x.clamp(max=self.mask_id - 1)[..., None], 0.0)
         return torch.where((x == self.mask_id)[..., None], found, copied)
@@ -215,7 +224,12 @@ class MaskedDiffusion(nn.Module):
             raise ValueError("t was given, but the network knows no time: build it with time_conditioning")
         if y is not None:
             given["y"] = y
-        logits = self._network()(x, **given)
+        try:
+            logits = self._network()(x, **given)
+        except IndexError as error:
+            raise ValueError(
+                f"the backbone failed on tokens from 0 to {self.mask_id} ({error}); it needs one for the mask, the last"
+            ) from error
         if logits.shape != (*x.shape, self.n_tokens):
             raise ValueError(
                 f"the backbone must return logits of shape {(*x.shape, self.n_tokens)}, one for each token but the "
@@ -264,7 +278,7 @@ class MaskedDiffusion(nn.Module):
             The tokens that are known; of the others nothing is used. Without, the mask in ``x`` is an error.
         """
         x, known = self._known(x, observed)
-        bound = self._draw(x, known, y, self.objective, stratified_times(x, generator, low=0.0), generator)
+        bound = self._draw(x, known, y, self.objective, stratified(x, generator), generator)
         return bound.sum() / known.sum().clamp(min=1)
 
     @checked
@@ -278,7 +292,8 @@ class MaskedDiffusion(nn.Module):
         observed: Bool[Tensor, "batch length"] | None = None,
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, " batch"]:
-        """Return an unbiased estimate of the bound on -log p of every sequence, in nats.
+        """Return an unbiased estimate of the bound on -log p of every sequence, in nats; the time form is short of it
+        by a ten-thousandth.
 
         Parameters
         ----------
@@ -330,10 +345,10 @@ class MaskedDiffusion(nn.Module):
             hides = hidden(random_orders(known, generator), n)
             weight, t = most / n.clamp(min=1), None
         else:
-            # below the first time a token is hidden once in ten thousand sequences
-            t = 1e-4 + (1 - 1e-4) * at
-            hides = known & (uniform(*x.shape, like=x, generator=generator) < self.schedule.share(t)[:, None])
-            weight = self.schedule.weight(t) * (1 - 1e-4)
+            # times are drawn such that their share is uniform, which makes their weight one over it
+            share = LEAST_SHARE + (1 - LEAST_SHARE) * at
+            hides = known & (uniform(*x.shape, like=x, generator=generator) < share[:, None])
+            weight, t = (1 - LEAST_SHARE) / share, self.schedule.time(share)
         noisy = x.masked_fill(hides, self.mask_id)
         logits = self._logits(noisy, t if self.time_conditioning else None, y)
         entropy = nn.functional.cross_entropy(logits[hides], x[hides], reduction="none")
@@ -350,11 +365,16 @@ class MaskedDiffusion(nn.Module):
         It is minus :meth:`nelbo`, from ``n_samples`` draws; its noise is that of the draws.
         """
         rows = self._encode(X, "X")
-        labels, draws = self._labels(y, len(rows)), torch_generator(root_seed(random_state))
-        form, known = ("time" if self.time_conditioning else "count"), rows != self.mask_id
+        labels, draws = self._classes(y, len(rows)), torch_generator(root_seed(random_state))
+        form, own = "time" if self.time_conditioning else "count", _split(labels, len(rows), ROWS)
         with evaluation_mode(self), torch.no_grad():
-            found = self.nelbo(rows, labels, n_samples=n_samples, form=form, observed=known, generator=draws)
-        return -found.cpu().numpy()
+            found = [
+                self.nelbo(
+                    part, y, n_samples=n_samples, form=form, observed=part != self.mask_id, generator=draws
+                )
+                for part, y in zip(rows.split(ROWS), own, strict=True)
+            ]
+        return -torch.cat(found).cpu().numpy()
 
     @checked
     def log_prob(
@@ -396,7 +416,8 @@ class MaskedDiffusion(nn.Module):
         """Return the model without time whose answers are this one's, averaged over the time given how many are hidden.
 
         The average is the normalised geometric mean over ``n_quad`` quantiles of Beta(n, L - n + 1), each a call. Its
-        bound is never worse, but for the error of the quantiles. The network is shared.
+        bound on complete sequences is never worse, but for the error of the quantiles; with cells that are not known,
+        which count as hidden here, it may be. The network is shared.
         """
         check_counts(n_quad=n_quad)
         if not self.time_conditioning:
@@ -417,6 +438,7 @@ class MaskedDiffusion(nn.Module):
         y: Any = None,
         *,
         X_val: Any = None,
+        y_val: Any = None,
         steps: int = 2000,
         batch_size: int = 128,
         lr: float | int = 1e-3,
@@ -431,10 +453,11 @@ class MaskedDiffusion(nn.Module):
         Parameters
         ----------
         X : array or Tensor of int, shape (n, length); list of str; or DataFrame
-            Tokens; texts; or columns of categories, in which what is missing stays hidden. Samples come back as this.
+            Tokens; texts; or columns of categories, in which what is missing stays hidden. Samples come back as this,
+            whole numbers as int64.
         y : array or Tensor, shape (n,), optional
             Classes from 0; -1: not known.
-        X_val : as X, optional
+        X_val, y_val : as X and y, optional
             Sequences held out. Their bound is taken after every hundredth of the steps, and the weights that were best
             for it are kept.
         steps, batch_size, lr : int, int, float
@@ -445,34 +468,30 @@ class MaskedDiffusion(nn.Module):
         Raises
         ------
         ValueError
-            Nothing to learn from, tokens out of range, sequences of another length, classes that do not fit.
+            Nothing to learn from, tokens out of range, sequences of another length, classes that do not fit. A model
+            without a vocabulary then still has none.
 
         Warns
         -----
         UserWarning
             Rows in which nothing is known; they are left out.
         """
-        if not hasattr(self, "n_tokens"):
-            self._build(self._vocabulary_of(X))
-        rows = self._encode(X, "X")
-        known = rows != self.mask_id
-        full = known.any(1)
-        if not bool(full.all()):
-            warn(f"{int((~full).sum())} of {len(rows)} rows have nothing that is known; they are left out")
-        if not bool(full.any()):
-            raise ValueError("X has no row in which something is known; there is nothing to learn from")
-        labels = self._labels(y, len(rows))
-        rows, labels = rows[full], None if labels is None else labels[full]
+        before = {name: dict(v) if isinstance(v, dict) else v for name, v in vars(self).items()}
+        try:
+            rows, labels, held, labels_held = self._read(X, y, X_val, y_val)
+        except (TypeError, ValueError):
+            vars(self).clear()
+            vars(self).update(
+                before
+            )  # without a vocabulary if it had none: that of other data is yet to come
+            raise
         self._numpy = self.vocabulary is None and not isinstance(X, Tensor)
         counts = torch.zeros(self.length, self.n_tokens + 1, dtype=torch.int64, device=rows.device)
-        there = counts.scatter_add(1, rows.T, torch.ones_like(rows.T))[:, :-1] > 0
-        self.seen.copy_(there | self.seen if self.training_ is not None else there)
+        self.seen |= counts.scatter_add(1, rows.T, torch.ones_like(rows.T))[:, :-1] > 0
+        self.seen_unlabelled |= labels is None or bool((labels < 0).any())
         recipe = recipe or DescentRecipe(steps=steps, batch_size=batch_size, lr=lr, schedule="cosine")
-        if X_val is not None:
-            held = self._encode(X_val, "X_val")
-            every = max(1, (recipe.steps or 0) // 100) or None
-            recipe = recipe if recipe.patience else _patient(recipe, every)
-        score = None if X_val is None else partial(self._score, held)
+        recipe = recipe if held is None else _patient(recipe)
+        score = None if held is None else partial(self._score, held, labels_held)
         self.training_ = None
         with evaluation_mode(self):  # of which only the way back counts: each part into its own mode
             self.train()
@@ -486,13 +505,40 @@ class MaskedDiffusion(nn.Module):
     def _objective(self, rows: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.loss(rows, labels, observed=rows != self.mask_id)
 
-    def _score(self, held: Tensor) -> float:
+    def _score(self, held: Tensor, labels: Tensor | None = None) -> float:
         """Minus the bound of sequences held out, always with the same draws."""
         with evaluation_mode(self), torch.no_grad():
             known = held != self.mask_id
             form, draws = self.objective, torch_generator(0)
-            bound = self.nelbo(held, n_samples=8, form=form, observed=known, generator=draws)
+            bound = self.nelbo(held, labels, n_samples=8, form=form, observed=known, generator=draws)
         return -float(bound.sum() / known.sum().clamp(min=1))
+
+    def _read(
+        self, X: Any, y: Any, X_val: Any, y_val: Any
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        """What :meth:`fit` is given, as tokens and classes; the vocabulary is learnt where there is none."""
+        if not hasattr(self, "n_tokens"):
+            vocabulary = self._vocabulary_of(X)
+            self._counted = isinstance(vocabulary, int)
+            self._build(vocabulary)
+        rows = self._encode(X, "X")
+        labels = self._labels(y, len(rows))
+        full = (rows != self.mask_id).any(1)
+        if not bool(full.all()):
+            warn(f"{int((~full).sum())} of {len(rows)} rows have nothing that is known; they are left out")
+        if not bool(full.any()):
+            raise ValueError("X has no row in which something is known; there is nothing to learn from")
+        rows, labels = rows[full], None if labels is None else labels[full]
+        if X_val is None:
+            if y_val is not None:
+                raise ValueError("y_val was given without X_val")
+            return rows, labels, None, None
+        held = self._encode(X_val, "X_val")
+        if (labels is None) != (y_val is None):
+            raise ValueError(
+                "y and y_val, the classes of X and X_val, go together; -1 where one is not known"
+            )
+        return rows, labels, held, self._labels(y_val, len(held), "y_val")
 
     def _vocabulary_of(self, X: Any) -> int | Vocabulary | Columns:
         """What turns X into tokens; of whole numbers how many there are."""
@@ -502,29 +548,59 @@ class MaskedDiffusion(nn.Module):
         if codec is not None:
             return codec
         numbers = as_tokens(X, -1, "X")
+        if not numbers.numel() or int(numbers.max()) < 0:
+            raise ValueError(
+                f"X, {tuple(numbers.shape)}, has no row in which something is known; there is nothing to learn from"
+            )
+        if int(numbers.max()) >= MOST_TOKENS:
+            raise ValueError(
+                f"X has numbers up to {int(numbers.max())}, and tokens are numbered from 0 on: "
+                "np.unique(X, return_inverse=True) numbers them"
+            )
         self._length = numbers.shape[1] if self._length is None else self._length
         return int(numbers.max()) + 1
 
     def _encode(self, X: Any, name: str, *, partial: bool = False) -> Tensor:
         if self.vocabulary is not None:
             return self._tokens(self.vocabulary.encode(X, partial=partial), name)
-        return self._tokens(as_tokens(X, self.mask_id, name), name)
+        if partial or not self._counted:
+            return self._tokens(as_tokens(X, self.mask_id, name), name)
+        # tokens were counted, nobody has named the mask: a number that is the mask's is one more token
+        gap = -(2**62)
+        numbers = as_tokens(X, gap, name)
+        if bool((numbers == self.mask_id).any()):
+            raise ValueError(
+                f"{name} holds {self.mask_id}, and what was fitted first had tokens from 0 to {self.mask_id - 1} only: "
+                "say how many there are, MaskedDiffusion(vocabulary=...). What is not known is None or NaN"
+            )
+        return self._tokens(torch.where(numbers == gap, self.mask_id, numbers), name)
 
-    def _labels(self, y: Any, n: int) -> Tensor | None:
+    def _labels(self, y: Any, n: int, name: str = "y") -> Tensor | None:
         if y is None:
             return None
         if not self.n_classes:
-            raise ValueError("y was given, but the model was built with n_classes=0")
-        values = check_tensor(y, "y") if isinstance(y, Tensor) else plain_array(y, "y")
-        column = values.reshape(-1, 1)
-        labels = as_tokens(column, -1, "y")[:, 0].to(self.sizes.device)
-        labels = labels.expand(n) if len(labels) == 1 else labels
-        if labels.shape != (n,) or not -1 <= int(labels.min()) <= int(labels.max()) < self.n_classes:
+            raise ValueError(f"{name} was given, but the model was built with n_classes=0")
+        values = check_tensor(y, name) if isinstance(y, Tensor) else plain_array(y, name)
+        if tuple(values.shape) != (n,):
+            raise ValueError(f"{name} must be {n} classes, one a sequence, got shape {tuple(values.shape)}")
+        labels = as_tokens(values.reshape(-1, 1), -1, name)[:, 0].to(self.sizes.device)
+        if bool(((labels < -1) | (labels >= self.n_classes)).any()):
             raise ValueError(
-                f"y must be {n} classes from 0 to {self.n_classes - 1} (-1: not known), got shape "
-                f"{tuple(labels.shape)} of {labels.unique().tolist()[:12]}"
+                f"{name} must hold classes from 0 to {self.n_classes - 1} (-1: not known), got "
+                f"{labels.unique().tolist()[:12]}"
             )
         return labels
+
+    def _classes(self, y: Any, n: int) -> Tensor | None:
+        """Classes of sequences that are asked for, one for all or one each."""
+        if y is None:
+            if self.n_classes and not bool(self.seen_unlabelled) and bool(self.seen.any()):
+                warn(
+                    "y was left out, and training has never seen a sequence without a class: this was not learnt"
+                )
+            return None
+        values = y if isinstance(y, Tensor) else np.asarray(y)
+        return self._labels(values.reshape(1).repeat(n) if values.size == 1 else values, n)
 
     # ------------------------------------------------------------------------------------------------ sampling
 
@@ -553,7 +629,7 @@ class MaskedDiffusion(nn.Module):
         Parameters
         ----------
         n : int, optional
-            Sequences; default: as many as there are prompts, or one.
+            Sequences; default: as many as there are prompts or classes, or one.
         sampler : {"first_hitting", "ancestral"}
             See :mod:`lodim.discrete.masked_diffusion.samplers`.
         steps : int, optional
@@ -563,7 +639,8 @@ class MaskedDiffusion(nn.Module):
             Of first hitting with fewer calls than places.
         prompt : optional
             What is known already, one for all or one a sequence, and stays as it is: rows of a frame with missing
-            cells, texts that are gone on with, lists of tokens with None where free, or numbers with ``mask_id``.
+            cells; texts that are gone on with, or lists of their tokens with None where free; without a vocabulary
+            numbers with None, NaN or ``mask_id`` where free.
         temperature, top_p
             See :func:`lodim.nets.keep_likely`; anything but 1 and None samples another law.
         y : optional
@@ -571,8 +648,8 @@ class MaskedDiffusion(nn.Module):
         block_size : int, optional
             Uncover blocks of so many places from left to right; first hitting only.
         cache, two_stage, dtype
-            See :func:`~lodim.discrete.masked_diffusion.samplers.ancestral`; ``dtype`` is that of the uniform numbers
-            behind every draw, below float64 for studying the flaw.
+            See :func:`~lodim.discrete.masked_diffusion.samplers.ancestral`, which alone has the first two; ``dtype`` is
+            that of the uniform numbers behind every draw, below float64 for studying the flaw.
         generator : torch.Generator, int or None
             A seed gives the same sequences again.
         batch_size : int
@@ -583,7 +660,8 @@ class MaskedDiffusion(nn.Module):
         Warns
         -----
         UserWarning
-            More ``steps`` of first hitting than places; tokens in a prompt that training has never seen there.
+            More ``steps`` of first hitting than places; tokens in a prompt that training has never seen (of tables and
+            of tokens with sizes of their own: at this place); no classes where training has always had them.
         """
         self._network()
         check_choice(sampler, SAMPLERS, "sampler")
@@ -597,17 +675,15 @@ class MaskedDiffusion(nn.Module):
                 f"dtype is that of uniform numbers and must be a floating-point one, got {dtype}"
             )
         hitting = sampler == "first_hitting"
-        for name, value, none in (("order", order, 1), ("block_size", block_size, None)):
-            if not hitting and value != none:
-                raise ValueError(f"{name} is of first hitting; ancestral sampling has none")
-        x = self._start(n, prompt)
-        labels = self._labels(y, len(x))
-        if (
-            hitting
-            and steps is not None
-            and len(x)
-            and steps > (most := int((x == self.mask_id).sum(1).max()))
-        ):
+        if not hitting and (order != 1 or block_size is not None):
+            raise ValueError("order and block_size are of first hitting; ancestral sampling has none")
+        if hitting and not (cache and two_stage):
+            raise ValueError("cache and two_stage are of ancestral sampling; first hitting has none")
+        classes = 0 if y is None or np.ndim(y) == 0 else len(y)
+        x = self._start(classes if n is None and prompt is None and classes else n, prompt)
+        labels = self._classes(y, len(x))
+        most = int((x == self.mask_id).sum(1).max()) if len(x) else 0
+        if hitting and most and (steps or 0) > most:
             warn(f"steps={steps} is more than the {most} places to uncover; {most} are taken")
         options: dict[str, Any] = {"generator": torch_draws(generator), "dtype": dtype, "on_step": on_step}
         if temperature != 1 or top_p is not None:
@@ -620,10 +696,10 @@ class MaskedDiffusion(nn.Module):
             draw = partial(ancestral, steps=steps or 128, two_stage=two_stage, **options)
         parts = []
         with evaluation_mode(self), torch.no_grad():
-            for first in range(0, max(len(x), 1), batch_size):
-                own = None if labels is None else labels[first : first + batch_size]
-                answer = partial(self._answer, y=own)
-                parts.append(draw(answer, x[first : first + batch_size], self.mask_id, self.schedule))
+            for part, label in zip(
+                x.split(batch_size), _split(labels, max(len(x), 1), batch_size), strict=True
+            ):
+                parts.append(draw(partial(self._answer, y=label), part, self.mask_id, self.schedule))
         tokens, ranks, times = (
             np.concatenate([getattr(part, name) for part in parts]) for name in ("tokens", "ranks", "times")
         )
@@ -637,9 +713,37 @@ class MaskedDiffusion(nn.Module):
         list of str, DataFrame, ndarray or Tensor
             Texts, a frame, or tokens: NumPy where the model was fitted to NumPy.
         """
-        tokens = self.unmask(n, **options).tokens
+        return self._decoded(self.unmask(n, **options).tokens, options.get("prompt"))
+
+    @checked
+    def impute(self, X: Any, y: Any = None, *, batch_size: int = 1024) -> Any:
+        """Fill what is missing with the likeliest token of each place, given what the row has; nothing is drawn.
+
+        Each gap is filled by itself, from one call of the network: several in a row need not go together as those of
+        :meth:`sample` do, and the table is less varied than one without gaps.
+
+        Parameters
+        ----------
+        X : as ``prompt`` of :meth:`unmask`
+        y : optional
+            Classes, one for all or one a row.
+
+        Returns
+        -------
+        As of :meth:`sample`.
+        """
+        check_counts(batch_size=batch_size)
+        x = self._prompts(X, "X")
+        labels = self._classes(y, len(x))
+        rows, own = x.split(batch_size), _split(labels, len(x), batch_size)
+        with evaluation_mode(self), torch.no_grad():
+            parts = [self.log_probs(part, y=label).argmax(-1) for part, label in zip(rows, own, strict=True)]
+        return self._decoded(torch.cat(parts).cpu().numpy(), X)
+
+    def _decoded(self, tokens: np.ndarray, prompt: Any) -> Any:
+        """Tokens as what was fitted, with the row labels of a frame that was given."""
         if self.vocabulary is not None:
-            labels = getattr(options.get("prompt"), "index", ())
+            labels = getattr(prompt, "index", ())
             own = isinstance(self.vocabulary, Columns) and len(labels) == len(tokens)
             return self.vocabulary.decode(tokens, **({"index": labels} if own else {}))
         return tokens if self._numpy else torch.from_numpy(tokens).to(self.sizes.device)
@@ -653,22 +757,27 @@ class MaskedDiffusion(nn.Module):
             n = int(check_in_range(n, "n", low=0, integer=True))
         if prompt is None:
             return torch.full((1 if n is None else n, self.length), self.mask_id, device=self.sizes.device)
-        x = self._encode(prompt, "prompt", partial=True)
+        x = self._prompts(prompt, "prompt")
         if n is not None and len(x) not in (1, n):
             raise ValueError(f"n is {n}, but there are {len(x)} prompts; give one, or as many")
+        return x.expand(len(x) if n is None else n, -1).clone() if len(x) == 1 else x
+
+    def _prompts(self, X: Any, name: str) -> Tensor:
+        """Rows with gaps as tokens; warns of what training has never seen."""
+        x = self._encode(X, name, partial=True)
         given = x != self.mask_id
         places = torch.arange(self.length, device=x.device)
         seen = self.seen.any(0).expand_as(self.seen) if self._alike else self.seen
-        unseen = given & ~seen[places, x.clamp(max=self.mask_id - 1)]
+        unseen = given & ~seen[places, x.clamp(max=self.mask_id - 1)] & seen.any()
         if bool(unseen.any()):
             row, place = unseen.nonzero()[0].tolist()
             token = int(x[row, place])
             said = f"token {token}" if self.vocabulary is None else self.vocabulary.name_of(place, token)
             warn(
-                f"{int(unseen.sum())} entries of the prompt were never seen in training, the first, {said}, in row "
+                f"{int(unseen.sum())} entries of {name} were never seen in training, the first, {said}, in row "
                 f"{row} at place {place}: what goes with them was not learnt"
             )
-        return x.expand(len(x) if n is None else n, -1).clone() if len(x) == 1 else x
+        return x
 
 
 AnyOrderAutoregressive = MaskedDiffusion
@@ -695,6 +804,14 @@ class _TimeAverage(nn.Module):
         return sum(answers, torch.zeros((), device=x.device)) / self.n_quad
 
 
-def _patient(recipe: DescentRecipe, every: int | None) -> DescentRecipe:
+def _patient(recipe: DescentRecipe) -> DescentRecipe:
     """The recipe with scores taken often, and the best weights kept; it runs to its end."""
-    return dataclasses.replace(recipe, patience=10**6, epoch_steps=recipe.epoch_steps or every)
+    if recipe.patience:
+        return recipe
+    often = None if recipe.steps is None else max(1, recipe.steps // 100)
+    return dataclasses.replace(recipe, patience=10**6, epoch_steps=recipe.epoch_steps or often)
+
+
+def _split(labels: Tensor | None, n: int, size: int) -> Sequence[Tensor | None]:
+    """The classes of parts of so many rows."""
+    return [None] * -(-n // size) if labels is None else labels.split(size)

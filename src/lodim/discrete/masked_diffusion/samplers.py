@@ -14,7 +14,7 @@ probability :math:`s'/s`; otherwise its token is drawn. All places uncovered in 
 law is right in the limit of many steps only.
 
 ``order=2`` moves each place's answer to the moment of that place by the line through the last two answers, in
-logarithms. The paper has two rules of higher order; this one is this library's.
+logarithms against the hidden share. The paper has two rules of higher order; this one is this library's.
 
 Source: K. Zheng and others, arXiv 2409.02908, section 4 (first hitting), section 5 (numbers of low precision).
 """
@@ -162,7 +162,7 @@ def first_hitting(
         x[due] = sample_categorical(likely(taken), generator=generator, dtype=dtype)
         calls[due] = step
         if on_step is not None:
-            on_step(x)
+            on_step(x.clone())
     return _told(x, calls, schedule.time(own), free, steps)
 
 
@@ -208,7 +208,7 @@ def ancestral(
     steps : int
         From time 1 to time 0.
     cache : bool
-        Leave out the calls whose answer is not used, or is known.
+        Leave out the calls whose answer is not used, or is known; of a network with time for ``two_stage`` only.
     two_stage : bool
         First draw whether a place is uncovered, then its token. Otherwise both at once, among all tokens and the mask:
         then masses as small as 1 / steps are drawn, and ``dtype`` matters.
@@ -222,7 +222,7 @@ def ancestral(
     shares, nfe = schedule.share(moments), 0
     logits: Tensor | None = None
     for step in range(steps):
-        stays = float(shares[step + 1] / shares[step])
+        stays = float(shares[step + 1] / shares[step]) if step + 1 < steps else 0.0
         masked = x == mask_id
         if two_stage:
             changes = masked & (uniform(*x.shape, like=x, generator=generator) >= stays)
@@ -244,7 +244,7 @@ def ancestral(
             if bool(uncovered.any()):
                 logits = None  # of other tokens
         if on_step is not None:
-            on_step(x)
+            on_step(x.clone())
     return _told(x, calls, times, free, nfe)
 
 

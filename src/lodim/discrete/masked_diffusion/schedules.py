@@ -1,15 +1,15 @@
 r"""How the share of hidden tokens grows with time: :class:`PowerSchedule`, :class:`CosineSchedule`.
 
 At time t each token is hidden by itself with probability :math:`s_t = 1 - \alpha_t`, from :math:`s_0 = 0` to
-:math:`s_1 = 1`. The bound weighs time t by :math:`w_t = s_t' / s_t`.
+:math:`s_1 = 1`.
 
-=========  ==================================  ======================================
-name       :math:`s_t`                         :math:`w_t`
-=========  ==================================  ======================================
-"linear"   :math:`t`                           :math:`1 / t`
-"cosine"   :math:`\sin(\pi t / 2)`             :math:`\tfrac{\pi}{2} \cot(\pi t / 2)`
-a power    :math:`t^w`                         :math:`w / t`
-=========  ==================================  ======================================
+=========  ==================================
+name       :math:`s_t`
+=========  ==================================
+"linear"   :math:`t`
+"cosine"   :math:`\sin(\pi t / 2)`
+a power    :math:`t^w`
+=========  ==================================
 
 None changes what a network without time can learn: its bound depends on the number of hidden tokens alone.
 
@@ -41,9 +41,6 @@ class MaskSchedule(Protocol):
     def time(self, share: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
         """Return the time at which this share is hidden."""
 
-    def weight(self, t: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-        """Return the weight of a time in the bound."""
-
 
 @dataclass(frozen=True)
 class PowerSchedule:
@@ -63,10 +60,6 @@ class PowerSchedule:
         """Return the time at which this share is hidden."""
         return share ** (1 / self.power)
 
-    def weight(self, t: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-        """Return the weight of a time in the bound."""
-        return self.power / t
-
 
 @dataclass(frozen=True)
 class CosineSchedule:
@@ -80,10 +73,6 @@ class CosineSchedule:
         """Return the time at which this share is hidden."""
         return torch.asin(share) * 2 / math.pi
 
-    def weight(self, t: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-        """Return the weight of a time in the bound."""
-        return math.pi / 2 / torch.tan(math.pi / 2 * t)
-
 
 def schedule_named(schedule: str | MaskSchedule) -> MaskSchedule:
     """Return a schedule by its name, or the one given."""
@@ -91,4 +80,9 @@ def schedule_named(schedule: str | MaskSchedule) -> MaskSchedule:
         names: dict[str, MaskSchedule] = {"linear": PowerSchedule(), "cosine": CosineSchedule()}
         return names[check_choice(schedule, tuple(names), "schedule")]
     check_kind(schedule, MaskSchedule, "schedule")
+    ends = schedule.share(torch.tensor([0.0, 1.0], dtype=torch.float64))
+    if float((ends - torch.tensor([0.0, 1.0])).abs().max()) > 1e-6:
+        raise ValueError(
+            f"schedule must hide nothing at time 0 and all at time 1, got shares {ends.tolist()}"
+        )
     return schedule
