@@ -144,6 +144,30 @@ class TestTables:
             assert back.dtype == X.dtype
             assert (back == X).all()
 
+    @pytest.mark.parametrize(
+        "labels",
+        [
+            pd.Index(["a", "b"], name="question"),
+            pd.Index([("a", 1), ("b", 2)], tupleize_cols=False),
+            pd.CategoricalIndex(["a", "b"]),
+            pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["x", None]),
+        ],
+    )
+    def test_labels_and_objects_stay_what_they_are(self, labels):
+        frame = pd.DataFrame({0: pd.Series(["x", "y", None], dtype=object), 1: [1, 2, 1]})
+        frame.columns = labels
+        columns = Columns.of(frame)
+        back = columns.decode(columns.encode(frame))
+        pd.testing.assert_frame_equal(back, frame.where(frame.notna(), np.nan), check_column_type=True)
+        assert type(back.columns) is type(labels)
+        assert back.dtypes.tolist() == [np.dtype(object), np.dtype(np.int64)]
+
+    def test_truth_values_and_their_numbers_in_one_column_are_refused(self):
+        with pytest.raises(TypeError, match="column 'a' has truth values and numbers"):
+            Columns.of(pd.DataFrame({"a": pd.Series([True, 1, "b"], dtype=object)}))
+        mixed = pd.DataFrame({"a": pd.Series([True, "b", None], dtype=object)})
+        assert Columns.of(mixed).decode(Columns.of(mixed).encode(mixed))["a"].tolist()[:2] == [True, "b"]
+
     def test_a_constant_column_is_one(self):
         frame = pd.DataFrame({"a": ["x", "x"], "b": [1, 2]})
         assert Columns.of(frame).sizes == (1, 2)
@@ -218,3 +242,8 @@ def test_tokens_have_names_for_messages():
     vocabulary, columns = Vocabulary.of(["ab", "b"]), Columns.of(table())
     assert [vocabulary.name_of(0, token) for token in range(3)] == ["'a'", "'b'", "padding"]
     assert columns.name_of(4, 1) == "'Rome' of column 'city'"
+
+
+def test_one_string_is_no_list_of_units():
+    with pytest.raises(TypeError, match=r"several strings, got one; of a single unit, \['Cl'\]"):
+        Vocabulary.of(["CCl"], units="Cl")

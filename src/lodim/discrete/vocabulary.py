@@ -19,7 +19,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Real
 from typing import Any
@@ -132,6 +132,8 @@ class Vocabulary:
         check_in_range(min_count, "min_count", low=1, integer=True)
         if max_size is not None:
             check_counts(max_size=max_size)
+        if isinstance(units, str):
+            raise TypeError(f"units must be several strings, got one; of a single unit, [{units!r}]")
         # to cut texts, it need not know their tokens
         cutter = cls(("-",), 1, kind, tuple(units))
         rows = [cutter.split(text, row) for row, text in enumerate(_rows_of(texts))]
@@ -218,7 +220,7 @@ class Vocabulary:
             )
         out = np.full((len(rows), self.length), mask - 1 if self.padding and not partial else mask)
         for row, pieces in enumerate(rows):
-            if pieces and pieces[-1] == "":
+            if partial and pieces and pieces[-1] == "":
                 out[row] = mask - 1
             found = [self._numbers.get(piece) for piece in pieces]
             if None in found:
@@ -322,6 +324,12 @@ class Column:
         if isinstance(values.dtype, pd.CategoricalDtype):
             return cls(name, tuple(values.cat.categories.tolist()), values.dtype)
         levels = list(_codes(name, values)[1])
+        if values.dtype == object and {True, False} & set(levels):
+            flags = {isinstance(v, bool | np.bool_) for v in values.dropna() if v in (0, 1)}
+            if len(flags) > 1:
+                raise TypeError(
+                    f"column {name!r} has truth values and numbers that are equal to them: take one of both"
+                )
         numbers = [level for level in levels if isinstance(level, Real) and not isinstance(level, bool)]
         whole = all(float(number).is_integer() for number in numbers)
         many = MAX_NUMBERS if whole else MAX_CLASSES
@@ -344,23 +352,26 @@ class Column:
         if unseen:
             row = int((found == list(levels).index(unseen[0])).argmax())
             shown = ", ".join(map(repr, self.levels[:8])) + ", ..." * (len(self.levels) > 8)
+            texts = [level for level in self.levels if isinstance(level, str)]
             raise ValueError(
                 f"column {self.name!r} has {unseen[0]!r} in row {row}, which is none of its {len(self.levels)} levels "
-                f"({shown}).{close_matches(str(unseen[0]), self.levels)} A cell that is not known is left missing"
+                f"({shown}).{close_matches(str(unseen[0]), texts)} A cell that is not known is left missing"
             )
         return np.array([*(known[level] for level in levels), mask], dtype=np.int64)[found]
 
-    def decode(self, codes: np.ndarray) -> Any:
-        """Return numbers (-1: missing) as pandas values; integers and booleans with gaps become nullable ones."""
+    def decode(self, codes: np.ndarray, index: Any = None) -> Any:
+        """Return numbers (-1: missing) as a series; integers and booleans with gaps become nullable ones."""
         import pandas as pd
 
         dtype = self.dtype
         if isinstance(dtype, pd.CategoricalDtype):
-            return pd.Categorical.from_codes(codes, dtype=dtype)
+            return pd.Series(pd.Categorical.from_codes(codes, dtype=dtype), index=index)
         if (codes < 0).any() and isinstance(dtype, np.dtype) and dtype.kind in "iub":
             dtype = {"i": "Int", "u": "UInt", "b": "boolean"}[dtype.kind]
             dtype += "" if dtype == "boolean" else str(8 * self.dtype.itemsize)
-        return pd.array(list(self.levels), dtype=dtype).take(codes, allow_fill=True)
+        found = pd.array(list(self.levels), dtype=dtype).take(codes, allow_fill=True)
+        # of objects that are texts pandas would make texts
+        return pd.Series(found, index=index, dtype=dtype)
 
 
 def _codes(name: Any, values: Any) -> tuple[np.ndarray, Any]:
@@ -385,6 +396,8 @@ class Columns:
         In the order of the table.
     dtype : dtype, optional
         Of the array, of objects or strings, that rows come and go as; None: they do as a data frame.
+    labels : Index, optional
+        The frame's ``columns``, which may have a name or a type of their own.
 
     Examples
     --------
@@ -399,6 +412,7 @@ class Columns:
 
     columns: tuple[Column, ...]
     dtype: Any = None
+    labels: Any = field(default=None, compare=False)
 
     @classmethod
     @checked
@@ -421,7 +435,7 @@ class Columns:
             raise ValueError(f"X has {len(frame)} rows and {len(names)} columns; it needs one at least")
         if twice := [name for name, count in Counter(names).items() if count > 1]:
             raise ValueError(f"X has several columns called {', '.join(map(repr, twice))}; rename them")
-        return cls(tuple(Column.of(name, values) for name, values in frame.items()), dtype)
+        return cls(tuple(Column.of(name, values) for name, values in frame.items()), dtype, frame.columns)
 
     @property
     def names(self) -> tuple[Any, ...]:
@@ -485,8 +499,9 @@ class Columns:
         mask = max(self.sizes)
         codes = _checked_tokens(tokens, self.length, self.sizes, mask)
         codes = np.where(codes == mask, -1, codes)
-        parts = [pd.Series(c.decode(codes[:, j]), index=index) for j, c in enumerate(self.columns)]
-        frame = pd.concat(parts, axis=1, keys=self.names)
+        parts = [c.decode(codes[:, j], index) for j, c in enumerate(self.columns)]
+        frame = pd.concat(parts, axis=1)
+        frame.columns = list(self.names) if self.labels is None else self.labels
         if self.dtype is None:
             return frame
         out = frame.to_numpy(dtype=object)

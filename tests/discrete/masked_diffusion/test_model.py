@@ -4,8 +4,10 @@ import copy
 import itertools
 import math
 import pickle
+import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import beta
@@ -15,6 +17,7 @@ from lodim.discrete import CosineSchedule, MaskedDiffusion, PowerSchedule
 from lodim.discrete.masking import hidden, random_orders
 from lodim.nets import BidirectionalTransformer, DilatedConvNet, ResidualMLP
 from lodim.randomness import build_seeded
+from lodim.training import DescentRecipe
 
 ORDERS = torch.tensor([*itertools.permutations(range(4))])
 
@@ -287,3 +290,157 @@ def test_state_copies_and_precision():
         assert torch.equal(twin.sample(5, generator=3), model.sample(5, generator=3))
     assert model.to(torch.bfloat16).log_probs(x).dtype == torch.float32
     assert model.double().log_probs(x).dtype == torch.float64
+
+
+def small(n_tokens=3, length=4, **options):
+    return build_seeded(lambda: ResidualMLP(n_tokens + 1, length, width=8, depth=1, **options), 0)
+
+
+def test_a_recipe_is_followed_with_and_without_rows_held_out():
+    X = torch.randint(3, (200, 4), generator=torch.Generator().manual_seed(0))
+    for recipe, steps in ((DescentRecipe(epochs=3, batch_size=50), 12), (DescentRecipe(steps=7, lr=1e-9), 7)):
+        for held in (None, X[:9]):
+            model = MaskedDiffusion(3, 4, small())
+            before = [p.clone() for p in model.parameters()]
+            model.fit(X, X_val=held, recipe=recipe)
+            assert model.training_.steps == steps
+            moved = max(float((p - q).abs().max()) for p, q in zip(model.parameters(), before, strict=True))
+            assert (moved < 1e-7) == (recipe.lr == 1e-9)
+
+
+def test_training_tells_its_progress_writes_checkpoints_and_ends_at_a_deadline(tmp_path):
+    X, told = torch.randint(3, (40, 4)), []
+    model = MaskedDiffusion(3, 4, small())
+    model.fit(X, steps=4, progress=lambda done, _: told.append(done), checkpoint=tmp_path / "run")
+    assert told[-1] == 1
+    assert any(tmp_path.iterdir())
+    assert model.fit(X, steps=4, deadline=0.0).training_.steps == 0
+
+
+def test_classes_of_rows_held_out_choose_the_weights():
+    y = np.arange(60) % 2
+    X = np.repeat(y[:, None], 4, 1)
+    model = MaskedDiffusion(2, 4, small(2, n_classes=2), n_classes=2)
+    with pytest.raises(ValueError, match="y and y_val, .* go together"):
+        model.fit(X, y, X_val=X)
+    with pytest.raises(ValueError, match="y_val was given without X_val"):
+        model.fit(X, y, y_val=y)
+    with pytest.raises(ValueError, match=r"y_val must be 60 classes, one a sequence, got shape \(3,\)"):
+        model.fit(X, y, X_val=X, y_val=y[:3])
+    model.fit(X, y, X_val=X, y_val=y, steps=9)
+    assert model.training_.history[-1].score == pytest.approx(
+        model.score_samples(X, y, n_samples=8, random_state=0).mean() / 4, rel=1e-4
+    )
+    with pytest.warns(UserWarning, match="never seen a sequence without a class"):
+        model.score_samples(X)
+    model.fit(X, np.where(y == 0, -1, y), steps=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.score_samples(X)
+
+
+def test_classes_of_empty_rows_go_with_them():
+    X = np.where(np.arange(8)[:, None] < 4, np.nan, np.ones((8, 4)))
+    y = np.where(np.arange(8) < 4, 0, 1)
+    seen = []
+    net = small(2, n_classes=2)
+    net.register_forward_pre_hook(lambda _, x, given: seen.append(given["y"]), with_kwargs=True)
+    with pytest.warns(UserWarning, match="4 of 8 rows"):
+        MaskedDiffusion(2, 4, net, n_classes=2).fit(X, y, steps=3)
+    assert torch.cat(seen).unique().tolist() == [1]
+
+
+def test_what_could_not_be_fitted_leaves_no_trace():
+    model = MaskedDiffusion(random_state=0)
+    for X, y, more in (
+        (["ab", "ba"], [0, 1], {}),
+        (np.eye(3, dtype=int), None, {"X_val": np.full((2, 3), 7)}),
+        (np.full((2, 4), np.nan), None, {}),
+        ([[0, 10**12]], None, {}),
+    ):
+        with pytest.raises(ValueError, match=r"n_classes=0|tokens from 0 to 1|nothing to learn|np.unique"):
+            model.fit(X, y, **more)
+        assert not list(model.parameters())
+    assert len(model.fit(["xyz", "zyx"], steps=1).sample(3)[0]) == 3
+
+
+def test_one_more_token_than_were_fitted_is_no_gap():
+    model = MaskedDiffusion(random_state=0).fit([[0, 1, 2], [2, 1, None]], steps=1)
+    for ask in (model.score_samples, model.fit, lambda X: model.fit(model.sample(2), X_val=X)):
+        with pytest.raises(
+            ValueError, match="holds 3, and what was fitted first had tokens from 0 to 2 only"
+        ):
+            ask([[3, 0, 1]])
+    assert model.score_samples([[None, 0, 1]]) == model.score_samples(np.array([[np.nan, 0, 1]]))
+    assert model.impute(np.array([[3, 0, 1]]))[0, 1:].tolist() == [0, 1]
+    named = MaskedDiffusion(3, 3, random_state=0)  # who has said how many there are knows the mask
+    assert named.score_samples([[3, 0, 1]]) == named.score_samples([[None, 0, 1]])
+
+
+@pytest.mark.parametrize("form", ["count", "time"])
+def test_a_training_on_gaps_of_every_kind_is_the_same(form):
+    X = np.array([[0.0, 1, np.nan], [2, np.nan, 1]])
+    masked = np.ma.masked_invalid(X)
+    kinds = (
+        X,
+        masked,
+        pd.DataFrame(X).to_numpy(),
+        np.nan_to_num(X, nan=3).astype(np.int8),
+        torch.from_numpy(X),
+    )
+    kinds += (torch.from_numpy(X).to(torch.bfloat16), X.astype(object), [[0, 1, None], [2, None, 1]])
+    fitted = [
+        MaskedDiffusion(3, 3, small(3, 3), objective=form).fit(kind, steps=2, batch_size=2).state_dict()
+        for kind in kinds
+    ]
+    for other in fitted[1:]:
+        assert all(torch.equal(other[name], value) for name, value in fitted[0].items())
+
+
+def test_numbers_that_are_no_tokens():
+    model = MaskedDiffusion(2049, 2, small(2049, 2))
+    half = torch.tensor([[1.0, math.nan]], dtype=torch.float16)  # has no 2,049, the mask, beside 2,048
+    assert model.score_samples(half) == model.score_samples([[1, None]])
+    for wrong in ([[math.inf, 1]], [[1e300, 1]], np.array([[2**63 + 1, 1]], np.uint64)):
+        with pytest.raises(ValueError, match="whole numbers"):
+            model.score_samples(wrong)
+    for wrong in ([["1", "0"]], [[b"1", 0]], np.array([["2020", "2021"]], "datetime64[Y]")):
+        with pytest.raises(TypeError, match="whole numbers"):
+            model.score_samples(wrong)
+    with pytest.raises(ValueError, match=r"2 times from 0 to 1, got \[7."):
+        MaskedDiffusion(
+            2, 2, small(2, 2, time_conditioning=True), objective="time", time_conditioning=True
+        ).log_probs(torch.zeros(2, 2, dtype=torch.int64), torch.tensor([7.0, 0.5]))
+    with pytest.raises(ValueError, match="needs one for the mask, the last"):
+        MaskedDiffusion(3, 4, small(2, 4)).sample()
+
+
+def test_what_training_has_seen_travels_with_the_weights():
+    X = torch.tensor([[0, 1], [1, 0]])
+    model = MaskedDiffusion(3, 2, small(3, 2)).fit(X, steps=1)
+    with pytest.warns(UserWarning, match="1 entries of prompt were never seen"):
+        model.sample(prompt=np.array([[2, 3]]))
+    other = MaskedDiffusion(3, 2, small(3, 2))
+    other.load_state_dict(model.state_dict())
+    other.fit(torch.tensor([[2, 2]]), steps=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        other.sample(prompt=np.array([[2, 3], [0, 1]]))
+
+
+def test_asking_is_done_in_evaluation_mode_and_leaves_modes_as_they_are():
+    model = MaskedDiffusion([3] * 4, backbone=ResidualMLP(4, 4, width=16, depth=2, dropout=0.5))
+    nn.init.normal_(model.backbone.blocks[0].fc2.weight)
+    nn.init.normal_(model.backbone.head[0].weight)
+    model.train()
+    model.backbone.blocks[1].eval()
+    x = np.full((50, 4), np.nan)
+    for ask in (
+        lambda: model.score_samples(np.zeros((50, 4), dtype=int)).tolist(),
+        lambda: model.impute(x).tolist(),
+        lambda: model.sample(50, generator=0).tolist(),
+        lambda: model._score(torch.zeros(50, 4, dtype=torch.int64)),
+    ):
+        assert ask() == ask()
+    assert model.training
+    assert not model.backbone.blocks[1].training

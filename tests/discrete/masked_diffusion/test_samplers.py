@@ -145,16 +145,117 @@ def test_second_order_moves_answers_along_a_line():
     assert error[1] > 2 * error[2]
 
 
-def test_temperature_top_p_and_reproducibility():
+def one_place(p=(0.5, 0.25, 0.15, 0.1)):
+    """A network that knows the law of its single place."""
+    net = torch.nn.Identity()
+    net.forward = lambda x, t=None, y=None: torch.tensor(p, dtype=torch.float64).log().expand(len(x), 1, -1)
+    return MaskedDiffusion(len(p), 1, net)
+
+
+@pytest.mark.parametrize("sampler", ["first_hitting", "ancestral"])
+@pytest.mark.parametrize(
+    ("options", "law"),
+    [
+        ({"top_p": 0.7}, [2 / 3, 1 / 3, 0, 0]),
+        ({"temperature": 0.5}, np.array([0.25, 0.0625, 0.0225, 0.01]) / 0.345),
+        ({}, [0.5, 0.25, 0.15, 0.1]),
+    ],
+)
+def test_temperature_and_top_p_draw_from_their_law(sampler, options, law):
+    tokens = one_place().unmask(N, sampler=sampler, generator=0, batch_size=N, **options).tokens[:, 0]
+    error = np.abs(np.bincount(tokens, minlength=4) / N - law)
+    assert (error <= 4 * np.sqrt(np.multiply(law, np.subtract(1, law)) / N)).all()
+
+
+def test_a_seed_draws_the_same_whatever_drew_before():
     model = MaskedDiffusion([3] * 4, random_state=0)
-    cold = model.sample(30, temperature=1e-3, top_p=0.9, generator=0)
-    assert torch.equal(cold, model.sample(30, temperature=1e-3, top_p=0.9, generator=0))
-    assert not torch.equal(model.sample(30, generator=0), model.sample(30, generator=1))
-    whole, parts = (model.sample(30, temperature=1e-4, generator=2, batch_size=b) for b in (30, 7))
-    assert whole.shape == parts.shape
-    steps = []
-    model.sample(2, on_step=lambda x: steps.append(int((x == 3).sum())), generator=0)
-    assert steps == [6, 4, 2, 0]
+    first = model.sample(30, generator=0)
+    assert torch.equal(first, model.sample(30, generator=0))
+    assert not torch.equal(first, model.sample(30, generator=1))
+
+
+def test_batches_have_their_own_rows_and_classes():
+    """A network that answers with the class, and refuses more than seven rows."""
+    net = torch.nn.Identity()
+
+    def forward(x, y):
+        assert len(x) <= 7
+        return torch.nn.functional.one_hot(y, 3)[:, None].expand(*x.shape, 3) * 100.0
+
+    net.forward = forward
+    model, y = MaskedDiffusion(3, 2, net, n_classes=3), np.arange(30) % 3
+    for options in ({}, {"sampler": "ancestral", "steps": 4}):
+        assert (model.unmask(y=y, batch_size=7, generator=0, **options).tokens == y[:, None]).all()
+    assert (model.impute(np.full((30, 2), np.nan), y, batch_size=7).numpy() == y[:, None]).all()
+    with pytest.raises(ValueError, match=r"5 classes, one a sequence, got shape \(30,\)"):
+        model.sample(5, y=y)
+    assert model.sample(0, y=1).shape == (0, 2)
+
+
+def test_what_is_seen_of_a_step_is_not_changed_by_the_next():
+    model, steps, frames = MaskedDiffusion([3] * 4, random_state=0), [], []
+    model.sample(2, on_step=lambda x: (steps.append(int((x == 3).sum())), frames.append(x)), generator=0)
+    assert steps == [6, 4, 2, 0] == [int((x == 3).sum()) for x in frames]
+
+
+def timed_model(schedule):
+    """Conditionals of no joint law that move with the time."""
+    draws = torch.Generator().manual_seed(1)
+    table = 1.2 * torch.randn(3, 3, 2, 2, generator=draws, dtype=torch.float64)
+    slope = 3 * torch.randn(2, 2, generator=draws, dtype=torch.float64)
+    net = torch.nn.Identity()
+    net.forward = lambda x, t: table[tuple(x.T)] + slope * t[:, None, None]
+    return MaskedDiffusion(2, 2, net, schedule=schedule, objective="time", time_conditioning=True)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_a_network_with_time_is_asked_at_the_time_of_each_place(schedule):
+    """Two places are uncovered at the larger and the smaller of two uniform shares: a mean over those is the law."""
+    model, x = timed_model(schedule), torch.tensor([*itertools.product(range(2), repeat=2)])
+    at, weights = np.polynomial.legendre.leggauss(16)
+    at, weights = torch.from_numpy((at + 1) / 2), torch.from_numpy(weights / 2)
+    law = torch.zeros(4, dtype=torch.float64)
+    for s, ws in zip(
+        at, weights, strict=True
+    ):  # density of the larger share: 2 s; the other is uniform below it
+        for u, wu in zip(at, weights, strict=True):
+            late, early = (model.schedule.time(share).expand(4) for share in (s, s * u))
+            for first, second in ((0, 1), (1, 0)):
+                hidden = torch.full_like(x, 2)
+                one = model.log_probs(hidden, late)[torch.arange(4), first, x[:, first]]
+                hidden[:, first] = x[:, first]
+                two = model.log_probs(hidden, early)[torch.arange(4), second, x[:, second]]
+                law += ws * wu * 2 * s * (one + two).exp() / 2
+    assert float(law.sum()) == pytest.approx(1, abs=1e-6)
+    limit = 16.3  # of chi-square with 3 degrees: one in a thousand
+    assert chi_square(frequencies(model.unmask(N, generator=0, batch_size=N).tokens, 2), law) < limit
+    for two_stage in (True, False):
+        options = {"sampler": "ancestral", "steps": 512, "two_stage": two_stage, "generator": 0}
+        assert chi_square(frequencies(model.unmask(N, batch_size=N, **options).tokens, 2), law) < limit
+
+
+def test_the_law_given_a_prompt_and_the_law_of_blocks():
+    model, x = noisy_model(), torch.tensor([*itertools.product(range(3), repeat=3)])
+    blocks = sum(model.log_prob(x, torch.tensor(o)).double().exp() for o in ((0, 1, 2), (1, 0, 2))) / 2
+    drawn = model.unmask(N, block_size=2, generator=1, batch_size=N).tokens
+    assert chi_square(frequencies(drawn, 3), blocks) < 54.1
+    given = torch.zeros(9, dtype=torch.float64)  # of places 0 and 2, the middle one being 1
+    ends = x[x[:, 1] == 1]
+    for first, second in ((0, 2), (2, 0)):
+        state = torch.tensor([[3, 1, 3]]).repeat(9, 1)
+        one = model.log_probs(state)[torch.arange(9), first, ends[:, first]]
+        state[:, first] = ends[:, first]
+        given += (one + model.log_probs(state)[torch.arange(9), second, ends[:, second]]).exp() / 2
+    drawn = model.unmask(N, prompt=np.array([[np.nan, 1, np.nan]]), generator=1, batch_size=N).tokens
+    assert chi_square(frequencies(drawn[:, [0, 2]], 3), given) < 26.1  # 8 degrees
+
+
+def test_options_of_the_other_sampler_are_refused():
+    model = MaskedDiffusion([3] * 4, random_state=0)
+    with pytest.raises(ValueError, match="cache and two_stage are of ancestral"):
+        model.sample(two_stage=False)
+    with pytest.raises(ValueError, match="order and block_size are of first hitting"):
+        model.sample(sampler="ancestral", order=2)
 
 
 def test_the_record_of_an_unmasking_is_drawn_and_kept():
