@@ -48,8 +48,6 @@ def as_tokens(x: Any, mask_id: int, name: str = "x") -> Int64[Tensor, "n length"
             numbers.double() if numbers.is_floating_point() else numbers
         )  # halves have no room for tokens
     else:
-        # what is masked in NumPy is not known either
-        x = x.astype(np.float64).filled(np.nan) if isinstance(x, np.ma.MaskedArray) else x
         array = plain_array(x, name)
         try:
             texts = array.dtype.kind == "O" and any(isinstance(v, str | bytes) for v in array.flat)
@@ -67,12 +65,10 @@ def as_tokens(x: Any, mask_id: int, name: str = "x") -> Int64[Tensor, "n length"
             f"{name} must have shape (n, length), got {tuple(numbers.shape)}; one row is [[...]]"
         )
     if numbers.is_floating_point():
-        numbers = torch.where(numbers.isnan(), mask_id, numbers)
-        if (
-            bool((numbers != numbers.round()).any())
-            or float(numbers.abs().max() if len(numbers) else 0) > 2**53
-        ):
+        known = ~numbers.isnan()
+        if bool((known & ((numbers != numbers.round()) | (numbers.abs() > 2**53))).any()):
             raise ValueError(f"{name} must hold whole numbers, or NaN where nothing is known")
+        numbers = torch.where(known, numbers, mask_id)
     return numbers.to(torch.int64)
 
 

@@ -68,7 +68,7 @@ class _Given(nn.Module):
 
 
 @checked
-class _TokenNet(nn.Module):
+class TokenNet(nn.Module):
     """What all of them have: sizes, the check of tokens, what a time and a class add, and a last layer."""
 
     head: nn.Module
@@ -113,7 +113,7 @@ class _TokenNet(nn.Module):
 
 
 @checked
-class BidirectionalTransformer(_TokenNet):
+class BidirectionalTransformer(TokenNet):
     """A pre-norm Transformer in which every token sees all others, at learnt positions.
 
     Parameters
@@ -181,7 +181,7 @@ class _DilatedBlock(nn.Module):
 
 
 @checked
-class DilatedConvNet(_TokenNet):
+class DilatedConvNet(TokenNet):
     """Residual convolutions along the sequence whose taps stand ever further apart.
 
     They reach ``(kernel - 1) * sum(dilations) // 2`` places to either side; a block's normalisation sees all places.
@@ -254,7 +254,7 @@ class _ResidualBlock(nn.Module):
 
 
 @checked
-class ResidualMLP(_TokenNet):
+class ResidualMLP(TokenNet):
     """Tokens as one-hot vectors side by side, then residual fully connected blocks, which start as the identity.
 
     Parameters

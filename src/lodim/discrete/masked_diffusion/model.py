@@ -60,6 +60,7 @@ from lodim.discrete.masking import (
 from lodim.discrete.vocabulary import Columns, Vocabulary, codec_of
 from lodim.nets import BidirectionalTransformer, ResidualMLP, keep_likely
 from lodim.nets.activations import evaluation_mode
+from lodim.nets.tokens import TokenNet
 from lodim.randomness import RandomState, build_seeded, root_seed, torch_draws, torch_generator
 from lodim.training import DescentRecipe, DescentResult, descend
 from lodim.validation import (
@@ -185,6 +186,11 @@ class MaskedDiffusion(nn.Module):
                 n_classes=self.n_classes,
             )  # fmt: skip
             self.backbone = build_seeded(make, self._seed)
+        elif isinstance(self.backbone, TokenNet) and self.backbone.n_tokens != self.n_tokens + 1:
+            raise ValueError(
+                f"the backbone must know {self.n_tokens + 1} tokens, of which the last is the mask, but was built for "
+                f"{self.backbone.n_tokens}"
+            )
         self._seed = 0  # of use to the default network only; a checkpoint must not hang on it
 
     # ------------------------------------------------------------------------------------------------ the law
@@ -224,12 +230,7 @@ class MaskedDiffusion(nn.Module):
             raise ValueError("t was given, but the network knows no time: build it with time_conditioning")
         if y is not None:
             given["y"] = y
-        try:
-            logits = self._network()(x, **given)
-        except IndexError as error:
-            raise ValueError(
-                f"the backbone failed on tokens from 0 to {self.mask_id} ({error}); it needs one for the mask, the last"
-            ) from error
+        logits = self._network()(x, **given)
         if logits.shape != (*x.shape, self.n_tokens):
             raise ValueError(
                 f"the backbone must return logits of shape {(*x.shape, self.n_tokens)}, one for each token but the "
