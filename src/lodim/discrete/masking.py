@@ -24,6 +24,7 @@ __all__ = [
     "ranks_along",
     "stratified",
     "stratified_counts",
+    "token_counts",
     "uniform",
 ]
 
@@ -50,9 +51,13 @@ def as_tokens(x: Any, mask_id: int, name: str = "x") -> Int64[Tensor, "n length"
     else:
         array = plain_array(x, name)
         try:
-            texts = array.dtype.kind == "O" and any(isinstance(v, str | bytes) for v in array.flat)
-            if texts or array.dtype.kind in "SUcmM":
-                raise TypeError(f"got {'texts' if texts else array.dtype}")
+            if array.dtype.kind == "O":  # of which pandas' NA is no float
+                cells = [np.nan if type(v).__name__ == "NAType" else v for v in array.flat]
+                if text := next((v for v in cells if isinstance(v, str | bytes)), None):
+                    raise TypeError(f"got {text!r}")
+                array = np.array(cells, dtype=object).reshape(array.shape)
+            if array.dtype.kind in "SUcmM":
+                raise TypeError(f"got {array.dtype}")
             whole = array.dtype.kind in "ib" or (array.dtype.kind == "u" and array.dtype.itemsize < 8)
             # a copy in one of torch's own dtypes and orders
             numbers = torch.from_numpy(np.array(array, np.int64 if whole else np.float64))
@@ -87,6 +92,12 @@ def check_tokens(
             f"{name} must hold tokens from 0 to {int(sizes[place]) - 1}, or the mask, {mask_id}; got "
             f"{int(tokens[row, place])} in row {row} at place {place}"
         )
+
+
+def token_counts(tokens: Int64[Tensor, "n length"], mask_id: int) -> Int64[Tensor, "length tokens"]:
+    """Return how often each token, but for the mask, is at each place."""
+    counts = torch.zeros(tokens.shape[1], mask_id + 1, dtype=torch.int64, device=tokens.device)
+    return counts.scatter_add(1, tokens.T, torch.ones_like(tokens.T))[:, :-1]
 
 
 def ranks_along(order: Int[Tensor, "*n length"], like: Tensor) -> Int64[Tensor, "n length"]:

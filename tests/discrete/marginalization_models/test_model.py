@@ -12,9 +12,12 @@ from torch import nn
 
 from lodim.discrete.marginalization_models import MarginalizationModel, fit_energy, fit_mle
 from lodim.discrete.marginalization_models.model import kl_term
+from lodim.discrete.marginalization_models.training import _with_epochs
 from lodim.discrete.masked_diffusion import MaskedDiffusion
-from lodim.discrete.vocabulary import Columns
+from lodim.discrete.masking import random_orders
+from lodim.discrete.vocabulary import Columns, Vocabulary
 from lodim.nets import BidirectionalTransformer, DilatedConvNet, ResidualMLP
+from lodim.training import DescentRecipe
 
 
 def law(sizes=(3, 2, 3), seed=0):
@@ -381,3 +384,243 @@ def test_a_checkpoint_of_another_energy_is_refused(tmp_path):
     torch.manual_seed(0)
     with pytest.raises(ValueError, match="log_f"):
         fit_energy(small(), lambda x: x.sum(1).float(), steps=2, batch_size=8, checkpoint=tmp_path / "a")
+
+
+@pytest.mark.trains
+def test_a_training_that_was_cut_short_goes_on_where_it_was(tmp_path):
+    x = every((2, 2, 2)).repeat(8, 1)
+
+    def run(path=None, **more):
+        torch.manual_seed(0)
+        model = small()
+        return fit_mle(model, x, steps=6, batch_size=8, checkpoint=path, **more), model
+
+    cut, model = run(tmp_path / "a", deadline=0.0)  # which ends the conditionals already
+    assert cut is model.conditional.training_
+    assert cut.stopped == "deadline"
+    assert not model.marginal_net.out.weight.any()
+    result, whole = run()
+    again = run(tmp_path / "a")[1]
+    same = fit_mle(model, x, steps=6, batch_size=8)
+    assert result.stopped == same.stopped == "budget"
+    assert model.conditional.training_.steps == 6
+    for name, value in whole.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value)
+
+
+def test_marginals_of_other_conditionals_do_not_go_on(tmp_path):
+    x = every((2, 2, 2)).repeat(8, 1)
+    for seed in (0, 1):
+        model = small()
+        model.conditional.fit(x, steps=3, random_state=seed)
+        if not seed:
+            fit_mle(
+                model, x, steps=4, batch_size=8, checkpoint=tmp_path / "a", on_step=lambda run: run.stop()
+            )
+    with pytest.raises(ValueError, match="conditional"):
+        fit_mle(model, x, steps=4, batch_size=8, checkpoint=tmp_path / "a")
+
+
+def test_what_was_learnt_is_kept_by_another_fit():
+    x = counted(law((2, 2, 2), seed=4))
+    model, other = small(), small(1)
+    fit_mle(model, x, steps=2)
+    before = model.log_prob(x[:1]).item()
+    conditionals = [p.clone() for p in model.conditional.parameters()]
+    other.load_state_dict(model.state_dict())
+    for each in (model, other):  # fitted here, or loaded
+        fit_mle(each, torch.ones_like(x), steps=1, lr=1e-9, on_policy=False)
+        assert each.log_prob(x[:1]).item() == pytest.approx(before, abs=1e-5)
+        pairs = zip(conditionals, each.conditional.parameters(), strict=True)
+        assert all(torch.equal(p, q) for p, q in pairs)
+
+
+def test_log_p_begins_at_independent_variables_and_gaps_are_drawn():
+    x = np.array([[0, 1, 1]] * 6 + [[0, 0, 1]] * 3 + [[0, None, 1]] * 90, dtype=float)
+    net = nn.Identity()  # of which every variable is 1 for certain
+    net.forward = lambda x, t=None, y=None: torch.tensor([-50.0, 0.0]).expand(*x.shape, 2)
+    model = MarginalizationModel(conditional=MaskedDiffusion(2, 3, net), random_state=0)
+    fit_mle(model, x, steps=1, conditional_steps=0, lr=1e-12, on_policy=False)
+    shares = [(100, 1), (4, 97), (1, 100)]  # of 99 rows, each token counted once more
+    for place, counts in enumerate(shares):
+        for token in (0, 1):
+            row = [None] * 3
+            row[place] = token
+            assert model.log_prob([row])[0] == pytest.approx(math.log(counts[token] / 101), abs=1e-5)
+    assert model.log_prob([[None] * 3])[0] == pytest.approx(0, abs=1e-9)
+    fixed = MarginalizationModel(2, 3, offset=2.5)
+    assert fixed.log_prob([[None] * 3, [0, 1, None]]).tolist() == [-2.5, -2.5]
+
+
+# ------------------------------------------------------------------------------------------------ every option counts
+
+
+def test_draws_are_of_the_law_that_was_asked_for():
+    one = exact(torch.tensor([0.5, 0.25, 0.15, 0.1], dtype=torch.float64))
+    for options, expected in (
+        ({"top_p": 0.7}, [2 / 3, 1 / 3, 0, 0]),
+        ({"temperature": 0.5}, np.array([0.25, 0.0625, 0.0225, 0.01]) / 0.345),
+    ):
+        found = np.bincount(one.sample(8000, generator=0, **options)[:, 0], minlength=4) / 8000
+        assert (
+            np.abs(found - expected) <= 4 * np.sqrt(np.multiply(expected, 1 - np.array(expected)) / 8000)
+        ).all()
+    equal = exact(torch.eye(2, dtype=torch.float64) / 2 + 1e-9)
+    together = equal.sample(4000, block_size=2, generator=0)  # as if they knew nothing of each other
+    assert (together[:, 0] == together[:, 1]).double().mean() == pytest.approx(0.5, abs=0.04)
+    assert (equal.sample(200, generator=0).diff() == 0).all()
+
+
+def test_the_consistency_term_weighs_a_step_by_their_number():
+    joint = law()
+    model = exact(joint, slope=0.1)
+    assert float(model.loss(every(joint.shape))) == pytest.approx(3 * 0.01)
+    state = model.init_chain(40)
+    losses = [
+        model.energy_loss(lambda x: 0.0 * x[:, 0], state, lam=lam, generator=torch.Generator().manual_seed(0))
+        for lam in (0.0, 1.0, 7.0)
+    ]
+    for (loss, *_), lam in zip(losses, (0, 1, 7), strict=True):
+        assert float(loss - losses[0][0]) == pytest.approx(lam * 0.03)
+
+
+def test_consistency_towards_an_energy_is_asked_where_the_chain_never_is():
+    """States of the chain are all 0; only where a 1 is observed are the marginals wrong, by a nat each."""
+    net = nn.Identity()
+    net.forward = lambda x, t=None, y=None: torch.tensor([0.0, -20.0]).log_softmax(-1).expand(*x.shape, 2)
+    theta = nn.Identity()
+    theta.forward = lambda x: -19.0 * (x == 1).sum(1).float()
+    model = MarginalizationModel(conditional=MaskedDiffusion(2, 5, net), marginal_net=theta, offset=0.0)
+    _, state, info = model.energy_loss(lambda x: 0.0 * x[:, 0], torch.zeros(400, 5, dtype=torch.int64))
+    assert not state.any()
+    assert float(info["consistency"]) == pytest.approx(
+        5 * 0.25, rel=0.2
+    )  # half of the states, half of their steps
+
+
+@pytest.mark.trains
+def test_the_chain_moves_and_begins_anew_a_score_of_times(monkeypatch):
+    model, begun, moved = small(), [], []
+    init, gibbs = model.init_chain, model.gibbs
+    monkeypatch.setattr(model, "init_chain", lambda *a: begun.append(1) or init(*a))
+    monkeypatch.setattr(model, "gibbs", lambda *a: moved.append(1) or gibbs(*a))
+    fit_energy(model, log_f_of_three, steps=9, batch_size=8)
+    assert (len(begun), len(moved)) == (9, 9)
+    fit_energy(model, log_f_of_three, recipe=DescentRecipe(steps=9, batch_size=8, epoch_steps=3))
+    assert (len(begun), len(moved)) == (12, 18)
+    x = every((2, 2, 2)).repeat(5, 1)
+    for on_policy, expected in ((True, 9), (False, 0)):
+        begun.clear()
+        moved.clear()
+        fit_mle(
+            model, x, recipe=DescentRecipe(steps=9, batch_size=8), conditional_steps=0, on_policy=on_policy
+        )
+        assert len(moved) == expected
+        assert len(begun) == expected
+    state = torch.zeros(50, 3, dtype=torch.int64)
+    assert (model.energy_loss(log_f_of_three, state, n_gibbs=3)[1] != state).any()
+    assert _with_epochs(DescentRecipe(steps=399)).epoch_steps == 20
+
+
+def test_log_z_moves_at_a_rate_of_its_own():
+    model = small()
+    before = model.log_z.item()
+    fit_energy(model, lambda x: log_f_of_three(x) + 30, steps=1, batch_size=8, objective="square")
+    assert abs(model.log_z.item() - before) == pytest.approx(0.05, rel=1e-3)  # Adam's first step is its rate
+
+
+def test_chains_along_orders_are_averaged_as_probabilities():
+    torch.manual_seed(0)
+    net = ResidualMLP(3, 3, width=16)
+    nn.init.normal_(net.head[0].weight)
+    model, x = MarginalizationModel(conditional=MaskedDiffusion(2, 3, net)), every((2, 2, 2))
+    draws = torch.Generator().manual_seed(0)
+    orders = [random_orders(torch.ones_like(x, dtype=torch.bool), draws) for _ in range(3)]
+    chains = torch.stack([model.conditional.log_prob(x, order) for order in orders])
+    found = model.log_prob_orders(x, n_orders=3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found, chains.exp().mean(0).log())
+    assert (found - chains.mean(0)).max() > 0.01
+
+
+# ------------------------------------------------------------------------------------------------ and what is refused
+
+
+def test_frames_are_asked_by_name_and_numbers_are_no_levels():
+    frame = pd.DataFrame({"a": [1, 2, 3, 3], "b": [1, 3, 2, 1]})
+    model = MarginalizationModel(Columns.of(frame), random_state=0)
+    model.base[:, :-1] = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
+    turned, known = frame[["b", "a"]], pd.DataFrame({"b": [True] * 4, "a": [False] * 4})
+    gaps = model.log_prob(frame.assign(a=None))
+    np.testing.assert_array_equal(model.log_prob(turned, observed=known), gaps)
+    np.testing.assert_array_equal(model.log_prob(frame, observed=known), gaps)
+    with pytest.raises(ValueError, match="observed must have the columns 'a', 'b'"):
+        model.log_prob(frame, observed=known.rename(columns={"a": "c"}))
+    for numbers in (frame.to_numpy(), frame.to_numpy(float)):
+        with pytest.raises(TypeError, match="must be a data frame"):
+            model.log_prob(numbers)
+    codes = model.vocabulary.encode(frame)
+    torch.testing.assert_close(model.log_prob(codes).numpy(), model.log_prob(frame))
+    fit_mle(model, codes, steps=1, conditional_steps=1)
+    assert isinstance(model.sample(3, generator=0), pd.DataFrame)
+
+
+def test_gaps_of_pandas_are_gaps():
+    model = MarginalizationModel(3, 2, random_state=0)
+    frame = pd.DataFrame({"a": pd.array([1, None], "Int64"), "b": [0, 2]})
+    np.testing.assert_array_equal(model.log_prob(frame), model.log_prob([[1, 0], [None, 2]]))
+    np.testing.assert_array_equal(model.log_prob([[pd.NA, 2]]), model.log_prob([[None, 2]]))
+
+
+def test_whole_texts_are_reported_on_and_beginnings_asked():
+    vocabulary = Vocabulary.of(["ab", "b", "aba"])
+    model = MarginalizationModel(vocabulary, random_state=0)
+    assert len(model.consistency_report(["ab", "b", "aba"]).error) == 3
+    whole = model.log_prob(vocabulary.encode(["ab"]))
+    np.testing.assert_array_equal(model.log_prob([["ab", ""]]), whole.numpy())
+    assert model.log_prob(["ab"])[0] > whole[0]
+
+
+def test_frozen_conditionals_are_as_they_will_be_asked():
+    net = ResidualMLP(3, 4, width=16, dropout=0.5)
+    nn.init.normal_(net.blocks[0].fc2.weight)
+    nn.init.normal_(net.head[0].weight)
+    model = MarginalizationModel(conditional=MaskedDiffusion(2, 4, net), random_state=0).train()
+    x = every((2, 2, 2, 2))
+    losses = {float(model.loss(x, generator=torch.Generator().manual_seed(0)).detach()) for _ in range(3)}
+    assert len(losses) == 1
+    assert net.training
+    tied = MarginalizationModel(conditional=MaskedDiffusion(2, 4, ResidualMLP(3, 4, width=16)), tie=True)
+    tied.loss(x).backward()
+    assert all(p.grad is None for p in tied.conditional.parameters())
+    assert any(p.grad is not None for p in tied.marginal_net.parameters())
+
+
+def test_what_would_be_ignored_is_refused():
+    model, x = MarginalizationModel(2, 3, random_state=0), every((2, 2, 2))
+    with pytest.raises(ValueError, match="give x too"):
+        model.sample(2, observed=[True, True, False])
+    with pytest.raises(TypeError, match="d must be"):
+        model.consistency(x, d=torch.tensor(1.5))
+    with pytest.raises(TypeError, match="order"):
+        model.consistency(x, torch.tensor([0.0, 1.5, 2.0]))
+    with pytest.raises(ValueError, match="two states or more"):
+        model.energy_loss(log_f_of_three, x[:1])
+    with pytest.raises(ValueError, match="lam"):
+        model.energy_loss(log_f_of_three, x, lam=-1.0)
+    for wrong in (2.5, "3", -1):
+        with pytest.raises((TypeError, ValueError), match="n "):
+            model.sample(wrong)
+    assert model.gibbs(x.to(torch.int32)).dtype == torch.int64
+
+
+def test_an_energy_may_answer_as_pandas_does_and_write_into_what_it_gets():
+    model, x = MarginalizationModel(2, 3, random_state=0), every((2, 2, 2))
+
+    def log_f(rows):
+        rows.mul_(2).sub_(1)
+        return pd.Series(rows.sum(1).numpy())
+
+    _, state, _ = model.energy_loss(log_f, x)
+    assert state.min() >= 0
+    with pytest.raises((TypeError, ValueError), match="what log_f returns"):
+        model.energy_loss(lambda rows: None, x)

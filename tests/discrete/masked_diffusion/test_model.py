@@ -381,6 +381,7 @@ def test_one_more_token_than_were_fitted_is_no_gap():
     assert named.score_samples([[3, 0, 1]]) == named.score_samples([[None, 0, 1]])
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("form", ["count", "time"])
 def test_a_training_on_gaps_of_every_kind_is_the_same(form):
     X = np.array([[0.0, 1, np.nan], [2, np.nan, 1]])

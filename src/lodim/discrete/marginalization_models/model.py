@@ -47,6 +47,7 @@ taken over uniform states too; steps are spread evenly over 1..D in a batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -71,7 +72,15 @@ from lodim.nets.activations import evaluation_mode
 from lodim.plots import COLORS, new_axes
 from lodim.randomness import RandomState, build_seeded, derive_seed, root_seed, torch_draws, torch_generator
 from lodim.results import Result
-from lodim.validation import check_choice, check_counts, check_in_range, check_tensor, checked, plain_array
+from lodim.validation import (
+    check_choice,
+    check_counts,
+    check_in_range,
+    check_numbers,
+    check_tensor,
+    checked,
+    plain_array,
+)
 
 __all__ = ["ConsistencyReport", "MarginalizationModel"]
 
@@ -198,6 +207,7 @@ class MarginalizationModel(nn.Module):
     """
 
     base: Tensor
+    base_is_open: Tensor
 
     def __init__(
         self,
@@ -241,17 +251,16 @@ class MarginalizationModel(nn.Module):
             )
         else:
             self.marginal_net = trunk
-        # what each token at each place adds to log p; the mask, the last one, adds nothing
+        # what each token at each place adds to log p; the mask is the last one
         sizes = self.sizes.float()
-        base = -sizes.log()[:, None].expand(-1, self.n_tokens + 1).clone()
-        base[:, -1] = 0.0
-        self.auto, self.offset = isinstance(offset, str), 0.0
+        base = torch.zeros(self.length, self.n_tokens + 1)
         if isinstance(offset, str):
             check_choice(offset, ("auto",), "offset")
+            base[:, :-1] = -sizes.log()[:, None]
         else:
-            self.offset = float(check_in_range(offset, "offset"))
-            base.zero_()
+            base[0] = -float(check_in_range(offset, "offset"))  # every configuration has one token at place 0
         self.register_buffer("base", base)
+        self.register_buffer("base_is_open", torch.tensor(isinstance(offset, str)))  # to the first data
         self.log_z = nn.Parameter(sizes.log().sum())
 
     @staticmethod
@@ -267,6 +276,7 @@ class MarginalizationModel(nn.Module):
 
     # ------------------------------------------------------------------------------------------------ queries
 
+    @checked
     @torch.no_grad()
     def log_prob(self, x: Any, observed: Any = None) -> Any:
         """Return the log-probability of partial configurations, in nats, in one call of the network.
@@ -276,7 +286,8 @@ class MarginalizationModel(nn.Module):
         x : Tensor, array or nested list, shape (n, length); or what the vocabulary encodes
             Tokens; None, NaN or ``mask_id`` where a variable is summed out.
         observed : bool array or Tensor, shape (n, length) or (length,), optional
-            Where it is False the variable is summed out, whatever ``x`` holds there.
+            Where it is False the variable is summed out, whatever token ``x`` holds there; a frame of them beside a
+            frame goes by its columns' names.
 
         Returns
         -------
@@ -292,6 +303,7 @@ class MarginalizationModel(nn.Module):
         with evaluation_mode(self):
             return back(torch.cat([self._log_p(part) for part in tokens.split(ROWS)]))
 
+    @checked
     @torch.no_grad()
     def log_conditional(self, x: Any, observed: Any = None) -> Any:
         """Return the log-probability of every token at every place given a partial one, shape (n, length, tokens).
@@ -302,6 +314,7 @@ class MarginalizationModel(nn.Module):
         with evaluation_mode(self):
             return back(torch.cat([self.conditional.log_probs(part) for part in tokens.split(ROWS)]))
 
+    @checked
     @torch.no_grad()
     def log_prob_orders(
         self,
@@ -328,37 +341,53 @@ class MarginalizationModel(nn.Module):
         return back(torch.stack(chains).logsumexp(0) - np.log(n_orders))
 
     def _partial(
-        self, x: Any, observed: Any = None, name: str = "x"
+        self, x: Any, observed: Any = None, name: str = "x", *, complete: bool = False
     ) -> tuple[Tensor, Callable[[Tensor], Any]]:
         """Tokens with the mask where summed out, and what brings an answer back as what came in."""
         kept = isinstance(x, Tensor)
-        numbers = kept or (isinstance(x, np.ndarray) and x.dtype.kind in "iuf")
-        if self.vocabulary is not None and not numbers:
-            tokens = self.vocabulary.encode(x, partial=True)
-        else:
+        if self.vocabulary is None or self.are_tokens(x):
             tokens = as_tokens(x, self.mask_id, name)
+        else:
+            tokens = self.vocabulary.encode(x, partial=not complete)
+        if isinstance(self.vocabulary, Columns) and hasattr(observed, "columns"):
+            if set(observed.columns) != set(self.vocabulary.names):
+                raise ValueError(
+                    f"observed must have the columns {', '.join(map(repr, self.vocabulary.names))}"
+                )
+            observed = observed[list(self.vocabulary.names)]
         device = self.base.device
         tokens = hide(tokens.to(device), observed, self.mask_id)
-        self._check(tokens, name)
+        self._check(tokens, name, complete=complete)
         return tokens, (lambda found: found) if kept else (lambda found: found.cpu().numpy())
 
-    def _check(self, tokens: Tensor, name: str, *, complete: bool = False) -> None:
-        """Refuse tokens that no place has, and the mask where there must be none."""
+    def are_tokens(self, x: Any) -> bool:
+        """Whether x is what a vocabulary encodes to: a tensor, or numbers beside a vocabulary of texts."""
+        texts = not isinstance(self.vocabulary, Columns)
+        return isinstance(x, Tensor) or (texts and isinstance(x, np.ndarray) and x.dtype.kind in "iuf")
+
+    def _check(self, tokens: Tensor, name: str, *, complete: bool = False) -> Tensor:
+        """Tokens as torch indexes with; no place may lack one, nor hold the mask where it must not."""
         check_tokens(tokens, self.sizes, self.mask_id, name)
         if complete and bool((tokens == self.mask_id).any()):
             raise ValueError(f"{name} must be complete, without the mask ({self.mask_id}), None or NaN")
+        return tokens.to(self.base.device, torch.int64)
 
-    def _log_p(self, tokens: Tensor) -> Tensor:
-        """log p of checked tokens, with a gradient."""
-        trunk: Any = self.conditional.backbone
-        found = self.marginal_net(trunk.features(tokens) if self.tie else tokens)
+    def _log_p(self, tokens: Tensor, *, frozen: bool = False) -> Tensor:
+        """log p of checked tokens, with a gradient; frozen: none to the conditionals' trunk."""
+        read: Any = tokens
+        if self.tie:
+            trunk: Any = self.conditional.backbone
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+                read = trunk.features(tokens)
+        found = self.marginal_net(read)
         if found.shape != (len(tokens),):
             raise ValueError(f"marginal_net must return shape ({len(tokens)},), got {tuple(found.shape)}")
         found = found.to(torch.promote_types(found.dtype, torch.float32))
-        return found - self.offset + self.base.gather(1, tokens.T).sum(0).to(found.dtype)
+        return found + self.base.gather(1, tokens.T).sum(0).to(found.dtype)
 
     # ------------------------------------------------------------------------------------------------ consistency
 
+    @checked
     def consistency(
         self,
         x: Int[Tensor, "n length"],
@@ -378,18 +407,18 @@ class MarginalizationModel(nn.Module):
         d : int or Tensor, optional
             The step, from 1 to ``length``: how many are known after it; default: spread evenly over a batch.
         """
-        self._check(x, "x", complete=True)
+        x = self._check(x, "x", complete=True)
         ranks, d = self._ranks(x, order, generator), self._steps(x, d, generator)
         return self._errors(x, ranks, d)[0].square()
 
+    @checked
     @torch.no_grad()
     def consistency_report(self, x: Any, *, random_state: RandomState = 0) -> ConsistencyReport:
         """Return errors of the chain at every step for complete configurations, each along a random order.
 
         A few hundred rows of new data or of samples will do; each takes about ``3 * length`` rows of network calls.
         """
-        tokens, _ = self._partial(x)
-        self._check(tokens, "x", complete=True)
+        tokens, _ = self._partial(x, complete=True)
         ranks = self._ranks(tokens, None, torch_generator(root_seed(random_state)))
         with evaluation_mode(self):
             nothing = float(self._log_p(torch.full_like(tokens[:1], self.mask_id)))
@@ -421,20 +450,23 @@ class MarginalizationModel(nn.Module):
         at = (d - 1)[:, None]
         before, after = x.masked_fill(ranks >= at, self.mask_id), x.masked_fill(ranks > at, self.mask_id)
         rows = (before, after, *more)
-        first, then, *others = self._log_p(torch.cat(rows)).split([len(part) for part in rows])
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            place = (ranks == at).to(torch.int8).argmax(1)
+        first, then, *others = self._log_p(torch.cat(rows), frozen=frozen).split([len(part) for part in rows])
+        place = (ranks == at).to(torch.int8).argmax(1)
+        # frozen, they are what is asked of them later: without dropout
+        mode = evaluation_mode(self.conditional) if frozen else nullcontext()
+        with mode, torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             found = self.conditional.log_probs(before)[torch.arange(len(x), device=x.device), place]
             step = found.gather(1, x.gather(1, place[:, None]))[:, 0]
         return first + step - then, *others
 
     # ------------------------------------------------------------------------------------------------ training
 
+    @checked
     def loss(
         self, x: Int[Tensor, "n length"], *, generator: torch.Generator | None = None
     ) -> Float[Tensor, ""]:
         """Return the consistency term C on complete configurations; the conditionals get no gradient."""
-        self._check(x, "x", complete=True)
+        x = self._check(x, "x", complete=True)
         ranks, d = self._ranks(x, None, generator), self._steps(x, None, generator)
         nothing = torch.full_like(x[:1], self.mask_id)
         return self._penalty(*self._errors(x, ranks, d, nothing, frozen=True))
@@ -442,6 +474,7 @@ class MarginalizationModel(nn.Module):
     def _penalty(self, errors: Tensor, begin: Tensor) -> Tensor:
         return self.length * errors.square().mean() + begin.square().mean()
 
+    @checked
     def energy_loss(
         self,
         log_f: LogF,
@@ -477,9 +510,14 @@ class MarginalizationModel(nn.Module):
         Raises
         ------
         ValueError
-            NaN or +inf from ``log_f``, answers of another shape, or -inf for a whole batch.
+            NaN or +inf from ``log_f``, answers of another shape, -inf for a whole batch, or a single state with "kl".
         """
         check_choice(objective, OBJECTIVES, "objective")
+        check_in_range(lam, "lam", low=0.0)
+        if objective == "kl" and len(state) < 2:
+            raise ValueError(
+                "the gradient of kl takes two states or more, which are compared; or objective='square'"
+            )
         state = self.gibbs(state, n_gibbs, generator)
         u = uniform(*state.shape, like=state, generator=generator)
         other = torch.minimum((u * self.sizes).long(), self.sizes - 1)
@@ -500,12 +538,14 @@ class MarginalizationModel(nn.Module):
 
     # ------------------------------------------------------------------------------------------------ sampling
 
+    @checked
     def init_chain(self, n: int, generator: torch.Generator | None = None) -> Int64[Tensor, "n length"]:
         """Begin a chain: n states drawn whole from the conditionals, each in a random order."""
         check_counts(n=n)
         x = torch.full((n, self.length), self.mask_id, device=self.base.device)
         return self._reveal(x, self._ranks(x, None, generator), generator)
 
+    @checked
     def gibbs(
         self, x: Int[Tensor, "n length"], n_places: int = 4, generator: torch.Generator | None = None
     ) -> Int64[Tensor, "n length"]:
@@ -514,10 +554,11 @@ class MarginalizationModel(nn.Module):
         It takes ``n_places`` calls, and leaves the conditionals' law as it is where they agree on one.
         """
         check_counts(n_places=n_places)
-        self._check(x, "x", complete=True)
+        x = self._check(x, "x", complete=True)
         ranks = self._ranks(x, None, generator)
         return self._reveal(x.masked_fill(ranks < n_places, self.mask_id), ranks, generator)
 
+    @checked
     def sample(
         self,
         n: int | None = None,
@@ -549,11 +590,13 @@ class MarginalizationModel(nn.Module):
 
         Returns
         -------
-        What the vocabulary decodes to; else a tensor, or an array where ``x`` is none.
+        What the vocabulary decodes to; else a tensor or an array as ``x`` is one or, without it, what was fitted.
         """
         check_counts(block_size=block_size)
-        back: Callable[[Tensor], Any] = lambda found: found  # noqa: E731
+        n = None if n is None else int(check_in_range(n, "n", low=0, integer=True))
         if x is None:
+            if observed is not None:
+                raise ValueError("observed says what of x is known; give x too")
             tokens = torch.full((1 if n is None else n, self.length), self.mask_id, device=self.base.device)
         else:
             tokens, back = self._partial(x, observed)
@@ -563,17 +606,18 @@ class MarginalizationModel(nn.Module):
         draws = torch_draws(generator)
         ranks = self._ranks(tokens, order, draws)
         found = self._reveal(tokens, ranks, draws, block_size, temperature=temperature, top_p=top_p)
-        if self.vocabulary is None:
-            return back(found)
-        labels = getattr(x, "index", ())
-        own = isinstance(self.vocabulary, Columns) and len(labels) == len(found)
-        return self.vocabulary.decode(found, **({"index": labels} if own else {}))
+        if x is None or self.vocabulary is not None:
+            return self.conditional._decoded(found.cpu().numpy(), x)
+        return back(found)
 
     @torch.no_grad()
     def _reveal(
         self, x: Tensor, ranks: Tensor, generator: torch.Generator | None, block_size: int = 1, **likely: Any
     ) -> Tensor:
         """Draw the masked places of every row in the order of their ranks, so many from one call."""
+        if len(x) > ROWS:
+            parts = zip(x.split(ROWS), ranks.split(ROWS), strict=True)
+            return torch.cat([self._reveal(*part, generator, block_size, **likely) for part in parts])
         free = x == self.mask_id
         turn = ranks.masked_fill(~free, 2 * self.length).argsort(1).argsort(1)
         most, x = int(free.sum(1).max()) if len(x) else 0, x.clone()
@@ -597,7 +641,12 @@ def kl_term(log_p: Float[Tensor, " n"], log_f: Float[Tensor, " n"]) -> Float[Ten
 def _floored(log_f: LogF, x: Tensor) -> Tensor:
     """The target's logarithm as finite numbers."""
     with torch.no_grad():
-        found = torch.as_tensor(log_f(x), device=x.device)
+        found = log_f(x.clone())  # which it may write into
+    if isinstance(found, Tensor):
+        check_tensor(found, "what log_f returns")
+    else:
+        found = torch.from_numpy(check_numbers(found, "what log_f returns"))
+    found = found.to(x.device)
     if found.shape != (len(x),):
         raise ValueError(f"log_f must return one number a row, shape ({len(x)},), got {tuple(found.shape)}")
     found = found.to(torch.promote_types(found.dtype, torch.float32))

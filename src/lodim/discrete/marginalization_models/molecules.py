@@ -75,8 +75,15 @@ def moses_smiles(split: str = "train", n: int | None = None) -> list[str]:
 
 @checked
 def molecule_units(strings: Sequence[str]) -> tuple[str, ...]:
-    """Return what has several characters in SMILES or SELFIES and is one token: Cl, Br and everything in brackets."""
-    return ("Br", "Cl", *sorted({unit for text in strings for unit in re.findall(r"\[[^]]*\]", text)}))
+    """Return what has several characters in SMILES or SELFIES and is one token: Cl, Br, %10 and what is in brackets."""
+    found = {unit for text in _several(strings, "strings") for unit in re.findall(r"\[[^]]*\]|%\d\d", text)}
+    return ("Br", "Cl", *sorted(found))
+
+
+def _several(strings: Sequence[str], name: str) -> Sequence[str]:
+    if isinstance(strings, str):
+        raise TypeError(f"{name} must be several strings, got one; of a single one, [text]")
+    return strings
 
 
 @dataclass(frozen=True)
@@ -88,9 +95,9 @@ class MoleculeReport(Result):
     valid : float
         Share that are molecules.
     unique : float
-        Share of the valid ones that are different, as molecules.
+        Share of the valid ones that are different, as molecules; NaN if none is.
     novel : float
-        Share of the different ones that are not in the training set.
+        Share of the different ones that are not in the training set; NaN if there are none.
     n : int
         Strings.
     """
@@ -114,7 +121,7 @@ def molecule_report(smiles: Sequence[str], train: Sequence[str]) -> MoleculeRepo
     Parameters
     ----------
     smiles : sequence of str
-        Generated.
+        Generated; of another notation, such as SELFIES, translate them first.
     train : sequence of str
         Canonical, as those of :func:`moses_smiles` are.
 
@@ -127,15 +134,15 @@ def molecule_report(smiles: Sequence[str], train: Sequence[str]) -> MoleculeRepo
     """
     if not len(smiles):
         raise ValueError("smiles is empty; give one string or more")
-    molecules = _molecules(smiles)
+    molecules = _molecules(_several(smiles, "smiles"))
     chem = require("rdkit.Chem", "molecules")
     known = [chem.MolToSmiles(molecule) for molecule in molecules if molecule is not None]
     different = set(known)
     new = different - set(train)
     return MoleculeReport(
         len(known) / len(smiles),
-        len(different) / max(len(known), 1),
-        len(new) / max(len(different), 1),
+        len(different) / len(known) if known else np.nan,
+        len(new) / len(different) if different else np.nan,
         len(smiles),
     )
 
@@ -157,7 +164,9 @@ def molecule_scores(smiles: Sequence[str], score: str = "logp") -> Float[np.ndar
         "sa": ("rdkit.Contrib.SA_Score.sascorer", "calculateScore"),
     }[score]
     value = getattr(require(module, "molecules"), name)
-    return np.array([np.nan if molecule is None else value(molecule) for molecule in _molecules(smiles)])
+    molecules = _molecules(_several(smiles, "smiles"))
+    with require("rdkit.rdBase", "molecules").BlockLogs():
+        return np.array([np.nan if molecule is None else value(molecule) for molecule in molecules])
 
 
 @checked
@@ -190,9 +199,7 @@ def _log_f(
 
 def _molecules(smiles: Sequence[str]) -> list[Any]:
     """Molecules, None where a string is none."""
-    chem, log = require("rdkit.Chem", "molecules"), require("rdkit.RDLogger", "molecules")
-    log.DisableLog("rdApp.*")
-    try:
-        return [chem.MolFromSmiles(text) if text else None for text in smiles]
-    finally:
-        log.EnableLog("rdApp.*")
+    chem = require("rdkit.Chem", "molecules")
+    with require("rdkit.rdBase", "molecules").BlockLogs():  # what is no molecule is counted, not told
+        # after white space rdkit reads a name
+        return [chem.MolFromSmiles(text) if text and len(text.split()) == 1 else None for text in smiles]

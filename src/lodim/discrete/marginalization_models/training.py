@@ -9,25 +9,27 @@ Source: S. Liu, P. Ramadge, R. Adams, 2023, arXiv 2310.12920, sections 4.1, 4.2 
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lodim.discrete.marginalization_models.model import OBJECTIVES, LogF, MarginalizationModel
+from lodim.discrete.masking import token_counts
 from lodim.nets.activations import evaluation_mode
 from lodim.randomness import RandomState, derive_seed, root_seed, torch_generator
 from lodim.training import DescentRecipe, DescentResult, descend
-from lodim.validation import check_choice, check_counts, check_in_range, checked
+from lodim.validation import check_choice, check_counts, checked
 
 __all__ = ["fit_energy", "fit_mle"]
 
 LR_OF_LOG_Z = 5e-2
 EPOCHS = 20
+CUT_SHORT = ("callback", "deadline", "interrupted")
 
 
 class _Chain:
@@ -106,7 +108,8 @@ def fit_mle(
     steps : int
         Of the marginals.
     conditional_steps : int, optional
-        Of the conditionals; default: as many, or none where they have been fitted already.
+        Of the conditionals; default: as many, or none where they have been fitted to data already and to the end. To
+        keep those of :func:`fit_energy`, 0.
     batch_size, lr
         Of both, with Adam at a rate that falls as a cosine; ``recipe`` says more of the marginals', and then counts
         alone.
@@ -115,14 +118,16 @@ def fit_mle(
     n_gibbs : int
         Variables drawn anew in every state of the chain at every step.
     checkpoint : path, optional
-        As in :func:`~lodim.training.descend`; the conditionals' has ``.conditional`` behind its name.
+        As in :func:`~lodim.training.descend`; the conditionals' has ``.conditional`` behind its name. The same call
+        goes on with whichever was cut short.
     progress, deadline, on_step
         As in :func:`~lodim.training.descend`; ``on_step`` is called for the marginals.
 
     Returns
     -------
     DescentResult
-        Of the marginals; that of the conditionals is ``model.conditional.training_``.
+        Of the marginals; that of the conditionals is ``model.conditional.training_``, which is returned where they were
+        cut short, by Ctrl-C or the deadline: the marginals are then not begun.
 
     Raises
     ------
@@ -132,26 +137,31 @@ def fit_mle(
     seed = root_seed(random_state)
     check_counts(n_gibbs=n_gibbs)
     net = model.conditional
-    numbers = isinstance(X, Tensor) or (isinstance(X, np.ndarray) and X.dtype.kind in "iuf")
-    rows = X if model.vocabulary is None or numbers else model.vocabulary.encode(X)
+    rows = X
+    if model.vocabulary is not None and not model.are_tokens(X):
+        rows = model.vocabulary.encode(X)
     rows, _ = model._partial(rows, name="X")
+    whole = net.training_ is None or net.training_.stopped not in CUT_SHORT
     if conditional_steps is None:
-        conditional_steps = 0 if net.training_ is not None else steps
+        conditional_steps = 0 if whole and bool(net.seen.any()) else steps
     if conditional_steps:
         net.fit(
-            X if model.vocabulary is not None else rows, steps=conditional_steps, batch_size=batch_size, lr=lr,
+            rows if model.vocabulary is not None else X, steps=conditional_steps, batch_size=batch_size, lr=lr,
             random_state=derive_seed(seed, "conditional"), progress=_share(progress, 0.0, 0.5), deadline=deadline,
             checkpoint=None if checkpoint is None else Path(f"{os.fspath(checkpoint)}.conditional"),
         )  # fmt: skip
+        assert net.training_ is not None
+        if net.training_.stopped in CUT_SHORT:
+            return net.training_
     holes = (rows == model.mask_id).any(1)
     if bool(holes.any()):
         draws = torch_generator(derive_seed(seed, "gaps"))
         rows = rows.clone()
         rows[holes] = model._reveal(rows[holes], model._ranks(rows[holes], None, draws), draws)
-    if model.auto:
+    if bool(model.base_is_open):
         _set_base(model, rows)
-    recipe = recipe or DescentRecipe(
-        steps=steps, batch_size=batch_size, lr=lr, schedule="cosine", epoch_steps=max(1, steps // EPOCHS)
+    recipe = _with_epochs(
+        recipe or DescentRecipe(steps=steps, batch_size=batch_size, lr=lr, schedule="cosine")
     )
     chain = _Chain(model, min(int(recipe.batch_size), len(rows))) if on_policy else None
     objective = _Objective(model, chain, n_gibbs)
@@ -159,6 +169,7 @@ def fit_mle(
     return _descend(
         objective, objective.data, [model.marginal_net], recipe, rows, random_state=seed,
         checkpoint=checkpoint, progress=part, deadline=deadline, on_step=on_step,
+        conditional=net.state_dict(),  # what the marginals are fitted to
     )  # fmt: skip
 
 
@@ -208,9 +219,8 @@ def fit_energy(
     """
     check_choice(objective, OBJECTIVES, "objective")
     check_counts(n_gibbs=n_gibbs)
-    check_in_range(lam, "lam", low=0.0)
-    recipe = recipe or DescentRecipe(
-        steps=steps, batch_size=batch_size, lr=lr, schedule="cosine", epoch_steps=max(1, steps // EPOCHS)
+    recipe = _with_epochs(
+        recipe or DescentRecipe(steps=steps, batch_size=batch_size, lr=lr, schedule="cosine")
     )
     chain = _Chain(model, int(recipe.batch_size))
     found = _Objective(model, chain, n_gibbs, log_f=log_f, lam=lam, objective=objective)
@@ -225,10 +235,10 @@ def fit_energy(
 
 def _descend(
     objective: _Objective, loss: Any, parts: list[Any], recipe: DescentRecipe, data: Any, *, checkpoint: Any,
-    **options: Any,
+    conditional: Any = None, **options: Any,
 ) -> DescentResult:  # fmt: skip
     model, chain = objective.model, objective.chain
-    told = {"n_gibbs": objective.n_gibbs, "base": model.base, **objective.options}
+    told = {"n_gibbs": objective.n_gibbs, "base": model.base, "conditional": conditional, **objective.options}
     identity = None if checkpoint is None else told
     with evaluation_mode(model):  # of which only the way back counts: each part into its own mode
         model.train()
@@ -241,10 +251,18 @@ def _descend(
 @torch.no_grad()
 def _set_base(model: MarginalizationModel, rows: Tensor) -> None:
     """Let log p begin at that of independent variables as frequent as in the data, each token counted once more."""
-    counts = nn.functional.one_hot(rows, model.n_tokens).sum(0).double() + 1.0
+    counts = token_counts(rows, model.mask_id).double() + 1.0
     there = torch.arange(model.n_tokens, device=rows.device) < model.sizes[:, None]
     shares = (counts / (counts * there).sum(1, keepdim=True)).log()
     model.base[:, :-1] = torch.where(there, shares, 0.0).to(model.base.dtype)
+    model.base_is_open.fill_(False)
+
+
+def _with_epochs(recipe: DescentRecipe) -> DescentRecipe:
+    """The recipe with epochs, at whose ends the chain begins anew, of a twentieth of the steps."""
+    if recipe.epoch_steps is not None or recipe.steps is None:
+        return recipe
+    return dataclasses.replace(recipe, epoch_steps=max(1, -(-recipe.steps // EPOCHS)))
 
 
 def _share(progress: Any, first: float, last: float) -> Any:

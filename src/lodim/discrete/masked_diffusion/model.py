@@ -55,6 +55,7 @@ from lodim.discrete.masking import (
     random_orders,
     ranks_along,
     stratified,
+    token_counts,
     uniform,
 )
 from lodim.discrete.vocabulary import Columns, Vocabulary, codec_of
@@ -98,7 +99,7 @@ class MaskedDiffusion(nn.Module):
         :mod:`lodim.nets.tokens`. Default: a :class:`~lodim.nets.ResidualMLP` for tables, else a
         :class:`~lodim.nets.BidirectionalTransformer`.
     schedule : {"linear", "cosine"} or MaskSchedule
-        Counts for the time form of the bound, for ancestral sampling and for a network with time.
+        Counts for ancestral sampling and for a network with time.
     objective : {"count", "time"}
         The form of the bound that is trained.
     time_conditioning : bool
@@ -386,6 +387,8 @@ class MaskedDiffusion(nn.Module):
     ) -> Float[Tensor, " batch"]:
         """Return log p along an order, in nats, exactly: one call of the network for each place that is known.
 
+        A network with time is told the times at which as many places are expected to be hidden.
+
         Parameters
         ----------
         x : Tensor, shape (batch, length)
@@ -455,7 +458,7 @@ class MaskedDiffusion(nn.Module):
         ----------
         X : array or Tensor of int, shape (n, length); list of str; or DataFrame
             Tokens; texts; or columns of categories, in which what is missing stays hidden. Samples come back as this,
-            whole numbers as int64.
+            whole numbers as int64. With a vocabulary a tensor is what it encodes to.
         y : array or Tensor, shape (n,), optional
             Classes from 0; -1: not known.
         X_val, y_val : as X and y, optional
@@ -487,8 +490,7 @@ class MaskedDiffusion(nn.Module):
             )  # without a vocabulary if it had none: that of other data is yet to come
             raise
         self._numpy = self.vocabulary is None and not isinstance(X, Tensor)
-        counts = torch.zeros(self.length, self.n_tokens + 1, dtype=torch.int64, device=rows.device)
-        self.seen |= counts.scatter_add(1, rows.T, torch.ones_like(rows.T))[:, :-1] > 0
+        self.seen |= token_counts(rows, self.mask_id) > 0
         self.seen_unlabelled |= labels is None or bool((labels < 0).any())
         recipe = recipe or DescentRecipe(steps=steps, batch_size=batch_size, lr=lr, schedule="cosine")
         recipe = recipe if held is None else _patient(recipe)
@@ -562,7 +564,7 @@ class MaskedDiffusion(nn.Module):
         return int(numbers.max()) + 1
 
     def _encode(self, X: Any, name: str, *, partial: bool = False) -> Tensor:
-        if self.vocabulary is not None:
+        if self.vocabulary is not None and not isinstance(X, Tensor):
             return self._tokens(self.vocabulary.encode(X, partial=partial), name)
         if partial or not self._counted:
             return self._tokens(as_tokens(X, self.mask_id, name), name)
