@@ -750,7 +750,7 @@ def marginalization_models(save):
 
 def masked_diffusion(save):
     """Text in the order it was uncovered, and the temperature that coarse random numbers amount to."""
-    from lodim.datasets.prose import load_prose
+    from lodim.datasets import load_prose
     from lodim.discrete import MaskedDiffusion, effective_temperature, truncated_gumbel_probs
     from lodim.nets import DilatedConvNet
     from lodim.plots import new_axes

@@ -1171,11 +1171,12 @@ _patched = {"X": whole(12, 4), "Y": whole(9, 4, seed=1)}
 _frames = {"features": whole(12, 3), "labels": np.arange(12) % 3}
 
 
-def guessing(X, y):
+def guessing(X, y, X_val, y_val):
     """What a model of three places says after two steps."""
     net = build_seeded(lambda: ResidualMLP(3, 3, width=8, depth=1, n_classes=2), 0)
-    model = discrete.MaskedDiffusion(2, 3, net, n_classes=2).fit(X, y, steps=2)
-    return model.score_samples(tokens(4), n_samples=2)
+    model = discrete.MaskedDiffusion(2, 3, net, n_classes=2)
+    model.fit(X, y, X_val=X_val, y_val=y_val, steps=2)
+    return model.score_samples(tokens(4), np.arange(4) % 2, n_samples=2)
 
 
 def marginal():
@@ -1198,7 +1199,9 @@ def columns():
 ARRAYS: dict[Any, Arrays] = {
     # discrete
     discrete.MaskedDiffusion.fit: Arrays(
-        guessing, {"X": whole(12, 3) % 2, "y": np.arange(12) % 2}, strict=("y",)
+        guessing,
+        {"X": whole(12, 3) % 2, "y": np.arange(12) % 2, "X_val": whole(6, 3) % 2, "y_val": np.arange(6) % 2},
+        strict=("y", "y_val"),
     ),
     discrete.MarginalizationModel.log_prob: Arrays(
         lambda x, observed: marginal().log_prob(x, observed), {"x": whole(6, 3) % 2, "observed": whole(6, 3) > 9}
