@@ -1,19 +1,22 @@
 """Probabilities of partial molecules in one call: SMILES strings of MOSES, against chains along five random orders.
 
-A masked diffusion on dilated convolutions learns 100,000 strings, then a residual network learns to agree with it. Of
-200 strings held out a random 25, 50, 75 or 100 % of the tokens are observed.
+A masked diffusion on dilated convolutions learns 100,000 strings, then a second network, which begins as a copy of the
+first, learns to agree with it. Of 200 strings held out a random 25, 50, 75 or 100 % of the tokens are observed.
 
 Ranges, set before anything was run, without a prototype: rank correlation of one call and chains at least 0.9, as for
 digits, and at every share above that of tokens that know nothing of each other; the any-order bound at most 2 bits a
 character, where the paper's network of 12 Transformer layers, trained for days, has about 0.65 (from memory). A bigram
 model of one fixed order, and what samples are worth where rdkit is installed, are figures; so is how often one call
-gives a partial string the lower probability once one of its tokens is exchanged for one of another string.
+gives a partial string the lower probability once one of its tokens is exchanged for one of another string. A first
+version, whose second network was a residual one that began anew, missed the range with 0.872 and 0.895 at seeds 0 and
+1; the present one was tried at seed 2.
 
 Source: S. Liu, P. Ramadge, R. Adams, 2023, arXiv 2310.12920, section 5.2, table 3.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from itertools import pairwise
 from typing import Any
@@ -33,7 +36,7 @@ from lodim.discrete.marginalization_models import (
 )
 from lodim.discrete.masked_diffusion import MaskedDiffusion
 from lodim.discrete.vocabulary import Vocabulary
-from lodim.nets import DilatedConvNet, ResidualMLP
+from lodim.nets import DilatedConvNet
 from lodim.randomness import as_generator, build_seeded, derive_seed, torch_generator
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
@@ -76,14 +79,18 @@ def run(
     net = build_seeded(
         lambda: DilatedConvNet(size + 1, length, size, width, (1, 2, 4, 8)), derive_seed(seed, "net")
     )
-    marginal = build_seeded(lambda: ResidualMLP(size + 1, length, 1), derive_seed(seed, "marginal"))
-    model = MarginalizationModel(
-        marginal_net=marginal, conditional=MaskedDiffusion(vocabulary, backbone=net),
-        random_state=derive_seed(seed, "heads"),
+    conditional = MaskedDiffusion(vocabulary, backbone=net)
+    conditional.fit(
+        train, steps=conditional_steps, batch_size=96, lr=2e-3, random_state=derive_seed(seed, "conditional"),
+        progress=progress.part(0.0, 0.3),
     )  # fmt: skip
+    # as for digits: it begins with what phi has learnt
+    model = MarginalizationModel(
+        marginal_net=copy.deepcopy(net), conditional=conditional, random_state=derive_seed(seed, "heads")
+    )
     training = fit_mle(
-        model, train, conditional_steps=conditional_steps, steps=steps, batch_size=96, lr=2e-3, on_policy=False,
-        random_state=derive_seed(seed, "training"), progress=progress.part(0.0, 0.8),
+        model, train, steps=steps, batch_size=96, on_policy=False, random_state=derive_seed(seed, "training"),
+        progress=progress.part(0.3, 0.8),
     )  # fmt: skip
     progress(0.8, "asking")
     held, draws = vocabulary.encode(test), torch_generator(derive_seed(seed, "queries"))
@@ -145,5 +152,5 @@ CLAIM = Claim(
     arxiv="2310.12920",
     statement="One call orders partial strings of molecules by probability as chains along random orders do.",
     laptop=run,
-    minutes=5.0,
+    minutes=10.0,
 )
