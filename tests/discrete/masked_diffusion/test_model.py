@@ -137,6 +137,8 @@ def test_cells_that_are_not_known_count_for_nothing():
     assert float((many.mean(0) + pair).abs().max()) < 5 * float(many.std(0).max()) / math.sqrt(40)
     nothing = torch.zeros_like(observed)
     assert float(model.loss(x, observed=nothing)) == 0
+    with pytest.raises(ValueError, match="those are not known"):
+        model.nelbo(masked, observed=~nothing)
 
 
 def test_marginalising_time_never_makes_the_bound_worse():
@@ -163,6 +165,34 @@ def test_marginalising_time_never_makes_the_bound_worse():
         average.time_marginalised()
     with pytest.raises(ValueError, match='form="time"'):
         model.nelbo(x)
+
+
+def test_a_network_with_time_is_told_the_time():
+    """Places that know nothing of each other: the bound is the mean of their entropies over a uniform share."""
+    offset, slope = torch.tensor([1.0, 0.0, -1.0]), torch.tensor([-2.0, 1.0, 3.0])
+    net = nn.Identity()
+    net.forward = lambda x, t: (offset + slope * t[:, None].float())[:, None].expand(*x.shape, 3)
+    model = MaskedDiffusion(3, 5, net, schedule="cosine", objective="time", time_conditioning=True)
+    x = torch.arange(3)[:, None].repeat(1, 5)
+    shares = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
+    exact = -5 * (offset + slope * model.schedule.time(shares)[:, None]).log_softmax(-1).mean(0)
+    draws = torch.Generator().manual_seed(0)
+    found = torch.stack([model.nelbo(x, form="time", generator=draws) for _ in range(60)]).double()
+    assert float(((found.mean(0) - exact) / (found.std(0) / math.sqrt(60))).abs().max()) < 4
+    # left out, it is that at which as many are expected to be hidden
+    noisy = torch.tensor([[3, 0, 3, 1, 2], [3, 3, 3, 3, 0]])
+    times = model.schedule.time(torch.tensor([0.4, 0.8], dtype=torch.float64))
+    assert torch.equal(model.log_probs(noisy), model.log_probs(noisy, times))
+    assert not torch.allclose(model.log_probs(noisy), model.log_probs(noisy, torch.tensor([0.4, 0.8])))
+
+
+def test_marginalising_time_keeps_the_classes():
+    net = nn.Identity()
+    net.forward = lambda x, t, y: nn.functional.one_hot(y, 3)[:, None].expand(*x.shape, 3) * 2.0
+    model = MaskedDiffusion(3, 4, net, objective="time", time_conditioning=True, n_classes=3)
+    x, y = torch.full((3, 4), 3), torch.arange(3)
+    found = model.time_marginalised(4).log_probs(x, y=y)
+    assert torch.allclose(found, model.log_probs(x, torch.rand(3), y), atol=1e-6)
 
 
 @pytest.mark.parametrize("schedule", [PowerSchedule(), PowerSchedule(0.5), CosineSchedule()])

@@ -234,6 +234,38 @@ def test_a_network_with_time_is_asked_at_the_time_of_each_place(schedule):
         assert chi_square(frequencies(model.unmask(N, batch_size=N, **options).tokens, 2), law) < limit
 
 
+def test_ancestral_asks_at_the_beginning_of_each_step_and_tells_its_end():
+    asked, model = [], timed_model("cosine")
+    forward = model.backbone.forward
+    model.backbone.forward = lambda x, t: (asked.append(t.tolist()), forward(x, t))[1]
+    options = {"sampler": "ancestral", "generator": 0}
+    found = model.unmask(3, steps=4, cache=False, **options)
+    assert np.allclose(asked, np.repeat([[1.0], [0.75], [0.5], [0.25]], 3, axis=1))
+    assert np.allclose(found.times, 0.75 - 0.25 * found.ranks)
+    assert (model.unmask(3, steps=1, **options).times == 0).all()
+    assert model.unmask(3, cache=False, **options).nfe == 128  # the default
+    # drawn together with the mask, an answer that has moved with the time must not be kept; of one row it would be
+    assert model.unmask(1, steps=50, two_stage=False, **options).nfe == 50
+    assert noisy_model().unmask(1, steps=50, two_stage=False, **options).nfe <= 3
+
+
+def test_second_order_looks_no_further_ahead_than_the_last_step_was_long():
+    """Log-odds of 1,500, then 1,000: beyond twice the last step the line is negative."""
+    odds, net = [], torch.nn.Identity()
+
+    def forward(x):
+        odds.append(1500.0 if bool((x == 2).all()) else 1000.0)
+        return torch.tensor([0.0, odds[-1]]).expand(*x.shape, 2)
+
+    net.forward = forward
+    found = MaskedDiffusion(2, 8, net).unmask(500, steps=2, order=2, generator=0)
+    assert odds == [1500.0, 1000.0]
+    assert (found.tokens == 1).all()
+    ends = [np.where(found.ranks == call, found.times, 2.0).min(1) for call in (0, 1)]
+    starts = [np.where(found.ranks == call, found.times, -1.0).max(1) for call in (0, 1)]
+    assert ((starts[1] - ends[1]) / (starts[0] - starts[1]) > 2).any()  # such rows were among them
+
+
 def test_the_law_given_a_prompt_and_the_law_of_blocks():
     model, x = noisy_model(), torch.tensor([*itertools.product(range(3), repeat=3)])
     blocks = sum(model.log_prob(x, torch.tensor(o)).double().exp() for o in ((0, 1, 2), (1, 0, 2))) / 2
