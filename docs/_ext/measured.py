@@ -650,16 +650,42 @@ def masked_diffusion():
     return "\n".join(lines)
 
 
+def marginalization_models():
+    """What the recorded claims measured on data."""
+    lines = []
+    folder = ROOT / "evidence" / "claims" / "marginalization-models"
+    told = {
+        "binary-mnist": ("Digits of 14 x 14 binary pixels", "pixels", "bits a pixel"),
+        "molecules": ("Strings of MOSES", "tokens", "bits a character"),
+    }
+    for name, (title, units, bits) in told.items():
+        if not (file := folder / f"{name}.laptop.json").exists():
+            continue
+        figures = json.loads(file.read_text())["figures"]
+        alone = figures[f"Spearman of independent {units} by share observed"]
+        away = figures["mean difference by share observed, nats"]
+        rows = [
+            (f"{float(share):.0%}", f"{found:.3f}", f"{alone[share]:.3f}", f"{away[share]:+.2f}")
+            for share, found in figures["Spearman by share observed"].items()
+        ]
+        head = ("observed", "rank correlation", f"of {units} alone", "mean less chains, nats")
+        said = ", ".join(f"{way} {found:.3f}" for way, found in figures[bits].items())
+        lines += [f"**{title}**, held out: one call beside chains along five orders.", ""]
+        lines += [table(head, rows), "", f"{bits.capitalize()}: {said}.", ""]
+        if "samples" in figures:
+            lines += [f"Samples: {figures['samples']}. For more of them, train for longer than minutes.", ""]
+    return "\n".join(lines)
+
+
 PAGES = (
     verdict, methods, entry_points, claims, benchmarks, reliability, size, comparison, difficulty,
     novel_class_discovery, invariance_certificates, filling_gaps,
 )  # fmt: skip
 # what the claims' records add below a measurement
 BELOW = (
-    ambient_diffusion, denoiser_dimension, diffusion_mbir, latent_quantization, masked_diffusion, mode_interpolation,
-    neural_collapse,
-    partitive_partitioning, pfgmpp, probability_estimation, retrieval_diffusion, sensitivity_sampling,
-    supervised_dictionary, transductive_few_shot,
+    ambient_diffusion, denoiser_dimension, diffusion_mbir, latent_quantization, marginalization_models,
+    masked_diffusion, mode_interpolation, neural_collapse, partitive_partitioning, pfgmpp, probability_estimation,
+    retrieval_diffusion, sensitivity_sampling, supervised_dictionary, transductive_few_shot,
 )  # fmt: skip
 
 
