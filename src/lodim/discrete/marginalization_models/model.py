@@ -99,7 +99,7 @@ class ConsistencyReport(Result):
     n_observed : int ndarray, shape (length,)
         1, 2, ..., after the step.
     error, se : ndarray, shape (length,)
-        Mean of |e| of one step, in nats, over rows and orders, and its standard error.
+        Mean absolute error e of one step, in nats, over rows and orders, and its standard error.
     drift : ndarray, shape (length,)
         Mean of the one-call answer less that of the chain along a random order, which takes one call a variable.
     nothing : float

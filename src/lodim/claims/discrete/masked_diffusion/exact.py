@@ -40,7 +40,7 @@ class Table(nn.Module):
         return self.logits[tuple(x.T)]
 
 
-def reverse_law(model: MaskedDiffusion) -> np.ndarray[Any, Any]:
+def reverse_law(model: MaskedDiffusion) -> np.ndarray:
     """The law of the reverse process over all sequences."""
     x = torch.tensor([*itertools.product(range(TOKENS), repeat=PLACES)])
     orders = [*itertools.permutations(range(PLACES))]

@@ -31,13 +31,13 @@ VOCABULARY = 50_257
 TEMPERATURES = {16: 0.989, 128: 0.946, 1024: 0.882, 4096: 0.834, 50_000: 0.729}
 
 
-def zipf() -> np.ndarray[Any, Any]:
+def zipf() -> np.ndarray:
     """Masses of tokens by their rank."""
     p = 1.0 / np.arange(1, VOCABULARY + 1) ** 1.1
     return p / p.sum()
 
 
-def uncovered(p: np.ndarray[Any, Any], n_steps: int) -> dict[str, float]:
+def uncovered(p: np.ndarray, n_steps: int) -> dict[str, float]:
     """What 24 bits make of a step that uncovers with probability 2 / n_steps."""
     law = truncated_gumbel_probs(np.append(p * 2 / n_steps, 1 - 2 / n_steps))[:-1]
     mass, law = float(law.sum()), law / law.sum()
