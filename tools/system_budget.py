@@ -68,6 +68,8 @@ REASONS = {
     "black-box-surrogates": "seven rankings, two networks, rules, single rows; every figure beside what chance gives",
     "latent-quantization": "a filter with proofs of its code, eight attacks, and two reports that doubt themselves",
     "manifold-clustering": "tables, images and given features; the geometry of any clusters; a peer to compare with",
+    "marginalization-models": "queries, training from data and from energies, an exact lattice, and molecules",
+    "masked-diffusion": "the bound in two forms, two samplers with prompts and blocks, the law of coarse draws",
     "mode-interpolation": "a detector with its calibration, sampling that drops early, mass between modes, recursion",
     "multiparameter-persistence": "four kinds of data, three descriptors, two decompositions, a pipeline",
     "near-collapse": "a solver, a flow, a response with its spectrum, training by layers, each with what it refuses",

@@ -8,6 +8,9 @@ from . import (
     datasets as datasets,
 )
 from . import (
+    discrete as discrete,
+)
+from . import (
     generative as generative,
 )
 from . import (

@@ -24,6 +24,7 @@ __all__ = [
     "derive_seed",
     "forked_torch_rng",
     "root_seed",
+    "torch_draws",
     "torch_generator",
 ]
 
@@ -94,6 +95,17 @@ def torch_generator(seed: int | np.integer) -> Any:
     import torch
 
     return torch.Generator().manual_seed(int(seed))
+
+
+def torch_draws(generator: Any) -> Any:
+    """Return the generator of torch to draw from: the one given, a new one of a seed (int, NumPy generator), or None.
+
+    None is torch's global one.
+    """
+    import torch
+
+    given = generator is None or isinstance(generator, torch.Generator)
+    return generator if given else torch_generator(root_seed(generator))
 
 
 @contextmanager

@@ -163,6 +163,8 @@ def test_conditions_add_to_a_profile():
             "calibration",
             "reaches accuracy 0.80",
         ),
+        ({"n_table_columns": 20, "n_features": 64}, "any-order", "the 20 columns of the table became 64"),
+        ({"advice": (Advice("", {}, "missing_values"),)}, "any-order", "cells of the table are missing"),
     ],
 )
 def test_each_figure_speaks_for_its_tag(changes, tag, said):

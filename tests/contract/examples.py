@@ -20,6 +20,7 @@ from sklearn.base import clone
 from torch import nn
 
 import lodim.datasets as datasets
+import lodim.discrete as discrete
 import lodim.generative as generative
 import lodim.geometry as geometry
 import lodim.landscape as landscape
@@ -38,7 +39,7 @@ from lodim.landscape.hypercomplex import LearnedAlgebra
 from lodim.landscape.nm_sparsity import NMCheck
 from lodim.landscape.objective_landscapes.compression_sweep import CompressionPoint
 from lodim.linalg import TraceEstimate
-from lodim.nets import BiasFreeUNet, CausalTransformer, TimeMLP, mlp
+from lodim.nets import BiasFreeUNet, CausalTransformer, DilatedConvNet, ResidualMLP, TimeMLP, mlp
 from lodim.randomness import build_seeded
 from lodim.training import DescentResult
 from lodim.validation import check_numbers, plain_array
@@ -745,12 +746,28 @@ def filtering(**options):
     return trust.LQVAE(encoder, decoder, 8, image_shape=(1, 4, 4), **options)
 
 
+def tokens(n, length=3, seed=0):
+    """Of two kinds."""
+    return torch.randint(2, (n, length), generator=torch.Generator().manual_seed(seed))
+
+
 def light(n=3, seed=0):
     """Images on [0, 1]."""
     return torch.rand(n, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
 
 
 GENERATORS: dict[Any, tuple[Generator, ...]] = {
+    discrete.MarginalizationModel: (
+        Generator(lambda: discrete.MarginalizationModel([2, 4, 3]), lambda: tokens(6), False),
+    ),
+    discrete.MaskedDiffusion: (
+        Generator(lambda: discrete.MaskedDiffusion([2, 4, 3]), lambda: tokens(6), False),
+        Generator(
+            lambda: discrete.MaskedDiffusion(3, 5, DilatedConvNet(4, 5, width=8), schedule="cosine"),
+            lambda: tokens(6, 5),
+            False,
+        ),
+    ),
     trust.LQVAE: (
         Generator(lambda: filtering(n_bits=2), light, False),
         Generator(lambda: filtering(n_bits=None, lambda_gp=0, noise_scale=1.0), light, False),
@@ -1153,7 +1170,69 @@ PATCHED = representation.HierarchicalKernel((2,), normalize=False)
 _patched = {"X": whole(12, 4), "Y": whole(9, 4, seed=1)}
 _frames = {"features": whole(12, 3), "labels": np.arange(12) % 3}
 
+
+def guessing(X, y, X_val, y_val):
+    """What a model of three places says after two steps."""
+    net = build_seeded(lambda: ResidualMLP(3, 3, width=8, depth=1, n_classes=2), 0)
+    model = discrete.MaskedDiffusion(2, 3, net, n_classes=2)
+    model.fit(X, y, X_val=X_val, y_val=y_val, steps=2)
+    return model.score_samples(tokens(4), np.arange(4) % 2, n_samples=2)
+
+
+def marginal():
+    """A model of any three of three."""
+    one = build_seeded(lambda: ResidualMLP(3, 3, 1, 8, 1), 0)
+    conditional = discrete.MaskedDiffusion(2, 3, build_seeded(lambda: ResidualMLP(3, 3, 2, 8, 1), 0))
+    return discrete.MarginalizationModel(marginal_net=one, conditional=conditional, random_state=0)
+
+
+def after_two_steps(X):
+    model = marginal()
+    discrete.fit_mle(model, X, steps=2, batch_size=4)
+    return model.log_prob(tokens(4))
+
+
+def columns():
+    return discrete.Columns.of(pd.DataFrame({"a": [True, False], "b": [5, 7]}))
+
+
 ARRAYS: dict[Any, Arrays] = {
+    # discrete
+    discrete.MaskedDiffusion.fit: Arrays(
+        guessing,
+        {"X": whole(12, 3) % 2, "y": np.arange(12) % 2, "X_val": whole(6, 3) % 2, "y_val": np.arange(6) % 2},
+        strict=("y", "y_val"),
+    ),
+    discrete.MarginalizationModel.log_prob: Arrays(
+        lambda x, observed: marginal().log_prob(x, observed), {"x": whole(6, 3) % 2, "observed": whole(6, 3) > 9}
+    ),
+    discrete.fit_mle: Arrays(after_two_steps, {"X": whole(12, 3) % 2}),
+    discrete.truncated_gumbel_probs: Arrays(
+        lambda p: discrete.truncated_gumbel_probs(p, 4), {"p": np.eye(3)[[1, 0]]}, plain=True
+    ),
+    discrete.effective_temperature: Arrays(
+        discrete.effective_temperature, {"p": np.eye(3)[1], "q": np.eye(4)[2]}, plain=True
+    ),
+    discrete.bits_per_dim: Arrays(
+        lambda log_prob: discrete.bits_per_dim(log_prob, 3), {"log_prob": whole(5)}, plain=True
+    ),
+    discrete.sequence_entropy: Arrays(
+        discrete.sequence_entropy, {"samples": whole(6, 4).astype(int) % 3}, strict=("samples",)
+    ),
+    discrete.generative_perplexity: Arrays(
+        lambda samples: (
+            discrete.generative_perplexity(
+                samples, discrete.NGramScorer(3).fit(np.arange(12).reshape(3, 4) % 3)
+            ).perplexity
+        ),
+        {"samples": whole(6, 4).astype(int) % 3},
+        strict=("samples",),
+    ),
+    discrete.Columns.decode: Arrays(
+        lambda tokens: columns().decode(tokens).astype(float),
+        {"tokens": whole(6, 2).astype(int) % 2},
+        strict=("tokens",),
+    ),
     # representation
     **{
         measure: Arrays(measure, {"X": whole(14, 3), "Y": whole(14, 4, seed=1)})
@@ -2074,6 +2153,13 @@ _bounds = {"catoni": 0.4, "best": 0.4}
 _density = np.array([-3.0, -4.0])
 
 RESULTS: dict[Any, Callable[[], Any]] = {
+    # discrete
+    discrete.Unmasking: lambda: discrete.MaskedDiffusion([2, 4, 3], random_state=0).unmask(3, generator=0),
+    discrete.ConsistencyReport: lambda: marginal().consistency_report(tokens(5)),
+    discrete.MoleculeReport: lambda: discrete.MoleculeReport(0.9, 1.0, 0.5, 20),
+    discrete.GenerativePerplexity: lambda: discrete.generative_perplexity(
+        tokens(5, 4), discrete.NGramScorer(2).fit(tokens(9, 4))
+    ),
     # representation
     representation.Comparison: lambda: compared(),
     representation.LayerPair: lambda: compared().pairs[0],

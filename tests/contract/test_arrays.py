@@ -24,6 +24,8 @@ TRAINING = (
     "adversarial_training",
     "greedy_train",
     "Diffusion.fit",
+    "MaskedDiffusion.fit",
+    "fit_mle",
     "PBN.fit",
     "SelfAttentionClassifier.fit",
     "ProbabilisticNet.fit",

@@ -65,6 +65,16 @@ def _of_shape(p: Any) -> Iterator[Fact]:
         yield Fact("data-difficulty", 0.5, f"{n_rows:,} rows are few for {d:.0f} dimensions")
 
 
+def _of_cells(p: Any) -> Iterator[Fact]:
+    """Give what a table's categories and gaps suggest."""
+    n_columns, n_encoded = figure(p, "n_table_columns"), figure(p, "n_features")
+    if n_columns and n_encoded >= 2 * n_columns:
+        spread = f"the {n_columns} columns of the table became {n_encoded}: most of them hold categories"
+        yield Fact("any-order", 0.5, spread)
+    if any(figure(advice, "rule") == "missing_values" for advice in figure(p, "advice") or ()):
+        yield Fact("any-order", 1.5, "cells of the table are missing, and were filled in by a rule")
+
+
 def _ends(p: Any, d: Any) -> tuple[Any, Any]:
     """The ends of the dimension's interval, the dimension itself where they are not known."""
     if d is None:
@@ -121,7 +131,7 @@ def _of_model(p: Any) -> Iterator[Fact]:
 
 def facts_of(profile: Any) -> tuple[Fact, ...]:
     """Return what a profile's figures suggest."""
-    return (*_of_shape(profile), *_of_labels(profile), *_of_model(profile))
+    return (*_of_shape(profile), *_of_cells(profile), *_of_labels(profile), *_of_model(profile))
 
 
 def measured_by(profile: Any) -> dict[str, str]:

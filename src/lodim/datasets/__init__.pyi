@@ -25,6 +25,7 @@ from .manifolds import manifold as manifold
 from .named import load as load
 from .named import names as names
 from .named import summaries as summaries
+from .prose import load_prose as load_prose
 from .source import read_source as read_source
 from .table_encoder import TableEncoder as TableEncoder
 from .tables import read_table as read_table

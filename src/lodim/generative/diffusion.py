@@ -32,7 +32,7 @@ from lodim.generative.samplers import (
 from lodim.generative.schedules import EDM, VE, Flow, Schedule, schedule_named
 from lodim.nets import SmallUNet, TimeMLP
 from lodim.nets.activations import evaluation_mode
-from lodim.randomness import RandomState, build_seeded, root_seed, torch_generator
+from lodim.randomness import RandomState, build_seeded, root_seed, torch_draws
 from lodim.training import DescentRecipe, DescentResult, ExponentialMovingAverage, descend
 from lodim.validation import (
     check_choice,
@@ -44,7 +44,7 @@ from lodim.validation import (
     warn,
 )
 
-__all__ = ["Diffusion", "as_generator", "figure_of"]
+__all__ = ["Diffusion", "figure_of"]
 
 _FEW = 20
 _RESUMABLE = ("deadline", "callback", "interrupted")
@@ -90,13 +90,6 @@ def descend_averaged(
 def _write(parameters: list[nn.Parameter], values: list[Tensor]) -> None:
     for parameter, value in zip(parameters, values, strict=True):
         parameter.copy_(value)
-
-
-def as_generator(generator: torch.Generator | RandomState) -> torch.Generator | None:
-    """Return torch's generator for a seed; None stays None, torch's global one."""
-    if generator is None or isinstance(generator, torch.Generator):
-        return generator
-    return torch_generator(root_seed(generator))
 
 
 def figure_of(metric: Callable[[Any], Any], samples: Any, name: str = "metric") -> float:
@@ -504,7 +497,7 @@ class Diffusion(nn.Module):
             if isinstance(sampler, str)
             else sampler
         )
-        source = as_generator(generator)
+        source = torch_draws(generator)
         device, dtype = self.denoiser.center.device, self.denoiser.center.dtype
         levels = self.sigmas(steps) if sigmas is None else torch.from_numpy(check_levels(sigmas, dtype))
         given = self._condition(cond, n, device)
@@ -535,7 +528,7 @@ class Diffusion(nn.Module):
         """Draw what sampling begins with: the kernel's noise of a level, around the data's centre."""
         center = self.denoiser.center.expand(n, *self.shape)
         levels = torch.full((n, *[1] * len(self.shape)), sigma, device=center.device)
-        return center + self.kernel(center, levels, as_generator(generator))
+        return center + self.kernel(center, levels, torch_draws(generator))
 
     def _start(self, start: Any, n: int) -> Tensor:
         x = self._tensor(start, "start")

@@ -26,6 +26,9 @@ from .resnet import resnet as resnet
 from .resnet import vgg as vgg
 from .sentence import SentenceClassifier as SentenceClassifier
 from .sentence import tokenize as tokenize
+from .tokens import BidirectionalTransformer as BidirectionalTransformer
+from .tokens import DilatedConvNet as DilatedConvNet
+from .tokens import ResidualMLP as ResidualMLP
 from .transformer import TransformerEncoder as TransformerEncoder
 from .transformer import VisionTransformer as VisionTransformer
 from .transformer import vit as vit

@@ -44,12 +44,14 @@ def model_device(model: nn.Module) -> torch.device:
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Put a module into evaluation mode for a while, and every part of it back into its own mode afterwards."""
     modes = [(part, part.training) for part in model.modules()]
-    model.eval()
+    if any(mode for _, mode in modes):
+        model.eval()
     try:
         yield
     finally:
         for part, mode in modes:
-            part.training = mode
+            if part.training != mode:
+                part.training = mode
 
 
 def batches_of(data: Any, batch_size: int | np.integer = _BATCH) -> Iterator[Any]:

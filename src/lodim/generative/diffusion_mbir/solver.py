@@ -63,7 +63,7 @@ import torch
 from torch import Tensor, nn
 
 from lodim.generative.denoiser import Denoiser, EmpiricalDenoiser, GaussianDenoiser
-from lodim.generative.diffusion import Diffusion, as_generator
+from lodim.generative.diffusion import Diffusion
 from lodim.generative.diffusion_mbir.differences import (
     BOUNDARIES,
     difference,
@@ -81,7 +81,7 @@ from lodim.generative.samplers import Callback, SamplerState, ddim, pc
 from lodim.identity import content_hash
 from lodim.linalg import conjugate_gradient
 from lodim.nets.activations import evaluation_mode
-from lodim.randomness import RandomState, derive_seed, root_seed, torch_generator
+from lodim.randomness import RandomState, derive_seed, root_seed, torch_draws, torch_generator
 from lodim.training import checkpoint as files
 from lodim.validation import check_choice, check_in_range, check_tensor, checked, warn
 
@@ -291,7 +291,7 @@ class DiffusionMBIR:
         if truth is not None:  # what is wrong with it is said now, not when the volume is there
             nothing = torch.zeros(len(data), *self.operator.image_shape, dtype=torch.float64)
             volume_quality(nothing, truth, data_range=data_range)
-        source = as_generator(generator)
+        source = torch_draws(generator)
         seed = None if source is None else source.initial_seed()
         source = torch_generator(root_seed(None)) if source is None else source
         run = _Run(self, data, source, seed, [*levels, 0.0], on_step, progress, checkpoint)

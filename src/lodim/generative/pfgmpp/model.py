@@ -42,10 +42,10 @@ from scipy.special import betaincinv, betaln, gammaincinv, gammaln
 from torch import Tensor, nn
 
 from lodim.generative.denoiser import Condition, Denoiser, EmpiricalDenoiser, as_levels
-from lodim.generative.diffusion import Diffusion, as_generator
+from lodim.generative.diffusion import Diffusion
 from lodim.generative.losses import gaussian, normal
 from lodim.generative.samplers import unwrapped
-from lodim.randomness import RandomState
+from lodim.randomness import RandomState, torch_draws
 from lodim.validation import check_in_range, checked, warn
 
 __all__ = ["PFGMPP", "EmpiricalPoissonDenoiser", "NormDenoiser", "PoissonKernel"]
@@ -271,7 +271,7 @@ class PFGMPP(Diffusion):
 
     def prior(self, n: int, sigma: float, generator: torch.Generator | RandomState = None) -> Tensor:
         """Draw what sampling begins with: the kernel's noise of a level, around the data's centre."""
-        source = as_generator(generator)
+        source = torch_draws(generator)
         x = super().prior(n, sigma, source)
         share = self.max_radius_quantile or (0.999 if self.D <= _HEAVY else 1.0)
         limit = self.kernel.max_radius(math.prod(self.shape), share)  # type: ignore[attr-defined]

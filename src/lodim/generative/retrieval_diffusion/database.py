@@ -39,13 +39,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lodim.generative.diffusion import as_generator
 from lodim.generative.losses import uniform
 from lodim.linalg.precision import as_tensor
 from lodim.neighbors import NeighborIndex
 from lodim.nets.activations import evaluation_mode
 from lodim.plots import COLORS, new_axes
-from lodim.randomness import RandomState
+from lodim.randomness import RandomState, torch_draws
 from lodim.results import Result
 from lodim.validation import (
     check_choice,
@@ -471,7 +470,7 @@ class Retrieval(nn.Module):
                 "how often items of this database were neighbours is not known (it was swapped, or never prepared): "
                 "queries are drawn from all of it alike; prepare(X) counts, top_m=1.0 says that this is wanted"
             )
-        u = uniform(torch.empty(n), as_generator(generator)).cpu().numpy()
+        u = uniform(torch.empty(n), torch_draws(generator)).cpu().numpy()
         kinds = self.kinds(labels, n)
         out = np.empty(n, dtype=np.int64)
         for kind in {None} if kinds is None else set(kinds.tolist()):

@@ -39,12 +39,12 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from lodim.generative.denoiser import Condition
-from lodim.generative.diffusion import Diffusion, as_generator
+from lodim.generative.diffusion import Diffusion
 from lodim.generative.guidance import ClassifierFree, Guidance
 from lodim.generative.losses import uniform
 from lodim.generative.retrieval_diffusion.database import Embed, Retrieval, RetrievalReport
 from lodim.nets import SmallUNet, TimeMLP
-from lodim.randomness import RandomState, build_seeded, root_seed
+from lodim.randomness import RandomState, build_seeded, root_seed, torch_draws
 from lodim.validation import check_in_range, checked
 
 __all__ = ["RetrievalDiffusion", "WithoutContext"]
@@ -319,7 +319,7 @@ class RetrievalDiffusion(Diffusion):
         n = int(check_in_range(n, "n", low=0, integer=True))
         if options.pop("cond", None) is not None:
             raise ValueError("the condition is what is retrieved: give query or labels, not cond")
-        source, noise = as_generator(generator), start
+        source, noise = torch_draws(generator), start
         guide: Any = guidance.item() if isinstance(guidance, np.number) else guidance
 
         def generate(context: Tensor) -> Any:

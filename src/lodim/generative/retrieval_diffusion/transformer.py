@@ -44,13 +44,13 @@ import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 
-from lodim.generative.diffusion import as_generator, descend_averaged
+from lodim.generative.diffusion import descend_averaged
 from lodim.generative.losses import uniform
 from lodim.generative.retrieval_diffusion.codes import PatchCodebook
 from lodim.generative.retrieval_diffusion.database import Embed, Retrieval, RetrievalReport
 from lodim.nets import CausalTransformer, KVCache, keep_likely, sample_categorical
 from lodim.nets.activations import evaluation_mode
-from lodim.randomness import RandomState, build_seeded, root_seed
+from lodim.randomness import RandomState, build_seeded, root_seed, torch_draws
 from lodim.training import DescentRecipe, DescentResult
 from lodim.validation import check_choice, check_in_range, checked
 
@@ -305,7 +305,7 @@ class RetrievalTransformer(nn.Module):
         n = int(check_in_range(n, "n", low=0, integer=True))
         scale = float(check_in_range(guidance, "guidance", low=-sys.float_info.max, high=sys.float_info.max))
         batch_size = int(check_in_range(batch_size, "batch_size", low=1, integer=True))
-        source, device = as_generator(generator), self.net.positions.device
+        source, device = torch_draws(generator), self.net.positions.device
         options = {
             "top_k": None if top_k is None else int(check_in_range(top_k, "top_k", low=1, integer=True)),
             "temperature": float(temperature),

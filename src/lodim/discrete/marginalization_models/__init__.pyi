@@ -1,0 +1,11 @@
+from .ising import IsingModel as IsingModel
+from .model import ConsistencyReport as ConsistencyReport
+from .model import MarginalizationModel as MarginalizationModel
+from .molecules import MoleculeReport as MoleculeReport
+from .molecules import molecule_log_f as molecule_log_f
+from .molecules import molecule_report as molecule_report
+from .molecules import molecule_scores as molecule_scores
+from .molecules import molecule_units as molecule_units
+from .molecules import moses_smiles as moses_smiles
+from .training import fit_energy as fit_energy
+from .training import fit_mle as fit_mle

@@ -1,0 +1,11 @@
+from .model import AnyOrderAutoregressive as AnyOrderAutoregressive
+from .model import MaskedDiffusion as MaskedDiffusion
+from .precision import effective_temperature as effective_temperature
+from .precision import truncated_gumbel_probs as truncated_gumbel_probs
+from .samplers import Unmasking as Unmasking
+from .samplers import ancestral as ancestral
+from .samplers import first_hitting as first_hitting
+from .samplers import hitting_shares as hitting_shares
+from .schedules import CosineSchedule as CosineSchedule
+from .schedules import MaskSchedule as MaskSchedule
+from .schedules import PowerSchedule as PowerSchedule
