@@ -83,6 +83,7 @@ REASONS = {
     "retrieval-diffusion": "two generators, of pixels and of codes, on one database that has rules of its own",
     "sensitivity-sampling": "scores for every p, five rules, streams, a solver of its own, and certificates",
     "invariance-certificates": "two modes of three measures, models that make environments, a test, and four fits",
+    "simplex-encoding": "three lattices in any dimension, three kinds of fields and of fits, and what each costs",
     "supervised-dictionary": "two models, two solvers of one objective, draws of the model, and a curve over its dial",
     "transductive-few-shot": "a solver of batches whose energy provably falls, an estimator, and a bench of episodes",
     "wide-cnn-kernels": "a kernel by blocks, regression exact and by landmarks, spectra, curves, finite networks",

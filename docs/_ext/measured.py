@@ -677,15 +677,39 @@ def marginalization_models():
     return "\n".join(lines)
 
 
+def _checks(slug):
+    """What the claims of a method were held to."""
+    rows = []
+    for file in sorted((ROOT / "evidence" / "claims" / slug).glob("*.laptop.json")):
+        for check in json.loads(file.read_text())["checks"]:
+            expected = check["expected"]
+            told = f"{expected[0]:g} to {expected[1]:g}" if isinstance(expected, list) else expected
+            ours = f"{check['ours']:.3g}" if isinstance(check["ours"], float) else check["ours"]
+            rows.append(
+                (file.name.split(".")[0], check["what"], ours, told, "" if check["passed"] else "**missed**")
+            )
+    return table(("claim", "measured", "ours", "expected beforehand", ""), rows)
+
+
+def simplex_encoding():
+    """What the recorded claims measured."""
+    return _checks("simplex-encoding")
+
+
+def bsp_net():
+    """What the recorded claims measured."""
+    return _checks("bsp-net")
+
+
 PAGES = (
     verdict, methods, entry_points, claims, benchmarks, reliability, size, comparison, difficulty,
     novel_class_discovery, invariance_certificates, filling_gaps,
 )  # fmt: skip
 # what the claims' records add below a measurement
 BELOW = (
-    ambient_diffusion, denoiser_dimension, diffusion_mbir, latent_quantization, marginalization_models,
+    ambient_diffusion, bsp_net, denoiser_dimension, diffusion_mbir, latent_quantization, marginalization_models,
     masked_diffusion, mode_interpolation, neural_collapse, partitive_partitioning, pfgmpp, probability_estimation,
-    retrieval_diffusion, sensitivity_sampling, supervised_dictionary, transductive_few_shot,
+    retrieval_diffusion, sensitivity_sampling, simplex_encoding, supervised_dictionary, transductive_few_shot,
 )  # fmt: skip
 
 

@@ -47,6 +47,9 @@ from . import (
     representation as representation,
 )
 from . import (
+    shapes as shapes,
+)
+from . import (
     sketch as sketch,
 )
 from . import (

@@ -8,8 +8,10 @@ own line.
 from __future__ import annotations
 
 import functools
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ import lodim.geometry as geometry
 import lodim.landscape as landscape
 import lodim.partition as partition
 import lodim.representation as representation
+import lodim.shapes as shapes
 import lodim.trust as trust
 from lodim.generative import diffusion_mbir as mbir
 from lodim.geometry import multiparameter_persistence as persistence
@@ -605,7 +608,42 @@ _of_points = {
     },
 }  # fmt: skip
 
+
+class OfOneShape(nn.Module):
+    """A BSP-Net at the planes of one shape, as a layer of points."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = shapes.BSPNet(6, 2, encoder=None)
+        self.register_buffer("planes", torch.arange(24.0).sin().view(1, 4, 6))
+
+    def forward(self, points):
+        S, h2 = self.net(points, self.planes)
+        return S[0] + h2[0, :, 0]
+
+
+def places(d):
+    return lambda: torch.rand(5, d, generator=torch.Generator().manual_seed(0))
+
+
 LAYERS = {
+    shapes.BSPNet: (Layer(OfOneShape, places(3), keyword="points"),),
+    shapes.HashEncoding: (
+        Layer(
+            lambda: shapes.HashEncoding(3, 3, log2_table=6, n_min=2, n_max=8), places(3), keyword="x",
+            without={"autocast": "tables are looked up, not multiplied"},
+        ),
+        Layer(
+            lambda: shapes.HashEncoding(2, 3, log2_table=6, n_min=2, n_max=8, kind="grid"), places(2), keyword="x",
+            without={"autocast": "tables are looked up, not multiplied"},
+        ),
+    ),
+    shapes.NeuralField: (
+        Layer(
+            lambda: shapes.NeuralField(shapes.HashEncoding(2, 3, log2_table=6, n_min=2, n_max=8), 3, 8),
+            places(2), keyword="x",
+        ),
+    ),
     landscape.inject_flora: (
         Layer(flora, base=net, there_and_back=without_flora, starts_as_base=0),
     ),
@@ -1196,7 +1234,98 @@ def columns():
     return discrete.Columns.of(pd.DataFrame({"a": [True, False], "b": [5, 7]}))
 
 
+def flat_shape():
+    """Two convexes of the plane, side by side, and their planes."""
+    net = shapes.BSPNet(8, 2, 2, encoder=None, phase=1, connections="private", random_state=0)
+    rows = [[1, 0, 0], [-1, 0, -0.4], [0, 1, -0.4], [0, -1, -0.4]]
+    rows += [[1, 0, -0.4], [-1, 0, 0], [0, 1, -0.4], [0, -1, -0.4]]
+    return net, torch.tensor(rows).T[None]
+
+
+def seen_twice(voxels, points, occupancy):
+    net = shapes.BSPNet(8, 2, 2, 4, resolution=8, width=2, hidden=(8,), phase=1, random_state=0)
+    shapes.fit_autoencoder(
+        net, voxels, points, occupancy, stages=[(1, None, 2)], batch_size=2, n_points=4, random_state=0
+    )
+    return net.decoder[0].weight.detach().numpy()
+
+
+def corners(polytope):
+    return np.zeros((0, 3)) if polytope is None else polytope.vertices
+
+
+def written(parts):
+    with tempfile.TemporaryDirectory() as folder:
+        shapes.save_mesh(_tetrahedron, f"{folder}/a.obj", parts)
+        return np.frombuffer(Path(folder, "a.obj").read_bytes(), np.uint8).astype(float)
+
+
+_tetrahedron = (
+    np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]),
+    np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]),
+)
+_small = (_tetrahedron[0] / 2, _tetrahedron[1])
+_poses = np.stack([np.eye(4) + 2 * np.eye(4)[2][:, None] * np.eye(4)[3]] * 2)
+_corner = {"halfspaces": np.array([[1.0, 0, 0, 0], [0, 1, 0, 0]])[[0, 1, 1]], "inside": -np.ones(3)}
+_mesh_libraries = ("trimesh", "manifold3d", "skimage")
+
 ARRAYS: dict[Any, Arrays] = {
+    # shapes
+    shapes.chamfer_distance: Arrays(
+        shapes.chamfer_distance, {"a": whole(6, 3), "b": whole(5, 3, seed=1)}
+    ),
+    shapes.fit_autoencoder: Arrays(
+        seen_twice,
+        {"voxels": whole(3, 8, 8) % 2, "points": whole(3, 9, 2) % 2, "occupancy": whole(3, 9, seed=1) % 2},
+    ),
+    shapes.fit_volume: Arrays(
+        lambda poses: shapes.fit_volume(
+            np.zeros((2, 4, 4, 3)), poses, 0.6, steps=1, batch_size=4, n_samples=2, random_state=0
+        )[1].loss,
+        {"poses": _poses},
+    ),
+    shapes.halfspaces_to_polytope: Arrays(
+        lambda halfspaces, inside: corners(shapes.halfspaces_to_polytope(halfspaces, 2.0, inside=inside)),
+        _corner,
+    ),
+    shapes.isosurface: Arrays(
+        lambda values: np.asarray(shapes.isosurface(values, 15.0).vertices), {"values": whole(4, 4, 4)},
+        needs=_mesh_libraries,
+    ),
+    shapes.name_convexes: Arrays(
+        lambda points, parts: shapes.name_convexes(flat_shape()[0], [flat_shape()[1][0]], [points], [parts]).votes,
+        {"points": whole(6, 2) % 2, "parts": whole(6, seed=1).astype(int) % 2}, strict=("parts",),
+    ),
+    shapes.orient_normals: Arrays(shapes.orient_normals, {"points": whole(40, 3)}),
+    shapes.part_iou: Arrays(
+        lambda found, truth: np.array([*shapes.part_iou(found, truth).values()]),
+        {"found": whole(20).astype(int) % 3, "truth": whole(20, seed=1).astype(int) % 3},
+        strict=("found", "truth"),
+    ),
+    shapes.point_signed_distance: Arrays(
+        lambda points, normals: shapes.point_signed_distance(points, normals, whole(5, 3, seed=1)),
+        {"points": whole(9, 3), "normals": np.eye(3)[whole(9).astype(int) % 3]},
+    ),
+    shapes.read_points: Arrays(lambda source: shapes.read_points(source)[0], {"source": whole(6, 3)}),
+    shapes.render_views: Arrays(
+        lambda poses: shapes.render_views(
+            lambda x: (x.abs(), x[:, 0].abs()), poses, 0.6, (3, 4), n_samples=3
+        ),
+        {"poses": _poses},
+    ),
+    shapes.save_mesh: Arrays(written, {"parts": np.array([0, 1, 1, 0])}, strict=("parts",), needs=("trimesh",)),
+    shapes.union_meshes: Arrays(
+        lambda ids: shapes.union_meshes([_tetrahedron], ids).face_attributes["convex"], {"ids": np.array([3])},
+        strict=("ids",), needs=_mesh_libraries,
+    ),
+    shapes.volume_iou: Arrays(
+        lambda shape_a, shape_b: np.array(shapes.volume_iou(shape_a, shape_b)),
+        {"shape_a": whole(3, 3, 3) > 9, "shape_b": whole(3, 3, 3) > 15},
+    ),
+    shapes.winding_number: Arrays(
+        lambda points: shapes.winding_number(_tetrahedron, points), {"points": whole(6, 3) + 2},
+        needs=("trimesh",),
+    ),
     # discrete
     discrete.MaskedDiffusion.fit: Arrays(
         guessing,
@@ -2153,6 +2282,14 @@ _bounds = {"catoni": 0.4, "best": 0.4}
 _density = np.array([-3.0, -4.0])
 
 RESULTS: dict[Any, Callable[[], Any]] = {
+    # shapes
+    shapes.PartNames: lambda: shapes.PartNames(np.array([0, -1]), np.array([[3, 1], [0, 0]])),
+    shapes.MeshQuality: lambda: shapes.compare_meshes(_small, _small, n_points=50),
+    shapes.EncodingCosts: lambda: shapes.encoding_costs((1, 2), n_points=9, n_repeats=1),
+    shapes.Convexes: lambda: flat_shape()[0].extract(flat_shape()[1]),
+    shapes.Polytope: lambda: flat_shape()[0].extract(flat_shape()[1]).polytopes[0],
+    shapes.FieldReport: lambda: shapes.fit_image(light()[0, 0], steps=2, batch_size=9, random_state=0)[1],
+    shapes.SizedQuality: lambda: shapes.SizedQuality("decimated", 900, chamfer=0.1, n_vertices=4, n_faces=4),
     # discrete
     discrete.Unmasking: lambda: discrete.MaskedDiffusion([2, 4, 3], random_state=0).unmask(3, generator=0),
     discrete.ConsistencyReport: lambda: marginal().consistency_report(tokens(5)),

@@ -26,6 +26,8 @@ TRAINING = (
     "Diffusion.fit",
     "MaskedDiffusion.fit",
     "fit_mle",
+    "fit_autoencoder",
+    "fit_volume",
     "PBN.fit",
     "SelfAttentionClassifier.fit",
     "ProbabilisticNet.fit",

@@ -26,6 +26,10 @@ from .named import load as load
 from .named import names as names
 from .named import summaries as summaries
 from .prose import load_prose as load_prose
+from .solids import FAMILIES as FAMILIES
+from .solids import Piece as Piece
+from .solids import Solid as Solid
+from .solids import procedural_solids as procedural_solids
 from .source import read_source as read_source
 from .table_encoder import TableEncoder as TableEncoder
 from .tables import read_table as read_table

@@ -1,0 +1,16 @@
+from .convexes import Convexes as Convexes
+from .convexes import Polytope as Polytope
+from .convexes import halfspaces_to_mesh as halfspaces_to_mesh
+from .convexes import halfspaces_to_polytope as halfspaces_to_polytope
+from .convexes import hidden_convexes as hidden_convexes
+from .convexes import union_meshes as union_meshes
+from .fitting import ImplicitNet as ImplicitNet
+from .fitting import fit_autoencoder as fit_autoencoder
+from .fitting import fit_image_encoder as fit_image_encoder
+from .fitting import fit_shape as fit_shape
+from .fitting import sample_both_sides as sample_both_sides
+from .model import BSPNet as BSPNet
+from .segmentation import PartNames as PartNames
+from .segmentation import convex_of as convex_of
+from .segmentation import name_convexes as name_convexes
+from .segmentation import part_iou as part_iou

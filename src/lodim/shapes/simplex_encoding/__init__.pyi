@@ -1,0 +1,12 @@
+from .costs import EncodingCosts as EncodingCosts
+from .costs import encoding_costs as encoding_costs
+from .encoding import GridHashEncoding as GridHashEncoding
+from .encoding import HashEncoding as HashEncoding
+from .encoding import SimplexHashEncoding as SimplexHashEncoding
+from .fields import FieldReport as FieldReport
+from .fields import NeuralField as NeuralField
+from .fields import fit_image as fit_image
+from .fields import fit_sdf as fit_sdf
+from .fields import fit_volume as fit_volume
+from .fields import render_image as render_image
+from .fields import render_views as render_views
