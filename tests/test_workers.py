@@ -364,8 +364,8 @@ def test_all_that_takes_n_jobs_is_tried_here():
                 fields = [f.target.id for f in node.body if isinstance(f, ast.AnnAssign)]
                 found |= {node.name} if "n_jobs" in fields else set()
     tried = {"profile", "run_claims", "search_shards", "from_shards", "compare", "RunOptions"}
-    # in tests/generative and tests/representation, beside what they must give
-    tried |= {"PerturbedLikelihoodModel", "pretraining_gain"}
+    # in tests/generative, tests/representation and tests/shapes, beside what they must give
+    tried |= {"PerturbedLikelihoodModel", "pretraining_gain", "shape_set"}
     within = {
         "measure_landscape",
         "_measure_landscape",

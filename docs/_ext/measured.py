@@ -701,15 +701,21 @@ def bsp_net():
     return _checks("bsp-net")
 
 
+def argus3d():
+    """What the recorded claims measured."""
+    return _checks("argus3d")
+
+
 PAGES = (
     verdict, methods, entry_points, claims, benchmarks, reliability, size, comparison, difficulty,
     novel_class_discovery, invariance_certificates, filling_gaps,
 )  # fmt: skip
 # what the claims' records add below a measurement
 BELOW = (
-    ambient_diffusion, bsp_net, denoiser_dimension, diffusion_mbir, latent_quantization, marginalization_models,
-    masked_diffusion, mode_interpolation, neural_collapse, partitive_partitioning, pfgmpp, probability_estimation,
-    retrieval_diffusion, sensitivity_sampling, simplex_encoding, supervised_dictionary, transductive_few_shot,
+    ambient_diffusion, argus3d, bsp_net, denoiser_dimension, diffusion_mbir, latent_quantization,
+    marginalization_models, masked_diffusion, mode_interpolation, neural_collapse, partitive_partitioning, pfgmpp,
+    probability_estimation, retrieval_diffusion, sensitivity_sampling, simplex_encoding, supervised_dictionary,
+    transductive_few_shot,
 )  # fmt: skip
 
 

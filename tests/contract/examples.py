@@ -622,11 +622,53 @@ class OfOneShape(nn.Module):
         return S[0] + h2[0, :, 0]
 
 
+class OfOneSequence(nn.Module):
+    """A tokenizer of shapes at the tokens of one shape, as a layer of points."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        self.register_buffer("tokens", torch.arange(16)[None] % 8)
+        used = self.tokenizer
+        decoder = (
+            used.quantizer,
+            used.raise_dim,
+            used.map_unet,
+            used.uncouple,
+            used.out_unet,
+            used.occupancy,
+        )
+        model.requires_grad_(False)
+        nn.ModuleList(decoder).requires_grad_()
+
+    @property
+    def tokenizer(self):
+        return getattr(self.model, "tokenizer", self.model)
+
+    def forward(self, points):
+        return self.tokenizer.decode(self.tokens, points[None] - 0.5)[0]
+
+
+_of_tokens = {"keyword": "points", "without": {"compile": "tokens and points are checked by their values"}}
+
+
+def tokenizer():
+    return shapes.ShapeTokenizer(
+        8, 4, n_codes=8, downsamples=1, latent_channels=8, unet_width=4, unet_depth=2
+    )
+
+
+def argus():
+    return shapes.Argus3D(tokenizer(), shapes.ShapeGPT(8, 16, 8, 1, 2))
+
+
 def places(d):
     return lambda: torch.rand(5, d, generator=torch.Generator().manual_seed(0))
 
 
 LAYERS = {
+    shapes.ShapeTokenizer: (Layer(lambda: OfOneSequence(tokenizer()), places(3), **_of_tokens),),
+    shapes.Argus3D: (Layer(lambda: OfOneSequence(argus()), places(3), **_of_tokens),),
     shapes.BSPNet: (Layer(OfOneShape, places(3), keyword="points"),),
     shapes.HashEncoding: (
         Layer(
@@ -797,6 +839,9 @@ def light(n=3, seed=0):
 GENERATORS: dict[Any, tuple[Generator, ...]] = {
     discrete.MarginalizationModel: (
         Generator(lambda: discrete.MarginalizationModel([2, 4, 3]), lambda: tokens(6), False),
+    ),
+    shapes.ShapeGPT: (
+        Generator(lambda: shapes.ShapeGPT(5, 4, 8, 1, 2, dropout=0.0), lambda: tokens(5, 4), False),
     ),
     discrete.MaskedDiffusion: (
         Generator(lambda: discrete.MaskedDiffusion([2, 4, 3]), lambda: tokens(6), False),
@@ -1314,6 +1359,9 @@ ARRAYS: dict[Any, Arrays] = {
         {"poses": _poses},
     ),
     shapes.save_mesh: Arrays(written, {"parts": np.array([0, 1, 1, 0])}, strict=("parts",), needs=("trimesh",)),
+    shapes.unidirectional_hausdorff: Arrays(
+        lambda part: np.array(shapes.unidirectional_hausdorff(part, [whole(9, 3, seed=1)])), {"part": whole(6, 3)}
+    ),
     shapes.union_meshes: Arrays(
         lambda ids: shapes.union_meshes([_tetrahedron], ids).face_attributes["convex"], {"ids": np.array([3])},
         strict=("ids",), needs=_mesh_libraries,
@@ -2284,6 +2332,8 @@ _density = np.array([-3.0, -4.0])
 RESULTS: dict[Any, Callable[[], Any]] = {
     # shapes
     shapes.PartNames: lambda: shapes.PartNames(np.array([0, -1]), np.array([[3, 1], [0, 0]])),
+    shapes.CodeUsage: lambda: shapes.CodeUsage(np.array([3, 0, 1]), 1.75, 2 / 3),
+    shapes.GenerationQuality: lambda: shapes.generation_metrics([whole(6, 3), whole(5, 3)], [whole(6, 3, seed=1)]),
     shapes.MeshQuality: lambda: shapes.compare_meshes(_small, _small, n_points=50),
     shapes.EncodingCosts: lambda: shapes.encoding_costs((1, 2), n_points=9, n_repeats=1),
     shapes.Convexes: lambda: flat_shape()[0].extract(flat_shape()[1]),

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lodim.shapes import HashEncoding, NeuralField, pack_field, unpack_field
-from lodim.shapes.packing import sized_encoding
+from lodim.shapes.packing import largest_within, sized_encoding
 
 
 def made(d=2, out_dim=3, kind="simplex", **options):
@@ -54,6 +54,11 @@ def test_the_finest_step_is_taken_that_fits(n):
     assert len(data) <= n
     # less than a bit a number is left
     assert n - len(data) < 0.13 * field.encoding.table.numel()
+
+
+def test_the_largest_number_is_found_whose_bytes_fit():
+    for n in range(12):
+        assert len(largest_within(n, bytes, 3, 9)) == min(max(n, 3), 8)
 
 
 def test_too_few_bytes_are_an_error():

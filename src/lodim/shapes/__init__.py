@@ -1,9 +1,11 @@
-"""Images, shapes and scenes in few numbers: fields on simplices, and meshes of few flat faces.
+"""Images, shapes and scenes in few numbers: fields on simplices, meshes of few flat faces, shapes as few tokens.
 
 :func:`fit` puts an image, a mesh or a point cloud into a number of bytes. :class:`HashEncoding` and
 :class:`NeuralField` store any function of few coordinates in tables; :class:`BSPNet` makes shapes as unions of
-convexes. All share the files ``meshes`` and ``points`` (reading, asking, sampling, writing), ``metrics`` (how far two
-shapes are apart) and ``rendering`` (cameras and rays).
+convexes; :class:`Argus3D` writes shapes token by token. All share the files ``meshes`` and ``points`` (reading,
+asking, sampling, writing), ``extraction`` (surfaces of functions), ``metrics`` (how far two shapes are apart),
+``generation`` (how far two sets of shapes are), ``triplane`` (features of points on three planes) and ``rendering``
+(cameras and rays).
 """
 
 import lazy_loader as _lazy

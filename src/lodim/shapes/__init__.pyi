@@ -1,3 +1,11 @@
+from .argus3d.model import Argus3D as Argus3D
+from .argus3d.model import CodeUsage as CodeUsage
+from .argus3d.model import cut_points as cut_points
+from .argus3d.prior import ShapeGPT as ShapeGPT
+from .argus3d.shape_set import ShapeSet as ShapeSet
+from .argus3d.shape_set import find_shapes as find_shapes
+from .argus3d.shape_set import shape_set as shape_set
+from .argus3d.tokenizer import ShapeTokenizer as ShapeTokenizer
 from .bsp_net.convexes import Convexes as Convexes
 from .bsp_net.convexes import Polytope as Polytope
 from .bsp_net.convexes import halfspaces_to_mesh as halfspaces_to_mesh
@@ -13,9 +21,14 @@ from .bsp_net.segmentation import PartNames as PartNames
 from .bsp_net.segmentation import convex_of as convex_of
 from .bsp_net.segmentation import name_convexes as name_convexes
 from .bsp_net.segmentation import part_iou as part_iou
+from .extraction import extract_surface as extract_surface
 from .front import ShapeFit as ShapeFit
 from .front import SizedQuality as SizedQuality
 from .front import fit as fit
+from .generation import GenerationQuality as GenerationQuality
+from .generation import generation_metrics as generation_metrics
+from .generation import total_mutual_difference as total_mutual_difference
+from .generation import unidirectional_hausdorff as unidirectional_hausdorff
 from .meshes import UnitCube as UnitCube
 from .meshes import as_mesh as as_mesh
 from .meshes import cell_centres as cell_centres

@@ -13,6 +13,7 @@ import os
 import re
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,10 @@ from lodim.shapes.bsp_net.convexes import Convexes, draw_polygons, grid_points_i
 from lodim.shapes.bsp_net.fitting import fit_shape
 from lodim.shapes.meshes import (
     MESH_FILES,
-    UnitCube,
     _tell_user,
+    cell_axis,
     cell_centres,
+    cube_of,
     decimate,
     isosurface,
     load_by_trimesh,
@@ -41,7 +43,7 @@ from lodim.shapes.meshes import (
     to_unit_cube,
 )
 from lodim.shapes.metrics import chamfer_distance, compare_meshes, normal_consistency
-from lodim.shapes.packing import pack_field, sized_encoding, unpack_field
+from lodim.shapes.packing import largest_within, pack_field, sized_encoding, unpack_field
 from lodim.shapes.points import POINT_FILES, orient_normals, point_signed_distance, read_points
 from lodim.shapes.simplex_encoding.fields import fit_image, fit_sdf, render_image
 from lodim.training.descent import Progress
@@ -280,11 +282,11 @@ def fit(
     kind = _kind(source) if kind == "auto" else kind
     if kind == "image" and method == "polygons":
         raise ValueError('polygons are made of meshes and points; an image takes method="field"')
-    seed = root_seed(random_state)
+    seed, watch = root_seed(random_state), {"progress": progress, "deadline": deadline}
     if kind == "image":
-        return _fit_image(_read_image(source), max_bytes, steps or 2000, seed, progress, deadline)
+        return _fit_image(_read_image(source), max_bytes, steps, seed, watch)
     make = _fit_field if method == "field" else _fit_polygons
-    return make(_Source(source, kind, seed), max_bytes, steps, seed, progress, deadline)
+    return make(_Source(source, kind, seed), max_bytes, steps, seed, watch)
 
 
 def _kind(source: Any) -> str:
@@ -376,20 +378,13 @@ def _read_image(source: Any) -> np.ndarray:
     return np.asarray(image.convert("RGBA" if clear else "RGB"))
 
 
-def _fit_image(
-    pixels: np.ndarray,
-    max_bytes: int,
-    steps: int,
-    seed: int,
-    progress: Progress | None,
-    deadline: float | None,
-) -> ShapeFit:
+def _fit_image(pixels: np.ndarray, max_bytes: int, steps: int | None, seed: int, watch: Any) -> ShapeFit:
     if pixels.ndim not in (2, 3) or not pixels.size:
         raise ValueError(f"image must have shape (h, w) or (h, w, c), got {pixels.shape}")
     shape, channels = pixels.shape[:2], 1 if pixels.ndim == 2 else pixels.shape[2]
     encoding, hidden = sized_encoding(2, channels, max(shape), max_bytes, derive_seed(seed, "tables"))
     fitted, report = fit_image(
-        pixels, encoding, steps=steps, hidden=hidden, random_state=seed, progress=progress, deadline=deadline
+        pixels, encoding, steps=steps or 2000, hidden=hidden, random_state=seed, **watch
     )
     data = pack_field(fitted, max_bytes)
     drawn = render_image(unpack_field(data), shape)
@@ -425,11 +420,7 @@ def _codecs(truth: np.ndarray, n_bytes: int) -> list[tuple[str, int, np.ndarray]
             image.save(held, name, quality=quality, **options[name])
             return held.getvalue()
 
-        low, high = 1, 96
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if len(written(middle)) <= n_bytes else (low, middle)
-        data = written(low)
+        data = largest_within(n_bytes, written, 1, 96)
         shown = np.asarray(Image.open(io.BytesIO(data)).convert(image.mode))
         found.append((name, len(data), shown.reshape(truth.shape) / 255))
     return found
@@ -446,18 +437,17 @@ class _Source:
             self.distance: Any = self.mesh
             return
         points, normals = read_points(source.vertices if _is_of_trimesh(source) else source)
-        low, high = points.min(0), points.max(0)
-        if not (high - low).max() > 0:
+        if not np.ptp(points, axis=0).any():
             raise ValueError("the points are all one: there is no shape")
-        self.cube = UnitCube((low + high) / 2, 0.9 / float((high - low).max()))
+        self.cube = cube_of(points.min(0), points.max(0))
         self.points = self.cube.apply(points)
         self.normals = orient_normals(self.points) if normals is None else normals
         self.inside = lambda at: point_signed_distance(self.points, self.normals, at)
         values = self.inside(cell_centres(GRID)).reshape((GRID,) * 3)
         self.mesh = isosurface(values)
-        axis = (np.arange(GRID) + 0.5) / GRID - 0.5
         # a field asks for distances so often that neighbours would take most of the time
-        self.distance = RegularGridInterpolator((axis,) * 3, values, bounds_error=False, fill_value=None)
+        axes = [cell_axis(GRID)] * 3
+        self.distance = RegularGridInterpolator(axes, values, bounds_error=False, fill_value=None)
 
     def judge(self, name: str, n_bytes: int, mesh: Any) -> SizedQuality:
         if self.points is None:
@@ -474,22 +464,19 @@ class _Source:
         return SizedQuality(name, n_bytes, math.nan, *measures, len(mesh.vertices), len(mesh.faces))
 
     def beside(self, n_bytes: int) -> list[SizedQuality]:
-        """The source's mesh, decimated until it takes no more bytes."""
-        n_faces, mesh = max(n_bytes // 19, 4), self.mesh
-        while len(data := _ply(mesh)) > n_bytes and n_faces >= 4:
+        """The source's mesh, or as much of it as takes no more bytes."""
+
+        def decimated(n_faces: int) -> bytes:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                mesh = decimate(self.mesh, n_faces)
-            n_faces = int(n_faces * 0.95) if n_faces > 20 else n_faces - 1
-        if not len(mesh.faces) or len(data) > n_bytes:
-            return []
-        name = "the mesh itself" if mesh is self.mesh else "decimated"
-        return [self.judge(name, len(data), mesh)]
+                return _ply(decimate(self.mesh, n_faces))
 
-    def out(self, mesh: Any) -> Any:
-        moved = mesh.copy()
-        moved.vertices = self.cube.undo(mesh.vertices)
-        return moved
+        name, mesh, data = "the mesh itself", self.mesh, _ply(self.mesh)
+        if len(data) > n_bytes:
+            # a face takes 13 bytes, and 6 at least for its share of vertices
+            data = largest_within(n_bytes, decimated, 4, max(n_bytes // 19, 4) + 1)
+            name, mesh = "decimated", _read_ply(data)
+        return [self.judge(name, len(data), mesh)] if len(mesh.faces) and len(data) <= n_bytes else []
 
 
 def _ply(mesh: Any) -> bytes:
@@ -502,9 +489,9 @@ def _read_ply(data: bytes) -> Any:
     return trimesh.load(io.BytesIO(data), file_type="ply", process=False)
 
 
-def _in_cube(source: _Source, mesh: Any) -> Any:
+def _moved(mesh: Any, move: Callable[[Any], Any]) -> Any:
     moved = mesh.copy()
-    moved.vertices = source.cube.apply(mesh.vertices)
+    moved.vertices = move(mesh.vertices)
     return moved
 
 
@@ -517,25 +504,10 @@ def _nearest_convex(points: np.ndarray, rows: list[np.ndarray], ids: np.ndarray)
     return ids[np.argmin(out, axis=0)]
 
 
-def _fit_polygons(
-    source: _Source,
-    max_bytes: int,
-    steps: int | None,
-    seed: int,
-    progress: Progress | None,
-    deadline: float | None,
-) -> ShapeFit:
+def _fit_polygons(source: _Source, max_bytes: int, steps: int | None, seed: int, watch: Any) -> ShapeFit:
     n = min(max(max_bytes // BYTES_A_CONVEX, 2), MOST_CONVEXES)
     started = time.perf_counter()
-    net, planes = fit_shape(
-        source.inside,
-        n * PLANES,
-        n,
-        steps=steps or 4000,
-        random_state=seed,
-        progress=progress,
-        deadline=deadline,
-    )
+    net, planes = fit_shape(source.inside, n * PLANES, n, steps=steps or 4000, random_state=seed, **watch)
     seconds = time.perf_counter() - started
     trained: Any = net.training_
     found, rows = net.extract(planes, prune=True), net.halfspaces(planes)
@@ -545,25 +517,23 @@ def _fit_polygons(
     count = np.bincount(np.concatenate(own), minlength=GRID**3)
     kept = list(range(len(own)))
     while True:
-        # the one whose loss costs least goes, until the rest fits and none is spared easily
+        # the one whose loss costs least goes: while it is spared easily, then until the rest fits
         alone = [int((count[own[k]] == 1).sum()) for k in kept]
-        least = kept[int(np.argmin(alone))]
-        chosen = Convexes(tuple(found.polytopes[k] for k in kept), found.ids[kept])
-        united = chosen.union()
-        for tolerance in TOLERANCES:
-            simple = simplify(united, tolerance)
-            data = _ply(source.out(simple))
+        if len(kept) == 1 or min(alone) >= SPARED * (count > 0).sum():
+            chosen = Convexes(tuple(found.polytopes[k] for k in kept), found.ids[kept])
+            united = chosen.union()
+            for tolerance in TOLERANCES:
+                simple = simplify(united, tolerance)
+                data = _ply(_moved(simple, source.cube.undo))
+                if len(data) <= max_bytes:
+                    break
             if len(data) <= max_bytes:
                 break
-        needed = len(kept) == 1 or min(alone) >= SPARED * (count > 0).sum()
-        if needed and len(data) <= max_bytes:
-            break
-        if len(kept) == 1:
-            raise ValueError(f"max_bytes={max_bytes} is too little: one convex alone takes {len(data)}")
-        kept.remove(least)
-        count[own[least]] -= 1
+            if len(kept) == 1:
+                raise ValueError(f"max_bytes={max_bytes} is too little: one convex alone takes {len(data)}")
+        count[own[kept.pop(int(np.argmin(alone)))]] -= 1
     mesh = _read_ply(data)
-    first = source.judge(f"{len(kept)} convexes", len(data), _in_cube(source, mesh))
+    first = source.judge(f"{len(kept)} convexes", len(data), _moved(mesh, source.cube.apply))
     return ShapeFit(
         source.kind, "polygons", data, (first, *source.beside(len(data))), seconds, trained.stopped, mesh=mesh,
         convexes=chosen,
@@ -571,19 +541,11 @@ def _fit_polygons(
     )  # fmt: skip
 
 
-def _fit_field(
-    source: _Source,
-    max_bytes: int,
-    steps: int | None,
-    seed: int,
-    progress: Progress | None,
-    deadline: float | None,
-) -> ShapeFit:
+def _fit_field(source: _Source, max_bytes: int, steps: int | None, seed: int, watch: Any) -> ShapeFit:
     encoding, hidden = sized_encoding(3, 1, 2 * GRID, max_bytes, derive_seed(seed, "tables"))
     fitted, report = fit_sdf(
-        source.distance, encoding, steps=steps or 2000, hidden=hidden, random_state=seed, progress=progress,
-        deadline=deadline,
-    )  # fmt: skip
+        source.distance, encoding, steps=steps or 2000, hidden=hidden, random_state=seed, **watch
+    )
     data = pack_field(fitted, max_bytes)
     values = unpack_field(data).predict(cell_centres(GRID) + 0.5)[:, 0].reshape((GRID,) * 3)
     if not (values <= 0).any():
@@ -594,5 +556,5 @@ def _fit_field(
     first = source.judge("simplex field", len(data), mesh)
     return ShapeFit(
         source.kind, "field", data, (first, *source.beside(len(data))), report.seconds, report.stopped,
-        mesh=source.out(mesh),
+        mesh=_moved(mesh, source.cube.undo),
     )  # fmt: skip

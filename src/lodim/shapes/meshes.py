@@ -229,6 +229,14 @@ class UnitCube(NamedTuple):
         return check_points(points) / self.scale + self.centre
 
 
+def cube_of(low: np.ndarray, high: np.ndarray, padding: float = 0.05) -> UnitCube:
+    """Return how a box of two corners comes into the cube; ValueError if it has no extent."""
+    extent = float((high - low).max())
+    if not 0 < extent < np.inf:
+        raise ValueError(f"the mesh has no extent to scale: its box has the edges {high - low}")
+    return UnitCube((low + high) / 2, (1 - 2 * padding) / extent)
+
+
 @checked
 def to_unit_cube(mesh: Any, padding: float = 0.05) -> tuple[Any, UnitCube]:
     """Return the mesh in the cube [-0.5, 0.5]^3, and how it came there.
@@ -246,11 +254,7 @@ def to_unit_cube(mesh: Any, padding: float = 0.05) -> tuple[Any, UnitCube]:
     check_in_range(padding, "padding", low=0.0, high=0.499)
     mesh = as_mesh(mesh)
     used = np.asarray(mesh.vertices)[np.unique(mesh.faces)]
-    low, high = used.min(0), used.max(0)
-    extent = float((high - low).max())
-    if not 0 < extent < np.inf:
-        raise ValueError(f"the mesh has no extent to scale: its box has the edges {high - low}")
-    cube = UnitCube((low + high) / 2, (1 - 2 * padding) / extent)
+    cube = cube_of(used.min(0), used.max(0), padding)
     moved = mesh.copy()
     moved.vertices = (mesh.vertices - cube.centre) * cube.scale
     return moved, cube
@@ -497,7 +501,7 @@ def mesh_in_cube(shape: Any) -> Any:
     if reach > 0.5 + 1e-6:
         raise ValueError(
             f"the mesh reaches {reach:g}, beyond the cube [-0.5, 0.5]^3; move it there with to_unit_cube, "
-            "and what it is compared with by the UnitCube that this returns"
+            "and whatever belongs to it by the UnitCube which that returns as well"
         )
     return mesh
 
@@ -558,8 +562,12 @@ def sample_occupancy(
 def cell_centres(resolution: int = 64) -> Float[np.ndarray, "n d"]:
     """Return the centres (r^3, 3) of the cells of [-0.5, 0.5]^3, the last coordinate running fastest."""
     check_counts(resolution=resolution)
-    axis = (np.arange(resolution) + 0.5) / resolution - 0.5
-    return np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+    return np.stack(np.meshgrid(*[cell_axis(resolution)] * 3, indexing="ij"), -1).reshape(-1, 3)
+
+
+def cell_axis(resolution: int) -> np.ndarray:
+    """Return one coordinate of the :func:`cell_centres`, shape (r,)."""
+    return (np.arange(resolution) + 0.5) / resolution - 0.5
 
 
 @checked
@@ -657,8 +665,9 @@ def decimate(mesh: Any, n_faces: int) -> Any:
         return mesh
     simplify = require("fast_simplification", "shapes").simplify
     vertices, faces = simplify(
-        np.ascontiguousarray(mesh.vertices, dtype=np.float64),
-        np.ascontiguousarray(mesh.faces, dtype=np.int32),
+        # copies: it takes no read-only arrays
+        np.array(mesh.vertices, dtype=np.float64, order="C"),
+        np.array(mesh.faces, dtype=np.int32, order="C"),
         target_count=int(n_faces),
     )
     if len(faces) > n_faces:

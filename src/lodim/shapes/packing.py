@@ -15,12 +15,13 @@ import json
 import math
 import struct
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-from lodim.shapes.simplex_encoding.encoding import HashEncoding
+from lodim.shapes.simplex_encoding.encoding import HashEncoding, lattice_sides
 from lodim.shapes.simplex_encoding.fields import NeuralField
 from lodim.validation import check_counts, checked
 
@@ -113,16 +114,22 @@ def pack_field(field: NeuralField, max_bytes: int | None = None) -> bytes:
     data = coded(MOST)
     if max_bytes is None or len(data) <= max_bytes:
         return data
-    low, high, data = 1, MOST, coded(1)
+    data = largest_within(max_bytes, coded, 1, MOST)
     if len(data) > max_bytes:
         raise ValueError(
             f"the field takes {len(data)} bytes even with three values a level, more than {max_bytes}"
         )
+    return data
+
+
+def largest_within(n_bytes: int, written: Callable[[int], bytes], low: int, high: int) -> bytes:
+    """Return what is written of the largest number from low to below high whose bytes fit; of low if none does."""
+    data = None
     while high - low > 1:
         middle = (low + high) // 2
-        tried = coded(middle)
-        low, high, data = (middle, high, tried) if len(tried) <= max_bytes else (low, middle, data)
-    return data
+        tried = written(middle)
+        low, high, data = (middle, high, tried) if len(tried) <= n_bytes else (low, middle, data)
+    return written(low) if data is None else data
 
 
 def _n_numbers(head: dict[str, Any], n_bytes: int) -> tuple[int, int]:
@@ -135,10 +142,7 @@ def _n_numbers(head: dict[str, Any], n_bytes: int) -> tuple[int, int]:
         raise ValueError("its sizes are too large")
     widths = [n_levels * n_features, *[hidden] * (n_layers - 1), out_dim]
     n_network = sum((a + 1) * b for a, b in itertools.pairwise(widths))
-    # as a HashEncoding lays them out
-    growth = (n_max / n_min) ** (1 / max(n_levels - 1, 1))
-    wider = math.sqrt(d + 1) if head["kind"] == "simplex" and not head["normalize_skew"] else 1.0
-    sides = (math.ceil(math.floor(n_min * growth**k + 1e-6) * wider - 1e-6) + 1 for k in range(n_levels))
+    _, _, sides = lattice_sides(d, n_levels, n_min, n_max, head["kind"], head["normalize_skew"])
     n_tables = n_features * sum(min(side**d, 2**log2_table) for side in sides)
     # a number of a table takes a bit at least
     if 2 * n_network + n_tables // 8 > n_bytes:
@@ -200,21 +204,23 @@ def sized_encoding(
     Its finest level has at most ``finest`` cells a side, and at most 128 cells a row of a table.
     """
     hidden = next(width for width, most in WIDTHS.items() if max_bytes < most)
-    best: HashEncoding | None = None
+    sizes, most, dense = (0, 0, 0, 0, 0), 0, False
     for log2_table in range(4, 25):
         n_max = max(min(int(finest), math.floor((SHARED * 2**log2_table) ** (1 / in_dim))), COARSEST)
         for n_levels in range(4, 13):
             widths = (2 * n_levels, hidden, hidden, out_dim)
             network = 2 * sum((a + 1) * b for a, b in itertools.pairwise(widths))
-            tried = HashEncoding(in_dim, n_levels, 2, log2_table, COARSEST, n_max, random_state=random_state)
-            if 2 * len(tried.table) * BYTES_A_NUMBER > max_bytes - network - HEAD_BYTES:
+            *_, sides = lattice_sides(in_dim, n_levels, COARSEST, n_max)
+            n_rows = sum(min(side**in_dim, 2**log2_table) for side in sides)
+            if 2 * n_rows * BYTES_A_NUMBER > max_bytes - network - HEAD_BYTES:
                 break
-            if best is None or len(tried.table) > len(best.table):
-                best = tried
-        if n_levels == 4 or (best is not None and all(best.dense)):
+            if n_rows > most:
+                sizes, most = (n_levels, 2, log2_table, COARSEST, n_max), n_rows
+                dense = sides[-1] ** in_dim <= 2**log2_table
+        if n_levels == 4 or dense:
             break
-    if best is None:
+    if not most:
         raise ValueError(
             f"max_bytes={max_bytes} is too little for any field; from about 1,000 on there is one"
         )
-    return best, hidden
+    return HashEncoding(in_dim, *sizes, random_state=random_state), hidden

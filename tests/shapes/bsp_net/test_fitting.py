@@ -8,7 +8,7 @@ import torch
 
 from lodim.datasets.solids import procedural_solids
 from lodim.nets import mlp
-from lodim.shapes import as_mesh, packaged_mesh, to_unit_cube, volume_iou
+from lodim.shapes import as_mesh, cell_centres, packaged_mesh, to_unit_cube, volume_iou
 from lodim.shapes.bsp_net import (
     BSPNet,
     ImplicitNet,
@@ -18,8 +18,7 @@ from lodim.shapes.bsp_net import (
     sample_both_sides,
 )
 
-SIDE = (np.arange(16) + 0.5) / 16 - 0.5
-GRID = np.stack(np.meshgrid(SIDE, SIDE, SIDE, indexing="ij"), -1).reshape(-1, 3)
+GRID = cell_centres(16)
 
 
 def box(x, half=(0.3, 0.2, 0.25)):

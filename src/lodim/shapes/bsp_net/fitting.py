@@ -32,7 +32,7 @@ from lodim.nets import mlp
 from lodim.randomness import RandomState, as_generator, build_seeded, derive_seed, root_seed
 from lodim.shapes.bsp_net.convexes import cells_of, cells_to_points
 from lodim.shapes.bsp_net.model import PHASES, BSPNet, VoxelEncoder
-from lodim.shapes.meshes import as_mesh, contains
+from lodim.shapes.meshes import contains, mesh_in_cube
 from lodim.training import DescentRecipe, DescentResult, descend
 from lodim.validation import (
     check_choice,
@@ -59,12 +59,7 @@ def _inside_of(shape: Any, dim: int) -> Callable[[np.ndarray], np.ndarray]:
             raise TypeError(f"a shape in 2-D must be a function of points (n, 2), got {type(shape).__name__}")
         return lambda points: contains(lambda x: shape(x[:, :2]), np.pad(points, ((0, 0), (0, 1))))
     if not callable(shape) and (hasattr(shape, "faces") or not hasattr(shape, "contains")):
-        shape = as_mesh(shape)
-        if (reach := float(np.abs(shape.vertices[shape.faces]).max())) > 0.5 + 1e-6:
-            raise ValueError(
-                f"the mesh reaches {reach:g}, beyond the cube [-0.5, 0.5]^3; move it there with "
-                "lodim.shapes.to_unit_cube"
-            )
+        shape = mesh_in_cube(shape)
     return lambda points: contains(shape, points)
 
 
@@ -354,6 +349,42 @@ def fit_autoencoder(
     check_counts(batch_size=batch_size, n_points=n_points)
     sharpness = float(check_in_range(sharpness, "sharpness", low=1.0, high=1e4))
     seed = root_seed(random_state)
+    seen, own = _checked_training(model, voxels, points, occupancy, stages)
+    total, done, result = sum(stage[2] for stage in stages), 0.0, None
+    for k, (phase, resolution, steps) in enumerate(stages):
+        if isinstance(model, BSPNet):
+            model.set_phase(phase)
+        last = k == len(stages) - 1
+        grow = _Sharpness(sharpness if last else 1.0, on_step)
+        place, labels = own if own and resolution is None else _centres_of(seen, resolution or seen.shape[1])
+        if k == 0 and start and isinstance(model, BSPNet) and model.connections == "private":
+            _start_at_mean(model, seen, place, labels, derive_seed(seed, "start"))
+        recipe = DescentRecipe(
+            steps=steps, lr=lr, batch_size=batch_size, schedule="cosine" if last else "constant"
+        )
+        result = descend(
+            _Batch(model, seen, place, labels, n_points, grow), [p for p in model.parameters() if p.requires_grad],
+            recipe, torch.arange(len(seen)), random_state=derive_seed(seed, "stage", k), deadline=deadline,
+            on_step=grow, progress=_share(progress, done, steps / total), keep={"sharpness": grow},
+            checkpoint=None if checkpoint is None else checkpoint if last else f"{os.fspath(checkpoint)}.stage{k}",
+        )  # fmt: skip
+        done += steps / total
+        if result.stopped != "budget":
+            break
+    if isinstance(model, BSPNet):
+        with torch.no_grad():
+            for p in model.decoder[-1].parameters():
+                p.mul_(grow.now)
+    assert result is not None
+    model.training_ = result
+    return result
+
+
+def _checked_training(
+    model: BSPNet | ImplicitNet, voxels: Any, points: Any, occupancy: Any,
+    stages: Sequence[tuple[int, int | None, int]],
+) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:  # fmt: skip
+    """Return the voxels, and the points with their labels where any are given, once all goes together."""
     if model.encoder is None:
         raise ValueError(
             "this model has no encoder: build it with encoder='voxel', or fit one shape by fit_shape"
@@ -390,34 +421,7 @@ def fit_autoencoder(
                 raise ValueError(f"resolution {stage[1]} does not divide that of the voxels, {seen.shape[1]}")
     if not stages:
         raise ValueError("there must be a stage at least, (phase, resolution, steps)")
-    total, done, result = sum(stage[2] for stage in stages), 0.0, None
-    for k, (phase, resolution, steps) in enumerate(stages):
-        if isinstance(model, BSPNet):
-            model.set_phase(phase)
-        last = k == len(stages) - 1
-        grow = _Sharpness(sharpness if last else 1.0, on_step)
-        place, labels = own if own and resolution is None else _centres_of(seen, resolution or seen.shape[1])
-        if k == 0 and start and isinstance(model, BSPNet) and model.connections == "private":
-            _start_at_mean(model, seen, place, labels, derive_seed(seed, "start"))
-        recipe = DescentRecipe(
-            steps=steps, lr=lr, batch_size=batch_size, schedule="cosine" if last else "constant"
-        )
-        result = descend(
-            _Batch(model, seen, place, labels, n_points, grow), [p for p in model.parameters() if p.requires_grad],
-            recipe, torch.arange(len(seen)), random_state=derive_seed(seed, "stage", k), deadline=deadline,
-            on_step=grow, progress=_share(progress, done, steps / total), keep={"sharpness": grow},
-            checkpoint=None if checkpoint is None else checkpoint if last else f"{os.fspath(checkpoint)}.stage{k}",
-        )  # fmt: skip
-        done += steps / total
-        if result.stopped != "budget":
-            break
-    if isinstance(model, BSPNet):
-        with torch.no_grad():
-            for p in model.decoder[-1].parameters():
-                p.mul_(grow.now)
-    assert result is not None
-    model.training_ = result
-    return result
+    return seen, own
 
 
 class _Batch:

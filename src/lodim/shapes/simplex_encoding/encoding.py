@@ -152,10 +152,7 @@ class HashEncoding(nn.Module):
         self.kind, self.normalize_skew, self.strict = kind, normalize_skew, strict
         self._pairs = _network(self.in_dim)
         self.log2_table, self.out_dim = int(log2_table), int(n_levels * n_features)
-        growth = (n_max / n_min) ** (1 / max(n_levels - 1, 1))
-        self.resolutions = tuple(math.floor(n_min * growth**level + 1e-6) for level in range(n_levels))
-        wider = math.sqrt(in_dim + 1) if kind == "simplex" and not normalize_skew else 1.0
-        sides = [math.ceil(n * wider - 1e-6) + 1 for n in self.resolutions]
+        self.resolutions, wider, sides = lattice_sides(in_dim, n_levels, n_min, n_max, kind, normalize_skew)
         self.dense = tuple(side**self.in_dim <= 2**log2_table for side in sides)
         self._lay_out(sides, wider)
         self._outside_told = False
@@ -399,6 +396,19 @@ class _LookUp(torch.autograd.Function):
                     d_weights[i] = found * g if f == 0 else d_weights[i] + found * g
         d_weights = [None if d is None else d.to(w.dtype) for d, w in zip(d_weights, weights)]
         return None if d_table is None else d_table.T.to(table.dtype), None, *d_weights, *[None] * k
+
+
+def lattice_sides(
+    in_dim: int, n_levels: int, n_min: int, n_max: int, kind: str = "simplex", normalize_skew: bool = True
+) -> tuple[tuple[int, ...], float, list[int]]:
+    """Return N_l, by what skewed points are wider than the grid's, and the vertices a side of each level.
+
+    A level has a row for each of the side^d vertices, or T rows where these are fewer.
+    """
+    growth = (n_max / n_min) ** (1 / max(n_levels - 1, 1))
+    resolutions = tuple(math.floor(n_min * growth**level + 1e-6) for level in range(n_levels))
+    wider = math.sqrt(in_dim + 1) if kind == "simplex" and not normalize_skew else 1.0
+    return resolutions, wider, [math.ceil(n * wider - 1e-6) + 1 for n in resolutions]
 
 
 def _skew(d: int) -> float:

@@ -56,6 +56,7 @@ __all__ = ["FieldReport", "NeuralField", "fit_image", "fit_sdf", "fit_volume", "
 LOSSES = ("l2", "l1", "mape")
 _AT_ONCE = 2**16
 _GRID = 64
+_IN_3D = {"n_levels": 8, "n_min": 8, "n_max": 128}
 
 
 @checked
@@ -297,8 +298,8 @@ def fit_image(
     pixels = _Pixels(image)
     seed = root_seed(random_state)
     finest = max(16, pixels.height, pixels.width)
-    chosen = _encoding(encoding, 2, seed, n_levels=12, log2_table=14, n_max=finest)
-    field, device = _field(chosen, pixels.flat.shape[1], hidden, n_hidden, seed, device)
+    dims = 2, pixels.flat.shape[1]
+    field, device = _field(encoding, dims, hidden, n_hidden, seed, device, n_levels=12, n_max=finest)
 
     def loss() -> Tensor:
         at = torch.randint(pixels.height * pixels.width, (batch_size,))
@@ -376,8 +377,7 @@ def fit_sdf(
     check_choice(loss, LOSSES, "loss")
     check_counts(n_pool=n_pool, batch_size=batch_size)
     seed = root_seed(random_state)
-    chosen = _encoding(encoding, 3, seed, n_levels=8, log2_table=14, n_min=8, n_max=128)
-    field, device = _field(chosen, 1, hidden, n_hidden, seed, device)
+    field, device = _field(encoding, (3, 1), hidden, n_hidden, seed, device, **_IN_3D)
     check_in_range(spread, "spread", low=0.0)
     n_near = round(check_fraction(near_surface, "near_surface") * batch_size)
     cells = meshes.cell_centres(_GRID)
@@ -434,12 +434,7 @@ def _mesh_batches(
     shape: Any, n_pool: int, n_near: int, batch_size: int, spread: float, cells: np.ndarray, seed: int
 ) -> tuple[Callable[[], tuple[np.ndarray, np.ndarray]], np.ndarray]:
     """Return what draws batches out of a pool of points with distances, and which cells are inside."""
-    mesh = meshes.as_mesh(shape)
-    if np.abs(mesh.bounds).max() > 0.5 + 1e-6:
-        raise ValueError(
-            f"the mesh reaches {np.abs(mesh.bounds).max():g}, beyond the cube [-0.5, 0.5]^3; "
-            "move it there with lodim.shapes.to_unit_cube"
-        )
+    mesh = meshes.mesh_in_cube(shape)
     draws = as_generator(derive_seed(seed, "pool"))
     share = n_near / batch_size
     surface, _ = meshes.sample_surface(mesh, max(round(share * n_pool), 1), random_state=draws)
@@ -612,8 +607,7 @@ def fit_volume(
             "no ray meets the cube [-0.5, 0.5]^3: cameras look along their -z axis; check poses and fov"
         )
     seed = root_seed(random_state)
-    chosen = _encoding(encoding, 3, seed, n_levels=8, log2_table=14, n_min=8, n_max=128)
-    field, device = _field(chosen, 4, hidden, n_hidden, seed, device)
+    field, device = _field(encoding, (3, 4), hidden, n_hidden, seed, device, **_IN_3D)
     back = _background(background)
 
     def loss() -> Tensor:
@@ -647,19 +641,17 @@ def _rays(poses: Any, fov: float | int, height: int, width: int) -> tuple[Tensor
     return origins.reshape(-1, 3), directions.reshape(-1, 3)
 
 
-def _encoding(encoding: nn.Module | str, d: int, seed: int, **defaults: Any) -> nn.Module:
+def _field(
+    encoding: nn.Module | str, dims: tuple[int, int], hidden: int, n_hidden: int, seed: int, device: Any,
+    **sizes: Any,
+) -> tuple[NeuralField, torch.device]:  # fmt: skip
+    """Return the field, of an encoding or one by name, and where it is: the device asked for, or the encoding's."""
+    d, out_dim = dims
     if isinstance(encoding, str):
         check_choice(encoding, KINDS, "encoding")
-        return HashEncoding(d, kind=encoding, random_state=derive_seed(seed, "tables"), **defaults)
-    if getattr(encoding, "in_dim", d) != d:
+        encoding = HashEncoding(d, kind=encoding, random_state=derive_seed(seed, "tables"), **sizes)
+    elif getattr(encoding, "in_dim", d) != d:
         raise ValueError(f"the encoding is of {encoding.in_dim} dimensions, but {d} are needed")
-    return encoding
-
-
-def _field(
-    encoding: nn.Module, out_dim: int, hidden: int, n_hidden: int, seed: int, device: Any
-) -> tuple[NeuralField, torch.device]:
-    """Return the field and where it is: the device asked for, or that of the encoding."""
     own = next(encoding.parameters(), torch.empty(0)).device
     where = own if device is None else check_device(device)
     field = NeuralField(encoding, out_dim, hidden, n_hidden, random_state=derive_seed(seed, "network"))

@@ -36,12 +36,6 @@ FAMILIES = ("table", "chair")
 PARTS = ("top", "seat", "leg", "back")
 
 
-def centres(n: int) -> np.ndarray:
-    """Centres of the cells of the cube."""
-    side = (np.arange(n) + 0.5) / n - 0.5
-    return np.stack(np.meshgrid(side, side, side, indexing="ij"), -1).reshape(-1, 3)
-
-
 def parts_at(solid: Any, points: np.ndarray) -> np.ndarray:
     """Number in :data:`PARTS` of the named part that each point is in, -1 outside."""
     number = np.array([*(PARTS.index(piece.name) for piece in solid.parts), -1])
@@ -74,10 +68,10 @@ def run(
     if missing("shapes"):
         raise ClaimSkipped("meshes need the extra: pip install 'lodim[shapes]'")
     from lodim.datasets.solids import procedural_solids
-    from lodim.shapes.meshes import isosurface, sample_surface
+    from lodim.shapes.meshes import cell_centres, isosurface, sample_surface
     from lodim.shapes.metrics import chamfer_distance
 
-    grid, fine = centres(RESOLUTION), centres(64)
+    grid, fine = cell_centres(RESOLUTION), cell_centres(64)
     train, test = (
         procedural_solids(n, FAMILIES, random_state=derive_seed(seed, what))
         for n, what in ((n_train, "train"), (n_test, "test"))

@@ -19,6 +19,7 @@ import torch
 from lodim.claims.result import Claim, ClaimSkipped, Findings, Progress, check_between, check_that
 from lodim.extras import missing
 from lodim.shapes.bsp_net import fit_shape
+from lodim.shapes.meshes import cell_centres
 
 # low and high corners: the top and four legs, 5.5 % of the cube
 BOXES = np.array(
@@ -41,8 +42,7 @@ def measure(seed: int, progress: Progress, **options: Any) -> dict[str, Any]:
     begun = time.process_time()
     net, planes = fit_shape(table, random_state=seed, progress=progress, **options)
     seconds = time.process_time() - begun
-    side = (np.arange(64) + 0.5) / 64 - 0.5
-    points = np.stack(np.meshgrid(side, side, side, indexing="ij"), -1).reshape(-1, 3)
+    points = cell_centres(64)
     with torch.no_grad():
         parts = torch.from_numpy(points).float().split(32_768)
         found = torch.cat([net(x, planes)[0][0] for x in parts]).numpy() <= 0

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from lodim.claims.result import Claim, ClaimSkipped, Findings, Progress, check_between
+from lodim.claims.result import Check, Claim, ClaimSkipped, Findings, Progress, check_between
 from lodim.extras import require
 from lodim.randomness import derive_seed
-from lodim.shapes.simplex_encoding import HashEncoding, fit_image
+from lodim.shapes.simplex_encoding import FieldReport, HashEncoding, fit_image
 
 FINER = "simplex, not divided"
 
@@ -30,6 +30,16 @@ def photograph(side: int) -> np.ndarray:
         raise ClaimSkipped(f"the photograph is in scikit-image: {error}") from error
     resized = transform.resize(data.astronaut(), (side, side), anti_aliasing=True)
     return np.round(255 * resized).astype(np.uint8)
+
+
+def compared(reports: dict[str, FieldReport], check: Check, note: str) -> Findings:
+    """A check of quality, and that the tables are as large as the grid's; all reports."""
+    grid, simplex = reports["grid"], reports["simplex"]
+    numbers = simplex.n_table_parameters / grid.n_table_parameters
+    figures = {kind: str(report) for kind, report in reports.items()}
+    figures["seconds, simplex over grid"] = f"{simplex.seconds / grid.seconds:.3f}"
+    equal = check_between("numbers in tables over those of the grid", numbers, 0.97, 1.03)
+    return Findings((check, equal), figures, (note,))
 
 
 def run(seed: int, progress: Progress, side: int = 256, steps: int = 250, batch_size: int = 4096) -> Findings:
@@ -48,17 +58,9 @@ def run(seed: int, progress: Progress, side: int = 256, steps: int = 250, batch_
             random_state=tables,
         )
         _, reports[kind] = fit_image(image, encoding, steps=steps, batch_size=batch_size, random_state=seed)
-    grid, simplex = reports["grid"], reports["simplex"]
-    checks = (
-        check_between("PSNR of simplices less that of the grid, dB", simplex.psnr - grid.psnr, -0.6, 0.6),
-        check_between(
-            "numbers in tables over those of the grid",
-            simplex.n_table_parameters / grid.n_table_parameters, 0.97, 1.03,
-        ),
-    )  # fmt: skip
-    figures = {kind: str(report) for kind, report in reports.items()}
-    figures["seconds, simplex over grid"] = f"{simplex.seconds / grid.seconds:.3f}"
-    return Findings(checks, figures, ("skewed points are divided by sqrt(3), so that tables are equal",))
+    less = reports["simplex"].psnr - reports["grid"].psnr
+    check = check_between("PSNR of simplices less that of the grid, dB", less, -0.6, 0.6)
+    return compared(reports, check, "skewed points are divided by sqrt(3), so that tables are equal")
 
 
 CLAIM = Claim(
