@@ -16,8 +16,10 @@ from lodim.validation import (
     check_labels,
     check_matrix,
     check_numbers,
+    check_tensor,
     close_matches,
     require,
+    to_torch,
 )
 
 X = np.arange(12.0).reshape(4, 3)
@@ -226,3 +228,28 @@ def test_rows_have_one_layout_in_memory():
 
 def test_limits_may_be_beyond_the_precision_of_a_number():
     assert check_in_range(np.float32(0.5), "x", low=-1e300, high=1e300) == 0.5  # without a warning
+
+
+def test_arrays_become_tensors_whatever_they_are():
+    tensor = torch.ones(2)
+    assert to_torch(tensor) is tensor
+    array = np.arange(6.0).reshape(2, 3)
+    array[0, 0] = 5
+    shared = to_torch(array)
+    shared[1, 1] = -1
+    assert array[1, 1] == -1
+    frozen = array.copy()
+    frozen.flags.writeable = False
+    for odd in (frozen, array[:, ::-1], array.T, array.astype(">f8"), array.tolist()):
+        assert torch.equal(to_torch(odd), torch.tensor(np.asarray(odd).tolist(), dtype=torch.float64))
+    with pytest.raises(ValueError, match="rows has 1 masked"):
+        to_torch(np.ma.masked_equal(array, -1), "rows")
+
+
+def test_tensors_are_finite_where_they_must_be():
+    for bad in (float("nan"), float("inf")):
+        held = torch.tensor([0.0, bad])
+        assert check_tensor(held, "poses") is held
+        with pytest.raises(ValueError, match="poses must be finite"):
+            check_tensor(held, "poses", finite=True)
+    assert check_tensor(torch.tensor([1, 2]), "codes", finite=True).tolist() == [1, 2]

@@ -706,13 +706,18 @@ def argus3d():
     return _checks("argus3d")
 
 
+def epigraf():
+    """What the recorded claims measured."""
+    return _checks("epigraf")
+
+
 PAGES = (
     verdict, methods, entry_points, claims, benchmarks, reliability, size, comparison, difficulty,
     novel_class_discovery, invariance_certificates, filling_gaps,
 )  # fmt: skip
 # what the claims' records add below a measurement
 BELOW = (
-    ambient_diffusion, argus3d, bsp_net, denoiser_dimension, diffusion_mbir, latent_quantization,
+    ambient_diffusion, argus3d, bsp_net, denoiser_dimension, diffusion_mbir, epigraf, latent_quantization,
     marginalization_models, masked_diffusion, mode_interpolation, neural_collapse, partitive_partitioning, pfgmpp,
     probability_estimation, retrieval_diffusion, sensitivity_sampling, simplex_encoding, supervised_dictionary,
     transductive_few_shot,

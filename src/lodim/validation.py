@@ -390,7 +390,7 @@ def check_numbers(values: Any, name: str, *, dtype: Any = np.float64) -> np.ndar
     return array.copy() if odd or not array.flags.aligned else array
 
 
-def check_tensor(values: Any, name: str, *, numbers: bool = True) -> Any:
+def check_tensor(values: Any, name: str, *, numbers: bool = True, finite: bool = False) -> Any:
     """Return ``values`` if it is a dense tensor of real numbers (without ``numbers``: or of their shapes alone, meta).
 
     Raises
@@ -398,7 +398,7 @@ def check_tensor(values: Any, name: str, *, numbers: bool = True) -> Any:
     TypeError
         No tensor, or a sparse one.
     ValueError
-        Complex numbers, or none.
+        Complex numbers, or none; with ``finite``, also NaN and infinity.
     """
     if not hasattr(values, "is_floating_point"):
         raise TypeError(
@@ -412,6 +412,8 @@ def check_tensor(values: Any, name: str, *, numbers: bool = True) -> Any:
         raise ValueError(
             f"{name} is on the meta device, where tensors hold no numbers; give it on the CPU or a GPU"
         )
+    if finite and not bool(values.isfinite().all()):
+        raise ValueError(f"{name} must be finite, but it holds NaN or infinity")
     return values
 
 
@@ -462,6 +464,19 @@ def plain_array(values: Any, name: str, *, rows: bool = False) -> np.ndarray:
     if rows and not array.ndim:
         raise ValueError(f"{name} must have rows, shape (n, ...), got {_seen(values)}")
     return array
+
+
+def to_torch(values: Any, name: str = "the array") -> Any:
+    """Return a tensor as it is, and any other array-like as a tensor on its memory.
+
+    What torch cannot hold is copied: read-only arrays, negative strides, bytes in foreign order.
+    """
+    import torch
+
+    if isinstance(values, torch.Tensor):
+        return values
+    array = plain_array(values, name)
+    return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
 
 
 def check_unmasked(values: Any, name: str) -> None:

@@ -44,6 +44,7 @@ from lodim.landscape.objective_landscapes.compression_sweep import CompressionPo
 from lodim.linalg import TraceEstimate
 from lodim.nets import BiasFreeUNet, CausalTransformer, DilatedConvNet, ResidualMLP, TimeMLP, mlp
 from lodim.randomness import build_seeded
+from lodim.shapes.epigraf import Patch
 from lodim.training import DescentResult
 from lodim.validation import check_numbers, plain_array
 
@@ -666,7 +667,55 @@ def places(d):
     return lambda: torch.rand(5, d, generator=torch.Generator().manual_seed(0))
 
 
+def field_generator(random_state=None):
+    return shapes.TriplaneGenerator(
+        3, 4, 8, 4, base_channels=4, hidden=8, n_coarse=4, n_fine=4, random_state=random_state
+    )
+
+
+class Pictures(nn.Module):
+    """A generator of fields seen by one camera, as a layer of noise."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        self.register_buffer("pose", shapes.camera_to_world(torch.zeros(1, 2)))
+        if model is not self.seen:
+            model.requires_grad_(False)
+            self.seen.requires_grad_()
+
+    @property
+    def seen(self):
+        return getattr(self.model, "generator", self.model)
+
+    def forward(self, z):
+        return self.seen(z, self.pose.expand(len(z), 4, 4), None, 4).images
+
+
+class Scores(nn.Module):
+    """A discriminator of whole pictures, as a layer of them."""
+
+    def __init__(self, random_state=None):
+        super().__init__()
+        self.net = shapes.PatchDiscriminator(
+            4, 8, channels=4, max_channels=4, embedding=4, table=4, random_state=random_state
+        )
+
+    def forward(self, images):
+        return self.net(images, Patch.whole(len(images)))
+
+
+def field_gan(random_state=None):
+    return shapes.EpiGRAF(field_generator(random_state), Scores(random_state).net)
+
+
+_of_fields = {"keyword": "z", "without": {"compile": "cameras are checked by their values"}}
+
+
 LAYERS = {
+    shapes.TriplaneGenerator: (Layer(lambda: Pictures(field_generator()), places(3), **_of_fields),),
+    shapes.EpiGRAF: (Layer(lambda: Pictures(field_gan()), places(3), **_of_fields),),
+    shapes.PatchDiscriminator: (Layer(Scores, lambda: light()[:4].expand(-1, 3, -1, -1), keyword="images"),),
     shapes.ShapeTokenizer: (Layer(lambda: OfOneSequence(tokenizer()), places(3), **_of_tokens),),
     shapes.Argus3D: (Layer(lambda: OfOneSequence(argus()), places(3), **_of_tokens),),
     shapes.BSPNet: (Layer(OfOneShape, places(3), keyword="points"),),
@@ -1318,6 +1367,29 @@ ARRAYS: dict[Any, Arrays] = {
     # shapes
     shapes.chamfer_distance: Arrays(
         shapes.chamfer_distance, {"a": whole(6, 3), "b": whole(5, 3, seed=1)}
+    ),
+    shapes.chamfer_distances: Arrays(
+        lambda clouds, others: shapes.chamfer_distances([clouds], [others]),
+        {"clouds": whole(6, 3), "others": whole(5, 3, seed=1)},
+    ),
+    shapes.CameraDistribution: Arrays(
+        lambda poses: shapes.CameraDistribution("poses", poses=poses)
+        .sample(3, torch.Generator().manual_seed(0))
+        .numpy(),
+        {"poses": _poses},
+    ),
+    shapes.render_solids: Arrays(
+        lambda colours, light: shapes.render_solids(
+            datasets.procedural_solids(1, random_state=0), torch.from_numpy(_poses[:1]), 0.7, 8, colours=colours,
+            light=light,
+        )[0].numpy(),
+        {"colours": np.array([[0, 1, 0], [1, 1, 0]]), "light": np.array([1, 2, 1])},
+    ),
+    shapes.EpiGRAF.fit: Arrays(
+        lambda poses: field_gan(0)
+        .fit(torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)), poses, steps=1, batch_size=2)
+        .losses,
+        {"poses": _poses},
     ),
     shapes.fit_autoencoder: Arrays(
         seen_twice,
@@ -2334,6 +2406,7 @@ RESULTS: dict[Any, Callable[[], Any]] = {
     shapes.PartNames: lambda: shapes.PartNames(np.array([0, -1]), np.array([[3, 1], [0, 0]])),
     shapes.CodeUsage: lambda: shapes.CodeUsage(np.array([3, 0, 1]), 1.75, 2 / 3),
     shapes.GenerationQuality: lambda: shapes.generation_metrics([whole(6, 3), whole(5, 3)], [whole(6, 3, seed=1)]),
+    shapes.ViewConsistency: lambda: shapes.ViewConsistency(0.02, np.array([0.01, 0.03]), 0.8, 2),
     shapes.MeshQuality: lambda: shapes.compare_meshes(_small, _small, n_points=50),
     shapes.EncodingCosts: lambda: shapes.encoding_costs((1, 2), n_points=9, n_repeats=1),
     shapes.Convexes: lambda: flat_shape()[0].extract(flat_shape()[1]),

@@ -24,6 +24,7 @@ TRAINING = (
     "adversarial_training",
     "greedy_train",
     "Diffusion.fit",
+    "EpiGRAF.fit",
     "MaskedDiffusion.fit",
     "fit_mle",
     "fit_autoencoder",

@@ -5,6 +5,7 @@ from scipy.spatial.distance import cdist
 from lodim.shapes.metrics import (
     MeshQuality,
     chamfer_distance,
+    chamfer_distances,
     compare_meshes,
     edge_chamfer_distance,
     edge_points,
@@ -194,3 +195,27 @@ def test_an_open_mesh_has_no_volume_to_share():
     found = compare_meshes(part, whole, n_points=500)
     assert np.isnan(found.iou)
     assert not found.watertight
+
+
+def test_distances_of_all_pairs_are_those_of_each():
+    rng = np.random.default_rng(0)
+    clouds, others = ([rng.normal(size=(n, 3)) for n in sizes] for sizes in ((5, 9, 1), (4, 7)))
+    shares = []
+    across = chamfer_distances(clouds, others, progress=lambda share, text: shares.append(share))
+    assert across == pytest.approx(
+        np.array([[chamfer_distance(a, b) for b in others] for a in clouds]), rel=1e-12
+    )
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    within = chamfer_distances([*clouds, others[0]])
+    assert within[:3, 3] == pytest.approx(across[:, 0], rel=1e-12)
+    assert np.array_equal(within, within.T)
+    assert not within.diagonal().any()
+    nothing = np.empty((0, 3))
+    assert chamfer_distances([nothing, clouds[0]], [nothing, clouds[0]]).tolist() == [
+        [0, np.inf],
+        [np.inf, 0],
+    ]
+    assert chamfer_distances([], clouds).shape == (0, 3)
+    with pytest.raises(ValueError, match=r"others\[1\]"):
+        chamfer_distances(clouds, [clouds[0], clouds[0][:, :2]])

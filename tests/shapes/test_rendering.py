@@ -9,6 +9,8 @@ from lodim.shapes.rendering import (
     camera_to_world,
     composite,
     cube_interval,
+    importance_depths,
+    patch_rays,
     pinhole_rays,
     stratified_depths,
 )
@@ -44,6 +46,54 @@ def test_rays_leave_through_the_pixels():
     assert torch.allclose(local[:, :, 6, 0] * 7 / 6, torch.full((3, 5), math.tan(fov / 2)).double())
     assert (local[:, 0, :, 1] > 0).all()
     assert torch.allclose(local[:, 0, 0, 1], -2 * (local[:, 0, 0, 0] / 3))
+
+
+def test_rays_of_patches_are_those_of_their_images():
+    poses = cameras(3).float()
+    whole = pinhole_rays(poses, 0.8, 16, 16)
+    for found, known in zip(patch_rays(poses, 0.8, 16, torch.ones(3), torch.zeros(3, 2)), whole, strict=True):
+        assert torch.equal(found, known)
+    # 4 pixels to the right and 7 down
+    offset = torch.tensor([4.0, 7.0]).expand(3, 2) / 16
+    found = patch_rays(poses, 0.8, 8, torch.full((3,), 0.5), offset)[1]
+    known = whole[1].reshape(3, 16, 16, 3)[:, 7:15, 4:12].flatten(1, 2)
+    assert torch.allclose(found, known, rtol=0, atol=1e-7)
+
+
+def test_samples_are_where_the_weights_are():
+    depths = torch.tensor([[1.0, 2.0, 4.0, 5.0, 9.0], [3.0, 3.5, 4.0, 4.5, 5.0]], dtype=torch.float64)
+    weights = torch.tensor([[0.1, 0.0, 0.5, 0.2, 0.2], [0.0, 0.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
+    n = 4000
+    drawn = importance_depths(depths, weights, n, generator=torch.Generator().manual_seed(0))
+    assert (drawn.diff(dim=1) >= 0).all()
+    for found, ends, weight in zip(
+        drawn, ([1, 1.5, 3, 4.5, 7, 9], [3, 3.25, 3.75, 4.25, 4.75, 5]), weights + 1e-5, strict=True
+    ):
+        # one is drawn in each of n equal parts of the distribution: counts are right to within one at either end
+        reached = torch.cumsum(weight / weight.sum(), 0) * n
+        for i in range(5):
+            assert abs(int((found <= ends[i + 1]).sum()) - float(reached[i])) <= 1
+            within = found[(found >= ends[i]) & (found <= ends[i + 1])]
+            if len(within) > 100:
+                middle = (within - ends[i]).mean() / (ends[i + 1] - ends[i])
+                assert float(middle) == pytest.approx(0.5, abs=0.02)
+    middles = importance_depths(depths[1:], weights[1:] + 1, 5, jitter=False)
+    assert middles[0].tolist() == pytest.approx([3.125, 3.5, 4.0, 4.5, 4.875])
+    one = torch.tensor([[0.0, 1.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
+    assert ((importance_depths(depths[:1], one, 9, jitter=False) - 2.25).abs() <= 0.75).all()
+
+
+def test_no_sample_is_beyond_the_end_of_its_ray():
+    """In single precision near + (far - near) may exceed far, and (n - 1 + u) / n be 1."""
+    draws = torch.Generator().manual_seed(0)
+    near = 0.3 + 0.6 * torch.rand(20_000, generator=draws)
+    far = 1 + 2 * torch.rand(20_000, generator=draws)
+    assert (near + (far - near) > far).any()
+    # one part a ray, drawn as late as can be
+    late = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "rand", lambda *shape, **options: late.expand(*shape))
+        assert (stratified_depths(near, far, 24) <= far[:, None]).all()
 
 
 def test_where_rays_cross_the_cube():
@@ -120,6 +170,15 @@ def test_gradients_of_a_sum_along_rays():
         (lambda: camera_to_world(torch.zeros(1, 3)), "azimuth and elevation"),
         (lambda: pinhole_rays(torch.zeros(1, 3, 4), 0.7, 2, 2), "camera to world"),
         (lambda: pinhole_rays(torch.eye(4)[None], 60, 2, 2), "in radians"),
+        (
+            lambda: patch_rays(torch.eye(4)[None], 0.7, 2, torch.tensor([0.5]), torch.tensor([[0.6, 0.0]])),
+            "lie in its image",
+        ),
+        (
+            lambda: patch_rays(torch.eye(4)[None], 0.7, 2, torch.ones(2), torch.zeros(2, 2)),
+            "a patch an image",
+        ),
+        (lambda: importance_depths(torch.ones(1, 1), torch.ones(1, 1), 4), "at least two samples"),
         (
             lambda: composite(torch.zeros(1, 2, 3), torch.zeros(1, 2), torch.ones(1, 2), torch.zeros(1)),
             "not decrease",

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,7 +19,7 @@ from torch import Tensor
 from lodim.linalg.precision import computable, power_of_two
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.results import Result
-from lodim.validation import check_matrix
+from lodim.validation import check_matrix, to_torch
 
 __all__ = ["TwoSample", "as_pair", "as_rows", "halves", "in_own_unit", "measured"]
 
@@ -73,7 +72,7 @@ def as_rows(X: Any, name: str, min_rows: int = 1) -> Rows:
     if getattr(rows, "ndim", 2) > 2:
         rows = rows.reshape(len(rows), math.prod(rows.shape[1:]))
     checked = check_matrix(rows, name=name, min_rows=min_rows)
-    return rows if tensor else torch.from_numpy(np.require(checked, requirements=["C", "W"]))
+    return rows if tensor else to_torch(checked)
 
 
 def as_pair(

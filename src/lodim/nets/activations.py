@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lodim.nets.layers import find_layers
-from lodim.validation import check_kind, checked
+from lodim.validation import check_kind, checked, to_torch
 
 __all__ = [
     "batches_of",
@@ -82,7 +82,7 @@ def model_inputs(model: nn.Module, batch: Any) -> tuple[tuple[Tensor, ...], dict
         batch = batch[0]
     if isinstance(batch, np.ndarray):
         dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-        tensor = torch.from_numpy(np.require(batch, requirements=["C", "W"]))
+        tensor = to_torch(batch)
         batch = tensor.to(dtype) if tensor.is_floating_point() else tensor
     if not isinstance(batch, Tensor):
         raise TypeError(

@@ -2,10 +2,10 @@
 
 :func:`fit` puts an image, a mesh or a point cloud into a number of bytes. :class:`HashEncoding` and
 :class:`NeuralField` store any function of few coordinates in tables; :class:`BSPNet` makes shapes as unions of
-convexes; :class:`Argus3D` writes shapes token by token. All share the files ``meshes`` and ``points`` (reading,
-asking, sampling, writing), ``extraction`` (surfaces of functions), ``metrics`` (how far two shapes are apart),
-``generation`` (how far two sets of shapes are), ``triplane`` (features of points on three planes) and ``rendering``
-(cameras and rays).
+convexes; :class:`Argus3D` writes shapes token by token; :class:`EpiGRAF` learns objects from single pictures. All share
+the files ``meshes`` and ``points`` (reading, asking, sampling, writing), ``extraction`` (surfaces of functions),
+``metrics`` (how far two shapes are apart), ``generation`` (how far two sets of shapes are), ``triplane`` (features of
+points on three planes), ``rendering`` (cameras and rays) and ``renders`` (exact pictures of solids).
 """
 
 import lazy_loader as _lazy

@@ -21,6 +21,15 @@ from .bsp_net.segmentation import PartNames as PartNames
 from .bsp_net.segmentation import convex_of as convex_of
 from .bsp_net.segmentation import name_convexes as name_convexes
 from .bsp_net.segmentation import part_iou as part_iou
+from .epigraf.cameras import CameraDistribution as CameraDistribution
+from .epigraf.consistency import ViewConsistency as ViewConsistency
+from .epigraf.consistency import compare_views as compare_views
+from .epigraf.consistency import view_consistency as view_consistency
+from .epigraf.discriminator import PatchDiscriminator as PatchDiscriminator
+from .epigraf.generator import TriplaneGenerator as TriplaneGenerator
+from .epigraf.patches import PatchSampler as PatchSampler
+from .epigraf.patches import extract_patches as extract_patches
+from .epigraf.training import EpiGRAF as EpiGRAF
 from .extraction import extract_surface as extract_surface
 from .front import ShapeFit as ShapeFit
 from .front import SizedQuality as SizedQuality
@@ -46,6 +55,7 @@ from .meshes import voxelize as voxelize
 from .meshes import winding_number as winding_number
 from .metrics import MeshQuality as MeshQuality
 from .metrics import chamfer_distance as chamfer_distance
+from .metrics import chamfer_distances as chamfer_distances
 from .metrics import compare_meshes as compare_meshes
 from .metrics import edge_chamfer_distance as edge_chamfer_distance
 from .metrics import edge_points as edge_points
@@ -59,6 +69,7 @@ from .points import point_signed_distance as point_signed_distance
 from .points import read_points as read_points
 from .rendering import camera_to_world as camera_to_world
 from .rendering import pinhole_rays as pinhole_rays
+from .renders import render_solids as render_solids
 from .simplex_encoding.costs import EncodingCosts as EncodingCosts
 from .simplex_encoding.costs import encoding_costs as encoding_costs
 from .simplex_encoding.encoding import GridHashEncoding as GridHashEncoding

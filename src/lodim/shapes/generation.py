@@ -28,13 +28,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from scipy.spatial import KDTree
 
 from lodim.randomness import RandomState, as_generator, derive_seed, root_seed
 from lodim.results import Result
 from lodim.shapes.meshes import check_points, is_mesh, sample_surface
-from lodim.shapes.metrics import edge_points
+from lodim.shapes.metrics import chamfer_distances, edge_points
 from lodim.validation import check_choice, check_counts, check_in_range, checked, to_numpy
 
 __all__ = ["GenerationQuality", "generation_metrics", "total_mutual_difference", "unidirectional_hausdorff"]
@@ -140,7 +139,7 @@ def generation_metrics(
         for group in given
         for name, i, shape in group
     ]
-    apart = _distances(clouds, progress)
+    apart = chamfer_distances(clouds, progress=progress)
     across = apart[:n, n:]
     nearest = across.min(0)
     known = len(nearest) > 1 and bool(np.isfinite(nearest).all())
@@ -199,28 +198,6 @@ def _cloud(shape: Any, name: str, distance: str, n_points: int, seed: int) -> np
     return points
 
 
-def _distances(
-    clouds: Sequence[np.ndarray], progress: Callable[[float, str], Any] | None = None
-) -> Float[np.ndarray, "n n"]:
-    """Return the squared chamfer distances of all pairs: infinite where one of both has no points, 0 where both."""
-    n = len(clouds)
-    trees = [KDTree(cloud) if len(cloud) else None for cloud in clouds]
-    found = np.zeros((n, n))
-    for i in range(n):
-        for j in range(i):
-            a, b = trees[i], trees[j]
-            if a is None or b is None:
-                value = 0.0 if a is b else np.inf
-            else:
-                value = sum(
-                    (np.asarray(to.query(x)[0]) ** 2).mean() for to, x in ((a, clouds[j]), (b, clouds[i]))
-                )
-            found[i, j] = found[j, i] = value
-        if progress is not None:
-            progress((i + 1) ** 2 / n**2, f"{i + 1} of {n} shapes")
-    return found
-
-
 @checked
 def total_mutual_difference(
     completions: Sequence[Any], *, n_points: int = 1024, random_state: RandomState = 0
@@ -240,7 +217,7 @@ def total_mutual_difference(
         _cloud(shape, f"completions[{i}]", "chamfer", int(n_points), derive_seed(seed, i))
         for i, shape in enumerate(completions)
     ]
-    return float(_distances(clouds).sum() / (k - 1))
+    return float(chamfer_distances(clouds).sum() / (k - 1))
 
 
 @checked

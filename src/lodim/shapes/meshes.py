@@ -618,7 +618,7 @@ def isosurface(values: Any, isovalue: float = 0.0, bounds: float = 0.5) -> Any:
         above = np.clip(above / (np.median(sizes[sizes > 0]) if sizes.any() else 1.0), -1e30, 1e30)
     above[(above <= 0) & (above > -1e-6)] = -1e-6
     if not (above < 0).any():
-        warn(f"nothing is inside: no value is at most {isovalue:g}; the mesh has no faces")
+        warn("nothing is inside: the mesh has no faces")
         return require("trimesh", "shapes").Trimesh(process=False)
     # mirrored where it is inside, a cell beyond the border puts the surface on it
     outer = np.pad(above, 1, mode="edge")

@@ -19,6 +19,7 @@ arXiv 1905.03678.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,7 @@ from lodim.validation import check_counts, check_in_range, checked, plain_array
 __all__ = [
     "MeshQuality",
     "chamfer_distance",
+    "chamfer_distances",
     "compare_meshes",
     "edge_chamfer_distance",
     "edge_points",
@@ -67,6 +69,42 @@ def chamfer_distance(a: Any, b: Any, *, squared: bool = True) -> float:
             for apart, _ in _nearest(check_points(a, "a", rows=1), check_points(b, "b", rows=1))
         )
     )
+
+
+@checked
+def chamfer_distances(
+    clouds: Sequence[Any],
+    others: Sequence[Any] | None = None,
+    *,
+    progress: Callable[[float, str], Any] | None = None,
+) -> Float[np.ndarray, "n m"]:
+    """Return the squared chamfer distances of all pairs of sets of points; each set's tree is built once.
+
+    Parameters
+    ----------
+    clouds, others : sequence of ndarray, shape (k, 3)
+        Without ``others`` the pairs are those of ``clouds``. A set may be empty: 0 from empty ones, and infinitely far
+        from all others.
+    """
+    given = {"clouds": clouds} if others is None else {"clouds": clouds, "others": others}
+    trees = [
+        [
+            KDTree(cloud) if len(cloud) else None
+            for cloud in (check_points(c, f"{name}[{i}]") for i, c in enumerate(part))
+        ]
+        for name, part in given.items()
+    ]
+    rows, columns, power = trees[0], trees[-1], 2 if others is None else 1
+    found = np.zeros((len(rows), len(columns)))
+    for i, a in enumerate(rows):
+        for j, b in enumerate(columns[:i] if others is None else columns):
+            if a is None or b is None:
+                found[i, j] = 0.0 if a is b else np.inf
+            else:
+                found[i, j] = sum(np.square(to.query(x.data)[0]).mean() for to, x in ((a, b), (b, a)))
+        if progress is not None:
+            progress(((i + 1) / len(rows)) ** power, f"{i + 1} of {len(rows)} shapes")
+    return found if others is not None else found + found.T
 
 
 @checked

@@ -8,7 +8,8 @@ along their -z axis, y is up, as in OpenGL and in the data sets of radiance fiel
 the cube [-0.5, 0.5]^3.
 
 Source: N. Max, 1995, Optical models for direct volume rendering; B. Mildenhall and others, 2020, arXiv 2003.08934,
-equation 3.
+equation 3 and section 5.2 (samples where the weights are; departure: no sample's weight is left out); patches: I.
+Skorokhodov and others, 2022, arXiv 2206.10535, section 3.2.
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ from lodim.validation import check_counts, check_in_range, check_tensor, checked
 __all__ = [
     "background_colour",
     "camera_to_world",
+    "check_patches",
     "composite",
     "cube_interval",
+    "importance_depths",
+    "patch_rays",
     "pinhole_rays",
     "stratified_depths",
 ]
@@ -80,16 +84,73 @@ def pinhole_rays(
     height, width : int
         Pixels.
     """
+    check_counts(height=height, width=width)
+    right, down = (
+        (torch.arange(side, dtype=poses.dtype, device=poses.device) + 0.5 - side / 2)[None]
+        for side in (width, height)
+    )
+    return _rays_through(poses, fov, right, down, width)
+
+
+@checked
+def patch_rays(
+    poses: Float[Tensor, "n rows columns"],
+    fov: float | int,
+    resolution: int,
+    scales: Float[Tensor, " patches"],
+    offsets: Float[Tensor, "patches two"],
+) -> tuple[Float[Tensor, "n rays three"], Float[Tensor, "n rays three"]]:
+    """Return :func:`pinhole_rays` through patches of square images, one an image.
+
+    Parameters
+    ----------
+    fov : float
+        Of the whole image.
+    resolution : int
+        Pixels along each side of a patch.
+    scales : Tensor, shape (n,)
+        Its side as a share of the image's: at 1, with offsets 0, it is the whole image.
+    offsets : Tensor, shape (n, 2)
+        From the image's left and upper border to its own, as shares of the image's side.
+
+    Raises
+    ------
+    ValueError
+        A patch that reaches beyond its image.
+    """
+    check_counts(resolution=resolution)
+    check_patches(scales, offsets, len(poses))
+    scales, offsets = scales.to(poses), offsets.to(poses)
+    pixels = torch.arange(resolution, dtype=poses.dtype, device=poses.device) + 0.5
+    right, down = (
+        pixels * scales[:, None] + (resolution * offsets[:, i, None] - resolution / 2) for i in (0, 1)
+    )
+    return _rays_through(poses, fov, right, down, resolution)
+
+
+def check_patches(scales: Tensor, offsets: Tensor, n: int) -> None:
+    """Refuse other than n patches of images, and those that reach beyond them."""
+    if scales.shape != (n,) or offsets.shape != (n, 2):
+        raise ValueError(
+            f"there must be a patch an image, scales ({n},) and offsets ({n}, 2), got {tuple(scales.shape)} and "
+            f"{tuple(offsets.shape)}"
+        )
+    # in single precision o may be rounded to a little over 1 - s
+    if not bool(((scales > 0)[:, None] & (offsets >= 0) & (offsets + scales[:, None] <= 1 + 1e-6)).all()):
+        raise ValueError("a patch must lie in its image: scales above 0, offsets from 0 to 1 - scale")
+
+
+def _rays_through(
+    poses: Tensor, fov: float | int, right: Tensor, down: Tensor, width: int
+) -> tuple[Tensor, Tensor]:
+    """Return rays through all pairs of places (1 or n, w) and (1 or n, h), ``width`` of which span the image."""
     if poses.shape[1:] != (4, 4):
         raise ValueError(f"poses must be camera to world, shape (n, 4, 4), got {tuple(poses.shape)}")
-    check_counts(height=height, width=width)
     if not 0 < check_in_range(fov, "fov") < math.pi:
         raise ValueError(f"fov must be between 0 and pi (in radians), got {fov}")
     step = 2 * math.tan(fov / 2) / width
-    x = (torch.arange(width, dtype=poses.dtype, device=poses.device) + 0.5 - width / 2) * step
-    y = -(torch.arange(height, dtype=poses.dtype, device=poses.device) + 0.5 - height / 2) * step
-    up, right = torch.meshgrid(y, x, indexing="ij")
-    local = torch.stack([right, up, -torch.ones_like(up)], -1).reshape(-1, 3)
+    x, y = torch.broadcast_tensors(right[:, None] * step, -down[:, :, None] * step)
+    local = torch.stack([x, y, -torch.ones_like(x)], -1).flatten(1, 2)
     directions = torch.nn.functional.normalize(local @ poses[:, :3, :3].transpose(1, 2), dim=-1)
     return poses[:, None, :3, 3].expand_as(directions), directions
 
@@ -125,7 +186,48 @@ def stratified_depths(
         else 0.5
     )
     parts = (torch.arange(n_samples, dtype=near.dtype, device=near.device) + u) / n_samples
-    return near[:, None] + (far - near)[:, None] * parts
+    # rounding may lead a little beyond the end
+    return torch.minimum(near[:, None] + (far - near)[:, None] * parts, far[:, None])
+
+
+@checked
+def importance_depths(
+    depths: Float[Tensor, "n samples"],
+    weights: Float[Tensor, "n samples"],
+    n_samples: int,
+    *,
+    jitter: bool = True,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "n n_samples"]:
+    """Return depths drawn where the weights are large, in order.
+
+    The weight of a sample, and 1e-5 more, is spread evenly as far as halfway to its neighbours (that of the first and
+    the last one only inwards), and the distribution function of that density is inverted at ``n_samples`` places
+    between 0 and 1: one in each of as many equal parts, or without jitter its middle.
+
+    Parameters
+    ----------
+    depths : Tensor, shape (n, samples)
+        Of at least two samples a ray, the nearest first.
+    weights : Tensor, shape (n, samples)
+        Of :func:`composite`; no gradient goes through them.
+    """
+    check_counts(n_samples=n_samples)
+    if depths.shape != weights.shape or depths.shape[1] < 2:
+        raise ValueError(
+            "depths and weights must be of the same rays and at least two samples, got shapes "
+            f"{tuple(depths.shape)} and {tuple(weights.shape)}"
+        )
+    depths, weights = depths.detach(), weights.detach() + 1e-5
+    ends = torch.cat([depths[:, :1], (depths[:, 1:] + depths[:, :-1]) / 2, depths[:, -1:]], 1)
+    reached = torch.cumsum(weights, 1)
+    reached = torch.cat([torch.zeros_like(reached[:, :1]), reached / reached[:, -1:]], 1)
+    zero = torch.zeros_like(depths[:, 0])
+    u = stratified_depths(zero, zero + 1, n_samples, jitter=jitter, generator=generator)
+    part = (torch.searchsorted(reached, u, right=True) - 1).clamp(0, depths.shape[1] - 1)
+    low, high, start, end = (v.gather(1, part + i) for v in (reached, ends) for i in (0, 1))
+    share = ((u - low) / (high - low).clamp(min=1e-20)).clamp(0, 1)
+    return start + share * (end - start)
 
 
 @checked
@@ -186,4 +288,6 @@ def background_colour(background: Any, like: Tensor) -> Float[Tensor, " channels
     check_tensor(colour, "background")
     if colour.shape not in ((), (channels,)):
         raise ValueError(f"background must have {channels} channels, got shape {tuple(colour.shape)}")
+    if not bool(((colour >= 0) & (colour <= 1)).all()):
+        raise ValueError(f"background must be in [0, 1] like the colours, got {background}")
     return colour.expand(channels)

@@ -27,7 +27,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lodim.randomness import as_generator
-from lodim.validation import check_choice, check_in_range, check_matrix, check_tensor, checked, plain_array
+from lodim.validation import (
+    check_choice,
+    check_in_range,
+    check_matrix,
+    check_tensor,
+    checked,
+    plain_array,
+    to_torch,
+)
 
 BLOCK = 16_384
 RANK_TOL = 1e-10
@@ -59,7 +67,7 @@ def as_matrix(A: Any, name: str = "A") -> Tensor:
                 f"{name} has NaN or infinite values, the first in row {row}; drop or impute them"
             )
         return matrix
-    return torch.from_numpy(np.require(check_matrix(A, name=name), requirements=["C", "W"]))
+    return to_torch(check_matrix(A, name=name))
 
 
 def row_numbers(rows: Any, n: int, name: str, device: Any) -> Tensor:

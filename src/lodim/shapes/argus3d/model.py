@@ -32,7 +32,7 @@ from lodim.shapes.argus3d.shape_set import ShapeSet
 from lodim.shapes.argus3d.tokenizer import ShapeTokenizer
 from lodim.shapes.meshes import check_points
 from lodim.training import DescentRecipe, DescentResult, descend
-from lodim.validation import check_counts, check_in_range, checked, plain_array
+from lodim.validation import check_counts, check_in_range, checked, plain_array, to_torch
 
 __all__ = ["Argus3D", "CodeUsage", "cut_points"]
 
@@ -245,7 +245,7 @@ class Argus3D(nn.Module):
         n_names = len(shapes.names)
         if prior.n_classes and n_names > prior.n_classes:
             raise ValueError(f"the set has {n_names} classes, but the prior was built with {prior.n_classes}")
-        data = [self._tokens(shapes.points), _tensor(shapes.labels)]
+        data = [self._tokens(shapes.points), to_torch(shapes.labels)]
         views = isinstance(condition, str)
         if views:
             if condition != "partial":
@@ -254,7 +254,7 @@ class Argus3D(nn.Module):
             data.append(torch.stack([self._parts(shapes, seed, k) for k in range(int(n_partial))], 1))
         elif condition is not None:
             told = (
-                condition if isinstance(condition, Tensor) else _tensor(plain_array(condition, "condition"))
+                condition if isinstance(condition, Tensor) else to_torch(plain_array(condition, "condition"))
             )
             if told.shape[:1] != (len(shapes),):
                 raise ValueError(
@@ -285,7 +285,7 @@ class Argus3D(nn.Module):
     def _tokens(self, points: np.ndarray) -> Tensor:
         device = _device(self.tokenizer)
         with evaluation_mode(self.tokenizer):
-            return torch.cat([self.tokenizer.encode(x.to(device)) for x in _tensor(points).split(64)])
+            return torch.cat([self.tokenizer.encode(x.to(device)) for x in to_torch(points).split(64)])
 
     def _parts(self, shapes: ShapeSet, seed: int, k: int) -> Tensor:
         """What the prior is told of a part of every shape."""
@@ -381,7 +381,7 @@ class Argus3D(nn.Module):
         return self.tokenizer.to_mesh(tokens[0], resolution, threshold)
 
     def _cloud(self, points: Any) -> Tensor:
-        return _tensor(check_points(points, rows=1)).float()[None]
+        return to_torch(check_points(points, rows=1)).float()[None]
 
     @torch.no_grad()
     def iou(self, shapes: ShapeSet, threshold: float | int = 0.5) -> Float[np.ndarray, " n"]:
@@ -396,8 +396,8 @@ class Argus3D(nn.Module):
         with evaluation_mode(self.tokenizer):
             for start in range(0, max(1, len(shapes)), 32):
                 part = shapes[start : start + 32]
-                tokens = self.tokenizer.encode(_tensor(part.points).to(device))
-                queries = _tensor(part.queries).to(device)
+                tokens = self.tokenizer.encode(to_torch(part.points).to(device))
+                queries = to_torch(part.queries).to(device)
                 found.append((self.tokenizer.decode(tokens, queries) >= level.to(device)).cpu().numpy())
         inside = np.concatenate(found)
         both, either = ((inside & shapes.occupancy).sum(1), (inside | shapes.occupancy).sum(1))
@@ -420,7 +420,7 @@ class _Reconstruction:
     def __init__(self, tokenizer: ShapeTokenizer, shapes: ShapeSet, n_queries: int) -> None:
         self.tokenizer, self.n_queries = tokenizer, min(n_queries, shapes.queries.shape[1])
         self.points, self.queries, self.occupancy = (
-            _tensor(array) for array in (shapes.points, shapes.queries, shapes.occupancy)
+            to_torch(array) for array in (shapes.points, shapes.queries, shapes.occupancy)
         )
 
     def __call__(self, which: Tensor) -> Tensor:
@@ -430,11 +430,6 @@ class _Reconstruction:
         parts = (self.points[here], self.queries[rows, asked], self.occupancy[rows, asked])
         _, terms = self.tokenizer.loss(*(part.to(which.device) for part in parts))
         return terms["bce"] / self.n_queries + terms["vq"]
-
-
-def _tensor(array: np.ndarray) -> Tensor:
-    """Make a tensor of an array, which is copied only where torch could not hold it: read-only, or turned around."""
-    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
 def _device(module: nn.Module) -> torch.device:

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.spatial import KDTree
 
 from lodim.claims.result import Claim, ClaimSkipped, Findings, Progress, check_between
 from lodim.extras import missing
@@ -76,16 +75,16 @@ def surface_points(meshes: Sequence[Any], seed: int, n: int = N_POINTS) -> list[
     ]
 
 
-def nearest_of(clouds: Sequence[np.ndarray], train: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Place of the nearest of some training shapes by chamfer distance, and that distance."""
-    trees, apart = [KDTree(cloud) for cloud in train], np.empty((len(clouds), len(train)))
-    for i, cloud in enumerate(clouds):
-        own = KDTree(cloud)
-        apart[i] = [
-            (np.asarray(tree.query(cloud)[0]) ** 2).mean() + (np.asarray(own.query(other)[0]) ** 2).mean()
-            for tree, other in zip(trees, train, strict=True)
-        ]
-    return apart.argmin(1), apart.min(1)
+def exchange(tokens: torch.Tensor, labels: np.ndarray, n: int, seed: int) -> torch.Tensor:
+    """The first n rows, each token that of some row of its class, at the same place."""
+    found, rng = tokens[:n].clone(), as_generator(seed)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        kept = rows < n
+        for column in range(tokens.shape[1]):
+            took = rng.permutation(rows)
+            found[rows[kept], column] = tokens[took[kept], column]
+    return found
 
 
 def run(
@@ -104,6 +103,7 @@ def run(
     from lodim.datasets.solids import FAMILIES, procedural_solids
     from lodim.shapes.argus3d import shape_set
     from lodim.shapes.generation import generation_metrics
+    from lodim.shapes.metrics import chamfer_distances
 
     solids = {
         what: procedural_solids(n, random_state=derive_seed(seed, what))
@@ -142,14 +142,7 @@ def run(
     tokens = model.prior.sample(
         n_test, y=test.labels, top_p=0.9, generator=torch_generator(derive_seed(seed, "samples"))
     )
-    exchanged, rng = tokens[:n_exchanged].clone(), as_generator(derive_seed(seed, "exchange"))
-    for label in np.unique(test.labels):
-        rows = np.flatnonzero(test.labels == label)
-        for column in range(tokens.shape[1]):
-            took = torch.from_numpy(rng.permutation(rows))
-            here = torch.from_numpy(rows)
-            kept = here < n_exchanged
-            exchanged[here[kept], column] = tokens[took[kept], column]
+    exchanged = exchange(tokens, test.labels, n_exchanged, derive_seed(seed, "exchange"))
     meshes, mixed = ([model.tokenizer.to_mesh(row, 48) for row in part] for part in (tokens, exchanged))
     progress(0.88, "distances")
     clouds, loose = (surface_points(part, derive_seed(seed, "surface")) for part in (meshes, mixed))
@@ -163,12 +156,13 @@ def run(
     for what, part, wanted in (
         ("samples", clouds, test.labels), ("test", real, test.labels), ("exchanged", loose, test.labels[:n_exchanged])
     ):  # fmt: skip
-        place, apart = nearest_of(part, some)
+        apart = chamfer_distances(part, some)
+        place = apart.argmin(1)
         if what == "samples":
             by_family = {
                 name: float((labels[place] == i)[wanted == i].mean()) for i, name in enumerate(FAMILIES)
             }
-        right[what], distances[what] = float((labels[place] == wanted).mean()), float(np.median(apart))
+        right[what], distances[what] = float((labels[place] == wanted).mean()), float(np.median(apart.min(1)))
     told_apart = {
         what: generation_metrics(a, b, n_points=N_POINTS, random_state=seed)
         for what, a, b in (

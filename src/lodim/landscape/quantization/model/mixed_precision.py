@@ -58,7 +58,7 @@ from lodim.nets.layers import LayerFilter
 from lodim.randomness import RandomState
 from lodim.results import Result
 from lodim.training import Task
-from lodim.validation import check_choice, check_in_range, checked
+from lodim.validation import check_choice, check_in_range, checked, to_torch
 
 __all__ = ["BitAssignment", "HessianTrace", "Sensitivity", "assign_bits", "hessian_trace", "sensitivity"]
 
@@ -86,7 +86,7 @@ def labelled_batches(data: Any, dtype: torch.dtype) -> list[tuple[Tensor, Tensor
 def _as_tensor(part: Any, dtype: torch.dtype) -> Tensor:
     if isinstance(part, Tensor):
         return part
-    tensor = torch.from_numpy(np.require(part, requirements=["C", "W"]))
+    tensor = to_torch(part)
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 

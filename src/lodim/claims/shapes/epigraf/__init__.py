@@ -1,0 +1,1 @@
+"""Claims of EpiGRAF (arXiv 2206.10535)."""

@@ -1,0 +1,11 @@
+from .cameras import CameraDistribution as CameraDistribution
+from .consistency import ViewConsistency as ViewConsistency
+from .consistency import compare_views as compare_views
+from .consistency import view_consistency as view_consistency
+from .discriminator import PatchDiscriminator as PatchDiscriminator
+from .generator import Rendered as Rendered
+from .generator import TriplaneGenerator as TriplaneGenerator
+from .patches import Patch as Patch
+from .patches import PatchSampler as PatchSampler
+from .patches import extract_patches as extract_patches
+from .training import EpiGRAF as EpiGRAF
