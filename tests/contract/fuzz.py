@@ -79,7 +79,7 @@ UNDEFINED = {  # what their documentation says is NaN or infinite at times
     "intrinsic_dimensions", "IntrinsicDimension", "learning_curve_exponent", "probability_metrics", "relative_gap",
     "novel_class_scores", "SurrogateExplainer.report", "ProbabilisticNet.memorization",
     "cluster_geometry", "nc1", "nc1_trace", "cdnv", "collapse_report", "compare", "pretraining_gain",
-    "predict_excess_risk",
+    "predict_excess_risk", "chamfer_distances",
 }  # fmt: skip
 # choices that take a number too, by their documentation
 NUMBER_TOO = ("n_rounds", "delta", "intrinsic_dim", "bandwidth", "baseline", "perturb", "k", "n_components")

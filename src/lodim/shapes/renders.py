@@ -79,7 +79,7 @@ def render_solids(
             raise TypeError(f"solids must hold lodim.datasets.Solid, got {type(solid).__name__}")
     inside = (check_tensor(poses, "poses", finite=True)[:, :3, 3].abs() < 0.5).all(1)
     if bool(inside.any()):
-        raise ValueError(f"camera {int(inside.nonzero()[0])} is inside the cube [-0.5, 0.5]^3")
+        raise ValueError(f"poses[{int(inside.nonzero()[0])}] is a camera inside the cube [-0.5, 0.5]^3")
     palette = _PALETTE if colours is None else check_matrix(colours, name="colours")
     if palette.shape[1] != 3 or palette.min() < 0 or palette.max() > 1:
         raise ValueError(f"colours must be in [0, 1], shape (k, 3), got shape {palette.shape}")

@@ -322,8 +322,8 @@ class TriplaneGenerator(nn.Module):
         inside = (check_tensor(poses, "poses", finite=True)[:, :3, 3].abs() < self.bound).all(1)
         if bool(inside.any()):
             raise ValueError(
-                f"camera {int(inside.nonzero()[0])} is inside the cube [-{self.bound:g}, {self.bound:g}]^3; cameras "
-                "must stand outside"
+                f"poses[{int(inside.nonzero()[0])}] is a camera inside the cube "
+                f"[-{self.bound:g}, {self.bound:g}]^3; cameras must stand outside"
             )
         noise = float(check_in_range(density_noise, "density_noise", low=0.0))
         chosen = Patch.whole(n) if patch is None else patch
